@@ -64,12 +64,14 @@
        One plan may serve many threads; a session belongs to one thread at a time.
 
    CONTENTS (search for the tag)
-     [CONFIG]   macros                          [PLAN]     models made ready to run
-     [STATUS]   errors, memory                  [SESSION]  running
-     [TENSOR]   arrays of numbers or codes      [DATA]     data sets, CIFAR-10, sampling
-     [GRAPH]    nodes, builder, ResNet8         [METRICS]  evaluation
-     [FILE]     safetensors, model files
-     [FUSE]     folding batch norm and others   [IMPLEMENTATION] follows in the same order
+     [CONFIG]    macros                         [SESSION]   running
+     [STATUS]    errors, memory                 [DATA]      data sets, CIFAR-10, sampling
+     [TENSOR]    arrays of numbers or codes     [OBSERVE]   ranges from data
+     [QUANTIZE]  from real numbers to codes     [CALIBRATE] statistics of every tensor
+     [GRAPH]     nodes, builder, ResNet8        [SCHEME]    what to quantize how, presets
+     [FILE]      safetensors, model files       [CONVERT]   float model to quantized model
+     [FUSE]      folding batch norm and others  [METRICS]   evaluation, comparison
+     [PLAN]      models made ready to run       [IMPLEMENTATION] follows in the same order
 
    LIMITS
      One input, one chain of results per graph; 4096 nodes; 2^28 elements in a tensor; square or
@@ -188,8 +190,8 @@ typedef struct ptq_tensor {
     int dim[PTQ_MAX_RANK]; /* outermost first; 1 beyond the rank */
     void *data;            /* elements in row-major order, host byte order */
     size_t size;           /* bytes at data */
-    int owned;             /* data goes with the tensor */
-    float *scale;          /* quantization: 1 or dim[0] scales, always owned; NULL if none */
+    int owned;             /* bit 0: data goes with the tensor; bit 1: scale does */
+    float *scale;          /* quantization: 1 or dim[0] scales; NULL if none */
     int scales;            /* how many; 0 if none */
     int32_t zero_point;    /* one for all channels; 0 when symmetric */
 } ptq_tensor;
@@ -236,6 +238,37 @@ PTQ_API uint16_t ptq_f32_to_f16(float value);
 PTQ_API float ptq_f16_to_f32(uint16_t half);
 
 /* ---------------------------------------------------------------------------------------------
+   [QUANTIZE] From real numbers to codes */
+
+/* How a tensor of activations is coded. type PTQ_F32: not at all, the other fields 0. */
+typedef struct ptq_qparams {
+    ptq_type type;      /* PTQ_U8 or PTQ_S8; PTQ_F32: real numbers */
+    int bits;           /* 2..8: u8 codes are 0..2^bits - 1, s8 codes -2^(bits-1)..2^(bits-1) - 1 */
+    float scale;        /* positive, finite, not denormal */
+    int32_t zero_point; /* the code of 0, among the codes */
+} ptq_qparams;
+
+/* Lowest and highest code. */
+PTQ_API void ptq_code_range(ptq_type type, int bits, int32_t *low, int32_t *high);
+
+/* Scale and zero point for values from `low` to `high`, widened to include 0 (Jacob et al. 2018,
+   2.1). Symmetric: the zero point is 0 (u8 with negative values: the middle code). An empty range,
+   as of a tensor of zeros, gets the scale 1. PTQ_BAD_NUMBER if the range is not finite, or too
+   small or too large for a normal scale. */
+PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int bits, int symmetric,
+                                      ptq_qparams *out, ptq_error *err);
+
+/* clamp(rne(x / scale) + zero_point), rounding half to even; and scale * (code - zero_point). */
+PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q);
+PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q);
+
+/* The step from an accumulator to a code: clamp(rne((float)acc * multiplier) + zero_point) to
+   low..high, every operation in IEEE single precision (ONNX Runtime's QLinearConv). All kernels
+   return exactly this. */
+PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point, int32_t low,
+                               int32_t high);
+
+/* ---------------------------------------------------------------------------------------------
    [GRAPH] Nodes, the builder, ResNet8 */
 
 #define PTQ_NAME_SIZE 64       /* names: 1..63 of A-Z a-z 0-9 _ . */
@@ -255,7 +288,9 @@ PTQ_API float ptq_f16_to_f32(uint16_t half);
     X(PTQ_AVG_POOL, "avg_pool")               /* padding counts only with include_pad           */ \
     X(PTQ_GLOBAL_AVG_POOL, "global_avg_pool") /* H x W x C -> 1 x 1 x C                         */ \
     X(PTQ_DENSE, "dense")                     /* y[o] = b[o] + sum over i of w[o,i] x[i]        */ \
-    X(PTQ_SOFTMAX, "softmax")                 /* exp(x - max) / sum                             */
+    X(PTQ_SOFTMAX, "softmax")                 /* exp(x - max) / sum                             */ \
+    X(PTQ_QUANTIZE, "quantize")               /* real numbers to codes                          */ \
+    X(PTQ_DEQUANTIZE, "dequantize")           /* codes to real numbers                          */
 
 typedef enum ptq_op {
 #define PTQ_X(name, text) name,
@@ -301,9 +336,13 @@ typedef struct ptq_node {
     ptq_activation act;       /* fused behind convolution, dense or addition */
     ptq_residual residual;    /* convolution: input[1] is added after `act` ... */
     ptq_activation add_act;   /* ... and this comes last */
+    ptq_qparams q;            /* how the result is coded; type PTQ_F32: real numbers */
+    ptq_qparams mid;          /* the result before a fused addition, likewise */
+    int dynamic;              /* integer weights on real inputs, whose range is found per image */
     ptq_tensor param[PTQ_PARAM_COUNT]; /* rank 0 where there is none. Convolution: weight O,I/g,H,W
                                  and bias O; dense: O,I and O; batch norm: weight = gamma,
-                                 bias = beta, mean, variance, all of C */
+                                 bias = beta, mean, variance, all of C. Integer weights carry
+                                 their scales, and go with an S32 bias of scale s_in * s_w */
 } ptq_node;
 
 typedef struct ptq_meta {
@@ -526,7 +565,8 @@ typedef struct ptq_fuse_report {
    convolution, dense layer or addition before them, a residual addition with its activation into
    the later of the two convolutions that feed it. The input model is untouched; `report` may be
    NULL. A node is fused only if nothing else reads what would disappear. Folding is computed in
-   double precision and rounded once (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, 3.2). */
+   double precision and rounded once (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, 3.2).
+   A model that is quantized already is copied as it is. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err);
 PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report);
@@ -611,6 +651,19 @@ PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t 
 PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
                                       ptq_tensor *view, ptq_error *err);
 
+/* The logits as codes, for a model whose last layer has coded results (ptq_scheme.code_logits);
+   PTQ_UNSUPPORTED otherwise. And the best class alone. */
+PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
+                                 int32_t *codes, ptq_error *err);
+PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
+                                int *classes, ptq_error *err);
+
+/* For teaching: how one element (y, x, c) of an integer convolution's or dense layer's result came
+   about in the last run, which needs `keep`: each product, the accumulator, the multiplier, the
+   rounding, the clamp. In the manner of snprintf; the length comes back in `length`. */
+PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *node, int y, int x, int c,
+                               char *text, size_t size, size_t *length, ptq_error *err);
+
 /* The preprocessing itself, for one image: the function that evaluation and calibration share.
    (pixel - mean[c]) / std[c] in single precision. */
 PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out);
@@ -688,6 +741,262 @@ typedef struct ptq_subset {
 PTQ_API ptq_dataset ptq_subset_dataset(const ptq_subset *subset, size_t count);
 
 /* ---------------------------------------------------------------------------------------------
+   [OBSERVE] Ranges from data */
+
+#define PTQ_RANGE_LIST(X)                                                                          \
+    X(PTQ_MINMAX, "minmax")          /* smallest and largest value                              */ \
+    X(PTQ_MOVING_AVERAGE, "average") /* mean over images of each image's smallest and largest   */ \
+    X(PTQ_HISTOGRAM, "histogram")    /* least squared error, by PyTorch's greedy search         */ \
+    X(PTQ_PERCENTILE, "percentile")  /* cuts off a share of the values at either end            */ \
+    X(PTQ_ENTROPY, "entropy")        /* least Kullback-Leibler divergence (Migacz 2017)         */ \
+    X(PTQ_MSE, "mse")                /* least expected squared error of rounding and clipping   */
+
+typedef enum ptq_range {
+#define PTQ_X(name, text) name,
+    PTQ_RANGE_LIST(PTQ_X)
+#undef PTQ_X
+    PTQ_RANGE_COUNT
+} ptq_range;
+
+PTQ_API const char *ptq_range_name(ptq_range range);
+PTQ_API ptq_range ptq_range_find(const char *name); /* PTQ_RANGE_COUNT if there is none */
+
+#define PTQ_BINS 4096
+
+/* A sum of floats without rounding: fixed point over the whole range of a float, so that the result
+   does not depend on the order. Good for 2^31 terms. */
+typedef struct ptq_exact_sum {
+    int64_t limb[10]; /* base 2^32, least first; unit 2^-149 */
+} ptq_exact_sum;
+PTQ_API double ptq_exact_sum_value(const ptq_exact_sum *sum);
+
+/* All that is kept of a stream of values: a function of the multiset of images alone. Bin b counts
+   the values in [(b - 2048) w, (b - 2047) w) with w = 2^exponent, exact zeros aside; w is the
+   smallest width at which everything fits. */
+typedef struct ptq_statistics {
+    uint64_t count, zeros, images;
+    float min, max;                /* 0, 0 while count is 0 */
+    ptq_exact_sum min_sum, max_sum; /* of each image's smallest and largest */
+    int exponent;
+    uint64_t *bin;                 /* PTQ_BINS */
+} ptq_statistics;
+
+/* One statistics for the whole tensor, or one for each channel. */
+typedef struct ptq_observer {
+    int channels; /* 1: the whole tensor */
+    ptq_statistics *channel;
+    ptq_allocator allocator;
+} ptq_observer;
+
+PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
+                                       const ptq_allocator *allocator, ptq_error *err);
+PTQ_API void ptq_observer_free(ptq_observer *observer);
+
+/* Looks at one image's tensor of n values; value i belongs to channel i % channels. PTQ_BAD_NUMBER,
+   and nothing changed, if one is NaN or infinite. */
+PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
+                               ptq_error *err);
+
+/* Adds what another observer saw, as if one had seen both. The channels must agree. */
+PTQ_API ptq_status ptq_observer_merge(ptq_observer *observer, const ptq_observer *other,
+                                      ptq_error *err);
+
+/* The range that a rule chooses for codes of this type. `percentile` (50 < p <= 100, 0: 99.99) is
+   the share in percent kept at either end, for PTQ_PERCENTILE. The range includes 0. PTQ_NOT_READY
+   if nothing was observed. */
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_range range,
+                                      float percentile, ptq_type type, int bits, int symmetric,
+                                      float *low, float *high, ptq_error *err);
+
+/* Share of the observed values that lie outside low..high: what coding them would clip. */
+PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
+                                    float high);
+
+/* ---------------------------------------------------------------------------------------------
+   [CALIBRATE] Statistics of every tensor of a model */
+
+typedef struct ptq_calibrated {
+    char name[PTQ_NAME_SIZE]; /* tensor */
+    ptq_observer observer;
+} ptq_calibrated;
+
+typedef struct ptq_calibration {
+    uint64_t model;            /* ptq_model_hash of the model that ran */
+    size_t images;
+    uint64_t *hash;            /* one for each image, ascending: ptq_image_hash */
+    int classes;
+    uint64_t *class_count;
+    uint64_t pixel[256];       /* how often each pixel value occurred ... */
+    uint64_t neighbours, neighbour_sum; /* ... and how far horizontal neighbours differ */
+    ptq_calibrated *tensor;
+    int tensors;
+    ptq_allocator allocator;
+} ptq_calibration;
+
+typedef struct ptq_calibrate_options {
+    int threads;          /* 0: 1. The result does not depend on it */
+    int accept_any;       /* 1: also images that look random or constant */
+    ptq_progress progress;
+    void *user;
+    ptq_allocator allocator;
+} ptq_calibrate_options;
+
+/* Runs the plan of a fused float model over a data set and observes every tensor. The result depends
+   on the multiset of images only, not on their order or on threads. PTQ_BAD_DATA for no images, wrong
+   shapes, and for images that look random or constant (see accept_any): neither says anything about
+   the ranges that real images cause. PTQ_BAD_NUMBER names the node that produced a NaN. */
+PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
+                                 const ptq_calibrate_options *options, ptq_calibration **out,
+                                 ptq_error *err);
+PTQ_API void ptq_calibration_free(ptq_calibration *calibration);
+
+/* Adds what another calibration of the same model saw. */
+PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
+                                         const ptq_calibration *other, ptq_error *err);
+
+/* Index of a tensor by name; -1 if it was not observed. */
+PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name);
+
+/* What a user should know before relying on it, one sentence with its remedy a line, empty if there
+   is nothing: fewer than 100 images, classes missing or uneven, the same image twice, a pixel range
+   that is not 0..255. In the manner of snprintf. */
+PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *text,
+                                        size_t size);
+
+/* How many of the images were calibrated on: must be 0 for images that are reported on. */
+PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration, ptq_dataset data,
+                                           size_t *overlap, ptq_error *err);
+
+/* As JSON: readable, integers and exact decimals only; the same calibration always gives the same
+   bytes. Reading treats the text as hostile. */
+PTQ_API ptq_status ptq_calibration_write(const ptq_calibration *calibration, void **bytes,
+                                         size_t *size, ptq_error *err);
+PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
+                                         const ptq_allocator *allocator, ptq_calibration **out,
+                                         ptq_error *err);
+#ifndef PTQ_NO_STDIO
+PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, const char *path,
+                                        ptq_error *err);
+PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *allocator,
+                                        ptq_calibration **out, ptq_error *err);
+#endif
+
+/* FNV-1a, 64 bits (http://www.isthe.com/chongo/tech/comp/fnv), of an image's pixels, and of a
+   model's graph, preprocessing and parameters. */
+PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size);
+PTQ_API uint64_t ptq_model_hash(const ptq_model *model);
+
+/* ---------------------------------------------------------------------------------------------
+   [SCHEME] What to quantize how */
+
+typedef enum ptq_mode {
+    PTQ_STATIC,  /* integers throughout, ranges fixed by calibration */
+    PTQ_DYNAMIC, /* integer weights; the range of each activation is found per image */
+    PTQ_HALF,    /* half-precision weights, computed in float */
+    PTQ_FLOAT    /* left as it is */
+} ptq_mode;
+
+/* All zeros: 8 bits, one weight scale per channel, u8 affine activations, MinMax. */
+typedef struct ptq_scheme {
+    ptq_mode mode;
+    int weight_bits;           /* 2..8; 0: 8 */
+    int weight_per_tensor;     /* one scale for the tensor, not one per output channel */
+    int weight_affine;         /* u8 codes with a zero point; needs weight_per_tensor */
+    int weight_full_range;     /* symmetric: use -2^(bits-1) too */
+    ptq_range weight_range;    /* PTQ_MINMAX or PTQ_MSE */
+    int activation_bits;       /* 2..8; 0: 8. The input is always 8 bits */
+    int activation_signed;     /* s8, not u8 */
+    int activation_symmetric;
+    ptq_range activation_range;
+    float percentile;          /* for PTQ_PERCENTILE; 0: 99.99 */
+    int code_logits;           /* the logits become codes too, not floats from the accumulators */
+    int bias_correction;       /* 1: remove the mean error that rounded weights cause. Learns from
+                                  images: ptq_convert_options.images */
+} ptq_scheme;
+
+#define PTQ_PRESET_LIST(X)                                                                         \
+    X("best", "highest measured accuracy: per-channel weights, ranges of least error")             \
+    X("ort-u8", "ONNX Runtime static: u8 activations, u8 affine weights per tensor, MinMax")       \
+    X("ort-s8", "ONNX Runtime static: s8 activations, s8 weights per tensor, MinMax")              \
+    X("fbgemm", "PyTorch x86: 7-bit u8 activations by histogram, s8 weights per channel")          \
+    X("tflite", "TensorFlow Lite: s8 affine activations, s8 weights per channel, MinMax")          \
+    X("dynamic", "s8 weights; activation ranges found per image")                                  \
+    X("fp16", "half-precision weights, float arithmetic")                                          \
+    X("w4a8", "4-bit weights per channel with scales of least error, u8 activations")
+
+/* A preset by name: PTQ_INVALID_ARGUMENT lists the names. And the names with a line about each, by
+   number from 0; NULL behind the last. */
+PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err);
+PTQ_API const char *ptq_preset_name(int number);
+PTQ_API const char *ptq_preset_text(int number);
+
+/* A scheme as one line, "w8 per-channel mse, a8 u8 mse", in the manner of snprintf. */
+PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *text, size_t size);
+
+/* PTQ_INVALID_ARGUMENT for bits outside 2..8 and choices that exclude each other. */
+PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *scheme, ptq_error *err);
+
+/* A scheme for the nodes whose name matches: `*` stands for any characters, `?` for one. */
+typedef struct ptq_override {
+    const char *pattern;
+    ptq_scheme scheme;
+} ptq_override;
+
+/* ---------------------------------------------------------------------------------------------
+   [CONVERT] A float model and a calibration give a quantized model */
+
+typedef struct ptq_convert_options {
+    ptq_scheme scheme;
+    const ptq_override *override; /* of several that match, the last counts */
+    int overrides;
+    ptq_dataset images;           /* calibration images again, for schemes that learn from them */
+    ptq_progress progress;
+    void *user;
+    ptq_allocator allocator;
+} ptq_convert_options;
+
+/* What becomes of a node. */
+typedef struct ptq_conversion {
+    char node[PTQ_NAME_SIZE];
+    char what[96];       /* "s8 per channel, u8 -> u8", "float", "inserted" */
+    size_t bytes_before; /* of its parameters */
+    size_t bytes_after;
+} ptq_conversion;
+
+typedef struct ptq_convert_report {
+    ptq_conversion *item;
+    int items;
+    size_t bytes_before, bytes_after;
+    ptq_allocator allocator;
+} ptq_convert_report;
+
+/* A new model; the float one stays as it is. `calibration` may be NULL if no node is PTQ_STATIC.
+   `out` NULL: a dry run that only fills the report, which may be NULL otherwise. Between float and
+   integer nodes, nodes `quantize` and `dequantize` are inserted. PTQ_NOT_READY if the model is not
+   fused, not calibrated, or calibrated for another model, or a tensor was never observed. */
+PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
+                               const ptq_convert_options *options, ptq_model **out,
+                               ptq_convert_report *report, ptq_error *err);
+PTQ_API void ptq_convert_report_free(ptq_convert_report *report);
+
+/* Codes for one weight tensor (dim[0]: output channels) under a scheme: the part of conversion that
+   needs nothing else. A channel of zeros gets codes 0 and the scale 1. */
+PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
+                                       const ptq_allocator *allocator, ptq_tensor *out,
+                                       ptq_error *err);
+
+/* How a node computes: PTQ_STATIC means that it really runs on integers alone. */
+PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int node);
+PTQ_API const char *ptq_mode_name(ptq_mode mode); /* "integer", "dynamic", "half", "float" */
+
+/* A vector to test a loaded model with: the logits of a picture that is drawn from a fixed seed.
+   `add` computes them on scalar kernels and puts them into the metadata ("self_test"); `check` runs
+   the plan on the same picture and compares every bit. PTQ_NOT_READY without a vector,
+   PTQ_BAD_NUMBER if they differ. Float models are compared within 1e-3. */
+PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err);
+PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err);
+
+/* ---------------------------------------------------------------------------------------------
    [METRICS] Evaluation */
 
 typedef struct ptq_evaluate_options {
@@ -717,6 +1026,46 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, ptq_dataset data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err);
 PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation);
+
+/* Two evaluations of the same images: a quantized model against the float model it came from. */
+typedef struct ptq_comparison {
+    size_t total, agree;         /* same prediction */
+    size_t lost, won;            /* right to wrong, wrong to right */
+    double delta_pp;             /* accuracy difference in percentage points */
+    double low_pp, high_pp;      /* exact 95 % interval of it, given the images that changed */
+    double p_value;              /* McNemar's exact test, two-sided */
+} ptq_comparison;
+
+/* PTQ_INVALID_ARGUMENT unless both saw the same number of images with the same labels. The interval
+   is Clopper and Pearson's (1934) for the share of `won` among the images that changed between
+   right and wrong; the test is McNemar's (1947) in its exact, binomial form. */
+PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                               ptq_comparison *out, ptq_error *err);
+
+/* Clopper and Pearson's exact interval for a share: `k` of `n`, at confidence 0 < level < 1. */
+PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high);
+
+/* One tensor of the quantized model beside the same tensor of the float model. */
+typedef struct ptq_layer_error {
+    char name[PTQ_NAME_SIZE]; /* tensor */
+    double sqnr_db;           /* 10 log10(sum x^2 / sum (x - x')^2); infinite if equal */
+    float largest;            /* largest |x - x'| */
+    double clipped;           /* share of elements at the lowest or highest code while the real
+                                 value lies beyond */
+} ptq_layer_error;
+
+typedef struct ptq_layer_report {
+    ptq_layer_error *item;
+    int items;
+    ptq_allocator allocator;
+} ptq_layer_report;
+
+/* Runs both plans on the first `count` images (0: all) and compares every tensor that both have, in
+   the order of the quantized model. */
+PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
+                                      ptq_dataset data, size_t count, ptq_layer_report *out,
+                                      ptq_error *err);
+PTQ_API void ptq_layer_report_free(ptq_layer_report *report);
 
 #endif /* PTQ_H */
 
@@ -1177,9 +1526,10 @@ PTQ_API void ptq_tensor_free(ptq_tensor *tensor, const ptq_allocator *allocator)
 {
     if (!tensor)
         return;
-    if (tensor->owned)
+    if (tensor->owned & 1)
         ptq__free(allocator, tensor->data);
-    ptq__free(allocator, tensor->scale);
+    if (tensor->owned & 2)
+        ptq__free(allocator, tensor->scale);
     memset(tensor, 0, sizeof *tensor);
 }
 
@@ -1194,7 +1544,9 @@ PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, 
                              tensor->dim[0], count);
     PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &copy, err));
     memcpy(copy, scale, (size_t)count * sizeof(float));
-    ptq__free(allocator, tensor->scale);
+    if (tensor->owned & 2)
+        ptq__free(allocator, tensor->scale);
+    tensor->owned |= 2;
     tensor->scale = (float *)copy;
     tensor->scales = count;
     tensor->zero_point = zero_point;
@@ -1355,6 +1707,141 @@ PTQ_API float ptq_f16_to_f32(uint16_t half)
     return value;
 }
 
+/* ---- [QUANTIZE] -------------------------------------------------------------------------- */
+
+/* The arithmetic below is IEEE single precision, one operation at a time. Where the compiler may
+   compute in more (x87) or rearrange (-ffast-math), each result goes through memory, which rounds
+   it and ends the rearranging. Rounding to double-extended first and to single then gives the same as
+   rounding once, for + - * / (Figueroa 1995). */
+#if defined(__FAST_MATH__) || !defined(FLT_EVAL_METHOD) || FLT_EVAL_METHOD != 0
+typedef volatile float ptq__float;
+typedef volatile double ptq__double;
+#else
+typedef float ptq__float;
+typedef double ptq__double;
+#endif
+
+static float ptq__mul(float a, float b)
+{
+    ptq__float x = a, y = b, result = x * y;
+    return result;
+}
+
+static float ptq__div(float a, float b)
+{
+    ptq__float x = a, y = b, result = x / y;
+    return result;
+}
+
+/* a * b + c, rounded once. */
+#ifdef FP_FAST_FMAF
+static float ptq__fma(float a, float b, float c)
+{
+    return fmaf(a, b, c);
+}
+#else
+/* Without the instruction: the product is exact in double; the sum is rounded to odd (the last bit
+   set if anything was lost), so that rounding once more, to single, is right (Boldo and Melquiond
+   2008). Own code, since some C libraries round twice. */
+static float ptq__fma(float a, float b, float c)
+{
+    ptq__double p = (double)a * (double)b, z = (double)c, s = p + z, t = s - p;
+    ptq__double lost = (p - (s - t)) + (z - t);
+    double sum = s;
+    uint64_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    if (lost != 0 && !(bits & 1)) {
+        bits += (lost > 0) == (sum > 0) ? (uint64_t)1 : ~(uint64_t)0;
+        memcpy(&sum, &bits, sizeof sum);
+    }
+    return (float)sum;
+}
+#endif
+
+/* Rounds half to even, for |x| < 2^22: adding 1.5 * 2^23 leaves the integer in the low bits. */
+static int32_t ptq__rne(float x)
+{
+    ptq__float shifted = x + 12582912.0f;
+    float value = shifted;
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits - 0x4b400000;
+}
+
+/* The one place where a real number becomes a code: clamped first, since processors differ on what
+   an overflowing conversion gives; the zero point added last, as an integer, so that no compiler
+   can fuse it with the product that f came from. */
+static int32_t ptq__to_code(float f, int32_t zero_point, int32_t low, int32_t high)
+{
+    float least = (float)(low - zero_point), most = (float)(high - zero_point);
+    f = f < least ? least : f;
+    f = f > most ? most : f;
+    return ptq__rne(f) + zero_point;
+}
+
+PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point, int32_t low,
+                               int32_t high)
+{
+    return ptq__to_code(ptq__mul((float)acc, multiplier), zero_point, low, high);
+}
+
+PTQ_API void ptq_code_range(ptq_type type, int bits, int32_t *low, int32_t *high)
+{
+    int is_signed = type == PTQ_S8 || type == PTQ_PACKED_S;
+    *low = is_signed ? -(1 << (bits - 1)) : 0;
+    *high = is_signed ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
+}
+
+PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q)
+{
+    int32_t low, high;
+    ptq_code_range(q->type, q->bits, &low, &high);
+    return ptq__to_code(ptq__div(x, q->scale), q->zero_point, low, high);
+}
+
+PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q)
+{
+    return ptq__mul(q->scale, (float)(code - q->zero_point));
+}
+
+/* Finite and not denormal: processors may treat denormals as 0. Judged by the bits, which
+   -ffast-math leaves alone. */
+static int ptq__is_normal(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits = (bits >> 23) & 255;
+    return bits != 0 && bits != 255;
+}
+
+PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int bits, int symmetric,
+                                      ptq_qparams *out, ptq_error *err)
+{
+    double lo = low < 0 ? (double)low : 0, hi = high > 0 ? (double)high : 0, scale, reach;
+    int32_t least, most;
+    if ((type != PTQ_U8 && type != PTQ_S8) || bits < 2 || bits > 8)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
+                             ptq_type_name(type), bits);
+    if (!ptq__is_finite(low) || !ptq__is_finite(high))
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g cannot be quantized",
+                             (double)low, (double)high);
+    ptq_code_range(type, bits, &least, &most);
+    out->type = type;
+    out->bits = bits;
+    out->zero_point = type == PTQ_S8 || !symmetric || lo == 0 ? (symmetric ? 0 : least)
+                                                              : 1 << (bits - 1);
+    reach = -lo > hi ? -lo : hi;
+    scale = symmetric ? reach / (most - out->zero_point) : (hi - lo) / (most - least);
+    out->scale = hi - lo > 0 ? (float)scale : 1;
+    if (!ptq__is_normal(out->scale))
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g gives no normal scale",
+                             (double)low, (double)high);
+    if (!symmetric)
+        out->zero_point = ptq__to_code((float)(-lo / (double)out->scale), least, least, most);
+    return PTQ_OK;
+}
+
 /* ---- [GRAPH] ----------------------------------------------------------------------------- */
 
 PTQ_API const char *ptq_op_name(ptq_op op)
@@ -1389,6 +1876,35 @@ static int ptq__is_name(const char *name, size_t length)
 static int ptq__has_weight(ptq_op op)
 {
     return op == PTQ_CONV2D || op == PTQ_DENSE;
+}
+
+static int ptq__is_coded(const ptq_node *node)
+{
+    return node->q.type != PTQ_F32;
+}
+
+/* Weights that are integers of any width. */
+static int ptq__is_integer_type(ptq_type type)
+{
+    return type == PTQ_U8 || type == PTQ_S8 || ptq__is_packed(type);
+}
+
+PTQ_API const char *ptq_mode_name(ptq_mode mode)
+{
+    static const char *const name[] = {"integer", "dynamic", "half", "float"};
+    return (unsigned)mode < sizeof name / sizeof name[0] ? name[mode] : "?";
+}
+
+PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index)
+{
+    const ptq_node *node = &model->node[index];
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    if (ptq__has_weight(node->op)) {
+        if (!ptq__is_integer_type(weight->type))
+            return weight->type == PTQ_F16 ? PTQ_HALF : PTQ_FLOAT;
+        return node->dynamic ? PTQ_DYNAMIC : PTQ_STATIC;
+    }
+    return ptq__is_coded(node) ? PTQ_STATIC : PTQ_FLOAT;
 }
 
 static int ptq__has_window(ptq_op op)
@@ -1608,19 +2124,35 @@ static const char *ptq__param_name(int param)
     return name[param];
 }
 
+/* Weights keep the type that they have, or are announced with. Biases go with them: sums of integer
+   products on integer inputs, else real numbers. */
+static ptq_type ptq__param_type(const ptq_node *node, int param)
+{
+    ptq_type type = node->param[PTQ_WEIGHT].type;
+    if (!ptq__has_weight(node->op))
+        return PTQ_F32;
+    if (param == PTQ_WEIGHT)
+        return type;
+    return ptq__is_integer_type(type) && !node->dynamic ? PTQ_S32 : PTQ_F32;
+}
+
 static ptq_status ptq__create_params(const ptq_model *model, ptq_node *node, ptq_error *err)
 {
+    const float one = 1;
     int param, dims[PTQ_MAX_RANK], rank, c;
     for (param = 0; param < PTQ_PARAM_COUNT; param++) {
         rank = ptq__param_shape(model, node, param, dims);
         if (!rank)
             continue;
-        if (!ptq_tensor_bytes(PTQ_F32, 32, rank, dims))
+        if (!ptq__shape_elements(rank, dims))
             return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its %s would have more than %d"
                                  " elements", node->name, ptq__param_name(param),
                                  PTQ_MAX_ELEMENTS);
-        PTQ__TRY(ptq_tensor_create(&node->param[param], PTQ_F32, 32, rank, dims,
-                                   &model->allocator, err));
+        PTQ__TRY(ptq_tensor_create(&node->param[param], ptq__param_type(node, param),
+                                   node->param[param].bits, rank, dims, &model->allocator, err));
+        if (ptq__is_integer_type(node->param[param].type))
+            PTQ__TRY(ptq_tensor_set_scale(&node->param[param], &one, 1, 0, &model->allocator,
+                                          err));
     }
     if (node->op == PTQ_BATCH_NORM)
         for (c = 0; c < node->shape[2]; c++)
@@ -1908,6 +2440,28 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
     return status;
 }
 
+/* Scales of integer weights, and their zero point. */
+static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight, ptq_error *err)
+{
+    int32_t low, high;
+    int i;
+    ptq_code_range(weight->type, weight->bits, &low, &high);
+    if (weight->scales != 1 && weight->scales != weight->dim[0])
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its weights have %d scales", node->name,
+                             weight->scales);
+    for (i = 0; i < weight->scales; i++)
+        if (!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0)
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: weight_scale[%d] is %g; must be"
+                                 " positive, finite and not denormal", node->name, i,
+                                 (double)weight->scale[i]);
+    if (weight->zero_point < low || weight->zero_point > high ||
+        (weight->zero_point && weight->scales != 1))
+        return ptq_error_set(err, PTQ_BAD_NUMBER,
+                             "node %s: weight_zero_point %d; must be a code, and 0 where every"
+                             " channel has its own scale", node->name, (int)weight->zero_point);
+    return PTQ_OK;
+}
+
 /* Parameters present, of the right shape and type, finite. */
 static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
                                    ptq_error *err)
@@ -1923,10 +2477,13 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
                              "node %s: %s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]",
                              node->name, what, tensor->dim[0], tensor->dim[1], tensor->dim[2],
                              tensor->dim[3], dims[0], dims[1], dims[2], dims[3]);
-    if (tensor->type != PTQ_F32)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: %s is of type %s, needed is F32",
-                             node->name, what, ptq_type_name(tensor->type));
-    for (i = 0; i < n; i++) {
+    if (tensor->type != ptq__param_type(node, param) || (!param && tensor->type == PTQ_S32))
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: %s is of type %s, needed is %s",
+                             node->name, what, ptq_type_name(tensor->type),
+                             ptq_type_name(param ? ptq__param_type(node, param) : PTQ_F32));
+    if (ptq__is_integer_type(tensor->type))
+        return ptq__check_scales(node, tensor, err);
+    for (i = 0; i < n && tensor->type != PTQ_S32; i++) {
         float value = ptq_tensor_number(tensor, i);
         if (!ptq__is_finite(value))
             return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: %s[%z] is %g", node->name, what, i,
@@ -1958,6 +2515,176 @@ static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err)
     return PTQ_OK;
 }
 
+static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err)
+{
+    int32_t low, high;
+    if (q->type == PTQ_F32)
+        return PTQ_OK;
+    if ((q->type != PTQ_U8 && q->type != PTQ_S8) || q->bits < 2 || q->bits > 8)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its result cannot be coded as %s of %d"
+                             " bits", node->name, ptq_type_name(q->type), q->bits);
+    ptq_code_range(q->type, q->bits, &low, &high);
+    if (!ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high)
+        return ptq_error_set(err, PTQ_BAD_NUMBER,
+                             "node %s: scale %g and zero point %d; the scale must be positive,"
+                             " finite and not denormal, the zero point a code", node->name,
+                             (double)q->scale, (int)q->zero_point);
+    return PTQ_OK;
+}
+
+/* Kinds of operators by what they do with codes. */
+enum { PTQ__ANY_CODES, PTQ__SAME_CODES, PTQ__OWN_CODES, PTQ__NO_CODES };
+
+static int ptq__code_rule(ptq_op op)
+{
+    switch (op) {
+    case PTQ_RELU:
+    case PTQ_RELU6:
+    case PTQ_MAX_POOL:
+        return PTQ__SAME_CODES; /* codes of the input are chosen among, not changed */
+    case PTQ_ADD:
+    case PTQ_AVG_POOL:
+    case PTQ_GLOBAL_AVG_POOL:
+        return PTQ__OWN_CODES;
+    case PTQ_BATCH_NORM:
+    case PTQ_SOFTMAX:
+        return PTQ__NO_CODES;
+    default:
+        return PTQ__ANY_CODES; /* the weights, or the operator itself, say it */
+    }
+}
+
+static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b)
+{
+    return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
+           !(a->scale < b->scale) && !(a->scale > b->scale);
+}
+
+/* 1 if inputs and result of a node may be coded, or not, as they are. */
+static int ptq__codes_fit(const ptq_model *model, int index)
+{
+    const ptq_node *node = &model->node[index];
+    const ptq_node *a = node->input[0] < 0 ? node : &model->node[node->input[0]];
+    const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
+    int coded = ptq__is_coded(node), from = ptq__is_coded(a);
+    int integer = ptq__has_weight(node->op) && ptq_node_mode(model, index) == PTQ_STATIC;
+    if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_F32))
+        return 0;
+    if (ptq__has_weight(node->op))
+        return from == integer && (coded == integer || (integer && node->op == PTQ_DENSE));
+    if (node->op == PTQ_QUANTIZE || node->op == PTQ_DEQUANTIZE)
+        return coded == (node->op == PTQ_QUANTIZE) && from != coded;
+    if (ptq__code_rule(node->op) == PTQ__NO_CODES)
+        return !coded && !from;
+    if (ptq__code_rule(node->op) == PTQ__SAME_CODES)
+        return ptq__same_qparams(&node->q, &a->q);
+    return coded == from;
+}
+
+/* s_in * s_w / s_out in the order that the arithmetic prescribes; s_out 1 for real results. */
+static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int channel)
+{
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_qparams *out = node->residual ? &node->mid : &node->q;
+    float product = ptq__mul(model->node[node->input[0]].q.scale,
+                             weight->scale[weight->scales > 1 ? channel : 0]);
+    if (!ptq__is_normal(product))
+        return 0;
+    return out->type == PTQ_F32 ? product : ptq__div(product, out->scale);
+}
+
+/* Sum of |w - z| of one output channel. */
+static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel)
+{
+    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0], i;
+    const int8_t *s8 = (const int8_t *)weight->data + (size_t)channel * n;
+    uint64_t sum = 0;
+    int32_t part = 0;
+    if (weight->type == PTQ_S8 && weight->zero_point == 0 && n < 1 << 23) {
+        for (i = 0; i < n; i++)
+            part += s8[i] < 0 ? -s8[i] : s8[i];
+        return (uint64_t)part;
+    }
+    for (i = 0; i < n; i++) {
+        int32_t w = ptq__code(weight, (size_t)channel * n + i) - weight->zero_point;
+        sum += (uint64_t)(w < 0 ? -w : w);
+    }
+    return sum;
+}
+
+/* No input whatever may make an accumulator leave int32, and no multiplier may be 0, infinite or
+   denormal: proved here from the weights, so that kernels need not look. */
+static ptq_status ptq__check_accumulators(const ptq_model *model, const ptq_node *node,
+                                          ptq_error *err)
+{
+    const ptq_qparams *in = &model->node[node->input[0]].q;
+    const ptq_tensor *b = &node->param[PTQ_BIAS];
+    int32_t low, high;
+    int c;
+    uint64_t reach = 255; /* dynamic: any zero point may come */
+    if (!node->dynamic) {
+        ptq_code_range(in->type, in->bits, &low, &high);
+        reach = (uint64_t)(high - in->zero_point > in->zero_point - low ? high - in->zero_point
+                                                                        : in->zero_point - low);
+    }
+    for (c = 0; c < node->shape[2]; c++) {
+        uint64_t most = ptq__weight_mass(&node->param[PTQ_WEIGHT], c) * reach;
+        int64_t bias = b->rank && !node->dynamic ? ((const int32_t *)b->data)[c] : 0;
+        most += (uint64_t)(bias < 0 ? -bias : bias);
+        if (most > INT32_MAX)
+            return ptq_error_set(err, PTQ_BAD_NUMBER,
+                                 "node %s: the accumulator of channel %d could reach %L and"
+                                 " overflow 32 bits", node->name, c, most);
+        if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
+            return ptq_error_set(err, PTQ_BAD_NUMBER,
+                                 "node %s: scales %g (input), %g (weight %d) and %g (result) give"
+                                 " no normal multiplier", node->name, (double)in->scale,
+                                 (double)node->param[PTQ_WEIGHT]
+                                     .scale[node->param[PTQ_WEIGHT].scales > 1 ? c : 0], c,
+                                 (double)(node->residual ? node->mid.scale : node->q.scale));
+    }
+    return PTQ_OK;
+}
+
+/* Operand scales over the result's, in an addition or an average. */
+static ptq_status ptq__check_ratio(const ptq_node *node, float in, float out, ptq_error *err)
+{
+    float ratio = ptq__div(in, out);
+    if (!ptq__is_normal(ratio) || ratio > 1e6f || ratio < 1e-12f)
+        return ptq_error_set(err, PTQ_BAD_NUMBER,
+                             "node %s: an operand's scale %g does not go with the result's %g",
+                             node->name, (double)in, (double)out);
+    return PTQ_OK;
+}
+
+static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err)
+{
+    const ptq_node *node = &model->node[index];
+    const ptq_node *a = node->input[0] < 0 ? node : &model->node[node->input[0]];
+    const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
+    PTQ__TRY(ptq__check_qparams(node, &node->q, err));
+    PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
+    if (node->op != PTQ_INPUT && !ptq__codes_fit(model, index))
+        return ptq_error_set(err, PTQ_BAD_GRAPH,
+                             "node %s: its inputs, weights and result do not agree on being codes"
+                             " or real numbers", node->name);
+    if (node->dynamic && (!ptq__is_integer_type(node->param[PTQ_WEIGHT].type) ||
+                          !ptq__has_weight(node->op)))
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: dynamic needs integer weights",
+                             node->name);
+    if (ptq__has_weight(node->op) && ptq__is_integer_type(node->param[PTQ_WEIGHT].type))
+        PTQ__TRY(ptq__check_accumulators(model, node, err));
+    if (ptq__is_coded(node) && ptq__code_rule(node->op) == PTQ__OWN_CODES) {
+        PTQ__TRY(ptq__check_ratio(node, a->q.scale, node->q.scale, err));
+        PTQ__TRY(ptq__check_ratio(node, b->q.scale, node->q.scale, err));
+    }
+    if (node->residual && ptq__is_coded(node)) {
+        PTQ__TRY(ptq__check_ratio(node, node->mid.scale, node->q.scale, err));
+        PTQ__TRY(ptq__check_ratio(node, b->q.scale, node->q.scale, err));
+    }
+    return PTQ_OK;
+}
+
 static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err)
 {
     const ptq_node *node = &model->node[index];
@@ -1973,7 +2700,7 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
                              node->name, node->shape[0], node->shape[1], node->shape[2]);
     for (param = 0; param < PTQ_PARAM_COUNT; param++)
         PTQ__TRY(ptq__check_param(model, node, param, err));
-    return PTQ_OK;
+    return ptq__check_codes(model, index, err);
 }
 
 /* Index of the last node that reads the result of node `index`; itself if none does. */
@@ -2174,13 +2901,13 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index)
     memset(&cost, 0, sizeof cost);
     for (p = 0; p < PTQ_PARAM_COUNT; p++) {
         cost.parameters += ptq_tensor_elements(&node->param[p]);
-        cost.param_bytes += node->param[p].size;
+        cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
     }
     if (ptq__has_weight(node->op)) {
         int rank = ptq__param_shape(model, node, PTQ_WEIGHT, dims);
         cost.macs = outputs * (uint64_t)(ptq__shape_elements(rank, dims) / (size_t)dims[0]);
     }
-    cost.output_bytes = outputs * sizeof(float);
+    cost.output_bytes = outputs * (ptq__is_coded(node) ? 1 : sizeof(float));
     return cost;
 }
 
@@ -2207,14 +2934,15 @@ static void ptq__put_operator(ptq__text *text, const ptq_node *node)
 
 PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size)
 {
-    static const size_t column[] = {20, 46, 58, 70, 82};
+    static const size_t column[] = {22, 48, 57, 67, 79, 89};
     ptq__text text = ptq__text_over(buffer, size);
     ptq_cost sum;
     int i;
     memset(&sum, 0, sizeof sum);
     ptq__put_string(&text, "node");
-    for (i = 0; i < 5; i++) {
-        static const char *const title[] = {"operator", "shape", "parameters", "bytes", "MACs"};
+    for (i = 0; i < 6; i++) {
+        static const char *const title[] = {"operator", "computes", "shape",
+                                            "parameters", "bytes", "MACs"};
         ptq__put_column(&text, column[i]);
         ptq__put_string(&text, title[i]);
     }
@@ -2226,23 +2954,25 @@ PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t s
         ptq__put_column(&text, column[0]);
         ptq__put_operator(&text, node);
         ptq__put_column(&text, column[1]);
-        ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
+        ptq__put_string(&text, ptq_mode_name(ptq_node_mode(model, i)));
         ptq__put_column(&text, column[2]);
-        ptq__put(&text, "%L", cost.parameters);
+        ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
         ptq__put_column(&text, column[3]);
-        ptq__put(&text, "%L", cost.param_bytes);
+        ptq__put(&text, "%L", cost.parameters);
         ptq__put_column(&text, column[4]);
+        ptq__put(&text, "%L", cost.param_bytes);
+        ptq__put_column(&text, column[5]);
         ptq__put(&text, "%L\n", cost.macs);
         sum.parameters += cost.parameters;
         sum.param_bytes += cost.param_bytes;
         sum.macs += cost.macs;
     }
     ptq__put_string(&text, "total");
-    ptq__put_column(&text, column[2]);
-    ptq__put(&text, "%L", sum.parameters);
     ptq__put_column(&text, column[3]);
-    ptq__put(&text, "%L", sum.param_bytes);
+    ptq__put(&text, "%L", sum.parameters);
     ptq__put_column(&text, column[4]);
+    ptq__put(&text, "%L", sum.param_bytes);
+    ptq__put_column(&text, column[5]);
     ptq__put(&text, "%L\n", sum.macs);
     return text.length;
 }
@@ -2294,6 +3024,29 @@ static void ptq__put_window(ptq__text *text, const ptq_node *node)
         ptq__put_string(text, " include_pad=1");
 }
 
+/* TYPE:BITS:SCALE:ZERO_POINT */
+static void ptq__put_qparams(ptq__text *text, const char *key, const ptq_qparams *q)
+{
+    if (q->type != PTQ_F32)
+        ptq__put(text, " %s=%s:%d:%g:%d", key, q->type == PTQ_S8 ? "s8" : "u8", q->bits,
+                 (double)q->scale, (int)q->zero_point);
+}
+
+/* w=s8, w=u4, w=f16; float weights are not mentioned. */
+static void ptq__put_weight(ptq__text *text, const ptq_node *node)
+{
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    if (!ptq__has_weight(node->op) || weight->type == PTQ_F32)
+        return;
+    ptq__put(text, " w=%s%d",
+             weight->type == PTQ_F16                                      ? "f"
+             : weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S ? "s"
+                                                                      : "u",
+             weight->bits);
+    if (node->dynamic)
+        ptq__put_string(text, " dynamic=1");
+}
+
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node)
 {
     ptq__put(text, "%s %s", node->name, ptq_op_name(node->op));
@@ -2319,6 +3072,9 @@ static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_nod
         ptq__put(text, " add=%s", node->residual == PTQ_RES_FIRST ? "first" : "second");
     if (node->add_act)
         ptq__put(text, " add_act=%s", ptq__act_name(node->add_act));
+    ptq__put_weight(text, node);
+    ptq__put_qparams(text, "mid", &node->mid);
+    ptq__put_qparams(text, "q", &node->q);
     if (strcmp(node->out, node->name))
         ptq__put(text, " out=%s", node->out);
     ptq__put_char(text, '\n');
@@ -2551,6 +3307,10 @@ enum {
     PTQ__KEY_ACT,
     PTQ__KEY_ADD,
     PTQ__KEY_ADD_ACT,
+    PTQ__KEY_W,
+    PTQ__KEY_DYNAMIC,
+    PTQ__KEY_MID,
+    PTQ__KEY_Q,
     PTQ__KEY_COUNT
 };
 
@@ -2576,6 +3336,10 @@ static const ptq__key ptq__keys[PTQ__KEY_COUNT] = {
     {"act", PTQ__WEIGHT_OPS | PTQ__BIT(PTQ_ADD)},
     {"add", PTQ__BIT(PTQ_CONV2D)},
     {"add_act", PTQ__BIT(PTQ_CONV2D)},
+    {"w", PTQ__WEIGHT_OPS},
+    {"dynamic", PTQ__WEIGHT_OPS},
+    {"mid", PTQ__BIT(PTQ_CONV2D)},
+    {"q", PTQ__ALL_OPS},
 };
 
 /* A line of the graph text while it is read. */
@@ -2595,6 +3359,36 @@ static int ptq__read_bias(ptq__span value, int *no_bias)
 {
     *no_bias = ptq__span_is(value, "0");
     return *no_bias || ptq__span_is(value, "1");
+}
+
+static int ptq__read_qparams(ptq__span value, ptq_qparams *q)
+{
+    ptq__span type = ptq__cut(&value, ':'), bits = ptq__cut(&value, ':');
+    ptq__span scale = ptq__cut(&value, ':');
+    int zero_point;
+    q->type = ptq__span_is(type, "s8") ? PTQ_S8 : PTQ_U8;
+    if ((!ptq__span_is(type, "s8") && !ptq__span_is(type, "u8")) ||
+        !ptq__read_ints(bits, ':', 1, 2, 8, &q->bits) || !ptq__read_float(scale, &q->scale) ||
+        !ptq__read_ints(value, ':', 1, -128, 255, &zero_point))
+        return 0;
+    q->zero_point = zero_point;
+    return 1;
+}
+
+static int ptq__read_weight_type(ptq__span value, ptq_tensor *weight)
+{
+    int is_signed = value.n == 2 && value.p[0] == 's';
+    if (ptq__span_is(value, "f16")) {
+        weight->type = PTQ_F16;
+        weight->bits = 16;
+        return 1;
+    }
+    if (value.n != 2 || (!is_signed && value.p[0] != 'u') || value.p[1] < '2' || value.p[1] > '8')
+        return 0;
+    weight->bits = value.p[1] - '0';
+    weight->type = weight->bits == 8 ? (is_signed ? PTQ_S8 : PTQ_U8)
+                                     : (is_signed ? PTQ_PACKED_S : PTQ_PACKED_U);
+    return 1;
 }
 
 /* Reads one value into the node: 1 on success. */
@@ -2635,6 +3429,14 @@ static int ptq__read_key(ptq__line *line, int key, ptq__span value)
         return ptq__span_is(value, "first") || ptq__span_is(value, "second");
     case PTQ__KEY_ADD_ACT:
         return ptq__read_act(value, &node->add_act);
+    case PTQ__KEY_W:
+        return ptq__read_weight_type(value, &node->param[PTQ_WEIGHT]);
+    case PTQ__KEY_DYNAMIC:
+        return ptq__read_flag(value, &node->dynamic);
+    case PTQ__KEY_MID:
+        return ptq__read_qparams(value, &node->mid);
+    case PTQ__KEY_Q:
+        return ptq__read_qparams(value, &node->q);
     default:
         return 0;
     }
@@ -3407,7 +4209,7 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
                              "archive: '%s' is empty, reserved or there already", name);
     PTQ__TRY(ptq__strdup(&archive->allocator, name, strlen(name), &entry.name, err));
     entry.tensor = *tensor;
-    entry.tensor.owned = 0;
+    entry.tensor.owned = 0; /* of neither data nor scale */
     entry.tensor.scale = NULL;
     entry.tensor.scales = 0;
     status = ptq__alloc(&archive->allocator, (size_t)archive->entries + 1, sizeof entry, "tensors",
@@ -3562,27 +4364,83 @@ static ptq_status ptq__archive_graph(const ptq_archive *archive, ptq_model **out
                            &archive->allocator, out, err);
 }
 
-/* Moves a parameter from the archive into its node. */
+/* Takes a tensor out of the archive: the caller owns what it owned. `dims` and `rank` are what it
+   must have, its type is given too. */
+static ptq_status ptq__take(ptq_archive *archive, const char *name, ptq_type type, int rank,
+                            const int *dims, ptq_tensor *out, ptq_error *err)
+{
+    int i = ptq__archive_index(archive, name);
+    ptq_tensor *tensor = i < 0 ? NULL : &archive->entry[i].tensor;
+    if (!tensor)
+        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s is missing", name);
+    if (tensor->rank != rank || memcmp(tensor->dim, dims, sizeof tensor->dim))
+        return ptq_error_set(err, PTQ_BAD_FILE,
+                             "tensor %s: shape [%d,%d,%d,%d] of rank %d, expected [%d,%d,%d,%d] of"
+                             " rank %d (rank 0: of a type that is not supported)", name,
+                             tensor->dim[0], tensor->dim[1], tensor->dim[2], tensor->dim[3],
+                             tensor->rank, dims[0], dims[1], dims[2], dims[3], rank);
+    if (tensor->type != type)
+        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: of type %s, expected is %s", name,
+                             ptq_type_name(tensor->type), ptq_type_name(type));
+    *out = *tensor;
+    memset(tensor, 0, sizeof *tensor);
+    archive->entry[i].name[0] = 0; /* taken */
+    return PTQ_OK;
+}
+
+/* NODE.weight_scale and, where weights are affine, NODE.weight_zero_point. */
+static ptq_status ptq__take_scales(ptq_archive *archive, ptq_model *model, ptq_node *node,
+                                   ptq_error *err)
+{
+    ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    ptq__param_text scale_name = ptq__full_name(node, "weight_scale");
+    ptq__param_text zero_name = ptq__full_name(node, "weight_zero_point");
+    const ptq_tensor *found = ptq_archive_find(archive, scale_name.text);
+    int one[PTQ_MAX_RANK] = {1, 1, 1, 1}, dims[PTQ_MAX_RANK] = {1, 1, 1, 1};
+    ptq_tensor scale, zero;
+    ptq_status status;
+    int32_t zero_point = 0;
+    if (found && found->dim[0] != 1)
+        dims[0] = weight->dim[0];
+    if (ptq_archive_find(archive, zero_name.text)) {
+        PTQ__TRY(ptq__take(archive, zero_name.text, PTQ_S32, 1, one, &zero, err));
+        zero_point = *(const int32_t *)zero.data;
+        ptq_tensor_free(&zero, &model->allocator);
+    }
+    PTQ__TRY(ptq__take(archive, scale_name.text, PTQ_F32, 1, dims, &scale, err));
+    status = ptq_tensor_set_scale(weight, (const float *)scale.data, dims[0], zero_point,
+                                  &model->allocator, err);
+    ptq_tensor_free(&scale, &model->allocator);
+    return status;
+}
+
+/* Moves a parameter from the archive into its node. Packed codes are bytes in the file. */
 static ptq_status ptq__take_param(ptq_archive *archive, ptq_model *model, ptq_node *node, int param,
                                   ptq_error *err)
 {
     int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
-    ptq__param_text name = ptq__full_name(node, ptq__param_name(param));
-    int i = ptq__archive_index(archive, name.text);
-    ptq_tensor *tensor = i < 0 ? NULL : &archive->entry[i].tensor;
+    int stored[PTQ_MAX_RANK] = {1, 1, 1, 1}, bits = node->param[param].bits;
+    ptq_type type = ptq__param_type(node, param);
+    ptq_tensor taken;
     if (!rank)
         return PTQ_OK;
-    if (!tensor)
-        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s is missing", name.text);
-    if (tensor->rank != rank || memcmp(tensor->dim, dims, sizeof dims))
-        return ptq_error_set(err, PTQ_BAD_FILE,
-                             "tensor %s: shape [%d,%d,%d,%d] of rank %d, expected [%d,%d,%d,%d] of"
-                             " rank %d (rank 0: of a type that is not supported)", name.text,
-                             tensor->dim[0], tensor->dim[1], tensor->dim[2], tensor->dim[3],
-                             tensor->rank, dims[0], dims[1], dims[2], dims[3], rank);
-    node->param[param] = *tensor;
-    memset(tensor, 0, sizeof *tensor);
-    archive->entry[i].name[0] = 0; /* taken */
+    memcpy(stored, dims, sizeof stored);
+    if (ptq__is_packed(type)) {
+        stored[1] = (int)(ptq_tensor_bytes(type, bits, rank, dims) / (size_t)dims[0]);
+        stored[2] = stored[3] = 1;
+    }
+    PTQ__TRY(ptq__take(archive, ptq__full_name(node, ptq__param_name(param)).text,
+                       ptq__is_packed(type) ? PTQ_U8 : type, ptq__is_packed(type) ? 2 : rank,
+                       stored, &taken, err));
+    if (ptq__is_packed(type)) {
+        taken.type = type;
+        taken.bits = bits;
+        taken.rank = rank;
+        memcpy(taken.dim, dims, sizeof dims);
+    }
+    node->param[param] = taken;
+    if (ptq__is_integer_type(type))
+        PTQ__TRY(ptq__take_scales(archive, model, node, err));
     return PTQ_OK;
 }
 
@@ -3646,20 +4504,38 @@ PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_loa
     return status;
 }
 
+/* The scales of integer weights, as tensors of their own over the model's memory. */
+static ptq_status ptq__put_scales(ptq_archive *archive, const ptq_node *node, ptq_error *err)
+{
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const int one = 1;
+    ptq_tensor tensor;
+    PTQ__TRY(ptq_tensor_borrow(&tensor, PTQ_F32, 32, 1, &weight->scales, weight->scale,
+                               (size_t)weight->scales * sizeof(float), err));
+    PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, "weight_scale").text, &tensor, err));
+    if (!weight->zero_point)
+        return PTQ_OK;
+    PTQ__TRY(ptq_tensor_borrow(&tensor, PTQ_S32, 32, 1, &one,
+                               (void *)(uintptr_t)&weight->zero_point, sizeof(int32_t), err));
+    return ptq_archive_add(archive, ptq__full_name(node, "weight_zero_point").text, &tensor, err);
+}
+
 /* Parameters of one width after the other, wide ones first: so each lies aligned in the file and
    can be used where it is. */
 static ptq_status ptq__put_params(ptq_archive *archive, const ptq_model *model, int wide,
                                   ptq_error *err)
 {
     int i, param;
-    for (i = 0; i < model->nodes; i++)
-        for (param = 0; param < PTQ_PARAM_COUNT; param++) {
-            const ptq_node *node = &model->node[i];
-            const ptq_tensor *tensor = &node->param[param];
-            if (tensor->rank && (tensor->bits == 32) == wide)
-                PTQ__TRY(ptq_archive_add(
-                    archive, ptq__full_name(node, ptq__param_name(param)).text, tensor, err));
-        }
+    for (i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        for (param = 0; param < PTQ_PARAM_COUNT; param++)
+            if (node->param[param].rank && (node->param[param].bits == 32) == wide)
+                PTQ__TRY(ptq_archive_add(archive,
+                                         ptq__full_name(node, ptq__param_name(param)).text,
+                                         &node->param[param], err));
+        if (wide && node->param[PTQ_WEIGHT].scales)
+            PTQ__TRY(ptq__put_scales(archive, node, err));
+    }
     return PTQ_OK;
 }
 
@@ -4026,6 +4902,16 @@ static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err)
     return ptq_model_check(fuser->model, err);
 }
 
+/* 1 if any node has left float. */
+static int ptq__is_quantized(const ptq_model *model)
+{
+    int i;
+    for (i = 0; i < model->nodes; i++)
+        if (ptq_node_mode(model, i) != PTQ_FLOAT)
+            return 1;
+    return 0;
+}
+
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err)
 {
@@ -4040,6 +4926,8 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
         report->allocator = model->allocator;
     }
     PTQ__TRY(ptq_model_check(model, err));
+    if (ptq__is_quantized(model))
+        return ptq_model_copy(model, &model->allocator, out, err);
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
     status = ptq__alloc(&model->allocator, (size_t)model->nodes, sizeof(int), "fusion", &to, err);
     fuser.to = (int *)to;
@@ -4106,9 +4994,13 @@ typedef struct ptq__frame ptq__frame;
 /* One node made ready: what to call. */
 struct ptq__step {
     const ptq_node *node;
-    const int *in; /* shape of the input */
+    const ptq_node *from[2]; /* the nodes that made the inputs; NULL where there is none */
+    const int *in;           /* shape of the first input */
     int index;
     void (*run)(const ptq__step *step, const ptq__frame *frame);
+    const void *weight;      /* the model's, or the plan's own where it had to be changed */
+    void *owned;             /* what the plan made for this step */
+    float *multiplier;       /* integer convolution and dense: one for each channel */
 };
 
 /* What a run of one image works on. */
@@ -4124,6 +5016,8 @@ struct ptq_plan {
     ptq_isa isa;
     ptq__step *step; /* one for each node; step 0 is never run */
     int logits;      /* node */
+    uint8_t *table;  /* pixel to code, 256 for each channel; NULL: codes are the pixels themselves,
+                        or the input is not coded */
     ptq__layout layout[PTQ__LAYOUTS];
     ptq_allocator allocator;
 };
@@ -4137,7 +5031,16 @@ static size_t ptq__align(size_t size)
 
 static size_t ptq__node_bytes(const ptq_node *node)
 {
-    return ptq__align(ptq__shape_elements(3, node->shape) * sizeof(float));
+    return ptq__align(ptq__shape_elements(3, node->shape) *
+                      (ptq__is_coded(node) ? 1 : sizeof(float)));
+}
+
+/* The preprocessing of one pixel. */
+static float ptq__pixel(const ptq_model *model, int channel, int pixel)
+{
+    if (channel >= PTQ_MAX_PIXEL_CHANNELS)
+        return (float)pixel;
+    return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
 }
 
 static const void *ptq__in(const ptq__step *step, const ptq__frame *frame, int k)
@@ -4218,7 +5121,7 @@ static void ptq__conv2d_f32(const ptq__step *step, const ptq__frame *frame)
     const ptq_node *node = step->node;
     const float *x = (const float *)ptq__in(step, frame, 0);
     const float *residual = (const float *)ptq__in(step, frame, 1);
-    const float *weight = (const float *)node->param[PTQ_WEIGHT].data;
+    const float *weight = (const float *)step->weight;
     const float *bias = (const float *)node->param[PTQ_BIAS].data;
     float *y = (float *)ptq__out(step, frame), *mid = (float *)ptq__mid(step, frame);
     float *patch = (float *)ptq__scratch(frame);
@@ -4244,7 +5147,7 @@ static void ptq__dense_f32(const ptq__step *step, const ptq__frame *frame)
 {
     const ptq_node *node = step->node;
     const float *x = (const float *)ptq__in(step, frame, 0);
-    const float *weight = (const float *)node->param[PTQ_WEIGHT].data;
+    const float *weight = (const float *)step->weight;
     const float *bias = (const float *)node->param[PTQ_BIAS].data;
     float *y = (float *)ptq__out(step, frame);
     int o, n = node->param[PTQ_WEIGHT].dim[1];
@@ -4378,48 +5281,422 @@ static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame)
                  step->node->shape[2]);
 }
 
-/* Memory that one step needs for itself. */
-static size_t ptq__step_scratch(const ptq__step *step)
+/* Scalar kernels on integers: the truth that every other kernel must equal to the byte. */
+
+static int32_t ptq__load(const void *codes, int i, ptq_type type)
 {
-    const ptq_node *node = step->node;
-    if (node->op != PTQ_CONV2D)
-        return 0;
-    return sizeof(float) * (size_t)(step->in[2] / node->groups) *
-           (size_t)(node->kernel[0] * node->kernel[1]);
+    return type == PTQ_S8 ? ((const int8_t *)codes)[i] : ((const uint8_t *)codes)[i];
 }
 
-static void ptq__choose_kernel(ptq__step *step)
+/* Both kinds of codes are stored alike: two's complement in eight bits. */
+static void ptq__store(void *codes, int i, int32_t code)
 {
-    switch (step->node->op) {
-    case PTQ_CONV2D:
-        step->run = ptq__conv2d_f32;
-        break;
-    case PTQ_DENSE:
-        step->run = ptq__dense_f32;
-        break;
-    case PTQ_BATCH_NORM:
-        step->run = ptq__batch_norm_f32;
-        break;
-    case PTQ_RELU:
-    case PTQ_RELU6:
-        step->run = ptq__relu_f32;
-        break;
-    case PTQ_ADD:
-        step->run = ptq__add_f32;
-        break;
-    case PTQ_MAX_POOL:
-    case PTQ_AVG_POOL:
-        step->run = ptq__pool_f32;
-        break;
-    case PTQ_GLOBAL_AVG_POOL:
-        step->run = ptq__global_avg_pool_f32;
-        break;
-    case PTQ_SOFTMAX:
-        step->run = ptq__softmax_f32;
-        break;
-    default:
-        step->run = NULL;
+    ((uint8_t *)codes)[i] = (uint8_t)code;
+}
+
+/* Where a result is clamped: to its codes, and by an activation to those of 0 and 6. */
+typedef struct ptq__clamp {
+    int32_t zero_point, low, high;
+} ptq__clamp;
+
+static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act)
+{
+    ptq__clamp clamp;
+    int32_t six = ptq_quantize(6, q);
+    ptq_code_range(q->type, q->bits, &clamp.low, &clamp.high);
+    clamp.zero_point = q->zero_point;
+    if (act != PTQ_ACT_NONE)
+        clamp.low = q->zero_point;
+    if (act == PTQ_ACT_RELU6 && six < clamp.high)
+        clamp.high = six;
+    return clamp;
+}
+
+/* a + b for codes of different scales, as ONNX Runtime's QLinearAdd:
+       y = rne(fma(a, sa/sy, fma(b, sb/sy, zy - fma(sa/sy, za, (sb/sy) zb))))
+   b's product is rounded first, then everything once. */
+typedef struct ptq__adder {
+    float ratio_a, ratio_b, offset;
+    ptq__clamp clamp;
+} ptq__adder;
+
+static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
+                                ptq_activation act)
+{
+    ptq__adder adder;
+    float zero_b;
+    adder.ratio_a = ptq__div(a->scale, y->scale);
+    adder.ratio_b = ptq__div(b->scale, y->scale);
+    zero_b = ptq__mul(adder.ratio_b, (float)b->zero_point);
+    adder.offset = (float)y->zero_point - ptq__fma(adder.ratio_a, (float)a->zero_point, zero_b);
+    adder.clamp = ptq__clamp_of(y, act);
+    return adder;
+}
+
+static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b)
+{
+    float sum = ptq__fma((float)a, adder->ratio_a,
+                         ptq__fma((float)b, adder->ratio_b, adder->offset));
+    return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
+}
+
+/* No partial sum leaves int32 (see ptq__check_accumulators). Blocks of 32: compilers turn them into
+   vector code, where a plain loop stays scalar at -O2. */
+static int32_t ptq__dot_s8(const int16_t *x, const int8_t *w, int n)
+{
+    int32_t sum = 0;
+    int i, j;
+    for (i = 0; i + 32 <= n; i += 32) {
+        int32_t part = 0;
+        for (j = 0; j < 32; j++)
+            part += x[i + j] * w[i + j];
+        sum += part;
     }
+    for (; i < n; i++)
+        sum += x[i] * w[i];
+    return sum;
+}
+
+/* sum x (w - zw) = sum x w - zw sum x. The two sums may wrap where their difference fits. */
+static int32_t ptq__dot_u8(const int16_t *x, const uint8_t *w, int zero_point, int n)
+{
+    uint32_t sum = 0, sum_x = 0;
+    int i, j;
+    for (i = 0; i + 32 <= n; i += 32) {
+        int32_t part = 0, part_x = 0;
+        for (j = 0; j < 32; j++)
+            part += x[i + j] * w[i + j];
+        for (j = 0; j < 32; j++)
+            part_x += x[i + j];
+        sum += (uint32_t)part;
+        sum_x += (uint32_t)part_x;
+    }
+    for (; i < n; i++) {
+        sum += (uint32_t)(x[i] * w[i]);
+        sum_x += (uint32_t)x[i];
+    }
+    return (int32_t)(sum - (uint32_t)zero_point * sum_x);
+}
+
+/* sum of (x - zx)(w - zw), for `taps` inputs with zx taken off already and one channel's weights. */
+static int32_t ptq__dot(const ptq__step *step, const int16_t *x, int channel, int taps)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    const int8_t *w = (const int8_t *)step->weight + (ptrdiff_t)channel * taps;
+    return weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S
+               ? ptq__dot_s8(x, w, taps)
+               : ptq__dot_u8(x, (const uint8_t *)w, weight->zero_point, taps);
+}
+
+/* As ptq__gather_f32, of codes less their zero point: so a tap outside the image, which stands for
+   the zero point, is 0. */
+static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q, int oy,
+                              int ox, int first, int channels, int16_t *patch)
+{
+    const ptq_node *node = step->node;
+    int height = step->in[0], width = step->in[1], depth = step->in[2];
+    int kh = node->kernel[0], kw = node->kernel[1], taps = kh * kw, u, v, c;
+    int flip = q->type == PTQ_S8 ? 128 : 0, zero = q->zero_point + flip; /* s8 + 128 as u8 */
+    for (u = 0; u < kh; u++)
+        for (v = 0; v < kw; v++) {
+            int y = oy * node->stride[0] - node->pad[0] + u;
+            int z = ox * node->stride[1] - node->pad[1] + v;
+            int16_t *to = patch + u * kw + v;
+            if (y < 0 || y >= height || z < 0 || z >= width) {
+                for (c = 0; c < channels; c++)
+                    to[c * taps] = 0;
+            } else {
+                const uint8_t *from = x + (y * width + z) * depth + first;
+                for (c = 0; c < channels; c++)
+                    to[c * taps] = (int16_t)((from[c] ^ flip) - zero);
+            }
+        }
+}
+
+/* acc = bias + sum of (x - zx)(w - zw); y = requantize(acc); then, fused, y = y + residual in codes.
+   The residual may lie where y is written. */
+static void ptq__conv2d_int(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
+    const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
+    const void *residual = ptq__in(step, frame, 1);
+    const int32_t *bias = (const int32_t *)node->param[PTQ_BIAS].data;
+    void *y = ptq__out(step, frame), *mid = ptq__mid(step, frame);
+    int16_t *patch = (int16_t *)ptq__scratch(frame);
+    ptq__clamp clamp = ptq__clamp_of(first, node->act);
+    ptq__adder adder;
+    int channels = node->shape[2], each = channels / node->groups;
+    int deep = step->in[2] / node->groups, pixels = node->shape[0] * node->shape[1];
+    int taps = deep * node->kernel[0] * node->kernel[1], p, g, o;
+    if (residual)
+        adder = node->residual == PTQ_RES_FIRST
+                    ? ptq__adder_of(&step->from[1]->q, &node->mid, &node->q, node->add_act)
+                    : ptq__adder_of(&node->mid, &step->from[1]->q, &node->q, node->add_act);
+    else
+        memset(&adder, 0, sizeof adder);
+    for (p = 0; p < pixels; p++)
+        for (g = 0; g < node->groups; g++) {
+            ptq__gather_codes(step, x, in, p / node->shape[1], p % node->shape[1], g * deep, deep,
+                              patch);
+            for (o = g * each; o < (g + 1) * each; o++) {
+                int32_t acc = ptq__dot(step, patch, o, taps) + (bias ? bias[o] : 0);
+                int32_t code = ptq_requantize(acc, step->multiplier[o], clamp.zero_point,
+                                              clamp.low, clamp.high);
+                if (mid)
+                    ptq__store(mid, p * channels + o, code);
+                if (residual) {
+                    int32_t r = ptq__load(residual, p * channels + o, step->from[1]->q.type);
+                    code = node->residual == PTQ_RES_FIRST ? ptq__add_codes(&adder, r, code)
+                                                           : ptq__add_codes(&adder, code, r);
+                }
+                ptq__store(y, p * channels + o, code);
+            }
+        }
+}
+
+/* As a 1x1 convolution; the result is codes, or real numbers where it is the logits. */
+static void ptq__dense_int(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const ptq_qparams *in = &step->from[0]->q;
+    const void *x = ptq__in(step, frame, 0);
+    const int32_t *bias = (const int32_t *)node->param[PTQ_BIAS].data;
+    void *y = ptq__out(step, frame);
+    int16_t *patch = (int16_t *)ptq__scratch(frame);
+    int i, o, n = node->param[PTQ_WEIGHT].dim[1];
+    for (i = 0; i < n; i++)
+        patch[i] = (int16_t)(ptq__load(x, i, in->type) - in->zero_point);
+    for (o = 0; o < node->shape[2]; o++) {
+        int32_t acc = ptq__dot(step, patch, o, n) + (bias ? bias[o] : 0);
+        if (ptq__is_coded(node)) {
+            ptq__clamp clamp = ptq__clamp_of(&node->q, node->act);
+            ptq__store(y, o, ptq_requantize(acc, step->multiplier[o], clamp.zero_point, clamp.low,
+                                            clamp.high));
+        } else {
+            ((float *)y)[o] = ptq__activate(ptq__mul((float)acc, step->multiplier[o]), node->act);
+        }
+    }
+}
+
+static void ptq__add_int(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const ptq_qparams *qa = &step->from[0]->q, *qb = &step->from[1]->q;
+    const void *a = ptq__in(step, frame, 0), *b = ptq__in(step, frame, 1);
+    void *y = ptq__out(step, frame);
+    ptq__adder adder = ptq__adder_of(qa, qb, &node->q, node->act);
+    int i, n = (int)ptq__shape_elements(3, node->shape);
+    for (i = 0; i < n; i++)
+        ptq__store(y, i, ptq__add_codes(&adder, ptq__load(a, i, qa->type),
+                                        ptq__load(b, i, qb->type)));
+}
+
+static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const void *x = ptq__in(step, frame, 0);
+    void *y = ptq__out(step, frame);
+    ptq__clamp clamp = ptq__clamp_of(&node->q,
+                                     node->op == PTQ_RELU ? PTQ_ACT_RELU : PTQ_ACT_RELU6);
+    int i, n = (int)ptq__shape_elements(3, node->shape);
+    for (i = 0; i < n; i++) {
+        int32_t code = ptq__load(x, i, node->q.type);
+        code = code < clamp.low ? clamp.low : code;
+        ptq__store(y, i, code > clamp.high ? clamp.high : code);
+    }
+}
+
+/* Sum of codes less the zero point, or the largest code, under a window. */
+static int32_t ptq__pool_codes(const ptq__step *step, const uint8_t *x, const ptq__clip *clip)
+{
+    const ptq_qparams *q = &step->from[0]->q;
+    int max = step->node->op == PTQ_MAX_POOL, u, v;
+    int32_t result = max ? INT32_MIN : 0;
+    for (u = clip->begin[0]; u < clip->end[0]; u++)
+        for (v = clip->begin[1]; v < clip->end[1]; v++) {
+            int32_t code = ptq__load(x, (u * step->in[1] + v) * step->in[2], q->type);
+            if (!max)
+                result += code - q->zero_point;
+            else if (code > result)
+                result = code;
+        }
+    return result;
+}
+
+/* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
+static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int32_t sum, int n)
+{
+    int32_t low, high;
+    ptq_code_range(y->type, y->bits, &low, &high);
+    return ptq_requantize(sum, ptq__div(x->scale, ptq__mul(y->scale, (float)n)), y->zero_point,
+                          low, high);
+}
+
+static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const ptq_qparams *in = &step->from[0]->q;
+    const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
+    void *y = ptq__out(step, frame);
+    int oy, ox, c, i = 0;
+    for (oy = 0; oy < node->shape[0]; oy++)
+        for (ox = 0; ox < node->shape[1]; ox++) {
+            ptq__clip clip = ptq__clip_window(step, oy, ox);
+            for (c = 0; c < node->shape[2]; c++) {
+                int32_t code = ptq__pool_codes(step, x + c, &clip);
+                if (node->op == PTQ_AVG_POOL)
+                    code = ptq__average_code(in, &node->q, code, ptq__pool_taps(node, &clip));
+                ptq__store(y, i++, code);
+            }
+        }
+}
+
+static void ptq__global_avg_pool_int(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_qparams *in = &step->from[0]->q;
+    const void *x = ptq__in(step, frame, 0);
+    void *y = ptq__out(step, frame);
+    int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;
+    for (c = 0; c < channels; c++) {
+        int32_t sum = 0;
+        for (i = 0; i < pixels; i++)
+            sum += ptq__load(x, i * channels + c, in->type) - in->zero_point;
+        ptq__store(y, c, ptq__average_code(in, &step->node->q, sum, pixels));
+    }
+}
+
+static void ptq__quantize_step(const ptq__step *step, const ptq__frame *frame)
+{
+    const float *x = (const float *)ptq__in(step, frame, 0);
+    void *y = ptq__out(step, frame);
+    int i, n = (int)ptq__shape_elements(3, step->node->shape);
+    for (i = 0; i < n; i++)
+        ptq__store(y, i, ptq_quantize(x[i], &step->node->q));
+}
+
+static void ptq__dequantize_step(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_qparams *q = &step->from[0]->q;
+    const void *x = ptq__in(step, frame, 0);
+    float *y = (float *)ptq__out(step, frame);
+    int i, n = (int)ptq__shape_elements(3, step->node->shape);
+    for (i = 0; i < n; i++)
+        y[i] = ptq_dequantize(ptq__load(x, i, q->type), q);
+}
+
+/* Dynamic: the range of this image's input gives its codes; sums of integer products become real
+   numbers at once, y = acc * (sx * sw) + b. */
+
+/* Codes of a real tensor under its own range. */
+static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes)
+{
+    ptq_qparams q;
+    float low = 0, high = 0;
+    int i;
+    for (i = 0; i < n; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    if (ptq_choose_qparams(low, high, PTQ_U8, 8, 0, &q, NULL) != PTQ_OK)
+        ptq_choose_qparams(0, 0, PTQ_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
+    for (i = 0; i < n; i++)
+        codes[i] = (uint8_t)ptq_quantize(x[i], &q);
+    return q;
+}
+
+static float ptq__dynamic_value(const ptq__step *step, const ptq_qparams *in, int32_t acc,
+                                int channel)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    const float *bias = (const float *)step->node->param[PTQ_BIAS].data;
+    float scale = ptq__mul(in->scale, weight->scale[weight->scales > 1 ? channel : 0]);
+    return ptq__activate(ptq__mul((float)acc, scale) + (bias ? bias[channel] : 0),
+                         step->node->act);
+}
+
+static void ptq__conv2d_dynamic(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const float *residual = (const float *)ptq__in(step, frame, 1);
+    float *y = (float *)ptq__out(step, frame), *mid = (float *)ptq__mid(step, frame);
+    int channels = node->shape[2], each = channels / node->groups, p, g, o;
+    int deep = step->in[2] / node->groups, pixels = node->shape[0] * node->shape[1];
+    int taps = deep * node->kernel[0] * node->kernel[1];
+    int16_t *patch = (int16_t *)ptq__scratch(frame);
+    uint8_t *codes = (uint8_t *)(patch + taps);
+    ptq_qparams q = ptq__quantize_input((const float *)ptq__in(step, frame, 0),
+                                        (int)ptq__shape_elements(3, step->in), codes);
+    for (p = 0; p < pixels; p++)
+        for (g = 0; g < node->groups; g++) {
+            ptq__gather_codes(step, codes, &q, p / node->shape[1], p % node->shape[1], g * deep,
+                              deep, patch);
+            for (o = g * each; o < (g + 1) * each; o++) {
+                int at = p * channels + o;
+                float value = ptq__dynamic_value(step, &q, ptq__dot(step, patch, o, taps), o);
+                if (mid)
+                    mid[at] = value;
+                y[at] = residual ? ptq__activate(value + residual[at], node->add_act) : value;
+            }
+        }
+}
+
+static void ptq__dense_dynamic(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    float *y = (float *)ptq__out(step, frame);
+    int i, o, n = node->param[PTQ_WEIGHT].dim[1];
+    int16_t *patch = (int16_t *)ptq__scratch(frame);
+    uint8_t *codes = (uint8_t *)(patch + n);
+    ptq_qparams q = ptq__quantize_input((const float *)ptq__in(step, frame, 0), n, codes);
+    for (i = 0; i < n; i++)
+        patch[i] = (int16_t)(codes[i] - q.zero_point);
+    for (o = 0; o < node->shape[2]; o++)
+        y[o] = ptq__dynamic_value(step, &q, ptq__dot(step, patch, o, n), o);
+}
+
+/* Memory that one step needs for itself: the taps of one output, and the codes of a dynamic
+   input. */
+static size_t ptq__step_scratch(const ptq_model *model, const ptq__step *step)
+{
+    const ptq_node *node = step->node;
+    size_t in = ptq__shape_elements(3, step->in), taps = in;
+    ptq_mode mode = ptq_node_mode(model, step->index);
+    if (!ptq__has_weight(node->op))
+        return 0;
+    if (node->op == PTQ_CONV2D)
+        taps = (size_t)(step->in[2] / node->groups) * (size_t)(node->kernel[0] * node->kernel[1]);
+    if (mode == PTQ_STATIC || mode == PTQ_DYNAMIC)
+        return taps * sizeof(int16_t) + (mode == PTQ_DYNAMIC ? in : 0);
+    return node->op == PTQ_CONV2D ? taps * sizeof(float) : 0;
+}
+
+typedef void (*ptq__kernel)(const ptq__step *step, const ptq__frame *frame);
+
+/* Scalar kernels by operator: on real numbers, on codes. */
+static const ptq__kernel ptq__scalar_kernels[PTQ_OP_COUNT][2] = {
+    {NULL, NULL},
+    {ptq__conv2d_f32, ptq__conv2d_int},
+    {ptq__batch_norm_f32, NULL},
+    {ptq__relu_f32, ptq__relu_int},
+    {ptq__relu_f32, ptq__relu_int},
+    {ptq__add_f32, ptq__add_int},
+    {ptq__pool_f32, ptq__pool_int},
+    {ptq__pool_f32, ptq__pool_int},
+    {ptq__global_avg_pool_f32, ptq__global_avg_pool_int},
+    {ptq__dense_f32, ptq__dense_int},
+    {ptq__softmax_f32, NULL},
+    {NULL, ptq__quantize_step},
+    {ptq__dequantize_step, NULL},
+};
+
+static void ptq__choose_kernel(const ptq_model *model, ptq__step *step)
+{
+    ptq_mode mode = ptq_node_mode(model, step->index);
+    ptq_op op = step->node->op;
+    step->run = ptq__scalar_kernels[op][mode == PTQ_STATIC];
+    if (mode == PTQ_DYNAMIC)
+        step->run = op == PTQ_CONV2D ? ptq__conv2d_dynamic : ptq__dense_dynamic;
 }
 
 /* Laying out the arena. Tensors that share memory (a result written over an operand) are one block,
@@ -4525,7 +5802,7 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err)
     int i, k;
     for (i = 0; i < model->nodes; i++) {
         sum += 2 * (uint64_t)ptq__node_bytes(&model->node[i]);
-        bytes = ptq__step_scratch(&plan->step[i]);
+        bytes = ptq__step_scratch(model, &plan->step[i]);
         scratch = bytes > scratch ? bytes : scratch;
     }
     if (sum + scratch > SIZE_MAX / 4)
@@ -4546,11 +5823,74 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err)
     return PTQ_OK;
 }
 
+/* Weights in a form that kernels read: packed codes one a byte, half precision as single. */
+static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error *err)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    size_t i, n = ptq_tensor_elements(weight);
+    int half = weight->type == PTQ_F16;
+    step->weight = weight->data;
+    if (!half && !ptq__is_packed(weight->type))
+        return PTQ_OK;
+    PTQ__TRY(ptq__alloc(&plan->allocator, n, half ? sizeof(float) : 1, "weights", &step->owned,
+                        err));
+    step->weight = step->owned;
+    for (i = 0; i < n; i++)
+        if (half)
+            ((float *)step->owned)[i] = ptq_tensor_number(weight, i);
+        else
+            ((uint8_t *)step->owned)[i] = (uint8_t)ptq__packed_get(weight, i);
+    return PTQ_OK;
+}
+
+static ptq_status ptq__prepare_step(ptq_plan *plan, ptq__step *step, ptq_error *err)
+{
+    const ptq_node *node = step->node;
+    void *memory = NULL;
+    int c;
+    if (!ptq__has_weight(node->op))
+        return PTQ_OK;
+    PTQ__TRY(ptq__unpack_weight(plan, step, err));
+    if (ptq_node_mode(plan->model, step->index) != PTQ_STATIC)
+        return PTQ_OK;
+    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)node->shape[2], sizeof(float), "multipliers",
+                        &memory, err));
+    step->multiplier = (float *)memory;
+    for (c = 0; c < node->shape[2]; c++)
+        step->multiplier[c] = ptq__multiplier(plan->model, node, c);
+    return PTQ_OK;
+}
+
+/* The preprocessing and the coding of pixels in one table; none where a pixel is its own code. */
+static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err)
+{
+    const ptq_model *model = plan->model;
+    const ptq_node *input = &model->node[0];
+    void *memory = NULL;
+    int c, p, same = input->q.type == PTQ_U8;
+    if (!ptq__is_coded(input))
+        return PTQ_OK;
+    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)input->shape[2], 256, "pixel table", &memory,
+                        err));
+    plan->table = (uint8_t *)memory;
+    for (c = 0; c < input->shape[2]; c++)
+        for (p = 0; p < 256; p++) {
+            int32_t code = ptq_quantize(ptq__pixel(model, c, p), &input->q);
+            plan->table[c * 256 + p] = (uint8_t)code;
+            same = same && code == p;
+        }
+    if (same) {
+        ptq__free(&plan->allocator, plan->table);
+        plan->table = NULL;
+    }
+    return PTQ_OK;
+}
+
 static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err)
 {
     const ptq_model *model = plan->model;
     void *memory = NULL;
-    int i;
+    int i, k;
     PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)model->nodes, sizeof(ptq__step), "plan", &memory,
                         err));
     plan->step = (ptq__step *)memory;
@@ -4558,10 +5898,13 @@ static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err)
         const ptq_node *node = &model->node[i];
         plan->step[i].node = node;
         plan->step[i].index = i;
-        plan->step[i].in = node->input[0] >= 0 ? model->node[node->input[0]].shape : node->shape;
-        ptq__choose_kernel(&plan->step[i]);
+        for (k = 0; k < 2; k++)
+            plan->step[i].from[k] = node->input[k] >= 0 ? &model->node[node->input[k]] : NULL;
+        plan->step[i].in = plan->step[i].from[0] ? plan->step[i].from[0]->shape : node->shape;
+        ptq__choose_kernel(model, &plan->step[i]);
+        PTQ__TRY(ptq__prepare_step(plan, &plan->step[i], err));
     }
-    return PTQ_OK;
+    return ptq__make_table(plan, err);
 }
 
 PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
@@ -4601,6 +5944,11 @@ PTQ_API void ptq_plan_free(ptq_plan *plan)
     allocator = plan->allocator;
     for (k = 0; k < PTQ__LAYOUTS; k++)
         ptq__free(&allocator, plan->layout[k].offset);
+    for (k = 0; k < plan->model->nodes && plan->step; k++) {
+        ptq__free(&allocator, plan->step[k].owned);
+        ptq__free(&allocator, plan->step[k].multiplier);
+    }
+    ptq__free(&allocator, plan->table);
     ptq__free(&allocator, plan->step);
     ptq__free(&allocator, plan);
 }
@@ -4693,9 +6041,7 @@ PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float
     int i, c, n = shape[0] * shape[1], channels = shape[2];
     for (i = 0; i < n; i++)
         for (c = 0; c < channels; c++)
-            *out++ = c < PTQ_MAX_PIXEL_CHANNELS
-                         ? ((float)*pixels++ - model->mean[c]) / model->std[c]
-                         : (float)*pixels++;
+            *out++ = ptq__pixel(model, c, *pixels++);
 }
 
 PTQ_API int ptq_argmax(const float *values, int n)
@@ -4707,34 +6053,89 @@ PTQ_API int ptq_argmax(const float *values, int n)
     return best;
 }
 
+/* A tensor of one image as real numbers. */
+static void ptq__read_reals(const ptq_node *node, const void *data, int n, float *out)
+{
+    int i;
+    if (!ptq__is_coded(node)) {
+        memcpy(out, data, (size_t)n * sizeof(float));
+        return;
+    }
+    for (i = 0; i < n; i++)
+        out[i] = ptq_dequantize(ptq__load(data, i, node->q.type), &node->q);
+}
+
 /* One image, from the tensor of node 0. Steps behind the logits (a softmax) run only where they are
-   kept. */
-static void ptq__run_image(ptq_session *session, const void *input, float *logits,
-                           float *probabilities)
+   kept. Returns the logits' tensor. */
+static const void *ptq__run_image(ptq_session *session, const void *input)
 {
     const ptq_plan *plan = session->plan;
     ptq__frame frame;
     int i, last = session->keep ? plan->model->nodes - 1 : plan->logits;
-    int classes = ptq_plan_classes(plan);
-    const float *result;
     frame.layout = ptq__session_layout(plan, session->keep);
     frame.input = input;
     frame.arena = session->arena;
     frame.keep = session->keep;
     for (i = 1; i <= last; i++)
         plan->step[i].run(&plan->step[i], &frame);
-    result = (const float *)ptq__out(&plan->step[plan->logits], &frame);
-    if (logits)
-        memcpy(logits, result, (size_t)classes * sizeof(float));
-    if (probabilities)
-        ptq__softmax(result, probabilities, classes);
     session->has_run = 1;
+    return ptq__out(&plan->step[plan->logits], &frame);
 }
 
-static float *ptq__input_buffer(const ptq_session *session)
+/* Logits and probabilities of one image; either may be NULL. `row` is their row of the result. */
+static void ptq__write_result(const ptq_plan *plan, const void *result, float *logits,
+                              float *probabilities)
 {
-    return (float *)(void *)(session->arena +
-                             ptq__session_layout(session->plan, session->keep)->offset[0]);
+    const ptq_node *node = &plan->model->node[plan->logits];
+    int classes = ptq_plan_classes(plan);
+    if (logits)
+        ptq__read_reals(node, result, classes, logits);
+    if (probabilities) {
+        ptq__read_reals(node, result, classes, probabilities);
+        ptq__softmax(probabilities, probabilities, classes);
+    }
+}
+
+static void *ptq__input_buffer(const ptq_session *session)
+{
+    return session->arena + ptq__session_layout(session->plan, session->keep)->offset[0];
+}
+
+/* Node 0's tensor for an image: preprocessed floats, codes by table, or the pixels themselves. */
+static const void *ptq__load_pixels(const ptq_session *session, const uint8_t *pixels)
+{
+    const ptq_plan *plan = session->plan;
+    const ptq_node *input = &plan->model->node[0];
+    void *buffer = ptq__input_buffer(session);
+    size_t i, n = ptq_plan_pixels(plan), channels = (size_t)input->shape[2];
+    if (!ptq__is_coded(input)) {
+        ptq_preprocess(plan->model, pixels, (float *)buffer);
+    } else if (plan->table) {
+        for (i = 0; i < n; i++)
+            ((uint8_t *)buffer)[i] = plan->table[i % channels * 256 + pixels[i]];
+    } else {
+        if (!session->keep)
+            return pixels;
+        memcpy(buffer, pixels, n);
+    }
+    return buffer;
+}
+
+/* The same for preprocessed floats. */
+static const void *ptq__load_reals(const ptq_session *session, const float *reals)
+{
+    const ptq_node *input = &session->plan->model->node[0];
+    void *buffer = ptq__input_buffer(session);
+    size_t i, n = ptq_plan_pixels(session->plan);
+    if (ptq__is_coded(input)) {
+        for (i = 0; i < n; i++)
+            ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(reals[i], &input->q);
+        return buffer;
+    }
+    if (!session->keep)
+        return reals;
+    memcpy(buffer, reals, n * sizeof(float));
+    return buffer;
 }
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
@@ -4742,13 +6143,13 @@ PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t c
 {
     size_t i, n = ptq_plan_pixels(session->plan);
     size_t classes = (size_t)ptq_plan_classes(session->plan);
-    float *input = ptq__input_buffer(session);
     if (!pixels && count)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
     for (i = 0; i < count; i++) {
-        ptq_preprocess(session->plan->model, pixels + i * n, input);
-        ptq__run_image(session, input, logits ? logits + i * classes : NULL,
-                       probabilities ? probabilities + i * classes : NULL);
+        const void *result =
+            ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
+        ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
+                          probabilities ? probabilities + i * classes : NULL);
     }
     return PTQ_OK;
 }
@@ -4756,17 +6157,72 @@ PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t c
 PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
                                float *logits, float *probabilities, ptq_error *err)
 {
-    size_t i, n = ptq_plan_pixels(session->plan);
+    size_t i, k, n = ptq_plan_pixels(session->plan);
     size_t classes = (size_t)ptq_plan_classes(session->plan);
-    float *buffer = ptq__input_buffer(session);
     if (!input && count)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no input is given");
     for (i = 0; i < count; i++) {
-        if (session->keep)
-            memcpy(buffer, input + i * n, n * sizeof(float));
-        ptq__run_image(session, session->keep ? buffer : input + i * n,
-                       logits ? logits + i * classes : NULL,
-                       probabilities ? probabilities + i * classes : NULL);
+        const void *result;
+        for (k = 0; k < n; k++)
+            if (!ptq__is_finite(input[i * n + k]))
+                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %z of image %z is %g", k, i,
+                                     (double)input[i * n + k]);
+        result = ptq__run_image(session, ptq__load_reals(session, input + i * n));
+        ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
+                          probabilities ? probabilities + i * classes : NULL);
+    }
+    return PTQ_OK;
+}
+
+/* The last node whose result is codes, where the logits are those codes made real; NULL if they
+   never were codes. */
+static const ptq__step *ptq__coded_logits(const ptq_plan *plan)
+{
+    const ptq__step *step = &plan->step[plan->logits];
+    if (step->node->op == PTQ_DEQUANTIZE)
+        step = &plan->step[step->node->input[0]];
+    return ptq__is_coded(step->node) ? step : NULL;
+}
+
+PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
+                                 int32_t *codes, ptq_error *err)
+{
+    const ptq_plan *plan = session->plan;
+    const ptq__step *step = ptq__coded_logits(plan);
+    int c, classes = ptq_plan_classes(plan);
+    size_t i, n = ptq_plan_pixels(plan);
+    if (!step)
+        return ptq_error_set(err, PTQ_UNSUPPORTED, "the logits of this model are real numbers;"
+                             " convert it with code_logits");
+    if (!pixels && count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
+    for (i = 0; i < count; i++) {
+        const char *result;
+        ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
+        result = session->arena + ptq__session_layout(plan, session->keep)->offset[step->index];
+        for (c = 0; c < classes; c++)
+            *codes++ = ptq__load(result, c, step->node->q.type);
+    }
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
+                                int *classes, ptq_error *err)
+{
+    const ptq_plan *plan = session->plan;
+    const ptq_node *node = &plan->model->node[plan->logits];
+    int c, n = ptq_plan_classes(plan);
+    size_t i;
+    if (!pixels && count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
+    for (i = 0; i < count; i++) {
+        const void *input = ptq__load_pixels(session, pixels + i * ptq_plan_pixels(plan));
+        const void *result = ptq__run_image(session, input);
+        int best = 0;
+        for (c = 1; c < n && ptq__is_coded(node); c++)
+            if (ptq__load(result, c, node->q.type) > ptq__load(result, best, node->q.type))
+                best = c;
+        classes[i] = ptq__is_coded(node) ? best : ptq_argmax((const float *)result, n);
     }
     return PTQ_OK;
 }
@@ -4776,18 +6232,129 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
 {
     const ptq_plan *plan = session->plan;
     const ptq__layout *layout = ptq__session_layout(plan, session->keep);
-    int i = ptq_model_find(plan->model, name);
+    int i = ptq_model_find(plan->model, name), middle;
     const ptq_node *node = i < 0 ? NULL : &plan->model->node[i];
-    size_t offset;
+    const ptq_qparams *q;
     if (!session->keep || !session->has_run)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "tensor %s: the session must be made with `keep`, and have run", name);
     if (!node)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no tensor named %s",
                              ptq__quoted(ptq__span_of(name)).text);
-    offset = node->residual && strcmp(name, node->out) ? layout->mid[i] : layout->offset[i];
-    return ptq_tensor_borrow(view, PTQ_F32, 32, 3, node->shape, session->arena + offset,
-                             ptq__node_bytes(node), err);
+    middle = node->residual && strcmp(name, node->out);
+    q = middle ? &node->mid : &node->q;
+    PTQ__TRY(ptq_tensor_borrow(view, q->type, 0, 3, node->shape,
+                               session->arena + (middle ? layout->mid[i] : layout->offset[i]),
+                               ptq__node_bytes(node), err));
+    if (q->type != PTQ_F32) { /* the model's own scale: the view owns nothing */
+        view->scale = (float *)(uintptr_t)&q->scale;
+        view->scales = 1;
+        view->zero_point = q->zero_point;
+        view->bits = 8;
+    }
+    return PTQ_OK;
+}
+
+/* One element explained: taps in the order of the weights. */
+static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch, int c,
+                              int taps)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    int32_t sum = 0;
+    int k;
+    for (k = 0; k < taps; k++) {
+        int w = ptq__code(weight, (size_t)c * (size_t)taps + (size_t)k) - weight->zero_point;
+        sum += patch[k] * w;
+        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
+                 (int)sum);
+    }
+}
+
+/* What follows the sum of products. */
+static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum, int c)
+{
+    const ptq_node *node = step->node;
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
+    const int32_t *bias = (const int32_t *)node->param[PTQ_BIAS].data;
+    int32_t acc = sum + (bias ? bias[c] : 0);
+    float m = step->multiplier[c], f = ptq__mul((float)acc, m);
+    ptq__clamp clamp;
+    ptq__put(text, "bias %d: accumulator %d\n", bias ? (int)bias[c] : 0, (int)acc);
+    ptq__put(text, "multiplier %g = input scale %g * weight scale %g", (double)m,
+             (double)step->from[0]->q.scale,
+             (double)weight->scale[weight->scales > 1 ? c : 0]);
+    if (q->type == PTQ_F32) {
+        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)acc, (double)m, (double)f);
+        return;
+    }
+    clamp = ptq__clamp_of(q, node->act);
+    ptq__put(text, " / output scale %g\n", (double)q->scale);
+    ptq__put(text, "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d:"
+             " code %d\n", (int)acc, (double)m, (double)f, (int)(clamp.low - clamp.zero_point),
+             (int)(clamp.high - clamp.zero_point), (int)clamp.zero_point,
+             (int)ptq_requantize(acc, m, clamp.zero_point, clamp.low, clamp.high));
+    ptq__put(text, "code stands for %g\n",
+             (double)ptq_dequantize(ptq_requantize(acc, m, clamp.zero_point, clamp.low,
+                                                   clamp.high), q));
+}
+
+static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
+                                  int at)
+{
+    const ptq_node *node = step->node;
+    int32_t r = ptq__load(ptq__in(step, frame, 1), at, step->from[1]->q.type);
+    int32_t y = ptq__load(ptq__out(step, frame), at, node->q.type);
+    ptq__put(text, "residual code %d (stands for %g) is added: code %d, stands for %g\n", (int)r,
+             (double)ptq_dequantize(r, &step->from[1]->q), (int)y,
+             (double)ptq_dequantize(y, &node->q));
+}
+
+PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
+                               char *buffer, size_t size, size_t *length, ptq_error *err)
+{
+    const ptq_plan *plan = session->plan;
+    int i = ptq_model_find(plan->model, name), taps, deep, each;
+    const ptq__step *step = i < 0 ? NULL : &plan->step[i];
+    ptq__text text = ptq__text_over(buffer, size);
+    ptq__frame frame;
+    int16_t *patch;
+    if (!session->keep || !session->has_run)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "explain: the session must be made with `keep`, and have run");
+    if (!step || !ptq__has_weight(step->node->op) || ptq_node_mode(plan->model, i) != PTQ_STATIC ||
+        y < 0 || y >= step->node->shape[0] || x < 0 || x >= step->node->shape[1] || c < 0 ||
+        c >= step->node->shape[2])
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "explain: '%s' is no integer convolution or dense layer with an"
+                             " element (%d, %d, %d)", ptq__quoted(ptq__span_of(name)).text, y, x,
+                             c);
+    frame.layout = ptq__session_layout(plan, 1);
+    frame.arena = session->arena;
+    frame.input = ptq__input_buffer(session);
+    frame.keep = 1;
+    patch = (int16_t *)ptq__scratch(&frame);
+    deep = step->in[2] / step->node->groups;
+    each = step->node->shape[2] / step->node->groups;
+    taps = deep * step->node->kernel[0] * step->node->kernel[1];
+    if (step->node->op == PTQ_DENSE) {
+        const ptq_qparams *in = &step->from[0]->q;
+        taps = step->node->param[PTQ_WEIGHT].dim[1];
+        for (i = 0; i < taps; i++)
+            patch[i] = (int16_t)(ptq__load(ptq__in(step, &frame, 0), i, in->type) -
+                                 in->zero_point);
+    } else {
+        ptq__gather_codes(step, (const uint8_t *)ptq__in(step, &frame, 0), &step->from[0]->q, y, x,
+                          c / each * deep, deep, patch);
+    }
+    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
+    ptq__explain_taps(&text, step, patch, c, taps);
+    ptq__explain_end(&text, step, ptq__dot(step, patch, c, taps), c);
+    if (step->node->residual)
+        ptq__explain_residual(&text, step, &frame,
+                              (y * step->node->shape[1] + x) * step->node->shape[2] + c);
+    *length = text.length;
+    return PTQ_OK;
 }
 
 /* ---- [DATA] ------------------------------------------------------------------------------ */
@@ -5167,22 +6734,35 @@ PTQ_API ptq_dataset ptq_subset_dataset(const ptq_subset *subset, size_t count)
     return set;
 }
 
-/* ---- [METRICS] --------------------------------------------------------------------------- */
+/* Work over the images of a data set, shared by evaluation and calibration. Images are handed out in
+   small runs, so that no thread waits long; every worker has a session of its own. */
+typedef struct ptq__job ptq__job;
 
-/* Work that threads share: images are handed out in small runs, so that no thread waits long. */
-typedef struct ptq__job {
+typedef struct ptq__worker {
+    ptq_session *session;
+    uint8_t *pixels; /* of the current image */
+    void *own;       /* what `begin` made */
+    int is_caller;   /* runs on the thread that called the library */
+} ptq__worker;
+
+struct ptq__job {
     const ptq_plan *plan;
     const ptq_dataset *data;
-    ptq_evaluation *result;
+    int keep; /* sessions keep intermediates */
+    ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
+    ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
+    ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
+    void *context;
     ptq_progress progress;
     void *user;
-    size_t next, done;
+    ptq_allocator allocator;
+    size_t total, next, done;
     ptq_status status; /* the first failure stops all */
     ptq_error error;
 #ifdef PTQ_THREADS
     pthread_mutex_t lock;
 #endif
-} ptq__job;
+};
 
 #ifdef PTQ_THREADS
 static void ptq__lock(ptq__job *job)
@@ -5211,7 +6791,7 @@ static size_t ptq__job_take(ptq__job *job, size_t finished, size_t *first)
     size_t left, n;
     ptq__lock(job);
     job->done += finished;
-    left = job->status ? 0 : job->result->total - job->next;
+    left = job->status ? 0 : job->total - job->next;
     n = left < run ? left : run;
     *first = job->next;
     job->next += n;
@@ -5219,77 +6799,80 @@ static size_t ptq__job_take(ptq__job *job, size_t finished, size_t *first)
     return n;
 }
 
-static void ptq__job_fail(ptq__job *job, ptq_status status, const ptq_error *error)
-{
-    ptq__lock(job);
-    if (!job->status) {
-        job->status = status;
-        job->error = *error;
-    }
-    ptq__unlock(job);
-}
-
-static ptq_status ptq__evaluate_one(ptq__job *job, ptq_session *session, uint8_t *pixels,
-                                    size_t index, ptq_error *err)
-{
-    ptq_evaluation *result = job->result;
-    float *logits = result->logits + index * (size_t)result->classes;
-    PTQ__TRY(job->data->get(job->data->user, index, pixels, &result->label[index], err));
-    if (result->label[index] < 0 || result->label[index] >= result->classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", index,
-                             result->label[index], result->classes);
-    PTQ__TRY(ptq_run(session, pixels, 1, logits, NULL, err));
-    result->prediction[index] = ptq_argmax(logits, result->classes);
-    return PTQ_OK;
-}
-
 /* Tells the caller how far the work is; only on the calling thread. */
-static ptq_status ptq__job_report(ptq__job *job, int is_caller, ptq_error *err)
+static ptq_status ptq__job_report(ptq__job *job, const ptq__worker *worker, ptq_error *err)
 {
     size_t done;
-    if (!is_caller || !job->progress)
+    if (!worker->is_caller || !job->progress)
         return PTQ_OK;
     ptq__lock(job);
     done = job->done;
     ptq__unlock(job);
-    if (job->progress(job->user, done, job->result->total))
+    if (job->progress(job->user, done, job->total))
         return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z images", done,
-                             job->result->total);
+                             job->total);
     return PTQ_OK;
 }
 
-static ptq_status ptq__job_loop(ptq__job *job, ptq_session *session, uint8_t *pixels, int is_caller,
-                                ptq_error *err)
+static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t index, ptq_error *err)
+{
+    int label = 0;
+    PTQ__TRY(job->data->get(job->data->user, index, worker->pixels, &label, err));
+    if (label < 0 || label >= job->data->classes)
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", index,
+                             label, job->data->classes);
+    return job->one(job, worker, index, label, err);
+}
+
+static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err)
 {
     size_t i, first, n = 0;
     while ((n = ptq__job_take(job, n, &first)) > 0) {
         for (i = 0; i < n; i++)
-            PTQ__TRY(ptq__evaluate_one(job, session, pixels, first + i, err));
-        PTQ__TRY(ptq__job_report(job, is_caller, err));
+            PTQ__TRY(ptq__job_image(job, worker, first + i, err));
+        PTQ__TRY(ptq__job_report(job, worker, err));
     }
     return PTQ_OK;
 }
 
-/* What each thread does, with a session of its own. */
+static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err)
+{
+    ptq_session_options options;
+    void *pixels = NULL;
+    memset(&options, 0, sizeof options);
+    options.allocator = job->allocator;
+    options.keep = job->keep;
+    PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
+    PTQ__TRY(ptq__alloc(&job->allocator, ptq_plan_pixels(job->plan), 1, "an image", &pixels, err));
+    worker->pixels = (uint8_t *)pixels;
+    return job->begin ? job->begin(job, worker, err) : PTQ_OK;
+}
+
+/* What each thread does. */
 static void ptq__job_work(ptq__job *job, int is_caller)
 {
-    const ptq_allocator *allocator = &job->result->allocator;
-    ptq_session_options options;
-    ptq_session *session = NULL;
-    void *pixels = NULL;
+    ptq__worker worker;
     ptq_error error;
-    ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.allocator = *allocator;
-    status = ptq_session_create(job->plan, &options, &session, &error);
+    ptq_status status, ended = PTQ_OK;
+    memset(&worker, 0, sizeof worker);
+    worker.is_caller = is_caller;
+    status = ptq__worker_open(job, &worker, &error);
     if (!status)
-        status = ptq__alloc(allocator, ptq_plan_pixels(job->plan), 1, "an image", &pixels, &error);
-    if (!status)
-        status = ptq__job_loop(job, session, (uint8_t *)pixels, is_caller, &error);
-    if (status)
-        ptq__job_fail(job, status, &error);
-    ptq__free(allocator, pixels);
-    ptq_session_free(session);
+        status = ptq__job_loop(job, &worker, &error);
+    ptq__lock(job);
+    if (status && !job->status) {
+        job->status = status;
+        job->error = error;
+    }
+    if (job->end)
+        ended = job->end(job, &worker, &error);
+    if (ended && !job->status) {
+        job->status = ended;
+        job->error = error;
+    }
+    ptq__unlock(job);
+    ptq__free(&job->allocator, worker.pixels);
+    ptq_session_free(worker.session);
 }
 
 #ifdef PTQ_THREADS
@@ -5301,7 +6884,7 @@ static void *ptq__job_thread(void *job)
 }
 
 /* The calling thread works too. A thread that cannot be started leaves its work to the others. */
-static void ptq__job_run(ptq__job *job, int threads)
+static void ptq__job_spread(ptq__job *job, int threads)
 {
     pthread_t thread[64];
     int i, started = 0;
@@ -5319,13 +6902,2132 @@ static void ptq__job_run(ptq__job *job, int threads)
 
 #else
 
-static void ptq__job_run(ptq__job *job, int threads)
+static void ptq__job_spread(ptq__job *job, int threads)
 {
     (void)threads;
     ptq__job_work(job, 1);
 }
 
 #endif
+
+static ptq_status ptq__job_run(ptq__job *job, int threads, ptq_error *err)
+{
+    ptq__job_spread(job, threads);
+    return job->status ? ptq_error_set(err, job->status, "%s", job->error.text) : PTQ_OK;
+}
+
+/* Images that a plan can take, and classes that it knows. */
+static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data, ptq_error *err)
+{
+    const int *shape = ptq_plan_model(plan)->node[0].shape;
+    PTQ__TRY(ptq__check_dataset(data, err));
+    if (data->height != shape[0] || data->width != shape[1] || data->channels != shape[2])
+        return ptq_error_set(err, PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d",
+                             data->height, data->width, data->channels, shape[0], shape[1],
+                             shape[2]);
+    if (data->classes != ptq_plan_classes(plan))
+        return ptq_error_set(err, PTQ_BAD_DATA, "the data have %d classes, the model has %d",
+                             data->classes, ptq_plan_classes(plan));
+    return PTQ_OK;
+}
+
+/* ---- [OBSERVE] --------------------------------------------------------------------------- */
+
+PTQ_API const char *ptq_range_name(ptq_range range)
+{
+    static const char *const name[] = {
+#define PTQ_X(id, text) text,
+        PTQ_RANGE_LIST(PTQ_X)
+#undef PTQ_X
+    };
+    return (unsigned)range < PTQ_RANGE_COUNT ? name[range] : "?";
+}
+
+PTQ_API ptq_range ptq_range_find(const char *name)
+{
+    int range = 0;
+    while (range < PTQ_RANGE_COUNT && strcmp(name, ptq_range_name((ptq_range)range)))
+        range++;
+    return (ptq_range)range;
+}
+
+/* A float is mantissa * 2^(shift - 149): its bits fall into two neighbouring limbs. */
+static void ptq__exact_add(ptq_exact_sum *sum, float value)
+{
+    uint32_t bits;
+    uint64_t wide;
+    int exponent, shift;
+    int64_t low, high;
+    memcpy(&bits, &value, sizeof bits);
+    exponent = (int)((bits >> 23) & 255);
+    wide = (bits & 0x7fffffu) | (exponent ? 0x800000u : 0);
+    shift = exponent ? exponent - 1 : 0;
+    wide <<= shift % 32;
+    low = (int64_t)(wide & 0xffffffffu);
+    high = (int64_t)(wide >> 32);
+    sum->limb[shift / 32] += bits >> 31 ? -low : low;
+    sum->limb[shift / 32 + 1] += bits >> 31 ? -high : high;
+}
+
+/* Carries, so that equal sums have equal limbs: all but the last in 0..2^32 - 1. */
+static void ptq__exact_normalize(ptq_exact_sum *sum)
+{
+    int i;
+    for (i = 0; i < 9; i++) {
+        int64_t low = sum->limb[i] & (int64_t)0xffffffff;
+        sum->limb[i + 1] += (sum->limb[i] - low) / ((int64_t)1 << 32);
+        sum->limb[i] = low;
+    }
+}
+
+PTQ_API double ptq_exact_sum_value(const ptq_exact_sum *sum)
+{
+    double value = 0;
+    int i;
+    for (i = 9; i >= 0; i--)
+        value += ldexp((double)sum->limb[i], 32 * i - 149);
+    return value;
+}
+
+PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
+                                       const ptq_allocator *allocator, ptq_error *err)
+{
+    void *memory = NULL, *bins = NULL;
+    ptq_status status;
+    int c;
+    if (channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "an observer of %d channels", channels);
+    PTQ__TRY(ptq__alloc(allocator, (size_t)channels, sizeof(ptq_statistics), "observer", &memory,
+                        err));
+    status = ptq__alloc(allocator, (size_t)channels * PTQ_BINS, sizeof(uint64_t), "histogram",
+                        &bins, err);
+    if (status) {
+        ptq__free(allocator, memory);
+        return status;
+    }
+    observer->channels = channels;
+    observer->channel = (ptq_statistics *)memory;
+    observer->allocator = ptq__allocator(allocator);
+    for (c = 0; c < channels; c++) {
+        observer->channel[c].bin = (uint64_t *)bins + (size_t)c * PTQ_BINS;
+        observer->channel[c].exponent = -149;
+    }
+    return PTQ_OK;
+}
+
+PTQ_API void ptq_observer_free(ptq_observer *observer)
+{
+    if (!observer || !observer->channel)
+        return;
+    ptq__free(&observer->allocator, observer->channel[0].bin);
+    ptq__free(&observer->allocator, observer->channel);
+    observer->channel = NULL;
+    observer->channels = 0;
+}
+
+enum { PTQ__HALF_BINS = PTQ_BINS / 2 };
+
+/* The smallest exponent at which a value falls into a bin. */
+static int ptq__fitting_exponent(float value)
+{
+    int e;
+    double m = frexp((double)value, &e); /* value = m 2^e, 0.5 <= |m| < 1: 2^11 bins up to 2^e */
+    if (m < 0 && !(m < -0.5))
+        e--; /* -2^k lies in the lowest bin of the smaller range */
+    return e - 11 < -149 ? -149 : e - 11;
+}
+
+static int ptq__bin_of(float value, int exponent)
+{
+    return (int)floor(ldexp((double)value, -exponent)) + PTQ__HALF_BINS;
+}
+
+/* Where a bin lies once the bins are 2^shift times as wide: edges stay multiples of the width. */
+static int ptq__wider_bin(int bin, int shift)
+{
+    int from_zero = bin - PTQ__HALF_BINS;
+    if (from_zero < 0) /* floor, without shifting a negative number */
+        return PTQ__HALF_BINS - 1 - (shift > 12 ? 0 : (-1 - from_zero) >> shift);
+    return PTQ__HALF_BINS + (shift > 12 ? 0 : from_zero >> shift);
+}
+
+/* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. */
+static void ptq__widen(ptq_statistics *s, int exponent)
+{
+    int shift = exponent - s->exponent, i, b;
+    if (shift <= 0)
+        return;
+    s->exponent = exponent;
+    for (i = 0; i < PTQ_BINS; i++) {
+        uint64_t count;
+        b = i < PTQ__HALF_BINS ? PTQ__HALF_BINS + i : PTQ_BINS - 1 - i;
+        count = s->bin[b];
+        s->bin[b] = 0;
+        s->bin[ptq__wider_bin(b, shift)] += count;
+    }
+}
+
+/* Counts values, which fit the bins already: n floats, `step` apart. */
+static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, size_t step)
+{
+    double bins_per_unit = ldexp(1, -s->exponent);
+    size_t i;
+    for (i = 0; i < n; i += step) {
+        double x = (double)values[i] * bins_per_unit;
+        int bin = (int)x;
+        bin -= x < (double)bin; /* floor */
+        if (x < 0 || x > 0)
+            s->bin[bin + PTQ__HALF_BINS]++;
+        else
+            s->zeros++;
+    }
+}
+
+/* Smallest and largest of one channel of an image; also finds what cannot be observed. */
+static ptq_status ptq__image_range(const float *values, size_t n, size_t step, float *low,
+                                   float *high, ptq_error *err)
+{
+    size_t i;
+    *low = *high = values[0];
+    for (i = 0; i < n; i += step) {
+        if (!ptq__is_finite(values[i]))
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %z is %g", i, (double)values[i]);
+        *low = values[i] < *low ? values[i] : *low;
+        *high = values[i] > *high ? values[i] : *high;
+    }
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
+                               ptq_error *err)
+{
+    size_t channels = (size_t)observer->channels, c;
+    float low, high;
+    if (!n || n % channels)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%z values for %z channels", n, channels);
+    for (c = 0; c < channels; c++)
+        PTQ__TRY(ptq__image_range(values + c, n - c, channels, &low, &high, err));
+    for (c = 0; c < channels; c++) {
+        ptq_statistics *s = &observer->channel[c];
+        ptq__image_range(values + c, n - c, channels, &low, &high, NULL);
+        ptq__widen(s, low < 0 ? ptq__fitting_exponent(low) : -149);
+        ptq__widen(s, high > 0 ? ptq__fitting_exponent(high) : -149);
+        ptq__count_values(s, values + c, n - c, channels);
+        s->min = !s->count || low < s->min ? low : s->min;
+        s->max = !s->count || high > s->max ? high : s->max;
+        s->count += n / channels;
+        s->images++;
+        ptq__exact_add(&s->min_sum, low);
+        ptq__exact_add(&s->max_sum, high);
+        ptq__exact_normalize(&s->min_sum);
+        ptq__exact_normalize(&s->max_sum);
+    }
+    return PTQ_OK;
+}
+
+static void ptq__merge_statistics(ptq_statistics *a, const ptq_statistics *b)
+{
+    int i, shift;
+    if (!b->count)
+        return;
+    ptq__widen(a, b->exponent);
+    shift = a->exponent - b->exponent;
+    for (i = 0; i < PTQ_BINS; i++)
+        a->bin[ptq__wider_bin(i, shift)] += b->bin[i];
+    a->min = !a->count || b->min < a->min ? b->min : a->min;
+    a->max = !a->count || b->max > a->max ? b->max : a->max;
+    a->count += b->count;
+    a->zeros += b->zeros;
+    a->images += b->images;
+    for (i = 0; i < 10; i++) {
+        a->min_sum.limb[i] += b->min_sum.limb[i];
+        a->max_sum.limb[i] += b->max_sum.limb[i];
+    }
+    ptq__exact_normalize(&a->min_sum);
+    ptq__exact_normalize(&a->max_sum);
+}
+
+PTQ_API ptq_status ptq_observer_merge(ptq_observer *observer, const ptq_observer *other,
+                                      ptq_error *err)
+{
+    int c;
+    if (observer->channels != other->channels)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "observers of %d and %d channels",
+                             observer->channels, other->channels);
+    for (c = 0; c < observer->channels; c++)
+        ptq__merge_statistics(&observer->channel[c], &other->channel[c]);
+    return PTQ_OK;
+}
+
+/* The value that stands for a bin: its middle. */
+static double ptq__bin_value(const ptq_statistics *s, int bin)
+{
+    return ldexp((double)(bin - PTQ__HALF_BINS) + 0.5, s->exponent);
+}
+
+PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
+                                    float high)
+{
+    const ptq_statistics *s = &observer->channel[channel];
+    uint64_t outside = 0;
+    int b;
+    for (b = 0; b < PTQ_BINS; b++)
+        if (ptq__bin_value(s, b) < (double)low || ptq__bin_value(s, b) > (double)high)
+            outside += s->bin[b];
+    return s->count ? (double)outside / (double)s->count : 0;
+}
+
+/* Codes for which a range is sought. */
+typedef struct ptq__coding {
+    ptq_type type;
+    int bits, symmetric;
+} ptq__coding;
+
+/* Expected squared error of coding the values under a range: the sum over bins. Exact zeros cost
+   nothing, since 0 is always a code. */
+static double ptq__range_error(const ptq_statistics *s, const ptq__coding *coding, double low,
+                               double high)
+{
+    ptq_qparams q;
+    int32_t least, most;
+    double sum = 0;
+    int b;
+    if (ptq_choose_qparams((float)low, (float)high, coding->type, coding->bits, coding->symmetric,
+                           &q, NULL))
+        return HUGE_VAL;
+    ptq_code_range(q.type, q.bits, &least, &most);
+    for (b = 0; b < PTQ_BINS; b++) {
+        double x, error;
+        if (!s->bin[b])
+            continue;
+        x = ptq__bin_value(s, b);
+        error = x - (double)ptq_dequantize(ptq_quantize((float)x, &q), &q);
+        sum += (double)s->bin[b] * error * error;
+    }
+    return sum;
+}
+
+/* Both ends are moved inwards in turn, coarsely and then finely, while the error falls. */
+static void ptq__search_mse(const ptq_statistics *s, const ptq__coding *coding, double *low,
+                            double *high)
+{
+    double full_low = *low, full_high = *high, best = ptq__range_error(s, coding, *low, *high);
+    int round, k;
+    for (round = 0; round < 4; round++) {
+        double step = round < 2 ? 0.02 : 0.004, around_high = *high, around_low = *low;
+        for (k = -24; k <= 24 && full_high > 0; k++) {
+            double h = round == 0 ? full_high * (1 - 0.02 * (k + 24))
+                                  : around_high + full_high * step * k;
+            double e = h > 0 && h <= full_high ? ptq__range_error(s, coding, *low, h) : HUGE_VAL;
+            if (e < best) {
+                best = e;
+                *high = h;
+            }
+        }
+        for (k = -24; k <= 24 && full_low < 0; k++) {
+            double l = round == 0 ? full_low * (1 - 0.02 * (k + 24))
+                                  : around_low + full_low * step * k;
+            double e = l < 0 && l >= full_low ? ptq__range_error(s, coding, l, *high) : HUGE_VAL;
+            if (e < best) {
+                best = e;
+                *low = l;
+            }
+        }
+    }
+}
+
+/* The value below which a share of the values lies, to one bin; zeros included. */
+static double ptq__quantile(const ptq_statistics *s, double share)
+{
+    double want = share * (double)s->count, seen = 0;
+    int b;
+    for (b = 0; b < PTQ_BINS; b++) {
+        if (b == PTQ__HALF_BINS)
+            seen += (double)s->zeros;
+        seen += (double)s->bin[b];
+        if (seen >= want && seen > 0)
+            return ptq__bin_value(s, b);
+    }
+    return (double)s->max;
+}
+
+static void ptq__search_percentile(const ptq_statistics *s, double percentile, double *low,
+                                   double *high)
+{
+    double cut_low = ptq__quantile(s, 1 - percentile / 100);
+    double cut_high = ptq__quantile(s, percentile / 100);
+    *low = cut_low > *low ? cut_low : *low;
+    *high = cut_high < *high ? cut_high : *high;
+}
+
+/* Divergence of the coded distribution from the true one, for a range of whole bins first..last: the
+   outliers are counted at the ends, the coded distribution spreads each code's share evenly over the
+   bins that had values (Migacz, GTC 2017). */
+static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels)
+{
+    double p_sum = 0, q_sum = 0, result = 0, below = 0, above = 0;
+    int b, k, n = last - first + 1;
+    for (b = 0; b < PTQ_BINS; b++) {
+        below += b < first ? (double)s->bin[b] : 0;
+        above += b > last ? (double)s->bin[b] : 0;
+        p_sum += (double)s->bin[b];
+        q_sum += b >= first && b <= last ? (double)s->bin[b] : 0;
+    }
+    if (q_sum <= 0)
+        return HUGE_VAL;
+    for (k = 0; k < levels; k++) {
+        int from = first + (int)((int64_t)n * k / levels);
+        int to = first + (int)((int64_t)n * (k + 1) / levels), filled = 0;
+        double mass = 0;
+        for (b = from; b < to; b++) {
+            mass += (double)s->bin[b];
+            filled += s->bin[b] != 0;
+        }
+        for (b = from; b < to; b++) {
+            double p = (double)s->bin[b] + (b == first ? below : 0) + (b == last ? above : 0);
+            double q = s->bin[b] ? mass / filled : 0;
+            if (p > 0)
+                result += p / p_sum * log(p / p_sum / (q > 0 ? q / q_sum : 1e-9));
+        }
+    }
+    return result;
+}
+
+static void ptq__search_entropy(const ptq_statistics *s, const ptq__coding *coding, double *low,
+                                double *high)
+{
+    int first = *low < 0 ? ptq__bin_of((float)*low, s->exponent) : PTQ__HALF_BINS;
+    int last = *high > 0 ? ptq__bin_of((float)*high, s->exponent) : PTQ__HALF_BINS - 1;
+    int levels = 1 << coding->bits, percent;
+    double best = HUGE_VAL, full_low = *low, full_high = *high;
+    for (percent = 100; percent >= 10; percent--) {
+        int f = PTQ__HALF_BINS - (PTQ__HALF_BINS - first) * percent / 100;
+        int l = PTQ__HALF_BINS - 1 + (last + 1 - PTQ__HALF_BINS) * percent / 100;
+        double e;
+        if (l - f + 1 < levels)
+            break;
+        e = ptq__divergence(s, f, l, levels);
+        if (e < best) {
+            best = e;
+            *low = full_low * percent / 100;
+            *high = full_high * percent / 100;
+        }
+    }
+}
+
+/* Squared error of spreading a bin's density over codes of width `w`, integrated in closed form as
+   PyTorch's HistogramObserver does: a bin that lies between two codes' centres is cut there. */
+static double ptq__spread_error(double begin, double end, double w, int levels, double density)
+{
+    double b = floor(begin / w), e = floor(end / w), from, to, h = w / 2;
+    b = b < 0 ? 0 : b > levels - 1 ? levels - 1 : b;
+    e = e < 0 ? 0 : e > levels - 1 ? levels - 1 : e;
+    from = begin - (b * w + h);
+    to = end - (e * w + h);
+    if (b >= e)
+        return density / 3 * (to * to * to - from * from * from);
+    return density / 3 * ((h * h * h - from * from * from) + (e - b - 1) * 2 * h * h * h +
+                          (to * to * to + h * h * h));
+}
+
+static double ptq__bins_error(const ptq_statistics *s, int lowest, int highest, int first, int last,
+                              int levels)
+{
+    double w = (double)(last - first + 1) / levels, sum = 0;
+    int b;
+    for (b = lowest; b <= highest; b++) {
+        double count = (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
+        if (count > 0)
+            sum += ptq__spread_error(b - first, b - first + 1, w, levels, count);
+    }
+    return sum;
+}
+
+/* PyTorch's search: cut 0.001 % of the values off whichever end gives up more bins for them, as long
+   as the error falls. */
+static void ptq__search_histogram(const ptq_statistics *s, const ptq__coding *coding, double *low,
+                                  double *high)
+{
+    int lowest = *low < 0 ? ptq__bin_of((float)*low, s->exponent) : PTQ__HALF_BINS;
+    int highest = *high > 0 ? ptq__bin_of((float)*high, s->exponent) : PTQ__HALF_BINS;
+    int first = lowest, last = highest, levels = 1 << coding->bits, l, r;
+    double below = 0, above = 0, cut = 0, best = HUGE_VAL, share = 1e-5 * (double)s->count;
+    double left = 0, right = 0; /* values below l, above r */
+    for (l = lowest, r = highest; cut < 0.5 * (double)s->count;) {
+        int next_l = l, next_r = r;
+        double sum_l = left, sum_r = right, error;
+        cut += share;
+        while (next_l < last && sum_l + (double)s->bin[next_l] < below + share)
+            sum_l += (double)s->bin[next_l++];
+        while (next_r > first && sum_r + (double)s->bin[next_r] < above + share)
+            sum_r += (double)s->bin[next_r--];
+        if (next_l - first > last - next_r) {
+            below += share;
+            l = next_l;
+            left = sum_l;
+        } else {
+            above += share;
+            r = next_r;
+            right = sum_r;
+        }
+        if (l == first && r == last)
+            continue;
+        error = ptq__bins_error(s, lowest, highest, l, r, levels);
+        if (error > best)
+            break;
+        best = error;
+        first = l;
+        last = r;
+    }
+    if (first > lowest)
+        *low = ldexp((double)(first - PTQ__HALF_BINS), s->exponent);
+    if (last < highest)
+        *high = ldexp((double)(last + 1 - PTQ__HALF_BINS), s->exponent);
+}
+
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_range range,
+                                      float percentile, ptq_type type, int bits, int symmetric,
+                                      float *low, float *high, ptq_error *err)
+{
+    const ptq_statistics *s;
+    ptq__coding coding;
+    double lo, hi, p = percentile > 0 ? (double)percentile : 99.99;
+    if (channel < 0 || channel >= observer->channels || p <= 50 || p > 100)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "channel %d of %d, percentile %g (over 50, at most 100)", channel,
+                             observer->channels, p);
+    s = &observer->channel[channel];
+    if (!s->count)
+        return ptq_error_set(err, PTQ_NOT_READY, "nothing was observed");
+    coding.type = type;
+    coding.bits = bits;
+    coding.symmetric = symmetric;
+    lo = s->min < 0 ? (double)s->min : 0;
+    hi = s->max > 0 ? (double)s->max : 0;
+    if (range == PTQ_MOVING_AVERAGE) {
+        lo = ptq_exact_sum_value(&s->min_sum) / (double)s->images;
+        hi = ptq_exact_sum_value(&s->max_sum) / (double)s->images;
+    } else if (range == PTQ_HISTOGRAM) {
+        ptq__search_histogram(s, &coding, &lo, &hi);
+    } else if (range == PTQ_PERCENTILE) {
+        ptq__search_percentile(s, p, &lo, &hi);
+    } else if (range == PTQ_ENTROPY) {
+        ptq__search_entropy(s, &coding, &lo, &hi);
+    } else if (range == PTQ_MSE) {
+        ptq__search_mse(s, &coding, &lo, &hi);
+    }
+    *low = lo < 0 ? (float)lo : 0;
+    *high = hi > 0 ? (float)hi : 0;
+    return PTQ_OK;
+}
+
+/* ---- [CALIBRATE] ------------------------------------------------------------------------- */
+
+static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size)
+{
+    const uint8_t *p = (const uint8_t *)bytes;
+    size_t i;
+    for (i = 0; i < size; i++)
+        hash = (hash ^ p[i]) * 1099511628211u;
+    return hash;
+}
+
+static const uint64_t ptq__fnv_start = 14695981039346656037u;
+
+PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size)
+{
+    return ptq__fnv(ptq__fnv_start, pixels, size);
+}
+
+/* Numbers enter byte by byte from the least, the same on every machine. */
+static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor)
+{
+    size_t i, width = tensor->bits >= 8 ? (size_t)tensor->bits / 8 : 1;
+    uint8_t little[8];
+    for (i = 0; i + width <= tensor->size; i += width) {
+        ptq__copy_le(little, (const uint8_t *)tensor->data + i, 1, (int)width);
+        hash = ptq__fnv(hash, little, width);
+    }
+    return hash;
+}
+
+PTQ_API uint64_t ptq_model_hash(const ptq_model *model)
+{
+    uint64_t hash = ptq__fnv_start;
+    char line[1024];
+    int i, p;
+    for (i = 0; i < model->nodes; i++) {
+        ptq__text text = ptq__text_over(line, sizeof line);
+        ptq__put_node(&text, model, &model->node[i]);
+        hash = ptq__fnv(hash, line, strlen(line));
+        for (p = 0; p < PTQ_PARAM_COUNT; p++)
+            if (model->node[i].param[p].rank)
+                hash = ptq__fnv_tensor(hash, &model->node[i].param[p]);
+    }
+    return hash;
+}
+
+static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int classes,
+                                          ptq_calibration **out, ptq_error *err)
+{
+    void *memory = NULL, *counts = NULL;
+    ptq_calibration *calibration;
+    ptq_status status;
+    PTQ__TRY(ptq__alloc(allocator, 1, sizeof *calibration, "calibration", &memory, err));
+    status = ptq__alloc(allocator, (size_t)classes, sizeof(uint64_t), "calibration", &counts, err);
+    if (status) {
+        ptq__free(allocator, memory);
+        return status;
+    }
+    calibration = (ptq_calibration *)memory;
+    calibration->allocator = ptq__allocator(allocator);
+    calibration->classes = classes;
+    calibration->class_count = (uint64_t *)counts;
+    *out = calibration;
+    return PTQ_OK;
+}
+
+PTQ_API void ptq_calibration_free(ptq_calibration *calibration)
+{
+    ptq_allocator allocator;
+    int i;
+    if (!calibration)
+        return;
+    allocator = calibration->allocator;
+    for (i = 0; i < calibration->tensors; i++)
+        ptq_observer_free(&calibration->tensor[i].observer);
+    ptq__free(&allocator, calibration->tensor);
+    ptq__free(&allocator, calibration->hash);
+    ptq__free(&allocator, calibration->class_count);
+    ptq__free(&allocator, calibration);
+}
+
+PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name)
+{
+    int i;
+    for (i = 0; i < calibration->tensors; i++)
+        if (!strcmp(calibration->tensor[i].name, name))
+            return i;
+    return -1;
+}
+
+/* Room for `count` tensors. */
+static ptq_status ptq__calibration_reserve(ptq_calibration *calibration, size_t count,
+                                           ptq_error *err)
+{
+    void *memory = NULL;
+    PTQ__TRY(ptq__alloc(&calibration->allocator, count, sizeof(ptq_calibrated), "calibration",
+                        &memory, err));
+    calibration->tensor = (ptq_calibrated *)memory;
+    return PTQ_OK;
+}
+
+static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, const char *name,
+                                              ptq_error *err)
+{
+    ptq_calibrated *tensor = &calibration->tensor[calibration->tensors];
+    PTQ__TRY(ptq_observer_create(&tensor->observer, 1, &calibration->allocator, err));
+    memcpy(tensor->name, name, strlen(name) + 1);
+    calibration->tensors++;
+    return PTQ_OK;
+}
+
+/* Every tensor that conversion may ask for: results, and results before a fused addition. */
+static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const ptq_model *model,
+                                           ptq_error *err)
+{
+    int i, middle;
+    PTQ__TRY(ptq__calibration_reserve(calibration, 2 * (size_t)model->nodes, err));
+    for (i = 1; i < model->nodes; i++)
+        for (middle = model->node[i].residual ? 1 : 0; middle >= 0; middle--)
+            if (model->node[i].op != PTQ_SOFTMAX)
+                PTQ__TRY(ptq__calibration_add_tensor(
+                    calibration, middle ? model->node[i].name : model->node[i].out, err));
+    return PTQ_OK;
+}
+
+static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixels,
+                              const int *shape)
+{
+    int width = shape[1] * shape[2], n = shape[0] * width, i;
+    for (i = 0; i < n; i++) {
+        calibration->pixel[pixels[i]]++;
+        if (i % width >= shape[2]) {
+            int difference = pixels[i] - pixels[i - shape[2]];
+            calibration->neighbour_sum += (uint64_t)(difference < 0 ? -difference : difference);
+            calibration->neighbours++;
+        }
+    }
+}
+
+static void ptq__sort_hashes(uint64_t *hash, size_t n)
+{
+    size_t gap, i, k;
+    for (gap = n / 2; gap > 0; gap /= 2) /* Shell sort: small, and n is */
+        for (i = gap; i < n; i++) {
+            uint64_t value = hash[i];
+            for (k = i; k >= gap && hash[k - gap] > value; k -= gap)
+                hash[k] = hash[k - gap];
+            hash[k] = value;
+        }
+}
+
+static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_error *err)
+{
+    const ptq_model *model = ptq_plan_model(job->plan);
+    ptq_calibration *part = NULL;
+    void *memory = NULL;
+    PTQ__TRY(ptq__calibration_create(&job->allocator, job->data->classes, &part, err));
+    worker->own = part;
+    part->model = ((const ptq_calibration *)job->context)->model;
+    PTQ__TRY(ptq__alloc(&job->allocator, job->total, sizeof(uint64_t), "image hashes", &memory,
+                        err));
+    part->hash = (uint64_t *)memory;
+    return ptq__calibration_tensors(part, model, err);
+}
+
+static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
+                                     ptq_error *err)
+{
+    ptq_calibration *part = (ptq_calibration *)worker->own;
+    ptq_error inner;
+    int i;
+    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
+    for (i = 0; i < part->tensors; i++) {
+        ptq_tensor view;
+        ptq_status status;
+        PTQ__TRY(ptq_session_tensor(worker->session, part->tensor[i].name, &view, err));
+        status = ptq_observe(&part->tensor[i].observer, (const float *)view.data,
+                             ptq_tensor_elements(&view), &inner);
+        if (status)
+            return ptq_error_set(err, status, "node %s: %s, on image %z; check its weights",
+                                 part->tensor[i].name, inner.text, index);
+    }
+    part->hash[part->images++] = ptq_image_hash(worker->pixels, ptq_plan_pixels(job->plan));
+    part->class_count[label]++;
+    ptq__count_pixels(part, worker->pixels, ptq_plan_model(job->plan)->node[0].shape);
+    return PTQ_OK;
+}
+
+static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_error *err)
+{
+    ptq_calibration *part = (ptq_calibration *)worker->own;
+    ptq_status status = PTQ_OK;
+    if (part && !job->status)
+        status = ptq_calibration_merge((ptq_calibration *)job->context, part, err);
+    ptq_calibration_free(part);
+    return status;
+}
+
+/* Hashes of both, in order, into memory of the first. */
+static ptq_status ptq__merge_hashes(ptq_calibration *a, const ptq_calibration *b, ptq_error *err)
+{
+    void *memory = NULL;
+    if (!b->images)
+        return PTQ_OK;
+    PTQ__TRY(ptq__alloc(&a->allocator, a->images + b->images, sizeof(uint64_t), "image hashes",
+                        &memory, err));
+    if (a->images)
+        memcpy(memory, a->hash, a->images * sizeof(uint64_t));
+    memcpy((uint64_t *)memory + a->images, b->hash, b->images * sizeof(uint64_t));
+    ptq__free(&a->allocator, a->hash);
+    a->hash = (uint64_t *)memory;
+    a->images += b->images;
+    ptq__sort_hashes(a->hash, a->images);
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
+                                         const ptq_calibration *other, ptq_error *err)
+{
+    int i;
+    if (calibration->model != other->model || calibration->classes != other->classes ||
+        calibration->tensors != other->tensors)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "these calibrations are of different models; merge those of one");
+    for (i = 0; i < calibration->tensors; i++)
+        if (strcmp(calibration->tensor[i].name, other->tensor[i].name))
+            return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the calibrations have tensors %s and"
+                                 " %s", calibration->tensor[i].name, other->tensor[i].name);
+    PTQ__TRY(ptq__merge_hashes(calibration, other, err));
+    for (i = 0; i < calibration->tensors; i++)
+        PTQ__TRY(ptq_observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer,
+                                    err));
+    for (i = 0; i < calibration->classes; i++)
+        calibration->class_count[i] += other->class_count[i];
+    for (i = 0; i < 256; i++)
+        calibration->pixel[i] += other->pixel[i];
+    calibration->neighbours += other->neighbours;
+    calibration->neighbour_sum += other->neighbour_sum;
+    return PTQ_OK;
+}
+
+/* How far horizontal neighbours differ, as a share of what independent draws from the same pixels
+   would differ by: about 0.2 for photographs, 1 for noise, 0 for constant pictures. */
+static double ptq__roughness(const ptq_calibration *calibration)
+{
+    double total = 0, below = 0, spread = 0, seen;
+    int v;
+    for (v = 0; v < 256; v++)
+        total += (double)calibration->pixel[v];
+    /* E|a - b| = 2 * sum over v of F(v) (1 - F(v)), F the share of pixels up to v. */
+    for (v = 0; v < 255; v++) {
+        below += (double)calibration->pixel[v] / total;
+        spread += 2 * below * (1 - below);
+    }
+    seen = calibration->neighbours
+               ? (double)calibration->neighbour_sum / (double)calibration->neighbours
+               : spread * 0.5;
+    return spread > 0 ? seen / spread : 0;
+}
+
+static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq_error *err)
+{
+    double roughness = ptq__roughness(calibration);
+    if (roughness > 0.75)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "the calibration images look random (neighbouring pixels differ like"
+                             " independent ones); calibrate on real images");
+    if (roughness < 0.001)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "the calibration images are constant; calibrate on real images");
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
+                                 const ptq_calibrate_options *options, ptq_calibration **out,
+                                 ptq_error *err)
+{
+    ptq_calibration *calibration = NULL;
+    ptq__job job;
+    ptq_status status;
+    PTQ__TRY(ptq__check_fits(plan, &data, err));
+    if (ptq__is_quantized(ptq_plan_model(plan)))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "this model is quantized already; calibrate the float model");
+    memset(&job, 0, sizeof job);
+    job.plan = plan;
+    job.data = &data;
+    job.total = data.count;
+    job.keep = 1;
+    job.begin = ptq__calibrate_begin;
+    job.one = ptq__calibrate_one;
+    job.end = ptq__calibrate_end;
+    if (options) {
+        job.allocator = options->allocator;
+        job.progress = options->progress;
+        job.user = options->user;
+    }
+    PTQ__TRY(ptq__calibration_create(&job.allocator, data.classes, &calibration, err));
+    calibration->model = ptq_model_hash(ptq_plan_model(plan));
+    job.context = calibration;
+    status = ptq__calibration_tensors(calibration, ptq_plan_model(plan), err);
+    if (!status)
+        status = ptq__job_run(&job, options ? options->threads : 1, err);
+    if (!status && !(options && options->accept_any))
+        status = ptq__check_calibration(calibration, err);
+    if (status)
+        ptq_calibration_free(calibration);
+    else
+        *out = calibration;
+    return status;
+}
+
+PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
+                                        size_t size)
+{
+    ptq__text text = ptq__text_over(buffer, size);
+    uint64_t least = UINT64_MAX, most = 0;
+    size_t i, twice = 0;
+    int c, missing = 0, top = 255;
+    for (c = 0; c < calibration->classes; c++) {
+        uint64_t n = calibration->class_count[c];
+        least = n < least ? n : least;
+        most = n > most ? n : most;
+        missing += n == 0;
+    }
+    for (i = 1; i < calibration->images; i++)
+        twice += calibration->hash[i] == calibration->hash[i - 1];
+    while (top > 0 && !calibration->pixel[top])
+        top--;
+    if (calibration->images < 100)
+        ptq__put(&text, "Only %z images: ranges will be uncertain; use at least 100.\n",
+                 calibration->images);
+    if (missing)
+        ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
+                 calibration->classes);
+    else if (most > 2 * least)
+        ptq__put(&text, "Classes have from %L to %L images: take about as many of each.\n", least,
+                 most);
+    if (twice)
+        ptq__put(&text, "%z images occur more than once: take different ones.\n", twice);
+    if (top < 128)
+        ptq__put(&text, "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
+                 " scaled ones.\n", top);
+    return text.length;
+}
+
+static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash)
+{
+    size_t low = 0, high = calibration->images;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (calibration->hash[middle] < hash)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < calibration->images && calibration->hash[low] == hash;
+}
+
+PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration, ptq_dataset data,
+                                           size_t *overlap, ptq_error *err)
+{
+    size_t i, found = 0, n = (size_t)data.height * (size_t)data.width * (size_t)data.channels;
+    void *pixels = NULL;
+    ptq_status status = PTQ_OK;
+    int label;
+    PTQ__TRY(ptq__check_dataset(&data, err));
+    PTQ__TRY(ptq__alloc(&calibration->allocator, n, 1, "an image", &pixels, err));
+    for (i = 0; i < data.count && !status; i++) {
+        status = data.get(data.user, i, (uint8_t *)pixels, &label, err);
+        if (!status)
+            found += (size_t)ptq__has_hash(calibration, ptq_image_hash((uint8_t *)pixels, n));
+    }
+    ptq__free(&calibration->allocator, pixels);
+    if (!status)
+        *overlap = found;
+    return status;
+}
+
+/* The JSON form. */
+
+static void ptq__put_hash(ptq__text *text, uint64_t hash)
+{
+    static const char hex[] = "0123456789abcdef";
+    int i;
+    ptq__put_char(text, '"');
+    for (i = 60; i >= 0; i -= 4)
+        ptq__put_char(text, hex[(hash >> i) & 15]);
+    ptq__put_char(text, '"');
+}
+
+static void ptq__put_integers(ptq__text *text, const char *key, const uint64_t *values, int n)
+{
+    int i;
+    ptq__put(text, "\"%s\": [", key);
+    for (i = 0; i < n; i++) {
+        ptq__put_string(text, i ? "," : "");
+        ptq__put_unsigned(text, values[i]);
+    }
+    ptq__put_string(text, "]");
+}
+
+static void ptq__put_sum(ptq__text *text, const char *key, const ptq_exact_sum *sum)
+{
+    int i;
+    ptq__put(text, "\"%s\": [", key);
+    for (i = 0; i < 10; i++) {
+        ptq__put_string(text, i ? "," : "");
+        ptq__put_signed(text, sum->limb[i]);
+    }
+    ptq__put_string(text, "], ");
+}
+
+/* Bins from the first to the last that is not empty. */
+static void ptq__put_statistics(ptq__text *text, const ptq_statistics *s)
+{
+    int first = 0, last = PTQ_BINS - 1;
+    while (first < PTQ_BINS && !s->bin[first])
+        first++;
+    while (last > first && !s->bin[last])
+        last--;
+    ptq__put(text, "\"count\": %L, \"zeros\": %L, \"images\": %L, ", s->count, s->zeros, s->images);
+    ptq__put(text, "\"min\": %g, \"max\": %g,\n      ", (double)s->min, (double)s->max);
+    ptq__put_sum(text, "min_sum", &s->min_sum);
+    ptq__put_sum(text, "max_sum", &s->max_sum);
+    ptq__put(text, "\n      \"exponent\": %d, \"first\": %d, ", s->exponent,
+             first < PTQ_BINS ? first : 0);
+    ptq__put_integers(text, "bins", s->bin + first, first < PTQ_BINS ? last - first + 1 : 0);
+}
+
+static void ptq__put_calibration(ptq__text *text, const ptq_calibration *c)
+{
+    size_t i;
+    int t;
+    ptq__put_string(text, "{\n  \"format\": \"ptq-calibration\",\n  \"format_version\": 1,\n"
+                          "  \"model\": ");
+    ptq__put_hash(text, c->model);
+    ptq__put_string(text, ",\n  ");
+    ptq__put_integers(text, "class_count", c->class_count, c->classes);
+    ptq__put_string(text, ",\n  ");
+    ptq__put_integers(text, "pixel", c->pixel, 256);
+    ptq__put(text, ",\n  \"neighbours\": %L,\n  \"neighbour_sum\": %L,\n  \"images\": [",
+             c->neighbours, c->neighbour_sum);
+    for (i = 0; i < c->images; i++) {
+        ptq__put_string(text, i ? (i % 5 ? ", " : ",\n    ") : "\n    ");
+        ptq__put_hash(text, c->hash[i]);
+    }
+    ptq__put_string(text, "\n  ],\n  \"tensors\": {");
+    for (t = 0; t < c->tensors; t++) {
+        ptq__put_string(text, t ? ",\n    " : "\n    ");
+        ptq__put_json(text, c->tensor[t].name);
+        ptq__put_string(text, ": {\n      ");
+        ptq__put_statistics(text, &c->tensor[t].observer.channel[0]);
+        ptq__put_string(text, "}");
+    }
+    ptq__put_string(text, "\n  }\n}\n");
+}
+
+PTQ_API ptq_status ptq_calibration_write(const ptq_calibration *calibration, void **bytes,
+                                         size_t *size, ptq_error *err)
+{
+    ptq__text text = ptq__text_over(NULL, 0);
+    void *memory = NULL;
+    ptq__put_calibration(&text, calibration);
+    *size = text.length;
+    PTQ__TRY(ptq__alloc(&calibration->allocator, text.length + 1, 1, "calibration", &memory, err));
+    text = ptq__text_over((char *)memory, text.length + 1);
+    ptq__put_calibration(&text, calibration);
+    *bytes = memory;
+    return PTQ_OK;
+}
+
+/* Reading: each function leaves `wrong` set in the JSON reader if something is not as it should. */
+
+static uint64_t ptq__json_count(ptq__json *json)
+{
+    int64_t value = 0;
+    ptq__json_integer(json, 0, (int64_t)1 << 53, &value);
+    return (uint64_t)value;
+}
+
+static float ptq__json_float(ptq__json *json)
+{
+    ptq__span span;
+    float value = 0;
+    if (ptq__json_number(json, &span) && !ptq__read_float(span, &value))
+        ptq__json_wrong(json, "a finite number");
+    return value;
+}
+
+/* Up to `most` integers; returns how many. */
+static int ptq__json_counts(ptq__json *json, uint64_t *out, int most)
+{
+    int first = 1, n = 0;
+    ptq__json_take(json, '[', "a list");
+    while (ptq__json_next(json, ']', &first)) {
+        uint64_t value = ptq__json_count(json);
+        if (n == most) {
+            ptq__json_wrong(json, "a shorter list");
+            break;
+        }
+        out[n++] = value;
+    }
+    return n;
+}
+
+static void ptq__json_sum(ptq__json *json, ptq_exact_sum *sum)
+{
+    const int64_t most = (int64_t)1 << 52;
+    int first = 1, n = 0;
+    ptq__json_take(json, '[', "a list");
+    while (n < 10 && ptq__json_next(json, ']', &first))
+        ptq__json_integer(json, -most, most, &sum->limb[n++]);
+    if (n == 10)
+        ptq__json_take(json, ']', "ten integers");
+    else
+        ptq__json_wrong(json, "ten integers");
+}
+
+static ptq_status ptq__json_hash(ptq__json *json, uint64_t *hash, ptq_error *err)
+{
+    char *text = NULL;
+    size_t i;
+    PTQ__TRY(ptq__json_string(json, &text, err));
+    *hash = 0;
+    for (i = 0; text && i < 16; i++) {
+        static const char hex[] = "0123456789abcdef";
+        const char *digit = text[i] ? strchr(hex, text[i]) : NULL;
+        if (!digit)
+            break;
+        *hash = *hash << 4 | (uint64_t)(digit - hex);
+    }
+    if (!text || i < 16 || text[16])
+        ptq__json_wrong(json, "a hash of 16 hexadecimal digits");
+    ptq__free(json->allocator, text);
+    return PTQ_OK;
+}
+
+/* Whether numbers of a file make sense together. */
+static int ptq__statistics_agree(const ptq_statistics *s)
+{
+    uint64_t sum = s->zeros;
+    int b;
+    for (b = 0; b < PTQ_BINS; b++)
+        sum += s->bin[b];
+    return s->exponent >= -149 && s->exponent <= 117 && s->min <= s->max && sum == s->count &&
+           (s->count == 0) == (s->images == 0);
+}
+
+static ptq_status ptq__json_statistics(ptq__json *json, ptq_statistics *s, ptq_error *err)
+{
+    int first = 1;
+    int64_t value = 0, start = 0;
+    ptq_status status = PTQ_OK;
+    ptq__json_take(json, '{', "an object");
+    while (!status && ptq__json_next(json, '}', &first)) {
+        char *key = NULL;
+        status = ptq__json_key(json, &key, err);
+        if (status || !key)
+            break;
+        if (!strcmp(key, "count"))
+            s->count = ptq__json_count(json);
+        else if (!strcmp(key, "zeros"))
+            s->zeros = ptq__json_count(json);
+        else if (!strcmp(key, "images"))
+            s->images = ptq__json_count(json);
+        else if (!strcmp(key, "min"))
+            s->min = ptq__json_float(json);
+        else if (!strcmp(key, "max"))
+            s->max = ptq__json_float(json);
+        else if (!strcmp(key, "min_sum"))
+            ptq__json_sum(json, &s->min_sum);
+        else if (!strcmp(key, "max_sum"))
+            ptq__json_sum(json, &s->max_sum);
+        else if (!strcmp(key, "exponent") && ptq__json_integer(json, -149, 117, &value))
+            s->exponent = (int)value;
+        else if (!strcmp(key, "first"))
+            ptq__json_integer(json, 0, PTQ_BINS - 1, &start);
+        else if (!strcmp(key, "bins"))
+            ptq__json_counts(json, s->bin + start, PTQ_BINS - (int)start);
+        else
+            ptq__json_wrong(json, "a known key");
+        ptq__free(json->allocator, key);
+    }
+    if (!status && !json->wrong && !ptq__statistics_agree(s))
+        ptq__json_wrong(json, "counts that agree with each other");
+    return status;
+}
+
+static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_error *err)
+{
+    int first = 1;
+    ptq_status status = PTQ_OK;
+    ptq__json_take(json, '{', "an object");
+    while (!status && ptq__json_next(json, '}', &first)) {
+        char *key = NULL;
+        status = ptq__json_key(json, &key, err);
+        if (status || !key)
+            break;
+        if (!ptq__is_name(key, strlen(key)) || ptq_calibration_find(c, key) >= 0 ||
+            c->tensors == 2 * PTQ_MAX_NODES)
+            ptq__json_wrong(json, "tensor names, each once");
+        else
+            status = ptq__calibration_add_tensor(c, key, err);
+        ptq__free(json->allocator, key);
+        if (!status && !json->wrong)
+            status = ptq__json_statistics(json, &c->tensor[c->tensors - 1].observer.channel[0],
+                                          err);
+    }
+    return status;
+}
+
+static ptq_status ptq__json_images(ptq__json *json, ptq_calibration *c, ptq_error *err)
+{
+    int first = 1, capacity = 0;
+    void *array = c->hash;
+    ptq_status status = PTQ_OK;
+    ptq__json_take(json, '[', "a list");
+    while (!status && ptq__json_next(json, ']', &first) && c->images < INT32_MAX / 2) {
+        status = ptq__grow(json->allocator, &array, (int)c->images, &capacity, sizeof(uint64_t),
+                           "image hashes", err);
+        c->hash = (uint64_t *)array;
+        if (!status)
+            status = ptq__json_hash(json, &c->hash[c->images++], err);
+    }
+    if (!status)
+        ptq__sort_hashes(c->hash, c->images);
+    return status;
+}
+
+/* One key of the outermost object. */
+static ptq_status ptq__json_calibration_key(ptq__json *json, const char *key, ptq_calibration *c,
+                                            ptq_error *err)
+{
+    ptq_status status = PTQ_OK;
+    char *text = NULL;
+    if (!strcmp(key, "format")) {
+        status = ptq__json_string(json, &text, err);
+        if (text && strcmp(text, "ptq-calibration"))
+            ptq__json_wrong(json, "the format ptq-calibration");
+        ptq__free(json->allocator, text);
+    } else if (!strcmp(key, "format_version")) {
+        if (ptq__json_count(json) != 1)
+            ptq__json_wrong(json, "format_version 1 (a newer library wrote this file?)");
+    } else if (!strcmp(key, "model")) {
+        status = ptq__json_hash(json, &c->model, err);
+    } else if (!strcmp(key, "class_count")) {
+        c->classes = ptq__json_counts(json, c->class_count, c->classes);
+    } else if (!strcmp(key, "pixel")) {
+        if (ptq__json_counts(json, c->pixel, 256) != 256)
+            ptq__json_wrong(json, "256 pixel counts");
+    } else if (!strcmp(key, "neighbours")) {
+        c->neighbours = ptq__json_count(json);
+    } else if (!strcmp(key, "neighbour_sum")) {
+        c->neighbour_sum = ptq__json_count(json);
+    } else if (!strcmp(key, "images")) {
+        status = c->images ? PTQ_OK : ptq__json_images(json, c, err);
+    } else if (!strcmp(key, "tensors")) {
+        status = ptq__json_tensors(json, c, err);
+    } else {
+        ptq__json_wrong(json, "a known key");
+    }
+    return status;
+}
+
+enum { PTQ__MOST_CLASSES = 46340 };
+
+static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err)
+{
+    int first = 1;
+    ptq_status status = PTQ_OK;
+    ptq__json_take(json, '{', "an object");
+    while (!status && ptq__json_next(json, '}', &first)) {
+        char *key = NULL;
+        status = ptq__json_key(json, &key, err);
+        if (status || !key)
+            break;
+        status = ptq__json_calibration_key(json, key, c, err);
+        ptq__free(json->allocator, key);
+    }
+    if (!status && (json->wrong || !ptq__json_end(json)))
+        status = ptq_error_set(err, PTQ_BAD_FILE, "calibration file: expected %s at byte %z",
+                               json->wrong, (size_t)(json->at - json->start));
+    if (!status && (!c->images || !c->tensors || c->classes < 1))
+        status = ptq_error_set(err, PTQ_BAD_FILE,
+                               "calibration file: it has no images, tensors or classes");
+    return status;
+}
+
+PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
+                                         const ptq_allocator *allocator, ptq_calibration **out,
+                                         ptq_error *err)
+{
+    ptq__json json = ptq__json_over((const char *)bytes, size, allocator);
+    ptq_calibration *c = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq__calibration_create(allocator, PTQ__MOST_CLASSES, &c, err));
+    status = ptq__calibration_reserve(c, 2 * PTQ_MAX_NODES, err);
+    if (!status)
+        status = ptq__json_calibration(&json, c, err);
+    if (status)
+        ptq_calibration_free(c);
+    else
+        *out = c;
+    return status;
+}
+
+#ifndef PTQ_NO_STDIO
+
+PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, const char *path,
+                                        ptq_error *err)
+{
+    void *bytes = NULL;
+    size_t size = 0;
+    PTQ__TRY(ptq_calibration_write(calibration, &bytes, &size, err));
+    return ptq__save_bytes(path, bytes, size, &calibration->allocator, err);
+}
+
+PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *allocator,
+                                        ptq_calibration **out, ptq_error *err)
+{
+    void *bytes = NULL;
+    size_t size = 0;
+    ptq_status status;
+    PTQ__TRY(ptq_file_read(path, 0, allocator, &bytes, &size, err));
+    status = ptq_calibration_parse(bytes, size, allocator, out, err);
+    ptq__free(allocator, bytes);
+    return ptq__error_in(path, status, err);
+}
+
+#endif /* PTQ_NO_STDIO */
+
+/* ---- [SCHEME] ---------------------------------------------------------------------------- */
+
+static const char *const ptq__presets[][2] = {
+#define PTQ_X(name, text) {name, text},
+    PTQ_PRESET_LIST(PTQ_X)
+#undef PTQ_X
+};
+
+enum { PTQ__PRESETS = sizeof ptq__presets / sizeof ptq__presets[0] };
+
+PTQ_API const char *ptq_preset_name(int number)
+{
+    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][0] : NULL;
+}
+
+PTQ_API const char *ptq_preset_text(int number)
+{
+    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][1] : NULL;
+}
+
+PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
+{
+    ptq_scheme s;
+    memset(&s, 0, sizeof s);
+    if (!strcmp(name, "best")) {
+        s.weight_range = PTQ_MSE;
+        s.activation_range = PTQ_MSE;
+    } else if (!strcmp(name, "ort-u8")) {
+        s.weight_per_tensor = s.weight_affine = s.code_logits = 1;
+    } else if (!strcmp(name, "ort-s8")) {
+        s.weight_per_tensor = s.activation_signed = s.code_logits = 1;
+    } else if (!strcmp(name, "fbgemm")) {
+        s.weight_full_range = s.code_logits = 1;
+        s.activation_bits = 7;
+        s.activation_range = PTQ_HISTOGRAM;
+    } else if (!strcmp(name, "tflite")) {
+        s.activation_signed = s.code_logits = 1;
+    } else if (!strcmp(name, "dynamic")) {
+        s.mode = PTQ_DYNAMIC;
+    } else if (!strcmp(name, "fp16")) {
+        s.mode = PTQ_HALF;
+    } else if (!strcmp(name, "w4a8")) {
+        s.weight_bits = 4;
+        s.weight_range = PTQ_MSE;
+        s.activation_range = PTQ_MSE;
+    } else {
+        char names[160];
+        ptq__text text = ptq__text_over(names, sizeof names);
+        int i;
+        for (i = 0; i < PTQ__PRESETS; i++)
+            ptq__put(&text, i ? ", %s" : "%s", ptq__presets[i][0]);
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no preset '%s'; there are: %s",
+                             ptq__quoted(ptq__span_of(name)).text, names);
+    }
+    *out = s;
+    return PTQ_OK;
+}
+
+static int ptq__weight_bits(const ptq_scheme *scheme)
+{
+    return scheme->weight_bits ? scheme->weight_bits : 8;
+}
+
+static int ptq__activation_bits(const ptq_scheme *scheme)
+{
+    return scheme->activation_bits ? scheme->activation_bits : 8;
+}
+
+PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
+{
+    ptq__text text = ptq__text_over(buffer, size);
+    if (s->mode == PTQ_FLOAT || s->mode == PTQ_HALF) {
+        ptq__put_string(&text, ptq_mode_name(s->mode));
+        return text.length;
+    }
+    ptq__put(&text, "w%d %s%s%s %s", ptq__weight_bits(s),
+             s->weight_per_tensor ? "per-tensor" : "per-channel",
+             s->weight_affine ? " affine" : "", s->weight_full_range ? " full" : "",
+             ptq_range_name(s->weight_range));
+    if (s->mode == PTQ_DYNAMIC) {
+        ptq__put_string(&text, ", dynamic");
+        return text.length;
+    }
+    ptq__put(&text, ", a%d %s%s %s", ptq__activation_bits(s), s->activation_signed ? "s8" : "u8",
+             s->activation_symmetric ? " symmetric" : "", ptq_range_name(s->activation_range));
+    if (s->activation_range == PTQ_PERCENTILE && s->percentile > 0)
+        ptq__put(&text, " %g", (double)s->percentile);
+    if (s->code_logits)
+        ptq__put_string(&text, ", logits coded");
+    if (s->bias_correction)
+        ptq__put_string(&text, ", biases corrected");
+    return text.length;
+}
+
+PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err)
+{
+    int wb = ptq__weight_bits(s), ab = ptq__activation_bits(s);
+    if (wb < 2 || wb > 8 || ab < 2 || ab > 8)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
+    if ((unsigned)s->mode > PTQ_FLOAT || (unsigned)s->activation_range >= PTQ_RANGE_COUNT)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the scheme has an unknown mode or range");
+    if (s->weight_range != PTQ_MINMAX && s->weight_range != PTQ_MSE)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "weight ranges are minmax or mse, not %s",
+                             ptq_range_name(s->weight_range));
+    if (s->weight_affine && (!s->weight_per_tensor || s->weight_range != PTQ_MINMAX))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "affine weights have one scale for the tensor, from minmax");
+    if (s->percentile < 0 || s->percentile > 100 || (s->percentile > 0 && s->percentile <= 50))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "percentile %g; must be over 50 and at most 100",
+                             (double)s->percentile);
+    return PTQ_OK;
+}
+
+/* `*` any characters, `?` one. */
+static int ptq__matches(const char *pattern, const char *name)
+{
+    const char *star = NULL, *from = NULL;
+    while (*name) {
+        if (*pattern == '*') {
+            star = pattern++;
+            from = name;
+        } else if (*pattern == '?' || *pattern == *name) {
+            pattern++;
+            name++;
+        } else if (star) {
+            pattern = star + 1;
+            name = ++from;
+        } else {
+            return 0;
+        }
+    }
+    while (*pattern == '*')
+        pattern++;
+    return !*pattern;
+}
+
+/* ---- [CONVERT] --------------------------------------------------------------------------- */
+
+/* Codes of n weights under a scale; returns the squared error. `codes` may be NULL. */
+static double ptq__code_weights(const float *w, size_t n, float scale, int32_t zero_point,
+                                int32_t low, int32_t high, ptq_tensor *codes, size_t at)
+{
+    double error = 0;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        int32_t code = ptq__to_code(ptq__div(w[i], scale), zero_point, low, high);
+        double d = (double)w[i] - (double)scale * (double)(code - zero_point);
+        error += d * d;
+        if (codes)
+            ptq_tensor_set_code(codes, at + i, code);
+    }
+    return error;
+}
+
+/* The scale that fits given codes best: sum(w q) / sum(q q). */
+static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t low, int32_t high)
+{
+    double wq = 0, qq = 0;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        double q = (double)ptq__to_code(ptq__div(w[i], scale), 0, low, high);
+        wq += (double)w[i] * q;
+        qq += q * q;
+    }
+    return qq > 0 && wq > 0 ? (float)(wq / qq) : scale;
+}
+
+/* The scale of least squared error: between a fifth of the MinMax scale and all of it, then fitted
+   to its own codes. */
+static float ptq__search_scale(const float *w, size_t n, float full, int32_t low, int32_t high)
+{
+    float best = full, scale;
+    double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0), error;
+    int k;
+    for (k = 199; k >= 40; k--) {
+        scale = full * ((float)k / 200);
+        error = ptq__is_normal(scale) ? ptq__code_weights(w, n, scale, 0, low, high, NULL, 0)
+                                      : least;
+        if (error < least) {
+            least = error;
+            best = scale;
+        }
+    }
+    for (k = 0; k < 4; k++) {
+        scale = ptq__fitted_scale(w, n, best, low, high);
+        error = ptq__code_weights(w, n, scale, 0, low, high, NULL, 0);
+        if (!ptq__is_normal(scale) || error >= least)
+            break;
+        least = error;
+        best = scale;
+    }
+    return best;
+}
+
+/* Symmetric scale for n weights; 1 for weights that are all zero. */
+static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *scheme, int32_t low,
+                               int32_t high)
+{
+    float reach = 0, full;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        float a = w[i] < 0 ? -w[i] : w[i];
+        reach = a > reach ? a : reach;
+    }
+    full = (float)((double)reach / (scheme->weight_full_range ? ((double)high - low) / 2 : high));
+    if (!ptq__is_normal(full)) /* all zero, or too small to tell from it */
+        return 1;
+    return scheme->weight_range == PTQ_MSE ? ptq__search_scale(w, n, full, low, high) : full;
+}
+
+/* u8 codes with a zero point, for the whole tensor. */
+static ptq_status ptq__affine_weight(const float *w, size_t n, int bits, float *scale,
+                                     int32_t *zero_point, ptq_error *err)
+{
+    ptq_qparams q;
+    float low = 0, high = 0;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        low = w[i] < low ? w[i] : low;
+        high = w[i] > high ? w[i] : high;
+    }
+    PTQ__TRY(ptq_choose_qparams(low, high, PTQ_U8, bits, 0, &q, err));
+    *scale = q.scale;
+    *zero_point = q.zero_point;
+    return PTQ_OK;
+}
+
+/* Type and lowest code of weights under a scheme. */
+static ptq_type ptq__weight_type(const ptq_scheme *scheme)
+{
+    int packed = ptq__weight_bits(scheme) < 8;
+    if (scheme->weight_affine)
+        return packed ? PTQ_PACKED_U : PTQ_U8;
+    return packed ? PTQ_PACKED_S : PTQ_S8;
+}
+
+/* Codes with scales that are given: one, or one for each channel. */
+static ptq_status ptq__weights_from_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
+                                           const float *scales, int count, int32_t zero_point,
+                                           const ptq_allocator *allocator, ptq_tensor *out,
+                                           ptq_error *err)
+{
+    const float *w = (const float *)weight->data;
+    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    int32_t low, high;
+    ptq_tensor made;
+    ptq_status status;
+    int c;
+    PTQ__TRY(ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
+                               weight->rank, weight->dim, allocator, err));
+    status = ptq_tensor_set_scale(&made, scales, count, zero_point, allocator, err);
+    if (status) {
+        ptq_tensor_free(&made, allocator);
+        return status;
+    }
+    ptq_code_range(made.type, made.bits, &low, &high);
+    if (!scheme->weight_affine && !scheme->weight_full_range)
+        low = -high;
+    for (c = 0; c < weight->dim[0]; c++)
+        ptq__code_weights(w + (size_t)c * n, n, scales[count > 1 ? c : 0], zero_point, low, high,
+                          &made, (size_t)c * n);
+    *out = made;
+    return PTQ_OK;
+}
+
+/* The scales that a scheme chooses, `count` of them, and the zero point. */
+static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
+                                     float *scales, int count, int32_t *zero_point, ptq_error *err)
+{
+    const float *w = (const float *)weight->data;
+    size_t n = ptq_tensor_elements(weight) / (size_t)count;
+    int32_t low, high;
+    int c;
+    *zero_point = 0;
+    if (scheme->weight_affine)
+        return ptq__affine_weight(w, n, ptq__weight_bits(scheme), scales, zero_point, err);
+    ptq_code_range(PTQ_S8, ptq__weight_bits(scheme), &low, &high);
+    if (!scheme->weight_full_range)
+        low = -high; /* the lowest code has no positive twin: left out, for symmetry */
+    for (c = 0; c < count; c++)
+        scales[c] = ptq__weight_scale(w + (size_t)c * n, n, scheme, low, high);
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
+                                       const ptq_allocator *allocator, ptq_tensor *out,
+                                       ptq_error *err)
+{
+    int count = scheme->weight_per_tensor ? 1 : weight->dim[0];
+    int32_t zero_point = 0;
+    void *scales = NULL;
+    size_t i, n = ptq_tensor_elements(weight);
+    ptq_status status;
+    PTQ__TRY(ptq_scheme_check(scheme, err));
+    if (weight->type != PTQ_F32 || !n)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weights to quantize must be F32");
+    for (i = 0; i < n; i++)
+        if (!ptq__is_finite(((const float *)weight->data)[i]))
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %z is %g", i,
+                                 (double)((const float *)weight->data)[i]);
+    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &scales, err));
+    status = ptq__choose_scales(weight, scheme, (float *)scales, count, &zero_point, err);
+    if (!status)
+        status = ptq__weights_from_scales(weight, scheme, (float *)scales, count, zero_point,
+                                          allocator, out, err);
+    ptq__free(allocator, scales);
+    return status;
+}
+
+/* One pass over the fused float model. A tensor of the old model may exist in the new one as real
+   numbers, as codes, or both; -1 where it does not. */
+typedef struct ptq__converter {
+    const ptq_model *old;
+    const ptq_calibration *calibration;
+    const ptq_convert_options *options;
+    ptq_model *model;
+    ptq_convert_report *report;
+    int *real, *coded;
+    int capacity; /* of the report */
+} ptq__converter;
+
+/* The scheme of a node: the last override that matches its name, or the name of its result. */
+static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node *node)
+{
+    int i;
+    for (i = cv->options->overrides - 1; i >= 0; i--)
+        if (ptq__matches(cv->options->override[i].pattern, node->name) ||
+            ptq__matches(cv->options->override[i].pattern, node->out))
+            return &cv->options->override[i].scheme;
+    return &cv->options->scheme;
+}
+
+/* Whether a node of the old model is to run on integers. */
+static int ptq__goes_integer(const ptq__converter *cv, int index)
+{
+    const ptq_node *node = &cv->old->node[index];
+    if (node->op == PTQ_INPUT || ptq__code_rule(node->op) == PTQ__NO_CODES)
+        return 0;
+    return ptq__scheme_of(cv, node)->mode == PTQ_STATIC;
+}
+
+static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
+                            size_t after, ptq_error *err)
+{
+    ptq_convert_report *report = cv->report;
+    void *array;
+    ptq_conversion *item;
+    ptq__text text;
+    if (!report)
+        return PTQ_OK;
+    array = report->item;
+    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &cv->capacity, sizeof *item,
+                       "conversion report", err));
+    report->item = (ptq_conversion *)array;
+    item = &report->item[report->items++];
+    text = ptq__text_over(item->node, sizeof item->node);
+    ptq__put_string(&text, node);
+    text = ptq__text_over(item->what, sizeof item->what);
+    ptq__put_string(&text, what);
+    item->bytes_before = before;
+    item->bytes_after = after;
+    report->bytes_before += before;
+    report->bytes_after += after;
+    return PTQ_OK;
+}
+
+/* What calibration and scheme make of the tensor `name`. */
+static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name,
+                                      const ptq_scheme *scheme, ptq_qparams *out, ptq_error *err)
+{
+    ptq_type type = scheme->activation_signed ? PTQ_S8 : PTQ_U8;
+    int bits = ptq__activation_bits(scheme), i;
+    float low, high;
+    ptq_error inner;
+    ptq_status status;
+    if (!cv->calibration)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "the model was never calibrated; run ptq_calibrate first");
+    i = ptq_calibration_find(cv->calibration, name);
+    if (i < 0)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "tensor %s was never observed; calibrate this very model", name);
+    status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0, scheme->activation_range,
+                                scheme->percentile, type, bits, scheme->activation_symmetric, &low,
+                                &high, &inner);
+    if (!status)
+        status = ptq_choose_qparams(low, high, type, bits, scheme->activation_symmetric, out,
+                                    &inner);
+    return status ? ptq_error_set(err, status, "tensor %s: %s", name, inner.text) : PTQ_OK;
+}
+
+/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data. */
+static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
+                                     ptq_qparams *out, ptq_error *err)
+{
+    float low = 0, high = 0;
+    int c;
+    for (c = 0; c < model->node[0].shape[2]; c++) {
+        float dark = ptq__pixel(model, c, 0), bright = ptq__pixel(model, c, 255);
+        low = dark < low ? dark : low;
+        high = bright > high ? bright : high;
+    }
+    return ptq_choose_qparams(low, high, scheme->activation_signed ? PTQ_S8 : PTQ_U8, 8,
+                              scheme->activation_symmetric && scheme->activation_signed, out, err);
+}
+
+/* Appends a quantize or dequantize node behind node `from` of the new model. */
+static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq_qparams *q,
+                              int *out, ptq_error *err)
+{
+    ptq_node node = ptq__blank(op, from, -1);
+    ptq__text text = ptq__text_over(node.name, sizeof node.name);
+    ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_op_name(op));
+    if (text.length >= sizeof node.name)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its name is too long to insert a %s",
+                             cv->model->node[from].name, ptq_op_name(op));
+    if (q)
+        node.q = *q;
+    PTQ__TRY(ptq__append(cv->model, &node, err));
+    *out = cv->model->nodes - 1;
+    return ptq__note(cv, node.name, "inserted", 0, 0, err);
+}
+
+/* Node of the new model with the codes of old tensor i, made if need be. */
+static ptq_status ptq__get_coded(ptq__converter *cv, int i, const ptq_scheme *scheme, int *out,
+                                 ptq_error *err)
+{
+    ptq_qparams q;
+    if (cv->coded[i] < 0) {
+        PTQ__TRY(ptq__tensor_qparams(cv, cv->old->node[i].out, scheme, &q, err));
+        PTQ__TRY(ptq__insert(cv, PTQ_QUANTIZE, cv->real[i], &q, &cv->coded[i], err));
+    }
+    *out = cv->coded[i];
+    return PTQ_OK;
+}
+
+static ptq_status ptq__get_real(ptq__converter *cv, int i, int *out, ptq_error *err)
+{
+    if (cv->real[i] < 0)
+        PTQ__TRY(ptq__insert(cv, PTQ_DEQUANTIZE, cv->coded[i], NULL, &cv->real[i], err));
+    *out = cv->real[i];
+    return PTQ_OK;
+}
+
+/* The largest bias code: 2^30 leaves the other half of int32 to the products. */
+static const double ptq__most_bias = 1073741824.0;
+
+/* A weight scale at which the bias fits; a channel without weights gets one at which its bias keeps
+   24 bits. */
+static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale)
+{
+    double b = bias < 0 ? -(double)bias : (double)bias;
+    double least = b / (ptq__most_bias * (double)in_scale);
+    if (all_zero && b > 0)
+        return (float)(b / (16777216.0 * (double)in_scale));
+    return (double)scale < least ? (float)(least * 1.0000002) : scale;
+}
+
+static int ptq__all_zero(const float *w, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (w[i] < 0 || w[i] > 0)
+            return 0;
+    return 1;
+}
+
+/* Scales chosen for the weights alone are enlarged where the bias needs it; then codes. */
+static ptq_status ptq__convert_weight(ptq__converter *cv, const ptq_node *from, float in_scale,
+                                      const ptq_scheme *scheme, ptq_tensor *out, ptq_error *err)
+{
+    const ptq_tensor *weight = &from->param[PTQ_WEIGHT];
+    const float *bias = (const float *)from->param[PTQ_BIAS].data;
+    const ptq_allocator *allocator = &cv->model->allocator;
+    int count = scheme->weight_per_tensor ? 1 : weight->dim[0], c;
+    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    int32_t zero_point;
+    void *memory = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &memory, err));
+    status = ptq__choose_scales(weight, scheme, (float *)memory, count, &zero_point, err);
+    for (c = 0; c < weight->dim[0] && bias && !status; c++) {
+        float *scale = (float *)memory + (count > 1 ? c : 0);
+        const float *w = (const float *)weight->data + (size_t)c * n;
+        *scale = ptq__scale_for_bias(*scale, count > 1 && ptq__all_zero(w, n), bias[c], in_scale);
+    }
+    if (!status)
+        status = ptq__weights_from_scales(weight, scheme, (float *)memory, count, zero_point,
+                                          allocator, out, err);
+    ptq__free(allocator, memory);
+    return status;
+}
+
+/* round(b / (s_in * s_w)) */
+static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, float in_scale,
+                                    ptq_node *to, ptq_error *err)
+{
+    const ptq_tensor *weight = &to->param[PTQ_WEIGHT];
+    const float *bias = (const float *)from->param[PTQ_BIAS].data;
+    int c;
+    if (!bias)
+        return PTQ_OK;
+    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_BIAS], PTQ_S32, 32, 1, from->param[PTQ_BIAS].dim,
+                               &cv->model->allocator, err));
+    for (c = 0; c < weight->dim[0]; c++) {
+        double unit = (double)in_scale * (double)weight->scale[weight->scales > 1 ? c : 0];
+        double code = floor((double)bias[c] / unit + 0.5);
+        if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
+            return ptq_error_set(err, PTQ_BAD_NUMBER,
+                                 "node %s: bias[%d] = %g does not fit 32 bits; use a scale per"
+                                 " channel", from->name, c, (double)bias[c]);
+        ((int32_t *)to->param[PTQ_BIAS].data)[c] = (int32_t)code;
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq_node *to,
+                                   ptq_error *err)
+{
+    const ptq_tensor *weight = &from->param[PTQ_WEIGHT];
+    size_t i, n = ptq_tensor_elements(weight);
+    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_WEIGHT], PTQ_F16, 16, weight->rank, weight->dim,
+                               &cv->model->allocator, err));
+    for (i = 0; i < n; i++) {
+        uint16_t half = ptq_f32_to_f16(((const float *)weight->data)[i]);
+        if ((half & 0x7c00) == 0x7c00)
+            return ptq_error_set(err, PTQ_BAD_NUMBER,
+                                 "node %s: weight[%z] = %g does not fit half precision",
+                                 from->name, i, (double)((const float *)weight->data)[i]);
+        ((uint16_t *)to->param[PTQ_WEIGHT].data)[i] = half;
+    }
+    return PTQ_OK;
+}
+
+/* Weights and biases of a node in its new form; `to` owns what was made even after a failure. */
+static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, ptq_node *to,
+                                      int integer, ptq_error *err)
+{
+    const ptq_allocator *allocator = &cv->model->allocator;
+    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    int p, first = 0;
+    memset(to->param, 0, sizeof to->param);
+    if (integer && ptq__has_weight(from->op)) {
+        float in_scale = cv->model->node[to->input[0]].q.scale;
+        PTQ__TRY(ptq__convert_weight(cv, from, in_scale, scheme, &to->param[PTQ_WEIGHT], err));
+        return ptq__convert_bias(cv, from, in_scale, to, err);
+    }
+    if (ptq__has_weight(from->op) && scheme->mode == PTQ_DYNAMIC) {
+        PTQ__TRY(ptq_quantize_weight(&from->param[PTQ_WEIGHT], scheme, allocator,
+                                     &to->param[PTQ_WEIGHT], err));
+        to->dynamic = 1;
+        first = 1;
+    } else if (ptq__has_weight(from->op) && scheme->mode == PTQ_HALF) {
+        PTQ__TRY(ptq__half_weight(cv, from, to, err));
+        first = 1;
+    }
+    for (p = first; p < PTQ_PARAM_COUNT; p++)
+        PTQ__TRY(ptq__tensor_copy(&to->param[p], &from->param[p], allocator, err));
+    return PTQ_OK;
+}
+
+/* How the result of an integer node is coded. */
+static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err)
+{
+    const ptq_node *from = &cv->old->node[index];
+    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    if (ptq__code_rule(from->op) == PTQ__SAME_CODES) {
+        to->q = cv->model->node[to->input[0]].q;
+        return PTQ_OK;
+    }
+    if (index == ptq_model_logits(cv->old) && from->op == PTQ_DENSE && !scheme->code_logits)
+        return PTQ_OK; /* real numbers, straight from the accumulators */
+    if (from->residual)
+        PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
+    return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
+}
+
+/* "s8 per channel, u8 -> u8" */
+static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
+                                 int integer, ptq_error *err)
+{
+    char what[96];
+    ptq__text text = ptq__text_over(what, sizeof what);
+    const ptq_tensor *weight = &to->param[PTQ_WEIGHT];
+    size_t before = 0, after = 0;
+    int p;
+    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+        before += from->param[p].size;
+        after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
+    }
+    if (weight->scales)
+        ptq__put(&text, "%d-bit weights %s, ", weight->bits,
+                 weight->scales > 1 ? "per channel" : "per tensor");
+    if (integer)
+        ptq__put(&text, "%s to %s", to->input[0] >= 0
+                     ? ptq_type_name(cv->model->node[to->input[0]].q.type) : "pixels",
+                 ptq_type_name(to->q.type));
+    else
+        ptq__put_string(&text, to->dynamic                  ? "dynamic"
+                               : weight->type == PTQ_F16 ? "half-precision weights"
+                                                         : "float");
+    return ptq__note(cv, from->name, what, before, after, err);
+}
+
+/* Appends the new form of node `index`. Failing half-way leaves what was made in the model, which
+   is freed as a whole. */
+static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *err)
+{
+    const ptq_node *from = &cv->old->node[index];
+    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    int integer = ptq__goes_integer(cv, index), k;
+    ptq_node to = *from;
+    void *array;
+    ptq_status status;
+    for (k = 0; k < 2; k++)
+        if (from->input[k] >= 0)
+            PTQ__TRY(integer ? ptq__get_coded(cv, from->input[k], scheme, &to.input[k], err)
+                             : ptq__get_real(cv, from->input[k], &to.input[k], err));
+    memset(to.param, 0, sizeof to.param);
+    if (integer)
+        PTQ__TRY(ptq__result_qparams(cv, index, &to, err));
+    array = cv->model->node;
+    PTQ__TRY(ptq__grow(&cv->model->allocator, &array, cv->model->nodes, &cv->model->capacity,
+                       sizeof to, "nodes", err));
+    cv->model->node = (ptq_node *)array;
+    status = ptq__convert_params(cv, from, &to, integer, err);
+    cv->model->node[cv->model->nodes++] = to;
+    PTQ__TRY(status);
+    (to.q.type == PTQ_F32 ? cv->real : cv->coded)[index] = cv->model->nodes - 1;
+    return ptq__note_node(cv, from, &to, integer, err);
+}
+
+/* The input is codes where any node that reads it runs on integers. */
+static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err)
+{
+    ptq_node *input;
+    int i, coded = 0;
+    PTQ__TRY(ptq__copy_node(cv->model, &cv->old->node[0], err));
+    input = &cv->model->node[0];
+    for (i = 1; i < cv->old->nodes; i++)
+        coded = coded || ((cv->old->node[i].input[0] == 0 || cv->old->node[i].input[1] == 0) &&
+                          ptq__goes_integer(cv, i));
+    if (coded)
+        PTQ__TRY(ptq__input_qparams(cv->old, &cv->options->scheme, &input->q, err));
+    (coded ? cv->coded : cv->real)[0] = 0;
+    return PTQ_OK;
+}
+
+/* Scheme and overrides into the metadata, for people. */
+static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err)
+{
+    char line[1024];
+    ptq__text text = ptq__text_over(line, sizeof line);
+    char scheme[128];
+    int i;
+    ptq_scheme_write(&cv->options->scheme, scheme, sizeof scheme);
+    ptq__put_string(&text, scheme);
+    for (i = 0; i < cv->options->overrides; i++) {
+        ptq_scheme_write(&cv->options->override[i].scheme, scheme, sizeof scheme);
+        ptq__put(&text, "; %s: %s", cv->options->override[i].pattern, scheme);
+    }
+    PTQ__TRY(ptq_model_set_meta(cv->model, "scheme", line, err));
+    if (!cv->calibration)
+        return PTQ_OK;
+    text = ptq__text_over(line, sizeof line);
+    ptq__put(&text, "%z images of %d classes", cv->calibration->images, cv->calibration->classes);
+    return ptq_model_set_meta(cv->model, "calibration", line, err);
+}
+
+static ptq_status ptq__convert_all(ptq__converter *cv, ptq_error *err)
+{
+    int i;
+    PTQ__TRY(ptq__copy_head(cv->model, cv->old, err));
+    PTQ__TRY(ptq__convert_input(cv, err));
+    for (i = 1; i < cv->old->nodes; i++)
+        PTQ__TRY(ptq__convert_node(cv, i, err));
+    PTQ__TRY(ptq__describe_scheme(cv, err));
+    return ptq_model_check(cv->model, err);
+}
+
+/* Refuses what conversion cannot start from. */
+static ptq_status ptq__check_convertible(const ptq_model *model,
+                                         const ptq_calibration *calibration,
+                                         const ptq_convert_options *options, ptq_error *err)
+{
+    ptq_fuse_report report;
+    ptq_model *fused = NULL;
+    int i, left = 0;
+    char node[PTQ_NAME_SIZE] = "";
+    PTQ__TRY(ptq_model_check(model, err));
+    if (ptq__is_quantized(model))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "this model is quantized already; convert"
+                             " the float model");
+    PTQ__TRY(ptq_fuse(model, &fused, &report, err));
+    for (i = 0; i < report.items; i++)
+        if (report.item[i].kind != PTQ_NOT_FUSED && !left++)
+            memcpy(node, report.item[i].node, sizeof node);
+    ptq_fuse_report_free(&report);
+    ptq_model_free(fused);
+    if (left)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "the model is not fused (node %s could be); call ptq_fuse, and"
+                             " calibrate its result", node);
+    if (calibration && calibration->model != ptq_model_hash(model))
+        return ptq_error_set(err, PTQ_NOT_READY, "the calibration is of another model; calibrate"
+                             " this one");
+    PTQ__TRY(ptq_scheme_check(&options->scheme, err));
+    for (i = 0; i < options->overrides; i++)
+        PTQ__TRY(ptq_scheme_check(&options->override[i].scheme, err));
+    return PTQ_OK;
+}
+
+static ptq_status ptq__convert_run(ptq__converter *cv, ptq_error *err)
+{
+    size_t n = (size_t)cv->old->nodes, i;
+    void *memory = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq__alloc(&cv->model->allocator, 2 * n, sizeof(int), "conversion", &memory, err));
+    cv->real = (int *)memory;
+    cv->coded = cv->real + n;
+    for (i = 0; i < 2 * n; i++)
+        cv->real[i] = -1;
+    status = ptq__convert_all(cv, err);
+    ptq__free(&cv->model->allocator, memory);
+    return status;
+}
+
+PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
+                               const ptq_convert_options *options, ptq_model **out,
+                               ptq_convert_report *report, ptq_error *err)
+{
+    ptq_convert_options plain;
+    ptq__converter cv;
+    ptq_status status;
+    memset(&cv, 0, sizeof cv);
+    cv.old = model;
+    cv.calibration = calibration;
+    memset(&plain, 0, sizeof plain);
+    cv.options = options ? options : &plain;
+    cv.report = report;
+    if (report) {
+        memset(report, 0, sizeof *report);
+        report->allocator = cv.options->allocator;
+    }
+    PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
+    PTQ__TRY(ptq_model_create(&cv.options->allocator, &cv.model, err));
+    status = ptq__convert_run(&cv, err);
+    if (status || !out)
+        ptq_model_free(cv.model);
+    else
+        *out = cv.model;
+    if (status)
+        ptq_convert_report_free(report);
+    return status;
+}
+
+PTQ_API void ptq_convert_report_free(ptq_convert_report *report)
+{
+    if (!report)
+        return;
+    ptq__free(&report->allocator, report->item);
+    report->item = NULL;
+    report->items = 0;
+}
+
+/* The self-test: a picture of smooth colours from a fixed seed, so that it looks like data. */
+
+static void ptq__test_picture(const int *shape, uint8_t *pixels)
+{
+    ptq_rng rng;
+    int y, x, c;
+    ptq_rng_seed(&rng, 8, 8);
+    for (y = 0; y < shape[0]; y++)
+        for (x = 0; x < shape[1]; x++)
+            for (c = 0; c < shape[2]; c++)
+                *pixels++ = (uint8_t)(((y * (c + 3) + x * (5 - c % 5)) * 4 +
+                                       (int)ptq_rng_below(&rng, 24)) & 255);
+}
+
+/* Logits of the picture. */
+static ptq_status ptq__self_test_run(const ptq_plan *plan, float *logits, uint64_t *hash,
+                                     ptq_error *err)
+{
+    size_t n = ptq_plan_pixels(plan);
+    ptq_session *session = NULL;
+    ptq_session_options options;
+    void *pixels = NULL;
+    ptq_status status;
+    memset(&options, 0, sizeof options);
+    options.allocator = plan->allocator;
+    PTQ__TRY(ptq__alloc(&plan->allocator, n, 1, "an image", &pixels, err));
+    ptq__test_picture(plan->model->node[0].shape, (uint8_t *)pixels);
+    *hash = ptq_image_hash((uint8_t *)pixels, n);
+    status = ptq_session_create(plan, &options, &session, err);
+    if (!status)
+        status = ptq_run(session, (uint8_t *)pixels, 1, logits, NULL, err);
+    ptq_session_free(session);
+    ptq__free(&plan->allocator, pixels);
+    return status;
+}
+
+enum { PTQ__SELF_TEST_CLASSES = 64 }; /* more logits than this are left out */
+
+static ptq_status ptq__self_test_of(const ptq_model *model, float *logits, int *n, uint64_t *hash,
+                                    ptq_error *err)
+{
+    ptq_plan_options options;
+    ptq_plan *plan = NULL;
+    void *all = NULL;
+    ptq_status status;
+    int classes;
+    memset(&options, 0, sizeof options);
+    options.isa = PTQ_ISA_SCALAR;
+    options.allocator = model->allocator;
+    PTQ__TRY(ptq_plan_create(model, &options, &plan, err));
+    classes = ptq_plan_classes(plan);
+    status = ptq__alloc(&model->allocator, (size_t)classes, sizeof(float), "logits", &all, err);
+    if (!status)
+        status = ptq__self_test_run(plan, (float *)all, hash, err);
+    *n = classes < PTQ__SELF_TEST_CLASSES ? classes : PTQ__SELF_TEST_CLASSES;
+    if (!status)
+        memcpy(logits, all, (size_t)*n * sizeof(float));
+    ptq__free(&model->allocator, all);
+    ptq_plan_free(plan);
+    return status;
+}
+
+PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err)
+{
+    char line[2048];
+    ptq__text text = ptq__text_over(line, sizeof line);
+    float logits[PTQ__SELF_TEST_CLASSES];
+    uint64_t hash = 0;
+    int i, n = 0;
+    PTQ__TRY(ptq__self_test_of(model, logits, &n, &hash, err));
+    ptq__put(&text, "%L", hash);
+    for (i = 0; i < n; i++)
+        ptq__put(&text, " %g", (double)logits[i]);
+    return ptq_model_set_meta(model, "self_test", line, err);
+}
+
+PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err)
+{
+    const char *line = ptq_model_get_meta(plan->model, "self_test");
+    int i, classes = ptq_plan_classes(plan), exact = ptq__is_quantized(plan->model);
+    uint64_t hash = 0, expected = 0;
+    ptq__span rest, item;
+    void *logits = NULL;
+    ptq_status status;
+    if (!line)
+        return ptq_error_set(err, PTQ_NOT_READY, "the model has no self-test vector");
+    rest = ptq__span_of(line);
+    for (item = ptq__cut(&rest, ' '), i = 0; (size_t)i < item.n; i++)
+        expected = expected * 10 + (uint64_t)(item.p[i] - '0');
+    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)classes, sizeof(float), "logits", &logits, err));
+    status = ptq__self_test_run(plan, (float *)logits, &hash, err);
+    if (!status && hash != expected)
+        status = ptq_error_set(err, PTQ_BAD_NUMBER, "the self-test is of another picture");
+    for (i = 0; i < classes && i < PTQ__SELF_TEST_CLASSES && !status; i++) {
+        float want = 0, got = ((float *)logits)[i], difference;
+        int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
+        difference = want > got ? want - got : got - want;
+        if (!read || (exact ? difference > 0 : difference > 1e-3f))
+            status = ptq_error_set(err, PTQ_BAD_NUMBER,
+                                   "self-test: logit %d is %g, the file says %g; the file or the"
+                                   " build is damaged", i, (double)got, (double)want);
+    }
+    ptq__free(&plan->allocator, logits);
+    return status;
+}
+
+/* ---- [METRICS] --------------------------------------------------------------------------- */
 
 static ptq_status ptq__evaluation_create(ptq_evaluation *result, size_t total, int classes,
                                          ptq_error *err)
@@ -5362,18 +9064,14 @@ static void ptq__evaluation_count(ptq_evaluation *result)
     }
 }
 
-static ptq_status ptq__check_evaluation(const ptq_plan *plan, const ptq_dataset *data,
-                                        ptq_error *err)
+static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
+                                    ptq_error *err)
 {
-    const int *shape = ptq_plan_model(plan)->node[0].shape;
-    PTQ__TRY(ptq__check_dataset(data, err));
-    if (data->height != shape[0] || data->width != shape[1] || data->channels != shape[2])
-        return ptq_error_set(err, PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d",
-                             data->height, data->width, data->channels, shape[0], shape[1],
-                             shape[2]);
-    if (data->classes != ptq_plan_classes(plan))
-        return ptq_error_set(err, PTQ_BAD_DATA, "the data have %d classes, the model has %d",
-                             data->classes, ptq_plan_classes(plan));
+    ptq_evaluation *result = (ptq_evaluation *)job->context;
+    float *logits = result->logits + index * (size_t)result->classes;
+    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, logits, NULL, err));
+    result->label[index] = label;
+    result->prediction[index] = ptq_argmax(logits, result->classes);
     return PTQ_OK;
 }
 
@@ -5384,26 +9082,23 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, ptq_dataset data,
     ptq_evaluation result;
     ptq__job job;
     ptq_status status;
-    size_t total = data.count;
-    PTQ__TRY(ptq__check_evaluation(plan, &data, err));
+    PTQ__TRY(ptq__check_fits(plan, &data, err));
     memset(&result, 0, sizeof result);
     memset(&job, 0, sizeof job);
+    job.plan = plan;
+    job.data = &data;
+    job.total = data.count;
+    job.one = ptq__evaluate_one;
+    job.context = &result;
     if (options) {
-        total = options->limit && options->limit < total ? options->limit : total;
-        result.allocator = options->allocator;
+        job.total = options->limit && options->limit < job.total ? options->limit : job.total;
+        result.allocator = job.allocator = options->allocator;
         job.progress = options->progress;
         job.user = options->user;
     }
-    status = ptq__evaluation_create(&result, total, data.classes, err);
-    if (!status) {
-        job.plan = plan;
-        job.data = &data;
-        job.result = &result;
-        ptq__job_run(&job, options && options->threads > 1 ? options->threads : 1);
-        status = job.status;
-        if (status)
-            ptq_error_set(err, status, "%s", job.error.text);
-    }
+    status = ptq__evaluation_create(&result, job.total, data.classes, err);
+    if (!status)
+        status = ptq__job_run(&job, options ? options->threads : 1, err);
     if (status) {
         ptq_evaluation_free(&result);
         return status;
@@ -5423,6 +9118,230 @@ PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation)
     ptq__free(&allocator, evaluation->label);
     ptq__free(&allocator, evaluation->logits);
     memset(evaluation, 0, sizeof *evaluation);
+}
+
+/* ln of the binomial coefficient. */
+static double ptq__log_choose(double n, double k)
+{
+    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1);
+}
+
+/* P(X <= k) for X binomial with n trials of probability p. */
+static double ptq__binomial_cdf(size_t k, size_t n, double p)
+{
+    double sum = 0;
+    size_t i;
+    if (p <= 0 || k >= n)
+        return 1;
+    if (p >= 1)
+        return 0;
+    for (i = 0; i <= k; i++)
+        sum += exp(ptq__log_choose((double)n, (double)i) + (double)i * log(p) +
+                   (double)(n - i) * log1p(-p));
+    return sum < 1 ? sum : 1;
+}
+
+PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high)
+{
+    double tail = (1 - level) / 2, a, b;
+    int i;
+    *low = 0;
+    *high = 1;
+    /* Bisection: P(X >= k | p) grows with p, P(X <= k | p) falls. */
+    for (i = 0, a = 0, b = 1; i < 60 && n && k > 0; i++) {
+        *low = (a + b) / 2;
+        if (1 - ptq__binomial_cdf(k - 1, n, *low) < tail)
+            a = *low;
+        else
+            b = *low;
+    }
+    for (i = 0, a = 0, b = 1; i < 60 && n && k < n; i++) {
+        *high = (a + b) / 2;
+        if (ptq__binomial_cdf(k, n, *high) > tail)
+            a = *high;
+        else
+            b = *high;
+    }
+}
+
+PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                               ptq_comparison *out, ptq_error *err)
+{
+    ptq_comparison result;
+    size_t i, changed, fewer;
+    double low, high, share;
+    if (baseline->total != quantized->total || !baseline->total ||
+        memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "the evaluations saw different images (%z and %z); run both on the"
+                             " same data set in one program", baseline->total, quantized->total);
+    memset(&result, 0, sizeof result);
+    result.total = baseline->total;
+    for (i = 0; i < result.total; i++) {
+        int label = baseline->label[i], a = baseline->prediction[i], b = quantized->prediction[i];
+        result.agree += a == b;
+        result.lost += a == label && b != label;
+        result.won += a != label && b == label;
+    }
+    changed = result.lost + result.won;
+    fewer = result.lost < result.won ? result.lost : result.won;
+    share = 100 * (double)changed / (double)result.total;
+    result.delta_pp = 100 * ((double)result.won - (double)result.lost) / (double)result.total;
+    ptq_exact_interval(result.won, changed, 0.95, &low, &high);
+    result.low_pp = (2 * low - 1) * share;
+    result.high_pp = (2 * high - 1) * share;
+    result.p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
+    result.p_value = result.p_value > 1 ? 1 : result.p_value;
+    *out = result;
+    return PTQ_OK;
+}
+
+/* Sums over images for one tensor. */
+typedef struct ptq__layer_sum {
+    double signal, noise;
+    uint64_t clipped, elements;
+} ptq__layer_sum;
+
+static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq_tensor *real,
+                           const ptq_tensor *coded, const ptq_qparams *q)
+{
+    size_t i, n = ptq_tensor_elements(real);
+    int32_t low = 0, high = 0;
+    if (q->type != PTQ_F32)
+        ptq_code_range(q->type, q->bits, &low, &high);
+    for (i = 0; i < n; i++) {
+        float x = ptq_tensor_real(real, i), y = ptq_tensor_real(coded, i), d = x - y;
+        sum->signal += (double)x * (double)x;
+        sum->noise += (double)d * (double)d;
+        d = d < 0 ? -d : d;
+        item->largest = d > item->largest ? d : item->largest;
+        if (q->type != PTQ_F32) {
+            int32_t code = ptq__load(coded->data, (int)i, q->type);
+            sum->clipped += (code == low && x < y - q->scale / 2) ||
+                            (code == high && x > y + q->scale / 2);
+        }
+    }
+    sum->elements += n;
+}
+
+/* The tensors that a node of the quantized model makes: before a fused addition, and the result. */
+static const ptq_qparams *ptq__layer_tensor(const ptq_node *node, int middle, const char **name)
+{
+    if (middle && !node->residual)
+        return NULL;
+    *name = middle ? node->name : node->out;
+    return middle ? &node->mid : &node->q;
+}
+
+typedef struct ptq__layers {
+    ptq_session *a, *b;
+    uint8_t *pixels;
+    ptq__layer_sum *sum;
+    ptq_layer_report *report;
+} ptq__layers;
+
+/* One image: both sessions have run. */
+static ptq_status ptq__compare_image(const ptq__layers *layers, const ptq_model *model,
+                                     ptq_error *err)
+{
+    const ptq_model *baseline = ptq_plan_model(layers->a->plan);
+    int i, middle, item = 0;
+    for (i = 1; i < model->nodes; i++)
+        for (middle = 1; middle >= 0; middle--) {
+            const char *name;
+            const ptq_qparams *q = ptq__layer_tensor(&model->node[i], middle, &name);
+            ptq_tensor real, coded;
+            if (!q || ptq_model_find(baseline, name) < 0)
+                continue;
+            PTQ__TRY(ptq_session_tensor(layers->a, name, &real, err));
+            PTQ__TRY(ptq_session_tensor(layers->b, name, &coded, err));
+            memcpy(layers->report->item[item].name, name, strlen(name) + 1);
+            if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
+                ptq__layer_add(&layers->sum[item], &layers->report->item[item], &real, &coded, q);
+            item++;
+        }
+    layers->report->items = item;
+    return PTQ_OK;
+}
+
+static ptq_status ptq__compare_images(ptq__layers *layers, ptq_dataset data, size_t count,
+                                      ptq_error *err)
+{
+    const ptq_model *model = ptq_plan_model(layers->b->plan);
+    size_t i;
+    int k, label;
+    for (i = 0; i < count; i++) {
+        PTQ__TRY(data.get(data.user, i, layers->pixels, &label, err));
+        PTQ__TRY(ptq_run(layers->a, layers->pixels, 1, NULL, NULL, err));
+        PTQ__TRY(ptq_run(layers->b, layers->pixels, 1, NULL, NULL, err));
+        PTQ__TRY(ptq__compare_image(layers, model, err));
+    }
+    for (k = 0; k < layers->report->items; k++) {
+        const ptq__layer_sum *sum = &layers->sum[k];
+        layers->report->item[k].sqnr_db =
+            sum->noise > 0 ? 10 * log10(sum->signal / sum->noise) : HUGE_VAL;
+        layers->report->item[k].clipped =
+            sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const ptq_plan *b,
+                                   ptq_error *err)
+{
+    const ptq_allocator *allocator = &b->allocator;
+    size_t most = 2 * (size_t)ptq_plan_model(b)->nodes;
+    ptq_session_options keep;
+    void *memory = NULL;
+    memset(&keep, 0, sizeof keep);
+    keep.keep = 1;
+    keep.allocator = *allocator;
+    PTQ__TRY(ptq_session_create(a, &keep, &layers->a, err));
+    PTQ__TRY(ptq_session_create(b, &keep, &layers->b, err));
+    PTQ__TRY(ptq__alloc(allocator, ptq_plan_pixels(a), 1, "an image", &memory, err));
+    layers->pixels = (uint8_t *)memory;
+    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq__layer_sum), "layer report", &memory, err));
+    layers->sum = (ptq__layer_sum *)memory;
+    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_layer_error), "layer report", &memory, err));
+    layers->report->item = (ptq_layer_error *)memory;
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
+                                      ptq_dataset data, size_t count, ptq_layer_report *out,
+                                      ptq_error *err)
+{
+    ptq_layer_report report;
+    ptq__layers layers;
+    ptq_status status;
+    PTQ__TRY(ptq__check_fits(baseline, &data, err));
+    PTQ__TRY(ptq__check_fits(quantized, &data, err));
+    memset(&report, 0, sizeof report);
+    memset(&layers, 0, sizeof layers);
+    report.allocator = quantized->allocator;
+    layers.report = &report;
+    status = ptq__layers_open(&layers, baseline, quantized, err);
+    if (!status)
+        status = ptq__compare_images(&layers, data,
+                                     count && count < data.count ? count : data.count, err);
+    ptq_session_free(layers.a);
+    ptq_session_free(layers.b);
+    ptq__free(&report.allocator, layers.pixels);
+    ptq__free(&report.allocator, layers.sum);
+    if (status)
+        ptq_layer_report_free(&report);
+    else
+        *out = report;
+    return status;
+}
+
+PTQ_API void ptq_layer_report_free(ptq_layer_report *report)
+{
+    if (!report)
+        return;
+    ptq__free(&report->allocator, report->item);
+    report->item = NULL;
+    report->items = 0;
 }
 
 #endif /* PTQ_IMPLEMENTATION_DONE */
