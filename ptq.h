@@ -841,10 +841,11 @@ typedef struct ptq_calibrate_options {
     ptq_allocator allocator;
 } ptq_calibrate_options;
 
-/* Runs the plan of a fused float model over a data set and observes every tensor. The result depends
-   on the multiset of images only, not on their order or on threads. PTQ_BAD_DATA for no images, wrong
-   shapes, and for images that look random or constant (see accept_any): neither says anything about
-   the ranges that real images cause. PTQ_BAD_NUMBER names the node that produced a NaN. */
+/* Runs the plan of a fused float model over a data set and observes every tensor. The result
+   depends on the multiset of images only, not on their order or on threads. PTQ_BAD_DATA for no
+   images, for wrong shapes, and for images that look random or constant (see accept_any): neither
+   says anything about the ranges that real images cause. PTQ_BAD_NUMBER names the node that produced
+   a NaN. */
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err);
@@ -896,6 +897,16 @@ typedef enum ptq_mode {
     PTQ_FLOAT    /* left as it is */
 } ptq_mode;
 
+/* How weights become codes once the scales are chosen. */
+typedef enum ptq_rounding {
+    PTQ_NEAREST, /* each weight for itself */
+    PTQ_LEARNED  /* all weights of a channel together, so that the error of the layer's result is
+                    least on calibration images: the problem that AdaRound states (Nagel et al.
+                    2020, https://arxiv.org/abs/2004.10568), solved by coordinate descent on the
+                    second moments of the layer's input codes. The bias takes up what error remains
+                    on average. Learns from images: ptq_convert_options.images */
+} ptq_rounding;
+
 /* All zeros: 8 bits, one weight scale per channel, u8 affine activations, MinMax. */
 typedef struct ptq_scheme {
     ptq_mode mode;
@@ -910,19 +921,18 @@ typedef struct ptq_scheme {
     ptq_range activation_range;
     float percentile;          /* for PTQ_PERCENTILE; 0: 99.99 */
     int code_logits;           /* the logits become codes too, not floats from the accumulators */
-    int bias_correction;       /* 1: remove the mean error that rounded weights cause. Learns from
-                                  images: ptq_convert_options.images */
+    ptq_rounding rounding;     /* of static weights */
 } ptq_scheme;
 
 #define PTQ_PRESET_LIST(X)                                                                         \
-    X("best", "highest measured accuracy: per-channel weights, ranges of least error")             \
+    X("best", "highest measured accuracy: learned rounding, ranges of least error")                \
     X("ort-u8", "ONNX Runtime static: u8 activations, u8 affine weights per tensor, MinMax")       \
     X("ort-s8", "ONNX Runtime static: s8 activations, s8 weights per tensor, MinMax")              \
     X("fbgemm", "PyTorch x86: 7-bit u8 activations by histogram, s8 weights per channel")          \
     X("tflite", "TensorFlow Lite: s8 affine activations, s8 weights per channel, MinMax")          \
     X("dynamic", "s8 weights; activation ranges found per image")                                  \
     X("fp16", "half-precision weights, float arithmetic")                                          \
-    X("w4a8", "4-bit weights per channel with scales of least error, u8 activations")
+    X("w4a8", "4-bit weights per channel, otherwise as best")
 
 /* A preset by name: PTQ_INVALID_ARGUMENT lists the names. And the names with a line about each, by
    number from 0; NULL behind the last. */
@@ -949,8 +959,10 @@ typedef struct ptq_convert_options {
     ptq_scheme scheme;
     const ptq_override *override; /* of several that match, the last counts */
     int overrides;
-    ptq_dataset images;           /* calibration images again, for schemes that learn from them */
-    ptq_progress progress;
+    ptq_dataset images;           /* the calibration images again, for PTQ_LEARNED: each must be one
+                                     that was calibrated on */
+    int threads;                  /* 0: 1. The result does not depend on it */
+    ptq_progress progress;        /* of learning */
     void *user;
     ptq_allocator allocator;
 } ptq_convert_options;
@@ -973,7 +985,8 @@ typedef struct ptq_convert_report {
 /* A new model; the float one stays as it is. `calibration` may be NULL if no node is PTQ_STATIC.
    `out` NULL: a dry run that only fills the report, which may be NULL otherwise. Between float and
    integer nodes, nodes `quantize` and `dequantize` are inserted. PTQ_NOT_READY if the model is not
-   fused, not calibrated, or calibrated for another model, or a tensor was never observed. */
+   fused, not calibrated, or calibrated for another model, if a tensor was never observed, or if a
+   scheme learns and there are no images. The result does not depend on the order of the images. */
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err);
@@ -1711,8 +1724,8 @@ PTQ_API float ptq_f16_to_f32(uint16_t half)
 
 /* The arithmetic below is IEEE single precision, one operation at a time. Where the compiler may
    compute in more (x87) or rearrange (-ffast-math), each result goes through memory, which rounds
-   it and ends the rearranging. Rounding to double-extended first and to single then gives the same as
-   rounding once, for + - * / (Figueroa 1995). */
+   it and ends the rearranging. Rounding to double-extended first and to single then gives the same
+   as rounding once, for + - * / (Figueroa 1995). */
 #if defined(__FAST_MATH__) || !defined(FLT_EVAL_METHOD) || FLT_EVAL_METHOD != 0
 typedef volatile float ptq__float;
 typedef volatile double ptq__double;
@@ -5372,13 +5385,14 @@ static int32_t ptq__dot_u8(const int16_t *x, const uint8_t *w, int zero_point, i
         sum_x += (uint32_t)part_x;
     }
     for (; i < n; i++) {
-        sum += (uint32_t)(x[i] * w[i]);
-        sum_x += (uint32_t)x[i];
+        int32_t value = x[i];
+        sum += (uint32_t)(value * w[i]);
+        sum_x += (uint32_t)value;
     }
     return (int32_t)(sum - (uint32_t)zero_point * sum_x);
 }
 
-/* sum of (x - zx)(w - zw), for `taps` inputs with zx taken off already and one channel's weights. */
+/* sum of (x - zx)(w - zw) for one channel: `taps` inputs with zx taken off already. */
 static int32_t ptq__dot(const ptq__step *step, const int16_t *x, int channel, int taps)
 {
     const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
@@ -5413,8 +5427,8 @@ static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq
         }
 }
 
-/* acc = bias + sum of (x - zx)(w - zw); y = requantize(acc); then, fused, y = y + residual in codes.
-   The residual may lie where y is written. */
+/* acc = bias + sum of (x - zx)(w - zw); y = requantize(acc); then, fused, y = y + residual in
+   codes. The residual may lie where y is written. */
 static void ptq__conv2d_int(const ptq__step *step, const ptq__frame *frame)
 {
     const ptq_node *node = step->node;
@@ -6734,8 +6748,8 @@ PTQ_API ptq_dataset ptq_subset_dataset(const ptq_subset *subset, size_t count)
     return set;
 }
 
-/* Work over the images of a data set, shared by evaluation and calibration. Images are handed out in
-   small runs, so that no thread waits long; every worker has a session of its own. */
+/* Work over the images of a data set, shared by evaluation and calibration. Images are handed out
+   in small runs, so that no thread waits long; every worker has a session of its own. */
 typedef struct ptq__job ptq__job;
 
 typedef struct ptq__worker {
@@ -7260,9 +7274,9 @@ static void ptq__search_percentile(const ptq_statistics *s, double percentile, d
     *high = cut_high < *high ? cut_high : *high;
 }
 
-/* Divergence of the coded distribution from the true one, for a range of whole bins first..last: the
-   outliers are counted at the ends, the coded distribution spreads each code's share evenly over the
-   bins that had values (Migacz, GTC 2017). */
+/* Divergence of the coded distribution from the true one, for a range of whole bins first..last:
+   the outliers are counted at the ends, the coded distribution spreads each code's share evenly
+   over the bins that had values (Migacz, GTC 2017). */
 static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels)
 {
     double p_sum = 0, q_sum = 0, result = 0, below = 0, above = 0;
@@ -7343,8 +7357,8 @@ static double ptq__bins_error(const ptq_statistics *s, int lowest, int highest, 
     return sum;
 }
 
-/* PyTorch's search: cut 0.001 % of the values off whichever end gives up more bins for them, as long
-   as the error falls. */
+/* PyTorch's search: cut 0.001 % of the values off whichever end gives up more bins for them, as
+   long as the error falls. */
 static void ptq__search_histogram(const ptq_statistics *s, const ptq__coding *coding, double *low,
                                   double *high)
 {
@@ -8180,6 +8194,7 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
     if (!strcmp(name, "best")) {
         s.weight_range = PTQ_MSE;
         s.activation_range = PTQ_MSE;
+        s.rounding = PTQ_LEARNED;
     } else if (!strcmp(name, "ort-u8")) {
         s.weight_per_tensor = s.weight_affine = s.code_logits = 1;
     } else if (!strcmp(name, "ort-s8")) {
@@ -8198,6 +8213,7 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
         s.weight_bits = 4;
         s.weight_range = PTQ_MSE;
         s.activation_range = PTQ_MSE;
+        s.rounding = PTQ_LEARNED;
     } else {
         char names[160];
         ptq__text text = ptq__text_over(names, sizeof names);
@@ -8228,10 +8244,10 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
         ptq__put_string(&text, ptq_mode_name(s->mode));
         return text.length;
     }
-    ptq__put(&text, "w%d %s%s%s %s", ptq__weight_bits(s),
+    ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
              s->weight_per_tensor ? "per-tensor" : "per-channel",
              s->weight_affine ? " affine" : "", s->weight_full_range ? " full" : "",
-             ptq_range_name(s->weight_range));
+             ptq_range_name(s->weight_range), s->rounding == PTQ_LEARNED ? " learned" : "");
     if (s->mode == PTQ_DYNAMIC) {
         ptq__put_string(&text, ", dynamic");
         return text.length;
@@ -8242,8 +8258,6 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
         ptq__put(&text, " %g", (double)s->percentile);
     if (s->code_logits)
         ptq__put_string(&text, ", logits coded");
-    if (s->bias_correction)
-        ptq__put_string(&text, ", biases corrected");
     return text.length;
 }
 
@@ -8868,7 +8882,372 @@ static ptq_status ptq__check_convertible(const ptq_model *model,
     return PTQ_OK;
 }
 
-static ptq_status ptq__convert_run(ptq__converter *cv, ptq_error *err)
+/* Learned rounding. For one channel with weights w, scale s and codes q, the error of the result is
+   d x with d = w - s q, x the input; its variance over images is d C d with C the covariance of x.
+   Starting from the nearest codes, the one step of a code by 1 that lowers d C d most is taken, as
+   long as there is one. The mean of the error goes into the bias. C comes from the integer codes of
+   the layer's input as the quantized model computes them: exact sums, so that neither the order of
+   images nor threads matter. */
+
+typedef struct ptq__moments {
+    int taps;          /* of one group; 0: this node does not learn */
+    uint64_t count;    /* input vectors seen */
+    int64_t *sum;      /* groups x taps: of x */
+    int64_t *product;  /* groups x taps x taps, lower triangle: of x[i] x[j] */
+} ptq__moments;
+
+enum {
+    PTQ__MOMENT_PATCHES = 64, /* output positions looked at per image */
+    PTQ__MOST_LEARNED = 4608  /* taps: 512 channels of 3x3. More would need gigabytes */
+};
+
+typedef struct ptq__learner {
+    const ptq__converter *cv;
+    ptq__moments *moments; /* one for each node of the new model */
+    int16_t *patch;        /* PTQ__MOMENT_PATCHES vectors, as gathered and transposed */
+    int16_t *column;
+} ptq__learner;
+
+/* Taps of a node that learns; 0 otherwise. */
+static int ptq__learned_taps(const ptq__converter *cv, int index)
+{
+    const ptq_node *node = &cv->model->node[index];
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    size_t taps;
+    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_STATIC ||
+        ptq__scheme_of(cv, node)->rounding != PTQ_LEARNED)
+        return 0;
+    taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    return taps <= PTQ__MOST_LEARNED ? (int)taps : 0;
+}
+
+static void ptq__learner_free(ptq__learner *learner)
+{
+    const ptq_allocator *allocator = &learner->cv->model->allocator;
+    int i;
+    for (i = 0; i < learner->cv->model->nodes && learner->moments; i++) {
+        ptq__free(allocator, learner->moments[i].sum);
+        ptq__free(allocator, learner->moments[i].product);
+    }
+    ptq__free(allocator, learner->moments);
+    ptq__free(allocator, learner->patch);
+    ptq__free(allocator, learner->column);
+}
+
+/* What fails half-way is released by ptq__learner_free. */
+static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err)
+{
+    const ptq_model *model = learner->cv->model;
+    const ptq_allocator *allocator = &model->allocator;
+    size_t most = 1;
+    void *memory = NULL;
+    int i;
+    PTQ__TRY(ptq__alloc(allocator, (size_t)model->nodes, sizeof(ptq__moments), "moments", &memory,
+                        err));
+    learner->moments = (ptq__moments *)memory;
+    for (i = 0; i < model->nodes; i++) {
+        ptq__moments *m = &learner->moments[i];
+        size_t groups = (size_t)model->node[i].groups, taps;
+        m->taps = ptq__learned_taps(learner->cv, i);
+        taps = (size_t)m->taps;
+        if (!taps)
+            continue;
+        PTQ__TRY(ptq__alloc(allocator, groups * taps, sizeof(int64_t), "moments", &memory, err));
+        m->sum = (int64_t *)memory;
+        PTQ__TRY(ptq__alloc(allocator, groups * taps * taps, sizeof(int64_t), "moments", &memory,
+                            err));
+        m->product = (int64_t *)memory;
+        most = taps > most ? taps : most;
+    }
+    PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
+                        err));
+    learner->patch = (int16_t *)memory;
+    PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
+                        err));
+    learner->column = (int16_t *)memory;
+    return PTQ_OK;
+}
+
+/* Sum of products over the patches of one image: fits int32, since codes less the zero point are
+   under 2^8. */
+static int32_t ptq__dot_patches(const int16_t *a, const int16_t *b)
+{
+    int32_t sum = 0;
+    int i;
+    for (i = 0; i < PTQ__MOMENT_PATCHES; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+/* Adds the gathered vectors, `n` of them, to the moments of one group. */
+static void ptq__add_moments(ptq__learner *learner, const ptq__moments *m, int group, int n)
+{
+    int taps = m->taps, i, j, p;
+    int64_t *sum = m->sum + (size_t)group * (size_t)taps;
+    int64_t *product = m->product + (size_t)group * (size_t)taps * (size_t)taps;
+    for (i = 0; i < taps; i++)
+        for (p = 0; p < PTQ__MOMENT_PATCHES; p++)
+            learner->column[i * PTQ__MOMENT_PATCHES + p] =
+                p < n ? learner->patch[p * taps + i] : (int16_t)0;
+    for (i = 0; i < taps; i++) {
+        const int16_t *a = learner->column + i * PTQ__MOMENT_PATCHES;
+        for (p = 0; p < n; p++)
+            sum[i] += a[p];
+        for (j = 0; j <= i; j++)
+            product[(size_t)i * (size_t)taps + (size_t)j] +=
+                ptq__dot_patches(a, learner->column + j * PTQ__MOMENT_PATCHES);
+    }
+}
+
+/* One layer on the image that has just run. Of a large image some positions are looked at, others
+   from image to image; which ones depends on the image alone. */
+static void ptq__learn_layer(ptq__learner *learner, const ptq__step *step, const ptq__frame *frame,
+                             uint64_t hash)
+{
+    const ptq_node *node = step->node;
+    ptq__moments *m = &learner->moments[step->index];
+    const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
+    const ptq_qparams *in = &step->from[0]->q;
+    int pixels = node->shape[0] * node->shape[1], g, p, k, n = 0;
+    int stride = (pixels + PTQ__MOMENT_PATCHES - 1) / PTQ__MOMENT_PATCHES;
+    for (g = 0; g < node->groups; g++) {
+        int deep = step->in[2] / node->groups;
+        for (n = 0, p = 0; n < PTQ__MOMENT_PATCHES; n++, p += stride) {
+            int at = p + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
+            int16_t *patch = learner->patch + n * m->taps;
+            if (at >= pixels)
+                break;
+            if (node->op == PTQ_CONV2D)
+                ptq__gather_codes(step, x, in, at / node->shape[1], at % node->shape[1], g * deep,
+                                  deep, patch);
+            else
+                for (k = 0; k < m->taps; k++)
+                    patch[k] = (int16_t)(ptq__load(x, k, in->type) - in->zero_point);
+        }
+        ptq__add_moments(learner, m, g, n);
+    }
+    m->count += (uint64_t)n;
+}
+
+static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err)
+{
+    void *memory = NULL;
+    ptq__learner *part;
+    PTQ__TRY(ptq__alloc(&job->allocator, 1, sizeof(ptq__learner), "moments", &memory, err));
+    part = (ptq__learner *)memory;
+    part->cv = ((const ptq__learner *)job->context)->cv;
+    worker->own = part;
+    return ptq__learner_open(part, err);
+}
+
+static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
+                                 ptq_error *err)
+{
+    ptq__learner *part = (ptq__learner *)worker->own;
+    uint64_t hash = ptq_image_hash(worker->pixels, ptq_plan_pixels(job->plan));
+    ptq__frame frame;
+    int i;
+    (void)label;
+    if (!ptq__has_hash(part->cv->calibration, hash))
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "image %z to learn from was not calibrated on; give the calibration"
+                             " images", index);
+    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
+    frame.layout = ptq__session_layout(job->plan, 1);
+    frame.arena = worker->session->arena;
+    frame.input = ptq__input_buffer(worker->session);
+    frame.keep = 1;
+    for (i = 0; i < job->plan->model->nodes; i++)
+        if (part->moments[i].taps)
+            ptq__learn_layer(part, &job->plan->step[i], &frame, hash);
+    return PTQ_OK;
+}
+
+static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *err)
+{
+    ptq__learner *all = (ptq__learner *)job->context, *part = (ptq__learner *)worker->own;
+    int i;
+    (void)err;
+    for (i = 0; i < job->plan->model->nodes && part && !job->status; i++) {
+        ptq__moments *to = &all->moments[i], *from = &part->moments[i];
+        size_t n = (size_t)to->taps * (size_t)job->plan->model->node[i].groups, k;
+        for (k = 0; k < n; k++)
+            to->sum[k] += from->sum[k];
+        for (k = 0; k < n * (size_t)to->taps; k++)
+            to->product[k] += from->product[k];
+        to->count += from->count;
+    }
+    if (part) {
+        ptq__learner_free(part);
+        ptq__free(&job->allocator, part);
+    }
+    return PTQ_OK;
+}
+
+/* The covariance of a group's inputs, with a little added to its diagonal: what 1 % of the average
+   variance does not show is not worth a large change of weights. */
+static void ptq__covariance(const ptq__moments *m, int group, double *c)
+{
+    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
+    const int64_t *product = m->product + (size_t)group * (size_t)m->taps * (size_t)m->taps;
+    size_t n = (size_t)m->taps, i, j;
+    double count = (double)m->count, trace = 0;
+    for (i = 0; i < n; i++)
+        for (j = 0; j <= i; j++) {
+            double value = (double)product[i * n + j] / count -
+                           (double)sum[i] / count * ((double)sum[j] / count);
+            c[i * n + j] = c[j * n + i] = value;
+            trace += i == j ? value : 0;
+        }
+    for (i = 0; i < n; i++)
+        c[i * n + i] += 0.01 * trace / (double)n;
+}
+
+/* One channel: the weights, their codes in `codes` from `at` on. `d` and `g` are scratch of n. */
+static void ptq__descend(const float *w, size_t n, float scale, int32_t low, int32_t high,
+                         const double *c, ptq_tensor *codes, size_t at, double *d, double *g)
+{
+    double s = (double)scale, gain;
+    size_t i, j, k, moves;
+    for (i = 0; i < n; i++)
+        d[i] = (double)w[i] - s * (double)ptq__code(codes, at + i);
+    for (i = 0; i < n; i++)
+        for (g[i] = 0, j = 0; j < n; j++)
+            g[i] += c[i * n + j] * d[j];
+    for (moves = 0; moves < 20 * n; moves++) {
+        int32_t step, code;
+        for (gain = 0, k = n, i = 0; i < n; i++) { /* d C d changes by s^2 C[i][i] - 2 s |g[i]| */
+            double change = s * (s * c[i * n + i] - 2 * (g[i] < 0 ? -g[i] : g[i]));
+            code = ptq__code(codes, at + i) + (g[i] > 0 ? 1 : -1);
+            if (change < gain && code >= low && code <= high) {
+                gain = change;
+                k = i;
+            }
+        }
+        if (k == n)
+            return;
+        step = g[k] > 0 ? 1 : -1;
+        ptq_tensor_set_code(codes, at + k, ptq__code(codes, at + k) + step);
+        for (i = 0; i < n; i++)
+            g[i] -= s * step * c[k * n + i];
+    }
+}
+
+/* What the codes still get wrong on average, per unit of the input's scale. */
+static double ptq__mean_error(const ptq__moments *m, int group, const float *w, float scale,
+                              const ptq_tensor *codes, size_t at)
+{
+    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
+    double error = 0;
+    int i;
+    for (i = 0; i < m->taps; i++)
+        error += ((double)w[i] - (double)scale * (double)(ptq__code(codes, at + (size_t)i) -
+                                                          codes->zero_point)) *
+                 ((double)sum[i] / (double)m->count);
+    return error;
+}
+
+static ptq_status ptq__learn_node(const ptq__learner *learner, int index, double *memory,
+                                  ptq_error *err)
+{
+    const ptq__converter *cv = learner->cv;
+    const ptq__moments *m = &learner->moments[index];
+    ptq_node *node = &cv->model->node[index];
+    const ptq_node *from = &cv->old->node[ptq_model_find(cv->old, node->name)];
+    const float *weight = (const float *)from->param[PTQ_WEIGHT].data;
+    ptq_tensor *codes = &node->param[PTQ_WEIGHT];
+    size_t n = (size_t)m->taps;
+    double *c = memory + 2 * n, in_scale = (double)cv->model->node[node->input[0]].q.scale;
+    int32_t low, high;
+    int o, each = node->shape[2] / node->groups;
+    ptq_code_range(codes->type, codes->bits, &low, &high);
+    if (!ptq__scheme_of(cv, from)->weight_affine && !ptq__scheme_of(cv, from)->weight_full_range)
+        low = -high;
+    for (o = 0; o < node->shape[2]; o++) {
+        float scale = codes->scale[codes->scales > 1 ? o : 0];
+        const float *w = weight + (size_t)o * n;
+        ptq_tensor *bias = &node->param[PTQ_BIAS];
+        if (o % each == 0)
+            ptq__covariance(m, o / each, c);
+        if (!codes->zero_point)
+            ptq__descend(w, n, scale, low, high, c, codes, (size_t)o * n, memory, memory + n);
+        if (bias->rank) {
+            double error = ptq__mean_error(m, o / each, w, scale, codes, (size_t)o * n);
+            double b = (double)((const float *)from->param[PTQ_BIAS].data)[o] / in_scale + error;
+            double code = floor(b / (double)scale + 0.5);
+            if (code < -ptq__most_bias || code > ptq__most_bias)
+                return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: corrected bias %d does not fit"
+                                     " 32 bits", node->name, o);
+            ((int32_t *)bias->data)[o] = (int32_t)code;
+        }
+    }
+    return PTQ_OK;
+}
+
+/* Moments of all layers in one pass over the images, then layer after layer. */
+static ptq_status ptq__learn_with(ptq__learner *learner, const ptq_plan *plan, ptq_error *err)
+{
+    const ptq_convert_options *options = learner->cv->options;
+    ptq__job job;
+    int i;
+    memset(&job, 0, sizeof job);
+    job.plan = plan;
+    job.data = &options->images;
+    job.total = options->images.count;
+    job.keep = 1;
+    job.begin = ptq__learn_begin;
+    job.one = ptq__learn_one;
+    job.end = ptq__learn_end;
+    job.context = learner;
+    job.progress = options->progress;
+    job.user = options->user;
+    job.allocator = options->allocator;
+    PTQ__TRY(ptq__learner_open(learner, err));
+    PTQ__TRY(ptq__job_run(&job, options->threads, err));
+    for (i = 0; i < plan->model->nodes; i++) {
+        size_t n = (size_t)learner->moments[i].taps;
+        void *memory = NULL;
+        ptq_status status;
+        if (!n)
+            continue;
+        PTQ__TRY(ptq__alloc(&options->allocator, n * n + 2 * n, sizeof(double), "covariance",
+                            &memory, err));
+        status = ptq__learn_node(learner, i, (double *)memory, err);
+        ptq__free(&options->allocator, memory);
+        PTQ__TRY(status);
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err)
+{
+    ptq_plan_options options;
+    ptq__learner learner;
+    ptq_plan *plan = NULL;
+    ptq_status status;
+    int i, learns = 0;
+    for (i = 0; i < cv->model->nodes; i++)
+        learns = learns || ptq__learned_taps(cv, i);
+    if (!learns)
+        return PTQ_OK;
+    if (!cv->options->images.count)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "learned rounding needs the calibration images; give them in the"
+                             " options, or choose rounding to nearest");
+    memset(&options, 0, sizeof options);
+    options.allocator = cv->options->allocator;
+    PTQ__TRY(ptq_plan_create(cv->model, &options, &plan, err));
+    memset(&learner, 0, sizeof learner);
+    learner.cv = cv;
+    status = ptq__check_fits(plan, &cv->options->images, err);
+    if (!status)
+        status = ptq__learn_with(&learner, plan, err);
+    ptq__learner_free(&learner);
+    ptq_plan_free(plan);
+    return status;
+}
+
+static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err)
 {
     size_t n = (size_t)cv->old->nodes, i;
     void *memory = NULL;
@@ -8879,6 +9258,10 @@ static ptq_status ptq__convert_run(ptq__converter *cv, ptq_error *err)
     for (i = 0; i < 2 * n; i++)
         cv->real[i] = -1;
     status = ptq__convert_all(cv, err);
+    if (!status && !dry)
+        status = ptq__learn(cv, err);
+    if (!status)
+        status = ptq_model_check(cv->model, err); /* accumulators of the final codes */
     ptq__free(&cv->model->allocator, memory);
     return status;
 }
@@ -8902,7 +9285,7 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
     }
     PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
     PTQ__TRY(ptq_model_create(&cv.options->allocator, &cv.model, err));
-    status = ptq__convert_run(&cv, err);
+    status = ptq__convert_run(&cv, out == NULL, err);
     if (status || !out)
         ptq_model_free(cv.model);
     else
