@@ -1,0 +1,66 @@
+/* Quantizes one small tensor by hand: what scale, zero point and bits do. Needs no data.
+
+       build/01_quantize_a_tensor
+*/
+#include <stdio.h>
+
+#define PTQ_IMPLEMENTATION
+#include "../ptq.h"
+
+enum { COUNT = 8 };
+
+static const float values[COUNT] = {-1.20f, -0.75f, -0.01f, 0.0f, 0.004f, 0.33f, 1.00f, 2.50f};
+
+/* One row for each value: code, what the code stands for, the error. Returns the largest error. */
+static float show(const char *title, const ptq_qparams *q)
+{
+    float worst = 0;
+    int i;
+
+    printf("%s: scale %.6f, zero point %d\n", title, (double)q->scale, (int)q->zero_point);
+    for (i = 0; i < COUNT; i++) {
+        int32_t code = ptq_quantize(values[i], q);
+        float back = ptq_dequantize(code, q), error = back - values[i];
+
+        printf("    %7.3f -> code %4d -> %7.4f   error %+.4f\n", (double)values[i], (int)code,
+               (double)back, (double)error);
+        error = error < 0 ? -error : error;
+        worst = error > worst ? error : worst;
+    }
+    printf("    largest error %.4f, half a step is %.4f\n\n", (double)worst,
+           (double)q->scale / 2);
+    return worst;
+}
+
+int main(void)
+{
+    ptq_error err;
+    ptq_qparams q;
+    float worst;
+
+    printf("real = scale * (code - zero_point)\n\n");
+
+    /* The range of the values, -1.2 to 2.5, is spread over all 256 codes. 0 gets a code of its own,
+       so that padding and ReLU cost nothing. */
+    if (ptq_choose_qparams(-1.20f, 2.50f, PTQ_U8, 8, 0, &q, &err))
+        return fprintf(stderr, "%s\n", err.text), 1;
+    worst = show("affine, u8, 8 bits", &q);
+
+    /* Symmetric codes keep zero at 0: simpler sums, but the codes under -1.2 are never used. */
+    if (ptq_choose_qparams(-1.20f, 2.50f, PTQ_S8, 8, 1, &q, &err))
+        return fprintf(stderr, "%s\n", err.text), 1;
+    show("symmetric, s8, 8 bits", &q);
+
+    /* Each bit less doubles the step. */
+    if (ptq_choose_qparams(-1.20f, 2.50f, PTQ_U8, 4, 0, &q, &err))
+        return fprintf(stderr, "%s\n", err.text), 1;
+    show("affine, u8, 4 bits", &q);
+
+    /* A narrower range has a finer step and clips what lies outside. */
+    if (ptq_choose_qparams(-1.20f, 1.20f, PTQ_U8, 4, 0, &q, &err))
+        return fprintf(stderr, "%s\n", err.text), 1;
+    show("affine, u8, 4 bits, clipped at 1.2", &q);
+
+    /* Rounding is to the nearest code: at 8 bits no error within the range is over half a step. */
+    return worst > 3.7f / 255 / 2 * 1.001f;
+}
