@@ -27,7 +27,7 @@
              ptq_plan *plan, *qplan;
              ptq_cifar10 *train, *test;
              ptq_calibration *calibration;
-             static ptq_convert_options options; /* all zeros: 8 bits, per channel, MinMax */
+             static ptq_convert_options options; // zeros: 8 bits, per channel, MinMax
              ptq_evaluation before, after;
              static size_t index[1000];
              ptq_subset images;
@@ -1688,7 +1688,7 @@ PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code)
         ptq__packed_set(tensor, index, code);
         break;
     default:
-        PTQ_ASSERT(!"codes go into integer tensors");
+        PTQ_ASSERT(0 && "codes go into integer tensors");
     }
 }
 

@@ -1,0 +1,132 @@
+#!/bin/sh
+# Compiles the header in every way that it promises to be compiled, with CC and CXX; BUILD is where
+# products go. Prints one line and fails at the first that does not work.
+cc=${CC:-cc}
+cxx=${CXX:-c++}
+dir=${BUILD:-build}/variants
+warn="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
+
+rm -rf "$dir"
+mkdir -p "$dir" || exit 1
+
+fail() {
+    echo "build_variants: $1"
+    [ ! -s "$dir/log" ] || head -n 20 "$dir/log"
+    exit 1
+}
+
+# try WHAT COMMAND...
+try() {
+    what=$1
+    shift
+    "$@" >"$dir/log" 2>&1 || fail "$what: $*"
+}
+
+# A program in two files: one holds the implementation, the other uses it.
+cat >"$dir/impl.c" <<'END'
+#define PTQ_IMPLEMENTATION
+#include "ptq.h"
+END
+
+cat >"$dir/main.c" <<'END'
+#include "ptq.h"
+#include "ptq.h"
+int main(void)
+{
+    ptq_model *model = NULL;
+    ptq_plan *plan = NULL;
+    ptq_session *session = NULL;
+    ptq_error err;
+    static const uint8_t pixels[8 * 8 * 3] = {0};
+    float p[4];
+    int good = !ptq_resnet8(8, 4, 4, NULL, &model, &err) &&
+               !ptq_plan_create(model, NULL, &plan, &err) &&
+               !ptq_session_create(plan, NULL, &session, &err) &&
+               !ptq_run(session, pixels, 1, NULL, p, &err) && p[0] == 0.25f && p[3] == 0.25f;
+    ptq_session_free(session);
+    ptq_plan_free(plan);
+    ptq_model_free(model);
+    return good ? 0 : 1;
+}
+END
+
+# The same in one file, for variants that have no other.
+{
+    echo '#define PTQ_IMPLEMENTATION'
+    cat "$dir/main.c"
+} >"$dir/whole.c"
+
+# 1. No warning in any dialect, with any of the macros.
+as_c() { # STANDARD FLAGS...
+    try "warnings as $*" $cc $warn -std="$@" -I. -c "$dir/whole.c" -o "$dir/o"
+}
+as_cxx() { # STANDARD FLAGS...
+    try "warnings as $*" $cxx $warn -std="$@" -I. -x c++ -c "$dir/whole.c" -o "$dir/o"
+}
+for flags in -O2 -DPTQ_THREADS -DNDEBUG -DPTQ_STATIC "-DPTQ_NO_STDIO -DPTQ_NO_SIMD"; do
+    as_c c99 $flags
+    as_cxx c++11 $flags
+done
+as_c c11
+as_cxx c++17
+try "warnings with an allocator of one's own" $cc -std=c99 $warn -I. "-DPTQ_MALLOC(n)=0" \
+    "-DPTQ_FREE(p)=((void)(p))" -c "$dir/impl.c" -o "$dir/o"
+if $cc -std=c99 -I. "-DPTQ_MALLOC(n)=0" -c "$dir/impl.c" -o "$dir/o" 2>/dev/null; then
+    fail "PTQ_MALLOC without PTQ_FREE is accepted"
+fi
+
+# 2. Two files, linked and run: C with C, C++ with the C object, C++ with C++, all static in one.
+try "C object" $cc -std=c99 -I. -c "$dir/impl.c" -o "$dir/impl.o"
+try "C object that uses it" $cc -std=c99 -I. -c "$dir/main.c" -o "$dir/main.o"
+try "C++ object that uses it" $cxx -std=c++11 -I. -x c++ -c "$dir/main.c" -o "$dir/main_cxx.o"
+try "C++ object" $cxx -std=c++11 -I. -x c++ -c "$dir/impl.c" -o "$dir/impl_cxx.o"
+try "link of two C objects" $cc "$dir/main.o" "$dir/impl.o" -lm -o "$dir/two"
+try "run of two C objects" "$dir/two"
+try "link of C++ with C" $cxx "$dir/main_cxx.o" "$dir/impl.o" -lm -o "$dir/mixed"
+try "run of C++ with C" "$dir/mixed"
+try "link of two C++ objects" $cxx "$dir/main_cxx.o" "$dir/impl_cxx.o" -lm -o "$dir/cxx"
+try "run of two C++ objects" "$dir/cxx"
+for flags in -DPTQ_STATIC -DPTQ_NO_STDIO -DPTQ_NO_SIMD; do
+    try "link with $flags" $cc -std=c99 -I. $flags "$dir/whole.c" -lm -o "$dir/variant"
+    try "run with $flags" "$dir/variant"
+done
+
+# 3. Two private copies live side by side, and neither gives names away.
+sed 's/int main/int second(void);\nint second/' "$dir/whole.c" >"$dir/second.c"
+try "second static copy" $cc -std=c99 -DPTQ_STATIC -I. -c "$dir/second.c" -o "$dir/second.o"
+try "first static copy" $cc -std=c99 -DPTQ_STATIC -I. -c "$dir/whole.c" -o "$dir/first.o"
+try "link of two static copies" $cc "$dir/first.o" "$dir/second.o" -lm -o "$dir/copies"
+
+# 4. The names that go out.
+if command -v nm >/dev/null 2>&1; then
+    names() { nm -g "$1" | awk 'NF == 3 && $2 != "U" { sub(/^_/, "", $3); print $3 }'; }
+    odd=$(names "$dir/impl.o" | grep -v '^ptq_[a-z0-9]' | tr '\n' ' ')
+    [ -z "$odd" ] || fail "exports $odd"
+    odd=$(names "$dir/impl.o" | grep '^ptq__' | tr '\n' ' ')
+    [ -z "$odd" ] || fail "exports names of its own: $odd"
+    odd=$(names "$dir/impl_cxx.o" | grep -v '^ptq_[a-z0-9]' | tr '\n' ' ')
+    [ -z "$odd" ] || fail "as C++ exports $odd"
+    odd=$(names "$dir/second.o" | grep -v '^second$' | tr '\n' ' ')
+    [ -z "$odd" ] || fail "with PTQ_STATIC exports $odd"
+    nm -u "$dir/impl.o" >"$dir/log"
+    $cc -std=c99 -DPTQ_NO_STDIO -I. -c "$dir/impl.c" -o "$dir/quiet.o"
+    odd=$(nm -u "$dir/quiet.o" | grep -E 'f?(open|close|read|write|printf|getc|rename|remove)$')
+    [ -z "$odd" ] || fail "with PTQ_NO_STDIO needs $odd"
+    : >"$dir/log"
+fi
+
+# 5. The macros that stay behind an #include: only ptq's own and those of the two headers it needs.
+macros() { $cc -std=c99 -dM -E -I. -x c - | sed 's/#define \([A-Za-z0-9_]*\).*/\1/' | sort; }
+printf '#include "ptq.h"\n' | macros >"$dir/after" 2>/dev/null
+printf '#include <stddef.h>\n#include <stdint.h>\n' | macros >"$dir/before" 2>/dev/null
+odd=$(comm -13 "$dir/before" "$dir/after" | grep -v '^PTQ_' | tr '\n' ' ')
+[ -z "$odd" ] || fail "leaves the macros $odd"
+odd=$(comm -13 "$dir/before" "$dir/after" | grep '^PTQ_X$')
+[ -z "$odd" ] || fail "leaves its working macro $odd"
+
+# 6. A small compiler, if there is one.
+if command -v tcc >/dev/null 2>&1; then
+    try "tcc" tcc -std=c99 -Wall -Werror -I. "$dir/whole.c" -lm -o "$dir/tcc"
+    try "run of tcc's program" "$dir/tcc"
+fi
+rm -rf "$dir"

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Installs the Debian packages that the tests use, where that is allowed. It never fails: what
+# cannot be had is named, and the tests that need it are left out.
+
+# Prints "PACKAGE what it is for" for everything that is missing.
+missing() {
+    has() { command -v "$1" >/dev/null 2>&1; }
+    lib() { pkg-config --exists "$1" 2>/dev/null; }
+    sanitizes() {
+        echo 'int main(void) { return 0; }' |
+            clang -fsanitize=address -x c - -o /dev/null >/dev/null 2>&1
+    }
+    has pkg-config || echo "pkg-config finding the libraries"
+    lib cmocka || echo "libcmocka-dev the unit tests"
+    lib hdf5 || echo "libhdf5-dev importing .h5 files"
+    lib jansson || echo "libjansson-dev JSON and importing .h5 files"
+    has g++ || echo "g++ the checks as C++"
+    has clang || echo "clang the tests with clang"
+    sanitizes || echo "libclang-rt-dev the tests with clang's sanitizers"
+    has tcc || echo "tcc the checks with tcc"
+}
+
+wanted=$(missing | cut -d' ' -f1)
+[ -n "$wanted" ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "Installing" $wanted
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update >/dev/null 2>&1
+    apt-get -qq install -y --no-install-recommends $wanted >/dev/null 2>&1
+fi
+
+missing | while read -r package purpose; do
+    echo "$package is not installed: left out is $purpose"
+done
+exit 0

@@ -1,0 +1,410 @@
+/* ptq eval: accuracy on a data set, alone or against a float model. */
+#include <math.h>
+#include <string.h>
+
+#include "common.h"
+
+static const char *model_option, *baseline_option, *data_option, *calibration_option, *json_option;
+static int limit, threads, no_fuse, show_confusion, show_flips, layers;
+
+static const option_spec specs[] = {
+    {"model", 'm', "MODEL", "model file (.safetensors)", &model_option, NULL, NULL, 0},
+    {"baseline", 'b', "MODEL", "float model to compare with", &baseline_option, NULL, NULL, 0},
+    {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", &data_option, NULL, NULL, 0},
+    {"limit", 'n', "N", "only the first N images", NULL, &limit, NULL, 1},
+    {"threads", 't', "T", "threads (default: all cores)", NULL, &threads, NULL, 1},
+    {"no-fuse", 0, NULL, "run a float graph as it is", NULL, NULL, &no_fuse, 0},
+    {"confusion", 0, NULL, "show the confusion matrix", NULL, NULL, &show_confusion, 0},
+    {"flips", 0, NULL, "list the images that became right or wrong", NULL, NULL, &show_flips, 0},
+    {"layers", 0, "N", "compare every layer on the first N images", NULL, &layers, NULL, 1},
+    {"calibration", 'c', "FILE", "refuse images that this was calibrated on", &calibration_option,
+     NULL, NULL, 0},
+    {"json", 0, "FILE", "write the result as JSON (-: standard output)", &json_option, NULL, NULL,
+     0},
+    {0}};
+
+static const command_help help = {
+    "eval [--model MODEL] [--baseline FLOATMODEL] [--data DIR] [OPTIONS]",
+    "Classifies the test images and counts what is right; with a baseline, both models on the same\n"
+    "images. A float model is fused first; a self-test vector in the file is checked.",
+    "ptq eval --model resnet8_int8.safetensors --baseline resnet8.safetensors --flips"};
+
+/* One model's part of the report. */
+typedef struct outcome {
+    char path[PATH_SIZE], backend[64];
+    engine ready;
+    ptq_evaluation result;
+} outcome;
+
+/* What the two say together. */
+typedef struct pair {
+    outcome model, baseline;
+    ptq_comparison compared;
+    ptq_layer_report layers;
+    char data[PATH_SIZE];
+} pair;
+
+int evaluate_plan(const ptq_plan *plan, ptq_dataset data, const char *what, int team,
+                  ptq_evaluation *out)
+{
+    ptq_evaluate_options options = {0};
+    progress state = progress_start(what);
+    ptq_status status;
+    ptq_error err;
+
+    options.threads = team;
+    options.progress = progress_show;
+    options.user = &state;
+    status = ptq_evaluate(plan, data, &options, out, &err);
+    progress_end(&state);
+    return status ? fail("%s", err.text) : 0;
+}
+
+static int open_outcome(const char *option, outcome *out)
+{
+    char precision[32];
+
+    if (find_model(option, out->path) || engine_open(out->path, !no_fuse, NULL, &out->ready) ||
+        engine_self_test(&out->ready))
+        return 1;
+    describe_precision(out->ready.model, precision, sizeof precision);
+    snprintf(out->backend, sizeof out->backend, "ptq %s %s",
+             ptq_isa_name(ptq_plan_isa(out->ready.plan)), precision);
+    return 0;
+}
+
+static void close_outcome(outcome *from)
+{
+    ptq_evaluation_free(&from->result);
+    engine_close(&from->ready);
+}
+
+/* Wilson's score interval, 95 %: unlike the normal one it stays inside 0..1 near the ends. */
+static void wilson(size_t correct, size_t total, double *low, double *high)
+{
+    const double z = 1.959963984540054;
+    double n = (double)total, p = fraction(correct, total);
+    double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
+    double half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n));
+
+    *low = middle - half;
+    *high = middle + half;
+}
+
+/* ---- Text ---- */
+
+void print_accuracy(const char *what, const ptq_evaluation *result)
+{
+    double low, high;
+
+    wilson(result->correct, result->total, &low, &high);
+    say("%-10s %zu of %zu right, %.2f %%   (95 %% interval %.2f .. %.2f)\n", what, result->correct,
+        result->total, 100 * fraction(result->correct, result->total), 100 * low, 100 * high);
+}
+
+void print_comparison(const ptq_comparison *compared)
+{
+    say("difference %+.2f percentage points   (exact 95 %% interval %+.2f .. %+.2f)\n",
+        compared->delta_pp, compared->low_pp, compared->high_pp);
+    say("agreement  %zu of %zu answers, agreement %.2f %%\n", compared->agree, compared->total,
+        100 * fraction(compared->agree, compared->total));
+    say("flips      %zu right to wrong, %zu wrong to right   (McNemar's exact test: p = %.4g)\n",
+        compared->lost, compared->won, compared->p_value);
+}
+
+static void print_classes(const ptq_evaluation *result, const ptq_evaluation *baseline,
+                          const char *const *name)
+{
+    say("\n%-12s %7s %7s %9s%s\n", "class", "right", "of", "accuracy",
+        baseline ? "   baseline             difference" : "");
+    for (int c = 0; c < result->classes; c++) {
+        double share = 100 * fraction(result->class_correct[c], result->class_total[c]);
+
+        say("%-12s %7zu %7zu %7.2f %%", name[c], result->class_correct[c], result->class_total[c],
+            share);
+        if (baseline) {
+            double before = 100 * fraction(baseline->class_correct[c], baseline->class_total[c]);
+
+            say("  %9zu  %7.2f %%  %+10.2f", baseline->class_correct[c], before, share - before);
+        }
+        say("\n");
+    }
+}
+
+static void print_confusion(const char *what, const ptq_evaluation *result, const char *const *name)
+{
+    int classes = result->classes;
+
+    say("\n%s; rows: what it is, columns: what the model says\n%-12s", what, "");
+    for (int c = 0; c < classes; c++)
+        say(" %6.6s", name[c]);
+    say("\n");
+    for (int label = 0; label < classes; label++) {
+        say("%-12s", name[label]);
+        for (int c = 0; c < classes; c++)
+            say(" %6zu", result->confusion[label * classes + c]);
+        say("\n");
+    }
+}
+
+/* 1 if the image became right or wrong. */
+static int is_flip(const pair *both, size_t i)
+{
+    const ptq_evaluation *a = &both->model.result, *b = &both->baseline.result;
+
+    return (a->prediction[i] == a->label[i]) != (b->prediction[i] == b->label[i]);
+}
+
+static void print_flips(const pair *both, const char *const *name)
+{
+    const ptq_evaluation *a = &both->model.result, *b = &both->baseline.result;
+
+    say("\n%7s  %-12s %-12s %-12s\n", "image", "is", "baseline", "model");
+    for (size_t i = 0; i < a->total; i++)
+        if (is_flip(both, i))
+            say("%7zu  %-12s %-12s %-12s %s\n", i, name[a->label[i]], name[b->prediction[i]],
+                name[a->prediction[i]],
+                a->prediction[i] == a->label[i] ? "wrong to right" : "right to wrong");
+}
+
+static void print_layers(const ptq_layer_report *report)
+{
+    say("\n%d image%s: each tensor beside the baseline's\n%-24s %9s %14s %10s\n", layers,
+        layers > 1 ? "s" : "", "tensor", "SQNR dB", "largest error", "clipped");
+    for (int i = 0; i < report->items; i++) {
+        const ptq_layer_error *item = &report->item[i];
+
+        say("%-24s %9.2f %14.6g %8.4f %%\n", item->name, item->sqnr_db, (double)item->largest,
+            100 * item->clipped);
+    }
+}
+
+static void print_report(const pair *both)
+{
+    const char *const *name = ptq_cifar10_class_names();
+    const ptq_evaluation *a = &both->model.result;
+    const ptq_evaluation *b = baseline_option ? &both->baseline.result : NULL;
+
+    say("model      %s (%s, %zu bytes)\n", both->model.path, both->model.backend,
+        file_size(both->model.path));
+    if (b)
+        say("baseline   %s (%s, %zu bytes)\n", both->baseline.path, both->baseline.backend,
+            file_size(both->baseline.path));
+    say("data       %s\n", both->data);
+    print_accuracy("accuracy", a);
+    if (b) {
+        print_accuracy("baseline", b);
+        print_comparison(&both->compared);
+    }
+    print_classes(a, b, name);
+    if (show_confusion)
+        print_confusion("model", a, name);
+    if (show_confusion && b)
+        print_confusion("baseline", b, name);
+    if (show_flips)
+        print_flips(both, name);
+    if (layers)
+        print_layers(&both->layers);
+}
+
+/* ---- JSON ---- */
+
+#ifdef PTQ_HAVE_jansson
+
+json_t *json_accuracy(size_t correct, size_t total)
+{
+    return json_pack("{s:I,s:I,s:f}", "correct", (json_int_t)correct, "total", (json_int_t)total,
+                     "accuracy", fraction(correct, total));
+}
+
+void json_set_comparison(json_t *object, const ptq_comparison *compared)
+{
+    json_object_set_new(object, "agreement",
+                        json_real(fraction(compared->agree, compared->total)));
+    json_object_set_new(object, "delta_pp", json_real(compared->delta_pp));
+    json_object_set_new(object, "interval",
+                        json_pack("[f,f]", compared->low_pp, compared->high_pp));
+    json_object_set_new(object, "flips",
+                        json_pack("{s:I,s:I}", "right_to_wrong", (json_int_t)compared->lost,
+                                  "wrong_to_right", (json_int_t)compared->won));
+    json_object_set_new(object, "mcnemar_p", json_real(compared->p_value));
+}
+
+static json_t *confusion_json(const ptq_evaluation *result)
+{
+    json_t *rows = json_array();
+
+    for (int label = 0; label < result->classes; label++) {
+        json_t *row = json_array();
+
+        for (int c = 0; c < result->classes; c++)
+            json_array_append_new(
+                row, json_integer((json_int_t)result->confusion[label * result->classes + c]));
+        json_array_append_new(rows, row);
+    }
+    return rows;
+}
+
+static json_t *outcome_json(const outcome *from, const char *data)
+{
+    const char *const *name = ptq_cifar10_class_names();
+    const ptq_evaluation *result = &from->result;
+    json_t *made = json_object(), *classes = json_array();
+
+    json_object_set_new(made, "schema_version", json_integer(SCHEMA_VERSION));
+    json_object_set_new(made, "backend", json_string(from->backend));
+    json_object_set_new(made, "model_path", json_string(from->path));
+    json_object_set_new(made, "data_dir", json_string(data));
+    json_set_count(made, "file_bytes", file_size(from->path));
+    json_object_set_new(made, "overall", json_accuracy(result->correct, result->total));
+    for (int c = 0; c < result->classes; c++) {
+        json_t *item = json_accuracy(result->class_correct[c], result->class_total[c]);
+
+        json_object_set_new(item, "class_name", json_string(name[c]));
+        json_array_append_new(classes, item);
+    }
+    json_object_set_new(made, "per_class", classes);
+    if (show_confusion)
+        json_object_set_new(made, "confusion", confusion_json(result));
+    return made;
+}
+
+static json_t *flips_json(const pair *both)
+{
+    const ptq_evaluation *a = &both->model.result, *b = &both->baseline.result;
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < a->total; i++)
+        if (is_flip(both, i))
+            json_array_append_new(list, json_pack("{s:I,s:i,s:i,s:i}", "index", (json_int_t)i,
+                                                  "label", a->label[i], "baseline",
+                                                  b->prediction[i], "model", a->prediction[i]));
+    return list;
+}
+
+static json_t *layers_json(const ptq_layer_report *report)
+{
+    json_t *list = json_array();
+
+    for (int i = 0; i < report->items; i++) {
+        const ptq_layer_error *item = &report->item[i];
+        json_t *made = json_pack("{s:s,s:f,s:f}", "name", item->name, "largest",
+                                 (double)item->largest, "clipped", item->clipped);
+
+        /* JSON has no infinity; a tensor without any error has null. */
+        json_object_set_new(made, "sqnr_db",
+                            isfinite(item->sqnr_db) ? json_real(item->sqnr_db) : json_null());
+        json_array_append_new(list, made);
+    }
+    return list;
+}
+
+static int write_json(const pair *both)
+{
+    json_t *root = outcome_json(&both->model, both->data);
+
+    if (baseline_option) {
+        json_object_set_new(root, "baseline", outcome_json(&both->baseline, both->data));
+        json_set_comparison(root, &both->compared);
+        json_object_set_new(json_object_get(root, "flips"), "images", flips_json(both));
+    }
+    if (layers)
+        json_object_set_new(root, "layers", layers_json(&both->layers));
+    return json_finish(root);
+}
+
+#else
+
+static int write_json(const pair *both)
+{
+    (void)both;
+    return 1;
+}
+
+#endif
+
+/* ---- Evaluating ---- */
+
+static int check_calibration(ptq_dataset data)
+{
+    ptq_calibration *calibration = NULL;
+    ptq_error err;
+    int status;
+
+    if (!calibration_option)
+        return 0;
+    if (ptq_calibration_load(calibration_option, NULL, &calibration, &err))
+        return fail("%s", err.text);
+    status = refuse_overlap(calibration, data);
+    ptq_calibration_free(calibration);
+    return status;
+}
+
+static int compare(pair *both, ptq_dataset data)
+{
+    ptq_error err;
+
+    if (ptq_compare(&both->baseline.result, &both->model.result, &both->compared, &err))
+        return fail("%s", err.text);
+    if (layers && ptq_compare_layers(both->baseline.ready.plan, both->model.ready.plan, data,
+                                     (size_t)layers, &both->layers, &err))
+        return fail("%s", err.text);
+    return 0;
+}
+
+static int evaluate_both(pair *both, ptq_dataset data)
+{
+    if (check_calibration(data) || open_outcome(model_option, &both->model) ||
+        (baseline_option && open_outcome(baseline_option, &both->baseline)) ||
+        evaluate_plan(both->model.ready.plan, data, "eval", threads, &both->model.result))
+        return 1;
+    if (!baseline_option)
+        return 0;
+    return evaluate_plan(both->baseline.ready.plan, data, "baseline", threads,
+                         &both->baseline.result) ||
+           compare(both, data);
+}
+
+static int evaluate(pair *both)
+{
+    ptq_cifar10 *opened = NULL;
+    ptq_dataset data;
+    ptq_error err;
+    int status;
+
+    if (ptq_cifar10_open(both->data, PTQ_TEST_SET, NULL, &opened, &err))
+        return fail("%s", err.text);
+    data = ptq_cifar10_dataset(opened);
+    if (limit && (size_t)limit < data.count)
+        data.count = (size_t)limit;
+    if ((size_t)layers > data.count)
+        layers = (int)data.count;
+    status = evaluate_both(both, data);
+    if (!status)
+        print_report(both);
+    if (!status && json_option)
+        status = write_json(both);
+    ptq_cifar10_free(opened);
+    return status;
+}
+
+int command_eval(int argc, char **argv)
+{
+    int parsed = parse_options(argc, argv, specs, &help, NULL, 0);
+    pair both = {0};
+    int status;
+
+    if (parsed)
+        return parsed == OPTIONS_BAD;
+    if ((show_flips || layers) && !baseline_option)
+        return fail("--flips and --layers compare with a float model; give it with --baseline");
+    if (threads == 0)
+        threads = count_cores();
+    if (json_setup(json_option) || find_data(data_option, both.data))
+        return 1;
+    status = evaluate(&both);
+    ptq_layer_report_free(&both.layers);
+    close_outcome(&both.model);
+    close_outcome(&both.baseline);
+    return status;
+}
