@@ -1435,6 +1435,56 @@ static int ptq__is_finite(float value)
     return (bits & 0x7f800000u) != 0x7f800000u;
 }
 
+/* A piece of text that is read, not terminated. */
+typedef struct ptq__span {
+    const char *p;
+    size_t n;
+} ptq__span;
+
+static ptq__span ptq__span_of(const char *text)
+{
+    ptq__span span;
+    span.p = text;
+    span.n = strlen(text);
+    return span;
+}
+
+static int ptq__span_is(ptq__span span, const char *text)
+{
+    return span.n == strlen(text) && !memcmp(span.p, text, span.n);
+}
+
+/* Cuts off and returns what stands before the first `separator`, or everything. */
+static ptq__span ptq__cut(ptq__span *rest, char separator)
+{
+    ptq__span head = *rest;
+    const char *at = rest->n ? (const char *)memchr(rest->p, separator, rest->n) : NULL;
+    if (at) {
+        head.n = (size_t)(at - rest->p);
+        rest->p += head.n + 1;
+        rest->n -= head.n + 1;
+    } else {
+        rest->p += rest->n;
+        rest->n = 0;
+    }
+    return head;
+}
+
+/* A copy that fits into an error message. Anything that is not printable becomes '?'. */
+typedef struct ptq__quote {
+    char text[PTQ_NAME_SIZE];
+} ptq__quote;
+
+static ptq__quote ptq__quoted(ptq__span span)
+{
+    ptq__quote quote;
+    size_t i, n = span.n < sizeof quote.text - 1 ? span.n : sizeof quote.text - 1;
+    for (i = 0; i < n; i++)
+        quote.text[i] = span.p[i] >= 32 && span.p[i] < 127 ? span.p[i] : '?';
+    quote.text[n] = 0;
+    return quote;
+}
+
 /* ---- [TENSOR] ---------------------------------------------------------------------------- */
 
 PTQ_API const char *ptq_type_name(ptq_type type)
@@ -1800,8 +1850,8 @@ static int32_t ptq__rne(float x)
 static int32_t ptq__to_code(float f, int32_t zero_point, int32_t low, int32_t high)
 {
     float least = (float)(low - zero_point), most = (float)(high - zero_point);
-    f = f < least ? least : f;
-    f = f > most ? most : f;
+    f = f > least ? f : least; /* written so that a NaN becomes the lowest code */
+    f = f < most ? f : most;
     return ptq__rne(f) + zero_point;
 }
 
@@ -1845,6 +1895,7 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
 {
     double lo = low < 0 ? (double)low : 0, hi = high > 0 ? (double)high : 0, scale, reach;
     int32_t least, most;
+    ptq_qparams q;
     if ((type != PTQ_U8 && type != PTQ_S8) || bits < 2 || bits > 8)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
@@ -1853,18 +1904,19 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
         return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g cannot be quantized",
                              (double)low, (double)high);
     ptq_code_range(type, bits, &least, &most);
-    out->type = type;
-    out->bits = bits;
-    out->zero_point = type == PTQ_S8 || !symmetric || lo == 0 ? (symmetric ? 0 : least)
+    q.type = type;
+    q.bits = bits;
+    q.zero_point = type == PTQ_S8 || !symmetric || lo == 0 ? (symmetric ? 0 : least)
                                                               : 1 << (bits - 1);
     reach = -lo > hi ? -lo : hi;
-    scale = symmetric ? reach / (most - out->zero_point) : (hi - lo) / (most - least);
-    out->scale = hi - lo > 0 ? (float)scale : 1;
-    if (!ptq__is_normal(out->scale))
+    scale = symmetric ? reach / (most - q.zero_point) : (hi - lo) / (most - least);
+    q.scale = hi - lo > 0 ? (float)scale : 1;
+    if (!ptq__is_normal(q.scale))
         return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g gives no normal scale",
                              (double)low, (double)high);
     if (!symmetric)
-        out->zero_point = ptq__to_code((float)(-lo / (double)out->scale), least, least, most);
+        q.zero_point = ptq__to_code((float)(-lo / (double)q.scale), least, least, most);
+    *out = q;
     return PTQ_OK;
 }
 
@@ -2191,8 +2243,8 @@ static ptq_status ptq__check_new_name(const ptq_model *model, const char *name, 
 {
     if (!ptq__is_name(name, strlen(name)))
         return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "'%s' is no node name: 1 to %d of A-Z a-z 0-9 _ .", name,
-                             PTQ_NAME_SIZE - 1);
+                             "'%s' is no node name: 1 to %d of A-Z a-z 0-9 _ .",
+                             ptq__quoted(ptq__span_of(name)).text, PTQ_NAME_SIZE - 1);
     if (ptq_model_find(model, name) >= 0)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s", name);
     return PTQ_OK;
@@ -2225,6 +2277,30 @@ static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node
     return PTQ_OK;
 }
 
+/* The attributes that passes and files set, against each other. */
+static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err)
+{
+    int may_act = ptq__has_weight(node->op) || node->op == PTQ_ADD;
+    if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_EXPLICIT ||
+        (unsigned)node->act > PTQ_ACT_RELU6 || (unsigned)node->add_act > PTQ_ACT_RELU6 ||
+        (unsigned)node->residual > PTQ_RES_SECOND)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: an attribute is none of its kind",
+                             node->name);
+    if (node->act != PTQ_ACT_NONE && !may_act)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused activation",
+                             node->name, ptq_op_name(node->op));
+    if (node->residual != PTQ_RES_NONE && node->op != PTQ_CONV2D)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused addition", node->name,
+                             ptq_op_name(node->op));
+    if (node->add_act != PTQ_ACT_NONE && node->residual == PTQ_RES_NONE)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: add_act without a fused addition",
+                             node->name);
+    if (node->op == PTQ_BATCH_NORM && !(node->epsilon >= 0 && node->epsilon <= 1))
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: epsilon %g is not in 0 to 1",
+                             node->name, (double)node->epsilon);
+    return PTQ_OK;
+}
+
 /* Appends a node whose attributes are set; `out` may be empty. */
 static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_error *err)
 {
@@ -2240,6 +2316,7 @@ static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_e
         memcpy(node.out, node.name, sizeof node.out);
     else if (strcmp(node.out, node.name))
         PTQ__TRY(ptq__check_new_name(model, node.out, err));
+    PTQ__TRY(ptq__check_attributes(&node, err));
     PTQ__TRY(ptq__check_inputs(model, &node, model->nodes, err));
     PTQ__TRY(ptq__infer(model, &node, err));
     PTQ__TRY(ptq__grow(&model->allocator, &array, model->nodes, &model->capacity, sizeof node,
@@ -2275,8 +2352,8 @@ static int ptq__build(ptq_model *model, ptq_node *node, const char *name)
         return -1;
     if (!ptq__is_name(name, length)) {
         ptq_error_set(&model->error, PTQ_BAD_GRAPH,
-                      "'%s' is no node name: 1 to %d of A-Z a-z 0-9 _ .", name ? name : "",
-                      PTQ_NAME_SIZE - 1);
+                      "'%s' is no node name: 1 to %d of A-Z a-z 0-9 _ .",
+                      ptq__quoted(ptq__span_of(name ? name : "")).text, PTQ_NAME_SIZE - 1);
         return -1;
     }
     memcpy(node->name, name, length);
@@ -2522,25 +2599,6 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
     return PTQ_OK;
 }
 
-/* The attributes that passes and files set, against each other. */
-static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err)
-{
-    int may_act = ptq__has_weight(node->op) || node->op == PTQ_ADD;
-    if (node->act != PTQ_ACT_NONE && !may_act)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused activation",
-                             node->name, ptq_op_name(node->op));
-    if (node->residual != PTQ_RES_NONE && node->op != PTQ_CONV2D)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused addition", node->name,
-                             ptq_op_name(node->op));
-    if (node->add_act != PTQ_ACT_NONE && node->residual == PTQ_RES_NONE)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: add_act without a fused addition",
-                             node->name);
-    if (node->op == PTQ_BATCH_NORM && !(node->epsilon >= 0 && node->epsilon <= 1))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: epsilon %g is not in 0 to 1",
-                             node->name, (double)node->epsilon);
-    return PTQ_OK;
-}
-
 static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err)
 {
     int32_t low, high;
@@ -2716,8 +2774,8 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
     const ptq_node *node = &model->node[index];
     ptq_node again = *node;
     int param;
-    PTQ__TRY(ptq__check_inputs(model, node, index, err));
     PTQ__TRY(ptq__check_attributes(node, err));
+    PTQ__TRY(ptq__check_inputs(model, node, index, err));
     PTQ__TRY(ptq__infer(model, &again, err));
     if (memcmp(again.shape, node->shape, sizeof again.shape) ||
         memcmp(again.pad, node->pad, sizeof again.pad))
@@ -3116,56 +3174,6 @@ PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size
     return text.length;
 }
 
-/* A piece of text that is read, not terminated. */
-typedef struct ptq__span {
-    const char *p;
-    size_t n;
-} ptq__span;
-
-static ptq__span ptq__span_of(const char *text)
-{
-    ptq__span span;
-    span.p = text;
-    span.n = strlen(text);
-    return span;
-}
-
-static int ptq__span_is(ptq__span span, const char *text)
-{
-    return span.n == strlen(text) && !memcmp(span.p, text, span.n);
-}
-
-/* Cuts off and returns what stands before the first `separator`, or everything. */
-static ptq__span ptq__cut(ptq__span *rest, char separator)
-{
-    ptq__span head = *rest;
-    const char *at = rest->n ? (const char *)memchr(rest->p, separator, rest->n) : NULL;
-    if (at) {
-        head.n = (size_t)(at - rest->p);
-        rest->p += head.n + 1;
-        rest->n -= head.n + 1;
-    } else {
-        rest->p += rest->n;
-        rest->n = 0;
-    }
-    return head;
-}
-
-/* A copy that fits into an error message. Anything that is not printable becomes '?'. */
-typedef struct ptq__quote {
-    char text[PTQ_NAME_SIZE];
-} ptq__quote;
-
-static ptq__quote ptq__quoted(ptq__span span)
-{
-    ptq__quote quote;
-    size_t i, n = span.n < sizeof quote.text - 1 ? span.n : sizeof quote.text - 1;
-    for (i = 0; i < n; i++)
-        quote.text[i] = span.p[i] >= 32 && span.p[i] < 127 ? span.p[i] : '?';
-    quote.text[n] = 0;
-    return quote;
-}
-
 /* Digits alone, within limits: 1 on success. */
 static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out)
 {
@@ -3241,7 +3249,8 @@ static int ptq__read_double(ptq__span span, double *out)
 static int ptq__read_float(ptq__span span, float *out)
 {
     double value;
-    if (!ptq__read_double(span, &value) || value > (double)FLT_MAX || value < -(double)FLT_MAX)
+    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
+    if (!ptq__read_double(span, &value) || value >= most || value <= -most)
         return 0;
     *out = (float)value;
     return 1;
@@ -3300,14 +3309,14 @@ static int ptq__read_inputs(ptq__span span, const ptq_model *model, ptq_node *no
     return k > 0 && !span.n;
 }
 
-/* mean= and std= of the input, one number for each channel. */
-static int ptq__read_pixels(ptq__span span, float *out)
+/* mean= and std= of the input, behind its shape: one number for each channel. */
+static int ptq__read_pixels(ptq__span span, int channels, float *out)
 {
     int n;
     for (n = 0; n < PTQ_MAX_PIXEL_CHANNELS && span.n; n++)
         if (!ptq__read_float(ptq__cut(&span, ','), &out[n]))
             return 0;
-    return n > 0 && !span.n;
+    return n == channels && !span.n;
 }
 
 #define PTQ__BIT(op) (1u << (op))
@@ -3429,9 +3438,9 @@ static int ptq__read_key(ptq__line *line, int key, ptq__span value)
     case PTQ__KEY_SHAPE:
         return ptq__read_ints(value, 'x', 3, 1, PTQ_MAX_ELEMENTS, node->shape);
     case PTQ__KEY_MEAN:
-        return ptq__read_pixels(value, line->model->mean);
+        return ptq__read_pixels(value, node->shape[2], line->model->mean);
     case PTQ__KEY_STD:
-        return ptq__read_pixels(value, line->model->std);
+        return ptq__read_pixels(value, node->shape[2], line->model->std);
     case PTQ__KEY_CHANNELS:
         return ptq__read_ints(value, 'x', 1, 1, PTQ_MAX_ELEMENTS, &node->shape[2]);
     case PTQ__KEY_KERNEL:
@@ -3697,6 +3706,26 @@ static int ptq__json_escape(ptq__json *json, char **to)
     return 1;
 }
 
+/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut short,
+   overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
+static int ptq__utf8_length(const char *p, const char *end)
+{
+    unsigned char c = (unsigned char)*p, second;
+    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
+    if (n < 2)
+        return n;
+    if (end - p < n)
+        return 0;
+    second = (unsigned char)p[1];
+    if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second >= 0xa0) ||
+        (c == 0xf0 && second < 0x90) || (c == 0xf4 && second >= 0x90))
+        return 0;
+    for (i = 1; i < n; i++)
+        if (((unsigned char)p[i] & 0xc0) != 0x80)
+            return 0;
+    return n;
+}
+
 /* A string, decoded into memory of its own. Escapes only ever shrink. */
 static ptq_status ptq__json_string(ptq__json *json, char **out, ptq_error *err)
 {
@@ -3716,14 +3745,17 @@ static ptq_status ptq__json_string(ptq__json *json, char **out, ptq_error *err)
                         err));
     to = (char *)memory;
     while (json->at < close) {
-        char c = *json->at++;
-        if ((unsigned char)c < 32 || (c == '\\' && !ptq__json_escape(json, &to))) {
+        int n = (unsigned char)*json->at < 32 ? 0 : ptq__utf8_length(json->at, close);
+        int escape = *json->at == '\\';
+        if (escape)
+            json->at++;
+        if (escape ? !ptq__json_escape(json, &to) : !n) {
             ptq__json_wrong(json, "a legal character in a string");
             ptq__free(json->allocator, memory);
             return PTQ_OK;
         }
-        if (c != '\\')
-            *to++ = c;
+        for (; n > 0 && !escape; n--)
+            *to++ = *json->at++;
     }
     json->at = close + 1;
     *to = 0;
@@ -3747,9 +3779,13 @@ static int ptq__json_number(ptq__json *json, ptq__span *out)
 static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t *out)
 {
     ptq__span span;
+    size_t sign;
     if (!ptq__json_number(json, &span))
         return 0;
-    return ptq__read_int(span, low, high, out) ? 1 : ptq__json_wrong(json, "an integer in range");
+    sign = span.p[0] == '-';
+    if ((span.n > sign + 1 && span.p[sign] == '0') || !ptq__read_int(span, low, high, out))
+        return ptq__json_wrong(json, "an integer in range");
+    return 1;
 }
 
 /* Nothing but white space may follow. */
@@ -3999,6 +4035,8 @@ static ptq_status ptq__read_header(ptq__header *header, ptq_error *err)
     ptq__json *json = &header->json;
     ptq_status status = PTQ_OK;
     int first = 1, metas = 0;
+    if (*json->at != '{') /* the format allows no space before it */
+        ptq__json_wrong(json, "a JSON object");
     ptq__json_take(json, '{', "a JSON object");
     while (!status && ptq__json_next(json, '}', &first)) {
         char *key = NULL;
@@ -5098,8 +5136,8 @@ static void *ptq__scratch(const ptq__frame *frame)
 
 static float ptq__activate(float x, ptq_activation act)
 {
-    if (act != PTQ_ACT_NONE && !(x > 0))
-        return 0;
+    if (act != PTQ_ACT_NONE && x < 0)
+        return 0; /* a NaN passes: calibration must see it */
     return act == PTQ_ACT_RELU6 && x > 6 ? 6 : x;
 }
 
@@ -6106,7 +6144,7 @@ static const void *ptq__run_image(ptq_session *session, const void *input)
     for (i = 1; i <= last; i++)
         plan->step[i].run(&plan->step[i], &frame);
     session->has_run = 1;
-    return ptq__out(&plan->step[plan->logits], &frame);
+    return plan->logits ? ptq__out(&plan->step[plan->logits], &frame) : input;
 }
 
 /* Logits and probabilities of one image; either may be NULL. `row` is their row of the result. */
@@ -6505,8 +6543,8 @@ static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_err
     size_t i;
     for (i = 0; i < sizeof sign / sizeof sign[0]; i++)
         if (ptq__exists_in(path, sign[i][0]))
-            return ptq_error_set(err, PTQ_BAD_DATA, "%s: no %s there; this is %s", path, wanted,
-                                 sign[i][1]);
+            return ptq_error_set(err, PTQ_BAD_DATA, "%s: no %s there, but %s: this is %s", path,
+                                 wanted, sign[i][0], sign[i][1]);
     return ptq_error_set(err, PTQ_IO_ERROR,
                          "%s: no %s there, and nothing else of CIFAR-10; name the folder"
                          " cifar-10-batches-bin of the binary version", path, wanted);
@@ -6792,6 +6830,14 @@ struct ptq__job {
 };
 
 #ifdef PTQ_THREADS
+static void ptq__lock_create(ptq__job *job)
+{
+    pthread_mutex_init(&job->lock, NULL);
+}
+static void ptq__lock_destroy(ptq__job *job)
+{
+    pthread_mutex_destroy(&job->lock);
+}
 static void ptq__lock(ptq__job *job)
 {
     pthread_mutex_lock(&job->lock);
@@ -6801,6 +6847,14 @@ static void ptq__unlock(ptq__job *job)
     pthread_mutex_unlock(&job->lock);
 }
 #else
+static void ptq__lock_create(ptq__job *job)
+{
+    (void)job;
+}
+static void ptq__lock_destroy(ptq__job *job)
+{
+    (void)job;
+}
 static void ptq__lock(ptq__job *job)
 {
     (void)job;
@@ -6812,12 +6866,11 @@ static void ptq__unlock(ptq__job *job)
 #endif
 
 /* Takes the next images; 0 when there are none or the work has stopped. */
-static size_t ptq__job_take(ptq__job *job, size_t finished, size_t *first)
+static size_t ptq__job_take(ptq__job *job, size_t *first)
 {
     const size_t run = 16;
     size_t left, n;
     ptq__lock(job);
-    job->done += finished;
     left = job->status ? 0 : job->total - job->next;
     n = left < run ? left : run;
     *first = job->next;
@@ -6826,16 +6879,14 @@ static size_t ptq__job_take(ptq__job *job, size_t finished, size_t *first)
     return n;
 }
 
-/* Tells the caller how far the work is; only on the calling thread. */
-static ptq_status ptq__job_report(ptq__job *job, const ptq__worker *worker, ptq_error *err)
+/* Counts finished images and tells the caller how far the work is; only on the calling thread. */
+static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller, ptq_error *err)
 {
     size_t done;
-    if (!worker->is_caller || !job->progress)
-        return PTQ_OK;
     ptq__lock(job);
-    done = job->done;
+    done = job->done += finished;
     ptq__unlock(job);
-    if (job->progress(job->user, done, job->total))
+    if (is_caller && job->progress && job->progress(job->user, done, job->total))
         return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z images", done,
                              job->total);
     return PTQ_OK;
@@ -6853,11 +6904,11 @@ static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t inde
 
 static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err)
 {
-    size_t i, first, n = 0;
-    while ((n = ptq__job_take(job, n, &first)) > 0) {
+    size_t i, first, n;
+    while ((n = ptq__job_take(job, &first)) > 0) {
         for (i = 0; i < n; i++)
             PTQ__TRY(ptq__job_image(job, worker, first + i, err));
-        PTQ__TRY(ptq__job_report(job, worker, err));
+        PTQ__TRY(ptq__job_report(job, n, worker->is_caller, err));
     }
     return PTQ_OK;
 }
@@ -6917,14 +6968,12 @@ static void ptq__job_spread(ptq__job *job, int threads)
     int i, started = 0;
     if (threads > 64)
         threads = 64;
-    pthread_mutex_init(&job->lock, NULL);
     while (started < threads - 1 &&
            pthread_create(&thread[started], NULL, ptq__job_thread, job) == 0)
         started++;
     ptq__job_work(job, 1);
     for (i = 0; i < started; i++)
         pthread_join(thread[i], NULL);
-    pthread_mutex_destroy(&job->lock);
 }
 
 #else
@@ -6939,8 +6988,15 @@ static void ptq__job_spread(ptq__job *job, int threads)
 
 static ptq_status ptq__job_run(ptq__job *job, int threads, ptq_error *err)
 {
+    ptq_status status = PTQ_OK;
+    ptq__lock_create(job);
     ptq__job_spread(job, threads);
-    return job->status ? ptq_error_set(err, job->status, "%s", job->error.text) : PTQ_OK;
+    if (job->status)
+        status = ptq_error_set(err, job->status, "%s", job->error.text);
+    else if (threads > 1) /* the caller may have finished before the last thread */
+        status = ptq__job_report(job, 0, 1, err);
+    ptq__lock_destroy(job);
+    return status;
 }
 
 /* Images that a plan can take, and classes that it knows. */
@@ -7216,13 +7272,12 @@ static double ptq__range_error(const ptq_statistics *s, const ptq__coding *codin
                                double high)
 {
     ptq_qparams q;
-    int32_t least, most;
     double sum = 0;
     int b;
-    if (ptq_choose_qparams((float)low, (float)high, coding->type, coding->bits, coding->symmetric,
+    if (high - low <= 0 ||
+        ptq_choose_qparams((float)low, (float)high, coding->type, coding->bits, coding->symmetric,
                            &q, NULL))
         return HUGE_VAL;
-    ptq_code_range(q.type, q.bits, &least, &most);
     for (b = 0; b < PTQ_BINS; b++) {
         double x, error;
         if (!s->bin[b])
@@ -7234,33 +7289,36 @@ static double ptq__range_error(const ptq_statistics *s, const ptq__coding *codin
     return sum;
 }
 
-/* Both ends are moved inwards in turn, coarsely and then finely, while the error falls. */
+/* A grid over both ends, then a finer one around the best point, twice. */
 static void ptq__search_mse(const ptq_statistics *s, const ptq__coding *coding, double *low,
                             double *high)
 {
-    double full_low = *low, full_high = *high, best = ptq__range_error(s, coding, *low, *high);
-    int round, k;
-    for (round = 0; round < 4; round++) {
-        double step = round < 2 ? 0.02 : 0.004, around_high = *high, around_low = *low;
-        for (k = -24; k <= 24 && full_high > 0; k++) {
-            double h = round == 0 ? full_high * (1 - 0.02 * (k + 24))
-                                  : around_high + full_high * step * k;
-            double e = h > 0 && h <= full_high ? ptq__range_error(s, coding, *low, h) : HUGE_VAL;
-            if (e < best) {
-                best = e;
-                *high = h;
+    const int steps = 20;
+    double full_low = *low, full_high = *high, best = HUGE_VAL;
+    double at_low = 0, at_high = 0, width = 1; /* corner and size of the grid, as shares */
+    double best_low = 1, best_high = 1;
+    int round, i, j;
+    for (round = 0; round < 3; round++) {
+        for (i = 0; i <= (full_low < 0 ? steps : 0); i++)
+            for (j = 0; j <= (full_high > 0 ? steps : 0); j++) {
+                double l = at_low + width * i / steps, h = at_high + width * j / steps, e;
+                l = l > 1 ? 1 : l;
+                h = h > 1 ? 1 : h;
+                if (l < 0 || h < 0)
+                    continue;
+                e = ptq__range_error(s, coding, full_low * l, full_high * h);
+                if (e < best) {
+                    best = e;
+                    best_low = l;
+                    best_high = h;
+                }
             }
-        }
-        for (k = -24; k <= 24 && full_low < 0; k++) {
-            double l = round == 0 ? full_low * (1 - 0.02 * (k + 24))
-                                  : around_low + full_low * step * k;
-            double e = l < 0 && l >= full_low ? ptq__range_error(s, coding, l, *high) : HUGE_VAL;
-            if (e < best) {
-                best = e;
-                *low = l;
-            }
-        }
+        width /= 8;
+        at_low = best_low - width / 2;
+        at_high = best_high - width / 2;
     }
+    *low = full_low * best_low;
+    *high = full_high * best_high;
 }
 
 /* The value below which a share of the values lies, to one bin; zeros included. */
@@ -7320,26 +7378,35 @@ static double ptq__divergence(const ptq_statistics *s, int first, int last, int 
     return result;
 }
 
+/* One end after the other is moved in, as long as a bin is left for every code. */
 static void ptq__search_entropy(const ptq_statistics *s, const ptq__coding *coding, double *low,
                                 double *high)
 {
     int first = *low < 0 ? ptq__bin_of((float)*low, s->exponent) : PTQ__HALF_BINS;
     int last = *high > 0 ? ptq__bin_of((float)*high, s->exponent) : PTQ__HALF_BINS - 1;
-    int levels = 1 << coding->bits, percent;
-    double best = HUGE_VAL, full_low = *low, full_high = *high;
-    for (percent = 100; percent >= 10; percent--) {
-        int f = PTQ__HALF_BINS - (PTQ__HALF_BINS - first) * percent / 100;
-        int l = PTQ__HALF_BINS - 1 + (last + 1 - PTQ__HALF_BINS) * percent / 100;
-        double e;
-        if (l - f + 1 < levels)
-            break;
-        e = ptq__divergence(s, f, l, levels);
+    int levels = 1 << coding->bits, k, best_first = first, best_last = last;
+    double best = ptq__divergence(s, first, last, levels);
+    for (k = 1; k < 100; k++) {
+        int l = last - (last + 1 - PTQ__HALF_BINS) * k / 100;
+        double e = l - first + 1 < levels ? HUGE_VAL : ptq__divergence(s, first, l, levels);
         if (e < best) {
             best = e;
-            *low = full_low * percent / 100;
-            *high = full_high * percent / 100;
+            best_last = l;
         }
     }
+    for (k = 1; k < 100; k++) {
+        int f = first + (PTQ__HALF_BINS - first) * k / 100;
+        double e = best_last - f + 1 < levels ? HUGE_VAL
+                                              : ptq__divergence(s, f, best_last, levels);
+        if (e < best) {
+            best = e;
+            best_first = f;
+        }
+    }
+    if (best_first > first)
+        *low = ldexp((double)(best_first - PTQ__HALF_BINS), s->exponent);
+    if (best_last < last)
+        *high = ldexp((double)(best_last + 1 - PTQ__HALF_BINS), s->exponent);
 }
 
 /* Squared error of spreading a bin's density over codes of width `w`, integrated in closed form as
@@ -7986,15 +8053,42 @@ static ptq_status ptq__json_hash(ptq__json *json, uint64_t *hash, ptq_error *err
     return PTQ_OK;
 }
 
-/* Whether numbers of a file make sense together. */
+/* The bin of an extreme value, which must be the first or last that counts anything; zeros have none
+   of their own. */
+static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin)
+{
+    if (value < 0 || value > 0)
+        return bin >= 0 && bin < PTQ_BINS && ptq__fitting_exponent(value) <= s->exponent &&
+               ptq__bin_of(value, s->exponent) == bin;
+    return s->zeros > 0;
+}
+
+/* Whether numbers of a file could have come from observing: searches rely on it. */
 static int ptq__statistics_agree(const ptq_statistics *s)
 {
     uint64_t sum = s->zeros;
-    int b;
-    for (b = 0; b < PTQ_BINS; b++)
+    int b, first = PTQ_BINS, last = -1;
+    for (b = 0; b < PTQ_BINS; b++) {
         sum += s->bin[b];
-    return s->exponent >= -149 && s->exponent <= 117 && s->min <= s->max && sum == s->count &&
-           (s->count == 0) == (s->images == 0);
+        first = s->bin[b] && b < first ? b : first;
+        last = s->bin[b] ? b : last;
+    }
+    return s->count > 0 && s->images > 0 && sum == s->count && s->min <= s->max &&
+           ptq__extreme_agrees(s, s->min, first) && ptq__extreme_agrees(s, s->max, last) &&
+           (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || last < PTQ__HALF_BINS);
+}
+
+/* Every image was seen by every tensor, and has a class. */
+static int ptq__calibration_agrees(const ptq_calibration *c)
+{
+    uint64_t sum = 0;
+    int i;
+    for (i = 0; i < c->classes; i++)
+        sum += c->class_count[i];
+    for (i = 0; i < c->tensors; i++)
+        if (c->tensor[i].observer.channel[0].images != c->images)
+            return 0;
+    return c->images > 0 && c->tensors > 0 && sum == c->images;
 }
 
 static ptq_status ptq__json_statistics(ptq__json *json, ptq_statistics *s, ptq_error *err)
@@ -8131,9 +8225,10 @@ static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq
     if (!status && (json->wrong || !ptq__json_end(json)))
         status = ptq_error_set(err, PTQ_BAD_FILE, "calibration file: expected %s at byte %z",
                                json->wrong, (size_t)(json->at - json->start));
-    if (!status && (!c->images || !c->tensors || c->classes < 1))
+    if (!status && !ptq__calibration_agrees(c))
         status = ptq_error_set(err, PTQ_BAD_FILE,
-                               "calibration file: it has no images, tensors or classes");
+                               "calibration file: it has no images or tensors, or their counts"
+                               " disagree");
     return status;
 }
 

@@ -616,7 +616,7 @@ static void models_that_do_not_fit_their_graph(void **state)
     assert_damage("bn.running_var", 0, "bn.running_var");
     assert_damage("bn.bias", 1, "bn.bias");
     assert_damage("fc.weight", 7, "fc.weight");
-    assert_damage("conv.bias", 2, "conv: bias");
+    assert_damage("conv.bias", 2, "conv.bias");
     assert_damage("bn.running_mean", 3, "bn");
     assert_damage("conv.surplus", 4, "conv.surplus");
     assert_damage("ptq-graph 1\ninput input shape=3x3x1\nconv magic in=input\n", 5, "magic");
