@@ -6008,18 +6008,18 @@ typedef struct ptq__finish {
     int channels;                  /* of the result: the distance of its pixels */
 } ptq__finish;
 
-/* A piece of a kernel's row: neighbouring words of one tap. */
+/* A piece of the kernel: the words of one tap that lie in one slab. */
 typedef struct ptq__piece {
-    int offset; /* bytes from the first pixel's place in the row */
+    const char *from; /* for the first pixel of the row at hand */
+    int offset;       /* in bytes, in the staged row */
     int words;
 } ptq__piece;
 
 /* Some pixels of one row by some channels: the inner loop. */
 typedef struct ptq__tile {
-    const char *const *row; /* staged, one for each row of the kernel */
     const ptq__piece *piece;
-    int rows, pieces;
-    ptrdiff_t at;           /* bytes from the start of a row to the first pixel */
+    int pieces;
+    ptrdiff_t at;           /* bytes from the start of the row to the first pixel */
     const char *weight, *bias;
     const float *multiplier;
     int pixels, channels;   /* to be stored: the tile may be larger */
@@ -6078,41 +6078,56 @@ typedef struct ptq__packed {
 #define PTQ__UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* One word of PIXELS pixels times the weights of VECTORS vectors of channels. */
+#define PTQ__STEP(PIXELS, VECTORS, OP, DOT)                                                        \
+    do {                                                                                           \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
+            w[v] = OP##_load(weight + v * (int)sizeof x);                                          \
+        PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
+        {                                                                                          \
+            x = OP##_spread(from + p * PTQ__SLAB);                                                 \
+            PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] = DOT(sum[p][v], x, w[v]);         \
+        }                                                                                          \
+        weight += VECTORS * sizeof x;                                                              \
+        from += PTQ__WORD;                                                                         \
+    } while (0)
+
 /* The tile: PIXELS x VECTORS registers of sums. It begins with the bias, and reads each vector of
-   weights once. OP_load, OP_spread (one word to all lanes), OP_finish and DOT are the instruction
-   set's. */
+   weights once. A whole slab is written out, so that no branch in it can be mispredicted. OP_load,
+   OP_spread (one word to all lanes), OP_finish and DOT are the instruction set's. */
 #define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
     TARGET static void NAME(const ptq__tile *t)                                                    \
     {                                                                                              \
         VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                   \
         const char *weight = t->weight, *from;                                                     \
-        int row, piece, word, p, v;                                                                \
+        const ptq__finish f = *t->finish; /* no store below can change it */                       \
+        const float *multiplier = t->multiplier;                                                   \
+        int i, word, p, v, pixels = t->pixels, channels = t->channels, lanes = sizeof x / 4;       \
+        ptrdiff_t out = t->out;                                                                    \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
         {                                                                                          \
-            w[v] = OP##_load(t->bias + v * (int)sizeof(VEC));                                      \
+            w[v] = OP##_load(t->bias + v * (int)sizeof x);                                         \
             PTQ__UNROLL for (p = 0; p < PIXELS; p++) sum[p][v] = w[v];                             \
         }                                                                                          \
-        for (row = 0; row < t->rows; row++)                                                        \
-            for (piece = 0; piece < t->pieces; piece++) {                                          \
-                from = t->row[row] + t->at + t->piece[piece].offset;                               \
-                for (word = t->piece[piece].words; word > 0; word--) {                             \
-                    PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                      \
-                        w[v] = OP##_load(weight + v * (int)sizeof(VEC));                           \
-                    PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                       \
-                    {                                                                              \
-                        x = OP##_spread(from + p * PTQ__SLAB);                                     \
-                        PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                  \
-                            sum[p][v] = DOT(sum[p][v], x, w[v]);                                   \
-                    }                                                                              \
-                    weight += VECTORS * sizeof(VEC);                                               \
-                    from += PTQ__WORD;                                                             \
-                }                                                                                  \
+        for (i = 0; i < t->pieces; i++) {                                                          \
+            from = t->piece[i].from + t->at;                                                       \
+            word = t->piece[i].words;                                                              \
+            if (word == PTQ__SLAB_WORDS) {                                                         \
+                PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                         \
+                    PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                           \
+                continue;                                                                          \
             }                                                                                      \
+            for (; word > 0; word--)                                                               \
+                PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                               \
+        }                                                                                          \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
         {                                                                                          \
-            if (p == t->pixels)                                                                    \
+            if (p == pixels)                                                                       \
                 return;                                                                            \
-            PTQ__UNROLL for (v = 0; v < VECTORS; v++) OP##_finish(t, p, v, sum[p][v]);             \
+            PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
+                OP##_finish(&f, multiplier + v * lanes, out + v * lanes, channels - v * lanes,     \
+                            sum[p][v]);                                                            \
+            out += f.channels;                                                                     \
         }                                                                                          \
     }
 
@@ -6211,11 +6226,10 @@ PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_clamp(__m256 x, float least, float most)
     return _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(least)), _mm256_set1_ps(most));
 }
 
-PTQ__AVX2 PTQ__INLINE void ptq__f256_finish(const ptq__tile *t, int p, int v, __m256 sum)
+PTQ__AVX2 PTQ__INLINE void ptq__f256_finish(const ptq__finish *f, const float *multiplier,
+                                            ptrdiff_t at, int n, __m256 sum)
 {
-    const ptq__finish *f = t->finish;
-    ptrdiff_t at = t->out + p * f->channels + v * 8;
-    int n = t->channels - v * 8;
+    (void)multiplier;
     sum = ptq__f256_clamp(sum, f->least, f->most);
     if (f->mid)
         ptq__f256_put(f->mid, at, n, sum);
@@ -6237,13 +6251,17 @@ PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_load(const char *p)
 
 PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_spread(const char *p)
 {
-    return _mm256_castps_si256(_mm256_broadcast_ss((const float *)(const void *)p));
+    return _mm256_set1_epi32(*(const int32_t *)(const void *)p);
 }
 
-/* Two products of 16 bits are summed exactly: nothing saturates. */
+/* Two products of 16 bits are summed exactly: nothing saturates. The addition is written out since
+   GCC otherwise collects the products of several steps before it adds them, for which there are no
+   registers. */
 PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_dot(__m256i sum, __m256i x, __m256i w)
 {
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(x, w));
+    __m256i products = _mm256_madd_epi16(x, w);
+    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
+    return sum;
 }
 
 /* Eight codes, of which the lowest byte counts. */
@@ -6289,12 +6307,10 @@ PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_add(const ptq__finish *f, __m256 a, __m2
     return ptq__i256_round(sum, f->add_least, f->add_most);
 }
 
-PTQ__AVX2 PTQ__INLINE void ptq__i256_finish(const ptq__tile *t, int p, int v, __m256i sum)
+PTQ__AVX2 PTQ__INLINE void ptq__i256_finish(const ptq__finish *f, const float *multiplier,
+                                            ptrdiff_t at, int n, __m256i sum)
 {
-    const ptq__finish *f = t->finish;
-    ptrdiff_t at = t->out + p * f->channels + v * 8;
-    int n = t->channels - v * 8;
-    __m256 real = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(t->multiplier + v * 8));
+    __m256 real = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(multiplier));
     __m256i code;
     if (f->real) {
         ptq__f256_put(f->y, at, n, ptq__f256_clamp(real, f->least, f->most));
@@ -6355,11 +6371,11 @@ PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_clamp(__m512 x, float least, float most
     return _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(least)), _mm512_set1_ps(most));
 }
 
-PTQ__AVX512 PTQ__INLINE void ptq__f512_finish(const ptq__tile *t, int p, int v, __m512 sum)
+PTQ__AVX512 PTQ__INLINE void ptq__f512_finish(const ptq__finish *f, const float *multiplier,
+                                              ptrdiff_t at, int n, __m512 sum)
 {
-    const ptq__finish *f = t->finish;
-    ptrdiff_t at = t->out + p * f->channels + v * 16;
-    __mmask16 mask = ptq__mask512(t->channels - v * 16);
+    __mmask16 mask = ptq__mask512(n);
+    (void)multiplier;
     sum = ptq__f512_clamp(sum, f->least, f->most);
     if (f->mid)
         _mm512_mask_storeu_ps((float *)f->mid + at, mask, sum);
@@ -6379,7 +6395,7 @@ PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_load(const char *p)
 
 PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_spread(const char *p)
 {
-    return _mm512_castps_si512(_mm512_set1_ps(*(const float *)(const void *)p));
+    return _mm512_set1_epi32(*(const int32_t *)(const void *)p);
 }
 
 PTQ__AVX512 PTQ__INLINE __m512 ptq__i512_get(const void *x, ptrdiff_t at, __mmask16 mask,
@@ -6397,12 +6413,11 @@ PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_add(const ptq__finish *f, __m512 a, __
     return _mm512_cvtps_epi32(ptq__f512_clamp(sum, f->add_least, f->add_most));
 }
 
-PTQ__AVX512 PTQ__INLINE void ptq__i512_finish(const ptq__tile *t, int p, int v, __m512i sum)
+PTQ__AVX512 PTQ__INLINE void ptq__i512_finish(const ptq__finish *f, const float *multiplier,
+                                              ptrdiff_t at, int n, __m512i sum)
 {
-    const ptq__finish *f = t->finish;
-    ptrdiff_t at = t->out + p * f->channels + v * 16;
-    __mmask16 mask = ptq__mask512(t->channels - v * 16);
-    __m512 real = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(t->multiplier + v * 16));
+    __mmask16 mask = ptq__mask512(n);
+    __m512 real = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(multiplier));
     __m512i code;
     real = ptq__f512_clamp(real, f->least, f->most);
     if (f->real) {
@@ -6505,22 +6520,24 @@ static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row
     }
 }
 
-/* The rows under the kernel at output row oy; `next` is the first one not staged yet. The buffers
-   are used in turn, as a row is needed no more when the kernel has passed it. */
+/* Points the pieces to the input of output row oy; `next` is the first row not staged yet. The
+   buffers are used in turn, as a row is needed no more when the kernel has passed it; the last is
+   blank. */
 static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *next, char *buffer,
-                            const char **row)
+                            ptq__piece *piece)
 {
-    int u, y;
-    for (u = 0; u < k->kernel[0]; u++) {
+    int u, i, y, kh = k->kernel[0], each = k->pieces / kh;
+    for (u = 0; u < kh; u++) {
+        char *row = buffer + kh * k->row_bytes;
         y = oy * k->stride[0] - k->pad[0] + u;
-        row[u] = buffer + k->kernel[0] * k->row_bytes;
-        if (y < 0 || y >= k->in[0])
-            continue;
-        row[u] = buffer + y % k->kernel[0] * k->row_bytes;
-        if (y >= *next) {
-            ptq__stage_row(k, x, y, buffer + y % k->kernel[0] * k->row_bytes);
+        if (y >= 0 && y < k->in[0])
+            row = buffer + y % kh * k->row_bytes;
+        if (y >= *next && y < k->in[0]) {
+            ptq__stage_row(k, x, y, row);
             *next = y + 1;
         }
+        for (i = u * each; i < (u + 1) * each; i++)
+            piece[i].from = row + piece[i].offset;
     }
 }
 
@@ -6551,23 +6568,22 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
 {
     const ptq__packed *k = (const ptq__packed *)step->packed;
     const char *x = (const char *)ptq__in(step, frame, 0);
-    const char **row = (const char **)ptq__scratch(frame);
-    char *buffer = (char *)row + ptq__align((size_t)k->kernel[0] * sizeof *row);
+    ptq__piece *piece = (ptq__piece *)ptq__scratch(frame);
+    char *buffer = (char *)piece + ptq__align((size_t)k->pieces * sizeof *piece);
     ptq__finish finish = k->finish;
     ptq__tile tile;
     int oy, i, next = 0;
+    memcpy(piece, k->piece, (size_t)k->pieces * sizeof *piece);
     memset(buffer, k->blank, (size_t)(k->kernel[0] + 1) * (size_t)k->row_bytes);
     finish.residual = ptq__in(step, frame, 1);
     finish.y = ptq__out(step, frame);
     finish.mid = ptq__mid(step, frame);
     memset(&tile, 0, sizeof tile);
-    tile.row = row;
-    tile.rows = k->kernel[0];
-    tile.piece = k->piece;
+    tile.piece = piece;
     tile.pieces = k->pieces;
     tile.finish = &finish;
     for (oy = 0; oy < k->out[0]; oy++) {
-        ptq__stage_rows(k, x, oy, &next, buffer, row);
+        ptq__stage_rows(k, x, oy, &next, buffer, piece);
         for (i = 0; i < k->panels; i++)
             ptq__run_panel(k, &k->panel[i], &tile, oy);
     }
@@ -6628,7 +6644,7 @@ static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
     k->positions = k->out[1] + (k->kernel[1] - 1) / k->stride[1] + k->engine->pixels[0][0] - 1;
     k->slab_bytes = (ptrdiff_t)k->phases * k->positions * PTQ__SLAB;
     k->row_bytes = k->slab_bytes * k->slabs * k->groups;
-    k->pieces = k->kernel[1] * k->slabs;
+    k->pieces = k->kernel[0] * k->kernel[1] * k->slabs;
 }
 
 static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
@@ -6698,15 +6714,15 @@ static int ptq__make_panels(const ptq__packed *k, ptq__panel *panel, int *lanes)
 
 static void ptq__make_pieces(ptq__packed *k)
 {
-    int words = (k->in[2] / k->groups + k->engine->codes - 1) / k->engine->codes, v, slab;
-    ptq__piece *piece = k->piece;
-    for (v = 0; v < k->kernel[1]; v++)
-        for (slab = 0; slab < k->slabs; slab++, piece++) {
-            int place = v % k->stride[1] * k->positions + v / k->stride[1];
-            int left = words - slab * PTQ__SLAB_WORDS;
-            piece->offset = (int)(slab * k->slab_bytes) + place * PTQ__SLAB;
-            piece->words = left < PTQ__SLAB_WORDS ? left : PTQ__SLAB_WORDS;
-        }
+    int words = (k->in[2] / k->groups + k->engine->codes - 1) / k->engine->codes, i;
+    for (i = 0; i < k->pieces; i++) {
+        ptq__piece *piece = &k->piece[i];
+        int slab = i % k->slabs, v = i / k->slabs % k->kernel[1];
+        int left = words - slab * PTQ__SLAB_WORDS;
+        piece->offset = (int)(slab * k->slab_bytes) +
+                        (v % k->stride[1] * k->positions + v / k->stride[1]) * PTQ__SLAB;
+        piece->words = left < PTQ__SLAB_WORDS ? left : PTQ__SLAB_WORDS;
+    }
 }
 
 /* One weight, as float, or as integer less its zero point. */
@@ -6814,7 +6830,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     ptq__make_pieces(k);
     ptq__pack(k, step, k->bias + 2 * lanes * PTQ__WORD);
     step->run = ptq__conv_vector;
-    step->scratch = ptq__align((size_t)k->kernel[0] * sizeof(char *)) +
+    step->scratch = ptq__align((size_t)k->pieces * sizeof *k->piece) +
                     (size_t)(k->kernel[0] + 1) * (size_t)k->row_bytes;
     return PTQ_OK;
 }
