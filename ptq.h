@@ -590,7 +590,11 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report);
 /* One list makes the instruction sets and the names by which they are forced. */
 #define PTQ_ISA_LIST(X)                                                                            \
     X(PTQ_ISA_AUTO, "auto") /* the best that this processor has */                                 \
-    X(PTQ_ISA_SCALAR, "scalar")
+    X(PTQ_ISA_SCALAR, "scalar")                                                                    \
+    X(PTQ_ISA_AVX2, "avx2") /* with FMA */                                                         \
+    X(PTQ_ISA_AVXVNNI, "avxvnni")                                                                  \
+    X(PTQ_ISA_AVX512, "avx512") /* F, BW, DQ, VL; integers as with avx2 */                         \
+    X(PTQ_ISA_AVX512VNNI, "avx512vnni")
 
 typedef enum ptq_isa {
 #define PTQ_X(name, text) name,
@@ -5016,6 +5020,76 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
     report->items = 0;
 }
 
+/* ---- [CPU] ------------------------------------------------------------------------------- */
+
+/* Vector kernels carry their instruction set as an attribute of the function, so that no compiler
+   flag is needed and a compiler that lacks one of them only lacks its kernels. */
+#if !defined(PTQ_NO_SIMD) && !defined(__TINYC__) && defined(__x86_64__) &&                         \
+    (defined(__clang__) ? __clang_major__ >= 7 : defined(__GNUC__) && __GNUC__ >= 8)
+#define PTQ__X86
+#include <cpuid.h>
+#include <immintrin.h>
+#define PTQ__INLINE static inline __attribute__((always_inline))
+#define PTQ__AVX2 __attribute__((target("avx2,fma")))
+#define PTQ__AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
+#ifdef PTQ__EMULATE_VNNI /* for tests on processors without it: see ptq__dot_vnni256 */
+#define PTQ__AVXVNNI PTQ__AVX2
+#define PTQ__AVX512VNNI PTQ__AVX512
+#define PTQ__HAS_AVXVNNI 1
+#else
+#define PTQ__AVXVNNI __attribute__((target("avx2,fma,avxvnni")))
+#define PTQ__AVX512VNNI                                                                            \
+    __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#if (defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11)
+#define PTQ__HAS_AVXVNNI 1
+#else
+#define PTQ__HAS_AVXVNNI 0
+#endif
+#endif
+#endif
+
+#ifdef PTQ__X86
+/* The registers that the operating system saves: bits 1, 2: up to 256 bits wide; 5, 6, 7: 512. */
+static unsigned ptq__saved_registers(void)
+{
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+/* What processor and operating system have in common, as a set of 1 << isa. */
+static unsigned ptq__cpu_isas(void)
+{
+    unsigned a, b, c, d, b7, c7, a71, saved, isas = 0;
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d) || !__get_cpuid(1, &a, &b, &c, &d))
+        return 0;
+    if (!(c >> 27 & 1) || !(c >> 28 & 1) || !(c >> 12 & 1)) /* xgetbv, AVX, FMA */
+        return 0;
+    saved = ptq__saved_registers();
+    if ((saved & 6) != 6 || !(b7 >> 5 & 1))
+        return 0;
+    isas = 1u << PTQ_ISA_AVX2;
+    if (!__get_cpuid_count(7, 1, &a71, &b, &c, &d))
+        a71 = 0;
+    if (PTQ__HAS_AVXVNNI && a71 >> 4 & 1)
+        isas |= 1u << PTQ_ISA_AVXVNNI;
+    if ((saved & 0xe6) == 0xe6 && (b7 & 0xc0030000) == 0xc0030000) { /* F, DQ, BW, VL */
+        isas |= 1u << PTQ_ISA_AVX512;
+        if (c7 >> 11 & 1)
+            isas |= 1u << PTQ_ISA_AVX512VNNI;
+    }
+#ifdef PTQ__EMULATE_VNNI
+    isas |= isas << 1;
+#endif
+    return isas;
+}
+#else
+static unsigned ptq__cpu_isas(void)
+{
+    return 0;
+}
+#endif
+
 /* ---- [PLAN] ------------------------------------------------------------------------------ */
 
 PTQ_API const char *ptq_isa_name(ptq_isa isa)
@@ -5038,7 +5112,16 @@ PTQ_API ptq_isa ptq_isa_find(const char *name)
 
 PTQ_API int ptq_isa_available(ptq_isa isa)
 {
-    return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR;
+    return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
+           ((unsigned)isa < PTQ_ISA_COUNT && (ptq__cpu_isas() >> isa & 1));
+}
+
+static ptq_isa ptq__best_isa(void)
+{
+    int isa = PTQ_ISA_COUNT - 1;
+    while (!ptq_isa_available((ptq_isa)isa))
+        isa--;
+    return (ptq_isa)isa;
 }
 
 /* Where tensors lie in the arena. Two layouts are made: one that reuses memory, one that keeps
@@ -5065,6 +5148,8 @@ struct ptq__step {
     const void *weight;      /* the model's, or the plan's own where it had to be changed */
     void *owned;             /* what the plan made for this step */
     float *multiplier;       /* integer convolution and dense: one for each channel */
+    void *packed;            /* what the vector kernel works from; NULL: a scalar kernel runs */
+    size_t scratch;          /* bytes that the vector kernel needs for itself */
 };
 
 /* What a run of one image works on. */
@@ -5868,6 +5953,7 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err)
     for (i = 0; i < model->nodes; i++) {
         sum += 2 * (uint64_t)ptq__node_bytes(&model->node[i]);
         bytes = ptq__step_scratch(model, &plan->step[i]);
+        bytes = bytes > plan->step[i].scratch ? bytes : plan->step[i].scratch;
         scratch = bytes > scratch ? bytes : scratch;
     }
     if (sum + scratch > SIZE_MAX / 4)
@@ -5951,6 +6037,876 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err)
     return PTQ_OK;
 }
 
+/* ---- [VECTOR] ---------------------------------------------------------------------------- */
+
+/* Convolution and dense layers with vector instructions. There is one design for all of them:
+
+   - The plan packs the weights once, in the order in which they are read.
+   - A row of the input is *staged* before its first use: copied into a small buffer, in the form
+     that the multiplication wants, with room for the padding. A row above or below the image is
+     one blank row. So no tap is ever tested for being outside.
+   - A staged pixel is cut into slabs of 32 bytes, and the pixels of one slab lie side by side (at
+     stride 2 the even ones, then the odd ones): neighbouring outputs then read their inputs at a
+     distance which the compiler knows, and the addresses in the inner loop are constants.
+   - The inner loop takes a word of 32 bits (one float, two 16-bit or four 8-bit codes) of several
+     pixels and multiplies each with the weights of one or two vectors of output channels. All sums
+     stay in registers.
+   - Bias, requantization, activation and residual are applied to these registers, then they are
+     stored: the tensors in the arena have the layout of the scalar kernels.
+
+   An instruction set is a multiplication, a store, and a choice of tile sizes. */
+#ifdef PTQ__X86
+
+enum { PTQ__SLAB = 32, PTQ__WORD = 4, PTQ__SLAB_WORDS = PTQ__SLAB / PTQ__WORD };
+
+/* What becomes of the sums. */
+typedef struct ptq__finish {
+    float least, most;             /* clamp of the convolution's own result ... */
+    float add_least, add_most;     /* ... and of the sum with the residual */
+    int32_t zero_point;            /* codes: added after rounding */
+    int real;                      /* integers become real numbers: the logits */
+    int residual_first;            /* the residual is operand a of ptq__adder, else b */
+    int residual_signed;
+    float ratio_a, ratio_b, offset;
+    const void *residual;          /* NULL: none */
+    void *y, *mid;                 /* mid: before the addition; NULL: not kept */
+    int channels;                  /* of the result: the distance of its pixels */
+} ptq__finish;
+
+/* A piece of the kernel: the words of one tap that lie in one slab. */
+typedef struct ptq__piece {
+    const char *from; /* for the first pixel of the row at hand */
+    int offset;       /* in bytes, in the staged row */
+    int words;
+} ptq__piece;
+
+/* Some pixels of one row by some channels: the inner loop. */
+typedef struct ptq__tile {
+    const ptq__piece *piece;
+    int pieces;
+    ptrdiff_t at;           /* bytes from the start of the row to the first pixel */
+    const char *weight, *bias;
+    const float *multiplier;
+    int pixels, channels;   /* to be stored: the tile may be larger */
+    ptrdiff_t out;          /* index of the first result */
+    const ptq__finish *finish;
+} ptq__tile;
+
+/* To copy into a staged row: `count` pieces of a slab each. */
+typedef struct ptq__strip {
+    char *to;
+    const char *from, *end; /* nothing from `end` on may be read */
+    ptrdiff_t step;         /* bytes between pieces */
+    int count;
+    int flip, zero;         /* codes: s8 become u8 by flipping the highest bit; less zero */
+} ptq__strip;
+
+/* One way to compute. */
+typedef struct ptq__engine {
+    void (*stage)(const ptq__strip *strip);
+    int size;  /* bytes of an element in the arena */
+    int codes; /* elements in a word */
+    int lanes; /* sums in a vector */
+    int pixels[2][2];                       /* of tiles with one and two vectors of channels: */
+    void (*tile[2][2])(const ptq__tile *t); /* a small one, a large one */
+} ptq__engine;
+
+/* Up to two vectors of channels. */
+typedef struct ptq__panel {
+    const char *weight;
+    int first, channels; /* of the result */
+    int lane;            /* where its padded channels begin */
+    int group;
+    int two;             /* vectors, less one */
+} ptq__panel;
+
+/* A convolution made ready: in the memory of ptq__step.packed, together with all it points to. */
+typedef struct ptq__packed {
+    const ptq__engine *engine;
+    int in[3], out[3], kernel[2], stride[2], pad[2], groups;
+    int slabs;             /* of one group of input channels */
+    int phases, positions; /* columns of a staged row: x % stride, x / stride */
+    ptrdiff_t slab_bytes, row_bytes;
+    int blank;             /* byte that stands for 0 in a staged row */
+    int pieces, panels;
+    ptq__piece *piece;
+    ptq__panel *panel;
+    char *bias;
+    float *multiplier;     /* integers only */
+    ptq__finish finish;
+    ptq__strip strip;
+} ptq__packed;
+
+#if defined(__clang__)
+#define PTQ__UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define PTQ__UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* One word of PIXELS pixels times the weights of VECTORS vectors of channels. */
+#define PTQ__STEP(PIXELS, VECTORS, OP, DOT)                                                        \
+    do {                                                                                           \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
+            w[v] = OP##_load(weight + v * (int)sizeof x);                                          \
+        PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
+        {                                                                                          \
+            x = OP##_spread(from + p * PTQ__SLAB);                                                 \
+            PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] = DOT(sum[p][v], x, w[v]);         \
+        }                                                                                          \
+        weight += VECTORS * sizeof x;                                                              \
+        from += PTQ__WORD;                                                                         \
+    } while (0)
+
+/* The tile: PIXELS x VECTORS registers of sums. It begins with the bias, and reads each vector of
+   weights once. A whole slab is written out, so that no branch in it can be mispredicted. OP_load,
+   OP_spread (one word to all lanes), OP_finish and DOT are the instruction set's. */
+#define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
+    TARGET static void NAME(const ptq__tile *t)                                                    \
+    {                                                                                              \
+        VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                   \
+        const char *weight = t->weight, *from;                                                     \
+        const ptq__finish f = *t->finish; /* no store below can change it */                       \
+        const float *multiplier = t->multiplier;                                                   \
+        int i, word, p, v, pixels = t->pixels, channels = t->channels, lanes = sizeof x / 4;       \
+        ptrdiff_t out = t->out;                                                                    \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
+        {                                                                                          \
+            w[v] = OP##_load(t->bias + v * (int)sizeof x);                                         \
+            PTQ__UNROLL for (p = 0; p < PIXELS; p++) sum[p][v] = w[v];                             \
+        }                                                                                          \
+        for (i = 0; i < t->pieces; i++) {                                                          \
+            from = t->piece[i].from + t->at;                                                       \
+            word = t->piece[i].words;                                                              \
+            if (word == PTQ__SLAB_WORDS) {                                                         \
+                PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                         \
+                    PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                           \
+                continue;                                                                          \
+            }                                                                                      \
+            for (; word > 0; word--)                                                               \
+                PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                               \
+        }                                                                                          \
+        PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
+        {                                                                                          \
+            if (p == pixels)                                                                       \
+                return;                                                                            \
+            PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
+                OP##_finish(&f, multiplier + v * lanes, out + v * lanes, channels - v * lanes,     \
+                            sum[p][v]);                                                            \
+            out += f.channels;                                                                     \
+        }                                                                                          \
+    }
+
+/* Staging. The last pieces of a tensor are read in full only where that stays inside it; what lies
+   behind the channels of a pixel does not matter, as its weights are 0. */
+
+static void ptq__copy_tail(const ptq__strip *strip, const char *from, size_t size, char *copy)
+{
+    size_t left = (size_t)(strip->end - from);
+    memset(copy, 0, size);
+    memcpy(copy, from, left < size ? left : size);
+}
+
+PTQ__AVX2 static void ptq__stage_f32(const ptq__strip *strip)
+{
+    const char *from = strip->from;
+    char *to = strip->to, tail[PTQ__SLAB];
+    int i;
+    for (i = 0; i < strip->count; i++, from += strip->step, to += PTQ__SLAB) {
+        const char *source = from;
+        if (strip->end - from < PTQ__SLAB)
+            ptq__copy_tail(strip, from, sizeof tail, tail), source = tail;
+        _mm256_storeu_ps((float *)(void *)to, _mm256_loadu_ps((const float *)(const void *)source));
+    }
+}
+
+/* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
+PTQ__AVX2 static void ptq__stage_s16(const ptq__strip *strip)
+{
+    const char *from = strip->from;
+    char *to = strip->to, tail[PTQ__SLAB / 2];
+    __m128i flip = _mm_set1_epi8((char)strip->flip);
+    __m256i zero = _mm256_set1_epi16((short)strip->zero);
+    int i;
+    for (i = 0; i < strip->count; i++, from += strip->step, to += PTQ__SLAB) {
+        const char *source = from;
+        __m128i codes;
+        if (strip->end - from < PTQ__SLAB / 2)
+            ptq__copy_tail(strip, from, sizeof tail, tail), source = tail;
+        codes = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(const void *)source), flip);
+        _mm256_storeu_si256((__m256i *)(void *)to,
+                            _mm256_sub_epi16(_mm256_cvtepu8_epi16(codes), zero));
+    }
+}
+
+/* 32 codes as unsigned bytes; the zero point is in the bias. */
+PTQ__AVX2 static void ptq__stage_u8(const ptq__strip *strip)
+{
+    const char *from = strip->from;
+    char *to = strip->to, tail[PTQ__SLAB];
+    __m256i flip = _mm256_set1_epi8((char)strip->flip);
+    int i;
+    for (i = 0; i < strip->count; i++, from += strip->step, to += PTQ__SLAB) {
+        const char *source = from;
+        if (strip->end - from < PTQ__SLAB)
+            ptq__copy_tail(strip, from, sizeof tail, tail), source = tail;
+        _mm256_storeu_si256(
+            (__m256i *)(void *)to,
+            _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(const void *)source), flip));
+    }
+}
+
+/* AVX2, float. */
+
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_load(const char *p)
+{
+    return _mm256_loadu_ps((const float *)(const void *)p);
+}
+
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_spread(const char *p)
+{
+    return _mm256_broadcast_ss((const float *)(const void *)p);
+}
+
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_dot(__m256 sum, __m256 x, __m256 w)
+{
+    return _mm256_fmadd_ps(x, w, sum);
+}
+
+/* The first n lanes. */
+PTQ__AVX2 PTQ__INLINE __m256i ptq__mask256(int n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+PTQ__AVX2 PTQ__INLINE void ptq__f256_put(void *y, ptrdiff_t at, int n, __m256 value)
+{
+    if (n >= 8)
+        _mm256_storeu_ps((float *)y + at, value);
+    else
+        _mm256_maskstore_ps((float *)y + at, ptq__mask256(n), value);
+}
+
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_clamp(__m256 x, float least, float most)
+{
+    return _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(least)), _mm256_set1_ps(most));
+}
+
+PTQ__AVX2 PTQ__INLINE void ptq__f256_finish(const ptq__finish *f, const float *multiplier,
+                                            ptrdiff_t at, int n, __m256 sum)
+{
+    (void)multiplier;
+    sum = ptq__f256_clamp(sum, f->least, f->most);
+    if (f->mid)
+        ptq__f256_put(f->mid, at, n, sum);
+    if (f->residual) {
+        const float *r = (const float *)f->residual + at;
+        sum = _mm256_add_ps(sum, n >= 8 ? _mm256_loadu_ps(r)
+                                        : _mm256_maskload_ps(r, ptq__mask256(n)));
+        sum = ptq__f256_clamp(sum, f->add_least, f->add_most);
+    }
+    ptq__f256_put(f->y, at, n, sum);
+}
+
+/* AVX2, integers. */
+
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_load(const char *p)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_spread(const char *p)
+{
+    return _mm256_set1_epi32(*(const int32_t *)(const void *)p);
+}
+
+/* Two products of 16 bits are summed exactly: nothing saturates. The addition is written out since
+   GCC otherwise collects the products of several steps before it adds them, for which there are no
+   registers. */
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_dot(__m256i sum, __m256i x, __m256i w)
+{
+    __m256i products = _mm256_madd_epi16(x, w);
+    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
+    return sum;
+}
+
+/* Eight codes, of which the lowest byte counts. */
+PTQ__AVX2 PTQ__INLINE void ptq__i256_put(void *y, ptrdiff_t at, int n, __m256i codes)
+{
+    __m256i low = _mm256_and_si256(codes, _mm256_set1_epi32(255));
+    __m128i pack = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+    pack = _mm_packus_epi16(pack, pack);
+    if (n >= 8) {
+        _mm_storel_epi64((__m128i *)(void *)((uint8_t *)y + at), pack);
+    } else {
+        uint8_t copy[16];
+        _mm_storeu_si128((__m128i *)(void *)copy, pack);
+        memcpy((uint8_t *)y + at, copy, (size_t)n);
+    }
+}
+
+PTQ__AVX2 PTQ__INLINE __m256 ptq__i256_get(const void *x, ptrdiff_t at, int n, int is_signed)
+{
+    const uint8_t *from = (const uint8_t *)x + at;
+    uint8_t copy[8] = {0};
+    __m128i codes;
+    if (n < 8) {
+        memcpy(copy, from, (size_t)n);
+        from = copy;
+    }
+    codes = _mm_loadl_epi64((const __m128i *)(const void *)from);
+    return _mm256_cvtepi32_ps(is_signed ? _mm256_cvtepi8_epi32(codes)
+                                        : _mm256_cvtepu8_epi32(codes));
+}
+
+/* ptq__to_code: the conversion rounds half to even. */
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_round(__m256 x, float least, float most)
+{
+    return _mm256_cvtps_epi32(ptq__f256_clamp(x, least, most));
+}
+
+/* ptq__add_codes. */
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_add(const ptq__finish *f, __m256 a, __m256 b)
+{
+    __m256 sum = _mm256_fmadd_ps(b, _mm256_set1_ps(f->ratio_b), _mm256_set1_ps(f->offset));
+    sum = _mm256_fmadd_ps(a, _mm256_set1_ps(f->ratio_a), sum);
+    return ptq__i256_round(sum, f->add_least, f->add_most);
+}
+
+PTQ__AVX2 PTQ__INLINE void ptq__i256_finish(const ptq__finish *f, const float *multiplier,
+                                            ptrdiff_t at, int n, __m256i sum)
+{
+    __m256 real = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(multiplier));
+    __m256i code;
+    if (f->real) {
+        ptq__f256_put(f->y, at, n, ptq__f256_clamp(real, f->least, f->most));
+        return;
+    }
+    code = _mm256_add_epi32(ptq__i256_round(real, f->least, f->most),
+                            _mm256_set1_epi32(f->zero_point));
+    if (f->mid)
+        ptq__i256_put(f->mid, at, n, code);
+    if (f->residual) {
+        __m256 r = ptq__i256_get(f->residual, at, n, f->residual_signed);
+        __m256 own = _mm256_cvtepi32_ps(code);
+        code = f->residual_first ? ptq__i256_add(f, r, own) : ptq__i256_add(f, own, r);
+    }
+    ptq__i256_put(f->y, at, n, code);
+}
+
+/* AVX-VNNI: four products of unsigned codes and signed weights, summed exactly. */
+#ifdef PTQ__EMULATE_VNNI
+PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w)
+{
+    __m256i even = _mm256_madd_epi16(_mm256_and_si256(x, _mm256_set1_epi16(255)),
+                                     _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
+    __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8));
+    return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
+}
+#elif PTQ__HAS_AVXVNNI
+PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w)
+{
+    return _mm256_dpbusd_avx_epi32(sum, x, w);
+}
+#endif
+
+/* AVX-512, float. */
+
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_load(const char *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_spread(const char *p)
+{
+    return _mm512_set1_ps(*(const float *)(const void *)p);
+}
+
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_dot(__m512 sum, __m512 x, __m512 w)
+{
+    return _mm512_fmadd_ps(x, w, sum);
+}
+
+PTQ__AVX512 PTQ__INLINE __mmask16 ptq__mask512(int n)
+{
+    return (__mmask16)(n >= 16 ? 0xffff : (1 << n) - 1);
+}
+
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_clamp(__m512 x, float least, float most)
+{
+    return _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(least)), _mm512_set1_ps(most));
+}
+
+PTQ__AVX512 PTQ__INLINE void ptq__f512_finish(const ptq__finish *f, const float *multiplier,
+                                              ptrdiff_t at, int n, __m512 sum)
+{
+    __mmask16 mask = ptq__mask512(n);
+    (void)multiplier;
+    sum = ptq__f512_clamp(sum, f->least, f->most);
+    if (f->mid)
+        _mm512_mask_storeu_ps((float *)f->mid + at, mask, sum);
+    if (f->residual) {
+        sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, (const float *)f->residual + at));
+        sum = ptq__f512_clamp(sum, f->add_least, f->add_most);
+    }
+    _mm512_mask_storeu_ps((float *)f->y + at, mask, sum);
+}
+
+/* AVX-512, integers. */
+
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_load(const char *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_spread(const char *p)
+{
+    return _mm512_set1_epi32(*(const int32_t *)(const void *)p);
+}
+
+PTQ__AVX512 PTQ__INLINE __m512 ptq__i512_get(const void *x, ptrdiff_t at, __mmask16 mask,
+                                             int is_signed)
+{
+    __m128i codes = _mm_maskz_loadu_epi8(mask, (const uint8_t *)x + at);
+    return _mm512_cvtepi32_ps(is_signed ? _mm512_cvtepi8_epi32(codes)
+                                        : _mm512_cvtepu8_epi32(codes));
+}
+
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_add(const ptq__finish *f, __m512 a, __m512 b)
+{
+    __m512 sum = _mm512_fmadd_ps(b, _mm512_set1_ps(f->ratio_b), _mm512_set1_ps(f->offset));
+    sum = _mm512_fmadd_ps(a, _mm512_set1_ps(f->ratio_a), sum);
+    return _mm512_cvtps_epi32(ptq__f512_clamp(sum, f->add_least, f->add_most));
+}
+
+PTQ__AVX512 PTQ__INLINE void ptq__i512_finish(const ptq__finish *f, const float *multiplier,
+                                              ptrdiff_t at, int n, __m512i sum)
+{
+    __mmask16 mask = ptq__mask512(n);
+    __m512 real = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(multiplier));
+    __m512i code;
+    real = ptq__f512_clamp(real, f->least, f->most);
+    if (f->real) {
+        _mm512_mask_storeu_ps((float *)f->y + at, mask, real);
+        return;
+    }
+    code = _mm512_add_epi32(_mm512_cvtps_epi32(real), _mm512_set1_epi32(f->zero_point));
+    if (f->mid)
+        _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)f->mid + at, mask, code);
+    if (f->residual) {
+        __m512 r = ptq__i512_get(f->residual, at, mask, f->residual_signed);
+        __m512 own = _mm512_cvtepi32_ps(code);
+        code = f->residual_first ? ptq__i512_add(f, r, own) : ptq__i512_add(f, own, r);
+    }
+    _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)f->y + at, mask, code);
+}
+
+#ifdef PTQ__EMULATE_VNNI
+PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w)
+{
+    __m512i even = _mm512_madd_epi16(_mm512_and_si512(x, _mm512_set1_epi16(255)),
+                                     _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8));
+    __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(x, 8), _mm512_srai_epi16(w, 8));
+    return _mm512_add_epi32(sum, _mm512_add_epi32(even, odd));
+}
+#else
+PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w)
+{
+    return _mm512_dpbusd_epi32(sum, x, w);
+}
+#endif
+
+/* 16 registers: 12 sums and what goes with them. */
+PTQ__TILE(ptq__f256_4x1, PTQ__AVX2, __m256, 4, 1, ptq__f256, ptq__f256_dot)
+PTQ__TILE(ptq__f256_8x1, PTQ__AVX2, __m256, 8, 1, ptq__f256, ptq__f256_dot)
+PTQ__TILE(ptq__f256_4x2, PTQ__AVX2, __m256, 4, 2, ptq__f256, ptq__f256_dot)
+PTQ__TILE(ptq__f256_6x2, PTQ__AVX2, __m256, 6, 2, ptq__f256, ptq__f256_dot)
+PTQ__TILE(ptq__i256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__i256_dot)
+PTQ__TILE(ptq__i256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__i256_dot)
+PTQ__TILE(ptq__i256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__i256_dot)
+PTQ__TILE(ptq__i256_6x2, PTQ__AVX2, __m256i, 6, 2, ptq__i256, ptq__i256_dot)
+#if PTQ__HAS_AVXVNNI
+PTQ__TILE(ptq__vnni256_4x1, PTQ__AVXVNNI, __m256i, 4, 1, ptq__i256, ptq__dot_vnni256)
+PTQ__TILE(ptq__vnni256_8x1, PTQ__AVXVNNI, __m256i, 8, 1, ptq__i256, ptq__dot_vnni256)
+PTQ__TILE(ptq__vnni256_4x2, PTQ__AVXVNNI, __m256i, 4, 2, ptq__i256, ptq__dot_vnni256)
+PTQ__TILE(ptq__vnni256_6x2, PTQ__AVXVNNI, __m256i, 6, 2, ptq__i256, ptq__dot_vnni256)
+#endif
+/* 32 registers. */
+PTQ__TILE(ptq__f512_8x1, PTQ__AVX512, __m512, 8, 1, ptq__f512, ptq__f512_dot)
+PTQ__TILE(ptq__f512_16x1, PTQ__AVX512, __m512, 16, 1, ptq__f512, ptq__f512_dot)
+PTQ__TILE(ptq__f512_4x2, PTQ__AVX512, __m512, 4, 2, ptq__f512, ptq__f512_dot)
+PTQ__TILE(ptq__f512_8x2, PTQ__AVX512, __m512, 8, 2, ptq__f512, ptq__f512_dot)
+PTQ__TILE(ptq__vnni512_8x1, PTQ__AVX512VNNI, __m512i, 8, 1, ptq__i512, ptq__dot_vnni512)
+PTQ__TILE(ptq__vnni512_16x1, PTQ__AVX512VNNI, __m512i, 16, 1, ptq__i512, ptq__dot_vnni512)
+PTQ__TILE(ptq__vnni512_4x2, PTQ__AVX512VNNI, __m512i, 4, 2, ptq__i512, ptq__dot_vnni512)
+PTQ__TILE(ptq__vnni512_8x2, PTQ__AVX512VNNI, __m512i, 8, 2, ptq__i512, ptq__dot_vnni512)
+
+static const ptq__engine ptq__f256 = {
+    ptq__stage_f32, 4, 1, 8, {{4, 8}, {4, 6}},
+    {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}}};
+static const ptq__engine ptq__f512 = {
+    ptq__stage_f32, 4, 1, 16, {{8, 16}, {4, 8}},
+    {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}}};
+static const ptq__engine ptq__i256 = {
+    ptq__stage_s16, 1, 2, 8, {{4, 8}, {4, 6}},
+    {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}}};
+#if PTQ__HAS_AVXVNNI
+static const ptq__engine ptq__vnni256 = {
+    ptq__stage_u8, 1, 4, 8, {{4, 8}, {4, 6}},
+    {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}}};
+#else
+#define ptq__vnni256 ptq__i256 /* never chosen */
+#endif
+static const ptq__engine ptq__vnni512 = {
+    ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
+    {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}}};
+
+/* Row y of the input, of which `row` holds the blank margins. */
+static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row)
+{
+    ptq__strip strip = k->strip;
+    int depth = k->in[2], deep = depth / k->groups, size = k->engine->size, slab, phase, column;
+    ptrdiff_t each = PTQ__SLAB_WORDS * k->engine->codes * size;
+    strip.end = x + (ptrdiff_t)k->in[0] * k->in[1] * depth * size;
+    strip.step = (ptrdiff_t)k->stride[1] * depth * size;
+    for (phase = 0; phase < k->phases; phase++) {
+        column = (phase + k->stride[1] * k->pad[1] - k->pad[1]) % k->stride[1];
+        if (column >= k->in[1])
+            continue;
+        strip.count = (k->in[1] - column + k->stride[1] - 1) / k->stride[1];
+        for (slab = 0; slab < k->slabs * k->groups; slab++) {
+            int place = phase * k->positions + (column + k->pad[1]) / k->stride[1];
+            int room = (phase + 1) * k->positions - place;
+            strip.from = x + ((ptrdiff_t)y * k->in[1] + column) * depth * size +
+                        slab / k->slabs * deep * size + slab % k->slabs * each;
+            strip.to = row + slab * k->slab_bytes + place * PTQ__SLAB;
+            strip.count = strip.count < room ? strip.count : room;
+            k->engine->stage(&strip);
+        }
+    }
+}
+
+/* Points the pieces to the input of output row oy; `next` is the first row not staged yet. The
+   buffers are used in turn, as a row is needed no more when the kernel has passed it; the last is
+   blank. */
+static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *next, char *buffer,
+                            ptq__piece *piece)
+{
+    int u, i, y, kh = k->kernel[0], each = k->pieces / kh;
+    for (u = 0; u < kh; u++) {
+        char *row = buffer + kh * k->row_bytes;
+        y = oy * k->stride[0] - k->pad[0] + u;
+        if (y >= 0 && y < k->in[0])
+            row = buffer + y % kh * k->row_bytes;
+        if (y >= *next && y < k->in[0]) {
+            ptq__stage_row(k, x, y, row);
+            *next = y + 1;
+        }
+        for (i = u * each; i < (u + 1) * each; i++)
+            piece[i].from = row + piece[i].offset;
+    }
+}
+
+/* One output row of a panel, in large tiles as far as they fit. */
+static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy)
+{
+    int small = k->engine->pixels[panel->two][0], large = k->engine->pixels[panel->two][1];
+    int ox, left;
+    t->weight = panel->weight;
+    t->bias = k->bias + panel->lane * PTQ__WORD;
+    t->multiplier = k->multiplier + panel->lane;
+    t->channels = panel->channels;
+    for (ox = 0; ox < k->out[1]; ox += t->pixels) {
+        left = k->out[1] - ox;
+        t->at = panel->group * k->slabs * k->slab_bytes + ox * PTQ__SLAB;
+        t->out = ((ptrdiff_t)oy * k->out[1] + ox) * k->out[2] + panel->first;
+        if (left == large || left >= large + small) {
+            t->pixels = large;
+            k->engine->tile[panel->two][1](t);
+        } else {
+            t->pixels = left < small ? left : small;
+            k->engine->tile[panel->two][0](t);
+        }
+    }
+}
+
+static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq__packed *k = (const ptq__packed *)step->packed;
+    const char *x = (const char *)ptq__in(step, frame, 0);
+    ptq__piece *piece = (ptq__piece *)ptq__scratch(frame);
+    char *buffer = (char *)piece + ptq__align((size_t)k->pieces * sizeof *piece);
+    ptq__finish finish = k->finish;
+    ptq__tile tile;
+    int oy, i, next = 0;
+    memcpy(piece, k->piece, (size_t)k->pieces * sizeof *piece);
+    memset(buffer, k->blank, (size_t)(k->kernel[0] + 1) * (size_t)k->row_bytes);
+    finish.residual = ptq__in(step, frame, 1);
+    finish.y = ptq__out(step, frame);
+    finish.mid = ptq__mid(step, frame);
+    memset(&tile, 0, sizeof tile);
+    tile.piece = piece;
+    tile.pieces = k->pieces;
+    tile.finish = &finish;
+    for (oy = 0; oy < k->out[0]; oy++) {
+        ptq__stage_rows(k, x, oy, &next, buffer, piece);
+        for (i = 0; i < k->panels; i++)
+            ptq__run_panel(k, &k->panel[i], &tile, oy);
+    }
+}
+
+/* Packing, once per plan. */
+
+/* Whether weights less their zero point fit into signed bytes. */
+static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes)
+{
+    size_t i, n = ptq_tensor_elements(weight);
+    if (weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S)
+        return 1;
+    for (i = 0; i < n; i++)
+        if (codes[i] - weight->zero_point > 127 || codes[i] - weight->zero_point < -128)
+            return 0;
+    return 1;
+}
+
+/* The engine for a step; NULL where the scalar kernel stays. Groups of few channels would leave
+   most lanes idle. */
+static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__step *step)
+{
+    const ptq_node *node = step->node;
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    ptq_mode mode = ptq_node_mode(plan->model, step->index);
+    int wide = plan->isa == PTQ_ISA_AVX512 || plan->isa == PTQ_ISA_AVX512VNNI;
+    if (!ptq__has_weight(node->op) || mode == PTQ_DYNAMIC ||
+        (node->groups > 1 && node->shape[2] / node->groups < 4))
+        return NULL;
+    if (mode != PTQ_STATIC)
+        return ptq__is_coded(node) ? NULL : wide ? &ptq__f512 : &ptq__f256;
+    if (!ptq__fits_s8(weight, (const uint8_t *)step->weight))
+        return &ptq__i256;
+    return plan->isa == PTQ_ISA_AVX512VNNI ? &ptq__vnni512
+           : plan->isa == PTQ_ISA_AVXVNNI  ? &ptq__vnni256
+                                           : &ptq__i256;
+}
+
+static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
+{
+    const ptq_node *node = step->node;
+    int conv = node->op == PTQ_CONV2D, i, per_slab = PTQ__SLAB_WORDS * k->engine->codes;
+    for (i = 0; i < 3; i++) {
+        k->in[i] = conv ? step->in[i] : 1;
+        k->out[i] = node->shape[i];
+    }
+    for (i = 0; i < 2; i++) {
+        k->kernel[i] = conv ? node->kernel[i] : 1;
+        k->stride[i] = conv ? node->stride[i] : 1;
+        k->pad[i] = conv ? node->pad[i] : 0;
+    }
+    k->groups = conv ? node->groups : 1;
+    if (!conv)
+        k->in[2] = node->param[PTQ_WEIGHT].dim[1];
+    k->slabs = (k->in[2] / k->groups + per_slab - 1) / per_slab;
+    k->phases = k->stride[1] < k->kernel[1] ? k->stride[1] : k->kernel[1];
+    k->positions = k->out[1] + (k->kernel[1] - 1) / k->stride[1] + k->engine->pixels[0][0] - 1;
+    k->slab_bytes = (ptrdiff_t)k->phases * k->positions * PTQ__SLAB;
+    k->row_bytes = k->slab_bytes * k->slabs * k->groups;
+    k->pieces = k->kernel[0] * k->kernel[1] * k->slabs;
+}
+
+static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
+{
+    const ptq_node *node = step->node;
+    const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
+    ptq__finish *f = &k->finish;
+    k->strip.flip = in->type == PTQ_S8 ? 128 : 0;
+    k->strip.zero = in->zero_point + k->strip.flip;
+    k->blank = k->engine->codes == 4 ? k->strip.zero : 0;
+    f->real = !ptq__is_coded(node);
+    if (!f->real) {
+        ptq__clamp clamp = ptq__clamp_of(first, node->act);
+        f->zero_point = clamp.zero_point;
+        f->least = (float)(clamp.low - clamp.zero_point);
+        f->most = (float)(clamp.high - clamp.zero_point);
+    }
+    if (node->residual) {
+        const ptq_qparams *r = &step->from[1]->q;
+        ptq__adder adder = node->residual == PTQ_RES_FIRST
+                               ? ptq__adder_of(r, &node->mid, &node->q, node->add_act)
+                               : ptq__adder_of(&node->mid, r, &node->q, node->add_act);
+        f->residual_first = node->residual == PTQ_RES_FIRST;
+        f->residual_signed = r->type == PTQ_S8;
+        f->ratio_a = adder.ratio_a;
+        f->ratio_b = adder.ratio_b;
+        f->offset = adder.offset;
+        f->add_least = (float)adder.clamp.low;
+        f->add_most = (float)adder.clamp.high;
+    }
+}
+
+static void ptq__describe_finish(ptq__packed *k, const ptq__step *step)
+{
+    const ptq_node *node = step->node;
+    float infinite = (float)HUGE_VAL;
+    k->finish.channels = node->shape[2];
+    k->finish.least = node->act ? 0 : -infinite;
+    k->finish.most = node->act == PTQ_ACT_RELU6 ? 6 : infinite;
+    k->finish.add_least = node->add_act ? 0 : -infinite;
+    k->finish.add_most = node->add_act == PTQ_ACT_RELU6 ? 6 : infinite;
+    if (step->multiplier)
+        ptq__describe_codes(k, step);
+}
+
+/* Panels of two vectors, and one vector where it is enough for the rest. Counts them, and writes
+   them if there is a place. */
+static int ptq__make_panels(const ptq__packed *k, ptq__panel *panel, int *lanes)
+{
+    int each = k->out[2] / k->groups, wide = k->engine->lanes, n = 0, group, first, left;
+    *lanes = 0;
+    for (group = 0; group < k->groups; group++)
+        for (first = 0; first < each; first += 2 * wide) {
+            left = each - first;
+            if (panel) {
+                panel[n].first = group * each + first;
+                panel[n].channels = left < 2 * wide ? left : 2 * wide;
+                panel[n].lane = *lanes;
+                panel[n].group = group;
+                panel[n].two = left > wide;
+            }
+            *lanes += left > wide ? 2 * wide : wide;
+            n++;
+        }
+    return n;
+}
+
+static void ptq__make_pieces(ptq__packed *k)
+{
+    int words = (k->in[2] / k->groups + k->engine->codes - 1) / k->engine->codes, i;
+    for (i = 0; i < k->pieces; i++) {
+        ptq__piece *piece = &k->piece[i];
+        int slab = i % k->slabs, v = i / k->slabs % k->kernel[1];
+        int left = words - slab * PTQ__SLAB_WORDS;
+        piece->offset = (int)(slab * k->slab_bytes) +
+                        (v % k->stride[1] * k->positions + v / k->stride[1]) * PTQ__SLAB;
+        piece->words = left < PTQ__SLAB_WORDS ? left : PTQ__SLAB_WORDS;
+    }
+}
+
+/* One weight, as float, or as integer less its zero point. */
+static void ptq__copy_weight(const ptq__packed *k, const ptq__step *step, size_t from, char *to)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    int is_signed = weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S, code;
+    int16_t both;
+    if (k->engine->codes == 1) {
+        memcpy(to, (const float *)step->weight + from, sizeof(float));
+        return;
+    }
+    code = is_signed ? ((const int8_t *)step->weight)[from]
+                     : ((const uint8_t *)step->weight)[from] - weight->zero_point;
+    both = (int16_t)code;
+    if (k->engine->codes == 2)
+        memcpy(to, &both, sizeof both);
+    else
+        *to = (char)code;
+}
+
+/* The weights of one tap for one panel: word by word, lane by lane. Memory is zeroed. */
+static char *ptq__pack_tap(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel,
+                           int tap, char *to)
+{
+    int deep = k->in[2] / k->groups, taps = k->kernel[0] * k->kernel[1], codes = k->engine->codes;
+    int wide = k->engine->lanes << panel->two, size = PTQ__WORD / codes, i, lane;
+    for (i = 0; i < deep; i++)
+        for (lane = 0; lane < panel->channels; lane++) {
+            size_t from = ((size_t)(panel->first + lane) * (size_t)deep + (size_t)i) * (size_t)taps;
+            ptq__copy_weight(k, step, from + (size_t)tap,
+                            to + (i / codes * wide + lane) * PTQ__WORD + i % codes * size);
+        }
+    return to + (ptrdiff_t)((deep + codes - 1) / codes) * wide * PTQ__WORD;
+}
+
+/* The zero point of unsigned codes is taken off the bias: sum (x - zx) w = sum x w - zx sum w. */
+static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, int channel)
+{
+    const ptq_node *node = step->node;
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT], *bias = &node->param[PTQ_BIAS];
+    size_t i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    uint32_t sum = 0;
+    for (i = 0; i < taps && k->engine->codes == 4; i++)
+        sum += (uint32_t)(ptq__code(weight, (size_t)channel * taps + i) - weight->zero_point);
+    return (bias->rank ? (uint32_t)((const int32_t *)bias->data)[channel] : 0) -
+           (uint32_t)k->strip.zero * sum;
+}
+
+static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int channel, int lane)
+{
+    const ptq_tensor *bias = &step->node->param[PTQ_BIAS];
+    uint32_t folded;
+    if (step->multiplier) {
+        folded = ptq__folded_bias(k, step, channel);
+        memcpy(k->bias + lane * PTQ__WORD, &folded, sizeof folded);
+        k->multiplier[lane] = step->multiplier[channel];
+    } else if (bias->rank) {
+        memcpy(k->bias + lane * PTQ__WORD, (const float *)bias->data + channel, sizeof(float));
+    }
+}
+
+static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight)
+{
+    int i, c, tap;
+    for (i = 0; i < k->panels; i++) {
+        k->panel[i].weight = weight;
+        for (tap = 0; tap < k->kernel[0] * k->kernel[1]; tap++)
+            weight = ptq__pack_tap(k, step, &k->panel[i], tap, weight);
+        for (c = 0; c < k->panel[i].channels; c++)
+            ptq__pack_channel(k, step, k->panel[i].first + c, k->panel[i].lane + c);
+    }
+}
+
+/* Gives a step its vector kernel, if there is one for it. */
+static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err)
+{
+    ptq__packed shape, *k;
+    size_t words, size, at;
+    int lanes, panels;
+    char *memory;
+    memset(&shape, 0, sizeof shape);
+    shape.engine = plan->isa == PTQ_ISA_SCALAR ? NULL : ptq__choose_engine(plan, step);
+    if (!shape.engine)
+        return PTQ_OK;
+    ptq__describe_conv(&shape, step);
+    ptq__describe_finish(&shape, step);
+    panels = ptq__make_panels(&shape, NULL, &lanes);
+    words = (size_t)((shape.in[2] / shape.groups + shape.engine->codes - 1) / shape.engine->codes) *
+            (size_t)(shape.kernel[0] * shape.kernel[1]);
+    at = ptq__align(sizeof shape) + ptq__align((size_t)shape.pieces * sizeof *shape.piece) +
+         ptq__align((size_t)panels * sizeof *shape.panel);
+    size = at + ((size_t)lanes * 2 + words * (size_t)lanes) * PTQ__WORD + PTQ__ALIGN;
+    PTQ__TRY(ptq__alloc(&plan->allocator, size, 1, "packed weights", &step->packed, err));
+    memory = (char *)step->packed;
+    k = (ptq__packed *)step->packed;
+    *k = shape;
+    k->panels = panels;
+    k->piece = (ptq__piece *)(void *)(memory + ptq__align(sizeof shape));
+    k->panel = (ptq__panel *)(void *)((char *)k->piece +
+                                      ptq__align((size_t)k->pieces * sizeof *k->piece));
+    k->bias = memory + at + (PTQ__ALIGN - (uintptr_t)(memory + at) % PTQ__ALIGN) % PTQ__ALIGN;
+    k->multiplier = (float *)(void *)(k->bias + lanes * PTQ__WORD);
+    ptq__make_panels(k, k->panel, &lanes);
+    ptq__make_pieces(k);
+    ptq__pack(k, step, k->bias + 2 * lanes * PTQ__WORD);
+    step->run = ptq__conv_vector;
+    step->scratch = ptq__align((size_t)k->pieces * sizeof *k->piece) +
+                    (size_t)(k->kernel[0] + 1) * (size_t)k->row_bytes;
+    return PTQ_OK;
+}
+#else
+static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err)
+{
+    (void)plan, (void)step, (void)err;
+    return PTQ_OK;
+}
+#endif
+
 static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err)
 {
     const ptq_model *model = plan->model;
@@ -5968,6 +6924,7 @@ static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err)
         plan->step[i].in = plan->step[i].from[0] ? plan->step[i].from[0]->shape : node->shape;
         ptq__choose_kernel(model, &plan->step[i]);
         PTQ__TRY(ptq__prepare_step(plan, &plan->step[i], err));
+        PTQ__TRY(ptq__vectorize(plan, &plan->step[i], err));
     }
     return ptq__make_table(plan, err);
 }
@@ -5988,7 +6945,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     plan = (ptq_plan *)memory;
     plan->allocator = ptq__allocator(options ? &options->allocator : NULL);
     plan->model = model;
-    plan->isa = isa == PTQ_ISA_AUTO ? PTQ_ISA_SCALAR : isa;
+    plan->isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
     plan->logits = ptq_model_logits(model);
     status = ptq__make_steps(plan, err);
     if (!status)
@@ -6012,6 +6969,7 @@ PTQ_API void ptq_plan_free(ptq_plan *plan)
     for (k = 0; k < plan->model->nodes && plan->step; k++) {
         ptq__free(&allocator, plan->step[k].owned);
         ptq__free(&allocator, plan->step[k].multiplier);
+        ptq__free(&allocator, plan->step[k].packed);
     }
     ptq__free(&allocator, plan->table);
     ptq__free(&allocator, plan->step);
