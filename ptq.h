@@ -6288,7 +6288,7 @@ PTQ__AVX2 PTQ__INLINE void ptq__f256_put(void *y, ptrdiff_t at, int n, __m256 va
 
 PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_clamp(__m256 x, float least, float most)
 {
-    return _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(least)), _mm256_set1_ps(most));
+    return _mm256_min_ps(_mm256_set1_ps(most), _mm256_max_ps(_mm256_set1_ps(least), x));
 }
 
 PTQ__AVX2 PTQ__INLINE void ptq__f256_finish(const ptq__finish *f, const float *multiplier,
@@ -6433,7 +6433,7 @@ PTQ__AVX512 PTQ__INLINE __mmask16 ptq__mask512(int n)
 
 PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_clamp(__m512 x, float least, float most)
 {
-    return _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(least)), _mm512_set1_ps(most));
+    return _mm512_min_ps(_mm512_set1_ps(most), _mm512_max_ps(_mm512_set1_ps(least), x));
 }
 
 PTQ__AVX512 PTQ__INLINE void ptq__f512_finish(const ptq__finish *f, const float *multiplier,
