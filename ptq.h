@@ -580,7 +580,7 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report);
     X(PTQ_ISA_SCALAR, "scalar")                                                                    \
     X(PTQ_ISA_AVX2, "avx2") /* with FMA */                                                         \
     X(PTQ_ISA_AVXVNNI, "avxvnni")                                                                  \
-    X(PTQ_ISA_AVX512, "avx512") /* F, BW, DQ, VL; integers as with avx2 */                         \
+    X(PTQ_ISA_AVX512, "avx512") /* F, BW, DQ, VL */                                                \
     X(PTQ_ISA_AVX512VNNI, "avx512vnni")
 
 typedef enum ptq_isa {
@@ -6027,18 +6027,17 @@ typedef struct ptq__tile {
     const ptq__finish *finish;
 } ptq__tile;
 
-/* To copy into a staged row: `count` pieces of a slab each. */
+/* What is copied into a staged row: `count` pixels of one slab and one phase. */
 typedef struct ptq__strip {
-    char *to;
-    const char *from, *end; /* nothing from `end` on may be read */
-    ptrdiff_t step;         /* bytes between pieces */
+    ptrdiff_t from, to; /* bytes in the row of the tensor, in the staged row */
     int count;
-    int flip, zero;         /* codes: s8 become u8 by flipping the highest bit; less zero */
 } ptq__strip;
+
+typedef struct ptq__packed ptq__packed;
 
 /* One way to compute. */
 typedef struct ptq__engine {
-    void (*stage)(const ptq__strip *strip);
+    void (*stage)(const ptq__packed *k, const char *from, const char *end, char *to, int count);
     int size;  /* bytes of an element in the arena */
     int codes; /* elements in a word */
     int lanes; /* sums in a vector */
@@ -6056,21 +6055,23 @@ typedef struct ptq__panel {
 } ptq__panel;
 
 /* A convolution made ready: in the memory of ptq__step.packed, together with all it points to. */
-typedef struct ptq__packed {
+struct ptq__packed {
     const ptq__engine *engine;
     int in[3], out[3], kernel[2], stride[2], pad[2], groups;
     int slabs;             /* of one group of input channels */
     int phases, positions; /* columns of a staged row: x % stride, x / stride */
     ptrdiff_t slab_bytes, row_bytes;
     int blank;             /* byte that stands for 0 in a staged row */
-    int pieces, panels;
+    int strips, pieces, panels;
+    ptq__strip *strip;
     ptq__piece *piece;
     ptq__panel *panel;
     char *bias;
     float *multiplier;     /* integers only */
     ptq__finish finish;
-    ptq__strip strip;
-} ptq__packed;
+    ptrdiff_t step;        /* bytes from a pixel to the next of the same phase */
+    int flip, zero;        /* codes: s8 become u8 by flipping the highest bit; then the zero point */
+};
 
 #if defined(__clang__)
 #define PTQ__UNROLL _Pragma("clang loop unroll(full)")
@@ -6093,7 +6094,8 @@ typedef struct ptq__packed {
     } while (0)
 
 /* The tile: PIXELS x VECTORS registers of sums. It begins with the bias, and reads each vector of
-   weights once. A whole slab is written out, so that no branch in it can be mispredicted. OP_load,
+   weights once. The words of a slab are written out, so that a whole one has no loop to be
+   mispredicted. OP_load,
    OP_spread (one word to all lanes), OP_finish and DOT are the instruction set's. */
 #define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
     TARGET static void NAME(const ptq__tile *t)                                                    \
@@ -6131,62 +6133,57 @@ typedef struct ptq__packed {
         }                                                                                          \
     }
 
-/* Staging. The last pieces of a tensor are read in full only where that stays inside it; what lies
-   behind the channels of a pixel does not matter, as its weights are 0. */
+/* Staging: `count` pixels of one slab. What lies behind the channels of a pixel does not matter, as
+   its weights are 0, so all copy a whole slab; but nothing from `end` on, the end of the tensor, may
+   be read. */
 
-static void ptq__copy_tail(const ptq__strip *strip, const char *from, size_t size, char *copy)
+static const char *ptq__guard(const char *from, const char *end, int size, char *copy)
 {
-    size_t left = (size_t)(strip->end - from);
-    memset(copy, 0, size);
-    memcpy(copy, from, left < size ? left : size);
+    if (end - from >= size)
+        return from;
+    memset(copy, 0, (size_t)size);
+    memcpy(copy, from, (size_t)(end - from));
+    return copy;
 }
 
-PTQ__AVX2 static void ptq__stage_f32(const ptq__strip *strip)
+PTQ__AVX2 static void ptq__stage_f32(const ptq__packed *k, const char *from, const char *end,
+                                     char *to, int count)
 {
-    const char *from = strip->from;
-    char *to = strip->to, tail[PTQ__SLAB];
-    int i;
-    for (i = 0; i < strip->count; i++, from += strip->step, to += PTQ__SLAB) {
-        const char *source = from;
-        if (strip->end - from < PTQ__SLAB)
-            ptq__copy_tail(strip, from, sizeof tail, tail), source = tail;
-        _mm256_storeu_ps((float *)(void *)to, _mm256_loadu_ps((const float *)(const void *)source));
+    ptrdiff_t step = k->step;
+    char copy[PTQ__SLAB];
+    for (; count > 0; count--, from += step, to += PTQ__SLAB) {
+        const void *x = ptq__guard(from, end, PTQ__SLAB, copy);
+        _mm256_storeu_ps((float *)(void *)to, _mm256_loadu_ps((const float *)x));
     }
 }
 
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
-PTQ__AVX2 static void ptq__stage_s16(const ptq__strip *strip)
+PTQ__AVX2 static void ptq__stage_s16(const ptq__packed *k, const char *from, const char *end,
+                                     char *to, int count)
 {
-    const char *from = strip->from;
-    char *to = strip->to, tail[PTQ__SLAB / 2];
-    __m128i flip = _mm_set1_epi8((char)strip->flip);
-    __m256i zero = _mm256_set1_epi16((short)strip->zero);
-    int i;
-    for (i = 0; i < strip->count; i++, from += strip->step, to += PTQ__SLAB) {
-        const char *source = from;
-        __m128i codes;
-        if (strip->end - from < PTQ__SLAB / 2)
-            ptq__copy_tail(strip, from, sizeof tail, tail), source = tail;
-        codes = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(const void *)source), flip);
+    ptrdiff_t step = k->step;
+    char copy[PTQ__SLAB / 2];
+    __m128i flip = _mm_set1_epi8((char)k->flip);
+    __m256i zero = _mm256_set1_epi16((short)k->zero);
+    for (; count > 0; count--, from += step, to += PTQ__SLAB) {
+        const void *x = ptq__guard(from, end, PTQ__SLAB / 2, copy);
+        __m128i codes = _mm_xor_si128(_mm_loadu_si128((const __m128i *)x), flip);
         _mm256_storeu_si256((__m256i *)(void *)to,
                             _mm256_sub_epi16(_mm256_cvtepu8_epi16(codes), zero));
     }
 }
 
-/* 32 codes as unsigned bytes; the zero point is in the bias. */
-PTQ__AVX2 static void ptq__stage_u8(const ptq__strip *strip)
+/* 32 codes as unsigned bytes; their zero point is in the bias. */
+PTQ__AVX2 static void ptq__stage_u8(const ptq__packed *k, const char *from, const char *end,
+                                    char *to, int count)
 {
-    const char *from = strip->from;
-    char *to = strip->to, tail[PTQ__SLAB];
-    __m256i flip = _mm256_set1_epi8((char)strip->flip);
-    int i;
-    for (i = 0; i < strip->count; i++, from += strip->step, to += PTQ__SLAB) {
-        const char *source = from;
-        if (strip->end - from < PTQ__SLAB)
-            ptq__copy_tail(strip, from, sizeof tail, tail), source = tail;
-        _mm256_storeu_si256(
-            (__m256i *)(void *)to,
-            _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(const void *)source), flip));
+    ptrdiff_t step = k->step;
+    char copy[PTQ__SLAB];
+    __m256i flip = _mm256_set1_epi8((char)k->flip);
+    for (; count > 0; count--, from += step, to += PTQ__SLAB) {
+        const void *x = ptq__guard(from, end, PTQ__SLAB, copy);
+        _mm256_storeu_si256((__m256i *)(void *)to,
+                            _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)x), flip));
     }
 }
 
@@ -6398,6 +6395,13 @@ PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_spread(const char *p)
     return _mm512_set1_epi32(*(const int32_t *)(const void *)p);
 }
 
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_dot(__m512i sum, __m512i x, __m512i w)
+{
+    __m512i products = _mm512_madd_epi16(x, w);
+    __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
+    return sum;
+}
+
 PTQ__AVX512 PTQ__INLINE __m512 ptq__i512_get(const void *x, ptrdiff_t at, __mmask16 mask,
                                              int is_signed)
 {
@@ -6470,6 +6474,10 @@ PTQ__TILE(ptq__f512_8x1, PTQ__AVX512, __m512, 8, 1, ptq__f512, ptq__f512_dot)
 PTQ__TILE(ptq__f512_16x1, PTQ__AVX512, __m512, 16, 1, ptq__f512, ptq__f512_dot)
 PTQ__TILE(ptq__f512_4x2, PTQ__AVX512, __m512, 4, 2, ptq__f512, ptq__f512_dot)
 PTQ__TILE(ptq__f512_8x2, PTQ__AVX512, __m512, 8, 2, ptq__f512, ptq__f512_dot)
+PTQ__TILE(ptq__i512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__i512_dot)
+PTQ__TILE(ptq__i512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__i512_dot)
+PTQ__TILE(ptq__i512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__i512_dot)
+PTQ__TILE(ptq__i512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__i512_dot)
 PTQ__TILE(ptq__vnni512_8x1, PTQ__AVX512VNNI, __m512i, 8, 1, ptq__i512, ptq__dot_vnni512)
 PTQ__TILE(ptq__vnni512_16x1, PTQ__AVX512VNNI, __m512i, 16, 1, ptq__i512, ptq__dot_vnni512)
 PTQ__TILE(ptq__vnni512_4x2, PTQ__AVX512VNNI, __m512i, 4, 2, ptq__i512, ptq__dot_vnni512)
@@ -6491,6 +6499,9 @@ static const ptq__engine ptq__vnni256 = {
 #else
 #define ptq__vnni256 ptq__i256 /* never chosen */
 #endif
+static const ptq__engine ptq__i512 = {
+    ptq__stage_s16, 1, 2, 16, {{8, 16}, {4, 8}},
+    {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}}};
 static const ptq__engine ptq__vnni512 = {
     ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
     {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}}};
@@ -6498,26 +6509,11 @@ static const ptq__engine ptq__vnni512 = {
 /* Row y of the input, of which `row` holds the blank margins. */
 static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row)
 {
-    ptq__strip strip = k->strip;
-    int depth = k->in[2], deep = depth / k->groups, size = k->engine->size, slab, phase, column;
-    ptrdiff_t each = PTQ__SLAB_WORDS * k->engine->codes * size;
-    strip.end = x + (ptrdiff_t)k->in[0] * k->in[1] * depth * size;
-    strip.step = (ptrdiff_t)k->stride[1] * depth * size;
-    for (phase = 0; phase < k->phases; phase++) {
-        column = (phase + k->stride[1] * k->pad[1] - k->pad[1]) % k->stride[1];
-        if (column >= k->in[1])
-            continue;
-        strip.count = (k->in[1] - column + k->stride[1] - 1) / k->stride[1];
-        for (slab = 0; slab < k->slabs * k->groups; slab++) {
-            int place = phase * k->positions + (column + k->pad[1]) / k->stride[1];
-            int room = (phase + 1) * k->positions - place;
-            strip.from = x + ((ptrdiff_t)y * k->in[1] + column) * depth * size +
-                        slab / k->slabs * deep * size + slab % k->slabs * each;
-            strip.to = row + slab * k->slab_bytes + place * PTQ__SLAB;
-            strip.count = strip.count < room ? strip.count : room;
-            k->engine->stage(&strip);
-        }
-    }
+    ptrdiff_t bytes = (ptrdiff_t)k->in[1] * k->in[2] * k->engine->size;
+    int i;
+    for (i = 0; i < k->strips; i++)
+        k->engine->stage(k, x + y * bytes + k->strip[i].from, x + k->in[0] * bytes,
+                         row + k->strip[i].to, k->strip[i].count);
 }
 
 /* Points the pieces to the input of output row oy; `next` is the first row not staged yet. The
@@ -6616,11 +6612,10 @@ static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__st
         return NULL;
     if (mode != PTQ_STATIC)
         return ptq__is_coded(node) ? NULL : wide ? &ptq__f512 : &ptq__f256;
-    if (!ptq__fits_s8(weight, (const uint8_t *)step->weight))
-        return &ptq__i256;
-    return plan->isa == PTQ_ISA_AVX512VNNI ? &ptq__vnni512
-           : plan->isa == PTQ_ISA_AVXVNNI  ? &ptq__vnni256
-                                           : &ptq__i256;
+    if (plan->isa == PTQ_ISA_AVX2 || plan->isa == PTQ_ISA_AVX512 ||
+        !ptq__fits_s8(weight, (const uint8_t *)step->weight))
+        return wide ? &ptq__i512 : &ptq__i256;
+    return wide ? &ptq__vnni512 : &ptq__vnni256;
 }
 
 static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
@@ -6644,7 +6639,9 @@ static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
     k->positions = k->out[1] + (k->kernel[1] - 1) / k->stride[1] + k->engine->pixels[0][0] - 1;
     k->slab_bytes = (ptrdiff_t)k->phases * k->positions * PTQ__SLAB;
     k->row_bytes = k->slab_bytes * k->slabs * k->groups;
+    k->step = (ptrdiff_t)k->stride[1] * k->in[2] * k->engine->size;
     k->pieces = k->kernel[0] * k->kernel[1] * k->slabs;
+    k->strips = k->phases * k->slabs * k->groups;
 }
 
 static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
@@ -6652,9 +6649,9 @@ static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
     const ptq_node *node = step->node;
     const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
     ptq__finish *f = &k->finish;
-    k->strip.flip = in->type == PTQ_S8 ? 128 : 0;
-    k->strip.zero = in->zero_point + k->strip.flip;
-    k->blank = k->engine->codes == 4 ? k->strip.zero : 0;
+    k->flip = in->type == PTQ_S8 ? 128 : 0;
+    k->zero = in->zero_point + k->flip;
+    k->blank = k->engine->codes == 4 ? k->zero : 0;
     f->real = !ptq__is_coded(node);
     if (!f->real) {
         ptq__clamp clamp = ptq__clamp_of(first, node->act);
@@ -6710,6 +6707,21 @@ static int ptq__make_panels(const ptq__packed *k, ptq__panel *panel, int *lanes)
             n++;
         }
     return n;
+}
+
+static void ptq__make_strips(ptq__packed *k)
+{
+    int stride = k->stride[1], deep = k->in[2] / k->groups, size = k->engine->size, i;
+    for (i = 0; i < k->strips; i++) {
+        int slab = i / k->phases, phase = i % k->phases;
+        int column = (phase + stride * k->pad[1] - k->pad[1]) % stride; /* the first of its phase */
+        int place = (column + k->pad[1]) / stride, room = k->positions - place;
+        int count = (k->in[1] - column + stride - 1) / stride;
+        int first = slab / k->slabs * deep + slab % k->slabs * PTQ__SLAB_WORDS * k->engine->codes;
+        k->strip[i].from = ((ptrdiff_t)column * k->in[2] + first) * size;
+        k->strip[i].to = slab * k->slab_bytes + (phase * k->positions + place) * PTQ__SLAB;
+        k->strip[i].count = count < room ? count : room;
+    }
 }
 
 static void ptq__make_pieces(ptq__packed *k)
@@ -6769,7 +6781,7 @@ static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, in
     for (i = 0; i < taps && k->engine->codes == 4; i++)
         sum += (uint32_t)(ptq__code(weight, (size_t)channel * taps + i) - weight->zero_point);
     return (bias->rank ? (uint32_t)((const int32_t *)bias->data)[channel] : 0) -
-           (uint32_t)k->strip.zero * sum;
+           (uint32_t)k->zero * sum;
 }
 
 static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int channel, int lane)
@@ -6814,6 +6826,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     words = (size_t)((shape.in[2] / shape.groups + shape.engine->codes - 1) / shape.engine->codes) *
             (size_t)(shape.kernel[0] * shape.kernel[1]);
     at = ptq__align(sizeof shape) + ptq__align((size_t)shape.pieces * sizeof *shape.piece) +
+         ptq__align((size_t)shape.strips * sizeof *shape.strip) +
          ptq__align((size_t)panels * sizeof *shape.panel);
     size = at + ((size_t)lanes * 2 + words * (size_t)lanes) * PTQ__WORD + PTQ__ALIGN;
     PTQ__TRY(ptq__alloc(&plan->allocator, size, 1, "packed weights", &step->packed, err));
@@ -6824,9 +6837,12 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     k->piece = (ptq__piece *)(void *)(memory + ptq__align(sizeof shape));
     k->panel = (ptq__panel *)(void *)((char *)k->piece +
                                       ptq__align((size_t)k->pieces * sizeof *k->piece));
+    k->strip = (ptq__strip *)(void *)((char *)k->panel +
+                                      ptq__align((size_t)panels * sizeof *k->panel));
     k->bias = memory + at + (PTQ__ALIGN - (uintptr_t)(memory + at) % PTQ__ALIGN) % PTQ__ALIGN;
     k->multiplier = (float *)(void *)(k->bias + lanes * PTQ__WORD);
     ptq__make_panels(k, k->panel, &lanes);
+    ptq__make_strips(k);
     ptq__make_pieces(k);
     ptq__pack(k, step, k->bias + 2 * lanes * PTQ__WORD);
     step->run = ptq__conv_vector;
