@@ -598,6 +598,11 @@ PTQ_API ptq_isa ptq_isa_find(const char *name);
 /* 1 if this build has kernels for it and this processor can run them. */
 PTQ_API int ptq_isa_available(ptq_isa isa);
 
+/* Compares the kernels of an instruction set with the scalar ones on random networks, the same ones
+   every time, in under a tenth of a second: codes must be equal, real numbers close. PTQ_BAD_NUMBER
+   names the tensor that differs. */
+PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err);
+
 typedef struct ptq_plan ptq_plan;
 
 typedef struct ptq_plan_options {
@@ -7328,6 +7333,253 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
         ptq__explain_residual(&text, step, &frame,
                               (y * step->node->shape[1] + x) * step->node->shape[2] + c);
     *length = text.length;
+    return PTQ_OK;
+}
+
+/* ---- [SELF-TEST] ------------------------------------------------------------------------- */
+
+/* Random networks: a convolution of any kind, one more, a third with a fused addition, a dense
+   layer. */
+typedef struct ptq__probe {
+    ptq_rng rng;
+    ptq__text text;
+    int integer;
+    int height, width, channels; /* of the last tensor */
+    ptq_qparams q;               /* its codes */
+} ptq__probe;
+
+static int ptq__pick(ptq__probe *probe, int low, int high)
+{
+    return low + (int)ptq_rng_below(&probe->rng, (uint32_t)(high - low + 1));
+}
+
+/* Codes of a tensor whose values reach about +-spread: some are clamped, most are not. */
+static void ptq__probe_codes(ptq__probe *probe, const char *key, float spread)
+{
+    ptq_qparams *q = &probe->q;
+    int32_t low, high;
+    q->type = ptq__pick(probe, 0, 1) ? PTQ_S8 : PTQ_U8;
+    q->bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
+    q->scale = spread * (1 + ptq_rng_float(&probe->rng)) / (float)(1 << q->bits);
+    ptq_code_range(q->type, q->bits, &low, &high);
+    q->zero_point = ptq__pick(probe, 0, 3) ? ptq__pick(probe, low, high) : low;
+    ptq__put_qparams(&probe->text, key, q);
+}
+
+/* The window of a convolution: kernel, stride, padding. */
+static void ptq__probe_window(ptq__probe *probe)
+{
+    int kernel[2], stride[2], pad[4] = {0, 0, 0, 0}, size[2], i, kind = ptq__pick(probe, 0, 2);
+    size[0] = probe->height;
+    size[1] = probe->width;
+    for (i = 0; i < 2; i++) {
+        kernel[i] = ptq__pick(probe, 1, size[i] < 4 ? size[i] : 4);
+        stride[i] = ptq__pick(probe, 0, 1) ? 1 : ptq__pick(probe, 1, 3);
+        if (kind == 2) {
+            pad[i] = ptq__pick(probe, 0, kernel[i] - 1);
+            pad[i + 2] = ptq__pick(probe, 0, kernel[i] - 1);
+        }
+        size[i] += kind ? pad[i] + pad[i + 2] - kernel[i] : 0;
+        size[i] = kind ? size[i] / stride[i] + 1 : (size[i] + stride[i] - 1) / stride[i];
+    }
+    ptq__put(&probe->text, " kernel=%dx%d stride=%dx%d", kernel[0], kernel[1], stride[0],
+             stride[1]);
+    if (kind == 1)
+        ptq__put_string(&probe->text, " pad=valid");
+    if (kind == 2)
+        ptq__put(&probe->text, " pad=%d,%d,%d,%d", pad[0], pad[1], pad[2], pad[3]);
+    probe->height = size[0];
+    probe->width = size[1];
+}
+
+/* How weights and results are coded; weights get a scale of 0.01 when they are filled. */
+static void ptq__probe_coding(ptq__probe *probe, int residual, int logits)
+{
+    float spread = probe->q.scale * (float)(1 << probe->q.bits) * 10;
+    int bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
+    if (!probe->integer) {
+        if (!ptq__pick(probe, 0, 3))
+            ptq__put_string(&probe->text, " w=f16");
+        return;
+    }
+    ptq__put(&probe->text, " w=%s%d", ptq__pick(probe, 0, 2) ? "s" : "u", bits);
+    if (residual)
+        ptq__probe_codes(probe, "mid", spread);
+    if (!logits || ptq__pick(probe, 0, 1))
+        ptq__probe_codes(probe, "q", spread);
+}
+
+static void ptq__probe_act(ptq__probe *probe, const char *key)
+{
+    int act = ptq__pick(probe, 0, 2);
+    if (act)
+        ptq__put(&probe->text, " %s=%s", key, ptq__act_name((ptq_activation)act));
+}
+
+static void ptq__probe_graph(ptq__probe *probe)
+{
+    ptq__text *text = &probe->text;
+    int groups = ptq__pick(probe, 0, 3) ? 1 : ptq__pick(probe, 2, 3), size = ptq__pick(probe, 1, 3);
+    probe->height = ptq__pick(probe, 1, 6);
+    probe->width = ptq__pick(probe, 1, ptq__pick(probe, 0, 3) ? 10 : 40);
+    probe->channels = groups * ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 8 : 40);
+    ptq__put(text, "ptq-graph 1\ninput input shape=%dx%dx%d", probe->height, probe->width,
+             probe->channels);
+    if (probe->integer)
+        ptq__probe_codes(probe, "q", 300);
+    probe->channels = groups * ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 20 : 40);
+    ptq__put(text, "\na conv2d in=input channels=%d groups=%d", probe->channels, groups);
+    ptq__probe_window(probe);
+    ptq__probe_act(probe, "act");
+    ptq__probe_coding(probe, 0, 0);
+    ptq__put(text, "\nb conv2d in=a channels=%d kernel=%dx%d bias=%d", probe->channels, size, size,
+             ptq__pick(probe, 0, 1));
+    ptq__probe_coding(probe, 0, 0);
+    ptq__put(text, "\nc conv2d in=b,a channels=%d kernel=%dx%d add=%s", probe->channels, size, 1,
+             ptq__pick(probe, 0, 1) ? "first" : "second");
+    ptq__probe_act(probe, "act");
+    ptq__probe_act(probe, "add_act");
+    ptq__probe_coding(probe, 1, 0);
+    ptq__put(text, " out=sum\nd dense in=c channels=%d", ptq__pick(probe, 1, 40));
+    ptq__probe_coding(probe, 0, 1);
+    ptq__put_char(text, '\n');
+}
+
+/* Weights anywhere in their range, or at its ends only. */
+static ptq_status ptq__probe_fill(ptq__probe *probe, ptq_model *model, ptq_node *node,
+                                  ptq_error *err)
+{
+    ptq_tensor *w = &node->param[PTQ_WEIGHT], *b = &node->param[PTQ_BIAS];
+    int is_signed = w->type == PTQ_S8 || w->type == PTQ_PACKED_S, rails = !ptq__pick(probe, 0, 3);
+    size_t i, n = ptq_tensor_elements(w);
+    float scale = 1.28f / (float)(1 << w->bits % 16);
+    int32_t low, high;
+    for (i = 0; i < ptq_tensor_elements(b); i++)
+        if (probe->integer)
+            ((int32_t *)b->data)[i] = ptq__pick(probe, -5000, 5000);
+        else
+            ((float *)b->data)[i] = ptq_rng_float(&probe->rng) - 0.5f;
+    for (i = 0; i < n && !probe->integer; i++) {
+        float value = (ptq_rng_float(&probe->rng) - 0.5f) / sqrtf((float)(n / (size_t)w->dim[0]));
+        if (w->type == PTQ_F16)
+            ((uint16_t *)w->data)[i] = ptq_f32_to_f16(value);
+        else
+            ((float *)w->data)[i] = value;
+    }
+    if (!probe->integer)
+        return PTQ_OK;
+    ptq_code_range(is_signed ? PTQ_S8 : PTQ_U8, w->bits, &low, &high);
+    for (i = 0; i < n; i++)
+        ptq_tensor_set_code(w, i, !rails                   ? ptq__pick(probe, low, high)
+                                  : ptq__pick(probe, 0, 1) ? low
+                                                           : high);
+    scale /= sqrtf((float)(n / (size_t)w->dim[0]));
+    return ptq_tensor_set_scale(w, &scale, 1, is_signed ? 0 : ptq__pick(probe, low, high),
+                                &model->allocator, err);
+}
+
+static ptq_status ptq__probe_model(uint64_t seed, int integer, ptq_model **out, ptq_error *err)
+{
+    char text[2048];
+    ptq__probe probe;
+    ptq_model *model = NULL;
+    ptq_status status;
+    int i;
+    memset(&probe, 0, sizeof probe);
+    ptq_rng_seed(&probe.rng, seed, (uint64_t)integer);
+    probe.text = ptq__text_over(text, sizeof text);
+    probe.integer = integer;
+    ptq__probe_graph(&probe);
+    PTQ__TRY(ptq_graph_parse(text, probe.text.length, NULL, &model, err));
+    for (i = 1, status = PTQ_OK; i < model->nodes && !status; i++)
+        status = ptq__probe_fill(&probe, model, &model->node[i], err);
+    if (status)
+        ptq_model_free(model);
+    else
+        *out = model;
+    return status;
+}
+
+/* Codes must be equal; real numbers within 1e-4 of the tensor's largest. */
+static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b, const char *name,
+                                     ptq_error *err)
+{
+    ptq_tensor x, y;
+    float largest = 0, distance = 0;
+    size_t i, n;
+    PTQ__TRY(ptq_session_tensor(a, name, &x, err));
+    PTQ__TRY(ptq_session_tensor(b, name, &y, err));
+    n = ptq_tensor_elements(&x);
+    for (i = 0; i < n; i++) {
+        float u = ptq_tensor_number(&x, i), v = ptq_tensor_number(&y, i);
+        largest = fabsf(u) > largest ? fabsf(u) : largest;
+        distance = fabsf(u - v) > distance ? fabsf(u - v) : distance;
+    }
+    if (distance > (ptq__is_coded(&a->plan->model->node[1]) ? 0 : 1e-4f * largest))
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "the %s kernels differ from scalar ones by %g in"
+                             " tensor %s", ptq_isa_name(b->plan->isa), (double)distance, name);
+    return PTQ_OK;
+}
+
+/* All tensors of a run under both, and the logits of a run that reuses memory. */
+static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, ptq_error *err)
+{
+    static const char *const name[] = {"a", "b", "c", "sum", "d"};
+    uint8_t pixels[6 * 40 * 120];
+    float logits[2][40];
+    size_t i;
+    int rails = !ptq__pick(probe, 0, 3);
+    for (i = 0; i < ptq_plan_pixels(s[0]->plan); i++)
+        pixels[i] = (uint8_t)(rails ? 255 * ptq__pick(probe, 0, 1) : ptq__pick(probe, 0, 255));
+    PTQ__TRY(ptq_run(s[0], pixels, 1, NULL, NULL, err));
+    PTQ__TRY(ptq_run(s[1], pixels, 1, logits[0], NULL, err));
+    PTQ__TRY(ptq_run(s[2], pixels, 1, logits[1], NULL, err));
+    for (i = 0; i < sizeof name / sizeof name[0]; i++)
+        PTQ__TRY(ptq__probe_compare(s[0], s[1], name[i], err));
+    if (memcmp(logits[0], logits[1], (size_t)ptq_plan_classes(s[0]->plan) * sizeof(float)))
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "the %s kernels depend on where tensors lie",
+                             ptq_isa_name(s[1]->plan->isa));
+    return PTQ_OK;
+}
+
+/* One random network under the scalar kernels and under those of `isa`. */
+static ptq_status ptq__probe_once(ptq_isa isa, uint64_t seed, int integer, ptq_error *err)
+{
+    ptq_model *model = NULL;
+    ptq_plan *plan[2] = {NULL, NULL};
+    ptq_session *session[3] = {NULL, NULL, NULL};
+    ptq_plan_options options;
+    ptq_session_options keep;
+    ptq__probe probe;
+    ptq_status status;
+    int i;
+    memset(&probe, 0, sizeof probe);
+    memset(&options, 0, sizeof options);
+    memset(&keep, 0, sizeof keep);
+    keep.keep = 1;
+    ptq_rng_seed(&probe.rng, seed, 7);
+    status = ptq__probe_model(seed, integer, &model, err);
+    for (i = 0; i < 2 && !status; i++) {
+        options.isa = i ? isa : PTQ_ISA_SCALAR;
+        status = ptq_plan_create(model, &options, &plan[i], err);
+    }
+    for (i = 0; i < 3 && !status; i++)
+        status = ptq_session_create(plan[i > 0], i < 2 ? &keep : NULL, &session[i], err);
+    if (!status)
+        status = ptq__probe_sessions(session, &probe, err);
+    for (i = 0; i < 3; i++)
+        ptq_session_free(session[i]);
+    for (i = 0; i < 2; i++)
+        ptq_plan_free(plan[i]);
+    ptq_model_free(model);
+    return status;
+}
+
+PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err)
+{
+    int i;
+    for (i = 0; i < 16; i++)
+        PTQ__TRY(ptq__probe_once(isa, (uint64_t)i, i % 4 != 0, err));
     return PTQ_OK;
 }
 
