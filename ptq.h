@@ -593,7 +593,7 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report);
     X(PTQ_ISA_SCALAR, "scalar")                                                                    \
     X(PTQ_ISA_AVX2, "avx2") /* with FMA */                                                         \
     X(PTQ_ISA_AVXVNNI, "avxvnni")                                                                  \
-    X(PTQ_ISA_AVX512, "avx512") /* F, BW, DQ, VL; integers as with avx2 */                         \
+    X(PTQ_ISA_AVX512, "avx512") /* F, BW, DQ, VL */                                                \
     X(PTQ_ISA_AVX512VNNI, "avx512vnni")
 
 typedef enum ptq_isa {
@@ -610,6 +610,11 @@ PTQ_API ptq_isa ptq_isa_find(const char *name);
 
 /* 1 if this build has kernels for it and this processor can run them. */
 PTQ_API int ptq_isa_available(ptq_isa isa);
+
+/* Compares the kernels of an instruction set with the scalar ones on random networks, the same ones
+   every time, in under a tenth of a second: codes must be equal, real numbers close. PTQ_BAD_NUMBER
+   names the tensor that differs. */
+PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err);
 
 typedef struct ptq_plan ptq_plan;
 
@@ -6092,18 +6097,17 @@ typedef struct ptq__tile {
     const ptq__finish *finish;
 } ptq__tile;
 
-/* To copy into a staged row: `count` pieces of a slab each. */
+/* What is copied into a staged row: `count` pixels of one slab and one phase. */
 typedef struct ptq__strip {
-    char *to;
-    const char *from, *end; /* nothing from `end` on may be read */
-    ptrdiff_t step;         /* bytes between pieces */
+    ptrdiff_t from, to; /* bytes in the row of the tensor, in the staged row */
     int count;
-    int flip, zero;         /* codes: s8 become u8 by flipping the highest bit; less zero */
 } ptq__strip;
+
+typedef struct ptq__packed ptq__packed;
 
 /* One way to compute. */
 typedef struct ptq__engine {
-    void (*stage)(const ptq__strip *strip);
+    void (*stage)(const ptq__packed *k, const char *from, const char *end, char *to, int count);
     int size;  /* bytes of an element in the arena */
     int codes; /* elements in a word */
     int lanes; /* sums in a vector */
@@ -6121,21 +6125,23 @@ typedef struct ptq__panel {
 } ptq__panel;
 
 /* A convolution made ready: in the memory of ptq__step.packed, together with all it points to. */
-typedef struct ptq__packed {
+struct ptq__packed {
     const ptq__engine *engine;
     int in[3], out[3], kernel[2], stride[2], pad[2], groups;
     int slabs;             /* of one group of input channels */
     int phases, positions; /* columns of a staged row: x % stride, x / stride */
     ptrdiff_t slab_bytes, row_bytes;
     int blank;             /* byte that stands for 0 in a staged row */
-    int pieces, panels;
+    int strips, pieces, panels;
+    ptq__strip *strip;
     ptq__piece *piece;
     ptq__panel *panel;
     char *bias;
     float *multiplier;     /* integers only */
     ptq__finish finish;
-    ptq__strip strip;
-} ptq__packed;
+    ptrdiff_t step;        /* bytes from a pixel to the next of the same phase */
+    int flip, zero;        /* codes: s8 become u8 by flipping the highest bit; then the zero point */
+};
 
 #if defined(__clang__)
 #define PTQ__UNROLL _Pragma("clang loop unroll(full)")
@@ -6158,7 +6164,8 @@ typedef struct ptq__packed {
     } while (0)
 
 /* The tile: PIXELS x VECTORS registers of sums. It begins with the bias, and reads each vector of
-   weights once. A whole slab is written out, so that no branch in it can be mispredicted. OP_load,
+   weights once. The words of a slab are written out, so that a whole one has no loop to be
+   mispredicted. OP_load,
    OP_spread (one word to all lanes), OP_finish and DOT are the instruction set's. */
 #define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
     TARGET static void NAME(const ptq__tile *t)                                                    \
@@ -6196,62 +6203,57 @@ typedef struct ptq__packed {
         }                                                                                          \
     }
 
-/* Staging. The last pieces of a tensor are read in full only where that stays inside it; what lies
-   behind the channels of a pixel does not matter, as its weights are 0. */
+/* Staging: `count` pixels of one slab. What lies behind the channels of a pixel does not matter, as
+   its weights are 0, so all copy a whole slab; but nothing from `end` on, the end of the tensor, may
+   be read. */
 
-static void ptq__copy_tail(const ptq__strip *strip, const char *from, size_t size, char *copy)
+static const char *ptq__guard(const char *from, const char *end, int size, char *copy)
 {
-    size_t left = (size_t)(strip->end - from);
-    memset(copy, 0, size);
-    memcpy(copy, from, left < size ? left : size);
+    if (end - from >= size)
+        return from;
+    memset(copy, 0, (size_t)size);
+    memcpy(copy, from, (size_t)(end - from));
+    return copy;
 }
 
-PTQ__AVX2 static void ptq__stage_f32(const ptq__strip *strip)
+PTQ__AVX2 static void ptq__stage_f32(const ptq__packed *k, const char *from, const char *end,
+                                     char *to, int count)
 {
-    const char *from = strip->from;
-    char *to = strip->to, tail[PTQ__SLAB];
-    int i;
-    for (i = 0; i < strip->count; i++, from += strip->step, to += PTQ__SLAB) {
-        const char *source = from;
-        if (strip->end - from < PTQ__SLAB)
-            ptq__copy_tail(strip, from, sizeof tail, tail), source = tail;
-        _mm256_storeu_ps((float *)(void *)to, _mm256_loadu_ps((const float *)(const void *)source));
+    ptrdiff_t step = k->step;
+    char copy[PTQ__SLAB];
+    for (; count > 0; count--, from += step, to += PTQ__SLAB) {
+        const void *x = ptq__guard(from, end, PTQ__SLAB, copy);
+        _mm256_storeu_ps((float *)(void *)to, _mm256_loadu_ps((const float *)x));
     }
 }
 
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
-PTQ__AVX2 static void ptq__stage_s16(const ptq__strip *strip)
+PTQ__AVX2 static void ptq__stage_s16(const ptq__packed *k, const char *from, const char *end,
+                                     char *to, int count)
 {
-    const char *from = strip->from;
-    char *to = strip->to, tail[PTQ__SLAB / 2];
-    __m128i flip = _mm_set1_epi8((char)strip->flip);
-    __m256i zero = _mm256_set1_epi16((short)strip->zero);
-    int i;
-    for (i = 0; i < strip->count; i++, from += strip->step, to += PTQ__SLAB) {
-        const char *source = from;
-        __m128i codes;
-        if (strip->end - from < PTQ__SLAB / 2)
-            ptq__copy_tail(strip, from, sizeof tail, tail), source = tail;
-        codes = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(const void *)source), flip);
+    ptrdiff_t step = k->step;
+    char copy[PTQ__SLAB / 2];
+    __m128i flip = _mm_set1_epi8((char)k->flip);
+    __m256i zero = _mm256_set1_epi16((short)k->zero);
+    for (; count > 0; count--, from += step, to += PTQ__SLAB) {
+        const void *x = ptq__guard(from, end, PTQ__SLAB / 2, copy);
+        __m128i codes = _mm_xor_si128(_mm_loadu_si128((const __m128i *)x), flip);
         _mm256_storeu_si256((__m256i *)(void *)to,
                             _mm256_sub_epi16(_mm256_cvtepu8_epi16(codes), zero));
     }
 }
 
-/* 32 codes as unsigned bytes; the zero point is in the bias. */
-PTQ__AVX2 static void ptq__stage_u8(const ptq__strip *strip)
+/* 32 codes as unsigned bytes; their zero point is in the bias. */
+PTQ__AVX2 static void ptq__stage_u8(const ptq__packed *k, const char *from, const char *end,
+                                    char *to, int count)
 {
-    const char *from = strip->from;
-    char *to = strip->to, tail[PTQ__SLAB];
-    __m256i flip = _mm256_set1_epi8((char)strip->flip);
-    int i;
-    for (i = 0; i < strip->count; i++, from += strip->step, to += PTQ__SLAB) {
-        const char *source = from;
-        if (strip->end - from < PTQ__SLAB)
-            ptq__copy_tail(strip, from, sizeof tail, tail), source = tail;
-        _mm256_storeu_si256(
-            (__m256i *)(void *)to,
-            _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(const void *)source), flip));
+    ptrdiff_t step = k->step;
+    char copy[PTQ__SLAB];
+    __m256i flip = _mm256_set1_epi8((char)k->flip);
+    for (; count > 0; count--, from += step, to += PTQ__SLAB) {
+        const void *x = ptq__guard(from, end, PTQ__SLAB, copy);
+        _mm256_storeu_si256((__m256i *)(void *)to,
+                            _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)x), flip));
     }
 }
 
@@ -6463,6 +6465,13 @@ PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_spread(const char *p)
     return _mm512_set1_epi32(*(const int32_t *)(const void *)p);
 }
 
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_dot(__m512i sum, __m512i x, __m512i w)
+{
+    __m512i products = _mm512_madd_epi16(x, w);
+    __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
+    return sum;
+}
+
 PTQ__AVX512 PTQ__INLINE __m512 ptq__i512_get(const void *x, ptrdiff_t at, __mmask16 mask,
                                              int is_signed)
 {
@@ -6535,6 +6544,10 @@ PTQ__TILE(ptq__f512_8x1, PTQ__AVX512, __m512, 8, 1, ptq__f512, ptq__f512_dot)
 PTQ__TILE(ptq__f512_16x1, PTQ__AVX512, __m512, 16, 1, ptq__f512, ptq__f512_dot)
 PTQ__TILE(ptq__f512_4x2, PTQ__AVX512, __m512, 4, 2, ptq__f512, ptq__f512_dot)
 PTQ__TILE(ptq__f512_8x2, PTQ__AVX512, __m512, 8, 2, ptq__f512, ptq__f512_dot)
+PTQ__TILE(ptq__i512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__i512_dot)
+PTQ__TILE(ptq__i512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__i512_dot)
+PTQ__TILE(ptq__i512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__i512_dot)
+PTQ__TILE(ptq__i512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__i512_dot)
 PTQ__TILE(ptq__vnni512_8x1, PTQ__AVX512VNNI, __m512i, 8, 1, ptq__i512, ptq__dot_vnni512)
 PTQ__TILE(ptq__vnni512_16x1, PTQ__AVX512VNNI, __m512i, 16, 1, ptq__i512, ptq__dot_vnni512)
 PTQ__TILE(ptq__vnni512_4x2, PTQ__AVX512VNNI, __m512i, 4, 2, ptq__i512, ptq__dot_vnni512)
@@ -6556,6 +6569,9 @@ static const ptq__engine ptq__vnni256 = {
 #else
 #define ptq__vnni256 ptq__i256 /* never chosen */
 #endif
+static const ptq__engine ptq__i512 = {
+    ptq__stage_s16, 1, 2, 16, {{8, 16}, {4, 8}},
+    {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}}};
 static const ptq__engine ptq__vnni512 = {
     ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
     {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}}};
@@ -6563,26 +6579,11 @@ static const ptq__engine ptq__vnni512 = {
 /* Row y of the input, of which `row` holds the blank margins. */
 static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row)
 {
-    ptq__strip strip = k->strip;
-    int depth = k->in[2], deep = depth / k->groups, size = k->engine->size, slab, phase, column;
-    ptrdiff_t each = PTQ__SLAB_WORDS * k->engine->codes * size;
-    strip.end = x + (ptrdiff_t)k->in[0] * k->in[1] * depth * size;
-    strip.step = (ptrdiff_t)k->stride[1] * depth * size;
-    for (phase = 0; phase < k->phases; phase++) {
-        column = (phase + k->stride[1] * k->pad[1] - k->pad[1]) % k->stride[1];
-        if (column >= k->in[1])
-            continue;
-        strip.count = (k->in[1] - column + k->stride[1] - 1) / k->stride[1];
-        for (slab = 0; slab < k->slabs * k->groups; slab++) {
-            int place = phase * k->positions + (column + k->pad[1]) / k->stride[1];
-            int room = (phase + 1) * k->positions - place;
-            strip.from = x + ((ptrdiff_t)y * k->in[1] + column) * depth * size +
-                        slab / k->slabs * deep * size + slab % k->slabs * each;
-            strip.to = row + slab * k->slab_bytes + place * PTQ__SLAB;
-            strip.count = strip.count < room ? strip.count : room;
-            k->engine->stage(&strip);
-        }
-    }
+    ptrdiff_t bytes = (ptrdiff_t)k->in[1] * k->in[2] * k->engine->size;
+    int i;
+    for (i = 0; i < k->strips; i++)
+        k->engine->stage(k, x + y * bytes + k->strip[i].from, x + k->in[0] * bytes,
+                         row + k->strip[i].to, k->strip[i].count);
 }
 
 /* Points the pieces to the input of output row oy; `next` is the first row not staged yet. The
@@ -6654,6 +6655,67 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
     }
 }
 
+/* What else takes time worth saving: eight channels, or eight pixels, at once. */
+
+PTQ__AVX2 static void ptq__global_avg_pool_f256(const ptq__step *step, const ptq__frame *frame)
+{
+    const float *x = (const float *)ptq__in(step, frame, 0), *from;
+    float *y = (float *)ptq__out(step, frame);
+    int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;
+    for (c = 0; c < channels; c += 8) {
+        __m256i mask = ptq__mask256(channels - c);
+        __m256 sum = _mm256_setzero_ps();
+        for (i = 0, from = x + c; i < pixels; i++, from += channels)
+            sum = _mm256_add_ps(sum, _mm256_maskload_ps(from, mask));
+        _mm256_maskstore_ps(y + c, mask, _mm256_div_ps(sum, _mm256_set1_ps((float)pixels)));
+    }
+}
+
+PTQ__AVX2 static void ptq__global_avg_pool_i256(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_qparams *in = &step->from[0]->q;
+    const char *x = (const char *)ptq__in(step, frame, 0);
+    void *y = ptq__out(step, frame);
+    int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;
+    int flip = in->type == PTQ_S8 ? 128 : 0;
+    const char *end = x + (ptrdiff_t)pixels * channels;
+    char copy[8];
+    for (c = 0; c < channels; c += 8) {
+        __m256i sum = _mm256_set1_epi32(-pixels * (in->zero_point + flip));
+        int32_t sums[8];
+        for (i = 0; i < pixels; i++) {
+            const void *from = ptq__guard(x + (ptrdiff_t)i * channels + c, end, 8, copy);
+            __m128i codes = _mm_loadl_epi64((const __m128i *)from);
+            codes = _mm_xor_si128(codes, _mm_set1_epi8((char)flip));
+            sum = _mm256_add_epi32(sum, _mm256_cvtepu8_epi32(codes));
+        }
+        _mm256_storeu_si256((__m256i *)(void *)sums, sum);
+        for (i = 0; i < 8 && c + i < channels; i++)
+            ptq__store(y, c + i, ptq__average_code(in, &step->node->q, sums[i], pixels));
+    }
+}
+
+/* ptq_preprocess. Means and deviations repeat after eight pixels, with any number of channels. */
+PTQ__AVX2 static void ptq__preprocess_f256(const ptq_model *model, const uint8_t *pixels,
+                                           float *out, int n)
+{
+    float mean[8 * PTQ_MAX_PIXEL_CHANNELS], std[8 * PTQ_MAX_PIXEL_CHANNELS];
+    int i, at = 0, channels = model->node[0].shape[2];
+    for (i = 0; i < 8 * channels; i++) {
+        mean[i] = model->mean[i % channels];
+        std[i] = model->std[i % channels];
+    }
+    for (i = 0; i + 8 <= n; i += 8) {
+        __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)(pixels + i));
+        __m256 x = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+        x = _mm256_div_ps(_mm256_sub_ps(x, _mm256_loadu_ps(mean + at)), _mm256_loadu_ps(std + at));
+        _mm256_storeu_ps(out + i, x);
+        at = at + 8 == 8 * channels ? 0 : at + 8;
+    }
+    for (; i < n; i++)
+        out[i] = ptq__pixel(model, i % channels, pixels[i]);
+}
+
 /* Packing, once per plan. */
 
 /* Whether weights less their zero point fit into signed bytes. */
@@ -6681,11 +6743,10 @@ static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__st
         return NULL;
     if (mode != PTQ_STATIC)
         return ptq__is_coded(node) ? NULL : wide ? &ptq__f512 : &ptq__f256;
-    if (!ptq__fits_s8(weight, (const uint8_t *)step->weight))
-        return &ptq__i256;
-    return plan->isa == PTQ_ISA_AVX512VNNI ? &ptq__vnni512
-           : plan->isa == PTQ_ISA_AVXVNNI  ? &ptq__vnni256
-                                           : &ptq__i256;
+    if (plan->isa == PTQ_ISA_AVX2 || plan->isa == PTQ_ISA_AVX512 ||
+        !ptq__fits_s8(weight, (const uint8_t *)step->weight))
+        return wide ? &ptq__i512 : &ptq__i256;
+    return wide ? &ptq__vnni512 : &ptq__vnni256;
 }
 
 static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
@@ -6709,7 +6770,9 @@ static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
     k->positions = k->out[1] + (k->kernel[1] - 1) / k->stride[1] + k->engine->pixels[0][0] - 1;
     k->slab_bytes = (ptrdiff_t)k->phases * k->positions * PTQ__SLAB;
     k->row_bytes = k->slab_bytes * k->slabs * k->groups;
+    k->step = (ptrdiff_t)k->stride[1] * k->in[2] * k->engine->size;
     k->pieces = k->kernel[0] * k->kernel[1] * k->slabs;
+    k->strips = k->phases * k->slabs * k->groups;
 }
 
 static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
@@ -6717,9 +6780,9 @@ static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
     const ptq_node *node = step->node;
     const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
     ptq__finish *f = &k->finish;
-    k->strip.flip = in->type == PTQ_S8 ? 128 : 0;
-    k->strip.zero = in->zero_point + k->strip.flip;
-    k->blank = k->engine->codes == 4 ? k->strip.zero : 0;
+    k->flip = in->type == PTQ_S8 ? 128 : 0;
+    k->zero = in->zero_point + k->flip;
+    k->blank = k->engine->codes == 4 ? k->zero : 0;
     f->real = !ptq__is_coded(node);
     if (!f->real) {
         ptq__clamp clamp = ptq__clamp_of(first, node->act);
@@ -6775,6 +6838,21 @@ static int ptq__make_panels(const ptq__packed *k, ptq__panel *panel, int *lanes)
             n++;
         }
     return n;
+}
+
+static void ptq__make_strips(ptq__packed *k)
+{
+    int stride = k->stride[1], deep = k->in[2] / k->groups, size = k->engine->size, i;
+    for (i = 0; i < k->strips; i++) {
+        int slab = i / k->phases, phase = i % k->phases;
+        int column = (phase + stride * k->pad[1] - k->pad[1]) % stride; /* the first of its phase */
+        int place = (column + k->pad[1]) / stride, room = k->positions - place;
+        int count = (k->in[1] - column + stride - 1) / stride;
+        int first = slab / k->slabs * deep + slab % k->slabs * PTQ__SLAB_WORDS * k->engine->codes;
+        k->strip[i].from = ((ptrdiff_t)column * k->in[2] + first) * size;
+        k->strip[i].to = slab * k->slab_bytes + (phase * k->positions + place) * PTQ__SLAB;
+        k->strip[i].count = count < room ? count : room;
+    }
 }
 
 static void ptq__make_pieces(ptq__packed *k)
@@ -6834,7 +6912,7 @@ static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, in
     for (i = 0; i < taps && k->engine->codes == 4; i++)
         sum += (uint32_t)(ptq__code(weight, (size_t)channel * taps + i) - weight->zero_point);
     return (bias->rank ? (uint32_t)((const int32_t *)bias->data)[channel] : 0) -
-           (uint32_t)k->strip.zero * sum;
+           (uint32_t)k->zero * sum;
 }
 
 static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int channel, int lane)
@@ -6870,7 +6948,12 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     int lanes, panels;
     char *memory;
     memset(&shape, 0, sizeof shape);
-    shape.engine = plan->isa == PTQ_ISA_SCALAR ? NULL : ptq__choose_engine(plan, step);
+    if (plan->isa == PTQ_ISA_SCALAR)
+        return PTQ_OK;
+    if (step->node->op == PTQ_GLOBAL_AVG_POOL)
+        step->run = ptq__is_coded(step->node) ? ptq__global_avg_pool_i256
+                                              : ptq__global_avg_pool_f256;
+    shape.engine = ptq__choose_engine(plan, step);
     if (!shape.engine)
         return PTQ_OK;
     ptq__describe_conv(&shape, step);
@@ -6879,6 +6962,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     words = (size_t)((shape.in[2] / shape.groups + shape.engine->codes - 1) / shape.engine->codes) *
             (size_t)(shape.kernel[0] * shape.kernel[1]);
     at = ptq__align(sizeof shape) + ptq__align((size_t)shape.pieces * sizeof *shape.piece) +
+         ptq__align((size_t)shape.strips * sizeof *shape.strip) +
          ptq__align((size_t)panels * sizeof *shape.panel);
     size = at + ((size_t)lanes * 2 + words * (size_t)lanes) * PTQ__WORD + PTQ__ALIGN;
     PTQ__TRY(ptq__alloc(&plan->allocator, size, 1, "packed weights", &step->packed, err));
@@ -6889,9 +6973,12 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     k->piece = (ptq__piece *)(void *)(memory + ptq__align(sizeof shape));
     k->panel = (ptq__panel *)(void *)((char *)k->piece +
                                       ptq__align((size_t)k->pieces * sizeof *k->piece));
+    k->strip = (ptq__strip *)(void *)((char *)k->panel +
+                                      ptq__align((size_t)panels * sizeof *k->panel));
     k->bias = memory + at + (PTQ__ALIGN - (uintptr_t)(memory + at) % PTQ__ALIGN) % PTQ__ALIGN;
     k->multiplier = (float *)(void *)(k->bias + lanes * PTQ__WORD);
     ptq__make_panels(k, k->panel, &lanes);
+    ptq__make_strips(k);
     ptq__make_pieces(k);
     ptq__pack(k, step, k->bias + 2 * lanes * PTQ__WORD);
     step->run = ptq__conv_vector;
@@ -6899,13 +6986,27 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
                     (size_t)(k->kernel[0] + 1) * (size_t)k->row_bytes;
     return PTQ_OK;
 }
+
+static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out)
+{
+    if (plan->isa == PTQ_ISA_SCALAR || plan->model->node[0].shape[2] > PTQ_MAX_PIXEL_CHANNELS)
+        ptq_preprocess(plan->model, pixels, out);
+    else
+        ptq__preprocess_f256(plan->model, pixels, out, (int)ptq_plan_pixels(plan));
+}
 #else
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err)
 {
     (void)plan, (void)step, (void)err;
     return PTQ_OK;
 }
+
+static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out)
+{
+    ptq_preprocess(plan->model, pixels, out);
+}
 #endif
+
 
 static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err)
 {
@@ -7130,12 +7231,13 @@ static const void *ptq__load_pixels(const ptq_session *session, const uint8_t *p
     const ptq_plan *plan = session->plan;
     const ptq_node *input = &plan->model->node[0];
     void *buffer = ptq__input_buffer(session);
-    size_t i, n = ptq_plan_pixels(plan), channels = (size_t)input->shape[2];
+    size_t i, c, n = ptq_plan_pixels(plan), channels = (size_t)input->shape[2];
     if (!ptq__is_coded(input)) {
-        ptq_preprocess(plan->model, pixels, (float *)buffer);
+        ptq__preprocess(plan, pixels, (float *)buffer);
     } else if (plan->table) {
-        for (i = 0; i < n; i++)
-            ((uint8_t *)buffer)[i] = plan->table[i % channels * 256 + pixels[i]];
+        for (i = 0; i < n; i += channels)
+            for (c = 0; c < channels; c++)
+                ((uint8_t *)buffer)[i + c] = plan->table[c * 256 + pixels[i + c]];
     } else {
         if (!session->keep)
             return pixels;
@@ -7377,6 +7479,258 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
         ptq__explain_residual(&text, step, &frame,
                               (y * step->node->shape[1] + x) * step->node->shape[2] + c);
     *length = text.length;
+    return PTQ_OK;
+}
+
+/* ---- [SELF-TEST] ------------------------------------------------------------------------- */
+
+/* Random networks: a convolution of any kind, one more, a third with a fused addition, a pool, a
+   dense layer. */
+typedef struct ptq__probe {
+    ptq_rng rng;
+    ptq__text text;
+    int integer;
+    int height, width, channels; /* of the last tensor */
+    ptq_qparams q;               /* its codes */
+} ptq__probe;
+
+static int ptq__pick(ptq__probe *probe, int low, int high)
+{
+    return low + (int)ptq_rng_below(&probe->rng, (uint32_t)(high - low + 1));
+}
+
+/* Codes of a tensor whose values reach about +-spread: some are clamped, most are not. */
+static void ptq__probe_codes(ptq__probe *probe, const char *key, float spread)
+{
+    ptq_qparams *q = &probe->q;
+    int32_t low, high;
+    q->type = ptq__pick(probe, 0, 1) ? PTQ_S8 : PTQ_U8;
+    q->bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
+    q->scale = spread * (1 + ptq_rng_float(&probe->rng)) / (float)(1 << q->bits);
+    ptq_code_range(q->type, q->bits, &low, &high);
+    q->zero_point = ptq__pick(probe, 0, 3) ? ptq__pick(probe, low, high) : low;
+    ptq__put_qparams(&probe->text, key, q);
+}
+
+/* The window of a convolution: kernel, stride, padding. */
+static void ptq__probe_window(ptq__probe *probe)
+{
+    int kernel[2], stride[2], pad[4] = {0, 0, 0, 0}, size[2], i, kind = ptq__pick(probe, 0, 2);
+    size[0] = probe->height;
+    size[1] = probe->width;
+    for (i = 0; i < 2; i++) {
+        kernel[i] = ptq__pick(probe, 1, size[i] < 4 ? size[i] : 4);
+        stride[i] = ptq__pick(probe, 0, 1) ? 1 : ptq__pick(probe, 1, 3);
+        if (kind == 2) {
+            pad[i] = ptq__pick(probe, 0, kernel[i] - 1);
+            pad[i + 2] = ptq__pick(probe, 0, kernel[i] - 1);
+        }
+        size[i] += kind ? pad[i] + pad[i + 2] - kernel[i] : 0;
+        size[i] = kind ? size[i] / stride[i] + 1 : (size[i] + stride[i] - 1) / stride[i];
+    }
+    ptq__put(&probe->text, " kernel=%dx%d stride=%dx%d", kernel[0], kernel[1], stride[0],
+             stride[1]);
+    if (kind == 1)
+        ptq__put_string(&probe->text, " pad=valid");
+    if (kind == 2)
+        ptq__put(&probe->text, " pad=%d,%d,%d,%d", pad[0], pad[1], pad[2], pad[3]);
+    probe->height = size[0];
+    probe->width = size[1];
+}
+
+/* How weights and results are coded; weights get a scale of 0.01 when they are filled. */
+static void ptq__probe_coding(ptq__probe *probe, int residual, int logits)
+{
+    float spread = probe->q.scale * (float)(1 << probe->q.bits) * 10;
+    int bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
+    if (!probe->integer) {
+        if (!ptq__pick(probe, 0, 3))
+            ptq__put_string(&probe->text, " w=f16");
+        return;
+    }
+    ptq__put(&probe->text, " w=%s%d", ptq__pick(probe, 0, 2) ? "s" : "u", bits);
+    if (residual)
+        ptq__probe_codes(probe, "mid", spread);
+    if (!logits || ptq__pick(probe, 0, 1))
+        ptq__probe_codes(probe, "q", spread);
+}
+
+static void ptq__probe_act(ptq__probe *probe, const char *key)
+{
+    int act = ptq__pick(probe, 0, 2);
+    if (act)
+        ptq__put(&probe->text, " %s=%s", key, ptq__act_name((ptq_activation)act));
+}
+
+static void ptq__probe_graph(ptq__probe *probe)
+{
+    ptq__text *text = &probe->text;
+    int groups = ptq__pick(probe, 0, 3) ? 1 : ptq__pick(probe, 2, 3), size = ptq__pick(probe, 1, 3);
+    probe->height = ptq__pick(probe, 1, 6);
+    probe->width = ptq__pick(probe, 1, ptq__pick(probe, 0, 3) ? 10 : 40);
+    probe->channels = groups * ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 8 : 40);
+    ptq__put(text, "ptq-graph 1\ninput input shape=%dx%dx%d", probe->height, probe->width,
+             probe->channels);
+    if (probe->integer)
+        ptq__probe_codes(probe, "q", 300);
+    probe->channels = groups * ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 20 : 40);
+    ptq__put(text, "\na conv2d in=input channels=%d groups=%d", probe->channels, groups);
+    ptq__probe_window(probe);
+    ptq__probe_act(probe, "act");
+    ptq__probe_coding(probe, 0, 0);
+    ptq__put(text, "\nb conv2d in=a channels=%d kernel=%dx%d bias=%d", probe->channels, size, size,
+             ptq__pick(probe, 0, 1));
+    ptq__probe_coding(probe, 0, 0);
+    ptq__put(text, "\nc conv2d in=b,a channels=%d kernel=%dx%d add=%s", probe->channels, size, 1,
+             ptq__pick(probe, 0, 1) ? "first" : "second");
+    ptq__probe_act(probe, "act");
+    ptq__probe_act(probe, "add_act");
+    ptq__probe_coding(probe, 1, 0);
+    ptq__put(text, " out=sum\npool global_avg_pool in=c");
+    if (probe->integer)
+        ptq__probe_codes(probe, "q", probe->q.scale * (float)(1 << probe->q.bits));
+    ptq__put(text, "\nd dense in=pool channels=%d", ptq__pick(probe, 1, 40));
+    ptq__probe_coding(probe, 0, 1);
+    ptq__put_char(text, '\n');
+}
+
+/* Weights anywhere in their range, or at its ends only. */
+static ptq_status ptq__probe_fill(ptq__probe *probe, ptq_model *model, ptq_node *node,
+                                  ptq_error *err)
+{
+    ptq_tensor *w = &node->param[PTQ_WEIGHT], *b = &node->param[PTQ_BIAS];
+    int is_signed = w->type == PTQ_S8 || w->type == PTQ_PACKED_S, rails = !ptq__pick(probe, 0, 3);
+    size_t i, n = ptq_tensor_elements(w);
+    float scale = 1.28f / (float)(1 << w->bits % 16);
+    int32_t low, high;
+    for (i = 0; i < ptq_tensor_elements(b); i++)
+        if (probe->integer)
+            ((int32_t *)b->data)[i] = ptq__pick(probe, -5000, 5000);
+        else
+            ((float *)b->data)[i] = ptq_rng_float(&probe->rng) - 0.5f;
+    for (i = 0; i < n && !probe->integer; i++) {
+        float value = (ptq_rng_float(&probe->rng) - 0.5f) / sqrtf((float)(n / (size_t)w->dim[0]));
+        if (w->type == PTQ_F16)
+            ((uint16_t *)w->data)[i] = ptq_f32_to_f16(value);
+        else
+            ((float *)w->data)[i] = value;
+    }
+    if (!probe->integer)
+        return PTQ_OK;
+    ptq_code_range(is_signed ? PTQ_S8 : PTQ_U8, w->bits, &low, &high);
+    for (i = 0; i < n; i++)
+        ptq_tensor_set_code(w, i, !rails                   ? ptq__pick(probe, low, high)
+                                  : ptq__pick(probe, 0, 1) ? low
+                                                           : high);
+    scale /= sqrtf((float)(n / (size_t)w->dim[0]));
+    return ptq_tensor_set_scale(w, &scale, 1, is_signed ? 0 : ptq__pick(probe, low, high),
+                                &model->allocator, err);
+}
+
+static ptq_status ptq__probe_model(uint64_t seed, int integer, ptq_model **out, ptq_error *err)
+{
+    char text[2048];
+    ptq__probe probe;
+    ptq_model *model = NULL;
+    ptq_status status;
+    int i;
+    memset(&probe, 0, sizeof probe);
+    ptq_rng_seed(&probe.rng, seed, (uint64_t)integer);
+    probe.text = ptq__text_over(text, sizeof text);
+    probe.integer = integer;
+    ptq__probe_graph(&probe);
+    PTQ__TRY(ptq_graph_parse(text, probe.text.length, NULL, &model, err));
+    for (i = 1, status = PTQ_OK; i < model->nodes && !status; i++)
+        if (ptq__has_weight(model->node[i].op))
+            status = ptq__probe_fill(&probe, model, &model->node[i], err);
+    if (status)
+        ptq_model_free(model);
+    else
+        *out = model;
+    return status;
+}
+
+/* Codes must be equal; real numbers within 1e-4 of the tensor's
+   largest. */
+static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b, const char *name,
+                                     ptq_error *err)
+{
+    ptq_tensor x, y;
+    float largest = 0, distance = 0;
+    size_t i, n;
+    PTQ__TRY(ptq_session_tensor(a, name, &x, err));
+    PTQ__TRY(ptq_session_tensor(b, name, &y, err));
+    n = ptq_tensor_elements(&x);
+    for (i = 0; i < n; i++) {
+        float u = ptq_tensor_number(&x, i), v = ptq_tensor_number(&y, i);
+        largest = fabsf(u) > largest ? fabsf(u) : largest;
+        distance = fabsf(u - v) > distance ? fabsf(u - v) : distance;
+    }
+    if (distance > (ptq__is_coded(&a->plan->model->node[1]) ? 0 : 1e-5f + 1e-4f * largest))
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "the %s kernels differ from scalar ones by %g in"
+                             " tensor %s", ptq_isa_name(b->plan->isa), (double)distance, name);
+    return PTQ_OK;
+}
+
+/* All tensors of a run under both, and the logits of a run that reuses memory. */
+static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, ptq_error *err)
+{
+    static const char *const name[] = {"a", "b", "c", "sum", "pool", "d"};
+    uint8_t pixels[6 * 40 * 120];
+    float logits[2][40];
+    size_t i;
+    int rails = !ptq__pick(probe, 0, 3);
+    for (i = 0; i < ptq_plan_pixels(s[0]->plan); i++)
+        pixels[i] = (uint8_t)(rails ? 255 * ptq__pick(probe, 0, 1) : ptq__pick(probe, 0, 255));
+    PTQ__TRY(ptq_run(s[0], pixels, 1, NULL, NULL, err));
+    PTQ__TRY(ptq_run(s[1], pixels, 1, logits[0], NULL, err));
+    PTQ__TRY(ptq_run(s[2], pixels, 1, logits[1], NULL, err));
+    for (i = 0; i < sizeof name / sizeof name[0]; i++)
+        PTQ__TRY(ptq__probe_compare(s[0], s[1], name[i], err));
+    if (memcmp(logits[0], logits[1], (size_t)ptq_plan_classes(s[0]->plan) * sizeof(float)))
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "the %s kernels depend on where tensors lie",
+                             ptq_isa_name(s[1]->plan->isa));
+    return PTQ_OK;
+}
+
+/* One random network under the scalar kernels and under those of `isa`. */
+static ptq_status ptq__probe_once(ptq_isa isa, uint64_t seed, int integer, ptq_error *err)
+{
+    ptq_model *model = NULL;
+    ptq_plan *plan[2] = {NULL, NULL};
+    ptq_session *session[3] = {NULL, NULL, NULL};
+    ptq_plan_options options;
+    ptq_session_options keep;
+    ptq__probe probe;
+    ptq_status status;
+    int i;
+    memset(&probe, 0, sizeof probe);
+    memset(&options, 0, sizeof options);
+    memset(&keep, 0, sizeof keep);
+    keep.keep = 1;
+    ptq_rng_seed(&probe.rng, seed, 7);
+    status = ptq__probe_model(seed, integer, &model, err);
+    for (i = 0; i < 2 && !status; i++) {
+        options.isa = i ? isa : PTQ_ISA_SCALAR;
+        status = ptq_plan_create(model, &options, &plan[i], err);
+    }
+    for (i = 0; i < 3 && !status; i++)
+        status = ptq_session_create(plan[i > 0], i < 2 ? &keep : NULL, &session[i], err);
+    if (!status)
+        status = ptq__probe_sessions(session, &probe, err);
+    for (i = 0; i < 3; i++)
+        ptq_session_free(session[i]);
+    for (i = 0; i < 2; i++)
+        ptq_plan_free(plan[i]);
+    ptq_model_free(model);
+    return status;
+}
+
+PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err)
+{
+    int i;
+    for (i = 0; i < 16; i++)
+        PTQ__TRY(ptq__probe_once(isa, (uint64_t)i, i % 4 != 0, err));
     return PTQ_OK;
 }
 
