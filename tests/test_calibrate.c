@@ -343,8 +343,7 @@ static void expect_bad_number(const fixture *f, const char *name, float first, f
     w = ptq_model_param(m, param_name);
     for (i = 0; i < ptq_tensor_elements(w); i++)
         ((float *)w->data)[i] = i % 2 ? second : first;
-    assert_fails(PTQ_BAD_NUMBER, name,
-                 ptq_calibrate(plan, pictures_dataset(&p), NULL, &c, &err));
+    assert_fails(PTQ_BAD_NUMBER, name, ptq_calibrate(plan, pictures_dataset(&p), NULL, &c, &err));
     assert_null(c);
     ptq_plan_free(plan);
     ptq_model_free(m);
@@ -713,9 +712,9 @@ static void deep_nesting(void **state)
 
 static void random_mutations(void **state)
 {
-    static const char *const piece[] = {"-1", "0", "99999999999999999999", "1e38", "-1e-45", "{",
-                                        "}",  "]", ",",                    "\"",   "[",      "\\u00",
-                                        "9007199254740992", "null", "\"max\": 1e38,"};
+    static const char *const piece[] = {
+        "-1", "0",     "99999999999999999999", "1e38", "-1e-45",        "{", "}", "]", ",", "\"",
+        "[",  "\\u00", "9007199254740992",     "null", "\"max\": 1e38,"};
     test_random r = {31};
     size_t size = 0;
     char *text = small_json(&size), *wrong = (char *)malloc(2 * size + 1000);
@@ -730,8 +729,8 @@ static void random_mutations(void **state)
             size_t at = (size_t)random_int(&r, 0, (int)n - 1), cut, m;
             const char *add;
             if (i % 2) /* the head and the numbers, rather than long lists of bins */
-                at = (size_t)(strstr(text, "\"zeros\"") - text) +
-                     (size_t)random_int(&r, 0, 300) % n;
+                at =
+                    (size_t)(strstr(text, "\"zeros\"") - text) + (size_t)random_int(&r, 0, 300) % n;
             if (at >= n)
                 continue;
             switch (random_int(&r, 0, 3)) {

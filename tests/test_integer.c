@@ -372,8 +372,8 @@ static void presets_stay_close_to_float(void **state)
     static const struct {
         const char *name;
         double db;
-    } least[] = {{"fp16", 55}, {"dynamic", 28}, {"best", 25}, {"ort-u8", 20}, {"ort-s8", 20},
-                 {"fbgemm", 18}, {"tflite", 25}, {"w4a8", 8}};
+    } least[] = {{"fp16", 55},   {"dynamic", 28}, {"best", 25},   {"ort-u8", 20},
+                 {"ort-s8", 20}, {"fbgemm", 18},  {"tflite", 25}, {"w4a8", 8}};
     const fixture *f = (const fixture *)*state;
     float wanted[IMAGES * CLASSES], logits[IMAGES * CLASSES];
     test_run run = open_run(f->fused, 0);
