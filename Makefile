@@ -35,20 +35,20 @@ all: $(BUILD)/ptq $(EXAMPLES)
 
 help:
 	@echo 'make          build the command-line tool and the examples'
-	@echo 'make run      classify the CIFAR-10 test images with ResNet8'
+	@echo 'make run      quantize ResNet8 with every preset and compare with float on CIFAR-10'
 	@echo 'make test     every compiler at hand, plain and under sanitizers; CC= or SAN= picks one'
 	@echo 'make bench    time the float network on one thread'
 	@echo 'make data     download CIFAR-10 (162 MiB) into data/'
 	@echo 'make clean    remove build/'
 	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers)'
 
-run: $(BUILD)/02_evaluate_float
+run: $(BUILD)/03_calibrate_convert_evaluate
 	@test -n '$(MODEL)' || echo 'No model here: set PTQ_MODEL to a .safetensors file of ResNet8;' \
 	    '"ptq import" makes one of pretrainedResnet.h5 (github.com/mlcommons/tiny).' >&2
 	@test -n '$(DATA)' || echo 'No CIFAR-10 here: "make data" downloads it (162 MiB);' \
 	    'or set CIFAR10_DIR to the directory of test_batch.bin.' >&2
 	@test -n '$(MODEL)' -a -n '$(DATA)'
-	@$(BUILD)/02_evaluate_float '$(MODEL)' '$(DATA)'
+	@$(BUILD)/03_calibrate_convert_evaluate '$(MODEL)' '$(DATA)'
 
 test:
 	@sh tools/packages.sh

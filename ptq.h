@@ -1027,7 +1027,7 @@ PTQ_API const char *ptq_mode_name(ptq_mode mode); /* "integer", "dynamic", "half
 /* A vector to test a loaded model with: the logits of a picture that is drawn from a fixed seed.
    `add` computes them on scalar kernels and puts them into the metadata ("self_test"); `check` runs
    the plan on the same picture and compares every bit. PTQ_NOT_READY without a vector,
-   PTQ_BAD_NUMBER if they differ. Float models are compared within 1e-3. */
+   PTQ_BAD_NUMBER if they differ. Models with real numbers in them are compared within 1e-3. */
 PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err);
 PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err);
 
@@ -5568,6 +5568,16 @@ static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq
         }
 }
 
+/* The addition fused into a convolution, its operands in the order of the graph. */
+static ptq__adder ptq__residual_adder(const ptq__step *step)
+{
+    const ptq_node *node = step->node;
+    const ptq_qparams *other = &step->from[1]->q;
+    return node->residual == PTQ_RES_FIRST
+               ? ptq__adder_of(other, &node->mid, &node->q, node->add_act)
+               : ptq__adder_of(&node->mid, other, &node->q, node->add_act);
+}
+
 /* acc = bias + sum of (x - zx)(w - zw); y = requantize(acc); then, fused, y = y + residual in
    codes. The residual may lie where y is written. */
 static void ptq__conv2d_int(const ptq__step *step, const ptq__frame *frame)
@@ -5585,9 +5595,7 @@ static void ptq__conv2d_int(const ptq__step *step, const ptq__frame *frame)
     int deep = step->in[2] / node->groups, pixels = node->shape[0] * node->shape[1];
     int taps = deep * node->kernel[0] * node->kernel[1], p, g, o;
     if (residual)
-        adder = node->residual == PTQ_RES_FIRST
-                    ? ptq__adder_of(&step->from[1]->q, &node->mid, &node->q, node->add_act)
-                    : ptq__adder_of(&node->mid, &step->from[1]->q, &node->q, node->add_act);
+        adder = ptq__residual_adder(step);
     else
         memset(&adder, 0, sizeof adder);
     for (p = 0; p < pixels; p++)
@@ -7428,10 +7436,18 @@ static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const 
                                   int at)
 {
     const ptq_node *node = step->node;
-    int32_t r = ptq__load(ptq__in(step, frame, 1), at, step->from[1]->q.type);
+    const ptq_qparams *other = &step->from[1]->q;
+    int32_t own = ptq__load(ptq__mid(step, frame), at, node->mid.type);
+    int32_t residual = ptq__load(ptq__in(step, frame, 1), at, other->type);
     int32_t y = ptq__load(ptq__out(step, frame), at, node->q.type);
-    ptq__put(text, "residual code %d (stands for %g) is added: code %d, stands for %g\n", (int)r,
-             (double)ptq_dequantize(r, &step->from[1]->q), (int)y,
+    int first = node->residual == PTQ_RES_FIRST;
+    ptq__adder adder = ptq__residual_adder(step);
+    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
+             (double)ptq_dequantize(residual, other));
+    ptq__put(text, "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
+             " %d, stands for %g\n", (int)(first ? residual : own), (double)adder.ratio_a,
+             (int)(first ? own : residual), (double)adder.ratio_b, (double)adder.offset,
+             (int)adder.clamp.low, (int)adder.clamp.high, (int)y,
              (double)ptq_dequantize(y, &node->q));
 }
 
@@ -10800,10 +10816,21 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err)
     return ptq_model_set_meta(model, "self_test", line, err);
 }
 
+/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. */
+static int ptq__is_exact(const ptq_model *model)
+{
+    int i;
+    for (i = 0; i < model->nodes; i++)
+        if (model->node[i].op == PTQ_BATCH_NORM ||
+            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_STATIC))
+            return 0;
+    return 1;
+}
+
 PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err)
 {
     const char *line = ptq_model_get_meta(plan->model, "self_test");
-    int i, classes = ptq_plan_classes(plan), exact = ptq__is_quantized(plan->model);
+    int i, classes = ptq_plan_classes(plan), exact = ptq__is_exact(plan->model);
     uint64_t hash = 0, expected = 0;
     ptq__span rest, item;
     void *logits = NULL;
@@ -10821,7 +10848,7 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err)
         float want = 0, got = ((float *)logits)[i], difference;
         int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
         difference = want > got ? want - got : got - want;
-        if (!read || (exact ? difference > 0 : difference > 1e-3f))
+        if (!read || !(difference <= (exact ? 0 : 1e-3f * (1 + (want < 0 ? -want : want)))))
             status = ptq_error_set(err, PTQ_BAD_NUMBER,
                                    "self-test: logit %d is %g, the file says %g; the file or the"
                                    " build is damaged", i, (double)got, (double)want);
@@ -10991,8 +11018,8 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
     share = 100 * (double)changed / (double)result.total;
     result.delta_pp = 100 * ((double)result.won - (double)result.lost) / (double)result.total;
     ptq_exact_interval(result.won, changed, 0.95, &low, &high);
-    result.low_pp = (2 * low - 1) * share;
-    result.high_pp = (2 * high - 1) * share;
+    result.low_pp = share > 0 ? (2 * low - 1) * share : 0;
+    result.high_pp = share > 0 ? (2 * high - 1) * share : 0;
     result.p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
     result.p_value = result.p_value > 1 ? 1 : result.p_value;
     *out = result;

@@ -260,8 +260,8 @@ static void order_and_parts_do_not_matter(void **state)
                 order[j] = swap;
             }
             for (i = 0; i < IMAGES; i++) /* parts of unequal size; some may stay empty */
-                assert_ok(ptq_observe(&part[random_int(&r, 0, sizes[k] - 1)], v[order[i]], VALUES,
-                                      &err));
+                assert_ok(
+                    ptq_observe(&part[random_int(&r, 0, sizes[k] - 1)], v[order[i]], VALUES, &err));
             for (i = sizes[k] - 1; i >= 0; i--) {
                 assert_ok(ptq_observer_merge(&sum, &part[i], &err));
                 ptq_observer_free(&part[i]);
@@ -298,8 +298,8 @@ static void minmax_and_average(void **state)
 static void channels_are_apart(void **state)
 {
     static const float v[] = {1, 0, 7, 2, 0, 7, -3, 0, 7};
-    static const ptq_range rules[] = {PTQ_MINMAX, PTQ_MOVING_AVERAGE, PTQ_PERCENTILE, PTQ_MSE,
-                                      PTQ_HISTOGRAM, PTQ_ENTROPY};
+    static const ptq_range rules[] = {PTQ_MINMAX, PTQ_MOVING_AVERAGE, PTQ_PERCENTILE,
+                                      PTQ_MSE,    PTQ_HISTOGRAM,      PTQ_ENTROPY};
     ptq_observer o = new_observer(3);
     int i;
 
@@ -394,16 +394,17 @@ static void least_squared_error(void **state)
         assert_ok(ptq_observer_range(&o, 0, PTQ_MSE, 0, PTQ_U8, bits, 0, &low, &high, &err));
         got = squared_error(v, N, (double)low, (double)high, bits);
         if (got > best * 1.05 || (double)low < least || (double)high > most)
-            fail_msg("%d bits: %g to %g has error %g, the best %g", bits, (double)low,
-                     (double)high, got, best);
+            fail_msg("%d bits: %g to %g has error %g, the best %g", bits, (double)low, (double)high,
+                     got, best);
         ptq_observer_free(&o);
     }
 }
 
-/* A Gaussian and one outlier: rules that weigh errors cut the outlier off, and keep the bulk. */
+/* A Gaussian and one outlier: rules cut the outlier off, and keep the bulk. Not PTQ_MSE: the square of
+   what is cut off here, 20^2 and more, outweighs the rounding of all the others. */
 static void outlier_is_cut_off(void **state)
 {
-    static const ptq_range rules[] = {PTQ_HISTOGRAM, PTQ_ENTROPY, PTQ_MSE, PTQ_PERCENTILE};
+    static const ptq_range rules[] = {PTQ_HISTOGRAM, PTQ_ENTROPY, PTQ_PERCENTILE};
     enum { N = 50000 };
     static float v[N];
     test_random r = {16};

@@ -50,7 +50,7 @@ static void chosen_by_hand(void **state)
         {-0.5f, 254.5f, PTQ_U8, 8, 0, 1, 0}, /* ties go to the even one */
         {-1.5f, 253.5f, PTQ_U8, 8, 0, 1, 2},
         {-2.5f, 252.5f, PTQ_S8, 8, 0, 1, -126},
-        {-1, 3, PTQ_U8, 8, 0, 4.0 / 255, 64},  /* 63.75 */
+        {-1, 3, PTQ_U8, 8, 0, 4.0 / 255, 64}, /* 63.75 */
         {-1, 3, PTQ_S8, 8, 0, 4.0 / 255, -64},
         {2, 6, PTQ_U8, 8, 0, 6.0 / 255, 0},     /* widened down to 0 */
         {-6, -2, PTQ_U8, 8, 0, 6.0 / 255, 255}, /* and up */
@@ -120,8 +120,8 @@ static void random_ranges(void **state)
 
 static void ranges_refused(void **state)
 {
-    static const float bad[][2] = {{NAN, 1},       {0, NAN},      {-INFINITY, 1}, {0, INFINITY},
-                                   {0, 1e-40f},    {-1e-38f, 0},  {-1e-45f, 1e-45f}};
+    static const float bad[][2] = {{NAN, 1},    {0, NAN},     {-INFINITY, 1},   {0, INFINITY},
+                                   {0, 1e-40f}, {-1e-38f, 0}, {-1e-45f, 1e-45f}};
     ptq_qparams q, before;
     int i;
 
@@ -133,12 +133,9 @@ static void ranges_refused(void **state)
                      ptq_choose_qparams(bad[i][0], bad[i][1], PTQ_U8, 8, 0, &q, &err));
         assert_memory_equal(&q, &before, sizeof q); /* written on success only */
     }
-    assert_fails(PTQ_INVALID_ARGUMENT, "2 to 8",
-                 ptq_choose_qparams(0, 1, PTQ_U8, 1, 0, &q, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "2 to 8",
-                 ptq_choose_qparams(0, 1, PTQ_S8, 9, 0, &q, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "F32",
-                 ptq_choose_qparams(0, 1, PTQ_F32, 8, 0, &q, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "2 to 8", ptq_choose_qparams(0, 1, PTQ_U8, 1, 0, &q, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "2 to 8", ptq_choose_qparams(0, 1, PTQ_S8, 9, 0, &q, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "F32", ptq_choose_qparams(0, 1, PTQ_F32, 8, 0, &q, &err));
     assert_memory_equal(&q, &before, sizeof q);
 }
 
@@ -250,7 +247,7 @@ static int32_t exactly_requantized(int32_t acc, float m, int32_t zero_point, int
     uint64_t mantissa = (uint64_t)ldexp(frexp((double)m, &em), 24), a, p;
     int64_t q;
 
-    a = acc < 0 ? (uint64_t)-(int64_t)acc : (uint64_t)acc;
+    a = acc < 0 ? (uint64_t) - (int64_t)acc : (uint64_t)acc;
     ea = width(a) > 24 ? width(a) - 24 : 0;
     p = shifted(a, ea) * mantissa;
     ep = ea + em - 24;
@@ -306,8 +303,8 @@ static void requantized_by_hand(void **state)
 
 static void requantized_at_random(void **state)
 {
-    static const int32_t extreme[] = {0, 1, -1, INT32_MAX, INT32_MIN, INT32_MIN + 1, 16777216,
-                                      16777217, -16777219, 33554435};
+    static const int32_t extreme[] = {
+        0, 1, -1, INT32_MAX, INT32_MIN, INT32_MIN + 1, 16777216, 16777217, -16777219, 33554435};
     test_random r = {6};
     int i;
 
@@ -360,8 +357,8 @@ static uint32_t bits_of(float x)
 
 static int compare_fma(float a, float b, float c)
 {
-    float got = ptq__fma(a, b, c), wanted = fmaf(a, b, c), twice = (float)((double)a * (double)b +
-                                                                          (double)c);
+    float got = ptq__fma(a, b, c), wanted = fmaf(a, b, c),
+          twice = (float)((double)a * (double)b + (double)c);
 
     if (bits_of(got) != bits_of(wanted))
         fail_msg("fma(%a, %a, %a): %a is not %a", (double)a, (double)b, (double)c, (double)got,
@@ -415,11 +412,11 @@ static ptq_model *adder(const ptq_qparams *a, const ptq_qparams *b, const ptq_qp
 
     if (fused)
         snprintf(addition, sizeof addition, "add=%s%s%s mid=%s:8:%.9g:%d q=%s:8:%.9g:%d out=sum\n",
-                 swapped ? "second" : "first", act[0] ? " add_act=" : "", act, s,
-                 (double)b->scale, (int)b->zero_point, s, (double)c->scale, (int)c->zero_point);
+                 swapped ? "second" : "first", act[0] ? " add_act=" : "", act, s, (double)b->scale,
+                 (int)b->zero_point, s, (double)c->scale, (int)c->zero_point);
     else
-        snprintf(addition, sizeof addition, "q=%s:8:%.9g:%d\nsum add in=%s%s%s q=%s:8:%.9g:%d\n",
-                 s, (double)b->scale, (int)b->zero_point, swapped ? "b,a" : "a,b",
+        snprintf(addition, sizeof addition, "q=%s:8:%.9g:%d\nsum add in=%s%s%s q=%s:8:%.9g:%d\n", s,
+                 (double)b->scale, (int)b->zero_point, swapped ? "b,a" : "a,b",
                  act[0] ? " act=" : "", act, s, (double)c->scale, (int)c->zero_point);
     snprintf(text, sizeof text,
              "ptq-graph 1\n"
@@ -486,9 +483,9 @@ static int compare_pairs(const ptq_qparams *a, const ptq_qparams *b, const ptq_q
 /* Ties: scales in the ratio of 1 : 2 and the like, and thirds that are ties but for the rounding. */
 static void all_pairs_added(void **state)
 {
-    static const float scale[][3] = {{1, 1, 2},          {0.5f, 0.25f, 1},     {0.75f, 0.5f, 1.5f},
-                                     {0.1f, 0.1f, 0.2f}, {0.3f, 0.7f, 1},      {0.1f, 0.2f, 0.6f},
-                                     {1e-3f, 0.9f, 0.9f}, {0.017f, 0.023f, 0.0271f}};
+    static const float scale[][3] = {
+        {1, 1, 2},       {0.5f, 0.25f, 1},   {0.75f, 0.5f, 1.5f}, {0.1f, 0.1f, 0.2f},
+        {0.3f, 0.7f, 1}, {0.1f, 0.2f, 0.6f}, {1e-3f, 0.9f, 0.9f}, {0.017f, 0.023f, 0.0271f}};
     test_random r = {2};
     int i, k, order = 0;
 
@@ -511,8 +508,9 @@ static void convolution_ties_and_rails(void **state)
     static const int one[] = {1, 1, 1};
     static const float half = 0.5f;
     static const uint8_t pixels[] = {0, 1, 2, 3, 5, 7, 9, 254, 255};
-    static const int wanted[][3] = {{0, 0, 255}, {0, 0, 255}, {1, 0, 255}, {2, 0, 255}, {2, 0, 255},
-                                    {4, 0, 255}, {4, 0, 255}, {127, 0, 255}, {128, 0, 255}};
+    static const int wanted[][3] = {{0, 0, 255}, {0, 0, 255},   {1, 0, 255},
+                                    {2, 0, 255}, {2, 0, 255},   {4, 0, 255},
+                                    {4, 0, 255}, {127, 0, 255}, {128, 0, 255}};
     ptq_model *m = model_of_text("ptq-graph 1\n"
                                  "input input shape=1x9x1 q=u8:8:1:0\n"
                                  "conv conv2d in=input channels=3 kernel=1x1 w=s8 q=u8:8:1:0\n");
@@ -572,9 +570,10 @@ static void single_operators(void **state)
             assert_ok(ptq_tensor_set_scale(w, scale, w->type == PTQ_U8 ? 1 : w->dim[0],
                                            w->type == PTQ_U8 ? 131 : 0, NULL, &err));
             for (e = 0; e < ptq_tensor_elements(w); e++)
-                ptq_tensor_set_code(w, e, w->type == PTQ_U8 ? random_int(&r, 0, 255)
-                                          : w->bits == 8    ? random_int(&r, -128, 127)
-                                                            : random_int(&r, -8, 7));
+                ptq_tensor_set_code(w, e,
+                                    w->type == PTQ_U8 ? random_int(&r, 0, 255)
+                                    : w->bits == 8    ? random_int(&r, -128, 127)
+                                                      : random_int(&r, -8, 7));
             for (e = 0; e < ptq_tensor_elements(b); e++)
                 ((int32_t *)b->data)[e] = random_int(&r, -9000, 9000);
         }

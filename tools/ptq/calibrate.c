@@ -30,20 +30,21 @@ static const command_help help = {
     "calibrate [--model MODEL] [--data DIR] -o C.json [OPTIONS]\n"
     "       ptq calibrate --merge A.json B.json ... -o C.json\n"
     "       ptq calibrate --inspect C.json [--json FILE]",
-    "Fuses a float model, runs it on training images and keeps the range and the histogram of every\n"
+    "Fuses a float model, runs it on training images and keeps the range and the histogram of "
+    "every\n"
     "tensor. The same images give the same file, in whatever order, parts and threads.",
     "ptq calibrate --model resnet8.safetensors --data data/cifar-10-batches-bin -o cal.json"};
 
 /* ---- Images ---- */
 
-void sample_close(sample *drawn)
+void sample_close(image_sample *drawn)
 {
     ptq_cifar10_free(drawn->data);
     free(drawn->indices);
     memset(drawn, 0, sizeof *drawn);
 }
 
-int sample_open(const char *data_path, int count, int draw, sample *out)
+int sample_open(const char *data_path, int count, int draw, image_sample *out)
 {
     ptq_error err;
 
@@ -127,7 +128,7 @@ void print_warnings(const ptq_calibration *calibration)
     free(text);
 }
 
-int calibrate_on(const ptq_plan *plan, const sample *drawn, int team, ptq_calibration **out)
+int calibrate_on(const ptq_plan *plan, const image_sample *drawn, int team, ptq_calibration **out)
 {
     ptq_calibrate_options options = {0};
     progress state = progress_start("calibrate");
@@ -169,7 +170,7 @@ static int calibrate(void)
     char model_path[PATH_SIZE], data_path[PATH_SIZE];
     ptq_calibration *calibration = NULL;
     engine ready = {0};
-    sample drawn = {0};
+    image_sample drawn = {0};
     int status;
 
     if (find_model(model_option, model_path) || find_data(data_option, data_path) ||

@@ -68,9 +68,9 @@ static void print_help(const option_spec *specs, const command_help *help)
         snprintf(left, sizeof left, "%c%c%s --%s %s", specs->letter ? '-' : ' ',
                  specs->letter ? specs->letter : ' ', specs->letter ? "," : " ", specs->name,
                  specs->value ? specs->value : "");
-        printf("  %-24s %s\n", left, specs->help);
+        printf("  %-28s %s\n", left, specs->help);
     }
-    printf("  %-24s %s\n\nExample:\n  %s\n", "    --help", "show this", help->example);
+    printf("  %-28s %s\n\nExample:\n  %s\n", "    --help", "show this", help->example);
 }
 
 static int append_option(const option_spec *spec, const char *value)
@@ -322,16 +322,21 @@ int engine_self_test(const engine *ready)
     return fail("%s", err.text);
 }
 
-/* Bits of the weights and results of the nodes that compute; 0 where they differ. */
+/* Bits of a node's weights, or of its result; -1 where they are none, or real numbers. */
+static int own_bits(const ptq_node *node, int weights)
+{
+    if (!node->param[PTQ_WEIGHT].rank || (!weights && node->q.type == PTQ_F32))
+        return -1;
+    return weights ? node->param[PTQ_WEIGHT].bits : node->q.bits;
+}
+
+/* Those of all nodes with weights; 0 where they differ. */
 static int common_bits(const ptq_model *model, int weights)
 {
     int bits = -1;
 
     for (int i = 1; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
-        int own = weights ? weight->rank ? weight->bits : -1
-                          : node->q.type != PTQ_F32 && weight->rank ? node->q.bits : -1;
+        int own = own_bits(&model->node[i], weights);
 
         if (own >= 0)
             bits = bits < 0 || bits == own ? own : 0;
@@ -373,23 +378,32 @@ static void directory_of(const char *path, char directory[PATH_SIZE])
         snprintf(directory, PATH_SIZE, "%.*s", slash == path ? 1 : (int)(slash - path), path);
 }
 
+/* Files are written under a longer name first, which must be possible as well. */
+static int is_too_long(const char *path)
+{
+    char longer[PATH_SIZE];
+    struct stat status;
+    int length = snprintf(longer, sizeof longer, "%s.ptq-tmp", path);
+
+    return length >= PATH_SIZE || (stat(longer, &status) != 0 && errno == ENAMETOOLONG);
+}
+
 int check_output(const char *path, const char *source)
 {
     char directory[PATH_SIZE];
     struct stat here, there;
 
-    if (strlen(path) >= PATH_SIZE || (stat(path, &here) != 0 && errno != ENOENT))
-        return fail("%.200s%s: %s; choose another output", path, strlen(path) > 200 ? "..." : "",
-                    strlen(path) >= PATH_SIZE ? "the name is too long" : strerror(errno));
-    if (stat(path, &here) == 0) {
-        if (S_ISDIR(here.st_mode))
-            return fail("%s is a directory; name a file to write", path);
-        if (source && stat(source, &there) == 0 && here.st_dev == there.st_dev &&
-            here.st_ino == there.st_ino)
-            return fail("%s is read and would be overwritten; choose another output", path);
-    }
+    if (!*path)
+        return fail("the name of the output is empty; name a file to write");
+    if (is_too_long(path))
+        return fail("%.60s...: the name is too long; choose a shorter one", path);
+    if (stat(path, &here) == 0 && S_ISDIR(here.st_mode))
+        return fail("%s is a directory; name a file to write", path);
+    if (source && stat(path, &here) == 0 && stat(source, &there) == 0 &&
+        here.st_dev == there.st_dev && here.st_ino == there.st_ino)
+        return fail("%s is read and would be overwritten; choose another output", path);
     directory_of(path, directory);
-    if (access(directory, W_OK) != 0)
+    if (access(directory, W_OK | X_OK) != 0)
         return fail("cannot write to %s: %s; choose another output", directory, strerror(errno));
     return 0;
 }

@@ -111,16 +111,17 @@ double fraction(size_t part, size_t whole);
 /* ---- Calibration, shared by calibrate and quantize (calibrate.c) ---- */
 
 /* Training images chosen by ptq_sample. */
-typedef struct sample {
+typedef struct image_sample {
     ptq_cifar10 *data;
     size_t *indices;
     ptq_subset subset;
     ptq_dataset images;
-} sample;
-int sample_open(const char *data_path, int count, int seed, sample *out);
-void sample_close(sample *drawn);
+} image_sample;
+int sample_open(const char *data_path, int count, int seed, image_sample *out);
+void sample_close(image_sample *drawn);
 
-int calibrate_on(const ptq_plan *plan, const sample *drawn, int threads, ptq_calibration **out);
+int calibrate_on(const ptq_plan *plan, const image_sample *drawn, int threads,
+                 ptq_calibration **out);
 void print_warnings(const ptq_calibration *calibration);
 
 /* The test set that lies at `data_path`, or beside it if that is a file; *out stays NULL where

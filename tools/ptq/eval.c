@@ -25,7 +25,8 @@ static const option_spec specs[] = {
 
 static const command_help help = {
     "eval [--model MODEL] [--baseline FLOATMODEL] [--data DIR] [OPTIONS]",
-    "Classifies the test images and counts what is right; with a baseline, both models on the same\n"
+    "Classifies the test images and counts what is right; with a baseline, both models on the "
+    "same\n"
     "images. A float model is fused first; a self-test vector in the file is checked.",
     "ptq eval --model resnet8_int8.safetensors --baseline resnet8.safetensors --flips"};
 
@@ -98,17 +99,18 @@ void print_accuracy(const char *what, const ptq_evaluation *result)
     double low, high;
 
     wilson(result->correct, result->total, &low, &high);
-    say("%-10s %zu of %zu right, %.2f %%   (95 %% interval %.2f .. %.2f)\n", what, result->correct,
+    say("%-9s %zu of %zu right, %.2f %%   (95 %% interval %.2f .. %.2f)\n", what, result->correct,
         result->total, 100 * fraction(result->correct, result->total), 100 * low, 100 * high);
 }
 
+/* Adding 0 turns -0 into 0. */
 void print_comparison(const ptq_comparison *compared)
 {
-    say("difference %+.2f percentage points   (exact 95 %% interval %+.2f .. %+.2f)\n",
-        compared->delta_pp, compared->low_pp, compared->high_pp);
-    say("agreement  %zu of %zu answers, agreement %.2f %%\n", compared->agree, compared->total,
-        100 * fraction(compared->agree, compared->total));
-    say("flips      %zu right to wrong, %zu wrong to right   (McNemar's exact test: p = %.4g)\n",
+    say("change    %+.2f percentage points   (exact 95 %% interval %+.2f .. %+.2f)\n",
+        compared->delta_pp + 0.0, compared->low_pp + 0.0, compared->high_pp + 0.0);
+    say("agreement %.2f %%   (%zu of %zu answers)\n",
+        100 * fraction(compared->agree, compared->total), compared->agree, compared->total);
+    say("flips     %zu right to wrong, %zu wrong to right   (McNemar's exact test: p = %.4g)\n",
         compared->lost, compared->won, compared->p_value);
 }
 
@@ -116,7 +118,7 @@ static void print_classes(const ptq_evaluation *result, const ptq_evaluation *ba
                           const char *const *name)
 {
     say("\n%-12s %7s %7s %9s%s\n", "class", "right", "of", "accuracy",
-        baseline ? "   baseline             difference" : "");
+        baseline ? "   baseline                 change" : "");
     for (int c = 0; c < result->classes; c++) {
         double share = 100 * fraction(result->class_correct[c], result->class_total[c]);
 
@@ -159,7 +161,11 @@ static void print_flips(const pair *both, const char *const *name)
 {
     const ptq_evaluation *a = &both->model.result, *b = &both->baseline.result;
 
-    say("\n%7s  %-12s %-12s %-12s\n", "image", "is", "baseline", "model");
+    if (both->compared.lost + both->compared.won == 0) {
+        say("\nno image became right or wrong\n");
+        return;
+    }
+    say("\n%7s  %-12s %-12s %-12s %s\n", "image", "is", "baseline", "model", "flip");
     for (size_t i = 0; i < a->total; i++)
         if (is_flip(both, i))
             say("%7zu  %-12s %-12s %-12s %s\n", i, name[a->label[i]], name[b->prediction[i]],
@@ -185,12 +191,12 @@ static void print_report(const pair *both)
     const ptq_evaluation *a = &both->model.result;
     const ptq_evaluation *b = baseline_option ? &both->baseline.result : NULL;
 
-    say("model      %s (%s, %zu bytes)\n", both->model.path, both->model.backend,
+    say("model     %s (%s, %zu bytes)\n", both->model.path, both->model.backend,
         file_size(both->model.path));
     if (b)
-        say("baseline   %s (%s, %zu bytes)\n", both->baseline.path, both->baseline.backend,
+        say("baseline  %s (%s, %zu bytes)\n", both->baseline.path, both->baseline.backend,
             file_size(both->baseline.path));
-    say("data       %s\n", both->data);
+    say("data      %s\n", both->data);
     print_accuracy("accuracy", a);
     if (b) {
         print_accuracy("baseline", b);
@@ -219,11 +225,10 @@ json_t *json_accuracy(size_t correct, size_t total)
 
 void json_set_comparison(json_t *object, const ptq_comparison *compared)
 {
-    json_object_set_new(object, "agreement",
-                        json_real(fraction(compared->agree, compared->total)));
-    json_object_set_new(object, "delta_pp", json_real(compared->delta_pp));
+    json_object_set_new(object, "agreement", json_real(fraction(compared->agree, compared->total)));
+    json_object_set_new(object, "delta_pp", json_real(compared->delta_pp + 0.0));
     json_object_set_new(object, "interval",
-                        json_pack("[f,f]", compared->low_pp, compared->high_pp));
+                        json_pack("[f,f]", compared->low_pp + 0.0, compared->high_pp + 0.0));
     json_object_set_new(object, "flips",
                         json_pack("{s:I,s:I}", "right_to_wrong", (json_int_t)compared->lost,
                                   "wrong_to_right", (json_int_t)compared->won));

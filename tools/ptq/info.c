@@ -1,4 +1,5 @@
 /* ptq info: what a model file holds and what running it takes. */
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,9 +15,11 @@ static const option_spec specs[] = {
     {"json", 0, "FILE", "write it as JSON (-: standard output)", &json_option, NULL, NULL, 0},
     {0}};
 
-static const command_help help = {"info [MODEL] [OPTIONS]",
-                                  "Shows the graph with shapes and costs, metadata and memory.",
-                                  "ptq info resnet8.safetensors --fuse"};
+static const command_help help = {
+    "info [MODEL] [OPTIONS]",
+    "Shows the graph with shapes and costs, every scale and zero point of a quantized model,\n"
+    "whether it really runs on integers, metadata and memory.",
+    "ptq info resnet8_int8.safetensors"};
 
 static const char *const fusion_names[] = {"batch_norm", "activation", "residual", "not_fused"};
 
@@ -28,6 +31,10 @@ typedef struct model_info {
     ptq_cost total;
     const char *isa;
     size_t arena, session, session_keep;
+    int quantized;
+    char precision[32], runs[512]; /* a sentence about what runs on integers */
+    ptq_status self_test;
+    ptq_error self_error;
 } model_info;
 
 static void free_info(model_info *info)
@@ -59,8 +66,69 @@ static int measure_memory(model_info *info)
     info->arena = ptq_plan_arena_bytes(ready.plan);
     info->session = ptq_session_bytes(ready.plan, NULL);
     info->session_keep = ptq_session_bytes(ready.plan, &keep);
+    info->self_test = ptq_self_test_check(ready.plan, &info->self_error);
     engine_close(&ready);
     return 0;
+}
+
+/* Whether a node counts where it is asked what runs on integers: what computes, up to the logits. */
+static int is_asked(const ptq_model *model, int i)
+{
+    ptq_op op = model->node[i].op;
+
+    return i > 0 && i <= ptq_model_logits(model) && op != PTQ_QUANTIZE && op != PTQ_DEQUANTIZE;
+}
+
+/* Appends to the sentence; what does not fit is cut off. */
+PRINTF_LIKE(2, 3) static void add_words(model_info *info, const char *format, ...)
+{
+    size_t used = strlen(info->runs);
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(info->runs + used, sizeof info->runs - used, format, args);
+    va_end(args);
+}
+
+static void list_others(model_info *info)
+{
+    const ptq_model *model = info->model;
+    int others = 0;
+
+    for (int i = 0; i < model->nodes; i++) {
+        ptq_mode mode = ptq_node_mode(model, i);
+
+        if (is_asked(model, i) && mode != PTQ_STATIC)
+            add_words(info, "%s%s (%s)", others++ ? ", " : "; not: ", model->node[i].name,
+                      ptq_mode_name(mode));
+    }
+}
+
+static void describe_runs(model_info *info)
+{
+    const ptq_model *model = info->model;
+    int asked = 0, integer = 0, conversions = 0;
+
+    for (int i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+
+        conversions += node->op == PTQ_QUANTIZE || node->op == PTQ_DEQUANTIZE;
+        info->quantized |= ptq_node_mode(model, i) != PTQ_FLOAT;
+        asked += is_asked(model, i);
+        integer += is_asked(model, i) && ptq_node_mode(model, i) == PTQ_STATIC;
+    }
+    if (integer == asked)
+        add_words(info, "all %d nodes from the pixels to the logits really run on integers", asked);
+    else if (integer == 0)
+        add_words(info, "none of the %d nodes runs on integers alone", asked);
+    else
+        add_words(info, "%d of %d nodes run on integers", integer, asked);
+    if (integer > 0)
+        list_others(info);
+    if (conversions > 0)
+        add_words(info, "; %d conversion%s between codes and real numbers", conversions,
+                  conversions > 1 ? "s" : "");
+    describe_precision(model, info->precision, sizeof info->precision);
 }
 
 static int gather(model_info *info)
@@ -77,6 +145,7 @@ static int gather(model_info *info)
         info->model = fused;
     }
     add_costs(info);
+    describe_runs(info);
     return measure_memory(info);
 }
 
@@ -116,10 +185,90 @@ static void print_fusions(const ptq_fuse_report *report)
     }
 }
 
+/* "s8" and so on, with the bits where there are fewer than 8. */
+static void name_codes(ptq_type type, int bits, char *text, size_t size)
+{
+    int is_signed = type == PTQ_S8 || type == PTQ_PACKED_S;
+
+    if (type == PTQ_F32 || type == PTQ_F16)
+        snprintf(text, size, "%s", type == PTQ_F32 ? "f32" : "f16");
+    else
+        snprintf(text, size, "%c%d", is_signed ? 's' : 'u', bits);
+}
+
+static void print_result(const char *name, const ptq_qparams *q)
+{
+    char codes[16];
+
+    name_codes(q->type, q->bits, codes, sizeof codes);
+    if (q->type == PTQ_F32)
+        say(" %-20s %-5s\n", name, codes);
+    else
+        say(" %-20s %-5s %13.8g %5d\n", name, codes, (double)q->scale, (int)q->zero_point);
+}
+
+static void print_weight(const ptq_tensor *weight)
+{
+    char codes[16] = "", range[64] = "";
+
+    if (weight->rank)
+        name_codes(weight->type, weight->bits, codes, sizeof codes);
+    if (weight->scales) {
+        float low = weight->scale[0], high = low;
+
+        for (int i = 1; i < weight->scales; i++) {
+            low = weight->scale[i] < low ? weight->scale[i] : low;
+            high = weight->scale[i] > high ? weight->scale[i] : high;
+        }
+        if (weight->scales == 1)
+            snprintf(range, sizeof range, "%.6g", (double)low);
+        else
+            snprintf(range, sizeof range, "%.6g .. %.6g", (double)low, (double)high);
+        say(" %-5s %4d  %-26s %4d", codes, weight->scales, range, (int)weight->zero_point);
+    } else {
+        say(" %-5s %4s  %-26s %4s", codes, "", "", "");
+    }
+}
+
+/* Every scale and zero point. A convolution with a fused addition has two results. */
+static void print_codes(const model_info *info)
+{
+    say("\n%-20s %-8s %-5s %4s  %-26s %4s %-20s %-5s %13s %5s\n", "node", "computes", "w", "of",
+        "weight scales", "zero", "result", "codes", "scale", "zero");
+    for (int i = 0; i < info->model->nodes; i++) {
+        const ptq_node *node = &info->model->node[i];
+
+        say("%-20s %-8s", node->name, ptq_mode_name(ptq_node_mode(info->model, i)));
+        print_weight(&node->param[PTQ_WEIGHT]);
+        if (node->residual) {
+            print_result(node->name, &node->mid);
+            say("%-73s", "");
+        }
+        print_result(node->out, &node->q);
+    }
+}
+
+static void print_quantized(const model_info *info)
+{
+    print_codes(info);
+    say("\nprecision: %s; %s\n", info->precision, info->runs);
+}
+
+static void print_self_test(const model_info *info)
+{
+    if (info->self_test == PTQ_NOT_READY)
+        say("self-test: the file has no test vector\n");
+    else
+        say("self-test: %s\n", info->self_test ? info->self_error.text : "passed");
+}
+
 static int print_info(const model_info *info)
 {
     if (print_table(info->model))
         return 1;
+    if (info->quantized)
+        print_quantized(info);
+    print_self_test(info);
     say("\nmemory: %zu bytes of activations; a session takes %zu, or %zu where it keeps every "
         "tensor (%s)\n",
         info->arena, info->session, info->session_keep, info->isa);
@@ -133,16 +282,41 @@ static int print_info(const model_info *info)
 
 #ifdef PTQ_HAVE_jansson
 
-static void set_count(json_t *object, const char *key, uint64_t value)
-{
-    json_object_set_new(object, key, json_integer((json_int_t)value));
-}
-
 static void set_cost(json_t *object, ptq_cost cost)
 {
-    set_count(object, "parameters", cost.parameters);
-    set_count(object, "param_bytes", cost.param_bytes);
-    set_count(object, "macs", cost.macs);
+    json_set_count(object, "parameters", cost.parameters);
+    json_set_count(object, "param_bytes", cost.param_bytes);
+    json_set_count(object, "macs", cost.macs);
+}
+
+static void set_qparams(json_t *object, const char *key, const ptq_qparams *q)
+{
+    json_t *made = json_object();
+    char codes[16];
+
+    name_codes(q->type, q->bits, codes, sizeof codes);
+    json_object_set_new(made, "type", json_string(codes));
+    if (q->type != PTQ_F32) {
+        json_object_set_new(made, "bits", json_integer(q->bits));
+        json_object_set_new(made, "scale", json_real((double)q->scale));
+        json_object_set_new(made, "zero_point", json_integer(q->zero_point));
+    }
+    json_object_set_new(object, key, made);
+}
+
+static json_t *weight_json(const ptq_tensor *weight)
+{
+    json_t *made = json_object(), *scales = json_array();
+    char codes[16];
+
+    name_codes(weight->type, weight->bits, codes, sizeof codes);
+    json_object_set_new(made, "type", json_string(codes));
+    json_object_set_new(made, "bits", json_integer(weight->bits));
+    for (int i = 0; i < weight->scales; i++)
+        json_array_append_new(scales, json_real((double)weight->scale[i]));
+    json_object_set_new(made, "scale", scales);
+    json_object_set_new(made, "zero_point", json_integer(weight->zero_point));
+    return made;
 }
 
 static json_t *nodes_json(const ptq_model *model)
@@ -160,7 +334,13 @@ static json_t *nodes_json(const ptq_model *model)
         json_object_set_new(made, "shape",
                             json_pack("[i,i,i]", node->shape[0], node->shape[1], node->shape[2]));
         set_cost(made, cost);
-        set_count(made, "output_bytes", cost.output_bytes);
+        json_set_count(made, "output_bytes", cost.output_bytes);
+        json_object_set_new(made, "computes", json_string(ptq_mode_name(ptq_node_mode(model, i))));
+        if (node->param[PTQ_WEIGHT].rank)
+            json_object_set_new(made, "weight", weight_json(&node->param[PTQ_WEIGHT]));
+        if (node->residual)
+            set_qparams(made, "before_addition", &node->mid);
+        set_qparams(made, "result", &node->q);
         json_array_append_new(list, made);
     }
     return list;
@@ -194,10 +374,17 @@ static int write_json(const model_info *info)
     json_object_set_new(root, "nodes", nodes_json(info->model));
     set_cost(total, info->total);
     json_object_set_new(root, "total", total);
+    json_set_count(root, "file_bytes", file_size(info->path));
+    json_object_set_new(root, "precision", json_string(info->precision));
+    json_object_set_new(root, "runs", json_string(info->runs));
+    json_object_set_new(root, "self_test",
+                        json_string(info->self_test == PTQ_NOT_READY ? "none"
+                                    : info->self_test                ? "failed"
+                                                                     : "passed"));
     json_object_set_new(root, "isa", json_string(info->isa));
-    set_count(root, "arena_bytes", info->arena);
-    set_count(root, "session_bytes", info->session);
-    set_count(root, "session_bytes_keep", info->session_keep);
+    json_set_count(root, "arena_bytes", info->arena);
+    json_set_count(root, "session_bytes", info->session);
+    json_set_count(root, "session_bytes_keep", info->session_keep);
     for (int i = 0; i < info->model->metas; i++)
         json_object_set_new(meta, info->model->meta[i].key,
                             json_string(info->model->meta[i].value));
@@ -231,6 +418,8 @@ int command_info(int argc, char **argv)
     status = gather(&info) || print_info(&info);
     if (!status && json_option)
         status = write_json(&info);
+    if (!status && info.self_test && info.self_test != PTQ_NOT_READY)
+        status = fail("%s", info.self_error.text);
     free_info(&info);
     return status;
 }

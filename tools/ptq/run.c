@@ -1,24 +1,35 @@
-/* ptq run: the logits of every image of a file. */
+/* ptq run: the logits of every image of a file; one image explained, or beside another model. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "common.h"
 
-static const char *model_option, *images_option, *logits_option;
-static int threads, no_fuse;
+static const char *model_option, *images_option, *logits_option, *codes_option, *explain_option;
+static const char *beside_option;
+static int threads, no_fuse, image;
 
 static const option_spec specs[] = {
     {"model", 'm', "MODEL", "model file (.safetensors)", &model_option, NULL, NULL, 0},
     {"images", 'i', "FILE", "images as CIFAR-10 records (.bin)", &images_option, NULL, NULL, 0},
     {"logits", 'o', "FILE", "where to write N x classes float32", &logits_option, NULL, NULL, 0},
+    {"codes", 0, "FILE", "where to write N x classes int32, the logits' codes", &codes_option, NULL,
+     NULL, 0},
+    {"explain", 0, "NODE,Y,X,C", "show how one element of a node's result comes about",
+     &explain_option, NULL, NULL, 0},
+    {"side-by-side", 0, "MODEL", "show the logits beside those of another model", &beside_option,
+     NULL, NULL, 0},
+    {"image", 0, "K", "which image is explained or shown (default 0)", NULL, &image, NULL, 0},
     {"threads", 't', "T", "threads (default: all cores)", NULL, &threads, NULL, 1},
-    {"no-fuse", 0, NULL, "run the float graph as it is", NULL, NULL, &no_fuse, 0},
+    {"no-fuse", 0, NULL, "run a float graph as it is", NULL, NULL, &no_fuse, 0},
     {0}};
 
 static const command_help help = {
-    "run [--model MODEL] --images FILE.bin --logits OUT.f32 [OPTIONS]",
+    "run [--model MODEL] --images FILE.bin --logits OUT.f32 [OPTIONS]\n"
+    "       ptq run [--model MODEL] --images FILE.bin --explain NODE,Y,X,C [--image K]\n"
+    "       ptq run [--model MODEL] --images FILE.bin --side-by-side FLOATMODEL [--image K]",
     "Runs a model over a file of images and writes the logits: float32, little-endian, one row\n"
-    "of classes for each image. Labels are not looked at.",
+    "of classes for each image; or as codes, where the model has logits that are codes. Labels\n"
+    "are not looked at.",
     "ptq run --model resnet8.safetensors --images test_batch.bin --logits logits.f32"};
 
 /* The labels are nobody's business here, so that models with other classes run as well. */
@@ -32,7 +43,8 @@ static ptq_status get_unlabelled(void *user, size_t index, uint8_t *pixels, int 
     return status;
 }
 
-static int write_logits(const float *logits, size_t count)
+/* Words of 32 bits, least significant byte first. */
+static int write_words(const char *path, const void *words, size_t count)
 {
     unsigned char *bytes = malloc(count * 4);
     ptq_status status;
@@ -43,11 +55,11 @@ static int write_logits(const float *logits, size_t count)
     for (size_t i = 0; i < count; i++) {
         uint32_t word;
 
-        memcpy(&word, &logits[i], 4);
+        memcpy(&word, (const char *)words + 4 * i, 4);
         for (int k = 0; k < 4; k++)
             bytes[4 * i + (size_t)k] = (unsigned char)(word >> 8 * k);
     }
-    status = ptq_file_write(logits_option, bytes, count * 4, &err);
+    status = ptq_file_write(path, bytes, count * 4, &err);
     free(bytes);
     return status ? fail("%s", err.text) : 0;
 }
@@ -71,13 +83,190 @@ static int run_images(const engine *ready, const ptq_cifar10 *data)
     progress_end(&state);
     if (status)
         return fail("%s", err.text);
-    if (write_logits(result.logits, result.total * (size_t)result.classes)) {
+    if (write_words(logits_option, result.logits, result.total * (size_t)result.classes)) {
         ptq_evaluation_free(&result);
         return 1;
     }
     say("%zu images x %d logits in %s\n", result.total, result.classes, logits_option);
     ptq_evaluation_free(&result);
     return 0;
+}
+
+/* ---- Codes ---- */
+
+static int make_codes(ptq_session *session, const ptq_dataset *data, uint8_t *pixels,
+                      int32_t *codes, size_t classes)
+{
+    progress state = progress_start("codes");
+    int label, status = 0;
+    ptq_error err;
+
+    for (size_t i = 0; i < data->count && !status; i++) {
+        if (data->get(data->user, i, pixels, &label, &err) ||
+            ptq_run_codes(session, pixels, 1, codes + i * classes, &err))
+            status = fail("%s", err.text);
+        progress_show(&state, i + 1, data->count);
+    }
+    progress_end(&state);
+    return status;
+}
+
+static int run_codes(const engine *ready, const ptq_cifar10 *opened)
+{
+    ptq_dataset data = ptq_cifar10_dataset(opened);
+    size_t classes = (size_t)ptq_plan_classes(ready->plan);
+    int32_t *codes = malloc(data.count * classes * sizeof *codes);
+    uint8_t *pixels = malloc(ptq_plan_pixels(ready->plan));
+    ptq_session *session = NULL;
+    ptq_error err;
+    int status = 0;
+
+    if (!codes || !pixels)
+        status = fail("no memory for the codes of %zu images", data.count);
+    else if (ptq_session_create(ready->plan, NULL, &session, &err))
+        status = fail("%s", err.text);
+    if (!status)
+        status = make_codes(session, &data, pixels, codes, classes) ||
+                 write_words(codes_option, codes, data.count * classes);
+    if (!status)
+        say("%zu images x %zu codes in %s\n", data.count, classes, codes_option);
+    ptq_session_free(session);
+    free(pixels);
+    free(codes);
+    return status;
+}
+
+/* ---- One image ---- */
+
+/* A session that keeps everything and has run the image. */
+static int run_one(const engine *ready, const ptq_cifar10 *opened, ptq_session **out, float *logits,
+                   int *label)
+{
+    ptq_dataset data = ptq_cifar10_dataset(opened);
+    ptq_session_options keep = {0};
+    uint8_t *pixels = malloc(ptq_plan_pixels(ready->plan));
+    ptq_error err;
+    int status = 0;
+
+    keep.keep = 1;
+    if (!pixels)
+        status = fail("no memory for an image");
+    else if (ptq_session_create(ready->plan, &keep, out, &err) ||
+             data.get(data.user, (size_t)image, pixels, label, &err) ||
+             ptq_run(*out, pixels, 1, logits, NULL, &err))
+        status = fail("%s", err.text);
+    free(pixels);
+    return status;
+}
+
+/* "block1.conv2,3,4,5" */
+static int read_element(char name[PTQ_NAME_SIZE], int at[3])
+{
+    const char *comma = strchr(explain_option, ',');
+    size_t length = comma ? (size_t)(comma - explain_option) : 0;
+    char end;
+
+    if (!comma || length == 0 || length >= PTQ_NAME_SIZE ||
+        sscanf(comma, ",%9d,%9d,%9d%c", &at[0], &at[1], &at[2], &end) != 3)
+        return fail("--explain must be NODE,Y,X,C, as in conv1,0,0,0, not '%s'", explain_option);
+    memcpy(name, explain_option, length);
+    name[length] = 0;
+    return 0;
+}
+
+static int print_explanation(const ptq_session *session, const char *name, const int at[3])
+{
+    size_t length = 0;
+    char *text;
+    ptq_error err;
+
+    if (ptq_explain(session, name, at[0], at[1], at[2], NULL, 0, &length, &err))
+        return fail("%s; 'ptq info' lists the nodes", err.text);
+    text = malloc(length + 1);
+    if (!text)
+        return fail("no memory for the explanation");
+    ptq_explain(session, name, at[0], at[1], at[2], text, length + 1, &length, NULL);
+    say("image %d of %s\n%s", image, images_option, text);
+    free(text);
+    return 0;
+}
+
+static int explain(const engine *ready, const ptq_cifar10 *data)
+{
+    char name[PTQ_NAME_SIZE];
+    ptq_session *session = NULL;
+    int at[3], label, status;
+
+    status = read_element(name, at) || run_one(ready, data, &session, NULL, &label) ||
+             print_explanation(session, name, at);
+    ptq_session_free(session);
+    return status;
+}
+
+static void print_side(const float *one, const float *other, int classes, int label)
+{
+    const char *const *known = ptq_cifar10_class_names();
+
+    say("image %d of %s\n%-12s %14s %14s %14s\n", image, images_option, "class", "model", "other",
+        "difference");
+    for (int c = 0; c < classes; c++)
+        say("%-12s %14.7g %14.7g %14.7g%s%s%s\n", classes == 10 ? known[c] : "", (double)one[c],
+            (double)other[c], (double)one[c] - (double)other[c],
+            c == ptq_argmax(one, classes) ? "  <- model" : "",
+            c == ptq_argmax(other, classes) ? "  <- other" : "", c == label ? "  <- label" : "");
+}
+
+static int fill_sides(const engine *ready, const engine *other, const ptq_cifar10 *data,
+                      float *logits)
+{
+    int classes = ptq_plan_classes(ready->plan), label, status;
+    ptq_session *one = NULL, *two = NULL;
+
+    status = run_one(ready, data, &one, logits, &label) ||
+             run_one(other, data, &two, logits + classes, &label);
+    if (!status)
+        print_side(logits, logits + classes, classes, label);
+    ptq_session_free(one);
+    ptq_session_free(two);
+    return status;
+}
+
+static int show_beside(const engine *ready, const ptq_cifar10 *data)
+{
+    char path[PATH_SIZE];
+    engine other;
+    float *logits;
+    int status;
+
+    if (find_model(beside_option, path) || engine_open(path, !no_fuse, NULL, &other))
+        return 1;
+    logits = malloc(2 * (size_t)ptq_plan_classes(ready->plan) * sizeof *logits);
+    if (!logits)
+        status = fail("no memory for the logits");
+    else if (ptq_plan_classes(other.plan) != ptq_plan_classes(ready->plan) ||
+             ptq_plan_pixels(other.plan) != ptq_plan_pixels(ready->plan))
+        status = fail("%s has other images or classes than the model; give its float origin", path);
+    else
+        status = fill_sides(ready, &other, data, logits);
+    free(logits);
+    engine_close(&other);
+    return status;
+}
+
+/* ---- All of it ---- */
+
+static int run_all(const engine *ready, const ptq_cifar10 *data)
+{
+    ptq_dataset set = ptq_cifar10_dataset(data);
+
+    if ((size_t)set.height * (size_t)set.width * (size_t)set.channels !=
+        ptq_plan_pixels(ready->plan))
+        return fail("%s: its images have another size than the model's", images_option);
+    if ((size_t)image >= set.count)
+        return fail("%s has %zu images, counted from 0: there is no image %d", images_option,
+                    set.count, image);
+    return (logits_option && run_images(ready, data)) || (codes_option && run_codes(ready, data)) ||
+           (explain_option && explain(ready, data)) || (beside_option && show_beside(ready, data));
 }
 
 int command_run(int argc, char **argv)
@@ -91,16 +280,19 @@ int command_run(int argc, char **argv)
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (!images_option || !logits_option)
-        return fail("--images and --logits are needed; see 'ptq run --help'");
+    if (!images_option || (!logits_option && !codes_option && !explain_option && !beside_option))
+        return fail("--images, and what to do with them, such as --logits, are needed; see 'ptq "
+                    "run --help'");
     if (threads == 0)
         threads = count_cores();
     if (find_model(model_option, model_path) || engine_open(model_path, !no_fuse, NULL, &ready))
         return 1;
-    if (ptq_cifar10_open(images_option, PTQ_TEST_SET, NULL, &data, &err))
+    if (engine_self_test(&ready))
+        status = 1;
+    else if (ptq_cifar10_open(images_option, PTQ_TEST_SET, NULL, &data, &err))
         status = fail("%s", err.text);
     else
-        status = run_images(&ready, data);
+        status = run_all(&ready, data);
     ptq_cifar10_free(data);
     engine_close(&ready);
     return status;

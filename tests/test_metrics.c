@@ -1,0 +1,322 @@
+/* Comparing two evaluations: values worked out by hand, published intervals, and the error of every
+   layer computed a second time. */
+#include "quantized.h"
+
+/* An evaluation made by hand from labels and predictions of `n` images. */
+static ptq_evaluation made(int *label, int *prediction, size_t n)
+{
+    ptq_evaluation e;
+
+    memset(&e, 0, sizeof e);
+    e.total = n;
+    e.classes = 3;
+    e.label = label;
+    e.prediction = prediction;
+    return e;
+}
+
+/* `lost` images right to wrong, `won` wrong to right, `both` right twice, `neither` wrong twice, half
+   of those (rounded down) with the same wrong prediction. */
+static ptq_comparison compared(int lost, int won, int both, int neither)
+{
+    static int label[20000], a[20000], b[20000];
+    ptq_evaluation before, after;
+    ptq_comparison c;
+    int i, n = 0;
+
+    for (i = 0; i < lost; i++, n++)
+        label[n] = a[n] = 1, b[n] = 2;
+    for (i = 0; i < won; i++, n++)
+        label[n] = b[n] = 0, a[n] = 2;
+    for (i = 0; i < both; i++, n++)
+        label[n] = a[n] = b[n] = i % 3;
+    for (i = 0; i < neither; i++, n++)
+        label[n] = 0, a[n] = 1, b[n] = i % 2 ? 1 : 2;
+    before = made(label, a, (size_t)n);
+    after = made(label, b, (size_t)n);
+    assert_ok(ptq_compare(&before, &after, &c, &err));
+    assert_int_equal(c.total, n);
+    assert_int_equal(c.lost, lost);
+    assert_int_equal(c.won, won);
+    assert_int_equal(c.agree, both + neither / 2);
+    assert_near(c.delta_pp, 100.0 * (won - lost) / n, 1e-12);
+    return c;
+}
+
+static void mcnemar_by_hand(void **state)
+{
+    static const struct {
+        int lost, won;
+        double p;
+    } table[] = {
+        {0, 0, 1},
+        {1, 0, 1},                   /* 2 / 2 */
+        {0, 5, 2.0 / 32},            /* 2 * 1 / 2^5 */
+        {8, 1, 2.0 * (1 + 9) / 512}, /* 0.0390625 */
+        {1, 8, 2.0 * (1 + 9) / 512},
+        {2, 8, 2.0 * (1 + 10 + 45) / 1024},
+        {5, 5, 1},
+        {4, 6, 2.0 * (1 + 10 + 45 + 120 + 210) / 1024},
+        {0, 40, 2.0 / 1099511627776.0},
+    };
+    int i;
+
+    (void)state;
+    for (i = 0; i < COUNT(table); i++) {
+        ptq_comparison c = compared(table[i].lost, table[i].won, 50, 7);
+        if (!is_near(c.p_value, table[i].p, 0, 1e-9))
+            fail_msg("%d lost, %d won: p is %.12g, wanted %.12g", table[i].lost, table[i].won,
+                     c.p_value, table[i].p);
+    }
+}
+
+/* Of many: the normal approximation with continuity correction gives 0.0244 for 400 against 465. */
+static void mcnemar_of_many(void **state)
+{
+    (void)state;
+    assert_near(compared(400, 465, 4000, 200).p_value, erfc((65 - 1) / sqrt(865) / sqrt(2)), 5e-4);
+    assert_near(compared(5000, 5000, 0, 0).p_value, 1, 1e-9);
+    assert_true(compared(0, 10000, 0, 0).p_value < 1e-100);
+}
+
+/* Clopper and Pearson's limits: closed forms at the ends, published tables between. */
+static void known_intervals(void **state)
+{
+    static const struct {
+        size_t k, n;
+        double level, low, high;
+    } table[] = {
+        {0, 10, 0.95, 0, 0.30849710},
+        {10, 10, 0.95, 0.69150290, 1},
+        {5, 10, 0.95, 0.18708603, 0.81291397},
+        {1, 10, 0.95, 0.00252858, 0.44501612},
+        {4, 20, 0.95, 0.05733400, 0.43661400},
+        {0, 0, 0.95, 0, 1},
+        {1, 1, 0.95, 0.025, 1},
+        {0, 1, 0.9, 0, 0.95},
+    };
+    int i;
+
+    (void)state;
+    for (i = 0; i < COUNT(table); i++) {
+        double low = -1, high = -1;
+        ptq_exact_interval(table[i].k, table[i].n, table[i].level, &low, &high);
+        if (!is_near(low, table[i].low, 1e-6, 0) || !is_near(high, table[i].high, 1e-6, 0))
+            fail_msg("%d of %d: %.8f to %.8f, wanted %.8f to %.8f", (int)table[i].k,
+                     (int)table[i].n, low, high, table[i].low, table[i].high);
+    }
+}
+
+/* At its own limits, the chance of what was seen or more extreme is the tail: summed here by the
+   ratio of neighbouring terms, not by logarithms of factorials. */
+static double at_most(int k, int n, double p)
+{
+    double term = pow(1 - p, n), sum = term;
+    int i;
+
+    for (i = 1; i <= k; i++) {
+        term *= (double)(n - i + 1) / i * p / (1 - p);
+        sum += term;
+    }
+    return sum;
+}
+
+static void intervals_have_their_level(void **state)
+{
+    int n, k;
+
+    (void)state;
+    for (n = 1; n <= 60; n += 7)
+        for (k = 0; k <= n; k++) {
+            double low, high;
+            ptq_exact_interval((size_t)k, (size_t)n, 0.95, &low, &high);
+            if (k < n)
+                assert_near(at_most(k, n, high), 0.025, 1e-7);
+            if (k > 0)
+                assert_near(1 - at_most(k - 1, n, low), 0.025, 1e-7);
+        }
+}
+
+/* The interval of the difference: of 9 images that changed 1 was won; Clopper and Pearson give
+   0.28 % to 48.25 %, hence -8.95 to -0.31 points in 100 images. */
+static void interval_of_the_difference(void **state)
+{
+    ptq_comparison c = compared(8, 1, 90, 1);
+    double low, high;
+
+    (void)state;
+    ptq_exact_interval(1, 9, 0.95, &low, &high);
+    assert_near(low, 0.0028091, 1e-6);
+    assert_near(high, 0.4824965, 1e-6);
+    assert_near(c.low_pp, (2 * low - 1) * 9, 1e-9);
+    assert_near(c.high_pp, (2 * high - 1) * 9, 1e-9);
+    assert_true(c.low_pp <= c.delta_pp && c.delta_pp <= c.high_pp);
+    c = compared(0, 0, 10, 0); /* nothing changed: nothing to be unsure of */
+    assert_near(c.low_pp, 0, 0);
+    assert_near(c.high_pp, 0, 0);
+    assert_near(c.delta_pp, 0, 0);
+}
+
+static void different_sets(void **state)
+{
+    int label[4] = {0, 1, 2, 0}, other[4] = {0, 1, 2, 1}, prediction[4] = {0, 0, 0, 0};
+    ptq_evaluation a = made(label, prediction, 4), b = made(label, prediction, 3);
+    ptq_evaluation c = made(other, prediction, 4), none = made(label, prediction, 0);
+    ptq_comparison out, before;
+
+    (void)state;
+    memset(&out, 0x5a, sizeof out);
+    memcpy(&before, &out, sizeof out);
+    assert_fails(PTQ_INVALID_ARGUMENT, "different images", ptq_compare(&a, &b, &out, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "different images", ptq_compare(&a, &c, &out, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "", ptq_compare(&none, &none, &out, &err));
+    assert_memory_equal(&out, &before, sizeof out);
+    assert_ok(ptq_compare(&a, &a, &out, &err));
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Layers */
+
+typedef struct fixture {
+    ptq_model *fused, *coded;
+    ptq_plan *a, *b;
+    pictures p;
+} fixture;
+
+static int open_fixture(void **state)
+{
+    fixture *f = (fixture *)calloc(1, sizeof *f);
+    ptq_calibration *calibration;
+    ptq_convert_options o;
+
+    assert_non_null(f);
+    f->fused = fused_of(random_resnet8(8, 3, 5, 5, NULL));
+    f->p = pictures_for(f->fused, 12, 9);
+    calibration = calibrated_on(f->fused, pictures_dataset(&f->p));
+    o = with_scheme(preset("best"), pictures_dataset(&f->p));
+    f->coded = converted(f->fused, calibration, &o);
+    assert_ok(ptq_plan_create(f->fused, NULL, &f->a, &err));
+    assert_ok(ptq_plan_create(f->coded, NULL, &f->b, &err));
+    ptq_calibration_free(calibration);
+    *state = f;
+    return 0;
+}
+
+static int close_fixture(void **state)
+{
+    fixture *f = (fixture *)*state;
+
+    ptq_plan_free(f->a);
+    ptq_plan_free(f->b);
+    ptq_model_free(f->coded);
+    ptq_model_free(f->fused);
+    free(f);
+    return 0;
+}
+
+static void error_of_every_layer(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_dataset data = pictures_dataset(&f->p);
+    ptq_layer_report report;
+    ptq_session_options keep;
+    ptq_session *a = NULL, *b = NULL;
+    int i, n;
+
+    memset(&keep, 0, sizeof keep);
+    keep.keep = 1;
+    assert_ok(ptq_session_create(f->a, &keep, &a, &err));
+    assert_ok(ptq_session_create(f->b, &keep, &b, &err));
+    assert_ok(ptq_compare_layers(f->a, f->b, data, 7, &report, &err));
+    assert_true(report.items >= 12); /* results, and those before an addition */
+    for (i = 0; i < report.items; i++) {
+        double signal = 0, noise = 0, largest = 0;
+        for (n = 0; n < 7; n++) {
+            uint8_t pixels[8 * 8 * 3];
+            ptq_tensor x, y;
+            size_t k;
+            int label;
+            assert_ok(data.get(data.user, (size_t)n, pixels, &label, &err));
+            assert_ok(ptq_run(a, pixels, 1, NULL, NULL, &err));
+            assert_ok(ptq_run(b, pixels, 1, NULL, NULL, &err));
+            assert_ok(ptq_session_tensor(a, report.item[i].name, &x, &err));
+            assert_ok(ptq_session_tensor(b, report.item[i].name, &y, &err));
+            for (k = 0; k < ptq_tensor_elements(&x); k++) {
+                double real = (double)((const float *)x.data)[k];
+                double d = real - (double)ptq_tensor_real(&y, k);
+                signal += real * real;
+                noise += d * d;
+                largest = fmax(largest, fabs(d));
+            }
+        }
+        if (!is_near(report.item[i].sqnr_db, 10 * log10(signal / noise), 1e-3, 0))
+            fail_msg("%s: %.6f dB, wanted %.6f", report.item[i].name, report.item[i].sqnr_db,
+                     10 * log10(signal / noise));
+        assert_near(report.item[i].largest, largest, 1e-5 * largest);
+        assert_true(report.item[i].clipped >= 0 && report.item[i].clipped < 0.2);
+        assert_true(report.item[i].sqnr_db > 15);
+    }
+    ptq_layer_report_free(&report);
+    ptq_session_free(a);
+    ptq_session_free(b);
+}
+
+static void a_model_beside_itself(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_dataset data = pictures_dataset(&f->p);
+    ptq_layer_report report;
+    int i;
+
+    assert_ok(ptq_compare_layers(f->a, f->a, data, 0, &report, &err));
+    for (i = 0; i < report.items; i++) {
+        assert_true(report.item[i].sqnr_db > 1e300);
+        assert_near(report.item[i].largest, 0, 0);
+        assert_near(report.item[i].clipped, 0, 0);
+    }
+    ptq_layer_report_free(&report);
+    data.width++;
+    assert_fails(PTQ_BAD_DATA, "8x9x3", ptq_compare_layers(f->a, f->b, data, 0, &report, &err));
+}
+
+/* Half of the values are cut off where the scale is halved. */
+static void clipped_share(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_dataset data = pictures_dataset(&f->p);
+    ptq_layer_report report;
+    ptq_model *m = NULL;
+    ptq_plan *plan = NULL;
+    int i, seen = 0;
+
+    assert_ok(ptq_model_copy(f->coded, NULL, &m, &err));
+    m->node[1].q.scale /= 64; /* 64 times the scale is the old range */
+    assert_ok(ptq_plan_create(m, NULL, &plan, &err));
+    assert_ok(ptq_compare_layers(f->a, plan, data, 0, &report, &err));
+    for (i = 0; i < report.items; i++)
+        if (!strcmp(report.item[i].name, m->node[1].out)) {
+            assert_true(report.item[i].clipped > 0.2);
+            assert_true(report.item[i].sqnr_db < 3);
+            seen++;
+        }
+    assert_int_equal(seen, 1);
+    ptq_layer_report_free(&report);
+    ptq_plan_free(plan);
+    ptq_model_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mcnemar_by_hand),
+        cmocka_unit_test(mcnemar_of_many),
+        cmocka_unit_test(known_intervals),
+        cmocka_unit_test(intervals_have_their_level),
+        cmocka_unit_test(interval_of_the_difference),
+        cmocka_unit_test(different_sets),
+        cmocka_unit_test(error_of_every_layer),
+        cmocka_unit_test(a_model_beside_itself),
+        cmocka_unit_test(clipped_share),
+    };
+    return cmocka_run_group_tests(tests, open_fixture, close_fixture);
+}

@@ -1,0 +1,562 @@
+/* ptq quantize: fuses, calibrates and converts in one go, and measures what came out. */
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common.h"
+
+#define MOST_NODES 64
+#define ACCURACY_SIZE 61 /* a short text: it travels with the model */
+
+static const char *model_option, *data_option, *output_option, *calibration_option, *json_option;
+static const char *preset_option = "best", *weight_range, *activation_range, *percentile;
+static const char *activation_type, *rounding, *node_option[MOST_NODES];
+static int samples = 1000, seed = 42, threads, weight_bits, activation_bits;
+static int per_tensor, per_channel, weight_affine, weight_symmetric, symmetric;
+static int code_logits, float_logits, dry_run, no_measure;
+
+static const option_spec specs[] = {
+    {"model", 'm', "MODEL", "float model file (.safetensors)", &model_option, NULL, NULL, 0},
+    {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", &data_option, NULL, NULL, 0},
+    {"samples", 'n', "N", "training images to calibrate on (default 1000)", NULL, &samples, NULL,
+     1},
+    {"seed", 's', "S", "which ones (default 42)", NULL, &seed, NULL, 0},
+    {"calibration", 'c', "FILE", "calibration from ptq calibrate, not a new one",
+     &calibration_option, NULL, NULL, 0},
+    {"preset", 'p', "NAME", "scheme to start from (default best); listed above", &preset_option,
+     NULL, NULL, 0},
+    {"weight-bits", 0, "B", "2 to 8", NULL, &weight_bits, NULL, 2},
+    {"activation-bits", 0, "B", "2 to 8", NULL, &activation_bits, NULL, 2},
+    {"weight-range", 0, "RULE", "minmax or mse", &weight_range, NULL, NULL, 0},
+    {"per-tensor", 0, NULL, "one weight scale a tensor", NULL, NULL, &per_tensor, 0},
+    {"per-channel", 0, NULL, "one weight scale an output channel", NULL, NULL, &per_channel, 0},
+    {"weight-affine", 0, NULL, "weights with a zero point", NULL, NULL, &weight_affine, 0},
+    {"weight-symmetric", 0, NULL, "weights without one", NULL, NULL, &weight_symmetric, 0},
+    {"activation-range", 0, "RULE", "minmax, average, histogram, percentile, entropy, mse",
+     &activation_range, NULL, NULL, 0},
+    {"percentile", 0, "P", "share in percent kept at either end", &percentile, NULL, NULL, 0},
+    {"activation-type", 0, "TYPE", "u8 or s8", &activation_type, NULL, NULL, 0},
+    {"symmetric", 0, NULL, "activations without a zero point", NULL, NULL, &symmetric, 0},
+    {"rounding", 0, "HOW", "of weights: nearest or learned", &rounding, NULL, NULL, 0},
+    {"code-logits", 0, NULL, "logits are codes", NULL, NULL, &code_logits, 0},
+    {"float-logits", 0, NULL, "logits are real numbers", NULL, NULL, &float_logits, 0},
+    {"node", 0, "PATTERN=HOW", "another scheme for some nodes: a preset, float, w4, w8a6",
+     node_option, NULL, NULL, MOST_NODES},
+    {"dry-run", 0, NULL, "only show what would become of every node", NULL, NULL, &dry_run, 0},
+    {"no-measure", 0, NULL, "leave out the accuracy", NULL, NULL, &no_measure, 0},
+    {"threads", 't', "T", "threads (default: all cores)", NULL, &threads, NULL, 1},
+    {"output", 'o', "OUT", "where to write the quantized model", &output_option, NULL, NULL, 0},
+    {"json", 0, "FILE", "write what was done as JSON (-: standard output)", &json_option, NULL,
+     NULL, 0},
+    {0}};
+
+/* What the work needs and makes. */
+typedef struct job {
+    char model_path[PATH_SIZE], data_path[PATH_SIZE];
+    ptq_scheme scheme;
+    ptq_override override[MOST_NODES];
+    char pattern[MOST_NODES][128];
+    int overrides;
+    int calibrates, learns; /* some node needs it */
+    engine ready;           /* the fused float model, then the quantized one */
+    engine quantized;
+    image_sample drawn;
+    ptq_cifar10 *test;
+    ptq_calibration *calibration;
+    ptq_convert_report plan;
+    ptq_evaluation before, after;
+    ptq_comparison compared;
+    char accuracy[ACCURACY_SIZE];
+} job;
+
+/* ---- The scheme ---- */
+
+static int scheme_error(const char *where, const ptq_scheme *scheme)
+{
+    ptq_error err;
+
+    if (!ptq_scheme_check(scheme, &err))
+        return 0;
+    return where ? fail("--node %s: %s", where, err.text) : fail("%s", err.text);
+}
+
+static int exclude(int a, int b, const char *names)
+{
+    return a && b ? fail("%s exclude each other; give one of them", names) : 0;
+}
+
+static int refuse_for_mode(const ptq_scheme *scheme)
+{
+    int weights = weight_bits || weight_range || per_tensor || per_channel || weight_affine ||
+                  weight_symmetric;
+    int activations = activation_bits || activation_range || percentile || activation_type ||
+                      symmetric || rounding || code_logits || float_logits;
+
+    if (scheme->mode == PTQ_HALF && (weights || activations))
+        return fail("preset %s has no integers whose bits or ranges could be chosen; take another "
+                    "preset, or leave the choice out",
+                    preset_option);
+    if (scheme->mode == PTQ_DYNAMIC && activations)
+        return fail("preset %s finds the range of activations per image and rounds to nearest; "
+                    "only weights can be chosen",
+                    preset_option);
+    return exclude(per_tensor, per_channel, "--per-tensor and --per-channel") ||
+           exclude(weight_affine, weight_symmetric, "--weight-affine and --weight-symmetric") ||
+           exclude(code_logits, float_logits, "--code-logits and --float-logits");
+}
+
+/* A word of a list of two; -1 after an error. */
+static int either(const char *option, const char *word, const char *first, const char *second)
+{
+    if (strcmp(word, first) == 0)
+        return 0;
+    if (strcmp(word, second) == 0)
+        return 1;
+    fail("--%s is %s or %s, not '%s'", option, first, second, word);
+    return -1;
+}
+
+static int set_range(const char *option, const char *name, ptq_range *out)
+{
+    char known[128] = "";
+    size_t used = 0;
+
+    *out = ptq_range_find(name);
+    if (*out != PTQ_RANGE_COUNT)
+        return 0;
+    for (int i = 0; i < PTQ_RANGE_COUNT; i++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
+                                 ptq_range_name((ptq_range)i));
+    return fail("--%s: there is no rule '%s'; there are %s", option, name, known);
+}
+
+static int set_percentile(ptq_scheme *scheme)
+{
+    char *end;
+
+    if (!activation_range)
+        scheme->activation_range = PTQ_PERCENTILE;
+    if (scheme->activation_range != PTQ_PERCENTILE)
+        return fail("--percentile goes with --activation-range percentile");
+    scheme->percentile = strtof(percentile, &end);
+    if (end == percentile || *end || !(scheme->percentile > 50 && scheme->percentile <= 100))
+        return fail("--percentile must be over 50 and at most 100, not '%s'", percentile);
+    return 0;
+}
+
+/* The single choices, over the preset. */
+static int apply_choices(ptq_scheme *scheme)
+{
+    int chosen;
+
+    if (weight_bits)
+        scheme->weight_bits = weight_bits;
+    if (activation_bits)
+        scheme->activation_bits = activation_bits;
+    if (weight_range && set_range("weight-range", weight_range, &scheme->weight_range))
+        return 1;
+    if (activation_range &&
+        set_range("activation-range", activation_range, &scheme->activation_range))
+        return 1;
+    if (percentile && set_percentile(scheme))
+        return 1;
+    scheme->weight_per_tensor = per_tensor || (scheme->weight_per_tensor && !per_channel);
+    scheme->weight_affine = weight_affine || (scheme->weight_affine && !weight_symmetric);
+    scheme->activation_symmetric = symmetric || scheme->activation_symmetric;
+    scheme->code_logits = code_logits || (scheme->code_logits && !float_logits);
+    if (activation_type) {
+        if ((chosen = either("activation-type", activation_type, "u8", "s8")) < 0)
+            return 1;
+        scheme->activation_signed = chosen;
+    }
+    if (rounding) {
+        if ((chosen = either("rounding", rounding, "nearest", "learned")) < 0)
+            return 1;
+        scheme->rounding = chosen ? PTQ_LEARNED : PTQ_NEAREST;
+    }
+    return 0;
+}
+
+/* "w4", "a6", "w8a6": bits over the main scheme. 0 if it is something else. */
+static int read_shorthand(const char *text, ptq_scheme *scheme)
+{
+    int given = 0;
+
+    for (; *text; text += 2, given++) {
+        if ((*text != 'w' && *text != 'a') || text[1] < '2' || text[1] > '8' ||
+            (given && *text != 'a'))
+            return 0;
+        *(*text == 'w' ? &scheme->weight_bits : &scheme->activation_bits) = text[1] - '0';
+    }
+    return given > 0 && given < 3;
+}
+
+static int read_how(const char *option, const char *how, const ptq_scheme *base, ptq_scheme *out)
+{
+    *out = *base;
+    if (strcmp(how, "float") == 0) {
+        memset(out, 0, sizeof *out);
+        out->mode = PTQ_FLOAT;
+        return 0;
+    }
+    if (!ptq_preset(how, out, NULL))
+        return 0;
+    *out = *base;
+    if (!read_shorthand(how, out))
+        return fail("--node %s: '%s' is no preset, not float, and not bits from 2 to 8 like w4, a6 "
+                    "or w8a6; see 'ptq quantize --help'",
+                    option, how);
+    if (base->mode == PTQ_HALF)
+        return fail("--node %s: preset %s has no bits to change; name a preset", option,
+                    preset_option);
+    return 0;
+}
+
+/* The library's patterns know `*` and `?` alone. */
+static int matches_a_node(const char *pattern, const ptq_model *model)
+{
+    for (int i = 1; i < model->nodes && !strchr(pattern, '['); i++)
+        if (fnmatch(pattern, model->node[i].name, FNM_NOESCAPE) == 0 ||
+            fnmatch(pattern, model->node[i].out, FNM_NOESCAPE) == 0)
+            return 1;
+    return 0;
+}
+
+static int add_override(job *work, const char *option)
+{
+    const char *equals = strchr(option, '=');
+    char *pattern = work->pattern[work->overrides];
+    ptq_override *made = &work->override[work->overrides];
+
+    if (!equals || equals == option || !equals[1])
+        return fail("--node must be PATTERN=HOW, as in 'block3.*=w4', not '%s'", option);
+    if ((size_t)(equals - option) >= sizeof work->pattern[0])
+        return fail("--node: the pattern is too long; use * for a part of it");
+    memcpy(pattern, option, (size_t)(equals - option));
+    pattern[equals - option] = 0;
+    made->pattern = pattern;
+    if (!matches_a_node(pattern, work->ready.model))
+        return fail("--node %s: no node has such a name; 'ptq info --fuse' lists them", option);
+    work->overrides++;
+    return read_how(option, equals + 1, &work->scheme, &made->scheme) ||
+           scheme_error(option, &made->scheme);
+}
+
+static void note_needs(job *work, const ptq_scheme *scheme)
+{
+    work->calibrates |= scheme->mode == PTQ_STATIC;
+    work->learns |= scheme->mode == PTQ_STATIC && scheme->rounding == PTQ_LEARNED;
+}
+
+static int choose_scheme(job *work)
+{
+    ptq_error err;
+
+    if (ptq_preset(preset_option, &work->scheme, &err))
+        return fail("%s", err.text);
+    if (refuse_for_mode(&work->scheme) || apply_choices(&work->scheme) ||
+        scheme_error(NULL, &work->scheme))
+        return 1;
+    note_needs(work, &work->scheme);
+    return 0;
+}
+
+static int choose_overrides(job *work)
+{
+    for (int i = 0; i < MOST_NODES && node_option[i]; i++) {
+        if (add_override(work, node_option[i]))
+            return 1;
+        note_needs(work, &work->override[i].scheme);
+    }
+    return 0;
+}
+
+/* ---- Calibrating and converting ---- */
+
+static int get_calibration(job *work)
+{
+    ptq_error err;
+    int status = 0;
+
+    if (!work->calibrates && !calibration_option)
+        return 0;
+    if (work->calibrates && (!calibration_option || (work->learns && !dry_run)) &&
+        sample_open(work->data_path, samples, seed, &work->drawn))
+        return 1;
+    if (!calibration_option)
+        status = calibrate_on(work->ready.plan, &work->drawn, threads, &work->calibration);
+    else if (ptq_calibration_load(calibration_option, NULL, &work->calibration, &err))
+        status = fail("%s", err.text);
+    if (status)
+        return 1;
+    print_warnings(work->calibration);
+    return work->test ? refuse_overlap(work->calibration, ptq_cifar10_dataset(work->test)) : 0;
+}
+
+static int convert(job *work)
+{
+    ptq_convert_options options = {0};
+    progress state = progress_start("learn rounding");
+    ptq_model *made = NULL;
+    ptq_status status;
+    ptq_error err;
+
+    options.scheme = work->scheme;
+    options.override = work->override;
+    options.overrides = work->overrides;
+    options.images = work->drawn.images;
+    options.threads = threads;
+    options.progress = progress_show;
+    options.user = &state;
+    status = ptq_convert(work->ready.model, work->calibration, &options, dry_run ? NULL : &made,
+                         &work->plan, &err);
+    progress_end(&state);
+    if (status == PTQ_BAD_DATA && calibration_option)
+        return fail("%s: the --samples and --seed that made %s", err.text, calibration_option);
+    if (status)
+        return fail("%s", err.text);
+    return dry_run ? 0 : engine_adopt(made, NULL, &work->quantized);
+}
+
+/* ---- Measuring ---- */
+
+/* Both models on the test images, and the outcome into the metadata. */
+static int measure(job *work)
+{
+    ptq_dataset data = ptq_cifar10_dataset(work->test);
+    ptq_error err;
+
+    if (evaluate_plan(work->quantized.plan, data, "measure", threads, &work->after) ||
+        evaluate_plan(work->ready.plan, data, "measure float", threads, &work->before))
+        return 1;
+    if (ptq_compare(&work->before, &work->after, &work->compared, &err))
+        return fail("%s", err.text);
+    snprintf(work->accuracy, sizeof work->accuracy, "%zu of %zu, float %zu, agree %zu",
+             work->after.correct, work->after.total, work->before.correct, work->compared.agree);
+    if (ptq_model_set_meta(work->quantized.model, "accuracy", work->accuracy, &err))
+        return fail("%s", err.text);
+    return 0;
+}
+
+static int finish_model(job *work)
+{
+    ptq_error err;
+
+    if (work->test && !no_measure && measure(work))
+        return 1;
+    if (ptq_self_test_add(work->quantized.model, &err) ||
+        ptq_model_save(work->quantized.model, output_option, &err))
+        return fail("%s", err.text);
+    return 0;
+}
+
+/* ---- Text ---- */
+
+static void print_scheme(const job *work)
+{
+    char text[256];
+
+    ptq_scheme_write(&work->scheme, text, sizeof text);
+    say("model     %s\nscheme    %s\n", work->model_path, text);
+    for (int i = 0; i < work->overrides; i++) {
+        ptq_scheme_write(&work->override[i].scheme, text, sizeof text);
+        say("          %s: %s\n", work->override[i].pattern, text);
+    }
+    if (work->calibration)
+        say("from      %zu images of %d classes\n", work->calibration->images,
+            work->calibration->classes);
+}
+
+static void print_plan(const ptq_convert_report *plan)
+{
+    say("\n%-24s %-44s %9s %9s\n", "node", "becomes", "bytes", "after");
+    for (int i = 0; i < plan->items; i++)
+        say("%-24s %-44s %9zu %9zu\n", plan->item[i].node, plan->item[i].what,
+            plan->item[i].bytes_before, plan->item[i].bytes_after);
+    say("%-24s %-44s %9zu %9zu\n", "parameters", "", plan->bytes_before, plan->bytes_after);
+    say("\nThis was a dry run: nothing was written.\n");
+}
+
+static void print_result(const job *work)
+{
+    if (work->after.total) {
+        print_accuracy("accuracy", &work->after);
+        print_accuracy("float", &work->before);
+        print_comparison(&work->compared);
+    } else {
+        say("accuracy  not measured%s\n",
+            no_measure ? "" : ": there is no test_batch.bin with the data");
+    }
+    say("bytes     %zu of parameters, before %zu; the file has %zu\n", work->plan.bytes_after,
+        work->plan.bytes_before, file_size(output_option));
+    say("written   %s\n", output_option);
+}
+
+/* ---- JSON ---- */
+
+#ifdef PTQ_HAVE_jansson
+
+static json_t *scheme_json(const ptq_scheme *scheme)
+{
+    char text[256];
+
+    ptq_scheme_write(scheme, text, sizeof text);
+    return json_string(text);
+}
+
+static json_t *plan_json(const ptq_convert_report *plan)
+{
+    json_t *list = json_array();
+
+    for (int i = 0; i < plan->items; i++) {
+        const ptq_conversion *item = &plan->item[i];
+
+        json_array_append_new(list,
+                              json_pack("{s:s,s:s,s:I,s:I}", "node", item->node, "becomes",
+                                        item->what, "bytes_before", (json_int_t)item->bytes_before,
+                                        "bytes_after", (json_int_t)item->bytes_after));
+    }
+    return list;
+}
+
+static void set_measured(json_t *root, const job *work)
+{
+    json_t *baseline = json_object();
+
+    json_object_set_new(root, "overall", json_accuracy(work->after.correct, work->after.total));
+    json_object_set_new(baseline, "overall",
+                        json_accuracy(work->before.correct, work->before.total));
+    json_object_set_new(root, "baseline", baseline);
+    json_set_comparison(root, &work->compared);
+}
+
+static int write_json(const job *work)
+{
+    json_t *root = json_object(), *overrides = json_array();
+
+    json_object_set_new(root, "schema_version", json_integer(SCHEMA_VERSION));
+    json_object_set_new(root, "model_path", json_string(work->model_path));
+    json_object_set_new(root, "data_dir", json_string(work->data_path));
+    json_object_set_new(root, "output", dry_run ? json_null() : json_string(output_option));
+    json_object_set_new(root, "preset", json_string(preset_option));
+    json_object_set_new(root, "scheme", scheme_json(&work->scheme));
+    for (int i = 0; i < work->overrides; i++) {
+        json_t *made = scheme_json(&work->override[i].scheme);
+
+        json_array_append_new(overrides, json_pack("{s:s,s:o}", "pattern",
+                                                   work->override[i].pattern, "scheme", made));
+    }
+    json_object_set_new(root, "overrides", overrides);
+    if (work->calibration) {
+        json_set_count(root, "calibration_images", work->calibration->images);
+        json_object_set_new(root, "warnings", json_warnings(work->calibration));
+    }
+    json_object_set_new(root, "plan", plan_json(&work->plan));
+    json_set_count(root, "bytes_before", work->plan.bytes_before);
+    json_set_count(root, "bytes_after", work->plan.bytes_after);
+    if (!dry_run)
+        json_set_count(root, "file_bytes", file_size(output_option));
+    if (work->after.total)
+        set_measured(root, work);
+    return json_finish(root);
+}
+
+#else
+
+static int write_json(const job *work)
+{
+    (void)work;
+    return 1;
+}
+
+#endif
+
+/* ---- All of it ---- */
+
+/* Images to calibrate on, or to learn from, must be there; without them a model is made, but cannot
+   be measured. */
+static int open_data(job *work)
+{
+    int needs = work->calibrates && (!calibration_option || (work->learns && !dry_run));
+
+    if (!needs && !data_option && look_for_data(NULL, work->data_path)) {
+        work->data_path[0] = 0;
+        return 0;
+    }
+    return find_data(data_option, work->data_path) || open_test_set(work->data_path, &work->test);
+}
+
+static int quantize(job *work)
+{
+    if (choose_scheme(work) || find_model(model_option, work->model_path) ||
+        (!dry_run && check_output(output_option, work->model_path)) ||
+        engine_open(work->model_path, 1, NULL, &work->ready) || choose_overrides(work) ||
+        open_data(work) || get_calibration(work) || convert(work))
+        return 1;
+    if (!dry_run && finish_model(work))
+        return 1;
+    print_scheme(work);
+    if (dry_run)
+        print_plan(&work->plan);
+    else
+        print_result(work);
+    return json_option ? write_json(work) : 0;
+}
+
+static void close_job(job *work)
+{
+    ptq_evaluation_free(&work->before);
+    ptq_evaluation_free(&work->after);
+    ptq_convert_report_free(&work->plan);
+    ptq_calibration_free(work->calibration);
+    ptq_cifar10_free(work->test);
+    sample_close(&work->drawn);
+    engine_close(&work->quantized);
+    engine_close(&work->ready);
+}
+
+/* The list of presets stands in the help. */
+static const char *describe(void)
+{
+    static char text[2048];
+    size_t used = (size_t)snprintf(
+        text, sizeof text,
+        "Fuses a float model, calibrates it on training images, converts it, measures it on the\n"
+        "test images beside the float model, and writes it with a self-test vector. Single "
+        "choices\n"
+        "override the preset. --node may be given several times; of several patterns that match a\n"
+        "node the last counts; * and ? are wildcards. Presets:\n");
+
+    for (int i = 0; ptq_preset_name(i) && used < sizeof text; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "\n  %-8s %s", ptq_preset_name(i),
+                                 ptq_preset_text(i));
+    return text;
+}
+
+int command_quantize(int argc, char **argv)
+{
+    command_help help = {"quantize [--model MODEL] [--data DIR] [--preset NAME] -o OUT [OPTIONS]",
+                         NULL,
+                         "ptq quantize --model resnet8.safetensors --node 'block3.*=w4' -o "
+                         "small.safetensors"};
+    int parsed, status;
+    job *work;
+
+    help.about = describe();
+    parsed = parse_options(argc, argv, specs, &help, NULL, 0);
+    if (parsed)
+        return parsed == OPTIONS_BAD;
+    if (!output_option && !dry_run)
+        return fail("-o OUT is needed; see 'ptq quantize --help'");
+    if (threads == 0)
+        threads = count_cores();
+    if (json_setup(json_option))
+        return 1;
+    work = calloc(1, sizeof *work);
+    if (!work)
+        return fail("no memory");
+    status = quantize(work);
+    close_job(work);
+    free(work);
+    return status;
+}
