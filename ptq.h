@@ -6800,9 +6800,7 @@ static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
     }
     if (node->residual) {
         const ptq_qparams *r = &step->from[1]->q;
-        ptq__adder adder = node->residual == PTQ_RES_FIRST
-                               ? ptq__adder_of(r, &node->mid, &node->q, node->add_act)
-                               : ptq__adder_of(&node->mid, r, &node->q, node->add_act);
+        ptq__adder adder = ptq__residual_adder(step);
         f->residual_first = node->residual == PTQ_RES_FIRST;
         f->residual_signed = r->type == PTQ_S8;
         f->ratio_a = adder.ratio_a;
