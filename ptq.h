@@ -6064,8 +6064,8 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err)
    - The inner loop takes a word of 32 bits (one float, two 16-bit or four 8-bit codes) of several
      pixels and multiplies each with the weights of one or two vectors of output channels. All sums
      stay in registers.
-   - Bias, requantization, activation and residual are applied to these registers, then they are
-     stored: the tensors in the arena have the layout of the scalar kernels.
+   - Requantization, activation and residual are applied vector by vector before the only store to
+     the arena, where tensors have the layout of the scalar kernels.
 
    An instruction set is a multiplication, a store, and a choice of tile sizes. */
 #ifdef PTQ__X86
@@ -6148,7 +6148,7 @@ struct ptq__packed {
     float *multiplier;     /* integers only */
     ptq__finish finish;
     ptrdiff_t step;        /* bytes from a pixel to the next of the same phase */
-    int flip, zero;        /* codes: s8 become u8 by flipping the highest bit; then the zero point */
+    int flip, zero;        /* codes: s8 become u8 by flipping the highest bit; zero point */
 };
 
 #if defined(__clang__)
@@ -6174,11 +6174,12 @@ struct ptq__packed {
 /* The tile: PIXELS x VECTORS registers of sums. It begins with the bias, and reads each vector of
    weights once. The words of a slab are written out, so that a whole one has no loop to be
    mispredicted. OP_load,
-   OP_spread (one word to all lanes), OP_finish and DOT are the instruction set's. */
+   OP_spread (one word to all lanes), OP_finish and DOT are the instruction set's. The finish is a
+   loop, not written out, since it is long: hence the copy of the sums. */
 #define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
     TARGET static void NAME(const ptq__tile *t)                                                    \
     {                                                                                              \
-        VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                   \
+        VEC sum[PIXELS][VECTORS], done[PIXELS][VECTORS], w[VECTORS], x;                            \
         const char *weight = t->weight, *from;                                                     \
         const ptq__finish f = *t->finish; /* no store below can change it */                       \
         const float *multiplier = t->multiplier;                                                   \
@@ -6202,18 +6203,18 @@ struct ptq__packed {
         }                                                                                          \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
         {                                                                                          \
-            if (p == pixels)                                                                       \
-                return;                                                                            \
+            PTQ__UNROLL for (v = 0; v < VECTORS; v++) done[p][v] = sum[p][v];                      \
+        }                                                                                          \
+        for (p = 0; p < pixels; p++, out += f.channels) {                                          \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
                 OP##_finish(&f, multiplier + v * lanes, out + v * lanes, channels - v * lanes,     \
-                            sum[p][v]);                                                            \
-            out += f.channels;                                                                     \
+                            done[p][v]);                                                           \
         }                                                                                          \
     }
 
 /* Staging: `count` pixels of one slab. What lies behind the channels of a pixel does not matter, as
-   its weights are 0, so all copy a whole slab; but nothing from `end` on, the end of the tensor, may
-   be read. */
+   its weights are 0, so all copy a whole slab; but nothing from `end` on, the end of the tensor,
+   may be read. */
 
 static const char *ptq__guard(const char *from, const char *end, int size, char *copy)
 {
