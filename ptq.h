@@ -866,7 +866,7 @@ typedef struct ptq_calibrate_options {
 /* Runs the plan of a fused float model over a data set and observes every tensor. The result
    depends on the multiset of images only, not on their order or on threads. PTQ_BAD_DATA for no
    images, for wrong shapes, and for images that look random or constant (see accept_any): neither
-   says anything about the ranges that real images cause. PTQ_BAD_NUMBER names the node that produced
+   says anything about the ranges that real images cause. PTQ_BAD_NUMBER names the node that made
    a NaN. */
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
@@ -3715,8 +3715,8 @@ static int ptq__json_escape(ptq__json *json, char **to)
     return 1;
 }
 
-/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut short,
-   overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
+/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
+   short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
 static int ptq__utf8_length(const char *p, const char *end)
 {
     unsigned char c = (unsigned char)*p, second;
@@ -9380,8 +9380,8 @@ static ptq_status ptq__json_hash(ptq__json *json, uint64_t *hash, ptq_error *err
     return PTQ_OK;
 }
 
-/* The bin of an extreme value, which must be the first or last that counts anything; zeros have none
-   of their own. */
+/* The bin of an extreme value, which must be the first or last that counts anything; zeros have
+   none of their own. */
 static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin)
 {
     if (value < 0 || value > 0)

@@ -99,7 +99,8 @@ try "link of two static copies" $cc "$dir/first.o" "$dir/second.o" -lm -o "$dir/
 
 # 4. The names that go out.
 if command -v nm >/dev/null 2>&1; then
-    names() { nm -g "$1" | awk 'NF == 3 && $2 != "U" { sub(/^_/, "", $3); print $3 }'; }
+    # Not the weak ones: in C++ those are the standard library's own inline functions.
+    names() { nm -g "$1" | awk 'NF == 3 && $2 ~ /[TDBRC]/ { sub(/^_/, "", $3); print $3 }'; }
     odd=$(names "$dir/impl.o" | grep -v '^ptq_[a-z0-9]' | tr '\n' ' ')
     [ -z "$odd" ] || fail "exports $odd"
     odd=$(names "$dir/impl.o" | grep '^ptq__' | tr '\n' ' ')

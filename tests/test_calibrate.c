@@ -333,7 +333,6 @@ static void expect_bad_number(const fixture *f, const char *name, float first, f
     ptq_plan_options planning = {PTQ_ISA_SCALAR, {NULL, NULL, NULL}};
     int late = isnan(first);
     pictures p = f->p;
-    ptq_plan_options scalar;
     ptq_model *m = NULL;
     ptq_plan *plan = NULL;
     ptq_calibration *c = NULL;
