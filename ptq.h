@@ -443,7 +443,7 @@ PTQ_API int ptq_model_logits(const ptq_model *model);
 PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name);
 
 /* Metadata: get returns NULL where the key is missing; set copies both, and removes the key when
-   `value` is NULL. "format", "format_version" and "graph" belong to the file format. */
+   `value` is NULL. "format", "format_version" and "graph" belong to the file format: refused. */
 PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key);
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
                                       ptq_error *err);
@@ -527,8 +527,8 @@ PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, s
 PTQ_API void ptq_bytes_free(void *bytes, const ptq_allocator *allocator);
 
 /* A model from an archive's bytes, and back. A file without a graph but with the tensor names of
-   ResNet8 is taken for one, its width and classes read off the shapes; batch-norm epsilon 1e-3 as
-   in Keras, unless the metadata has "epsilon". */
+   ResNet8 is taken for one of input size 32, its width and classes read off the shapes; batch-norm
+   epsilon 1e-3 as in Keras, unless the metadata has "epsilon". */
 PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_load_options *options,
                                    ptq_model **out, ptq_error *err);
 PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t *size,
@@ -750,8 +750,9 @@ PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound); /* unbiased; bound
 PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits */
 
 /* Chooses `count` images, as many of every class as possible (the first classes get the remainder):
-   per class a Fisher-Yates shuffle by PCG32(seed, class), then all in ascending order of index. The
-   same data and seed give the same indices everywhere. PTQ_BAD_DATA if a class has too few. */
+   per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
+   number below what is left), then all in ascending order of index. The same data and seed give the
+   same indices everywhere. PTQ_BAD_DATA if a class has too few. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
@@ -913,7 +914,7 @@ PTQ_API uint64_t ptq_model_hash(const ptq_model *model);
    [SCHEME] What to quantize how */
 
 typedef enum ptq_mode {
-    PTQ_STATIC,  /* integers throughout, ranges fixed by calibration */
+    PTQ_INTEGER,  /* integers throughout, ranges fixed by calibration */
     PTQ_DYNAMIC, /* integer weights; the range of each activation is found per image */
     PTQ_HALF,    /* half-precision weights, computed in float */
     PTQ_FLOAT    /* left as it is */
@@ -1004,7 +1005,7 @@ typedef struct ptq_convert_report {
     ptq_allocator allocator;
 } ptq_convert_report;
 
-/* A new model; the float one stays as it is. `calibration` may be NULL if no node is PTQ_STATIC.
+/* A new model; the float one stays as it is. `calibration` may be NULL if no node is PTQ_INTEGER.
    `out` NULL: a dry run that only fills the report, which may be NULL otherwise. Between float and
    integer nodes, nodes `quantize` and `dequantize` are inserted. PTQ_NOT_READY if the model is not
    fused, not calibrated, or calibrated for another model, if a tensor was never observed, or if a
@@ -1020,7 +1021,7 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
                                        const ptq_allocator *allocator, ptq_tensor *out,
                                        ptq_error *err);
 
-/* How a node computes: PTQ_STATIC means that it really runs on integers alone. */
+/* How a node computes: PTQ_INTEGER means that it really runs on integers alone. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int node);
 PTQ_API const char *ptq_mode_name(ptq_mode mode); /* "integer", "dynamic", "half", "float" */
 
@@ -1036,7 +1037,8 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err);
 
 typedef struct ptq_evaluate_options {
     size_t limit;   /* the first so many images; 0: all */
-    int threads;    /* 0: 1. More than one needs PTQ_THREADS */
+    int threads;    /* 0: 1. More need PTQ_THREADS, else 1 is used; the allocator is then called
+                       from all of them */
     ptq_progress progress;
     void *user;
     ptq_allocator allocator;
@@ -1989,9 +1991,9 @@ PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index)
     if (ptq__has_weight(node->op)) {
         if (!ptq__is_integer_type(weight->type))
             return weight->type == PTQ_F16 ? PTQ_HALF : PTQ_FLOAT;
-        return node->dynamic ? PTQ_DYNAMIC : PTQ_STATIC;
+        return node->dynamic ? PTQ_DYNAMIC : PTQ_INTEGER;
     }
-    return ptq__is_coded(node) ? PTQ_STATIC : PTQ_FLOAT;
+    return ptq__is_coded(node) ? PTQ_INTEGER : PTQ_FLOAT;
 }
 
 static int ptq__has_window(ptq_op op)
@@ -2660,7 +2662,7 @@ static int ptq__codes_fit(const ptq_model *model, int index)
     const ptq_node *a = node->input[0] < 0 ? node : &model->node[node->input[0]];
     const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
     int coded = ptq__is_coded(node), from = ptq__is_coded(a);
-    int integer = ptq__has_weight(node->op) && ptq_node_mode(model, index) == PTQ_STATIC;
+    int integer = ptq__has_weight(node->op) && ptq_node_mode(model, index) == PTQ_INTEGER;
     if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_F32))
         return 0;
     if (ptq__has_weight(node->op))
@@ -2933,9 +2935,17 @@ PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key)
     return i < 0 ? NULL : model->meta[i].value;
 }
 
+static int ptq__is_own_meta(const char *key)
+{
+    return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
+}
+
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
                                       ptq_error *err)
 {
+    if (ptq__is_own_meta(key))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "metadata '%s' is written by the file format itself", key);
     return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
 }
 
@@ -4532,11 +4542,6 @@ static ptq_status ptq__check_leftover(const ptq_archive *archive, ptq_error *err
     return PTQ_OK;
 }
 
-static int ptq__is_own_meta(const char *key)
-{
-    return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
-}
-
 /* Everything but the graph itself, which stands in `model`. */
 static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_error *err)
 {
@@ -5033,7 +5038,15 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
     (defined(__clang__) ? __clang_major__ >= 7 : defined(__GNUC__) && __GNUC__ >= 8)
 #define PTQ__X86
 #include <cpuid.h>
+#if !defined(__clang__)
+/* GCC takes the undefined operands in its own AVX-512 header for mistakes (its bug 105593). */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 #define PTQ__INLINE static inline __attribute__((always_inline))
 #define PTQ__AVX2 __attribute__((target("avx2,fma")))
 #define PTQ__AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
@@ -5829,7 +5842,7 @@ static size_t ptq__step_scratch(const ptq_model *model, const ptq__step *step)
         return 0;
     if (node->op == PTQ_CONV2D)
         taps = (size_t)(step->in[2] / node->groups) * (size_t)(node->kernel[0] * node->kernel[1]);
-    if (mode == PTQ_STATIC || mode == PTQ_DYNAMIC)
+    if (mode == PTQ_INTEGER || mode == PTQ_DYNAMIC)
         return taps * sizeof(int16_t) + (mode == PTQ_DYNAMIC ? in : 0);
     return node->op == PTQ_CONV2D ? taps * sizeof(float) : 0;
 }
@@ -5857,7 +5870,7 @@ static void ptq__choose_kernel(const ptq_model *model, ptq__step *step)
 {
     ptq_mode mode = ptq_node_mode(model, step->index);
     ptq_op op = step->node->op;
-    step->run = ptq__scalar_kernels[op][mode == PTQ_STATIC];
+    step->run = ptq__scalar_kernels[op][mode == PTQ_INTEGER];
     if (mode == PTQ_DYNAMIC)
         step->run = op == PTQ_CONV2D ? ptq__conv2d_dynamic : ptq__dense_dynamic;
 }
@@ -6015,7 +6028,7 @@ static ptq_status ptq__prepare_step(ptq_plan *plan, ptq__step *step, ptq_error *
     if (!ptq__has_weight(node->op))
         return PTQ_OK;
     PTQ__TRY(ptq__unpack_weight(plan, step, err));
-    if (ptq_node_mode(plan->model, step->index) != PTQ_STATIC)
+    if (ptq_node_mode(plan->model, step->index) != PTQ_INTEGER)
         return PTQ_OK;
     PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)node->shape[2], sizeof(float), "multipliers",
                         &memory, err));
@@ -6750,7 +6763,7 @@ static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__st
     if (!ptq__has_weight(node->op) || mode == PTQ_DYNAMIC ||
         (node->groups > 1 && node->shape[2] / node->groups < 4))
         return NULL;
-    if (mode != PTQ_STATIC)
+    if (mode != PTQ_INTEGER)
         return ptq__is_coded(node) ? NULL : wide ? &ptq__f512 : &ptq__f256;
     if (plan->isa == PTQ_ISA_AVX2 || plan->isa == PTQ_ISA_AVX512 ||
         !ptq__fits_s8(weight, (const uint8_t *)step->weight))
@@ -7462,7 +7475,7 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     if (!session->keep || !session->has_run)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "explain: the session must be made with `keep`, and have run");
-    if (!step || !ptq__has_weight(step->node->op) || ptq_node_mode(plan->model, i) != PTQ_STATIC ||
+    if (!step || !ptq__has_weight(step->node->op) || ptq_node_mode(plan->model, i) != PTQ_INTEGER ||
         y < 0 || y >= step->node->shape[0] || x < 0 || x >= step->node->shape[1] || c < 0 ||
         c >= step->node->shape[2])
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
@@ -9943,7 +9956,7 @@ static int ptq__goes_integer(const ptq__converter *cv, int index)
     const ptq_node *node = &cv->old->node[index];
     if (node->op == PTQ_INPUT || ptq__code_rule(node->op) == PTQ__NO_CODES)
         return 0;
-    return ptq__scheme_of(cv, node)->mode == PTQ_STATIC;
+    return ptq__scheme_of(cv, node)->mode == PTQ_INTEGER;
 }
 
 static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
@@ -10349,7 +10362,7 @@ static int ptq__learned_taps(const ptq__converter *cv, int index)
     const ptq_node *node = &cv->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
     size_t taps;
-    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_STATIC ||
+    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_INTEGER ||
         ptq__scheme_of(cv, node)->rounding != PTQ_LEARNED)
         return 0;
     taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
@@ -10821,7 +10834,7 @@ static int ptq__is_exact(const ptq_model *model)
     int i;
     for (i = 0; i < model->nodes; i++)
         if (model->node[i].op == PTQ_BATCH_NORM ||
-            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_STATIC))
+            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_INTEGER))
             return 0;
     return 1;
 }

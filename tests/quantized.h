@@ -414,7 +414,7 @@ static inline size_t check_node(const ptq_model *model, const ptq_session *sessi
     kept a, b, middle, out;
     size_t i = 0;
 
-    if (ptq_node_mode(model, index) != PTQ_STATIC)
+    if (ptq_node_mode(model, index) != PTQ_INTEGER)
         return 0;
     a = kept_tensor(session, &model->node[n->input[0]], model->node[n->input[0]].out);
     b = n->input[1] < 0

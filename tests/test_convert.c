@@ -141,8 +141,8 @@ static void mode_of_every_node(void **state)
     static const struct {
         const char *name;
         ptq_mode weights, others;
-    } table[] = {{"best", PTQ_STATIC, PTQ_STATIC},    {"ort-u8", PTQ_STATIC, PTQ_STATIC},
-                 {"tflite", PTQ_STATIC, PTQ_STATIC},  {"w4a8", PTQ_STATIC, PTQ_STATIC},
+    } table[] = {{"best", PTQ_INTEGER, PTQ_INTEGER},    {"ort-u8", PTQ_INTEGER, PTQ_INTEGER},
+                 {"tflite", PTQ_INTEGER, PTQ_INTEGER},  {"w4a8", PTQ_INTEGER, PTQ_INTEGER},
                  {"dynamic", PTQ_DYNAMIC, PTQ_FLOAT}, {"fp16", PTQ_HALF, PTQ_FLOAT}};
     const fixture *f = (const fixture *)*state;
     int i, k;
@@ -160,7 +160,7 @@ static void mode_of_every_node(void **state)
         }
         ptq_model_free(m);
     }
-    assert_string_equal(ptq_mode_name(PTQ_STATIC), "integer");
+    assert_string_equal(ptq_mode_name(PTQ_INTEGER), "integer");
     assert_string_equal(ptq_mode_name(PTQ_HALF), "half");
 }
 
@@ -369,7 +369,7 @@ static void float_node_in_the_middle(void **state)
         assert_int_equal(m->node[m->node[index].input[0]].op, PTQ_DEQUANTIZE);
         snprintf(name, sizeof name, "block%d.conv2", i);
         index = ptq_model_find(m, name);
-        assert_int_equal(ptq_node_mode(m, index), PTQ_STATIC);
+        assert_int_equal(ptq_node_mode(m, index), PTQ_INTEGER);
         assert_int_equal(m->node[m->node[index].input[0]].op, PTQ_QUANTIZE);
     }
     for (i = 0; i < report.items; i++)

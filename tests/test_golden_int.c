@@ -220,7 +220,7 @@ static void sizes(void **state)
         assert_in_range(ptq_plan_arena_bytes(plan), 32768, most[i].arena);
         for (k = 0; k < m->nodes; k++) /* really on integers, all of it */
             if (m->node[k].op == PTQ_CONV2D || m->node[k].op == PTQ_DENSE)
-                assert_int_equal(ptq_node_mode(m, k), PTQ_STATIC);
+                assert_int_equal(ptq_node_mode(m, k), PTQ_INTEGER);
         ptq_bytes_free(bytes, NULL);
         ptq_plan_free(plan);
         ptq_model_free(m);

@@ -82,7 +82,7 @@ static size_t compare_network(uint64_t seed)
 
 static void random_networks(void **state)
 {
-    int seed, seeds = TEST_SANITIZED ? 60 : 400;
+    int seed, seeds = TEST_SANITIZED ? 60 : 240;
     size_t compared = 0;
 
     (void)state;

@@ -361,7 +361,7 @@ void describe_precision(const ptq_model *model, char *text, size_t size)
         snprintf(text, size, "mixed");
     else if (mode == PTQ_DYNAMIC && weights != 8)
         snprintf(text, size, "dynamic w%d", weights);
-    else if (mode == PTQ_STATIC && (weights != 8 || (results > 0 && results != 8)))
+    else if (mode == PTQ_INTEGER && (weights != 8 || (results > 0 && results != 8)))
         snprintf(text, size, "w%da%d", weights, results > 0 ? results : 8);
     else
         snprintf(text, size, "%s", name[mode]);

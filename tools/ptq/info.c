@@ -98,7 +98,7 @@ static void list_others(model_info *info)
     for (int i = 0; i < model->nodes; i++) {
         ptq_mode mode = ptq_node_mode(model, i);
 
-        if (is_asked(model, i) && mode != PTQ_STATIC)
+        if (is_asked(model, i) && mode != PTQ_INTEGER)
             add_words(info, "%s%s (%s)", others++ ? ", " : "; not: ", model->node[i].name,
                       ptq_mode_name(mode));
     }
@@ -115,7 +115,7 @@ static void describe_runs(model_info *info)
         conversions += node->op == PTQ_QUANTIZE || node->op == PTQ_DEQUANTIZE;
         info->quantized |= ptq_node_mode(model, i) != PTQ_FLOAT;
         asked += is_asked(model, i);
-        integer += is_asked(model, i) && ptq_node_mode(model, i) == PTQ_STATIC;
+        integer += is_asked(model, i) && ptq_node_mode(model, i) == PTQ_INTEGER;
     }
     if (integer == asked)
         add_words(info, "all %d nodes from the pixels to the logits really run on integers", asked);

@@ -244,8 +244,8 @@ static int add_override(job *work, const char *option)
 
 static void note_needs(job *work, const ptq_scheme *scheme)
 {
-    work->calibrates |= scheme->mode == PTQ_STATIC;
-    work->learns |= scheme->mode == PTQ_STATIC && scheme->rounding == PTQ_LEARNED;
+    work->calibrates |= scheme->mode == PTQ_INTEGER;
+    work->learns |= scheme->mode == PTQ_INTEGER && scheme->rounding == PTQ_LEARNED;
 }
 
 static int choose_scheme(job *work)
