@@ -1,6 +1,5 @@
 /* Calibration: the same file from the same images, however they come; what is refused and what is
    warned of; the file format against hostile text. */
-#define PTQ_THREADS
 #include "quantized.h"
 
 enum { SIDE = 8, IMAGES = 105, CLASSES = 5 };

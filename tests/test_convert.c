@@ -1,6 +1,5 @@
 /* Conversion: what it refuses, what it reports, mixed models, and the files that quantized models are
    kept in, sound and damaged. */
-#define PTQ_THREADS
 #include "quantized.h"
 
 enum { SIDE = 8, IMAGES = 20, CLASSES = 5 };

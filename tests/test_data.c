@@ -1,5 +1,4 @@
 /* CIFAR-10 files, sampling, evaluation over data sets of every kind. */
-#define PTQ_THREADS
 #include "test.h"
 
 enum { RECORD = PTQ_CIFAR10_RECORD };

@@ -1,6 +1,5 @@
 /* MLPerf Tiny's ResNet8, calibrated on 1000 training images and quantized: agreement with float on
    real test images, size of the files, memory. Without the shared data these tests are skipped. */
-#define PTQ_THREADS
 #include "test.h"
 
 enum { LIMIT = TEST_SANITIZED ? 200 : 5000, SAMPLES = TEST_SANITIZED ? 200 : 1000, THREADS = 2 };
