@@ -1,4 +1,6 @@
 /* CIFAR-10 files, sampling, evaluation over data sets of every kind. */
+#include <pthread.h>
+
 #include "test.h"
 
 enum { RECORD = PTQ_CIFAR10_RECORD };
