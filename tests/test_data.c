@@ -1,7 +1,7 @@
 /* CIFAR-10 files, sampling, evaluation over data sets of every kind. */
-#include <pthread.h>
+#include "test.h" /* first: it asks for POSIX */
 
-#include "test.h"
+#include <pthread.h>
 
 enum { RECORD = PTQ_CIFAR10_RECORD };
 
