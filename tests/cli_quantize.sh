@@ -195,7 +195,7 @@ test_dry_run() {
 test_eval() {
     accepts eval --model "$dir/best" --baseline "$model" --data "$images" --confusion --flips \
         --layers 2 --calibration "$dir/c.json"
-    prints "ptq scalar int8, [0-9]* bytes"
+    prints "ptq [a-z0-9]* int8, [0-9]* bytes"
     prints "exact 95 % interval"
     prints "block3.conv2 .* %"
     accepts eval --model "$dir/w4" --baseline "$model" --data "$images"
@@ -233,7 +233,7 @@ test_run() {
 test_json() {
     accepts eval --model "$dir/best" --baseline "$model" --data "$images" --layers 1 --json -
     [ "$(head -c 1 "$dir/out")" = "{" ] || wrong "standard output is not JSON alone"
-    for key in schema_version '"backend": "ptq scalar int8"' model_path data_dir overall per_class \
+    for key in schema_version '"backend": "ptq [a-z0-9]* int8"' model_path data_dir overall per_class \
         class_name correct accuracy baseline agreement delta_pp interval right_to_wrong mcnemar_p \
         file_bytes sqnr_db "\"total\": $count"; do
         prints "$key"
