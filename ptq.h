@@ -594,7 +594,11 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report);
     X(PTQ_ISA_AVX2, "avx2") /* with FMA */                                                         \
     X(PTQ_ISA_AVXVNNI, "avxvnni")                                                                  \
     X(PTQ_ISA_AVX512, "avx512") /* F, BW, DQ, VL */                                                \
-    X(PTQ_ISA_AVX512VNNI, "avx512vnni")
+    X(PTQ_ISA_AVX512VNNI, "avx512vnni")                                                            \
+    X(PTQ_ISA_AMX, "amx") /* INT8 tiles, and what avx512vnni needs */                              \
+    X(PTQ_ISA_NEON, "neon")                                                                        \
+    X(PTQ_ISA_NEONDOT, "neondot") /* with the dot product of Armv8.2 */                            \
+    X(PTQ_ISA_WASM, "wasm")       /* WebAssembly's 128 bits */
 
 typedef enum ptq_isa {
 #define PTQ_X(name, text) name,
@@ -5037,6 +5041,7 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
 #if !defined(PTQ_NO_SIMD) && !defined(__TINYC__) && defined(__x86_64__) &&                         \
     (defined(__clang__) ? __clang_major__ >= 7 : defined(__GNUC__) && __GNUC__ >= 8)
 #define PTQ__X86
+#define PTQ__VECTOR
 #include <cpuid.h>
 #if !defined(__clang__)
 /* GCC takes the undefined operands in its own AVX-512 header for mistakes (its bug 105593). */
@@ -6080,8 +6085,21 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err)
    - Requantization, activation and residual are applied vector by vector before the only store to
      the arena, where tensors have the layout of the scalar kernels.
 
-   An instruction set is a multiplication, a store, and a choice of tile sizes. */
-#ifdef PTQ__X86
+   Everything is written once, as macros over a handful of small operations on a vector of real
+   numbers (F) or of integers (I), one number in 32 bits; n says how many lanes count, and nothing
+   beyond them is read or written:
+
+     F_all(value)  F_load(at)  F_spread(at)      the same in all lanes; a vector; one word in all
+     F_get(x, i, n)  F_put(y, i, n, v)           elements i to i + n of a tensor
+     F_add  F_sub  F_mul  F_div  F_clamp         lane by lane
+     F_fma(sum, x, w)                            sum + x w, rounded once
+     I_all  I_load  I_spread  I_add              as for F
+     I_get(x, i, n, is_signed)  I_put            elements of one byte; stored is the lowest one
+     I_real(v)  I_round(f)                       to F, and back: half to even
+
+   An instruction set is these operations, one multiplication for each form of staged codes, and a
+   choice of tile sizes. */
+#ifdef PTQ__VECTOR
 
 enum { PTQ__SLAB = 32, PTQ__WORD = 4, PTQ__SLAB_WORDS = PTQ__SLAB / PTQ__WORD };
 
@@ -6161,7 +6179,7 @@ struct ptq__packed {
     float *multiplier;     /* integers only */
     ptq__finish finish;
     ptrdiff_t step;        /* bytes from a pixel to the next of the same phase */
-    int flip, zero;        /* codes: s8 become u8 by flipping the highest bit; zero point */
+    int flip, zero;        /* codes: what is flipped in a staged one; the zero point after that */
 };
 
 #if defined(__clang__)
@@ -6186,9 +6204,8 @@ struct ptq__packed {
 
 /* The tile: PIXELS x VECTORS registers of sums. It begins with the bias, and reads each vector of
    weights once. The words of a slab are written out, so that a whole one has no loop to be
-   mispredicted. OP_load,
-   OP_spread (one word to all lanes), OP_finish and DOT are the instruction set's. The finish is a
-   loop, not written out, since it is long: hence the copy of the sums. */
+   mispredicted. The finish is a loop, not written out, since it is long: hence the copy of the
+   sums. */
 #define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
     TARGET static void NAME(const ptq__tile *t)                                                    \
     {                                                                                              \
@@ -6225,6 +6242,52 @@ struct ptq__packed {
         }                                                                                          \
     }
 
+/* What becomes of real sums. */
+#define PTQ__FINISH_REAL(NAME, TARGET, REAL, F)                                                    \
+    TARGET PTQ__INLINE void NAME(const ptq__finish *f, const float *multiplier, ptrdiff_t at,      \
+                                 int n, REAL sum)                                                  \
+    {                                                                                              \
+        (void)multiplier;                                                                          \
+        sum = F##_clamp(sum, f->least, f->most);                                                   \
+        if (f->mid)                                                                                \
+            F##_put(f->mid, at, n, sum);                                                           \
+        if (f->residual) {                                                                         \
+            sum = F##_add(sum, F##_get(f->residual, at, n));                                       \
+            sum = F##_clamp(sum, f->add_least, f->add_most);                                       \
+        }                                                                                          \
+        F##_put(f->y, at, n, sum);                                                                 \
+    }
+
+/* What becomes of integer sums: ptq__to_code, then ptq__add_codes. */
+#define PTQ__FINISH_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                         \
+    TARGET PTQ__INLINE WHOLE NAME##_add(const ptq__finish *f, REAL a, REAL b)                      \
+    {                                                                                              \
+        REAL sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                            \
+        sum = F##_fma(sum, a, F##_all(f->ratio_a));                                                \
+        return I##_round(F##_clamp(sum, f->add_least, f->add_most));                               \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE void NAME(const ptq__finish *f, const float *multiplier, ptrdiff_t at,      \
+                                 int n, WHOLE sum)                                                 \
+    {                                                                                              \
+        REAL real = F##_mul(I##_real(sum), F##_load((const char *)(const void *)multiplier));      \
+        WHOLE code;                                                                                \
+        real = F##_clamp(real, f->least, f->most);                                                 \
+        if (f->real) {                                                                             \
+            F##_put(f->y, at, n, real);                                                            \
+            return;                                                                                \
+        }                                                                                          \
+        code = I##_add(I##_round(real), I##_all(f->zero_point));                                   \
+        if (f->mid)                                                                                \
+            I##_put(f->mid, at, n, code);                                                          \
+        if (f->residual) {                                                                         \
+            REAL r = I##_real(I##_get(f->residual, at, n, f->residual_signed));                    \
+            REAL own = I##_real(code);                                                             \
+            code = f->residual_first ? NAME##_add(f, r, own) : NAME##_add(f, own, r);              \
+        }                                                                                          \
+        I##_put(f->y, at, n, code);                                                                \
+    }
+
 /* Staging: `count` pixels of one slab. What lies behind the channels of a pixel does not matter, as
    its weights are 0, so all copy a whole slab; but nothing from `end` on, the end of the tensor,
    may be read. */
@@ -6238,48 +6301,118 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
     return copy;
 }
 
-PTQ__AVX2 static void ptq__stage_f32(const ptq__packed *k, const char *from, const char *end,
-                                     char *to, int count)
-{
-    ptrdiff_t step = k->step;
-    char copy[PTQ__SLAB];
-    for (; count > 0; count--, from += step, to += PTQ__SLAB) {
-        const void *x = ptq__guard(from, end, PTQ__SLAB, copy);
-        _mm256_storeu_ps((float *)(void *)to, _mm256_loadu_ps((const float *)x));
+/* MOVE(to, from, flip, zero) writes a slab from BYTES bytes of the tensor. */
+#define PTQ__STAGE(NAME, TARGET, BYTES, MOVE)                                                      \
+    TARGET static void NAME(const ptq__packed *k, const char *from, const char *end, char *to,     \
+                            int count)                                                             \
+    {                                                                                              \
+        ptrdiff_t step = k->step;                                                                  \
+        int flip = k->flip, zero = k->zero;                                                        \
+        char copy[PTQ__SLAB];                                                                      \
+        for (; count > 0; count--, from += step, to += PTQ__SLAB)                                  \
+            MOVE(to, ptq__guard(from, end, BYTES, copy), flip, zero);                              \
     }
+
+/* Global average pool: a vector of channels at a time. */
+#define PTQ__AVERAGE_REAL(NAME, TARGET, REAL, F)                                                   \
+    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame)                        \
+    {                                                                                              \
+        const float *x = (const float *)ptq__in(step, frame, 0);                                   \
+        int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
+        for (c = 0; c < channels; c += (int)(sizeof(REAL) / sizeof(float))) {                      \
+            REAL sum = F##_all(0);                                                                 \
+            for (i = 0; i < pixels; i++)                                                           \
+                sum = F##_add(sum, F##_get(x, (ptrdiff_t)i * channels + c, channels - c));         \
+            F##_put(ptq__out(step, frame), c, channels - c, F##_div(sum, F##_all((float)pixels))); \
+        }                                                                                          \
+    }
+
+#define PTQ__AVERAGE_CODES(NAME, TARGET, WHOLE, I)                                                 \
+    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame)                        \
+    {                                                                                              \
+        const ptq_qparams *in = &step->from[0]->q;                                                 \
+        const void *x = ptq__in(step, frame, 0);                                                   \
+        int32_t sums[sizeof(WHOLE) / sizeof(int32_t)];                                             \
+        int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
+        int lanes = (int)(sizeof sums / sizeof *sums), is_signed = in->type == PTQ_S8;             \
+        for (c = 0; c < channels; c += lanes) {                                                    \
+            WHOLE sum = I##_all(-pixels * in->zero_point);                                         \
+            for (i = 0; i < pixels; i++)                                                           \
+                sum = I##_add(sum, I##_get(x, (ptrdiff_t)i * channels + c, channels - c,           \
+                                           is_signed));                                            \
+            memcpy(sums, &sum, sizeof sums);                                                       \
+            for (i = 0; i < lanes && c + i < channels; i++)                                        \
+                ptq__store(ptq__out(step, frame), c + i,                                           \
+                           ptq__average_code(in, &step->node->q, sums[i], pixels));                \
+        }                                                                                          \
+    }
+
+/* ptq_preprocess. Means and deviations repeat after a vector for every channel. */
+#define PTQ__PREPROCESS(NAME, TARGET, REAL, F, I)                                                  \
+    TARGET static void NAME(const ptq_model *model, const uint8_t *pixels, float *out, int n)      \
+    {                                                                                              \
+        enum { LANES = sizeof(REAL) / sizeof(float) };                                             \
+        float mean[LANES * PTQ_MAX_PIXEL_CHANNELS], std[LANES * PTQ_MAX_PIXEL_CHANNELS];           \
+        int i, at = 0, channels = model->node[0].shape[2];                                         \
+        for (i = 0; i < LANES * channels; i++) {                                                   \
+            mean[i] = model->mean[i % channels];                                                   \
+            std[i] = model->std[i % channels];                                                     \
+        }                                                                                          \
+        for (i = 0; i < n; i += LANES) {                                                           \
+            REAL x = I##_real(I##_get(pixels, i, n - i, 0));                                       \
+            x = F##_sub(x, F##_load((const char *)(const void *)(mean + at)));                     \
+            x = F##_div(x, F##_load((const char *)(const void *)(std + at)));                      \
+            F##_put(out, i, n - i, x);                                                             \
+            at = at + LANES == LANES * channels ? 0 : at + LANES;                                  \
+        }                                                                                          \
+    }
+
+/* The kernels of an instruction set. */
+typedef struct ptq__family {
+    const ptq__engine *real;
+    const ptq__engine *exact; /* any codes, as 16 bits */
+    const ptq__engine *bytes; /* weights that fit s8; NULL: none */
+    void (*average_real)(const ptq__step *step, const ptq__frame *frame);
+    void (*average_codes)(const ptq__step *step, const ptq__frame *frame);
+    void (*preprocess)(const ptq_model *model, const uint8_t *pixels, float *out, int n);
+} ptq__family;
+
+#ifdef PTQ__X86
+
+/* AVX2. */
+
+PTQ__AVX2 PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero)
+{
+    (void)flip, (void)zero;
+    _mm256_storeu_ps((float *)(void *)to, _mm256_loadu_ps((const float *)(const void *)from));
 }
 
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
-PTQ__AVX2 static void ptq__stage_s16(const ptq__packed *k, const char *from, const char *end,
-                                     char *to, int count)
+PTQ__AVX2 PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero)
 {
-    ptrdiff_t step = k->step;
-    char copy[PTQ__SLAB / 2];
-    __m128i flip = _mm_set1_epi8((char)k->flip);
-    __m256i zero = _mm256_set1_epi16((short)k->zero);
-    for (; count > 0; count--, from += step, to += PTQ__SLAB) {
-        const void *x = ptq__guard(from, end, PTQ__SLAB / 2, copy);
-        __m128i codes = _mm_xor_si128(_mm_loadu_si128((const __m128i *)x), flip);
-        _mm256_storeu_si256((__m256i *)(void *)to,
-                            _mm256_sub_epi16(_mm256_cvtepu8_epi16(codes), zero));
-    }
+    __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)from);
+    __m256i x = _mm256_cvtepu8_epi16(_mm_xor_si128(codes, _mm_set1_epi8((char)flip)));
+    x = _mm256_sub_epi16(x, _mm256_set1_epi16((short)zero));
+    _mm256_storeu_si256((__m256i *)(void *)to, x);
 }
 
 /* 32 codes as unsigned bytes; their zero point is in the bias. */
-PTQ__AVX2 static void ptq__stage_u8(const ptq__packed *k, const char *from, const char *end,
-                                    char *to, int count)
+PTQ__AVX2 PTQ__INLINE void ptq__move_u8(char *to, const char *from, int flip, int zero)
 {
-    ptrdiff_t step = k->step;
-    char copy[PTQ__SLAB];
-    __m256i flip = _mm256_set1_epi8((char)k->flip);
-    for (; count > 0; count--, from += step, to += PTQ__SLAB) {
-        const void *x = ptq__guard(from, end, PTQ__SLAB, copy);
-        _mm256_storeu_si256((__m256i *)(void *)to,
-                            _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)x), flip));
-    }
+    __m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)from);
+    (void)zero;
+    _mm256_storeu_si256((__m256i *)(void *)to,
+                        _mm256_xor_si256(codes, _mm256_set1_epi8((char)flip)));
 }
 
-/* AVX2, float. */
+PTQ__STAGE(ptq__stage_f32, PTQ__AVX2, PTQ__SLAB, ptq__move_f32)
+PTQ__STAGE(ptq__stage_s16, PTQ__AVX2, PTQ__SLAB / 2, ptq__move_s16)
+PTQ__STAGE(ptq__stage_u8, PTQ__AVX2, PTQ__SLAB, ptq__move_u8)
+
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_all(float value)
+{
+    return _mm256_set1_ps(value);
+}
 
 PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_load(const char *p)
 {
@@ -6291,15 +6424,16 @@ PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_spread(const char *p)
     return _mm256_broadcast_ss((const float *)(const void *)p);
 }
 
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_dot(__m256 sum, __m256 x, __m256 w)
-{
-    return _mm256_fmadd_ps(x, w, sum);
-}
-
 /* The first n lanes. */
 PTQ__AVX2 PTQ__INLINE __m256i ptq__mask256(int n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_get(const void *x, ptrdiff_t at, int n)
+{
+    const float *from = (const float *)x + at;
+    return n >= 8 ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, ptq__mask256(n));
 }
 
 PTQ__AVX2 PTQ__INLINE void ptq__f256_put(void *y, ptrdiff_t at, int n, __m256 value)
@@ -6310,28 +6444,40 @@ PTQ__AVX2 PTQ__INLINE void ptq__f256_put(void *y, ptrdiff_t at, int n, __m256 va
         _mm256_maskstore_ps((float *)y + at, ptq__mask256(n), value);
 }
 
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_add(__m256 a, __m256 b)
+{
+    return _mm256_add_ps(a, b);
+}
+
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_sub(__m256 a, __m256 b)
+{
+    return _mm256_sub_ps(a, b);
+}
+
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_mul(__m256 a, __m256 b)
+{
+    return _mm256_mul_ps(a, b);
+}
+
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_div(__m256 a, __m256 b)
+{
+    return _mm256_div_ps(a, b);
+}
+
 PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_clamp(__m256 x, float least, float most)
 {
     return _mm256_min_ps(_mm256_set1_ps(most), _mm256_max_ps(_mm256_set1_ps(least), x));
 }
 
-PTQ__AVX2 PTQ__INLINE void ptq__f256_finish(const ptq__finish *f, const float *multiplier,
-                                            ptrdiff_t at, int n, __m256 sum)
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_fma(__m256 sum, __m256 x, __m256 w)
 {
-    (void)multiplier;
-    sum = ptq__f256_clamp(sum, f->least, f->most);
-    if (f->mid)
-        ptq__f256_put(f->mid, at, n, sum);
-    if (f->residual) {
-        const float *r = (const float *)f->residual + at;
-        sum = _mm256_add_ps(sum, n >= 8 ? _mm256_loadu_ps(r)
-                                        : _mm256_maskload_ps(r, ptq__mask256(n)));
-        sum = ptq__f256_clamp(sum, f->add_least, f->add_most);
-    }
-    ptq__f256_put(f->y, at, n, sum);
+    return _mm256_fmadd_ps(x, w, sum);
 }
 
-/* AVX2, integers. */
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_all(int32_t value)
+{
+    return _mm256_set1_epi32(value);
+}
 
 PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_load(const char *p)
 {
@@ -6343,17 +6489,24 @@ PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_spread(const char *p)
     return _mm256_set1_epi32(*(const int32_t *)(const void *)p);
 }
 
-/* Two products of 16 bits are summed exactly: nothing saturates. The addition is written out since
-   GCC otherwise collects the products of several steps before it adds them, for which there are no
-   registers. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_dot(__m256i sum, __m256i x, __m256i w)
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_add(__m256i a, __m256i b)
 {
-    __m256i products = _mm256_madd_epi16(x, w);
-    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
-    return sum;
+    return _mm256_add_epi32(a, b);
 }
 
-/* Eight codes, of which the lowest byte counts. */
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_get(const void *x, ptrdiff_t at, int n, int is_signed)
+{
+    const uint8_t *from = (const uint8_t *)x + at;
+    uint8_t copy[8] = {0};
+    __m128i codes;
+    if (n < 8) {
+        memcpy(copy, from, (size_t)n);
+        from = copy;
+    }
+    codes = _mm_loadl_epi64((const __m128i *)(const void *)from);
+    return is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes);
+}
+
 PTQ__AVX2 PTQ__INLINE void ptq__i256_put(void *y, ptrdiff_t at, int n, __m256i codes)
 {
     __m256i low = _mm256_and_si256(codes, _mm256_set1_epi32(255));
@@ -6368,53 +6521,24 @@ PTQ__AVX2 PTQ__INLINE void ptq__i256_put(void *y, ptrdiff_t at, int n, __m256i c
     }
 }
 
-PTQ__AVX2 PTQ__INLINE __m256 ptq__i256_get(const void *x, ptrdiff_t at, int n, int is_signed)
+PTQ__AVX2 PTQ__INLINE __m256 ptq__i256_real(__m256i x)
 {
-    const uint8_t *from = (const uint8_t *)x + at;
-    uint8_t copy[8] = {0};
-    __m128i codes;
-    if (n < 8) {
-        memcpy(copy, from, (size_t)n);
-        from = copy;
-    }
-    codes = _mm_loadl_epi64((const __m128i *)(const void *)from);
-    return _mm256_cvtepi32_ps(is_signed ? _mm256_cvtepi8_epi32(codes)
-                                        : _mm256_cvtepu8_epi32(codes));
+    return _mm256_cvtepi32_ps(x);
 }
 
-/* ptq__to_code: the conversion rounds half to even. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_round(__m256 x, float least, float most)
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_round(__m256 x)
 {
-    return _mm256_cvtps_epi32(ptq__f256_clamp(x, least, most));
+    return _mm256_cvtps_epi32(x);
 }
 
-/* ptq__add_codes. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_add(const ptq__finish *f, __m256 a, __m256 b)
+/* Two products of 16 bits are summed exactly: nothing saturates. The addition is written out since
+   GCC otherwise collects the products of several steps before it adds them, for which there are no
+   registers. */
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_dot(__m256i sum, __m256i x, __m256i w)
 {
-    __m256 sum = _mm256_fmadd_ps(b, _mm256_set1_ps(f->ratio_b), _mm256_set1_ps(f->offset));
-    sum = _mm256_fmadd_ps(a, _mm256_set1_ps(f->ratio_a), sum);
-    return ptq__i256_round(sum, f->add_least, f->add_most);
-}
-
-PTQ__AVX2 PTQ__INLINE void ptq__i256_finish(const ptq__finish *f, const float *multiplier,
-                                            ptrdiff_t at, int n, __m256i sum)
-{
-    __m256 real = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(multiplier));
-    __m256i code;
-    if (f->real) {
-        ptq__f256_put(f->y, at, n, ptq__f256_clamp(real, f->least, f->most));
-        return;
-    }
-    code = _mm256_add_epi32(ptq__i256_round(real, f->least, f->most),
-                            _mm256_set1_epi32(f->zero_point));
-    if (f->mid)
-        ptq__i256_put(f->mid, at, n, code);
-    if (f->residual) {
-        __m256 r = ptq__i256_get(f->residual, at, n, f->residual_signed);
-        __m256 own = _mm256_cvtepi32_ps(code);
-        code = f->residual_first ? ptq__i256_add(f, r, own) : ptq__i256_add(f, own, r);
-    }
-    ptq__i256_put(f->y, at, n, code);
+    __m256i products = _mm256_madd_epi16(x, w);
+    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
+    return sum;
 }
 
 /* AVX-VNNI: four products of unsigned codes and signed weights, summed exactly. */
@@ -6433,7 +6557,23 @@ PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256
 }
 #endif
 
-/* AVX-512, float. */
+PTQ__FINISH_REAL(ptq__f256_finish, PTQ__AVX2, __m256, ptq__f256)
+PTQ__FINISH_CODES(ptq__i256_finish, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
+PTQ__AVERAGE_REAL(ptq__average_f256, PTQ__AVX2, __m256, ptq__f256)
+PTQ__AVERAGE_CODES(ptq__average_i256, PTQ__AVX2, __m256i, ptq__i256)
+PTQ__PREPROCESS(ptq__preprocess_256, PTQ__AVX2, __m256, ptq__f256, ptq__i256)
+
+/* AVX-512. */
+
+PTQ__AVX512 PTQ__INLINE __mmask16 ptq__mask512(int n)
+{
+    return (__mmask16)(n >= 16 ? 0xffff : (1 << n) - 1);
+}
+
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_all(float value)
+{
+    return _mm512_set1_ps(value);
+}
 
 PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_load(const char *p)
 {
@@ -6445,14 +6585,24 @@ PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_spread(const char *p)
     return _mm512_set1_ps(*(const float *)(const void *)p);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_dot(__m512 sum, __m512 x, __m512 w)
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_get(const void *x, ptrdiff_t at, int n)
 {
-    return _mm512_fmadd_ps(x, w, sum);
+    return _mm512_maskz_loadu_ps(ptq__mask512(n), (const float *)x + at);
 }
 
-PTQ__AVX512 PTQ__INLINE __mmask16 ptq__mask512(int n)
+PTQ__AVX512 PTQ__INLINE void ptq__f512_put(void *y, ptrdiff_t at, int n, __m512 value)
 {
-    return (__mmask16)(n >= 16 ? 0xffff : (1 << n) - 1);
+    _mm512_mask_storeu_ps((float *)y + at, ptq__mask512(n), value);
+}
+
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_add(__m512 a, __m512 b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_mul(__m512 a, __m512 b)
+{
+    return _mm512_mul_ps(a, b);
 }
 
 PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_clamp(__m512 x, float least, float most)
@@ -6460,22 +6610,15 @@ PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_clamp(__m512 x, float least, float most
     return _mm512_min_ps(_mm512_set1_ps(most), _mm512_max_ps(_mm512_set1_ps(least), x));
 }
 
-PTQ__AVX512 PTQ__INLINE void ptq__f512_finish(const ptq__finish *f, const float *multiplier,
-                                              ptrdiff_t at, int n, __m512 sum)
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_fma(__m512 sum, __m512 x, __m512 w)
 {
-    __mmask16 mask = ptq__mask512(n);
-    (void)multiplier;
-    sum = ptq__f512_clamp(sum, f->least, f->most);
-    if (f->mid)
-        _mm512_mask_storeu_ps((float *)f->mid + at, mask, sum);
-    if (f->residual) {
-        sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, (const float *)f->residual + at));
-        sum = ptq__f512_clamp(sum, f->add_least, f->add_most);
-    }
-    _mm512_mask_storeu_ps((float *)f->y + at, mask, sum);
+    return _mm512_fmadd_ps(x, w, sum);
 }
 
-/* AVX-512, integers. */
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_all(int32_t value)
+{
+    return _mm512_set1_epi32(value);
+}
 
 PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_load(const char *p)
 {
@@ -6487,48 +6630,37 @@ PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_spread(const char *p)
     return _mm512_set1_epi32(*(const int32_t *)(const void *)p);
 }
 
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_add(__m512i a, __m512i b)
+{
+    return _mm512_add_epi32(a, b);
+}
+
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_get(const void *x, ptrdiff_t at, int n, int is_signed)
+{
+    __m128i codes = _mm_maskz_loadu_epi8(ptq__mask512(n), (const uint8_t *)x + at);
+    return is_signed ? _mm512_cvtepi8_epi32(codes) : _mm512_cvtepu8_epi32(codes);
+}
+
+PTQ__AVX512 PTQ__INLINE void ptq__i512_put(void *y, ptrdiff_t at, int n, __m512i codes)
+{
+    _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)y + at, ptq__mask512(n), codes);
+}
+
+PTQ__AVX512 PTQ__INLINE __m512 ptq__i512_real(__m512i x)
+{
+    return _mm512_cvtepi32_ps(x);
+}
+
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_round(__m512 x)
+{
+    return _mm512_cvtps_epi32(x);
+}
+
 PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_dot(__m512i sum, __m512i x, __m512i w)
 {
     __m512i products = _mm512_madd_epi16(x, w);
     __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
     return sum;
-}
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__i512_get(const void *x, ptrdiff_t at, __mmask16 mask,
-                                             int is_signed)
-{
-    __m128i codes = _mm_maskz_loadu_epi8(mask, (const uint8_t *)x + at);
-    return _mm512_cvtepi32_ps(is_signed ? _mm512_cvtepi8_epi32(codes)
-                                        : _mm512_cvtepu8_epi32(codes));
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_add(const ptq__finish *f, __m512 a, __m512 b)
-{
-    __m512 sum = _mm512_fmadd_ps(b, _mm512_set1_ps(f->ratio_b), _mm512_set1_ps(f->offset));
-    sum = _mm512_fmadd_ps(a, _mm512_set1_ps(f->ratio_a), sum);
-    return _mm512_cvtps_epi32(ptq__f512_clamp(sum, f->add_least, f->add_most));
-}
-
-PTQ__AVX512 PTQ__INLINE void ptq__i512_finish(const ptq__finish *f, const float *multiplier,
-                                              ptrdiff_t at, int n, __m512i sum)
-{
-    __mmask16 mask = ptq__mask512(n);
-    __m512 real = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(multiplier));
-    __m512i code;
-    real = ptq__f512_clamp(real, f->least, f->most);
-    if (f->real) {
-        _mm512_mask_storeu_ps((float *)f->y + at, mask, real);
-        return;
-    }
-    code = _mm512_add_epi32(_mm512_cvtps_epi32(real), _mm512_set1_epi32(f->zero_point));
-    if (f->mid)
-        _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)f->mid + at, mask, code);
-    if (f->residual) {
-        __m512 r = ptq__i512_get(f->residual, at, mask, f->residual_signed);
-        __m512 own = _mm512_cvtepi32_ps(code);
-        code = f->residual_first ? ptq__i512_add(f, r, own) : ptq__i512_add(f, own, r);
-    }
-    _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)f->y + at, mask, code);
 }
 
 #ifdef PTQ__EMULATE_VNNI
@@ -6546,11 +6678,14 @@ PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m
 }
 #endif
 
+PTQ__FINISH_REAL(ptq__f512_finish, PTQ__AVX512, __m512, ptq__f512)
+PTQ__FINISH_CODES(ptq__i512_finish, PTQ__AVX512, __m512, __m512i, ptq__f512, ptq__i512)
+
 /* 16 registers: 12 sums and what goes with them. */
-PTQ__TILE(ptq__f256_4x1, PTQ__AVX2, __m256, 4, 1, ptq__f256, ptq__f256_dot)
-PTQ__TILE(ptq__f256_8x1, PTQ__AVX2, __m256, 8, 1, ptq__f256, ptq__f256_dot)
-PTQ__TILE(ptq__f256_4x2, PTQ__AVX2, __m256, 4, 2, ptq__f256, ptq__f256_dot)
-PTQ__TILE(ptq__f256_6x2, PTQ__AVX2, __m256, 6, 2, ptq__f256, ptq__f256_dot)
+PTQ__TILE(ptq__f256_4x1, PTQ__AVX2, __m256, 4, 1, ptq__f256, ptq__f256_fma)
+PTQ__TILE(ptq__f256_8x1, PTQ__AVX2, __m256, 8, 1, ptq__f256, ptq__f256_fma)
+PTQ__TILE(ptq__f256_4x2, PTQ__AVX2, __m256, 4, 2, ptq__f256, ptq__f256_fma)
+PTQ__TILE(ptq__f256_6x2, PTQ__AVX2, __m256, 6, 2, ptq__f256, ptq__f256_fma)
 PTQ__TILE(ptq__i256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__i256_dot)
 PTQ__TILE(ptq__i256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__i256_dot)
 PTQ__TILE(ptq__i256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__i256_dot)
@@ -6562,10 +6697,10 @@ PTQ__TILE(ptq__vnni256_4x2, PTQ__AVXVNNI, __m256i, 4, 2, ptq__i256, ptq__dot_vnn
 PTQ__TILE(ptq__vnni256_6x2, PTQ__AVXVNNI, __m256i, 6, 2, ptq__i256, ptq__dot_vnni256)
 #endif
 /* 32 registers. */
-PTQ__TILE(ptq__f512_8x1, PTQ__AVX512, __m512, 8, 1, ptq__f512, ptq__f512_dot)
-PTQ__TILE(ptq__f512_16x1, PTQ__AVX512, __m512, 16, 1, ptq__f512, ptq__f512_dot)
-PTQ__TILE(ptq__f512_4x2, PTQ__AVX512, __m512, 4, 2, ptq__f512, ptq__f512_dot)
-PTQ__TILE(ptq__f512_8x2, PTQ__AVX512, __m512, 8, 2, ptq__f512, ptq__f512_dot)
+PTQ__TILE(ptq__f512_8x1, PTQ__AVX512, __m512, 8, 1, ptq__f512, ptq__f512_fma)
+PTQ__TILE(ptq__f512_16x1, PTQ__AVX512, __m512, 16, 1, ptq__f512, ptq__f512_fma)
+PTQ__TILE(ptq__f512_4x2, PTQ__AVX512, __m512, 4, 2, ptq__f512, ptq__f512_fma)
+PTQ__TILE(ptq__f512_8x2, PTQ__AVX512, __m512, 8, 2, ptq__f512, ptq__f512_fma)
 PTQ__TILE(ptq__i512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__i512_dot)
 PTQ__TILE(ptq__i512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__i512_dot)
 PTQ__TILE(ptq__i512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__i512_dot)
@@ -6575,28 +6710,55 @@ PTQ__TILE(ptq__vnni512_16x1, PTQ__AVX512VNNI, __m512i, 16, 1, ptq__i512, ptq__do
 PTQ__TILE(ptq__vnni512_4x2, PTQ__AVX512VNNI, __m512i, 4, 2, ptq__i512, ptq__dot_vnni512)
 PTQ__TILE(ptq__vnni512_8x2, PTQ__AVX512VNNI, __m512i, 8, 2, ptq__i512, ptq__dot_vnni512)
 
-static const ptq__engine ptq__f256 = {
+static const ptq__engine ptq__engine_f256 = {
     ptq__stage_f32, 4, 1, 8, {{4, 8}, {4, 6}},
     {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}}};
-static const ptq__engine ptq__f512 = {
-    ptq__stage_f32, 4, 1, 16, {{8, 16}, {4, 8}},
-    {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}}};
-static const ptq__engine ptq__i256 = {
+static const ptq__engine ptq__engine_i256 = {
     ptq__stage_s16, 1, 2, 8, {{4, 8}, {4, 6}},
     {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}}};
-#if PTQ__HAS_AVXVNNI
-static const ptq__engine ptq__vnni256 = {
-    ptq__stage_u8, 1, 4, 8, {{4, 8}, {4, 6}},
-    {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}}};
-#else
-#define ptq__vnni256 ptq__i256 /* never chosen */
-#endif
-static const ptq__engine ptq__i512 = {
+static const ptq__engine ptq__engine_f512 = {
+    ptq__stage_f32, 4, 1, 16, {{8, 16}, {4, 8}},
+    {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}}};
+static const ptq__engine ptq__engine_i512 = {
     ptq__stage_s16, 1, 2, 16, {{8, 16}, {4, 8}},
     {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}}};
-static const ptq__engine ptq__vnni512 = {
+static const ptq__engine ptq__engine_vnni512 = {
     ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
     {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}}};
+
+#define PTQ__WITH_AVX2 ptq__average_f256, ptq__average_i256, ptq__preprocess_256
+static const ptq__family ptq__avx2 = {&ptq__engine_f256, &ptq__engine_i256, NULL, PTQ__WITH_AVX2};
+static const ptq__family ptq__avx512 = {&ptq__engine_f512, &ptq__engine_i512, NULL,
+                                        PTQ__WITH_AVX2};
+static const ptq__family ptq__avx512vnni = {&ptq__engine_f512, &ptq__engine_i512,
+                                            &ptq__engine_vnni512, PTQ__WITH_AVX2};
+#if PTQ__HAS_AVXVNNI
+static const ptq__engine ptq__engine_vnni256 = {
+    ptq__stage_u8, 1, 4, 8, {{4, 8}, {4, 6}},
+    {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}}};
+static const ptq__family ptq__avxvnni = {&ptq__engine_f256, &ptq__engine_i256,
+                                         &ptq__engine_vnni256, PTQ__WITH_AVX2};
+#else
+#define ptq__avxvnni ptq__avx2 /* never chosen */
+#endif
+
+/* Only for what ptq_isa_available. */
+static const ptq__family *ptq__family_of(ptq_isa isa)
+{
+    switch (isa) {
+    case PTQ_ISA_AVX2:
+        return &ptq__avx2;
+    case PTQ_ISA_AVXVNNI:
+        return &ptq__avxvnni;
+    case PTQ_ISA_AVX512:
+        return &ptq__avx512;
+    case PTQ_ISA_AVX512VNNI:
+        return &ptq__avx512vnni;
+    default:
+        return NULL;
+    }
+}
+#endif /* PTQ__X86 */
 
 /* Row y of the input, of which `row` holds the blank margins. */
 static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row)
@@ -6677,67 +6839,6 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
     }
 }
 
-/* What else takes time worth saving: eight channels, or eight pixels, at once. */
-
-PTQ__AVX2 static void ptq__global_avg_pool_f256(const ptq__step *step, const ptq__frame *frame)
-{
-    const float *x = (const float *)ptq__in(step, frame, 0), *from;
-    float *y = (float *)ptq__out(step, frame);
-    int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;
-    for (c = 0; c < channels; c += 8) {
-        __m256i mask = ptq__mask256(channels - c);
-        __m256 sum = _mm256_setzero_ps();
-        for (i = 0, from = x + c; i < pixels; i++, from += channels)
-            sum = _mm256_add_ps(sum, _mm256_maskload_ps(from, mask));
-        _mm256_maskstore_ps(y + c, mask, _mm256_div_ps(sum, _mm256_set1_ps((float)pixels)));
-    }
-}
-
-PTQ__AVX2 static void ptq__global_avg_pool_i256(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_qparams *in = &step->from[0]->q;
-    const char *x = (const char *)ptq__in(step, frame, 0);
-    void *y = ptq__out(step, frame);
-    int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;
-    int flip = in->type == PTQ_S8 ? 128 : 0;
-    const char *end = x + (ptrdiff_t)pixels * channels;
-    char copy[8];
-    for (c = 0; c < channels; c += 8) {
-        __m256i sum = _mm256_set1_epi32(-pixels * (in->zero_point + flip));
-        int32_t sums[8];
-        for (i = 0; i < pixels; i++) {
-            const void *from = ptq__guard(x + (ptrdiff_t)i * channels + c, end, 8, copy);
-            __m128i codes = _mm_loadl_epi64((const __m128i *)from);
-            codes = _mm_xor_si128(codes, _mm_set1_epi8((char)flip));
-            sum = _mm256_add_epi32(sum, _mm256_cvtepu8_epi32(codes));
-        }
-        _mm256_storeu_si256((__m256i *)(void *)sums, sum);
-        for (i = 0; i < 8 && c + i < channels; i++)
-            ptq__store(y, c + i, ptq__average_code(in, &step->node->q, sums[i], pixels));
-    }
-}
-
-/* ptq_preprocess. Means and deviations repeat after eight pixels, with any number of channels. */
-PTQ__AVX2 static void ptq__preprocess_f256(const ptq_model *model, const uint8_t *pixels,
-                                           float *out, int n)
-{
-    float mean[8 * PTQ_MAX_PIXEL_CHANNELS], std[8 * PTQ_MAX_PIXEL_CHANNELS];
-    int i, at = 0, channels = model->node[0].shape[2];
-    for (i = 0; i < 8 * channels; i++) {
-        mean[i] = model->mean[i % channels];
-        std[i] = model->std[i % channels];
-    }
-    for (i = 0; i + 8 <= n; i += 8) {
-        __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)(pixels + i));
-        __m256 x = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-        x = _mm256_div_ps(_mm256_sub_ps(x, _mm256_loadu_ps(mean + at)), _mm256_loadu_ps(std + at));
-        _mm256_storeu_ps(out + i, x);
-        at = at + 8 == 8 * channels ? 0 : at + 8;
-    }
-    for (; i < n; i++)
-        out[i] = ptq__pixel(model, i % channels, pixels[i]);
-}
-
 /* Packing, once per plan. */
 
 /* Whether weights less their zero point fit into signed bytes. */
@@ -6754,21 +6855,20 @@ static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes)
 
 /* The engine for a step; NULL where the scalar kernel stays. Groups of few channels would leave
    most lanes idle. */
-static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__step *step)
+static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__family *family,
+                                             const ptq__step *step)
 {
     const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
     ptq_mode mode = ptq_node_mode(plan->model, step->index);
-    int wide = plan->isa == PTQ_ISA_AVX512 || plan->isa == PTQ_ISA_AVX512VNNI;
     if (!ptq__has_weight(node->op) || mode == PTQ_DYNAMIC ||
         (node->groups > 1 && node->shape[2] / node->groups < 4))
         return NULL;
     if (mode != PTQ_INTEGER)
-        return ptq__is_coded(node) ? NULL : wide ? &ptq__f512 : &ptq__f256;
-    if (plan->isa == PTQ_ISA_AVX2 || plan->isa == PTQ_ISA_AVX512 ||
-        !ptq__fits_s8(weight, (const uint8_t *)step->weight))
-        return wide ? &ptq__i512 : &ptq__i256;
-    return wide ? &ptq__vnni512 : &ptq__vnni256;
+        return ptq__is_coded(node) ? NULL : family->real;
+    if (family->bytes &&
+        ptq__fits_s8(&node->param[PTQ_WEIGHT], (const uint8_t *)step->weight))
+        return family->bytes;
+    return family->exact;
 }
 
 static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
@@ -6802,7 +6902,7 @@ static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
     const ptq_node *node = step->node;
     const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
     ptq__finish *f = &k->finish;
-    k->flip = in->type == PTQ_S8 ? 128 : 0;
+    k->flip = in->type == PTQ_S8 ? 128 : 0; /* to unsigned codes */
     k->zero = in->zero_point + k->flip;
     k->blank = k->engine->codes == 4 ? k->zero : 0;
     f->real = !ptq__is_coded(node);
@@ -6963,17 +7063,17 @@ static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight)
 /* Gives a step its vector kernel, if there is one for it. */
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err)
 {
+    const ptq__family *family = ptq__family_of(plan->isa);
     ptq__packed shape, *k;
     size_t words, size, at;
     int lanes, panels;
     char *memory;
     memset(&shape, 0, sizeof shape);
-    if (plan->isa == PTQ_ISA_SCALAR)
+    if (!family)
         return PTQ_OK;
     if (step->node->op == PTQ_GLOBAL_AVG_POOL)
-        step->run = ptq__is_coded(step->node) ? ptq__global_avg_pool_i256
-                                              : ptq__global_avg_pool_f256;
-    shape.engine = ptq__choose_engine(plan, step);
+        step->run = ptq__is_coded(step->node) ? family->average_codes : family->average_real;
+    shape.engine = ptq__choose_engine(plan, family, step);
     if (!shape.engine)
         return PTQ_OK;
     ptq__describe_conv(&shape, step);
@@ -7009,10 +7109,11 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
 
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out)
 {
-    if (plan->isa == PTQ_ISA_SCALAR || plan->model->node[0].shape[2] > PTQ_MAX_PIXEL_CHANNELS)
+    const ptq__family *family = ptq__family_of(plan->isa);
+    if (!family || plan->model->node[0].shape[2] > PTQ_MAX_PIXEL_CHANNELS)
         ptq_preprocess(plan->model, pixels, out);
     else
-        ptq__preprocess_f256(plan->model, pixels, out, (int)ptq_plan_pixels(plan));
+        family->preprocess(plan->model, pixels, out, (int)ptq_plan_pixels(plan));
 }
 #else
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err)
@@ -7025,8 +7126,7 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
 {
     ptq_preprocess(plan->model, pixels, out);
 }
-#endif
-
+#endif /* PTQ__VECTOR */
 
 static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err)
 {
