@@ -16,9 +16,10 @@ endif
 endif
 
 # The tool does without what pkg-config does not know, and says so where it matters.
-LIBS    := $(shell for lib in hdf5 jansson; do pkg-config --exists $$lib && echo $$lib; done 2>/dev/null)
+LIBS    := $(shell for lib in hdf5 jansson librsvg-2.0; do pkg-config --exists $$lib && echo $$lib; \
+             done 2>/dev/null)
 ifneq ($(LIBS),)
-LIB_CFLAGS  := $(patsubst %,-DPTQ_HAVE_%,$(LIBS)) \
+LIB_CFLAGS  := $(patsubst %,-DPTQ_HAVE_%,$(patsubst librsvg-%,librsvg,$(LIBS))) \
                $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(LIBS)))
 LIB_LDFLAGS := $(shell pkg-config --libs $(LIBS))
 endif

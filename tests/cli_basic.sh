@@ -1,50 +1,10 @@
 # The command-line tool, from outside: help, errors, import, eval, run, bench. PTQ is its path.
 # Without reference weights and images (PTQ_SHARED) only what needs neither is tested.
-set -u
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
-shared=${PTQ_SHARED:-../shared}
-model=$shared/models/resnet8_mlperf.safetensors
+. tests/cli.sh
 keras=$shared/models/resnet8_mlperf.h5
-ic200=$shared/data/mlperf-tiny-ic200/test_batch.bin
-images=$dir/images.bin # the first of them: all, or few under the slow sanitizers
+images=$dir/images.bin # the first of ic200: all, or few under the slow sanitizers
 count=200
 [ -z "${SAN:-}" ] || count=8
-unset PTQ_ISA PTQ_MODEL CIFAR10_DIR
-
-wrong() {
-    echo "WRONG: $*"
-    [ ! -s "$dir/err" ] || head -n 5 "$dir/err"
-    failures=$((failures + 1))
-}
-
-# accepts ARGS: exit status 0 and nothing on standard error.
-accepts() {
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err" || wrong "exit status $? of ptq $*"
-    [ ! -s "$dir/err" ] || wrong "standard error of ptq $*"
-}
-
-# refuses WORDS ARGS: exit status 1, one line on standard error that begins "ptq" and holds WORDS.
-refuses() {
-    words=$1
-    shift
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err"
-    status=$?
-    [ $status -eq 1 ] || wrong "exit status $status of ptq $*"
-    [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of ptq $* is not one line"
-    grep -q "^ptq.*: .*$words" "$dir/err" || wrong "ptq $* does not say '$words'"
-    [ ! -s "$dir/out" ] || wrong "ptq $* fails and writes to standard output"
-}
-
-# prints WORDS: the last accepted command did.
-prints() {
-    grep -q -e "$1" "$dir/out" || wrong "no '$1' in the output"
-}
-
-has_library() {
-    [ -f "$BUILD/libs" ] && grep -q "$1" "$BUILD/libs"
-}
 
 test_usage() {
     accepts --help

@@ -2,57 +2,11 @@
 # on what they make. PTQ is its path. The data are few and small, so that the sanitizers are done in
 # time; the whole data set is for 'make run'. Without reference weights and images (PTQ_SHARED) only
 # what needs neither is tested.
-set -u
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
-shared=${PTQ_SHARED:-../shared}
-model=$shared/models/resnet8_mlperf.safetensors
+. tests/cli.sh
 train=$shared/data/cifar-10-batches-bin/data_batch_1.bin
-ic200=$shared/data/mlperf-tiny-ic200/test_batch.bin
 samples=100
 count=100 # test images
 if [ -n "${SAN:-}" ]; then samples=10 count=10; fi
-unset PTQ_ISA PTQ_MODEL CIFAR10_DIR
-
-wrong() {
-    echo "WRONG: $*"
-    [ ! -s "$dir/err" ] || head -n 5 "$dir/err"
-    failures=$((failures + 1))
-}
-
-# accepts ARGS: exit status 0; on standard error nothing but warnings.
-accepts() {
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err" || wrong "exit status $? of ptq $*"
-    ! grep -qv "^ptq [a-z]*: warning: " "$dir/err" || wrong "standard error of ptq $*"
-}
-
-# refuses WORDS ARGS: exit status 1, one line on standard error, warnings aside, that begins "ptq" and
-# holds WORDS.
-refuses() {
-    words=$1
-    shift
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/all"
-    status=$?
-    grep -v ": warning: " "$dir/all" >"$dir/err"
-    [ $status -eq 1 ] || wrong "exit status $status of ptq $*"
-    [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of ptq $* is not one line"
-    grep -q "^ptq.*: .*$words" "$dir/err" || wrong "ptq $* does not say '$words'"
-    [ ! -s "$dir/out" ] || wrong "ptq $* fails and writes to standard output"
-}
-
-# prints WORDS: the last accepted command did.
-prints() {
-    grep -q -e "$1" "$dir/out" || wrong "no '$1' in the output"
-}
-
-warns() {
-    grep -q -e "warning: .*$1" "$dir/err" || wrong "no warning '$1'"
-}
-
-has_json() {
-    [ -f "$BUILD/libs" ] && grep -q jansson "$BUILD/libs"
-}
 
 test_usage() {
     for command in calibrate quantize eval run info; do
@@ -260,7 +214,7 @@ if [ -f "$model" ] && [ -f "$train" ]; then
     test_dry_run
     test_eval
     test_run
-    if has_json; then test_json; fi
+    if has_library jansson; then test_json; fi
 else
     echo "no reference model in $shared: tested without it"
 fi

@@ -17,6 +17,7 @@ static const command commands[] = {
     {"eval", command_eval, "measure a model's accuracy on CIFAR-10, beside its float origin"},
     {"run", command_run, "write a model's logits for a file of images, or explain one"},
     {"bench", command_bench, "measure a model's speed"},
+    {"report", command_report, "write a page about quantized models beside the float one"},
 };
 
 enum { COMMANDS = sizeof commands / sizeof *commands };
