@@ -88,6 +88,13 @@ $(BUILD)/ptq-%.o: tools/ptq/%.c tools/ptq/common.h ptq.h $(BUILD)/libs
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
 
+# Programs that make data sets.
+$(BUILD)/cifar_files.o: tools/cifar_files.c tools/cifar_files.h ptq.h | $(BUILD)
+	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -c $< -o $@
+
+$(BUILD)/shapes10: tools/shapes10.c $(BUILD)/cifar_files.o $(BUILD)/ptq_impl.o
+	$(CC) $(CFLAGS) $^ -lm -o $@
+
 $(EXAMPLES): $(BUILD)/%: examples/%.c ptq.h | $(BUILD)
 	$(CC) $(CFLAGS) $< -lm -o $@
 
