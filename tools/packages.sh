@@ -14,6 +14,7 @@ missing() {
     lib cmocka || echo "libcmocka-dev the unit tests"
     lib hdf5 || echo "libhdf5-dev importing .h5 files"
     lib jansson || echo "libjansson-dev JSON and importing .h5 files"
+    lib stb || echo "libstb-dev images2cifar, which reads pictures"
     has g++ || echo "g++ the checks as C++"
     has clang || echo "clang the tests with clang"
     sanitizes || echo "libclang-rt-dev the tests with clang's sanitizers"

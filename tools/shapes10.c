@@ -14,8 +14,9 @@
 
 #include "cifar_files.h"
 
+enum { ARROW, CRESCENT, CROSS, DISC, HEART, PENTAGON, RING, SQUARE, STAR, TRIANGLE, CLASSES };
+
 enum {
-    CLASSES = 10,
     UNIT = 4096,
     PIXEL = 256,
     SAMPLES = 4,  /* of coverage along each side of a pixel */
@@ -23,9 +24,9 @@ enum {
     WHITE = 255 * 256
 };
 
-static const char *const class_name[CLASSES] = {"disc",   "ring",     "crescent", "triangle",
-                                                "square", "pentagon", "star",     "cross",
-                                                "arrow",  "heart"};
+static const char *const class_name[CLASSES] = {"arrow", "crescent", "cross", "disc",
+                                                "heart", "pentagon", "ring",  "square",
+                                                "star",  "triangle"};
 
 typedef struct colour {
     int value[3];
@@ -241,10 +242,10 @@ typedef struct outline {
         name, (int)(sizeof(name) / sizeof((name)[0]))                                              \
     }
 
-/* The classes with corners, from 3 to 8. */
-enum { FIRST_OUTLINE = 3 };
-static const outline outlines[] = {OUTLINE(triangle), OUTLINE(square), OUTLINE(pentagon),
-                                   OUTLINE(star),     OUTLINE(cross),  OUTLINE(arrow)};
+/* Of the classes with corners. */
+static const outline outlines[CLASSES] = {
+    [ARROW] = OUTLINE(arrow),   [CROSS] = OUTLINE(cross), [PENTAGON] = OUTLINE(pentagon),
+    [SQUARE] = OUTLINE(square), [STAR] = OUTLINE(star),   [TRIANGLE] = OUTLINE(triangle)};
 
 /* Even-odd rule: how many edges cross the ray to the right of the point. */
 static int in_outline(const outline *o, int x, int y)
@@ -293,17 +294,17 @@ static int in_object(const object *o, int x, int y)
     if (!in_circle(x, y, UNIT + UNIT / 16))
         return 0;
     switch (o->label) {
-    case 0:
+    case DISC:
         return in_circle(x, y, UNIT * 7 / 8);
-    case 1:
+    case RING:
         return in_circle(x, y, UNIT * 15 / 16) && !in_circle(x, y, UNIT * 15 / 16 - o->thickness);
-    case 2:
+    case CRESCENT:
         return in_circle(x, y, UNIT) &&
                !in_circle(x - o->thickness, y, UNIT - o->thickness / 4);
-    case 9:
+    case HEART:
         return in_heart(x, y);
     default:
-        return in_outline(&outlines[o->label - FIRST_OUTLINE], x, y);
+        return in_outline(&outlines[o->label], x, y);
     }
 }
 
@@ -550,8 +551,8 @@ static int usage(FILE *to, int status)
 {
     fprintf(to,
             "usage: shapes10 DIR [--train N] [--test N] [--seed S]\n\n"
-            "Draws a data set of ten objects (disc, ring, crescent, triangle, square, pentagon,\n"
-            "star, cross, arrow, heart), 32x32 colour pictures in the binary form of CIFAR-10.\n"
+            "Draws a data set of ten objects (arrow, crescent, cross, disc, heart, pentagon, ring,\n"
+            "square, star, triangle), 32x32 colour pictures in the binary form of CIFAR-10.\n"
             "The same seed gives the same bytes everywhere.\n\n"
             "  --train N   training pictures, 0 to %d; default 20000\n"
             "  --test N    test pictures, 0 to %d; default 5000\n"
@@ -561,43 +562,27 @@ static int usage(FILE *to, int status)
     return status;
 }
 
-static int complain(const char *text)
-{
-    fprintf(stderr, "shapes10: %s; see 'shapes10 --help'\n", text);
-    return 1;
-}
-
-static int read_number(const char *text, unsigned long most, unsigned long *out)
-{
-    char *end;
-
-    if (!text || *text < '0' || *text > '9')
-        return 1;
-    *out = strtoul(text, &end, 10);
-    return *end || *out > most;
-}
-
 static int read_arguments(int argc, char **argv, request *r)
 {
     int i, bad;
 
     for (i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--train"))
-            bad = read_number(argv[++i], CIFAR_MOST, &r->train);
+            bad = read_whole_number(argv[++i], CIFAR_MOST, &r->train);
         else if (!strcmp(argv[i], "--test"))
-            bad = read_number(argv[++i], CIFAR_BATCH, &r->test);
+            bad = read_whole_number(argv[++i], CIFAR_BATCH, &r->test);
         else if (!strcmp(argv[i], "--seed"))
-            bad = read_number(argv[++i], 4294967295u, &r->seed);
+            bad = read_whole_number(argv[++i], 4294967295u, &r->seed);
         else if (argv[i][0] == '-' || r->directory)
-            return complain("unknown argument");
+            return complain("shapes10", "unknown argument");
         else
             bad = !*(r->directory = argv[i]);
         if (bad)
-            return complain("an argument is missing, or no whole number in its range");
+            return complain("shapes10", "an argument is missing, or no whole number in its range");
     }
     if (!r->directory)
-        return complain("no directory given");
-    return r->train || r->test ? 0 : complain("no pictures asked for");
+        return complain("shapes10", "no directory given");
+    return r->train || r->test ? 0 : complain("shapes10", "no pictures asked for");
 }
 
 int main(int argc, char **argv)
