@@ -24,6 +24,9 @@ LIB_CFLAGS  := $(patsubst %,-DPTQ_HAVE_%,$(patsubst librsvg-%,librsvg,$(LIBS))) 
 LIB_LDFLAGS := $(shell pkg-config --libs $(LIBS))
 endif
 
+# images2cifar reads pictures with stb_image; without it, that program is left out.
+STB := $(shell echo '\#include <stb/stb_image.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo stb)
+
 TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/ptq-%.o,$(wildcard tools/ptq/*.c))
 EXAMPLES     := $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/*.c))
 TESTS        := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
@@ -34,9 +37,12 @@ DATA  = $(or $(CIFAR10_DIR),$(patsubst %/test_batch.bin,%,$(firstword $(wildcard
 MODEL = $(or $(PTQ_MODEL),$(firstword $(wildcard \
         $(PTQ_SHARED)/models/resnet8_mlperf.safetensors examples/models/*.safetensors)))
 
-.PHONY: all run test test-programs bench data clean help print-build FORCE
+.PHONY: all no-stb run test test-programs bench data clean help print-build FORCE
 
-all: $(BUILD)/ptq $(EXAMPLES)
+all: $(BUILD)/ptq $(EXAMPLES) $(BUILD)/shapes10 $(if $(STB),$(BUILD)/images2cifar,no-stb)
+
+no-stb:
+	@echo 'images2cifar is left out: stb_image is not installed (Debian: libstb-dev)'
 
 help:
 	@echo 'make          build the command-line tool and the examples'
@@ -88,6 +94,21 @@ $(BUILD)/ptq-%.o: tools/ptq/%.c tools/ptq/common.h ptq.h $(BUILD)/libs
 
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
+
+# Programs that make data sets.
+$(BUILD)/cifar_files.o: tools/cifar_files.c tools/cifar_files.h ptq.h | $(BUILD)
+	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -c $< -o $@
+
+$(BUILD)/shapes10: tools/shapes10.c $(BUILD)/cifar_files.o $(BUILD)/ptq_impl.o
+	$(CC) $(CFLAGS) $^ -lm -o $@
+
+# Undefined shifts in stb_image are its own affair; what it does to memory is ours.
+$(BUILD)/stb.o: tools/stb_impl.c | $(BUILD)
+	$(CC) $(CFLAGS) -w $(if $(SAN),-fno-sanitize=undefined) -c $< -o $@
+
+$(BUILD)/images2cifar: tools/images2cifar.c $(BUILD)/cifar_files.o $(BUILD)/ptq_impl.o \
+                       $(BUILD)/stb.o
+	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $^ -lm -o $@
 
 $(EXAMPLES): $(BUILD)/%: examples/%.c ptq.h | $(BUILD)
 	$(CC) $(CFLAGS) $< -lm -o $@

@@ -716,6 +716,7 @@ typedef struct ptq_dataset {
 PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...);
 
 #define PTQ_CIFAR10_RECORD 3073 /* label, then 32x32 bytes of red, of green, of blue */
+#define PTQ_CLASS_NAME_SIZE 32  /* names of classes: 1..31 bytes without control characters */
 
 typedef struct ptq_cifar10 ptq_cifar10;
 
@@ -731,17 +732,22 @@ PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_a
 #ifndef PTQ_NO_STDIO
 /* From the directory of the binary version (https://www.cs.toronto.edu/~kriz/cifar.html), or from
    one .bin file, whatever the split. Says what it found where that is something else: the Python or
-   Matlab version, an archive not unpacked, nothing. */
+   Matlab version, an archive not unpacked, nothing.
+
+   Other data in the same form have a batches.meta.txt beside their .bin files with the names of
+   their 1 to 10 classes, one a line, as CIFAR-10 itself has: their number is the number of classes.
+   PTQ_BAD_DATA if it holds anything else, or if a label has no name. */
 PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err);
 #endif
 PTQ_API void ptq_cifar10_free(ptq_cifar10 *data);
 
-/* A view, valid as long as `data` is; `count` 0 if data is NULL. */
+/* A view, valid as long as `data` is; `count` 0 if data is NULL. The classes have the names that
+   were found beside the data, else CIFAR-10's. */
 PTQ_API ptq_dataset ptq_cifar10_dataset(const ptq_cifar10 *data);
 
-/* The ten names, airplane to truck. */
+/* CIFAR-10's ten names, airplane to truck. */
 PTQ_API const char *const *ptq_cifar10_class_names(void);
 
 /* PCG32 (O'Neill 2014, https://www.pcg-random.org): the same numbers everywhere. */
@@ -7864,13 +7870,17 @@ PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err)
 
 /* ---- [DATA] ------------------------------------------------------------------------------ */
 
+enum { PTQ__CIFAR_SIDE = 32, PTQ__CIFAR_PIXELS = 1024, PTQ__CIFAR_CLASSES = 10 };
+
 struct ptq_cifar10 {
     uint8_t *records;
     size_t count;
+    int classes;
+    const char *const *class_name; /* CIFAR-10's, or `own_name` */
+    const char *own_name[PTQ__CIFAR_CLASSES];
+    char name[PTQ__CIFAR_CLASSES][PTQ_CLASS_NAME_SIZE];
     ptq_allocator allocator;
 };
-
-enum { PTQ__CIFAR_SIDE = 32, PTQ__CIFAR_PIXELS = 1024 };
 
 PTQ_API const char *const *ptq_cifar10_class_names(void)
 {
@@ -7894,10 +7904,11 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
                              "%s: %z bytes are no whole number of records of %d; truncated, or not"
                              " CIFAR-10's binary version", where, size, PTQ_CIFAR10_RECORD);
     for (i = 0; i < count; i++)
-        if (records[i * PTQ_CIFAR10_RECORD] > 9)
+        if (records[i * PTQ_CIFAR10_RECORD] >= data->classes)
             return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: record %z has label %d, labels are 0 to 9; not CIFAR-10's"
-                                 " binary version?", where, i, records[i * PTQ_CIFAR10_RECORD]);
+                                 "%s: record %z has label %d, labels are 0 to %d; not CIFAR-10's"
+                                 " binary version?", where, i, records[i * PTQ_CIFAR10_RECORD],
+                                 data->classes - 1);
     PTQ__TRY(ptq__alloc(&data->allocator, data->count + count, PTQ_CIFAR10_RECORD, where, &larger,
                         err));
     if (data->count)
@@ -7916,6 +7927,8 @@ static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 
     PTQ__TRY(ptq__alloc(allocator, 1, sizeof(ptq_cifar10), "data set", &memory, err));
     *out = (ptq_cifar10 *)memory;
     (*out)->allocator = ptq__allocator(allocator);
+    (*out)->classes = PTQ__CIFAR_CLASSES;
+    (*out)->class_name = ptq_cifar10_class_names();
     return PTQ_OK;
 }
 
@@ -8001,6 +8014,85 @@ static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error
     return status;
 }
 
+/* One more name of a class: `length` bytes that are no string yet. */
+static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, const char *name, size_t length,
+                                      const char *where, ptq_error *err)
+{
+    char *own;
+    size_t i;
+    int c;
+    if (data->classes == PTQ__CIFAR_CLASSES)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where,
+                             (int)PTQ__CIFAR_CLASSES);
+    own = data->name[data->classes];
+    if (length >= PTQ_CLASS_NAME_SIZE)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d has over %d bytes",
+                             where, data->classes, PTQ_CLASS_NAME_SIZE - 1);
+    for (i = 0; i < length; i++)
+        if ((unsigned char)name[i] < 32 || name[i] == 127)
+            return ptq_error_set(err, PTQ_BAD_DATA,
+                                 "%s: the name of class %d has a control character; it must be"
+                                 " text with one name a line", where, data->classes);
+    memcpy(own, name, length);
+    own[length] = 0;
+    for (c = 0; c < data->classes; c++)
+        if (!strcmp(own, data->name[c]))
+            return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where, own);
+    data->own_name[data->classes++] = own;
+    return PTQ_OK;
+}
+
+/* Names of classes, one a line; empty lines, with which CIFAR-10's file ends, do not count. */
+static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, const char *text, size_t size,
+                                        const char *where, ptq_error *err)
+{
+    size_t start, end;
+    data->classes = 0;
+    data->class_name = data->own_name;
+    for (start = 0; start < size; start = end + 1) {
+        size_t length;
+        for (end = start; end < size && text[end] != '\n'; end++)
+            ;
+        length = end - start;
+        if (length && text[end - 1] == '\r')
+            length--;
+        if (length)
+            PTQ__TRY(ptq__cifar_add_name(data, text + start, length, where, err));
+    }
+    return data->classes ? PTQ_OK
+                         : ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", where);
+}
+
+/* Reads batches.meta.txt in a directory of `length` bytes; without it the names stay CIFAR-10's. */
+static ptq_status ptq__cifar_load_names(ptq_cifar10 *data, const char *directory, size_t length,
+                                        ptq_error *err)
+{
+    char path[PTQ__PATH_SIZE], name[PTQ__PATH_SIZE];
+    void *bytes = NULL;
+    size_t size = 0;
+    FILE *file;
+    ptq_status status;
+    if (length >= sizeof name)
+        return PTQ_OK; /* too long to open: what reads the records says so */
+    memcpy(name, directory, length);
+    name[length] = 0;
+    file = ptq__open_in(length ? name : ".", "batches.meta.txt", path);
+    if (!file)
+        return PTQ_OK;
+    fclose(file);
+    PTQ__TRY(ptq_file_read(path, 4096, &data->allocator, &bytes, &size, err));
+    status = ptq__cifar_read_names(data, (const char *)bytes, size, path, err);
+    ptq__free(&data->allocator, bytes);
+    return status;
+}
+
+/* Length of the directory part of a path; 0 where there is none. */
+static size_t ptq__directory_length(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return !slash ? 0 : slash == path ? 1 : (size_t)(slash - path);
+}
+
 /* The files of a directory, in numeric order. */
 static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
                                        ptq_error *err)
@@ -8047,9 +8139,13 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
 {
     ptq_cifar10 *data = NULL;
     ptq_status status;
+    int is_file = ptq__is_file(path);
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__is_file(path) ? ptq__cifar_load(data, path, err)
-                                : ptq__cifar_directory(data, path, split, err);
+    status = ptq__cifar_load_names(data, path, is_file ? ptq__directory_length(path) : strlen(path),
+                                   err);
+    if (!status)
+        status = is_file ? ptq__cifar_load(data, path, err)
+                         : ptq__cifar_directory(data, path, split, err);
     if (status)
         ptq_cifar10_free(data);
     else
@@ -8083,10 +8179,10 @@ PTQ_API ptq_dataset ptq_cifar10_dataset(const ptq_cifar10 *data)
     set.count = data ? data->count : 0;
     set.height = set.width = PTQ__CIFAR_SIDE;
     set.channels = 3;
-    set.classes = 10;
+    set.classes = data ? data->classes : PTQ__CIFAR_CLASSES;
     set.get = ptq__cifar_get;
     set.user = (void *)(uintptr_t)data; /* only ever read */
-    set.class_name = ptq_cifar10_class_names();
+    set.class_name = data ? data->class_name : ptq_cifar10_class_names();
     return set;
 }
 

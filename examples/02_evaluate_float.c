@@ -1,4 +1,5 @@
-/* Evaluates a float ResNet8 on CIFAR-10's test images: how many does it get right?
+/* Evaluates a float ResNet8 on the test images of CIFAR-10, or of other data in the same form: how
+   many does it get right?
 
        build/02_evaluate_float MODEL.safetensors cifar-10-batches-bin
 */
@@ -38,7 +39,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", err.text);
     } else {
         for (c = 0; c < result.classes; c++)
-            printf("%-11s %4zu of %4zu\n", ptq_cifar10_class_names()[c], result.class_correct[c],
+            printf("%-11s %4zu of %4zu\n", ptq_cifar10_dataset(data).class_name[c], result.class_correct[c],
                    result.class_total[c]);
         printf("%-11s %4zu of %4zu right, %.2f %%\n", "all", result.correct, result.total,
                100.0 * (double)result.correct / (double)result.total);

@@ -70,7 +70,7 @@ test_one() { # CC CXX SAN
     if pkg-config --exists cmocka 2>/dev/null; then targets="$targets test-programs"; fi
     if ! make -s -k CC="$CC" SAN="$SAN" $targets >"$BUILD/build.log" 2>&1; then
         report "$BUILD" build 0 1 0 "$BUILD/build.log"
-    elif [ -s "$BUILD/build.log" ]; then
+    elif grep -qv " is left out: " "$BUILD/build.log"; then
         report "$BUILD" warnings 0 1 0 "$BUILD/build.log"
     else
         report "$BUILD" build 1 0 0 "$BUILD/build.log"

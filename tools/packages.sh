@@ -15,6 +15,7 @@ missing() {
     lib hdf5 || echo "libhdf5-dev importing .h5 files"
     lib jansson || echo "libjansson-dev JSON and importing .h5 files"
     lib librsvg-2.0 || echo "librsvg2-dev single figures of ptq report as PNG"
+    lib stb || echo "libstb-dev images2cifar, which reads pictures"
     has g++ || echo "g++ the checks as C++"
     has clang || echo "clang the tests with clang"
     sanitizes || echo "libclang-rt-dev the tests with clang's sanitizers"

@@ -173,7 +173,7 @@ static int calibrate(void)
     image_sample drawn = {0};
     int status;
 
-    if (find_model(model_option, model_path) || find_data(data_option, data_path) ||
+    if (find_data(data_option, data_path) || find_model_for(model_option, data_path, model_path) ||
         check_output(output_option, model_path))
         return 1;
     status = engine_open(model_path, 1, NULL, &ready) ||

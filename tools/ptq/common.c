@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <getopt.h>
-#include <glob.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -211,25 +210,82 @@ static int take(char path[PATH_SIZE], const char *directory, const char *rest)
     return length > 0 && length < PATH_SIZE && exists(path);
 }
 
-static int take_first(char path[PATH_SIZE], const char *pattern)
+/* The directory part of a path: "." where there is none. */
+static void directory_of(const char *path, char directory[PATH_SIZE])
 {
-    glob_t found;
-    int ok = glob(pattern, 0, NULL, &found) == 0 && take(path, found.gl_pathv[0], "");
+    const char *slash = strrchr(path, '/');
 
-    globfree(&found);
-    return ok;
+    if (!slash)
+        snprintf(directory, PATH_SIZE, ".");
+    else
+        snprintf(directory, PATH_SIZE, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+}
+
+static int take_cifar10_model(char path[PATH_SIZE])
+{
+    return take(path, shared_directory(), "/models/resnet8_mlperf.safetensors") ||
+           take(path, "examples/models", "/resnet8-cifar10.safetensors");
+}
+
+static int take_shapes10_model(char path[PATH_SIZE])
+{
+    return take(path, "examples/models", "/resnet8-shapes10.safetensors");
+}
+
+/* A model that the user names: 0 or 1 as find_model, -1 if there is no name. */
+static int named_model(const char *given, char path[PATH_SIZE])
+{
+    if (!given)
+        given = environment("PTQ_MODEL");
+    if (!given)
+        return -1;
+    return take(path, given, "") ? 0 : fail("no such model file: %s", given);
 }
 
 int find_model(const char *given, char path[PATH_SIZE])
 {
-    if (!given)
-        given = environment("PTQ_MODEL");
-    if (given)
-        return take(path, given, "") ? 0 : fail("no such model file: %s", given);
-    if (take(path, shared_directory(), "/models/resnet8_mlperf.safetensors") ||
-        take_first(path, "examples/models/*.safetensors"))
+    int status = named_model(given, path);
+
+    if (status >= 0)
+        return status;
+    if (take_cifar10_model(path) || take_shapes10_model(path))
         return 0;
     return fail("no model; give one with --model or in PTQ_MODEL");
+}
+
+/* The first class of a data set, from batches.meta.txt beside its files; CIFAR-10's without one. */
+static void read_first_class(const char *data, char *name, size_t size)
+{
+    char directory[PATH_SIZE], path[PATH_SIZE];
+    struct stat status;
+    FILE *file = NULL;
+
+    if (stat(data, &status) == 0 && S_ISDIR(status.st_mode))
+        snprintf(directory, sizeof directory, "%s", data);
+    else
+        directory_of(data, directory);
+    if (take(path, directory, "/batches.meta.txt"))
+        file = fopen(path, "r");
+    if (!file || !fgets(name, (int)size, file))
+        snprintf(name, size, "airplane");
+    name[strcspn(name, "\r\n")] = 0;
+    if (file)
+        fclose(file);
+}
+
+int find_model_for(const char *given, const char *data, char path[PATH_SIZE])
+{
+    int status = named_model(given, path);
+    char first[64];
+
+    if (status >= 0)
+        return status;
+    read_first_class(data, first, sizeof first);
+    if ((strcmp(first, "airplane") == 0 && take_cifar10_model(path)) ||
+        (strcmp(first, "arrow") == 0 && take_shapes10_model(path)))
+        return 0;
+    return fail("no model here knows the classes of %s; give one with --model or in PTQ_MODEL",
+                data);
 }
 
 int look_for_data(const char *given, char path[PATH_SIZE])
@@ -365,17 +421,6 @@ void describe_precision(const ptq_model *model, char *text, size_t size)
         snprintf(text, size, "w%da%d", weights, results > 0 ? results : 8);
     else
         snprintf(text, size, "%s", name[mode]);
-}
-
-/* The directory part of a path: "." where there is none. */
-static void directory_of(const char *path, char directory[PATH_SIZE])
-{
-    const char *slash = strrchr(path, '/');
-
-    if (!slash)
-        snprintf(directory, PATH_SIZE, ".");
-    else
-        snprintf(directory, PATH_SIZE, "%.*s", slash == path ? 1 : (int)(slash - path), path);
 }
 
 /* Files are written under a longer name first, which must be possible as well. */

@@ -43,6 +43,7 @@ typedef struct pair {
     ptq_comparison compared;
     ptq_layer_report layers;
     char data[PATH_SIZE];
+    const char *const *class_name;
 } pair;
 
 int evaluate_plan(const ptq_plan *plan, ptq_dataset data, const char *what, int team,
@@ -61,11 +62,11 @@ int evaluate_plan(const ptq_plan *plan, ptq_dataset data, const char *what, int 
     return status ? fail("%s", err.text) : 0;
 }
 
-static int open_outcome(const char *option, outcome *out)
+static int open_outcome(const char *option, const char *data, outcome *out)
 {
     char precision[32];
 
-    if (find_model(option, out->path) || engine_open(out->path, !no_fuse, NULL, &out->ready) ||
+    if (find_model_for(option, data, out->path) || engine_open(out->path, !no_fuse, NULL, &out->ready) ||
         engine_self_test(&out->ready))
         return 1;
     describe_precision(out->ready.model, precision, sizeof precision);
@@ -187,7 +188,7 @@ static void print_layers(const ptq_layer_report *report)
 
 static void print_report(const pair *both)
 {
-    const char *const *name = ptq_cifar10_class_names();
+    const char *const *name = both->class_name;
     const ptq_evaluation *a = &both->model.result;
     const ptq_evaluation *b = baseline_option ? &both->baseline.result : NULL;
 
@@ -250,16 +251,16 @@ static json_t *confusion_json(const ptq_evaluation *result)
     return rows;
 }
 
-static json_t *outcome_json(const outcome *from, const char *data)
+static json_t *outcome_json(const outcome *from, const pair *both)
 {
-    const char *const *name = ptq_cifar10_class_names();
+    const char *const *name = both->class_name;
     const ptq_evaluation *result = &from->result;
     json_t *made = json_object(), *classes = json_array();
 
     json_object_set_new(made, "schema_version", json_integer(SCHEMA_VERSION));
     json_object_set_new(made, "backend", json_string(from->backend));
     json_object_set_new(made, "model_path", json_string(from->path));
-    json_object_set_new(made, "data_dir", json_string(data));
+    json_object_set_new(made, "data_dir", json_string(both->data));
     json_set_count(made, "file_bytes", file_size(from->path));
     json_object_set_new(made, "overall", json_accuracy(result->correct, result->total));
     for (int c = 0; c < result->classes; c++) {
@@ -306,10 +307,10 @@ static json_t *layers_json(const ptq_layer_report *report)
 
 static int write_json(const pair *both)
 {
-    json_t *root = outcome_json(&both->model, both->data);
+    json_t *root = outcome_json(&both->model, both);
 
     if (baseline_option) {
-        json_object_set_new(root, "baseline", outcome_json(&both->baseline, both->data));
+        json_object_set_new(root, "baseline", outcome_json(&both->baseline, both));
         json_set_comparison(root, &both->compared);
         json_object_set_new(json_object_get(root, "flips"), "images", flips_json(both));
     }
@@ -359,8 +360,8 @@ static int compare(pair *both, ptq_dataset data)
 
 static int evaluate_both(pair *both, ptq_dataset data)
 {
-    if (check_calibration(data) || open_outcome(model_option, &both->model) ||
-        (baseline_option && open_outcome(baseline_option, &both->baseline)) ||
+    if (check_calibration(data) || open_outcome(model_option, both->data, &both->model) ||
+        (baseline_option && open_outcome(baseline_option, both->data, &both->baseline)) ||
         evaluate_plan(both->model.ready.plan, data, "eval", threads, &both->model.result))
         return 1;
     if (!baseline_option)
@@ -380,6 +381,7 @@ static int evaluate(pair *both)
     if (ptq_cifar10_open(both->data, PTQ_TEST_SET, NULL, &opened, &err))
         return fail("%s", err.text);
     data = ptq_cifar10_dataset(opened);
+    both->class_name = data.class_name;
     if (limit && (size_t)limit < data.count)
         data.count = (size_t)limit;
     if ((size_t)layers > data.count)

@@ -486,9 +486,18 @@ static int open_data(job *work)
     return find_data(data_option, work->data_path) || open_test_set(work->data_path, &work->test);
 }
 
+/* The model says which data are needed, so whatever data there are can only help to find it. */
+static int find_float_model(job *work)
+{
+    char data[PATH_SIZE];
+
+    return look_for_data(data_option, data) ? find_model(model_option, work->model_path)
+                                            : find_model_for(model_option, data, work->model_path);
+}
+
 static int quantize(job *work)
 {
-    if (choose_scheme(work) || find_model(model_option, work->model_path) ||
+    if (choose_scheme(work) || find_float_model(work) ||
         (!dry_run && check_output(output_option, work->model_path)) ||
         engine_open(work->model_path, 1, NULL, &work->ready) || choose_overrides(work) ||
         open_data(work) || get_calibration(work) || convert(work))

@@ -203,14 +203,13 @@ static int explain(const engine *ready, const ptq_cifar10 *data)
     return status;
 }
 
-static void print_side(const float *one, const float *other, int classes, int label)
+static void print_side(const float *one, const float *other, int classes, int label,
+                       const ptq_dataset *set)
 {
-    const char *const *known = ptq_cifar10_class_names();
-
     say("image %d of %s\n%-12s %14s %14s %14s\n", image, images_option, "class", "model", "other",
         "difference");
     for (int c = 0; c < classes; c++)
-        say("%-12s %14.7g %14.7g %14.7g%s%s%s\n", classes == 10 ? known[c] : "", (double)one[c],
+        say("%-12s %14.7g %14.7g %14.7g%s%s%s\n", classes == set->classes ? set->class_name[c] : "", (double)one[c],
             (double)other[c], (double)one[c] - (double)other[c],
             c == ptq_argmax(one, classes) ? "  <- model" : "",
             c == ptq_argmax(other, classes) ? "  <- other" : "", c == label ? "  <- label" : "");
@@ -221,11 +220,12 @@ static int fill_sides(const engine *ready, const engine *other, const ptq_cifar1
 {
     int classes = ptq_plan_classes(ready->plan), label, status;
     ptq_session *one = NULL, *two = NULL;
+    ptq_dataset set = ptq_cifar10_dataset(data);
 
     status = run_one(ready, data, &one, logits, &label) ||
              run_one(other, data, &two, logits + classes, &label);
     if (!status)
-        print_side(logits, logits + classes, classes, label);
+        print_side(logits, logits + classes, classes, label, &set);
     ptq_session_free(one);
     ptq_session_free(two);
     return status;
@@ -238,7 +238,7 @@ static int show_beside(const engine *ready, const ptq_cifar10 *data)
     float *logits;
     int status;
 
-    if (find_model(beside_option, path) || engine_open(path, !no_fuse, NULL, &other))
+    if (find_model_for(beside_option, images_option, path) || engine_open(path, !no_fuse, NULL, &other))
         return 1;
     logits = malloc(2 * (size_t)ptq_plan_classes(ready->plan) * sizeof *logits);
     if (!logits)
@@ -285,7 +285,7 @@ int command_run(int argc, char **argv)
                     "run --help'");
     if (threads == 0)
         threads = count_cores();
-    if (find_model(model_option, model_path) || engine_open(model_path, !no_fuse, NULL, &ready))
+    if (find_model_for(model_option, images_option, model_path) || engine_open(model_path, !no_fuse, NULL, &ready))
         return 1;
     if (engine_self_test(&ready))
         status = 1;
