@@ -37,7 +37,7 @@ DATA  = $(or $(CIFAR10_DIR),$(patsubst %/test_batch.bin,%,$(firstword $(wildcard
 MODEL = $(or $(PTQ_MODEL),$(firstword $(wildcard \
         $(PTQ_SHARED)/models/resnet8_mlperf.safetensors examples/models/*.safetensors)))
 
-.PHONY: all no-stb run test test-programs bench data clean help print-build FORCE
+.PHONY: all no-stb run test test-programs bench data fuzz clean help print-build FORCE
 
 all: $(BUILD)/ptq $(EXAMPLES) $(BUILD)/shapes10 $(if $(STB),$(BUILD)/images2cifar,no-stb)
 
@@ -49,6 +49,7 @@ help:
 	@echo 'make run      quantize ResNet8 with every preset and compare with float on CIFAR-10'
 	@echo 'make test     every compiler at hand, plain and under sanitizers; CC= or SAN= picks one'
 	@echo 'make bench    time the float network on one thread'
+	@echo 'make fuzz     fuzz every parser, and kernels against kernels, FUZZ_SECONDS=60 each (clang)'
 	@echo 'make data     download CIFAR-10 (162 MiB) into data/'
 	@echo 'make clean    remove build/'
 	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers)'
@@ -121,3 +122,16 @@ linked    = $(if $(filter $<,$(OWN_COPY)),,$(1))
 $(TESTS): $(BUILD)/%: tests/%.c $(wildcard tests/*.h) ptq.h $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \
 	    $(call linked,$(BUILD)/ptq_impl.o) -lcmocka -lm -o $@
+
+# Fuzzing: `make fuzz` drives every target with libFuzzer for FUZZ_SECONDS; the tests replay the seeds.
+FUZZ_TARGETS := model graph cifar10 calibration kernels
+FUZZ_SECONDS ?= 60
+
+fuzz:
+	@sh tests/fuzz/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+$(BUILD)/fuzz-seeds: tests/fuzz/seeds.c tests/fuzz/fuzz.h $(BUILD)/ptq_impl.o
+	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< $(BUILD)/ptq_impl.o -lm -o $@
+
+$(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/replay.c tests/fuzz/fuzz.h $(BUILD)/ptq_impl.o
+	$(CC) $(CFLAGS) -DPTQ_IMPLEMENTATION_DONE $< tests/fuzz/replay.c $(BUILD)/ptq_impl.o -lm -o $@

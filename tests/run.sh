@@ -3,8 +3,9 @@
 # run.sh CC CXX SAN    with one compiler; SAN is 1 or empty
 #
 # A test is: a test in a cmocka program tests/test_*.c; a script tests/build_*.sh, run with CC, CXX
-# and BUILD; a script tests/cli_*.sh, run with PTQ, the path of the command-line tool, and BUILD. A
-# script that exits with 77 is skipped. The last line is "N passed, N failed".
+# and BUILD; a script tests/cli_*.sh, or the replay of fuzzing, run with PTQ, the path of the
+# command-line tool, as well. A script that exits with 77 is skipped. The last line is "N passed, N
+# failed".
 cd "$(dirname "$0")/.." || exit 1
 unset MAKEFLAGS MFLAGS MAKELEVEL
 export PTQ_SHARED="${PTQ_SHARED:-../shared}"
@@ -81,7 +82,7 @@ test_one() { # CC CXX SAN
     for script in tests/build_*.sh; do
         if [ -f "$script" ] && [ -z "$SAN" ]; then run_script "$BUILD" "$script"; fi
     done
-    for script in tests/cli_*.sh; do
+    for script in tests/cli_*.sh tests/fuzz/replay.sh; do
         if [ -x "$PTQ" ]; then run_script "$BUILD" "$script"; fi
     done
 }
