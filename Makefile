@@ -34,9 +34,14 @@ PTQ_SHARED ?= ../shared
 DATA  = $(or $(CIFAR10_DIR),$(patsubst %/test_batch.bin,%,$(firstword $(wildcard \
         $(addsuffix /cifar-10-batches-bin/test_batch.bin,data $(PTQ_SHARED)/data)))))
 MODEL = $(or $(PTQ_MODEL),$(firstword $(wildcard \
-        $(PTQ_SHARED)/models/resnet8_mlperf.safetensors examples/models/*.safetensors)))
+        $(PTQ_SHARED)/models/resnet8_mlperf.safetensors \
+        examples/models/resnet8-cifar10.safetensors)))
 
-.PHONY: all no-stb run test test-programs bench data clean help print-build FORCE
+# What stands in where CIFAR-10 or a model for it is missing.
+SHAPES       := $(BUILD)/shapes10-data
+SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
+
+.PHONY: all no-stb run run-cifar10 run-shapes10 test test-programs bench data clean help print-build FORCE
 
 all: $(BUILD)/ptq $(EXAMPLES) $(BUILD)/shapes10 $(if $(STB),$(BUILD)/images2cifar,no-stb)
 
@@ -45,20 +50,30 @@ no-stb:
 
 help:
 	@echo 'make          build the command-line tool and the examples'
-	@echo 'make run      quantize ResNet8 with every preset and compare with float on CIFAR-10'
+	@echo 'make run      quantize ResNet8 with every preset and compare with float, on CIFAR-10 where'
+	@echo '              it is at hand, else on Shapes-10, which is drawn on the spot'
 	@echo 'make test     every compiler at hand, plain and under sanitizers; CC= or SAN= picks one'
 	@echo 'make bench    time the float network on one thread'
 	@echo 'make data     download CIFAR-10 (162 MiB) into data/'
 	@echo 'make clean    remove build/'
 	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers)'
 
-run: $(BUILD)/03_calibrate_convert_evaluate
-	@test -n '$(MODEL)' || echo 'No model here: set PTQ_MODEL to a .safetensors file of ResNet8;' \
-	    '"ptq import" makes one of pretrainedResnet.h5 (github.com/mlcommons/tiny).' >&2
-	@test -n '$(DATA)' || echo 'No CIFAR-10 here: "make data" downloads it (162 MiB);' \
-	    'or set CIFAR10_DIR to the directory of test_batch.bin.' >&2
-	@test -n '$(MODEL)' -a -n '$(DATA)'
-	@$(BUILD)/03_calibrate_convert_evaluate '$(MODEL)' '$(DATA)'
+run: $(if $(and $(DATA),$(MODEL)),run-cifar10,run-shapes10)
+
+run-cifar10: $(BUILD)/03_calibrate_convert_evaluate
+	@$< '$(MODEL)' '$(DATA)'
+
+# Two compilations of ptq.h, which take most of the time, at once.
+run-shapes10:
+	@$(MAKE) -s -j2 $(BUILD)/03_calibrate_convert_evaluate $(SHAPES)/test_batch.bin
+	@echo 'Shapes-10, ten drawn objects: $(SHAPES)'
+	@$(BUILD)/03_calibrate_convert_evaluate '$(SHAPES_MODEL)' '$(SHAPES)'
+	@echo 'For CIFAR-10: "make data" downloads it (162 MiB), or set CIFAR10_DIR to the directory of' \
+	    'test_batch.bin; then "make run" again.'
+
+$(SHAPES)/test_batch.bin: $(BUILD)/shapes10
+	@rm -rf $(@D)
+	@$< $(@D) --train 2000 --test 2000
 
 test:
 	@sh tools/packages.sh
