@@ -41,15 +41,17 @@ MODEL = $(or $(PTQ_MODEL),$(firstword $(wildcard \
 SHAPES       := $(BUILD)/shapes10-data
 SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
-.PHONY: all no-stb run run-cifar10 run-shapes10 test test-programs bench data clean help print-build FORCE
+.PHONY: all tools no-stb run run-cifar10 run-shapes10 test test-programs bench data clean help print-build FORCE
 
-all: $(BUILD)/ptq $(EXAMPLES) $(BUILD)/shapes10 $(if $(STB),$(BUILD)/images2cifar,no-stb)
+all: tools $(EXAMPLES)
+
+tools: $(BUILD)/ptq $(BUILD)/shapes10 $(if $(STB),$(BUILD)/images2cifar,no-stb)
 
 no-stb:
 	@echo 'images2cifar is left out: stb_image is not installed (Debian: libstb-dev)'
 
 help:
-	@echo 'make          build the command-line tool and the examples'
+	@echo 'make          build the command-line tool, the programs that make data, the examples'
 	@echo 'make run      quantize ResNet8 with every preset and compare with float, on CIFAR-10 where'
 	@echo '              it is at hand, else on Shapes-10, which is drawn on the spot'
 	@echo 'make test     every compiler at hand, plain and under sanitizers; CC= or SAN= picks one'

@@ -83,6 +83,32 @@ test_class_names() {
     prints "^triangle "
 }
 
+# right: how many the last evaluation counted; its line "accuracy  N of M right".
+right() {
+    awk '$1 == "accuracy" { print $2 }' "$dir/out"
+}
+
+# The stored model, on pictures that nobody has seen: it must know them, keep that in 8 bits, and show
+# what carelessness costs: 4 bits with one scale for each tensor, each weight rounded for itself.
+test_default_model() {
+    model=examples/models/resnet8-shapes10.safetensors
+    accepts shapes10 "$dir/unseen" --train 200 --test 500 --seed 20
+    accepts ptq eval --model "$model" --data "$dir/unseen"
+    float=$(right)
+    [ "${float:-0}" -ge 440 ] || wrong "the float model has only $float of 500 right"
+    "$BUILD/ptq" quantize --model "$model" --data "$dir/unseen" --samples 200 -o "$dir/best" \
+        >"$dir/out" 2>"$dir/err" || wrong "quantizing the stored model"
+    accepts ptq eval --model "$dir/best" --data "$dir/unseen"
+    best=$(right)
+    [ "${best:-0}" -ge $((float - 10)) ] || wrong "8 bits: $best of 500 right, float $float"
+    "$BUILD/ptq" quantize --model "$model" --data "$dir/unseen" --samples 200 -o "$dir/careless" \
+        --per-tensor --weight-bits 4 --rounding nearest --weight-range minmax --no-measure \
+        >"$dir/out" 2>"$dir/err" || wrong "quantizing to 4 bits"
+    accepts ptq eval --model "$dir/careless" --data "$dir/unseen"
+    careless=$(right)
+    [ "${careless:-500}" -le $((float - 10)) ] || wrong "4 bits cost nothing: $careless of 500"
+}
+
 # Records to PNG files and back are the same records.
 test_round_trip() {
     accepts images2cifar --reverse "$dir/shapes" "$dir/pictures"
@@ -218,6 +244,7 @@ test_hostile_folders() {
 
 test_shapes10
 test_class_names
+[ "$BUILD" != build ] || test_default_model
 if [ -x "$BUILD/images2cifar" ]; then
     accepts images2cifar --help
     prints Example

@@ -412,20 +412,20 @@ static colour visible_colour(ptq_rng *rng, colour a, colour b, int distance)
 
 static void draw_scene(ptq_rng *rng, picture *p, int label)
 {
-    colour a = any_colour(rng), b = near_colour(rng, a, 96 * 256), over;
+    colour a = any_colour(rng), b = near_colour(rng, a, 64 * 256), over;
     texture ground = any_texture(rng), surface = any_texture(rng);
-    object what = any_object(rng, label, 7 * PIXEL, 13 * PIXEL);
+    object what = any_object(rng, label, 8 * PIXEL, 13 * PIXEL);
     mask m;
 
     memset(p, 0, sizeof *p);
     memset(m.cover, FULL, sizeof m.cover);
     paint(p, &m, &ground, a, b);
-    draw_lines(rng, p, 2, PIXEL, 3 * PIXEL);
+    draw_lines(rng, p, 1, PIXEL, 3 * PIXEL);
     draw_crumbs(rng, p, 2);
-    over = visible_colour(rng, a, b, 170 * 256);
+    over = visible_colour(rng, a, b, 220 * 256);
     cover_object(&m, &what);
     paint(p, &m, &surface, over, near_colour(rng, over, 48 * 256));
-    draw_lines(rng, p, 2, PIXEL, 5 * PIXEL / 2);
+    draw_lines(rng, p, 1, PIXEL, 5 * PIXEL / 2);
 }
 
 /* Brighter on one side than on the other. */
@@ -481,7 +481,7 @@ static int noise(ptq_rng *rng, int strength)
 /* To bytes, with noise of all channels together and of each for itself. */
 static void develop(ptq_rng *rng, const picture *p, uint8_t *record)
 {
-    int grey = between(rng, 0, 12 * 256), own = between(rng, 0, 12 * 256), i, c;
+    int grey = between(rng, 0, 10 * 256), own = between(rng, 0, 10 * 256), i, c;
 
     for (i = 0; i < CIFAR_PLANE; i++) {
         int common = noise(rng, grey);
