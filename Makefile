@@ -24,7 +24,7 @@ LIB_LDFLAGS := $(shell pkg-config --libs $(LIBS))
 endif
 
 # images2cifar reads pictures with stb_image; without it, that program is left out.
-STB := $(shell echo '\#include <stb/stb_image.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo stb)
+STB := $(shell $(CC) -E -include stb/stb_image.h -x c /dev/null >/dev/null 2>&1 && echo stb)
 
 TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/ptq-%.o,$(wildcard tools/ptq/*.c))
 EXAMPLES     := $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/*.c))
@@ -65,13 +65,16 @@ run: $(if $(and $(DATA),$(MODEL)),run-cifar10,run-shapes10)
 run-cifar10: $(BUILD)/03_calibrate_convert_evaluate
 	@$< '$(MODEL)' '$(DATA)'
 
+FOR_CIFAR10 = For CIFAR-10 $(if $(DATA),there is no model here: set PTQ_MODEL to a ResNet8 file,$\
+              run "make data" (162 MiB) or set CIFAR10_DIR to the folder of test_batch.bin) and $\
+              "make run" again.
+
 # Two compilations of ptq.h, which take most of the time, at once.
 run-shapes10:
 	@$(MAKE) -s -j2 $(BUILD)/03_calibrate_convert_evaluate $(SHAPES)/test_batch.bin
-	@echo 'Shapes-10, ten drawn objects: $(SHAPES)'
+	@echo 'Shapes-10, ten drawn objects: $(SHAPES)$(if $(PTQ_MODEL), (PTQ_MODEL is for CIFAR-10))'
 	@$(BUILD)/03_calibrate_convert_evaluate '$(SHAPES_MODEL)' '$(SHAPES)'
-	@echo 'For CIFAR-10: "make data" downloads it (162 MiB), or set CIFAR10_DIR to the directory of' \
-	    'test_batch.bin; then "make run" again.'
+	@echo '$(FOR_CIFAR10)'
 
 $(SHAPES)/test_batch.bin: $(BUILD)/shapes10
 	@rm -rf $(@D)
