@@ -420,12 +420,12 @@ static void draw_scene(ptq_rng *rng, picture *p, int label)
     memset(p, 0, sizeof *p);
     memset(m.cover, FULL, sizeof m.cover);
     paint(p, &m, &ground, a, b);
-    draw_lines(rng, p, 2, PIXEL, 3 * PIXEL);
+    draw_lines(rng, p, 1, PIXEL, 3 * PIXEL);
     draw_crumbs(rng, p, 2);
-    over = visible_colour(rng, a, b, 200 * 256);
+    over = visible_colour(rng, a, b, 180 * 256);
     cover_object(&m, &what);
     paint(p, &m, &surface, over, near_colour(rng, over, 48 * 256));
-    draw_lines(rng, p, 2, PIXEL, 5 * PIXEL / 2);
+    draw_lines(rng, p, 1, PIXEL, 5 * PIXEL / 2);
 }
 
 /* Brighter on one side than on the other. */
