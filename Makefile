@@ -25,7 +25,7 @@ LIB_LDFLAGS := $(shell pkg-config --libs $(LIBS))
 endif
 
 # images2cifar reads pictures with stb_image; without it, that program is left out.
-STB := $(shell echo '\#include <stb/stb_image.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo stb)
+STB := $(shell $(CC) -E -include stb/stb_image.h -x c /dev/null >/dev/null 2>&1 && echo stb)
 
 TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/ptq-%.o,$(wildcard tools/ptq/*.c))
 EXAMPLES     := $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/*.c))
@@ -35,18 +35,27 @@ PTQ_SHARED ?= ../shared
 DATA  = $(or $(CIFAR10_DIR),$(patsubst %/test_batch.bin,%,$(firstword $(wildcard \
         $(addsuffix /cifar-10-batches-bin/test_batch.bin,data $(PTQ_SHARED)/data)))))
 MODEL = $(or $(PTQ_MODEL),$(firstword $(wildcard \
-        $(PTQ_SHARED)/models/resnet8_mlperf.safetensors examples/models/*.safetensors)))
+        $(PTQ_SHARED)/models/resnet8_mlperf.safetensors \
+        examples/models/resnet8-cifar10.safetensors)))
 
-.PHONY: all no-stb run test test-programs bench data fuzz clean help print-build FORCE
+# What stands in where CIFAR-10 or a model for it is missing.
+SHAPES       := $(BUILD)/shapes10-data
+SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
-all: $(BUILD)/ptq $(EXAMPLES) $(BUILD)/shapes10 $(if $(STB),$(BUILD)/images2cifar,no-stb)
+.PHONY: all tools no-stb run run-cifar10 run-shapes10 test test-programs bench data fuzz clean \
+        help print-build FORCE
+
+all: tools $(EXAMPLES)
+
+tools: $(BUILD)/ptq $(BUILD)/shapes10 $(if $(STB),$(BUILD)/images2cifar,no-stb)
 
 no-stb:
 	@echo 'images2cifar is left out: stb_image is not installed (Debian: libstb-dev)'
 
 help:
-	@echo 'make          build the command-line tool and the examples'
-	@echo 'make run      quantize ResNet8 with every preset and compare with float on CIFAR-10'
+	@echo 'make          build the command-line tool, the programs that make data, the examples'
+	@echo 'make run      quantize ResNet8 with every preset and compare with float, on CIFAR-10 where'
+	@echo '              it is at hand, else on Shapes-10, which is drawn on the spot'
 	@echo 'make test     every compiler at hand, plain and under sanitizers; CC= or SAN= picks one'
 	@echo 'make bench    time the float network on one thread'
 	@echo 'make fuzz     fuzz every parser, and kernels against kernels, FUZZ_SECONDS=60 each (clang)'
@@ -54,13 +63,25 @@ help:
 	@echo 'make clean    remove build/'
 	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers)'
 
-run: $(BUILD)/03_calibrate_convert_evaluate
-	@test -n '$(MODEL)' || echo 'No model here: set PTQ_MODEL to a .safetensors file of ResNet8;' \
-	    '"ptq import" makes one of pretrainedResnet.h5 (github.com/mlcommons/tiny).' >&2
-	@test -n '$(DATA)' || echo 'No CIFAR-10 here: "make data" downloads it (162 MiB);' \
-	    'or set CIFAR10_DIR to the directory of test_batch.bin.' >&2
-	@test -n '$(MODEL)' -a -n '$(DATA)'
-	@$(BUILD)/03_calibrate_convert_evaluate '$(MODEL)' '$(DATA)'
+run: $(if $(and $(DATA),$(MODEL)),run-cifar10,run-shapes10)
+
+run-cifar10: $(BUILD)/03_calibrate_convert_evaluate
+	@$< '$(MODEL)' '$(DATA)'
+
+FOR_CIFAR10 = For CIFAR-10 $(if $(DATA),there is no model here: set PTQ_MODEL to a ResNet8 file,$\
+              run "make data" (162 MiB) or set CIFAR10_DIR to the folder of test_batch.bin) and $\
+              "make run" again.
+
+# Two compilations of ptq.h, which take most of the time, at once.
+run-shapes10:
+	@$(MAKE) -s -j2 $(BUILD)/03_calibrate_convert_evaluate $(SHAPES)/test_batch.bin
+	@echo 'Shapes-10, ten drawn objects: $(SHAPES)$(if $(PTQ_MODEL), (PTQ_MODEL is for CIFAR-10))'
+	@$(BUILD)/03_calibrate_convert_evaluate '$(SHAPES_MODEL)' '$(SHAPES)'
+	@echo '$(FOR_CIFAR10)'
+
+$(SHAPES)/test_batch.bin: $(BUILD)/shapes10
+	@rm -rf $(@D)
+	@$< $(@D) --train 2000 --test 2000
 
 test:
 	@sh tools/packages.sh

@@ -201,6 +201,71 @@ static void a_single_file_of_another_kind(void **state)
     assert_non_null(strstr(err.text, "notes.txt"));
 }
 
+static void write_names(const char *text)
+{
+    write_file(in_directory("batches.meta.txt"), text, strlen(text));
+}
+
+/* Names lie beside the data, for a directory and for one file; they say how many classes there are. */
+static void names_of_classes(void **state)
+{
+    ptq_cifar10 *data = NULL;
+    ptq_dataset view;
+
+    (void)state;
+    write_records("test_batch.bin", 0, 3);
+    write_names("cat\r\nsea horse\r\n\r\nz\xc3\xa9" "bra"); /* no newline at the end */
+    assert_ok(ptq_cifar10_open(test_directory, PTQ_TEST_SET, NULL, &data, &err));
+    view = ptq_cifar10_dataset(data);
+    assert_int_equal(view.classes, 3);
+    assert_string_equal(view.class_name[0], "cat");
+    assert_string_equal(view.class_name[1], "sea horse");
+    assert_string_equal(view.class_name[2], "z\xc3\xa9" "bra");
+    assert_record(&view, 2, 2);
+    ptq_cifar10_free(data);
+    data = NULL;
+    write_names("a\nb\n");
+    assert_fails(PTQ_BAD_DATA, "record 2 has label 2, labels are 0 to 1",
+                 ptq_cifar10_open(in_directory("test_batch.bin"), PTQ_TEST_SET, NULL, &data, &err));
+    write_names("0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n\n");
+    assert_ok(ptq_cifar10_open(in_directory("test_batch.bin"), PTQ_TEST_SET, NULL, &data, &err));
+    view = ptq_cifar10_dataset(data);
+    assert_int_equal(view.classes, 10);
+    assert_string_equal(view.class_name[9], "9");
+    ptq_cifar10_free(data);
+    remove(in_directory("batches.meta.txt"));
+    assert_ok(ptq_cifar10_open(test_directory, PTQ_TEST_SET, NULL, &data, &err));
+    assert_string_equal(ptq_cifar10_dataset(data).class_name[0], "airplane");
+    ptq_cifar10_free(data);
+}
+
+static void damaged_names(void **state)
+{
+    static const char *const text[][2] = {
+        {"", "no names"},
+        {"\n\r\n\n", "no names"},
+        {"a\nb\na\n", "two classes are named a"},
+        {"a\tb\n", "control character"},
+        {"\x1b[31mred\n", "control character"},
+        {"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n", "more than 10"},
+        {"0123456789012345678901234567890\n01234567890123456789012345678901", "name of class 1"},
+    };
+    char longest[5001];
+    int i;
+
+    (void)state;
+    write_records("test_batch.bin", 0, 1);
+    for (i = 0; i < COUNT(text); i++) {
+        write_names(text[i][0]);
+        expect_open_failure(PTQ_TEST_SET, text[i][1]);
+        assert_non_null(strstr(err.text, "batches.meta.txt"));
+    }
+    memset(longest, '\n', 5000); /* all of it empty lines */
+    longest[5000] = 0;
+    write_names(longest);
+    expect_open_failure(PTQ_TEST_SET, "batches.meta.txt");
+}
+
 static void reader_runs_out_of_memory(void **state)
 {
     test_heap heap;
@@ -212,6 +277,7 @@ static void reader_runs_out_of_memory(void **state)
     (void)state;
     write_records("data_batch_1.bin", 0, 3);
     write_records("data_batch_2.bin", 3, 3);
+    write_names("a\nb\nc\nd\ne\nf\n");
     for (n = 0; status != PTQ_OK; n++) {
         heap.calls = 0;
         heap.fail_at = n;
@@ -723,6 +789,8 @@ int main(void)
         IN_DIRECTORY(damaged_files_are_named),
         IN_DIRECTORY(wrong_directories),
         IN_DIRECTORY(a_single_file_of_another_kind),
+        IN_DIRECTORY(names_of_classes),
+        IN_DIRECTORY(damaged_names),
         IN_DIRECTORY(reader_runs_out_of_memory),
         cmocka_unit_test(pcg32_reference_values),
         cmocka_unit_test(random_numbers_in_range),

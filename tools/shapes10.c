@@ -108,7 +108,7 @@ static void any_direction(ptq_rng *rng, int *x, int *y)
 
 /* ---- Grounds: textures between two colours ---- */
 
-enum { LATTICE = 10 };
+enum { LATTICE = 13 }; /* the smallest cells reach across the picture and the largest phase */
 
 /* A texture is a number 0..256 for each pixel: the share of the second colour. */
 typedef struct texture {
@@ -157,7 +157,7 @@ static int wave(int position, int period)
 static int noise_at(const texture *t, int x, int y)
 {
     int cell = t->period / 2 + 2 * PIXEL, at_x = x + t->phase, at_y = y + t->phase;
-    int i = at_y / cell % (LATTICE - 1), k = at_x / cell % (LATTICE - 1);
+    int i = at_y / cell, k = at_x / cell;
     int down = at_y % cell, right = at_x % cell;
     int above = t->lattice[i][k] * (cell - right) + t->lattice[i][k + 1] * right;
     int below = t->lattice[i + 1][k] * (cell - right) + t->lattice[i + 1][k + 1] * right;
@@ -412,20 +412,20 @@ static colour visible_colour(ptq_rng *rng, colour a, colour b, int distance)
 
 static void draw_scene(ptq_rng *rng, picture *p, int label)
 {
-    colour a = any_colour(rng), b = near_colour(rng, a, 96 * 256), over;
+    colour a = any_colour(rng), b = near_colour(rng, a, 64 * 256), over;
     texture ground = any_texture(rng), surface = any_texture(rng);
-    object what = any_object(rng, label, 6 * PIXEL, 13 * PIXEL);
+    object what = any_object(rng, label, 7 * PIXEL, 13 * PIXEL);
     mask m;
 
     memset(p, 0, sizeof *p);
     memset(m.cover, FULL, sizeof m.cover);
     paint(p, &m, &ground, a, b);
-    draw_lines(rng, p, 2, PIXEL, 3 * PIXEL);
-    draw_crumbs(rng, p, 3);
-    over = visible_colour(rng, a, b, 110 * 256);
+    draw_lines(rng, p, 1, PIXEL, 3 * PIXEL);
+    draw_crumbs(rng, p, 2);
+    over = visible_colour(rng, a, b, 180 * 256);
     cover_object(&m, &what);
     paint(p, &m, &surface, over, near_colour(rng, over, 48 * 256));
-    draw_lines(rng, p, 2, PIXEL, 5 * PIXEL / 2);
+    draw_lines(rng, p, 1, PIXEL, 5 * PIXEL / 2);
 }
 
 /* Brighter on one side than on the other. */
@@ -481,7 +481,7 @@ static int noise(ptq_rng *rng, int strength)
 /* To bytes, with noise of all channels together and of each for itself. */
 static void develop(ptq_rng *rng, const picture *p, uint8_t *record)
 {
-    int grey = between(rng, 0, 20 * 256), own = between(rng, 0, 20 * 256), i, c;
+    int grey = between(rng, 0, 10 * 256), own = between(rng, 0, 10 * 256), i, c;
 
     for (i = 0; i < CIFAR_PLANE; i++) {
         int common = noise(rng, grey);
