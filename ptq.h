@@ -637,6 +637,24 @@ PTQ_API int ptq_plan_classes(const ptq_plan *plan);
 PTQ_API size_t ptq_plan_pixels(const ptq_plan *plan);
 PTQ_API size_t ptq_plan_arena_bytes(const ptq_plan *plan);
 
+/* The constants that the integer kernels of one node work from, activations applied: for programs
+   that write a plan down in another form, such as code for a microcontroller. Codes of operands go
+   into an addition as they are, in the order of the graph:
+       y = clamp(rne(fma(a, ratio[0], fma(b, ratio[1], shift)))) */
+typedef struct ptq_step_info {
+    size_t offset;             /* of the result in the arena */
+    const float *multiplier;   /* convolution, dense: one for each channel, the plan's; else NULL */
+    int32_t low, high;         /* clamp of the result, that before a fused addition */
+    float ratio[2], shift;     /* addition, fused or not; else 0 */
+    int32_t sum_low, sum_high; /* clamp of the sum */
+} ptq_step_info;
+
+/* `node` 1 and on. What does not belong to the node, or to integers, is 0. */
+PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out);
+
+/* The multiplier of an integer average pool's sum of (code - zero point) over `taps` elements. */
+PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps);
+
 /* ---------------------------------------------------------------------------------------------
    [SESSION] Running */
 
@@ -5701,12 +5719,16 @@ static int32_t ptq__pool_codes(const ptq__step *step, const uint8_t *x, const pt
 }
 
 /* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
+static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n)
+{
+    return ptq__div(x->scale, ptq__mul(y->scale, (float)n));
+}
+
 static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int32_t sum, int n)
 {
     int32_t low, high;
     ptq_code_range(y->type, y->bits, &low, &high);
-    return ptq_requantize(sum, ptq__div(x->scale, ptq__mul(y->scale, (float)n)), y->zero_point,
-                          low, high);
+    return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
 }
 
 static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame)
@@ -7120,6 +7142,46 @@ PTQ_API size_t ptq_plan_pixels(const ptq_plan *plan)
 PTQ_API size_t ptq_plan_arena_bytes(const ptq_plan *plan)
 {
     return plan->layout[PTQ__REUSE].size;
+}
+
+/* The addition of a node: its own, or the one fused into it. */
+static void ptq__sum_info(const ptq__step *step, ptq_step_info *out)
+{
+    const ptq_node *node = step->node;
+    ptq__adder adder = node->residual ? ptq__residual_adder(step)
+                                      : ptq__adder_of(&step->from[0]->q, &step->from[1]->q,
+                                                      &node->q, node->act);
+    out->ratio[0] = adder.ratio_a;
+    out->ratio[1] = adder.ratio_b;
+    out->shift = adder.offset;
+    out->sum_low = adder.clamp.low;
+    out->sum_high = adder.clamp.high;
+}
+
+PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out)
+{
+    const ptq__step *step = &plan->step[node];
+    const ptq_node *n = step->node;
+    ptq_activation act = n->op == PTQ_RELU    ? PTQ_ACT_RELU
+                         : n->op == PTQ_RELU6 ? PTQ_ACT_RELU6
+                                              : n->act;
+    ptq__clamp clamp;
+    memset(out, 0, sizeof *out);
+    out->offset = plan->layout[PTQ__REUSE].offset[node];
+    out->multiplier = step->multiplier;
+    if (!ptq__is_coded(n))
+        return;
+    clamp = ptq__clamp_of(n->residual ? &n->mid : &n->q, act);
+    out->low = clamp.low;
+    out->high = clamp.high;
+    if (n->residual || n->op == PTQ_ADD)
+        ptq__sum_info(step, out);
+}
+
+PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps)
+{
+    const ptq__step *step = &plan->step[node];
+    return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
 }
 
 /* ---- [SESSION] --------------------------------------------------------------------------- */
