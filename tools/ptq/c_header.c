@@ -258,8 +258,9 @@ static int check_node(const header *h, int index)
 static int check_model(header *h)
 {
     h->logits = ptq_model_logits(h->model);
-    for (int i = 0; i <= h->logits; i++)
-        if (check_node(h, i))
+    /* The input last: other nodes say better why it is of real numbers. */
+    for (int i = 1; i <= h->logits + 1; i++)
+        if (check_node(h, i <= h->logits ? i : 0))
             return 1;
     return h->logits ? 0 : fail("the model has no operator before its softmax");
 }
