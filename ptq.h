@@ -486,8 +486,9 @@ PTQ_API const char *ptq_op_name(ptq_op op);
 
 typedef struct ptq_archive_entry {
     char *name;
-    ptq_tensor tensor; /* F32, F16, U8, I8 (S8), I32 (S32); a scalar gets rank 1. Rank 0: another
-                          type, no elements, or more than four dimensions; bytes not kept */
+    ptq_tensor tensor; /* F32, F16, U8, I8 (S8), I32 (S32); BF16 and F64 come as F32, F64 rounded. A
+                          scalar gets rank 1. Rank 0: another type, no elements, or more than four
+                          dimensions; bytes not kept */
 } ptq_archive_entry;
 
 typedef struct ptq_archive {
@@ -3865,8 +3866,9 @@ static void ptq__put_json(ptq__text *text, const char *s)
     ptq__put_char(text, '"');
 }
 
-/* safetensors' names of types, with the bytes of an element. Those with `type` below 0 are known to
-   the format and skipped here. */
+/* safetensors' names of types, with the bytes of an element in the file: of several that become one
+   type, the one to write comes first. Those with `type` below 0 are known to the format and skipped
+   here. */
 typedef struct ptq__dtype {
     const char *name;
     int type;
@@ -3875,9 +3877,9 @@ typedef struct ptq__dtype {
 
 static const ptq__dtype ptq__dtypes[] = {
     {"F32", PTQ_F32, 4}, {"F16", PTQ_F16, 2}, {"U8", PTQ_U8, 1}, {"I8", PTQ_S8, 1},
-    {"I32", PTQ_S32, 4}, {"F64", -1, 8},      {"I64", -1, 8},    {"U64", -1, 8},
-    {"U32", -1, 4},      {"BF16", -1, 2},     {"I16", -1, 2},    {"U16", -1, 2},
-    {"BOOL", -1, 1},     {"F8_E4M3", -1, 1},  {"F8_E5M2", -1, 1},
+    {"I32", PTQ_S32, 4}, {"BF16", PTQ_F32, 2}, {"F64", PTQ_F32, 8}, {"I64", -1, 8},
+    {"U64", -1, 8},      {"U32", -1, 4},       {"I16", -1, 2},      {"U16", -1, 2},
+    {"BOOL", -1, 1},     {"F8_E4M3", -1, 1},   {"F8_E5M2", -1, 1},
 };
 
 enum { PTQ__DTYPES = sizeof ptq__dtypes / sizeof ptq__dtypes[0] };
@@ -3906,6 +3908,24 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes)
     for (i = 0; i < n; i++)
         for (b = 0; b < bytes; b++)
             d[i * (size_t)bytes + (size_t)b] = s[i * (size_t)bytes + (size_t)(bytes - 1 - b)];
+}
+
+/* n numbers of BF16 (2 bytes) or F64 (8) as single precision. */
+static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes)
+{
+    size_t i;
+    for (i = 0; i < n; i++, from += bytes) {
+        uint32_t bits = (uint32_t)from[0] << 16 | (uint32_t)from[1] << 24;
+        double wide = 0;
+        if (bytes == 8) {
+            ptq__copy_le(&wide, from, 1, bytes);
+            bits = wide > 0 ? 0x7f800000 : 0xff800000; /* infinite, as a cast need not be */
+        }
+        if (bytes == 8 && !(wide > (double)FLT_MAX) && !(wide < -(double)FLT_MAX))
+            to[i] = (float)wide;
+        else
+            memcpy(&to[i], &bits, sizeof bits);
+    }
 }
 
 static int ptq__host_is_le(void)
@@ -4173,6 +4193,7 @@ static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *dat
     const ptq__dtype *dtype = &ptq__dtypes[record->dtype];
     const uint8_t *from = data + record->begin;
     int dims[PTQ_MAX_RANK] = {1, 1, 1, 1}, i, rank = record->rank ? record->rank : 1;
+    int other = dtype->type == PTQ_F32 && dtype->bytes != 4;
     memset(out, 0, sizeof *out);
     if (dtype->type < 0 || rank > PTQ_MAX_RANK || record->elements == 0)
         return PTQ_OK;
@@ -4181,12 +4202,15 @@ static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *dat
                              ptq__quoted(ptq__span_of(record->name)).text, PTQ_MAX_ELEMENTS);
     for (i = 0; i < record->rank; i++)
         dims[i] = (int)record->dim[i];
-    if (borrow && (dtype->bytes == 1 || ptq__host_is_le()) &&
+    if (borrow && !other && (dtype->bytes == 1 || ptq__host_is_le()) &&
         (uintptr_t)from % (uintptr_t)dtype->bytes == 0)
         return ptq_tensor_borrow(out, (ptq_type)dtype->type, 0, rank, dims, (void *)(uintptr_t)from,
                                  (size_t)(record->end - record->begin), err);
     PTQ__TRY(ptq_tensor_create(out, (ptq_type)dtype->type, 0, rank, dims, allocator, err));
-    ptq__copy_le(out->data, from, (size_t)record->elements, dtype->bytes);
+    if (other)
+        ptq__convert_le((float *)out->data, from, (size_t)record->elements, dtype->bytes);
+    else
+        ptq__copy_le(out->data, from, (size_t)record->elements, dtype->bytes);
     return PTQ_OK;
 }
 
