@@ -4361,12 +4361,12 @@ PTQ_API ptq_status ptq_archive_set_meta(ptq_archive *archive, const char *key, c
 static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin)
 {
     const ptq_tensor *tensor = &entry->tensor;
-    int i, packed = ptq__is_packed(tensor->type);
+    int i = 0, packed = ptq__is_packed(tensor->type);
     ptq_type type = packed ? PTQ_U8 : tensor->type;
     ptq__put_json(text, entry->name);
-    for (i = 0; i < PTQ__DTYPES; i++)
-        if (ptq__dtypes[i].type == (int)type)
-            ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", ptq__dtypes[i].name);
+    while (ptq__dtypes[i].type != (int)type)
+        i++;
+    ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", ptq__dtypes[i].name);
     if (packed)
         ptq__put(text, "%d,%z", tensor->dim[0], tensor->size / (size_t)tensor->dim[0]);
     for (i = 0; i < tensor->rank && !packed; i++)
