@@ -107,3 +107,5 @@ linked    = $(if $(filter $<,$(OWN_COPY)),,$(1))
 $(TESTS): $(BUILD)/%: tests/%.c $(wildcard tests/*.h) ptq.h $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \
 	    $(call linked,$(BUILD)/ptq_impl.o) -lcmocka -lm -o $@
+
+$(BUILD)/test_standalone: tools/ptq/standalone_kernels.h
