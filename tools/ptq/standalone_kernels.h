@@ -94,8 +94,8 @@ static net_real net_scaled(int32_t acc, uint32_t multiplier)
 static int32_t net_nearest(net_real r)
 {
     uint64_t u = net_magnitude(r.m);
-    if (r.e > 0)
-        u = u && r.e > 9 ? 512 : u << r.e;
+    if (r.e > 0 && u)
+        u = r.e > 9 ? 512 : u << r.e;
     u = net_halve(u, -r.e);
     return (int32_t)net_signed(u > 512 ? 512 : u, r.m < 0);
 }
