@@ -170,7 +170,7 @@ test_standalone() {
     if [ -n "${SAN:-}" ]; then
         nets="best ort-u8 w2 w5"
     else
-        nets="best ort-u8 ort-s8 fbgemm tflite w4a8 w2 w3 w4 w5 w6 w7"
+        nets="best ort-u8 ort-s8 fbgemm tflite w4a8 w2 w5 w6"
     fi
     for net in $nets; do
         path=$dir/$net.safetensors

@@ -175,6 +175,9 @@ static void test_packed(void **state)
                 want += x[i] * (code - w.zero_point);
             }
             assert_int_equal(net_accumulate(&w, 0, x, n), want);
+            w.dot = net_dot_s4;
+            if (bits == 4 && is_signed)
+                assert_int_equal(net_accumulate(&w, 0, x, n), want);
         }
 }
 

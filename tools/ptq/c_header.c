@@ -35,6 +35,7 @@ static const char *const runner_lines[] = {
     X(weights, 0)                                                                                  \
     X(s8, USES(weights))                                                                           \
     X(u8, USES(weights))                                                                           \
+    X(s4, USES(weights))                                                                           \
     X(packed, USES(weights))                                                                       \
     X(add, USES(nearest) | USES(clamp))                                                            \
     X(add_layer, USES(add))                                                                        \
@@ -272,21 +273,29 @@ static size_t elements(const int *shape)
     return (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2];
 }
 
-static unsigned section_of_weight(const ptq_tensor *weight)
+/* The kernel that reads such weights, and its section. */
+static const char *dot_of(const ptq_tensor *weight, unsigned *section)
 {
     if (weight->type == PTQ_S8)
-        return USES(s8);
-    return weight->type == PTQ_U8 ? USES(u8) : USES(packed);
+        return *section = USES(s8), "s8";
+    if (weight->type == PTQ_U8)
+        return *section = USES(u8), "u8";
+    if (weight->type == PTQ_PACKED_S && weight->bits == 4)
+        return *section = USES(s4), "s4";
+    return *section = USES(packed), "packed";
 }
 
 static unsigned sections_of(const ptq_node *node)
 {
+    unsigned dot = 0;
+
+    if (node->param[PTQ_WEIGHT].rank)
+        dot_of(&node->param[PTQ_WEIGHT], &dot);
     switch (node->op) {
     case PTQ_CONV2D:
-        return USES(conv) | section_of_weight(&node->param[PTQ_WEIGHT]);
+        return USES(conv) | dot;
     case PTQ_DENSE:
-        return (is_coded(node) ? USES(dense_codes) : USES(dense_logits)) |
-               section_of_weight(&node->param[PTQ_WEIGHT]);
+        return (is_coded(node) ? USES(dense_codes) : USES(dense_logits)) | dot;
     case PTQ_ADD:
         return USES(add_layer);
     case PTQ_RELU:
@@ -423,7 +432,8 @@ static void put_weights(const header *h, int index)
 {
     const ptq_node *node = &h->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
-    const char *dot = weight->type == PTQ_S8 ? "s8" : weight->type == PTQ_U8 ? "u8" : "packed";
+    unsigned section;
+    const char *dot = dot_of(weight, &section);
     int flip = weight->type == PTQ_PACKED_S ? 1 << (weight->bits - 1) : 0;
 
     fprintf(h->to, "    {%s_dot_%s, %s_node%d_weight, %zu, %d, %d, %d,\n     ", h->name, dot,

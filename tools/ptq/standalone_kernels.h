@@ -203,6 +203,20 @@ static int32_t net_dot_u8(const net_weights *w, int channel, const int16_t *x, i
     return sum;
 }
 
+/* [section s4] */
+/* Two signed codes a byte, the first in the lower half. */
+static int32_t net_dot_s4(const net_weights *w, int channel, const int16_t *x, int n)
+{
+    const uint8_t *pair = (const uint8_t *)w->code + channel * w->channel_bytes;
+    int32_t sum = 0;
+    int i;
+    for (i = 0; i + 2 <= n; i += 2, pair++)
+        sum += x[i] * (((*pair & 15) ^ 8) - 8) + x[i + 1] * ((*pair >> 4 ^ 8) - 8);
+    if (i < n)
+        sum += x[i] * (((*pair & 15) ^ 8) - 8);
+    return sum;
+}
+
 /* [section packed] */
 /* Codes of 2 to 7 bits stay packed, least significant bits first. */
 static int32_t net_dot_packed(const net_weights *w, int channel, const int16_t *x, int n)
