@@ -859,24 +859,24 @@ static int make_tables(header *h, char **text, int *table_step)
 
 static void put_standalone(header *h, FILE *to, const char *tables, int table_step)
 {
-    size_t patch = h->patch ? h->patch : 1;
+    size_t patch = 2 * h->patch;
 
     h->to = to;
     put_head(h, "a quantized network in plain C");
     fprintf(to, "     constants (flash): %zu bytes, and the code\n", h->constants);
     fprintf(to, "     memory (RAM): %zu bytes: arena %zu, inputs of one result %zu\n",
-            h->arena + 2 * patch, h->arena, 2 * patch);
+            h->arena + patch, h->arena, patch);
     put_lines(h, standalone_use);
     put_guard(h, "#include <stdint.h>\n");
-    put_sizes(h, h->arena + 2 * patch);
+    put_sizes(h, h->arena + patch);
     put_lines(h, standalone_api);
     put_middle(h);
-    fputs("#include <stddef.h>\n#include <string.h>\n\n", to);
+    fputs("#include <limits.h>\n#include <stddef.h>\n#include <string.h>\n\n", to);
     put_sections(h, kernel_lines, h->sections);
     fprintf(to, "/* ---- The network ---- */\n\n%s", tables);
     fprintf(to, "static uint8_t %s_arena[%zu];\n", h->name, h->arena);
     if (h->patch)
-        fprintf(to, "static int16_t %s_patch[%zu];\n", h->name, patch);
+        fprintf(to, "static int16_t %s_patch[%zu];\n", h->name, h->patch);
     fputc('\n', to);
     put_run(h, table_step);
     put_end(h);

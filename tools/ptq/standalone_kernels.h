@@ -6,10 +6,16 @@
 #ifndef PTQ_STANDALONE_KERNELS_H
 #define PTQ_STANDALONE_KERNELS_H
 
+#include <limits.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 /* [section reals] */
+#if INT_MAX < 2147483647
+#error "products of codes are computed in int, which must have 32 bits"
+#endif
+
 /* ---- Real numbers ----
 
    Scales are real numbers, and results depend on how products with them are rounded: as IEEE single
