@@ -92,6 +92,7 @@ $(BUILD)/%.inc: tools/ptq/%.h | $(BUILD)
 $(BUILD)/ptq-c_header.o: CFLAGS += -I$(BUILD)
 $(BUILD)/ptq-c_header.o $(BUILD)/ptq-export.o: tools/ptq/c_header.h tools/ptq/library_runner.h \
     $(BUILD)/standalone_kernels.inc $(BUILD)/library_runner.inc
+$(BUILD)/test_standalone: tools/ptq/standalone_kernels.h
 
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
@@ -107,5 +108,3 @@ linked    = $(if $(filter $<,$(OWN_COPY)),,$(1))
 $(TESTS): $(BUILD)/%: tests/%.c $(wildcard tests/*.h) ptq.h $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \
 	    $(call linked,$(BUILD)/ptq_impl.o) -lcmocka -lm -o $@
-
-$(BUILD)/test_standalone: tools/ptq/standalone_kernels.h
