@@ -114,6 +114,15 @@ $(BUILD)/ptq_impl.o: tools/ptq_impl.c ptq.h | $(BUILD)
 $(BUILD)/ptq-%.o: tools/ptq/%.c tools/ptq/common.h ptq.h $(BUILD)/libs
 	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS) -c $< -o $@
 
+# C code that the tool writes into headers, as a list of C strings.
+$(BUILD)/%.inc: tools/ptq/%.h | $(BUILD)
+	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $< >$@
+
+$(BUILD)/ptq-c_header.o: CFLAGS += -I$(BUILD)
+$(BUILD)/ptq-c_header.o $(BUILD)/ptq-export.o: tools/ptq/c_header.h tools/ptq/library_runner.h \
+    $(BUILD)/standalone_kernels.inc $(BUILD)/library_runner.inc
+$(BUILD)/test_standalone: tools/ptq/standalone_kernels.h
+
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
 

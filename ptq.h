@@ -486,8 +486,9 @@ PTQ_API const char *ptq_op_name(ptq_op op);
 
 typedef struct ptq_archive_entry {
     char *name;
-    ptq_tensor tensor; /* F32, F16, U8, I8 (S8), I32 (S32); a scalar gets rank 1. Rank 0: another
-                          type, no elements, or more than four dimensions; bytes not kept */
+    ptq_tensor tensor; /* F32, F16, U8, I8 (S8), I32 (S32); BF16 and F64 come as F32, F64 rounded. A
+                          scalar gets rank 1. Rank 0: another type, no elements, or more than four
+                          dimensions; bytes not kept */
 } ptq_archive_entry;
 
 typedef struct ptq_archive {
@@ -640,6 +641,24 @@ PTQ_API ptq_isa ptq_plan_isa(const ptq_plan *plan);
 PTQ_API int ptq_plan_classes(const ptq_plan *plan);
 PTQ_API size_t ptq_plan_pixels(const ptq_plan *plan);
 PTQ_API size_t ptq_plan_arena_bytes(const ptq_plan *plan);
+
+/* The constants that the integer kernels of one node work from, activations applied: for programs
+   that write a plan down in another form, such as code for a microcontroller. Codes of operands go
+   into an addition as they are, in the order of the graph:
+       y = clamp(rne(fma(a, ratio[0], fma(b, ratio[1], shift)))) */
+typedef struct ptq_step_info {
+    size_t offset;             /* of the result in the arena */
+    const float *multiplier;   /* convolution, dense: one for each channel, the plan's; else NULL */
+    int32_t low, high;         /* clamp of the result, that before a fused addition */
+    float ratio[2], shift;     /* addition, fused or not; else 0 */
+    int32_t sum_low, sum_high; /* clamp of the sum */
+} ptq_step_info;
+
+/* `node` 1 and on. What does not belong to the node, or to integers, is 0. */
+PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out);
+
+/* The multiplier of an integer average pool's sum of (code - zero point) over `taps` elements. */
+PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps);
 
 /* ---------------------------------------------------------------------------------------------
    [SESSION] Running */
@@ -3857,8 +3876,9 @@ static void ptq__put_json(ptq__text *text, const char *s)
     ptq__put_char(text, '"');
 }
 
-/* safetensors' names of types, with the bytes of an element. Those with `type` below 0 are known to
-   the format and skipped here. */
+/* safetensors' names of types, with the bytes of an element in the file: of several that become one
+   type, the one to write comes first. Those with `type` below 0 are known to the format and skipped
+   here. */
 typedef struct ptq__dtype {
     const char *name;
     int type;
@@ -3867,9 +3887,9 @@ typedef struct ptq__dtype {
 
 static const ptq__dtype ptq__dtypes[] = {
     {"F32", PTQ_F32, 4}, {"F16", PTQ_F16, 2}, {"U8", PTQ_U8, 1}, {"I8", PTQ_S8, 1},
-    {"I32", PTQ_S32, 4}, {"F64", -1, 8},      {"I64", -1, 8},    {"U64", -1, 8},
-    {"U32", -1, 4},      {"BF16", -1, 2},     {"I16", -1, 2},    {"U16", -1, 2},
-    {"BOOL", -1, 1},     {"F8_E4M3", -1, 1},  {"F8_E5M2", -1, 1},
+    {"I32", PTQ_S32, 4}, {"BF16", PTQ_F32, 2}, {"F64", PTQ_F32, 8}, {"I64", -1, 8},
+    {"U64", -1, 8},      {"U32", -1, 4},       {"I16", -1, 2},      {"U16", -1, 2},
+    {"BOOL", -1, 1},     {"F8_E4M3", -1, 1},   {"F8_E5M2", -1, 1},
 };
 
 enum { PTQ__DTYPES = sizeof ptq__dtypes / sizeof ptq__dtypes[0] };
@@ -3898,6 +3918,24 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes)
     for (i = 0; i < n; i++)
         for (b = 0; b < bytes; b++)
             d[i * (size_t)bytes + (size_t)b] = s[i * (size_t)bytes + (size_t)(bytes - 1 - b)];
+}
+
+/* n numbers of BF16 (2 bytes) or F64 (8) as single precision. */
+static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes)
+{
+    size_t i;
+    for (i = 0; i < n; i++, from += bytes) {
+        uint32_t bits = (uint32_t)from[0] << 16 | (uint32_t)from[1] << 24;
+        double wide = 0;
+        if (bytes == 8) {
+            ptq__copy_le(&wide, from, 1, bytes);
+            bits = wide > 0 ? 0x7f800000 : 0xff800000; /* infinite, as a cast need not be */
+        }
+        if (bytes == 8 && !(wide > (double)FLT_MAX) && !(wide < -(double)FLT_MAX))
+            to[i] = (float)wide;
+        else
+            memcpy(&to[i], &bits, sizeof bits);
+    }
 }
 
 static int ptq__host_is_le(void)
@@ -4165,6 +4203,7 @@ static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *dat
     const ptq__dtype *dtype = &ptq__dtypes[record->dtype];
     const uint8_t *from = data + record->begin;
     int dims[PTQ_MAX_RANK] = {1, 1, 1, 1}, i, rank = record->rank ? record->rank : 1;
+    int other = dtype->type == PTQ_F32 && dtype->bytes != 4;
     memset(out, 0, sizeof *out);
     if (dtype->type < 0 || rank > PTQ_MAX_RANK || record->elements == 0)
         return PTQ_OK;
@@ -4173,12 +4212,15 @@ static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *dat
                              ptq__quoted(ptq__span_of(record->name)).text, PTQ_MAX_ELEMENTS);
     for (i = 0; i < record->rank; i++)
         dims[i] = (int)record->dim[i];
-    if (borrow && (dtype->bytes == 1 || ptq__host_is_le()) &&
+    if (borrow && !other && (dtype->bytes == 1 || ptq__host_is_le()) &&
         (uintptr_t)from % (uintptr_t)dtype->bytes == 0)
         return ptq_tensor_borrow(out, (ptq_type)dtype->type, 0, rank, dims, (void *)(uintptr_t)from,
                                  (size_t)(record->end - record->begin), err);
     PTQ__TRY(ptq_tensor_create(out, (ptq_type)dtype->type, 0, rank, dims, allocator, err));
-    ptq__copy_le(out->data, from, (size_t)record->elements, dtype->bytes);
+    if (other)
+        ptq__convert_le((float *)out->data, from, (size_t)record->elements, dtype->bytes);
+    else
+        ptq__copy_le(out->data, from, (size_t)record->elements, dtype->bytes);
     return PTQ_OK;
 }
 
@@ -4329,12 +4371,12 @@ PTQ_API ptq_status ptq_archive_set_meta(ptq_archive *archive, const char *key, c
 static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin)
 {
     const ptq_tensor *tensor = &entry->tensor;
-    int i, packed = ptq__is_packed(tensor->type);
+    int i = 0, packed = ptq__is_packed(tensor->type);
     ptq_type type = packed ? PTQ_U8 : tensor->type;
     ptq__put_json(text, entry->name);
-    for (i = 0; i < PTQ__DTYPES; i++)
-        if (ptq__dtypes[i].type == (int)type)
-            ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", ptq__dtypes[i].name);
+    while (ptq__dtypes[i].type != (int)type)
+        i++;
+    ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", ptq__dtypes[i].name);
     if (packed)
         ptq__put(text, "%d,%z", tensor->dim[0], tensor->size / (size_t)tensor->dim[0]);
     for (i = 0; i < tensor->rank && !packed; i++)
@@ -5712,12 +5754,16 @@ static int32_t ptq__pool_codes(const ptq__step *step, const uint8_t *x, const pt
 }
 
 /* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
+static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n)
+{
+    return ptq__div(x->scale, ptq__mul(y->scale, (float)n));
+}
+
 static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int32_t sum, int n)
 {
     int32_t low, high;
     ptq_code_range(y->type, y->bits, &low, &high);
-    return ptq_requantize(sum, ptq__div(x->scale, ptq__mul(y->scale, (float)n)), y->zero_point,
-                          low, high);
+    return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
 }
 
 static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame)
@@ -7226,6 +7272,46 @@ PTQ_API size_t ptq_plan_pixels(const ptq_plan *plan)
 PTQ_API size_t ptq_plan_arena_bytes(const ptq_plan *plan)
 {
     return plan->layout[PTQ__REUSE].size;
+}
+
+/* The addition of a node: its own, or the one fused into it. */
+static void ptq__sum_info(const ptq__step *step, ptq_step_info *out)
+{
+    const ptq_node *node = step->node;
+    ptq__adder adder = node->residual ? ptq__residual_adder(step)
+                                      : ptq__adder_of(&step->from[0]->q, &step->from[1]->q,
+                                                      &node->q, node->act);
+    out->ratio[0] = adder.ratio_a;
+    out->ratio[1] = adder.ratio_b;
+    out->shift = adder.offset;
+    out->sum_low = adder.clamp.low;
+    out->sum_high = adder.clamp.high;
+}
+
+PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out)
+{
+    const ptq__step *step = &plan->step[node];
+    const ptq_node *n = step->node;
+    ptq_activation act = n->op == PTQ_RELU    ? PTQ_ACT_RELU
+                         : n->op == PTQ_RELU6 ? PTQ_ACT_RELU6
+                                              : n->act;
+    ptq__clamp clamp;
+    memset(out, 0, sizeof *out);
+    out->offset = plan->layout[PTQ__REUSE].offset[node];
+    out->multiplier = step->multiplier;
+    if (!ptq__is_coded(n))
+        return;
+    clamp = ptq__clamp_of(n->residual ? &n->mid : &n->q, act);
+    out->low = clamp.low;
+    out->high = clamp.high;
+    if (n->residual || n->op == PTQ_ADD)
+        ptq__sum_info(step, out);
+}
+
+PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps)
+{
+    const ptq__step *step = &plan->step[node];
+    return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
 }
 
 /* ---- [SESSION] --------------------------------------------------------------------------- */

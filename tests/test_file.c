@@ -182,7 +182,7 @@ static void tensors_of_other_kinds(void **state)
         size_t data_size;
     } other[] = {
         {"{\"t\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]}}", 8},
-        {"{\"t\":{\"dtype\":\"BF16\",\"shape\":[3],\"data_offsets\":[0,6]}}", 6},
+        {"{\"t\":{\"dtype\":\"U16\",\"shape\":[3],\"data_offsets\":[0,6]}}", 6},
         {"{\"t\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1],\"data_offsets\":[0,4]}}", 4},
         {"{\"t\":{\"dtype\":\"F32\",\"shape\":[2,0],\"data_offsets\":[0,0]}}", 0},
     };
@@ -195,6 +195,37 @@ static void tensors_of_other_kinds(void **state)
         assert_int_equal(archive->entries, 1);
         assert_int_equal(archive->entry[0].tensor.rank, 0);
         assert_null(archive->entry[0].tensor.data);
+        ptq_archive_free(archive);
+    }
+}
+
+/* Wider and narrower reals become single precision: BF16 exactly, F64 rounded half to even. */
+static void reals_of_other_widths(void **state)
+{
+    static const char header[] = "{\"b\":{\"dtype\":\"BF16\",\"shape\":[4],\"data_offsets\":[0,8]},"
+                                 "\"d\":{\"dtype\":\"F64\",\"shape\":[4],\"data_offsets\":[8,40]}}";
+    static const unsigned char data[] = {
+        0x80, 0x3f, 0x20, 0xc0, 0x01, 0x00, 0x80, 0xff,    /* 1, -2.5, denormal, -infinity */
+        0,    0,    0,    0,    0,    0,    0xf8, 0x3f,    /* 1.5 */
+        0,    0,    0,    0x10, 0,    0,    0xf0, 0x3f,    /* 1 + 2^-24: a tie */
+        0,    0,    0,    0x30, 0,    0,    0xf0, 0xbf,    /* -(1 + 3 * 2^-24): a tie */
+        0x9c, 0x75, 0,    0x88, 0x3c, 0xe4, 0x37, 0x7e};   /* about 1e300 */
+    static const float want[] = {1, -2.5f, 0x1p-133f, -INFINITY, 1.5f, 1, -(1 + 0x1p-22f), INFINITY};
+    unsigned char file[8 + sizeof header - 1 + sizeof data] = {sizeof header - 1};
+    ptq_load_options borrow = {{NULL, NULL, NULL}, 1};
+    ptq_archive *archive = NULL;
+    int i, k;
+
+    (void)state;
+    memcpy(file + 8, header, sizeof header - 1);
+    memcpy(file + 8 + sizeof header - 1, data, sizeof data);
+    for (k = 0; k < 2; k++) {
+        assert_ok(ptq_archive_parse(file, sizeof file, k ? &borrow : NULL, &archive, &err));
+        for (i = 0; i < COUNT(want); i++) {
+            const ptq_tensor *t = ptq_archive_find(archive, i < 4 ? "b" : "d");
+            assert_int_equal(t->type, PTQ_F32);
+            assert_memory_equal((const float *)t->data + i % 4, &want[i], sizeof(float));
+        }
         ptq_archive_free(archive);
     }
 }
@@ -835,6 +866,7 @@ int main(void)
         cmocka_unit_test(header_is_padded_to_eight),
         cmocka_unit_test(unusual_but_legal_headers),
         cmocka_unit_test(tensors_of_other_kinds),
+        cmocka_unit_test(reals_of_other_widths),
         cmocka_unit_test(metadata_with_escapes),
         cmocka_unit_test(one_wrong_field_each),
         cmocka_unit_test(headers_that_are_not_json),

@@ -2,17 +2,34 @@
 #include <string.h>
 
 #include "common.h"
+#include "torch.h"
 
 static const char *output_option;
+static torch_options torch;
 
 static const option_spec specs[] = {
-    {"output", 'o', "MODEL", "where to write the model file", &output_option, NULL, NULL, 0}, {0}};
+    {"output", 'o', "MODEL", "where to write the model file", &output_option, NULL, NULL, 0},
+    {"map", 0, "FILE", "names of tensors (.safetensors): lines 'theirs = ours'", &torch.map, NULL,
+     NULL, 0},
+    {"graph", 0, "FILE", "the network (.safetensors; default: ResNet8)", &torch.graph, NULL, NULL,
+     0},
+    {"epsilon", 0, "E", "of ResNet8's batch norms (default: 1e-5 for PyTorch's, else 1e-3)",
+     &torch.epsilon, NULL, NULL, 0},
+    {0}};
 
 static const command_help help = {
     "import FILE.h5|FILE.safetensors -o MODEL.safetensors",
-    "Reads a Keras ResNet8 (.h5), or a safetensors file with ResNet8's tensor names, and writes a\n"
-    "model file with its graph. Weights keep every bit.",
-    "ptq import pretrainedResnet.h5 -o resnet8.safetensors"};
+    "Reads a Keras ResNet8 (.h5), or the tensors of a safetensors file such as a PyTorch state_dict,\n"
+    "and writes a model file with its graph. Weights keep every bit; 16-bit and 64-bit reals become\n"
+    "single precision.\n\n"
+    "A safetensors file tells no network: it is taken for ResNet8 as Keras makes it (strided\n"
+    "convolutions pad at the bottom and the right, pixels are 0..255), unless --graph gives the text\n"
+    "of another; 'ptq info --graph' prints such a text. In a --map file a * at the left stands for\n"
+    "any characters, and for the same ones at the right; - at the right leaves a tensor out; the\n"
+    "first rule that fits counts; a # begins a comment:\n\n"
+    "    module.layer1.0.* = block1.*",
+    "ptq import pretrainedResnet.h5 -o resnet8.safetensors\n"
+    "  ptq import state_dict.safetensors --map names.txt -o resnet8.safetensors"};
 
 static int has_suffix(const char *text, const char *suffix)
 {
@@ -23,15 +40,15 @@ static int has_suffix(const char *text, const char *suffix)
 
 static int import_file(const char *path, ptq_model **out)
 {
-    ptq_error err;
-
+    if (!has_suffix(path, ".safetensors") && (torch.map || torch.graph || torch.epsilon))
+        return fail("--map, --graph and --epsilon go with .safetensors files");
     if (has_suffix(path, ".h5") || has_suffix(path, ".hdf5"))
         return read_keras(path, out);
     if (has_suffix(path, ".onnx"))
         return fail(".onnx files are not supported by this build; give the .h5 or .safetensors");
     if (!has_suffix(path, ".safetensors"))
         return fail("%s: the name must end in .h5 or .safetensors", path);
-    return ptq_model_load(path, NULL, out, &err) ? fail("%s", err.text) : 0;
+    return read_torch(path, &torch, out);
 }
 
 int command_import(int argc, char **argv)

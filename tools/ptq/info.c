@@ -6,12 +6,14 @@
 #include "common.h"
 
 static const char *model_option, *json_option;
-static int fuse;
+static int fuse, graph_alone;
 
 static const option_spec specs[] = {
     {"model", 'm', "MODEL", "model file, the same as naming it alone", &model_option, NULL, NULL,
      0},
     {"fuse", 0, NULL, "fuse first, and tell what was fused", NULL, NULL, &fuse, 0},
+    {"graph", 0, NULL, "print the graph's text alone, as 'ptq import --graph' reads it", NULL, NULL,
+     &graph_alone, 0},
     {"json", 0, "FILE", "write it as JSON (-: standard output)", &json_option, NULL, NULL, 0},
     {0}};
 
@@ -404,6 +406,26 @@ static int write_json(const model_info *info)
 
 #endif
 
+static int print_graph(const char *path)
+{
+    ptq_model *model = NULL;
+    ptq_error err;
+    size_t size;
+    char *text;
+
+    if (ptq_model_load(path, NULL, &model, &err))
+        return fail("%s", err.text);
+    size = ptq_graph_write(model, NULL, 0) + 1;
+    text = malloc(size);
+    if (text) {
+        ptq_graph_write(model, text, size);
+        say("%s", text);
+    }
+    ptq_model_free(model);
+    free(text);
+    return text ? 0 : fail("no memory for the graph");
+}
+
 int command_info(int argc, char **argv)
 {
     char *named = NULL;
@@ -415,6 +437,8 @@ int command_info(int argc, char **argv)
         return parsed == OPTIONS_BAD;
     if (json_setup(json_option) || find_model(named ? named : model_option, info.path))
         return 1;
+    if (graph_alone)
+        return print_graph(info.path);
     status = gather(&info) || print_info(&info);
     if (!status && json_option)
         status = write_json(&info);
