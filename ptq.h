@@ -611,6 +611,10 @@ PTQ_API ptq_isa ptq_isa_find(const char *name);
 /* 1 if this build has kernels for it and this processor can run them. */
 PTQ_API int ptq_isa_available(ptq_isa isa);
 
+/* 1 if this build has kernels for it, whatever the processor. They are left out by PTQ_NO_SIMD, for
+   another kind of processor, and where the compiler is too old for them. */
+PTQ_API int ptq_isa_compiled(ptq_isa isa);
+
 /* Compares the kernels of an instruction set with the scalar ones on random networks, the same ones
    every time, in under a tenth of a second: codes must be equal, real numbers close. PTQ_BAD_NUMBER
    names the tensor that differs. */
@@ -657,6 +661,12 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
 
 /* Frees memory from the allocator; the caller's stays the caller's. */
 PTQ_API void ptq_session_free(ptq_session *session);
+
+/* For timing layers: from now on `after_node` is called while the session runs, for every image
+   first with node 0 when the input's tensor is ready, then with each node that ran, in order, when
+   its result is there. It must not use the session. NULL ends it. */
+PTQ_API void ptq_session_watch(ptq_session *session, void (*after_node)(void *user, int node),
+                               void *user);
 
 /* Runs `count` images of H x W x C bytes one behind the other, and writes count x classes logits
    and, if not NULL, softmax probabilities; either may be NULL. The result for an image does not
@@ -5064,6 +5074,9 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
 #define PTQ__HAS_AVXVNNI 0
 #endif
 #endif
+#define PTQ__BUILT_ISAS                                                                            \
+    (1u << PTQ_ISA_AVX2 | (unsigned)PTQ__HAS_AVXVNNI << PTQ_ISA_AVXVNNI | 1u << PTQ_ISA_AVX512 |   \
+     1u << PTQ_ISA_AVX512VNNI)
 #endif
 
 #ifdef PTQ__X86
@@ -5108,6 +5121,10 @@ static unsigned ptq__cpu_isas(void)
 }
 #endif
 
+#ifndef PTQ__BUILT_ISAS /* the vector kernels that were compiled, as a set of 1 << isa */
+#define PTQ__BUILT_ISAS 0u
+#endif
+
 /* ---- [PLAN] ------------------------------------------------------------------------------ */
 
 PTQ_API const char *ptq_isa_name(ptq_isa isa)
@@ -5132,6 +5149,12 @@ PTQ_API int ptq_isa_available(ptq_isa isa)
 {
     return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
            ((unsigned)isa < PTQ_ISA_COUNT && (ptq__cpu_isas() >> isa & 1));
+}
+
+PTQ_API int ptq_isa_compiled(ptq_isa isa)
+{
+    return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
+           ((unsigned)isa < PTQ_ISA_COUNT && (PTQ__BUILT_ISAS >> isa & 1));
 }
 
 static ptq_isa ptq__best_isa(void)
@@ -7130,6 +7153,8 @@ struct ptq_session {
     void *owned; /* memory from the allocator */
     int keep;
     int has_run;
+    void (*after_node)(void *user, int node); /* NULL: nobody watches */
+    void *watcher;
     ptq_allocator allocator;
 };
 
@@ -7179,6 +7204,13 @@ PTQ_API void ptq_session_free(ptq_session *session)
     ptq__free(&allocator, session->owned);
 }
 
+PTQ_API void ptq_session_watch(ptq_session *session, void (*after_node)(void *user, int node),
+                               void *user)
+{
+    session->after_node = after_node;
+    session->watcher = user;
+}
+
 PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out)
 {
     const int *shape = model->node[0].shape;
@@ -7220,8 +7252,12 @@ static const void *ptq__run_image(ptq_session *session, const void *input)
     frame.input = input;
     frame.arena = session->arena;
     frame.keep = session->keep;
-    for (i = 1; i <= last; i++)
-        plan->step[i].run(&plan->step[i], &frame);
+    for (i = 0; i <= last; i++) {
+        if (i > 0)
+            plan->step[i].run(&plan->step[i], &frame);
+        if (session->after_node)
+            session->after_node(session->watcher, i);
+    }
     session->has_run = 1;
     return plan->logits ? ptq__out(&plan->step[plan->logits], &frame) : input;
 }
