@@ -220,15 +220,24 @@ static int take_first(char path[PATH_SIZE], const char *pattern)
     return ok;
 }
 
+int look_for_model(const char *given, char path[PATH_SIZE])
+{
+    const char *fixed = given ? given : environment("PTQ_MODEL");
+
+    if (fixed)
+        return !take(path, fixed, "");
+    return !take(path, shared_directory(), "/models/resnet8_mlperf.safetensors") &&
+           !take_first(path, "examples/models/*.safetensors");
+}
+
 int find_model(const char *given, char path[PATH_SIZE])
 {
-    if (!given)
-        given = environment("PTQ_MODEL");
-    if (given)
-        return take(path, given, "") ? 0 : fail("no such model file: %s", given);
-    if (take(path, shared_directory(), "/models/resnet8_mlperf.safetensors") ||
-        take_first(path, "examples/models/*.safetensors"))
+    const char *fixed = given ? given : environment("PTQ_MODEL");
+
+    if (!look_for_model(given, path))
         return 0;
+    if (fixed)
+        return fail("no such model file: %s", fixed);
     return fail("no model; give one with --model or in PTQ_MODEL");
 }
 
@@ -254,7 +263,7 @@ int find_data(const char *given, char path[PATH_SIZE])
                 "CIFAR10_DIR");
 }
 
-static int choose_isa(const char *name, ptq_isa *out)
+int choose_isa(const char *name, ptq_isa *out)
 {
     char known[256] = "";
     size_t used = 0;

@@ -28,6 +28,7 @@ int command_calibrate(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_import(int argc, char **argv);
 int command_info(int argc, char **argv);
+int show_cpu(int json); /* info --cpu (info_cpu.c) */
 int command_quantize(int argc, char **argv);
 int command_run(int argc, char **argv);
 
@@ -81,8 +82,12 @@ int parse_options(int argc, char **argv, const option_spec *specs, const command
 int find_model(const char *given, char path[PATH_SIZE]);
 int find_data(const char *given, char path[PATH_SIZE]);
 
-/* The same for data, but silent: 1 if there is none. */
+/* The same, but silent: 1 if there is none. */
+int look_for_model(const char *given, char path[PATH_SIZE]);
 int look_for_data(const char *given, char path[PATH_SIZE]);
+
+/* The instruction set of that name (NULL: $PTQ_ISA, else PTQ_ISA_AUTO). 0, or 1 after an error. */
+int choose_isa(const char *name, ptq_isa *out);
 
 /* A model file, fused on request, and its plan for `isa` (NULL: $PTQ_ISA, else the best). */
 typedef struct engine {
