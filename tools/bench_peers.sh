@@ -20,6 +20,7 @@ float=$(absolute "$float")
 integer=$(absolute "$integer")
 [ -z "$CIFAR10_DIR" ] || export CIFAR10_DIR="$(absolute "$CIFAR10_DIR")"
 log=$(absolute "$build/bench_peers.log")
+unset PTQ_ISA
 
 isas=$("$ptq" info --cpu | awk '$2 == "yes" { print $1 }')
 [ -n "$isas" ] || give_up "'ptq info --cpu' names no instruction set"
@@ -54,8 +55,7 @@ awk '
         if (median < low[name]) low[name] = median
         if (min < least[name]) least[name] = min
     }
-    # The kind of a model: its name says int8, or u8 or s8 as ours do.
-    function is_integer(name) { return name ~ /int8|_[us]8_/ }
+    function is_integer(name) { return name ~ /int8/ }
     END {
         for (i = 1; i <= n; i++) {
             name = order[i]

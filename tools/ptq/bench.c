@@ -105,22 +105,12 @@ static int measure(team *crew, int images, timing *out)
 /* ---- Report ---- */
 
 typedef struct report {
-    char model_path[PATH_SIZE], machine[128], precision[16];
+    char model_path[PATH_SIZE], machine[128], precision[32];
     const char *isa;
     timing single, batched;
     uint64_t sum;
     size_t sum_images;
 } report;
-
-static void find_precision(const ptq_model *model, char *text, size_t size)
-{
-    const ptq_node *node = &model->node[ptq_model_logits(model)];
-
-    snprintf(text, size, "%s",
-             node->param[PTQ_WEIGHT].rank ? ptq_type_name(node->param[PTQ_WEIGHT].type) : "F32");
-    for (; *text; text++)
-        *text = (char)(*text >= 'A' && *text <= 'Z' ? *text - 'A' + 'a' : *text);
-}
 
 static double images_per_second(const timing *took)
 {
@@ -134,9 +124,15 @@ static void print_timing(const timing *took)
         took->calls * (size_t)took->images);
 }
 
+/* The name must be one word. */
 static void print_line(const report *made, const timing *took)
 {
-    say("RESULT ptq_%s_%s thr=%d batch=%d n=%zu median_us=%.2f min_us=%.2f\n", made->precision,
+    char precision[sizeof made->precision];
+
+    snprintf(precision, sizeof precision, "%s", made->precision);
+    for (char *c = precision; *c; c++)
+        *c = (char)(*c == ' ' ? '_' : *c);
+    say("RESULT ptq_%s_%s thr=%d batch=%d n=%zu median_us=%.2f min_us=%.2f\n", precision,
         made->isa, threads, took->images, took->calls, took->median_us, took->min_us);
 }
 
@@ -203,7 +199,7 @@ static int bench(const engine *ready, team *crew, report *made)
     made->sum = team_checksum(crew, made->sum_images, 1);
     made->isa = ptq_isa_name(ptq_plan_isa(ready->plan));
     find_machine(made->machine, sizeof made->machine);
-    find_precision(ready->model, made->precision, sizeof made->precision);
+    describe_precision(ready->model, made->precision, sizeof made->precision);
     print_report(made, crew);
     return json_option ? write_json(made) : 0;
 }

@@ -109,7 +109,7 @@ static int write_json(const isa_info *info, int count, ptq_isa best, int forced)
 int show_cpu(int json)
 {
     isa_info info[PTQ_ISA_COUNT];
-    ptq_isa best, chosen;
+    ptq_isa best = PTQ_ISA_SCALAR, chosen;
     int count = 0, forced, failed = 0;
 
     if (choose_isa(NULL, &chosen) || find_best(&best))
