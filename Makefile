@@ -69,7 +69,7 @@ print-build:
 BENCH_MODEL = $(BUILD)/bench_int8.safetensors
 bench bench-peers: $(BUILD)/ptq
 	@if [ -n '$(MODEL)' ] && [ -f '$(DATA)/data_batch_1.bin' ] && \
-	    [ '$(BUILD)/ptq' -nt '$(BENCH_MODEL)' ]; then \
+	    { [ ! -f '$(BENCH_MODEL)' ] || [ '$(BUILD)/ptq' -nt '$(BENCH_MODEL)' ]; }; then \
 	    $(BUILD)/ptq quantize --model '$(MODEL)' --data '$(DATA)' --preset tflite \
 	        -o '$(BENCH_MODEL)' >'$(BUILD)/bench_int8.log' || exit 1; \
 	fi

@@ -31,8 +31,9 @@ for isa in $isas; do
     done
 done
 export OURS
-"$peers/run.sh" "$build/peers" "$rounds" "$seconds" >"$log" 2>&1 ||
-    give_up "the peers failed; see $log"
+# Its status says nothing: its last step may need instructions that this processor lacks.
+"$peers/run.sh" "$build/peers" "$rounds" "$seconds" >"$log" 2>&1
+grep -q '^RESULT' "$log" || give_up "the peers measured nothing; see $log"
 
 echo "microseconds per image, batch 1, one thread, $rounds rounds; load average" \
     "$(cut -d' ' -f1 /proc/loadavg 2>/dev/null)"
@@ -42,7 +43,7 @@ awk '
         median = min = ""
         for (i = 3; i <= NF; i++) {
             split($i, part, "=")
-            if (part[1] == "batch") batch = part[2] == "" ? $(i + 1) : part[2]
+            if (part[1] == "batch") batch = part[2]
             if (part[1] == "median_us") median = part[2] + 0
             if (part[1] == "min_us") min = part[2] + 0
         }
