@@ -4669,12 +4669,23 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
 
 #ifndef PTQ_NO_STDIO
 
+/* A little more than the file's size, where that can be known: then one piece does. Only a hint; a
+   directory claims to be endless, a pipe says nothing. */
+static size_t ptq__likely_size(FILE *file, size_t limit)
+{
+    long size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    rewind(file);
+    if (size < 0 || size > (1L << 28) || (limit && (size_t)size > limit))
+        size = 65535;
+    return (size_t)size + 1;
+}
+
 /* Reads to the end in growing pieces, so that pipes work as well as files. */
 static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
                                 const ptq_allocator *allocator, void **bytes, size_t *size,
                                 ptq_error *err)
 {
-    size_t capacity = 65536, length = 0, got = 0;
+    size_t capacity = ptq__likely_size(file, limit), length = 0, got = 0;
     void *memory = NULL;
     ptq_status status = ptq__alloc(allocator, capacity, 1, path, &memory, err);
     while (!status && (got = fread((char *)memory + length, 1, capacity - length, file)) > 0) {
@@ -7815,13 +7826,12 @@ PTQ_API const char *const *ptq_cifar10_class_names(void)
     return names;
 }
 
-/* Appends the records of one file, checked. `where` names it in errors. */
-static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
-                                    const char *where, ptq_error *err)
+/* Whether bytes are records. `where` names them in errors. */
+static ptq_status ptq__cifar_check(const void *bytes, size_t size, const char *where,
+                                   ptq_error *err)
 {
     const uint8_t *records = (const uint8_t *)bytes;
     size_t count = size / PTQ_CIFAR10_RECORD, i;
-    void *larger = NULL;
     if (!size)
         return ptq_error_set(err, PTQ_BAD_DATA, "%s: empty; a record has %d bytes", where,
                              PTQ_CIFAR10_RECORD);
@@ -7834,7 +7844,16 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "%s: record %z has label %d, labels are 0 to 9; not CIFAR-10's"
                                  " binary version?", where, i, records[i * PTQ_CIFAR10_RECORD]);
-    PTQ__TRY(ptq__alloc(&data->allocator, data->count + count, PTQ_CIFAR10_RECORD, where, &larger,
+    return PTQ_OK;
+}
+
+/* Appends records that were checked. */
+static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
+                                    ptq_error *err)
+{
+    size_t count = size / PTQ_CIFAR10_RECORD;
+    void *larger = NULL;
+    PTQ__TRY(ptq__alloc(&data->allocator, data->count + count, PTQ_CIFAR10_RECORD, "images", &larger,
                         err));
     if (data->count)
         memcpy(larger, data->records, data->count * PTQ_CIFAR10_RECORD);
@@ -7871,7 +7890,9 @@ PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_a
     ptq_cifar10 *data = NULL;
     ptq_status status;
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err);
+    status = ptq__cifar_check(bytes, size, "CIFAR-10 data", err);
+    if (!status)
+        status = ptq__cifar_append(data, bytes, size, err);
     if (status)
         ptq_cifar10_free(data);
     else
@@ -7932,7 +7953,14 @@ static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error
     size_t size = 0;
     ptq_status status;
     PTQ__TRY(ptq_file_read(path, 0, &data->allocator, &bytes, &size, err));
-    status = ptq__cifar_append(data, bytes, size, path, err);
+    status = ptq__cifar_check(bytes, size, path, err);
+    if (!status && !data->count) { /* the first file's bytes stay where they are */
+        data->records = (uint8_t *)bytes;
+        data->count = size / PTQ_CIFAR10_RECORD;
+        return PTQ_OK;
+    }
+    if (!status)
+        status = ptq__cifar_append(data, bytes, size, err);
     ptq__free(&data->allocator, bytes);
     return status;
 }
