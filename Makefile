@@ -42,7 +42,7 @@ MODEL = $(or $(PTQ_MODEL),$(firstword $(wildcard \
 SHAPES       := $(BUILD)/shapes10-data
 SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
-.PHONY: all tools no-stb run run-cifar10 run-shapes10 test test-programs bench data fuzz clean \
+.PHONY: all tools no-stb run run-cifar10 run-shapes10 test test-programs bench bench-peers data fuzz clean \
         help print-build FORCE
 
 all: tools $(EXAMPLES)
@@ -57,8 +57,9 @@ help:
 	@echo 'make run      quantize ResNet8 with every preset and compare with float, on CIFAR-10 where'
 	@echo '              it is at hand, else on Shapes-10, which is drawn on the spot'
 	@echo 'make test     every compiler at hand, plain and under sanitizers; CC= or SAN= picks one'
-	@echo 'make bench    time the float network on one thread'
 	@echo 'make fuzz     fuzz every parser, and kernels against kernels, FUZZ_SECONDS=60 each (clang)'
+	@echo 'make bench    time float and integers, all instruction sets, layer by layer (a minute)'
+	@echo 'make bench-peers  the same network in other engines, turn by turn with this one'
 	@echo 'make data     download CIFAR-10 (162 MiB) into data/'
 	@echo 'make clean    remove build/'
 	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers)'
@@ -92,8 +93,22 @@ test-programs: $(TESTS)
 print-build:
 	@echo $(BUILD)
 
-bench: $(BUILD)/ptq
-	@$(BUILD)/ptq bench --all --batch 1 --threads 1
+# The integer model is a real one where there are training images, and kept; else the tool makes one
+# that is good for its speed alone.
+BENCH_MODEL = $(BUILD)/bench_int8.safetensors
+bench bench-peers: $(BUILD)/ptq
+	@if [ -n '$(MODEL)' ] && [ -f '$(DATA)/data_batch_1.bin' ] && \
+	    { [ ! -f '$(BENCH_MODEL)' ] || [ '$(BUILD)/ptq' -nt '$(BENCH_MODEL)' ]; }; then \
+	    $(BUILD)/ptq quantize --model '$(MODEL)' --data '$(DATA)' --preset tflite \
+	        -o '$(BENCH_MODEL)' >'$(BUILD)/bench_int8.log' || exit 1; \
+	fi
+	@$(RUN_$@)
+
+RUN_bench = $(BUILD)/ptq bench --table --json '$(BUILD)/bench.json' \
+            $(if $(MODEL),--model '$(MODEL)') \
+            $$(test ! -f '$(BENCH_MODEL)' || echo --quantized '$(BENCH_MODEL)')
+RUN_bench-peers = sh tools/bench_peers.sh '$(BUILD)' '$(PTQ_SHARED)/peers' '$(MODEL)' \
+                  '$(BENCH_MODEL)'
 
 data:
 	@sh tools/get_cifar10.sh data
@@ -111,7 +126,7 @@ $(BUILD)/libs: FORCE | $(BUILD)
 $(BUILD)/ptq_impl.o: tools/ptq_impl.c ptq.h | $(BUILD)
 	$(CC) $(CFLAGS) -c $< -o $@
 
-$(BUILD)/ptq-%.o: tools/ptq/%.c tools/ptq/common.h ptq.h $(BUILD)/libs
+$(BUILD)/ptq-%.o: tools/ptq/%.c $(wildcard tools/ptq/*.h) ptq.h $(BUILD)/libs
 	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS) -c $< -o $@
 
 # C code that the tool writes into headers, as a list of C strings.

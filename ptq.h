@@ -616,6 +616,10 @@ PTQ_API ptq_isa ptq_isa_find(const char *name);
 /* 1 if this build has kernels for it and this processor can run them. */
 PTQ_API int ptq_isa_available(ptq_isa isa);
 
+/* 1 if this build has kernels for it, whatever the processor. They are left out by PTQ_NO_SIMD, for
+   another kind of processor, and where the compiler is too old for them. */
+PTQ_API int ptq_isa_compiled(ptq_isa isa);
+
 /* Compares the kernels of an instruction set with the scalar ones on random networks, the same ones
    every time, in under a tenth of a second: codes must be equal, real numbers close. PTQ_BAD_NUMBER
    names the tensor that differs. */
@@ -680,6 +684,12 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
 
 /* Frees memory from the allocator; the caller's stays the caller's. */
 PTQ_API void ptq_session_free(ptq_session *session);
+
+/* For timing layers: from now on `after_node` is called while the session runs, for every image
+   first with node 0 when the input's tensor is ready, then with each node that ran, in order, when
+   its result is there. It must not use the session. NULL ends it. */
+PTQ_API void ptq_session_watch(ptq_session *session, void (*after_node)(void *user, int node),
+                               void *user);
 
 /* Runs `count` images of H x W x C bytes one behind the other, and writes count x classes logits
    and, if not NULL, softmax probabilities; either may be NULL. The result for an image does not
@@ -4711,12 +4721,23 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
 
 #ifndef PTQ_NO_STDIO
 
+/* A little more than the file's size, where that can be known: then one piece does. Only a hint; a
+   directory claims to be endless, a pipe says nothing. */
+static size_t ptq__likely_size(FILE *file, size_t limit)
+{
+    long size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    rewind(file);
+    if (size < 0 || size > (1L << 28) || (limit && (size_t)size > limit))
+        size = 65535;
+    return (size_t)size + 1;
+}
+
 /* Reads to the end in growing pieces, so that pipes work as well as files. */
 static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
                                 const ptq_allocator *allocator, void **bytes, size_t *size,
                                 ptq_error *err)
 {
-    size_t capacity = 65536, length = 0, got = 0;
+    size_t capacity = ptq__likely_size(file, limit), length = 0, got = 0;
     void *memory = NULL;
     ptq_status status = ptq__alloc(allocator, capacity, 1, path, &memory, err);
     while (!status && (got = fread((char *)memory + length, 1, capacity - length, file)) > 0) {
@@ -5117,6 +5138,9 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
 #define PTQ__HAS_AVXVNNI 0
 #endif
 #endif
+#define PTQ__BUILT_ISAS                                                                            \
+    (1u << PTQ_ISA_AVX2 | (unsigned)PTQ__HAS_AVXVNNI << PTQ_ISA_AVXVNNI | 1u << PTQ_ISA_AVX512 |   \
+     1u << PTQ_ISA_AVX512VNNI)
 #endif
 
 #ifdef PTQ__X86
@@ -5161,6 +5185,10 @@ static unsigned ptq__cpu_isas(void)
 }
 #endif
 
+#ifndef PTQ__BUILT_ISAS /* the vector kernels that were compiled, as a set of 1 << isa */
+#define PTQ__BUILT_ISAS 0u
+#endif
+
 /* ---- [PLAN] ------------------------------------------------------------------------------ */
 
 PTQ_API const char *ptq_isa_name(ptq_isa isa)
@@ -5185,6 +5213,12 @@ PTQ_API int ptq_isa_available(ptq_isa isa)
 {
     return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
            ((unsigned)isa < PTQ_ISA_COUNT && (ptq__cpu_isas() >> isa & 1));
+}
+
+PTQ_API int ptq_isa_compiled(ptq_isa isa)
+{
+    return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
+           ((unsigned)isa < PTQ_ISA_COUNT && (PTQ__BUILT_ISAS >> isa & 1));
 }
 
 static ptq_isa ptq__best_isa(void)
@@ -7322,6 +7356,8 @@ struct ptq_session {
     void *owned; /* memory from the allocator */
     int keep;
     int has_run;
+    void (*after_node)(void *user, int node); /* NULL: nobody watches */
+    void *watcher;
     ptq_allocator allocator;
 };
 
@@ -7371,6 +7407,13 @@ PTQ_API void ptq_session_free(ptq_session *session)
     ptq__free(&allocator, session->owned);
 }
 
+PTQ_API void ptq_session_watch(ptq_session *session, void (*after_node)(void *user, int node),
+                               void *user)
+{
+    session->after_node = after_node;
+    session->watcher = user;
+}
+
 PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out)
 {
     const int *shape = model->node[0].shape;
@@ -7412,8 +7455,12 @@ static const void *ptq__run_image(ptq_session *session, const void *input)
     frame.input = input;
     frame.arena = session->arena;
     frame.keep = session->keep;
-    for (i = 1; i <= last; i++)
-        plan->step[i].run(&plan->step[i], &frame);
+    for (i = 0; i <= last; i++) {
+        if (i > 0)
+            plan->step[i].run(&plan->step[i], &frame);
+        if (session->after_node)
+            session->after_node(session->watcher, i);
+    }
     session->has_run = 1;
     return plan->logits ? ptq__out(&plan->step[plan->logits], &frame) : input;
 }
@@ -7975,13 +8022,12 @@ PTQ_API const char *const *ptq_cifar10_class_names(void)
     return names;
 }
 
-/* Appends the records of one file, checked. `where` names it in errors. */
-static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
-                                    const char *where, ptq_error *err)
+/* Whether bytes are records. `where` names them in errors. */
+static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const void *bytes, size_t size,
+                                   const char *where, ptq_error *err)
 {
     const uint8_t *records = (const uint8_t *)bytes;
     size_t count = size / PTQ_CIFAR10_RECORD, i;
-    void *larger = NULL;
     if (!size)
         return ptq_error_set(err, PTQ_BAD_DATA, "%s: empty; a record has %d bytes", where,
                              PTQ_CIFAR10_RECORD);
@@ -7995,7 +8041,16 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
                                  "%s: record %z has label %d, labels are 0 to %d; not CIFAR-10's"
                                  " binary version?", where, i, records[i * PTQ_CIFAR10_RECORD],
                                  data->classes - 1);
-    PTQ__TRY(ptq__alloc(&data->allocator, data->count + count, PTQ_CIFAR10_RECORD, where, &larger,
+    return PTQ_OK;
+}
+
+/* Appends records that were checked. */
+static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
+                                    ptq_error *err)
+{
+    size_t count = size / PTQ_CIFAR10_RECORD;
+    void *larger = NULL;
+    PTQ__TRY(ptq__alloc(&data->allocator, data->count + count, PTQ_CIFAR10_RECORD, "images", &larger,
                         err));
     if (data->count)
         memcpy(larger, data->records, data->count * PTQ_CIFAR10_RECORD);
@@ -8034,7 +8089,9 @@ PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_a
     ptq_cifar10 *data = NULL;
     ptq_status status;
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err);
+    status = ptq__cifar_check(data, bytes, size, "CIFAR-10 data", err);
+    if (!status)
+        status = ptq__cifar_append(data, bytes, size, err);
     if (status)
         ptq_cifar10_free(data);
     else
@@ -8095,7 +8152,14 @@ static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error
     size_t size = 0;
     ptq_status status;
     PTQ__TRY(ptq_file_read(path, 0, &data->allocator, &bytes, &size, err));
-    status = ptq__cifar_append(data, bytes, size, path, err);
+    status = ptq__cifar_check(data, bytes, size, path, err);
+    if (!status && !data->count) { /* the first file's bytes stay where they are */
+        data->records = (uint8_t *)bytes;
+        data->count = size / PTQ_CIFAR10_RECORD;
+        return PTQ_OK;
+    }
+    if (!status)
+        status = ptq__cifar_append(data, bytes, size, err);
     ptq__free(&data->allocator, bytes);
     return status;
 }

@@ -90,6 +90,9 @@ static void instruction_sets(void **state)
     assert_int_equal(ptq_isa_find("SCALAR"), PTQ_ISA_COUNT);
     assert_true(ptq_isa_available(PTQ_ISA_SCALAR));
     assert_false(ptq_isa_available(PTQ_ISA_COUNT));
+    assert_false(ptq_isa_compiled(PTQ_ISA_COUNT));
+    for (i = 0; i < PTQ_ISA_COUNT; i++)
+        assert_true(ptq_isa_compiled((ptq_isa)i) || !ptq_isa_available((ptq_isa)i));
     memset(&o, 0, sizeof o);
     o.isa = PTQ_ISA_SCALAR;
     assert_ok(ptq_plan_create(f->model, &o, &plan, &err));
@@ -276,6 +279,41 @@ static void keeping_changes_no_result(void **state)
     assert_memory_equal(a, b, sizeof a);
     ptq_session_free(kept);
     ptq_session_free(plain);
+}
+
+typedef struct watch_log {
+    int count, node[64];
+} watch_log;
+
+static void log_node(void *user, int node)
+{
+    watch_log *seen = (watch_log *)user;
+
+    assert_true(seen->count < 64);
+    seen->node[seen->count++] = node;
+}
+
+/* Every node up to the logits, the input first, for each image. */
+static void watching_sees_every_node(void **state)
+{
+    const fixture *f = (const fixture *)*state;
+    ptq_session *session = open_session(f, 0);
+    int i, nodes = ptq_model_logits(f->model) + 1;
+    float plain[2 * CLASSES], watched[2 * CLASSES];
+    watch_log seen;
+
+    memset(&seen, 0, sizeof seen);
+    assert_ok(ptq_run(session, f->pixels, 2, plain, NULL, &err));
+    ptq_session_watch(session, log_node, &seen);
+    assert_ok(ptq_run(session, f->pixels, 2, watched, NULL, &err));
+    assert_memory_equal(plain, watched, sizeof plain);
+    assert_int_equal(seen.count, 2 * nodes);
+    for (i = 0; i < seen.count; i++)
+        assert_int_equal(seen.node[i], i % nodes);
+    ptq_session_watch(session, NULL, NULL);
+    assert_ok(ptq_run(session, f->pixels, 1, plain, NULL, &err));
+    assert_int_equal(seen.count, 2 * nodes);
+    ptq_session_free(session);
 }
 
 static void running_allocates_nothing(void **state)
@@ -477,6 +515,7 @@ int main(void)
         cmocka_unit_test(preprocessing_is_the_same_function),
         cmocka_unit_test(intermediate_tensors_by_name),
         cmocka_unit_test(keeping_changes_no_result),
+        cmocka_unit_test(watching_sees_every_node),
         cmocka_unit_test(running_allocates_nothing),
         cmocka_unit_test(input_is_not_written),
         cmocka_unit_test(argmax),

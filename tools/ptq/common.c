@@ -242,15 +242,22 @@ static int named_model(const char *given, char path[PATH_SIZE])
     return take(path, given, "") ? 0 : fail("no such model file: %s", given);
 }
 
+int look_for_model(const char *given, char path[PATH_SIZE])
+{
+    if (!given)
+        given = environment("PTQ_MODEL");
+    if (given)
+        return !take(path, given, "");
+    return !take_cifar10_model(path) && !take_shapes10_model(path);
+}
+
 int find_model(const char *given, char path[PATH_SIZE])
 {
     int status = named_model(given, path);
 
     if (status >= 0)
         return status;
-    if (take_cifar10_model(path) || take_shapes10_model(path))
-        return 0;
-    return fail("no model; give one with --model or in PTQ_MODEL");
+    return look_for_model(NULL, path) ? fail("no model; give one with --model or in PTQ_MODEL") : 0;
 }
 
 /* The first class of a data set, from batches.meta.txt beside its files; CIFAR-10's without one. */
@@ -310,7 +317,7 @@ int find_data(const char *given, char path[PATH_SIZE])
                 "CIFAR10_DIR");
 }
 
-static int choose_isa(const char *name, ptq_isa *out)
+int choose_isa(const char *name, ptq_isa *out)
 {
     char known[256] = "";
     size_t used = 0;

@@ -29,6 +29,7 @@ int command_eval(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_import(int argc, char **argv);
 int command_info(int argc, char **argv);
+int show_cpu(int json); /* info --cpu (info_cpu.c) */
 int command_quantize(int argc, char **argv);
 int command_report(int argc, char **argv);
 int command_run(int argc, char **argv);
@@ -85,8 +86,12 @@ int find_model(const char *given, char path[PATH_SIZE]);
 int find_model_for(const char *given, const char *data, char path[PATH_SIZE]);
 int find_data(const char *given, char path[PATH_SIZE]);
 
-/* The same for data, but silent: 1 if there is none. */
+/* The same, but silent: 1 if there is none. */
+int look_for_model(const char *given, char path[PATH_SIZE]);
 int look_for_data(const char *given, char path[PATH_SIZE]);
+
+/* The instruction set of that name (NULL: $PTQ_ISA, else PTQ_ISA_AUTO). 0, or 1 after an error. */
+int choose_isa(const char *name, ptq_isa *out);
 
 /* A model file, fused on request, and its plan for `isa` (NULL: $PTQ_ISA, else the best). */
 typedef struct engine {

@@ -6,7 +6,7 @@
 #include "common.h"
 
 static const char *model_option, *json_option;
-static int fuse, graph_alone;
+static int fuse, graph_alone, cpu;
 
 static const option_spec specs[] = {
     {"model", 'm', "MODEL", "model file, the same as naming it alone", &model_option, NULL, NULL,
@@ -14,11 +14,13 @@ static const option_spec specs[] = {
     {"fuse", 0, NULL, "fuse first, and tell what was fused", NULL, NULL, &fuse, 0},
     {"graph", 0, NULL, "print the graph's text alone, as 'ptq import --graph' reads it", NULL, NULL,
      &graph_alone, 0},
+    {"cpu", 0, NULL, "show the instruction sets instead, and test their kernels", NULL, NULL, &cpu,
+     0},
     {"json", 0, "FILE", "write it as JSON (-: standard output)", &json_option, NULL, NULL, 0},
     {0}};
 
 static const command_help help = {
-    "info [MODEL] [OPTIONS]",
+    "info [MODEL | --cpu] [OPTIONS]",
     "Shows the graph with shapes and costs, every scale and zero point of a quantized model,\n"
     "whether it really runs on integers, metadata and memory.",
     "ptq info resnet8_int8.safetensors"};
@@ -435,7 +437,13 @@ int command_info(int argc, char **argv)
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (json_setup(json_option) || find_model(named ? named : model_option, info.path))
+    if (cpu && (named || model_option || fuse))
+        return fail("--cpu is about this machine, not a model; leave out the model and --fuse");
+    if (json_setup(json_option))
+        return 1;
+    if (cpu)
+        return show_cpu(json_option != NULL);
+    if (find_model(named ? named : model_option, info.path))
         return 1;
     if (graph_alone)
         return print_graph(info.path);
