@@ -23,7 +23,20 @@ LIB_CFLAGS  := $(patsubst %,-DPTQ_HAVE_%,$(LIBS)) \
 LIB_LDFLAGS := $(shell pkg-config --libs $(LIBS))
 endif
 
-TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/ptq-%.o,$(wildcard tools/ptq/*.c))
+# ONNX takes protobuf-c, its compiler and the official description of the format.
+ONNX_PROTO := $(firstword $(wildcard /usr/include/onnx/onnx.proto /usr/local/include/onnx/onnx.proto))
+HAVE_ONNX  := $(and $(ONNX_PROTO),$(shell command -v protoc-c), \
+                $(shell pkg-config --exists libprotobuf-c 2>/dev/null && echo yes))
+ifneq ($(HAVE_ONNX),)
+LIBS        += onnx
+LIB_CFLAGS  += -DPTQ_HAVE_onnx -isystem $(BUILD) \
+               $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libprotobuf-c))
+LIB_LDFLAGS += $(shell pkg-config --libs libprotobuf-c)
+ONNX_HEADER := $(BUILD)/onnx/onnx.pb-c.h
+ONNX_OBJECT := $(BUILD)/onnx.pb-c.o
+endif
+
+TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/ptq-%.o,$(wildcard tools/ptq/*.c)) $(ONNX_OBJECT)
 EXAMPLES     := $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/*.c))
 TESTS        := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 
@@ -81,6 +94,18 @@ $(BUILD)/libs: FORCE | $(BUILD)
 
 $(BUILD)/ptq_impl.o: tools/ptq_impl.c ptq.h | $(BUILD)
 	$(CC) $(CFLAGS) -c $< -o $@
+
+# What the compiler of another project's format makes is not held to our warnings.
+$(BUILD)/onnx/onnx.pb-c.c: $(ONNX_PROTO) | $(BUILD)
+	protoc-c --c_out=$(BUILD) -I$(patsubst %/onnx/onnx.proto,%,$(ONNX_PROTO)) $(ONNX_PROTO)
+
+$(BUILD)/onnx/onnx.pb-c.h: $(BUILD)/onnx/onnx.pb-c.c ;
+
+$(BUILD)/onnx.pb-c.o: $(BUILD)/onnx/onnx.pb-c.c
+	$(CC) $(filter-out $(WARN),$(CFLAGS)) -w -isystem $(BUILD) -c $< -o $@
+
+ONNX_USERS := onnx_file onnx_import onnx_export import export
+$(ONNX_USERS:%=$(BUILD)/ptq-%.o): tools/ptq/onnx.h $(ONNX_HEADER)
 
 $(BUILD)/ptq-%.o: tools/ptq/%.c tools/ptq/common.h ptq.h $(BUILD)/libs
 	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS) -c $< -o $@

@@ -25,6 +25,7 @@
    status. */
 int command_bench(int argc, char **argv);
 int command_calibrate(int argc, char **argv);
+int command_export(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_import(int argc, char **argv);
 int command_info(int argc, char **argv);

@@ -1,7 +1,7 @@
 /* ptq import: a model file from what other programs wrote. */
 #include <string.h>
 
-#include "common.h"
+#include "onnx.h"
 
 static const char *output_option;
 
@@ -9,9 +9,10 @@ static const option_spec specs[] = {
     {"output", 'o', "MODEL", "where to write the model file", &output_option, NULL, NULL, 0}, {0}};
 
 static const command_help help = {
-    "import FILE.h5|FILE.safetensors -o MODEL.safetensors",
-    "Reads a Keras ResNet8 (.h5), or a safetensors file with ResNet8's tensor names, and writes a\n"
-    "model file with its graph. Weights keep every bit.",
+    "import FILE.h5|FILE.onnx|FILE.safetensors -o MODEL.safetensors",
+    "Reads a Keras ResNet8 (.h5), a convolutional network (.onnx; float, or quantized in QDQ or\n"
+    "QOperator form), or a safetensors file with ResNet8's tensor names, and writes a model file\n"
+    "with its graph. Weights keep every bit, codes too.",
     "ptq import pretrainedResnet.h5 -o resnet8.safetensors"};
 
 static int has_suffix(const char *text, const char *suffix)
@@ -28,9 +29,9 @@ static int import_file(const char *path, ptq_model **out)
     if (has_suffix(path, ".h5") || has_suffix(path, ".hdf5"))
         return read_keras(path, out);
     if (has_suffix(path, ".onnx"))
-        return fail(".onnx files are not supported by this build; give the .h5 or .safetensors");
+        return import_onnx(path, out);
     if (!has_suffix(path, ".safetensors"))
-        return fail("%s: the name must end in .h5 or .safetensors", path);
+        return fail("%s: the name must end in .h5, .onnx or .safetensors", path);
     return ptq_model_load(path, NULL, out, &err) ? fail("%s", err.text) : 0;
 }
 
