@@ -139,6 +139,9 @@ int evaluate_plan(const ptq_plan *plan, ptq_dataset data, const char *what, int 
 void print_accuracy(const char *what, const ptq_evaluation *result);
 void print_comparison(const ptq_comparison *compared);
 
+/* Every intermediate tensor of all images as a .safetensors file (tensors.c). */
+int write_tensors(const engine *ready, const ptq_cifar10 *data, const char *path);
+
 int count_cores(void);
 double seconds_now(void);
 
