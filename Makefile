@@ -39,6 +39,9 @@ endif
 TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/ptq-%.o,$(wildcard tools/ptq/*.c)) $(ONNX_OBJECT)
 EXAMPLES     := $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/*.c))
 TESTS        := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
+ifeq ($(HAVE_ONNX),)
+TESTS        := $(filter-out $(BUILD)/test_onnx,$(TESTS))
+endif
 
 PTQ_SHARED ?= ../shared
 DATA  = $(or $(CIFAR10_DIR),$(patsubst %/test_batch.bin,%,$(firstword $(wildcard \
@@ -123,4 +126,10 @@ linked    = $(if $(filter $<,$(OWN_COPY)),,$(1))
 
 $(TESTS): $(BUILD)/%: tests/%.c $(wildcard tests/*.h) ptq.h $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \
-	    $(call linked,$(BUILD)/ptq_impl.o) -lcmocka -lm -o $@
+	    $(call linked,$(BUILD)/ptq_impl.o) $(LINKED) -lcmocka -lm -o $@
+
+# This one tests files of the tool, which print; the tool's own objects are linked.
+ONNX_TESTED := $(patsubst %,$(BUILD)/ptq-%.o,common onnx_file onnx_import onnx_export) $(ONNX_OBJECT)
+$(BUILD)/test_onnx: CFLAGS += -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS)
+$(BUILD)/test_onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
+$(BUILD)/test_onnx: $(ONNX_TESTED) tools/ptq/onnx.h

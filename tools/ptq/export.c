@@ -27,5 +27,8 @@ int command_export(int argc, char **argv)
         return fail("--onnx OUT.onnx is needed; see 'ptq export --help'");
     if (find_model(model_option, path) || check_output(onnx_option, path))
         return 1;
-    return export_onnx(path, onnx_option, form_option);
+    if (export_onnx(path, onnx_option, form_option))
+        return 1;
+    say("%s: ONNX in %s\n", path, onnx_option);
+    return 0;
 }

@@ -962,8 +962,6 @@ static int write_file(exporter *ex, const char *path)
     bytes = grab(ex, onnx__model_proto__get_packed_size(&onnx));
     if (ptq_file_write(path, bytes, onnx__model_proto__pack(&onnx, bytes), &err))
         return fail("%s", err.text);
-    say("%s: %zu nodes, opset %d%s\n", path, ex->graph.n_node, OPSET,
-        ex->microsoft ? " and operators of " MICROSOFT : "");
     return 0;
 }
 
