@@ -1,21 +1,21 @@
-// Runs an ONNX model in ONNX Runtime and compares it with what ptq computed.
+// Runs ONNX models in ONNX Runtime and compares them with what ptq computed.
 //
-//   node ort_compare.cjs tensors MODEL.onnx IMAGES.bin TENSORS.safetensors [OPTION=VALUE ...]
-//   node ort_compare.cjs logits  MODEL.onnx IMAGES.bin LOGITS.f32 [OPTION=VALUE ...]
+//   node ort_compare.cjs <JOBS          one comparison a line:
+//
+//   tensors MODEL.onnx IMAGES.bin TENSORS.safetensors [OPTION=VALUE ...]
+//   logits  MODEL.onnx IMAGES.bin LOGITS.f32 [OPTION=VALUE ...]
 //
 // tensors: every tensor of `ptq run --tensors` against the tensor of the same name (codes of T are
 // "T.codes"). logits: the first output against `ptq run --logits`. IMAGES are CIFAR-10 records.
 // Options: level=disabled|basic|extended|all (default all); precise=1: eight-bit products without
 // saturation on processors that lack VNNI (u8 activations only; needs level=extended or all);
 // close=X: largest difference of real numbers that passes; agree=X: least share of equal
-// predictions. Codes must all be equal. Prints one line and exits with 0 if everything is well.
+// predictions. Codes must all be equal. Prints a line for each and exits with 0 if all is well.
 'use strict';
 const fs = require('fs');
 const path = require('path');
-const ort = require(path.join(process.env.ORT_DIR || 'build/ort', 'node_modules/onnxruntime-node'));
+const ort = require(path.resolve(process.env.ORT_DIR || 'build/ort', 'node_modules/onnxruntime-node'));
 
-const [mode, modelPath, imagesPath, oursPath, ...rest] = process.argv.slice(2);
-const option = Object.fromEntries(rest.map((pair) => pair.split('=')));
 const pixels = 32 * 32, record = 1 + 3 * pixels, batch = 100;
 
 // ---- A model with every named tensor as an output ----
@@ -87,10 +87,7 @@ function argmax(row) {
 
 // ---- Comparing ----
 
-const sum = { tensors: 0, codes: 0, different: 0, worst: 0, real: 0, images: 0, agree: 0 };
-const wrong = {};
-
-function compareTensor(ours, theirs, first, count) {
+function compareTensor(sum, ours, theirs, first, count) {
     const [, height, width, channels] = ours.shape;
     const flip = ours.dtype === 'F32' ? 0 : 1;
     for (let n = 0; n < count; n++)
@@ -104,12 +101,12 @@ function compareTensor(ours, theirs, first, count) {
                 else if (difference) {
                     sum.different++;
                     sum.worst = Math.max(sum.worst, difference);
-                    wrong[ours.name] = (wrong[ours.name] || 0) + 1;
+                    sum.wrong[ours.name] = (sum.wrong[ours.name] || 0) + 1;
                 }
             }
 }
 
-function compareLogits(ours, theirs, classes, first, count) {
+function compareLogits(sum, ours, theirs, classes, first, count) {
     for (let n = 0; n < count; n++) {
         const a = ours.subarray((first + n) * classes, (first + n + 1) * classes);
         const b = theirs.subarray(n * classes, (n + 1) * classes);
@@ -118,7 +115,9 @@ function compareLogits(ours, theirs, classes, first, count) {
     }
 }
 
-async function main() {
+async function compare([mode, modelPath, imagesPath, oursPath, ...rest]) {
+    const option = Object.fromEntries(rest.map((pair) => pair.split('=')));
+    const sum = { tensors: 0, codes: 0, different: 0, worst: 0, real: 0, images: 0, agree: 0, wrong: {} };
     const images = fs.readFileSync(imagesPath);
     const total = images.length / record;
     const tensors = mode === 'tensors' ? readTensors(oursPath) : [];
@@ -126,20 +125,21 @@ async function main() {
     const settings = { graphOptimizationLevel: option.level || 'all', intraOpNumThreads: 1 };
     if (option.precise) settings.extra = { session: { x64quantprecision: '1' } };
     // The input, and what is an output already, cannot be one again.
-    let bytes = fs.readFileSync(modelPath);
-    const plain = await ort.InferenceSession.create(bytes, settings);
+    const plain = await ort.InferenceSession.create(modelPath, settings);
     const taken = [...plain.inputNames, ...plain.outputNames];
     const classes = logits ? logits.length / total : 0;
-    if (tensors.length) bytes = exposed(bytes, tensors.filter((t) => !taken.includes(t.onnxName)));
-    const session = tensors.length ? await ort.InferenceSession.create(bytes, settings) : plain;
+    const missing = tensors.filter((t) => !taken.includes(t.onnxName));
+    const session = missing.length
+        ? await ort.InferenceSession.create(exposed(fs.readFileSync(modelPath), missing), settings)
+        : plain;
     const compared = tensors.filter((t) => session.outputNames.includes(t.onnxName));
 
     sum.tensors = compared.length;
     for (let first = 0; first < total; first += batch) {
         const count = Math.min(batch, total - first);
         const result = await session.run({ [session.inputNames[0]]: feed(session, images, first, count) });
-        for (const ours of compared) compareTensor(ours, result[ours.onnxName].data, first, count);
-        if (logits) compareLogits(logits, result[session.outputNames[0]].data, classes, first, count);
+        for (const ours of compared) compareTensor(sum, ours, result[ours.onnxName].data, first, count);
+        if (logits) compareLogits(sum, logits, result[session.outputNames[0]].data, classes, first, count);
         sum.images += count;
     }
     const agreement = logits ? sum.agree / sum.images : 1;
@@ -149,12 +149,23 @@ async function main() {
     console.log(`${path.basename(modelPath)}: ${sum.images} images, ` + (logits
         ? `agreement ${(100 * agreement).toFixed(2)} %, logits differ by at most ${sum.real.toPrecision(3)}`
         : `${sum.tensors} tensors, ${sum.different} of ${sum.codes} codes differ` +
-          (sum.different ? ` (by at most ${sum.worst}; ${JSON.stringify(wrong)})` : '') +
-          `, real numbers by at most ${sum.real.toPrecision(3)}`) + (good ? '' : '  WRONG'));
-    process.exitCode = good ? 0 : 1;
+          (sum.different ? ` (by at most ${sum.worst}; ${JSON.stringify(sum.wrong)})` : '') +
+          `, real numbers by at most ${sum.real.toPrecision(3)}`) +
+        (rest.length ? ` [${rest.join(' ')}]` : '') + (good ? '' : '  WRONG'));
+    return good;
 }
 
-main().catch((error) => {
-    console.log(`${path.basename(modelPath)}: ${error.message}`);
-    process.exitCode = 1;
-});
+async function main() {
+    const jobs = fs.readFileSync(0, 'utf8').split('\n').filter((line) => line.trim());
+
+    for (const job of jobs) {
+        const good = await compare(job.trim().split(/\s+/)).catch((error) => {
+            console.log(`${job}: ${error.message}  WRONG`);
+            return false;
+        });
+        if (!good) process.exitCode = 1;
+    }
+    if (!jobs.length) process.exitCode = 1;
+}
+
+main();
