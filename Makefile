@@ -27,9 +27,25 @@ endif
 # images2cifar reads pictures with stb_image; without it, that program is left out.
 STB := $(shell $(CC) -E -include stb/stb_image.h -x c /dev/null >/dev/null 2>&1 && echo stb)
 
-TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/ptq-%.o,$(wildcard tools/ptq/*.c))
+# ONNX takes protobuf-c, its compiler and the official description of the format.
+ONNX_PROTO := $(firstword $(wildcard /usr/include/onnx/onnx.proto /usr/local/include/onnx/onnx.proto))
+HAVE_ONNX  := $(and $(ONNX_PROTO),$(shell command -v protoc-c), \
+                $(shell pkg-config --exists libprotobuf-c 2>/dev/null && echo yes))
+ifneq ($(HAVE_ONNX),)
+LIBS        += onnx
+LIB_CFLAGS  += -DPTQ_HAVE_onnx -isystem $(BUILD) \
+               $(patsubst -I%,-isystem %,$(shell pkg-config --cflags libprotobuf-c))
+LIB_LDFLAGS += $(shell pkg-config --libs libprotobuf-c)
+ONNX_HEADER := $(BUILD)/onnx/onnx.pb-c.h
+ONNX_OBJECT := $(BUILD)/onnx.pb-c.o
+endif
+
+TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/ptq-%.o,$(wildcard tools/ptq/*.c)) $(ONNX_OBJECT)
 EXAMPLES     := $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/*.c))
 TESTS        := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
+ifeq ($(HAVE_ONNX),)
+TESTS        := $(filter-out $(BUILD)/test_onnx,$(TESTS))
+endif
 
 PTQ_SHARED ?= ../shared
 DATA  = $(or $(CIFAR10_DIR),$(patsubst %/test_batch.bin,%,$(firstword $(wildcard \
@@ -126,6 +142,18 @@ $(BUILD)/libs: FORCE | $(BUILD)
 $(BUILD)/ptq_impl.o: tools/ptq_impl.c ptq.h | $(BUILD)
 	$(CC) $(CFLAGS) -c $< -o $@
 
+# What the compiler of another project's format makes is not held to our warnings.
+$(BUILD)/onnx/onnx.pb-c.c: $(ONNX_PROTO) | $(BUILD)
+	protoc-c --c_out=$(BUILD) -I$(patsubst %/onnx/onnx.proto,%,$(ONNX_PROTO)) $(ONNX_PROTO)
+
+$(BUILD)/onnx/onnx.pb-c.h: $(BUILD)/onnx/onnx.pb-c.c ;
+
+$(BUILD)/onnx.pb-c.o: $(BUILD)/onnx/onnx.pb-c.c
+	$(CC) $(filter-out $(WARN),$(CFLAGS)) -w -isystem $(BUILD) -c $< -o $@
+
+ONNX_USERS := onnx_file onnx_import onnx_export import export
+$(ONNX_USERS:%=$(BUILD)/ptq-%.o): $(ONNX_HEADER)
+
 $(BUILD)/ptq-%.o: tools/ptq/%.c $(wildcard tools/ptq/*.h) ptq.h $(BUILD)/libs
 	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS) -c $< -o $@
 
@@ -166,7 +194,13 @@ linked    = $(if $(filter $<,$(OWN_COPY)),,$(1))
 
 $(TESTS): $(BUILD)/%: tests/%.c $(wildcard tests/*.h) ptq.h $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \
-	    $(call linked,$(BUILD)/ptq_impl.o) -lcmocka -lm -o $@
+	    $(call linked,$(BUILD)/ptq_impl.o) $(LINKED) -lcmocka -lm -o $@
+
+# This one tests files of the tool, which print; the tool's own objects are linked.
+ONNX_TESTED := $(patsubst %,$(BUILD)/ptq-%.o,common onnx_file onnx_import onnx_export) $(ONNX_OBJECT)
+$(BUILD)/test_onnx: CFLAGS += -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS)
+$(BUILD)/test_onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
+$(BUILD)/test_onnx: $(ONNX_TESTED) tools/ptq/onnx.h
 
 # Fuzzing: `make fuzz` drives every target with libFuzzer for FUZZ_SECONDS; the tests replay the seeds.
 FUZZ_TARGETS := model graph cifar10 calibration kernels

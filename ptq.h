@@ -420,6 +420,11 @@ PTQ_API int ptq_add_global_avg_pool(ptq_model *model, const char *name, int inpu
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels);
 PTQ_API int ptq_add_softmax(ptq_model *model, const char *name, int input);
 
+/* The borders between real numbers and codes, for those who build quantized models node by node;
+   ptq_convert sets them itself. The codes of other nodes are set in ptq_node.q. */
+PTQ_API int ptq_add_quantize(ptq_model *model, const char *name, int input, const ptq_qparams *q);
+PTQ_API int ptq_add_dequantize(ptq_model *model, const char *name, int input);
+
 /* ResNet8 of MLPerf Tiny (Banbury et al. 2021, https://github.com/mlcommons/tiny): a 3x3
    convolution, three residual blocks of `width`, 2 and 4 times `width` channels, a global average
    pool, a dense layer, softmax. Tensor names as in PyTorch: "block2.conv1.weight". MLPerf's:
@@ -580,7 +585,8 @@ typedef struct ptq_fuse_report {
    the later of the two convolutions that feed it. The input model is untouched; `report` may be
    NULL. A node is fused only if nothing else reads what would disappear. Folding is computed in
    double precision and rounded once (Jacob et al. 2018, https://arxiv.org/abs/1712.05877, 3.2).
-   A model that is quantized already is copied as it is. */
+   Of a model that is quantized already only additions of codes are fused: the codes stay the
+   same. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err);
 PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report);
@@ -2506,6 +2512,19 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
 PTQ_API int ptq_add_softmax(ptq_model *model, const char *name, int input)
 {
     ptq_node node = ptq__blank(PTQ_SOFTMAX, input, -1);
+    return ptq__build(model, &node, name);
+}
+
+PTQ_API int ptq_add_quantize(ptq_model *model, const char *name, int input, const ptq_qparams *q)
+{
+    ptq_node node = ptq__blank(PTQ_QUANTIZE, input, -1);
+    node.q = *q;
+    return ptq__build(model, &node, name);
+}
+
+PTQ_API int ptq_add_dequantize(ptq_model *model, const char *name, int input)
+{
+    ptq_node node = ptq__blank(PTQ_DEQUANTIZE, input, -1);
     return ptq__build(model, &node, name);
 }
 
@@ -4888,7 +4907,8 @@ typedef struct ptq__fuser {
     ptq_model *model;
     ptq_fuse_report *report;
     int *to;
-    int capacity; /* of the report */
+    int capacity;  /* of the report */
+    int quantized; /* the old model: only additions of codes are fused */
 } ptq__fuser;
 
 static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
@@ -5013,6 +5033,8 @@ static ptq_status ptq__fuse_add(ptq__fuser *fuser, int index, const char **reaso
     host->residual = k == 1 ? PTQ_RES_FIRST : PTQ_RES_SECOND;
     host->input[1] = fuser->to[add->input[1 - k]];
     host->add_act = add->act;
+    host->mid = host->q;
+    host->q = add->q;
     memcpy(host->out, add->out, sizeof host->out);
     fuser->to[index] = fuser->to[add->input[k]];
     return ptq__fuse_note(fuser, add, host, PTQ_FUSED_RESIDUAL, NULL, err);
@@ -5025,11 +5047,11 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, ptq_error *err)
     ptq_node *copy;
     int k;
     fuser->to[index] = -1;
-    if (node->op == PTQ_BATCH_NORM)
+    if (node->op == PTQ_BATCH_NORM && !fuser->quantized)
         PTQ__TRY(ptq__fuse_norm(fuser, index, &reason, err));
-    else if (node->op == PTQ_RELU || node->op == PTQ_RELU6)
+    else if ((node->op == PTQ_RELU || node->op == PTQ_RELU6) && !fuser->quantized)
         PTQ__TRY(ptq__fuse_act(fuser, index, &reason, err));
-    else if (node->op == PTQ_ADD)
+    else if (node->op == PTQ_ADD && (!fuser->quantized || ptq__is_coded(node)))
         PTQ__TRY(ptq__fuse_add(fuser, index, &reason, err));
     if (fuser->to[index] >= 0)
         return PTQ_OK;
@@ -5077,8 +5099,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
         report->allocator = model->allocator;
     }
     PTQ__TRY(ptq_model_check(model, err));
-    if (ptq__is_quantized(model))
-        return ptq_model_copy(model, &model->allocator, out, err);
+    fuser.quantized = ptq__is_quantized(model);
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
     status = ptq__alloc(&model->allocator, (size_t)model->nodes, sizeof(int), "fusion", &to, err);
     fuser.to = (int *)to;

@@ -22,15 +22,26 @@ void set_subcommand(const char *name)
     subcommand = name;
 }
 
+/* One line on standard error. Names that come from files may hold anything: a control character in
+   them neither breaks the line nor reaches a terminal. */
+static void print_line(const char *kind, const char *format, va_list args)
+{
+    char line[4 * PATH_SIZE];
+
+    vsnprintf(line, sizeof line, format, args);
+    for (char *at = line; *at; at++)
+        if ((unsigned char)*at < ' ' || *at == 127)
+            *at = '?';
+    fprintf(stderr, "ptq%s%s: %s%s\n", *subcommand ? " " : "", subcommand, kind, line);
+}
+
 int fail(const char *format, ...)
 {
     va_list args;
 
-    fprintf(stderr, "ptq%s%s: ", *subcommand ? " " : "", subcommand);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    print_line("", format, args);
     va_end(args);
-    fputc('\n', stderr);
     return 1;
 }
 
@@ -38,11 +49,9 @@ void warn(const char *format, ...)
 {
     va_list args;
 
-    fprintf(stderr, "ptq %s: warning: ", subcommand);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    print_line("warning: ", format, args);
     va_end(args);
-    fputc('\n', stderr);
 }
 
 void say(const char *format, ...)

@@ -25,6 +25,7 @@
    status. */
 int command_bench(int argc, char **argv);
 int command_calibrate(int argc, char **argv);
+int command_export(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_import(int argc, char **argv);
@@ -146,6 +147,9 @@ int evaluate_plan(const ptq_plan *plan, ptq_dataset data, const char *what, int 
                   ptq_evaluation *out);
 void print_accuracy(const char *what, const ptq_evaluation *result);
 void print_comparison(const ptq_comparison *compared);
+
+/* Every intermediate tensor of all images as a .safetensors file (tensors.c). */
+int write_tensors(const engine *ready, const ptq_cifar10 *data, const char *path);
 
 int count_cores(void);
 double seconds_now(void);

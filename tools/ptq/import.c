@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "common.h"
+#include "onnx.h"
 #include "torch.h"
 
 static const char *output_option;
@@ -18,9 +19,10 @@ static const option_spec specs[] = {
     {0}};
 
 static const command_help help = {
-    "import FILE.h5|FILE.safetensors -o MODEL.safetensors",
-    "Reads a Keras ResNet8 (.h5), or the tensors of a safetensors file such as a PyTorch state_dict,\n"
-    "and writes a model file with its graph. Weights keep every bit; 16-bit and 64-bit reals become\n"
+    "import FILE.h5|FILE.onnx|FILE.safetensors -o MODEL.safetensors",
+    "Reads a Keras ResNet8 (.h5), a convolutional network (.onnx; float, or quantized in QDQ or\n"
+    "QOperator form), or the tensors of a safetensors file such as a PyTorch state_dict, and writes a\n"
+    "model file with its graph. Weights keep every bit, codes too; 16-bit and 64-bit reals become\n"
     "single precision.\n\n"
     "A safetensors file tells no network: it is taken for ResNet8 as Keras makes it (strided\n"
     "convolutions pad at the bottom and the right, pixels are 0..255), unless --graph gives the text\n"
@@ -45,9 +47,9 @@ static int import_file(const char *path, ptq_model **out)
     if (has_suffix(path, ".h5") || has_suffix(path, ".hdf5"))
         return read_keras(path, out);
     if (has_suffix(path, ".onnx"))
-        return fail(".onnx files are not supported by this build; give the .h5 or .safetensors");
+        return import_onnx(path, out);
     if (!has_suffix(path, ".safetensors"))
-        return fail("%s: the name must end in .h5 or .safetensors", path);
+        return fail("%s: the name must end in .h5, .onnx or .safetensors", path);
     return read_torch(path, &torch, out);
 }
 

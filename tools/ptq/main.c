@@ -11,8 +11,8 @@ typedef struct command {
 
 static const command commands[] = {
     {"info", command_info, "show what a model file holds"},
-    {"import", command_import, "turn a Keras .h5 or a .safetensors file into a model file"},
-    {"export", command_export, "write a model as C code"},
+    {"import", command_import, "turn an .onnx, Keras .h5 or .safetensors file into a model file"},
+    {"export", command_export, "write a model for other programs, as ONNX or C code"},
     {"calibrate", command_calibrate, "observe a float model's tensors on training images"},
     {"quantize", command_quantize, "turn a float model into one that runs on integers"},
     {"eval", command_eval, "measure a model's accuracy on CIFAR-10, beside its float origin"},

@@ -5,7 +5,7 @@
 #include "common.h"
 
 static const char *model_option, *images_option, *logits_option, *codes_option, *explain_option;
-static const char *beside_option;
+static const char *beside_option, *tensors_option;
 static int threads, no_fuse, image;
 
 static const option_spec specs[] = {
@@ -14,6 +14,8 @@ static const option_spec specs[] = {
     {"logits", 'o', "FILE", "where to write N x classes float32", &logits_option, NULL, NULL, 0},
     {"codes", 0, "FILE", "where to write N x classes int32, the logits' codes", &codes_option, NULL,
      NULL, 0},
+    {"tensors", 0, "FILE", "where to write every intermediate tensor (.safetensors, N,H,W,C)",
+     &tensors_option, NULL, NULL, 0},
     {"explain", 0, "NODE,Y,X,C", "show how one element of a node's result comes about",
      &explain_option, NULL, NULL, 0},
     {"side-by-side", 0, "MODEL", "show the logits beside those of another model", &beside_option,
@@ -266,6 +268,7 @@ static int run_all(const engine *ready, const ptq_cifar10 *data)
         return fail("%s has %zu images, counted from 0: there is no image %d", images_option,
                     set.count, image);
     return (logits_option && run_images(ready, data)) || (codes_option && run_codes(ready, data)) ||
+           (tensors_option && write_tensors(ready, data, tensors_option)) ||
            (explain_option && explain(ready, data)) || (beside_option && show_beside(ready, data));
 }
 
@@ -280,7 +283,8 @@ int command_run(int argc, char **argv)
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (!images_option || (!logits_option && !codes_option && !explain_option && !beside_option))
+    if (!images_option || (!logits_option && !codes_option && !tensors_option &&
+                           !explain_option && !beside_option))
         return fail("--images, and what to do with them, such as --logits, are needed; see 'ptq "
                     "run --help'");
     if (threads == 0)

@@ -1,0 +1,235 @@
+"""Writes small ONNX models that use every operator ptq imports, as other programs would write them.
+
+    python3 onnx_cases.py DIRECTORY      one .onnx file for each case; all take 32 x 32 x 3 images
+    python3 onnx_cases.py --check FILES  runs the official checker on files
+
+The names say what to expect: real_* computes in float, code_* on codes; *_exact must give the same
+logits in ONNX Runtime, bit for bit.
+"""
+import sys
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+random = np.random.default_rng(1)
+
+
+class Graph:
+    """Nodes and constants, collected under numbered names."""
+
+    def __init__(self, opset, shape=("N", 3, 32, 32), kind=TensorProto.FLOAT):
+        self.opset, self.nodes, self.constants, self.count = opset, [], [], 0
+        self.input = helper.make_tensor_value_info("in", kind, shape)
+        self.last = "in"
+
+    def const(self, array, name=None):
+        self.count += 1
+        name = name or f"k{self.count}"
+        self.constants.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def op(self, kind, *inputs, source=None, domain="", **attributes):
+        self.count += 1
+        name = f"/{kind.lower()}/{self.count}"
+        inputs = [self.last if source is None else source, *inputs]
+        self.nodes.append(helper.make_node(kind, inputs, [name], name, domain=domain, **attributes))
+        self.last = name
+        return name
+
+    def weight(self, *shape):
+        fan_in = np.prod(shape[1:])
+        return random.uniform(-1, 1, shape).astype("f4") * np.float32((3 / fan_in) ** 0.5)
+
+    def conv(self, outputs, inputs, kernel=3, bias=True, source=None, **attributes):
+        weight = self.const(self.weight(outputs, inputs, kernel, kernel))
+        biases = [self.const(random.uniform(-1, 1, outputs).astype("f4"))] if bias else []
+        return self.op("Conv", weight, *biases, source=source, **attributes)
+
+    def scaled(self):
+        """Brings pixels to about -1..1."""
+        self.op("Sub", self.const(np.float32(120)))
+        return self.op("Div", self.const(np.array([60, 61, 62], "f4").reshape(1, 3, 1, 1)))
+
+    def save(self, path, **options):
+        output = helper.make_tensor_value_info(self.last, TensorProto.FLOAT, ["N", 10])
+        graph = helper.make_graph(self.nodes, "case", [self.input], [output], self.constants)
+        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(graph, opset_imports=opsets)
+        model.ir_version = 7 if self.opset < 18 else 9
+        onnx.save_model(model, path, **options)
+
+    # ---- Quantized ----
+
+    def qparams(self, scale, zero, kind="u1"):
+        return self.const(np.asarray(scale, "f4")), self.const(np.asarray(zero, kind))
+
+    def quantize(self, scale, zero, kind="u1"):
+        return self.op("QuantizeLinear", *self.qparams(scale, zero, kind))
+
+    def around(self, scale, zero, kind="u1"):
+        """Quantizes and dequantizes the last tensor."""
+        q = self.qparams(scale, zero, kind)
+        self.op("QuantizeLinear", *q)
+        return self.op("DequantizeLinear", *q)
+
+    def codes(self, shape, kind="i1"):
+        low, high = (-127, 128) if kind == "i1" else (1, 255)
+        return self.const(random.integers(low, high, shape).astype(kind))
+
+
+def opset7(g):
+    g.scaled()
+    g.conv(8, 3, auto_pad="SAME_UPPER", strides=[2, 2], kernel_shape=[3, 3])
+    g.op("BatchNormalization", *[g.const(random.uniform(0.5, 1.5, 8).astype("f4")) for _ in range(4)])
+    g.op("Relu")
+    g.op("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    g.op("AveragePool", kernel_shape=[2, 2], strides=[2, 2])
+    g.op("Flatten")
+    g.op("Gemm", g.const(g.weight(128, 10)), g.const(random.uniform(-1, 1, 10).astype("f4")))
+
+
+def opset9(g):
+    g.scaled()
+    g.conv(6, 3, auto_pad="SAME_LOWER", strides=[2, 2], bias=False)
+    g.op("Clip", min=0.0, max=6.0)
+    g.op("Dropout", ratio=0.3)
+    g.op("AveragePool", kernel_shape=[3, 3], pads=[1, 0, 1, 2], strides=[2, 2], count_include_pad=1)
+    g.op("GlobalAveragePool")
+    g.op("Reshape", g.const(np.array([0, -1], "i8")))
+    g.op("Gemm", g.const(g.weight(10, 6)), g.const(np.zeros(10, "f4")), transB=1)
+
+
+def nhwc(g):
+    """What Keras models look like after tf2onnx."""
+    g.op("Mul", g.const(np.float32(1 / 60)))
+    g.op("Add", g.const(np.array([-2, -1.9, -2.1], "f4")))
+    g.op("Transpose", perm=[0, 3, 1, 2])
+    g.conv(6, 1, group=3, pads=[0, 0, 1, 1], strides=[2, 2])
+    x = g.op("Clip", g.const(np.float32(0)), g.const(np.float32(6)))
+    y = g.conv(6, 6, pads=[1, 1, 1, 1], bias=False)
+    y = g.op("Add", g.const(random.uniform(-1, 1, (1, 6, 1, 1)).astype("f4")))
+    g.op("Add", x, source=y)
+    g.op("Relu")
+    g.op("MaxPool", kernel_shape=[4, 4], strides=[4, 4])
+    g.op("Transpose", perm=[0, 2, 3, 1])
+    g.op("Reshape", g.const(np.array([-1, 96], "i8")))
+    g.op("MatMul", g.const(g.weight(96, 10)))
+    g.op("Add", g.const(random.uniform(-1, 1, 10).astype("f4")))
+
+
+def reduced(g, opset18):
+    g.scaled()
+    g.op("Pad", g.const(np.array([0, 0, 1, 0, 0, 0, 2, 1], "i8")))
+    kernel = helper.make_tensor("inline", TensorProto.FLOAT, [5, 3, 3, 3], g.weight(5, 3, 3, 3).ravel())
+    g.nodes.append(helper.make_node("Constant", [], ["w"], "w", value=kernel))
+    g.op("Conv", "w")
+    g.op("Identity")
+    if opset18:
+        g.op("ReduceMean", g.const(np.array([-1, -2], "i8")), keepdims=0)
+    else:
+        g.op("ReduceMean", axes=[2, 3], keepdims=1)
+        g.op("Squeeze", g.const(np.array([2, 3], "i8")))
+    half = g.const(g.weight(10, 5).astype("f2"))
+    g.op("Cast", source=half, to=TensorProto.FLOAT)
+    turned = g.op("Transpose", perm=[1, 0])
+    g.op("MatMul", turned, source=g.nodes[-3].output[0])
+
+
+def quantized_layers(g, weights, per_channel, bias):
+    """QDQ form. bias: 'codes', 'real' or None."""
+    kind = "i1" if weights == "s8" else "u1"
+    g.around(1, 0)
+    scale = random.uniform(1e-4, 2e-4, 8) if per_channel else 1.5e-4
+    zero = np.zeros(8) if per_channel else 0
+    if weights == "u8":
+        zero = np.full(8, 128) if per_channel else 120
+    x = g.last
+    w = g.op("DequantizeLinear", *g.qparams(scale, zero, kind), source=g.codes((8, 3, 3, 3), kind),
+             axis=0)
+    inputs = [w]
+    if bias == "codes":
+        codes = g.const(random.integers(-2000, 2000, 8).astype("i4"))
+        inputs.append(g.op("DequantizeLinear", g.const(np.asarray(scale, "f4")), source=codes, axis=0))
+    elif bias == "real":
+        inputs.append(g.const(random.uniform(-0.2, 0.2, 8).astype("f4")))
+    g.op("Conv", *inputs, source=x, pads=[1, 1, 1, 1], strides=[2, 2])
+    g.op("Relu")
+    g.around(0.02, 0)
+    g.op("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+    g.around(0.02, 0)
+
+
+def quantized_end(g, inputs, scale=0.02):
+    g.op("GlobalAveragePool")
+    g.around(0.012, 3)
+    g.op("Flatten")
+    x = g.around(0.012, 3)
+    real = g.const(g.weight(10, inputs))  # codes made from real numbers, as some tools leave it
+    q = g.qparams(0.01, 0, "i1")
+    g.op("QuantizeLinear", *q, source=real)
+    w = g.op("DequantizeLinear", *q)
+    g.op("Gemm", w, source=x, transB=1)
+    g.around(scale, 100)
+
+
+def coded(weights, per_channel, bias):
+    def build(g):
+        quantized_layers(g, weights, per_channel, bias)
+        quantized_end(g, 8)
+
+    return build
+
+
+def mixed(g):
+    """A float layer between quantized ones."""
+    quantized_layers(g, "s8", True, "codes")
+    g.conv(6, 8, pads=[1, 1, 1, 1])
+    g.op("Clip", g.const(np.float32(0)), g.const(np.float32(6)))
+    g.around(0.02, 5)
+    quantized_end(g, 6)
+
+
+def operators(g):
+    """QOperator form on bytes in NHWC, with clamps on codes."""
+    g.op("Transpose", perm=[0, 3, 1, 2])
+    first, second, third = g.qparams(1, 0), g.qparams(0.03, 20), g.qparams(0.02, 60)
+    w = [g.codes((8, 3, 3, 3), "u1"), *g.qparams(2e-4, 131)]
+    g.op("QLinearConv", *first, *w, *second, g.const(random.integers(-900, 900, 8).astype("i4")),
+         pads=[1, 1, 1, 1], strides=[2, 2])
+    x = g.op("Clip", g.const(np.uint8(20)), g.const(np.uint8(127)))
+    w = [g.codes((8, 8, 1, 1), "u1"), *g.qparams(0.004, 125)]
+    y = g.op("QLinearConv", *second, *w, *third)
+    g.op("QLinearAdd", *second, y, *third, *third, source=x, domain="com.microsoft")
+    fourth = g.qparams(0.011, 64)
+    g.op("QLinearGlobalAveragePool", *third, *fourth, domain="com.microsoft", channels_last=0)
+    g.op("Flatten")
+    fifth = g.qparams(0.02, 128)
+    g.op("QLinearMatMul", *fourth, g.codes((8, 10), "u1"), *g.qparams(0.01, 128), *fifth)
+    g.op("DequantizeLinear", *fifth)
+
+
+CASES = {
+    "real_opset7": (opset7, dict(opset=7), {}),
+    "real_opset9": (opset9, dict(opset=9), {}),
+    "real_nhwc": (nhwc, dict(opset=11, shape=("N", 32, 32, 3)), {}),
+    "real_external": (lambda g: reduced(g, False), dict(opset=13),
+                      dict(save_as_external_data=True, location="real_external.data", size_threshold=130)),
+    "real_opset18": (lambda g: reduced(g, True), dict(opset=18), {}),
+    "real_opset21": (lambda g: reduced(g, True), dict(opset=21), {}),
+    "code_u8_exact": (coded("u8", False, "codes"), dict(opset=13), {}),
+    "code_channels": (coded("u8", True, "real"), dict(opset=13), {}),
+    "code_s8": (coded("s8", True, "real"), dict(opset=13), {}),
+    "code_without_bias": (coded("s8", False, None), dict(opset=13), {}),
+    "code_mixed": (mixed, dict(opset=13), {}),
+    "code_operators_exact": (operators, dict(opset=13, shape=("N", 32, 32, 3), kind=TensorProto.UINT8), {}),
+}
+
+if sys.argv[1] == "--check":
+    for file in sys.argv[2:]:
+        onnx.checker.check_model(onnx.load(file), full_check=True)
+else:
+    for name, (build, graph, saving) in CASES.items():
+        g = Graph(**graph)
+        build(g)
+        g.save(f"{sys.argv[1]}/{name}.onnx", **saving)
