@@ -8071,8 +8071,8 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
 {
     size_t count = size / PTQ_CIFAR10_RECORD;
     void *larger = NULL;
-    PTQ__TRY(ptq__alloc(&data->allocator, data->count + count, PTQ_CIFAR10_RECORD, "images", &larger,
-                        err));
+    PTQ__TRY(ptq__alloc(&data->allocator, data->count + count, PTQ_CIFAR10_RECORD, "images",
+                        &larger, err));
     if (data->count)
         memcpy(larger, data->records, data->count * PTQ_CIFAR10_RECORD);
     memcpy((uint8_t *)larger + data->count * PTQ_CIFAR10_RECORD, bytes, size);

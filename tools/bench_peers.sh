@@ -9,9 +9,11 @@ give_up() {
     exit 1
 }
 
-[ -x "$peers/run.sh" ] || give_up "no peers at $peers; set PTQ_SHARED to the directory that has them"
+[ -x "$peers/run.sh" ] ||
+    give_up "no peers at $peers; set PTQ_SHARED to the directory that has them"
 [ -f "$float" ] || give_up "no model; set PTQ_MODEL to a .safetensors file of ResNet8"
-[ -f "$integer" ] || give_up "no CIFAR-10 training images to quantize with; 'make data' downloads them"
+[ -f "$integer" ] ||
+    give_up "no CIFAR-10 training images to quantize with; 'make data' downloads them"
 absolute() {
     echo "$(cd "$(dirname "$1")" && pwd)/$(basename "$1")"
 }
@@ -61,7 +63,8 @@ awk '
         for (i = 1; i <= n; i++) {
             name = order[i]
             kind = is_integer(name)
-            if (name ~ /^ptq_/ && (!(kind in best) || low[name] < low[best[kind]])) best[kind] = name
+            if (name ~ /^ptq_/ && (!(kind in best) || low[name] < low[best[kind]]))
+                best[kind] = name
         }
         if (!(0 in best) || !(1 in best)) {
             print "bench-peers: our own lines are missing from the log" > "/dev/stderr"

@@ -27,7 +27,8 @@ static const option_spec specs[] = {
      NULL, 0},
     {"all", 0, NULL, "one pass over all test images, however long it takes", NULL, NULL,
      &all_images, 0},
-    {"seconds", 's', "S", "how long to measure (default 2; with --table 40)", NULL, &seconds, NULL, 1},
+    {"seconds", 's', "S", "how long to measure (default 2; with --table 40)", NULL, &seconds, NULL,
+     1},
     {"json", 0, "FILE", "write the result as JSON (-: standard output)", &json_option, NULL, NULL,
      0},
     {"table", 0, NULL, "everything that this machine can run, layer by layer as well", NULL, NULL,
@@ -195,7 +196,8 @@ static int bench(const engine *ready, team *crew, report *made)
     made->single = made->batched;
     if (batch > 1 && !lines && measure(crew, 1, &made->single))
         return 1;
-    made->sum_images = crew->images->count < CHECKSUM_IMAGES ? crew->images->count : CHECKSUM_IMAGES;
+    made->sum_images =
+        crew->images->count < CHECKSUM_IMAGES ? crew->images->count : CHECKSUM_IMAGES;
     made->sum = team_checksum(crew, made->sum_images, 1);
     made->isa = ptq_isa_name(ptq_plan_isa(ready->plan));
     find_machine(made->machine, sizeof made->machine);

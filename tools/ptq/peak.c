@@ -27,8 +27,10 @@
 
 #define FMA256(r) "vfmadd231ps %%ymm14, %%ymm15, %%ymm" r "\n\t"
 #define FMA512(r) "vfmadd231ps %%zmm14, %%zmm15, %%zmm" r "\n\t"
-#define MADD256(r) "vpmaddwd %%ymm14, %%ymm15, %%ymm13\n\tvpaddd %%ymm13, %%ymm" r ", %%ymm" r "\n\t"
-#define MADD512(r) "vpmaddwd %%zmm14, %%zmm15, %%zmm13\n\tvpaddd %%zmm13, %%zmm" r ", %%zmm" r "\n\t"
+#define MADD256(r)                                                                                 \
+    "vpmaddwd %%ymm14, %%ymm15, %%ymm13\n\tvpaddd %%ymm13, %%ymm" r ", %%ymm" r "\n\t"
+#define MADD512(r)                                                                                 \
+    "vpmaddwd %%zmm14, %%zmm15, %%zmm13\n\tvpaddd %%zmm13, %%zmm" r ", %%zmm" r "\n\t"
 #define DOT256(r) "%{vex%} vpdpbusd %%ymm14, %%ymm15, %%ymm" r "\n\t"
 #define DOT512(r) "vpdpbusd %%zmm14, %%zmm15, %%zmm" r "\n\t"
 
