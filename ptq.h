@@ -930,6 +930,19 @@ typedef enum ptq_rounding {
                     on average. Learns from images: ptq_convert_options.images */
 } ptq_rounding;
 
+/* Whether weights are fitted anew before they are rounded (with PTQ_LEARNED only): those that make of
+   the layer's input codes, as the layers before it left them, what the float model makes of its real
+   inputs, in least squares over calibration images. So a layer makes up for what quantization cost
+   before it, the residual of a fused addition included; the bias ends the mean error. The target is
+   AdaQuant's (Hubara et al. 2020, https://arxiv.org/abs/2006.10518), in closed form from second
+   moments as GPTQ's (Frantar et al. 2022, https://arxiv.org/abs/2210.17323). */
+typedef enum ptq_refit {
+    PTQ_REFIT_NEVER,
+    PTQ_REFIT_BELOW_8, /* where weights or activations have fewer than 8 bits; at 8 it gains nothing
+                          that was measurable */
+    PTQ_REFIT_ALWAYS
+} ptq_refit;
+
 /* All zeros: 8 bits, one weight scale per channel, u8 affine activations, MinMax. */
 typedef struct ptq_scheme {
     ptq_mode mode;
@@ -945,6 +958,7 @@ typedef struct ptq_scheme {
     float percentile;          /* for PTQ_PERCENTILE; 0: 99.99 */
     int code_logits;           /* the logits become codes too, not floats from the accumulators */
     ptq_rounding rounding;     /* of static weights */
+    ptq_refit refit;           /* of weights whose rounding is learned */
 } ptq_scheme;
 
 #define PTQ_PRESET_LIST(X)                                                                         \
@@ -9643,6 +9657,7 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
         s.weight_range = PTQ_MSE;
         s.activation_range = PTQ_MSE;
         s.rounding = PTQ_LEARNED;
+        s.refit = PTQ_REFIT_BELOW_8;
     } else if (!strcmp(name, "ort-u8")) {
         s.weight_per_tensor = s.weight_affine = s.code_logits = 1;
     } else if (!strcmp(name, "ort-s8")) {
@@ -9662,6 +9677,7 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
         s.weight_range = PTQ_MSE;
         s.activation_range = PTQ_MSE;
         s.rounding = PTQ_LEARNED;
+        s.refit = PTQ_REFIT_BELOW_8;
     } else {
         char names[160];
         ptq__text text = ptq__text_over(names, sizeof names);
@@ -9685,6 +9701,15 @@ static int ptq__activation_bits(const ptq_scheme *scheme)
     return scheme->activation_bits ? scheme->activation_bits : 8;
 }
 
+/* Whether layers of this scheme are fitted anew. */
+static int ptq__refits(const ptq_scheme *s)
+{
+    return s->rounding == PTQ_LEARNED &&
+           (s->refit == PTQ_REFIT_ALWAYS ||
+            (s->refit == PTQ_REFIT_BELOW_8 &&
+             (ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8)));
+}
+
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
 {
     ptq__text text = ptq__text_over(buffer, size);
@@ -9695,7 +9720,8 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
     ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
              s->weight_per_tensor ? "per-tensor" : "per-channel",
              s->weight_affine ? " affine" : "", s->weight_full_range ? " full" : "",
-             ptq_range_name(s->weight_range), s->rounding == PTQ_LEARNED ? " learned" : "");
+             ptq_range_name(s->weight_range),
+             ptq__refits(s) ? " refitted" : s->rounding == PTQ_LEARNED ? " learned" : "");
     if (s->mode == PTQ_DYNAMIC) {
         ptq__put_string(&text, ", dynamic");
         return text.length;
@@ -9717,6 +9743,9 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err)
                              "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
     if ((unsigned)s->mode > PTQ_FLOAT || (unsigned)s->activation_range >= PTQ_RANGE_COUNT)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the scheme has an unknown mode or range");
+    if ((unsigned)s->rounding > PTQ_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "the scheme has an unknown rounding or refit");
     if (s->weight_range != PTQ_MINMAX && s->weight_range != PTQ_MSE)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "weight ranges are minmax or mse, not %s",
@@ -10335,13 +10364,22 @@ static ptq_status ptq__check_convertible(const ptq_model *model,
    Starting from the nearest codes, the one step of a code by 1 that lowers d C d most is taken, as
    long as there is one. The mean of the error goes into the bias. C comes from the integer codes of
    the layer's input as the quantized model computes them: exact sums, so that neither the order of
-   images nor threads matter. */
+   images nor threads matter.
+
+   Refitting (ptq_scheme.refit) first replaces w by the weights that make of the codes x what the
+   float model makes of its real inputs: the minimum of E(y - w x - b)^2, y the float model's result
+   before its activation. Layers are then learned one after the other, each on what the layers
+   before it became. */
 
 typedef struct ptq__moments {
     int taps;          /* of one group; 0: this node does not learn */
+    int refit;
     uint64_t count;    /* input vectors seen */
     int64_t *sum;      /* groups x taps: of x */
     int64_t *product;  /* groups x taps x taps, lower triangle: of x[i] x[j] */
+    int64_t *target;   /* refit: channels: of y, in units of `unit` */
+    int64_t *cross;    /* refit: channels x taps: of y x[i] */
+    double unit;
 } ptq__moments;
 
 enum {
@@ -10351,9 +10389,16 @@ enum {
 
 typedef struct ptq__learner {
     const ptq__converter *cv;
-    ptq__moments *moments; /* one for each node of the new model */
-    int16_t *patch;        /* PTQ__MOMENT_PATCHES vectors, as gathered and transposed */
+    const ptq_plan *plan;   /* of the model that is being made */
+    const ptq_plan *real;   /* of the float model, where a node is refitted */
+    int only;               /* the node to learn; -1: all */
+    int last;               /* the last node that must run */
+    ptq__moments *moments;  /* one for each node of the new model */
+    int16_t *patch;         /* PTQ__MOMENT_PATCHES vectors, as gathered and transposed */
     int16_t *column;
+    float *reals;           /* one vector of real inputs */
+    int32_t *target;        /* channels x PTQ__MOMENT_PATCHES */
+    ptq_session *session;   /* of `real` */
 } ptq__learner;
 
 /* Taps of a node that learns; 0 otherwise. */
@@ -10376,10 +10421,91 @@ static void ptq__learner_free(ptq__learner *learner)
     for (i = 0; i < learner->cv->model->nodes && learner->moments; i++) {
         ptq__free(allocator, learner->moments[i].sum);
         ptq__free(allocator, learner->moments[i].product);
+        ptq__free(allocator, learner->moments[i].target);
+        ptq__free(allocator, learner->moments[i].cross);
     }
     ptq__free(allocator, learner->moments);
     ptq__free(allocator, learner->patch);
     ptq__free(allocator, learner->column);
+    ptq__free(allocator, learner->reals);
+    ptq__free(allocator, learner->target);
+    ptq_session_free(learner->session);
+}
+
+static ptq_status ptq__new_sums(const ptq_allocator *allocator, size_t n, int64_t **out,
+                                ptq_error *err)
+{
+    void *memory = NULL;
+    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int64_t), "moments", &memory, err));
+    *out = (int64_t *)memory;
+    return PTQ_OK;
+}
+
+/* The largest absolute value of a tensor of the float model on calibration images; of the input, on
+   any. */
+static double ptq__reach(const ptq__converter *cv, int index)
+{
+    const ptq_statistics *s;
+    double low = 0, high = 0;
+    int c, t = ptq_calibration_find(cv->calibration, cv->old->node[index].out);
+    if (t >= 0) {
+        s = &cv->calibration->tensor[t].observer.channel[0];
+        low = (double)s->min;
+        high = (double)s->max;
+    }
+    for (c = 0; c < cv->old->node[0].shape[2] && index == 0; c++) {
+        low = (double)ptq__pixel(cv->old, c, 0) < low ? (double)ptq__pixel(cv->old, c, 0) : low;
+        high = (double)ptq__pixel(cv->old, c, 255) > high ? (double)ptq__pixel(cv->old, c, 255)
+                                                          : high;
+    }
+    return high > -low ? high : -low;
+}
+
+/* A power of two, so small that real results of a node keep 26 bits, and so large that no target
+   passes 2^27. */
+static double ptq__target_unit(const ptq__converter *cv, const ptq_node *from, size_t taps)
+{
+    const float *w = (const float *)from->param[PTQ_WEIGHT].data;
+    const float *b = (const float *)from->param[PTQ_BIAS].data;
+    double most = 0, reach = ptq__reach(cv, from->input[0]);
+    size_t o, i, n = (size_t)from->shape[2];
+    int exponent;
+    for (o = 0; o < n; o++) {
+        double sum = b ? fabs((double)b[o]) : 0;
+        for (i = 0; i < taps; i++)
+            sum += fabs((double)w[o * taps + i]) * reach;
+        most = sum > most ? sum : most;
+    }
+    if (from->residual)
+        most += 2 * ptq__reach(cv, from->input[1]);
+    frexp(most, &exponent);
+    return ldexp(1, exponent - 26);
+}
+
+static const ptq_node *ptq__old_node(const ptq__converter *cv, int index)
+{
+    return &cv->old->node[ptq_model_find(cv->old, cv->model->node[index].name)];
+}
+
+static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_error *err)
+{
+    const ptq_model *model = learner->cv->model;
+    const ptq_node *node = &model->node[index];
+    ptq__moments *m = &learner->moments[index];
+    size_t taps, groups = (size_t)node->groups, channels = (size_t)node->shape[2];
+    if (learner->only < 0 || learner->only == index)
+        m->taps = ptq__learned_taps(learner->cv, index);
+    taps = (size_t)m->taps;
+    if (!taps)
+        return PTQ_OK;
+    PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps, &m->sum, err));
+    PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps * taps, &m->product, err));
+    m->refit = learner->only >= 0 && ptq__refits(ptq__scheme_of(learner->cv, node));
+    if (!m->refit)
+        return PTQ_OK;
+    m->unit = ptq__target_unit(learner->cv, ptq__old_node(learner->cv, index), taps);
+    PTQ__TRY(ptq__new_sums(&model->allocator, channels, &m->target, err));
+    return ptq__new_sums(&model->allocator, channels * taps, &m->cross, err);
 }
 
 /* What fails half-way is released by ptq__learner_free. */
@@ -10387,25 +10513,18 @@ static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err)
 {
     const ptq_model *model = learner->cv->model;
     const ptq_allocator *allocator = &model->allocator;
-    size_t most = 1;
+    size_t most = 1, channels = 1;
     void *memory = NULL;
     int i;
     PTQ__TRY(ptq__alloc(allocator, (size_t)model->nodes, sizeof(ptq__moments), "moments", &memory,
                         err));
     learner->moments = (ptq__moments *)memory;
     for (i = 0; i < model->nodes; i++) {
-        ptq__moments *m = &learner->moments[i];
-        size_t groups = (size_t)model->node[i].groups, taps;
-        m->taps = ptq__learned_taps(learner->cv, i);
-        taps = (size_t)m->taps;
-        if (!taps)
-            continue;
-        PTQ__TRY(ptq__alloc(allocator, groups * taps, sizeof(int64_t), "moments", &memory, err));
-        m->sum = (int64_t *)memory;
-        PTQ__TRY(ptq__alloc(allocator, groups * taps * taps, sizeof(int64_t), "moments", &memory,
-                            err));
-        m->product = (int64_t *)memory;
-        most = taps > most ? taps : most;
+        PTQ__TRY(ptq__moments_open(learner, i, err));
+        if ((size_t)learner->moments[i].taps > most)
+            most = (size_t)learner->moments[i].taps;
+        if (learner->moments[i].refit && (size_t)model->node[i].shape[2] > channels)
+            channels = (size_t)model->node[i].shape[2];
     }
     PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
                         err));
@@ -10413,6 +10532,11 @@ static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err)
     PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
                         err));
     learner->column = (int16_t *)memory;
+    PTQ__TRY(ptq__alloc(allocator, most, sizeof(float), "moments", &memory, err));
+    learner->reals = (float *)memory;
+    PTQ__TRY(ptq__alloc(allocator, channels * PTQ__MOMENT_PATCHES, sizeof(int32_t), "moments",
+                        &memory, err));
+    learner->target = (int32_t *)memory;
     return PTQ_OK;
 }
 
@@ -10447,6 +10571,65 @@ static void ptq__add_moments(ptq__learner *learner, const ptq__moments *m, int g
     }
 }
 
+/* The same for the products with the targets of the group's channels. */
+static void ptq__add_targets(ptq__learner *learner, const ptq__moments *m, int first, int each,
+                             int n)
+{
+    int o, i, p;
+    for (o = first; o < first + each; o++) {
+        const int32_t *y = learner->target + (o - first) * PTQ__MOMENT_PATCHES;
+        int64_t *cross = m->cross + (size_t)o * (size_t)m->taps;
+        for (p = 0; p < n; p++)
+            m->target[o] += y[p];
+        for (i = 0; i < m->taps; i++) {
+            const int16_t *x = learner->column + i * PTQ__MOMENT_PATCHES;
+            int64_t sum = 0;
+            for (p = 0; p < n; p++)
+                sum += (int64_t)y[p] * x[p];
+            cross[i] += sum;
+        }
+    }
+}
+
+/* What the channels of a group should become at position `at`: the float model's result before its
+   activation; where a residual is added, also what the residual lacks. */
+static void ptq__gather_targets(ptq__learner *learner, const ptq__step *step,
+                                const ptq__frame *frame, int at, int first, int each, int n)
+{
+    const ptq__moments *m = &learner->moments[step->index];
+    const ptq_node *node = step->node;
+    const ptq__step *real =
+        &learner->real->step[ptq_model_find(learner->cv->old, node->name)];
+    const float *w = (const float *)real->node->param[PTQ_WEIGHT].data;
+    const float *b = (const float *)real->node->param[PTQ_BIAS].data;
+    const float *x, *r;
+    ptq__frame other;
+    int deep = step->in[2] / node->groups, o;
+    other.layout = ptq__session_layout(learner->real, 1);
+    other.arena = learner->session->arena;
+    other.input = ptq__input_buffer(learner->session);
+    other.keep = 1;
+    x = (const float *)ptq__in(real, &other, 0);
+    r = (const float *)ptq__in(real, &other, 1);
+    if (node->op == PTQ_CONV2D) {
+        ptq__gather_f32(real, x, at / node->shape[1], at % node->shape[1], first / each * deep,
+                        deep, learner->reals);
+        x = learner->reals;
+    }
+    for (o = first; o < first + each; o++) {
+        double y = (double)ptq__dot_f32(w + (size_t)o * (size_t)m->taps, x, m->taps) +
+                   (b ? (double)b[o] : 0);
+        if (r && node->act == PTQ_ACT_NONE) {
+            int k = at * node->shape[2] + o;
+            const ptq_qparams *q = &step->from[1]->q;
+            y += (double)r[k] -
+                 (double)ptq_dequantize(ptq__load(ptq__in(step, frame, 1), k, q->type), q);
+        }
+        learner->target[(o - first) * PTQ__MOMENT_PATCHES + n] =
+            (int32_t)floor(y / m->unit + 0.5);
+    }
+}
+
 /* One layer on the image that has just run. Of a large image some positions are looked at, others
    from image to image; which ones depends on the image alone. */
 static void ptq__learn_layer(ptq__learner *learner, const ptq__step *step, const ptq__frame *frame,
@@ -10458,6 +10641,7 @@ static void ptq__learn_layer(ptq__learner *learner, const ptq__step *step, const
     const ptq_qparams *in = &step->from[0]->q;
     int pixels = node->shape[0] * node->shape[1], g, p, k, n = 0;
     int stride = (pixels + PTQ__MOMENT_PATCHES - 1) / PTQ__MOMENT_PATCHES;
+    int each = node->shape[2] / node->groups;
     for (g = 0; g < node->groups; g++) {
         int deep = step->in[2] / node->groups;
         for (n = 0, p = 0; n < PTQ__MOMENT_PATCHES; n++, p += stride) {
@@ -10471,21 +10655,51 @@ static void ptq__learn_layer(ptq__learner *learner, const ptq__step *step, const
             else
                 for (k = 0; k < m->taps; k++)
                     patch[k] = (int16_t)(ptq__load(x, k, in->type) - in->zero_point);
+            if (m->refit)
+                ptq__gather_targets(learner, step, frame, at, g * each, each, n);
         }
         ptq__add_moments(learner, m, g, n);
+        if (m->refit)
+            ptq__add_targets(learner, m, g * each, each, n);
     }
     m->count += (uint64_t)n;
 }
 
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err)
 {
+    const ptq__learner *all = (const ptq__learner *)job->context;
+    ptq_session_options options;
     void *memory = NULL;
     ptq__learner *part;
     PTQ__TRY(ptq__alloc(&job->allocator, 1, sizeof(ptq__learner), "moments", &memory, err));
     part = (ptq__learner *)memory;
-    part->cv = ((const ptq__learner *)job->context)->cv;
+    part->cv = all->cv;
+    part->plan = all->plan;
+    part->real = all->real;
+    part->only = all->only;
+    part->last = all->last;
     worker->own = part;
-    return ptq__learner_open(part, err);
+    PTQ__TRY(ptq__learner_open(part, err));
+    if (!part->real)
+        return PTQ_OK;
+    memset(&options, 0, sizeof options);
+    options.keep = 1;
+    options.allocator = job->allocator;
+    return ptq_session_create(part->real, &options, &part->session, err);
+}
+
+/* Runs the nodes up to `last` on one image. */
+static ptq__frame ptq__run_up_to(const ptq_session *session, const uint8_t *pixels, int last)
+{
+    ptq__frame frame;
+    int i;
+    frame.layout = ptq__session_layout(session->plan, session->keep);
+    frame.arena = session->arena;
+    frame.input = ptq__load_pixels(session, pixels);
+    frame.keep = session->keep;
+    for (i = 1; i <= last; i++)
+        session->plan->step[i].run(&session->plan->step[i], &frame);
+    return frame;
 }
 
 static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
@@ -10500,15 +10714,21 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
         return ptq_error_set(err, PTQ_BAD_DATA,
                              "image %z to learn from was not calibrated on; give the calibration"
                              " images", index);
-    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
-    frame.layout = ptq__session_layout(job->plan, 1);
-    frame.arena = worker->session->arena;
-    frame.input = ptq__input_buffer(worker->session);
-    frame.keep = 1;
-    for (i = 0; i < job->plan->model->nodes; i++)
+    frame = ptq__run_up_to(worker->session, worker->pixels, part->last - 1);
+    if (part->real)
+        ptq__run_up_to(part->session, worker->pixels,
+                       ptq_model_find(part->cv->old, part->cv->model->node[part->last].name) - 1);
+    for (i = 0; i <= part->last; i++)
         if (part->moments[i].taps)
             ptq__learn_layer(part, &job->plan->step[i], &frame, hash);
     return PTQ_OK;
+}
+
+static void ptq__add_sums(int64_t *to, const int64_t *from, size_t n)
+{
+    size_t k;
+    for (k = 0; k < n; k++)
+        to[k] += from[k];
 }
 
 static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *err)
@@ -10517,12 +10737,13 @@ static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *
     int i;
     (void)err;
     for (i = 0; i < job->plan->model->nodes && part && !job->status; i++) {
+        const ptq_node *node = &job->plan->model->node[i];
         ptq__moments *to = &all->moments[i], *from = &part->moments[i];
-        size_t n = (size_t)to->taps * (size_t)job->plan->model->node[i].groups, k;
-        for (k = 0; k < n; k++)
-            to->sum[k] += from->sum[k];
-        for (k = 0; k < n * (size_t)to->taps; k++)
-            to->product[k] += from->product[k];
+        size_t taps = (size_t)to->taps, n = taps * (size_t)node->groups;
+        ptq__add_sums(to->sum, from->sum, n);
+        ptq__add_sums(to->product, from->product, n * taps);
+        ptq__add_sums(to->target, from->target, to->refit ? (size_t)node->shape[2] : 0);
+        ptq__add_sums(to->cross, from->cross, to->refit ? (size_t)node->shape[2] * taps : 0);
         to->count += from->count;
     }
     if (part) {
@@ -10531,6 +10752,9 @@ static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *
     }
     return PTQ_OK;
 }
+
+/* Chosen on training images that were not calibrated on. */
+static const double ptq__ridge = 0.01;
 
 /* The covariance of a group's inputs, with a little added to its diagonal: what 1 % of the average
    variance does not show is not worth a large change of weights. */
@@ -10548,20 +10772,55 @@ static void ptq__covariance(const ptq__moments *m, int group, double *c)
             trace += i == j ? value : 0;
         }
     for (i = 0; i < n; i++)
-        c[i * n + i] += 0.01 * trace / (double)n;
+        c[i * n + i] += ptq__ridge * trace / (double)n;
 }
 
-/* One channel: the weights, their codes in `codes` from `at` on. `d` and `g` are scratch of n. */
-static void ptq__descend(const float *w, size_t n, float scale, int32_t low, int32_t high,
-                         const double *c, ptq_tensor *codes, size_t at, double *d, double *g)
+/* Cholesky's factor l of c, lower triangle, l l' = c. 0 if c is not positive definite. */
+static int ptq__factorize(const double *c, size_t n, double *l)
 {
-    double s = (double)scale, gain;
+    size_t i, j, k;
+    for (i = 0; i < n; i++)
+        for (j = 0; j <= i; j++) {
+            double sum = c[i * n + j];
+            for (k = 0; k < j; k++)
+                sum -= l[i * n + k] * l[j * n + k];
+            if (i == j && !(sum > 0))
+                return 0;
+            l[i * n + j] = i == j ? sqrt(sum) : sum / l[j * n + j];
+        }
+    return 1;
+}
+
+/* x: the solution of l l' x = x. */
+static void ptq__solve(const double *l, size_t n, double *x)
+{
+    size_t i, k;
+    for (i = 0; i < n; i++) {
+        for (k = 0; k < i; k++)
+            x[i] -= l[i * n + k] * x[k];
+        x[i] /= l[i * n + i];
+    }
+    for (i = n; i-- > 0;) {
+        for (k = i + 1; k < n; k++)
+            x[i] -= l[k * n + i] * x[k];
+        x[i] /= l[i * n + i];
+    }
+}
+
+/* One channel: the weights, their codes in `codes` from `at` on. `d` and `g` are scratch of n.
+   Returns d C d. */
+static double ptq__descend(const float *w, size_t n, float scale, int32_t low, int32_t high,
+                           const double *c, ptq_tensor *codes, size_t at, double *d, double *g)
+{
+    double s = (double)scale, gain, error = 0;
     size_t i, j, k, moves;
     for (i = 0; i < n; i++)
         d[i] = (double)w[i] - s * (double)ptq__code(codes, at + i);
-    for (i = 0; i < n; i++)
+    for (i = 0; i < n; i++) {
         for (g[i] = 0, j = 0; j < n; j++)
             g[i] += c[i * n + j] * d[j];
+        error += d[i] * g[i];
+    }
     for (moves = 0; moves < 20 * n; moves++) {
         int32_t step, code;
         for (gain = 0, k = n, i = 0; i < n; i++) { /* d C d changes by s^2 C[i][i] - 2 s |g[i]| */
@@ -10573,73 +10832,182 @@ static void ptq__descend(const float *w, size_t n, float scale, int32_t low, int
             }
         }
         if (k == n)
-            return;
+            break;
+        error += gain;
         step = g[k] > 0 ? 1 : -1;
         ptq_tensor_set_code(codes, at + k, ptq__code(codes, at + k) + step);
         for (i = 0; i < n; i++)
             g[i] -= s * step * c[k * n + i];
     }
-}
-
-/* What the codes still get wrong on average, per unit of the input's scale. */
-static double ptq__mean_error(const ptq__moments *m, int group, const float *w, float scale,
-                              const ptq_tensor *codes, size_t at)
-{
-    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
-    double error = 0;
-    int i;
-    for (i = 0; i < m->taps; i++)
-        error += ((double)w[i] - (double)scale * (double)(ptq__code(codes, at + (size_t)i) -
-                                                          codes->zero_point)) *
-                 ((double)sum[i] / (double)m->count);
     return error;
 }
 
-static ptq_status ptq__learn_node(const ptq__learner *learner, int index, double *memory,
-                                  ptq_error *err)
+/* Scratch for learning one node. */
+typedef struct ptq__workbench {
+    double *c, *l;      /* taps x taps */
+    double *d, *g, *x;  /* taps */
+    float *w;
+    int factorized;
+} ptq__workbench;
+
+/* The weights of channel o fitted anew, into bench->w. */
+static void ptq__refit_weights(const ptq__moments *m, int group, int o, const float *w, double in_scale,
+                       ptq__workbench *bench)
 {
-    const ptq__converter *cv = learner->cv;
-    const ptq__moments *m = &learner->moments[index];
-    ptq_node *node = &cv->model->node[index];
-    const ptq_node *from = &cv->old->node[ptq_model_find(cv->old, node->name)];
-    const float *weight = (const float *)from->param[PTQ_WEIGHT].data;
-    ptq_tensor *codes = &node->param[PTQ_WEIGHT];
-    size_t n = (size_t)m->taps;
-    double *c = memory + 2 * n, in_scale = (double)cv->model->node[node->input[0]].q.scale;
+    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
+    const int64_t *cross = m->cross + (size_t)o * (size_t)m->taps;
+    size_t n = (size_t)m->taps, i, j;
+    double count = (double)m->count, y = (double)m->target[o] / count, trace = 0;
+    for (i = 0; i < n; i++)
+        trace += bench->c[i * n + i];
+    trace *= ptq__ridge / (1 + ptq__ridge);
+    for (i = 0; i < n; i++) {
+        bench->x[i] = ((double)cross[i] / count - y * ((double)sum[i] / count)) * m->unit / in_scale;
+        for (j = 0; j < n; j++)
+            bench->x[i] -= bench->c[i * n + j] * (double)w[j];
+        bench->x[i] += trace / (double)n * (double)w[i]; /* the diagonal's share */
+    }
+    ptq__solve(bench->l, n, bench->x);
+    for (i = 0; i < n; i++)
+        bench->w[i] = (float)((double)w[i] + bench->x[i]);
+}
+
+/* What learning a channel works on. */
+typedef struct ptq__channel {
+    const ptq__moments *m;
+    int index, group;   /* of the channel */
+    const float *w;     /* target weights */
+    float bias;         /* of the float model */
+    double in_scale;
     int32_t low, high;
-    int o, each = node->shape[2] / node->groups;
-    ptq_code_range(codes->type, codes->bits, &low, &high);
-    if (!ptq__scheme_of(cv, from)->weight_affine && !ptq__scheme_of(cv, from)->weight_full_range)
-        low = -high;
-    for (o = 0; o < node->shape[2]; o++) {
-        float scale = codes->scale[codes->scales > 1 ? o : 0];
-        const float *w = weight + (size_t)o * n;
-        ptq_tensor *bias = &node->param[PTQ_BIAS];
-        if (o % each == 0)
-            ptq__covariance(m, o / each, c);
-        if (!codes->zero_point)
-            ptq__descend(w, n, scale, low, high, c, codes, (size_t)o * n, memory, memory + n);
-        if (bias->rank) {
-            double error = ptq__mean_error(m, o / each, w, scale, codes, (size_t)o * n);
-            double b = (double)((const float *)from->param[PTQ_BIAS].data)[o] / in_scale + error;
-            double code = floor(b / (double)scale + 0.5);
-            if (code < -ptq__most_bias || code > ptq__most_bias)
-                return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: corrected bias %d does not fit"
-                                     " 32 bits", node->name, o);
-            ((int32_t *)bias->data)[o] = (int32_t)code;
+    ptq_tensor *codes;
+    float *scale;
+} ptq__channel;
+
+/* Nearest codes under a scale, then descent. Returns d C d. */
+static double ptq__round_channel(const ptq__channel *ch, float scale, ptq__workbench *bench)
+{
+    size_t n = (size_t)ch->m->taps, at = (size_t)ch->index * n;
+    ptq__code_weights(ch->w, n, scale, ch->codes->zero_point, ch->low, ch->high, ch->codes, at);
+    if (ch->codes->zero_point)
+        return 0;
+    return ptq__descend(ch->w, n, scale, ch->low, ch->high, bench->c, ch->codes, at, bench->d,
+                        bench->g);
+}
+
+/* A refitted channel needs a scale of its own: of several around the one of least squared error of
+   weights, that with the least error of the result. */
+static void ptq__rescale_channel(const ptq__channel *ch, const ptq_scheme *scheme,
+                                 ptq__workbench *bench)
+{
+    float base = ptq__weight_scale(ch->w, (size_t)ch->m->taps, scheme, ch->low, ch->high);
+    double least = HUGE_VAL;
+    int k;
+    for (k = -4; k <= 4; k++) {
+        float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, ch->bias,
+                                          (float)ch->in_scale);
+        double error = ptq__round_channel(ch, scale, bench);
+        if (error < least) {
+            least = error;
+            *ch->scale = scale;
         }
     }
+}
+
+/* The bias, per unit of the input's scale, that ends the mean error: E y - E(s q x); without
+   targets, that of the float model and what rounding takes from it. */
+static double ptq__mean_bias(const ptq__channel *ch)
+{
+    const ptq__moments *m = ch->m;
+    const int64_t *sum = m->sum + (size_t)ch->group * (size_t)m->taps;
+    size_t n = (size_t)m->taps, at = (size_t)ch->index * n, i;
+    double count = (double)m->count, bias;
+    bias = m->refit ? (double)m->target[ch->index] / count * m->unit / ch->in_scale
+                    : (double)ch->bias / ch->in_scale;
+    for (i = 0; i < n; i++) {
+        double w = (double)*ch->scale * (double)(ptq__code(ch->codes, at + i) -
+                                                 ch->codes->zero_point);
+        bias += ((m->refit ? 0 : (double)ch->w[i]) - w) * ((double)sum[i] / count);
+    }
+    return bias;
+}
+
+static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int o,
+                                     ptq__workbench *bench, ptq_error *err)
+{
+    const ptq__converter *cv = learner->cv;
+    ptq_node *node = &cv->model->node[index];
+    const ptq_node *from = ptq__old_node(cv, index);
+    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    ptq_tensor *bias = &node->param[PTQ_BIAS];
+    ptq__channel ch;
+    double code;
+    ch.m = &learner->moments[index];
+    ch.index = o;
+    ch.group = o / (node->shape[2] / node->groups);
+    ch.w = (const float *)from->param[PTQ_WEIGHT].data + (size_t)o * (size_t)ch.m->taps;
+    ch.bias = bias->rank ? ((const float *)from->param[PTQ_BIAS].data)[o] : 0;
+    ch.in_scale = (double)cv->model->node[node->input[0]].q.scale;
+    ch.codes = &node->param[PTQ_WEIGHT];
+    ch.scale = &ch.codes->scale[ch.codes->scales > 1 ? o : 0];
+    ptq_code_range(ch.codes->type, ch.codes->bits, &ch.low, &ch.high);
+    if (!scheme->weight_affine && !scheme->weight_full_range)
+        ch.low = -ch.high;
+    if (ch.m->refit && bench->factorized) {
+        ptq__refit_weights(ch.m, ch.group, o, ch.w, ch.in_scale, bench);
+        ch.w = bench->w;
+        if (ch.codes->scales > 1)
+            ptq__rescale_channel(&ch, scheme, bench);
+    }
+    ptq__round_channel(&ch, *ch.scale, bench);
+    if (!bias->rank)
+        return PTQ_OK;
+    code = floor(ptq__mean_bias(&ch) / (double)*ch.scale + 0.5);
+    if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: corrected bias %d does not fit 32 bits",
+                             node->name, o);
+    ((int32_t *)bias->data)[o] = (int32_t)code;
     return PTQ_OK;
 }
 
-/* Moments of all layers in one pass over the images, then layer after layer. */
-static ptq_status ptq__learn_with(ptq__learner *learner, const ptq_plan *plan, ptq_error *err)
+static ptq_status ptq__learn_node(const ptq__learner *learner, int index, ptq_error *err)
+{
+    const ptq_allocator *allocator = &learner->cv->options->allocator;
+    const ptq__moments *m = &learner->moments[index];
+    const ptq_node *node = &learner->cv->model->node[index];
+    size_t n = (size_t)m->taps;
+    ptq__workbench bench;
+    void *memory = NULL;
+    ptq_status status = PTQ_OK;
+    int o, each = node->shape[2] / node->groups;
+    PTQ__TRY(ptq__alloc(allocator, (m->refit ? 2 : 1) * n * n + 4 * n, sizeof(double), "covariance",
+                        &memory, err));
+    bench.d = (double *)memory;
+    bench.g = bench.d + n;
+    bench.x = bench.g + n;
+    bench.w = (float *)(bench.x + n);
+    bench.c = bench.x + 2 * n;
+    bench.l = bench.c + n * n; /* not touched unless refitting */
+    bench.factorized = 0;
+    for (o = 0; o < node->shape[2] && !status; o++) {
+        if (o % each == 0) {
+            ptq__covariance(m, o / each, bench.c);
+            bench.factorized = m->refit && ptq__factorize(bench.c, n, bench.l);
+        }
+        status = ptq__learn_channel(learner, index, o, &bench, err);
+    }
+    ptq__free(allocator, memory);
+    return status;
+}
+
+/* Moments in one pass over the images, then layer after layer. */
+static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err)
 {
     const ptq_convert_options *options = learner->cv->options;
     ptq__job job;
     int i;
     memset(&job, 0, sizeof job);
-    job.plan = plan;
+    job.plan = learner->plan;
     job.data = &options->images;
     job.total = options->images.count;
     job.keep = 1;
@@ -10650,48 +11018,64 @@ static ptq_status ptq__learn_with(ptq__learner *learner, const ptq_plan *plan, p
     job.progress = options->progress;
     job.user = options->user;
     job.allocator = options->allocator;
+    PTQ__TRY(ptq__check_fits(learner->plan, job.data, err));
     PTQ__TRY(ptq__learner_open(learner, err));
     PTQ__TRY(ptq__job_run(&job, options->threads, err));
-    for (i = 0; i < plan->model->nodes; i++) {
-        size_t n = (size_t)learner->moments[i].taps;
-        void *memory = NULL;
-        ptq_status status;
-        if (!n)
-            continue;
-        PTQ__TRY(ptq__alloc(&options->allocator, n * n + 2 * n, sizeof(double), "covariance",
-                            &memory, err));
-        status = ptq__learn_node(learner, i, (double *)memory, err);
-        ptq__free(&options->allocator, memory);
-        PTQ__TRY(status);
-    }
+    for (i = 0; i < learner->plan->model->nodes; i++)
+        if (learner->moments[i].taps)
+            PTQ__TRY(ptq__learn_node(learner, i, err));
     return PTQ_OK;
 }
 
-static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err)
+/* Learns node `only`, or all (-1), from one pass over the images. */
+static ptq_status ptq__learn_stage(ptq__converter *cv, int only, int last, const ptq_plan *real,
+                                   ptq_error *err)
 {
     ptq_plan_options options;
     ptq__learner learner;
     ptq_plan *plan = NULL;
     ptq_status status;
-    int i, learns = 0;
-    for (i = 0; i < cv->model->nodes; i++)
-        learns = learns || ptq__learned_taps(cv, i);
-    if (!learns)
-        return PTQ_OK;
-    if (!cv->options->images.count)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "learned rounding needs the calibration images; give them in the"
-                             " options, or choose rounding to nearest");
     memset(&options, 0, sizeof options);
     options.allocator = cv->options->allocator;
     PTQ__TRY(ptq_plan_create(cv->model, &options, &plan, err));
     memset(&learner, 0, sizeof learner);
     learner.cv = cv;
-    status = ptq__check_fits(plan, &cv->options->images, err);
-    if (!status)
-        status = ptq__learn_with(&learner, plan, err);
+    learner.plan = plan;
+    learner.real = real;
+    learner.only = only;
+    learner.last = last;
+    status = ptq__learn_with(&learner, err);
     ptq__learner_free(&learner);
     ptq_plan_free(plan);
+    return status;
+}
+
+static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err)
+{
+    ptq_plan_options options;
+    ptq_plan *real = NULL;
+    ptq_status status = PTQ_OK;
+    int i, last = -1, refits = 0;
+    for (i = 0; i < cv->model->nodes; i++)
+        if (ptq__learned_taps(cv, i)) {
+            last = i;
+            refits = refits || ptq__refits(ptq__scheme_of(cv, &cv->model->node[i]));
+        }
+    if (last < 0)
+        return PTQ_OK;
+    if (!cv->options->images.count)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "learned rounding needs the calibration images; give them in the"
+                             " options, or choose rounding to nearest");
+    if (!refits)
+        return ptq__learn_stage(cv, -1, last, NULL, err);
+    memset(&options, 0, sizeof options);
+    options.allocator = cv->options->allocator;
+    PTQ__TRY(ptq_plan_create(cv->old, &options, &real, err));
+    for (i = 0; i <= last && !status; i++)
+        if (ptq__learned_taps(cv, i))
+            status = ptq__learn_stage(cv, i, i, real, err);
+    ptq_plan_free(real);
     return status;
 }
 
