@@ -959,6 +959,9 @@ typedef struct ptq_scheme {
     int code_logits;           /* the logits become codes too, not floats from the accumulators */
     ptq_rounding rounding;     /* of static weights */
     ptq_refit refit;           /* of weights whose rounding is learned */
+    int equalize;              /* 1: where activations have fewer than 8 bits, the model is equalized
+                                  first (ptq_equalize), and calibrated anew. Counts in the scheme of
+                                  the whole model, not in overrides. Needs images */
 } ptq_scheme;
 
 #define PTQ_PRESET_LIST(X)                                                                         \
@@ -991,6 +994,18 @@ typedef struct ptq_override {
 
 /* ---------------------------------------------------------------------------------------------
    [CONVERT] A float model and a calibration give a quantized model */
+
+/* Cross-layer equalization (Nagel et al. 2019, https://arxiv.org/abs/1906.04721): a copy of a fused
+   float model that computes the same logits, to rounding, from channels of like ranges, so that one
+   scale suits them all. A channel is divided by the square root of its largest value relative to the
+   tensor's largest, and its consumers' weights multiplied. ReLU lets a positive factor through, and
+   so do pools; the tensors of a residual addition share their factors. Inputs and results of ReLU6,
+   batch norm and softmax, the image and the logits stay as they are. Only integer layers gain, and
+   only where activations have few bits. Largest values are those on `data`; of `options`, which may
+   be NULL, threads, progress and allocator count. */
+PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
+                                const ptq_calibrate_options *options, ptq_model **out,
+                                ptq_error *err);
 
 typedef struct ptq_convert_options {
     ptq_scheme scheme;
@@ -1117,6 +1132,110 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
                                       ptq_dataset data, size_t count, ptq_layer_report *out,
                                       ptq_error *err);
 PTQ_API void ptq_layer_report_free(ptq_layer_report *report);
+
+/* How far a model's logits are from the float model's, over the images of two evaluations. */
+typedef struct ptq_divergence {
+    double sqnr_db;   /* of the logits: 10 log10(sum x^2 / sum (x - x')^2); infinite if equal */
+    double kl;        /* mean Kullback-Leibler divergence of the softmax from float's, in nats */
+    double agreement; /* share of images with the same prediction, 0 to 1 */
+    double delta_pp;  /* accuracy difference in percentage points */
+} ptq_divergence;
+
+/* Sums are exact: the order of the images does not matter. Errors as ptq_compare, and
+   PTQ_INVALID_ARGUMENT if the number of classes differs. */
+PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
+                                      const ptq_evaluation *quantized, ptq_divergence *out,
+                                      ptq_error *err);
+
+/* ---- Which layer is to blame, and how many bits each deserves ---- */
+
+typedef struct ptq_search_options {
+    ptq_scheme scheme;     /* what is looked at or searched for; mode PTQ_INTEGER */
+    ptq_dataset images;    /* calibration images: to learn from and to measure on. Never those that
+                              are reported on */
+    int threads;           /* 0: 1. The result does not depend on it */
+    ptq_progress progress; /* counts conversions */
+    void *user;
+    ptq_allocator allocator;
+} ptq_search_options;
+
+/* One node alone under the scheme, all others in float. */
+typedef struct ptq_sensitivity {
+    char node[PTQ_NAME_SIZE];
+    size_t bytes;          /* of its parameters under the scheme */
+    ptq_divergence cost;   /* of the whole model, against float */
+} ptq_sensitivity;
+
+/* What could be changed, and what the change is worth: agreement of the whole model with float after
+   it, less that before it, measured on the images. */
+typedef struct ptq_advice {
+    char node[PTQ_NAME_SIZE]; /* what the change is limited to; empty: the whole model */
+    char text[200];           /* "block3.conv2 costs 1.9 points of agreement; per-channel weights
+                                 would win back 1.6" */
+    double gain_pp;           /* percentage points of agreement */
+} ptq_advice;
+
+typedef struct ptq_sensitivity_report {
+    ptq_sensitivity *item; /* largest divergence first */
+    int items;
+    ptq_divergence whole;  /* of the model with every node under the scheme */
+    ptq_advice *advice;    /* largest gain first, only gains; may be empty */
+    int advices;
+    size_t images;
+    ptq_allocator allocator;
+} ptq_sensitivity_report;
+
+/* Measures every node that can run on integers alone, ranks them, and tries remedies: on the whole
+   model and on the three costliest nodes, with more bits, a scale per channel, ranges of least
+   error, learned and refitted weights, float. Needs about 20 conversions and evaluations; nodes and
+   remedies for single nodes are measured with rounding to nearest, for speed. Errors as those of
+   ptq_convert and ptq_evaluate. */
+PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
+                                           const ptq_calibration *calibration,
+                                           const ptq_search_options *options,
+                                           ptq_sensitivity_report *out, ptq_error *err);
+PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report);
+
+/* What a mixed model must keep to; of the fields that are not zero, all. */
+typedef struct ptq_goal {
+    size_t bytes;        /* most bytes of parameters, as ptq_convert_report counts them */
+    double average_bits; /* most bits of a weight, averaged over all weights of such layers */
+    double drop_pp;      /* most points of accuracy lost against float, on the images */
+} ptq_goal;
+
+/* One model of the frontier. */
+typedef struct ptq_mix {
+    size_t bytes;
+    double average_bits;
+    double predicted;    /* sum of the nodes' single divergences */
+    int measured;        /* 1: converted under the full scheme, and `cost` measured */
+    ptq_divergence cost;
+} ptq_mix;
+
+typedef struct ptq_mix_report {
+    char (*node)[PTQ_NAME_SIZE]; /* layers with weights that can run on integers */
+    int nodes;
+    ptq_mix *item;     /* the frontier, largest model first */
+    uint8_t *bits;     /* items x nodes: 32 (float), 8, 6, 5, 4, 3 or 2 */
+    int items;
+    int chosen;        /* the model returned */
+    int met;           /* 1: it keeps to the goal */
+    size_t images;
+    ptq_allocator allocator;
+} ptq_mix_report;
+
+/* Chooses the bits of each layer's weights. The divergence that each layer causes alone is measured
+   at each number of bits; from 8 bits everywhere (float for what is best left so), the step that
+   costs least divergence for the bytes it saves is taken again and again (in the manner of HAWQ-V2,
+   Dong et al. 2020, https://arxiv.org/abs/1911.03852, with measured divergences), which gives the
+   frontier. Eight models spread along it and those that a search for the goal visits are
+   converted under the full scheme and measured. Returned in `out` (which may be NULL) is the
+   best that meets the goal: the smallest under `drop_pp`, otherwise the largest under the sizes;
+   where none does, the closest, with `met` 0. */
+PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
+                                     const ptq_search_options *options, const ptq_goal *goal,
+                                     ptq_model **out, ptq_mix_report *report, ptq_error *err);
+PTQ_API void ptq_mix_report_free(ptq_mix_report *report);
 
 #endif /* PTQ_H */
 
@@ -9658,6 +9777,7 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
         s.activation_range = PTQ_MSE;
         s.rounding = PTQ_LEARNED;
         s.refit = PTQ_REFIT_BELOW_8;
+        s.equalize = 1;
     } else if (!strcmp(name, "ort-u8")) {
         s.weight_per_tensor = s.weight_affine = s.code_logits = 1;
     } else if (!strcmp(name, "ort-s8")) {
@@ -9730,6 +9850,8 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
              s->activation_symmetric ? " symmetric" : "", ptq_range_name(s->activation_range));
     if (s->activation_range == PTQ_PERCENTILE && s->percentile > 0)
         ptq__put(&text, " %g", (double)s->percentile);
+    if (s->equalize && ptq__activation_bits(s) < 8)
+        ptq__put_string(&text, ", equalized");
     if (s->code_logits)
         ptq__put_string(&text, ", logits coded");
     return text.length;
@@ -10357,6 +10479,213 @@ static ptq_status ptq__check_convertible(const ptq_model *model,
     for (i = 0; i < options->overrides; i++)
         PTQ__TRY(ptq_scheme_check(&options->override[i].scheme, err));
     return PTQ_OK;
+}
+
+/* Equalization. `group` joins tensors that must share factors, as a forest of node indices; 0, the
+   image, is the root of all that must stay as they are. */
+
+typedef struct ptq__equalizer {
+    ptq_model *model;
+    int *group;
+    int *first;    /* where the channels of a node's result begin in `reach` */
+    float *reach;  /* largest absolute value of each channel, later its factor */
+    int channels;  /* of all results together */
+} ptq__equalizer;
+
+static int ptq__group_of(const ptq__equalizer *eq, int i)
+{
+    while (eq->group[i] != i)
+        i = eq->group[i];
+    return i;
+}
+
+/* The smaller root wins: so 0 keeps whatever joins it. */
+static void ptq__join(ptq__equalizer *eq, int a, int b)
+{
+    a = ptq__group_of(eq, a);
+    b = ptq__group_of(eq, b);
+    eq->group[a > b ? a : b] = a > b ? b : a;
+}
+
+static void ptq__join_tensors(ptq__equalizer *eq)
+{
+    int i;
+    for (i = 0; i < eq->model->nodes; i++)
+        eq->group[i] = i;
+    for (i = 1; i < eq->model->nodes; i++) {
+        const ptq_node *node = &eq->model->node[i];
+        if (!ptq__has_weight(node->op))
+            ptq__join(eq, i, node->input[0]);
+        if (node->input[1] >= 0)
+            ptq__join(eq, i, node->input[1]);
+        if (node->op == PTQ_SOFTMAX || node->op == PTQ_BATCH_NORM || node->op == PTQ_RELU6 ||
+            node->act == PTQ_ACT_RELU6 || node->add_act == PTQ_ACT_RELU6 ||
+            i == ptq_model_logits(eq->model))
+            ptq__join(eq, i, 0);
+    }
+}
+
+/* What an image says about the channels of a tensor. */
+static void ptq__reach_channels(float *reach, const float *x, size_t n, int channels)
+{
+    size_t i;
+    for (i = 0; i < n; i++) {
+        float a = x[i] < 0 ? -x[i] : x[i];
+        float *to = &reach[i % (size_t)channels];
+        *to = a > *to ? a : *to;
+    }
+}
+
+static ptq_status ptq__equalize_begin(ptq__job *job, ptq__worker *worker, ptq_error *err)
+{
+    const ptq__equalizer *eq = (const ptq__equalizer *)job->context;
+    return ptq__alloc(&job->allocator, (size_t)eq->channels, sizeof(float), "channel ranges",
+                      &worker->own, err);
+}
+
+static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
+                                    ptq_error *err)
+{
+    const ptq__equalizer *eq = (const ptq__equalizer *)job->context;
+    int i, middle;
+    (void)index;
+    (void)label;
+    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
+    for (i = 1; i < eq->model->nodes; i++) {
+        const ptq_node *node = &eq->model->node[i];
+        for (middle = node->residual ? 1 : 0; middle >= 0; middle--) {
+            ptq_tensor view;
+            PTQ__TRY(ptq_session_tensor(worker->session, middle ? node->name : node->out, &view,
+                                        err));
+            ptq__reach_channels((float *)worker->own + eq->first[i], (const float *)view.data,
+                                ptq_tensor_elements(&view), node->shape[2]);
+        }
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__equalize_end(ptq__job *job, ptq__worker *worker, ptq_error *err)
+{
+    ptq__equalizer *eq = (ptq__equalizer *)job->context;
+    (void)err;
+    if (worker->own)
+        ptq__reach_channels(eq->reach, (const float *)worker->own, (size_t)eq->channels,
+                            eq->channels);
+    ptq__free(&job->allocator, worker->own);
+    return PTQ_OK;
+}
+
+/* Ranges of a group's tensors become factors, the same for all of them. A channel twenty times
+   smaller than the largest is noise, which need not be magnified further. */
+static void ptq__choose_factors(ptq__equalizer *eq, int root)
+{
+    int i, c, channels = eq->model->node[root].shape[2];
+    float *to = eq->reach + eq->first[root], most = 0;
+    for (i = root + 1; i < eq->model->nodes; i++)
+        if (ptq__group_of(eq, i) == root)
+            ptq__reach_channels(to, eq->reach + eq->first[i], (size_t)channels, channels);
+    for (c = 0; c < channels; c++)
+        most = to[c] > most ? to[c] : most;
+    for (c = 0; c < channels; c++) {
+        float share = most > 0 ? to[c] / most : 1;
+        to[c] = root == 0 ? 1 : (float)sqrt((double)(share > 0.05f ? share : 0.05f));
+    }
+}
+
+/* w[o][i] * factor of i / factor of o; b[o] / factor of o. */
+static void ptq__apply_factors(const ptq__equalizer *eq, int index)
+{
+    ptq_node *node = &eq->model->node[index];
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    int in = ptq__group_of(eq, node->input[0]), out = ptq__group_of(eq, index);
+    const float *from = eq->reach + eq->first[in], *to = eq->reach + eq->first[out];
+    float *w = (float *)weight->data, *b = (float *)node->param[PTQ_BIAS].data;
+    int channels = eq->model->node[node->input[0]].shape[2], taps, o, k;
+    int area = node->op == PTQ_CONV2D ? node->kernel[0] * node->kernel[1] : 1;
+    taps = (int)(ptq_tensor_elements(weight) / (size_t)weight->dim[0]);
+    for (o = 0; o < weight->dim[0]; o++) {
+        int first = o / (weight->dim[0] / node->groups) * (channels / node->groups);
+        float own = out ? to[o] : 1;
+        for (k = 0; k < taps; k++) {
+            float *at = &w[(size_t)o * (size_t)taps + (size_t)k];
+            *at = *at * (in ? from[(first + k / area) % channels] : 1) / own;
+        }
+        if (b)
+            b[o] /= own;
+    }
+}
+
+static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_allocator *allocator,
+                                      ptq_error *err)
+{
+    size_t n = (size_t)eq->model->nodes, i;
+    void *memory = NULL;
+    PTQ__TRY(ptq__alloc(allocator, 2 * n, sizeof(int), "equalization", &memory, err));
+    eq->group = (int *)memory;
+    eq->first = eq->group + n;
+    for (i = 0; i < n; i++) {
+        eq->first[i] = eq->channels;
+        eq->channels += eq->model->node[i].shape[2];
+    }
+    PTQ__TRY(ptq__alloc(allocator, (size_t)eq->channels, sizeof(float), "channel ranges", &memory,
+                        err));
+    eq->reach = (float *)memory;
+    ptq__join_tensors(eq);
+    return PTQ_OK;
+}
+
+static ptq_status ptq__equalize_with(ptq__equalizer *eq, const ptq_plan *plan,
+                                     const ptq_dataset *data, const ptq_calibrate_options *options,
+                                     ptq_error *err)
+{
+    ptq__job job;
+    int i;
+    memset(&job, 0, sizeof job);
+    job.plan = plan;
+    job.data = data;
+    job.total = data->count;
+    job.keep = 1;
+    job.begin = ptq__equalize_begin;
+    job.one = ptq__equalize_one;
+    job.end = ptq__equalize_end;
+    job.context = eq;
+    job.progress = options->progress;
+    job.user = options->user;
+    job.allocator = options->allocator;
+    PTQ__TRY(ptq__equalizer_open(eq, &job.allocator, err));
+    PTQ__TRY(ptq__job_run(&job, options->threads, err));
+    for (i = 0; i < eq->model->nodes; i++)
+        if (ptq__group_of(eq, i) == i)
+            ptq__choose_factors(eq, i);
+    for (i = 1; i < eq->model->nodes; i++)
+        if (ptq__has_weight(eq->model->node[i].op))
+            ptq__apply_factors(eq, i);
+    return ptq_model_check(eq->model, err);
+}
+
+PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
+                                const ptq_calibrate_options *options, ptq_model **out,
+                                ptq_error *err)
+{
+    ptq_calibrate_options plain;
+    ptq__equalizer eq;
+    ptq_status status;
+    memset(&plain, 0, sizeof plain);
+    memset(&eq, 0, sizeof eq);
+    options = options ? options : &plain;
+    PTQ__TRY(ptq__check_fits(plan, &data, err));
+    if (ptq__is_quantized(plan->model))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "this model is quantized already; equalize the float model");
+    PTQ__TRY(ptq_model_copy(plan->model, &options->allocator, &eq.model, err));
+    status = ptq__equalize_with(&eq, plan, &data, options, err);
+    ptq__free(&options->allocator, eq.group);
+    ptq__free(&options->allocator, eq.reach);
+    if (status)
+        ptq_model_free(eq.model);
+    else
+        *out = eq.model;
+    return status;
 }
 
 /* Learned rounding. For one channel with weights w, scale s and codes q, the error of the result is
@@ -11098,6 +11427,82 @@ static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err)
     return status;
 }
 
+/* Converts once model and calibration are what they should be. */
+static ptq_status ptq__convert_from(ptq__converter *cv, ptq_model **out, ptq_error *err)
+{
+    ptq_status status;
+    PTQ__TRY(ptq_model_create(&cv->options->allocator, &cv->model, err));
+    status = ptq__convert_run(cv, out == NULL, err);
+    if (status || !out)
+        ptq_model_free(cv->model);
+    else
+        *out = cv->model;
+    return status;
+}
+
+/* Whether the model is to be equalized. A dry run shows the same without. */
+static int ptq__equalizes(const ptq__converter *cv, int dry)
+{
+    const ptq_scheme *scheme = &cv->options->scheme;
+    return !dry && scheme->equalize && scheme->mode == PTQ_INTEGER &&
+           ptq__activation_bits(scheme) < 8;
+}
+
+/* Every image must be one that was calibrated on. */
+static ptq_status ptq__check_learnable(const ptq__converter *cv, ptq_error *err)
+{
+    const ptq_dataset *images = &cv->options->images;
+    size_t known = 0;
+    if (!cv->calibration)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "the model was never calibrated; run ptq_calibrate first");
+    if (!images->count)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "equalization needs the calibration images; give them in the options,"
+                             " or do without");
+    PTQ__TRY(ptq_calibration_overlap(cv->calibration, *images, &known, err));
+    if (known < images->count)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "%z of %z images to equalize on were not calibrated on; give the"
+                             " calibration images", images->count - known, images->count);
+    return PTQ_OK;
+}
+
+/* Equalizes, calibrates anew, converts that. */
+static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, ptq_error *err)
+{
+    const ptq_convert_options *options = cv->options;
+    ptq_calibrate_options calibrate;
+    ptq_plan_options plan_options;
+    ptq_model *equalized = NULL;
+    ptq_calibration *calibration = NULL;
+    ptq_plan *plan = NULL, *before = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq__check_learnable(cv, err));
+    memset(&calibrate, 0, sizeof calibrate);
+    calibrate.threads = options->threads;
+    calibrate.accept_any = 1; /* they were accepted before */
+    calibrate.allocator = options->allocator;
+    memset(&plan_options, 0, sizeof plan_options);
+    plan_options.allocator = options->allocator;
+    PTQ__TRY(ptq_plan_create(cv->old, &plan_options, &before, err));
+    status = ptq_equalize(before, options->images, &calibrate, &equalized, err);
+    ptq_plan_free(before);
+    if (!status)
+        status = ptq_plan_create(equalized, &plan_options, &plan, err);
+    if (!status)
+        status = ptq_calibrate(plan, options->images, &calibrate, &calibration, err);
+    if (!status) {
+        cv->old = equalized;
+        cv->calibration = calibration;
+        status = ptq__convert_from(cv, out, err);
+    }
+    ptq_calibration_free(calibration);
+    ptq_plan_free(plan);
+    ptq_model_free(equalized);
+    return status;
+}
+
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err)
@@ -11116,12 +11521,8 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
         report->allocator = cv.options->allocator;
     }
     PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
-    PTQ__TRY(ptq_model_create(&cv.options->allocator, &cv.model, err));
-    status = ptq__convert_run(&cv, out == NULL, err);
-    if (status || !out)
-        ptq_model_free(cv.model);
-    else
-        *out = cv.model;
+    status = ptq__equalizes(&cv, out == NULL) ? ptq__convert_equalized(&cv, out, err)
+                                              : ptq__convert_from(&cv, out, err);
     if (status)
         ptq_convert_report_free(report);
     return status;
@@ -11568,6 +11969,694 @@ PTQ_API void ptq_layer_report_free(ptq_layer_report *report)
     ptq__free(&report->allocator, report->item);
     report->item = NULL;
     report->items = 0;
+}
+
+/* Divergence of logits. */
+
+static double ptq__kl(const float *x, const float *y, int classes)
+{
+    double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
+    double sum_x = 0, sum_y = 0, kl = 0;
+    int c;
+    for (c = 0; c < classes; c++) {
+        sum_x += exp((double)x[c] - most_x);
+        sum_y += exp((double)y[c] - most_y);
+    }
+    for (c = 0; c < classes; c++) {
+        double log_x = (double)x[c] - most_x - log(sum_x);
+        kl += exp(log_x) * (log_x - ((double)y[c] - most_y - log(sum_y)));
+    }
+    return kl > 0 ? kl : 0;
+}
+
+static float ptq__finite_float(double value)
+{
+    return value < (double)FLT_MAX ? (float)value : FLT_MAX;
+}
+
+PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
+                                      const ptq_evaluation *quantized, ptq_divergence *out,
+                                      ptq_error *err)
+{
+    ptq_comparison compared;
+    ptq_exact_sum kl, signal, noise;
+    double n = (double)baseline->total;
+    size_t i;
+    int c, classes = baseline->classes;
+    memset(&kl, 0, sizeof kl);
+    signal = noise = kl;
+    PTQ__TRY(ptq_compare(baseline, quantized, &compared, err));
+    if (classes != quantized->classes)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
+                             classes, quantized->classes);
+    for (i = 0; i < baseline->total; i++) {
+        const float *x = baseline->logits + i * (size_t)classes;
+        const float *y = quantized->logits + i * (size_t)classes;
+        double xx = 0, dd = 0;
+        for (c = 0; c < classes; c++) {
+            double d = (double)x[c] - (double)y[c];
+            xx += (double)x[c] * (double)x[c];
+            dd += d * d;
+        }
+        ptq__exact_add(&kl, ptq__finite_float(ptq__kl(x, y, classes)));
+        ptq__exact_add(&signal, ptq__finite_float(xx));
+        ptq__exact_add(&noise, ptq__finite_float(dd));
+    }
+    out->kl = ptq_exact_sum_value(&kl) / n;
+    out->sqnr_db = ptq_exact_sum_value(&noise) > 0
+                       ? 10 * log10(ptq_exact_sum_value(&signal) / ptq_exact_sum_value(&noise))
+                       : HUGE_VAL;
+    out->agreement = (double)compared.agree / (double)compared.total;
+    out->delta_pp = compared.delta_pp;
+    return PTQ_OK;
+}
+
+/* The searches below convert again and again, and measure against the float model. */
+typedef struct ptq__search {
+    const ptq_model *model;
+    const ptq_calibration *calibration;
+    const ptq_search_options *options;
+    ptq_evaluation real; /* of the float model */
+    size_t done, total;  /* conversions */
+    ptq_override *override;
+    int overrides;
+} ptq__search;
+
+static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_model *model,
+                                       ptq_evaluation *out, ptq_error *err)
+{
+    ptq_evaluate_options options;
+    ptq_plan_options plan_options;
+    ptq_plan *plan = NULL;
+    ptq_status status;
+    memset(&options, 0, sizeof options);
+    options.threads = search->options->threads;
+    options.allocator = search->options->allocator;
+    memset(&plan_options, 0, sizeof plan_options);
+    plan_options.allocator = search->options->allocator;
+    PTQ__TRY(ptq_plan_create(model, &plan_options, &plan, err));
+    status = ptq_evaluate(plan, search->options->images, &options, out, err);
+    ptq_plan_free(plan);
+    return status;
+}
+
+/* Converts with the overrides of the search, and measures. `bytes` and `made` may be NULL. */
+static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
+                                  ptq_divergence *cost, size_t *bytes, ptq_model **made,
+                                  ptq_error *err)
+{
+    ptq_convert_options options;
+    ptq_convert_report report;
+    ptq_evaluation measured;
+    ptq_model *model = NULL;
+    ptq_status status;
+    if (search->options->progress &&
+        search->options->progress(search->options->user, search->done, search->total))
+        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z models", search->done,
+                             search->total);
+    search->done++;
+    memset(&options, 0, sizeof options);
+    options.scheme = *scheme;
+    options.override = search->override;
+    options.overrides = search->overrides;
+    options.images = search->options->images;
+    options.threads = search->options->threads;
+    options.allocator = search->options->allocator;
+    PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
+    if (bytes)
+        *bytes = report.bytes_after;
+    ptq_convert_report_free(&report);
+    status = ptq__search_evaluate(search, model, &measured, err);
+    if (!status) {
+        status = ptq_compare_logits(&search->real, &measured, cost, err);
+        ptq_evaluation_free(&measured);
+    }
+    if (status || !made)
+        ptq_model_free(model);
+    else
+        *made = model;
+    return status;
+}
+
+static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error *err)
+{
+    ptq_convert_options plain;
+    void *memory = NULL;
+    if (search->options->scheme.mode != PTQ_INTEGER)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "the scheme must be one of integers, not %s",
+                             ptq_mode_name(search->options->scheme.mode));
+    memset(&plain, 0, sizeof plain);
+    plain.scheme = search->options->scheme;
+    PTQ__TRY(ptq__check_convertible(search->model, search->calibration, &plain, err));
+    PTQ__TRY(ptq__alloc(&search->options->allocator, (size_t)overrides, sizeof(ptq_override),
+                        "overrides", &memory, err));
+    search->override = (ptq_override *)memory;
+    return ptq__search_evaluate(search, search->model, &search->real, err);
+}
+
+static void ptq__search_close(ptq__search *search)
+{
+    ptq_evaluation_free(&search->real);
+    ptq__free(&search->options->allocator, search->override);
+}
+
+/* The scheme without what learns: fast to convert with. */
+static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme)
+{
+    ptq_scheme plain = *scheme;
+    plain.rounding = PTQ_NEAREST;
+    plain.refit = PTQ_REFIT_NEVER;
+    plain.equalize = 0;
+    return plain;
+}
+
+static ptq_scheme ptq__float_scheme(void)
+{
+    ptq_scheme scheme;
+    memset(&scheme, 0, sizeof scheme);
+    scheme.mode = PTQ_FLOAT;
+    return scheme;
+}
+
+/* Bytes of a node's parameters under a scheme. */
+static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme)
+{
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    size_t scales = scheme->weight_per_tensor ? 1 : (size_t)weight->dim[0];
+    if (!ptq__has_weight(node->op))
+        return 0;
+    if (scheme->mode == PTQ_FLOAT)
+        return weight->size + node->param[PTQ_BIAS].size;
+    return ptq_tensor_bytes(ptq__weight_type(scheme), ptq__weight_bits(scheme), weight->rank,
+                            weight->dim) +
+           node->param[PTQ_BIAS].size + scales * sizeof(float);
+}
+
+/* ---- Sensitivity ---- */
+
+static int ptq__measurable(const ptq_node *node)
+{
+    int rule = ptq__code_rule(node->op);
+    return node->op != PTQ_INPUT && (rule == PTQ__ANY_CODES || rule == PTQ__OWN_CODES);
+}
+
+static ptq_status ptq__measure_node(ptq__search *search, const ptq_node *node,
+                                    ptq_sensitivity *item, ptq_error *err)
+{
+    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
+    memcpy(item->node, node->name, sizeof item->node);
+    search->override[0].pattern = item->node;
+    search->override[0].scheme = plain;
+    search->overrides = 1;
+    item->bytes = ptq__layer_bytes(node, &plain);
+    return ptq__search_try(search, &others, &item->cost, NULL, NULL, err);
+}
+
+/* Largest divergence first; of equals the earlier node. */
+static void ptq__rank_nodes(ptq_sensitivity_report *report)
+{
+    int i, k;
+    for (i = 1; i < report->items; i++) {
+        ptq_sensitivity item = report->item[i];
+        for (k = i; k > 0 && report->item[k - 1].cost.kl < item.cost.kl; k--)
+            report->item[k] = report->item[k - 1];
+        report->item[k] = item;
+    }
+}
+
+/* Remedies: what they are called, and what they make of a scheme. 0 if they change nothing. */
+
+static int ptq__remedy_channels(ptq_scheme *s)
+{
+    int changes = s->weight_per_tensor;
+    s->weight_per_tensor = s->weight_affine = 0;
+    return changes;
+}
+
+static int ptq__remedy_ranges(ptq_scheme *s)
+{
+    int changes = s->activation_range != PTQ_MSE || s->weight_range != PTQ_MSE;
+    s->activation_range = PTQ_MSE;
+    s->weight_range = s->weight_affine ? PTQ_MINMAX : PTQ_MSE;
+    return changes;
+}
+
+static int ptq__remedy_weights(ptq_scheme *s)
+{
+    int changes = ptq__weight_bits(s) < 8;
+    s->weight_bits = 8;
+    return changes;
+}
+
+static int ptq__remedy_activations(ptq_scheme *s)
+{
+    int changes = ptq__activation_bits(s) < 8;
+    s->activation_bits = 8;
+    return changes;
+}
+
+static int ptq__remedy_float(ptq_scheme *s)
+{
+    *s = ptq__float_scheme();
+    return 1;
+}
+
+/* For the whole model only: it learns. */
+static int ptq__remedy_best(ptq_scheme *s)
+{
+    int weight_bits = s->weight_bits, activation_bits = s->activation_bits;
+    int changes = s->rounding != PTQ_LEARNED || s->refit == PTQ_REFIT_NEVER || !s->equalize;
+    ptq_preset("best", s, NULL);
+    s->weight_bits = weight_bits;
+    s->activation_bits = activation_bits;
+    return changes;
+}
+
+typedef struct ptq__remedy {
+    const char *text;
+    int (*apply)(ptq_scheme *scheme);
+    int whole, single; /* is tried on the whole model, on single nodes */
+} ptq__remedy;
+
+static const ptq__remedy ptq__remedies[] = {
+    {"per-channel weights", ptq__remedy_channels, 1, 1},
+    {"ranges of least squared error", ptq__remedy_ranges, 1, 1},
+    {"8-bit weights", ptq__remedy_weights, 1, 1},
+    {"8-bit activations", ptq__remedy_activations, 1, 1},
+    {"preset best at the same bits", ptq__remedy_best, 1, 0},
+    {"float", ptq__remedy_float, 0, 1},
+};
+
+enum {
+    PTQ__REMEDIES = sizeof ptq__remedies / sizeof ptq__remedies[0],
+    PTQ__COSTLIEST = 3, /* nodes that remedies are tried on */
+    PTQ__MOST_ADVICE = PTQ__REMEDIES * (1 + PTQ__COSTLIEST)
+};
+
+/* "1.93" for 1.934, never negative. */
+static void ptq__put_hundredths(ptq__text *text, double value)
+{
+    int n = value > 0 ? (int)(value * 100 + 0.5) : 0;
+    ptq__put(text, "%d.%d%d", n / 100, n / 10 % 10, n % 10);
+}
+
+/* Kept if it gains, in the order of gains. */
+static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, double cost_pp,
+                            const char *remedy, double gain_pp)
+{
+    ptq_advice item;
+    ptq__text text = ptq__text_over(item.text, sizeof item.text);
+    int k;
+    if (!(gain_pp > 0))
+        return;
+    memset(item.node, 0, sizeof item.node);
+    memcpy(item.node, node, strlen(node));
+    ptq__put(&text, "%s costs ", *node ? node : "the whole model");
+    ptq__put_hundredths(&text, cost_pp);
+    ptq__put(&text, " points of agreement; %s would win back ", remedy);
+    ptq__put_hundredths(&text, gain_pp);
+    item.gain_pp = gain_pp;
+    for (k = report->advices++; k > 0 && report->advice[k - 1].gain_pp < gain_pp; k--)
+        report->advice[k] = report->advice[k - 1];
+    report->advice[k] = item;
+}
+
+/* One remedy, on one node or (item NULL) on all. `before`: the whole model as it is, without what
+   learns where single nodes are looked at. */
+static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy,
+                                  const ptq_sensitivity *item, const ptq_divergence *before,
+                                  ptq_sensitivity_report *report, ptq_error *err)
+{
+    ptq_scheme scheme = search->options->scheme, changed;
+    ptq_divergence after;
+    if (item)
+        scheme = ptq__plain_scheme(&scheme);
+    changed = scheme;
+    if (!remedy->apply(&changed))
+        return PTQ_OK;
+    search->overrides = item != NULL;
+    if (item) {
+        search->override[0].pattern = item->node;
+        search->override[0].scheme = changed;
+    }
+    PTQ__TRY(ptq__search_try(search, item ? &scheme : &changed, &after, NULL, NULL, err));
+    ptq__add_advice(report, item ? item->node : "",
+                    100 * (1 - (item ? item->cost.agreement : before->agreement)), remedy->text,
+                    100 * (after.agreement - before->agreement));
+    return PTQ_OK;
+}
+
+static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *report, ptq_error *err)
+{
+    ptq_scheme plain = ptq__plain_scheme(&search->options->scheme);
+    ptq_divergence before;
+    int i, k;
+    search->overrides = 0;
+    PTQ__TRY(ptq__search_try(search, &search->options->scheme, &report->whole, NULL, NULL, err));
+    PTQ__TRY(ptq__search_try(search, &plain, &before, NULL, NULL, err));
+    for (k = 0; k < PTQ__REMEDIES; k++) {
+        if (ptq__remedies[k].whole)
+            PTQ__TRY(ptq__try_remedy(search, &ptq__remedies[k], NULL, &report->whole, report,
+                                     err));
+        for (i = 0; i < PTQ__COSTLIEST && i < report->items && ptq__remedies[k].single; i++)
+            PTQ__TRY(ptq__try_remedy(search, &ptq__remedies[k], &report->item[i], &before, report,
+                                     err));
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
+                                       ptq_error *err)
+{
+    const ptq_model *model = search->model;
+    void *memory = NULL;
+    int i;
+    PTQ__TRY(ptq__alloc(&report->allocator, (size_t)model->nodes, sizeof(ptq_sensitivity),
+                        "sensitivities", &memory, err));
+    report->item = (ptq_sensitivity *)memory;
+    PTQ__TRY(ptq__alloc(&report->allocator, PTQ__MOST_ADVICE, sizeof(ptq_advice), "advice",
+                        &memory, err));
+    report->advice = (ptq_advice *)memory;
+    search->total = 2 + PTQ__MOST_ADVICE;
+    for (i = 0; i < model->nodes; i++)
+        search->total += (size_t)ptq__measurable(&model->node[i]);
+    PTQ__TRY(ptq__search_open(search, 1, err));
+    report->images = search->real.total;
+    for (i = 0; i < model->nodes; i++)
+        if (ptq__measurable(&model->node[i]))
+            PTQ__TRY(ptq__measure_node(search, &model->node[i], &report->item[report->items++],
+                                       err));
+    ptq__rank_nodes(report);
+    return ptq__advise(search, report, err);
+}
+
+PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
+                                           const ptq_calibration *calibration,
+                                           const ptq_search_options *options,
+                                           ptq_sensitivity_report *out, ptq_error *err)
+{
+    ptq_sensitivity_report report;
+    ptq__search search;
+    ptq_status status;
+    memset(&search, 0, sizeof search);
+    memset(&report, 0, sizeof report);
+    search.model = model;
+    search.calibration = calibration;
+    search.options = options;
+    report.allocator = options->allocator;
+    status = ptq__sensitivity_run(&search, &report, err);
+    ptq__search_close(&search);
+    if (status)
+        ptq_sensitivity_report_free(&report);
+    else
+        *out = report;
+    return status;
+}
+
+PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report)
+{
+    if (!report)
+        return;
+    ptq__free(&report->allocator, report->item);
+    ptq__free(&report->allocator, report->advice);
+    report->item = NULL;
+    report->advice = NULL;
+    report->items = report->advices = 0;
+}
+
+/* ---- Mixed precision ---- */
+
+static const int ptq__mix_bits[] = {32, 8, 6, 5, 4, 3, 2};
+enum {
+    PTQ__WIDTHS = sizeof ptq__mix_bits / sizeof ptq__mix_bits[0],
+    PTQ__SPREAD = 8 /* models along the frontier that are measured */
+};
+
+typedef struct ptq__mixer {
+    ptq__search search;
+    const ptq_goal *goal;
+    ptq_mix_report *report;
+    int *index;    /* nodes: of the model */
+    double *alone; /* nodes x PTQ__WIDTHS: divergence, relative to 8 bits everywhere */
+    ptq_model *best;
+} ptq__mixer;
+
+/* The scheme of a layer at a number of bits. */
+static ptq_scheme ptq__mix_scheme(const ptq_scheme *scheme, int bits)
+{
+    ptq_scheme made = *scheme;
+    if (bits > 8)
+        return ptq__float_scheme();
+    made.weight_bits = bits;
+    return made;
+}
+
+/* Parameters of a layer at a number of bits. */
+static size_t ptq__mix_bytes(const ptq__mixer *mixer, int k, int bits)
+{
+    ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, bits);
+    return ptq__layer_bytes(&mixer->search.model->node[mixer->index[k]], &scheme);
+}
+
+/* Divergence of each layer at each width, the others at 8 bits, without learning. */
+static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err)
+{
+    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme);
+    ptq_divergence cost;
+    double floor_kl;
+    int k, b;
+    plain.weight_bits = 8;
+    mixer->search.overrides = 0;
+    PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
+    floor_kl = cost.kl;
+    for (k = 0; k < mixer->report->nodes; k++)
+        for (b = 0; b < PTQ__WIDTHS; b++) {
+            double *to = &mixer->alone[k * PTQ__WIDTHS + b];
+            if (ptq__mix_bits[b] == 8)
+                continue;
+            mixer->search.override[0].pattern = mixer->report->node[k];
+            mixer->search.override[0].scheme = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
+            mixer->search.overrides = 1;
+            PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
+            *to = cost.kl - floor_kl;
+        }
+    return PTQ_OK;
+}
+
+/* The next model of the frontier: of all layers and lower widths the step that costs least
+   divergence for each byte. 0 if nothing is left. */
+static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits)
+{
+    double least = HUGE_VAL;
+    int k, b, from, best = -1, best_bits = 0;
+    for (k = 0; k < mixer->report->nodes; k++) {
+        for (from = 0; ptq__mix_bits[from] != bits[k];)
+            from++;
+        for (b = from + 1; b < PTQ__WIDTHS; b++) {
+            double saved = (double)ptq__mix_bytes(mixer, k, bits[k]) -
+                           (double)ptq__mix_bytes(mixer, k, ptq__mix_bits[b]);
+            double cost = mixer->alone[k * PTQ__WIDTHS + b] -
+                          mixer->alone[k * PTQ__WIDTHS + from];
+            double rate = cost > 0 ? cost / saved : cost * saved;
+            if (saved > 0 && rate < least) {
+                least = rate;
+                best = k;
+                best_bits = ptq__mix_bits[b];
+            }
+        }
+    }
+    if (best >= 0)
+        bits[best] = (uint8_t)best_bits;
+    return best >= 0;
+}
+
+/* Size and prediction of the model that item `at` stands for. */
+static void ptq__mix_describe(const ptq__mixer *mixer, int at)
+{
+    ptq_mix *item = &mixer->report->item[at];
+    const uint8_t *bits = mixer->report->bits + at * mixer->report->nodes;
+    double weights = 0, sum = 0;
+    int k, b;
+    item->bytes = 0;
+    item->predicted = 0;
+    for (k = 0; k < mixer->report->nodes; k++) {
+        const ptq_node *node = &mixer->search.model->node[mixer->index[k]];
+        double n = (double)ptq_tensor_elements(&node->param[PTQ_WEIGHT]);
+        for (b = 0; ptq__mix_bits[b] != bits[k];)
+            b++;
+        item->bytes += ptq__mix_bytes(mixer, k, bits[k]);
+        item->predicted += mixer->alone[k * PTQ__WIDTHS + b];
+        weights += n;
+        sum += n * bits[k];
+    }
+    item->average_bits = sum / weights;
+}
+
+/* From float everywhere down to 2 bits everywhere. */
+static void ptq__mix_frontier(ptq__mixer *mixer)
+{
+    ptq_mix_report *report = mixer->report;
+    size_t n = (size_t)report->nodes;
+    memset(report->bits, 32, n);
+    do {
+        ptq__mix_describe(mixer, report->items);
+        memcpy(report->bits + (size_t)(report->items + 1) * n,
+               report->bits + (size_t)report->items * n, n);
+        report->items++;
+    } while (ptq__mix_step(mixer, report->bits + (size_t)report->items * n));
+}
+
+/* Converts item `at` under the full scheme and measures it; keeps the model if `keep`. */
+static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err)
+{
+    const ptq_mix_report *report = mixer->report;
+    ptq_mix *item = &report->item[at];
+    ptq_model *made = NULL;
+    int k;
+    if (item->measured && !keep)
+        return PTQ_OK;
+    for (k = 0; k < report->nodes; k++) {
+        mixer->search.override[k].pattern = report->node[k];
+        mixer->search.override[k].scheme = ptq__mix_scheme(&mixer->search.options->scheme,
+                                                           report->bits[at * report->nodes + k]);
+    }
+    mixer->search.overrides = report->nodes;
+    PTQ__TRY(ptq__search_try(&mixer->search, &mixer->search.options->scheme, &item->cost, NULL,
+                             keep ? &made : NULL, err));
+    item->measured = 1;
+    if (keep)
+        mixer->best = made;
+    return PTQ_OK;
+}
+
+static int ptq__mix_small_enough(const ptq__mixer *mixer, int at)
+{
+    const ptq_mix *item = &mixer->report->item[at];
+    const ptq_goal *goal = mixer->goal;
+    return (!goal->bytes || item->bytes <= goal->bytes) &&
+           (!(goal->average_bits > 0) || item->average_bits <= goal->average_bits);
+}
+
+static int ptq__mix_good_enough(const ptq__mixer *mixer, int at)
+{
+    return !(mixer->goal->drop_pp > 0) ||
+           -mixer->report->item[at].cost.delta_pp <= mixer->goal->drop_pp;
+}
+
+/* Sizes fall along the frontier, so the first that is small enough is the best under a size; the
+   last that is good enough is found by bisection, as if accuracy fell as well. */
+static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err)
+{
+    ptq_mix_report *report = mixer->report;
+    int first = 0, low, high;
+    while (first < report->items - 1 && !ptq__mix_small_enough(mixer, first))
+        first++;
+    PTQ__TRY(ptq__mix_measure(mixer, first, 0, err));
+    for (low = first, high = report->items;
+         mixer->goal->drop_pp > 0 && ptq__mix_good_enough(mixer, first) && high - low > 1;) {
+        int middle = low + (high - low) / 2;
+        PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
+        if (ptq__mix_good_enough(mixer, middle))
+            low = middle;
+        else
+            high = middle;
+    }
+    report->chosen = low;
+    report->met = ptq__mix_small_enough(mixer, low) && ptq__mix_good_enough(mixer, low);
+    return PTQ_OK;
+}
+
+static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err)
+{
+    const ptq_model *model = mixer->search.model;
+    ptq_mix_report *report = mixer->report;
+    const ptq_allocator *allocator = &report->allocator;
+    size_t n = 0, most;
+    void *memory = NULL;
+    int i;
+    for (i = 0; i < model->nodes; i++)
+        n += ptq__has_weight(model->node[i].op) != 0;
+    if (!n)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
+    most = n * PTQ__WIDTHS + 1;
+    PTQ__TRY(ptq__alloc(allocator, n, PTQ_NAME_SIZE, "names", &memory, err));
+    report->node = (char (*)[PTQ_NAME_SIZE])memory;
+    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_mix), "frontier", &memory, err));
+    report->item = (ptq_mix *)memory;
+    PTQ__TRY(ptq__alloc(allocator, (most + 1) * n, 1, "frontier", &memory, err));
+    report->bits = (uint8_t *)memory;
+    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int), "layers", &memory, err));
+    mixer->index = (int *)memory;
+    PTQ__TRY(ptq__alloc(allocator, n * PTQ__WIDTHS, sizeof(double), "divergences", &memory, err));
+    mixer->alone = (double *)memory;
+    for (i = 0; i < model->nodes; i++)
+        if (ptq__has_weight(model->node[i].op)) {
+            memcpy(report->node[report->nodes], model->node[i].name, PTQ_NAME_SIZE);
+            mixer->index[report->nodes++] = i;
+        }
+    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9;
+    return ptq__search_open(&mixer->search, report->nodes, err);
+}
+
+static ptq_status ptq__mix_run(ptq__mixer *mixer, int makes, ptq_error *err)
+{
+    ptq_mix_report *report = mixer->report;
+    int i;
+    PTQ__TRY(ptq__mix_open(mixer, err));
+    report->images = mixer->search.real.total;
+    PTQ__TRY(ptq__mix_measure_alone(mixer, err));
+    ptq__mix_frontier(mixer);
+    for (i = 0; i < PTQ__SPREAD; i++)
+        PTQ__TRY(ptq__mix_measure(mixer, (report->items - 1) * i / (PTQ__SPREAD - 1), 0, err));
+    PTQ__TRY(ptq__mix_choose(mixer, err));
+    return makes ? ptq__mix_measure(mixer, report->chosen, 1, err) : PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
+                                     const ptq_search_options *options, const ptq_goal *goal,
+                                     ptq_model **out, ptq_mix_report *report, ptq_error *err)
+{
+    ptq_mix_report made;
+    ptq__mixer mixer;
+    ptq_status status;
+    memset(&mixer, 0, sizeof mixer);
+    memset(&made, 0, sizeof made);
+    made.allocator = options->allocator;
+    mixer.search.model = model;
+    mixer.search.calibration = calibration;
+    mixer.search.options = options;
+    mixer.goal = goal;
+    mixer.report = &made;
+    status = ptq__mix_run(&mixer, out != NULL, err);
+    ptq__search_close(&mixer.search);
+    ptq__free(&options->allocator, mixer.index);
+    ptq__free(&options->allocator, mixer.alone);
+    if (status) {
+        ptq_model_free(mixer.best);
+        ptq_mix_report_free(&made);
+        return status;
+    }
+    if (out)
+        *out = mixer.best;
+    if (report)
+        *report = made;
+    else
+        ptq_mix_report_free(&made);
+    return PTQ_OK;
+}
+
+PTQ_API void ptq_mix_report_free(ptq_mix_report *report)
+{
+    if (!report)
+        return;
+    ptq__free(&report->allocator, report->node);
+    ptq__free(&report->allocator, report->item);
+    ptq__free(&report->allocator, report->bits);
+    report->node = NULL;
+    report->item = NULL;
+    report->bits = NULL;
+    report->nodes = report->items = 0;
 }
 
 #endif /* PTQ_IMPLEMENTATION_DONE */
