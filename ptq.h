@@ -1153,6 +1153,9 @@ typedef struct ptq_search_options {
     ptq_scheme scheme;     /* what is looked at or searched for; mode PTQ_INTEGER */
     ptq_dataset images;    /* calibration images: to learn from and to measure on. Never those that
                               are reported on */
+    size_t measure;        /* the first so many of them are measured on, and the others learned from,
+                              so that learning is judged by images that it did not see; 0, or as
+                              many as there are: all serve for both */
     int threads;           /* 0: 1. The result does not depend on it */
     ptq_progress progress; /* counts conversions */
     void *user;
@@ -12042,6 +12045,25 @@ typedef struct ptq__search {
     int overrides;
 } ptq__search;
 
+/* The images behind those that are measured on, as a data set; `user` is the options. */
+static ptq_status ptq__get_learned(void *user, size_t index, uint8_t *pixels, int *label,
+                                   ptq_error *err)
+{
+    const ptq_search_options *options = (const ptq_search_options *)user;
+    return options->images.get(options->images.user, index + options->measure, pixels, label, err);
+}
+
+static ptq_dataset ptq__learned_images(const ptq_search_options *options)
+{
+    ptq_dataset data = options->images;
+    if (options->measure && options->measure < data.count) {
+        data.count -= options->measure;
+        data.get = ptq__get_learned;
+        data.user = (void *)(uintptr_t)options;
+    }
+    return data;
+}
+
 static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_model *model,
                                        ptq_evaluation *out, ptq_error *err)
 {
@@ -12050,6 +12072,7 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
     ptq_plan *plan = NULL;
     ptq_status status;
     memset(&options, 0, sizeof options);
+    options.limit = search->options->measure;
     options.threads = search->options->threads;
     options.allocator = search->options->allocator;
     memset(&plan_options, 0, sizeof plan_options);
@@ -12079,7 +12102,7 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     options.scheme = *scheme;
     options.override = search->override;
     options.overrides = search->overrides;
-    options.images = search->options->images;
+    options.images = ptq__learned_images(search->options);
     options.threads = search->options->threads;
     options.allocator = search->options->allocator;
     PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
