@@ -1231,7 +1231,7 @@ typedef struct ptq_mix_report {
    at each number of bits; from 8 bits everywhere (float for what is best left so), the step that
    costs least divergence for the bytes it saves is taken again and again (in the manner of HAWQ-V2,
    Dong et al. 2020, https://arxiv.org/abs/1911.03852, with measured divergences), which gives the
-   frontier. Eight models spread along it and those that a search for the goal visits are
+   frontier. Four models spread along it and those that a search for the goal visits are
    converted under the full scheme and measured. Returned in `out` (which may be NULL) is the
    best that meets the goal: the smallest under `drop_pp`, otherwise the largest under the sizes;
    where none does, the closest, with `met` 0. */
@@ -8742,11 +8742,12 @@ typedef struct ptq__coding {
     int bits, symmetric;
 } ptq__coding;
 
-/* Expected squared error of coding the values under a range: the sum over bins. Exact zeros cost
-   nothing, since 0 is always a code. */
+/* Expected squared error of coding the values under a range: the sum over bins, which stops where it
+   passes `limit`. Exact zeros cost nothing, since 0 is always a code. */
 static double ptq__range_error(const ptq_statistics *s, const ptq__coding *coding, double low,
-                               double high)
+                               double high, double limit)
 {
+    const double width = ldexp(1, s->exponent);
     ptq_qparams q;
     double sum = 0;
     int b;
@@ -8754,11 +8755,11 @@ static double ptq__range_error(const ptq_statistics *s, const ptq__coding *codin
         ptq_choose_qparams((float)low, (float)high, coding->type, coding->bits, coding->symmetric,
                            &q, NULL))
         return HUGE_VAL;
-    for (b = 0; b < PTQ_BINS; b++) {
+    for (b = 0; b < PTQ_BINS && sum < limit; b++) {
         double x, error;
         if (!s->bin[b])
             continue;
-        x = ptq__bin_value(s, b);
+        x = ((double)(b - PTQ__HALF_BINS) + 0.5) * width; /* ptq__bin_value, without its cost */
         error = x - (double)ptq_dequantize(ptq_quantize((float)x, &q), &q);
         sum += (double)s->bin[b] * error * error;
     }
@@ -8782,7 +8783,7 @@ static void ptq__search_mse(const ptq_statistics *s, const ptq__coding *coding, 
                 h = h > 1 ? 1 : h;
                 if (l < 0 || h < 0)
                     continue;
-                e = ptq__range_error(s, coding, full_low * l, full_high * h);
+                e = ptq__range_error(s, coding, full_low * l, full_high * h, best);
                 if (e < best) {
                     best = e;
                     best_low = l;
@@ -12413,7 +12414,7 @@ PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report)
 static const int ptq__mix_bits[] = {32, 8, 6, 5, 4, 3, 2};
 enum {
     PTQ__WIDTHS = sizeof ptq__mix_bits / sizeof ptq__mix_bits[0],
-    PTQ__SPREAD = 8 /* models along the frontier that are measured */
+    PTQ__SPREAD = 4 /* models along the frontier that are measured */
 };
 
 typedef struct ptq__mixer {
@@ -12575,9 +12576,13 @@ static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err)
     int first = 0, low, high;
     while (first < report->items - 1 && !ptq__mix_small_enough(mixer, first))
         first++;
-    PTQ__TRY(ptq__mix_measure(mixer, first, 0, err));
-    for (low = first, high = report->items;
-         mixer->goal->drop_pp > 0 && ptq__mix_good_enough(mixer, first) && high - low > 1;) {
+    low = first;
+    high = report->items;
+    if (mixer->goal->drop_pp > 0)
+        PTQ__TRY(ptq__mix_measure(mixer, first, 0, err));
+    if (!ptq__mix_good_enough(mixer, first))
+        high = first + 1; /* none that is smaller will do */
+    while (mixer->goal->drop_pp > 0 && high - low > 1) {
         int middle = low + (high - low) / 2;
         PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
         if (ptq__mix_good_enough(mixer, middle))

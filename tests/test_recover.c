@@ -65,10 +65,12 @@ static ptq_divergence distance(fixture *f, const ptq_model *model)
     return d;
 }
 
+/* A preset at other widths, and with ranges that are found quickly. */
 static ptq_scheme bits(const char *name, int weights, int activations)
 {
     ptq_scheme s = preset(name);
 
+    s.activation_range = PTQ_MINMAX;
     s.weight_bits = weights;
     s.activation_bits = activations;
     return s;
@@ -287,7 +289,7 @@ static void mean_error_ends(void **state)
 static void refits_below_8_only(void **state)
 {
     fixture *f = (fixture *)*state;
-    ptq_convert_options o = with_scheme(preset("best"), pictures_dataset(&f->p));
+    ptq_convert_options o = with_scheme(bits("best", 8, 8), pictures_dataset(&f->p));
     ptq_model *a = converted(f->fused, f->calibration, &o), *b;
     char text[200];
 
@@ -298,12 +300,12 @@ static void refits_below_8_only(void **state)
     o.scheme.refit = PTQ_REFIT_ALWAYS;
     b = converted(f->fused, f->calibration, &o);
     assert_string_equal(ptq_model_get_meta(b, "scheme"),
-                        "w8 per-channel mse refitted, a8 u8 mse");
+                        "w8 per-channel mse refitted, a8 u8 minmax");
     ptq_model_free(b);
     ptq_model_free(a);
     o.scheme = bits("best", 4, 4);
     ptq_scheme_write(&o.scheme, text, sizeof text);
-    assert_string_equal(text, "w4 per-channel mse refitted, a4 u8 mse, equalized");
+    assert_string_equal(text, "w4 per-channel mse refitted, a4 u8 minmax, equalized");
     o.scheme.refit = (ptq_refit)7;
     assert_fails(PTQ_INVALID_ARGUMENT, "refit", ptq_scheme_check(&o.scheme, &err));
 }
