@@ -975,6 +975,19 @@ typedef enum ptq_rounding {
                     on average. Learns from images: ptq_convert_options.images */
 } ptq_rounding;
 
+/* Whether weights are fitted anew before they are rounded (with PTQ_LEARNED only): those that make of
+   the layer's input codes, as the layers before it left them, what the float model makes of its real
+   inputs, in least squares over calibration images. So a layer makes up for what quantization cost
+   before it, the residual of a fused addition included; the bias ends the mean error. The target is
+   AdaQuant's (Hubara et al. 2020, https://arxiv.org/abs/2006.10518), in closed form from second
+   moments as GPTQ's (Frantar et al. 2022, https://arxiv.org/abs/2210.17323). */
+typedef enum ptq_refit {
+    PTQ_REFIT_NEVER,
+    PTQ_REFIT_BELOW_8, /* where weights or activations have fewer than 8 bits; at 8 it gains nothing
+                          that was measurable */
+    PTQ_REFIT_ALWAYS
+} ptq_refit;
+
 /* All zeros: 8 bits, one weight scale per channel, u8 affine activations, MinMax. */
 typedef struct ptq_scheme {
     ptq_mode mode;
@@ -990,6 +1003,10 @@ typedef struct ptq_scheme {
     float percentile;          /* for PTQ_PERCENTILE; 0: 99.99 */
     int code_logits;           /* the logits become codes too, not floats from the accumulators */
     ptq_rounding rounding;     /* of static weights */
+    ptq_refit refit;           /* of weights whose rounding is learned */
+    int equalize;              /* 1: where activations have fewer than 8 bits, the model is equalized
+                                  first (ptq_equalize), and calibrated anew. Counts in the scheme of
+                                  the whole model, not in overrides. Needs images */
 } ptq_scheme;
 
 #define PTQ_PRESET_LIST(X)                                                                         \
@@ -1022,6 +1039,18 @@ typedef struct ptq_override {
 
 /* ---------------------------------------------------------------------------------------------
    [CONVERT] A float model and a calibration give a quantized model */
+
+/* Cross-layer equalization (Nagel et al. 2019, https://arxiv.org/abs/1906.04721): a copy of a fused
+   float model that computes the same logits, to rounding, from channels of like ranges, so that one
+   scale suits them all. A channel is divided by the square root of its largest value relative to the
+   tensor's largest, and its consumers' weights multiplied. ReLU lets a positive factor through, and
+   so do pools; the tensors of a residual addition share their factors. Inputs and results of ReLU6,
+   batch norm and softmax, the image and the logits stay as they are. Only integer layers gain, and
+   only where activations have few bits. Largest values are those on `data`; of `options`, which may
+   be NULL, threads, progress and allocator count. */
+PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
+                                const ptq_calibrate_options *options, ptq_model **out,
+                                ptq_error *err);
 
 typedef struct ptq_convert_options {
     ptq_scheme scheme;
@@ -1148,6 +1177,113 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
                                       ptq_dataset data, size_t count, ptq_layer_report *out,
                                       ptq_error *err);
 PTQ_API void ptq_layer_report_free(ptq_layer_report *report);
+
+/* How far a model's logits are from the float model's, over the images of two evaluations. */
+typedef struct ptq_divergence {
+    double sqnr_db;   /* of the logits: 10 log10(sum x^2 / sum (x - x')^2); infinite if equal */
+    double kl;        /* mean Kullback-Leibler divergence of the softmax from float's, in nats */
+    double agreement; /* share of images with the same prediction, 0 to 1 */
+    double delta_pp;  /* accuracy difference in percentage points */
+} ptq_divergence;
+
+/* Sums are exact: the order of the images does not matter. Errors as ptq_compare, and
+   PTQ_INVALID_ARGUMENT if the number of classes differs. */
+PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
+                                      const ptq_evaluation *quantized, ptq_divergence *out,
+                                      ptq_error *err);
+
+/* ---- Which layer is to blame, and how many bits each deserves ---- */
+
+typedef struct ptq_search_options {
+    ptq_scheme scheme;     /* what is looked at or searched for; mode PTQ_INTEGER */
+    ptq_dataset images;    /* calibration images: to learn from and to measure on. Never those that
+                              are reported on */
+    size_t measure;        /* the first so many of them are measured on, and the others learned from,
+                              so that learning is judged by images that it did not see; 0, or as
+                              many as there are: all serve for both */
+    int threads;           /* 0: 1. The result does not depend on it */
+    ptq_progress progress; /* counts conversions */
+    void *user;
+    ptq_allocator allocator;
+} ptq_search_options;
+
+/* One node alone under the scheme, all others in float. */
+typedef struct ptq_sensitivity {
+    char node[PTQ_NAME_SIZE];
+    size_t bytes;          /* of its parameters under the scheme */
+    ptq_divergence cost;   /* of the whole model, against float */
+} ptq_sensitivity;
+
+/* What could be changed, and what the change is worth: agreement of the whole model with float after
+   it, less that before it, measured on the images. */
+typedef struct ptq_advice {
+    char node[PTQ_NAME_SIZE]; /* what the change is limited to; empty: the whole model */
+    char text[200];           /* "block3.conv2 costs 1.9 points of agreement; per-channel weights
+                                 would win back 1.6" */
+    double gain_pp;           /* percentage points of agreement */
+} ptq_advice;
+
+typedef struct ptq_sensitivity_report {
+    ptq_sensitivity *item; /* largest divergence first */
+    int items;
+    ptq_divergence whole;  /* of the model with every node under the scheme */
+    ptq_advice *advice;    /* largest gain first, only gains; may be empty */
+    int advices;
+    size_t images;
+    ptq_allocator allocator;
+} ptq_sensitivity_report;
+
+/* Measures every node that can run on integers alone, ranks them, and tries remedies: on the whole
+   model and on the three costliest nodes, with more bits, a scale per channel, ranges of least
+   error, learned and refitted weights, float. Needs about 20 conversions and evaluations; nodes and
+   remedies for single nodes are measured with rounding to nearest, for speed. Errors as those of
+   ptq_convert and ptq_evaluate. */
+PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
+                                           const ptq_calibration *calibration,
+                                           const ptq_search_options *options,
+                                           ptq_sensitivity_report *out, ptq_error *err);
+PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report);
+
+/* What a mixed model must keep to; of the fields that are not zero, all. */
+typedef struct ptq_goal {
+    size_t bytes;        /* most bytes of parameters, as ptq_convert_report counts them */
+    double average_bits; /* most bits of a weight, averaged over all weights of such layers */
+    double drop_pp;      /* most points of accuracy lost against float, on the images */
+} ptq_goal;
+
+/* One model of the frontier. */
+typedef struct ptq_mix {
+    size_t bytes;
+    double average_bits;
+    double predicted;    /* sum of the nodes' single divergences */
+    int measured;        /* 1: converted under the full scheme, and `cost` measured */
+    ptq_divergence cost;
+} ptq_mix;
+
+typedef struct ptq_mix_report {
+    char (*node)[PTQ_NAME_SIZE]; /* layers with weights that can run on integers */
+    int nodes;
+    ptq_mix *item;     /* the frontier, largest model first */
+    uint8_t *bits;     /* items x nodes: 32 (float), 8, 6, 5, 4, 3 or 2 */
+    int items;
+    int chosen;        /* the model returned */
+    int met;           /* 1: it keeps to the goal */
+    size_t images;
+    ptq_allocator allocator;
+} ptq_mix_report;
+
+/* Chooses the bits of each layer's weights. The divergence that each layer causes alone is measured
+   at each number of bits; from 8 bits everywhere (float for what is best left so), the step that
+   costs least divergence for the bytes it saves is taken again and again (in the manner of HAWQ-V2,
+   Dong et al. 2020, https://arxiv.org/abs/1911.03852, with measured divergences), which gives the
+   frontier. Four models spread along it and those that a search for the goal visits are
+   converted under the full scheme and measured. Returned in `out` (which may be NULL) is the
+   best that meets the goal: the smallest under `drop_pp`, otherwise the largest under the sizes;
+   where none does, the closest, with `met` 0. */
+PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
+                                     const ptq_search_options *options, const ptq_goal *goal,
+                                     ptq_model **out, ptq_mix_report *report, ptq_error *err);
+PTQ_API void ptq_mix_report_free(ptq_mix_report *report);
 
 #endif /* PTQ_H */
 
@@ -8973,11 +9109,12 @@ typedef struct ptq__coding {
     int bits, symmetric;
 } ptq__coding;
 
-/* Expected squared error of coding the values under a range: the sum over bins. Exact zeros cost
-   nothing, since 0 is always a code. */
+/* Expected squared error of coding the values under a range: the sum over bins, which stops where it
+   passes `limit`. Exact zeros cost nothing, since 0 is always a code. */
 static double ptq__range_error(const ptq_statistics *s, const ptq__coding *coding, double low,
-                               double high)
+                               double high, double limit)
 {
+    const double width = ldexp(1, s->exponent);
     ptq_qparams q;
     double sum = 0;
     int b;
@@ -8985,11 +9122,11 @@ static double ptq__range_error(const ptq_statistics *s, const ptq__coding *codin
         ptq_choose_qparams((float)low, (float)high, coding->type, coding->bits, coding->symmetric,
                            &q, NULL))
         return HUGE_VAL;
-    for (b = 0; b < PTQ_BINS; b++) {
+    for (b = 0; b < PTQ_BINS && sum < limit; b++) {
         double x, error;
         if (!s->bin[b])
             continue;
-        x = ptq__bin_value(s, b);
+        x = ((double)(b - PTQ__HALF_BINS) + 0.5) * width; /* ptq__bin_value, without its cost */
         error = x - (double)ptq_dequantize(ptq_quantize((float)x, &q), &q);
         sum += (double)s->bin[b] * error * error;
     }
@@ -9013,7 +9150,7 @@ static void ptq__search_mse(const ptq_statistics *s, const ptq__coding *coding, 
                 h = h > 1 ? 1 : h;
                 if (l < 0 || h < 0)
                     continue;
-                e = ptq__range_error(s, coding, full_low * l, full_high * h);
+                e = ptq__range_error(s, coding, full_low * l, full_high * h, best);
                 if (e < best) {
                     best = e;
                     best_low = l;
@@ -10010,6 +10147,8 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
         s.weight_range = PTQ_MSE;
         s.activation_range = PTQ_MSE;
         s.rounding = PTQ_LEARNED;
+        s.refit = PTQ_REFIT_BELOW_8;
+        s.equalize = 1;
     } else if (!strcmp(name, "ort-u8")) {
         s.weight_per_tensor = s.weight_affine = s.code_logits = 1;
     } else if (!strcmp(name, "ort-s8")) {
@@ -10029,6 +10168,7 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
         s.weight_range = PTQ_MSE;
         s.activation_range = PTQ_MSE;
         s.rounding = PTQ_LEARNED;
+        s.refit = PTQ_REFIT_BELOW_8;
     } else {
         char names[160];
         ptq__text text = ptq__text_over(names, sizeof names);
@@ -10052,6 +10192,15 @@ static int ptq__activation_bits(const ptq_scheme *scheme)
     return scheme->activation_bits ? scheme->activation_bits : 8;
 }
 
+/* Whether layers of this scheme are fitted anew. */
+static int ptq__refits(const ptq_scheme *s)
+{
+    return s->rounding == PTQ_LEARNED &&
+           (s->refit == PTQ_REFIT_ALWAYS ||
+            (s->refit == PTQ_REFIT_BELOW_8 &&
+             (ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8)));
+}
+
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
 {
     ptq__text text = ptq__text_over(buffer, size);
@@ -10062,7 +10211,8 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
     ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
              s->weight_per_tensor ? "per-tensor" : "per-channel",
              s->weight_affine ? " affine" : "", s->weight_full_range ? " full" : "",
-             ptq_range_name(s->weight_range), s->rounding == PTQ_LEARNED ? " learned" : "");
+             ptq_range_name(s->weight_range),
+             ptq__refits(s) ? " refitted" : s->rounding == PTQ_LEARNED ? " learned" : "");
     if (s->mode == PTQ_DYNAMIC) {
         ptq__put_string(&text, ", dynamic");
         return text.length;
@@ -10071,6 +10221,8 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
              s->activation_symmetric ? " symmetric" : "", ptq_range_name(s->activation_range));
     if (s->activation_range == PTQ_PERCENTILE && s->percentile > 0)
         ptq__put(&text, " %g", (double)s->percentile);
+    if (s->equalize && ptq__activation_bits(s) < 8)
+        ptq__put_string(&text, ", equalized");
     if (s->code_logits)
         ptq__put_string(&text, ", logits coded");
     return text.length;
@@ -10084,6 +10236,9 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err)
                              "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
     if ((unsigned)s->mode > PTQ_FLOAT || (unsigned)s->activation_range >= PTQ_RANGE_COUNT)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the scheme has an unknown mode or range");
+    if ((unsigned)s->rounding > PTQ_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "the scheme has an unknown rounding or refit");
     if (s->weight_range != PTQ_MINMAX && s->weight_range != PTQ_MSE)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "weight ranges are minmax or mse, not %s",
@@ -10697,18 +10852,234 @@ static ptq_status ptq__check_convertible(const ptq_model *model,
     return PTQ_OK;
 }
 
+/* Equalization. `group` joins tensors that must share factors, as a forest of node indices; 0, the
+   image, is the root of all that must stay as they are. */
+
+typedef struct ptq__equalizer {
+    ptq_model *model;
+    int *group;
+    int *first;    /* where the channels of a node's result begin in `reach` */
+    float *reach;  /* largest absolute value of each channel, later its factor */
+    int channels;  /* of all results together */
+} ptq__equalizer;
+
+static int ptq__group_of(const ptq__equalizer *eq, int i)
+{
+    while (eq->group[i] != i)
+        i = eq->group[i];
+    return i;
+}
+
+/* The smaller root wins: so 0 keeps whatever joins it. */
+static void ptq__join(ptq__equalizer *eq, int a, int b)
+{
+    a = ptq__group_of(eq, a);
+    b = ptq__group_of(eq, b);
+    eq->group[a > b ? a : b] = a > b ? b : a;
+}
+
+static void ptq__join_tensors(ptq__equalizer *eq)
+{
+    int i;
+    for (i = 0; i < eq->model->nodes; i++)
+        eq->group[i] = i;
+    for (i = 1; i < eq->model->nodes; i++) {
+        const ptq_node *node = &eq->model->node[i];
+        if (!ptq__has_weight(node->op))
+            ptq__join(eq, i, node->input[0]);
+        if (node->input[1] >= 0)
+            ptq__join(eq, i, node->input[1]);
+        if (node->op == PTQ_SOFTMAX || node->op == PTQ_BATCH_NORM || node->op == PTQ_RELU6 ||
+            node->act == PTQ_ACT_RELU6 || node->add_act == PTQ_ACT_RELU6 ||
+            i == ptq_model_logits(eq->model))
+            ptq__join(eq, i, 0);
+    }
+}
+
+/* What an image says about the channels of a tensor. */
+static void ptq__reach_channels(float *reach, const float *x, size_t n, int channels)
+{
+    size_t i;
+    for (i = 0; i < n; i++) {
+        float a = x[i] < 0 ? -x[i] : x[i];
+        float *to = &reach[i % (size_t)channels];
+        *to = a > *to ? a : *to;
+    }
+}
+
+static ptq_status ptq__equalize_begin(ptq__job *job, ptq__worker *worker, ptq_error *err)
+{
+    const ptq__equalizer *eq = (const ptq__equalizer *)job->context;
+    return ptq__alloc(&job->allocator, (size_t)eq->channels, sizeof(float), "channel ranges",
+                      &worker->own, err);
+}
+
+static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
+                                    ptq_error *err)
+{
+    const ptq__equalizer *eq = (const ptq__equalizer *)job->context;
+    int i, middle;
+    (void)index;
+    (void)label;
+    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
+    for (i = 1; i < eq->model->nodes; i++) {
+        const ptq_node *node = &eq->model->node[i];
+        for (middle = node->residual ? 1 : 0; middle >= 0; middle--) {
+            ptq_tensor view;
+            PTQ__TRY(ptq_session_tensor(worker->session, middle ? node->name : node->out, &view,
+                                        err));
+            ptq__reach_channels((float *)worker->own + eq->first[i], (const float *)view.data,
+                                ptq_tensor_elements(&view), node->shape[2]);
+        }
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__equalize_end(ptq__job *job, ptq__worker *worker, ptq_error *err)
+{
+    ptq__equalizer *eq = (ptq__equalizer *)job->context;
+    (void)err;
+    if (worker->own)
+        ptq__reach_channels(eq->reach, (const float *)worker->own, (size_t)eq->channels,
+                            eq->channels);
+    ptq__free(&job->allocator, worker->own);
+    return PTQ_OK;
+}
+
+/* Ranges of a group's tensors become factors, the same for all of them. A channel twenty times
+   smaller than the largest is noise, which need not be magnified further. */
+static void ptq__choose_factors(ptq__equalizer *eq, int root)
+{
+    int i, c, channels = eq->model->node[root].shape[2];
+    float *to = eq->reach + eq->first[root], most = 0;
+    for (i = root + 1; i < eq->model->nodes; i++)
+        if (ptq__group_of(eq, i) == root)
+            ptq__reach_channels(to, eq->reach + eq->first[i], (size_t)channels, channels);
+    for (c = 0; c < channels; c++)
+        most = to[c] > most ? to[c] : most;
+    for (c = 0; c < channels; c++) {
+        float share = most > 0 ? to[c] / most : 1;
+        to[c] = root == 0 ? 1 : (float)sqrt((double)(share > 0.05f ? share : 0.05f));
+    }
+}
+
+/* w[o][i] * factor of i / factor of o; b[o] / factor of o. */
+static void ptq__apply_factors(const ptq__equalizer *eq, int index)
+{
+    ptq_node *node = &eq->model->node[index];
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    int in = ptq__group_of(eq, node->input[0]), out = ptq__group_of(eq, index);
+    const float *from = eq->reach + eq->first[in], *to = eq->reach + eq->first[out];
+    float *w = (float *)weight->data, *b = (float *)node->param[PTQ_BIAS].data;
+    int channels = eq->model->node[node->input[0]].shape[2], taps, o, k;
+    int area = node->op == PTQ_CONV2D ? node->kernel[0] * node->kernel[1] : 1;
+    taps = (int)(ptq_tensor_elements(weight) / (size_t)weight->dim[0]);
+    for (o = 0; o < weight->dim[0]; o++) {
+        int first = o / (weight->dim[0] / node->groups) * (channels / node->groups);
+        float own = out ? to[o] : 1;
+        for (k = 0; k < taps; k++) {
+            float *at = &w[(size_t)o * (size_t)taps + (size_t)k];
+            *at = *at * (in ? from[(first + k / area) % channels] : 1) / own;
+        }
+        if (b)
+            b[o] /= own;
+    }
+}
+
+static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_allocator *allocator,
+                                      ptq_error *err)
+{
+    size_t n = (size_t)eq->model->nodes, i;
+    void *memory = NULL;
+    PTQ__TRY(ptq__alloc(allocator, 2 * n, sizeof(int), "equalization", &memory, err));
+    eq->group = (int *)memory;
+    eq->first = eq->group + n;
+    for (i = 0; i < n; i++) {
+        eq->first[i] = eq->channels;
+        eq->channels += eq->model->node[i].shape[2];
+    }
+    PTQ__TRY(ptq__alloc(allocator, (size_t)eq->channels, sizeof(float), "channel ranges", &memory,
+                        err));
+    eq->reach = (float *)memory;
+    ptq__join_tensors(eq);
+    return PTQ_OK;
+}
+
+static ptq_status ptq__equalize_with(ptq__equalizer *eq, const ptq_plan *plan,
+                                     const ptq_dataset *data, const ptq_calibrate_options *options,
+                                     ptq_error *err)
+{
+    ptq__job job;
+    int i;
+    memset(&job, 0, sizeof job);
+    job.plan = plan;
+    job.data = data;
+    job.total = data->count;
+    job.keep = 1;
+    job.begin = ptq__equalize_begin;
+    job.one = ptq__equalize_one;
+    job.end = ptq__equalize_end;
+    job.context = eq;
+    job.progress = options->progress;
+    job.user = options->user;
+    job.allocator = options->allocator;
+    PTQ__TRY(ptq__equalizer_open(eq, &job.allocator, err));
+    PTQ__TRY(ptq__job_run(&job, options->threads, err));
+    for (i = 0; i < eq->model->nodes; i++)
+        if (ptq__group_of(eq, i) == i)
+            ptq__choose_factors(eq, i);
+    for (i = 1; i < eq->model->nodes; i++)
+        if (ptq__has_weight(eq->model->node[i].op))
+            ptq__apply_factors(eq, i);
+    return ptq_model_check(eq->model, err);
+}
+
+PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
+                                const ptq_calibrate_options *options, ptq_model **out,
+                                ptq_error *err)
+{
+    ptq_calibrate_options plain;
+    ptq__equalizer eq;
+    ptq_status status;
+    memset(&plain, 0, sizeof plain);
+    memset(&eq, 0, sizeof eq);
+    options = options ? options : &plain;
+    PTQ__TRY(ptq__check_fits(plan, &data, err));
+    if (ptq__is_quantized(plan->model))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "this model is quantized already; equalize the float model");
+    PTQ__TRY(ptq_model_copy(plan->model, &options->allocator, &eq.model, err));
+    status = ptq__equalize_with(&eq, plan, &data, options, err);
+    ptq__free(&options->allocator, eq.group);
+    ptq__free(&options->allocator, eq.reach);
+    if (status)
+        ptq_model_free(eq.model);
+    else
+        *out = eq.model;
+    return status;
+}
+
 /* Learned rounding. For one channel with weights w, scale s and codes q, the error of the result is
    d x with d = w - s q, x the input; its variance over images is d C d with C the covariance of x.
    Starting from the nearest codes, the one step of a code by 1 that lowers d C d most is taken, as
    long as there is one. The mean of the error goes into the bias. C comes from the integer codes of
    the layer's input as the quantized model computes them: exact sums, so that neither the order of
-   images nor threads matter. */
+   images nor threads matter.
+
+   Refitting (ptq_scheme.refit) first replaces w by the weights that make of the codes x what the
+   float model makes of its real inputs: the minimum of E(y - w x - b)^2, y the float model's result
+   before its activation. Layers are then learned one after the other, each on what the layers
+   before it became. */
 
 typedef struct ptq__moments {
     int taps;          /* of one group; 0: this node does not learn */
+    int refit;
     uint64_t count;    /* input vectors seen */
     int64_t *sum;      /* groups x taps: of x */
     int64_t *product;  /* groups x taps x taps, lower triangle: of x[i] x[j] */
+    int64_t *target;   /* refit: channels: of y, in units of `unit` */
+    int64_t *cross;    /* refit: channels x taps: of y x[i] */
+    double unit;
 } ptq__moments;
 
 enum {
@@ -10718,9 +11089,16 @@ enum {
 
 typedef struct ptq__learner {
     const ptq__converter *cv;
-    ptq__moments *moments; /* one for each node of the new model */
-    int16_t *patch;        /* PTQ__MOMENT_PATCHES vectors, as gathered and transposed */
+    const ptq_plan *plan;   /* of the model that is being made */
+    const ptq_plan *real;   /* of the float model, where a node is refitted */
+    int only;               /* the node to learn; -1: all */
+    int last;               /* the last node that must run */
+    ptq__moments *moments;  /* one for each node of the new model */
+    int16_t *patch;         /* PTQ__MOMENT_PATCHES vectors, as gathered and transposed */
     int16_t *column;
+    float *reals;           /* one vector of real inputs */
+    int32_t *target;        /* channels x PTQ__MOMENT_PATCHES */
+    ptq_session *session;   /* of `real` */
 } ptq__learner;
 
 /* Taps of a node that learns; 0 otherwise. */
@@ -10743,10 +11121,91 @@ static void ptq__learner_free(ptq__learner *learner)
     for (i = 0; i < learner->cv->model->nodes && learner->moments; i++) {
         ptq__free(allocator, learner->moments[i].sum);
         ptq__free(allocator, learner->moments[i].product);
+        ptq__free(allocator, learner->moments[i].target);
+        ptq__free(allocator, learner->moments[i].cross);
     }
     ptq__free(allocator, learner->moments);
     ptq__free(allocator, learner->patch);
     ptq__free(allocator, learner->column);
+    ptq__free(allocator, learner->reals);
+    ptq__free(allocator, learner->target);
+    ptq_session_free(learner->session);
+}
+
+static ptq_status ptq__new_sums(const ptq_allocator *allocator, size_t n, int64_t **out,
+                                ptq_error *err)
+{
+    void *memory = NULL;
+    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int64_t), "moments", &memory, err));
+    *out = (int64_t *)memory;
+    return PTQ_OK;
+}
+
+/* The largest absolute value of a tensor of the float model on calibration images; of the input, on
+   any. */
+static double ptq__reach(const ptq__converter *cv, int index)
+{
+    const ptq_statistics *s;
+    double low = 0, high = 0;
+    int c, t = ptq_calibration_find(cv->calibration, cv->old->node[index].out);
+    if (t >= 0) {
+        s = &cv->calibration->tensor[t].observer.channel[0];
+        low = (double)s->min;
+        high = (double)s->max;
+    }
+    for (c = 0; c < cv->old->node[0].shape[2] && index == 0; c++) {
+        low = (double)ptq__pixel(cv->old, c, 0) < low ? (double)ptq__pixel(cv->old, c, 0) : low;
+        high = (double)ptq__pixel(cv->old, c, 255) > high ? (double)ptq__pixel(cv->old, c, 255)
+                                                          : high;
+    }
+    return high > -low ? high : -low;
+}
+
+/* A power of two, so small that real results of a node keep 26 bits, and so large that no target
+   passes 2^27. */
+static double ptq__target_unit(const ptq__converter *cv, const ptq_node *from, size_t taps)
+{
+    const float *w = (const float *)from->param[PTQ_WEIGHT].data;
+    const float *b = (const float *)from->param[PTQ_BIAS].data;
+    double most = 0, reach = ptq__reach(cv, from->input[0]);
+    size_t o, i, n = (size_t)from->shape[2];
+    int exponent;
+    for (o = 0; o < n; o++) {
+        double sum = b ? fabs((double)b[o]) : 0;
+        for (i = 0; i < taps; i++)
+            sum += fabs((double)w[o * taps + i]) * reach;
+        most = sum > most ? sum : most;
+    }
+    if (from->residual)
+        most += 2 * ptq__reach(cv, from->input[1]);
+    frexp(most, &exponent);
+    return ldexp(1, exponent - 26);
+}
+
+static const ptq_node *ptq__old_node(const ptq__converter *cv, int index)
+{
+    return &cv->old->node[ptq_model_find(cv->old, cv->model->node[index].name)];
+}
+
+static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_error *err)
+{
+    const ptq_model *model = learner->cv->model;
+    const ptq_node *node = &model->node[index];
+    ptq__moments *m = &learner->moments[index];
+    size_t taps, groups = (size_t)node->groups, channels = (size_t)node->shape[2];
+    if (learner->only < 0 || learner->only == index)
+        m->taps = ptq__learned_taps(learner->cv, index);
+    taps = (size_t)m->taps;
+    if (!taps)
+        return PTQ_OK;
+    PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps, &m->sum, err));
+    PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps * taps, &m->product, err));
+    m->refit = learner->only >= 0 && ptq__refits(ptq__scheme_of(learner->cv, node));
+    if (!m->refit)
+        return PTQ_OK;
+    m->unit = ptq__target_unit(learner->cv, ptq__old_node(learner->cv, index), taps);
+    PTQ__TRY(ptq__new_sums(&model->allocator, channels, &m->target, err));
+    return ptq__new_sums(&model->allocator, channels * taps, &m->cross, err);
 }
 
 /* What fails half-way is released by ptq__learner_free. */
@@ -10754,25 +11213,18 @@ static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err)
 {
     const ptq_model *model = learner->cv->model;
     const ptq_allocator *allocator = &model->allocator;
-    size_t most = 1;
+    size_t most = 1, channels = 1;
     void *memory = NULL;
     int i;
     PTQ__TRY(ptq__alloc(allocator, (size_t)model->nodes, sizeof(ptq__moments), "moments", &memory,
                         err));
     learner->moments = (ptq__moments *)memory;
     for (i = 0; i < model->nodes; i++) {
-        ptq__moments *m = &learner->moments[i];
-        size_t groups = (size_t)model->node[i].groups, taps;
-        m->taps = ptq__learned_taps(learner->cv, i);
-        taps = (size_t)m->taps;
-        if (!taps)
-            continue;
-        PTQ__TRY(ptq__alloc(allocator, groups * taps, sizeof(int64_t), "moments", &memory, err));
-        m->sum = (int64_t *)memory;
-        PTQ__TRY(ptq__alloc(allocator, groups * taps * taps, sizeof(int64_t), "moments", &memory,
-                            err));
-        m->product = (int64_t *)memory;
-        most = taps > most ? taps : most;
+        PTQ__TRY(ptq__moments_open(learner, i, err));
+        if ((size_t)learner->moments[i].taps > most)
+            most = (size_t)learner->moments[i].taps;
+        if (learner->moments[i].refit && (size_t)model->node[i].shape[2] > channels)
+            channels = (size_t)model->node[i].shape[2];
     }
     PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
                         err));
@@ -10780,6 +11232,11 @@ static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err)
     PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
                         err));
     learner->column = (int16_t *)memory;
+    PTQ__TRY(ptq__alloc(allocator, most, sizeof(float), "moments", &memory, err));
+    learner->reals = (float *)memory;
+    PTQ__TRY(ptq__alloc(allocator, channels * PTQ__MOMENT_PATCHES, sizeof(int32_t), "moments",
+                        &memory, err));
+    learner->target = (int32_t *)memory;
     return PTQ_OK;
 }
 
@@ -10814,6 +11271,65 @@ static void ptq__add_moments(ptq__learner *learner, const ptq__moments *m, int g
     }
 }
 
+/* The same for the products with the targets of the group's channels. */
+static void ptq__add_targets(ptq__learner *learner, const ptq__moments *m, int first, int each,
+                             int n)
+{
+    int o, i, p;
+    for (o = first; o < first + each; o++) {
+        const int32_t *y = learner->target + (o - first) * PTQ__MOMENT_PATCHES;
+        int64_t *cross = m->cross + (size_t)o * (size_t)m->taps;
+        for (p = 0; p < n; p++)
+            m->target[o] += y[p];
+        for (i = 0; i < m->taps; i++) {
+            const int16_t *x = learner->column + i * PTQ__MOMENT_PATCHES;
+            int64_t sum = 0;
+            for (p = 0; p < n; p++)
+                sum += (int64_t)y[p] * x[p];
+            cross[i] += sum;
+        }
+    }
+}
+
+/* What the channels of a group should become at position `at`: the float model's result before its
+   activation; where a residual is added, also what the residual lacks. */
+static void ptq__gather_targets(ptq__learner *learner, const ptq__step *step,
+                                const ptq__frame *frame, int at, int first, int each, int n)
+{
+    const ptq__moments *m = &learner->moments[step->index];
+    const ptq_node *node = step->node;
+    const ptq__step *real =
+        &learner->real->step[ptq_model_find(learner->cv->old, node->name)];
+    const float *w = (const float *)real->node->param[PTQ_WEIGHT].data;
+    const float *b = (const float *)real->node->param[PTQ_BIAS].data;
+    const float *x, *r;
+    ptq__frame other;
+    int deep = step->in[2] / node->groups, o;
+    other.layout = ptq__session_layout(learner->real, 1);
+    other.arena = learner->session->arena;
+    other.input = ptq__input_buffer(learner->session);
+    other.keep = 1;
+    x = (const float *)ptq__in(real, &other, 0);
+    r = (const float *)ptq__in(real, &other, 1);
+    if (node->op == PTQ_CONV2D) {
+        ptq__gather_f32(real, x, at / node->shape[1], at % node->shape[1], first / each * deep,
+                        deep, learner->reals);
+        x = learner->reals;
+    }
+    for (o = first; o < first + each; o++) {
+        double y = (double)ptq__dot_f32(w + (size_t)o * (size_t)m->taps, x, m->taps) +
+                   (b ? (double)b[o] : 0);
+        if (r && node->act == PTQ_ACT_NONE) {
+            int k = at * node->shape[2] + o;
+            const ptq_qparams *q = &step->from[1]->q;
+            y += (double)r[k] -
+                 (double)ptq_dequantize(ptq__load(ptq__in(step, frame, 1), k, q->type), q);
+        }
+        learner->target[(o - first) * PTQ__MOMENT_PATCHES + n] =
+            (int32_t)floor(y / m->unit + 0.5);
+    }
+}
+
 /* One layer on the image that has just run. Of a large image some positions are looked at, others
    from image to image; which ones depends on the image alone. */
 static void ptq__learn_layer(ptq__learner *learner, const ptq__step *step, const ptq__frame *frame,
@@ -10825,6 +11341,7 @@ static void ptq__learn_layer(ptq__learner *learner, const ptq__step *step, const
     const ptq_qparams *in = &step->from[0]->q;
     int pixels = node->shape[0] * node->shape[1], g, p, k, n = 0;
     int stride = (pixels + PTQ__MOMENT_PATCHES - 1) / PTQ__MOMENT_PATCHES;
+    int each = node->shape[2] / node->groups;
     for (g = 0; g < node->groups; g++) {
         int deep = step->in[2] / node->groups;
         for (n = 0, p = 0; n < PTQ__MOMENT_PATCHES; n++, p += stride) {
@@ -10838,21 +11355,51 @@ static void ptq__learn_layer(ptq__learner *learner, const ptq__step *step, const
             else
                 for (k = 0; k < m->taps; k++)
                     patch[k] = (int16_t)(ptq__load(x, k, in->type) - in->zero_point);
+            if (m->refit)
+                ptq__gather_targets(learner, step, frame, at, g * each, each, n);
         }
         ptq__add_moments(learner, m, g, n);
+        if (m->refit)
+            ptq__add_targets(learner, m, g * each, each, n);
     }
     m->count += (uint64_t)n;
 }
 
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err)
 {
+    const ptq__learner *all = (const ptq__learner *)job->context;
+    ptq_session_options options;
     void *memory = NULL;
     ptq__learner *part;
     PTQ__TRY(ptq__alloc(&job->allocator, 1, sizeof(ptq__learner), "moments", &memory, err));
     part = (ptq__learner *)memory;
-    part->cv = ((const ptq__learner *)job->context)->cv;
+    part->cv = all->cv;
+    part->plan = all->plan;
+    part->real = all->real;
+    part->only = all->only;
+    part->last = all->last;
     worker->own = part;
-    return ptq__learner_open(part, err);
+    PTQ__TRY(ptq__learner_open(part, err));
+    if (!part->real)
+        return PTQ_OK;
+    memset(&options, 0, sizeof options);
+    options.keep = 1;
+    options.allocator = job->allocator;
+    return ptq_session_create(part->real, &options, &part->session, err);
+}
+
+/* Runs the nodes up to `last` on one image. */
+static ptq__frame ptq__run_up_to(const ptq_session *session, const uint8_t *pixels, int last)
+{
+    ptq__frame frame;
+    int i;
+    frame.layout = ptq__session_layout(session->plan, session->keep);
+    frame.arena = session->arena;
+    frame.input = ptq__load_pixels(session, pixels);
+    frame.keep = session->keep;
+    for (i = 1; i <= last; i++)
+        session->plan->step[i].run(&session->plan->step[i], &frame);
+    return frame;
 }
 
 static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
@@ -10867,15 +11414,21 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
         return ptq_error_set(err, PTQ_BAD_DATA,
                              "image %z to learn from was not calibrated on; give the calibration"
                              " images", index);
-    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
-    frame.layout = ptq__session_layout(job->plan, 1);
-    frame.arena = worker->session->arena;
-    frame.input = ptq__input_buffer(worker->session);
-    frame.keep = 1;
-    for (i = 0; i < job->plan->model->nodes; i++)
+    frame = ptq__run_up_to(worker->session, worker->pixels, part->last - 1);
+    if (part->real)
+        ptq__run_up_to(part->session, worker->pixels,
+                       ptq_model_find(part->cv->old, part->cv->model->node[part->last].name) - 1);
+    for (i = 0; i <= part->last; i++)
         if (part->moments[i].taps)
             ptq__learn_layer(part, &job->plan->step[i], &frame, hash);
     return PTQ_OK;
+}
+
+static void ptq__add_sums(int64_t *to, const int64_t *from, size_t n)
+{
+    size_t k;
+    for (k = 0; k < n; k++)
+        to[k] += from[k];
 }
 
 static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *err)
@@ -10884,12 +11437,13 @@ static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *
     int i;
     (void)err;
     for (i = 0; i < job->plan->model->nodes && part && !job->status; i++) {
+        const ptq_node *node = &job->plan->model->node[i];
         ptq__moments *to = &all->moments[i], *from = &part->moments[i];
-        size_t n = (size_t)to->taps * (size_t)job->plan->model->node[i].groups, k;
-        for (k = 0; k < n; k++)
-            to->sum[k] += from->sum[k];
-        for (k = 0; k < n * (size_t)to->taps; k++)
-            to->product[k] += from->product[k];
+        size_t taps = (size_t)to->taps, n = taps * (size_t)node->groups;
+        ptq__add_sums(to->sum, from->sum, n);
+        ptq__add_sums(to->product, from->product, n * taps);
+        ptq__add_sums(to->target, from->target, to->refit ? (size_t)node->shape[2] : 0);
+        ptq__add_sums(to->cross, from->cross, to->refit ? (size_t)node->shape[2] * taps : 0);
         to->count += from->count;
     }
     if (part) {
@@ -10898,6 +11452,9 @@ static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *
     }
     return PTQ_OK;
 }
+
+/* Chosen on training images that were not calibrated on. */
+static const double ptq__ridge = 0.01;
 
 /* The covariance of a group's inputs, with a little added to its diagonal: what 1 % of the average
    variance does not show is not worth a large change of weights. */
@@ -10915,20 +11472,55 @@ static void ptq__covariance(const ptq__moments *m, int group, double *c)
             trace += i == j ? value : 0;
         }
     for (i = 0; i < n; i++)
-        c[i * n + i] += 0.01 * trace / (double)n;
+        c[i * n + i] += ptq__ridge * trace / (double)n;
 }
 
-/* One channel: the weights, their codes in `codes` from `at` on. `d` and `g` are scratch of n. */
-static void ptq__descend(const float *w, size_t n, float scale, int32_t low, int32_t high,
-                         const double *c, ptq_tensor *codes, size_t at, double *d, double *g)
+/* Cholesky's factor l of c, lower triangle, l l' = c. 0 if c is not positive definite. */
+static int ptq__factorize(const double *c, size_t n, double *l)
 {
-    double s = (double)scale, gain;
+    size_t i, j, k;
+    for (i = 0; i < n; i++)
+        for (j = 0; j <= i; j++) {
+            double sum = c[i * n + j];
+            for (k = 0; k < j; k++)
+                sum -= l[i * n + k] * l[j * n + k];
+            if (i == j && !(sum > 0))
+                return 0;
+            l[i * n + j] = i == j ? sqrt(sum) : sum / l[j * n + j];
+        }
+    return 1;
+}
+
+/* x: the solution of l l' x = x. */
+static void ptq__solve(const double *l, size_t n, double *x)
+{
+    size_t i, k;
+    for (i = 0; i < n; i++) {
+        for (k = 0; k < i; k++)
+            x[i] -= l[i * n + k] * x[k];
+        x[i] /= l[i * n + i];
+    }
+    for (i = n; i-- > 0;) {
+        for (k = i + 1; k < n; k++)
+            x[i] -= l[k * n + i] * x[k];
+        x[i] /= l[i * n + i];
+    }
+}
+
+/* One channel: the weights, their codes in `codes` from `at` on. `d` and `g` are scratch of n.
+   Returns d C d. */
+static double ptq__descend(const float *w, size_t n, float scale, int32_t low, int32_t high,
+                           const double *c, ptq_tensor *codes, size_t at, double *d, double *g)
+{
+    double s = (double)scale, gain, error = 0;
     size_t i, j, k, moves;
     for (i = 0; i < n; i++)
         d[i] = (double)w[i] - s * (double)ptq__code(codes, at + i);
-    for (i = 0; i < n; i++)
+    for (i = 0; i < n; i++) {
         for (g[i] = 0, j = 0; j < n; j++)
             g[i] += c[i * n + j] * d[j];
+        error += d[i] * g[i];
+    }
     for (moves = 0; moves < 20 * n; moves++) {
         int32_t step, code;
         for (gain = 0, k = n, i = 0; i < n; i++) { /* d C d changes by s^2 C[i][i] - 2 s |g[i]| */
@@ -10940,73 +11532,182 @@ static void ptq__descend(const float *w, size_t n, float scale, int32_t low, int
             }
         }
         if (k == n)
-            return;
+            break;
+        error += gain;
         step = g[k] > 0 ? 1 : -1;
         ptq_tensor_set_code(codes, at + k, ptq__code(codes, at + k) + step);
         for (i = 0; i < n; i++)
             g[i] -= s * step * c[k * n + i];
     }
-}
-
-/* What the codes still get wrong on average, per unit of the input's scale. */
-static double ptq__mean_error(const ptq__moments *m, int group, const float *w, float scale,
-                              const ptq_tensor *codes, size_t at)
-{
-    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
-    double error = 0;
-    int i;
-    for (i = 0; i < m->taps; i++)
-        error += ((double)w[i] - (double)scale * (double)(ptq__code(codes, at + (size_t)i) -
-                                                          codes->zero_point)) *
-                 ((double)sum[i] / (double)m->count);
     return error;
 }
 
-static ptq_status ptq__learn_node(const ptq__learner *learner, int index, double *memory,
-                                  ptq_error *err)
+/* Scratch for learning one node. */
+typedef struct ptq__workbench {
+    double *c, *l;      /* taps x taps */
+    double *d, *g, *x;  /* taps */
+    float *w;
+    int factorized;
+} ptq__workbench;
+
+/* The weights of channel o fitted anew, into bench->w. */
+static void ptq__refit_weights(const ptq__moments *m, int group, int o, const float *w, double in_scale,
+                       ptq__workbench *bench)
 {
-    const ptq__converter *cv = learner->cv;
-    const ptq__moments *m = &learner->moments[index];
-    ptq_node *node = &cv->model->node[index];
-    const ptq_node *from = &cv->old->node[ptq_model_find(cv->old, node->name)];
-    const float *weight = (const float *)from->param[PTQ_WEIGHT].data;
-    ptq_tensor *codes = &node->param[PTQ_WEIGHT];
-    size_t n = (size_t)m->taps;
-    double *c = memory + 2 * n, in_scale = (double)cv->model->node[node->input[0]].q.scale;
+    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
+    const int64_t *cross = m->cross + (size_t)o * (size_t)m->taps;
+    size_t n = (size_t)m->taps, i, j;
+    double count = (double)m->count, y = (double)m->target[o] / count, trace = 0;
+    for (i = 0; i < n; i++)
+        trace += bench->c[i * n + i];
+    trace *= ptq__ridge / (1 + ptq__ridge);
+    for (i = 0; i < n; i++) {
+        bench->x[i] = ((double)cross[i] / count - y * ((double)sum[i] / count)) * m->unit / in_scale;
+        for (j = 0; j < n; j++)
+            bench->x[i] -= bench->c[i * n + j] * (double)w[j];
+        bench->x[i] += trace / (double)n * (double)w[i]; /* the diagonal's share */
+    }
+    ptq__solve(bench->l, n, bench->x);
+    for (i = 0; i < n; i++)
+        bench->w[i] = (float)((double)w[i] + bench->x[i]);
+}
+
+/* What learning a channel works on. */
+typedef struct ptq__channel {
+    const ptq__moments *m;
+    int index, group;   /* of the channel */
+    const float *w;     /* target weights */
+    float bias;         /* of the float model */
+    double in_scale;
     int32_t low, high;
-    int o, each = node->shape[2] / node->groups;
-    ptq_code_range(codes->type, codes->bits, &low, &high);
-    if (!ptq__scheme_of(cv, from)->weight_affine && !ptq__scheme_of(cv, from)->weight_full_range)
-        low = -high;
-    for (o = 0; o < node->shape[2]; o++) {
-        float scale = codes->scale[codes->scales > 1 ? o : 0];
-        const float *w = weight + (size_t)o * n;
-        ptq_tensor *bias = &node->param[PTQ_BIAS];
-        if (o % each == 0)
-            ptq__covariance(m, o / each, c);
-        if (!codes->zero_point)
-            ptq__descend(w, n, scale, low, high, c, codes, (size_t)o * n, memory, memory + n);
-        if (bias->rank) {
-            double error = ptq__mean_error(m, o / each, w, scale, codes, (size_t)o * n);
-            double b = (double)((const float *)from->param[PTQ_BIAS].data)[o] / in_scale + error;
-            double code = floor(b / (double)scale + 0.5);
-            if (code < -ptq__most_bias || code > ptq__most_bias)
-                return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: corrected bias %d does not fit"
-                                     " 32 bits", node->name, o);
-            ((int32_t *)bias->data)[o] = (int32_t)code;
+    ptq_tensor *codes;
+    float *scale;
+} ptq__channel;
+
+/* Nearest codes under a scale, then descent. Returns d C d. */
+static double ptq__round_channel(const ptq__channel *ch, float scale, ptq__workbench *bench)
+{
+    size_t n = (size_t)ch->m->taps, at = (size_t)ch->index * n;
+    ptq__code_weights(ch->w, n, scale, ch->codes->zero_point, ch->low, ch->high, ch->codes, at);
+    if (ch->codes->zero_point)
+        return 0;
+    return ptq__descend(ch->w, n, scale, ch->low, ch->high, bench->c, ch->codes, at, bench->d,
+                        bench->g);
+}
+
+/* A refitted channel needs a scale of its own: of several around the one of least squared error of
+   weights, that with the least error of the result. */
+static void ptq__rescale_channel(const ptq__channel *ch, const ptq_scheme *scheme,
+                                 ptq__workbench *bench)
+{
+    float base = ptq__weight_scale(ch->w, (size_t)ch->m->taps, scheme, ch->low, ch->high);
+    double least = HUGE_VAL;
+    int k;
+    for (k = -4; k <= 4; k++) {
+        float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, ch->bias,
+                                          (float)ch->in_scale);
+        double error = ptq__round_channel(ch, scale, bench);
+        if (error < least) {
+            least = error;
+            *ch->scale = scale;
         }
     }
+}
+
+/* The bias, per unit of the input's scale, that ends the mean error: E y - E(s q x); without
+   targets, that of the float model and what rounding takes from it. */
+static double ptq__mean_bias(const ptq__channel *ch)
+{
+    const ptq__moments *m = ch->m;
+    const int64_t *sum = m->sum + (size_t)ch->group * (size_t)m->taps;
+    size_t n = (size_t)m->taps, at = (size_t)ch->index * n, i;
+    double count = (double)m->count, bias;
+    bias = m->refit ? (double)m->target[ch->index] / count * m->unit / ch->in_scale
+                    : (double)ch->bias / ch->in_scale;
+    for (i = 0; i < n; i++) {
+        double w = (double)*ch->scale * (double)(ptq__code(ch->codes, at + i) -
+                                                 ch->codes->zero_point);
+        bias += ((m->refit ? 0 : (double)ch->w[i]) - w) * ((double)sum[i] / count);
+    }
+    return bias;
+}
+
+static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int o,
+                                     ptq__workbench *bench, ptq_error *err)
+{
+    const ptq__converter *cv = learner->cv;
+    ptq_node *node = &cv->model->node[index];
+    const ptq_node *from = ptq__old_node(cv, index);
+    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    ptq_tensor *bias = &node->param[PTQ_BIAS];
+    ptq__channel ch;
+    double code;
+    ch.m = &learner->moments[index];
+    ch.index = o;
+    ch.group = o / (node->shape[2] / node->groups);
+    ch.w = (const float *)from->param[PTQ_WEIGHT].data + (size_t)o * (size_t)ch.m->taps;
+    ch.bias = bias->rank ? ((const float *)from->param[PTQ_BIAS].data)[o] : 0;
+    ch.in_scale = (double)cv->model->node[node->input[0]].q.scale;
+    ch.codes = &node->param[PTQ_WEIGHT];
+    ch.scale = &ch.codes->scale[ch.codes->scales > 1 ? o : 0];
+    ptq_code_range(ch.codes->type, ch.codes->bits, &ch.low, &ch.high);
+    if (!scheme->weight_affine && !scheme->weight_full_range)
+        ch.low = -ch.high;
+    if (ch.m->refit && bench->factorized) {
+        ptq__refit_weights(ch.m, ch.group, o, ch.w, ch.in_scale, bench);
+        ch.w = bench->w;
+        if (ch.codes->scales > 1)
+            ptq__rescale_channel(&ch, scheme, bench);
+    }
+    ptq__round_channel(&ch, *ch.scale, bench);
+    if (!bias->rank)
+        return PTQ_OK;
+    code = floor(ptq__mean_bias(&ch) / (double)*ch.scale + 0.5);
+    if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: corrected bias %d does not fit 32 bits",
+                             node->name, o);
+    ((int32_t *)bias->data)[o] = (int32_t)code;
     return PTQ_OK;
 }
 
-/* Moments of all layers in one pass over the images, then layer after layer. */
-static ptq_status ptq__learn_with(ptq__learner *learner, const ptq_plan *plan, ptq_error *err)
+static ptq_status ptq__learn_node(const ptq__learner *learner, int index, ptq_error *err)
+{
+    const ptq_allocator *allocator = &learner->cv->options->allocator;
+    const ptq__moments *m = &learner->moments[index];
+    const ptq_node *node = &learner->cv->model->node[index];
+    size_t n = (size_t)m->taps;
+    ptq__workbench bench;
+    void *memory = NULL;
+    ptq_status status = PTQ_OK;
+    int o, each = node->shape[2] / node->groups;
+    PTQ__TRY(ptq__alloc(allocator, (m->refit ? 2 : 1) * n * n + 4 * n, sizeof(double), "covariance",
+                        &memory, err));
+    bench.d = (double *)memory;
+    bench.g = bench.d + n;
+    bench.x = bench.g + n;
+    bench.w = (float *)(bench.x + n);
+    bench.c = bench.x + 2 * n;
+    bench.l = bench.c + n * n; /* not touched unless refitting */
+    bench.factorized = 0;
+    for (o = 0; o < node->shape[2] && !status; o++) {
+        if (o % each == 0) {
+            ptq__covariance(m, o / each, bench.c);
+            bench.factorized = m->refit && ptq__factorize(bench.c, n, bench.l);
+        }
+        status = ptq__learn_channel(learner, index, o, &bench, err);
+    }
+    ptq__free(allocator, memory);
+    return status;
+}
+
+/* Moments in one pass over the images, then layer after layer. */
+static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err)
 {
     const ptq_convert_options *options = learner->cv->options;
     ptq__job job;
     int i;
     memset(&job, 0, sizeof job);
-    job.plan = plan;
+    job.plan = learner->plan;
     job.data = &options->images;
     job.total = options->images.count;
     job.keep = 1;
@@ -11017,48 +11718,64 @@ static ptq_status ptq__learn_with(ptq__learner *learner, const ptq_plan *plan, p
     job.progress = options->progress;
     job.user = options->user;
     job.allocator = options->allocator;
+    PTQ__TRY(ptq__check_fits(learner->plan, job.data, err));
     PTQ__TRY(ptq__learner_open(learner, err));
     PTQ__TRY(ptq__job_run(&job, options->threads, err));
-    for (i = 0; i < plan->model->nodes; i++) {
-        size_t n = (size_t)learner->moments[i].taps;
-        void *memory = NULL;
-        ptq_status status;
-        if (!n)
-            continue;
-        PTQ__TRY(ptq__alloc(&options->allocator, n * n + 2 * n, sizeof(double), "covariance",
-                            &memory, err));
-        status = ptq__learn_node(learner, i, (double *)memory, err);
-        ptq__free(&options->allocator, memory);
-        PTQ__TRY(status);
-    }
+    for (i = 0; i < learner->plan->model->nodes; i++)
+        if (learner->moments[i].taps)
+            PTQ__TRY(ptq__learn_node(learner, i, err));
     return PTQ_OK;
 }
 
-static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err)
+/* Learns node `only`, or all (-1), from one pass over the images. */
+static ptq_status ptq__learn_stage(ptq__converter *cv, int only, int last, const ptq_plan *real,
+                                   ptq_error *err)
 {
     ptq_plan_options options;
     ptq__learner learner;
     ptq_plan *plan = NULL;
     ptq_status status;
-    int i, learns = 0;
-    for (i = 0; i < cv->model->nodes; i++)
-        learns = learns || ptq__learned_taps(cv, i);
-    if (!learns)
-        return PTQ_OK;
-    if (!cv->options->images.count)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "learned rounding needs the calibration images; give them in the"
-                             " options, or choose rounding to nearest");
     memset(&options, 0, sizeof options);
     options.allocator = cv->options->allocator;
     PTQ__TRY(ptq_plan_create(cv->model, &options, &plan, err));
     memset(&learner, 0, sizeof learner);
     learner.cv = cv;
-    status = ptq__check_fits(plan, &cv->options->images, err);
-    if (!status)
-        status = ptq__learn_with(&learner, plan, err);
+    learner.plan = plan;
+    learner.real = real;
+    learner.only = only;
+    learner.last = last;
+    status = ptq__learn_with(&learner, err);
     ptq__learner_free(&learner);
     ptq_plan_free(plan);
+    return status;
+}
+
+static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err)
+{
+    ptq_plan_options options;
+    ptq_plan *real = NULL;
+    ptq_status status = PTQ_OK;
+    int i, last = -1, refits = 0;
+    for (i = 0; i < cv->model->nodes; i++)
+        if (ptq__learned_taps(cv, i)) {
+            last = i;
+            refits = refits || ptq__refits(ptq__scheme_of(cv, &cv->model->node[i]));
+        }
+    if (last < 0)
+        return PTQ_OK;
+    if (!cv->options->images.count)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "learned rounding needs the calibration images; give them in the"
+                             " options, or choose rounding to nearest");
+    if (!refits)
+        return ptq__learn_stage(cv, -1, last, NULL, err);
+    memset(&options, 0, sizeof options);
+    options.allocator = cv->options->allocator;
+    PTQ__TRY(ptq_plan_create(cv->old, &options, &real, err));
+    for (i = 0; i <= last && !status; i++)
+        if (ptq__learned_taps(cv, i))
+            status = ptq__learn_stage(cv, i, i, real, err);
+    ptq_plan_free(real);
     return status;
 }
 
@@ -11081,6 +11798,82 @@ static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err)
     return status;
 }
 
+/* Converts once model and calibration are what they should be. */
+static ptq_status ptq__convert_from(ptq__converter *cv, ptq_model **out, ptq_error *err)
+{
+    ptq_status status;
+    PTQ__TRY(ptq_model_create(&cv->options->allocator, &cv->model, err));
+    status = ptq__convert_run(cv, out == NULL, err);
+    if (status || !out)
+        ptq_model_free(cv->model);
+    else
+        *out = cv->model;
+    return status;
+}
+
+/* Whether the model is to be equalized. A dry run shows the same without. */
+static int ptq__equalizes(const ptq__converter *cv, int dry)
+{
+    const ptq_scheme *scheme = &cv->options->scheme;
+    return !dry && scheme->equalize && scheme->mode == PTQ_INTEGER &&
+           ptq__activation_bits(scheme) < 8;
+}
+
+/* Every image must be one that was calibrated on. */
+static ptq_status ptq__check_learnable(const ptq__converter *cv, ptq_error *err)
+{
+    const ptq_dataset *images = &cv->options->images;
+    size_t known = 0;
+    if (!cv->calibration)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "the model was never calibrated; run ptq_calibrate first");
+    if (!images->count)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "equalization needs the calibration images; give them in the options,"
+                             " or do without");
+    PTQ__TRY(ptq_calibration_overlap(cv->calibration, *images, &known, err));
+    if (known < images->count)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "%z of %z images to equalize on were not calibrated on; give the"
+                             " calibration images", images->count - known, images->count);
+    return PTQ_OK;
+}
+
+/* Equalizes, calibrates anew, converts that. */
+static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, ptq_error *err)
+{
+    const ptq_convert_options *options = cv->options;
+    ptq_calibrate_options calibrate;
+    ptq_plan_options plan_options;
+    ptq_model *equalized = NULL;
+    ptq_calibration *calibration = NULL;
+    ptq_plan *plan = NULL, *before = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq__check_learnable(cv, err));
+    memset(&calibrate, 0, sizeof calibrate);
+    calibrate.threads = options->threads;
+    calibrate.accept_any = 1; /* they were accepted before */
+    calibrate.allocator = options->allocator;
+    memset(&plan_options, 0, sizeof plan_options);
+    plan_options.allocator = options->allocator;
+    PTQ__TRY(ptq_plan_create(cv->old, &plan_options, &before, err));
+    status = ptq_equalize(before, options->images, &calibrate, &equalized, err);
+    ptq_plan_free(before);
+    if (!status)
+        status = ptq_plan_create(equalized, &plan_options, &plan, err);
+    if (!status)
+        status = ptq_calibrate(plan, options->images, &calibrate, &calibration, err);
+    if (!status) {
+        cv->old = equalized;
+        cv->calibration = calibration;
+        status = ptq__convert_from(cv, out, err);
+    }
+    ptq_calibration_free(calibration);
+    ptq_plan_free(plan);
+    ptq_model_free(equalized);
+    return status;
+}
+
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err)
@@ -11099,12 +11892,8 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
         report->allocator = cv.options->allocator;
     }
     PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
-    PTQ__TRY(ptq_model_create(&cv.options->allocator, &cv.model, err));
-    status = ptq__convert_run(&cv, out == NULL, err);
-    if (status || !out)
-        ptq_model_free(cv.model);
-    else
-        *out = cv.model;
+    status = ptq__equalizes(&cv, out == NULL) ? ptq__convert_equalized(&cv, out, err)
+                                              : ptq__convert_from(&cv, out, err);
     if (status)
         ptq_convert_report_free(report);
     return status;
@@ -11551,6 +12340,718 @@ PTQ_API void ptq_layer_report_free(ptq_layer_report *report)
     ptq__free(&report->allocator, report->item);
     report->item = NULL;
     report->items = 0;
+}
+
+/* Divergence of logits. */
+
+static double ptq__kl(const float *x, const float *y, int classes)
+{
+    double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
+    double sum_x = 0, sum_y = 0, kl = 0;
+    int c;
+    for (c = 0; c < classes; c++) {
+        sum_x += exp((double)x[c] - most_x);
+        sum_y += exp((double)y[c] - most_y);
+    }
+    for (c = 0; c < classes; c++) {
+        double log_x = (double)x[c] - most_x - log(sum_x);
+        kl += exp(log_x) * (log_x - ((double)y[c] - most_y - log(sum_y)));
+    }
+    return kl > 0 ? kl : 0;
+}
+
+static float ptq__finite_float(double value)
+{
+    return value < (double)FLT_MAX ? (float)value : FLT_MAX;
+}
+
+PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
+                                      const ptq_evaluation *quantized, ptq_divergence *out,
+                                      ptq_error *err)
+{
+    ptq_comparison compared;
+    ptq_exact_sum kl, signal, noise;
+    double n = (double)baseline->total;
+    size_t i;
+    int c, classes = baseline->classes;
+    memset(&kl, 0, sizeof kl);
+    signal = noise = kl;
+    PTQ__TRY(ptq_compare(baseline, quantized, &compared, err));
+    if (classes != quantized->classes)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
+                             classes, quantized->classes);
+    for (i = 0; i < baseline->total; i++) {
+        const float *x = baseline->logits + i * (size_t)classes;
+        const float *y = quantized->logits + i * (size_t)classes;
+        double xx = 0, dd = 0;
+        for (c = 0; c < classes; c++) {
+            double d = (double)x[c] - (double)y[c];
+            xx += (double)x[c] * (double)x[c];
+            dd += d * d;
+        }
+        ptq__exact_add(&kl, ptq__finite_float(ptq__kl(x, y, classes)));
+        ptq__exact_add(&signal, ptq__finite_float(xx));
+        ptq__exact_add(&noise, ptq__finite_float(dd));
+    }
+    out->kl = ptq_exact_sum_value(&kl) / n;
+    out->sqnr_db = ptq_exact_sum_value(&noise) > 0
+                       ? 10 * log10(ptq_exact_sum_value(&signal) / ptq_exact_sum_value(&noise))
+                       : HUGE_VAL;
+    out->agreement = (double)compared.agree / (double)compared.total;
+    out->delta_pp = compared.delta_pp;
+    return PTQ_OK;
+}
+
+/* The searches below convert again and again, and measure against the float model. */
+typedef struct ptq__search {
+    const ptq_model *model;
+    const ptq_calibration *calibration;
+    const ptq_search_options *options;
+    ptq_evaluation real; /* of the float model */
+    size_t done, total;  /* conversions */
+    ptq_override *override;
+    int overrides;
+} ptq__search;
+
+/* The images behind those that are measured on, as a data set; `user` is the options. */
+static ptq_status ptq__get_learned(void *user, size_t index, uint8_t *pixels, int *label,
+                                   ptq_error *err)
+{
+    const ptq_search_options *options = (const ptq_search_options *)user;
+    return options->images.get(options->images.user, index + options->measure, pixels, label, err);
+}
+
+static ptq_dataset ptq__learned_images(const ptq_search_options *options)
+{
+    ptq_dataset data = options->images;
+    if (options->measure && options->measure < data.count) {
+        data.count -= options->measure;
+        data.get = ptq__get_learned;
+        data.user = (void *)(uintptr_t)options;
+    }
+    return data;
+}
+
+static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_model *model,
+                                       ptq_evaluation *out, ptq_error *err)
+{
+    ptq_evaluate_options options;
+    ptq_plan_options plan_options;
+    ptq_plan *plan = NULL;
+    ptq_status status;
+    memset(&options, 0, sizeof options);
+    options.limit = search->options->measure;
+    options.threads = search->options->threads;
+    options.allocator = search->options->allocator;
+    memset(&plan_options, 0, sizeof plan_options);
+    plan_options.allocator = search->options->allocator;
+    PTQ__TRY(ptq_plan_create(model, &plan_options, &plan, err));
+    status = ptq_evaluate(plan, search->options->images, &options, out, err);
+    ptq_plan_free(plan);
+    return status;
+}
+
+/* Converts with the overrides of the search, and measures. `bytes` and `made` may be NULL. */
+static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
+                                  ptq_divergence *cost, size_t *bytes, ptq_model **made,
+                                  ptq_error *err)
+{
+    ptq_convert_options options;
+    ptq_convert_report report;
+    ptq_evaluation measured;
+    ptq_model *model = NULL;
+    ptq_status status;
+    if (search->options->progress &&
+        search->options->progress(search->options->user, search->done, search->total))
+        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z models", search->done,
+                             search->total);
+    search->done++;
+    memset(&options, 0, sizeof options);
+    options.scheme = *scheme;
+    options.override = search->override;
+    options.overrides = search->overrides;
+    options.images = ptq__learned_images(search->options);
+    options.threads = search->options->threads;
+    options.allocator = search->options->allocator;
+    PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
+    if (bytes)
+        *bytes = report.bytes_after;
+    ptq_convert_report_free(&report);
+    status = ptq__search_evaluate(search, model, &measured, err);
+    if (!status) {
+        status = ptq_compare_logits(&search->real, &measured, cost, err);
+        ptq_evaluation_free(&measured);
+    }
+    if (status || !made)
+        ptq_model_free(model);
+    else
+        *made = model;
+    return status;
+}
+
+static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error *err)
+{
+    ptq_convert_options plain;
+    void *memory = NULL;
+    if (search->options->scheme.mode != PTQ_INTEGER)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "the scheme must be one of integers, not %s",
+                             ptq_mode_name(search->options->scheme.mode));
+    memset(&plain, 0, sizeof plain);
+    plain.scheme = search->options->scheme;
+    PTQ__TRY(ptq__check_convertible(search->model, search->calibration, &plain, err));
+    PTQ__TRY(ptq__alloc(&search->options->allocator, (size_t)overrides, sizeof(ptq_override),
+                        "overrides", &memory, err));
+    search->override = (ptq_override *)memory;
+    return ptq__search_evaluate(search, search->model, &search->real, err);
+}
+
+static void ptq__search_close(ptq__search *search)
+{
+    ptq_evaluation_free(&search->real);
+    ptq__free(&search->options->allocator, search->override);
+}
+
+/* The scheme without what learns: fast to convert with. */
+static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme)
+{
+    ptq_scheme plain = *scheme;
+    plain.rounding = PTQ_NEAREST;
+    plain.refit = PTQ_REFIT_NEVER;
+    plain.equalize = 0;
+    return plain;
+}
+
+static ptq_scheme ptq__float_scheme(void)
+{
+    ptq_scheme scheme;
+    memset(&scheme, 0, sizeof scheme);
+    scheme.mode = PTQ_FLOAT;
+    return scheme;
+}
+
+/* Bytes of a node's parameters under a scheme. */
+static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme)
+{
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    size_t scales = scheme->weight_per_tensor ? 1 : (size_t)weight->dim[0];
+    if (!ptq__has_weight(node->op))
+        return 0;
+    if (scheme->mode == PTQ_FLOAT)
+        return weight->size + node->param[PTQ_BIAS].size;
+    return ptq_tensor_bytes(ptq__weight_type(scheme), ptq__weight_bits(scheme), weight->rank,
+                            weight->dim) +
+           node->param[PTQ_BIAS].size + scales * sizeof(float);
+}
+
+/* ---- Sensitivity ---- */
+
+static int ptq__measurable(const ptq_node *node)
+{
+    int rule = ptq__code_rule(node->op);
+    return node->op != PTQ_INPUT && (rule == PTQ__ANY_CODES || rule == PTQ__OWN_CODES);
+}
+
+static ptq_status ptq__measure_node(ptq__search *search, const ptq_node *node,
+                                    ptq_sensitivity *item, ptq_error *err)
+{
+    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
+    memcpy(item->node, node->name, sizeof item->node);
+    search->override[0].pattern = item->node;
+    search->override[0].scheme = plain;
+    search->overrides = 1;
+    item->bytes = ptq__layer_bytes(node, &plain);
+    return ptq__search_try(search, &others, &item->cost, NULL, NULL, err);
+}
+
+/* Largest divergence first; of equals the earlier node. */
+static void ptq__rank_nodes(ptq_sensitivity_report *report)
+{
+    int i, k;
+    for (i = 1; i < report->items; i++) {
+        ptq_sensitivity item = report->item[i];
+        for (k = i; k > 0 && report->item[k - 1].cost.kl < item.cost.kl; k--)
+            report->item[k] = report->item[k - 1];
+        report->item[k] = item;
+    }
+}
+
+/* Remedies: what they are called, and what they make of a scheme. 0 if they change nothing. */
+
+static int ptq__remedy_channels(ptq_scheme *s)
+{
+    int changes = s->weight_per_tensor;
+    s->weight_per_tensor = s->weight_affine = 0;
+    return changes;
+}
+
+static int ptq__remedy_ranges(ptq_scheme *s)
+{
+    int changes = s->activation_range != PTQ_MSE || s->weight_range != PTQ_MSE;
+    s->activation_range = PTQ_MSE;
+    s->weight_range = s->weight_affine ? PTQ_MINMAX : PTQ_MSE;
+    return changes;
+}
+
+static int ptq__remedy_weights(ptq_scheme *s)
+{
+    int changes = ptq__weight_bits(s) < 8;
+    s->weight_bits = 8;
+    return changes;
+}
+
+static int ptq__remedy_activations(ptq_scheme *s)
+{
+    int changes = ptq__activation_bits(s) < 8;
+    s->activation_bits = 8;
+    return changes;
+}
+
+static int ptq__remedy_float(ptq_scheme *s)
+{
+    *s = ptq__float_scheme();
+    return 1;
+}
+
+/* For the whole model only: it learns. */
+static int ptq__remedy_best(ptq_scheme *s)
+{
+    int weight_bits = s->weight_bits, activation_bits = s->activation_bits;
+    int changes = s->rounding != PTQ_LEARNED || s->refit == PTQ_REFIT_NEVER || !s->equalize;
+    ptq_preset("best", s, NULL);
+    s->weight_bits = weight_bits;
+    s->activation_bits = activation_bits;
+    return changes;
+}
+
+typedef struct ptq__remedy {
+    const char *text;
+    int (*apply)(ptq_scheme *scheme);
+    int whole, single; /* is tried on the whole model, on single nodes */
+} ptq__remedy;
+
+static const ptq__remedy ptq__remedies[] = {
+    {"per-channel weights", ptq__remedy_channels, 1, 1},
+    {"ranges of least squared error", ptq__remedy_ranges, 1, 1},
+    {"8-bit weights", ptq__remedy_weights, 1, 1},
+    {"8-bit activations", ptq__remedy_activations, 1, 1},
+    {"preset best at the same bits", ptq__remedy_best, 1, 0},
+    {"float", ptq__remedy_float, 0, 1},
+};
+
+enum {
+    PTQ__REMEDIES = sizeof ptq__remedies / sizeof ptq__remedies[0],
+    PTQ__COSTLIEST = 3, /* nodes that remedies are tried on */
+    PTQ__MOST_ADVICE = PTQ__REMEDIES * (1 + PTQ__COSTLIEST)
+};
+
+/* "1.93" for 1.934, never negative. */
+static void ptq__put_hundredths(ptq__text *text, double value)
+{
+    int n = value > 0 ? (int)(value * 100 + 0.5) : 0;
+    ptq__put(text, "%d.%d%d", n / 100, n / 10 % 10, n % 10);
+}
+
+/* Kept if it gains, in the order of gains. */
+static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, double cost_pp,
+                            const char *remedy, double gain_pp)
+{
+    ptq_advice item;
+    ptq__text text = ptq__text_over(item.text, sizeof item.text);
+    int k;
+    if (!(gain_pp > 0))
+        return;
+    memset(item.node, 0, sizeof item.node);
+    memcpy(item.node, node, strlen(node));
+    ptq__put(&text, "%s costs ", *node ? node : "the whole model");
+    ptq__put_hundredths(&text, cost_pp);
+    ptq__put(&text, " points of agreement; %s would win back ", remedy);
+    ptq__put_hundredths(&text, gain_pp);
+    item.gain_pp = gain_pp;
+    for (k = report->advices++; k > 0 && report->advice[k - 1].gain_pp < gain_pp; k--)
+        report->advice[k] = report->advice[k - 1];
+    report->advice[k] = item;
+}
+
+/* One remedy, on one node or (item NULL) on all. `before`: the whole model as it is, without what
+   learns where single nodes are looked at. */
+static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy,
+                                  const ptq_sensitivity *item, const ptq_divergence *before,
+                                  ptq_sensitivity_report *report, ptq_error *err)
+{
+    ptq_scheme scheme = search->options->scheme, changed;
+    ptq_divergence after;
+    if (item)
+        scheme = ptq__plain_scheme(&scheme);
+    changed = scheme;
+    if (!remedy->apply(&changed))
+        return PTQ_OK;
+    search->overrides = item != NULL;
+    if (item) {
+        search->override[0].pattern = item->node;
+        search->override[0].scheme = changed;
+    }
+    PTQ__TRY(ptq__search_try(search, item ? &scheme : &changed, &after, NULL, NULL, err));
+    ptq__add_advice(report, item ? item->node : "",
+                    100 * (1 - (item ? item->cost.agreement : before->agreement)), remedy->text,
+                    100 * (after.agreement - before->agreement));
+    return PTQ_OK;
+}
+
+static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *report, ptq_error *err)
+{
+    ptq_scheme plain = ptq__plain_scheme(&search->options->scheme);
+    ptq_divergence before;
+    int i, k;
+    search->overrides = 0;
+    PTQ__TRY(ptq__search_try(search, &search->options->scheme, &report->whole, NULL, NULL, err));
+    PTQ__TRY(ptq__search_try(search, &plain, &before, NULL, NULL, err));
+    for (k = 0; k < PTQ__REMEDIES; k++) {
+        if (ptq__remedies[k].whole)
+            PTQ__TRY(ptq__try_remedy(search, &ptq__remedies[k], NULL, &report->whole, report,
+                                     err));
+        for (i = 0; i < PTQ__COSTLIEST && i < report->items && ptq__remedies[k].single; i++)
+            PTQ__TRY(ptq__try_remedy(search, &ptq__remedies[k], &report->item[i], &before, report,
+                                     err));
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
+                                       ptq_error *err)
+{
+    const ptq_model *model = search->model;
+    void *memory = NULL;
+    int i;
+    PTQ__TRY(ptq__alloc(&report->allocator, (size_t)model->nodes, sizeof(ptq_sensitivity),
+                        "sensitivities", &memory, err));
+    report->item = (ptq_sensitivity *)memory;
+    PTQ__TRY(ptq__alloc(&report->allocator, PTQ__MOST_ADVICE, sizeof(ptq_advice), "advice",
+                        &memory, err));
+    report->advice = (ptq_advice *)memory;
+    search->total = 2 + PTQ__MOST_ADVICE;
+    for (i = 0; i < model->nodes; i++)
+        search->total += (size_t)ptq__measurable(&model->node[i]);
+    PTQ__TRY(ptq__search_open(search, 1, err));
+    report->images = search->real.total;
+    for (i = 0; i < model->nodes; i++)
+        if (ptq__measurable(&model->node[i]))
+            PTQ__TRY(ptq__measure_node(search, &model->node[i], &report->item[report->items++],
+                                       err));
+    ptq__rank_nodes(report);
+    return ptq__advise(search, report, err);
+}
+
+PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
+                                           const ptq_calibration *calibration,
+                                           const ptq_search_options *options,
+                                           ptq_sensitivity_report *out, ptq_error *err)
+{
+    ptq_sensitivity_report report;
+    ptq__search search;
+    ptq_status status;
+    memset(&search, 0, sizeof search);
+    memset(&report, 0, sizeof report);
+    search.model = model;
+    search.calibration = calibration;
+    search.options = options;
+    report.allocator = options->allocator;
+    status = ptq__sensitivity_run(&search, &report, err);
+    ptq__search_close(&search);
+    if (status)
+        ptq_sensitivity_report_free(&report);
+    else
+        *out = report;
+    return status;
+}
+
+PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report)
+{
+    if (!report)
+        return;
+    ptq__free(&report->allocator, report->item);
+    ptq__free(&report->allocator, report->advice);
+    report->item = NULL;
+    report->advice = NULL;
+    report->items = report->advices = 0;
+}
+
+/* ---- Mixed precision ---- */
+
+static const int ptq__mix_bits[] = {32, 8, 6, 5, 4, 3, 2};
+enum {
+    PTQ__WIDTHS = sizeof ptq__mix_bits / sizeof ptq__mix_bits[0],
+    PTQ__SPREAD = 4 /* models along the frontier that are measured */
+};
+
+typedef struct ptq__mixer {
+    ptq__search search;
+    const ptq_goal *goal;
+    ptq_mix_report *report;
+    int *index;    /* nodes: of the model */
+    double *alone; /* nodes x PTQ__WIDTHS: divergence, relative to 8 bits everywhere */
+    ptq_model *best;
+} ptq__mixer;
+
+/* The scheme of a layer at a number of bits. */
+static ptq_scheme ptq__mix_scheme(const ptq_scheme *scheme, int bits)
+{
+    ptq_scheme made = *scheme;
+    if (bits > 8)
+        return ptq__float_scheme();
+    made.weight_bits = bits;
+    return made;
+}
+
+/* Parameters of a layer at a number of bits. */
+static size_t ptq__mix_bytes(const ptq__mixer *mixer, int k, int bits)
+{
+    ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, bits);
+    return ptq__layer_bytes(&mixer->search.model->node[mixer->index[k]], &scheme);
+}
+
+/* Divergence of each layer at each width, the others at 8 bits, without learning. */
+static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err)
+{
+    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme);
+    ptq_divergence cost;
+    double floor_kl;
+    int k, b;
+    plain.weight_bits = 8;
+    mixer->search.overrides = 0;
+    PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
+    floor_kl = cost.kl;
+    for (k = 0; k < mixer->report->nodes; k++)
+        for (b = 0; b < PTQ__WIDTHS; b++) {
+            double *to = &mixer->alone[k * PTQ__WIDTHS + b];
+            if (ptq__mix_bits[b] == 8)
+                continue;
+            mixer->search.override[0].pattern = mixer->report->node[k];
+            mixer->search.override[0].scheme = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
+            mixer->search.overrides = 1;
+            PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
+            *to = cost.kl - floor_kl;
+        }
+    return PTQ_OK;
+}
+
+/* The next model of the frontier: of all layers and lower widths the step that costs least
+   divergence for each byte. 0 if nothing is left. */
+static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits)
+{
+    double least = HUGE_VAL;
+    int k, b, from, best = -1, best_bits = 0;
+    for (k = 0; k < mixer->report->nodes; k++) {
+        for (from = 0; ptq__mix_bits[from] != bits[k];)
+            from++;
+        for (b = from + 1; b < PTQ__WIDTHS; b++) {
+            double saved = (double)ptq__mix_bytes(mixer, k, bits[k]) -
+                           (double)ptq__mix_bytes(mixer, k, ptq__mix_bits[b]);
+            double cost = mixer->alone[k * PTQ__WIDTHS + b] -
+                          mixer->alone[k * PTQ__WIDTHS + from];
+            double rate = cost > 0 ? cost / saved : cost * saved;
+            if (saved > 0 && rate < least) {
+                least = rate;
+                best = k;
+                best_bits = ptq__mix_bits[b];
+            }
+        }
+    }
+    if (best >= 0)
+        bits[best] = (uint8_t)best_bits;
+    return best >= 0;
+}
+
+/* Size and prediction of the model that item `at` stands for. */
+static void ptq__mix_describe(const ptq__mixer *mixer, int at)
+{
+    ptq_mix *item = &mixer->report->item[at];
+    const uint8_t *bits = mixer->report->bits + at * mixer->report->nodes;
+    double weights = 0, sum = 0;
+    int k, b;
+    item->bytes = 0;
+    item->predicted = 0;
+    for (k = 0; k < mixer->report->nodes; k++) {
+        const ptq_node *node = &mixer->search.model->node[mixer->index[k]];
+        double n = (double)ptq_tensor_elements(&node->param[PTQ_WEIGHT]);
+        for (b = 0; ptq__mix_bits[b] != bits[k];)
+            b++;
+        item->bytes += ptq__mix_bytes(mixer, k, bits[k]);
+        item->predicted += mixer->alone[k * PTQ__WIDTHS + b];
+        weights += n;
+        sum += n * bits[k];
+    }
+    item->average_bits = sum / weights;
+}
+
+/* From float everywhere down to 2 bits everywhere. */
+static void ptq__mix_frontier(ptq__mixer *mixer)
+{
+    ptq_mix_report *report = mixer->report;
+    size_t n = (size_t)report->nodes;
+    memset(report->bits, 32, n);
+    do {
+        ptq__mix_describe(mixer, report->items);
+        memcpy(report->bits + (size_t)(report->items + 1) * n,
+               report->bits + (size_t)report->items * n, n);
+        report->items++;
+    } while (ptq__mix_step(mixer, report->bits + (size_t)report->items * n));
+}
+
+/* Converts item `at` under the full scheme and measures it; keeps the model if `keep`. */
+static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err)
+{
+    const ptq_mix_report *report = mixer->report;
+    ptq_mix *item = &report->item[at];
+    ptq_model *made = NULL;
+    int k;
+    if (item->measured && !keep)
+        return PTQ_OK;
+    for (k = 0; k < report->nodes; k++) {
+        mixer->search.override[k].pattern = report->node[k];
+        mixer->search.override[k].scheme = ptq__mix_scheme(&mixer->search.options->scheme,
+                                                           report->bits[at * report->nodes + k]);
+    }
+    mixer->search.overrides = report->nodes;
+    PTQ__TRY(ptq__search_try(&mixer->search, &mixer->search.options->scheme, &item->cost, NULL,
+                             keep ? &made : NULL, err));
+    item->measured = 1;
+    if (keep)
+        mixer->best = made;
+    return PTQ_OK;
+}
+
+static int ptq__mix_small_enough(const ptq__mixer *mixer, int at)
+{
+    const ptq_mix *item = &mixer->report->item[at];
+    const ptq_goal *goal = mixer->goal;
+    return (!goal->bytes || item->bytes <= goal->bytes) &&
+           (!(goal->average_bits > 0) || item->average_bits <= goal->average_bits);
+}
+
+static int ptq__mix_good_enough(const ptq__mixer *mixer, int at)
+{
+    return !(mixer->goal->drop_pp > 0) ||
+           -mixer->report->item[at].cost.delta_pp <= mixer->goal->drop_pp;
+}
+
+/* Sizes fall along the frontier, so the first that is small enough is the best under a size; the
+   last that is good enough is found by bisection, as if accuracy fell as well. */
+static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err)
+{
+    ptq_mix_report *report = mixer->report;
+    int first = 0, low, high;
+    while (first < report->items - 1 && !ptq__mix_small_enough(mixer, first))
+        first++;
+    low = first;
+    high = report->items;
+    if (mixer->goal->drop_pp > 0)
+        PTQ__TRY(ptq__mix_measure(mixer, first, 0, err));
+    if (!ptq__mix_good_enough(mixer, first))
+        high = first + 1; /* none that is smaller will do */
+    while (mixer->goal->drop_pp > 0 && high - low > 1) {
+        int middle = low + (high - low) / 2;
+        PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
+        if (ptq__mix_good_enough(mixer, middle))
+            low = middle;
+        else
+            high = middle;
+    }
+    report->chosen = low;
+    report->met = ptq__mix_small_enough(mixer, low) && ptq__mix_good_enough(mixer, low);
+    return PTQ_OK;
+}
+
+static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err)
+{
+    const ptq_model *model = mixer->search.model;
+    ptq_mix_report *report = mixer->report;
+    const ptq_allocator *allocator = &report->allocator;
+    size_t n = 0, most;
+    void *memory = NULL;
+    int i;
+    for (i = 0; i < model->nodes; i++)
+        n += ptq__has_weight(model->node[i].op) != 0;
+    if (!n)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
+    most = n * PTQ__WIDTHS + 1;
+    PTQ__TRY(ptq__alloc(allocator, n, PTQ_NAME_SIZE, "names", &memory, err));
+    report->node = (char (*)[PTQ_NAME_SIZE])memory;
+    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_mix), "frontier", &memory, err));
+    report->item = (ptq_mix *)memory;
+    PTQ__TRY(ptq__alloc(allocator, (most + 1) * n, 1, "frontier", &memory, err));
+    report->bits = (uint8_t *)memory;
+    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int), "layers", &memory, err));
+    mixer->index = (int *)memory;
+    PTQ__TRY(ptq__alloc(allocator, n * PTQ__WIDTHS, sizeof(double), "divergences", &memory, err));
+    mixer->alone = (double *)memory;
+    for (i = 0; i < model->nodes; i++)
+        if (ptq__has_weight(model->node[i].op)) {
+            memcpy(report->node[report->nodes], model->node[i].name, PTQ_NAME_SIZE);
+            mixer->index[report->nodes++] = i;
+        }
+    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9;
+    return ptq__search_open(&mixer->search, report->nodes, err);
+}
+
+static ptq_status ptq__mix_run(ptq__mixer *mixer, int makes, ptq_error *err)
+{
+    ptq_mix_report *report = mixer->report;
+    int i;
+    PTQ__TRY(ptq__mix_open(mixer, err));
+    report->images = mixer->search.real.total;
+    PTQ__TRY(ptq__mix_measure_alone(mixer, err));
+    ptq__mix_frontier(mixer);
+    for (i = 0; i < PTQ__SPREAD; i++)
+        PTQ__TRY(ptq__mix_measure(mixer, (report->items - 1) * i / (PTQ__SPREAD - 1), 0, err));
+    PTQ__TRY(ptq__mix_choose(mixer, err));
+    return makes ? ptq__mix_measure(mixer, report->chosen, 1, err) : PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
+                                     const ptq_search_options *options, const ptq_goal *goal,
+                                     ptq_model **out, ptq_mix_report *report, ptq_error *err)
+{
+    ptq_mix_report made;
+    ptq__mixer mixer;
+    ptq_status status;
+    memset(&mixer, 0, sizeof mixer);
+    memset(&made, 0, sizeof made);
+    made.allocator = options->allocator;
+    mixer.search.model = model;
+    mixer.search.calibration = calibration;
+    mixer.search.options = options;
+    mixer.goal = goal;
+    mixer.report = &made;
+    status = ptq__mix_run(&mixer, out != NULL, err);
+    ptq__search_close(&mixer.search);
+    ptq__free(&options->allocator, mixer.index);
+    ptq__free(&options->allocator, mixer.alone);
+    if (status) {
+        ptq_model_free(mixer.best);
+        ptq_mix_report_free(&made);
+        return status;
+    }
+    if (out)
+        *out = mixer.best;
+    if (report)
+        *report = made;
+    else
+        ptq_mix_report_free(&made);
+    return PTQ_OK;
+}
+
+PTQ_API void ptq_mix_report_free(ptq_mix_report *report)
+{
+    if (!report)
+        return;
+    ptq__free(&report->allocator, report->node);
+    ptq__free(&report->allocator, report->item);
+    ptq__free(&report->allocator, report->bits);
+    report->node = NULL;
+    report->item = NULL;
+    report->bits = NULL;
+    report->nodes = report->items = 0;
 }
 
 #endif /* PTQ_IMPLEMENTATION_DONE */

@@ -34,6 +34,8 @@ int show_cpu(int json); /* info --cpu (info_cpu.c) */
 int command_quantize(int argc, char **argv);
 int command_report(int argc, char **argv);
 int command_run(int argc, char **argv);
+int command_sensitivity(int argc, char **argv);
+int command_sweep(int argc, char **argv);
 
 /* ResNet8 from a Keras .h5 file; 0, or 1 after an error on standard error. */
 int read_keras(const char *path, ptq_model **out);
@@ -181,6 +183,9 @@ void json_set_count(json_t *object, const char *key, uint64_t value);
    interval, flips, mcnemar_p (eval.c). */
 json_t *json_accuracy(size_t correct, size_t total);
 void json_set_comparison(json_t *object, const ptq_comparison *compared);
+
+/* {sqnr_db, kl, agreement, delta_pp}; sqnr_db null where infinite (sensitivity.c). */
+json_t *json_divergence(const ptq_divergence *cost);
 
 /* The warnings as a list of sentences (calibrate.c). */
 json_t *json_warnings(const ptq_calibration *calibration);

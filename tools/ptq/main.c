@@ -15,6 +15,8 @@ static const command commands[] = {
     {"export", command_export, "write a model for other programs, as ONNX or C code"},
     {"calibrate", command_calibrate, "observe a float model's tensors on training images"},
     {"quantize", command_quantize, "turn a float model into one that runs on integers"},
+    {"sensitivity", command_sensitivity, "rank layers by what quantizing them costs, and advise"},
+    {"sweep", command_sweep, "quantize in many ways and tabulate what each loses"},
     {"eval", command_eval, "measure a model's accuracy on CIFAR-10, beside its float origin"},
     {"run", command_run, "write a model's logits for a file of images, or explain one"},
     {"bench", command_bench, "measure a model's speed"},
@@ -29,7 +31,7 @@ static void print_usage(FILE *to)
           "Post-training quantization of convolutional networks, version " PTQ_VERSION ".\n\n",
           to);
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].about);
+        fprintf(to, "  %-11s %s\n", commands[i].name, commands[i].about);
     fputs("\n'ptq SUBCOMMAND --help' tells more. Environment: PTQ_MODEL and CIFAR10_DIR are looked "
           "at\nwhere --model and --data are not given; PTQ_ISA forces an instruction set.\n\n"
           "Example:\n  ptq eval --model resnet8.safetensors --data data/cifar-10-batches-bin\n",

@@ -10,10 +10,13 @@
 
 static const char *model_option, *data_option, *output_option, *calibration_option, *json_option;
 static const char *preset_option = "best", *weight_range, *activation_range, *percentile;
-static const char *activation_type, *rounding, *node_option[MOST_NODES];
+static const char *activation_type, *rounding, *refit, *equalize;
+static const char *node_option[MOST_NODES];
 static int samples = 1000, seed = 42, threads, weight_bits, activation_bits;
 static int per_tensor, per_channel, weight_affine, weight_symmetric, symmetric;
 static int code_logits, float_logits, dry_run, no_measure;
+static int budget;
+static const char *average_bits, *accuracy_drop;
 
 static const option_spec specs[] = {
     {"model", 'm', "MODEL", "float model file (.safetensors)", &model_option, NULL, NULL, 0},
@@ -38,10 +41,20 @@ static const option_spec specs[] = {
     {"activation-type", 0, "TYPE", "u8 or s8", &activation_type, NULL, NULL, 0},
     {"symmetric", 0, NULL, "activations without a zero point", NULL, NULL, &symmetric, 0},
     {"rounding", 0, "HOW", "of weights: nearest or learned", &rounding, NULL, NULL, 0},
+    {"refit", 0, "WHEN", "of weights whose rounding is learned: never or always", &refit, NULL, NULL,
+     0},
+    {"equalize", 0, "YES", "channels to like ranges first, below 8 activation bits: yes or no",
+     &equalize, NULL, NULL, 0},
     {"code-logits", 0, NULL, "logits are codes", NULL, NULL, &code_logits, 0},
     {"float-logits", 0, NULL, "logits are real numbers", NULL, NULL, &float_logits, 0},
     {"node", 0, "PATTERN=HOW", "another scheme for some nodes: a preset, float, w4, w8a6",
      node_option, NULL, NULL, MOST_NODES},
+    {"budget", 0, "BYTES", "choose the weight bits of each layer: so many bytes of parameters", NULL,
+     &budget, NULL, 1},
+    {"average-bits", 0, "B", "the same: so many bits a weight on average", &average_bits, NULL, NULL,
+     0},
+    {"accuracy-drop", 0, "P", "the same: so many points lost, on calibration images",
+     &accuracy_drop, NULL, NULL, 0},
     {"dry-run", 0, NULL, "only show what would become of every node", NULL, NULL, &dry_run, 0},
     {"no-measure", 0, NULL, "leave out the accuracy", NULL, NULL, &no_measure, 0},
     {"threads", 't', "T", "threads (default: all cores)", NULL, &threads, NULL, 1},
@@ -64,6 +77,8 @@ typedef struct job {
     ptq_cifar10 *test;
     ptq_calibration *calibration;
     ptq_convert_report plan;
+    ptq_goal goal;
+    ptq_mix_report mix;
     ptq_evaluation before, after;
     ptq_comparison compared;
     char accuracy[ACCURACY_SIZE];
@@ -174,6 +189,16 @@ static int apply_choices(ptq_scheme *scheme)
             return 1;
         scheme->rounding = chosen ? PTQ_LEARNED : PTQ_NEAREST;
     }
+    if (refit) {
+        if ((chosen = either("refit", refit, "never", "always")) < 0)
+            return 1;
+        scheme->refit = chosen ? PTQ_REFIT_ALWAYS : PTQ_REFIT_NEVER;
+    }
+    if (equalize) {
+        if ((chosen = either("equalize", equalize, "no", "yes")) < 0)
+            return 1;
+        scheme->equalize = chosen;
+    }
     return 0;
 }
 
@@ -245,7 +270,8 @@ static int add_override(job *work, const char *option)
 static void note_needs(job *work, const ptq_scheme *scheme)
 {
     work->calibrates |= scheme->mode == PTQ_INTEGER;
-    work->learns |= scheme->mode == PTQ_INTEGER && scheme->rounding == PTQ_LEARNED;
+    work->learns |= scheme->mode == PTQ_INTEGER &&
+                    (scheme->rounding == PTQ_LEARNED || scheme->equalize);
 }
 
 static int choose_scheme(job *work)
@@ -293,14 +319,97 @@ static int get_calibration(job *work)
     return work->test ? refuse_overlap(work->calibration, ptq_cifar10_dataset(work->test)) : 0;
 }
 
+/* A quarter of the images judges the models, the others are learned from. */
+static int convert_mixed(job *work, ptq_model **made)
+{
+    ptq_search_options options = {0};
+    progress state = progress_start("choose bits");
+    ptq_status status;
+    ptq_error err;
+
+    options.scheme = work->scheme;
+    options.images = work->drawn.images;
+    options.measure = (work->drawn.images.count + 3) / 4;
+    options.threads = threads;
+    options.progress = progress_show;
+    options.user = &state;
+    status = ptq_convert_mixed(work->ready.model, work->calibration, &options, &work->goal, made,
+                               &work->mix, &err);
+    progress_end(&state);
+    return status ? fail("%s", err.text) : 0;
+}
+
+/* The bits that were chosen, as overrides: for the report. */
+static int adopt_mix(job *work)
+{
+    const ptq_mix_report *mix = &work->mix;
+
+    if (mix->nodes > MOST_NODES)
+        return fail("the model has %d layers with weights; at most %d can be mixed", mix->nodes,
+                    MOST_NODES);
+    for (int i = 0; i < mix->nodes; i++) {
+        int bits = mix->bits[mix->chosen * mix->nodes + i];
+        ptq_override *made = &work->override[i];
+
+        made->pattern = mix->node[i];
+        made->scheme = work->scheme;
+        made->scheme.weight_bits = bits;
+        if (bits > 8) {
+            memset(&made->scheme, 0, sizeof made->scheme);
+            made->scheme.mode = PTQ_FLOAT;
+        }
+    }
+    work->overrides = mix->nodes;
+    return 0;
+}
+
+static int has_goal(const job *work)
+{
+    return work->goal.bytes || work->goal.average_bits > 0 || work->goal.drop_pp > 0;
+}
+
+/* A positive number. */
+static int read_positive(const char *option, const char *text, double *out)
+{
+    char *end;
+
+    if (!text)
+        return 0;
+    *out = strtod(text, &end);
+    return *end || end == text || !(*out > 0) || *out > 100
+               ? fail("--%s: '%s' is not a number over 0, at most 100", option, text)
+               : 0;
+}
+
+static int choose_goal(job *work)
+{
+    work->goal.bytes = (size_t)budget;
+    if (read_positive("average-bits", average_bits, &work->goal.average_bits) ||
+        read_positive("accuracy-drop", accuracy_drop, &work->goal.drop_pp))
+        return 1;
+    if (!has_goal(work))
+        return 0;
+    if (node_option[0] || weight_bits)
+        return fail("a goal chooses the bits of every layer; leave out --weight-bits and --node");
+    if (dry_run)
+        return fail("what a goal leads to is found by converting; leave out --dry-run");
+    if (work->scheme.mode != PTQ_INTEGER)
+        return fail("preset %s has no bits to choose; name another", preset_option);
+    work->learns = 1; /* or is measured on images, at least */
+    return 0;
+}
+
 static int convert(job *work)
 {
     ptq_convert_options options = {0};
     progress state = progress_start("learn rounding");
+    int mixes = has_goal(work);
     ptq_model *made = NULL;
     ptq_status status;
     ptq_error err;
 
+    if (mixes && (convert_mixed(work, &made) || adopt_mix(work)))
+        return 1;
     options.scheme = work->scheme;
     options.override = work->override;
     options.overrides = work->overrides;
@@ -308,8 +417,8 @@ static int convert(job *work)
     options.threads = threads;
     options.progress = progress_show;
     options.user = &state;
-    status = ptq_convert(work->ready.model, work->calibration, &options, dry_run ? NULL : &made,
-                         &work->plan, &err);
+    status = ptq_convert(work->ready.model, work->calibration, &options,
+                         dry_run || mixes ? NULL : &made, &work->plan, &err);
     progress_end(&state);
     if (status == PTQ_BAD_DATA && calibration_option)
         return fail("%s: the --samples and --seed that made %s", err.text, calibration_option);
@@ -377,8 +486,30 @@ static void print_plan(const ptq_convert_report *plan)
     say("\nThis was a dry run: nothing was written.\n");
 }
 
+/* One line for each model of the frontier that was measured. */
+static void print_mix(const ptq_mix_report *mix)
+{
+    if (!mix->items)
+        return;
+    say("\nfrontier  measured on %zu calibration images that were not learned from\n",
+        mix->images);
+    say("%9s %8s %11s %8s   bits of each layer\n", "bytes", "average", "agreement", "points");
+    for (int i = 0; i < mix->items; i++) {
+        if (!mix->item[i].measured)
+            continue;
+        say("%9zu %8.2f %9.2f %% %+8.2f  %s", mix->item[i].bytes, mix->item[i].average_bits,
+            100 * mix->item[i].cost.agreement, mix->item[i].cost.delta_pp,
+            i == mix->chosen ? "*" : " ");
+        for (int k = 0; k < mix->nodes; k++)
+            say(" %d", mix->bits[i * mix->nodes + k]);
+        say("\n");
+    }
+    say("%s\n\n", mix->met ? "* meets the goal" : "* comes closest: no model meets the goal");
+}
+
 static void print_result(const job *work)
 {
+    print_mix(&work->mix);
     if (work->after.total) {
         print_accuracy("accuracy", &work->after);
         print_accuracy("float", &work->before);
@@ -430,6 +561,29 @@ static void set_measured(json_t *root, const job *work)
     json_set_comparison(root, &work->compared);
 }
 
+/* The whole frontier; what was not measured has only its size and what was predicted. */
+static json_t *mix_json(const ptq_mix_report *mix)
+{
+    json_t *nodes = json_array(), *points = json_array();
+
+    for (int k = 0; k < mix->nodes; k++)
+        json_array_append_new(nodes, json_string(mix->node[k]));
+    for (int i = 0; i < mix->items; i++) {
+        json_t *bits = json_array();
+        json_t *point = mix->item[i].measured ? json_divergence(&mix->item[i].cost) : json_object();
+
+        for (int k = 0; k < mix->nodes; k++)
+            json_array_append_new(bits, json_integer(mix->bits[i * mix->nodes + k]));
+        json_object_set_new(point, "bits", bits);
+        json_set_count(point, "bytes", mix->item[i].bytes);
+        json_object_set_new(point, "average_bits", json_real(mix->item[i].average_bits));
+        json_object_set_new(point, "predicted_kl", json_real(mix->item[i].predicted));
+        json_array_append_new(points, point);
+    }
+    return json_pack("{s:o,s:o,s:i,s:b,s:I}", "nodes", nodes, "frontier", points, "chosen",
+                     mix->chosen, "met", mix->met, "images", (json_int_t)mix->images);
+}
+
 static int write_json(const job *work)
 {
     json_t *root = json_object(), *overrides = json_array();
@@ -451,6 +605,8 @@ static int write_json(const job *work)
         json_set_count(root, "calibration_images", work->calibration->images);
         json_object_set_new(root, "warnings", json_warnings(work->calibration));
     }
+    if (work->mix.items)
+        json_object_set_new(root, "mixed", mix_json(&work->mix));
     json_object_set_new(root, "plan", plan_json(&work->plan));
     json_set_count(root, "bytes_before", work->plan.bytes_before);
     json_set_count(root, "bytes_after", work->plan.bytes_after);
@@ -497,7 +653,7 @@ static int find_float_model(job *work)
 
 static int quantize(job *work)
 {
-    if (choose_scheme(work) || find_float_model(work) ||
+    if (choose_scheme(work) || choose_goal(work) || find_float_model(work) ||
         (!dry_run && check_output(output_option, work->model_path)) ||
         engine_open(work->model_path, 1, NULL, &work->ready) || choose_overrides(work) ||
         open_data(work) || get_calibration(work) || convert(work))
@@ -517,6 +673,7 @@ static void close_job(job *work)
     ptq_evaluation_free(&work->before);
     ptq_evaluation_free(&work->after);
     ptq_convert_report_free(&work->plan);
+    ptq_mix_report_free(&work->mix);
     ptq_calibration_free(work->calibration);
     ptq_cifar10_free(work->test);
     sample_close(&work->drawn);

@@ -1,0 +1,617 @@
+/* Winning accuracy back below 8 bits: equalization, refitted weights; and the searches for the layer
+   to blame and for the bits that each deserves. Values worked out by hand, and each against its own
+   parts put together. */
+#include "quantized.h"
+
+enum { SIDE = 8, IMAGES = 24, CLASSES = 5 };
+
+typedef struct fixture {
+    ptq_model *fused;
+    ptq_plan *plan;
+    ptq_calibration *calibration;
+    pictures p, back; /* the same pictures, forwards and backwards */
+    size_t order[IMAGES];
+} fixture;
+
+static int open_fixture(void **state)
+{
+    fixture *f = (fixture *)calloc(1, sizeof *f);
+    int i;
+
+    assert_non_null(f);
+    f->fused = fused_of(random_resnet8(SIDE, 3, CLASSES, 5, NULL));
+    assert_ok(ptq_plan_create(f->fused, NULL, &f->plan, &err));
+    f->p = f->back = pictures_for(f->fused, IMAGES, 9);
+    for (i = 0; i < IMAGES; i++)
+        f->order[i] = (size_t)(IMAGES - 1 - i);
+    f->back.order = f->order;
+    f->calibration = calibrated_on(f->fused, pictures_dataset(&f->p));
+    *state = f;
+    return 0;
+}
+
+static int close_fixture(void **state)
+{
+    fixture *f = (fixture *)*state;
+
+    ptq_calibration_free(f->calibration);
+    ptq_plan_free(f->plan);
+    ptq_model_free(f->fused);
+    free(f);
+    return 0;
+}
+
+static ptq_evaluation evaluated(const ptq_model *model, ptq_dataset data)
+{
+    ptq_evaluation e;
+    ptq_plan *plan = NULL;
+
+    assert_ok(ptq_plan_create(model, NULL, &plan, &err));
+    assert_ok(ptq_evaluate(plan, data, NULL, &e, &err));
+    ptq_plan_free(plan);
+    return e;
+}
+
+/* How far a model is from the fixture's float model. */
+static ptq_divergence distance(fixture *f, const ptq_model *model)
+{
+    ptq_evaluation a = evaluated(f->fused, pictures_dataset(&f->p));
+    ptq_evaluation b = evaluated(model, pictures_dataset(&f->p));
+    ptq_divergence d;
+
+    assert_ok(ptq_compare_logits(&a, &b, &d, &err));
+    ptq_evaluation_free(&a);
+    ptq_evaluation_free(&b);
+    return d;
+}
+
+/* A preset at other widths, and with ranges that are found quickly. */
+static ptq_scheme bits(const char *name, int weights, int activations)
+{
+    ptq_scheme s = preset(name);
+
+    s.activation_range = PTQ_MINMAX;
+    s.weight_bits = weights;
+    s.activation_bits = activations;
+    return s;
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Equalization */
+
+static float *numbers(ptq_model *m, const char *name)
+{
+    return (float *)ptq_model_param(m, name)->data;
+}
+
+static ptq_status full_picture(void *user, size_t index, uint8_t *pixels, int *label, ptq_error *e)
+{
+    (void)user;
+    (void)e;
+    pixels[0] = index ? 200 : 40;
+    *label = 0;
+    return PTQ_OK;
+}
+
+/* Two channels that reach 200 and 50: the second is divided by sqrt(50 / 200) = 1/2, its consumer
+   multiplied. The third is always 0 and stays. The logits have no factor. */
+static void equalized_by_hand(void **state)
+{
+    ptq_conv_options conv;
+    ptq_model *m = NULL, *fused, *made = NULL;
+    ptq_plan *plan = NULL;
+    ptq_dataset data;
+    int x;
+
+    (void)state;
+    memset(&conv, 0, sizeof conv);
+    memset(&data, 0, sizeof data);
+    conv.channels = 3;
+    conv.kernel_h = 1;
+    assert_ok(ptq_model_create(NULL, &m, &err));
+    x = ptq_add_input(m, "input", 1, 1, 1);
+    x = ptq_add_relu(m, "relu", ptq_add_conv2d(m, "a", x, &conv));
+    ptq_add_dense(m, "fc", x, 2);
+    numbers(m, "a.weight")[0] = 1;
+    numbers(m, "a.weight")[1] = 0.25f;
+    numbers(m, "a.weight")[2] = -1;
+    numbers(m, "a.bias")[1] = 0;
+    for (x = 0; x < 6; x++)
+        numbers(m, "fc.weight")[x] = (float)(x + 1);
+    fused = fused_of(m);
+    assert_ok(ptq_plan_create(fused, NULL, &plan, &err));
+    data.count = 2;
+    data.height = data.width = data.channels = 1;
+    data.classes = 2;
+    data.get = full_picture;
+    assert_ok(ptq_equalize(plan, data, NULL, &made, &err));
+    assert_near(numbers(made, "a.weight")[0], 1, 0);
+    assert_near(numbers(made, "a.weight")[1], 0.5, 1e-7);
+    assert_near(numbers(made, "fc.weight")[0], 1, 0);
+    assert_near(numbers(made, "fc.weight")[1], 1, 1e-7);
+    assert_near(numbers(made, "fc.weight")[4], 2.5, 1e-7);
+    ptq_model_free(made);
+    ptq_plan_free(plan);
+    ptq_model_free(fused);
+}
+
+/* Largest value of each channel of a tensor on the fixture's pictures. */
+static void reaches(const fixture *f, const ptq_model *m, const char *name, int channels,
+                    float *reach)
+{
+    test_run run = open_run(m, 1);
+    uint8_t pixels[SIDE * SIDE * 3];
+    size_t i, k;
+    int label;
+
+    memset(reach, 0, (size_t)channels * sizeof *reach);
+    for (i = 0; i < IMAGES; i++) {
+        ptq_tensor view;
+        assert_ok(get_picture((void *)(uintptr_t)&f->p, i, pixels, &label, &err));
+        assert_ok(ptq_run(run.session, pixels, 1, NULL, NULL, &err));
+        assert_ok(ptq_session_tensor(run.session, name, &view, &err));
+        for (k = 0; k < ptq_tensor_elements(&view); k++) {
+            float a = fabsf(((const float *)view.data)[k]);
+            float *to = &reach[k % (size_t)channels];
+            *to = a > *to ? a : *to;
+        }
+    }
+    close_run(&run);
+}
+
+/* Float logits stay; both tensors of a residual addition get the same factors; ranges draw level. */
+static void equalized_network(void **state)
+{
+    static const char *const tied[] = {"conv1", "block1.conv2", "block1.add.relu"};
+    fixture *f = (fixture *)*state;
+    ptq_model *made = NULL, *again = NULL;
+    ptq_calibrate_options o;
+    float before[3][64], after[3][64];
+    double most[2] = {0, 0}, least[2] = {HUGE_VAL, HUGE_VAL};
+    int i, c, channels = f->fused->node[ptq_model_find(f->fused, "conv1")].shape[2];
+
+    memset(&o, 0, sizeof o);
+    o.threads = 2;
+    assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->p), NULL, &made, &err));
+    assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->back), &o, &again, &err));
+    assert_same_model(made, again);
+    assert_true(distance(f, made).sqnr_db > 100);
+    assert_true(ptq_model_hash(made) != ptq_model_hash(f->fused));
+    for (i = 0; i < 3; i++) {
+        reaches(f, f->fused, tied[i], channels, before[i]);
+        reaches(f, made, tied[i], channels, after[i]);
+    }
+    for (c = 0; c < channels; c++) {
+        double all[2] = {0, 0};
+        for (i = 0; i < 3; i++) {
+            if (before[i][c] > 0 && before[0][c] > 0)
+                assert_near(after[i][c] / before[i][c], after[0][c] / before[0][c],
+                            1e-4 * (double)after[0][c] / (double)before[0][c]);
+            all[0] = fmax(all[0], (double)before[i][c]);
+            all[1] = fmax(all[1], (double)after[i][c]);
+        }
+        for (i = 0; i < 2; i++) {
+            most[i] = fmax(most[i], all[i]);
+            least[i] = fmin(least[i], all[i]);
+        }
+    }
+    if (!(most[1] / least[1] < most[0] / least[0]))
+        fail_msg("ranges %g to %g became %g to %g", least[0], most[0], least[1], most[1]);
+    ptq_model_free(again);
+    ptq_model_free(made);
+}
+
+static void equalization_refuses(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_convert_options o = with_scheme(bits("best", 4, 4), pictures_dataset(&f->p));
+    ptq_model *coded = converted(f->fused, f->calibration, &o), *made = NULL;
+    ptq_plan *plan = NULL;
+    pictures others = f->p;
+    ptq_dataset none = o.images;
+
+    assert_ok(ptq_plan_create(coded, NULL, &plan, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "quantized already",
+                 ptq_equalize(plan, o.images, NULL, &made, &err));
+    ptq_plan_free(plan);
+    ptq_model_free(coded);
+    none.count = 0;
+    assert_fails(PTQ_BAD_DATA, "no images", ptq_equalize(f->plan, none, NULL, &made, &err));
+    o.images = none;
+    assert_fails(PTQ_NOT_READY, "equalization needs",
+                 ptq_convert(f->fused, f->calibration, &o, &made, NULL, &err));
+    others.seed++;
+    o.images = pictures_dataset(&others);
+    assert_fails(PTQ_BAD_DATA, "24 of 24 images",
+                 ptq_convert(f->fused, f->calibration, &o, &made, NULL, &err));
+    o.scheme.equalize = 0;
+    assert_fails(PTQ_BAD_DATA, "image 0 to learn from",
+                 ptq_convert(f->fused, f->calibration, &o, &made, NULL, &err));
+    assert_null(made);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Refitted weights */
+
+/* Each helps at few bits: refitting over rounding alone, that over the nearest codes. */
+static void refitting_helps(void **state)
+{
+    static const int at[][2] = {{3, 8}, {4, 8}, {4, 4}, {3, 3}};
+    fixture *f = (fixture *)*state;
+    int i, k;
+
+    for (i = 0; i < COUNT(at); i++) {
+        double db[3];
+        for (k = 0; k < 3; k++) {
+            ptq_convert_options o = with_scheme(bits("best", at[i][0], at[i][1]),
+                                                pictures_dataset(&f->p));
+            ptq_model *m;
+            o.scheme.equalize = 0;
+            o.scheme.rounding = k ? PTQ_LEARNED : PTQ_NEAREST;
+            o.scheme.refit = k == 2 ? PTQ_REFIT_BELOW_8 : PTQ_REFIT_NEVER;
+            m = converted(f->fused, f->calibration, &o);
+            db[k] = distance(f, m).sqnr_db;
+            ptq_model_free(m);
+        }
+        if (!(db[2] > db[1] && db[1] > db[0]))
+            fail_msg("%dx%d: nearest %.1f, learned %.1f, refitted %.1f dB", at[i][0], at[i][1],
+                     db[0], db[1], db[2]);
+    }
+}
+
+/* The bias ends the mean error: the mean logits of the images are float's, to half a step of the
+   bias, s_in * s_w / 2, whatever the layers before did. */
+static void mean_error_ends(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_convert_options o = with_scheme(bits("best", 3, 3), pictures_dataset(&f->p));
+    ptq_model *m = converted(f->fused, f->calibration, &o);
+    ptq_evaluation a = evaluated(f->fused, o.images), b = evaluated(m, o.images);
+    const ptq_node *fc = &m->node[ptq_model_logits(m)];
+    size_t i;
+    int c;
+
+    for (c = 0; c < CLASSES; c++) {
+        double step = (double)m->node[fc->input[0]].q.scale *
+                      (double)fc->param[PTQ_WEIGHT].scale[c];
+        double error = 0;
+        for (i = 0; i < IMAGES; i++)
+            error += (double)a.logits[i * CLASSES + (size_t)c] -
+                     (double)b.logits[i * CLASSES + (size_t)c];
+        assert_near(error / IMAGES, 0, step * 0.501 + 1e-4);
+    }
+    ptq_evaluation_free(&a);
+    ptq_evaluation_free(&b);
+    ptq_model_free(m);
+}
+
+/* At 8 bits the switch does nothing unless it is always on. */
+static void refits_below_8_only(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_convert_options o = with_scheme(bits("best", 8, 8), pictures_dataset(&f->p));
+    ptq_model *a = converted(f->fused, f->calibration, &o), *b;
+    char text[200];
+
+    o.scheme.refit = PTQ_REFIT_NEVER;
+    b = converted(f->fused, f->calibration, &o);
+    assert_same_model(a, b);
+    ptq_model_free(b);
+    o.scheme.refit = PTQ_REFIT_ALWAYS;
+    b = converted(f->fused, f->calibration, &o);
+    assert_string_equal(ptq_model_get_meta(b, "scheme"),
+                        "w8 per-channel mse refitted, a8 u8 minmax");
+    ptq_model_free(b);
+    ptq_model_free(a);
+    o.scheme = bits("best", 4, 4);
+    ptq_scheme_write(&o.scheme, text, sizeof text);
+    assert_string_equal(text, "w4 per-channel mse refitted, a4 u8 minmax, equalized");
+    o.scheme.refit = (ptq_refit)7;
+    assert_fails(PTQ_INVALID_ARGUMENT, "refit", ptq_scheme_check(&o.scheme, &err));
+}
+
+static void order_and_threads_do_not_matter(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_convert_options o = with_scheme(bits("best", 3, 4), pictures_dataset(&f->p));
+    ptq_model *a = converted(f->fused, f->calibration, &o), *b;
+
+    o.images = pictures_dataset(&f->back);
+    o.threads = 3;
+    b = converted(f->fused, f->calibration, &o);
+    assert_same_model(a, b);
+    ptq_model_free(b);
+    ptq_model_free(a);
+}
+
+/* Per-tensor and affine weights, and grouped and depthwise layers, are learned too. */
+static void every_kind_of_weights(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_convert_options o = with_scheme(bits("best", 4, 6), pictures_dataset(&f->p));
+    ptq_conv_options conv;
+    ptq_model *m = NULL, *fused;
+    ptq_calibration *calibration;
+    pictures p;
+    int x;
+
+    o.scheme.weight_per_tensor = 1;
+    ptq_model_free(converted(f->fused, f->calibration, &o));
+    o.scheme.weight_affine = 1;
+    o.scheme.weight_range = PTQ_MINMAX;
+    ptq_model_free(converted(f->fused, f->calibration, &o));
+    memset(&conv, 0, sizeof conv);
+    conv.channels = 4;
+    conv.kernel_h = 3;
+    assert_ok(ptq_model_create(NULL, &m, &err));
+    x = ptq_add_input(m, "input", 6, 6, 2);
+    conv.groups = 2;
+    x = ptq_add_relu(m, "r1", ptq_add_conv2d(m, "grouped", x, &conv));
+    conv.groups = 4;
+    conv.no_bias = 1;
+    x = ptq_add_relu6(m, "r2", ptq_add_conv2d(m, "depthwise", x, &conv));
+    ptq_add_dense(m, "fc", ptq_add_global_avg_pool(m, "pool", x), 3);
+    fill_model(m, 3);
+    fused = fused_of(m);
+    p = pictures_for(fused, 8, 4);
+    calibration = calibrated_on(fused, pictures_dataset(&p));
+    o = with_scheme(bits("best", 4, 4), pictures_dataset(&p));
+    ptq_model_free(converted(fused, calibration, &o));
+    ptq_calibration_free(calibration);
+    ptq_model_free(fused);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Divergence, sensitivity, mixed precision */
+
+/* softmax (1/2, 1/2) against (3/4, 1/4): KL = ln(2/3) / 2 + ln(2) / 2. Logits (1, -1) against (1, 0):
+   signal 2, noise 1. */
+static void divergence_by_hand(void **state)
+{
+    float x[4] = {0, 0, 1, -1}, y[4] = {1.0986123f, 0, 1, 0};
+    int label[2] = {1, 0}, first[2] = {0, 0}, second[2] = {0, 0};
+    ptq_evaluation a, b;
+    ptq_divergence d;
+    double p = 1 / (1 + exp(-2)), q = 1 / (1 + exp(-1));
+
+    (void)state;
+    memset(&a, 0, sizeof a);
+    a.total = 1;
+    a.classes = 2;
+    a.label = label;
+    a.prediction = first;
+    a.logits = x;
+    b = a;
+    b.prediction = second;
+    b.logits = y;
+    assert_ok(ptq_compare_logits(&a, &b, &d, &err));
+    assert_near(d.kl, 0.5 * log(2.0 / 3) + 0.5 * log(2.0), 1e-6);
+    assert_near(d.agreement, 1, 0);
+    a.logits += 2;
+    b.logits += 2;
+    assert_ok(ptq_compare_logits(&a, &b, &d, &err));
+    assert_near(d.sqnr_db, 10 * log10(2), 1e-9);
+    assert_near(d.kl, p * log(p / q) + (1 - p) * log((1 - p) / (1 - q)), 1e-7);
+    assert_ok(ptq_compare_logits(&a, &a, &d, &err));
+    assert_true(d.sqnr_db > 1e300 && d.kl <= 0);
+    b.classes = 3;
+    assert_fails(PTQ_INVALID_ARGUMENT, "2 and 3 classes", ptq_compare_logits(&a, &b, &d, &err));
+}
+
+static ptq_search_options search_for(ptq_scheme scheme, ptq_dataset images)
+{
+    ptq_search_options o;
+
+    memset(&o, 0, sizeof o);
+    o.scheme = scheme;
+    o.images = images;
+    return o;
+}
+
+static void assert_same_divergence(const ptq_divergence *a, const ptq_divergence *b)
+{
+    assert_memory_equal(a, b, sizeof *a);
+}
+
+/* Each figure is that of converting and comparing by hand; the order is falling. */
+static void sensitivity_of_nodes(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_search_options o = search_for(bits("tflite", 3, 4), pictures_dataset(&f->p));
+    ptq_sensitivity_report r, again;
+    ptq_convert_options c = with_scheme(o.scheme, o.images);
+    ptq_override only;
+    ptq_divergence d;
+    ptq_model *m;
+    int i;
+
+    c.scheme = o.scheme;
+    assert_ok(ptq_measure_sensitivity(f->fused, f->calibration, &o, &r, &err));
+    assert_int_equal(r.items, 11);
+    assert_int_equal(r.images, IMAGES);
+    for (i = 1; i < r.items; i++)
+        assert_true(r.item[i - 1].cost.kl >= r.item[i].cost.kl);
+    m = converted(f->fused, f->calibration, &c);
+    d = distance(f, m);
+    assert_same_divergence(&d, &r.whole);
+    ptq_model_free(m);
+    only.pattern = r.item[0].node;
+    only.scheme = o.scheme;
+    memset(&c.scheme, 0, sizeof c.scheme);
+    c.scheme.mode = PTQ_FLOAT;
+    c.override = &only;
+    c.overrides = 1;
+    m = converted(f->fused, f->calibration, &c);
+    d = distance(f, m);
+    assert_same_divergence(&d, &r.item[0].cost);
+    ptq_model_free(m);
+    for (i = 0; i < r.advices; i++) {
+        assert_true(r.advice[i].gain_pp > 0);
+        assert_true(i == 0 || r.advice[i - 1].gain_pp >= r.advice[i].gain_pp);
+        assert_non_null(strstr(r.advice[i].text, "would win back"));
+    }
+    o.images = pictures_dataset(&f->back);
+    o.threads = 2;
+    assert_ok(ptq_measure_sensitivity(f->fused, f->calibration, &o, &again, &err));
+    for (i = 0; i < r.items; i++) {
+        assert_string_equal(r.item[i].node, again.item[i].node);
+        assert_same_divergence(&r.item[i].cost, &again.item[i].cost);
+    }
+    ptq_sensitivity_report_free(&again);
+    ptq_sensitivity_report_free(&r);
+    o.scheme = preset("fp16");
+    assert_fails(PTQ_INVALID_ARGUMENT, "must be one of integers",
+                 ptq_measure_sensitivity(f->fused, f->calibration, &o, &again, &err));
+}
+
+static int stop_at_three(void *user, size_t done, size_t total)
+{
+    (void)user;
+    (void)total;
+    return done == 3;
+}
+
+static void searches_can_be_cancelled(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_search_options o = search_for(preset("tflite"), pictures_dataset(&f->p));
+    ptq_sensitivity_report r;
+    ptq_goal goal = {20000, 0, 0};
+    ptq_model *m = NULL;
+
+    o.progress = stop_at_three;
+    assert_fails(PTQ_CANCELLED, "3 of",
+                 ptq_measure_sensitivity(f->fused, f->calibration, &o, &r, &err));
+    assert_fails(PTQ_CANCELLED, "3 of",
+                 ptq_convert_mixed(f->fused, f->calibration, &o, &goal, &m, NULL, &err));
+    assert_null(m);
+}
+
+/* The model returned has the bits and the size that the report says; the frontier falls. */
+static void mixed_precision(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_search_options o = search_for(bits("tflite", 0, 0), pictures_dataset(&f->p));
+    ptq_goal goal = {0, 4, 0};
+    ptq_mix_report r;
+    ptq_model *m = NULL;
+    const uint8_t *chosen;
+    size_t all, bytes = 0;
+    int i, p;
+
+    assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &goal, &m, &r, &err));
+    assert_int_equal(r.met, 1);
+    assert_int_equal(r.nodes, 10);
+    assert_true(r.item[r.chosen].average_bits <= 4 && r.item[r.chosen - 1].average_bits > 4);
+    assert_near(r.item[0].average_bits, 32, 0);
+    assert_near(r.item[r.items - 1].average_bits, 2, 0);
+    for (i = 1; i < r.items; i++)
+        assert_true(r.item[i].bytes < r.item[i - 1].bytes);
+    chosen = r.bits + r.chosen * r.nodes;
+    for (i = 0; i < r.nodes; i++)
+        assert_int_equal(m->node[ptq_model_find(m, r.node[i])].param[PTQ_WEIGHT].bits, chosen[i]);
+    for (i = 0; i < m->nodes; i++)
+        for (p = 0; p < PTQ_PARAM_COUNT; p++)
+            bytes += m->node[i].param[p].size + 4 * (size_t)m->node[i].param[p].scales;
+    assert_int_equal(bytes, r.item[r.chosen].bytes);
+    all = r.item[r.items - 1].bytes;
+    ptq_mix_report_free(&r);
+    ptq_model_free(m);
+    m = NULL;
+    goal.average_bits = 0;
+    goal.bytes = all - 1; /* cannot be */
+    assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &goal, &m, &r, &err));
+    assert_int_equal(r.met, 0);
+    assert_int_equal(r.chosen, r.items - 1);
+    assert_non_null(m);
+    ptq_mix_report_free(&r);
+    ptq_model_free(m);
+    goal.bytes = 0;
+    goal.drop_pp = 100; /* anything will do: the smallest */
+    assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &goal, NULL, &r, &err));
+    assert_int_equal(r.met, 1);
+    assert_int_equal(r.chosen, r.items - 1);
+    ptq_mix_report_free(&r);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Every allocation fails once */
+
+static ptq_status run_all(const ptq_model *fused, const ptq_calibration *calibration,
+                          ptq_dataset data, ptq_allocator allocator)
+{
+    ptq_search_options search = search_for(bits("tflite", 4, 0), data);
+    ptq_convert_options o = with_scheme(bits("best", 4, 4), data);
+    ptq_goal goal = {0, 4, 0};
+    ptq_model *m = NULL, *mixed = NULL;
+    ptq_sensitivity_report sensitivity;
+    ptq_mix_report mix;
+    ptq_status s;
+
+    memset(&sensitivity, 0, sizeof sensitivity);
+    memset(&mix, 0, sizeof mix);
+    o.allocator = search.allocator = allocator;
+    (void)((s = ptq_convert(fused, calibration, &o, &m, NULL, &err)) ||
+           (s = ptq_measure_sensitivity(fused, calibration, &search, &sensitivity, &err)) ||
+           (s = ptq_convert_mixed(fused, calibration, &search, &goal, &mixed, &mix, &err)));
+    ptq_mix_report_free(&mix);
+    ptq_model_free(mixed);
+    ptq_sensitivity_report_free(&sensitivity);
+    ptq_model_free(m);
+    return s;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    test_heap heap;
+    ptq_allocator allocator = test_heap_start(&heap);
+    ptq_model *m = NULL, *fused;
+    ptq_calibration *calibration;
+    pictures p;
+    ptq_status s = PTQ_OUT_OF_MEMORY;
+    long n, step = 1;
+    int x;
+
+    (void)state;
+    assert_ok(ptq_model_create(NULL, &m, &err));
+    x = ptq_add_input(m, "input", 2, 2, 2);
+    ptq_add_dense(m, "fc", ptq_add_global_avg_pool(m, "pool", x), 3);
+    fill_model(m, 5);
+    fused = fused_of(m);
+    p = pictures_for(fused, 2, 3);
+    calibration = calibrated_on(fused, pictures_dataset(&p));
+    for (n = 0; s != PTQ_OK; n += step) { /* the later ones repeat themselves: some will do */
+        heap.calls = 0;
+        heap.fail_at = n;
+        s = run_all(fused, calibration, pictures_dataset(&p), allocator);
+        if (heap.live)
+            fail_msg("failing allocation %ld leaks %ld blocks", n, heap.live);
+        if (s != PTQ_OK)
+            assert_int_equal(s, PTQ_OUT_OF_MEMORY);
+        step = n < 150 ? 1 : 17;
+    }
+    assert_true(n > 300);
+    ptq_calibration_free(calibration);
+    ptq_model_free(fused);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equalized_by_hand),
+        cmocka_unit_test(equalized_network),
+        cmocka_unit_test(equalization_refuses),
+        cmocka_unit_test(refitting_helps),
+        cmocka_unit_test(mean_error_ends),
+        cmocka_unit_test(refits_below_8_only),
+        cmocka_unit_test(order_and_threads_do_not_matter),
+        cmocka_unit_test(every_kind_of_weights),
+        cmocka_unit_test(divergence_by_hand),
+        cmocka_unit_test(sensitivity_of_nodes),
+        cmocka_unit_test(searches_can_be_cancelled),
+        cmocka_unit_test(mixed_precision),
+        cmocka_unit_test(every_allocation_may_fail),
+    };
+
+    return cmocka_run_group_tests(tests, open_fixture, close_fixture);
+}

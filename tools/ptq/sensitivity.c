@@ -1,0 +1,175 @@
+/* ptq sensitivity: which layers cost accuracy when they are quantized, and what would help. */
+#include <math.h>
+#include <string.h>
+
+#include "common.h"
+
+static const char *model_option, *data_option, *json_option, *preset_option = "best";
+static int samples = 1000, seed = 42, measure = 500, threads;
+static int weight_bits, activation_bits, per_tensor;
+
+static const option_spec specs[] = {
+    {"model", 'm', "MODEL", "float model file (.safetensors)", &model_option, NULL, NULL, 0},
+    {"data", 'd', "DIR", "CIFAR-10's directory, or a .bin file", &data_option, NULL, NULL, 0},
+    {"samples", 'n', "N", "training images to calibrate on (default 1000)", NULL, &samples, NULL,
+     1},
+    {"seed", 's', "S", "which ones (default 42)", NULL, &seed, NULL, 0},
+    {"measure", 0, "N", "of them to measure on (default 500)", NULL, &measure, NULL, 1},
+    {"preset", 'p', "NAME", "scheme to look at (default best)", &preset_option, NULL, NULL, 0},
+    {"weight-bits", 0, "B", "2 to 8", NULL, &weight_bits, NULL, 2},
+    {"activation-bits", 0, "B", "2 to 8", NULL, &activation_bits, NULL, 2},
+    {"per-tensor", 0, NULL, "one weight scale a tensor", NULL, NULL, &per_tensor, 0},
+    {"threads", 't', "T", "threads (default: all cores)", NULL, &threads, NULL, 1},
+    {"json", 0, "FILE", "write the result as JSON (-: standard output)", &json_option, NULL, NULL,
+     0},
+    {0}};
+
+static const command_help help = {
+    "sensitivity [--model MODEL] [--data DIR] [--preset NAME] [OPTIONS]",
+    "Quantizes every node of a float model alone and compares the logits with the float model's,\n"
+    "on calibration images: signal-to-noise ratio, Kullback-Leibler divergence, same prediction.\n"
+    "Then tries what could be changed, and says what each change would win back.",
+    "ptq sensitivity --model resnet8.safetensors --weight-bits 4"};
+
+typedef struct job {
+    char model_path[PATH_SIZE], data_path[PATH_SIZE], scheme[256];
+    engine ready;
+    image_sample drawn;
+    ptq_calibration *calibration;
+    ptq_search_options options;
+    ptq_sensitivity_report report;
+} job;
+
+static int choose_scheme(ptq_scheme *scheme)
+{
+    ptq_error err;
+
+    if (ptq_preset(preset_option, scheme, &err))
+        return fail("%s", err.text);
+    if (scheme->mode != PTQ_INTEGER)
+        return fail("preset %s does not compute on integers; choose another", preset_option);
+    if (weight_bits)
+        scheme->weight_bits = weight_bits;
+    if (activation_bits)
+        scheme->activation_bits = activation_bits;
+    if (per_tensor)
+        scheme->weight_per_tensor = 1;
+    return ptq_scheme_check(scheme, &err) ? fail("%s", err.text) : 0;
+}
+
+static int look(job *work)
+{
+    progress state = progress_start("measure nodes");
+    ptq_status status;
+    ptq_error err;
+
+    ptq_scheme_write(&work->options.scheme, work->scheme, sizeof work->scheme);
+    work->options.images = work->drawn.images;
+    work->options.measure = (size_t)measure;
+    work->options.threads = threads;
+    work->options.progress = progress_show;
+    work->options.user = &state;
+    status = ptq_measure_sensitivity(work->ready.model, work->calibration, &work->options,
+                                     &work->report, &err);
+    progress_end(&state);
+    return status ? fail("%s", err.text) : 0;
+}
+
+static void print_cost(const char *name, const ptq_divergence *cost)
+{
+    say("%-24s %8.2f %10.5f %9.2f %% %+8.2f\n", name, cost->sqnr_db, cost->kl,
+        100 * cost->agreement, cost->delta_pp);
+}
+
+static void print_report(const job *work)
+{
+    const ptq_sensitivity_report *report = &work->report;
+
+    say("model     %s\nscheme    %s\nmeasured  on %zu of %zu calibration images\n\n",
+        work->model_path, work->scheme, report->images, work->calibration->images);
+    say("%-24s %8s %10s %11s %8s\n", "node alone", "SQNR dB", "KL", "agreement", "points");
+    for (int i = 0; i < report->items; i++)
+        print_cost(report->item[i].node, &report->item[i].cost);
+    print_cost("all of them", &report->whole);
+    say("\n%s\n", report->advices ? "What would help, the most first:"
+                                  : "None of the changes tried would help.");
+    for (int i = 0; i < report->advices; i++)
+        say("  %s.\n", report->advice[i].text);
+}
+
+#ifdef PTQ_HAVE_jansson
+
+json_t *json_divergence(const ptq_divergence *cost)
+{
+    return json_pack("{s:o,s:f,s:f,s:f}", "sqnr_db",
+                     isfinite(cost->sqnr_db) ? json_real(cost->sqnr_db) : json_null(), "kl",
+                     cost->kl, "agreement", cost->agreement, "delta_pp", cost->delta_pp + 0.0);
+}
+
+static int write_json(const job *work)
+{
+    const ptq_sensitivity_report *report = &work->report;
+    json_t *nodes = json_array(), *advice = json_array();
+
+    for (int i = 0; i < report->items; i++) {
+        json_t *item = json_divergence(&report->item[i].cost);
+
+        json_object_set_new(item, "node", json_string(report->item[i].node));
+        json_set_count(item, "bytes", report->item[i].bytes);
+        json_array_append_new(nodes, item);
+    }
+    for (int i = 0; i < report->advices; i++)
+        json_array_append_new(advice,
+                              json_pack("{s:s,s:s,s:f}", "node", report->advice[i].node, "text",
+                                        report->advice[i].text, "gain_pp",
+                                        report->advice[i].gain_pp));
+    return json_finish(json_pack("{s:i,s:s,s:s,s:s,s:I,s:o,s:o,s:o}", "schema_version",
+                                 SCHEMA_VERSION, "model_path", work->model_path, "data_dir",
+                                 work->data_path, "scheme", work->scheme, "images",
+                                 (json_int_t)report->images, "nodes", nodes, "whole",
+                                 json_divergence(&report->whole), "advice", advice));
+}
+
+#else
+
+static int write_json(const job *work)
+{
+    (void)work;
+    return 1;
+}
+
+#endif
+
+static int run(job *work)
+{
+    if (choose_scheme(&work->options.scheme) || find_model(model_option, work->model_path) ||
+        find_data(data_option, work->data_path) ||
+        engine_open(work->model_path, 1, NULL, &work->ready) ||
+        sample_open(work->data_path, samples, seed, &work->drawn) ||
+        calibrate_on(work->ready.plan, &work->drawn, threads, &work->calibration))
+        return 1;
+    print_warnings(work->calibration);
+    if (look(work))
+        return 1;
+    print_report(work);
+    return json_option ? write_json(work) : 0;
+}
+
+int command_sensitivity(int argc, char **argv)
+{
+    static job work;
+    int parsed = parse_options(argc, argv, specs, &help, NULL, 0), status;
+
+    if (parsed)
+        return parsed == OPTIONS_BAD;
+    if (threads == 0)
+        threads = count_cores();
+    if (json_setup(json_option))
+        return 1;
+    status = run(&work);
+    ptq_sensitivity_report_free(&work.report);
+    ptq_calibration_free(work.calibration);
+    sample_close(&work.drawn);
+    engine_close(&work.ready);
+    return status;
+}

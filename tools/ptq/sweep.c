@@ -1,0 +1,641 @@
+/* ptq sweep: quantizes in every combination of choices and tabulates what each loses. Each model
+   measured is a row of a CSV file, written at once; a sweep that was stopped goes on from there. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common.h"
+
+enum { MOST_CHOICES = 32, NAME = 16, ROW = 256 };
+
+static const char *model_option, *data_option, *output_option, *json_option;
+static const char *presets_option = "best", *weight_option, *activation_option, *scales_option;
+static const char *ranges_option, *samples_option = "1000", *seeds_option = "42,43,44";
+static int limit = 2000, threads, on_test;
+
+static const option_spec specs[] = {
+    {"model", 'm', "MODEL", "float model file (.safetensors)", &model_option, NULL, NULL, 0},
+    {"data", 'd', "DIR", "CIFAR-10's directory", &data_option, NULL, NULL, 0},
+    {"output", 'o', "OUT.csv", "where to write the rows; rows that are there are not measured again",
+     &output_option, NULL, NULL, 0},
+    {"presets", 'p', "LIST", "presets, or all (default best)", &presets_option, NULL, NULL, 0},
+    {"weight-bits", 0, "LIST", "of 2 to 8, as in 8,6,4 (default: the preset's)", &weight_option,
+     NULL, NULL, 0},
+    {"activation-bits", 0, "LIST", "the same of activations", &activation_option, NULL, NULL, 0},
+    {"scales", 0, "LIST", "of channel, tensor (default: the preset's)", &scales_option, NULL, NULL,
+     0},
+    {"activation-ranges", 0, "LIST", "of minmax, average, histogram, percentile, entropy, mse; or "
+     "all", &ranges_option, NULL, NULL, 0},
+    {"samples", 'n', "LIST", "sizes of the calibration set (default 1000)", &samples_option, NULL,
+     NULL, 0},
+    {"seeds", 's', "LIST", "calibration seeds (default 42,43,44)", &seeds_option, NULL, NULL, 0},
+    {"limit", 0, "N", "images to measure on (default 2000)", NULL, &limit, NULL, 1},
+    {"test", 0, NULL, "measure on the test images; default: training images not calibrated on",
+     NULL, NULL, &on_test, 0},
+    {"threads", 't', "T", "threads (default: all cores)", NULL, &threads, NULL, 1},
+    {"json", 0, "FILE", "write the table as JSON (-: standard output)", &json_option, NULL, NULL,
+     0},
+    {0}};
+
+static const command_help help = {
+    "sweep [--model MODEL] [--data DIR] -o OUT.csv [OPTIONS]",
+    "Calibrates, converts and measures a float model in every combination of the lists given.\n"
+    "Choose from what it measures by default, on training images that were not calibrated on;\n"
+    "--test is for reporting what was chosen. A sweep that was stopped goes on when started again.",
+    "ptq sweep --weight-bits 8,6,5,4,3 --activation-bits 8,4 -o sweep.csv"};
+
+/* ---- Choices ---- */
+
+typedef struct list {
+    char item[MOST_CHOICES][NAME];
+    int items;
+} list;
+
+/* What one row is about; empty texts and zeros: as the preset has it. */
+typedef struct combination {
+    const char *preset, *scales, *range;
+    int weight_bits, activation_bits, samples, seed;
+} combination;
+
+typedef struct row {
+    char key[ROW]; /* the first columns, up to the measured ones */
+    int total, correct, real, agree;
+    long bytes;
+} row;
+
+typedef struct job {
+    char model_path[PATH_SIZE], data_path[PATH_SIZE];
+    uint64_t hash;
+    list presets, weights, activations, scales, ranges, samples, seeds;
+    engine ready;
+    ptq_cifar10 *test;
+    row *rows;
+    int count, capacity, skipped, planned, done;
+    progress state;
+    /* of the current calibration set */
+    image_sample drawn;
+    ptq_calibration *calibration;
+    size_t *rest; /* training images left */
+    ptq_subset subset;
+    ptq_dataset images; /* to measure on */
+    ptq_evaluation real;
+} job;
+
+static int add_choice(list *to, const char *text, size_t length, const char *option)
+{
+    if (length == 0 || length >= NAME || to->items == MOST_CHOICES)
+        return fail("--%s: the list has an item that is empty or too long, or more than %d items",
+                    option, MOST_CHOICES);
+    memcpy(to->item[to->items], text, length);
+    to->item[to->items++][length] = 0;
+    return 0;
+}
+
+/* Splits at commas; nothing given is one empty choice. */
+static int read_list(const char *text, const char *option, list *out)
+{
+    if (!text) {
+        out->items = 1;
+        return 0;
+    }
+    for (;;) {
+        size_t length = strcspn(text, ",");
+
+        if (add_choice(out, text, length, option))
+            return 1;
+        if (!text[length])
+            return 0;
+        text += length + 1;
+    }
+}
+
+static int read_numbers(const char *text, const char *option, int least, int most, list *out)
+{
+    if (read_list(text, option, out))
+        return 1;
+    for (int i = 0; text && i < out->items; i++) {
+        char *end;
+        long value = strtol(out->item[i], &end, 10);
+
+        if (*end || value < least || value > most)
+            return fail("--%s: '%s' is not a number from %d to %d", option, out->item[i], least,
+                        most);
+    }
+    return 0;
+}
+
+static int read_presets(list *out)
+{
+    ptq_scheme scheme;
+    ptq_error err;
+
+    if (strcmp(presets_option, "all") == 0) {
+        for (int i = 0; ptq_preset_name(i); i++)
+            if (add_choice(out, ptq_preset_name(i), strlen(ptq_preset_name(i)), "presets"))
+                return 1;
+        return 0;
+    }
+    if (read_list(presets_option, "presets", out))
+        return 1;
+    for (int i = 0; i < out->items; i++)
+        if (ptq_preset(out->item[i], &scheme, &err))
+            return fail("%s", err.text);
+    return 0;
+}
+
+static int read_ranges(list *out)
+{
+    if (ranges_option && strcmp(ranges_option, "all") == 0) {
+        for (int i = 0; i < PTQ_RANGE_COUNT; i++)
+            if (add_choice(out, ptq_range_name((ptq_range)i), strlen(ptq_range_name((ptq_range)i)),
+                           "activation-ranges"))
+                return 1;
+        return 0;
+    }
+    if (read_list(ranges_option, "activation-ranges", out))
+        return 1;
+    for (int i = 0; ranges_option && i < out->items; i++)
+        if (ptq_range_find(out->item[i]) == PTQ_RANGE_COUNT)
+            return fail("--activation-ranges: there is no range '%s'", out->item[i]);
+    return 0;
+}
+
+static int read_scales(list *out)
+{
+    if (read_list(scales_option, "scales", out))
+        return 1;
+    for (int i = 0; scales_option && i < out->items; i++)
+        if (strcmp(out->item[i], "channel") != 0 && strcmp(out->item[i], "tensor") != 0)
+            return fail("--scales: '%s' is neither channel nor tensor", out->item[i]);
+    return 0;
+}
+
+static int read_choices(job *work)
+{
+    if (read_presets(&work->presets) || read_ranges(&work->ranges) || read_scales(&work->scales) ||
+        read_numbers(weight_option, "weight-bits", 2, 8, &work->weights) ||
+        read_numbers(activation_option, "activation-bits", 2, 8, &work->activations) ||
+        read_numbers(samples_option, "samples", 1, 1000000, &work->samples) ||
+        read_numbers(seeds_option, "seeds", 0, 1000000000, &work->seeds))
+        return 1;
+    work->planned = work->presets.items * work->weights.items * work->activations.items *
+                    work->scales.items * work->ranges.items * work->samples.items *
+                    work->seeds.items;
+    return 0;
+}
+
+/* 0 where the combination makes no sense: it is left out. */
+static int scheme_of(const combination *c, ptq_scheme *out)
+{
+    if (ptq_preset(c->preset, out, NULL))
+        return 0;
+    if (out->mode != PTQ_INTEGER)
+        return !c->weight_bits && !c->activation_bits && !*c->scales && !*c->range;
+    if (c->weight_bits)
+        out->weight_bits = c->weight_bits;
+    if (c->activation_bits)
+        out->activation_bits = c->activation_bits;
+    if (*c->scales) {
+        out->weight_per_tensor = strcmp(c->scales, "tensor") == 0;
+        out->weight_affine &= out->weight_per_tensor;
+    }
+    if (*c->range)
+        out->activation_range = ptq_range_find(c->range);
+    return ptq_scheme_check(out, NULL) == PTQ_OK;
+}
+
+/* ---- Rows ---- */
+
+static const char header[] = "model,measured_on,limit,preset,weight_bits,activation_bits,scales,"
+                             "activation_range,samples,seed,total,correct,float_correct,agree,"
+                             "bytes\n";
+
+static void write_key(const job *work, const combination *c, char key[ROW])
+{
+    snprintf(key, ROW, "%016llx,%s,%d,%s,%.0d,%.0d,%s,%s,%d,%d", (unsigned long long)work->hash,
+             on_test ? "test" : "train", limit, c->preset, c->weight_bits, c->activation_bits,
+             c->scales, c->range, c->samples, c->seed);
+}
+
+static row *find_row(const job *work, const char *key)
+{
+    for (int i = 0; i < work->count; i++)
+        if (strcmp(work->rows[i].key, key) == 0)
+            return &work->rows[i];
+    return NULL;
+}
+
+static int add_row(job *work, const row *made)
+{
+    if (work->count == work->capacity) {
+        int larger = work->capacity ? 2 * work->capacity : 64;
+        row *rows = realloc(work->rows, (size_t)larger * sizeof *rows);
+
+        if (!rows)
+            return fail("no memory for %d rows", larger);
+        work->rows = rows;
+        work->capacity = larger;
+    }
+    work->rows[work->count++] = *made;
+    return 0;
+}
+
+/* One line of the file: ten columns of the key, then five numbers. */
+static int parse_row(char *line, row *out)
+{
+    char *at = line, extra;
+
+    for (int i = 0; i < 10 && at; i++)
+        at = strchr(at + (i > 0), ',');
+    if (!at || at - line >= ROW)
+        return 1;
+    *at = 0;
+    memcpy(out->key, line, (size_t)(at - line) + 1);
+    return sscanf(at + 1, "%d,%d,%d,%d,%ld%c", &out->total, &out->correct, &out->real, &out->agree,
+                  &out->bytes, &extra) != 5 ||
+           out->total < 1 || out->correct < 0 || out->correct > out->total || out->real < 0 ||
+           out->real > out->total || out->agree < 0 || out->agree > out->total || out->bytes < 0;
+}
+
+static int read_rows(job *work)
+{
+    FILE *file = fopen(output_option, "r");
+    char line[2 * ROW];
+    int number = 1, bad = 0;
+
+    if (!file)
+        return 0; /* a new one */
+    if (fgets(line, sizeof line, file) && strcmp(line, header) != 0)
+        bad = 1;
+    while (!bad && fgets(line, sizeof line, file)) {
+        row made;
+
+        number++;
+        line[strcspn(line, "\n")] = 0;
+        bad = parse_row(line, &made) || add_row(work, &made);
+    }
+    fclose(file);
+    return bad ? fail("%s: line %d is not of a sweep; choose another output, or remove the file",
+                      output_option, number)
+               : 0;
+}
+
+/* The whole file, under its name only when complete. */
+static int write_rows(const job *work)
+{
+    size_t size = sizeof header + (size_t)work->count * 2 * ROW, used;
+    char *text = malloc(size);
+    ptq_status status;
+    ptq_error err;
+
+    if (!text)
+        return fail("no memory for the rows");
+    used = (size_t)snprintf(text, size, "%s", header);
+    for (int i = 0; i < work->count; i++) {
+        const row *r = &work->rows[i];
+
+        used += (size_t)snprintf(text + used, size - used, "%s,%d,%d,%d,%d,%ld\n", r->key, r->total,
+                                 r->correct, r->real, r->agree, r->bytes);
+    }
+    status = ptq_file_write(output_option, text, used, &err);
+    free(text);
+    return status ? fail("%s", err.text) : 0;
+}
+
+/* ---- Measuring ---- */
+
+/* Training images that were not drawn, evenly spread. */
+static int hold_out(job *work)
+{
+    size_t all = work->drawn.subset.base.count, drawn = work->drawn.images.count, k = 0, n = 0;
+    size_t left = all - drawn, take = left < (size_t)limit ? left : (size_t)limit;
+
+    if (take == 0)
+        return fail("all %zu training images are calibrated on, none is left to measure on; take "
+                    "fewer --samples, or --test", all);
+    work->rest = malloc(left * sizeof *work->rest);
+    if (!work->rest)
+        return fail("no memory for %zu images", left);
+    for (size_t i = 0; i < all; i++) {
+        if (k < drawn && work->drawn.indices[k] == i)
+            k++;
+        else
+            work->rest[n++] = i;
+    }
+    for (size_t i = 0; i < take; i++)
+        work->rest[i] = work->rest[i * left / take];
+    work->subset.base = work->drawn.subset.base;
+    work->subset.indices = work->rest;
+    work->images = ptq_subset_dataset(&work->subset, take);
+    return 0;
+}
+
+static int evaluate(const ptq_plan *plan, ptq_dataset images, ptq_evaluation *out)
+{
+    ptq_evaluate_options options = {0};
+    ptq_error err;
+
+    options.limit = (size_t)limit;
+    options.threads = threads;
+    return ptq_evaluate(plan, images, &options, out, &err) ? fail("%s", err.text) : 0;
+}
+
+static int calibrate(job *work)
+{
+    ptq_calibrate_options options = {0};
+    ptq_error err;
+
+    options.threads = threads;
+    if (ptq_calibrate(work->ready.plan, work->drawn.images, &options, &work->calibration, &err))
+        return fail("%s", err.text);
+    if (!on_test)
+        return hold_out(work);
+    work->images = ptq_cifar10_dataset(work->test);
+    return refuse_overlap(work->calibration, work->images);
+}
+
+static void end_set(job *work)
+{
+    ptq_evaluation_free(&work->real);
+    memset(&work->real, 0, sizeof work->real);
+    ptq_calibration_free(work->calibration);
+    work->calibration = NULL;
+    sample_close(&work->drawn);
+    free(work->rest);
+    work->rest = NULL;
+}
+
+/* Calibration set, and the float model on what is left; once for all rows that share it. */
+static int begin_set(job *work, const combination *c)
+{
+    if (work->calibration)
+        return 0;
+    return sample_open(work->data_path, c->samples, c->seed, &work->drawn) || calibrate(work) ||
+           evaluate(work->ready.plan, work->images, &work->real);
+}
+
+static int measure(job *work, const ptq_scheme *scheme, row *out)
+{
+    ptq_convert_options options = {0};
+    ptq_convert_report report;
+    ptq_evaluation result;
+    ptq_comparison compared;
+    ptq_model *made = NULL;
+    engine quantized;
+    ptq_error err;
+    int status;
+
+    options.scheme = *scheme;
+    options.images = work->drawn.images;
+    options.threads = threads;
+    if (ptq_convert(work->ready.model, work->calibration, &options, &made, &report, &err))
+        return fail("%s", err.text);
+    out->bytes = (long)report.bytes_after;
+    ptq_convert_report_free(&report);
+    if (engine_adopt(made, NULL, &quantized))
+        return 1;
+    status = evaluate(quantized.plan, work->images, &result);
+    if (!status && ptq_compare(&work->real, &result, &compared, &err))
+        status = fail("%s", err.text);
+    if (!status) {
+        out->total = (int)result.total;
+        out->correct = (int)result.correct;
+        out->real = (int)work->real.correct;
+        out->agree = (int)compared.agree;
+    }
+    if (result.total)
+        ptq_evaluation_free(&result);
+    engine_close(&quantized);
+    return status;
+}
+
+static int do_row(job *work, const combination *c)
+{
+    ptq_scheme scheme;
+    row made;
+
+    write_key(work, c, made.key);
+    progress_show(&work->state, (size_t)work->done++, (size_t)work->planned);
+    if (!scheme_of(c, &scheme)) {
+        work->skipped++;
+        return 0;
+    }
+    if (find_row(work, made.key))
+        return 0;
+    return begin_set(work, c) || measure(work, &scheme, &made) || add_row(work, &made) ||
+           write_rows(work);
+}
+
+/* Combination `number` of one calibration set. */
+static combination pick(const job *work, int number)
+{
+    const list *lists[] = {&work->presets, &work->weights, &work->activations, &work->scales,
+                           &work->ranges};
+    const char *chosen[5];
+    combination c = {0};
+
+    for (int i = 4; i >= 0; i--) {
+        chosen[i] = lists[i]->item[number % lists[i]->items];
+        number /= lists[i]->items;
+    }
+    c.preset = chosen[0];
+    c.weight_bits = atoi(chosen[1]);
+    c.activation_bits = atoi(chosen[2]);
+    c.scales = chosen[3];
+    c.range = chosen[4];
+    return c;
+}
+
+static int do_set(job *work, int samples, int seed)
+{
+    int n = work->planned / work->samples.items / work->seeds.items, status = 0;
+
+    for (int i = 0; i < n && !status; i++) {
+        combination c = pick(work, i);
+
+        c.samples = samples;
+        c.seed = seed;
+        status = do_row(work, &c);
+    }
+    end_set(work);
+    return status;
+}
+
+static int do_all(job *work)
+{
+    int status = 0;
+
+    work->state = progress_start("sweep");
+    for (int i = 0; i < work->samples.items && !status; i++)
+        for (int k = 0; k < work->seeds.items && !status; k++)
+            status = do_set(work, atoi(work->samples.item[i]), atoi(work->seeds.item[k]));
+    progress_end(&work->state);
+    return status;
+}
+
+/* ---- The table: mean and spread over seeds ---- */
+
+typedef struct summary {
+    combination c;
+    int seeds;
+    double drop, spread, agreement; /* points, standard deviation of them, percent */
+    long bytes;
+} summary;
+
+/* 0 if no seed was measured. */
+static int summarize(const job *work, combination c, summary *out)
+{
+    double sum = 0, squares = 0, agree = 0;
+
+    memset(out, 0, sizeof *out);
+    out->c = c;
+    for (int k = 0; k < work->seeds.items; k++) {
+        char key[ROW];
+        const row *r;
+        double delta;
+
+        c.seed = atoi(work->seeds.item[k]);
+        write_key(work, &c, key);
+        r = find_row(work, key);
+        if (!r)
+            continue;
+        delta = 100.0 * (r->correct - r->real) / r->total;
+        sum += delta;
+        squares += delta * delta;
+        agree += 100.0 * r->agree / r->total;
+        out->bytes = r->bytes;
+        out->seeds++;
+    }
+    if (!out->seeds)
+        return 0;
+    out->drop = sum / out->seeds;
+    out->agreement = agree / out->seeds;
+    if (out->seeds > 1)
+        out->spread = sqrt(fmax(0, (squares - sum * out->drop) / (out->seeds - 1)));
+    return 1;
+}
+
+static void for_each_summary(const job *work, void (*act)(void *to, const summary *s), void *to)
+{
+    int n = work->planned / work->samples.items / work->seeds.items;
+
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < work->samples.items; k++) {
+            combination c = pick(work, i);
+            ptq_scheme scheme;
+            summary s;
+
+            c.samples = atoi(work->samples.item[k]);
+            if (scheme_of(&c, &scheme) && summarize(work, c, &s))
+                act(to, &s);
+        }
+}
+
+/* The bits that a combination really has. */
+static void print_summary(void *to, const summary *s)
+{
+    ptq_scheme scheme;
+    char bits[NAME] = "-", range[NAME] = "-";
+    const char *scales = "-";
+
+    (void)to;
+    if (scheme_of(&s->c, &scheme) && scheme.mode == PTQ_INTEGER) {
+        snprintf(bits, sizeof bits, "%dx%d", scheme.weight_bits ? scheme.weight_bits : 8,
+                 scheme.activation_bits ? scheme.activation_bits : 8);
+        snprintf(range, sizeof range, "%s", ptq_range_name(scheme.activation_range));
+        scales = scheme.weight_per_tensor ? "tensor" : "channel";
+    }
+    say("%-8s %5s %-8s %-10s %7d %5d %+9.2f %7.2f %9.2f %% %8ld\n", s->c.preset, bits, scales,
+        range, s->c.samples, s->seeds, s->drop, s->spread, s->agreement, s->bytes);
+}
+
+static void print_table(const job *work)
+{
+    say("model     %s\nmeasured  on %s\n\n", work->model_path,
+        on_test ? "test images" : "training images that were not calibrated on");
+    say("%-8s %5s %-8s %-10s %7s %5s %9s %7s %11s %8s\n", "preset", "w x a", "scales", "range",
+        "samples", "seeds", "change pp", "spread", "agreement", "bytes");
+    for_each_summary(work, print_summary, NULL);
+    if (work->skipped)
+        say("\n%d combinations exclude themselves and were left out.\n", work->skipped);
+    say("\nwritten   %s\n", output_option);
+}
+
+#ifdef PTQ_HAVE_jansson
+
+static void append_summary(void *to, const summary *s)
+{
+    json_t *item = json_pack("{s:s,s:i,s:i,s:f,s:f,s:f,s:I}", "preset", s->c.preset, "samples",
+                             s->c.samples, "seeds", s->seeds, "delta_pp", s->drop + 0.0, "spread_pp",
+                             s->spread, "agreement", s->agreement / 100, "bytes",
+                             (json_int_t)s->bytes);
+
+    if (s->c.weight_bits)
+        json_object_set_new(item, "weight_bits", json_integer(s->c.weight_bits));
+    if (s->c.activation_bits)
+        json_object_set_new(item, "activation_bits", json_integer(s->c.activation_bits));
+    if (*s->c.scales)
+        json_object_set_new(item, "scales", json_string(s->c.scales));
+    if (*s->c.range)
+        json_object_set_new(item, "activation_range", json_string(s->c.range));
+    json_array_append_new((json_t *)to, item);
+}
+
+static int write_json(const job *work)
+{
+    json_t *rows = json_array();
+
+    for_each_summary(work, append_summary, rows);
+    return json_finish(json_pack("{s:i,s:s,s:s,s:s,s:o}", "schema_version", SCHEMA_VERSION,
+                                 "model_path", work->model_path, "data_dir", work->data_path,
+                                 "measured_on", on_test ? "test" : "train", "rows", rows));
+}
+
+#else
+
+static int write_json(const job *work)
+{
+    (void)work;
+    return 1;
+}
+
+#endif
+
+/* ---- All of it ---- */
+
+static int sweep(job *work)
+{
+    if (read_choices(work) || find_model(model_option, work->model_path) ||
+        find_data(data_option, work->data_path) || check_output(output_option, work->model_path) ||
+        engine_open(work->model_path, 1, NULL, &work->ready))
+        return 1;
+    work->hash = ptq_model_hash(work->ready.model);
+    if (on_test && open_test_set(work->data_path, &work->test))
+        return 1;
+    if (on_test && !work->test)
+        return fail("there is no test_batch.bin in %s", work->data_path);
+    if (read_rows(work) || do_all(work))
+        return 1;
+    print_table(work);
+    return json_option ? write_json(work) : 0;
+}
+
+int command_sweep(int argc, char **argv)
+{
+    static job work;
+    int parsed = parse_options(argc, argv, specs, &help, NULL, 0), status;
+
+    if (parsed)
+        return parsed == OPTIONS_BAD;
+    if (!output_option)
+        return fail("-o OUT.csv is needed; see 'ptq sweep --help'");
+    if (threads == 0)
+        threads = count_cores();
+    if (json_setup(json_option))
+        return 1;
+    status = sweep(&work);
+    free(work.rows);
+    ptq_cifar10_free(work.test);
+    engine_close(&work.ready);
+    return status;
+}
