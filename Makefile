@@ -33,7 +33,7 @@ DATA  = $(or $(CIFAR10_DIR),$(patsubst %/test_batch.bin,%,$(firstword $(wildcard
 MODEL = $(or $(PTQ_MODEL),$(firstword $(wildcard \
         $(PTQ_SHARED)/models/resnet8_mlperf.safetensors examples/models/*.safetensors)))
 
-.PHONY: all run test test-programs bench data clean help print-build FORCE
+.PHONY: all run test check-all test-programs bench data clean help print-build FORCE
 
 all: $(BUILD)/ptq $(EXAMPLES)
 
@@ -41,6 +41,7 @@ help:
 	@echo 'make          build the command-line tool and the examples'
 	@echo 'make run      quantize ResNet8 with every preset and compare with float on CIFAR-10'
 	@echo 'make test     every compiler at hand, plain and under sanitizers; CC= or SAN= picks one'
+	@echo 'make check-all  the kernels of other processors, under emulators where those are installed'
 	@echo 'make bench    time the float network on one thread'
 	@echo 'make data     download CIFAR-10 (162 MiB) into data/'
 	@echo 'make clean    remove build/'
@@ -57,6 +58,9 @@ run: $(BUILD)/03_calibrate_convert_evaluate
 test:
 	@sh tools/packages.sh
 	@sh tests/run.sh $(if $(findstring command,$(origin CC) $(origin SAN)),'$(CC)' '$(CXX)' '$(SAN)')
+
+check-all: $(BUILD)/ptq
+	@sh tests/check_all.sh
 
 test-programs: $(TESTS)
 

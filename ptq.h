@@ -5108,9 +5108,10 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
 #ifdef PTQ__VECTOR
 #define PTQ__INLINE static inline __attribute__((always_inline))
 #ifdef PTQ__WASM
-enum { PTQ__FUSED = 0 }; /* whether there is a multiply-add that is rounded once */
+enum { PTQ__FUSED = 0, PTQ__WRITTEN_OUT = 0 };
 #else
-enum { PTQ__FUSED = 1 };
+enum { PTQ__FUSED = 1, /* whether there is a multiply-add that is rounded once */
+       PTQ__WRITTEN_OUT = 1 }; /* see PTQ__WORDS */
 #endif
 #endif
 
@@ -6274,11 +6275,12 @@ struct ptq__packed {
         from += PTQ__WORD;                                                                         \
     } while (0)
 
-/* The words of one slab, written out, so that a whole one has no loop to be mispredicted. */
+/* The words of one slab. A whole one is written out, so that it has no loop to be mispredicted; not
+   for WebAssembly, whose compilers then collect more words and products than there are registers. */
 #ifndef PTQ__BY_LANE
 #define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
     do {                                                                                           \
-        if (word == PTQ__SLAB_WORDS) {                                                             \
+        if (PTQ__WRITTEN_OUT && word == PTQ__SLAB_WORDS) {                                                             \
             PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                             \
                 PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                               \
             break;                                                                                 \
@@ -6873,22 +6875,40 @@ static const ptq__family *ptq__family_of(ptq_isa isa)
 #ifdef PTQ__NEON
 typedef float32x4_t ptq__f128;
 typedef int32x4_t ptq__i128;
+
+/* GCC would copy memory through other registers. */
+PTQ__INLINE ptq__f128 ptq__f128_load(const char *p)
+{
+    return vld1q_f32((const float *)(const void *)p);
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_load(const char *p)
+{
+    return vld1q_s32((const int32_t *)(const void *)p);
+}
 #else
 typedef float ptq__f128 __attribute__((vector_size(16)));
 typedef int32_t ptq__i128 __attribute__((vector_size(16)));
+
+PTQ__INLINE ptq__f128 ptq__f128_load(const char *p)
+{
+    ptq__f128 x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_load(const char *p)
+{
+    ptq__i128 x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
 #endif
 #define PTQ__BASE /* no attribute: the whole program has these instructions */
 
 PTQ__INLINE ptq__f128 ptq__f128_all(float value)
 {
     ptq__f128 x = {value, value, value, value};
-    return x;
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_load(const char *p)
-{
-    ptq__f128 x;
-    memcpy(&x, p, sizeof x);
     return x;
 }
 
@@ -6943,13 +6963,6 @@ PTQ__INLINE ptq__f128 ptq__f128_div(ptq__f128 a, ptq__f128 b)
 PTQ__INLINE ptq__i128 ptq__i128_all(int32_t value)
 {
     ptq__i128 x = {value, value, value, value};
-    return x;
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_load(const char *p)
-{
-    ptq__i128 x;
-    memcpy(&x, p, sizeof x);
     return x;
 }
 
@@ -7188,11 +7201,14 @@ PTQ__AVERAGE_REAL(ptq__average_f128, PTQ__BASE, ptq__f128, ptq__f128)
 PTQ__AVERAGE_CODES(ptq__average_i128, PTQ__BASE, ptq__i128, ptq__i128)
 PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
 
-/* 16 registers; 32 of 64-bit ARM, which hold four words of each pixel besides. */
-#ifdef PTQ__BY_LANE
+/* 64-bit ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
+   WebAssembly runs on have 16 or more. The runtimes of WebAssembly need some for themselves. */
+#if defined(PTQ__BY_LANE)
 #define PTQ__WIDE 8
-#else
+#elif defined(PTQ__NEON)
 #define PTQ__WIDE 6
+#else
+#define PTQ__WIDE 4
 #endif
 PTQ__TILE(ptq__f128_4x1, PTQ__BASE, ptq__f128, 4, 1, ptq__f128, ptq__f128_mac)
 PTQ__TILE(ptq__f128_8x1, PTQ__BASE, ptq__f128, 8, 1, ptq__f128, ptq__f128_mac)

@@ -3,9 +3,8 @@
 
      kernels_main N                        self-test, and N random networks of each kind, for every
                                            instruction set that there is
-     kernels_main N MODEL PIXELS           and the logits of a model for the first 20 records of a
-                                           CIFAR-10 file, as a checksum, scalar included
-     kernels_main isa NAME N [...]         with one instruction set
+     kernels_main N PIXELS MODEL...        and the logits of integer models for the first 20 records
+                                           of a CIFAR-10 file, as checksums, scalar included
 
    Prints a line for each; exit status 0 only if all agree with the scalar kernels. */
 #define PTQ_IMPLEMENTATION
@@ -30,7 +29,8 @@ static int check_networks(ptq_isa isa, long count)
         if (ptq__probe_once(isa, 1000 + (uint64_t)(seed / 2), integer, &err))
             return failed(name, integer ? "integer network" : "float network", &err);
     }
-    printf("%s: %ld integer networks equal, %ld float networks close\n", name, count, count);
+    printf("%s: self-test, %ld integer networks equal, %ld float networks close\n", name, count,
+           count);
     return 0;
 }
 
@@ -61,26 +61,17 @@ static int logits_of(ptq_isa isa, const ptq_model *model, const uint8_t *pixels,
     return 0;
 }
 
-static int check_logits(ptq_isa only, const char *model_path, const char *pixels_path)
+static int check_logits(const uint8_t *pixels, const char *path)
 {
-    static uint8_t record[20][3073], pixels[20 * 3072];
     ptq_model *model = NULL;
     ptq_error err;
     uint32_t scalar = 0, sum;
-    FILE *file = fopen(pixels_path, "rb");
-    int i, isa, bad;
-    if (!file || fread(record, sizeof record[0], 20, file) != 20) {
-        printf("%s: no 20 CIFAR-10 records\n", pixels_path);
-        return 1;
-    }
-    fclose(file);
-    for (i = 0; i < 20; i++)
-        memcpy(pixels + i * 3072, record[i] + 1, 3072);
-    if (ptq_model_load(model_path, NULL, &model, &err))
-        return failed("model", model_path, &err);
+    int isa, bad;
+    if (ptq_model_load(path, NULL, &model, &err))
+        return failed("model", path, &err);
     bad = logits_of(PTQ_ISA_SCALAR, model, pixels, &scalar);
     for (isa = PTQ_ISA_SCALAR + 1; isa < PTQ_ISA_COUNT && !bad; isa++) {
-        if (!ptq_isa_available((ptq_isa)isa) || (only && isa != (int)only))
+        if (!ptq_isa_available((ptq_isa)isa))
             continue;
         bad = logits_of((ptq_isa)isa, model, pixels, &sum);
         if (!bad && sum != scalar) {
@@ -92,27 +83,39 @@ static int check_logits(ptq_isa only, const char *model_path, const char *pixels
     return bad;
 }
 
+static int read_pixels(const char *path, uint8_t *pixels)
+{
+    uint8_t record[3073];
+    FILE *file = fopen(path, "rb");
+    int i;
+    for (i = 0; i < 20 && file && fread(record, sizeof record, 1, file) == 1; i++)
+        memcpy(pixels + i * 3072, record + 1, 3072);
+    if (file)
+        fclose(file);
+    if (i == 20)
+        return 0;
+    printf("%s: there are no 20 CIFAR-10 records to read\n", path);
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
-    ptq_isa only = PTQ_ISA_AUTO;
-    int isa, bad = 0, some = 0;
-    if (argc > 2 && !strcmp(argv[1], "isa")) {
-        only = ptq_isa_find(argv[2]);
-        argc -= 2;
-        argv += 2;
-    }
-    if (argc != 2 && argc != 4) {
-        printf("usage: kernels_main [isa NAME] COUNT [MODEL PIXELS]\n");
+    static uint8_t pixels[20 * 3072];
+    int isa, i, bad = 0, some = 0;
+    if (argc < 2) {
+        printf("usage: kernels_main COUNT [PIXELS MODEL...]\n");
         return 1;
     }
     for (isa = PTQ_ISA_SCALAR + 1; isa < PTQ_ISA_COUNT; isa++)
-        if (ptq_isa_available((ptq_isa)isa) && (!only || isa == (int)only)) {
+        if (ptq_isa_available((ptq_isa)isa)) {
             bad |= check_networks((ptq_isa)isa, strtol(argv[1], NULL, 10));
             some = 1;
         }
     if (!some)
         printf("no vector kernels here\n");
-    if (argc == 4)
-        bad |= check_logits(only, argv[2], argv[3]);
+    if (argc > 2)
+        bad |= read_pixels(argv[2], pixels);
+    for (i = 3; i < argc && !bad; i++)
+        bad |= check_logits(pixels, argv[i]);
     return bad || !some;
 }
