@@ -58,8 +58,8 @@ MODEL = $(or $(PTQ_MODEL),$(firstword $(wildcard \
 SHAPES       := $(BUILD)/shapes10-data
 SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
-.PHONY: all tools no-stb run run-cifar10 run-shapes10 test test-programs bench bench-peers data fuzz clean \
-        help print-build FORCE
+.PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all test-programs bench bench-peers \
+        data fuzz clean help print-build FORCE
 
 all: tools $(EXAMPLES)
 
@@ -76,6 +76,7 @@ help:
 	@echo 'make fuzz     fuzz every parser, and kernels against kernels, FUZZ_SECONDS=60 each (clang)'
 	@echo 'make bench    time float and integers, all instruction sets, layer by layer (a minute)'
 	@echo 'make bench-peers  the same network in other engines, turn by turn with this one'
+	@echo 'make check-all  the kernels of other processors, under emulators where those are installed'
 	@echo 'make data     download CIFAR-10 (162 MiB) into data/'
 	@echo 'make clean    remove build/'
 	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers)'
@@ -103,6 +104,9 @@ $(SHAPES)/test_batch.bin: $(BUILD)/shapes10
 test:
 	@sh tools/packages.sh
 	@sh tests/run.sh $(if $(findstring command,$(origin CC) $(origin SAN)),'$(CC)' '$(CXX)' '$(SAN)')
+
+check-all: $(BUILD)/ptq
+	@sh tests/check_all.sh
 
 test-programs: $(TESTS)
 

@@ -5278,7 +5278,6 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
 #if !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
-#define PTQ__INLINE static inline __attribute__((always_inline))
 #define PTQ__AVX2 __attribute__((target("avx2,fma")))
 #define PTQ__AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
 #ifdef PTQ__EMULATE_VNNI /* for tests on processors without it: see ptq__dot_vnni256 */
@@ -5298,6 +5297,51 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
 #define PTQ__BUILT_ISAS                                                                            \
     (1u << PTQ_ISA_AVX2 | (unsigned)PTQ__HAS_AVXVNNI << PTQ_ISA_AVXVNNI | 1u << PTQ_ISA_AVX512 |   \
      1u << PTQ_ISA_AVX512VNNI)
+#endif
+
+/* NEON is part of every 64-bit ARM, and a matter of compiler flags on 32-bit ones. */
+#if !defined(PTQ_NO_SIMD) && !defined(__TINYC__) && defined(__ARM_NEON) &&                         \
+    !defined(__ARM_BIG_ENDIAN) && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 8))
+#define PTQ__NEON
+#define PTQ__VECTOR
+#define PTQ__128
+#include <arm_neon.h>
+/* clang 16 is the first whose arm_neon.h goes by the target of the function. */
+#if defined(__ARM_FEATURE_DOTPROD)
+#define PTQ__DOTPROD
+#define PTQ__HAS_DOTPROD 1
+#elif defined(__aarch64__) && defined(__linux__) && defined(__clang__) && __clang_major__ >= 16
+#define PTQ__DOTPROD __attribute__((target("dotprod")))
+#define PTQ__HAS_DOTPROD 1
+#elif defined(__aarch64__) && defined(__linux__) && !defined(__clang__)
+#define PTQ__DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
+#define PTQ__HAS_DOTPROD 1
+#else
+#define PTQ__HAS_DOTPROD 0
+#endif
+#if PTQ__HAS_DOTPROD && !defined(__ARM_FEATURE_DOTPROD)
+#include <sys/auxv.h>
+#endif
+#ifdef __aarch64__
+#define PTQ__BY_LANE
+#endif
+#endif
+
+#if !defined(PTQ_NO_SIMD) && defined(__wasm_simd128__)
+#define PTQ__WASM
+#define PTQ__VECTOR
+#define PTQ__128
+#include <wasm_simd128.h>
+#endif
+
+#ifdef PTQ__VECTOR
+#define PTQ__INLINE static inline __attribute__((always_inline))
+#ifdef PTQ__WASM
+enum { PTQ__FUSED = 0, PTQ__WRITTEN_OUT = 0 };
+#else
+enum { PTQ__FUSED = 1, /* whether there is a multiply-add that is rounded once */
+       PTQ__WRITTEN_OUT = 1 }; /* see PTQ__WORDS */
+#endif
 #endif
 
 #ifdef PTQ__X86
@@ -5334,6 +5378,33 @@ static unsigned ptq__cpu_isas(void)
     isas |= isas << 1;
 #endif
     return isas;
+}
+#elif defined(PTQ__NEON)
+#if !PTQ__HAS_DOTPROD
+static int ptq__has_dotprod(void)
+{
+    return 0;
+}
+#elif defined(__ARM_FEATURE_DOTPROD)
+static int ptq__has_dotprod(void)
+{
+    return 1; /* the compiler was told so */
+}
+#else
+static int ptq__has_dotprod(void)
+{
+    return getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP, which older headers lack */
+}
+#endif
+
+static unsigned ptq__cpu_isas(void)
+{
+    return 1u << PTQ_ISA_NEON | (ptq__has_dotprod() ? 1u << PTQ_ISA_NEONDOT : 0u);
+}
+#elif defined(PTQ__WASM)
+static unsigned ptq__cpu_isas(void)
+{
+    return 1u << PTQ_ISA_WASM; /* a runtime without it would not have loaded the module */
 }
 #else
 static unsigned ptq__cpu_isas(void)
@@ -6395,6 +6466,8 @@ typedef struct ptq__engine {
     int lanes; /* sums in a vector */
     int pixels[2][2];                       /* of tiles with one and two vectors of channels: */
     void (*tile[2][2])(const ptq__tile *t); /* a small one, a large one */
+    int planar;    /* weights: the first code of the word for all lanes of a vector, the next ... */
+    int is_signed; /* bytes are staged as signed codes, else as unsigned ones */
 } ptq__engine;
 
 /* Up to two vectors of channels. */
@@ -6445,9 +6518,50 @@ struct ptq__packed {
         from += PTQ__WORD;                                                                         \
     } while (0)
 
+/* The words of one slab. A whole one is written out, so that it has no loop to be mispredicted; not
+   for WebAssembly, whose compilers then collect more words and products than there are registers. */
+#ifndef PTQ__BY_LANE
+#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+    do {                                                                                           \
+        if (PTQ__WRITTEN_OUT && word == PTQ__SLAB_WORDS) {                                                             \
+            PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                             \
+                PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                               \
+            break;                                                                                 \
+        }                                                                                          \
+        for (; word > 0; word--)                                                                   \
+            PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                                   \
+    } while (0)
+#else
+/* Where a multiplication can name a lane of its operand, four words of a pixel are loaded at once:
+   to spread a word costs more than to load it. */
+#define PTQ__LANE(PIXELS, VECTORS, OP, DOT, LANE)                                                  \
+    do {                                                                                           \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
+            w[v] = OP##_load(weight + v * (int)sizeof x);                                          \
+        PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
+        {                                                                                          \
+            PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
+                sum[p][v] = DOT##_lane(sum[p][v], four[p], w[v], LANE);                            \
+        }                                                                                          \
+        weight += VECTORS * sizeof x;                                                              \
+    } while (0)
+#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+    do {                                                                                           \
+        for (; word >= 4; word -= 4, from += 4 * PTQ__WORD) {                                      \
+            __typeof__(x) four[PIXELS];                                                            \
+            PTQ__UNROLL for (p = 0; p < PIXELS; p++) four[p] = OP##_load(from + p * PTQ__SLAB);    \
+            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 0);                                                \
+            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 1);                                                \
+            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 2);                                                \
+            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 3);                                                \
+        }                                                                                          \
+        for (; word > 0; word--)                                                                   \
+            PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                                   \
+    } while (0)
+#endif
+
 /* The tile: PIXELS x VECTORS registers of sums. It begins with the bias, and reads each vector of
-   weights once. The words of a slab are written out, so that a whole one has no loop to be
-   mispredicted. The finish is a loop, not written out, since it is long: hence the copy of the
+   weights once. The finish is a loop, not written out, since it is long: hence the copy of the
    sums. */
 #define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
     TARGET static void NAME(const ptq__tile *t)                                                    \
@@ -6466,13 +6580,7 @@ struct ptq__packed {
         for (i = 0; i < t->pieces; i++) {                                                          \
             from = t->piece[i].from + t->at;                                                       \
             word = t->piece[i].words;                                                              \
-            if (word == PTQ__SLAB_WORDS) {                                                         \
-                PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                         \
-                    PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                           \
-                continue;                                                                          \
-            }                                                                                      \
-            for (; word > 0; word--)                                                               \
-                PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                               \
+            PTQ__WORDS(PIXELS, VECTORS, OP, DOT);                                                  \
         }                                                                                          \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
         {                                                                                          \
@@ -6955,19 +7063,19 @@ PTQ__TILE(ptq__vnni512_8x2, PTQ__AVX512VNNI, __m512i, 8, 2, ptq__i512, ptq__dot_
 
 static const ptq__engine ptq__engine_f256 = {
     ptq__stage_f32, 4, 1, 8, {{4, 8}, {4, 6}},
-    {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}}};
+    {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}}, 0, 0};
 static const ptq__engine ptq__engine_i256 = {
     ptq__stage_s16, 1, 2, 8, {{4, 8}, {4, 6}},
-    {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}}};
+    {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}}, 0, 0};
 static const ptq__engine ptq__engine_f512 = {
     ptq__stage_f32, 4, 1, 16, {{8, 16}, {4, 8}},
-    {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}}};
+    {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}}, 0, 0};
 static const ptq__engine ptq__engine_i512 = {
     ptq__stage_s16, 1, 2, 16, {{8, 16}, {4, 8}},
-    {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}}};
+    {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}}, 0, 0};
 static const ptq__engine ptq__engine_vnni512 = {
     ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
-    {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}}};
+    {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}}, 0, 0};
 
 #define PTQ__WITH_AVX2 ptq__average_f256, ptq__average_i256, ptq__preprocess_256
 static const ptq__family ptq__avx2 = {&ptq__engine_f256, &ptq__engine_i256, NULL, PTQ__WITH_AVX2};
@@ -6978,7 +7086,7 @@ static const ptq__family ptq__avx512vnni = {&ptq__engine_f512, &ptq__engine_i512
 #if PTQ__HAS_AVXVNNI
 static const ptq__engine ptq__engine_vnni256 = {
     ptq__stage_u8, 1, 4, 8, {{4, 8}, {4, 6}},
-    {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}}};
+    {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}}, 0, 0};
 static const ptq__family ptq__avxvnni = {&ptq__engine_f256, &ptq__engine_i256,
                                          &ptq__engine_vnni256, PTQ__WITH_AVX2};
 #else
@@ -7002,6 +7110,401 @@ static const ptq__family *ptq__family_of(ptq_isa isa)
     }
 }
 #endif /* PTQ__X86 */
+
+#ifdef PTQ__128
+
+/* 128 bits: NEON and WebAssembly. The vectors of both are vectors of the compiler, on which + - * /
+   work lane by lane; only what follows PTQ__NEON and PTQ__WASM below differs. */
+#ifdef PTQ__NEON
+typedef float32x4_t ptq__f128;
+typedef int32x4_t ptq__i128;
+
+/* GCC would copy memory through other registers. */
+PTQ__INLINE ptq__f128 ptq__f128_load(const char *p)
+{
+    return vld1q_f32((const float *)(const void *)p);
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_load(const char *p)
+{
+    return vld1q_s32((const int32_t *)(const void *)p);
+}
+#else
+typedef float ptq__f128 __attribute__((vector_size(16)));
+typedef int32_t ptq__i128 __attribute__((vector_size(16)));
+
+PTQ__INLINE ptq__f128 ptq__f128_load(const char *p)
+{
+    ptq__f128 x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_load(const char *p)
+{
+    ptq__i128 x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+#endif
+#define PTQ__BASE /* no attribute: the whole program has these instructions */
+
+PTQ__INLINE ptq__f128 ptq__f128_all(float value)
+{
+    ptq__f128 x = {value, value, value, value};
+    return x;
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_spread(const char *p)
+{
+    float value;
+    memcpy(&value, p, sizeof value);
+    return ptq__f128_all(value);
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_get(const void *x, ptrdiff_t at, int n)
+{
+    const float *from = (const float *)x + at;
+    float copy[4] = {0, 0, 0, 0};
+    if (n >= 4)
+        return ptq__f128_load((const char *)(const void *)from);
+    memcpy(copy, from, (size_t)n * sizeof *copy);
+    return ptq__f128_load((const char *)copy);
+}
+
+PTQ__INLINE void ptq__f128_put(void *y, ptrdiff_t at, int n, ptq__f128 value)
+{
+    float copy[4];
+    if (n >= 4) {
+        memcpy((float *)y + at, &value, sizeof value);
+    } else {
+        memcpy(copy, &value, sizeof copy);
+        memcpy((float *)y + at, copy, (size_t)n * sizeof *copy);
+    }
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_add(ptq__f128 a, ptq__f128 b)
+{
+    return a + b;
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_sub(ptq__f128 a, ptq__f128 b)
+{
+    return a - b;
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_mul(ptq__f128 a, ptq__f128 b)
+{
+    return a * b;
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_div(ptq__f128 a, ptq__f128 b)
+{
+    return a / b;
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_all(int32_t value)
+{
+    ptq__i128 x = {value, value, value, value};
+    return x;
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_spread(const char *p)
+{
+    int32_t value;
+    memcpy(&value, p, sizeof value);
+    return ptq__i128_all(value);
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_add(ptq__i128 a, ptq__i128 b)
+{
+    return a + b;
+}
+
+/* Four bytes in the lowest lane; ptq__i128_get and ptq__i128_put widen and narrow. */
+PTQ__INLINE uint32_t ptq__get_bytes(const void *x, ptrdiff_t at, int n)
+{
+    uint32_t bytes = 0;
+    memcpy(&bytes, (const uint8_t *)x + at, n >= 4 ? sizeof bytes : (size_t)n);
+    return bytes;
+}
+
+PTQ__INLINE void ptq__put_bytes(void *y, ptrdiff_t at, int n, uint32_t bytes)
+{
+    if (n >= 4)
+        memcpy((uint8_t *)y + at, &bytes, sizeof bytes);
+    else
+        memcpy((uint8_t *)y + at, &bytes, (size_t)n);
+}
+
+PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero)
+{
+    (void)flip, (void)zero;
+    memcpy(to, from, PTQ__SLAB);
+}
+
+#ifdef PTQ__NEON
+
+/* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
+PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero)
+{
+    uint8x16_t codes = vld1q_u8((const uint8_t *)from);
+    uint8x8_t less = vdup_n_u8((uint8_t)zero);
+    codes = veorq_u8(codes, vdupq_n_u8((uint8_t)flip));
+    vst1q_u8((uint8_t *)to, vreinterpretq_u8_u16(vsubl_u8(vget_low_u8(codes), less)));
+    vst1q_u8((uint8_t *)to + 16, vreinterpretq_u8_u16(vsubl_u8(vget_high_u8(codes), less)));
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most)
+{
+    return vminq_f32(vmaxq_f32(x, vdupq_n_f32(least)), vdupq_n_f32(most));
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed)
+{
+    uint8x8_t codes = vreinterpret_u8_u32(vdup_n_u32(ptq__get_bytes(x, at, n)));
+    if (is_signed)
+        return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(codes))));
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(codes))));
+}
+
+PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes)
+{
+    int16x4_t half = vmovn_s32(codes);
+    int8x8_t bytes = vmovn_s16(vcombine_s16(half, half));
+    ptq__put_bytes(y, at, n, vget_lane_u32(vreinterpret_u32_s8(bytes), 0));
+}
+
+PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x)
+{
+    return vcvtq_f32_s32(x);
+}
+
+/* Two 16-bit codes, and the weights of the first for four channels before those of the second. */
+PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w)
+{
+    int16x4_t code = vget_low_s16(vreinterpretq_s16_s32(x));
+    int16x8_t weight = vreinterpretq_s16_s32(w);
+    sum = vmlal_lane_s16(sum, vget_low_s16(weight), code, 0);
+    return vmlal_lane_s16(sum, vget_high_s16(weight), code, 1);
+}
+
+#ifdef __aarch64__
+PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w)
+{
+    return vfmaq_f32(sum, x, w);
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x)
+{
+    return vcvtnq_s32_f32(x);
+}
+
+#define ptq__f128_fma ptq__f128_mac
+#define ptq__f128_mac_lane(sum, x, w, lane) vfmaq_laneq_f32(sum, w, x, lane)
+#define ptq__i128_dot_lane(sum, x, w, lane)                                                        \
+    vmlal_high_laneq_s16(vmlal_laneq_s16(sum, vget_low_s16(vreinterpretq_s16_s32(w)),              \
+                                         vreinterpretq_s16_s32(x), 2 * (lane)),                    \
+                         vreinterpretq_s16_s32(w), vreinterpretq_s16_s32(x), 2 * (lane) + 1)
+#else
+/* 32-bit ARM. Its vectors take denormal numbers for 0. To codes that makes no difference: sums are
+   integers and multipliers normal, so that no product is denormal unless it is 0, and the fused
+   multiply-add is the scalar one. In real results it is far below their rounding. */
+PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w)
+{
+    int i;
+    for (i = 0; i < 4; i++)
+        sum[i] = ptq__fma(x[i], w[i], sum[i]);
+    return sum;
+}
+
+/* As ptq__rne: what is rounded has been clamped. */
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x)
+{
+    ptq__f128 shifted = vaddq_f32(x, vdupq_n_f32(12582912.0f));
+    return vsubq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(0x4b400000));
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w)
+{
+    return vmlaq_f32(sum, x, w);
+}
+#endif
+
+#if PTQ__HAS_DOTPROD
+/* Four products of signed codes and signed weights, summed exactly. */
+PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, ptq__i128 w)
+{
+    return vdotq_s32(sum, vreinterpretq_s8_s32(x), vreinterpretq_s8_s32(w));
+}
+
+#define ptq__i128_sdot_lane(sum, x, w, lane)                                                       \
+    vdotq_laneq_s32(sum, vreinterpretq_s8_s32(w), vreinterpretq_s8_s32(x), lane)
+
+/* 32 codes as signed bytes; their zero point is in the bias. */
+PTQ__INLINE void ptq__move_s8(char *to, const char *from, int flip, int zero)
+{
+    uint8x16_t change = vdupq_n_u8((uint8_t)flip);
+    (void)zero;
+    vst1q_u8((uint8_t *)to, veorq_u8(vld1q_u8((const uint8_t *)from), change));
+    vst1q_u8((uint8_t *)to + 16, veorq_u8(vld1q_u8((const uint8_t *)from + 16), change));
+}
+
+PTQ__STAGE(ptq__stage_s8, PTQ__BASE, PTQ__SLAB, ptq__move_s8)
+#endif
+#endif /* PTQ__NEON */
+
+#ifdef PTQ__WASM
+
+PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero)
+{
+    v128_t codes = wasm_v128_xor(wasm_v128_load(from), wasm_i8x16_splat((int8_t)flip));
+    v128_t less = wasm_i16x8_splat((int16_t)zero);
+    wasm_v128_store(to, wasm_i16x8_sub(wasm_u16x8_extend_low_u8x16(codes), less));
+    wasm_v128_store(to + 16, wasm_i16x8_sub(wasm_u16x8_extend_high_u8x16(codes), less));
+}
+
+/* pmax(a, b) is a < b ? b : a: one instruction where max, which minds the sign of 0, is several. A
+   NaN passes. */
+PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most)
+{
+    v128_t y = wasm_f32x4_pmax((v128_t)x, wasm_f32x4_splat(least));
+    return (ptq__f128)wasm_f32x4_pmin(y, wasm_f32x4_splat(most));
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed)
+{
+    v128_t codes = (v128_t)ptq__i128_all((int32_t)ptq__get_bytes(x, at, n));
+    if (is_signed)
+        return (ptq__i128)wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(codes));
+    return (ptq__i128)wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(codes));
+}
+
+PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes)
+{
+    v128_t pack = wasm_v128_and((v128_t)codes, wasm_i32x4_splat(255));
+    pack = wasm_u16x8_narrow_i32x4(pack, pack);
+    pack = wasm_u8x16_narrow_i16x8(pack, pack);
+    ptq__put_bytes(y, at, n, (uint32_t)wasm_i32x4_extract_lane(pack, 0));
+}
+
+PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x)
+{
+    return (ptq__f128)wasm_f32x4_convert_i32x4((v128_t)x);
+}
+
+/* As ptq__rne: what is rounded has been clamped. */
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x)
+{
+    v128_t shifted = wasm_f32x4_add((v128_t)x, wasm_f32x4_splat(12582912.0f));
+    return (ptq__i128)wasm_i32x4_sub(shifted, wasm_i32x4_splat(0x4b400000));
+}
+
+PTQ__INLINE v128_t ptq__fma_low(v128_t sum, v128_t x, v128_t w)
+{
+    v128_t product = wasm_f64x2_mul(wasm_f64x2_promote_low_f32x4(x),
+                                    wasm_f64x2_promote_low_f32x4(w));
+    return wasm_f32x4_demote_f64x2_zero(
+        wasm_f64x2_add(product, wasm_f64x2_promote_low_f32x4(sum)));
+}
+
+PTQ__INLINE v128_t ptq__high_half(v128_t x)
+{
+    return wasm_i32x4_shuffle(x, x, 2, 3, 2, 3);
+}
+
+/* There is no such instruction. Double precision holds the product, and the sum by
+   ptq__adds_in_double, so that only the conversion to single rounds. */
+PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w)
+{
+    v128_t low = ptq__fma_low((v128_t)sum, (v128_t)x, (v128_t)w);
+    v128_t high = ptq__fma_low(ptq__high_half((v128_t)sum), ptq__high_half((v128_t)x),
+                               ptq__high_half((v128_t)w));
+    return (ptq__f128)wasm_i32x4_shuffle(low, high, 0, 1, 4, 5);
+}
+
+PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w)
+{
+    return sum + x * w;
+}
+
+/* Two products of 16 bits are summed exactly. */
+PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w)
+{
+    v128_t products = wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
+    return (ptq__i128)wasm_i32x4_add((v128_t)sum, products);
+}
+#endif /* PTQ__WASM */
+
+PTQ__STAGE(ptq__stage_f32, PTQ__BASE, PTQ__SLAB, ptq__move_f32)
+PTQ__STAGE(ptq__stage_s16, PTQ__BASE, PTQ__SLAB / 2, ptq__move_s16)
+PTQ__FINISH_REAL(ptq__f128_finish, PTQ__BASE, ptq__f128, ptq__f128)
+PTQ__FINISH_CODES(ptq__i128_finish, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
+PTQ__AVERAGE_REAL(ptq__average_f128, PTQ__BASE, ptq__f128, ptq__f128)
+PTQ__AVERAGE_CODES(ptq__average_i128, PTQ__BASE, ptq__i128, ptq__i128)
+PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
+
+/* 64-bit ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
+   WebAssembly runs on have 16 or more. The runtimes of WebAssembly need some for themselves. */
+#if defined(PTQ__BY_LANE)
+#define PTQ__WIDE 8
+#elif defined(PTQ__NEON)
+#define PTQ__WIDE 6
+#else
+#define PTQ__WIDE 4
+#endif
+PTQ__TILE(ptq__f128_4x1, PTQ__BASE, ptq__f128, 4, 1, ptq__f128, ptq__f128_mac)
+PTQ__TILE(ptq__f128_8x1, PTQ__BASE, ptq__f128, 8, 1, ptq__f128, ptq__f128_mac)
+PTQ__TILE(ptq__f128_4x2, PTQ__BASE, ptq__f128, 4, 2, ptq__f128, ptq__f128_mac)
+PTQ__TILE(ptq__f128_wide, PTQ__BASE, ptq__f128, PTQ__WIDE, 2, ptq__f128, ptq__f128_mac)
+PTQ__TILE(ptq__i128_4x1, PTQ__BASE, ptq__i128, 4, 1, ptq__i128, ptq__i128_dot)
+PTQ__TILE(ptq__i128_8x1, PTQ__BASE, ptq__i128, 8, 1, ptq__i128, ptq__i128_dot)
+PTQ__TILE(ptq__i128_4x2, PTQ__BASE, ptq__i128, 4, 2, ptq__i128, ptq__i128_dot)
+PTQ__TILE(ptq__i128_wide, PTQ__BASE, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_dot)
+
+static const ptq__engine ptq__engine_f128 = {
+    ptq__stage_f32, 4, 1, 4, {{4, 8}, {4, PTQ__WIDE}},
+    {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}}, 0, 0};
+#ifdef PTQ__NEON
+#define PTQ__PLANAR 1
+#else
+#define PTQ__PLANAR 0
+#endif
+static const ptq__engine ptq__engine_i128 = {
+    ptq__stage_s16, 1, 2, 4, {{4, 8}, {4, PTQ__WIDE}},
+    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}}, PTQ__PLANAR, 0};
+
+#define PTQ__WITH_128 ptq__average_f128, ptq__average_i128, ptq__preprocess_128
+static const ptq__family ptq__plain128 = {&ptq__engine_f128, &ptq__engine_i128, NULL,
+                                          PTQ__WITH_128};
+#if defined(PTQ__NEON) && PTQ__HAS_DOTPROD
+PTQ__TILE(ptq__sdot_4x1, PTQ__DOTPROD, ptq__i128, 4, 1, ptq__i128, ptq__i128_sdot)
+PTQ__TILE(ptq__sdot_8x1, PTQ__DOTPROD, ptq__i128, 8, 1, ptq__i128, ptq__i128_sdot)
+PTQ__TILE(ptq__sdot_4x2, PTQ__DOTPROD, ptq__i128, 4, 2, ptq__i128, ptq__i128_sdot)
+PTQ__TILE(ptq__sdot_wide, PTQ__DOTPROD, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_sdot)
+static const ptq__engine ptq__engine_sdot = {
+    ptq__stage_s8, 1, 4, 4, {{4, 8}, {4, PTQ__WIDE}},
+    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}}, 0, 1};
+static const ptq__family ptq__neondot = {&ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot,
+                                         PTQ__WITH_128};
+#else
+#define ptq__neondot ptq__plain128 /* never chosen */
+#endif
+
+/* Only for what ptq_isa_available. */
+static const ptq__family *ptq__family_of(ptq_isa isa)
+{
+    switch (isa) {
+    case PTQ_ISA_NEON:
+    case PTQ_ISA_WASM:
+        return &ptq__plain128;
+    case PTQ_ISA_NEONDOT:
+        return &ptq__neondot;
+    default:
+        return NULL;
+    }
+}
+#endif /* PTQ__128 */
 
 /* Row y of the input, of which `row` holds the blank margins. */
 static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row)
@@ -7096,6 +7599,36 @@ static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes)
     return 1;
 }
 
+/* Whether all sums of ptq__add_codes are exact in double precision: whether every term is a multiple
+   of one power of two of which the sum of all is less than 2^53. The codes are below 256. The first
+   sum is rounded to single between the two, but is a multiple of that power even then. */
+static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset)
+{
+    float term[3];
+    double total = 0;
+    int i, e, least = INT_MAX;
+    term[0] = ratio_a;
+    term[1] = ratio_b;
+    term[2] = offset;
+    for (i = 0; i < 3; i++) {
+        frexp((double)term[i], &e); /* 24 bits below 2^e */
+        if (term[i] != 0 && e - 24 < least)
+            least = e - 24;
+        total += fabs((double)term[i]) * (i < 2 ? 256 : 1);
+    }
+    return total < ldexp(1, least + 53);
+}
+
+/* Whether the vector kernels can do the addition that is fused into a step. */
+static int ptq__can_add(const ptq__step *step)
+{
+    ptq__adder adder;
+    if (PTQ__FUSED || !step->node->residual)
+        return 1;
+    adder = ptq__residual_adder(step);
+    return ptq__adds_in_double(adder.ratio_a, adder.ratio_b, adder.offset);
+}
+
 /* The engine for a step; NULL where the scalar kernel stays. Groups of few channels would leave
    most lanes idle. */
 static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__family *family,
@@ -7108,6 +7641,8 @@ static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__fa
         return NULL;
     if (mode != PTQ_INTEGER)
         return ptq__is_coded(node) ? NULL : family->real;
+    if (!ptq__can_add(step))
+        return NULL;
     if (family->bytes &&
         ptq__fits_s8(&node->param[PTQ_WEIGHT], (const uint8_t *)step->weight))
         return family->bytes;
@@ -7145,8 +7680,8 @@ static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
     const ptq_node *node = step->node;
     const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
     ptq__finish *f = &k->finish;
-    k->flip = in->type == PTQ_S8 ? 128 : 0; /* to unsigned codes */
-    k->zero = in->zero_point + k->flip;
+    k->flip = (in->type == PTQ_S8) != k->engine->is_signed ? 128 : 0;
+    k->zero = in->zero_point + (k->engine->is_signed ? -k->flip : k->flip);
     k->blank = k->engine->codes == 4 ? k->zero : 0;
     f->real = !ptq__is_coded(node);
     if (!f->real) {
@@ -7250,22 +7785,32 @@ static void ptq__copy_weight(const ptq__packed *k, const ptq__step *step, size_t
         *to = (char)code;
 }
 
+/* Where code i of a tap for one lane lies, from the start of the tap. */
+static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, int lane)
+{
+    int codes = engine->codes, size = PTQ__WORD / codes, word = i / codes * wide + lane;
+    if (engine->planar)
+        return (word - lane % engine->lanes) * PTQ__WORD +
+               (i % codes * engine->lanes + lane % engine->lanes) * size;
+    return word * PTQ__WORD + i % codes * size;
+}
+
 /* The weights of one tap for one panel: word by word, lane by lane. Memory is zeroed. */
 static char *ptq__pack_tap(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel,
                            int tap, char *to)
 {
     int deep = k->in[2] / k->groups, taps = k->kernel[0] * k->kernel[1], codes = k->engine->codes;
-    int wide = k->engine->lanes << panel->two, size = PTQ__WORD / codes, i, lane;
+    int wide = k->engine->lanes << panel->two, i, lane;
     for (i = 0; i < deep; i++)
         for (lane = 0; lane < panel->channels; lane++) {
             size_t from = ((size_t)(panel->first + lane) * (size_t)deep + (size_t)i) * (size_t)taps;
             ptq__copy_weight(k, step, from + (size_t)tap,
-                            to + (i / codes * wide + lane) * PTQ__WORD + i % codes * size);
+                            to + ptq__weight_offset(k->engine, wide, i, lane));
         }
     return to + (ptrdiff_t)((deep + codes - 1) / codes) * wide * PTQ__WORD;
 }
 
-/* The zero point of unsigned codes is taken off the bias: sum (x - zx) w = sum x w - zx sum w. */
+/* The zero point of staged bytes is taken off the bias: sum (x - zx) w = sum x w - zx sum w. */
 static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, int channel)
 {
     const ptq_node *node = step->node;
