@@ -1,6 +1,5 @@
 /* ptq export: a model in the form of other programs, or as C code. */
 #include "c_header.h"
-#include "common.h"
 
 static const char *model_option, *header_option, *name_option;
 static int standalone;
@@ -18,8 +17,8 @@ static const command_help help = {
     "export [--model MODEL] --c-header OUT.h [--standalone] [--name PREFIX]",
     "Writes a model as one C header: its weights as constants, all memory static, one function\n"
     "from pixels to logits. The header is used together with ptq.h; or, with --standalone, alone:\n"
-    "it then holds the operators that the network needs, in integers, for microcontrollers. Either\n"
-    "gives the same logits as 'ptq run', to the last bit where the model runs on integers.",
+    "it then holds the operators that the network needs, in integers, for microcontrollers.\n"
+    "Either gives the logits of 'ptq run', to the last bit where the model runs on integers.",
     "ptq export --model int8.safetensors --c-header net.h --standalone"};
 
 int command_export(int argc, char **argv)

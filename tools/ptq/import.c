@@ -19,14 +19,14 @@ static const option_spec specs[] = {
 
 static const command_help help = {
     "import FILE.h5|FILE.safetensors -o MODEL.safetensors",
-    "Reads a Keras ResNet8 (.h5), or the tensors of a safetensors file such as a PyTorch state_dict,\n"
-    "and writes a model file with its graph. Weights keep every bit; 16-bit and 64-bit reals become\n"
-    "single precision.\n\n"
+    "Reads a Keras ResNet8 (.h5), or the tensors of a safetensors file such as a PyTorch\n"
+    "state_dict, and writes a model file with its graph. Weights keep every bit; reals of 16 and\n"
+    "64 bits become single precision.\n\n"
     "A safetensors file tells no network: it is taken for ResNet8 as Keras makes it (strided\n"
-    "convolutions pad at the bottom and the right, pixels are 0..255), unless --graph gives the text\n"
-    "of another; 'ptq info --graph' prints such a text. In a --map file a * at the left stands for\n"
-    "any characters, and for the same ones at the right; - at the right leaves a tensor out; the\n"
-    "first rule that fits counts; a # begins a comment:\n\n"
+    "convolutions pad at the bottom and the right, pixels are 0..255), unless --graph gives the\n"
+    "text of another; 'ptq info --graph' prints such a text. In a --map file a * at the left\n"
+    "stands for any characters, and for the same ones at the right; - at the right leaves a\n"
+    "tensor out; the first rule that fits counts; a # begins a comment:\n\n"
     "    module.layer1.0.* = block1.*",
     "ptq import pretrainedResnet.h5 -o resnet8.safetensors\n"
     "  ptq import state_dict.safetensors --map names.txt -o resnet8.safetensors"};
