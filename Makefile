@@ -165,9 +165,11 @@ $(BUILD)/ptq-%.o: tools/ptq/%.c $(wildcard tools/ptq/*.h) ptq.h $(BUILD)/libs
 $(BUILD)/%.inc: tools/ptq/%.h | $(BUILD)
 	@sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $< >$@
 
-$(BUILD)/ptq-c_header.o: CFLAGS += -I$(BUILD)
-$(BUILD)/ptq-c_header.o $(BUILD)/ptq-export.o: tools/ptq/c_header.h tools/ptq/library_runner.h \
-    $(BUILD)/standalone_kernels.inc $(BUILD)/library_runner.inc
+$(BUILD)/ptq-c_header.o $(BUILD)/ptq-c_standalone.o: CFLAGS += -I$(BUILD)
+$(BUILD)/ptq-c_header.o $(BUILD)/ptq-c_standalone.o $(BUILD)/ptq-export.o: tools/ptq/c_header.h
+$(BUILD)/ptq-c_header.o: tools/ptq/library_runner.h $(BUILD)/library_runner.inc
+$(BUILD)/ptq-c_standalone.o: $(BUILD)/standalone_kernels.inc
+$(BUILD)/ptq-import.o $(BUILD)/ptq-torch.o: tools/ptq/torch.h
 $(BUILD)/test_standalone: tools/ptq/standalone_kernels.h
 
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o

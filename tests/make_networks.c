@@ -1,6 +1,6 @@
 /* For cli_export.sh: make_networks DIRECTORY writes quantized networks with random weights,
-   DIRECTORY/NAME.safetensors, pixels for each, NAME.pixels, and the scalar kernels' logits for them,
-   NAME.f32. Their graph has every operator and many shapes. */
+   DIRECTORY/NAME.safetensors, pixels for each, NAME.pixels, and the scalar kernels' logits for
+   them, NAME.f32. Their graph has every operator and many shapes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

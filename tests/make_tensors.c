@@ -1,6 +1,6 @@
 /* For cli_import.sh: make_tensors DIRECTORY writes two float networks with random weights,
-   DIRECTORY/resnet8.safetensors and DIRECTORY/flat.safetensors, and what PyTorch would keep of them:
-   DIRECTORY/NAME.torch.safetensors, with other names, other types and counters. */
+   DIRECTORY/resnet8.safetensors and DIRECTORY/flat.safetensors, and what PyTorch would keep of
+   them: DIRECTORY/NAME.torch.safetensors, with other names, other types and counters. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

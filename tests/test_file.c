@@ -210,7 +210,8 @@ static void reals_of_other_widths(void **state)
         0,    0,    0,    0x10, 0,    0,    0xf0, 0x3f,    /* 1 + 2^-24: a tie */
         0,    0,    0,    0x30, 0,    0,    0xf0, 0xbf,    /* -(1 + 3 * 2^-24): a tie */
         0x9c, 0x75, 0,    0x88, 0x3c, 0xe4, 0x37, 0x7e};   /* about 1e300 */
-    static const float want[] = {1, -2.5f, 0x1p-133f, -INFINITY, 1.5f, 1, -(1 + 0x1p-22f), INFINITY};
+    static const float want[] = {1,    -2.5f, 0x1p-133f,         -INFINITY,
+                                 1.5f, 1,     -(1 + 0x1p-22f), INFINITY};
     unsigned char file[8 + sizeof header - 1 + sizeof data] = {sizeof header - 1};
     ptq_load_options borrow = {{NULL, NULL, NULL}, 1};
     ptq_archive *archive = NULL;

@@ -25,10 +25,10 @@ static const command_help help = {
     "model file with its graph. Weights keep every bit, codes too; 16-bit and 64-bit reals become\n"
     "single precision.\n\n"
     "A safetensors file tells no network: it is taken for ResNet8 as Keras makes it (strided\n"
-    "convolutions pad at the bottom and the right, pixels are 0..255), unless --graph gives the text\n"
-    "of another; 'ptq info --graph' prints such a text. In a --map file a * at the left stands for\n"
-    "any characters, and for the same ones at the right; - at the right leaves a tensor out; the\n"
-    "first rule that fits counts; a # begins a comment:\n\n"
+    "convolutions pad at the bottom and the right, pixels are 0..255), unless --graph gives the\n"
+    "text of another; 'ptq info --graph' prints such a text. In a --map file a * at the left\n"
+    "stands for any characters, and for the same ones at the right; - at the right leaves a\n"
+    "tensor out; the first rule that fits counts; a # begins a comment:\n\n"
     "    module.layer1.0.* = block1.*",
     "ptq import pretrainedResnet.h5 -o resnet8.safetensors\n"
     "  ptq import state_dict.safetensors --map names.txt -o resnet8.safetensors"};

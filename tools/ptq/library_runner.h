@@ -1,6 +1,6 @@
 /* What headers that "ptq export --c-header" writes for use with ptq.h do with their model: the tool
-   copies the section below, with the network's name in place of `net`, and runs it to learn how much
-   memory it takes. */
+   copies the section below, with the network's name in place of `net`, and runs it to learn how
+   much memory it takes. */
 #ifndef PTQ_LIBRARY_RUNNER_H
 #define PTQ_LIBRARY_RUNNER_H
 

@@ -145,8 +145,8 @@ static int read_rule(rules *all, char *line, int number)
                     all->path, number);
     if (count_stars(made->theirs) > MOST_STARS ||
         count_stars(made->ours) > count_stars(made->theirs))
-        return fail("%s, line %d: at most %d stars at the left, and no more at the right", all->path,
-                    number, MOST_STARS);
+        return fail("%s, line %d: at most %d stars at the left, and no more at the right",
+                    all->path, number, MOST_STARS);
     all->count++;
     return 0;
 }
@@ -298,7 +298,8 @@ static int read_epsilon(const char *text, float *out)
     double value = strtod(text, &end);
 
     if (end == text || *end || !(value > 0) || !(value < 1))
-        return fail("the epsilon of batch norm must be a number between 0 and 1, not '%.40s'", text);
+        return fail("the epsilon of batch norm must be a number between 0 and 1, not '%.40s'",
+                    text);
     *out = (float)value;
     return 0;
 }
@@ -327,8 +328,8 @@ static int make_resnet8(const torch_options *options, const tensors *all, ptq_mo
     ptq_error err;
 
     if (!first || !last || first->rank != 4 || last->rank != 2)
-        return fail("its tensors (%.200s and others) are not called as ResNet8's; name them with --map, "
-                    "or give the network with --graph",
+        return fail("its tensors (%.200s and others) are not called as ResNet8's; name them with "
+                    "--map, or give the network with --graph",
                     all->archive->entries ? all->archive->entry[0].name : "none");
     if (choose_epsilon(options, all, &epsilon))
         return 1;
@@ -566,7 +567,8 @@ int read_torch(const char *path, const torch_options *options, ptq_model **out)
     if (!has_graph(archive))
         status = import_archive(path, options, archive, out);
     else if (options->map || options->graph || options->epsilon)
-        status = fail("%s has a graph of its own: --map, --graph and --epsilon are for files without",
+        status = fail("%s has a graph of its own: --map, --graph and --epsilon are for files "
+                      "without",
                       path);
     else
         status = ptq_model_load(path, NULL, out, &err) ? fail("%s", err.text) : 0;
