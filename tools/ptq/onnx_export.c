@@ -300,15 +300,17 @@ static void clamp_codes(exporter *ex, const char *raw, const char *name, const c
     add_node(ex, NULL, "Clip", name, to->codes, raw, least, most, NULL);
 }
 
-/* Real numbers to codes, with a clamp where the width asks for one. */
-static coded quantize(exporter *ex, const char *real, const char *name, const ptq_qparams *q)
+/* Real numbers to the codes of tensor `name`, with a clamp where the width asks for one. */
+static coded quantize(exporter *ex, const char *real, const char *name, const ptq_node *node,
+                      const ptq_qparams *q)
 {
-    coded made = add_codes(ex, real, q);
+    coded made = add_codes(ex, name, q);
     const char *raw = raw_codes(ex, &made, q, PTQ_ACT_NONE);
 
-    add_node(ex, NULL, "QuantizeLinear", name ? name : text(ex, "%s.quantize", real), raw, real,
+    add_node(ex, NULL, "QuantizeLinear",
+             node->op == PTQ_QUANTIZE ? node->name : text(ex, "%s.quantize", name), raw, real,
              made.scale, made.zero_point, NULL);
-    clamp_codes(ex, raw, text(ex, "%s.clip", real), &made, q, PTQ_ACT_NONE);
+    clamp_codes(ex, raw, text(ex, "%s.clip", name), &made, q, PTQ_ACT_NONE);
     return made;
 }
 
@@ -634,7 +636,7 @@ static void export_real_layer(exporter *ex, const ptq_node *node, result *to)
         return;
     }
     if (node->mid.type != PTQ_F32) {
-        mid = quantize(ex, real, NULL, &node->mid);
+        mid = quantize(ex, real, node->name, node, &node->mid);
         real = dequantize(ex, mid.codes, &mid);
     }
     other = real_of(ex, node->input[1], 4);
@@ -855,7 +857,7 @@ static int export_node(exporter *ex, int index)
         return fail("node %s: a %s has no counterpart in ONNX", node->name, ptq_op_name(node->op));
     }
     if (is_coded(node) && !to->q.codes)
-        to->q = quantize(ex, to->real, node->op == PTQ_QUANTIZE ? node->name : NULL, &node->q);
+        to->q = quantize(ex, to->real, node->out, node, &node->q);
     return 0;
 }
 
