@@ -1,6 +1,6 @@
 /* The kernels of every instruction set against the scalar ones: random networks of every kind of
    convolution and dense layer, ResNet8, the self-test. Instruction sets that this processor lacks are
-   skipped by name; test_kernels_vnni.c runs two of them through exact substitutes. */
+   skipped by name; test_kernels_vnni.c and test_kernels_amx.c run some through exact substitutes. */
 #include "test.h"
 
 /* Random networks for each instruction set, integer and float. */
@@ -166,6 +166,8 @@ int main(void)
 {
 #ifdef PTQ__EMULATE_VNNI
     const struct CMUnitTest tests[] = {ALL("avxvnni"), ALL("avx512vnni")};
+#elif defined(PTQ__EMULATE_AMX)
+    const struct CMUnitTest tests[] = {ALL("amx"), cmocka_unit_test(tiles_are_released)};
 #else
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(comparison_finds_a_code),
@@ -175,6 +177,7 @@ int main(void)
         ALL("avxvnni"),
         ALL("avx512"),
         ALL("avx512vnni"),
+        ALL("amx"),
     };
 #endif
     (void)comparison_finds_a_code, (void)probes_reach_everything, (void)choice;
