@@ -602,7 +602,7 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report);
     X(PTQ_ISA_AVXVNNI, "avxvnni")                                                                  \
     X(PTQ_ISA_AVX512, "avx512") /* F, BW, DQ, VL */                                                \
     X(PTQ_ISA_AVX512VNNI, "avx512vnni")                                                            \
-    X(PTQ_ISA_AMX, "amx") /* INT8 tiles, and what avx512vnni needs */                              \
+    X(PTQ_ISA_AMX, "amx") /* INT8 tiles, and what avx512 needs */                                  \
     X(PTQ_ISA_NEON, "neon")                                                                        \
     X(PTQ_ISA_NEONDOT, "neondot") /* with the dot product of Armv8.2 */                            \
     X(PTQ_ISA_WASM, "wasm")       /* WebAssembly's 128 bits */
@@ -619,7 +619,8 @@ PTQ_API const char *ptq_isa_name(ptq_isa isa);
 /* PTQ_ISA_COUNT if there is no such name. */
 PTQ_API ptq_isa ptq_isa_find(const char *name);
 
-/* 1 if this build has kernels for it and this processor can run them. */
+/* 1 if this build has kernels for it and this processor can run them. Linux lets a process use AMX
+   only after it has asked for permission, which happens here (and in ptq_plan_create). */
 PTQ_API int ptq_isa_available(ptq_isa isa);
 
 /* 1 if this build has kernels for it, whatever the processor. They are left out by PTQ_NO_SIMD, for
@@ -5294,9 +5295,21 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
 #define PTQ__HAS_AVXVNNI 0
 #endif
 #endif
+#ifdef PTQ__EMULATE_AMX /* for tests, which bring functions in place of its five instructions */
+#define PTQ__AMX PTQ__AVX512
+#define PTQ__HAS_AMX 1
+/* Only Linux lets us ask for AMX; the other names of its ABI have other numbers of system calls. */
+#elif defined(__linux__) && defined(__LP64__) &&                                                   \
+    (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define PTQ__AMX                                                                                   \
+    __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-int8")))
+#define PTQ__HAS_AMX 1
+#else
+#define PTQ__HAS_AMX 0
+#endif
 #define PTQ__BUILT_ISAS                                                                            \
     (1u << PTQ_ISA_AVX2 | (unsigned)PTQ__HAS_AVXVNNI << PTQ_ISA_AVXVNNI | 1u << PTQ_ISA_AVX512 |   \
-     1u << PTQ_ISA_AVX512VNNI)
+     1u << PTQ_ISA_AVX512VNNI | (unsigned)PTQ__HAS_AMX << PTQ_ISA_AMX)
 #endif
 
 /* NEON is part of every 64-bit ARM, and a matter of compiler flags on 32-bit ones. */
@@ -5345,7 +5358,8 @@ enum { PTQ__FUSED = 1, /* whether there is a multiply-add that is rounded once *
 #endif
 
 #ifdef PTQ__X86
-/* The registers that the operating system saves: bits 1, 2: up to 256 bits wide; 5, 6, 7: 512. */
+/* The registers that the operating system saves: bits 1, 2: up to 256 bits wide; 5, 6, 7: 512;
+   17, 18: tiles and their configuration. */
 static unsigned ptq__saved_registers(void)
 {
     unsigned low, high;
@@ -5353,11 +5367,41 @@ static unsigned ptq__saved_registers(void)
     return low;
 }
 
+#if defined(PTQ__EMULATE_AMX)
+static int ptq__may_use_amx(unsigned features, unsigned saved)
+{
+    (void)features, (void)saved;
+    return 1;
+}
+#elif PTQ__HAS_AMX
+/* Tiles are 8 KB more to be saved for each thread, so Linux wants to be asked, once per process; to
+   ask again does nothing. A kernel without AMX says no. arch_prctl(ARCH_REQ_XCOMP_PERM, tiles) is
+   called directly, as not every libc has a name for it. */
+static int ptq__may_use_amx(unsigned features, unsigned saved)
+{
+    enum { ARCH_PRCTL = 158, ARCH_REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 };
+    long result = ARCH_PRCTL;
+    if ((features >> 24 & 3) != 3 || (saved >> 17 & 3) != 3) /* AMX-TILE, AMX-INT8 */
+        return 0;
+    __asm__ volatile("syscall"
+                     : "+a"(result)
+                     : "D"((long)ARCH_REQ_XCOMP_PERM), "S"((long)TILE_DATA)
+                     : "rcx", "r11", "memory");
+    return result == 0;
+}
+#else
+static int ptq__may_use_amx(unsigned features, unsigned saved)
+{
+    (void)features, (void)saved;
+    return 0;
+}
+#endif
+
 /* What processor and operating system have in common, as a set of 1 << isa. */
 static unsigned ptq__cpu_isas(void)
 {
-    unsigned a, b, c, d, b7, c7, a71, saved, isas = 0;
-    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d) || !__get_cpuid(1, &a, &b, &c, &d))
+    unsigned a, b, c, d, b7, c7, d7, a71, saved, isas = 0;
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) || !__get_cpuid(1, &a, &b, &c, &d))
         return 0;
     if (!(c >> 27 & 1) || !(c >> 28 & 1) || !(c >> 12 & 1)) /* xgetbv, AVX, FMA */
         return 0;
@@ -5377,6 +5421,8 @@ static unsigned ptq__cpu_isas(void)
 #ifdef PTQ__EMULATE_VNNI
     isas |= isas << 1;
 #endif
+    if (isas >> PTQ_ISA_AVX512 & 1 && ptq__may_use_amx(d7, saved))
+        isas |= 1u << PTQ_ISA_AMX;
     return isas;
 }
 #elif defined(PTQ__NEON)
@@ -6438,8 +6484,19 @@ typedef struct ptq__piece {
     int words;
 } ptq__piece;
 
+typedef struct ptq__packed ptq__packed;
+
+/* Sums that are not finished yet: those of one tile while the next is at work. */
+typedef struct ptq__later {
+    char *sums;             /* pixel by pixel, vector by vector */
+    int pixels, channels, vectors;
+    ptrdiff_t out;
+    const float *multiplier;
+} ptq__later;
+
 /* Some pixels of one row by some channels: the inner loop. */
 typedef struct ptq__tile {
+    const ptq__packed *conv;
     const ptq__piece *piece;
     int pieces;
     ptrdiff_t at;           /* bytes from the start of the row to the first pixel */
@@ -6448,6 +6505,7 @@ typedef struct ptq__tile {
     int pixels, channels;   /* to be stored: the tile may be larger */
     ptrdiff_t out;          /* index of the first result */
     const ptq__finish *finish;
+    ptq__later *later;
 } ptq__tile;
 
 /* What is copied into a staged row: `count` pixels of one slab and one phase. */
@@ -6455,8 +6513,6 @@ typedef struct ptq__strip {
     ptrdiff_t from, to; /* bytes in the row of the tensor, in the staged row */
     int count;
 } ptq__strip;
-
-typedef struct ptq__packed ptq__packed;
 
 /* One way to compute. */
 typedef struct ptq__engine {
@@ -6468,6 +6524,9 @@ typedef struct ptq__engine {
     void (*tile[2][2])(const ptq__tile *t); /* a small one, a large one */
     int planar;    /* weights: the first code of the word for all lanes of a vector, the next ... */
     int is_signed; /* bytes are staged as signed codes, else as unsigned ones */
+    int matrix;                             /* rows are staged whole: see ptq__describe_matrix */
+    void (*begin)(const ptq__packed *k);    /* before the first tile of a layer; NULL: nothing */
+    void (*end)(const ptq__tile *t);        /* after the last */
 } ptq__engine;
 
 /* Up to two vectors of channels. */
@@ -6483,11 +6542,18 @@ typedef struct ptq__panel {
 struct ptq__packed {
     const ptq__engine *engine;
     int in[3], out[3], kernel[2], stride[2], pad[2], groups;
+    int pixels[2][2];      /* as in the engine */
     int slabs;             /* of one group of input channels */
-    int phases, positions; /* columns of a staged row: x % stride, x / stride */
+    int apart;             /* distance of the columns that become neighbours in a staged row */
+    int phases, positions; /* columns of a staged row: x % apart, x / apart */
+    ptrdiff_t pitch;       /* bytes of a staged pixel */
+    ptrdiff_t advance;     /* bytes from the input of an output pixel to that of the next */
     ptrdiff_t slab_bytes, row_bytes;
+    int run;               /* taps whose weights lie one after the other, without a gap: */
+    int run_words;         /* words of these, the gap behind them included */
     int blank;             /* byte that stands for 0 in a staged row */
     int strips, pieces, panels;
+    int piece_words;       /* matrices: of each piece */
     ptq__strip *strip;
     ptq__piece *piece;
     ptq__panel *panel;
@@ -7061,21 +7127,156 @@ PTQ__TILE(ptq__vnni512_16x1, PTQ__AVX512VNNI, __m512i, 16, 1, ptq__i512, ptq__do
 PTQ__TILE(ptq__vnni512_4x2, PTQ__AVX512VNNI, __m512i, 4, 2, ptq__i512, ptq__dot_vnni512)
 PTQ__TILE(ptq__vnni512_8x2, PTQ__AVX512VNNI, __m512i, 8, 2, ptq__i512, ptq__dot_vnni512)
 
+#if PTQ__HAS_AMX
+/* AMX. A tile register holds up to 16 rows of 64 bytes. A tile of inputs has a row for each output
+   pixel: the bytes under one row of the kernel, or a piece of them; its rows are as far apart as
+   the pixels are, so the load itself does what im2col does. A tile of weights has a row for each
+   word and a column for each output channel, which is the order in which all kernels pack them. One
+   instruction multiplies both and adds to a tile of sums, exactly: unsigned codes times signed
+   weights in 32 bits. */
+
+#ifndef PTQ__EMULATE_AMX
+/* GCC's intrinsics do not say what memory they read and write: nothing may move across a fence, and
+   what it points to must have been written. */
+#define ptq__tile_fence(memory) __asm__ volatile("" : : "r"(memory) : "memory")
+#define ptq__tile_load(tile, from, step) _tile_loadd(tile, from, step)
+#define ptq__tile_store(tile, to, step) _tile_stored(tile, to, step)
+#define ptq__tile_dot(sum, input, weight) _tile_dpbusd(sum, input, weight)
+#define ptq__tile_config(config) _tile_loadconfig(config)
+#define ptq__tile_release() _tile_release()
+#endif
+
+/* Rows and bytes of a row of all tiles, as the processor wants them: sums 0 to 3 (0, 1: first
+   pixels; 2, 3: next ones), inputs 4 and 5, weights 6 and 7. */
+PTQ__AMX static void ptq__amx_begin(const ptq__packed *k)
+{
+    union {
+        uint8_t byte[64]; /* 0: palette; 16 to 31: bytes of a row, 16 bits; 48 to 55: rows */
+        __m512i all;      /* for its alignment */
+    } config;
+    int i;
+    memset(&config, 0, sizeof config);
+    config.byte[0] = 1;
+    for (i = 0; i < 8; i++) {
+        config.byte[16 + 2 * i] = (uint8_t)(i == 4 || i == 5 ? k->piece_words * PTQ__WORD : 64);
+        config.byte[48 + i] = (uint8_t)(i >= 6 ? k->piece_words : k->pixels[0][0]);
+    }
+    ptq__tile_fence(&config);
+    ptq__tile_config(&config);
+}
+
+/* The sums of the tile before, if there are any. */
+PTQ__AMX static void ptq__amx_finish(const ptq__tile *t)
+{
+    const ptq__finish f = *t->finish;
+    const ptq__later *l = t->later;
+    const char *sums = l->sums;
+    ptrdiff_t out = l->out;
+    int p, v;
+    for (p = 0; p < l->pixels; p++, out += f.channels)
+        for (v = 0; v < l->vectors; v++, sums += 64)
+            ptq__i512_finish(&f, l->multiplier + v * 16, out + v * 16, l->channels - v * 16,
+                             ptq__i512_load(sums));
+}
+
+PTQ__AMX static void ptq__amx_end(const ptq__tile *t)
+{
+    ptq__amx_finish(t);
+    ptq__tile_release();
+}
+
+/* PIXELS (1 or 2) tiles of pixels by VECTORS (1 or 2) of channels. Each row of sums begins with the
+   same bias. The vector units finish the tile before while the matrix unit, which has a queue of
+   its own, works on this one: so the store, which must wait for it, comes last. */
+#define PTQ__AMX_TILE(NAME, PIXELS, VECTORS)                                                       \
+    PTQ__AMX static void NAME(const ptq__tile *t)                                                  \
+    {                                                                                              \
+        enum { WIDE = 64 * VECTORS };                                                              \
+        ptrdiff_t advance = t->conv->advance, next = t->conv->pixels[0][0];                        \
+        const char *weight = t->weight, *from;                                                     \
+        int i, words = t->conv->piece_words;                                                       \
+        ptq__later *later = t->later;                                                              \
+        ptq__tile_fence(t);                                                                        \
+        ptq__tile_load(0, t->bias, 0);                                                             \
+        if (VECTORS == 2)                                                                          \
+            ptq__tile_load(1, t->bias + 64, 0);                                                    \
+        if (PIXELS == 2)                                                                           \
+            ptq__tile_load(2, t->bias, 0);                                                         \
+        if (PIXELS == 2 && VECTORS == 2)                                                           \
+            ptq__tile_load(3, t->bias + 64, 0);                                                    \
+        for (i = 0; i < t->pieces; i++, weight += words * WIDE) {                                  \
+            from = t->piece[i].from + t->at;                                                       \
+            ptq__tile_load(4, from, advance);                                                      \
+            ptq__tile_load(6, weight, WIDE);                                                       \
+            ptq__tile_dot(0, 4, 6);                                                                \
+            if (PIXELS == 2) {                                                                     \
+                ptq__tile_load(5, from + next * advance, advance);                                 \
+                ptq__tile_dot(2, 5, 6);                                                            \
+            }                                                                                      \
+            if (VECTORS == 2) {                                                                    \
+                ptq__tile_load(7, weight + 64, WIDE);                                              \
+                ptq__tile_dot(1, 4, 7);                                                            \
+            }                                                                                      \
+            if (PIXELS == 2 && VECTORS == 2)                                                       \
+                ptq__tile_dot(3, 5, 7);                                                            \
+        }                                                                                          \
+        ptq__amx_finish(t);                                                                        \
+        ptq__tile_store(0, later->sums, WIDE);                                                     \
+        if (VECTORS == 2)                                                                          \
+            ptq__tile_store(1, later->sums + 64, WIDE);                                            \
+        if (PIXELS == 2)                                                                           \
+            ptq__tile_store(2, later->sums + next * WIDE, WIDE);                                   \
+        if (PIXELS == 2 && VECTORS == 2)                                                           \
+            ptq__tile_store(3, later->sums + next * WIDE + 64, WIDE);                              \
+        ptq__tile_fence(later);                                                                    \
+        later->pixels = t->pixels;                                                                 \
+        later->channels = t->channels;                                                             \
+        later->vectors = VECTORS;                                                                  \
+        later->out = t->out;                                                                       \
+        later->multiplier = t->multiplier;                                                         \
+    }
+
+PTQ__AMX_TILE(ptq__amx_1x1, 1, 1)
+PTQ__AMX_TILE(ptq__amx_2x1, 2, 1)
+PTQ__AMX_TILE(ptq__amx_1x2, 1, 2)
+PTQ__AMX_TILE(ptq__amx_2x2, 2, 2)
+
+/* Pixels without the channels of other groups, and without gaps. */
+PTQ__AMX static void ptq__stage_matrix(const ptq__packed *k, const char *from, const char *end,
+                                       char *to, int count)
+{
+    int run = k->in[2] / k->groups, i;
+    __m512i flip = _mm512_set1_epi8((char)k->flip);
+    (void)end;
+    if (k->groups == 1) {
+        run *= count;
+        count = 1;
+    }
+    for (; count > 0; count--, from += k->in[2], to += run)
+        for (i = 0; i < run; i += 64) {
+            __mmask64 lanes = run - i < 64 ? ((__mmask64)1 << (run - i)) - 1 : ~(__mmask64)0;
+            __m512i codes = _mm512_maskz_loadu_epi8(lanes, from + i);
+            _mm512_mask_storeu_epi8(to + i, lanes, _mm512_xor_si512(codes, flip));
+        }
+}
+#endif
+
+#define PTQ__AS_IT_IS 0, 0, 0, NULL, NULL /* neither planar nor signed nor a matrix */
 static const ptq__engine ptq__engine_f256 = {
     ptq__stage_f32, 4, 1, 8, {{4, 8}, {4, 6}},
-    {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}}, 0, 0};
+    {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}}, PTQ__AS_IT_IS};
 static const ptq__engine ptq__engine_i256 = {
     ptq__stage_s16, 1, 2, 8, {{4, 8}, {4, 6}},
-    {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}}, 0, 0};
+    {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}}, PTQ__AS_IT_IS};
 static const ptq__engine ptq__engine_f512 = {
     ptq__stage_f32, 4, 1, 16, {{8, 16}, {4, 8}},
-    {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}}, 0, 0};
+    {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}}, PTQ__AS_IT_IS};
 static const ptq__engine ptq__engine_i512 = {
     ptq__stage_s16, 1, 2, 16, {{8, 16}, {4, 8}},
-    {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}}, 0, 0};
+    {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}}, PTQ__AS_IT_IS};
 static const ptq__engine ptq__engine_vnni512 = {
     ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
-    {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}}, 0, 0};
+    {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}}, PTQ__AS_IT_IS};
 
 #define PTQ__WITH_AVX2 ptq__average_f256, ptq__average_i256, ptq__preprocess_256
 static const ptq__family ptq__avx2 = {&ptq__engine_f256, &ptq__engine_i256, NULL, PTQ__WITH_AVX2};
@@ -7086,11 +7287,21 @@ static const ptq__family ptq__avx512vnni = {&ptq__engine_f512, &ptq__engine_i512
 #if PTQ__HAS_AVXVNNI
 static const ptq__engine ptq__engine_vnni256 = {
     ptq__stage_u8, 1, 4, 8, {{4, 8}, {4, 6}},
-    {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}}, 0, 0};
+    {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}}, PTQ__AS_IT_IS};
 static const ptq__family ptq__avxvnni = {&ptq__engine_f256, &ptq__engine_i256,
                                          &ptq__engine_vnni256, PTQ__WITH_AVX2};
 #else
 #define ptq__avxvnni ptq__avx2 /* never chosen */
+#endif
+#if PTQ__HAS_AMX
+static const ptq__engine ptq__engine_amx = {
+    ptq__stage_matrix, 1, 4, 16, {{16, 32}, {16, 32}},
+    {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}},
+    0, 0, 1, ptq__amx_begin, ptq__amx_end};
+static const ptq__family ptq__amx = {&ptq__engine_f512, &ptq__engine_i512, &ptq__engine_amx,
+                                     PTQ__WITH_AVX2};
+#else
+#define ptq__amx ptq__avx512 /* never chosen */
 #endif
 
 /* Only for what ptq_isa_available. */
@@ -7105,6 +7316,8 @@ static const ptq__family *ptq__family_of(ptq_isa isa)
         return &ptq__avx512;
     case PTQ_ISA_AVX512VNNI:
         return &ptq__avx512vnni;
+    case PTQ_ISA_AMX:
+        return &ptq__amx;
     default:
         return NULL;
     }
@@ -7464,7 +7677,7 @@ PTQ__TILE(ptq__i128_wide, PTQ__BASE, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i1
 
 static const ptq__engine ptq__engine_f128 = {
     ptq__stage_f32, 4, 1, 4, {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}}, 0, 0};
+    {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}}, 0, 0, 0, NULL, NULL};
 #ifdef PTQ__NEON
 #define PTQ__PLANAR 1
 #else
@@ -7472,7 +7685,7 @@ static const ptq__engine ptq__engine_f128 = {
 #endif
 static const ptq__engine ptq__engine_i128 = {
     ptq__stage_s16, 1, 2, 4, {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}}, PTQ__PLANAR, 0};
+    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}}, PTQ__PLANAR, 0, 0, NULL, NULL};
 
 #define PTQ__WITH_128 ptq__average_f128, ptq__average_i128, ptq__preprocess_128
 static const ptq__family ptq__plain128 = {&ptq__engine_f128, &ptq__engine_i128, NULL,
@@ -7484,7 +7697,7 @@ PTQ__TILE(ptq__sdot_4x2, PTQ__DOTPROD, ptq__i128, 4, 2, ptq__i128, ptq__i128_sdo
 PTQ__TILE(ptq__sdot_wide, PTQ__DOTPROD, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_sdot)
 static const ptq__engine ptq__engine_sdot = {
     ptq__stage_s8, 1, 4, 4, {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}}, 0, 1};
+    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}}, 0, 1, 0, NULL, NULL};
 static const ptq__family ptq__neondot = {&ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot,
                                          PTQ__WITH_128};
 #else
@@ -7540,7 +7753,7 @@ static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *ne
 /* One output row of a panel, in large tiles as far as they fit. */
 static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy)
 {
-    int small = k->engine->pixels[panel->two][0], large = k->engine->pixels[panel->two][1];
+    int small = k->pixels[panel->two][0], large = k->pixels[panel->two][1];
     int ox, left;
     t->weight = panel->weight;
     t->bias = k->bias + panel->lane * PTQ__WORD;
@@ -7548,7 +7761,7 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
     t->channels = panel->channels;
     for (ox = 0; ox < k->out[1]; ox += t->pixels) {
         left = k->out[1] - ox;
-        t->at = panel->group * k->slabs * k->slab_bytes + ox * PTQ__SLAB;
+        t->at = panel->group * k->slabs * k->slab_bytes + ox * k->advance;
         t->out = ((ptrdiff_t)oy * k->out[1] + ox) * k->out[2] + panel->first;
         if (left == large || left >= large + small) {
             t->pixels = large;
@@ -7567,6 +7780,7 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
     ptq__piece *piece = (ptq__piece *)ptq__scratch(frame);
     char *buffer = (char *)piece + ptq__align((size_t)k->pieces * sizeof *piece);
     ptq__finish finish = k->finish;
+    ptq__later later;
     ptq__tile tile;
     int oy, i, next = 0;
     memcpy(piece, k->piece, (size_t)k->pieces * sizeof *piece);
@@ -7574,15 +7788,23 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
     finish.residual = ptq__in(step, frame, 1);
     finish.y = ptq__out(step, frame);
     finish.mid = ptq__mid(step, frame);
+    memset(&later, 0, sizeof later);
     memset(&tile, 0, sizeof tile);
+    later.sums = buffer + (k->kernel[0] + 1) * k->row_bytes;
+    tile.conv = k;
+    tile.later = &later;
     tile.piece = piece;
     tile.pieces = k->pieces;
     tile.finish = &finish;
+    if (k->engine->begin)
+        k->engine->begin(k);
     for (oy = 0; oy < k->out[0]; oy++) {
         ptq__stage_rows(k, x, oy, &next, buffer, piece);
         for (i = 0; i < k->panels; i++)
             ptq__run_panel(k, &k->panel[i], &tile, oy);
     }
+    if (k->engine->end)
+        k->engine->end(&tile);
 }
 
 /* Packing, once per plan. */
@@ -7649,10 +7871,51 @@ static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__fa
     return family->exact;
 }
 
+/* How rows are staged in slabs. */
+static void ptq__describe_slabs(ptq__packed *k)
+{
+    int deep = k->in[2] / k->groups, codes = k->engine->codes;
+    memcpy(k->pixels, k->engine->pixels, sizeof k->pixels);
+    k->pitch = k->advance = PTQ__SLAB;
+    k->slabs = (deep + PTQ__SLAB_WORDS * codes - 1) / (PTQ__SLAB_WORDS * codes);
+    k->apart = k->stride[1];
+    k->phases = k->stride[1] < k->kernel[1] ? k->stride[1] : k->kernel[1];
+    k->positions = k->out[1] + (k->kernel[1] - 1) / k->stride[1] + k->pixels[0][0] - 1;
+    k->slab_bytes = (ptrdiff_t)k->phases * k->positions * PTQ__SLAB;
+    k->step = (ptrdiff_t)k->stride[1] * k->in[2] * k->engine->size;
+    k->pieces = k->kernel[0] * k->kernel[1] * k->slabs;
+    k->run = 1;
+    k->run_words = (deep + codes - 1) / codes;
+}
+
+/* How they are staged for matrices: column after column, so that what lies under one row of the
+   kernel is one run of bytes, cut into pieces of equal size that fit a tile. The words behind the
+   run have weights 0. Pixels are divided into tiles of equal size, too. */
+static void ptq__describe_matrix(ptq__packed *k)
+{
+    enum { ROWS = 16, WORDS = 16 };
+    int words, each, tiles = (k->out[1] + ROWS - 1) / ROWS, i;
+    for (i = 0; i < 2; i++) {
+        k->pixels[i][0] = (k->out[1] + tiles - 1) / tiles;
+        k->pixels[i][1] = 2 * k->pixels[i][0];
+    }
+    k->run = k->kernel[1];
+    k->pitch = k->in[2] / k->groups;
+    k->advance = k->stride[1] * k->pitch;
+    words = (int)((k->run * k->pitch + PTQ__WORD - 1) / PTQ__WORD);
+    each = (words + WORDS - 1) / WORDS;
+    k->piece_words = (words + each - 1) / each;
+    k->run_words = each * k->piece_words;
+    k->pieces = k->kernel[0] * each;
+    k->slabs = k->apart = k->phases = 1;
+    k->positions = (tiles * k->pixels[0][0] - 1) * k->stride[1] + k->kernel[1];
+    k->slab_bytes = k->positions * k->pitch + WORDS * PTQ__WORD;
+}
+
 static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
 {
     const ptq_node *node = step->node;
-    int conv = node->op == PTQ_CONV2D, i, per_slab = PTQ__SLAB_WORDS * k->engine->codes;
+    int conv = node->op == PTQ_CONV2D, i;
     for (i = 0; i < 3; i++) {
         k->in[i] = conv ? step->in[i] : 1;
         k->out[i] = node->shape[i];
@@ -7665,13 +7928,11 @@ static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
     k->groups = conv ? node->groups : 1;
     if (!conv)
         k->in[2] = node->param[PTQ_WEIGHT].dim[1];
-    k->slabs = (k->in[2] / k->groups + per_slab - 1) / per_slab;
-    k->phases = k->stride[1] < k->kernel[1] ? k->stride[1] : k->kernel[1];
-    k->positions = k->out[1] + (k->kernel[1] - 1) / k->stride[1] + k->engine->pixels[0][0] - 1;
-    k->slab_bytes = (ptrdiff_t)k->phases * k->positions * PTQ__SLAB;
-    k->row_bytes = k->slab_bytes * k->slabs * k->groups;
-    k->step = (ptrdiff_t)k->stride[1] * k->in[2] * k->engine->size;
-    k->pieces = k->kernel[0] * k->kernel[1] * k->slabs;
+    if (k->engine->matrix)
+        ptq__describe_matrix(k);
+    else
+        ptq__describe_slabs(k);
+    k->row_bytes = (ptrdiff_t)ptq__align((size_t)(k->slab_bytes * k->slabs * k->groups));
     k->strips = k->phases * k->slabs * k->groups;
 }
 
@@ -7740,15 +8001,15 @@ static int ptq__make_panels(const ptq__packed *k, ptq__panel *panel, int *lanes)
 
 static void ptq__make_strips(ptq__packed *k)
 {
-    int stride = k->stride[1], deep = k->in[2] / k->groups, size = k->engine->size, i;
+    int apart = k->apart, deep = k->in[2] / k->groups, size = k->engine->size, i;
     for (i = 0; i < k->strips; i++) {
         int slab = i / k->phases, phase = i % k->phases;
-        int column = (phase + stride * k->pad[1] - k->pad[1]) % stride; /* the first of its phase */
-        int place = (column + k->pad[1]) / stride, room = k->positions - place;
-        int count = (k->in[1] - column + stride - 1) / stride;
+        int column = (phase + apart * k->pad[1] - k->pad[1]) % apart; /* the first of its phase */
+        int place = (column + k->pad[1]) / apart, room = k->positions - place;
+        int count = (k->in[1] - column + apart - 1) / apart;
         int first = slab / k->slabs * deep + slab % k->slabs * PTQ__SLAB_WORDS * k->engine->codes;
         k->strip[i].from = ((ptrdiff_t)column * k->in[2] + first) * size;
-        k->strip[i].to = slab * k->slab_bytes + (phase * k->positions + place) * PTQ__SLAB;
+        k->strip[i].to = slab * k->slab_bytes + (phase * k->positions + place) * k->pitch;
         k->strip[i].count = count < room ? count : room;
     }
 }
@@ -7756,7 +8017,9 @@ static void ptq__make_strips(ptq__packed *k)
 static void ptq__make_pieces(ptq__packed *k)
 {
     int words = (k->in[2] / k->groups + k->engine->codes - 1) / k->engine->codes, i;
-    for (i = 0; i < k->pieces; i++) {
+    for (i = 0; i < k->pieces && k->engine->matrix; i++)
+        k->piece[i].offset = i % (k->run_words / k->piece_words) * k->piece_words * PTQ__WORD;
+    for (i = 0; i < k->pieces && !k->engine->matrix; i++) {
         ptq__piece *piece = &k->piece[i];
         int slab = i % k->slabs, v = i / k->slabs % k->kernel[1];
         int left = words - slab * PTQ__SLAB_WORDS;
@@ -7785,7 +8048,7 @@ static void ptq__copy_weight(const ptq__packed *k, const ptq__step *step, size_t
         *to = (char)code;
 }
 
-/* Where code i of a tap for one lane lies, from the start of the tap. */
+/* Where code i of a run for one lane lies, from the start of the run. */
 static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, int lane)
 {
     int codes = engine->codes, size = PTQ__WORD / codes, word = i / codes * wide + lane;
@@ -7795,19 +8058,19 @@ static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, 
     return word * PTQ__WORD + i % codes * size;
 }
 
-/* The weights of one tap for one panel: word by word, lane by lane. Memory is zeroed. */
-static char *ptq__pack_tap(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel,
+/* The weights of one run of taps for one panel: word by word, lane by lane. Memory is zeroed. */
+static char *ptq__pack_run(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel,
                            int tap, char *to)
 {
-    int deep = k->in[2] / k->groups, taps = k->kernel[0] * k->kernel[1], codes = k->engine->codes;
+    int deep = k->in[2] / k->groups, taps = k->kernel[0] * k->kernel[1];
     int wide = k->engine->lanes << panel->two, i, lane;
-    for (i = 0; i < deep; i++)
+    for (i = 0; i < k->run * deep; i++)
         for (lane = 0; lane < panel->channels; lane++) {
-            size_t from = ((size_t)(panel->first + lane) * (size_t)deep + (size_t)i) * (size_t)taps;
-            ptq__copy_weight(k, step, from + (size_t)tap,
-                            to + ptq__weight_offset(k->engine, wide, i, lane));
+            size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
+            ptq__copy_weight(k, step, from * (size_t)taps + (size_t)(tap + i / deep),
+                             to + ptq__weight_offset(k->engine, wide, i, lane));
         }
-    return to + (ptrdiff_t)((deep + codes - 1) / codes) * wide * PTQ__WORD;
+    return to + (ptrdiff_t)k->run_words * wide * PTQ__WORD;
 }
 
 /* The zero point of staged bytes is taken off the bias: sum (x - zx) w = sum x w - zx sum w. */
@@ -7841,8 +8104,8 @@ static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight)
     int i, c, tap;
     for (i = 0; i < k->panels; i++) {
         k->panel[i].weight = weight;
-        for (tap = 0; tap < k->kernel[0] * k->kernel[1]; tap++)
-            weight = ptq__pack_tap(k, step, &k->panel[i], tap, weight);
+        for (tap = 0; tap < k->kernel[0] * k->kernel[1]; tap += k->run)
+            weight = ptq__pack_run(k, step, &k->panel[i], tap, weight);
         for (c = 0; c < k->panel[i].channels; c++)
             ptq__pack_channel(k, step, k->panel[i].first + c, k->panel[i].lane + c);
     }
@@ -7867,8 +8130,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     ptq__describe_conv(&shape, step);
     ptq__describe_finish(&shape, step);
     panels = ptq__make_panels(&shape, NULL, &lanes);
-    words = (size_t)((shape.in[2] / shape.groups + shape.engine->codes - 1) / shape.engine->codes) *
-            (size_t)(shape.kernel[0] * shape.kernel[1]);
+    words = (size_t)shape.run_words * (size_t)(shape.kernel[0] * shape.kernel[1] / shape.run);
     at = ptq__align(sizeof shape) + ptq__align((size_t)shape.pieces * sizeof *shape.piece) +
          ptq__align((size_t)shape.strips * sizeof *shape.strip) +
          ptq__align((size_t)panels * sizeof *shape.panel);
@@ -7892,6 +8154,8 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     step->run = ptq__conv_vector;
     step->scratch = ptq__align((size_t)k->pieces * sizeof *k->piece) +
                     (size_t)(k->kernel[0] + 1) * (size_t)k->row_bytes;
+    if (k->engine->matrix)
+        step->scratch += (size_t)(2 * k->pixels[1][1] * k->engine->lanes * PTQ__WORD);
     return PTQ_OK;
 }
 

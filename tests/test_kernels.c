@@ -1,7 +1,7 @@
 /* The kernels of every instruction set against the scalar ones: random networks of every kind of
    convolution and dense layer, ResNet8, the self-test. Instruction sets that this processor lacks are
-   skipped by name; test_kernels_vnni.c runs two of them through exact substitutes. */
-#include "test.h"
+   skipped by name; test_kernels_vnni.c and test_kernels_amx.c run some through exact substitutes. */
+#include "quantized.h"
 
 /* Random networks for each instruction set, integer and float. */
 enum { NETWORKS = TEST_SANITIZED ? 100 : 2000, FLOAT_NETWORKS = TEST_SANITIZED ? 50 : 400 };
@@ -134,6 +134,127 @@ static void resnet8(void **state)
     ptq_model_free(model);
 }
 
+/* ---------------------------------------------------------------------------------------------
+   Ties. Random scales hardly ever bring a sum so near to the middle of two codes that the order of
+   rounding decides; these scales do it hundreds of times. */
+
+static void expect_equal_runs(ptq_isa isa, const ptq_model *model, const uint8_t *pixels,
+                              const char *tensor)
+{
+    ptq_session *session[2] = {NULL, NULL};
+    ptq_plan *plan[2] = {NULL, NULL};
+    ptq_session_options keep;
+    ptq_plan_options o;
+    int i;
+
+    memset(&keep, 0, sizeof keep);
+    memset(&o, 0, sizeof o);
+    keep.keep = 1;
+    for (i = 0; i < 2; i++) {
+        o.isa = i ? isa : PTQ_ISA_SCALAR;
+        assert_ok(ptq_plan_create(model, &o, &plan[i], &err));
+        assert_ok(ptq_session_create(plan[i], &keep, &session[i], &err));
+        assert_ok(ptq_run(session[i], pixels, 1, NULL, NULL, &err));
+    }
+    assert_ok(ptq__probe_compare(session[0], session[1], tensor, &err));
+    for (i = 0; i < 2; i++) {
+        ptq_session_free(session[i]);
+        ptq_plan_free(plan[i]);
+    }
+}
+
+/* All pairs of 256 codes, added with two ratios of scales.
+   CHANNELS: whole vectors and a rest. */
+enum { HEIGHT = 256, CHANNELS = 17 };
+
+/* Without the fused operations the sums would differ: else this test would show nothing. */
+static void expect_fusion_to_matter(const ptq__adder *adder)
+{
+    int a, b, outer = 0, inner = 0;
+
+    for (a = 0; a < 256; a++)
+        for (b = 0; b < HEIGHT; b++) {
+            volatile float y = (float)b * adder->ratio_b, x = (float)a * adder->ratio_a, sum;
+            int32_t code = ptq__add_codes(adder, a, b);
+            y = y + adder->offset;
+            sum = fmaf((float)a, adder->ratio_a, y);
+            inner += ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high) != code;
+            y = fmaf((float)b, adder->ratio_b, adder->offset);
+            sum = x + y;
+            outer += ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high) != code;
+        }
+    assert_true(outer > 50 && inner > 20);
+}
+
+static void ties_of_residual(void **state)
+{
+    static const float scale[][3] = {{0.5f, 1, 3}, {1, 3, 10}, {0.3f, 0.3f, 1}};
+    ptq_isa isa = isa_of(state);
+    uint8_t *pixels = (uint8_t *)malloc(256 * HEIGHT * 2);
+    int left[CHANNELS * 2], right[CHANNELS * 2], i, k;
+
+    assert_non_null(pixels);
+    for (i = 0; i < 256 * HEIGHT; i++) {
+        pixels[2 * i] = (uint8_t)(i % 256);
+        pixels[2 * i + 1] = (uint8_t)(i / 256);
+    }
+    for (i = 0; i < CHANNELS * 2; i++) {
+        left[i] = i % 2 == 0;
+        right[i] = i % 2;
+    }
+    for (k = 0; k < COUNT(scale) * 2; k++) {
+        float a = scale[k / 2][k % 2], b = scale[k / 2][!(k % 2)], y = scale[k / 2][2];
+        char text[512];
+        ptq_model *m;
+        ptq__adder adder;
+        ptq_qparams q[3];
+
+        snprintf(text, sizeof text, "ptq-graph 1\ninput input shape=%dx256x2 q=u8:8:1:0\n"
+                 "a conv2d in=input channels=%d kernel=1x1 w=s8 q=u8:8:%.9g:0\n"
+                 "b conv2d in=input,a channels=%d kernel=1x1 w=s8 mid=u8:8:%.9g:0 q=u8:8:%.9g:7"
+                 " out=sum add=%s\n", HEIGHT, CHANNELS, (double)a, CHANNELS, (double)b, (double)y,
+                 k % 2 ? "first" : "second");
+        m = model_of_text(text);
+        set_weight(m, "a.weight", &a, 1, 0, left);
+        set_weight(m, "b.weight", &b, 1, 0, right);
+        q[0] = m->node[1].q;
+        q[1] = m->node[2].mid;
+        q[2] = m->node[2].q;
+        adder = k % 2 ? ptq__adder_of(&q[0], &q[1], &q[2], PTQ_ACT_NONE)
+                      : ptq__adder_of(&q[1], &q[0], &q[2], PTQ_ACT_NONE);
+        expect_fusion_to_matter(&adder);
+        expect_equal_runs(isa, m, pixels, "sum");
+        ptq_model_free(m);
+    }
+    free(pixels);
+}
+
+/* Requantization: halves, sixths (whose nearest float lies beside them), sums of more than 24 bits;
+   an odd zero point, to which a half must be added after rounding. */
+static void ties_of_requantization(void **state)
+{
+    static const float kind[] = {0.5f, 1 / 6.0f, 1.5f, 0.25f, 1 / 131072.0f, 1 / 786432.0f};
+    static const int32_t offset[] = {0, -1, 100, 3, (1 << 24) + 1, -(1 << 24) - 65537};
+    ptq_isa isa = isa_of(state);
+    ptq_model *m = model_of_text("ptq-graph 1\ninput input shape=1x256x1 q=u8:8:1:128\n"
+                                 "a conv2d in=input channels=36 kernel=1x1 w=s8 q=u8:8:1:101\n");
+    ptq_tensor *bias = ptq_model_param(m, "a.bias");
+    uint8_t pixels[256];
+    float scale[36];
+    int weight[36], i;
+
+    for (i = 0; i < 256; i++)
+        pixels[i] = (uint8_t)i;
+    for (i = 0; i < 36; i++) {
+        scale[i] = kind[i % 6];
+        weight[i] = i < 18 ? 1 : -127;
+        ((int32_t *)bias->data)[i] = offset[i / 6];
+    }
+    set_weight(m, "a.weight", scale, 36, 0, weight);
+    expect_equal_runs(isa, m, pixels, "a");
+    ptq_model_free(m);
+}
+
 /* The plan picks the best that there is, and refuses what there is not. */
 static void choice(void **state)
 {
@@ -160,12 +281,14 @@ static void choice(void **state)
 #define EACH(test, isa) {#test " " isa, test, NULL, NULL, (void *)(uintptr_t)isa}
 #define ALL(isa)                                                                                   \
     EACH(self_test, isa), EACH(codes_equal_scalar, isa), EACH(reals_are_close_to_scalar, isa),     \
-        EACH(resnet8, isa)
+        EACH(resnet8, isa), EACH(ties_of_residual, isa), EACH(ties_of_requantization, isa)
 
 int main(void)
 {
 #ifdef PTQ__EMULATE_VNNI
     const struct CMUnitTest tests[] = {ALL("avxvnni"), ALL("avx512vnni")};
+#elif defined(PTQ__EMULATE_AMX)
+    const struct CMUnitTest tests[] = {ALL("amx"), cmocka_unit_test(tiles_are_released)};
 #else
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(comparison_finds_a_code),
@@ -175,6 +298,7 @@ int main(void)
         ALL("avxvnni"),
         ALL("avx512"),
         ALL("avx512vnni"),
+        ALL("amx"),
     };
 #endif
     (void)comparison_finds_a_code, (void)probes_reach_everything, (void)choice;
