@@ -4,6 +4,7 @@ set -u
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 failures=0
+unset PTQ_ISA PTQ_MODEL CIFAR10_DIR
 
 wrong() {
     echo "WRONG: $*"
@@ -81,6 +82,21 @@ test_class_names() {
     "$BUILD/ptq" eval --model examples/models/resnet8-shapes10.safetensors --data "$dir/shapes" \
         --limit 10 >"$dir/out" 2>"$dir/err" || wrong "ptq eval on these data"
     prints "^triangle "
+}
+
+# Where no model is named, one is found that knows the classes: none of Shapes-10 for CIFAR-10.
+test_model_lookup() {
+    accepts ptq eval --data "$dir/shapes" --limit 10
+    prints "^model  *examples/models/resnet8-shapes10.safetensors"
+    mkdir "$dir/cifar" "$dir/others"
+    cp "$dir/shapes/test_batch.bin" "$dir/cifar"
+    PTQ_SHARED=$dir "$BUILD/ptq" eval --data "$dir/cifar" --limit 10 >"$dir/out" 2>"$dir/err"
+    grep -q "no model here knows the classes\|resnet8-cifar10" "$dir/out" "$dir/err" ||
+        wrong "a model for CIFAR-10"
+    grep -q "resnet8-shapes10" "$dir/out" && wrong "a model of Shapes-10 for CIFAR-10"
+    cp "$dir/shapes/test_batch.bin" "$dir/others"
+    sed 's/arrow/apple/' "$dir/shapes/batches.meta.txt" >"$dir/others/batches.meta.txt"
+    refuses "no model here knows the classes" ptq eval --data "$dir/others/test_batch.bin"
 }
 
 # right: how many the last evaluation counted; its line "accuracy  N of M right".
@@ -244,6 +260,7 @@ test_hostile_folders() {
 
 test_shapes10
 test_class_names
+test_model_lookup
 [ "$BUILD" != build ] || test_default_model
 if [ -x "$BUILD/images2cifar" ]; then
     accepts images2cifar --help
