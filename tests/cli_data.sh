@@ -28,7 +28,7 @@ refuses() {
     grep -v ": skipped " "$dir/all" >"$dir/err"
     [ $status -eq 1 ] || wrong "exit status $status of $*"
     [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of $* is not one line"
-    grep -q -e "^$1: .*$words" "$dir/err" || wrong "$* does not say '$words'"
+    grep -q -e "^$1[a-z ]*: .*$words" "$dir/err" || wrong "$* does not say '$words'"
 }
 
 prints() {
