@@ -18,8 +18,8 @@ accepts() {
     [ ! -s "$dir/err" ] || wrong "standard error of $*"
 }
 
-# refuses WORDS PROGRAM ARGS: exit status 1; the last line on standard error begins with the program's
-# name and holds WORDS, the others are of files skipped.
+# refuses WORDS PROGRAM ARGS: exit status 1; one line on standard error, besides those of files
+# skipped, begins with the program's name and holds WORDS.
 refuses() {
     words=$1
     shift
@@ -104,8 +104,8 @@ right() {
     awk '$1 == "accuracy" { print $2 }' "$dir/out"
 }
 
-# The stored model, on pictures that nobody has seen: it must know them, keep that in 8 bits, and show
-# what carelessness costs: 4 bits with one scale for each tensor, each weight rounded for itself.
+# The stored model, on pictures that it was not trained on: it must know them, keep that in 8 bits,
+# and show what carelessness costs: 4 bits with one scale for each tensor, each weight rounded for itself.
 test_default_model() {
     model=examples/models/resnet8-shapes10.safetensors
     accepts shapes10 "$dir/unseen" --train 200 --test 500 --seed 20
