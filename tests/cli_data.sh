@@ -4,6 +4,7 @@ set -u
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 failures=0
+unset PTQ_ISA PTQ_MODEL CIFAR10_DIR
 
 wrong() {
     echo "WRONG: $*"
@@ -17,8 +18,8 @@ accepts() {
     [ ! -s "$dir/err" ] || wrong "standard error of $*"
 }
 
-# refuses WORDS PROGRAM ARGS: exit status 1; the last line on standard error begins with the program's
-# name and holds WORDS, the others are of files skipped.
+# refuses WORDS PROGRAM ARGS: exit status 1; one line on standard error, besides those of files
+# skipped, begins with the program's name and holds WORDS.
 refuses() {
     words=$1
     shift
@@ -27,7 +28,7 @@ refuses() {
     grep -v ": skipped " "$dir/all" >"$dir/err"
     [ $status -eq 1 ] || wrong "exit status $status of $*"
     [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of $* is not one line"
-    grep -q -e "^$1: .*$words" "$dir/err" || wrong "$* does not say '$words'"
+    grep -q -e "^$1[a-z ]*: .*$words" "$dir/err" || wrong "$* does not say '$words'"
 }
 
 prints() {
@@ -83,13 +84,28 @@ test_class_names() {
     prints "^triangle "
 }
 
+# Where no model is named, one is found that knows the classes: none of Shapes-10 for CIFAR-10.
+test_model_lookup() {
+    accepts ptq eval --data "$dir/shapes" --limit 10
+    prints "^model  *examples/models/resnet8-shapes10.safetensors"
+    mkdir "$dir/cifar" "$dir/others"
+    cp "$dir/shapes/test_batch.bin" "$dir/cifar"
+    PTQ_SHARED=$dir "$BUILD/ptq" eval --data "$dir/cifar" --limit 10 >"$dir/out" 2>"$dir/err"
+    grep -q "no model here knows the classes\|resnet8-cifar10" "$dir/out" "$dir/err" ||
+        wrong "a model for CIFAR-10"
+    grep -q "resnet8-shapes10" "$dir/out" && wrong "a model of Shapes-10 for CIFAR-10"
+    cp "$dir/shapes/test_batch.bin" "$dir/others"
+    sed 's/arrow/apple/' "$dir/shapes/batches.meta.txt" >"$dir/others/batches.meta.txt"
+    refuses "no model here knows the classes" ptq eval --data "$dir/others/test_batch.bin"
+}
+
 # right: how many the last evaluation counted; its line "accuracy  N of M right".
 right() {
     awk '$1 == "accuracy" { print $2 }' "$dir/out"
 }
 
-# The stored model, on pictures that nobody has seen: it must know them, keep that in 8 bits, and show
-# what carelessness costs: 4 bits with one scale for each tensor, each weight rounded for itself.
+# The stored model, on pictures that it was not trained on: it must know them, keep that in 8 bits,
+# and show what carelessness costs: 4 bits with one scale for each tensor, each weight rounded for itself.
 test_default_model() {
     model=examples/models/resnet8-shapes10.safetensors
     accepts shapes10 "$dir/unseen" --train 200 --test 500 --seed 20
@@ -244,6 +260,7 @@ test_hostile_folders() {
 
 test_shapes10
 test_class_names
+test_model_lookup
 [ "$BUILD" != build ] || test_default_model
 if [ -x "$BUILD/images2cifar" ]; then
     accepts images2cifar --help

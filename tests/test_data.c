@@ -206,7 +206,7 @@ static void write_names(const char *text)
     write_file(in_directory("batches.meta.txt"), text, strlen(text));
 }
 
-/* Names lie beside the data, for a directory and for one file; they say how many classes there are. */
+/* Names lie beside the data, a directory or one file, and say how many classes there are. */
 static void names_of_classes(void **state)
 {
     ptq_cifar10 *data = NULL;

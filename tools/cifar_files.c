@@ -92,7 +92,8 @@ static ptq_status write_names(const char *directory, const char *const *class_na
         int length = snprintf(text + used, sizeof text - used, "%s\n", class_name[i]);
 
         if (length < 0 || (size_t)length >= sizeof text - used)
-            return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the names of the classes are too long");
+            return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                                 "the names of the classes are too long");
         used += (size_t)length;
     }
     if (join_path(path, directory, "batches.meta.txt", err))

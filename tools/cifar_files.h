@@ -12,7 +12,7 @@
 enum {
     CIFAR_SIDE = 32,
     CIFAR_PLANE = CIFAR_SIDE * CIFAR_SIDE,
-    CIFAR_BATCH = 10000,  /* records in a file */
+    CIFAR_BATCH = 10000,           /* records in a file */
     CIFAR_MOST = 99 * CIFAR_BATCH, /* the reader knows 99 files */
     FILE_PATH_BYTES = 4096
 };
@@ -49,8 +49,8 @@ ptq_status make_directory(const char *path, ptq_error *err);
 ptq_status join_path(char path[FILE_PATH_BYTES], const char *directory, const char *name,
                      ptq_error *err);
 
-/* For command lines. The first is 0 for a whole number of at most `most`; the second prints one line
-   on standard error and returns 1, an exit status. */
+/* For command lines. The first is 0 for a whole number of at most `most`; the second prints one
+   line on standard error and returns 1, an exit status. */
 int read_whole_number(const char *text, unsigned long most, unsigned long *out);
 int complain(const char *program, const char *text);
 

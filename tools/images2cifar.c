@@ -13,8 +13,8 @@
 #include "cifar_files.h"
 
 enum {
-    CLASSES = 10,           /* CIFAR-10's labels are 0 to 9 */
-    MOST_SIDE = 16384,      /* pixels: a small file may claim to be a huge picture */
+    CLASSES = 10,      /* CIFAR-10's labels are 0 to 9 */
+    MOST_SIDE = 16384, /* pixels: a small file may claim to be a huge picture */
     MOST_PIXELS = 64 << 20,
     MOST_BYTES = 256 << 20, /* of a file */
     PNG_BYTES = 16384       /* more than 32x32 pixels can take */
@@ -238,7 +238,8 @@ static ptq_status collect(collection *c, const char *from, ptq_error *err)
     if (!c->has[0] && !c->has[1])
         return ptq_error_set(err, PTQ_BAD_DATA,
                              "%s has neither train/ nor test/; put the pictures of each class"
-                             " into train/CLASS/ and test/CLASS/", from);
+                             " into train/CLASS/ and test/CLASS/",
+                             from);
     if (find_classes(c, path[!c->has[0]], err))
         return err->status;
     for (split = 0; split < 2; split++)
@@ -329,8 +330,8 @@ typedef struct region {
 } region;
 
 /* The mean of what one of the 32x32 pixels covers, each source pixel weighed by the area of it that
-   lies inside. In units of 1/32 pixel all borders are whole numbers, so the result is exact. What is
-   transparent shows white. */
+   lies inside. In units of 1/32 pixel all borders are whole numbers, so the result is exact. What
+   is transparent shows white. */
 static void shrink_pixel(const region *from, int at_x, int at_y, uint8_t *record)
 {
     uint64_t sum[3] = {0, 0, 0}, area = (uint64_t)from->width * (uint64_t)from->height * 255;
@@ -363,8 +364,8 @@ static void shrink(const uint8_t *pixels, int width, int height, int stretch, ui
     region from = {pixels, width, width, height};
 
     if (!stretch) { /* the square in the middle */
-        from.pixels += 4 * ((size_t)((height - side) / 2) * (size_t)width +
-                            (size_t)((width - side) / 2));
+        from.pixels +=
+            4 * ((size_t)((height - side) / 2) * (size_t)width + (size_t)((width - side) / 2));
         from.width = from.height = side;
     }
     for (i = 0; i < CIFAR_PLANE; i++)
@@ -417,8 +418,10 @@ static ptq_status write_split(collection *c, int split, int stretch, cifar_write
     }
     for (label = 0; label < c->classes && c->has[split]; label++)
         if (!c->used[split][label])
-            return ptq_error_set(err, PTQ_BAD_DATA, "the class %s/%s has no picture that can be"
-                                 " read", split_name[split], c->name[label]);
+            return ptq_error_set(err, PTQ_BAD_DATA,
+                                 "the class %s/%s has no picture that can be"
+                                 " read",
+                                 split_name[split], c->name[label]);
     return PTQ_OK;
 }
 
@@ -480,7 +483,8 @@ static ptq_status write_png(const char *path, const uint8_t *pixels, ptq_error *
 
     made.size = 0;
     if (!stbi_write_png_to_func(take_png, &made, CIFAR_SIDE, CIFAR_SIDE, 3, pixels,
-                                3 * CIFAR_SIDE) || !made.size)
+                                3 * CIFAR_SIDE) ||
+        !made.size)
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: cannot be made", path);
     return ptq_file_write(path, made.bytes, made.size, err);
 }
@@ -495,7 +499,8 @@ static ptq_status make_class_directories(const char *path, const ptq_dataset *se
         if (strchr(set->class_name[c], '/') || set->class_name[c][0] == '.')
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "the class '%s' cannot name a directory; rename it in"
-                                 " batches.meta.txt", set->class_name[c]);
+                                 " batches.meta.txt",
+                                 set->class_name[c]);
         if (join_path(full, path, set->class_name[c], err) || make_directory(full, err))
             return err->status;
     }
@@ -566,17 +571,21 @@ static void print_usage(void)
     printf(
         "usage: images2cifar [OPTIONS] PICTURES DATA\n"
         "       images2cifar --reverse DATA PICTURES\n\n"
-        "Turns PICTURES/train/CLASS/* and PICTURES/test/CLASS/* (JPEG, PNG, BMP, GIF, PGM, PPM), up\n"
+        "Turns PICTURES/train/CLASS/* and PICTURES/test/CLASS/* (JPEG, PNG, BMP, GIF, PGM, PPM), "
+        "up\n"
         "to %d classes, into a data set in the binary form of CIFAR-10: DATA/data_batch_1.bin and\n"
         "on, test_batch.bin, batches.meta.txt. Classes are numbered in the order of their names.\n"
-        "Pictures of any size become 32x32 by averaging areas; transparent parts become white. What\n"
-        "cannot be read is listed on standard error and skipped. Either of train/ and test/ may be\n"
+        "Pictures of any size become 32x32 by averaging areas; transparent parts become white. "
+        "What\n"
+        "cannot be read is listed on standard error and skipped. Either of train/ and test/ may "
+        "be\n"
         "missing. The same folder gives the same bytes on every machine.\n\n"
         "  --stretch      squeeze the whole picture into the square, instead of cutting the\n"
         "                 square from its middle\n"
         "  --seed S       of the order, which is a shuffled one; default 1\n"
         "  --keep-order   by file name instead, over all classes\n"
-        "  --reverse      write each record as PICTURES/train/CLASS/000000.png and so on; converted\n"
+        "  --reverse      write each record as PICTURES/train/CLASS/000000.png and so on; "
+        "converted\n"
         "                 again with --keep-order, they give the same records\n\n"
         "Example:\n  images2cifar my-photos my-data\n",
         (int)CLASSES);

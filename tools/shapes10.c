@@ -19,7 +19,7 @@ enum { ARROW, CRESCENT, CROSS, DISC, HEART, PENTAGON, RING, SQUARE, STAR, TRIANG
 enum {
     UNIT = 4096,
     PIXEL = 256,
-    SAMPLES = 4,  /* of coverage along each side of a pixel */
+    SAMPLES = 4, /* of coverage along each side of a pixel */
     FULL = SAMPLES * SAMPLES,
     WHITE = 255 * 256
 };
@@ -82,9 +82,9 @@ static int colour_distance(colour a, colour b)
     return sum;
 }
 
-/* A direction with length UNIT, nearly uniform. The circle's rational parametrization by the tangent
-   of half the angle covers an eighth of a turn to either side; a quarter turn may follow. No sine is
-   asked for: its last bit differs between C libraries. */
+/* A direction with length UNIT, nearly uniform. The circle's rational parametrization by the
+   tangent of half the angle covers an eighth of a turn to either side; quarter turns may follow. No
+   sine is asked for: its last bit differs between C libraries. */
 static void any_direction(ptq_rng *rng, int *x, int *y)
 {
     int t = between(rng, -424, 424); /* tan(pi / 8) is 424 / 1024 */
@@ -113,8 +113,8 @@ enum { LATTICE = 13 }; /* the smallest cells reach across the picture and the la
 /* A texture is a number 0..256 for each pixel: the share of the second colour. */
 typedef struct texture {
     int kind;
-    int x, y;    /* direction */
-    int period;  /* pixels, in 256ths */
+    int x, y;   /* direction */
+    int period; /* pixels, in 256ths */
     int phase;
     int lattice[LATTICE][LATTICE];
 } texture;
@@ -221,14 +221,14 @@ typedef struct point {
 
 static const point triangle[] = {{0, -4096}, {3547, 2048}, {-3547, 2048}};
 static const point square[] = {{2896, -2896}, {2896, 2896}, {-2896, 2896}, {-2896, -2896}};
-static const point pentagon[] = {{0, -4096}, {3896, -1266}, {2408, 3314}, {-2408, 3314},
-                                 {-3896, -1266}};
-static const point star[] = {{0, -4096},    {1083, -1491}, {3896, -1266}, {1753, 570},
-                             {2408, 3314},  {0, 1843},     {-2408, 3314}, {-1753, 570},
+static const point pentagon[] = {
+    {0, -4096}, {3896, -1266}, {2408, 3314}, {-2408, 3314}, {-3896, -1266}};
+static const point star[] = {{0, -4096},     {1083, -1491}, {3896, -1266}, {1753, 570},
+                             {2408, 3314},   {0, 1843},     {-2408, 3314}, {-1753, 570},
                              {-3896, -1266}, {-1083, -1491}};
-static const point cross[] = {{1250, -3800},  {1250, -1250},  {3800, -1250},  {3800, 1250},
-                              {1250, 1250},   {1250, 3800},   {-1250, 3800},  {-1250, 1250},
-                              {-3800, 1250},  {-3800, -1250}, {-1250, -1250}, {-1250, -3800}};
+static const point cross[] = {{1250, -3800}, {1250, -1250},  {3800, -1250},  {3800, 1250},
+                              {1250, 1250},  {1250, 3800},   {-1250, 3800},  {-1250, 1250},
+                              {-3800, 1250}, {-3800, -1250}, {-1250, -1250}, {-1250, -3800}};
 static const point arrow[] = {{0, -4000},    {3000, -500},  {1200, -500}, {1200, 3700},
                               {-1200, 3700}, {-1200, -500}, {-3000, -500}};
 
@@ -282,10 +282,10 @@ static int in_heart(int x, int y)
 /* An object, and where on the picture it is. */
 typedef struct object {
     int label;
-    int thickness;         /* of the ring and the crescent, in UNITs */
-    int x, y;              /* its middle, in 256ths of a pixel */
-    int reach;             /* beyond it from there is nothing */
-    int matrix[2][2];      /* from 256ths of a pixel to UNITs, times 256 */
+    int thickness;    /* of the ring and the crescent, in UNITs */
+    int x, y;         /* its middle, in 256ths of a pixel */
+    int reach;        /* how far from the middle it may extend */
+    int matrix[2][2]; /* from 256ths of a pixel to UNITs, times 256 */
 } object;
 
 /* Whether a point in the object's own coordinates belongs to it. */
@@ -299,8 +299,7 @@ static int in_object(const object *o, int x, int y)
     case RING:
         return in_circle(x, y, UNIT * 15 / 16) && !in_circle(x, y, UNIT * 15 / 16 - o->thickness);
     case CRESCENT:
-        return in_circle(x, y, UNIT) &&
-               !in_circle(x - o->thickness, y, UNIT - o->thickness / 4);
+        return in_circle(x, y, UNIT) && !in_circle(x - o->thickness, y, UNIT - o->thickness / 4);
     case HEART:
         return in_heart(x, y);
     default:
@@ -357,7 +356,7 @@ static void cover_object(mask *m, const object *o)
     }
 }
 
-/* A line across the picture at least `thinnest` wide, with smooth edges. */
+/* A line across the picture with smooth edges, its width in 256ths of a pixel. */
 static void cover_line(ptq_rng *rng, mask *m, int thinnest, int widest)
 {
     int x, y, i, half = between(rng, thinnest, widest) / 2;
@@ -365,8 +364,9 @@ static void cover_line(ptq_rng *rng, mask *m, int thinnest, int widest)
 
     any_direction(rng, &x, &y);
     for (i = 0; i < CIFAR_PLANE; i++) {
-        int from = along(i % CIFAR_SIDE * PIXEL + PIXEL / 2, i / CIFAR_SIDE * PIXEL + PIXEL / 2, x,
-                         y) - offset;
+        int from =
+            along(i % CIFAR_SIDE * PIXEL + PIXEL / 2, i / CIFAR_SIDE * PIXEL + PIXEL / 2, x, y) -
+            offset;
 
         m->cover[i] = (uint8_t)(clamp(half - abs(from) + PIXEL / 2, 0, PIXEL) * FULL / PIXEL);
     }
@@ -549,16 +549,17 @@ typedef struct request {
 
 static int usage(FILE *to, int status)
 {
-    fprintf(to,
-            "usage: shapes10 DIR [--train N] [--test N] [--seed S]\n\n"
-            "Draws a data set of ten objects (arrow, crescent, cross, disc, heart, pentagon, ring,\n"
-            "square, star, triangle), 32x32 colour pictures in the binary form of CIFAR-10.\n"
-            "The same seed gives the same bytes everywhere.\n\n"
-            "  --train N   training pictures, 0 to %d; default 20000\n"
-            "  --test N    test pictures, 0 to %d; default 5000\n"
-            "  --seed S    default 1\n\n"
-            "Example:\n  shapes10 shapes10-data --train 10000 --test 2000\n",
-            (int)CIFAR_MOST, (int)CIFAR_BATCH);
+    fprintf(
+        to,
+        "usage: shapes10 DIR [--train N] [--test N] [--seed S]\n\n"
+        "Draws a data set of ten objects (arrow, crescent, cross, disc, heart, pentagon, ring,\n"
+        "square, star, triangle), 32x32 colour pictures in the binary form of CIFAR-10.\n"
+        "The same seed gives the same bytes everywhere.\n\n"
+        "  --train N   training pictures, 0 to %d; default 20000\n"
+        "  --test N    test pictures, 0 to %d; default 5000\n"
+        "  --seed S    default 1\n\n"
+        "Example:\n  shapes10 shapes10-data --train 10000 --test 2000\n",
+        (int)CIFAR_MOST, (int)CIFAR_BATCH);
     return status;
 }
 

@@ -66,8 +66,8 @@ static int open_outcome(const char *option, const char *data, outcome *out)
 {
     char precision[32];
 
-    if (find_model_for(option, data, out->path) || engine_open(out->path, !no_fuse, NULL, &out->ready) ||
-        engine_self_test(&out->ready))
+    if (find_model_for(option, data, out->path) ||
+        engine_open(out->path, !no_fuse, NULL, &out->ready) || engine_self_test(&out->ready))
         return 1;
     describe_precision(out->ready.model, precision, sizeof precision);
     snprintf(out->backend, sizeof out->backend, "ptq %s %s",

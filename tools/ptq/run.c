@@ -211,8 +211,9 @@ static void print_side(const float *one, const float *other, int classes, int la
     say("image %d of %s\n%-12s %14s %14s %14s\n", image, images_option, "class", "model", "other",
         "difference");
     for (int c = 0; c < classes; c++)
-        say("%-12s %14.7g %14.7g %14.7g%s%s%s\n", classes == set->classes ? set->class_name[c] : "", (double)one[c],
-            (double)other[c], (double)one[c] - (double)other[c],
+        say("%-12s %14.7g %14.7g %14.7g%s%s%s\n",
+            classes == set->classes ? set->class_name[c] : "", (double)one[c], (double)other[c],
+            (double)one[c] - (double)other[c],
             c == ptq_argmax(one, classes) ? "  <- model" : "",
             c == ptq_argmax(other, classes) ? "  <- other" : "", c == label ? "  <- label" : "");
 }
@@ -240,7 +241,8 @@ static int show_beside(const engine *ready, const ptq_cifar10 *data)
     float *logits;
     int status;
 
-    if (find_model_for(beside_option, images_option, path) || engine_open(path, !no_fuse, NULL, &other))
+    if (find_model_for(beside_option, images_option, path) ||
+        engine_open(path, !no_fuse, NULL, &other))
         return 1;
     logits = malloc(2 * (size_t)ptq_plan_classes(ready->plan) * sizeof *logits);
     if (!logits)
@@ -289,7 +291,8 @@ int command_run(int argc, char **argv)
                     "run --help'");
     if (threads == 0)
         threads = count_cores();
-    if (find_model_for(model_option, images_option, model_path) || engine_open(model_path, !no_fuse, NULL, &ready))
+    if (find_model_for(model_option, images_option, model_path) ||
+        engine_open(model_path, !no_fuse, NULL, &ready))
         return 1;
     if (engine_self_test(&ready))
         status = 1;
