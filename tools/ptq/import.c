@@ -1,18 +1,24 @@
 /* ptq import: a model file from what other programs wrote. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "onnx.h"
 
-static const char *output_option;
+static const char *output_option, *mean_option, *std_option;
 
 static const option_spec specs[] = {
+    {"mean", 0, "M,M,M", "subtracted from pixels of 0..255, one number for each channel",
+     &mean_option, NULL, NULL, 0},
+    {"std", 0, "S,S,S", "then divides them; torchvision's numbers times 255", &std_option, NULL,
+     NULL, 0},
     {"output", 'o', "MODEL", "where to write the model file", &output_option, NULL, NULL, 0}, {0}};
 
 static const command_help help = {
     "import FILE.h5|FILE.onnx|FILE.safetensors -o MODEL.safetensors",
     "Reads a Keras ResNet8 (.h5), a convolutional network (.onnx; float, or quantized in QDQ or\n"
     "QOperator form), or a safetensors file with ResNet8's tensor names, and writes a model file\n"
-    "with its graph. Weights keep every bit, codes too.",
+    "with its graph. Weights keep every bit, codes too. Networks take pixels of 0..255 unless the\n"
+    "file itself scales them, or --mean and --std say how the network was trained.",
     "ptq import pretrainedResnet.h5 -o resnet8.safetensors"};
 
 static int has_suffix(const char *text, const char *suffix)
@@ -35,6 +41,41 @@ static int import_file(const char *path, ptq_model **out)
     return ptq_model_load(path, NULL, out, &err) ? fail("%s", err.text) : 0;
 }
 
+/* "1.5,2,3": one number for each channel. */
+static int read_numbers(const char *option, const char *text, float *out, int count)
+{
+    char *end = NULL;
+
+    for (int i = 0; i < count; i++, text = end + 1) {
+        out[i] = strtof(text, &end);
+        if (end == text || *end != (i + 1 < count ? ',' : 0))
+            return fail("--%s needs %d numbers with commas between them", option, count);
+    }
+    return 0;
+}
+
+static int has_preprocessing(const ptq_model *model, int channels)
+{
+    for (int c = 0; c < channels; c++)
+        if (model->mean[c] < 0 || model->mean[c] > 0 || model->std[c] < 1 || model->std[c] > 1)
+            return 1;
+    return 0;
+}
+
+static int set_preprocessing(ptq_model *model)
+{
+    int channels = model->node[0].shape[2];
+
+    if (!mean_option && !std_option)
+        return 0;
+    if (channels > PTQ_MAX_PIXEL_CHANNELS)
+        return fail("--mean and --std are for up to %d channels", PTQ_MAX_PIXEL_CHANNELS);
+    if (has_preprocessing(model, channels))
+        return fail("the file scales its pixels itself; leave out --mean and --std");
+    return (mean_option && read_numbers("mean", mean_option, model->mean, channels)) ||
+           (std_option && read_numbers("std", std_option, model->std, channels));
+}
+
 int command_import(int argc, char **argv)
 {
     char *path = NULL;
@@ -47,7 +88,7 @@ int command_import(int argc, char **argv)
         return parsed == OPTIONS_BAD;
     if (!path || !output_option)
         return fail("a file to import and -o MODEL are needed; see 'ptq import --help'");
-    status = import_file(path, &model);
+    status = import_file(path, &model) || set_preprocessing(model);
     if (!status && ptq_model_save(model, output_option, &err))
         status = fail("%s", err.text);
     if (!status)
