@@ -129,11 +129,12 @@ test_float() {
     cmp -s "$dir/fused.f32" "$dir/back.f32" || wrong "float logits after a round trip"
 }
 
-# A quantized model in both forms: every code of every tensor, and back to the same logits. Without
-# `precise`, processors that lack VNNI saturate products of u8 and s8.
-test_preset() {
+# test_quantized NAME PRESET MODEL [OPTION]: a quantized model in both forms: every code of every
+# tensor, and back to the same logits. Without the option `precise`, processors that lack VNNI
+# saturate products of u8 and s8.
+test_quantized() {
     q=$dir/$1
-    accepts quantize --model "$model" --data "$dir/data" --samples 10 --preset "$1" -o "$q.safetensors"
+    accepts quantize --model "$3" --data "$dir/data" --samples 10 --preset "$2" -o "$q.safetensors"
     accepts run --model "$q.safetensors" --images "$images" --logits "$q.f32" \
         --tensors "$q.tensors.safetensors"
     for form in qdq qoperator; do
@@ -143,8 +144,19 @@ test_preset() {
         accepts run --model "$dir/back.safetensors" --images "$images" --logits "$dir/back.f32"
         cmp -s "$q.f32" "$dir/back.f32" || wrong "logits of $1 after a round trip as $form"
     done
-    judge tensors "$q-qoperator.onnx" "$images" "$q.tensors.safetensors" level=extended $2
+    judge tensors "$q-qoperator.onnx" "$images" "$q.tensors.safetensors" level=extended $4
     judge logits "$q-qdq.onnx" "$images" "$q.f32" level=disabled agree=0.98
+}
+
+# Networks that take other numbers than pixels.
+test_preprocessing() {
+    accepts import "$model" -o "$dir/scaled.safetensors" --mean 1,2.5,3 --std 4,5,6
+    grep -aq "mean=1,2.5,3 std=4,5,6" "$dir/scaled.safetensors" || wrong "--mean and --std are lost"
+    refuses "needs 3 numbers" import "$model" -o "$dir/m.safetensors" --mean 1,2
+    refuses "needs 3 numbers" import "$model" -o "$dir/m.safetensors" --std 1,2,3,4
+    refuses "std must be positive" import "$model" -o "$dir/m.safetensors" --std 0,1,1
+    accepts export --model "$dir/scaled.safetensors" --onnx "$dir/scaled.onnx"
+    refuses "itself" import "$dir/scaled.onnx" -o "$dir/m.safetensors" --mean 1,2,3
 }
 
 test_errors() {
@@ -178,11 +190,16 @@ if [ -f "$model" ]; then
     head -c $((4 * 3073)) "$ic200" >"$dir/data/test_batch.bin"
     test_float
     test_others
-    test_preset ort-s8 ""
+    test_preprocessing
+    test_quantized s8 ort-s8 "$model" ""
     if [ -n "$ort" ]; then
-        test_preset ort-u8 precise=1
-        test_preset fbgemm precise=1
-        test_preset tflite ""
+        test_quantized u8 ort-u8 "$model" precise=1
+        test_quantized u7 fbgemm "$model" precise=1
+        test_quantized channels tflite "$model" ""
+    fi
+    if [ -n "$ort" ] && [ -n "$python" ]; then
+        test_quantized pools tflite "$dir/real_opset9.safetensors" ""
+        test_quantized depthwise ort-u8 "$dir/real_nhwc.safetensors" precise=1
     fi
 else
     echo "left out without PTQ_SHARED: trained models"

@@ -1,11 +1,12 @@
 /* ptq import: a model file from what other programs wrote. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "common.h"
 #include "onnx.h"
 #include "torch.h"
 
-static const char *output_option;
+static const char *output_option, *mean_option, *std_option;
 static torch_options torch;
 
 static const option_spec specs[] = {
@@ -16,6 +17,10 @@ static const option_spec specs[] = {
      0},
     {"epsilon", 0, "E", "of ResNet8's batch norms (default: 1e-5 for PyTorch's, else 1e-3)",
      &torch.epsilon, NULL, NULL, 0},
+    {"mean", 0, "M,M,M", "subtracted from pixels of 0..255, one number for each channel",
+     &mean_option, NULL, NULL, 0},
+    {"std", 0, "S,S,S", "then divides them; torchvision's numbers times 255", &std_option, NULL,
+     NULL, 0},
     {0}};
 
 static const command_help help = {
@@ -23,7 +28,8 @@ static const command_help help = {
     "Reads a Keras ResNet8 (.h5), a convolutional network (.onnx; float, or quantized in QDQ or\n"
     "QOperator form), or the tensors of a safetensors file such as a PyTorch state_dict, and writes a\n"
     "model file with its graph. Weights keep every bit, codes too; 16-bit and 64-bit reals become\n"
-    "single precision.\n\n"
+    "single precision. Networks take pixels of 0..255 unless the file itself scales them, or --mean\n"
+    "and --std say how the network was trained.\n\n"
     "A safetensors file tells no network: it is taken for ResNet8 as Keras makes it (strided\n"
     "convolutions pad at the bottom and the right, pixels are 0..255), unless --graph gives the\n"
     "text of another; 'ptq info --graph' prints such a text. In a --map file a * at the left\n"
@@ -53,6 +59,41 @@ static int import_file(const char *path, ptq_model **out)
     return read_torch(path, &torch, out);
 }
 
+/* "1.5,2,3": one number for each channel. */
+static int read_numbers(const char *option, const char *text, float *out, int count)
+{
+    char *end = NULL;
+
+    for (int i = 0; i < count; i++, text = end + 1) {
+        out[i] = strtof(text, &end);
+        if (end == text || *end != (i + 1 < count ? ',' : 0))
+            return fail("--%s needs %d numbers with commas between them", option, count);
+    }
+    return 0;
+}
+
+static int has_preprocessing(const ptq_model *model, int channels)
+{
+    for (int c = 0; c < channels; c++)
+        if (model->mean[c] < 0 || model->mean[c] > 0 || model->std[c] < 1 || model->std[c] > 1)
+            return 1;
+    return 0;
+}
+
+static int set_preprocessing(ptq_model *model)
+{
+    int channels = model->node[0].shape[2];
+
+    if (!mean_option && !std_option)
+        return 0;
+    if (channels > PTQ_MAX_PIXEL_CHANNELS)
+        return fail("--mean and --std are for up to %d channels", PTQ_MAX_PIXEL_CHANNELS);
+    if (has_preprocessing(model, channels))
+        return fail("the file scales its pixels itself; leave out --mean and --std");
+    return (mean_option && read_numbers("mean", mean_option, model->mean, channels)) ||
+           (std_option && read_numbers("std", std_option, model->std, channels));
+}
+
 int command_import(int argc, char **argv)
 {
     char *path = NULL;
@@ -65,7 +106,7 @@ int command_import(int argc, char **argv)
         return parsed == OPTIONS_BAD;
     if (!path || !output_option)
         return fail("a file to import and -o MODEL are needed; see 'ptq import --help'");
-    status = import_file(path, &model);
+    status = import_file(path, &model) || set_preprocessing(model);
     if (!status && ptq_model_save(model, output_option, &err))
         status = fail("%s", err.text);
     if (!status)
