@@ -85,6 +85,11 @@ $(BUILD)/ptq_impl.o: tools/ptq_impl.c ptq.h | $(BUILD)
 $(BUILD)/ptq-%.o: tools/ptq/%.c tools/ptq/common.h ptq.h $(BUILD)/libs
 	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS) -c $< -o $@
 
+# Training may fuse multiplications and additions: its results need not be the same everywhere.
+$(BUILD)/ptq-trainer_kernels.o: CFLAGS += -ffp-contract=fast
+$(BUILD)/ptq-train.o $(BUILD)/ptq-trainer.o $(BUILD)/ptq-trainer_kernels.o $(BUILD)/ptq-optimizer.o: \
+    $(wildcard tools/ptq/trainer*.h tools/ptq/optimizer.h)
+
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
 

@@ -30,6 +30,7 @@ int command_import(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_quantize(int argc, char **argv);
 int command_run(int argc, char **argv);
+int command_train(int argc, char **argv);
 
 /* ResNet8 from a Keras .h5 file; 0, or 1 after an error on standard error. */
 int read_keras(const char *path, ptq_model **out);

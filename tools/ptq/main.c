@@ -16,6 +16,7 @@ static const command commands[] = {
     {"quantize", command_quantize, "turn a float model into one that runs on integers"},
     {"eval", command_eval, "measure a model's accuracy on CIFAR-10, beside its float origin"},
     {"run", command_run, "write a model's logits for a file of images, or explain one"},
+    {"train", command_train, "train a float network on CIFAR-10"},
     {"bench", command_bench, "measure a model's speed"},
 };
 
