@@ -398,10 +398,10 @@ static int make_table(run *r)
 static int add_vector(ptq_archive *to, const char *name, float *values, size_t n, ptq_error *err)
 {
     int dim = (int)n;
-    ptq_tensor view;
+    ptq_tensor vector;
 
-    return ptq_tensor_borrow(&view, PTQ_F32, 32, 1, &dim, values, n * sizeof *values, err) ||
-           ptq_archive_add(to, name, &view, err);
+    return ptq_tensor_borrow(&vector, PTQ_F32, 32, 1, &dim, values, n * sizeof *values, err) ||
+           ptq_archive_add(to, name, &vector, err);
 }
 
 static int fill_checkpoint(run *r, ptq_archive *to, ptq_error *err)

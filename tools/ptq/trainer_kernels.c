@@ -13,15 +13,20 @@
 #define INLINE static inline __attribute__((always_inline))
 #define LANES KERNEL_LANES
 typedef float lanes __attribute__((vector_size(KERNEL_LANES * sizeof(float))));
-typedef int lane_mask __attribute__((vector_size(KERNEL_LANES * sizeof(int))));
-#define CHOOSE(mask, yes, no) \
-    ((lanes)(((lane_mask)(yes) & (mask)) | ((lane_mask)(no) & ~(mask))))
-#define ZERO_UNLESS(mask, yes) ((lanes)((lane_mask)(yes) & (mask)))
+
+/* Elementwise passes compare, which GCC 12 compiles lane by lane in vectors of 64 bytes. Memory
+   bounds them anyway. */
+#define PACK 8
+typedef float pack __attribute__((vector_size(PACK * sizeof(float))));
+typedef int pack_mask __attribute__((vector_size(PACK * sizeof(int))));
+#define CHOOSE(mask, yes, no) ((pack)(((pack_mask)(yes) & (mask)) | ((pack_mask)(no) & ~(mask))))
+#define ZERO_UNLESS(mask, yes) ((pack)((pack_mask)(yes) & (mask)))
 #else
 #define INLINE static inline
 #define LANES 1
 typedef float lanes;
-typedef int lane_mask;
+#define PACK 1
+typedef float pack;
 #define CHOOSE(mask, yes, no) ((mask) ? (yes) : (no))
 #define ZERO_UNLESS(mask, yes) ((mask) ? (yes) : 0.0f)
 #endif
@@ -260,9 +265,19 @@ INLINE void conv_weights(const conv_gradient *g, int big)
 
 /* ---- Elementwise passes: whole vectors of channels first, then single ones ---- */
 
-INLINE void constant(lanes *to, float value)
+INLINE void read_pack(pack *to, const float *from)
 {
-    lanes zero;
+    memcpy(to, from, sizeof *to);
+}
+
+INLINE void write_pack(float *to, const pack *from)
+{
+    memcpy(to, from, sizeof *from);
+}
+
+INLINE void constant(pack *to, float value)
+{
+    pack zero;
 
     memset(&zero, 0, sizeof zero);
     *to = zero + value;
@@ -271,23 +286,23 @@ INLINE void constant(lanes *to, float value)
 INLINE void value_block(const transform *t, const float *y, int pixels, int channels, int c,
                         float *out, int add)
 {
-    lanes scale, shift, low, high, v, before;
+    pack scale, shift, low, high, v, before;
 
-    load(&scale, t->scale + c);
-    load(&shift, t->shift + c);
+    read_pack(&scale, t->scale + c);
+    read_pack(&shift, t->shift + c);
     constant(&low, t->low);
     constant(&high, t->high);
     for (size_t i = (size_t)c, n = (size_t)pixels * (size_t)channels; i < n;
          i += (size_t)channels) {
-        load(&v, y + i);
+        read_pack(&v, y + i);
         v = v * scale + shift;
         v = CHOOSE(v > low, v, low);
         v = CHOOSE(v < high, v, high);
         if (add) {
-            load(&before, out + i);
+            read_pack(&before, out + i);
             v += before;
         }
-        store(out + i, &v, LANES);
+        write_pack(out + i, &v);
     }
 }
 
@@ -302,7 +317,7 @@ INLINE void value_all(const transform *t, const float *y, int pixels, int channe
 {
     int c = 0;
 
-    for (; c + LANES <= channels; c += LANES)
+    for (; c + PACK <= channels; c += PACK)
         value_block(t, y, pixels, channels, c, out, add);
     for (; c < channels; c++) {
         for (int p = 0; p < pixels; p++) {
@@ -317,23 +332,23 @@ INLINE void value_all(const transform *t, const float *y, int pixels, int channe
 INLINE void gradient_block(const transform *t, const float *y, const float *dv, int pixels,
                            int channels, int c, float *out)
 {
-    lanes scale, shift, a, b, d, low, high, x, v, g;
+    pack scale, shift, a, b, d, low, high, x, v, g;
 
-    load(&scale, t->scale + c);
-    load(&shift, t->shift + c);
-    load(&a, t->a + c);
-    load(&b, t->b + c);
-    load(&d, t->d + c);
+    read_pack(&scale, t->scale + c);
+    read_pack(&shift, t->shift + c);
+    read_pack(&a, t->a + c);
+    read_pack(&b, t->b + c);
+    read_pack(&d, t->d + c);
     constant(&low, t->low);
     constant(&high, t->high);
     for (size_t i = (size_t)c, n = (size_t)pixels * (size_t)channels; i < n;
          i += (size_t)channels) {
-        load(&x, y + i);
-        load(&g, dv + i);
+        read_pack(&x, y + i);
+        read_pack(&g, dv + i);
         v = x * scale + shift;
         g = ZERO_UNLESS((v > low) & (v < high), g);
         g = a * g + (b * x + d);
-        store(out + i, &g, LANES);
+        write_pack(out + i, &g);
     }
 }
 
@@ -349,7 +364,7 @@ INLINE void gradient_all(const transform *t, const float *y, const float *dv, in
 {
     int c = 0;
 
-    for (; c + LANES <= channels; c += LANES)
+    for (; c + PACK <= channels; c += PACK)
         gradient_block(t, y, dv, pixels, channels, c, out);
     for (; c < channels; c++) {
         for (int p = 0; p < pixels; p++) {
@@ -361,12 +376,12 @@ INLINE void gradient_all(const transform *t, const float *y, const float *dv, in
 }
 
 /* Sums of one image fit in single precision; sums over images go to doubles. */
-INLINE void add_lanes(double *to, const lanes *sum)
+INLINE void add_pack(double *to, const pack *sum)
 {
-    float one[LANES];
+    float one[PACK];
 
     memcpy(one, sum, sizeof one);
-    for (int i = 0; i < LANES; i++)
+    for (int i = 0; i < PACK; i++)
         to[i] += (double)one[i];
 }
 
@@ -376,20 +391,20 @@ INLINE void moments_all(const float *y, const float *pivot, int pixels, int chan
     size_t n = (size_t)pixels * (size_t)channels, across = (size_t)channels;
     int c = 0;
 
-    for (; c + LANES <= channels; c += LANES) {
-        lanes s, q, x, middle;
+    for (; c + PACK <= channels; c += PACK) {
+        pack s, q, x, middle;
 
         memset(&s, 0, sizeof s);
         memset(&q, 0, sizeof q);
-        load(&middle, pivot + c);
+        read_pack(&middle, pivot + c);
         for (size_t i = (size_t)c; i < n; i += across) {
-            load(&x, y + i);
+            read_pack(&x, y + i);
             x -= middle;
             s += x;
             q += x * x;
         }
-        add_lanes(sum + c, &s);
-        add_lanes(square + c, &q);
+        add_pack(sum + c, &s);
+        add_pack(square + c, &q);
     }
     for (; c < channels; c++) {
         for (size_t i = (size_t)c; i < n; i += across) {
@@ -408,26 +423,26 @@ INLINE void gradient_moments_all(const transform *t, const float *y, const float
     size_t n = (size_t)pixels * (size_t)channels, across = (size_t)channels;
     int c = 0;
 
-    for (; c + LANES <= channels; c += LANES) {
-        lanes s, q, x, g, v, middle, scale, shift, low, high;
+    for (; c + PACK <= channels; c += PACK) {
+        pack s, q, x, g, v, middle, scale, shift, low, high;
 
         memset(&s, 0, sizeof s);
         memset(&q, 0, sizeof q);
-        load(&middle, pivot + c);
-        load(&scale, t->scale + c);
-        load(&shift, t->shift + c);
+        read_pack(&middle, pivot + c);
+        read_pack(&scale, t->scale + c);
+        read_pack(&shift, t->shift + c);
         constant(&low, t->low);
         constant(&high, t->high);
         for (size_t i = (size_t)c; i < n; i += across) {
-            load(&x, y + i);
-            load(&g, dv + i);
+            read_pack(&x, y + i);
+            read_pack(&g, dv + i);
             v = x * scale + shift;
             g = ZERO_UNLESS((v > low) & (v < high), g);
             s += g;
             q += g * (x - middle);
         }
-        add_lanes(sum + c, &s);
-        add_lanes(product + c, &q);
+        add_pack(sum + c, &s);
+        add_pack(product + c, &q);
     }
     for (; c < channels; c++) {
         for (size_t i = (size_t)c; i < n; i += across) {
@@ -441,7 +456,7 @@ INLINE void gradient_moments_all(const transform *t, const float *y, const float
 
 /* ---- One set of functions for each instruction set ---- */
 
-#define KERNEL_SET(SET, TARGET, BIG)                                                              \
+#define KERNEL_SET(SET, TARGET, PASSES, BIG)                                                              \
     TARGET static void conv_##SET(const conv_row *r)                                              \
     {                                                                                             \
         conv(r, BIG);                                                                             \
@@ -450,27 +465,27 @@ INLINE void gradient_moments_all(const transform *t, const float *y, const float
     {                                                                                             \
         conv_weights(g, BIG);                                                                     \
     }                                                                                             \
-    TARGET static void value_##SET(const transform *t, const float *y, int pixels, int channels,  \
+    PASSES static void value_##SET(const transform *t, const float *y, int pixels, int channels,  \
                                    float *out)                                                    \
     {                                                                                             \
         value_all(t, y, pixels, channels, out, 0);                                                \
     }                                                                                             \
-    TARGET static void add_value_##SET(const transform *t, const float *y, int pixels,            \
+    PASSES static void add_value_##SET(const transform *t, const float *y, int pixels,            \
                                        int channels, float *out)                                  \
     {                                                                                             \
         value_all(t, y, pixels, channels, out, 1);                                                \
     }                                                                                             \
-    TARGET static void gradient_##SET(const transform *t, const float *y, const float *dv,        \
+    PASSES static void gradient_##SET(const transform *t, const float *y, const float *dv,        \
                                       int pixels, int channels, float *out)                       \
     {                                                                                             \
         gradient_all(t, y, dv, pixels, channels, out);                                            \
     }                                                                                             \
-    TARGET static void moments_##SET(const float *y, const float *pivot, int pixels,              \
+    PASSES static void moments_##SET(const float *y, const float *pivot, int pixels,              \
                                      int channels, double *sum, double *square)                   \
     {                                                                                             \
         moments_all(y, pivot, pixels, channels, sum, square);                                     \
     }                                                                                             \
-    TARGET static void gradient_moments_##SET(const transform *t, const float *y,                 \
+    PASSES static void gradient_moments_##SET(const transform *t, const float *y,                 \
                                               const float *dv, const float *pivot, int pixels,    \
                                               int channels, double *sum, double *product)         \
     {                                                                                             \
@@ -481,7 +496,7 @@ INLINE void gradient_moments_all(const transform *t, const float *y, const float
                                          moments_##SET, gradient_moments_##SET};
 
 #define NO_TARGET
-KERNEL_SET(plain, NO_TARGET, 0)
+KERNEL_SET(plain, NO_TARGET, NO_TARGET, 0)
 
 static int is_wanted(const kernel_set *set, const char *name)
 {
@@ -490,8 +505,10 @@ static int is_wanted(const kernel_set *set, const char *name)
 
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
 
-KERNEL_SET(avx2, __attribute__((target("avx2,fma"))), 0)
-KERNEL_SET(avx512, __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), 1)
+#define AVX2 __attribute__((target("avx2,fma")))
+#define AVX512 __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")))
+KERNEL_SET(avx2, AVX2, AVX2, 0)
+KERNEL_SET(avx512, AVX512, AVX2, 1)
 
 const kernel_set *kernels_find(const char *name)
 {
