@@ -15,7 +15,7 @@
 static const char *data_option, *model_option, *graph_option, *output_option, *checkpoint_option;
 static const char *log_option, *optimizer_option, *rate_option, *momentum_option, *decay_option;
 static const char *warmup_option, *smoothing_option, *average_option, *isa_option;
-static const char *mean_option, *std_option;
+static const char *mean_option, *std_option, *qat_option;
 static int epochs_option, batch_option, shift_option, mirror_option, cutout_option, seed_option;
 static int holdout_option, threads_option, resume_option;
 
@@ -23,13 +23,14 @@ static const option_spec specs[] = {
     {"data", 'd', "DIR", "training images: data_batch_*.bin, or a .bin file", &data_option, NULL, NULL, 0},
     {"output", 'o', "MODEL", "where to write the trained model", &output_option, NULL, NULL, 0},
     {"model", 'm', "MODEL", "start from this float model, not from random weights", &model_option, NULL, NULL, 0},
+    {"qat", 'q', "QUANTIZED", "fine-tune --model for the integers of this quantized model", &qat_option, NULL, NULL, 0},
     {"graph", 'g', "FILE", "graph text of the network; default ResNet8", &graph_option, NULL, NULL, 0},
     {"epochs", 'e', "N", "times through the training images; default 60", NULL, &epochs_option, NULL, 1},
     {"batch", 'b', "N", "images in a step; default 128", NULL, &batch_option, NULL, 1},
-    {"optimizer", 0, "NAME", "sgd (Nesterov momentum; default) or adamw", &optimizer_option, NULL, NULL, 0},
-    {"rate", 'r', "X", "highest learning rate; default 0.1, adamw 0.003", &rate_option, NULL, NULL, 0},
+    {"optimizer", 0, "NAME", "sgd (Nesterov momentum; default) or adamw (default with --qat)", &optimizer_option, NULL, NULL, 0},
+    {"rate", 'r', "X", "highest learning rate; default 0.1, adamw 0.001", &rate_option, NULL, NULL, 0},
     {"momentum", 0, "X", "momentum, or beta1 of adamw; default 0.9", &momentum_option, NULL, NULL, 0},
-    {"decay", 0, "X", "weight decay; default 0.0005, adamw 0.05", &decay_option, NULL, NULL, 0},
+    {"decay", 0, "X", "weight decay; default 0.0005; 0 with --qat", &decay_option, NULL, NULL, 0},
     {"warmup", 0, "X", "epochs until the highest rate; default 1", &warmup_option, NULL, NULL, 0},
     {"smoothing", 0, "X", "label smoothing; default 0", &smoothing_option, NULL, NULL, 0},
     {"average", 0, "X", "average of the weights: share kept at each step; default 0.999, 0: none", &average_option, NULL, NULL, 0},
@@ -50,7 +51,10 @@ static const option_spec specs[] = {
 static const command_help help = {
     "train --data DIR -o MODEL [OPTIONS]",
     "Trains a float network by gradient descent; the test images are never read. The same seed gives\n"
-    "the same weights on the same machine, whatever the number of threads and interruptions.",
+    "the same weights on the same machine, whatever the number of threads and interruptions.\n\n"
+    "With --qat, quantization-aware training: QUANTIZED, from ptq quantize, says what is quantized and\n"
+    "how, by any scheme of integers; --model is the float model that it was made from. Weights and\n"
+    "scales are trained under the rounding, and an integer model is written.",
     "ptq train --data data/cifar-10-batches-bin --mirror --shift 4 -o resnet8.safetensors"};
 
 /* Everything that decides the result. */
@@ -77,7 +81,7 @@ static int read_number(const char *name, const char *text, double standard, doub
 
 static int read_settings(settings *s)
 {
-    int adam = optimizer_option && strcmp(optimizer_option, "adamw") == 0;
+    int adam = optimizer_option ? strcmp(optimizer_option, "adamw") == 0 : qat_option != NULL;
 
     if (optimizer_option && !adam && strcmp(optimizer_option, "sgd") != 0)
         return fail("unknown optimizer '%s'; choose sgd or adamw", optimizer_option);
@@ -89,9 +93,9 @@ static int read_settings(settings *s)
     s->cutout = cutout_option;
     s->holdout = holdout_option;
     s->seed = (uint64_t)seed_option;
-    return read_number("rate", rate_option, adam ? 0.003 : 0.1, 0, 1e3, &s->rate) ||
+    return read_number("rate", rate_option, adam ? 0.001 : 0.1, 0, 1e3, &s->rate) ||
            read_number("momentum", momentum_option, 0.9, 0, 0.9999, &s->optimizer.momentum) ||
-           read_number("decay", decay_option, adam ? 0.05 : 0.0005, 0, 1e3, &s->optimizer.decay) ||
+           read_number("decay", decay_option, qat_option ? 0 : 0.0005, 0, 1e3, &s->optimizer.decay) ||
            read_number("warmup", warmup_option, 1, 0, 1e6, &s->warmup) ||
            read_number("smoothing", smoothing_option, 0, 0, 0.999, &s->smoothing) ||
            read_number("average", average_option, 0.999, 0, 0.999999, &s->optimizer.average);
@@ -102,10 +106,11 @@ static void write_settings(const settings *s, char *text, size_t size)
 {
     snprintf(text, size,
              "%s rate %.9g momentum %.9g decay %.9g average %.9g warmup %.9g smoothing %.9g epochs "
-             "%d batch %d shift %d mirror %d cutout %d holdout %d seed %llu",
+             "%d batch %d shift %d mirror %d cutout %d holdout %d seed %llu%s",
              s->optimizer.kind == OPTIMIZER_SGD ? "sgd" : "adamw", s->rate, s->optimizer.momentum,
              s->optimizer.decay, s->optimizer.average, s->warmup, s->smoothing, s->epochs, s->batch,
-             s->shift, s->mirror, s->cutout, s->holdout, (unsigned long long)s->seed);
+             s->shift, s->mirror, s->cutout, s->holdout, (unsigned long long)s->seed,
+             qat_option ? " quantization-aware" : "");
 }
 
 /* ---- Data: all images in memory, since every epoch reads them in another order ---- */
@@ -243,7 +248,26 @@ static int load_graph(const char *path, ptq_model **out)
     return status ? fail("%s: %s", path, err.text) : 0;
 }
 
-static int open_model(const images *set, ptq_model **out)
+/* The quantized model to train, and the fused float model with its real weights. */
+static int load_pair(ptq_model **out, ptq_model **origin)
+{
+    ptq_model *real = NULL;
+    ptq_error err;
+    ptq_status status;
+
+    if (!model_option)
+        return fail("--qat needs --model: the float model that %s was made from", qat_option);
+    if (mean_option || std_option)
+        return fail("--mean and --std belong to the float model; leave them out with --qat");
+    if (ptq_model_load(qat_option, NULL, out, &err) ||
+        ptq_model_load(model_option, NULL, &real, &err))
+        return fail("%s", err.text);
+    status = ptq_fuse(real, origin, NULL, &err);
+    ptq_model_free(real);
+    return status ? fail("%s", err.text) : 0;
+}
+
+static int open_model(const images *set, ptq_model **out, ptq_model **origin)
 {
     int channels = set->base.channels, status = 0;
     const int *shape;
@@ -251,7 +275,9 @@ static int open_model(const images *set, ptq_model **out)
 
     if (model_option && graph_option)
         return fail("--model brings its own graph; leave out --graph");
-    if (graph_option)
+    if (qat_option)
+        status = load_pair(out, origin);
+    else if (graph_option)
         status = load_graph(graph_option, out);
     else if (model_option ? ptq_model_load(model_option, NULL, out, &err)
                           : ptq_resnet8(set->base.height, 16, set->base.classes, NULL, out, &err))
@@ -274,7 +300,8 @@ typedef struct run {
     settings set;
     char text[512]; /* of the settings */
     images data;
-    ptq_model *model; /* what the trainer was made from */
+    ptq_model *model; /* what the trainer was made from ... */
+    ptq_model *origin; /* ... and the float model beside a quantized one */
     ptq_model *result; /* a copy, for export */
     trainer *engine;
     optimizer descent;
@@ -383,13 +410,18 @@ static void fill_image(void *user, int slot, float *out, int *label)
 static int make_table(run *r)
 {
     int n = r->data.base.channels;
+    const ptq_qparams *q = &r->model->node[0].q;
 
     r->table = malloc((size_t)n * 256 * sizeof *r->table);
     if (!r->table)
         return fail("no memory");
-    for (int c = 0; c < n; c++)
-        for (int i = 0; i < 256; i++)
-            r->table[c * 256 + i] = ((float)i - r->model->mean[c]) / r->model->std[c];
+    for (int c = 0; c < n; c++) {
+        for (int i = 0; i < 256; i++) {
+            float x = ((float)i - r->model->mean[c]) / r->model->std[c];
+
+            r->table[c * 256 + i] = q->type == PTQ_F32 ? x : ptq_dequantize(ptq_quantize(x, q), q);
+        }
+    }
     return 0;
 }
 
@@ -650,13 +682,92 @@ static int run_epoch(run *r)
                 checkpoint_option ? "--resume goes on" : "without --checkpoint nothing was kept");
 }
 
+/* ---- The integers against the fake quantization that was trained ---- */
+
+static void fill_plain(void *user, int slot, float *out, int *label)
+{
+    const run *r = user;
+    size_t n = (size_t)r->data.base.channels, index;
+    const uint8_t *image;
+
+    index = r->data.held[r->step * (uint64_t)r->set.batch + (uint64_t)slot];
+    image = r->data.pixels + index * r->data.bytes;
+    *label = r->data.label[index];
+    for (size_t i = 0; i < r->data.bytes; i++)
+        out[i] = r->table[i % n * 256 + image[i]];
+}
+
+static int compare_classes(run *r, const ptq_evaluation *integers)
+{
+    trainer_source source = {fill_plain, r};
+    size_t same = 0, right = 0, batch = (size_t)r->set.batch;
+    int *class = calloc(2 * batch, sizeof *class), *label = class ? class + batch : NULL;
+
+    if (!class)
+        return fail("no memory");
+    for (size_t done = 0; done < integers->total; done += batch, r->step++) {
+        size_t n = integers->total - done < batch ? integers->total - done : batch;
+
+        trainer_classify(r->engine, source, (int)n, class, label);
+        for (size_t i = 0; i < n; i++) {
+            same += class[i] == integers->prediction[done + i];
+            right += class[i] == label[i];
+        }
+    }
+    free(class);
+    say("fake quantization %.2f %%, integers %.2f %%; %zu of %zu held-out answers are the same\n",
+        100 * fraction(right, integers->total), 100 * fraction(integers->correct, integers->total),
+        same, integers->total);
+    return 0;
+}
+
+static int check_integers(run *r)
+{
+    engine ready;
+    ptq_model *copy = NULL;
+    ptq_evaluation result;
+    ptq_error err;
+    int status;
+
+    if (!qat_option || !r->set.holdout)
+        return 0;
+    memcpy(trainer_state(r->engine), best_state(r), trainer_size(r->engine) * sizeof(float));
+    r->step = 0;
+    if (ptq_model_copy(r->result, NULL, &copy, &err))
+        return fail("%s", err.text);
+    if (engine_adopt(copy, NULL, &ready))
+        return 1;
+    status = evaluate_plan(ready.plan, ptq_subset_dataset(&r->data.subset, (size_t)r->set.holdout),
+                           "held-out", threads_option, &result);
+    engine_close(&ready);
+    if (status)
+        return status;
+    status = compare_classes(r, &result);
+    ptq_evaluation_free(&result);
+    return status;
+}
+
+/* What the quantized model's metadata said about its old weights holds no longer. */
+static int renew_metadata(run *r)
+{
+    ptq_error err;
+
+    if (ptq_model_set_meta(r->result, "training", r->text, &err) ||
+        (qat_option && (ptq_model_set_meta(r->result, "accuracy", NULL, &err) ||
+                        ptq_self_test_add(r->result, &err))))
+        return fail("%s", err.text);
+    return 0;
+}
+
 static int write_result(run *r)
 {
     ptq_error err;
 
-    if (trainer_export(r->engine, best_state(r), r->result, &err) ||
-        ptq_model_set_meta(r->result, "training", r->text, &err) ||
-        ptq_model_save(r->result, output_option, &err))
+    if (trainer_export(r->engine, best_state(r), r->result, &err))
+        return fail("%s", err.text);
+    if (renew_metadata(r) || check_integers(r))
+        return 1;
+    if (ptq_model_save(r->result, output_option, &err))
         return fail("%s", err.text);
     say("written to %s\n", output_option);
     return 0;
@@ -667,7 +778,7 @@ static int prepare(run *r)
     trainer_options options = {r->set.batch, threads_option, isa_option, 0.1f, 0};
     ptq_error err;
 
-    if (images_open(&r->set, &r->data) || open_model(&r->data, &r->model) || make_table(r))
+    if (images_open(&r->set, &r->data) || open_model(&r->data, &r->model, &r->origin) || make_table(r))
         return 1;
     if ((size_t)r->set.batch > r->data.count)
         options.batch = r->set.batch = (int)r->data.count;
@@ -678,7 +789,7 @@ static int prepare(run *r)
     if (!r->order || !r->history)
         return fail("no memory");
     if (ptq_model_copy(r->model, NULL, &r->result, &err) ||
-        trainer_create(r->model, &options, &r->engine, &err))
+        trainer_create(r->model, r->origin, &options, &r->engine, &err))
         return fail("%s", err.text);
     if (trainer_classes(r->engine) != r->data.base.classes)
         return fail("the network has %d classes, the data %d", trainer_classes(r->engine),
@@ -696,6 +807,7 @@ static void run_close(run *r)
     trainer_free(r->engine);
     optimizer_free(&r->descent);
     ptq_model_free(r->model);
+    ptq_model_free(r->origin);
     ptq_model_free(r->result);
     images_close(&r->data);
     free(r->order);

@@ -52,6 +52,9 @@ typedef struct phase {
 } phase;
 
 typedef struct unit {
+    const ptq_qparams *q; /* how the value is coded; NULL: not at all */
+    size_t step, weight_step; /* offsets in the state, or NONE */
+    double *step_sum;         /* shards */
     ptq_op op; /* PTQ_RELU: a copy, for what has no operator of its own before it */
     const ptq_node *node, *norm;
     ptq_activation act;
@@ -67,6 +70,8 @@ typedef struct unit {
     size_t weight, bias, gamma, beta, mean, variance; /* offsets in the state, or NONE */
     int bias_trained;
     window w;
+    size_t weights;  /* how many */
+    float *rounded;  /* as fake quantization makes them; NULL without */
     float *forward, *backward; /* packed weights */
     float *packed_bias;
     float *partial;      /* shards x packed weights */
@@ -77,7 +82,7 @@ typedef struct unit {
 } unit;
 
 struct trainer {
-    const ptq_model *model;
+    const ptq_model *model, *origin; /* origin: of the real weights; the same, or the float model */
     trainer_options options;
     const kernel_set *kernel;
     unit *unit;
@@ -282,9 +287,15 @@ static int has_weights(const unit *u)
     return u->op == PTQ_CONV2D || u->op == PTQ_DENSE;
 }
 
-static size_t add_param(trainer *t, int node, int param, int trained, int decayed)
+static const ptq_node *origin_of(const trainer *t, int node)
 {
-    size_t count = ptq_tensor_elements(&t->model->node[node].param[param]);
+    int found = ptq_model_find(t->origin, t->model->node[node].name);
+
+    return found < 0 ? NULL : &t->origin->node[found];
+}
+
+static size_t add_numbers(trainer *t, int node, int param, size_t count, int trained, int decayed)
+{
     trainer_param *made = &t->param[t->params];
 
     if (!count)
@@ -298,6 +309,12 @@ static size_t add_param(trainer *t, int node, int param, int trained, int decaye
     t->params++;
     t->size += count;
     return made->offset;
+}
+
+static size_t add_param(trainer *t, int node, int param, int trained, int decayed)
+{
+    return add_numbers(t, node, param,
+                       ptq_tensor_elements(&origin_of(t, node)->param[param]), trained, decayed);
 }
 
 static int count_readers(const ptq_model *model, int node)
@@ -317,6 +334,7 @@ static unit *new_unit(trainer *t, ptq_op op, int node)
     u->node = &t->model->node[node];
     u->input[0] = u->input[1] = -1;
     u->weight = u->bias = u->gamma = u->beta = u->mean = u->variance = NONE;
+    u->step = u->weight_step = NONE;
     memcpy(u->shape, u->node->shape, sizeof u->shape);
     return u;
 }
@@ -356,6 +374,15 @@ static void take_norm(trainer *t, unit *u, int node)
             t->param[i].trained = u->bias_trained;
 }
 
+/* Pixels keep the codes that they have: they are what they are. */
+static void take_codes(trainer *t, unit *u, int node, const ptq_qparams *q, int param)
+{
+    if (q->type == PTQ_F32 || u->op == PTQ_INPUT)
+        return;
+    u->q = q;
+    u->step = add_numbers(t, node, param, 1, 1, 0);
+}
+
 static unit *compile_weights(trainer *t, int i)
 {
     const ptq_node *node = &t->model->node[i];
@@ -367,9 +394,16 @@ static unit *compile_weights(trainer *t, int i)
     u->bias_trained = u->bias != NONE;
     u->act = node->act;
     set_window(t->model, u);
-    if (node->residual == PTQ_RES_NONE)
+    if (node->param[PTQ_WEIGHT].scales)
+        u->weight_step = add_numbers(t, i, TRAINER_WEIGHT_STEP,
+                                     (size_t)node->param[PTQ_WEIGHT].scales, 1, 0);
+    if (node->residual == PTQ_RES_NONE) {
+        take_codes(t, u, i, &node->q, TRAINER_STEP);
         return u;
+    }
+    take_codes(t, u, i, &node->mid, TRAINER_MID_STEP);
     u = new_unit(t, PTQ_ADD, i);
+    take_codes(t, u, i, &node->q, TRAINER_STEP);
     u->input[0] = t->units - 2;
     u->input[1] = t->unit_of_node[node->input[1]];
     u->act = node->add_act;
@@ -390,16 +424,36 @@ static unit *compile_plain(trainer *t, int i)
     return u;
 }
 
+/* What the engine cannot imitate, or has no real weights for. */
+static ptq_status check_node(const trainer *t, const ptq_node *node, ptq_error *err)
+{
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT], *real;
+    int found = ptq_model_find(t->origin, node->name);
+
+    if (!weight->rank)
+        return PTQ_OK;
+    if (found < 0 || t->origin->node[found].op != node->op)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s is not in the float model; give the float"
+                             " model that the quantized one was made from", node->name);
+    real = &t->origin->node[found].param[PTQ_WEIGHT];
+    if (real->type != PTQ_F32 || node->dynamic || weight->type == PTQ_F16)
+        return ptq_error_set(err, PTQ_UNSUPPORTED, "node %s has no float weights, or computes with"
+                             " dynamic ranges or half precision; train float models, or integer"
+                             " ones beside their float origin", node->name);
+    if (real->rank != weight->rank || memcmp(real->dim, weight->dim, sizeof real->dim) != 0)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s has another shape in the float model;"
+                             " give the one that the quantized model was made from", node->name);
+    return PTQ_OK;
+}
+
 static ptq_status compile_node(trainer *t, int i, ptq_error *err)
 {
     const ptq_node *node = &t->model->node[i];
     unit *u = NULL;
+    ptq_status status = check_node(t, node, err);
 
-    if (node->q.type != PTQ_F32 || (node->param[PTQ_WEIGHT].rank &&
-                                    node->param[PTQ_WEIGHT].type != PTQ_F32))
-        return ptq_error_set(err, PTQ_UNSUPPORTED,
-                             "node %s is quantized; train the float model it came from",
-                             node->name);
+    if (status)
+        return status;
     switch (node->op) {
     case PTQ_CONV2D:
     case PTQ_DENSE:
@@ -416,12 +470,20 @@ static ptq_status compile_node(trainer *t, int i, ptq_error *err)
         u = u ? u : own_unit(t, i);
         u->act = node->op == PTQ_RELU ? PTQ_ACT_RELU : PTQ_ACT_RELU6;
         break;
+    case PTQ_QUANTIZE:
+    case PTQ_DEQUANTIZE:
+        u = own_unit(t, i);
+        take_codes(t, u, i, &node->q, TRAINER_STEP);
+        break;
+    case PTQ_MAX_POOL: /* of codes: chooses among them */
+        u = compile_plain(t, i);
+        break;
     case PTQ_INPUT:
     case PTQ_ADD:
-    case PTQ_MAX_POOL:
     case PTQ_AVG_POOL:
     case PTQ_GLOBAL_AVG_POOL:
         u = compile_plain(t, i);
+        take_codes(t, u, i, &node->q, TRAINER_STEP);
         break;
     default:
         return ptq_error_set(err, PTQ_UNSUPPORTED, "node %s: %s cannot be trained", node->name,
@@ -485,12 +547,15 @@ static int allocate_weights(unit *u)
     u->packed = (size_t)w->kernel[0] * (size_t)w->kernel[1] * inputs * KERNEL_PADDED(outputs) *
                 (size_t)w->groups;
     u->packed_back = back_size(w) * (size_t)w->groups;
+    u->weights = inputs * (size_t)(w->kernel[0] * w->kernel[1] * w->outputs);
+    if (u->weight_step != NONE)
+        u->rounded = floats(u->weights);
     u->forward = floats(u->packed);
     u->backward = floats(u->packed_back);
     u->packed_bias = floats((size_t)w->groups * KERNEL_PADDED(outputs));
     u->partial = floats(TRAINER_SHARDS * u->packed);
     u->partial_bias = calloc((size_t)w->outputs * TRAINER_SHARDS, sizeof(double));
-    return u->forward && u->backward && u->packed_bias && u->partial && u->partial_bias;
+    return (u->rounded || u->weight_step == NONE) && u->forward && u->backward && u->packed_bias && u->partial && u->partial_bias;
 }
 
 static int allocate_unit(const trainer *t, unit *u)
@@ -511,12 +576,13 @@ static int allocate_unit(const trainer *t, unit *u)
     u->sum = calloc(c * TRAINER_SHARDS, sizeof(double));
     u->square = calloc(c * TRAINER_SHARDS, sizeof(double));
     u->inverse = calloc(c, sizeof(double));
+    u->step_sum = calloc(TRAINER_SHARDS, sizeof(double));
     for (size_t i = 0; i < c; i++)
         u->t.scale[i] = u->t.a[i] = 1;
     u->t.low = u->act ? 0 : -INFINITY;
     u->t.high = u->act == PTQ_ACT_RELU6 ? 6 : INFINITY;
     if (!u->y || (!u->dy && u->op != PTQ_INPUT) || !u->sum || !u->square ||
-        !u->inverse)
+        !u->inverse || !u->step_sum)
         return 0;
     return !has_weights(u) || allocate_weights(u);
 }
@@ -579,7 +645,9 @@ static void free_unit(unit *u)
     free(u->sum);
     free(u->square);
     free(u->inverse);
+    free(u->step_sum);
     free(u->partial_bias);
+    free(u->rounded);
 }
 
 void trainer_free(trainer *t)
@@ -604,12 +672,29 @@ void trainer_free(trainer *t)
     free(t);
 }
 
+static void import_steps(trainer *t, const trainer_param *p)
+{
+    const ptq_node *node = &t->model->node[p->node];
+    float *to = t->state + p->offset;
+
+    if (p->param == TRAINER_WEIGHT_STEP)
+        for (size_t k = 0; k < p->count; k++)
+            to[k] = (float)log((double)node->param[PTQ_WEIGHT].scale[k]);
+    else
+        *to = (float)log((double)(p->param == TRAINER_STEP ? node->q.scale : node->mid.scale));
+}
+
 static void import_state(trainer *t)
 {
     for (int i = 0; i < t->params; i++) {
         const trainer_param *p = &t->param[i];
-        const ptq_tensor *from = &t->model->node[p->node].param[p->param];
+        const ptq_tensor *from;
 
+        if (p->param >= PTQ_PARAM_COUNT) {
+            import_steps(t, p);
+            continue;
+        }
+        from = &origin_of(t, p->node)->param[p->param];
         for (size_t k = 0; k < p->count; k++)
             t->state[p->offset + k] = ptq_tensor_number(from, k);
     }
@@ -626,7 +711,7 @@ static ptq_status prepare(trainer *t, ptq_error *err)
                              " there are plain, avx2, avx512", t->options.isa);
     t->unit = calloc(2 * nodes, sizeof *t->unit);
     t->unit_of_node = calloc(nodes, sizeof *t->unit_of_node);
-    t->param = calloc(PTQ_PARAM_COUNT * nodes, sizeof *t->param);
+    t->param = calloc(TRAINER_PARAM_COUNT * nodes, sizeof *t->param);
     if (!t->unit || !t->unit_of_node || !t->param)
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "no memory for a graph of %z nodes", nodes);
     status = compile(t, err);
@@ -639,8 +724,8 @@ static ptq_status prepare(trainer *t, ptq_error *err)
     return status;
 }
 
-ptq_status trainer_create(const ptq_model *model, const trainer_options *options, trainer **out,
-                          ptq_error *err)
+ptq_status trainer_create(const ptq_model *model, const ptq_model *source,
+                          const trainer_options *options, trainer **out, ptq_error *err)
 {
     trainer *t;
     ptq_status status = ptq_model_check(model, err);
@@ -655,6 +740,7 @@ ptq_status trainer_create(const ptq_model *model, const trainer_options *options
     if (!t)
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "no memory for the trainer");
     t->model = model;
+    t->origin = source ? source : model;
     t->options = *options;
     status = prepare(t, err);
     if (status)
@@ -690,9 +776,117 @@ int trainer_classes(const trainer *t)
     return t->unit[t->logits].shape[2];
 }
 
-const float *trainer_logits(const trainer *t)
+/* ---- Fake quantization ---- */
+
+/* Codes less the zero point. */
+typedef struct code_span {
+    float low, high;
+} code_span;
+
+static code_span span_of(ptq_type type, int bits, int32_t zero_point)
 {
-    return t->unit[t->logits].y;
+    int32_t low, high;
+    code_span span;
+
+    ptq_code_range(type, bits, &low, &high);
+    span.low = (float)(low - zero_point);
+    span.high = (float)(high - zero_point);
+    return span;
+}
+
+static float step_of(float logarithm)
+{
+    return (float)exp((double)logarithm);
+}
+
+static float clamped(float v, code_span span)
+{
+    return v < span.low ? span.low : v > span.high ? span.high : v;
+}
+
+/* Step size of output channel o. */
+static float weight_step(const unit *u, const float *state, int o)
+{
+    return step_of(state[u->weight_step +
+                         (u->node->param[PTQ_WEIGHT].scales > 1 ? (size_t)o : 0)]);
+}
+
+static float round_weight(float w, float step, code_span span)
+{
+    return rintf(clamped(w / step, span));
+}
+
+static code_span weight_span(const unit *u)
+{
+    const ptq_tensor *weight = &u->node->param[PTQ_WEIGHT];
+
+    return span_of(weight->type, weight->bits, weight->zero_point);
+}
+
+/* The weights as the integers will be, in u->rounded. */
+static void round_weights(trainer *t, unit *u)
+{
+    size_t each = (size_t)u->node->param[PTQ_WEIGHT].dim[0];
+
+    each = u->weights / each;
+    for (int o = 0; o < u->w.outputs; o++) {
+        float step = weight_step(u, t->state, o);
+
+        for (size_t k = (size_t)o * each; k < ((size_t)o + 1) * each; k++)
+            u->rounded[k] = step * round_weight(t->state[u->weight + k], step, weight_span(u));
+    }
+}
+
+/* From the gradient to the rounded weights, in place, to those of real weights and steps; the
+   latter scaled down as LSQ does, since many weights share a step. */
+static void unround_gradient(trainer *t, const unit *u)
+{
+    size_t each = u->weights / (size_t)u->w.outputs;
+    code_span span = weight_span(u);
+    int scales = u->node->param[PTQ_WEIGHT].scales;
+    double share = 1 / sqrt((double)u->weights / scales * (double)span.high);
+
+    memset(t->gradient + u->weight_step, 0, (size_t)scales * sizeof(float));
+    for (int o = 0; o < u->w.outputs; o++) {
+        float step = weight_step(u, t->state, o);
+        double sum = 0;
+
+        for (size_t k = (size_t)o * each; k < ((size_t)o + 1) * each; k++) {
+            float v = t->state[u->weight + k] / step, *g = &t->gradient[u->weight + k];
+            int inside = v > span.low && v < span.high;
+
+            sum += (double)*g * (double)(rintf(clamped(v, span)) - (inside ? v : 0));
+            *g = inside ? *g : 0;
+        }
+        t->gradient[u->weight_step + (scales > 1 ? (size_t)o : 0)] +=
+            (float)(sum * (double)step * share);
+    }
+}
+
+/* Clamp and rounding of the value, with an activation that comes before. */
+static void set_codes(const trainer *t, unit *u)
+{
+    code_span span = span_of(u->q->type, u->q->bits, u->q->zero_point);
+    float step = step_of(t->state[u->step]);
+
+    u->t.step = step;
+    u->t.low = u->act && span.low < 0 ? 0 : span.low;
+    u->t.high = span.high;
+    if (u->act == PTQ_ACT_RELU6 && rintf(6 / step) < span.high)
+        u->t.high = rintf(6 / step);
+    for (int c = 0; c < u->shape[2]; c++) {
+        u->t.scale[c] = 1 / step;
+        u->t.a[c] = 1;
+    }
+}
+
+static void collect_step(trainer *t, const unit *u)
+{
+    double sum = 0, step = (double)u->t.step;
+
+    for (int s = 0; s < TRAINER_SHARDS; s++)
+        sum += u->step_sum[s];
+    t->gradient[u->step] = (float)(sum * step / sqrt((double)u->size * (double)u->t.high));
 }
 
 /* ---- Weights between the model's order and the kernels' ---- */
@@ -741,15 +935,21 @@ static void pack_unit(trainer *t, int task, int thread)
 {
     unit *u = &t->unit[task];
     const window *w = &u->w;
+    const float *weight;
     int groups = w->groups, outputs;
 
     (void)thread;
+    if (u->q)
+        set_codes(t, u);
     if (!has_weights(u))
         return;
     outputs = w->outputs / groups;
+    weight = u->rounded ? u->rounded : t->state + u->weight;
+    if (u->rounded)
+        round_weights(t, u);
     for (int g = 0; g < groups; g++) {
-        pack_forward(w, t->state + u->weight, g, u->forward + u->packed / (size_t)groups * (size_t)g);
-        pack_backward(w, t->state + u->weight, g,
+        pack_forward(w, weight, g, u->forward + u->packed / (size_t)groups * (size_t)g);
+        pack_backward(w, weight, g,
                       u->backward + u->packed_back / (size_t)groups * (size_t)g);
         for (int o = 0; u->bias != NONE && o < outputs; o++)
             u->packed_bias[g * KERNEL_PADDED(outputs) + o] =
@@ -786,9 +986,13 @@ static void collect_unit(trainer *t, int task, int thread)
     const unit *u = &t->unit[task];
 
     (void)thread;
+    if (u->q)
+        collect_step(t, u);
     if (!has_weights(u))
         return;
     unpack_weights(u, t->gradient + u->weight);
+    if (u->rounded)
+        unround_gradient(t, u);
     for (int o = 0; u->bias_trained && o < u->w.outputs; o++) {
         double sum = 0;
 
@@ -828,17 +1032,25 @@ static int needs_gradient(const trainer *t, const unit *u, int slot)
     return t->unit[u->input[slot]].op != PTQ_INPUT;
 }
 
-/* After the last contribution to an input's gradient, while it is in the cache. */
+/* What batch norm and step sizes need of an image's complete gradient, while it is in the cache. */
+static void sum_gradient(const trainer *t, const unit *u, int image, int shard)
+{
+    const float *y = image_of(u, u->y, image), *dy = image_of(u, u->dy, image);
+    size_t at = (size_t)shard * channels_of(u);
+    int pixels = u->shape[0] * u->shape[1];
+
+    if (u->norm)
+        t->kernel->gradient_moments(&u->t, y, dy, u->pivot, pixels, u->shape[2], u->sum + at,
+                                    u->square + at);
+    if (u->q)
+        u->step_sum[shard] += t->kernel->step_gradient(&u->t, y, dy, pixels, u->shape[2]);
+}
+
+/* After the last contribution to an input's gradient. */
 static void finish_gradient(const trainer *t, const unit *u, int slot, int image, int shard)
 {
-    const unit *in = &t->unit[u->input[slot]];
-    size_t at = (size_t)shard * channels_of(in);
-
-    if (u->last[slot] && in->norm)
-        t->kernel->gradient_moments(&in->t, image_of(in, in->y, image),
-                                    image_of(in, in->dy, image), in->pivot,
-                                    in->shape[0] * in->shape[1], in->shape[2], in->sum + at,
-                                    in->square + at);
+    if (u->last[slot])
+        sum_gradient(t, &t->unit[u->input[slot]], image, shard);
 }
 
 /* ---- Convolution and dense ---- */
@@ -1337,8 +1549,12 @@ static void forward_shard(trainer *t, int shard, int thread)
     }
 }
 
-static void forward(trainer *t)
+static void forward(trainer *t, trainer_source source, int images)
 {
+    t->images = images;
+    t->source = source;
+    run_tasks(t, pack_unit, t->units);
+    run_tasks(t, fill_shard, TRAINER_SHARDS);
     for (int i = 1; i < t->units; i++) {
         unit *u = &t->unit[i];
 
@@ -1382,10 +1598,7 @@ static void loss_shard(trainer *t, int shard, int thread)
         t->loss[shard] += image_loss(logits, classes, t->label[i], t->smoothing, t->images,
                                      image_of(u, u->dy, i));
         t->correct[shard] += ptq_argmax(logits, classes) == t->label[i];
-        if (u->norm)
-            t->kernel->gradient_moments(&u->t, image_of(u, u->y, i), image_of(u, u->dy, i),
-                                        u->pivot, 1, classes, u->sum + shard * classes,
-                                        u->square + shard * classes);
+        sum_gradient(t, u, i, shard);
     }
 }
 
@@ -1450,6 +1663,7 @@ static void backward(trainer *t)
         u->written = 0;
         memset(u->sum, 0, channels_of(u) * TRAINER_SHARDS * sizeof *u->sum);
         memset(u->square, 0, channels_of(u) * TRAINER_SHARDS * sizeof *u->square);
+        memset(u->step_sum, 0, TRAINER_SHARDS * sizeof *u->step_sum);
     }
     run_tasks(t, loss_shard, TRAINER_SHARDS);
     for (int i = t->units - 1; i > 0; i--) {
@@ -1466,12 +1680,8 @@ static void backward(trainer *t)
 void trainer_step(trainer *t, trainer_source source, int images, float smoothing,
                   trainer_result *out)
 {
-    t->images = images;
     t->smoothing = smoothing;
-    t->source = source;
-    run_tasks(t, pack_unit, t->units);
-    run_tasks(t, fill_shard, TRAINER_SHARDS);
-    forward(t);
+    forward(t, source, images);
     backward(t);
     run_tasks(t, collect_unit, t->units);
     out->loss = 0;
@@ -1508,13 +1718,86 @@ void trainer_init(trainer *t, uint64_t seed)
     }
 }
 
-ptq_status trainer_export(const trainer *t, const float *state, ptq_model *model, ptq_error *err)
+/* Codes and scales of a node's weights, and its bias in units of their product with the scale of
+   the input. */
+static ptq_status export_integers(const trainer *t, const unit *u, const float *state,
+                                  ptq_model *model, ptq_error *err)
+{
+    ptq_node *node = &model->node[u->node - t->model->node];
+    ptq_tensor *weight = &node->param[PTQ_WEIGHT], *bias = &node->param[PTQ_BIAS];
+    double in = (double)model->node[node->input[0]].q.scale;
+    size_t each = u->weights / (size_t)u->w.outputs;
+
+    for (int o = 0; o < u->w.outputs; o++) {
+        float step = weight_step(u, state, o);
+        double b = u->bias == NONE ? 0 : rint((double)state[u->bias + (size_t)o] / (in * (double)step));
+
+        weight->scale[weight->scales > 1 ? o : 0] = step;
+        for (size_t k = (size_t)o * each; k < ((size_t)o + 1) * each; k++)
+            ptq_tensor_set_code(weight, k, weight->zero_point + (int32_t)round_weight(
+                                               state[u->weight + k], step, weight_span(u)));
+        if (!(fabs(b) < 2147483647.0))
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: the bias of channel %d does not"
+                                 " fit; train with a smaller rate", node->name, o);
+        if (bias->rank)
+            ((int32_t *)bias->data)[o] = (int32_t)b;
+    }
+    return PTQ_OK;
+}
+
+/* Step sizes of results, before the nodes that read them need them. */
+static void export_steps(const trainer *t, const float *state, ptq_model *model)
 {
     for (int i = 0; i < t->params; i++) {
         const trainer_param *p = &t->param[i];
-        ptq_tensor *to = &model->node[p->node].param[p->param];
+        ptq_node *node = &model->node[p->node];
 
-        memcpy(to->data, state + p->offset, p->count * sizeof *state);
+        if (p->param == TRAINER_STEP)
+            node->q.scale = step_of(state[p->offset]);
+        if (p->param == TRAINER_MID_STEP)
+            node->mid.scale = step_of(state[p->offset]);
+    }
+    for (int i = 1; i < model->nodes; i++) {
+        ptq_node *node = &model->node[i];
+
+        if (node->op == PTQ_MAX_POOL || node->op == PTQ_RELU || node->op == PTQ_RELU6)
+            node->q = model->node[node->input[0]].q;
+    }
+}
+
+ptq_status trainer_export(const trainer *t, const float *state, ptq_model *model, ptq_error *err)
+{
+    export_steps(t, state, model);
+    for (int i = 0; i < t->params; i++) {
+        const trainer_param *p = &t->param[i];
+        ptq_tensor *to = p->param < PTQ_PARAM_COUNT ? &model->node[p->node].param[p->param] : NULL;
+
+        if (to && to->type == PTQ_F32)
+            memcpy(to->data, state + p->offset, p->count * sizeof *state);
+    }
+    for (int i = 0; i < t->units; i++) {
+        ptq_status status = PTQ_OK;
+
+        if (t->unit[i].weight_step != NONE)
+            status = export_integers(t, &t->unit[i], state, model, err);
+        if (status)
+            return status;
     }
     return ptq_model_check(model, err);
+}
+
+void trainer_classify(trainer *t, trainer_source source, int images, int *classes, int *labels)
+{
+    const unit *u = &t->unit[t->logits];
+    int frozen = t->options.frozen_norm;
+    float *logits = scratch(t, 0, SOURCE);
+
+    t->options.frozen_norm = 1;
+    forward(t, source, images);
+    t->options.frozen_norm = frozen;
+    for (int i = 0; i < images; i++) {
+        read_value(t, u, i, logits);
+        classes[i] = ptq_argmax(logits, u->shape[2]);
+        labels[i] = t->label[i];
+    }
 }

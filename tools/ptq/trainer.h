@@ -11,9 +11,14 @@
    a seed gives the same weights with any number of threads. */
 #define TRAINER_SHARDS 16
 
+/* Logarithms of step sizes, in quantization-aware training: of the weights; of ptq_node.mid; of
+   ptq_node.q. Logarithms (Jain et al. 2020, https://arxiv.org/abs/1903.08066) because a step then
+   stays positive and one learning rate suits small and large ones. */
+enum { TRAINER_WEIGHT_STEP = PTQ_PARAM_COUNT, TRAINER_MID_STEP, TRAINER_STEP, TRAINER_PARAM_COUNT };
+
 /* A part of the state vector: one parameter of one node, in the order of the model file. */
 typedef struct trainer_param {
-    int node, param; /* of the model: PTQ_WEIGHT, PTQ_BIAS, PTQ_MEAN, PTQ_VARIANCE */
+    int node, param; /* of the model: PTQ_WEIGHT, PTQ_BIAS, PTQ_MEAN, PTQ_VARIANCE, or below */
     size_t offset, count;
     int trained; /* has a gradient; not so statistics, nor a bias that batch norm takes away */
     int decayed; /* weights of convolution and dense layers; not biases, gamma and beta */
@@ -30,8 +35,16 @@ typedef struct trainer_options {
 } trainer_options;
 
 /* An engine for the model, with a copy of its parameters. The model must outlive it. PTQ_UNSUPPORTED
-   names a node that cannot be trained. */
-ptq_status trainer_create(const ptq_model *model, const trainer_options *options, trainer **out,
+   names a node that cannot be trained.
+
+   A quantized model is trained with fake quantization under its own scheme: weights and results are
+   rounded as its integers would be, and the step sizes are learned (LSQ, Esser et al. 2020), from
+   the model's scales on. `source` is the fused float model that it was made from, where the real
+   weights come from; NULL for a float model. Batch norm is folded beforehand and not trained, as
+   Nagel et al. 2021 (https://arxiv.org/abs/2106.08295, 4.2) advise: what is trained is exactly what
+   will run. */
+ptq_status trainer_create(const ptq_model *model, const ptq_model *source,
+                          const trainer_options *options, trainer **out,
                           ptq_error *err);
 void trainer_free(trainer *t);
 
@@ -58,14 +71,14 @@ typedef struct trainer_result {
 void trainer_step(trainer *t, trainer_source source, int images, float smoothing,
                   trainer_result *out);
 
-/* Logits of the last step, images x classes. */
-const float *trainer_logits(const trainer *t);
+/* Forward only: the classes that the current state gives to a batch; its labels come back too. */
+void trainer_classify(trainer *t, trainer_source source, int images, int *classes, int *labels);
 
 /* He et al. 2015 (https://arxiv.org/abs/1502.01852): normal with variance 2 / fan-in for weights
    before a ReLU; everything else as the builder leaves it. */
 void trainer_init(trainer *t, uint64_t seed);
 
-/* Puts a state vector into a model of the same graph. */
+/* Puts a state vector into a model of the same graph: codes and scales where that is quantized. */
 ptq_status trainer_export(const trainer *t, const float *state, ptq_model *model, ptq_error *err);
 
 #endif

@@ -283,6 +283,9 @@ INLINE void constant(pack *to, float value)
     *to = zero + value;
 }
 
+/* Half to even, by the rounding of the addition itself; for |v| < 2^22. */
+#define ROUNDER 12582912.0f
+
 INLINE void value_block(const transform *t, const float *y, int pixels, int channels, int c,
                         float *out, int add)
 {
@@ -298,6 +301,8 @@ INLINE void value_block(const transform *t, const float *y, int pixels, int chan
         v = v * scale + shift;
         v = CHOOSE(v > low, v, low);
         v = CHOOSE(v < high, v, high);
+        if (t->step > 0)
+            v = ((v + ROUNDER) - ROUNDER) * t->step;
         if (add) {
             read_pack(&before, out + i);
             v += before;
@@ -324,6 +329,7 @@ INLINE void value_all(const transform *t, const float *y, int pixels, int channe
             size_t i = (size_t)p * (size_t)channels + (size_t)c;
             float v = clamp(y[i] * t->scale[c] + t->shift[c], t->low, t->high);
 
+            v = t->step > 0 ? ((v + ROUNDER) - ROUNDER) * t->step : v;
             out[i] = add ? out[i] + v : v;
         }
     }
@@ -454,6 +460,37 @@ INLINE void gradient_moments_all(const transform *t, const float *y, const float
     }
 }
 
+INLINE double step_gradient_all(const transform *t, const float *y, const float *dv, int pixels,
+                                int channels)
+{
+    size_t n = (size_t)pixels * (size_t)channels, i = 0;
+    pack x, g, v, inside, low, high, sum;
+    double total[PACK] = {0};
+
+    memset(&sum, 0, sizeof sum);
+    constant(&low, t->low);
+    constant(&high, t->high);
+    for (; i + PACK <= n; i += PACK) {
+        read_pack(&x, y + i);
+        read_pack(&g, dv + i);
+        x *= t->scale[0];
+        inside = ZERO_UNLESS((x > low) & (x < high), x);
+        v = CHOOSE(x > low, x, low);
+        v = CHOOSE(v < high, v, high);
+        sum += g * (((v + ROUNDER) - ROUNDER) - inside);
+    }
+    add_pack(total, &sum);
+    for (int k = 1; k < PACK; k++)
+        total[0] += total[k];
+    for (; i < n; i++) {
+        float one = y[i] * t->scale[0], w = clamp(one, t->low, t->high);
+
+        total[0] += (double)dv[i] * (double)(((w + ROUNDER) - ROUNDER) -
+                                             (one > t->low && one < t->high ? one : 0));
+    }
+    return total[0];
+}
+
 /* ---- One set of functions for each instruction set ---- */
 
 #define KERNEL_SET(SET, TARGET, PASSES, BIG)                                                              \
@@ -491,9 +528,14 @@ INLINE void gradient_moments_all(const transform *t, const float *y, const float
     {                                                                                             \
         gradient_moments_all(t, y, dv, pivot, pixels, channels, sum, product);                    \
     }                                                                                             \
+    PASSES static double step_gradient_##SET(const transform *t, const float *y, const float *dv,  \
+                                             int pixels, int channels)                            \
+    {                                                                                             \
+        return step_gradient_all(t, y, dv, pixels, channels);                                     \
+    }                                                                                             \
     static const kernel_set set_##SET = {#SET,          conv_##SET,     conv_weights_##SET,       \
                                          value_##SET,   add_value_##SET, gradient_##SET,          \
-                                         moments_##SET, gradient_moments_##SET};
+                                         moments_##SET, gradient_moments_##SET, step_gradient_##SET};
 
 #define NO_TARGET
 KERNEL_SET(plain, NO_TARGET, NO_TARGET, 0)

@@ -40,10 +40,13 @@ typedef struct conv_gradient {
 
 /* How a stored tensor becomes the value that others read: clamp(y * scale[c] + shift[c]) to
    low..high; and how its gradient becomes that of the stored tensor:
-       dy = a[c] dv [low < v < high] + b[c] y + d[c] */
+       dy = a[c] dv [low < v < high] + b[c] y + d[c]
+   With a step size, what is clamped is y / step, and the value step * round(v): fake quantization,
+   whose gradient passes straight through the rounding. */
 typedef struct transform {
     float *scale, *shift, *a, *b, *d; /* one for each channel */
     float low, high;
+    float step; /* 0: no rounding */
 } transform;
 
 typedef struct kernel_set {
@@ -62,6 +65,10 @@ typedef struct kernel_set {
     void (*gradient_moments)(const transform *t, const float *y, const float *dv,
                              const float *pivot, int pixels, int channels, double *sum,
                              double *product);
+    /* The gradient to the step size (Esser et al. 2020, https://arxiv.org/abs/1902.08153, 2.1): the
+       sum of dv (round(v) - y / step [inside]) */
+    double (*step_gradient)(const transform *t, const float *y, const float *dv, int pixels,
+                            int channels);
 } kernel_set;
 
 /* The best set of this processor, or the one of that name ("plain", "avx2", "avx512"); NULL if this
