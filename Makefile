@@ -172,6 +172,11 @@ $(BUILD)/ptq-c_standalone.o: $(BUILD)/standalone_kernels.inc
 $(BUILD)/ptq-import.o $(BUILD)/ptq-torch.o: tools/ptq/torch.h
 $(BUILD)/test_standalone: tools/ptq/standalone_kernels.h
 
+# Training may fuse multiplications and additions: its results need not be the same everywhere.
+$(BUILD)/ptq-trainer_kernels.o: CFLAGS += -ffp-contract=fast
+$(BUILD)/ptq-train.o $(BUILD)/ptq-trainer.o $(BUILD)/ptq-trainer_kernels.o $(BUILD)/ptq-optimizer.o: \
+    $(wildcard tools/ptq/trainer*.h tools/ptq/optimizer.h)
+
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
 

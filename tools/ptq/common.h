@@ -25,7 +25,6 @@
    status. */
 int command_bench(int argc, char **argv);
 int command_calibrate(int argc, char **argv);
-int command_export(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_import(int argc, char **argv);
@@ -36,6 +35,7 @@ int command_report(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_sensitivity(int argc, char **argv);
 int command_sweep(int argc, char **argv);
+int command_train(int argc, char **argv);
 
 /* ResNet8 from a Keras .h5 file; 0, or 1 after an error on standard error. */
 int read_keras(const char *path, ptq_model **out);

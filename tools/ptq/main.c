@@ -19,6 +19,7 @@ static const command commands[] = {
     {"sweep", command_sweep, "quantize in many ways and tabulate what each loses"},
     {"eval", command_eval, "measure a model's accuracy on CIFAR-10, beside its float origin"},
     {"run", command_run, "write a model's logits for a file of images, or explain one"},
+    {"train", command_train, "train a float network on CIFAR-10"},
     {"bench", command_bench, "measure a model's speed"},
     {"report", command_report, "write a page about quantized models beside the float one"},
 };
