@@ -1,45 +1,13 @@
 # ptq info --cpu, ptq bench --table and the script of make bench-peers, from outside. PTQ is the
 # tool's path. What is asked is form and checksums, never a time.
-set -u
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
-unset PTQ_ISA PTQ_MODEL CIFAR10_DIR
+. tests/cli.sh
 export PTQ_SHARED="$dir/nothing" # random weights and pixels unless a test says otherwise
 table="bench --table --batch 2 --seconds 1"
-
-wrong() {
-    echo "WRONG: $*"
-    head -n 5 "$dir/err"
-    failures=$((failures + 1))
-}
-
-accepts() {
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err" || wrong "exit status $? of ptq $*"
-    [ ! -s "$dir/err" ] || wrong "standard error of ptq $*"
-}
-
-refuses() {
-    words=$1
-    shift
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err"
-    [ $? -eq 1 ] || wrong "exit status of ptq $*"
-    [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of ptq $* is not one line"
-    grep -q "^ptq.*: .*$words" "$dir/err" || wrong "ptq $* does not say '$words'"
-}
-
-prints() {
-    grep -q -e "$1" "$dir/out" || wrong "no '$1' in the output"
-}
 
 is_json() {
     command -v python3 >/dev/null 2>&1 || return 0
     python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$dir/out" 2>"$dir/err" ||
         wrong "the output is not JSON"
-}
-
-has_json() {
-    [ -f "$BUILD/libs" ] && grep -q jansson "$BUILD/libs"
 }
 
 # Names of the instruction sets that can run here.
@@ -62,7 +30,7 @@ test_cpu() {
     done
     refuses "leave out" info --cpu --fuse
     refuses "leave out" info --cpu some.safetensors
-    if has_json; then
+    if has_library jansson; then
         accepts info --cpu --json -
         is_json
         for key in schema_version best forced instruction_sets name compiled available chosen \
@@ -98,7 +66,7 @@ test_table() {
     prints "^int8 *$PTQ_ISA *2 *2 .*x .*[0-9a-f]\{16\}$"
     prints "^int8: all instruction sets.* the same checksum"
     prints "^block3.conv2 *2.359 "
-    if has_json; then
+    if has_library jansson; then
         accepts $table --json -
         is_json
         for key in schema_version machine load_average results precision isa checksum median_us \

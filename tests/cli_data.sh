@@ -1,16 +1,6 @@
 # The programs that make data: shapes10, and images2cifar where it could be built. BUILD is their
 # directory. Needs no data and no model from elsewhere.
-set -u
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
-unset PTQ_ISA PTQ_MODEL CIFAR10_DIR
-
-wrong() {
-    echo "WRONG: $*"
-    [ ! -s "$dir/err" ] || head -n 5 "$dir/err"
-    failures=$((failures + 1))
-}
+. tests/cli.sh
 
 # accepts PROGRAM ARGS: exit status 0 and nothing on standard error.
 accepts() {
@@ -29,10 +19,6 @@ refuses() {
     [ $status -eq 1 ] || wrong "exit status $status of $*"
     [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of $* is not one line"
     grep -q -e "^$1[a-z ]*: .*$words" "$dir/err" || wrong "$* does not say '$words'"
-}
-
-prints() {
-    grep -q -e "$1" "$dir/out" || wrong "no '$1' in the output"
 }
 
 checksum() {

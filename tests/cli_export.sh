@@ -1,44 +1,13 @@
 # ptq export --c-header: what it writes is compiled as C99 and C++11 without warnings, run, and must
 # give the library's logits to the byte. PTQ is the tool's path, BUILD holds the library's object.
 # Random networks; with PTQ_SHARED also ResNet8 under every preset.
-set -u
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
-shared=${PTQ_SHARED:-../shared}
-model=$shared/models/resnet8_mlperf.safetensors
+. tests/cli.sh
 cifar=$shared/data/cifar-10-batches-bin
-ic200=$shared/data/mlperf-tiny-ic200/test_batch.bin
 cc=${CC:-cc}
 cxx=${CXX:-c++}
 warn="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 sanitize=
 if [ -n "${SAN:-}" ]; then sanitize="-g -fsanitize=address,undefined -fno-sanitize-recover=all"; fi
-unset PTQ_ISA PTQ_MODEL CIFAR10_DIR
-
-wrong() {
-    echo "WRONG: $*"
-    [ ! -s "$dir/err" ] || head -n 5 "$dir/err"
-    failures=$((failures + 1))
-}
-
-# accepts ARGS: exit status 0; on standard error nothing but warnings.
-accepts() {
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err" || wrong "exit status $? of ptq $*"
-    ! grep -qv "^ptq [a-z]*: warning: " "$dir/err" || wrong "standard error of ptq $*"
-}
-
-# refuses WORDS ARGS: exit status 1, one line on standard error that begins "ptq" and holds WORDS.
-refuses() {
-    words=$1
-    shift
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err"
-    status=$?
-    [ $status -eq 1 ] || wrong "exit status $status of ptq $*"
-    [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of ptq $* is not one line"
-    grep -q "^ptq.*: .*$words" "$dir/err" || wrong "ptq $* does not say '$words'"
-    [ ! -s "$dir/out" ] || wrong "ptq $* fails and writes to standard output"
-}
 
 # Runs net.h over a file: bare pixels, or CIFAR-10 records where RECORD is 1, the bytes of a label.
 write_driver() {

@@ -1,36 +1,9 @@
 # ptq import of safetensors files that other programs wrote: names, types, shapes, networks, and
 # files that are wrong. PTQ is the tool's path, BUILD holds the library's object.
-set -u
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
+. tests/cli.sh
 cc=${CC:-cc}
 sanitize=
 if [ -n "${SAN:-}" ]; then sanitize="-fsanitize=address,undefined -fno-sanitize-recover=all"; fi
-unset PTQ_ISA PTQ_MODEL CIFAR10_DIR
-
-wrong() {
-    echo "WRONG: $*"
-    [ ! -s "$dir/err" ] || head -n 5 "$dir/err"
-    failures=$((failures + 1))
-}
-
-accepts() {
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err" || wrong "exit status $? of ptq $*"
-    [ ! -s "$dir/err" ] || wrong "standard error of ptq $*"
-}
-
-# refuses WORDS ARGS: exit status 1, one line on standard error that begins "ptq" and holds WORDS.
-refuses() {
-    words=$1
-    shift
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err"
-    status=$?
-    [ $status -eq 1 ] || wrong "exit status $status of ptq $*"
-    [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of ptq $* is not one line"
-    grep -q "^ptq.*: .*$words" "$dir/err" || wrong "ptq $* does not say '$words'"
-    [ ! -s "$dir/out" ] || wrong "ptq $* fails and writes to standard output"
-}
 
 # says WORDS: so does the last refusal, too.
 says() {

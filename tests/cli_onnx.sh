@@ -1,40 +1,10 @@
 # ptq import and export of ONNX, from outside, with ONNX Runtime and the official checker as judges
 # where they can be had. PTQ is the tool's path, BUILD the directory of the build. ONNX Runtime is
 # asked once, by the plain build with gcc; the others only import, export and run.
-set -u
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
-shared=${PTQ_SHARED:-../shared}
-model=$shared/models/resnet8_mlperf.safetensors
+. tests/cli.sh
 train=$shared/data/cifar-10-batches-bin/data_batch_1.bin
-ic200=$shared/data/mlperf-tiny-ic200/test_batch.bin
 images=$dir/images.bin
-unset PTQ_ISA PTQ_MODEL CIFAR10_DIR
 unset PYTHONPATH
-
-wrong() {
-    echo "WRONG: $*"
-    [ ! -s "$dir/err" ] || head -n 5 "$dir/err"
-    failures=$((failures + 1))
-}
-
-# accepts ARGS: exit status 0; on standard error nothing but warnings.
-accepts() {
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err" || wrong "exit status $? of ptq $*"
-    ! grep -qv "^ptq [a-z]*: warning: " "$dir/err" || wrong "standard error of ptq $*"
-}
-
-# refuses WORDS ARGS: exit status 1 and one line on standard error that holds WORDS.
-refuses() {
-    words=$1
-    shift
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err"
-    status=$?
-    [ $status -eq 1 ] || wrong "exit status $status of ptq $*"
-    [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of ptq $* is not one line"
-    grep -q "^ptq.*: .*$words" "$dir/err" || wrong "ptq $* does not say '$words'"
-}
 
 # judge ARGS: asks ONNX Runtime, see ort_compare.cjs; all questions are put at the end.
 judge() {
