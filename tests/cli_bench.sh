@@ -1,7 +1,7 @@
 # ptq info --cpu, ptq bench --table and the script of make bench-peers, from outside. PTQ is the
 # tool's path. What is asked is form and checksums, never a time.
 . tests/cli.sh
-export PTQ_SHARED="$dir/nothing" # random weights and pixels unless a test says otherwise
+export PTQ_SHARED="$dir/nothing" # random pixels, and weights of the project's own model
 table="bench --table --batch 2 --seconds 1"
 
 is_json() {
@@ -60,7 +60,6 @@ test_table() {
     PTQ_ISA=$(available | tail -n 1)
     export PTQ_ISA
     accepts $table
-    prints "random weights"
     prints "random pixels"
     prints "^int8 *$PTQ_ISA *1 *1 "
     prints "^int8 *$PTQ_ISA *2 *2 .*x .*[0-9a-f]\{16\}$"
@@ -75,6 +74,19 @@ test_table() {
             prints "\"$key\""
         done
     fi
+    unset PTQ_ISA
+}
+
+# Where there is no model at all, one is made up.
+test_no_model() {
+    case $PTQ in
+    /*) program=$PTQ ;;
+    *) program=$PWD/$PTQ ;;
+    esac
+    PTQ_ISA=$(available | tail -n 1)
+    export PTQ_ISA
+    (cd "$dir" && "$program" $table) >"$dir/out" 2>"$dir/err" || wrong "the table needs a model"
+    prints "random weights"
     unset PTQ_ISA
 }
 
@@ -99,6 +111,7 @@ test_peers() {
 test_cpu
 test_bad_arguments
 test_table
+test_no_model
 if [ "$BUILD" = build ]; then test_whole_table; fi
 test_peers
 [ $failures -eq 0 ]
