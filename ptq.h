@@ -1048,7 +1048,7 @@ typedef struct ptq_override {
    so do pools; the tensors of a residual addition share their factors. Inputs and results of ReLU6,
    batch norm and softmax, the image and the logits stay as they are. Only integer layers gain, and
    only where activations have few bits. Largest values are those on `data`; of `options`, which may
-   be NULL, threads, progress and allocator count. */
+   be NULL, threads, progress and allocator count. The metadata "equalization" keeps the factors. */
 PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
                                 const ptq_calibrate_options *options, ptq_model **out,
                                 ptq_error *err);
@@ -1173,7 +1173,7 @@ typedef struct ptq_layer_report {
 } ptq_layer_report;
 
 /* Runs both plans on the first `count` images (0: all) and compares every tensor that both have, in
-   the order of the quantized model. */
+   the order of the quantized model; tensors of a model that was equalized, in its own units. */
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       ptq_dataset data, size_t count, ptq_layer_report *out,
                                       ptq_error *err);
@@ -11795,6 +11795,37 @@ static void ptq__apply_factors(const ptq__equalizer *eq, int index)
     }
 }
 
+/* "conv1 1 0.5;block1.conv1 0.7 1": what the channels of each tensor were divided by. */
+static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq)
+{
+    int i, c;
+    for (i = 1; i < eq->model->nodes; i++) {
+        int root = ptq__group_of(eq, i);
+        if (!root)
+            continue;
+        ptq__put(text, text->length ? ";%s" : "%s", eq->model->node[i].out);
+        for (c = 0; c < eq->model->node[i].shape[2]; c++)
+            ptq__put(text, " %g", (double)eq->reach[eq->first[root] + c]);
+    }
+}
+
+/* Into the metadata, for ptq_compare_layers. */
+static ptq_status ptq__keep_factors(const ptq__equalizer *eq, ptq_error *err)
+{
+    ptq__text text = ptq__text_over(NULL, 0);
+    void *memory = NULL;
+    size_t size;
+    ptq_status status;
+    ptq__put_factors(&text, eq);
+    size = text.length + 1;
+    PTQ__TRY(ptq__alloc(&eq->model->allocator, size, 1, "factors", &memory, err));
+    text = ptq__text_over((char *)memory, size);
+    ptq__put_factors(&text, eq);
+    status = ptq_model_set_meta(eq->model, "equalization", (char *)memory, err);
+    ptq__free(&eq->model->allocator, memory);
+    return status;
+}
+
 static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_allocator *allocator,
                                       ptq_error *err)
 {
@@ -11840,6 +11871,7 @@ static ptq_status ptq__equalize_with(ptq__equalizer *eq, const ptq_plan *plan,
     for (i = 1; i < eq->model->nodes; i++)
         if (ptq__has_weight(eq->model->node[i].op))
             ptq__apply_factors(eq, i);
+    PTQ__TRY(ptq__keep_factors(eq, err));
     return ptq_model_check(eq->model, err);
 }
 
@@ -13047,6 +13079,30 @@ typedef struct ptq__layers {
     ptq_layer_report *report;
 } ptq__layers;
 
+/* A float tensor in the units of an equalized model: its channels divided by the factors in the
+   metadata. They lie in the session, which writes them anew with every run. */
+static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real)
+{
+    const char *kept = ptq_model_get_meta(model, "equalization");
+    ptq__span rest = ptq__span_of(kept ? kept : ""), item, name;
+    size_t i, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
+    float *x = (float *)real->data, factor;
+    while (rest.n && real->type == PTQ_F32) {
+        item = ptq__cut(&rest, ';');
+        name = ptq__cut(&item, ' ');
+        if (name.n != strlen(node->out) || memcmp(name.p, node->out, name.n))
+            continue;
+        for (i = 0; i < channels; i++) {
+            size_t k;
+            if (!ptq__read_float(ptq__cut(&item, ' '), &factor) || !(factor > 0))
+                return; /* damaged: for people to see */
+            for (k = i; k < n; k += channels)
+                x[k] /= factor;
+        }
+        return;
+    }
+}
+
 /* One image: both sessions have run. */
 static ptq_status ptq__compare_image(const ptq__layers *layers, const ptq_model *model,
                                      ptq_error *err)
@@ -13063,6 +13119,7 @@ static ptq_status ptq__compare_image(const ptq__layers *layers, const ptq_model 
             PTQ__TRY(ptq_session_tensor(layers->a, name, &real, err));
             PTQ__TRY(ptq_session_tensor(layers->b, name, &coded, err));
             memcpy(layers->report->item[item].name, name, strlen(name) + 1);
+            ptq__in_units_of(model, &model->node[i], &real);
             if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
                 ptq__layer_add(&layers->sum[item], &layers->report->item[item], &real, &coded, q);
             item++;
@@ -13814,7 +13871,7 @@ static ptq_status ptq__mix_run(ptq__mixer *mixer, int makes, ptq_error *err)
     for (i = 0; i < PTQ__SPREAD; i++)
         PTQ__TRY(ptq__mix_measure(mixer, (report->items - 1) * i / (PTQ__SPREAD - 1), 0, err));
     PTQ__TRY(ptq__mix_choose(mixer, err));
-    return makes ? ptq__mix_measure(mixer, report->chosen, 1, err) : PTQ_OK;
+    return ptq__mix_measure(mixer, report->chosen, makes, err);
 }
 
 PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,

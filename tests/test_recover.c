@@ -201,6 +201,28 @@ static void equalized_network(void **state)
     ptq_model_free(made);
 }
 
+/* Layers of an equalized model are compared in its own units: the error is that of few bits. */
+static void equalized_layers(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_model *made = NULL;
+    ptq_plan *plan = NULL;
+    ptq_layer_report report;
+    int i;
+
+    assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->p), NULL, &made, &err));
+    assert_non_null(strstr(ptq_model_get_meta(made, "equalization"), "conv1 "));
+    assert_ok(ptq_plan_create(made, NULL, &plan, &err));
+    assert_ok(ptq_compare_layers(f->plan, plan, pictures_dataset(&f->p), 3, &report, &err));
+    assert_true(report.items > 8);
+    for (i = 0; i < report.items; i++)
+        if (report.item[i].sqnr_db < 100)
+            fail_msg("%s: %g dB", report.item[i].name, report.item[i].sqnr_db);
+    ptq_layer_report_free(&report);
+    ptq_plan_free(plan);
+    ptq_model_free(made);
+}
+
 static void equalization_refuses(void **state)
 {
     fixture *f = (fixture *)*state;
@@ -600,6 +622,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equalized_by_hand),
         cmocka_unit_test(equalized_network),
+        cmocka_unit_test(equalized_layers),
         cmocka_unit_test(equalization_refuses),
         cmocka_unit_test(refitting_helps),
         cmocka_unit_test(mean_error_ends),

@@ -1,0 +1,111 @@
+# ptq sensitivity, ptq sweep and the goals of ptq quantize, from outside. PTQ is the tool's path. The
+# data are few, so that the sanitizers are done in time. Without reference weights and images
+# (PTQ_SHARED) only what needs neither is tested.
+set -u
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+failures=0
+shared=${PTQ_SHARED:-../shared}
+model=$shared/models/resnet8_mlperf.safetensors
+train=$shared/data/cifar-10-batches-bin/data_batch_1.bin
+record=3073
+unset PTQ_ISA PTQ_MODEL CIFAR10_DIR
+
+wrong() {
+    echo "WRONG: $*"
+    [ ! -s "$dir/err" ] || head -n 5 "$dir/err"
+    failures=$((failures + 1))
+}
+
+accepts() {
+    "$PTQ" "$@" >"$dir/out" 2>"$dir/err" || wrong "exit status $? of ptq $*"
+    ! grep -qv "^ptq [a-z]*: warning: " "$dir/err" || wrong "standard error of ptq $*"
+}
+
+# refuses WORDS ARGS: exit status 1, one line on standard error that holds WORDS.
+refuses() {
+    words=$1
+    shift
+    "$PTQ" "$@" >"$dir/out" 2>"$dir/err"
+    [ $? -eq 1 ] || wrong "exit status of ptq $*"
+    [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of ptq $* is not one line"
+    grep -q "^ptq.*: .*$words" "$dir/err" || wrong "ptq $* does not say '$words'"
+}
+
+prints() {
+    grep -q -e "$1" "$dir/out" || wrong "no '$1' in the output"
+}
+
+has_json() {
+    [ -f "$BUILD/libs" ] && grep -q jansson "$BUILD/libs"
+}
+
+test_usage() {
+    for command in sensitivity sweep; do
+        accepts $command --help
+        prints Example
+        refuses "unknown option --nonsense" $command --nonsense
+    done
+    refuses "OUT.csv is needed" sweep
+    refuses "not a number from 2 to 8" sweep -o "$dir/s.csv" --weight-bits 8,9
+    refuses "empty or too long" sweep -o "$dir/s.csv" --seeds 1,,2
+    refuses "no preset 'nonsense'" sweep -o "$dir/s.csv" --presets best,nonsense
+    refuses "no range 'nonsense'" sweep -o "$dir/s.csv" --activation-ranges nonsense
+    refuses "neither channel nor tensor" sweep -o "$dir/s.csv" --scales layer
+    refuses "does not compute on integers" sensitivity --preset fp16
+    refuses "leave out --weight-bits" quantize -o "$dir/no" --average-bits 4 --weight-bits 4
+    refuses "no bits to choose" quantize -o "$dir/no" --average-bits 4 --preset fp16
+    refuses "not a number over 0" quantize -o "$dir/no" --accuracy-drop 0
+    refuses "leave out --dry-run" quantize --budget 50000 --dry-run
+}
+
+# 60 training images, of which 20 are calibrated on.
+make_data() {
+    mkdir "$dir/data"
+    head -c $((60 * record)) "$train" >"$dir/data/data_batch_1.bin"
+}
+
+# A row that is there is not measured again; a file of something else is refused.
+test_sweep() {
+    set -- sweep --model "$model" --data "$dir/data" -o "$dir/s.csv" --presets tflite --samples 20 \
+        --limit 20 -t 1
+    accepts "$@" --seeds 1 --weight-bits 8,4
+    prints "tflite    *4x8 channel"
+    [ "$(wc -l <"$dir/s.csv")" -eq 3 ] || wrong "not two rows"
+    sed '2s/,[0-9]*,[0-9]*,[0-9]*$/,7,7,7/' "$dir/s.csv" >"$dir/t.csv"
+    cp "$dir/t.csv" "$dir/s.csv"
+    accepts "$@" --seeds 1,2 --weight-bits 8,4
+    [ "$(wc -l <"$dir/s.csv")" -eq 5 ] || wrong "the sweep did not go on"
+    head -n 3 "$dir/s.csv" | cmp - "$dir/t.csv" || wrong "measured again what was there"
+    echo "surplus" >>"$dir/s.csv"
+    refuses "line 6 is not of a sweep" "$@" --seeds 1
+    echo "something,else" >"$dir/s.csv"
+    refuses "line 1 is not of a sweep" "$@" --seeds 1
+    refuses "none is left" sweep --model "$model" --data "$dir/data" -o "$dir/u.csv" --samples 60
+    refuses "no test_batch.bin" sweep --model "$model" --data "$dir/data" -o "$dir/u.csv" --test
+}
+
+test_sensitivity() {
+    accepts sensitivity --model "$model" --data "$dir/data" --samples 20 --measure 10 \
+        --preset ort-s8 --weight-bits 4 -t 1
+    prints "block3.conv2 "
+    prints "all of them"
+    prints "would win back"
+    if has_json; then
+        accepts quantize --model "$model" --data "$dir/data" --samples 20 --preset tflite \
+            --average-bits 4 --no-measure -o "$dir/mixed" -t 1 --json -
+        prints '"frontier"'
+        prints '"met": true'
+        prints '"bits":'
+    fi
+}
+
+test_usage
+if [ -f "$model" ] && [ -f "$train" ]; then
+    make_data
+    test_sweep
+    if [ -z "${SAN:-}" ]; then test_sensitivity; fi
+else
+    echo "no reference model in $shared: tested without it"
+fi
+[ $failures -eq 0 ]
