@@ -6585,7 +6585,8 @@ struct ptq__packed {
     } while (0)
 
 /* The words of one slab. A whole one is written out, so that it has no loop to be mispredicted; not
-   for WebAssembly, whose compilers then collect more words and products than there are registers. */
+   for WebAssembly, where the compiler then collects more words and products than there are
+   registers. */
 #ifndef PTQ__BY_LANE
 #define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
     do {                                                                                           \
@@ -6658,6 +6659,33 @@ struct ptq__packed {
                             done[p][v]);                                                           \
         }                                                                                          \
     }
+
+static float ptq__act_least(ptq_activation act)
+{
+    return act ? 0 : (float)-HUGE_VAL;
+}
+
+static float ptq__act_most(ptq_activation act)
+{
+    return act == PTQ_ACT_RELU6 ? 6 : (float)HUGE_VAL;
+}
+
+/* The addition of a step: an operator of its own, or fused. */
+static ptq__adder ptq__step_adder(const ptq__step *step)
+{
+    if (step->node->op != PTQ_ADD)
+        return ptq__residual_adder(step);
+    return ptq__adder_of(&step->from[0]->q, &step->from[1]->q, &step->node->q, step->node->act);
+}
+
+static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
+{
+    f->ratio_a = adder->ratio_a;
+    f->ratio_b = adder->ratio_b;
+    f->offset = adder->offset;
+    f->add_least = (float)adder->clamp.low;
+    f->add_most = (float)adder->clamp.high;
+}
 
 /* What becomes of real sums. */
 #define PTQ__FINISH_REAL(NAME, TARGET, REAL, F)                                                    \
@@ -6764,6 +6792,36 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
         }                                                                                          \
     }
 
+/* Unfused addition. The result may lie over an operand: each element is read before. */
+#define PTQ__ADD_REAL(NAME, TARGET, REAL, F)                                                       \
+    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame)                        \
+    {                                                                                              \
+        const void *a = ptq__in(step, frame, 0), *b = ptq__in(step, frame, 1);                     \
+        float least = ptq__act_least(step->node->act), most = ptq__act_most(step->node->act);      \
+        int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
+        for (i = 0; i < n; i += (int)(sizeof(REAL) / sizeof(float))) {                             \
+            REAL sum = F##_add(F##_get(a, i, n - i), F##_get(b, i, n - i));                        \
+            F##_put(ptq__out(step, frame), i, n - i, F##_clamp(sum, least, most));                 \
+        }                                                                                          \
+    }
+
+#define PTQ__ADD_CODES(NAME, TARGET, WHOLE, I)                                                     \
+    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame)                        \
+    {                                                                                              \
+        const void *a = ptq__in(step, frame, 0), *b = ptq__in(step, frame, 1);                     \
+        int signed_a = step->from[0]->q.type == PTQ_S8;                                            \
+        int signed_b = step->from[1]->q.type == PTQ_S8;                                            \
+        int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
+        ptq__adder adder = ptq__step_adder(step);                                                  \
+        ptq__finish f;                                                                             \
+        memset(&f, 0, sizeof f);                                                                   \
+        ptq__describe_adder(&f, &adder);                                                           \
+        for (i = 0; i < n; i += (int)(sizeof(WHOLE) / sizeof(int32_t)))                            \
+            I##_put(ptq__out(step, frame), i, n - i,                                               \
+                    I##_finish_add(&f, I##_real(I##_get(a, i, n - i, signed_a)),                   \
+                                   I##_real(I##_get(b, i, n - i, signed_b))));                     \
+    }
+
 /* ptq_preprocess. Means and deviations repeat after a vector for every channel. */
 #define PTQ__PREPROCESS(NAME, TARGET, REAL, F, I)                                                  \
     TARGET static void NAME(const ptq_model *model, const uint8_t *pixels, float *out, int n)      \
@@ -6791,6 +6849,8 @@ typedef struct ptq__family {
     const ptq__engine *bytes; /* weights that fit s8; NULL: none */
     void (*average_real)(const ptq__step *step, const ptq__frame *frame);
     void (*average_codes)(const ptq__step *step, const ptq__frame *frame);
+    void (*add_real)(const ptq__step *step, const ptq__frame *frame);
+    void (*add_codes)(const ptq__step *step, const ptq__frame *frame);
     void (*preprocess)(const ptq_model *model, const uint8_t *pixels, float *out, int n);
 } ptq__family;
 
@@ -6978,6 +7038,8 @@ PTQ__FINISH_REAL(ptq__f256_finish, PTQ__AVX2, __m256, ptq__f256)
 PTQ__FINISH_CODES(ptq__i256_finish, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
 PTQ__AVERAGE_REAL(ptq__average_f256, PTQ__AVX2, __m256, ptq__f256)
 PTQ__AVERAGE_CODES(ptq__average_i256, PTQ__AVX2, __m256i, ptq__i256)
+PTQ__ADD_REAL(ptq__add_f256, PTQ__AVX2, __m256, ptq__f256)
+PTQ__ADD_CODES(ptq__add_i256, PTQ__AVX2, __m256i, ptq__i256)
 PTQ__PREPROCESS(ptq__preprocess_256, PTQ__AVX2, __m256, ptq__f256, ptq__i256)
 
 /* AVX-512. */
@@ -7278,7 +7340,8 @@ static const ptq__engine ptq__engine_vnni512 = {
     ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
     {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}}, PTQ__AS_IT_IS};
 
-#define PTQ__WITH_AVX2 ptq__average_f256, ptq__average_i256, ptq__preprocess_256
+#define PTQ__WITH_AVX2                                                                             \
+    ptq__average_f256, ptq__average_i256, ptq__add_f256, ptq__add_i256, ptq__preprocess_256
 static const ptq__family ptq__avx2 = {&ptq__engine_f256, &ptq__engine_i256, NULL, PTQ__WITH_AVX2};
 static const ptq__family ptq__avx512 = {&ptq__engine_f512, &ptq__engine_i512, NULL,
                                         PTQ__WITH_AVX2};
@@ -7655,6 +7718,8 @@ PTQ__FINISH_REAL(ptq__f128_finish, PTQ__BASE, ptq__f128, ptq__f128)
 PTQ__FINISH_CODES(ptq__i128_finish, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
 PTQ__AVERAGE_REAL(ptq__average_f128, PTQ__BASE, ptq__f128, ptq__f128)
 PTQ__AVERAGE_CODES(ptq__average_i128, PTQ__BASE, ptq__i128, ptq__i128)
+PTQ__ADD_REAL(ptq__add_f128, PTQ__BASE, ptq__f128, ptq__f128)
+PTQ__ADD_CODES(ptq__add_i128, PTQ__BASE, ptq__i128, ptq__i128)
 PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
 
 /* 64-bit ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
@@ -7687,7 +7752,8 @@ static const ptq__engine ptq__engine_i128 = {
     ptq__stage_s16, 1, 2, 4, {{4, 8}, {4, PTQ__WIDE}},
     {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}}, PTQ__PLANAR, 0, 0, NULL, NULL};
 
-#define PTQ__WITH_128 ptq__average_f128, ptq__average_i128, ptq__preprocess_128
+#define PTQ__WITH_128                                                                              \
+    ptq__average_f128, ptq__average_i128, ptq__add_f128, ptq__add_i128, ptq__preprocess_128
 static const ptq__family ptq__plain128 = {&ptq__engine_f128, &ptq__engine_i128, NULL,
                                           PTQ__WITH_128};
 #if defined(PTQ__NEON) && PTQ__HAS_DOTPROD
@@ -7841,13 +7907,13 @@ static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset)
     return total < ldexp(1, least + 53);
 }
 
-/* Whether the vector kernels can do the addition that is fused into a step. */
+/* Whether the vector kernels can do the addition of a step on codes. */
 static int ptq__can_add(const ptq__step *step)
 {
     ptq__adder adder;
-    if (PTQ__FUSED || !step->node->residual)
+    if (PTQ__FUSED || !step->from[1])
         return 1;
-    adder = ptq__residual_adder(step);
+    adder = ptq__step_adder(step);
     return ptq__adds_in_double(adder.ratio_a, adder.ratio_b, adder.offset);
 }
 
@@ -7954,25 +8020,20 @@ static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
     if (node->residual) {
         const ptq_qparams *r = &step->from[1]->q;
         ptq__adder adder = ptq__residual_adder(step);
+        ptq__describe_adder(f, &adder);
         f->residual_first = node->residual == PTQ_RES_FIRST;
         f->residual_signed = r->type == PTQ_S8;
-        f->ratio_a = adder.ratio_a;
-        f->ratio_b = adder.ratio_b;
-        f->offset = adder.offset;
-        f->add_least = (float)adder.clamp.low;
-        f->add_most = (float)adder.clamp.high;
     }
 }
 
 static void ptq__describe_finish(ptq__packed *k, const ptq__step *step)
 {
     const ptq_node *node = step->node;
-    float infinite = (float)HUGE_VAL;
     k->finish.channels = node->shape[2];
-    k->finish.least = node->act ? 0 : -infinite;
-    k->finish.most = node->act == PTQ_ACT_RELU6 ? 6 : infinite;
-    k->finish.add_least = node->add_act ? 0 : -infinite;
-    k->finish.add_most = node->add_act == PTQ_ACT_RELU6 ? 6 : infinite;
+    k->finish.least = ptq__act_least(node->act);
+    k->finish.most = ptq__act_most(node->act);
+    k->finish.add_least = ptq__act_least(node->add_act);
+    k->finish.add_most = ptq__act_most(node->add_act);
     if (step->multiplier)
         ptq__describe_codes(k, step);
 }
@@ -8124,6 +8185,10 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
         return PTQ_OK;
     if (step->node->op == PTQ_GLOBAL_AVG_POOL)
         step->run = ptq__is_coded(step->node) ? family->average_codes : family->average_real;
+    if (step->node->op == PTQ_ADD && !ptq__is_coded(step->node))
+        step->run = family->add_real;
+    if (step->node->op == PTQ_ADD && ptq__is_coded(step->node) && ptq__can_add(step))
+        step->run = family->add_codes;
     shape.engine = ptq__choose_engine(plan, family, step);
     if (!shape.engine)
         return PTQ_OK;
@@ -8717,8 +8782,8 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
 
 /* ---- [SELF-TEST] ------------------------------------------------------------------------- */
 
-/* Random networks: a convolution of any kind, one more, a third with a fused addition, a pool, a
-   dense layer. */
+/* Random networks: a convolution of any kind, one more, a third with a fused addition, an addition of
+   its own, a pool, a dense layer. */
 typedef struct ptq__probe {
     ptq_rng rng;
     ptq__text text;
@@ -8819,7 +8884,11 @@ static void ptq__probe_graph(ptq__probe *probe)
     ptq__probe_act(probe, "act");
     ptq__probe_act(probe, "add_act");
     ptq__probe_coding(probe, 1, 0);
-    ptq__put(text, " out=sum\npool global_avg_pool in=c");
+    ptq__put(text, " out=sum\ne add in=%s", ptq__pick(probe, 0, 1) ? "b,c" : "c,b");
+    ptq__probe_act(probe, "act");
+    if (probe->integer)
+        ptq__probe_codes(probe, "q", 2 * probe->q.scale * (float)(1 << probe->q.bits));
+    ptq__put_string(text, "\npool global_avg_pool in=e");
     if (probe->integer)
         ptq__probe_codes(probe, "q", probe->q.scale * (float)(1 << probe->q.bits));
     ptq__put(text, "\nd dense in=pool channels=%d", ptq__pick(probe, 1, 40));
@@ -8908,7 +8977,7 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
 /* All tensors of a run under both, and the logits of a run that reuses memory. */
 static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, ptq_error *err)
 {
-    static const char *const name[] = {"a", "b", "c", "sum", "pool", "d"};
+    static const char *const name[] = {"a", "b", "c", "sum", "e", "pool", "d"};
     uint8_t pixels[6 * 40 * 120];
     float logits[2][40];
     size_t i;
