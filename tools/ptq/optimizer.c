@@ -81,9 +81,9 @@ void optimizer_step(optimizer *o, const trainer_param *param, int params, const 
         if (!param[i].trained)
             continue;
         if (o->options.kind == OPTIMIZER_SGD)
-            sgd(o, &param[i], gradient, rate, state);
+            sgd(o, &param[i], gradient, rate * (double)param[i].rate, state);
         else
-            adamw(o, &param[i], gradient, rate, state);
+            adamw(o, &param[i], gradient, rate * (double)param[i].rate, state);
     }
     update_average(o, state);
 }

@@ -28,7 +28,7 @@ static const option_spec specs[] = {
     {"epochs", 'e', "N", "times through the training images; default 60", NULL, &epochs_option, NULL, 1},
     {"batch", 'b', "N", "images in a step; default 128", NULL, &batch_option, NULL, 1},
     {"optimizer", 0, "NAME", "sgd (Nesterov momentum; default) or adamw (default with --qat)", &optimizer_option, NULL, NULL, 0},
-    {"rate", 'r', "X", "highest learning rate; default 0.1, adamw 0.001", &rate_option, NULL, NULL, 0},
+    {"rate", 'r', "X", "highest learning rate; default 0.1, adamw 0.001, with --qat 0.005", &rate_option, NULL, NULL, 0},
     {"momentum", 0, "X", "momentum, or beta1 of adamw; default 0.9", &momentum_option, NULL, NULL, 0},
     {"decay", 0, "X", "weight decay; default 0.0005; 0 with --qat", &decay_option, NULL, NULL, 0},
     {"warmup", 0, "X", "epochs until the highest rate; default 1", &warmup_option, NULL, NULL, 0},
@@ -93,7 +93,7 @@ static int read_settings(settings *s)
     s->cutout = cutout_option;
     s->holdout = holdout_option;
     s->seed = (uint64_t)seed_option;
-    return read_number("rate", rate_option, adam ? 0.001 : 0.1, 0, 1e3, &s->rate) ||
+    return read_number("rate", rate_option, adam ? (qat_option ? 0.005 : 0.001) : 0.1, 0, 1e3, &s->rate) ||
            read_number("momentum", momentum_option, 0.9, 0, 0.9999, &s->optimizer.momentum) ||
            read_number("decay", decay_option, qat_option ? 0 : 0.0005, 0, 1e3, &s->optimizer.decay) ||
            read_number("warmup", warmup_option, 1, 0, 1e6, &s->warmup) ||

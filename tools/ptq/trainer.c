@@ -672,6 +672,21 @@ void trainer_free(trainer *t)
     free(t);
 }
 
+/* With folded batch norm, weights of different layers differ in size by orders of magnitude; one
+   learning rate suits all if it counts relative to the tensor's root mean square (Shazeer and Stern
+   2018, https://arxiv.org/abs/1804.04235, 8). Logarithms are relative already. */
+static void set_rate(trainer *t, trainer_param *p)
+{
+    double sum = 0;
+
+    p->rate = p->param < PTQ_PARAM_COUNT ? 1 : 0.1f;
+    if (t->origin == t->model || p->param >= PTQ_PARAM_COUNT)
+        return;
+    for (size_t i = p->offset; i < p->offset + p->count; i++)
+        sum += (double)t->state[i] * (double)t->state[i];
+    p->rate = sum > 0 ? (float)sqrt(sum / (double)p->count) : 1e-3f;
+}
+
 static void import_steps(trainer *t, const trainer_param *p)
 {
     const ptq_node *node = &t->model->node[p->node];
@@ -687,16 +702,17 @@ static void import_steps(trainer *t, const trainer_param *p)
 static void import_state(trainer *t)
 {
     for (int i = 0; i < t->params; i++) {
-        const trainer_param *p = &t->param[i];
+        trainer_param *p = &t->param[i];
         const ptq_tensor *from;
 
         if (p->param >= PTQ_PARAM_COUNT) {
             import_steps(t, p);
-            continue;
+        } else {
+            from = &origin_of(t, p->node)->param[p->param];
+            for (size_t k = 0; k < p->count; k++)
+                t->state[p->offset + k] = ptq_tensor_number(from, k);
         }
-        from = &origin_of(t, p->node)->param[p->param];
-        for (size_t k = 0; k < p->count; k++)
-            t->state[p->offset + k] = ptq_tensor_number(from, k);
+        set_rate(t, p);
     }
 }
 
@@ -863,6 +879,34 @@ static void unround_gradient(trainer *t, const unit *u)
     }
 }
 
+/* Step size of what the unit reads: its input's own, or that of the codes that it passes on. */
+static double input_step(const trainer *t, const unit *u, const float *state)
+{
+    const unit *in = &t->unit[u->input[0]];
+
+    while (!in->q && in->op != PTQ_INPUT)
+        in = &t->unit[in->input[0]];
+    return in->q ? (double)step_of(state[in->step]) : (double)in->node->q.scale;
+}
+
+/* The bias in units of input step times weight step, as it is added to integer products. Those are
+   coarse at few bits, so that training has to know. */
+static double round_bias(const trainer *t, const unit *u, const float *state, int o, double *step)
+{
+    *step = input_step(t, u, state) * (double)weight_step(u, state, o);
+    return rint((double)state[u->bias + (size_t)o] / *step);
+}
+
+static float bias_of(const trainer *t, const unit *u, int o)
+{
+    double step, rounded;
+
+    if (!u->rounded)
+        return t->state[u->bias + (size_t)o];
+    rounded = round_bias(t, u, t->state, o, &step);
+    return (float)(rounded * step);
+}
+
 /* Clamp and rounding of the value, with an activation that comes before. */
 static void set_codes(const trainer *t, unit *u)
 {
@@ -953,7 +997,7 @@ static void pack_unit(trainer *t, int task, int thread)
                       u->backward + u->packed_back / (size_t)groups * (size_t)g);
         for (int o = 0; u->bias != NONE && o < outputs; o++)
             u->packed_bias[g * KERNEL_PADDED(outputs) + o] =
-                t->state[u->bias + (size_t)(g * outputs + o)];
+                bias_of(t, u, g * outputs + o);
     }
 }
 
@@ -1725,12 +1769,11 @@ static ptq_status export_integers(const trainer *t, const unit *u, const float *
 {
     ptq_node *node = &model->node[u->node - t->model->node];
     ptq_tensor *weight = &node->param[PTQ_WEIGHT], *bias = &node->param[PTQ_BIAS];
-    double in = (double)model->node[node->input[0]].q.scale;
     size_t each = u->weights / (size_t)u->w.outputs;
 
     for (int o = 0; o < u->w.outputs; o++) {
         float step = weight_step(u, state, o);
-        double b = u->bias == NONE ? 0 : rint((double)state[u->bias + (size_t)o] / (in * (double)step));
+        double unit_step, b = u->bias == NONE ? 0 : round_bias(t, u, state, o, &unit_step);
 
         weight->scale[weight->scales > 1 ? o : 0] = step;
         for (size_t k = (size_t)o * each; k < ((size_t)o + 1) * each; k++)
