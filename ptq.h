@@ -976,12 +976,12 @@ typedef enum ptq_rounding {
                     on average. Learns from images: ptq_convert_options.images */
 } ptq_rounding;
 
-/* Whether weights are fitted anew before they are rounded (with PTQ_LEARNED only): those that make of
-   the layer's input codes, as the layers before it left them, what the float model makes of its real
-   inputs, in least squares over calibration images. So a layer makes up for what quantization cost
-   before it, the residual of a fused addition included; the bias ends the mean error. The target is
-   AdaQuant's (Hubara et al. 2020, https://arxiv.org/abs/2006.10518), in closed form from second
-   moments as GPTQ's (Frantar et al. 2022, https://arxiv.org/abs/2210.17323). */
+/* Whether weights are fitted anew before they are rounded (with PTQ_LEARNED only): those that make
+   of the layer's input codes, as the layers before it left them, what the float model makes of its
+   real inputs, in least squares over calibration images. So a layer makes up for what quantization
+   cost before it, the residual of a fused addition included; the bias ends the mean error. The
+   target is AdaQuant's (Hubara et al. 2020, https://arxiv.org/abs/2006.10518), in closed form from
+   second moments as GPTQ's (Frantar et al. 2022, https://arxiv.org/abs/2210.17323). */
 typedef enum ptq_refit {
     PTQ_REFIT_NEVER,
     PTQ_REFIT_BELOW_8, /* where weights or activations have fewer than 8 bits; at 8 it gains nothing
@@ -1005,9 +1005,9 @@ typedef struct ptq_scheme {
     int code_logits;           /* the logits become codes too, not floats from the accumulators */
     ptq_rounding rounding;     /* of static weights */
     ptq_refit refit;           /* of weights whose rounding is learned */
-    int equalize;              /* 1: where activations have fewer than 8 bits, the model is equalized
-                                  first (ptq_equalize), and calibrated anew. Counts in the scheme of
-                                  the whole model, not in overrides. Needs images */
+    int equalize;              /* 1: where activations have fewer than 8 bits, the model is first
+                                  equalized (ptq_equalize) and calibrated anew. Counts in the scheme
+                                  of the whole model, not in overrides. Needs images */
 } ptq_scheme;
 
 #define PTQ_PRESET_LIST(X)                                                                         \
@@ -1043,12 +1043,13 @@ typedef struct ptq_override {
 
 /* Cross-layer equalization (Nagel et al. 2019, https://arxiv.org/abs/1906.04721): a copy of a fused
    float model that computes the same logits, to rounding, from channels of like ranges, so that one
-   scale suits them all. A channel is divided by the square root of its largest value relative to the
-   tensor's largest, and its consumers' weights multiplied. ReLU lets a positive factor through, and
-   so do pools; the tensors of a residual addition share their factors. Inputs and results of ReLU6,
-   batch norm and softmax, the image and the logits stay as they are. Only integer layers gain, and
-   only where activations have few bits. Largest values are those on `data`; of `options`, which may
-   be NULL, threads, progress and allocator count. The metadata "equalization" keeps the factors. */
+   scale suits them all. A channel is divided by the square root of its largest value relative to
+   the tensor's largest, and its consumers' weights multiplied. ReLU lets a positive factor through,
+   and so do pools; the tensors of a residual addition share their factors. Inputs and results of
+   ReLU6, batch norm and softmax, the image and the logits stay as they are. Only integer layers
+   gain, and only where activations have few bits. Largest values are those on `data`; of `options`,
+   which may be NULL, threads, progress and allocator count. The metadata "equalization" keeps the
+   factors. */
 PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
                                 const ptq_calibrate_options *options, ptq_model **out,
                                 ptq_error *err);
@@ -1199,9 +1200,9 @@ typedef struct ptq_search_options {
     ptq_scheme scheme;     /* what is looked at or searched for; mode PTQ_INTEGER */
     ptq_dataset images;    /* calibration images: to learn from and to measure on. Never those that
                               are reported on */
-    size_t measure;        /* the first so many of them are measured on, and the others learned from,
-                              so that learning is judged by images that it did not see; 0, or as
-                              many as there are: all serve for both */
+    size_t measure;        /* the first so many of them are measured on, and the others learned
+                              from, so that learning is judged by images that it did not see; 0, or
+                              as many as there are: all serve for both */
     int threads;           /* 0: 1. The result does not depend on it */
     ptq_progress progress; /* counts conversions */
     void *user;
@@ -1215,8 +1216,8 @@ typedef struct ptq_sensitivity {
     ptq_divergence cost;   /* of the whole model, against float */
 } ptq_sensitivity;
 
-/* What could be changed, and what the change is worth: agreement of the whole model with float after
-   it, less that before it, measured on the images. */
+/* What could be changed, and what the change is worth: agreement of the whole model with float
+   after it, less that before it, measured on the images. */
 typedef struct ptq_advice {
     char node[PTQ_NAME_SIZE]; /* what the change is limited to; empty: the whole model */
     char text[200];           /* "block3.conv2 costs 1.9 points of agreement; per-channel weights
@@ -6453,7 +6454,7 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err)
      F_get(x, i, n)  F_put(y, i, n, v)           elements i to i + n of a tensor
      F_add  F_sub  F_mul  F_div  F_clamp         lane by lane
      F_fma(sum, x, w)                            sum + x w, rounded once
-     I_all  I_load  I_spread  I_add              as for F
+     I_all  I_load  I_spread  I_add  I_mul       as for F
      I_get(x, i, n, is_signed)  I_put            elements of one byte; stored is the lowest one
      I_real(v)  I_round(f)                       to F, and back: half to even
 
@@ -6590,7 +6591,7 @@ struct ptq__packed {
 #ifndef PTQ__BY_LANE
 #define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
     do {                                                                                           \
-        if (PTQ__WRITTEN_OUT && word == PTQ__SLAB_WORDS) {                                                             \
+        if (PTQ__WRITTEN_OUT && word == PTQ__SLAB_WORDS) {                                         \
             PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                             \
                 PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                               \
             break;                                                                                 \
@@ -6822,6 +6823,63 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
                                    I##_real(I##_get(b, i, n - i, signed_b))));                     \
     }
 
+/* Depthwise convolution: each channel for itself, so the lanes are channels. A tap outside the
+   image adds nothing. OP_term adds a tap; MAC is sum + x w. */
+#define PTQ__DEPTHWISE_REAL(NAME, TARGET, REAL, F, MAC)                                            \
+    TARGET PTQ__INLINE REAL F##_term(const ptq__packed *k, REAL sum, const void *x, ptrdiff_t at,  \
+                                     int n, const char *weight)                                    \
+    {                                                                                              \
+        (void)k;                                                                                   \
+        return MAC(sum, F##_get(x, at, n), F##_load(weight));                                      \
+    }                                                                                              \
+    PTQ__DEPTHWISE(NAME, TARGET, REAL, F)
+
+#define PTQ__DEPTHWISE_CODES(NAME, TARGET, WHOLE, I)                                               \
+    TARGET PTQ__INLINE WHOLE I##_term(const ptq__packed *k, WHOLE sum, const void *x,              \
+                                      ptrdiff_t at, int n, const char *weight)                     \
+    {                                                                                              \
+        WHOLE code = I##_add(I##_get(x, at, n, k->flip != 0), I##_all(k->flip - k->zero));         \
+        return I##_add(sum, I##_mul(code, I##_load(weight)));                                      \
+    }                                                                                              \
+    PTQ__DEPTHWISE(NAME, TARGET, WHOLE, I)
+
+#define PTQ__DEPTHWISE(NAME, TARGET, VEC, OP)                                                      \
+    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame)                        \
+    {                                                                                              \
+        const ptq__packed *k = (const ptq__packed *)step->packed;                                  \
+        const void *x = ptq__in(step, frame, 0);                                                   \
+        ptq__finish f = k->finish;                                                                 \
+        int channels = k->out[2], i, c, u, v, y, left, width = k->in[1];                           \
+        f.residual = ptq__in(step, frame, 1);                                                      \
+        f.y = ptq__out(step, frame);                                                               \
+        f.mid = ptq__mid(step, frame);                                                             \
+        for (i = 0; i < k->out[0] * k->out[1]; i++) {                                              \
+            y = i / k->out[1] * k->stride[0] - k->pad[0];                                          \
+            left = i % k->out[1] * k->stride[1] - k->pad[1];                                       \
+            for (c = 0; c < channels; c += (int)(sizeof(VEC) / PTQ__WORD)) {                       \
+                const char *weight = k->bias + (2 * ptq__deep_lanes(channels) + c) * PTQ__WORD;    \
+                VEC sum = OP##_load(k->bias + c * PTQ__WORD);                                      \
+                for (u = 0; u < k->kernel[0]; u++)                                                 \
+                    for (v = 0; v < k->kernel[1]; v++) {                                           \
+                        if (y + u >= 0 && y + u < k->in[0] && left + v >= 0 && left + v < width)   \
+                            sum = OP##_term(k, sum, x,                                             \
+                                            ((ptrdiff_t)(y + u) * width + left + v) * channels +   \
+                                                c,                                                 \
+                                            channels - c, weight);                                 \
+                        weight += ptq__deep_lanes(channels) * PTQ__WORD;                           \
+                    }                                                                              \
+                OP##_finish(&f, k->multiplier + c, (ptrdiff_t)i * channels + c, channels - c,      \
+                            sum);                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+/* Channels of a depthwise convolution, rounded up to the widest vector. */
+static int ptq__deep_lanes(int channels)
+{
+    return (channels + 15) / 16 * 16;
+}
+
 /* ptq_preprocess. Means and deviations repeat after a vector for every channel. */
 #define PTQ__PREPROCESS(NAME, TARGET, REAL, F, I)                                                  \
     TARGET static void NAME(const ptq_model *model, const uint8_t *pixels, float *out, int n)      \
@@ -6847,10 +6905,13 @@ typedef struct ptq__family {
     const ptq__engine *real;
     const ptq__engine *exact; /* any codes, as 16 bits */
     const ptq__engine *bytes; /* weights that fit s8; NULL: none */
+    const ptq__engine *pairs; /* those of which ptq__pairs_fit; NULL: none */
     void (*average_real)(const ptq__step *step, const ptq__frame *frame);
     void (*average_codes)(const ptq__step *step, const ptq__frame *frame);
     void (*add_real)(const ptq__step *step, const ptq__frame *frame);
     void (*add_codes)(const ptq__step *step, const ptq__frame *frame);
+    void (*depthwise_real)(const ptq__step *step, const ptq__frame *frame);
+    void (*depthwise_codes)(const ptq__step *step, const ptq__frame *frame);
     void (*preprocess)(const ptq_model *model, const uint8_t *pixels, float *out, int n);
 } ptq__family;
 
@@ -6971,6 +7032,11 @@ PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_add(__m256i a, __m256i b)
     return _mm256_add_epi32(a, b);
 }
 
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_mul(__m256i a, __m256i b)
+{
+    return _mm256_mullo_epi32(a, b);
+}
+
 PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_get(const void *x, ptrdiff_t at, int n, int is_signed)
 {
     const uint8_t *from = (const uint8_t *)x + at;
@@ -7018,6 +7084,16 @@ PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_dot(__m256i sum, __m256i x, __m256i w)
     return sum;
 }
 
+/* Four products of unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
+   would saturate: only for weights of which ptq__pairs_fit. Then it is exact, and takes three
+   instructions where ptq__i256_dot takes four. */
+PTQ__AVX2 PTQ__INLINE __m256i ptq__pairs256_dot(__m256i sum, __m256i x, __m256i w)
+{
+    __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1));
+    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
+    return sum;
+}
+
 /* AVX-VNNI: four products of unsigned codes and signed weights, summed exactly. */
 #ifdef PTQ__EMULATE_VNNI
 PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w)
@@ -7040,6 +7116,8 @@ PTQ__AVERAGE_REAL(ptq__average_f256, PTQ__AVX2, __m256, ptq__f256)
 PTQ__AVERAGE_CODES(ptq__average_i256, PTQ__AVX2, __m256i, ptq__i256)
 PTQ__ADD_REAL(ptq__add_f256, PTQ__AVX2, __m256, ptq__f256)
 PTQ__ADD_CODES(ptq__add_i256, PTQ__AVX2, __m256i, ptq__i256)
+PTQ__DEPTHWISE_REAL(ptq__depthwise_f256, PTQ__AVX2, __m256, ptq__f256, ptq__f256_fma)
+PTQ__DEPTHWISE_CODES(ptq__depthwise_i256, PTQ__AVX2, __m256i, ptq__i256)
 PTQ__PREPROCESS(ptq__preprocess_256, PTQ__AVX2, __m256, ptq__f256, ptq__i256)
 
 /* AVX-512. */
@@ -7142,6 +7220,13 @@ PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_dot(__m512i sum, __m512i x, __m512i w)
     return sum;
 }
 
+PTQ__AVX512 PTQ__INLINE __m512i ptq__pairs512_dot(__m512i sum, __m512i x, __m512i w)
+{
+    __m512i products = _mm512_madd_epi16(_mm512_maddubs_epi16(x, w), _mm512_set1_epi16(1));
+    __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
+    return sum;
+}
+
 #ifdef PTQ__EMULATE_VNNI
 PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w)
 {
@@ -7169,6 +7254,10 @@ PTQ__TILE(ptq__i256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__i256_dot)
 PTQ__TILE(ptq__i256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__i256_dot)
 PTQ__TILE(ptq__i256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__i256_dot)
 PTQ__TILE(ptq__i256_6x2, PTQ__AVX2, __m256i, 6, 2, ptq__i256, ptq__i256_dot)
+PTQ__TILE(ptq__pairs256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__pairs256_dot)
+PTQ__TILE(ptq__pairs256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__pairs256_dot)
+PTQ__TILE(ptq__pairs256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__pairs256_dot)
+PTQ__TILE(ptq__pairs256_6x2, PTQ__AVX2, __m256i, 6, 2, ptq__i256, ptq__pairs256_dot)
 #if PTQ__HAS_AVXVNNI
 PTQ__TILE(ptq__vnni256_4x1, PTQ__AVXVNNI, __m256i, 4, 1, ptq__i256, ptq__dot_vnni256)
 PTQ__TILE(ptq__vnni256_8x1, PTQ__AVXVNNI, __m256i, 8, 1, ptq__i256, ptq__dot_vnni256)
@@ -7184,6 +7273,10 @@ PTQ__TILE(ptq__i512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__i512_dot)
 PTQ__TILE(ptq__i512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__i512_dot)
 PTQ__TILE(ptq__i512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__i512_dot)
 PTQ__TILE(ptq__i512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__i512_dot)
+PTQ__TILE(ptq__pairs512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__pairs512_dot)
+PTQ__TILE(ptq__pairs512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__pairs512_dot)
+PTQ__TILE(ptq__pairs512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__pairs512_dot)
+PTQ__TILE(ptq__pairs512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__pairs512_dot)
 PTQ__TILE(ptq__vnni512_8x1, PTQ__AVX512VNNI, __m512i, 8, 1, ptq__i512, ptq__dot_vnni512)
 PTQ__TILE(ptq__vnni512_16x1, PTQ__AVX512VNNI, __m512i, 16, 1, ptq__i512, ptq__dot_vnni512)
 PTQ__TILE(ptq__vnni512_4x2, PTQ__AVX512VNNI, __m512i, 4, 2, ptq__i512, ptq__dot_vnni512)
@@ -7330,29 +7423,39 @@ static const ptq__engine ptq__engine_f256 = {
 static const ptq__engine ptq__engine_i256 = {
     ptq__stage_s16, 1, 2, 8, {{4, 8}, {4, 6}},
     {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}}, PTQ__AS_IT_IS};
+static const ptq__engine ptq__engine_pairs256 = {
+    ptq__stage_u8, 1, 4, 8, {{4, 8}, {4, 6}},
+    {{ptq__pairs256_4x1, ptq__pairs256_8x1}, {ptq__pairs256_4x2, ptq__pairs256_6x2}},
+    PTQ__AS_IT_IS};
 static const ptq__engine ptq__engine_f512 = {
     ptq__stage_f32, 4, 1, 16, {{8, 16}, {4, 8}},
     {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}}, PTQ__AS_IT_IS};
 static const ptq__engine ptq__engine_i512 = {
     ptq__stage_s16, 1, 2, 16, {{8, 16}, {4, 8}},
     {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}}, PTQ__AS_IT_IS};
+static const ptq__engine ptq__engine_pairs512 = {
+    ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
+    {{ptq__pairs512_8x1, ptq__pairs512_16x1}, {ptq__pairs512_4x2, ptq__pairs512_8x2}},
+    PTQ__AS_IT_IS};
 static const ptq__engine ptq__engine_vnni512 = {
     ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
     {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}}, PTQ__AS_IT_IS};
 
 #define PTQ__WITH_AVX2                                                                             \
-    ptq__average_f256, ptq__average_i256, ptq__add_f256, ptq__add_i256, ptq__preprocess_256
-static const ptq__family ptq__avx2 = {&ptq__engine_f256, &ptq__engine_i256, NULL, PTQ__WITH_AVX2};
+    ptq__average_f256, ptq__average_i256, ptq__add_f256, ptq__add_i256, ptq__depthwise_f256,       \
+        ptq__depthwise_i256, ptq__preprocess_256
+static const ptq__family ptq__avx2 = {&ptq__engine_f256, &ptq__engine_i256, NULL,
+                                      &ptq__engine_pairs256, PTQ__WITH_AVX2};
 static const ptq__family ptq__avx512 = {&ptq__engine_f512, &ptq__engine_i512, NULL,
-                                        PTQ__WITH_AVX2};
+                                        &ptq__engine_pairs512, PTQ__WITH_AVX2};
 static const ptq__family ptq__avx512vnni = {&ptq__engine_f512, &ptq__engine_i512,
-                                            &ptq__engine_vnni512, PTQ__WITH_AVX2};
+                                            &ptq__engine_vnni512, NULL, PTQ__WITH_AVX2};
 #if PTQ__HAS_AVXVNNI
 static const ptq__engine ptq__engine_vnni256 = {
     ptq__stage_u8, 1, 4, 8, {{4, 8}, {4, 6}},
     {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}}, PTQ__AS_IT_IS};
 static const ptq__family ptq__avxvnni = {&ptq__engine_f256, &ptq__engine_i256,
-                                         &ptq__engine_vnni256, PTQ__WITH_AVX2};
+                                         &ptq__engine_vnni256, NULL, PTQ__WITH_AVX2};
 #else
 #define ptq__avxvnni ptq__avx2 /* never chosen */
 #endif
@@ -7362,7 +7465,7 @@ static const ptq__engine ptq__engine_amx = {
     {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}},
     0, 0, 1, ptq__amx_begin, ptq__amx_end};
 static const ptq__family ptq__amx = {&ptq__engine_f512, &ptq__engine_i512, &ptq__engine_amx,
-                                     PTQ__WITH_AVX2};
+                                     NULL, PTQ__WITH_AVX2};
 #else
 #define ptq__amx ptq__avx512 /* never chosen */
 #endif
@@ -7495,6 +7598,11 @@ PTQ__INLINE ptq__i128 ptq__i128_spread(const char *p)
 PTQ__INLINE ptq__i128 ptq__i128_add(ptq__i128 a, ptq__i128 b)
 {
     return a + b;
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_mul(ptq__i128 a, ptq__i128 b)
+{
+    return a * b;
 }
 
 /* Four bytes in the lowest lane; ptq__i128_get and ptq__i128_put widen and narrow. */
@@ -7720,6 +7828,8 @@ PTQ__AVERAGE_REAL(ptq__average_f128, PTQ__BASE, ptq__f128, ptq__f128)
 PTQ__AVERAGE_CODES(ptq__average_i128, PTQ__BASE, ptq__i128, ptq__i128)
 PTQ__ADD_REAL(ptq__add_f128, PTQ__BASE, ptq__f128, ptq__f128)
 PTQ__ADD_CODES(ptq__add_i128, PTQ__BASE, ptq__i128, ptq__i128)
+PTQ__DEPTHWISE_REAL(ptq__depthwise_f128, PTQ__BASE, ptq__f128, ptq__f128, ptq__f128_mac)
+PTQ__DEPTHWISE_CODES(ptq__depthwise_i128, PTQ__BASE, ptq__i128, ptq__i128)
 PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
 
 /* 64-bit ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
@@ -7750,11 +7860,13 @@ static const ptq__engine ptq__engine_f128 = {
 #endif
 static const ptq__engine ptq__engine_i128 = {
     ptq__stage_s16, 1, 2, 4, {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}}, PTQ__PLANAR, 0, 0, NULL, NULL};
+    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
+    PTQ__PLANAR, 0, 0, NULL, NULL};
 
 #define PTQ__WITH_128                                                                              \
-    ptq__average_f128, ptq__average_i128, ptq__add_f128, ptq__add_i128, ptq__preprocess_128
-static const ptq__family ptq__plain128 = {&ptq__engine_f128, &ptq__engine_i128, NULL,
+    ptq__average_f128, ptq__average_i128, ptq__add_f128, ptq__add_i128, ptq__depthwise_f128,       \
+        ptq__depthwise_i128, ptq__preprocess_128
+static const ptq__family ptq__plain128 = {&ptq__engine_f128, &ptq__engine_i128, NULL, NULL,
                                           PTQ__WITH_128};
 #if defined(PTQ__NEON) && PTQ__HAS_DOTPROD
 PTQ__TILE(ptq__sdot_4x1, PTQ__DOTPROD, ptq__i128, 4, 1, ptq__i128, ptq__i128_sdot)
@@ -7765,7 +7877,7 @@ static const ptq__engine ptq__engine_sdot = {
     ptq__stage_s8, 1, 4, 4, {{4, 8}, {4, PTQ__WIDE}},
     {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}}, 0, 1, 0, NULL, NULL};
 static const ptq__family ptq__neondot = {&ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot,
-                                         PTQ__WITH_128};
+                                         NULL, PTQ__WITH_128};
 #else
 #define ptq__neondot ptq__plain128 /* never chosen */
 #endif
@@ -7887,9 +7999,9 @@ static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes)
     return 1;
 }
 
-/* Whether all sums of ptq__add_codes are exact in double precision: whether every term is a multiple
-   of one power of two of which the sum of all is less than 2^53. The codes are below 256. The first
-   sum is rounded to single between the two, but is a multiple of that power even then. */
+/* Whether all sums of ptq__add_codes are exact in double precision: whether every term is a
+   multiple of one power of two of which the sum of all is less than 2^53. The codes are below 256.
+   The first sum is rounded to single between the two, but is a multiple of that power even then. */
 static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset)
 {
     float term[3];
@@ -7917,6 +8029,35 @@ static int ptq__can_add(const ptq__step *step)
     return ptq__adds_in_double(adder.ratio_a, adder.ratio_b, adder.offset);
 }
 
+/* Whether x0 w0 + x1 w1 fits 16 bits for any two neighbouring weights of one tap and any codes
+   0 <= x <= 255, or fewer where the input has fewer bits: they always do for 7 bits of codes, or of
+   symmetric weights. Products of different signs do not help, as one of the codes may be 0. */
+static int ptq__pairs_fit(const ptq__step *step, const ptq_qparams *in)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    int is_signed = weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S;
+    size_t taps = weight->rank == 4 ? (size_t)weight->dim[2] * (size_t)weight->dim[3] : 1;
+    size_t deep = (size_t)weight->dim[1], n = (size_t)weight->dim[0] * deep * taps, i, j;
+    int32_t low, high, code, most, least;
+    ptq_code_range(in->type, in->bits, &low, &high);
+    if (in->type == PTQ_S8)
+        high += 128; /* as they are staged */
+    for (i = 0; i < n; i++) {
+        if (i / taps % deep % 2)
+            continue;
+        for (j = i, most = least = 0; j <= i + taps && (j == i || i / taps % deep + 1 < deep);
+             j += taps) {
+            code = is_signed ? ((const int8_t *)step->weight)[j]
+                             : ((const uint8_t *)step->weight)[j] - weight->zero_point;
+            most += code > 0 ? code : 0;
+            least += code < 0 ? code : 0;
+        }
+        if (most * high > INT16_MAX || least * high < INT16_MIN)
+            return 0;
+    }
+    return 1;
+}
+
 /* The engine for a step; NULL where the scalar kernel stays. Groups of few channels would leave
    most lanes idle. */
 static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__family *family,
@@ -7934,6 +8075,9 @@ static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__fa
     if (family->bytes &&
         ptq__fits_s8(&node->param[PTQ_WEIGHT], (const uint8_t *)step->weight))
         return family->bytes;
+    if (family->pairs && ptq__fits_s8(&node->param[PTQ_WEIGHT], (const uint8_t *)step->weight) &&
+        ptq__pairs_fit(step, &step->from[0]->q))
+        return family->pairs;
     return family->exact;
 }
 
@@ -8172,6 +8316,58 @@ static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight)
     }
 }
 
+static int ptq__is_depthwise(const ptq_plan *plan, const ptq__step *step)
+{
+    const ptq_node *node = step->node;
+    ptq_mode mode = ptq_node_mode(plan->model, step->index);
+    return node->op == PTQ_CONV2D && node->groups > 1 && node->groups == step->in[2] &&
+           node->groups == node->shape[2] && mode != PTQ_DYNAMIC &&
+           (mode == PTQ_INTEGER ? ptq__can_add(step) : !ptq__is_coded(node));
+}
+
+/* Weights tap by tap, one word each. */
+static void ptq__pack_depthwise(const ptq__packed *k, const ptq__step *step)
+{
+    int taps = k->kernel[0] * k->kernel[1], lanes = ptq__deep_lanes(k->out[2]), c, tap;
+    char *weight = k->bias + 2 * lanes * PTQ__WORD;
+    for (c = 0; c < k->out[2]; c++) {
+        ptq__pack_channel(k, step, c, c);
+        for (tap = 0; tap < taps; tap++) {
+            char *to = weight + (tap * lanes + c) * PTQ__WORD;
+            size_t from = (size_t)c * (size_t)taps + (size_t)tap;
+            int16_t code[2] = {0, 0};
+            int32_t word;
+            if (!step->multiplier) {
+                ptq__copy_weight(k, step, from, to);
+                continue;
+            }
+            ptq__copy_weight(k, step, from, (char *)code);
+            word = code[0];
+            memcpy(to, &word, sizeof word);
+        }
+    }
+}
+
+static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, const ptq__family *family,
+                                           ptq__step *step, ptq_error *err)
+{
+    size_t taps = (size_t)(step->node->kernel[0] * step->node->kernel[1]);
+    size_t lanes = (size_t)ptq__deep_lanes(step->node->shape[2]);
+    ptq__packed *k;
+    size_t size = sizeof *k + (taps + 2) * lanes * PTQ__WORD + PTQ__ALIGN;
+    PTQ__TRY(ptq__alloc(&plan->allocator, size, 1, "packed weights", &step->packed, err));
+    k = (ptq__packed *)step->packed;
+    k->engine = step->multiplier ? family->exact : family->real; /* forms of weights and codes */
+    k->bias = (char *)(k + 1);
+    k->bias += (PTQ__ALIGN - (uintptr_t)k->bias % PTQ__ALIGN) % PTQ__ALIGN;
+    k->multiplier = (float *)(void *)(k->bias + lanes * PTQ__WORD);
+    ptq__describe_conv(k, step);
+    ptq__describe_finish(k, step);
+    ptq__pack_depthwise(k, step);
+    step->run = step->multiplier ? family->depthwise_codes : family->depthwise_real;
+    return PTQ_OK;
+}
+
 /* Gives a step its vector kernel, if there is one for it. */
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err)
 {
@@ -8189,6 +8385,8 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
         step->run = family->add_real;
     if (step->node->op == PTQ_ADD && ptq__is_coded(step->node) && ptq__can_add(step))
         step->run = family->add_codes;
+    if (ptq__is_depthwise(plan, step))
+        return ptq__vectorize_depthwise(plan, family, step, err);
     shape.engine = ptq__choose_engine(plan, family, step);
     if (!shape.engine)
         return PTQ_OK;
@@ -8782,8 +8980,8 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
 
 /* ---- [SELF-TEST] ------------------------------------------------------------------------- */
 
-/* Random networks: a convolution of any kind, one more, a third with a fused addition, an addition of
-   its own, a pool, a dense layer. */
+/* Random networks: a convolution of any kind, one more, a third with a fused addition, an addition
+   of its own, a pool, a dense layer. */
 typedef struct ptq__probe {
     ptq_rng rng;
     ptq__text text;
@@ -8864,14 +9062,20 @@ static void ptq__probe_graph(ptq__probe *probe)
 {
     ptq__text *text = &probe->text;
     int groups = ptq__pick(probe, 0, 3) ? 1 : ptq__pick(probe, 2, 3), size = ptq__pick(probe, 1, 3);
+    int depthwise = !ptq__pick(probe, 0, 5);
+    if (depthwise)
+        groups = ptq__pick(probe, 2, 40);
     probe->height = ptq__pick(probe, 1, 6);
     probe->width = ptq__pick(probe, 1, ptq__pick(probe, 0, 3) ? 10 : 40);
-    probe->channels = groups * ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 8 : 40);
+    probe->channels = groups;
+    if (!depthwise)
+        probe->channels *= ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 8 : 40);
     ptq__put(text, "ptq-graph 1\ninput input shape=%dx%dx%d", probe->height, probe->width,
              probe->channels);
     if (probe->integer)
         ptq__probe_codes(probe, "q", 300);
-    probe->channels = groups * ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 20 : 40);
+    if (!depthwise)
+        probe->channels = groups * ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 20 : 40);
     ptq__put(text, "\na conv2d in=input channels=%d groups=%d", probe->channels, groups);
     ptq__probe_window(probe);
     ptq__probe_act(probe, "act");
@@ -9987,8 +10191,8 @@ typedef struct ptq__coding {
     int bits, symmetric;
 } ptq__coding;
 
-/* Expected squared error of coding the values under a range: the sum over bins, which stops where it
-   passes `limit`. Exact zeros cost nothing, since 0 is always a code. */
+/* Expected squared error of coding the values under a range: the sum over bins, which stops where
+   it passes `limit`. Exact zeros cost nothing, since 0 is always a code. */
 static double ptq__range_error(const ptq_statistics *s, const ptq__coding *coding, double low,
                                double high, double limit)
 {
@@ -12461,7 +12665,8 @@ typedef struct ptq__workbench {
 } ptq__workbench;
 
 /* The weights of channel o fitted anew, into bench->w. */
-static void ptq__refit_weights(const ptq__moments *m, int group, int o, const float *w, double in_scale,
+static void ptq__refit_weights(const ptq__moments *m, int group, int o, const float *w,
+                               double in_scale,
                        ptq__workbench *bench)
 {
     const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
@@ -12472,7 +12677,8 @@ static void ptq__refit_weights(const ptq__moments *m, int group, int o, const fl
         trace += bench->c[i * n + i];
     trace *= ptq__ridge / (1 + ptq__ridge);
     for (i = 0; i < n; i++) {
-        bench->x[i] = ((double)cross[i] / count - y * ((double)sum[i] / count)) * m->unit / in_scale;
+        bench->x[i] = ((double)cross[i] / count - y * ((double)sum[i] / count));
+        bench->x[i] = bench->x[i] * m->unit / in_scale;
         for (j = 0; j < n; j++)
             bench->x[i] -= bench->c[i * n + j] * (double)w[j];
         bench->x[i] += trace / (double)n * (double)w[i]; /* the diagonal's share */
