@@ -6606,9 +6606,9 @@ PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_dot(__m256i sum, __m256i x, __m256i w)
     return sum;
 }
 
-/* Four products of unsigned codes and signed weights. Pairs of them are summed in 16 bits, which would
-   saturate: only for weights of which ptq__pairs_fit. Then it is exact, and takes three instructions
-   where ptq__i256_dot takes four. */
+/* Four products of unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
+   could saturate: only for weights of which ptq__pairs_fit. Then it is exact, and takes three
+   instructions where ptq__i256_dot takes four. */
 PTQ__AVX2 PTQ__INLINE __m256i ptq__pairs256_dot(__m256i sum, __m256i x, __m256i w)
 {
     __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1));
@@ -6942,7 +6942,8 @@ static const ptq__engine ptq__engine_i256 = {
     {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}}, 0, NULL, NULL};
 static const ptq__engine ptq__engine_pairs256 = {
     ptq__stage_u8, 1, 4, 8, {{4, 8}, {4, 6}},
-    {{ptq__pairs256_4x1, ptq__pairs256_8x1}, {ptq__pairs256_4x2, ptq__pairs256_6x2}}, 0, NULL, NULL};
+    {{ptq__pairs256_4x1, ptq__pairs256_8x1}, {ptq__pairs256_4x2, ptq__pairs256_6x2}}, 0, NULL,
+    NULL};
 static const ptq__engine ptq__engine_f512 = {
     ptq__stage_f32, 4, 1, 16, {{8, 16}, {4, 8}},
     {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}}, 0, NULL, NULL};
@@ -6951,7 +6952,8 @@ static const ptq__engine ptq__engine_i512 = {
     {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}}, 0, NULL, NULL};
 static const ptq__engine ptq__engine_pairs512 = {
     ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
-    {{ptq__pairs512_8x1, ptq__pairs512_16x1}, {ptq__pairs512_4x2, ptq__pairs512_8x2}}, 0, NULL, NULL};
+    {{ptq__pairs512_8x1, ptq__pairs512_16x1}, {ptq__pairs512_4x2, ptq__pairs512_8x2}}, 0, NULL,
+    NULL};
 static const ptq__engine ptq__engine_vnni512 = {
     ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
     {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}}, 0, NULL, NULL};
