@@ -12666,8 +12666,7 @@ typedef struct ptq__workbench {
 
 /* The weights of channel o fitted anew, into bench->w. */
 static void ptq__refit_weights(const ptq__moments *m, int group, int o, const float *w,
-                               double in_scale,
-                       ptq__workbench *bench)
+                               double in_scale, ptq__workbench *bench)
 {
     const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
     const int64_t *cross = m->cross + (size_t)o * (size_t)m->taps;
