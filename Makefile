@@ -86,9 +86,9 @@ $(BUILD)/ptq-%.o: tools/ptq/%.c tools/ptq/common.h ptq.h $(BUILD)/libs
 	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS) -c $< -o $@
 
 # Training may fuse multiplications and additions: its results need not be the same everywhere.
+TRAINER := $(patsubst %,$(BUILD)/ptq-%.o,trainer trainer_kernels optimizer)
 $(BUILD)/ptq-trainer_kernels.o: CFLAGS += -ffp-contract=fast
-$(BUILD)/ptq-train.o $(BUILD)/ptq-trainer.o $(BUILD)/ptq-trainer_kernels.o $(BUILD)/ptq-optimizer.o: \
-    $(wildcard tools/ptq/trainer*.h tools/ptq/optimizer.h)
+$(TRAINER) $(BUILD)/ptq-train.o: $(wildcard tools/ptq/trainer*.h tools/ptq/optimizer.h)
 
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
@@ -101,6 +101,9 @@ $(EXAMPLES): $(BUILD)/%: examples/%.c ptq.h | $(BUILD)
 OWN_COPY := $(shell grep -l 'ptq__\|define PTQ_' tests/test_*.c)
 linked    = $(if $(filter $<,$(OWN_COPY)),,$(1))
 
+$(BUILD)/test_train: OBJECTS := $(TRAINER)
+$(BUILD)/test_train: $(TRAINER)
+
 $(TESTS): $(BUILD)/%: tests/%.c $(wildcard tests/*.h) ptq.h $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \
-	    $(call linked,$(BUILD)/ptq_impl.o) -lcmocka -lm -o $@
+	    $(call linked,$(BUILD)/ptq_impl.o) $(OBJECTS) -lcmocka -lm -o $@
