@@ -173,9 +173,9 @@ $(BUILD)/ptq-import.o $(BUILD)/ptq-torch.o: tools/ptq/torch.h
 $(BUILD)/test_standalone: tools/ptq/standalone_kernels.h
 
 # Training may fuse multiplications and additions: its results need not be the same everywhere.
+TRAINER := $(patsubst %,$(BUILD)/ptq-%.o,trainer trainer_kernels optimizer)
 $(BUILD)/ptq-trainer_kernels.o: CFLAGS += -ffp-contract=fast
-$(BUILD)/ptq-train.o $(BUILD)/ptq-trainer.o $(BUILD)/ptq-trainer_kernels.o $(BUILD)/ptq-optimizer.o: \
-    $(wildcard tools/ptq/trainer*.h tools/ptq/optimizer.h)
+$(TRAINER) $(BUILD)/ptq-train.o: $(wildcard tools/ptq/trainer*.h tools/ptq/optimizer.h)
 
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
@@ -202,6 +202,9 @@ $(EXAMPLES): $(BUILD)/%: examples/%.c ptq.h | $(BUILD)
 # see internals or set macros need a copy of their own; the others link the one object.
 OWN_COPY := $(shell grep -l 'ptq__\|define PTQ_' tests/test_*.c)
 linked    = $(if $(filter $<,$(OWN_COPY)),,$(1))
+
+$(BUILD)/test_train: LINKED := $(TRAINER)
+$(BUILD)/test_train: $(TRAINER)
 
 $(TESTS): $(BUILD)/%: tests/%.c $(wildcard tests/*.h) ptq.h $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \

@@ -1,0 +1,118 @@
+# ptq train from outside: a tiny network on tiny data, killed and resumed, quantization-aware
+# training of it, and what must be refused. PTQ is the tool's path.
+set -u
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+failures=0
+unset PTQ_ISA PTQ_MODEL CIFAR10_DIR
+
+wrong() {
+    echo "WRONG: $*"
+    [ ! -s "$dir/err" ] || head -n 5 "$dir/err"
+    failures=$((failures + 1))
+}
+
+accepts() {
+    "$PTQ" "$@" >"$dir/out" 2>"$dir/err" || wrong "exit status $? of ptq $*"
+    [ ! -s "$dir/err" ] || wrong "standard error of ptq $*"
+}
+
+refuses() { # WORDS ARGS
+    words=$1
+    shift
+    "$PTQ" "$@" >"$dir/out" 2>"$dir/err"
+    status=$?
+    [ $status -eq 1 ] || wrong "exit status $status of ptq $*"
+    [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of ptq $* is not one line"
+    grep -q "^ptq.*: .*$words" "$dir/err" || wrong "ptq $* does not say '$words'"
+}
+
+same() {
+    cmp -s "$1" "$2" || wrong "$1 and $2 differ: $3"
+}
+
+# N records: class k is a bright patch at a place of its own over noise.
+records() {
+    awk -v n="$1" 'BEGIN {
+        srand(1)
+        for (i = 0; i < n; i++) {
+            label = i % 10
+            line = sprintf("\\0%o", label)
+            for (p = 0; p < 3072; p++) {
+                value = 64 + int(rand() * 64)
+                if (int(p / 96) % 10 == label) value += 100
+                line = line sprintf("\\0%o", value)
+            }
+            print line
+        }
+    }' | while read -r line; do printf '%b' "$line"; done
+}
+
+cat >"$dir/graph" <<'GRAPH'
+ptq-graph 1
+input input shape=32x32x3
+conv conv2d in=input channels=4 kernel=3x3 stride=4x4
+bn batch_norm in=conv epsilon=0.001
+relu relu in=bn
+fc dense in=relu channels=10
+softmax softmax in=fc
+GRAPH
+mkdir "$dir/data"
+records 120 >"$dir/data/data_batch_1.bin"
+[ "$(wc -c <"$dir/data/data_batch_1.bin")" -eq $((120 * 3073)) ] || wrong "size of the test data"
+
+train() { # OUTPUT OPTIONS
+    output=$1
+    shift
+    set -- train --data "$dir/data" --graph "$dir/graph" --batch 16 --epochs 6 --holdout 20 \
+        --rate 0.05 --mirror --shift 1 --cutout 4 --seed 3 -o "$output" "$@"
+    accepts "$@"
+}
+
+# An unbroken run; another with one thread; one that is killed in the middle and resumed.
+train "$dir/a.safetensors" --threads 2 --log "$dir/a.csv"
+grep -q "epoch 6 of 6: loss" "$dir/out" || wrong "no progress lines"
+[ "$(wc -l <"$dir/a.csv")" -eq 7 ] || wrong "lines of the log"
+train "$dir/b.safetensors" --threads 1 --log "$dir/b.csv"
+same "$dir/a.safetensors" "$dir/b.safetensors" "threads change the weights"
+"$PTQ" train --data "$dir/data" --graph "$dir/graph" --batch 16 --epochs 6 --holdout 20 --rate 0.05 \
+    --mirror --shift 1 --cutout 4 --seed 3 -o "$dir/c.safetensors" --checkpoint "$dir/c.ck" \
+    --log "$dir/c.csv" >"$dir/out" 2>"$dir/err" &
+pid=$!
+while [ ! -e "$dir/c.ck" ] && kill -0 $pid 2>/dev/null; do sleep 0.01; done
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+[ -e "$dir/c.ck" ] || wrong "no checkpoint"
+train "$dir/c.safetensors" --checkpoint "$dir/c.ck" --resume --log "$dir/c.csv"
+same "$dir/a.safetensors" "$dir/c.safetensors" "an interruption changes the weights"
+same "$dir/a.csv" "$dir/c.csv" "an interruption changes the log"
+train "$dir/d.safetensors" --seed 4
+cmp -s "$dir/a.safetensors" "$dir/d.safetensors" && wrong "the seed changes nothing"
+train "$dir/e.safetensors" --optimizer adamw --average 0 --smoothing 0.1 --rate 0.01
+
+# The model is an ordinary one; the quantized model made of it is trained on.
+accepts quantize --model "$dir/a.safetensors" --data "$dir/data" --samples 100 --weight-bits 3 \
+    --activation-bits 3 --no-measure -o "$dir/q.safetensors"
+accepts train --qat "$dir/q.safetensors" --model "$dir/a.safetensors" --data "$dir/data" --batch 16 \
+    --epochs 2 --holdout 20 -o "$dir/qat.safetensors"
+grep -q "; 20 of 20 held-out answers are the same" "$dir/out" || wrong "integers answer otherwise"
+accepts eval --model "$dir/qat.safetensors" --data "$dir/data/data_batch_1.bin"
+
+refuses "no subcommand\|is needed" train
+refuses "must be a number" train -o "$dir/x" --rate fast
+refuses "unknown optimizer" train -o "$dir/x" --optimizer adagrad
+refuses "no such directory" train -o "$dir/x" --data "$dir/nowhere"
+refuses "cannot write\|no such" train -o "$dir/no/such/place/x" --data "$dir/data"
+refuses "all 120 images\|too few\|has" train -o "$dir/x" --data "$dir/data" --holdout 120
+refuses "needs --model" train -o "$dir/x" --data "$dir/data" --qat "$dir/q.safetensors"
+refuses "own graph" train -o "$dir/x" --data "$dir/data" --model "$dir/a.safetensors" --graph "$dir/graph"
+refuses "float origin" train -o "$dir/x" --data "$dir/data" --model "$dir/q.safetensors"
+refuses "other settings" train -o "$dir/x" --data "$dir/data" --graph "$dir/graph" --resume \
+    --checkpoint "$dir/c.ck"
+: >"$dir/empty.bin"
+refuses "" train -o "$dir/x" --data "$dir/empty.bin"
+head -c 1000 "$dir/c.ck" >"$dir/cut.ck"
+refuses "" train -o "$dir/x" --data "$dir/data" --graph "$dir/graph" --resume \
+    --checkpoint "$dir/cut.ck"
+[ ! -e "$dir/x" ] || wrong "a failed run left a model"
+[ $failures -eq 0 ]
