@@ -1,5 +1,6 @@
 /* ONNX in both directions: round trips keep every code, and hostile files end in one line of error.
-   PTQ_MUTATIONS=10000 in the environment makes more mutations than the ordinary 300.
+   PTQ_MUTATIONS=10000 in the environment makes so many mutations of each
+   of three files, not the ordinary 100.
 
    The tool's header comes first: cmocka makes `fail` a macro. */
 #include "tools/ptq/onnx.h"
@@ -267,18 +268,25 @@ static int import_bytes(const uint8_t *bytes, size_t size)
     return status;
 }
 
-static uint8_t *good_file(size_t *size)
+/* Files to damage: kind 0 in QDQ form, 1 in QOperator form, 2 float and varied. */
+static uint8_t *good_file_of(int kind, size_t *size)
 {
-    ptq_scheme scheme = preset("tflite");
-    ptq_model *model = quantized(random_resnet8(SIDE, WIDTH, CLASSES, 6, NULL), scheme);
+    ptq_model *model = kind == 2 ? varied_model()
+                                 : quantized(random_resnet8(SIDE, WIDTH, CLASSES, 6, NULL),
+                                             preset("tflite"));
     char path[512];
     void *bytes = NULL;
 
-    ptq_model_free(round_trip(model, NULL));
+    ptq_model_free(round_trip(model, kind == 1 ? "qoperator" : "qdq"));
     ptq_model_free(model);
     snprintf(path, sizeof path, "%s", in_directory("model.onnx"));
     assert_ok(ptq_file_read(path, 0, NULL, &bytes, size, &err));
     return bytes;
+}
+
+static uint8_t *good_file(size_t *size)
+{
+    return good_file_of(0, size);
 }
 
 static void test_truncated(void **state)
@@ -539,17 +547,15 @@ static double processor_seconds(void)
     return (double)clock() / CLOCKS_PER_SEC;
 }
 
-static void test_mutations(void **state)
+static void mutate_kind(int kind, int count)
 {
-    const char *wanted = getenv("PTQ_MUTATIONS");
-    int count = wanted ? atoi(wanted) : 300, refused = 0;
+    int refused = 0;
     size_t size, room;
-    uint8_t *bytes = good_file(&size), *copy;
+    uint8_t *bytes = good_file_of(kind, &size), *copy;
     test_random r = {0};
     struct rusage usage;
     double slowest = 0;
 
-    (void)state;
     room = size + 256;
     copy = malloc(room);
     for (int i = 0; i < count; i++) {
@@ -561,12 +567,21 @@ static void test_mutations(void **state)
         slowest = fmax(slowest, processor_seconds() - start);
     }
     getrusage(RUSAGE_SELF, &usage);
-    if (wanted)
+    if (getenv("PTQ_MUTATIONS"))
         print_message("%d mutations of %d bytes: %d refused, slowest %.4f s, peak %ld KB\n", count,
                       (int)size, refused, slowest, usage.ru_maxrss);
     assert_true(refused > count / 10);
     free(copy);
     ptq_bytes_free(bytes, NULL);
+}
+
+static void test_mutations(void **state)
+{
+    const char *wanted = getenv("PTQ_MUTATIONS");
+
+    (void)state;
+    for (int kind = 0; kind < 3; kind++)
+        mutate_kind(kind, wanted ? atoi(wanted) : 100);
 }
 
 int main(void)
