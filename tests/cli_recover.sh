@@ -81,7 +81,6 @@ test_sweep() {
     refuses "line 6 is not of a sweep" "$@" --seeds 1
     echo "something,else" >"$dir/s.csv"
     refuses "line 1 is not of a sweep" "$@" --seeds 1
-    refuses "none is left" sweep --model "$model" --data "$dir/data" -o "$dir/u.csv" --samples 60
     refuses "no test_batch.bin" sweep --model "$model" --data "$dir/data" -o "$dir/u.csv" --test
 }
 

@@ -211,7 +211,7 @@ static void equalized_layers(void **state)
     int i;
 
     assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->p), NULL, &made, &err));
-    assert_non_null(strstr(ptq_model_get_meta(made, "equalization"), "conv1 "));
+    assert_non_null(strstr(ptq_model_get_meta(made, "equalization"), "relu "));
     assert_ok(ptq_plan_create(made, NULL, &plan, &err));
     assert_ok(ptq_compare_layers(f->plan, plan, pictures_dataset(&f->p), 3, &report, &err));
     assert_true(report.items > 8);
