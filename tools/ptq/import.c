@@ -26,9 +26,11 @@ static const option_spec specs[] = {
 static const command_help help = {
     "import FILE.h5|FILE.onnx|FILE.safetensors -o MODEL.safetensors",
     "Reads a Keras ResNet8 (.h5), a convolutional network (.onnx; float, or quantized in QDQ or\n"
-    "QOperator form), or the tensors of a safetensors file such as a PyTorch state_dict, and writes a\n"
+    "QOperator form), or the tensors of a safetensors file such as a PyTorch state_dict, and "
+    "writes a\n"
     "model file with its graph. Weights keep every bit, codes too; 16-bit and 64-bit reals become\n"
-    "single precision. Networks take pixels of 0..255 unless the file itself scales them, or --mean\n"
+    "single precision. Networks take pixels of 0..255 unless the file itself scales them, or "
+    "--mean\n"
     "and --std say how the network was trained.\n\n"
     "A safetensors file tells no network: it is taken for ResNet8 as Keras makes it (strided\n"
     "convolutions pad at the bottom and the right, pixels are 0..255), unless --graph gives the\n"

@@ -186,8 +186,8 @@ static void add_window(exporter *ex, Onnx__NodeProto *to, const ptq_node *node)
 /* ---- Constants ---- */
 
 /* A constant whose bytes stay where they are, little-endian. Returns its name. */
-static const char *add_constant(exporter *ex, const char *name, int type, int rank,
-                                const int *dims, const void *data)
+static const char *add_constant(exporter *ex, const char *name, int type, int rank, const int *dims,
+                                const void *data)
 {
     Onnx__TensorProto *made = grab(ex, sizeof *made);
     size_t count = 1;
@@ -447,11 +447,11 @@ static coded add_coded_weight(exporter *ex, const ptq_node *node)
     coded made;
 
     for (size_t i = 0; i < count; i++)
-        bytes[i] = (uint8_t)(int)ptq_tensor_number(
-            weight, column_source(weight, input_shape(ex, node), i));
+        bytes[i] = (uint8_t)(int)ptq_tensor_number(weight,
+                                                   column_source(weight, input_shape(ex, node), i));
     zeros[0] = (uint8_t)weight->zero_point; /* with more than one scale all are 0 */
-    made.codes = add_constant(ex, text(ex, "%s.weight", node->name), type, weight->rank,
-                              weight->dim, bytes);
+    made.codes =
+        add_constant(ex, text(ex, "%s.weight", node->name), type, weight->rank, weight->dim, bytes);
     made.scale = add_floats(ex, text(ex, "%s.weight_scale", node->name), rank, &weight->scales,
                             weight->scale, (size_t)weight->scales);
     made.zero_point = add_constant(ex, text(ex, "%s.weight_zero_point", node->name), type, rank,
@@ -534,8 +534,8 @@ static const char *add_real_layer(exporter *ex, const ptq_node *node, const char
     const char *bias = coded_weight ? dequantize_bias(ex, node) : add_bias(ex, node);
     Onnx__NodeProto *layer;
 
-    made = add_node(ex, &layer, conv ? "Conv" : "Gemm", node->name, node->name, input, weight,
-                    bias, NULL);
+    made = add_node(ex, &layer, conv ? "Conv" : "Gemm", node->name, node->name, input, weight, bias,
+                    NULL);
     if (conv) {
         add_window(ex, layer, node);
         add_int(ex, layer, "group", node->groups);
@@ -575,8 +575,9 @@ static const char *add_integer_layer(exporter *ex, const ptq_node *node, const p
     }
     out->codes = NULL;
     if (has_codes) {
-        clamp_codes(ex, raw, node->act ? act_name(ex, shown, node->name) : text(ex, "%s.clip", shown),
-                    &to, q, node->act);
+        clamp_codes(ex, raw,
+                    node->act ? act_name(ex, shown, node->name) : text(ex, "%s.clip", shown), &to,
+                    q, node->act);
         *out = to;
         return NULL;
     }
@@ -707,8 +708,8 @@ static void export_integer_pool(exporter *ex, const ptq_node *node, result *to)
         return;
     }
     raw = raw_codes(ex, &to->q, &node->q, PTQ_ACT_NONE);
-    add_node(ex, &pool, name[kind], node->name, raw, input, in->scale, in->zero_point,
-             to->q.scale, to->q.zero_point, NULL);
+    add_node(ex, &pool, name[kind], node->name, raw, input, in->scale, in->zero_point, to->q.scale,
+             to->q.zero_point, NULL);
     set_microsoft(ex, pool);
     if (kind == 1) {
         add_window(ex, pool, node);

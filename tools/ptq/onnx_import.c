@@ -27,7 +27,7 @@ typedef enum view {
 } view;
 
 typedef enum state {
-    STATE_UNKNOWN,     /* no node has made it yet */
+    STATE_UNKNOWN, /* no node has made it yet */
     STATE_CONSTANT,
     STATE_REAL,
     STATE_CODES,       /* the codes of its node */
@@ -49,8 +49,8 @@ typedef struct value {
     /* tensors: */
     int node;
     view view;
-    int pad[4];                     /* by Pad nodes: top, left, bottom, right */
-    const char *dequantize;         /* name of the DequantizeLinear node */
+    int pad[4];             /* by Pad nodes: top, left, bottom, right */
+    const char *dequantize; /* name of the DequantizeLinear node */
 } value;
 
 typedef struct importer {
@@ -145,7 +145,8 @@ static int make_table(importer *im)
     if (im->graph->n_node > MOST_NODES || names > 16 * MOST_NODES)
         return fail("%s: %zu nodes; at most %d are supported", im->file.path, im->graph->n_node,
                     MOST_NODES);
-    for (im->capacity = 16; im->capacity < 2 * names + 2; im->capacity *= 2) {}
+    for (im->capacity = 16; im->capacity < 2 * names + 2; im->capacity *= 2) {
+    }
     im->values = calloc(im->capacity, sizeof *im->values);
     return im->values ? 0 : fail("no memory for %zu tensors", names);
 }
@@ -303,8 +304,8 @@ static int check_axis(const importer *im, const onnx_constant *tensor, const onn
         return refuse(im, "its scale must be one number or a vector of them");
     if (zero_point && zero_point->count != scale->count)
         return refuse(im, "it has not as many zero points as scales");
-    if (scale->count > 1 && (*axis < 0 || *axis >= tensor->rank ||
-                             tensor->dim[*axis] != (int64_t)scale->count))
+    if (scale->count > 1 &&
+        (*axis < 0 || *axis >= tensor->rank || tensor->dim[*axis] != (int64_t)scale->count))
         return refuse(im, "its scales do not fit the axis that they are for");
     return 0;
 }
@@ -312,9 +313,7 @@ static int check_axis(const importer *im, const onnx_constant *tensor, const onn
 static size_t scale_index(const onnx_constant *tensor, const onnx_constant *scale, int axis,
                           size_t i)
 {
-    return scale->count == 1
-               ? 0
-               : i / inner_elements(tensor, axis) % (size_t)tensor->dim[axis];
+    return scale->count == 1 ? 0 : i / inner_elements(tensor, axis) % (size_t)tensor->dim[axis];
 }
 
 static int load_dequantized(importer *im, value *from)
@@ -580,7 +579,7 @@ static int set_vector(importer *im, int index, int param, const onnx_constant *f
 /* A weight as O x K numbers with O first. Dense weights may lie the other way round, and their
    columns in another order than the model's. */
 typedef struct weights {
-    const onnx_constant *numbers; /* FLOAT, INT8 or UINT8 */
+    const onnx_constant *numbers;            /* FLOAT, INT8 or UINT8 */
     const onnx_constant *scale, *zero_point; /* of codes; NULL: 0 */
     int rank, dim[4];
     int swapped;      /* I x O */
@@ -617,8 +616,9 @@ static int weight_offset(const importer *im, const weights *from, int *offset)
         *offset = 128;
     for (size_t k = 0; k < from->scale->count; k++)
         if (weight_zero(from, k) != *offset)
-            return refuse(im, "weights with a scale for each channel must be symmetric: zero points "
-                              "0 (INT8) or 128 (UINT8)");
+            return refuse(im,
+                          "weights with a scale for each channel must be symmetric: zero points "
+                          "0 (INT8) or 128 (UINT8)");
     return 0;
 }
 
@@ -635,9 +635,9 @@ static int set_codes(importer *im, const weights *from, ptq_tensor *out)
         return 1;
     for (int o = 0; o < from->dim[0]; o++)
         for (size_t k = 0; k < count; k++)
-            ptq_tensor_set_code(
-                out, (size_t)o * count + k,
-                (int32_t)constant_int(from->numbers, weight_source(from, o, k)) - offset);
+            ptq_tensor_set_code(out, (size_t)o * count + k,
+                                (int32_t)constant_int(from->numbers, weight_source(from, o, k)) -
+                                    offset);
     if (ptq_tensor_set_scale(out, from->scale->data, (int)from->scale->count,
                              from->scale->count == 1 ? weight_zero(from, 0) : 0, NULL, &err))
         return library_error(im, err.text);
@@ -713,7 +713,8 @@ static int set_integer_bias(importer *im, int index, value *bias)
                                         (double)input_weight_scale(im, index, c));
 
         if (!(fabs(code) <= 2147483647.0))
-            return refuse(im, "its bias does not fit 32 bits at the scale of its input and weights");
+            return refuse(im,
+                          "its bias does not fit 32 bits at the scale of its input and weights");
         to[c] = (int32_t)code;
     }
     return 0;
@@ -742,8 +743,8 @@ static int set_weights(importer *im, int index, const weights *from, value *bias
 typedef struct layer {
     value *input, *weight, *bias; /* bias NULL: none */
     weights w;
-    int integer;                  /* computes on codes */
-    int from;                     /* the model's node that is its input */
+    int integer; /* computes on codes */
+    int from;    /* the model's node that is its input */
 } layer;
 
 /* QDQ form and float: input, weight, bias. Integer arithmetic where input and weight are both
@@ -1235,8 +1236,7 @@ static int import_softmax(importer *im)
     flat = is_pixel(im, from);
     /* Before opset 13 everything from the axis on was one vector. */
     if (axis != (from->view == VIEW_NHWC ? 3 : 1) && !(from->view == VIEW_NHWC && axis == -1) &&
-        !(from->view >= VIEW_FLAT_CHW && axis == -1) &&
-        !(flat && axis == 1 && im->opset < 13))
+        !(from->view >= VIEW_FLAT_CHW && axis == -1) && !(flat && axis == 1 && im->opset < 13))
         return refuse(im, "only softmax over the channels is supported");
     if (!flat && (im->opset < 13 || from->view >= VIEW_FLAT_CHW))
         return refuse(im, "only softmax over the channels is supported");
@@ -1340,9 +1340,9 @@ static int add_bias(importer *im, value *from, value *bias)
         return refuse(im, "a constant can be added to a Conv, Gemm or MatMul without a bias only");
     if (node->op == PTQ_CONV2D && channel_number(im, from, numbers, 0, &first))
         return 1;
-    if (numbers->count != 1 && (numbers->count != (size_t)node->shape[2] || !numbers->rank ||
-                                (node->op == PTQ_DENSE &&
-                                 numbers->dim[numbers->rank - 1] != node->shape[2])))
+    if (numbers->count != 1 &&
+        (numbers->count != (size_t)node->shape[2] || !numbers->rank ||
+         (node->op == PTQ_DENSE && numbers->dim[numbers->rank - 1] != node->shape[2])))
         return refuse(im, "the constant does not have one number for each channel");
     node->no_bias = 0;
     if (from->state == STATE_PENDING ? set_integer_bias(im, from->node, bias)
@@ -1402,7 +1402,8 @@ static int read_pool(importer *im, const value *from, ptq_pool_options *options)
     const int *shape = shape_of(im, from);
     window win;
 
-    if (needs_nchw(im, from) || ints_attribute(im, "kernel_shape", 2, 0, PTQ_MAX_KERNEL, win.kernel))
+    if (needs_nchw(im, from) ||
+        ints_attribute(im, "kernel_shape", 2, 0, PTQ_MAX_KERNEL, win.kernel))
         return 1;
     if (read_window(im, from, &win))
         return 1;
@@ -1699,7 +1700,8 @@ static int import_unsqueeze(importer *im)
     int axes[ONNX_MOST_RANK], count;
 
     if (from && from->state == STATE_CONSTANT)
-        return constant_input(im, 0, 1, &constant) || refuse(im, "it is not supported on constants");
+        return constant_input(im, 0, 1, &constant) ||
+               refuse(im, "it is not supported on constants");
     if (!(from = tensor_input(im, 0)) || read_axes(im, 4, axes, &count))
         return 1;
     if (view_rank(from->view) != 2 || !is_pixel(im, from) || count != 2 ||
@@ -1765,14 +1767,16 @@ static int import_pad(importer *im)
 
     if (!from || constant_input(im, 1, 0, &pads) || constant_input(im, 2, 0, &number))
         return 1;
-    if (has_input(im->at, 3) || (attribute(im, "mode") && !is_text_attribute(im, "mode", "constant")))
+    if (has_input(im->at, 3) ||
+        (attribute(im, "mode") && !is_text_attribute(im, "mode", "constant")))
         return refuse(im, "only padding with a constant, without axes, is supported");
     if (number ? number->count != 1 || constant_float(number, 0) < (float)zero ||
                      constant_float(number, 0) > (float)zero
                : float_attribute(im, "value", 0) < 0 || float_attribute(im, "value", 0) > 0)
         return refuse(im, "only padding with zeros is supported");
     if (from->view != VIEW_NCHW || (pads ? pads->count : given ? given->n_ints : 0) != 8)
-        return refuse(im, "it needs its input as N x C x H x W, and two numbers for each dimension");
+        return refuse(im,
+                      "it needs its input as N x C x H x W, and two numbers for each dimension");
     for (size_t i = 0; i < 8; i++)
         all[i] = pads ? constant_int(pads, i) : given->ints[i];
     alias(im, from, from->view);
@@ -2098,8 +2102,9 @@ static int mark_needed(importer *im, char *needed)
    a transposition to NCHW. */
 static int is_nhwc_input(const importer *im, const char *name)
 {
-    static const char *const passing[] = {"QuantizeLinear", "DequantizeLinear", "Identity", "Cast",
-                                          "Sub", "Div", "Mul", "Add", "Dropout"};
+    static const char *const passing[] = {
+        "QuantizeLinear", "DequantizeLinear", "Identity", "Cast", "Sub", "Div", "Mul", "Add",
+        "Dropout"};
 
     for (size_t i = 0; i < im->graph->n_node; i++) {
         const onnx_node *node = im->graph->node[i];
