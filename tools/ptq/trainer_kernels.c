@@ -10,7 +10,7 @@
 #include "trainer_kernels.h"
 
 #if defined(__GNUC__) || defined(__clang__)
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE static inline __attribute__((always_inline, unused))
 #define LANES KERNEL_LANES
 typedef float lanes __attribute__((vector_size(KERNEL_LANES * sizeof(float))));
 
