@@ -3,7 +3,6 @@
    strict as the processor: what would fault there ends the test here. AVX-512 is still needed. */
 #define PTQ__EMULATE_AMX
 #define _POSIX_C_SOURCE 200809L /* as test.h */
-#include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,6 +25,7 @@ static void fault(const char *why)
     abort();
 }
 
+#if defined(__x86_64__) && !defined(PTQ_NO_SIMD) /* else there is no kernel to call them */
 static void ptq__tile_config(const void *memory)
 {
     const uint8_t *config = (const uint8_t *)memory;
@@ -103,6 +103,7 @@ static void ptq__tile_dot(int sum, int a, int b)
                         amx_unit.tile[a].u8[m][4 * k + i] * amx_unit.tile[b].s8[k][4 * n + i];
     memset(amx_unit.tile[sum].u8[amx_unit.rows[sum]], 0, (size_t)(16 - amx_unit.rows[sum]) * 64);
 }
+#endif
 
 /* Runs last: every layer has released what it configured. */
 static void tiles_are_released(void **state)
