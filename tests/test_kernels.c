@@ -1,6 +1,6 @@
 /* The kernels of every instruction set against the scalar ones: random networks of every kind of
    convolution and dense layer, ResNet8, the self-test. Instruction sets that this processor lacks are
-   skipped by name; test_kernels_vnni.c and test_kernels_amx.c run some through exact substitutes. */
+   skipped by name; test_kernels_emulated.c runs some through exact substitutes. */
 #include "quantized.h"
 
 /* Random networks for each instruction set, integer and float. */
@@ -285,10 +285,9 @@ static void choice(void **state)
 
 int main(void)
 {
-#ifdef PTQ__EMULATE_VNNI
-    const struct CMUnitTest tests[] = {ALL("avxvnni"), ALL("avx512vnni")};
-#elif defined(PTQ__EMULATE_AMX)
-    const struct CMUnitTest tests[] = {ALL("amx"), cmocka_unit_test(tiles_are_released)};
+#ifdef PTQ__EMULATE_AMX
+    const struct CMUnitTest tests[] = {ALL("avxvnni"), ALL("avx512vnni"), ALL("amx"),
+                                       cmocka_unit_test(tiles_are_released)};
 #else
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(comparison_finds_a_code),
