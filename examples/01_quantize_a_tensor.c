@@ -27,8 +27,7 @@ static float show(const char *title, const ptq_qparams *q)
         error = error < 0 ? -error : error;
         worst = error > worst ? error : worst;
     }
-    printf("    largest error %.4f, half a step is %.4f\n\n", (double)worst,
-           (double)q->scale / 2);
+    printf("    largest error %.4f, half a step is %.4f\n\n", (double)worst, (double)q->scale / 2);
     return worst;
 }
 

@@ -84,8 +84,7 @@ static ptq_status run(const ptq_model *model, const uint8_t *pixels, float *resu
     ptq_plan *plan = NULL;
     ptq_session *session = NULL;
 
-    if (!ptq_plan_create(model, NULL, &plan, err) &&
-        !ptq_session_create(plan, NULL, &session, err))
+    if (!ptq_plan_create(model, NULL, &plan, err) && !ptq_session_create(plan, NULL, &session, err))
         ptq_run(session, pixels, 1, result, NULL, err);
     ptq_session_free(session);
     ptq_plan_free(plan);

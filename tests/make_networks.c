@@ -159,7 +159,7 @@ static void make(const char *directory, const char *name, int variant, const ptq
 
 int main(int argc, char **argv)
 {
-    static const char *const presets[] = {"best",   "ort-u8", "ort-s8", "fbgemm",
+    static const char *const presets[] = {"best",   "ort-u8", "ort-s8",  "fbgemm",
                                           "tflite", "w4a8",   "dynamic", "fp16"};
     ptq_scheme scheme;
     char name[32];

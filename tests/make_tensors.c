@@ -26,8 +26,8 @@ static void randomize(ptq_model *model)
         for (int k = 0; k < PTQ_PARAM_COUNT; k++) {
             ptq_tensor *t = &model->node[i].param[k];
             for (size_t j = 0; j < ptq_tensor_elements(t); j++)
-                ((float *)t->data)[j] = (float)(1 + (int)ptq_rng_below(&rng, 127) -
-                                                (k == PTQ_VARIANCE ? 0 : 64)) / 16;
+                ((float *)t->data)[j] =
+                    (float)(1 + (int)ptq_rng_below(&rng, 127) - (k == PTQ_VARIANCE ? 0 : 64)) / 16;
         }
 }
 
@@ -66,8 +66,8 @@ static void put_text(writer *w, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    w->length += (size_t)vsnprintf(w->header + w->length, sizeof w->header - w->length, format,
-                                   args);
+    w->length +=
+        (size_t)vsnprintf(w->header + w->length, sizeof w->header - w->length, format, args);
     va_end(args);
 }
 
@@ -86,8 +86,9 @@ static void put_tensor(writer *w, const char *name, const char *dtype, const ptq
 
 static void put_counter(writer *w, const char *name)
 {
-    put_text(w, ",\"%s.num_batches_tracked\":{\"dtype\":\"I64\",\"shape\":[],"
-                "\"data_offsets\":[%lu,%lu]}",
+    put_text(w,
+             ",\"%s.num_batches_tracked\":{\"dtype\":\"I64\",\"shape\":[],"
+             "\"data_offsets\":[%lu,%lu]}",
              name, (unsigned long)w->size, (unsigned long)w->size + 8);
     put_bytes(w, 1234, 8);
 }

@@ -140,9 +140,9 @@ static void mode_of_every_node(void **state)
     static const struct {
         const char *name;
         ptq_mode weights, others;
-    } table[] = {{"best", PTQ_INTEGER, PTQ_INTEGER},    {"ort-u8", PTQ_INTEGER, PTQ_INTEGER},
-                 {"tflite", PTQ_INTEGER, PTQ_INTEGER},  {"w4a8", PTQ_INTEGER, PTQ_INTEGER},
-                 {"dynamic", PTQ_DYNAMIC, PTQ_FLOAT}, {"fp16", PTQ_HALF, PTQ_FLOAT}};
+    } table[] = {{"best", PTQ_INTEGER, PTQ_INTEGER},   {"ort-u8", PTQ_INTEGER, PTQ_INTEGER},
+                 {"tflite", PTQ_INTEGER, PTQ_INTEGER}, {"w4a8", PTQ_INTEGER, PTQ_INTEGER},
+                 {"dynamic", PTQ_DYNAMIC, PTQ_FLOAT},  {"fp16", PTQ_HALF, PTQ_FLOAT}};
     const fixture *f = (const fixture *)*state;
     int i, k;
 

@@ -214,13 +214,15 @@ static void names_of_classes(void **state)
 
     (void)state;
     write_records("test_batch.bin", 0, 3);
-    write_names("cat\r\nsea horse\r\n\r\nz\xc3\xa9" "bra"); /* no newline at the end */
+    write_names("cat\r\nsea horse\r\n\r\nz\xc3\xa9"
+                "bra"); /* no newline at the end */
     assert_ok(ptq_cifar10_open(test_directory, PTQ_TEST_SET, NULL, &data, &err));
     view = ptq_cifar10_dataset(data);
     assert_int_equal(view.classes, 3);
     assert_string_equal(view.class_name[0], "cat");
     assert_string_equal(view.class_name[1], "sea horse");
-    assert_string_equal(view.class_name[2], "z\xc3\xa9" "bra");
+    assert_string_equal(view.class_name[2], "z\xc3\xa9"
+                                            "bra");
     assert_record(&view, 2, 2);
     ptq_cifar10_free(data);
     data = NULL;

@@ -205,12 +205,12 @@ static void reals_of_other_widths(void **state)
     static const char header[] = "{\"b\":{\"dtype\":\"BF16\",\"shape\":[4],\"data_offsets\":[0,8]},"
                                  "\"d\":{\"dtype\":\"F64\",\"shape\":[4],\"data_offsets\":[8,40]}}";
     static const unsigned char data[] = {
-        0x80, 0x3f, 0x20, 0xc0, 0x01, 0x00, 0x80, 0xff,    /* 1, -2.5, denormal, -infinity */
-        0,    0,    0,    0,    0,    0,    0xf8, 0x3f,    /* 1.5 */
-        0,    0,    0,    0x10, 0,    0,    0xf0, 0x3f,    /* 1 + 2^-24: a tie */
-        0,    0,    0,    0x30, 0,    0,    0xf0, 0xbf,    /* -(1 + 3 * 2^-24): a tie */
-        0x9c, 0x75, 0,    0x88, 0x3c, 0xe4, 0x37, 0x7e};   /* about 1e300 */
-    static const float want[] = {1,    -2.5f, 0x1p-133f,         -INFINITY,
+        0x80, 0x3f, 0x20, 0xc0, 0x01, 0x00, 0x80, 0xff,  /* 1, -2.5, denormal, -infinity */
+        0,    0,    0,    0,    0,    0,    0xf8, 0x3f,  /* 1.5 */
+        0,    0,    0,    0x10, 0,    0,    0xf0, 0x3f,  /* 1 + 2^-24: a tie */
+        0,    0,    0,    0x30, 0,    0,    0xf0, 0xbf,  /* -(1 + 3 * 2^-24): a tie */
+        0x9c, 0x75, 0,    0x88, 0x3c, 0xe4, 0x37, 0x7e}; /* about 1e300 */
+    static const float want[] = {1,    -2.5f, 0x1p-133f,       -INFINITY,
                                  1.5f, 1,     -(1 + 0x1p-22f), INFINITY};
     unsigned char file[8 + sizeof header - 1 + sizeof data] = {sizeof header - 1};
     ptq_load_options borrow = {{NULL, NULL, NULL}, 1};

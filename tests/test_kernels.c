@@ -209,10 +209,12 @@ static void ties_of_residual(void **state)
         ptq__adder adder;
         ptq_qparams q[3];
 
-        snprintf(text, sizeof text, "ptq-graph 1\ninput input shape=%dx256x2 q=u8:8:1:0\n"
+        snprintf(text, sizeof text,
+                 "ptq-graph 1\ninput input shape=%dx256x2 q=u8:8:1:0\n"
                  "a conv2d in=input channels=%d kernel=1x1 w=s8 q=u8:8:%.9g:0\n"
                  "b conv2d in=input,a channels=%d kernel=1x1 w=s8 mid=u8:8:%.9g:0 q=u8:8:%.9g:7"
-                 " out=sum add=%s\n", HEIGHT, CHANNELS, (double)a, CHANNELS, (double)b, (double)y,
+                 " out=sum add=%s\n",
+                 HEIGHT, CHANNELS, (double)a, CHANNELS, (double)b, (double)y,
                  k % 2 ? "first" : "second");
         m = model_of_text(text);
         set_weight(m, "a.weight", &a, 1, 0, left);
@@ -278,7 +280,10 @@ static void choice(void **state)
     ptq_model_free(model);
 }
 
-#define EACH(test, isa) {#test " " isa, test, NULL, NULL, (void *)(uintptr_t)isa}
+#define EACH(test, isa)                                                                            \
+    {                                                                                              \
+#test " " isa, test, NULL, NULL, (void *)(uintptr_t)isa                                    \
+    }
 #define ALL(isa)                                                                                   \
     EACH(self_test, isa), EACH(codes_equal_scalar, isa), EACH(reals_are_close_to_scalar, isa),     \
         EACH(resnet8, isa), EACH(ties_of_residual, isa), EACH(ties_of_requantization, isa)

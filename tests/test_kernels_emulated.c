@@ -45,7 +45,8 @@ static void ptq__tile_config(const void *memory)
     for (i = 0; i < 8; i++) {
         amx_unit.rows[i] = config[48 + i];
         amx_unit.bytes[i] = config[16 + 2 * i] | config[17 + 2 * i] << 8;
-        if (amx_unit.rows[i] > 16 || amx_unit.bytes[i] > 64 || !amx_unit.rows[i] != !amx_unit.bytes[i])
+        if (amx_unit.rows[i] > 16 || amx_unit.bytes[i] > 64 ||
+            !amx_unit.rows[i] != !amx_unit.bytes[i])
             fault("no such size of a tile");
     }
 }

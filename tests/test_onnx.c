@@ -124,21 +124,21 @@ static void test_float_round_trip(void **state)
    and a dense layer over more than one pixel. */
 static ptq_model *varied_model(void)
 {
-    ptq_model *model = model_of_text(
-        "ptq-graph 1\n"
-        "image input shape=9x8x3 mean=10,20,30 std=50,60,70\n"
-        "first conv2d in=image channels=4 kernel=3x5 stride=2x1 pad=2,1,0,3\n"
-        "first.act relu6 in=first\n"
-        "depth conv2d in=first.act channels=8 kernel=3x3 groups=4 bias=0\n"
-        "most max_pool in=depth kernel=3x3 stride=2x2\n"
-        "most.act relu in=most\n"
-        "mean avg_pool in=most.act kernel=2x2 stride=1x1 pad=1,0,0,1 include_pad=1\n"
-        "other avg_pool in=most.act kernel=2x2 stride=1x1 pad=1,0,0,1\n"
-        "sum add in=mean,other\n"
-        "wide dense in=sum channels=5\n"
-        "wide.act relu in=wide\n"
-        "last dense in=wide.act channels=3\n"
-        "probability softmax in=last\n");
+    ptq_model *model =
+        model_of_text("ptq-graph 1\n"
+                      "image input shape=9x8x3 mean=10,20,30 std=50,60,70\n"
+                      "first conv2d in=image channels=4 kernel=3x5 stride=2x1 pad=2,1,0,3\n"
+                      "first.act relu6 in=first\n"
+                      "depth conv2d in=first.act channels=8 kernel=3x3 groups=4 bias=0\n"
+                      "most max_pool in=depth kernel=3x3 stride=2x2\n"
+                      "most.act relu in=most\n"
+                      "mean avg_pool in=most.act kernel=2x2 stride=1x1 pad=1,0,0,1 include_pad=1\n"
+                      "other avg_pool in=most.act kernel=2x2 stride=1x1 pad=1,0,0,1\n"
+                      "sum add in=mean,other\n"
+                      "wide dense in=sum channels=5\n"
+                      "wide.act relu in=wide\n"
+                      "last dense in=wide.act channels=3\n"
+                      "probability softmax in=last\n");
 
     fill_model(model, 9);
     return model;
@@ -271,9 +271,9 @@ static int import_bytes(const uint8_t *bytes, size_t size)
 /* Files to damage: kind 0 in QDQ form, 1 in QOperator form, 2 float and varied. */
 static uint8_t *good_file_of(int kind, size_t *size)
 {
-    ptq_model *model = kind == 2 ? varied_model()
-                                 : quantized(random_resnet8(SIDE, WIDTH, CLASSES, 6, NULL),
-                                             preset("tflite"));
+    ptq_model *model =
+        kind == 2 ? varied_model()
+                  : quantized(random_resnet8(SIDE, WIDTH, CLASSES, 6, NULL), preset("tflite"));
     char path[512];
     void *bytes = NULL;
 

@@ -265,8 +265,8 @@ static void refitting_helps(void **state)
     for (i = 0; i < COUNT(at); i++) {
         double db[3];
         for (k = 0; k < 3; k++) {
-            ptq_convert_options o = with_scheme(bits("best", at[i][0], at[i][1]),
-                                                pictures_dataset(&f->p));
+            ptq_convert_options o =
+                with_scheme(bits("best", at[i][0], at[i][1]), pictures_dataset(&f->p));
             ptq_model *m;
             o.scheme.equalize = 0;
             o.scheme.rounding = k ? PTQ_LEARNED : PTQ_NEAREST;
@@ -294,8 +294,8 @@ static void mean_error_ends(void **state)
     int c;
 
     for (c = 0; c < CLASSES; c++) {
-        double step = (double)m->node[fc->input[0]].q.scale *
-                      (double)fc->param[PTQ_WEIGHT].scale[c];
+        double step =
+            (double)m->node[fc->input[0]].q.scale * (double)fc->param[PTQ_WEIGHT].scale[c];
         double error = 0;
         for (i = 0; i < IMAGES; i++)
             error += (double)a.logits[i * CLASSES + (size_t)c] -
@@ -620,20 +620,13 @@ static void every_allocation_may_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equalized_by_hand),
-        cmocka_unit_test(equalized_network),
-        cmocka_unit_test(equalized_layers),
-        cmocka_unit_test(equalization_refuses),
-        cmocka_unit_test(refitting_helps),
-        cmocka_unit_test(mean_error_ends),
-        cmocka_unit_test(refits_below_8_only),
-        cmocka_unit_test(order_and_threads_do_not_matter),
-        cmocka_unit_test(every_kind_of_weights),
-        cmocka_unit_test(divergence_by_hand),
-        cmocka_unit_test(sensitivity_of_nodes),
-        cmocka_unit_test(searches_can_be_cancelled),
-        cmocka_unit_test(mixed_precision),
-        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(equalized_by_hand),     cmocka_unit_test(equalized_network),
+        cmocka_unit_test(equalized_layers),      cmocka_unit_test(equalization_refuses),
+        cmocka_unit_test(refitting_helps),       cmocka_unit_test(mean_error_ends),
+        cmocka_unit_test(refits_below_8_only),   cmocka_unit_test(order_and_threads_do_not_matter),
+        cmocka_unit_test(every_kind_of_weights), cmocka_unit_test(divergence_by_hand),
+        cmocka_unit_test(sensitivity_of_nodes),  cmocka_unit_test(searches_can_be_cancelled),
+        cmocka_unit_test(mixed_precision),       cmocka_unit_test(every_allocation_may_fail),
     };
 
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);

@@ -269,7 +269,7 @@ static void test_running_statistics(void **state)
     }
     variance = (variance - mean * mean) * BATCH / (BATCH - 1);
     expect_close(step_loss(&s), log(2), 1e-6); /* weights are 0: both classes equal */
-    now = trainer_state(s.engine); /* gamma, beta, mean, variance */
+    now = trainer_state(s.engine);             /* gamma, beta, mean, variance */
     expect_close((double)now[2], 0.1 * mean, 1e-6);
     expect_close((double)now[3], 0.9 + 0.1 * variance, 1e-6);
     trainer_free(s.engine);
@@ -353,7 +353,8 @@ static void test_optimizers(void **state)
     expect_close(w[0], 1 - 0.1 * 1.9 * 0.6, 1e-7); /* g = 0.5 + 0.1, v = g, g + 0.9 v */
     expect_close(w[1], 1 - 0.1 * 1.9 * 0.5, 1e-7); /* no decay */
     expect_close(w[2], 1, 0);                      /* not trained */
-    expect_close(o.average[1], 2.0 / 11 + w[1] * 9.0 / 11, 1e-6); /* early: keeps (1 + n) / (10 + n) */
+    expect_close(o.average[1], 2.0 / 11 + w[1] * 9.0 / 11,
+                 1e-6); /* early: keeps (1 + n) / (10 + n) */
     optimizer_step(&o, p, 3, gradient, 0.1, w);
     expect_close(w[1], 1 - 0.1 * 0.95 - 0.1 * (0.5 + 0.9 * 0.95), 1e-6); /* v = 0.9 0.5 + 0.5 */
     optimizer_free(&o);
@@ -561,23 +562,19 @@ static void test_refusals(void **state)
     (void)state;
     fill_model(model, 1);
     assert_ok(ptq_fuse(model, &fused, NULL, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "batch",
-                 trainer_create(model, NULL, &no_batch, &t, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "batch", trainer_create(model, NULL, &no_batch, &t, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "threads",
                  trainer_create(model, NULL, &no_thread, &t, &err));
-    assert_fails(PTQ_UNSUPPORTED, "mmx",
-                 trainer_create(model, NULL, &no_isa, &t, &err));
+    assert_fails(PTQ_UNSUPPORTED, "mmx", trainer_create(model, NULL, &no_isa, &t, &err));
     q = quantized(fused, integer, images);
-    assert_fails(PTQ_UNSUPPORTED, "float origin",
-                 trainer_create(q, NULL, &options, &t, &err));
+    assert_fails(PTQ_UNSUPPORTED, "float origin", trainer_create(q, NULL, &options, &t, &err));
     ptq_model_free(q);
     q = quantized(fused, dynamic, images);
-    assert_fails(PTQ_UNSUPPORTED, "dynamic",
-                 trainer_create(q, fused, &options, &t, &err));
+    assert_fails(PTQ_UNSUPPORTED, "dynamic", trainer_create(q, fused, &options, &t, &err));
     ptq_model_free(q);
-    image = parse("ptq-graph 1\ninput input shape=4x4x1\nz conv2d in=input channels=2 kernel=3x3\n");
-    assert_fails(PTQ_UNSUPPORTED, "4 x 4 x 2",
-                 trainer_create(image, NULL, &options, &t, &err));
+    image =
+        parse("ptq-graph 1\ninput input shape=4x4x1\nz conv2d in=input channels=2 kernel=3x3\n");
+    assert_fails(PTQ_UNSUPPORTED, "4 x 4 x 2", trainer_create(image, NULL, &options, &t, &err));
     assert_fails(PTQ_BAD_GRAPH, "not in the float",
                  trainer_create(image, fused, &options, &t, &err));
     ptq_model_free(image);

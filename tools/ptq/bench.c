@@ -133,8 +133,8 @@ static void print_line(const report *made, const timing *took)
     snprintf(precision, sizeof precision, "%s", made->precision);
     for (char *c = precision; *c; c++)
         *c = (char)(*c == ' ' ? '_' : *c);
-    say("RESULT ptq_%s_%s thr=%d batch=%d n=%zu median_us=%.2f min_us=%.2f\n", precision,
-        made->isa, threads, took->images, took->calls, took->median_us, took->min_us);
+    say("RESULT ptq_%s_%s thr=%d batch=%d n=%zu median_us=%.2f min_us=%.2f\n", precision, made->isa,
+        threads, took->images, took->calls, took->median_us, took->min_us);
 }
 
 static void print_report(const report *made, const team *crew)
@@ -218,8 +218,7 @@ static int bench_one(report *made)
         return 1;
     status = images_open(data_option, ptq_plan_pixels(ready.plan), (size_t)batch,
                          all_images ? 0 : FEW_IMAGES, &images) ||
-             team_create(ready.plan, &images, threads, batch, &crew) ||
-             bench(&ready, &crew, made);
+             team_create(ready.plan, &images, threads, batch, &crew) || bench(&ready, &crew, made);
     team_free(&crew);
     images_close(&images);
     engine_close(&ready);

@@ -43,8 +43,7 @@ struct team {
 };
 
 /* A team of `members`, the caller among them, whose calls have at most `batch` images. */
-int team_create(const ptq_plan *plan, const image_store *images, int members, int batch,
-                team *out);
+int team_create(const ptq_plan *plan, const image_store *images, int members, int batch, team *out);
 void team_free(team *crew);
 
 /* Runs the next call_images images, the first ones again after the last. */
@@ -69,7 +68,7 @@ void find_machine(char *name, size_t size);
 typedef struct peak_unit {
     const char *isa, *name;
     int integer;
-    double macs;             /* of one turn of the loop */
+    double macs; /* of one turn of the loop */
     void (*loop)(long turns);
 } peak_unit;
 

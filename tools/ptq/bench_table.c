@@ -231,8 +231,7 @@ static int open_entries(table *made)
         for (int isa = 0; isa < PTQ_ISA_COUNT; isa++) {
             int wanted = only == PTQ_ISA_AUTO ? ptq_isa_available((ptq_isa)isa) : isa == (int)only;
 
-            if (isa != PTQ_ISA_AUTO && wanted &&
-                open_entry(made, &made->subject[k], (ptq_isa)isa))
+            if (isa != PTQ_ISA_AUTO && wanted && open_entry(made, &made->subject[k], (ptq_isa)isa))
                 return 1;
         }
     return 0;
@@ -407,8 +406,8 @@ static int measure_all(table *made)
             return 1;
     }
     start = seconds_now();
-    for (; made->rounds < MOST_ROUNDS && (made->rounds < LEAST_ROUNDS ||
-                                          seconds_now() - start < made->options->seconds);
+    for (; made->rounds < MOST_ROUNDS &&
+           (made->rounds < LEAST_ROUNDS || seconds_now() - start < made->options->seconds);
          made->rounds++)
         for (int i = 0; i < made->entries; i++) {
             if (take_turn(made, &made->entry[i], slot))
@@ -506,9 +505,9 @@ static void print_head(const table *made)
         const subject *from = &made->subject[k];
 
         say("model      %s: %s, %.2f million multiply-adds\n", from->precision,
-            *from->path            ? from->path
-            : made->random_model   ? "ResNet8 with random weights, for its speed alone"
-                                   : "made here, calibrated on noise, for its speed alone",
+            *from->path          ? from->path
+            : made->random_model ? "ResNet8 with random weights, for its speed alone"
+                                 : "made here, calibrated on noise, for its speed alone",
             (double)from->macs * 1e-6);
     }
     say("images     %zu%s; %d rounds, all configurations in turn; microseconds per image\n",
@@ -678,10 +677,10 @@ static int write_json(const table *made)
     json_object_set_new(root, "random_weights", json_boolean(made->random_model));
     json_object_set_new(root, "calibrated_on_noise", json_boolean(made->own_quantized));
     for (int k = 0; k < 2; k++)
-        json_array_append_new(models, json_pack("{s:s,s:s,s:b}", "precision",
-                                                made->subject[k].precision, "model_path",
-                                                made->subject[k].path, "checksums_agree",
-                                                sums_agree(made, k)));
+        json_array_append_new(models,
+                              json_pack("{s:s,s:s,s:b}", "precision", made->subject[k].precision,
+                                        "model_path", made->subject[k].path, "checksums_agree",
+                                        sums_agree(made, k)));
     json_object_set_new(root, "models", models);
     for (int i = 0; i < made->entries; i++)
         json_array_append_new(list, entry_json(&made->entry[i], made->options->batch));

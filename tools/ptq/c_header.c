@@ -168,14 +168,14 @@ void put_head(const header *h, const char *title)
 
 void put_guard(const header *h, const char *include)
 {
-    fprintf(h->to,
-            "#ifndef %s_H\n#define %s_H\n\n%s\n", h->upper, h->upper, include);
+    fprintf(h->to, "#ifndef %s_H\n#define %s_H\n\n%s\n", h->upper, h->upper, include);
 }
 
 void put_middle(const header *h)
 {
-    fprintf(h->to, "\n#endif /* %s_H */\n\n#ifdef %s_IMPLEMENTATION\n#ifndef %s_IMPLEMENTED\n"
-                   "#define %s_IMPLEMENTED\n\n",
+    fprintf(h->to,
+            "\n#endif /* %s_H */\n\n#ifdef %s_IMPLEMENTATION\n#ifndef %s_IMPLEMENTED\n"
+            "#define %s_IMPLEMENTED\n\n",
             h->upper, h->upper, h->upper, h->upper);
 }
 

@@ -41,7 +41,7 @@ enum {
 #define X(name, needs) SECTION_##name,
     SECTIONS(X)
 #undef X
-    SECTION_COUNT
+        SECTION_COUNT
 };
 
 /* ---- Numbers ---- */
@@ -471,8 +471,8 @@ static void put_node_constants(header *h, int index)
     const ptq_node *node = &h->model->node[index];
     unsigned sections = sections_of(node);
 
-    if (sections & (USES(conv) | USES(dense_codes) | USES(dense_logits) | USES(window) |
-                    USES(add_layer)))
+    if (sections &
+        (USES(conv) | USES(dense_codes) | USES(dense_logits) | USES(window) | USES(add_layer)))
         fprintf(h->to, "/* %s */\n", node->name);
     if (node->op == PTQ_CONV2D)
         put_conv(h, index);

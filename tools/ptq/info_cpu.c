@@ -77,8 +77,7 @@ static json_t *isa_json(const isa_info *info)
         json_object_set_new(made, "why_not", json_string(why_not(info)));
         return made;
     }
-    json_object_set_new(made, "self_test",
-                        json_string(info->tested ? info->error.text : "passed"));
+    json_object_set_new(made, "self_test", json_string(info->tested ? info->error.text : "passed"));
     json_object_set_new(made, "self_test_ms", json_real(info->test_ms));
     return made;
 }

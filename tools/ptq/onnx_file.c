@@ -96,8 +96,7 @@ static const char *walk_bytes(const ProtobufCFieldDescriptor *known, wire field,
 }
 
 /* NULL, or what is wrong with the message. */
-static const char *walk_message(const ProtobufCMessageDescriptor *message, wire in,
-                                wire_cost *cost)
+static const char *walk_message(const ProtobufCMessageDescriptor *message, wire in, wire_cost *cost)
 {
     cost->bytes += message->sizeof_message + ALLOCATION_BYTES;
     if (cost->depth > MOST_NESTING)
@@ -194,8 +193,8 @@ size_t onnx_width(int type)
 const char *onnx_type_name(int type)
 {
     static char text[32];
-    const ProtobufCEnumValue *known = protobuf_c_enum_descriptor_get_value(
-        &onnx__tensor_proto__data_type__descriptor, type);
+    const ProtobufCEnumValue *known =
+        protobuf_c_enum_descriptor_get_value(&onnx__tensor_proto__data_type__descriptor, type);
 
     if (known)
         return known->name;

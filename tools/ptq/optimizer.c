@@ -94,5 +94,6 @@ double schedule_factor(uint64_t step, uint64_t warmup, uint64_t total)
         return (double)(step + 1) / (double)warmup;
     if (total <= warmup)
         return 1;
-    return 0.5 * (1 + cos(3.14159265358979324 * (double)(step - warmup) / (double)(total - warmup)));
+    return 0.5 *
+           (1 + cos(3.14159265358979324 * (double)(step - warmup) / (double)(total - warmup)));
 }

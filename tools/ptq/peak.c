@@ -9,8 +9,8 @@
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__TINYC__)
 
-#define TWELVE(F) F("0") F("1") F("2") F("3") F("4") F("5") F("6") F("7") F("8") F("9") F("10") \
-    F("11")
+#define TWELVE(F)                                                                                  \
+    F("0") F("1") F("2") F("3") F("4") F("5") F("6") F("7") F("8") F("9") F("10") F("11")
 #define CLOBBERED                                                                                  \
     "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
         "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
@@ -88,8 +88,8 @@ static const peak_unit units[] = {
 
 #elif defined(__aarch64__) && defined(__GNUC__)
 
-#define TWELVE(F) F("0") F("1") F("2") F("3") F("4") F("5") F("6") F("7") F("8") F("9") F("10") \
-    F("11")
+#define TWELVE(F)                                                                                  \
+    F("0") F("1") F("2") F("3") F("4") F("5") F("6") F("7") F("8") F("9") F("10") F("11")
 #define CLOBBERED                                                                                  \
     "cc", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v14", "v15"
 

@@ -41,18 +41,18 @@ static const option_spec specs[] = {
     {"activation-type", 0, "TYPE", "u8 or s8", &activation_type, NULL, NULL, 0},
     {"symmetric", 0, NULL, "activations without a zero point", NULL, NULL, &symmetric, 0},
     {"rounding", 0, "HOW", "of weights: nearest or learned", &rounding, NULL, NULL, 0},
-    {"refit", 0, "WHEN", "of weights whose rounding is learned: never or always", &refit, NULL, NULL,
-     0},
+    {"refit", 0, "WHEN", "of weights whose rounding is learned: never or always", &refit, NULL,
+     NULL, 0},
     {"equalize", 0, "YES", "channels to like ranges first, below 8 activation bits: yes or no",
      &equalize, NULL, NULL, 0},
     {"code-logits", 0, NULL, "logits are codes", NULL, NULL, &code_logits, 0},
     {"float-logits", 0, NULL, "logits are real numbers", NULL, NULL, &float_logits, 0},
     {"node", 0, "PATTERN=HOW", "another scheme for some nodes: a preset, float, w4, w8a6",
      node_option, NULL, NULL, MOST_NODES},
-    {"budget", 0, "BYTES", "choose the weight bits of each layer: so many bytes of parameters", NULL,
-     &budget, NULL, 1},
-    {"average-bits", 0, "B", "the same: so many bits a weight on average", &average_bits, NULL, NULL,
-     0},
+    {"budget", 0, "BYTES", "choose the weight bits of each layer: so many bytes of parameters",
+     NULL, &budget, NULL, 1},
+    {"average-bits", 0, "B", "the same: so many bits a weight on average", &average_bits, NULL,
+     NULL, 0},
     {"accuracy-drop", 0, "P", "the same: so many points lost, on calibration images",
      &accuracy_drop, NULL, NULL, 0},
     {"dry-run", 0, NULL, "only show what would become of every node", NULL, NULL, &dry_run, 0},
@@ -270,8 +270,8 @@ static int add_override(job *work, const char *option)
 static void note_needs(job *work, const ptq_scheme *scheme)
 {
     work->calibrates |= scheme->mode == PTQ_INTEGER;
-    work->learns |= scheme->mode == PTQ_INTEGER &&
-                    (scheme->rounding == PTQ_LEARNED || scheme->equalize);
+    work->learns |=
+        scheme->mode == PTQ_INTEGER && (scheme->rounding == PTQ_LEARNED || scheme->equalize);
 }
 
 static int choose_scheme(job *work)
@@ -491,8 +491,7 @@ static void print_mix(const ptq_mix_report *mix)
 {
     if (!mix->items)
         return;
-    say("\nfrontier  measured on %zu calibration images that were not learned from\n",
-        mix->images);
+    say("\nfrontier  measured on %zu calibration images that were not learned from\n", mix->images);
     say("%9s %8s %11s %8s   bits of each layer\n", "bytes", "average", "agreement", "points");
     for (int i = 0; i < mix->items; i++) {
         if (!mix->item[i].measured)

@@ -211,9 +211,8 @@ static void print_side(const float *one, const float *other, int classes, int la
     say("image %d of %s\n%-12s %14s %14s %14s\n", image, images_option, "class", "model", "other",
         "difference");
     for (int c = 0; c < classes; c++)
-        say("%-12s %14.7g %14.7g %14.7g%s%s%s\n",
-            classes == set->classes ? set->class_name[c] : "", (double)one[c], (double)other[c],
-            (double)one[c] - (double)other[c],
+        say("%-12s %14.7g %14.7g %14.7g%s%s%s\n", classes == set->classes ? set->class_name[c] : "",
+            (double)one[c], (double)other[c], (double)one[c] - (double)other[c],
             c == ptq_argmax(one, classes) ? "  <- model" : "",
             c == ptq_argmax(other, classes) ? "  <- other" : "", c == label ? "  <- label" : "");
 }
@@ -285,8 +284,8 @@ int command_run(int argc, char **argv)
 
     if (parsed)
         return parsed == OPTIONS_BAD;
-    if (!images_option || (!logits_option && !codes_option && !tensors_option &&
-                           !explain_option && !beside_option))
+    if (!images_option ||
+        (!logits_option && !codes_option && !tensors_option && !explain_option && !beside_option))
         return fail("--images, and what to do with them, such as --logits, are needed; see 'ptq "
                     "run --help'");
     if (threads == 0)

@@ -119,10 +119,9 @@ static int write_json(const job *work)
         json_array_append_new(nodes, item);
     }
     for (int i = 0; i < report->advices; i++)
-        json_array_append_new(advice,
-                              json_pack("{s:s,s:s,s:f}", "node", report->advice[i].node, "text",
-                                        report->advice[i].text, "gain_pp",
-                                        report->advice[i].gain_pp));
+        json_array_append_new(advice, json_pack("{s:s,s:s,s:f}", "node", report->advice[i].node,
+                                                "text", report->advice[i].text, "gain_pp",
+                                                report->advice[i].gain_pp));
     return json_finish(json_pack("{s:i,s:s,s:s,s:s,s:I,s:o,s:o,s:o}", "schema_version",
                                  SCHEMA_VERSION, "model_path", work->model_path, "data_dir",
                                  work->data_path, "scheme", work->scheme, "images",

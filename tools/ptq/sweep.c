@@ -16,16 +16,19 @@ static int limit = 2000, threads, on_test;
 static const option_spec specs[] = {
     {"model", 'm', "MODEL", "float model file (.safetensors)", &model_option, NULL, NULL, 0},
     {"data", 'd', "DIR", "CIFAR-10's directory", &data_option, NULL, NULL, 0},
-    {"output", 'o', "OUT.csv", "where to write the rows; rows that are there are not measured again",
-     &output_option, NULL, NULL, 0},
+    {"output", 'o', "OUT.csv",
+     "where to write the rows; rows that are there are not measured again", &output_option, NULL,
+     NULL, 0},
     {"presets", 'p', "LIST", "presets, or all (default best)", &presets_option, NULL, NULL, 0},
     {"weight-bits", 0, "LIST", "of 2 to 8, as in 8,6,4 (default: the preset's)", &weight_option,
      NULL, NULL, 0},
     {"activation-bits", 0, "LIST", "the same of activations", &activation_option, NULL, NULL, 0},
     {"scales", 0, "LIST", "of channel, tensor (default: the preset's)", &scales_option, NULL, NULL,
      0},
-    {"activation-ranges", 0, "LIST", "of minmax, average, histogram, percentile, entropy, mse; or "
-     "all", &ranges_option, NULL, NULL, 0},
+    {"activation-ranges", 0, "LIST",
+     "of minmax, average, histogram, percentile, entropy, mse; or "
+     "all",
+     &ranges_option, NULL, NULL, 0},
     {"samples", 'n', "LIST", "sizes of the calibration set (default 1000)", &samples_option, NULL,
      NULL, 0},
     {"seeds", 's', "LIST", "calibration seeds (default 42,43,44)", &seeds_option, NULL, NULL, 0},
@@ -312,7 +315,8 @@ static int hold_out(job *work)
 
     if (take == 0)
         return fail("all %zu training images are calibrated on, none is left to measure on; take "
-                    "fewer --samples, or --test", all);
+                    "fewer --samples, or --test",
+                    all);
     work->rest = malloc(left * sizeof *work->rest);
     if (!work->rest)
         return fail("no memory for %zu images", left);
@@ -565,10 +569,10 @@ static void print_table(const job *work)
 
 static void append_summary(void *to, const summary *s)
 {
-    json_t *item = json_pack("{s:s,s:i,s:i,s:f,s:f,s:f,s:I}", "preset", s->c.preset, "samples",
-                             s->c.samples, "seeds", s->seeds, "delta_pp", s->drop + 0.0, "spread_pp",
-                             s->spread, "agreement", s->agreement / 100, "bytes",
-                             (json_int_t)s->bytes);
+    json_t *item =
+        json_pack("{s:s,s:i,s:i,s:f,s:f,s:f,s:I}", "preset", s->c.preset, "samples", s->c.samples,
+                  "seeds", s->seeds, "delta_pp", s->drop + 0.0, "spread_pp", s->spread, "agreement",
+                  s->agreement / 100, "bytes", (json_int_t)s->bytes);
 
     if (s->c.weight_bits)
         json_object_set_new(item, "weight_bits", json_integer(s->c.weight_bits));

@@ -10,7 +10,7 @@
 #include "torch.h"
 
 #define MOST_TEXT_BYTES ((size_t)16 << 20)
-#define MOST_NAME 255  /* longer names fit no rule */
+#define MOST_NAME 255 /* longer names fit no rule */
 #define MOST_STARS 8
 #define RESNET8_SIDE 32
 
@@ -449,8 +449,8 @@ static int check_tensors(const char *path, const tensors *all, ptq_model *model)
     if (fclose(wrong.to))
         status = fail("no memory for messages");
     else if (wrong.missing || wrong.extra || wrong.shape)
-        status = fail("%s: %s; name tensors with --map, or give the network with --graph", path,
-                      text);
+        status =
+            fail("%s: %s; name tensors with --map, or give the network with --graph", path, text);
     free(text);
     return status;
 }

@@ -20,40 +20,57 @@ static int epochs_option, batch_option, shift_option, mirror_option, cutout_opti
 static int holdout_option, threads_option, resume_option;
 
 static const option_spec specs[] = {
-    {"data", 'd', "DIR", "training images: data_batch_*.bin, or a .bin file", &data_option, NULL, NULL, 0},
+    {"data", 'd', "DIR", "training images: data_batch_*.bin, or a .bin file", &data_option, NULL,
+     NULL, 0},
     {"output", 'o', "MODEL", "where to write the trained model", &output_option, NULL, NULL, 0},
-    {"model", 'm', "MODEL", "start from this float model, not from random weights", &model_option, NULL, NULL, 0},
-    {"qat", 'q', "QUANTIZED", "fine-tune --model for the integers of this quantized model", &qat_option, NULL, NULL, 0},
-    {"graph", 'g', "FILE", "graph text of the network; default ResNet8", &graph_option, NULL, NULL, 0},
-    {"epochs", 'e', "N", "times through the training images; default 60", NULL, &epochs_option, NULL, 1},
+    {"model", 'm', "MODEL", "start from this float model, not from random weights", &model_option,
+     NULL, NULL, 0},
+    {"qat", 'q', "QUANTIZED", "fine-tune --model for the integers of this quantized model",
+     &qat_option, NULL, NULL, 0},
+    {"graph", 'g', "FILE", "graph text of the network; default ResNet8", &graph_option, NULL, NULL,
+     0},
+    {"epochs", 'e', "N", "times through the training images; default 60", NULL, &epochs_option,
+     NULL, 1},
     {"batch", 'b', "N", "images in a step; default 128", NULL, &batch_option, NULL, 1},
-    {"optimizer", 0, "NAME", "sgd (Nesterov momentum; default) or adamw (default with --qat)", &optimizer_option, NULL, NULL, 0},
-    {"rate", 'r', "X", "highest learning rate; default 0.1, adamw 0.001, with --qat 0.005", &rate_option, NULL, NULL, 0},
-    {"momentum", 0, "X", "momentum, or beta1 of adamw; default 0.9", &momentum_option, NULL, NULL, 0},
+    {"optimizer", 0, "NAME", "sgd (Nesterov momentum; default) or adamw (default with --qat)",
+     &optimizer_option, NULL, NULL, 0},
+    {"rate", 'r', "X", "highest learning rate; default 0.1, adamw 0.001, with --qat 0.005",
+     &rate_option, NULL, NULL, 0},
+    {"momentum", 0, "X", "momentum, or beta1 of adamw; default 0.9", &momentum_option, NULL, NULL,
+     0},
     {"decay", 0, "X", "weight decay; default 0.0005; 0 with --qat", &decay_option, NULL, NULL, 0},
     {"warmup", 0, "X", "epochs until the highest rate; default 1", &warmup_option, NULL, NULL, 0},
     {"smoothing", 0, "X", "label smoothing; default 0", &smoothing_option, NULL, NULL, 0},
-    {"average", 0, "X", "average of the weights: share kept at each step; default 0.999, 0: none", &average_option, NULL, NULL, 0},
+    {"average", 0, "X", "average of the weights: share kept at each step; default 0.999, 0: none",
+     &average_option, NULL, NULL, 0},
     {"shift", 0, "N", "move images by up to N pixels", NULL, &shift_option, NULL, 0},
     {"mirror", 0, NULL, "mirror every other image", NULL, NULL, &mirror_option, 0},
     {"cutout", 0, "N", "blank a square of N x N pixels", NULL, &cutout_option, NULL, 0},
-    {"mean", 0, "A,B,C", "per channel, of pixels 0..255; default: that of the data", &mean_option, NULL, NULL, 0},
+    {"mean", 0, "A,B,C", "per channel, of pixels 0..255; default: that of the data", &mean_option,
+     NULL, NULL, 0},
     {"std", 0, "A,B,C", "likewise", &std_option, NULL, NULL, 0},
-    {"holdout", 0, "N", "keep N training images, balanced over classes, for validation", NULL, &holdout_option, NULL, 0},
-    {"seed", 's', "N", "of weights, order, augmentation, hold-out; default 1", NULL, &seed_option, NULL, 0},
-    {"checkpoint", 'c', "FILE", "written after every epoch and when interrupted", &checkpoint_option, NULL, NULL, 0},
+    {"holdout", 0, "N", "keep N training images, balanced over classes, for validation", NULL,
+     &holdout_option, NULL, 0},
+    {"seed", 's', "N", "of weights, order, augmentation, hold-out; default 1", NULL, &seed_option,
+     NULL, 0},
+    {"checkpoint", 'c', "FILE", "written after every epoch and when interrupted",
+     &checkpoint_option, NULL, NULL, 0},
     {"resume", 0, NULL, "go on from the checkpoint if there is one", NULL, NULL, &resume_option, 0},
     {"log", 'l', "FILE", "a line of CSV for every epoch", &log_option, NULL, NULL, 0},
     {"threads", 't', "N", "default: the number of cores", NULL, &threads_option, NULL, 1},
-    {"isa", 0, "NAME", "plain, avx2 or avx512; default: the best of this processor", &isa_option, NULL, NULL, 0},
+    {"isa", 0, "NAME", "plain, avx2 or avx512; default: the best of this processor", &isa_option,
+     NULL, NULL, 0},
     {0}};
 
 static const command_help help = {
     "train --data DIR -o MODEL [OPTIONS]",
-    "Trains a float network by gradient descent; the test images are never read. The same seed gives\n"
+    "Trains a float network by gradient descent; the test images are never read. The same seed "
+    "gives\n"
     "the same weights on the same machine, whatever the number of threads and interruptions.\n\n"
-    "With --qat, quantization-aware training: QUANTIZED, from ptq quantize, says what is quantized and\n"
-    "how, by any scheme of integers; --model is the float model that it was made from. Weights and\n"
+    "With --qat, quantization-aware training: QUANTIZED, from ptq quantize, says what is quantized "
+    "and\n"
+    "how, by any scheme of integers; --model is the float model that it was made from. Weights "
+    "and\n"
     "scales are trained under the rounding, and an integer model is written.",
     "ptq train --data data/cifar-10-batches-bin --mirror --shift 4 -o resnet8.safetensors"};
 
@@ -93,9 +110,11 @@ static int read_settings(settings *s)
     s->cutout = cutout_option;
     s->holdout = holdout_option;
     s->seed = (uint64_t)seed_option;
-    return read_number("rate", rate_option, adam ? (qat_option ? 0.005 : 0.001) : 0.1, 0, 1e3, &s->rate) ||
+    return read_number("rate", rate_option, adam ? (qat_option ? 0.005 : 0.001) : 0.1, 0, 1e3,
+                       &s->rate) ||
            read_number("momentum", momentum_option, 0.9, 0, 0.9999, &s->optimizer.momentum) ||
-           read_number("decay", decay_option, qat_option ? 0 : 0.0005, 0, 1e3, &s->optimizer.decay) ||
+           read_number("decay", decay_option, qat_option ? 0 : 0.0005, 0, 1e3,
+                       &s->optimizer.decay) ||
            read_number("warmup", warmup_option, 1, 0, 1e6, &s->warmup) ||
            read_number("smoothing", smoothing_option, 0, 0, 0.999, &s->smoothing) ||
            read_number("average", average_option, 0.999, 0, 0.999999, &s->optimizer.average);
@@ -300,18 +319,18 @@ typedef struct run {
     settings set;
     char text[512]; /* of the settings */
     images data;
-    ptq_model *model; /* what the trainer was made from ... */
+    ptq_model *model;  /* what the trainer was made from ... */
     ptq_model *origin; /* ... and the float model beside a quantized one */
     ptq_model *result; /* a copy, for export */
     trainer *engine;
     optimizer descent;
-    size_t *order;   /* of the current epoch */
-    float *table;    /* channels x 256: preprocessed pixels */
+    size_t *order;               /* of the current epoch */
+    float *table;                /* channels x 256: preprocessed pixels */
     uint64_t epoch, step, steps; /* finished epochs; steps of this one; steps of an epoch */
-    double loss;     /* sums over the current epoch */
+    double loss;                 /* sums over the current epoch */
     uint64_t correct;
-    char *history;   /* CSV so far */
-    double pace;     /* seconds a step, without pauses */
+    char *history; /* CSV so far */
+    double pace;   /* seconds a step, without pauses */
 } run;
 
 static volatile sig_atomic_t interrupted;
@@ -604,7 +623,8 @@ static double rate_now(const run *r)
 {
     uint64_t warmup = (uint64_t)(r->set.warmup * (double)r->steps);
 
-    return r->set.rate * schedule_factor(r->descent.steps, warmup, r->steps * (uint64_t)r->set.epochs);
+    return r->set.rate *
+           schedule_factor(r->descent.steps, warmup, r->steps * (uint64_t)r->set.epochs);
 }
 
 /* A step that takes many times as long as others was stopped, or the machine slept. */
@@ -628,7 +648,8 @@ static int end_epoch(run *r)
                     (int)r->epoch + 1);
     if (validate(r, &held))
         return 1;
-    snprintf(line, sizeof line, "%d,%.6g,%.6f,%.4f,", (int)r->epoch + 1, rate_now(r), loss, accuracy);
+    snprintf(line, sizeof line, "%d,%.6g,%.6f,%.4f,", (int)r->epoch + 1, rate_now(r), loss,
+             accuracy);
     if (append_history(r, line))
         return 1;
     if (held >= 0)
@@ -778,7 +799,8 @@ static int prepare(run *r)
     trainer_options options = {r->set.batch, threads_option, isa_option, 0.1f, 0};
     ptq_error err;
 
-    if (images_open(&r->set, &r->data) || open_model(&r->data, &r->model, &r->origin) || make_table(r))
+    if (images_open(&r->set, &r->data) || open_model(&r->data, &r->model, &r->origin) ||
+        make_table(r))
         return 1;
     if ((size_t)r->set.batch > r->data.count)
         options.batch = r->set.batch = (int)r->data.count;

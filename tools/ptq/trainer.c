@@ -23,7 +23,7 @@ typedef struct pool {
     pthread_mutex_t lock;
     pthread_cond_t begin, end;
     pthread_t *thread;
-    int threads;  /* the caller's included */
+    int threads; /* the caller's included */
     int started;
     int task, tasks, busy, round, quit;
     task_function function;
@@ -52,10 +52,10 @@ typedef struct phase {
 } phase;
 
 typedef struct unit {
-    const ptq_qparams *q; /* how the value is coded; NULL: not at all */
+    const ptq_qparams *q;     /* how the value is coded; NULL: not at all */
     size_t step, weight_step; /* offsets in the state, or NONE */
     double *step_sum;         /* shards */
-    ptq_op op; /* PTQ_RELU: a copy, for what has no operator of its own before it */
+    ptq_op op;                /* PTQ_RELU: a copy, for what has no operator of its own before it */
     const ptq_node *node, *norm;
     ptq_activation act;
     int input[2], readers, written;
@@ -70,15 +70,15 @@ typedef struct unit {
     size_t weight, bias, gamma, beta, mean, variance; /* offsets in the state, or NONE */
     int bias_trained;
     window w;
-    size_t weights;  /* how many */
-    float *rounded;  /* as fake quantization makes them; NULL without */
+    size_t weights;            /* how many */
+    float *rounded;            /* as fake quantization makes them; NULL without */
     float *forward, *backward; /* packed weights */
     float *packed_bias;
-    float *partial;      /* shards x packed weights */
-    double *partial_bias; /* shards x outputs */
+    float *partial;             /* shards x packed weights */
+    double *partial_bias;       /* shards x outputs */
     size_t packed, packed_back; /* floats for all groups */
-    int padded[2];       /* rows, columns of the padded input ... */
-    int before[2], grown[2]; /* ... of the gradient: zeros before it, rows and columns in all */
+    int padded[2];              /* rows, columns of the padded input ... */
+    int before[2], grown[2];    /* ... of the gradient: zeros before it, rows and columns in all */
 } unit;
 
 struct trainer {
@@ -313,8 +313,8 @@ static size_t add_numbers(trainer *t, int node, int param, size_t count, int tra
 
 static size_t add_param(trainer *t, int node, int param, int trained, int decayed)
 {
-    return add_numbers(t, node, param,
-                       ptq_tensor_elements(&origin_of(t, node)->param[param]), trained, decayed);
+    return add_numbers(t, node, param, ptq_tensor_elements(&origin_of(t, node)->param[param]),
+                       trained, decayed);
 }
 
 static int count_readers(const ptq_model *model, int node)
@@ -395,8 +395,8 @@ static unit *compile_weights(trainer *t, int i)
     u->act = node->act;
     set_window(t->model, u);
     if (node->param[PTQ_WEIGHT].scales)
-        u->weight_step = add_numbers(t, i, TRAINER_WEIGHT_STEP,
-                                     (size_t)node->param[PTQ_WEIGHT].scales, 1, 0);
+        u->weight_step =
+            add_numbers(t, i, TRAINER_WEIGHT_STEP, (size_t)node->param[PTQ_WEIGHT].scales, 1, 0);
     if (node->residual == PTQ_RES_NONE) {
         take_codes(t, u, i, &node->q, TRAINER_STEP);
         return u;
@@ -433,16 +433,22 @@ static ptq_status check_node(const trainer *t, const ptq_node *node, ptq_error *
     if (!weight->rank)
         return PTQ_OK;
     if (found < 0 || t->origin->node[found].op != node->op)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s is not in the float model; give the float"
-                             " model that the quantized one was made from", node->name);
+        return ptq_error_set(err, PTQ_BAD_GRAPH,
+                             "node %s is not in the float model; give the float"
+                             " model that the quantized one was made from",
+                             node->name);
     real = &t->origin->node[found].param[PTQ_WEIGHT];
     if (real->type != PTQ_F32 || node->dynamic || weight->type == PTQ_F16)
-        return ptq_error_set(err, PTQ_UNSUPPORTED, "node %s has no float weights, or computes with"
+        return ptq_error_set(err, PTQ_UNSUPPORTED,
+                             "node %s has no float weights, or computes with"
                              " dynamic ranges or half precision; train float models, or integer"
-                             " ones beside their float origin", node->name);
+                             " ones beside their float origin",
+                             node->name);
     if (real->rank != weight->rank || memcmp(real->dim, weight->dim, sizeof real->dim) != 0)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s has another shape in the float model;"
-                             " give the one that the quantized model was made from", node->name);
+        return ptq_error_set(err, PTQ_BAD_GRAPH,
+                             "node %s has another shape in the float model;"
+                             " give the one that the quantized model was made from",
+                             node->name);
     return PTQ_OK;
 }
 
@@ -506,9 +512,10 @@ static ptq_status compile(trainer *t, ptq_error *err)
     }
     t->logits = t->unit_of_node[last];
     if (shape[0] != 1 || shape[1] != 1 || shape[2] < 2)
-        return ptq_error_set(err, PTQ_UNSUPPORTED,
-                             "the result is %d x %d x %d; training needs 1 x 1 x at least 2 classes",
-                             shape[0], shape[1], shape[2]);
+        return ptq_error_set(
+            err, PTQ_UNSUPPORTED,
+            "the result is %d x %d x %d; training needs 1 x 1 x at least 2 classes", shape[0],
+            shape[1], shape[2]);
     for (int i = 0; i < t->units; i++)
         for (int k = 0; k < 2; k++)
             if (t->unit[i].input[k] >= 0)
@@ -535,8 +542,7 @@ static size_t back_size(const window *w)
     for (int y = 0; y < w->stride[0]; y++)
         for (int x = 0; x < w->stride[1]; x++)
             n += (size_t)phase_of(w, 0, y).taps * (size_t)phase_of(w, 1, x).taps;
-    return n * (size_t)(w->outputs / w->groups) *
-           KERNEL_PADDED((size_t)(w->channels / w->groups));
+    return n * (size_t)(w->outputs / w->groups) * KERNEL_PADDED((size_t)(w->channels / w->groups));
 }
 
 static int allocate_weights(unit *u)
@@ -555,7 +561,8 @@ static int allocate_weights(unit *u)
     u->packed_bias = floats((size_t)w->groups * KERNEL_PADDED(outputs));
     u->partial = floats(TRAINER_SHARDS * u->packed);
     u->partial_bias = calloc((size_t)w->outputs * TRAINER_SHARDS, sizeof(double));
-    return (u->rounded || u->weight_step == NONE) && u->forward && u->backward && u->packed_bias && u->partial && u->partial_bias;
+    return (u->rounded || u->weight_step == NONE) && u->forward && u->backward && u->packed_bias &&
+           u->partial && u->partial_bias;
 }
 
 static int allocate_unit(const trainer *t, unit *u)
@@ -581,8 +588,8 @@ static int allocate_unit(const trainer *t, unit *u)
         u->t.scale[i] = u->t.a[i] = 1;
     u->t.low = u->act ? 0 : -INFINITY;
     u->t.high = u->act == PTQ_ACT_RELU6 ? 6 : INFINITY;
-    if (!u->y || (!u->dy && u->op != PTQ_INPUT) || !u->sum || !u->square ||
-        !u->inverse || !u->step_sum)
+    if (!u->y || (!u->dy && u->op != PTQ_INPUT) || !u->sum || !u->square || !u->inverse ||
+        !u->step_sum)
         return 0;
     return !has_weights(u) || allocate_weights(u);
 }
@@ -637,7 +644,7 @@ static ptq_status allocate(trainer *t, ptq_error *err)
 
 static void free_unit(unit *u)
 {
-    float *own[] = {u->y,   u->dy,   u->t.scale, u->t.shift,  u->t.a,         u->t.b,
+    float *own[] = {u->y,   u->dy,    u->t.scale, u->t.shift,  u->t.a,         u->t.b,
                     u->t.d, u->pivot, u->forward, u->backward, u->packed_bias, u->partial};
 
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
@@ -723,8 +730,10 @@ static ptq_status prepare(trainer *t, ptq_error *err)
 
     t->kernel = kernels_find(t->options.isa);
     if (!t->kernel)
-        return ptq_error_set(err, PTQ_UNSUPPORTED, "no kernels '%s' for training on this processor;"
-                             " there are plain, avx2, avx512", t->options.isa);
+        return ptq_error_set(err, PTQ_UNSUPPORTED,
+                             "no kernels '%s' for training on this processor;"
+                             " there are plain, avx2, avx512",
+                             t->options.isa);
     t->unit = calloc(2 * nodes, sizeof *t->unit);
     t->unit_of_node = calloc(nodes, sizeof *t->unit_of_node);
     t->param = calloc(TRAINER_PARAM_COUNT * nodes, sizeof *t->param);
@@ -823,8 +832,7 @@ static float clamped(float v, code_span span)
 /* Step size of output channel o. */
 static float weight_step(const unit *u, const float *state, int o)
 {
-    return step_of(state[u->weight_step +
-                         (u->node->param[PTQ_WEIGHT].scales > 1 ? (size_t)o : 0)]);
+    return step_of(state[u->weight_step + (u->node->param[PTQ_WEIGHT].scales > 1 ? (size_t)o : 0)]);
 }
 
 static float round_weight(float w, float step, code_span span)
@@ -939,7 +947,9 @@ static void collect_step(trainer *t, const unit *u)
 static size_t weight_at(const window *w, int o, int i, int y, int x)
 {
     return (((size_t)o * (size_t)(w->channels / w->groups) + (size_t)i) * (size_t)w->kernel[0] +
-            (size_t)y) * (size_t)w->kernel[1] + (size_t)x;
+            (size_t)y) *
+               (size_t)w->kernel[1] +
+           (size_t)x;
 }
 
 /* Calls for every weight of a group the same position in packed order: [y][x][i][o]. */
@@ -993,11 +1003,9 @@ static void pack_unit(trainer *t, int task, int thread)
         round_weights(t, u);
     for (int g = 0; g < groups; g++) {
         pack_forward(w, weight, g, u->forward + u->packed / (size_t)groups * (size_t)g);
-        pack_backward(w, weight, g,
-                      u->backward + u->packed_back / (size_t)groups * (size_t)g);
+        pack_backward(w, weight, g, u->backward + u->packed_back / (size_t)groups * (size_t)g);
         for (int o = 0; u->bias != NONE && o < outputs; o++)
-            u->packed_bias[g * KERNEL_PADDED(outputs) + o] =
-                bias_of(t, u, g * outputs + o);
+            u->packed_bias[g * KERNEL_PADDED(outputs) + o] = bias_of(t, u, g * outputs + o);
     }
 }
 
@@ -1021,8 +1029,7 @@ static void unpack_weights(const unit *u, float *to)
             for (int x = 0; x < w->kernel[1]; x++)
                 for (int i = 0; i < inputs; i++, at += (size_t)KERNEL_PADDED(outputs))
                     for (int o = 0; o < outputs; o++)
-                        to[weight_at(w, g * outputs + o, i, y, x)] =
-                            sum_shards(u, at + (size_t)o);
+                        to[weight_at(w, g * outputs + o, i, y, x)] = sum_shards(u, at + (size_t)o);
 }
 
 static void collect_unit(trainer *t, int task, int thread)
@@ -1270,7 +1277,8 @@ static void backward_group(const trainer *t, const unit *u, int group, const flo
     g.width = w->out_width;
     g.height = w->out_height;
     g.outputs = outputs;
-    g.weight = u->partial + (size_t)shard * u->packed + u->packed / (size_t)w->groups * (size_t)group;
+    g.weight =
+        u->partial + (size_t)shard * u->packed + u->packed / (size_t)w->groups * (size_t)group;
     t->kernel->conv_weights(&g);
 }
 
@@ -1285,9 +1293,9 @@ static void add_bias_gradient(const unit *u, const float *gradient, int shard)
         for (int y = 0; y < w->out_height; y++)
             for (int x = 0; x < w->out_width; x++)
                 for (int o = 0; o < outputs; o++)
-                    sum[g * outputs + o] += (double)
-                        gradient[(size_t)(u->grown[0] * g + u->before[0] + y) * pitch +
-                                 (size_t)((u->before[1] + x) * outputs + o)];
+                    sum[g * outputs + o] +=
+                        (double)gradient[(size_t)(u->grown[0] * g + u->before[0] + y) * pitch +
+                                         (size_t)((u->before[1] + x) * outputs + o)];
 }
 
 static void backward_weights(const trainer *t, const unit *u, int image, int shard, int thread)
@@ -1342,8 +1350,8 @@ static size_t largest_tap(const window *w, taps at, int c, const float *value)
 
 static float average_share(const unit *u, taps at)
 {
-    int area = u->node->include_pad ? u->w.kernel[0] * u->w.kernel[1]
-                                    : (at.y1 - at.y0) * (at.x1 - at.x0);
+    int area =
+        u->node->include_pad ? u->w.kernel[0] * u->w.kernel[1] : (at.y1 - at.y0) * (at.x1 - at.x0);
 
     return 1 / (float)area;
 }
@@ -1494,7 +1502,8 @@ static void finish_norm(trainer *t, unit *u)
     double n = norm_count(t, u), share = (double)t->options.momentum;
 
     for (int c = 0; c < u->shape[2]; c++) {
-        float *mean = &t->state[u->mean + (size_t)c], *variance = &t->state[u->variance + (size_t)c];
+        float *mean = &t->state[u->mean + (size_t)c],
+              *variance = &t->state[u->variance + (size_t)c];
         double off = over_shards(u->sum, c, u->shape[2]) / n;
         double spread = over_shards(u->square, c, u->shape[2]) / n - off * off;
 
@@ -1777,11 +1786,14 @@ static ptq_status export_integers(const trainer *t, const unit *u, const float *
 
         weight->scale[weight->scales > 1 ? o : 0] = step;
         for (size_t k = (size_t)o * each; k < ((size_t)o + 1) * each; k++)
-            ptq_tensor_set_code(weight, k, weight->zero_point + (int32_t)round_weight(
-                                               state[u->weight + k], step, weight_span(u)));
+            ptq_tensor_set_code(weight, k,
+                                weight->zero_point + (int32_t)round_weight(state[u->weight + k],
+                                                                           step, weight_span(u)));
         if (!(fabs(b) < 2147483647.0))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: the bias of channel %d does not"
-                                 " fit; train with a smaller rate", node->name, o);
+            return ptq_error_set(err, PTQ_BAD_NUMBER,
+                                 "node %s: the bias of channel %d does not"
+                                 " fit; train with a smaller rate",
+                                 node->name, o);
         if (bias->rank)
             ((int32_t *)bias->data)[o] = (int32_t)b;
     }

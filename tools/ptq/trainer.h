@@ -28,11 +28,11 @@ typedef struct trainer_param {
 typedef struct trainer trainer;
 
 typedef struct trainer_options {
-    int batch;          /* most images in a step, at least 1 */
-    int threads;        /* at least 1 */
-    const char *isa;    /* NULL: the best; see kernels_find */
-    float momentum;     /* of the running statistics: share of the new batch */
-    int frozen_norm;    /* batch norm uses the running statistics and leaves them alone */
+    int batch;       /* most images in a step, at least 1 */
+    int threads;     /* at least 1 */
+    const char *isa; /* NULL: the best; see kernels_find */
+    float momentum;  /* of the running statistics: share of the new batch */
+    int frozen_norm; /* batch norm uses the running statistics and leaves them alone */
 } trainer_options;
 
 /* An engine for the model, with a copy of its parameters. The model must outlive it. PTQ_UNSUPPORTED
@@ -45,8 +45,7 @@ typedef struct trainer_options {
    Nagel et al. 2021 (https://arxiv.org/abs/2106.08295, 4.2) advise: what is trained is exactly what
    will run. */
 ptq_status trainer_create(const ptq_model *model, const ptq_model *source,
-                          const trainer_options *options, trainer **out,
-                          ptq_error *err);
+                          const trainer_options *options, trainer **out, ptq_error *err);
 void trainer_free(trainer *t);
 
 /* All parameters, one behind the other; and their gradients after a step. */
