@@ -38,7 +38,7 @@ test_bad_imports() {
     refuses "" import "$dir/empty.h5" -o "$dir/out.safetensors"
     refuses "" import "$dir/missing.h5" -o "$dir/out.safetensors"
     refuses "" import "$dir/bad.safetensors" -o "$dir/out.safetensors"
-    refuses "not supported" import "$dir/bad.onnx" -o "$dir/out.safetensors"
+    refuses "bad.onnx" import "$dir/bad.onnx" -o "$dir/out.safetensors"
     refuses "must end in" import "$dir/bad.txt" -o "$dir/out.safetensors"
     refuses "are needed" import "$dir/bad.h5"
     [ ! -e "$dir/out.safetensors" ] || wrong "a failed import left a file"

@@ -90,7 +90,9 @@ needs_nothing() {
 test_usage() {
     accepts export --help
     refuses "unknown option --nonsense" export --nonsense
-    refuses "OUT.h is needed" export
+    refuses "say what to write" export
+    refuses "go with --c-header" export --onnx "$dir/net.onnx" --standalone
+    refuses "goes with --onnx" export --c-header "$dir/net.h" --form qdq
     refuses "no such model" export --model "$dir/missing" --c-header "$dir/net.h"
 }
 
