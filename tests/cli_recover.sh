@@ -1,44 +1,9 @@
 # ptq sensitivity, ptq sweep and the goals of ptq quantize, from outside. PTQ is the tool's path. The
 # data are few, so that the sanitizers are done in time. Without reference weights and images
 # (PTQ_SHARED) only what needs neither is tested.
-set -u
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
-shared=${PTQ_SHARED:-../shared}
-model=$shared/models/resnet8_mlperf.safetensors
+. tests/cli.sh
 train=$shared/data/cifar-10-batches-bin/data_batch_1.bin
 record=3073
-unset PTQ_ISA PTQ_MODEL CIFAR10_DIR
-
-wrong() {
-    echo "WRONG: $*"
-    [ ! -s "$dir/err" ] || head -n 5 "$dir/err"
-    failures=$((failures + 1))
-}
-
-accepts() {
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err" || wrong "exit status $? of ptq $*"
-    ! grep -qv "^ptq [a-z]*: warning: " "$dir/err" || wrong "standard error of ptq $*"
-}
-
-# refuses WORDS ARGS: exit status 1, one line on standard error that holds WORDS.
-refuses() {
-    words=$1
-    shift
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err"
-    [ $? -eq 1 ] || wrong "exit status of ptq $*"
-    [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of ptq $* is not one line"
-    grep -q "^ptq.*: .*$words" "$dir/err" || wrong "ptq $* does not say '$words'"
-}
-
-prints() {
-    grep -q -e "$1" "$dir/out" || wrong "no '$1' in the output"
-}
-
-has_json() {
-    [ -f "$BUILD/libs" ] && grep -q jansson "$BUILD/libs"
-}
 
 test_usage() {
     for command in sensitivity sweep; do
@@ -90,7 +55,7 @@ test_sensitivity() {
     prints "block3.conv2 "
     prints "all of them"
     prints "would win back"
-    if has_json; then
+    if has_library jansson; then
         accepts quantize --model "$model" --data "$dir/data" --samples 20 --preset tflite \
             --average-bits 4 --no-measure -o "$dir/mixed" -t 1 --json -
         prints '"frontier"'

@@ -1,31 +1,6 @@
 # ptq train from outside: a tiny network on tiny data, killed and resumed, quantization-aware
 # training of it, and what must be refused. PTQ is the tool's path.
-set -u
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-failures=0
-unset PTQ_ISA PTQ_MODEL CIFAR10_DIR
-
-wrong() {
-    echo "WRONG: $*"
-    [ ! -s "$dir/err" ] || head -n 5 "$dir/err"
-    failures=$((failures + 1))
-}
-
-accepts() {
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err" || wrong "exit status $? of ptq $*"
-    [ ! -s "$dir/err" ] || wrong "standard error of ptq $*"
-}
-
-refuses() { # WORDS ARGS
-    words=$1
-    shift
-    "$PTQ" "$@" >"$dir/out" 2>"$dir/err"
-    status=$?
-    [ $status -eq 1 ] || wrong "exit status $status of ptq $*"
-    [ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "standard error of ptq $* is not one line"
-    grep -q "^ptq.*: .*$words" "$dir/err" || wrong "ptq $* does not say '$words'"
-}
+. tests/cli.sh
 
 same() {
     cmp -s "$1" "$2" || wrong "$1 and $2 differ: $3"
