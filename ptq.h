@@ -12717,7 +12717,11 @@ static void ptq__rescale_channel(const ptq__channel *ch, const ptq_scheme *schem
 {
     float base = ptq__weight_scale(ch->w, (size_t)ch->m->taps, scheme, ch->low, ch->high);
     double least = HUGE_VAL;
-    int k;
+    int i = 0, k;
+    while (i < ch->m->taps && fabsf(ch->w[i]) < FLT_MIN)
+        i++;
+    if (i == ch->m->taps)
+        return; /* nothing but a bias, whose scale was chosen for it */
     for (k = -4; k <= 4; k++) {
         float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, ch->bias,
                                           (float)ch->in_scale);

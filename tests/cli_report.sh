@@ -78,5 +78,6 @@ mkdir "$dir/alone"
 cp "$dir/data/data_batch_1.bin" "$dir/alone"
 test_page
 test_refusals
-if has_library librsvg; then test_png; fi
+# The libraries behind librsvg keep what they allocated until the end, which sanitizers call a leak.
+if [ -z "${SAN:-}" ] && has_library librsvg; then test_png; fi
 [ $failures -eq 0 ]
