@@ -46,6 +46,11 @@ TESTS        := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 ifeq ($(HAVE_ONNX),)
 TESTS        := $(filter-out $(BUILD)/test_onnx,$(TESTS))
 endif
+# clang's sanitizers go without vector kernels: then there is nothing to test of these, and thousands
+# of images take minutes. Under gcc's all of them run.
+ifneq ($(and $(SAN),$(findstring clang,$(CC))),)
+TESTS        := $(filter-out $(patsubst %,$(BUILD)/test_%,kernels kernels_emulated golden golden_int),$(TESTS))
+endif
 
 PTQ_SHARED ?= ../shared
 DATA  = $(or $(CIFAR10_DIR),$(patsubst %/test_batch.bin,%,$(firstword $(wildcard \
