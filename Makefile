@@ -207,10 +207,8 @@ $(EXAMPLES): $(BUILD)/%: examples/%.c ptq.h | $(BUILD)
 # see internals or set macros need a copy of their own; the others link the one object.
 OWN_COPY := $(shell grep -l 'ptq__\|define PTQ_' tests/test_*.c)
 linked    = $(if $(filter $<,$(OWN_COPY)),,$(1))
-ifneq ($(SAN),)
 # And those of them that are not about vector kernels do without these.
 $(BUILD)/test_run $(BUILD)/test_quantize: private CFLAGS += -DPTQ_NO_SIMD
-endif
 
 $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)

@@ -56,14 +56,15 @@ END
     cat "$dir/main.c"
 } >"$dir/whole.c"
 
-# 1. No warning in any dialect, with any of the macros.
+# 1. No warning in any dialect, with any of the macros. What only an optimizer notices, the build of
+# the tool shows.
 as_c() { # STANDARD FLAGS...
-    try "warnings as $*" $cc $warn -std="$@" -I. -c "$dir/whole.c" -o "$dir/o"
+    try "warnings as $*" $cc $warn -fsyntax-only -std="$@" -I. "$dir/whole.c"
 }
 as_cxx() { # STANDARD FLAGS...
-    try "warnings as $*" $cxx $warn -std="$@" -I. -x c++ -c "$dir/whole.c" -o "$dir/o"
+    try "warnings as $*" $cxx $warn -fsyntax-only -std="$@" -I. -x c++ "$dir/whole.c"
 }
-for flags in -O2 -DPTQ_THREADS -DNDEBUG -DPTQ_STATIC "-DPTQ_NO_STDIO -DPTQ_NO_SIMD"; do
+for flags in "" -DPTQ_THREADS -DNDEBUG -DPTQ_STATIC "-DPTQ_NO_STDIO -DPTQ_NO_SIMD"; do
     as_c c99 $flags
     as_cxx c++11 $flags
 done
