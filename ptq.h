@@ -448,7 +448,8 @@ PTQ_API int ptq_model_logits(const ptq_model *model);
 PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name);
 
 /* Metadata: get returns NULL where the key is missing; set copies both, and removes the key when
-   `value` is NULL. "format", "format_version" and "graph" belong to the file format: refused. */
+   `value` is NULL. "format", "format_version" and "graph" belong to the file format: refused, as
+   is what is not UTF-8. */
 PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key);
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
                                       ptq_error *err);
@@ -518,7 +519,8 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
 PTQ_API void ptq_archive_free(ptq_archive *archive);
 PTQ_API const ptq_tensor *ptq_archive_find(const ptq_archive *archive, const char *name);
 
-/* An archive to write: entries refer to tensors that stay the caller's until it is written. */
+/* An archive to write: entries refer to tensors that stay the caller's until it is written. Texts
+   are UTF-8, else PTQ_INVALID_ARGUMENT. */
 PTQ_API ptq_status ptq_archive_create(const ptq_allocator *allocator, ptq_archive **out,
                                       ptq_error *err);
 PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const ptq_tensor *tensor,
@@ -3106,11 +3108,44 @@ static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key,
     return PTQ_OK;
 }
 
+/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
+   short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
+static int ptq__utf8_length(const char *p, const char *end)
+{
+    unsigned char c = (unsigned char)*p, second;
+    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
+    if (n < 2)
+        return n;
+    if (end - p < n)
+        return 0;
+    second = (unsigned char)p[1];
+    if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second >= 0xa0) ||
+        (c == 0xf0 && second < 0x90) || (c == 0xf4 && second >= 0x90))
+        return 0;
+    for (i = 1; i < n; i++)
+        if (((unsigned char)p[i] & 0xc0) != 0x80)
+            return 0;
+    return n;
+}
+
+/* Files hold their texts in UTF-8: what is not would be written, and refused when it is read. */
+static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err)
+{
+    const char *end = text + strlen(text), *at = text;
+    int n = 1;
+    for (; at < end && n; at += n)
+        n = ptq__utf8_length(at, end);
+    return n ? PTQ_OK : ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
+}
+
 static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
                                 const ptq_allocator *allocator, ptq_error *err)
 {
     int i = ptq__find_meta(*meta, *metas, key);
     char *copy = NULL;
+    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
+    if (value)
+        PTQ__TRY(ptq__check_utf8(value, key, err));
     if (i < 0)
         return value ? ptq__append_meta(meta, metas, key, value, allocator, err) : PTQ_OK;
     if (value)
@@ -3921,26 +3956,6 @@ static int ptq__json_escape(ptq__json *json, char **to)
     return 1;
 }
 
-/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
-   short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
-static int ptq__utf8_length(const char *p, const char *end)
-{
-    unsigned char c = (unsigned char)*p, second;
-    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
-    if (n < 2)
-        return n;
-    if (end - p < n)
-        return 0;
-    second = (unsigned char)p[1];
-    if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second >= 0xa0) ||
-        (c == 0xf0 && second < 0x90) || (c == 0xf4 && second >= 0x90))
-        return 0;
-    for (i = 1; i < n; i++)
-        if (((unsigned char)p[i] & 0xc0) != 0x80)
-            return 0;
-    return n;
-}
-
 /* A string, decoded into memory of its own. Escapes only ever shrink. */
 static ptq_status ptq__json_string(ptq__json *json, char **out, ptq_error *err)
 {
@@ -4509,6 +4524,7 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
         !tensor->rank)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "archive: '%s' is empty, reserved or there already", name);
+    PTQ__TRY(ptq__check_utf8(name, "archive: the name of a tensor", err));
     PTQ__TRY(ptq__strdup(&archive->allocator, name, strlen(name), &entry.name, err));
     entry.tensor = *tensor;
     entry.tensor.owned = 0; /* of neither data nor scale */
@@ -11135,6 +11151,13 @@ static ptq_status ptq__json_calibration_key(ptq__json *json, const char *key, pt
 
 enum { PTQ__MOST_CLASSES = 46340 };
 
+/* A small file gets a small share of what the largest could need: a count takes two bytes of it, a
+   tensor ("a":{}) at least six. */
+static int ptq__at_most(int most, size_t room)
+{
+    return room + 1 < (size_t)most ? (int)room + 1 : most;
+}
+
 static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err)
 {
     int first = 1;
@@ -11165,8 +11188,9 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
     ptq__json json = ptq__json_over((const char *)bytes, size, allocator);
     ptq_calibration *c = NULL;
     ptq_status status;
-    PTQ__TRY(ptq__calibration_create(allocator, PTQ__MOST_CLASSES, &c, err));
-    status = ptq__calibration_reserve(c, 2 * PTQ_MAX_NODES, err);
+    PTQ__TRY(ptq__calibration_create(allocator, ptq__at_most(PTQ__MOST_CLASSES, size / 2), &c,
+                                     err));
+    status = ptq__calibration_reserve(c, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6), err);
     if (!status)
         status = ptq__json_calibration(&json, c, err);
     if (status)
