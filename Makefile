@@ -261,5 +261,5 @@ $(BUILD)/fuzz-arguments: $(BUILD)/fuzz-tool.o
 $(BUILD)/fuzz-arguments $(BUILD)/fuzz-seeds: tests/fuzz/networks.h
 
 # This one sees internals, and its vector kernels take minutes to instrument.
-$(BUILD)/fuzz-kernels: tests/fuzz/kernels.c tests/fuzz/fuzz.h ptq.h $(filter %.c,$(FUZZ_DRIVER))
+$(BUILD)/fuzz-kernels: tests/fuzz/kernels.c tests/fuzz/fuzz.h ptq.h $(filter %.c,$(FUZZ_DRIVER)) | $(BUILD)
 	$(CC) $(CFLAGS) $< $(FUZZ_DRIVER) -lm -o $@

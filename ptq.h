@@ -543,8 +543,9 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
                                    ptq_error *err);
 
 #ifndef PTQ_NO_STDIO
-/* The same with files. Saving writes a temporary file beside `path` and renames it, so that `path`
-   holds either the old bytes or the new. */
+/* The same with files. Saving writes a temporary file, `path` with ".ptq-tmp" behind it, and renames
+   it, so that `path` holds either the old bytes or the new. What is no ordinary file, such as
+   /dev/stdout, is written to as it is. */
 PTQ_API ptq_status ptq_archive_load(const char *path, const ptq_load_options *options,
                                     ptq_archive **out, ptq_error *err);
 PTQ_API ptq_status ptq_archive_save(const ptq_archive *archive, const char *path, ptq_error *err);
@@ -1310,6 +1311,10 @@ PTQ_API void ptq_mix_report_free(ptq_mix_report *report);
 #include <string.h>
 #ifndef PTQ_NO_STDIO
 #include <stdio.h>
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/stat.h>
+#define PTQ__HAS_STAT
+#endif
 #endif
 
 #if defined(PTQ_MALLOC) != defined(PTQ_FREE)
@@ -2905,6 +2910,15 @@ static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel)
     return sum;
 }
 
+/* The largest distance of a code from its zero point. */
+static uint64_t ptq__code_reach(const ptq_qparams *q)
+{
+    int32_t low, high;
+    ptq_code_range(q->type, q->bits, &low, &high);
+    return (uint64_t)(high - q->zero_point > q->zero_point - low ? high - q->zero_point
+                                                                 : q->zero_point - low);
+}
+
 /* No input whatever may make an accumulator leave int32, and no multiplier may be 0, infinite or
    denormal: proved here from the weights, so that kernels need not look. */
 static ptq_status ptq__check_accumulators(const ptq_model *model, const ptq_node *node,
@@ -2912,14 +2926,9 @@ static ptq_status ptq__check_accumulators(const ptq_model *model, const ptq_node
 {
     const ptq_qparams *in = &model->node[node->input[0]].q;
     const ptq_tensor *b = &node->param[PTQ_BIAS];
-    int32_t low, high;
+    /* dynamic: any zero point may come */
+    uint64_t reach = node->dynamic ? 255 : ptq__code_reach(in);
     int c;
-    uint64_t reach = 255; /* dynamic: any zero point may come */
-    if (!node->dynamic) {
-        ptq_code_range(in->type, in->bits, &low, &high);
-        reach = (uint64_t)(high - in->zero_point > in->zero_point - low ? high - in->zero_point
-                                                                        : in->zero_point - low);
-    }
     for (c = 0; c < node->shape[2]; c++) {
         uint64_t most = ptq__weight_mass(&node->param[PTQ_WEIGHT], c) * reach;
         int64_t bias = b->rank && !node->dynamic ? ((const int32_t *)b->data)[c] : 0;
@@ -2936,6 +2945,16 @@ static ptq_status ptq__check_accumulators(const ptq_model *model, const ptq_node
                                      .scale[node->param[PTQ_WEIGHT].scales > 1 ? c : 0], c,
                                  (double)(node->residual ? node->mid.scale : node->q.scale));
     }
+    return PTQ_OK;
+}
+
+/* The same of an average over the whole image; other pools have windows of at most 255 x 255. */
+static ptq_status ptq__check_average(const ptq_node *node, const ptq_node *in, ptq_error *err)
+{
+    uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
+    if (most > INT32_MAX)
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: the sum of %dx%d codes could reach %L"
+                             " and overflow 32 bits", node->name, in->shape[0], in->shape[1], most);
     return PTQ_OK;
 }
 
@@ -2967,6 +2986,8 @@ static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error 
                              node->name);
     if (ptq__has_weight(node->op) && ptq__is_integer_type(node->param[PTQ_WEIGHT].type))
         PTQ__TRY(ptq__check_accumulators(model, node, err));
+    if (ptq__is_coded(a) && node->op == PTQ_GLOBAL_AVG_POOL)
+        PTQ__TRY(ptq__check_average(node, a, err));
     if (ptq__is_coded(node) && ptq__code_rule(node->op) == PTQ__OWN_CODES) {
         PTQ__TRY(ptq__check_ratio(node, a->q.scale, node->q.scale, err));
         PTQ__TRY(ptq__check_ratio(node, b->q.scale, node->q.scale, err));
@@ -4952,29 +4973,56 @@ PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_alloc
     return status;
 }
 
+static int ptq__write_bytes(const char *path, const void *bytes, size_t size)
+{
+    FILE *file = fopen(path, "wb");
+    int good;
+    if (!file)
+        return 0;
+    good = fwrite(bytes, 1, size, file) == size;
+    return fclose(file) == 0 && good;
+}
+
+/* Writes to the path with a suffix, then puts that file in the place of the old one. */
+static int ptq__replace_file(const char *path, const char *temporary, const void *bytes, size_t size)
+{
+    int good = ptq__write_bytes(temporary, bytes, size);
+#ifdef _WIN32
+    if (good) /* rename does not replace there */
+        remove(path);
+#endif
+    good = good && rename(temporary, path) == 0;
+    if (!good)
+        remove(temporary);
+    return good;
+}
+
+/* A device, a pipe: written to as it is, for a file in its place would be the end of it. */
+#ifdef PTQ__HAS_STAT
+static int ptq__is_special(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && !S_ISREG(status.st_mode);
+}
+#else
+static int ptq__is_special(const char *path)
+{
+    (void)path;
+    return 0;
+}
+#endif
+
 PTQ_API ptq_status ptq_file_write(const char *path, const void *bytes, size_t size, ptq_error *err)
 {
     static const char suffix[] = ".ptq-tmp";
     size_t length = strlen(path);
     void *name = NULL;
-    FILE *file;
     int good;
     PTQ__TRY(ptq__alloc(NULL, length + sizeof suffix, 1, "file name", &name, err));
     memcpy(name, path, length);
     memcpy((char *)name + length, suffix, sizeof suffix);
-    file = fopen((const char *)name, "wb");
-    good = file != NULL;
-    if (file) {
-        good = fwrite(bytes, 1, size, file) == size;
-        good = fclose(file) == 0 && good;
-#ifdef _WIN32
-        if (good) /* rename does not replace there */
-            remove(path);
-#endif
-        good = good && rename((const char *)name, path) == 0;
-        if (!good)
-            remove((const char *)name);
-    }
+    good = ptq__is_special(path) ? ptq__write_bytes(path, bytes, size)
+                                 : ptq__replace_file(path, (const char *)name, bytes, size);
     ptq__free(NULL, name);
     if (!good)
         return ptq_error_set(err, PTQ_IO_ERROR, "%s: cannot be written; is the folder there and"
