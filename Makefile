@@ -16,7 +16,8 @@ endif
 endif
 
 # The tool does without what pkg-config does not know, and says so where it matters.
-LIBS    := $(shell for lib in hdf5 jansson librsvg-2.0; do pkg-config --exists $$lib && echo $$lib; \
+LIB_NAMES ?= hdf5 jansson librsvg-2.0
+LIBS    := $(shell for lib in $(LIB_NAMES); do pkg-config --exists $$lib && echo $$lib; \
              done 2>/dev/null)
 ifneq ($(LIBS),)
 LIB_CFLAGS  := $(patsubst %,-DPTQ_HAVE_%,$(patsubst librsvg-%,librsvg,$(LIBS))) \
@@ -223,15 +224,40 @@ $(BUILD)/test_onnx: CFLAGS += -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS)
 $(BUILD)/test_onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
 $(BUILD)/test_onnx: $(ONNX_TESTED) tools/ptq/onnx.h
 
-# Fuzzing: `make fuzz` drives every target with libFuzzer for FUZZ_SECONDS; the tests replay the seeds.
-FUZZ_TARGETS := model graph cifar10 calibration kernels
+# Fuzzing: `make fuzz` drives every target with libFuzzer (FUZZER=afl: with AFL++) for FUZZ_SECONDS;
+# the tests replay the seeds. A driver brings main(): the one that replays files, or the fuzzer's.
+FUZZ_TARGETS := model graph cifar10 calibration $(if $(HAVE_ONNX),onnx) arguments kernels
 FUZZ_SECONDS ?= 60
+FUZZER       ?= libfuzzer
+FUZZ_DRIVER  ?= tests/fuzz/replay.c
 
 fuzz:
-	@sh tests/fuzz/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+	@FUZZER=$(FUZZER) sh tests/fuzz/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 $(BUILD)/fuzz-seeds: tests/fuzz/seeds.c tests/fuzz/fuzz.h $(BUILD)/ptq_impl.o
 	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< $(BUILD)/ptq_impl.o -lm -o $@
 
-$(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/replay.c tests/fuzz/fuzz.h $(BUILD)/ptq_impl.o
-	$(CC) $(CFLAGS) -DPTQ_IMPLEMENTATION_DONE $< tests/fuzz/replay.c $(BUILD)/ptq_impl.o -lm -o $@
+$(BUILD)/fuzz-onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
+$(BUILD)/fuzz-onnx: $(ONNX_TESTED)
+
+$(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h $(filter %.c,$(FUZZ_DRIVER)) $(BUILD)/ptq_impl.o
+	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< $(FUZZ_DRIVER) \
+	    $(BUILD)/ptq_impl.o $(LINKED) -lm -o $@
+
+# The tool as one object: its variables in sections that the harness can find, and those of its
+# functions weak that the harness has its own of.
+$(BUILD)/fuzz-tool.o: $(TOOL_OBJECTS)
+	$(CC) -nostdlib -r $^ -o $@
+	objcopy --redefine-sym main=ptq_main --redefine-sym pthread_create=ptq_thread \
+	    $(patsubst %,--redefine-sym ptq_%=ptq_tool_%,resnet8 kernel_self_test observer_range) \
+	    --weaken-symbol=count_cores --weaken-symbol=seconds_now --weaken-symbol=progress_show \
+	    --rename-section .data=ptq_data --rename-section .data.rel.local=ptq_data \
+	    --rename-section .data.rel=ptq_data --rename-section .bss=ptq_bss $@
+
+$(BUILD)/fuzz-arguments: LINKED := $(BUILD)/fuzz-tool.o $(LIB_LDFLAGS)
+$(BUILD)/fuzz-arguments: $(BUILD)/fuzz-tool.o
+$(BUILD)/fuzz-arguments $(BUILD)/fuzz-seeds: tests/fuzz/networks.h
+
+# This one sees internals, and its vector kernels take minutes to instrument.
+$(BUILD)/fuzz-kernels: tests/fuzz/kernels.c tests/fuzz/fuzz.h ptq.h $(filter %.c,$(FUZZ_DRIVER)) | $(BUILD)
+	$(CC) $(CFLAGS) $< $(FUZZ_DRIVER) -lm -o $@

@@ -448,7 +448,8 @@ PTQ_API int ptq_model_logits(const ptq_model *model);
 PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name);
 
 /* Metadata: get returns NULL where the key is missing; set copies both, and removes the key when
-   `value` is NULL. "format", "format_version" and "graph" belong to the file format: refused. */
+   `value` is NULL. "format", "format_version" and "graph" belong to the file format: refused, as
+   is what is not UTF-8. */
 PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key);
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
                                       ptq_error *err);
@@ -518,7 +519,8 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
 PTQ_API void ptq_archive_free(ptq_archive *archive);
 PTQ_API const ptq_tensor *ptq_archive_find(const ptq_archive *archive, const char *name);
 
-/* An archive to write: entries refer to tensors that stay the caller's until it is written. */
+/* An archive to write: entries refer to tensors that stay the caller's until it is written. Texts
+   are UTF-8, else PTQ_INVALID_ARGUMENT. */
 PTQ_API ptq_status ptq_archive_create(const ptq_allocator *allocator, ptq_archive **out,
                                       ptq_error *err);
 PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const ptq_tensor *tensor,
@@ -541,8 +543,9 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
                                    ptq_error *err);
 
 #ifndef PTQ_NO_STDIO
-/* The same with files. Saving writes a temporary file beside `path` and renames it, so that `path`
-   holds either the old bytes or the new. */
+/* The same with files. Saving writes a temporary file, `path` with ".ptq-tmp" behind it, and renames
+   it, so that `path` holds either the old bytes or the new. What is no ordinary file, such as
+   /dev/stdout, is written to as it is. */
 PTQ_API ptq_status ptq_archive_load(const char *path, const ptq_load_options *options,
                                     ptq_archive **out, ptq_error *err);
 PTQ_API ptq_status ptq_archive_save(const ptq_archive *archive, const char *path, ptq_error *err);
@@ -1308,6 +1311,10 @@ PTQ_API void ptq_mix_report_free(ptq_mix_report *report);
 #include <string.h>
 #ifndef PTQ_NO_STDIO
 #include <stdio.h>
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/stat.h>
+#define PTQ__HAS_STAT
+#endif
 #endif
 
 #if defined(PTQ_MALLOC) != defined(PTQ_FREE)
@@ -2903,6 +2910,15 @@ static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel)
     return sum;
 }
 
+/* The largest distance of a code from its zero point. */
+static uint64_t ptq__code_reach(const ptq_qparams *q)
+{
+    int32_t low, high;
+    ptq_code_range(q->type, q->bits, &low, &high);
+    return (uint64_t)(high - q->zero_point > q->zero_point - low ? high - q->zero_point
+                                                                 : q->zero_point - low);
+}
+
 /* No input whatever may make an accumulator leave int32, and no multiplier may be 0, infinite or
    denormal: proved here from the weights, so that kernels need not look. */
 static ptq_status ptq__check_accumulators(const ptq_model *model, const ptq_node *node,
@@ -2910,14 +2926,9 @@ static ptq_status ptq__check_accumulators(const ptq_model *model, const ptq_node
 {
     const ptq_qparams *in = &model->node[node->input[0]].q;
     const ptq_tensor *b = &node->param[PTQ_BIAS];
-    int32_t low, high;
+    /* dynamic: any zero point may come */
+    uint64_t reach = node->dynamic ? 255 : ptq__code_reach(in);
     int c;
-    uint64_t reach = 255; /* dynamic: any zero point may come */
-    if (!node->dynamic) {
-        ptq_code_range(in->type, in->bits, &low, &high);
-        reach = (uint64_t)(high - in->zero_point > in->zero_point - low ? high - in->zero_point
-                                                                        : in->zero_point - low);
-    }
     for (c = 0; c < node->shape[2]; c++) {
         uint64_t most = ptq__weight_mass(&node->param[PTQ_WEIGHT], c) * reach;
         int64_t bias = b->rank && !node->dynamic ? ((const int32_t *)b->data)[c] : 0;
@@ -2934,6 +2945,16 @@ static ptq_status ptq__check_accumulators(const ptq_model *model, const ptq_node
                                      .scale[node->param[PTQ_WEIGHT].scales > 1 ? c : 0], c,
                                  (double)(node->residual ? node->mid.scale : node->q.scale));
     }
+    return PTQ_OK;
+}
+
+/* The same of an average over the whole image; other pools have windows of at most 255 x 255. */
+static ptq_status ptq__check_average(const ptq_node *node, const ptq_node *in, ptq_error *err)
+{
+    uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
+    if (most > INT32_MAX)
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: the sum of %dx%d codes could reach %L"
+                             " and overflow 32 bits", node->name, in->shape[0], in->shape[1], most);
     return PTQ_OK;
 }
 
@@ -2965,6 +2986,8 @@ static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error 
                              node->name);
     if (ptq__has_weight(node->op) && ptq__is_integer_type(node->param[PTQ_WEIGHT].type))
         PTQ__TRY(ptq__check_accumulators(model, node, err));
+    if (ptq__is_coded(a) && node->op == PTQ_GLOBAL_AVG_POOL)
+        PTQ__TRY(ptq__check_average(node, a, err));
     if (ptq__is_coded(node) && ptq__code_rule(node->op) == PTQ__OWN_CODES) {
         PTQ__TRY(ptq__check_ratio(node, a->q.scale, node->q.scale, err));
         PTQ__TRY(ptq__check_ratio(node, b->q.scale, node->q.scale, err));
@@ -3106,11 +3129,44 @@ static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key,
     return PTQ_OK;
 }
 
+/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
+   short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
+static int ptq__utf8_length(const char *p, const char *end)
+{
+    unsigned char c = (unsigned char)*p, second;
+    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
+    if (n < 2)
+        return n;
+    if (end - p < n)
+        return 0;
+    second = (unsigned char)p[1];
+    if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second >= 0xa0) ||
+        (c == 0xf0 && second < 0x90) || (c == 0xf4 && second >= 0x90))
+        return 0;
+    for (i = 1; i < n; i++)
+        if (((unsigned char)p[i] & 0xc0) != 0x80)
+            return 0;
+    return n;
+}
+
+/* Files hold their texts in UTF-8: what is not would be written, and refused when it is read. */
+static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err)
+{
+    const char *end = text + strlen(text), *at = text;
+    int n = 1;
+    for (; at < end && n; at += n)
+        n = ptq__utf8_length(at, end);
+    return n ? PTQ_OK : ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
+}
+
 static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
                                 const ptq_allocator *allocator, ptq_error *err)
 {
     int i = ptq__find_meta(*meta, *metas, key);
     char *copy = NULL;
+    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
+    if (value)
+        PTQ__TRY(ptq__check_utf8(value, key, err));
     if (i < 0)
         return value ? ptq__append_meta(meta, metas, key, value, allocator, err) : PTQ_OK;
     if (value)
@@ -3921,26 +3977,6 @@ static int ptq__json_escape(ptq__json *json, char **to)
     return 1;
 }
 
-/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
-   short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
-static int ptq__utf8_length(const char *p, const char *end)
-{
-    unsigned char c = (unsigned char)*p, second;
-    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
-    if (n < 2)
-        return n;
-    if (end - p < n)
-        return 0;
-    second = (unsigned char)p[1];
-    if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second >= 0xa0) ||
-        (c == 0xf0 && second < 0x90) || (c == 0xf4 && second >= 0x90))
-        return 0;
-    for (i = 1; i < n; i++)
-        if (((unsigned char)p[i] & 0xc0) != 0x80)
-            return 0;
-    return n;
-}
-
 /* A string, decoded into memory of its own. Escapes only ever shrink. */
 static ptq_status ptq__json_string(ptq__json *json, char **out, ptq_error *err)
 {
@@ -4509,6 +4545,7 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
         !tensor->rank)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "archive: '%s' is empty, reserved or there already", name);
+    PTQ__TRY(ptq__check_utf8(name, "archive: the name of a tensor", err));
     PTQ__TRY(ptq__strdup(&archive->allocator, name, strlen(name), &entry.name, err));
     entry.tensor = *tensor;
     entry.tensor.owned = 0; /* of neither data nor scale */
@@ -4936,29 +4973,56 @@ PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_alloc
     return status;
 }
 
+static int ptq__write_bytes(const char *path, const void *bytes, size_t size)
+{
+    FILE *file = fopen(path, "wb");
+    int good;
+    if (!file)
+        return 0;
+    good = fwrite(bytes, 1, size, file) == size;
+    return fclose(file) == 0 && good;
+}
+
+/* Writes to the path with a suffix, then puts that file in the place of the old one. */
+static int ptq__replace_file(const char *path, const char *temporary, const void *bytes, size_t size)
+{
+    int good = ptq__write_bytes(temporary, bytes, size);
+#ifdef _WIN32
+    if (good) /* rename does not replace there */
+        remove(path);
+#endif
+    good = good && rename(temporary, path) == 0;
+    if (!good)
+        remove(temporary);
+    return good;
+}
+
+/* A device, a pipe: written to as it is, for a file in its place would be the end of it. */
+#ifdef PTQ__HAS_STAT
+static int ptq__is_special(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && !S_ISREG(status.st_mode);
+}
+#else
+static int ptq__is_special(const char *path)
+{
+    (void)path;
+    return 0;
+}
+#endif
+
 PTQ_API ptq_status ptq_file_write(const char *path, const void *bytes, size_t size, ptq_error *err)
 {
     static const char suffix[] = ".ptq-tmp";
     size_t length = strlen(path);
     void *name = NULL;
-    FILE *file;
     int good;
     PTQ__TRY(ptq__alloc(NULL, length + sizeof suffix, 1, "file name", &name, err));
     memcpy(name, path, length);
     memcpy((char *)name + length, suffix, sizeof suffix);
-    file = fopen((const char *)name, "wb");
-    good = file != NULL;
-    if (file) {
-        good = fwrite(bytes, 1, size, file) == size;
-        good = fclose(file) == 0 && good;
-#ifdef _WIN32
-        if (good) /* rename does not replace there */
-            remove(path);
-#endif
-        good = good && rename((const char *)name, path) == 0;
-        if (!good)
-            remove((const char *)name);
-    }
+    good = ptq__is_special(path) ? ptq__write_bytes(path, bytes, size)
+                                 : ptq__replace_file(path, (const char *)name, bytes, size);
     ptq__free(NULL, name);
     if (!good)
         return ptq_error_set(err, PTQ_IO_ERROR, "%s: cannot be written; is the folder there and"
@@ -11135,6 +11199,13 @@ static ptq_status ptq__json_calibration_key(ptq__json *json, const char *key, pt
 
 enum { PTQ__MOST_CLASSES = 46340 };
 
+/* A small file gets a small share of what the largest could need: a count takes two bytes of it, a
+   tensor ("a":{}) at least six. */
+static int ptq__at_most(int most, size_t room)
+{
+    return room + 1 < (size_t)most ? (int)room + 1 : most;
+}
+
 static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err)
 {
     int first = 1;
@@ -11165,8 +11236,9 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
     ptq__json json = ptq__json_over((const char *)bytes, size, allocator);
     ptq_calibration *c = NULL;
     ptq_status status;
-    PTQ__TRY(ptq__calibration_create(allocator, PTQ__MOST_CLASSES, &c, err));
-    status = ptq__calibration_reserve(c, 2 * PTQ_MAX_NODES, err);
+    PTQ__TRY(ptq__calibration_create(allocator, ptq__at_most(PTQ__MOST_CLASSES, size / 2), &c,
+                                     err));
+    status = ptq__calibration_reserve(c, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6), err);
     if (!status)
         status = ptq__json_calibration(&json, c, err);
     if (status)

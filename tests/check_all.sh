@@ -93,4 +93,5 @@ rows >"$dir/rows"
 while IFS='|' read -r name compiler runner <&3; do
     run_row "$(echo $name)" "$(echo $compiler)" "$(echo $runner)"
 done 3<"$dir/rows"
+line=$(sh tests/check_threads.sh) || [ $? -eq 77 ] || failures=$((failures + 1)); tell 'threads' "$line"
 exit $((failures > 0))

@@ -9,9 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t length;
     char *text, *twice;
 
-    if (size > 20000)
-        return 0;
-    if (ptq_graph_parse((const char *)data, size, NULL, &model, &err)) {
+    if (ptq_graph_parse((const char *)data, size, &little, &model, &err)) {
         expect(err.text[0]);
         return 0;
     }
@@ -20,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     twice = (char *)malloc(length + 1);
     expect(text && twice);
     expect(ptq_graph_write(model, text, length + 1) == length);
-    expect(!ptq_graph_parse(text, length, NULL, &again, &err));
+    expect(!ptq_graph_parse(text, length, &little, &again, &err));
     expect(ptq_graph_write(again, twice, length + 1) == length);
     expect(!memcmp(text, twice, length + 1));
     free(text);

@@ -39,6 +39,7 @@ struct team {
     size_t first;  /* image of the next call */
     int classes, call_images, members, stop, has_barriers;
     worker *member;
+    pthread_mutex_t gate;
     pthread_barrier_t start, end;
 };
 

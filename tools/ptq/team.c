@@ -93,14 +93,19 @@ static void run_share(worker *self)
 static void *follow(void *argument)
 {
     worker *self = argument;
+    int stop;
 
-    for (;;) {
+    pthread_mutex_lock(&self->crew->gate);
+    stop = self->crew->stop;
+    pthread_mutex_unlock(&self->crew->gate);
+    while (!stop) {
         pthread_barrier_wait(&self->crew->start);
         if (self->crew->stop)
             return NULL;
         run_share(self);
         pthread_barrier_wait(&self->crew->end);
     }
+    return NULL;
 }
 
 void team_call(team *crew)
@@ -115,18 +120,27 @@ void team_call(team *crew)
     crew->first += (size_t)crew->call_images;
 }
 
+/* Threads begin once all of them are there: without the last one, the others would wait at the
+   barrier for good. */
 static int start_threads(team *crew, int members)
 {
-    pthread_barrier_init(&crew->start, NULL, (unsigned)members);
-    pthread_barrier_init(&crew->end, NULL, (unsigned)members);
-    crew->has_barriers = 1;
-    for (int i = 1; i < members; i++)
-        if (pthread_create(&crew->member[i].thread, NULL, follow, &crew->member[i])) {
-            fail("cannot start %d threads", members);
-            exit(1); /* those already started wait at the barrier for good */
-        }
-    crew->members = members;
-    return 0;
+    int started = 1;
+
+    pthread_mutex_init(&crew->gate, NULL);
+    pthread_mutex_lock(&crew->gate);
+    while (started < members && !pthread_create(&crew->member[started].thread, NULL, follow,
+                                                &crew->member[started]))
+        started++;
+    crew->stop = started < members;
+    crew->has_barriers = !crew->stop;
+    if (crew->has_barriers) {
+        pthread_barrier_init(&crew->start, NULL, (unsigned)members);
+        pthread_barrier_init(&crew->end, NULL, (unsigned)members);
+    }
+    pthread_mutex_unlock(&crew->gate);
+    for (int i = 1; i < started && crew->stop; i++)
+        pthread_join(crew->member[i].thread, NULL);
+    return crew->stop ? fail("cannot start %d threads", members) : 0;
 }
 
 int team_create(const ptq_plan *plan, const image_store *images, int members, int batch, team *out)

@@ -1,0 +1,303 @@
+/* Fuzz target: the command line, one argument a line of the input, in a folder of small files. The
+   tool itself runs, all of it, in this process: its objects are one file here (see the Makefile), of
+   which variables are brought back to their first values before each run. What it asks of the world
+   outside, the harness answers, so that no run takes long and all are repeatable: the clock, the
+   number of cores, threads, progress. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "networks.h"
+
+enum { MOST_ARGUMENTS = 40, MOST_COMMAS = 4 };
+
+int ptq_main(int argc, char **argv);
+
+/* ---- The tool's variables: sections of their own, between symbols that the linker makes ---- */
+
+extern uint64_t __start_ptq_data[], __stop_ptq_data[], __start_ptq_bss[], __stop_ptq_bss[];
+
+/* The guards that the sanitizer sets between variables are to be stepped over: by a loop that stays
+   one, for memcpy and memset would check. */
+#if defined(__clang__)
+__attribute__((no_sanitize("address", "undefined"), no_builtin("memcpy", "memset")))
+#else
+__attribute__((no_sanitize_address, optimize("no-tree-loop-distribute-patterns")))
+#endif
+static void set_words(uint64_t *to, const uint64_t *from, size_t n)
+{
+    if (from)
+        for (size_t i = 0; i < n; i++)
+            to[i] = from[i];
+    else
+        for (size_t i = 0; i < n; i++)
+            to[i] = 0;
+}
+
+static void restore_variables(void)
+{
+    static uint64_t *first;
+    size_t words = (size_t)(__stop_ptq_data - __start_ptq_data);
+    char *empty[] = {NULL, NULL};
+
+    if (!first) {
+        first = (uint64_t *)malloc(words * sizeof *first);
+        expect(first);
+        set_words(first, __start_ptq_data, words);
+    }
+    set_words(__start_ptq_data, first, words);
+    set_words(__start_ptq_bss, NULL, (size_t)(__stop_ptq_bss - __start_ptq_bss));
+    optind = 0; /* getopt forgets the argument that it was in the middle of */
+    getopt(1, empty, "");
+}
+
+/* ---- What the tool asks for, in place of its own functions ---- */
+
+static int steps, patience, threads;
+
+int count_cores(void)
+{
+    return 1;
+}
+
+/* Time flies; training is interrupted the way a user does it. */
+double seconds_now(void)
+{
+    if (steps++ == patience / 8)
+        raise(SIGINT);
+    return steps;
+}
+
+int progress_show(void *user, size_t done, size_t total)
+{
+    (void)user, (void)done, (void)total;
+    return steps++ >= patience;
+}
+
+/* What takes long whatever the arguments are. */
+ptq_status ptq_tool_resnet8(int size, int width, int classes, const ptq_allocator *allocator,
+                            ptq_model **out, ptq_error *e)
+{
+    (void)width;
+    return ptq_resnet8(size, 1, classes, allocator, out, e);
+}
+
+ptq_status ptq_tool_kernel_self_test(ptq_isa isa, ptq_error *e)
+{
+    (void)e;
+    return ptq_isa_available(isa) ? PTQ_OK : PTQ_UNSUPPORTED;
+}
+
+ptq_status ptq_tool_observer_range(const ptq_observer *observer, int channel, ptq_range range,
+                                   float percentile, ptq_type type, int bits, int symmetric,
+                                   float *low, float *high, ptq_error *e)
+{
+    (void)range;
+    return ptq_observer_range(observer, channel, PTQ_MINMAX, percentile, type, bits, symmetric, low,
+                              high, e);
+}
+
+/* One more thread may start, the next one not. */
+int ptq_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+               void *argument)
+{
+    return threads++ % 2 ? EAGAIN : pthread_create(thread, attributes, start, argument);
+}
+
+/* ---- The folder: what is in it before each run ---- */
+
+static const char network_text[] = "ptq-graph 1\n"
+                                   "input input shape=32x32x3\n"
+                                   "a conv2d in=input channels=2 kernel=1x1 stride=16x16\n"
+                                   "r relu in=a\n"
+                                   "b conv2d in=r channels=2 kernel=1x1\n"
+                                   "s add in=b,r\n"
+                                   "p global_avg_pool in=s\n"
+                                   "d dense in=p channels=10\n";
+
+typedef struct fixed_file {
+    const char *name;
+    void *bytes;
+    size_t size;
+    struct stat state;
+} fixed_file;
+
+static fixed_file files[16];
+static int file_count, folder, home;
+
+static void add_file(const char *name, const void *bytes, size_t size)
+{
+    fixed_file *file = &files[file_count++];
+
+    file->name = name;
+    file->size = size;
+    file->bytes = malloc(size + 1);
+    expect(file->bytes);
+    memcpy(file->bytes, bytes, size);
+}
+
+static void add_model(const char *name, const ptq_model *model)
+{
+    void *bytes = NULL;
+    size_t size = 0;
+
+    expect(!ptq_model_write(model, &bytes, &size, &err));
+    add_file(name, bytes, size);
+    ptq_bytes_free(bytes, NULL);
+}
+
+static void make_files(void)
+{
+    static uint8_t records[22 * PTQ_CIFAR10_RECORD];
+    ptq_model *model = make_network(network_text), *fused = NULL, *quantized = NULL;
+    ptq_calibration *seen;
+    ptq_convert_options options;
+    ptq_dataset data;
+    void *bytes = NULL;
+    size_t size = 0;
+
+    memset(&options, 0, sizeof options);
+    expect(!ptq_fuse(model, &fused, NULL, &err));
+    seen = calibrate(fused, images_for(fused, &data));
+    expect(!ptq_convert(fused, seen, &options, &quantized, NULL, &err));
+    expect(!ptq_calibration_write(seen, &bytes, &size, &err));
+    draw_records(records, 22);
+    add_model("m.safetensors", model);
+    add_model("q.safetensors", quantized);
+    add_file("c.json", bytes, size);
+    add_file("g.txt", network_text, sizeof network_text - 1);
+    add_file("n.txt", "* = *\n", 6);
+    add_file("data_batch_1.bin", records, 20 * PTQ_CIFAR10_RECORD);
+    add_file("test_batch.bin", records + 20 * PTQ_CIFAR10_RECORD, 2 * PTQ_CIFAR10_RECORD);
+    ptq_bytes_free(bytes, NULL);
+    bytes = write_tensors(model, &size);
+    add_file("t.safetensors", bytes, size);
+    ptq_bytes_free(bytes, NULL);
+    ptq_calibration_free(seen);
+    ptq_model_free(quantized);
+    ptq_model_free(fused);
+    ptq_model_free(model);
+}
+
+static fixed_file *find_file(const char *name)
+{
+    for (int i = 0; i < file_count; i++)
+        if (!strcmp(files[i].name, name))
+            return &files[i];
+    return NULL;
+}
+
+static int is_untouched(const fixed_file *file)
+{
+    struct stat now;
+
+    return !fstatat(folder, file->name, &now, AT_SYMLINK_NOFOLLOW) &&
+           now.st_ino == file->state.st_ino && now.st_size == file->state.st_size &&
+           now.st_mtim.tv_sec == file->state.st_mtim.tv_sec &&
+           now.st_mtim.tv_nsec == file->state.st_mtim.tv_nsec;
+}
+
+/* Takes away what the last run wrote, and brings back what it wrote over. */
+static void restore_files(void)
+{
+    DIR *listing = fdopendir(openat(folder, ".", O_RDONLY | O_DIRECTORY));
+    struct dirent *entry;
+
+    expect(listing);
+    while ((entry = readdir(listing)) != NULL)
+        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") && !find_file(entry->d_name))
+            unlinkat(folder, entry->d_name, 0);
+    closedir(listing);
+    for (int i = 0; i < file_count; i++) {
+        fixed_file *file = &files[i];
+        int to;
+
+        if (is_untouched(file))
+            continue;
+        to = openat(folder, file->name, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+        expect(to >= 0 && write(to, file->bytes, file->size) == (ssize_t)file->size && !close(to));
+        expect(!fstatat(folder, file->name, &file->state, AT_SYMLINK_NOFOLLOW));
+    }
+}
+
+static char folder_path[512];
+
+static void remove_folder(void)
+{
+    for (int i = 0; i < file_count; i++)
+        unlinkat(folder, files[i].name, 0);
+    rmdir(folder_path);
+}
+
+static void make_folder(void)
+{
+    static const char *const unwanted[] = {"PTQ_MODEL", "CIFAR10_DIR", "PTQ_ISA", "PTQ_SHARED"};
+    const char *base = getenv("TMPDIR");
+
+    for (size_t i = 0; i < sizeof unwanted / sizeof *unwanted; i++)
+        unsetenv(unwanted[i]);
+    snprintf(folder_path, sizeof folder_path, "%s/ptq-fuzz-XXXXXX", base ? base : "/tmp");
+    expect(mkdtemp(folder_path));
+    home = open(".", O_RDONLY | O_DIRECTORY);
+    folder = open(folder_path, O_RDONLY | O_DIRECTORY);
+    expect(home >= 0 && folder >= 0);
+    make_files();
+    atexit(remove_folder);
+}
+
+/* ---- The arguments ---- */
+
+/* One a line. Without a slash no file outside the folder has a name; and lists, of which the tool
+   tries every combination, stay short. Returns how many, 0 for what is not tried. */
+static int split(char *text, size_t size, char **argv)
+{
+    static char name[] = "ptq";
+    char *line = text;
+    int argc = 1, commas = 0;
+
+    argv[0] = name;
+    for (size_t i = 0; i < size && argc < MOST_ARGUMENTS; i++) {
+        commas += text[i] == ',';
+        if (text[i] == '/')
+            text[i] = '_';
+        if (text[i] != '\n')
+            continue;
+        text[i] = 0;
+        argv[argc++] = line;
+        line = text + i + 1;
+    }
+    argv[argc] = NULL;
+    return commas > MOST_COMMAS ? 0 : argc;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char *argv[MOST_ARGUMENTS + 2], *text = (char *)malloc(size + 1);
+    int argc, status;
+
+    if (!folder_path[0])
+        make_folder();
+    expect(text);
+    memcpy(text, data, size);
+    argc = split(text, size, argv);
+    if (argc) {
+        restore_variables();
+        restore_files();
+        steps = threads = 0;
+        patience = size % 32 ? 0 : 100; /* most runs end where long work begins */
+        signal(SIGINT, SIG_IGN);
+        expect(!fchdir(folder));
+        status = ptq_main(argc, argv);
+        expect(!fchdir(home));
+        signal(SIGINT, SIG_DFL);
+        signal(SIGTERM, SIG_DFL);
+        expect(status == 0 || status == 1);
+    }
+    free(text);
+    return 0;
+}

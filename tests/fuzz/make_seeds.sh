@@ -1,0 +1,26 @@
+# Makes the fuzz targets' seeds anew in $BUILD/fuzz-seed. Read with "." by replay.sh and fuzz.sh, with
+# CC and SAN set or not. What the tool can export becomes seeds of the import; command lines are
+# those of arguments.txt, one argument a line.
+make_seeds() {
+    seeds=$BUILD/fuzz-seed
+    rm -rf "$seeds"
+    make -s ${CC:+CC="$CC"} SAN="${SAN:-}" "$BUILD/fuzz-seeds" "$BUILD/ptq" &&
+        "$BUILD/fuzz-seeds" "$seeds" || return 1
+    mkdir "$seeds/arguments"
+    awk -v to="$seeds/arguments/" '{
+        file = to $1 NR
+        gsub(/ /, "\n")
+        print >file
+        close(file)
+    }' tests/fuzz/arguments.txt
+    grep -q onnx "$BUILD/libs" || return 0
+    mkdir "$seeds/onnx"
+    for model in all fused best fbgemm ort-u8 ort-s8 tested; do
+        for form in qdq qoperator; do
+            "$BUILD/ptq" export --model "$seeds/model/$model" --form $form \
+                --onnx "$seeds/onnx/$model.$form" >/dev/null || return 1
+        done
+    done
+}
+
+make_seeds
