@@ -85,8 +85,14 @@ export class Engine {
         return this.wasm.ready(kind) === 1;
     }
 
+    need(kind) {
+        if (!this.has(kind))
+            throw new Error(`there is no ${kind === FLOAT ? 'float' : 'integer'} network yet`);
+    }
+
     // May be called again with more pictures.
     calibrate(pictures) {
+        this.need(FLOAT);
         this.lend(pictures, (at) =>
             this.check(this.wasm.calibrate(at, pictures.length / this.pixels)));
     }
@@ -100,15 +106,18 @@ export class Engine {
     }
 
     convert(weightBits, activationBits) {
+        this.need(FLOAT);
         this.check(this.wasm.convert(weightBits, activationBits));
     }
 
     parameterBytes(kind) {
+        this.need(kind);
         return this.wasm.parameter_bytes(kind);
     }
 
     // The integer network as the bytes of a model file.
     save() {
+        this.need(INTEGER);
         return this.borrow([4], (size) => {
             const at = this.wasm.save(size);
             if (!at) this.check(1);
@@ -122,6 +131,7 @@ export class Engine {
 
     // Logits and probabilities of one or more pictures.
     run(kind, pictures) {
+        this.need(kind);
         const count = pictures.length / this.pixels, n = count * this.classes;
         return this.lend(pictures, (at) => this.borrow([4 * n, 4 * n], (logits, shares) => {
             this.check(this.wasm.run(kind, at, count, 1, logits, shares));
@@ -133,6 +143,7 @@ export class Engine {
     // Microseconds per picture: the median of `rounds` measurements of `repeat` runs each, after as
     // many without looking at the clock, in which the compiler of the browser takes its time.
     time(kind, picture, rounds, repeat) {
+        this.need(kind);
         return this.lend(picture, (at) => {
             const once = () => this.check(this.wasm.run(kind, at, 1, repeat, 0, 0));
             const times = [];
@@ -149,6 +160,7 @@ export class Engine {
     // ---- Looking inside ----
 
     look(picture) {
+        this.need(INTEGER);
         this.lend(picture, (at) => this.check(this.wasm.look(at)));
     }
 
