@@ -1,18 +1,22 @@
 // ptq.h in WebAssembly, for JavaScript: the page uses it, and node in the tests. See ptq_web.c.
 
-export const FLOAT = 0, INTEGER = 1;
+export const FLOAT = 0,
+    INTEGER = 1;
 
 // The smallest module that uses a 128-bit instruction: valid only where those are known.
-const simdProbe = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0,
-    10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]);
+const simdProbe = new Uint8Array([
+    0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253,
+    15, 253, 98, 11,
+]);
 
 export const hasSimd = () => WebAssembly.validate(simdProbe);
 
 // Records of CIFAR-10's form: a label, then planes of red, green and blue. Gives labels, and pixels
 // with the channels innermost.
 export function readRecords(bytes, plane = 1024) {
-    const count = bytes.length / (3 * plane + 1) | 0;
-    const labels = new Uint8Array(count), pixels = new Uint8Array(count * 3 * plane);
+    const count = (bytes.length / (3 * plane + 1)) | 0;
+    const labels = new Uint8Array(count),
+        pixels = new Uint8Array(count * 3 * plane);
     for (let i = 0; i < count; i++) {
         const start = i * (3 * plane + 1);
         labels[i] = bytes[start];
@@ -94,7 +98,8 @@ export class Engine {
     calibrate(pictures) {
         this.need(FLOAT);
         this.lend(pictures, (at) =>
-            this.check(this.wasm.calibrate(at, pictures.length / this.pixels)));
+            this.check(this.wasm.calibrate(at, pictures.length / this.pixels)),
+        );
     }
 
     readCalibration(bytes) {
@@ -105,9 +110,14 @@ export class Engine {
         return this.wasm.calibration_images();
     }
 
-    convert(weightBits, activationBits) {
+    // Rounds to nearest; or learns the rounding, which takes seconds, from pictures that were
+    // calibrated on.
+    convert(weightBits, activationBits, pictures = null) {
         this.need(FLOAT);
-        this.check(this.wasm.convert(weightBits, activationBits));
+        const convert = (at, count) =>
+            this.check(this.wasm.convert(weightBits, activationBits, at, count));
+        if (pictures) this.lend(pictures, (at) => convert(at, pictures.length / this.pixels));
+        else convert(0, 0);
     }
 
     parameterBytes(kind) {
@@ -132,16 +142,21 @@ export class Engine {
     // Logits and probabilities of one or more pictures.
     run(kind, pictures) {
         this.need(kind);
-        const count = pictures.length / this.pixels, n = count * this.classes;
-        return this.lend(pictures, (at) => this.borrow([4 * n, 4 * n], (logits, shares) => {
-            this.check(this.wasm.run(kind, at, count, 1, logits, shares));
-            return { logits: this.read(Float32Array, logits, n),
-                     probabilities: this.read(Float32Array, shares, n) };
-        }));
+        const count = pictures.length / this.pixels,
+            n = count * this.classes;
+        return this.lend(pictures, (at) =>
+            this.borrow([4 * n, 4 * n], (logits, shares) => {
+                this.check(this.wasm.run(kind, at, count, 1, logits, shares));
+                return {
+                    logits: this.read(Float32Array, logits, n),
+                    probabilities: this.read(Float32Array, shares, n),
+                };
+            }),
+        );
     }
 
-    // Microseconds per picture: the median of `rounds` measurements of `repeat` runs each, after as
-    // many without looking at the clock, in which the compiler of the browser takes its time.
+    // Microseconds per picture: median and least of `rounds` measurements of `repeat` runs each,
+    // after as many without looking at the clock, in which the browser's compiler takes its time.
     time(kind, picture, rounds, repeat) {
         this.need(kind);
         return this.lend(picture, (at) => {
@@ -151,9 +166,10 @@ export class Engine {
             for (let i = 0; i < rounds; i++) {
                 const start = performance.now();
                 once();
-                times.push((performance.now() - start) * 1000 / repeat);
+                times.push(((performance.now() - start) * 1000) / repeat);
             }
-            return times.sort((a, b) => a - b)[rounds >> 1];
+            times.sort((a, b) => a - b);
+            return { median: times[rounds >> 1], least: times[0] };
         });
     }
 
@@ -165,8 +181,9 @@ export class Engine {
     }
 
     get tensorNames() {
-        return Array.from({ length: this.wasm.tensors() },
-                          (_, i) => this.text(this.wasm.tensor_name(i)));
+        return Array.from({ length: this.wasm.tensors() }, (_, i) =>
+            this.text(this.wasm.tensor_name(i)),
+        );
     }
 
     // Of the last picture looked at, by the tensor's number.
@@ -174,16 +191,23 @@ export class Engine {
         return this.borrow([4 * most, 12], (values, shape) => {
             this.check(this.wasm.tensor_values(kind, tensor, values, shape));
             const [height, width, channels] = this.read(Int32Array, shape, 3);
-            return { height, width, channels,
-                     values: this.read(Float32Array, values, height * width * channels) };
+            return {
+                height,
+                width,
+                channels,
+                values: this.read(Float32Array, values, height * width * channels),
+            };
         });
     }
 
     range(tensor) {
         return this.borrow([64], (at) => {
             this.wasm.describe_range(tensor, at);
-            const [low, high, scale, bits, min, max, clipped, zeros] =
-                this.read(Float64Array, at, 8);
+            const [low, high, scale, bits, min, max, clipped, zeros] = this.read(
+                Float64Array,
+                at,
+                8,
+            );
             return { low, high, scale, bits, min, max, clipped, zeros };
         });
     }

@@ -1,7 +1,7 @@
-/* ptq.h for a web page: the functions that JavaScript calls, thin over the public API. An instance of
-   the WebAssembly module is one workbench: a float network, its calibration, and the integer network
-   made from both. It imports nothing and cannot print; functions that can fail return a ptq_status,
-   and problem() has the sentence. engine.mjs is the other side. */
+/* ptq.h for a web page: the functions that JavaScript calls, thin over the public API. An instance
+   of the WebAssembly module is one workbench: a float network, its calibration, and the integer
+   network made from both. It imports nothing and cannot print; functions that can fail return a
+   ptq_status, and problem() has the sentence. engine.mjs is the other side. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +14,7 @@
 
 enum { FLOAT, INTEGER, KINDS };
 
-/* A network made ready: one session to be timed, and one that keeps every tensor to be looked at. */
+/* A network made ready: a session to be timed, and one that keeps every tensor to be looked at. */
 typedef struct network {
     ptq_model *model;
     ptq_plan *plan;
@@ -141,14 +141,11 @@ static ptq_status get_picture(void *user, size_t index, uint8_t *out, int *label
     return PTQ_OK;
 }
 
-/* Observes the float network on more pictures, H x W x C bytes each: few at a time, so that the page
-   stays alive. */
-EXPORT(calibrate) ptq_status calibrate(const uint8_t *pictures, size_t count)
+/* Pictures of H x W x C bytes, one behind the other. */
+static ptq_dataset as_dataset(const uint8_t *pictures, size_t count)
 {
     const int *shape = networks[FLOAT].model->node[0].shape;
     ptq_dataset data = {0};
-    ptq_calibration *part = NULL;
-    ptq_status status;
 
     data.count = count;
     data.height = shape[0];
@@ -157,7 +154,16 @@ EXPORT(calibrate) ptq_status calibrate(const uint8_t *pictures, size_t count)
     data.classes = classes();
     data.get = get_picture;
     data.user = (void *)(uintptr_t)pictures;
-    status = ptq_calibrate(networks[FLOAT].plan, data, NULL, &part, &error);
+    return data;
+}
+
+/* Observes the float network on more pictures: few at a time, so that the page stays alive. */
+EXPORT(calibrate) ptq_status calibrate(const uint8_t *pictures, size_t count)
+{
+    ptq_calibration *part = NULL;
+    ptq_status status;
+
+    status = ptq_calibrate(networks[FLOAT].plan, as_dataset(pictures, count), NULL, &part, &error);
     if (status || !calibration) {
         calibration = status ? calibration : part;
         return status;
@@ -181,9 +187,10 @@ EXPORT(calibration_images) size_t calibration_images(void)
 }
 
 /* Makes the integer network: scales of least squared error, one for each output channel of the
-   weights, codes rounded to nearest. That takes a moment and needs no pictures, unlike the preset
-   "best", which learns the rounding. */
-EXPORT(convert) ptq_status convert(int weight_bits, int activation_bits)
+   weights. Codes are rounded to nearest if `pictures` is NULL, which takes a moment; else learned, as
+   by the preset "best", from `count` pictures that were calibrated on, which takes seconds. */
+EXPORT(convert)
+ptq_status convert(int weight_bits, int activation_bits, const uint8_t *pictures, size_t count)
 {
     ptq_convert_options options = {0};
     ptq_model *model = NULL;
@@ -193,6 +200,11 @@ EXPORT(convert) ptq_status convert(int weight_bits, int activation_bits)
     options.scheme.activation_bits = activation_bits;
     options.scheme.weight_range = PTQ_MSE;
     options.scheme.activation_range = PTQ_MSE;
+    if (pictures) {
+        options.scheme.rounding = PTQ_LEARNED;
+        options.scheme.refit = PTQ_REFIT_BELOW_8;
+        options.images = as_dataset(pictures, count);
+    }
     status = ptq_convert(networks[FLOAT].model, calibration, &options, &model, NULL, &error);
     return status ? status : network_open(&networks[INTEGER], model);
 }
@@ -201,8 +213,9 @@ EXPORT(convert) ptq_status convert(int weight_bits, int activation_bits)
 
 /* `count` pictures, one behind the other, `repeat` times over (for timing); of the logits and the
    probabilities, count x classes each, either may be NULL. */
-EXPORT(run) ptq_status run(int kind, const uint8_t *pictures, size_t count, int repeat,
-                           float *logits, float *probabilities)
+EXPORT(run)
+ptq_status run(int kind, const uint8_t *pictures, size_t count, int repeat, float *logits,
+               float *probabilities)
 {
     ptq_status status = PTQ_OK;
 
@@ -216,8 +229,7 @@ EXPORT(look) ptq_status look(const uint8_t *picture)
 {
     ptq_status status = ptq_run(networks[FLOAT].keeping, picture, 1, NULL, NULL, &error);
 
-    return status ? status
-                  : ptq_run(networks[INTEGER].keeping, picture, 1, NULL, NULL, &error);
+    return status ? status : ptq_run(networks[INTEGER].keeping, picture, 1, NULL, NULL, &error);
 }
 
 /* Tensors are numbered as the calibration lists them, in the order in which they are computed. */
@@ -263,10 +275,10 @@ static ptq_qparams coding(int tensor)
 }
 
 typedef struct tensor_range {
-    double low, high;           /* what the codes reach; 0, 0 where there are none */
-    double scale, bits;         /* 0 where there are none */
-    double min, max;            /* of the calibration pictures */
-    double clipped, zeros;      /* shares of the values there: out of reach, exactly 0 */
+    double low, high;      /* what the codes reach; 0, 0 where there are none */
+    double scale, bits;    /* 0 where there are none */
+    double min, max;       /* of the calibration pictures */
+    double clipped, zeros; /* shares of the values there: out of reach, exactly 0 */
 } tensor_range;
 
 EXPORT(describe_range) void describe_range(int tensor, tensor_range *out)

@@ -8,9 +8,19 @@ import { join } from 'node:path';
 export class Browser {
     constructor(program) {
         this.profile = mkdtempSync(join(tmpdir(), 'ptq-web-'));
-        this.process = spawn(program, ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run',
-            '--remote-debugging-pipe', `--user-data-dir=${this.profile}`, 'about:blank'],
-            { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] });
+        this.process = spawn(
+            program,
+            [
+                '--headless',
+                '--no-sandbox',
+                '--disable-gpu',
+                '--no-first-run',
+                '--remote-debugging-pipe',
+                `--user-data-dir=${this.profile}`,
+                'about:blank',
+            ],
+            { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] },
+        );
         this.waiting = new Map();
         this.listeners = [];
         this.last = 0;
@@ -57,10 +67,15 @@ export class Browser {
         const page = new Page(this, targetId, sessionId);
         for (const domain of ['Page', 'Runtime', 'Log', 'Network', 'DOM'])
             await page.send(`${domain}.enable`);
-        await page.send('Emulation.setDeviceMetricsOverride',
-                        { width, height, deviceScaleFactor: 1, mobile: width < 600 });
-        await page.send('Emulation.setEmulatedMedia',
-                        { features: [{ name: 'prefers-color-scheme', value: scheme }] });
+        await page.send('Emulation.setDeviceMetricsOverride', {
+            width,
+            height,
+            deviceScaleFactor: 1,
+            mobile: width < 600,
+        });
+        await page.send('Emulation.setEmulatedMedia', {
+            features: [{ name: 'prefers-color-scheme', value: scheme }],
+        });
         await page.send('Page.navigate', { url });
         await page.until("location.href !== 'about:blank' && document.readyState !== 'loading'");
         return page;
@@ -87,10 +102,13 @@ export class Page {
     // What the console says in red, and every address that is asked for.
     notice({ method, params }) {
         if (method === 'Runtime.exceptionThrown')
-            this.problems.push(params.exceptionDetails.exception?.description ??
-                               params.exceptionDetails.text);
+            this.problems.push(
+                params.exceptionDetails.exception?.description ?? params.exceptionDetails.text,
+            );
         if (method === 'Runtime.consoleAPICalled' && ['error', 'warning'].includes(params.type))
-            this.problems.push(params.args.map((value) => value.value ?? value.description).join(' '));
+            this.problems.push(
+                params.args.map((value) => value.value ?? value.description).join(' '),
+            );
         if (method === 'Log.entryAdded' && ['error', 'warning'].includes(params.entry.level))
             this.problems.push(params.entry.text);
         if (method === 'Network.requestWillBeSent') this.requests.push(params.request.url);
@@ -102,8 +120,11 @@ export class Page {
 
     // The value of an expression in the page; promises are awaited.
     async value(expression) {
-        const { result, exceptionDetails } = await this.send('Runtime.evaluate',
-            { expression, awaitPromise: true, returnByValue: true });
+        const { result, exceptionDetails } = await this.send('Runtime.evaluate', {
+            expression,
+            awaitPromise: true,
+            returnByValue: true,
+        });
         if (exceptionDetails)
             throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
         return result.value;
@@ -120,9 +141,19 @@ export class Page {
     async press(key, times = 1) {
         for (let i = 0; i < times; i++)
             for (const type of ['keyDown', 'keyUp'])
-                await this.send('Input.dispatchKeyEvent',
-                    { type, key, code: key === ' ' ? 'Space' : key, ...(key === ' ' && type === 'keyDown' ? { text: ' ' } : {}),
-                      windowsVirtualKeyCode: { ArrowLeft: 37, ArrowRight: 39, ArrowDown: 40, Tab: 9, ' ': 32 }[key] });
+                await this.send('Input.dispatchKeyEvent', {
+                    type,
+                    key,
+                    code: key === ' ' ? 'Space' : key,
+                    ...(key === ' ' && type === 'keyDown' ? { text: ' ' } : {}),
+                    windowsVirtualKeyCode: {
+                        ArrowLeft: 37,
+                        ArrowRight: 39,
+                        ArrowDown: 40,
+                        Tab: 9,
+                        ' ': 32,
+                    }[key],
+                });
     }
 
     async chooseFile(selector, path) {
@@ -134,8 +165,16 @@ export class Page {
     // The whole page as a PNG.
     async picture() {
         const { cssContentSize } = await this.send('Page.getLayoutMetrics');
-        const { data } = await this.send('Page.captureScreenshot', { captureBeyondViewport: true,
-            clip: { x: 0, y: 0, width: cssContentSize.width, height: cssContentSize.height, scale: 1 } });
+        const { data } = await this.send('Page.captureScreenshot', {
+            captureBeyondViewport: true,
+            clip: {
+                x: 0,
+                y: 0,
+                width: cssContentSize.width,
+                height: cssContentSize.height,
+                scale: 1,
+            },
+        });
         return Buffer.from(data, 'base64');
     }
 

@@ -55,11 +55,15 @@ function fails(what, words, work) {
 function refuse() {
     const file = readFileSync(float);
     fails('a truncated model', 'truncated', () => engine.load(FLOAT, file.subarray(0, 5000)));
-    fails('a network that is missing', 'no float network', () => engine.run(FLOAT, new Uint8Array(3072)));
+    fails('a network that is missing', 'no float network', () =>
+        engine.run(FLOAT, new Uint8Array(3072)),
+    );
     engine.load(FLOAT, file);
     fails('saving too early', 'no integer network', () => engine.save());
     fails('quantization before calibration', 'calibrat', () => engine.convert(8, 8));
-    fails('a broken calibration', 'calibration', () => engine.readCalibration(file.subarray(0, 99)));
+    fails('a broken calibration', 'calibration', () =>
+        engine.readCalibration(file.subarray(0, 99)),
+    );
     fails('a picture of noise', 'random', () => engine.calibrate(noise()));
     engine.calibrate(ramp());
     fails('nine bits', '2 to 8', () => engine.convert(9, 8));
@@ -68,7 +72,7 @@ function refuse() {
 
 function noise() {
     let state = 1;
-    return Uint8Array.from({ length: 3072 }, () => (state = state * 48271 % 2147483647) >> 8);
+    return Uint8Array.from({ length: 3072 }, () => (state = (state * 48271) % 2147483647) >> 8);
 }
 
 const ramp = () => Uint8Array.from({ length: 3072 }, (_, i) => i / 12);

@@ -7,11 +7,12 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { readRecords } from '../../examples/web/engine.mjs';
 import { Browser } from './browser.mjs';
 
-const [program, web, ptq, dir] = process.argv.slice(2).map((path, i) => i ? resolve(path) : path);
+const [program, web, ptq, dir] = process.argv.slice(2).map((path, i) => (i ? resolve(path) : path));
 const url = pathToFileURL(join(web, 'ptq.html')).href;
 const models = fileURLToPath(new URL('../../examples/models', import.meta.url));
 const samples = join(web, 'shapes10/test_batch.bin');
-const desktop = { width: 1280, height: 900 }, phone = { width: 390, height: 844 };
+const desktop = { width: 1280, height: 900 },
+    phone = { width: 390, height: 844 };
 let failures = 0;
 
 function tell(what, problems) {
@@ -22,8 +23,8 @@ function tell(what, problems) {
 }
 
 const equal = (got, wanted, what) =>
-    JSON.stringify(got) !== JSON.stringify(wanted) && `${what} is ${JSON.stringify(got)}, not ` +
-    JSON.stringify(wanted);
+    JSON.stringify(got) !== JSON.stringify(wanted) &&
+    `${what} is ${JSON.stringify(got)}, not ` + JSON.stringify(wanted);
 
 // ---- The native program ----
 
@@ -31,29 +32,38 @@ const equal = (got, wanted, what) =>
 function nativeTop(model, images, classes) {
     const path = join(dir, 'logits.f32');
     execFileSync(ptq, ['run', '--model', model, '--images', images, '--logits', path]);
-    const bytes = readFileSync(path), n = classes.length;
+    const bytes = readFileSync(path),
+        n = classes.length;
     const logits = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
     return Array.from({ length: logits.length / n }, (_, i) => {
-        const row = [...logits.subarray(i * n, (i + 1) * n)], top = Math.max(...row);
-        const powers = row.map((x) => Math.exp(x - top)), sum = powers.reduce((a, b) => a + b);
-        return [...row.keys()].sort((a, b) => row[b] - row[a]).slice(0, 5)
-            .map((c) => [classes[c], 100 * powers[c] / sum]);
+        const row = [...logits.subarray(i * n, (i + 1) * n)],
+            top = Math.max(...row);
+        const powers = row.map((x) => Math.exp(x - top)),
+            sum = powers.reduce((a, b) => a + b);
+        return [...row.keys()]
+            .sort((a, b) => row[b] - row[a])
+            .slice(0, 5)
+            .map((c) => [classes[c], (100 * powers[c]) / sum]);
     });
 }
 
 // The page rounds to a tenth, from single precision; classes that tie there may change places.
 function sameTop(shown, wanted) {
     if (shown.length !== 5) return `${shown.length} classes are shown`;
-    return shown.map(([name, text], i) => {
-        const [best, share] = wanted[i];
-        if (Math.abs(parseFloat(text) - share) > 0.0501) return `${name} has ${text}, not ${share}`;
-        return name !== best && share > 0.06 && `${name} stands in place of ${best}`;
-    }).find(Boolean);
+    return shown
+        .map(([name, text], i) => {
+            const [best, share] = wanted[i];
+            if (Math.abs(parseFloat(text) - share) > 0.0501)
+                return `${name} has ${text}, not ${share}`;
+            return name !== best && share > 0.06 && `${name} stands in place of ${best}`;
+        })
+        .find(Boolean);
 }
 
 // ---- What the page shows ----
 
-const top = (page, kind) => page.value(`[...document.querySelectorAll('#${kind}-top li')].map((li) =>
+const top = (page, kind) =>
+    page.value(`[...document.querySelectorAll('#${kind}-top li')].map((li) =>
     [li.children[0].textContent, li.children[1].textContent])`);
 
 const settled = `!document.getElementById('save').disabled &&
@@ -77,13 +87,20 @@ async function saved(page, name) {
 function writeBitmap(pixels, path) {
     const file = Buffer.alloc(54 + 3072);
     file.write('BM');
-    for (const [at, value] of [[2, file.length], [10, 54], [14, 40], [18, 32], [22, 32], [34, 3072]])
+    for (const [at, value] of [
+        [2, file.length],
+        [10, 54],
+        [14, 40],
+        [18, 32],
+        [22, 32],
+        [34, 3072],
+    ])
         file.writeUInt32LE(value, at);
     file.writeUInt16LE(1, 26);
     file.writeUInt16LE(24, 28);
     for (let i = 0; i < 1024; i++)
         for (let c = 0; c < 3; c++)
-            file[54 + 3 * ((31 - (i >> 5)) * 32 + i % 32) + 2 - c] = pixels[3 * i + c];
+            file[54 + 3 * ((31 - (i >> 5)) * 32 + (i % 32)) + 2 - c] = pixels[3 * i + c];
     writeFileSync(path, file);
 }
 
@@ -91,14 +108,24 @@ function writeBitmap(pixels, path) {
 
 async function checkAnswers(page, classes) {
     const float = nativeTop(join(models, 'resnet8-shapes10.safetensors'), samples, classes);
-    const integer = nativeTop(await saved(page, 'resnet8-shapes10-w8a8.safetensors'), samples, classes);
-    const { labels } = readRecords(readFileSync(samples)), seen = {}, wrong = [];
-    const chosen = [...labels.keys()].filter((i) => (seen[labels[i]] = (seen[labels[i]] ?? 0) + 1) < 3);
+    const integer = nativeTop(
+        await saved(page, 'resnet8-shapes10-w8a8.safetensors'),
+        samples,
+        classes,
+    );
+    const { labels } = readRecords(readFileSync(samples)),
+        seen = {},
+        wrong = [];
+    const chosen = [...labels.keys()].filter(
+        (i) => (seen[labels[i]] = (seen[labels[i]] ?? 0) + 1) < 3,
+    );
     for (const [k, i] of chosen.entries()) {
         await page.value(`document.querySelectorAll('[name=sample]')[${k}].click()`);
         await page.until(`document.querySelectorAll('[name=sample]')[${k}].checked && ${settled}`);
-        wrong.push(sameTop(await top(page, 'float'), float[i]),
-                   sameTop(await top(page, 'integer'), integer[i]));
+        wrong.push(
+            sameTop(await top(page, 'float'), float[i]),
+            sameTop(await top(page, 'integer'), integer[i]),
+        );
     }
     tell(`answers to ${chosen.length} samples are the native program's`, wrong);
 }
@@ -106,7 +133,9 @@ async function checkAnswers(page, classes) {
 async function checkSlider(page, classes) {
     await page.value(`document.getElementById('weight-bits').focus()`);
     await page.press('ArrowLeft', 5);
-    await page.until(`document.getElementById('size').textContent.startsWith('31,792') && ${settled}`);
+    await page.until(
+        `document.getElementById('size').textContent.startsWith('31,792') && ${settled}`,
+    );
     const file = await saved(page, 'resnet8-shapes10-w3a8.safetensors');
     const at = await page.value(`[...document.querySelectorAll('[name=sample]')]
         .findIndex((sample) => sample.checked)`);
@@ -115,7 +144,8 @@ async function checkSlider(page, classes) {
     tell('the slider, by keyboard, makes 3-bit weights', [
         equal(await shown(page, 'weight-shown'), '3 bits', 'the label'),
         equal(at < 0, false, 'a lost sample'),
-        sameTop(await top(page, 'integer'), nativeTop(file, samples, classes)[0])]);
+        sameTop(await top(page, 'integer'), nativeTop(file, samples, classes)[0]),
+    ]);
 }
 
 async function checkFile(page, classes) {
@@ -128,9 +158,16 @@ async function checkFile(page, classes) {
     const file = await saved(page, 'resnet8-cifar10-w3a8.safetensors');
     tell("one's own picture goes to the network for photographs", [
         equal(await shown(page, 'caption'), 'mine.bmp', 'the caption'),
-        sameTop(await top(page, 'float'), nativeTop(join(models, 'resnet8-cifar10.safetensors'),
-                                                   join(dir, 'mine.bin'), classes)[0]),
-        sameTop(await top(page, 'integer'), nativeTop(file, join(dir, 'mine.bin'), classes)[0])]);
+        sameTop(
+            await top(page, 'float'),
+            nativeTop(
+                join(models, 'resnet8-cifar10.safetensors'),
+                join(dir, 'mine.bin'),
+                classes,
+            )[0],
+        ),
+        sameTop(await top(page, 'integer'), nativeTop(file, join(dir, 'mine.bin'), classes)[0]),
+    ]);
     writeFileSync(join(dir, 'broken.png'), 'no picture');
     await page.chooseFile('#file', join(dir, 'broken.png'));
     await page.until(`document.getElementById('verdict').textContent.includes('broken.png')`, 10);
@@ -140,8 +177,14 @@ async function checkFile(page, classes) {
 // Every control has a name, and Tab reaches sliders, choices and buttons.
 async function checkNames(page) {
     const { nodes } = await page.send('Accessibility.getFullAXTree');
-    const nameless = nodes.filter((node) => !node.ignored && !node.name?.value &&
-        ['button', 'radio', 'slider', 'img', 'image', 'link', 'group'].includes(node.role?.value));
+    const nameless = nodes.filter(
+        (node) =>
+            !node.ignored &&
+            !node.name?.value &&
+            ['button', 'radio', 'slider', 'img', 'image', 'link', 'group'].includes(
+                node.role?.value,
+            ),
+    );
     const reached = new Set();
     await page.value(`document.activeElement.blur(); window.scrollTo(0, 0)`);
     for (let i = 0; i < 12; i++) {
@@ -150,8 +193,19 @@ async function checkNames(page) {
     }
     tell('controls have names, and the keyboard reaches them', [
         ...nameless.map((node) => `a ${node.role.value} without a name`),
-        ...['file', 'network', 'sample', 'weight-bits', 'activation-bits', 'save', 'layer', 'measure']
-            .filter((id) => !reached.has(id)).map((id) => `Tab does not reach ${id}`)]);
+        ...[
+            'file',
+            'network',
+            'sample',
+            'weight-bits',
+            'activation-bits',
+            'save',
+            'layer',
+            'measure',
+        ]
+            .filter((id) => !reached.has(id))
+            .map((id) => `Tab does not reach ${id}`),
+    ]);
 }
 
 // Contrast of every text with what lies behind it, by WCAG 2.1 (1.4.3): at least 4.5.
@@ -180,7 +234,10 @@ const lowContrast = `(() => {
 })()`;
 
 async function checkLooks(browser) {
-    for (const [name, size] of [['desktop', desktop], ['phone', phone]]) {
+    for (const [name, size] of [
+        ['desktop', desktop],
+        ['phone', phone],
+    ]) {
         for (const scheme of ['light', 'dark']) {
             const page = await browser.open(url, { ...size, scheme });
             await page.until(settled);
@@ -189,7 +246,9 @@ async function checkLooks(browser) {
             const width = await page.value(`document.scrollingElement.scrollWidth`);
             tell(`${name}, ${scheme}: contrast, width, console`, [
                 ...(await page.value(lowContrast)).map((text) => `low contrast: ${text}`),
-                width > size.width && `it is ${width} pixels wide`, ...page.problems]);
+                width > size.width && `it is ${width} pixels wide`,
+                ...page.problems,
+            ]);
             await page.close();
         }
     }
@@ -200,7 +259,9 @@ async function checkScalar(browser, wanted) {
     await page.until(settled, 120);
     tell('the build without vector instructions answers alike', [
         equal(await top(page, 'float'), wanted.float, 'float'),
-        equal(await top(page, 'integer'), wanted.integer, 'integer'), ...page.problems]);
+        equal(await top(page, 'integer'), wanted.integer, 'integer'),
+        ...page.problems,
+    ]);
     await page.close();
 }
 
@@ -210,27 +271,43 @@ async function checkSpeed(page) {
     const cells = await page.value(`[...document.querySelectorAll('#speed td')]
         .map((td) => td.textContent)`);
     tell('speed is measured', cells.some((cell) => !(parseFloat(cell) > 0)) && cells.join(' '));
-    console.log(`web page       microseconds, SIMD and scalar: float ${cells.slice(0, 2).join(' ')}, ` +
-        `integer ${cells.slice(2, 4).join(' ')}`);
+    console.log(
+        `web page       microseconds, SIMD and scalar: float ${cells.slice(0, 2).join(' ')}, ` +
+            `integer ${cells.slice(2, 4).join(' ')}`,
+    );
 }
 
 async function checkAll(browser) {
     const page = await browser.open(url, desktop);
     await page.until(settled);
     const marks = await page.value(`performance.getEntriesByType('mark').map((m) => m.startTime)`);
-    console.log(`web page       milliseconds from opening: float answer ${marks[0].toFixed(0)}, ` +
-        `integer answer ${marks[1].toFixed(0)}`);
+    console.log(
+        `web page       milliseconds from opening: float answer ${marks[0].toFixed(0)}, ` +
+            `integer answer ${marks[1].toFixed(0)}`,
+    );
     const first = { float: await top(page, 'float'), integer: await top(page, 'integer') };
     const classes = readFileSync(join(web, 'shapes10/batches.meta.txt'), 'utf8').trim().split('\n');
     await checkAnswers(page, classes);
     await checkNames(page);
     await checkSlider(page, classes);
-    await checkFile(page, ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse',
-                           'ship', 'truck']);
+    await checkFile(page, [
+        'airplane',
+        'automobile',
+        'bird',
+        'cat',
+        'deer',
+        'dog',
+        'frog',
+        'horse',
+        'ship',
+        'truck',
+    ]);
     await checkSpeed(page);
     tell('nothing is said in the console', page.problems);
-    tell('nothing is asked of the network', page.requests.filter((address) =>
-        address !== url && !/^(data|blob):/.test(address)));
+    tell(
+        'nothing is asked of the network',
+        page.requests.filter((address) => address !== url && !/^(data|blob):/.test(address)),
+    );
     await page.close();
     await checkScalar(browser, first);
     await checkLooks(browser);
