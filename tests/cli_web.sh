@@ -1,7 +1,7 @@
 # The page's WebAssembly on node, without a browser: integer models give the logits of the native
-# program, byte for byte, whichever of the two made them. Compiling for WebAssembly takes longest, so
-# that it is done for one compiler only; the build without vector instructions, and the page itself,
-# are for 'make check-web'.
+# program, byte for byte, whichever of the two made them. Compiling for WebAssembly takes longest,
+# so that it is done for one compiler only; the build without vector instructions, and the page
+# itself, are for 'make check-web'.
 . tests/cli.sh
 float=examples/models/resnet8-shapes10.safetensors
 photographs=examples/models/resnet8-cifar10
@@ -53,7 +53,7 @@ for bits in "8 8" "4 5"; do
     same_logits "a model made in WebAssembly with $bits bits"
 done
 
-# From the same calibration file both make a model with the same logits. That file is the one that the page has.
+# From the same calibration file both make a model with the same logits. The file is the page's.
 engine quantize "$wasm" $photographs.safetensors $photographs.calibration.json 5 6 "$images" \
     "$dir/made.safetensors" "$dir/web"
 accepts quantize --model $photographs.safetensors --calibration $photographs.calibration.json \

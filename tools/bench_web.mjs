@@ -1,5 +1,5 @@
-// node bench_web.mjs WASM NAME WEB ROUNDS: times one build of the page's engine on a drawn picture, in
-// float and in 8-bit integers. Prints RESULT lines, microseconds per image.
+// node bench_web.mjs WASM NAME WEB ROUNDS: times one build of the page's engine on a drawn picture,
+// in float and in 8-bit integers. Prints RESULT lines, microseconds per image.
 import { readFileSync } from 'node:fs';
 import { Engine, readRecords, FLOAT, INTEGER } from '../examples/web/engine.mjs';
 

@@ -1,9 +1,9 @@
 #!/bin/sh
 # bench_web.sh WEB SHARED: times ptq.h in WebAssembly on node, with vector instructions and without,
-# and TensorFlow Lite's build for the web turn by turn with it (ROUNDS rounds of at least SECONDS_EACH
-# seconds or IMAGES images each), and prints ratios. The networks are all ResNet8 of the same shape;
-# their weights do not matter to the time. TensorFlow Lite is left out where SHARED has no
-# peers/tflite_bench.cjs and model, or npm cannot get the package.
+# and TensorFlow Lite's build for the web turn by turn with it, ROUNDS rounds of IMAGES images (of
+# TensorFlow Lite: SECONDS_EACH seconds), and prints ratios. The networks are all ResNet8 of the
+# same shape: their weights do not matter to the time. TensorFlow Lite is left out where SHARED has
+# no peers/tflite_bench.cjs with its model, or npm cannot get the package.
 web=$1 shared=$2
 rounds=${ROUNDS:-5} images=${IMAGES:-500} seconds=${SECONDS_EACH:-1}
 package=@tensorflow/tfjs-tflite@0.0.1-alpha.10
@@ -24,8 +24,8 @@ lacks_tflite() {
     fi
     dd if="$web/shapes10/data_batch_1.bin" of="$web/ic01.u8" bs=1 skip=1 count=3072 2>/dev/null
     if [ -d "$web/package/wasm" ]; then return; fi
-    (cd "$web" && npm pack --silent $package >/dev/null 2>&1 && tar xzf tensorflow-tfjs-tflite-*.tgz) ||
-        echo "npm cannot get $package"
+    (cd "$web" && npm pack --silent $package && tar xzf tensorflow-tfjs-tflite-*.tgz) \
+        >/dev/null 2>&1 || echo "npm cannot get $package"
 }
 
 why=$(lacks_tflite)
@@ -33,7 +33,8 @@ why=$(lacks_tflite)
 round() {
     node tools/bench_web.mjs "$web/simd.wasm" ptq_simd "$web" "$images"
     [ "$1" -gt 1 ] || node tools/bench_web.mjs "$web/scalar.wasm" ptq_scalar "$web" "$images"
-    [ -n "$why" ] || PEER_OUT=$web BENCH_SECS=$seconds node "$program" "$web/package" "$tflite" tflite_int8 1
+    [ -n "$why" ] || PEER_OUT=$web BENCH_SECS=$seconds \
+        node "$program" "$web/package" "$tflite" tflite_int8 1
 }
 for i in $(seq "$rounds"); do round "$i"; done >"$log" 2>&1
 grep -q '^RESULT ptq_simd_int8' "$log" || {

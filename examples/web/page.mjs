@@ -1,75 +1,78 @@
-// The page: what is shown, and when. engine.mjs computes.
+// The page: what is shown, and when. engine.mjs computes, draw.mjs draws.
 import { Engine, readRecords, hasSimd, FLOAT, INTEGER } from './engine.mjs';
+import { SIZE, shrink, drawPicture, drawMap, drawScale, drawEnds, drawHistogram } from './draw.mjs';
 
-const SIZE = 32;
 const $ = (id) => document.getElementById(id);
+const all = (selector) => [...document.querySelectorAll(selector)];
 const pause = () => new Promise((resume) => setTimeout(resume));
+const dark = matchMedia('(prefers-color-scheme: dark)');
+
 const number = (value) => value.toLocaleString('en');
-const short = (value) => +value.toPrecision(3) + '';
-const percent = (share) => (100 * share).toFixed(1) + ' %';
+const short = (value) => String(+value.toPrecision(3));
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const bits = (n) => `${n} bits`;
+const argmax = (values) => values.indexOf(Math.max(...values));
 
 // A file that the page carries, as bytes.
 function embedded(id) {
-    const text = atob($(id).textContent),
-        bytes = new Uint8Array(text.length);
+    const text = atob($(id).textContent);
+    const bytes = new Uint8Array(text.length);
     for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
     return bytes;
 }
 
+// The networks; other keys are ids of embedded files. One is calibrated here, on pictures that the
+// page carries; of the other's, which may not be passed on, it has what calibration keeps.
 const networks = {
     shapes10: {
         about: 'Knows ten drawn shapes; calibrated in this page on 100 training pictures.',
         classes: () => new TextDecoder().decode(embedded('shapes10-classes')).trim().split('\n'),
-        calibration: 'shapes10-train',
+        training: 'shapes10-train',
         samples: 'shapes10-test',
     },
     cifar10: {
         about:
             'Knows airplanes, automobiles, birds, cats, deer, dogs, frogs, horses, ships and ' +
             'trucks, one filling the picture. Choose a photograph of yours.',
-        classes: () => [
-            'airplane',
-            'automobile',
-            'bird',
-            'cat',
-            'deer',
-            'dog',
-            'frog',
-            'horse',
-            'ship',
-            'truck',
-        ],
-        statistics: 'cifar10-calibration',
+        classes: () => 'airplane automobile bird cat deer dog frog horse ship truck'.split(' '),
+        calibration: 'cifar10-calibration',
     },
 };
 
 // `turn` counts what the reader asked for: work that goes on over pauses stops when it is not the
-// latest any more.
+// latest any more. Learning goes on until bits or network change.
 const state = {
-    engine: null,
+    turn: 0,
     build: '',
-    worker: null,
-    name: '',
+    engine: null,
+    worker: null, // while it learns
+    name: '', // of the network
     classes: [],
     samples: null,
+    floatFound: null, // the float network's class of every sample
     picture: null,
-    caption: '',
-    tensor: 3,
-    turn: 0,
-    sample: -1,
-    floatFound: null,
+    sample: -1, // which one the picture is
+    tensor: 3, // looked at
 };
 
 const isCurrent = (turn) => turn === state.turn;
 
+function newTurn() {
+    $('facts').ariaBusy = 'true';
+    return ++state.turn;
+}
+
+// Screen readers say what changes: then only what does.
+function say(id, text) {
+    if ($(id).textContent !== text) $(id).textContent = text;
+}
+
 function fail(problem) {
-    $('verdict').textContent = problem.message ?? String(problem);
+    say('verdict', problem.message ?? String(problem));
+    $('facts').ariaBusy = 'false';
 }
 
 // ---- Answers ----
-
-const argmax = (values) => values.indexOf(Math.max(...values));
 
 function showTop(list, shares) {
     const order = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, 5);
@@ -86,39 +89,72 @@ function showTop(list, shares) {
 }
 
 function verdict(float, integer) {
-    const said = (shares) => `${state.classes[argmax(shares)]} (${percent(Math.max(...shares))})`;
-    if (!integer) return `Float says ${said(float)}.`;
-    return argmax(float) === argmax(integer)
-        ? `Both say ${state.classes[argmax(float)]}: float ${percent(Math.max(...float))}, ` +
-              `integer ${percent(Math.max(...integer))}.`
-        : `Float says ${said(float)}, integer ${said(integer)}.`;
+    const best = (shares) => state.classes[argmax(shares)];
+    const sure = (shares) => percent(Math.max(...shares));
+    if (!integer.length) return `Float says ${best(float)}: ${sure(float)}.`;
+    if (best(float) === best(integer))
+        return `Both say ${best(float)}: float ${sure(float)}, integer ${sure(integer)}.`;
+    const said = (shares) => `${best(shares)} (${sure(shares)})`;
+    return `Float says ${said(float)}, integer ${said(integer)}.`;
 }
 
 function showAnswers() {
-    const shares = (kind) =>
-        state.engine.has(kind) && [...state.engine.run(kind, state.picture).probabilities];
-    const float = shares(FLOAT),
-        integer = shares(INTEGER);
+    const [float, integer] = [FLOAT, INTEGER].map((kind) =>
+        state.engine.has(kind) ? [...state.engine.run(kind, state.picture).probabilities] : [],
+    );
     showTop($('float-top'), float);
-    if (integer) showTop($('integer-top'), integer);
-    else $('integer-top').replaceChildren();
-    $('verdict').textContent = verdict(float, integer);
-    performance.mark(integer ? 'both answers' : 'float answer');
+    showTop($('integer-top'), integer);
+    say('verdict', verdict(float, integer));
+    performance.mark(integer.length ? 'both answers' : 'float answer');
 }
 
-const inTime = (micro) =>
-    micro < 1000 ? `${micro.toFixed(0)} µs` : `${(micro / 1000).toFixed(1)} ms`;
+async function showTime(id, kind, turn) {
+    await pause();
+    if (!isCurrent(turn)) return;
+    const { median } = state.engine.time(kind, state.picture, 9, 3);
+    const time = median < 1000 ? `${median.toFixed(0)} µs` : `${(median / 1000).toFixed(1)} ms`;
+    say(id, `${time} for the picture`);
+}
 
-async function showTimes(turn) {
-    for (const [kind, id] of [
-        [FLOAT, 'float-cost'],
-        [INTEGER, 'integer-cost'],
-    ]) {
+// ---- Facts ----
+
+function fact(id, value, remark) {
+    $(id).innerHTML = '<span></span> <small></small>';
+    $(id).children[0].textContent = value;
+    $(id).children[1].textContent = remark;
+}
+
+// Runs a network over the samples, a few at a time; the class that it gives to each.
+async function classify(kind, turn) {
+    const { engine, samples } = state;
+    const found = [];
+    for (let i = 0; i < samples.count && isCurrent(turn); i += 10) {
+        const some = samples.pixels.subarray(i * engine.pixels, (i + 10) * engine.pixels);
+        const { logits } = engine.run(kind, some);
+        for (let k = 0; k < logits.length; k += engine.classes)
+            found.push(argmax([...logits.subarray(k, k + engine.classes)]));
         await pause();
-        if (!isCurrent(turn)) return;
-        const { median } = state.engine.time(kind, state.picture, 9, 3);
-        $(id).textContent = `${inTime(median)} for the picture`;
     }
+    return found;
+}
+
+function showSize() {
+    const bytes = state.engine.parameterBytes(INTEGER);
+    const before = state.engine.parameterBytes(FLOAT);
+    fact('size', `${number(bytes)} bytes`, `of ${number(before)}, ${percent(bytes / before)}`);
+}
+
+async function showAccuracy(turn) {
+    const { samples } = state;
+    const float = state.floatFound ?? (await classify(FLOAT, turn));
+    if (!isCurrent(turn)) return;
+    state.floatFound = float;
+    const integer = await classify(INTEGER, turn);
+    if (!isCurrent(turn)) return;
+    const right = (found) => found.filter((c, i) => c === samples.labels[i]).length;
+    const same = integer.filter((c, i) => c === float[i]).length;
+    fact('right', `${right(float)} → ${right(integer)}`, `of ${samples.count} test pictures`);
+    fact('same', same, `of ${samples.count}`);
 }
 
 // ---- Quantization ----
@@ -137,79 +173,46 @@ function showBits() {
             : `${weights}-bit weights, ${activations}-bit activations`;
 }
 
-function fact(id, value, remark) {
-    $(id).innerHTML = '<span></span> <small></small>';
-    $(id).children[0].textContent = value;
-    $(id).children[1].textContent = remark;
-}
+const trainingPictures = () => readRecords(embedded(networks[state.name].training)).pixels;
 
-// Runs a network over the samples, a few at a time; the class that it gives to each.
-async function classify(kind, turn) {
-    const { engine, samples } = state,
-        step = 10,
-        found = [];
-    for (let i = 0; i < samples.count && isCurrent(turn); i += step) {
-        const { logits } = engine.run(
-            kind,
-            samples.pixels.subarray(
-                i * engine.pixels,
-                Math.min(i + step, samples.count) * engine.pixels,
-            ),
-        );
-        for (let k = 0; k < logits.length; k += engine.classes)
-            found.push(argmax([...logits.subarray(k, k + engine.classes)]));
+// A few pictures at a time.
+async function calibrate(turn) {
+    const { engine } = state;
+    const network = networks[state.name];
+    if (network.calibration) return engine.readCalibration(embedded(network.calibration));
+    const pixels = trainingPictures();
+    const count = pixels.length / engine.pixels;
+    for (let i = 0; i < count && isCurrent(turn); i += 10) {
+        say('integer-cost', `Calibrating: ${i} of ${count} pictures`);
         await pause();
+        if (isCurrent(turn))
+            engine.calibrate(pixels.subarray(i * engine.pixels, (i + 10) * engine.pixels));
     }
-    return found;
 }
 
-async function showFacts(turn) {
-    const { engine, samples } = state;
-    const bytes = engine.parameterBytes(INTEGER),
-        before = engine.parameterBytes(FLOAT);
-    fact('size', `${number(bytes)} bytes`, `of ${number(before)}, ${percent(bytes / before)}`);
-    if (!samples) return;
-    const float = state.floatFound ?? (await classify(FLOAT, turn));
-    if (!isCurrent(turn)) return;
-    state.floatFound = float;
-    const integer = await classify(INTEGER, turn);
-    if (!isCurrent(turn)) return;
-    const count = (test) => integer.filter((_, i) => test(i)).length;
-    fact(
-        'right',
-        `${count((i) => float[i] === samples.labels[i])} → ` +
-            `${count((i) => integer[i] === samples.labels[i])}`,
-        `of ${samples.count} test pictures`,
-    );
-    fact(
-        'same',
-        count((i) => integer[i] === float[i]),
-        `of ${samples.count}`,
-    );
-}
+const scalesFrom = () =>
+    `Scales from ${number(state.engine.calibrationImages)} training pictures, one for each ` +
+    'output channel of the weights; ';
 
-const scales = () =>
-    `Scales from ${number(state.engine.calibrationImages)} training pictures, ` +
-    'one for each output channel of the weights; ';
-
-// The integer network anew, and all that shows it.
+// The integer network anew, rounded to nearest, and all that shows it.
 async function requantize() {
-    const turn = ++state.turn;
+    const turn = newTurn();
     state.worker?.terminate();
     showBits();
     await pause();
     if (!isCurrent(turn) || !state.engine?.calibrationImages) return;
     state.engine.convert(...chosenBits());
-    $('made').textContent =
-        scales() +
-        (networks[state.name].calibration
-            ? 'each weight rounded to the nearest code. Learning chooses all codes of a channel together.'
-            : 'each weight rounded to the nearest code.');
-    $('learn').disabled = !networks[state.name].calibration;
+    const learns = Boolean(networks[state.name].training);
+    say(
+        'made',
+        `${scalesFrom()}each weight rounded to the nearest code.` +
+            (learns ? ' Learning chooses the codes of a channel together.' : ''),
+    );
+    $('learn').disabled = !learns;
     await showAll(turn);
 }
 
-// What the worker runs, after the text of engine.mjs: the whole way again, with learned rounding.
+// What the worker runs, behind the text of engine.mjs: all of it again, with learned rounding.
 async function learnInWorker({ wasm, model, pictures, chosen }) {
     const engine = await Engine.start(wasm);
     engine.load(FLOAT, model);
@@ -221,170 +224,205 @@ async function learnInWorker({ wasm, model, pictures, chosen }) {
 function startWorker(message) {
     const text =
         $('engine').textContent.replaceAll(/^export /gm, '') +
-        `onmessage = ({ data }) => (${learnInWorker})(data).catch((problem) => postMessage(problem));`;
+        `onmessage = ({ data }) => (${learnInWorker})(data).catch(postMessage);`;
     const url = URL.createObjectURL(new Blob([text], { type: 'text/javascript' }));
     const worker = new Worker(url);
-    URL.revokeObjectURL(url);
     worker.postMessage(message);
     return worker;
 }
 
+const answerOf = (worker) =>
+    new Promise((accept, refuse) => {
+        worker.onmessage = ({ data }) => (data instanceof Error ? refuse(data) : accept(data));
+        worker.onerror = (event) => refuse(new Error(event.message));
+    });
+
 // Learning takes seconds, so that it happens beside the page, in an engine of its own.
 async function learn() {
-    const turn = ++state.turn,
-        begun = performance.now();
+    const begun = performance.now();
     $('learn').disabled = true;
-    $('made').textContent =
-        'Learning: all codes of a channel are chosen together, so that the ' +
-        'error of each layer on the calibration pictures is least …';
+    say(
+        'made',
+        'Learning: the codes of a channel are chosen together, layer by layer, so that the ' +
+            'error on the calibration pictures is least …',
+    );
     state.worker = startWorker({
         wasm: embedded(state.build),
         model: embedded(`${state.name}-model`),
+        pictures: trainingPictures(),
         chosen: chosenBits(),
-        pictures: readRecords(embedded(networks[state.name].calibration)).pixels,
     });
-    const made = await new Promise((accept, refuse) => {
-        state.worker.onmessage = ({ data }) => accept(data);
-        state.worker.onerror = (event) => refuse(new Error(event.message));
-    });
+    const made = await answerOf(state.worker);
     state.worker.terminate();
-    if (made instanceof Error) throw made;
-    if (!isCurrent(turn)) return;
     state.engine.load(INTEGER, made);
-    $('made').textContent =
-        scales() +
-        'codes learned in ' +
-        `${((performance.now() - begun) / 1000).toFixed(1)} seconds. Moving a slider rounds anew.`;
-    await showAll(turn);
+    const seconds = ((performance.now() - begun) / 1000).toFixed(1);
+    say('made', `${scalesFrom()}codes learned in ${seconds} seconds. Moving a slider rounds anew.`);
+    $('learn').disabled = false;
+    await showAll(newTurn());
 }
+
+// ---- Inside ----
+
+const rangeOf = (values) =>
+    values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [0, 0]);
+
+// Both networks' values of a tensor, their difference, and the signal-to-noise ratio in decibels.
+function compare(tensor) {
+    const float = state.engine.values(FLOAT, tensor);
+    const integer = state.engine.values(INTEGER, tensor);
+    const difference = { ...float, values: integer.values.map((v, i) => v - float.values[i]) };
+    const power = (values) => values.reduce((sum, v) => sum + v * v, 0);
+    const noise = power(difference.values);
+    const sqnr = noise ? 10 * Math.log10(power(float.values) / noise) : Infinity;
+    return { float, integer, difference, sqnr };
+}
+
+function layerChoice(name, tensor) {
+    const item = document.createElement('label');
+    item.innerHTML =
+        '<input type="radio" name="layer" class="hidden">' +
+        '<span class="chip"><b></b><small></small><i aria-hidden="true"></i></span>';
+    item.querySelector('b').textContent = name;
+    item.firstChild.checked = tensor === state.tensor;
+    item.firstChild.onchange = () => {
+        state.tensor = tensor;
+        showInside();
+    };
+    return item;
+}
+
+function showLayers(names, compared) {
+    const box = document.querySelector('.layers');
+    if (box.children.length === 0) box.replaceChildren(...names.map(layerChoice));
+    compared.forEach(({ float, sqnr }, i) => {
+        const item = box.children[i];
+        const level = Number.isFinite(sqnr) ? `${sqnr.toFixed(1)} dB` : 'no signal';
+        item.querySelector('small').innerHTML =
+            `<span>${float.height}×${float.width}×${float.channels}</span> ` +
+            `<span>${sqnr === Infinity ? 'equal' : level}</span>`;
+        const share = Math.min(Math.max(sqnr / 50, 0.01), 1);
+        item.querySelector('i').style.transform = `scaleX(${share})`;
+    });
+}
+
+function showMaps(name, { float, integer, difference }) {
+    const [low, high] = rangeOf(float.values);
+    const [least, most] = rangeOf(difference.values);
+    const largest = Math.max(-least, most);
+    const signed = dark.matches ? 'dark' : 'light';
+    drawMap($('float-map'), float, low, high, 'values');
+    drawMap($('integer-map'), integer, low, high, 'values');
+    drawMap($('difference-map'), difference, -largest, largest, signed);
+    drawScale($('float-scale'), [low, high].map(short), 'values');
+    drawScale($('integer-scale'), [low, high].map(short), 'values');
+    drawScale($('difference-scale'), [-largest, 0, largest].map(short), signed);
+    $('float-map').ariaLabel =
+        `${name} in float: ${float.channels} channels, ${short(low)} to ${short(high)}`;
+    $('integer-map').ariaLabel = `${name} in integers, on the same scale`;
+    $('difference-map').ariaLabel = `Difference: at most ${short(largest)}`;
+}
+
+function rangeText({ low, high, scale, bits: width, clipped, zeros }) {
+    const share = clipped < 1e-4 ? 'less than 0.01 %' : `${(100 * clipped).toFixed(2)} %`;
+    const codes = scale
+        ? `${number(1 << width)} codes, ${short(scale)} apart, reach from ${short(low)} to ` +
+          `${short(high)}; of the values ${clipped ? share : 'none'} lie beyond and are clipped.`
+        : 'These are real numbers in both networks.';
+    return `${codes} Exactly 0, and left out, are ${percent(zeros)}. Heights are logarithmic.`;
+}
+
+function showHistogram(tensor) {
+    const range = state.engine.range(tensor);
+    const from = Math.min(range.min, range.low);
+    const to = Math.max(range.max, range.high);
+    const counts = state.engine.histogram(tensor, from, to, 120);
+    drawHistogram($('histogram'), counts, { from, to, ...range });
+    drawEnds($('axis'), [from, to].map(short));
+    say('range', rangeText(range));
+    $('histogram').ariaLabel =
+        `Values from ${short(range.min)} to ${short(range.max)}. ${rangeText(range)}`;
+}
+
+function showInside() {
+    state.engine.look(state.picture);
+    const names = state.engine.tensorNames;
+    const compared = names.map((_, i) => compare(i));
+    showLayers(names, compared);
+    showMaps(names[state.tensor], compared[state.tensor]);
+    showHistogram(state.tensor);
+}
+
+// ---- Pictures and networks ----
 
 async function showAll(turn) {
     showAnswers();
     await pause();
-    if (!isCurrent(turn)) return;
-    if (!state.engine.has(INTEGER)) return;
+    if (!isCurrent(turn) || !state.engine.has(INTEGER)) return;
     showInside();
     $('save').disabled = $('measure').disabled = false;
-    await showTimes(turn);
-    if (isCurrent(turn)) await showFacts(turn);
-}
-
-async function calibrate(network, turn) {
-    if (network.statistics) {
-        state.engine.readCalibration(embedded(network.statistics));
-        return;
-    }
-    const { count, pixels } = readRecords(embedded(network.calibration)),
-        step = 10;
-    for (let i = 0; i < count && isCurrent(turn); i += step) {
-        $('integer-cost').textContent = `Calibrating: ${i} of ${count} pictures`;
-        await pause();
-        if (isCurrent(turn))
-            state.engine.calibrate(
-                pixels.subarray(i * state.engine.pixels, (i + step) * state.engine.pixels),
-            );
-    }
-}
-
-async function openNetwork(name) {
-    const turn = ++state.turn,
-        network = networks[name];
-    state.worker?.terminate();
-    $('learn').disabled = true;
-    Object.assign(state, {
-        name,
-        classes: network.classes(),
-        floatFound: null,
-        samples: network.samples ? readRecords(embedded(network.samples)) : null,
-    });
-    $('about').textContent = network.about;
-    for (const part of document.querySelectorAll('#samples, .of-samples'))
-        part.hidden = !state.samples;
-    if (!state.picture) choosePicture(0);
-    state.engine.load(FLOAT, embedded(`${name}-model`));
-    showAnswers();
-    await pause();
+    await showTime('float-cost', FLOAT, turn);
+    await showTime('integer-cost', INTEGER, turn);
     if (!isCurrent(turn)) return;
-    showSamples();
-    await calibrate(network, turn);
-    if (!isCurrent(turn)) return;
-    await requantize();
+    showSize();
+    if (state.samples) await showAccuracy(turn);
+    if (isCurrent(turn)) $('facts').ariaBusy = 'false';
 }
 
-// ---- Pictures ----
-
-function draw(canvas, pixels) {
-    const image = new ImageData(SIZE, SIZE);
-    for (let i = 0; i < 4 * SIZE * SIZE; i++)
-        image.data[i] = i % 4 < 3 ? pixels[3 * (i >> 2) + (i % 4)] : 255;
-    canvas.width = canvas.height = SIZE;
-    canvas.getContext('2d').putImageData(image, 0, 0);
-}
-
-function setPicture(pixels, caption) {
-    Object.assign(state, { picture: pixels, caption });
-    draw($('picture'), pixels);
+function setPicture(pixels, caption, sample) {
+    Object.assign(state, { picture: pixels, sample });
+    drawPicture($('picture'), pixels);
     $('picture').ariaLabel = `${caption}, as the network sees it: 32 by 32 pixels`;
     $('caption').textContent = caption;
 }
 
 function choosePicture(i) {
     const { pixels, labels } = state.samples;
-    state.sample = i;
-    setPicture(
-        pixels.slice(i * SIZE * SIZE * 3, (i + 1) * SIZE * SIZE * 3),
-        `Sample: ${state.classes[labels[i]]}`,
-    );
+    const size = 3 * SIZE * SIZE;
+    setPicture(pixels.slice(i * size, (i + 1) * size), `Sample: ${state.classes[labels[i]]}`, i);
+}
+
+function sampleChoice(i, name) {
+    const item = document.createElement('label');
+    item.innerHTML = '<input type="radio" name="sample" class="hidden"><canvas></canvas>';
+    item.firstChild.ariaLabel = name;
+    item.firstChild.checked = state.sample === i;
+    item.firstChild.onchange = () => {
+        choosePicture(i);
+        showAll(newTurn()).catch(fail);
+    };
+    drawPicture(item.lastChild, state.samples.pixels.subarray(3 * SIZE * SIZE * i));
+    return item;
 }
 
 // Two of each class.
 function showSamples() {
-    const seen = {},
-        box = document.querySelector('.thumbs');
-    box.replaceChildren();
-    for (let i = 0; i < (state.samples?.count ?? 0); i++) {
-        const label = state.samples.labels[i];
+    const seen = {};
+    const choices = [];
+    state.samples?.labels.forEach((label, i) => {
         seen[label] = (seen[label] ?? 0) + 1;
-        if (seen[label] > 2) continue;
-        const item = document.createElement('label');
-        item.innerHTML = '<input type="radio" name="sample" class="hidden"><canvas></canvas>';
-        item.firstChild.ariaLabel = `${state.classes[label]} ${seen[label]}`;
-        item.firstChild.checked = state.sample === i;
-        item.firstChild.onchange = () => {
-            choosePicture(i);
-            refresh();
-        };
-        draw(item.lastChild, state.samples.pixels.subarray(i * 3072, (i + 1) * 3072));
-        box.append(item);
-    }
+        if (seen[label] <= 2)
+            choices.push(sampleChoice(i, `${state.classes[label]} ${seen[label]}`));
+    });
+    document.querySelector('.thumbs').replaceChildren(...choices);
+    for (const part of all('#samples, .of-samples')) part.hidden = !state.samples;
 }
 
-const refresh = () => showAll(++state.turn).catch(fail);
-
-// The middle square, halved step by step so that every pixel counts, on white where transparent.
-function shrink(bitmap) {
-    const side = Math.min(bitmap.width, bitmap.height);
-    let size = SIZE;
-    while (2 * size <= side) size *= 2;
-    const canvas = Object.assign(document.createElement('canvas'), { width: size, height: size });
-    const to = canvas.getContext('2d', { willReadFrequently: true });
-    to.imageSmoothingQuality = 'high';
-    to.fillStyle = '#fff';
-    to.fillRect(0, 0, size, size);
-    to.drawImage(
-        bitmap,
-        (bitmap.width - side) / 2,
-        (bitmap.height - side) / 2,
-        side,
-        side,
-        0,
-        0,
-        size,
-        size,
-    );
-    to.globalCompositeOperation = 'copy';
-    for (; size > SIZE; size /= 2) to.drawImage(canvas, 0, 0, size, size, 0, 0, size / 2, size / 2);
-    return to.getImageData(0, 0, SIZE, SIZE).data.filter((_, i) => i % 4 < 3);
+async function openNetwork(name) {
+    const turn = newTurn();
+    const network = networks[name];
+    state.worker?.terminate();
+    const samples = network.samples ? readRecords(embedded(network.samples)) : null;
+    Object.assign(state, { name, samples, classes: network.classes(), floatFound: null });
+    $('learn').disabled = $('save').disabled = $('measure').disabled = true;
+    $('about').textContent = network.about;
+    if (!state.picture) choosePicture(0);
+    state.engine.load(FLOAT, embedded(`${name}-model`));
+    showAnswers();
+    await pause();
+    if (!isCurrent(turn)) return;
+    showSamples();
+    await calibrate(turn);
+    if (isCurrent(turn)) await requantize();
 }
 
 // A picture of the reader's is a photograph as a rule: then the network for these is chosen.
@@ -397,276 +435,75 @@ async function takeFile(file) {
         fail(`${file.name} is no picture that this browser can read; try a PNG or a JPEG.`);
         return;
     }
-    setPicture(new Uint8Array(shrink(bitmap)), file.name || 'Pasted picture');
-    state.sample = -1;
-    if (state.name === 'cifar10') return refresh();
+    setPicture(shrink(bitmap), file.name || 'Pasted picture', -1);
     document.querySelector('[name=network][value=cifar10]').checked = true;
-    await openNetwork('cifar10');
-}
-
-// ---- Inside ----
-
-// Colours between stops, as [r, g, b] for 0..1.
-function between(stops, at) {
-    const place = Math.min(Math.max(at, 0), 1) * (stops.length - 1),
-        k = Math.min(place | 0, stops.length - 2);
-    return stops[k].map((from, i) => from + (stops[k + 1][i] - from) * (place - k));
-}
-const css = (stops) => `linear-gradient(90deg, ${stops.map((c) => `rgb(${c})`)})`;
-const ramp = [
-    [20, 27, 51],
-    [33, 74, 112],
-    [40, 128, 128],
-    [112, 182, 128],
-    [245, 236, 180],
-];
-const dark = matchMedia('(prefers-color-scheme: dark)');
-const signedRamp = () =>
-    dark.matches
-        ? [
-              [90, 160, 238],
-              [42, 42, 39],
-              [240, 122, 118],
-          ]
-        : [
-              [42, 120, 214],
-              [243, 242, 238],
-              [208, 59, 59],
-          ];
-
-// The channels of a tensor as tiles of a square, one pixel apart.
-function drawMap(canvas, { height, width, channels, values }, low, high, stops) {
-    const columns = Math.ceil(Math.sqrt(channels)),
-        gap = width > 1 ? 1 : 0;
-    const across = columns * (width + gap) - gap;
-    const down = Math.ceil(channels / columns) * (height + gap) - gap,
-        edge = Math.max(across, down);
-    const image = new ImageData(edge, edge),
-        step = 255 / (high - low || 1);
-    const table = Array.from({ length: 256 }, (_, i) => [...between(stops, i / 255), 255]);
-    values.forEach((value, i) => {
-        const c = i % channels,
-            x = ((i / channels) | 0) % width,
-            y = (i / channels / width) | 0;
-        const at =
-            (((c / columns) | 0) * (height + gap) + y) * edge + (c % columns) * (width + gap) + x;
-        image.data.set(table[Math.max(0, Math.min(255, Math.round((value - low) * step)))], 4 * at);
-    });
-    canvas.width = canvas.height = edge;
-    canvas.getContext('2d').putImageData(image, 0, 0);
-}
-
-function showScale(id, stops, ends) {
-    $(id).style.setProperty('--ramp', css(stops));
-    $(id).replaceChildren(
-        ...ends.map((end) =>
-            Object.assign(document.createElement('span'), { textContent: short(end) }),
-        ),
-    );
-}
-
-const rangeOf = (values) =>
-    values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [0, 0]);
-
-// Both networks' values of a tensor, their difference, and the signal-to-noise ratio in decibels.
-function compare(tensor) {
-    const float = state.engine.values(FLOAT, tensor),
-        integer = state.engine.values(INTEGER, tensor);
-    const difference = { ...float, values: integer.values.map((v, i) => v - float.values[i]) };
-    const power = (values) => values.reduce((sum, v) => sum + v * v, 0);
-    return {
-        float,
-        integer,
-        difference,
-        sqnr: 10 * Math.log10(power(float.values) / power(difference.values)),
-    };
-}
-
-function showLayers(names, compared) {
-    const box = document.querySelector('.layers');
-    if (box.children.length !== names.length || box.dataset.network !== state.name) {
-        box.dataset.network = state.name;
-        box.replaceChildren(
-            ...names.map((name, i) => {
-                const item = document.createElement('label');
-                item.innerHTML =
-                    '<input type="radio" name="layer" class="hidden">' +
-                    '<span class="chip"><b></b><small></small><i aria-hidden="true"></i></span>';
-                item.querySelector('b').textContent = name;
-                item.firstChild.checked = i === state.tensor;
-                item.firstChild.onchange = () => {
-                    state.tensor = i;
-                    showInside();
-                };
-                return item;
-            }),
-        );
-    }
-    compared.forEach(({ float, sqnr }, i) => {
-        const shape = `${float.height}×${float.width}×${float.channels}`;
-        const item = box.children[i];
-        item.querySelector('small').innerHTML =
-            `<span>${shape}</span> <span>${sqnr.toFixed(1)} dB</span>`;
-        item.querySelector('i').style.transform =
-            `scaleX(${Math.min(Math.max(sqnr / 50, 0.01), 1)})`;
-    });
-}
-
-function showInside() {
-    state.engine.look(state.picture);
-    const names = state.engine.tensorNames,
-        compared = names.map((_, i) => compare(i));
-    const { float, integer, difference } = compared[state.tensor],
-        name = names[state.tensor];
-    const [low, high] = rangeOf(float.values),
-        [least, most] = rangeOf(difference.values);
-    const largest = Math.max(-least, most);
-    showLayers(names, compared);
-    drawMap($('float-map'), float, low, high, ramp);
-    drawMap($('integer-map'), integer, low, high, ramp);
-    drawMap($('difference-map'), difference, -largest, largest, signedRamp());
-    showScale('float-scale', ramp, [low, high]);
-    showScale('integer-scale', ramp, [low, high]);
-    showScale('difference-scale', signedRamp(), [-largest, 0, largest]);
-    $('float-map').ariaLabel =
-        `${name} in float: ${float.channels} channels, ${short(low)} to ${short(high)}`;
-    $('integer-map').ariaLabel = `${name} in integers, on the same scale`;
-    $('difference-map').ariaLabel = `Difference: at most ${short(largest)}`;
-    showHistogram(state.tensor);
-}
-
-function svg(name, attributes) {
-    const made = document.createElementNS('http://www.w3.org/2000/svg', name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    return made;
-}
-
-// Bars as high as the logarithm of the count; the range that codes reach behind them, with the codes
-// themselves where they can be told apart.
-function showHistogram(tensor) {
-    const { low, high, scale, bits: width, min, max, clipped, zeros } = state.engine.range(tensor);
-    const coded = width > 0,
-        from = Math.min(min, low),
-        to = Math.max(max, high),
-        columns = 120;
-    const counts = state.engine.histogram(tensor, from, to, columns);
-    const tallest = Math.log1p(Math.max(...counts)) || 1,
-        at = (v) => (720 * (v - from)) / (to - from);
-    const parts = coded
-        ? [
-              svg('rect', {
-                  class: 'range',
-                  x: at(low),
-                  y: 0,
-                  width: at(high) - at(low),
-                  height: 170,
-              }),
-          ]
-        : [];
-    counts.forEach((count, i) => {
-        const middle = from + ((to - from) * (i + 0.5)) / columns,
-            tall = (150 * Math.log1p(count)) / tallest;
-        const inside = !coded || (middle >= low && middle <= high);
-        parts.push(
-            svg('rect', {
-                class: inside ? 'in' : 'out',
-                x: 6 * i + 0.5,
-                width: 5,
-                y: 164 - tall,
-                height: tall,
-            }),
-        );
-    });
-    for (let code = 0; coded && width <= 5 && code < 1 << width; code++) {
-        const x = at(low + code * scale);
-        parts.push(svg('line', { x1: x, x2: x, y1: 164, y2: 170, 'stroke-width': 2 }));
-    }
-    $('histogram').replaceChildren(...parts);
-    $('axis').replaceChildren(
-        ...[from, to].map((end) =>
-            Object.assign(document.createElement('span'), { textContent: short(end) }),
-        ),
-    );
-    const share =
-        clipped === 0
-            ? 'none'
-            : clipped < 1e-4
-              ? 'less than 0.01 %'
-              : `${(100 * clipped).toFixed(2)} %`;
-    $('range').textContent =
-        (coded
-            ? `${number(1 << width)} codes, ${short(scale)} apart, reach from ${short(low)} to ${short(high)}; ` +
-              `of the values ${share} lie beyond and are clipped. `
-            : 'These are real numbers in both networks. ') +
-        `${percent(zeros)} are exactly 0 and left out. Heights are logarithmic.`;
-    $('histogram').ariaLabel =
-        `Values from ${short(min)} to ${short(max)}. ${$('range').textContent}`;
+    if (state.name === 'cifar10') await showAll(newTurn());
+    else await openNetwork('cifar10');
 }
 
 // ---- Speed ----
 
 async function measure() {
-    const cells = [...document.querySelectorAll('#speed td')],
-        times = [];
-    const model = embedded(`${state.name}-model`),
-        integer = state.engine.save();
+    const cells = all('#speed td');
+    const integer = state.engine.save();
     $('measure').disabled = true;
     for (const [column, build] of ['simd', 'scalar'].entries()) {
         if (build === 'simd' && !hasSimd()) continue;
         const engine = await Engine.start(embedded(build));
-        engine.load(FLOAT, model);
+        engine.load(FLOAT, embedded(`${state.name}-model`));
         engine.load(INTEGER, integer);
+        const times = [];
         for (const kind of [FLOAT, INTEGER]) {
-            $('measured').textContent = `Measuring ${build} …`;
+            say('measured', `Measuring ${build} …`);
             await pause();
             times[kind] = engine.time(kind, state.picture, 60, 5).median;
             cells[2 * kind + column].textContent = times[kind].toFixed(0);
         }
         cells[4 + column].textContent = (times[FLOAT] / times[INTEGER]).toFixed(2);
     }
-    $('measured').textContent = hasSimd()
-        ? 'Measured.'
-        : 'Measured. This browser has no vector instructions in WebAssembly.';
+    const missing = hasSimd() ? '' : ' This browser has no vector instructions in WebAssembly.';
+    say('measured', `Measured.${missing}`);
     $('measure').disabled = false;
-}
-
-function save() {
-    const [weights, activations] = chosenBits();
-    const url = URL.createObjectURL(new Blob([state.engine.save()]));
-    Object.assign(document.createElement('a'), {
-        href: url,
-        download: `resnet8-${state.name}-w${weights}a${activations}.safetensors`,
-    }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
 // ---- The page ----
 
+function save() {
+    const [weights, activations] = chosenBits();
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(new Blob([state.engine.save()]));
+    link.download = `resnet8-${state.name}-w${weights}a${activations}.safetensors`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
 function listen() {
-    const guard =
-        (work) =>
-        (...args) =>
-            Promise.resolve(work(...args)).catch(fail);
+    const guard = (work) => async (event) => {
+        try {
+            await work(event);
+        } catch (problem) {
+            fail(problem);
+        }
+    };
+    const dragging = (yes) => document.body.classList.toggle('dragging', yes);
     $('weight-bits').oninput = $('activation-bits').oninput = guard(requantize);
     $('file').onchange = guard(() => takeFile($('file').files[0]));
-    for (const choice of document.querySelectorAll('[name=network]'))
+    for (const choice of all('[name=network]'))
         choice.onchange = guard(() => openNetwork(choice.value));
     $('learn').onclick = guard(learn);
     $('save').onclick = guard(save);
     $('measure').onclick = guard(measure);
-    dark.onchange = () => state.engine?.has(INTEGER) && showInside();
-    document.onpaste = guard((e) => takeFile([...e.clipboardData.files][0]));
-    document.ondragover = (e) => {
-        e.preventDefault();
-        document.body.classList.add('dragging');
+    dark.onchange = guard(() => state.engine?.has(INTEGER) && showInside());
+    document.onpaste = guard((event) => takeFile(event.clipboardData.files[0]));
+    document.ondragover = (event) => {
+        event.preventDefault();
+        dragging(true);
     };
-    document.ondragleave = (e) => {
-        if (!e.relatedTarget) document.body.classList.remove('dragging');
-    };
-    document.ondrop = guard((e) => {
-        e.preventDefault();
-        document.body.classList.remove('dragging');
-        return takeFile(e.dataTransfer.files[0]);
+    document.ondragleave = (event) => event.relatedTarget || dragging(false);
+    document.ondrop = guard((event) => {
+        event.preventDefault();
+        dragging(false);
+        return takeFile(event.dataTransfer.files[0]);
     });
 }
 

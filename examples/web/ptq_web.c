@@ -157,7 +157,7 @@ static ptq_dataset as_dataset(const uint8_t *pictures, size_t count)
     return data;
 }
 
-/* Observes the float network on more pictures: few at a time, so that the page stays alive. */
+/* Observes the float network on more pictures. Few at a time keep the page alive. */
 EXPORT(calibrate) ptq_status calibrate(const uint8_t *pictures, size_t count)
 {
     ptq_calibration *part = NULL;
@@ -187,8 +187,8 @@ EXPORT(calibration_images) size_t calibration_images(void)
 }
 
 /* Makes the integer network: scales of least squared error, one for each output channel of the
-   weights. Codes are rounded to nearest if `pictures` is NULL, which takes a moment; else learned, as
-   by the preset "best", from `count` pictures that were calibrated on, which takes seconds. */
+   weights. Codes are rounded to nearest if `pictures` is NULL, which takes a moment. Else they are
+   learned, as by the preset "best", from `count` pictures that were calibrated on: seconds. */
 EXPORT(convert)
 ptq_status convert(int weight_bits, int activation_bits, const uint8_t *pictures, size_t count)
 {

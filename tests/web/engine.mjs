@@ -2,8 +2,8 @@
 //   node engine.mjs run WASM FLOAT INTEGER IMAGES LOGITS
 //       writes the logits of an integer model file
 //   node engine.mjs quantize WASM FLOAT CALIBRATION W A IMAGES MODEL LOGITS
-//       quantizes as the page does, CALIBRATION being a calibration file (.json) or pictures (.bin),
-//       and writes the integer model and its logits
+//       quantizes as the page does, CALIBRATION being a calibration file (.json) or pictures
+//       (.bin), and writes the integer model and its logits
 //   node engine.mjs refuse WASM FLOAT
 //       what must fail does, with a sentence
 import { readFileSync, writeFileSync } from 'node:fs';
