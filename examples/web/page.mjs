@@ -168,9 +168,7 @@ function showBits() {
     $('weight-bits').ariaValueText = bits(weights);
     $('activation-bits').ariaValueText = bits(activations);
     $('integer-bits').textContent =
-        weights === activations
-            ? bits(weights)
-            : `${weights}-bit weights, ${activations}-bit activations`;
+        weights === activations ? bits(weights) : `w${weights} a${activations}`;
 }
 
 const trainingPictures = () => readRecords(embedded(networks[state.name].training)).pixels;
@@ -208,7 +206,8 @@ async function requantize() {
         `${scalesFrom()}each weight rounded to the nearest code.` +
             (learns ? ' Learning chooses the codes of a channel together.' : ''),
     );
-    $('learn').disabled = !learns;
+    $('learn').hidden = !learns;
+    $('learn').disabled = false;
     await showAll(turn);
 }
 
