@@ -114,8 +114,7 @@ test:
 	@sh tests/run.sh $(if $(findstring command,$(origin CC) $(origin SAN)),'$(CC)' '$(CXX)' '$(SAN)')
 
 check-all: $(BUILD)/ptq
-	@sh tests/check_all.sh
-	@$(MAKE) -s check-web
+	@sh tests/check_all.sh; status=$$?; sh tests/check_web.sh $(BUILD) && exit $$status
 
 test-programs: $(TESTS)
 
