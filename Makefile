@@ -65,7 +65,7 @@ SHAPES       := $(BUILD)/shapes10-data
 SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
 .PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all test-programs bench bench-peers \
-        data fuzz clean help print-build FORCE
+        web check-web bench-web data fuzz clean help print-build FORCE
 
 all: tools $(EXAMPLES)
 
@@ -83,6 +83,9 @@ help:
 	@echo 'make bench    time float and integers, all instruction sets, layer by layer (a minute)'
 	@echo 'make bench-peers  the same network in other engines, turn by turn with this one'
 	@echo 'make check-all  the kernels of other processors, under emulators where those are installed'
+	@echo 'make web      the page for a browser: ptq.h in WebAssembly, one file that needs no server'
+	@echo 'make check-web  opens it in Chromium and compares with the native program'
+	@echo 'make bench-web  times it on node, beside TensorFlow Lite where that is at hand'
 	@echo 'make data     download CIFAR-10 (162 MiB) into data/'
 	@echo 'make clean    remove build/'
 	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers)'
@@ -112,7 +115,7 @@ test:
 	@sh tests/run.sh $(if $(findstring command,$(origin CC) $(origin SAN)),'$(CC)' '$(CXX)' '$(SAN)')
 
 check-all: $(BUILD)/ptq
-	@sh tests/check_all.sh
+	@sh tests/check_all.sh; status=$$?; sh tests/check_web.sh $(BUILD) && exit $$status
 
 test-programs: $(TESTS)
 
@@ -135,6 +138,37 @@ RUN_bench = $(BUILD)/ptq bench --table --json '$(BUILD)/bench.json' \
             $$(test ! -f '$(BENCH_MODEL)' || echo --quantized '$(BENCH_MODEL)')
 RUN_bench-peers = sh tools/bench_peers.sh '$(BUILD)' '$(PTQ_SHARED)/peers' '$(MODEL)' \
                   '$(BENCH_MODEL)'
+
+# The page: two builds of the library, models, and drawn pictures, in one file.
+WEB       := $(BUILD)/web
+WEB_PARTS := $(addprefix $(WEB)/,simd.wasm scalar.wasm shapes10/test_batch.bin)
+WASM_CC   ?= clang --target=wasm32-wasi
+
+web: $(WEB)/ptq.html
+	@echo 'open $< in a browser'
+
+$(WEB)/ptq.html: $(WEB_PARTS) $(wildcard examples/web/* examples/models/*)
+	@sh examples/web/build.sh examples/web/page.html $(WEB) >$@.part && mv $@.part $@
+
+$(WEB)/simd.o: private CFLAGS += -msimd128
+$(WEB)/%.o: examples/web/ptq_web.c ptq.h
+	@mkdir -p $(@D)
+	$(WASM_CC) $(filter-out -pthread -fsanitize% -fno-sanitize%,$(CFLAGS)) -c $< -o $@
+
+.SECONDARY: $(WEB)/simd.o $(WEB)/scalar.o
+$(WEB)/%.wasm: $(WEB)/%.o
+	$(WASM_CC) -nostartfiles -Wl,--no-entry,--strip-all,--stack-first,-z,stack-size=1048576 \
+	    $< -o $@
+
+$(WEB)/shapes10/test_batch.bin: $(BUILD)/shapes10
+	@rm -rf $(@D) && mkdir -p $(WEB)
+	@$< $(@D) --train 100 --test 100
+
+check-web: $(BUILD)/ptq
+	@sh tests/check_web.sh $(BUILD)
+
+bench-web: $(BUILD)/ptq $(WEB_PARTS)
+	@sh tools/bench_web.sh $(WEB) '$(PTQ_SHARED)'
 
 data:
 	@sh tools/get_cifar10.sh data

@@ -10,6 +10,10 @@ missing() {
         echo 'int main(void) { return 0; }' |
             clang -fsanitize=address -x c - -o /dev/null >/dev/null 2>&1
     }
+    compiles_wasm() {
+        echo 'int main(void) { return 0; }' |
+            clang --target=wasm32-wasi -x c - -o /dev/null >/dev/null 2>&1
+    }
     has pkg-config || echo "pkg-config finding the libraries"
     lib cmocka || echo "libcmocka-dev the unit tests"
     lib hdf5 || echo "libhdf5-dev importing .h5 files"
@@ -23,6 +27,10 @@ missing() {
     has g++ || echo "g++ the checks as C++"
     has clang || echo "clang the tests with clang"
     sanitizes || echo "libclang-rt-dev the tests with clang's sanitizers"
+    has node || echo "nodejs the tests of the page in WebAssembly"
+    has wasm-ld || has wasm-ld-14 || echo "lld the page in WebAssembly"
+    [ -d /usr/include/wasm32-wasi ] || echo "wasi-libc the page in WebAssembly"
+    compiles_wasm || echo "libclang-rt-dev-wasm32 the page in WebAssembly"
     has tcc || echo "tcc the checks with tcc"
 }
 

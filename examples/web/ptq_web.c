@@ -1,0 +1,319 @@
+/* ptq.h for a web page: the functions that JavaScript calls, thin over the public API. An instance
+   of the WebAssembly module is one workbench: a float network, its calibration, and the integer
+   network made from both. It imports nothing and cannot print; functions that can fail return a
+   ptq_status, and problem() has the sentence. engine.mjs is the other side. */
+#include <stdlib.h>
+#include <string.h>
+
+#define PTQ_NO_STDIO
+#define PTQ_ASSERT(cond) ((cond) ? (void)0 : __builtin_trap())
+#define PTQ_IMPLEMENTATION
+#include "../../ptq.h"
+
+#define EXPORT(name) __attribute__((export_name(#name)))
+
+enum { FLOAT, INTEGER, KINDS };
+
+/* A network made ready: a session to be timed, and one that keeps every tensor to be looked at. */
+typedef struct network {
+    ptq_model *model;
+    ptq_plan *plan;
+    ptq_session *fast, *keeping;
+} network;
+
+static network networks[KINDS];
+static ptq_calibration *calibration;
+static ptq_error error;
+
+EXPORT(problem) const char *problem(void)
+{
+    return error.text;
+}
+
+/* Memory for what JavaScript passes and gets. */
+EXPORT(reserve) void *reserve(size_t size)
+{
+    return malloc(size);
+}
+
+EXPORT(release) void release(void *memory)
+{
+    free(memory);
+}
+
+/* ---- Networks ---- */
+
+static void network_close(network *n)
+{
+    ptq_session_free(n->fast);
+    ptq_session_free(n->keeping);
+    ptq_plan_free(n->plan);
+    ptq_model_free(n->model);
+    memset(n, 0, sizeof *n);
+}
+
+/* Takes the model over, whatever happens. */
+static ptq_status network_open(network *n, ptq_model *model)
+{
+    ptq_session_options keep = {0};
+
+    network_close(n);
+    n->model = model;
+    keep.keep = 1;
+    if (ptq_plan_create(model, NULL, &n->plan, &error) ||
+        ptq_session_create(n->plan, NULL, &n->fast, &error) ||
+        ptq_session_create(n->plan, &keep, &n->keeping, &error)) {
+        network_close(n);
+        return error.status;
+    }
+    return PTQ_OK;
+}
+
+/* A network from the bytes of a model file. A float one comes first: with it goes all that was made
+   from the one before. */
+EXPORT(load) ptq_status load(int kind, const void *bytes, size_t size)
+{
+    ptq_model *model = NULL, *fused = NULL;
+    ptq_status status;
+
+    if (kind == FLOAT) {
+        ptq_calibration_free(calibration);
+        calibration = NULL;
+        network_close(&networks[INTEGER]);
+    }
+    status = ptq_model_parse(bytes, size, NULL, &model, &error);
+    if (!status)
+        status = ptq_fuse(model, &fused, NULL, &error);
+    ptq_model_free(model);
+    return status ? status : network_open(&networks[kind], fused);
+}
+
+/* 1 if there is such a network; the other functions that take a kind ask for one that there is. */
+EXPORT(ready) int ready(int kind)
+{
+    return networks[kind].plan != NULL;
+}
+
+EXPORT(isa) const char *isa(void)
+{
+    return ptq_isa_name(ptq_plan_isa(networks[FLOAT].plan));
+}
+
+EXPORT(classes) int classes(void)
+{
+    return ptq_plan_classes(networks[FLOAT].plan);
+}
+
+EXPORT(pixels) size_t pixels(void)
+{
+    return ptq_plan_pixels(networks[FLOAT].plan);
+}
+
+/* Bytes of weights, biases and scales. */
+EXPORT(parameter_bytes) size_t parameter_bytes(int kind)
+{
+    const ptq_model *model = networks[kind].model;
+    size_t sum = 0;
+
+    for (int i = 0; i < model->nodes; i++)
+        sum += (size_t)ptq_node_cost(model, i).param_bytes;
+    return sum;
+}
+
+/* The integer network as a model file, released by the caller; its length goes to `size`. NULL on
+   failure. */
+EXPORT(save) void *save(size_t *size)
+{
+    void *bytes = NULL;
+
+    return ptq_model_write(networks[INTEGER].model, &bytes, size, &error) ? NULL : bytes;
+}
+
+/* ---- Quantization ---- */
+
+static ptq_status get_picture(void *user, size_t index, uint8_t *out, int *label, ptq_error *err)
+{
+    size_t size = pixels();
+
+    (void)err;
+    memcpy(out, (const uint8_t *)user + index * size, size);
+    *label = 0;
+    return PTQ_OK;
+}
+
+/* Pictures of H x W x C bytes, one behind the other. */
+static ptq_dataset as_dataset(const uint8_t *pictures, size_t count)
+{
+    const int *shape = networks[FLOAT].model->node[0].shape;
+    ptq_dataset data = {0};
+
+    data.count = count;
+    data.height = shape[0];
+    data.width = shape[1];
+    data.channels = shape[2];
+    data.classes = classes();
+    data.get = get_picture;
+    data.user = (void *)(uintptr_t)pictures;
+    return data;
+}
+
+/* Observes the float network on more pictures. Few at a time keep the page alive. */
+EXPORT(calibrate) ptq_status calibrate(const uint8_t *pictures, size_t count)
+{
+    ptq_calibration *part = NULL;
+    ptq_status status;
+
+    status = ptq_calibrate(networks[FLOAT].plan, as_dataset(pictures, count), NULL, &part, &error);
+    if (status || !calibration) {
+        calibration = status ? calibration : part;
+        return status;
+    }
+    status = ptq_calibration_merge(calibration, part, &error);
+    ptq_calibration_free(part);
+    return status;
+}
+
+/* The same from a calibration file made before. */
+EXPORT(read_calibration) ptq_status read_calibration(const void *bytes, size_t size)
+{
+    ptq_calibration_free(calibration);
+    calibration = NULL;
+    return ptq_calibration_parse(bytes, size, NULL, &calibration, &error);
+}
+
+EXPORT(calibration_images) size_t calibration_images(void)
+{
+    return calibration ? calibration->images : 0;
+}
+
+/* Makes the integer network: scales of least squared error, one for each output channel of the
+   weights. Codes are rounded to nearest if `pictures` is NULL, which takes a moment. Else they are
+   learned, as by the preset "best", from `count` pictures that were calibrated on: seconds. */
+EXPORT(convert)
+ptq_status convert(int weight_bits, int activation_bits, const uint8_t *pictures, size_t count)
+{
+    ptq_convert_options options = {0};
+    ptq_model *model = NULL;
+    ptq_status status;
+
+    options.scheme.weight_bits = weight_bits;
+    options.scheme.activation_bits = activation_bits;
+    options.scheme.weight_range = PTQ_MSE;
+    options.scheme.activation_range = PTQ_MSE;
+    if (pictures) {
+        options.scheme.rounding = PTQ_LEARNED;
+        options.scheme.refit = PTQ_REFIT_BELOW_8;
+        options.images = as_dataset(pictures, count);
+    }
+    status = ptq_convert(networks[FLOAT].model, calibration, &options, &model, NULL, &error);
+    return status ? status : network_open(&networks[INTEGER], model);
+}
+
+/* ---- Running ---- */
+
+/* `count` pictures, one behind the other, `repeat` times over (for timing); of the logits and the
+   probabilities, count x classes each, either may be NULL. */
+EXPORT(run)
+ptq_status run(int kind, const uint8_t *pictures, size_t count, int repeat, float *logits,
+               float *probabilities)
+{
+    ptq_status status = PTQ_OK;
+
+    for (int i = 0; i < repeat && !status; i++)
+        status = ptq_run(networks[kind].fast, pictures, count, logits, probabilities, &error);
+    return status;
+}
+
+/* One picture through both networks, for the functions below. */
+EXPORT(look) ptq_status look(const uint8_t *picture)
+{
+    ptq_status status = ptq_run(networks[FLOAT].keeping, picture, 1, NULL, NULL, &error);
+
+    return status ? status : ptq_run(networks[INTEGER].keeping, picture, 1, NULL, NULL, &error);
+}
+
+/* Tensors are numbered as the calibration lists them, in the order in which they are computed. */
+EXPORT(tensors) int tensors(void)
+{
+    return calibration->tensors;
+}
+
+EXPORT(tensor_name) const char *tensor_name(int tensor)
+{
+    return calibration->tensor[tensor].name;
+}
+
+/* The real values of a tensor of the last picture looked at, H x W x C, and its shape. */
+EXPORT(tensor_values) ptq_status tensor_values(int kind, int tensor, float *values, int *shape)
+{
+    ptq_tensor view;
+    ptq_status status;
+
+    status = ptq_session_tensor(networks[kind].keeping, tensor_name(tensor), &view, &error);
+    if (status)
+        return status;
+    memcpy(shape, view.dim, 3 * sizeof *shape);
+    for (size_t i = 0; i < ptq_tensor_elements(&view); i++)
+        values[i] = ptq_tensor_real(&view, i);
+    return PTQ_OK;
+}
+
+/* How the integer network codes a tensor: PTQ_F32 where it does not. */
+static ptq_qparams coding(int tensor)
+{
+    const ptq_model *model = networks[INTEGER].model;
+    const ptq_qparams real = {PTQ_F32, 0, 0, 0};
+    const char *name = tensor_name(tensor);
+    int i = ptq_model_find(model, name);
+
+    if (i < 0)
+        return real;
+    /* A convolution that takes in an addition has two results. */
+    if (model->node[i].residual && strcmp(model->node[i].out, name) != 0)
+        return model->node[i].mid;
+    return model->node[i].q;
+}
+
+typedef struct tensor_range {
+    double low, high;      /* what the codes reach; 0, 0 where there are none */
+    double scale, bits;    /* 0 where there are none */
+    double min, max;       /* of the calibration pictures */
+    double clipped, zeros; /* shares of the values there: out of reach, exactly 0 */
+} tensor_range;
+
+EXPORT(describe_range) void describe_range(int tensor, tensor_range *out)
+{
+    const ptq_observer *observer = &calibration->tensor[tensor].observer;
+    const ptq_statistics *seen = &observer->channel[0];
+    ptq_qparams q = coding(tensor);
+    int32_t low, high;
+
+    memset(out, 0, sizeof *out);
+    out->min = (double)seen->min;
+    out->max = (double)seen->max;
+    out->zeros = seen->count ? (double)seen->zeros / (double)seen->count : 0;
+    if (q.type == PTQ_F32)
+        return;
+    ptq_code_range(q.type, q.bits, &low, &high);
+    out->low = (double)ptq_dequantize(low, &q);
+    out->high = (double)ptq_dequantize(high, &q);
+    out->scale = (double)q.scale;
+    out->bits = q.bits;
+    out->clipped = ptq_observer_clipped(observer, 0, (float)out->low, (float)out->high);
+}
+
+/* How many of a tensor's calibration values, exact zeros aside, fell into each of `columns` equal
+   parts of from..to. A bin of the observer counts where its middle lies. */
+EXPORT(histogram) void histogram(int tensor, double from, double to, int columns, double *counts)
+{
+    const ptq_statistics *seen = &calibration->tensor[tensor].observer.channel[0];
+    double width = ldexp(1, seen->exponent);
+
+    memset(counts, 0, (size_t)columns * sizeof *counts);
+    for (int b = 0; b < PTQ_BINS; b++) {
+        double at = ((b - PTQ_BINS / 2 + 0.5) * width - from) / (to - from) * columns;
+
+        if (seen->bin[b] && at >= 0 && at < columns)
+            counts[(int)at] += (double)seen->bin[b];
+    }
+}

@@ -1,0 +1,339 @@
+// node page.mjs CHROMIUM WEB PTQ DIR: WEB/ptq.html in a browser, against the native program. Writes
+// what it checked, a line each; exit status 0 if nothing failed. DIR is for scratch files.
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { readRecords } from '../../examples/web/engine.mjs';
+import { Browser } from './browser.mjs';
+
+const [program, web, ptq, dir] = process.argv.slice(2).map((path, i) => (i ? resolve(path) : path));
+const url = pathToFileURL(join(web, 'ptq.html')).href;
+const models = fileURLToPath(new URL('../../examples/models', import.meta.url));
+const samples = join(web, 'shapes10/test_batch.bin');
+const desktop = { width: 1280, height: 900 },
+    phone = { width: 390, height: 844 };
+let failures = 0;
+
+function tell(what, problems) {
+    const wrong = [problems].flat().filter(Boolean);
+    failures += wrong.length > 0;
+    const result = wrong.length ? `FAILED: ${wrong.slice(0, 5).join('; ')}` : 'right';
+    console.log(`web page       ${what}: ${result}`);
+}
+
+const equal = (got, wanted, what) =>
+    JSON.stringify(got) !== JSON.stringify(wanted) &&
+    `${what} is ${JSON.stringify(got)}, not ` + JSON.stringify(wanted);
+
+// ---- The native program ----
+
+// The five best classes of every record of a file with their probabilities, in percent.
+function nativeTop(model, images, classes) {
+    const path = join(dir, 'logits.f32');
+    execFileSync(ptq, ['run', '--model', model, '--images', images, '--logits', path]);
+    const bytes = readFileSync(path),
+        n = classes.length;
+    const logits = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+    return Array.from({ length: logits.length / n }, (_, i) => {
+        const row = [...logits.subarray(i * n, (i + 1) * n)],
+            top = Math.max(...row);
+        const powers = row.map((x) => Math.exp(x - top)),
+            sum = powers.reduce((a, b) => a + b);
+        return [...row.keys()]
+            .sort((a, b) => row[b] - row[a])
+            .slice(0, 5)
+            .map((c) => [classes[c], (100 * powers[c]) / sum]);
+    });
+}
+
+// The page rounds to a tenth, from single precision; classes that tie there may change places.
+function sameTop(shown, wanted) {
+    if (shown.length !== 5) return `${shown.length} classes are shown`;
+    return shown
+        .map(([name, text], i) => {
+            const [best, share] = wanted[i];
+            if (Math.abs(parseFloat(text) - share) > 0.0501)
+                return `${name} has ${text}, not ${share}`;
+            return name !== best && share > 0.06 && `${name} stands in place of ${best}`;
+        })
+        .find(Boolean);
+}
+
+// ---- What the page shows ----
+
+const top = (page, kind) =>
+    page.value(`[...document.querySelectorAll('#${kind}-top li')].map((li) =>
+    [li.children[0].textContent, li.children[1].textContent])`);
+
+const settled = `document.getElementById('facts').ariaBusy === 'false'`;
+
+const shown = (page, id) => page.value(`document.getElementById('${id}').textContent.trim()`);
+
+// Saves the integer network as a reader would; the path of the file.
+async function saved(page, name) {
+    await page.send('Browser.setDownloadBehavior', { behavior: 'allow', downloadPath: dir });
+    await page.value(`document.getElementById('save').click()`);
+    for (let i = 0; i < 200; i++) {
+        if (existsSync(join(dir, name))) return join(dir, name);
+        await new Promise((wait) => setTimeout(wait, 50));
+    }
+    throw new Error(`${name} was not saved`);
+}
+
+// A 32x32 picture as a BMP file: rows from below, blue first.
+function writeBitmap(pixels, path) {
+    const file = Buffer.alloc(54 + 3072);
+    file.write('BM');
+    for (const [at, value] of [
+        [2, file.length],
+        [10, 54],
+        [14, 40],
+        [18, 32],
+        [22, 32],
+        [34, 3072],
+    ])
+        file.writeUInt32LE(value, at);
+    file.writeUInt16LE(1, 26);
+    file.writeUInt16LE(24, 28);
+    for (let i = 0; i < 1024; i++)
+        for (let c = 0; c < 3; c++)
+            file[54 + 3 * ((31 - (i >> 5)) * 32 + (i % 32)) + 2 - c] = pixels[3 * i + c];
+    writeFileSync(path, file);
+}
+
+// ---- Checks ----
+
+async function checkAnswers(page, classes) {
+    const float = nativeTop(join(models, 'resnet8-shapes10.safetensors'), samples, classes);
+    const integer = nativeTop(
+        await saved(page, 'resnet8-shapes10-w8a8.safetensors'),
+        samples,
+        classes,
+    );
+    const { labels } = readRecords(readFileSync(samples)),
+        seen = {},
+        wrong = [];
+    const chosen = [...labels.keys()].filter(
+        (i) => (seen[labels[i]] = (seen[labels[i]] ?? 0) + 1) < 3,
+    );
+    for (const [k, i] of chosen.entries()) {
+        await page.value(`document.querySelectorAll('[name=sample]')[${k}].click()`);
+        await page.until(`document.querySelectorAll('[name=sample]')[${k}].checked && ${settled}`);
+        wrong.push(
+            sameTop(await top(page, 'float'), float[i]),
+            sameTop(await top(page, 'integer'), integer[i]),
+        );
+    }
+    tell(`answers to ${chosen.length} samples are the native program's`, wrong);
+}
+
+async function checkSlider(page, classes) {
+    await page.value(`document.getElementById('weight-bits').focus()`);
+    await page.press('ArrowLeft', 5);
+    await page.until(
+        `document.getElementById('size').textContent.startsWith('31,792') && ${settled}`,
+    );
+    const file = await saved(page, 'resnet8-shapes10-w3a8.safetensors');
+    const at = await page.value(`[...document.querySelectorAll('[name=sample]')]
+        .findIndex((sample) => sample.checked)`);
+    await page.value(`document.querySelectorAll('[name=sample]')[0].click()`);
+    await page.until(settled);
+    tell('the slider, by keyboard, makes 3-bit weights', [
+        equal(await shown(page, 'weight-shown'), '3 bits', 'the label'),
+        equal(at < 0, false, 'a lost sample'),
+        sameTop(await top(page, 'integer'), nativeTop(file, samples, classes)[0]),
+    ]);
+}
+
+async function checkLearning(page, classes) {
+    const right = async () => parseInt((await shown(page, 'right')).split('→')[1]);
+    await page.value(`document.getElementById('weight-bits').focus()`);
+    await page.press('ArrowLeft');
+    await page.until(settled);
+    const before = await right();
+    await page.value(`document.getElementById('learn').click()`);
+    await page.until(`document.getElementById('made').textContent.includes('learned in')`, 120);
+    await page.until(settled);
+    const file = await saved(page, 'resnet8-shapes10-w2a8.safetensors');
+    tell('learned rounding mends 2-bit weights', [
+        (await right()) < before + 30 && `${before} samples right before, ${await right()} after`,
+        sameTop(await top(page, 'integer'), nativeTop(file, samples, classes)[0]),
+    ]);
+}
+
+async function checkFile(page, classes) {
+    const picture = readRecords(readFileSync(samples)).pixels.subarray(3072, 6144);
+    writeBitmap(picture, join(dir, 'mine.bmp'));
+    writeFileSync(join(dir, 'mine.bin'), readFileSync(samples).subarray(3073, 6146));
+    await page.chooseFile('#file', join(dir, 'mine.bmp'));
+    await page.until(`document.getElementById('about').textContent.startsWith('Knows airplanes') &&
+        document.querySelectorAll('#integer-top li').length === 5 && ${settled}`);
+    const file = await saved(page, 'resnet8-cifar10-w2a8.safetensors');
+    tell("one's own picture goes to the network for photographs", [
+        equal(await shown(page, 'caption'), 'mine.bmp', 'the caption'),
+        sameTop(
+            await top(page, 'float'),
+            nativeTop(
+                join(models, 'resnet8-cifar10.safetensors'),
+                join(dir, 'mine.bin'),
+                classes,
+            )[0],
+        ),
+        sameTop(await top(page, 'integer'), nativeTop(file, join(dir, 'mine.bin'), classes)[0]),
+    ]);
+    writeFileSync(join(dir, 'broken.png'), 'no picture');
+    await page.chooseFile('#file', join(dir, 'broken.png'));
+    await page.until(`document.getElementById('verdict').textContent.includes('broken.png')`, 10);
+    tell('a file that is no picture is named', []);
+}
+
+// Every control has a name, and Tab reaches sliders, choices and buttons.
+async function checkNames(page) {
+    const { nodes } = await page.send('Accessibility.getFullAXTree');
+    const nameless = nodes.filter(
+        (node) =>
+            !node.ignored &&
+            !node.name?.value &&
+            ['button', 'radio', 'slider', 'img', 'image', 'link', 'group'].includes(
+                node.role?.value,
+            ),
+    );
+    const reached = new Set();
+    await page.value(`document.activeElement.blur(); window.scrollTo(0, 0)`);
+    for (let i = 0; i < 12; i++) {
+        await page.press('Tab');
+        reached.add(await page.value(`document.activeElement.id || document.activeElement.name`));
+    }
+    tell('controls have names, and the keyboard reaches them', [
+        ...nameless.map((node) => `a ${node.role.value} without a name`),
+        ...[
+            'file',
+            'network',
+            'sample',
+            'weight-bits',
+            'activation-bits',
+            'save',
+            'layer',
+            'measure',
+        ]
+            .filter((id) => !reached.has(id))
+            .map((id) => `Tab does not reach ${id}`),
+    ]);
+}
+
+// Contrast of every text with what lies behind it, by WCAG 2.1 (1.4.3): at least 4.5.
+const lowContrast = `(() => {
+    const light = (c) => [0.2126, 0.7152, 0.0722].reduce((sum, part, i) => {
+        const v = c[i] / 255;
+        return sum + part * (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    }, 0);
+    const colour = (text) => text.match(/[0-9.]+/g).map(Number);
+    const behind = (element) => {
+        for (; element; element = element.parentElement) {
+            const c = colour(getComputedStyle(element).backgroundColor);
+            if (c.length < 4 || c[3] === 1) return c;
+        }
+        return [255, 255, 255];
+    };
+    const found = [];
+    for (const element of document.querySelectorAll('body *')) {
+        if (![...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) ||
+            !element.checkVisibility() || element.closest('script, .hidden, #drop')) continue;
+        const [a, b] = [colour(getComputedStyle(element).color), behind(element)].map(light);
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        const text = element.textContent.trim().slice(0, 30);
+        if (ratio < 4.5) found.push(text + ' ' + ratio.toFixed(2));
+    }
+    return found;
+})()`;
+
+async function checkLooks(browser) {
+    for (const [name, size] of [
+        ['desktop', desktop],
+        ['phone', phone],
+    ]) {
+        for (const scheme of ['light', 'dark']) {
+            const page = await browser.open(url, { ...size, scheme });
+            await page.until(settled);
+            writeFileSync(join(web, `${name}-${scheme}.png`), await page.picture());
+            const width = await page.value(`document.scrollingElement.scrollWidth`);
+            tell(`${name}, ${scheme}: contrast, width, console`, [
+                ...(await page.value(lowContrast)).map((text) => `low contrast: ${text}`),
+                width > size.width && `it is ${width} pixels wide`,
+                ...page.problems,
+            ]);
+            await page.close();
+        }
+    }
+}
+
+async function checkScalar(browser, wanted) {
+    const page = await browser.open(`${url}#scalar`, desktop);
+    await page.until(settled, 120);
+    tell('the build without vector instructions answers alike', [
+        equal(await top(page, 'float'), wanted.float, 'float'),
+        equal(await top(page, 'integer'), wanted.integer, 'integer'),
+        ...page.problems,
+    ]);
+    await page.close();
+}
+
+async function checkSpeed(page) {
+    await page.value(`document.getElementById('measure').click()`);
+    await page.until(`document.getElementById('measured').textContent.startsWith('Measured')`, 120);
+    const cells = await page.value(`[...document.querySelectorAll('#speed td')]
+        .map((td) => td.textContent)`);
+    tell('speed is measured', cells.some((cell) => !(parseFloat(cell) > 0)) && cells.join(' '));
+    console.log(
+        `web page       microseconds, SIMD and scalar: float ${cells.slice(0, 2).join(' ')}, ` +
+            `integer ${cells.slice(2, 4).join(' ')}`,
+    );
+}
+
+async function checkAll(browser) {
+    const page = await browser.open(url, desktop);
+    await page.until(settled);
+    const marks = await page.value(`performance.getEntriesByType('mark').map((m) => m.startTime)`);
+    console.log(
+        `web page       milliseconds from opening: float answer ${marks[0].toFixed(0)}, ` +
+            `integer answer ${marks[1].toFixed(0)}`,
+    );
+    const first = { float: await top(page, 'float'), integer: await top(page, 'integer') };
+    const classes = readFileSync(join(web, 'shapes10/batches.meta.txt'), 'utf8').trim().split('\n');
+    await checkAnswers(page, classes);
+    await checkNames(page);
+    await checkSlider(page, classes);
+    await checkLearning(page, classes);
+    await checkFile(page, [
+        'airplane',
+        'automobile',
+        'bird',
+        'cat',
+        'deer',
+        'dog',
+        'frog',
+        'horse',
+        'ship',
+        'truck',
+    ]);
+    await checkSpeed(page);
+    tell('nothing is said in the console', page.problems);
+    tell(
+        'nothing is asked of the network',
+        page.requests.filter((address) => address !== url && !/^(data|blob):/.test(address)),
+    );
+    await page.close();
+    await checkScalar(browser, first);
+    await checkLooks(browser);
+}
+
+const browser = new Browser(program);
+try {
+    await checkAll(browser);
+} catch (problem) {
+    tell('the check itself', problem.message);
+} finally {
+    await browser.close();
+}
+process.exitCode = failures > 0 ? 1 : 0;
