@@ -38,8 +38,7 @@ static const mistake mistakes[] = {
     {"relu-range", "observe a tensor before its ReLU instead of behind it", mistake_relu},
     {"saturating-kernel", "sum pairs of products in 16 bits that saturate", mistake_saturation},
     {"lost-scale", "save scales for less than they are", mistake_scale},
-    {"comparing-runs", "compare accuracies that were measured on different pictures",
-     mistake_runs},
+    {"comparing-runs", "compare accuracies that were measured on different pictures", mistake_runs},
 };
 
 enum { MISTAKES = sizeof mistakes / sizeof *mistakes };
@@ -132,8 +131,8 @@ int measure_calibration(const char *how, const lab *at, const ptq_calibration *c
                         const ptq_scheme *scheme)
 {
     ptq_model *made = NULL;
-    int status = convert(at, calibration, scheme, &made) ||
-                 measure_model(how, at, made, at->images);
+    int status =
+        convert(at, calibration, scheme, &made) || measure_model(how, at, made, at->images);
 
     ptq_model_free(made);
     return status;

@@ -18,8 +18,8 @@ typedef struct lab {
     ptq_calibration *calibration; /* the right one */
     ptq_model *quantized;         /* the right one */
     ptq_cifar10 *test;
-    ptq_dataset images;           /* to measure on */
-    ptq_evaluation before;        /* the float model on them */
+    ptq_dataset images;    /* to measure on */
+    ptq_evaluation before; /* the float model on them */
 } lab;
 
 typedef struct mistake {

@@ -167,8 +167,8 @@ static int measure_forged(const lab *at, const ptq_model *scaled, ptq_error *ref
     }
     if (!status) {
         seen->model = ptq_model_hash(at->real.model);
-        status = measure_calibration("calibrated on pixels / 255, run on 0..255", at, seen,
-                                     &at->scheme);
+        status =
+            measure_calibration("calibrated on pixels / 255, run on 0..255", at, seen, &at->scheme);
     }
     ptq_calibration_free(seen);
     return status;
@@ -344,8 +344,7 @@ static int show_parts(const lab *at, const ptq_evaluation *real, const ptq_evalu
     parts = parts < MOST_PARTS ? parts : MOST_PARTS;
     for (size_t a = 0; a < parts; a++)
         for (size_t b = 0; b < parts; b++) {
-            double change =
-                share_right(coded, b * part, part) - share_right(real, a * part, part);
+            double change = share_right(coded, b * part, part) - share_right(real, a * part, part);
 
             if (a == b) {
                 same_least = change < same_least ? change : same_least;
@@ -369,8 +368,8 @@ static int show_pair(const ptq_evaluation *real, const ptq_evaluation *coded)
 
     if (ptq_compare(real, coded, &compared, &err))
         return fail("%s", err.text);
-    say("  all %zu, image by image: %+.2f, exact 95 %% interval %+.2f to %+.2f\n\n",
-        compared.total, compared.delta_pp + 0.0, compared.low_pp + 0.0, compared.high_pp + 0.0);
+    say("  all %zu, image by image: %+.2f, exact 95 %% interval %+.2f to %+.2f\n\n", compared.total,
+        compared.delta_pp + 0.0, compared.low_pp + 0.0, compared.high_pp + 0.0);
     fewer.total--;
     if (!ptq_compare(real, &fewer, &compared, &err))
         return fail("ptq_compare took evaluations of different images");
@@ -387,8 +386,8 @@ int mistake_runs(lab *at)
 
     if (!status)
         status = evaluate_plan(at->real.plan, all, "float", 0, &real) ||
-                 evaluate_plan(plan, all, "integers", 0, &coded) ||
-                 show_parts(at, &real, &coded) || show_pair(&real, &coded);
+                 evaluate_plan(plan, all, "integers", 0, &coded) || show_parts(at, &real, &coded) ||
+                 show_pair(&real, &coded);
     ptq_evaluation_free(&real);
     ptq_evaluation_free(&coded);
     ptq_plan_free(plan);

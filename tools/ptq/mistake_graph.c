@@ -15,7 +15,7 @@ typedef struct coded_graph {
     const lab *at;
     const ptq_calibration *seen; /* of the original graph */
     ptq_model *model;
-    int to[PTQ_MAX_NODES];       /* original node: the one in `model` that stands for it */
+    int to[PTQ_MAX_NODES]; /* original node: the one in `model` that stands for it */
 } coded_graph;
 
 static int add_copy(coded_graph *g, const ptq_node *node)
@@ -79,9 +79,8 @@ static int copy_params(coded_graph *g, const ptq_node *from, ptq_node *to)
 /* The result of node `made` through codes of the MinMax range that was seen. */
 static int add_border(coded_graph *g, const ptq_node *node, int made)
 {
-    int bits = g->at->scheme.activation_bits && node->op != PTQ_INPUT
-                   ? g->at->scheme.activation_bits
-                   : 8;
+    int bits =
+        g->at->scheme.activation_bits && node->op != PTQ_INPUT ? g->at->scheme.activation_bits : 8;
     int tensor = ptq_calibration_find(g->seen, node->out);
     char name[2][PTQ_NAME_SIZE + 8];
     float low, high;

@@ -120,10 +120,9 @@ static int32_t accumulate(runner *r, int index, int y, int x, int o)
         for (int u = 0; u < width; u++, w += in) {
             int row = dense ? 0 : y * node->stride[0] + v - node->pad[0];
             int column = dense ? 0 : x * node->stride[1] + u - node->pad[1];
-            int inside = row >= 0 && row < from->shape[0] && column >= 0 &&
-                         column < from->shape[1];
-            const int32_t *at = r->code[node->input[0]] +
-                                (inside ? (row * from->shape[1] + column) * in : 0);
+            int inside = row >= 0 && row < from->shape[0] && column >= 0 && column < from->shape[1];
+            const int32_t *at =
+                r->code[node->input[0]] + (inside ? (row * from->shape[1] + column) * in : 0);
 
             sum += dot(r, inside ? at : NULL, zero, w, in);
             for (int i = 0; i < in; i++)
@@ -318,7 +317,8 @@ int mistake_saturation(lab *at)
 
     if (!status)
         say("\nguard     ptq.h takes an instruction that saturates only where the weights prove "
-            "that no\n          pair can leave 16 bits; 'ptq info --cpu' compares every kernel with "
+            "that no\n          pair can leave 16 bits; 'ptq info --cpu' compares every kernel "
+            "with "
             "scalar C\n");
     ptq_model_free(narrow);
     return status;
