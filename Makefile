@@ -196,6 +196,10 @@ $(BUILD)/shapes10: tools/shapes10.c $(BUILD)/cifar_files.o $(BUILD)/ptq_impl.o
 $(BUILD)/stb.o: tools/stb_impl.c | $(BUILD)
 	$(CC) $(CFLAGS) -w $(if $(SAN),-fno-sanitize=undefined) -c $< -o $@
 
+# The figures of docs/.
+$(BUILD)/figures: tools/figures.c $(BUILD)/ptq-svg.o $(BUILD)/ptq_impl.o tools/ptq/svg.h
+	$(CC) $(CFLAGS) -Itools $(filter-out %.h,$^) -lm -o $@
+
 $(BUILD)/images2cifar: tools/images2cifar.c $(BUILD)/cifar_files.o $(BUILD)/ptq_impl.o \
                        $(BUILD)/stb.o
 	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $^ -lm -o $@
