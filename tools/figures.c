@@ -452,18 +452,18 @@ static int descending(const void *a, const void *b)
 
 static int draw_channels(source *s, FILE *out)
 {
-    const ptq_tensor *weight = ptq_model_param(s->fused, "block2.conv1.weight");
+    const ptq_tensor *weight = ptq_model_param(s->fused, "conv1.weight");
     double most[256], step, few = 0;
     svg_axis y = {0, 127, 216, 46};
     int channels, c;
 
     if (!weight || weight->dim[0] > 256)
-        return fail("the model has no block2.conv1; this figure is for ResNet8");
+        return fail("the model has no conv1; this figure is for ResNet8");
     channels = weight->dim[0];
     for (c = 0; c < channels; c++)
         most[c] = largest_of(weight, c);
     qsort(most, (size_t)channels, sizeof *most, descending);
-    open_figure(out, 262, "Largest code of each channel of block2.conv1 under one scale");
+    open_figure(out, 262, "Largest code of each channel of conv1 under one scale");
     vertical_ticks(out, &y, 60, WIDTH - 20, "%.0f");
     step = (WIDTH - 84.0) / channels;
     for (c = 0; c < channels; c++) {
