@@ -64,7 +64,7 @@ SHAPES       := $(BUILD)/shapes10-data
 SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
 .PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all test-programs bench bench-peers \
-        data fuzz clean help print-build FORCE
+        data figures fuzz clean help print-build FORCE
 
 all: tools $(EXAMPLES)
 
@@ -82,6 +82,7 @@ help:
 	@echo 'make bench    time float and integers, all instruction sets, layer by layer (a minute)'
 	@echo 'make bench-peers  the same network in other engines, turn by turn with this one'
 	@echo 'make check-all  the kernels of other processors, under emulators where those are installed'
+	@echo 'make figures  draw the figures of docs/ anew (minutes)'
 	@echo 'make data     download CIFAR-10 (162 MiB) into data/'
 	@echo 'make clean    remove build/'
 	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers)'
@@ -94,6 +95,26 @@ run-cifar10: $(BUILD)/03_calibrate_convert_evaluate
 FOR_CIFAR10 = For CIFAR-10 $(if $(DATA),there is no model here: set PTQ_MODEL to a ResNet8 file,$\
               run "make data" (162 MiB) or set CIFAR10_DIR to the folder of test_batch.bin) and $\
               "make run" again.
+
+# The figures of docs/, most of them from Shapes-10. kernel.svg shows times, those of this machine.
+FIGURES := number-line fold observers trace residual channels bits interval sensitivity
+
+figures: $(BUILD)/figures $(BUILD)/ptq $(SHAPES)/test_batch.bin
+	@for name in $(FIGURES); do \
+	    echo "docs/figures/$$name.svg"; \
+	    $< $$name docs/figures/$$name.svg '$(SHAPES_MODEL)' '$(SHAPES)' >/dev/null || exit 1; \
+	done
+	@for name in $$($(BUILD)/ptq mistake --list | cut -d' ' -f1); do \
+	    $(BUILD)/ptq mistake $$name --model '$(SHAPES_MODEL)' --data '$(SHAPES)' || exit 1; \
+	done | $< mistakes docs/figures/mistakes.svg
+	@awk '/^```c part/ { inside = 1; next } /^```/ { inside = 0 } inside' docs/7-fast-kernel.md \
+	    >$(BUILD)/kernel.c
+	@$(CC) -std=c99 -O3 -march=native $(BUILD)/kernel.c -o $(BUILD)/kernel
+	@$(BUILD)/kernel times | $< kernel docs/figures/kernel.svg
+	@if [ -n '$(DATA)' ] && [ -f '$(DATA)/data_batch_1.bin' ] && [ -n '$(MODEL)' ]; then \
+	    echo docs/figures/bits-cifar10.svg; \
+	    $< bits docs/figures/bits-cifar10.svg '$(MODEL)' '$(DATA)' 2000; \
+	fi
 
 # Two compilations of ptq.h, which take most of the time, at once.
 run-shapes10:

@@ -21,6 +21,7 @@
 # and must be what COMMAND prints when it reads that. Figures that the commands draw into
 # build/course/ must be those in docs/figures/.
 set -u
+export LC_ALL=C
 cd "$(dirname "$0")/.." || exit 1
 mode=${1:-check}
 slow=0
@@ -43,7 +44,7 @@ wrong() {
     failures=$((failures + 1))
 }
 
-course=$(ls docs/README.md docs/[0-9]*-*.md docs/mistakes/*.md 2>/dev/null)
+course="docs/README.md $(echo docs/[0-9]*-*.md docs/mistakes/*.md)" # in this order
 pages=$(ls README.md docs/*.md docs/*/*.md examples/*/README.md tests/*/README.md 2>/dev/null)
 
 # ---- The commands of the course ----
@@ -63,23 +64,26 @@ extract() { # PAGE PREFIX
         opens { commands = 1; print info >(prefix "." n ".how"); printf "" >(prefix "." n) }' "$1"
 }
 
-# Runs all of them in this shell and leaves what block N printed in PREFIX.N.out.
+# Runs all of them in this shell and leaves what block N printed in PREFIX.N.out. The variables here
+# have long names, so that the commands do not change them.
 run_blocks() {
-    for page in $course; do
-        prefix=$work/$(echo "$page" | tr / _)
-        extract "$page" "$prefix"
-        for block in $(ls "$prefix".*.how 2>/dev/null | sort -t. -k3n); do
-            block=${block%.how}
-            how=$(cat "$block.how")
-            case $how in
+    set +u
+    for docs_page in $course; do
+        docs_prefix=$work/$(echo "$docs_page" | tr / _)
+        extract "$docs_page" "$docs_prefix"
+        for docs_block in $(ls "$docs_prefix".*.how 2>/dev/null | sort -t. -k3n); do
+            docs_how=$(cat "$docs_block")
+            docs_block=${docs_block%.how}
+            case $docs_how in
             "sh example") continue ;;
             "sh slow") [ $slow = 1 ] || continue ;;
             esac
-            . "./$block" >"$block.out" 2>&1
-            echo $? >"$block.status"
-            [ "$how" != "sh times" ] || mv "$block.out" "$block.times"
+            . "./$docs_block" >"$docs_block.out" 2>&1
+            echo $? >"$docs_block.status"
+            [ "$docs_how" != "sh times" ] || mv "$docs_block.out" "$docs_block.times"
         done
     done
+    set -u
 }
 
 # The page as it should be.
@@ -270,7 +274,7 @@ check_spelling() {
     for page in $pages; do
         unknown=$(prose_of "$page" | sed 's/<!--[^>]*-->//g; s/<[^>]*>//g; s/](\([^)]*\))/]/g
             s#https\{0,1\}://[^ )]*##g; s/[A-Za-z0-9.]*[0-9_./][A-Za-z0-9_./]*/ /g' |
-            aspell list --master=en_GB-ize --encoding=utf-8 | sort -u | grep -v '^.$\|.[A-Z]' |
+            sed "s/'s\\b//g" | aspell list --master=en_GB-ize --encoding=utf-8 | sort -u | grep -v '^.$\|.[A-Z]' |
             grep -vixF -f tools/words.txt | tr '\n' ' ')
         [ -z "$unknown" ] || wrong "$page: unknown words (tools/words.txt has the known ones): $unknown"
     done

@@ -13,7 +13,7 @@
 #include "ptq.h"
 #include "ptq/svg.h"
 
-enum { WIDTH = 640, SAMPLES = 200, CLASSES = 10 };
+enum { WIDTH = 640, SAMPLES = 100 };
 
 /* What the figures are drawn from; made when it is first asked for. */
 typedef struct source {

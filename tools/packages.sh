@@ -23,6 +23,7 @@ missing() {
     has g++ || echo "g++ the checks as C++"
     has clang || echo "clang the tests with clang"
     sanitizes || echo "libclang-rt-dev the tests with clang's sanitizers"
+    aspell dicts 2>/dev/null | grep -qx en_GB-ize || echo "aspell-en spelling of the pages"
     has tcc || echo "tcc the checks with tcc"
 }
 
