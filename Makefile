@@ -65,7 +65,7 @@ SHAPES       := $(BUILD)/shapes10-data
 SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
 .PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all test-programs bench bench-peers \
-        web check-web bench-web data fuzz clean help print-build FORCE
+        web check-web bench-web data figures fuzz clean help print-build FORCE
 
 all: tools $(EXAMPLES)
 
@@ -86,6 +86,7 @@ help:
 	@echo 'make web      the page for a browser: ptq.h in WebAssembly, one file that needs no server'
 	@echo 'make check-web  opens it in Chromium and compares with the native program'
 	@echo 'make bench-web  times it on node, beside TensorFlow Lite where that is at hand'
+	@echo 'make figures  draw the figures of docs/ anew (minutes)'
 	@echo 'make data     download CIFAR-10 (162 MiB) into data/'
 	@echo 'make clean    remove build/'
 	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers)'
@@ -98,6 +99,26 @@ run-cifar10: $(BUILD)/03_calibrate_convert_evaluate
 FOR_CIFAR10 = For CIFAR-10 $(if $(DATA),there is no model here: set PTQ_MODEL to a ResNet8 file,$\
               run "make data" (162 MiB) or set CIFAR10_DIR to the folder of test_batch.bin) and $\
               "make run" again.
+
+# The figures of docs/, most of them from Shapes-10. kernel.svg shows times, those of this machine.
+FIGURES := number-line fold observers trace residual channels bits interval sensitivity
+
+figures: $(BUILD)/figures $(BUILD)/ptq $(SHAPES)/test_batch.bin
+	@for name in $(FIGURES); do \
+	    echo "docs/figures/$$name.svg"; \
+	    $< $$name docs/figures/$$name.svg '$(SHAPES_MODEL)' '$(SHAPES)' >/dev/null || exit 1; \
+	done
+	@for name in $$($(BUILD)/ptq mistake --list | cut -d' ' -f1); do \
+	    $(BUILD)/ptq mistake $$name --model '$(SHAPES_MODEL)' --data '$(SHAPES)' || exit 1; \
+	done | $< mistakes docs/figures/mistakes.svg
+	@awk '/^```c part/ { inside = 1; next } /^```/ { inside = 0 } inside' docs/7-fast-kernel.md \
+	    >$(BUILD)/kernel.c
+	@$(CC) -std=c99 -O3 -march=native $(BUILD)/kernel.c -o $(BUILD)/kernel
+	@$(BUILD)/kernel times | $< kernel docs/figures/kernel.svg
+	@if [ -n '$(DATA)' ] && [ -f '$(DATA)/data_batch_1.bin' ] && [ -n '$(MODEL)' ]; then \
+	    echo docs/figures/bits-cifar10.svg; \
+	    $< bits docs/figures/bits-cifar10.svg '$(MODEL)' '$(DATA)' 2000; \
+	fi
 
 # Two compilations of ptq.h, which take most of the time, at once.
 run-shapes10:
@@ -230,6 +251,10 @@ $(BUILD)/shapes10: tools/shapes10.c $(BUILD)/cifar_files.o $(BUILD)/ptq_impl.o
 # Undefined shifts in stb_image are its own affair; what it does to memory is ours.
 $(BUILD)/stb.o: tools/stb_impl.c | $(BUILD)
 	$(CC) $(CFLAGS) -w $(if $(SAN),-fno-sanitize=undefined) -c $< -o $@
+
+# The figures of docs/.
+$(BUILD)/figures: tools/figures.c $(BUILD)/ptq-svg.o $(BUILD)/ptq_impl.o tools/ptq/svg.h
+	$(CC) $(CFLAGS) -Itools $(filter-out %.h,$^) -lm -o $@
 
 $(BUILD)/images2cifar: tools/images2cifar.c $(BUILD)/cifar_files.o $(BUILD)/ptq_impl.o \
                        $(BUILD)/stb.o

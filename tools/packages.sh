@@ -31,6 +31,7 @@ missing() {
     has wasm-ld || has wasm-ld-14 || echo "lld the page in WebAssembly"
     [ -d /usr/include/wasm32-wasi ] || echo "wasi-libc the page in WebAssembly"
     compiles_wasm || echo "libclang-rt-dev-wasm32 the page in WebAssembly"
+    aspell dicts 2>/dev/null | grep -qx en_GB-ize || echo "aspell-en spelling of the pages"
     has tcc || echo "tcc the checks with tcc"
 }
 

@@ -30,6 +30,7 @@ int command_export(int argc, char **argv);
 int command_import(int argc, char **argv);
 int command_info(int argc, char **argv);
 int show_cpu(int json); /* info --cpu (info_cpu.c) */
+int command_mistake(int argc, char **argv);
 int command_quantize(int argc, char **argv);
 int command_report(int argc, char **argv);
 int command_run(int argc, char **argv);

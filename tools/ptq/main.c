@@ -22,6 +22,7 @@ static const command commands[] = {
     {"train", command_train, "train a float network on CIFAR-10"},
     {"bench", command_bench, "measure a model's speed"},
     {"report", command_report, "write a page about quantized models beside the float one"},
+    {"mistake", command_mistake, "commit a classic mistake on purpose, and measure it"},
 };
 
 enum { COMMANDS = sizeof commands / sizeof *commands };

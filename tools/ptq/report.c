@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "report.h"
+#include "svg.h"
 
 #ifdef PTQ_HAVE_librsvg
 #include <librsvg/rsvg.h>

@@ -50,13 +50,6 @@ typedef struct figure {
 /* Ends with a NULL name. */
 extern const figure report_figures[];
 
-/* The rules for colours and lines that all figures use: for the page, where they follow the
-   reader's preference, or inside a single figure, with fixed colours. */
-void write_figure_style(FILE *out, int fixed);
-
-/* `text` with what HTML and SVG need escaped. */
-void put_text(FILE *out, const char *text);
-
 /* The model's range for the tensor: coded values reach from low to high. */
 void coded_range(const ptq_qparams *q, double *low, double *high);
 

@@ -5,169 +5,13 @@
 #include <string.h>
 
 #include "report.h"
+#include "svg.h"
 
 #define WIDTH 380
 
-/* ---- Style ---- */
-
-/* Ink, muted text, lines, then six colours that stay apart for colour-blind readers: for light and
-   for dark backgrounds. */
-static const char *const colour_names[] = {"ink", "mut", "lin", "c1", "c2", "c3", "c4", "c5", "c6"};
-static const char *const light[] = {"#1c1c1a", "#5f5e5a", "#d8d6cf", "#2a78d6", "#128a5f",
-                                    "#b97a00", "#7a3fb0", "#d03b3b", "#5b6b7a"};
-static const char *const dark[] = {"#f2f1ec", "#b0aea6", "#45443f", "#5aa0ee", "#35b98a",
-                                   "#e0a53a", "#b28ae6", "#f07a76", "#93a4b4"};
-enum { COLOURS = sizeof light / sizeof *light };
-
-static void put_variables(FILE *out, const char *const *value)
-{
-    for (int i = 0; i < COLOURS; i++)
-        fprintf(out, "--%s:%s;", colour_names[i], value[i]);
-}
-
-static void put_rules(FILE *out, const char *name, const char *open, const char *value,
-                      const char *close)
-{
-    fprintf(out, ".f-%s{fill:%s%s%s}.s-%s{stroke:%s%s%s;fill:none}", name, open, value, close, name,
-            open, value, close);
-}
-
-void write_figure_style(FILE *out, int fixed)
-{
-    fputs("svg text{font:11px system-ui,'DejaVu Sans',sans-serif;fill:", out);
-    fputs(fixed ? light[0] : "var(--ink)", out);
-    fputs("}svg text.small{font-size:9.5px}svg text.end{text-anchor:end}"
-          "svg text.mid{text-anchor:middle}svg .thin{stroke-width:1}svg .thick{stroke-width:2}\n",
-          out);
-    for (int i = 0; i < COLOURS; i++) {
-        if (fixed)
-            put_rules(out, colour_names[i], "", light[i], "");
-        else
-            put_rules(out, colour_names[i], "var(--", colour_names[i], ")");
-    }
-    fprintf(out, "svg text.f-mut{fill:%s}\n", fixed ? light[1] : "var(--mut)");
-    if (fixed)
-        return;
-    fputs(":root{", out);
-    put_variables(out, light);
-    fputs("}\n@media (prefers-color-scheme:dark){:root{", out);
-    put_variables(out, dark);
-    fputs("}}\n", out);
-}
-
-void put_text(FILE *out, const char *text)
-{
-    for (; *text; text++)
-        switch (*text) {
-        case '<':
-            fputs("&lt;", out);
-            break;
-        case '>':
-            fputs("&gt;", out);
-            break;
-        case '&':
-            fputs("&amp;", out);
-            break;
-        case '"':
-            fputs("&quot;", out);
-            break;
-        default:
-            fputc(*text, out);
-        }
-}
-
-/* ---- Drawing ---- */
-
-static void begin(FILE *out, int width, int height, const char *title)
-{
-    fprintf(out,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" width=\"%d\" height=\"%d\" "
-            "viewBox=\"0 0 %d %d\"><title>",
-            width, height, width, height);
-    put_text(out, title);
-    fputs("</title>\n", out);
-}
-
-static void end(FILE *out)
-{
-    fputs("</svg>\n", out);
-}
-
-static void line(FILE *out, double x1, double y1, double x2, double y2, const char *classes)
-{
-    fprintf(out, "<path class=\"%s\" d=\"M%.1f %.1fL%.1f %.1f\"/>\n", classes, x1, y1, x2, y2);
-}
-
-static void box(FILE *out, double x, double y, double w, double h, const char *classes,
-                double alpha)
-{
-    fprintf(out, "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"", classes,
-            x, y, w > 0 ? w : 0, h > 0 ? h : 0);
-    if (alpha < 1)
-        fprintf(out, " fill-opacity=\"%.3f\"", alpha);
-    fputs("/>\n", out);
-}
-
-static void label(FILE *out, double x, double y, const char *classes, const char *text)
-{
-    fprintf(out, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">", classes, x, y);
-    put_text(out, text);
-    fputs("</text>\n", out);
-}
-
-static void number(FILE *out, double x, double y, const char *classes, const char *format,
-                   double value)
-{
-    char text[64];
-
-    snprintf(text, sizeof text, format, value);
-    label(out, x, y, classes, text);
-}
-
-/* A linear scale from values to pixels. */
-typedef struct axis {
-    double low, high, from, to;
-} axis;
-
-static double place(const axis *a, double value)
-{
-    return a->high > a->low ? a->from + (value - a->low) / (a->high - a->low) * (a->to - a->from)
-                            : a->from;
-}
-
-/* A round step of which about `wanted` fit into the axis: 1, 2 or 5 times a power of ten. */
-static double tick_step(const axis *a, int wanted)
-{
-    double rough = (a->high - a->low) / wanted, power = pow(10, floor(log10(rough)));
-
-    return rough / power < 1.5 ? power : rough / power < 3.5 ? 2 * power : 5 * power;
-}
-
-/* Ticks of a horizontal axis at height y, with grid lines up to `top`. */
-static void horizontal_ticks(FILE *out, const axis *a, double y, double top, const char *format)
-{
-    double step, at;
-
-    if (!(a->high > a->low))
-        return;
-    step = tick_step(a, 5);
-    for (at = ceil(a->low / step) * step; at <= a->high + step * 1e-6; at += step) {
-        line(out, place(a, at), y, place(a, at), top, "s-lin thin");
-        number(out, place(a, at), y + 14, "small mid f-mut", format,
-               fabs(at) < step * 1e-6 ? 0.0 : at);
-    }
-}
-
-static const char *class_of(int i)
-{
-    static const char *const names[] = {"c1", "c2", "c3", "c4", "c5", "c6"};
-
-    return names[i % 6];
-}
-
 static void coloured(char *text, size_t size, const char *kind, int i, const char *more)
 {
-    snprintf(text, size, "%s-%s %s", kind, class_of(i), more);
+    snprintf(text, size, "%s-%s %s", kind, svg_colour(i), more);
 }
 
 /* ---- Change: accuracy against float, with intervals ---- */
@@ -175,7 +19,7 @@ static void coloured(char *text, size_t size, const char *kind, int i, const cha
 static void draw_change(FILE *out, const report *r, const subject *s, int tensor)
 {
     int top = 8, row = 30, height = top + row * r->models + 34;
-    axis x = {-0.2, 0.2, 12, WIDTH - 12};
+    svg_axis x = {-0.2, 0.2, 12, WIDTH - 12};
     char classes[32], text[96];
 
     (void)s, (void)tensor;
@@ -183,24 +27,24 @@ static void draw_change(FILE *out, const report *r, const subject *s, int tensor
         x.low = fmin(x.low, r->model[i].compared.low_pp);
         x.high = fmax(x.high, r->model[i].compared.high_pp);
     }
-    begin(out, WIDTH, height, "Change of accuracy against float with its 95 % interval");
-    horizontal_ticks(out, &x, height - 32, top, "%+.3g");
-    line(out, place(&x, 0), height - 32, place(&x, 0), top, "s-ink thin");
+    svg_begin(out, WIDTH, height, "Change of accuracy against float with its 95 % interval");
+    svg_ticks(out, &x, height - 32, top, "%+.3g");
+    svg_line(out, svg_place(&x, 0), height - 32, svg_place(&x, 0), top, "s-ink thin");
     for (int i = 0; i < r->models; i++) {
         const ptq_comparison *c = &r->model[i].compared;
         double y = top + row * i + 22;
 
         coloured(classes, sizeof classes, "s", i, "thick");
-        line(out, place(&x, c->low_pp), y, place(&x, c->high_pp), y, classes);
+        svg_line(out, svg_place(&x, c->low_pp), y, svg_place(&x, c->high_pp), y, classes);
         coloured(classes, sizeof classes, "f", i, "");
         fprintf(out, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"/>\n", classes,
-                place(&x, c->delta_pp), y);
+                svg_place(&x, c->delta_pp), y);
         snprintf(text, sizeof text, "%s  %+.2f", r->model[i].name, c->delta_pp + 0.0);
-        label(out, place(&x, c->delta_pp), y - 9,
-              place(&x, c->delta_pp) > WIDTH / 2.0 ? "small end" : "small", text);
+        svg_label(out, svg_place(&x, c->delta_pp), y - 9,
+                  svg_place(&x, c->delta_pp) > WIDTH / 2.0 ? "small end" : "small", text);
     }
-    label(out, WIDTH / 2.0, height - 4, "small mid f-mut", "percentage points against float");
-    end(out);
+    svg_label(out, WIDTH / 2.0, height - 4, "small mid f-mut", "percentage points against float");
+    svg_end(out);
 }
 
 /* ---- Frontier: size against accuracy ---- */
@@ -211,39 +55,40 @@ static double percent(const ptq_evaluation *e)
 }
 
 /* Whether the label of a point that was drawn before is where this one's would be. */
-static int is_crowded(const report *r, const axis *x, const axis *y, const subject *s)
+static int is_crowded(const report *r, const svg_axis *x, const svg_axis *y, const subject *s)
 {
     for (int i = -1; i < r->models; i++) {
         const subject *other = i < 0 ? &r->baseline : &r->model[i];
 
         if (other == s)
             break;
-        if (fabs(place(x, log10((double)other->bytes)) - place(x, log10((double)s->bytes))) < 90 &&
-            fabs(place(y, percent(&other->result)) - place(y, percent(&s->result))) < 13)
+        if (fabs(svg_place(x, log10((double)other->bytes)) -
+                 svg_place(x, log10((double)s->bytes))) < 90 &&
+            fabs(svg_place(y, percent(&other->result)) - svg_place(y, percent(&s->result))) < 13)
             return 1;
     }
     return 0;
 }
 
-static void frontier_point(FILE *out, const report *r, const axis *x, const axis *y,
+static void frontier_point(FILE *out, const report *r, const svg_axis *x, const svg_axis *y,
                            const subject *s, int colour)
 {
-    double at = place(x, log10((double)s->bytes)), low, high;
-    double height = place(y, percent(&s->result));
+    double at = svg_place(x, log10((double)s->bytes)), low, high;
+    double height = svg_place(y, percent(&s->result));
     char classes[32];
     int right = at > WIDTH * 0.7;
 
     ptq_exact_interval(s->result.correct, s->result.total, 0.95, &low, &high);
     coloured(classes, sizeof classes, "s", colour, "thin");
-    line(out, at, place(y, 100 * low), at, place(y, 100 * high), classes);
+    svg_line(out, at, svg_place(y, 100 * low), at, svg_place(y, 100 * high), classes);
     coloured(classes, sizeof classes, "f", colour, "");
     fprintf(out, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"5\"/>\n", classes, at, height);
-    label(out, at + (right ? -8 : 8), height + (is_crowded(r, x, y, s) ? 14 : -7),
-          right ? "small end" : "small", s->name);
+    svg_label(out, at + (right ? -8 : 8), height + (is_crowded(r, x, y, s) ? 14 : -7),
+              right ? "small end" : "small", s->name);
 }
 
 /* Axes that hold every point with its interval. */
-static void frontier_axes(const report *r, axis *x, axis *y)
+static void frontier_axes(const report *r, svg_axis *x, svg_axis *y)
 {
     for (int i = -1; i < r->models; i++) {
         const subject *s = i < 0 ? &r->baseline : &r->model[i];
@@ -261,31 +106,31 @@ static void draw_frontier(FILE *out, const report *r, const subject *s, int tens
 {
     static const double sizes[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
     int bottom = 238;
-    axis x = {1e9, -1e9, 46, WIDTH - 12}, y = {1e9, -1e9, bottom, 10};
+    svg_axis x = {1e9, -1e9, 46, WIDTH - 12}, y = {1e9, -1e9, bottom, 10};
     double step, at;
 
     (void)s, (void)tensor;
     frontier_axes(r, &x, &y);
-    begin(out, WIDTH, bottom + 34, "File size against accuracy");
-    step = tick_step(&y, 5);
+    svg_begin(out, WIDTH, bottom + 34, "File size against accuracy");
+    step = svg_tick_step(&y, 5);
     for (at = ceil(y.low / step) * step; at <= y.high; at += step) {
-        line(out, x.from, place(&y, at), x.to, place(&y, at), "s-lin thin");
-        number(out, x.from - 6, place(&y, at) + 3, "small end f-mut", "%.4g %%", at);
+        svg_line(out, x.from, svg_place(&y, at), x.to, svg_place(&y, at), "s-lin thin");
+        svg_number(out, x.from - 6, svg_place(&y, at) + 3, "small end f-mut", "%.4g %%", at);
     }
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         double size = log10(sizes[i] * 1000);
 
         if (size < x.low || size > x.high)
             continue;
-        line(out, place(&x, size), y.from, place(&x, size), y.to, "s-lin thin");
-        number(out, place(&x, size), bottom + 14, "small mid f-mut", "%g kB", sizes[i]);
+        svg_line(out, svg_place(&x, size), y.from, svg_place(&x, size), y.to, "s-lin thin");
+        svg_number(out, svg_place(&x, size), bottom + 14, "small mid f-mut", "%g kB", sizes[i]);
     }
     frontier_point(out, r, &x, &y, &r->baseline, 5);
     for (int i = 0; i < r->models; i++)
         frontier_point(out, r, &x, &y, &r->model[i], i % 5);
-    label(out, WIDTH / 2.0, bottom + 30, "small mid f-mut",
-          "file size; bars: exact 95 % intervals");
-    end(out);
+    svg_label(out, WIDTH / 2.0, bottom + 30, "small mid f-mut",
+              "file size; bars: exact 95 % intervals");
+    svg_end(out);
 }
 
 /* ---- Confusion ---- */
@@ -297,7 +142,7 @@ static void draw_matrix(FILE *out, const report *r, const ptq_evaluation *e,
     int n = e->classes, left = 62, top = 58;
     double cell = (WIDTH - left - 6.0) / n;
 
-    begin(out, WIDTH, top + (int)(cell * n) + 20, title);
+    svg_begin(out, WIDTH, top + (int)(cell * n) + 20, title);
     for (int i = 0; i < n; i++) {
         double at = top + cell * (i + 0.5) + 3, column = left + cell * (i + 0.5) + 3;
 
@@ -314,17 +159,18 @@ static void draw_matrix(FILE *out, const report *r, const ptq_evaluation *e,
         double share = fabs((double)count) / (row ? (double)row : 1);
         int good = (i / n == i % n) == (count > 0);
 
-        box(out, left + cell * (i % n), top + cell * (i / n), cell - 1, cell - 1,
-            !count ? "f-c6"
-            : good ? "f-c1"
-                   : "f-c5",
-            0.05 + 0.65 * fmin(1, minus ? 12 * share : sqrt(share)));
+        svg_box(out, left + cell * (i % n), top + cell * (i / n), cell - 1, cell - 1,
+                !count ? "f-c6"
+                : good ? "f-c1"
+                       : "f-c5",
+                0.05 + 0.65 * fmin(1, minus ? 12 * share : sqrt(share)));
         if (count)
-            number(out, left + cell * (i % n + 0.5) - 0.5, top + cell * (i / n + 0.5) + 3,
-                   "small mid", minus ? "%+.0f" : "%.0f", (double)count);
+            svg_number(out, left + cell * (i % n + 0.5) - 0.5, top + cell * (i / n + 0.5) + 3,
+                       "small mid", minus ? "%+.0f" : "%.0f", (double)count);
     }
-    label(out, left, top + cell * n + 14, "small f-mut", "rows: what it is; columns: the answer");
-    end(out);
+    svg_label(out, left, top + cell * n + 14, "small f-mut",
+              "rows: what it is; columns: the answer");
+    svg_end(out);
 }
 
 static void draw_confusion(FILE *out, const report *r, const subject *s, int tensor)
@@ -350,31 +196,31 @@ static void draw_confusion_change(FILE *out, const report *r, const subject *s, 
 static void draw_sqnr(FILE *out, const report *r, const subject *s, int tensor)
 {
     int top = 6, row = 20, height = top + row * s->layers.items + 36, i;
-    axis x = {0, 40, 112, WIDTH - 106};
+    svg_axis x = {0, 40, 112, WIDTH - 106};
     char text[32];
 
     (void)r, (void)tensor;
     for (i = 0; i < s->layers.items; i++)
         if (isfinite(s->layers.item[i].sqnr_db))
             x.high = fmax(x.high, s->layers.item[i].sqnr_db);
-    begin(out, WIDTH, height, "Signal to quantization noise of every tensor");
-    horizontal_ticks(out, &x, height - 34, top, "%g");
+    svg_begin(out, WIDTH, height, "Signal to quantization noise of every tensor");
+    svg_ticks(out, &x, height - 34, top, "%g");
     for (i = 0; i < s->layers.items; i++) {
         const ptq_layer_error *item = &s->layers.item[i];
         double y = top + row * i, db = isfinite(item->sqnr_db) ? item->sqnr_db : x.high;
 
-        label(out, x.from - 6, y + 14, "small end", item->name);
-        box(out, x.from, y + 4, place(&x, fmax(db, 0)) - x.from, row - 7,
-            item == weakest_layer(s) ? "f-c5" : "f-c1", 1);
-        number(out, WIDTH - 66, y + 14, "small end", isfinite(item->sqnr_db) ? "%.1f" : "exact",
-               db);
+        svg_label(out, x.from - 6, y + 14, "small end", item->name);
+        svg_box(out, x.from, y + 4, svg_place(&x, fmax(db, 0)) - x.from, row - 7,
+                item == weakest_layer(s) ? "f-c5" : "f-c1", 1);
+        svg_number(out, WIDTH - 66, y + 14, "small end", isfinite(item->sqnr_db) ? "%.1f" : "exact",
+                   db);
         snprintf(text, sizeof text,
                  item->clipped > 0 && item->clipped < 5e-5 ? "< 0.01 %%" : "%.2f %%",
                  100 * item->clipped);
-        label(out, WIDTH - 4, y + 14, "small end f-mut", text);
+        svg_label(out, WIDTH - 4, y + 14, "small end f-mut", text);
     }
-    label(out, WIDTH - 4, height - 6, "small end f-mut", "SQNR in dB; share of values clipped");
-    end(out);
+    svg_label(out, WIDTH - 4, height - 6, "small end f-mut", "SQNR in dB; share of values clipped");
+    svg_end(out);
 }
 
 /* ---- Histograms ---- */
@@ -441,8 +287,8 @@ static void draw_columns(FILE *out, const columns *c, double left, double wide, 
         most = fmax(most, fmax(c->real[i], c->code[i]));
     for (int i = 0; i < COLUMNS; i++)
         if (bar(c->real[i], most) > 0)
-            box(out, left + i * step, bottom - tall * bar(c->real[i], most), step,
-                tall * bar(c->real[i], most), "f-c6", 0.45);
+            svg_box(out, left + i * step, bottom - tall * bar(c->real[i], most), step,
+                    tall * bar(c->real[i], most), "f-c6", 0.45);
     fputs("<path class=\"s-c1 thick\" d=\"", out);
     for (int i = 0; i < COLUMNS; i++)
         fprintf(out, "%s%.1f %.1fH%.1f", i ? "V" : "M",
@@ -453,7 +299,7 @@ static void draw_columns(FILE *out, const columns *c, double left, double wide, 
 
 /* What each rule would choose for codes like the model's, and what the model has. */
 static void draw_ranges(FILE *out, const ptq_observer *observer, const ptq_qparams *q,
-                        const axis *x, double top)
+                        const svg_axis *x, double top)
 {
     ptq_type type = q->type == PTQ_F32 ? PTQ_U8 : q->type;
     double low, high;
@@ -462,18 +308,18 @@ static void draw_ranges(FILE *out, const ptq_observer *observer, const ptq_qpara
         float least, most;
         double y = top + 13 * rule;
 
-        label(out, x->from - 6, y + 4, "small end f-mut", ptq_range_name((ptq_range)rule));
+        svg_label(out, x->from - 6, y + 4, "small end f-mut", ptq_range_name((ptq_range)rule));
         if (ptq_observer_range(observer, 0, (ptq_range)rule, 0, type, q->bits ? q->bits : 8, 0,
                                &least, &most, NULL))
             continue;
-        line(out, place(x, (double)least), y, place(x, (double)most), y, "s-c2 thick");
+        svg_line(out, svg_place(x, (double)least), y, svg_place(x, (double)most), y, "s-c2 thick");
     }
     if (q->type == PTQ_F32)
         return;
     coded_range(q, &low, &high);
-    label(out, x->from - 6, top + 13 * PTQ_RANGE_COUNT + 4, "small end", "this model");
-    line(out, place(x, low), top + 13 * PTQ_RANGE_COUNT, place(x, high), top + 13 * PTQ_RANGE_COUNT,
-         "s-c1 thick");
+    svg_label(out, x->from - 6, top + 13 * PTQ_RANGE_COUNT + 4, "small end", "this model");
+    svg_line(out, svg_place(x, low), top + 13 * PTQ_RANGE_COUNT, svg_place(x, high),
+             top + 13 * PTQ_RANGE_COUNT, "s-c1 thick");
 }
 
 static void draw_histogram(FILE *out, const report *r, const subject *s, int tensor)
@@ -482,7 +328,7 @@ static void draw_histogram(FILE *out, const report *r, const subject *s, int ten
     const ptq_statistics *seen = &t->observer.channel[0];
     const code_count *codes = &s->codes[tensor];
     int left = 66, bottom = 116, height = bottom + 22 + 13 * (PTQ_RANGE_COUNT + 1) + 6;
-    axis x = {0, 0, left, WIDTH - 10};
+    svg_axis x = {0, 0, left, WIDTH - 10};
     columns c = {0};
     char text[160];
 
@@ -501,8 +347,8 @@ static void draw_histogram(FILE *out, const report *r, const subject *s, int ten
     c.high = x.high;
     fill_columns(&c, seen, codes);
     snprintf(text, sizeof text, "Values of %s: float and codes", t->name);
-    begin(out, WIDTH, height, text);
-    label(out, 4, 12, "", t->name);
+    svg_begin(out, WIDTH, height, text);
+    svg_label(out, 4, 12, "", t->name);
     if (codes->q.type != PTQ_F32)
         snprintf(text, sizeof text, "%s, %d bits, scale %.4g, zero point %d; %.0f %% exact zeros",
                  codes->q.type == PTQ_U8 ? "u8" : "s8", codes->q.bits, (double)codes->q.scale,
@@ -510,11 +356,11 @@ static void draw_histogram(FILE *out, const report *r, const subject *s, int ten
     else
         snprintf(text, sizeof text, "real numbers in this model; %.0f %% exact zeros",
                  100 * c.zeros);
-    label(out, 4, 26, "small f-mut", text);
-    horizontal_ticks(out, &x, bottom, 34, "%g");
+    svg_label(out, 4, 26, "small f-mut", text);
+    svg_ticks(out, &x, bottom, 34, "%g");
     draw_columns(out, &c, x.from, x.to - x.from, bottom, bottom - 36);
     draw_ranges(out, &t->observer, &codes->q, &x, bottom + 24);
-    end(out);
+    svg_end(out);
 }
 
 /* ---- Weights per channel ---- */
@@ -529,9 +375,9 @@ static double draw_layer_weights(FILE *out, const ptq_node *real, const ptq_node
 
     for (i = 0; i < each * (size_t)channels; i++)
         most = fmax(most, fabs((double)ptq_tensor_real(w, i)));
-    label(out, 8, top + 10, "small", real->name);
-    number(out, WIDTH - 8, top + 10, "small end f-mut", "largest %.3g", most);
-    line(out, 8, middle, WIDTH - 8, middle, "s-lin thin");
+    svg_label(out, 8, top + 10, "small", real->name);
+    svg_number(out, WIDTH - 8, top + 10, "small end f-mut", "largest %.3g", most);
+    svg_line(out, 8, middle, WIDTH - 8, middle, "s-lin thin");
     for (int c = 0; c < channels && most > 0; c++) {
         double low = 0, high = 0, x = 8 + step * c, unit = 36 / most;
 
@@ -541,14 +387,15 @@ static double draw_layer_weights(FILE *out, const ptq_node *real, const ptq_node
             low = fmin(low, v);
             high = fmax(high, v);
         }
-        box(out, x, middle - unit * high, fmax(step - 1, 0.8), unit * (high - low), "f-c6", 0.55);
+        svg_box(out, x, middle - unit * high, fmax(step - 1, 0.8), unit * (high - low), "f-c6",
+                0.55);
         if (q->scales) {
             double reach =
                 (double)q->scale[q->scales > 1 ? c : 0] * ((1 << (q->bits - 1)) - 1) * unit;
 
             reach = fmin(reach, 38);
-            line(out, x, middle - reach, x + step - 1, middle - reach, "s-c1 thick");
-            line(out, x, middle + reach, x + step - 1, middle + reach, "s-c1 thick");
+            svg_line(out, x, middle - reach, x + step - 1, middle - reach, "s-c1 thick");
+            svg_line(out, x, middle + reach, x + step - 1, middle + reach, "s-c1 thick");
         }
     }
     return top + 100;
@@ -563,15 +410,15 @@ static void draw_weights(FILE *out, const report *r, const subject *s, int tenso
     (void)tensor;
     for (i = 0; i < real->nodes; i++)
         layers += real->node[i].param[PTQ_WEIGHT].rank >= 2;
-    begin(out, WIDTH, 100 * layers + 24, "Weights of every output channel");
+    svg_begin(out, WIDTH, 100 * layers + 24, "Weights of every output channel");
     for (i = 0; i < real->nodes; i++) {
         k = ptq_model_find(coded, real->node[i].name);
         if (real->node[i].param[PTQ_WEIGHT].rank >= 2 && k >= 0)
             top = draw_layer_weights(out, &real->node[i], &coded->node[k], top);
     }
-    label(out, 8, top + 10, "small f-mut",
-          "bars: smallest to largest weight; lines: the reach of the codes");
-    end(out);
+    svg_label(out, 8, top + 10, "small f-mut",
+              "bars: smallest to largest weight; lines: the reach of the codes");
+    svg_end(out);
 }
 
 /* ---- The graph ---- */
@@ -592,7 +439,7 @@ static void draw_edge(FILE *out, int from, int to, int row)
     double y1 = 4 + row * from + (row - 14) / 2.0, y2 = 4 + row * to + (row - 14) / 2.0;
 
     if (from == to - 1) {
-        line(out, 150, 4 + row * from + row - 14, 150, 4 + row * to, "s-mut thin");
+        svg_line(out, 150, 4 + row * from + row - 14, 150, 4 + row * to, "s-mut thin");
         return;
     }
     fprintf(out, "<path class=\"s-c3 thick\" d=\"M300 %.1fC%d %.1f %d %.1f 300 %.1f\"/>\n", y1,
@@ -607,7 +454,7 @@ static void draw_graph(FILE *out, const report *r, const subject *s, int tensor)
     char text[160];
 
     (void)r, (void)tensor;
-    begin(out, WIDTH, 4 + row * model->nodes, "The graph with scales and zero points");
+    svg_begin(out, WIDTH, 4 + row * model->nodes, "The graph with scales and zero points");
     for (i = 0; i < model->nodes; i++)
         for (k = 0; k < 2; k++)
             if (model->node[i].input[k] >= 0)
@@ -621,19 +468,19 @@ static void draw_graph(FILE *out, const report *r, const subject *s, int tensor)
                 "<rect class=\"f-%s\" fill-opacity=\"0.16\" x=\"4\" y=\"%.1f\" width=\"296\" "
                 "height=\"%d\" rx=\"5\"/>\n",
                 node->q.type == PTQ_F32 && !node->dynamic ? "c6" : "c1", y, row - 14);
-        label(out, 12, y + 16, "", node->name);
+        svg_label(out, 12, y + 16, "", node->name);
         snprintf(text, sizeof text, "%s%s  %dx%dx%d", ptq_op_name(node->op),
                  node->residual ? " + add" : "", node->shape[0], node->shape[1], node->shape[2]);
-        label(out, 292, y + 16, "small end f-mut", text);
+        svg_label(out, 292, y + 16, "small end f-mut", text);
         describe_coding(node, text, sizeof text);
-        label(out, 12, y + 33, "small", text);
+        svg_label(out, 12, y + 33, "small", text);
         if (w->rank) {
             snprintf(text, sizeof text, "weights %s %d bit%s", ptq_type_name(w->type), w->bits,
                      w->scales > 1 ? ", per channel" : "");
-            label(out, 12, y + 48, "small f-mut", text);
+            svg_label(out, 12, y + 48, "small f-mut", text);
         }
     }
-    end(out);
+    svg_end(out);
 }
 
 const figure report_figures[] = {

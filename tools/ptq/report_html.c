@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "report.h"
+#include "svg.h"
 
 #define MOST_PICTURES 60 /* changed images that are shown of a model */
 
