@@ -64,7 +64,7 @@ SHAPES       := $(BUILD)/shapes10-data
 SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
 .PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all test-programs bench bench-peers \
-        data fuzz clean help print-build FORCE
+        bench-train data fuzz clean help print-build FORCE
 
 all: tools $(EXAMPLES)
 
@@ -81,6 +81,7 @@ help:
 	@echo 'make fuzz     fuzz every parser, and kernels against kernels, FUZZ_SECONDS=60 each (clang)'
 	@echo 'make bench    time float and integers, all instruction sets, layer by layer (a minute)'
 	@echo 'make bench-peers  the same network in other engines, turn by turn with this one'
+	@echo 'make bench-train  train in C and in PyTorch, turn by turn, where PyTorch is at hand'
 	@echo 'make check-all  the kernels of other processors, under emulators where those are installed'
 	@echo 'make data     download CIFAR-10 (162 MiB) into data/'
 	@echo 'make clean    remove build/'
@@ -134,6 +135,9 @@ RUN_bench = $(BUILD)/ptq bench --table --json '$(BUILD)/bench.json' \
             $$(test ! -f '$(BENCH_MODEL)' || echo --quantized '$(BENCH_MODEL)')
 RUN_bench-peers = sh tools/bench_peers.sh '$(BUILD)' '$(PTQ_SHARED)/peers' '$(MODEL)' \
                   '$(BENCH_MODEL)'
+
+bench-train: $(BUILD)/ptq $(BUILD)/shapes10
+	@sh tools/bench_train.sh $^
 
 data:
 	@sh tools/get_cifar10.sh data

@@ -335,6 +335,7 @@ typedef struct run {
     uint64_t correct;
     char *history; /* CSV so far */
     double pace;   /* seconds a step, without pauses */
+    int timed;     /* steps that it is the mean of, so far */
 } run;
 
 static volatile sig_atomic_t interrupted;
@@ -631,13 +632,14 @@ static double rate_now(const run *r)
            schedule_factor(r->descent.steps, warmup, r->steps * (uint64_t)r->set.epochs);
 }
 
-/* A step that takes many times as long as others was stopped, or the machine slept. */
+/* The mean over the first 50 steps, then one that follows slowly. A step that takes many times as
+   long as others was stopped, or the machine slept. */
 static void measure_pace(run *r, double seconds)
 {
-    if (r->pace <= 0)
-        r->pace = seconds;
-    else if (seconds < 20 * r->pace)
-        r->pace += 0.02 * (seconds - r->pace);
+    if (r->timed && seconds >= 20 * r->pace)
+        return;
+    r->timed += r->timed < 50;
+    r->pace += (seconds - r->pace) / r->timed;
 }
 
 static int end_epoch(run *r)
