@@ -64,8 +64,9 @@ MODEL = $(or $(PTQ_MODEL),$(firstword $(wildcard \
 SHAPES       := $(BUILD)/shapes10-data
 SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
-.PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all test-programs bench bench-peers \
-        web check-web bench-web data figures fuzz clean help print-build FORCE
+.PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all test-programs bench \
+        bench-peers web check-web bench-web data figures fuzz bench-train clean help print-build \
+        FORCE
 
 all: tools $(EXAMPLES)
 
@@ -82,6 +83,7 @@ help:
 	@echo 'make fuzz     fuzz every parser, and kernels against kernels, FUZZ_SECONDS=60 each (clang)'
 	@echo 'make bench    time float and integers, all instruction sets, layer by layer (a minute)'
 	@echo 'make bench-peers  the same network in other engines, turn by turn with this one'
+	@echo 'make bench-train  train in C and in PyTorch, turn by turn, where PyTorch is at hand'
 	@echo 'make check-all  the kernels of other processors, under emulators where those are installed'
 	@echo 'make web      the page for a browser: ptq.h in WebAssembly, one file that needs no server'
 	@echo 'make check-web  opens it in Chromium and compares with the native program'
@@ -190,6 +192,8 @@ check-web: $(BUILD)/ptq
 
 bench-web: $(BUILD)/ptq $(WEB_PARTS)
 	@sh tools/bench_web.sh $(WEB) '$(PTQ_SHARED)'
+bench-train: $(BUILD)/ptq $(BUILD)/shapes10
+	@sh tools/bench_train.sh $^
 
 data:
 	@sh tools/get_cifar10.sh data

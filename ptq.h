@@ -1057,6 +1057,12 @@ PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
                                 const ptq_calibrate_options *options, ptq_model **out,
                                 ptq_error *err);
 
+/* The same with the factors that `quantized` keeps in its metadata, without images: from the fused
+   float model that it was made of, the float weights that its scales belong to. A plain copy where
+   it was not equalized. PTQ_BAD_FILE where the factors are damaged or of another network. */
+PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
+                                     ptq_model **out, ptq_error *err);
+
 typedef struct ptq_convert_options {
     ptq_scheme scheme;
     const ptq_override *override; /* of several that match, the last counts */
@@ -12171,6 +12177,43 @@ static ptq_status ptq__keep_factors(const ptq__equalizer *eq, ptq_error *err)
     return status;
 }
 
+/* The factors that the metadata keep for a node's result, as text; 0: none. */
+static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors)
+{
+    const char *kept = ptq_model_get_meta(model, "equalization");
+    ptq__span rest = ptq__span_of(kept ? kept : ""), name;
+    while (rest.n) {
+        *factors = ptq__cut(&rest, ';');
+        name = ptq__cut(factors, ' ');
+        if (name.n == strlen(node->out) && memcmp(name.p, node->out, name.n) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+/* All tensors of a group keep the same. */
+static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantized, ptq_error *err)
+{
+    int i, c;
+    for (i = 0; i < eq->channels; i++)
+        eq->reach[i] = 1;
+    for (i = 1; i < eq->model->nodes; i++) {
+        const ptq_node *node = &eq->model->node[i];
+        int root = ptq__group_of(eq, i);
+        float *to = eq->reach + eq->first[root];
+        ptq__span factors;
+        if (!root || !ptq__find_factors(quantized, node, &factors))
+            continue;
+        for (c = 0; c < node->shape[2]; c++)
+            if (!ptq__read_float(ptq__cut(&factors, ' '), &to[c]) || !(to[c] > 0))
+                return ptq_error_set(err, PTQ_BAD_FILE,
+                                     "metadata equalization: no factor for channel %d of %s; give"
+                                     " the model that the quantized one was made from", c,
+                                     node->out);
+    }
+    return PTQ_OK;
+}
+
 static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_allocator *allocator,
                                       ptq_error *err)
 {
@@ -12188,6 +12231,16 @@ static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_allocator *a
     eq->reach = (float *)memory;
     ptq__join_tensors(eq);
     return PTQ_OK;
+}
+
+static ptq_status ptq__apply_all_factors(ptq__equalizer *eq, ptq_error *err)
+{
+    int i;
+    for (i = 1; i < eq->model->nodes; i++)
+        if (ptq__has_weight(eq->model->node[i].op))
+            ptq__apply_factors(eq, i);
+    PTQ__TRY(ptq__keep_factors(eq, err));
+    return ptq_model_check(eq->model, err);
 }
 
 static ptq_status ptq__equalize_with(ptq__equalizer *eq, const ptq_plan *plan,
@@ -12213,11 +12266,20 @@ static ptq_status ptq__equalize_with(ptq__equalizer *eq, const ptq_plan *plan,
     for (i = 0; i < eq->model->nodes; i++)
         if (ptq__group_of(eq, i) == i)
             ptq__choose_factors(eq, i);
-    for (i = 1; i < eq->model->nodes; i++)
-        if (ptq__has_weight(eq->model->node[i].op))
-            ptq__apply_factors(eq, i);
-    PTQ__TRY(ptq__keep_factors(eq, err));
-    return ptq_model_check(eq->model, err);
+    return ptq__apply_all_factors(eq, err);
+}
+
+/* Hands the model over, or frees it. */
+static ptq_status ptq__equalizer_close(ptq__equalizer *eq, const ptq_allocator *allocator,
+                                       ptq_status status, ptq_model **out)
+{
+    ptq__free(allocator, eq->group);
+    ptq__free(allocator, eq->reach);
+    if (status)
+        ptq_model_free(eq->model);
+    else
+        *out = eq->model;
+    return status;
 }
 
 PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
@@ -12236,13 +12298,26 @@ PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
                              "this model is quantized already; equalize the float model");
     PTQ__TRY(ptq_model_copy(plan->model, &options->allocator, &eq.model, err));
     status = ptq__equalize_with(&eq, plan, &data, options, err);
-    ptq__free(&options->allocator, eq.group);
-    ptq__free(&options->allocator, eq.reach);
-    if (status)
-        ptq_model_free(eq.model);
-    else
-        *out = eq.model;
-    return status;
+    return ptq__equalizer_close(&eq, &options->allocator, status, out);
+}
+
+PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
+                                     ptq_model **out, ptq_error *err)
+{
+    const ptq_allocator *allocator = &model->allocator;
+    ptq__equalizer eq;
+    ptq_status status;
+    memset(&eq, 0, sizeof eq);
+    if (ptq__is_quantized(model))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "this model is quantized already; equalize the float model");
+    PTQ__TRY(ptq_model_copy(model, allocator, &eq.model, err));
+    status = ptq__equalizer_open(&eq, allocator, err);
+    if (!status)
+        status = ptq__read_factors(&eq, quantized, err);
+    if (!status && ptq_model_get_meta(quantized, "equalization"))
+        status = ptq__apply_all_factors(&eq, err);
+    return ptq__equalizer_close(&eq, allocator, status, out);
 }
 
 /* Learned rounding. For one channel with weights w, scale s and codes q, the error of the result is
@@ -13433,23 +13508,16 @@ typedef struct ptq__layers {
    metadata. They lie in the session, which writes them anew with every run. */
 static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real)
 {
-    const char *kept = ptq_model_get_meta(model, "equalization");
-    ptq__span rest = ptq__span_of(kept ? kept : ""), item, name;
-    size_t i, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
+    size_t i, k, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
     float *x = (float *)real->data, factor;
-    while (rest.n && real->type == PTQ_F32) {
-        item = ptq__cut(&rest, ';');
-        name = ptq__cut(&item, ' ');
-        if (name.n != strlen(node->out) || memcmp(name.p, node->out, name.n))
-            continue;
-        for (i = 0; i < channels; i++) {
-            size_t k;
-            if (!ptq__read_float(ptq__cut(&item, ' '), &factor) || !(factor > 0))
-                return; /* damaged: for people to see */
-            for (k = i; k < n; k += channels)
-                x[k] /= factor;
-        }
+    ptq__span factors;
+    if (real->type != PTQ_F32 || !ptq__find_factors(model, node, &factors))
         return;
+    for (i = 0; i < channels; i++) {
+        if (!ptq__read_float(ptq__cut(&factors, ' '), &factor) || !(factor > 0))
+            return; /* damaged: for people to see */
+        for (k = i; k < n; k += channels)
+            x[k] /= factor;
     }
 }
 

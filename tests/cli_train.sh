@@ -61,9 +61,44 @@ wait $pid 2>/dev/null
 train "$dir/c.safetensors" --checkpoint "$dir/c.ck" --resume --log "$dir/c.csv"
 same "$dir/a.safetensors" "$dir/c.safetensors" "an interruption changes the weights"
 same "$dir/a.csv" "$dir/c.csv" "an interruption changes the log"
+
+# Killed politely in the middle of an epoch, which the checkpoint must tell: EPOCH STEP ..., step not 0.
+# The moment is not in our hands, so more than one attempt may be needed.
+middle() {
+    grep -a -o '"position":"[0-9]* [0-9]*' "$dir/m.ck" 2>/dev/null | grep -q ' [1-9]'
+}
+train "$dir/l.safetensors" --batch 1 --log "$dir/l.csv"
+attempts=0
+until middle || [ $attempts -eq 20 ]; do
+    attempts=$((attempts + 1))
+    rm -f "$dir/m.ck" "$dir/m.csv" "$dir/m.safetensors"
+    "$PTQ" train --data "$dir/data" --graph "$dir/graph" --epochs 6 --holdout 20 --rate 0.05 --mirror \
+        --shift 1 --cutout 4 --seed 3 --batch 1 -o "$dir/m.safetensors" --checkpoint "$dir/m.ck" \
+        --log "$dir/m.csv" >"$dir/out" 2>"$dir/err" &
+    pid=$!
+    while [ ! -e "$dir/m.csv" ] && kill -0 $pid 2>/dev/null; do sleep 0.001; done
+    kill $pid 2>/dev/null
+    wait $pid 2>/dev/null
+done
+middle || wrong "no checkpoint in the middle of an epoch in $attempts attempts"
+grep -q "interrupted in epoch .*--resume" "$dir/err" || wrong "what an interrupted run says"
+[ ! -e "$dir/m.safetensors" ] || wrong "an interrupted run left a model"
+train "$dir/m.safetensors" --batch 1 --checkpoint "$dir/m.ck" --resume --log "$dir/m.csv"
+same "$dir/l.safetensors" "$dir/m.safetensors" "an interruption in an epoch changes the weights"
+same "$dir/l.csv" "$dir/m.csv" "an interruption in an epoch changes the log"
 train "$dir/d.safetensors" --seed 4
 cmp -s "$dir/a.safetensors" "$dir/d.safetensors" && wrong "the seed changes nothing"
 train "$dir/e.safetensors" --optimizer adamw --average 0 --smoothing 0.1 --rate 0.01
+
+# Weights that grow without bound stop the run at once, and leave nothing behind.
+if "$PTQ" train --data "$dir/data" --graph "$dir/graph" --batch 16 --epochs 2 --rate 1000 --decay 1000 \
+    --warmup 0 --checkpoint "$dir/x.ck" -o "$dir/x" >"$dir/out" 2>"$dir/err"; then
+    wrong "a run that diverged succeeded"
+fi
+[ "$(wc -l <"$dir/err")" -eq 1 ] || wrong "lines of the error of a run that diverged"
+grep -q "epoch 1, step [0-9]*: node [a-z]*: .* not a number any more; use a smaller --rate" "$dir/err" ||
+    wrong "what a run that diverged says: $(cat "$dir/err")"
+[ ! -e "$dir/x.ck" ] || wrong "a run that diverged left a checkpoint"
 
 # The model is an ordinary one; the quantized model made of it is trained on.
 accepts quantize --model "$dir/a.safetensors" --data "$dir/data" --samples 100 --weight-bits 3 \

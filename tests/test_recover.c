@@ -198,6 +198,15 @@ static void equalized_network(void **state)
     if (!(most[1] / least[1] < most[0] / least[0]))
         fail_msg("ranges %g to %g became %g to %g", least[0], most[0], least[1], most[1]);
     ptq_model_free(again);
+    assert_ok(ptq_equalize_like(f->fused, made, &again, &err));
+    assert_same_model(made, again);
+    ptq_model_free(again);
+    assert_ok(ptq_equalize_like(f->fused, f->fused, &again, &err));
+    assert_same_model(f->fused, again);
+    ptq_model_free(again);
+    assert_ok(ptq_model_set_meta(made, "equalization", "conv1.relu 1 half", &err));
+    assert_fails(PTQ_BAD_FILE, "channel 1 of conv1.relu",
+                 ptq_equalize_like(f->fused, made, &again, &err));
     ptq_model_free(made);
 }
 

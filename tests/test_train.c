@@ -467,33 +467,81 @@ static void noise_fill(void *user, int slot, float *image, int *label)
         image[i] = ptq_dequantize(ptq_quantize(image[i], q), q);
 }
 
-/* A few steps, then the integers that are exported answer as the fake quantization did. */
-static void check_integers(ptq_model *model, const ptq_model *fused, ptq_dataset images)
+/* Quantized, its float origin beside it, images in `from`. */
+typedef struct pair {
+    ptq_model *fused, *q;
+    noise from;
+} pair;
+
+static ptq_dataset images_of(pair *p)
 {
-    noise from = {model, (size_t)(images.height * images.width * images.channels), images.classes};
+    const int *shape = p->fused->node[0].shape;
+    ptq_dataset images = {BATCH,           shape[0],  shape[1], shape[2],
+                          p->from.classes, noise_get, &p->from, NULL};
+
+    return images;
+}
+
+/* Takes the model over. */
+static pair make_pair(ptq_model *model, ptq_scheme scheme)
+{
+    const int *shape = model->node[0].shape;
+    pair p;
+
+    fill_model(model, 3);
+    for (int c = 0; c < shape[2]; c++) {
+        model->mean[c] = 120;
+        model->std[c] = 60;
+    }
+    assert_ok(ptq_fuse(model, &p.fused, NULL, &err));
+    p.from.model = p.fused;
+    p.from.pixels = (size_t)(shape[0] * shape[1] * shape[2]);
+    p.from.classes = p.fused->node[ptq_model_logits(p.fused)].shape[2];
+    p.q = quantized(p.fused, scheme, images_of(&p));
+    p.from.model = p.q; /* pixels as its codes give them */
+    ptq_model_free(model);
+    return p;
+}
+
+static void free_pair(pair *p)
+{
+    ptq_model_free(p->q);
+    ptq_model_free(p->fused);
+}
+
+static double pair_loss(trainer *t, pair *p)
+{
+    trainer_source source = {noise_fill, &p->from};
+    trainer_result result;
+
+    trainer_step(t, source, BATCH, 0, &result);
+    return result.loss;
+}
+
+/* A few steps, then the integers that are exported answer as the fake quantization did. */
+static void check_integers(pair *made)
+{
     trainer_options options = {BATCH, 2, NULL, 0.1f, 0};
-    trainer_source source = {noise_fill, &from};
+    trainer_source source = {noise_fill, &made->from};
     optimizer_options adam = {OPTIMIZER_ADAMW, 0.9, 0, 0};
     int params, classes[BATCH], labels[BATCH];
     const trainer_param *p;
-    trainer_result result;
     ptq_evaluation integers;
     ptq_plan *plan;
     optimizer descent;
     trainer *t;
 
-    assert_ok(trainer_create(model, fused, &options, &t, &err));
+    assert_ok(trainer_create(made->q, made->fused, &options, &t, &err));
     p = trainer_params(t, &params);
     assert_int_equal(optimizer_create(&adam, trainer_size(t), trainer_state(t), &descent), 0);
     for (int i = 0; i < 5; i++) {
-        trainer_step(t, source, BATCH, 0, &result);
-        assert_true(isfinite(result.loss));
+        assert_ok(trainer_check(t, pair_loss(t, made), &err));
         optimizer_step(&descent, p, params, trainer_gradient(t), 0.02, trainer_state(t));
     }
     trainer_classify(t, source, BATCH, classes, labels);
-    assert_ok(trainer_export(t, trainer_state(t), model, &err));
-    assert_ok(ptq_plan_create(model, NULL, &plan, &err));
-    assert_ok(ptq_evaluate(plan, images, NULL, &integers, &err));
+    assert_ok(trainer_export(t, trainer_state(t), made->q, &err));
+    assert_ok(ptq_plan_create(made->q, NULL, &plan, &err));
+    assert_ok(ptq_evaluate(plan, images_of(made), NULL, &integers, &err));
     for (int i = 0; i < BATCH; i++) {
         /* Few codes make exact ties between classes, which the rounding of floats then decides. */
         const float *logit = integers.logits + i * integers.classes;
@@ -516,35 +564,198 @@ static void test_integers_do_what_was_trained(void **state)
         {.weight_bits = 5, .weight_per_tensor = 1, .weight_affine = 1, .activation_signed = 1},
         {.weight_bits = 3, .weight_per_tensor = 1, .activation_bits = 2},
     };
-    const ptq_model *const made[] = {parse(every_operator), random_resnet8(8, 6, 10, 4, NULL)};
 
     (void)state;
-    for (int m = 0; m < COUNT(made); m++) {
-        const int *shape = made[m]->node[0].shape;
-        ptq_model *copy, *fused;
-        noise from;
-        ptq_dataset images = {BATCH, shape[0], shape[1], shape[2], 0, noise_get, &from, NULL};
+    for (int k = 0; k < COUNT(schemes); k++) {
+        pair made[] = {make_pair(parse(every_operator), schemes[k]),
+                       make_pair(random_resnet8(8, 6, 10, 4, NULL), schemes[k])};
 
-        assert_ok(ptq_model_copy(made[m], NULL, &copy, &err));
-        fill_model(copy, 3);
-        for (int c = 0; c < shape[2]; c++) {
-            copy->mean[c] = 120;
-            copy->std[c] = 60;
+        for (int m = 0; m < COUNT(made); m++) {
+            check_integers(&made[m]);
+            free_pair(&made[m]);
         }
-        assert_ok(ptq_fuse(copy, &fused, NULL, &err));
-        from.pixels = (size_t)(shape[0] * shape[1] * shape[2]);
-        from.classes = images.classes = fused->node[ptq_model_logits(fused)].shape[2];
-        for (int k = 0; k < COUNT(schemes); k++) {
-            ptq_model *q = quantized(fused, schemes[k], images);
-
-            check_integers(q, fused, images);
-            ptq_model_free(q);
-        }
-        ptq_model_free(fused);
-        ptq_model_free(copy);
     }
-    for (int m = 0; m < COUNT(made); m++)
-        ptq_model_free((ptq_model *)made[m]);
+}
+
+/* With the zero point at the highest code no code lies above it, with the lowest none below: either
+   may be what calibration finds, and neither may divide by the number of codes on that side. */
+static void test_zero_point_at_either_end(void **state)
+{
+    ptq_scheme scheme = {
+        .weight_bits = 3, .weight_per_tensor = 1, .weight_affine = 1, .activation_bits = 3};
+    trainer_options options = {BATCH, 1, NULL, 0.1f, 0};
+    pair p = make_pair(random_resnet8(8, 3, 3, 4, NULL), scheme);
+
+    (void)state;
+    for (int high = 0; high < 2; high++) {
+        trainer *t;
+
+        for (int i = 1; i < p.q->nodes; i++) {
+            ptq_node *node = &p.q->node[i];
+
+            node->q.zero_point = node->mid.zero_point = high ? 7 : 0;
+            if (node->param[PTQ_WEIGHT].scales)
+                node->param[PTQ_WEIGHT].zero_point = high ? 7 : 0;
+        }
+        assert_ok(trainer_create(p.q, p.fused, &options, &t, &err));
+        assert_true(isfinite(pair_loss(t, &p)));
+        for (size_t i = 0; i < trainer_size(t); i++)
+            assert_true(isfinite(trainer_gradient(t)[i]));
+        trainer_free(t);
+    }
+    free_pair(&p);
+}
+
+/* The factor of LSQ that a step size's gradient carries: 1 / sqrt(values * largest code). */
+static double lsq_factor(const ptq_model *q, const trainer_param *p)
+{
+    const ptq_node *node = &q->node[p->node];
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_qparams *codes = p->param == TRAINER_STEP ? &node->q : &node->mid;
+    double values = (double)node->shape[0] * node->shape[1] * node->shape[2];
+    int32_t low, high, zero = codes->zero_point;
+
+    if (p->param == TRAINER_WEIGHT_STEP) {
+        ptq_code_range(weight->type, weight->bits, &low, &high);
+        values = (double)ptq_tensor_elements(weight) / weight->scales;
+        zero = weight->zero_point;
+    } else {
+        ptq_code_range(codes->type, codes->bits, &low, &high);
+    }
+    return 1 / sqrt(values * fmax(zero - low, high - zero));
+}
+
+/* The direction that scales the result of node `first`, and all results behind it: its real weights
+   with their step sizes, and the step sizes of these results, grow by the same share, so that every
+   code stays what it is. What the engine's gradients make of it, without LSQ's factor. */
+static double scaling_slope(trainer *t, const ptq_model *q, int first, float *direction)
+{
+    int params;
+    const trainer_param *p = trainer_params(t, &params);
+    const float *gradient = trainer_gradient(t), *now = trainer_state(t);
+    double sum = 0;
+
+    for (int i = 0; i < params; i++) {
+        int weights = p[i].node == first && p[i].param == PTQ_WEIGHT;
+        int step =
+            (p[i].node == first && p[i].param == TRAINER_WEIGHT_STEP) ||
+            (p[i].node >= first && (p[i].param == TRAINER_STEP || p[i].param == TRAINER_MID_STEP));
+
+        for (size_t k = p[i].offset; k < p[i].offset + p[i].count; k++) {
+            direction[k] = weights ? now[k] : (float)step; /* steps are logarithms */
+            sum += (double)(gradient[k] * direction[k]) / (step ? lsq_factor(q, &p[i]) : 1);
+        }
+    }
+    return sum;
+}
+
+static double loss_along(trainer *t, pair *p, const float *start, const float *direction, double h)
+{
+    float *state = trainer_state(t);
+
+    for (size_t i = 0; i < trainer_size(t); i++)
+        state[i] = (float)((double)start[i] + h * (double)direction[i]);
+    return pair_loss(t, p);
+}
+
+/* The gradient that passes straight through a rounding is that of no function, so it cannot be
+   compared with differences parameter by parameter. But where all codes stay, the network's own loss
+   is smooth, and its slope must be the sum of the gradients of all that moved: rounding errors that
+   the steps were charged with, and values that passed straight through, then cancel. That holds from
+   every node on that all paths run through. Biases are 0, since their rounding depends on steps. */
+static void check_scaling(ptq_model *model, ptq_scheme scheme, const char *const *from, int count)
+{
+    trainer_options options = {BATCH, 1, NULL, 0.1f, 0};
+    pair p = make_pair(model, scheme);
+    const trainer_param *param;
+    float *start, *direction;
+    trainer *t;
+    int params;
+
+    assert_ok(trainer_create(p.q, p.fused, &options, &t, &err));
+    param = trainer_params(t, &params);
+    for (int i = 0; i < params; i++)
+        for (size_t k = 0; param[i].param == PTQ_BIAS && k < param[i].count; k++)
+            trainer_state(t)[param[i].offset + k] = 0;
+    start = malloc(trainer_size(t) * sizeof *start);
+    direction = malloc(trainer_size(t) * sizeof *direction);
+    assert_true(start && direction);
+    memcpy(start, trainer_state(t), trainer_size(t) * sizeof *start);
+    for (int i = 0; i < count; i++) {
+        const double h = 0.01;
+        double slope, wanted;
+
+        memcpy(trainer_state(t), start, trainer_size(t) * sizeof *start);
+        pair_loss(t, &p);
+        slope = scaling_slope(t, p.q, ptq_model_find(p.q, from[i]), direction);
+        wanted =
+            (loss_along(t, &p, start, direction, h) - loss_along(t, &p, start, direction, -h)) /
+            (2 * h);
+        assert_true(fabs(wanted) > 1e-3);
+        expect_close(slope / wanted, 1, 0.005);
+    }
+    free(start);
+    free(direction);
+    trainer_free(t);
+    free_pair(&p);
+}
+
+static const char chain[] = "ptq-graph 1\n"
+                            "input input shape=9x9x3\n"
+                            "a conv2d in=input channels=9 kernel=3x3\n"
+                            "a.relu relu in=a\n"
+                            "b conv2d in=a.relu channels=18 kernel=3x3 stride=2x2\n"
+                            "p avg_pool in=b kernel=2x2\n"
+                            "c conv2d in=p channels=7 kernel=1x1\n"
+                            "c.relu relu in=c\n"
+                            "fc dense in=c.relu channels=4\n";
+
+static void test_step_gradients_through_the_engine(void **state)
+{
+    static const char *const nodes[] = {"a", "b", "c", "fc"}, *const ends[] = {"conv1", "fc"};
+    ptq_scheme three = {.weight_bits = 3, .activation_bits = 3};
+    ptq_scheme affine = {
+        .weight_bits = 4, .weight_per_tensor = 1, .weight_affine = 1, .activation_bits = 2};
+
+    (void)state;
+    check_scaling(parse(chain), three, nodes, COUNT(nodes));
+    check_scaling(parse(chain), affine, nodes, COUNT(nodes));
+    check_scaling(random_resnet8(8, 5, 4, 4, NULL), three, ends, COUNT(ends));
+}
+
+/* ---- Numbers that are none ---- */
+
+static void test_check_names_the_node(void **state)
+{
+    trainer_options options = {BATCH, 1, NULL, 0.1f, 0};
+    pair p = make_pair(parse(chain), (ptq_scheme){.weight_bits = 3, .activation_bits = 3});
+    const trainer_param *param;
+    trainer *t;
+    int params;
+
+    (void)state;
+    assert_ok(trainer_create(p.q, p.fused, &options, &t, &err));
+    assert_ok(trainer_check(t, pair_loss(t, &p), &err));
+    param = trainer_params(t, &params);
+    for (int i = 0; i < params; i++) {
+        float *at = &trainer_state(t)[param[i].offset + param[i].count - 1], kept = *at;
+
+        *at = param[i].param < PTQ_PARAM_COUNT ? NAN : 1000; /* e^1000 */
+        assert_fails(PTQ_BAD_NUMBER, p.q->node[param[i].node].name, trainer_check(t, 1, &err));
+        *at = kept;
+    }
+    assert_ok(trainer_check(t, 1, &err));
+    for (int i = 0; i < params; i++) { /* finite parameters, infinite sums */
+        float *at = &trainer_state(t)[param[i].offset];
+        int step = param[i].param == TRAINER_WEIGHT_STEP;
+
+        if (strcmp(p.q->node[param[i].node].name, "fc") == 0 && (step || !param[i].param))
+            for (size_t k = 0; k < param[i].count; k++)
+                at[k] = step ? 87 : 3e38f; /* e^87 is 6e37 */
+    }
+    assert_fails(PTQ_BAD_NUMBER, "node fc: results", trainer_check(t, pair_loss(t, &p), &err));
+    trainer_free(t);
+    free_pair(&p);
 }
 
 /* ---- Refusals ---- */
@@ -595,6 +806,9 @@ int main(void)
         cmocka_unit_test(test_schedule),
         cmocka_unit_test(test_step_gradient),
         cmocka_unit_test(test_integers_do_what_was_trained),
+        cmocka_unit_test(test_zero_point_at_either_end),
+        cmocka_unit_test(test_step_gradients_through_the_engine),
+        cmocka_unit_test(test_check_names_the_node),
         cmocka_unit_test(test_refusals),
     };
 

@@ -267,10 +267,11 @@ static int load_graph(const char *path, ptq_model **out)
     return status ? fail("%s: %s", path, err.text) : 0;
 }
 
-/* The quantized model to train, and the fused float model with its real weights. */
+/* The quantized model to train, and the fused float model with its real weights, equalized as they
+   were for it: its scales fit no others. */
 static int load_pair(ptq_model **out, ptq_model **origin)
 {
-    ptq_model *real = NULL;
+    ptq_model *real = NULL, *fused = NULL;
     ptq_error err;
     ptq_status status;
 
@@ -281,8 +282,11 @@ static int load_pair(ptq_model **out, ptq_model **origin)
     if (ptq_model_load(qat_option, NULL, out, &err) ||
         ptq_model_load(model_option, NULL, &real, &err))
         return fail("%s", err.text);
-    status = ptq_fuse(real, origin, NULL, &err);
+    status = ptq_fuse(real, &fused, NULL, &err);
     ptq_model_free(real);
+    if (!status)
+        status = ptq_equalize_like(fused, *out, origin, &err);
+    ptq_model_free(fused);
     return status ? fail("%s", err.text) : 0;
 }
 
@@ -331,6 +335,7 @@ typedef struct run {
     uint64_t correct;
     char *history; /* CSV so far */
     double pace;   /* seconds a step, without pauses */
+    int timed;     /* steps that it is the mean of, so far */
 } run;
 
 static volatile sig_atomic_t interrupted;
@@ -627,13 +632,14 @@ static double rate_now(const run *r)
            schedule_factor(r->descent.steps, warmup, r->steps * (uint64_t)r->set.epochs);
 }
 
-/* A step that takes many times as long as others was stopped, or the machine slept. */
+/* The mean over the first 50 steps, then one that follows slowly. A step that takes many times as
+   long as others was stopped, or the machine slept. */
 static void measure_pace(run *r, double seconds)
 {
-    if (r->pace <= 0)
-        r->pace = seconds;
-    else if (seconds < 20 * r->pace)
-        r->pace += 0.02 * (seconds - r->pace);
+    if (r->timed && seconds >= 20 * r->pace)
+        return;
+    r->timed += r->timed < 50;
+    r->pace += (seconds - r->pace) / r->timed;
 }
 
 static int end_epoch(run *r)
@@ -643,9 +649,6 @@ static int end_epoch(run *r)
     double left = (double)((uint64_t)r->set.epochs - r->epoch - 1) * (double)r->steps * r->pace;
     char line[256], validated[64] = "";
 
-    if (!isfinite(loss))
-        return fail("the loss is not finite after epoch %d; use a smaller --rate",
-                    (int)r->epoch + 1);
     if (validate(r, &held))
         return 1;
     snprintf(line, sizeof line, "%d,%.6g,%.6f,%.4f,", (int)r->epoch + 1, rate_now(r), loss,
@@ -668,21 +671,27 @@ static int end_epoch(run *r)
     return write_log(r) || save_checkpoint(r);
 }
 
-static void take_step(run *r)
+static int take_step(run *r)
 {
     trainer_source source = {fill_image, r};
     trainer_result result;
+    ptq_error err;
     int params;
     const trainer_param *param = trainer_params(r->engine, &params);
     double start = seconds_now();
 
     trainer_step(r->engine, source, r->set.batch, (float)r->set.smoothing, &result);
-    optimizer_step(&r->descent, param, params, trainer_gradient(r->engine), rate_now(r),
-                   trainer_state(r->engine));
+    if (isfinite(result.loss))
+        optimizer_step(&r->descent, param, params, trainer_gradient(r->engine), rate_now(r),
+                       trainer_state(r->engine));
+    if (trainer_check(r->engine, result.loss, &err))
+        return fail("epoch %d, step %d: %s; use a smaller --rate", (int)r->epoch + 1,
+                    (int)r->step + 1, err.text);
     r->loss += result.loss;
     r->correct += (uint64_t)result.correct;
     r->step++;
     measure_pace(r, seconds_now() - start);
+    return 0;
 }
 
 static int run_epoch(run *r)
@@ -691,7 +700,10 @@ static int run_epoch(run *r)
 
     shuffle(r);
     while (r->step < r->steps && !interrupted) {
-        take_step(r);
+        if (take_step(r)) {
+            progress_end(&shown);
+            return 1;
+        }
         progress_show(&shown, r->step * (size_t)r->set.batch, r->steps * (size_t)r->set.batch);
     }
     progress_end(&shown);

@@ -819,6 +819,15 @@ static code_span span_of(ptq_type type, int bits, int32_t zero_point)
     return span;
 }
 
+/* LSQ scales the gradient to a step down by the root of how many values share it and of its largest
+   code (Esser et al. 2020, 2.2). Which end that is depends on the zero point: the other may be 0. */
+static double share_of_step(size_t values, code_span span)
+{
+    double most = (double)(-span.low > span.high ? -span.low : span.high);
+
+    return 1 / sqrt((double)values * most);
+}
+
 static float step_of(float logarithm)
 {
     return (float)exp((double)logarithm);
@@ -861,14 +870,13 @@ static void round_weights(trainer *t, unit *u)
     }
 }
 
-/* From the gradient to the rounded weights, in place, to those of real weights and steps; the
-   latter scaled down as LSQ does, since many weights share a step. */
+/* From the gradient to the rounded weights, in place, to those of real weights and steps. */
 static void unround_gradient(trainer *t, const unit *u)
 {
     size_t each = u->weights / (size_t)u->w.outputs;
     code_span span = weight_span(u);
     int scales = u->node->param[PTQ_WEIGHT].scales;
-    double share = 1 / sqrt((double)u->weights / scales * (double)span.high);
+    double share = share_of_step(u->weights / (size_t)scales, span);
 
     memset(t->gradient + u->weight_step, 0, (size_t)scales * sizeof(float));
     for (int o = 0; o < u->w.outputs; o++) {
@@ -934,11 +942,12 @@ static void set_codes(const trainer *t, unit *u)
 
 static void collect_step(trainer *t, const unit *u)
 {
+    code_span span = span_of(u->q->type, u->q->bits, u->q->zero_point);
     double sum = 0, step = (double)u->t.step;
 
     for (int s = 0; s < TRAINER_SHARDS; s++)
         sum += u->step_sum[s];
-    t->gradient[u->step] = (float)(sum * step / sqrt((double)u->size * (double)u->t.high));
+    t->gradient[u->step] = (float)(sum * step * share_of_step(u->size, span));
 }
 
 /* ---- Weights between the model's order and the kernels' ---- */
@@ -1743,6 +1752,53 @@ void trainer_step(trainer *t, trainer_source source, int images, float smoothing
         out->loss += t->loss[s] / images;
         out->correct += t->correct[s];
     }
+}
+
+/* ---- Numbers that are none ---- */
+
+static const char *param_title(int param)
+{
+    static const char *const title[TRAINER_PARAM_COUNT] = {"a weight",
+                                                           "a bias",
+                                                           "a mean",
+                                                           "a variance",
+                                                           "the step size of weights",
+                                                           "the step size before the addition",
+                                                           "the step size of the result"};
+
+    return title[param];
+}
+
+/* What the state says: step sizes must be normal numbers, as in the model file. */
+static int is_sound(const trainer_param *p, float value)
+{
+    return p->param < PTQ_PARAM_COUNT ? isfinite(value) : isnormal(step_of(value));
+}
+
+/* Of the last batch, in the order of computation: the first is the origin of all others. */
+static const unit *first_overflow(const trainer *t)
+{
+    for (int i = 0; i < t->units; i++)
+        for (size_t k = 0; k < t->unit[i].size * (size_t)t->images; k++)
+            if (!isfinite(t->unit[i].y[k]))
+                return &t->unit[i];
+    return &t->unit[t->logits];
+}
+
+ptq_status trainer_check(const trainer *t, double loss, ptq_error *err)
+{
+    for (int i = 0; i < t->params; i++) {
+        const trainer_param *p = &t->param[i];
+
+        for (size_t k = 0; k < p->count; k++)
+            if (!is_sound(p, t->state[p->offset + k]))
+                return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: %s is not a number any more",
+                                     t->model->node[p->node].name, param_title(p->param));
+    }
+    if (!isfinite(loss))
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: results are not finite",
+                             first_overflow(t)->node->name);
+    return PTQ_OK;
 }
 
 /* ---- Initialization and export ---- */

@@ -71,6 +71,11 @@ typedef struct trainer_result {
 void trainer_step(trainer *t, trainer_source source, int images, float smoothing,
                   trainer_result *out);
 
+/* PTQ_BAD_NUMBER names the node of a parameter that is not finite, or of a step size that is no
+   normal number; and, for a loss that is not finite, the first node whose results are not. A loss
+   alone would not show it: ReLU makes zeros of NaN. */
+ptq_status trainer_check(const trainer *t, double loss, ptq_error *err);
+
 /* Forward only: the classes that the current state gives to a batch; its labels come back too. */
 void trainer_classify(trainer *t, trainer_source source, int images, int *classes, int *labels);
 
