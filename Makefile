@@ -1,7 +1,8 @@
 # ptq.h itself needs no build: this makes what stands around it, in build/ only.
 # Another compiler or SAN=1 has a directory of its own: build/clang, build/san, build/clang-san.
 
-VARIANT := $(strip $(filter-out cc gcc,$(notdir $(firstword $(CC)))) $(if $(SAN),san))
+VARIANT := $(strip $(filter-out cc gcc,$(notdir $(firstword $(CC)))) $(if $(SAN),san) \
+             $(if $(COVERAGE),coverage))
 EMPTY   :=
 BUILD   := $(patsubst %/,%,build/$(subst $(EMPTY) ,-,$(VARIANT)))
 
@@ -13,6 +14,11 @@ CFLAGS  += -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize
 ifneq ($(findstring clang,$(CC)),)
 CFLAGS  += -DPTQ_NO_SIMD
 endif
+endif
+
+ifneq ($(COVERAGE),)
+# Release behaviour is measured: no test can make an assertion fail that holds.
+CFLAGS  += -O1 --coverage -DNDEBUG
 endif
 
 # The tool does without what pkg-config does not know, and says so where it matters.
@@ -63,7 +69,7 @@ MODEL = $(or $(PTQ_MODEL),$(firstword $(wildcard \
 SHAPES       := $(BUILD)/shapes10-data
 SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
-.PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all test-programs bench bench-peers \
+.PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all coverage test-programs bench bench-peers \
         data fuzz clean help print-build FORCE
 
 all: tools $(EXAMPLES)
@@ -112,6 +118,9 @@ test:
 
 check-all: $(BUILD)/ptq
 	@sh tests/check_all.sh
+
+coverage:
+	@sh tests/coverage.sh
 
 test-programs: $(TESTS)
 
