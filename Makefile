@@ -87,7 +87,10 @@ help:
 	@echo 'make fuzz     fuzz every parser, and kernels against kernels, FUZZ_SECONDS=60 each (clang)'
 	@echo 'make bench    time float and integers, all instruction sets, layer by layer (a minute)'
 	@echo 'make bench-peers  the same network in other engines, turn by turn with this one'
-	@echo 'make check-all  the kernels of other processors, under emulators where those are installed'
+	@echo 'make check-all  every compiler and processor at hand, under emulators; N=400 random networks,'
+	@echo '              TABLE=FILE for the result as a table'
+	@echo 'make coverage how much of ptq.h the tests reach (gcc, lcov)'
+	@echo 'make analyze  clang-tidy, cppcheck, gcc -fanalyzer'
 	@echo 'make data     download CIFAR-10 (162 MiB) into data/'
 	@echo 'make clean    remove build/'
 	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers)'
@@ -117,7 +120,7 @@ test:
 	@sh tests/run.sh $(if $(findstring command,$(origin CC) $(origin SAN)),'$(CC)' '$(CXX)' '$(SAN)')
 
 check-all: $(BUILD)/ptq
-	@sh tests/check_all.sh
+	@sh tests/check_all.sh $(if $(TABLE),--markdown '$(TABLE)') $(N)
 
 coverage:
 	@sh tests/coverage.sh

@@ -111,6 +111,9 @@
      PTQ_STATIC           make every function static: a private copy for one C file
      PTQ_NO_STDIO         leave out everything that opens a file; models load from memory
      PTQ_NO_SIMD          leave out the vector kernels
+     PTQ_MINGW_SIMD       GCC for Windows: do not leave them out, which is the default there as GCC
+                          takes its stack for more aligned than it is (its bug 54412). For a GCC that
+                          is mended (Debian's, MSYS2's), or with -Wa,-muse-unaligned-vector-move
      PTQ_THREADS          let ptq_evaluate use POSIX threads (link with -pthread)
      PTQ_MALLOC(size)     default allocator; define both of these or neither
      PTQ_FREE(pointer)
@@ -3227,7 +3230,7 @@ static void ptq__put_operator(ptq__text *text, const ptq_node *node)
     if (node->act)
         ptq__put(text, " +%s", ptq__act_name(node->act));
     if (node->residual)
-        ptq__put(text, " +%s", ptq__arity(PTQ_ADD) ? ptq_op_name(PTQ_ADD) : "");
+        ptq__put(text, " +%s", ptq_op_name(PTQ_ADD));
     if (node->add_act)
         ptq__put(text, " +%s", ptq__act_name(node->add_act));
 }
@@ -5334,6 +5337,7 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
 /* Vector kernels carry their instruction set as an attribute of the function, so that no compiler
    flag is needed and a compiler that lacks one of them only lacks its kernels. */
 #if !defined(PTQ_NO_SIMD) && !defined(__TINYC__) && defined(__x86_64__) &&                         \
+    (!defined(__MINGW32__) || defined(__clang__) || defined(PTQ_MINGW_SIMD)) &&                    \
     (defined(__clang__) ? __clang_major__ >= 7 : defined(__GNUC__) && __GNUC__ >= 8)
 #define PTQ__X86
 #define PTQ__VECTOR

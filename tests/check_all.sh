@@ -62,7 +62,8 @@ musl            | musl-gcc -std=c99 -O2 -static                              |  
 32 bits, x87    | gcc $m32 -std=c99 -O2                                      |       | scalar | 1
 32 bits, x87 O0 | gcc $m32 -std=gnu17 -O0                                    |       | scalar | 1
 32 bits, SSE2   | gcc $m32 -msse2 -mfpmath=sse -std=c99 -O2                  |       | scalar | 1
-Windows         | x86_64-w64-mingw32-gcc -std=c99 -O2                        | $wine | vector | 20
+Windows         | x86_64-w64-mingw32-gcc -std=c99 -O2                        | $wine | scalar | 1
+Windows, vector | x86_64-w64-mingw32-gcc -DPTQ_MINGW_SIMD -Wa,-muse-unaligned-vector-move -std=c99 -O2 | $wine | vector | 20
 arm64 gcc       | aarch64-linux-gnu-gcc -std=c99 -O2                         | qemu-aarch64 -L /usr/aarch64-linux-gnu | vector | 20
 arm64 clang     | clang --target=aarch64-linux-gnu -std=c99 -O2              | qemu-aarch64 -L /usr/aarch64-linux-gnu | vector | 20
 armhf neon      | arm-linux-gnueabihf-gcc -mfpu=neon -std=c99 -O2            | qemu-arm -L /usr/arm-linux-gnueabihf | vector | 20
@@ -118,11 +119,13 @@ make_models() {
     head -c $((200 * 3073)) "$records" >"$dir/200.bin"
     head -c $((20 * 3073)) "$records" >"$dir/20.bin"
     others=
-    for preset in best ort-u8 ort-s8 w4a8; do
-        "$ptq" quantize --model "$model" --data "$data" --preset $preset \
-            -o "$dir/$preset.safetensors" >"$dir/log" 2>&1 || return 1
-        [ $preset = best ] || others="$others $dir/$preset.safetensors"
+    for preset in w4a8 ort-s8 ort-u8 best; do
+        integers=$dir/$(basename "$model" .safetensors)-$preset.safetensors
+        [ "$integers" -nt "$ptq" ] || "$ptq" quantize --model "$model" --data "$data" \
+            --preset $preset -o "$integers" >"$dir/log" 2>&1 || return 1
+        [ $preset = best ] || others="$integers $others"
     done
+    best=$integers
 }
 
 # lacks COMMAND...: says which tool is missing.
@@ -135,7 +138,7 @@ lacks() {
     done
 }
 
-# Compiles source files as one program, without a warning.
+# Compiles a source file to a program, without a warning; for Windows its name must end as it does.
 build() { # COMPILER OUT SOURCE
     case $1 in
     tcc*) strict="-Wall -Werror" language= ;;
@@ -151,7 +154,7 @@ build() { # COMPILER OUT SOURCE
 can_build() { # COMPILER
     printf '#include <stdio.h>\n#include <math.h>\nint main(void) { return puts("") < 0; }\n' \
         >"$dir/trivial.c"
-    build "$1" "$dir/trivial" "$dir/trivial.c"
+    build "$1" "$dir/trivial.exe" "$dir/trivial.c"
 }
 
 # The sums of the scalar kernels' logits; that others are equal is seen to by the program itself.
@@ -167,21 +170,21 @@ run_row() { # NAME COMPILER RUNNER KERNELS SHARE
         return
     fi
     name=$1 runner=$(basename "${3%% *}")
-    rm -f "$dir/kernels" "$dir/kernels.o"
-    if ! build "$2" "$dir/kernels" tests/kernels_main.c; then
+    rm -f "$dir"/kernels*
+    if ! build "$2" "$dir/kernels.exe" tests/kernels_main.c; then
         fail "$1" "$2" "$runner"
         return
     fi
     why=$(lacks ${3%% *})
-    if [ -z "$why" ] && ! $3 "$dir/trivial" >"$dir/log" 2>&1; then why="$runner cannot run it"; fi
+    if [ -z "$why" ] && ! $3 "$dir/trivial.exe" >"$dir/log" 2>&1; then why="$runner cannot run it"; fi
     if [ -n "$why" ]; then
         compiled=$((compiled + 1))
         tell "$1" "$2" "$runner" "only compiled: $why"
         return
     fi
     networks=$((count / $5))
-    if ! $3 "$dir/kernels" $networks "$dir/200.bin" "$dir/best.safetensors" >"$dir/log" 2>&1 ||
-        ! $3 "$dir/kernels" 1 "$dir/20.bin" $others >"$dir/more" 2>&1; then
+    if ! $3 "$dir/kernels.exe" $networks "$dir/200.bin" "$best" >"$dir/log" 2>&1 ||
+        ! $3 "$dir/kernels.exe" 1 "$dir/20.bin" $others >"$dir/more" 2>&1; then
         cat "$dir/more" >>"$dir/log" 2>/dev/null
         fail "$1" "$2" "$runner"
         return
@@ -212,9 +215,9 @@ check_names() { # NAME COMPILER RUNNER
     rm -rf "$dir/names"
     mkdir -p "$dir/names/Bilder 图片"
     head -c 3073 "$dir/20.bin" >"$dir/names/Bilder 图片/test_batch.bin"
-    printf 'Größe\n%s\n' b c d e f g h i j >"$dir/names/Bilder 图片/batches.meta.txt"
-    if build "$2" "$dir/names/main" tests/file_names_main.c &&
-        (cd "$dir/names" && $3 ./main >"$dir/log" 2>&1) &&
+    printf '%s\n' Größe b c d e f g h i j >"$dir/names/Bilder 图片/batches.meta.txt"
+    if build "$2" "$dir/names/main.exe" tests/file_names_main.c &&
+        (cd "$dir/names" && $3 ./main.exe >"$dir/log" 2>&1) &&
         [ "$(cat "$dir/names/Größe 模型.txt" 2>>"$dir/log")" = new ] &&
         ! ls "$dir/names" | grep -q ptq-tmp; then
         ran=$((ran + 1))
@@ -231,7 +234,7 @@ check_cortex() { # NAME CPU MACHINE
     why=$(lacks arm-none-eabi-gcc qemu-system-arm)
     if [ -n "$why" ]; then
         skip "$1" "$compiler" "$3" "$why"
-    elif PTQ=$ptq sh examples/cortex-m/run.sh "$dir/best.safetensors" "$dir/200.bin" 200 "$2" \
+    elif PTQ=$ptq sh examples/cortex-m/run.sh "$best" "$dir/200.bin" 200 "$2" \
         >"$dir/log" 2>&1; then
         ran=$((ran + 1))
         tell "$1" "$compiler" "qemu-system-arm $3" "equal; $(awk '
@@ -253,10 +256,9 @@ write_table() {
     cat <<END
 # Compilers and processors
 
-What \`make check-all\` found on $(date -u +%Y-%m-%d) at commit $(git rev-parse --short HEAD 2>/dev/null)$(
-        git diff --quiet HEAD -- ptq.h tests examples tools 2>/dev/null || echo " with changes"), made anew by
+What \`make check-all\` found on $(date -u +%Y-%m-%d) at commit $commit, made anew by
 
-    sh tests/check_all.sh --markdown docs/targets.md
+    make check-all TABLE=docs/targets.md
 
 *Equal*: compiled without a warning (\`$warn\`; tcc: \`-Wall -Werror\`), run,
 and the logits of int8 networks are those of the scalar kernels on x86-64, to the byte: $subject, under the
@@ -281,6 +283,8 @@ emulated, in \`make test\`.
 END
 }
 
+commit=$(git rev-parse --short HEAD 2>/dev/null)
+git diff --quiet HEAD -- ptq.h tests examples tools 2>/dev/null || commit="$commit with changes"
 mkdir -p "$dir" || exit 1
 : >"$dir/table"
 if ! make_models; then
