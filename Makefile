@@ -1,7 +1,8 @@
 # ptq.h itself needs no build: this makes what stands around it, in build/ only.
 # Another compiler or SAN=1 has a directory of its own: build/clang, build/san, build/clang-san.
 
-VARIANT := $(strip $(filter-out cc gcc,$(notdir $(firstword $(CC)))) $(if $(SAN),san))
+VARIANT := $(strip $(filter-out cc gcc,$(notdir $(firstword $(CC)))) $(if $(SAN),san) \
+             $(if $(COVERAGE),coverage))
 EMPTY   :=
 BUILD   := $(patsubst %/,%,build/$(subst $(EMPTY) ,-,$(VARIANT)))
 
@@ -13,6 +14,11 @@ CFLAGS  += -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize
 ifneq ($(findstring clang,$(CC)),)
 CFLAGS  += -DPTQ_NO_SIMD
 endif
+endif
+
+ifneq ($(COVERAGE),)
+# Release behaviour is measured: no test can make an assertion fail that holds.
+CFLAGS  += -O1 --coverage -DNDEBUG
 endif
 
 # The tool does without what pkg-config does not know, and says so where it matters.
@@ -65,8 +71,8 @@ SHAPES       := $(BUILD)/shapes10-data
 SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
 .PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all test-programs bench \
-        bench-peers web check-web bench-web data figures fuzz bench-train clean help print-build \
-        FORCE
+        bench-peers web check-web bench-web data figures fuzz bench-train coverage clean \
+        help print-build FORCE
 
 all: tools $(EXAMPLES)
 
@@ -84,11 +90,14 @@ help:
 	@echo 'make bench    time float and integers, all instruction sets, layer by layer (a minute)'
 	@echo 'make bench-peers  the same network in other engines, turn by turn with this one'
 	@echo 'make bench-train  train in C and in PyTorch, turn by turn, where PyTorch is at hand'
-	@echo 'make check-all  the kernels of other processors, under emulators where those are installed'
 	@echo 'make web      the page for a browser: ptq.h in WebAssembly, one file that needs no server'
 	@echo 'make check-web  opens it in Chromium and compares with the native program'
 	@echo 'make bench-web  times it on node, beside TensorFlow Lite where that is at hand'
 	@echo 'make figures  draw the figures of docs/ anew (minutes)'
+	@echo 'make check-all  every compiler and processor at hand, under emulators; N=400 random networks,'
+	@echo '              TABLE=FILE for the result as a table'
+	@echo 'make coverage how much of ptq.h the tests reach (gcc, lcov)'
+	@echo 'make analyze  clang-tidy, cppcheck, gcc -fanalyzer'
 	@echo 'make data     download CIFAR-10 (162 MiB) into data/'
 	@echo 'make clean    remove build/'
 	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers)'
@@ -138,7 +147,10 @@ test:
 	@sh tests/run.sh $(if $(findstring command,$(origin CC) $(origin SAN)),'$(CC)' '$(CXX)' '$(SAN)')
 
 check-all: $(BUILD)/ptq
-	@sh tests/check_all.sh; status=$$?; sh tests/check_web.sh $(BUILD) && exit $$status
+	@sh tests/check_all.sh $(if $(TABLE),--markdown '$(TABLE)') $(N)
+
+coverage:
+	@sh tests/coverage.sh
 
 test-programs: $(TESTS)
 
@@ -188,7 +200,7 @@ $(WEB)/shapes10/test_batch.bin: $(BUILD)/shapes10
 	@$< $(@D) --train 100 --test 100
 
 check-web: $(BUILD)/ptq
-	@sh tests/check_web.sh $(BUILD)
+	@sh tests/check_web.sh $(BUILD) || [ $$? -eq 77 ]
 
 bench-web: $(BUILD)/ptq $(WEB_PARTS)
 	@sh tools/bench_web.sh $(WEB) '$(PTQ_SHARED)'

@@ -111,6 +111,9 @@
      PTQ_STATIC           make every function static: a private copy for one C file
      PTQ_NO_STDIO         leave out everything that opens a file; models load from memory
      PTQ_NO_SIMD          leave out the vector kernels
+     PTQ_MINGW_SIMD       GCC for Windows: do not leave them out, which is the default there as GCC
+                          takes its stack for more aligned than it is (its bug 54412). For a GCC that
+                          is mended (Debian's, MSYS2's), or with -Wa,-muse-unaligned-vector-move
      PTQ_THREADS          let ptq_evaluate use POSIX threads (link with -pthread)
      PTQ_MALLOC(size)     default allocator; define both of these or neither
      PTQ_FREE(pointer)
@@ -545,7 +548,8 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
 #ifndef PTQ_NO_STDIO
 /* The same with files. Saving writes a temporary file, `path` with ".ptq-tmp" behind it, and renames
    it, so that `path` holds either the old bytes or the new. What is no ordinary file, such as
-   /dev/stdout, is written to as it is. */
+   /dev/stdout, is written to as it is. Paths are UTF-8 on Windows, of at most 1023 units in UTF-16;
+   elsewhere they are what fopen takes. */
 PTQ_API ptq_status ptq_archive_load(const char *path, const ptq_load_options *options,
                                     ptq_archive **out, ptq_error *err);
 PTQ_API ptq_status ptq_archive_save(const ptq_archive *archive, const char *path, ptq_error *err);
@@ -3288,7 +3292,7 @@ static void ptq__put_operator(ptq__text *text, const ptq_node *node)
     if (node->act)
         ptq__put(text, " +%s", ptq__act_name(node->act));
     if (node->residual)
-        ptq__put(text, " +%s", ptq__arity(PTQ_ADD) ? ptq_op_name(PTQ_ADD) : "");
+        ptq__put(text, " +%s", ptq_op_name(PTQ_ADD));
     if (node->add_act)
         ptq__put(text, " +%s", ptq__act_name(node->add_act));
 }
@@ -4921,6 +4925,76 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
 
 #ifndef PTQ_NO_STDIO
 
+/* Opening, renaming over a file that exists, and removing. Windows takes names in UTF-16, and its
+   rename replaces nothing. */
+#ifdef _WIN32
+#ifdef __cplusplus
+#define PTQ__WIN32 extern "C" __declspec(dllimport)
+#else
+#define PTQ__WIN32 extern __declspec(dllimport)
+#endif
+/* As <windows.h> declares them, whose hundreds of macros would stay behind here. */
+PTQ__WIN32 int __stdcall MultiByteToWideChar(unsigned int page, unsigned long flags,
+                                             const char *text, int bytes, wchar_t *wide, int size);
+PTQ__WIN32 int __stdcall MoveFileExW(const wchar_t *from, const wchar_t *to, unsigned long flags);
+#undef PTQ__WIN32
+
+enum { PTQ__WIDE_SIZE = 1024 };
+
+/* UTF-8 to UTF-16; 0 if that is not what `path` is, or it is too long. */
+static int ptq__wide(const char *path, wchar_t *wide)
+{
+    enum { UTF_8 = 65001, INVALID_IS_AN_ERROR = 8 };
+    return MultiByteToWideChar(UTF_8, INVALID_IS_AN_ERROR, path, -1, wide, PTQ__WIDE_SIZE) > 0;
+}
+
+static FILE *ptq__open(const char *path, int writing)
+{
+    wchar_t wide[PTQ__WIDE_SIZE];
+    return ptq__wide(path, wide) ? _wfopen(wide, writing ? L"wb" : L"rb") : NULL;
+}
+
+static int ptq__replace(const char *from, const char *to)
+{
+    enum { REPLACE_EXISTING = 1 };
+    wchar_t wide_from[PTQ__WIDE_SIZE], wide_to[PTQ__WIDE_SIZE];
+    return ptq__wide(from, wide_from) && ptq__wide(to, wide_to) &&
+           MoveFileExW(wide_from, wide_to, REPLACE_EXISTING);
+}
+
+static void ptq__remove(const char *path)
+{
+    wchar_t wide[PTQ__WIDE_SIZE];
+    if (ptq__wide(path, wide))
+        (void)_wremove(wide);
+}
+
+static int ptq__is_separator(char c)
+{
+    return c == '/' || c == '\\';
+}
+#else
+static FILE *ptq__open(const char *path, int writing)
+{
+    return fopen(path, writing ? "wb" : "rb");
+}
+
+static int ptq__replace(const char *from, const char *to)
+{
+    return rename(from, to) == 0;
+}
+
+static void ptq__remove(const char *path)
+{
+    (void)remove(path);
+}
+
+static int ptq__is_separator(char c)
+{
+    return c == '/';
+}
+#endif
+
 /* A little more than the file's size, where that can be known: then one piece does. Only a hint; a
    directory claims to be endless, a pipe says nothing. */
 static size_t ptq__likely_size(FILE *file, size_t limit)
@@ -4969,7 +5043,7 @@ static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
 PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_allocator *allocator,
                                  void **bytes, size_t *size, ptq_error *err)
 {
-    FILE *file = fopen(path, "rb");
+    FILE *file = ptq__open(path, 0);
     ptq_status status;
     if (!file)
         return ptq_error_set(err, PTQ_IO_ERROR,
@@ -4981,7 +5055,7 @@ PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_alloc
 
 static int ptq__write_bytes(const char *path, const void *bytes, size_t size)
 {
-    FILE *file = fopen(path, "wb");
+    FILE *file = ptq__open(path, 1);
     int good;
     if (!file)
         return 0;
@@ -4992,14 +5066,9 @@ static int ptq__write_bytes(const char *path, const void *bytes, size_t size)
 /* Writes to the path with a suffix, then puts that file in the place of the old one. */
 static int ptq__replace_file(const char *path, const char *temporary, const void *bytes, size_t size)
 {
-    int good = ptq__write_bytes(temporary, bytes, size);
-#ifdef _WIN32
-    if (good) /* rename does not replace there */
-        remove(path);
-#endif
-    good = good && rename(temporary, path) == 0;
+    int good = ptq__write_bytes(temporary, bytes, size) && ptq__replace(temporary, path);
     if (!good)
-        remove(temporary);
+        ptq__remove(temporary);
     return good;
 }
 
@@ -5337,6 +5406,7 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
 /* Vector kernels carry their instruction set as an attribute of the function, so that no compiler
    flag is needed and a compiler that lacks one of them only lacks its kernels. */
 #if !defined(PTQ_NO_SIMD) && !defined(__TINYC__) && defined(__x86_64__) &&                         \
+    (!defined(__MINGW32__) || defined(__clang__) || defined(PTQ_MINGW_SIMD)) &&                    \
     (defined(__clang__) ? __clang_major__ >= 7 : defined(__GNUC__) && __GNUC__ >= 8)
 #define PTQ__X86
 #define PTQ__VECTOR
@@ -9417,7 +9487,7 @@ static FILE *ptq__open_in(const char *directory, const char *part, char *path)
 {
     ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
     ptq__put(&text, "%s/%s", directory, part);
-    return text.length < PTQ__PATH_SIZE ? fopen(path, "rb") : NULL;
+    return text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
 }
 
 static int ptq__exists_in(const char *directory, const char *part)
@@ -9548,8 +9618,10 @@ static ptq_status ptq__cifar_load_names(ptq_cifar10 *data, const char *directory
 /* Length of the directory part of a path; 0 where there is none. */
 static size_t ptq__directory_length(const char *path)
 {
-    const char *slash = strrchr(path, '/');
-    return !slash ? 0 : slash == path ? 1 : (size_t)(slash - path);
+    size_t length = strlen(path);
+    while (length && !ptq__is_separator(path[length - 1]))
+        length--;
+    return length > 1 ? length - 1 : length; /* without the separator, unless it is the root */
 }
 
 /* The files of a directory, in numeric order. */
@@ -9582,7 +9654,7 @@ static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_
 static int ptq__is_file(const char *path)
 {
     size_t n = strlen(path);
-    FILE *file = fopen(path, "rb");
+    FILE *file = ptq__open(path, 0);
     int readable = 0;
     if (file) {
         (void)fgetc(file);

@@ -5,7 +5,7 @@
 #                       Pictures of the page go to BUILD/web. What the machine lacks is named, and
 #                       skips it.
 cd "$(dirname "$0")/.." || exit 1
-build=${1:-build}
+build=${1:-${BUILD:-build}}
 ptq=$build/ptq
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -19,8 +19,8 @@ for name in ${CHROMIUM:-chromium chromium-browser google-chrome}; do
 done
 [ -n "$browser" ] || why="chromium is not installed"
 if [ -n "$why" ]; then
-    echo "web            skipped: $why"
-    exit 0
+    echo "skipped: $why"
+    exit 77
 fi
 
 make -s "$build/web/ptq.html" >"$dir/log" 2>&1 || {
