@@ -5351,10 +5351,9 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
 #ifdef PTQ__VECTOR
 #define PTQ__INLINE static inline __attribute__((always_inline))
 #ifdef PTQ__WASM
-enum { PTQ__FUSED = 0, PTQ__WRITTEN_OUT = 0 };
+enum { PTQ__FUSED = 0 };
 #else
-enum { PTQ__FUSED = 1, /* whether there is a multiply-add that is rounded once */
-       PTQ__WRITTEN_OUT = 1 }; /* see PTQ__WORDS */
+enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
 #endif
 #endif
 
@@ -6487,7 +6486,7 @@ typedef struct ptq__piece {
 
 typedef struct ptq__packed ptq__packed;
 
-/* Sums that are not finished yet: those of one tile while the next is at work. */
+/* Sums that are not finished yet: of a row of tiles, or of one while the next is at work. */
 typedef struct ptq__later {
     char *sums;             /* pixel by pixel, vector by vector */
     int pixels, channels, vectors;
@@ -6506,6 +6505,7 @@ typedef struct ptq__tile {
     int pixels, channels;   /* to be stored: the tile may be larger */
     ptrdiff_t out;          /* index of the first result */
     const ptq__finish *finish;
+    char *sums;             /* where they go, if the tile does not finish them */
     ptq__later *later;
 } ptq__tile;
 
@@ -6528,6 +6528,7 @@ typedef struct ptq__engine {
     int matrix;                             /* rows are staged whole: see ptq__describe_matrix */
     void (*begin)(const ptq__packed *k);    /* before the first tile of a layer; NULL: nothing */
     void (*end)(const ptq__tile *t);        /* after the last */
+    void (*finish)(const ptq__tile *t);     /* after each row of tiles; NULL: they do it */
 } ptq__engine;
 
 /* Up to two vectors of channels. */
@@ -6572,34 +6573,26 @@ struct ptq__packed {
 #endif
 
 /* One word of PIXELS pixels times the weights of VECTORS vectors of channels. */
-#define PTQ__STEP(PIXELS, VECTORS, OP, DOT)                                                        \
+#define PTQ__STEP(PIXELS, VECTORS, OP, DOT, WEIGHT, FROM)                                          \
     do {                                                                                           \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
-            w[v] = OP##_load(weight + v * (int)sizeof x);                                          \
+            w[v] = OP##_load((WEIGHT) + v * (int)sizeof x);                                        \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
         {                                                                                          \
-            x = OP##_spread(from + p * PTQ__SLAB);                                                 \
+            x = OP##_spread((FROM) + p * PTQ__SLAB);                                               \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] = DOT(sum[p][v], x, w[v]);         \
         }                                                                                          \
-        weight += VECTORS * sizeof x;                                                              \
-        from += PTQ__WORD;                                                                         \
     } while (0)
 
-/* The words of one slab. A whole one is written out, so that it has no loop to be mispredicted; not
-   for WebAssembly, where the compiler then collects more words and products than there are
-   registers. */
-#ifndef PTQ__BY_LANE
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
-    do {                                                                                           \
-        if (PTQ__WRITTEN_OUT && word == PTQ__SLAB_WORDS) {                                         \
-            PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                             \
-                PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                               \
-            break;                                                                                 \
-        }                                                                                          \
-        for (; word > 0; word--)                                                                   \
-            PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                                   \
-    } while (0)
-#else
+/* The words of one slab, one after the other. */
+#define PTQ__EACH_WORD(PIXELS, VECTORS, OP, DOT)                                                   \
+    for (; word > 0; word--) {                                                                     \
+        PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight, from);                                         \
+        weight += VECTORS * (int)sizeof x;                                                         \
+        from += PTQ__WORD;                                                                         \
+    }
+
+#if defined(PTQ__BY_LANE)
 /* Where a multiplication can name a lane of its operand, four words of a pixel are loaded at once:
    to spread a word costs more than to load it. */
 #define PTQ__LANE(PIXELS, VECTORS, OP, DOT, LANE)                                                  \
@@ -6623,33 +6616,70 @@ struct ptq__packed {
             PTQ__LANE(PIXELS, VECTORS, OP, DOT, 2);                                                \
             PTQ__LANE(PIXELS, VECTORS, OP, DOT, 3);                                                \
         }                                                                                          \
-        for (; word > 0; word--)                                                                   \
-            PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                                   \
+        PTQ__EACH_WORD(PIXELS, VECTORS, OP, DOT)                                                   \
+    } while (0)
+#elif defined(PTQ__WASM)
+/* Written out, and left after the last word. The compilers of the runtimes see no further than from
+   jump to jump: without these they would first load all words, for which there are no registers.
+   They fold constants into the addresses of weights, but not of words to be spread: so `from` moves
+   on, which the empty statement hides from the compiler, and the distances of pixels stay the same
+   for all words, and in registers. */
+#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+    do {                                                                                           \
+        int at;                                                                                    \
+        PTQ__UNROLL for (at = 0; at < PTQ__SLAB_WORDS; at++)                                       \
+        {                                                                                          \
+            PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight + at * VECTORS * (int)sizeof x, from);      \
+            if (at + 1 == word)                                                                    \
+                break;                                                                             \
+            from += PTQ__WORD;                                                                     \
+            __asm__("" : "+r"(from));                                                              \
+        }                                                                                          \
+        weight += word * VECTORS * (int)sizeof x;                                                  \
+    } while (0)
+#else
+/* A whole slab is written out, so that it has no loop to be mispredicted. */
+#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+    do {                                                                                           \
+        if (word == PTQ__SLAB_WORDS) {                                                             \
+            PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                             \
+                PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight + word * VECTORS * (int)sizeof x,       \
+                          from + word * PTQ__WORD);                                                \
+            weight += PTQ__SLAB_WORDS * VECTORS * (int)sizeof x;                                   \
+            break;                                                                                 \
+        }                                                                                          \
+        PTQ__EACH_WORD(PIXELS, VECTORS, OP, DOT)                                                   \
     } while (0)
 #endif
 
-/* The tile: PIXELS x VECTORS registers of sums. It begins with the bias, and reads each vector of
-   weights once. The finish is a loop, not written out, since it is long: hence the copy of the
-   sums. */
+/* The sums of a tile, in PIXELS x VECTORS registers: they begin with the bias, and each vector of
+   weights is read once. */
+#define PTQ__SUMS(VEC, PIXELS, VECTORS, OP, DOT)                                                   \
+    VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                       \
+    const char *weight = t->weight, *from;                                                         \
+    int i, word, p, v;                                                                             \
+    PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                      \
+    {                                                                                              \
+        w[v] = OP##_load(t->bias + v * (int)sizeof x);                                             \
+        PTQ__UNROLL for (p = 0; p < PIXELS; p++) sum[p][v] = w[v];                                 \
+    }                                                                                              \
+    for (i = 0; i < t->pieces; i++) {                                                              \
+        from = t->piece[i].from + t->at;                                                           \
+        word = t->piece[i].words;                                                                  \
+        PTQ__WORDS(PIXELS, VECTORS, OP, DOT);                                                      \
+    }
+
+/* A tile that finishes its sums. That is a loop, not written out, since it is long: hence the copy
+   of the sums. */
 #define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
     TARGET static void NAME(const ptq__tile *t)                                                    \
     {                                                                                              \
-        VEC sum[PIXELS][VECTORS], done[PIXELS][VECTORS], w[VECTORS], x;                            \
-        const char *weight = t->weight, *from;                                                     \
         const ptq__finish f = *t->finish; /* no store below can change it */                       \
         const float *multiplier = t->multiplier;                                                   \
-        int i, word, p, v, pixels = t->pixels, channels = t->channels, lanes = sizeof x / 4;       \
+        int pixels = t->pixels, channels = t->channels, lanes = (int)sizeof(VEC) / PTQ__WORD;      \
         ptrdiff_t out = t->out;                                                                    \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
-        {                                                                                          \
-            w[v] = OP##_load(t->bias + v * (int)sizeof x);                                         \
-            PTQ__UNROLL for (p = 0; p < PIXELS; p++) sum[p][v] = w[v];                             \
-        }                                                                                          \
-        for (i = 0; i < t->pieces; i++) {                                                          \
-            from = t->piece[i].from + t->at;                                                       \
-            word = t->piece[i].words;                                                              \
-            PTQ__WORDS(PIXELS, VECTORS, OP, DOT);                                                  \
-        }                                                                                          \
+        VEC done[PIXELS][VECTORS];                                                                 \
+        PTQ__SUMS(VEC, PIXELS, VECTORS, OP, DOT)                                                   \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
         {                                                                                          \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) done[p][v] = sum[p][v];                      \
@@ -6658,6 +6688,19 @@ struct ptq__packed {
             PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
                 OP##_finish(&f, multiplier + v * lanes, out + v * lanes, channels - v * lanes,     \
                             done[p][v]);                                                           \
+        }                                                                                          \
+    }
+
+/* A tile that leaves its sums to be finished row by row. */
+#define PTQ__LATER_TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                               \
+    TARGET static void NAME(const ptq__tile *t)                                                    \
+    {                                                                                              \
+        char *sums = t->sums;                                                                      \
+        PTQ__SUMS(VEC, PIXELS, VECTORS, OP, DOT)                                                   \
+        PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
+        {                                                                                          \
+            PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
+                memcpy(sums + (p * VECTORS + v) * (int)sizeof x, &sum[p][v], sizeof x);            \
         }                                                                                          \
     }
 
@@ -6732,6 +6775,43 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
             code = f->residual_first ? NAME##_add(f, r, own) : NAME##_add(f, own, r);              \
         }                                                                                          \
         I##_put(f->y, at, n, code);                                                                \
+    }
+
+/* What tiles have left. The loop of the usual case is written once more, without its questions: that
+   there is a residual or none is known, and that all lanes are stored. */
+#define PTQ__FINISH_LATER(NAME, TARGET, OP)                                                        \
+    TARGET PTQ__INLINE void NAME##_all(const ptq__later *l, const ptq__finish *f, int lanes,       \
+                                       int whole)                                                  \
+    {                                                                                              \
+        ptrdiff_t size = lanes * PTQ__WORD;                                                        \
+        int p, v;                                                                                  \
+        for (v = 0; v < l->vectors; v++) {                                                         \
+            const float *multiplier = l->multiplier + v * lanes;                                   \
+            const char *sums = l->sums + v * size;                                                 \
+            ptrdiff_t out = l->out + v * lanes;                                                    \
+            for (p = 0; p < l->pixels; p++, out += f->channels, sums += l->vectors * size)         \
+                OP##_finish(f, multiplier, out, whole ? lanes : l->channels - v * lanes,           \
+                            OP##_load(sums));                                                      \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void NAME(const ptq__tile *t)                                                    \
+    {                                                                                              \
+        const ptq__later l = *t->later; /* no store below can change them */                       \
+        ptq__finish f = *t->finish;                                                                \
+        enum { LANES = sizeof(OP##_load(NULL)) / PTQ__WORD };                                      \
+        if (f.real || f.mid || l.channels < l.vectors * LANES) {                                   \
+            NAME##_all(&l, &f, LANES, 0);                                                          \
+            return;                                                                                \
+        }                                                                                          \
+        f.real = 0;                                                                                \
+        f.mid = NULL;                                                                              \
+        if (f.residual) {                                                                          \
+            NAME##_all(&l, &f, LANES, 1);                                                          \
+            return;                                                                                \
+        }                                                                                          \
+        f.residual = NULL;                                                                         \
+        NAME##_all(&l, &f, LANES, 1);                                                              \
     }
 
 /* Staging: `count` pixels of one slab. What lies behind the channels of a pixel does not matter, as
@@ -7320,19 +7400,8 @@ PTQ__AMX static void ptq__amx_begin(const ptq__packed *k)
     ptq__tile_config(&config);
 }
 
-/* The sums of the tile before, if there are any. */
-PTQ__AMX static void ptq__amx_finish(const ptq__tile *t)
-{
-    const ptq__finish f = *t->finish;
-    const ptq__later *l = t->later;
-    const char *sums = l->sums;
-    ptrdiff_t out = l->out;
-    int p, v;
-    for (p = 0; p < l->pixels; p++, out += f.channels)
-        for (v = 0; v < l->vectors; v++, sums += 64)
-            ptq__i512_finish(&f, l->multiplier + v * 16, out + v * 16, l->channels - v * 16,
-                             ptq__i512_load(sums));
-}
+/* Finishes the tile before, if there is one. */
+PTQ__FINISH_LATER(ptq__amx_finish, PTQ__AMX, ptq__i512)
 
 PTQ__AMX static void ptq__amx_end(const ptq__tile *t)
 {
@@ -7416,7 +7485,7 @@ PTQ__AMX static void ptq__stage_matrix(const ptq__packed *k, const char *from, c
 }
 #endif
 
-#define PTQ__AS_IT_IS 0, 0, 0, NULL, NULL /* neither planar nor signed nor a matrix */
+#define PTQ__AS_IT_IS 0, 0, 0, NULL, NULL, NULL /* neither planar nor signed nor a matrix */
 static const ptq__engine ptq__engine_f256 = {
     ptq__stage_f32, 4, 1, 8, {{4, 8}, {4, 6}},
     {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}}, PTQ__AS_IT_IS};
@@ -7463,7 +7532,7 @@ static const ptq__family ptq__avxvnni = {&ptq__engine_f256, &ptq__engine_i256,
 static const ptq__engine ptq__engine_amx = {
     ptq__stage_matrix, 1, 4, 16, {{16, 32}, {16, 32}},
     {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}},
-    0, 0, 1, ptq__amx_begin, ptq__amx_end};
+    0, 0, 1, ptq__amx_begin, ptq__amx_end, NULL};
 static const ptq__family ptq__amx = {&ptq__engine_f512, &ptq__engine_i512, &ptq__engine_amx,
                                      NULL, PTQ__WITH_AVX2};
 #else
@@ -7608,17 +7677,22 @@ PTQ__INLINE ptq__i128 ptq__i128_mul(ptq__i128 a, ptq__i128 b)
 /* Four bytes in the lowest lane; ptq__i128_get and ptq__i128_put widen and narrow. */
 PTQ__INLINE uint32_t ptq__get_bytes(const void *x, ptrdiff_t at, int n)
 {
-    uint32_t bytes = 0;
-    memcpy(&bytes, (const uint8_t *)x + at, n >= 4 ? sizeof bytes : (size_t)n);
-    return bytes;
+    uint32_t bytes, some = 0;
+    if (n >= 4) {
+        memcpy(&bytes, (const uint8_t *)x + at, sizeof bytes);
+        return bytes;
+    }
+    memcpy(&some, (const uint8_t *)x + at, (size_t)n);
+    return some;
 }
 
 PTQ__INLINE void ptq__put_bytes(void *y, ptrdiff_t at, int n, uint32_t bytes)
 {
+    uint32_t some = bytes; /* its own, so that `bytes` may stay in a register */
     if (n >= 4)
         memcpy((uint8_t *)y + at, &bytes, sizeof bytes);
     else
-        memcpy((uint8_t *)y + at, &bytes, (size_t)n);
+        memcpy((uint8_t *)y + at, &some, (size_t)n);
 }
 
 PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero)
@@ -7841,18 +7915,28 @@ PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
 #else
 #define PTQ__WIDE 4
 #endif
-PTQ__TILE(ptq__f128_4x1, PTQ__BASE, ptq__f128, 4, 1, ptq__f128, ptq__f128_mac)
-PTQ__TILE(ptq__f128_8x1, PTQ__BASE, ptq__f128, 8, 1, ptq__f128, ptq__f128_mac)
-PTQ__TILE(ptq__f128_4x2, PTQ__BASE, ptq__f128, 4, 2, ptq__f128, ptq__f128_mac)
-PTQ__TILE(ptq__f128_wide, PTQ__BASE, ptq__f128, PTQ__WIDE, 2, ptq__f128, ptq__f128_mac)
-PTQ__TILE(ptq__i128_4x1, PTQ__BASE, ptq__i128, 4, 1, ptq__i128, ptq__i128_dot)
-PTQ__TILE(ptq__i128_8x1, PTQ__BASE, ptq__i128, 8, 1, ptq__i128, ptq__i128_dot)
-PTQ__TILE(ptq__i128_4x2, PTQ__BASE, ptq__i128, 4, 2, ptq__i128, ptq__i128_dot)
-PTQ__TILE(ptq__i128_wide, PTQ__BASE, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_dot)
+#ifdef PTQ__WASM
+#define PTQ__TILE128 PTQ__LATER_TILE
+#define PTQ__FINISH128(finish) finish
+PTQ__FINISH_LATER(ptq__f128_later, PTQ__BASE, ptq__f128)
+PTQ__FINISH_LATER(ptq__i128_later, PTQ__BASE, ptq__i128)
+#else
+#define PTQ__TILE128 PTQ__TILE
+#define PTQ__FINISH128(finish) NULL
+#endif
+PTQ__TILE128(ptq__f128_4x1, PTQ__BASE, ptq__f128, 4, 1, ptq__f128, ptq__f128_mac)
+PTQ__TILE128(ptq__f128_8x1, PTQ__BASE, ptq__f128, 8, 1, ptq__f128, ptq__f128_mac)
+PTQ__TILE128(ptq__f128_4x2, PTQ__BASE, ptq__f128, 4, 2, ptq__f128, ptq__f128_mac)
+PTQ__TILE128(ptq__f128_wide, PTQ__BASE, ptq__f128, PTQ__WIDE, 2, ptq__f128, ptq__f128_mac)
+PTQ__TILE128(ptq__i128_4x1, PTQ__BASE, ptq__i128, 4, 1, ptq__i128, ptq__i128_dot)
+PTQ__TILE128(ptq__i128_8x1, PTQ__BASE, ptq__i128, 8, 1, ptq__i128, ptq__i128_dot)
+PTQ__TILE128(ptq__i128_4x2, PTQ__BASE, ptq__i128, 4, 2, ptq__i128, ptq__i128_dot)
+PTQ__TILE128(ptq__i128_wide, PTQ__BASE, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_dot)
 
 static const ptq__engine ptq__engine_f128 = {
     ptq__stage_f32, 4, 1, 4, {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}}, 0, 0, 0, NULL, NULL};
+    {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}},
+    0, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__f128_later)};
 #ifdef PTQ__NEON
 #define PTQ__PLANAR 1
 #else
@@ -7861,7 +7945,7 @@ static const ptq__engine ptq__engine_f128 = {
 static const ptq__engine ptq__engine_i128 = {
     ptq__stage_s16, 1, 2, 4, {{4, 8}, {4, PTQ__WIDE}},
     {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    PTQ__PLANAR, 0, 0, NULL, NULL};
+    PTQ__PLANAR, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__i128_later)};
 
 #define PTQ__WITH_128                                                                              \
     ptq__average_f128, ptq__average_i128, ptq__add_f128, ptq__add_i128, ptq__depthwise_f128,       \
@@ -7875,7 +7959,7 @@ PTQ__TILE(ptq__sdot_4x2, PTQ__DOTPROD, ptq__i128, 4, 2, ptq__i128, ptq__i128_sdo
 PTQ__TILE(ptq__sdot_wide, PTQ__DOTPROD, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_sdot)
 static const ptq__engine ptq__engine_sdot = {
     ptq__stage_s8, 1, 4, 4, {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}}, 0, 1, 0, NULL, NULL};
+    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}}, 0, 1, 0, NULL, NULL, NULL};
 static const ptq__family ptq__neondot = {&ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot,
                                          NULL, PTQ__WITH_128};
 #else
@@ -7928,6 +8012,16 @@ static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *ne
     }
 }
 
+static void ptq__finish_row(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy)
+{
+    t->later->pixels = k->out[1];
+    t->later->channels = panel->channels;
+    t->later->vectors = panel->two + 1;
+    t->later->out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
+    t->later->multiplier = t->multiplier;
+    k->engine->finish(t);
+}
+
 /* One output row of a panel, in large tiles as far as they fit. */
 static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy)
 {
@@ -7939,6 +8033,7 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
     t->channels = panel->channels;
     for (ox = 0; ox < k->out[1]; ox += t->pixels) {
         left = k->out[1] - ox;
+        t->sums = t->later->sums + ((ptrdiff_t)ox * k->engine->lanes << panel->two) * PTQ__WORD;
         t->at = panel->group * k->slabs * k->slab_bytes + ox * k->advance;
         t->out = ((ptrdiff_t)oy * k->out[1] + ox) * k->out[2] + panel->first;
         if (left == large || left >= large + small) {
@@ -7949,6 +8044,8 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
             k->engine->tile[panel->two][0](t);
         }
     }
+    if (k->engine->finish)
+        ptq__finish_row(k, panel, t, oy);
 }
 
 static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
@@ -8316,6 +8413,16 @@ static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight)
     }
 }
 
+/* Pixels whose sums are not finished at once: of a tile, or of a row, which may end with a part of
+   a tile. */
+static size_t ptq__later_pixels(const ptq__packed *k)
+{
+    size_t tile = (size_t)k->pixels[0][1]; /* the largest */
+    if (k->engine->finish)
+        return (size_t)k->out[1] + tile;
+    return k->engine->matrix ? tile : 0;
+}
+
 static int ptq__is_depthwise(const ptq_plan *plan, const ptq__step *step)
 {
     const ptq_node *node = step->node;
@@ -8417,8 +8524,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     step->run = ptq__conv_vector;
     step->scratch = ptq__align((size_t)k->pieces * sizeof *k->piece) +
                     (size_t)(k->kernel[0] + 1) * (size_t)k->row_bytes;
-    if (k->engine->matrix)
-        step->scratch += (size_t)(2 * k->pixels[1][1] * k->engine->lanes * PTQ__WORD);
+    step->scratch += ptq__later_pixels(k) * 2 * (size_t)k->engine->lanes * PTQ__WORD;
     return PTQ_OK;
 }
 
