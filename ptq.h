@@ -6654,32 +6654,33 @@ struct ptq__packed {
 
 /* The sums of a tile, in PIXELS x VECTORS registers: they begin with the bias, and each vector of
    weights is read once. */
-#define PTQ__SUMS(VEC, PIXELS, VECTORS, OP, DOT)                                                   \
-    VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                       \
-    const char *weight = t->weight, *from;                                                         \
-    int i, word, p, v;                                                                             \
-    PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                      \
-    {                                                                                              \
-        w[v] = OP##_load(t->bias + v * (int)sizeof x);                                             \
-        PTQ__UNROLL for (p = 0; p < PIXELS; p++) sum[p][v] = w[v];                                 \
-    }                                                                                              \
-    for (i = 0; i < t->pieces; i++) {                                                              \
-        from = t->piece[i].from + t->at;                                                           \
-        word = t->piece[i].words;                                                                  \
-        PTQ__WORDS(PIXELS, VECTORS, OP, DOT);                                                      \
-    }
+#define PTQ__SUMS(PIXELS, VECTORS, OP, DOT, AT)                                                    \
+    do {                                                                                           \
+        const char *weight = t->weight, *from;                                                     \
+        int i, word, p, v;                                                                         \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
+        {                                                                                          \
+            w[v] = OP##_load(t->bias + v * (int)sizeof x);                                         \
+            PTQ__UNROLL for (p = 0; p < PIXELS; p++) sum[p][v] = w[v];                             \
+        }                                                                                          \
+        for (i = 0; i < t->pieces; i++) {                                                          \
+            from = t->piece[i].from + (AT);                                                        \
+            word = t->piece[i].words;                                                              \
+            PTQ__WORDS(PIXELS, VECTORS, OP, DOT);                                                  \
+        }                                                                                          \
+    } while (0)
 
 /* A tile that finishes its sums. That is a loop, not written out, since it is long: hence the copy
    of the sums. */
 #define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
     TARGET static void NAME(const ptq__tile *t)                                                    \
     {                                                                                              \
+        VEC sum[PIXELS][VECTORS], done[PIXELS][VECTORS], w[VECTORS], x;                            \
         const ptq__finish f = *t->finish; /* no store below can change it */                       \
         const float *multiplier = t->multiplier;                                                   \
-        int pixels = t->pixels, channels = t->channels, lanes = (int)sizeof(VEC) / PTQ__WORD;      \
+        int p, v, pixels = t->pixels, channels = t->channels, lanes = sizeof x / 4;                \
         ptrdiff_t out = t->out;                                                                    \
-        VEC done[PIXELS][VECTORS];                                                                 \
-        PTQ__SUMS(VEC, PIXELS, VECTORS, OP, DOT)                                                   \
+        PTQ__SUMS(PIXELS, VECTORS, OP, DOT, t->at);                                                \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
         {                                                                                          \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) done[p][v] = sum[p][v];                      \
@@ -6691,16 +6692,22 @@ struct ptq__packed {
         }                                                                                          \
     }
 
-/* A tile that leaves its sums to be finished row by row. */
-#define PTQ__LATER_TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                               \
+/* Tiles side by side, which leave their sums to be finished row by row. */
+#define PTQ__TILES(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                    \
     TARGET static void NAME(const ptq__tile *t)                                                    \
     {                                                                                              \
-        char *sums = t->sums;                                                                      \
-        PTQ__SUMS(VEC, PIXELS, VECTORS, OP, DOT)                                                   \
-        PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
-        {                                                                                          \
-            PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
-                memcpy(sums + (p * VECTORS + v) * (int)sizeof x, &sum[p][v], sizeof x);            \
+        VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                   \
+        char *to = t->sums;                                                                        \
+        ptrdiff_t at = t->at;                                                                      \
+        int p, v, left;                                                                            \
+        for (left = t->pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {               \
+            PTQ__SUMS(PIXELS, VECTORS, OP, DOT, at);                                               \
+            PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                               \
+            {                                                                                      \
+                PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                          \
+                    memcpy(to + (p * VECTORS + v) * (int)sizeof x, &sum[p][v], sizeof x);          \
+            }                                                                                      \
+            to += PIXELS * VECTORS * (int)sizeof x;                                                \
         }                                                                                          \
     }
 
@@ -6772,7 +6779,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
         if (f->residual) {                                                                         \
             REAL r = I##_real(I##_get(f->residual, at, n, f->residual_signed));                    \
             REAL own = I##_real(code);                                                             \
-            code = f->residual_first ? NAME##_add(f, r, own) : NAME##_add(f, own, r);              \
+            code = NAME##_add(f, f->residual_first ? r : own, f->residual_first ? own : r);        \
         }                                                                                          \
         I##_put(f->y, at, n, code);                                                                \
     }
@@ -7862,8 +7869,10 @@ PTQ__INLINE v128_t ptq__fma_low(v128_t sum, v128_t x, v128_t w)
 {
     v128_t product = wasm_f64x2_mul(wasm_f64x2_promote_low_f32x4(x),
                                     wasm_f64x2_promote_low_f32x4(w));
-    return wasm_f32x4_demote_f64x2_zero(
+    v128_t rounded = wasm_f32x4_demote_f64x2_zero(
         wasm_f64x2_add(product, wasm_f64x2_promote_low_f32x4(sum)));
+    __asm__("" : "+r"(rounded)); /* else clang converts number by number */
+    return rounded;
 }
 
 PTQ__INLINE v128_t ptq__high_half(v128_t x)
@@ -7916,7 +7925,7 @@ PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
 #define PTQ__WIDE 4
 #endif
 #ifdef PTQ__WASM
-#define PTQ__TILE128 PTQ__LATER_TILE
+#define PTQ__TILE128 PTQ__TILES
 #define PTQ__FINISH128(finish) finish
 PTQ__FINISH_LATER(ptq__f128_later, PTQ__BASE, ptq__f128)
 PTQ__FINISH_LATER(ptq__i128_later, PTQ__BASE, ptq__i128)
@@ -8037,7 +8046,7 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
         t->at = panel->group * k->slabs * k->slab_bytes + ox * k->advance;
         t->out = ((ptrdiff_t)oy * k->out[1] + ox) * k->out[2] + panel->first;
         if (left == large || left >= large + small) {
-            t->pixels = large;
+            t->pixels = k->engine->finish ? left / large * large : large;
             k->engine->tile[panel->two][1](t);
         } else {
             t->pixels = left < small ? left : small;
