@@ -6516,6 +6516,14 @@ typedef struct ptq__strip {
     int count;
 } ptq__strip;
 
+/* The transforms of ptq__winograd_rows. */
+typedef struct ptq__winograd {
+    /* A row of tiles from four staged rows: 16 planes, one for each place in a tile. */
+    void (*scatter)(const ptq__packed *k, char *const row[4], char *planes);
+    /* Two rows of sums from 16 planes of them, which lie behind. */
+    void (*gather)(const ptq__packed *k, const char *planes, int vectors, char *sums);
+} ptq__winograd;
+
 /* One way to compute. */
 typedef struct ptq__engine {
     void (*stage)(const ptq__packed *k, const char *from, const char *end, char *to, int count);
@@ -6530,6 +6538,7 @@ typedef struct ptq__engine {
     void (*begin)(const ptq__packed *k);    /* before the first tile of a layer; NULL: nothing */
     void (*end)(const ptq__tile *t);        /* after the last */
     void (*finish)(const ptq__tile *t);     /* after each row of tiles; NULL: they do it */
+    const ptq__winograd *winograd;          /* NULL: none */
 } ptq__engine;
 
 /* Up to two vectors of channels. */
@@ -6557,6 +6566,10 @@ struct ptq__packed {
     int blank;             /* byte that stands for 0 in a staged row */
     int strips, pieces, panels;
     int piece_words;       /* matrices: of each piece */
+    int taps;              /* of the packed weights */
+    int rows;              /* staged ones that are kept, besides the blank one */
+    int tiles;             /* ptq__winograd_rows: in a row; 0: not used */
+    int room;              /* for these, and for what a kernel writes behind the last */
     ptq__strip *strip;
     ptq__piece *piece;
     ptq__panel *panel;
@@ -6566,6 +6579,20 @@ struct ptq__packed {
     ptrdiff_t step;        /* bytes from a pixel to the next of the same phase */
     int flip, zero;        /* codes: what is flipped in a staged one; the zero point after that */
 };
+
+enum { PTQ__PLACES = 16, PTQ__BIAS_PLACE = 5 }; /* see ptq__winograd_rows */
+
+/* Bytes of a plane of inputs. */
+static ptrdiff_t ptq__input_plane(const ptq__packed *k)
+{
+    return (ptrdiff_t)k->slabs * k->room * PTQ__SLAB;
+}
+
+/* Bytes of a plane of sums. */
+static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
+{
+    return (ptrdiff_t)k->room * vectors * k->engine->lanes * PTQ__WORD;
+}
 
 #if defined(__clang__)
 #define PTQ__UNROLL _Pragma("clang loop unroll(full)")
@@ -7500,7 +7527,7 @@ PTQ__AMX static void ptq__stage_matrix(const ptq__packed *k, const char *from, c
 }
 #endif
 
-#define PTQ__AS_IT_IS 0, 0, 0, NULL, NULL, NULL /* neither planar nor signed nor a matrix */
+#define PTQ__AS_IT_IS 0, 0, 0, NULL, NULL, NULL, NULL /* neither planar nor signed nor a matrix */
 static const ptq__engine ptq__engine_f256 = {
     ptq__stage_f32, 4, 1, 8, {{4, 8}, {4, 6}},
     {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}}, PTQ__AS_IT_IS};
@@ -7547,7 +7574,7 @@ static const ptq__family ptq__avxvnni = {&ptq__engine_f256, &ptq__engine_i256,
 static const ptq__engine ptq__engine_amx = {
     ptq__stage_matrix, 1, 4, 16, {{16, 32}, {16, 32}},
     {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}},
-    0, 0, 1, ptq__amx_begin, ptq__amx_end, NULL};
+    0, 0, 1, ptq__amx_begin, ptq__amx_end, NULL, NULL};
 static const ptq__family ptq__amx = {&ptq__engine_f512, &ptq__engine_i512, &ptq__engine_amx,
                                      NULL, PTQ__WITH_AVX2};
 #else
@@ -7952,13 +7979,85 @@ PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
 #define PTQ__WIDE 4
 #endif
 #ifdef PTQ__WASM
+/* One row of B X, and from it that of B X B'. X's are rows a and b: their sum, or difference. */
+PTQ__INLINE v128_t ptq__column(const char *a, const char *b, int sum)
+{
+    v128_t x = wasm_v128_load(a), y = wasm_v128_load(b);
+    return sum ? wasm_i16x8_add(x, y) : wasm_i16x8_sub(x, y);
+}
+
+PTQ__INLINE void ptq__scatter_row(const ptq__packed *k, const char *a, const char *b, int sum,
+                                  char *to)
+{
+    ptrdiff_t plane = ptq__input_plane(k), at;
+    int i, tile;
+    for (i = 0; i < 2 * k->slabs; i++) { /* by halves */
+        char *place = to + i / 2 * k->room * PTQ__SLAB + i % 2 * 16;
+        v128_t first, second, third, fourth;
+        at = i / 2 * k->slab_bytes + i % 2 * 16;
+        first = ptq__column(a + at, b + at, sum);
+        second = ptq__column(a + at + PTQ__SLAB, b + at + PTQ__SLAB, sum);
+        for (tile = 0; tile < k->tiles; tile++, place += PTQ__SLAB) {
+            at += 2 * PTQ__SLAB;
+            third = ptq__column(a + at, b + at, sum);
+            fourth = ptq__column(a + at + PTQ__SLAB, b + at + PTQ__SLAB, sum);
+            wasm_v128_store(place, wasm_i16x8_sub(first, third));
+            wasm_v128_store(place + plane, wasm_i16x8_add(second, third));
+            wasm_v128_store(place + 2 * plane, wasm_i16x8_sub(third, second));
+            wasm_v128_store(place + 3 * plane, wasm_i16x8_sub(second, fourth));
+            first = third;
+            second = fourth;
+        }
+    }
+}
+
+static void ptq__scatter128(const ptq__packed *k, char *const row[4], char *planes)
+{
+    ptrdiff_t four = 4 * ptq__input_plane(k);
+    ptq__scatter_row(k, row[0], row[2], 0, planes);
+    ptq__scatter_row(k, row[1], row[2], 1, planes + four);
+    ptq__scatter_row(k, row[2], row[1], 0, planes + 2 * four);
+    ptq__scatter_row(k, row[1], row[3], 0, planes + 3 * four);
+}
+
+/* Two outputs of one row of A M, where M are the sums. */
+PTQ__INLINE void ptq__gather_row(const v128_t *m, char *left, char *right)
+{
+    v128_t one = wasm_i32x4_add(wasm_i32x4_add(m[0], m[1]), m[2]);
+    v128_t two = wasm_i32x4_sub(wasm_i32x4_sub(m[1], m[2]), m[3]);
+    wasm_v128_store(left, wasm_i32x4_shr(one, 2));
+    wasm_v128_store(right, wasm_i32x4_shr(two, 2));
+}
+
+static void ptq__gather128(const ptq__packed *k, const char *planes, int vectors, char *sums)
+{
+    ptrdiff_t plane = ptq__sums_plane(k, vectors), pixel = vectors * 16, row = 2 * k->tiles * pixel;
+    int i, j;
+    for (i = 0; i < k->tiles * vectors; i++) {
+        const char *from = planes + i * 16;
+        char *to = sums + i / vectors * 2 * pixel + i % vectors * 16;
+        v128_t top[4], bottom[4], second, third;
+        PTQ__UNROLL for (j = 0; j < 4; j++, from += plane)
+        {
+            second = wasm_v128_load(from + 4 * plane);
+            third = wasm_v128_load(from + 8 * plane);
+            top[j] = wasm_i32x4_add(wasm_i32x4_add(wasm_v128_load(from), second), third);
+            bottom[j] = wasm_i32x4_sub(wasm_i32x4_sub(second, third),
+                                       wasm_v128_load(from + 12 * plane));
+        }
+        ptq__gather_row(top, to, to + pixel);
+        ptq__gather_row(bottom, to + row, to + row + pixel);
+    }
+}
+
+static const ptq__winograd ptq__winograd128 = {ptq__scatter128, ptq__gather128};
 #define PTQ__TILE128 PTQ__TILES
-#define PTQ__FINISH128(finish) finish
+#define PTQ__FINISH128(finish, winograd) finish, winograd
 PTQ__FINISH_LATER(ptq__f128_later, PTQ__BASE, ptq__f128)
 PTQ__FINISH_LATER(ptq__i128_later, PTQ__BASE, ptq__i128)
 #else
 #define PTQ__TILE128 PTQ__TILE
-#define PTQ__FINISH128(finish) NULL
+#define PTQ__FINISH128(finish, winograd) NULL, NULL
 #endif
 PTQ__TILE128(ptq__f128_4x1, PTQ__BASE, ptq__f128, 4, 1, ptq__f128, ptq__f128_mac)
 PTQ__TILE128(ptq__f128_8x1, PTQ__BASE, ptq__f128, 8, 1, ptq__f128, ptq__f128_mac)
@@ -7972,7 +8071,7 @@ PTQ__TILE128(ptq__i128_wide, PTQ__BASE, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq_
 static const ptq__engine ptq__engine_f128 = {
     ptq__stage_f32, 4, 1, 4, {{4, 8}, {4, PTQ__WIDE}},
     {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}},
-    0, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__f128_later)};
+    0, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__f128_later, NULL)};
 #ifdef PTQ__NEON
 #define PTQ__PLANAR 1
 #else
@@ -7981,7 +8080,7 @@ static const ptq__engine ptq__engine_f128 = {
 static const ptq__engine ptq__engine_i128 = {
     ptq__stage_s16, 1, 2, 4, {{4, 8}, {4, PTQ__WIDE}},
     {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    PTQ__PLANAR, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__i128_later)};
+    PTQ__PLANAR, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__i128_later, &ptq__winograd128)};
 
 #define PTQ__WITH_128                                                                              \
     ptq__average_f128, ptq__average_i128, ptq__add_f128, ptq__add_i128, ptq__depthwise_f128,       \
@@ -7995,7 +8094,7 @@ PTQ__TILE(ptq__sdot_4x2, PTQ__DOTPROD, ptq__i128, 4, 2, ptq__i128, ptq__i128_sdo
 PTQ__TILE(ptq__sdot_wide, PTQ__DOTPROD, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_sdot)
 static const ptq__engine ptq__engine_sdot = {
     ptq__stage_s8, 1, 4, 4, {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}}, 0, 1, 0, NULL, NULL, NULL};
+    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}}, 0, 1, 0, NULL, NULL, NULL, NULL};
 static const ptq__family ptq__neondot = {&ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot,
                                          NULL, PTQ__WITH_128};
 #else
@@ -8027,61 +8126,129 @@ static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row
                          row + k->strip[i].to, k->strip[i].count);
 }
 
-/* Points the pieces to the input of output row oy; `next` is the first row not staged yet. The
-   buffers are used in turn, as a row is needed no more when the kernel has passed it; the last is
-   blank. */
+/* Row y of the input as staged, `next` being the first not staged yet. The buffers are used in turn,
+   as a row is needed no more when the kernel has passed it; the last is blank. */
+static char *ptq__staged_row(const ptq__packed *k, const char *x, int y, int *next, char *buffer)
+{
+    char *row = buffer + y % k->rows * k->row_bytes;
+    if (y < 0 || y >= k->in[0])
+        return buffer + k->rows * k->row_bytes;
+    if (y >= *next) {
+        ptq__stage_row(k, x, y, row);
+        *next = y + 1;
+    }
+    return row;
+}
+
+/* Points the pieces to the input of output row oy. */
 static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *next, char *buffer,
                             ptq__piece *piece)
 {
-    int u, i, y, kh = k->kernel[0], each = k->pieces / kh;
-    for (u = 0; u < kh; u++) {
-        char *row = buffer + kh * k->row_bytes;
-        y = oy * k->stride[0] - k->pad[0] + u;
-        if (y >= 0 && y < k->in[0])
-            row = buffer + y % kh * k->row_bytes;
-        if (y >= *next && y < k->in[0]) {
-            ptq__stage_row(k, x, y, row);
-            *next = y + 1;
-        }
+    int u, i, each = k->pieces / k->kernel[0];
+    for (u = 0; u < k->kernel[0]; u++) {
+        char *row = ptq__staged_row(k, x, oy * k->stride[0] - k->pad[0] + u, next, buffer);
         for (i = u * each; i < (u + 1) * each; i++)
             piece[i].from = row + piece[i].offset;
     }
 }
 
-static void ptq__finish_row(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy)
+/* A row of pixels from where the tile stands, in large tiles as far as they fit. */
+static void ptq__run_tiles(const ptq__packed *k, ptq__tile *t, int two, int pixels)
+{
+    const ptq__tile first = *t;
+    int small = k->pixels[two][0], large = k->pixels[two][1], x, left;
+    for (x = 0; x < pixels; x += t->pixels) {
+        left = pixels - x;
+        t->at = first.at + x * k->advance;
+        t->out = first.out + (ptrdiff_t)x * k->out[2];
+        t->sums = first.sums + ((ptrdiff_t)x * k->engine->lanes << two) * PTQ__WORD;
+        if (left == large || left >= large + small) {
+            t->pixels = k->engine->finish ? left / large * large : large;
+            k->engine->tile[two][1](t);
+        } else {
+            t->pixels = left < small ? left : small;
+            k->engine->tile[two][0](t);
+        }
+    }
+}
+
+static void ptq__finish_row(const ptq__packed *k, const ptq__panel *panel, const ptq__tile *t,
+                            int oy)
 {
     t->later->pixels = k->out[1];
     t->later->channels = panel->channels;
     t->later->vectors = panel->two + 1;
     t->later->out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
-    t->later->multiplier = t->multiplier;
+    t->later->multiplier = k->multiplier + panel->lane;
     k->engine->finish(t);
 }
 
-/* One output row of a panel, in large tiles as far as they fit. */
+/* One output row of a panel. */
 static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy)
 {
-    int small = k->pixels[panel->two][0], large = k->pixels[panel->two][1];
-    int ox, left;
     t->weight = panel->weight;
     t->bias = k->bias + panel->lane * PTQ__WORD;
     t->multiplier = k->multiplier + panel->lane;
     t->channels = panel->channels;
-    for (ox = 0; ox < k->out[1]; ox += t->pixels) {
-        left = k->out[1] - ox;
-        t->sums = t->later->sums + ((ptrdiff_t)ox * k->engine->lanes << panel->two) * PTQ__WORD;
-        t->at = panel->group * k->slabs * k->slab_bytes + ox * k->advance;
-        t->out = ((ptrdiff_t)oy * k->out[1] + ox) * k->out[2] + panel->first;
-        if (left == large || left >= large + small) {
-            t->pixels = k->engine->finish ? left / large * large : large;
-            k->engine->tile[panel->two][1](t);
-        } else {
-            t->pixels = left < small ? left : small;
-            k->engine->tile[panel->two][0](t);
-        }
-    }
+    t->at = panel->group * k->slabs * k->slab_bytes;
+    t->out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
+    t->sums = t->later->sums;
+    ptq__run_tiles(k, t, panel->two, k->out[1]);
     if (k->engine->finish)
         ptq__finish_row(k, panel, t, oy);
+}
+
+/* 3 x 3 kernels that move by one pixel: minimal filtering, as S. Winograd's (A. Lavin and S. Gray,
+   Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308). A tile of 2 x 2 outputs
+   takes 16 multiplications for each input channel where it took 36:
+
+       Y = A ((G W G') * (B X B')) A' / 4          X: 4 x 4 inputs; * place by place
+
+           1  0 -1  0            2  0  0
+       B = 0  1  1  0        G = 1  1  1        A = 1  1  1  0
+           0 -1  1  0            1 -1  1            0  1 -1 -1
+           0  1  0 -1            0  0  2
+
+   Products are summed over the input channels before A: so each of the 16 places is a 1 x 1
+   convolution of its own, of the tiles as pixels. In integers all this is exact. Inputs become at
+   most 4 * 255, weights 9 * 255, which fit 16 bits; sums may wrap, but their last one does not, and
+   is a multiple of 4: see ptq__can_winograd. Place 5 adds to all four outputs alike: its sums begin
+   with 4 times the bias, all others with 0. */
+
+static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, const char *planes,
+                                ptq__piece *piece, ptq__tile *t, int oy)
+{
+    static const int32_t none[2 * PTQ__SLAB_WORDS] = {0}; /* for two vectors of up to 256 bits */
+    int place, i, vectors = panel->two + 1, wide = vectors * k->engine->lanes;
+    char *sums = t->later->sums, *gathered = sums + PTQ__PLACES * ptq__sums_plane(k, vectors);
+    t->at = t->out = 0;
+    for (place = 0; place < PTQ__PLACES; place++) {
+        for (i = 0; i < k->slabs; i++, planes += k->room * PTQ__SLAB)
+            piece[i].from = planes;
+        t->weight = panel->weight + (ptrdiff_t)place * k->run_words * wide * PTQ__WORD;
+        t->bias = place == PTQ__BIAS_PLACE ? k->bias + panel->lane * PTQ__WORD : (const char *)none;
+        t->sums = sums + place * ptq__sums_plane(k, vectors);
+        ptq__run_tiles(k, t, panel->two, k->tiles);
+    }
+    k->engine->winograd->gather(k, sums, vectors, gathered);
+    for (i = 0; i < 2 && oy + i < k->out[0]; i++) {
+        t->later->sums = gathered + (ptrdiff_t)i * 2 * k->tiles * wide * PTQ__WORD;
+        ptq__finish_row(k, panel, t, oy + i);
+    }
+    t->later->sums = sums;
+}
+
+/* Output rows oy and oy + 1. */
+static void ptq__winograd_rows(const ptq__packed *k, const char *x, int oy, int *next, char *buffer,
+                               ptq__piece *piece, ptq__tile *t)
+{
+    char *planes = buffer + (k->rows + 1) * k->row_bytes, *row[4];
+    int i;
+    for (i = 0; i < 4; i++)
+        row[i] = ptq__staged_row(k, x, oy - k->pad[0] + i, next, buffer);
+    k->engine->winograd->scatter(k, row, planes);
+    for (i = 0; i < k->panels; i++)
+        ptq__winograd_panel(k, &k->panel[i], planes, piece, t, oy);
 }
 
 static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
@@ -8095,13 +8262,13 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
     ptq__tile tile;
     int oy, i, next = 0;
     memcpy(piece, k->piece, (size_t)k->pieces * sizeof *piece);
-    memset(buffer, k->blank, (size_t)(k->kernel[0] + 1) * (size_t)k->row_bytes);
+    memset(buffer, k->blank, (size_t)(k->rows + 1) * (size_t)k->row_bytes);
     finish.residual = ptq__in(step, frame, 1);
     finish.y = ptq__out(step, frame);
     finish.mid = ptq__mid(step, frame);
     memset(&later, 0, sizeof later);
     memset(&tile, 0, sizeof tile);
-    later.sums = buffer + (k->kernel[0] + 1) * k->row_bytes;
+    later.sums = buffer + (k->rows + 1) * k->row_bytes + PTQ__PLACES * ptq__input_plane(k);
     tile.conv = k;
     tile.later = &later;
     tile.piece = piece;
@@ -8109,7 +8276,9 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
     tile.finish = &finish;
     if (k->engine->begin)
         k->engine->begin(k);
-    for (oy = 0; oy < k->out[0]; oy++) {
+    for (oy = 0; oy < k->out[0] && k->tiles; oy += 2)
+        ptq__winograd_rows(k, x, oy, &next, buffer, piece, &tile);
+    for (oy = 0; oy < k->out[0] && !k->tiles; oy++) {
         ptq__stage_rows(k, x, oy, &next, buffer, piece);
         for (i = 0; i < k->panels; i++)
             ptq__run_panel(k, &k->panel[i], &tile, oy);
@@ -8119,6 +8288,15 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
 }
 
 /* Packing, once per plan. */
+
+/* An integer weight less its zero point. */
+static int ptq__weight_code(const ptq__step *step, size_t from)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    if (weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S)
+        return ((const int8_t *)step->weight)[from];
+    return ((const uint8_t *)step->weight)[from] - weight->zero_point;
+}
 
 /* Whether weights less their zero point fit into signed bytes. */
 static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes)
@@ -8168,7 +8346,6 @@ static int ptq__can_add(const ptq__step *step)
 static int ptq__pairs_fit(const ptq__step *step, const ptq_qparams *in)
 {
     const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
-    int is_signed = weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S;
     size_t taps = weight->rank == 4 ? (size_t)weight->dim[2] * (size_t)weight->dim[3] : 1;
     size_t deep = (size_t)weight->dim[1], n = (size_t)weight->dim[0] * deep * taps, i, j;
     int32_t low, high, code, most, least;
@@ -8180,8 +8357,7 @@ static int ptq__pairs_fit(const ptq__step *step, const ptq_qparams *in)
             continue;
         for (j = i, most = least = 0; j <= i + taps && (j == i || i / taps % deep + 1 < deep);
              j += taps) {
-            code = is_signed ? ((const int8_t *)step->weight)[j]
-                             : ((const uint8_t *)step->weight)[j] - weight->zero_point;
+            code = ptq__weight_code(step, j);
             most += code > 0 ? code : 0;
             least += code < 0 ? code : 0;
         }
@@ -8255,6 +8431,35 @@ static void ptq__describe_matrix(ptq__packed *k)
     k->slab_bytes = k->positions * k->pitch + WORDS * PTQ__WORD;
 }
 
+/* Whether all sums, times 4, fit 32 bits; and whether they are worth it: with few channels the
+   transforms take longer than what they save. */
+static int ptq__can_winograd(const ptq__packed *k, const ptq__step *step)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    const ptq_tensor *bias = &step->node->param[PTQ_BIAS];
+    size_t channel, i, taps = (size_t)k->in[2] * 9;
+    if (!k->engine->winograd || k->kernel[0] != 3 || k->kernel[1] != 3 || k->stride[0] != 1 ||
+        k->stride[1] != 1 || k->groups > 1 || k->in[2] < 8 || k->out[0] < 2 || k->out[1] < 2)
+        return 0;
+    for (channel = 0; channel < (size_t)k->out[2]; channel++) {
+        int64_t sum = bias->rank ? llabs(((const int32_t *)bias->data)[channel]) : 0;
+        for (i = channel * taps; i < (channel + 1) * taps; i++)
+            sum += 255 * abs(ptq__weight_code(step, i));
+        if (sum >= 1 << 29)
+            return 0;
+    }
+    return 1;
+}
+
+static void ptq__describe_winograd(ptq__packed *k)
+{
+    k->tiles = (k->out[1] + 1) / 2;
+    k->room = k->tiles + k->pixels[0][0] - 1;
+    k->rows = 4;
+    k->taps = PTQ__PLACES;
+    k->pieces = k->slabs;
+}
+
 static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
 {
     const ptq_node *node = step->node;
@@ -8275,6 +8480,10 @@ static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
         ptq__describe_matrix(k);
     else
         ptq__describe_slabs(k);
+    k->taps = k->kernel[0] * k->kernel[1];
+    k->rows = k->kernel[0];
+    if (ptq__can_winograd(k, step))
+        ptq__describe_winograd(k);
     k->row_bytes = (ptrdiff_t)ptq__align((size_t)(k->slab_bytes * k->slabs * k->groups));
     k->strips = k->phases * k->slabs * k->groups;
 }
@@ -8370,20 +8579,30 @@ static void ptq__make_pieces(ptq__packed *k)
 /* One weight, as float, or as integer less its zero point. */
 static void ptq__copy_weight(const ptq__packed *k, const ptq__step *step, size_t from, char *to)
 {
-    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
-    int is_signed = weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S, code;
     int16_t both;
     if (k->engine->codes == 1) {
         memcpy(to, (const float *)step->weight + from, sizeof(float));
         return;
     }
-    code = is_signed ? ((const int8_t *)step->weight)[from]
-                     : ((const uint8_t *)step->weight)[from] - weight->zero_point;
-    both = (int16_t)code;
+    both = (int16_t)ptq__weight_code(step, from);
     if (k->engine->codes == 2)
         memcpy(to, &both, sizeof both);
     else
-        *to = (char)code;
+        *to = (char)both;
+}
+
+/* One place of G W G', of which `from` is the first weight: see ptq__winograd_rows. */
+static void ptq__copy_place(const ptq__step *step, size_t from, int place, char *to)
+{
+    static const int g[4][3] = {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}};
+    int u, v, sum = 0;
+    int16_t both;
+    for (u = 0; u < 3; u++)
+        for (v = 0; v < 3; v++)
+            sum += g[place / 4][u] * g[place % 4][v] *
+                   ptq__weight_code(step, from + (size_t)(u * 3 + v));
+    both = (int16_t)sum;
+    memcpy(to, &both, sizeof both);
 }
 
 /* Where code i of a run for one lane lies, from the start of the run. */
@@ -8405,8 +8624,11 @@ static char *ptq__pack_run(const ptq__packed *k, const ptq__step *step, const pt
     for (i = 0; i < k->run * deep; i++)
         for (lane = 0; lane < panel->channels; lane++) {
             size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
-            ptq__copy_weight(k, step, from * (size_t)taps + (size_t)(tap + i / deep),
-                             to + ptq__weight_offset(k->engine, wide, i, lane));
+            char *at = to + ptq__weight_offset(k->engine, wide, i, lane);
+            if (k->tiles)
+                ptq__copy_place(step, from * (size_t)taps, tap, at);
+            else
+                ptq__copy_weight(k, step, from * (size_t)taps + (size_t)(tap + i / deep), at);
         }
     return to + (ptrdiff_t)k->run_words * wide * PTQ__WORD;
 }
@@ -8429,7 +8651,7 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
     const ptq_tensor *bias = &step->node->param[PTQ_BIAS];
     uint32_t folded;
     if (step->multiplier) {
-        folded = ptq__folded_bias(k, step, channel);
+        folded = ptq__folded_bias(k, step, channel) * (k->tiles ? 4 : 1);
         memcpy(k->bias + lane * PTQ__WORD, &folded, sizeof folded);
         k->multiplier[lane] = step->multiplier[channel];
     } else if (bias->rank) {
@@ -8442,7 +8664,7 @@ static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight)
     int i, c, tap;
     for (i = 0; i < k->panels; i++) {
         k->panel[i].weight = weight;
-        for (tap = 0; tap < k->kernel[0] * k->kernel[1]; tap += k->run)
+        for (tap = 0; tap < k->taps; tap += k->run)
             weight = ptq__pack_run(k, step, &k->panel[i], tap, weight);
         for (c = 0; c < k->panel[i].channels; c++)
             ptq__pack_channel(k, step, k->panel[i].first + c, k->panel[i].lane + c);
@@ -8454,6 +8676,8 @@ static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight)
 static size_t ptq__later_pixels(const ptq__packed *k)
 {
     size_t tile = (size_t)k->pixels[0][1]; /* the largest */
+    if (k->tiles)
+        return (size_t)(PTQ__PLACES * k->room + 4 * k->tiles);
     if (k->engine->finish)
         return (size_t)k->out[1] + tile;
     return k->engine->matrix ? tile : 0;
@@ -8536,7 +8760,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     ptq__describe_conv(&shape, step);
     ptq__describe_finish(&shape, step);
     panels = ptq__make_panels(&shape, NULL, &lanes);
-    words = (size_t)shape.run_words * (size_t)(shape.kernel[0] * shape.kernel[1] / shape.run);
+    words = (size_t)shape.run_words * (size_t)(shape.taps / shape.run);
     at = ptq__align(sizeof shape) + ptq__align((size_t)shape.pieces * sizeof *shape.piece) +
          ptq__align((size_t)shape.strips * sizeof *shape.strip) +
          ptq__align((size_t)panels * sizeof *shape.panel);
@@ -8559,8 +8783,9 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     ptq__pack(k, step, k->bias + 2 * lanes * PTQ__WORD);
     step->run = ptq__conv_vector;
     step->scratch = ptq__align((size_t)k->pieces * sizeof *k->piece) +
-                    (size_t)(k->kernel[0] + 1) * (size_t)k->row_bytes;
-    step->scratch += ptq__later_pixels(k) * 2 * (size_t)k->engine->lanes * PTQ__WORD;
+                    (size_t)(k->rows + 1) * (size_t)k->row_bytes +
+                    PTQ__PLACES * (size_t)ptq__input_plane(k) +
+                    ptq__later_pixels(k) * 2 * (size_t)k->engine->lanes * PTQ__WORD;
     return PTQ_OK;
 }
 
