@@ -6785,10 +6785,11 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
         F##_put(f->y, at, n, sum);                                                                 \
     }
 
-/* ptq__add_codes. */
+/* ptq__add_codes, of which the residual is operand a or b. */
 #define PTQ__SUM_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                            \
-    TARGET PTQ__INLINE WHOLE NAME(const ptq__finish *f, REAL a, REAL b)                            \
+    TARGET PTQ__INLINE WHOLE NAME(const ptq__finish *f, REAL own, REAL residual)                   \
     {                                                                                              \
+        REAL a = f->residual_first ? residual : own, b = f->residual_first ? own : residual;       \
         REAL sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                            \
         sum = F##_fma(sum, a, F##_all(f->ratio_a));                                                \
         return I##_round(F##_clamp(sum, f->add_least, f->add_most));                               \
@@ -6810,9 +6811,8 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
         if (f->mid)                                                                                \
             I##_put(f->mid, at, n, code);                                                          \
         if (f->residual) {                                                                         \
-            REAL r = I##_real(I##_get(f->residual, at, n, f->residual_signed));                    \
-            REAL own = I##_real(code);                                                             \
-            code = I##_sum(f, f->residual_first ? r : own, f->residual_first ? own : r);            \
+            WHOLE residual = I##_get(f->residual, at, n, f->residual_signed);                      \
+            code = I##_sum(f, I##_real(code), I##_real(residual));                                 \
         }                                                                                          \
         I##_put(f->y, at, n, code);                                                                \
     }
@@ -7942,15 +7942,17 @@ PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w)
 PTQ__SUM_CODES(ptq__exact_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
 
 /* Double precision takes its time: where the plain sum is not near a half, it rounds to the same. */
-PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 a, ptq__f128 b)
+PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual)
 {
-    ptq__f128 sum = f->offset + b * f->ratio_b + a * f->ratio_a, rest;
+    float ratio = f->residual_first ? f->ratio_b : f->ratio_a;
+    float other = f->residual_first ? f->ratio_a : f->ratio_b;
+    ptq__f128 sum = f->offset + own * ratio + residual * other, rest;
     ptq__i128 code;
     sum = ptq__f128_clamp(sum, f->add_least, f->add_most);
     code = ptq__i128_round(sum);
     rest = (ptq__f128)wasm_f32x4_abs((v128_t)(sum - ptq__i128_real(code)));
     if (wasm_v128_any_true((v128_t)(rest > f->sure)))
-        return ptq__exact_sum(f, a, b);
+        return ptq__exact_sum(f, own, residual);
     return code;
 }
 #else
@@ -8032,21 +8034,24 @@ PTQ__INLINE void ptq__gather_row(const v128_t *m, char *left, char *right)
 static void ptq__gather128(const ptq__packed *k, const char *planes, int vectors, char *sums)
 {
     ptrdiff_t plane = ptq__sums_plane(k, vectors), pixel = vectors * 16, row = 2 * k->tiles * pixel;
-    int i, j;
-    for (i = 0; i < k->tiles * vectors; i++) {
-        const char *from = planes + i * 16;
-        char *to = sums + i / vectors * 2 * pixel + i % vectors * 16;
-        v128_t top[4], bottom[4], second, third;
-        PTQ__UNROLL for (j = 0; j < 4; j++, from += plane)
-        {
-            second = wasm_v128_load(from + 4 * plane);
-            third = wasm_v128_load(from + 8 * plane);
-            top[j] = wasm_i32x4_add(wasm_i32x4_add(wasm_v128_load(from), second), third);
-            bottom[j] = wasm_i32x4_sub(wasm_i32x4_sub(second, third),
-                                       wasm_v128_load(from + 12 * plane));
+    int v, tile, j;
+    for (v = 0; v < vectors; v++) {
+        const char *from = planes + v * 16;
+        char *to = sums + v * 16;
+        for (tile = 0; tile < k->tiles; tile++, from += pixel, to += 2 * pixel) {
+            v128_t top[4], bottom[4];
+            PTQ__UNROLL for (j = 0; j < 4; j++)
+            {
+                v128_t first = wasm_v128_load(from + j * plane);
+                v128_t second = wasm_v128_load(from + (4 + j) * plane);
+                v128_t third = wasm_v128_load(from + (8 + j) * plane);
+                v128_t fourth = wasm_v128_load(from + (12 + j) * plane);
+                top[j] = wasm_i32x4_add(wasm_i32x4_add(first, second), third);
+                bottom[j] = wasm_i32x4_sub(wasm_i32x4_sub(second, third), fourth);
+            }
+            ptq__gather_row(top, to, to + pixel);
+            ptq__gather_row(bottom, to + row, to + row + pixel);
         }
-        ptq__gather_row(top, to, to + pixel);
-        ptq__gather_row(bottom, to + row, to + row + pixel);
     }
 }
 
@@ -8222,13 +8227,14 @@ static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, c
     int place, i, vectors = panel->two + 1, wide = vectors * k->engine->lanes;
     char *sums = t->later->sums, *gathered = sums + PTQ__PLACES * ptq__sums_plane(k, vectors);
     t->at = t->out = 0;
+    t->pixels = k->tiles;
     for (place = 0; place < PTQ__PLACES; place++) {
         for (i = 0; i < k->slabs; i++, planes += k->room * PTQ__SLAB)
             piece[i].from = planes;
         t->weight = panel->weight + (ptrdiff_t)place * k->run_words * wide * PTQ__WORD;
         t->bias = place == PTQ__BIAS_PLACE ? k->bias + panel->lane * PTQ__WORD : (const char *)none;
         t->sums = sums + place * ptq__sums_plane(k, vectors);
-        ptq__run_tiles(k, t, panel->two, k->tiles);
+        k->engine->tile[panel->two][0](t);
     }
     k->engine->winograd->gather(k, sums, vectors, gathered);
     for (i = 0; i < 2 && oy + i < k->out[0]; i++) {
