@@ -6486,6 +6486,7 @@ typedef struct ptq__piece {
 } ptq__piece;
 
 typedef struct ptq__packed ptq__packed;
+typedef struct ptq__panel ptq__panel;
 
 /* Sums that are not finished yet: of a row of tiles, or of one while the next is at work. */
 typedef struct ptq__later {
@@ -6507,6 +6508,8 @@ typedef struct ptq__tile {
     ptrdiff_t out;          /* index of the first result */
     const ptq__finish *finish;
     char *sums;             /* where they go, if the tile does not finish them */
+    int planes;             /* of input, and bytes of one: see ptq__winograd_rows */
+    ptrdiff_t plane;
     ptq__later *later;
 } ptq__tile;
 
@@ -6521,7 +6524,7 @@ typedef struct ptq__winograd {
     /* A row of tiles from four staged rows: 16 planes, one for each place in a tile. */
     void (*scatter)(const ptq__packed *k, char *const row[4], char *planes);
     /* Two rows of sums from 16 planes of them, which lie behind. */
-    void (*gather)(const ptq__packed *k, const char *planes, int vectors, char *sums);
+    void (*gather)(const ptq__packed *k, const ptq__panel *panel, const char *planes, char *sums);
 } ptq__winograd;
 
 /* One way to compute. */
@@ -6542,13 +6545,13 @@ typedef struct ptq__engine {
 } ptq__engine;
 
 /* Up to two vectors of channels. */
-typedef struct ptq__panel {
+struct ptq__panel {
     const char *weight;
     int first, channels; /* of the result */
     int lane;            /* where its padded channels begin */
     int group;
     int two;             /* vectors, less one */
-} ptq__panel;
+};
 
 /* A convolution made ready: in the memory of ptq__step.packed, together with all it points to. */
 struct ptq__packed {
@@ -6569,7 +6572,7 @@ struct ptq__packed {
     int taps;              /* of the packed weights */
     int rows;              /* staged ones that are kept, besides the blank one */
     int tiles;             /* ptq__winograd_rows: in a row; 0: not used */
-    int room;              /* for these, and for what a kernel writes behind the last */
+    int room;              /* for these, in whole tiles of the kernels */
     ptq__strip *strip;
     ptq__piece *piece;
     ptq__panel *panel;
@@ -6580,7 +6583,7 @@ struct ptq__packed {
     int flip, zero;        /* codes: what is flipped in a staged one; the zero point after that */
 };
 
-enum { PTQ__PLACES = 16, PTQ__BIAS_PLACE = 5 }; /* see ptq__winograd_rows */
+enum { PTQ__PLACES = 16 }; /* see ptq__winograd_rows */
 
 /* Bytes of a plane of inputs. */
 static ptrdiff_t ptq__input_plane(const ptq__packed *k)
@@ -6684,8 +6687,8 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
    weights is read once. */
 #define PTQ__SUMS(PIXELS, VECTORS, OP, DOT, AT)                                                    \
     do {                                                                                           \
-        const char *weight = t->weight, *from;                                                     \
-        int i, word, p, v;                                                                         \
+        const char *from;                                                                          \
+        int i, word;                                                                               \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
         {                                                                                          \
             w[v] = OP##_load(t->bias + v * (int)sizeof x);                                         \
@@ -6705,6 +6708,7 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
     {                                                                                              \
         VEC sum[PIXELS][VECTORS], done[PIXELS][VECTORS], w[VECTORS], x;                            \
         const ptq__finish f = *t->finish; /* no store below can change it */                       \
+        const char *weight = t->weight;                                                            \
         const float *multiplier = t->multiplier;                                                   \
         int p, v, pixels = t->pixels, channels = t->channels, lanes = sizeof x / 4;                \
         ptrdiff_t out = t->out;                                                                    \
@@ -6720,22 +6724,29 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
         }                                                                                          \
     }
 
-/* Tiles side by side, which leave their sums to be finished row by row. */
+/* Tiles side by side, which leave their sums to be finished row by row; and planes of such, of which
+   the weights follow each other, too. */
 #define PTQ__TILES(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                    \
     TARGET static void NAME(const ptq__tile *t)                                                    \
     {                                                                                              \
         VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                   \
+        const char *weight = t->weight, *first;                                                    \
         char *to = t->sums;                                                                        \
-        ptrdiff_t at = t->at;                                                                      \
-        int p, v, left;                                                                            \
-        for (left = t->pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {               \
-            PTQ__SUMS(PIXELS, VECTORS, OP, DOT, at);                                               \
-            PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                               \
-            {                                                                                      \
-                PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                          \
-                    memcpy(to + (p * VECTORS + v) * (int)sizeof x, &sum[p][v], sizeof x);          \
+        ptrdiff_t at;                                                                              \
+        int p, v, left, plane;                                                                     \
+        for (plane = 0; plane < t->planes; plane++) {                                              \
+            at = t->at + plane * t->plane;                                                         \
+            first = weight;                                                                        \
+            for (left = t->pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {           \
+                weight = first;                                                                    \
+                PTQ__SUMS(PIXELS, VECTORS, OP, DOT, at);                                           \
+                PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                           \
+                {                                                                                  \
+                    PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                      \
+                        memcpy(to + (p * VECTORS + v) * (int)sizeof x, &sum[p][v], sizeof x);      \
+                }                                                                                  \
+                to += PIXELS * VECTORS * (int)sizeof x;                                            \
             }                                                                                      \
-            to += PIXELS * VECTORS * (int)sizeof x;                                                \
         }                                                                                          \
     }
 
@@ -8023,21 +8034,23 @@ static void ptq__scatter128(const ptq__packed *k, char *const row[4], char *plan
 }
 
 /* Two outputs of one row of A M, where M are the sums. */
-PTQ__INLINE void ptq__gather_row(const v128_t *m, char *left, char *right)
+PTQ__INLINE void ptq__gather_row(const v128_t *m, v128_t bias, char *left, char *right)
 {
     v128_t one = wasm_i32x4_add(wasm_i32x4_add(m[0], m[1]), m[2]);
     v128_t two = wasm_i32x4_sub(wasm_i32x4_sub(m[1], m[2]), m[3]);
-    wasm_v128_store(left, wasm_i32x4_shr(one, 2));
-    wasm_v128_store(right, wasm_i32x4_shr(two, 2));
+    wasm_v128_store(left, wasm_i32x4_add(wasm_i32x4_shr(one, 2), bias));
+    wasm_v128_store(right, wasm_i32x4_add(wasm_i32x4_shr(two, 2), bias));
 }
 
-static void ptq__gather128(const ptq__packed *k, const char *planes, int vectors, char *sums)
+static void ptq__gather128(const ptq__packed *k, const ptq__panel *panel, const char *planes,
+                           char *sums)
 {
+    int v, tile, j, vectors = panel->two + 1;
     ptrdiff_t plane = ptq__sums_plane(k, vectors), pixel = vectors * 16, row = 2 * k->tiles * pixel;
-    int v, tile, j;
     for (v = 0; v < vectors; v++) {
         const char *from = planes + v * 16;
         char *to = sums + v * 16;
+        v128_t bias = wasm_v128_load(k->bias + panel->lane * PTQ__WORD + v * 16);
         for (tile = 0; tile < k->tiles; tile++, from += pixel, to += 2 * pixel) {
             v128_t top[4], bottom[4];
             PTQ__UNROLL for (j = 0; j < 4; j++)
@@ -8049,8 +8062,8 @@ static void ptq__gather128(const ptq__packed *k, const char *planes, int vectors
                 top[j] = wasm_i32x4_add(wasm_i32x4_add(first, second), third);
                 bottom[j] = wasm_i32x4_sub(wasm_i32x4_sub(second, third), fourth);
             }
-            ptq__gather_row(top, to, to + pixel);
-            ptq__gather_row(bottom, to + row, to + row + pixel);
+            ptq__gather_row(top, bias, to, to + pixel);
+            ptq__gather_row(bottom, bias, to + row, to + row + pixel);
         }
     }
 }
@@ -8217,28 +8230,21 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
    Products are summed over the input channels before A: so each of the 16 places is a 1 x 1
    convolution of its own, of the tiles as pixels. In integers all this is exact. Inputs become at
    most 4 * 255, weights 9 * 255, which fit 16 bits; sums may wrap, but their last one does not, and
-   is a multiple of 4: see ptq__can_winograd. Place 5 adds to all four outputs alike: its sums begin
-   with 4 times the bias, all others with 0. */
+   is a multiple of 4: see ptq__can_winograd. */
 
-static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, const char *planes,
-                                ptq__piece *piece, ptq__tile *t, int oy)
+static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy)
 {
     static const int32_t none[2 * PTQ__SLAB_WORDS] = {0}; /* for two vectors of up to 256 bits */
-    int place, i, vectors = panel->two + 1, wide = vectors * k->engine->lanes;
+    int i, vectors = panel->two + 1;
     char *sums = t->later->sums, *gathered = sums + PTQ__PLACES * ptq__sums_plane(k, vectors);
-    t->at = t->out = 0;
+    t->weight = panel->weight;
+    t->bias = (const char *)none;
     t->pixels = k->tiles;
-    for (place = 0; place < PTQ__PLACES; place++) {
-        for (i = 0; i < k->slabs; i++, planes += k->room * PTQ__SLAB)
-            piece[i].from = planes;
-        t->weight = panel->weight + (ptrdiff_t)place * k->run_words * wide * PTQ__WORD;
-        t->bias = place == PTQ__BIAS_PLACE ? k->bias + panel->lane * PTQ__WORD : (const char *)none;
-        t->sums = sums + place * ptq__sums_plane(k, vectors);
-        k->engine->tile[panel->two][0](t);
-    }
-    k->engine->winograd->gather(k, sums, vectors, gathered);
+    t->sums = sums;
+    k->engine->tile[panel->two][0](t);
+    k->engine->winograd->gather(k, panel, sums, gathered);
     for (i = 0; i < 2 && oy + i < k->out[0]; i++) {
-        t->later->sums = gathered + (ptrdiff_t)i * 2 * k->tiles * wide * PTQ__WORD;
+        t->later->sums = gathered + i * 2 * k->tiles * vectors * k->engine->lanes * PTQ__WORD;
         ptq__finish_row(k, panel, t, oy + i);
     }
     t->later->sums = sums;
@@ -8253,8 +8259,12 @@ static void ptq__winograd_rows(const ptq__packed *k, const char *x, int oy, int 
     for (i = 0; i < 4; i++)
         row[i] = ptq__staged_row(k, x, oy - k->pad[0] + i, next, buffer);
     k->engine->winograd->scatter(k, row, planes);
+    for (i = 0; i < k->slabs; i++)
+        piece[i].from = planes + i * k->room * PTQ__SLAB;
+    t->planes = PTQ__PLACES;
+    t->plane = ptq__input_plane(k);
     for (i = 0; i < k->panels; i++)
-        ptq__winograd_panel(k, &k->panel[i], planes, piece, t, oy);
+        ptq__winograd_panel(k, &k->panel[i], t, oy);
 }
 
 static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
@@ -8279,6 +8289,7 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
     tile.later = &later;
     tile.piece = piece;
     tile.pieces = k->pieces;
+    tile.planes = 1;
     tile.finish = &finish;
     if (k->engine->begin)
         k->engine->begin(k);
@@ -8437,19 +8448,18 @@ static void ptq__describe_matrix(ptq__packed *k)
     k->slab_bytes = k->positions * k->pitch + WORDS * PTQ__WORD;
 }
 
-/* Whether all sums, times 4, fit 32 bits; and whether they are worth it: with few channels the
+/* Whether all sums without bias, times 4, fit 32 bits; and whether they are worth it: with few channels the
    transforms take longer than what they save. */
 static int ptq__can_winograd(const ptq__packed *k, const ptq__step *step)
 {
     const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
-    const ptq_tensor *bias = &step->node->param[PTQ_BIAS];
-    size_t channel, i, taps = (size_t)k->in[2] * 9;
+    size_t channel, i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    int64_t sum;
     if (!k->engine->winograd || k->kernel[0] != 3 || k->kernel[1] != 3 || k->stride[0] != 1 ||
         k->stride[1] != 1 || k->groups > 1 || k->in[2] < 8 || k->out[0] < 2 || k->out[1] < 2)
         return 0;
     for (channel = 0; channel < (size_t)k->out[2]; channel++) {
-        int64_t sum = bias->rank ? llabs(((const int32_t *)bias->data)[channel]) : 0;
-        for (i = channel * taps; i < (channel + 1) * taps; i++)
+        for (sum = 0, i = channel * taps; i < (channel + 1) * taps; i++)
             sum += 255 * abs(ptq__weight_code(step, i));
         if (sum >= 1 << 29)
             return 0;
@@ -8460,7 +8470,7 @@ static int ptq__can_winograd(const ptq__packed *k, const ptq__step *step)
 static void ptq__describe_winograd(ptq__packed *k)
 {
     k->tiles = (k->out[1] + 1) / 2;
-    k->room = k->tiles + k->pixels[0][0] - 1;
+    k->room = (k->tiles + k->pixels[0][0] - 1) / k->pixels[0][0] * k->pixels[0][0];
     k->rows = 4;
     k->taps = PTQ__PLACES;
     k->pieces = k->slabs;
@@ -8657,7 +8667,7 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
     const ptq_tensor *bias = &step->node->param[PTQ_BIAS];
     uint32_t folded;
     if (step->multiplier) {
-        folded = ptq__folded_bias(k, step, channel) * (k->tiles ? 4 : 1);
+        folded = ptq__folded_bias(k, step, channel);
         memcpy(k->bias + lane * PTQ__WORD, &folded, sizeof folded);
         k->multiplier[lane] = step->multiplier[channel];
     } else if (bias->rank) {
