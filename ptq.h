@@ -6657,11 +6657,11 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
    for all words, and in registers. */
 #define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
     do {                                                                                           \
-        int at;                                                                                    \
-        PTQ__UNROLL for (at = 0; at < PTQ__SLAB_WORDS; at++)                                       \
+        int nth;                                                                                   \
+        PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++)                                    \
         {                                                                                          \
-            PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight + at * VECTORS * (int)sizeof x, from);      \
-            if (at + 1 == word)                                                                    \
+            PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight + nth * VECTORS * (int)sizeof x, from);     \
+            if (nth + 1 == word)                                                                   \
                 break;                                                                             \
             from += PTQ__WORD;                                                                     \
             __asm__("" : "+r"(from));                                                              \
