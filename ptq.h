@@ -6522,7 +6522,7 @@ typedef struct ptq__strip {
 /* The transforms of ptq__winograd_rows. */
 typedef struct ptq__winograd {
     /* A row of tiles from four staged rows: 16 planes, one for each place in a tile. */
-    void (*scatter)(const ptq__packed *k, char *const row[4], char *planes);
+    void (*scatter)(const ptq__packed *k, const ptq__piece *row, char *planes);
     /* Two rows of sums from 16 planes of them, which lie behind. */
     void (*gather)(const ptq__packed *k, const ptq__panel *panel, const char *planes, char *sums);
 } ptq__winograd;
@@ -6615,13 +6615,13 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
         }                                                                                          \
     } while (0)
 
-/* The words of one slab, one after the other. */
-#define PTQ__EACH_WORD(PIXELS, VECTORS, OP, DOT)                                                   \
-    for (; word > 0; word--) {                                                                     \
+/* The next word of a slab. */
+#define PTQ__NEXT(PIXELS, VECTORS, OP, DOT)                                                        \
+    do {                                                                                           \
         PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight, from);                                         \
-        weight += VECTORS * (int)sizeof x;                                                         \
+        weight += VECTORS * sizeof x;                                                              \
         from += PTQ__WORD;                                                                         \
-    }
+    } while (0)
 
 #if defined(PTQ__BY_LANE)
 /* Where a multiplication can name a lane of its operand, four words of a pixel are loaded at once:
@@ -6647,7 +6647,8 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
             PTQ__LANE(PIXELS, VECTORS, OP, DOT, 2);                                                \
             PTQ__LANE(PIXELS, VECTORS, OP, DOT, 3);                                                \
         }                                                                                          \
-        PTQ__EACH_WORD(PIXELS, VECTORS, OP, DOT)                                                   \
+        for (; word > 0; word--)                                                                   \
+            PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                                   \
     } while (0)
 #elif defined(PTQ__WASM)
 /* Written out, and left after the last word. The compilers of the runtimes see no further than from
@@ -6674,12 +6675,11 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
     do {                                                                                           \
         if (word == PTQ__SLAB_WORDS) {                                                             \
             PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                             \
-                PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight + word * VECTORS * (int)sizeof x,       \
-                          from + word * PTQ__WORD);                                                \
-            weight += PTQ__SLAB_WORDS * VECTORS * (int)sizeof x;                                   \
+                PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                               \
             break;                                                                                 \
         }                                                                                          \
-        PTQ__EACH_WORD(PIXELS, VECTORS, OP, DOT)                                                   \
+        for (; word > 0; word--)                                                                   \
+            PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                                   \
     } while (0)
 #endif
 
@@ -8024,13 +8024,13 @@ PTQ__INLINE void ptq__scatter_row(const ptq__packed *k, const char *a, const cha
     }
 }
 
-static void ptq__scatter128(const ptq__packed *k, char *const row[4], char *planes)
+static void ptq__scatter128(const ptq__packed *k, const ptq__piece *row, char *planes)
 {
     ptrdiff_t four = 4 * ptq__input_plane(k);
-    ptq__scatter_row(k, row[0], row[2], 0, planes);
-    ptq__scatter_row(k, row[1], row[2], 1, planes + four);
-    ptq__scatter_row(k, row[2], row[1], 0, planes + 2 * four);
-    ptq__scatter_row(k, row[1], row[3], 0, planes + 3 * four);
+    ptq__scatter_row(k, row[0].from, row[2].from, 0, planes);
+    ptq__scatter_row(k, row[1].from, row[2].from, 1, planes + four);
+    ptq__scatter_row(k, row[2].from, row[1].from, 0, planes + 2 * four);
+    ptq__scatter_row(k, row[1].from, row[3].from, 0, planes + 3 * four);
 }
 
 /* Two outputs of one row of A M, where M are the sums. */
@@ -8144,49 +8144,24 @@ static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row
                          row + k->strip[i].to, k->strip[i].count);
 }
 
-/* Row y of the input as staged, `next` being the first not staged yet. The buffers are used in turn,
-   as a row is needed no more when the kernel has passed it; the last is blank. */
-static char *ptq__staged_row(const ptq__packed *k, const char *x, int y, int *next, char *buffer)
-{
-    char *row = buffer + y % k->rows * k->row_bytes;
-    if (y < 0 || y >= k->in[0])
-        return buffer + k->rows * k->row_bytes;
-    if (y >= *next) {
-        ptq__stage_row(k, x, y, row);
-        *next = y + 1;
-    }
-    return row;
-}
-
-/* Points the pieces to the input of output row oy. */
+/* Points the pieces to the input of output row oy; `next` is the first row not staged yet. The
+   buffers are used in turn, as a row is needed no more when the kernel has passed it; the last is
+   blank. */
 static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *next, char *buffer,
                             ptq__piece *piece)
 {
-    int u, i, each = k->pieces / k->kernel[0];
-    for (u = 0; u < k->kernel[0]; u++) {
-        char *row = ptq__staged_row(k, x, oy * k->stride[0] - k->pad[0] + u, next, buffer);
+    int u, i, y, rows = k->rows, each = k->tiles ? 1 : k->pieces / rows;
+    for (u = 0; u < rows; u++) {
+        char *row = buffer + rows * k->row_bytes;
+        y = oy * k->stride[0] - k->pad[0] + u;
+        if (y >= 0 && y < k->in[0])
+            row = buffer + y % rows * k->row_bytes;
+        if (y >= *next && y < k->in[0]) {
+            ptq__stage_row(k, x, y, row);
+            *next = y + 1;
+        }
         for (i = u * each; i < (u + 1) * each; i++)
             piece[i].from = row + piece[i].offset;
-    }
-}
-
-/* A row of pixels from where the tile stands, in large tiles as far as they fit. */
-static void ptq__run_tiles(const ptq__packed *k, ptq__tile *t, int two, int pixels)
-{
-    const ptq__tile first = *t;
-    int small = k->pixels[two][0], large = k->pixels[two][1], x, left;
-    for (x = 0; x < pixels; x += t->pixels) {
-        left = pixels - x;
-        t->at = first.at + x * k->advance;
-        t->out = first.out + (ptrdiff_t)x * k->out[2];
-        t->sums = first.sums + ((ptrdiff_t)x * k->engine->lanes << two) * PTQ__WORD;
-        if (left == large || left >= large + small) {
-            t->pixels = k->engine->finish ? left / large * large : large;
-            k->engine->tile[two][1](t);
-        } else {
-            t->pixels = left < small ? left : small;
-            k->engine->tile[two][0](t);
-        }
     }
 }
 
@@ -8201,17 +8176,28 @@ static void ptq__finish_row(const ptq__packed *k, const ptq__panel *panel, const
     k->engine->finish(t);
 }
 
-/* One output row of a panel. */
+/* One output row of a panel, in large tiles as far as they fit. */
 static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy)
 {
+    int small = k->pixels[panel->two][0], large = k->pixels[panel->two][1];
+    int ox, left;
     t->weight = panel->weight;
     t->bias = k->bias + panel->lane * PTQ__WORD;
     t->multiplier = k->multiplier + panel->lane;
     t->channels = panel->channels;
-    t->at = panel->group * k->slabs * k->slab_bytes;
-    t->out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
-    t->sums = t->later->sums;
-    ptq__run_tiles(k, t, panel->two, k->out[1]);
+    for (ox = 0; ox < k->out[1]; ox += t->pixels) {
+        left = k->out[1] - ox;
+        t->sums = t->later->sums + ((ptrdiff_t)ox * k->engine->lanes << panel->two) * PTQ__WORD;
+        t->at = panel->group * k->slabs * k->slab_bytes + ox * k->advance;
+        t->out = ((ptrdiff_t)oy * k->out[1] + ox) * k->out[2] + panel->first;
+        if (left == large || left >= large + small) {
+            t->pixels = k->engine->finish ? left / large * large : large;
+            k->engine->tile[panel->two][1](t);
+        } else {
+            t->pixels = left < small ? left : small;
+            k->engine->tile[panel->two][0](t);
+        }
+    }
     if (k->engine->finish)
         ptq__finish_row(k, panel, t, oy);
 }
@@ -8250,17 +8236,17 @@ static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, p
     t->later->sums = sums;
 }
 
-/* Output rows oy and oy + 1. */
-static void ptq__winograd_rows(const ptq__packed *k, const char *x, int oy, int *next, char *buffer,
-                               ptq__piece *piece, ptq__tile *t)
+/* Output rows oy and oy + 1, of which the input is staged. The first pieces are its four rows, those
+   behind are the tile's. */
+static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char *planes,
+                               ptq__piece *piece, ptq__tile *t, int oy)
 {
-    char *planes = buffer + (k->rows + 1) * k->row_bytes, *row[4];
     int i;
-    for (i = 0; i < 4; i++)
-        row[i] = ptq__staged_row(k, x, oy - k->pad[0] + i, next, buffer);
     k->engine->winograd->scatter(k, row, planes);
     for (i = 0; i < k->slabs; i++)
         piece[i].from = planes + i * k->room * PTQ__SLAB;
+    t->piece = piece;
+    t->pieces = k->slabs;
     t->planes = PTQ__PLACES;
     t->plane = ptq__input_plane(k);
     for (i = 0; i < k->panels; i++)
@@ -8273,6 +8259,7 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
     const char *x = (const char *)ptq__in(step, frame, 0);
     ptq__piece *piece = (ptq__piece *)ptq__scratch(frame);
     char *buffer = (char *)piece + ptq__align((size_t)k->pieces * sizeof *piece);
+    char *planes = buffer + (k->rows + 1) * k->row_bytes;
     ptq__finish finish = k->finish;
     ptq__later later;
     ptq__tile tile;
@@ -8284,7 +8271,7 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
     finish.mid = ptq__mid(step, frame);
     memset(&later, 0, sizeof later);
     memset(&tile, 0, sizeof tile);
-    later.sums = buffer + (k->rows + 1) * k->row_bytes + PTQ__PLACES * ptq__input_plane(k);
+    later.sums = planes + PTQ__PLACES * ptq__input_plane(k);
     tile.conv = k;
     tile.later = &later;
     tile.piece = piece;
@@ -8293,11 +8280,11 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
     tile.finish = &finish;
     if (k->engine->begin)
         k->engine->begin(k);
-    for (oy = 0; oy < k->out[0] && k->tiles; oy += 2)
-        ptq__winograd_rows(k, x, oy, &next, buffer, piece, &tile);
-    for (oy = 0; oy < k->out[0] && !k->tiles; oy++) {
+    for (oy = 0; oy < k->out[0]; oy += k->tiles ? 2 : 1) {
         ptq__stage_rows(k, x, oy, &next, buffer, piece);
-        for (i = 0; i < k->panels; i++)
+        if (k->tiles)
+            ptq__winograd_rows(k, piece, planes, piece + k->rows, &tile, oy);
+        for (i = 0; i < k->panels && !k->tiles; i++)
             ptq__run_panel(k, &k->panel[i], &tile, oy);
     }
     if (k->engine->end)
@@ -8473,7 +8460,7 @@ static void ptq__describe_winograd(ptq__packed *k)
     k->room = (k->tiles + k->pixels[0][0] - 1) / k->pixels[0][0] * k->pixels[0][0];
     k->rows = 4;
     k->taps = PTQ__PLACES;
-    k->pieces = k->slabs;
+    k->pieces = k->rows + k->slabs;
 }
 
 static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
@@ -8580,10 +8567,11 @@ static void ptq__make_strips(ptq__packed *k)
 static void ptq__make_pieces(ptq__packed *k)
 {
     int words = (k->in[2] / k->groups + k->engine->codes - 1) / k->engine->codes, i;
+    int rows = k->tiles ? k->rows : 0; /* as they are: see ptq__winograd_rows */
     for (i = 0; i < k->pieces && k->engine->matrix; i++)
         k->piece[i].offset = i % (k->run_words / k->piece_words) * k->piece_words * PTQ__WORD;
-    for (i = 0; i < k->pieces && !k->engine->matrix; i++) {
-        ptq__piece *piece = &k->piece[i];
+    for (i = 0; i < k->pieces - rows && !k->engine->matrix; i++) {
+        ptq__piece *piece = &k->piece[i + rows];
         int slab = i % k->slabs, v = i / k->slabs % k->kernel[1];
         int left = words - slab * PTQ__SLAB_WORDS;
         piece->offset = (int)(slab * k->slab_bytes) +
