@@ -6798,12 +6798,16 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
 
 /* ptq__add_codes, of which the residual is operand a or b. */
 #define PTQ__SUM_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                            \
-    TARGET PTQ__INLINE WHOLE NAME(const ptq__finish *f, REAL own, REAL residual)                   \
+    TARGET PTQ__INLINE WHOLE NAME##_of(const ptq__finish *f, REAL a, REAL b)                       \
     {                                                                                              \
-        REAL a = f->residual_first ? residual : own, b = f->residual_first ? own : residual;       \
         REAL sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                            \
         sum = F##_fma(sum, a, F##_all(f->ratio_a));                                                \
         return I##_round(F##_clamp(sum, f->add_least, f->add_most));                               \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE WHOLE NAME(const ptq__finish *f, REAL own, REAL residual)                   \
+    {                                                                                              \
+        return f->residual_first ? NAME##_of(f, residual, own) : NAME##_of(f, own, residual);      \
     }
 
 /* What becomes of integer sums: ptq__to_code, then the addition. */
