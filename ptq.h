@@ -6443,7 +6443,9 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err)
      pixels and multiplies each with the weights of one or two vectors of output channels. All sums
      stay in registers.
    - Requantization, activation and residual are applied vector by vector before the only store to
-     the arena, where tensors have the layout of the scalar kernels.
+     the arena, where tensors have the layout of the scalar kernels: by the tile itself, or by a
+     loop over a row of tiles where that leaves the tile more registers.
+   - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_rows.
 
    Everything is written once, as macros over a handful of small operations on a vector of real
    numbers (F) or of integers (I), one number in 32 bits; n says how many lanes count, and nothing
@@ -6724,8 +6726,8 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
         }                                                                                          \
     }
 
-/* Tiles side by side, which leave their sums to be finished row by row; and planes of such, of which
-   the weights follow each other, too. */
+/* Tiles side by side, which leave their sums to be finished row by row; and planes of such, whose
+   weights lie one after the other. */
 #define PTQ__TILES(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                    \
     TARGET static void NAME(const ptq__tile *t)                                                    \
     {                                                                                              \
@@ -6832,8 +6834,8 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
         I##_put(f->y, at, n, code);                                                                \
     }
 
-/* What tiles have left. The loop of the usual case is written once more, without its questions: that
-   there is a residual or none is known, and that all lanes are stored. */
+/* What tiles have left. The loop of the usual cases is written once more, without its questions: it
+   knows whether there is a residual, and that all lanes are stored. */
 #define PTQ__FINISH_LATER(NAME, TARGET, OP)                                                        \
     TARGET PTQ__INLINE void NAME##_all(const ptq__later *l, const ptq__finish *f, int lanes,       \
                                        int whole)                                                  \
@@ -7951,12 +7953,10 @@ PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w)
     v128_t products = wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
     return (ptq__i128)wasm_i32x4_add((v128_t)sum, products);
 }
-#endif /* PTQ__WASM */
 
-#ifdef PTQ__WASM
 PTQ__SUM_CODES(ptq__exact_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
 
-/* Double precision takes its time: where the plain sum is not near a half, it rounds to the same. */
+/* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
 PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual)
 {
     float ratio = f->residual_first ? f->ratio_b : f->ratio_a;
@@ -7972,7 +7972,7 @@ PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f1
 }
 #else
 PTQ__SUM_CODES(ptq__i128_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
-#endif
+#endif /* PTQ__WASM */
 
 PTQ__STAGE(ptq__stage_f32, PTQ__BASE, PTQ__SLAB, ptq__move_f32)
 PTQ__STAGE(ptq__stage_s16, PTQ__BASE, PTQ__SLAB / 2, ptq__move_s16)
@@ -7996,13 +7996,14 @@ PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
 #define PTQ__WIDE 4
 #endif
 #ifdef PTQ__WASM
-/* One row of B X, and from it that of B X B'. X's are rows a and b: their sum, or difference. */
+/* Eight channels in one column of B X: the sum or the difference of two rows of X. */
 PTQ__INLINE v128_t ptq__column(const char *a, const char *b, int sum)
 {
     v128_t x = wasm_v128_load(a), y = wasm_v128_load(b);
     return sum ? wasm_i16x8_add(x, y) : wasm_i16x8_sub(x, y);
 }
 
+/* A row of B X B' for all tiles: four planes. Two columns of B X are shared with the next tile. */
 PTQ__INLINE void ptq__scatter_row(const ptq__packed *k, const char *a, const char *b, int sum,
                                   char *to)
 {
@@ -8037,7 +8038,7 @@ static void ptq__scatter128(const ptq__packed *k, const ptq__piece *row, char *p
     ptq__scatter_row(k, row[1].from, row[3].from, 0, planes + 3 * four);
 }
 
-/* Two outputs of one row of A M, where M are the sums. */
+/* Two outputs from one row of A M, where M are the sums. */
 PTQ__INLINE void ptq__gather_row(const v128_t *m, v128_t bias, char *left, char *right)
 {
     v128_t one = wasm_i32x4_add(wasm_i32x4_add(m[0], m[1]), m[2]);
@@ -8116,7 +8117,8 @@ PTQ__TILE(ptq__sdot_4x2, PTQ__DOTPROD, ptq__i128, 4, 2, ptq__i128, ptq__i128_sdo
 PTQ__TILE(ptq__sdot_wide, PTQ__DOTPROD, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_sdot)
 static const ptq__engine ptq__engine_sdot = {
     ptq__stage_s8, 1, 4, 4, {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}}, 0, 1, 0, NULL, NULL, NULL, NULL};
+    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}},
+    0, 1, 0, NULL, NULL, NULL, NULL};
 static const ptq__family ptq__neondot = {&ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot,
                                          NULL, PTQ__WITH_128};
 #else
@@ -8240,8 +8242,8 @@ static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, p
     t->later->sums = sums;
 }
 
-/* Output rows oy and oy + 1, of which the input is staged. The first pieces are its four rows, those
-   behind are the tile's. */
+/* Output rows oy and oy + 1. The first pieces are the four staged rows of their input, those behind
+   are the tile's. */
 static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char *planes,
                                ptq__piece *piece, ptq__tile *t, int oy)
 {
@@ -8439,7 +8441,7 @@ static void ptq__describe_matrix(ptq__packed *k)
     k->slab_bytes = k->positions * k->pitch + WORDS * PTQ__WORD;
 }
 
-/* Whether all sums without bias, times 4, fit 32 bits; and whether they are worth it: with few channels the
+/* Whether all sums without bias, times 4, fit 32 bits; and whether it pays: with few channels the
    transforms take longer than what they save. */
 static int ptq__can_winograd(const ptq__packed *k, const ptq__step *step)
 {
