@@ -5491,10 +5491,9 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
 #ifdef PTQ__VECTOR
 #define PTQ__INLINE static inline __attribute__((always_inline))
 #ifdef PTQ__WASM
-enum { PTQ__FUSED = 0, PTQ__WRITTEN_OUT = 0 };
+enum { PTQ__FUSED = 0 };
 #else
-enum { PTQ__FUSED = 1, /* whether there is a multiply-add that is rounded once */
-       PTQ__WRITTEN_OUT = 1 }; /* see PTQ__WORDS */
+enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
 #endif
 #endif
 
@@ -6584,7 +6583,9 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err)
      pixels and multiplies each with the weights of one or two vectors of output channels. All sums
      stay in registers.
    - Requantization, activation and residual are applied vector by vector before the only store to
-     the arena, where tensors have the layout of the scalar kernels.
+     the arena, where tensors have the layout of the scalar kernels: by the tile itself, or by a
+     loop over a row of tiles where that leaves the tile more registers.
+   - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_rows.
 
    Everything is written once, as macros over a handful of small operations on a vector of real
    numbers (F) or of integers (I), one number in 32 bits; n says how many lanes count, and nothing
@@ -6613,6 +6614,7 @@ typedef struct ptq__finish {
     int residual_first;            /* the residual is operand a of ptq__adder, else b */
     int residual_signed;
     float ratio_a, ratio_b, offset;
+    float sure;                    /* how far from its code a plain sum has surely the same code */
     const void *residual;          /* NULL: none */
     void *y, *mid;                 /* mid: before the addition; NULL: not kept */
     int channels;                  /* of the result: the distance of its pixels */
@@ -6626,8 +6628,9 @@ typedef struct ptq__piece {
 } ptq__piece;
 
 typedef struct ptq__packed ptq__packed;
+typedef struct ptq__panel ptq__panel;
 
-/* Sums that are not finished yet: those of one tile while the next is at work. */
+/* Sums that are not finished yet: of a row of tiles, or of one while the next is at work. */
 typedef struct ptq__later {
     char *sums;             /* pixel by pixel, vector by vector */
     int pixels, channels, vectors;
@@ -6646,6 +6649,9 @@ typedef struct ptq__tile {
     int pixels, channels;   /* to be stored: the tile may be larger */
     ptrdiff_t out;          /* index of the first result */
     const ptq__finish *finish;
+    char *sums;             /* where they go, if the tile does not finish them */
+    int planes;             /* of input, and bytes of one: see ptq__winograd_rows */
+    ptrdiff_t plane;
     ptq__later *later;
 } ptq__tile;
 
@@ -6654,6 +6660,14 @@ typedef struct ptq__strip {
     ptrdiff_t from, to; /* bytes in the row of the tensor, in the staged row */
     int count;
 } ptq__strip;
+
+/* The transforms of ptq__winograd_rows. */
+typedef struct ptq__winograd {
+    /* A row of tiles from four staged rows: 16 planes, one for each place in a tile. */
+    void (*scatter)(const ptq__packed *k, const ptq__piece *row, char *planes);
+    /* Two rows of sums from 16 planes of them, which lie behind. */
+    void (*gather)(const ptq__packed *k, const ptq__panel *panel, const char *planes, char *sums);
+} ptq__winograd;
 
 /* One way to compute. */
 typedef struct ptq__engine {
@@ -6668,16 +6682,18 @@ typedef struct ptq__engine {
     int matrix;                             /* rows are staged whole: see ptq__describe_matrix */
     void (*begin)(const ptq__packed *k);    /* before the first tile of a layer; NULL: nothing */
     void (*end)(const ptq__tile *t);        /* after the last */
+    void (*finish)(const ptq__tile *t);     /* after each row of tiles; NULL: they do it */
+    const ptq__winograd *winograd;          /* NULL: none */
 } ptq__engine;
 
 /* Up to two vectors of channels. */
-typedef struct ptq__panel {
+struct ptq__panel {
     const char *weight;
     int first, channels; /* of the result */
     int lane;            /* where its padded channels begin */
     int group;
     int two;             /* vectors, less one */
-} ptq__panel;
+};
 
 /* A convolution made ready: in the memory of ptq__step.packed, together with all it points to. */
 struct ptq__packed {
@@ -6695,6 +6711,10 @@ struct ptq__packed {
     int blank;             /* byte that stands for 0 in a staged row */
     int strips, pieces, panels;
     int piece_words;       /* matrices: of each piece */
+    int taps;              /* of the packed weights */
+    int rows;              /* staged ones that are kept, besides the blank one */
+    int tiles;             /* ptq__winograd_rows: in a row; 0: not used */
+    int room;              /* for these, in whole tiles of the kernels */
     ptq__strip *strip;
     ptq__piece *piece;
     ptq__panel *panel;
@@ -6705,6 +6725,20 @@ struct ptq__packed {
     int flip, zero;        /* codes: what is flipped in a staged one; the zero point after that */
 };
 
+enum { PTQ__PLACES = 16 }; /* see ptq__winograd_rows */
+
+/* Bytes of a plane of inputs. */
+static ptrdiff_t ptq__input_plane(const ptq__packed *k)
+{
+    return (ptrdiff_t)k->slabs * k->room * PTQ__SLAB;
+}
+
+/* Bytes of a plane of sums. */
+static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
+{
+    return (ptrdiff_t)k->room * vectors * k->engine->lanes * PTQ__WORD;
+}
+
 #if defined(__clang__)
 #define PTQ__UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -6712,34 +6746,26 @@ struct ptq__packed {
 #endif
 
 /* One word of PIXELS pixels times the weights of VECTORS vectors of channels. */
-#define PTQ__STEP(PIXELS, VECTORS, OP, DOT)                                                        \
+#define PTQ__STEP(PIXELS, VECTORS, OP, DOT, WEIGHT, FROM)                                          \
     do {                                                                                           \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
-            w[v] = OP##_load(weight + v * (int)sizeof x);                                          \
+            w[v] = OP##_load((WEIGHT) + v * (int)sizeof x);                                        \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
         {                                                                                          \
-            x = OP##_spread(from + p * PTQ__SLAB);                                                 \
+            x = OP##_spread((FROM) + p * PTQ__SLAB);                                               \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] = DOT(sum[p][v], x, w[v]);         \
         }                                                                                          \
+    } while (0)
+
+/* The next word of a slab. */
+#define PTQ__NEXT(PIXELS, VECTORS, OP, DOT)                                                        \
+    do {                                                                                           \
+        PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight, from);                                         \
         weight += VECTORS * sizeof x;                                                              \
         from += PTQ__WORD;                                                                         \
     } while (0)
 
-/* The words of one slab. A whole one is written out, so that it has no loop to be mispredicted; not
-   for WebAssembly, where the compiler then collects more words and products than there are
-   registers. */
-#ifndef PTQ__BY_LANE
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
-    do {                                                                                           \
-        if (PTQ__WRITTEN_OUT && word == PTQ__SLAB_WORDS) {                                         \
-            PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                             \
-                PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                               \
-            break;                                                                                 \
-        }                                                                                          \
-        for (; word > 0; word--)                                                                   \
-            PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                                   \
-    } while (0)
-#else
+#if defined(PTQ__BY_LANE)
 /* Where a multiplication can name a lane of its operand, four words of a pixel are loaded at once:
    to spread a word costs more than to load it. */
 #define PTQ__LANE(PIXELS, VECTORS, OP, DOT, LANE)                                                  \
@@ -6764,32 +6790,71 @@ struct ptq__packed {
             PTQ__LANE(PIXELS, VECTORS, OP, DOT, 3);                                                \
         }                                                                                          \
         for (; word > 0; word--)                                                                   \
-            PTQ__STEP(PIXELS, VECTORS, OP, DOT);                                                   \
+            PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                                   \
+    } while (0)
+#elif defined(PTQ__WASM)
+/* Written out, and left after the last word. The compilers of the runtimes see no further than from
+   jump to jump: without these they would first load all words, for which there are no registers.
+   They fold constants into the addresses of weights, but not of words to be spread: so `from` moves
+   on, which the empty statement hides from the compiler, and the distances of pixels stay the same
+   for all words, and in registers. */
+#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+    do {                                                                                           \
+        int nth;                                                                                   \
+        PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++)                                    \
+        {                                                                                          \
+            PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight + nth * VECTORS * (int)sizeof x, from);     \
+            if (nth + 1 == word)                                                                   \
+                break;                                                                             \
+            from += PTQ__WORD;                                                                     \
+            __asm__("" : "+r"(from));                                                              \
+        }                                                                                          \
+        weight += word * VECTORS * (int)sizeof x;                                                  \
+    } while (0)
+#else
+/* A whole slab is written out, so that it has no loop to be mispredicted. */
+#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+    do {                                                                                           \
+        if (word == PTQ__SLAB_WORDS) {                                                             \
+            PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                             \
+                PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                               \
+            break;                                                                                 \
+        }                                                                                          \
+        for (; word > 0; word--)                                                                   \
+            PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                                   \
     } while (0)
 #endif
 
-/* The tile: PIXELS x VECTORS registers of sums. It begins with the bias, and reads each vector of
-   weights once. The finish is a loop, not written out, since it is long: hence the copy of the
-   sums. */
-#define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
-    TARGET static void NAME(const ptq__tile *t)                                                    \
-    {                                                                                              \
-        VEC sum[PIXELS][VECTORS], done[PIXELS][VECTORS], w[VECTORS], x;                            \
-        const char *weight = t->weight, *from;                                                     \
-        const ptq__finish f = *t->finish; /* no store below can change it */                       \
-        const float *multiplier = t->multiplier;                                                   \
-        int i, word, p, v, pixels = t->pixels, channels = t->channels, lanes = sizeof x / 4;       \
-        ptrdiff_t out = t->out;                                                                    \
+/* The sums of a tile, in PIXELS x VECTORS registers: they begin with the bias, and each vector of
+   weights is read once. */
+#define PTQ__SUMS(PIXELS, VECTORS, OP, DOT, AT)                                                    \
+    do {                                                                                           \
+        const char *from;                                                                          \
+        int i, word;                                                                               \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
         {                                                                                          \
             w[v] = OP##_load(t->bias + v * (int)sizeof x);                                         \
             PTQ__UNROLL for (p = 0; p < PIXELS; p++) sum[p][v] = w[v];                             \
         }                                                                                          \
         for (i = 0; i < t->pieces; i++) {                                                          \
-            from = t->piece[i].from + t->at;                                                       \
+            from = t->piece[i].from + (AT);                                                        \
             word = t->piece[i].words;                                                              \
             PTQ__WORDS(PIXELS, VECTORS, OP, DOT);                                                  \
         }                                                                                          \
+    } while (0)
+
+/* A tile that finishes its sums. That is a loop, not written out, since it is long: hence the copy
+   of the sums. */
+#define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
+    TARGET static void NAME(const ptq__tile *t)                                                    \
+    {                                                                                              \
+        VEC sum[PIXELS][VECTORS], done[PIXELS][VECTORS], w[VECTORS], x;                            \
+        const ptq__finish f = *t->finish; /* no store below can change it */                       \
+        const char *weight = t->weight;                                                            \
+        const float *multiplier = t->multiplier;                                                   \
+        int p, v, pixels = t->pixels, channels = t->channels, lanes = sizeof x / 4;                \
+        ptrdiff_t out = t->out;                                                                    \
+        PTQ__SUMS(PIXELS, VECTORS, OP, DOT, t->at);                                                \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
         {                                                                                          \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) done[p][v] = sum[p][v];                      \
@@ -6798,6 +6863,32 @@ struct ptq__packed {
             PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
                 OP##_finish(&f, multiplier + v * lanes, out + v * lanes, channels - v * lanes,     \
                             done[p][v]);                                                           \
+        }                                                                                          \
+    }
+
+/* Tiles side by side, which leave their sums to be finished row by row; and planes of such, whose
+   weights lie one after the other. */
+#define PTQ__TILES(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                    \
+    TARGET static void NAME(const ptq__tile *t)                                                    \
+    {                                                                                              \
+        VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                   \
+        const char *weight = t->weight, *first;                                                    \
+        char *to = t->sums;                                                                        \
+        ptrdiff_t at;                                                                              \
+        int p, v, left, plane;                                                                     \
+        for (plane = 0; plane < t->planes; plane++) {                                              \
+            at = t->at + plane * t->plane;                                                         \
+            first = weight;                                                                        \
+            for (left = t->pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {           \
+                weight = first;                                                                    \
+                PTQ__SUMS(PIXELS, VECTORS, OP, DOT, at);                                           \
+                PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                           \
+                {                                                                                  \
+                    PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                      \
+                        memcpy(to + (p * VECTORS + v) * (int)sizeof x, &sum[p][v], sizeof x);      \
+                }                                                                                  \
+                to += PIXELS * VECTORS * (int)sizeof x;                                            \
+            }                                                                                      \
         }                                                                                          \
     }
 
@@ -6824,6 +6915,9 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
     f->ratio_a = adder->ratio_a;
     f->ratio_b = adder->ratio_b;
     f->offset = adder->offset;
+    /* A plain sum is rounded four times, ptq__add_codes twice: each by 2^-24 of what follows at
+       most, of which eight are on the safe side. */
+    f->sure = 0.5f - ldexpf(256 * (fabsf(f->ratio_a) + fabsf(f->ratio_b)) + fabsf(f->offset), -21);
     f->add_least = (float)adder->clamp.low;
     f->add_most = (float)adder->clamp.high;
 }
@@ -6844,15 +6938,22 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
         F##_put(f->y, at, n, sum);                                                                 \
     }
 
-/* What becomes of integer sums: ptq__to_code, then ptq__add_codes. */
-#define PTQ__FINISH_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                         \
-    TARGET PTQ__INLINE WHOLE NAME##_add(const ptq__finish *f, REAL a, REAL b)                      \
+/* ptq__add_codes, of which the residual is operand a or b. */
+#define PTQ__SUM_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                            \
+    TARGET PTQ__INLINE WHOLE NAME##_of(const ptq__finish *f, REAL a, REAL b)                       \
     {                                                                                              \
         REAL sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                            \
         sum = F##_fma(sum, a, F##_all(f->ratio_a));                                                \
         return I##_round(F##_clamp(sum, f->add_least, f->add_most));                               \
     }                                                                                              \
                                                                                                    \
+    TARGET PTQ__INLINE WHOLE NAME(const ptq__finish *f, REAL own, REAL residual)                   \
+    {                                                                                              \
+        return f->residual_first ? NAME##_of(f, residual, own) : NAME##_of(f, own, residual);      \
+    }
+
+/* What becomes of integer sums: ptq__to_code, then the addition. */
+#define PTQ__FINISH_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                         \
     TARGET PTQ__INLINE void NAME(const ptq__finish *f, const float *multiplier, ptrdiff_t at,      \
                                  int n, WHOLE sum)                                                 \
     {                                                                                              \
@@ -6867,11 +6968,47 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
         if (f->mid)                                                                                \
             I##_put(f->mid, at, n, code);                                                          \
         if (f->residual) {                                                                         \
-            REAL r = I##_real(I##_get(f->residual, at, n, f->residual_signed));                    \
-            REAL own = I##_real(code);                                                             \
-            code = f->residual_first ? NAME##_add(f, r, own) : NAME##_add(f, own, r);              \
+            WHOLE residual = I##_get(f->residual, at, n, f->residual_signed);                      \
+            code = I##_sum(f, I##_real(code), I##_real(residual));                                 \
         }                                                                                          \
         I##_put(f->y, at, n, code);                                                                \
+    }
+
+/* What tiles have left. The loop of the usual cases is written once more, without its questions: it
+   knows whether there is a residual, and that all lanes are stored. */
+#define PTQ__FINISH_LATER(NAME, TARGET, OP)                                                        \
+    TARGET PTQ__INLINE void NAME##_all(const ptq__later *l, const ptq__finish *f, int lanes,       \
+                                       int whole)                                                  \
+    {                                                                                              \
+        ptrdiff_t size = lanes * PTQ__WORD;                                                        \
+        int p, v;                                                                                  \
+        for (v = 0; v < l->vectors; v++) {                                                         \
+            const float *multiplier = l->multiplier + v * lanes;                                   \
+            const char *sums = l->sums + v * size;                                                 \
+            ptrdiff_t out = l->out + v * lanes;                                                    \
+            for (p = 0; p < l->pixels; p++, out += f->channels, sums += l->vectors * size)         \
+                OP##_finish(f, multiplier, out, whole ? lanes : l->channels - v * lanes,           \
+                            OP##_load(sums));                                                      \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void NAME(const ptq__tile *t)                                                    \
+    {                                                                                              \
+        const ptq__later l = *t->later; /* no store below can change them */                       \
+        ptq__finish f = *t->finish;                                                                \
+        enum { LANES = sizeof(OP##_load(NULL)) / PTQ__WORD };                                      \
+        if (f.real || f.mid || l.channels < l.vectors * LANES) {                                   \
+            NAME##_all(&l, &f, LANES, 0);                                                          \
+            return;                                                                                \
+        }                                                                                          \
+        f.real = 0;                                                                                \
+        f.mid = NULL;                                                                              \
+        if (f.residual) {                                                                          \
+            NAME##_all(&l, &f, LANES, 1);                                                          \
+            return;                                                                                \
+        }                                                                                          \
+        f.residual = NULL;                                                                         \
+        NAME##_all(&l, &f, LANES, 1);                                                              \
     }
 
 /* Staging: `count` pixels of one slab. What lies behind the channels of a pixel does not matter, as
@@ -6959,8 +7096,8 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
         ptq__describe_adder(&f, &adder);                                                           \
         for (i = 0; i < n; i += (int)(sizeof(WHOLE) / sizeof(int32_t)))                            \
             I##_put(ptq__out(step, frame), i, n - i,                                               \
-                    I##_finish_add(&f, I##_real(I##_get(a, i, n - i, signed_a)),                   \
-                                   I##_real(I##_get(b, i, n - i, signed_b))));                     \
+                    I##_sum(&f, I##_real(I##_get(a, i, n - i, signed_a)),                          \
+                            I##_real(I##_get(b, i, n - i, signed_b))));                            \
     }
 
 /* Depthwise convolution: each channel for itself, so the lanes are channels. A tap outside the
@@ -7251,6 +7388,7 @@ PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256
 #endif
 
 PTQ__FINISH_REAL(ptq__f256_finish, PTQ__AVX2, __m256, ptq__f256)
+PTQ__SUM_CODES(ptq__i256_sum, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
 PTQ__FINISH_CODES(ptq__i256_finish, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
 PTQ__AVERAGE_REAL(ptq__average_f256, PTQ__AVX2, __m256, ptq__f256)
 PTQ__AVERAGE_CODES(ptq__average_i256, PTQ__AVX2, __m256i, ptq__i256)
@@ -7383,6 +7521,7 @@ PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m
 #endif
 
 PTQ__FINISH_REAL(ptq__f512_finish, PTQ__AVX512, __m512, ptq__f512)
+PTQ__SUM_CODES(ptq__i512_sum, PTQ__AVX512, __m512, __m512i, ptq__f512, ptq__i512)
 PTQ__FINISH_CODES(ptq__i512_finish, PTQ__AVX512, __m512, __m512i, ptq__f512, ptq__i512)
 
 /* 16 registers: 12 sums and what goes with them. */
@@ -7460,19 +7599,8 @@ PTQ__AMX static void ptq__amx_begin(const ptq__packed *k)
     ptq__tile_config(&config);
 }
 
-/* The sums of the tile before, if there are any. */
-PTQ__AMX static void ptq__amx_finish(const ptq__tile *t)
-{
-    const ptq__finish f = *t->finish;
-    const ptq__later *l = t->later;
-    const char *sums = l->sums;
-    ptrdiff_t out = l->out;
-    int p, v;
-    for (p = 0; p < l->pixels; p++, out += f.channels)
-        for (v = 0; v < l->vectors; v++, sums += 64)
-            ptq__i512_finish(&f, l->multiplier + v * 16, out + v * 16, l->channels - v * 16,
-                             ptq__i512_load(sums));
-}
+/* Finishes the tile before, if there is one. */
+PTQ__FINISH_LATER(ptq__amx_finish, PTQ__AMX, ptq__i512)
 
 PTQ__AMX static void ptq__amx_end(const ptq__tile *t)
 {
@@ -7556,7 +7684,7 @@ PTQ__AMX static void ptq__stage_matrix(const ptq__packed *k, const char *from, c
 }
 #endif
 
-#define PTQ__AS_IT_IS 0, 0, 0, NULL, NULL /* neither planar nor signed nor a matrix */
+#define PTQ__AS_IT_IS 0, 0, 0, NULL, NULL, NULL, NULL /* neither planar nor signed nor a matrix */
 static const ptq__engine ptq__engine_f256 = {
     ptq__stage_f32, 4, 1, 8, {{4, 8}, {4, 6}},
     {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}}, PTQ__AS_IT_IS};
@@ -7603,7 +7731,7 @@ static const ptq__family ptq__avxvnni = {&ptq__engine_f256, &ptq__engine_i256,
 static const ptq__engine ptq__engine_amx = {
     ptq__stage_matrix, 1, 4, 16, {{16, 32}, {16, 32}},
     {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}},
-    0, 0, 1, ptq__amx_begin, ptq__amx_end};
+    0, 0, 1, ptq__amx_begin, ptq__amx_end, NULL, NULL};
 static const ptq__family ptq__amx = {&ptq__engine_f512, &ptq__engine_i512, &ptq__engine_amx,
                                      NULL, PTQ__WITH_AVX2};
 #else
@@ -7748,17 +7876,22 @@ PTQ__INLINE ptq__i128 ptq__i128_mul(ptq__i128 a, ptq__i128 b)
 /* Four bytes in the lowest lane; ptq__i128_get and ptq__i128_put widen and narrow. */
 PTQ__INLINE uint32_t ptq__get_bytes(const void *x, ptrdiff_t at, int n)
 {
-    uint32_t bytes = 0;
-    memcpy(&bytes, (const uint8_t *)x + at, n >= 4 ? sizeof bytes : (size_t)n);
-    return bytes;
+    uint32_t bytes, some = 0;
+    if (n >= 4) {
+        memcpy(&bytes, (const uint8_t *)x + at, sizeof bytes);
+        return bytes;
+    }
+    memcpy(&some, (const uint8_t *)x + at, (size_t)n);
+    return some;
 }
 
 PTQ__INLINE void ptq__put_bytes(void *y, ptrdiff_t at, int n, uint32_t bytes)
 {
+    uint32_t some = bytes; /* its own, so that `bytes` may stay in a register */
     if (n >= 4)
         memcpy((uint8_t *)y + at, &bytes, sizeof bytes);
     else
-        memcpy((uint8_t *)y + at, &bytes, (size_t)n);
+        memcpy((uint8_t *)y + at, &some, (size_t)n);
 }
 
 PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero)
@@ -7928,8 +8061,10 @@ PTQ__INLINE v128_t ptq__fma_low(v128_t sum, v128_t x, v128_t w)
 {
     v128_t product = wasm_f64x2_mul(wasm_f64x2_promote_low_f32x4(x),
                                     wasm_f64x2_promote_low_f32x4(w));
-    return wasm_f32x4_demote_f64x2_zero(
+    v128_t rounded = wasm_f32x4_demote_f64x2_zero(
         wasm_f64x2_add(product, wasm_f64x2_promote_low_f32x4(sum)));
+    __asm__("" : "+r"(rounded)); /* else clang converts number by number */
+    return rounded;
 }
 
 PTQ__INLINE v128_t ptq__high_half(v128_t x)
@@ -7958,6 +8093,25 @@ PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w)
     v128_t products = wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
     return (ptq__i128)wasm_i32x4_add((v128_t)sum, products);
 }
+
+PTQ__SUM_CODES(ptq__exact_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
+
+/* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
+PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual)
+{
+    float ratio = f->residual_first ? f->ratio_b : f->ratio_a;
+    float other = f->residual_first ? f->ratio_a : f->ratio_b;
+    ptq__f128 sum = f->offset + own * ratio + residual * other, rest;
+    ptq__i128 code;
+    sum = ptq__f128_clamp(sum, f->add_least, f->add_most);
+    code = ptq__i128_round(sum);
+    rest = (ptq__f128)wasm_f32x4_abs((v128_t)(sum - ptq__i128_real(code)));
+    if (wasm_v128_any_true((v128_t)(rest > f->sure)))
+        return ptq__exact_sum(f, own, residual);
+    return code;
+}
+#else
+PTQ__SUM_CODES(ptq__i128_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
 #endif /* PTQ__WASM */
 
 PTQ__STAGE(ptq__stage_f32, PTQ__BASE, PTQ__SLAB, ptq__move_f32)
@@ -7981,18 +8135,106 @@ PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
 #else
 #define PTQ__WIDE 4
 #endif
-PTQ__TILE(ptq__f128_4x1, PTQ__BASE, ptq__f128, 4, 1, ptq__f128, ptq__f128_mac)
-PTQ__TILE(ptq__f128_8x1, PTQ__BASE, ptq__f128, 8, 1, ptq__f128, ptq__f128_mac)
-PTQ__TILE(ptq__f128_4x2, PTQ__BASE, ptq__f128, 4, 2, ptq__f128, ptq__f128_mac)
-PTQ__TILE(ptq__f128_wide, PTQ__BASE, ptq__f128, PTQ__WIDE, 2, ptq__f128, ptq__f128_mac)
-PTQ__TILE(ptq__i128_4x1, PTQ__BASE, ptq__i128, 4, 1, ptq__i128, ptq__i128_dot)
-PTQ__TILE(ptq__i128_8x1, PTQ__BASE, ptq__i128, 8, 1, ptq__i128, ptq__i128_dot)
-PTQ__TILE(ptq__i128_4x2, PTQ__BASE, ptq__i128, 4, 2, ptq__i128, ptq__i128_dot)
-PTQ__TILE(ptq__i128_wide, PTQ__BASE, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_dot)
+#ifdef PTQ__WASM
+/* Eight channels in one column of B X: the sum or the difference of two rows of X. */
+PTQ__INLINE v128_t ptq__column(const char *a, const char *b, int sum)
+{
+    v128_t x = wasm_v128_load(a), y = wasm_v128_load(b);
+    return sum ? wasm_i16x8_add(x, y) : wasm_i16x8_sub(x, y);
+}
+
+/* A row of B X B' for all tiles: four planes. Two columns of B X are shared with the next tile. */
+PTQ__INLINE void ptq__scatter_row(const ptq__packed *k, const char *a, const char *b, int sum,
+                                  char *to)
+{
+    ptrdiff_t plane = ptq__input_plane(k), at;
+    int i, tile;
+    for (i = 0; i < 2 * k->slabs; i++) { /* by halves */
+        char *place = to + i / 2 * k->room * PTQ__SLAB + i % 2 * 16;
+        v128_t first, second, third, fourth;
+        at = i / 2 * k->slab_bytes + i % 2 * 16;
+        first = ptq__column(a + at, b + at, sum);
+        second = ptq__column(a + at + PTQ__SLAB, b + at + PTQ__SLAB, sum);
+        for (tile = 0; tile < k->tiles; tile++, place += PTQ__SLAB) {
+            at += 2 * PTQ__SLAB;
+            third = ptq__column(a + at, b + at, sum);
+            fourth = ptq__column(a + at + PTQ__SLAB, b + at + PTQ__SLAB, sum);
+            wasm_v128_store(place, wasm_i16x8_sub(first, third));
+            wasm_v128_store(place + plane, wasm_i16x8_add(second, third));
+            wasm_v128_store(place + 2 * plane, wasm_i16x8_sub(third, second));
+            wasm_v128_store(place + 3 * plane, wasm_i16x8_sub(second, fourth));
+            first = third;
+            second = fourth;
+        }
+    }
+}
+
+static void ptq__scatter128(const ptq__packed *k, const ptq__piece *row, char *planes)
+{
+    ptrdiff_t four = 4 * ptq__input_plane(k);
+    ptq__scatter_row(k, row[0].from, row[2].from, 0, planes);
+    ptq__scatter_row(k, row[1].from, row[2].from, 1, planes + four);
+    ptq__scatter_row(k, row[2].from, row[1].from, 0, planes + 2 * four);
+    ptq__scatter_row(k, row[1].from, row[3].from, 0, planes + 3 * four);
+}
+
+/* Two outputs from one row of A M, where M are the sums. */
+PTQ__INLINE void ptq__gather_row(const v128_t *m, v128_t bias, char *left, char *right)
+{
+    v128_t one = wasm_i32x4_add(wasm_i32x4_add(m[0], m[1]), m[2]);
+    v128_t two = wasm_i32x4_sub(wasm_i32x4_sub(m[1], m[2]), m[3]);
+    wasm_v128_store(left, wasm_i32x4_add(wasm_i32x4_shr(one, 2), bias));
+    wasm_v128_store(right, wasm_i32x4_add(wasm_i32x4_shr(two, 2), bias));
+}
+
+static void ptq__gather128(const ptq__packed *k, const ptq__panel *panel, const char *planes,
+                           char *sums)
+{
+    int v, tile, j, vectors = panel->two + 1;
+    ptrdiff_t plane = ptq__sums_plane(k, vectors), pixel = vectors * 16, row = 2 * k->tiles * pixel;
+    for (v = 0; v < vectors; v++) {
+        const char *from = planes + v * 16;
+        char *to = sums + v * 16;
+        v128_t bias = wasm_v128_load(k->bias + panel->lane * PTQ__WORD + v * 16);
+        for (tile = 0; tile < k->tiles; tile++, from += pixel, to += 2 * pixel) {
+            v128_t top[4], bottom[4];
+            PTQ__UNROLL for (j = 0; j < 4; j++)
+            {
+                v128_t first = wasm_v128_load(from + j * plane);
+                v128_t second = wasm_v128_load(from + (4 + j) * plane);
+                v128_t third = wasm_v128_load(from + (8 + j) * plane);
+                v128_t fourth = wasm_v128_load(from + (12 + j) * plane);
+                top[j] = wasm_i32x4_add(wasm_i32x4_add(first, second), third);
+                bottom[j] = wasm_i32x4_sub(wasm_i32x4_sub(second, third), fourth);
+            }
+            ptq__gather_row(top, bias, to, to + pixel);
+            ptq__gather_row(bottom, bias, to + row, to + row + pixel);
+        }
+    }
+}
+
+static const ptq__winograd ptq__winograd128 = {ptq__scatter128, ptq__gather128};
+#define PTQ__TILE128 PTQ__TILES
+#define PTQ__FINISH128(finish, winograd) finish, winograd
+PTQ__FINISH_LATER(ptq__f128_later, PTQ__BASE, ptq__f128)
+PTQ__FINISH_LATER(ptq__i128_later, PTQ__BASE, ptq__i128)
+#else
+#define PTQ__TILE128 PTQ__TILE
+#define PTQ__FINISH128(finish, winograd) NULL, NULL
+#endif
+PTQ__TILE128(ptq__f128_4x1, PTQ__BASE, ptq__f128, 4, 1, ptq__f128, ptq__f128_mac)
+PTQ__TILE128(ptq__f128_8x1, PTQ__BASE, ptq__f128, 8, 1, ptq__f128, ptq__f128_mac)
+PTQ__TILE128(ptq__f128_4x2, PTQ__BASE, ptq__f128, 4, 2, ptq__f128, ptq__f128_mac)
+PTQ__TILE128(ptq__f128_wide, PTQ__BASE, ptq__f128, PTQ__WIDE, 2, ptq__f128, ptq__f128_mac)
+PTQ__TILE128(ptq__i128_4x1, PTQ__BASE, ptq__i128, 4, 1, ptq__i128, ptq__i128_dot)
+PTQ__TILE128(ptq__i128_8x1, PTQ__BASE, ptq__i128, 8, 1, ptq__i128, ptq__i128_dot)
+PTQ__TILE128(ptq__i128_4x2, PTQ__BASE, ptq__i128, 4, 2, ptq__i128, ptq__i128_dot)
+PTQ__TILE128(ptq__i128_wide, PTQ__BASE, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_dot)
 
 static const ptq__engine ptq__engine_f128 = {
     ptq__stage_f32, 4, 1, 4, {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}}, 0, 0, 0, NULL, NULL};
+    {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}},
+    0, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__f128_later, NULL)};
 #ifdef PTQ__NEON
 #define PTQ__PLANAR 1
 #else
@@ -8001,7 +8243,7 @@ static const ptq__engine ptq__engine_f128 = {
 static const ptq__engine ptq__engine_i128 = {
     ptq__stage_s16, 1, 2, 4, {{4, 8}, {4, PTQ__WIDE}},
     {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    PTQ__PLANAR, 0, 0, NULL, NULL};
+    PTQ__PLANAR, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__i128_later, &ptq__winograd128)};
 
 #define PTQ__WITH_128                                                                              \
     ptq__average_f128, ptq__average_i128, ptq__add_f128, ptq__add_i128, ptq__depthwise_f128,       \
@@ -8015,7 +8257,8 @@ PTQ__TILE(ptq__sdot_4x2, PTQ__DOTPROD, ptq__i128, 4, 2, ptq__i128, ptq__i128_sdo
 PTQ__TILE(ptq__sdot_wide, PTQ__DOTPROD, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_sdot)
 static const ptq__engine ptq__engine_sdot = {
     ptq__stage_s8, 1, 4, 4, {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}}, 0, 1, 0, NULL, NULL};
+    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}},
+    0, 1, 0, NULL, NULL, NULL, NULL};
 static const ptq__family ptq__neondot = {&ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot,
                                          NULL, PTQ__WITH_128};
 #else
@@ -8053,12 +8296,12 @@ static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row
 static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *next, char *buffer,
                             ptq__piece *piece)
 {
-    int u, i, y, kh = k->kernel[0], each = k->pieces / kh;
-    for (u = 0; u < kh; u++) {
-        char *row = buffer + kh * k->row_bytes;
+    int u, i, y, rows = k->rows, each = k->tiles ? 1 : k->pieces / rows;
+    for (u = 0; u < rows; u++) {
+        char *row = buffer + rows * k->row_bytes;
         y = oy * k->stride[0] - k->pad[0] + u;
         if (y >= 0 && y < k->in[0])
-            row = buffer + y % kh * k->row_bytes;
+            row = buffer + y % rows * k->row_bytes;
         if (y >= *next && y < k->in[0]) {
             ptq__stage_row(k, x, y, row);
             *next = y + 1;
@@ -8066,6 +8309,17 @@ static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *ne
         for (i = u * each; i < (u + 1) * each; i++)
             piece[i].from = row + piece[i].offset;
     }
+}
+
+static void ptq__finish_row(const ptq__packed *k, const ptq__panel *panel, const ptq__tile *t,
+                            int oy)
+{
+    t->later->pixels = k->out[1];
+    t->later->channels = panel->channels;
+    t->later->vectors = panel->two + 1;
+    t->later->out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
+    t->later->multiplier = k->multiplier + panel->lane;
+    k->engine->finish(t);
 }
 
 /* One output row of a panel, in large tiles as far as they fit. */
@@ -8079,16 +8333,70 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
     t->channels = panel->channels;
     for (ox = 0; ox < k->out[1]; ox += t->pixels) {
         left = k->out[1] - ox;
+        t->sums = t->later->sums + ((ptrdiff_t)ox * k->engine->lanes << panel->two) * PTQ__WORD;
         t->at = panel->group * k->slabs * k->slab_bytes + ox * k->advance;
         t->out = ((ptrdiff_t)oy * k->out[1] + ox) * k->out[2] + panel->first;
         if (left == large || left >= large + small) {
-            t->pixels = large;
+            t->pixels = k->engine->finish ? left / large * large : large;
             k->engine->tile[panel->two][1](t);
         } else {
             t->pixels = left < small ? left : small;
             k->engine->tile[panel->two][0](t);
         }
     }
+    if (k->engine->finish)
+        ptq__finish_row(k, panel, t, oy);
+}
+
+/* 3 x 3 kernels that move by one pixel: minimal filtering, as S. Winograd's (A. Lavin and S. Gray,
+   Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308). A tile of 2 x 2 outputs
+   takes 16 multiplications for each input channel where it took 36:
+
+       Y = A ((G W G') * (B X B')) A' / 4          X: 4 x 4 inputs; * place by place
+
+           1  0 -1  0            2  0  0
+       B = 0  1  1  0        G = 1  1  1        A = 1  1  1  0
+           0 -1  1  0            1 -1  1            0  1 -1 -1
+           0  1  0 -1            0  0  2
+
+   Products are summed over the input channels before A: so each of the 16 places is a 1 x 1
+   convolution of its own, of the tiles as pixels. In integers all this is exact. Inputs become at
+   most 4 * 255, weights 9 * 255, which fit 16 bits; sums may wrap, but their last one does not, and
+   is a multiple of 4: see ptq__can_winograd. */
+
+static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy)
+{
+    static const int32_t none[2 * PTQ__SLAB_WORDS] = {0}; /* for two vectors of up to 256 bits */
+    int i, vectors = panel->two + 1;
+    char *sums = t->later->sums, *gathered = sums + PTQ__PLACES * ptq__sums_plane(k, vectors);
+    t->weight = panel->weight;
+    t->bias = (const char *)none;
+    t->pixels = k->tiles;
+    t->sums = sums;
+    k->engine->tile[panel->two][0](t);
+    k->engine->winograd->gather(k, panel, sums, gathered);
+    for (i = 0; i < 2 && oy + i < k->out[0]; i++) {
+        t->later->sums = gathered + i * 2 * k->tiles * vectors * k->engine->lanes * PTQ__WORD;
+        ptq__finish_row(k, panel, t, oy + i);
+    }
+    t->later->sums = sums;
+}
+
+/* Output rows oy and oy + 1. The first pieces are the four staged rows of their input, those behind
+   are the tile's. */
+static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char *planes,
+                               ptq__piece *piece, ptq__tile *t, int oy)
+{
+    int i;
+    k->engine->winograd->scatter(k, row, planes);
+    for (i = 0; i < k->slabs; i++)
+        piece[i].from = planes + i * k->room * PTQ__SLAB;
+    t->piece = piece;
+    t->pieces = k->slabs;
+    t->planes = PTQ__PLACES;
+    t->plane = ptq__input_plane(k);
+    for (i = 0; i < k->panels; i++)
+        ptq__winograd_panel(k, &k->panel[i], t, oy);
 }
 
 static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
@@ -8097,28 +8405,32 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
     const char *x = (const char *)ptq__in(step, frame, 0);
     ptq__piece *piece = (ptq__piece *)ptq__scratch(frame);
     char *buffer = (char *)piece + ptq__align((size_t)k->pieces * sizeof *piece);
+    char *planes = buffer + (k->rows + 1) * k->row_bytes;
     ptq__finish finish = k->finish;
     ptq__later later;
     ptq__tile tile;
     int oy, i, next = 0;
     memcpy(piece, k->piece, (size_t)k->pieces * sizeof *piece);
-    memset(buffer, k->blank, (size_t)(k->kernel[0] + 1) * (size_t)k->row_bytes);
+    memset(buffer, k->blank, (size_t)(k->rows + 1) * (size_t)k->row_bytes);
     finish.residual = ptq__in(step, frame, 1);
     finish.y = ptq__out(step, frame);
     finish.mid = ptq__mid(step, frame);
     memset(&later, 0, sizeof later);
     memset(&tile, 0, sizeof tile);
-    later.sums = buffer + (k->kernel[0] + 1) * k->row_bytes;
+    later.sums = planes + PTQ__PLACES * ptq__input_plane(k);
     tile.conv = k;
     tile.later = &later;
     tile.piece = piece;
     tile.pieces = k->pieces;
+    tile.planes = 1;
     tile.finish = &finish;
     if (k->engine->begin)
         k->engine->begin(k);
-    for (oy = 0; oy < k->out[0]; oy++) {
+    for (oy = 0; oy < k->out[0]; oy += k->tiles ? 2 : 1) {
         ptq__stage_rows(k, x, oy, &next, buffer, piece);
-        for (i = 0; i < k->panels; i++)
+        if (k->tiles)
+            ptq__winograd_rows(k, piece, planes, piece + k->rows, &tile, oy);
+        for (i = 0; i < k->panels && !k->tiles; i++)
             ptq__run_panel(k, &k->panel[i], &tile, oy);
     }
     if (k->engine->end)
@@ -8126,6 +8438,15 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
 }
 
 /* Packing, once per plan. */
+
+/* An integer weight less its zero point. */
+static int ptq__weight_code(const ptq__step *step, size_t from)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    if (weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S)
+        return ((const int8_t *)step->weight)[from];
+    return ((const uint8_t *)step->weight)[from] - weight->zero_point;
+}
 
 /* Whether weights less their zero point fit into signed bytes. */
 static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes)
@@ -8175,7 +8496,6 @@ static int ptq__can_add(const ptq__step *step)
 static int ptq__pairs_fit(const ptq__step *step, const ptq_qparams *in)
 {
     const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
-    int is_signed = weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S;
     size_t taps = weight->rank == 4 ? (size_t)weight->dim[2] * (size_t)weight->dim[3] : 1;
     size_t deep = (size_t)weight->dim[1], n = (size_t)weight->dim[0] * deep * taps, i, j;
     int32_t low, high, code, most, least;
@@ -8187,8 +8507,7 @@ static int ptq__pairs_fit(const ptq__step *step, const ptq_qparams *in)
             continue;
         for (j = i, most = least = 0; j <= i + taps && (j == i || i / taps % deep + 1 < deep);
              j += taps) {
-            code = is_signed ? ((const int8_t *)step->weight)[j]
-                             : ((const uint8_t *)step->weight)[j] - weight->zero_point;
+            code = ptq__weight_code(step, j);
             most += code > 0 ? code : 0;
             least += code < 0 ? code : 0;
         }
@@ -8262,6 +8581,34 @@ static void ptq__describe_matrix(ptq__packed *k)
     k->slab_bytes = k->positions * k->pitch + WORDS * PTQ__WORD;
 }
 
+/* Whether all sums without bias, times 4, fit 32 bits; and whether it pays: with few channels the
+   transforms take longer than what they save. */
+static int ptq__can_winograd(const ptq__packed *k, const ptq__step *step)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    size_t channel, i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    int64_t sum;
+    if (!k->engine->winograd || k->kernel[0] != 3 || k->kernel[1] != 3 || k->stride[0] != 1 ||
+        k->stride[1] != 1 || k->groups > 1 || k->in[2] < 8 || k->out[0] < 2 || k->out[1] < 2)
+        return 0;
+    for (channel = 0; channel < (size_t)k->out[2]; channel++) {
+        for (sum = 0, i = channel * taps; i < (channel + 1) * taps; i++)
+            sum += 255 * abs(ptq__weight_code(step, i));
+        if (sum >= 1 << 29)
+            return 0;
+    }
+    return 1;
+}
+
+static void ptq__describe_winograd(ptq__packed *k)
+{
+    k->tiles = (k->out[1] + 1) / 2;
+    k->room = (k->tiles + k->pixels[0][0] - 1) / k->pixels[0][0] * k->pixels[0][0];
+    k->rows = 4;
+    k->taps = PTQ__PLACES;
+    k->pieces = k->rows + k->slabs;
+}
+
 static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
 {
     const ptq_node *node = step->node;
@@ -8282,6 +8629,10 @@ static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
         ptq__describe_matrix(k);
     else
         ptq__describe_slabs(k);
+    k->taps = k->kernel[0] * k->kernel[1];
+    k->rows = k->kernel[0];
+    if (ptq__can_winograd(k, step))
+        ptq__describe_winograd(k);
     k->row_bytes = (ptrdiff_t)ptq__align((size_t)(k->slab_bytes * k->slabs * k->groups));
     k->strips = k->phases * k->slabs * k->groups;
 }
@@ -8362,10 +8713,11 @@ static void ptq__make_strips(ptq__packed *k)
 static void ptq__make_pieces(ptq__packed *k)
 {
     int words = (k->in[2] / k->groups + k->engine->codes - 1) / k->engine->codes, i;
+    int rows = k->tiles ? k->rows : 0; /* as they are: see ptq__winograd_rows */
     for (i = 0; i < k->pieces && k->engine->matrix; i++)
         k->piece[i].offset = i % (k->run_words / k->piece_words) * k->piece_words * PTQ__WORD;
-    for (i = 0; i < k->pieces && !k->engine->matrix; i++) {
-        ptq__piece *piece = &k->piece[i];
+    for (i = 0; i < k->pieces - rows && !k->engine->matrix; i++) {
+        ptq__piece *piece = &k->piece[i + rows];
         int slab = i % k->slabs, v = i / k->slabs % k->kernel[1];
         int left = words - slab * PTQ__SLAB_WORDS;
         piece->offset = (int)(slab * k->slab_bytes) +
@@ -8377,20 +8729,30 @@ static void ptq__make_pieces(ptq__packed *k)
 /* One weight, as float, or as integer less its zero point. */
 static void ptq__copy_weight(const ptq__packed *k, const ptq__step *step, size_t from, char *to)
 {
-    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
-    int is_signed = weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S, code;
     int16_t both;
     if (k->engine->codes == 1) {
         memcpy(to, (const float *)step->weight + from, sizeof(float));
         return;
     }
-    code = is_signed ? ((const int8_t *)step->weight)[from]
-                     : ((const uint8_t *)step->weight)[from] - weight->zero_point;
-    both = (int16_t)code;
+    both = (int16_t)ptq__weight_code(step, from);
     if (k->engine->codes == 2)
         memcpy(to, &both, sizeof both);
     else
-        *to = (char)code;
+        *to = (char)both;
+}
+
+/* One place of G W G', of which `from` is the first weight: see ptq__winograd_rows. */
+static void ptq__copy_place(const ptq__step *step, size_t from, int place, char *to)
+{
+    static const int g[4][3] = {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}};
+    int u, v, sum = 0;
+    int16_t both;
+    for (u = 0; u < 3; u++)
+        for (v = 0; v < 3; v++)
+            sum += g[place / 4][u] * g[place % 4][v] *
+                   ptq__weight_code(step, from + (size_t)(u * 3 + v));
+    both = (int16_t)sum;
+    memcpy(to, &both, sizeof both);
 }
 
 /* Where code i of a run for one lane lies, from the start of the run. */
@@ -8412,8 +8774,11 @@ static char *ptq__pack_run(const ptq__packed *k, const ptq__step *step, const pt
     for (i = 0; i < k->run * deep; i++)
         for (lane = 0; lane < panel->channels; lane++) {
             size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
-            ptq__copy_weight(k, step, from * (size_t)taps + (size_t)(tap + i / deep),
-                             to + ptq__weight_offset(k->engine, wide, i, lane));
+            char *at = to + ptq__weight_offset(k->engine, wide, i, lane);
+            if (k->tiles)
+                ptq__copy_place(step, from * (size_t)taps, tap, at);
+            else
+                ptq__copy_weight(k, step, from * (size_t)taps + (size_t)(tap + i / deep), at);
         }
     return to + (ptrdiff_t)k->run_words * wide * PTQ__WORD;
 }
@@ -8449,11 +8814,23 @@ static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight)
     int i, c, tap;
     for (i = 0; i < k->panels; i++) {
         k->panel[i].weight = weight;
-        for (tap = 0; tap < k->kernel[0] * k->kernel[1]; tap += k->run)
+        for (tap = 0; tap < k->taps; tap += k->run)
             weight = ptq__pack_run(k, step, &k->panel[i], tap, weight);
         for (c = 0; c < k->panel[i].channels; c++)
             ptq__pack_channel(k, step, k->panel[i].first + c, k->panel[i].lane + c);
     }
+}
+
+/* Pixels whose sums are not finished at once: of a tile, or of a row, which may end with a part of
+   a tile. */
+static size_t ptq__later_pixels(const ptq__packed *k)
+{
+    size_t tile = (size_t)k->pixels[0][1]; /* the largest */
+    if (k->tiles)
+        return (size_t)(PTQ__PLACES * k->room + 4 * k->tiles);
+    if (k->engine->finish)
+        return (size_t)k->out[1] + tile;
+    return k->engine->matrix ? tile : 0;
 }
 
 static int ptq__is_depthwise(const ptq_plan *plan, const ptq__step *step)
@@ -8533,7 +8910,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     ptq__describe_conv(&shape, step);
     ptq__describe_finish(&shape, step);
     panels = ptq__make_panels(&shape, NULL, &lanes);
-    words = (size_t)shape.run_words * (size_t)(shape.kernel[0] * shape.kernel[1] / shape.run);
+    words = (size_t)shape.run_words * (size_t)(shape.taps / shape.run);
     at = ptq__align(sizeof shape) + ptq__align((size_t)shape.pieces * sizeof *shape.piece) +
          ptq__align((size_t)shape.strips * sizeof *shape.strip) +
          ptq__align((size_t)panels * sizeof *shape.panel);
@@ -8556,9 +8933,9 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     ptq__pack(k, step, k->bias + 2 * lanes * PTQ__WORD);
     step->run = ptq__conv_vector;
     step->scratch = ptq__align((size_t)k->pieces * sizeof *k->piece) +
-                    (size_t)(k->kernel[0] + 1) * (size_t)k->row_bytes;
-    if (k->engine->matrix)
-        step->scratch += (size_t)(2 * k->pixels[1][1] * k->engine->lanes * PTQ__WORD);
+                    (size_t)(k->rows + 1) * (size_t)k->row_bytes +
+                    PTQ__PLACES * (size_t)ptq__input_plane(k) +
+                    ptq__later_pixels(k) * 2 * (size_t)k->engine->lanes * PTQ__WORD;
     return PTQ_OK;
 }
 
