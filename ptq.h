@@ -112,8 +112,9 @@
      PTQ_NO_STDIO         leave out everything that opens a file; models load from memory
      PTQ_NO_SIMD          leave out the vector kernels
      PTQ_MINGW_SIMD       GCC for Windows: do not leave them out, which is the default there as GCC
-                          takes its stack for more aligned than it is (its bug 54412). For a GCC that
-                          is mended (Debian's, MSYS2's), or with -Wa,-muse-unaligned-vector-move
+                          takes its stack for more aligned than it is (its bug 54412). For a GCC
+                          that is mended (Debian's, MSYS2's), or with
+                          -Wa,-muse-unaligned-vector-move
      PTQ_THREADS          let ptq_evaluate use POSIX threads (link with -pthread)
      PTQ_MALLOC(size)     default allocator; define both of these or neither
      PTQ_FREE(pointer)
@@ -546,9 +547,9 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
                                    ptq_error *err);
 
 #ifndef PTQ_NO_STDIO
-/* The same with files. Saving writes a temporary file, `path` with ".ptq-tmp" behind it, and renames
-   it, so that `path` holds either the old bytes or the new. What is no ordinary file, such as
-   /dev/stdout, is written to as it is. Paths are UTF-8 on Windows, of at most 1023 units in UTF-16;
+/* The same with files. Saving writes a temporary file, `path` with ".ptq-tmp" behind it, and
+   renames it, so that `path` holds either the old bytes or the new. What is no ordinary file, such
+   as /dev/stdout, is written to as it is. Paths are UTF-8 on Windows, of at most 1023 units in UTF-16;
    elsewhere they are what fopen takes. */
 PTQ_API ptq_status ptq_archive_load(const char *path, const ptq_load_options *options,
                                     ptq_archive **out, ptq_error *err);
@@ -5064,7 +5065,8 @@ static int ptq__write_bytes(const char *path, const void *bytes, size_t size)
 }
 
 /* Writes to the path with a suffix, then puts that file in the place of the old one. */
-static int ptq__replace_file(const char *path, const char *temporary, const void *bytes, size_t size)
+static int ptq__replace_file(const char *path, const char *temporary, const void *bytes,
+                             size_t size)
 {
     int good = ptq__write_bytes(temporary, bytes, size) && ptq__replace(temporary, path);
     if (!good)
