@@ -549,8 +549,8 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
 #ifndef PTQ_NO_STDIO
 /* The same with files. Saving writes a temporary file, `path` with ".ptq-tmp" behind it, and
    renames it, so that `path` holds either the old bytes or the new. What is no ordinary file, such
-   as /dev/stdout, is written to as it is. Paths are UTF-8 on Windows, of at most 1023 units in UTF-16;
-   elsewhere they are what fopen takes. */
+   as /dev/stdout, is written to as it is. Paths are UTF-8 on Windows, of at most 1023 units in
+   UTF-16; elsewhere they are what fopen takes. */
 PTQ_API ptq_status ptq_archive_load(const char *path, const ptq_load_options *options,
                                     ptq_archive **out, ptq_error *err);
 PTQ_API ptq_status ptq_archive_save(const ptq_archive *archive, const char *path, ptq_error *err);
@@ -997,6 +997,23 @@ typedef enum ptq_refit {
     PTQ_REFIT_ALWAYS
 } ptq_refit;
 
+/* What rounding each weight for itself adds to a layer's results on average, E((w' - w) x), can be
+   taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721). */
+typedef enum ptq_bias_correction {
+    PTQ_BIAS_NONE,
+    PTQ_BIAS_EMPIRICAL, /* measured: the bias makes the mean of the layer's results over calibration
+                           images what the float model's is, layer after layer, so that it also ends
+                           the mean error of what lies before. Needs images. Learned rounding does
+                           this by itself */
+    PTQ_BIAS_ANALYTIC   /* computed, without images: the mean of x is that of a normal distribution
+                           that the activation clips, with the mean and variance that batch norm
+                           gives it, beta and gamma^2. Folding hides these: ptq_convert_options
+                           .unfused has them. Where there is no batch norm, or no such model, mean
+                           and variance follow from those of the layer's input, as if its values
+                           were independent, and in the end from those of the pixels in the
+                           calibration. Residual additions add both. With PTQ_NEAREST only */
+} ptq_bias_correction;
+
 /* All zeros: 8 bits, one weight scale per channel, u8 affine activations, MinMax. */
 typedef struct ptq_scheme {
     ptq_mode mode;
@@ -1016,6 +1033,17 @@ typedef struct ptq_scheme {
     int equalize;              /* 1: where activations have fewer than 8 bits, the model is first
                                   equalized (ptq_equalize) and calibrated anew. Counts in the scheme
                                   of the whole model, not in overrides. Needs images */
+    ptq_bias_correction bias;  /* of integer layers */
+    int fit_ranges;            /* 1: where activations have fewer than 8 bits, the range of one
+                                  tensor after the other becomes the one of several around it with
+                                  which the model's logits have the least squared error against
+                                  float's, on up to 256 calibration images. Needs these */
+    int confirm;               /* 1: learned rounding, refitting, equalization, range fitting: each
+                                  stays only if, on a quarter of the images, not learned from, the
+                                  model without it diverges more from float (ptq_divergence.kl). The
+                                  metadata "confirmed" tell the outcome. With fewer than 200 images
+                                  all stay. Like equalize and fit_ranges this counts in the scheme
+                                  of the whole model; what is decided holds for overrides too */
 } ptq_scheme;
 
 #define PTQ_PRESET_LIST(X)                                                                         \
@@ -1072,8 +1100,9 @@ typedef struct ptq_convert_options {
     ptq_scheme scheme;
     const ptq_override *override; /* of several that match, the last counts */
     int overrides;
-    ptq_dataset images;           /* the calibration images again, for PTQ_LEARNED: each must be one
-                                     that was calibrated on */
+    ptq_dataset images;           /* the calibration images again, for what learns from them: each
+                                     must be one that was calibrated on */
+    const ptq_model *unfused;     /* the model before ptq_fuse, for PTQ_BIAS_ANALYTIC, or NULL */
     int threads;                  /* 0: 1. The result does not depend on it */
     ptq_progress progress;        /* of learning */
     void *user;
@@ -11759,7 +11788,7 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
         s.activation_range = PTQ_MSE;
         s.rounding = PTQ_LEARNED;
         s.refit = PTQ_REFIT_BELOW_8;
-        s.equalize = 1;
+        s.equalize = s.fit_ranges = s.confirm = 1;
     } else if (!strcmp(name, "ort-u8")) {
         s.weight_per_tensor = s.weight_affine = s.code_logits = 1;
     } else if (!strcmp(name, "ort-s8")) {
@@ -11803,6 +11832,12 @@ static int ptq__activation_bits(const ptq_scheme *scheme)
     return scheme->activation_bits ? scheme->activation_bits : 8;
 }
 
+/* Whether a switch that is for few activation bits alone takes effect. */
+static int ptq__below_8(const ptq_scheme *scheme, int on)
+{
+    return on && scheme->mode == PTQ_INTEGER && ptq__activation_bits(scheme) < 8;
+}
+
 /* Whether layers of this scheme are fitted anew. */
 static int ptq__refits(const ptq_scheme *s)
 {
@@ -11824,6 +11859,8 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
              s->weight_affine ? " affine" : "", s->weight_full_range ? " full" : "",
              ptq_range_name(s->weight_range),
              ptq__refits(s) ? " refitted" : s->rounding == PTQ_LEARNED ? " learned" : "");
+    if (s->bias && s->rounding == PTQ_NEAREST && s->mode == PTQ_INTEGER)
+        ptq__put(&text, " bias-%s", s->bias == PTQ_BIAS_ANALYTIC ? "analytic" : "empirical");
     if (s->mode == PTQ_DYNAMIC) {
         ptq__put_string(&text, ", dynamic");
         return text.length;
@@ -11832,7 +11869,9 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
              s->activation_symmetric ? " symmetric" : "", ptq_range_name(s->activation_range));
     if (s->activation_range == PTQ_PERCENTILE && s->percentile > 0)
         ptq__put(&text, " %g", (double)s->percentile);
-    if (s->equalize && ptq__activation_bits(s) < 8)
+    if (ptq__below_8(s, s->fit_ranges))
+        ptq__put_string(&text, " fitted");
+    if (ptq__below_8(s, s->equalize))
         ptq__put_string(&text, ", equalized");
     if (s->code_logits)
         ptq__put_string(&text, ", logits coded");
@@ -11847,9 +11886,14 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err)
                              "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
     if ((unsigned)s->mode > PTQ_FLOAT || (unsigned)s->activation_range >= PTQ_RANGE_COUNT)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the scheme has an unknown mode or range");
-    if ((unsigned)s->rounding > PTQ_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS)
+    if ((unsigned)s->rounding > PTQ_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
+        (unsigned)s->bias > PTQ_BIAS_ANALYTIC)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the scheme has an unknown rounding or refit");
+                             "the scheme has an unknown rounding, refit or bias correction");
+    if (s->bias == PTQ_BIAS_ANALYTIC && s->rounding == PTQ_LEARNED)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "learned rounding corrects biases on images; analytic bias correction"
+                             " goes with rounding to nearest");
     if (s->weight_range != PTQ_MINMAX && s->weight_range != PTQ_MSE)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "weight ranges are minmax or mse, not %s",
@@ -12060,6 +12104,10 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
     return status;
 }
 
+typedef struct ptq__interval {
+    float low, high; /* 0, 0: not known yet */
+} ptq__interval;
+
 /* One pass over the fused float model. A tensor of the old model may exist in the new one as real
    numbers, as codes, or both; -1 where it does not. */
 typedef struct ptq__converter {
@@ -12069,7 +12117,8 @@ typedef struct ptq__converter {
     ptq_model *model;
     ptq_convert_report *report;
     int *real, *coded;
-    int capacity; /* of the report */
+    int capacity;         /* of the report */
+    ptq__interval *range; /* of each calibrated tensor; NULL: as the scheme says */
 } ptq__converter;
 
 /* The scheme of a node: the last override that matches its name, or the name of its result. */
@@ -12125,7 +12174,7 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
     int bits = ptq__activation_bits(scheme), i;
     float low, high;
     ptq_error inner;
-    ptq_status status;
+    ptq_status status = PTQ_OK;
     if (!cv->calibration)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "the model was never calibrated; run ptq_calibrate first");
@@ -12133,9 +12182,18 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
     if (i < 0)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "tensor %s was never observed; calibrate this very model", name);
-    status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0, scheme->activation_range,
-                                scheme->percentile, type, bits, scheme->activation_symmetric, &low,
-                                &high, &inner);
+    if (cv->range && cv->range[i].high > cv->range[i].low) {
+        low = cv->range[i].low;
+        high = cv->range[i].high;
+    } else {
+        status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0,
+                                    scheme->activation_range, scheme->percentile, type, bits,
+                                    scheme->activation_symmetric, &low, &high, &inner);
+    }
+    if (!status && cv->range) {
+        cv->range[i].low = low;
+        cv->range[i].high = high;
+    }
     if (!status)
         status = ptq_choose_qparams(low, high, type, bits, scheme->activation_symmetric, out,
                                     &inner);
@@ -12404,7 +12462,7 @@ static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err)
 {
     char line[1024];
     ptq__text text = ptq__text_over(line, sizeof line);
-    char scheme[128];
+    char scheme[160];
     int i;
     ptq_scheme_write(&cv->options->scheme, scheme, sizeof scheme);
     ptq__put_string(&text, scheme);
@@ -12574,6 +12632,15 @@ static void ptq__choose_factors(ptq__equalizer *eq, int root)
     }
 }
 
+/* The input channel that weight k of output channel o belongs to. */
+static int ptq__tap_channel(const ptq_model *model, const ptq_node *node, int o, size_t k)
+{
+    int channels = model->node[node->input[0]].shape[2];
+    int area = node->op == PTQ_CONV2D ? node->kernel[0] * node->kernel[1] : 1;
+    int first = o / (node->shape[2] / node->groups) * (channels / node->groups);
+    return (first + (int)k / area) % channels;
+}
+
 /* w[o][i] * factor of i / factor of o; b[o] / factor of o. */
 static void ptq__apply_factors(const ptq__equalizer *eq, int index)
 {
@@ -12582,15 +12649,13 @@ static void ptq__apply_factors(const ptq__equalizer *eq, int index)
     int in = ptq__group_of(eq, node->input[0]), out = ptq__group_of(eq, index);
     const float *from = eq->reach + eq->first[in], *to = eq->reach + eq->first[out];
     float *w = (float *)weight->data, *b = (float *)node->param[PTQ_BIAS].data;
-    int channels = eq->model->node[node->input[0]].shape[2], taps, o, k;
-    int area = node->op == PTQ_CONV2D ? node->kernel[0] * node->kernel[1] : 1;
-    taps = (int)(ptq_tensor_elements(weight) / (size_t)weight->dim[0]);
+    size_t k, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    int o;
     for (o = 0; o < weight->dim[0]; o++) {
-        int first = o / (weight->dim[0] / node->groups) * (channels / node->groups);
         float own = out ? to[o] : 1;
         for (k = 0; k < taps; k++) {
-            float *at = &w[(size_t)o * (size_t)taps + (size_t)k];
-            *at = *at * (in ? from[(first + k / area) % channels] : 1) / own;
+            float *at = &w[(size_t)o * taps + k];
+            *at = *at * (in ? from[ptq__tap_channel(eq->model, node, o, k)] : 1) / own;
         }
         if (b)
             b[o] /= own;
@@ -12663,6 +12728,23 @@ static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantiz
                                      node->out);
     }
     return PTQ_OK;
+}
+
+/* A float tensor in the units of an equalized model: its channels divided by the factors in the
+   metadata. They lie in the session, which writes them anew with every run. */
+static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real)
+{
+    size_t i, k, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
+    float *x = (float *)real->data, factor;
+    ptq__span factors;
+    if (real->type != PTQ_F32 || !ptq__find_factors(model, node, &factors))
+        return;
+    for (i = 0; i < channels; i++) {
+        if (!ptq__read_float(ptq__cut(&factors, ' '), &factor) || !(factor > 0))
+            return; /* damaged: for people to see */
+        for (k = i; k < n; k += channels)
+            x[k] /= factor;
+    }
 }
 
 static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_allocator *allocator,
@@ -12785,12 +12867,12 @@ PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *qu
 
 typedef struct ptq__moments {
     int taps;          /* of one group; 0: this node does not learn */
-    int refit;
     uint64_t count;    /* input vectors seen */
     int64_t *sum;      /* groups x taps: of x */
-    int64_t *product;  /* groups x taps x taps, lower triangle: of x[i] x[j] */
-    int64_t *target;   /* refit: channels: of y, in units of `unit` */
-    int64_t *cross;    /* refit: channels x taps: of y x[i] */
+    int64_t *product;  /* groups x taps x taps, lower triangle: of x[i] x[j]. NULL: only the bias is
+                          learned */
+    int64_t *target;   /* channels: of y, in units of `unit`. NULL: all nodes learn in one pass */
+    int64_t *cross;    /* channels x taps: of y x[i]. NULL: no refitting */
     double unit;
 } ptq__moments;
 
@@ -12802,7 +12884,7 @@ enum {
 typedef struct ptq__learner {
     const ptq__converter *cv;
     const ptq_plan *plan;   /* of the model that is being made */
-    const ptq_plan *real;   /* of the float model, where a node is refitted */
+    const ptq_plan *real;   /* of the float model, where there are targets */
     int only;               /* the node to learn; -1: all */
     int last;               /* the last node that must run */
     ptq__moments *moments;  /* one for each node of the new model */
@@ -12818,9 +12900,10 @@ static int ptq__learned_taps(const ptq__converter *cv, int index)
 {
     const ptq_node *node = &cv->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_scheme *scheme = ptq__scheme_of(cv, node);
     size_t taps;
     if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_INTEGER ||
-        ptq__scheme_of(cv, node)->rounding != PTQ_LEARNED)
+        (scheme->rounding != PTQ_LEARNED && scheme->bias != PTQ_BIAS_EMPIRICAL))
         return 0;
     taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     return taps <= PTQ__MOST_LEARNED ? (int)taps : 0;
@@ -12899,11 +12982,18 @@ static const ptq_node *ptq__old_node(const ptq__converter *cv, int index)
     return &cv->old->node[ptq_model_find(cv->old, cv->model->node[index].name)];
 }
 
+/* Whether a layer is compared with the float model's: it then learns after those before it. */
+static int ptq__takes_targets(const ptq_scheme *scheme)
+{
+    return ptq__refits(scheme) || scheme->rounding == PTQ_NEAREST;
+}
+
 static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_error *err)
 {
     const ptq_model *model = learner->cv->model;
     const ptq_node *node = &model->node[index];
     ptq__moments *m = &learner->moments[index];
+    const ptq_scheme *scheme = ptq__scheme_of(learner->cv, node);
     size_t taps, groups = (size_t)node->groups, channels = (size_t)node->shape[2];
     if (learner->only < 0 || learner->only == index)
         m->taps = ptq__learned_taps(learner->cv, index);
@@ -12911,12 +13001,14 @@ static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_
     if (!taps)
         return PTQ_OK;
     PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps, &m->sum, err));
-    PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps * taps, &m->product, err));
-    m->refit = learner->only >= 0 && ptq__refits(ptq__scheme_of(learner->cv, node));
-    if (!m->refit)
+    if (scheme->rounding == PTQ_LEARNED)
+        PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps * taps, &m->product, err));
+    if (learner->only < 0 || !ptq__takes_targets(scheme))
         return PTQ_OK;
     m->unit = ptq__target_unit(learner->cv, ptq__old_node(learner->cv, index), taps);
     PTQ__TRY(ptq__new_sums(&model->allocator, channels, &m->target, err));
+    if (!m->product)
+        return PTQ_OK;
     return ptq__new_sums(&model->allocator, channels * taps, &m->cross, err);
 }
 
@@ -12935,7 +13027,7 @@ static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err)
         PTQ__TRY(ptq__moments_open(learner, i, err));
         if ((size_t)learner->moments[i].taps > most)
             most = (size_t)learner->moments[i].taps;
-        if (learner->moments[i].refit && (size_t)model->node[i].shape[2] > channels)
+        if (learner->moments[i].target && (size_t)model->node[i].shape[2] > channels)
             channels = (size_t)model->node[i].shape[2];
     }
     PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
@@ -12968,7 +13060,7 @@ static void ptq__add_moments(ptq__learner *learner, const ptq__moments *m, int g
 {
     int taps = m->taps, i, j, p;
     int64_t *sum = m->sum + (size_t)group * (size_t)taps;
-    int64_t *product = m->product + (size_t)group * (size_t)taps * (size_t)taps;
+    int64_t *product = m->product ? m->product + (size_t)group * (size_t)taps * (size_t)taps : NULL;
     for (i = 0; i < taps; i++)
         for (p = 0; p < PTQ__MOMENT_PATCHES; p++)
             learner->column[i * PTQ__MOMENT_PATCHES + p] =
@@ -12977,7 +13069,7 @@ static void ptq__add_moments(ptq__learner *learner, const ptq__moments *m, int g
         const int16_t *a = learner->column + i * PTQ__MOMENT_PATCHES;
         for (p = 0; p < n; p++)
             sum[i] += a[p];
-        for (j = 0; j <= i; j++)
+        for (j = 0; j <= i && m->product; j++)
             product[(size_t)i * (size_t)taps + (size_t)j] +=
                 ptq__dot_patches(a, learner->column + j * PTQ__MOMENT_PATCHES);
     }
@@ -12990,10 +13082,10 @@ static void ptq__add_targets(ptq__learner *learner, const ptq__moments *m, int f
     int o, i, p;
     for (o = first; o < first + each; o++) {
         const int32_t *y = learner->target + (o - first) * PTQ__MOMENT_PATCHES;
-        int64_t *cross = m->cross + (size_t)o * (size_t)m->taps;
+        int64_t *cross = m->cross ? m->cross + (size_t)o * (size_t)m->taps : NULL;
         for (p = 0; p < n; p++)
             m->target[o] += y[p];
-        for (i = 0; i < m->taps; i++) {
+        for (i = 0; i < m->taps && cross; i++) {
             const int16_t *x = learner->column + i * PTQ__MOMENT_PATCHES;
             int64_t sum = 0;
             for (p = 0; p < n; p++)
@@ -13067,11 +13159,11 @@ static void ptq__learn_layer(ptq__learner *learner, const ptq__step *step, const
             else
                 for (k = 0; k < m->taps; k++)
                     patch[k] = (int16_t)(ptq__load(x, k, in->type) - in->zero_point);
-            if (m->refit)
+            if (m->target)
                 ptq__gather_targets(learner, step, frame, at, g * each, each, n);
         }
         ptq__add_moments(learner, m, g, n);
-        if (m->refit)
+        if (m->target)
             ptq__add_targets(learner, m, g * each, each, n);
     }
     m->count += (uint64_t)n;
@@ -13136,10 +13228,11 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
     return PTQ_OK;
 }
 
+/* `to` may be NULL. */
 static void ptq__add_sums(int64_t *to, const int64_t *from, size_t n)
 {
     size_t k;
-    for (k = 0; k < n; k++)
+    for (k = 0; k < n && to; k++)
         to[k] += from[k];
 }
 
@@ -13154,8 +13247,8 @@ static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *
         size_t taps = (size_t)to->taps, n = taps * (size_t)node->groups;
         ptq__add_sums(to->sum, from->sum, n);
         ptq__add_sums(to->product, from->product, n * taps);
-        ptq__add_sums(to->target, from->target, to->refit ? (size_t)node->shape[2] : 0);
-        ptq__add_sums(to->cross, from->cross, to->refit ? (size_t)node->shape[2] * taps : 0);
+        ptq__add_sums(to->target, from->target, (size_t)node->shape[2]);
+        ptq__add_sums(to->cross, from->cross, (size_t)node->shape[2] * taps);
         to->count += from->count;
     }
     if (part) {
@@ -13339,14 +13432,26 @@ static double ptq__mean_bias(const ptq__channel *ch)
     const int64_t *sum = m->sum + (size_t)ch->group * (size_t)m->taps;
     size_t n = (size_t)m->taps, at = (size_t)ch->index * n, i;
     double count = (double)m->count, bias;
-    bias = m->refit ? (double)m->target[ch->index] / count * m->unit / ch->in_scale
-                    : (double)ch->bias / ch->in_scale;
+    bias = m->target ? (double)m->target[ch->index] / count * m->unit / ch->in_scale
+                     : (double)ch->bias / ch->in_scale;
     for (i = 0; i < n; i++) {
         double w = (double)*ch->scale * (double)(ptq__code(ch->codes, at + i) -
                                                  ch->codes->zero_point);
-        bias += ((m->refit ? 0 : (double)ch->w[i]) - w) * ((double)sum[i] / count);
+        bias += ((m->target ? 0 : (double)ch->w[i]) - w) * ((double)sum[i] / count);
     }
     return bias;
+}
+
+/* Gives channel o of an integer node a bias, per unit of its input's scale. */
+static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *err)
+{
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    double code = floor(bias / (double)weight->scale[weight->scales > 1 ? o : 0] + 0.5);
+    if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: corrected bias %d does not fit 32 bits",
+                             node->name, o);
+    ((int32_t *)node->param[PTQ_BIAS].data)[o] = (int32_t)code;
+    return PTQ_OK;
 }
 
 static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int o,
@@ -13358,7 +13463,6 @@ static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
     ptq_tensor *bias = &node->param[PTQ_BIAS];
     ptq__channel ch;
-    double code;
     ch.m = &learner->moments[index];
     ch.index = o;
     ch.group = o / (node->shape[2] / node->groups);
@@ -13370,21 +13474,15 @@ static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int
     ptq_code_range(ch.codes->type, ch.codes->bits, &ch.low, &ch.high);
     if (!scheme->weight_affine && !scheme->weight_full_range)
         ch.low = -ch.high;
-    if (ch.m->refit && bench->factorized) {
+    if (bench->factorized) {
         ptq__refit_weights(ch.m, ch.group, o, ch.w, ch.in_scale, bench);
         ch.w = bench->w;
         if (ch.codes->scales > 1)
             ptq__rescale_channel(&ch, scheme, bench);
     }
-    ptq__round_channel(&ch, *ch.scale, bench);
-    if (!bias->rank)
-        return PTQ_OK;
-    code = floor(ptq__mean_bias(&ch) / (double)*ch.scale + 0.5);
-    if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: corrected bias %d does not fit 32 bits",
-                             node->name, o);
-    ((int32_t *)bias->data)[o] = (int32_t)code;
-    return PTQ_OK;
+    if (ch.m->product)
+        ptq__round_channel(&ch, *ch.scale, bench);
+    return bias->rank ? ptq__set_bias(node, o, ptq__mean_bias(&ch), err) : PTQ_OK;
 }
 
 static ptq_status ptq__learn_node(const ptq__learner *learner, int index, ptq_error *err)
@@ -13392,24 +13490,24 @@ static ptq_status ptq__learn_node(const ptq__learner *learner, int index, ptq_er
     const ptq_allocator *allocator = &learner->cv->options->allocator;
     const ptq__moments *m = &learner->moments[index];
     const ptq_node *node = &learner->cv->model->node[index];
-    size_t n = (size_t)m->taps;
+    size_t n = (size_t)m->taps, square = m->product ? n * n : 0;
     ptq__workbench bench;
     void *memory = NULL;
     ptq_status status = PTQ_OK;
     int o, each = node->shape[2] / node->groups;
-    PTQ__TRY(ptq__alloc(allocator, (m->refit ? 2 : 1) * n * n + 4 * n, sizeof(double), "covariance",
-                        &memory, err));
+    PTQ__TRY(ptq__alloc(allocator, (m->cross ? 2 : 1) * square + 4 * n, sizeof(double),
+                        "covariance", &memory, err));
     bench.d = (double *)memory;
     bench.g = bench.d + n;
     bench.x = bench.g + n;
     bench.w = (float *)(bench.x + n);
     bench.c = bench.x + 2 * n;
-    bench.l = bench.c + n * n; /* not touched unless refitting */
+    bench.l = bench.c + square; /* not touched unless refitting */
     bench.factorized = 0;
     for (o = 0; o < node->shape[2] && !status; o++) {
-        if (o % each == 0) {
+        if (o % each == 0 && m->product) {
             ptq__covariance(m, o / each, bench.c);
-            bench.factorized = m->refit && ptq__factorize(bench.c, n, bench.l);
+            bench.factorized = m->cross && ptq__factorize(bench.c, n, bench.l);
         }
         status = ptq__learn_channel(learner, index, o, &bench, err);
     }
@@ -13472,19 +13570,19 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err)
     ptq_plan_options options;
     ptq_plan *real = NULL;
     ptq_status status = PTQ_OK;
-    int i, last = -1, refits = 0;
+    int i, last = -1, targets = 0;
     for (i = 0; i < cv->model->nodes; i++)
         if (ptq__learned_taps(cv, i)) {
             last = i;
-            refits = refits || ptq__refits(ptq__scheme_of(cv, &cv->model->node[i]));
+            targets = targets || ptq__takes_targets(ptq__scheme_of(cv, &cv->model->node[i]));
         }
     if (last < 0)
         return PTQ_OK;
     if (!cv->options->images.count)
         return ptq_error_set(err, PTQ_NOT_READY,
-                             "learned rounding needs the calibration images; give them in the"
-                             " options, or choose rounding to nearest");
-    if (!refits)
+                             "learned rounding and empirical bias correction need the calibration"
+                             " images; give them in the options, or do without");
+    if (!targets)
         return ptq__learn_stage(cv, -1, last, NULL, err);
     memset(&options, 0, sizeof options);
     options.allocator = cv->options->allocator;
@@ -13494,6 +13592,227 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err)
             status = ptq__learn_stage(cv, i, i, real, err);
     ptq_plan_free(real);
     return status;
+}
+
+/* Analytic bias correction. Of each channel of each float tensor, the mean and standard deviation
+   that it is expected to have, without looking at images. */
+
+typedef struct ptq__expected {
+    const ptq__converter *cv;
+    int *first; /* where the channels of a node's result begin */
+    float *mean, *deviation;
+} ptq__expected;
+
+/* Those of a normal x become those of max(0, x), or of min(6, max(0, x)): the moments of a clipped
+   normal distribution (Nagel et al. 2019, appendix C). */
+static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation)
+{
+    const double root = sqrt(2.0), peak = 1 / sqrt(8 * atan(1.0));
+    double m = (double)*mean, s = (double)*deviation, a, b = 0, at_a, at_b = 0, above = 0, inside;
+    double first, second;
+    if (act == PTQ_ACT_NONE)
+        return;
+    s = s > 1e-30 ? s : 1e-30;
+    a = -m / s;
+    at_a = peak * exp(-a * a / 2);
+    if (act == PTQ_ACT_RELU6) {
+        b = (6 - m) / s;
+        at_b = peak * exp(-b * b / 2);
+        above = erfc(b / root) / 2;
+    }
+    inside = 1 - erfc(-a / root) / 2 - above;
+    first = m * inside + s * (at_a - at_b) + 6 * above;
+    second = (m * m + s * s) * inside + 2 * m * s * (at_a - at_b) +
+             s * s * (a * at_a - b * at_b) + 36 * above;
+    *mean = (float)first;
+    *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
+}
+
+/* From the pixels of the calibration, all channels alike. */
+static void ptq__expect_pixels(ptq__expected *ex)
+{
+    const ptq_model *model = ex->cv->old;
+    int c, v;
+    for (c = 0; c < model->node[0].shape[2]; c++) {
+        double n = 0, sum = 0, square = 0;
+        for (v = 0; v < 256; v++) {
+            double count = (double)ex->cv->calibration->pixel[v];
+            double x = (double)ptq__pixel(model, c, v);
+            n += count;
+            sum += count * x;
+            square += count * x * x;
+        }
+        n = n > 0 ? n : 1;
+        square = square / n - sum / n * (sum / n);
+        ex->mean[c] = (float)(sum / n);
+        ex->deviation[c] = square > 0 ? (float)sqrt(square) : 0;
+    }
+}
+
+/* Sum of independent inputs times weights. */
+static void ptq__expect_weighted(ptq__expected *ex, int index)
+{
+    const ptq_node *node = &ex->cv->old->node[index];
+    const float *w = (const float *)node->param[PTQ_WEIGHT].data;
+    const float *b = (const float *)node->param[PTQ_BIAS].data;
+    size_t k, taps = ptq_tensor_elements(&node->param[PTQ_WEIGHT]) / (size_t)node->shape[2];
+    int o;
+    for (o = 0; o < node->shape[2]; o++, w += taps) {
+        double mean = b ? (double)b[o] : 0, variance = 0;
+        for (k = 0; k < taps; k++) {
+            int from = ex->first[node->input[0]] + ptq__tap_channel(ex->cv->old, node, o, k);
+            double deviation = (double)w[k] * (double)ex->deviation[from];
+            mean += (double)w[k] * (double)ex->mean[from];
+            variance += deviation * deviation;
+        }
+        ex->mean[ex->first[index] + o] = (float)mean;
+        ex->deviation[ex->first[index] + o] = (float)sqrt(variance);
+    }
+}
+
+/* The batch norm that was folded into a node; NULL if none can be seen. */
+static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node *node)
+{
+    int conv = unfused ? ptq_model_find(unfused, node->name) : -1, i;
+    for (i = conv + 1; conv >= 0 && i < unfused->nodes; i++)
+        if (unfused->node[i].op == PTQ_BATCH_NORM && unfused->node[i].input[0] == conv &&
+            unfused->node[i].shape[2] == node->shape[2])
+            return &unfused->node[i];
+    return NULL;
+}
+
+/* Batch norm makes the mean beta and the deviation gamma, in units of an equalized model too. */
+static ptq_status ptq__expect_norm(ptq__expected *ex, int index, const ptq_node *norm,
+                                   ptq_error *err)
+{
+    const ptq_node *node = &ex->cv->old->node[index];
+    float *mean = ex->mean + ex->first[index], *deviation = ex->deviation + ex->first[index];
+    size_t bytes = (size_t)node->shape[2] * sizeof(float);
+    ptq_tensor view;
+    int c;
+    for (c = 0; c < node->shape[2]; c++) {
+        mean[c] = ((const float *)norm->param[PTQ_BIAS].data)[c];
+        deviation[c] = fabsf(((const float *)norm->param[PTQ_WEIGHT].data)[c]);
+    }
+    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_F32, 32, 1, &node->shape[2], mean, bytes, err));
+    ptq__in_units_of(ex->cv->old, node, &view);
+    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_F32, 32, 1, &node->shape[2], deviation, bytes, err));
+    ptq__in_units_of(ex->cv->old, node, &view);
+    return PTQ_OK;
+}
+
+/* Activation, residual addition, and its activation. */
+static void ptq__expect_result(ptq__expected *ex, int index)
+{
+    const ptq_node *node = &ex->cv->old->node[index];
+    int c, adds = node->op == PTQ_ADD;
+    ptq_activation after = adds                     ? node->act
+                           : node->op == PTQ_RELU  ? PTQ_ACT_RELU
+                           : node->op == PTQ_RELU6 ? PTQ_ACT_RELU6
+                                                   : node->add_act;
+    for (c = 0; c < node->shape[2]; c++) {
+        float *mean = &ex->mean[ex->first[index] + c], *d = &ex->deviation[ex->first[index] + c];
+        ptq__clip_normal(adds ? PTQ_ACT_NONE : node->act, mean, d);
+        if (node->input[1] >= 0) {
+            float other = ex->deviation[ex->first[node->input[1]] + c];
+            *mean += ex->mean[ex->first[node->input[1]] + c];
+            *d = sqrtf(*d * *d + other * other);
+        }
+        ptq__clip_normal(after, mean, d);
+    }
+}
+
+static ptq_status ptq__expect_node(ptq__expected *ex, int index, ptq_error *err)
+{
+    const ptq_node *node = &ex->cv->old->node[index];
+    const ptq_node *norm = node->op == PTQ_BATCH_NORM
+                               ? node
+                               : ptq__folded_norm(ex->cv->options->unfused, node);
+    size_t bytes = (size_t)node->shape[2] * sizeof(float);
+    if (norm) {
+        PTQ__TRY(ptq__expect_norm(ex, index, norm, err));
+    } else if (ptq__has_weight(node->op)) {
+        ptq__expect_weighted(ex, index);
+    } else { /* pools keep the mean, and at most the deviation */
+        memcpy(ex->mean + ex->first[index], ex->mean + ex->first[node->input[0]], bytes);
+        memcpy(ex->deviation + ex->first[index], ex->deviation + ex->first[node->input[0]], bytes);
+    }
+    ptq__expect_result(ex, index);
+    return PTQ_OK;
+}
+
+/* b + sum over inputs of (w - w') E x */
+static ptq_status ptq__correct_bias(const ptq__expected *ex, int index, ptq_error *err)
+{
+    const ptq_model *old = ex->cv->old;
+    const ptq_node *from = ptq__old_node(ex->cv, index);
+    ptq_node *node = &ex->cv->model->node[index];
+    const ptq_tensor *codes = &node->param[PTQ_WEIGHT];
+    const float *w = (const float *)from->param[PTQ_WEIGHT].data;
+    const float *b = (const float *)from->param[PTQ_BIAS].data;
+    size_t k, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
+    int o;
+    for (o = 0; o < node->shape[2] && b; o++) {
+        double bias = (double)b[o];
+        for (k = 0; k < taps; k++) {
+            size_t at = (size_t)o * taps + k;
+            bias += ((double)w[at] - (double)ptq_tensor_real(codes, at)) *
+                    (double)ex->mean[ex->first[from->input[0]] + ptq__tap_channel(old, from, o, k)];
+        }
+        PTQ__TRY(ptq__set_bias(node, o, bias / (double)ex->cv->model->node[node->input[0]].q.scale,
+                               err));
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__correct_with(ptq__expected *ex, ptq_error *err)
+{
+    const ptq__converter *cv = ex->cv;
+    int i;
+    ptq__expect_pixels(ex);
+    for (i = 1; i < cv->old->nodes; i++)
+        PTQ__TRY(ptq__expect_node(ex, i, err));
+    for (i = 1; i < cv->model->nodes; i++) {
+        const ptq_node *node = &cv->model->node[i];
+        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_INTEGER &&
+            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_ANALYTIC)
+            PTQ__TRY(ptq__correct_bias(ex, i, err));
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err)
+{
+    const ptq_allocator *allocator = &cv->model->allocator;
+    size_t n = (size_t)cv->old->nodes, channels = 0, i;
+    ptq__expected ex;
+    void *memory = NULL;
+    ptq_status status;
+    ex.cv = cv;
+    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int), "channels", &memory, err));
+    ex.first = (int *)memory;
+    for (i = 0; i < n; i++) {
+        ex.first[i] = (int)channels;
+        channels += (size_t)cv->old->node[i].shape[2];
+    }
+    status = ptq__alloc(allocator, 2 * channels, sizeof(float), "expected values", &memory, err);
+    if (!status) {
+        ex.mean = (float *)memory;
+        ex.deviation = ex.mean + channels;
+        status = ptq__correct_with(&ex, err);
+        ptq__free(allocator, ex.mean);
+    }
+    ptq__free(allocator, ex.first);
+    return status;
+}
+
+/* Whether a scheme of the model asks for a bias correction. */
+static int ptq__uses_bias(const ptq__converter *cv, ptq_bias_correction bias)
+{
+    int i, uses = cv->options->scheme.bias == bias;
+    for (i = 0; i < cv->options->overrides; i++)
+        uses = uses || cv->options->override[i].scheme.bias == bias;
+    return uses && cv->calibration;
 }
 
 static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err)
@@ -13507,6 +13826,8 @@ static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err)
     for (i = 0; i < 2 * n; i++)
         cv->real[i] = -1;
     status = ptq__convert_all(cv, err);
+    if (!status && !dry && ptq__uses_bias(cv, PTQ_BIAS_ANALYTIC))
+        status = ptq__correct_analytically(cv, err);
     if (!status && !dry)
         status = ptq__learn(cv, err);
     if (!status)
@@ -13515,8 +13836,7 @@ static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err)
     return status;
 }
 
-/* Converts once model and calibration are what they should be. */
-static ptq_status ptq__convert_from(ptq__converter *cv, ptq_model **out, ptq_error *err)
+static ptq_status ptq__convert_plainly(ptq__converter *cv, ptq_model **out, ptq_error *err)
 {
     ptq_status status;
     PTQ__TRY(ptq_model_create(&cv->options->allocator, &cv->model, err));
@@ -13528,16 +13848,332 @@ static ptq_status ptq__convert_from(ptq__converter *cv, ptq_model **out, ptq_err
     return status;
 }
 
-/* Whether the model is to be equalized. A dry run shows the same without. */
-static int ptq__equalizes(const ptq__converter *cv, int dry)
+/* Searches convert again and again, and measure against the float model. */
+typedef struct ptq__search {
+    const ptq_model *model;
+    const ptq_calibration *calibration;
+    const ptq_search_options *options;
+    ptq_evaluation real; /* of the float model */
+    size_t done, total;  /* conversions */
+    ptq_override *override;
+    int overrides;
+} ptq__search;
+
+/* The images behind those that are measured on, as a data set; `user` is the options. */
+static ptq_status ptq__get_learned(void *user, size_t index, uint8_t *pixels, int *label,
+                                   ptq_error *err)
 {
-    const ptq_scheme *scheme = &cv->options->scheme;
-    return !dry && scheme->equalize && scheme->mode == PTQ_INTEGER &&
-           ptq__activation_bits(scheme) < 8;
+    const ptq_search_options *options = (const ptq_search_options *)user;
+    return options->images.get(options->images.user, index + options->measure, pixels, label, err);
+}
+
+static ptq_dataset ptq__learned_images(const ptq_search_options *options)
+{
+    ptq_dataset data = options->images;
+    if (options->measure && options->measure < data.count) {
+        data.count -= options->measure;
+        data.get = ptq__get_learned;
+        data.user = (void *)(uintptr_t)options;
+    }
+    return data;
+}
+
+static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_model *model,
+                                       ptq_evaluation *out, ptq_error *err)
+{
+    ptq_evaluate_options options;
+    ptq_plan_options plan_options;
+    ptq_plan *plan = NULL;
+    ptq_status status;
+    memset(&options, 0, sizeof options);
+    options.limit = search->options->measure;
+    options.threads = search->options->threads;
+    options.allocator = search->options->allocator;
+    memset(&plan_options, 0, sizeof plan_options);
+    plan_options.allocator = search->options->allocator;
+    PTQ__TRY(ptq_plan_create(model, &plan_options, &plan, err));
+    status = ptq_evaluate(plan, search->options->images, &options, out, err);
+    ptq_plan_free(plan);
+    return status;
+}
+
+/* Converts with the overrides of the search, and measures. `bytes` and `made` may be NULL; only a
+   model that is kept is worth confirming. */
+static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
+                                  ptq_divergence *cost, size_t *bytes, ptq_model **made,
+                                  ptq_error *err)
+{
+    ptq_convert_options options;
+    ptq_convert_report report;
+    ptq_evaluation measured;
+    ptq_model *model = NULL;
+    ptq_status status;
+    if (search->options->progress &&
+        search->options->progress(search->options->user, search->done, search->total))
+        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z models", search->done,
+                             search->total);
+    search->done++;
+    memset(&options, 0, sizeof options);
+    options.scheme = *scheme;
+    options.scheme.confirm = scheme->confirm && made;
+    options.override = search->override;
+    options.overrides = search->overrides;
+    options.images = ptq__learned_images(search->options);
+    options.threads = search->options->threads;
+    options.allocator = search->options->allocator;
+    PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
+    if (bytes)
+        *bytes = report.bytes_after;
+    ptq_convert_report_free(&report);
+    status = ptq__search_evaluate(search, model, &measured, err);
+    if (!status) {
+        status = ptq_compare_logits(&search->real, &measured, cost, err);
+        ptq_evaluation_free(&measured);
+    }
+    if (status || !made)
+        ptq_model_free(model);
+    else
+        *made = model;
+    return status;
+}
+
+static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error *err)
+{
+    ptq_convert_options plain;
+    void *memory = NULL;
+    if (search->options->scheme.mode != PTQ_INTEGER)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "the scheme must be one of integers, not %s",
+                             ptq_mode_name(search->options->scheme.mode));
+    memset(&plain, 0, sizeof plain);
+    plain.scheme = search->options->scheme;
+    PTQ__TRY(ptq__check_convertible(search->model, search->calibration, &plain, err));
+    PTQ__TRY(ptq__alloc(&search->options->allocator, (size_t)overrides, sizeof(ptq_override),
+                        "overrides", &memory, err));
+    search->override = (ptq_override *)memory;
+    return ptq__search_evaluate(search, search->model, &search->real, err);
+}
+
+static void ptq__search_close(ptq__search *search)
+{
+    ptq_evaluation_free(&search->real);
+    ptq__free(&search->options->allocator, search->override);
+}
+
+/* The scheme without what learns: fast to convert with. */
+static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme)
+{
+    ptq_scheme plain = *scheme;
+    plain.rounding = PTQ_NEAREST;
+    plain.refit = PTQ_REFIT_NEVER;
+    plain.equalize = plain.fit_ranges = plain.confirm = 0;
+    plain.bias = PTQ_BIAS_NONE;
+    return plain;
+}
+
+/* A copy of options with every scheme changed. Its overrides are to be freed. */
+static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*change)(ptq_scheme *),
+                                      ptq_convert_options *out, ptq_error *err)
+{
+    ptq_override *override;
+    void *memory = NULL;
+    int i;
+    *out = *from;
+    out->override = NULL;
+    change(&out->scheme);
+    if (!from->overrides)
+        return PTQ_OK;
+    PTQ__TRY(ptq__alloc(&from->allocator, (size_t)from->overrides, sizeof(ptq_override),
+                        "overrides", &memory, err));
+    override = (ptq_override *)memory;
+    memcpy(override, from->override, (size_t)from->overrides * sizeof(ptq_override));
+    for (i = 0; i < from->overrides; i++)
+        change(&override[i].scheme);
+    out->override = override;
+    return PTQ_OK;
+}
+
+/* Images in an order of their own, by hash, so that those who take the first of them take the same
+   whatever the order that they came in. */
+typedef struct ptq__by_hash {
+    uint64_t hash;
+    size_t index;
+} ptq__by_hash;
+
+static void ptq__sort_by_hash(ptq__by_hash *item, size_t n)
+{
+    size_t gap, i, k;
+    for (gap = n / 2; gap; gap = gap == 2 ? 1 : gap * 5 / 11) /* Shell 1959 */
+        for (i = gap; i < n; i++) {
+            ptq__by_hash moved = item[i];
+            for (k = i; k >= gap && item[k - gap].hash > moved.hash; k -= gap)
+                item[k] = item[k - gap];
+            item[k] = moved;
+        }
+}
+
+static ptq_status ptq__hash_images(const ptq_dataset *data, ptq__by_hash *item, uint8_t *pixels,
+                                   ptq_error *err)
+{
+    size_t i, n = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+    int label;
+    for (i = 0; i < data->count; i++) {
+        PTQ__TRY(data->get(data->user, i, pixels, &label, err));
+        item[i].hash = ptq_image_hash(pixels, n);
+        item[i].index = i;
+    }
+    return PTQ_OK;
+}
+
+/* `indices` is to be freed. */
+static ptq_status ptq__order_by_hash(const ptq_dataset *data, const ptq_allocator *allocator,
+                                     size_t **indices, ptq_error *err)
+{
+    void *item = NULL, *pixels = NULL, *memory = NULL;
+    size_t i, n = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+    ptq_status status = ptq__alloc(allocator, data->count, sizeof(ptq__by_hash), "hashes", &item,
+                                   err);
+    if (!status)
+        status = ptq__alloc(allocator, n, 1, "an image", &pixels, err);
+    if (!status)
+        status = ptq__alloc(allocator, data->count, sizeof(size_t), "indices", &memory, err);
+    if (!status)
+        status = ptq__hash_images(data, (ptq__by_hash *)item, (uint8_t *)pixels, err);
+    if (!status)
+        ptq__sort_by_hash((ptq__by_hash *)item, data->count);
+    for (i = 0; i < data->count && !status; i++)
+        ((size_t *)memory)[i] = ((ptq__by_hash *)item)[i].index;
+    ptq__free(allocator, item);
+    ptq__free(allocator, pixels);
+    if (status)
+        ptq__free(allocator, memory);
+    else
+        *indices = (size_t *)memory;
+    return status;
+}
+
+/* Range fitting. Weights are plain and of 8 bits meanwhile, so that it is the activations that
+   decide, and a model is made quickly. */
+
+enum { PTQ__FIT_IMAGES = 256 };
+
+typedef struct ptq__fitter {
+    ptq__converter *cv;
+    ptq_convert_options options; /* of the models tried */
+    ptq_search_options measure;
+    ptq__search search;
+    double most; /* SQNR of the logits so far */
+} ptq__fitter;
+
+static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error *err)
+{
+    ptq__converter trial = *fit->cv;
+    ptq_evaluation measured;
+    ptq_divergence d;
+    ptq_model *model = NULL;
+    ptq_status status;
+    trial.options = &fit->options;
+    trial.report = NULL;
+    PTQ__TRY(ptq__convert_plainly(&trial, &model, err));
+    status = ptq__search_evaluate(&fit->search, model, &measured, err);
+    ptq_model_free(model);
+    PTQ__TRY(status);
+    status = ptq_compare_logits(&fit->search.real, &measured, &d, err);
+    ptq_evaluation_free(&measured);
+    *sqnr_db = d.sqnr_db;
+    return status;
+}
+
+/* Multiplies the range of a tensor by `factor` as long as that is better. */
+static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float factor,
+                                   ptq_error *err)
+{
+    int k;
+    for (k = 0; k < 3; k++) {
+        ptq__interval before = *range;
+        double sqnr_db;
+        range->low *= factor;
+        range->high *= factor;
+        PTQ__TRY(ptq__fit_measure(fit, &sqnr_db, err));
+        if (!(sqnr_db > fit->most)) {
+            *range = before;
+            break;
+        }
+        fit->most = sqnr_db;
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__fit_tensors(ptq__fitter *fit, ptq_error *err)
+{
+    static const float factor[] = {0.85f, 1.15f};
+    ptq__interval *range = fit->cv->range;
+    int t, k;
+    PTQ__TRY(ptq__search_evaluate(&fit->search, fit->cv->old, &fit->search.real, err));
+    PTQ__TRY(ptq__fit_measure(fit, &fit->most, err));
+    for (t = 0; t < fit->cv->calibration->tensors; t++) {
+        double before = fit->most;
+        for (k = 0; k < 2 && range[t].high > range[t].low && !(fit->most > before); k++)
+            PTQ__TRY(ptq__fit_towards(fit, &range[t], factor[k], err));
+    }
+    return PTQ_OK;
+}
+
+static int ptq__to_fit_with(ptq_scheme *scheme)
+{
+    *scheme = ptq__plain_scheme(scheme);
+    scheme->weight_bits = 8;
+    scheme->weight_range = PTQ_MINMAX;
+    return 1;
+}
+
+/* Fills cv->range. */
+static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err)
+{
+    const ptq_allocator *allocator = &cv->options->allocator;
+    ptq__fitter fit;
+    ptq_subset subset;
+    size_t *indices = NULL;
+    ptq_status status;
+    memset(&fit, 0, sizeof fit);
+    fit.cv = cv;
+    PTQ__TRY(ptq__order_by_hash(&cv->options->images, allocator, &indices, err));
+    status = ptq__change_schemes(cv->options, ptq__to_fit_with, &fit.options, err);
+    subset.base = cv->options->images;
+    subset.indices = indices;
+    fit.measure.images = ptq_subset_dataset(&subset, subset.base.count);
+    fit.measure.measure = PTQ__FIT_IMAGES;
+    fit.measure.threads = cv->options->threads;
+    fit.measure.allocator = *allocator;
+    fit.search.options = &fit.measure;
+    if (!status)
+        status = ptq__fit_tensors(&fit, err);
+    ptq_evaluation_free(&fit.search.real);
+    ptq__free(allocator, (void *)(uintptr_t)fit.options.override);
+    ptq__free(allocator, indices);
+    return status;
+}
+
+/* Converts once model and calibration are what they should be. */
+static ptq_status ptq__convert_from(ptq__converter *cv, ptq_model **out, ptq_error *err)
+{
+    const ptq_allocator *allocator = &cv->options->allocator;
+    void *memory = NULL;
+    ptq_status status;
+    if (!out || !ptq__below_8(&cv->options->scheme, cv->options->scheme.fit_ranges))
+        return ptq__convert_plainly(cv, out, err);
+    PTQ__TRY(ptq__alloc(allocator, (size_t)cv->calibration->tensors, sizeof(ptq__interval),
+                        "ranges", &memory, err));
+    cv->range = (ptq__interval *)memory;
+    status = ptq__fit_ranges(cv, err);
+    if (!status)
+        status = ptq__convert_plainly(cv, out, err);
+    ptq__free(allocator, cv->range);
+    return status;
 }
 
 /* Every image must be one that was calibrated on. */
-static ptq_status ptq__check_learnable(const ptq__converter *cv, ptq_error *err)
+static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err)
 {
     const ptq_dataset *images = &cv->options->images;
     size_t known = 0;
@@ -13546,13 +14182,13 @@ static ptq_status ptq__check_learnable(const ptq__converter *cv, ptq_error *err)
                              "the model was never calibrated; run ptq_calibrate first");
     if (!images->count)
         return ptq_error_set(err, PTQ_NOT_READY,
-                             "equalization needs the calibration images; give them in the options,"
-                             " or do without");
+                             "equalization needs the calibration images, and so do fitting ranges"
+                             " and confirming; give them in the options, or do without");
     PTQ__TRY(ptq_calibration_overlap(cv->calibration, *images, &known, err));
     if (known < images->count)
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%z of %z images to equalize on were not calibrated on; give the"
-                             " calibration images", images->count - known, images->count);
+                             "%z of %z images given were not calibrated on; give the calibration"
+                             " images", images->count - known, images->count);
     return PTQ_OK;
 }
 
@@ -13566,7 +14202,6 @@ static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, pt
     ptq_calibration *calibration = NULL;
     ptq_plan *plan = NULL, *before = NULL;
     ptq_status status;
-    PTQ__TRY(ptq__check_learnable(cv, err));
     memset(&calibrate, 0, sizeof calibrate);
     calibrate.threads = options->threads;
     calibrate.accept_any = 1; /* they were accepted before */
@@ -13591,6 +14226,197 @@ static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, pt
     return status;
 }
 
+/* Converts as decided. A dry run shows the same without equalization and fitted ranges. */
+static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_model **out, ptq_error *err)
+{
+    const ptq_scheme *scheme = &cv->options->scheme;
+    int equalizes = out && ptq__below_8(scheme, scheme->equalize);
+    if (equalizes || (out && ptq__below_8(scheme, scheme->fit_ranges)))
+        PTQ__TRY(ptq__check_images(cv, err));
+    return equalizes ? ptq__convert_equalized(cv, out, err) : ptq__convert_from(cv, out, err);
+}
+
+/* Confirmation. What there is to decide: the name of each choice, and what leaves it out of a
+   scheme; 0 if that changes nothing. */
+
+static int ptq__without_learning(ptq_scheme *s)
+{
+    int changes = s->mode == PTQ_INTEGER && s->rounding == PTQ_LEARNED;
+    s->rounding = PTQ_NEAREST;
+    return changes;
+}
+
+static int ptq__without_refit(ptq_scheme *s)
+{
+    int changes = s->mode == PTQ_INTEGER && ptq__refits(s);
+    s->refit = PTQ_REFIT_NEVER;
+    return changes;
+}
+
+static int ptq__without_equalization(ptq_scheme *s)
+{
+    int changes = ptq__below_8(s, s->equalize);
+    s->equalize = 0;
+    return changes;
+}
+
+static int ptq__without_fitted_ranges(ptq_scheme *s)
+{
+    int changes = ptq__below_8(s, s->fit_ranges);
+    s->fit_ranges = 0;
+    return changes;
+}
+
+static const struct {
+    const char *name;
+    int (*leave_out)(ptq_scheme *scheme);
+} ptq__choices[] = {
+    {"fitted ranges", ptq__without_fitted_ranges},
+    {"equalization", ptq__without_equalization},
+    {"refitted weights", ptq__without_refit},
+    {"learned rounding", ptq__without_learning},
+};
+
+enum {
+    PTQ__CHOICES = sizeof ptq__choices / sizeof ptq__choices[0],
+    PTQ__CONFIRM_LEAST = 200, /* images. A quarter of fewer says too little */
+    PTQ__CONFIRM_LEARN = 250  /* images learned from, at most, while deciding */
+};
+
+/* Whether leaving out choice k would change any scheme. */
+static int ptq__is_open(const ptq_convert_options *options, int k)
+{
+    ptq_scheme scheme = options->scheme;
+    int i, open = ptq__choices[k].leave_out(&scheme);
+    for (i = 0; i < options->overrides; i++) {
+        scheme = options->override[i].scheme;
+        open = ptq__choices[k].leave_out(&scheme) || open;
+    }
+    return open;
+}
+
+typedef struct ptq__decider {
+    ptq__search search;
+    ptq_search_options options;
+    ptq_convert_options decided; /* so far */
+    ptq_divergence least;
+    char outcome[240];
+    ptq__text text;              /* over it */
+} ptq__decider;
+
+static ptq_status ptq__measure_decided(ptq__decider *decider, const ptq_convert_options *options,
+                                       ptq_divergence *cost, ptq_error *err)
+{
+    decider->search.override = (ptq_override *)(uintptr_t)options->override;
+    decider->search.overrides = options->overrides;
+    return ptq__search_try(&decider->search, &options->scheme, cost, NULL, NULL, err);
+}
+
+/* "refitted weights: KL 0.0513, without 0.1021"; "no ..." for what was left out. */
+static void ptq__put_decision(ptq__decider *decider, int k, double with, double without)
+{
+    ptq__put(&decider->text, "%s%s%s: KL %g, without %g", decider->text.length ? "; " : "",
+             without > with ? "" : "no ", ptq__choices[k].name,
+             (double)(float)(floor(with * 1e5 + 0.5) / 1e5),
+             (double)(float)(floor(without * 1e5 + 0.5) / 1e5));
+}
+
+/* Leaves choice k out where the model is then no farther from float's. */
+static ptq_status ptq__decide(ptq__decider *decider, int k, ptq_error *err)
+{
+    ptq_convert_options without;
+    ptq_divergence cost;
+    ptq_status status;
+    PTQ__TRY(ptq__change_schemes(&decider->decided, ptq__choices[k].leave_out, &without, err));
+    status = ptq__measure_decided(decider, &without, &cost, err);
+    if (!status) {
+        ptq__put_decision(decider, k, decider->least.kl, cost.kl);
+        if (!(cost.kl > decider->least.kl)) {
+            ptq_convert_options before = decider->decided;
+            decider->decided = without;
+            without = before;
+            decider->least = cost;
+        }
+    }
+    ptq__free(&without.allocator, (void *)(uintptr_t)without.override);
+    return status;
+}
+
+static ptq_status ptq__decide_all(ptq__decider *decider, ptq_error *err)
+{
+    int k;
+    for (k = 0, decider->search.total = 1; k < PTQ__CHOICES; k++)
+        decider->search.total += (size_t)ptq__is_open(&decider->decided, k);
+    PTQ__TRY(ptq__search_evaluate(&decider->search, decider->search.model, &decider->search.real,
+                                  err));
+    PTQ__TRY(ptq__measure_decided(decider, &decider->decided, &decider->least, err));
+    for (k = 0; k < PTQ__CHOICES; k++)
+        if (ptq__is_open(&decider->decided, k))
+            PTQ__TRY(ptq__decide(decider, k, err));
+    return PTQ_OK;
+}
+
+static int ptq__mark_decided(ptq_scheme *scheme)
+{
+    scheme->confirm = 0;
+    return 1;
+}
+
+/* Fills decider->decided, whose overrides are to be freed, after a failure too. */
+static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, ptq_error *err)
+{
+    const ptq_convert_options *options = cv->options;
+    size_t *indices = NULL, slice = options->images.count / 4, rest = options->images.count - slice;
+    ptq_subset subset;
+    ptq_status status;
+    PTQ__TRY(ptq__check_images(cv, err));
+    PTQ__TRY(ptq__order_by_hash(&options->images, &options->allocator, &indices, err));
+    subset.base = options->images;
+    subset.indices = indices;
+    rest = rest < PTQ__CONFIRM_LEARN ? rest : (size_t)PTQ__CONFIRM_LEARN;
+    decider->options.images = ptq_subset_dataset(&subset, slice + rest);
+    decider->options.measure = slice;
+    decider->options.threads = options->threads;
+    decider->options.progress = options->progress;
+    decider->options.user = options->user;
+    decider->options.allocator = options->allocator;
+    decider->search.model = cv->old;
+    decider->search.calibration = cv->calibration;
+    decider->search.options = &decider->options;
+    status = ptq__change_schemes(options, ptq__mark_decided, &decider->decided, err);
+    if (!status)
+        status = ptq__decide_all(decider, err);
+    ptq_evaluation_free(&decider->search.real);
+    ptq__free(&options->allocator, indices);
+    return status;
+}
+
+/* Decides what there is to decide, and converts. */
+static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, ptq_error *err)
+{
+    const ptq_scheme *scheme = &cv->options->scheme;
+    ptq__decider decider;
+    ptq_model *made = NULL;
+    ptq_status status;
+    if (!out || !scheme->confirm || scheme->mode != PTQ_INTEGER || !cv->calibration ||
+        cv->options->images.count < PTQ__CONFIRM_LEAST)
+        return ptq__convert_decided(cv, out, err);
+    memset(&decider, 0, sizeof decider);
+    decider.text = ptq__text_over(decider.outcome, sizeof decider.outcome);
+    status = ptq__confirm(cv, &decider, err);
+    cv->options = &decider.decided;
+    if (!status)
+        status = ptq__convert_decided(cv, &made, err);
+    if (!status && decider.text.length)
+        status = ptq_model_set_meta(made, "confirmed", decider.outcome, err);
+    ptq__free(&decider.decided.allocator, (void *)(uintptr_t)decider.decided.override);
+    if (status)
+        ptq_model_free(made);
+    else
+        *out = made;
+    return status;
+}
+
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err)
@@ -13609,8 +14435,7 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
         report->allocator = cv.options->allocator;
     }
     PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
-    status = ptq__equalizes(&cv, out == NULL) ? ptq__convert_equalized(&cv, out, err)
-                                              : ptq__convert_from(&cv, out, err);
+    status = ptq__convert_confirmed(&cv, out, err);
     if (status)
         ptq_convert_report_free(report);
     return status;
@@ -13955,23 +14780,6 @@ typedef struct ptq__layers {
     ptq_layer_report *report;
 } ptq__layers;
 
-/* A float tensor in the units of an equalized model: its channels divided by the factors in the
-   metadata. They lie in the session, which writes them anew with every run. */
-static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real)
-{
-    size_t i, k, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
-    float *x = (float *)real->data, factor;
-    ptq__span factors;
-    if (real->type != PTQ_F32 || !ptq__find_factors(model, node, &factors))
-        return;
-    for (i = 0; i < channels; i++) {
-        if (!ptq__read_float(ptq__cut(&factors, ' '), &factor) || !(factor > 0))
-            return; /* damaged: for people to see */
-        for (k = i; k < n; k += channels)
-            x[k] /= factor;
-    }
-}
-
 /* One image: both sessions have run. */
 static ptq_status ptq__compare_image(const ptq__layers *layers, const ptq_model *model,
                                      ptq_error *err)
@@ -14135,126 +14943,6 @@ PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
     out->agreement = (double)compared.agree / (double)compared.total;
     out->delta_pp = compared.delta_pp;
     return PTQ_OK;
-}
-
-/* The searches below convert again and again, and measure against the float model. */
-typedef struct ptq__search {
-    const ptq_model *model;
-    const ptq_calibration *calibration;
-    const ptq_search_options *options;
-    ptq_evaluation real; /* of the float model */
-    size_t done, total;  /* conversions */
-    ptq_override *override;
-    int overrides;
-} ptq__search;
-
-/* The images behind those that are measured on, as a data set; `user` is the options. */
-static ptq_status ptq__get_learned(void *user, size_t index, uint8_t *pixels, int *label,
-                                   ptq_error *err)
-{
-    const ptq_search_options *options = (const ptq_search_options *)user;
-    return options->images.get(options->images.user, index + options->measure, pixels, label, err);
-}
-
-static ptq_dataset ptq__learned_images(const ptq_search_options *options)
-{
-    ptq_dataset data = options->images;
-    if (options->measure && options->measure < data.count) {
-        data.count -= options->measure;
-        data.get = ptq__get_learned;
-        data.user = (void *)(uintptr_t)options;
-    }
-    return data;
-}
-
-static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_model *model,
-                                       ptq_evaluation *out, ptq_error *err)
-{
-    ptq_evaluate_options options;
-    ptq_plan_options plan_options;
-    ptq_plan *plan = NULL;
-    ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.limit = search->options->measure;
-    options.threads = search->options->threads;
-    options.allocator = search->options->allocator;
-    memset(&plan_options, 0, sizeof plan_options);
-    plan_options.allocator = search->options->allocator;
-    PTQ__TRY(ptq_plan_create(model, &plan_options, &plan, err));
-    status = ptq_evaluate(plan, search->options->images, &options, out, err);
-    ptq_plan_free(plan);
-    return status;
-}
-
-/* Converts with the overrides of the search, and measures. `bytes` and `made` may be NULL. */
-static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
-                                  ptq_divergence *cost, size_t *bytes, ptq_model **made,
-                                  ptq_error *err)
-{
-    ptq_convert_options options;
-    ptq_convert_report report;
-    ptq_evaluation measured;
-    ptq_model *model = NULL;
-    ptq_status status;
-    if (search->options->progress &&
-        search->options->progress(search->options->user, search->done, search->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z models", search->done,
-                             search->total);
-    search->done++;
-    memset(&options, 0, sizeof options);
-    options.scheme = *scheme;
-    options.override = search->override;
-    options.overrides = search->overrides;
-    options.images = ptq__learned_images(search->options);
-    options.threads = search->options->threads;
-    options.allocator = search->options->allocator;
-    PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
-    if (bytes)
-        *bytes = report.bytes_after;
-    ptq_convert_report_free(&report);
-    status = ptq__search_evaluate(search, model, &measured, err);
-    if (!status) {
-        status = ptq_compare_logits(&search->real, &measured, cost, err);
-        ptq_evaluation_free(&measured);
-    }
-    if (status || !made)
-        ptq_model_free(model);
-    else
-        *made = model;
-    return status;
-}
-
-static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error *err)
-{
-    ptq_convert_options plain;
-    void *memory = NULL;
-    if (search->options->scheme.mode != PTQ_INTEGER)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the scheme must be one of integers, not %s",
-                             ptq_mode_name(search->options->scheme.mode));
-    memset(&plain, 0, sizeof plain);
-    plain.scheme = search->options->scheme;
-    PTQ__TRY(ptq__check_convertible(search->model, search->calibration, &plain, err));
-    PTQ__TRY(ptq__alloc(&search->options->allocator, (size_t)overrides, sizeof(ptq_override),
-                        "overrides", &memory, err));
-    search->override = (ptq_override *)memory;
-    return ptq__search_evaluate(search, search->model, &search->real, err);
-}
-
-static void ptq__search_close(ptq__search *search)
-{
-    ptq_evaluation_free(&search->real);
-    ptq__free(&search->options->allocator, search->override);
-}
-
-/* The scheme without what learns: fast to convert with. */
-static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme)
-{
-    ptq_scheme plain = *scheme;
-    plain.rounding = PTQ_NEAREST;
-    plain.refit = PTQ_REFIT_NEVER;
-    plain.equalize = 0;
-    return plain;
 }
 
 static ptq_scheme ptq__float_scheme(void)

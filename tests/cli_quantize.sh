@@ -124,7 +124,7 @@ test_quantize() {
     prints "9 of 11 nodes run on integers; not: conv1 (half), fc (float); . conversion"
     quantize choices --no-measure --rounding nearest --per-tensor --weight-affine --weight-range \
         minmax --activation-type s8 --symmetric --percentile 99.9 --activation-bits 7 --code-logits \
-        --equalize no
+        --equalize no --fit-ranges no
     accepts info "$dir/choices"
     prints "w8 per-tensor affine minmax, a7 s8 symmetric percentile 99.9, logits coded"
     accepts quantize --model "$model" --data "$dir/both" --preset dynamic --no-measure -o "$dir/dyn"

@@ -49,6 +49,33 @@ test_sweep() {
     refuses "no test_batch.bin" sweep --model "$model" --data "$dir/data" -o "$dir/u.csv" --test
 }
 
+# Images that are measured on must not have been calibrated on.
+test_overlap() {
+    mkdir "$dir/same"
+    cp "$dir/data/data_batch_1.bin" "$dir/same"
+    cp "$dir/data/data_batch_1.bin" "$dir/same/test_batch.bin"
+    set -- --model "$model" --data "$dir/same" --samples 20 -t 1
+    refuses "20 of the 60 test images" sweep "$@" --test -o "$dir/no.csv"
+    refuses "test images were calibrated on" quantize "$@" --average-bits 4 -o "$dir/no"
+    refuses "test images were calibrated on" report -m "$model" -b "$model" --data "$dir/same" \
+        --samples 20 -o "$dir/no"
+    [ ! -e "$dir/no" ] || wrong "a model was made and measured on what it learned from"
+}
+
+# Each switch alone, on few images; the text of the scheme tells what was used.
+test_switches() {
+    set -- quantize --model "$model" --data "$dir/data" --samples 20 --no-measure -t 1 \
+        -o "$dir/switch" --preset tflite --float-logits
+    accepts "$@" --weight-bits 4 --bias-correction analytic
+    prints "w4 per-channel minmax bias-analytic, a8 s8 minmax"
+    accepts "$@" --weight-bits 4 --bias-correction empirical
+    prints "bias-empirical"
+    accepts "$@" --activation-bits 4 --fit-ranges yes
+    prints "a4 s8 minmax fitted"
+    refuses "none, empirical or analytic, not 'both'" "$@" --bias-correction both
+    refuses "goes with rounding to nearest" "$@" --rounding learned --bias-correction analytic
+}
+
 test_sensitivity() {
     accepts sensitivity --model "$model" --data "$dir/data" --samples 20 --measure 10 \
         --preset ort-s8 --weight-bits 4 -t 1
@@ -68,6 +95,8 @@ test_usage
 if [ -f "$model" ] && [ -f "$train" ]; then
     make_data
     test_sweep
+    test_overlap
+    test_switches
     if [ -z "${SAN:-}" ]; then test_sensitivity; fi
 else
     echo "no reference model in $shared: tested without it"

@@ -93,6 +93,18 @@ static ptq_status full_picture(void *user, size_t index, uint8_t *pixels, int *l
     return PTQ_OK;
 }
 
+static ptq_dataset full_pictures(void)
+{
+    ptq_dataset data;
+
+    memset(&data, 0, sizeof data);
+    data.count = 2;
+    data.height = data.width = data.channels = 1;
+    data.classes = 2;
+    data.get = full_picture;
+    return data;
+}
+
 /* Two channels that reach 200 and 50: the second is divided by sqrt(50 / 200) = 1/2, its consumer
    multiplied. The third is always 0 and stays. The logits have no factor. */
 static void equalized_by_hand(void **state)
@@ -100,12 +112,11 @@ static void equalized_by_hand(void **state)
     ptq_conv_options conv;
     ptq_model *m = NULL, *fused, *made = NULL;
     ptq_plan *plan = NULL;
-    ptq_dataset data;
+    ptq_dataset data = full_pictures();
     int x;
 
     (void)state;
     memset(&conv, 0, sizeof conv);
-    memset(&data, 0, sizeof data);
     conv.channels = 3;
     conv.kernel_h = 1;
     assert_ok(ptq_model_create(NULL, &m, &err));
@@ -120,10 +131,6 @@ static void equalized_by_hand(void **state)
         numbers(m, "fc.weight")[x] = (float)(x + 1);
     fused = fused_of(m);
     assert_ok(ptq_plan_create(fused, NULL, &plan, &err));
-    data.count = 2;
-    data.height = data.width = data.channels = 1;
-    data.classes = 2;
-    data.get = full_picture;
     assert_ok(ptq_equalize(plan, data, NULL, &made, &err));
     assert_near(numbers(made, "a.weight")[0], 1, 0);
     assert_near(numbers(made, "a.weight")[1], 0.5, 1e-7);
@@ -255,7 +262,7 @@ static void equalization_refuses(void **state)
     o.images = pictures_dataset(&others);
     assert_fails(PTQ_BAD_DATA, "24 of 24 images",
                  ptq_convert(f->fused, f->calibration, &o, &made, NULL, &err));
-    o.scheme.equalize = 0;
+    o.scheme.equalize = o.scheme.fit_ranges = 0;
     assert_fails(PTQ_BAD_DATA, "image 0 to learn from",
                  ptq_convert(f->fused, f->calibration, &o, &made, NULL, &err));
     assert_null(made);
@@ -292,10 +299,9 @@ static void refitting_helps(void **state)
 
 /* The bias ends the mean error: the mean logits of the images are float's, to half a step of the
    bias, s_in * s_w / 2, whatever the layers before did. */
-static void mean_error_ends(void **state)
+static void assert_no_mean_error(fixture *f, ptq_scheme scheme)
 {
-    fixture *f = (fixture *)*state;
-    ptq_convert_options o = with_scheme(bits("best", 3, 3), pictures_dataset(&f->p));
+    ptq_convert_options o = with_scheme(scheme, pictures_dataset(&f->p));
     ptq_model *m = converted(f->fused, f->calibration, &o);
     ptq_evaluation a = evaluated(f->fused, o.images), b = evaluated(m, o.images);
     const ptq_node *fc = &m->node[ptq_model_logits(m)];
@@ -314,6 +320,11 @@ static void mean_error_ends(void **state)
     ptq_evaluation_free(&a);
     ptq_evaluation_free(&b);
     ptq_model_free(m);
+}
+
+static void mean_error_ends(void **state)
+{
+    assert_no_mean_error((fixture *)*state, bits("best", 3, 3));
 }
 
 /* At 8 bits the switch does nothing unless it is always on. */
@@ -336,7 +347,7 @@ static void refits_below_8_only(void **state)
     ptq_model_free(a);
     o.scheme = bits("best", 4, 4);
     ptq_scheme_write(&o.scheme, text, sizeof text);
-    assert_string_equal(text, "w4 per-channel mse refitted, a4 u8 minmax, equalized");
+    assert_string_equal(text, "w4 per-channel mse refitted, a4 u8 minmax fitted, equalized");
     o.scheme.refit = (ptq_refit)7;
     assert_fails(PTQ_INVALID_ARGUMENT, "refit", ptq_scheme_check(&o.scheme, &err));
 }
@@ -390,6 +401,204 @@ static void every_kind_of_weights(void **state)
     ptq_model_free(converted(fused, calibration, &o));
     ptq_calibration_free(calibration);
     ptq_model_free(fused);
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Bias correction */
+
+/* Pixels 40 and 200, mean 120 and deviation 80, through a convolution by 1 and a batch norm to mean
+   1 and deviation 2. */
+static ptq_model *normed_model(void)
+{
+    ptq_conv_options conv;
+    ptq_model *m = NULL;
+    int x;
+
+    memset(&conv, 0, sizeof conv);
+    conv.channels = 1;
+    conv.kernel_h = 1;
+    assert_ok(ptq_model_create(NULL, &m, &err));
+    x = ptq_add_conv2d(m, "a", ptq_add_input(m, "input", 1, 1, 1), &conv);
+    x = ptq_add_relu(m, "relu", ptq_add_batch_norm(m, "norm", x, 0));
+    ptq_add_dense(m, "fc", x, 2);
+    numbers(m, "a.weight")[0] = 1;
+    numbers(m, "norm.weight")[0] = 2;
+    numbers(m, "norm.bias")[0] = 1;
+    numbers(m, "norm.running_mean")[0] = 120;
+    numbers(m, "norm.running_var")[0] = 6400;
+    numbers(m, "fc.weight")[0] = 1;
+    numbers(m, "fc.weight")[1] = 0.4f;
+    return m;
+}
+
+/* With 2 bits for the tensor the weight 0.4 becomes 0, which takes 0.4 E x from the second logit.
+   The two pictures have x = 0 and 3, mean 1.5; the normal distribution N(1, 4) clipped at 0 has the
+   mean Phi(1/2) + 2 phi(1/2) = 0.6914625 + 2 * 0.3520653, whether batch norm tells mean and
+   deviation or the pixels do. Another batch norm is believed. */
+static void biases_by_hand(void **state)
+{
+    static const struct {
+        ptq_bias_correction bias;
+        float beta; /* of the batch norm shown; 0: none is */
+        double expected;
+    } table[] = {{PTQ_BIAS_NONE, 0, 0},
+                 {PTQ_BIAS_EMPIRICAL, 0, 0.4 * 1.5},
+                 {PTQ_BIAS_ANALYTIC, 0, 0.4 * 1.3955931},
+                 {PTQ_BIAS_ANALYTIC, 1, 0.4 * 1.3955931},
+                 {PTQ_BIAS_ANALYTIC, -1, 0.4 * 0.3955931}};
+    ptq_model *m = normed_model(), *fused = NULL;
+    ptq_dataset data = full_pictures();
+    ptq_calibration *calibration;
+    size_t i;
+
+    (void)state;
+    assert_ok(ptq_fuse(m, &fused, NULL, &err));
+    calibration = calibrated_on(fused, data);
+    for (i = 0; i < COUNT(table); i++) {
+        ptq_convert_options o = with_scheme(bits("ort-s8", 2, 8), data);
+        const ptq_node *fc;
+        ptq_model *made;
+        double step;
+
+        o.scheme.bias = table[i].bias;
+        o.unfused = table[i].beta < 0 || table[i].beta > 0 ? m : NULL;
+        numbers(m, "norm.bias")[0] = table[i].beta;
+        made = converted(fused, calibration, &o);
+        fc = &made->node[ptq_model_logits(made)];
+        step = (double)made->node[fc->input[0]].q.scale * (double)fc->param[PTQ_WEIGHT].scale[0];
+        assert_near(((const int32_t *)fc->param[PTQ_BIAS].data)[0] * step, 0, step * 0.501);
+        assert_near(((const int32_t *)fc->param[PTQ_BIAS].data)[1] * step, table[i].expected,
+                    step * 0.51);
+        ptq_model_free(made);
+    }
+    ptq_calibration_free(calibration);
+    ptq_model_free(fused);
+    ptq_model_free(m);
+}
+
+/* Measured correction brings a network closer to float and ends the mean error; computed correction
+   needs no images, and one that learns has no place for it. */
+static void corrected_network(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_convert_options o = with_scheme(bits("tflite", 4, 8), pictures_dataset(&f->p));
+    ptq_model *made = NULL;
+    double db[3];
+    char text[200];
+    int i;
+
+    o.scheme.code_logits = 0;
+    for (i = 0; i < 3; i++) {
+        ptq_model *m;
+        o.scheme.bias = (ptq_bias_correction)i;
+        o.images.count = i == PTQ_BIAS_EMPIRICAL ? IMAGES : 0;
+        m = converted(f->fused, f->calibration, &o);
+        db[i] = distance(f, m).sqnr_db;
+        ptq_model_free(m);
+    }
+    if (!(db[PTQ_BIAS_EMPIRICAL] > db[PTQ_BIAS_NONE]) || !isfinite(db[PTQ_BIAS_ANALYTIC]))
+        fail_msg("none %g, empirical %g, analytic %g dB", db[0], db[1], db[2]);
+    o.scheme.bias = PTQ_BIAS_EMPIRICAL;
+    assert_no_mean_error(f, o.scheme);
+    ptq_scheme_write(&o.scheme, text, sizeof text);
+    assert_string_equal(text, "w4 per-channel minmax bias-empirical, a8 s8 minmax");
+    o.images.count = 0;
+    assert_fails(PTQ_NOT_READY, "empirical bias correction need",
+                 ptq_convert(f->fused, f->calibration, &o, &made, NULL, &err));
+    assert_null(made);
+    o.scheme.bias = PTQ_BIAS_ANALYTIC;
+    o.scheme.rounding = PTQ_LEARNED;
+    assert_fails(PTQ_INVALID_ARGUMENT, "goes with rounding to nearest",
+                 ptq_scheme_check(&o.scheme, &err));
+    o.scheme.bias = (ptq_bias_correction)3;
+    assert_fails(PTQ_INVALID_ARGUMENT, "bias correction", ptq_scheme_check(&o.scheme, &err));
+}
+
+/* ---------------------------------------------------------------------------------------------
+   Ranges by the error of the logits, and what a slice of the images confirms */
+
+/* Plain weights of 8 bits are what ranges are fitted with: there the gain is the one seen then. */
+static void fitted_ranges(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_convert_options o = with_scheme(bits("tflite", 8, 3), pictures_dataset(&f->p));
+    ptq_model *plain = converted(f->fused, f->calibration, &o), *fitted, *again;
+
+    o.scheme.fit_ranges = 1;
+    fitted = converted(f->fused, f->calibration, &o);
+    o.images = pictures_dataset(&f->back);
+    o.threads = 2;
+    again = converted(f->fused, f->calibration, &o);
+    assert_same_model(fitted, again);
+    if (!(distance(f, fitted).sqnr_db > distance(f, plain).sqnr_db))
+        fail_msg("fitted %g dB, before %g dB", distance(f, fitted).sqnr_db,
+                 distance(f, plain).sqnr_db);
+    ptq_model_free(again);
+    ptq_model_free(fitted);
+    o.scheme.activation_bits = 8; /* nothing to fit */
+    fitted = converted(f->fused, f->calibration, &o);
+    assert_string_equal(ptq_model_get_meta(fitted, "scheme"), "w8 per-channel minmax, a8 s8 minmax"
+                                                              ", logits coded");
+    ptq_model_free(fitted);
+    ptq_model_free(plain);
+}
+
+/* A scheme that does what the text of the decisions says, without deciding. */
+static ptq_scheme as_decided(ptq_scheme s, const char *text)
+{
+    s.confirm = 0;
+    if (strstr(text, "no fitted ranges"))
+        s.fit_ranges = 0;
+    if (strstr(text, "no equalization"))
+        s.equalize = 0;
+    if (strstr(text, "no refitted weights"))
+        s.refit = PTQ_REFIT_NEVER;
+    if (strstr(text, "no learned rounding"))
+        s.rounding = PTQ_NEAREST;
+    return s;
+}
+
+/* Each choice is decided, by the figures that are told; the model is the one that they lead to. */
+static void confirmed_choices(void **state)
+{
+    enum { MANY = 200 };
+    static size_t order[MANY];
+    fixture *f = (fixture *)*state;
+    pictures p = pictures_for(f->fused, MANY, 21), back = p;
+    ptq_calibration *calibration = calibrated_on(f->fused, pictures_dataset(&p));
+    ptq_convert_options o = with_scheme(bits("best", 3, 4), pictures_dataset(&p));
+    ptq_model *m = converted(f->fused, calibration, &o), *again;
+    const char *text = ptq_model_get_meta(m, "confirmed"), *at;
+    double with, without;
+    int i, decisions = 0;
+
+    assert_non_null(text);
+    for (at = text; at; at = strchr(at, ';'), at = at ? at + 2 : NULL, decisions++) {
+        assert_int_equal(sscanf(strstr(at, "KL "), "KL %lf, without %lf", &with, &without), 2);
+        if ((strncmp(at, "no ", 3) == 0) == (without > with + 1e-5))
+            fail_msg("decided wrongly: %s", at);
+    }
+    assert_true(decisions >= 3 && decisions <= 4);
+    o.scheme = as_decided(o.scheme, text);
+    again = converted(f->fused, calibration, &o);
+    assert_null(ptq_model_get_meta(again, "confirmed"));
+    assert_ok(ptq_model_set_meta(again, "confirmed", text, &err));
+    assert_same_model(m, again);
+    ptq_model_free(again);
+    for (i = 0; i < MANY; i++)
+        order[i] = (size_t)(MANY - 1 - i);
+    back.order = order;
+    o = with_scheme(bits("best", 3, 4), pictures_dataset(&back));
+    o.threads = 2;
+    again = converted(f->fused, calibration, &o);
+    assert_same_model(m, again);
+    ptq_model_free(again);
+    ptq_model_free(m);
+    o.images.count = MANY - 1; /* too few to confirm anything */
+    m = converted(f->fused, calibration, &o);
+    assert_null(ptq_model_get_meta(m, "confirmed"));
+    ptq_model_free(m);
+    ptq_calibration_free(calibration);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -565,6 +774,36 @@ static void mixed_precision(void **state)
     ptq_mix_report_free(&r);
 }
 
+/* Whatever the goal: it is kept to, or the closest model comes with the whole frontier; and always
+   the same, whatever the order of the images and the threads. */
+static void goals_are_kept(void **state)
+{
+    fixture *f = (fixture *)*state;
+    ptq_search_options o = search_for(bits("tflite", 0, 0), pictures_dataset(&f->p));
+    ptq_goal kept = {0, 3.5, 0}, missed = {0, 1.5, 0}; /* fewer than 2 bits there are not */
+    ptq_mix_report r, again;
+    ptq_model *a = NULL, *b = NULL;
+    int k;
+
+    assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &kept, &a, &r, &err));
+    assert_int_equal(r.met, 1);
+    assert_true(r.item[r.chosen].average_bits <= 3.5);
+    o.images = pictures_dataset(&f->back);
+    o.threads = 2;
+    assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &missed, &b, &again, &err));
+    assert_int_equal(again.met, 0);
+    assert_int_equal(again.chosen, again.items - 1);
+    assert_true(again.item[again.chosen].measured && again.items > again.nodes);
+    assert_int_equal(r.items, again.items); /* the goal chooses from it, and does not change it */
+    assert_memory_equal(r.bits, again.bits, (size_t)(r.items * r.nodes));
+    for (k = 0; k < r.items; k++)
+        assert_near(r.item[k].predicted, again.item[k].predicted, 0);
+    ptq_model_free(a);
+    ptq_model_free(b);
+    ptq_mix_report_free(&r);
+    ptq_mix_report_free(&again);
+}
+
 /* ---------------------------------------------------------------------------------------------
    Every allocation fails once */
 
@@ -635,7 +874,10 @@ int main(void)
         cmocka_unit_test(refits_below_8_only),   cmocka_unit_test(order_and_threads_do_not_matter),
         cmocka_unit_test(every_kind_of_weights), cmocka_unit_test(divergence_by_hand),
         cmocka_unit_test(sensitivity_of_nodes),  cmocka_unit_test(searches_can_be_cancelled),
-        cmocka_unit_test(mixed_precision),       cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(biases_by_hand),        cmocka_unit_test(corrected_network),
+        cmocka_unit_test(fitted_ranges),         cmocka_unit_test(confirmed_choices),
+        cmocka_unit_test(mixed_precision),       cmocka_unit_test(goals_are_kept),
+        cmocka_unit_test(every_allocation_may_fail),
     };
 
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);

@@ -10,7 +10,7 @@
 
 #include "common.h"
 
-#define MOST_OPTIONS 32
+#define MOST_OPTIONS 48
 
 static const char *subcommand = "";
 static int quiet;

@@ -10,7 +10,8 @@
 
 static const char *model_option, *data_option, *output_option, *calibration_option, *json_option;
 static const char *preset_option = "best", *weight_range, *activation_range, *percentile;
-static const char *activation_type, *rounding, *refit, *equalize;
+static const char *activation_type, *rounding, *refit, *equalize, *bias_correction, *fit_ranges;
+static const char *confirm;
 static const char *node_option[MOST_NODES];
 static int samples = 1000, seed = 42, threads, weight_bits, activation_bits;
 static int per_tensor, per_channel, weight_affine, weight_symmetric, symmetric;
@@ -45,6 +46,12 @@ static const option_spec specs[] = {
      NULL, 0},
     {"equalize", 0, "YES", "channels to like ranges first, below 8 activation bits: yes or no",
      &equalize, NULL, NULL, 0},
+    {"bias-correction", 0, "HOW", "of weights rounded to nearest: none, empirical, analytic",
+     &bias_correction, NULL, NULL, 0},
+    {"fit-ranges", 0, "YES", "ranges by the logits' error, below 8 activation bits: yes or no",
+     &fit_ranges, NULL, NULL, 0},
+    {"confirm", 0, "YES", "keep of all that only what a part of the images confirms: yes or no",
+     &confirm, NULL, NULL, 0},
     {"code-logits", 0, NULL, "logits are codes", NULL, NULL, &code_logits, 0},
     {"float-logits", 0, NULL, "logits are real numbers", NULL, NULL, &float_logits, 0},
     {"node", 0, "PATTERN=HOW", "another scheme for some nodes: a preset, float, w4, w8a6",
@@ -71,7 +78,9 @@ typedef struct job {
     char pattern[MOST_NODES][128];
     int overrides;
     int calibrates, learns; /* some node needs it */
-    engine ready;           /* the fused float model, then the quantized one */
+    int expects;            /* some node needs `unfused` */
+    ptq_model *unfused;
+    engine ready; /* the fused float model, then the quantized one */
     engine quantized;
     image_sample drawn;
     ptq_cifar10 *test;
@@ -105,7 +114,7 @@ static int refuse_for_mode(const ptq_scheme *scheme)
     int weights = weight_bits || weight_range || per_tensor || per_channel || weight_affine ||
                   weight_symmetric;
     int activations = activation_bits || activation_range || percentile || activation_type ||
-                      symmetric || rounding || code_logits || float_logits;
+                      symmetric || rounding || code_logits || float_logits || bias_correction;
 
     if (scheme->mode == PTQ_HALF && (weights || activations))
         return fail("preset %s has no integers whose bits or ranges could be chosen; take another "
@@ -159,6 +168,30 @@ static int set_percentile(ptq_scheme *scheme)
     return 0;
 }
 
+/* A switch, where it was given. */
+static int set_switch(const char *option, const char *word, int *out)
+{
+    int chosen = word ? either(option, word, "no", "yes") : *out;
+
+    if (chosen >= 0)
+        *out = chosen;
+    return chosen < 0;
+}
+
+static int set_bias_correction(ptq_scheme *scheme)
+{
+    static const char *const names[] = {"none", "empirical", "analytic"};
+
+    for (int i = 0; bias_correction && i < 3; i++)
+        if (strcmp(bias_correction, names[i]) == 0) {
+            scheme->bias = (ptq_bias_correction)i;
+            return 0;
+        }
+    return bias_correction ? fail("--bias-correction is none, empirical or analytic, not '%s'",
+                                  bias_correction)
+                           : 0;
+}
+
 /* The single choices, over the preset. */
 static int apply_choices(ptq_scheme *scheme)
 {
@@ -194,12 +227,9 @@ static int apply_choices(ptq_scheme *scheme)
             return 1;
         scheme->refit = chosen ? PTQ_REFIT_ALWAYS : PTQ_REFIT_NEVER;
     }
-    if (equalize) {
-        if ((chosen = either("equalize", equalize, "no", "yes")) < 0)
-            return 1;
-        scheme->equalize = chosen;
-    }
-    return 0;
+    return set_bias_correction(scheme) || set_switch("equalize", equalize, &scheme->equalize) ||
+           set_switch("fit-ranges", fit_ranges, &scheme->fit_ranges) ||
+           set_switch("confirm", confirm, &scheme->confirm);
 }
 
 /* "w4", "a6", "w8a6": bits over the main scheme. 0 if it is something else. */
@@ -270,8 +300,10 @@ static int add_override(job *work, const char *option)
 static void note_needs(job *work, const ptq_scheme *scheme)
 {
     work->calibrates |= scheme->mode == PTQ_INTEGER;
-    work->learns |=
-        scheme->mode == PTQ_INTEGER && (scheme->rounding == PTQ_LEARNED || scheme->equalize);
+    work->learns |= scheme->mode == PTQ_INTEGER &&
+                    (scheme->rounding == PTQ_LEARNED || scheme->bias == PTQ_BIAS_EMPIRICAL ||
+                     scheme->equalize || scheme->fit_ranges);
+    work->expects |= scheme->mode == PTQ_INTEGER && scheme->bias == PTQ_BIAS_ANALYTIC;
 }
 
 static int choose_scheme(job *work)
@@ -408,12 +440,15 @@ static int convert(job *work)
     ptq_status status;
     ptq_error err;
 
+    if (work->expects && ptq_model_load(work->model_path, NULL, &work->unfused, &err))
+        return fail("%s", err.text);
     if (mixes && (convert_mixed(work, &made) || adopt_mix(work)))
         return 1;
     options.scheme = work->scheme;
     options.override = work->override;
     options.overrides = work->overrides;
     options.images = work->drawn.images;
+    options.unfused = work->unfused;
     options.threads = threads;
     options.progress = progress_show;
     options.user = &state;
@@ -461,12 +496,34 @@ static int finish_model(job *work)
 
 /* ---- Text ---- */
 
+/* What was converted by: less than what was asked for where images did not confirm it. */
+static const char *scheme_used(const job *work, char *text, size_t size)
+{
+    const char *used = work->overrides || !work->quantized.model
+                           ? NULL
+                           : ptq_model_get_meta(work->quantized.model, "scheme");
+
+    if (!used)
+        ptq_scheme_write(&work->scheme, text, size);
+    return used ? used : text;
+}
+
+/* A line for each decision. */
+static void print_decisions(const char *text)
+{
+    for (size_t n; text && *text; text += n + strspn(text + n, "; ")) {
+        n = strcspn(text, ";");
+        say("confirmed %.*s\n", (int)n, text);
+    }
+}
+
 static void print_scheme(const job *work)
 {
     char text[256];
 
-    ptq_scheme_write(&work->scheme, text, sizeof text);
-    say("model     %s\nscheme    %s\n", work->model_path, text);
+    say("model     %s\nscheme    %s\n", work->model_path, scheme_used(work, text, sizeof text));
+    if (work->quantized.model)
+        print_decisions(ptq_model_get_meta(work->quantized.model, "confirmed"));
     for (int i = 0; i < work->overrides; i++) {
         ptq_scheme_write(&work->override[i].scheme, text, sizeof text);
         say("          %s: %s\n", work->override[i].pattern, text);
@@ -586,13 +643,17 @@ static json_t *mix_json(const ptq_mix_report *mix)
 static int write_json(const job *work)
 {
     json_t *root = json_object(), *overrides = json_array();
+    char text[256];
 
     json_object_set_new(root, "schema_version", json_integer(SCHEMA_VERSION));
     json_object_set_new(root, "model_path", json_string(work->model_path));
     json_object_set_new(root, "data_dir", json_string(work->data_path));
     json_object_set_new(root, "output", dry_run ? json_null() : json_string(output_option));
     json_object_set_new(root, "preset", json_string(preset_option));
-    json_object_set_new(root, "scheme", scheme_json(&work->scheme));
+    json_object_set_new(root, "scheme", json_string(scheme_used(work, text, sizeof text)));
+    if (work->quantized.model && ptq_model_get_meta(work->quantized.model, "confirmed"))
+        json_object_set_new(root, "confirmed",
+                            json_string(ptq_model_get_meta(work->quantized.model, "confirmed")));
     for (int i = 0; i < work->overrides; i++) {
         json_t *made = scheme_json(&work->override[i].scheme);
 
@@ -673,6 +734,7 @@ static void close_job(job *work)
     ptq_evaluation_free(&work->after);
     ptq_convert_report_free(&work->plan);
     ptq_mix_report_free(&work->mix);
+    ptq_model_free(work->unfused);
     ptq_calibration_free(work->calibration);
     ptq_cifar10_free(work->test);
     sample_close(&work->drawn);

@@ -14,7 +14,7 @@
 
 static const char *model_option[MOST_SUBJECTS], *baseline_option, *data_option, *output_option;
 static const char *png_option, *figure_option = "frontier", *tensor_option;
-static int samples = 1000, seed = 42, limit, threads;
+static int samples = 1000, seed = 42, limit, threads, with_advice;
 
 static const option_spec specs[] = {
     {"model", 'm', "MODEL", "quantized model; give it again for each further one", model_option,
@@ -26,6 +26,8 @@ static const option_spec specs[] = {
      &samples, NULL, 1},
     {"seed", 's', "S", "which ones (default 42)", NULL, &seed, NULL, 0},
     {"limit", 0, "N", "report on the first N test images only", NULL, &limit, NULL, 1},
+    {"advice", 0, NULL, "add what costs most and what would help, by ptq sensitivity", NULL, NULL,
+     &with_advice, 0},
     {"threads", 't', "T", "threads (default: all cores)", NULL, &threads, NULL, 1},
     {"output", 'o', "OUT.html", "where to write the page", &output_option, NULL, NULL, 0},
     {"png", 0, "OUT.png", "write a single figure instead", &png_option, NULL, NULL, 0},
@@ -192,7 +194,7 @@ static int measure(report *r)
     for (int i = 0; i < r->models; i++)
         if (measure_subject(r, &r->model[i]))
             return 1;
-    return 0;
+    return with_advice ? measure_advice(r, threads) : 0;
 }
 
 static void close_report(report *r)
@@ -200,6 +202,7 @@ static void close_report(report *r)
     for (int i = 0; i < MOST_SUBJECTS; i++)
         close_subject(&r->model[i]);
     close_subject(&r->baseline);
+    ptq_sensitivity_report_free(&r->advice);
     ptq_calibration_free(r->seen);
     sample_close(&r->drawn);
     ptq_cifar10_free(r->test);

@@ -35,6 +35,8 @@ typedef struct report {
     image_sample drawn; /* training images: ranges and histograms come from these */
     ptq_calibration *seen;
     size_t layer_images;
+    const subject *advised; /* which model the advice is for; NULL: none was asked for */
+    ptq_sensitivity_report advice;
 } report;
 
 /* What a figure can show: of all models together, of one model, or of one tensor in one model. */
@@ -58,6 +60,10 @@ ptq_qparams tensor_codes(const ptq_model *model, const char *tensor);
 
 /* The tensor with the least SQNR; NULL if there is none. */
 const ptq_layer_error *weakest_layer(const subject *s);
+
+/* Fills `advised` and `advice`; 0, or 1 after an error. And their section (report_advice.c). */
+int measure_advice(report *r, int threads);
+void write_advice(FILE *out, const report *r);
 
 void write_page(FILE *out, const report *r);
 

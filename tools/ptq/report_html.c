@@ -18,6 +18,8 @@ static const char page_style[] =
     ".wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
     "th,td{text-align:right;padding:4px 10px;border-bottom:1px solid var(--lin);white-space:nowrap}"
     "th:first-child,td:first-child{text-align:left}"
+    "li{margin:.3em 0}td.bar{min-width:90px;text-align:left}"
+    ".bar span{display:block;height:.6em;min-width:1px;background:var(--c1)}"
     ".figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(340px,100%),1fr));"
     "gap:20px;align-items:start}figure{margin:0}figcaption{font-size:.85rem;color:var(--mut)}"
     "svg{max-width:100%;height:auto;display:block}"
@@ -279,6 +281,7 @@ void write_page(FILE *out, const report *r)
     fputs("<h2>Accuracy and size</h2>\n", out);
     write_table(out, r);
     write_figures(out, r, OF_ALL, NULL);
+    write_advice(out, r);
     fputs("<h2>Model by model</h2>\n", out);
     for (int i = 0; i < r->models; i++)
         write_model(out, r, &r->model[i], i == 0);
