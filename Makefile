@@ -249,12 +249,12 @@ $(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h $(filter %.c,$(FUZZ_DRIVER)) $
 # The tool as one object: its variables in sections that the harness can find, and those of its
 # functions weak that the harness has its own of.
 $(BUILD)/fuzz-tool.o: $(TOOL_OBJECTS)
-	$(CC) -nostdlib -r $^ -o $@
+	$(CC) -nostdlib -r $^ -o $@.all
 	objcopy --redefine-sym main=ptq_main --redefine-sym pthread_create=ptq_thread \
-	    $(patsubst %,--redefine-sym ptq_%=ptq_tool_%,resnet8 kernel_self_test observer_range) \
+	    $(foreach f,resnet8 kernel_self_test observer_range,--redefine-sym ptq_$f=ptq_tool_$f) \
 	    --weaken-symbol=count_cores --weaken-symbol=seconds_now --weaken-symbol=progress_show \
 	    --rename-section .data=ptq_data --rename-section .data.rel.local=ptq_data \
-	    --rename-section .data.rel=ptq_data --rename-section .bss=ptq_bss $@
+	    --rename-section .data.rel=ptq_data --rename-section .bss=ptq_bss $@.all $@
 
 $(BUILD)/fuzz-arguments: LINKED := $(BUILD)/fuzz-tool.o $(LIB_LDFLAGS)
 $(BUILD)/fuzz-arguments: $(BUILD)/fuzz-tool.o

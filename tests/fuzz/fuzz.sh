@@ -52,7 +52,7 @@ run_libfuzzer() { # TARGET
 run_afl() { # TARGET
     AFL_QUIET=1 build afl-clang-fast "$out/afl-bin" "$1" "" || exit 1
     mkdir -p "$out/afl"
-    AFL_NO_UI=1 AFL_SKIP_CPUFREQ=1 AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES=1 AFL_NO_AFFINITY=1 \
+    AFL_AUTORESUME=1 AFL_NO_UI=1 AFL_SKIP_CPUFREQ=1 AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES=1 AFL_NO_AFFINITY=1 \
         afl-fuzz -V "$seconds" -m none -t 20000 -i "$seeds/$1" -o "$out/afl/$1" \
         $(dictionary "-x " "$1") -- "$out/afl-bin/fuzz-$1" >"$out/$1.log" 2>&1 || return 1
     awk -F ' *: *' -v name="$1" '
