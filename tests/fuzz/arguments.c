@@ -202,17 +202,23 @@ static int is_untouched(const fixed_file *file)
            now.st_mtim.tv_nsec == file->state.st_mtim.tv_nsec;
 }
 
-/* Takes away what the last run wrote, and brings back what it wrote over. */
-static void restore_files(void)
+/* Takes away what the last run wrote; all files, at the end. */
+static void remove_files(int all)
 {
     DIR *listing = fdopendir(openat(folder, ".", O_RDONLY | O_DIRECTORY));
     struct dirent *entry;
 
     expect(listing);
     while ((entry = readdir(listing)) != NULL)
-        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") && !find_file(entry->d_name))
+        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") &&
+            (all || !find_file(entry->d_name)))
             unlinkat(folder, entry->d_name, 0);
     closedir(listing);
+}
+
+/* What the last run wrote over. */
+static void restore_files(void)
+{
     for (int i = 0; i < file_count; i++) {
         fixed_file *file = &files[i];
         int to;
@@ -229,8 +235,7 @@ static char folder_path[512];
 
 static void remove_folder(void)
 {
-    for (int i = 0; i < file_count; i++)
-        unlinkat(folder, files[i].name, 0);
+    remove_files(1);
     rmdir(folder_path);
 }
 
@@ -287,6 +292,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     argc = split(text, size, argv);
     if (argc) {
         restore_variables();
+        remove_files(0);
         restore_files();
         steps = threads = 0;
         patience = size % 32 ? 0 : 100; /* most runs end where long work begins */
