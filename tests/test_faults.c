@@ -587,11 +587,16 @@ static void pipes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(loading_running_saving), cmocka_unit_test(calibrating_converting),
-        cmocka_unit_test(evaluating),             cmocka_unit_test(searching),
-        cmocka_unit_test(merging_calibrations),   cmocka_unit_test(changing_a_model),
-        cmocka_unit_test(growing_an_archive),     cmocka_unit_test(full_disk),
-        cmocka_unit_test(killed_while_writing),   cmocka_unit_test(devices),
+        cmocka_unit_test(loading_running_saving),
+        cmocka_unit_test(calibrating_converting),
+        cmocka_unit_test(evaluating),
+        cmocka_unit_test(searching),
+        cmocka_unit_test(merging_calibrations),
+        cmocka_unit_test(changing_a_model),
+        cmocka_unit_test(growing_an_archive),
+        cmocka_unit_test(full_disk),
+        cmocka_unit_test(killed_while_writing),
+        cmocka_unit_test(devices),
         cmocka_unit_test(pipes),
     };
 

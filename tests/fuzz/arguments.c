@@ -25,11 +25,13 @@ extern uint64_t __start_ptq_data[], __stop_ptq_data[], __start_ptq_bss[], __stop
 /* The guards that the sanitizer sets between variables are to be stepped over: by a loop that stays
    one, for memcpy and memset would check. */
 #if defined(__clang__)
-__attribute__((no_sanitize("address", "undefined"), no_builtin("memcpy", "memset")))
+#define UNGUARDED                                                                                  \
+    __attribute__((no_sanitize("address", "undefined"), no_builtin("memcpy", "memset")))
 #else
-__attribute__((no_sanitize_address, optimize("no-tree-loop-distribute-patterns")))
+#define UNGUARDED __attribute__((no_sanitize_address, optimize("no-tree-loop-distribute-patterns")))
 #endif
-static void set_words(uint64_t *to, const uint64_t *from, size_t n)
+
+UNGUARDED static void set_words(uint64_t *to, const uint64_t *from, size_t n)
 {
     if (from)
         for (size_t i = 0; i < n; i++)
