@@ -86,7 +86,8 @@ help:
 	@echo 'make run      quantize ResNet8 with every preset and compare with float, on CIFAR-10 where'
 	@echo '              it is at hand, else on Shapes-10, which is drawn on the spot'
 	@echo 'make test     every compiler at hand, plain and under sanitizers; CC= or SAN= picks one'
-	@echo 'make fuzz     fuzz every parser, and kernels against kernels, FUZZ_SECONDS=60 each (clang)'
+	@echo 'make fuzz     fuzz every parser, the command line, and kernels against kernels with libFuzzer or'
+	@echo '              FUZZER=afl, FUZZ_SECONDS=60 each (clang, afl++)'
 	@echo 'make bench    time float and integers, all instruction sets, layer by layer (a minute)'
 	@echo 'make bench-peers  the same network in other engines, turn by turn with this one'
 	@echo 'make bench-train  train in C and in PyTorch, turn by turn, where PyTorch is at hand'
@@ -322,12 +323,12 @@ $(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h $(filter %.c,$(FUZZ_DRIVER)) $
 # The tool as one object: its variables in sections that the harness can find, and those of its
 # functions weak that the harness has its own of.
 $(BUILD)/fuzz-tool.o: $(TOOL_OBJECTS)
-	$(CC) -nostdlib -r $^ -o $@
+	$(CC) -nostdlib -r $^ -o $@.all
 	objcopy --redefine-sym main=ptq_main --redefine-sym pthread_create=ptq_thread \
-	    $(patsubst %,--redefine-sym ptq_%=ptq_tool_%,resnet8 kernel_self_test observer_range) \
+	    $(foreach f,resnet8 kernel_self_test observer_range,--redefine-sym ptq_$f=ptq_tool_$f) \
 	    --weaken-symbol=count_cores --weaken-symbol=seconds_now --weaken-symbol=progress_show \
 	    --rename-section .data=ptq_data --rename-section .data.rel.local=ptq_data \
-	    --rename-section .data.rel=ptq_data --rename-section .bss=ptq_bss $@
+	    --rename-section .data.rel=ptq_data --rename-section .bss=ptq_bss $@.all $@
 
 $(BUILD)/fuzz-arguments: LINKED := $(BUILD)/fuzz-tool.o $(LIB_LDFLAGS)
 $(BUILD)/fuzz-arguments: $(BUILD)/fuzz-tool.o

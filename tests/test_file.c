@@ -462,6 +462,30 @@ static ptq_model *small_model(void)
     return m;
 }
 
+/* A file could be written with them, and not be read again. */
+static void texts_that_are_not_utf8(void **state)
+{
+    static const char *const bad[] = {"\xFF", "ends \xC3", "\xC0\x80", "\xED\xA0\x80",
+                                      "\xF5\x80\x80\x80"};
+    ptq_model *m = small_model();
+    ptq_archive *a = NULL;
+    int i;
+
+    (void)state;
+    assert_ok(ptq_archive_create(NULL, &a, &err));
+    for (i = 0; i < COUNT(bad); i++) {
+        assert_fails(PTQ_INVALID_ARGUMENT, "UTF-8", ptq_model_set_meta(m, "key", bad[i], &err));
+        assert_fails(PTQ_INVALID_ARGUMENT, "UTF-8", ptq_model_set_meta(m, bad[i], "value", &err));
+        assert_fails(PTQ_INVALID_ARGUMENT, "UTF-8", ptq_archive_set_meta(a, bad[i], "value", &err));
+        assert_fails(PTQ_INVALID_ARGUMENT, "UTF-8",
+                     ptq_archive_add(a, bad[i], ptq_model_param(m, "conv.weight"), &err));
+    }
+    assert_null(ptq_model_get_meta(m, "key"));
+    assert_int_equal(a->metas + a->entries, 0);
+    ptq_archive_free(a);
+    ptq_model_free(m);
+}
+
 static void model_round_trip(void **state)
 {
     ptq_model *m[2], *b = NULL;
@@ -873,6 +897,7 @@ int main(void)
         cmocka_unit_test(headers_that_are_not_json),
         cmocka_unit_test(deep_nesting),
         cmocka_unit_test(header_lengths),
+        cmocka_unit_test(texts_that_are_not_utf8),
         cmocka_unit_test(model_round_trip),
         cmocka_unit_test(fused_model_round_trip),
         cmocka_unit_test(borrowed_parameters_point_into_the_bytes),

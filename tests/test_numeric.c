@@ -53,8 +53,8 @@ static ptq_status run_everywhere(const ptq_model *model, const float *input, int
     return status[0];
 }
 
-static const float edges[] = {0,       -0.0f,    1e-45f,    -1e-40f, FLT_MIN,  1e-20f, 1e20f,
-                              -1e38f,  FLT_MAX,  -FLT_MAX,  INFINITY, -INFINITY, NAN};
+static const float edges[] = {0,      -0.0f,   1e-45f,   -1e-40f,  FLT_MIN,   1e-20f, 1e20f,
+                              -1e38f, FLT_MAX, -FLT_MAX, INFINITY, -INFINITY, NAN};
 
 /* ---------------------------------------------------------------------------------------------
    In the parameters of a float model */
@@ -102,7 +102,7 @@ static int set_edge(ptq_model *model, const char *name, float value, int all)
 
 static void parameters_at_the_edge(void **state)
 {
-    static const char *const name[] = {"a.weight", "a.bias",         "n.weight", "n.bias",
+    static const char *const name[] = {"a.weight", "a.bias",         "n.weight",      "n.bias",
                                        "b.weight", "n.running_mean", "n.running_var", "d.weight"};
     static const char *const scheme[] = {"tflite", "ort-u8", "dynamic", "fp16"};
     size_t i, k, turn = 0;
@@ -174,14 +174,13 @@ static void images_at_the_edge(void **state)
 /* ---------------------------------------------------------------------------------------------
    Scales and zero points of a quantized model */
 
-static const char integer_network[] =
-    "ptq-graph 1\n"
-    "input input shape=4x4x2 q=%s:8:%s:%d\n"
-    "a conv2d in=input channels=3 kernel=3x3 w=s8 q=%s:8:%s:%d\n"
-    "b conv2d in=a channels=3 kernel=1x1 w=s8 q=%s:8:%s:%d\n"
-    "s add in=b,a q=%s:8:%s:%d\n"
-    "p global_avg_pool in=s q=%s:8:%s:%d\n"
-    "d dense in=p channels=3 w=s8\n";
+static const char integer_network[] = "ptq-graph 1\n"
+                                      "input input shape=4x4x2 q=%s:8:%s:%d\n"
+                                      "a conv2d in=input channels=3 kernel=3x3 w=s8 q=%s:8:%s:%d\n"
+                                      "b conv2d in=a channels=3 kernel=1x1 w=s8 q=%s:8:%s:%d\n"
+                                      "s add in=b,a q=%s:8:%s:%d\n"
+                                      "p global_avg_pool in=s q=%s:8:%s:%d\n"
+                                      "d dense in=p channels=3 w=s8\n";
 
 /* Every tensor with the same coding. NULL if it is refused. */
 static ptq_model *coded_network(const char *type, const char *scale, int zero_point, float weight)
@@ -236,7 +235,8 @@ static void scales_at_the_edge(void **state)
             run_everywhere(model, NULL, 1);
             ptq_model_free(model);
         }
-    assert_true(good > 6); /* the same scale before and after needs only a weight's that is normal */
+    assert_true(good >
+                6); /* the same scale before and after needs only a weight's that is normal */
 }
 
 static void zero_points_at_the_rails(void **state)
@@ -271,7 +271,7 @@ static ptq_model *widest_dense(int32_t bias)
     ptq_tensor *w = ptq_model_param(model, "d.weight"), *b = ptq_model_param(model, "d.bias");
     float one = 1;
 
-    memset(w->data, 0x80, TAPS);              /* -128 */
+    memset(w->data, 0x80, TAPS);               /* -128 */
     memset((char *)w->data + TAPS, 127, TAPS); /* and the other way */
     assert_ok(ptq_tensor_set_scale(w, &one, 1, 0, NULL, &err));
     ((int32_t *)b->data)[0] = -bias;
@@ -332,9 +332,9 @@ static void largest_average(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parameters_at_the_edge),   cmocka_unit_test(images_at_the_edge),
-        cmocka_unit_test(scales_at_the_edge),       cmocka_unit_test(zero_points_at_the_rails),
-        cmocka_unit_test(largest_accumulators),     cmocka_unit_test(largest_average),
+        cmocka_unit_test(parameters_at_the_edge), cmocka_unit_test(images_at_the_edge),
+        cmocka_unit_test(scales_at_the_edge),     cmocka_unit_test(zero_points_at_the_rails),
+        cmocka_unit_test(largest_accumulators),   cmocka_unit_test(largest_average),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

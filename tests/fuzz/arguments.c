@@ -25,11 +25,13 @@ extern uint64_t __start_ptq_data[], __stop_ptq_data[], __start_ptq_bss[], __stop
 /* The guards that the sanitizer sets between variables are to be stepped over: by a loop that stays
    one, for memcpy and memset would check. */
 #if defined(__clang__)
-__attribute__((no_sanitize("address", "undefined"), no_builtin("memcpy", "memset")))
+#define UNGUARDED                                                                                  \
+    __attribute__((no_sanitize("address", "undefined"), no_builtin("memcpy", "memset")))
 #else
-__attribute__((no_sanitize_address, optimize("no-tree-loop-distribute-patterns")))
+#define UNGUARDED __attribute__((no_sanitize_address, optimize("no-tree-loop-distribute-patterns")))
 #endif
-static void set_words(uint64_t *to, const uint64_t *from, size_t n)
+
+UNGUARDED static void set_words(uint64_t *to, const uint64_t *from, size_t n)
 {
     if (from)
         for (size_t i = 0; i < n; i++)
@@ -202,17 +204,23 @@ static int is_untouched(const fixed_file *file)
            now.st_mtim.tv_nsec == file->state.st_mtim.tv_nsec;
 }
 
-/* Takes away what the last run wrote, and brings back what it wrote over. */
-static void restore_files(void)
+/* Takes away what the last run wrote; all files, at the end. */
+static void remove_files(int all)
 {
     DIR *listing = fdopendir(openat(folder, ".", O_RDONLY | O_DIRECTORY));
     struct dirent *entry;
 
     expect(listing);
     while ((entry = readdir(listing)) != NULL)
-        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") && !find_file(entry->d_name))
+        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") &&
+            (all || !find_file(entry->d_name)))
             unlinkat(folder, entry->d_name, 0);
     closedir(listing);
+}
+
+/* What the last run wrote over. */
+static void restore_files(void)
+{
     for (int i = 0; i < file_count; i++) {
         fixed_file *file = &files[i];
         int to;
@@ -229,8 +237,7 @@ static char folder_path[512];
 
 static void remove_folder(void)
 {
-    for (int i = 0; i < file_count; i++)
-        unlinkat(folder, files[i].name, 0);
+    remove_files(1);
     rmdir(folder_path);
 }
 
@@ -287,6 +294,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     argc = split(text, size, argv);
     if (argc) {
         restore_variables();
+        remove_files(0);
         restore_files();
         steps = threads = 0;
         patience = size % 32 ? 0 : 100; /* most runs end where long work begins */

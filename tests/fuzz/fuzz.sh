@@ -2,7 +2,8 @@
 # fuzz.sh SECONDS TARGET...    runs each target under the sanitizers, from the seeds and from what
 #                              earlier runs found in build/fuzz/TARGET. Needs clang.
 # FUZZER=afl                   with AFL++ in place of libFuzzer; needs afl++.
-# What crashes is kept in build/fuzz/; put it into tests/fuzz/found/TARGET/, which the tests replay.
+# What crashes is kept in build/fuzz/; build/fuzz/bin/fuzz-TARGET FILE tells more of it. Once mended,
+# it belongs into tests/fuzz/found/TARGET/, which the tests replay.
 cd "$(dirname "$0")/../.." || exit 1
 seconds=$1
 shift
@@ -14,15 +15,20 @@ seeds=$PWD/build/fuzz-seed
 # minutes for vector kernels under both sanitizers; one target is about these and has one of them.
 flags_of() { # TARGET
     case $1 in
-    kernels) echo "-O1 -g1 -fsanitize=address" ;;
+    kernels) echo "-O2 -g1 -fsanitize=address" ;;
     *) echo "-O2 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -DPTQ_NO_SIMD" ;;
     esac
 }
 
 # Small quarantine and short traces of allocations: twice the speed.
 export ASAN_OPTIONS="quarantine_size_mb=2:malloc_context_size=2:allocator_may_return_null=1:\
-max_allocation_size_mb=256:abort_on_error=1:symbolize=0"
-[ ! -w /dev/shm ] || export TMPDIR=/dev/shm
+max_allocation_size_mb=256"
+
+# Targets that need files have them in memory where that can be.
+if [ -w /dev/shm ]; then TMPDIR=/dev/shm; fi
+TMPDIR=$(mktemp -d ${TMPDIR:+"$TMPDIR/ptq-fuzz-XXXXXX"}) || exit 1
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 
 build() { # COMPILER DIR TARGET MORE-FLAGS
     make -s CC="$1" BUILD="$2" LIB_NAMES=jansson FUZZ_DRIVER=-fsanitize=fuzzer \
@@ -34,14 +40,16 @@ dictionary() { # OPTION TARGET
 }
 
 run_libfuzzer() { # TARGET
-    build clang "$out/bin" "$1" "-fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp" ||
-        exit 1
+    traced="-fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp"
+    [ ! -f "tests/fuzz/$1.allow" ] ||
+        traced="$traced -fsanitize-coverage-allowlist=tests/fuzz/$1.allow"
+    build clang "$out/bin" "$1" "$traced" || exit 1
     "$out/bin/fuzz-$1" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2000 \
         -artifact_prefix="$out/$1-" -max_len=6200 -print_final_stats=1 -close_fd_mask=3 \
         $(dictionary -dict= "$1") "$out/$1" "$seeds/$1" >"$out/$1.log" 2>&1
     status=$?
     awk -v name="$1" '
-        /cov: / { for (i = 1; i < NF; i++) { if ($i == "cov:") cov = $(i + 1); if ($i == "ft:") ft = $(i + 1) } }
+        / cov: / { split($0, at, / cov: | ft: | corp: /); cov = at[2]; ft = at[3] }
         /^stat::number_of_executed_units/ { n = $2 }
         /^Done / { seconds = $5 }
         END { print name ": " n + 0 " executions, " seconds + 0 " s, cov " cov ", ft " ft }' "$out/$1.log"
@@ -52,7 +60,9 @@ run_libfuzzer() { # TARGET
 run_afl() { # TARGET
     AFL_QUIET=1 build afl-clang-fast "$out/afl-bin" "$1" "" || exit 1
     mkdir -p "$out/afl"
-    AFL_NO_UI=1 AFL_SKIP_CPUFREQ=1 AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES=1 AFL_NO_AFFINITY=1 \
+    ASAN_OPTIONS="$ASAN_OPTIONS:abort_on_error=1:symbolize=0" \
+        AFL_AUTORESUME=1 AFL_NO_UI=1 AFL_SKIP_CPUFREQ=1 AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES=1 \
+        AFL_NO_AFFINITY=1 \
         afl-fuzz -V "$seconds" -m none -t 20000 -i "$seeds/$1" -o "$out/afl/$1" \
         $(dictionary "-x " "$1") -- "$out/afl-bin/fuzz-$1" >"$out/$1.log" 2>&1 || return 1
     awk -F ' *: *' -v name="$1" '

@@ -234,6 +234,8 @@ static int save_page(const report *r)
     return 0;
 }
 
+#ifdef PTQ_HAVE_librsvg
+
 static const figure *find_figure(const char *name)
 {
     const figure *f = report_figures;
@@ -242,8 +244,6 @@ static const figure *find_figure(const char *name)
         f++;
     return f->name ? f : NULL;
 }
-
-#ifdef PTQ_HAVE_librsvg
 
 static cairo_status_t collect_png(void *closure, const unsigned char *bytes, unsigned length)
 {

@@ -128,8 +128,8 @@ static int start_threads(team *crew, int members)
 
     pthread_mutex_init(&crew->gate, NULL);
     pthread_mutex_lock(&crew->gate);
-    while (started < members && !pthread_create(&crew->member[started].thread, NULL, follow,
-                                                &crew->member[started]))
+    while (started < members &&
+           !pthread_create(&crew->member[started].thread, NULL, follow, &crew->member[started]))
         started++;
     crew->stop = started < members;
     crew->has_barriers = !crew->stop;
