@@ -43,6 +43,7 @@ for preset in tflite ort-u8; do
     accepts quantize --model "$float" --data "$dir/shapes" --samples 100 --preset $preset \
         --no-measure -o "$dir/made.safetensors"
     engine run "$wasm" "$float" "$dir/made.safetensors" "$images" "$dir/web"
+    prints '^wasm$'
     native "$dir/made.safetensors"
     same_logits "preset $preset"
 done

@@ -24,24 +24,28 @@ export function drawPicture(canvas, pixels) {
     canvas.getContext('2d').putImageData(image, 0, 0);
 }
 
-// The middle square of an image as 32x32 pixels: halved step by step, so that every pixel counts,
-// and on white where it is transparent.
+// The middle square of an image as 32x32 pixels, each the mean of what lies under it, on white
+// where the image is transparent. The browser itself scales only to 32 times a power of two.
 export function shrink(bitmap) {
     const side = Math.min(bitmap.width, bitmap.height);
-    let size = SIZE;
-    while (2 * size <= side) size *= 2;
+    let scale = 1;
+    while (2 * scale * SIZE <= side && scale < 32) scale *= 2;
     const canvas = document.createElement('canvas');
-    canvas.width = canvas.height = size;
+    const size = (canvas.width = canvas.height = scale * SIZE);
     const to = canvas.getContext('2d', { willReadFrequently: true });
+    const [x, y] = [(bitmap.width - side) / 2, (bitmap.height - side) / 2];
     to.imageSmoothingQuality = 'high';
     to.fillStyle = '#fff';
     to.fillRect(0, 0, size, size);
-    const [x, y] = [(bitmap.width - side) / 2, (bitmap.height - side) / 2];
     to.drawImage(bitmap, x, y, side, side, 0, 0, size, size);
-    to.globalCompositeOperation = 'copy';
-    for (; size > SIZE; size /= 2) to.drawImage(canvas, 0, 0, size, size, 0, 0, size / 2, size / 2);
-    const { data } = to.getImageData(0, 0, SIZE, SIZE);
-    return new Uint8Array(data.filter((_, i) => i % 4 < 3));
+    const { data } = to.getImageData(0, 0, size, size);
+    const sums = new Float64Array(3 * SIZE * SIZE);
+    for (let i = 0; i < size * size; i++) {
+        const row = Math.floor(i / size / scale);
+        const column = Math.floor((i % size) / scale);
+        for (let c = 0; c < 3; c++) sums[3 * (row * SIZE + column) + c] += data[4 * i + c];
+    }
+    return Uint8Array.from(sums, (sum) => Math.round(sum / scale ** 2));
 }
 
 // The channels of a tensor as tiles of a square, one pixel apart. `ramp` is a name from above.

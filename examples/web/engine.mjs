@@ -80,6 +80,7 @@ export class Engine {
 
     // From the bytes of a model file, the float network first.
     load(kind, model) {
+        if (kind === INTEGER) this.need(FLOAT);
         this.lend(model, (at) => this.check(this.wasm.load(kind, at, model.length)));
         this.classes = this.wasm.classes();
         this.pixels = this.wasm.pixels();

@@ -69,6 +69,31 @@ static ptq_status network_open(network *n, ptq_model *model)
     return PTQ_OK;
 }
 
+/* 1 if there is such a network; the other functions that take a kind ask for one that there is. */
+EXPORT(ready) int ready(int kind)
+{
+    return networks[kind].plan != NULL;
+}
+
+EXPORT(classes) int classes(void)
+{
+    return ptq_plan_classes(networks[FLOAT].plan);
+}
+
+EXPORT(pixels) size_t pixels(void)
+{
+    return ptq_plan_pixels(networks[FLOAT].plan);
+}
+
+static ptq_status check_alike(network *n)
+{
+    if (ptq_plan_pixels(n->plan) == pixels() && ptq_plan_classes(n->plan) == classes())
+        return PTQ_OK;
+    network_close(n);
+    return ptq_error_set(&error, PTQ_INVALID_ARGUMENT,
+                         "the integer network has other images or classes than the float one");
+}
+
 /* A network from the bytes of a model file. A float one comes first: with it goes all that was made
    from the one before. */
 EXPORT(load) ptq_status load(int kind, const void *bytes, size_t size)
@@ -85,28 +110,14 @@ EXPORT(load) ptq_status load(int kind, const void *bytes, size_t size)
     if (!status)
         status = ptq_fuse(model, &fused, NULL, &error);
     ptq_model_free(model);
-    return status ? status : network_open(&networks[kind], fused);
-}
-
-/* 1 if there is such a network; the other functions that take a kind ask for one that there is. */
-EXPORT(ready) int ready(int kind)
-{
-    return networks[kind].plan != NULL;
+    if (!status)
+        status = network_open(&networks[kind], fused);
+    return status ? status : check_alike(&networks[kind]);
 }
 
 EXPORT(isa) const char *isa(void)
 {
     return ptq_isa_name(ptq_plan_isa(networks[FLOAT].plan));
-}
-
-EXPORT(classes) int classes(void)
-{
-    return ptq_plan_classes(networks[FLOAT].plan);
-}
-
-EXPORT(pixels) size_t pixels(void)
-{
-    return ptq_plan_pixels(networks[FLOAT].plan);
 }
 
 /* Bytes of weights, biases and scales. */

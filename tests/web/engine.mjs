@@ -1,6 +1,6 @@
 // The page's engine on node, for tests/cli_web.sh and tests/check_web.sh.
 //   node engine.mjs run WASM FLOAT INTEGER IMAGES LOGITS
-//       writes the logits of an integer model file
+//       writes the logits of an integer model file, prints the instruction set
 //   node engine.mjs quantize WASM FLOAT CALIBRATION W A IMAGES MODEL LOGITS
 //       quantizes as the page does, CALIBRATION being a calibration file (.json) or pictures
 //       (.bin), and writes the integer model and its logits
@@ -21,6 +21,7 @@ function run(integer, images, path) {
     engine.load(FLOAT, readFileSync(float));
     engine.load(INTEGER, readFileSync(integer));
     writeLogits(images, path);
+    console.log(engine.isa);
 }
 
 // The same pictures in two parts must do the same as at once: the page calibrates bit by bit.
@@ -58,6 +59,7 @@ function refuse() {
     fails('a network that is missing', 'no float network', () =>
         engine.run(FLOAT, new Uint8Array(3072)),
     );
+    fails('an integer network first', 'no float network', () => engine.load(INTEGER, file));
     engine.load(FLOAT, file);
     fails('saving too early', 'no integer network', () => engine.save());
     fails('quantization before calibration', 'calibrat', () => engine.convert(8, 8));

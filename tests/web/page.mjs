@@ -48,14 +48,16 @@ function nativeTop(model, images, classes) {
 }
 
 // The page rounds to a tenth, from single precision; classes that tie there may change places.
-function sameTop(shown, wanted) {
+function sameTop(shown, wanted, tolerance = 0.0501) {
     if (shown.length !== 5) return `${shown.length} classes are shown`;
     return shown
         .map(([name, text], i) => {
             const [best, share] = wanted[i];
-            if (Math.abs(parseFloat(text) - share) > 0.0501)
+            if (Math.abs(parseFloat(text) - share) > tolerance)
                 return `${name} has ${text}, not ${share}`;
-            return name !== best && share > 0.06 && `${name} stands in place of ${best}`;
+            return (
+                name !== best && share > tolerance + 0.01 && `${name} stands in place of ${best}`
+            );
         })
         .find(Boolean);
 }
@@ -81,25 +83,30 @@ async function saved(page, name) {
     throw new Error(`${name} was not saved`);
 }
 
-// A 32x32 picture as a BMP file: rows from below, blue first.
-function writeBitmap(pixels, path) {
-    const file = Buffer.alloc(54 + 3072);
-    file.write('BM');
-    for (const [at, value] of [
+// A 32x32 picture as a BMP file of 96x64: every pixel four times, with red margins that the page
+// must cut off. In the file rows begin below, and blue comes first.
+function bitmap(pixels) {
+    const file = Buffer.alloc(54 + 3 * 96 * 64);
+    const fields = [
         [2, file.length],
         [10, 54],
         [14, 40],
-        [18, 32],
-        [22, 32],
-        [34, 3072],
-    ])
-        file.writeUInt32LE(value, at);
+        [18, 96],
+        [22, 64],
+        [34, 3 * 96 * 64],
+    ];
+    file.write('BM');
+    for (const [at, value] of fields) file.writeUInt32LE(value, at);
     file.writeUInt16LE(1, 26);
     file.writeUInt16LE(24, 28);
-    for (let i = 0; i < 1024; i++)
-        for (let c = 0; c < 3; c++)
-            file[54 + 3 * ((31 - (i >> 5)) * 32 + (i % 32)) + 2 - c] = pixels[3 * i + c];
-    writeFileSync(path, file);
+    for (let y = 0; y < 64; y++) {
+        for (let x = 0; x < 96; x++) {
+            const from = 3 * ((y >> 1) * 32 + ((x - 16) >> 1));
+            const colour = x < 16 || x >= 80 ? [255, 0, 0] : pixels.subarray(from, from + 3);
+            for (let c = 0; c < 3; c++) file[54 + 3 * ((63 - y) * 96 + x) + 2 - c] = colour[c];
+        }
+    }
+    return file;
 }
 
 // ---- Checks ----
@@ -162,26 +169,44 @@ async function checkLearning(page, classes) {
     ]);
 }
 
-async function checkFile(page, classes) {
-    const picture = readRecords(readFileSync(samples)).pixels.subarray(3072, 6144);
-    writeBitmap(picture, join(dir, 'mine.bmp'));
-    writeFileSync(join(dir, 'mine.bin'), readFileSync(samples).subarray(3073, 6146));
-    await page.chooseFile('#file', join(dir, 'mine.bmp'));
-    await page.until(`document.getElementById('about').textContent.startsWith('Knows airplanes') &&
-        document.querySelectorAll('#integer-top li').length === 5 && ${settled}`);
-    const file = await saved(page, 'resnet8-cifar10-w2a8.safetensors');
-    tell("one's own picture goes to the network for photographs", [
-        equal(await shown(page, 'caption'), 'mine.bmp', 'the caption'),
+// The answers for a record of the samples in a file of its own, by the network for photographs.
+async function checkOwn(page, what, record, classes, integer) {
+    const own = join(dir, 'own.bin');
+    writeFileSync(own, readFileSync(samples).subarray(record * 3073, (record + 1) * 3073));
+    tell(`${what} goes to the network for photographs`, [
+        equal(await shown(page, 'caption'), `${what}.bmp`, 'the caption'),
         sameTop(
             await top(page, 'float'),
-            nativeTop(
-                join(models, 'resnet8-cifar10.safetensors'),
-                join(dir, 'mine.bin'),
-                classes,
-            )[0],
+            nativeTop(join(models, 'resnet8-cifar10.safetensors'), own, classes)[0],
         ),
-        sameTop(await top(page, 'integer'), nativeTop(file, join(dir, 'mine.bin'), classes)[0]),
+        sameTop(await top(page, 'integer'), nativeTop(integer, own, classes)[0]),
     ]);
+}
+
+// Files that are chosen, dropped and pasted.
+async function checkFiles(page, classes) {
+    const picture = (record) =>
+        bitmap(readRecords(readFileSync(samples)).pixels.subarray(3072 * record));
+    writeFileSync(join(dir, 'a chosen file.bmp'), picture(1));
+    await page.chooseFile('#file', join(dir, 'a chosen file.bmp'));
+    await page.until(`document.getElementById('caption').textContent === 'a chosen file.bmp'`);
+    await page.until(settled);
+    const integer = await saved(page, 'resnet8-cifar10-w2a8.safetensors');
+    await checkOwn(page, 'a chosen file', 1, classes, integer);
+    for (const [record, what, event, key] of [
+        [2, 'a dropped file', 'DragEvent("drop"', 'dataTransfer'],
+        [3, 'a pasted file', 'ClipboardEvent("paste"', 'clipboardData'],
+    ]) {
+        await page.value(`(() => {
+            const files = new DataTransfer();
+            files.items.add(new File([Uint8Array.from(atob('${picture(record).toString('base64')}'),
+                (c) => c.charCodeAt(0))], '${what}.bmp', { type: 'image/bmp' }));
+            document.dispatchEvent(new ${event}, { ${key}: files, cancelable: true }));
+        })()`);
+        await page.until(`document.getElementById('caption').textContent === '${what}.bmp'`);
+        await page.until(settled);
+        await checkOwn(page, what, record, classes, integer);
+    }
     writeFileSync(join(dir, 'broken.png'), 'no picture');
     await page.chooseFile('#file', join(dir, 'broken.png'));
     await page.until(`document.getElementById('verdict').textContent.includes('broken.png')`, 10);
@@ -268,12 +293,14 @@ async function checkLooks(browser) {
     }
 }
 
+// It calibrates by float kernels of its own, so that ranges may differ in their last digits.
 async function checkScalar(browser, wanted) {
+    const near = (list) => list.map(([name, text]) => [name, parseFloat(text)]);
     const page = await browser.open(`${url}#scalar`, desktop);
     await page.until(settled, 120);
     tell('the build without vector instructions answers alike', [
-        equal(await top(page, 'float'), wanted.float, 'float'),
-        equal(await top(page, 'integer'), wanted.integer, 'integer'),
+        sameTop(await top(page, 'float'), near(wanted.float), 0.11),
+        sameTop(await top(page, 'integer'), near(wanted.integer), 1),
         ...page.problems,
     ]);
     await page.close();
@@ -305,7 +332,7 @@ async function checkAll(browser) {
     await checkNames(page);
     await checkSlider(page, classes);
     await checkLearning(page, classes);
-    await checkFile(page, [
+    await checkFiles(page, [
         'airplane',
         'automobile',
         'bird',
