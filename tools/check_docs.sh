@@ -113,7 +113,7 @@ rewrite() { # PAGE PREFIX
             while (match(rest, /<!--= [^>]* -->[^<]*<!---->/)) {
                 mark = substr(rest, RSTART, RLENGTH)
                 match(mark, /<!--= [^>]* -->/)
-                command = substr(mark, 6, RLENGTH - 9)
+                command = substr(mark, 7, RLENGTH - 10)
                 value = ""
                 (command " <" output) | getline value
                 close(command " <" output)
