@@ -127,10 +127,6 @@ figures: $(BUILD)/figures $(BUILD)/ptq $(SHAPES)/test_batch.bin
 	    >$(BUILD)/kernel.c
 	@$(CC) -std=c99 -O3 -march=native $(BUILD)/kernel.c -o $(BUILD)/kernel
 	@$(BUILD)/kernel times | $< kernel docs/figures/kernel.svg
-	@if [ -n '$(DATA)' ] && [ -f '$(DATA)/data_batch_1.bin' ] && [ -n '$(MODEL)' ]; then \
-	    echo docs/figures/bits-cifar10.svg; \
-	    $< bits docs/figures/bits-cifar10.svg '$(MODEL)' '$(DATA)' 2000; \
-	fi
 
 # Two compilations of ptq.h, which take most of the time, at once.
 run-shapes10:

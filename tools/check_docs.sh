@@ -3,14 +3,14 @@
 #
 #     sh tools/check_docs.sh             check all, as the tests do
 #     sh tools/check_docs.sh --static    without running the commands of the course
-#     sh tools/check_docs.sh --slow      with those of its commands that take long, too
-#     sh tools/check_docs.sh --update    run all commands, and put what they print into the text
+#     sh tools/check_docs.sh --update    put what the commands print into the text
+#     ... --slow                         with those commands, too, that take long (a minute more)
 #
 # The pages of the course are docs/README.md, docs/N-*.md and docs/mistakes/*.md. All their blocks of
 # commands run in one shell, in this order:
 #
 #     ```sh          is run; what it prints must be the block "```text" that follows, if one does
-#     ```sh slow     is run with --slow and --update only
+#     ```sh slow     is run with --slow only
 #     ```sh times    is run, and what it prints is not compared
 #     ```sh example  is not run
 #     ```c           must compile: a whole file, or the inside of a function
@@ -23,20 +23,23 @@
 set -u
 export LC_ALL=C
 cd "$(dirname "$0")/.." || exit 1
-mode=${1:-check}
+mode=check
 slow=0
-case $mode in
-check | --static) ;;
---slow | --update) slow=1 ;;
-*)
-    sed -n '2,8s/^# \{0,1\}//p' "$0"
-    exit 1
-    ;;
-esac
+for option in "$@"; do
+    case $option in
+    --static | --update) mode=$option ;;
+    --slow) slow=1 ;;
+    *)
+        sed -n '2,7s/^# \{0,1\}//p' "$0"
+        exit 1
+        ;;
+    esac
+done
 unset PTQ_ISA PTQ_MODEL CIFAR10_DIR MAKEFLAGS MFLAGS MAKELEVEL
 work=build/docs
 rm -rf $work
 mkdir -p $work build/course
+rm -f build/course/*.svg
 failures=0
 
 wrong() {
@@ -113,7 +116,7 @@ rewrite() { # PAGE PREFIX
             while (match(rest, /<!--= [^>]* -->[^<]*<!---->/)) {
                 mark = substr(rest, RSTART, RLENGTH)
                 match(mark, /<!--= [^>]* -->/)
-                command = substr(mark, 6, RLENGTH - 9)
+                command = substr(mark, 7, RLENGTH - 10)
                 value = ""
                 (command " <" output) | getline value
                 close(command " <" output)
@@ -159,7 +162,7 @@ check_figures() {
             cp "$drawn" "$kept"
             echo "$kept: updated"
         else
-            wrong "$kept: is drawn otherwise now (sh tools/check_docs.sh --update)"
+            wrong "$kept: is drawn otherwise now (sh tools/check_docs.sh --update [--slow])"
         fi
     done
     for kept in docs/figures/*.svg; do

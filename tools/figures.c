@@ -13,7 +13,7 @@
 #include "ptq.h"
 #include "ptq/svg.h"
 
-enum { WIDTH = 640, SAMPLES = 100 };
+enum { WIDTH = 640, SAMPLES = 100, PATH_SIZE = 4096 };
 
 /* What the figures are drawn from; made when it is first asked for. */
 typedef struct source {
@@ -550,11 +550,20 @@ static void draw_bit_axes(FILE *out, const svg_axis *y, double real)
     }
 }
 
+static const char *data_name(const source *s)
+{
+    const char *first = s->tested.class_name[0];
+
+    return strcmp(first, "airplane") == 0 ? "CIFAR-10"
+           : strcmp(first, "arrow") == 0  ? "Shapes-10"
+                                          : s->data_path;
+}
+
 static int draw_bits(source *s, FILE *out)
 {
     double value[LINES][BITS];
     svg_axis y = {0, 100, 246, 44};
-    char title[96];
+    char title[PATH_SIZE];
     int l, b;
 
     if (calibrate(s) || evaluate(s, s->fused, &s->before))
@@ -575,8 +584,8 @@ static int draw_bits(source *s, FILE *out)
     }
     printf("float %.1f, %zu test images\n",
            100 * (double)s->before.correct / (double)s->before.total, s->before.total);
-    snprintf(title, sizeof title, "Accuracy in percent on %zu test images, without training",
-             s->before.total);
+    snprintf(title, sizeof title, "%s: accuracy in percent on %zu test images, without training",
+             data_name(s), s->before.total);
     open_figure(out, 290, title);
     draw_bit_axes(out, &y, 100 * (double)s->before.correct / (double)s->before.total);
     for (l = 0; l < LINES; l++)
@@ -662,7 +671,7 @@ static int draw_mistakes(source *s, FILE *out)
             row = 0;
         }
         if (!percent || strlen(line) < 60 || strncmp(line + 47, " of ", 4) != 0 || !row++ ||
-            strstr(line, "right") || strstr(line, "exact sums"))
+            strstr(line, "right") || strstr(line, "exact sums") || strstr(line, "7-bit"))
             continue;
         while (end && line[end - 1] == ' ')
             end--;
@@ -791,7 +800,7 @@ static int usage(void)
 /* First to memory: what fails leaves the old file alone. */
 static int draw(const figure *wanted, source *s, const char *path)
 {
-    char temporary[4096];
+    char temporary[PATH_SIZE];
     FILE *out;
     int status;
 

@@ -29,16 +29,19 @@ static const command_help help = {
     "ptq mistake few-images --model resnet8.safetensors --data data/cifar-10-batches-bin"};
 
 static const mistake mistakes[] = {
-    {"random-calibration", "calibrate on random or constant pictures", mistake_random},
-    {"few-images", "calibrate on one picture, or a few", mistake_few},
-    {"other-preprocessing", "prepare pixels in another way than in training",
-     mistake_preprocessing},
-    {"no-fusion", "quantize between convolution and batch norm", mistake_unfused},
-    {"training-batch-norm", "normalize by the batch at hand, as in training", mistake_training},
-    {"relu-range", "observe a tensor before its ReLU instead of behind it", mistake_relu},
-    {"saturating-kernel", "sum pairs of products in 16 bits that saturate", mistake_saturation},
-    {"lost-scale", "save scales for less than they are", mistake_scale},
-    {"comparing-runs", "compare accuracies that were measured on different pictures", mistake_runs},
+    {"random-calibration", "calibrate on random or constant pictures", mistake_random, NULL},
+    {"few-images", "calibrate on one picture, or a few", mistake_few, NULL},
+    {"other-preprocessing", "prepare pixels in another way than in training", mistake_preprocessing,
+     NULL},
+    {"no-fusion", "quantize between convolution and batch norm", mistake_unfused, NULL},
+    {"training-batch-norm", "normalize by the batch at hand, as in training", mistake_training,
+     check_batch_norm},
+    {"relu-range", "observe a tensor before its ReLU instead of behind it", mistake_relu, NULL},
+    {"saturating-kernel", "sum pairs of products in 16 bits that saturate", mistake_saturation,
+     check_layers},
+    {"lost-scale", "save scales for less than they are", mistake_scale, NULL},
+    {"comparing-runs", "compare accuracies that were measured on different pictures", mistake_runs,
+     check_parts},
 };
 
 enum { MISTAKES = sizeof mistakes / sizeof *mistakes };
@@ -228,7 +231,7 @@ static int commit(const mistake *wanted)
 {
     static lab at;
     char scheme[256];
-    int status = prepare(&at);
+    int status = prepare(&at) || (wanted->check && wanted->check(&at));
 
     if (!status) {
         ptq_scheme_write(&at.scheme, scheme, sizeof scheme);

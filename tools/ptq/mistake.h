@@ -26,6 +26,7 @@ typedef struct mistake {
     const char *name;
     const char *about;
     int (*commit)(lab *at);
+    int (*check)(const lab *at); /* fails if it cannot be made with this model or data; or NULL */
 } mistake;
 
 int mistake_random(lab *at);
@@ -37,6 +38,10 @@ int mistake_unfused(lab *at);
 int mistake_training(lab *at);
 int mistake_relu(lab *at);
 int mistake_saturation(lab *at);
+
+int check_parts(const lab *at);      /* test images for several parts */
+int check_batch_norm(const lab *at); /* a model that is not fused yet */
+int check_layers(const lab *at);     /* operators that mistake_saturation knows */
 
 /* Answers counted beside those of the float model on the same images. */
 typedef struct tally {

@@ -323,6 +323,15 @@ int mistake_scale(lab *at)
 
 #define MOST_PARTS 64
 
+int check_parts(const lab *at)
+{
+    size_t all = ptq_cifar10_dataset(at->test).count;
+
+    return all / at->images.count < 2
+               ? fail("the test set has %zu images; take a --limit of at most half of them", all)
+               : 0;
+}
+
 /* Accuracy in percent on images that follow each other. */
 static double share_right(const ptq_evaluation *all, size_t from, size_t count)
 {
@@ -333,14 +342,11 @@ static double share_right(const ptq_evaluation *all, size_t from, size_t count)
     return 100 * fraction(right, count);
 }
 
-static int show_parts(const lab *at, const ptq_evaluation *real, const ptq_evaluation *coded)
+static void show_parts(const lab *at, const ptq_evaluation *real, const ptq_evaluation *coded)
 {
     size_t part = at->images.count, parts = real->total / part;
     double least = 100, most = -100, same_least = 100, same_most = -100;
 
-    if (parts < 2)
-        return fail("the test set has %zu images; take a --limit of at most half of them",
-                    real->total);
     parts = parts < MOST_PARTS ? parts : MOST_PARTS;
     for (size_t a = 0; a < parts; a++)
         for (size_t b = 0; b < parts; b++) {
@@ -357,7 +363,6 @@ static int show_parts(const lab *at, const ptq_evaluation *real, const ptq_evalu
     say("\n%zu parts of %zu test images; change from float to integers, points\n", parts, part);
     say("  both on the same part:    %+.2f to %+.2f\n", same_least + 0.0, same_most + 0.0);
     say("  on two different parts:   %+.2f to %+.2f\n", least + 0.0, most + 0.0);
-    return 0;
 }
 
 static int show_pair(const ptq_evaluation *real, const ptq_evaluation *coded)
@@ -386,8 +391,11 @@ int mistake_runs(lab *at)
 
     if (!status)
         status = evaluate_plan(at->real.plan, all, "float", 0, &real) ||
-                 evaluate_plan(plan, all, "integers", 0, &coded) || show_parts(at, &real, &coded) ||
-                 show_pair(&real, &coded);
+                 evaluate_plan(plan, all, "integers", 0, &coded);
+    if (!status) {
+        show_parts(at, &real, &coded);
+        status = show_pair(&real, &coded);
+    }
     ptq_evaluation_free(&real);
     ptq_evaluation_free(&coded);
     ptq_plan_free(plan);

@@ -212,8 +212,10 @@ int mistake_relu(lab *at)
 
 /* ---- Batch norm in training mode ---- */
 
+enum { MOST_CHANNELS = 1024 };
+
 typedef struct moments {
-    double sum[1024], squares[1024];
+    double sum[MOST_CHANNELS], squares[MOST_CHANNELS];
     size_t count;
 } moments;
 
@@ -344,20 +346,27 @@ static int measure_batches(const lab *at, size_t size, size_t total)
     return status;
 }
 
+int check_batch_norm(const lab *at)
+{
+    int found = 0;
+
+    for (int i = 0; i < at->original->nodes; i++) {
+        const ptq_node *node = &at->original->node[i];
+
+        found |= node->op == PTQ_BATCH_NORM;
+        if (node->op == PTQ_BATCH_NORM && node->shape[2] > MOST_CHANNELS)
+            return fail("node %s has more than %d channels; take another model", node->name,
+                        MOST_CHANNELS);
+    }
+    return found ? 0 : fail("the model has no batch norm; take one that is not fused yet");
+}
+
 int mistake_training(lab *at)
 {
     static const size_t sizes[] = {50, 10, 2};
     size_t total = at->images.count < 100 ? at->images.count : 100;
     ptq_dataset few = at->images;
-    int found = 0;
 
-    for (int i = 0; i < at->original->nodes; i++) {
-        found |= at->original->node[i].op == PTQ_BATCH_NORM;
-        if (at->original->node[i].op == PTQ_BATCH_NORM && at->original->node[i].shape[2] > 1024)
-            return fail("a batch norm of more than 1024 channels; take another model");
-    }
-    if (!found)
-        return fail("the model has no batch norm; take one that is not fused yet");
     few.count = total;
     if (measure_plan("right: float, statistics of training", at, at->real.plan, few))
         return 1;

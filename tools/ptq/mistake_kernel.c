@@ -24,8 +24,10 @@ static size_t elements(const int shape[3])
     return (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2];
 }
 
-static int can_run(const ptq_model *model)
+int check_layers(const lab *at)
 {
+    const ptq_model *model = at->quantized;
+
     for (int i = 0; i <= ptq_model_logits(model); i++) {
         const ptq_node *node = &model->node[i];
         int layer = (node->op == PTQ_CONV2D && node->groups == 1) || node->op == PTQ_DENSE ||
@@ -68,8 +70,6 @@ static int open_runner(runner *r, const ptq_plan *plan)
     memset(r, 0, sizeof *r);
     r->plan = plan;
     r->model = ptq_plan_model(plan);
-    if (can_run(r->model))
-        return 1;
     logits = ptq_model_logits(r->model);
     for (int i = 0; i <= logits; i++) {
         const ptq_node *node = &r->model->node[i];
