@@ -69,7 +69,7 @@ MODEL = $(or $(PTQ_MODEL),$(firstword $(wildcard \
 SHAPES       := $(BUILD)/shapes10-data
 SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
-.PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all coverage test-programs bench bench-peers \
+.PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all coverage analyze test-programs bench bench-peers \
         data fuzz clean help print-build FORCE
 
 all: tools $(EXAMPLES)
@@ -124,6 +124,9 @@ check-all: $(BUILD)/ptq
 
 coverage:
 	@sh tests/coverage.sh
+
+analyze: $(BUILD)/ptq
+	@sh tests/analyze.sh $(filter-out -W%,$(CFLAGS)) -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)
 
 test-programs: $(TESTS)
 

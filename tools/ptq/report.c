@@ -389,7 +389,7 @@ static int check_options(void)
 
 int command_report(int argc, char **argv)
 {
-    char about[1024];
+    static char about[1024]; /* the help keeps it */
     report *r;
     int parsed, status;
 
