@@ -259,6 +259,13 @@ What \`make check-all\` found on $(date -u +%Y-%m-%d) at commit $commit, made an
 
     make check-all TABLE=docs/targets.md
 
+On Debian 12 all of it comes from
+
+    apt-get install g++ clang lld tcc gcc-12-multilib musl-tools gcc-mingw-w64-x86-64-posix wine64 \\
+        gcc-{aarch64-linux-gnu,arm-linux-gnueabihf,riscv64-linux-gnu,s390x-linux-gnu} \\
+        libc6-dev-{arm64,armhf,riscv64,s390x}-cross qemu-user wasi-libc libclang-rt-dev-wasm32 nodejs \\
+        gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+
 *Equal*: compiled without a warning (\`$warn\`; tcc: \`-Wall -Werror\`), run,
 and the logits of int8 networks are those of the scalar kernels on x86-64, to the byte: $subject, under the
 preset \`best\`, and 20 images under \`ort-u8\`, \`ort-s8\` and \`w4a8\`; for the microcontrollers, 200 images under \`best\`.
