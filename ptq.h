@@ -8190,7 +8190,7 @@ static void ptq__describe_matrix(ptq__packed *k)
     k->pieces = k->kernel[0] * each;
     k->slabs = k->apart = k->phases = 1;
     k->positions = (tiles * k->pixels[0][0] - 1) * k->stride[1] + k->kernel[1];
-    k->slab_bytes = k->positions * k->pitch + WORDS * PTQ__WORD;
+    k->slab_bytes = k->positions * k->pitch + (int)WORDS * PTQ__WORD;
 }
 
 static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
