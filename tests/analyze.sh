@@ -75,11 +75,14 @@ if has cppcheck; then
     run 'cppcheck ptq.h' for_cppcheck -DPTQ_IMPLEMENTATION -DPTQ_NO_SIMD tools/ptq_impl.c
     run 'cppcheck tools, examples' for_cppcheck -DPTQ_IMPLEMENTATION_DONE "$fails" $tools $examples
 fi
+# gcc 12 takes memory for lost that is kept in a struct within an array, as in tools/ptq/bench_table.c;
+# in the tools the leaks are left to the tests under AddressSanitizer. In ptq.h it finds none.
 if has gcc; then
     # shellcheck disable=SC2086
     run 'gcc -fanalyzer ptq.h' gcc $header "$told" -O1 -fanalyzer -c "$dir/ptq.h" -o /dev/null
     for file in $tools; do
-        run "gcc -fanalyzer $file" gcc "$@" "$fails" -O1 -fanalyzer -c "$file" -o /dev/null
+        run "gcc -fanalyzer $file" gcc "$@" "$fails" -O1 -fanalyzer \
+            -Wno-analyzer-malloc-leak -c "$file" -o /dev/null
     done
 fi
 exit $failed
