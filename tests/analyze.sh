@@ -21,9 +21,10 @@ mkdir -p "$dir/tools" || exit 1
 sed 's/ptq_error_set(err, PTQ_/PTQ__TOLD(err, PTQ_/' ptq.h >"$dir/ptq.h"
 told="-DPTQ__TOLD(err,status,...)=(ptq_error_set(err,status,__VA_ARGS__),(status))"
 fails="-DTOOL_FAILS(...)=(fail(__VA_ARGS__),1)"
+refuses="-DTOOL_REFUSES(...)=(refuse(__VA_ARGS__),1)"
 for file in tools/ptq/*.c; do
     case $file in *onnx*) [ -d build/onnx ] || continue ;; esac
-    sed 's/\<fail("/TOOL_FAILS("/' "$file" >"$dir/tools/${file##*/}"
+    sed 's/\<fail("/TOOL_FAILS("/; s/\<refuse(im, "/TOOL_REFUSES(im, "/' "$file" >"$dir/tools/${file##*/}"
 done
 cp tools/ptq/*.h "$dir/tools"
 tools="$tools $(ls "$dir"/tools/*.c)"
@@ -68,12 +69,12 @@ for_cppcheck() {
 if has clang-tidy; then
     run 'clang-tidy ptq.h' clang-tidy --quiet "$dir/ptq.h" -- $header "$told"
     for file in $tools $examples; do
-        run "clang-tidy $file" clang-tidy --quiet "$file" -- -DPTQ_NO_SIMD "$fails" "$@"
+        run "clang-tidy $file" clang-tidy --quiet "$file" -- -DPTQ_NO_SIMD "$fails" "$refuses" "$@"
     done
 fi
 if has cppcheck; then
     run 'cppcheck ptq.h' for_cppcheck -DPTQ_IMPLEMENTATION -DPTQ_NO_SIMD tools/ptq_impl.c
-    run 'cppcheck tools, examples' for_cppcheck -DPTQ_IMPLEMENTATION_DONE "$fails" $tools $examples
+    run 'cppcheck tools, examples' for_cppcheck -DPTQ_IMPLEMENTATION_DONE "$fails" "$refuses" $tools $examples
 fi
 # gcc 12 takes memory for lost that is kept in a struct within an array, as in tools/ptq/bench_table.c;
 # in the tools the leaks are left to the tests under AddressSanitizer. In ptq.h it finds none.
@@ -81,7 +82,7 @@ if has gcc; then
     # shellcheck disable=SC2086
     run 'gcc -fanalyzer ptq.h' gcc $header "$told" -O1 -fanalyzer -c "$dir/ptq.h" -o /dev/null
     for file in $tools; do
-        run "gcc -fanalyzer $file" gcc "$@" "$fails" -O1 -fanalyzer \
+        run "gcc -fanalyzer $file" gcc "$@" "$fails" "$refuses" -O1 -fanalyzer \
             -Wno-analyzer-malloc-leak -c "$file" -o /dev/null
     done
 fi
