@@ -77,13 +77,14 @@ if has cppcheck; then
     run 'cppcheck tools, examples' for_cppcheck -DPTQ_IMPLEMENTATION_DONE "$fails" "$refuses" $tools $examples
 fi
 # gcc 12 takes memory for lost that is kept in a struct within an array, as in tools/ptq/bench_table.c;
-# in the tools the leaks are left to the tests under AddressSanitizer. In ptq.h it finds none.
+# in the tools the leaks are left to the tests under AddressSanitizer. In ptq.h it finds none. Nor does
+# it see that ptq_run fills the logits that tools/ptq/run.c writes; clang's analyzer looks for such too.
 if has gcc; then
     # shellcheck disable=SC2086
     run 'gcc -fanalyzer ptq.h' gcc $header "$told" -O1 -fanalyzer -c "$dir/ptq.h" -o /dev/null
     for file in $tools; do
         run "gcc -fanalyzer $file" gcc "$@" "$fails" "$refuses" -O1 -fanalyzer \
-            -Wno-analyzer-malloc-leak -c "$file" -o /dev/null
+            -Wno-analyzer-malloc-leak -Wno-analyzer-use-of-uninitialized-value -c "$file" -o /dev/null
     done
 fi
 exit $failed
