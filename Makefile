@@ -71,7 +71,7 @@ SHAPES       := $(BUILD)/shapes10-data
 SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
 .PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all test-programs bench \
-        bench-peers web check-web bench-web data figures fuzz bench-train coverage clean \
+        bench-peers web check-web bench-web data figures fuzz bench-train coverage analyze clean \
         help print-build FORCE
 
 all: tools $(EXAMPLES)
@@ -148,6 +148,9 @@ check-all: $(BUILD)/ptq
 
 coverage:
 	@sh tests/coverage.sh
+
+analyze: $(BUILD)/ptq
+	@sh tests/analyze.sh $(filter-out -W%,$(CFLAGS)) -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)
 
 test-programs: $(TESTS)
 

@@ -111,10 +111,9 @@
      PTQ_STATIC           make every function static: a private copy for one C file
      PTQ_NO_STDIO         leave out everything that opens a file; models load from memory
      PTQ_NO_SIMD          leave out the vector kernels
-     PTQ_MINGW_SIMD       GCC for Windows: do not leave them out, which is the default there as GCC
-                          takes its stack for more aligned than it is (its bug 54412). For a GCC
-                          that is mended (Debian's, MSYS2's), or with
-                          -Wa,-muse-unaligned-vector-move
+     PTQ_MINGW_SIMD       GCC for Windows: do not leave them out, as is done there because GCC takes
+                          the stack for more aligned than it is (its bug 54412). For a GCC that is
+                          mended, as Debian's, or together with -Wa,-muse-unaligned-vector-move
      PTQ_THREADS          let ptq_evaluate use POSIX threads (link with -pthread)
      PTQ_MALLOC(size)     default allocator; define both of these or neither
      PTQ_FREE(pointer)
@@ -1525,7 +1524,7 @@ static void ptq__put_float(ptq__text *text, float value)
         digit[n++] = (char)('0' + (int)(digits % 10));
     point = n + exponent; /* digits before the decimal point */
     if (point > 10 || point < -4) {
-        ptq__put_char(text, digit[n - 1]);
+        ptq__put_char(text, digit[n - 1]); /* NOLINT: what is not 0 has a digit */
         if (n > 1)
             ptq__put_char(text, '.');
         for (k = n - 2; k >= 0; k--)
@@ -1660,7 +1659,7 @@ static ptq_status ptq__grow(const ptq_allocator *allocator, void **array, int co
         return PTQ_OK;
     PTQ__TRY(ptq__alloc(allocator, (size_t)n, size, what, &larger, err));
     if (count)
-        memcpy(larger, *array, (size_t)count * size);
+        memcpy(larger, *array, (size_t)count * size); /* NOLINT: only NULL is without elements */
     ptq__free(allocator, *array);
     *array = larger;
     *capacity = n;
@@ -1799,12 +1798,12 @@ static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, 
 {
     size_t size = ptq_tensor_bytes(type, bits, rank, dims);
     int i;
+    memset(tensor, 0, sizeof *tensor);
     if (!size)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "tensor of type %s: needs 1 to 4 dimensions of at least 1, at most "
                              "%d elements, and 2 to 7 bits if packed",
                              ptq_type_name(type), PTQ_MAX_ELEMENTS);
-    memset(tensor, 0, sizeof *tensor);
     tensor->type = type;
     tensor->bits = ptq__type_bits(type, bits);
     tensor->rank = rank;
@@ -1899,6 +1898,7 @@ static size_t ptq__packed_position(const ptq_tensor *tensor, size_t index)
 {
     size_t per_row = ptq_tensor_elements(tensor) / (size_t)tensor->dim[0];
     size_t row_bytes = tensor->size / (size_t)tensor->dim[0];
+    /* NOLINTNEXTLINE: there is an element `index`, so that no row is empty */
     return (index / per_row) * row_bytes * 8 + (index % per_row) * (size_t)tensor->bits;
 }
 
@@ -2392,6 +2392,7 @@ static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *
         if (!second || memcmp(in, second, sizeof node->shape))
             return ptq_error_set(err, PTQ_BAD_GRAPH,
                                  "node %s: adds %dx%dx%d and %dx%dx%d; shapes must be equal",
+                                 /* NOLINTNEXTLINE: every node but the input has a first operand */
                                  node->name, in[0], in[1], in[2], second ? second[0] : 0,
                                  second ? second[1] : 0, second ? second[2] : 0);
         memcpy(node->shape, in, sizeof node->shape);
@@ -8609,7 +8610,7 @@ static void ptq__describe_matrix(ptq__packed *k)
     k->pieces = k->kernel[0] * each;
     k->slabs = k->apart = k->phases = 1;
     k->positions = (tiles * k->pixels[0][0] - 1) * k->stride[1] + k->kernel[1];
-    k->slab_bytes = k->positions * k->pitch + WORDS * PTQ__WORD;
+    k->slab_bytes = k->positions * k->pitch + (int)WORDS * PTQ__WORD;
 }
 
 /* Whether all sums without bias, times 4, fit 32 bits; and whether it pays: with few channels the
@@ -13102,7 +13103,7 @@ static void ptq__gather_targets(ptq__learner *learner, const ptq__step *step,
 {
     const ptq__moments *m = &learner->moments[step->index];
     const ptq_node *node = step->node;
-    const ptq__step *real =
+    const ptq__step *real = /* NOLINTNEXTLINE: what refits has a real model */
         &learner->real->step[ptq_model_find(learner->cv->old, node->name)];
     const float *w = (const float *)real->node->param[PTQ_WEIGHT].data;
     const float *b = (const float *)real->node->param[PTQ_BIAS].data;

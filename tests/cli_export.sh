@@ -6,7 +6,7 @@ cifar=$shared/data/cifar-10-batches-bin
 cc=${CC:-cc}
 cxx=${CXX:-c++}
 warn="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
-sanitize=
+sanitize=${COVERAGE:+--coverage}
 if [ -n "${SAN:-}" ]; then sanitize="-g -fsanitize=address,undefined -fno-sanitize-recover=all"; fi
 
 # Runs net.h over a file: bare pixels, or CIFAR-10 records where RECORD is 1, the bytes of a label.

@@ -2,7 +2,7 @@
 # files that are wrong. PTQ is the tool's path, BUILD holds the library's object.
 . tests/cli.sh
 cc=${CC:-cc}
-sanitize=
+sanitize=${COVERAGE:+--coverage}
 if [ -n "${SAN:-}" ]; then sanitize="-fsanitize=address,undefined -fno-sanitize-recover=all"; fi
 
 # says WORDS: so does the last refusal, too.

@@ -266,7 +266,7 @@ static void record(series *to, double median, double min)
 
 static void time_calls(table *made, team *crew, int images, double seconds, series *to)
 {
-    double begin = seconds_now(), now = begin, scale = 1e6 / images, min = 0;
+    double begin = seconds_now(), now, scale = 1e6 / images, min = 0;
     size_t n = 0;
 
     crew->call_images = images;

@@ -379,10 +379,10 @@ static int fold_transpose(importer *im, const onnx_constant *from, const int *pe
     for (size_t i = 0; i < to->count; i++) {
         size_t source = 0;
 
-        for (int d = 0; d < to->rank; d++)
+        for (int d = 0; d < from->rank; d++)
             source += (size_t)index[d] * stride[d];
         memcpy((char *)to->data + i * width, (const char *)from->data + source * width, width);
-        for (int d = to->rank - 1; d >= 0 && ++index[d] == dims[d]; d--)
+        for (int d = from->rank - 1; d >= 0 && ++index[d] == dims[d]; d--)
             index[d] = 0;
     }
     return 0;

@@ -322,6 +322,8 @@ static int save_png(const report *r)
     FILE *out;
     ptq_error err;
 
+    if (!f)
+        return 1; /* check_png said so before the work began */
     if (tensor < 0)
         return fail("there is no tensor '%s'; ptq info lists them", tensor_option);
     svg = draw_figure(f, r, tensor, &size);
@@ -393,7 +395,7 @@ static int check_options(void)
 
 int command_report(int argc, char **argv)
 {
-    char about[1024];
+    static char about[1024]; /* the help keeps it */
     report *r;
     int parsed, status;
 

@@ -327,7 +327,7 @@ static int hold_out(job *work)
             work->rest[n++] = i;
     }
     for (size_t i = 0; i < take; i++)
-        work->rest[i] = work->rest[i * left / take];
+        work->rest[i] = work->rest[i * left / take]; /* NOLINT: `left` of them were set */
     work->subset.base = work->drawn.subset.base;
     work->subset.indices = work->rest;
     work->images = ptq_subset_dataset(&work->subset, take);

@@ -330,6 +330,7 @@ static int make_resnet8(const torch_options *options, const tensors *all, ptq_mo
     if (!first || !last || first->rank != 4 || last->rank != 2)
         return fail("its tensors (%.200s and others) are not called as ResNet8's; name them with "
                     "--map, or give the network with --graph",
+                    /* NOLINTNEXTLINE: where there are entries there is an array of them */
                     all->archive->entries ? all->archive->entry[0].name : "none");
     if (choose_epsilon(options, all, &epsilon))
         return 1;
