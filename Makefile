@@ -31,7 +31,7 @@ LIB_CFLAGS  := $(patsubst %,-DPTQ_HAVE_%,$(patsubst librsvg-%,librsvg,$(LIBS))) 
 LIB_LDFLAGS := $(shell pkg-config --libs $(LIBS))
 endif
 
-# images2cifar reads pictures with stb_image; without it, that program is left out.
+# images2cifar and an example read pictures with stb_image; without it, they are left out.
 STB := $(shell $(CC) -E -include stb/stb_image.h -x c /dev/null >/dev/null 2>&1 && echo stb)
 
 # ONNX takes protobuf-c, its compiler and the official description of the format.
@@ -48,8 +48,16 @@ ONNX_OBJECT := $(BUILD)/onnx.pb-c.o
 endif
 
 TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/ptq-%.o,$(wildcard tools/ptq/*.c)) $(ONNX_OBJECT)
-EXAMPLES     := $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/*.c))
+EXAMPLES     := $(patsubst examples/%,$(BUILD)/%,$(basename $(wildcard examples/*.c examples/*.cpp)) \
+                  examples/09_two_files)
 TESTS        := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
+ifeq ($(STB),)
+EXAMPLES     := $(filter-out $(BUILD)/06_classify_a_picture,$(EXAMPLES))
+endif
+HAVE_CXX     := $(shell command -v $(firstword $(CXX)))
+ifeq ($(HAVE_CXX),)
+EXAMPLES     := $(filter-out $(BUILD)/08_from_cpp,$(EXAMPLES))
+endif
 ifeq ($(HAVE_ONNX),)
 TESTS        := $(filter-out $(BUILD)/test_onnx,$(TESTS))
 endif
@@ -70,16 +78,24 @@ MODEL = $(or $(PTQ_MODEL),$(firstword $(wildcard \
 SHAPES       := $(BUILD)/shapes10-data
 SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 
+# The models of the repository in integers, for the examples. CIFAR-10's is quantized from a kept
+# calibration: its images are not here.
+INTEGER_MODELS := $(patsubst %,build/models/resnet8-%-int8.safetensors,shapes10 cifar10)
+
 .PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all test-programs bench \
         bench-peers web check-web bench-web data figures fuzz bench-train coverage analyze clean \
         help print-build FORCE
 
-all: tools $(EXAMPLES)
+all: tools examples
+
+.PHONY: examples install uninstall lib
+examples: $(EXAMPLES) $(SHAPES)/test_batch.bin $(INTEGER_MODELS)
+	@$(if $(HAVE_CXX),:,echo '08_from_cpp is left out: there is no C++ compiler')
 
 tools: $(BUILD)/ptq $(BUILD)/shapes10 $(if $(STB),$(BUILD)/images2cifar,no-stb)
 
 no-stb:
-	@echo 'images2cifar is left out: stb_image is not installed (Debian: libstb-dev)'
+	@echo 'what reads pictures is left out: stb_image is not installed (Debian: libstb-dev)'
 
 help:
 	@echo 'make          build the command-line tool, the programs that make data, the examples'
@@ -100,6 +116,9 @@ help:
 	@echo 'make coverage how much of ptq.h the tests reach (gcc, lcov)'
 	@echo 'make analyze  clang-tidy, cppcheck, gcc -fanalyzer'
 	@echo 'make data     download CIFAR-10 (162 MiB) into data/'
+	@echo 'make install  program, header, man page, completions, pkg-config and CMake files:'
+	@echo '              PREFIX=/usr/local, DESTDIR= for packagers; make uninstall removes them'
+	@echo 'make lib      the shared library build/libptq.so, for other languages'
 	@echo 'make clean    remove build/'
 	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers)'
 
@@ -128,9 +147,7 @@ figures: $(BUILD)/figures $(BUILD)/ptq $(SHAPES)/test_batch.bin
 	@$(CC) -std=c99 -O3 -march=native $(BUILD)/kernel.c -o $(BUILD)/kernel
 	@$(BUILD)/kernel times | $< kernel docs/figures/kernel.svg
 
-# Two compilations of ptq.h, which take most of the time, at once.
-run-shapes10:
-	@$(MAKE) -s -j2 $(BUILD)/03_calibrate_convert_evaluate $(SHAPES)/test_batch.bin
+run-shapes10: $(BUILD)/03_calibrate_convert_evaluate $(SHAPES)/test_batch.bin
 	@echo 'Shapes-10, ten drawn objects: $(SHAPES)$(if $(PTQ_MODEL), (PTQ_MODEL is for CIFAR-10))'
 	@$(BUILD)/03_calibrate_convert_evaluate '$(SHAPES_MODEL)' '$(SHAPES)'
 	@echo '$(FOR_CIFAR10)'
@@ -138,6 +155,17 @@ run-shapes10:
 $(SHAPES)/test_batch.bin: $(BUILD)/shapes10
 	@rm -rf $(@D)
 	@$< $(@D) --train 2000 --test 2000
+
+# Two variants may be at it at once: each writes a file of its own, and the last one stays.
+build/models/%-int8.safetensors: examples/models/%.safetensors | $(BUILD)/ptq $(SHAPES)/test_batch.bin
+	@mkdir -p $(@D)
+	@$(BUILD)/ptq quantize --model $< $(INTEGERS_FROM_$*) --no-measure -o $@.$(VARIANT) \
+	    >$(BUILD)/integers.log
+	@mv $@.$(VARIANT) $@
+
+INTEGERS_FROM_resnet8-shapes10 = --data $(SHAPES)
+INTEGERS_FROM_resnet8-cifar10  = --preset tflite \
+                                 --calibration examples/models/resnet8-cifar10.calibration.json
 
 test:
 	@sh tools/packages.sh
@@ -210,6 +238,21 @@ bench-train: $(BUILD)/ptq $(BUILD)/shapes10
 data:
 	@sh tools/get_cifar10.sh data
 
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+install: $(BUILD)/ptq
+	@sh tools/install/install.sh '$(BUILD)' '$(PREFIX)' '$(DESTDIR)'
+
+uninstall:
+	@sh tools/install/install.sh --remove '$(PREFIX)' '$(DESTDIR)'
+
+# For other languages: the public functions as a shared library.
+lib: $(BUILD)/libptq.so
+
+$(BUILD)/libptq.so: tools/ptq_impl.c ptq.h | $(BUILD)
+	$(CC) $(CFLAGS) -fPIC -shared $< -lm -o $@
+
 clean:
 	rm -rf build
 
@@ -276,8 +319,24 @@ $(BUILD)/images2cifar: tools/images2cifar.c $(BUILD)/cifar_files.o $(BUILD)/ptq_
                        $(BUILD)/stb.o
 	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $^ -lm -o $@
 
-$(EXAMPLES): $(BUILD)/%: examples/%.c ptq.h | $(BUILD)
-	$(CC) $(CFLAGS) $< -lm -o $@
+# An example by itself is compiled by "cc -O2 -pthread FILE -lm". Here the implementation that it asks
+# for is the one object that everything links, for it takes most of the time to compile.
+LINK_EXAMPLE = -DPTQ_IMPLEMENTATION_DONE $(filter %.c %.cpp %.o,$^) -lm -o $@
+
+$(filter-out %/08_from_cpp %/09_two_files,$(EXAMPLES)): $(BUILD)/%: examples/%.c ptq.h \
+                                                        $(BUILD)/ptq_impl.o
+	$(CC) $(CFLAGS) $(LINK_EXAMPLE)
+
+$(BUILD)/08_from_cpp: examples/08_from_cpp.cpp ptq.h $(BUILD)/ptq_impl.o
+	$(CXX) $(patsubst -std=c99,-std=c++11,$(CFLAGS)) $(LINK_EXAMPLE)
+
+ifeq ($(STB),)
+$(BUILD)/06_classify_a_picture: no-stb
+	@false
+endif
+
+$(BUILD)/09_two_files: $(wildcard examples/09_two_files/*.[ch]) ptq.h $(BUILD)/ptq_impl.o
+	$(CC) $(CFLAGS) $(LINK_EXAMPLE)
 
 # To compile the library again for every test takes minutes under the sanitizers. Only the tests that
 # see internals or set macros need a copy of their own; the others link the one object.

@@ -24,6 +24,7 @@ missing() {
     has protoc-c || echo "protobuf-c-compiler ONNX"
     [ -f /usr/include/onnx/onnx.proto ] || echo "libonnx-dev ONNX"
     /usr/bin/python3 -c 'import onnx' 2>/dev/null || echo "python3-onnx the official checker of ONNX"
+    /usr/bin/python3 -c 'import numpy' 2>/dev/null || echo "python3-numpy the example for Python"
     has g++ || echo "g++ the checks as C++"
     has clang || echo "clang the tests with clang"
     sanitizes || echo "libclang-rt-dev the tests with clang's sanitizers"

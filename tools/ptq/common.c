@@ -498,6 +498,15 @@ double seconds_now(void)
 
 /* ---- Progress ---- */
 
+/* Whether lines can be overwritten: not where standard error goes to a file, nor on a terminal that
+   says that it cannot. */
+static int can_overwrite(void)
+{
+    const char *terminal = environment("TERM");
+
+    return isatty(STDERR_FILENO) && !(terminal && strcmp(terminal, "dumb") == 0);
+}
+
 progress progress_start(const char *what)
 {
     progress made;
@@ -505,7 +514,7 @@ progress progress_start(const char *what)
     made.what = what;
     made.start = seconds_now();
     made.shown = 0;
-    made.visible = isatty(STDERR_FILENO);
+    made.visible = can_overwrite();
     return made;
 }
 

@@ -33,7 +33,7 @@ static void print_usage(FILE *to)
           "Post-training quantization of convolutional networks, version " PTQ_VERSION ".\n\n",
           to);
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(to, "  %-11s %s\n", commands[i].name, commands[i].about);
+        fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].about);
     fputs("\n'ptq SUBCOMMAND --help' tells more. Environment: PTQ_MODEL and CIFAR10_DIR are looked "
           "at\nwhere --model and --data are not given; PTQ_ISA forces an instruction set.\n\n"
           "Example:\n  ptq eval --model resnet8.safetensors --data data/cifar-10-batches-bin\n",
