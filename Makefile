@@ -141,7 +141,8 @@ figures: $(BUILD)/figures $(BUILD)/ptq $(SHAPES)/test_batch.bin
 	done
 	@for name in $$($(BUILD)/ptq mistake --list | cut -d' ' -f1); do \
 	    $(BUILD)/ptq mistake $$name --model '$(SHAPES_MODEL)' --data '$(SHAPES)' || exit 1; \
-	done | $< mistakes docs/figures/mistakes.svg
+	done >$(BUILD)/mistakes.txt
+	@$< mistakes docs/figures/mistakes.svg <$(BUILD)/mistakes.txt
 	@awk '/^```c part/ { inside = 1; next } /^```/ { inside = 0 } inside' docs/7-fast-kernel.md \
 	    >$(BUILD)/kernel.c
 	@$(CC) -std=c99 -O3 -march=native $(BUILD)/kernel.c -o $(BUILD)/kernel
