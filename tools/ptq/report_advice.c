@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "report.h"
+#include "svg.h"
 
 /* ---- The scheme of a model, from its metadata ---- */
 
