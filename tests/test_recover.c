@@ -780,12 +780,12 @@ static void goals_are_kept(void **state)
 {
     fixture *f = (fixture *)*state;
     ptq_search_options o = search_for(bits("tflite", 0, 0), pictures_dataset(&f->p));
-    ptq_goal kept = {0, 3.5, 0}, missed = {0, 1.5, 0}; /* fewer than 2 bits there are not */
+    ptq_goal met = {0, 3.5, 0}, missed = {0, 1.5, 0}; /* fewer than 2 bits there are not */
     ptq_mix_report r, again;
     ptq_model *a = NULL, *b = NULL;
     int k;
 
-    assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &kept, &a, &r, &err));
+    assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &met, &a, &r, &err));
     assert_int_equal(r.met, 1);
     assert_true(r.item[r.chosen].average_bits <= 3.5);
     o.images = pictures_dataset(&f->back);

@@ -187,9 +187,9 @@ static int set_bias_correction(ptq_scheme *scheme)
             scheme->bias = (ptq_bias_correction)i;
             return 0;
         }
-    return bias_correction ? fail("--bias-correction is none, empirical or analytic, not '%s'",
-                                  bias_correction)
-                           : 0;
+    return bias_correction
+               ? fail("--bias-correction is none, empirical or analytic, not '%s'", bias_correction)
+               : 0;
 }
 
 /* The single choices, over the preset. */

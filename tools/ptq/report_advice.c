@@ -86,8 +86,8 @@ int measure_advice(report *r, int threads)
         return 1;
     state = progress_start("measure nodes");
     options.images = r->drawn.images;
-    options.measure = options.images.count / 2 < MOST_MEASURED ? options.images.count / 2
-                                                               : MOST_MEASURED;
+    options.measure =
+        options.images.count / 2 < MOST_MEASURED ? options.images.count / 2 : MOST_MEASURED;
     options.threads = threads;
     options.progress = progress_show;
     options.user = &state;
