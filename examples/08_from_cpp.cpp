@@ -125,7 +125,7 @@ void fail()
 int main(int argc, char **argv)
 {
     try {
-        run(argc == 3 ? argv[1] : "examples/models/resnet8-shapes10-int8.safetensors",
+        run(argc == 3 ? argv[1] : "build/models/resnet8-shapes10-int8.safetensors",
             argc == 3 ? argv[2] : "build/shapes10-data");
         fail();
     } catch (const std::exception &e) {

@@ -75,7 +75,8 @@ test_values() {
     "$PTQ" bench --isa nonsense 2>&1 | sed 's/.*choose one of //; s/, /\n/g' | cmp - "$dir/offer" ||
         wrong "instruction sets"
     for pair in quantize:weight-range quantize:activation-range quantize:activation-type \
-        quantize:rounding quantize:refit quantize:equalize sweep:scales sweep:activation-ranges \
+        quantize:rounding quantize:refit quantize:equalize quantize:bias-correction \
+        quantize:fit-ranges quantize:confirm sweep:scales sweep:activation-ranges \
         train:optimizer train:isa export:form; do
         offers ${pair%%:*} --${pair#*:} ''
         [ "$(wc -l <"$dir/offer")" -ge 2 ] || wrong "no values for --${pair#*:}"
@@ -171,7 +172,7 @@ test_terminal() {
         echo "script is not installed: terminals are not tested"
         return
     fi
-    command="$PTQ eval --model examples/models/resnet8-shapes10-int8.safetensors"
+    command="$PTQ eval --model build/models/resnet8-shapes10-int8.safetensors"
     command="$command --data build/shapes10-data --limit 1500 --threads 1"
     escape=$(printf '\033')
     TERM=xterm script -qec "$command" /dev/null >"$dir/xterm" 2>/dev/null </dev/null
