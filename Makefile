@@ -331,6 +331,8 @@ $(filter-out %/08_from_cpp %/09_two_files,$(EXAMPLES)): $(BUILD)/%: examples/%.c
 $(BUILD)/08_from_cpp: examples/08_from_cpp.cpp ptq.h $(BUILD)/ptq_impl.o
 	$(CXX) $(patsubst -std=c99,-std=c++11,$(CFLAGS)) $(LINK_EXAMPLE)
 
+# This one compares with the integer models.
+$(BUILD)/06_classify_a_picture: | $(INTEGER_MODELS)
 ifeq ($(STB),)
 $(BUILD)/06_classify_a_picture: no-stb
 	@false
