@@ -103,8 +103,10 @@ test_pictures() {
     runs "^1. heart " 06_classify_a_picture
     runs "integers" 06_classify_a_picture
     make_pictures || wrong "no pictures"
+    cp "$float" "$dir/both.safetensors"
+    cp "$int8" "$dir/both-int8.safetensors"
     for kind in jpg png bmp; do
-        runs "^1. ring " 06_classify_a_picture "$dir/ring.$kind" "$float" "$data"
+        runs "^1. ring " 06_classify_a_picture "$dir/ring.$kind" "$dir/both.safetensors" "$data"
         runs "ring.$kind, 300 x 200 pixels" 06_classify_a_picture "$dir/ring.$kind"
         [ "$(grep -c '%' "$dir/out")" -eq 5 ] || wrong "not the top five"
         grep -q "ship\|airplane\|automobile" "$dir/out" || wrong "no class of CIFAR-10"
