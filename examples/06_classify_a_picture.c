@@ -5,9 +5,8 @@
        build/06_classify_a_picture PICTURE MODEL.safetensors DATA  a model of your own
 
    PICTURE is a JPEG, PNG, BMP, GIF or PNM file of any size; the square in its middle counts. The
-   integer model is MODEL-int8.safetensors; make puts the first two into build/models. DATA is the
-   folder of test_batch.bin, where the names of the classes are. Needs stb_image (Debian: libstb-dev).
-*/
+   integer model is MODEL-int8.safetensors; make puts the first two into build/models. The names of
+   the classes are in the folder DATA. Needs stb_image (Debian: libstb-dev). */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>

@@ -58,7 +58,7 @@ done
 engine quantize "$wasm" $photographs.safetensors $photographs.calibration.json 5 6 "$images" \
     "$dir/made.safetensors" "$dir/web"
 accepts quantize --model $photographs.safetensors --calibration $photographs.calibration.json \
-    --rounding nearest --equalize no --weight-bits 5 --activation-bits 6 --no-measure \
+    --rounding nearest --equalize no --fit-ranges no --confirm no --weight-bits 5 --activation-bits 6 --no-measure \
     -o "$dir/native.safetensors"
 native "$dir/native.safetensors"
 same_logits "the network for photographs"
