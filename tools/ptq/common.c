@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -125,6 +126,7 @@ static int make_tables(const option_spec *specs, struct option *longs, char *let
 
     *letters++ = ':';
     for (; specs[n].name; n++) {
+        assert(n < MOST_OPTIONS);
         longs[n].name = specs[n].name;
         longs[n].has_arg = specs[n].value ? required_argument : no_argument;
         longs[n].flag = NULL;
