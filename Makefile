@@ -64,7 +64,8 @@ endif
 # clang's sanitizers go without vector kernels: then there is nothing to test of these, and thousands
 # of images take minutes. Under gcc's all of them run.
 ifneq ($(and $(SAN),$(findstring clang,$(CC))),)
-TESTS        := $(filter-out $(patsubst %,$(BUILD)/test_%,kernels kernels_emulated golden golden_int),$(TESTS))
+TESTS        := $(filter-out $(patsubst %,$(BUILD)/test_%,kernels kernels_emulated golden golden_int \
+                recover),$(TESTS))
 endif
 
 PTQ_SHARED ?= ../shared
