@@ -6,6 +6,10 @@ VARIANT := $(strip $(filter-out cc gcc,$(notdir $(firstword $(CC)))) $(if $(SAN)
 EMPTY   :=
 BUILD   := $(patsubst %/,%,build/$(subst $(EMPTY) ,-,$(VARIANT)))
 
+# Each file made is told by its name; V=1 shows commands, make -s nothing.
+QUIET := $(findstring s,$(firstword -$(MAKEFLAGS)))
+Q      = $(if $(V),,@$(if $(QUIET),,echo '  $@';))
+
 WARN    := -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 CFLAGS  := -std=c99 $(if $(SAN),-O1,-O2) $(WARN) -ffp-contract=off -pthread -I. $(EXTRA)
 ifneq ($(SAN),)
@@ -121,7 +125,7 @@ help:
 	@echo '              PREFIX=/usr/local, DESTDIR= for packagers; make uninstall removes them'
 	@echo 'make lib      the shared library build/libptq.so, for other languages'
 	@echo 'make clean    remove build/'
-	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers)'
+	@echo 'Variables: CC, CXX, SAN=1 (address and undefined-behaviour sanitizers), V=1 (commands shown)'
 
 run: $(if $(and $(DATA),$(MODEL)),run-cifar10,run-shapes10)
 
@@ -218,11 +222,11 @@ $(WEB)/ptq.html: $(WEB_PARTS) $(wildcard examples/web/* examples/models/*)
 $(WEB)/simd.o: private CFLAGS += -msimd128
 $(WEB)/%.o: examples/web/ptq_web.c ptq.h
 	@mkdir -p $(@D)
-	$(WASM_CC) $(filter-out -pthread -fsanitize% -fno-sanitize%,$(CFLAGS)) -c $< -o $@
+	$(Q)$(WASM_CC) $(filter-out -pthread -fsanitize% -fno-sanitize%,$(CFLAGS)) -c $< -o $@
 
 .SECONDARY: $(WEB)/simd.o $(WEB)/scalar.o
 $(WEB)/%.wasm: $(WEB)/%.o
-	$(WASM_CC) -nostartfiles -Wl,--no-entry,--strip-all,--stack-first,-z,stack-size=1048576 \
+	$(Q)$(WASM_CC) -nostartfiles -Wl,--no-entry,--strip-all,--stack-first,-z,stack-size=1048576 \
 	    $< -o $@
 
 $(WEB)/shapes10/test_batch.bin: $(BUILD)/shapes10
@@ -253,7 +257,7 @@ uninstall:
 lib: $(BUILD)/libptq.so
 
 $(BUILD)/libptq.so: tools/ptq_impl.c ptq.h | $(BUILD)
-	$(CC) $(CFLAGS) -fPIC -shared $< -lm -o $@
+	$(Q)$(CC) $(CFLAGS) -fPIC -shared $< -lm -o $@
 
 clean:
 	rm -rf build
@@ -266,22 +270,22 @@ $(BUILD)/libs: FORCE | $(BUILD)
 	@echo '$(LIBS)' | cmp -s - $@ || echo '$(LIBS)' >$@
 
 $(BUILD)/ptq_impl.o: tools/ptq_impl.c ptq.h | $(BUILD)
-	$(CC) $(CFLAGS) -c $< -o $@
+	$(Q)$(CC) $(CFLAGS) -c $< -o $@
 
 # What the compiler of another project's format makes is not held to our warnings.
 $(BUILD)/onnx/onnx.pb-c.c: $(ONNX_PROTO) | $(BUILD)
-	protoc-c --c_out=$(BUILD) -I$(patsubst %/onnx/onnx.proto,%,$(ONNX_PROTO)) $(ONNX_PROTO)
+	$(Q)protoc-c --c_out=$(BUILD) -I$(patsubst %/onnx/onnx.proto,%,$(ONNX_PROTO)) $(ONNX_PROTO)
 
 $(BUILD)/onnx/onnx.pb-c.h: $(BUILD)/onnx/onnx.pb-c.c ;
 
 $(BUILD)/onnx.pb-c.o: $(BUILD)/onnx/onnx.pb-c.c
-	$(CC) $(filter-out $(WARN),$(CFLAGS)) -w -isystem $(BUILD) -c $< -o $@
+	$(Q)$(CC) $(filter-out $(WARN),$(CFLAGS)) -w -isystem $(BUILD) -c $< -o $@
 
 ONNX_USERS := onnx_file onnx_import onnx_export import export
 $(ONNX_USERS:%=$(BUILD)/ptq-%.o): $(ONNX_HEADER)
 
 $(BUILD)/ptq-%.o: tools/ptq/%.c $(wildcard tools/ptq/*.h) ptq.h $(BUILD)/libs
-	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS) -c $< -o $@
+	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS) -c $< -o $@
 
 # C code that the tool writes into headers, as a list of C strings.
 $(BUILD)/%.inc: tools/ptq/%.h | $(BUILD)
@@ -300,26 +304,26 @@ $(BUILD)/ptq-trainer_kernels.o: CFLAGS += -ffp-contract=fast
 $(TRAINER) $(BUILD)/ptq-train.o: $(wildcard tools/ptq/trainer*.h tools/ptq/optimizer.h)
 
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
-	$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
+	$(Q)$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
 
 # Programs that make data sets.
 $(BUILD)/cifar_files.o: tools/cifar_files.c tools/cifar_files.h ptq.h | $(BUILD)
-	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -c $< -o $@
+	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -c $< -o $@
 
 $(BUILD)/shapes10: tools/shapes10.c $(BUILD)/cifar_files.o $(BUILD)/ptq_impl.o
-	$(CC) $(CFLAGS) $^ -lm -o $@
+	$(Q)$(CC) $(CFLAGS) $^ -lm -o $@
 
 # Undefined shifts in stb_image are its own affair; what it does to memory is ours.
 $(BUILD)/stb.o: tools/stb_impl.c | $(BUILD)
-	$(CC) $(CFLAGS) -w $(if $(SAN),-fno-sanitize=undefined) -c $< -o $@
+	$(Q)$(CC) $(CFLAGS) -w $(if $(SAN),-fno-sanitize=undefined) -c $< -o $@
 
 # The figures of docs/.
 $(BUILD)/figures: tools/figures.c $(BUILD)/ptq-svg.o $(BUILD)/ptq_impl.o tools/ptq/svg.h
-	$(CC) $(CFLAGS) -Itools $(filter-out %.h,$^) -lm -o $@
+	$(Q)$(CC) $(CFLAGS) -Itools $(filter-out %.h,$^) -lm -o $@
 
 $(BUILD)/images2cifar: tools/images2cifar.c $(BUILD)/cifar_files.o $(BUILD)/ptq_impl.o \
                        $(BUILD)/stb.o
-	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $^ -lm -o $@
+	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $^ -lm -o $@
 
 # An example by itself is compiled by "cc -O2 -pthread FILE -lm". Here the implementation that it asks
 # for is the one object that everything links, for it takes most of the time to compile.
@@ -327,10 +331,10 @@ LINK_EXAMPLE = -DPTQ_IMPLEMENTATION_DONE $(filter %.c %.cpp %.o,$^) -lm -o $@
 
 $(filter-out %/08_from_cpp %/09_two_files,$(EXAMPLES)): $(BUILD)/%: examples/%.c ptq.h \
                                                         $(BUILD)/ptq_impl.o
-	$(CC) $(CFLAGS) $(LINK_EXAMPLE)
+	$(Q)$(CC) $(CFLAGS) $(LINK_EXAMPLE)
 
 $(BUILD)/08_from_cpp: examples/08_from_cpp.cpp ptq.h $(BUILD)/ptq_impl.o
-	$(CXX) $(patsubst -std=c99,-std=c++11,$(CFLAGS)) $(LINK_EXAMPLE)
+	$(Q)$(CXX) $(patsubst -std=c99,-std=c++11,$(CFLAGS)) $(LINK_EXAMPLE)
 
 # This one compares with the integer models.
 $(BUILD)/06_classify_a_picture: | $(INTEGER_MODELS)
@@ -340,7 +344,7 @@ $(BUILD)/06_classify_a_picture: no-stb
 endif
 
 $(BUILD)/09_two_files: $(wildcard examples/09_two_files/*.[ch]) ptq.h $(BUILD)/ptq_impl.o
-	$(CC) $(CFLAGS) $(LINK_EXAMPLE)
+	$(Q)$(CC) $(CFLAGS) $(LINK_EXAMPLE)
 
 # To compile the library again for every test takes minutes under the sanitizers. Only the tests that
 # see internals or set macros need a copy of their own; the others link the one object.
@@ -353,7 +357,7 @@ $(BUILD)/test_train: LINKED := $(TRAINER)
 $(BUILD)/test_train: $(TRAINER)
 
 $(TESTS): $(BUILD)/%: tests/%.c $(wildcard tests/*.h) ptq.h $(BUILD)/ptq_impl.o
-	$(CC) $(CFLAGS) $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \
+	$(Q)$(CC) $(CFLAGS) $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \
 	    $(call linked,$(BUILD)/ptq_impl.o) $(LINKED) -lcmocka -lm -o $@
 
 # This one tests files of the tool, which print; the tool's own objects are linked.
@@ -373,20 +377,20 @@ fuzz:
 	@FUZZER=$(FUZZER) sh tests/fuzz/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 $(BUILD)/fuzz-seeds: tests/fuzz/seeds.c tests/fuzz/fuzz.h $(BUILD)/ptq_impl.o
-	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< $(BUILD)/ptq_impl.o -lm -o $@
+	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< $(BUILD)/ptq_impl.o -lm -o $@
 
 $(BUILD)/fuzz-onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
 $(BUILD)/fuzz-onnx: $(ONNX_TESTED)
 
 $(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h $(filter %.c,$(FUZZ_DRIVER)) $(BUILD)/ptq_impl.o
-	$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< $(FUZZ_DRIVER) \
+	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< $(FUZZ_DRIVER) \
 	    $(BUILD)/ptq_impl.o $(LINKED) -lm -o $@
 
 # The tool as one object: its variables in sections that the harness can find, and those of its
 # functions weak that the harness has its own of.
 $(BUILD)/fuzz-tool.o: $(TOOL_OBJECTS)
-	$(CC) -nostdlib -r $^ -o $@.all
-	objcopy --redefine-sym main=ptq_main --redefine-sym pthread_create=ptq_thread \
+	$(Q)$(CC) -nostdlib -r $^ -o $@.all
+	@objcopy --redefine-sym main=ptq_main --redefine-sym pthread_create=ptq_thread \
 	    $(foreach f,resnet8 kernel_self_test observer_range,--redefine-sym ptq_$f=ptq_tool_$f) \
 	    --weaken-symbol=count_cores --weaken-symbol=seconds_now --weaken-symbol=progress_show \
 	    --rename-section .data=ptq_data --rename-section .data.rel.local=ptq_data \
@@ -398,4 +402,4 @@ $(BUILD)/fuzz-arguments $(BUILD)/fuzz-seeds: tests/fuzz/networks.h
 
 # This one sees internals, and its vector kernels take minutes to instrument.
 $(BUILD)/fuzz-kernels: tests/fuzz/kernels.c tests/fuzz/fuzz.h ptq.h $(filter %.c,$(FUZZ_DRIVER)) | $(BUILD)
-	$(CC) $(CFLAGS) $< $(FUZZ_DRIVER) -lm -o $@
+	$(Q)$(CC) $(CFLAGS) $< $(FUZZ_DRIVER) -lm -o $@

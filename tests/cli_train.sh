@@ -119,6 +119,18 @@ refuses "own graph" train -o "$dir/x" --data "$dir/data" --model "$dir/a.safeten
 refuses "float origin" train -o "$dir/x" --data "$dir/data" --model "$dir/q.safetensors"
 refuses "other settings" train -o "$dir/x" --data "$dir/data" --graph "$dir/graph" --resume \
     --checkpoint "$dir/c.ck"
+
+# The preprocessing: the data's own, unless the graph's text or an option says another.
+pixels() { # WORDS OPTIONS...
+    words=$1
+    shift
+    accepts train --data "$dir/data" --epochs 1 -o "$dir/p.safetensors" "$@"
+    grep -aq "shape=32x32x3 $words" "$dir/p.safetensors" || wrong "no '$words' after $*"
+}
+sed 's/32x32x3/& mean=1,2,3.5 std=40,50,60/' "$dir/graph" >"$dir/scaled"
+pixels "mean=1[0-9][0-9][.0-9]*,1[0-9][0-9]" --graph "$dir/graph"
+pixels "mean=1,2,3.5 std=40,50,60" --graph "$dir/scaled"
+pixels "mean=7,7,7 std=40,50,60" --graph "$dir/scaled" --mean 7
 : >"$dir/empty.bin"
 refuses "" train -o "$dir/x" --data "$dir/empty.bin"
 head -c 1000 "$dir/c.ck" >"$dir/cut.ck"

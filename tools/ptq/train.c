@@ -46,8 +46,8 @@ static const option_spec specs[] = {
     {"shift", 0, "N", "move images by up to N pixels", NULL, &shift_option, NULL, 0},
     {"mirror", 0, NULL, "mirror every other image", NULL, NULL, &mirror_option, 0},
     {"cutout", 0, "N", "blank a square of N x N pixels", NULL, &cutout_option, NULL, 0},
-    {"mean", 0, "A,B,C", "per channel, of pixels 0..255; default: that of the data", &mean_option,
-     NULL, NULL, 0},
+    {"mean", 0, "A,B,C", "per channel, of pixels 0..255; default: the graph's, else the data's",
+     &mean_option, NULL, NULL, 0},
     {"std", 0, "A,B,C", "likewise", &std_option, NULL, NULL, 0},
     {"holdout", 0, "N", "keep N training images, balanced over classes, for validation", NULL,
      &holdout_option, NULL, 0},
@@ -290,6 +290,16 @@ static int load_pair(ptq_model **out, ptq_model **origin)
     return status ? fail("%s", err.text) : 0;
 }
 
+/* Whether a graph's text brings a preprocessing of its own: without one it says 0 and 1. */
+static int has_channels(const ptq_model *model)
+{
+    int own = 0;
+
+    for (int c = 0; c < model->node[0].shape[2]; c++)
+        own |= model->mean[c] != 0 || model->std[c] != 1;
+    return own;
+}
+
 static int open_model(const images *set, ptq_model **out, ptq_model **origin)
 {
     int channels = set->base.channels, status = 0;
@@ -311,7 +321,7 @@ static int open_model(const images *set, ptq_model **out, ptq_model **origin)
     if (shape[0] != set->base.height || shape[1] != set->base.width || shape[2] != channels)
         return fail("the network takes images of %dx%dx%d, the data has %dx%dx%d", shape[0],
                     shape[1], shape[2], set->base.height, set->base.width, channels);
-    if (!model_option)
+    if (!model_option && !has_channels(*out))
         measure_channels(set, *out);
     return (mean_option && read_channels("mean", mean_option, channels, -1e6f, (*out)->mean)) ||
            (std_option && read_channels("std", std_option, channels, 1e-6f, (*out)->std));
