@@ -391,8 +391,9 @@ $(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h $(filter %.c,$(FUZZ_DRIVER)) $
 $(BUILD)/fuzz-tool.o: $(TOOL_OBJECTS)
 	$(Q)$(CC) -nostdlib -r $^ -o $@.all
 	@objcopy --redefine-sym main=ptq_main --redefine-sym pthread_create=ptq_thread \
-	    $(foreach f,resnet8 kernel_self_test observer_range,--redefine-sym ptq_$f=ptq_tool_$f) \
+	    $(foreach f,resnet8 calibrate convert kernel_self_test observer_range,--redefine-sym ptq_$f=ptq_tool_$f) \
 	    --weaken-symbol=count_cores --weaken-symbol=seconds_now --weaken-symbol=progress_show \
+	    --weaken-symbol=images_open \
 	    --rename-section .data=ptq_data --rename-section .data.rel.local=ptq_data \
 	    --rename-section .data.rel=ptq_data --rename-section .bss=ptq_bss $@.all $@
 

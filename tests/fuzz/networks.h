@@ -67,7 +67,7 @@ static inline ptq_calibration *calibrate(const ptq_model *fused, ptq_dataset ima
 }
 
 /* A file of the model's tensors alone, without the graph. */
-static inline void *write_tensors(const ptq_model *model, size_t *size)
+static inline void *model_bytes(const ptq_model *model, size_t *size)
 {
     ptq_archive *all = NULL, *bare = NULL;
     void *bytes = NULL;

@@ -55,7 +55,7 @@ static void save_model(const ptq_model *model, const char *name)
 static void save_tensors(const ptq_model *model, const char *name)
 {
     size_t size = 0;
-    void *bytes = write_tensors(model, &size);
+    void *bytes = model_bytes(model, &size);
 
     save("model", name, bytes, size);
     ptq_bytes_free(bytes, NULL);
