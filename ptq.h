@@ -6627,7 +6627,8 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err)
      F_get(x, i, n)  F_put(y, i, n, v)           elements i to i + n of a tensor
      F_add  F_sub  F_mul  F_div  F_clamp         lane by lane
      F_fma(sum, x, w)                            sum + x w, rounded once
-     I_all  I_load  I_spread  I_add  I_mul       as for F
+     I_all  I_load  I_spread                     as for F
+     I_add  I_sub  I_mul  I_quarter              likewise; a quarter, of multiples of 4
      I_get(x, i, n, is_signed)  I_put            elements of one byte; stored is the lowest one
      I_real(v)  I_round(f)                       to F, and back: half to even
 
@@ -6682,8 +6683,8 @@ typedef struct ptq__tile {
     ptrdiff_t out;          /* index of the first result */
     const ptq__finish *finish;
     char *sums;             /* where they go, if the tile does not finish them */
-    int planes;             /* of input, and bytes of one: see ptq__winograd_rows */
-    ptrdiff_t plane;
+    int planes;             /* see ptq__winograd_rows; bytes of one, of input and of sums */
+    ptrdiff_t plane, sums_plane;
     ptq__later *later;
 } ptq__tile;
 
@@ -6905,11 +6906,12 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
     {                                                                                              \
         VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                   \
         const char *weight = t->weight, *first;                                                    \
-        char *to = t->sums;                                                                        \
+        char *to;                                                                                  \
         ptrdiff_t at;                                                                              \
         int p, v, left, plane;                                                                     \
         for (plane = 0; plane < t->planes; plane++) {                                              \
             at = t->at + plane * t->plane;                                                         \
+            to = t->sums + plane * t->sums_plane;                                                  \
             first = weight;                                                                        \
             for (left = t->pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {           \
                 weight = first;                                                                    \
@@ -7042,6 +7044,103 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
         f.residual = NULL;                                                                         \
         NAME##_all(&l, &f, LANES, 1);                                                              \
     }
+
+/* The transforms of ptq__winograd_rows. H: twice as many numbers as I, of 16 bits each. */
+#define PTQ__WINOGRAD(NAME, TARGET, HALF, H, WHOLE, I)                                             \
+    /* A vector of channels in one column of B X: the sum or the difference of two rows of X. */   \
+    TARGET PTQ__INLINE HALF NAME##_column(const char *a, const char *b, int sum)                   \
+    {                                                                                              \
+        HALF x, y;                                                                                 \
+        memcpy(&x, a, sizeof x);                                                                   \
+        memcpy(&y, b, sizeof y);                                                                   \
+        return sum ? H##_add(x, y) : H##_sub(x, y);                                                \
+    }                                                                                              \
+                                                                                                   \
+    /* A tile's part of a row of B X B': a place in four planes. */                                \
+    TARGET PTQ__INLINE void NAME##_places(const HALF *x, char *to, ptrdiff_t plane)                \
+    {                                                                                              \
+        HALF place[4];                                                                             \
+        int i;                                                                                     \
+        place[0] = H##_sub(x[0], x[2]);                                                            \
+        place[1] = H##_add(x[1], x[2]);                                                            \
+        place[2] = H##_sub(x[2], x[1]);                                                            \
+        place[3] = H##_sub(x[1], x[3]);                                                            \
+        PTQ__UNROLL for (i = 0; i < 4; i++) memcpy(to + i * plane, &place[i], sizeof *place);      \
+    }                                                                                              \
+                                                                                                   \
+    /* That row for all tiles. Two columns of B X are shared with the next tile. */                \
+    TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *a, const char *b,         \
+                                       int sum, char *to)                                          \
+    {                                                                                              \
+        enum { SIZE = sizeof(HALF), PARTS = PTQ__SLAB / SIZE };                                    \
+        ptrdiff_t plane = ptq__input_plane(k), at;                                                 \
+        HALF x[4];                                                                                 \
+        int i, tile;                                                                               \
+        for (i = 0; i < PARTS * k->slabs; i++) {                                                   \
+            char *place = to + i / PARTS * k->room * PTQ__SLAB + i % PARTS * SIZE;                 \
+            at = i / PARTS * k->slab_bytes + i % PARTS * SIZE;                                     \
+            x[0] = NAME##_column(a + at, b + at, sum);                                             \
+            x[1] = NAME##_column(a + at + PTQ__SLAB, b + at + PTQ__SLAB, sum);                     \
+            for (tile = 0; tile < k->tiles; tile++, place += PTQ__SLAB) {                          \
+                at += 2 * PTQ__SLAB;                                                               \
+                x[2] = NAME##_column(a + at, b + at, sum);                                         \
+                x[3] = NAME##_column(a + at + PTQ__SLAB, b + at + PTQ__SLAB, sum);                 \
+                NAME##_places(x, place, plane);                                                    \
+                x[0] = x[2];                                                                       \
+                x[1] = x[3];                                                                       \
+            }                                                                                      \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void NAME##_scatter(const ptq__packed *k, const ptq__piece *row, char *planes)   \
+    {                                                                                              \
+        ptrdiff_t four = 4 * ptq__input_plane(k);                                                  \
+        NAME##_row(k, row[0].from, row[2].from, 0, planes);                                        \
+        NAME##_row(k, row[1].from, row[2].from, 1, planes + four);                                 \
+        NAME##_row(k, row[2].from, row[1].from, 0, planes + 2 * four);                             \
+        NAME##_row(k, row[1].from, row[3].from, 0, planes + 3 * four);                             \
+    }                                                                                              \
+                                                                                                   \
+    /* Two outputs from one row of A M, where M are the sums. */                                   \
+    TARGET PTQ__INLINE void NAME##_pair(const WHOLE *m, WHOLE bias, char *left, char *right)       \
+    {                                                                                              \
+        WHOLE one = I##_add(I##_add(m[0], m[1]), m[2]);                                            \
+        WHOLE two = I##_sub(I##_sub(m[1], m[2]), m[3]);                                            \
+        one = I##_add(I##_quarter(one), bias);                                                     \
+        two = I##_add(I##_quarter(two), bias);                                                     \
+        memcpy(left, &one, sizeof one);                                                            \
+        memcpy(right, &two, sizeof two);                                                           \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void NAME##_gather(const ptq__packed *k, const ptq__panel *panel,                \
+                                     const char *planes, char *sums)                               \
+    {                                                                                              \
+        enum { SIZE = sizeof(WHOLE) };                                                             \
+        int v, tile, j, vectors = panel->two + 1;                                                  \
+        ptrdiff_t plane = ptq__sums_plane(k, vectors), pixel = vectors * SIZE;                     \
+        ptrdiff_t row = 2 * k->tiles * pixel;                                                      \
+        for (v = 0; v < vectors; v++) {                                                            \
+            const char *from = planes + v * SIZE;                                                  \
+            char *to = sums + v * SIZE;                                                            \
+            WHOLE bias = I##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                   \
+            for (tile = 0; tile < k->tiles; tile++, from += pixel, to += 2 * pixel) {              \
+                WHOLE top[4], bottom[4];                                                           \
+                PTQ__UNROLL for (j = 0; j < 4; j++)                                                \
+                {                                                                                  \
+                    WHOLE first = I##_load(from + j * plane);                                      \
+                    WHOLE second = I##_load(from + (4 + j) * plane);                               \
+                    WHOLE third = I##_load(from + (8 + j) * plane);                                \
+                    WHOLE fourth = I##_load(from + (12 + j) * plane);                              \
+                    top[j] = I##_add(I##_add(first, second), third);                               \
+                    bottom[j] = I##_sub(I##_sub(second, third), fourth);                           \
+                }                                                                                  \
+                NAME##_pair(top, bias, to, to + pixel);                                            \
+                NAME##_pair(bottom, bias, to + row, to + row + pixel);                             \
+            }                                                                                      \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    static const ptq__winograd NAME = {NAME##_scatter, NAME##_gather};
 
 /* Staging: `count` pixels of one slab. What lies behind the channels of a pixel does not matter, as
    its weights are 0, so all copy a whole slab; but nothing from `end` on, the end of the tensor,
@@ -7215,6 +7314,7 @@ typedef struct ptq__family {
     const ptq__engine *exact; /* any codes, as 16 bits */
     const ptq__engine *bytes; /* weights that fit s8; NULL: none */
     const ptq__engine *pairs; /* those of which ptq__pairs_fit; NULL: none */
+    const ptq__engine *places; /* layers that ptq__can_winograd; NULL: none */
     void (*average_real)(const ptq__step *step, const ptq__frame *frame);
     void (*average_codes)(const ptq__step *step, const ptq__frame *frame);
     void (*add_real)(const ptq__step *step, const ptq__frame *frame);
@@ -7341,6 +7441,16 @@ PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_add(__m256i a, __m256i b)
     return _mm256_add_epi32(a, b);
 }
 
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_sub(__m256i a, __m256i b)
+{
+    return _mm256_sub_epi32(a, b);
+}
+
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_quarter(__m256i x)
+{
+    return _mm256_srai_epi32(x, 2);
+}
+
 PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_mul(__m256i a, __m256i b)
 {
     return _mm256_mullo_epi32(a, b);
@@ -7419,9 +7529,21 @@ PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256
 }
 #endif
 
+PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_add(__m256i a, __m256i b)
+{
+    return _mm256_add_epi16(a, b);
+}
+
+PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_sub(__m256i a, __m256i b)
+{
+    return _mm256_sub_epi16(a, b);
+}
+
 PTQ__FINISH_REAL(ptq__f256_finish, PTQ__AVX2, __m256, ptq__f256)
 PTQ__SUM_CODES(ptq__i256_sum, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
 PTQ__FINISH_CODES(ptq__i256_finish, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
+PTQ__FINISH_LATER(ptq__i256_later, PTQ__AVX2, ptq__i256)
+PTQ__WINOGRAD(ptq__winograd256, PTQ__AVX2, __m256i, ptq__s256, __m256i, ptq__i256)
 PTQ__AVERAGE_REAL(ptq__average_f256, PTQ__AVX2, __m256, ptq__f256)
 PTQ__AVERAGE_CODES(ptq__average_i256, PTQ__AVX2, __m256i, ptq__i256)
 PTQ__ADD_REAL(ptq__add_f256, PTQ__AVX2, __m256, ptq__f256)
@@ -7502,6 +7624,16 @@ PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_add(__m512i a, __m512i b)
     return _mm512_add_epi32(a, b);
 }
 
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_sub(__m512i a, __m512i b)
+{
+    return _mm512_sub_epi32(a, b);
+}
+
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_quarter(__m512i x)
+{
+    return _mm512_srai_epi32(x, 2);
+}
+
 PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_get(const void *x, ptrdiff_t at, int n, int is_signed)
 {
     __m128i codes = _mm_maskz_loadu_epi8(ptq__mask512(n), (const uint8_t *)x + at);
@@ -7555,6 +7687,8 @@ PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m
 PTQ__FINISH_REAL(ptq__f512_finish, PTQ__AVX512, __m512, ptq__f512)
 PTQ__SUM_CODES(ptq__i512_sum, PTQ__AVX512, __m512, __m512i, ptq__f512, ptq__i512)
 PTQ__FINISH_CODES(ptq__i512_finish, PTQ__AVX512, __m512, __m512i, ptq__f512, ptq__i512)
+PTQ__FINISH_LATER(ptq__i512_later, PTQ__AVX512, ptq__i512)
+PTQ__WINOGRAD(ptq__winograd512, PTQ__AVX512, __m256i, ptq__s256, __m512i, ptq__i512)
 
 /* 16 registers: 12 sums and what goes with them. */
 PTQ__TILE(ptq__f256_4x1, PTQ__AVX2, __m256, 4, 1, ptq__f256, ptq__f256_fma)
@@ -7569,6 +7703,9 @@ PTQ__TILE(ptq__pairs256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__pairs256_
 PTQ__TILE(ptq__pairs256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__pairs256_dot)
 PTQ__TILE(ptq__pairs256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__pairs256_dot)
 PTQ__TILE(ptq__pairs256_6x2, PTQ__AVX2, __m256i, 6, 2, ptq__i256, ptq__pairs256_dot)
+PTQ__TILES(ptq__places256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__i256_dot)
+PTQ__TILES(ptq__places256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__i256_dot)
+PTQ__TILES(ptq__places256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__i256_dot)
 #if PTQ__HAS_AVXVNNI
 PTQ__TILE(ptq__vnni256_4x1, PTQ__AVXVNNI, __m256i, 4, 1, ptq__i256, ptq__dot_vnni256)
 PTQ__TILE(ptq__vnni256_8x1, PTQ__AVXVNNI, __m256i, 8, 1, ptq__i256, ptq__dot_vnni256)
@@ -7588,6 +7725,10 @@ PTQ__TILE(ptq__pairs512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__pairs51
 PTQ__TILE(ptq__pairs512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__pairs512_dot)
 PTQ__TILE(ptq__pairs512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__pairs512_dot)
 PTQ__TILE(ptq__pairs512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__pairs512_dot)
+PTQ__TILES(ptq__places512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__i512_dot)
+PTQ__TILES(ptq__places512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__i512_dot)
+PTQ__TILES(ptq__places512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__i512_dot)
+PTQ__TILES(ptq__places512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__i512_dot)
 PTQ__TILE(ptq__vnni512_8x1, PTQ__AVX512VNNI, __m512i, 8, 1, ptq__i512, ptq__dot_vnni512)
 PTQ__TILE(ptq__vnni512_16x1, PTQ__AVX512VNNI, __m512i, 16, 1, ptq__i512, ptq__dot_vnni512)
 PTQ__TILE(ptq__vnni512_4x2, PTQ__AVX512VNNI, __m512i, 4, 2, ptq__i512, ptq__dot_vnni512)
@@ -7631,12 +7772,9 @@ PTQ__AMX static void ptq__amx_begin(const ptq__packed *k)
     ptq__tile_config(&config);
 }
 
-/* Finishes the tile before, if there is one. */
-PTQ__FINISH_LATER(ptq__amx_finish, PTQ__AMX, ptq__i512)
-
 PTQ__AMX static void ptq__amx_end(const ptq__tile *t)
 {
-    ptq__amx_finish(t);
+    ptq__i512_later(t);
     ptq__tile_release();
 }
 
@@ -7675,7 +7813,7 @@ PTQ__AMX static void ptq__amx_end(const ptq__tile *t)
             if (PIXELS == 2 && VECTORS == 2)                                                       \
                 ptq__tile_dot(3, 5, 7);                                                            \
         }                                                                                          \
-        ptq__amx_finish(t);                                                                        \
+        ptq__i512_later(t); /* of the tile before, if there is one */                              \
         ptq__tile_store(0, later->sums, WIDE);                                                     \
         if (VECTORS == 2)                                                                          \
             ptq__tile_store(1, later->sums + 64, WIDE);                                            \
@@ -7723,6 +7861,10 @@ static const ptq__engine ptq__engine_f256 = {
 static const ptq__engine ptq__engine_i256 = {
     ptq__stage_s16, 1, 2, 8, {{4, 8}, {4, 6}},
     {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}}, PTQ__AS_IT_IS};
+static const ptq__engine ptq__engine_places256 = {
+    ptq__stage_s16, 1, 2, 8, {{4, 8}, {4, 4}},
+    {{ptq__places256_4x1, ptq__places256_8x1}, {ptq__places256_4x2, ptq__places256_4x2}},
+    0, 0, 0, NULL, NULL, ptq__i256_later, &ptq__winograd256};
 static const ptq__engine ptq__engine_pairs256 = {
     ptq__stage_u8, 1, 4, 8, {{4, 8}, {4, 6}},
     {{ptq__pairs256_4x1, ptq__pairs256_8x1}, {ptq__pairs256_4x2, ptq__pairs256_6x2}},
@@ -7733,6 +7875,10 @@ static const ptq__engine ptq__engine_f512 = {
 static const ptq__engine ptq__engine_i512 = {
     ptq__stage_s16, 1, 2, 16, {{8, 16}, {4, 8}},
     {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}}, PTQ__AS_IT_IS};
+static const ptq__engine ptq__engine_places512 = {
+    ptq__stage_s16, 1, 2, 16, {{8, 16}, {4, 8}},
+    {{ptq__places512_8x1, ptq__places512_16x1}, {ptq__places512_4x2, ptq__places512_8x2}},
+    0, 0, 0, NULL, NULL, ptq__i512_later, &ptq__winograd512};
 static const ptq__engine ptq__engine_pairs512 = {
     ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
     {{ptq__pairs512_8x1, ptq__pairs512_16x1}, {ptq__pairs512_4x2, ptq__pairs512_8x2}},
@@ -7744,18 +7890,22 @@ static const ptq__engine ptq__engine_vnni512 = {
 #define PTQ__WITH_AVX2                                                                             \
     ptq__average_f256, ptq__average_i256, ptq__add_f256, ptq__add_i256, ptq__depthwise_f256,       \
         ptq__depthwise_i256, ptq__preprocess_256
-static const ptq__family ptq__avx2 = {&ptq__engine_f256, &ptq__engine_i256, NULL,
-                                      &ptq__engine_pairs256, PTQ__WITH_AVX2};
-static const ptq__family ptq__avx512 = {&ptq__engine_f512, &ptq__engine_i512, NULL,
-                                        &ptq__engine_pairs512, PTQ__WITH_AVX2};
-static const ptq__family ptq__avx512vnni = {&ptq__engine_f512, &ptq__engine_i512,
-                                            &ptq__engine_vnni512, NULL, PTQ__WITH_AVX2};
+static const ptq__family ptq__avx2 = {
+    &ptq__engine_f256, &ptq__engine_i256, NULL, &ptq__engine_pairs256, &ptq__engine_places256,
+    PTQ__WITH_AVX2};
+static const ptq__family ptq__avx512 = {
+    &ptq__engine_f512, &ptq__engine_i512, NULL, &ptq__engine_pairs512, &ptq__engine_places512,
+    PTQ__WITH_AVX2};
+static const ptq__family ptq__avx512vnni = {
+    &ptq__engine_f512, &ptq__engine_i512, &ptq__engine_vnni512, NULL, &ptq__engine_places512,
+    PTQ__WITH_AVX2};
 #if PTQ__HAS_AVXVNNI
 static const ptq__engine ptq__engine_vnni256 = {
     ptq__stage_u8, 1, 4, 8, {{4, 8}, {4, 6}},
     {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}}, PTQ__AS_IT_IS};
-static const ptq__family ptq__avxvnni = {&ptq__engine_f256, &ptq__engine_i256,
-                                         &ptq__engine_vnni256, NULL, PTQ__WITH_AVX2};
+static const ptq__family ptq__avxvnni = {
+    &ptq__engine_f256, &ptq__engine_i256, &ptq__engine_vnni256, NULL, &ptq__engine_places256,
+    PTQ__WITH_AVX2};
 #else
 #define ptq__avxvnni ptq__avx2 /* never chosen */
 #endif
@@ -7765,7 +7915,7 @@ static const ptq__engine ptq__engine_amx = {
     {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}},
     0, 0, 1, ptq__amx_begin, ptq__amx_end, NULL, NULL};
 static const ptq__family ptq__amx = {&ptq__engine_f512, &ptq__engine_i512, &ptq__engine_amx,
-                                     NULL, PTQ__WITH_AVX2};
+                                     NULL, &ptq__engine_places512, PTQ__WITH_AVX2};
 #else
 #define ptq__amx ptq__avx512 /* never chosen */
 #endif
@@ -7898,6 +8048,16 @@ PTQ__INLINE ptq__i128 ptq__i128_spread(const char *p)
 PTQ__INLINE ptq__i128 ptq__i128_add(ptq__i128 a, ptq__i128 b)
 {
     return a + b;
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_sub(ptq__i128 a, ptq__i128 b)
+{
+    return a - b;
+}
+
+PTQ__INLINE ptq__i128 ptq__i128_quarter(ptq__i128 x)
+{
+    return x >> 2;
 }
 
 PTQ__INLINE ptq__i128 ptq__i128_mul(ptq__i128 a, ptq__i128 b)
@@ -8168,91 +8328,24 @@ PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
 #define PTQ__WIDE 4
 #endif
 #ifdef PTQ__WASM
-/* Eight channels in one column of B X: the sum or the difference of two rows of X. */
-PTQ__INLINE v128_t ptq__column(const char *a, const char *b, int sum)
+PTQ__INLINE v128_t ptq__s128_add(v128_t a, v128_t b)
 {
-    v128_t x = wasm_v128_load(a), y = wasm_v128_load(b);
-    return sum ? wasm_i16x8_add(x, y) : wasm_i16x8_sub(x, y);
+    return wasm_i16x8_add(a, b);
 }
 
-/* A row of B X B' for all tiles: four planes. Two columns of B X are shared with the next tile. */
-PTQ__INLINE void ptq__scatter_row(const ptq__packed *k, const char *a, const char *b, int sum,
-                                  char *to)
+PTQ__INLINE v128_t ptq__s128_sub(v128_t a, v128_t b)
 {
-    ptrdiff_t plane = ptq__input_plane(k), at;
-    int i, tile;
-    for (i = 0; i < 2 * k->slabs; i++) { /* by halves */
-        char *place = to + i / 2 * k->room * PTQ__SLAB + i % 2 * 16;
-        v128_t first, second, third, fourth;
-        at = i / 2 * k->slab_bytes + i % 2 * 16;
-        first = ptq__column(a + at, b + at, sum);
-        second = ptq__column(a + at + PTQ__SLAB, b + at + PTQ__SLAB, sum);
-        for (tile = 0; tile < k->tiles; tile++, place += PTQ__SLAB) {
-            at += 2 * PTQ__SLAB;
-            third = ptq__column(a + at, b + at, sum);
-            fourth = ptq__column(a + at + PTQ__SLAB, b + at + PTQ__SLAB, sum);
-            wasm_v128_store(place, wasm_i16x8_sub(first, third));
-            wasm_v128_store(place + plane, wasm_i16x8_add(second, third));
-            wasm_v128_store(place + 2 * plane, wasm_i16x8_sub(third, second));
-            wasm_v128_store(place + 3 * plane, wasm_i16x8_sub(second, fourth));
-            first = third;
-            second = fourth;
-        }
-    }
+    return wasm_i16x8_sub(a, b);
 }
 
-static void ptq__scatter128(const ptq__packed *k, const ptq__piece *row, char *planes)
-{
-    ptrdiff_t four = 4 * ptq__input_plane(k);
-    ptq__scatter_row(k, row[0].from, row[2].from, 0, planes);
-    ptq__scatter_row(k, row[1].from, row[2].from, 1, planes + four);
-    ptq__scatter_row(k, row[2].from, row[1].from, 0, planes + 2 * four);
-    ptq__scatter_row(k, row[1].from, row[3].from, 0, planes + 3 * four);
-}
-
-/* Two outputs from one row of A M, where M are the sums. */
-PTQ__INLINE void ptq__gather_row(const v128_t *m, v128_t bias, char *left, char *right)
-{
-    v128_t one = wasm_i32x4_add(wasm_i32x4_add(m[0], m[1]), m[2]);
-    v128_t two = wasm_i32x4_sub(wasm_i32x4_sub(m[1], m[2]), m[3]);
-    wasm_v128_store(left, wasm_i32x4_add(wasm_i32x4_shr(one, 2), bias));
-    wasm_v128_store(right, wasm_i32x4_add(wasm_i32x4_shr(two, 2), bias));
-}
-
-static void ptq__gather128(const ptq__packed *k, const ptq__panel *panel, const char *planes,
-                           char *sums)
-{
-    int v, tile, j, vectors = panel->two + 1;
-    ptrdiff_t plane = ptq__sums_plane(k, vectors), pixel = vectors * 16, row = 2 * k->tiles * pixel;
-    for (v = 0; v < vectors; v++) {
-        const char *from = planes + v * 16;
-        char *to = sums + v * 16;
-        v128_t bias = wasm_v128_load(k->bias + panel->lane * PTQ__WORD + v * 16);
-        for (tile = 0; tile < k->tiles; tile++, from += pixel, to += 2 * pixel) {
-            v128_t top[4], bottom[4];
-            PTQ__UNROLL for (j = 0; j < 4; j++)
-            {
-                v128_t first = wasm_v128_load(from + j * plane);
-                v128_t second = wasm_v128_load(from + (4 + j) * plane);
-                v128_t third = wasm_v128_load(from + (8 + j) * plane);
-                v128_t fourth = wasm_v128_load(from + (12 + j) * plane);
-                top[j] = wasm_i32x4_add(wasm_i32x4_add(first, second), third);
-                bottom[j] = wasm_i32x4_sub(wasm_i32x4_sub(second, third), fourth);
-            }
-            ptq__gather_row(top, bias, to, to + pixel);
-            ptq__gather_row(bottom, bias, to + row, to + row + pixel);
-        }
-    }
-}
-
-static const ptq__winograd ptq__winograd128 = {ptq__scatter128, ptq__gather128};
+PTQ__WINOGRAD(ptq__winograd128, PTQ__BASE, v128_t, ptq__s128, ptq__i128, ptq__i128)
 #define PTQ__TILE128 PTQ__TILES
-#define PTQ__FINISH128(finish, winograd) finish, winograd
+#define PTQ__FINISH128(finish) finish
 PTQ__FINISH_LATER(ptq__f128_later, PTQ__BASE, ptq__f128)
 PTQ__FINISH_LATER(ptq__i128_later, PTQ__BASE, ptq__i128)
 #else
 #define PTQ__TILE128 PTQ__TILE
-#define PTQ__FINISH128(finish, winograd) NULL, NULL
+#define PTQ__FINISH128(finish) NULL
 #endif
 PTQ__TILE128(ptq__f128_4x1, PTQ__BASE, ptq__f128, 4, 1, ptq__f128, ptq__f128_mac)
 PTQ__TILE128(ptq__f128_8x1, PTQ__BASE, ptq__f128, 8, 1, ptq__f128, ptq__f128_mac)
@@ -8266,7 +8359,7 @@ PTQ__TILE128(ptq__i128_wide, PTQ__BASE, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq_
 static const ptq__engine ptq__engine_f128 = {
     ptq__stage_f32, 4, 1, 4, {{4, 8}, {4, PTQ__WIDE}},
     {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}},
-    0, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__f128_later, NULL)};
+    0, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__f128_later), NULL};
 #ifdef PTQ__NEON
 #define PTQ__PLANAR 1
 #else
@@ -8275,13 +8368,22 @@ static const ptq__engine ptq__engine_f128 = {
 static const ptq__engine ptq__engine_i128 = {
     ptq__stage_s16, 1, 2, 4, {{4, 8}, {4, PTQ__WIDE}},
     {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    PTQ__PLANAR, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__i128_later, &ptq__winograd128)};
+    PTQ__PLANAR, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__i128_later), NULL};
+#ifdef PTQ__WASM
+static const ptq__engine ptq__engine_places128 = {
+    ptq__stage_s16, 1, 2, 4, {{4, 8}, {4, PTQ__WIDE}},
+    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
+    0, 0, 0, NULL, NULL, ptq__i128_later, &ptq__winograd128};
+#define PTQ__PLACES128 &ptq__engine_places128
+#else
+#define PTQ__PLACES128 NULL
+#endif
 
 #define PTQ__WITH_128                                                                              \
     ptq__average_f128, ptq__average_i128, ptq__add_f128, ptq__add_i128, ptq__depthwise_f128,       \
         ptq__depthwise_i128, ptq__preprocess_128
 static const ptq__family ptq__plain128 = {&ptq__engine_f128, &ptq__engine_i128, NULL, NULL,
-                                          PTQ__WITH_128};
+                                          PTQ__PLACES128, PTQ__WITH_128};
 #if defined(PTQ__NEON) && PTQ__HAS_DOTPROD
 PTQ__TILE(ptq__sdot_4x1, PTQ__DOTPROD, ptq__i128, 4, 1, ptq__i128, ptq__i128_sdot)
 PTQ__TILE(ptq__sdot_8x1, PTQ__DOTPROD, ptq__i128, 8, 1, ptq__i128, ptq__i128_sdot)
@@ -8292,7 +8394,7 @@ static const ptq__engine ptq__engine_sdot = {
     {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}},
     0, 1, 0, NULL, NULL, NULL, NULL};
 static const ptq__family ptq__neondot = {&ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot,
-                                         NULL, PTQ__WITH_128};
+                                         NULL, PTQ__PLACES128, PTQ__WITH_128};
 #else
 #define ptq__neondot ptq__plain128 /* never chosen */
 #endif
@@ -8398,14 +8500,16 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
 
 static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy)
 {
-    static const int32_t none[2 * PTQ__SLAB_WORDS] = {0}; /* for two vectors of up to 256 bits */
-    int i, vectors = panel->two + 1;
-    char *sums = t->later->sums, *gathered = sums + PTQ__PLACES * ptq__sums_plane(k, vectors);
+    static const int32_t none[2 * 16] = {0}; /* for two vectors of up to 512 bits */
+    int i, vectors = panel->two + 1, large = k->tiles % k->pixels[panel->two][1] == 0;
+    ptrdiff_t plane = ptq__sums_plane(k, vectors);
+    char *sums = t->later->sums, *gathered = sums + PTQ__PLACES * plane;
     t->weight = panel->weight;
     t->bias = (const char *)none;
     t->pixels = k->tiles;
     t->sums = sums;
-    k->engine->tile[panel->two][0](t);
+    t->sums_plane = plane;
+    k->engine->tile[panel->two][large](t);
     k->engine->winograd->gather(k, panel, sums, gathered);
     for (i = 0; i < 2 && oy + i < k->out[0]; i++) {
         t->later->sums = gathered + i * 2 * k->tiles * vectors * k->engine->lanes * PTQ__WORD;
@@ -8549,6 +8653,27 @@ static int ptq__pairs_fit(const ptq__step *step, const ptq_qparams *in)
     return 1;
 }
 
+/* Whether all sums without bias, times 4, fit 32 bits; and whether it pays: with few channels the
+   transforms take longer than what they save. */
+static int ptq__can_winograd(const ptq__step *step)
+{
+    const ptq_node *node = step->node;
+    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    size_t channel, i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    int64_t sum;
+    if (node->op != PTQ_CONV2D || node->kernel[0] != 3 || node->kernel[1] != 3 ||
+        node->stride[0] != 1 || node->stride[1] != 1 || node->groups > 1 || step->in[2] < 8 ||
+        node->shape[0] < 2 || node->shape[1] < 2)
+        return 0;
+    for (channel = 0; channel < (size_t)node->shape[2]; channel++) {
+        for (sum = 0, i = channel * taps; i < (channel + 1) * taps; i++)
+            sum += 255 * abs(ptq__weight_code(step, i));
+        if (sum >= 1 << 29)
+            return 0;
+    }
+    return 1;
+}
+
 /* The engine for a step; NULL where the scalar kernel stays. Groups of few channels would leave
    most lanes idle. */
 static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__family *family,
@@ -8566,6 +8691,8 @@ static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__fa
     if (family->bytes &&
         ptq__fits_s8(&node->param[PTQ_WEIGHT], (const uint8_t *)step->weight))
         return family->bytes;
+    if (family->places && ptq__can_winograd(step))
+        return family->places;
     if (family->pairs && ptq__fits_s8(&node->param[PTQ_WEIGHT], (const uint8_t *)step->weight) &&
         ptq__pairs_fit(step, &step->from[0]->q))
         return family->pairs;
@@ -8613,25 +8740,6 @@ static void ptq__describe_matrix(ptq__packed *k)
     k->slab_bytes = k->positions * k->pitch + (int)WORDS * PTQ__WORD;
 }
 
-/* Whether all sums without bias, times 4, fit 32 bits; and whether it pays: with few channels the
-   transforms take longer than what they save. */
-static int ptq__can_winograd(const ptq__packed *k, const ptq__step *step)
-{
-    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
-    size_t channel, i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int64_t sum;
-    if (!k->engine->winograd || k->kernel[0] != 3 || k->kernel[1] != 3 || k->stride[0] != 1 ||
-        k->stride[1] != 1 || k->groups > 1 || k->in[2] < 8 || k->out[0] < 2 || k->out[1] < 2)
-        return 0;
-    for (channel = 0; channel < (size_t)k->out[2]; channel++) {
-        for (sum = 0, i = channel * taps; i < (channel + 1) * taps; i++)
-            sum += 255 * abs(ptq__weight_code(step, i));
-        if (sum >= 1 << 29)
-            return 0;
-    }
-    return 1;
-}
-
 static void ptq__describe_winograd(ptq__packed *k)
 {
     k->tiles = (k->out[1] + 1) / 2;
@@ -8663,7 +8771,7 @@ static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
         ptq__describe_slabs(k);
     k->taps = k->kernel[0] * k->kernel[1];
     k->rows = k->kernel[0];
-    if (ptq__can_winograd(k, step))
+    if (k->engine->winograd)
         ptq__describe_winograd(k);
     k->row_bytes = (ptrdiff_t)ptq__align((size_t)(k->slab_bytes * k->slabs * k->groups));
     k->strips = k->phases * k->slabs * k->groups;
