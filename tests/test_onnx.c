@@ -415,6 +415,38 @@ static void make_new(Onnx__ModelProto *model)
     model->opset_import[0]->version = 22;
 }
 
+static Onnx__TensorProto *find_constant(Onnx__ModelProto *model, const char *name)
+{
+    for (size_t i = 0; i < model->graph->n_initializer; i++)
+        if (strcmp(model->graph->initializer[i]->name, name) == 0)
+            return model->graph->initializer[i];
+    return NULL;
+}
+
+/* The zero points of constant codes become numbers that fit no integer. */
+static void make_real_zero_points(Onnx__ModelProto *model)
+{
+    for (size_t i = 0; i < model->graph->n_node; i++) {
+        Onnx__NodeProto *node = model->graph->node[i];
+        Onnx__TensorProto *zero;
+        float *to;
+
+        if (strcmp(node->op_type, "DequantizeLinear") || !find_constant(model, node->input[0]))
+            continue;
+        zero = find_constant(model, node->input[2]);
+        assert_int_equal(zero->data_type, ONNX__TENSOR_PROTO__DATA_TYPE__INT8);
+        to = calloc(zero->raw_data.len, sizeof *to);
+        for (size_t k = 0; k < zero->raw_data.len; k++)
+            to[k] = -3.7e34f;
+        free(zero->raw_data.data);
+        zero->raw_data.data = (uint8_t *)to;
+        zero->raw_data.len *= sizeof *to;
+        zero->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
+        return;
+    }
+    fail();
+}
+
 /* A constant in a file beside it, outside the folder. */
 static void make_escaping(Onnx__ModelProto *model)
 {
@@ -457,6 +489,7 @@ static void test_refusals(void **state)
     refuse_changed(make_dynamic_input, "not a fixed size");
     refuse_changed(make_huge_constant, "elements");
     refuse_changed(make_negative_constant, "elements");
+    refuse_changed(make_real_zero_points, "zero points are not of the type of its codes");
     refuse_changed(make_short_constant, "does not hold as many elements");
     refuse_changed(make_text_constant, "is of type STRING");
     refuse_changed(make_old, "opset 6; 7 to 21");

@@ -238,6 +238,7 @@ static float constant_float(const onnx_constant *from, size_t i)
     }
 }
 
+/* Of codes, axes, shapes: real numbers are refused before, as not all of them fit. */
 static int64_t constant_int(const onnx_constant *from, size_t i)
 {
     switch (from->type) {
@@ -247,10 +248,8 @@ static int64_t constant_int(const onnx_constant *from, size_t i)
         return ((const int32_t *)from->data)[i];
     case ONNX_INT8:
         return ((const int8_t *)from->data)[i];
-    case ONNX_UINT8:
-        return ((const uint8_t *)from->data)[i];
     default:
-        return (int64_t)((const float *)from->data)[i];
+        return ((const uint8_t *)from->data)[i];
     }
 }
 
@@ -284,6 +283,19 @@ static int constant_input(importer *im, size_t i, int needed, const onnx_constan
     return 0;
 }
 
+/* Constant input i of whole numbers. */
+static int integer_input(importer *im, size_t i, int needed, const onnx_constant **out)
+{
+    char reason[160];
+
+    if (constant_input(im, i, needed, out))
+        return 1;
+    if (!*out || (*out)->type != ONNX_FLOAT)
+        return 0;
+    snprintf(reason, sizeof reason, "its input %d must hold integers", (int)i + 1);
+    return refuse(im, reason);
+}
+
 /* How many elements lie between two steps along an axis. */
 static size_t inner_elements(const onnx_constant *tensor, int axis)
 {
@@ -304,6 +316,9 @@ static int check_axis(const importer *im, const onnx_constant *tensor, const onn
         return refuse(im, "its scale must be one number or a vector of them");
     if (zero_point && zero_point->count != scale->count)
         return refuse(im, "it has not as many zero points as scales");
+    if (zero_point && (tensor->type == ONNX_FLOAT ? onnx_width(zero_point->type) != 1
+                                                  : zero_point->type != tensor->type))
+        return refuse(im, "its zero points are not of the type of its codes");
     if (scale->count > 1 &&
         (*axis < 0 || *axis >= tensor->rank || tensor->dim[*axis] != (int64_t)scale->count))
         return refuse(im, "its scales do not fit the axis that they are for");
@@ -1542,7 +1557,7 @@ static int read_axes(importer *im, int rank, int *axes, int *count)
     const Onnx__AttributeProto *given = attribute(im, "axes");
     const onnx_constant *input;
 
-    if (constant_input(im, 1, 0, &input))
+    if (integer_input(im, 1, 0, &input))
         return 1;
     *count = (int)(given ? given->n_ints : input && input->count <= 8 ? input->count : 0);
     if (*count < 1 || *count > rank)
@@ -1765,7 +1780,7 @@ static int import_pad(importer *im)
     int64_t all[8];
     int zero = from && from->state == STATE_CODES ? im->model->node[from->node].q.zero_point : 0;
 
-    if (!from || constant_input(im, 1, 0, &pads) || constant_input(im, 2, 0, &number))
+    if (!from || integer_input(im, 1, 0, &pads) || constant_input(im, 2, 0, &number))
         return 1;
     if (has_input(im->at, 3) ||
         (attribute(im, "mode") && !is_text_attribute(im, "mode", "constant")))
@@ -1813,7 +1828,7 @@ static int import_dropout(importer *im)
 {
     const onnx_constant *training;
 
-    if (constant_input(im, 2, 0, &training))
+    if (integer_input(im, 2, 0, &training))
         return 1;
     if (training && training->count && constant_int(training, 0))
         return refuse(im, "training mode is not supported");
@@ -1889,8 +1904,8 @@ static int fold_quantize(importer *im, const onnx_constant *from)
     if (constant_input(im, 1, 1, &scale) || constant_input(im, 2, 0, &zero) ||
         check_axis(im, from, scale, zero, &axis))
         return 1;
-    if (from->type != ONNX_FLOAT || (zero && onnx_width(zero->type) != 1))
-        return refuse(im, "only real numbers can be quantized, and to 8 bits only");
+    if (from->type != ONNX_FLOAT)
+        return refuse(im, "only real numbers can be quantized");
     q.type = zero && zero->type == ONNX_INT8 ? PTQ_S8 : PTQ_U8;
     if (fold(im, q.type == PTQ_S8 ? ONNX_INT8 : ONNX_UINT8, from->rank, from->dim, &to))
         return 1;
@@ -1962,8 +1977,10 @@ static int dequantize_constant(importer *im, value *from)
         constant_input(im, 2, 0, &zero))
         return 1;
     made->axis = (int)int_attribute(im, "axis", 1);
-    if (codes->type == ONNX_FLOAT || int_attribute(im, "block_size", 0) != 0)
-        return refuse(im, "it needs codes, and scales for whole channels or tensors");
+    if ((onnx_width(codes->type) != 1 && codes->type != ONNX_INT32) ||
+        int_attribute(im, "block_size", 0) != 0)
+        return refuse(im, "it needs codes of INT8, UINT8 or INT32, and scales for whole channels "
+                          "or tensors");
     if (check_axis(im, codes, scale, zero, &made->axis))
         return 1;
     made->state = STATE_CONSTANT;
