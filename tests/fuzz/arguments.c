@@ -1,8 +1,8 @@
 /* Fuzz target: the command line, one argument a line of the input, in a folder of small files. The
-   tool itself runs, all of it, in this process: its objects are one file here (see the Makefile), of
-   which variables are brought back to their first values before each run. What it asks of the world
-   outside, the harness answers, so that no run takes long and all are repeatable: the clock, the
-   number of cores, threads, progress. */
+   tool itself runs, all of it, in this process: its objects are one file here (see the Makefile),
+   of which variables are brought back to their first values before each run. What it asks of the
+   world outside, the harness answers, so that no run takes long and all are repeatable: the clock,
+   the number of cores, threads, progress. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../../tools/ptq/bench.h"
+#include "../../tools/ptq/trainer.h"
 #include "networks.h"
 
 enum { MOST_ARGUMENTS = 40, MOST_COMMAS = 4 };
@@ -27,7 +28,7 @@ extern uint64_t __start_ptq_data[], __stop_ptq_data[], __start_ptq_bss[], __stop
    one, for memcpy and memset would check. */
 #if defined(__clang__)
 #define UNGUARDED                                                                                  \
-    __attribute__((no_sanitize("address", "undefined"), no_builtin("memcpy", "memset")))
+    __attribute__((no_sanitize("address", "undefined", "coverage"), no_builtin("memcpy", "memset")))
 #else
 #define UNGUARDED __attribute__((no_sanitize_address, optimize("no-tree-loop-distribute-patterns")))
 #endif
@@ -68,14 +69,22 @@ int count_cores(void)
     return 1;
 }
 
-/* Time flies, ever faster: whoever asks for days gets them. Training is interrupted the way a user
-   does it. */
+/* Training is interrupted the way a user does it, if it listens. */
+static void interrupt(void)
+{
+    struct sigaction now;
+
+    if (!sigaction(SIGINT, NULL, &now) && now.sa_handler != SIG_IGN && now.sa_handler != SIG_DFL)
+        raise(SIGINT);
+}
+
+/* Time flies, ever faster: whoever asks for days gets them. */
 double seconds_now(void)
 {
     double now = steps;
 
-    if (steps++ == patience / 8)
-        raise(SIGINT);
+    if (steps++ >= patience / 8)
+        interrupt();
     return now * now * now;
 }
 
@@ -116,6 +125,14 @@ ptq_status ptq_tool_calibrate(const ptq_plan *plan, ptq_dataset data,
     if (!patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
     return ptq_calibrate(plan, data, options, out, e);
+}
+
+void ptq_tool_trainer_step(trainer *t, trainer_source source, int images, float smoothing,
+                           trainer_result *result)
+{
+    memset(result, 0, sizeof *result);
+    if (patience)
+        trainer_step(t, source, images, smoothing, result);
 }
 
 /* What is timed: no more images than one call takes, black ones. */
