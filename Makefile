@@ -392,7 +392,8 @@ $(BUILD)/fuzz-tool.o: $(TOOL_OBJECTS)
 	$(Q)$(CC) -nostdlib -r -Wl,--wrap=trainer_step $^ -o $@.all
 	@objcopy --redefine-sym main=ptq_main --redefine-sym pthread_create=ptq_thread \
 	    --redefine-sym __wrap_trainer_step=ptq_tool_trainer_step \
-	    $(foreach f,resnet8 calibrate convert kernel_self_test observer_range,--redefine-sym ptq_$f=ptq_tool_$f) \
+	    $(foreach f,resnet8 calibrate convert evaluate kernel_self_test observer_range,\
+	        --redefine-sym ptq_$f=ptq_tool_$f) \
 	    --weaken-symbol=count_cores --weaken-symbol=seconds_now --weaken-symbol=progress_show \
 	    --weaken-symbol=images_open \
 	    --rename-section .data=ptq_data --rename-section .data.rel.local=ptq_data \

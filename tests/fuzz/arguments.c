@@ -135,6 +135,15 @@ void ptq_tool_trainer_step(trainer *t, trainer_source source, int images, float 
         trainer_step(t, source, images, smoothing, result);
 }
 
+ptq_status ptq_tool_evaluate(const ptq_plan *plan, ptq_dataset data,
+                             const ptq_evaluate_options *options, ptq_evaluation *out,
+                             ptq_error *e)
+{
+    if (!patience)
+        return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
+    return ptq_evaluate(plan, data, options, out, e);
+}
+
 /* What is timed: no more images than one call takes, black ones. */
 int images_open(const char *path, size_t image_bytes, size_t least, size_t most, image_store *out)
 {
