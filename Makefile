@@ -389,9 +389,9 @@ $(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h $(filter %.c,$(FUZZ_DRIVER)) $
 # The tool as one object: its variables in sections that the harness can find, and those of its
 # functions weak that the harness has its own of.
 $(BUILD)/fuzz-tool.o: $(TOOL_OBJECTS)
-	$(Q)$(CC) -nostdlib -r -Wl,--wrap=trainer_step $^ -o $@.all
+	$(Q)$(CC) -nostdlib -r -Wl,--wrap=trainer_create $^ -o $@.all
 	@objcopy --redefine-sym main=ptq_main --redefine-sym pthread_create=ptq_thread \
-	    --redefine-sym __wrap_trainer_step=ptq_tool_trainer_step \
+	    --redefine-sym __wrap_trainer_create=ptq_tool_trainer_create \
 	    $(foreach f,resnet8 calibrate convert evaluate kernel_self_test observer_range,\
 	        --redefine-sym ptq_$f=ptq_tool_$f) \
 	    --weaken-symbol=count_cores --weaken-symbol=seconds_now --weaken-symbol=progress_show \
