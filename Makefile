@@ -392,7 +392,7 @@ $(BUILD)/fuzz-tool.o: $(TOOL_OBJECTS)
 	$(Q)$(CC) -nostdlib -r -Wl,--wrap=trainer_create $^ -o $@.all
 	@objcopy --redefine-sym main=ptq_main --redefine-sym pthread_create=ptq_thread \
 	    --redefine-sym __wrap_trainer_create=ptq_tool_trainer_create \
-	    $(foreach f,resnet8 calibrate convert evaluate kernel_self_test observer_range,\
+	    $(foreach f,resnet8 calibrate calibration_load convert evaluate kernel_self_test observer_range,\
 	        --redefine-sym ptq_$f=ptq_tool_$f) \
 	    --weaken-symbol=count_cores --weaken-symbol=seconds_now --weaken-symbol=progress_show \
 	    --weaken-symbol=images_open \

@@ -62,7 +62,7 @@ static void restore_variables(void)
 
 /* ---- What the tool asks for, in place of its own functions ---- */
 
-static int steps, patience, threads, conversions;
+static int steps, patience, threads, conversions, loads;
 
 int count_cores(void)
 {
@@ -142,6 +142,15 @@ ptq_status ptq_tool_evaluate(const ptq_plan *plan, ptq_dataset data,
     if (!patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
     return ptq_evaluate(plan, data, options, out, e);
+}
+
+/* Some files are merged, not dozens. */
+ptq_status ptq_tool_calibration_load(const char *path, const ptq_allocator *allocator,
+                                     ptq_calibration **out, ptq_error *e)
+{
+    if (loads++ >= 2 + patience)
+        return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
+    return ptq_calibration_load(path, allocator, out, e);
 }
 
 /* What is timed: no more images than one call takes, black ones. */
@@ -356,7 +365,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         restore_variables();
         remove_files(0);
         restore_files();
-        steps = threads = conversions = 0;
+        steps = threads = conversions = loads = 0;
         /* Most runs end where long work begins. */
         patience = ptq_image_hash(data, size) % 2048 ? 0 : 24;
         signal(SIGINT, SIG_IGN);
