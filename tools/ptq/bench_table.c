@@ -559,7 +559,8 @@ static void print_figures(const table *made)
         for (int f = 0; f < FIGURES; f++)
             print_figure(made, &made->entry[i], f);
     say("lowest: of the rounds' medians; two threads: speed-up over one instead of the peak's "
-        "share;\nload us: from the file to a session that can run, fusing included\n");
+        "share;\nof peak: as if each product were computed, which not all kernels do for 3x3 "
+        "convolutions;\nload us: from the file to a session that can run, fusing included\n");
 }
 
 static void print_layers(const entry *e)

@@ -350,9 +350,9 @@ static int import_weighted(const keras *from, json_t *layer, ptq_model *model, c
 }
 
 static int import_convs(const keras *from, const keras_layers *list, const char *const *names,
-                        ptq_model *model)
+                        int count, ptq_model *model)
 {
-    for (int i = 0; i < list->count; i++)
+    for (int i = 0; i < count; i++)
         if (check_conv(list->item[i], &model->node[ptq_model_find(model, names[i])]) ||
             import_weighted(from, list->item[i], model, names[i]))
             return 1;
@@ -382,10 +382,10 @@ static int import_norm(const keras *from, json_t *layer, ptq_model *model, const
 
 static int import_weights(const keras *from, ptq_model *model)
 {
-    if (import_convs(from, &from->main, main_names, model) ||
-        import_convs(from, &from->shortcut, shortcut_names, model))
+    if (import_convs(from, &from->main, main_names, COUNT(main_names), model) ||
+        import_convs(from, &from->shortcut, shortcut_names, COUNT(shortcut_names), model))
         return 1;
-    for (int i = 0; i < from->norm.count; i++)
+    for (int i = 0; i < COUNT(norm_names); i++)
         if (import_norm(from, from->norm.item[i], model, norm_names[i]))
             return 1;
     return import_weighted(from, from->dense.item[0], model, "fc");

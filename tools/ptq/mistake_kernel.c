@@ -3,6 +3,7 @@
    PMADDUBSW of SSSE3 and its like multiply unsigned codes by signed weights and add pairs of
    products in 16 bits. Without the saturation the loops must give the library's logits to the bit,
    else they prove nothing. */
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +72,7 @@ static int open_runner(runner *r, const ptq_plan *plan)
     r->plan = plan;
     r->model = ptq_plan_model(plan);
     logits = ptq_model_logits(r->model);
+    assert(logits > 0);
     for (int i = 0; i <= logits; i++) {
         const ptq_node *node = &r->model->node[i];
 

@@ -93,12 +93,12 @@ static void run_share(worker *self)
 static void *follow(void *argument)
 {
     worker *self = argument;
-    int stop;
+    int complete;
 
     pthread_mutex_lock(&self->crew->gate);
-    stop = self->crew->stop;
+    complete = self->crew->has_barriers; /* not stop, which may be set before this thread runs */
     pthread_mutex_unlock(&self->crew->gate);
-    while (!stop) {
+    while (complete) {
         pthread_barrier_wait(&self->crew->start);
         if (self->crew->stop)
             return NULL;
@@ -131,16 +131,17 @@ static int start_threads(team *crew, int members)
     while (started < members &&
            !pthread_create(&crew->member[started].thread, NULL, follow, &crew->member[started]))
         started++;
-    crew->stop = started < members;
-    crew->has_barriers = !crew->stop;
+    crew->has_barriers = started == members;
     if (crew->has_barriers) {
         pthread_barrier_init(&crew->start, NULL, (unsigned)members);
         pthread_barrier_init(&crew->end, NULL, (unsigned)members);
     }
     pthread_mutex_unlock(&crew->gate);
-    for (int i = 1; i < started && crew->stop; i++)
+    if (crew->has_barriers)
+        return 0;
+    for (int i = 1; i < started; i++)
         pthread_join(crew->member[i].thread, NULL);
-    return crew->stop ? fail("cannot start %d threads", members) : 0;
+    return fail("cannot start %d threads", members);
 }
 
 int team_create(const ptq_plan *plan, const image_store *images, int members, int batch, team *out)
