@@ -121,8 +121,8 @@ int main(int argc, char **argv)
     char integers[512];
     int width = DRAWN, height = DRAWN, channels;
     uint8_t *rgba = argc > 1 ? stbi_load(argv[1], &width, &height, &channels, 4) : drawn;
-    float p[2][CLASSES];
-    double time[2];
+    float p[2][CLASSES] = {{0}};
+    double time[2] = {0, 0};
     ptq_cifar10 *data = NULL;
     ptq_error err = {PTQ_OK, ""};
 
@@ -130,6 +130,7 @@ int main(int argc, char **argv)
         return fprintf(stderr, "%s: %s\n", argv[1], stbi_failure_reason()), 1;
     draw_heart(drawn);
     fit(rgba, width, height, pixels);
+    stbi_image_free(argc > 1 ? rgba : NULL);
     snprintf(integers, sizeof integers, "%s%.*s-int8.safetensors", argc > 2 ? "" : "build/models/",
              (int)strlen(file) - (int)strlen(".safetensors"), file);
     if (argc > 3 && !ptq_cifar10_open(argv[3], PTQ_TEST_SET, NULL, &data, &err))
@@ -144,6 +145,5 @@ int main(int argc, char **argv)
     print_top(p[0], p[1], name);
     printf("One run takes %.0f and %.0f microseconds.\n", time[0], time[1]);
     ptq_cifar10_free(data);
-    stbi_image_free(argc > 1 ? rgba : NULL);
     return 0;
 }
