@@ -8881,18 +8881,29 @@ static void ptq__copy_weight(const ptq__packed *k, const ptq__step *step, size_t
         *to = (char)both;
 }
 
-/* One place of G W G', of which `from` is the first weight: see ptq__winograd_rows. */
-static void ptq__copy_place(const ptq__step *step, size_t from, int place, char *to)
+/* G x, of three numbers that lie `from` apart, to four that lie `to` apart: ptq__winograd_rows. */
+static void ptq__four_of_three(const int *x, int from, int *y, int to)
 {
-    static const int g[4][3] = {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}};
-    int u, v, sum = 0;
-    int16_t both;
-    for (u = 0; u < 3; u++)
-        for (v = 0; v < 3; v++)
-            sum += g[place / 4][u] * g[place % 4][v] *
-                   ptq__weight_code(step, from + (size_t)(u * 3 + v));
-    both = (int16_t)sum;
-    memcpy(to, &both, sizeof both);
+    y[0] = 2 * x[0];
+    y[to] = x[0] + x[from] + x[2 * from];
+    y[2 * to] = x[0] - x[from] + x[2 * from];
+    y[3 * to] = 2 * x[2 * from];
+}
+
+/* G W G', of which `from` is the first weight: a number for each place, `plane` bytes apart. */
+static void ptq__copy_places(const ptq__step *step, size_t from, char *to, ptrdiff_t plane)
+{
+    int w[9], columns[4 * 3], place[PTQ__PLACES], i;
+    for (i = 0; i < 9; i++)
+        w[i] = ptq__weight_code(step, from + (size_t)i);
+    for (i = 0; i < 3; i++)
+        ptq__four_of_three(w + i, 3, columns + i, 3);
+    for (i = 0; i < 4; i++)
+        ptq__four_of_three(columns + 3 * i, 1, place + 4 * i, 1);
+    for (i = 0; i < PTQ__PLACES; i++) {
+        int16_t code = (int16_t)place[i];
+        memcpy(to + i * plane, &code, sizeof code);
+    }
 }
 
 /* Where code i of a run for one lane lies, from the start of the run. */
@@ -8905,22 +8916,24 @@ static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, 
     return word * PTQ__WORD + i % codes * size;
 }
 
-/* The weights of one run of taps for one panel: word by word, lane by lane. Memory is zeroed. */
+/* The weights of one run of taps for one panel: word by word, lane by lane. Memory is zeroed. Of
+   places, all runs at once. */
 static char *ptq__pack_run(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel,
                            int tap, char *to)
 {
     int deep = k->in[2] / k->groups, taps = k->kernel[0] * k->kernel[1];
     int wide = k->engine->lanes << panel->two, i, lane;
+    ptrdiff_t bytes = (ptrdiff_t)k->run_words * wide * PTQ__WORD;
     for (i = 0; i < k->run * deep; i++)
         for (lane = 0; lane < panel->channels; lane++) {
             size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
             char *at = to + ptq__weight_offset(k->engine, wide, i, lane);
             if (k->tiles)
-                ptq__copy_place(step, from * (size_t)taps, tap, at);
+                ptq__copy_places(step, from * (size_t)taps, at, bytes);
             else
                 ptq__copy_weight(k, step, from * (size_t)taps + (size_t)(tap + i / deep), at);
         }
-    return to + (ptrdiff_t)k->run_words * wide * PTQ__WORD;
+    return to + (k->tiles ? PTQ__PLACES : 1) * bytes;
 }
 
 /* The zero point of staged bytes is taken off the bias: sum (x - zx) w = sum x w - zx sum w. */
@@ -8954,7 +8967,7 @@ static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight)
     int i, c, tap;
     for (i = 0; i < k->panels; i++) {
         k->panel[i].weight = weight;
-        for (tap = 0; tap < k->taps; tap += k->run)
+        for (tap = 0; tap < k->taps; tap += k->tiles ? PTQ__PLACES : k->run)
             weight = ptq__pack_run(k, step, &k->panel[i], tap, weight);
         for (c = 0; c < k->panel[i].channels; c++)
             ptq__pack_channel(k, step, k->panel[i].first + c, k->panel[i].lane + c);
