@@ -18,11 +18,11 @@ enum { FILE_BYTES = 512 << 10, POOL_BYTES = 512 << 10, ARENA_BYTES = 256 << 10, 
 
 /* Aligned for any type. */
 static union {
-    long double alignment;
+    long double alignment; /* cppcheck-suppress unusedStructMember */
     unsigned char byte[FILE_BYTES];
 } file;
 static union {
-    long double alignment;
+    long double alignment; /* cppcheck-suppress unusedStructMember */
     unsigned char byte[POOL_BYTES];
 } pool_block;
 static unsigned char arena[ARENA_BYTES];

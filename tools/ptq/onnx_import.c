@@ -5,6 +5,7 @@
    and Squeeze change only how the same numbers are to be read. A tensor's state says what it has to
    do with codes: QuantizeLinear and DequantizeLinear become attributes of the nodes between them
    wherever the model has integer arithmetic for these. */
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -385,6 +386,7 @@ static int fold_transpose(importer *im, const onnx_constant *from, const int *pe
     size_t stride[ONNX_MOST_RANK], width = onnx_width(from->type);
     onnx_constant *to;
 
+    assert(from->rank <= ONNX_MOST_RANK);
     for (int i = 0; i < from->rank; i++) {
         dims[i] = from->dim[perm[i]];
         stride[i] = inner_elements(from, perm[i]);
