@@ -7,7 +7,7 @@ cc=${CC:-cc}
 cxx=${CXX:-c++}
 warn="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 sanitize=${COVERAGE:+--coverage}
-if [ -n "${SAN:-}" ]; then sanitize="-g -fsanitize=address,undefined -fno-sanitize-recover=all"; fi
+if [ -n "${SAN:-}" ]; then sanitize="-g1 -fsanitize=address,undefined -fno-sanitize-recover=all"; fi
 
 # Runs net.h over a file: bare pixels, or CIFAR-10 records where RECORD is 1, the bytes of a label.
 write_driver() {
