@@ -40,7 +40,7 @@ endif
 STB := $(shell $(CC) -E -include stb/stb_image.h -x c /dev/null >/dev/null 2>&1 && echo stb)
 
 # ONNX takes protobuf-c, its compiler and the official description of the format.
-ONNX_PROTO := $(firstword $(wildcard /usr/include/onnx/onnx.proto /usr/local/include/onnx/onnx.proto))
+ONNX_PROTO := $(firstword $(wildcard $(addsuffix /include/onnx/onnx.proto,/usr /usr/local)))
 HAVE_ONNX  := $(and $(ONNX_PROTO),$(shell command -v protoc-c), \
                 $(shell pkg-config --exists libprotobuf-c 2>/dev/null && echo yes))
 ifneq ($(HAVE_ONNX),)
@@ -53,8 +53,8 @@ ONNX_OBJECT := $(BUILD)/onnx.pb-c.o
 endif
 
 TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/ptq-%.o,$(wildcard tools/ptq/*.c)) $(ONNX_OBJECT)
-EXAMPLES     := $(patsubst examples/%,$(BUILD)/%,$(basename $(wildcard examples/*.c examples/*.cpp)) \
-                  examples/09_two_files)
+EXAMPLES     := $(patsubst examples/%,$(BUILD)/%,$(basename $(wildcard examples/*.c \
+                  examples/*.cpp)) examples/09_two_files)
 TESTS        := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 ifeq ($(STB),)
 EXAMPLES     := $(filter-out $(BUILD)/06_classify_a_picture,$(EXAMPLES))
@@ -66,11 +66,11 @@ endif
 ifeq ($(HAVE_ONNX),)
 TESTS        := $(filter-out $(BUILD)/test_onnx,$(TESTS))
 endif
-# clang's sanitizers go without vector kernels: then there is nothing to test of these, and thousands
-# of images take minutes. Under gcc's all of them run.
+# clang's sanitizers go without vector kernels: then there is nothing to test of these, and
+# thousands of images take minutes. Under gcc's all of them run.
 ifneq ($(and $(SAN),$(findstring clang,$(CC))),)
-TESTS        := $(filter-out $(patsubst %,$(BUILD)/test_%,kernels kernels_emulated golden golden_int \
-                recover),$(TESTS))
+TESTS        := $(filter-out $(patsubst %,$(BUILD)/test_%,kernels kernels_emulated golden \
+                golden_int recover),$(TESTS))
 endif
 
 PTQ_SHARED ?= ../shared
@@ -164,7 +164,8 @@ $(SHAPES)/test_batch.bin: $(BUILD)/shapes10
 	@$< $(@D) --train 2000 --test 2000
 
 # Two variants may be at it at once: each writes a file of its own, and the last one stays.
-build/models/%-int8.safetensors: examples/models/%.safetensors | $(BUILD)/ptq $(SHAPES)/test_batch.bin
+build/models/%-int8.safetensors: examples/models/%.safetensors | $(BUILD)/ptq \
+                                 $(SHAPES)/test_batch.bin
 	@mkdir -p $(@D)
 	@$(BUILD)/ptq quantize --model $< $(INTEGERS_FROM_$*) --no-measure -o $@.$(VARIANT) \
 	    >$(BUILD)/integers.log
@@ -326,8 +327,8 @@ $(BUILD)/images2cifar: tools/images2cifar.c $(BUILD)/cifar_files.o $(BUILD)/ptq_
                        $(BUILD)/stb.o
 	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L $^ -lm -o $@
 
-# An example by itself is compiled by "cc -O2 -pthread FILE -lm". Here the implementation that it asks
-# for is the one object that everything links, for it takes most of the time to compile.
+# An example by itself is compiled by "cc -O2 -pthread FILE -lm". Here the implementation that it
+# asks for is the one object that everything links, for it takes most of the time to compile.
 LINK_EXAMPLE = -DPTQ_IMPLEMENTATION_DONE $(filter %.c %.cpp %.o,$^) -lm -o $@
 
 $(filter-out %/08_from_cpp %/09_two_files,$(EXAMPLES)): $(BUILD)/%: examples/%.c ptq.h \
@@ -347,8 +348,8 @@ endif
 $(BUILD)/09_two_files: $(wildcard examples/09_two_files/*.[ch]) ptq.h $(BUILD)/ptq_impl.o
 	$(Q)$(CC) $(CFLAGS) $(LINK_EXAMPLE)
 
-# To compile the library again for every test takes minutes under the sanitizers. Only the tests that
-# see internals or set macros need a copy of their own; the others link the one object.
+# To compile the library again for every test takes minutes under the sanitizers. Only the tests
+# that see internals or set macros need a copy of their own; the others link the one object.
 OWN_COPY := $(shell grep -l 'ptq__\|define PTQ_' tests/test_*.c)
 linked    = $(if $(filter $<,$(OWN_COPY)),,$(1))
 # And those of them that are not about vector kernels do without these.
@@ -362,7 +363,8 @@ $(TESTS): $(BUILD)/%: tests/%.c $(wildcard tests/*.h) ptq.h $(BUILD)/ptq_impl.o
 	    $(call linked,$(BUILD)/ptq_impl.o) $(LINKED) -lcmocka -lm -o $@
 
 # This one tests files of the tool, which print; the tool's own objects are linked.
-ONNX_TESTED := $(patsubst %,$(BUILD)/ptq-%.o,common onnx_file onnx_import onnx_export) $(ONNX_OBJECT)
+ONNX_TESTED := $(patsubst %,$(BUILD)/ptq-%.o,common onnx_file onnx_import onnx_export) \
+               $(ONNX_OBJECT)
 $(BUILD)/test_onnx: CFLAGS += -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS)
 $(BUILD)/test_onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
 $(BUILD)/test_onnx: $(ONNX_TESTED) tools/ptq/onnx.h
@@ -378,7 +380,8 @@ fuzz:
 	@FUZZER=$(FUZZER) sh tests/fuzz/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 $(BUILD)/fuzz-seeds: tests/fuzz/seeds.c tests/fuzz/fuzz.h $(BUILD)/ptq_impl.o
-	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< $(BUILD)/ptq_impl.o -lm -o $@
+	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< \
+	    $(BUILD)/ptq_impl.o -lm -o $@
 
 $(BUILD)/fuzz-onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
 $(BUILD)/fuzz-onnx: $(ONNX_TESTED)
@@ -393,8 +396,8 @@ $(BUILD)/fuzz-tool.o: $(TOOL_OBJECTS)
 	$(Q)$(CC) -nostdlib -r -Wl,--wrap=trainer_create $^ -o $@.all
 	@objcopy --redefine-sym main=ptq_main --redefine-sym pthread_create=ptq_thread \
 	    --redefine-sym __wrap_trainer_create=ptq_tool_trainer_create \
-	    $(foreach f,resnet8 calibrate calibration_load convert evaluate kernel_self_test observer_range,\
-	        --redefine-sym ptq_$f=ptq_tool_$f) \
+	    $(foreach f,resnet8 calibrate calibration_load convert evaluate kernel_self_test \
+	        observer_range,--redefine-sym ptq_$f=ptq_tool_$f) \
 	    --weaken-symbol=count_cores --weaken-symbol=seconds_now --weaken-symbol=progress_show \
 	    --weaken-symbol=images_open \
 	    --rename-section .data=ptq_data --rename-section .data.rel.local=ptq_data \
@@ -405,5 +408,6 @@ $(BUILD)/fuzz-arguments: $(BUILD)/fuzz-tool.o
 $(BUILD)/fuzz-arguments $(BUILD)/fuzz-seeds: tests/fuzz/networks.h
 
 # This one sees internals, and its vector kernels take minutes to instrument.
-$(BUILD)/fuzz-kernels: tests/fuzz/kernels.c tests/fuzz/fuzz.h ptq.h $(filter %.c,$(FUZZ_DRIVER)) | $(BUILD)
+$(BUILD)/fuzz-kernels: tests/fuzz/kernels.c tests/fuzz/fuzz.h ptq.h $(filter %.c,$(FUZZ_DRIVER)) \
+                       | $(BUILD)
 	$(Q)$(CC) $(CFLAGS) $< $(FUZZ_DRIVER) -lm -o $@

@@ -1,12 +1,12 @@
 #!/bin/sh
 # analyze.sh [FLAGS...]    Static analysis of ptq.h, tools/ and examples/: clang-tidy with clang's
 #                          analyzer, cppcheck, gcc -fanalyzer. FLAGS are those that the tools are
-#                          compiled with. Prints what is found; exit status 0 if that is nothing. Takes
-#                          some ten minutes, most of them for ptq.h.
+#                          compiled with. Prints what is found; exit status 0 if that is nothing.
+#                          Takes some ten minutes, most of them for ptq.h.
 #
-# What clang-tidy leaves out stands in .clang-tidy, what cppcheck does in the list below, each with its
-# reason. Without the vector kernels: analyzers follow every path through a function, and there are too
-# many through loops that are written out.
+# What clang-tidy leaves out stands in .clang-tidy, what cppcheck does in the list below, each with
+# its reason. Without the vector kernels: analyzers follow every path through a function, and there
+# are too many through loops that are written out.
 cd "$(dirname "$0")/.." || exit 1
 dir=build/analyze
 header="-x c -std=c99 -DPTQ_IMPLEMENTATION -DPTQ_THREADS -DPTQ_NO_SIMD -I."
@@ -16,8 +16,9 @@ failed=0
 rm -rf "$dir"
 mkdir -p "$dir/tools" || exit 1
 
-# Analyzers do not look into functions of variable arguments, and so take it for possible that one that
-# reports an error returns PTQ_OK, and go on from there. In copies they are told what it returns.
+# Analyzers do not look into functions of variable arguments, and so take it for possible that one
+# that reports an error returns PTQ_OK, and go on from there. In copies they are told what it
+# returns.
 sed 's/ptq_error_set(err, PTQ_/PTQ__TOLD(err, PTQ_/' ptq.h >"$dir/ptq.h"
 told="-DPTQ__TOLD(err,status,...)=(ptq_error_set(err,status,__VA_ARGS__),(status))"
 fails="-DTOOL_FAILS(...)=(fail(__VA_ARGS__),1)"
@@ -53,10 +54,10 @@ has() {
 
 # cppcheck:
 # variableScope         C99 in the manner of C89: declarations stand at the top of a block
-# shadowFunction        a member or local named as a function of the same file, which it does not call
+# shadowFunction        a member or local named as a function of the same file, not called there
 # uninitvar             ptq__full_name: the text is put into it through a pointer
 # knownConditionTrueFalse  ptq__quoted: it follows one call only
-# arrayIndexThenCheck   ptq__statistics_agree: the index is compared with another one, not with its limit
+# arrayIndexThenCheck   ptq__statistics_agree: the index is compared with another, not with its limit
 # invalidPointerCast    ptq__learn_node: one block of memory for doubles and, behind them, floats
 for_cppcheck() {
     cppcheck --quiet --error-exitcode=1 --std=c99 --enable=warning,performance,portability,style \
@@ -77,9 +78,10 @@ if has cppcheck; then
     run 'cppcheck ptq.h' for_cppcheck -DPTQ_IMPLEMENTATION -DPTQ_NO_SIMD tools/ptq_impl.c
     run 'cppcheck tools, examples' for_cppcheck -DPTQ_IMPLEMENTATION_DONE "$fails" "$refuses" $tools $examples
 fi
-# gcc 12 takes memory for lost that is kept in a struct within an array, as in tools/ptq/bench_table.c;
-# in the tools the leaks are left to the tests under AddressSanitizer. In ptq.h it finds none. Nor does
-# it see that ptq_run fills the logits that tools/ptq/run.c writes; clang's analyzer looks for such too.
+# gcc 12 takes memory for lost that is kept in a struct within an array, as in
+# tools/ptq/bench_table.c; in the tools the leaks are left to the tests under AddressSanitizer. In
+# ptq.h it finds none. Nor does it see that ptq_run fills the logits that tools/ptq/run.c writes;
+# clang's analyzer looks for such too.
 if has gcc; then
     # shellcheck disable=SC2086
     run 'gcc -fanalyzer ptq.h' gcc $header "$told" -O1 -fanalyzer -c "$dir/ptq.h" -o /dev/null

@@ -6,11 +6,12 @@
 # vector kernels against the scalar ones on N (default 2000) random networks of each kind, fewer
 # where the row says so; and the logits of integer models, which must be those of the scalar kernels
 # of this machine to the byte. The networks that "ptq export --standalone" writes run on emulated
-# microcontrollers. The models are ResNet8 for CIFAR-10 where PTQ_SHARED has them, else for Shapes-10.
-# PATTERN: only rows whose name has that extended regular expression, and the first, the reference.
+# microcontrollers. The models are ResNet8 for CIFAR-10 where PTQ_SHARED has them, else for
+# Shapes-10. PATTERN: only rows whose name has that extended regular expression, and the first, the
+# reference.
 #
-# Prints a line for each row, into FILE as a table; what the machine lacks is named. Exit status 0 if
-# nothing failed.
+# Prints a line for each row, into FILE as a table; what the machine lacks is named. Exit status 0
+# if nothing failed.
 cd "$(dirname "$0")/.." || exit 1
 table=
 if [ "${1:-}" = --markdown ]; then
@@ -226,7 +227,8 @@ check_names() { # NAME COMPILER RUNNER
     fi
 }
 
-# A check that is a script of its own: it prints what it found, and exits with 77 if it cannot be made.
+# A check that is a script of its own: it prints what it found, and exits with 77 if it cannot be
+# made.
 check_script() { # NAME SCRIPT RUNNER
     wanted "$1" || return 0
     BUILD=${BUILD:-build} sh "$2" >"$dir/log" 2>&1

@@ -21,8 +21,8 @@ accepts() {
     ! grep -qv "^ptq [a-z]*: warning: " "$dir/err" || wrong "standard error of ptq $*"
 }
 
-# refuses WORDS ARGS: exit status 1, one line on standard error, warnings aside, that begins "ptq" and
-# holds WORDS.
+# refuses WORDS ARGS: exit status 1, one line on standard error, warnings aside, that begins "ptq"
+# and holds WORDS.
 refuses() {
     words=$1
     shift

@@ -1,6 +1,6 @@
 # The command-line tool, from outside: help, errors, import, eval, run, bench. PTQ is its path.
-# Without reference weights and images (PTQ_SHARED) the project's own stand in: pictures that shapes10
-# draws and a model trained on such.
+# Without reference weights and images (PTQ_SHARED) the project's own stand in: pictures that
+# shapes10 draws and a model trained on such.
 . tests/cli.sh
 keras=$shared/models/resnet8_mlperf.h5
 own_model=examples/models/resnet8-shapes10.safetensors

@@ -91,7 +91,8 @@ right() {
 }
 
 # The stored model, on pictures that it was not trained on: it must know them, keep that in 8 bits,
-# and show what carelessness costs: 4 bits with one scale for each tensor, each weight rounded for itself.
+# and show what carelessness costs: 4 bits with one scale for each tensor, each weight rounded for
+# itself.
 test_default_model() {
     model=examples/models/resnet8-shapes10.safetensors
     accepts shapes10 "$dir/unseen" --train 200 --test 500 --seed 20

@@ -1,5 +1,6 @@
-# The tool as a program: its help, completion, man page, installation, and what it writes to terminals.
-# PTQ is the tool's path, BUILD where it was built. In the first variant alone: compilers do not matter.
+# The tool as a program: its help, completion, man page, installation, and what it writes to
+# terminals. PTQ is the tool's path, BUILD where it was built. In the first variant alone: compilers
+# do not matter.
 . tests/cli.sh
 [ "$BUILD" = build ] || exit 77
 commands=$("$PTQ" --help | sed -n 's/^  \([a-z]*\)  .*/\1/p')

@@ -1,7 +1,7 @@
-# The command-line tool on quantized models, from outside: calibrate, quantize, and eval, run and info
-# on what they make. PTQ is its path. The data are few and small, so that the sanitizers are done in
-# time; the whole data set is for 'make run'. Without reference weights and images (PTQ_SHARED) the
-# project's own stand in: pictures that shapes10 draws and a model trained on such.
+# The command-line tool on quantized models, from outside: calibrate, quantize, and eval, run and
+# info on what they make. PTQ is its path. The data are few and small, so that the sanitizers are
+# done in time; the whole data set is for 'make run'. Without reference weights and images
+# (PTQ_SHARED) the project's own stand in: pictures that shapes10 draws and a model trained on such.
 . tests/cli.sh
 train=$shared/data/cifar-10-batches-bin/data_batch_1.bin
 samples=100

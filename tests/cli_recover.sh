@@ -1,5 +1,5 @@
-# ptq sensitivity, ptq sweep and the goals of ptq quantize, from outside. PTQ is the tool's path. The
-# data are few, so that the sanitizers are done in time. Without reference weights and images
+# ptq sensitivity, ptq sweep and the goals of ptq quantize, from outside. PTQ is the tool's path.
+# The data are few, so that the sanitizers are done in time. Without reference weights and images
 # (PTQ_SHARED) only what needs neither is tested.
 . tests/cli.sh
 train=$shared/data/cifar-10-batches-bin/data_batch_1.bin

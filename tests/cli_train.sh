@@ -62,8 +62,8 @@ train "$dir/c.safetensors" --checkpoint "$dir/c.ck" --resume --log "$dir/c.csv"
 same "$dir/a.safetensors" "$dir/c.safetensors" "an interruption changes the weights"
 same "$dir/a.csv" "$dir/c.csv" "an interruption changes the log"
 
-# Killed politely in the middle of an epoch, which the checkpoint must tell: EPOCH STEP ..., step not 0.
-# The moment is not in our hands, so more than one attempt may be needed.
+# Killed politely in the middle of an epoch, which the checkpoint must tell: EPOCH STEP ..., step
+# not 0. The moment is not in our hands, so more than one attempt may be needed.
 middle() {
     grep -a -o '"position":"[0-9]* [0-9]*' "$dir/m.ck" 2>/dev/null | grep -q ' [1-9]'
 }

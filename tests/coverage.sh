@@ -1,13 +1,14 @@
 #!/bin/sh
 # coverage.sh    Runs the ordinary tests with gcc's instrumentation and tells how much of ptq.h they
 #                reach: lines and branches, and the functions that lack most (all of them in
-#                build/coverage/lacking.txt). Needs gcc and lcov (Debian: lcov). Exit status 0 if the
-#                tests pass and the limits below are kept.
+#                build/coverage/lacking.txt). Needs gcc and lcov (Debian: lcov). Exit status 0 if
+#                the tests pass and the limits below are kept.
 #
-# Nothing is excluded, but: assertions are compiled out; what other processors and systems have (NEON,
-# WebAssembly, Windows) is not compiled here and so does not count; the kernels for VNNI and AMX count
-# as the ordinary tests run them, by emulation where the processor lacks them. Every branch of a macro
-# counts where it is used: the loops of vector kernels, which macros write out, and PTQ__TRY.
+# Nothing is excluded, but: assertions are compiled out; what other processors and systems have
+# (NEON, WebAssembly, Windows) is not compiled here and so does not count; the kernels for VNNI and
+# AMX count as the ordinary tests run them, by emulation where the processor lacks them. Every
+# branch of a macro counts where it is used: the loops of vector kernels, which macros write out,
+# and PTQ__TRY.
 cd "$(dirname "$0")/.." || exit 1
 least_lines=95
 least_branches=85

@@ -1,5 +1,5 @@
-/* What the header computes as another compiler, processor, emulator or runtime has it: needs nothing
-   but the header. See check_all.sh.
+/* What the header computes as another compiler, processor, emulator or runtime has it: needs
+   nothing but the header. See check_all.sh.
 
      kernels_main N                        self-test, and N random networks of each kind, for every
                                            instruction set that there is besides scalar

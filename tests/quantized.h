@@ -1,5 +1,5 @@
-/* quantized.h - what the tests of the quantized half share: pictures to calibrate on, short ways from
-   a float model to a quantized one, and every integer operator a second time, written from the
+/* quantized.h - what the tests of the quantized half share: pictures to calibrate on, short ways
+   from a float model to a quantized one, and every integer operator a second time, written from the
    formulas of IEEE single precision and not from the library. */
 #ifndef QUANTIZED_H
 #define QUANTIZED_H
@@ -7,7 +7,8 @@
 #include "reference.h"
 
 /* ---------------------------------------------------------------------------------------------
-   Pictures: smooth colours with a little noise, the same for the same index. `user` is the struct. */
+   Pictures: smooth colours with a little noise, the same for the same index. `user` is the
+   struct. */
 
 typedef struct pictures {
     int h, w, c, classes;

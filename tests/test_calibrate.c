@@ -324,9 +324,9 @@ static void stopped_half_way(void **state)
     assert_null(c);
 }
 
-/* Calibrates a copy of the network in which the weights of a node are two other numbers. What is not
-   finite no plan would take: it comes in afterwards, which only the scalar plan sees, since it uses
-   weights where they lie. */
+/* Calibrates a copy of the network in which the weights of a node are two other numbers. What is
+   not finite no plan would take: it comes in afterwards, which only the scalar plan sees, since it
+   uses weights where they lie. */
 static void expect_bad_number(const fixture *f, const char *name, float first, float second)
 {
     ptq_plan_options planning = {PTQ_ISA_SCALAR, {NULL, NULL, NULL}};

@@ -1,5 +1,5 @@
-/* Conversion: what it refuses, what it reports, mixed models, and the files that quantized models are
-   kept in, sound and damaged. */
+/* Conversion: what it refuses, what it reports, mixed models, and the files that quantized models
+   are kept in, sound and damaged. */
 #include "quantized.h"
 
 enum { SIDE = 8, IMAGES = 20, CLASSES = 5 };
@@ -492,8 +492,8 @@ static void packed_codes_in_the_file(void **state)
         }
 }
 
-/* The file with one tensor changed or added, or (t NULL) left out: parsing it must fail, and say what
-   is wrong. */
+/* The file with one tensor changed or added, or (t NULL) left out: parsing it must fail, and say
+   what is wrong. */
 static void expect_damage(const void *bytes, size_t n, const char *name, const ptq_tensor *t,
                           const char *says)
 {

@@ -59,7 +59,8 @@ static ptq_allocator allocator_of(faulty *heap)
     return allocator;
 }
 
-/* What is there before, and has to stay as it is: a network in both forms, and a running session. */
+/* What is there before, and has to stay as it is: a network in both forms, and a running
+   session. */
 typedef struct fixture {
     ptq_model *model, *fused, *integer;
     ptq_plan *plan, *integer_plan;

@@ -193,7 +193,8 @@ static void calibration_is_clean(void **state)
     assert_int_equal(overlap, 0);
 }
 
-/* Bytes of the file, and of the activations, at most. Learned rounding takes long and changes neither. */
+/* Bytes of the file, and of the activations, at most. Learned rounding takes long and changes
+   neither. */
 static void sizes(void **state)
 {
     static const struct {

@@ -131,8 +131,8 @@ static void pixels_through_the_table(void **state)
 /* ---------------------------------------------------------------------------------------------
    Padding, dead channels, biases */
 
-/* Weights of 1, and codes that lie 1 or 3 above the zero point of 7: every tap inside the picture adds
-   that, every tap in the padding nothing. */
+/* Weights of 1, and codes that lie 1 or 3 above the zero point of 7: every tap inside the picture
+   adds that, every tap in the padding nothing. */
 static void padding_adds_nothing(void **state)
 {
     static const int ones[] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
@@ -609,7 +609,8 @@ static void arena_of_resnet8(void **state)
     }
 }
 
-/* The caller's pixels are the input tensor: read, never written, and the last byte read is theirs. */
+/* The caller's pixels are the input tensor: read, never written, and the last byte read is
+   theirs. */
 static void pixels_are_only_read(void **state)
 {
     ptq_model *fused = fused_of(small_model(3, 0)), *m;

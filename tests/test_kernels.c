@@ -1,6 +1,6 @@
 /* The kernels of every instruction set against the scalar ones: random networks of every kind of
-   convolution and dense layer, ResNet8, the self-test. Instruction sets that this processor lacks are
-   skipped by name; test_kernels_emulated.c runs some through exact substitutes. */
+   convolution and dense layer, ResNet8, the self-test. Instruction sets that this processor lacks
+   are skipped by name; test_kernels_emulated.c runs some through exact substitutes. */
 #include "quantized.h"
 
 /* Random networks for each instruction set, integer and float. */

@@ -1,7 +1,8 @@
 /* As test_kernels.c, for instruction sets that this processor lacks: the one instruction of VNNI is
-   replaced by others that compute exactly the same, and those of AMX by five functions after Intel's
-   manual (volume 2: LDTILECFG, TILELOADD, TILESTORED, TDPBUSD, TILERELEASE), which are as strict as
-   the processor: what would fault there ends the test here. AVX2 and AVX-512 are still needed. */
+   replaced by others that compute exactly the same, and those of AMX by five functions after
+   Intel's manual (volume 2: LDTILECFG, TILELOADD, TILESTORED, TDPBUSD, TILERELEASE), which are as
+   strict as the processor: what would fault there ends the test here. AVX2 and AVX-512 are still
+   needed. */
 #define PTQ__EMULATE_VNNI
 #define PTQ__EMULATE_AMX
 #define _POSIX_C_SOURCE 200809L /* as test.h */

@@ -15,8 +15,8 @@ static ptq_evaluation made(int *label, int *prediction, size_t n)
     return e;
 }
 
-/* `lost` images right to wrong, `won` wrong to right, `both` right twice, `neither` wrong twice, half
-   of those (rounded down) with the same wrong prediction. */
+/* `lost` images right to wrong, `won` wrong to right, `both` right twice, `neither` wrong twice,
+   half of those (rounded down) with the same wrong prediction. */
 static ptq_comparison compared(int lost, int won, int both, int neither)
 {
     static int label[20000], a[20000], b[20000];

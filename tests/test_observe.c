@@ -400,8 +400,8 @@ static void least_squared_error(void **state)
     }
 }
 
-/* A Gaussian and one outlier: rules cut the outlier off, and keep the bulk. Not PTQ_MSE: the square of
-   what is cut off here, 20^2 and more, outweighs the rounding of all the others. */
+/* A Gaussian and one outlier: rules cut the outlier off, and keep the bulk. Not PTQ_MSE: the square
+   of what is cut off here, 20^2 and more, outweighs the rounding of all the others. */
 static void outlier_is_cut_off(void **state)
 {
     static const ptq_range rules[] = {PTQ_HISTOGRAM, PTQ_ENTROPY, PTQ_PERCENTILE};

@@ -2,8 +2,8 @@
    very codes, and be written again byte for byte, whatever becomes of the rest of the library.
 
    All of it runs on integers, so that no instruction set may round differently: weights of 8 bits
-   per channel, of 4 and 3 bits packed, affine per tensor, activations of 6 bits, preprocessing, coded
-   logits, a self-test vector. It was written by
+   per channel, of 4 and 3 bits packed, affine per tensor, activations of 6 bits, preprocessing,
+   coded logits, a self-test vector. It was written by
 
        build/test_pinned tests/data/tiny-int8.safetensors
 

@@ -1,5 +1,6 @@
-/* From real numbers to codes and from accumulators to codes: values worked out by hand, the rounding
-   against integer arithmetic, single operators against the formulas written a second time. */
+/* From real numbers to codes and from accumulators to codes: values worked out by hand, the
+   rounding against integer arithmetic, single operators against the formulas written a second
+   time. */
 #include "quantized.h"
 
 static ptq_qparams params(ptq_type type, int bits, float scale, int zero_point)
@@ -326,8 +327,8 @@ static void requantized_at_random(void **state)
     }
 }
 
-/* Products that lie exactly between two codes: k + 1/2 goes to the even neighbour. And the same with a
-   third of the multiplier, where only the rounding to single precision decides. */
+/* Products that lie exactly between two codes: k + 1/2 goes to the even neighbour. And the same
+   with a third of the multiplier, where only the rounding to single precision decides. */
 static void requantized_ties(void **state)
 {
     int32_t k;
@@ -399,8 +400,9 @@ static void fused_multiply_add(void **state)
 /* ---------------------------------------------------------------------------------------------
    Single operators on codes */
 
-/* Two convolutions split the channels of a picture of all pairs of pixels, with multiplier 1 and the
-   pixel as code: so an addition sees all pairs of codes. `fused`: the second takes the addition in. */
+/* Two convolutions split the channels of a picture of all pairs of pixels, with multiplier 1 and
+   the pixel as code: so an addition sees all pairs of codes. `fused`: the second takes the addition
+   in. */
 static ptq_model *adder(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *c,
                         const char *act, int fused, int swapped)
 {
@@ -480,7 +482,8 @@ static int compare_pairs(const ptq_qparams *a, const ptq_qparams *b, const ptq_q
     return unlike;
 }
 
-/* Ties: scales in the ratio of 1 : 2 and the like, and thirds that are ties but for the rounding. */
+/* Ties: scales in the ratio of 1 : 2 and the like, and thirds that are ties but for the
+   rounding. */
 static void all_pairs_added(void **state)
 {
     static const float scale[][3] = {

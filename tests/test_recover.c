@@ -1,6 +1,6 @@
-/* Winning accuracy back below 8 bits: equalization, refitted weights; and the searches for the layer
-   to blame and for the bits that each deserves. Values worked out by hand, and each against its own
-   parts put together. */
+/* Winning accuracy back below 8 bits: equalization, refitted weights; and the searches for the
+   layer to blame and for the bits that each deserves. Values worked out by hand, and each against
+   its own parts put together. */
 #include "quantized.h"
 
 enum { SIDE = 8, IMAGES = 24, CLASSES = 5 };
@@ -166,7 +166,8 @@ static void reaches(const fixture *f, const ptq_model *m, const char *name, int 
     close_run(&run);
 }
 
-/* Float logits stay; both tensors of a residual addition get the same factors; ranges draw level. */
+/* Float logits stay; both tensors of a residual addition get the same factors; ranges draw
+   level. */
 static void equalized_network(void **state)
 {
     static const char *const tied[] = {"conv1", "block1.conv2", "block1.add.relu"};
@@ -604,8 +605,8 @@ static void confirmed_choices(void **state)
 /* ---------------------------------------------------------------------------------------------
    Divergence, sensitivity, mixed precision */
 
-/* softmax (1/2, 1/2) against (3/4, 1/4): KL = ln(2/3) / 2 + ln(2) / 2. Logits (1, -1) against (1, 0):
-   signal 2, noise 1. */
+/* softmax (1/2, 1/2) against (3/4, 1/4): KL = ln(2/3) / 2 + ln(2) / 2. Logits (1, -1) against (1,
+   0): signal 2, noise 1. */
 static void divergence_by_hand(void **state)
 {
     float x[4] = {0, 0, 1, -1}, y[4] = {1.0986123f, 0, 1, 0};

@@ -1,5 +1,5 @@
-/* Training: every gradient against differences of the loss, optimizers against numbers by hand, fake
-   quantization against the integers. */
+/* Training: every gradient against differences of the loss, optimizers against numbers by hand,
+   fake quantization against the integers. */
 #include "test.h"
 
 #include "tools/ptq/optimizer.h"
@@ -659,10 +659,11 @@ static double loss_along(trainer *t, pair *p, const float *start, const float *d
 }
 
 /* The gradient that passes straight through a rounding is that of no function, so it cannot be
-   compared with differences parameter by parameter. But where all codes stay, the network's own loss
-   is smooth, and its slope must be the sum of the gradients of all that moved: rounding errors that
-   the steps were charged with, and values that passed straight through, then cancel. That holds from
-   every node on that all paths run through. Biases are 0, since their rounding depends on steps. */
+   compared with differences parameter by parameter. But where all codes stay, the network's own
+   loss is smooth, and its slope must be the sum of the gradients of all that moved: rounding errors
+   that the steps were charged with, and values that passed straight through, then cancel. That
+   holds from every node on that all paths run through. Biases are 0, since their rounding depends
+   on steps. */
 static void check_scaling(ptq_model *model, ptq_scheme scheme, const char *const *from, int count)
 {
     trainer_options options = {BATCH, 1, NULL, 0.1f, 0};

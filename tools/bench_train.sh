@@ -1,7 +1,7 @@
 #!/bin/sh
-# bench_train.sh PTQ SHAPES10 [ROUNDS]: images per second of ptq train and of PyTorch, in turns on the
-# same network, batch and threads; the median of each and their ratio. PYTHON names an interpreter that
-# has torch; BATCH, THREADS and STEPS are those of bench_train_torch.py.
+# bench_train.sh PTQ SHAPES10 [ROUNDS]: images per second of ptq train and of PyTorch, in turns on
+# the same network, batch and threads; the median of each and their ratio. PYTHON names an
+# interpreter that has torch; BATCH, THREADS and STEPS are those of bench_train_torch.py.
 set -eu
 
 ptq=$1 shapes=$2 rounds=${3:-5}

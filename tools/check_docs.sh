@@ -6,8 +6,8 @@
 #     sh tools/check_docs.sh --update    put what the commands print into the text
 #     ... --slow                         with those commands, too, that take long (a minute more)
 #
-# The pages of the course are docs/README.md, docs/N-*.md and docs/mistakes/*.md. All their blocks of
-# commands run in one shell, in this order:
+# The pages of the course are docs/README.md, docs/N-*.md and docs/mistakes/*.md. All their blocks
+# of commands run in one shell, in this order:
 #
 #     ```sh          is run; what it prints must be the block "```text" that follows, if one does
 #     ```sh slow     is run with --slow only
@@ -172,8 +172,8 @@ check_figures() {
 
 # ---- C ----
 
-# A file for the compiler from block N of a page: nothing of the implementation, which takes long; what
-# is not at file scope goes into a function.
+# A file for the compiler from block N of a page: nothing of the implementation, which takes long;
+# what is not at file scope goes into a function.
 check_c() {
     for page in $pages; do
         awk -v prefix="$work/$(echo "$page" | tr / _)" '

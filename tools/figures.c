@@ -3,8 +3,8 @@
        figures NAME OUT.svg MODEL DATA [IMAGES]    from a float model and CIFAR-10's form of data
        figures NAME OUT.svg <FILE                  kernel, mistakes: from what a program printed
 
-   What a figure shows is printed as well. Calibration runs on scalar kernels, so that the figures are
-   the same on every processor. */
+   What a figure shows is printed as well. Calibration runs on scalar kernels, so that the figures
+   are the same on every processor. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,10 +2,10 @@
 # run.sh MODEL IMAGES [COUNT [CPU]]
 #
 # Exports MODEL (quantized, integers throughout), builds it for Cortex-M4 and Cortex-M55 (or the one
-# that CPU names: cortex-m4, cortex-m55), runs it in QEMU on the first COUNT (3) records of IMAGES, a
-# CIFAR-10 .bin file, and compares the logits with those of the tool. Sees to it that the program has
-# no heap, no standard I/O and no arithmetic in double precision. PTQ is the tool (default: build/ptq
-# above this directory).
+# that CPU names: cortex-m4, cortex-m55), runs it in QEMU on the first COUNT (3) records of IMAGES,
+# a CIFAR-10 .bin file, and compares the logits with those of the tool. Sees to it that the program
+# has no heap, no standard I/O and no arithmetic in double precision. PTQ is the tool (default:
+# build/ptq above this directory).
 set -eu
 [ $# -ge 2 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" && exit 1; }
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,8 +18,8 @@ head -c $((${3:-3} * 3073)) "$2" >"$work/images.bin"
 "$ptq" export --model "$1" --c-header "$work/net.h" --standalone
 "$ptq" run --model "$1" --images "$work/images.bin" --logits "$work/wanted.f32"
 
-# Every function that the linked program has, and every instruction: neither malloc nor printf nor the
-# like, none of the compiler's helpers for double precision, no instruction on it.
+# Every function that the linked program has, and every instruction: neither malloc nor printf nor
+# the like, none of the compiler's helpers for double precision, no instruction on it.
 needs_little() { # ELF
     arm-none-eabi-nm "$1" | awk '{ print $NF }' >"$work/names"
     arm-none-eabi-objdump -d "$1" >"$work/code"

@@ -1,6 +1,6 @@
 /* What the fuzz targets share: the library with the sanitizers in it, and a check that stops the
-   fuzzer. Each target is one file that defines LLVMFuzzerTestOneInput; libFuzzer or AFL++ drives it,
-   and replay.c, which runs files, in the ordinary tests. */
+   fuzzer. Each target is one file that defines LLVMFuzzerTestOneInput; libFuzzer or AFL++ drives
+   it, and replay.c, which runs files, in the ordinary tests. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -2,13 +2,12 @@
 # fuzz.sh SECONDS TARGET...    runs each target under the sanitizers, from the seeds and from what
 #                              earlier runs found in build/fuzz/TARGET. Needs clang.
 # FUZZER=afl                   with AFL++ in place of libFuzzer; needs afl++.
-# What crashes is kept in build/fuzz/; build/fuzz/bin/fuzz-TARGET FILE tells more of it. Once mended,
-# it belongs into tests/fuzz/found/TARGET/, which the tests replay.
+# What crashes is kept in build/fuzz/; build/fuzz/bin/fuzz-TARGET FILE tells more of it. Once
+# mended, it belongs into tests/fuzz/found/TARGET/, which the tests replay.
 cd "$(dirname "$0")/../.." || exit 1
 seconds=$1
 shift
 out=$PWD/build/fuzz
-seeds=$PWD/build/fuzz-seed
 : "${FUZZER:=libfuzzer}"
 
 # Every comparison traced costs more than half of the speed; dictionaries do instead. clang needs
@@ -28,6 +27,7 @@ max_allocation_size_mb=256"
 if [ -w /dev/shm ]; then TMPDIR=/dev/shm; fi
 TMPDIR=$(mktemp -d ${TMPDIR:+"$TMPDIR/ptq-fuzz-XXXXXX"}) || exit 1
 export TMPDIR
+seeds=$TMPDIR/seeds # its own: another run may begin meanwhile
 trap 'rm -rf "$TMPDIR"' EXIT
 
 build() { # COMPILER DIR TARGET MORE-FLAGS

@@ -1,8 +1,7 @@
-# Makes the fuzz targets' seeds anew in $BUILD/fuzz-seed. Read with "." by replay.sh and fuzz.sh, with
-# CC and SAN set or not. What the tool can export becomes seeds of the import; command lines are
-# those of arguments.txt, one argument a line.
+# Makes the fuzz targets' seeds anew in the directory $seeds. Read with "." by replay.sh and fuzz.sh,
+# with BUILD, and CC and SAN set or not. What the tool can export becomes seeds of the import;
+# command lines are those of arguments.txt, one argument a line.
 make_seeds() {
-    seeds=$BUILD/fuzz-seed
     rm -rf "$seeds"
     make -s ${CC:+CC="$CC"} SAN="${SAN:-}" "$BUILD/fuzz-seeds" "$BUILD/ptq" &&
         "$BUILD/fuzz-seeds" "$seeds" || return 1

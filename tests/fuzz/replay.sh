@@ -1,5 +1,6 @@
-# Replays the fuzz targets' seeds, truncated and damaged forms of them, and every input that was ever
-# found to crash one (tests/fuzz/found/TARGET/). For 'make fuzz' itself, see tests/fuzz/fuzz.sh.
+# Replays the fuzz targets' seeds, truncated and damaged forms of them, and every input that was
+# ever found to crash one (tests/fuzz/found/TARGET/). For 'make fuzz' itself, see
+# tests/fuzz/fuzz.sh.
 set -u
 failures=0
 
@@ -14,6 +15,7 @@ damage() { # FILE
     done
 }
 
+seeds=$BUILD/fuzz-seed
 . tests/fuzz/make_seeds.sh || exit 1
 for folder in "$seeds"/*; do
     target=$(basename "$folder")

@@ -1,6 +1,6 @@
 #!/bin/sh
-# manpage.sh PTQ >ptq.1    The man page, from what the program PTQ says in its --help: so both always
-#                          say the same. What no --help says stands here.
+# manpage.sh PTQ >ptq.1    The man page, from what the program PTQ says in its --help: so both
+#                          always say the same. What no --help says stands here.
 set -eu
 ptq=$1
 

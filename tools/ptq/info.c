@@ -75,7 +75,8 @@ static int measure_memory(model_info *info)
     return 0;
 }
 
-/* Whether a node counts where it is asked what runs on integers: what computes, up to the logits. */
+/* Whether a node counts where it is asked what runs on integers: what computes, up to the
+   logits. */
 static int is_asked(const ptq_model *model, int i)
 {
     ptq_op op = model->node[i].op;

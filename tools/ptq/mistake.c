@@ -1,6 +1,6 @@
-/* ptq mistake: commits a classic mistake on purpose, measures what it costs beside the right way, and
-   shows what catches it. The library refuses or warns where it can, so that most mistakes have to
-   get around it here. */
+/* ptq mistake: commits a classic mistake on purpose, measures what it costs beside the right way,
+   and shows what catches it. The library refuses or warns where it can, so that most mistakes have
+   to get around it here. */
 #include <stdlib.h>
 #include <string.h>
 

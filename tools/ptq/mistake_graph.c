@@ -1,5 +1,5 @@
-/* Mistakes made with the graph: what is fused, when a tensor is observed, which statistics batch norm
-   takes. */
+/* Mistakes made with the graph: what is fused, when a tensor is observed, which statistics batch
+   norm takes. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Drawing SVG: what the figures of ptq report and those of docs/ share. Units are pixels; `classes`
-   are those of write_figure_style: f-NAME fills, s-NAME strokes, with the names ink, mut (muted), lin
-   (lines) and c1 to c6; thin and thick are widths; of text, small, mid and end. */
+   are those of write_figure_style: f-NAME fills, s-NAME strokes, with the names ink, mut (muted),
+   lin (lines) and c1 to c6; thin and thick are widths; of text, small, mid and end. */
 #ifndef PTQ_TOOL_SVG_H
 #define PTQ_TOOL_SVG_H
 

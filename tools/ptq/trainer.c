@@ -820,7 +820,8 @@ static code_span span_of(ptq_type type, int bits, int32_t zero_point)
 }
 
 /* LSQ scales the gradient to a step down by the root of how many values share it and of its largest
-   code (Esser et al. 2020, 2.2). Which end that is depends on the zero point: the other may be 0. */
+   code (Esser et al. 2020, 2.2). Which end that is depends on the zero point: the other may be
+   0. */
 static double share_of_step(size_t values, code_span span)
 {
     double most = (double)(-span.low > span.high ? -span.low : span.high);

@@ -35,8 +35,8 @@ typedef struct trainer_options {
     int frozen_norm; /* batch norm uses the running statistics and leaves them alone */
 } trainer_options;
 
-/* An engine for the model, with a copy of its parameters. The model must outlive it. PTQ_UNSUPPORTED
-   names a node that cannot be trained.
+/* An engine for the model, with a copy of its parameters. The model must outlive it.
+   PTQ_UNSUPPORTED names a node that cannot be trained.
 
    A quantized model is trained with fake quantization under its own scheme: weights and results are
    rounded as its integers would be, and the step sizes are learned (LSQ, Esser et al. 2020), from

@@ -493,7 +493,7 @@ INLINE double step_gradient_all(const transform *t, const float *y, const float 
 
 /* ---- One set of functions for each instruction set ---- */
 
-#define KERNEL_SET(SET, TARGET, PASSES, BIG)                                                              \
+#define KERNEL_SET(SET, TARGET, PASSES, BIG)                                                      \
     TARGET static void conv_##SET(const conv_row *r)                                              \
     {                                                                                             \
         conv(r, BIG);                                                                             \
@@ -528,14 +528,15 @@ INLINE double step_gradient_all(const transform *t, const float *y, const float 
     {                                                                                             \
         gradient_moments_all(t, y, dv, pivot, pixels, channels, sum, product);                    \
     }                                                                                             \
-    PASSES static double step_gradient_##SET(const transform *t, const float *y, const float *dv,  \
+    PASSES static double step_gradient_##SET(const transform *t, const float *y, const float *dv, \
                                              int pixels, int channels)                            \
     {                                                                                             \
         return step_gradient_all(t, y, dv, pixels, channels);                                     \
     }                                                                                             \
-    static const kernel_set set_##SET = {#SET,          conv_##SET,     conv_weights_##SET,       \
+    static const kernel_set set_##SET = {#SET,          conv_##SET,      conv_weights_##SET,      \
                                          value_##SET,   add_value_##SET, gradient_##SET,          \
-                                         moments_##SET, gradient_moments_##SET, step_gradient_##SET};
+                                         moments_##SET, gradient_moments_##SET,                   \
+                                         step_gradient_##SET};
 
 #define NO_TARGET
 KERNEL_SET(plain, NO_TARGET, NO_TARGET, 0)
