@@ -386,7 +386,7 @@ static int fold_transpose(importer *im, const onnx_constant *from, const int *pe
     size_t stride[ONNX_MOST_RANK], width = onnx_width(from->type);
     onnx_constant *to;
 
-    assert(from->rank <= ONNX_MOST_RANK);
+    assert(0 <= from->rank && from->rank <= ONNX_MOST_RANK);
     for (int i = 0; i < from->rank; i++) {
         dims[i] = from->dim[perm[i]];
         stride[i] = inner_elements(from, perm[i]);
@@ -499,8 +499,8 @@ static int is_padded(const value *from)
     return from->pad[0] || from->pad[1] || from->pad[2] || from->pad[3];
 }
 
-/* Tensor input i, neither a constant nor padded. */
-static value *tensor_input(importer *im, size_t i)
+/* Tensor input i, not a constant; padded is fine. */
+static value *padded_input(importer *im, size_t i)
 {
     value *from = input_of(im, i);
 
@@ -511,10 +511,19 @@ static value *tensor_input(importer *im, size_t i)
     else if (from->state == STATE_UNKNOWN)
         refuse(im, "it reads a tensor that no earlier node makes: the graph is cyclic, not sorted "
                    "or incomplete");
-    else if (is_padded(from))
-        refuse(im, "Pad is supported in front of Conv and AveragePool only");
     else
         return from;
+    return NULL;
+}
+
+/* The same where no padding may be left to do. */
+static value *tensor_input(importer *im, size_t i)
+{
+    value *from = padded_input(im, i);
+
+    if (!from || !is_padded(from))
+        return from;
+    refuse(im, "Pad is supported in front of Conv and AveragePool only");
     return NULL;
 }
 
@@ -769,11 +778,11 @@ typedef struct layer {
 static int read_layer(importer *im, layer *out)
 {
     memset(out, 0, sizeof *out);
-    out->input = input_of(im, 0);
+    out->input = padded_input(im, 0);
     out->weight = input_of(im, 1);
     out->bias = input_of(im, 2);
-    if (!out->input || out->input->state == STATE_UNKNOWN || out->input->state == STATE_CONSTANT)
-        return !tensor_input(im, 0);
+    if (!out->input)
+        return 1;
     if (!out->weight || out->weight->state != STATE_CONSTANT)
         return refuse(im, "its weights must be constant");
     if (out->bias && out->bias->state != STATE_CONSTANT)
@@ -1497,17 +1506,9 @@ static int check_average_pad(const importer *im, const value *from, ptq_pool_opt
     return 0;
 }
 
-/* Neither a constant nor unknown; padded is fine. */
-static value *padded_input(importer *im)
-{
-    value *from = input_of(im, 0);
-
-    return from && is_padded(from) ? from : tensor_input(im, 0);
-}
-
 static int import_average_pool(importer *im)
 {
-    value *from = padded_input(im);
+    value *from = padded_input(im, 0);
     ptq_pool_options options;
     state how;
     int input;
@@ -1776,7 +1777,7 @@ static int import_transpose(importer *im)
 /* Zeros around height and width, kept with the tensor until a convolution takes them in. */
 static int import_pad(importer *im)
 {
-    value *from = padded_input(im);
+    value *from = padded_input(im, 0);
     const Onnx__AttributeProto *given = attribute(im, "pads");
     const onnx_constant *pads = NULL, *number = NULL;
     int64_t all[8];
@@ -1817,7 +1818,7 @@ static int import_identity(importer *im)
     const onnx_constant *constant;
 
     if (!from || from->state != STATE_CONSTANT)
-        return (from = padded_input(im)) ? alias(im, from, from->view) : 1;
+        return (from = padded_input(im, 0)) ? alias(im, from, from->view) : 1;
     if (!from->codes)
         return constant_input(im, 0, 1, &constant) ||
                fold_copy(im, constant, constant->type, constant->rank, constant->dim);
@@ -1957,7 +1958,7 @@ static int import_quantize(importer *im)
 
     if (from && from->state == STATE_CONSTANT)
         return constant_input(im, 0, 1, &constant) || fold_quantize(im, constant);
-    if (!(from = padded_input(im)) || read_qparams(im, 1, PTQ_U8, &q))
+    if (!(from = padded_input(im, 0)) || read_qparams(im, 1, PTQ_U8, &q))
         return 1;
     if (from->state == STATE_PENDING)
         return quantize_pending(im, from, &q);
@@ -1999,7 +2000,7 @@ static int import_dequantize(importer *im)
 
     if (from && from->state == STATE_CONSTANT)
         return dequantize_constant(im, from);
-    if (!(from = padded_input(im)))
+    if (!(from = padded_input(im, 0)))
         return 1;
     if (from->state != STATE_CODES)
         return refuse(im, "it needs codes but gets real numbers");
