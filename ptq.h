@@ -14517,6 +14517,7 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
 static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, ptq_error *err)
 {
     const ptq_scheme *scheme = &cv->options->scheme;
+    ptq__converter confirmed = *cv;
     ptq__decider decider;
     ptq_model *made = NULL;
     ptq_status status;
@@ -14526,9 +14527,9 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, pt
     memset(&decider, 0, sizeof decider);
     decider.text = ptq__text_over(decider.outcome, sizeof decider.outcome);
     status = ptq__confirm(cv, &decider, err);
-    cv->options = &decider.decided;
+    confirmed.options = &decider.decided;
     if (!status)
-        status = ptq__convert_decided(cv, &made, err);
+        status = ptq__convert_decided(&confirmed, &made, err);
     if (!status && decider.text.length)
         status = ptq_model_set_meta(made, "confirmed", decider.outcome, err);
     ptq__free(&decider.decided.allocator, (void *)(uintptr_t)decider.decided.override);

@@ -10,7 +10,7 @@
 cd "$(dirname "$0")/.." || exit 1
 dir=build/analyze
 header="-x c -std=c99 -DPTQ_IMPLEMENTATION -DPTQ_THREADS -DPTQ_NO_SIMD -I."
-tools="tools/cifar_files.c tools/shapes10.c"
+tools="tools/cifar_files.c tools/shapes10.c tools/figures.c"
 [ ! -f /usr/include/stb/stb_image.h ] || tools="$tools tools/images2cifar.c"
 failed=0
 rm -rf "$dir"
@@ -59,9 +59,15 @@ has() {
 # knownConditionTrueFalse  ptq__quoted: it follows one call only
 # arrayIndexThenCheck   ptq__statistics_agree: the index is compared with another, not with its limit
 # invalidPointerCast    ptq__learn_node: one block of memory for doubles and, behind them, floats
+# It is told which libraries there are, else it takes what does without them for all there is.
+libraries=
+for flag; do
+    case $flag in -DPTQ_HAVE_*) libraries="$libraries $flag" ;; esac
+done
 for_cppcheck() {
+    # shellcheck disable=SC2086
     cppcheck --quiet --error-exitcode=1 --std=c99 --enable=warning,performance,portability,style \
-        --inline-suppr --max-configs=1 -D__linux__ -I. \
+        --inline-suppr --max-configs=1 -D__linux__ $libraries -I. \
         --suppress=variableScope --suppress=shadowFunction \
         --suppress=uninitvar:ptq.h --suppress=knownConditionTrueFalse:ptq.h \
         --suppress=arrayIndexThenCheck:ptq.h --suppress=invalidPointerCast:ptq.h "$@"

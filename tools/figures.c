@@ -363,6 +363,8 @@ static int draw_trace(source *s, FILE *out)
         tap[n] = n + 1;
         sum[n++] = atof(at);
     }
+    if (!n)
+        return fail("the explanation of block1.conv2 has no sums");
     x.high = n;
     for (i = 0; i < n; i++) {
         y.low = fmin(y.low, sum[i]);
@@ -632,7 +634,7 @@ static void draw_bars(FILE *out, const char *title, const bar *bars, int n, cons
 /* Lines "NAME: MICROSECONDS us ...". */
 static int draw_kernel(source *s, FILE *out)
 {
-    bar bars[MOST_BARS];
+    bar bars[MOST_BARS] = {{"", 0}};
     char line[256];
     int n = 0;
 
@@ -657,7 +659,7 @@ static int draw_kernel(source *s, FILE *out)
    Of each mistake the first row, which is right, is left out. */
 static int draw_mistakes(source *s, FILE *out)
 {
-    bar bars[MOST_BARS];
+    bar bars[MOST_BARS] = {{"", 0}};
     char line[256], name[64] = "";
     int n = 0, row = 0;
 
@@ -741,7 +743,7 @@ static int draw_sensitivity(source *s, FILE *out)
 {
     ptq_search_options options = {0};
     ptq_sensitivity_report report;
-    bar bars[MOST_BARS];
+    bar bars[MOST_BARS] = {{"", 0}};
     int i;
 
     options.scheme.weight_bits = 4;

@@ -347,7 +347,8 @@ static void show_parts(const lab *at, const ptq_evaluation *real, const ptq_eval
     size_t part = at->images.count, parts = real->total / part;
     double least = 100, most = -100, same_least = 100, same_most = -100;
 
-    parts = parts < MOST_PARTS ? parts : MOST_PARTS;
+    if (parts > MOST_PARTS)
+        parts = MOST_PARTS;
     for (size_t a = 0; a < parts; a++)
         for (size_t b = 0; b < parts; b++) {
             double change = share_right(coded, b * part, part) - share_right(real, a * part, part);

@@ -46,7 +46,9 @@ static int32_t *unpack(const ptq_tensor *weight)
     int out = weight->dim[0], in = weight->dim[1], taps = weight->dim[2] * weight->dim[3];
     int32_t *made = malloc(ptq_tensor_elements(weight) * sizeof *made);
 
-    for (int o = 0; made && o < out; o++)
+    if (!made)
+        return NULL;
+    for (int o = 0; o < out; o++)
         for (int i = 0; i < in; i++)
             for (int t = 0; t < taps; t++)
                 made[(o * taps + t) * in + i] =

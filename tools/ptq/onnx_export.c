@@ -97,7 +97,10 @@ static void *grow(exporter *ex, void *array, size_t count, size_t *room)
 
 /* ---- Nodes ---- */
 
-/* Appends a node with one result and returns the result's name. Inputs end with a NULL; an empty
+/* Ends the inputs of a node; NULL by itself need not be a pointer. */
+#define NO_MORE ((const char *)NULL)
+
+/* Appends a node with one result and returns the result's name. Inputs end with NO_MORE; an empty
    one is left out. */
 static const char *add_node(exporter *ex, Onnx__NodeProto **out, const char *op, const char *name,
                             const char *made, ...)
@@ -297,7 +300,7 @@ static void clamp_codes(exporter *ex, const char *raw, const char *name, const c
     clamp_range(q, act, &low, &high);
     least = add_code(ex, text(ex, "%s.least", to->codes), q->type, low);
     most = add_code(ex, text(ex, "%s.most", to->codes), q->type, high);
-    add_node(ex, NULL, "Clip", name, to->codes, raw, least, most, NULL);
+    add_node(ex, NULL, "Clip", name, to->codes, raw, least, most, NO_MORE);
 }
 
 /* Real numbers to the codes of tensor `name`, with a clamp where the width asks for one. */
@@ -309,7 +312,7 @@ static coded quantize(exporter *ex, const char *real, const char *name, const pt
 
     add_node(ex, NULL, "QuantizeLinear",
              node->op == PTQ_QUANTIZE ? node->name : text(ex, "%s.quantize", name), raw, real,
-             made.scale, made.zero_point, NULL);
+             made.scale, made.zero_point, NO_MORE);
     clamp_codes(ex, raw, text(ex, "%s.clip", name), &made, q, PTQ_ACT_NONE);
     return made;
 }
@@ -329,7 +332,7 @@ static const char *dequantize(exporter *ex, const char *codes, const coded *q)
 
     if (!exists(ex, made))
         add_node(ex, NULL, "DequantizeLinear", text(ex, "%s.dequantize", codes), made, codes,
-                 q->scale, q->zero_point, NULL);
+                 q->scale, q->zero_point, NO_MORE);
     return made;
 }
 
@@ -350,7 +353,7 @@ static const char *with_rank(exporter *ex, const char *name, const ptq_node *nod
     if (rank == 2) {
         Onnx__NodeProto *flatten;
 
-        add_node(ex, &flatten, "Flatten", made, made, name, NULL);
+        add_node(ex, &flatten, "Flatten", made, made, name, NO_MORE);
         add_int(ex, flatten, "axis", 1);
         return made;
     }
@@ -359,7 +362,7 @@ static const char *with_rank(exporter *ex, const char *name, const ptq_node *nod
         put_le(bytes + 8 * i, (uint32_t)dims[i]);
     return add_node(ex, NULL, "Reshape", made, made, name,
                     add_constant(ex, text(ex, "%s.shape", made), ONNX_INT64, 1, &four, bytes),
-                    NULL);
+                    NO_MORE);
 }
 
 /* Operand `node` of the model in codes, or in real numbers. */
@@ -432,7 +435,8 @@ static const char *add_real_weight(exporter *ex, const ptq_node *node)
         bytes[2 * i + 1] = (uint8_t)(bits >> 8);
     }
     add_constant(ex, name, ONNX_FLOAT16, weight->rank, weight->dim, bytes);
-    add_node(ex, &cast, "Cast", text(ex, "%s.cast", name), text(ex, "%s.float", name), name, NULL);
+    add_node(ex, &cast, "Cast", text(ex, "%s.cast", name), text(ex, "%s.float", name), name,
+             NO_MORE);
     add_int(ex, cast, "to", ONNX_FLOAT);
     return cast->output[0];
 }
@@ -478,7 +482,7 @@ static const char *dequantize_weight(exporter *ex, const ptq_node *node)
 
     add_node(ex, &made, "DequantizeLinear", text(ex, "%s.weight_dequantize", node->name),
              text(ex, "%s.weight_real", node->name), weight.codes, weight.scale, weight.zero_point,
-             NULL);
+             NO_MORE);
     add_int(ex, made, "axis", 0);
     return made->output[0];
 }
@@ -499,7 +503,7 @@ static const char *dequantize_bias(exporter *ex, const ptq_node *node)
              text(ex, "%s_real", bias), bias,
              add_floats(ex, text(ex, "%s_scale", bias), weight->scales > 1, &weight->scales, scale,
                         (size_t)weight->scales),
-             NULL);
+             NO_MORE);
     add_int(ex, made, "axis", 0);
     return made->output[0];
 }
@@ -518,10 +522,10 @@ static const char *add_act(exporter *ex, ptq_activation act, const char *name, c
     static const float bounds[] = {0, 6};
 
     if (act == PTQ_ACT_RELU)
-        return add_node(ex, NULL, "Relu", name, name, from, NULL);
+        return add_node(ex, NULL, "Relu", name, name, from, NO_MORE);
     return add_node(ex, NULL, "Clip", name, name, from,
                     add_floats(ex, text(ex, "%s.min", name), 0, NULL, &bounds[0], 1),
-                    add_floats(ex, text(ex, "%s.max", name), 0, NULL, &bounds[1], 1), NULL);
+                    add_floats(ex, text(ex, "%s.max", name), 0, NULL, &bounds[1], 1), NO_MORE);
 }
 
 /* Convolution or dense layer in float, or between DequantizeLinear and QuantizeLinear. Returns the
@@ -535,7 +539,7 @@ static const char *add_real_layer(exporter *ex, const ptq_node *node, const char
     Onnx__NodeProto *layer;
 
     made = add_node(ex, &layer, conv ? "Conv" : "Gemm", node->name, node->name, input, weight, bias,
-                    NULL);
+                    NO_MORE);
     if (conv) {
         add_window(ex, layer, node);
         add_int(ex, layer, "group", node->groups);
@@ -563,13 +567,13 @@ static const char *add_integer_layer(exporter *ex, const ptq_node *node, const p
     if (conv) {
         add_node(ex, &layer, "QLinearConv", node->name, raw, input, in->scale, in->zero_point,
                  weight.codes, weight.scale, weight.zero_point, to.scale, to.zero_point, bias,
-                 NULL);
+                 NO_MORE);
         add_window(ex, layer, node);
         add_int(ex, layer, "group", node->groups);
     } else {
         add_node(ex, &layer, "QGemm", node->name, raw, input, in->scale, in->zero_point,
                  weight.codes, weight.scale, weight.zero_point, bias, to.scale, to.zero_point,
-                 NULL);
+                 NO_MORE);
         set_microsoft(ex, layer);
         add_int(ex, layer, "transB", 1);
     }
@@ -602,7 +606,7 @@ static const char *addition_name(exporter *ex, const ptq_node *node)
 static const char *add_real_sum(exporter *ex, const char *name, const char *shown,
                                 ptq_activation act, const char *a, const char *b)
 {
-    const char *made = add_node(ex, NULL, "Add", name, name, a, b, NULL);
+    const char *made = add_node(ex, NULL, "Add", name, name, a, b, NO_MORE);
 
     return act ? add_act(ex, act, act_name(ex, shown, name), made) : made;
 }
@@ -616,7 +620,7 @@ static coded add_integer_sum(exporter *ex, const char *name, const char *shown, 
     Onnx__NodeProto *sum;
 
     add_node(ex, &sum, "QLinearAdd", name, raw, a->codes, a->scale, a->zero_point, b->codes,
-             b->scale, b->zero_point, made.scale, made.zero_point, NULL);
+             b->scale, b->zero_point, made.scale, made.zero_point, NO_MORE);
     set_microsoft(ex, sum);
     clamp_codes(ex, raw, act ? act_name(ex, shown, name) : text(ex, "%s.clip", shown), &made, q,
                 act);
@@ -703,13 +707,13 @@ static void export_integer_pool(exporter *ex, const ptq_node *node, result *to)
 
     to->q = add_codes(ex, node->out, &node->q);
     if (kind == 0) {
-        add_node(ex, &pool, name[kind], node->name, to->q.codes, input, NULL);
+        add_node(ex, &pool, name[kind], node->name, to->q.codes, input, NO_MORE);
         add_window(ex, pool, node);
         return;
     }
     raw = raw_codes(ex, &to->q, &node->q, PTQ_ACT_NONE);
     add_node(ex, &pool, name[kind], node->name, raw, input, in->scale, in->zero_point, to->q.scale,
-             to->q.zero_point, NULL);
+             to->q.zero_point, NO_MORE);
     set_microsoft(ex, pool);
     if (kind == 1) {
         add_window(ex, pool, node);
@@ -729,7 +733,7 @@ static void export_pool(exporter *ex, const ptq_node *node, result *to)
         return;
     }
     to->real = add_node(ex, &pool, name[node->op - PTQ_MAX_POOL], node->name, node->name,
-                        real_of(ex, node->input[0], 4), NULL);
+                        real_of(ex, node->input[0], 4), NO_MORE);
     if (node->op != PTQ_GLOBAL_AVG_POOL)
         add_window(ex, pool, node);
     if (node->op == PTQ_AVG_POOL)
@@ -748,7 +752,7 @@ static void export_batch_norm(exporter *ex, const ptq_node *node, result *to)
                               node->param[i].data, (size_t)node->param[i].dim[0]);
     to->real = add_node(ex, &norm, "BatchNormalization", node->name, node->name,
                         real_of(ex, node->input[0], to->rank), param[PTQ_WEIGHT], param[PTQ_BIAS],
-                        param[PTQ_MEAN], param[PTQ_VARIANCE], NULL);
+                        param[PTQ_MEAN], param[PTQ_VARIANCE], NO_MORE);
     add_float(ex, norm, "epsilon", node->epsilon);
 }
 
@@ -765,7 +769,7 @@ static void export_softmax(exporter *ex, const ptq_node *node, result *to)
 
     to->rank = ex->results[node->input[0]].rank;
     to->real = add_node(ex, &softmax, "Softmax", node->name, node->name,
-                        real_of(ex, node->input[0], to->rank), NULL);
+                        real_of(ex, node->input[0], to->rank), NO_MORE);
     add_int(ex, softmax, "axis", 1);
 }
 
@@ -775,7 +779,7 @@ static void export_quantize(exporter *ex, const ptq_node *node, result *to)
 
     to->rank = ex->results[from].rank;
     to->real = add_node(ex, NULL, "Identity", text(ex, "%s.input", node->name), node->name,
-                        real_of(ex, from, to->rank), NULL);
+                        real_of(ex, from, to->rank), NO_MORE);
 }
 
 static void export_dequantize(exporter *ex, const ptq_node *node, result *to)
@@ -784,7 +788,7 @@ static void export_dequantize(exporter *ex, const ptq_node *node, result *to)
 
     to->rank = from->rank;
     to->real = add_node(ex, NULL, "DequantizeLinear", node->name, node->name, from->q.codes,
-                        from->q.scale, from->q.zero_point, NULL);
+                        from->q.scale, from->q.zero_point, NO_MORE);
 }
 
 /* One step of preprocessing, x - mean or x / std, unless it changes nothing. */
@@ -803,7 +807,7 @@ static const char *preprocess(exporter *ex, const char *op, const char *what, co
                     text(ex, "%s.minus_%s", from, what), from,
                     add_floats(ex, text(ex, "%s.%s", input->name, what), 4, dims, numbers,
                                (size_t)input->shape[2]),
-                    NULL);
+                    NO_MORE);
 }
 
 static void export_input(exporter *ex, const ptq_node *node, result *to)

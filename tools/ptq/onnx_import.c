@@ -1648,7 +1648,7 @@ static int fold_reshape(importer *im, const onnx_constant *from, const onnx_cons
 
     for (int i = 0; i < rank; i++) {
         dims[i] = constant_int(shape, (size_t)i);
-        if (dims[i] == 0 && i < from->rank)
+        if (i < from->rank && dims[i] == 0)
             dims[i] = from->dim[i];
         if (dims[i] == -1 && open < 0)
             open = i;

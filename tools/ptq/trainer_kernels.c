@@ -493,6 +493,7 @@ INLINE double step_gradient_all(const transform *t, const float *y, const float 
 
 /* ---- One set of functions for each instruction set ---- */
 
+/* Attributes stand in no parentheses. NOLINTBEGIN(bugprone-macro-parentheses) */
 #define KERNEL_SET(SET, TARGET, PASSES, BIG)                                                      \
     TARGET static void conv_##SET(const conv_row *r)                                              \
     {                                                                                             \
@@ -537,6 +538,7 @@ INLINE double step_gradient_all(const transform *t, const float *y, const float 
                                          value_##SET,   add_value_##SET, gradient_##SET,          \
                                          moments_##SET, gradient_moments_##SET,                   \
                                          step_gradient_##SET};
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 #define NO_TARGET
 KERNEL_SET(plain, NO_TARGET, NO_TARGET, 0)
