@@ -98,7 +98,8 @@ int main(void)
              stbi_write_bmp("ring.bmp", 300, 200, 3, p));
 }
 DRAW
-    ${CC:-cc} -w "$dir/draw.c" "$BUILD/stb.o" -lm -o "$dir/draw" && (cd "$dir" && ./draw)
+    ${CC:-cc} ${COVERAGE:+--coverage} -w "$dir/draw.c" "$BUILD/stb.o" -lm -o "$dir/draw" &&
+        (cd "$dir" && ./draw)
 }
 
 test_pictures() {

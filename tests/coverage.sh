@@ -22,7 +22,8 @@ for tool in gcc lcov; do
     }
 done
 rm -rf "$build"
-sh tests/run.sh gcc g++ '' || exit 1
+failed=0
+sh tests/run.sh gcc g++ '' || failed=1
 
 with="--quiet --rc lcov_branch_coverage=1"
 # shellcheck disable=SC2086
@@ -67,4 +68,5 @@ grep -E '^(LF|LH|BRF|BRH):' "$build/ptq.info" |
         printf "ptq.h: lines %.1f %% (%d of %d), branches %.1f %% (%d of %d)\n", lines, sum["LH"],
                sum["LF"], branches, sum["BRH"], sum["BRF"]
         exit lines < l || branches < b
-    }'
+    }' || failed=1
+exit $failed
