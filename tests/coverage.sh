@@ -41,7 +41,9 @@ lcov $with --capture --directory "$build" --base-directory "$PWD" -o "$build/all
 } | sed 's/:/,/' | awk -F, '
     # The function that a line belongs to: the last one that begins before it.
     function owner(line, low, high, middle) {
-        for (low = 1, high = functions; low < high;) {
+        low = 1
+        high = functions
+        while (low < high) {
             middle = int((low + high + 1) / 2)
             if (start[middle] <= line) low = middle; else high = middle - 1
         }
