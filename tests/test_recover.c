@@ -602,6 +602,35 @@ static void confirmed_choices(void **state)
     ptq_calibration_free(calibration);
 }
 
+/* What only the scheme of one layer asks for is decided as well, and holds for that scheme. */
+static void confirmed_for_overrides(void **state)
+{
+    fixture *f = (fixture *)*state;
+    pictures p = pictures_for(f->fused, 200, 21);
+    ptq_calibration *calibration = calibrated_on(f->fused, pictures_dataset(&p));
+    ptq_convert_options o = with_scheme(bits("best", 4, 4), pictures_dataset(&p));
+    ptq_override one = {"block2.conv?", o.scheme};
+    ptq_model *m, *again;
+    const char *text;
+
+    o.scheme.rounding = PTQ_NEAREST;
+    one.scheme.weight_bits = 3;
+    o.override = &one;
+    o.overrides = 1;
+    m = converted(f->fused, calibration, &o);
+    text = ptq_model_get_meta(m, "confirmed");
+    assert_non_null(text);
+    assert_non_null(strstr(text, "learned rounding: KL "));
+    o.scheme = as_decided(o.scheme, text);
+    one.scheme = as_decided(one.scheme, text);
+    again = converted(f->fused, calibration, &o);
+    assert_ok(ptq_model_set_meta(again, "confirmed", text, &err));
+    assert_same_model(m, again);
+    ptq_model_free(again);
+    ptq_model_free(m);
+    ptq_calibration_free(calibration);
+}
+
 /* ---------------------------------------------------------------------------------------------
    Divergence, sensitivity, mixed precision */
 
@@ -877,8 +906,8 @@ int main(void)
         cmocka_unit_test(sensitivity_of_nodes),  cmocka_unit_test(searches_can_be_cancelled),
         cmocka_unit_test(biases_by_hand),        cmocka_unit_test(corrected_network),
         cmocka_unit_test(fitted_ranges),         cmocka_unit_test(confirmed_choices),
-        cmocka_unit_test(mixed_precision),       cmocka_unit_test(goals_are_kept),
-        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(mixed_precision),       cmocka_unit_test(confirmed_for_overrides),
+        cmocka_unit_test(goals_are_kept),        cmocka_unit_test(every_allocation_may_fail),
     };
 
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
