@@ -109,12 +109,14 @@ static void ptq__tile_dot(int sum, int a, int b)
 }
 #endif
 
-/* Runs last: every layer has released what it configured. */
-static void tiles_are_released(void **state)
+/* At the end every layer has released what it configured. */
+static int tiles_are_released(void **state)
 {
     (void)state;
     if (amx_unit.configured)
         fault("tiles are still in use");
+    return 0;
 }
+#define GROUP_TEARDOWN tiles_are_released
 
 #include "test_kernels.c"

@@ -346,58 +346,6 @@ static void requantized_ties(void **state)
 }
 
 /* ---------------------------------------------------------------------------------------------
-   The fused multiply-add */
-
-static uint32_t bits_of(float x)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-static int compare_fma(float a, float b, float c)
-{
-    float got = ptq__fma(a, b, c), wanted = fmaf(a, b, c),
-          twice = (float)((double)a * (double)b + (double)c);
-
-    if (bits_of(got) != bits_of(wanted))
-        fail_msg("fma(%a, %a, %a): %a is not %a", (double)a, (double)b, (double)c, (double)got,
-                 (double)wanted);
-    return bits_of(twice) != bits_of(wanted);
-}
-
-static void fused_multiply_add(void **state)
-{
-    test_random r = {12};
-    int i, twice = 0;
-
-    (void)state;
-    compare_fma(0, 1, 0);
-    compare_fma(-3, 5, 15);
-    compare_fma(16777215, 16777215, 1);
-    for (i = 0; i < 100000; i++) {
-        float a = random_float(&r, -2, 2), b = random_float(&r, -2, 2);
-        float c = random_float(&r, -2, 2) * (float)ldexp(1, random_int(&r, -40, 40));
-        compare_fma(a, b, c);
-        compare_fma(a * 1e-20f, b * 1e-19f, c * 1e-38f); /* into the denormals */
-        /* The sum of a and b c is a tie of single precision but for a bit that double precision
-           loses: rounding twice fails on these. */
-        a = (float)(1 + ldexp(random_int(&r, 0, 4095), -12));
-        b = (float)(1 + ldexp(random_int(&r, 0, 2047) * 2 + 1, -12));
-        c = (float)ldexp(random_int(&r, 0, 1) ? 1 : -1, random_int(&r, -90, -25));
-        twice += compare_fma(a, b, c);
-        twice += compare_fma(-a, b, c);
-        a = (float)ldexp(random_int(&r, 1, 1 << 23) * 2 + 1, -60);
-        c = (float)ldexp(random_int(&r, 1 << 23, (1 << 24) - 1), 0);
-        compare_fma(a, 1.5f, c);
-        compare_fma(0.5f, 1 + (float)ldexp(random_int(&r, 0, 1), -23), c);
-        twice += compare_fma(0.5f + (float)ldexp(1, -24), 1 + (float)ldexp(1, -23) * 0, c);
-    }
-    assert_true(twice > 100); /* the constructed cases are what they should be */
-}
-
-/* ---------------------------------------------------------------------------------------------
    Single operators on codes */
 
 /* Two convolutions split the channels of a picture of all pairs of pixels, with multiplier 1 and
@@ -604,7 +552,6 @@ int main(void)
         cmocka_unit_test(requantized_by_hand),
         cmocka_unit_test(requantized_at_random),
         cmocka_unit_test(requantized_ties),
-        cmocka_unit_test(fused_multiply_add),
         cmocka_unit_test(all_pairs_added),
         cmocka_unit_test(convolution_ties_and_rails),
         cmocka_unit_test(single_operators),

@@ -548,7 +548,7 @@ static int is_wanted(const kernel_set *set, const char *name)
     return !name || strcmp(set->name, name) == 0;
 }
 
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__) && !defined(PTQ_NO_SIMD)
 
 #define AVX2 __attribute__((target("avx2,fma")))
 #define AVX512 __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")))
