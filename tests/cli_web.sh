@@ -12,6 +12,7 @@ skip() {
 }
 
 [ -z "${SAN:-}" ] || skip "the build under sanitizers does the same"
+[ -z "${COVERAGE:-}" ] || skip "coverage is counted in native code"
 case $(basename "${CC:-cc}") in
 cc | gcc) ;;
 *) skip "the other compiler does the same" ;;
