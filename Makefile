@@ -66,9 +66,8 @@ endif
 ifeq ($(HAVE_ONNX),)
 TESTS        := $(filter-out $(BUILD)/test_onnx,$(TESTS))
 endif
-# The emulated kernels are nearly all kernels: it is enough to compile these under sanitizers. clang's
-# go without vector kernels: then there is nothing to test of them, and thousands of images take
-# minutes.
+# test_kernels_emulated has all that test_kernels has: under sanitizers one copy is enough. clang's
+# go without vector kernels: there is nothing to test of them, and thousands of images take minutes.
 LEFT_OUT     := $(if $(SAN),kernels $(if $(findstring clang,$(CC)),kernels_emulated golden \
                 golden_int recover))
 TESTS        := $(filter-out $(LEFT_OUT:%=$(BUILD)/test_%),$(TESTS))
