@@ -598,7 +598,6 @@ static void confirmed_choices(void **state)
     }
     ptq_model_free(m);
     o.images.count = MANY - 1; /* too few to confirm anything */
-    o.scheme.rounding = PTQ_NEAREST;
     m = converted(f->fused, calibration, &o);
     assert_null(ptq_model_get_meta(m, "confirmed"));
     ptq_model_free(m);
