@@ -34,8 +34,8 @@
 
              if (ptq_model_load("resnet8.safetensors", NULL, &model, &e) ||
                  ptq_fuse(model, &fused, NULL, &e) || ptq_plan_create(fused, NULL, &plan, &e) ||
-                 ptq_cifar10_open("cifar-10-batches-bin", PTQ_TRAIN_SET, NULL, &train, &e) ||
-                 ptq_cifar10_open("cifar-10-batches-bin", PTQ_TEST_SET, NULL, &test, &e))
+                 ptq_cifar10_open("cifar-10-batches-bin", PTQ_SPLIT_TRAIN, NULL, &train, &e) ||
+                 ptq_cifar10_open("cifar-10-batches-bin", PTQ_SPLIT_TEST, NULL, &test, &e))
                  return fprintf(stderr, "%s\n", e.text), 1;
              images.base = ptq_cifar10_dataset(train);
              images.indices = index;
@@ -187,13 +187,13 @@ typedef int (*ptq_progress)(void *user, size_t done, size_t total);
    [TENSOR] Arrays of up to four dimensions */
 
 typedef enum ptq_type {
-    PTQ_F32,      /* IEEE single */
-    PTQ_F16,      /* IEEE half, storage only */
-    PTQ_U8,       /* unsigned codes, one a byte */
-    PTQ_S8,       /* signed codes, one a byte */
-    PTQ_S32,      /* biases and accumulators */
-    PTQ_PACKED_U, /* unsigned codes of 2..7 bits, least significant bits first; each slice along */
-    PTQ_PACKED_S  /* dim[0] (an output channel) starts on a byte. _S: two's complement */
+    PTQ_TYPE_F32,      /* IEEE single */
+    PTQ_TYPE_F16,      /* IEEE half, storage only */
+    PTQ_TYPE_U8,       /* unsigned codes, one a byte */
+    PTQ_TYPE_S8,       /* signed codes, one a byte */
+    PTQ_TYPE_S32,      /* biases and accumulators */
+    PTQ_TYPE_PACKED_U, /* unsigned codes of 2..7 bits, least significant bits first; each slice along */
+    PTQ_TYPE_PACKED_S  /* dim[0] (an output channel) starts on a byte. _S: two's complement */
 } ptq_type;
 
 #define PTQ_MAX_RANK 4
@@ -256,9 +256,9 @@ PTQ_API float ptq_f16_to_f32(uint16_t half);
 /* ---------------------------------------------------------------------------------------------
    [QUANTIZE] From real numbers to codes */
 
-/* How a tensor of activations is coded. type PTQ_F32: not at all, the other fields 0. */
+/* How a tensor of activations is coded. type PTQ_TYPE_F32: not at all, the other fields 0. */
 typedef struct ptq_qparams {
-    ptq_type type;      /* PTQ_U8 or PTQ_S8; PTQ_F32: real numbers */
+    ptq_type type;      /* PTQ_TYPE_U8 or PTQ_TYPE_S8; PTQ_TYPE_F32: real numbers */
     int bits;           /* 2..8: u8 codes are 0..2^bits - 1, s8 codes -2^(bits-1)..2^(bits-1) - 1 */
     float scale;        /* positive, finite, not denormal */
     int32_t zero_point; /* the code of 0, among the codes */
@@ -294,19 +294,19 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
 
 /* One list makes the operators and their names in the graph text. */
 #define PTQ_OP_LIST(X)                                                                             \
-    X(PTQ_INPUT, "input")                     /* the image                                      */ \
-    X(PTQ_CONV2D, "conv2d")                   /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x   */ \
-    X(PTQ_BATCH_NORM, "batch_norm")           /* gamma (x - mean) / sqrt(var + epsilon) + beta  */ \
-    X(PTQ_RELU, "relu")                       /* max(x, 0)                                      */ \
-    X(PTQ_RELU6, "relu6")                     /* min(max(x, 0), 6)                              */ \
-    X(PTQ_ADD, "add")                         /* a + b, equal shapes                            */ \
-    X(PTQ_MAX_POOL, "max_pool")               /* padding is ignored                             */ \
-    X(PTQ_AVG_POOL, "avg_pool")               /* padding counts only with include_pad           */ \
-    X(PTQ_GLOBAL_AVG_POOL, "global_avg_pool") /* H x W x C -> 1 x 1 x C                         */ \
-    X(PTQ_DENSE, "dense")                     /* y[o] = b[o] + sum over i of w[o,i] x[i]        */ \
-    X(PTQ_SOFTMAX, "softmax")                 /* exp(x - max) / sum                             */ \
-    X(PTQ_QUANTIZE, "quantize")               /* real numbers to codes                          */ \
-    X(PTQ_DEQUANTIZE, "dequantize")           /* codes to real numbers                          */
+    X(PTQ_OP_INPUT, "input")                     /* the image                                      */ \
+    X(PTQ_OP_CONV2D, "conv2d")                   /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x   */ \
+    X(PTQ_OP_BATCH_NORM, "batch_norm")           /* gamma (x - mean) / sqrt(var + epsilon) + beta  */ \
+    X(PTQ_OP_RELU, "relu")                       /* max(x, 0)                                      */ \
+    X(PTQ_OP_RELU6, "relu6")                     /* min(max(x, 0), 6)                              */ \
+    X(PTQ_OP_ADD, "add")                         /* a + b, equal shapes                            */ \
+    X(PTQ_OP_MAX_POOL, "max_pool")               /* padding is ignored                             */ \
+    X(PTQ_OP_AVG_POOL, "avg_pool")               /* padding counts only with include_pad           */ \
+    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool") /* H x W x C -> 1 x 1 x C                         */ \
+    X(PTQ_OP_DENSE, "dense")                     /* y[o] = b[o] + sum over i of w[o,i] x[i]        */ \
+    X(PTQ_OP_SOFTMAX, "softmax")                 /* exp(x - max) / sum                             */ \
+    X(PTQ_OP_QUANTIZE, "quantize")               /* real numbers to codes                          */ \
+    X(PTQ_OP_DEQUANTIZE, "dequantize")           /* codes to real numbers                          */
 
 typedef enum ptq_op {
 #define PTQ_X(name, text) name,
@@ -316,21 +316,21 @@ typedef enum ptq_op {
 } ptq_op;
 
 typedef enum ptq_padding {
-    PTQ_SAME,    /* TensorFlow's: output = ceil(input / stride); an odd row goes to the bottom, an
+    PTQ_PADDING_SAME,    /* TensorFlow's: output = ceil(input / stride); an odd row goes to the bottom, an
                     odd column to the right. At stride 2 and even size a 3x3 kernel pads bottom and
                     right only */
-    PTQ_VALID,   /* none */
-    PTQ_EXPLICIT /* pad[] as given */
+    PTQ_PADDING_VALID,   /* none */
+    PTQ_PADDING_EXPLICIT /* pad[] as given */
 } ptq_padding;
 
-typedef enum ptq_activation { PTQ_ACT_NONE, PTQ_ACT_RELU, PTQ_ACT_RELU6 } ptq_activation;
+typedef enum ptq_activation { PTQ_ACTIVATION_NONE, PTQ_ACTIVATION_RELU, PTQ_ACTIVATION_RELU6 } ptq_activation;
 
 /* Which operand of a fused residual addition is the residual. The order matters to the last bit of
    a quantized addition. */
-typedef enum ptq_residual { PTQ_RES_NONE, PTQ_RES_FIRST, PTQ_RES_SECOND } ptq_residual;
+typedef enum ptq_residual { PTQ_RESIDUAL_NONE, PTQ_RESIDUAL_FIRST, PTQ_RESIDUAL_SECOND } ptq_residual;
 
 /* The parameters of a node, as index into ptq_node.param. */
-enum { PTQ_WEIGHT, PTQ_BIAS, PTQ_MEAN, PTQ_VARIANCE, PTQ_PARAM_COUNT };
+enum { PTQ_PARAM_WEIGHT, PTQ_PARAM_BIAS, PTQ_PARAM_MEAN, PTQ_PARAM_VARIANCE, PTQ_PARAM_COUNT };
 
 /* One operator and the tensor that it produces. Set by the builder, the loader and the passes;
    read it freely. */
@@ -352,7 +352,7 @@ typedef struct ptq_node {
     ptq_activation act;       /* fused behind convolution, dense or addition */
     ptq_residual residual;    /* convolution: input[1] is added after `act` ... */
     ptq_activation add_act;   /* ... and this comes last */
-    ptq_qparams q;            /* how the result is coded; type PTQ_F32: real numbers */
+    ptq_qparams q;            /* how the result is coded; type PTQ_TYPE_F32: real numbers */
     ptq_qparams mid;          /* the result before a fused addition, likewise */
     int dynamic;              /* integer weights on real inputs, whose range is found per image */
     ptq_tensor param[PTQ_PARAM_COUNT]; /* rank 0 where there is none. Convolution: weight O,I/g,H,W
@@ -395,7 +395,7 @@ typedef struct ptq_conv_options {
     int kernel_h, kernel_w;       /* 1..255; kernel_w 0: as kernel_h */
     int stride_h, stride_w;       /* 0: 1; stride_w 0: as stride_h */
     ptq_padding padding;          /* 0: SAME */
-    int pad[4];                   /* top, left, bottom, right, for PTQ_EXPLICIT */
+    int pad[4];                   /* top, left, bottom, right, for PTQ_PADDING_EXPLICIT */
     int groups;                   /* 0: 1 */
     int no_bias;                  /* 1: without a bias */
 } ptq_conv_options;
@@ -568,10 +568,10 @@ PTQ_API ptq_status ptq_file_write(const char *path, const void *bytes, size_t si
    [FUSE] Fewer nodes, the same function */
 
 typedef enum ptq_fusion_kind {
-    PTQ_FUSED_BATCH_NORM, /* w' = w g, b' = (b - mean) g + beta, g = gamma / sqrt(var + eps) */
-    PTQ_FUSED_ACTIVATION, /* clamps the result before it is stored */
-    PTQ_FUSED_RESIDUAL,   /* adds to what lies at the destination */
-    PTQ_NOT_FUSED         /* stays a node of its own and still runs; `reason` says why */
+    PTQ_FUSION_BATCH_NORM, /* w' = w g, b' = (b - mean) g + beta, g = gamma / sqrt(var + eps) */
+    PTQ_FUSION_ACTIVATION, /* clamps the result before it is stored */
+    PTQ_FUSION_RESIDUAL,   /* adds to what lies at the destination */
+    PTQ_FUSION_NONE         /* stays a node of its own and still runs; `reason` says why */
 } ptq_fusion_kind;
 
 typedef struct ptq_fusion {
@@ -764,8 +764,8 @@ PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *
 typedef struct ptq_cifar10 ptq_cifar10;
 
 typedef enum ptq_split {
-    PTQ_TRAIN_SET, /* data_batch_1.bin and on, in numeric order, as many as there are */
-    PTQ_TEST_SET   /* test_batch.bin */
+    PTQ_SPLIT_TRAIN, /* data_batch_1.bin and on, in numeric order, as many as there are */
+    PTQ_SPLIT_TEST   /* test_batch.bin */
 } ptq_split;
 
 /* Any number of records from memory, copied. PTQ_BAD_DATA for none, for a truncated last record
@@ -819,23 +819,23 @@ PTQ_API ptq_dataset ptq_subset_dataset(const ptq_subset *subset, size_t count);
 /* ---------------------------------------------------------------------------------------------
    [OBSERVE] Ranges from data */
 
-#define PTQ_RANGE_LIST(X)                                                                          \
-    X(PTQ_MINMAX, "minmax")          /* smallest and largest value                              */ \
-    X(PTQ_MOVING_AVERAGE, "average") /* mean over images of each image's smallest and largest   */ \
-    X(PTQ_HISTOGRAM, "histogram")    /* least squared error, by PyTorch's greedy search         */ \
-    X(PTQ_PERCENTILE, "percentile")  /* cuts off a share of the values at either end            */ \
-    X(PTQ_ENTROPY, "entropy")        /* least Kullback-Leibler divergence (Migacz 2017)         */ \
-    X(PTQ_MSE, "mse")                /* least expected squared error of rounding and clipping   */
+#define PTQ_METHOD_LIST(X)                                                                          \
+    X(PTQ_METHOD_MINMAX, "minmax")          /* smallest and largest value                              */ \
+    X(PTQ_METHOD_MOVING_AVERAGE, "average") /* mean over images of each image's smallest and largest   */ \
+    X(PTQ_METHOD_HISTOGRAM, "histogram")    /* least squared error, by PyTorch's greedy search         */ \
+    X(PTQ_METHOD_PERCENTILE, "percentile")  /* cuts off a share of the values at either end            */ \
+    X(PTQ_METHOD_ENTROPY, "entropy")        /* least Kullback-Leibler divergence (Migacz 2017)         */ \
+    X(PTQ_METHOD_MSE, "mse")                /* least expected squared error of rounding and clipping   */
 
-typedef enum ptq_range {
+typedef enum ptq_method {
 #define PTQ_X(name, text) name,
-    PTQ_RANGE_LIST(PTQ_X)
+    PTQ_METHOD_LIST(PTQ_X)
 #undef PTQ_X
-    PTQ_RANGE_COUNT
-} ptq_range;
+    PTQ_METHOD_COUNT
+} ptq_method;
 
-PTQ_API const char *ptq_range_name(ptq_range range);
-PTQ_API ptq_range ptq_range_find(const char *name); /* PTQ_RANGE_COUNT if there is none */
+PTQ_API const char *ptq_method_name(ptq_method range);
+PTQ_API ptq_method ptq_method_find(const char *name); /* PTQ_METHOD_COUNT if there is none */
 
 #define PTQ_BINS 4096
 
@@ -878,9 +878,9 @@ PTQ_API ptq_status ptq_observer_merge(ptq_observer *observer, const ptq_observer
                                       ptq_error *err);
 
 /* The range that a rule chooses for codes of this type. `percentile` (50 < p <= 100, 0: 99.99) is
-   the share in percent kept at either end, for PTQ_PERCENTILE. The range includes 0. PTQ_NOT_READY
+   the share in percent kept at either end, for PTQ_METHOD_PERCENTILE. The range includes 0. PTQ_NOT_READY
    if nothing was observed. */
-PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_range range,
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method range,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err);
 
@@ -967,23 +967,23 @@ PTQ_API uint64_t ptq_model_hash(const ptq_model *model);
    [SCHEME] What to quantize how */
 
 typedef enum ptq_mode {
-    PTQ_INTEGER,  /* integers throughout, ranges fixed by calibration */
-    PTQ_DYNAMIC, /* integer weights; the range of each activation is found per image */
-    PTQ_HALF,    /* half-precision weights, computed in float */
-    PTQ_FLOAT    /* left as it is */
+    PTQ_MODE_INTEGER,  /* integers throughout, ranges fixed by calibration */
+    PTQ_MODE_DYNAMIC, /* integer weights; the range of each activation is found per image */
+    PTQ_MODE_HALF,    /* half-precision weights, computed in float */
+    PTQ_MODE_FLOAT    /* left as it is */
 } ptq_mode;
 
 /* How weights become codes once the scales are chosen. */
 typedef enum ptq_rounding {
-    PTQ_NEAREST, /* each weight for itself */
-    PTQ_LEARNED  /* all weights of a channel together, so that the error of the layer's result is
+    PTQ_ROUNDING_NEAREST, /* each weight for itself */
+    PTQ_ROUNDING_LEARNED  /* all weights of a channel together, so that the error of the layer's result is
                     least on calibration images: the problem that AdaRound states (Nagel et al.
                     2020, https://arxiv.org/abs/2004.10568), solved by coordinate descent on the
                     second moments of the layer's input codes. The bias takes up what error remains
                     on average. Learns from images: ptq_convert_options.images */
 } ptq_rounding;
 
-/* Whether weights are fitted anew before they are rounded (with PTQ_LEARNED only): those that make
+/* Whether weights are fitted anew before they are rounded (with PTQ_ROUNDING_LEARNED only): those that make
    of the layer's input codes, as the layers before it left them, what the float model makes of its
    real inputs, in least squares over calibration images. So a layer makes up for what quantization
    cost before it, the residual of a fused addition included; the bias ends the mean error. The
@@ -999,18 +999,18 @@ typedef enum ptq_refit {
 /* What rounding each weight for itself adds to a layer's results on average, E((w' - w) x), can be
    taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721). */
 typedef enum ptq_bias_correction {
-    PTQ_BIAS_NONE,
-    PTQ_BIAS_EMPIRICAL, /* measured: the bias makes the mean of the layer's results over calibration
+    PTQ_BIAS_CORRECTION_NONE,
+    PTQ_BIAS_CORRECTION_EMPIRICAL, /* measured: the bias makes the mean of the layer's results over calibration
                            images what the float model's is, layer after layer, so that it also ends
                            the mean error of what lies before. Needs images. Learned rounding does
                            this by itself */
-    PTQ_BIAS_ANALYTIC   /* computed, without images: the mean of x is that of a normal distribution
+    PTQ_BIAS_CORRECTION_ANALYTIC   /* computed, without images: the mean of x is that of a normal distribution
                            that the activation clips, with the mean and variance that batch norm
                            gives it, beta and gamma^2. Folding hides these: ptq_convert_options
                            .unfused has them. Where there is no batch norm, or no such model, mean
                            and variance follow from those of the layer's input, as if its values
                            were independent, and in the end from those of the pixels in the
-                           calibration. Residual additions add both. With PTQ_NEAREST only */
+                           calibration. Residual additions add both. With PTQ_ROUNDING_NEAREST only */
 } ptq_bias_correction;
 
 /* All zeros: 8 bits, one weight scale per channel, u8 affine activations, MinMax. */
@@ -1020,12 +1020,12 @@ typedef struct ptq_scheme {
     int weight_per_tensor;     /* one scale for the tensor, not one per output channel */
     int weight_affine;         /* u8 codes with a zero point; needs weight_per_tensor */
     int weight_full_range;     /* symmetric: use -2^(bits-1) too */
-    ptq_range weight_range;    /* PTQ_MINMAX or PTQ_MSE */
+    ptq_method weight_method;    /* PTQ_METHOD_MINMAX or PTQ_METHOD_MSE */
     int activation_bits;       /* 2..8; 0: 8. The input is always 8 bits */
     int activation_signed;     /* s8, not u8 */
     int activation_symmetric;
-    ptq_range activation_range;
-    float percentile;          /* for PTQ_PERCENTILE; 0: 99.99 */
+    ptq_method activation_method;
+    float percentile;          /* for PTQ_METHOD_PERCENTILE; 0: 99.99 */
     int code_logits;           /* the logits become codes too, not floats from the accumulators */
     ptq_rounding rounding;     /* of static weights */
     ptq_refit refit;           /* of weights whose rounding is learned */
@@ -1101,7 +1101,7 @@ typedef struct ptq_convert_options {
     int overrides;
     ptq_dataset images;           /* the calibration images again, for what learns from them: each
                                      must be one that was calibrated on */
-    const ptq_model *unfused;     /* the model before ptq_fuse, for PTQ_BIAS_ANALYTIC, or NULL */
+    const ptq_model *unfused;     /* the model before ptq_fuse, for PTQ_BIAS_CORRECTION_ANALYTIC, or NULL */
     int threads;                  /* 0: 1. The result does not depend on it */
     ptq_progress progress;        /* of learning */
     void *user;
@@ -1123,7 +1123,7 @@ typedef struct ptq_convert_report {
     ptq_allocator allocator;
 } ptq_convert_report;
 
-/* A new model; the float one stays as it is. `calibration` may be NULL if no node is PTQ_INTEGER.
+/* A new model; the float one stays as it is. `calibration` may be NULL if no node is PTQ_MODE_INTEGER.
    `out` NULL: a dry run that only fills the report, which may be NULL otherwise. Between float and
    integer nodes, nodes `quantize` and `dequantize` are inserted. PTQ_NOT_READY if the model is not
    fused, not calibrated, or calibrated for another model, if a tensor was never observed, or if a
@@ -1139,7 +1139,7 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
                                        const ptq_allocator *allocator, ptq_tensor *out,
                                        ptq_error *err);
 
-/* How a node computes: PTQ_INTEGER means that it really runs on integers alone. */
+/* How a node computes: PTQ_MODE_INTEGER means that it really runs on integers alone. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int node);
 PTQ_API const char *ptq_mode_name(ptq_mode mode); /* "integer", "dynamic", "half", "float" */
 
@@ -1239,7 +1239,7 @@ PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
 /* ---- Which layer is to blame, and how many bits each deserves ---- */
 
 typedef struct ptq_search_options {
-    ptq_scheme scheme;     /* what is looked at or searched for; mode PTQ_INTEGER */
+    ptq_scheme scheme;     /* what is looked at or searched for; mode PTQ_MODE_INTEGER */
     ptq_dataset images;    /* calibration images: to learn from and to measure on. Never those that
                               are reported on */
     size_t measure;        /* the first so many of them are measured on, and the others learned
@@ -1735,23 +1735,23 @@ PTQ_API const char *ptq_type_name(ptq_type type)
 
 static int ptq__is_packed(ptq_type type)
 {
-    return type == PTQ_PACKED_U || type == PTQ_PACKED_S;
+    return type == PTQ_TYPE_PACKED_U || type == PTQ_TYPE_PACKED_S;
 }
 
 /* Bits of one element; 0 if type and bits do not go together. */
 static int ptq__type_bits(ptq_type type, int bits)
 {
     switch (type) {
-    case PTQ_F32:
-    case PTQ_S32:
+    case PTQ_TYPE_F32:
+    case PTQ_TYPE_S32:
         return 32;
-    case PTQ_F16:
+    case PTQ_TYPE_F16:
         return 16;
-    case PTQ_U8:
-    case PTQ_S8:
+    case PTQ_TYPE_U8:
+    case PTQ_TYPE_S8:
         return 8;
-    case PTQ_PACKED_U:
-    case PTQ_PACKED_S:
+    case PTQ_TYPE_PACKED_U:
+    case PTQ_TYPE_PACKED_S:
         return bits >= 2 && bits <= 7 ? bits : 0;
     }
     return 0;
@@ -1911,7 +1911,7 @@ static int32_t ptq__packed_get(const ptq_tensor *tensor, size_t index)
     if (shift + bits > 8)
         word |= (unsigned)data[position / 8 + 1] << 8;
     word = (word >> shift) & ((1u << bits) - 1);
-    if (tensor->type == PTQ_PACKED_S && (word >> (bits - 1)))
+    if (tensor->type == PTQ_TYPE_PACKED_S && (word >> (bits - 1)))
         return (int32_t)word - (1 << bits);
     return (int32_t)word;
 }
@@ -1932,11 +1932,11 @@ static void ptq__packed_set(ptq_tensor *tensor, size_t index, int32_t code)
 static int32_t ptq__code(const ptq_tensor *tensor, size_t index)
 {
     switch (tensor->type) {
-    case PTQ_U8:
+    case PTQ_TYPE_U8:
         return ((const uint8_t *)tensor->data)[index];
-    case PTQ_S8:
+    case PTQ_TYPE_S8:
         return ((const int8_t *)tensor->data)[index];
-    case PTQ_S32:
+    case PTQ_TYPE_S32:
         return ((const int32_t *)tensor->data)[index];
     default:
         return ptq__packed_get(tensor, index);
@@ -1945,9 +1945,9 @@ static int32_t ptq__code(const ptq_tensor *tensor, size_t index)
 
 PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index)
 {
-    if (tensor->type == PTQ_F32)
+    if (tensor->type == PTQ_TYPE_F32)
         return ((const float *)tensor->data)[index];
-    if (tensor->type == PTQ_F16)
+    if (tensor->type == PTQ_TYPE_F16)
         return ptq_f16_to_f32(((const uint16_t *)tensor->data)[index]);
     return (float)ptq__code(tensor, index);
 }
@@ -1955,7 +1955,7 @@ PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index)
 PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index)
 {
     size_t per_row;
-    if (!tensor->scales || tensor->type == PTQ_F32 || tensor->type == PTQ_F16)
+    if (!tensor->scales || tensor->type == PTQ_TYPE_F32 || tensor->type == PTQ_TYPE_F16)
         return ptq_tensor_number(tensor, index);
     per_row = ptq_tensor_elements(tensor) / (size_t)tensor->dim[0];
     return tensor->scale[tensor->scales > 1 ? index / per_row : 0] *
@@ -1965,17 +1965,17 @@ PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index)
 PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code)
 {
     switch (tensor->type) {
-    case PTQ_U8:
+    case PTQ_TYPE_U8:
         ((uint8_t *)tensor->data)[index] = (uint8_t)code;
         break;
-    case PTQ_S8:
+    case PTQ_TYPE_S8:
         ((int8_t *)tensor->data)[index] = (int8_t)code;
         break;
-    case PTQ_S32:
+    case PTQ_TYPE_S32:
         ((int32_t *)tensor->data)[index] = code;
         break;
-    case PTQ_PACKED_U:
-    case PTQ_PACKED_S:
+    case PTQ_TYPE_PACKED_U:
+    case PTQ_TYPE_PACKED_S:
         ptq__packed_set(tensor, index, code);
         break;
     default:
@@ -2104,7 +2104,7 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
 
 PTQ_API void ptq_code_range(ptq_type type, int bits, int32_t *low, int32_t *high)
 {
-    int is_signed = type == PTQ_S8 || type == PTQ_PACKED_S;
+    int is_signed = type == PTQ_TYPE_S8 || type == PTQ_TYPE_PACKED_S;
     *low = is_signed ? -(1 << (bits - 1)) : 0;
     *high = is_signed ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
 }
@@ -2137,7 +2137,7 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     double lo = low < 0 ? (double)low : 0, hi = high > 0 ? (double)high : 0, scale, reach;
     int32_t least, most;
     ptq_qparams q;
-    if ((type != PTQ_U8 && type != PTQ_S8) || bits < 2 || bits > 8)
+    if ((type != PTQ_TYPE_U8 && type != PTQ_TYPE_S8) || bits < 2 || bits > 8)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
                              ptq_type_name(type), bits);
@@ -2147,7 +2147,7 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     ptq_code_range(type, bits, &least, &most);
     q.type = type;
     q.bits = bits;
-    q.zero_point = type == PTQ_S8 || !symmetric || lo == 0 ? (symmetric ? 0 : least)
+    q.zero_point = type == PTQ_TYPE_S8 || !symmetric || lo == 0 ? (symmetric ? 0 : least)
                                                               : 1 << (bits - 1);
     reach = -lo > hi ? -lo : hi;
     scale = symmetric ? reach / (most - q.zero_point) : (hi - lo) / (most - least);
@@ -2175,7 +2175,7 @@ PTQ_API const char *ptq_op_name(ptq_op op)
 
 static const char *ptq__act_name(ptq_activation act)
 {
-    return act == PTQ_ACT_RELU ? "relu" : act == PTQ_ACT_RELU6 ? "relu6" : "none";
+    return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
 }
 
 static int ptq__is_name(const char *name, size_t length)
@@ -2194,18 +2194,18 @@ static int ptq__is_name(const char *name, size_t length)
 
 static int ptq__has_weight(ptq_op op)
 {
-    return op == PTQ_CONV2D || op == PTQ_DENSE;
+    return op == PTQ_OP_CONV2D || op == PTQ_OP_DENSE;
 }
 
 static int ptq__is_coded(const ptq_node *node)
 {
-    return node->q.type != PTQ_F32;
+    return node->q.type != PTQ_TYPE_F32;
 }
 
 /* Weights that are integers of any width. */
 static int ptq__is_integer_type(ptq_type type)
 {
-    return type == PTQ_U8 || type == PTQ_S8 || ptq__is_packed(type);
+    return type == PTQ_TYPE_U8 || type == PTQ_TYPE_S8 || ptq__is_packed(type);
 }
 
 PTQ_API const char *ptq_mode_name(ptq_mode mode)
@@ -2217,18 +2217,18 @@ PTQ_API const char *ptq_mode_name(ptq_mode mode)
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index)
 {
     const ptq_node *node = &model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     if (ptq__has_weight(node->op)) {
         if (!ptq__is_integer_type(weight->type))
-            return weight->type == PTQ_F16 ? PTQ_HALF : PTQ_FLOAT;
-        return node->dynamic ? PTQ_DYNAMIC : PTQ_INTEGER;
+            return weight->type == PTQ_TYPE_F16 ? PTQ_MODE_HALF : PTQ_MODE_FLOAT;
+        return node->dynamic ? PTQ_MODE_DYNAMIC : PTQ_MODE_INTEGER;
     }
-    return ptq__is_coded(node) ? PTQ_INTEGER : PTQ_FLOAT;
+    return ptq__is_coded(node) ? PTQ_MODE_INTEGER : PTQ_MODE_FLOAT;
 }
 
 static int ptq__has_window(ptq_op op)
 {
-    return op == PTQ_CONV2D || op == PTQ_MAX_POOL || op == PTQ_AVG_POOL;
+    return op == PTQ_OP_CONV2D || op == PTQ_OP_MAX_POOL || op == PTQ_OP_AVG_POOL;
 }
 
 PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
@@ -2291,7 +2291,7 @@ PTQ_API int ptq_model_find(const ptq_model *model, const char *name)
 PTQ_API int ptq_model_logits(const ptq_model *model)
 {
     int last = model->nodes - 1;
-    return last > 0 && model->node[last].op == PTQ_SOFTMAX ? model->node[last].input[0] : last;
+    return last > 0 && model->node[last].op == PTQ_OP_SOFTMAX ? model->node[last].input[0] : last;
 }
 
 /* Output size along one axis, and the padding before and after; 0 if no window fits. */
@@ -2299,7 +2299,7 @@ static int ptq__window(int size, int kernel, int stride, ptq_padding padding, in
                        int *after)
 {
     int out, total;
-    if (padding == PTQ_SAME) {
+    if (padding == PTQ_PADDING_SAME) {
         out = (size + stride - 1) / stride;
         total = (out - 1) * stride + kernel - size;
         if (total < 0)
@@ -2308,7 +2308,7 @@ static int ptq__window(int size, int kernel, int stride, ptq_padding padding, in
         *after = total - total / 2;
         return out;
     }
-    if (padding == PTQ_VALID)
+    if (padding == PTQ_PADDING_VALID)
         *before = *after = 0;
     total = size + *before + *after - kernel;
     return total < 0 ? 0 : total / stride + 1;
@@ -2326,7 +2326,7 @@ static ptq_status ptq__infer_window(ptq_node *node, const int *in, ptq_error *er
                                  "node %s: kernel %dx%d with stride %dx%d; both must be 1 to %d",
                                  node->name, node->kernel[0], node->kernel[1], node->stride[0],
                                  node->stride[1], PTQ_MAX_KERNEL);
-        if (node->padding == PTQ_EXPLICIT &&
+        if (node->padding == PTQ_PADDING_EXPLICIT &&
             (*before < 0 || *after < 0 || *before >= node->kernel[axis] ||
              *after >= node->kernel[axis]))
             return ptq_error_set(err, PTQ_BAD_GRAPH,
@@ -2352,7 +2352,7 @@ static ptq_status ptq__infer_conv(ptq_node *node, const int *in, const int *resi
                              "node %s: %d groups must divide %d input and %d output channels",
                              node->name, node->groups, in[2], node->shape[2]);
     PTQ__TRY(ptq__infer_window(node, in, err));
-    if ((node->residual != PTQ_RES_NONE) != (residual != NULL))
+    if ((node->residual != PTQ_RESIDUAL_NONE) != (residual != NULL))
         return ptq_error_set(err, PTQ_BAD_GRAPH,
                              "node %s: a fused addition goes with a second input", node->name);
     if (residual && memcmp(residual, node->shape, sizeof node->shape))
@@ -2371,24 +2371,24 @@ static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *
     const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : none;
     const int *second = node->input[1] >= 0 ? model->node[node->input[1]].shape : NULL;
     switch (node->op) {
-    case PTQ_INPUT:
+    case PTQ_OP_INPUT:
         break;
-    case PTQ_CONV2D:
+    case PTQ_OP_CONV2D:
         PTQ__TRY(ptq__infer_conv(node, in, second, err));
         break;
-    case PTQ_MAX_POOL:
-    case PTQ_AVG_POOL:
+    case PTQ_OP_MAX_POOL:
+    case PTQ_OP_AVG_POOL:
         node->shape[2] = in[2];
         PTQ__TRY(ptq__infer_window(node, in, err));
         break;
-    case PTQ_DENSE:
+    case PTQ_OP_DENSE:
         node->shape[0] = node->shape[1] = 1;
         break;
-    case PTQ_GLOBAL_AVG_POOL:
+    case PTQ_OP_GLOBAL_AVG_POOL:
         node->shape[0] = node->shape[1] = 1;
         node->shape[2] = in[2];
         break;
-    case PTQ_ADD:
+    case PTQ_OP_ADD:
         if (!second || memcmp(in, second, sizeof node->shape))
             return ptq_error_set(err, PTQ_BAD_GRAPH,
                                  "node %s: adds %dx%dx%d and %dx%dx%d; shapes must be equal",
@@ -2397,7 +2397,7 @@ static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *
                                  second ? second[1] : 0, second ? second[2] : 0);
         memcpy(node->shape, in, sizeof node->shape);
         break;
-    case PTQ_SOFTMAX:
+    case PTQ_OP_SOFTMAX:
         if (in[0] != 1 || in[1] != 1)
             return ptq_error_set(err, PTQ_BAD_GRAPH,
                                  "node %s: softmax works on 1x1xC, its input is %dx%dx%d",
@@ -2421,13 +2421,13 @@ static int ptq__param_shape(const ptq_model *model, const ptq_node *node, int pa
     const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : NULL;
     dims[0] = node->shape[2];
     dims[1] = dims[2] = dims[3] = 1;
-    if (node->op == PTQ_BATCH_NORM)
+    if (node->op == PTQ_OP_BATCH_NORM)
         return 1;
-    if (!ptq__has_weight(node->op) || param > PTQ_BIAS || (param == PTQ_BIAS && node->no_bias))
+    if (!ptq__has_weight(node->op) || param > PTQ_PARAM_BIAS || (param == PTQ_PARAM_BIAS && node->no_bias))
         return 0;
-    if (param == PTQ_BIAS)
+    if (param == PTQ_PARAM_BIAS)
         return 1;
-    if (node->op == PTQ_DENSE) {
+    if (node->op == PTQ_OP_DENSE) {
         dims[1] = (int)ptq__shape_elements(3, in);
         return 2;
     }
@@ -2448,12 +2448,12 @@ static const char *ptq__param_name(int param)
    products on integer inputs, else real numbers. */
 static ptq_type ptq__param_type(const ptq_node *node, int param)
 {
-    ptq_type type = node->param[PTQ_WEIGHT].type;
+    ptq_type type = node->param[PTQ_PARAM_WEIGHT].type;
     if (!ptq__has_weight(node->op))
-        return PTQ_F32;
-    if (param == PTQ_WEIGHT)
+        return PTQ_TYPE_F32;
+    if (param == PTQ_PARAM_WEIGHT)
         return type;
-    return ptq__is_integer_type(type) && !node->dynamic ? PTQ_S32 : PTQ_F32;
+    return ptq__is_integer_type(type) && !node->dynamic ? PTQ_TYPE_S32 : PTQ_TYPE_F32;
 }
 
 static ptq_status ptq__create_params(const ptq_model *model, ptq_node *node, ptq_error *err)
@@ -2474,10 +2474,10 @@ static ptq_status ptq__create_params(const ptq_model *model, ptq_node *node, ptq
             PTQ__TRY(ptq_tensor_set_scale(&node->param[param], &one, 1, 0, &model->allocator,
                                           err));
     }
-    if (node->op == PTQ_BATCH_NORM)
+    if (node->op == PTQ_OP_BATCH_NORM)
         for (c = 0; c < node->shape[2]; c++)
-            ((float *)node->param[PTQ_WEIGHT].data)[c] =
-                ((float *)node->param[PTQ_VARIANCE].data)[c] = 1;
+            ((float *)node->param[PTQ_PARAM_WEIGHT].data)[c] =
+                ((float *)node->param[PTQ_PARAM_VARIANCE].data)[c] = 1;
     return PTQ_OK;
 }
 
@@ -2495,15 +2495,15 @@ static ptq_status ptq__check_new_name(const ptq_model *model, const char *name, 
 /* How many inputs an operator takes, a fused residual aside. */
 static int ptq__arity(ptq_op op)
 {
-    return op == PTQ_INPUT ? 0 : op == PTQ_ADD ? 2 : 1;
+    return op == PTQ_OP_INPUT ? 0 : op == PTQ_OP_ADD ? 2 : 1;
 }
 
 static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
                                     ptq_error *err)
 {
-    int k, need = ptq__arity(node->op) + (node->residual != PTQ_RES_NONE);
+    int k, need = ptq__arity(node->op) + (node->residual != PTQ_RESIDUAL_NONE);
     (void)model;
-    if ((index == 0) != (node->op == PTQ_INPUT))
+    if ((index == 0) != (node->op == PTQ_OP_INPUT))
         return ptq_error_set(err, PTQ_BAD_GRAPH,
                              "node %s: the first node, and no other, must be the input",
                              node->name);
@@ -2513,7 +2513,7 @@ static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node
                                  "node %s: needs %d inputs, each an earlier node", node->name,
                                  need);
     for (k = 0; k < need; k++)
-        if (model->node[node->input[k]].op == PTQ_SOFTMAX)
+        if (model->node[node->input[k]].op == PTQ_OP_SOFTMAX)
             return ptq_error_set(err, PTQ_BAD_GRAPH,
                                  "node %s: softmax can only be the last node", node->name);
     return PTQ_OK;
@@ -2522,22 +2522,22 @@ static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node
 /* The attributes that passes and files set, against each other. */
 static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err)
 {
-    int may_act = ptq__has_weight(node->op) || node->op == PTQ_ADD;
-    if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_EXPLICIT ||
-        (unsigned)node->act > PTQ_ACT_RELU6 || (unsigned)node->add_act > PTQ_ACT_RELU6 ||
-        (unsigned)node->residual > PTQ_RES_SECOND)
+    int may_act = ptq__has_weight(node->op) || node->op == PTQ_OP_ADD;
+    if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
+        (unsigned)node->act > PTQ_ACTIVATION_RELU6 || (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
+        (unsigned)node->residual > PTQ_RESIDUAL_SECOND)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: an attribute is none of its kind",
                              node->name);
-    if (node->act != PTQ_ACT_NONE && !may_act)
+    if (node->act != PTQ_ACTIVATION_NONE && !may_act)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused activation",
                              node->name, ptq_op_name(node->op));
-    if (node->residual != PTQ_RES_NONE && node->op != PTQ_CONV2D)
+    if (node->residual != PTQ_RESIDUAL_NONE && node->op != PTQ_OP_CONV2D)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused addition", node->name,
                              ptq_op_name(node->op));
-    if (node->add_act != PTQ_ACT_NONE && node->residual == PTQ_RES_NONE)
+    if (node->add_act != PTQ_ACTIVATION_NONE && node->residual == PTQ_RESIDUAL_NONE)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: add_act without a fused addition",
                              node->name);
-    if (node->op == PTQ_BATCH_NORM && !(node->epsilon >= 0 && node->epsilon <= 1))
+    if (node->op == PTQ_OP_BATCH_NORM && !(node->epsilon >= 0 && node->epsilon <= 1))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: epsilon %g is not in 0 to 1",
                              node->name, (double)node->epsilon);
     return PTQ_OK;
@@ -2606,7 +2606,7 @@ static int ptq__build(ptq_model *model, ptq_node *node, const char *name)
 
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels)
 {
-    ptq_node node = ptq__blank(PTQ_INPUT, -1, -1);
+    ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
     node.shape[0] = height;
     node.shape[1] = width;
     node.shape[2] = channels;
@@ -2616,7 +2616,7 @@ PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int wi
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options)
 {
-    ptq_node node = ptq__blank(PTQ_CONV2D, input, -1);
+    ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
     node.shape[2] = options->channels;
     node.kernel[0] = options->kernel_h;
     node.kernel[1] = options->kernel_w ? options->kernel_w : options->kernel_h;
@@ -2641,76 +2641,76 @@ static int ptq__add_pool(ptq_model *model, ptq_op op, const char *name, int inpu
                                          : node.kernel[1];
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
-    node.include_pad = op == PTQ_AVG_POOL && options->include_pad;
+    node.include_pad = op == PTQ_OP_AVG_POOL && options->include_pad;
     return ptq__build(model, &node, name);
 }
 
 PTQ_API int ptq_add_max_pool(ptq_model *model, const char *name, int input,
                              const ptq_pool_options *options)
 {
-    return ptq__add_pool(model, PTQ_MAX_POOL, name, input, options);
+    return ptq__add_pool(model, PTQ_OP_MAX_POOL, name, input, options);
 }
 
 PTQ_API int ptq_add_avg_pool(ptq_model *model, const char *name, int input,
                              const ptq_pool_options *options)
 {
-    return ptq__add_pool(model, PTQ_AVG_POOL, name, input, options);
+    return ptq__add_pool(model, PTQ_OP_AVG_POOL, name, input, options);
 }
 
 PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon)
 {
-    ptq_node node = ptq__blank(PTQ_BATCH_NORM, input, -1);
+    ptq_node node = ptq__blank(PTQ_OP_BATCH_NORM, input, -1);
     node.epsilon = epsilon;
     return ptq__build(model, &node, name);
 }
 
 PTQ_API int ptq_add_relu(ptq_model *model, const char *name, int input)
 {
-    ptq_node node = ptq__blank(PTQ_RELU, input, -1);
+    ptq_node node = ptq__blank(PTQ_OP_RELU, input, -1);
     return ptq__build(model, &node, name);
 }
 
 PTQ_API int ptq_add_relu6(ptq_model *model, const char *name, int input)
 {
-    ptq_node node = ptq__blank(PTQ_RELU6, input, -1);
+    ptq_node node = ptq__blank(PTQ_OP_RELU6, input, -1);
     return ptq__build(model, &node, name);
 }
 
 PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second)
 {
-    ptq_node node = ptq__blank(PTQ_ADD, first, second);
+    ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
     return ptq__build(model, &node, name);
 }
 
 PTQ_API int ptq_add_global_avg_pool(ptq_model *model, const char *name, int input)
 {
-    ptq_node node = ptq__blank(PTQ_GLOBAL_AVG_POOL, input, -1);
+    ptq_node node = ptq__blank(PTQ_OP_GLOBAL_AVG_POOL, input, -1);
     return ptq__build(model, &node, name);
 }
 
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels)
 {
-    ptq_node node = ptq__blank(PTQ_DENSE, input, -1);
+    ptq_node node = ptq__blank(PTQ_OP_DENSE, input, -1);
     node.shape[2] = channels;
     return ptq__build(model, &node, name);
 }
 
 PTQ_API int ptq_add_softmax(ptq_model *model, const char *name, int input)
 {
-    ptq_node node = ptq__blank(PTQ_SOFTMAX, input, -1);
+    ptq_node node = ptq__blank(PTQ_OP_SOFTMAX, input, -1);
     return ptq__build(model, &node, name);
 }
 
 PTQ_API int ptq_add_quantize(ptq_model *model, const char *name, int input, const ptq_qparams *q)
 {
-    ptq_node node = ptq__blank(PTQ_QUANTIZE, input, -1);
+    ptq_node node = ptq__blank(PTQ_OP_QUANTIZE, input, -1);
     node.q = *q;
     return ptq__build(model, &node, name);
 }
 
 PTQ_API int ptq_add_dequantize(ptq_model *model, const char *name, int input)
 {
-    ptq_node node = ptq__blank(PTQ_DEQUANTIZE, input, -1);
+    ptq_node node = ptq__blank(PTQ_OP_DEQUANTIZE, input, -1);
     return ptq__build(model, &node, name);
 }
 
@@ -2835,18 +2835,18 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
                              "node %s: %s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]",
                              node->name, what, tensor->dim[0], tensor->dim[1], tensor->dim[2],
                              tensor->dim[3], dims[0], dims[1], dims[2], dims[3]);
-    if (tensor->type != ptq__param_type(node, param) || (!param && tensor->type == PTQ_S32))
+    if (tensor->type != ptq__param_type(node, param) || (!param && tensor->type == PTQ_TYPE_S32))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: %s is of type %s, needed is %s",
                              node->name, what, ptq_type_name(tensor->type),
-                             ptq_type_name(param ? ptq__param_type(node, param) : PTQ_F32));
+                             ptq_type_name(param ? ptq__param_type(node, param) : PTQ_TYPE_F32));
     if (ptq__is_integer_type(tensor->type))
         return ptq__check_scales(node, tensor, err);
-    for (i = 0; i < n && tensor->type != PTQ_S32; i++) {
+    for (i = 0; i < n && tensor->type != PTQ_TYPE_S32; i++) {
         float value = ptq_tensor_number(tensor, i);
         if (!ptq__is_finite(value))
             return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: %s[%z] is %g", node->name, what, i,
                                  (double)value);
-        if (param == PTQ_VARIANCE && (value < 0 || value + node->epsilon <= 0))
+        if (param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0))
             return ptq_error_set(err, PTQ_BAD_NUMBER,
                                  "node %s: variance[%z] is %g with epsilon %g; must be positive",
                                  node->name, i, (double)value, (double)node->epsilon);
@@ -2857,9 +2857,9 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
 static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err)
 {
     int32_t low, high;
-    if (q->type == PTQ_F32)
+    if (q->type == PTQ_TYPE_F32)
         return PTQ_OK;
-    if ((q->type != PTQ_U8 && q->type != PTQ_S8) || q->bits < 2 || q->bits > 8)
+    if ((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its result cannot be coded as %s of %d"
                              " bits", node->name, ptq_type_name(q->type), q->bits);
     ptq_code_range(q->type, q->bits, &low, &high);
@@ -2877,16 +2877,16 @@ enum { PTQ__ANY_CODES, PTQ__SAME_CODES, PTQ__OWN_CODES, PTQ__NO_CODES };
 static int ptq__code_rule(ptq_op op)
 {
     switch (op) {
-    case PTQ_RELU:
-    case PTQ_RELU6:
-    case PTQ_MAX_POOL:
+    case PTQ_OP_RELU:
+    case PTQ_OP_RELU6:
+    case PTQ_OP_MAX_POOL:
         return PTQ__SAME_CODES; /* codes of the input are chosen among, not changed */
-    case PTQ_ADD:
-    case PTQ_AVG_POOL:
-    case PTQ_GLOBAL_AVG_POOL:
+    case PTQ_OP_ADD:
+    case PTQ_OP_AVG_POOL:
+    case PTQ_OP_GLOBAL_AVG_POOL:
         return PTQ__OWN_CODES;
-    case PTQ_BATCH_NORM:
-    case PTQ_SOFTMAX:
+    case PTQ_OP_BATCH_NORM:
+    case PTQ_OP_SOFTMAX:
         return PTQ__NO_CODES;
     default:
         return PTQ__ANY_CODES; /* the weights, or the operator itself, say it */
@@ -2906,13 +2906,13 @@ static int ptq__codes_fit(const ptq_model *model, int index)
     const ptq_node *a = node->input[0] < 0 ? node : &model->node[node->input[0]];
     const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
     int coded = ptq__is_coded(node), from = ptq__is_coded(a);
-    int integer = ptq__has_weight(node->op) && ptq_node_mode(model, index) == PTQ_INTEGER;
-    if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_F32))
+    int integer = ptq__has_weight(node->op) && ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
+    if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
         return 0;
     if (ptq__has_weight(node->op))
-        return from == integer && (coded == integer || (integer && node->op == PTQ_DENSE));
-    if (node->op == PTQ_QUANTIZE || node->op == PTQ_DEQUANTIZE)
-        return coded == (node->op == PTQ_QUANTIZE) && from != coded;
+        return from == integer && (coded == integer || (integer && node->op == PTQ_OP_DENSE));
+    if (node->op == PTQ_OP_QUANTIZE || node->op == PTQ_OP_DEQUANTIZE)
+        return coded == (node->op == PTQ_OP_QUANTIZE) && from != coded;
     if (ptq__code_rule(node->op) == PTQ__NO_CODES)
         return !coded && !from;
     if (ptq__code_rule(node->op) == PTQ__SAME_CODES)
@@ -2923,13 +2923,13 @@ static int ptq__codes_fit(const ptq_model *model, int index)
 /* s_in * s_w / s_out in the order that the arithmetic prescribes; s_out 1 for real results. */
 static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int channel)
 {
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_qparams *out = node->residual ? &node->mid : &node->q;
     float product = ptq__mul(model->node[node->input[0]].q.scale,
                              weight->scale[weight->scales > 1 ? channel : 0]);
     if (!ptq__is_normal(product))
         return 0;
-    return out->type == PTQ_F32 ? product : ptq__div(product, out->scale);
+    return out->type == PTQ_TYPE_F32 ? product : ptq__div(product, out->scale);
 }
 
 /* Sum of |w - z| of one output channel. */
@@ -2939,7 +2939,7 @@ static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel)
     const int8_t *s8 = (const int8_t *)weight->data + (size_t)channel * n;
     uint64_t sum = 0;
     int32_t part = 0;
-    if (weight->type == PTQ_S8 && weight->zero_point == 0 && n < 1 << 23) {
+    if (weight->type == PTQ_TYPE_S8 && weight->zero_point == 0 && n < 1 << 23) {
         for (i = 0; i < n; i++)
             part += s8[i] < 0 ? -s8[i] : s8[i];
         return (uint64_t)part;
@@ -2966,12 +2966,12 @@ static ptq_status ptq__check_accumulators(const ptq_model *model, const ptq_node
                                           ptq_error *err)
 {
     const ptq_qparams *in = &model->node[node->input[0]].q;
-    const ptq_tensor *b = &node->param[PTQ_BIAS];
+    const ptq_tensor *b = &node->param[PTQ_PARAM_BIAS];
     /* dynamic: any zero point may come */
     uint64_t reach = node->dynamic ? 255 : ptq__code_reach(in);
     int c;
     for (c = 0; c < node->shape[2]; c++) {
-        uint64_t most = ptq__weight_mass(&node->param[PTQ_WEIGHT], c) * reach;
+        uint64_t most = ptq__weight_mass(&node->param[PTQ_PARAM_WEIGHT], c) * reach;
         int64_t bias = b->rank && !node->dynamic ? ((const int32_t *)b->data)[c] : 0;
         most += (uint64_t)(bias < 0 ? -bias : bias);
         if (most > INT32_MAX)
@@ -2982,8 +2982,8 @@ static ptq_status ptq__check_accumulators(const ptq_model *model, const ptq_node
             return ptq_error_set(err, PTQ_BAD_NUMBER,
                                  "node %s: scales %g (input), %g (weight %d) and %g (result) give"
                                  " no normal multiplier", node->name, (double)in->scale,
-                                 (double)node->param[PTQ_WEIGHT]
-                                     .scale[node->param[PTQ_WEIGHT].scales > 1 ? c : 0], c,
+                                 (double)node->param[PTQ_PARAM_WEIGHT]
+                                     .scale[node->param[PTQ_PARAM_WEIGHT].scales > 1 ? c : 0], c,
                                  (double)(node->residual ? node->mid.scale : node->q.scale));
     }
     return PTQ_OK;
@@ -3017,17 +3017,17 @@ static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error 
     const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
     PTQ__TRY(ptq__check_qparams(node, &node->q, err));
     PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
-    if (node->op != PTQ_INPUT && !ptq__codes_fit(model, index))
+    if (node->op != PTQ_OP_INPUT && !ptq__codes_fit(model, index))
         return ptq_error_set(err, PTQ_BAD_GRAPH,
                              "node %s: its inputs, weights and result do not agree on being codes"
                              " or real numbers", node->name);
-    if (node->dynamic && (!ptq__is_integer_type(node->param[PTQ_WEIGHT].type) ||
+    if (node->dynamic && (!ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type) ||
                           !ptq__has_weight(node->op)))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: dynamic needs integer weights",
                              node->name);
-    if (ptq__has_weight(node->op) && ptq__is_integer_type(node->param[PTQ_WEIGHT].type))
+    if (ptq__has_weight(node->op) && ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type))
         PTQ__TRY(ptq__check_accumulators(model, node, err));
-    if (ptq__is_coded(a) && node->op == PTQ_GLOBAL_AVG_POOL)
+    if (ptq__is_coded(a) && node->op == PTQ_OP_GLOBAL_AVG_POOL)
         PTQ__TRY(ptq__check_average(node, a, err));
     if (ptq__is_coded(node) && ptq__code_rule(node->op) == PTQ__OWN_CODES) {
         PTQ__TRY(ptq__check_ratio(node, a->q.scale, node->q.scale, err));
@@ -3300,7 +3300,7 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index)
         cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
     }
     if (ptq__has_weight(node->op)) {
-        int rank = ptq__param_shape(model, node, PTQ_WEIGHT, dims);
+        int rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
         cost.macs = outputs * (uint64_t)(ptq__shape_elements(rank, dims) / (size_t)dims[0]);
     }
     cost.output_bytes = outputs * (ptq__is_coded(node) ? 1 : sizeof(float));
@@ -3323,7 +3323,7 @@ static void ptq__put_operator(ptq__text *text, const ptq_node *node)
     if (node->act)
         ptq__put(text, " +%s", ptq__act_name(node->act));
     if (node->residual)
-        ptq__put(text, " +%s", ptq_op_name(PTQ_ADD));
+        ptq__put(text, " +%s", ptq_op_name(PTQ_OP_ADD));
     if (node->add_act)
         ptq__put(text, " +%s", ptq__act_name(node->add_act));
 }
@@ -3412,9 +3412,9 @@ static void ptq__put_window(ptq__text *text, const ptq_node *node)
     ptq__put_pair(text, "kernel", node->kernel);
     if (node->stride[0] != 1 || node->stride[1] != 1)
         ptq__put_pair(text, "stride", node->stride);
-    if (node->padding == PTQ_VALID)
+    if (node->padding == PTQ_PADDING_VALID)
         ptq__put_string(text, " pad=valid");
-    if (node->padding == PTQ_EXPLICIT)
+    if (node->padding == PTQ_PADDING_EXPLICIT)
         ptq__put(text, " pad=%d,%d,%d,%d", node->pad[0], node->pad[1], node->pad[2], node->pad[3]);
     if (node->include_pad)
         ptq__put_string(text, " include_pad=1");
@@ -3423,20 +3423,20 @@ static void ptq__put_window(ptq__text *text, const ptq_node *node)
 /* TYPE:BITS:SCALE:ZERO_POINT */
 static void ptq__put_qparams(ptq__text *text, const char *key, const ptq_qparams *q)
 {
-    if (q->type != PTQ_F32)
-        ptq__put(text, " %s=%s:%d:%g:%d", key, q->type == PTQ_S8 ? "s8" : "u8", q->bits,
+    if (q->type != PTQ_TYPE_F32)
+        ptq__put(text, " %s=%s:%d:%g:%d", key, q->type == PTQ_TYPE_S8 ? "s8" : "u8", q->bits,
                  (double)q->scale, (int)q->zero_point);
 }
 
 /* w=s8, w=u4, w=f16; float weights are not mentioned. */
 static void ptq__put_weight(ptq__text *text, const ptq_node *node)
 {
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
-    if (!ptq__has_weight(node->op) || weight->type == PTQ_F32)
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    if (!ptq__has_weight(node->op) || weight->type == PTQ_TYPE_F32)
         return;
     ptq__put(text, " w=%s%d",
-             weight->type == PTQ_F16                                      ? "f"
-             : weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S ? "s"
+             weight->type == PTQ_TYPE_F16                                      ? "f"
+             : weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S ? "s"
                                                                       : "u",
              weight->bits);
     if (node->dynamic)
@@ -3450,7 +3450,7 @@ static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_nod
         ptq__put(text, " in=%s", model->node[node->input[0]].name);
     if (node->input[1] >= 0)
         ptq__put(text, ",%s", model->node[node->input[1]].name);
-    if (node->op == PTQ_INPUT)
+    if (node->op == PTQ_OP_INPUT)
         ptq__put_input(text, model, node);
     if (ptq__has_weight(node->op))
         ptq__put(text, " channels=%d", node->shape[2]);
@@ -3460,12 +3460,12 @@ static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_nod
         ptq__put(text, " groups=%d", node->groups);
     if (node->no_bias)
         ptq__put_string(text, " bias=0");
-    if (node->op == PTQ_BATCH_NORM)
+    if (node->op == PTQ_OP_BATCH_NORM)
         ptq__put(text, " epsilon=%g", (double)node->epsilon);
     if (node->act)
         ptq__put(text, " act=%s", ptq__act_name(node->act));
     if (node->residual)
-        ptq__put(text, " add=%s", node->residual == PTQ_RES_FIRST ? "first" : "second");
+        ptq__put(text, " add=%s", node->residual == PTQ_RESIDUAL_FIRST ? "first" : "second");
     if (node->add_act)
         ptq__put(text, " add_act=%s", ptq__act_name(node->add_act));
     ptq__put_weight(text, node);
@@ -3593,19 +3593,19 @@ static int ptq__read_name(ptq__span span, char *name)
 
 static int ptq__read_act(ptq__span span, ptq_activation *out)
 {
-    *out = ptq__span_is(span, "relu")    ? PTQ_ACT_RELU
-           : ptq__span_is(span, "relu6") ? PTQ_ACT_RELU6
-                                         : PTQ_ACT_NONE;
-    return *out != PTQ_ACT_NONE;
+    *out = ptq__span_is(span, "relu")    ? PTQ_ACTIVATION_RELU
+           : ptq__span_is(span, "relu6") ? PTQ_ACTIVATION_RELU6
+                                         : PTQ_ACTIVATION_NONE;
+    return *out != PTQ_ACTIVATION_NONE;
 }
 
 static int ptq__read_padding(ptq__span span, ptq_node *node)
 {
     if (ptq__span_is(span, "same") || ptq__span_is(span, "valid")) {
-        node->padding = span.p[0] == 's' ? PTQ_SAME : PTQ_VALID;
+        node->padding = span.p[0] == 's' ? PTQ_PADDING_SAME : PTQ_PADDING_VALID;
         return 1;
     }
-    node->padding = PTQ_EXPLICIT;
+    node->padding = PTQ_PADDING_EXPLICIT;
     return ptq__read_ints(span, ',', 4, 0, PTQ_MAX_KERNEL, node->pad);
 }
 
@@ -3633,8 +3633,8 @@ static int ptq__read_pixels(ptq__span span, int channels, float *out)
 
 #define PTQ__BIT(op) (1u << (op))
 #define PTQ__ALL_OPS (PTQ__BIT(PTQ_OP_COUNT) - 1)
-#define PTQ__WINDOW_OPS (PTQ__BIT(PTQ_CONV2D) | PTQ__BIT(PTQ_MAX_POOL) | PTQ__BIT(PTQ_AVG_POOL))
-#define PTQ__WEIGHT_OPS (PTQ__BIT(PTQ_CONV2D) | PTQ__BIT(PTQ_DENSE))
+#define PTQ__WINDOW_OPS (PTQ__BIT(PTQ_OP_CONV2D) | PTQ__BIT(PTQ_OP_MAX_POOL) | PTQ__BIT(PTQ_OP_AVG_POOL))
+#define PTQ__WEIGHT_OPS (PTQ__BIT(PTQ_OP_CONV2D) | PTQ__BIT(PTQ_OP_DENSE))
 
 /* The keys and the operators that may have them. */
 enum {
@@ -3667,25 +3667,25 @@ typedef struct ptq__key {
 } ptq__key;
 
 static const ptq__key ptq__keys[PTQ__KEY_COUNT] = {
-    {"in", PTQ__ALL_OPS & ~PTQ__BIT(PTQ_INPUT)},
-    {"out", PTQ__ALL_OPS & ~PTQ__BIT(PTQ_INPUT)},
-    {"shape", PTQ__BIT(PTQ_INPUT)},
-    {"mean", PTQ__BIT(PTQ_INPUT)},
-    {"std", PTQ__BIT(PTQ_INPUT)},
+    {"in", PTQ__ALL_OPS & ~PTQ__BIT(PTQ_OP_INPUT)},
+    {"out", PTQ__ALL_OPS & ~PTQ__BIT(PTQ_OP_INPUT)},
+    {"shape", PTQ__BIT(PTQ_OP_INPUT)},
+    {"mean", PTQ__BIT(PTQ_OP_INPUT)},
+    {"std", PTQ__BIT(PTQ_OP_INPUT)},
     {"channels", PTQ__WEIGHT_OPS},
     {"kernel", PTQ__WINDOW_OPS},
     {"stride", PTQ__WINDOW_OPS},
     {"pad", PTQ__WINDOW_OPS},
-    {"include_pad", PTQ__BIT(PTQ_AVG_POOL)},
-    {"groups", PTQ__BIT(PTQ_CONV2D)},
+    {"include_pad", PTQ__BIT(PTQ_OP_AVG_POOL)},
+    {"groups", PTQ__BIT(PTQ_OP_CONV2D)},
     {"bias", PTQ__WEIGHT_OPS},
-    {"epsilon", PTQ__BIT(PTQ_BATCH_NORM)},
-    {"act", PTQ__WEIGHT_OPS | PTQ__BIT(PTQ_ADD)},
-    {"add", PTQ__BIT(PTQ_CONV2D)},
-    {"add_act", PTQ__BIT(PTQ_CONV2D)},
+    {"epsilon", PTQ__BIT(PTQ_OP_BATCH_NORM)},
+    {"act", PTQ__WEIGHT_OPS | PTQ__BIT(PTQ_OP_ADD)},
+    {"add", PTQ__BIT(PTQ_OP_CONV2D)},
+    {"add_act", PTQ__BIT(PTQ_OP_CONV2D)},
     {"w", PTQ__WEIGHT_OPS},
     {"dynamic", PTQ__WEIGHT_OPS},
-    {"mid", PTQ__BIT(PTQ_CONV2D)},
+    {"mid", PTQ__BIT(PTQ_OP_CONV2D)},
     {"q", PTQ__ALL_OPS},
 };
 
@@ -3713,7 +3713,7 @@ static int ptq__read_qparams(ptq__span value, ptq_qparams *q)
     ptq__span type = ptq__cut(&value, ':'), bits = ptq__cut(&value, ':');
     ptq__span scale = ptq__cut(&value, ':');
     int zero_point;
-    q->type = ptq__span_is(type, "s8") ? PTQ_S8 : PTQ_U8;
+    q->type = ptq__span_is(type, "s8") ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
     if ((!ptq__span_is(type, "s8") && !ptq__span_is(type, "u8")) ||
         !ptq__read_ints(bits, ':', 1, 2, 8, &q->bits) || !ptq__read_float(scale, &q->scale) ||
         !ptq__read_ints(value, ':', 1, -128, 255, &zero_point))
@@ -3726,15 +3726,15 @@ static int ptq__read_weight_type(ptq__span value, ptq_tensor *weight)
 {
     int is_signed = value.n == 2 && value.p[0] == 's';
     if (ptq__span_is(value, "f16")) {
-        weight->type = PTQ_F16;
+        weight->type = PTQ_TYPE_F16;
         weight->bits = 16;
         return 1;
     }
     if (value.n != 2 || (!is_signed && value.p[0] != 'u') || value.p[1] < '2' || value.p[1] > '8')
         return 0;
     weight->bits = value.p[1] - '0';
-    weight->type = weight->bits == 8 ? (is_signed ? PTQ_S8 : PTQ_U8)
-                                     : (is_signed ? PTQ_PACKED_S : PTQ_PACKED_U);
+    weight->type = weight->bits == 8 ? (is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8)
+                                     : (is_signed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_PACKED_U);
     return 1;
 }
 
@@ -3772,12 +3772,12 @@ static int ptq__read_key(ptq__line *line, int key, ptq__span value)
     case PTQ__KEY_ACT:
         return ptq__read_act(value, &node->act);
     case PTQ__KEY_ADD:
-        node->residual = ptq__span_is(value, "first") ? PTQ_RES_FIRST : PTQ_RES_SECOND;
+        node->residual = ptq__span_is(value, "first") ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
         return ptq__span_is(value, "first") || ptq__span_is(value, "second");
     case PTQ__KEY_ADD_ACT:
         return ptq__read_act(value, &node->add_act);
     case PTQ__KEY_W:
-        return ptq__read_weight_type(value, &node->param[PTQ_WEIGHT]);
+        return ptq__read_weight_type(value, &node->param[PTQ_PARAM_WEIGHT]);
     case PTQ__KEY_DYNAMIC:
         return ptq__read_flag(value, &node->dynamic);
     case PTQ__KEY_MID:
@@ -4130,8 +4130,8 @@ typedef struct ptq__dtype {
 } ptq__dtype;
 
 static const ptq__dtype ptq__dtypes[] = {
-    {"F32", PTQ_F32, 4}, {"F16", PTQ_F16, 2}, {"U8", PTQ_U8, 1}, {"I8", PTQ_S8, 1},
-    {"I32", PTQ_S32, 4}, {"BF16", PTQ_F32, 2}, {"F64", PTQ_F32, 8}, {"I64", -1, 8},
+    {"F32", PTQ_TYPE_F32, 4}, {"F16", PTQ_TYPE_F16, 2}, {"U8", PTQ_TYPE_U8, 1}, {"I8", PTQ_TYPE_S8, 1},
+    {"I32", PTQ_TYPE_S32, 4}, {"BF16", PTQ_TYPE_F32, 2}, {"F64", PTQ_TYPE_F32, 8}, {"I64", -1, 8},
     {"U64", -1, 8},      {"U32", -1, 4},       {"I16", -1, 2},      {"U16", -1, 2},
     {"BOOL", -1, 1},     {"F8_E4M3", -1, 1},   {"F8_E5M2", -1, 1},
 };
@@ -4447,7 +4447,7 @@ static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *dat
     const ptq__dtype *dtype = &ptq__dtypes[record->dtype];
     const uint8_t *from = data + record->begin;
     int dims[PTQ_MAX_RANK] = {1, 1, 1, 1}, i, rank = record->rank ? record->rank : 1;
-    int other = dtype->type == PTQ_F32 && dtype->bytes != 4;
+    int other = dtype->type == PTQ_TYPE_F32 && dtype->bytes != 4;
     memset(out, 0, sizeof *out);
     if (dtype->type < 0 || rank > PTQ_MAX_RANK || record->elements == 0)
         return PTQ_OK;
@@ -4617,7 +4617,7 @@ static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, siz
 {
     const ptq_tensor *tensor = &entry->tensor;
     int i = 0, packed = ptq__is_packed(tensor->type);
-    ptq_type type = packed ? PTQ_U8 : tensor->type;
+    ptq_type type = packed ? PTQ_TYPE_U8 : tensor->type;
     ptq__put_json(text, entry->name);
     while (ptq__dtypes[i].type != (int)type)
         i++;
@@ -4722,7 +4722,7 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
     PTQ__TRY(ptq__build_resnet8(32, first->dim[0], last->dim[0], 1, &archive->allocator, out,
                                 err));
     for (i = 0; i < (*out)->nodes; i++)
-        if ((*out)->node[i].op == PTQ_BATCH_NORM)
+        if ((*out)->node[i].op == PTQ_OP_BATCH_NORM)
             (*out)->node[i].epsilon = epsilon;
     return PTQ_OK;
 }
@@ -4772,7 +4772,7 @@ static ptq_status ptq__take(ptq_archive *archive, const char *name, ptq_type typ
 static ptq_status ptq__take_scales(ptq_archive *archive, ptq_model *model, ptq_node *node,
                                    ptq_error *err)
 {
-    ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     ptq__param_text scale_name = ptq__full_name(node, "weight_scale");
     ptq__param_text zero_name = ptq__full_name(node, "weight_zero_point");
     const ptq_tensor *found = ptq_archive_find(archive, scale_name.text);
@@ -4783,11 +4783,11 @@ static ptq_status ptq__take_scales(ptq_archive *archive, ptq_model *model, ptq_n
     if (found && found->dim[0] != 1)
         dims[0] = weight->dim[0];
     if (ptq_archive_find(archive, zero_name.text)) {
-        PTQ__TRY(ptq__take(archive, zero_name.text, PTQ_S32, 1, one, &zero, err));
+        PTQ__TRY(ptq__take(archive, zero_name.text, PTQ_TYPE_S32, 1, one, &zero, err));
         zero_point = *(const int32_t *)zero.data;
         ptq_tensor_free(&zero, &model->allocator);
     }
-    PTQ__TRY(ptq__take(archive, scale_name.text, PTQ_F32, 1, dims, &scale, err));
+    PTQ__TRY(ptq__take(archive, scale_name.text, PTQ_TYPE_F32, 1, dims, &scale, err));
     status = ptq_tensor_set_scale(weight, (const float *)scale.data, dims[0], zero_point,
                                   &model->allocator, err);
     ptq_tensor_free(&scale, &model->allocator);
@@ -4810,7 +4810,7 @@ static ptq_status ptq__take_param(ptq_archive *archive, ptq_model *model, ptq_no
         stored[2] = stored[3] = 1;
     }
     PTQ__TRY(ptq__take(archive, ptq__full_name(node, ptq__param_name(param)).text,
-                       ptq__is_packed(type) ? PTQ_U8 : type, ptq__is_packed(type) ? 2 : rank,
+                       ptq__is_packed(type) ? PTQ_TYPE_U8 : type, ptq__is_packed(type) ? 2 : rank,
                        stored, &taken, err));
     if (ptq__is_packed(type)) {
         taken.type = type;
@@ -4882,15 +4882,15 @@ PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_loa
 /* The scales of integer weights, as tensors of their own over the model's memory. */
 static ptq_status ptq__put_scales(ptq_archive *archive, const ptq_node *node, ptq_error *err)
 {
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const int one = 1;
     ptq_tensor tensor;
-    PTQ__TRY(ptq_tensor_borrow(&tensor, PTQ_F32, 32, 1, &weight->scales, weight->scale,
+    PTQ__TRY(ptq_tensor_borrow(&tensor, PTQ_TYPE_F32, 32, 1, &weight->scales, weight->scale,
                                (size_t)weight->scales * sizeof(float), err));
     PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, "weight_scale").text, &tensor, err));
     if (!weight->zero_point)
         return PTQ_OK;
-    PTQ__TRY(ptq_tensor_borrow(&tensor, PTQ_S32, 32, 1, &one,
+    PTQ__TRY(ptq_tensor_borrow(&tensor, PTQ_TYPE_S32, 32, 1, &one,
                                (void *)(uintptr_t)&weight->zero_point, sizeof(int32_t), err));
     return ptq_archive_add(archive, ptq__full_name(node, "weight_zero_point").text, &tensor, err);
 }
@@ -4908,7 +4908,7 @@ static ptq_status ptq__put_params(ptq_archive *archive, const ptq_model *model, 
                 PTQ__TRY(ptq_archive_add(archive,
                                          ptq__full_name(node, ptq__param_name(param)).text,
                                          &node->param[param], err));
-        if (wide && node->param[PTQ_WEIGHT].scales)
+        if (wide && node->param[PTQ_PARAM_WEIGHT].scales)
             PTQ__TRY(ptq__put_scales(archive, node, err));
     }
     return PTQ_OK;
@@ -5247,18 +5247,18 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
 static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const ptq_node *norm,
                                        ptq_error *err)
 {
-    const float *gamma = (const float *)norm->param[PTQ_WEIGHT].data;
-    const float *beta = (const float *)norm->param[PTQ_BIAS].data;
-    const float *mean = (const float *)norm->param[PTQ_MEAN].data;
-    const float *variance = (const float *)norm->param[PTQ_VARIANCE].data;
-    float *weight = (float *)conv->param[PTQ_WEIGHT].data, *bias;
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
+    const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
+    const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
+    const float *variance = (const float *)norm->param[PTQ_PARAM_VARIANCE].data;
+    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias;
     int o, channels = conv->shape[2];
-    size_t k, taps = ptq_tensor_elements(&conv->param[PTQ_WEIGHT]) / (size_t)channels;
+    size_t k, taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / (size_t)channels;
     if (conv->no_bias)
-        PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_BIAS], PTQ_F32, 32, 1, &channels,
+        PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1, &channels,
                                    &model->allocator, err));
     conv->no_bias = 0;
-    bias = (float *)conv->param[PTQ_BIAS].data;
+    bias = (float *)conv->param[PTQ_PARAM_BIAS].data;
     for (o = 0; o < channels; o++) {
         double g = (double)gamma[o] / sqrt((double)variance[o] + (double)norm->epsilon);
         for (k = 0; k < taps; k++)
@@ -5286,7 +5286,7 @@ static ptq_status ptq__fuse_norm(ptq__fuser *fuser, int index, const char **reas
 {
     const ptq_node *norm = &fuser->old->node[index];
     ptq_node *host = &fuser->model->node[fuser->to[norm->input[0]]];
-    *reason = ptq__cannot_follow(fuser, index, PTQ__BIT(PTQ_CONV2D));
+    *reason = ptq__cannot_follow(fuser, index, PTQ__BIT(PTQ_OP_CONV2D));
     if (!*reason && (host->act || host->residual))
         *reason = "an activation or an addition lies between it and the convolution";
     if (*reason)
@@ -5294,7 +5294,7 @@ static ptq_status ptq__fuse_norm(ptq__fuser *fuser, int index, const char **reas
     PTQ__TRY(ptq__fold_batch_norm(fuser->model, host, norm, err));
     memcpy(host->out, norm->out, sizeof host->out);
     fuser->to[index] = fuser->to[norm->input[0]];
-    return ptq__fuse_note(fuser, norm, host, PTQ_FUSED_BATCH_NORM, NULL, err);
+    return ptq__fuse_note(fuser, norm, host, PTQ_FUSION_BATCH_NORM, NULL, err);
 }
 
 static ptq_status ptq__fuse_act(ptq__fuser *fuser, int index, const char **reason, ptq_error *err)
@@ -5302,15 +5302,15 @@ static ptq_status ptq__fuse_act(ptq__fuser *fuser, int index, const char **reaso
     const ptq_node *act = &fuser->old->node[index];
     ptq_node *host = &fuser->model->node[fuser->to[act->input[0]]];
     ptq_activation *place = host->residual ? &host->add_act : &host->act;
-    *reason = ptq__cannot_follow(fuser, index, PTQ__WEIGHT_OPS | PTQ__BIT(PTQ_ADD));
-    if (!*reason && *place != PTQ_ACT_NONE)
+    *reason = ptq__cannot_follow(fuser, index, PTQ__WEIGHT_OPS | PTQ__BIT(PTQ_OP_ADD));
+    if (!*reason && *place != PTQ_ACTIVATION_NONE)
         *reason = "the node before it ends in an activation already";
     if (*reason)
         return PTQ_OK;
-    *place = act->op == PTQ_RELU ? PTQ_ACT_RELU : PTQ_ACT_RELU6;
+    *place = act->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
     memcpy(host->out, act->out, sizeof host->out);
     fuser->to[index] = fuser->to[act->input[0]];
-    return ptq__fuse_note(fuser, act, host, PTQ_FUSED_ACTIVATION, NULL, err);
+    return ptq__fuse_note(fuser, act, host, PTQ_FUSION_ACTIVATION, NULL, err);
 }
 
 /* The operand of an addition whose convolution can take the addition in: the last node of the new
@@ -5321,7 +5321,7 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add)
     for (k = 0; k < 2; k++) {
         int from = add->input[k], other = add->input[1 - k];
         const ptq_node *host = &fuser->model->node[fuser->to[from]];
-        if (host->op == PTQ_CONV2D && !host->residual && from != other &&
+        if (host->op == PTQ_OP_CONV2D && !host->residual && from != other &&
             !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1 &&
             fuser->to[from] > fuser->to[other])
             return k;
@@ -5339,14 +5339,14 @@ static ptq_status ptq__fuse_add(ptq__fuser *fuser, int index, const char **reaso
         return PTQ_OK;
     }
     host = &fuser->model->node[fuser->to[add->input[k]]];
-    host->residual = k == 1 ? PTQ_RES_FIRST : PTQ_RES_SECOND;
+    host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
     host->input[1] = fuser->to[add->input[1 - k]];
     host->add_act = add->act;
     host->mid = host->q;
     host->q = add->q;
     memcpy(host->out, add->out, sizeof host->out);
     fuser->to[index] = fuser->to[add->input[k]];
-    return ptq__fuse_note(fuser, add, host, PTQ_FUSED_RESIDUAL, NULL, err);
+    return ptq__fuse_note(fuser, add, host, PTQ_FUSION_RESIDUAL, NULL, err);
 }
 
 static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, ptq_error *err)
@@ -5356,16 +5356,16 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, ptq_error *err)
     ptq_node *copy;
     int k;
     fuser->to[index] = -1;
-    if (node->op == PTQ_BATCH_NORM && !fuser->quantized)
+    if (node->op == PTQ_OP_BATCH_NORM && !fuser->quantized)
         PTQ__TRY(ptq__fuse_norm(fuser, index, &reason, err));
-    else if ((node->op == PTQ_RELU || node->op == PTQ_RELU6) && !fuser->quantized)
+    else if ((node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6) && !fuser->quantized)
         PTQ__TRY(ptq__fuse_act(fuser, index, &reason, err));
-    else if (node->op == PTQ_ADD && (!fuser->quantized || ptq__is_coded(node)))
+    else if (node->op == PTQ_OP_ADD && (!fuser->quantized || ptq__is_coded(node)))
         PTQ__TRY(ptq__fuse_add(fuser, index, &reason, err));
     if (fuser->to[index] >= 0)
         return PTQ_OK;
     if (reason)
-        PTQ__TRY(ptq__fuse_note(fuser, node, NULL, PTQ_NOT_FUSED, reason, err));
+        PTQ__TRY(ptq__fuse_note(fuser, node, NULL, PTQ_FUSION_NONE, reason, err));
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
     copy = &fuser->model->node[fuser->model->nodes - 1];
@@ -5389,7 +5389,7 @@ static int ptq__is_quantized(const ptq_model *model)
 {
     int i;
     for (i = 0; i < model->nodes; i++)
-        if (ptq_node_mode(model, i) != PTQ_FLOAT)
+        if (ptq_node_mode(model, i) != PTQ_MODE_FLOAT)
             return 1;
     return 0;
 }
@@ -5772,9 +5772,9 @@ static void *ptq__scratch(const ptq__frame *frame)
 
 static float ptq__activate(float x, ptq_activation act)
 {
-    if (act != PTQ_ACT_NONE && x < 0)
+    if (act != PTQ_ACTIVATION_NONE && x < 0)
         return 0; /* a NaN passes: calibration must see it */
-    return act == PTQ_ACT_RELU6 && x > 6 ? 6 : x;
+    return act == PTQ_ACTIVATION_RELU6 && x > 6 ? 6 : x;
 }
 
 /* Eight partial sums: the order of additions is fixed, and a compiler may still use vectors. */
@@ -5822,7 +5822,7 @@ static void ptq__conv2d_f32(const ptq__step *step, const ptq__frame *frame)
     const float *x = (const float *)ptq__in(step, frame, 0);
     const float *residual = (const float *)ptq__in(step, frame, 1);
     const float *weight = (const float *)step->weight;
-    const float *bias = (const float *)node->param[PTQ_BIAS].data;
+    const float *bias = (const float *)node->param[PTQ_PARAM_BIAS].data;
     float *y = (float *)ptq__out(step, frame), *mid = (float *)ptq__mid(step, frame);
     float *patch = (float *)ptq__scratch(frame);
     int channels = node->shape[2], each = channels / node->groups;
@@ -5848,9 +5848,9 @@ static void ptq__dense_f32(const ptq__step *step, const ptq__frame *frame)
     const ptq_node *node = step->node;
     const float *x = (const float *)ptq__in(step, frame, 0);
     const float *weight = (const float *)step->weight;
-    const float *bias = (const float *)node->param[PTQ_BIAS].data;
+    const float *bias = (const float *)node->param[PTQ_PARAM_BIAS].data;
     float *y = (float *)ptq__out(step, frame);
-    int o, n = node->param[PTQ_WEIGHT].dim[1];
+    int o, n = node->param[PTQ_PARAM_WEIGHT].dim[1];
     for (o = 0; o < node->shape[2]; o++)
         y[o] = ptq__activate(ptq__dot_f32(x, weight + (ptrdiff_t)o * n, n) + (bias ? bias[o] : 0),
                              node->act);
@@ -5860,10 +5860,10 @@ static void ptq__batch_norm_f32(const ptq__step *step, const ptq__frame *frame)
 {
     const ptq_node *node = step->node;
     const float *x = (const float *)ptq__in(step, frame, 0);
-    const float *gamma = (const float *)node->param[PTQ_WEIGHT].data;
-    const float *beta = (const float *)node->param[PTQ_BIAS].data;
-    const float *mean = (const float *)node->param[PTQ_MEAN].data;
-    const float *variance = (const float *)node->param[PTQ_VARIANCE].data;
+    const float *gamma = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
+    const float *beta = (const float *)node->param[PTQ_PARAM_BIAS].data;
+    const float *mean = (const float *)node->param[PTQ_PARAM_MEAN].data;
+    const float *variance = (const float *)node->param[PTQ_PARAM_VARIANCE].data;
     float *y = (float *)ptq__out(step, frame);
     int channels = node->shape[2], pixels = node->shape[0] * node->shape[1], i, c;
     for (c = 0; c < channels; c++) {
@@ -5879,7 +5879,7 @@ static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame)
     const float *x = (const float *)ptq__in(step, frame, 0);
     float *y = (float *)ptq__out(step, frame);
     int i, n = (int)ptq__shape_elements(3, node->shape);
-    ptq_activation act = node->op == PTQ_RELU ? PTQ_ACT_RELU : PTQ_ACT_RELU6;
+    ptq_activation act = node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
     for (i = 0; i < n; i++)
         y[i] = ptq__activate(x[i], act);
 }
@@ -5924,7 +5924,7 @@ static int ptq__pool_taps(const ptq_node *node, const ptq__clip *clip)
 
 static float ptq__pool_one_f32(const ptq__step *step, const float *x, const ptq__clip *clip)
 {
-    int max = step->node->op == PTQ_MAX_POOL, u, v, depth = step->in[2];
+    int max = step->node->op == PTQ_OP_MAX_POOL, u, v, depth = step->in[2];
     float result = max ? x[(clip->begin[0] * step->in[1] + clip->begin[1]) * depth] : 0;
     for (u = clip->begin[0]; u < clip->end[0]; u++)
         for (v = clip->begin[1]; v < clip->end[1]; v++) {
@@ -5985,7 +5985,7 @@ static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame)
 
 static int32_t ptq__load(const void *codes, int i, ptq_type type)
 {
-    return type == PTQ_S8 ? ((const int8_t *)codes)[i] : ((const uint8_t *)codes)[i];
+    return type == PTQ_TYPE_S8 ? ((const int8_t *)codes)[i] : ((const uint8_t *)codes)[i];
 }
 
 /* Both kinds of codes are stored alike: two's complement in eight bits. */
@@ -6005,9 +6005,9 @@ static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act)
     int32_t six = ptq_quantize(6, q);
     ptq_code_range(q->type, q->bits, &clamp.low, &clamp.high);
     clamp.zero_point = q->zero_point;
-    if (act != PTQ_ACT_NONE)
+    if (act != PTQ_ACTIVATION_NONE)
         clamp.low = q->zero_point;
-    if (act == PTQ_ACT_RELU6 && six < clamp.high)
+    if (act == PTQ_ACTIVATION_RELU6 && six < clamp.high)
         clamp.high = six;
     return clamp;
 }
@@ -6082,9 +6082,9 @@ static int32_t ptq__dot_u8(const int16_t *x, const uint8_t *w, int zero_point, i
 /* sum of (x - zx)(w - zw) for one channel: `taps` inputs with zx taken off already. */
 static int32_t ptq__dot(const ptq__step *step, const int16_t *x, int channel, int taps)
 {
-    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     const int8_t *w = (const int8_t *)step->weight + (ptrdiff_t)channel * taps;
-    return weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S
+    return weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S
                ? ptq__dot_s8(x, w, taps)
                : ptq__dot_u8(x, (const uint8_t *)w, weight->zero_point, taps);
 }
@@ -6097,7 +6097,7 @@ static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq
     const ptq_node *node = step->node;
     int height = step->in[0], width = step->in[1], depth = step->in[2];
     int kh = node->kernel[0], kw = node->kernel[1], taps = kh * kw, u, v, c;
-    int flip = q->type == PTQ_S8 ? 128 : 0, zero = q->zero_point + flip; /* s8 + 128 as u8 */
+    int flip = q->type == PTQ_TYPE_S8 ? 128 : 0, zero = q->zero_point + flip; /* s8 + 128 as u8 */
     for (u = 0; u < kh; u++)
         for (v = 0; v < kw; v++) {
             int y = oy * node->stride[0] - node->pad[0] + u;
@@ -6119,7 +6119,7 @@ static ptq__adder ptq__residual_adder(const ptq__step *step)
 {
     const ptq_node *node = step->node;
     const ptq_qparams *other = &step->from[1]->q;
-    return node->residual == PTQ_RES_FIRST
+    return node->residual == PTQ_RESIDUAL_FIRST
                ? ptq__adder_of(other, &node->mid, &node->q, node->add_act)
                : ptq__adder_of(&node->mid, other, &node->q, node->add_act);
 }
@@ -6132,7 +6132,7 @@ static void ptq__conv2d_int(const ptq__step *step, const ptq__frame *frame)
     const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
     const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
     const void *residual = ptq__in(step, frame, 1);
-    const int32_t *bias = (const int32_t *)node->param[PTQ_BIAS].data;
+    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
     void *y = ptq__out(step, frame), *mid = ptq__mid(step, frame);
     int16_t *patch = (int16_t *)ptq__scratch(frame);
     ptq__clamp clamp = ptq__clamp_of(first, node->act);
@@ -6156,7 +6156,7 @@ static void ptq__conv2d_int(const ptq__step *step, const ptq__frame *frame)
                     ptq__store(mid, p * channels + o, code);
                 if (residual) {
                     int32_t r = ptq__load(residual, p * channels + o, step->from[1]->q.type);
-                    code = node->residual == PTQ_RES_FIRST ? ptq__add_codes(&adder, r, code)
+                    code = node->residual == PTQ_RESIDUAL_FIRST ? ptq__add_codes(&adder, r, code)
                                                            : ptq__add_codes(&adder, code, r);
                 }
                 ptq__store(y, p * channels + o, code);
@@ -6170,10 +6170,10 @@ static void ptq__dense_int(const ptq__step *step, const ptq__frame *frame)
     const ptq_node *node = step->node;
     const ptq_qparams *in = &step->from[0]->q;
     const void *x = ptq__in(step, frame, 0);
-    const int32_t *bias = (const int32_t *)node->param[PTQ_BIAS].data;
+    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
     void *y = ptq__out(step, frame);
     int16_t *patch = (int16_t *)ptq__scratch(frame);
-    int i, o, n = node->param[PTQ_WEIGHT].dim[1];
+    int i, o, n = node->param[PTQ_PARAM_WEIGHT].dim[1];
     for (i = 0; i < n; i++)
         patch[i] = (int16_t)(ptq__load(x, i, in->type) - in->zero_point);
     for (o = 0; o < node->shape[2]; o++) {
@@ -6207,7 +6207,7 @@ static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame)
     const void *x = ptq__in(step, frame, 0);
     void *y = ptq__out(step, frame);
     ptq__clamp clamp = ptq__clamp_of(&node->q,
-                                     node->op == PTQ_RELU ? PTQ_ACT_RELU : PTQ_ACT_RELU6);
+                                     node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6);
     int i, n = (int)ptq__shape_elements(3, node->shape);
     for (i = 0; i < n; i++) {
         int32_t code = ptq__load(x, i, node->q.type);
@@ -6220,7 +6220,7 @@ static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame)
 static int32_t ptq__pool_codes(const ptq__step *step, const uint8_t *x, const ptq__clip *clip)
 {
     const ptq_qparams *q = &step->from[0]->q;
-    int max = step->node->op == PTQ_MAX_POOL, u, v;
+    int max = step->node->op == PTQ_OP_MAX_POOL, u, v;
     int32_t result = max ? INT32_MIN : 0;
     for (u = clip->begin[0]; u < clip->end[0]; u++)
         for (v = clip->begin[1]; v < clip->end[1]; v++) {
@@ -6258,7 +6258,7 @@ static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame)
             ptq__clip clip = ptq__clip_window(step, oy, ox);
             for (c = 0; c < node->shape[2]; c++) {
                 int32_t code = ptq__pool_codes(step, x + c, &clip);
-                if (node->op == PTQ_AVG_POOL)
+                if (node->op == PTQ_OP_AVG_POOL)
                     code = ptq__average_code(in, &node->q, code, ptq__pool_taps(node, &clip));
                 ptq__store(y, i++, code);
             }
@@ -6311,8 +6311,8 @@ static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes)
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
     }
-    if (ptq_choose_qparams(low, high, PTQ_U8, 8, 0, &q, NULL) != PTQ_OK)
-        ptq_choose_qparams(0, 0, PTQ_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
+    if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL) != PTQ_OK)
+        ptq_choose_qparams(0, 0, PTQ_TYPE_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
     for (i = 0; i < n; i++)
         codes[i] = (uint8_t)ptq_quantize(x[i], &q);
     return q;
@@ -6321,8 +6321,8 @@ static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes)
 static float ptq__dynamic_value(const ptq__step *step, const ptq_qparams *in, int32_t acc,
                                 int channel)
 {
-    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
-    const float *bias = (const float *)step->node->param[PTQ_BIAS].data;
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
+    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data;
     float scale = ptq__mul(in->scale, weight->scale[weight->scales > 1 ? channel : 0]);
     return ptq__activate(ptq__mul((float)acc, scale) + (bias ? bias[channel] : 0),
                          step->node->act);
@@ -6358,7 +6358,7 @@ static void ptq__dense_dynamic(const ptq__step *step, const ptq__frame *frame)
 {
     const ptq_node *node = step->node;
     float *y = (float *)ptq__out(step, frame);
-    int i, o, n = node->param[PTQ_WEIGHT].dim[1];
+    int i, o, n = node->param[PTQ_PARAM_WEIGHT].dim[1];
     int16_t *patch = (int16_t *)ptq__scratch(frame);
     uint8_t *codes = (uint8_t *)(patch + n);
     ptq_qparams q = ptq__quantize_input((const float *)ptq__in(step, frame, 0), n, codes);
@@ -6377,11 +6377,11 @@ static size_t ptq__step_scratch(const ptq_model *model, const ptq__step *step)
     ptq_mode mode = ptq_node_mode(model, step->index);
     if (!ptq__has_weight(node->op))
         return 0;
-    if (node->op == PTQ_CONV2D)
+    if (node->op == PTQ_OP_CONV2D)
         taps = (size_t)(step->in[2] / node->groups) * (size_t)(node->kernel[0] * node->kernel[1]);
-    if (mode == PTQ_INTEGER || mode == PTQ_DYNAMIC)
-        return taps * sizeof(int16_t) + (mode == PTQ_DYNAMIC ? in : 0);
-    return node->op == PTQ_CONV2D ? taps * sizeof(float) : 0;
+    if (mode == PTQ_MODE_INTEGER || mode == PTQ_MODE_DYNAMIC)
+        return taps * sizeof(int16_t) + (mode == PTQ_MODE_DYNAMIC ? in : 0);
+    return node->op == PTQ_OP_CONV2D ? taps * sizeof(float) : 0;
 }
 
 typedef void (*ptq__kernel)(const ptq__step *step, const ptq__frame *frame);
@@ -6407,9 +6407,9 @@ static void ptq__choose_kernel(const ptq_model *model, ptq__step *step)
 {
     ptq_mode mode = ptq_node_mode(model, step->index);
     ptq_op op = step->node->op;
-    step->run = ptq__scalar_kernels[op][mode == PTQ_INTEGER];
-    if (mode == PTQ_DYNAMIC)
-        step->run = op == PTQ_CONV2D ? ptq__conv2d_dynamic : ptq__dense_dynamic;
+    step->run = ptq__scalar_kernels[op][mode == PTQ_MODE_INTEGER];
+    if (mode == PTQ_MODE_DYNAMIC)
+        step->run = op == PTQ_OP_CONV2D ? ptq__conv2d_dynamic : ptq__dense_dynamic;
 }
 
 /* Laying out the arena. Tensors that share memory (a result written over an operand) are one block,
@@ -6429,9 +6429,9 @@ typedef struct ptq__block {
 static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int index)
 {
     const ptq_node *node = &model->node[index];
-    int conv = node->op == PTQ_CONV2D && node->residual;
-    int elementwise = node->op == PTQ_BATCH_NORM || node->op == PTQ_RELU || node->op == PTQ_RELU6 ||
-                      node->op == PTQ_ADD;
+    int conv = node->op == PTQ_OP_CONV2D && node->residual;
+    int elementwise = node->op == PTQ_OP_BATCH_NORM || node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6 ||
+                      node->op == PTQ_OP_ADD;
     int over = node->input[conv ? 1 : 0];
     if ((!conv && !elementwise) || over <= 0 || ptq__last_use(model, over) != index)
         return -1;
@@ -6540,9 +6540,9 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err)
 /* Weights in a form that kernels read: packed codes one a byte, half precision as single. */
 static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error *err)
 {
-    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     size_t i, n = ptq_tensor_elements(weight);
-    int half = weight->type == PTQ_F16;
+    int half = weight->type == PTQ_TYPE_F16;
     step->weight = weight->data;
     if (!half && !ptq__is_packed(weight->type))
         return PTQ_OK;
@@ -6565,7 +6565,7 @@ static ptq_status ptq__prepare_step(ptq_plan *plan, ptq__step *step, ptq_error *
     if (!ptq__has_weight(node->op))
         return PTQ_OK;
     PTQ__TRY(ptq__unpack_weight(plan, step, err));
-    if (ptq_node_mode(plan->model, step->index) != PTQ_INTEGER)
+    if (ptq_node_mode(plan->model, step->index) != PTQ_MODE_INTEGER)
         return PTQ_OK;
     PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)node->shape[2], sizeof(float), "multipliers",
                         &memory, err));
@@ -6581,7 +6581,7 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err)
     const ptq_model *model = plan->model;
     const ptq_node *input = &model->node[0];
     void *memory = NULL;
-    int c, p, same = input->q.type == PTQ_U8;
+    int c, p, same = input->q.type == PTQ_TYPE_U8;
     if (!ptq__is_coded(input))
         return PTQ_OK;
     PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)input->shape[2], 256, "pixel table", &memory,
@@ -6933,13 +6933,13 @@ static float ptq__act_least(ptq_activation act)
 
 static float ptq__act_most(ptq_activation act)
 {
-    return act == PTQ_ACT_RELU6 ? 6 : (float)HUGE_VAL;
+    return act == PTQ_ACTIVATION_RELU6 ? 6 : (float)HUGE_VAL;
 }
 
 /* The addition of a step: an operator of its own, or fused. */
 static ptq__adder ptq__step_adder(const ptq__step *step)
 {
-    if (step->node->op != PTQ_ADD)
+    if (step->node->op != PTQ_OP_ADD)
         return ptq__residual_adder(step);
     return ptq__adder_of(&step->from[0]->q, &step->from[1]->q, &step->node->q, step->node->act);
 }
@@ -7188,7 +7188,7 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
         const void *x = ptq__in(step, frame, 0);                                                   \
         int32_t sums[sizeof(WHOLE) / sizeof(int32_t)];                                             \
         int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        int lanes = (int)(sizeof sums / sizeof *sums), is_signed = in->type == PTQ_S8;             \
+        int lanes = (int)(sizeof sums / sizeof *sums), is_signed = in->type == PTQ_TYPE_S8;             \
         for (c = 0; c < channels; c += lanes) {                                                    \
             WHOLE sum = I##_all(-pixels * in->zero_point);                                         \
             for (i = 0; i < pixels; i++)                                                           \
@@ -7218,8 +7218,8 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
     TARGET static void NAME(const ptq__step *step, const ptq__frame *frame)                        \
     {                                                                                              \
         const void *a = ptq__in(step, frame, 0), *b = ptq__in(step, frame, 1);                     \
-        int signed_a = step->from[0]->q.type == PTQ_S8;                                            \
-        int signed_b = step->from[1]->q.type == PTQ_S8;                                            \
+        int signed_a = step->from[0]->q.type == PTQ_TYPE_S8;                                            \
+        int signed_b = step->from[1]->q.type == PTQ_TYPE_S8;                                            \
         int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
         ptq__adder adder = ptq__step_adder(step);                                                  \
         ptq__finish f;                                                                             \
@@ -8578,8 +8578,8 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
 /* An integer weight less its zero point. */
 static int ptq__weight_code(const ptq__step *step, size_t from)
 {
-    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
-    if (weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S)
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
+    if (weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S)
         return ((const int8_t *)step->weight)[from];
     return ((const uint8_t *)step->weight)[from] - weight->zero_point;
 }
@@ -8588,7 +8588,7 @@ static int ptq__weight_code(const ptq__step *step, size_t from)
 static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes)
 {
     size_t i, n = ptq_tensor_elements(weight);
-    if (weight->type == PTQ_S8 || weight->type == PTQ_PACKED_S)
+    if (weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S)
         return 1;
     for (i = 0; i < n; i++)
         if (codes[i] - weight->zero_point > 127 || codes[i] - weight->zero_point < -128)
@@ -8631,12 +8631,12 @@ static int ptq__can_add(const ptq__step *step)
    symmetric weights. Products of different signs do not help, as one of the codes may be 0. */
 static int ptq__pairs_fit(const ptq__step *step, const ptq_qparams *in)
 {
-    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     size_t taps = weight->rank == 4 ? (size_t)weight->dim[2] * (size_t)weight->dim[3] : 1;
     size_t deep = (size_t)weight->dim[1], n = (size_t)weight->dim[0] * deep * taps, i, j;
     int32_t low, high, code, most, least;
     ptq_code_range(in->type, in->bits, &low, &high);
-    if (in->type == PTQ_S8)
+    if (in->type == PTQ_TYPE_S8)
         high += 128; /* as they are staged */
     for (i = 0; i < n; i++) {
         if (i / taps % deep % 2)
@@ -8658,10 +8658,10 @@ static int ptq__pairs_fit(const ptq__step *step, const ptq_qparams *in)
 static int ptq__can_winograd(const ptq__step *step)
 {
     const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t channel, i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     int64_t sum;
-    if (node->op != PTQ_CONV2D || node->kernel[0] != 3 || node->kernel[1] != 3 ||
+    if (node->op != PTQ_OP_CONV2D || node->kernel[0] != 3 || node->kernel[1] != 3 ||
         node->stride[0] != 1 || node->stride[1] != 1 || node->groups > 1 || step->in[2] < 8 ||
         node->shape[0] < 2 || node->shape[1] < 2)
         return 0;
@@ -8681,19 +8681,19 @@ static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__fa
 {
     const ptq_node *node = step->node;
     ptq_mode mode = ptq_node_mode(plan->model, step->index);
-    if (!ptq__has_weight(node->op) || mode == PTQ_DYNAMIC ||
+    if (!ptq__has_weight(node->op) || mode == PTQ_MODE_DYNAMIC ||
         (node->groups > 1 && node->shape[2] / node->groups < 4))
         return NULL;
-    if (mode != PTQ_INTEGER)
+    if (mode != PTQ_MODE_INTEGER)
         return ptq__is_coded(node) ? NULL : family->real;
     if (!ptq__can_add(step))
         return NULL;
     if (family->bytes &&
-        ptq__fits_s8(&node->param[PTQ_WEIGHT], (const uint8_t *)step->weight))
+        ptq__fits_s8(&node->param[PTQ_PARAM_WEIGHT], (const uint8_t *)step->weight))
         return family->bytes;
     if (family->places && ptq__can_winograd(step))
         return family->places;
-    if (family->pairs && ptq__fits_s8(&node->param[PTQ_WEIGHT], (const uint8_t *)step->weight) &&
+    if (family->pairs && ptq__fits_s8(&node->param[PTQ_PARAM_WEIGHT], (const uint8_t *)step->weight) &&
         ptq__pairs_fit(step, &step->from[0]->q))
         return family->pairs;
     return family->exact;
@@ -8752,7 +8752,7 @@ static void ptq__describe_winograd(ptq__packed *k)
 static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
 {
     const ptq_node *node = step->node;
-    int conv = node->op == PTQ_CONV2D, i;
+    int conv = node->op == PTQ_OP_CONV2D, i;
     for (i = 0; i < 3; i++) {
         k->in[i] = conv ? step->in[i] : 1;
         k->out[i] = node->shape[i];
@@ -8764,7 +8764,7 @@ static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
     }
     k->groups = conv ? node->groups : 1;
     if (!conv)
-        k->in[2] = node->param[PTQ_WEIGHT].dim[1];
+        k->in[2] = node->param[PTQ_PARAM_WEIGHT].dim[1];
     if (k->engine->matrix)
         ptq__describe_matrix(k);
     else
@@ -8782,7 +8782,7 @@ static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
     const ptq_node *node = step->node;
     const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
     ptq__finish *f = &k->finish;
-    k->flip = (in->type == PTQ_S8) != k->engine->is_signed ? 128 : 0;
+    k->flip = (in->type == PTQ_TYPE_S8) != k->engine->is_signed ? 128 : 0;
     k->zero = in->zero_point + (k->engine->is_signed ? -k->flip : k->flip);
     k->blank = k->engine->codes == 4 ? k->zero : 0;
     f->real = !ptq__is_coded(node);
@@ -8796,8 +8796,8 @@ static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
         const ptq_qparams *r = &step->from[1]->q;
         ptq__adder adder = ptq__residual_adder(step);
         ptq__describe_adder(f, &adder);
-        f->residual_first = node->residual == PTQ_RES_FIRST;
-        f->residual_signed = r->type == PTQ_S8;
+        f->residual_first = node->residual == PTQ_RESIDUAL_FIRST;
+        f->residual_signed = r->type == PTQ_TYPE_S8;
     }
 }
 
@@ -8940,7 +8940,7 @@ static char *ptq__pack_run(const ptq__packed *k, const ptq__step *step, const pt
 static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, int channel)
 {
     const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT], *bias = &node->param[PTQ_BIAS];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *bias = &node->param[PTQ_PARAM_BIAS];
     size_t i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     uint32_t sum = 0;
     for (i = 0; i < taps && k->engine->codes == 4; i++)
@@ -8951,7 +8951,7 @@ static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, in
 
 static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int channel, int lane)
 {
-    const ptq_tensor *bias = &step->node->param[PTQ_BIAS];
+    const ptq_tensor *bias = &step->node->param[PTQ_PARAM_BIAS];
     uint32_t folded;
     if (step->multiplier) {
         folded = ptq__folded_bias(k, step, channel);
@@ -8990,9 +8990,9 @@ static int ptq__is_depthwise(const ptq_plan *plan, const ptq__step *step)
 {
     const ptq_node *node = step->node;
     ptq_mode mode = ptq_node_mode(plan->model, step->index);
-    return node->op == PTQ_CONV2D && node->groups > 1 && node->groups == step->in[2] &&
-           node->groups == node->shape[2] && mode != PTQ_DYNAMIC &&
-           (mode == PTQ_INTEGER ? ptq__can_add(step) : !ptq__is_coded(node));
+    return node->op == PTQ_OP_CONV2D && node->groups > 1 && node->groups == step->in[2] &&
+           node->groups == node->shape[2] && mode != PTQ_MODE_DYNAMIC &&
+           (mode == PTQ_MODE_INTEGER ? ptq__can_add(step) : !ptq__is_coded(node));
 }
 
 /* Weights tap by tap, one word each. */
@@ -9049,11 +9049,11 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     memset(&shape, 0, sizeof shape);
     if (!family)
         return PTQ_OK;
-    if (step->node->op == PTQ_GLOBAL_AVG_POOL)
+    if (step->node->op == PTQ_OP_GLOBAL_AVG_POOL)
         step->run = ptq__is_coded(step->node) ? family->average_codes : family->average_real;
-    if (step->node->op == PTQ_ADD && !ptq__is_coded(step->node))
+    if (step->node->op == PTQ_OP_ADD && !ptq__is_coded(step->node))
         step->run = family->add_real;
-    if (step->node->op == PTQ_ADD && ptq__is_coded(step->node) && ptq__can_add(step))
+    if (step->node->op == PTQ_OP_ADD && ptq__is_coded(step->node) && ptq__can_add(step))
         step->run = family->add_codes;
     if (ptq__is_depthwise(plan, step))
         return ptq__vectorize_depthwise(plan, family, step, err);
@@ -9225,8 +9225,8 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out)
 {
     const ptq__step *step = &plan->step[node];
     const ptq_node *n = step->node;
-    ptq_activation act = n->op == PTQ_RELU    ? PTQ_ACT_RELU
-                         : n->op == PTQ_RELU6 ? PTQ_ACT_RELU6
+    ptq_activation act = n->op == PTQ_OP_RELU    ? PTQ_ACTIVATION_RELU
+                         : n->op == PTQ_OP_RELU6 ? PTQ_ACTIVATION_RELU6
                                               : n->act;
     ptq__clamp clamp;
     memset(out, 0, sizeof *out);
@@ -9237,7 +9237,7 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out)
     clamp = ptq__clamp_of(n->residual ? &n->mid : &n->q, act);
     out->low = clamp.low;
     out->high = clamp.high;
-    if (n->residual || n->op == PTQ_ADD)
+    if (n->residual || n->op == PTQ_OP_ADD)
         ptq__sum_info(step, out);
 }
 
@@ -9462,7 +9462,7 @@ PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t 
 static const ptq__step *ptq__coded_logits(const ptq_plan *plan)
 {
     const ptq__step *step = &plan->step[plan->logits];
-    if (step->node->op == PTQ_DEQUANTIZE)
+    if (step->node->op == PTQ_OP_DEQUANTIZE)
         step = &plan->step[step->node->input[0]];
     return ptq__is_coded(step->node) ? step : NULL;
 }
@@ -9529,7 +9529,7 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     PTQ__TRY(ptq_tensor_borrow(view, q->type, 0, 3, node->shape,
                                session->arena + (middle ? layout->mid[i] : layout->offset[i]),
                                ptq__node_bytes(node), err));
-    if (q->type != PTQ_F32) { /* the model's own scale: the view owns nothing */
+    if (q->type != PTQ_TYPE_F32) { /* the model's own scale: the view owns nothing */
         view->scale = (float *)(uintptr_t)&q->scale;
         view->scales = 1;
         view->zero_point = q->zero_point;
@@ -9542,7 +9542,7 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
 static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch, int c,
                               int taps)
 {
-    const ptq_tensor *weight = &step->node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     int32_t sum = 0;
     int k;
     for (k = 0; k < taps; k++) {
@@ -9557,9 +9557,9 @@ static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int1
 static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum, int c)
 {
     const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_qparams *q = node->residual ? &node->mid : &node->q;
-    const int32_t *bias = (const int32_t *)node->param[PTQ_BIAS].data;
+    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
     int32_t acc = sum + (bias ? bias[c] : 0);
     float m = step->multiplier[c], f = ptq__mul((float)acc, m);
     ptq__clamp clamp;
@@ -9567,7 +9567,7 @@ static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum
     ptq__put(text, "multiplier %g = input scale %g * weight scale %g", (double)m,
              (double)step->from[0]->q.scale,
              (double)weight->scale[weight->scales > 1 ? c : 0]);
-    if (q->type == PTQ_F32) {
+    if (q->type == PTQ_TYPE_F32) {
         ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)acc, (double)m, (double)f);
         return;
     }
@@ -9590,7 +9590,7 @@ static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const 
     int32_t own = ptq__load(ptq__mid(step, frame), at, node->mid.type);
     int32_t residual = ptq__load(ptq__in(step, frame, 1), at, other->type);
     int32_t y = ptq__load(ptq__out(step, frame), at, node->q.type);
-    int first = node->residual == PTQ_RES_FIRST;
+    int first = node->residual == PTQ_RESIDUAL_FIRST;
     ptq__adder adder = ptq__residual_adder(step);
     ptq__put(text, "residual code %d stands for %g\n", (int)residual,
              (double)ptq_dequantize(residual, other));
@@ -9613,7 +9613,7 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     if (!session->keep || !session->has_run)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "explain: the session must be made with `keep`, and have run");
-    if (!step || !ptq__has_weight(step->node->op) || ptq_node_mode(plan->model, i) != PTQ_INTEGER ||
+    if (!step || !ptq__has_weight(step->node->op) || ptq_node_mode(plan->model, i) != PTQ_MODE_INTEGER ||
         y < 0 || y >= step->node->shape[0] || x < 0 || x >= step->node->shape[1] || c < 0 ||
         c >= step->node->shape[2])
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
@@ -9628,9 +9628,9 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     deep = step->in[2] / step->node->groups;
     each = step->node->shape[2] / step->node->groups;
     taps = deep * step->node->kernel[0] * step->node->kernel[1];
-    if (step->node->op == PTQ_DENSE) {
+    if (step->node->op == PTQ_OP_DENSE) {
         const ptq_qparams *in = &step->from[0]->q;
-        taps = step->node->param[PTQ_WEIGHT].dim[1];
+        taps = step->node->param[PTQ_PARAM_WEIGHT].dim[1];
         for (i = 0; i < taps; i++)
             patch[i] = (int16_t)(ptq__load(ptq__in(step, &frame, 0), i, in->type) -
                                  in->zero_point);
@@ -9670,7 +9670,7 @@ static void ptq__probe_codes(ptq__probe *probe, const char *key, float spread)
 {
     ptq_qparams *q = &probe->q;
     int32_t low, high;
-    q->type = ptq__pick(probe, 0, 1) ? PTQ_S8 : PTQ_U8;
+    q->type = ptq__pick(probe, 0, 1) ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
     q->bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
     q->scale = spread * (1 + ptq_rng_float(&probe->rng)) / (float)(1 << q->bits);
     ptq_code_range(q->type, q->bits, &low, &high);
@@ -9774,8 +9774,8 @@ static void ptq__probe_graph(ptq__probe *probe)
 static ptq_status ptq__probe_fill(ptq__probe *probe, ptq_model *model, ptq_node *node,
                                   ptq_error *err)
 {
-    ptq_tensor *w = &node->param[PTQ_WEIGHT], *b = &node->param[PTQ_BIAS];
-    int is_signed = w->type == PTQ_S8 || w->type == PTQ_PACKED_S, rails = !ptq__pick(probe, 0, 3);
+    ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
+    int is_signed = w->type == PTQ_TYPE_S8 || w->type == PTQ_TYPE_PACKED_S, rails = !ptq__pick(probe, 0, 3);
     size_t i, n = ptq_tensor_elements(w);
     float scale = 1.28f / (float)(1 << w->bits % 16);
     int32_t low, high;
@@ -9786,14 +9786,14 @@ static ptq_status ptq__probe_fill(ptq__probe *probe, ptq_model *model, ptq_node 
             ((float *)b->data)[i] = ptq_rng_float(&probe->rng) - 0.5f;
     for (i = 0; i < n && !probe->integer; i++) {
         float value = (ptq_rng_float(&probe->rng) - 0.5f) / sqrtf((float)(n / (size_t)w->dim[0]));
-        if (w->type == PTQ_F16)
+        if (w->type == PTQ_TYPE_F16)
             ((uint16_t *)w->data)[i] = ptq_f32_to_f16(value);
         else
             ((float *)w->data)[i] = value;
     }
     if (!probe->integer)
         return PTQ_OK;
-    ptq_code_range(is_signed ? PTQ_S8 : PTQ_U8, w->bits, &low, &high);
+    ptq_code_range(is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, w->bits, &low, &high);
     for (i = 0; i < n; i++)
         ptq_tensor_set_code(w, i, !rails                   ? ptq__pick(probe, low, high)
                                   : ptq__pick(probe, 0, 1) ? low
@@ -10159,11 +10159,11 @@ static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_
                                        ptq_error *err)
 {
     char part[32], full[PTQ__PATH_SIZE];
-    int i, files = 0, last = split == PTQ_TRAIN_SET ? 99 : 1;
+    int i, files = 0, last = split == PTQ_SPLIT_TRAIN ? 99 : 1;
     for (i = 1; i <= last; i++) {
         ptq__text text = ptq__text_over(part, sizeof part);
         FILE *file;
-        if (split == PTQ_TRAIN_SET)
+        if (split == PTQ_SPLIT_TRAIN)
             ptq__put(&text, "data_batch_%d.bin", i);
         else
             ptq__put_string(&text, "test_batch.bin");
@@ -10176,7 +10176,7 @@ static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_
     }
     if (!files)
         return ptq__cifar_wrong(
-            path, split == PTQ_TRAIN_SET ? "data_batch_1.bin" : "test_batch.bin", err);
+            path, split == PTQ_SPLIT_TRAIN ? "data_batch_1.bin" : "test_batch.bin", err);
     return PTQ_OK;
 }
 
@@ -10613,22 +10613,22 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
 
 /* ---- [OBSERVE] --------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_range_name(ptq_range range)
+PTQ_API const char *ptq_method_name(ptq_method range)
 {
     static const char *const name[] = {
 #define PTQ_X(id, text) text,
-        PTQ_RANGE_LIST(PTQ_X)
+        PTQ_METHOD_LIST(PTQ_X)
 #undef PTQ_X
     };
-    return (unsigned)range < PTQ_RANGE_COUNT ? name[range] : "?";
+    return (unsigned)range < PTQ_METHOD_COUNT ? name[range] : "?";
 }
 
-PTQ_API ptq_range ptq_range_find(const char *name)
+PTQ_API ptq_method ptq_method_find(const char *name)
 {
     int range = 0;
-    while (range < PTQ_RANGE_COUNT && strcmp(name, ptq_range_name((ptq_range)range)))
+    while (range < PTQ_METHOD_COUNT && strcmp(name, ptq_method_name((ptq_method)range)))
         range++;
-    return (ptq_range)range;
+    return (ptq_method)range;
 }
 
 /* A float is mantissa * 2^(shift - 149): its bits fall into two neighbouring limbs. */
@@ -11077,7 +11077,7 @@ static void ptq__search_histogram(const ptq_statistics *s, const ptq__coding *co
         *high = ldexp((double)(last + 1 - PTQ__HALF_BINS), s->exponent);
 }
 
-PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_range range,
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method range,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err)
 {
@@ -11096,16 +11096,16 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
     coding.symmetric = symmetric;
     lo = s->min < 0 ? (double)s->min : 0;
     hi = s->max > 0 ? (double)s->max : 0;
-    if (range == PTQ_MOVING_AVERAGE) {
+    if (range == PTQ_METHOD_MOVING_AVERAGE) {
         lo = ptq_exact_sum_value(&s->min_sum) / (double)s->images;
         hi = ptq_exact_sum_value(&s->max_sum) / (double)s->images;
-    } else if (range == PTQ_HISTOGRAM) {
+    } else if (range == PTQ_METHOD_HISTOGRAM) {
         ptq__search_histogram(s, &coding, &lo, &hi);
-    } else if (range == PTQ_PERCENTILE) {
+    } else if (range == PTQ_METHOD_PERCENTILE) {
         ptq__search_percentile(s, p, &lo, &hi);
-    } else if (range == PTQ_ENTROPY) {
+    } else if (range == PTQ_METHOD_ENTROPY) {
         ptq__search_entropy(s, &coding, &lo, &hi);
-    } else if (range == PTQ_MSE) {
+    } else if (range == PTQ_METHOD_MSE) {
         ptq__search_mse(s, &coding, &lo, &hi);
     }
     *low = lo < 0 ? (float)lo : 0;
@@ -11232,7 +11232,7 @@ static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const p
     PTQ__TRY(ptq__calibration_reserve(calibration, 2 * (size_t)model->nodes, err));
     for (i = 1; i < model->nodes; i++)
         for (middle = model->node[i].residual ? 1 : 0; middle >= 0; middle--)
-            if (model->node[i].op != PTQ_SOFTMAX)
+            if (model->node[i].op != PTQ_OP_SOFTMAX)
                 PTQ__TRY(ptq__calibration_add_tensor(
                     calibration, middle ? model->node[i].name : model->node[i].out, err));
     return PTQ_OK;
@@ -11906,9 +11906,9 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
     ptq_scheme s;
     memset(&s, 0, sizeof s);
     if (!strcmp(name, "best")) {
-        s.weight_range = PTQ_MSE;
-        s.activation_range = PTQ_MSE;
-        s.rounding = PTQ_LEARNED;
+        s.weight_method = PTQ_METHOD_MSE;
+        s.activation_method = PTQ_METHOD_MSE;
+        s.rounding = PTQ_ROUNDING_LEARNED;
         s.refit = PTQ_REFIT_BELOW_8;
         s.equalize = s.fit_ranges = s.confirm = 1;
     } else if (!strcmp(name, "ort-u8")) {
@@ -11918,18 +11918,18 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
     } else if (!strcmp(name, "fbgemm")) {
         s.weight_full_range = s.code_logits = 1;
         s.activation_bits = 7;
-        s.activation_range = PTQ_HISTOGRAM;
+        s.activation_method = PTQ_METHOD_HISTOGRAM;
     } else if (!strcmp(name, "tflite")) {
         s.activation_signed = s.code_logits = 1;
     } else if (!strcmp(name, "dynamic")) {
-        s.mode = PTQ_DYNAMIC;
+        s.mode = PTQ_MODE_DYNAMIC;
     } else if (!strcmp(name, "fp16")) {
-        s.mode = PTQ_HALF;
+        s.mode = PTQ_MODE_HALF;
     } else if (!strcmp(name, "w4a8")) {
         s.weight_bits = 4;
-        s.weight_range = PTQ_MSE;
-        s.activation_range = PTQ_MSE;
-        s.rounding = PTQ_LEARNED;
+        s.weight_method = PTQ_METHOD_MSE;
+        s.activation_method = PTQ_METHOD_MSE;
+        s.rounding = PTQ_ROUNDING_LEARNED;
         s.refit = PTQ_REFIT_BELOW_8;
     } else {
         char names[160];
@@ -11957,13 +11957,13 @@ static int ptq__activation_bits(const ptq_scheme *scheme)
 /* Whether a switch that is for few activation bits alone takes effect. */
 static int ptq__below_8(const ptq_scheme *scheme, int on)
 {
-    return on && scheme->mode == PTQ_INTEGER && ptq__activation_bits(scheme) < 8;
+    return on && scheme->mode == PTQ_MODE_INTEGER && ptq__activation_bits(scheme) < 8;
 }
 
 /* Whether layers of this scheme are fitted anew. */
 static int ptq__refits(const ptq_scheme *s)
 {
-    return s->rounding == PTQ_LEARNED &&
+    return s->rounding == PTQ_ROUNDING_LEARNED &&
            (s->refit == PTQ_REFIT_ALWAYS ||
             (s->refit == PTQ_REFIT_BELOW_8 &&
              (ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8)));
@@ -11972,24 +11972,24 @@ static int ptq__refits(const ptq_scheme *s)
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
 {
     ptq__text text = ptq__text_over(buffer, size);
-    if (s->mode == PTQ_FLOAT || s->mode == PTQ_HALF) {
+    if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
         ptq__put_string(&text, ptq_mode_name(s->mode));
         return text.length;
     }
     ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
              s->weight_per_tensor ? "per-tensor" : "per-channel",
              s->weight_affine ? " affine" : "", s->weight_full_range ? " full" : "",
-             ptq_range_name(s->weight_range),
-             ptq__refits(s) ? " refitted" : s->rounding == PTQ_LEARNED ? " learned" : "");
-    if (s->bias && s->rounding == PTQ_NEAREST && s->mode == PTQ_INTEGER)
-        ptq__put(&text, " bias-%s", s->bias == PTQ_BIAS_ANALYTIC ? "analytic" : "empirical");
-    if (s->mode == PTQ_DYNAMIC) {
+             ptq_method_name(s->weight_method),
+             ptq__refits(s) ? " refitted" : s->rounding == PTQ_ROUNDING_LEARNED ? " learned" : "");
+    if (s->bias && s->rounding == PTQ_ROUNDING_NEAREST && s->mode == PTQ_MODE_INTEGER)
+        ptq__put(&text, " bias-%s", s->bias == PTQ_BIAS_CORRECTION_ANALYTIC ? "analytic" : "empirical");
+    if (s->mode == PTQ_MODE_DYNAMIC) {
         ptq__put_string(&text, ", dynamic");
         return text.length;
     }
     ptq__put(&text, ", a%d %s%s %s", ptq__activation_bits(s), s->activation_signed ? "s8" : "u8",
-             s->activation_symmetric ? " symmetric" : "", ptq_range_name(s->activation_range));
-    if (s->activation_range == PTQ_PERCENTILE && s->percentile > 0)
+             s->activation_symmetric ? " symmetric" : "", ptq_method_name(s->activation_method));
+    if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
         ptq__put(&text, " %g", (double)s->percentile);
     if (ptq__below_8(s, s->fit_ranges))
         ptq__put_string(&text, " fitted");
@@ -12006,21 +12006,21 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err)
     if (wb < 2 || wb > 8 || ab < 2 || ab > 8)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
-    if ((unsigned)s->mode > PTQ_FLOAT || (unsigned)s->activation_range >= PTQ_RANGE_COUNT)
+    if ((unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the scheme has an unknown mode or range");
-    if ((unsigned)s->rounding > PTQ_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
-        (unsigned)s->bias > PTQ_BIAS_ANALYTIC)
+    if ((unsigned)s->rounding > PTQ_ROUNDING_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
+        (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the scheme has an unknown rounding, refit or bias correction");
-    if (s->bias == PTQ_BIAS_ANALYTIC && s->rounding == PTQ_LEARNED)
+    if (s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "learned rounding corrects biases on images; analytic bias correction"
                              " goes with rounding to nearest");
-    if (s->weight_range != PTQ_MINMAX && s->weight_range != PTQ_MSE)
+    if (s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "weight ranges are minmax or mse, not %s",
-                             ptq_range_name(s->weight_range));
-    if (s->weight_affine && (!s->weight_per_tensor || s->weight_range != PTQ_MINMAX))
+                             ptq_method_name(s->weight_method));
+    if (s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "affine weights have one scale for the tensor, from minmax");
     if (s->percentile < 0 || s->percentile > 100 || (s->percentile > 0 && s->percentile <= 50))
@@ -12124,7 +12124,7 @@ static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *schem
     full = (float)((double)reach / (scheme->weight_full_range ? ((double)high - low) / 2 : high));
     if (!ptq__is_normal(full)) /* all zero, or too small to tell from it */
         return 1;
-    return scheme->weight_range == PTQ_MSE ? ptq__search_scale(w, n, full, low, high) : full;
+    return scheme->weight_method == PTQ_METHOD_MSE ? ptq__search_scale(w, n, full, low, high) : full;
 }
 
 /* u8 codes with a zero point, for the whole tensor. */
@@ -12138,7 +12138,7 @@ static ptq_status ptq__affine_weight(const float *w, size_t n, int bits, float *
         low = w[i] < low ? w[i] : low;
         high = w[i] > high ? w[i] : high;
     }
-    PTQ__TRY(ptq_choose_qparams(low, high, PTQ_U8, bits, 0, &q, err));
+    PTQ__TRY(ptq_choose_qparams(low, high, PTQ_TYPE_U8, bits, 0, &q, err));
     *scale = q.scale;
     *zero_point = q.zero_point;
     return PTQ_OK;
@@ -12149,8 +12149,8 @@ static ptq_type ptq__weight_type(const ptq_scheme *scheme)
 {
     int packed = ptq__weight_bits(scheme) < 8;
     if (scheme->weight_affine)
-        return packed ? PTQ_PACKED_U : PTQ_U8;
-    return packed ? PTQ_PACKED_S : PTQ_S8;
+        return packed ? PTQ_TYPE_PACKED_U : PTQ_TYPE_U8;
+    return packed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_S8;
 }
 
 /* Codes with scales that are given: one, or one for each channel. */
@@ -12193,7 +12193,7 @@ static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme 
     *zero_point = 0;
     if (scheme->weight_affine)
         return ptq__affine_weight(w, n, ptq__weight_bits(scheme), scales, zero_point, err);
-    ptq_code_range(PTQ_S8, ptq__weight_bits(scheme), &low, &high);
+    ptq_code_range(PTQ_TYPE_S8, ptq__weight_bits(scheme), &low, &high);
     if (!scheme->weight_full_range)
         low = -high; /* the lowest code has no positive twin: left out, for symmetry */
     for (c = 0; c < count; c++)
@@ -12211,7 +12211,7 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
     size_t i, n = ptq_tensor_elements(weight);
     ptq_status status;
     PTQ__TRY(ptq_scheme_check(scheme, err));
-    if (weight->type != PTQ_F32 || !n)
+    if (weight->type != PTQ_TYPE_F32 || !n)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weights to quantize must be F32");
     for (i = 0; i < n; i++)
         if (!ptq__is_finite(((const float *)weight->data)[i]))
@@ -12258,9 +12258,9 @@ static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node
 static int ptq__goes_integer(const ptq__converter *cv, int index)
 {
     const ptq_node *node = &cv->old->node[index];
-    if (node->op == PTQ_INPUT || ptq__code_rule(node->op) == PTQ__NO_CODES)
+    if (node->op == PTQ_OP_INPUT || ptq__code_rule(node->op) == PTQ__NO_CODES)
         return 0;
-    return ptq__scheme_of(cv, node)->mode == PTQ_INTEGER;
+    return ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
 }
 
 static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
@@ -12292,7 +12292,7 @@ static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *wh
 static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name,
                                       const ptq_scheme *scheme, ptq_qparams *out, ptq_error *err)
 {
-    ptq_type type = scheme->activation_signed ? PTQ_S8 : PTQ_U8;
+    ptq_type type = scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
     int bits = ptq__activation_bits(scheme), i;
     float low, high;
     ptq_error inner;
@@ -12309,7 +12309,7 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
         high = cv->range[i].high;
     } else {
         status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0,
-                                    scheme->activation_range, scheme->percentile, type, bits,
+                                    scheme->activation_method, scheme->percentile, type, bits,
                                     scheme->activation_symmetric, &low, &high, &inner);
     }
     if (!status && cv->range) {
@@ -12333,7 +12333,7 @@ static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *s
         low = dark < low ? dark : low;
         high = bright > high ? bright : high;
     }
-    return ptq_choose_qparams(low, high, scheme->activation_signed ? PTQ_S8 : PTQ_U8, 8,
+    return ptq_choose_qparams(low, high, scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, 8,
                               scheme->activation_symmetric && scheme->activation_signed, out, err);
 }
 
@@ -12361,7 +12361,7 @@ static ptq_status ptq__get_coded(ptq__converter *cv, int i, const ptq_scheme *sc
     ptq_qparams q;
     if (cv->coded[i] < 0) {
         PTQ__TRY(ptq__tensor_qparams(cv, cv->old->node[i].out, scheme, &q, err));
-        PTQ__TRY(ptq__insert(cv, PTQ_QUANTIZE, cv->real[i], &q, &cv->coded[i], err));
+        PTQ__TRY(ptq__insert(cv, PTQ_OP_QUANTIZE, cv->real[i], &q, &cv->coded[i], err));
     }
     *out = cv->coded[i];
     return PTQ_OK;
@@ -12370,7 +12370,7 @@ static ptq_status ptq__get_coded(ptq__converter *cv, int i, const ptq_scheme *sc
 static ptq_status ptq__get_real(ptq__converter *cv, int i, int *out, ptq_error *err)
 {
     if (cv->real[i] < 0)
-        PTQ__TRY(ptq__insert(cv, PTQ_DEQUANTIZE, cv->coded[i], NULL, &cv->real[i], err));
+        PTQ__TRY(ptq__insert(cv, PTQ_OP_DEQUANTIZE, cv->coded[i], NULL, &cv->real[i], err));
     *out = cv->real[i];
     return PTQ_OK;
 }
@@ -12402,8 +12402,8 @@ static int ptq__all_zero(const float *w, size_t n)
 static ptq_status ptq__convert_weight(ptq__converter *cv, const ptq_node *from, float in_scale,
                                       const ptq_scheme *scheme, ptq_tensor *out, ptq_error *err)
 {
-    const ptq_tensor *weight = &from->param[PTQ_WEIGHT];
-    const float *bias = (const float *)from->param[PTQ_BIAS].data;
+    const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
+    const float *bias = (const float *)from->param[PTQ_PARAM_BIAS].data;
     const ptq_allocator *allocator = &cv->model->allocator;
     int count = scheme->weight_per_tensor ? 1 : weight->dim[0], c;
     size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
@@ -12428,12 +12428,12 @@ static ptq_status ptq__convert_weight(ptq__converter *cv, const ptq_node *from, 
 static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, float in_scale,
                                     ptq_node *to, ptq_error *err)
 {
-    const ptq_tensor *weight = &to->param[PTQ_WEIGHT];
-    const float *bias = (const float *)from->param[PTQ_BIAS].data;
+    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
+    const float *bias = (const float *)from->param[PTQ_PARAM_BIAS].data;
     int c;
     if (!bias)
         return PTQ_OK;
-    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_BIAS], PTQ_S32, 32, 1, from->param[PTQ_BIAS].dim,
+    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_PARAM_BIAS], PTQ_TYPE_S32, 32, 1, from->param[PTQ_PARAM_BIAS].dim,
                                &cv->model->allocator, err));
     for (c = 0; c < weight->dim[0]; c++) {
         double unit = (double)in_scale * (double)weight->scale[weight->scales > 1 ? c : 0];
@@ -12442,7 +12442,7 @@ static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, fl
             return ptq_error_set(err, PTQ_BAD_NUMBER,
                                  "node %s: bias[%d] = %g does not fit 32 bits; use a scale per"
                                  " channel", from->name, c, (double)bias[c]);
-        ((int32_t *)to->param[PTQ_BIAS].data)[c] = (int32_t)code;
+        ((int32_t *)to->param[PTQ_PARAM_BIAS].data)[c] = (int32_t)code;
     }
     return PTQ_OK;
 }
@@ -12450,9 +12450,9 @@ static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, fl
 static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq_node *to,
                                    ptq_error *err)
 {
-    const ptq_tensor *weight = &from->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
     size_t i, n = ptq_tensor_elements(weight);
-    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_WEIGHT], PTQ_F16, 16, weight->rank, weight->dim,
+    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_PARAM_WEIGHT], PTQ_TYPE_F16, 16, weight->rank, weight->dim,
                                &cv->model->allocator, err));
     for (i = 0; i < n; i++) {
         uint16_t half = ptq_f32_to_f16(((const float *)weight->data)[i]);
@@ -12460,7 +12460,7 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
             return ptq_error_set(err, PTQ_BAD_NUMBER,
                                  "node %s: weight[%z] = %g does not fit half precision",
                                  from->name, i, (double)((const float *)weight->data)[i]);
-        ((uint16_t *)to->param[PTQ_WEIGHT].data)[i] = half;
+        ((uint16_t *)to->param[PTQ_PARAM_WEIGHT].data)[i] = half;
     }
     return PTQ_OK;
 }
@@ -12475,15 +12475,15 @@ static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, 
     memset(to->param, 0, sizeof to->param);
     if (integer && ptq__has_weight(from->op)) {
         float in_scale = cv->model->node[to->input[0]].q.scale;
-        PTQ__TRY(ptq__convert_weight(cv, from, in_scale, scheme, &to->param[PTQ_WEIGHT], err));
+        PTQ__TRY(ptq__convert_weight(cv, from, in_scale, scheme, &to->param[PTQ_PARAM_WEIGHT], err));
         return ptq__convert_bias(cv, from, in_scale, to, err);
     }
-    if (ptq__has_weight(from->op) && scheme->mode == PTQ_DYNAMIC) {
-        PTQ__TRY(ptq_quantize_weight(&from->param[PTQ_WEIGHT], scheme, allocator,
-                                     &to->param[PTQ_WEIGHT], err));
+    if (ptq__has_weight(from->op) && scheme->mode == PTQ_MODE_DYNAMIC) {
+        PTQ__TRY(ptq_quantize_weight(&from->param[PTQ_PARAM_WEIGHT], scheme, allocator,
+                                     &to->param[PTQ_PARAM_WEIGHT], err));
         to->dynamic = 1;
         first = 1;
-    } else if (ptq__has_weight(from->op) && scheme->mode == PTQ_HALF) {
+    } else if (ptq__has_weight(from->op) && scheme->mode == PTQ_MODE_HALF) {
         PTQ__TRY(ptq__half_weight(cv, from, to, err));
         first = 1;
     }
@@ -12501,7 +12501,7 @@ static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *t
         to->q = cv->model->node[to->input[0]].q;
         return PTQ_OK;
     }
-    if (index == ptq_model_logits(cv->old) && from->op == PTQ_DENSE && !scheme->code_logits)
+    if (index == ptq_model_logits(cv->old) && from->op == PTQ_OP_DENSE && !scheme->code_logits)
         return PTQ_OK; /* real numbers, straight from the accumulators */
     if (from->residual)
         PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
@@ -12514,7 +12514,7 @@ static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const
 {
     char what[96];
     ptq__text text = ptq__text_over(what, sizeof what);
-    const ptq_tensor *weight = &to->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
     size_t before = 0, after = 0;
     int p;
     for (p = 0; p < PTQ_PARAM_COUNT; p++) {
@@ -12530,7 +12530,7 @@ static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const
                  ptq_type_name(to->q.type));
     else
         ptq__put_string(&text, to->dynamic                  ? "dynamic"
-                               : weight->type == PTQ_F16 ? "half-precision weights"
+                               : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
                                                          : "float");
     return ptq__note(cv, from->name, what, before, after, err);
 }
@@ -12559,7 +12559,7 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
     status = ptq__convert_params(cv, from, &to, integer, err);
     cv->model->node[cv->model->nodes++] = to;
     PTQ__TRY(status);
-    (to.q.type == PTQ_F32 ? cv->real : cv->coded)[index] = cv->model->nodes - 1;
+    (to.q.type == PTQ_TYPE_F32 ? cv->real : cv->coded)[index] = cv->model->nodes - 1;
     return ptq__note_node(cv, from, &to, integer, err);
 }
 
@@ -12626,7 +12626,7 @@ static ptq_status ptq__check_convertible(const ptq_model *model,
                              " the float model");
     PTQ__TRY(ptq_fuse(model, &fused, &report, err));
     for (i = 0; i < report.items; i++)
-        if (report.item[i].kind != PTQ_NOT_FUSED && !left++)
+        if (report.item[i].kind != PTQ_FUSION_NONE && !left++)
             memcpy(node, report.item[i].node, sizeof node);
     ptq_fuse_report_free(&report);
     ptq_model_free(fused);
@@ -12680,8 +12680,8 @@ static void ptq__join_tensors(ptq__equalizer *eq)
             ptq__join(eq, i, node->input[0]);
         if (node->input[1] >= 0)
             ptq__join(eq, i, node->input[1]);
-        if (node->op == PTQ_SOFTMAX || node->op == PTQ_BATCH_NORM || node->op == PTQ_RELU6 ||
-            node->act == PTQ_ACT_RELU6 || node->add_act == PTQ_ACT_RELU6 ||
+        if (node->op == PTQ_OP_SOFTMAX || node->op == PTQ_OP_BATCH_NORM || node->op == PTQ_OP_RELU6 ||
+            node->act == PTQ_ACTIVATION_RELU6 || node->add_act == PTQ_ACTIVATION_RELU6 ||
             i == ptq_model_logits(eq->model))
             ptq__join(eq, i, 0);
     }
@@ -12758,7 +12758,7 @@ static void ptq__choose_factors(ptq__equalizer *eq, int root)
 static int ptq__tap_channel(const ptq_model *model, const ptq_node *node, int o, size_t k)
 {
     int channels = model->node[node->input[0]].shape[2];
-    int area = node->op == PTQ_CONV2D ? node->kernel[0] * node->kernel[1] : 1;
+    int area = node->op == PTQ_OP_CONV2D ? node->kernel[0] * node->kernel[1] : 1;
     int first = o / (node->shape[2] / node->groups) * (channels / node->groups);
     return (first + (int)k / area) % channels;
 }
@@ -12767,10 +12767,10 @@ static int ptq__tap_channel(const ptq_model *model, const ptq_node *node, int o,
 static void ptq__apply_factors(const ptq__equalizer *eq, int index)
 {
     ptq_node *node = &eq->model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     int in = ptq__group_of(eq, node->input[0]), out = ptq__group_of(eq, index);
     const float *from = eq->reach + eq->first[in], *to = eq->reach + eq->first[out];
-    float *w = (float *)weight->data, *b = (float *)node->param[PTQ_BIAS].data;
+    float *w = (float *)weight->data, *b = (float *)node->param[PTQ_PARAM_BIAS].data;
     size_t k, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     int o;
     for (o = 0; o < weight->dim[0]; o++) {
@@ -12859,7 +12859,7 @@ static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_t
     size_t i, k, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
     float *x = (float *)real->data, factor;
     ptq__span factors;
-    if (real->type != PTQ_F32 || !ptq__find_factors(model, node, &factors))
+    if (real->type != PTQ_TYPE_F32 || !ptq__find_factors(model, node, &factors))
         return;
     for (i = 0; i < channels; i++) {
         if (!ptq__read_float(ptq__cut(&factors, ' '), &factor) || !(factor > 0))
@@ -13021,11 +13021,11 @@ typedef struct ptq__learner {
 static int ptq__learned_taps(const ptq__converter *cv, int index)
 {
     const ptq_node *node = &cv->model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_scheme *scheme = ptq__scheme_of(cv, node);
     size_t taps;
-    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_INTEGER ||
-        (scheme->rounding != PTQ_LEARNED && scheme->bias != PTQ_BIAS_EMPIRICAL))
+    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_MODE_INTEGER ||
+        (scheme->rounding != PTQ_ROUNDING_LEARNED && scheme->bias != PTQ_BIAS_CORRECTION_EMPIRICAL))
         return 0;
     taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     return taps <= PTQ__MOST_LEARNED ? (int)taps : 0;
@@ -13082,8 +13082,8 @@ static double ptq__reach(const ptq__converter *cv, int index)
    passes 2^27. */
 static double ptq__target_unit(const ptq__converter *cv, const ptq_node *from, size_t taps)
 {
-    const float *w = (const float *)from->param[PTQ_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_BIAS].data;
+    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
     double most = 0, reach = ptq__reach(cv, from->input[0]);
     size_t o, i, n = (size_t)from->shape[2];
     int exponent;
@@ -13107,7 +13107,7 @@ static const ptq_node *ptq__old_node(const ptq__converter *cv, int index)
 /* Whether a layer is compared with the float model's: it then learns after those before it. */
 static int ptq__takes_targets(const ptq_scheme *scheme)
 {
-    return ptq__refits(scheme) || scheme->rounding == PTQ_NEAREST;
+    return ptq__refits(scheme) || scheme->rounding == PTQ_ROUNDING_NEAREST;
 }
 
 static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_error *err)
@@ -13123,7 +13123,7 @@ static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_
     if (!taps)
         return PTQ_OK;
     PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps, &m->sum, err));
-    if (scheme->rounding == PTQ_LEARNED)
+    if (scheme->rounding == PTQ_ROUNDING_LEARNED)
         PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps * taps, &m->product, err));
     if (learner->only < 0 || !ptq__takes_targets(scheme))
         return PTQ_OK;
@@ -13226,8 +13226,8 @@ static void ptq__gather_targets(ptq__learner *learner, const ptq__step *step,
     const ptq_node *node = step->node;
     const ptq__step *real = /* NOLINTNEXTLINE: what refits has a real model */
         &learner->real->step[ptq_model_find(learner->cv->old, node->name)];
-    const float *w = (const float *)real->node->param[PTQ_WEIGHT].data;
-    const float *b = (const float *)real->node->param[PTQ_BIAS].data;
+    const float *w = (const float *)real->node->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)real->node->param[PTQ_PARAM_BIAS].data;
     const float *x, *r;
     ptq__frame other;
     int deep = step->in[2] / node->groups, o;
@@ -13237,7 +13237,7 @@ static void ptq__gather_targets(ptq__learner *learner, const ptq__step *step,
     other.keep = 1;
     x = (const float *)ptq__in(real, &other, 0);
     r = (const float *)ptq__in(real, &other, 1);
-    if (node->op == PTQ_CONV2D) {
+    if (node->op == PTQ_OP_CONV2D) {
         ptq__gather_f32(real, x, at / node->shape[1], at % node->shape[1], first / each * deep,
                         deep, learner->reals);
         x = learner->reals;
@@ -13245,7 +13245,7 @@ static void ptq__gather_targets(ptq__learner *learner, const ptq__step *step,
     for (o = first; o < first + each; o++) {
         double y = (double)ptq__dot_f32(w + (size_t)o * (size_t)m->taps, x, m->taps) +
                    (b ? (double)b[o] : 0);
-        if (r && node->act == PTQ_ACT_NONE) {
+        if (r && node->act == PTQ_ACTIVATION_NONE) {
             int k = at * node->shape[2] + o;
             const ptq_qparams *q = &step->from[1]->q;
             y += (double)r[k] -
@@ -13275,7 +13275,7 @@ static void ptq__learn_layer(ptq__learner *learner, const ptq__step *step, const
             int16_t *patch = learner->patch + n * m->taps;
             if (at >= pixels)
                 break;
-            if (node->op == PTQ_CONV2D)
+            if (node->op == PTQ_OP_CONV2D)
                 ptq__gather_codes(step, x, in, at / node->shape[1], at % node->shape[1], g * deep,
                                   deep, patch);
             else
@@ -13567,12 +13567,12 @@ static double ptq__mean_bias(const ptq__channel *ch)
 /* Gives channel o of an integer node a bias, per unit of its input's scale. */
 static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *err)
 {
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     double code = floor(bias / (double)weight->scale[weight->scales > 1 ? o : 0] + 0.5);
     if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
         return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: corrected bias %d does not fit 32 bits",
                              node->name, o);
-    ((int32_t *)node->param[PTQ_BIAS].data)[o] = (int32_t)code;
+    ((int32_t *)node->param[PTQ_PARAM_BIAS].data)[o] = (int32_t)code;
     return PTQ_OK;
 }
 
@@ -13583,15 +13583,15 @@ static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int
     ptq_node *node = &cv->model->node[index];
     const ptq_node *from = ptq__old_node(cv, index);
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    ptq_tensor *bias = &node->param[PTQ_BIAS];
+    ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
     ptq__channel ch;
     ch.m = &learner->moments[index];
     ch.index = o;
     ch.group = o / (node->shape[2] / node->groups);
-    ch.w = (const float *)from->param[PTQ_WEIGHT].data + (size_t)o * (size_t)ch.m->taps;
-    ch.bias = bias->rank ? ((const float *)from->param[PTQ_BIAS].data)[o] : 0;
+    ch.w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (size_t)o * (size_t)ch.m->taps;
+    ch.bias = bias->rank ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
     ch.in_scale = (double)cv->model->node[node->input[0]].q.scale;
-    ch.codes = &node->param[PTQ_WEIGHT];
+    ch.codes = &node->param[PTQ_PARAM_WEIGHT];
     ch.scale = &ch.codes->scale[ch.codes->scales > 1 ? o : 0];
     ptq_code_range(ch.codes->type, ch.codes->bits, &ch.low, &ch.high);
     if (!scheme->weight_affine && !scheme->weight_full_range)
@@ -13732,12 +13732,12 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation)
     const double root = sqrt(2.0), peak = 1 / sqrt(8 * atan(1.0));
     double m = (double)*mean, s = (double)*deviation, a, b = 0, at_a, at_b = 0, above = 0, inside;
     double first, second;
-    if (act == PTQ_ACT_NONE)
+    if (act == PTQ_ACTIVATION_NONE)
         return;
     s = s > 1e-30 ? s : 1e-30;
     a = -m / s;
     at_a = peak * exp(-a * a / 2);
-    if (act == PTQ_ACT_RELU6) {
+    if (act == PTQ_ACTIVATION_RELU6) {
         b = (6 - m) / s;
         at_b = peak * exp(-b * b / 2);
         above = erfc(b / root) / 2;
@@ -13775,9 +13775,9 @@ static void ptq__expect_pixels(ptq__expected *ex)
 static void ptq__expect_weighted(ptq__expected *ex, int index)
 {
     const ptq_node *node = &ex->cv->old->node[index];
-    const float *w = (const float *)node->param[PTQ_WEIGHT].data;
-    const float *b = (const float *)node->param[PTQ_BIAS].data;
-    size_t k, taps = ptq_tensor_elements(&node->param[PTQ_WEIGHT]) / (size_t)node->shape[2];
+    const float *w = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)node->param[PTQ_PARAM_BIAS].data;
+    size_t k, taps = ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]) / (size_t)node->shape[2];
     int o;
     for (o = 0; o < node->shape[2]; o++, w += taps) {
         double mean = b ? (double)b[o] : 0, variance = 0;
@@ -13797,7 +13797,7 @@ static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node
 {
     int conv = unfused ? ptq_model_find(unfused, node->name) : -1, i;
     for (i = conv + 1; conv >= 0 && i < unfused->nodes; i++)
-        if (unfused->node[i].op == PTQ_BATCH_NORM && unfused->node[i].input[0] == conv &&
+        if (unfused->node[i].op == PTQ_OP_BATCH_NORM && unfused->node[i].input[0] == conv &&
             unfused->node[i].shape[2] == node->shape[2])
             return &unfused->node[i];
     return NULL;
@@ -13813,12 +13813,12 @@ static ptq_status ptq__expect_norm(ptq__expected *ex, int index, const ptq_node 
     ptq_tensor view;
     int c;
     for (c = 0; c < node->shape[2]; c++) {
-        mean[c] = ((const float *)norm->param[PTQ_BIAS].data)[c];
-        deviation[c] = fabsf(((const float *)norm->param[PTQ_WEIGHT].data)[c]);
+        mean[c] = ((const float *)norm->param[PTQ_PARAM_BIAS].data)[c];
+        deviation[c] = fabsf(((const float *)norm->param[PTQ_PARAM_WEIGHT].data)[c]);
     }
-    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_F32, 32, 1, &node->shape[2], mean, bytes, err));
+    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_TYPE_F32, 32, 1, &node->shape[2], mean, bytes, err));
     ptq__in_units_of(ex->cv->old, node, &view);
-    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_F32, 32, 1, &node->shape[2], deviation, bytes, err));
+    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_TYPE_F32, 32, 1, &node->shape[2], deviation, bytes, err));
     ptq__in_units_of(ex->cv->old, node, &view);
     return PTQ_OK;
 }
@@ -13827,14 +13827,14 @@ static ptq_status ptq__expect_norm(ptq__expected *ex, int index, const ptq_node 
 static void ptq__expect_result(ptq__expected *ex, int index)
 {
     const ptq_node *node = &ex->cv->old->node[index];
-    int c, adds = node->op == PTQ_ADD;
+    int c, adds = node->op == PTQ_OP_ADD;
     ptq_activation after = adds                     ? node->act
-                           : node->op == PTQ_RELU  ? PTQ_ACT_RELU
-                           : node->op == PTQ_RELU6 ? PTQ_ACT_RELU6
+                           : node->op == PTQ_OP_RELU  ? PTQ_ACTIVATION_RELU
+                           : node->op == PTQ_OP_RELU6 ? PTQ_ACTIVATION_RELU6
                                                    : node->add_act;
     for (c = 0; c < node->shape[2]; c++) {
         float *mean = &ex->mean[ex->first[index] + c], *d = &ex->deviation[ex->first[index] + c];
-        ptq__clip_normal(adds ? PTQ_ACT_NONE : node->act, mean, d);
+        ptq__clip_normal(adds ? PTQ_ACTIVATION_NONE : node->act, mean, d);
         if (node->input[1] >= 0) {
             float other = ex->deviation[ex->first[node->input[1]] + c];
             *mean += ex->mean[ex->first[node->input[1]] + c];
@@ -13847,7 +13847,7 @@ static void ptq__expect_result(ptq__expected *ex, int index)
 static ptq_status ptq__expect_node(ptq__expected *ex, int index, ptq_error *err)
 {
     const ptq_node *node = &ex->cv->old->node[index];
-    const ptq_node *norm = node->op == PTQ_BATCH_NORM
+    const ptq_node *norm = node->op == PTQ_OP_BATCH_NORM
                                ? node
                                : ptq__folded_norm(ex->cv->options->unfused, node);
     size_t bytes = (size_t)node->shape[2] * sizeof(float);
@@ -13869,9 +13869,9 @@ static ptq_status ptq__correct_bias(const ptq__expected *ex, int index, ptq_erro
     const ptq_model *old = ex->cv->old;
     const ptq_node *from = ptq__old_node(ex->cv, index);
     ptq_node *node = &ex->cv->model->node[index];
-    const ptq_tensor *codes = &node->param[PTQ_WEIGHT];
-    const float *w = (const float *)from->param[PTQ_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_BIAS].data;
+    const ptq_tensor *codes = &node->param[PTQ_PARAM_WEIGHT];
+    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
     size_t k, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
     int o;
     for (o = 0; o < node->shape[2] && b; o++) {
@@ -13896,8 +13896,8 @@ static ptq_status ptq__correct_with(ptq__expected *ex, ptq_error *err)
         PTQ__TRY(ptq__expect_node(ex, i, err));
     for (i = 1; i < cv->model->nodes; i++) {
         const ptq_node *node = &cv->model->node[i];
-        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_INTEGER &&
-            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_ANALYTIC)
+        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_MODE_INTEGER &&
+            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_CORRECTION_ANALYTIC)
             PTQ__TRY(ptq__correct_bias(ex, i, err));
     }
     return PTQ_OK;
@@ -13948,7 +13948,7 @@ static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err)
     for (i = 0; i < 2 * n; i++)
         cv->real[i] = -1;
     status = ptq__convert_all(cv, err);
-    if (!status && !dry && ptq__uses_bias(cv, PTQ_BIAS_ANALYTIC))
+    if (!status && !dry && ptq__uses_bias(cv, PTQ_BIAS_CORRECTION_ANALYTIC))
         status = ptq__correct_analytically(cv, err);
     if (!status && !dry)
         status = ptq__learn(cv, err);
@@ -14063,7 +14063,7 @@ static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error
 {
     ptq_convert_options plain;
     void *memory = NULL;
-    if (search->options->scheme.mode != PTQ_INTEGER)
+    if (search->options->scheme.mode != PTQ_MODE_INTEGER)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the scheme must be one of integers, not %s",
                              ptq_mode_name(search->options->scheme.mode));
@@ -14086,10 +14086,10 @@ static void ptq__search_close(ptq__search *search)
 static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme)
 {
     ptq_scheme plain = *scheme;
-    plain.rounding = PTQ_NEAREST;
+    plain.rounding = PTQ_ROUNDING_NEAREST;
     plain.refit = PTQ_REFIT_NEVER;
     plain.equalize = plain.fit_ranges = plain.confirm = 0;
-    plain.bias = PTQ_BIAS_NONE;
+    plain.bias = PTQ_BIAS_CORRECTION_NONE;
     return plain;
 }
 
@@ -14245,7 +14245,7 @@ static int ptq__to_fit_with(ptq_scheme *scheme)
 {
     *scheme = ptq__plain_scheme(scheme);
     scheme->weight_bits = 8;
-    scheme->weight_range = PTQ_MINMAX;
+    scheme->weight_method = PTQ_METHOD_MINMAX;
     return 1;
 }
 
@@ -14363,14 +14363,14 @@ static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_model **out, ptq_
 
 static int ptq__without_learning(ptq_scheme *s)
 {
-    int changes = s->mode == PTQ_INTEGER && s->rounding == PTQ_LEARNED;
-    s->rounding = PTQ_NEAREST;
+    int changes = s->mode == PTQ_MODE_INTEGER && s->rounding == PTQ_ROUNDING_LEARNED;
+    s->rounding = PTQ_ROUNDING_NEAREST;
     return changes;
 }
 
 static int ptq__without_refit(ptq_scheme *s)
 {
-    int changes = s->mode == PTQ_INTEGER && ptq__refits(s);
+    int changes = s->mode == PTQ_MODE_INTEGER && ptq__refits(s);
     s->refit = PTQ_REFIT_NEVER;
     return changes;
 }
@@ -14521,7 +14521,7 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, pt
     ptq__decider decider;
     ptq_model *made = NULL;
     ptq_status status;
-    if (!out || !scheme->confirm || scheme->mode != PTQ_INTEGER || !cv->calibration ||
+    if (!out || !scheme->confirm || scheme->mode != PTQ_MODE_INTEGER || !cv->calibration ||
         cv->options->images.count < PTQ__CONFIRM_LEAST)
         return ptq__convert_decided(cv, out, err);
     memset(&decider, 0, sizeof decider);
@@ -14654,8 +14654,8 @@ static int ptq__is_exact(const ptq_model *model)
 {
     int i;
     for (i = 0; i < model->nodes; i++)
-        if (model->node[i].op == PTQ_BATCH_NORM ||
-            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_INTEGER))
+        if (model->node[i].op == PTQ_OP_BATCH_NORM ||
+            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
             return 0;
     return 1;
 }
@@ -14870,7 +14870,7 @@ static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq
 {
     size_t i, n = ptq_tensor_elements(real);
     int32_t low = 0, high = 0;
-    if (q->type != PTQ_F32)
+    if (q->type != PTQ_TYPE_F32)
         ptq_code_range(q->type, q->bits, &low, &high);
     for (i = 0; i < n; i++) {
         float x = ptq_tensor_real(real, i), y = ptq_tensor_real(coded, i), d = x - y;
@@ -14878,7 +14878,7 @@ static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq
         sum->noise += (double)d * (double)d;
         d = d < 0 ? -d : d;
         item->largest = d > item->largest ? d : item->largest;
-        if (q->type != PTQ_F32) {
+        if (q->type != PTQ_TYPE_F32) {
             int32_t code = ptq__load(coded->data, (int)i, q->type);
             sum->clipped += (code == low && x < y - q->scale / 2) ||
                             (code == high && x > y + q->scale / 2);
@@ -15072,22 +15072,22 @@ static ptq_scheme ptq__float_scheme(void)
 {
     ptq_scheme scheme;
     memset(&scheme, 0, sizeof scheme);
-    scheme.mode = PTQ_FLOAT;
+    scheme.mode = PTQ_MODE_FLOAT;
     return scheme;
 }
 
 /* Bytes of a node's parameters under a scheme. */
 static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme)
 {
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t scales = scheme->weight_per_tensor ? 1 : (size_t)weight->dim[0];
     if (!ptq__has_weight(node->op))
         return 0;
-    if (scheme->mode == PTQ_FLOAT)
-        return weight->size + node->param[PTQ_BIAS].size;
+    if (scheme->mode == PTQ_MODE_FLOAT)
+        return weight->size + node->param[PTQ_PARAM_BIAS].size;
     return ptq_tensor_bytes(ptq__weight_type(scheme), ptq__weight_bits(scheme), weight->rank,
                             weight->dim) +
-           node->param[PTQ_BIAS].size + scales * sizeof(float);
+           node->param[PTQ_PARAM_BIAS].size + scales * sizeof(float);
 }
 
 /* ---- Sensitivity ---- */
@@ -15095,7 +15095,7 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme)
 static int ptq__measurable(const ptq_node *node)
 {
     int rule = ptq__code_rule(node->op);
-    return node->op != PTQ_INPUT && (rule == PTQ__ANY_CODES || rule == PTQ__OWN_CODES);
+    return node->op != PTQ_OP_INPUT && (rule == PTQ__ANY_CODES || rule == PTQ__OWN_CODES);
 }
 
 static ptq_status ptq__measure_node(ptq__search *search, const ptq_node *node,
@@ -15133,9 +15133,9 @@ static int ptq__remedy_channels(ptq_scheme *s)
 
 static int ptq__remedy_ranges(ptq_scheme *s)
 {
-    int changes = s->activation_range != PTQ_MSE || s->weight_range != PTQ_MSE;
-    s->activation_range = PTQ_MSE;
-    s->weight_range = s->weight_affine ? PTQ_MINMAX : PTQ_MSE;
+    int changes = s->activation_method != PTQ_METHOD_MSE || s->weight_method != PTQ_METHOD_MSE;
+    s->activation_method = PTQ_METHOD_MSE;
+    s->weight_method = s->weight_affine ? PTQ_METHOD_MINMAX : PTQ_METHOD_MSE;
     return changes;
 }
 
@@ -15163,7 +15163,7 @@ static int ptq__remedy_float(ptq_scheme *s)
 static int ptq__remedy_best(ptq_scheme *s)
 {
     int weight_bits = s->weight_bits, activation_bits = s->activation_bits;
-    int changes = s->rounding != PTQ_LEARNED || s->refit == PTQ_REFIT_NEVER || !s->equalize;
+    int changes = s->rounding != PTQ_ROUNDING_LEARNED || s->refit == PTQ_REFIT_NEVER || !s->equalize;
     ptq_preset("best", s, NULL);
     s->weight_bits = weight_bits;
     s->activation_bits = activation_bits;
@@ -15419,7 +15419,7 @@ static void ptq__mix_describe(const ptq__mixer *mixer, int at)
     item->predicted = 0;
     for (k = 0; k < mixer->report->nodes; k++) {
         const ptq_node *node = &mixer->search.model->node[mixer->index[k]];
-        double n = (double)ptq_tensor_elements(&node->param[PTQ_WEIGHT]);
+        double n = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
         for (b = 0; ptq__mix_bits[b] != bits[k];)
             b++;
         item->bytes += ptq__mix_bytes(mixer, k, bits[k]);

@@ -41,22 +41,22 @@ int main(void)
 
     /* The range of the values, -1.2 to 2.5, is spread over all 256 codes. 0 gets a code of its own,
        so that padding and ReLU cost nothing. */
-    if (ptq_choose_qparams(-1.20f, 2.50f, PTQ_U8, 8, 0, &q, &err))
+    if (ptq_choose_qparams(-1.20f, 2.50f, PTQ_TYPE_U8, 8, 0, &q, &err))
         return fprintf(stderr, "%s\n", err.text), 1;
     worst = show("affine, u8, 8 bits", &q);
 
     /* Symmetric codes keep zero at 0: simpler sums, but the codes under -1.2 are never used. */
-    if (ptq_choose_qparams(-1.20f, 2.50f, PTQ_S8, 8, 1, &q, &err))
+    if (ptq_choose_qparams(-1.20f, 2.50f, PTQ_TYPE_S8, 8, 1, &q, &err))
         return fprintf(stderr, "%s\n", err.text), 1;
     show("symmetric, s8, 8 bits", &q);
 
     /* Each bit less doubles the step. */
-    if (ptq_choose_qparams(-1.20f, 2.50f, PTQ_U8, 4, 0, &q, &err))
+    if (ptq_choose_qparams(-1.20f, 2.50f, PTQ_TYPE_U8, 4, 0, &q, &err))
         return fprintf(stderr, "%s\n", err.text), 1;
     show("affine, u8, 4 bits", &q);
 
     /* A narrower range has a finer step and clips what lies outside. */
-    if (ptq_choose_qparams(-1.20f, 1.20f, PTQ_U8, 4, 0, &q, &err))
+    if (ptq_choose_qparams(-1.20f, 1.20f, PTQ_TYPE_U8, 4, 0, &q, &err))
         return fprintf(stderr, "%s\n", err.text), 1;
     show("affine, u8, 4 bits, clipped at 1.2", &q);
 

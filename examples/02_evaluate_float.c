@@ -34,7 +34,7 @@ int main(int argc, char **argv)
     if (ptq_model_load(argv[1], NULL, &model, &err) ||
         ptq_fuse(model, &fused, NULL, &err) || /* batch norm, ReLU, addition: into convolutions */
         ptq_plan_create(fused, NULL, &plan, &err) ||
-        ptq_cifar10_open(argv[2], PTQ_TEST_SET, NULL, &data, &err) ||
+        ptq_cifar10_open(argv[2], PTQ_SPLIT_TEST, NULL, &data, &err) ||
         ptq_evaluate(plan, ptq_cifar10_dataset(data), &options, &result, &err)) {
         fprintf(stderr, "%s\n", err.text);
     } else {

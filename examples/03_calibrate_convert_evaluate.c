@@ -31,7 +31,7 @@ static ptq_status measure_float(flow *f, const char *model, const char *data)
     if (ptq_model_load(model, NULL, &f->model, &f->err) ||
         ptq_fuse(f->model, &f->fused, NULL, &f->err) ||
         ptq_plan_create(f->fused, NULL, &f->plan, &f->err) ||
-        ptq_cifar10_open(data, PTQ_TEST_SET, NULL, &f->test, &f->err))
+        ptq_cifar10_open(data, PTQ_SPLIT_TEST, NULL, &f->test, &f->err))
         return f->err.status;
     return ptq_evaluate(f->plan, ptq_cifar10_dataset(f->test), &f->evaluate, &f->baseline, &f->err);
 }
@@ -43,7 +43,7 @@ static ptq_status calibrate(flow *f, const char *data)
     ptq_calibrate_options options = {0};
 
     options.threads = THREADS;
-    if (ptq_cifar10_open(data, PTQ_TRAIN_SET, NULL, &f->train, &f->err))
+    if (ptq_cifar10_open(data, PTQ_SPLIT_TRAIN, NULL, &f->train, &f->err))
         return f->err.status;
     f->subset.base = ptq_cifar10_dataset(f->train);
     f->subset.indices = f->indices;

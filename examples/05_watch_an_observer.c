@@ -32,7 +32,7 @@ static double error_of(const float *values, float low, float high)
     double sum = 0;
     int i;
 
-    if (ptq_choose_qparams(low, high, PTQ_U8, 8, 0, &q, NULL))
+    if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL))
         return NAN;
     for (i = 0; i < VALUES; i++) {
         double e = (double)(ptq_dequantize(ptq_quantize(values[i], &q), &q) - values[i]);
@@ -47,13 +47,13 @@ static int show(const ptq_observer *observer, const char *title, const float *fr
     int rule;
 
     printf("%s\n    rule          range            clipped   error on a new picture\n", title);
-    for (rule = 0; rule < PTQ_RANGE_COUNT; rule++) {
+    for (rule = 0; rule < PTQ_METHOD_COUNT; rule++) {
         float low, high;
         ptq_error err;
 
-        if (ptq_observer_range(observer, 0, (ptq_range)rule, 0, PTQ_U8, 8, 0, &low, &high, &err))
+        if (ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err))
             return fprintf(stderr, "%s\n", err.text), 1;
-        printf("    %-11s %5.2f .. %6.2f   %7.4f %%   %.2e\n", ptq_range_name((ptq_range)rule),
+        printf("    %-11s %5.2f .. %6.2f   %7.4f %%   %.2e\n", ptq_method_name((ptq_method)rule),
                (double)low, (double)high, 100 * ptq_observer_clipped(observer, 0, low, high),
                error_of(fresh, low, high));
     }
@@ -80,13 +80,13 @@ int main(void)
             return fprintf(stderr, "%s\n", err.text), 1;
     }
     failed = show(&observer, "20 ordinary pictures", fresh);
-    ptq_observer_range(&observer, 0, PTQ_MINMAX, 0, PTQ_U8, 8, 0, &low[0], &high[0], &err);
+    ptq_observer_range(&observer, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low[0], &high[0], &err);
 
     make_values(&rng, 4, values); /* one that is four times as bright */
     if (ptq_observe(&observer, values, VALUES, &err))
         return fprintf(stderr, "%s\n", err.text), 1;
     failed |= show(&observer, "and one outlier", fresh);
-    ptq_observer_range(&observer, 0, PTQ_MINMAX, 0, PTQ_U8, 8, 0, &low[1], &high[1], &err);
+    ptq_observer_range(&observer, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low[1], &high[1], &err);
     printf("One picture in %d stretched MinMax from %.1f to %.1f: every step of all the others is "
            "now %.1f times as coarse.\n",
            PICTURES + 1, (double)high[0], (double)high[1], (double)(high[1] / high[0]));

@@ -133,7 +133,7 @@ int main(int argc, char **argv)
     stbi_image_free(argc > 1 ? rgba : NULL);
     snprintf(integers, sizeof integers, "%s%.*s-int8.safetensors", argc > 2 ? "" : "build/models/",
              (int)strlen(file) - (int)strlen(".safetensors"), file);
-    if (argc > 3 && !ptq_cifar10_open(argv[3], PTQ_TEST_SET, NULL, &data, &err))
+    if (argc > 3 && !ptq_cifar10_open(argv[3], PTQ_SPLIT_TEST, NULL, &data, &err))
         name = ptq_cifar10_dataset(data).class_name;
     if (err.status || classify(model, pixels, p[0], &time[0], &err))
         return fprintf(stderr, "%s\n", err.text), 1;

@@ -20,7 +20,7 @@ enum { SAMPLES = 300, CLASSES = 10 };
 static int layer(ptq_model *m, const char *block, const char *name, int from, int channels,
                  int kernel, int stride, int groups, int activation)
 {
-    ptq_conv_options conv = {channels, kernel, kernel, stride, stride, PTQ_SAME, {0}, groups, 1};
+    ptq_conv_options conv = {channels, kernel, kernel, stride, stride, PTQ_PADDING_SAME, {0}, groups, 1};
     char full[PTQ_NAME_SIZE]; /* the last 1: no bias, batch norm has one */
 
     snprintf(full, sizeof full, "%s%s", block, name);
@@ -127,8 +127,8 @@ int main(int argc, char **argv)
         fputs(text, stdout);
     } else if (!err.status && !load_weights(model, argc > 2 ? argv[1] : WEIGHTS, &err) &&
                !ptq_fuse(model, &fused, NULL, &err) && !ptq_plan_create(fused, NULL, &plan, &err) &&
-               !ptq_cifar10_open(argc > 2 ? argv[2] : DATA, PTQ_TRAIN_SET, NULL, &train, &err) &&
-               !ptq_cifar10_open(argc > 2 ? argv[2] : DATA, PTQ_TEST_SET, NULL, &test, &err)) {
+               !ptq_cifar10_open(argc > 2 ? argv[2] : DATA, PTQ_SPLIT_TRAIN, NULL, &train, &err) &&
+               !ptq_cifar10_open(argc > 2 ? argv[2] : DATA, PTQ_SPLIT_TEST, NULL, &test, &err)) {
         images = ptq_cifar10_dataset(train);
         images.count = images.count < SAMPLES ? images.count : SAMPLES;
         ptq_calibrate(plan, images, NULL, &seen, &err);

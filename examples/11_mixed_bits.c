@@ -29,8 +29,8 @@ static ptq_status prepare(work *w, const char *model, const char *data)
     if (ptq_model_load(model, NULL, &w->model, &w->err) ||
         ptq_fuse(w->model, &w->fused, NULL, &w->err) ||
         ptq_plan_create(w->fused, NULL, &w->plan, &w->err) ||
-        ptq_cifar10_open(data, PTQ_TRAIN_SET, NULL, &w->train, &w->err) ||
-        ptq_cifar10_open(data, PTQ_TEST_SET, NULL, &w->test, &w->err) ||
+        ptq_cifar10_open(data, PTQ_SPLIT_TRAIN, NULL, &w->train, &w->err) ||
+        ptq_cifar10_open(data, PTQ_SPLIT_TEST, NULL, &w->test, &w->err) ||
         ptq_evaluate(w->plan, ptq_cifar10_dataset(w->test), &limit, &w->baseline, &w->err))
         return w->err.status;
     w->images = ptq_cifar10_dataset(w->train);
@@ -51,8 +51,8 @@ static void show(work *w, const char *name, const ptq_model *model)
     printf("%-12s", name);
     for (i = 1; i < model->nodes; i++) {
         bytes += (size_t)ptq_node_cost(model, i).param_bytes;
-        if (model->node[i].param[PTQ_WEIGHT].rank)
-            printf(" %2d", model->node[i].param[PTQ_WEIGHT].bits);
+        if (model->node[i].param[PTQ_PARAM_WEIGHT].rank)
+            printf(" %2d", model->node[i].param[PTQ_PARAM_WEIGHT].bits);
     }
     limit.limit = MEASURED;
     if (!ptq_plan_create(model, NULL, &plan, &w->err) &&
@@ -71,7 +71,7 @@ static ptq_scheme scheme(int bits, ptq_error *err)
     ptq_scheme made = {0};
 
     ptq_preset("best", &made, err);
-    made.rounding = PTQ_NEAREST;
+    made.rounding = PTQ_ROUNDING_NEAREST;
     made.weight_bits = bits;
     return made;
 }
@@ -117,7 +117,7 @@ int main(int argc, char **argv)
     if (!prepare(&w, argc == 3 ? argv[1] : "examples/models/resnet8-shapes10.safetensors",
                  argc == 3 ? argv[2] : "build/shapes10-data")) {
         for (i = 1; i < w.fused->nodes; i++)
-            if (w.fused->node[i].param[PTQ_WEIGHT].rank)
+            if (w.fused->node[i].param[PTQ_PARAM_WEIGHT].rank)
                 printf("%s%s", i > 1 ? ", " : "bits of the weights of ", w.fused->node[i].name);
         printf(":\n\n");
         show(&w, "float", w.fused);

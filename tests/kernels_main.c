@@ -105,7 +105,7 @@ static int read_pixels(const char *path, uint8_t *pixels)
     ptq_dataset set;
     ptq_error err;
     int i = 0, label;
-    if (ptq_cifar10_open(path, PTQ_TEST_SET, NULL, &data, &err)) {
+    if (ptq_cifar10_open(path, PTQ_SPLIT_TEST, NULL, &data, &err)) {
         printf("%s\n", err.text);
         return 0;
     }

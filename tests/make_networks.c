@@ -77,7 +77,7 @@ static ptq_model *build(int variant)
     model->std[1] = 2;
     x = ptq_add_input(model, "image", HEIGHT, WIDTH, CHANNELS);
     wide.kernel_w = 3;
-    wide.padding = PTQ_EXPLICIT;
+    wide.padding = PTQ_PADDING_EXPLICIT;
     wide.pad[0] = 2, wide.pad[1] = 1, wide.pad[2] = 1;
     x = ptq_add_relu(model, "wide.relu", add_conv(model, "wide", x, wide));
     y = add_conv(model, "grouped", x, conv_of(6, 3, 1, 3, 1));
@@ -85,10 +85,10 @@ static ptq_model *build(int variant)
     x = ptq_add_relu(model, "sum.relu", x);
     x = ptq_add_relu6(model, "depthwise.relu6",
                       add_conv(model, "depthwise", x, conv_of(6, 3, 2, 6, 0)));
-    y = add_pool(model, "max", x, 1, pool_of(3, 1, PTQ_SAME, 0));
-    z = add_pool(model, "average", x, 0, pool_of(3, 1, PTQ_SAME, variant % 2));
+    y = add_pool(model, "max", x, 1, pool_of(3, 1, PTQ_PADDING_SAME, 0));
+    z = add_pool(model, "average", x, 0, pool_of(3, 1, PTQ_PADDING_SAME, variant % 2));
     x = ptq_add_add(model, "pools", y, z); /* nothing to be fused into */
-    x = ptq_add_relu(model, "late.relu", add_pool(model, "two", x, 0, pool_of(2, 1, PTQ_VALID, 0)));
+    x = ptq_add_relu(model, "late.relu", add_pool(model, "two", x, 0, pool_of(2, 1, PTQ_PADDING_VALID, 0)));
     x = add_conv(model, "last", x, conv_of(7, 1, 0, 0, 0));
     if (variant % 3)
         x = ptq_add_global_avg_pool(model, "pool", x);

@@ -27,7 +27,7 @@ static void randomize(ptq_model *model)
             ptq_tensor *t = &model->node[i].param[k];
             for (size_t j = 0; j < ptq_tensor_elements(t); j++)
                 ((float *)t->data)[j] =
-                    (float)(1 + (int)ptq_rng_below(&rng, 127) - (k == PTQ_VARIANCE ? 0 : 64)) / 16;
+                    (float)(1 + (int)ptq_rng_below(&rng, 127) - (k == PTQ_PARAM_VARIANCE ? 0 : 64)) / 16;
         }
 }
 
@@ -136,11 +136,11 @@ static void make_resnet8(const char *directory)
         ptq_node *node = &model->node[i];
         char base[128], name[160];
         int block = strncmp(node->name, "block", 5) == 0;
-        if (node->op == PTQ_CONV2D) {
-            ptq_tensor_free(&node->param[PTQ_BIAS], NULL);
+        if (node->op == PTQ_OP_CONV2D) {
+            ptq_tensor_free(&node->param[PTQ_PARAM_BIAS], NULL);
             node->no_bias = 1;
         }
-        node->epsilon = node->op == PTQ_BATCH_NORM ? 1e-5f : node->epsilon;
+        node->epsilon = node->op == PTQ_OP_BATCH_NORM ? 1e-5f : node->epsilon;
         snprintf(base, sizeof base, "module.%s%s", block ? "blocks." : "stem.",
                  block ? node->name + 5 : node->name);
         for (int k = 0; k < PTQ_PARAM_COUNT; k++) {
@@ -148,7 +148,7 @@ static void make_resnet8(const char *directory)
             if (node->param[k].rank)
                 put_tensor(&w, name, dtypes[turn++ % 4], &node->param[k], NULL);
         }
-        if (node->op == PTQ_BATCH_NORM)
+        if (node->op == PTQ_OP_BATCH_NORM)
             put_counter(&w, base);
     }
     save(model, directory, "resnet8");
@@ -175,10 +175,10 @@ static void make_flat(const char *directory)
         for (size_t c = 0; c < CHANNELS; c++)
             for (size_t p = 0; p < ROWS * COLUMNS; p++)
                 from[n++] = (i * ROWS * COLUMNS + p) * CHANNELS + c;
-    put_tensor(&w, "0.weight", "F32", &model->node[1].param[PTQ_WEIGHT], NULL);
-    put_tensor(&w, "0.bias", "F32", &model->node[1].param[PTQ_BIAS], NULL);
-    put_tensor(&w, "2.weight", "F32", &model->node[2].param[PTQ_WEIGHT], from);
-    put_tensor(&w, "2.bias", "F32", &model->node[2].param[PTQ_BIAS], NULL);
+    put_tensor(&w, "0.weight", "F32", &model->node[1].param[PTQ_PARAM_WEIGHT], NULL);
+    put_tensor(&w, "0.bias", "F32", &model->node[1].param[PTQ_PARAM_BIAS], NULL);
+    put_tensor(&w, "2.weight", "F32", &model->node[2].param[PTQ_PARAM_WEIGHT], from);
+    put_tensor(&w, "2.bias", "F32", &model->node[2].param[PTQ_PARAM_BIAS], NULL);
     save(model, directory, "flat");
     write_file(&w, directory, "flat");
     ptq_model_free(model);

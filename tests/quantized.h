@@ -165,14 +165,14 @@ static inline code_limits limits_of(const ptq_qparams *q, ptq_activation act)
     code_limits l;
 
     l.zero_point = q->zero_point;
-    l.low = q->type == PTQ_S8 ? -(1 << (q->bits - 1)) : 0;
+    l.low = q->type == PTQ_TYPE_S8 ? -(1 << (q->bits - 1)) : 0;
     l.high = l.low + (1 << q->bits) - 1;
-    if (act == PTQ_ACT_RELU6) {
+    if (act == PTQ_ACTIVATION_RELU6) {
         float six = rintf(6.0f / q->scale);
         if (six < (float)(l.high - l.zero_point))
             l.high = l.zero_point + (int32_t)six;
     }
-    if (act != PTQ_ACT_NONE)
+    if (act != PTQ_ACTIVATION_NONE)
         l.low = l.zero_point;
     return l;
 }
@@ -204,7 +204,7 @@ static inline kept kept_tensor(const ptq_session *session, const ptq_node *node,
 
 static inline int32_t code_at(const kept *k, size_t i)
 {
-    return k->view.type == PTQ_S8 ? ((const int8_t *)k->view.data)[i]
+    return k->view.type == PTQ_TYPE_S8 ? ((const int8_t *)k->view.data)[i]
                                   : ((const uint8_t *)k->view.data)[i];
 }
 
@@ -215,12 +215,12 @@ static inline float real_at(const kept *k, size_t i)
 
 static inline int32_t weight_at(const ptq_node *n, size_t i)
 {
-    return (int32_t)ptq_tensor_number(&n->param[PTQ_WEIGHT], i) - n->param[PTQ_WEIGHT].zero_point;
+    return (int32_t)ptq_tensor_number(&n->param[PTQ_PARAM_WEIGHT], i) - n->param[PTQ_PARAM_WEIGHT].zero_point;
 }
 
 static inline float weight_scale(const ptq_node *n, int channel)
 {
-    const ptq_tensor *w = &n->param[PTQ_WEIGHT];
+    const ptq_tensor *w = &n->param[PTQ_PARAM_WEIGHT];
 
     return w->scale[w->scales == 1 ? 0 : channel];
 }
@@ -229,10 +229,10 @@ static inline float weight_scale(const ptq_node *n, int channel)
 static inline int64_t accumulator(const ptq_node *n, const kept *x, int y0, int x0, int o)
 {
     const int *in = x->node->shape;
-    int64_t sum = n->param[PTQ_BIAS].rank ? ((const int32_t *)n->param[PTQ_BIAS].data)[o] : 0;
+    int64_t sum = n->param[PTQ_PARAM_BIAS].rank ? ((const int32_t *)n->param[PTQ_PARAM_BIAS].data)[o] : 0;
     int per_group, first, i, u, v;
 
-    if (n->op == PTQ_DENSE) {
+    if (n->op == PTQ_OP_DENSE) {
         int inputs = in[0] * in[1] * in[2];
         for (i = 0; i < inputs; i++)
             sum += (int64_t)(code_at(x, (size_t)i) - x->q.zero_point) *
@@ -261,7 +261,7 @@ static inline float multiplier(const ptq_node *n, const ptq_qparams *in, const p
 {
     float product = in->scale * weight_scale(n, channel);
 
-    return out->type == PTQ_F32 ? product : product / out->scale;
+    return out->type == PTQ_TYPE_F32 ? product : product / out->scale;
 }
 
 /* QLinearAdd: the order of operands and operations is part of the result. */
@@ -281,12 +281,12 @@ static inline int32_t averaged(int64_t sum, int n, const ptq_qparams *x, const p
 {
     float m = x->scale / (y->scale * (float)n);
 
-    return code_of((float)sum * m, limits_of(y, PTQ_ACT_NONE));
+    return code_of((float)sum * m, limits_of(y, PTQ_ACTIVATION_NONE));
 }
 
 static inline float activated(float x, ptq_activation act)
 {
-    return act == PTQ_ACT_NONE || x > 0 ? (act == PTQ_ACT_RELU6 && x > 6 ? 6 : x) : 0;
+    return act == PTQ_ACTIVATION_NONE || x > 0 ? (act == PTQ_ACTIVATION_RELU6 && x > 6 ? 6 : x) : 0;
 }
 
 /* Sum of codes less the zero point, or the largest code, and the divisor of the average. */
@@ -309,7 +309,7 @@ static inline int64_t pooled(const ptq_node *n, const kept *x, int y0, int x0, i
         }
     if (n->include_pad)
         *taps = n->kernel[0] * n->kernel[1];
-    return n->op == PTQ_MAX_POOL ? most : sum;
+    return n->op == PTQ_OP_MAX_POOL ? most : sum;
 }
 
 /* What a reference says of one element: its code (or, where results are real, its value), and the
@@ -330,7 +330,7 @@ static inline expected expect_weighted(const ptq_node *n, const kept *x, const p
 
     e.exact = (double)acc * (double)x->q.scale * (double)weight_scale(n, o);
     e.size = fabs(e.exact);
-    if (out->type == PTQ_F32)
+    if (out->type == PTQ_TYPE_F32)
         e.real = activated(f, n->act);
     else
         e.code = code_of(f, limits_of(out, n->act));
@@ -348,7 +348,7 @@ static inline expected expect_sum(const ptq_node *n, const kept *a, const kept *
     double x = exact_real(a, i), y = exact_real(b, i);
 
     e.code = added(code_at(a, i), &a->q, code_at(b, i), &b->q, &n->q,
-                   n->op == PTQ_ADD ? n->act : n->add_act);
+                   n->op == PTQ_OP_ADD ? n->act : n->add_act);
     e.exact = x + y;
     e.size = 255 * ((double)a->q.scale + (double)b->q.scale) + (double)n->q.scale * 255;
     return e;
@@ -360,7 +360,7 @@ static inline expected expect_pooled(const ptq_node *n, const kept *x, int y0, i
     int taps;
     int64_t v = pooled(n, x, y0, x0, c, &taps);
 
-    if (n->op == PTQ_MAX_POOL) {
+    if (n->op == PTQ_OP_MAX_POOL) {
         e.code = (int32_t)v;
         e.exact = (double)x->q.scale * (double)(v - x->q.zero_point);
     } else {
@@ -374,12 +374,12 @@ static inline expected expect_pooled(const ptq_node *n, const kept *x, int y0, i
 /* The result in double precision, after an activation, as a number of steps from the zero point. */
 static inline double clamped_steps(double exact, ptq_activation act, const ptq_qparams *q)
 {
-    code_limits l = limits_of(q, PTQ_ACT_NONE);
+    code_limits l = limits_of(q, PTQ_ACTIVATION_NONE);
     double steps;
 
-    if (act != PTQ_ACT_NONE && exact < 0)
+    if (act != PTQ_ACTIVATION_NONE && exact < 0)
         exact = 0;
-    if (act == PTQ_ACT_RELU6 && exact > 6)
+    if (act == PTQ_ACTIVATION_RELU6 && exact > 6)
         exact = 6;
     steps = exact / (double)q->scale;
     return fmin(fmax(steps, (double)(l.low - l.zero_point)), (double)(l.high - l.zero_point));
@@ -392,7 +392,7 @@ static inline void compare_element(const char *what, size_t i, expected e, const
 {
     double steps, tolerance;
 
-    if (got->q.type == PTQ_F32) {
+    if (got->q.type == PTQ_TYPE_F32) {
         if (memcmp(&e.real, (const float *)got->view.data + i, sizeof e.real))
             fail_msg("%s[%d]: %.9g is not %.9g", what, (int)i, (double)real_at(got, i),
                      (double)e.real);
@@ -411,11 +411,11 @@ static inline void compare_element(const char *what, size_t i, expected e, const
 static inline size_t check_node(const ptq_model *model, const ptq_session *session, int index)
 {
     const ptq_node *n = &model->node[index];
-    int weighted = n->op == PTQ_CONV2D || n->op == PTQ_DENSE, y, x, c;
+    int weighted = n->op == PTQ_OP_CONV2D || n->op == PTQ_OP_DENSE, y, x, c;
     kept a, b, middle, out;
     size_t i = 0;
 
-    if (ptq_node_mode(model, index) != PTQ_INTEGER)
+    if (ptq_node_mode(model, index) != PTQ_MODE_INTEGER)
         return 0;
     a = kept_tensor(session, &model->node[n->input[0]], model->node[n->input[0]].out);
     b = n->input[1] < 0
@@ -435,27 +435,27 @@ static inline size_t check_node(const ptq_model *model, const ptq_session *sessi
                     if (!n->residual)
                         continue;
                     act = n->add_act;
-                    e = n->residual == PTQ_RES_FIRST ? expect_sum(n, &b, &middle, i)
+                    e = n->residual == PTQ_RESIDUAL_FIRST ? expect_sum(n, &b, &middle, i)
                                                      : expect_sum(n, &middle, &b, i);
-                } else if (n->op == PTQ_ADD) {
+                } else if (n->op == PTQ_OP_ADD) {
                     e = expect_sum(n, &a, &b, i);
-                } else if (n->op == PTQ_MAX_POOL || n->op == PTQ_AVG_POOL) {
+                } else if (n->op == PTQ_OP_MAX_POOL || n->op == PTQ_OP_AVG_POOL) {
                     e = expect_pooled(n, &a, y0, x0, c);
-                } else if (n->op == PTQ_GLOBAL_AVG_POOL) {
+                } else if (n->op == PTQ_OP_GLOBAL_AVG_POOL) {
                     ptq_node whole = *n;
                     whole.kernel[0] = a.node->shape[0];
                     whole.kernel[1] = a.node->shape[1];
                     e = expect_pooled(&whole, &a, 0, 0, c);
-                } else if (n->op == PTQ_RELU || n->op == PTQ_RELU6) {
+                } else if (n->op == PTQ_OP_RELU || n->op == PTQ_OP_RELU6) {
                     code_limits l;
-                    act = n->op == PTQ_RELU ? PTQ_ACT_RELU : PTQ_ACT_RELU6;
+                    act = n->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
                     l = limits_of(&n->q, act);
                     e.code = code_at(&a, i) < l.low    ? l.low
                              : code_at(&a, i) > l.high ? l.high
                                                        : code_at(&a, i);
                     e.exact = exact_real(&a, i);
-                } else if (n->op == PTQ_QUANTIZE) {
-                    e.code = code_of(real_at(&a, i) / n->q.scale, limits_of(&n->q, PTQ_ACT_NONE));
+                } else if (n->op == PTQ_OP_QUANTIZE) {
+                    e.code = code_of(real_at(&a, i) / n->q.scale, limits_of(&n->q, PTQ_ACTIVATION_NONE));
                     e.exact = (double)real_at(&a, i);
                     e.size = fabs(e.exact);
                 } else {

@@ -44,13 +44,13 @@ static inline int window(const ptq_node *n, int axis, int in, int *before)
     int k = n->kernel[axis], s = n->stride[axis], out, missing;
 
     *before = 0;
-    if (n->padding == PTQ_SAME) {
+    if (n->padding == PTQ_PADDING_SAME) {
         out = (in + s - 1) / s;
         missing = (out - 1) * s + k - in;
         *before = missing > 0 ? missing / 2 : 0; /* the odd one goes behind */
         return out;
     }
-    if (n->padding == PTQ_EXPLICIT) {
+    if (n->padding == PTQ_PADDING_EXPLICIT) {
         *before = n->pad[axis];
         in += n->pad[axis] + n->pad[axis + 2];
     }
@@ -60,7 +60,7 @@ static inline int window(const ptq_node *n, int axis, int in, int *before)
 static inline double conv_at(const ptq_node *n, image in, int y0, int x0, int o, int outputs)
 {
     int per_group = in.c / n->groups, group = o / (outputs / n->groups);
-    double sum = param(n, PTQ_BIAS, (size_t)o);
+    double sum = param(n, PTQ_PARAM_BIAS, (size_t)o);
     int i, u, v;
 
     for (i = 0; i < per_group; i++)
@@ -69,7 +69,7 @@ static inline double conv_at(const ptq_node *n, image in, int y0, int x0, int o,
                 size_t w = (size_t)(((o * per_group + i) * n->kernel[0] + u) * n->kernel[1] + v);
                 int y = y0 + u, x = x0 + v;
                 if (y >= 0 && y < in.h && x >= 0 && x < in.w)
-                    sum += param(n, PTQ_WEIGHT, w) * *pixel(in, y, x, group * per_group + i);
+                    sum += param(n, PTQ_PARAM_WEIGHT, w) * *pixel(in, y, x, group * per_group + i);
             }
     return sum;
 }
@@ -88,7 +88,7 @@ static inline double pool_at(const ptq_node *n, image in, int y0, int x0, int c)
             sum += *pixel(in, y, x, c);
             most = fmax(most, *pixel(in, y, x, c));
         }
-    if (n->op == PTQ_MAX_POOL)
+    if (n->op == PTQ_OP_MAX_POOL)
         return most;
     return sum / (n->include_pad ? n->kernel[0] * n->kernel[1] : taps);
 }
@@ -98,14 +98,14 @@ static inline image run_windows(const ptq_node *n, image in)
 {
     int top, left, y, x, c;
     int h = window(n, 0, in.h, &top), w = window(n, 1, in.w, &left);
-    int channels = n->op == PTQ_CONV2D ? n->param[PTQ_WEIGHT].dim[0] : in.c;
+    int channels = n->op == PTQ_OP_CONV2D ? n->param[PTQ_PARAM_WEIGHT].dim[0] : in.c;
     image out = new_image(h, w, channels);
 
     for (y = 0; y < h; y++)
         for (x = 0; x < w; x++)
             for (c = 0; c < channels; c++) {
                 int y0 = y * n->stride[0] - top, x0 = x * n->stride[1] - left;
-                *pixel(out, y, x, c) = n->op == PTQ_CONV2D ? conv_at(n, in, y0, x0, c, channels)
+                *pixel(out, y, x, c) = n->op == PTQ_OP_CONV2D ? conv_at(n, in, y0, x0, c, channels)
                                                            : pool_at(n, in, y0, x0, c);
             }
     return out;
@@ -114,13 +114,13 @@ static inline image run_windows(const ptq_node *n, image in)
 static inline double elementwise(const ptq_node *n, double a, double b, size_t c)
 {
     switch (n->op) {
-    case PTQ_BATCH_NORM:
-        return param(n, PTQ_WEIGHT, c) * (a - param(n, PTQ_MEAN, c)) /
-                   sqrt(param(n, PTQ_VARIANCE, c) + (double)n->epsilon) +
-               param(n, PTQ_BIAS, c);
-    case PTQ_RELU:
+    case PTQ_OP_BATCH_NORM:
+        return param(n, PTQ_PARAM_WEIGHT, c) * (a - param(n, PTQ_PARAM_MEAN, c)) /
+                   sqrt(param(n, PTQ_PARAM_VARIANCE, c) + (double)n->epsilon) +
+               param(n, PTQ_PARAM_BIAS, c);
+    case PTQ_OP_RELU:
         return a > 0 ? a : 0;
-    case PTQ_RELU6:
+    case PTQ_OP_RELU6:
         return a > 6 ? 6 : a > 0 ? a : 0;
     default:
         return a + b;
@@ -150,12 +150,12 @@ static inline image run_global_pool(image in)
 static inline image run_dense(const ptq_node *n, image in)
 {
     int inputs = (int)image_size(in), o, i;
-    image out = new_image(1, 1, n->param[PTQ_WEIGHT].dim[0]);
+    image out = new_image(1, 1, n->param[PTQ_PARAM_WEIGHT].dim[0]);
 
     for (o = 0; o < out.c; o++) {
-        out.at[o] = param(n, PTQ_BIAS, (size_t)o);
+        out.at[o] = param(n, PTQ_PARAM_BIAS, (size_t)o);
         for (i = 0; i < inputs; i++)
-            out.at[o] += param(n, PTQ_WEIGHT, (size_t)(o * inputs + i)) * in.at[i];
+            out.at[o] += param(n, PTQ_PARAM_WEIGHT, (size_t)(o * inputs + i)) * in.at[i];
     }
     return out;
 }
@@ -189,23 +189,23 @@ static inline image *reference_run(const ptq_model *model, const float *input)
         image b = n->input[1] >= 0 ? value[n->input[1]] : none;
 
         switch (n->op) {
-        case PTQ_INPUT:
+        case PTQ_OP_INPUT:
             value[i] = new_image(n->shape[0], n->shape[1], n->shape[2]);
             for (j = 0; j < image_size(value[i]); j++)
                 value[i].at[j] = (double)input[j];
             break;
-        case PTQ_CONV2D:
-        case PTQ_MAX_POOL:
-        case PTQ_AVG_POOL:
+        case PTQ_OP_CONV2D:
+        case PTQ_OP_MAX_POOL:
+        case PTQ_OP_AVG_POOL:
             value[i] = run_windows(n, a);
             break;
-        case PTQ_GLOBAL_AVG_POOL:
+        case PTQ_OP_GLOBAL_AVG_POOL:
             value[i] = run_global_pool(a);
             break;
-        case PTQ_DENSE:
+        case PTQ_OP_DENSE:
             value[i] = run_dense(n, a);
             break;
-        case PTQ_SOFTMAX:
+        case PTQ_OP_SOFTMAX:
             value[i] = run_softmax(a);
             break;
         default:
@@ -269,13 +269,13 @@ static inline void random_window(graph_maker *g, const int *shape, int *kernel, 
 
     *padding = (ptq_padding)random_int(g->random, 0, 2);
     for (axis = 0; axis < 2; axis++) {
-        int most = *padding == PTQ_SAME || shape[axis] > 4 ? 4 : shape[axis];
+        int most = *padding == PTQ_PADDING_SAME || shape[axis] > 4 ? 4 : shape[axis];
         kernel[axis] = random_int(g->random, 1, most);
         stride[axis] = random_int(g->random, 1, 3);
         pad[axis] = random_int(g->random, 0, kernel[axis] - 1);
         pad[axis + 2] = random_int(g->random, 0, kernel[axis] - 1);
     }
-    if (*padding != PTQ_EXPLICIT)
+    if (*padding != PTQ_PADDING_EXPLICIT)
         memset(pad, 0, 4 * sizeof *pad);
 }
 

@@ -231,17 +231,17 @@ static inline void fill_model(ptq_model *model, uint64_t seed)
     r.state = seed;
     for (i = 0; i < model->nodes; i++) {
         ptq_node *n = &model->node[i];
-        ptq_tensor *w = &n->param[PTQ_WEIGHT];
+        ptq_tensor *w = &n->param[PTQ_PARAM_WEIGHT];
 
-        if (n->op == PTQ_BATCH_NORM) {
+        if (n->op == PTQ_OP_BATCH_NORM) {
             fill_tensor(w, &r, 0.5, 1.5);
-            fill_tensor(&n->param[PTQ_VARIANCE], &r, 0.2, 2);
+            fill_tensor(&n->param[PTQ_PARAM_VARIANCE], &r, 0.2, 2);
         } else if (w->rank) {
             double fan_in = (double)ptq_tensor_elements(w) / w->dim[0];
             fill_tensor(w, &r, -sqrt(3 / fan_in), sqrt(3 / fan_in));
         }
-        fill_tensor(&n->param[PTQ_BIAS], &r, -0.3, 0.3);
-        fill_tensor(&n->param[PTQ_MEAN], &r, -0.3, 0.3);
+        fill_tensor(&n->param[PTQ_PARAM_BIAS], &r, -0.3, 0.3);
+        fill_tensor(&n->param[PTQ_PARAM_MEAN], &r, -0.3, 0.3);
     }
 }
 

@@ -207,7 +207,7 @@ static void model_hash(void **state)
     assert_true(ptq_model_hash(m) != hash);
     ((float *)ptq_model_param(m, "fc.bias")->data)[2] =
         ((float *)ptq_model_param(f->fused, "fc.bias")->data)[2];
-    m->node[2].act = PTQ_ACT_RELU6;
+    m->node[2].act = PTQ_ACTIVATION_RELU6;
     assert_true(ptq_model_hash(m) != hash);
     ptq_model_free(m);
 }
@@ -497,9 +497,9 @@ static void use(ptq_calibration *c)
     ptq_calibration_warnings(c, text, sizeof text);
     for (t = 0; t < c->tensors; t++) {
         const ptq_observer *o = &c->tensor[t].observer;
-        for (rule = 0; rule < PTQ_RANGE_COUNT; rule++) {
+        for (rule = 0; rule < PTQ_METHOD_COUNT; rule++) {
             float low = NAN, high = NAN;
-            if (ptq_observer_range(o, 0, (ptq_range)rule, 0, PTQ_U8, 8, 0, &low, &high, &err))
+            if (ptq_observer_range(o, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err))
                 continue;
             assert_true(low <= 0 && high >= 0 && low >= -3.4e38f && high <= 3.4e38f);
             assert_true(ptq_observer_clipped(o, 0, low, high) <= 1);

@@ -140,9 +140,9 @@ static void mode_of_every_node(void **state)
     static const struct {
         const char *name;
         ptq_mode weights, others;
-    } table[] = {{"best", PTQ_INTEGER, PTQ_INTEGER},   {"ort-u8", PTQ_INTEGER, PTQ_INTEGER},
-                 {"tflite", PTQ_INTEGER, PTQ_INTEGER}, {"w4a8", PTQ_INTEGER, PTQ_INTEGER},
-                 {"dynamic", PTQ_DYNAMIC, PTQ_FLOAT},  {"fp16", PTQ_HALF, PTQ_FLOAT}};
+    } table[] = {{"best", PTQ_MODE_INTEGER, PTQ_MODE_INTEGER},   {"ort-u8", PTQ_MODE_INTEGER, PTQ_MODE_INTEGER},
+                 {"tflite", PTQ_MODE_INTEGER, PTQ_MODE_INTEGER}, {"w4a8", PTQ_MODE_INTEGER, PTQ_MODE_INTEGER},
+                 {"dynamic", PTQ_MODE_DYNAMIC, PTQ_MODE_FLOAT},  {"fp16", PTQ_MODE_HALF, PTQ_MODE_FLOAT}};
     const fixture *f = (const fixture *)*state;
     int i, k;
 
@@ -150,8 +150,8 @@ static void mode_of_every_node(void **state)
         ptq_model *m = convert_preset(f, table[i].name);
         for (k = 0; k < m->nodes; k++) {
             ptq_op op = m->node[k].op;
-            ptq_mode wanted = op == PTQ_SOFTMAX || op == PTQ_DEQUANTIZE ? PTQ_FLOAT
-                              : op == PTQ_CONV2D || op == PTQ_DENSE     ? table[i].weights
+            ptq_mode wanted = op == PTQ_OP_SOFTMAX || op == PTQ_OP_DEQUANTIZE ? PTQ_MODE_FLOAT
+                              : op == PTQ_OP_CONV2D || op == PTQ_OP_DENSE     ? table[i].weights
                                                                         : table[i].others;
             if (ptq_node_mode(m, k) != wanted)
                 fail_msg("%s: %s is %s", table[i].name, m->node[k].name,
@@ -159,8 +159,8 @@ static void mode_of_every_node(void **state)
         }
         ptq_model_free(m);
     }
-    assert_string_equal(ptq_mode_name(PTQ_INTEGER), "integer");
-    assert_string_equal(ptq_mode_name(PTQ_HALF), "half");
+    assert_string_equal(ptq_mode_name(PTQ_MODE_INTEGER), "integer");
+    assert_string_equal(ptq_mode_name(PTQ_MODE_HALF), "half");
 }
 
 /* Scales of results follow from what was observed; weights are at most half a step off. */
@@ -173,12 +173,12 @@ static void scales_by_hand(void **state)
 
     for (i = 1; i < m->nodes; i++) {
         const ptq_node *n = &m->node[i];
-        const ptq_tensor *w = &n->param[PTQ_WEIGHT];
+        const ptq_tensor *w = &n->param[PTQ_PARAM_WEIGHT];
         int t = ptq_calibration_find(f->calibration, n->out);
         const ptq_statistics *s;
         const float *real;
         size_t each;
-        if (n->q.type == PTQ_F32 || t < 0)
+        if (n->q.type == PTQ_TYPE_F32 || t < 0)
             continue;
         s = &f->calibration->tensor[t].observer.channel[0];
         assert_near(n->q.scale, (fmax(0, (double)s->max) - fmin(0, (double)s->min)) / 255,
@@ -188,7 +188,7 @@ static void scales_by_hand(void **state)
             continue;
         each = ptq_tensor_elements(w) / (size_t)w->dim[0];
         real =
-            (const float *)f->fused->node[ptq_model_find(f->fused, n->name)].param[PTQ_WEIGHT].data;
+            (const float *)f->fused->node[ptq_model_find(f->fused, n->name)].param[PTQ_PARAM_WEIGHT].data;
         for (k = 0; k < ptq_tensor_elements(w); k++) {
             double scale = (double)w->scale[k / each];
             assert_near(ptq_tensor_real(w, k), real[k], scale * 0.5001);
@@ -282,9 +282,9 @@ static void schemes_and_presets(void **state)
     memset(&s, 0, sizeof s);
     ptq_scheme_write(&s, text, sizeof text);
     assert_string_equal(text, "w8 per-channel minmax, a8 u8 minmax");
-    s.weight_range = PTQ_ENTROPY;
+    s.weight_method = PTQ_METHOD_ENTROPY;
     assert_fails(PTQ_INVALID_ARGUMENT, "entropy", ptq_scheme_check(&s, &err));
-    s.weight_range = PTQ_MINMAX;
+    s.weight_method = PTQ_METHOD_MINMAX;
     s.percentile = 40;
     assert_fails(PTQ_INVALID_ARGUMENT, "percentile", ptq_scheme_check(&s, &err));
 }
@@ -316,7 +316,7 @@ static void learned_rounding(void **state)
     assert_fails(PTQ_NOT_READY, "images",
                  ptq_convert(f->fused, f->calibration, &o, &b, NULL, &err));
     assert_null(b);
-    o.scheme.rounding = PTQ_NEAREST;
+    o.scheme.rounding = PTQ_ROUNDING_NEAREST;
     a = converted(f->fused, f->calibration, &o);
     if (learned < quality(f, a))
         fail_msg("learned %.1f dB, nearest %.1f dB", learned, quality(f, a));
@@ -355,7 +355,7 @@ static void float_node_in_the_middle(void **state)
     int i, inserted = 0, index;
 
     override[0] = override_of("block?.conv1", "tflite");
-    override[0].scheme.mode = PTQ_FLOAT;
+    override[0].scheme.mode = PTQ_MODE_FLOAT;
     override[1] = override_of("block[13]*", "tflite"); /* no such pattern: matches nothing */
     o.override = override;
     o.overrides = 2;
@@ -364,18 +364,18 @@ static void float_node_in_the_middle(void **state)
         char name[40];
         snprintf(name, sizeof name, "block%d.conv1", i);
         index = ptq_model_find(m, name);
-        assert_int_equal(ptq_node_mode(m, index), PTQ_FLOAT);
-        assert_int_equal(m->node[m->node[index].input[0]].op, PTQ_DEQUANTIZE);
+        assert_int_equal(ptq_node_mode(m, index), PTQ_MODE_FLOAT);
+        assert_int_equal(m->node[m->node[index].input[0]].op, PTQ_OP_DEQUANTIZE);
         snprintf(name, sizeof name, "block%d.conv2", i);
         index = ptq_model_find(m, name);
-        assert_int_equal(ptq_node_mode(m, index), PTQ_INTEGER);
-        assert_int_equal(m->node[m->node[index].input[0]].op, PTQ_QUANTIZE);
+        assert_int_equal(ptq_node_mode(m, index), PTQ_MODE_INTEGER);
+        assert_int_equal(m->node[m->node[index].input[0]].op, PTQ_OP_QUANTIZE);
     }
     for (i = 0; i < report.items; i++)
         inserted += !strcmp(report.item[i].what, "inserted");
     assert_int_equal(inserted, m->nodes - f->fused->nodes);
-    assert_int_equal(count_ops(m, PTQ_QUANTIZE), 3);
-    assert_int_equal(count_ops(m, PTQ_DEQUANTIZE), count_ops(plain, PTQ_DEQUANTIZE) + 3);
+    assert_int_equal(count_ops(m, PTQ_OP_QUANTIZE), 3);
+    assert_int_equal(count_ops(m, PTQ_OP_DEQUANTIZE), count_ops(plain, PTQ_OP_DEQUANTIZE) + 3);
     if (quality(f, m) < quality(f, plain) - 3)
         fail_msg("mixed %.1f dB, integer %.1f dB", quality(f, m), quality(f, plain));
     ptq_convert_report_free(&report);
@@ -407,10 +407,10 @@ static void last_override_counts(void **state)
                    : !strcmp(n->name, "conv1")            ? 8
                    : !strncmp(n->name, "block2.conv", 11) ? 6
                                                           : 4;
-        if (n->param[PTQ_WEIGHT].rank && n->param[PTQ_WEIGHT].bits != bits)
-            fail_msg("%s has %d bits, wanted %d", n->name, n->param[PTQ_WEIGHT].bits, bits);
+        if (n->param[PTQ_PARAM_WEIGHT].rank && n->param[PTQ_PARAM_WEIGHT].bits != bits)
+            fail_msg("%s has %d bits, wanted %d", n->name, n->param[PTQ_PARAM_WEIGHT].bits, bits);
     }
-    assert_int_equal(ptq_node_mode(m, ptq_model_find(m, "fc")), PTQ_HALF);
+    assert_int_equal(ptq_node_mode(m, ptq_model_find(m, "fc")), PTQ_MODE_HALF);
     assert_true(strstr(ptq_model_get_meta(m, "scheme"), "block2.conv?") != NULL);
     assert_true(quality(f, m) > 8);
     ptq_model_free(m);
@@ -471,7 +471,7 @@ static void packed_codes_in_the_file(void **state)
             assert_non_null(stored);
             each = 27;
             row = (each * (size_t)bits + 7) / 8;
-            assert_int_equal(stored->type, PTQ_U8);
+            assert_int_equal(stored->type, PTQ_TYPE_U8);
             assert_int_equal(stored->rank, 2);
             assert_int_equal(stored->dim[0], 6);
             assert_int_equal(stored->dim[1], row);
@@ -564,30 +564,30 @@ static void damaged_files(void **state)
     for (i = 0; i < COUNT(bad_scale); i++) {
         scale[0] = scale[2] = 0.1f;
         scale[1] = bad_scale[i];
-        t = borrowed(PTQ_F32, 1, 3, 1, scale, 12);
+        t = borrowed(PTQ_TYPE_F32, 1, 3, 1, scale, 12);
         expect_damage(bytes, n, "conv1.weight_scale", &t, "conv1");
     }
     scale[1] = 0.1f;
-    t = borrowed(PTQ_F32, 1, 2, 1, scale, 8);
+    t = borrowed(PTQ_TYPE_F32, 1, 2, 1, scale, 8);
     expect_damage(bytes, n, "conv1.weight_scale", &t, "conv1.weight_scale");
-    t = borrowed(PTQ_F32, 2, 3, 1, scale, 12);
+    t = borrowed(PTQ_TYPE_F32, 2, 3, 1, scale, 12);
     expect_damage(bytes, n, "conv1.weight_scale", &t, "conv1.weight_scale");
-    t = borrowed(PTQ_S32, 1, 3, 1, scale, 12);
+    t = borrowed(PTQ_TYPE_S32, 1, 3, 1, scale, 12);
     expect_damage(bytes, n, "conv1.weight_scale", &t, "conv1.weight_scale");
-    t = borrowed(PTQ_F32, 1, 3, 1, real, 12);
+    t = borrowed(PTQ_TYPE_F32, 1, 3, 1, real, 12);
     expect_damage(bytes, n, "conv1.bias", &t, "conv1.bias");
-    t = borrowed(PTQ_F32, 2, CLASSES, 12, real, CLASSES * 12 * 4);
+    t = borrowed(PTQ_TYPE_F32, 2, CLASSES, 12, real, CLASSES * 12 * 4);
     expect_damage(bytes, n, "fc.weight", &t, "fc.weight");
-    t = borrowed(PTQ_U8, 2, CLASSES, 12, real, CLASSES * 12);
+    t = borrowed(PTQ_TYPE_U8, 2, CLASSES, 12, real, CLASSES * 12);
     expect_damage(bytes, n, "fc.weight", &t, "fc.weight");
-    t = borrowed(PTQ_F32, 1, 1, 1, scale, 4);
+    t = borrowed(PTQ_TYPE_F32, 1, 1, 1, scale, 4);
     expect_damage(bytes, n, "pool.weight_scale", &t, "pool.weight_scale");
     for (i = 0; i < COUNT(zero); i++) {
-        t = borrowed(PTQ_S32, 1, 1, 1, &zero[i], 4);
+        t = borrowed(PTQ_TYPE_S32, 1, 1, 1, &zero[i], 4);
         expect_damage(other, k, "conv1.weight_zero_point", &t, "conv1");
     }
     zero[0] = 3; /* a zero point where every channel has its own scale */
-    t = borrowed(PTQ_S32, 1, 1, 1, &zero[0], 4);
+    t = borrowed(PTQ_TYPE_S32, 1, 1, 1, &zero[0], 4);
     expect_damage(bytes, n, "conv1.weight_zero_point", &t, "conv1");
     free(real);
     ptq_bytes_free(other, NULL);

@@ -116,7 +116,7 @@ static void one_file_or_a_directory(void **state)
     write_records("data_batch_2.bin", 20, 3);
     write_records("data_batch_1.bin", 10, 1);
     write_records("test_batch.bin", 50, 4);
-    assert_ok(ptq_cifar10_open(test_directory, PTQ_TRAIN_SET, NULL, &data, &err));
+    assert_ok(ptq_cifar10_open(test_directory, PTQ_SPLIT_TRAIN, NULL, &data, &err));
     view = ptq_cifar10_dataset(data);
     assert_int_equal(view.count, 6);
     assert_record(&view, 0, 10);
@@ -125,13 +125,13 @@ static void one_file_or_a_directory(void **state)
     assert_record(&view, 4, 30);
     assert_record(&view, 5, 31);
     ptq_cifar10_free(data);
-    assert_ok(ptq_cifar10_open(test_directory, PTQ_TEST_SET, NULL, &data, &err));
+    assert_ok(ptq_cifar10_open(test_directory, PTQ_SPLIT_TEST, NULL, &data, &err));
     view = ptq_cifar10_dataset(data);
     assert_int_equal(view.count, 4);
     assert_record(&view, 3, 53);
     ptq_cifar10_free(data);
     /* a file is itself, whatever the split */
-    assert_ok(ptq_cifar10_open(in_directory("data_batch_2.bin"), PTQ_TEST_SET, NULL, &data, &err));
+    assert_ok(ptq_cifar10_open(in_directory("data_batch_2.bin"), PTQ_SPLIT_TEST, NULL, &data, &err));
     view = ptq_cifar10_dataset(data);
     assert_int_equal(view.count, 3);
     assert_record(&view, 0, 20);
@@ -156,12 +156,12 @@ static void damaged_files_are_named(void **state)
     (void)state;
     write_records("data_batch_1.bin", 0, 2);
     write_file(in_directory("data_batch_2.bin"), bytes, 2 * RECORD - 7);
-    expect_open_failure(PTQ_TRAIN_SET, "data_batch_2.bin");
+    expect_open_failure(PTQ_SPLIT_TRAIN, "data_batch_2.bin");
     write_file(in_directory("data_batch_2.bin"), "", 0);
-    expect_open_failure(PTQ_TRAIN_SET, "data_batch_2.bin");
+    expect_open_failure(PTQ_SPLIT_TRAIN, "data_batch_2.bin");
     bytes[RECORD] = 77;
     write_file(in_directory("test_batch.bin"), bytes, 2 * RECORD);
-    expect_open_failure(PTQ_TEST_SET, "77");
+    expect_open_failure(PTQ_SPLIT_TEST, "77");
     assert_non_null(strstr(err.text, "test_batch.bin"));
     free(bytes);
 }
@@ -171,23 +171,23 @@ static void wrong_directories(void **state)
     ptq_cifar10 *data = NULL;
 
     (void)state;
-    expect_open_failure(PTQ_TEST_SET, test_directory); /* nothing there at all */
+    expect_open_failure(PTQ_SPLIT_TEST, test_directory); /* nothing there at all */
     assert_fails(PTQ_IO_ERROR, "no-such-place",
-                 ptq_cifar10_open(in_directory("no-such-place"), PTQ_TEST_SET, NULL, &data, &err));
+                 ptq_cifar10_open(in_directory("no-such-place"), PTQ_SPLIT_TEST, NULL, &data, &err));
     write_file(in_directory("cifar-10-binary.tar.gz"), "\x1F\x8B", 2);
-    expect_open_failure(PTQ_TEST_SET, "cifar-10-binary.tar.gz");
+    expect_open_failure(PTQ_SPLIT_TEST, "cifar-10-binary.tar.gz");
     remove(in_directory("cifar-10-binary.tar.gz"));
     write_file(in_directory("data_batch_1.mat"), "MATLAB 5.0", 10);
-    expect_open_failure(PTQ_TRAIN_SET, "Matlab");
+    expect_open_failure(PTQ_SPLIT_TRAIN, "Matlab");
     remove(in_directory("data_batch_1.mat"));
     write_file(in_directory("data_batch_1"), "\x80\x02}q", 4);
-    expect_open_failure(PTQ_TRAIN_SET, "Python");
+    expect_open_failure(PTQ_SPLIT_TRAIN, "Python");
     remove(in_directory("data_batch_1"));
     write_file(in_directory("test_batch"), "\x80\x02}q", 4);
-    expect_open_failure(PTQ_TEST_SET, "Python");
+    expect_open_failure(PTQ_SPLIT_TEST, "Python");
     remove(in_directory("test_batch"));
     write_records("data_batch_1.bin", 0, 1); /* training images, but no test set */
-    expect_open_failure(PTQ_TEST_SET, "test_batch.bin");
+    expect_open_failure(PTQ_SPLIT_TEST, "test_batch.bin");
 }
 
 static void a_single_file_of_another_kind(void **state)
@@ -197,7 +197,7 @@ static void a_single_file_of_another_kind(void **state)
     (void)state;
     write_file(in_directory("notes.txt"), "not images", 10);
     assert_int_not_equal(
-        ptq_cifar10_open(in_directory("notes.txt"), PTQ_TEST_SET, NULL, &data, &err), PTQ_OK);
+        ptq_cifar10_open(in_directory("notes.txt"), PTQ_SPLIT_TEST, NULL, &data, &err), PTQ_OK);
     assert_non_null(strstr(err.text, "notes.txt"));
 }
 
@@ -216,7 +216,7 @@ static void names_of_classes(void **state)
     write_records("test_batch.bin", 0, 3);
     write_names("cat\r\nsea horse\r\n\r\nz\xc3\xa9"
                 "bra"); /* no newline at the end */
-    assert_ok(ptq_cifar10_open(test_directory, PTQ_TEST_SET, NULL, &data, &err));
+    assert_ok(ptq_cifar10_open(test_directory, PTQ_SPLIT_TEST, NULL, &data, &err));
     view = ptq_cifar10_dataset(data);
     assert_int_equal(view.classes, 3);
     assert_string_equal(view.class_name[0], "cat");
@@ -228,15 +228,15 @@ static void names_of_classes(void **state)
     data = NULL;
     write_names("a\nb\n");
     assert_fails(PTQ_BAD_DATA, "record 2 has label 2, labels are 0 to 1",
-                 ptq_cifar10_open(in_directory("test_batch.bin"), PTQ_TEST_SET, NULL, &data, &err));
+                 ptq_cifar10_open(in_directory("test_batch.bin"), PTQ_SPLIT_TEST, NULL, &data, &err));
     write_names("0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n\n");
-    assert_ok(ptq_cifar10_open(in_directory("test_batch.bin"), PTQ_TEST_SET, NULL, &data, &err));
+    assert_ok(ptq_cifar10_open(in_directory("test_batch.bin"), PTQ_SPLIT_TEST, NULL, &data, &err));
     view = ptq_cifar10_dataset(data);
     assert_int_equal(view.classes, 10);
     assert_string_equal(view.class_name[9], "9");
     ptq_cifar10_free(data);
     remove(in_directory("batches.meta.txt"));
-    assert_ok(ptq_cifar10_open(test_directory, PTQ_TEST_SET, NULL, &data, &err));
+    assert_ok(ptq_cifar10_open(test_directory, PTQ_SPLIT_TEST, NULL, &data, &err));
     assert_string_equal(ptq_cifar10_dataset(data).class_name[0], "airplane");
     ptq_cifar10_free(data);
 }
@@ -259,13 +259,13 @@ static void damaged_names(void **state)
     write_records("test_batch.bin", 0, 1);
     for (i = 0; i < COUNT(text); i++) {
         write_names(text[i][0]);
-        expect_open_failure(PTQ_TEST_SET, text[i][1]);
+        expect_open_failure(PTQ_SPLIT_TEST, text[i][1]);
         assert_non_null(strstr(err.text, "batches.meta.txt"));
     }
     memset(longest, '\n', 5000); /* all of it empty lines */
     longest[5000] = 0;
     write_names(longest);
-    expect_open_failure(PTQ_TEST_SET, "batches.meta.txt");
+    expect_open_failure(PTQ_SPLIT_TEST, "batches.meta.txt");
 }
 
 static void reader_runs_out_of_memory(void **state)
@@ -283,7 +283,7 @@ static void reader_runs_out_of_memory(void **state)
     for (n = 0; status != PTQ_OK; n++) {
         heap.calls = 0;
         heap.fail_at = n;
-        status = ptq_cifar10_open(test_directory, PTQ_TRAIN_SET, &allocator, &data, &err);
+        status = ptq_cifar10_open(test_directory, PTQ_SPLIT_TRAIN, &allocator, &data, &err);
         if (status == PTQ_OK)
             ptq_cifar10_free(data);
         assert_true(status == PTQ_OK || status == PTQ_OUT_OF_MEMORY);

@@ -220,7 +220,7 @@ static ptq_status calibrate_and_convert(const fixture *f, ptq_allocator allocato
     calibrating.threads = o.threads = THREADS;
     o.scheme.activation_bits = 6;
     o.scheme.equalize = 1;
-    o.scheme.rounding = PTQ_LEARNED;
+    o.scheme.rounding = PTQ_ROUNDING_LEARNED;
     o.scheme.refit = PTQ_REFIT_ALWAYS;
     o.allocator = calibrating.allocator = report.allocator = allocator;
     (void)((s = ptq_calibrate(f->plan, data, &calibrating, &seen, &err)) ||
@@ -418,7 +418,7 @@ static void changing_a_model(void **state)
 static void growing_an_archive(void **state)
 {
     const fixture *f = (const fixture *)*state;
-    const ptq_tensor *weight = &f->fused->node[1].param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &f->fused->node[1].param[PTQ_PARAM_WEIGHT];
     faulty heap;
     ptq_allocator allocator = allocator_of(&heap);
     ptq_archive *archive = NULL;
@@ -479,7 +479,7 @@ static void full_disk(void **state)
     int i, before;
 
     assert_ok(ptq_archive_create(NULL, &archive, &err));
-    assert_ok(ptq_archive_add(archive, "w", &f->fused->node[1].param[PTQ_WEIGHT], &err));
+    assert_ok(ptq_archive_add(archive, "w", &f->fused->node[1].param[PTQ_PARAM_WEIGHT], &err));
     write_file(in_directory("full"), "old", 3);
     before = count_files();
     signal(SIGXFSZ, SIG_IGN);

@@ -67,7 +67,7 @@ static void archive_of_every_type(void **state)
     int8_t s8[] = {-128, -1, 0, 127};
     int32_t s32[] = {INT32_MIN, -1, 0, INT32_MAX};
     static const char *const name[] = {"f32", "f16", "u8", "s8", "s32"};
-    static const ptq_type type[] = {PTQ_F32, PTQ_F16, PTQ_U8, PTQ_S8, PTQ_S32};
+    static const ptq_type type[] = {PTQ_TYPE_F32, PTQ_TYPE_F16, PTQ_TYPE_U8, PTQ_TYPE_S8, PTQ_TYPE_S32};
     void *data[] = {f32, f16, u8, s8, s32};
     const int dims[] = {2, 1, 2};
     ptq_archive *a = NULL, *b = NULL;
@@ -127,7 +127,7 @@ static void header_is_padded_to_eight(void **state)
     for (i = 0; i < 9; i++) {
         strcat(name, "n");
         assert_ok(ptq_archive_create(NULL, &a, &err));
-        assert_ok(ptq_tensor_borrow(&t, PTQ_F32, 0, 1, dims, &x, sizeof x, &err));
+        assert_ok(ptq_tensor_borrow(&t, PTQ_TYPE_F32, 0, 1, dims, &x, sizeof x, &err));
         assert_ok(ptq_archive_add(a, name, &t, &err));
         assert_ok(ptq_archive_write(a, &memory, &size, &err));
         bytes = (unsigned char *)memory;
@@ -224,7 +224,7 @@ static void reals_of_other_widths(void **state)
         assert_ok(ptq_archive_parse(file, sizeof file, k ? &borrow : NULL, &archive, &err));
         for (i = 0; i < COUNT(want); i++) {
             const ptq_tensor *t = ptq_archive_find(archive, i < 4 ? "b" : "d");
-            assert_int_equal(t->type, PTQ_F32);
+            assert_int_equal(t->type, PTQ_TYPE_F32);
             assert_memory_equal((const float *)t->data + i % 4, &want[i], sizeof(float));
         }
         ptq_archive_free(archive);
@@ -636,9 +636,9 @@ static void assert_damage(const char *tensor, int kind, const char *says)
             if (kind == 0) /* missing */
                 continue;
             if (kind == 1) /* another shape of the same size */
-                assert_ok(ptq_tensor_borrow(&t, PTQ_F32, 0, 2, dims, t.data, t.size, &err));
+                assert_ok(ptq_tensor_borrow(&t, PTQ_TYPE_F32, 0, 2, dims, t.data, t.size, &err));
             if (kind == 2) /* another type */
-                t.type = PTQ_S32;
+                t.type = PTQ_TYPE_S32;
             if (kind == 7) { /* transposed */
                 t.dim[0] = whole->entry[i].tensor.dim[1];
                 t.dim[1] = whole->entry[i].tensor.dim[0];

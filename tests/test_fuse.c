@@ -82,7 +82,7 @@ static void assert_fused(const ptq_fuse_report *report, const char *node, ptq_fu
 {
     const ptq_fusion *f = find_fusion(report, node);
 
-    if (f->kind == PTQ_NOT_FUSED)
+    if (f->kind == PTQ_FUSION_NONE)
         fail_msg("%s: %s", node, f->reason);
     assert_int_equal(f->kind, kind);
     assert_string_equal(f->into, into);
@@ -93,7 +93,7 @@ static void assert_stays(const ptq_fuse_report *report, const ptq_model *fused, 
 {
     const ptq_fusion *f = find_fusion(report, node);
 
-    if (f->kind != PTQ_NOT_FUSED)
+    if (f->kind != PTQ_FUSION_NONE)
         fail_msg("%s went into %s", node, f->into);
     assert_non_null(f->reason);
     assert_true(strlen(f->reason) > 10);
@@ -117,16 +117,16 @@ static void resnet8(void **state)
 
     assert_int_equal(fused->nodes, 13); /* input, 9 convolutions, pool, dense, softmax */
     assert_int_equal(report.items, 7 + 7 + 3);
-    assert_fused(&report, "bn1", PTQ_FUSED_BATCH_NORM, "conv1");
-    assert_fused(&report, "conv1.relu", PTQ_FUSED_ACTIVATION, "conv1");
-    assert_fused(&report, "block1.bn2", PTQ_FUSED_BATCH_NORM, "block1.conv2");
-    assert_fused(&report, "block1.add", PTQ_FUSED_RESIDUAL, "block1.conv2");
-    assert_fused(&report, "block1.add.relu", PTQ_FUSED_ACTIVATION, "block1.conv2");
+    assert_fused(&report, "bn1", PTQ_FUSION_BATCH_NORM, "conv1");
+    assert_fused(&report, "conv1.relu", PTQ_FUSION_ACTIVATION, "conv1");
+    assert_fused(&report, "block1.bn2", PTQ_FUSION_BATCH_NORM, "block1.conv2");
+    assert_fused(&report, "block1.add", PTQ_FUSION_RESIDUAL, "block1.conv2");
+    assert_fused(&report, "block1.add.relu", PTQ_FUSION_ACTIVATION, "block1.conv2");
     assert_int_equal(ptq_model_find(fused, "block1.add.relu"),
                      ptq_model_find(fused, "block1.conv2"));
     assert_string_equal(fused->node[ptq_model_find(fused, "block1.conv2")].out, "block1.add.relu");
     for (i = 0; i < fused->nodes; i++)
-        assert_int_not_equal(fused->node[i].op, PTQ_ADD);
+        assert_int_not_equal(fused->node[i].op, PTQ_OP_ADD);
     assert_near(fused->mean[1], 127.5, 0); /* preprocessing comes along */
 
     assert_ok(ptq_fuse(fused, &again, NULL, &err)); /* nothing is left to do */
@@ -178,11 +178,11 @@ static void folding_by_hand(void **state)
         for (j = 0; j < 2 * 18; j++) {
             size_t o = j / 18;
             double g =
-                param(bn, PTQ_WEIGHT, o) / sqrt(param(bn, PTQ_VARIANCE, o) + (double)epsilon[i]);
-            double b = (param(conv, PTQ_BIAS, o) - param(bn, PTQ_MEAN, o)) * g;
+                param(bn, PTQ_PARAM_WEIGHT, o) / sqrt(param(bn, PTQ_PARAM_VARIANCE, o) + (double)epsilon[i]);
+            double b = (param(conv, PTQ_PARAM_BIAS, o) - param(bn, PTQ_PARAM_MEAN, o)) * g;
             /* computed in double and rounded once: the nearest single exactly */
-            assert_true(param(f, PTQ_WEIGHT, j) == (double)(float)(param(conv, PTQ_WEIGHT, j) * g));
-            assert_true(param(f, PTQ_BIAS, o) == (double)(float)(b + param(bn, PTQ_BIAS, o)));
+            assert_true(param(f, PTQ_PARAM_WEIGHT, j) == (double)(float)(param(conv, PTQ_PARAM_WEIGHT, j) * g));
+            assert_true(param(f, PTQ_PARAM_BIAS, o) == (double)(float)(b + param(bn, PTQ_PARAM_BIAS, o)));
         }
     }
     ptq_model_free(fused);
@@ -203,7 +203,7 @@ static void convolution_without_bias_gets_one(void **state)
     fill_model(m, 2);
     fused = fuse_and_compare(m, 2, NULL);
     assert_int_equal(fused->nodes, 2);
-    assert_int_equal(fused->node[1].act, PTQ_ACT_RELU6);
+    assert_int_equal(fused->node[1].act, PTQ_ACTIVATION_RELU6);
     assert_non_null(ptq_model_param(fused, "dw.bias"));
     ptq_model_free(fused);
     ptq_model_free(m);
@@ -220,8 +220,8 @@ static void activations_of_dense_and_addition(void **state)
     ptq_add_relu6(m, "fc.relu6", ptq_add_dense(m, "fc", x, 4));
     fill_model(m, 3);
     fused = fuse_and_compare(m, 3, &report);
-    assert_fused(&report, "add.relu", PTQ_FUSED_ACTIVATION, "add");
-    assert_fused(&report, "fc.relu6", PTQ_FUSED_ACTIVATION, "fc");
+    assert_fused(&report, "add.relu", PTQ_FUSION_ACTIVATION, "add");
+    assert_fused(&report, "fc.relu6", PTQ_FUSION_ACTIVATION, "fc");
     assert_stays(&report, fused, "add");
     assert_stays(&report, fused, "six"); /* behind the input itself */
     ptq_fuse_report_free(&report);
@@ -244,7 +244,7 @@ static void residual_keeps_its_place(void **state)
         fused = fuse_and_compare(m, 4, NULL);
         assert_int_equal(fused->nodes, 3);
         n = &fused->node[2];
-        assert_int_equal(n->residual, residual_first ? PTQ_RES_FIRST : PTQ_RES_SECOND);
+        assert_int_equal(n->residual, residual_first ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND);
         assert_int_equal(n->input[0], 1);
         assert_int_equal(n->input[1], 1);
         assert_string_equal(n->out, "add");
@@ -266,8 +266,8 @@ static void activations_on_both_sides_of_an_addition(void **state)
     fused = fuse_and_compare(m, 4, NULL);
     n = &fused->node[fused->nodes - 1];
     assert_string_equal(n->name, "b");
-    assert_int_equal(n->act, PTQ_ACT_RELU);
-    assert_int_equal(n->add_act, PTQ_ACT_RELU6);
+    assert_int_equal(n->act, PTQ_ACTIVATION_RELU);
+    assert_int_equal(n->add_act, PTQ_ACTIVATION_RELU6);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -287,7 +287,7 @@ static void addition_brings_its_activation(void **state)
     fill_model(m, 8);
     assert_ok(ptq_fuse(m, &fused, NULL, &err));
     assert_int_equal(fused->nodes, 3);
-    assert_int_equal(fused->node[2].add_act, PTQ_ACT_RELU);
+    assert_int_equal(fused->node[2].add_act, PTQ_ACTIVATION_RELU);
     compare_logits(m, fused, 8);
     ptq_model_free(fused);
     ptq_model_free(m);
@@ -307,7 +307,7 @@ static void the_later_convolution_takes_the_addition(void **state)
         ptq_add_add(m, "add", swapped ? b : a, swapped ? a : b);
         fill_model(m, 4);
         fused = fuse_and_compare(m, 4, &report);
-        assert_fused(&report, "add", PTQ_FUSED_RESIDUAL, "late");
+        assert_fused(&report, "add", PTQ_FUSION_RESIDUAL, "late");
         ptq_fuse_report_free(&report);
         ptq_model_free(fused);
         ptq_model_free(m);
@@ -363,7 +363,7 @@ static void batch_norm_after_relu_stays(void **state)
     ptq_add_relu(m, "last", ptq_add_batch_norm(m, "bn", x, 1e-3f));
     fill_model(m, 1);
     fused = fuse_and_compare(m, 1, &report);
-    assert_fused(&report, "relu", PTQ_FUSED_ACTIVATION, "conv");
+    assert_fused(&report, "relu", PTQ_FUSION_ACTIVATION, "conv");
     assert_stays(&report, fused, "bn");
     assert_stays(&report, fused, "last");
     ptq_fuse_report_free(&report);
@@ -467,7 +467,7 @@ static void second_activation_stays(void **state)
     fill_model(m, 1);
     ((float *)ptq_model_param(m, "conv.bias")->data)[0] = 20; /* something to clamp */
     fused = fuse_and_compare(m, 1, &report);
-    assert_fused(&report, "relu", PTQ_FUSED_ACTIVATION, "conv");
+    assert_fused(&report, "relu", PTQ_FUSION_ACTIVATION, "conv");
     assert_stays(&report, fused, "relu6");
     ptq_fuse_report_free(&report);
     ptq_model_free(fused);

@@ -70,7 +70,7 @@ static ptq_evaluation evaluate(const char *images, const char *golden, size_t li
     model = load_fused();
     memset(&o, 0, sizeof o);
     o.limit = limit;
-    assert_ok(ptq_cifar10_open(shared_path(images), PTQ_TEST_SET, NULL, &data, &err));
+    assert_ok(ptq_cifar10_open(shared_path(images), PTQ_SPLIT_TEST, NULL, &data, &err));
     assert_ok(ptq_plan_create(model, NULL, &plan, &err));
     assert_ok(ptq_evaluate(plan, ptq_cifar10_dataset(data), &o, &e, &err));
     compare_logits(&e, golden);
@@ -157,7 +157,7 @@ static void compare_activations(const ptq_model *model)
     int n, i;
 
     assert_ok(ptq_archive_load(shared_path(golden), NULL, &archive, &err));
-    assert_ok(ptq_cifar10_open(shared_path(images), PTQ_TEST_SET, NULL, &data, &err));
+    assert_ok(ptq_cifar10_open(shared_path(images), PTQ_SPLIT_TEST, NULL, &data, &err));
     assert_int_equal(archive->entries, 15);
     view = ptq_cifar10_dataset(data);
     for (n = 0; n < 2; n++) {
@@ -207,7 +207,7 @@ static void reference_file_is_resnet8(void **state)
         assert_string_equal(model->node[i].name, built->node[i].name);
         assert_memory_equal(model->node[i].shape, built->node[i].shape,
                             sizeof built->node[i].shape);
-        if (model->node[i].op == PTQ_BATCH_NORM)
+        if (model->node[i].op == PTQ_OP_BATCH_NORM)
             assert_true(model->node[i].epsilon == 1e-3f);
     }
     for (i = 0; i < 3; i++) { /* raw pixels */

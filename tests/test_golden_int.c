@@ -75,8 +75,8 @@ static int open_fixture(void **state)
     assert_ok(ptq_fuse(model, &f->fused, NULL, &err));
     ptq_model_free(model);
     assert_ok(ptq_plan_create(f->fused, NULL, &f->plan, &err));
-    assert_ok(ptq_cifar10_open(shared_path(training), PTQ_TRAIN_SET, NULL, &f->train, &err));
-    assert_ok(ptq_cifar10_open(shared_path(testing), PTQ_TEST_SET, NULL, &f->test, &err));
+    assert_ok(ptq_cifar10_open(shared_path(training), PTQ_SPLIT_TRAIN, NULL, &f->train, &err));
+    assert_ok(ptq_cifar10_open(shared_path(testing), PTQ_SPLIT_TEST, NULL, &f->test, &err));
     f->subset.base = ptq_cifar10_dataset(f->train);
     f->subset.indices = f->index;
     assert_ok(ptq_sample(&f->subset.base, SAMPLES, 42, f->index, NULL, &err));
@@ -125,7 +125,7 @@ static ptq_model *convert(const fixture *f, const char *name, int plain)
     o.threads = THREADS;
     assert_ok(ptq_preset(name, &o.scheme, &err));
     if (plain)
-        o.scheme.rounding = PTQ_NEAREST;
+        o.scheme.rounding = PTQ_ROUNDING_NEAREST;
     assert_ok(ptq_convert(f->fused, f->calibration, &o, &m, NULL, &err));
     return m;
 }
@@ -219,8 +219,8 @@ static void sizes(void **state)
         assert_in_range(n, 30000, most[i].file);
         assert_in_range(ptq_plan_arena_bytes(plan), 32768, most[i].arena);
         for (k = 0; k < m->nodes; k++) /* really on integers, all of it */
-            if (m->node[k].op == PTQ_CONV2D || m->node[k].op == PTQ_DENSE)
-                assert_int_equal(ptq_node_mode(m, k), PTQ_INTEGER);
+            if (m->node[k].op == PTQ_OP_CONV2D || m->node[k].op == PTQ_OP_DENSE)
+                assert_int_equal(ptq_node_mode(m, k), PTQ_MODE_INTEGER);
         ptq_bytes_free(bytes, NULL);
         ptq_plan_free(plan);
         ptq_model_free(m);

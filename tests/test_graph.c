@@ -59,12 +59,12 @@ static void shapes_of_convolutions(void **state)
     assert_ints(shape, 7, 3, 6, -1);
     assert_ints(pad, 1, 2, 2, 2);
 
-    o.padding = PTQ_VALID;
+    o.padding = PTQ_PADDING_VALID;
     conv_shape(7, 12, o, shape, pad);
     assert_ints(shape, 4, 3, 6, -1);
     assert_ints(pad, 0, 0, 0, 0);
 
-    o.padding = PTQ_EXPLICIT;
+    o.padding = PTQ_PADDING_EXPLICIT;
     o.pad[0] = 1, o.pad[1] = 2, o.pad[2] = 0, o.pad[3] = 3;
     conv_shape(7, 12, o, shape, pad);
     assert_ints(shape, 5, 5, 6, -1); /* (7 + 1 - 4) / 1 + 1, (12 + 5 - 5) / 3 + 1 */
@@ -93,7 +93,7 @@ static void shapes_of_groups(void **state)
     assert_ok(ptq_model_check(m, &err));
     w = ptq_model_param(m, "depthwise.weight");
     assert_non_null(w);
-    assert_int_equal(w->type, PTQ_F32);
+    assert_int_equal(w->type, PTQ_TYPE_F32);
     assert_int_equal(w->rank, 4);
     assert_ints(w->dim, 12, 1, 3, 3);
     assert_int_equal(ptq_model_param(m, "depthwise.bias")->dim[0], 12);
@@ -119,7 +119,7 @@ static void shapes_of_other_nodes(void **state)
     x = ptq_add_input(m, "input", 8, 9, 5);
     x = ptq_add_max_pool(m, "max", x, &pool);
     assert_ints(m->node[x].shape, 3, 5, 5, -1);
-    pool.padding = PTQ_VALID;
+    pool.padding = PTQ_PADDING_VALID;
     pool.stride_h = 1;
     x = ptq_add_avg_pool(m, "avg", x, &pool);
     assert_ints(m->node[x].shape, 1, 4, 5, -1);
@@ -188,7 +188,7 @@ static void bad_group_outputs(builder *b)
 }
 static void negative_pad(builder *b)
 {
-    b->conv.padding = PTQ_EXPLICIT;
+    b->conv.padding = PTQ_PADDING_EXPLICIT;
     b->conv.pad[2] = -1;
     ptq_add_conv2d(b->m, "culprit", b->x, &b->conv);
 }
@@ -200,18 +200,18 @@ static void bad_padding(builder *b)
 static void kernel_over_image(builder *b)
 {
     b->conv.kernel_h = 9;
-    b->conv.padding = PTQ_VALID;
+    b->conv.padding = PTQ_PADDING_VALID;
     ptq_add_conv2d(b->m, "culprit", b->x, &b->conv);
 }
 static void pool_over_image(builder *b)
 {
     b->pool.kernel_w = 9;
-    b->pool.padding = PTQ_VALID;
+    b->pool.padding = PTQ_PADDING_VALID;
     ptq_add_max_pool(b->m, "culprit", b->x, &b->pool);
 }
 static void window_in_padding(builder *b)
 {
-    b->pool.padding = PTQ_EXPLICIT; /* a window without a single pixel has no maximum */
+    b->pool.padding = PTQ_PADDING_EXPLICIT; /* a window without a single pixel has no maximum */
     b->pool.pad[0] = b->pool.kernel_h;
     ptq_add_max_pool(b->m, "culprit", b->x, &b->pool);
 }
@@ -350,23 +350,23 @@ static void unfinished_models_are_refused(void **state)
 /* Damage done behind the builder's back, as a bug in a pass would do it. */
 static void weight_of_another_shape(ptq_node *n)
 {
-    n->param[PTQ_WEIGHT].dim[1]++;
+    n->param[PTQ_PARAM_WEIGHT].dim[1]++;
 }
 static void weight_of_another_type(ptq_node *n)
 {
-    n->param[PTQ_WEIGHT].type = PTQ_S32;
+    n->param[PTQ_PARAM_WEIGHT].type = PTQ_TYPE_S32;
 }
 static void weight_that_is_nan(ptq_node *n)
 {
-    ((float *)n->param[PTQ_WEIGHT].data)[5] = NAN;
+    ((float *)n->param[PTQ_PARAM_WEIGHT].data)[5] = NAN;
 }
 static void variance_that_is_infinite(ptq_node *n)
 {
-    ((float *)n->param[PTQ_VARIANCE].data)[1] = HUGE_VALF;
+    ((float *)n->param[PTQ_PARAM_VARIANCE].data)[1] = HUGE_VALF;
 }
 static void mean_that_is_missing(ptq_node *n)
 {
-    ptq_tensor_free(&n->param[PTQ_MEAN], NULL);
+    ptq_tensor_free(&n->param[PTQ_PARAM_MEAN], NULL);
 }
 static void operand_from_later_on(ptq_node *n)
 {
@@ -617,9 +617,9 @@ static ptq_model *motley(void)
     c.channels = 6, c.kernel_h = 3, c.kernel_w = 5, c.stride_h = 2, c.stride_w = 1, c.groups = 2;
     c.no_bias = 1;
     x = ptq_add_conv2d(m, "a.b_C.9", x, &c);
-    c.padding = PTQ_EXPLICIT, c.groups = 0, c.no_bias = 0, c.pad[0] = 1, c.pad[3] = 4;
+    c.padding = PTQ_PADDING_EXPLICIT, c.groups = 0, c.no_bias = 0, c.pad[0] = 1, c.pad[3] = 4;
     x = ptq_add_relu(m, "relu", ptq_add_conv2d(m, "explicit", x, &c));
-    c.padding = PTQ_VALID, c.kernel_h = c.kernel_w = c.stride_h = 1;
+    c.padding = PTQ_PADDING_VALID, c.kernel_h = c.kernel_w = c.stride_h = 1;
     x = ptq_add_relu6(m, "relu6", ptq_add_conv2d(m, "valid", x, &c));
     p.kernel_h = 2, p.stride_h = 1;
     y = ptq_add_max_pool(m, "max", x, &p);
@@ -682,7 +682,7 @@ static void assert_text_round_trip(const ptq_model *m)
         assert_int_equal(x->padding, y->padding);
         assert_true(x->epsilon == y->epsilon);
         assert_int_equal(x->residual, y->residual);
-        assert_int_equal(x->param[PTQ_BIAS].rank, y->param[PTQ_BIAS].rank);
+        assert_int_equal(x->param[PTQ_PARAM_BIAS].rank, y->param[PTQ_PARAM_BIAS].rank);
     }
     assert_memory_equal(m->mean, b->mean, sizeof m->mean);
     assert_memory_equal(m->std, b->std, sizeof m->std);

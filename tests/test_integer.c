@@ -15,12 +15,12 @@ static ptq_scheme random_scheme(test_random *r)
     s.weight_per_tensor = random_int(r, 0, 1);
     s.weight_affine = s.weight_per_tensor && random_int(r, 0, 1);
     s.weight_full_range = random_int(r, 0, 1);
-    s.weight_range = !s.weight_affine && random_int(r, 0, 1) ? PTQ_MSE : PTQ_MINMAX;
+    s.weight_method = !s.weight_affine && random_int(r, 0, 1) ? PTQ_METHOD_MSE : PTQ_METHOD_MINMAX;
     s.activation_signed = random_int(r, 0, 1);
     s.activation_symmetric = random_int(r, 0, 3) == 0;
-    s.activation_range = (ptq_range)random_int(r, 0, PTQ_RANGE_COUNT - 1);
+    s.activation_method = (ptq_method)random_int(r, 0, PTQ_METHOD_COUNT - 1);
     s.code_logits = random_int(r, 0, 1);
-    s.rounding = random_int(r, 0, 1) ? PTQ_LEARNED : PTQ_NEAREST;
+    s.rounding = random_int(r, 0, 1) ? PTQ_ROUNDING_LEARNED : PTQ_ROUNDING_NEAREST;
     return s;
 }
 
@@ -107,7 +107,7 @@ static void pixels_through_the_table(void **state)
         kept in;
         size_t n;
         m = converted(fused, calibration, &o);
-        assert_int_equal(m->node[0].q.type, kind ? PTQ_S8 : PTQ_U8);
+        assert_int_equal(m->node[0].q.type, kind ? PTQ_TYPE_S8 : PTQ_TYPE_U8);
         run = open_run(m, 1);
         n = ptq_plan_pixels(run.plan);
         for (i = 0; i < (int)n; i++)
@@ -119,7 +119,7 @@ static void pixels_through_the_table(void **state)
             c = i % p.c;
             x = ((float)pixels[i] - m->mean[c]) / m->std[c];
             assert_int_equal(code_at(&in, (size_t)i),
-                             code_of(x / in.q.scale, limits_of(&in.q, PTQ_ACT_NONE)));
+                             code_of(x / in.q.scale, limits_of(&in.q, PTQ_ACTIVATION_NONE)));
         }
         close_run(&run);
         ptq_model_free(m);
@@ -236,7 +236,7 @@ static void channels_without_weights(void **state)
                 assert_true(weight_scale(conv, 1) == 1);
             if (!no_bias) { /* what is left of the channel is its bias */
                 double unit = (double)m->node[0].q.scale * (double)weight_scale(conv, 1);
-                int32_t code = ((const int32_t *)conv->param[PTQ_BIAS].data)[1];
+                int32_t code = ((const int32_t *)conv->param[PTQ_PARAM_BIAS].data)[1];
                 assert_near(code * unit, 40, unit / 2 + 1e-5);
                 assert_true(unit < 0.1);
             }
@@ -265,7 +265,7 @@ static void large_bias_enlarges_the_scale(void **state)
         conv = &m->node[ptq_model_find(m, "conv")];
         for (k = 0; k < 3; k++) {
             double unit = (double)m->node[0].q.scale * (double)weight_scale(conv, k);
-            assert_near(((const int32_t *)conv->param[PTQ_BIAS].data)[k] * unit, k == 1 ? -1000 : 1,
+            assert_near(((const int32_t *)conv->param[PTQ_PARAM_BIAS].data)[k] * unit, k == 1 ? -1000 : 1,
                         unit / 2 + 1e-4);
         }
         ptq_model_free(m);
@@ -512,8 +512,8 @@ static void explained(void **state)
         assert_int_equal(strlen(text), length);
         acc = accumulator(n, &in, y * n->stride[0] - n->pad[0], x * n->stride[1] - n->pad[1], c);
         expect_text(text, "accumulator %ld", (long)acc, 0);
-        expect_text(text, "bias %ld", (long)((const int32_t *)n->param[PTQ_BIAS].data)[c], 0);
-        if (n->op == PTQ_CONV2D) {
+        expect_text(text, "bias %ld", (long)((const int32_t *)n->param[PTQ_PARAM_BIAS].data)[c], 0);
+        if (n->op == PTQ_OP_CONV2D) {
             kept out = kept_tensor(run.session, n, n->name);
             size_t at = (size_t)((y * n->shape[1] + x) * n->shape[2] + c);
             expect_text(text, "code %ld", (long)code_at(&out, at), 0);
@@ -589,7 +589,7 @@ static void arena_of_resnet8(void **state)
         p = pictures_for(fused, 2, 1);
         calibration = calibrated_on(fused, pictures_dataset(&p));
         o = with_scheme(preset("best"), pictures_dataset(&p));
-        o.scheme.rounding = PTQ_NEAREST; /* of no concern here, and slow */
+        o.scheme.rounding = PTQ_ROUNDING_NEAREST; /* of no concern here, and slow */
         m = converted(fused, calibration, &o);
         if (identity) {
             assert_true(m->node[0].q.scale == 1);

@@ -87,13 +87,13 @@ static void probes_reach_everything(void **state)
         assert_ok(ptq_model_check(model, &err));
         for (i = 1; i < model->nodes; i++) {
             const ptq_node *n = &model->node[i];
-            u8 += n->q.type == PTQ_U8;
-            s8 += n->q.type == PTQ_S8;
-            affine += n->param[PTQ_WEIGHT].zero_point != 0;
-            packed += n->param[PTQ_WEIGHT].bits < 8;
+            u8 += n->q.type == PTQ_TYPE_U8;
+            s8 += n->q.type == PTQ_TYPE_S8;
+            affine += n->param[PTQ_PARAM_WEIGHT].zero_point != 0;
+            packed += n->param[PTQ_PARAM_WEIGHT].bits < 8;
             groups += n->groups > 1;
-            residual += n->residual == PTQ_RES_FIRST;
-            real += n->q.type == PTQ_F32;
+            residual += n->residual == PTQ_RESIDUAL_FIRST;
+            real += n->q.type == PTQ_TYPE_F32;
             odd += n->shape[2] % 8 != 0;
         }
         ptq_model_free(model);
@@ -222,8 +222,8 @@ static void ties_of_residual(void **state)
         q[0] = m->node[1].q;
         q[1] = m->node[2].mid;
         q[2] = m->node[2].q;
-        adder = k % 2 ? ptq__adder_of(&q[0], &q[1], &q[2], PTQ_ACT_NONE)
-                      : ptq__adder_of(&q[1], &q[0], &q[2], PTQ_ACT_NONE);
+        adder = k % 2 ? ptq__adder_of(&q[0], &q[1], &q[2], PTQ_ACTIVATION_NONE)
+                      : ptq__adder_of(&q[1], &q[0], &q[2], PTQ_ACTIVATION_NONE);
         expect_fusion_to_matter(&adder);
         expect_equal_runs(isa, m, pixels, "sum");
         ptq_model_free(m);

@@ -80,7 +80,7 @@ static void quantize_and_run(const ptq_model *fused, const char *name)
         assert_int_equal(s, PTQ_BAD_NUMBER);
         assert_true(err.text[0]);
     } else {
-        run_everywhere(made, NULL, o.scheme.mode == PTQ_INTEGER);
+        run_everywhere(made, NULL, o.scheme.mode == PTQ_MODE_INTEGER);
     }
     ptq_model_free(made);
     ptq_calibration_free(seen);
@@ -161,9 +161,9 @@ static void images_at_the_edge(void **state)
                 for (j = 0; j < PIXELS; j++)
                     input[j] = (float)(j * 8);
                 input[at] = edges[k];
-                s = run_everywhere(made, input, o.scheme.mode == PTQ_INTEGER);
+                s = run_everywhere(made, input, o.scheme.mode == PTQ_MODE_INTEGER);
                 /* NaN has no code, and must not become one unseen */
-                assert_true(!is_nan((double)edges[k]) || s || o.scheme.mode == PTQ_HALF);
+                assert_true(!is_nan((double)edges[k]) || s || o.scheme.mode == PTQ_MODE_HALF);
             }
         ptq_model_free(made);
     }
@@ -199,7 +199,7 @@ static ptq_model *coded_network(const char *type, const char *scale, int zero_po
         return NULL;
     }
     for (node = 1; node < model->nodes; node++) {
-        ptq_tensor *w = &model->node[node].param[PTQ_WEIGHT];
+        ptq_tensor *w = &model->node[node].param[PTQ_PARAM_WEIGHT];
 
         if (!w->rank)
             continue;

@@ -11,14 +11,14 @@ static ptq_observer new_observer(int channels)
 }
 
 /* Smallest and largest of the chosen range. */
-static void expect_range(const ptq_observer *o, int channel, ptq_range range, float percentile,
+static void expect_range(const ptq_observer *o, int channel, ptq_method range, float percentile,
                          int bits, double low, double high, double tolerance)
 {
     float l = NAN, h = NAN;
 
-    assert_ok(ptq_observer_range(o, channel, range, percentile, PTQ_U8, bits, 0, &l, &h, &err));
+    assert_ok(ptq_observer_range(o, channel, range, percentile, PTQ_TYPE_U8, bits, 0, &l, &h, &err));
     if (!is_near((double)l, low, tolerance, 0) || !is_near((double)h, high, tolerance, 0))
-        fail_msg("%s: %.9g to %.9g, wanted %.9g to %.9g", ptq_range_name(range), (double)l,
+        fail_msg("%s: %.9g to %.9g, wanted %.9g to %.9g", ptq_method_name(range), (double)l,
                  (double)h, low, high);
 }
 
@@ -163,7 +163,7 @@ static void sums_against_integers(void **state)
         }
         assert_true(ptq_exact_sum_value(&o.channel[0].min_sum) * 1024 == (double)low);
         assert_true(ptq_exact_sum_value(&o.channel[0].max_sum) * 1024 == (double)high);
-        expect_range(&o, 0, PTQ_MOVING_AVERAGE, 0, 8, (double)low / 1024 / 300,
+        expect_range(&o, 0, PTQ_METHOD_MOVING_AVERAGE, 0, 8, (double)low / 1024 / 300,
                      (double)high / 1024 / 300, 1e-2);
         ptq_observer_free(&o);
     }
@@ -186,7 +186,7 @@ static void extreme_values(void **state)
     assert_int_equal(o.channel[0].bin[2047], 1);
     assert_int_equal(o.channel[0].bin[4095], 1);
     assert_int_equal(o.channel[0].bin[0], 1);
-    expect_range(&o, 0, PTQ_MINMAX, 0, 8, -3.4028234663852886e38, 3.4028234663852886e38, 0);
+    expect_range(&o, 0, PTQ_METHOD_MINMAX, 0, 8, -3.4028234663852886e38, 3.4028234663852886e38, 0);
     ptq_observer_free(&o);
 }
 
@@ -199,7 +199,7 @@ static void refused_with_nothing_changed(void **state)
 
     (void)state;
     assert_fails(PTQ_NOT_READY, "observed",
-                 ptq_observer_range(&o, 0, PTQ_MINMAX, 0, PTQ_U8, 8, 0, &low, &high, &err));
+                 ptq_observer_range(&o, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
     assert_ok(ptq_observe(&o, good, 4, &err));
     assert_ok(ptq_observe(&same, good, 4, &err));
     for (i = 0; i < COUNT(bad); i++)
@@ -214,11 +214,11 @@ static void refused_with_nothing_changed(void **state)
     assert_fails(PTQ_INVALID_ARGUMENT, "0", ptq_observe(&o, good, 0, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "2", ptq_observer_merge(&o, &three, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "channel",
-                 ptq_observer_range(&o, 2, PTQ_MINMAX, 0, PTQ_U8, 8, 0, &low, &high, &err));
+                 ptq_observer_range(&o, 2, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "percentile",
-                 ptq_observer_range(&o, 0, PTQ_PERCENTILE, 50, PTQ_U8, 8, 0, &low, &high, &err));
+                 ptq_observer_range(&o, 0, PTQ_METHOD_PERCENTILE, 50, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "percentile",
-                 ptq_observer_range(&o, 0, PTQ_PERCENTILE, 101, PTQ_U8, 8, 0, &low, &high, &err));
+                 ptq_observer_range(&o, 0, PTQ_METHOD_PERCENTILE, 101, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
     assert_same_observer(&o, &same);
     assert_fails(PTQ_INVALID_ARGUMENT, "0", ptq_observer_create(&o, 0, NULL, &err));
     ptq_observer_free(&three);
@@ -286,11 +286,11 @@ static void minmax_and_average(void **state)
     (void)state;
     for (i = 0; i < 3; i++)
         assert_ok(ptq_observe(&o, image[i], 4, &err));
-    expect_range(&o, 0, PTQ_MINMAX, 0, 8, -3, 6, 0);
-    expect_range(&o, 0, PTQ_MOVING_AVERAGE, 0, 8, -3.5 / 3, 9.0 / 3, 1e-6);
+    expect_range(&o, 0, PTQ_METHOD_MINMAX, 0, 8, -3, 6, 0);
+    expect_range(&o, 0, PTQ_METHOD_MOVING_AVERAGE, 0, 8, -3.5 / 3, 9.0 / 3, 1e-6);
     assert_ok(ptq_observe(&p, positive, 3, &err));
-    expect_range(&p, 0, PTQ_MINMAX, 0, 8, 0, 5, 0); /* widened to 0 */
-    expect_range(&p, 0, PTQ_MOVING_AVERAGE, 0, 8, 0, 5, 0);
+    expect_range(&p, 0, PTQ_METHOD_MINMAX, 0, 8, 0, 5, 0); /* widened to 0 */
+    expect_range(&p, 0, PTQ_METHOD_MOVING_AVERAGE, 0, 8, 0, 5, 0);
     ptq_observer_free(&p);
     ptq_observer_free(&o);
 }
@@ -298,8 +298,8 @@ static void minmax_and_average(void **state)
 static void channels_are_apart(void **state)
 {
     static const float v[] = {1, 0, 7, 2, 0, 7, -3, 0, 7};
-    static const ptq_range rules[] = {PTQ_MINMAX, PTQ_MOVING_AVERAGE, PTQ_PERCENTILE,
-                                      PTQ_MSE,    PTQ_HISTOGRAM,      PTQ_ENTROPY};
+    static const ptq_method rules[] = {PTQ_METHOD_MINMAX, PTQ_METHOD_MOVING_AVERAGE, PTQ_METHOD_PERCENTILE,
+                                      PTQ_METHOD_MSE,    PTQ_METHOD_HISTOGRAM,      PTQ_METHOD_ENTROPY};
     ptq_observer o = new_observer(3);
     int i;
 
@@ -311,7 +311,7 @@ static void channels_are_apart(void **state)
         expect_range(&o, 1, rules[i], 0, 8, 0, 0, 0);
         expect_range(&o, 2, rules[i], 0, 8, 0, 7, 8.0 / 2048);
     }
-    expect_range(&o, 0, PTQ_MINMAX, 0, 8, -3, 2, 0);
+    expect_range(&o, 0, PTQ_METHOD_MINMAX, 0, 8, -3, 2, 0);
     ptq_observer_free(&o);
 }
 
@@ -343,9 +343,9 @@ static void percentile(void **state)
         int rank = (int)ceil((double)share[i] / 100 * N - 1e-3) - 1;
         double low = fmin(0, (double)v[N - 1 - rank]), high = fmax(0, (double)v[rank]);
         /* one bin, and what lies between neighbouring values */
-        expect_range(&o, 0, PTQ_PERCENTILE, share[i], 8, low, high, 2 * bin);
+        expect_range(&o, 0, PTQ_METHOD_PERCENTILE, share[i], 8, low, high, 2 * bin);
     }
-    expect_range(&o, 0, PTQ_PERCENTILE, 0, 8, (double)v[2], (double)v[N - 3], 2 * bin);
+    expect_range(&o, 0, PTQ_METHOD_PERCENTILE, 0, 8, (double)v[2], (double)v[N - 3], 2 * bin);
     ptq_observer_free(&o);
 }
 
@@ -391,7 +391,7 @@ static void least_squared_error(void **state)
         for (i = 1; i <= 60; i++)
             for (j = 0; j <= (least < 0 ? 60 : 0); j++)
                 best = fmin(best, squared_error(v, N, least * j / 60, most * i / 60, bits));
-        assert_ok(ptq_observer_range(&o, 0, PTQ_MSE, 0, PTQ_U8, bits, 0, &low, &high, &err));
+        assert_ok(ptq_observer_range(&o, 0, PTQ_METHOD_MSE, 0, PTQ_TYPE_U8, bits, 0, &low, &high, &err));
         got = squared_error(v, N, (double)low, (double)high, bits);
         if (got > best * 1.05 || (double)low < least || (double)high > most)
             fail_msg("%d bits: %g to %g has error %g, the best %g", bits, (double)low, (double)high,
@@ -400,11 +400,11 @@ static void least_squared_error(void **state)
     }
 }
 
-/* A Gaussian and one outlier: rules cut the outlier off, and keep the bulk. Not PTQ_MSE: the square
+/* A Gaussian and one outlier: rules cut the outlier off, and keep the bulk. Not PTQ_METHOD_MSE: the square
    of what is cut off here, 20^2 and more, outweighs the rounding of all the others. */
 static void outlier_is_cut_off(void **state)
 {
-    static const ptq_range rules[] = {PTQ_HISTOGRAM, PTQ_ENTROPY, PTQ_PERCENTILE};
+    static const ptq_method rules[] = {PTQ_METHOD_HISTOGRAM, PTQ_METHOD_ENTROPY, PTQ_METHOD_PERCENTILE};
     enum { N = 50000 };
     static float v[N];
     test_random r = {16};
@@ -420,12 +420,12 @@ static void outlier_is_cut_off(void **state)
     }
     v[77] = 40;
     assert_ok(ptq_observe(&o, v, N, &err));
-    expect_range(&o, 0, PTQ_MINMAX, 0, 8, (double)o.channel[0].min, 40, 0);
+    expect_range(&o, 0, PTQ_METHOD_MINMAX, 0, 8, (double)o.channel[0].min, 40, 0);
     for (i = 0; i < COUNT(rules); i++) {
         float low, high;
-        assert_ok(ptq_observer_range(&o, 0, rules[i], 0, PTQ_U8, 8, 0, &low, &high, &err));
+        assert_ok(ptq_observer_range(&o, 0, rules[i], 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
         if (!(high < 20 && high > 2.5f && low < -1 && low >= o.channel[0].min))
-            fail_msg("%s: %g to %g", ptq_range_name(rules[i]), (double)low, (double)high);
+            fail_msg("%s: %g to %g", ptq_method_name(rules[i]), (double)low, (double)high);
     }
     ptq_observer_free(&o);
 }
@@ -452,9 +452,9 @@ static void names_of_rules(void **state)
     int i;
 
     (void)state;
-    for (i = 0; i < PTQ_RANGE_COUNT; i++)
-        assert_int_equal(ptq_range_find(ptq_range_name((ptq_range)i)), i);
-    assert_int_equal(ptq_range_find("widest"), PTQ_RANGE_COUNT);
+    for (i = 0; i < PTQ_METHOD_COUNT; i++)
+        assert_int_equal(ptq_method_find(ptq_method_name((ptq_method)i)), i);
+    assert_int_equal(ptq_method_find("widest"), PTQ_METHOD_COUNT);
 }
 
 static void out_of_memory(void **state)

@@ -195,7 +195,7 @@ static void test_quantized_round_trip(void **state)
     for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
         ptq_scheme scheme = preset(name[i]);
 
-        scheme.rounding = PTQ_NEAREST;
+        scheme.rounding = PTQ_ROUNDING_NEAREST;
         check_quantized(quantized(random_resnet8(SIDE, WIDTH, CLASSES, 3, NULL), scheme),
                         scheme.weight_bits != 4);
     }

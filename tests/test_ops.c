@@ -126,7 +126,7 @@ static void explicit_padding(void **state)
     float out[4];
 
     (void)state;
-    o.padding = PTQ_EXPLICIT;
+    o.padding = PTQ_PADDING_EXPLICIT;
     o.pad[0] = o.pad[3] = 1;
     ptq_add_conv2d(m, "conv", 0, &o);
     set_param(m, "conv.weight", weight, 4);
@@ -145,7 +145,7 @@ static void layouts_of_weights_and_pixels(void **state)
     float out[2];
 
     (void)state;
-    o.padding = PTQ_VALID;
+    o.padding = PTQ_PADDING_VALID;
     ptq_add_conv2d(m, "conv", 0, &o);
     set_param(m, "conv.weight", weight, 8);
     set_param(m, "conv.bias", bias, 2);
@@ -163,7 +163,7 @@ static void rectangular_kernel_and_stride(void **state)
 
     (void)state;
     count_up(in, 10); /* 1 2 3 4 5 / 6 7 8 9 10 */
-    o.padding = PTQ_VALID;
+    o.padding = PTQ_PADDING_VALID;
     o.stride_h = 1;
     o.stride_w = 2;
     ptq_add_conv2d(m, "conv", 0, &o);
@@ -292,7 +292,7 @@ static void max_pool_ignores_padding(void **state)
 {
     static const float in[] = {-9, -8, -7, -6, -5, -4, -3, -2, -1};
     static const float wanted[] = {-5, -4, -4, -2, -1, -1, -2, -1, -1};
-    ptq_pool_options o = pool(3, 1, PTQ_SAME);
+    ptq_pool_options o = pool(3, 1, PTQ_PADDING_SAME);
     ptq_model *m = start(3, 3, 1);
     float out[9];
 
@@ -305,7 +305,7 @@ static void max_pool_ignores_padding(void **state)
 static void max_pool_per_channel(void **state)
 {
     static const float in[] = {1, -1, 5, -5, 2, -2, 3, -3}, wanted[] = {5, -1};
-    ptq_pool_options o = pool(2, 0, PTQ_VALID);
+    ptq_pool_options o = pool(2, 0, PTQ_PADDING_VALID);
     ptq_model *m = start(2, 2, 2);
     float out[2];
 
@@ -322,7 +322,7 @@ static void avg_pool_with_and_without_padding(void **state)
     static const float whole[] = {4 / 3.0f, 4 / 3.0f, 4 / 3.0f, 4 / 3.0f}; /* 12 / 9 */
     static const float corner[] = {1, 1.5f, 2, 3}; /* a row above, a column on the left */
     static const float corner_whole[] = {0.25f, 0.75f, 1, 3};
-    ptq_pool_options o = pool(3, 1, PTQ_SAME);
+    ptq_pool_options o = pool(3, 1, PTQ_PADDING_SAME);
     ptq_model *m;
     float out[4];
     int include;
@@ -330,13 +330,13 @@ static void avg_pool_with_and_without_padding(void **state)
     (void)state;
     for (include = 0; include < 2; include++) {
         m = start(2, 2, 1);
-        o = pool(3, 1, PTQ_SAME);
+        o = pool(3, 1, PTQ_PADDING_SAME);
         o.include_pad = include;
         ptq_add_avg_pool(m, "avg", 0, &o);
         run_last(m, in, out);
         assert_floats(out, include ? whole : inside, 4);
         m = start(2, 2, 1);
-        o = pool(2, 1, PTQ_EXPLICIT);
+        o = pool(2, 1, PTQ_PADDING_EXPLICIT);
         o.pad[0] = o.pad[1] = 1;
         o.include_pad = include;
         ptq_add_avg_pool(m, "avg", 0, &o);

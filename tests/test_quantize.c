@@ -26,10 +26,10 @@ static void code_ranges(void **state)
     (void)state;
     for (bits = 2; bits <= 8; bits++) {
         int32_t codes = (int32_t)ldexp(1, bits);
-        ptq_code_range(PTQ_U8, bits, &low, &high);
+        ptq_code_range(PTQ_TYPE_U8, bits, &low, &high);
         assert_int_equal(low, 0);
         assert_int_equal(high, codes - 1);
-        ptq_code_range(PTQ_S8, bits, &low, &high);
+        ptq_code_range(PTQ_TYPE_S8, bits, &low, &high);
         assert_int_equal(low, -codes / 2);
         assert_int_equal(high, codes / 2 - 1);
     }
@@ -46,32 +46,32 @@ typedef struct choice {
 static void chosen_by_hand(void **state)
 {
     static const choice table[] = {
-        {0, 255, PTQ_U8, 8, 0, 1, 0},
-        {0, 255, PTQ_S8, 8, 0, 1, -128},
-        {-0.5f, 254.5f, PTQ_U8, 8, 0, 1, 0}, /* ties go to the even one */
-        {-1.5f, 253.5f, PTQ_U8, 8, 0, 1, 2},
-        {-2.5f, 252.5f, PTQ_S8, 8, 0, 1, -126},
-        {-1, 3, PTQ_U8, 8, 0, 4.0 / 255, 64}, /* 63.75 */
-        {-1, 3, PTQ_S8, 8, 0, 4.0 / 255, -64},
-        {2, 6, PTQ_U8, 8, 0, 6.0 / 255, 0},     /* widened down to 0 */
-        {-6, -2, PTQ_U8, 8, 0, 6.0 / 255, 255}, /* and up */
-        {-6, -2, PTQ_S8, 8, 0, 6.0 / 255, 127},
-        {-1, 2, PTQ_S8, 8, 1, 2.0 / 127, 0},
-        {-3, 2, PTQ_S8, 8, 1, 3.0 / 127, 0},
-        {0, 2, PTQ_U8, 8, 1, 2.0 / 255, 0},
-        {-1, 2, PTQ_U8, 8, 1, 2.0 / 127, 128},
-        {0, 15, PTQ_U8, 4, 0, 1, 0},
-        {-7, 8, PTQ_S8, 4, 0, 1, -1},
-        {-7, 7, PTQ_S8, 4, 1, 1, 0},
-        {-1, 2, PTQ_U8, 2, 0, 1, 1},
-        {-1, 1, PTQ_S8, 2, 1, 1, 0},
-        {0, 127, PTQ_U8, 7, 0, 1, 0},
-        {0, 0, PTQ_U8, 8, 0, 1, 0},
-        {0, 0, PTQ_S8, 8, 0, 1, -128},
-        {0, 0, PTQ_S8, 8, 1, 1, 0},
-        {0, 0, PTQ_U8, 8, 1, 1, 0},
-        {-3e38f, 3e38f, PTQ_U8, 8, 0, 6e38 / 255, 128},
-        {0, 1e-35f, PTQ_U8, 8, 0, 1e-35 / 255, 0},
+        {0, 255, PTQ_TYPE_U8, 8, 0, 1, 0},
+        {0, 255, PTQ_TYPE_S8, 8, 0, 1, -128},
+        {-0.5f, 254.5f, PTQ_TYPE_U8, 8, 0, 1, 0}, /* ties go to the even one */
+        {-1.5f, 253.5f, PTQ_TYPE_U8, 8, 0, 1, 2},
+        {-2.5f, 252.5f, PTQ_TYPE_S8, 8, 0, 1, -126},
+        {-1, 3, PTQ_TYPE_U8, 8, 0, 4.0 / 255, 64}, /* 63.75 */
+        {-1, 3, PTQ_TYPE_S8, 8, 0, 4.0 / 255, -64},
+        {2, 6, PTQ_TYPE_U8, 8, 0, 6.0 / 255, 0},     /* widened down to 0 */
+        {-6, -2, PTQ_TYPE_U8, 8, 0, 6.0 / 255, 255}, /* and up */
+        {-6, -2, PTQ_TYPE_S8, 8, 0, 6.0 / 255, 127},
+        {-1, 2, PTQ_TYPE_S8, 8, 1, 2.0 / 127, 0},
+        {-3, 2, PTQ_TYPE_S8, 8, 1, 3.0 / 127, 0},
+        {0, 2, PTQ_TYPE_U8, 8, 1, 2.0 / 255, 0},
+        {-1, 2, PTQ_TYPE_U8, 8, 1, 2.0 / 127, 128},
+        {0, 15, PTQ_TYPE_U8, 4, 0, 1, 0},
+        {-7, 8, PTQ_TYPE_S8, 4, 0, 1, -1},
+        {-7, 7, PTQ_TYPE_S8, 4, 1, 1, 0},
+        {-1, 2, PTQ_TYPE_U8, 2, 0, 1, 1},
+        {-1, 1, PTQ_TYPE_S8, 2, 1, 1, 0},
+        {0, 127, PTQ_TYPE_U8, 7, 0, 1, 0},
+        {0, 0, PTQ_TYPE_U8, 8, 0, 1, 0},
+        {0, 0, PTQ_TYPE_S8, 8, 0, 1, -128},
+        {0, 0, PTQ_TYPE_S8, 8, 1, 1, 0},
+        {0, 0, PTQ_TYPE_U8, 8, 1, 1, 0},
+        {-3e38f, 3e38f, PTQ_TYPE_U8, 8, 0, 6e38 / 255, 128},
+        {0, 1e-35f, PTQ_TYPE_U8, 8, 0, 1e-35 / 255, 0},
     };
     int i;
 
@@ -97,7 +97,7 @@ static void random_ranges(void **state)
     for (i = 0; i < 4000; i++) {
         double size = pow(10, random_int(&r, -30, 30));
         float low = random_float(&r, -size, size), high = random_float(&r, -size, size);
-        ptq_type type = random_int(&r, 0, 1) ? PTQ_U8 : PTQ_S8;
+        ptq_type type = random_int(&r, 0, 1) ? PTQ_TYPE_U8 : PTQ_TYPE_S8;
         int bits = random_int(&r, 2, 8), symmetric = random_int(&r, 0, 1);
         ptq_qparams q;
         if (low > high) {
@@ -131,12 +131,12 @@ static void ranges_refused(void **state)
     memcpy(&before, &q, sizeof q);
     for (i = 0; i < COUNT(bad); i++) {
         assert_fails(PTQ_BAD_NUMBER, "range",
-                     ptq_choose_qparams(bad[i][0], bad[i][1], PTQ_U8, 8, 0, &q, &err));
+                     ptq_choose_qparams(bad[i][0], bad[i][1], PTQ_TYPE_U8, 8, 0, &q, &err));
         assert_memory_equal(&q, &before, sizeof q); /* written on success only */
     }
-    assert_fails(PTQ_INVALID_ARGUMENT, "2 to 8", ptq_choose_qparams(0, 1, PTQ_U8, 1, 0, &q, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "2 to 8", ptq_choose_qparams(0, 1, PTQ_S8, 9, 0, &q, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "F32", ptq_choose_qparams(0, 1, PTQ_F32, 8, 0, &q, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "2 to 8", ptq_choose_qparams(0, 1, PTQ_TYPE_U8, 1, 0, &q, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "2 to 8", ptq_choose_qparams(0, 1, PTQ_TYPE_S8, 9, 0, &q, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "F32", ptq_choose_qparams(0, 1, PTQ_TYPE_F32, 8, 0, &q, &err));
     assert_memory_equal(&q, &before, sizeof q);
 }
 
@@ -145,8 +145,8 @@ static void ranges_refused(void **state)
 
 static void quantized_by_hand(void **state)
 {
-    const ptq_qparams u = params(PTQ_U8, 8, 0.5f, 10), s = params(PTQ_S8, 8, 0.5f, -3);
-    const ptq_qparams four = params(PTQ_S8, 4, 2, 1);
+    const ptq_qparams u = params(PTQ_TYPE_U8, 8, 0.5f, 10), s = params(PTQ_TYPE_S8, 8, 0.5f, -3);
+    const ptq_qparams four = params(PTQ_TYPE_S8, 4, 2, 1);
 
     (void)state;
     assert_int_equal(ptq_quantize(0, &u), 10);
@@ -182,7 +182,7 @@ static void quantized_by_hand(void **state)
 /* NaN has no code, but what comes back must be one: it may become an index. */
 static void quantized_nan_is_some_code(void **state)
 {
-    const ptq_qparams u = params(PTQ_U8, 8, 0.5f, 10), s = params(PTQ_S8, 4, 0.5f, 0);
+    const ptq_qparams u = params(PTQ_TYPE_U8, 8, 0.5f, 10), s = params(PTQ_TYPE_S8, 4, 0.5f, 0);
 
     (void)state;
     assert_in_range(ptq_quantize(NAN, &u), 0, 255);
@@ -197,9 +197,9 @@ static void round_trip_of_codes(void **state)
 
     (void)state;
     for (i = 0; i < 20000; i++) {
-        ptq_qparams q = params(random_int(&r, 0, 1) ? PTQ_U8 : PTQ_S8, random_int(&r, 2, 8),
+        ptq_qparams q = params(random_int(&r, 0, 1) ? PTQ_TYPE_U8 : PTQ_TYPE_S8, random_int(&r, 2, 8),
                                random_float(&r, 1e-3, 2), 0);
-        code_limits l = limits_of(&q, PTQ_ACT_NONE);
+        code_limits l = limits_of(&q, PTQ_ACTIVATION_NONE);
         int32_t code = random_int(&r, l.low, l.high);
         float x;
         q.zero_point = random_int(&r, l.low, l.high);
@@ -355,8 +355,8 @@ static ptq_model *adder(const ptq_qparams *a, const ptq_qparams *b, const ptq_qp
                         const char *act, int fused, int swapped)
 {
     static const int left[] = {1, 0}, right[] = {0, 1};
-    const char *s = a->type == PTQ_S8 ? "s8" : "u8";
-    int shift = a->type == PTQ_S8 ? 128 : 0;
+    const char *s = a->type == PTQ_TYPE_S8 ? "s8" : "u8";
+    int shift = a->type == PTQ_TYPE_S8 ? 128 : 0;
     char text[1000], addition[200];
     ptq_model *m;
 
@@ -407,9 +407,9 @@ static int compare_pairs(const ptq_qparams *a, const ptq_qparams *b, const ptq_q
                          int swapped)
 {
     static uint8_t plain[65536], fused[65536];
-    ptq_activation act = relu ? PTQ_ACT_RELU : PTQ_ACT_NONE;
+    ptq_activation act = relu ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_NONE;
     ptq_model *m = adder(a, b, c, relu ? "relu" : "", 0, swapped);
-    int shift = a->type == PTQ_S8 ? 128 : 0, i, unlike = 0;
+    int shift = a->type == PTQ_TYPE_S8 ? 128 : 0, i, unlike = 0;
 
     run_pairs(m, plain);
     ptq_model_free(m);
@@ -443,8 +443,8 @@ static void all_pairs_added(void **state)
     (void)state;
     for (i = 0; i < COUNT(scale); i++)
         for (k = 0; k < (TEST_SANITIZED ? 1 : 4); k++) {
-            ptq_type type = k & 1 ? PTQ_S8 : PTQ_U8;
-            int low = type == PTQ_S8 ? -128 : 0;
+            ptq_type type = k & 1 ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
+            int low = type == PTQ_TYPE_S8 ? -128 : 0;
             ptq_qparams a = params(type, 8, scale[i][0], random_int(&r, low, low + 255));
             ptq_qparams b = params(type, 8, scale[i][1], random_int(&r, low, low + 255));
             ptq_qparams c = params(type, 8, scale[i][2], random_int(&r, low, low + 255));
@@ -514,15 +514,15 @@ static void single_operators(void **state)
         snprintf(text, sizeof text, "ptq-graph 1\ninput input shape=7x5x3 q=s8:8:0.37:-40\n%s",
                  graph[i]);
         m = model_of_text(text);
-        if (m->node[1].param[PTQ_WEIGHT].rank) {
-            ptq_tensor *w = &m->node[1].param[PTQ_WEIGHT], *b = &m->node[1].param[PTQ_BIAS];
+        if (m->node[1].param[PTQ_PARAM_WEIGHT].rank) {
+            ptq_tensor *w = &m->node[1].param[PTQ_PARAM_WEIGHT], *b = &m->node[1].param[PTQ_PARAM_BIAS];
             float scale[8];
             random_floats(&r, scale, 8, 0.01, 0.05);
-            assert_ok(ptq_tensor_set_scale(w, scale, w->type == PTQ_U8 ? 1 : w->dim[0],
-                                           w->type == PTQ_U8 ? 131 : 0, NULL, &err));
+            assert_ok(ptq_tensor_set_scale(w, scale, w->type == PTQ_TYPE_U8 ? 1 : w->dim[0],
+                                           w->type == PTQ_TYPE_U8 ? 131 : 0, NULL, &err));
             for (e = 0; e < ptq_tensor_elements(w); e++)
                 ptq_tensor_set_code(w, e,
-                                    w->type == PTQ_U8 ? random_int(&r, 0, 255)
+                                    w->type == PTQ_TYPE_U8 ? random_int(&r, 0, 255)
                                     : w->bits == 8    ? random_int(&r, -128, 127)
                                                       : random_int(&r, -8, 7));
             for (e = 0; e < ptq_tensor_elements(b); e++)

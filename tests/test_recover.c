@@ -70,7 +70,7 @@ static ptq_scheme bits(const char *name, int weights, int activations)
 {
     ptq_scheme s = preset(name);
 
-    s.activation_range = PTQ_MINMAX;
+    s.activation_method = PTQ_METHOD_MINMAX;
     s.weight_bits = weights;
     s.activation_bits = activations;
     return s;
@@ -286,7 +286,7 @@ static void refitting_helps(void **state)
                 with_scheme(bits("best", at[i][0], at[i][1]), pictures_dataset(&f->p));
             ptq_model *m;
             o.scheme.equalize = 0;
-            o.scheme.rounding = k ? PTQ_LEARNED : PTQ_NEAREST;
+            o.scheme.rounding = k ? PTQ_ROUNDING_LEARNED : PTQ_ROUNDING_NEAREST;
             o.scheme.refit = k == 2 ? PTQ_REFIT_BELOW_8 : PTQ_REFIT_NEVER;
             m = converted(f->fused, f->calibration, &o);
             db[k] = distance(f, m).sqnr_db;
@@ -311,7 +311,7 @@ static void assert_no_mean_error(fixture *f, ptq_scheme scheme)
 
     for (c = 0; c < CLASSES; c++) {
         double step =
-            (double)m->node[fc->input[0]].q.scale * (double)fc->param[PTQ_WEIGHT].scale[c];
+            (double)m->node[fc->input[0]].q.scale * (double)fc->param[PTQ_PARAM_WEIGHT].scale[c];
         double error = 0;
         for (i = 0; i < IMAGES; i++)
             error += (double)a.logits[i * CLASSES + (size_t)c] -
@@ -381,7 +381,7 @@ static void every_kind_of_weights(void **state)
     o.scheme.weight_per_tensor = 1;
     ptq_model_free(converted(f->fused, f->calibration, &o));
     o.scheme.weight_affine = 1;
-    o.scheme.weight_range = PTQ_MINMAX;
+    o.scheme.weight_method = PTQ_METHOD_MINMAX;
     ptq_model_free(converted(f->fused, f->calibration, &o));
     memset(&conv, 0, sizeof conv);
     conv.channels = 4;
@@ -442,11 +442,11 @@ static void biases_by_hand(void **state)
         ptq_bias_correction bias;
         float beta; /* of the batch norm shown; 0: none is */
         double expected;
-    } table[] = {{PTQ_BIAS_NONE, 0, 0},
-                 {PTQ_BIAS_EMPIRICAL, 0, 0.4 * 1.5},
-                 {PTQ_BIAS_ANALYTIC, 0, 0.4 * 1.3955931},
-                 {PTQ_BIAS_ANALYTIC, 1, 0.4 * 1.3955931},
-                 {PTQ_BIAS_ANALYTIC, -1, 0.4 * 0.3955931}};
+    } table[] = {{PTQ_BIAS_CORRECTION_NONE, 0, 0},
+                 {PTQ_BIAS_CORRECTION_EMPIRICAL, 0, 0.4 * 1.5},
+                 {PTQ_BIAS_CORRECTION_ANALYTIC, 0, 0.4 * 1.3955931},
+                 {PTQ_BIAS_CORRECTION_ANALYTIC, 1, 0.4 * 1.3955931},
+                 {PTQ_BIAS_CORRECTION_ANALYTIC, -1, 0.4 * 0.3955931}};
     ptq_model *m = normed_model(), *fused = NULL;
     ptq_dataset data = full_pictures();
     ptq_calibration *calibration;
@@ -466,9 +466,9 @@ static void biases_by_hand(void **state)
         numbers(m, "norm.bias")[0] = table[i].beta;
         made = converted(fused, calibration, &o);
         fc = &made->node[ptq_model_logits(made)];
-        step = (double)made->node[fc->input[0]].q.scale * (double)fc->param[PTQ_WEIGHT].scale[0];
-        assert_near(((const int32_t *)fc->param[PTQ_BIAS].data)[0] * step, 0, step * 0.501);
-        assert_near(((const int32_t *)fc->param[PTQ_BIAS].data)[1] * step, table[i].expected,
+        step = (double)made->node[fc->input[0]].q.scale * (double)fc->param[PTQ_PARAM_WEIGHT].scale[0];
+        assert_near(((const int32_t *)fc->param[PTQ_PARAM_BIAS].data)[0] * step, 0, step * 0.501);
+        assert_near(((const int32_t *)fc->param[PTQ_PARAM_BIAS].data)[1] * step, table[i].expected,
                     step * 0.51);
         ptq_model_free(made);
     }
@@ -492,14 +492,14 @@ static void corrected_network(void **state)
     for (i = 0; i < 3; i++) {
         ptq_model *m;
         o.scheme.bias = (ptq_bias_correction)i;
-        o.images.count = i == PTQ_BIAS_EMPIRICAL ? IMAGES : 0;
+        o.images.count = i == PTQ_BIAS_CORRECTION_EMPIRICAL ? IMAGES : 0;
         m = converted(f->fused, f->calibration, &o);
         db[i] = distance(f, m).sqnr_db;
         ptq_model_free(m);
     }
-    if (!(db[PTQ_BIAS_EMPIRICAL] > db[PTQ_BIAS_NONE]) || !isfinite(db[PTQ_BIAS_ANALYTIC]))
+    if (!(db[PTQ_BIAS_CORRECTION_EMPIRICAL] > db[PTQ_BIAS_CORRECTION_NONE]) || !isfinite(db[PTQ_BIAS_CORRECTION_ANALYTIC]))
         fail_msg("none %g, empirical %g, analytic %g dB", db[0], db[1], db[2]);
-    o.scheme.bias = PTQ_BIAS_EMPIRICAL;
+    o.scheme.bias = PTQ_BIAS_CORRECTION_EMPIRICAL;
     assert_no_mean_error(f, o.scheme);
     ptq_scheme_write(&o.scheme, text, sizeof text);
     assert_string_equal(text, "w4 per-channel minmax bias-empirical, a8 s8 minmax");
@@ -507,8 +507,8 @@ static void corrected_network(void **state)
     assert_fails(PTQ_NOT_READY, "empirical bias correction need",
                  ptq_convert(f->fused, f->calibration, &o, &made, NULL, &err));
     assert_null(made);
-    o.scheme.bias = PTQ_BIAS_ANALYTIC;
-    o.scheme.rounding = PTQ_LEARNED;
+    o.scheme.bias = PTQ_BIAS_CORRECTION_ANALYTIC;
+    o.scheme.rounding = PTQ_ROUNDING_LEARNED;
     assert_fails(PTQ_INVALID_ARGUMENT, "goes with rounding to nearest",
                  ptq_scheme_check(&o.scheme, &err));
     o.scheme.bias = (ptq_bias_correction)3;
@@ -555,7 +555,7 @@ static ptq_scheme as_decided(ptq_scheme s, const char *text)
     if (strstr(text, "no refitted weights"))
         s.refit = PTQ_REFIT_NEVER;
     if (strstr(text, "no learned rounding"))
-        s.rounding = PTQ_NEAREST;
+        s.rounding = PTQ_ROUNDING_NEAREST;
     return s;
 }
 
@@ -615,7 +615,7 @@ static void confirmed_for_overrides(void **state)
     ptq_model *m, *again;
     const char *text;
 
-    o.scheme.rounding = PTQ_NEAREST;
+    o.scheme.rounding = PTQ_ROUNDING_NEAREST;
     one.scheme.weight_bits = 3;
     o.override = &one;
     o.overrides = 1;
@@ -710,7 +710,7 @@ static void sensitivity_of_nodes(void **state)
     only.pattern = r.item[0].node;
     only.scheme = o.scheme;
     memset(&c.scheme, 0, sizeof c.scheme);
-    c.scheme.mode = PTQ_FLOAT;
+    c.scheme.mode = PTQ_MODE_FLOAT;
     c.override = &only;
     c.overrides = 1;
     m = converted(f->fused, f->calibration, &c);
@@ -781,7 +781,7 @@ static void mixed_precision(void **state)
         assert_true(r.item[i].bytes < r.item[i - 1].bytes);
     chosen = r.bits + r.chosen * r.nodes;
     for (i = 0; i < r.nodes; i++)
-        assert_int_equal(m->node[ptq_model_find(m, r.node[i])].param[PTQ_WEIGHT].bits, chosen[i]);
+        assert_int_equal(m->node[ptq_model_find(m, r.node[i])].param[PTQ_PARAM_WEIGHT].bits, chosen[i]);
     for (i = 0; i < m->nodes; i++)
         for (p = 0; p < PTQ_PARAM_COUNT; p++)
             bytes += m->node[i].param[p].size + 4 * (size_t)m->node[i].param[p].scales;

@@ -241,7 +241,7 @@ static void intermediate_tensors_by_name(void **state)
     assert_ok(ptq_run(session, f->pixels, 2, logits, NULL, &err));
     assert_ok(ptq_session_tensor(session, "fc", &view, &err)); /* of the last image */
     assert_memory_equal(view.data, logits + CLASSES, CLASSES * sizeof *logits);
-    assert_int_equal(view.type, PTQ_F32);
+    assert_int_equal(view.type, PTQ_TYPE_F32);
     assert_int_equal(view.rank, 3);
     assert_int_equal(view.dim[2], CLASSES);
     assert_false(view.owned);

@@ -12,8 +12,8 @@ static void create_gives_zeroed_memory(void **state)
     size_t i;
 
     (void)state;
-    assert_ok(ptq_tensor_create(&t, PTQ_F32, 0, 3, dims, &allocator, &err));
-    assert_int_equal(t.type, PTQ_F32);
+    assert_ok(ptq_tensor_create(&t, PTQ_TYPE_F32, 0, 3, dims, &allocator, &err));
+    assert_int_equal(t.type, PTQ_TYPE_F32);
     assert_int_equal(t.bits, 32);
     assert_int_equal(t.rank, 3);
     assert_int_equal(t.dim[2], 4);
@@ -41,7 +41,7 @@ static void borrowed_memory_stays_the_callers(void **state)
     ptq_tensor t;
 
     (void)state;
-    assert_ok(ptq_tensor_borrow(&t, PTQ_F32, 0, 2, dims, memory, sizeof memory, &err));
+    assert_ok(ptq_tensor_borrow(&t, PTQ_TYPE_F32, 0, 2, dims, memory, sizeof memory, &err));
     assert_false(t.owned);
     assert_ptr_equal(t.data, memory);
     assert_near(ptq_tensor_number(&t, 5), 6, 0);
@@ -49,7 +49,7 @@ static void borrowed_memory_stays_the_callers(void **state)
     assert_int_equal(heap.live, 0);
     assert_near(memory[5], 6, 0);
     assert_fails(PTQ_INVALID_ARGUMENT, "24",
-                 ptq_tensor_borrow(&t, PTQ_F32, 0, 2, dims, memory, sizeof memory - 1, &err));
+                 ptq_tensor_borrow(&t, PTQ_TYPE_F32, 0, 2, dims, memory, sizeof memory - 1, &err));
 }
 
 static void bytes_of_every_type(void **state)
@@ -58,19 +58,19 @@ static void bytes_of_every_type(void **state)
     const int many[] = {2, 3, 4, 5};
 
     (void)state;
-    assert_int_equal(ptq_tensor_bytes(PTQ_F32, 0, 2, dims), 60);
-    assert_int_equal(ptq_tensor_bytes(PTQ_F16, 0, 2, dims), 30);
-    assert_int_equal(ptq_tensor_bytes(PTQ_U8, 0, 2, dims), 15);
-    assert_int_equal(ptq_tensor_bytes(PTQ_S8, 0, 2, dims), 15);
-    assert_int_equal(ptq_tensor_bytes(PTQ_S32, 0, 2, dims), 60);
+    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_F32, 0, 2, dims), 60);
+    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_F16, 0, 2, dims), 30);
+    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_U8, 0, 2, dims), 15);
+    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_S8, 0, 2, dims), 15);
+    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_S32, 0, 2, dims), 60);
     /* packed: three slices of five codes, each rounded up to a byte */
-    assert_int_equal(ptq_tensor_bytes(PTQ_PACKED_S, 2, 2, dims), 3 * 2);
-    assert_int_equal(ptq_tensor_bytes(PTQ_PACKED_S, 5, 2, dims), 3 * 4);
-    assert_int_equal(ptq_tensor_bytes(PTQ_PACKED_U, 7, 2, dims), 3 * 5);
+    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_S, 2, 2, dims), 3 * 2);
+    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_S, 5, 2, dims), 3 * 4);
+    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_U, 7, 2, dims), 3 * 5);
     /* two slices of 60 codes of 3 bits: 180 bits, 23 bytes each */
-    assert_int_equal(ptq_tensor_bytes(PTQ_PACKED_U, 3, 4, many), 2 * 23);
+    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_U, 3, 4, many), 2 * 23);
     /* rank 1: a slice is a single code */
-    assert_int_equal(ptq_tensor_bytes(PTQ_PACKED_U, 3, 1, dims), 3);
+    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_U, 3, 1, dims), 3);
 }
 
 static void absurd_shapes_are_refused(void **state)
@@ -79,20 +79,20 @@ static void absurd_shapes_are_refused(void **state)
         ptq_type type;
         int bits, rank, dims[4];
     } bad[] = {
-        {PTQ_F32, 0, 0, {1, 1, 1, 1}},
-        {PTQ_F32, 0, 5, {1, 1, 1, 1}},
-        {PTQ_F32, 0, -1, {1, 1, 1, 1}},
-        {PTQ_F32, 0, 1, {0, 1, 1, 1}},
-        {PTQ_F32, 0, 2, {3, -1, 1, 1}},
-        {PTQ_F32, 0, 2, {-3, -1, 1, 1}},
-        {PTQ_U8, 0, 1, {PTQ_MAX_ELEMENTS + 1, 1, 1, 1}},
-        {PTQ_U8, 0, 2, {65536, 65536, 1, 1}}, /* 0 in 32 bits */
-        {PTQ_U8, 0, 3, {65536, 65536, 16, 1}},
-        {PTQ_F32, 0, 4, {INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX}},
-        {PTQ_F32, 0, 4, {65536, 65536, 65536, 65536}}, /* 0 in 64 bits */
-        {PTQ_PACKED_U, 1, 1, {4, 1, 1, 1}},
-        {PTQ_PACKED_S, 8, 1, {4, 1, 1, 1}},
-        {PTQ_PACKED_S, -3, 1, {4, 1, 1, 1}},
+        {PTQ_TYPE_F32, 0, 0, {1, 1, 1, 1}},
+        {PTQ_TYPE_F32, 0, 5, {1, 1, 1, 1}},
+        {PTQ_TYPE_F32, 0, -1, {1, 1, 1, 1}},
+        {PTQ_TYPE_F32, 0, 1, {0, 1, 1, 1}},
+        {PTQ_TYPE_F32, 0, 2, {3, -1, 1, 1}},
+        {PTQ_TYPE_F32, 0, 2, {-3, -1, 1, 1}},
+        {PTQ_TYPE_U8, 0, 1, {PTQ_MAX_ELEMENTS + 1, 1, 1, 1}},
+        {PTQ_TYPE_U8, 0, 2, {65536, 65536, 1, 1}}, /* 0 in 32 bits */
+        {PTQ_TYPE_U8, 0, 3, {65536, 65536, 16, 1}},
+        {PTQ_TYPE_F32, 0, 4, {INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX}},
+        {PTQ_TYPE_F32, 0, 4, {65536, 65536, 65536, 65536}}, /* 0 in 64 bits */
+        {PTQ_TYPE_PACKED_U, 1, 1, {4, 1, 1, 1}},
+        {PTQ_TYPE_PACKED_S, 8, 1, {4, 1, 1, 1}},
+        {PTQ_TYPE_PACKED_S, -3, 1, {4, 1, 1, 1}},
         {(ptq_type)99, 0, 1, {4, 1, 1, 1}},
     };
     const int largest[] = {1 << 14, 1 << 14};
@@ -110,7 +110,7 @@ static void absurd_shapes_are_refused(void **state)
                      ptq_tensor_borrow(&t, bad[i].type, bad[i].bits, bad[i].rank, bad[i].dims,
                                        &byte, SIZE_MAX, &err));
     }
-    assert_true(ptq_tensor_bytes(PTQ_F32, 0, 2, largest) == (size_t)1 << 30);
+    assert_true(ptq_tensor_bytes(PTQ_TYPE_F32, 0, 2, largest) == (size_t)1 << 30);
 }
 
 static void no_memory_is_an_error(void **state)
@@ -123,7 +123,7 @@ static void no_memory_is_an_error(void **state)
     (void)state;
     heap.fail_at = 0;
     assert_fails(PTQ_OUT_OF_MEMORY, "",
-                 ptq_tensor_create(&t, PTQ_F32, 0, 1, dims, &allocator, &err));
+                 ptq_tensor_create(&t, PTQ_TYPE_F32, 0, 1, dims, &allocator, &err));
 }
 
 /* The code of `bits` bits that starts at bit `at`, read bit by bit. */
@@ -151,7 +151,7 @@ static void packed_codes_of_every_width(void **state)
             size_t j, row = (21 * (size_t)bits + 7) / 8;
             ptq_tensor t;
 
-            assert_ok(ptq_tensor_create(&t, is_signed ? PTQ_PACKED_S : PTQ_PACKED_U, bits, 3, dims,
+            assert_ok(ptq_tensor_create(&t, is_signed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_PACKED_U, bits, 3, dims,
                                         NULL, &err));
             assert_int_equal(t.size, 3 * row);
             memset(t.data, 0xFF, t.size); /* old bits must not shine through */
@@ -183,7 +183,7 @@ static void packed_layout_by_hand(void **state)
     size_t i;
 
     (void)state;
-    assert_ok(ptq_tensor_create(&t, PTQ_PACKED_S, 3, 2, dims, NULL, &err));
+    assert_ok(ptq_tensor_create(&t, PTQ_TYPE_PACKED_S, 3, 2, dims, NULL, &err));
     for (i = 0; i < 6; i++)
         ptq_tensor_set_code(&t, i, codes[i]);
     assert_int_equal(t.size, sizeof wanted);
@@ -201,19 +201,19 @@ static void numbers_of_plain_types(void **state)
     ptq_tensor t;
 
     (void)state;
-    assert_ok(ptq_tensor_borrow(&t, PTQ_U8, 0, 1, dims, u8, sizeof u8, &err));
+    assert_ok(ptq_tensor_borrow(&t, PTQ_TYPE_U8, 0, 1, dims, u8, sizeof u8, &err));
     assert_near(ptq_tensor_number(&t, 2), 255, 0);
     ptq_tensor_set_code(&t, 0, 131);
     assert_int_equal(u8[0], 131);
-    assert_ok(ptq_tensor_borrow(&t, PTQ_S8, 0, 1, dims, s8, sizeof s8, &err));
+    assert_ok(ptq_tensor_borrow(&t, PTQ_TYPE_S8, 0, 1, dims, s8, sizeof s8, &err));
     assert_near(ptq_tensor_number(&t, 0), -128, 0);
     ptq_tensor_set_code(&t, 1, -7);
     assert_int_equal(s8[1], -7);
-    assert_ok(ptq_tensor_borrow(&t, PTQ_S32, 0, 1, dims, s32, sizeof s32, &err));
+    assert_ok(ptq_tensor_borrow(&t, PTQ_TYPE_S32, 0, 1, dims, s32, sizeof s32, &err));
     assert_near(ptq_tensor_number(&t, 0), -2000000, 0);
     ptq_tensor_set_code(&t, 2, INT32_MIN);
     assert_true(s32[2] == INT32_MIN);
-    assert_ok(ptq_tensor_borrow(&t, PTQ_F16, 0, 1, dims, f16, sizeof f16, &err));
+    assert_ok(ptq_tensor_borrow(&t, PTQ_TYPE_F16, 0, 1, dims, f16, sizeof f16, &err));
     assert_near(ptq_tensor_number(&t, 1), -2, 0);
     assert_true(ptq_tensor_number(&t, 2) == ldexpf(1, -24));
 }
@@ -228,7 +228,7 @@ static void real_values(void **state)
     ptq_tensor t;
 
     (void)state;
-    assert_ok(ptq_tensor_borrow(&t, PTQ_U8, 0, 2, dims, codes, sizeof codes, &err));
+    assert_ok(ptq_tensor_borrow(&t, PTQ_TYPE_U8, 0, 2, dims, codes, sizeof codes, &err));
     assert_near(ptq_tensor_real(&t, 3), 40, 0); /* without scales: the number itself */
     assert_ok(ptq_tensor_set_scale(&t, one, 1, 12, &allocator, &err));
     assert_near(ptq_tensor_real(&t, 0), 0.5 * (10 - 12), 0);
@@ -298,8 +298,8 @@ static void halves_round_to_nearest_even(void **state)
 static void names_and_texts(void **state)
 {
     (void)state;
-    assert_string_equal(ptq_type_name(PTQ_F32), "F32");
-    assert_string_equal(ptq_type_name(PTQ_PACKED_S), "PACKED_S");
+    assert_string_equal(ptq_type_name(PTQ_TYPE_F32), "F32");
+    assert_string_equal(ptq_type_name(PTQ_TYPE_PACKED_S), "PACKED_S");
     assert_non_null(ptq_type_name((ptq_type)99));
     assert_string_equal(ptq_status_name(PTQ_BAD_FILE), "PTQ_BAD_FILE");
     assert_non_null(strstr(ptq_status_text(PTQ_BAD_FILE), "file"));

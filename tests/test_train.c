@@ -463,7 +463,7 @@ static void noise_fill(void *user, int slot, float *image, int *label)
 
     noise_get(user, (size_t)slot, pixels, label, NULL);
     ptq_preprocess(from->model, pixels, image);
-    for (size_t i = 0; q->type != PTQ_F32 && i < from->pixels; i++)
+    for (size_t i = 0; q->type != PTQ_TYPE_F32 && i < from->pixels; i++)
         image[i] = ptq_dequantize(ptq_quantize(image[i], q), q);
 }
 
@@ -559,7 +559,7 @@ static void test_integers_do_what_was_trained(void **state)
 {
     static const ptq_scheme schemes[] = {
         {.weight_bits = 8, .activation_bits = 8},
-        {.weight_bits = 4, .activation_bits = 4, .weight_range = PTQ_MSE},
+        {.weight_bits = 4, .activation_bits = 4, .weight_method = PTQ_METHOD_MSE},
         {.weight_bits = 2, .activation_bits = 3, .code_logits = 1},
         {.weight_bits = 5, .weight_per_tensor = 1, .weight_affine = 1, .activation_signed = 1},
         {.weight_bits = 3, .weight_per_tensor = 1, .activation_bits = 2},
@@ -594,8 +594,8 @@ static void test_zero_point_at_either_end(void **state)
             ptq_node *node = &p.q->node[i];
 
             node->q.zero_point = node->mid.zero_point = high ? 7 : 0;
-            if (node->param[PTQ_WEIGHT].scales)
-                node->param[PTQ_WEIGHT].zero_point = high ? 7 : 0;
+            if (node->param[PTQ_PARAM_WEIGHT].scales)
+                node->param[PTQ_PARAM_WEIGHT].zero_point = high ? 7 : 0;
         }
         assert_ok(trainer_create(p.q, p.fused, &options, &t, &err));
         assert_true(isfinite(pair_loss(t, &p)));
@@ -610,7 +610,7 @@ static void test_zero_point_at_either_end(void **state)
 static double lsq_factor(const ptq_model *q, const trainer_param *p)
 {
     const ptq_node *node = &q->node[p->node];
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_qparams *codes = p->param == TRAINER_STEP ? &node->q : &node->mid;
     double values = (double)node->shape[0] * node->shape[1] * node->shape[2];
     int32_t low, high, zero = codes->zero_point;
@@ -636,7 +636,7 @@ static double scaling_slope(trainer *t, const ptq_model *q, int first, float *di
     double sum = 0;
 
     for (int i = 0; i < params; i++) {
-        int weights = p[i].node == first && p[i].param == PTQ_WEIGHT;
+        int weights = p[i].node == first && p[i].param == PTQ_PARAM_WEIGHT;
         int step =
             (p[i].node == first && p[i].param == TRAINER_WEIGHT_STEP) ||
             (p[i].node >= first && (p[i].param == TRAINER_STEP || p[i].param == TRAINER_MID_STEP));
@@ -676,7 +676,7 @@ static void check_scaling(ptq_model *model, ptq_scheme scheme, const char *const
     assert_ok(trainer_create(p.q, p.fused, &options, &t, &err));
     param = trainer_params(t, &params);
     for (int i = 0; i < params; i++)
-        for (size_t k = 0; param[i].param == PTQ_BIAS && k < param[i].count; k++)
+        for (size_t k = 0; param[i].param == PTQ_PARAM_BIAS && k < param[i].count; k++)
             trainer_state(t)[param[i].offset + k] = 0;
     start = malloc(trainer_size(t) * sizeof *start);
     direction = malloc(trainer_size(t) * sizeof *direction);
@@ -768,7 +768,7 @@ static void test_refusals(void **state)
     trainer_options no_thread = {1, 0, NULL, 0.1f, 0}, no_isa = {1, 1, "mmx", 0.1f, 0};
     noise from = {model, 9 * 7 * 4, 4};
     ptq_dataset images = {BATCH, 9, 7, 4, 4, noise_get, &from, NULL};
-    ptq_scheme dynamic = {.mode = PTQ_DYNAMIC}, integer = {0};
+    ptq_scheme dynamic = {.mode = PTQ_MODE_DYNAMIC}, integer = {0};
     trainer *t;
 
     (void)state;

@@ -61,8 +61,8 @@ static ptq_model *make_network(void)
     expect(!ptq_resnet8(SIDE, 4, CLASSES, NULL, &model, &err));
     ptq_rng_seed(&rng, 1, 0);
     for (i = 0; i < model->nodes; i++)
-        for (k = 0; k < ptq_tensor_elements(&model->node[i].param[PTQ_WEIGHT]); k++)
-            ((float *)model->node[i].param[PTQ_WEIGHT].data)[k] = ptq_rng_float(&rng) - 0.45f;
+        for (k = 0; k < ptq_tensor_elements(&model->node[i].param[PTQ_PARAM_WEIGHT]); k++)
+            ((float *)model->node[i].param[PTQ_PARAM_WEIGHT].data)[k] = ptq_rng_float(&rng) - 0.45f;
     expect(!ptq_fuse(model, &fused, NULL, &err));
     ptq_model_free(model);
     return fused;

@@ -73,7 +73,7 @@ int cifar_has_split(const char *directory, ptq_split split)
 {
     int i;
 
-    if (split == PTQ_TEST_SET)
+    if (split == PTQ_SPLIT_TEST)
         return has_file(directory, 0);
     for (i = 1; i <= MOST_FILES; i++)
         if (has_file(directory, i))
@@ -109,7 +109,7 @@ ptq_status cifar_writer_open(cifar_writer *writer, const char *directory,
     writer->directory = directory;
     if (make_directory(directory, err))
         return err->status;
-    if (cifar_has_split(directory, PTQ_TRAIN_SET) || cifar_has_split(directory, PTQ_TEST_SET))
+    if (cifar_has_split(directory, PTQ_SPLIT_TRAIN) || cifar_has_split(directory, PTQ_SPLIT_TEST))
         return ptq_error_set(err, PTQ_IO_ERROR, "%s holds data already; name a new directory",
                              directory);
     writer->ours = 1;
@@ -121,7 +121,7 @@ ptq_status cifar_writer_open(cifar_writer *writer, const char *directory,
 
 static ptq_status flush(cifar_writer *writer, ptq_error *err)
 {
-    int file = writer->split == PTQ_TRAIN_SET ? writer->files + 1 : 0;
+    int file = writer->split == PTQ_SPLIT_TRAIN ? writer->files + 1 : 0;
     char path[FILE_PATH_BYTES];
 
     if (!writer->count)
@@ -142,12 +142,12 @@ ptq_status cifar_writer_add(cifar_writer *writer, ptq_split split, const uint8_t
 {
     int full = writer->count == CIFAR_BATCH;
 
-    if (full && split == PTQ_TEST_SET && writer->split == split)
+    if (full && split == PTQ_SPLIT_TEST && writer->split == split)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "more than %d test images",
                              (int)CIFAR_BATCH);
     if ((full || split != writer->split) && flush(writer, err))
         return err->status;
-    if (split == PTQ_TRAIN_SET && writer->files == MOST_FILES)
+    if (split == PTQ_SPLIT_TRAIN && writer->files == MOST_FILES)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "more than %d training images",
                              (int)CIFAR_MOST);
     writer->split = split;

@@ -49,8 +49,8 @@ static int open_source(source *s)
     if (did(s, ptq_model_load(s->model_path, NULL, &s->original, &s->err)) ||
         did(s, ptq_fuse(s->original, &s->fused, NULL, &s->err)) ||
         did(s, ptq_plan_create(s->fused, &scalar, &s->plan, &s->err)) ||
-        did(s, ptq_cifar10_open(s->data_path, PTQ_TRAIN_SET, NULL, &s->train, &s->err)) ||
-        did(s, ptq_cifar10_open(s->data_path, PTQ_TEST_SET, NULL, &s->test, &s->err)))
+        did(s, ptq_cifar10_open(s->data_path, PTQ_SPLIT_TRAIN, NULL, &s->train, &s->err)) ||
+        did(s, ptq_cifar10_open(s->data_path, PTQ_SPLIT_TEST, NULL, &s->test, &s->err)))
         return 1;
     s->subset.base = ptq_cifar10_dataset(s->train);
     s->subset.indices = s->index;
@@ -180,9 +180,9 @@ static int draw_number_line(source *s, FILE *out)
     svg_axis x = {-2.6, 2.6, 30, WIDTH - 30};
     ptq_qparams affine, symmetric, clipped;
 
-    if (did(s, ptq_choose_qparams(-1.2f, 2.5f, PTQ_U8, 4, 0, &affine, &s->err)) ||
-        did(s, ptq_choose_qparams(-1.2f, 2.5f, PTQ_S8, 4, 1, &symmetric, &s->err)) ||
-        did(s, ptq_choose_qparams(-1.2f, 1.2f, PTQ_U8, 4, 0, &clipped, &s->err)))
+    if (did(s, ptq_choose_qparams(-1.2f, 2.5f, PTQ_TYPE_U8, 4, 0, &affine, &s->err)) ||
+        did(s, ptq_choose_qparams(-1.2f, 2.5f, PTQ_TYPE_S8, 4, 1, &symmetric, &s->err)) ||
+        did(s, ptq_choose_qparams(-1.2f, 1.2f, PTQ_TYPE_U8, 4, 0, &clipped, &s->err)))
         return 1;
     open_figure(out, 310, "Seven values and the 4-bit codes that they are rounded to");
     draw_codes(out, &x, 84, "affine, range -1.2 to 2.5", &affine);
@@ -293,15 +293,15 @@ static int draw_observers(source *s, FILE *out)
     svg_label(out, 104, 100, "small end f-mut", "how often");
     svg_label(out, 104, 112, "small end f-mut", "(logarithm)");
     printf("rule           up to   clipped     codes of 4 bits: up to   clipped\n");
-    for (rule = 0; rule < PTQ_RANGE_COUNT; rule++) {
+    for (rule = 0; rule < PTQ_METHOD_COUNT; rule++) {
         double y = 190 + 18 * rule;
         float low[2], high[2];
         int k;
 
-        printf("%-11s", ptq_range_name((ptq_range)rule));
-        svg_label(out, 104, y + 4, "small end", ptq_range_name((ptq_range)rule));
+        printf("%-11s", ptq_method_name((ptq_method)rule));
+        svg_label(out, 104, y + 4, "small end", ptq_method_name((ptq_method)rule));
         for (k = 0; k < 2; k++) {
-            if (did(s, ptq_observer_range(observer, 0, (ptq_range)rule, 0, PTQ_U8, k ? 4 : 8, 0,
+            if (did(s, ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, k ? 4 : 8, 0,
                                           &low[k], &high[k], &s->err)))
                 return 1;
             printf(k ? " %24.3f %7.3f %%" : " %8.3f %7.3f %%", (double)high[k],

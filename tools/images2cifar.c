@@ -413,7 +413,7 @@ static ptq_status write_split(collection *c, int split, int stretch, cifar_write
         if (read_picture(c, &list->item[i], stretch, record))
             continue;
         c->used[split][record[0]]++;
-        if (cifar_writer_add(writer, split ? PTQ_TEST_SET : PTQ_TRAIN_SET, record, err))
+        if (cifar_writer_add(writer, split ? PTQ_SPLIT_TEST : PTQ_SPLIT_TRAIN, record, err))
             return err->status;
     }
     for (label = 0; label < c->classes && c->has[split]; label++)
@@ -550,13 +550,13 @@ static ptq_status unpack(const settings *s, ptq_error *err)
     int split, there[2];
 
     for (split = 0; split < 2; split++)
-        there[split] = cifar_has_split(s->from, split ? PTQ_TEST_SET : PTQ_TRAIN_SET);
+        there[split] = cifar_has_split(s->from, split ? PTQ_SPLIT_TEST : PTQ_SPLIT_TRAIN);
     for (split = 0; split < 2 && !status; split++) {
         ptq_cifar10 *data = NULL;
 
         if (!there[split] && (there[0] || there[1]))
             continue;
-        status = ptq_cifar10_open(s->from, split ? PTQ_TEST_SET : PTQ_TRAIN_SET, NULL, &data, err);
+        status = ptq_cifar10_open(s->from, split ? PTQ_SPLIT_TEST : PTQ_SPLIT_TRAIN, NULL, &data, err);
         if (!status)
             status = unpack_split(s, split, data, err);
         ptq_cifar10_free(data);

@@ -531,7 +531,7 @@ static ptq_status write_set(cifar_writer *writer, ptq_split split, int count, ui
     int label[CLASSES], i;
     ptq_rng rng;
 
-    ptq_rng_seed(&rng, seed, split == PTQ_TRAIN_SET ? 0 : 1);
+    ptq_rng_seed(&rng, seed, split == PTQ_SPLIT_TRAIN ? 0 : 1);
     for (i = 0; i < count; i++) {
         if (i % CLASSES == 0)
             shuffle_labels(&rng, label);
@@ -599,9 +599,9 @@ int main(int argc, char **argv)
         return 1;
     status = cifar_writer_open(&writer, r.directory, class_name, CLASSES, &err);
     if (!status)
-        status = write_set(&writer, PTQ_TRAIN_SET, (int)r.train, r.seed, &err);
+        status = write_set(&writer, PTQ_SPLIT_TRAIN, (int)r.train, r.seed, &err);
     if (!status)
-        status = write_set(&writer, PTQ_TEST_SET, (int)r.test, r.seed, &err);
+        status = write_set(&writer, PTQ_SPLIT_TEST, (int)r.test, r.seed, &err);
     if (cifar_writer_close(&writer, status, &err)) {
         fprintf(stderr, "shapes10: %s\n", err.text);
         return 1;

@@ -28,7 +28,7 @@ int main(int argc, char **argv)
 
     if (!c)
         return fprintf(stderr, "%s\n", reason), 1;
-    if (ptq_cifar10_open(folder, PTQ_TEST_SET, NULL, &file, &err)) {
+    if (ptq_cifar10_open(folder, PTQ_SPLIT_TEST, NULL, &file, &err)) {
         classifier_close(c);
         return fprintf(stderr, "%s\n", err.text), 1;
     }

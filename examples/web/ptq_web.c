@@ -209,10 +209,10 @@ ptq_status convert(int weight_bits, int activation_bits, const uint8_t *pictures
 
     options.scheme.weight_bits = weight_bits;
     options.scheme.activation_bits = activation_bits;
-    options.scheme.weight_range = PTQ_MSE;
-    options.scheme.activation_range = PTQ_MSE;
+    options.scheme.weight_method = PTQ_METHOD_MSE;
+    options.scheme.activation_method = PTQ_METHOD_MSE;
     if (pictures) {
-        options.scheme.rounding = PTQ_LEARNED;
+        options.scheme.rounding = PTQ_ROUNDING_LEARNED;
         options.scheme.refit = PTQ_REFIT_BELOW_8;
         options.images = as_dataset(pictures, count);
     }
@@ -269,11 +269,11 @@ EXPORT(tensor_values) ptq_status tensor_values(int kind, int tensor, float *valu
     return PTQ_OK;
 }
 
-/* How the integer network codes a tensor: PTQ_F32 where it does not. */
+/* How the integer network codes a tensor: PTQ_TYPE_F32 where it does not. */
 static ptq_qparams coding(int tensor)
 {
     const ptq_model *model = networks[INTEGER].model;
-    const ptq_qparams real = {PTQ_F32, 0, 0, 0};
+    const ptq_qparams real = {PTQ_TYPE_F32, 0, 0, 0};
     const char *name = tensor_name(tensor);
     int i = ptq_model_find(model, name);
 
@@ -303,7 +303,7 @@ EXPORT(describe_range) void describe_range(int tensor, tensor_range *out)
     out->min = (double)seen->min;
     out->max = (double)seen->max;
     out->zeros = seen->count ? (double)seen->zeros / (double)seen->count : 0;
-    if (q.type == PTQ_F32)
+    if (q.type == PTQ_TYPE_F32)
         return;
     ptq_code_range(q.type, q.bits, &low, &high);
     out->low = (double)ptq_dequantize(low, &q);

@@ -164,12 +164,12 @@ int images_open(const char *path, size_t image_bytes, size_t least, size_t most,
     return !out->pixels;
 }
 
-ptq_status ptq_tool_observer_range(const ptq_observer *observer, int channel, ptq_range range,
+ptq_status ptq_tool_observer_range(const ptq_observer *observer, int channel, ptq_method range,
                                    float percentile, ptq_type type, int bits, int symmetric,
                                    float *low, float *high, ptq_error *e)
 {
     (void)range;
-    return ptq_observer_range(observer, channel, PTQ_MINMAX, percentile, type, bits, symmetric, low,
+    return ptq_observer_range(observer, channel, PTQ_METHOD_MINMAX, percentile, type, bits, symmetric, low,
                               high, e);
 }
 

@@ -38,8 +38,8 @@ static inline void fill(ptq_model *model)
 
     ptq_rng_seed(&rng, 1, 0);
     for (i = 0; i < model->nodes; i++)
-        for (k = 0; k < ptq_tensor_elements(&model->node[i].param[PTQ_WEIGHT]); k++)
-            ((float *)model->node[i].param[PTQ_WEIGHT].data)[k] = ptq_rng_float(&rng) - 0.4f;
+        for (k = 0; k < ptq_tensor_elements(&model->node[i].param[PTQ_PARAM_WEIGHT]); k++)
+            ((float *)model->node[i].param[PTQ_PARAM_WEIGHT].data)[k] = ptq_rng_float(&rng) - 0.4f;
 }
 
 /* A network of that graph with random weights. */

@@ -61,7 +61,7 @@ static const char *const figure_names[] = {"single", "batch", "batch_two_threads
 
 static int is_weighted(const ptq_node *node)
 {
-    return node->op == PTQ_CONV2D || node->op == PTQ_DENSE;
+    return node->op == PTQ_OP_CONV2D || node->op == PTQ_OP_DENSE;
 }
 
 /* MLPerf's ResNet8 with weights from a fixed seed: as fast as a trained one, and good for nothing
@@ -75,7 +75,7 @@ static int random_resnet8(ptq_model **out)
         return fail("%s", err.text);
     ptq_rng_seed(&rng, 42, 0);
     for (int i = 0; i < (*out)->nodes; i++) {
-        ptq_tensor *weight = &(*out)->node[i].param[PTQ_WEIGHT];
+        ptq_tensor *weight = &(*out)->node[i].param[PTQ_PARAM_WEIGHT];
         size_t n = ptq_tensor_elements(weight);
 
         if (!is_weighted(&(*out)->node[i]))
@@ -137,7 +137,7 @@ static int describe_subject(subject *made)
     for (int i = 0; i < made->model->nodes; i++) {
         made->macs += ptq_node_cost(made->model, i).macs;
         if (is_weighted(&made->model->node[i]))
-            made->integer &= ptq_node_mode(made->model, i) == PTQ_INTEGER;
+            made->integer &= ptq_node_mode(made->model, i) == PTQ_MODE_INTEGER;
     }
     describe_precision(made->model, made->precision, sizeof made->precision);
     if (!*made->path && ptq_model_write(made->model, &made->bytes, &made->size, &err))

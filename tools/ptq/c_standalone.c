@@ -79,7 +79,7 @@ static void end_table(header *h)
 
 static int is_coded(const ptq_node *node)
 {
-    return node->q.type != PTQ_F32;
+    return node->q.type != PTQ_TYPE_F32;
 }
 
 static const ptq_node *input_of(const header *h, const ptq_node *node, int k)
@@ -104,12 +104,12 @@ static int check_node(const header *h, int index)
         return index == 0 || is_coded(input_of(h, node, 0))
                    ? 0
                    : refuse_node(node, "makes codes of real numbers");
-    if (!last || (node->op != PTQ_DENSE && node->op != PTQ_DEQUANTIZE))
-        return refuse_node(node, mode == PTQ_INTEGER ? "has a result of real numbers"
+    if (!last || (node->op != PTQ_OP_DENSE && node->op != PTQ_OP_DEQUANTIZE))
+        return refuse_node(node, mode == PTQ_MODE_INTEGER ? "has a result of real numbers"
                                                      : "computes on real numbers");
-    if (node->op == PTQ_DENSE && mode != PTQ_INTEGER)
+    if (node->op == PTQ_OP_DENSE && mode != PTQ_MODE_INTEGER)
         return refuse_node(node, "computes on real numbers");
-    if (node->op == PTQ_DENSE && node->act != PTQ_ACT_NONE)
+    if (node->op == PTQ_OP_DENSE && node->act != PTQ_ACTIVATION_NONE)
         return refuse_node(node, "has logits with an activation");
     return 0;
 }
@@ -129,11 +129,11 @@ static int check_model(header *h)
 /* The kernel that reads such weights, and its section. */
 static const char *dot_of(const ptq_tensor *weight, unsigned *section)
 {
-    if (weight->type == PTQ_S8)
+    if (weight->type == PTQ_TYPE_S8)
         return *section = USES(s8), "s8";
-    if (weight->type == PTQ_U8)
+    if (weight->type == PTQ_TYPE_U8)
         return *section = USES(u8), "u8";
-    if (weight->type == PTQ_PACKED_S && weight->bits == 4)
+    if (weight->type == PTQ_TYPE_PACKED_S && weight->bits == 4)
         return *section = USES(s4), "s4";
     return *section = USES(packed), "packed";
 }
@@ -142,21 +142,21 @@ static unsigned sections_of(const ptq_node *node)
 {
     unsigned dot = 0;
 
-    if (node->param[PTQ_WEIGHT].rank)
-        dot_of(&node->param[PTQ_WEIGHT], &dot);
+    if (node->param[PTQ_PARAM_WEIGHT].rank)
+        dot_of(&node->param[PTQ_PARAM_WEIGHT], &dot);
     switch (node->op) {
-    case PTQ_CONV2D:
+    case PTQ_OP_CONV2D:
         return USES(conv) | dot;
-    case PTQ_DENSE:
+    case PTQ_OP_DENSE:
         return (is_coded(node) ? USES(dense_codes) : USES(dense_logits)) | dot;
-    case PTQ_ADD:
+    case PTQ_OP_ADD:
         return USES(add_layer);
-    case PTQ_RELU:
-    case PTQ_RELU6:
+    case PTQ_OP_RELU:
+    case PTQ_OP_RELU6:
         return USES(relu);
-    case PTQ_MAX_POOL:
-    case PTQ_AVG_POOL:
-    case PTQ_GLOBAL_AVG_POOL:
+    case PTQ_OP_MAX_POOL:
+    case PTQ_OP_AVG_POOL:
+    case PTQ_OP_GLOBAL_AVG_POOL:
         return USES(window);
     default:
         return 0;
@@ -184,7 +184,7 @@ static unsigned with_needs(unsigned sections)
 /* Weights of one output channel: the inputs that one result is computed from. */
 static size_t taps_of(const ptq_node *node)
 {
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
 
     return ptq_tensor_elements(weight) / (size_t)weight->dim[0];
 }
@@ -199,11 +199,11 @@ static void measure(header *h)
         ptq_plan_step(h->plan, i, &step);
         if (is_coded(node) && step.offset + elements(node->shape) > h->arena)
             h->arena = step.offset + elements(node->shape);
-        if (node->param[PTQ_WEIGHT].rank && taps_of(node) > h->patch)
+        if (node->param[PTQ_PARAM_WEIGHT].rank && taps_of(node) > h->patch)
             h->patch = taps_of(node);
         h->sections |= sections_of(node);
     }
-    if (is_coded(&h->model->node[h->logits]) || h->model->node[h->logits].op == PTQ_DEQUANTIZE)
+    if (is_coded(&h->model->node[h->logits]) || h->model->node[h->logits].op == PTQ_OP_DEQUANTIZE)
         h->sections |= USES(code_logits);
     h->sections = with_needs(h->sections);
 }
@@ -244,16 +244,16 @@ static void put_codes(header *h, const ptq_tensor *weight, size_t taps)
 
 static size_t channel_bytes(const ptq_node *node)
 {
-    return (taps_of(node) * (size_t)node->param[PTQ_WEIGHT].bits + 7) / 8;
+    return (taps_of(node) * (size_t)node->param[PTQ_PARAM_WEIGHT].bits + 7) / 8;
 }
 
 static void put_weight_table(header *h, int index)
 {
     const ptq_node *node = &h->model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t bytes = (size_t)weight->dim[0] * channel_bytes(node);
 
-    begin_table(h, weight->type == PTQ_S8 ? "int8_t" : "uint8_t", index, "weight", bytes, bytes);
+    begin_table(h, weight->type == PTQ_TYPE_S8 ? "int8_t" : "uint8_t", index, "weight", bytes, bytes);
     put_codes(h, weight, taps_of(node));
     end_table(h);
 }
@@ -261,7 +261,7 @@ static void put_weight_table(header *h, int index)
 static void put_weighted_tables(header *h, int index)
 {
     const ptq_node *node = &h->model->node[index];
-    const ptq_tensor *bias = &node->param[PTQ_BIAS];
+    const ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
     size_t channels = (size_t)node->shape[2];
     ptq_step_info step;
 
@@ -283,14 +283,14 @@ static void put_weighted_tables(header *h, int index)
 static void put_weights(const header *h, int index)
 {
     const ptq_node *node = &h->model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     unsigned section;
     const char *dot = dot_of(weight, &section);
-    int flip = weight->type == PTQ_PACKED_S ? 1 << (weight->bits - 1) : 0;
+    int flip = weight->type == PTQ_TYPE_PACKED_S ? 1 << (weight->bits - 1) : 0;
 
     fprintf(h->to, "    {%s_dot_%s, %s_node%d_weight, %zu, %d, %d, %d,\n     ", h->name, dot,
             h->name, index, channel_bytes(node), weight->bits, flip, (int)weight->zero_point);
-    if (node->param[PTQ_BIAS].rank)
+    if (node->param[PTQ_PARAM_BIAS].rank)
         fprintf(h->to, "%s_node%d_bias", h->name, index);
     else
         fputs("NULL", h->to);
@@ -300,7 +300,7 @@ static void put_weights(const header *h, int index)
 /* {flip, zero_point} */
 static void put_code_kind(const header *h, const ptq_qparams *q)
 {
-    fprintf(h->to, "{%d, %d}", q->type == PTQ_S8 ? 128 : 0, (int)q->zero_point);
+    fprintf(h->to, "{%d, %d}", q->type == PTQ_TYPE_S8 ? 128 : 0, (int)q->zero_point);
 }
 
 /* {ratio, shift, low, high} */
@@ -323,7 +323,7 @@ static void put_conv(header *h, int index)
 {
     const ptq_node *node = &h->model->node[index];
     const ptq_qparams *own = node->residual ? &node->mid : &node->q;
-    const ptq_qparams none = {PTQ_F32, 0, 0, 0};
+    const ptq_qparams none = {PTQ_TYPE_F32, 0, 0, 0};
     ptq_step_info step;
 
     put_weighted_tables(h, index);
@@ -335,7 +335,7 @@ static void put_conv(header *h, int index)
     fprintf(h->to, ", %d, %d, %d, /* codes: in, zero point and clamp of the result */\n    ",
             (int)own->zero_point, (int)step.low, (int)step.high);
     put_code_kind(h, node->residual ? &input_of(h, node, 1)->q : &none);
-    fprintf(h->to, ", %d, ", node->residual == PTQ_RES_FIRST);
+    fprintf(h->to, ", %d, ", node->residual == PTQ_RESIDUAL_FIRST);
     put_adder(h, &step);
     fputs(", /* residual */\n", h->to);
     put_shapes(h, node);
@@ -375,7 +375,7 @@ static int averages_whole(const ptq_node *node)
 {
     const int *pad = node->pad;
 
-    return node->op == PTQ_GLOBAL_AVG_POOL || node->include_pad ||
+    return node->op == PTQ_OP_GLOBAL_AVG_POOL || node->include_pad ||
            (pad[0] == 0 && pad[1] == 0 && pad[2] == 0 && pad[3] == 0);
 }
 
@@ -395,12 +395,12 @@ static void put_average_table(header *h, int index, const int *kernel)
 static void put_pool(header *h, int index)
 {
     const ptq_node *node = &h->model->node[index];
-    int global = node->op == PTQ_GLOBAL_AVG_POOL;
+    int global = node->op == PTQ_OP_GLOBAL_AVG_POOL;
     const int *kernel = global ? input_of(h, node, 0)->shape : node->kernel;
     ptq_step_info step;
 
     ptq_plan_step(h->plan, index, &step);
-    if (node->op != PTQ_MAX_POOL)
+    if (node->op != PTQ_OP_MAX_POOL)
         put_average_table(h, index, kernel);
     fprintf(h->to, "static const %s_pool %s_node%d = {\n    ", h->name, h->name, index);
     put_code_kind(h, &input_of(h, node, 0)->q);
@@ -409,7 +409,7 @@ static void put_pool(header *h, int index)
     fprintf(h->to, "    {%d, %d}, {%d, %d}, {%d, %d}, /* kernel, stride, padding */\n", kernel[0],
             kernel[1], global ? 1 : node->stride[0], global ? 1 : node->stride[1],
             global ? 0 : node->pad[0], global ? 0 : node->pad[1]);
-    if (node->op == PTQ_MAX_POOL)
+    if (node->op == PTQ_OP_MAX_POOL)
         fputs("    NULL, 0,\n};\n\n", h->to);
     else
         fprintf(h->to, "    %s_node%d_multiplier, %d,\n};\n\n", h->name, index,
@@ -423,7 +423,7 @@ static int make_pixel_table(const header *h, uint8_t *table)
     size_t n = elements(input->shape), channels = (size_t)input->shape[2];
     uint8_t *pixels = malloc(n);
     float *reals = malloc(n * sizeof *reals);
-    int same = pixels && reals ? input->q.type == PTQ_U8 : -1;
+    int same = pixels && reals ? input->q.type == PTQ_TYPE_U8 : -1;
 
     for (int value = 0; value < 256 && same >= 0; value++) {
         memset(pixels, value, n);
@@ -474,11 +474,11 @@ static void put_node_constants(header *h, int index)
     if (sections &
         (USES(conv) | USES(dense_codes) | USES(dense_logits) | USES(window) | USES(add_layer)))
         fprintf(h->to, "/* %s */\n", node->name);
-    if (node->op == PTQ_CONV2D)
+    if (node->op == PTQ_OP_CONV2D)
         put_conv(h, index);
-    else if (node->op == PTQ_DENSE)
+    else if (node->op == PTQ_OP_DENSE)
         put_dense(h, index);
-    else if (node->op == PTQ_ADD)
+    else if (node->op == PTQ_OP_ADD)
         put_addition(h, index);
     else if (sections & USES(window))
         put_pool(h, index);
@@ -508,7 +508,7 @@ static void put_window_call(const header *h, int index, const char *kernel, int 
 
     fprintf(h->to, "    %s_%s(&%s_node%d, ", h->name, kernel, h->name, index);
     put_place(h, node->input[0], table_step);
-    if (node->op == PTQ_CONV2D) {
+    if (node->op == PTQ_OP_CONV2D) {
         fputs(", ", h->to);
         if (node->residual)
             put_place(h, node->input[1], table_step);
@@ -519,7 +519,7 @@ static void put_window_call(const header *h, int index, const char *kernel, int 
         fprintf(h->to, ", arena + %zu", offset_of(h, index));
     else
         fputs(", logits", h->to);
-    fprintf(h->to, node->param[PTQ_WEIGHT].rank ? ", %s_patch);" : ");", h->name);
+    fprintf(h->to, node->param[PTQ_PARAM_WEIGHT].rank ? ", %s_patch);" : ");", h->name);
 }
 
 static void put_add_call(const header *h, int index, int table_step)
@@ -559,15 +559,15 @@ static void put_call(const header *h, int index, int table_step)
 {
     const ptq_node *node = &h->model->node[index];
 
-    if (node->op == PTQ_CONV2D)
+    if (node->op == PTQ_OP_CONV2D)
         put_window_call(h, index, "conv2d", table_step);
-    else if (node->op == PTQ_DENSE)
+    else if (node->op == PTQ_OP_DENSE)
         put_window_call(h, index, is_coded(node) ? "dense_codes" : "dense_logits", table_step);
-    else if (node->op == PTQ_ADD)
+    else if (node->op == PTQ_OP_ADD)
         put_add_call(h, index, table_step);
-    else if (node->op == PTQ_RELU || node->op == PTQ_RELU6)
+    else if (node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6)
         put_relu_call(h, index, table_step);
-    else if (node->op == PTQ_DEQUANTIZE)
+    else if (node->op == PTQ_OP_DEQUANTIZE)
         put_logits_call(h, node->input[0], table_step);
     else
         put_window_call(h, index, "pool2d", table_step);
@@ -580,8 +580,8 @@ static int needs_kind(const header *h, int index)
     for (int i = index + 1; i <= h->logits; i++) {
         const ptq_node *node = &h->model->node[i];
 
-        if (node->op != PTQ_ADD && node->op != PTQ_RELU && node->op != PTQ_RELU6 &&
-            node->op != PTQ_DEQUANTIZE)
+        if (node->op != PTQ_OP_ADD && node->op != PTQ_OP_RELU && node->op != PTQ_OP_RELU6 &&
+            node->op != PTQ_OP_DEQUANTIZE)
             continue;
         if (node->input[0] == index || node->input[1] == index)
             return 1;

@@ -49,7 +49,7 @@ int sample_open(const char *data_path, int count, int draw, image_sample *out)
     ptq_error err;
 
     memset(out, 0, sizeof *out);
-    if (ptq_cifar10_open(data_path, PTQ_TRAIN_SET, NULL, &out->data, &err))
+    if (ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &out->data, &err))
         return fail("%s", err.text);
     out->subset.base = ptq_cifar10_dataset(out->data);
     out->indices = malloc((size_t)count * sizeof *out->indices);
@@ -89,7 +89,7 @@ int open_test_set(const char *data_path, ptq_cifar10 **out)
     beside(data_path, "test_batch.bin", path);
     if (!file_size(path))
         return 0;
-    return ptq_cifar10_open(path, PTQ_TEST_SET, NULL, out, &err) ? fail("%s", err.text) : 0;
+    return ptq_cifar10_open(path, PTQ_SPLIT_TEST, NULL, out, &err) ? fail("%s", err.text) : 0;
 }
 
 int refuse_overlap(const ptq_calibration *calibration, ptq_dataset data)
@@ -258,11 +258,11 @@ typedef struct rule_range {
     double clipped;
 } rule_range;
 
-static int find_range(const ptq_calibrated *tensor, ptq_range rule, rule_range *out)
+static int find_range(const ptq_calibrated *tensor, ptq_method rule, rule_range *out)
 {
     ptq_error err;
 
-    if (ptq_observer_range(&tensor->observer, 0, rule, 0, PTQ_U8, 8, 0, &out->low, &out->high,
+    if (ptq_observer_range(&tensor->observer, 0, rule, 0, PTQ_TYPE_U8, 8, 0, &out->low, &out->high,
                            &err))
         return fail("tensor %s: %s", tensor->name, err.text);
     out->clipped = ptq_observer_clipped(&tensor->observer, 0, out->low, out->high);
@@ -283,10 +283,10 @@ static int print_tensor(const ptq_calibrated *tensor)
         100 * (seen->count ? (double)seen->zeros / (double)seen->count : 0), (double)seen->min,
         (double)seen->max);
     say("  [%s]\n", line);
-    for (int rule = 0; rule < PTQ_RANGE_COUNT; rule++) {
-        if (find_range(tensor, (ptq_range)rule, &range))
+    for (int rule = 0; rule < PTQ_METHOD_COUNT; rule++) {
+        if (find_range(tensor, (ptq_method)rule, &range))
             return 1;
-        say("  %-10s %12.6g .. %-12.6g clips %.4f %%\n", ptq_range_name((ptq_range)rule),
+        say("  %-10s %12.6g .. %-12.6g clips %.4f %%\n", ptq_method_name((ptq_method)rule),
             (double)range.low, (double)range.high, 100 * range.clipped);
     }
     return 0;
@@ -344,9 +344,9 @@ static json_t *tensor_json(const ptq_calibrated *tensor)
     json_set_count(made, "zeros", seen->zeros);
     json_object_set_new(made, "min", json_real((double)seen->min));
     json_object_set_new(made, "max", json_real((double)seen->max));
-    for (int rule = 0; rule < PTQ_RANGE_COUNT; rule++)
-        if (!find_range(tensor, (ptq_range)rule, &range))
-            json_object_set_new(rules, ptq_range_name((ptq_range)rule),
+    for (int rule = 0; rule < PTQ_METHOD_COUNT; rule++)
+        if (!find_range(tensor, (ptq_method)rule, &range))
+            json_object_set_new(rules, ptq_method_name((ptq_method)rule),
                                 json_pack("{s:f,s:f,s:f}", "low", (double)range.low, "high",
                                           (double)range.high, "clipped", range.clipped));
     json_object_set_new(made, "ranges", rules);

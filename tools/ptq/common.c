@@ -399,9 +399,9 @@ int engine_self_test(const engine *ready)
 /* Bits of a node's weights, or of its result; -1 where they are none, or real numbers. */
 static int own_bits(const ptq_node *node, int weights)
 {
-    if (!node->param[PTQ_WEIGHT].rank || (!weights && node->q.type == PTQ_F32))
+    if (!node->param[PTQ_PARAM_WEIGHT].rank || (!weights && node->q.type == PTQ_TYPE_F32))
         return -1;
-    return weights ? node->param[PTQ_WEIGHT].bits : node->q.bits;
+    return weights ? node->param[PTQ_PARAM_WEIGHT].bits : node->q.bits;
 }
 
 /* Those of all nodes with weights; 0 where they differ. */
@@ -424,18 +424,18 @@ void describe_precision(const ptq_model *model, char *text, size_t size)
     int mode = -1, mixed = 0, weights = common_bits(model, 1), results = common_bits(model, 0);
 
     for (int i = 1; i < model->nodes; i++) {
-        if (!model->node[i].param[PTQ_WEIGHT].rank)
+        if (!model->node[i].param[PTQ_PARAM_WEIGHT].rank)
             continue;
         mixed |= mode >= 0 && mode != (int)ptq_node_mode(model, i);
         mode = (int)ptq_node_mode(model, i);
     }
     if (mode < 0)
-        mode = PTQ_FLOAT;
+        mode = PTQ_MODE_FLOAT;
     if (mixed || weights == 0 || results == 0)
         snprintf(text, size, "mixed");
-    else if (mode == PTQ_DYNAMIC && weights != 8)
+    else if (mode == PTQ_MODE_DYNAMIC && weights != 8)
         snprintf(text, size, "dynamic w%d", weights);
-    else if (mode == PTQ_INTEGER && (weights != 8 || (results > 0 && results != 8)))
+    else if (mode == PTQ_MODE_INTEGER && (weights != 8 || (results > 0 && results != 8)))
         snprintf(text, size, "w%da%d", weights, results > 0 ? results : 8);
     else
         snprintf(text, size, "%s", name[mode]);

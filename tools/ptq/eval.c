@@ -378,7 +378,7 @@ static int evaluate(pair *both)
     ptq_error err;
     int status;
 
-    if (ptq_cifar10_open(both->data, PTQ_TEST_SET, NULL, &opened, &err))
+    if (ptq_cifar10_open(both->data, PTQ_SPLIT_TEST, NULL, &opened, &err))
         return fail("%s", err.text);
     data = ptq_cifar10_dataset(opened);
     both->class_name = data.class_name;

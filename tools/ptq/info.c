@@ -81,7 +81,7 @@ static int is_asked(const ptq_model *model, int i)
 {
     ptq_op op = model->node[i].op;
 
-    return i > 0 && i <= ptq_model_logits(model) && op != PTQ_QUANTIZE && op != PTQ_DEQUANTIZE;
+    return i > 0 && i <= ptq_model_logits(model) && op != PTQ_OP_QUANTIZE && op != PTQ_OP_DEQUANTIZE;
 }
 
 /* Appends to the sentence; what does not fit is cut off. */
@@ -103,7 +103,7 @@ static void list_others(model_info *info)
     for (int i = 0; i < model->nodes; i++) {
         ptq_mode mode = ptq_node_mode(model, i);
 
-        if (is_asked(model, i) && mode != PTQ_INTEGER)
+        if (is_asked(model, i) && mode != PTQ_MODE_INTEGER)
             add_words(info, "%s%s (%s)", others++ ? ", " : "; not: ", model->node[i].name,
                       ptq_mode_name(mode));
     }
@@ -117,10 +117,10 @@ static void describe_runs(model_info *info)
     for (int i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
 
-        conversions += node->op == PTQ_QUANTIZE || node->op == PTQ_DEQUANTIZE;
-        info->quantized |= ptq_node_mode(model, i) != PTQ_FLOAT;
+        conversions += node->op == PTQ_OP_QUANTIZE || node->op == PTQ_OP_DEQUANTIZE;
+        info->quantized |= ptq_node_mode(model, i) != PTQ_MODE_FLOAT;
         asked += is_asked(model, i);
-        integer += is_asked(model, i) && ptq_node_mode(model, i) == PTQ_INTEGER;
+        integer += is_asked(model, i) && ptq_node_mode(model, i) == PTQ_MODE_INTEGER;
     }
     if (integer == asked)
         add_words(info, "all %d nodes from the pixels to the logits really run on integers", asked);
@@ -183,7 +183,7 @@ static void print_fusions(const ptq_fuse_report *report)
     for (int i = 0; i < report->items; i++) {
         const ptq_fusion *item = &report->item[i];
 
-        if (item->kind == PTQ_NOT_FUSED)
+        if (item->kind == PTQ_FUSION_NONE)
             say("  %-20s stays: %s\n", item->node, item->reason);
         else
             say("  %-20s %-10s into %s\n", item->node, fusion_names[item->kind], item->into);
@@ -193,10 +193,10 @@ static void print_fusions(const ptq_fuse_report *report)
 /* "s8" and so on, with the bits where there are fewer than 8. */
 static void name_codes(ptq_type type, int bits, char *text, size_t size)
 {
-    int is_signed = type == PTQ_S8 || type == PTQ_PACKED_S;
+    int is_signed = type == PTQ_TYPE_S8 || type == PTQ_TYPE_PACKED_S;
 
-    if (type == PTQ_F32 || type == PTQ_F16)
-        snprintf(text, size, "%s", type == PTQ_F32 ? "f32" : "f16");
+    if (type == PTQ_TYPE_F32 || type == PTQ_TYPE_F16)
+        snprintf(text, size, "%s", type == PTQ_TYPE_F32 ? "f32" : "f16");
     else
         snprintf(text, size, "%c%d", is_signed ? 's' : 'u', bits);
 }
@@ -206,7 +206,7 @@ static void print_result(const char *name, const ptq_qparams *q)
     char codes[16];
 
     name_codes(q->type, q->bits, codes, sizeof codes);
-    if (q->type == PTQ_F32)
+    if (q->type == PTQ_TYPE_F32)
         say(" %-20s %-5s\n", name, codes);
     else
         say(" %-20s %-5s %13.8g %5d\n", name, codes, (double)q->scale, (int)q->zero_point);
@@ -244,7 +244,7 @@ static void print_codes(const model_info *info)
         const ptq_node *node = &info->model->node[i];
 
         say("%-20s %-8s", node->name, ptq_mode_name(ptq_node_mode(info->model, i)));
-        print_weight(&node->param[PTQ_WEIGHT]);
+        print_weight(&node->param[PTQ_PARAM_WEIGHT]);
         if (node->residual) {
             print_result(node->name, &node->mid);
             say("%-73s", "");
@@ -301,7 +301,7 @@ static void set_qparams(json_t *object, const char *key, const ptq_qparams *q)
 
     name_codes(q->type, q->bits, codes, sizeof codes);
     json_object_set_new(made, "type", json_string(codes));
-    if (q->type != PTQ_F32) {
+    if (q->type != PTQ_TYPE_F32) {
         json_object_set_new(made, "bits", json_integer(q->bits));
         json_object_set_new(made, "scale", json_real((double)q->scale));
         json_object_set_new(made, "zero_point", json_integer(q->zero_point));
@@ -341,8 +341,8 @@ static json_t *nodes_json(const ptq_model *model)
         set_cost(made, cost);
         json_set_count(made, "output_bytes", cost.output_bytes);
         json_object_set_new(made, "computes", json_string(ptq_mode_name(ptq_node_mode(model, i))));
-        if (node->param[PTQ_WEIGHT].rank)
-            json_object_set_new(made, "weight", weight_json(&node->param[PTQ_WEIGHT]));
+        if (node->param[PTQ_PARAM_WEIGHT].rank)
+            json_object_set_new(made, "weight", weight_json(&node->param[PTQ_PARAM_WEIGHT]));
         if (node->residual)
             set_qparams(made, "before_addition", &node->mid);
         set_qparams(made, "result", &node->q);
@@ -361,7 +361,7 @@ static json_t *fusions_json(const ptq_fuse_report *report)
 
         json_object_set_new(made, "node", json_string(item->node));
         json_object_set_new(made, "kind", json_string(fusion_names[item->kind]));
-        if (item->kind == PTQ_NOT_FUSED)
+        if (item->kind == PTQ_FUSION_NONE)
             json_object_set_new(made, "reason", json_string(item->reason));
         else
             json_object_set_new(made, "into", json_string(item->into));

@@ -188,7 +188,7 @@ static int open_images(lab *at)
 
     if (sample_open(at->data_path, at->samples, at->seed, &at->drawn))
         return 1;
-    if (ptq_cifar10_open(at->data_path, PTQ_TEST_SET, NULL, &at->test, &err))
+    if (ptq_cifar10_open(at->data_path, PTQ_SPLIT_TEST, NULL, &at->test, &err))
         return fail("%s", err.text);
     at->images = ptq_cifar10_dataset(at->test);
     if (at->images.count > (size_t)limit)

@@ -209,7 +209,7 @@ static int copy_right(const lab *at, ptq_model **out)
 static void keep_first_scales(ptq_model *model)
 {
     for (int i = 0; i < model->nodes; i++) {
-        ptq_tensor *weight = &model->node[i].param[PTQ_WEIGHT];
+        ptq_tensor *weight = &model->node[i].param[PTQ_PARAM_WEIGHT];
 
         for (int c = 1; c < weight->scales; c++)
             weight->scale[c] = weight->scale[0];
@@ -227,7 +227,7 @@ static void keep_two_decimals(ptq_model *model)
         for (int k = 0; k < 2; k++) {
             float rounded = (float)(int)(q[k]->scale * 100 + 0.5f) / 100;
 
-            if (q[k]->type != PTQ_F32)
+            if (q[k]->type != PTQ_TYPE_F32)
                 q[k]->scale = rounded > 0 ? rounded : 0.01f;
         }
     }
@@ -236,7 +236,7 @@ static void keep_two_decimals(ptq_model *model)
 static void keep_half_precision(ptq_model *model)
 {
     for (int i = 0; i < model->nodes; i++)
-        if (model->node[i].q.type != PTQ_F32)
+        if (model->node[i].q.type != PTQ_TYPE_F32)
             model->node[i].q.scale = ptq_f16_to_f32(ptq_f32_to_f16(model->node[i].q.scale));
 }
 

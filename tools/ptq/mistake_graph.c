@@ -24,9 +24,9 @@ static int add_copy(coded_graph *g, const ptq_node *node)
     ptq_conv_options conv = {0};
 
     switch (node->op) {
-    case PTQ_INPUT:
+    case PTQ_OP_INPUT:
         return ptq_add_input(g->model, node->name, node->shape[0], node->shape[1], node->shape[2]);
-    case PTQ_CONV2D:
+    case PTQ_OP_CONV2D:
         conv.channels = node->shape[2];
         conv.kernel_h = node->kernel[0];
         conv.kernel_w = node->kernel[1];
@@ -37,19 +37,19 @@ static int add_copy(coded_graph *g, const ptq_node *node)
         conv.groups = node->groups;
         conv.no_bias = node->no_bias;
         return ptq_add_conv2d(g->model, node->name, a, &conv);
-    case PTQ_BATCH_NORM:
+    case PTQ_OP_BATCH_NORM:
         return ptq_add_batch_norm(g->model, node->name, a, node->epsilon);
-    case PTQ_RELU:
+    case PTQ_OP_RELU:
         return ptq_add_relu(g->model, node->name, a);
-    case PTQ_RELU6:
+    case PTQ_OP_RELU6:
         return ptq_add_relu6(g->model, node->name, a);
-    case PTQ_ADD:
+    case PTQ_OP_ADD:
         return ptq_add_add(g->model, node->name, a, g->to[node->input[1]]);
-    case PTQ_GLOBAL_AVG_POOL:
+    case PTQ_OP_GLOBAL_AVG_POOL:
         return ptq_add_global_avg_pool(g->model, node->name, a);
-    case PTQ_DENSE:
+    case PTQ_OP_DENSE:
         return ptq_add_dense(g->model, node->name, a, node->shape[2]);
-    case PTQ_SOFTMAX:
+    case PTQ_OP_SOFTMAX:
         return ptq_add_softmax(g->model, node->name, a);
     default:
         return -1;
@@ -59,7 +59,7 @@ static int add_copy(coded_graph *g, const ptq_node *node)
 /* Parameters as they are; weights of convolutions and dense layers as their codes stand for. */
 static int copy_params(coded_graph *g, const ptq_node *from, ptq_node *to)
 {
-    int coded = from->op == PTQ_CONV2D || from->op == PTQ_DENSE;
+    int coded = from->op == PTQ_OP_CONV2D || from->op == PTQ_OP_DENSE;
     ptq_tensor codes = {0};
     ptq_error err;
 
@@ -68,10 +68,10 @@ static int copy_params(coded_graph *g, const ptq_node *from, ptq_node *to)
             memcpy(to->param[p].data, from->param[p].data, from->param[p].size);
     if (!coded)
         return 0;
-    if (ptq_quantize_weight(&from->param[PTQ_WEIGHT], &g->at->scheme, NULL, &codes, &err))
+    if (ptq_quantize_weight(&from->param[PTQ_PARAM_WEIGHT], &g->at->scheme, NULL, &codes, &err))
         return fail("%s: %s", from->name, err.text);
     for (size_t i = 0; i < ptq_tensor_elements(&codes); i++)
-        ((float *)to->param[PTQ_WEIGHT].data)[i] = ptq_tensor_real(&codes, i);
+        ((float *)to->param[PTQ_PARAM_WEIGHT].data)[i] = ptq_tensor_real(&codes, i);
     ptq_tensor_free(&codes, NULL);
     return 0;
 }
@@ -80,18 +80,18 @@ static int copy_params(coded_graph *g, const ptq_node *from, ptq_node *to)
 static int add_border(coded_graph *g, const ptq_node *node, int made)
 {
     int bits =
-        g->at->scheme.activation_bits && node->op != PTQ_INPUT ? g->at->scheme.activation_bits : 8;
+        g->at->scheme.activation_bits && node->op != PTQ_OP_INPUT ? g->at->scheme.activation_bits : 8;
     int tensor = ptq_calibration_find(g->seen, node->out);
     char name[2][PTQ_NAME_SIZE + 8];
     float low, high;
     ptq_qparams q;
     ptq_error err;
 
-    if (tensor < 0 || node->op == PTQ_DENSE || node->op == PTQ_SOFTMAX)
+    if (tensor < 0 || node->op == PTQ_OP_DENSE || node->op == PTQ_OP_SOFTMAX)
         return made;
-    if (ptq_observer_range(&g->seen->tensor[tensor].observer, 0, PTQ_MINMAX, 0, PTQ_U8, bits, 0,
+    if (ptq_observer_range(&g->seen->tensor[tensor].observer, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, bits, 0,
                            &low, &high, &err) ||
-        ptq_choose_qparams(low, high, PTQ_U8, bits, 0, &q, &err)) {
+        ptq_choose_qparams(low, high, PTQ_TYPE_U8, bits, 0, &q, &err)) {
         fail("%s: %s", node->name, err.text);
         return -1;
     }
@@ -168,7 +168,7 @@ static void observe_before(const lab *at, ptq_calibration *before, ptq_calibrati
         const ptq_node *relu = &at->original->node[i];
         int from, to = ptq_calibration_find(fused, relu->out);
 
-        if (relu->op != PTQ_RELU || to < 0)
+        if (relu->op != PTQ_OP_RELU || to < 0)
             continue;
         from = ptq_calibration_find(before, at->original->node[relu->input[0]].out);
         if (from >= 0) {
@@ -238,8 +238,8 @@ static void store_moments(const moments *m, ptq_node *norm)
     for (int c = 0; c < norm->shape[2]; c++) {
         double mean = m->sum[c] / (double)m->count;
 
-        ((float *)norm->param[PTQ_MEAN].data)[c] = (float)mean;
-        ((float *)norm->param[PTQ_VARIANCE].data)[c] =
+        ((float *)norm->param[PTQ_PARAM_MEAN].data)[c] = (float)mean;
+        ((float *)norm->param[PTQ_PARAM_VARIANCE].data)[c] =
             (float)fmax(m->squares[c] / (double)m->count - mean * mean, 0);
     }
 }
@@ -307,7 +307,7 @@ static int count_batch(const lab *at, ptq_model *model, const size_t *indices, s
     part.indices = indices;
     batch = ptq_subset_dataset(&part, count);
     for (int i = 0; i < model->nodes && !status; i++)
-        if (model->node[i].op == PTQ_BATCH_NORM)
+        if (model->node[i].op == PTQ_OP_BATCH_NORM)
             status = set_moments(model, i, batch);
     if (status || make_plan(model, &plan))
         return 1;
@@ -353,8 +353,8 @@ int check_batch_norm(const lab *at)
     for (int i = 0; i < at->original->nodes; i++) {
         const ptq_node *node = &at->original->node[i];
 
-        found |= node->op == PTQ_BATCH_NORM;
-        if (node->op == PTQ_BATCH_NORM && node->shape[2] > MOST_CHANNELS)
+        found |= node->op == PTQ_OP_BATCH_NORM;
+        if (node->op == PTQ_OP_BATCH_NORM && node->shape[2] > MOST_CHANNELS)
             return fail("node %s has more than %d channels; take another model", node->name,
                         MOST_CHANNELS);
     }

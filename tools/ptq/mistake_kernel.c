@@ -31,10 +31,10 @@ int check_layers(const lab *at)
 
     for (int i = 0; i <= ptq_model_logits(model); i++) {
         const ptq_node *node = &model->node[i];
-        int layer = (node->op == PTQ_CONV2D && node->groups == 1) || node->op == PTQ_DENSE ||
-                    node->op == PTQ_GLOBAL_AVG_POOL || node->op == PTQ_INPUT;
+        int layer = (node->op == PTQ_OP_CONV2D && node->groups == 1) || node->op == PTQ_OP_DENSE ||
+                    node->op == PTQ_OP_GLOBAL_AVG_POOL || node->op == PTQ_OP_INPUT;
 
-        if (!layer || (i && ptq_node_mode(model, i) != PTQ_INTEGER))
+        if (!layer || (i && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
             return fail("node %s (%s) is not imitated here; take another model", node->name,
                         ptq_op_name(node->op));
     }
@@ -79,9 +79,9 @@ static int open_runner(runner *r, const ptq_plan *plan)
         const ptq_node *node = &r->model->node[i];
 
         r->code[i] = malloc(elements(node->shape) * sizeof *r->code[i]);
-        if (node->param[PTQ_WEIGHT].rank)
-            r->weight[i] = unpack(&node->param[PTQ_WEIGHT]);
-        short_of |= !r->code[i] || (node->param[PTQ_WEIGHT].rank && !r->weight[i]);
+        if (node->param[PTQ_PARAM_WEIGHT].rank)
+            r->weight[i] = unpack(&node->param[PTQ_PARAM_WEIGHT]);
+        short_of |= !r->code[i] || (node->param[PTQ_PARAM_WEIGHT].rank && !r->weight[i]);
     }
     r->logits = malloc(elements(r->model->node[logits].shape) * sizeof *r->logits);
     if (short_of || !r->logits) {
@@ -114,11 +114,11 @@ static int32_t dot(runner *r, const int32_t *x, int32_t padding, const int32_t *
 static int32_t accumulate(runner *r, int index, int y, int x, int o)
 {
     const ptq_node *node = &r->model->node[index], *from = &r->model->node[node->input[0]];
-    int dense = node->op == PTQ_DENSE, height = dense ? 1 : node->kernel[0];
+    int dense = node->op == PTQ_OP_DENSE, height = dense ? 1 : node->kernel[0];
     int width = dense ? 1 : node->kernel[1], in = from->shape[2];
     const int32_t *w = r->weight[index] + (size_t)o * (size_t)(height * width * in);
     int32_t zero = from->q.zero_point;
-    int32_t sum = (int32_t)ptq_tensor_number(&node->param[PTQ_BIAS], (size_t)o), total = 0;
+    int32_t sum = (int32_t)ptq_tensor_number(&node->param[PTQ_PARAM_BIAS], (size_t)o), total = 0;
 
     for (int v = 0; v < height; v++)
         for (int u = 0; u < width; u++, w += in) {
@@ -139,8 +139,8 @@ static int32_t accumulate(runner *r, int index, int y, int x, int o)
 static int32_t add_residual(const ptq_node *node, const ptq_step_info *step, int32_t code,
                             int32_t residual)
 {
-    float a = (float)(node->residual == PTQ_RES_FIRST ? residual : code);
-    float b = (float)(node->residual == PTQ_RES_FIRST ? code : residual);
+    float a = (float)(node->residual == PTQ_RESIDUAL_FIRST ? residual : code);
+    float b = (float)(node->residual == PTQ_RESIDUAL_FIRST ? code : residual);
     float sum = fmaf(a, step->ratio[0], fmaf(b, step->ratio[1], step->shift));
 
     sum = fmaxf(fminf(sum, (float)step->sum_high), (float)step->sum_low);
@@ -151,8 +151,8 @@ static void run_layer(runner *r, int index)
 {
     const ptq_node *node = &r->model->node[index];
     const ptq_qparams *q = node->residual ? &node->mid : &node->q;
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
-    int at = 0, coded = node->q.type != PTQ_F32;
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    int at = 0, coded = node->q.type != PTQ_TYPE_F32;
     float in_scale = r->model->node[node->input[0]].q.scale;
     ptq_step_info step;
 
@@ -204,7 +204,7 @@ static void run_image(runner *r, const uint8_t *pixels)
         r->code[0][i] = ptq_quantize(real[c], &input->q);
     }
     for (int i = 1; i <= ptq_model_logits(r->model); i++) {
-        if (r->model->node[i].op == PTQ_GLOBAL_AVG_POOL)
+        if (r->model->node[i].op == PTQ_OP_GLOBAL_AVG_POOL)
             run_pool(r, i);
         else
             run_layer(r, i);

@@ -244,7 +244,7 @@ static const char *add_int32s(exporter *ex, const char *name, const int32_t *fro
 
 static int code_type(ptq_type type)
 {
-    return type == PTQ_S8 || type == PTQ_PACKED_S ? ONNX_INT8 : ONNX_UINT8;
+    return type == PTQ_TYPE_S8 || type == PTQ_TYPE_PACKED_S ? ONNX_INT8 : ONNX_UINT8;
 }
 
 static const char *add_code(exporter *ex, const char *name, ptq_type type, int32_t code)
@@ -271,9 +271,9 @@ static coded add_codes(exporter *ex, const char *name, const ptq_qparams *q)
 static void clamp_range(const ptq_qparams *q, ptq_activation act, int32_t *low, int32_t *high)
 {
     ptq_code_range(q->type, q->bits, low, high);
-    if (act != PTQ_ACT_NONE)
+    if (act != PTQ_ACTIVATION_NONE)
         *low = q->zero_point;
-    if (act == PTQ_ACT_RELU6 && ptq_quantize(6, q) < *high)
+    if (act == PTQ_ACTIVATION_RELU6 && ptq_quantize(6, q) < *high)
         *high = ptq_quantize(6, q);
 }
 
@@ -308,12 +308,12 @@ static coded quantize(exporter *ex, const char *real, const char *name, const pt
                       const ptq_qparams *q)
 {
     coded made = add_codes(ex, name, q);
-    const char *raw = raw_codes(ex, &made, q, PTQ_ACT_NONE);
+    const char *raw = raw_codes(ex, &made, q, PTQ_ACTIVATION_NONE);
 
     add_node(ex, NULL, "QuantizeLinear",
-             node->op == PTQ_QUANTIZE ? node->name : text(ex, "%s.quantize", name), raw, real,
+             node->op == PTQ_OP_QUANTIZE ? node->name : text(ex, "%s.quantize", name), raw, real,
              made.scale, made.zero_point, NO_MORE);
-    clamp_codes(ex, raw, text(ex, "%s.clip", name), &made, q, PTQ_ACT_NONE);
+    clamp_codes(ex, raw, text(ex, "%s.clip", name), &made, q, PTQ_ACTIVATION_NONE);
     return made;
 }
 
@@ -384,12 +384,12 @@ static const char *real_of(exporter *ex, int node, int rank)
 
 static int is_coded(const ptq_node *node)
 {
-    return node->q.type != PTQ_F32;
+    return node->q.type != PTQ_TYPE_F32;
 }
 
 static int is_integer_weight(const ptq_tensor *weight)
 {
-    return weight->rank && weight->type != PTQ_F32 && weight->type != PTQ_F16;
+    return weight->rank && weight->type != PTQ_TYPE_F32 && weight->type != PTQ_TYPE_F16;
 }
 
 /* ---- Weights ---- */
@@ -415,10 +415,10 @@ static const int *input_shape(const exporter *ex, const ptq_node *node)
 
 static const char *add_real_weight(exporter *ex, const ptq_node *node)
 {
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t count = ptq_tensor_elements(weight);
     const char *name = text(ex, "%s.weight", node->name);
-    int half = weight->type == PTQ_F16;
+    int half = weight->type == PTQ_TYPE_F16;
     float *numbers = grab(ex, count * sizeof *numbers);
     uint8_t *bytes;
     Onnx__NodeProto *cast;
@@ -444,7 +444,7 @@ static const char *add_real_weight(exporter *ex, const ptq_node *node)
 /* Weight codes of any width in bytes, their scales and zero points. */
 static coded add_coded_weight(exporter *ex, const ptq_node *node)
 {
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t count = ptq_tensor_elements(weight);
     int rank = weight->scales > 1, type = code_type(weight->type);
     uint8_t *bytes = grab(ex, count), *zeros = grab(ex, (size_t)weight->scales);
@@ -465,12 +465,12 @@ static coded add_coded_weight(exporter *ex, const ptq_node *node)
 
 static const char *add_bias(exporter *ex, const ptq_node *node)
 {
-    const ptq_tensor *bias = &node->param[PTQ_BIAS];
+    const ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
     const char *name = text(ex, "%s.bias", node->name);
 
     if (!bias->rank)
         return "";
-    if (bias->type == PTQ_S32)
+    if (bias->type == PTQ_TYPE_S32)
         return add_int32s(ex, name, bias->data, bias->dim[0]);
     return add_floats(ex, name, 1, bias->dim, bias->data, (size_t)bias->dim[0]);
 }
@@ -490,7 +490,7 @@ static const char *dequantize_weight(exporter *ex, const ptq_node *node)
 /* A bias of integers has the scale s_in * s_w. */
 static const char *dequantize_bias(exporter *ex, const ptq_node *node)
 {
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const char *bias = add_bias(ex, node);
     float *scale = grab(ex, (size_t)weight->scales * sizeof *scale);
     Onnx__NodeProto *made;
@@ -521,7 +521,7 @@ static const char *add_act(exporter *ex, ptq_activation act, const char *name, c
 {
     static const float bounds[] = {0, 6};
 
-    if (act == PTQ_ACT_RELU)
+    if (act == PTQ_ACTIVATION_RELU)
         return add_node(ex, NULL, "Relu", name, name, from, NO_MORE);
     return add_node(ex, NULL, "Clip", name, name, from,
                     add_floats(ex, text(ex, "%s.min", name), 0, NULL, &bounds[0], 1),
@@ -532,7 +532,7 @@ static const char *add_act(exporter *ex, ptq_activation act, const char *name, c
    name of the real result; `shown` is what it is called behind its activation. */
 static const char *add_real_layer(exporter *ex, const ptq_node *node, const char *shown)
 {
-    int conv = node->op == PTQ_CONV2D, coded_weight = is_integer_weight(&node->param[PTQ_WEIGHT]);
+    int conv = node->op == PTQ_OP_CONV2D, coded_weight = is_integer_weight(&node->param[PTQ_PARAM_WEIGHT]);
     const char *input = real_of(ex, node->input[0], conv ? 4 : 2), *made;
     const char *weight = coded_weight ? dequantize_weight(ex, node) : add_real_weight(ex, node);
     const char *bias = coded_weight ? dequantize_bias(ex, node) : add_bias(ex, node);
@@ -554,7 +554,7 @@ static const char *add_real_layer(exporter *ex, const ptq_node *node, const char
 static const char *add_integer_layer(exporter *ex, const ptq_node *node, const ptq_qparams *q,
                                      const char *shown, coded *out)
 {
-    int conv = node->op == PTQ_CONV2D, has_codes = q->type != PTQ_F32;
+    int conv = node->op == PTQ_OP_CONV2D, has_codes = q->type != PTQ_TYPE_F32;
     const char *input = codes_of(ex, node->input[0], conv ? 4 : 2);
     const coded *in = &ex->results[node->input[0]].q;
     coded weight = add_coded_weight(ex, node), to = {node->name, "", ""};
@@ -592,7 +592,7 @@ static const char *add_integer_layer(exporter *ex, const ptq_node *node, const p
 static const char *addition_name(exporter *ex, const ptq_node *node)
 {
     size_t length = strlen(node->out);
-    const char *suffix = node->add_act == PTQ_ACT_RELU6 ? ".relu6" : ".relu";
+    const char *suffix = node->add_act == PTQ_ACTIVATION_RELU6 ? ".relu6" : ".relu";
     size_t tail = strlen(suffix);
 
     if (!node->add_act)
@@ -640,14 +640,14 @@ static void export_real_layer(exporter *ex, const ptq_node *node, result *to)
         to->real = real;
         return;
     }
-    if (node->mid.type != PTQ_F32) {
+    if (node->mid.type != PTQ_TYPE_F32) {
         mid = quantize(ex, real, node->name, node, &node->mid);
         real = dequantize(ex, mid.codes, &mid);
     }
     other = real_of(ex, node->input[1], 4);
     to->real = add_real_sum(ex, addition_name(ex, node), node->out, node->add_act,
-                            node->residual == PTQ_RES_FIRST ? other : real,
-                            node->residual == PTQ_RES_FIRST ? real : other);
+                            node->residual == PTQ_RESIDUAL_FIRST ? other : real,
+                            node->residual == PTQ_RESIDUAL_FIRST ? real : other);
 }
 
 static void export_integer_layer(exporter *ex, const ptq_node *node, result *to)
@@ -663,17 +663,17 @@ static void export_integer_layer(exporter *ex, const ptq_node *node, result *to)
     other = ex->results[node->input[1]].q;
     other.codes = codes_of(ex, node->input[1], 4);
     to->q = add_integer_sum(ex, addition_name(ex, node), node->out, node->add_act, &node->q,
-                            node->residual == PTQ_RES_FIRST ? &other : &mid,
-                            node->residual == PTQ_RES_FIRST ? &mid : &other);
+                            node->residual == PTQ_RESIDUAL_FIRST ? &other : &mid,
+                            node->residual == PTQ_RESIDUAL_FIRST ? &mid : &other);
 }
 
 /* ---- Nodes of the model ---- */
 
 static void export_layer(exporter *ex, const ptq_node *node, result *to)
 {
-    int integer = is_integer_weight(&node->param[PTQ_WEIGHT]);
+    int integer = is_integer_weight(&node->param[PTQ_PARAM_WEIGHT]);
 
-    to->rank = node->op == PTQ_DENSE ? 2 : 4;
+    to->rank = node->op == PTQ_OP_DENSE ? 2 : 4;
     if (ex->integer && integer)
         export_integer_layer(ex, node, to);
     else
@@ -700,7 +700,7 @@ static void export_add(exporter *ex, const ptq_node *node, result *to)
 static void export_integer_pool(exporter *ex, const ptq_node *node, result *to)
 {
     static const char *const name[] = {"MaxPool", "QLinearAveragePool", "QLinearGlobalAveragePool"};
-    int kind = (int)node->op - PTQ_MAX_POOL;
+    int kind = (int)node->op - PTQ_OP_MAX_POOL;
     const coded *in = &ex->results[node->input[0]].q;
     const char *input = codes_of(ex, node->input[0], 4), *raw;
     Onnx__NodeProto *pool;
@@ -711,7 +711,7 @@ static void export_integer_pool(exporter *ex, const ptq_node *node, result *to)
         add_window(ex, pool, node);
         return;
     }
-    raw = raw_codes(ex, &to->q, &node->q, PTQ_ACT_NONE);
+    raw = raw_codes(ex, &to->q, &node->q, PTQ_ACTIVATION_NONE);
     add_node(ex, &pool, name[kind], node->name, raw, input, in->scale, in->zero_point, to->q.scale,
              to->q.zero_point, NO_MORE);
     set_microsoft(ex, pool);
@@ -719,7 +719,7 @@ static void export_integer_pool(exporter *ex, const ptq_node *node, result *to)
         add_window(ex, pool, node);
         add_int(ex, pool, "count_include_pad", node->include_pad);
     }
-    clamp_codes(ex, raw, text(ex, "%s.clip", node->name), &to->q, &node->q, PTQ_ACT_NONE);
+    clamp_codes(ex, raw, text(ex, "%s.clip", node->name), &to->q, &node->q, PTQ_ACTIVATION_NONE);
 }
 
 static void export_pool(exporter *ex, const ptq_node *node, result *to)
@@ -732,11 +732,11 @@ static void export_pool(exporter *ex, const ptq_node *node, result *to)
         export_integer_pool(ex, node, to);
         return;
     }
-    to->real = add_node(ex, &pool, name[node->op - PTQ_MAX_POOL], node->name, node->name,
+    to->real = add_node(ex, &pool, name[node->op - PTQ_OP_MAX_POOL], node->name, node->name,
                         real_of(ex, node->input[0], 4), NO_MORE);
-    if (node->op != PTQ_GLOBAL_AVG_POOL)
+    if (node->op != PTQ_OP_GLOBAL_AVG_POOL)
         add_window(ex, pool, node);
-    if (node->op == PTQ_AVG_POOL)
+    if (node->op == PTQ_OP_AVG_POOL)
         add_int(ex, pool, "count_include_pad", node->include_pad);
 }
 
@@ -751,15 +751,15 @@ static void export_batch_norm(exporter *ex, const ptq_node *node, result *to)
         param[i] = add_floats(ex, text(ex, "%s.%s", node->name, name[i]), 1, node->param[i].dim,
                               node->param[i].data, (size_t)node->param[i].dim[0]);
     to->real = add_node(ex, &norm, "BatchNormalization", node->name, node->name,
-                        real_of(ex, node->input[0], to->rank), param[PTQ_WEIGHT], param[PTQ_BIAS],
-                        param[PTQ_MEAN], param[PTQ_VARIANCE], NO_MORE);
+                        real_of(ex, node->input[0], to->rank), param[PTQ_PARAM_WEIGHT], param[PTQ_PARAM_BIAS],
+                        param[PTQ_PARAM_MEAN], param[PTQ_PARAM_VARIANCE], NO_MORE);
     add_float(ex, norm, "epsilon", node->epsilon);
 }
 
 static void export_act(exporter *ex, const ptq_node *node, result *to)
 {
     to->rank = ex->results[node->input[0]].rank;
-    to->real = add_act(ex, node->op == PTQ_RELU ? PTQ_ACT_RELU : PTQ_ACT_RELU6, node->name,
+    to->real = add_act(ex, node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6, node->name,
                        real_of(ex, node->input[0], to->rank));
 }
 
@@ -827,35 +827,35 @@ static int export_node(exporter *ex, int index)
                     "write; quantize with fixed ranges (a preset other than dynamic)",
                     node->name);
     switch (node->op) {
-    case PTQ_INPUT:
+    case PTQ_OP_INPUT:
         export_input(ex, node, to);
         break;
-    case PTQ_CONV2D:
-    case PTQ_DENSE:
+    case PTQ_OP_CONV2D:
+    case PTQ_OP_DENSE:
         export_layer(ex, node, to);
         break;
-    case PTQ_BATCH_NORM:
+    case PTQ_OP_BATCH_NORM:
         export_batch_norm(ex, node, to);
         break;
-    case PTQ_RELU:
-    case PTQ_RELU6:
+    case PTQ_OP_RELU:
+    case PTQ_OP_RELU6:
         export_act(ex, node, to);
         break;
-    case PTQ_ADD:
+    case PTQ_OP_ADD:
         export_add(ex, node, to);
         break;
-    case PTQ_MAX_POOL:
-    case PTQ_AVG_POOL:
-    case PTQ_GLOBAL_AVG_POOL:
+    case PTQ_OP_MAX_POOL:
+    case PTQ_OP_AVG_POOL:
+    case PTQ_OP_GLOBAL_AVG_POOL:
         export_pool(ex, node, to);
         break;
-    case PTQ_SOFTMAX:
+    case PTQ_OP_SOFTMAX:
         export_softmax(ex, node, to);
         break;
-    case PTQ_QUANTIZE:
+    case PTQ_OP_QUANTIZE:
         export_quantize(ex, node, to);
         break;
-    case PTQ_DEQUANTIZE:
+    case PTQ_OP_DEQUANTIZE:
         export_dequantize(ex, node, to);
         break;
     default:

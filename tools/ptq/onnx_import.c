@@ -551,11 +551,11 @@ static int real_node(importer *im, const value *from)
 
     switch (from->state) {
     case STATE_REAL:
-        if (node->q.type == PTQ_F32)
+        if (node->q.type == PTQ_TYPE_F32)
             return from->node;
         return refuse(im, "a tensor is read both before and after it is quantized"), -1;
     case STATE_PENDING:
-        if (node->op == PTQ_DENSE && node->q.type == PTQ_F32)
+        if (node->op == PTQ_OP_DENSE && node->q.type == PTQ_TYPE_F32)
             return from->node;
         return refuse(im, "its input is the result of integer arithmetic, but was not quantized"),
                -1;
@@ -592,7 +592,7 @@ static int set_vector(importer *im, int index, int param, const onnx_constant *f
 
     if (from->count != (size_t)count && from->count != 1)
         return refuse(im, "a parameter has not as many elements as there are channels");
-    if (make_tensor(im, PTQ_F32, 1, &count, &node->param[param]))
+    if (make_tensor(im, PTQ_TYPE_F32, 1, &count, &node->param[param]))
         return 1;
     to = node->param[param].data;
     for (int i = 0; i < count; i++)
@@ -656,7 +656,7 @@ static int set_codes(importer *im, const weights *from, ptq_tensor *out)
 
     if (weight_offset(im, from, &offset))
         return 1;
-    if (make_tensor(im, from->numbers->type == ONNX_INT8 || offset ? PTQ_S8 : PTQ_U8, from->rank,
+    if (make_tensor(im, from->numbers->type == ONNX_INT8 || offset ? PTQ_TYPE_S8 : PTQ_TYPE_U8, from->rank,
                     from->dim, out))
         return 1;
     for (int o = 0; o < from->dim[0]; o++)
@@ -675,7 +675,7 @@ static int set_numbers(importer *im, const weights *from, ptq_tensor *out)
     size_t count = from->numbers->count / (size_t)from->dim[0];
     float *to;
 
-    if (make_tensor(im, PTQ_F32, from->rank, from->dim, out))
+    if (make_tensor(im, PTQ_TYPE_F32, from->rank, from->dim, out))
         return 1;
     to = out->data;
     for (int o = 0; o < from->dim[0]; o++)
@@ -687,7 +687,7 @@ static int set_numbers(importer *im, const weights *from, ptq_tensor *out)
 static float input_weight_scale(const importer *im, int index, int channel)
 {
     const ptq_node *node = &im->model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
 
     return im->model->node[node->input[0]].q.scale *
            weight->scale[weight->scales > 1 ? channel : 0];
@@ -730,9 +730,9 @@ static int set_integer_bias(importer *im, int index, value *bias)
     ready = from->type == ONNX_INT32;
     if (from->count != (size_t)count)
         return refuse(im, "its bias has not as many elements as there are channels");
-    if (make_tensor(im, PTQ_S32, 1, &count, &node->param[PTQ_BIAS]))
+    if (make_tensor(im, PTQ_TYPE_S32, 1, &count, &node->param[PTQ_PARAM_BIAS]))
         return 1;
-    to = node->param[PTQ_BIAS].data;
+    to = node->param[PTQ_PARAM_BIAS].data;
     for (int c = 0; c < count; c++) {
         double code = ready ? (double)constant_int(from, (size_t)c)
                             : nearbyint((double)constant_float(from, (size_t)c) /
@@ -753,14 +753,14 @@ static int set_weights(importer *im, int index, const weights *from, value *bias
 
     if (index < 0)
         return library_error(im, im->model->error.text);
-    weight = &im->model->node[index].param[PTQ_WEIGHT];
+    weight = &im->model->node[index].param[PTQ_PARAM_WEIGHT];
     if (from->scale ? set_codes(im, from, weight) : set_numbers(im, from, weight))
         return 1;
     if (!bias)
         return 0;
     if (from->scale)
         return set_integer_bias(im, index, bias);
-    return load_constant(im, bias) || set_vector(im, index, PTQ_BIAS, &bias->constant);
+    return load_constant(im, bias) || set_vector(im, index, PTQ_PARAM_BIAS, &bias->constant);
 }
 
 /* ---- Layers with weights ---- */
@@ -814,7 +814,7 @@ static int read_qparams(importer *im, size_t first, ptq_type type, ptq_qparams *
         return refuse(im, "activations must have one scale and one zero point");
     if (zero && zero->type != ONNX_UINT8 && zero->type != ONNX_INT8)
         return refuse(im, "its zero point is neither UINT8 nor INT8; codes must have 8 bits");
-    out->type = !zero ? type : zero->type == ONNX_INT8 ? PTQ_S8 : PTQ_U8;
+    out->type = !zero ? type : zero->type == ONNX_INT8 ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
     out->bits = 8;
     out->scale = ((const float *)scale->data)[0];
     out->zero_point = zero ? (int32_t)constant_int(zero, 0) : 0;
@@ -851,9 +851,9 @@ static value *coded_input(importer *im, size_t first)
         return NULL;
     if (from->state != STATE_CODES)
         return refuse(im, "it needs codes but gets real numbers"), NULL;
-    if (read_qparams(im, first + 1, PTQ_U8, &q))
+    if (read_qparams(im, first + 1, PTQ_TYPE_U8, &q))
         return NULL;
-    if (from->node == 0 && im->byte_input && q.type == PTQ_U8 && q.scale > 0)
+    if (from->node == 0 && im->byte_input && q.type == PTQ_TYPE_U8 && q.scale > 0)
         adopt_input(im, &q);
     if (!same_codes(&q, &im->model->node[from->node].q))
         return refuse(im, "it reads codes with another scale, zero point or type than they were "
@@ -911,11 +911,11 @@ static void name_padding(const int *shape, window *w)
 
     pad_same(shape[0], w->kernel[0], w->stride[0], 0, &same[0], &same[2]);
     pad_same(shape[1], w->kernel[1], w->stride[1], 0, &same[1], &same[3]);
-    w->padding = PTQ_EXPLICIT;
+    w->padding = PTQ_PADDING_EXPLICIT;
     if (memcmp(same, w->pad, sizeof same) == 0)
-        w->padding = PTQ_SAME;
+        w->padding = PTQ_PADDING_SAME;
     else if (!w->pad[0] && !w->pad[1] && !w->pad[2] && !w->pad[3])
-        w->padding = PTQ_VALID;
+        w->padding = PTQ_PADDING_VALID;
 }
 
 static int read_padding(const importer *im, const value *from, window *w)
@@ -1068,7 +1068,7 @@ static int finish_codes(importer *im, int index, view shown, size_t first)
 {
     ptq_qparams q;
 
-    if (read_qparams(im, first, PTQ_U8, &q))
+    if (read_qparams(im, first, PTQ_TYPE_U8, &q))
         return 1;
     if (index >= 0)
         im->model->node[index].q = q;
@@ -1108,7 +1108,7 @@ static int import_qgemm(importer *im)
 
 static int import_batch_norm(importer *im)
 {
-    static const int param[] = {PTQ_WEIGHT, PTQ_BIAS, PTQ_MEAN, PTQ_VARIANCE};
+    static const int param[] = {PTQ_PARAM_WEIGHT, PTQ_PARAM_BIAS, PTQ_PARAM_MEAN, PTQ_PARAM_VARIANCE};
     const onnx_constant *from[4];
     value *input = tensor_input(im, 0);
     char name[PTQ_NAME_SIZE];
@@ -1136,8 +1136,8 @@ static int takes_act(const importer *im, const value *from)
 {
     const ptq_node *node = &im->model->node[from->node];
 
-    return from->uses == 1 && node->act == PTQ_ACT_NONE && strcmp(node->out, node->name) == 0 &&
-           (node->op == PTQ_CONV2D || node->op == PTQ_DENSE || node->op == PTQ_ADD);
+    return from->uses == 1 && node->act == PTQ_ACTIVATION_NONE && strcmp(node->out, node->name) == 0 &&
+           (node->op == PTQ_OP_CONV2D || node->op == PTQ_OP_DENSE || node->op == PTQ_OP_ADD);
 }
 
 static int add_act(importer *im, ptq_activation act)
@@ -1162,7 +1162,7 @@ static int add_act(importer *im, ptq_activation act)
         return 1;
     if (from->state == STATE_CODES)
         return refuse(im, "it gets codes where it needs real numbers");
-    index = act == PTQ_ACT_RELU ? ptq_add_relu(im->model, name, index)
+    index = act == PTQ_ACTIVATION_RELU ? ptq_add_relu(im->model, name, index)
                                 : ptq_add_relu6(im->model, name, index);
     if (index >= 0)
         im->model->node[index].q = im->model->node[from->node].q;
@@ -1171,7 +1171,7 @@ static int add_act(importer *im, ptq_activation act)
 
 static int import_relu(importer *im)
 {
-    return add_act(im, PTQ_ACT_RELU);
+    return add_act(im, PTQ_ACTIVATION_RELU);
 }
 
 /* One of Clip's bounds: an attribute before opset 11, an input since. */
@@ -1214,12 +1214,12 @@ static int clip_codes(importer *im, const value *from, float low, float high)
     ptq_code_range(node->q.type, bits ? bits : 8, &bottom, &top);
     if (!(low >= -128 && low <= high && high <= 255))
         return refuse(im, "its bounds are no codes");
-    if (from->uses != 1 || node->op == PTQ_INPUT)
+    if (from->uses != 1 || node->op == PTQ_OP_INPUT)
         return refuse(im, "codes can only be clipped where a layer has made them");
     if (low > (float)bottom || !bits) {
         if ((int32_t)low != zero || (!bits && (int32_t)high != six) || !takes_act(im, from))
             return refuse(im, "on codes it can stand for ReLU, ReLU6 and fewer bits only");
-        node->act = bits ? PTQ_ACT_RELU : PTQ_ACT_RELU6;
+        node->act = bits ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
         memcpy(node->out, name, sizeof name);
     }
     node->q.bits = bits ? bits : 8;
@@ -1234,7 +1234,7 @@ static int import_clip(importer *im)
 
     if (!from)
         return 1;
-    if (coded && im->model->node[from->node].q.type == PTQ_S8)
+    if (coded && im->model->node[from->node].q.type == PTQ_TYPE_S8)
         most = 127;
     if (read_bound(im, "min", 1, coded ? -128 : -HUGE_VALF, &low) ||
         read_bound(im, "max", 2, most, &high))
@@ -1244,10 +1244,10 @@ static int import_clip(importer *im)
     if (low < 0 || low > 0)
         return refuse(im, "only ReLU (0 and more) and ReLU6 (0 to 6) are supported");
     if (high >= 6 && high <= 6)
-        return add_act(im, PTQ_ACT_RELU6);
+        return add_act(im, PTQ_ACTIVATION_RELU6);
     if (high < 1e30f)
         return refuse(im, "only ReLU (0 and more) and ReLU6 (0 to 6) are supported");
-    return add_act(im, PTQ_ACT_RELU);
+    return add_act(im, PTQ_ACTIVATION_RELU);
 }
 
 static int import_softmax(importer *im)
@@ -1361,18 +1361,18 @@ static int add_bias(importer *im, value *from, value *bias)
     numbers = &bias->constant;
     if (is_raw_input(im, from))
         return preprocess(im, from, numbers, '+');
-    if ((node->op != PTQ_CONV2D && node->op != PTQ_DENSE) || !node->no_bias || node->act ||
+    if ((node->op != PTQ_OP_CONV2D && node->op != PTQ_OP_DENSE) || !node->no_bias || node->act ||
         from->uses != 1 || (from->state != STATE_REAL && from->state != STATE_PENDING))
         return refuse(im, "a constant can be added to a Conv, Gemm or MatMul without a bias only");
-    if (node->op == PTQ_CONV2D && channel_number(im, from, numbers, 0, &first))
+    if (node->op == PTQ_OP_CONV2D && channel_number(im, from, numbers, 0, &first))
         return 1;
     if (numbers->count != 1 &&
         (numbers->count != (size_t)node->shape[2] || !numbers->rank ||
-         (node->op == PTQ_DENSE && numbers->dim[numbers->rank - 1] != node->shape[2])))
+         (node->op == PTQ_OP_DENSE && numbers->dim[numbers->rank - 1] != node->shape[2])))
         return refuse(im, "the constant does not have one number for each channel");
     node->no_bias = 0;
     if (from->state == STATE_PENDING ? set_integer_bias(im, from->node, bias)
-                                     : set_vector(im, from->node, PTQ_BIAS, numbers))
+                                     : set_vector(im, from->node, PTQ_PARAM_BIAS, numbers))
         return 1;
     return alias(im, from, from->view);
 }
@@ -1485,7 +1485,7 @@ static int add_average(importer *im, int input, const value *from, const ptq_poo
 
     make_name(im, node_label(im->at), name);
     if (!options || (options->kernel_h == shape[0] && options->kernel_w == shape[1] &&
-                     options->padding == PTQ_VALID))
+                     options->padding == PTQ_PADDING_VALID))
         return ptq_add_global_avg_pool(im->model, name, input);
     return ptq_add_avg_pool(im->model, name, input, options);
 }
@@ -1901,7 +1901,7 @@ static int fold_quantize(importer *im, const onnx_constant *from)
 {
     const onnx_constant *scale, *zero;
     int axis = (int)int_attribute(im, "axis", 1);
-    ptq_qparams q = {PTQ_U8, 8, 1, 0};
+    ptq_qparams q = {PTQ_TYPE_U8, 8, 1, 0};
     onnx_constant *to;
 
     if (constant_input(im, 1, 1, &scale) || constant_input(im, 2, 0, &zero) ||
@@ -1909,8 +1909,8 @@ static int fold_quantize(importer *im, const onnx_constant *from)
         return 1;
     if (from->type != ONNX_FLOAT)
         return refuse(im, "only real numbers can be quantized");
-    q.type = zero && zero->type == ONNX_INT8 ? PTQ_S8 : PTQ_U8;
-    if (fold(im, q.type == PTQ_S8 ? ONNX_INT8 : ONNX_UINT8, from->rank, from->dim, &to))
+    q.type = zero && zero->type == ONNX_INT8 ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
+    if (fold(im, q.type == PTQ_TYPE_S8 ? ONNX_INT8 : ONNX_UINT8, from->rank, from->dim, &to))
         return 1;
     for (size_t i = 0; i < from->count; i++) {
         size_t k = scale_index(from, scale, axis, i);
@@ -1929,7 +1929,7 @@ static int quantize_pending(importer *im, const value *from, const ptq_qparams *
 {
     ptq_node *node = &im->model->node[from->node];
 
-    if (node->q.type != PTQ_F32 && !same_codes(&node->q, q))
+    if (node->q.type != PTQ_TYPE_F32 && !same_codes(&node->q, q))
         return refuse(im, "a tensor is quantized in two ways");
     node->q = *q;
     alias(im, from, from->view);
@@ -1958,7 +1958,7 @@ static int import_quantize(importer *im)
 
     if (from && from->state == STATE_CONSTANT)
         return constant_input(im, 0, 1, &constant) || fold_quantize(im, constant);
-    if (!(from = padded_input(im, 0)) || read_qparams(im, 1, PTQ_U8, &q))
+    if (!(from = padded_input(im, 0)) || read_qparams(im, 1, PTQ_TYPE_U8, &q))
         return 1;
     if (from->state == STATE_PENDING)
         return quantize_pending(im, from, &q);
@@ -2006,7 +2006,7 @@ static int import_dequantize(importer *im)
         return refuse(im, "it needs codes but gets real numbers");
     if (read_qparams(im, 1, im->model->node[from->node].q.type, &q))
         return 1;
-    if (from->node == 0 && im->byte_input && q.type == PTQ_U8 && q.scale > 0)
+    if (from->node == 0 && im->byte_input && q.type == PTQ_TYPE_U8 && q.scale > 0)
         adopt_input(im, &q);
     if (!same_codes(&q, &im->model->node[from->node].q))
         return refuse(im, "it reads codes with another scale, zero point or type than they were "
@@ -2231,8 +2231,8 @@ static int check_outputs(const importer *im)
         if (!out || out->node < 0)
             return fail("%s: the graph's output '%.200s' is made by no node", im->file.path,
                         text_or(im->graph->output[i]->name, "?"));
-        if (out->state == STATE_PENDING && im->model->node[out->node].q.type == PTQ_F32 &&
-            im->model->node[out->node].op != PTQ_DENSE)
+        if (out->state == STATE_PENDING && im->model->node[out->node].q.type == PTQ_TYPE_F32 &&
+            im->model->node[out->node].op != PTQ_OP_DENSE)
             return fail("%s: the graph's output '%.200s' is the result of integer arithmetic, but "
                         "was not quantized",
                         im->file.path, out->name);
@@ -2282,7 +2282,7 @@ static int finish_model(importer *im, ptq_model **out)
     if (ptq_model_check(im->model, &err))
         return library_error(im, err.text);
     for (int i = 1; i < im->model->nodes; i++)
-        coded |= im->model->node[i].q.type != PTQ_F32;
+        coded |= im->model->node[i].q.type != PTQ_TYPE_F32;
     if (coded)
         return ptq_fuse(im->model, out, NULL, &err) ? library_error(im, err.text) : 0;
     *out = im->model;

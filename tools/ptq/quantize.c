@@ -9,7 +9,7 @@
 #define ACCURACY_SIZE 61 /* a short text: it travels with the model */
 
 static const char *model_option, *data_option, *output_option, *calibration_option, *json_option;
-static const char *preset_option = "best", *weight_range, *activation_range, *percentile;
+static const char *preset_option = "best", *weight_method, *activation_method, *percentile;
 static const char *activation_type, *rounding, *refit, *equalize, *bias_correction, *fit_ranges;
 static const char *confirm;
 static const char *node_option[MOST_NODES];
@@ -31,13 +31,13 @@ static const option_spec specs[] = {
      NULL, NULL, 0},
     {"weight-bits", 0, "B", "2 to 8", NULL, &weight_bits, NULL, 2},
     {"activation-bits", 0, "B", "2 to 8", NULL, &activation_bits, NULL, 2},
-    {"weight-range", 0, "RULE", "minmax or mse", &weight_range, NULL, NULL, 0},
+    {"weight-range", 0, "RULE", "minmax or mse", &weight_method, NULL, NULL, 0},
     {"per-tensor", 0, NULL, "one weight scale a tensor", NULL, NULL, &per_tensor, 0},
     {"per-channel", 0, NULL, "one weight scale an output channel", NULL, NULL, &per_channel, 0},
     {"weight-affine", 0, NULL, "weights with a zero point", NULL, NULL, &weight_affine, 0},
     {"weight-symmetric", 0, NULL, "weights without one", NULL, NULL, &weight_symmetric, 0},
     {"activation-range", 0, "RULE", "minmax, average, histogram, percentile, entropy, mse",
-     &activation_range, NULL, NULL, 0},
+     &activation_method, NULL, NULL, 0},
     {"percentile", 0, "P", "share in percent kept at either end", &percentile, NULL, NULL, 0},
     {"activation-type", 0, "TYPE", "u8 or s8", &activation_type, NULL, NULL, 0},
     {"symmetric", 0, NULL, "activations without a zero point", NULL, NULL, &symmetric, 0},
@@ -111,16 +111,16 @@ static int exclude(int a, int b, const char *names)
 
 static int refuse_for_mode(const ptq_scheme *scheme)
 {
-    int weights = weight_bits || weight_range || per_tensor || per_channel || weight_affine ||
+    int weights = weight_bits || weight_method || per_tensor || per_channel || weight_affine ||
                   weight_symmetric;
-    int activations = activation_bits || activation_range || percentile || activation_type ||
+    int activations = activation_bits || activation_method || percentile || activation_type ||
                       symmetric || rounding || code_logits || float_logits || bias_correction;
 
-    if (scheme->mode == PTQ_HALF && (weights || activations))
+    if (scheme->mode == PTQ_MODE_HALF && (weights || activations))
         return fail("preset %s has no integers whose bits or ranges could be chosen; take another "
                     "preset, or leave the choice out",
                     preset_option);
-    if (scheme->mode == PTQ_DYNAMIC && activations)
+    if (scheme->mode == PTQ_MODE_DYNAMIC && activations)
         return fail("preset %s finds the range of activations per image and rounds to nearest; "
                     "only weights can be chosen",
                     preset_option);
@@ -140,17 +140,17 @@ static int either(const char *option, const char *word, const char *first, const
     return -1;
 }
 
-static int set_range(const char *option, const char *name, ptq_range *out)
+static int set_range(const char *option, const char *name, ptq_method *out)
 {
     char known[128] = "";
     size_t used = 0;
 
-    *out = ptq_range_find(name);
-    if (*out != PTQ_RANGE_COUNT)
+    *out = ptq_method_find(name);
+    if (*out != PTQ_METHOD_COUNT)
         return 0;
-    for (int i = 0; i < PTQ_RANGE_COUNT; i++)
+    for (int i = 0; i < PTQ_METHOD_COUNT; i++)
         used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
-                                 ptq_range_name((ptq_range)i));
+                                 ptq_method_name((ptq_method)i));
     return fail("--%s: there is no rule '%s'; there are %s", option, name, known);
 }
 
@@ -158,9 +158,9 @@ static int set_percentile(ptq_scheme *scheme)
 {
     char *end;
 
-    if (!activation_range)
-        scheme->activation_range = PTQ_PERCENTILE;
-    if (scheme->activation_range != PTQ_PERCENTILE)
+    if (!activation_method)
+        scheme->activation_method = PTQ_METHOD_PERCENTILE;
+    if (scheme->activation_method != PTQ_METHOD_PERCENTILE)
         return fail("--percentile goes with --activation-range percentile");
     scheme->percentile = strtof(percentile, &end);
     if (end == percentile || *end || !(scheme->percentile > 50 && scheme->percentile <= 100))
@@ -201,10 +201,10 @@ static int apply_choices(ptq_scheme *scheme)
         scheme->weight_bits = weight_bits;
     if (activation_bits)
         scheme->activation_bits = activation_bits;
-    if (weight_range && set_range("weight-range", weight_range, &scheme->weight_range))
+    if (weight_method && set_range("weight-range", weight_method, &scheme->weight_method))
         return 1;
-    if (activation_range &&
-        set_range("activation-range", activation_range, &scheme->activation_range))
+    if (activation_method &&
+        set_range("activation-range", activation_method, &scheme->activation_method))
         return 1;
     if (percentile && set_percentile(scheme))
         return 1;
@@ -220,7 +220,7 @@ static int apply_choices(ptq_scheme *scheme)
     if (rounding) {
         if ((chosen = either("rounding", rounding, "nearest", "learned")) < 0)
             return 1;
-        scheme->rounding = chosen ? PTQ_LEARNED : PTQ_NEAREST;
+        scheme->rounding = chosen ? PTQ_ROUNDING_LEARNED : PTQ_ROUNDING_NEAREST;
     }
     if (refit) {
         if ((chosen = either("refit", refit, "never", "always")) < 0)
@@ -251,7 +251,7 @@ static int read_how(const char *option, const char *how, const ptq_scheme *base,
     *out = *base;
     if (strcmp(how, "float") == 0) {
         memset(out, 0, sizeof *out);
-        out->mode = PTQ_FLOAT;
+        out->mode = PTQ_MODE_FLOAT;
         return 0;
     }
     if (!ptq_preset(how, out, NULL))
@@ -261,7 +261,7 @@ static int read_how(const char *option, const char *how, const ptq_scheme *base,
         return fail("--node %s: '%s' is no preset, not float, and not bits from 2 to 8 like w4, a6 "
                     "or w8a6; see 'ptq quantize --help'",
                     option, how);
-    if (base->mode == PTQ_HALF)
+    if (base->mode == PTQ_MODE_HALF)
         return fail("--node %s: preset %s has no bits to change; name a preset", option,
                     preset_option);
     return 0;
@@ -299,11 +299,11 @@ static int add_override(job *work, const char *option)
 
 static void note_needs(job *work, const ptq_scheme *scheme)
 {
-    work->calibrates |= scheme->mode == PTQ_INTEGER;
-    work->learns |= scheme->mode == PTQ_INTEGER &&
-                    (scheme->rounding == PTQ_LEARNED || scheme->bias == PTQ_BIAS_EMPIRICAL ||
+    work->calibrates |= scheme->mode == PTQ_MODE_INTEGER;
+    work->learns |= scheme->mode == PTQ_MODE_INTEGER &&
+                    (scheme->rounding == PTQ_ROUNDING_LEARNED || scheme->bias == PTQ_BIAS_CORRECTION_EMPIRICAL ||
                      scheme->equalize || scheme->fit_ranges);
-    work->expects |= scheme->mode == PTQ_INTEGER && scheme->bias == PTQ_BIAS_ANALYTIC;
+    work->expects |= scheme->mode == PTQ_MODE_INTEGER && scheme->bias == PTQ_BIAS_CORRECTION_ANALYTIC;
 }
 
 static int choose_scheme(job *work)
@@ -388,7 +388,7 @@ static int adopt_mix(job *work)
         made->scheme.weight_bits = bits;
         if (bits > 8) {
             memset(&made->scheme, 0, sizeof made->scheme);
-            made->scheme.mode = PTQ_FLOAT;
+            made->scheme.mode = PTQ_MODE_FLOAT;
         }
     }
     work->overrides = mix->nodes;
@@ -425,7 +425,7 @@ static int choose_goal(job *work)
         return fail("a goal chooses the bits of every layer; leave out --weight-bits and --node");
     if (dry_run)
         return fail("what a goal leads to is found by converting; leave out --dry-run");
-    if (work->scheme.mode != PTQ_INTEGER)
+    if (work->scheme.mode != PTQ_MODE_INTEGER)
         return fail("preset %s has no bits to choose; name another", preset_option);
     work->learns = 1; /* or is measured on images, at least */
     return 0;

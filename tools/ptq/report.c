@@ -52,7 +52,7 @@ void coded_range(const ptq_qparams *q, double *low, double *high)
 
 ptq_qparams tensor_codes(const ptq_model *model, const char *tensor)
 {
-    const ptq_qparams none = {PTQ_F32, 0, 0, 0};
+    const ptq_qparams none = {PTQ_TYPE_F32, 0, 0, 0};
     int i = ptq_model_find(model, tensor);
 
     if (i < 0)
@@ -117,7 +117,7 @@ static int count_image(const report *r, subject *s, ptq_session *session, const 
     if (ptq_run(session, pixels, 1, NULL, NULL, &err))
         return fail("%s", err.text);
     for (int t = 0; t < r->seen->tensors; t++)
-        if (s->codes[t].q.type != PTQ_F32) {
+        if (s->codes[t].q.type != PTQ_TYPE_F32) {
             if (ptq_session_tensor(session, r->seen->tensor[t].name, &view, &err))
                 return fail("%s", err.text);
             count_view(&view, &s->codes[t]);

@@ -9,7 +9,7 @@
 
 /* How often each code occurred in a tensor. */
 typedef struct code_count {
-    ptq_qparams q; /* type PTQ_F32: the tensor is not coded */
+    ptq_qparams q; /* type PTQ_TYPE_F32: the tensor is not coded */
     uint64_t count[256];
     uint64_t total;
 } code_count;
@@ -55,7 +55,7 @@ extern const figure report_figures[];
 /* The model's range for the tensor: coded values reach from low to high. */
 void coded_range(const ptq_qparams *q, double *low, double *high);
 
-/* The parameters of the tensor's codes in a model; type PTQ_F32 where there are none. */
+/* The parameters of the tensor's codes in a model; type PTQ_TYPE_F32 where there are none. */
 ptq_qparams tensor_codes(const ptq_model *model, const char *tensor);
 
 /* The tensor with the least SQNR; NULL if there is none. */

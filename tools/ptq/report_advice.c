@@ -14,14 +14,14 @@ static void read_weight_word(const char *word, ptq_scheme *s)
     s->weight_per_tensor |= !strcmp(word, "per-tensor");
     s->weight_affine |= !strcmp(word, "affine");
     s->weight_full_range |= !strcmp(word, "full");
-    if (ptq_range_find(word) != PTQ_RANGE_COUNT)
-        s->weight_range = ptq_range_find(word);
+    if (ptq_method_find(word) != PTQ_METHOD_COUNT)
+        s->weight_method = ptq_method_find(word);
     if (!strcmp(word, "learned") || !strcmp(word, "refitted"))
-        s->rounding = PTQ_LEARNED;
+        s->rounding = PTQ_ROUNDING_LEARNED;
     if (!strcmp(word, "refitted"))
         s->refit = PTQ_REFIT_ALWAYS;
     if (!strncmp(word, "bias-", 5))
-        s->bias = word[5] == 'a' ? PTQ_BIAS_ANALYTIC : PTQ_BIAS_EMPIRICAL;
+        s->bias = word[5] == 'a' ? PTQ_BIAS_CORRECTION_ANALYTIC : PTQ_BIAS_CORRECTION_EMPIRICAL;
 }
 
 static void read_activation_word(const char *word, ptq_scheme *s)
@@ -31,9 +31,9 @@ static void read_activation_word(const char *word, ptq_scheme *s)
     s->fit_ranges |= !strcmp(word, "fitted");
     s->equalize |= !strcmp(word, "equalized");
     s->code_logits |= !strcmp(word, "coded");
-    if (ptq_range_find(word) != PTQ_RANGE_COUNT)
-        s->activation_range = ptq_range_find(word);
-    if (s->activation_range == PTQ_PERCENTILE && strtof(word, NULL) > 50)
+    if (ptq_method_find(word) != PTQ_METHOD_COUNT)
+        s->activation_method = ptq_method_find(word);
+    if (s->activation_method == PTQ_METHOD_PERCENTILE && strtof(word, NULL) > 50)
         s->percentile = strtof(word, NULL);
 }
 

@@ -253,7 +253,7 @@ static void spread(const columns *c, double *to, double from, double until, doub
 
 static void fill_columns(columns *c, const ptq_statistics *seen, const code_count *codes)
 {
-    double w = ldexp(1, seen->exponent), scale = codes->q.type != PTQ_F32 ? codes->q.scale : 0;
+    double w = ldexp(1, seen->exponent), scale = codes->q.type != PTQ_TYPE_F32 ? codes->q.scale : 0;
 
     c->zeros = fraction(seen->zeros, seen->count);
     for (int b = 0; b < PTQ_BINS; b++)
@@ -261,7 +261,7 @@ static void fill_columns(columns *c, const ptq_statistics *seen, const code_coun
             spread(c, c->real, (b - PTQ_BINS / 2) * w, (b - PTQ_BINS / 2 + 1) * w,
                    fraction(seen->bin[b], seen->count));
     for (int i = 0; i < 256 && codes->total && scale > 0; i++) {
-        int code = codes->q.type == PTQ_S8 && i > 127 ? i - 256 : i;
+        int code = codes->q.type == PTQ_TYPE_S8 && i > 127 ? i - 256 : i;
         double value = scale * (code - codes->q.zero_point);
         double share = fraction(codes->count[i], codes->total);
 
@@ -301,25 +301,25 @@ static void draw_columns(FILE *out, const columns *c, double left, double wide, 
 static void draw_ranges(FILE *out, const ptq_observer *observer, const ptq_qparams *q,
                         const svg_axis *x, double top)
 {
-    ptq_type type = q->type == PTQ_F32 ? PTQ_U8 : q->type;
+    ptq_type type = q->type == PTQ_TYPE_F32 ? PTQ_TYPE_U8 : q->type;
     double low, high;
 
-    for (int rule = 0; rule < PTQ_RANGE_COUNT; rule++) {
+    for (int rule = 0; rule < PTQ_METHOD_COUNT; rule++) {
         float least, most;
         double y = top + 13 * rule;
 
-        svg_label(out, x->from - 6, y + 4, "small end f-mut", ptq_range_name((ptq_range)rule));
-        if (ptq_observer_range(observer, 0, (ptq_range)rule, 0, type, q->bits ? q->bits : 8, 0,
+        svg_label(out, x->from - 6, y + 4, "small end f-mut", ptq_method_name((ptq_method)rule));
+        if (ptq_observer_range(observer, 0, (ptq_method)rule, 0, type, q->bits ? q->bits : 8, 0,
                                &least, &most, NULL))
             continue;
         svg_line(out, svg_place(x, (double)least), y, svg_place(x, (double)most), y, "s-c2 thick");
     }
-    if (q->type == PTQ_F32)
+    if (q->type == PTQ_TYPE_F32)
         return;
     coded_range(q, &low, &high);
-    svg_label(out, x->from - 6, top + 13 * PTQ_RANGE_COUNT + 4, "small end", "this model");
-    svg_line(out, svg_place(x, low), top + 13 * PTQ_RANGE_COUNT, svg_place(x, high),
-             top + 13 * PTQ_RANGE_COUNT, "s-c1 thick");
+    svg_label(out, x->from - 6, top + 13 * PTQ_METHOD_COUNT + 4, "small end", "this model");
+    svg_line(out, svg_place(x, low), top + 13 * PTQ_METHOD_COUNT, svg_place(x, high),
+             top + 13 * PTQ_METHOD_COUNT, "s-c1 thick");
 }
 
 static void draw_histogram(FILE *out, const report *r, const subject *s, int tensor)
@@ -327,14 +327,14 @@ static void draw_histogram(FILE *out, const report *r, const subject *s, int ten
     const ptq_calibrated *t = &r->seen->tensor[tensor];
     const ptq_statistics *seen = &t->observer.channel[0];
     const code_count *codes = &s->codes[tensor];
-    int left = 66, bottom = 116, height = bottom + 22 + 13 * (PTQ_RANGE_COUNT + 1) + 6;
+    int left = 66, bottom = 116, height = bottom + 22 + 13 * (PTQ_METHOD_COUNT + 1) + 6;
     svg_axis x = {0, 0, left, WIDTH - 10};
     columns c = {0};
     char text[160];
 
     x.low = fmin(0, (double)seen->min);
     x.high = fmax(0, (double)seen->max);
-    if (codes->q.type != PTQ_F32) {
+    if (codes->q.type != PTQ_TYPE_F32) {
         double low, high;
 
         coded_range(&codes->q, &low, &high);
@@ -349,9 +349,9 @@ static void draw_histogram(FILE *out, const report *r, const subject *s, int ten
     snprintf(text, sizeof text, "Values of %s: float and codes", t->name);
     svg_begin(out, WIDTH, height, text);
     svg_label(out, 4, 12, "", t->name);
-    if (codes->q.type != PTQ_F32)
+    if (codes->q.type != PTQ_TYPE_F32)
         snprintf(text, sizeof text, "%s, %d bits, scale %.4g, zero point %d; %.0f %% exact zeros",
-                 codes->q.type == PTQ_U8 ? "u8" : "s8", codes->q.bits, (double)codes->q.scale,
+                 codes->q.type == PTQ_TYPE_U8 ? "u8" : "s8", codes->q.bits, (double)codes->q.scale,
                  (int)codes->q.zero_point, 100 * c.zeros);
     else
         snprintf(text, sizeof text, "real numbers in this model; %.0f %% exact zeros",
@@ -368,7 +368,7 @@ static void draw_histogram(FILE *out, const report *r, const subject *s, int ten
 /* Smallest and largest weight of each output channel of each layer, with the reach of the codes. */
 static double draw_layer_weights(FILE *out, const ptq_node *real, const ptq_node *coded, double top)
 {
-    const ptq_tensor *w = &real->param[PTQ_WEIGHT], *q = &coded->param[PTQ_WEIGHT];
+    const ptq_tensor *w = &real->param[PTQ_PARAM_WEIGHT], *q = &coded->param[PTQ_PARAM_WEIGHT];
     int channels = w->dim[0];
     size_t each = ptq_tensor_elements(w) / (size_t)channels, i;
     double most = 0, step = (WIDTH - 16.0) / channels, middle = top + 52;
@@ -409,11 +409,11 @@ static void draw_weights(FILE *out, const report *r, const subject *s, int tenso
 
     (void)tensor;
     for (i = 0; i < real->nodes; i++)
-        layers += real->node[i].param[PTQ_WEIGHT].rank >= 2;
+        layers += real->node[i].param[PTQ_PARAM_WEIGHT].rank >= 2;
     svg_begin(out, WIDTH, 100 * layers + 24, "Weights of every output channel");
     for (i = 0; i < real->nodes; i++) {
         k = ptq_model_find(coded, real->node[i].name);
-        if (real->node[i].param[PTQ_WEIGHT].rank >= 2 && k >= 0)
+        if (real->node[i].param[PTQ_PARAM_WEIGHT].rank >= 2 && k >= 0)
             top = draw_layer_weights(out, &real->node[i], &coded->node[k], top);
     }
     svg_label(out, 8, top + 10, "small f-mut",
@@ -426,10 +426,10 @@ static void draw_weights(FILE *out, const report *r, const subject *s, int tenso
 /* "s = 0.0421, z = 0, u8", or what else the result is. */
 static void describe_coding(const ptq_node *node, char *text, size_t size)
 {
-    if (node->q.type == PTQ_F32)
+    if (node->q.type == PTQ_TYPE_F32)
         snprintf(text, size, node->dynamic ? "range found per image" : "real numbers");
     else
-        snprintf(text, size, "%s%d  scale %.4g  zero point %d", node->q.type == PTQ_U8 ? "u" : "s",
+        snprintf(text, size, "%s%d  scale %.4g  zero point %d", node->q.type == PTQ_TYPE_U8 ? "u" : "s",
                  node->q.bits, (double)node->q.scale, (int)node->q.zero_point);
 }
 
@@ -461,13 +461,13 @@ static void draw_graph(FILE *out, const report *r, const subject *s, int tensor)
                 draw_edge(out, model->node[i].input[k], i, row);
     for (i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
-        const ptq_tensor *w = &node->param[PTQ_WEIGHT];
+        const ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT];
         double y = 4 + row * i;
 
         fprintf(out,
                 "<rect class=\"f-%s\" fill-opacity=\"0.16\" x=\"4\" y=\"%.1f\" width=\"296\" "
                 "height=\"%d\" rx=\"5\"/>\n",
-                node->q.type == PTQ_F32 && !node->dynamic ? "c6" : "c1", y, row - 14);
+                node->q.type == PTQ_TYPE_F32 && !node->dynamic ? "c6" : "c1", y, row - 14);
         svg_label(out, 12, y + 16, "", node->name);
         snprintf(text, sizeof text, "%s%s  %dx%dx%d", ptq_op_name(node->op),
                  node->residual ? " + add" : "", node->shape[0], node->shape[1], node->shape[2]);

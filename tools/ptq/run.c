@@ -295,7 +295,7 @@ int command_run(int argc, char **argv)
         return 1;
     if (engine_self_test(&ready))
         status = 1;
-    else if (ptq_cifar10_open(images_option, PTQ_TEST_SET, NULL, &data, &err))
+    else if (ptq_cifar10_open(images_option, PTQ_SPLIT_TEST, NULL, &data, &err))
         status = fail("%s", err.text);
     else
         status = run_all(&ready, data);

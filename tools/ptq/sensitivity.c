@@ -46,7 +46,7 @@ static int choose_scheme(ptq_scheme *scheme)
 
     if (ptq_preset(preset_option, scheme, &err))
         return fail("%s", err.text);
-    if (scheme->mode != PTQ_INTEGER)
+    if (scheme->mode != PTQ_MODE_INTEGER)
         return fail("preset %s does not compute on integers; choose another", preset_option);
     if (weight_bits)
         scheme->weight_bits = weight_bits;

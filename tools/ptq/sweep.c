@@ -149,8 +149,8 @@ static int read_presets(list *out)
 static int read_ranges(list *out)
 {
     if (ranges_option && strcmp(ranges_option, "all") == 0) {
-        for (int i = 0; i < PTQ_RANGE_COUNT; i++)
-            if (add_choice(out, ptq_range_name((ptq_range)i), strlen(ptq_range_name((ptq_range)i)),
+        for (int i = 0; i < PTQ_METHOD_COUNT; i++)
+            if (add_choice(out, ptq_method_name((ptq_method)i), strlen(ptq_method_name((ptq_method)i)),
                            "activation-ranges"))
                 return 1;
         return 0;
@@ -158,7 +158,7 @@ static int read_ranges(list *out)
     if (read_list(ranges_option, "activation-ranges", out))
         return 1;
     for (int i = 0; ranges_option && i < out->items; i++)
-        if (ptq_range_find(out->item[i]) == PTQ_RANGE_COUNT)
+        if (ptq_method_find(out->item[i]) == PTQ_METHOD_COUNT)
             return fail("--activation-ranges: there is no range '%s'", out->item[i]);
     return 0;
 }
@@ -192,7 +192,7 @@ static int scheme_of(const combination *c, ptq_scheme *out)
 {
     if (ptq_preset(c->preset, out, NULL))
         return 0;
-    if (out->mode != PTQ_INTEGER)
+    if (out->mode != PTQ_MODE_INTEGER)
         return !c->weight_bits && !c->activation_bits && !*c->scales && !*c->range;
     if (c->weight_bits)
         out->weight_bits = c->weight_bits;
@@ -203,14 +203,14 @@ static int scheme_of(const combination *c, ptq_scheme *out)
         out->weight_affine &= out->weight_per_tensor;
     }
     if (*c->range)
-        out->activation_range = ptq_range_find(c->range);
+        out->activation_method = ptq_method_find(c->range);
     return ptq_scheme_check(out, NULL) == PTQ_OK;
 }
 
 /* ---- Rows ---- */
 
 static const char header[] = "model,measured_on,limit,preset,weight_bits,activation_bits,scales,"
-                             "activation_range,samples,seed,total,correct,float_correct,agree,"
+                             "activation_method,samples,seed,total,correct,float_correct,agree,"
                              "bytes\n";
 
 static void write_key(const job *work, const combination *c, char key[ROW])
@@ -543,10 +543,10 @@ static void print_summary(void *to, const summary *s)
     const char *scales = "-";
 
     (void)to;
-    if (scheme_of(&s->c, &scheme) && scheme.mode == PTQ_INTEGER) {
+    if (scheme_of(&s->c, &scheme) && scheme.mode == PTQ_MODE_INTEGER) {
         snprintf(bits, sizeof bits, "%dx%d", scheme.weight_bits ? scheme.weight_bits : 8,
                  scheme.activation_bits ? scheme.activation_bits : 8);
-        snprintf(range, sizeof range, "%s", ptq_range_name(scheme.activation_range));
+        snprintf(range, sizeof range, "%s", ptq_method_name(scheme.activation_method));
         scales = scheme.weight_per_tensor ? "tensor" : "channel";
     }
     say("%-8s %5s %-8s %-10s %7d %5d %+9.2f %7.2f %9.2f %% %8ld\n", s->c.preset, bits, scales,
@@ -581,7 +581,7 @@ static void append_summary(void *to, const summary *s)
     if (*s->c.scales)
         json_object_set_new(item, "scales", json_string(s->c.scales));
     if (*s->c.range)
-        json_object_set_new(item, "activation_range", json_string(s->c.range));
+        json_object_set_new(item, "activation_method", json_string(s->c.range));
     json_array_append_new((json_t *)to, item);
 }
 

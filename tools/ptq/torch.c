@@ -337,7 +337,7 @@ static int make_resnet8(const torch_options *options, const tensors *all, ptq_mo
     if (ptq_resnet8(RESNET8_SIDE, first->dim[0], last->dim[0], NULL, out, &err))
         return fail("%s", err.text);
     for (int i = 0; i < (*out)->nodes; i++)
-        if ((*out)->node[i].op == PTQ_BATCH_NORM)
+        if ((*out)->node[i].op == PTQ_OP_BATCH_NORM)
             (*out)->node[i].epsilon = epsilon;
     return 0;
 }
@@ -350,10 +350,10 @@ static void leave_out_biases(const tensors *all, ptq_model *model)
         char name[PTQ_NAME_SIZE + 8];
 
         snprintf(name, sizeof name, "%s.bias", node->name);
-        if (node->op != PTQ_CONV2D || tensor_called(all, name))
+        if (node->op != PTQ_OP_CONV2D || tensor_called(all, name))
             continue;
         node->no_bias = 1;
-        ptq_tensor_free(&node->param[PTQ_BIAS], NULL);
+        ptq_tensor_free(&node->param[PTQ_PARAM_BIAS], NULL);
     }
 }
 
@@ -390,7 +390,7 @@ static int same_shape(const ptq_tensor *a, const ptq_tensor *b)
 
 static int is_real(const ptq_tensor *tensor)
 {
-    return tensor->rank && (tensor->type == PTQ_F32 || tensor->type == PTQ_F16);
+    return tensor->rank && (tensor->type == PTQ_TYPE_F32 || tensor->type == PTQ_TYPE_F16);
 }
 
 static void check_present(const tensors *all, const ptq_model *model, complaints *wrong)
@@ -468,7 +468,7 @@ static size_t flattened_index(const int *map, size_t index)
 static void fill_param(const ptq_model *model, const ptq_node *node, const ptq_tensor *from,
                        ptq_tensor *to)
 {
-    int flattens = node->op == PTQ_DENSE && to == &node->param[PTQ_WEIGHT];
+    int flattens = node->op == PTQ_OP_DENSE && to == &node->param[PTQ_PARAM_WEIGHT];
 
     for (size_t i = 0; i < ptq_tensor_elements(to); i++)
         ((float *)to->data)[i] = ptq_tensor_number(
@@ -517,7 +517,7 @@ static int build_model(const char *path, const torch_options *options, const ten
         leave_out_biases(all, *out);
     for (int i = 0; i < (*out)->nodes; i++)
         for (int k = 0; k < PTQ_PARAM_COUNT; k++)
-            if ((*out)->node[i].param[k].rank && (*out)->node[i].param[k].type != PTQ_F32)
+            if ((*out)->node[i].param[k].rank && (*out)->node[i].param[k].type != PTQ_TYPE_F32)
                 return fail("%s: node %s has quantized weights; give the graph of a float network",
                             options->graph, (*out)->node[i].name);
     if (check_tensors(path, all, *out))

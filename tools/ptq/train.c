@@ -200,7 +200,7 @@ static int images_open(const settings *s, images *set)
 
     if (find_data(data_option, path))
         return 1;
-    if (ptq_cifar10_open(path, PTQ_TRAIN_SET, NULL, &set->file, &err))
+    if (ptq_cifar10_open(path, PTQ_SPLIT_TRAIN, NULL, &set->file, &err))
         return fail("%s", err.text);
     set->base = ptq_cifar10_dataset(set->file);
     return images_load(set) || images_split(set, s);
@@ -453,7 +453,7 @@ static int make_table(run *r)
         for (int i = 0; i < 256; i++) {
             float x = ((float)i - r->model->mean[c]) / r->model->std[c];
 
-            r->table[c * 256 + i] = q->type == PTQ_F32 ? x : ptq_dequantize(ptq_quantize(x, q), q);
+            r->table[c * 256 + i] = q->type == PTQ_TYPE_F32 ? x : ptq_dequantize(ptq_quantize(x, q), q);
         }
     }
     return 0;
@@ -466,7 +466,7 @@ static int add_vector(ptq_archive *to, const char *name, float *values, size_t n
     int dim = (int)n;
     ptq_tensor vector;
 
-    return ptq_tensor_borrow(&vector, PTQ_F32, 32, 1, &dim, values, n * sizeof *values, err) ||
+    return ptq_tensor_borrow(&vector, PTQ_TYPE_F32, 32, 1, &dim, values, n * sizeof *values, err) ||
            ptq_archive_add(to, name, &vector, err);
 }
 
@@ -514,7 +514,7 @@ static int restore_vector(const ptq_archive *archive, const char *name, float *t
 {
     const ptq_tensor *from = ptq_archive_find(archive, name);
 
-    if (!from || from->type != PTQ_F32 || ptq_tensor_elements(from) != n)
+    if (!from || from->type != PTQ_TYPE_F32 || ptq_tensor_elements(from) != n)
         return fail("%s: no vector '%s' of %zu numbers; it is not a checkpoint of this network",
                     checkpoint_option, name, n);
     memcpy(to, from->data, n * sizeof *to);

@@ -55,7 +55,7 @@ typedef struct unit {
     const ptq_qparams *q;     /* how the value is coded; NULL: not at all */
     size_t step, weight_step; /* offsets in the state, or NONE */
     double *step_sum;         /* shards */
-    ptq_op op;                /* PTQ_RELU: a copy, for what has no operator of its own before it */
+    ptq_op op;                /* PTQ_OP_RELU: a copy, for what has no operator of its own before it */
     const ptq_node *node, *norm;
     ptq_activation act;
     int input[2], readers, written;
@@ -270,9 +270,9 @@ static void set_window(const ptq_model *model, unit *u)
         w->stride[i] = node->stride[i];
         w->pad[i] = node->pad[i];
     }
-    if (u->op == PTQ_CONV2D)
+    if (u->op == PTQ_OP_CONV2D)
         w->groups = node->groups;
-    if (u->op == PTQ_DENSE) {
+    if (u->op == PTQ_OP_DENSE) {
         w->channels = in[0] * in[1] * in[2];
         w->height = w->width = w->out_height = w->out_width = 1;
         w->kernel[0] = w->kernel[1] = w->stride[0] = w->stride[1] = 1;
@@ -284,7 +284,7 @@ static void set_window(const ptq_model *model, unit *u)
 
 static int has_weights(const unit *u)
 {
-    return u->op == PTQ_CONV2D || u->op == PTQ_DENSE;
+    return u->op == PTQ_OP_CONV2D || u->op == PTQ_OP_DENSE;
 }
 
 static const ptq_node *origin_of(const trainer *t, int node)
@@ -346,14 +346,14 @@ static unit *absorber(trainer *t, int node, int norm)
     int input = t->model->node[node].input[0];
     unit *u = &t->unit[t->unit_of_node[input]];
 
-    if (u->op == PTQ_INPUT || count_readers(t->model, input) != 1 || u->act || (norm && u->norm))
+    if (u->op == PTQ_OP_INPUT || count_readers(t->model, input) != 1 || u->act || (norm && u->norm))
         return NULL;
     return u;
 }
 
 static unit *own_unit(trainer *t, int node)
 {
-    unit *u = new_unit(t, PTQ_RELU, node);
+    unit *u = new_unit(t, PTQ_OP_RELU, node);
 
     u->input[0] = t->unit_of_node[u->node->input[0]];
     return u;
@@ -362,10 +362,10 @@ static unit *own_unit(trainer *t, int node)
 static void take_norm(trainer *t, unit *u, int node)
 {
     u->norm = &t->model->node[node];
-    u->gamma = add_param(t, node, PTQ_WEIGHT, 1, 0);
-    u->beta = add_param(t, node, PTQ_BIAS, 1, 0);
-    u->mean = add_param(t, node, PTQ_MEAN, 0, 0);
-    u->variance = add_param(t, node, PTQ_VARIANCE, 0, 0);
+    u->gamma = add_param(t, node, PTQ_PARAM_WEIGHT, 1, 0);
+    u->beta = add_param(t, node, PTQ_PARAM_BIAS, 1, 0);
+    u->mean = add_param(t, node, PTQ_PARAM_MEAN, 0, 0);
+    u->variance = add_param(t, node, PTQ_PARAM_VARIANCE, 0, 0);
     if (u->bias == NONE)
         return;
     u->bias_trained = t->options.frozen_norm;
@@ -377,7 +377,7 @@ static void take_norm(trainer *t, unit *u, int node)
 /* Pixels keep the codes that they have: they are what they are. */
 static void take_codes(trainer *t, unit *u, int node, const ptq_qparams *q, int param)
 {
-    if (q->type == PTQ_F32 || u->op == PTQ_INPUT)
+    if (q->type == PTQ_TYPE_F32 || u->op == PTQ_OP_INPUT)
         return;
     u->q = q;
     u->step = add_numbers(t, node, param, 1, 1, 0);
@@ -389,20 +389,20 @@ static unit *compile_weights(trainer *t, int i)
     unit *u = new_unit(t, node->op, i);
 
     u->input[0] = t->unit_of_node[node->input[0]];
-    u->weight = add_param(t, i, PTQ_WEIGHT, 1, 1);
-    u->bias = add_param(t, i, PTQ_BIAS, 1, 0);
+    u->weight = add_param(t, i, PTQ_PARAM_WEIGHT, 1, 1);
+    u->bias = add_param(t, i, PTQ_PARAM_BIAS, 1, 0);
     u->bias_trained = u->bias != NONE;
     u->act = node->act;
     set_window(t->model, u);
-    if (node->param[PTQ_WEIGHT].scales)
+    if (node->param[PTQ_PARAM_WEIGHT].scales)
         u->weight_step =
-            add_numbers(t, i, TRAINER_WEIGHT_STEP, (size_t)node->param[PTQ_WEIGHT].scales, 1, 0);
-    if (node->residual == PTQ_RES_NONE) {
+            add_numbers(t, i, TRAINER_WEIGHT_STEP, (size_t)node->param[PTQ_PARAM_WEIGHT].scales, 1, 0);
+    if (node->residual == PTQ_RESIDUAL_NONE) {
         take_codes(t, u, i, &node->q, TRAINER_STEP);
         return u;
     }
     take_codes(t, u, i, &node->mid, TRAINER_MID_STEP);
-    u = new_unit(t, PTQ_ADD, i);
+    u = new_unit(t, PTQ_OP_ADD, i);
     take_codes(t, u, i, &node->q, TRAINER_STEP);
     u->input[0] = t->units - 2;
     u->input[1] = t->unit_of_node[node->input[1]];
@@ -419,7 +419,7 @@ static unit *compile_plain(trainer *t, int i)
         if (node->input[k] >= 0)
             u->input[k] = t->unit_of_node[node->input[k]];
     u->act = node->act;
-    if (node->op == PTQ_MAX_POOL || node->op == PTQ_AVG_POOL)
+    if (node->op == PTQ_OP_MAX_POOL || node->op == PTQ_OP_AVG_POOL)
         set_window(t->model, u);
     return u;
 }
@@ -427,7 +427,7 @@ static unit *compile_plain(trainer *t, int i)
 /* What the engine cannot imitate, or has no real weights for. */
 static ptq_status check_node(const trainer *t, const ptq_node *node, ptq_error *err)
 {
-    const ptq_tensor *weight = &node->param[PTQ_WEIGHT], *real;
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *real;
     int found = ptq_model_find(t->origin, node->name);
 
     if (!weight->rank)
@@ -437,8 +437,8 @@ static ptq_status check_node(const trainer *t, const ptq_node *node, ptq_error *
                              "node %s is not in the float model; give the float"
                              " model that the quantized one was made from",
                              node->name);
-    real = &t->origin->node[found].param[PTQ_WEIGHT];
-    if (real->type != PTQ_F32 || node->dynamic || weight->type == PTQ_F16)
+    real = &t->origin->node[found].param[PTQ_PARAM_WEIGHT];
+    if (real->type != PTQ_TYPE_F32 || node->dynamic || weight->type == PTQ_TYPE_F16)
         return ptq_error_set(err, PTQ_UNSUPPORTED,
                              "node %s has no float weights, or computes with"
                              " dynamic ranges or half precision; train float models, or integer"
@@ -461,33 +461,33 @@ static ptq_status compile_node(trainer *t, int i, ptq_error *err)
     if (status)
         return status;
     switch (node->op) {
-    case PTQ_CONV2D:
-    case PTQ_DENSE:
+    case PTQ_OP_CONV2D:
+    case PTQ_OP_DENSE:
         u = compile_weights(t, i);
         break;
-    case PTQ_BATCH_NORM:
+    case PTQ_OP_BATCH_NORM:
         u = absorber(t, i, 1);
         u = u ? u : own_unit(t, i);
         take_norm(t, u, i);
         break;
-    case PTQ_RELU:
-    case PTQ_RELU6:
+    case PTQ_OP_RELU:
+    case PTQ_OP_RELU6:
         u = absorber(t, i, 0);
         u = u ? u : own_unit(t, i);
-        u->act = node->op == PTQ_RELU ? PTQ_ACT_RELU : PTQ_ACT_RELU6;
+        u->act = node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
         break;
-    case PTQ_QUANTIZE:
-    case PTQ_DEQUANTIZE:
+    case PTQ_OP_QUANTIZE:
+    case PTQ_OP_DEQUANTIZE:
         u = own_unit(t, i);
         take_codes(t, u, i, &node->q, TRAINER_STEP);
         break;
-    case PTQ_MAX_POOL: /* of codes: chooses among them */
+    case PTQ_OP_MAX_POOL: /* of codes: chooses among them */
         u = compile_plain(t, i);
         break;
-    case PTQ_INPUT:
-    case PTQ_ADD:
-    case PTQ_AVG_POOL:
-    case PTQ_GLOBAL_AVG_POOL:
+    case PTQ_OP_INPUT:
+    case PTQ_OP_ADD:
+    case PTQ_OP_AVG_POOL:
+    case PTQ_OP_GLOBAL_AVG_POOL:
         u = compile_plain(t, i);
         take_codes(t, u, i, &node->q, TRAINER_STEP);
         break;
@@ -574,7 +574,7 @@ static int allocate_unit(const trainer *t, unit *u)
     if (u->size > SIZE_MAX / sizeof(float) / (size_t)(t->options.batch + 1))
         return 0;
     u->y = floats(u->size * (size_t)t->options.batch);
-    u->dy = u->op == PTQ_INPUT ? NULL : floats(u->size * (size_t)t->options.batch);
+    u->dy = u->op == PTQ_OP_INPUT ? NULL : floats(u->size * (size_t)t->options.batch);
     for (size_t i = 0; i < sizeof constant / sizeof *constant; i++) {
         *constant[i] = floats(c);
         if (!*constant[i])
@@ -587,8 +587,8 @@ static int allocate_unit(const trainer *t, unit *u)
     for (size_t i = 0; i < c; i++)
         u->t.scale[i] = u->t.a[i] = 1;
     u->t.low = u->act ? 0 : -INFINITY;
-    u->t.high = u->act == PTQ_ACT_RELU6 ? 6 : INFINITY;
-    if (!u->y || (!u->dy && u->op != PTQ_INPUT) || !u->sum || !u->square || !u->inverse ||
+    u->t.high = u->act == PTQ_ACTIVATION_RELU6 ? 6 : INFINITY;
+    if (!u->y || (!u->dy && u->op != PTQ_OP_INPUT) || !u->sum || !u->square || !u->inverse ||
         !u->step_sum)
         return 0;
     return !has_weights(u) || allocate_weights(u);
@@ -701,7 +701,7 @@ static void import_steps(trainer *t, const trainer_param *p)
 
     if (p->param == TRAINER_WEIGHT_STEP)
         for (size_t k = 0; k < p->count; k++)
-            to[k] = (float)log((double)node->param[PTQ_WEIGHT].scale[k]);
+            to[k] = (float)log((double)node->param[PTQ_PARAM_WEIGHT].scale[k]);
     else
         *to = (float)log((double)(p->param == TRAINER_STEP ? node->q.scale : node->mid.scale));
 }
@@ -842,7 +842,7 @@ static float clamped(float v, code_span span)
 /* Step size of output channel o. */
 static float weight_step(const unit *u, const float *state, int o)
 {
-    return step_of(state[u->weight_step + (u->node->param[PTQ_WEIGHT].scales > 1 ? (size_t)o : 0)]);
+    return step_of(state[u->weight_step + (u->node->param[PTQ_PARAM_WEIGHT].scales > 1 ? (size_t)o : 0)]);
 }
 
 static float round_weight(float w, float step, code_span span)
@@ -852,7 +852,7 @@ static float round_weight(float w, float step, code_span span)
 
 static code_span weight_span(const unit *u)
 {
-    const ptq_tensor *weight = &u->node->param[PTQ_WEIGHT];
+    const ptq_tensor *weight = &u->node->param[PTQ_PARAM_WEIGHT];
 
     return span_of(weight->type, weight->bits, weight->zero_point);
 }
@@ -860,7 +860,7 @@ static code_span weight_span(const unit *u)
 /* The weights as the integers will be, in u->rounded. */
 static void round_weights(trainer *t, unit *u)
 {
-    size_t each = (size_t)u->node->param[PTQ_WEIGHT].dim[0];
+    size_t each = (size_t)u->node->param[PTQ_PARAM_WEIGHT].dim[0];
 
     each = u->weights / each;
     for (int o = 0; o < u->w.outputs; o++) {
@@ -876,7 +876,7 @@ static void unround_gradient(trainer *t, const unit *u)
 {
     size_t each = u->weights / (size_t)u->w.outputs;
     code_span span = weight_span(u);
-    int scales = u->node->param[PTQ_WEIGHT].scales;
+    int scales = u->node->param[PTQ_PARAM_WEIGHT].scales;
     double share = share_of_step(u->weights / (size_t)scales, span);
 
     memset(t->gradient + u->weight_step, 0, (size_t)scales * sizeof(float));
@@ -901,7 +901,7 @@ static double input_step(const trainer *t, const unit *u, const float *state)
 {
     const unit *in = &t->unit[u->input[0]];
 
-    while (!in->q && in->op != PTQ_INPUT)
+    while (!in->q && in->op != PTQ_OP_INPUT)
         in = &t->unit[in->input[0]];
     return in->q ? (double)step_of(state[in->step]) : (double)in->node->q.scale;
 }
@@ -933,7 +933,7 @@ static void set_codes(const trainer *t, unit *u)
     u->t.step = step;
     u->t.low = u->act && span.low < 0 ? 0 : span.low;
     u->t.high = span.high;
-    if (u->act == PTQ_ACT_RELU6 && rintf(6 / step) < span.high)
+    if (u->act == PTQ_ACTIVATION_RELU6 && rintf(6 / step) < span.high)
         u->t.high = rintf(6 / step);
     for (int c = 0; c < u->shape[2]; c++) {
         u->t.scale[c] = 1 / step;
@@ -1090,7 +1090,7 @@ static void read_gradient(const trainer *t, const unit *u, int image, float *out
 
 static int needs_gradient(const trainer *t, const unit *u, int slot)
 {
-    return t->unit[u->input[slot]].op != PTQ_INPUT;
+    return t->unit[u->input[slot]].op != PTQ_OP_INPUT;
 }
 
 /* What batch norm and step sizes need of an image's complete gradient, while it is in the cache. */
@@ -1137,7 +1137,7 @@ static void read_padded(const trainer *t, const unit *u, int image, int thread, 
     const float *y = image_of(in, in->y, image);
     float *plain = scratch(t, thread, IMAGE);
 
-    if (u->op == PTQ_DENSE) {
+    if (u->op == PTQ_OP_DENSE) {
         read_value(t, in, image, to);
         return;
     }
@@ -1370,7 +1370,7 @@ static float pool_value(const unit *u, taps at, int c, const float *value)
 {
     float sum = 0;
 
-    if (u->op == PTQ_MAX_POOL)
+    if (u->op == PTQ_OP_MAX_POOL)
         return value[largest_tap(&u->w, at, c, value)];
     for (int y = at.y0; y < at.y1; y++)
         for (int x = at.x0; x < at.x1; x++)
@@ -1382,7 +1382,7 @@ static void pool_gradient(const unit *u, taps at, int c, const float *value, flo
 {
     float share;
 
-    if (u->op == PTQ_MAX_POOL) {
+    if (u->op == PTQ_OP_MAX_POOL) {
         dx[largest_tap(&u->w, at, c, value)] += g;
         return;
     }
@@ -1565,15 +1565,15 @@ static void fill_shard(trainer *t, int shard, int thread)
 static void forward_image(const trainer *t, const unit *u, int image, int thread)
 {
     switch (u->op) {
-    case PTQ_CONV2D:
-    case PTQ_DENSE:
+    case PTQ_OP_CONV2D:
+    case PTQ_OP_DENSE:
         forward_weights(t, u, image, thread);
         break;
-    case PTQ_MAX_POOL:
-    case PTQ_AVG_POOL:
+    case PTQ_OP_MAX_POOL:
+    case PTQ_OP_AVG_POOL:
         forward_pool(t, u, image, thread);
         break;
-    case PTQ_GLOBAL_AVG_POOL:
+    case PTQ_OP_GLOBAL_AVG_POOL:
         forward_global(t, u, image, thread);
         break;
     default:
@@ -1668,15 +1668,15 @@ static void loss_shard(trainer *t, int shard, int thread)
 static void backward_image(const trainer *t, const unit *u, int image, int shard, int thread)
 {
     switch (u->op) {
-    case PTQ_CONV2D:
-    case PTQ_DENSE:
+    case PTQ_OP_CONV2D:
+    case PTQ_OP_DENSE:
         backward_weights(t, u, image, shard, thread);
         break;
-    case PTQ_MAX_POOL:
-    case PTQ_AVG_POOL:
+    case PTQ_OP_MAX_POOL:
+    case PTQ_OP_AVG_POOL:
         backward_pool(t, u, image, thread);
         break;
-    case PTQ_GLOBAL_AVG_POOL:
+    case PTQ_OP_GLOBAL_AVG_POOL:
         backward_global(t, u, image, thread);
         break;
     default:
@@ -1816,7 +1816,7 @@ void trainer_init(trainer *t, uint64_t seed)
 {
     for (int i = 0; i < t->params; i++) {
         const trainer_param *p = &t->param[i];
-        const ptq_tensor *weight = &t->model->node[p->node].param[PTQ_WEIGHT];
+        const ptq_tensor *weight = &t->model->node[p->node].param[PTQ_PARAM_WEIGHT];
         double deviation = sqrt(2 * (double)weight->dim[0] / (double)p->count);
         ptq_rng rng;
 
@@ -1834,7 +1834,7 @@ static ptq_status export_integers(const trainer *t, const unit *u, const float *
                                   ptq_model *model, ptq_error *err)
 {
     ptq_node *node = &model->node[u->node - t->model->node];
-    ptq_tensor *weight = &node->param[PTQ_WEIGHT], *bias = &node->param[PTQ_BIAS];
+    ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *bias = &node->param[PTQ_PARAM_BIAS];
     size_t each = u->weights / (size_t)u->w.outputs;
 
     for (int o = 0; o < u->w.outputs; o++) {
@@ -1872,7 +1872,7 @@ static void export_steps(const trainer *t, const float *state, ptq_model *model)
     for (int i = 1; i < model->nodes; i++) {
         ptq_node *node = &model->node[i];
 
-        if (node->op == PTQ_MAX_POOL || node->op == PTQ_RELU || node->op == PTQ_RELU6)
+        if (node->op == PTQ_OP_MAX_POOL || node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6)
             node->q = model->node[node->input[0]].q;
     }
 }
@@ -1884,7 +1884,7 @@ ptq_status trainer_export(const trainer *t, const float *state, ptq_model *model
         const trainer_param *p = &t->param[i];
         ptq_tensor *to = p->param < PTQ_PARAM_COUNT ? &model->node[p->node].param[p->param] : NULL;
 
-        if (to && to->type == PTQ_F32)
+        if (to && to->type == PTQ_TYPE_F32)
             memcpy(to->data, state + p->offset, p->count * sizeof *state);
     }
     for (int i = 0; i < t->units; i++) {
