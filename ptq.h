@@ -1381,6 +1381,29 @@ PTQ_API void ptq_mix_report_free(ptq_mix_report *report);
             return ptq__try;                                                                       \
     } while (0)
 
+/* =============================================================================================
+   PART ONE: FROM FLOATS TO INTEGERS
+   Read straight through, it shows all that happens to one image: scalar code only, complete. The other
+   three parts make it load files, run fast, and lose less accuracy; none changes what stands here.
+   ============================================================================================= */
+
+/* What the other parts give to this one. */
+typedef struct ptq__text ptq__text;
+typedef struct ptq__step ptq__step;
+typedef struct ptq__converter ptq__converter;
+static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node);
+static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
+static ptq_isa ptq__best_isa(void);
+static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
+static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
+static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, ptq_error *err);
+static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err);
+static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err);
+#ifndef PTQ_NO_STDIO
+static FILE *ptq__open(const char *path, int writing);
+static int ptq__is_separator(char c);
+#endif
+
 /* ---- [STATUS] ---------------------------------------------------------------------------- */
 
 PTQ_API const char *ptq_status_name(ptq_status status)
@@ -1410,12 +1433,12 @@ PTQ_API const char *ptq_version(void)
 
 /* Text goes into a buffer of fixed size while its full length is counted, as snprintf does. Own
    formatting because printf's depends on the locale, and because PTQ_NO_STDIO has no printf. */
-typedef struct ptq__text {
+struct ptq__text {
     char *data;
     size_t size;  /* of the buffer, 0 allowed */
     size_t length;
     size_t line;  /* where the current line began, for columns */
-} ptq__text;
+};
 
 static ptq__text ptq__text_over(char *data, size_t size)
 {
@@ -1723,6 +1746,88 @@ static ptq__quote ptq__quoted(ptq__span span)
         quote.text[i] = span.p[i] >= 32 && span.p[i] < 127 ? span.p[i] : '?';
     quote.text[n] = 0;
     return quote;
+}
+
+/* Digits alone, within limits: 1 on success. */
+static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out)
+{
+    int64_t value = 0;
+    size_t i = 0;
+    int negative = span.n && span.p[0] == '-';
+    for (i = (size_t)negative; i < span.n; i++) {
+        if (span.p[i] < '0' || span.p[i] > '9' || i - (size_t)negative >= 18)
+            return 0;
+        value = value * 10 + (span.p[i] - '0');
+    }
+    if (negative)
+        value = -value;
+    if (span.n == (size_t)negative || value < low || value > high)
+        return 0;
+    *out = value;
+    return 1;
+}
+
+/* A decimal number, independent of the locale; nothing but finite values: 1 on success. Exact
+   enough for every float written with nine digits to come back the same. */
+static int ptq__read_double(ptq__span span, double *out)
+{
+    uint64_t digits = 0;
+    int64_t power = 0;
+    int exponent = 0, seen = 0, point = 0;
+    size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+') ? 1 : 0;
+    for (; i < span.n && span.p[i] != 'e' && span.p[i] != 'E'; i++) {
+        if (span.p[i] == '.' && !point) {
+            point = 1;
+            continue;
+        }
+        if (span.p[i] < '0' || span.p[i] > '9' || i > 400)
+            return 0;
+        seen = 1;
+        if (digits < 100000000000000000u) {
+            digits = digits * 10 + (uint64_t)(span.p[i] - '0');
+            exponent -= point;
+        } else {
+            exponent += !point;
+        }
+    }
+    if (!seen)
+        return 0;
+    if (i < span.n) {
+        ptq__span rest;
+        rest.p = span.p + i + 1;
+        rest.n = span.n - i - 1;
+        if (rest.n && rest.p[0] == '+') {
+            rest.p++;
+            rest.n--;
+            if (rest.n && rest.p[0] == '-')
+                return 0;
+        }
+        if (!ptq__read_int(rest, -400, 400, &power))
+            return 0;
+    }
+    exponent += (int)power;
+    if (exponent > 300 || !digits)
+        *out = 0;
+    else if (exponent < -300)
+        *out = (double)digits * ptq__pow10(-300) * ptq__pow10(exponent + 300);
+    else
+        *out = exponent < 0 ? (double)digits / ptq__pow10(-exponent)
+                            : (double)digits * ptq__pow10(exponent);
+    if (exponent > 300 && digits)
+        return 0;
+    if (span.p[0] == '-')
+        *out = -*out;
+    return 1;
+}
+
+static int ptq__read_float(ptq__span span, float *out)
+{
+    double value;
+    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
+    if (!ptq__read_double(span, &value) || value >= most || value <= -most)
+        return 0;
+    *out = (float)value;
+    return 1;
 }
 
 /* ---- [TENSOR] ---------------------------------------------------------------------------- */
@@ -3373,6 +3478,4653 @@ PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t s
     return text.length;
 }
 
+#define PTQ__BIT(op) (1u << (op))
+#define PTQ__ALL_OPS (PTQ__BIT(PTQ_OP_COUNT) - 1)
+#define PTQ__WINDOW_OPS (PTQ__BIT(PTQ_OP_CONV2D) | PTQ__BIT(PTQ_OP_MAX_POOL) | PTQ__BIT(PTQ_OP_AVG_POOL))
+#define PTQ__WEIGHT_OPS (PTQ__BIT(PTQ_OP_CONV2D) | PTQ__BIT(PTQ_OP_DENSE))
+
+/* ---- [FUSE] ------------------------------------------------------------------------------ */
+
+/* One pass over the graph. `to[i]` is the node of the new model that computes what node i of the
+   old one computed. */
+typedef struct ptq__fuser {
+    const ptq_model *old;
+    ptq_model *model;
+    ptq_fuse_report *report;
+    int *to;
+    int capacity;  /* of the report */
+    int quantized; /* the old model: only additions of codes are fused */
+} ptq__fuser;
+
+static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
+                                 ptq_fusion_kind kind, const char *reason, ptq_error *err)
+{
+    ptq_fuse_report *report = fuser->report;
+    ptq_fusion *item;
+    void *array;
+    if (!report)
+        return PTQ_OK;
+    array = report->item;
+    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &fuser->capacity,
+                       sizeof *item, "fusion report", err));
+    report->item = (ptq_fusion *)array;
+    item = &report->item[report->items++];
+    memset(item, 0, sizeof *item);
+    memcpy(item->node, node->name, sizeof item->node);
+    if (into)
+        memcpy(item->into, into->name, sizeof item->into);
+    item->kind = kind;
+    item->reason = reason;
+    return PTQ_OK;
+}
+
+/* w' = w g and b' = (b - mean) g + beta with g = gamma / sqrt(variance + epsilon), in double
+   precision, rounded once. */
+static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const ptq_node *norm,
+                                       ptq_error *err)
+{
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
+    const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
+    const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
+    const float *variance = (const float *)norm->param[PTQ_PARAM_VARIANCE].data;
+    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias;
+    int o, channels = conv->shape[2];
+    size_t k, taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / (size_t)channels;
+    if (conv->no_bias)
+        PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1, &channels,
+                                   &model->allocator, err));
+    conv->no_bias = 0;
+    bias = (float *)conv->param[PTQ_PARAM_BIAS].data;
+    for (o = 0; o < channels; o++) {
+        double g = (double)gamma[o] / sqrt((double)variance[o] + (double)norm->epsilon);
+        for (k = 0; k < taps; k++)
+            weight[(size_t)o * taps + k] = (float)((double)weight[(size_t)o * taps + k] * g);
+        bias[o] = (float)(((double)bias[o] - (double)mean[o]) * g + (double)beta[o]);
+    }
+    return PTQ_OK;
+}
+
+/* Why a node cannot move into the one before it; NULL if it can. */
+static const char *ptq__cannot_follow(const ptq__fuser *fuser, int index, unsigned ops)
+{
+    int from = fuser->old->node[index].input[0];
+    const ptq_node *host = &fuser->model->node[fuser->to[from]];
+    if (!(ops & PTQ__BIT(host->op)))
+        return "the node before it is of a kind that cannot take it in";
+    if (strcmp(host->out, fuser->old->node[from].out))
+        return "another node has taken in what lies before it";
+    if (ptq__uses(fuser->old, from) != 1)
+        return "its input is used elsewhere too";
+    return NULL;
+}
+
+static ptq_status ptq__fuse_norm(ptq__fuser *fuser, int index, const char **reason, ptq_error *err)
+{
+    const ptq_node *norm = &fuser->old->node[index];
+    ptq_node *host = &fuser->model->node[fuser->to[norm->input[0]]];
+    *reason = ptq__cannot_follow(fuser, index, PTQ__BIT(PTQ_OP_CONV2D));
+    if (!*reason && (host->act || host->residual))
+        *reason = "an activation or an addition lies between it and the convolution";
+    if (*reason)
+        return PTQ_OK;
+    PTQ__TRY(ptq__fold_batch_norm(fuser->model, host, norm, err));
+    memcpy(host->out, norm->out, sizeof host->out);
+    fuser->to[index] = fuser->to[norm->input[0]];
+    return ptq__fuse_note(fuser, norm, host, PTQ_FUSION_BATCH_NORM, NULL, err);
+}
+
+static ptq_status ptq__fuse_act(ptq__fuser *fuser, int index, const char **reason, ptq_error *err)
+{
+    const ptq_node *act = &fuser->old->node[index];
+    ptq_node *host = &fuser->model->node[fuser->to[act->input[0]]];
+    ptq_activation *place = host->residual ? &host->add_act : &host->act;
+    *reason = ptq__cannot_follow(fuser, index, PTQ__WEIGHT_OPS | PTQ__BIT(PTQ_OP_ADD));
+    if (!*reason && *place != PTQ_ACTIVATION_NONE)
+        *reason = "the node before it ends in an activation already";
+    if (*reason)
+        return PTQ_OK;
+    *place = act->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
+    memcpy(host->out, act->out, sizeof host->out);
+    fuser->to[index] = fuser->to[act->input[0]];
+    return ptq__fuse_note(fuser, act, host, PTQ_FUSION_ACTIVATION, NULL, err);
+}
+
+/* The operand of an addition whose convolution can take the addition in: the last node of the new
+   graph, so that the other operand exists before it. -1 if neither can. */
+static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add)
+{
+    int k;
+    for (k = 0; k < 2; k++) {
+        int from = add->input[k], other = add->input[1 - k];
+        const ptq_node *host = &fuser->model->node[fuser->to[from]];
+        if (host->op == PTQ_OP_CONV2D && !host->residual && from != other &&
+            !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1 &&
+            fuser->to[from] > fuser->to[other])
+            return k;
+    }
+    return -1;
+}
+
+static ptq_status ptq__fuse_add(ptq__fuser *fuser, int index, const char **reason, ptq_error *err)
+{
+    const ptq_node *add = &fuser->old->node[index];
+    int k = ptq__residual_host(fuser, add);
+    ptq_node *host;
+    if (k < 0) {
+        *reason = "neither operand is a convolution, used once, behind the other operand";
+        return PTQ_OK;
+    }
+    host = &fuser->model->node[fuser->to[add->input[k]]];
+    host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
+    host->input[1] = fuser->to[add->input[1 - k]];
+    host->add_act = add->act;
+    host->mid = host->q;
+    host->q = add->q;
+    memcpy(host->out, add->out, sizeof host->out);
+    fuser->to[index] = fuser->to[add->input[k]];
+    return ptq__fuse_note(fuser, add, host, PTQ_FUSION_RESIDUAL, NULL, err);
+}
+
+static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, ptq_error *err)
+{
+    const ptq_node *node = &fuser->old->node[index];
+    const char *reason = NULL;
+    ptq_node *copy;
+    int k;
+    fuser->to[index] = -1;
+    if (node->op == PTQ_OP_BATCH_NORM && !fuser->quantized)
+        PTQ__TRY(ptq__fuse_norm(fuser, index, &reason, err));
+    else if ((node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6) && !fuser->quantized)
+        PTQ__TRY(ptq__fuse_act(fuser, index, &reason, err));
+    else if (node->op == PTQ_OP_ADD && (!fuser->quantized || ptq__is_coded(node)))
+        PTQ__TRY(ptq__fuse_add(fuser, index, &reason, err));
+    if (fuser->to[index] >= 0)
+        return PTQ_OK;
+    if (reason)
+        PTQ__TRY(ptq__fuse_note(fuser, node, NULL, PTQ_FUSION_NONE, reason, err));
+    fuser->to[index] = fuser->model->nodes;
+    PTQ__TRY(ptq__copy_node(fuser->model, node, err));
+    copy = &fuser->model->node[fuser->model->nodes - 1];
+    for (k = 0; k < 2; k++)
+        if (node->input[k] >= 0)
+            copy->input[k] = fuser->to[node->input[k]];
+    return PTQ_OK;
+}
+
+static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err)
+{
+    int i;
+    PTQ__TRY(ptq__copy_head(fuser->model, fuser->old, err));
+    for (i = 0; i < fuser->old->nodes; i++)
+        PTQ__TRY(ptq__fuse_node(fuser, i, err));
+    return ptq_model_check(fuser->model, err);
+}
+
+/* 1 if any node has left float. */
+static int ptq__is_quantized(const ptq_model *model)
+{
+    int i;
+    for (i = 0; i < model->nodes; i++)
+        if (ptq_node_mode(model, i) != PTQ_MODE_FLOAT)
+            return 1;
+    return 0;
+}
+
+PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
+                            ptq_error *err)
+{
+    ptq__fuser fuser;
+    void *to = NULL;
+    ptq_status status;
+    memset(&fuser, 0, sizeof fuser);
+    fuser.old = model;
+    fuser.report = report;
+    if (report) {
+        memset(report, 0, sizeof *report);
+        report->allocator = model->allocator;
+    }
+    PTQ__TRY(ptq_model_check(model, err));
+    fuser.quantized = ptq__is_quantized(model);
+    PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
+    status = ptq__alloc(&model->allocator, (size_t)model->nodes, sizeof(int), "fusion", &to, err);
+    fuser.to = (int *)to;
+    if (!status)
+        status = ptq__fuse_all(&fuser, err);
+    ptq__free(&model->allocator, to);
+    if (status) {
+        ptq_model_free(fuser.model);
+        ptq_fuse_report_free(report);
+    } else {
+        *out = fuser.model;
+    }
+    return status;
+}
+
+PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
+{
+    if (!report)
+        return;
+    ptq__free(&report->allocator, report->item);
+    report->item = NULL;
+    report->items = 0;
+}
+
+/* ---- [PLAN] ------------------------------------------------------------------------------ */
+
+/* Where tensors lie in the arena. Two layouts are made: one that reuses memory, one that keeps
+   everything. */
+typedef struct ptq__layout {
+    size_t *offset; /* nodes: the result */
+    size_t *mid;    /* nodes: the result before a fused addition; only in the keeping layout */
+    size_t scratch; /* memory for one step's own use */
+    size_t size;
+} ptq__layout;
+
+enum { PTQ__REUSE, PTQ__KEEP, PTQ__LAYOUTS };
+
+
+typedef struct ptq__frame ptq__frame;
+
+/* One node made ready: what to call. */
+struct ptq__step {
+    const ptq_node *node;
+    const ptq_node *from[2]; /* the nodes that made the inputs; NULL where there is none */
+    const int *in;           /* shape of the first input */
+    int index;
+    void (*run)(const ptq__step *step, const ptq__frame *frame);
+    const void *weight;      /* the model's, or the plan's own where it had to be changed */
+    void *owned;             /* what the plan made for this step */
+    float *multiplier;       /* integer convolution and dense: one for each channel */
+    void *packed;            /* what the vector kernel works from; NULL: a scalar kernel runs */
+    size_t scratch;          /* bytes that the vector kernel needs for itself */
+};
+
+/* What a run of one image works on. */
+struct ptq__frame {
+    const ptq__layout *layout;
+    const void *input; /* node 0's tensor, which may be the caller's memory */
+    char *arena;
+    int keep;
+};
+
+struct ptq_plan {
+    const ptq_model *model;
+    ptq_isa isa;
+    ptq__step *step; /* one for each node; step 0 is never run */
+    int logits;      /* node */
+    uint8_t *table;  /* pixel to code, 256 for each channel; NULL: codes are the pixels themselves,
+                        or the input is not coded */
+    ptq__layout layout[PTQ__LAYOUTS];
+    ptq_allocator allocator;
+};
+
+enum { PTQ__ALIGN = 64 }; /* of tensors in the arena: a cache line, and the widest vector */
+
+static size_t ptq__align(size_t size)
+{
+    return (size + PTQ__ALIGN - 1) / PTQ__ALIGN * PTQ__ALIGN;
+}
+
+static size_t ptq__node_bytes(const ptq_node *node)
+{
+    return ptq__align(ptq__shape_elements(3, node->shape) *
+                      (ptq__is_coded(node) ? 1 : sizeof(float)));
+}
+
+/* The preprocessing of one pixel. */
+static float ptq__pixel(const ptq_model *model, int channel, int pixel)
+{
+    if (channel >= PTQ_MAX_PIXEL_CHANNELS)
+        return (float)pixel;
+    return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
+}
+
+static const void *ptq__in(const ptq__step *step, const ptq__frame *frame, int k)
+{
+    int from = step->node->input[k];
+    if (from < 0)
+        return NULL;
+    return from == 0 ? frame->input : frame->arena + frame->layout->offset[from];
+}
+
+static void *ptq__out(const ptq__step *step, const ptq__frame *frame)
+{
+    return frame->arena + frame->layout->offset[step->index];
+}
+
+/* Where a convolution with a fused addition leaves its own result; NULL unless it is kept. */
+static void *ptq__mid(const ptq__step *step, const ptq__frame *frame)
+{
+    return frame->keep && step->node->residual ? frame->arena + frame->layout->mid[step->index]
+                                               : NULL;
+}
+
+static void *ptq__scratch(const ptq__frame *frame)
+{
+    return frame->arena + frame->layout->scratch;
+}
+
+/* Scalar kernels in float: clear first. */
+
+static float ptq__activate(float x, ptq_activation act)
+{
+    if (act != PTQ_ACTIVATION_NONE && x < 0)
+        return 0; /* a NaN passes: calibration must see it */
+    return act == PTQ_ACTIVATION_RELU6 && x > 6 ? 6 : x;
+}
+
+/* Eight partial sums: the order of additions is fixed, and a compiler may still use vectors. */
+static float ptq__dot_f32(const float *a, const float *b, int n)
+{
+    float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    int i, j;
+    for (i = 0; i + 8 <= n; i += 8)
+        for (j = 0; j < 8; j++)
+            sum[j] += a[i + j] * b[i + j];
+    for (j = 0; i + j < n; j++)
+        sum[j] += a[i + j] * b[i + j];
+    return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+}
+
+/* The inputs under the kernel at one output position, for `channels` channels from `first`, in the
+   order of the weights: channel, row, column. Taps outside the image are `padding`. */
+static void ptq__gather_f32(const ptq__step *step, const float *x, int oy, int ox, int first,
+                            int channels, float *patch)
+{
+    const ptq_node *node = step->node;
+    int height = step->in[0], width = step->in[1], depth = step->in[2];
+    int kh = node->kernel[0], kw = node->kernel[1], taps = kh * kw, u, v, c;
+    for (u = 0; u < kh; u++)
+        for (v = 0; v < kw; v++) {
+            int y = oy * node->stride[0] - node->pad[0] + u;
+            int z = ox * node->stride[1] - node->pad[1] + v;
+            float *to = patch + u * kw + v;
+            if (y < 0 || y >= height || z < 0 || z >= width) {
+                for (c = 0; c < channels; c++)
+                    to[c * taps] = 0;
+            } else {
+                const float *from = x + (y * width + z) * depth + first;
+                for (c = 0; c < channels; c++)
+                    to[c * taps] = from[c];
+            }
+        }
+}
+
+/* y[o] = act(b[o] + sum of w[o] x); then, fused, y[o] = add_act(y[o] + residual[o]). The residual
+   may lie where y is written: each element is read before. */
+static void ptq__conv2d_f32(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const float *x = (const float *)ptq__in(step, frame, 0);
+    const float *residual = (const float *)ptq__in(step, frame, 1);
+    const float *weight = (const float *)step->weight;
+    const float *bias = (const float *)node->param[PTQ_PARAM_BIAS].data;
+    float *y = (float *)ptq__out(step, frame), *mid = (float *)ptq__mid(step, frame);
+    float *patch = (float *)ptq__scratch(frame);
+    int channels = node->shape[2], each = channels / node->groups;
+    int deep = step->in[2] / node->groups, oy, ox, g, o;
+    int taps = deep * node->kernel[0] * node->kernel[1];
+    for (oy = 0; oy < node->shape[0]; oy++)
+        for (ox = 0; ox < node->shape[1]; ox++)
+            for (g = 0; g < node->groups; g++) {
+                ptq__gather_f32(step, x, oy, ox, g * deep, deep, patch);
+                for (o = g * each; o < (g + 1) * each; o++) {
+                    int at = (oy * node->shape[1] + ox) * channels + o;
+                    float sum = ptq__dot_f32(patch, weight + (ptrdiff_t)o * taps, taps);
+                    sum = ptq__activate(sum + (bias ? bias[o] : 0), node->act);
+                    if (mid)
+                        mid[at] = sum;
+                    y[at] = residual ? ptq__activate(sum + residual[at], node->add_act) : sum;
+                }
+            }
+}
+
+static void ptq__dense_f32(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const float *x = (const float *)ptq__in(step, frame, 0);
+    const float *weight = (const float *)step->weight;
+    const float *bias = (const float *)node->param[PTQ_PARAM_BIAS].data;
+    float *y = (float *)ptq__out(step, frame);
+    int o, n = node->param[PTQ_PARAM_WEIGHT].dim[1];
+    for (o = 0; o < node->shape[2]; o++)
+        y[o] = ptq__activate(ptq__dot_f32(x, weight + (ptrdiff_t)o * n, n) + (bias ? bias[o] : 0),
+                             node->act);
+}
+
+static void ptq__batch_norm_f32(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const float *x = (const float *)ptq__in(step, frame, 0);
+    const float *gamma = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
+    const float *beta = (const float *)node->param[PTQ_PARAM_BIAS].data;
+    const float *mean = (const float *)node->param[PTQ_PARAM_MEAN].data;
+    const float *variance = (const float *)node->param[PTQ_PARAM_VARIANCE].data;
+    float *y = (float *)ptq__out(step, frame);
+    int channels = node->shape[2], pixels = node->shape[0] * node->shape[1], i, c;
+    for (c = 0; c < channels; c++) {
+        float g = gamma[c] / sqrtf(variance[c] + node->epsilon);
+        for (i = c; i < pixels * channels; i += channels)
+            y[i] = (x[i] - mean[c]) * g + beta[c];
+    }
+}
+
+static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const float *x = (const float *)ptq__in(step, frame, 0);
+    float *y = (float *)ptq__out(step, frame);
+    int i, n = (int)ptq__shape_elements(3, node->shape);
+    ptq_activation act = node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
+    for (i = 0; i < n; i++)
+        y[i] = ptq__activate(x[i], act);
+}
+
+static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame)
+{
+    const float *a = (const float *)ptq__in(step, frame, 0);
+    const float *b = (const float *)ptq__in(step, frame, 1);
+    float *y = (float *)ptq__out(step, frame);
+    int i, n = (int)ptq__shape_elements(3, step->node->shape);
+    for (i = 0; i < n; i++)
+        y[i] = ptq__activate(a[i] + b[i], step->node->act);
+}
+
+/* The part of a window that lies inside the image: rows u of begin[0] <= u < end[0], columns
+   likewise. Never empty, since padding is less than the kernel. */
+typedef struct ptq__clip {
+    int begin[2], end[2];
+} ptq__clip;
+
+static ptq__clip ptq__clip_window(const ptq__step *step, int oy, int ox)
+{
+    const ptq_node *node = step->node;
+    ptq__clip clip;
+    int axis;
+    for (axis = 0; axis < 2; axis++) {
+        int first = (axis ? ox : oy) * node->stride[axis] - node->pad[axis];
+        int last = first + node->kernel[axis];
+        clip.begin[axis] = first < 0 ? 0 : first;
+        clip.end[axis] = last > step->in[axis] ? step->in[axis] : last;
+    }
+    return clip;
+}
+
+/* How many taps an average is taken over. */
+static int ptq__pool_taps(const ptq_node *node, const ptq__clip *clip)
+{
+    if (node->include_pad)
+        return node->kernel[0] * node->kernel[1];
+    return (clip->end[0] - clip->begin[0]) * (clip->end[1] - clip->begin[1]);
+}
+
+static float ptq__pool_one_f32(const ptq__step *step, const float *x, const ptq__clip *clip)
+{
+    int max = step->node->op == PTQ_OP_MAX_POOL, u, v, depth = step->in[2];
+    float result = max ? x[(clip->begin[0] * step->in[1] + clip->begin[1]) * depth] : 0;
+    for (u = clip->begin[0]; u < clip->end[0]; u++)
+        for (v = clip->begin[1]; v < clip->end[1]; v++) {
+            float value = x[(u * step->in[1] + v) * depth];
+            if (!max)
+                result += value;
+            else if (value > result)
+                result = value;
+        }
+    return max ? result : result / (float)ptq__pool_taps(step->node, clip);
+}
+
+static void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const float *x = (const float *)ptq__in(step, frame, 0);
+    float *y = (float *)ptq__out(step, frame);
+    int oy, ox, c;
+    for (oy = 0; oy < node->shape[0]; oy++)
+        for (ox = 0; ox < node->shape[1]; ox++) {
+            ptq__clip clip = ptq__clip_window(step, oy, ox);
+            for (c = 0; c < node->shape[2]; c++)
+                *y++ = ptq__pool_one_f32(step, x + c, &clip);
+        }
+}
+
+static void ptq__global_avg_pool_f32(const ptq__step *step, const ptq__frame *frame)
+{
+    const float *x = (const float *)ptq__in(step, frame, 0);
+    float *y = (float *)ptq__out(step, frame);
+    int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;
+    for (c = 0; c < channels; c++) {
+        float sum = 0;
+        for (i = 0; i < pixels; i++)
+            sum += x[i * channels + c];
+        y[c] = sum / (float)pixels;
+    }
+}
+
+/* exp(x - max): the largest term is 1, so nothing overflows. */
+static void ptq__softmax(const float *x, float *y, int n)
+{
+    float max = x[ptq_argmax(x, n)], sum = 0;
+    int i;
+    for (i = 0; i < n; i++)
+        sum += y[i] = expf(x[i] - max);
+    for (i = 0; i < n; i++)
+        y[i] /= sum;
+}
+
+static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame)
+{
+    ptq__softmax((const float *)ptq__in(step, frame, 0), (float *)ptq__out(step, frame),
+                 step->node->shape[2]);
+}
+
+/* Scalar kernels on integers: the truth that every other kernel must equal to the byte. */
+
+static int32_t ptq__load(const void *codes, int i, ptq_type type)
+{
+    return type == PTQ_TYPE_S8 ? ((const int8_t *)codes)[i] : ((const uint8_t *)codes)[i];
+}
+
+/* Both kinds of codes are stored alike: two's complement in eight bits. */
+static void ptq__store(void *codes, int i, int32_t code)
+{
+    ((uint8_t *)codes)[i] = (uint8_t)code;
+}
+
+/* Where a result is clamped: to its codes, and by an activation to those of 0 and 6. */
+typedef struct ptq__clamp {
+    int32_t zero_point, low, high;
+} ptq__clamp;
+
+static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act)
+{
+    ptq__clamp clamp;
+    int32_t six = ptq_quantize(6, q);
+    ptq_code_range(q->type, q->bits, &clamp.low, &clamp.high);
+    clamp.zero_point = q->zero_point;
+    if (act != PTQ_ACTIVATION_NONE)
+        clamp.low = q->zero_point;
+    if (act == PTQ_ACTIVATION_RELU6 && six < clamp.high)
+        clamp.high = six;
+    return clamp;
+}
+
+/* a + b for codes of different scales, as ONNX Runtime's QLinearAdd:
+       y = rne(fma(a, sa/sy, fma(b, sb/sy, zy - fma(sa/sy, za, (sb/sy) zb))))
+   b's product is rounded first, then everything once. */
+typedef struct ptq__adder {
+    float ratio_a, ratio_b, offset;
+    ptq__clamp clamp;
+} ptq__adder;
+
+static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
+                                ptq_activation act)
+{
+    ptq__adder adder;
+    float zero_b;
+    adder.ratio_a = ptq__div(a->scale, y->scale);
+    adder.ratio_b = ptq__div(b->scale, y->scale);
+    zero_b = ptq__mul(adder.ratio_b, (float)b->zero_point);
+    adder.offset = (float)y->zero_point - ptq__fma(adder.ratio_a, (float)a->zero_point, zero_b);
+    adder.clamp = ptq__clamp_of(y, act);
+    return adder;
+}
+
+static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b)
+{
+    float sum = ptq__fma((float)a, adder->ratio_a,
+                         ptq__fma((float)b, adder->ratio_b, adder->offset));
+    return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
+}
+
+/* No partial sum leaves int32 (see ptq__check_accumulators). Blocks of 32: compilers turn them into
+   vector code, where a plain loop stays scalar at -O2. */
+static int32_t ptq__dot_s8(const int16_t *x, const int8_t *w, int n)
+{
+    int32_t sum = 0;
+    int i, j;
+    for (i = 0; i + 32 <= n; i += 32) {
+        int32_t part = 0;
+        for (j = 0; j < 32; j++)
+            part += x[i + j] * w[i + j];
+        sum += part;
+    }
+    for (; i < n; i++)
+        sum += x[i] * w[i];
+    return sum;
+}
+
+/* sum x (w - zw) = sum x w - zw sum x. The two sums may wrap where their difference fits. */
+static int32_t ptq__dot_u8(const int16_t *x, const uint8_t *w, int zero_point, int n)
+{
+    uint32_t sum = 0, sum_x = 0;
+    int i, j;
+    for (i = 0; i + 32 <= n; i += 32) {
+        int32_t part = 0, part_x = 0;
+        for (j = 0; j < 32; j++)
+            part += x[i + j] * w[i + j];
+        for (j = 0; j < 32; j++)
+            part_x += x[i + j];
+        sum += (uint32_t)part;
+        sum_x += (uint32_t)part_x;
+    }
+    for (; i < n; i++) {
+        int32_t value = x[i];
+        sum += (uint32_t)(value * w[i]);
+        sum_x += (uint32_t)value;
+    }
+    return (int32_t)(sum - (uint32_t)zero_point * sum_x);
+}
+
+/* sum of (x - zx)(w - zw) for one channel: `taps` inputs with zx taken off already. */
+static int32_t ptq__dot(const ptq__step *step, const int16_t *x, int channel, int taps)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
+    const int8_t *w = (const int8_t *)step->weight + (ptrdiff_t)channel * taps;
+    return weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S
+               ? ptq__dot_s8(x, w, taps)
+               : ptq__dot_u8(x, (const uint8_t *)w, weight->zero_point, taps);
+}
+
+/* As ptq__gather_f32, of codes less their zero point: so a tap outside the image, which stands for
+   the zero point, is 0. */
+static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q, int oy,
+                              int ox, int first, int channels, int16_t *patch)
+{
+    const ptq_node *node = step->node;
+    int height = step->in[0], width = step->in[1], depth = step->in[2];
+    int kh = node->kernel[0], kw = node->kernel[1], taps = kh * kw, u, v, c;
+    int flip = q->type == PTQ_TYPE_S8 ? 128 : 0, zero = q->zero_point + flip; /* s8 + 128 as u8 */
+    for (u = 0; u < kh; u++)
+        for (v = 0; v < kw; v++) {
+            int y = oy * node->stride[0] - node->pad[0] + u;
+            int z = ox * node->stride[1] - node->pad[1] + v;
+            int16_t *to = patch + u * kw + v;
+            if (y < 0 || y >= height || z < 0 || z >= width) {
+                for (c = 0; c < channels; c++)
+                    to[c * taps] = 0;
+            } else {
+                const uint8_t *from = x + (y * width + z) * depth + first;
+                for (c = 0; c < channels; c++)
+                    to[c * taps] = (int16_t)((from[c] ^ flip) - zero);
+            }
+        }
+}
+
+/* The addition fused into a convolution, its operands in the order of the graph. */
+static ptq__adder ptq__residual_adder(const ptq__step *step)
+{
+    const ptq_node *node = step->node;
+    const ptq_qparams *other = &step->from[1]->q;
+    return node->residual == PTQ_RESIDUAL_FIRST
+               ? ptq__adder_of(other, &node->mid, &node->q, node->add_act)
+               : ptq__adder_of(&node->mid, other, &node->q, node->add_act);
+}
+
+/* acc = bias + sum of (x - zx)(w - zw); y = requantize(acc); then, fused, y = y + residual in
+   codes. The residual may lie where y is written. */
+static void ptq__conv2d_int(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
+    const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
+    const void *residual = ptq__in(step, frame, 1);
+    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
+    void *y = ptq__out(step, frame), *mid = ptq__mid(step, frame);
+    int16_t *patch = (int16_t *)ptq__scratch(frame);
+    ptq__clamp clamp = ptq__clamp_of(first, node->act);
+    ptq__adder adder;
+    int channels = node->shape[2], each = channels / node->groups;
+    int deep = step->in[2] / node->groups, pixels = node->shape[0] * node->shape[1];
+    int taps = deep * node->kernel[0] * node->kernel[1], p, g, o;
+    if (residual)
+        adder = ptq__residual_adder(step);
+    else
+        memset(&adder, 0, sizeof adder);
+    for (p = 0; p < pixels; p++)
+        for (g = 0; g < node->groups; g++) {
+            ptq__gather_codes(step, x, in, p / node->shape[1], p % node->shape[1], g * deep, deep,
+                              patch);
+            for (o = g * each; o < (g + 1) * each; o++) {
+                int32_t acc = ptq__dot(step, patch, o, taps) + (bias ? bias[o] : 0);
+                int32_t code = ptq_requantize(acc, step->multiplier[o], clamp.zero_point,
+                                              clamp.low, clamp.high);
+                if (mid)
+                    ptq__store(mid, p * channels + o, code);
+                if (residual) {
+                    int32_t r = ptq__load(residual, p * channels + o, step->from[1]->q.type);
+                    code = node->residual == PTQ_RESIDUAL_FIRST ? ptq__add_codes(&adder, r, code)
+                                                           : ptq__add_codes(&adder, code, r);
+                }
+                ptq__store(y, p * channels + o, code);
+            }
+        }
+}
+
+/* As a 1x1 convolution; the result is codes, or real numbers where it is the logits. */
+static void ptq__dense_int(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const ptq_qparams *in = &step->from[0]->q;
+    const void *x = ptq__in(step, frame, 0);
+    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
+    void *y = ptq__out(step, frame);
+    int16_t *patch = (int16_t *)ptq__scratch(frame);
+    int i, o, n = node->param[PTQ_PARAM_WEIGHT].dim[1];
+    for (i = 0; i < n; i++)
+        patch[i] = (int16_t)(ptq__load(x, i, in->type) - in->zero_point);
+    for (o = 0; o < node->shape[2]; o++) {
+        int32_t acc = ptq__dot(step, patch, o, n) + (bias ? bias[o] : 0);
+        if (ptq__is_coded(node)) {
+            ptq__clamp clamp = ptq__clamp_of(&node->q, node->act);
+            ptq__store(y, o, ptq_requantize(acc, step->multiplier[o], clamp.zero_point, clamp.low,
+                                            clamp.high));
+        } else {
+            ((float *)y)[o] = ptq__activate(ptq__mul((float)acc, step->multiplier[o]), node->act);
+        }
+    }
+}
+
+static void ptq__add_int(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const ptq_qparams *qa = &step->from[0]->q, *qb = &step->from[1]->q;
+    const void *a = ptq__in(step, frame, 0), *b = ptq__in(step, frame, 1);
+    void *y = ptq__out(step, frame);
+    ptq__adder adder = ptq__adder_of(qa, qb, &node->q, node->act);
+    int i, n = (int)ptq__shape_elements(3, node->shape);
+    for (i = 0; i < n; i++)
+        ptq__store(y, i, ptq__add_codes(&adder, ptq__load(a, i, qa->type),
+                                        ptq__load(b, i, qb->type)));
+}
+
+static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const void *x = ptq__in(step, frame, 0);
+    void *y = ptq__out(step, frame);
+    ptq__clamp clamp = ptq__clamp_of(&node->q,
+                                     node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6);
+    int i, n = (int)ptq__shape_elements(3, node->shape);
+    for (i = 0; i < n; i++) {
+        int32_t code = ptq__load(x, i, node->q.type);
+        code = code < clamp.low ? clamp.low : code;
+        ptq__store(y, i, code > clamp.high ? clamp.high : code);
+    }
+}
+
+/* Sum of codes less the zero point, or the largest code, under a window. */
+static int32_t ptq__pool_codes(const ptq__step *step, const uint8_t *x, const ptq__clip *clip)
+{
+    const ptq_qparams *q = &step->from[0]->q;
+    int max = step->node->op == PTQ_OP_MAX_POOL, u, v;
+    int32_t result = max ? INT32_MIN : 0;
+    for (u = clip->begin[0]; u < clip->end[0]; u++)
+        for (v = clip->begin[1]; v < clip->end[1]; v++) {
+            int32_t code = ptq__load(x, (u * step->in[1] + v) * step->in[2], q->type);
+            if (!max)
+                result += code - q->zero_point;
+            else if (code > result)
+                result = code;
+        }
+    return result;
+}
+
+/* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
+static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n)
+{
+    return ptq__div(x->scale, ptq__mul(y->scale, (float)n));
+}
+
+static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int32_t sum, int n)
+{
+    int32_t low, high;
+    ptq_code_range(y->type, y->bits, &low, &high);
+    return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
+}
+
+static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const ptq_qparams *in = &step->from[0]->q;
+    const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
+    void *y = ptq__out(step, frame);
+    int oy, ox, c, i = 0;
+    for (oy = 0; oy < node->shape[0]; oy++)
+        for (ox = 0; ox < node->shape[1]; ox++) {
+            ptq__clip clip = ptq__clip_window(step, oy, ox);
+            for (c = 0; c < node->shape[2]; c++) {
+                int32_t code = ptq__pool_codes(step, x + c, &clip);
+                if (node->op == PTQ_OP_AVG_POOL)
+                    code = ptq__average_code(in, &node->q, code, ptq__pool_taps(node, &clip));
+                ptq__store(y, i++, code);
+            }
+        }
+}
+
+static void ptq__global_avg_pool_int(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_qparams *in = &step->from[0]->q;
+    const void *x = ptq__in(step, frame, 0);
+    void *y = ptq__out(step, frame);
+    int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;
+    for (c = 0; c < channels; c++) {
+        int32_t sum = 0;
+        for (i = 0; i < pixels; i++)
+            sum += ptq__load(x, i * channels + c, in->type) - in->zero_point;
+        ptq__store(y, c, ptq__average_code(in, &step->node->q, sum, pixels));
+    }
+}
+
+static void ptq__quantize_step(const ptq__step *step, const ptq__frame *frame)
+{
+    const float *x = (const float *)ptq__in(step, frame, 0);
+    void *y = ptq__out(step, frame);
+    int i, n = (int)ptq__shape_elements(3, step->node->shape);
+    for (i = 0; i < n; i++)
+        ptq__store(y, i, ptq_quantize(x[i], &step->node->q));
+}
+
+static void ptq__dequantize_step(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_qparams *q = &step->from[0]->q;
+    const void *x = ptq__in(step, frame, 0);
+    float *y = (float *)ptq__out(step, frame);
+    int i, n = (int)ptq__shape_elements(3, step->node->shape);
+    for (i = 0; i < n; i++)
+        y[i] = ptq_dequantize(ptq__load(x, i, q->type), q);
+}
+
+/* Dynamic: the range of this image's input gives its codes; sums of integer products become real
+   numbers at once, y = acc * (sx * sw) + b. */
+
+/* Codes of a real tensor under its own range. */
+static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes)
+{
+    ptq_qparams q;
+    float low = 0, high = 0;
+    int i;
+    for (i = 0; i < n; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL) != PTQ_OK)
+        ptq_choose_qparams(0, 0, PTQ_TYPE_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
+    for (i = 0; i < n; i++)
+        codes[i] = (uint8_t)ptq_quantize(x[i], &q);
+    return q;
+}
+
+static float ptq__dynamic_value(const ptq__step *step, const ptq_qparams *in, int32_t acc,
+                                int channel)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
+    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data;
+    float scale = ptq__mul(in->scale, weight->scale[weight->scales > 1 ? channel : 0]);
+    return ptq__activate(ptq__mul((float)acc, scale) + (bias ? bias[channel] : 0),
+                         step->node->act);
+}
+
+static void ptq__conv2d_dynamic(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    const float *residual = (const float *)ptq__in(step, frame, 1);
+    float *y = (float *)ptq__out(step, frame), *mid = (float *)ptq__mid(step, frame);
+    int channels = node->shape[2], each = channels / node->groups, p, g, o;
+    int deep = step->in[2] / node->groups, pixels = node->shape[0] * node->shape[1];
+    int taps = deep * node->kernel[0] * node->kernel[1];
+    int16_t *patch = (int16_t *)ptq__scratch(frame);
+    uint8_t *codes = (uint8_t *)(patch + taps);
+    ptq_qparams q = ptq__quantize_input((const float *)ptq__in(step, frame, 0),
+                                        (int)ptq__shape_elements(3, step->in), codes);
+    for (p = 0; p < pixels; p++)
+        for (g = 0; g < node->groups; g++) {
+            ptq__gather_codes(step, codes, &q, p / node->shape[1], p % node->shape[1], g * deep,
+                              deep, patch);
+            for (o = g * each; o < (g + 1) * each; o++) {
+                int at = p * channels + o;
+                float value = ptq__dynamic_value(step, &q, ptq__dot(step, patch, o, taps), o);
+                if (mid)
+                    mid[at] = value;
+                y[at] = residual ? ptq__activate(value + residual[at], node->add_act) : value;
+            }
+        }
+}
+
+static void ptq__dense_dynamic(const ptq__step *step, const ptq__frame *frame)
+{
+    const ptq_node *node = step->node;
+    float *y = (float *)ptq__out(step, frame);
+    int i, o, n = node->param[PTQ_PARAM_WEIGHT].dim[1];
+    int16_t *patch = (int16_t *)ptq__scratch(frame);
+    uint8_t *codes = (uint8_t *)(patch + n);
+    ptq_qparams q = ptq__quantize_input((const float *)ptq__in(step, frame, 0), n, codes);
+    for (i = 0; i < n; i++)
+        patch[i] = (int16_t)(codes[i] - q.zero_point);
+    for (o = 0; o < node->shape[2]; o++)
+        y[o] = ptq__dynamic_value(step, &q, ptq__dot(step, patch, o, n), o);
+}
+
+/* Memory that one step needs for itself: the taps of one output, and the codes of a dynamic
+   input. */
+static size_t ptq__step_scratch(const ptq_model *model, const ptq__step *step)
+{
+    const ptq_node *node = step->node;
+    size_t in = ptq__shape_elements(3, step->in), taps = in;
+    ptq_mode mode = ptq_node_mode(model, step->index);
+    if (!ptq__has_weight(node->op))
+        return 0;
+    if (node->op == PTQ_OP_CONV2D)
+        taps = (size_t)(step->in[2] / node->groups) * (size_t)(node->kernel[0] * node->kernel[1]);
+    if (mode == PTQ_MODE_INTEGER || mode == PTQ_MODE_DYNAMIC)
+        return taps * sizeof(int16_t) + (mode == PTQ_MODE_DYNAMIC ? in : 0);
+    return node->op == PTQ_OP_CONV2D ? taps * sizeof(float) : 0;
+}
+
+typedef void (*ptq__kernel)(const ptq__step *step, const ptq__frame *frame);
+
+/* Scalar kernels by operator: on real numbers, on codes. */
+static const ptq__kernel ptq__scalar_kernels[PTQ_OP_COUNT][2] = {
+    {NULL, NULL},
+    {ptq__conv2d_f32, ptq__conv2d_int},
+    {ptq__batch_norm_f32, NULL},
+    {ptq__relu_f32, ptq__relu_int},
+    {ptq__relu_f32, ptq__relu_int},
+    {ptq__add_f32, ptq__add_int},
+    {ptq__pool_f32, ptq__pool_int},
+    {ptq__pool_f32, ptq__pool_int},
+    {ptq__global_avg_pool_f32, ptq__global_avg_pool_int},
+    {ptq__dense_f32, ptq__dense_int},
+    {ptq__softmax_f32, NULL},
+    {NULL, ptq__quantize_step},
+    {ptq__dequantize_step, NULL},
+};
+
+static void ptq__choose_kernel(const ptq_model *model, ptq__step *step)
+{
+    ptq_mode mode = ptq_node_mode(model, step->index);
+    ptq_op op = step->node->op;
+    step->run = ptq__scalar_kernels[op][mode == PTQ_MODE_INTEGER];
+    if (mode == PTQ_MODE_DYNAMIC)
+        step->run = op == PTQ_OP_CONV2D ? ptq__conv2d_dynamic : ptq__dense_dynamic;
+}
+
+/* Laying out the arena. Tensors that share memory (a result written over an operand) are one block,
+   named by its first tensor; a block lives from the first write to the last read of any of its
+   tensors. The largest block is placed first, each at the lowest address where nothing that lives
+   at the same time lies. */
+typedef struct ptq__block {
+    int root;        /* the tensor that names the block of this one */
+    int first, last; /* steps, of the whole block (in its root) */
+    size_t size;
+    int placed;
+} ptq__block;
+
+/* The operand that the result may be written over: the residual of a convolution, the first operand
+   of an elementwise operator. -1 if none: it must not be read again later, nor be the input, which
+   may be the caller's. */
+static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int index)
+{
+    const ptq_node *node = &model->node[index];
+    int conv = node->op == PTQ_OP_CONV2D && node->residual;
+    int elementwise = node->op == PTQ_OP_BATCH_NORM || node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6 ||
+                      node->op == PTQ_OP_ADD;
+    int over = node->input[conv ? 1 : 0];
+    if ((!conv && !elementwise) || over <= 0 || ptq__last_use(model, over) != index)
+        return -1;
+    if (conv && (node->input[0] == over ||
+                 (node->input[0] > 0 && block[node->input[0]].root == block[over].root)))
+        return -1;
+    return block[over].size == ptq__node_bytes(node) ? over : -1;
+}
+
+static void ptq__make_blocks(const ptq_model *model, ptq__block *block)
+{
+    int i, over, last;
+    for (i = 0; i < model->nodes; i++) {
+        last = i == ptq_model_logits(model) ? model->nodes : ptq__last_use(model, i);
+        block[i].size = ptq__node_bytes(&model->node[i]);
+        over = ptq__overwrites(model, block, i);
+        block[i].root = over < 0 ? i : block[over].root;
+        if (over < 0)
+            block[i].first = i;
+        if (over < 0 || last > block[block[i].root].last)
+            block[block[i].root].last = last;
+    }
+}
+
+/* Lowest offset for a block among those placed already. */
+static size_t ptq__place(const ptq__block *block, const size_t *offset, int nodes, int index)
+{
+    size_t at = 0;
+    int i, moved = 1;
+    while (moved) {
+        moved = 0;
+        for (i = 0; i < nodes; i++)
+            if (block[i].placed && block[i].root == i && block[i].first <= block[index].last &&
+                block[index].first <= block[i].last && at < offset[i] + block[i].size &&
+                offset[i] < at + block[index].size) {
+                at = offset[i] + block[i].size;
+                moved = 1;
+            }
+    }
+    return at;
+}
+
+static void ptq__lay_reusing(const ptq_model *model, ptq__block *block, ptq__layout *layout)
+{
+    int i, largest;
+    ptq__make_blocks(model, block);
+    for (;;) {
+        largest = -1;
+        for (i = 0; i < model->nodes; i++)
+            if (block[i].root == i && !block[i].placed &&
+                (largest < 0 || block[i].size > block[largest].size))
+                largest = i;
+        if (largest < 0)
+            break;
+        layout->offset[largest] = ptq__place(block, layout->offset, model->nodes, largest);
+        block[largest].placed = 1;
+        if (layout->offset[largest] + block[largest].size > layout->size)
+            layout->size = layout->offset[largest] + block[largest].size;
+    }
+    for (i = 0; i < model->nodes; i++)
+        layout->offset[i] = layout->offset[block[i].root];
+}
+
+static void ptq__lay_keeping(const ptq_model *model, ptq__layout *layout)
+{
+    int i;
+    for (i = 0; i < model->nodes; i++) {
+        size_t bytes = ptq__node_bytes(&model->node[i]);
+        layout->offset[i] = layout->size;
+        layout->mid[i] = layout->size + bytes;
+        layout->size += model->node[i].residual ? 2 * bytes : bytes;
+    }
+}
+
+static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err)
+{
+    const ptq_model *model = plan->model;
+    size_t n = (size_t)model->nodes, scratch = 0, bytes;
+    void *memory = NULL;
+    uint64_t sum = 0;
+    int i, k;
+    for (i = 0; i < model->nodes; i++) {
+        sum += 2 * (uint64_t)ptq__node_bytes(&model->node[i]);
+        bytes = ptq__step_scratch(model, &plan->step[i]);
+        bytes = bytes > plan->step[i].scratch ? bytes : plan->step[i].scratch;
+        scratch = bytes > scratch ? bytes : scratch;
+    }
+    if (sum + scratch > SIZE_MAX / 4)
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the activations do not fit into memory");
+    for (k = 0; k < PTQ__LAYOUTS; k++) {
+        PTQ__TRY(ptq__alloc(&plan->allocator, 2 * n, sizeof(size_t), "layout", &memory, err));
+        plan->layout[k].offset = (size_t *)memory;
+        plan->layout[k].mid = plan->layout[k].offset + n;
+    }
+    PTQ__TRY(ptq__alloc(&plan->allocator, n, sizeof(ptq__block), "layout", &memory, err));
+    ptq__lay_reusing(model, (ptq__block *)memory, &plan->layout[PTQ__REUSE]);
+    ptq__free(&plan->allocator, memory);
+    ptq__lay_keeping(model, &plan->layout[PTQ__KEEP]);
+    for (k = 0; k < PTQ__LAYOUTS; k++) {
+        plan->layout[k].scratch = plan->layout[k].size;
+        plan->layout[k].size += ptq__align(scratch);
+    }
+    return PTQ_OK;
+}
+
+/* Weights in a form that kernels read: packed codes one a byte, half precision as single. */
+static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error *err)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
+    size_t i, n = ptq_tensor_elements(weight);
+    int half = weight->type == PTQ_TYPE_F16;
+    step->weight = weight->data;
+    if (!half && !ptq__is_packed(weight->type))
+        return PTQ_OK;
+    PTQ__TRY(ptq__alloc(&plan->allocator, n, half ? sizeof(float) : 1, "weights", &step->owned,
+                        err));
+    step->weight = step->owned;
+    for (i = 0; i < n; i++)
+        if (half)
+            ((float *)step->owned)[i] = ptq_tensor_number(weight, i);
+        else
+            ((uint8_t *)step->owned)[i] = (uint8_t)ptq__packed_get(weight, i);
+    return PTQ_OK;
+}
+
+static ptq_status ptq__prepare_step(ptq_plan *plan, ptq__step *step, ptq_error *err)
+{
+    const ptq_node *node = step->node;
+    void *memory = NULL;
+    int c;
+    if (!ptq__has_weight(node->op))
+        return PTQ_OK;
+    PTQ__TRY(ptq__unpack_weight(plan, step, err));
+    if (ptq_node_mode(plan->model, step->index) != PTQ_MODE_INTEGER)
+        return PTQ_OK;
+    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)node->shape[2], sizeof(float), "multipliers",
+                        &memory, err));
+    step->multiplier = (float *)memory;
+    for (c = 0; c < node->shape[2]; c++)
+        step->multiplier[c] = ptq__multiplier(plan->model, node, c);
+    return PTQ_OK;
+}
+
+/* The preprocessing and the coding of pixels in one table; none where a pixel is its own code. */
+static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err)
+{
+    const ptq_model *model = plan->model;
+    const ptq_node *input = &model->node[0];
+    void *memory = NULL;
+    int c, p, same = input->q.type == PTQ_TYPE_U8;
+    if (!ptq__is_coded(input))
+        return PTQ_OK;
+    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)input->shape[2], 256, "pixel table", &memory,
+                        err));
+    plan->table = (uint8_t *)memory;
+    for (c = 0; c < input->shape[2]; c++)
+        for (p = 0; p < 256; p++) {
+            int32_t code = ptq_quantize(ptq__pixel(model, c, p), &input->q);
+            plan->table[c * 256 + p] = (uint8_t)code;
+            same = same && code == p;
+        }
+    if (same) {
+        ptq__free(&plan->allocator, plan->table);
+        plan->table = NULL;
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err)
+{
+    const ptq_model *model = plan->model;
+    void *memory = NULL;
+    int i, k;
+    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)model->nodes, sizeof(ptq__step), "plan", &memory,
+                        err));
+    plan->step = (ptq__step *)memory;
+    for (i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        plan->step[i].node = node;
+        plan->step[i].index = i;
+        for (k = 0; k < 2; k++)
+            plan->step[i].from[k] = node->input[k] >= 0 ? &model->node[node->input[k]] : NULL;
+        plan->step[i].in = plan->step[i].from[0] ? plan->step[i].from[0]->shape : node->shape;
+        ptq__choose_kernel(model, &plan->step[i]);
+        PTQ__TRY(ptq__prepare_step(plan, &plan->step[i], err));
+        PTQ__TRY(ptq__vectorize(plan, &plan->step[i], err));
+    }
+    return ptq__make_table(plan, err);
+}
+
+PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
+                                   ptq_plan **out, ptq_error *err)
+{
+    void *memory = NULL;
+    ptq_plan *plan;
+    ptq_isa isa = options ? options->isa : PTQ_ISA_AUTO;
+    ptq_status status;
+    if (!ptq_isa_available(isa))
+        return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
+                             ptq_isa_name(isa));
+    PTQ__TRY(ptq_model_check(model, err));
+    PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, 1, sizeof(ptq_plan), "plan", &memory,
+                        err));
+    plan = (ptq_plan *)memory;
+    plan->allocator = ptq__allocator(options ? &options->allocator : NULL);
+    plan->model = model;
+    plan->isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
+    plan->logits = ptq_model_logits(model);
+    status = ptq__make_steps(plan, err);
+    if (!status)
+        status = ptq__lay_out(plan, err);
+    if (status)
+        ptq_plan_free(plan);
+    else
+        *out = plan;
+    return status;
+}
+
+PTQ_API void ptq_plan_free(ptq_plan *plan)
+{
+    ptq_allocator allocator;
+    int k;
+    if (!plan)
+        return;
+    allocator = plan->allocator;
+    for (k = 0; k < PTQ__LAYOUTS; k++)
+        ptq__free(&allocator, plan->layout[k].offset);
+    for (k = 0; k < plan->model->nodes && plan->step; k++) {
+        ptq__free(&allocator, plan->step[k].owned);
+        ptq__free(&allocator, plan->step[k].multiplier);
+        ptq__free(&allocator, plan->step[k].packed);
+    }
+    ptq__free(&allocator, plan->table);
+    ptq__free(&allocator, plan->step);
+    ptq__free(&allocator, plan);
+}
+
+PTQ_API const ptq_model *ptq_plan_model(const ptq_plan *plan)
+{
+    return plan->model;
+}
+
+PTQ_API ptq_isa ptq_plan_isa(const ptq_plan *plan)
+{
+    return plan->isa;
+}
+
+PTQ_API int ptq_plan_classes(const ptq_plan *plan)
+{
+    return (int)ptq__shape_elements(3, plan->model->node[plan->logits].shape);
+}
+
+PTQ_API size_t ptq_plan_pixels(const ptq_plan *plan)
+{
+    return ptq__shape_elements(3, plan->model->node[0].shape);
+}
+
+PTQ_API size_t ptq_plan_arena_bytes(const ptq_plan *plan)
+{
+    return plan->layout[PTQ__REUSE].size;
+}
+
+/* The addition of a node: its own, or the one fused into it. */
+static void ptq__sum_info(const ptq__step *step, ptq_step_info *out)
+{
+    const ptq_node *node = step->node;
+    ptq__adder adder = node->residual ? ptq__residual_adder(step)
+                                      : ptq__adder_of(&step->from[0]->q, &step->from[1]->q,
+                                                      &node->q, node->act);
+    out->ratio[0] = adder.ratio_a;
+    out->ratio[1] = adder.ratio_b;
+    out->shift = adder.offset;
+    out->sum_low = adder.clamp.low;
+    out->sum_high = adder.clamp.high;
+}
+
+PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out)
+{
+    const ptq__step *step = &plan->step[node];
+    const ptq_node *n = step->node;
+    ptq_activation act = n->op == PTQ_OP_RELU    ? PTQ_ACTIVATION_RELU
+                         : n->op == PTQ_OP_RELU6 ? PTQ_ACTIVATION_RELU6
+                                              : n->act;
+    ptq__clamp clamp;
+    memset(out, 0, sizeof *out);
+    out->offset = plan->layout[PTQ__REUSE].offset[node];
+    out->multiplier = step->multiplier;
+    if (!ptq__is_coded(n))
+        return;
+    clamp = ptq__clamp_of(n->residual ? &n->mid : &n->q, act);
+    out->low = clamp.low;
+    out->high = clamp.high;
+    if (n->residual || n->op == PTQ_OP_ADD)
+        ptq__sum_info(step, out);
+}
+
+PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps)
+{
+    const ptq__step *step = &plan->step[node];
+    return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
+}
+
+/* ---- [SESSION] --------------------------------------------------------------------------- */
+
+struct ptq_session {
+    const ptq_plan *plan;
+    char *arena;
+    void *owned; /* memory from the allocator */
+    int keep;
+    int has_run;
+    void (*after_node)(void *user, int node); /* NULL: nobody watches */
+    void *watcher;
+    ptq_allocator allocator;
+};
+
+static const ptq__layout *ptq__session_layout(const ptq_plan *plan, int keep)
+{
+    return &plan->layout[keep ? PTQ__KEEP : PTQ__REUSE];
+}
+
+/* The session and its arena, and room to align both. */
+PTQ_API size_t ptq_session_bytes(const ptq_plan *plan, const ptq_session_options *options)
+{
+    return ptq__align(sizeof(ptq_session)) +
+           ptq__session_layout(plan, options && options->keep)->size + PTQ__ALIGN;
+}
+
+PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_options *options,
+                                      ptq_session **out, ptq_error *err)
+{
+    size_t size = ptq_session_bytes(plan, options);
+    void *memory = options ? options->memory : NULL, *owned = NULL;
+    ptq_session *session;
+    if (memory && options->memory_size < size)
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %z bytes, given are %z",
+                             size, options->memory_size);
+    if (!memory) {
+        PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, size, 1, "session", &owned, err));
+        memory = owned;
+    }
+    memory = (char *)memory + (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN;
+    session = (ptq_session *)memory;
+    memset(session, 0, sizeof *session);
+    session->plan = plan;
+    session->arena = (char *)memory + ptq__align(sizeof *session);
+    session->owned = owned;
+    session->keep = options && options->keep;
+    session->allocator = ptq__allocator(options ? &options->allocator : NULL);
+    *out = session;
+    return PTQ_OK;
+}
+
+PTQ_API void ptq_session_free(ptq_session *session)
+{
+    ptq_allocator allocator;
+    if (!session)
+        return;
+    allocator = session->allocator;
+    ptq__free(&allocator, session->owned);
+}
+
+PTQ_API void ptq_session_watch(ptq_session *session, void (*after_node)(void *user, int node),
+                               void *user)
+{
+    session->after_node = after_node;
+    session->watcher = user;
+}
+
+PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out)
+{
+    const int *shape = model->node[0].shape;
+    int i, c, n = shape[0] * shape[1], channels = shape[2];
+    for (i = 0; i < n; i++)
+        for (c = 0; c < channels; c++)
+            *out++ = ptq__pixel(model, c, *pixels++);
+}
+
+PTQ_API int ptq_argmax(const float *values, int n)
+{
+    int i, best = 0;
+    for (i = 1; i < n; i++)
+        if (values[i] > values[best])
+            best = i;
+    return best;
+}
+
+/* A tensor of one image as real numbers. */
+static void ptq__read_reals(const ptq_node *node, const void *data, int n, float *out)
+{
+    int i;
+    if (!ptq__is_coded(node)) {
+        memcpy(out, data, (size_t)n * sizeof(float));
+        return;
+    }
+    for (i = 0; i < n; i++)
+        out[i] = ptq_dequantize(ptq__load(data, i, node->q.type), &node->q);
+}
+
+/* One image, from the tensor of node 0. Steps behind the logits (a softmax) run only where they are
+   kept. Returns the logits' tensor. */
+static const void *ptq__run_image(ptq_session *session, const void *input)
+{
+    const ptq_plan *plan = session->plan;
+    ptq__frame frame;
+    int i, last = session->keep ? plan->model->nodes - 1 : plan->logits;
+    frame.layout = ptq__session_layout(plan, session->keep);
+    frame.input = input;
+    frame.arena = session->arena;
+    frame.keep = session->keep;
+    for (i = 0; i <= last; i++) {
+        if (i > 0)
+            plan->step[i].run(&plan->step[i], &frame);
+        if (session->after_node)
+            session->after_node(session->watcher, i);
+    }
+    session->has_run = 1;
+    return plan->logits ? ptq__out(&plan->step[plan->logits], &frame) : input;
+}
+
+/* Logits and probabilities of one image; either may be NULL. `row` is their row of the result. */
+static void ptq__write_result(const ptq_plan *plan, const void *result, float *logits,
+                              float *probabilities)
+{
+    const ptq_node *node = &plan->model->node[plan->logits];
+    int classes = ptq_plan_classes(plan);
+    if (logits)
+        ptq__read_reals(node, result, classes, logits);
+    if (probabilities) {
+        ptq__read_reals(node, result, classes, probabilities);
+        ptq__softmax(probabilities, probabilities, classes);
+    }
+}
+
+static void *ptq__input_buffer(const ptq_session *session)
+{
+    return session->arena + ptq__session_layout(session->plan, session->keep)->offset[0];
+}
+
+/* Node 0's tensor for an image: preprocessed floats, codes by table, or the pixels themselves. */
+static const void *ptq__load_pixels(const ptq_session *session, const uint8_t *pixels)
+{
+    const ptq_plan *plan = session->plan;
+    const ptq_node *input = &plan->model->node[0];
+    void *buffer = ptq__input_buffer(session);
+    size_t i, c, n = ptq_plan_pixels(plan), channels = (size_t)input->shape[2];
+    if (!ptq__is_coded(input)) {
+        ptq__preprocess(plan, pixels, (float *)buffer);
+    } else if (plan->table) {
+        for (i = 0; i < n; i += channels)
+            for (c = 0; c < channels; c++)
+                ((uint8_t *)buffer)[i + c] = plan->table[c * 256 + pixels[i + c]];
+    } else {
+        if (!session->keep)
+            return pixels;
+        memcpy(buffer, pixels, n);
+    }
+    return buffer;
+}
+
+/* The same for preprocessed floats. */
+static const void *ptq__load_reals(const ptq_session *session, const float *reals)
+{
+    const ptq_node *input = &session->plan->model->node[0];
+    void *buffer = ptq__input_buffer(session);
+    size_t i, n = ptq_plan_pixels(session->plan);
+    if (ptq__is_coded(input)) {
+        for (i = 0; i < n; i++)
+            ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(reals[i], &input->q);
+        return buffer;
+    }
+    if (!session->keep)
+        return reals;
+    memcpy(buffer, reals, n * sizeof(float));
+    return buffer;
+}
+
+PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
+                           float *probabilities, ptq_error *err)
+{
+    size_t i, n = ptq_plan_pixels(session->plan);
+    size_t classes = (size_t)ptq_plan_classes(session->plan);
+    if (!pixels && count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
+    for (i = 0; i < count; i++) {
+        const void *result =
+            ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
+        ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
+                          probabilities ? probabilities + i * classes : NULL);
+    }
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
+                               float *logits, float *probabilities, ptq_error *err)
+{
+    size_t i, k, n = ptq_plan_pixels(session->plan);
+    size_t classes = (size_t)ptq_plan_classes(session->plan);
+    if (!input && count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no input is given");
+    for (i = 0; i < count; i++) {
+        const void *result;
+        for (k = 0; k < n; k++)
+            if (!ptq__is_finite(input[i * n + k]))
+                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %z of image %z is %g", k, i,
+                                     (double)input[i * n + k]);
+        result = ptq__run_image(session, ptq__load_reals(session, input + i * n));
+        ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
+                          probabilities ? probabilities + i * classes : NULL);
+    }
+    return PTQ_OK;
+}
+
+/* The last node whose result is codes, where the logits are those codes made real; NULL if they
+   never were codes. */
+static const ptq__step *ptq__coded_logits(const ptq_plan *plan)
+{
+    const ptq__step *step = &plan->step[plan->logits];
+    if (step->node->op == PTQ_OP_DEQUANTIZE)
+        step = &plan->step[step->node->input[0]];
+    return ptq__is_coded(step->node) ? step : NULL;
+}
+
+PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
+                                 int32_t *codes, ptq_error *err)
+{
+    const ptq_plan *plan = session->plan;
+    const ptq__step *step = ptq__coded_logits(plan);
+    int c, classes = ptq_plan_classes(plan);
+    size_t i, n = ptq_plan_pixels(plan);
+    if (!step)
+        return ptq_error_set(err, PTQ_UNSUPPORTED, "the logits of this model are real numbers;"
+                             " convert it with code_logits");
+    if (!pixels && count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
+    for (i = 0; i < count; i++) {
+        const char *result;
+        ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
+        result = session->arena + ptq__session_layout(plan, session->keep)->offset[step->index];
+        for (c = 0; c < classes; c++)
+            *codes++ = ptq__load(result, c, step->node->q.type);
+    }
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
+                                int *classes, ptq_error *err)
+{
+    const ptq_plan *plan = session->plan;
+    const ptq_node *node = &plan->model->node[plan->logits];
+    int c, n = ptq_plan_classes(plan);
+    size_t i;
+    if (!pixels && count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
+    for (i = 0; i < count; i++) {
+        const void *input = ptq__load_pixels(session, pixels + i * ptq_plan_pixels(plan));
+        const void *result = ptq__run_image(session, input);
+        int best = 0;
+        for (c = 1; c < n && ptq__is_coded(node); c++)
+            if (ptq__load(result, c, node->q.type) > ptq__load(result, best, node->q.type))
+                best = c;
+        classes[i] = ptq__is_coded(node) ? best : ptq_argmax((const float *)result, n);
+    }
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
+                                      ptq_tensor *view, ptq_error *err)
+{
+    const ptq_plan *plan = session->plan;
+    const ptq__layout *layout = ptq__session_layout(plan, session->keep);
+    int i = ptq_model_find(plan->model, name), middle;
+    const ptq_node *node = i < 0 ? NULL : &plan->model->node[i];
+    const ptq_qparams *q;
+    if (!session->keep || !session->has_run)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "tensor %s: the session must be made with `keep`, and have run", name);
+    if (!node)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no tensor named %s",
+                             ptq__quoted(ptq__span_of(name)).text);
+    middle = node->residual && strcmp(name, node->out);
+    q = middle ? &node->mid : &node->q;
+    PTQ__TRY(ptq_tensor_borrow(view, q->type, 0, 3, node->shape,
+                               session->arena + (middle ? layout->mid[i] : layout->offset[i]),
+                               ptq__node_bytes(node), err));
+    if (q->type != PTQ_TYPE_F32) { /* the model's own scale: the view owns nothing */
+        view->scale = (float *)(uintptr_t)&q->scale;
+        view->scales = 1;
+        view->zero_point = q->zero_point;
+        view->bits = 8;
+    }
+    return PTQ_OK;
+}
+
+/* One element explained: taps in the order of the weights. */
+static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch, int c,
+                              int taps)
+{
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
+    int32_t sum = 0;
+    int k;
+    for (k = 0; k < taps; k++) {
+        int w = ptq__code(weight, (size_t)c * (size_t)taps + (size_t)k) - weight->zero_point;
+        sum += patch[k] * w;
+        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
+                 (int)sum);
+    }
+}
+
+/* What follows the sum of products. */
+static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum, int c)
+{
+    const ptq_node *node = step->node;
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
+    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
+    int32_t acc = sum + (bias ? bias[c] : 0);
+    float m = step->multiplier[c], f = ptq__mul((float)acc, m);
+    ptq__clamp clamp;
+    ptq__put(text, "bias %d: accumulator %d\n", bias ? (int)bias[c] : 0, (int)acc);
+    ptq__put(text, "multiplier %g = input scale %g * weight scale %g", (double)m,
+             (double)step->from[0]->q.scale,
+             (double)weight->scale[weight->scales > 1 ? c : 0]);
+    if (q->type == PTQ_TYPE_F32) {
+        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)acc, (double)m, (double)f);
+        return;
+    }
+    clamp = ptq__clamp_of(q, node->act);
+    ptq__put(text, " / output scale %g\n", (double)q->scale);
+    ptq__put(text, "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d:"
+             " code %d\n", (int)acc, (double)m, (double)f, (int)(clamp.low - clamp.zero_point),
+             (int)(clamp.high - clamp.zero_point), (int)clamp.zero_point,
+             (int)ptq_requantize(acc, m, clamp.zero_point, clamp.low, clamp.high));
+    ptq__put(text, "code stands for %g\n",
+             (double)ptq_dequantize(ptq_requantize(acc, m, clamp.zero_point, clamp.low,
+                                                   clamp.high), q));
+}
+
+static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
+                                  int at)
+{
+    const ptq_node *node = step->node;
+    const ptq_qparams *other = &step->from[1]->q;
+    int32_t own = ptq__load(ptq__mid(step, frame), at, node->mid.type);
+    int32_t residual = ptq__load(ptq__in(step, frame, 1), at, other->type);
+    int32_t y = ptq__load(ptq__out(step, frame), at, node->q.type);
+    int first = node->residual == PTQ_RESIDUAL_FIRST;
+    ptq__adder adder = ptq__residual_adder(step);
+    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
+             (double)ptq_dequantize(residual, other));
+    ptq__put(text, "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
+             " %d, stands for %g\n", (int)(first ? residual : own), (double)adder.ratio_a,
+             (int)(first ? own : residual), (double)adder.ratio_b, (double)adder.offset,
+             (int)adder.clamp.low, (int)adder.clamp.high, (int)y,
+             (double)ptq_dequantize(y, &node->q));
+}
+
+PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
+                               char *buffer, size_t size, size_t *length, ptq_error *err)
+{
+    const ptq_plan *plan = session->plan;
+    int i = ptq_model_find(plan->model, name), taps, deep, each;
+    const ptq__step *step = i < 0 ? NULL : &plan->step[i];
+    ptq__text text = ptq__text_over(buffer, size);
+    ptq__frame frame;
+    int16_t *patch;
+    if (!session->keep || !session->has_run)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "explain: the session must be made with `keep`, and have run");
+    if (!step || !ptq__has_weight(step->node->op) || ptq_node_mode(plan->model, i) != PTQ_MODE_INTEGER ||
+        y < 0 || y >= step->node->shape[0] || x < 0 || x >= step->node->shape[1] || c < 0 ||
+        c >= step->node->shape[2])
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "explain: '%s' is no integer convolution or dense layer with an"
+                             " element (%d, %d, %d)", ptq__quoted(ptq__span_of(name)).text, y, x,
+                             c);
+    frame.layout = ptq__session_layout(plan, 1);
+    frame.arena = session->arena;
+    frame.input = ptq__input_buffer(session);
+    frame.keep = 1;
+    patch = (int16_t *)ptq__scratch(&frame);
+    deep = step->in[2] / step->node->groups;
+    each = step->node->shape[2] / step->node->groups;
+    taps = deep * step->node->kernel[0] * step->node->kernel[1];
+    if (step->node->op == PTQ_OP_DENSE) {
+        const ptq_qparams *in = &step->from[0]->q;
+        taps = step->node->param[PTQ_PARAM_WEIGHT].dim[1];
+        for (i = 0; i < taps; i++)
+            patch[i] = (int16_t)(ptq__load(ptq__in(step, &frame, 0), i, in->type) -
+                                 in->zero_point);
+    } else {
+        ptq__gather_codes(step, (const uint8_t *)ptq__in(step, &frame, 0), &step->from[0]->q, y, x,
+                          c / each * deep, deep, patch);
+    }
+    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
+    ptq__explain_taps(&text, step, patch, c, taps);
+    ptq__explain_end(&text, step, ptq__dot(step, patch, c, taps), c);
+    if (step->node->residual)
+        ptq__explain_residual(&text, step, &frame,
+                              (y * step->node->shape[1] + x) * step->node->shape[2] + c);
+    *length = text.length;
+    return PTQ_OK;
+}
+
+/* ---- [WORK] --------------------------------------------------------------------------------- */
+
+/* Image size and label range of a data set, before it is relied upon. */
+static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err)
+{
+    if (!data->count)
+        return ptq_error_set(err, PTQ_BAD_DATA, "the data set has no images");
+    if (!data->get || data->height < 1 || data->width < 1 || data->channels < 1 ||
+        data->classes < 1)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "the data set is incomplete: images of %dx%dx%d, %d classes",
+                             data->height, data->width, data->channels, data->classes);
+    return PTQ_OK;
+}
+
+/* Work over the images of a data set, shared by evaluation and calibration. Images are handed out
+   in small runs, so that no thread waits long; every worker has a session of its own. */
+typedef struct ptq__job ptq__job;
+
+typedef struct ptq__worker {
+    ptq_session *session;
+    uint8_t *pixels; /* of the current image */
+    void *own;       /* what `begin` made */
+    int is_caller;   /* runs on the thread that called the library */
+} ptq__worker;
+
+struct ptq__job {
+    const ptq_plan *plan;
+    const ptq_dataset *data;
+    int keep; /* sessions keep intermediates */
+    ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
+    ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
+    ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
+    void *context;
+    ptq_progress progress;
+    void *user;
+    ptq_allocator allocator;
+    size_t total, next, done;
+    ptq_status status; /* the first failure stops all */
+    ptq_error error;
+#ifdef PTQ_THREADS
+    pthread_mutex_t lock;
+#endif
+};
+
+#ifdef PTQ_THREADS
+static void ptq__lock_create(ptq__job *job)
+{
+    pthread_mutex_init(&job->lock, NULL);
+}
+static void ptq__lock_destroy(ptq__job *job)
+{
+    pthread_mutex_destroy(&job->lock);
+}
+static void ptq__lock(ptq__job *job)
+{
+    pthread_mutex_lock(&job->lock);
+}
+static void ptq__unlock(ptq__job *job)
+{
+    pthread_mutex_unlock(&job->lock);
+}
+#else
+static void ptq__lock_create(ptq__job *job)
+{
+    (void)job;
+}
+static void ptq__lock_destroy(ptq__job *job)
+{
+    (void)job;
+}
+static void ptq__lock(ptq__job *job)
+{
+    (void)job;
+}
+static void ptq__unlock(ptq__job *job)
+{
+    (void)job;
+}
+#endif
+
+/* Takes the next images; 0 when there are none or the work has stopped. */
+static size_t ptq__job_take(ptq__job *job, size_t *first)
+{
+    const size_t run = 16;
+    size_t left, n;
+    ptq__lock(job);
+    left = job->status ? 0 : job->total - job->next;
+    n = left < run ? left : run;
+    *first = job->next;
+    job->next += n;
+    ptq__unlock(job);
+    return n;
+}
+
+/* Counts finished images and tells the caller how far the work is; only on the calling thread. */
+static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller, ptq_error *err)
+{
+    size_t done;
+    ptq__lock(job);
+    done = job->done += finished;
+    ptq__unlock(job);
+    if (is_caller && job->progress && job->progress(job->user, done, job->total))
+        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z images", done,
+                             job->total);
+    return PTQ_OK;
+}
+
+static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t index, ptq_error *err)
+{
+    int label = 0;
+    PTQ__TRY(job->data->get(job->data->user, index, worker->pixels, &label, err));
+    if (label < 0 || label >= job->data->classes)
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", index,
+                             label, job->data->classes);
+    return job->one(job, worker, index, label, err);
+}
+
+static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err)
+{
+    size_t i, first, n;
+    while ((n = ptq__job_take(job, &first)) > 0) {
+        for (i = 0; i < n; i++)
+            PTQ__TRY(ptq__job_image(job, worker, first + i, err));
+        PTQ__TRY(ptq__job_report(job, n, worker->is_caller, err));
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err)
+{
+    ptq_session_options options;
+    void *pixels = NULL;
+    memset(&options, 0, sizeof options);
+    options.allocator = job->allocator;
+    options.keep = job->keep;
+    PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
+    PTQ__TRY(ptq__alloc(&job->allocator, ptq_plan_pixels(job->plan), 1, "an image", &pixels, err));
+    worker->pixels = (uint8_t *)pixels;
+    return job->begin ? job->begin(job, worker, err) : PTQ_OK;
+}
+
+/* What each thread does. */
+static void ptq__job_work(ptq__job *job, int is_caller)
+{
+    ptq__worker worker;
+    ptq_error error;
+    ptq_status status, ended = PTQ_OK;
+    memset(&worker, 0, sizeof worker);
+    worker.is_caller = is_caller;
+    status = ptq__worker_open(job, &worker, &error);
+    if (!status)
+        status = ptq__job_loop(job, &worker, &error);
+    ptq__lock(job);
+    if (status && !job->status) {
+        job->status = status;
+        job->error = error;
+    }
+    if (job->end)
+        ended = job->end(job, &worker, &error);
+    if (ended && !job->status) {
+        job->status = ended;
+        job->error = error;
+    }
+    ptq__unlock(job);
+    ptq__free(&job->allocator, worker.pixels);
+    ptq_session_free(worker.session);
+}
+
+#ifdef PTQ_THREADS
+
+static void *ptq__job_thread(void *job)
+{
+    ptq__job_work((ptq__job *)job, 0);
+    return NULL;
+}
+
+/* The calling thread works too. A thread that cannot be started leaves its work to the others. */
+static void ptq__job_spread(ptq__job *job, int threads)
+{
+    pthread_t thread[64];
+    int i, started = 0;
+    if (threads > 64)
+        threads = 64;
+    while (started < threads - 1 &&
+           pthread_create(&thread[started], NULL, ptq__job_thread, job) == 0)
+        started++;
+    ptq__job_work(job, 1);
+    for (i = 0; i < started; i++)
+        pthread_join(thread[i], NULL);
+}
+
+#else
+
+static void ptq__job_spread(ptq__job *job, int threads)
+{
+    (void)threads;
+    ptq__job_work(job, 1);
+}
+
+#endif
+
+static ptq_status ptq__job_run(ptq__job *job, int threads, ptq_error *err)
+{
+    ptq_status status = PTQ_OK;
+    ptq__lock_create(job);
+    ptq__job_spread(job, threads);
+    if (job->status)
+        status = ptq_error_set(err, job->status, "%s", job->error.text);
+    else if (threads > 1) /* the caller may have finished before the last thread */
+        status = ptq__job_report(job, 0, 1, err);
+    ptq__lock_destroy(job);
+    return status;
+}
+
+/* Images that a plan can take, and classes that it knows. */
+static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data, ptq_error *err)
+{
+    const int *shape = ptq_plan_model(plan)->node[0].shape;
+    PTQ__TRY(ptq__check_dataset(data, err));
+    if (data->height != shape[0] || data->width != shape[1] || data->channels != shape[2])
+        return ptq_error_set(err, PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d",
+                             data->height, data->width, data->channels, shape[0], shape[1],
+                             shape[2]);
+    if (data->classes != ptq_plan_classes(plan))
+        return ptq_error_set(err, PTQ_BAD_DATA, "the data have %d classes, the model has %d",
+                             data->classes, ptq_plan_classes(plan));
+    return PTQ_OK;
+}
+
+/* ---- [OBSERVE] --------------------------------------------------------------------------- */
+
+PTQ_API const char *ptq_method_name(ptq_method range)
+{
+    static const char *const name[] = {
+#define PTQ_X(id, text) text,
+        PTQ_METHOD_LIST(PTQ_X)
+#undef PTQ_X
+    };
+    return (unsigned)range < PTQ_METHOD_COUNT ? name[range] : "?";
+}
+
+PTQ_API ptq_method ptq_method_find(const char *name)
+{
+    int range = 0;
+    while (range < PTQ_METHOD_COUNT && strcmp(name, ptq_method_name((ptq_method)range)))
+        range++;
+    return (ptq_method)range;
+}
+
+/* A float is mantissa * 2^(shift - 149): its bits fall into two neighbouring limbs. */
+static void ptq__exact_add(ptq_exact_sum *sum, float value)
+{
+    uint32_t bits;
+    uint64_t wide;
+    int exponent, shift;
+    int64_t low, high;
+    memcpy(&bits, &value, sizeof bits);
+    exponent = (int)((bits >> 23) & 255);
+    wide = (bits & 0x7fffffu) | (exponent ? 0x800000u : 0);
+    shift = exponent ? exponent - 1 : 0;
+    wide <<= shift % 32;
+    low = (int64_t)(wide & 0xffffffffu);
+    high = (int64_t)(wide >> 32);
+    sum->limb[shift / 32] += bits >> 31 ? -low : low;
+    sum->limb[shift / 32 + 1] += bits >> 31 ? -high : high;
+}
+
+/* Carries, so that equal sums have equal limbs: all but the last in 0..2^32 - 1. */
+static void ptq__exact_normalize(ptq_exact_sum *sum)
+{
+    int i;
+    for (i = 0; i < 9; i++) {
+        int64_t low = sum->limb[i] & (int64_t)0xffffffff;
+        sum->limb[i + 1] += (sum->limb[i] - low) / ((int64_t)1 << 32);
+        sum->limb[i] = low;
+    }
+}
+
+PTQ_API double ptq_exact_sum_value(const ptq_exact_sum *sum)
+{
+    double value = 0;
+    int i;
+    for (i = 9; i >= 0; i--)
+        value += ldexp((double)sum->limb[i], 32 * i - 149);
+    return value;
+}
+
+PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
+                                       const ptq_allocator *allocator, ptq_error *err)
+{
+    void *memory = NULL, *bins = NULL;
+    ptq_status status;
+    int c;
+    if (channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "an observer of %d channels", channels);
+    PTQ__TRY(ptq__alloc(allocator, (size_t)channels, sizeof(ptq_statistics), "observer", &memory,
+                        err));
+    status = ptq__alloc(allocator, (size_t)channels * PTQ_BINS, sizeof(uint64_t), "histogram",
+                        &bins, err);
+    if (status) {
+        ptq__free(allocator, memory);
+        return status;
+    }
+    observer->channels = channels;
+    observer->channel = (ptq_statistics *)memory;
+    observer->allocator = ptq__allocator(allocator);
+    for (c = 0; c < channels; c++) {
+        observer->channel[c].bin = (uint64_t *)bins + (size_t)c * PTQ_BINS;
+        observer->channel[c].exponent = -149;
+    }
+    return PTQ_OK;
+}
+
+PTQ_API void ptq_observer_free(ptq_observer *observer)
+{
+    if (!observer || !observer->channel)
+        return;
+    ptq__free(&observer->allocator, observer->channel[0].bin);
+    ptq__free(&observer->allocator, observer->channel);
+    observer->channel = NULL;
+    observer->channels = 0;
+}
+
+enum { PTQ__HALF_BINS = PTQ_BINS / 2 };
+
+/* The smallest exponent at which a value falls into a bin. */
+static int ptq__fitting_exponent(float value)
+{
+    int e;
+    double m = frexp((double)value, &e); /* value = m 2^e, 0.5 <= |m| < 1: 2^11 bins up to 2^e */
+    if (m < 0 && !(m < -0.5))
+        e--; /* -2^k lies in the lowest bin of the smaller range */
+    return e - 11 < -149 ? -149 : e - 11;
+}
+
+static int ptq__bin_of(float value, int exponent)
+{
+    return (int)floor(ldexp((double)value, -exponent)) + PTQ__HALF_BINS;
+}
+
+/* Where a bin lies once the bins are 2^shift times as wide: edges stay multiples of the width. */
+static int ptq__wider_bin(int bin, int shift)
+{
+    int from_zero = bin - PTQ__HALF_BINS;
+    if (from_zero < 0) /* floor, without shifting a negative number */
+        return PTQ__HALF_BINS - 1 - (shift > 12 ? 0 : (-1 - from_zero) >> shift);
+    return PTQ__HALF_BINS + (shift > 12 ? 0 : from_zero >> shift);
+}
+
+/* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. */
+static void ptq__widen(ptq_statistics *s, int exponent)
+{
+    int shift = exponent - s->exponent, i, b;
+    if (shift <= 0)
+        return;
+    s->exponent = exponent;
+    for (i = 0; i < PTQ_BINS; i++) {
+        uint64_t count;
+        b = i < PTQ__HALF_BINS ? PTQ__HALF_BINS + i : PTQ_BINS - 1 - i;
+        count = s->bin[b];
+        s->bin[b] = 0;
+        s->bin[ptq__wider_bin(b, shift)] += count;
+    }
+}
+
+/* Counts values, which fit the bins already: n floats, `step` apart. */
+static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, size_t step)
+{
+    double bins_per_unit = ldexp(1, -s->exponent);
+    size_t i;
+    for (i = 0; i < n; i += step) {
+        double x = (double)values[i] * bins_per_unit;
+        int bin = (int)x;
+        bin -= x < (double)bin; /* floor */
+        if (x < 0 || x > 0)
+            s->bin[bin + PTQ__HALF_BINS]++;
+        else
+            s->zeros++;
+    }
+}
+
+/* Smallest and largest of one channel of an image; also finds what cannot be observed. */
+static ptq_status ptq__image_range(const float *values, size_t n, size_t step, float *low,
+                                   float *high, ptq_error *err)
+{
+    size_t i;
+    *low = *high = values[0];
+    for (i = 0; i < n; i += step) {
+        if (!ptq__is_finite(values[i]))
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %z is %g", i, (double)values[i]);
+        *low = values[i] < *low ? values[i] : *low;
+        *high = values[i] > *high ? values[i] : *high;
+    }
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
+                               ptq_error *err)
+{
+    size_t channels = (size_t)observer->channels, c;
+    float low, high;
+    if (!n || n % channels)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%z values for %z channels", n, channels);
+    for (c = 0; c < channels; c++)
+        PTQ__TRY(ptq__image_range(values + c, n - c, channels, &low, &high, err));
+    for (c = 0; c < channels; c++) {
+        ptq_statistics *s = &observer->channel[c];
+        ptq__image_range(values + c, n - c, channels, &low, &high, NULL);
+        ptq__widen(s, low < 0 ? ptq__fitting_exponent(low) : -149);
+        ptq__widen(s, high > 0 ? ptq__fitting_exponent(high) : -149);
+        ptq__count_values(s, values + c, n - c, channels);
+        s->min = !s->count || low < s->min ? low : s->min;
+        s->max = !s->count || high > s->max ? high : s->max;
+        s->count += n / channels;
+        s->images++;
+        ptq__exact_add(&s->min_sum, low);
+        ptq__exact_add(&s->max_sum, high);
+        ptq__exact_normalize(&s->min_sum);
+        ptq__exact_normalize(&s->max_sum);
+    }
+    return PTQ_OK;
+}
+
+static void ptq__merge_statistics(ptq_statistics *a, const ptq_statistics *b)
+{
+    int i, shift;
+    if (!b->count)
+        return;
+    ptq__widen(a, b->exponent);
+    shift = a->exponent - b->exponent;
+    for (i = 0; i < PTQ_BINS; i++)
+        a->bin[ptq__wider_bin(i, shift)] += b->bin[i];
+    a->min = !a->count || b->min < a->min ? b->min : a->min;
+    a->max = !a->count || b->max > a->max ? b->max : a->max;
+    a->count += b->count;
+    a->zeros += b->zeros;
+    a->images += b->images;
+    for (i = 0; i < 10; i++) {
+        a->min_sum.limb[i] += b->min_sum.limb[i];
+        a->max_sum.limb[i] += b->max_sum.limb[i];
+    }
+    ptq__exact_normalize(&a->min_sum);
+    ptq__exact_normalize(&a->max_sum);
+}
+
+PTQ_API ptq_status ptq_observer_merge(ptq_observer *observer, const ptq_observer *other,
+                                      ptq_error *err)
+{
+    int c;
+    if (observer->channels != other->channels)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "observers of %d and %d channels",
+                             observer->channels, other->channels);
+    for (c = 0; c < observer->channels; c++)
+        ptq__merge_statistics(&observer->channel[c], &other->channel[c]);
+    return PTQ_OK;
+}
+
+/* The value that stands for a bin: its middle. */
+static double ptq__bin_value(const ptq_statistics *s, int bin)
+{
+    return ldexp((double)(bin - PTQ__HALF_BINS) + 0.5, s->exponent);
+}
+
+PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
+                                    float high)
+{
+    const ptq_statistics *s = &observer->channel[channel];
+    uint64_t outside = 0;
+    int b;
+    for (b = 0; b < PTQ_BINS; b++)
+        if (ptq__bin_value(s, b) < (double)low || ptq__bin_value(s, b) > (double)high)
+            outside += s->bin[b];
+    return s->count ? (double)outside / (double)s->count : 0;
+}
+
+/* Codes for which a range is sought. */
+typedef struct ptq__coding {
+    ptq_type type;
+    int bits, symmetric;
+} ptq__coding;
+
+/* Expected squared error of coding the values under a range: the sum over bins, which stops where
+   it passes `limit`. Exact zeros cost nothing, since 0 is always a code. */
+static double ptq__range_error(const ptq_statistics *s, const ptq__coding *coding, double low,
+                               double high, double limit)
+{
+    const double width = ldexp(1, s->exponent);
+    ptq_qparams q;
+    double sum = 0;
+    int b;
+    if (high - low <= 0 ||
+        ptq_choose_qparams((float)low, (float)high, coding->type, coding->bits, coding->symmetric,
+                           &q, NULL))
+        return HUGE_VAL;
+    for (b = 0; b < PTQ_BINS && sum < limit; b++) {
+        double x, error;
+        if (!s->bin[b])
+            continue;
+        x = ((double)(b - PTQ__HALF_BINS) + 0.5) * width; /* ptq__bin_value, without its cost */
+        error = x - (double)ptq_dequantize(ptq_quantize((float)x, &q), &q);
+        sum += (double)s->bin[b] * error * error;
+    }
+    return sum;
+}
+
+/* A grid over both ends, then a finer one around the best point, twice. */
+static void ptq__search_mse(const ptq_statistics *s, const ptq__coding *coding, double *low,
+                            double *high)
+{
+    const int steps = 20;
+    double full_low = *low, full_high = *high, best = HUGE_VAL;
+    double at_low = 0, at_high = 0, width = 1; /* corner and size of the grid, as shares */
+    double best_low = 1, best_high = 1;
+    int round, i, j;
+    for (round = 0; round < 3; round++) {
+        for (i = 0; i <= (full_low < 0 ? steps : 0); i++)
+            for (j = 0; j <= (full_high > 0 ? steps : 0); j++) {
+                double l = at_low + width * i / steps, h = at_high + width * j / steps, e;
+                l = l > 1 ? 1 : l;
+                h = h > 1 ? 1 : h;
+                if (l < 0 || h < 0)
+                    continue;
+                e = ptq__range_error(s, coding, full_low * l, full_high * h, best);
+                if (e < best) {
+                    best = e;
+                    best_low = l;
+                    best_high = h;
+                }
+            }
+        width /= 8;
+        at_low = best_low - width / 2;
+        at_high = best_high - width / 2;
+    }
+    *low = full_low * best_low;
+    *high = full_high * best_high;
+}
+
+/* The value below which a share of the values lies, to one bin; zeros included. */
+static double ptq__quantile(const ptq_statistics *s, double share)
+{
+    double want = share * (double)s->count, seen = 0;
+    int b;
+    for (b = 0; b < PTQ_BINS; b++) {
+        if (b == PTQ__HALF_BINS)
+            seen += (double)s->zeros;
+        seen += (double)s->bin[b];
+        if (seen >= want && seen > 0)
+            return ptq__bin_value(s, b);
+    }
+    return (double)s->max;
+}
+
+static void ptq__search_percentile(const ptq_statistics *s, double percentile, double *low,
+                                   double *high)
+{
+    double cut_low = ptq__quantile(s, 1 - percentile / 100);
+    double cut_high = ptq__quantile(s, percentile / 100);
+    *low = cut_low > *low ? cut_low : *low;
+    *high = cut_high < *high ? cut_high : *high;
+}
+
+/* Divergence of the coded distribution from the true one, for a range of whole bins first..last:
+   the outliers are counted at the ends, the coded distribution spreads each code's share evenly
+   over the bins that had values (Migacz, GTC 2017). */
+static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels)
+{
+    double p_sum = 0, q_sum = 0, result = 0, below = 0, above = 0;
+    int b, k, n = last - first + 1;
+    for (b = 0; b < PTQ_BINS; b++) {
+        below += b < first ? (double)s->bin[b] : 0;
+        above += b > last ? (double)s->bin[b] : 0;
+        p_sum += (double)s->bin[b];
+        q_sum += b >= first && b <= last ? (double)s->bin[b] : 0;
+    }
+    if (q_sum <= 0)
+        return HUGE_VAL;
+    for (k = 0; k < levels; k++) {
+        int from = first + (int)((int64_t)n * k / levels);
+        int to = first + (int)((int64_t)n * (k + 1) / levels), filled = 0;
+        double mass = 0;
+        for (b = from; b < to; b++) {
+            mass += (double)s->bin[b];
+            filled += s->bin[b] != 0;
+        }
+        for (b = from; b < to; b++) {
+            double p = (double)s->bin[b] + (b == first ? below : 0) + (b == last ? above : 0);
+            double q = s->bin[b] ? mass / filled : 0;
+            if (p > 0)
+                result += p / p_sum * log(p / p_sum / (q > 0 ? q / q_sum : 1e-9));
+        }
+    }
+    return result;
+}
+
+/* One end after the other is moved in, as long as a bin is left for every code. */
+static void ptq__search_entropy(const ptq_statistics *s, const ptq__coding *coding, double *low,
+                                double *high)
+{
+    int first = *low < 0 ? ptq__bin_of((float)*low, s->exponent) : PTQ__HALF_BINS;
+    int last = *high > 0 ? ptq__bin_of((float)*high, s->exponent) : PTQ__HALF_BINS - 1;
+    int levels = 1 << coding->bits, k, best_first = first, best_last = last;
+    double best = ptq__divergence(s, first, last, levels);
+    for (k = 1; k < 100; k++) {
+        int l = last - (last + 1 - PTQ__HALF_BINS) * k / 100;
+        double e = l - first + 1 < levels ? HUGE_VAL : ptq__divergence(s, first, l, levels);
+        if (e < best) {
+            best = e;
+            best_last = l;
+        }
+    }
+    for (k = 1; k < 100; k++) {
+        int f = first + (PTQ__HALF_BINS - first) * k / 100;
+        double e = best_last - f + 1 < levels ? HUGE_VAL
+                                              : ptq__divergence(s, f, best_last, levels);
+        if (e < best) {
+            best = e;
+            best_first = f;
+        }
+    }
+    if (best_first > first)
+        *low = ldexp((double)(best_first - PTQ__HALF_BINS), s->exponent);
+    if (best_last < last)
+        *high = ldexp((double)(best_last + 1 - PTQ__HALF_BINS), s->exponent);
+}
+
+/* Squared error of spreading a bin's density over codes of width `w`, integrated in closed form as
+   PyTorch's HistogramObserver does: a bin that lies between two codes' centres is cut there. */
+static double ptq__spread_error(double begin, double end, double w, int levels, double density)
+{
+    double b = floor(begin / w), e = floor(end / w), from, to, h = w / 2;
+    b = b < 0 ? 0 : b > levels - 1 ? levels - 1 : b;
+    e = e < 0 ? 0 : e > levels - 1 ? levels - 1 : e;
+    from = begin - (b * w + h);
+    to = end - (e * w + h);
+    if (b >= e)
+        return density / 3 * (to * to * to - from * from * from);
+    return density / 3 * ((h * h * h - from * from * from) + (e - b - 1) * 2 * h * h * h +
+                          (to * to * to + h * h * h));
+}
+
+static double ptq__bins_error(const ptq_statistics *s, int lowest, int highest, int first, int last,
+                              int levels)
+{
+    double w = (double)(last - first + 1) / levels, sum = 0;
+    int b;
+    for (b = lowest; b <= highest; b++) {
+        double count = (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
+        if (count > 0)
+            sum += ptq__spread_error(b - first, b - first + 1, w, levels, count);
+    }
+    return sum;
+}
+
+/* PyTorch's search: cut 0.001 % of the values off whichever end gives up more bins for them, as
+   long as the error falls. */
+static void ptq__search_histogram(const ptq_statistics *s, const ptq__coding *coding, double *low,
+                                  double *high)
+{
+    int lowest = *low < 0 ? ptq__bin_of((float)*low, s->exponent) : PTQ__HALF_BINS;
+    int highest = *high > 0 ? ptq__bin_of((float)*high, s->exponent) : PTQ__HALF_BINS;
+    int first = lowest, last = highest, levels = 1 << coding->bits, l, r;
+    double below = 0, above = 0, cut = 0, best = HUGE_VAL, share = 1e-5 * (double)s->count;
+    double left = 0, right = 0; /* values below l, above r */
+    for (l = lowest, r = highest; cut < 0.5 * (double)s->count;) {
+        int next_l = l, next_r = r;
+        double sum_l = left, sum_r = right, error;
+        cut += share;
+        while (next_l < last && sum_l + (double)s->bin[next_l] < below + share)
+            sum_l += (double)s->bin[next_l++];
+        while (next_r > first && sum_r + (double)s->bin[next_r] < above + share)
+            sum_r += (double)s->bin[next_r--];
+        if (next_l - first > last - next_r) {
+            below += share;
+            l = next_l;
+            left = sum_l;
+        } else {
+            above += share;
+            r = next_r;
+            right = sum_r;
+        }
+        if (l == first && r == last)
+            continue;
+        error = ptq__bins_error(s, lowest, highest, l, r, levels);
+        if (error > best)
+            break;
+        best = error;
+        first = l;
+        last = r;
+    }
+    if (first > lowest)
+        *low = ldexp((double)(first - PTQ__HALF_BINS), s->exponent);
+    if (last < highest)
+        *high = ldexp((double)(last + 1 - PTQ__HALF_BINS), s->exponent);
+}
+
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method range,
+                                      float percentile, ptq_type type, int bits, int symmetric,
+                                      float *low, float *high, ptq_error *err)
+{
+    const ptq_statistics *s;
+    ptq__coding coding;
+    double lo, hi, p = percentile > 0 ? (double)percentile : 99.99;
+    if (channel < 0 || channel >= observer->channels || p <= 50 || p > 100)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "channel %d of %d, percentile %g (over 50, at most 100)", channel,
+                             observer->channels, p);
+    s = &observer->channel[channel];
+    if (!s->count)
+        return ptq_error_set(err, PTQ_NOT_READY, "nothing was observed");
+    coding.type = type;
+    coding.bits = bits;
+    coding.symmetric = symmetric;
+    lo = s->min < 0 ? (double)s->min : 0;
+    hi = s->max > 0 ? (double)s->max : 0;
+    if (range == PTQ_METHOD_MOVING_AVERAGE) {
+        lo = ptq_exact_sum_value(&s->min_sum) / (double)s->images;
+        hi = ptq_exact_sum_value(&s->max_sum) / (double)s->images;
+    } else if (range == PTQ_METHOD_HISTOGRAM) {
+        ptq__search_histogram(s, &coding, &lo, &hi);
+    } else if (range == PTQ_METHOD_PERCENTILE) {
+        ptq__search_percentile(s, p, &lo, &hi);
+    } else if (range == PTQ_METHOD_ENTROPY) {
+        ptq__search_entropy(s, &coding, &lo, &hi);
+    } else if (range == PTQ_METHOD_MSE) {
+        ptq__search_mse(s, &coding, &lo, &hi);
+    }
+    *low = lo < 0 ? (float)lo : 0;
+    *high = hi > 0 ? (float)hi : 0;
+    return PTQ_OK;
+}
+
+/* ---- [CALIBRATE] ------------------------------------------------------------------------- */
+
+static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size)
+{
+    const uint8_t *p = (const uint8_t *)bytes;
+    size_t i;
+    for (i = 0; i < size; i++)
+        hash = (hash ^ p[i]) * 1099511628211u;
+    return hash;
+}
+
+static const uint64_t ptq__fnv_start = 14695981039346656037u;
+
+PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size)
+{
+    return ptq__fnv(ptq__fnv_start, pixels, size);
+}
+
+/* Numbers enter byte by byte from the least, the same on every machine. */
+static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor)
+{
+    size_t i, width = tensor->bits >= 8 ? (size_t)tensor->bits / 8 : 1;
+    uint8_t little[8];
+    for (i = 0; i + width <= tensor->size; i += width) {
+        ptq__copy_le(little, (const uint8_t *)tensor->data + i, 1, (int)width);
+        hash = ptq__fnv(hash, little, width);
+    }
+    return hash;
+}
+
+PTQ_API uint64_t ptq_model_hash(const ptq_model *model)
+{
+    uint64_t hash = ptq__fnv_start;
+    char line[1024];
+    int i, p;
+    for (i = 0; i < model->nodes; i++) {
+        ptq__text text = ptq__text_over(line, sizeof line);
+        ptq__put_node(&text, model, &model->node[i]);
+        hash = ptq__fnv(hash, line, strlen(line));
+        for (p = 0; p < PTQ_PARAM_COUNT; p++)
+            if (model->node[i].param[p].rank)
+                hash = ptq__fnv_tensor(hash, &model->node[i].param[p]);
+    }
+    return hash;
+}
+
+static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int classes,
+                                          ptq_calibration **out, ptq_error *err)
+{
+    void *memory = NULL, *counts = NULL;
+    ptq_calibration *calibration;
+    ptq_status status;
+    PTQ__TRY(ptq__alloc(allocator, 1, sizeof *calibration, "calibration", &memory, err));
+    status = ptq__alloc(allocator, (size_t)classes, sizeof(uint64_t), "calibration", &counts, err);
+    if (status) {
+        ptq__free(allocator, memory);
+        return status;
+    }
+    calibration = (ptq_calibration *)memory;
+    calibration->allocator = ptq__allocator(allocator);
+    calibration->classes = classes;
+    calibration->class_count = (uint64_t *)counts;
+    *out = calibration;
+    return PTQ_OK;
+}
+
+PTQ_API void ptq_calibration_free(ptq_calibration *calibration)
+{
+    ptq_allocator allocator;
+    int i;
+    if (!calibration)
+        return;
+    allocator = calibration->allocator;
+    for (i = 0; i < calibration->tensors; i++)
+        ptq_observer_free(&calibration->tensor[i].observer);
+    ptq__free(&allocator, calibration->tensor);
+    ptq__free(&allocator, calibration->hash);
+    ptq__free(&allocator, calibration->class_count);
+    ptq__free(&allocator, calibration);
+}
+
+PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name)
+{
+    int i;
+    for (i = 0; i < calibration->tensors; i++)
+        if (!strcmp(calibration->tensor[i].name, name))
+            return i;
+    return -1;
+}
+
+/* Room for `count` tensors. */
+static ptq_status ptq__calibration_reserve(ptq_calibration *calibration, size_t count,
+                                           ptq_error *err)
+{
+    void *memory = NULL;
+    PTQ__TRY(ptq__alloc(&calibration->allocator, count, sizeof(ptq_calibrated), "calibration",
+                        &memory, err));
+    calibration->tensor = (ptq_calibrated *)memory;
+    return PTQ_OK;
+}
+
+static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, const char *name,
+                                              ptq_error *err)
+{
+    ptq_calibrated *tensor = &calibration->tensor[calibration->tensors];
+    PTQ__TRY(ptq_observer_create(&tensor->observer, 1, &calibration->allocator, err));
+    memcpy(tensor->name, name, strlen(name) + 1);
+    calibration->tensors++;
+    return PTQ_OK;
+}
+
+/* Every tensor that conversion may ask for: results, and results before a fused addition. */
+static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const ptq_model *model,
+                                           ptq_error *err)
+{
+    int i, middle;
+    PTQ__TRY(ptq__calibration_reserve(calibration, 2 * (size_t)model->nodes, err));
+    for (i = 1; i < model->nodes; i++)
+        for (middle = model->node[i].residual ? 1 : 0; middle >= 0; middle--)
+            if (model->node[i].op != PTQ_OP_SOFTMAX)
+                PTQ__TRY(ptq__calibration_add_tensor(
+                    calibration, middle ? model->node[i].name : model->node[i].out, err));
+    return PTQ_OK;
+}
+
+static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixels,
+                              const int *shape)
+{
+    int width = shape[1] * shape[2], n = shape[0] * width, i;
+    for (i = 0; i < n; i++) {
+        calibration->pixel[pixels[i]]++;
+        if (i % width >= shape[2]) {
+            int difference = pixels[i] - pixels[i - shape[2]];
+            calibration->neighbour_sum += (uint64_t)(difference < 0 ? -difference : difference);
+            calibration->neighbours++;
+        }
+    }
+}
+
+static void ptq__sort_hashes(uint64_t *hash, size_t n)
+{
+    size_t gap, i, k;
+    for (gap = n / 2; gap > 0; gap /= 2) /* Shell sort: small, and n is */
+        for (i = gap; i < n; i++) {
+            uint64_t value = hash[i];
+            for (k = i; k >= gap && hash[k - gap] > value; k -= gap)
+                hash[k] = hash[k - gap];
+            hash[k] = value;
+        }
+}
+
+static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_error *err)
+{
+    const ptq_model *model = ptq_plan_model(job->plan);
+    ptq_calibration *part = NULL;
+    void *memory = NULL;
+    PTQ__TRY(ptq__calibration_create(&job->allocator, job->data->classes, &part, err));
+    worker->own = part;
+    part->model = ((const ptq_calibration *)job->context)->model;
+    PTQ__TRY(ptq__alloc(&job->allocator, job->total, sizeof(uint64_t), "image hashes", &memory,
+                        err));
+    part->hash = (uint64_t *)memory;
+    return ptq__calibration_tensors(part, model, err);
+}
+
+static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
+                                     ptq_error *err)
+{
+    ptq_calibration *part = (ptq_calibration *)worker->own;
+    ptq_error inner;
+    int i;
+    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
+    for (i = 0; i < part->tensors; i++) {
+        ptq_tensor view;
+        ptq_status status;
+        PTQ__TRY(ptq_session_tensor(worker->session, part->tensor[i].name, &view, err));
+        status = ptq_observe(&part->tensor[i].observer, (const float *)view.data,
+                             ptq_tensor_elements(&view), &inner);
+        if (status)
+            return ptq_error_set(err, status, "node %s: %s, on image %z; check its weights",
+                                 part->tensor[i].name, inner.text, index);
+    }
+    part->hash[part->images++] = ptq_image_hash(worker->pixels, ptq_plan_pixels(job->plan));
+    part->class_count[label]++;
+    ptq__count_pixels(part, worker->pixels, ptq_plan_model(job->plan)->node[0].shape);
+    return PTQ_OK;
+}
+
+static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_error *err)
+{
+    ptq_calibration *part = (ptq_calibration *)worker->own;
+    ptq_status status = PTQ_OK;
+    if (part && !job->status)
+        status = ptq_calibration_merge((ptq_calibration *)job->context, part, err);
+    ptq_calibration_free(part);
+    return status;
+}
+
+/* Hashes of both, in order, into memory of the first. */
+static ptq_status ptq__merge_hashes(ptq_calibration *a, const ptq_calibration *b, ptq_error *err)
+{
+    void *memory = NULL;
+    if (!b->images)
+        return PTQ_OK;
+    PTQ__TRY(ptq__alloc(&a->allocator, a->images + b->images, sizeof(uint64_t), "image hashes",
+                        &memory, err));
+    if (a->images)
+        memcpy(memory, a->hash, a->images * sizeof(uint64_t));
+    memcpy((uint64_t *)memory + a->images, b->hash, b->images * sizeof(uint64_t));
+    ptq__free(&a->allocator, a->hash);
+    a->hash = (uint64_t *)memory;
+    a->images += b->images;
+    ptq__sort_hashes(a->hash, a->images);
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
+                                         const ptq_calibration *other, ptq_error *err)
+{
+    int i;
+    if (calibration->model != other->model || calibration->classes != other->classes ||
+        calibration->tensors != other->tensors)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "these calibrations are of different models; merge those of one");
+    for (i = 0; i < calibration->tensors; i++)
+        if (strcmp(calibration->tensor[i].name, other->tensor[i].name))
+            return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the calibrations have tensors %s and"
+                                 " %s", calibration->tensor[i].name, other->tensor[i].name);
+    PTQ__TRY(ptq__merge_hashes(calibration, other, err));
+    for (i = 0; i < calibration->tensors; i++)
+        PTQ__TRY(ptq_observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer,
+                                    err));
+    for (i = 0; i < calibration->classes; i++)
+        calibration->class_count[i] += other->class_count[i];
+    for (i = 0; i < 256; i++)
+        calibration->pixel[i] += other->pixel[i];
+    calibration->neighbours += other->neighbours;
+    calibration->neighbour_sum += other->neighbour_sum;
+    return PTQ_OK;
+}
+
+/* How far horizontal neighbours differ, as a share of what independent draws from the same pixels
+   would differ by: about 0.2 for photographs, 1 for noise, 0 for constant pictures. */
+static double ptq__roughness(const ptq_calibration *calibration)
+{
+    double total = 0, below = 0, spread = 0, seen;
+    int v;
+    for (v = 0; v < 256; v++)
+        total += (double)calibration->pixel[v];
+    /* E|a - b| = 2 * sum over v of F(v) (1 - F(v)), F the share of pixels up to v. */
+    for (v = 0; v < 255; v++) {
+        below += (double)calibration->pixel[v] / total;
+        spread += 2 * below * (1 - below);
+    }
+    seen = calibration->neighbours
+               ? (double)calibration->neighbour_sum / (double)calibration->neighbours
+               : spread * 0.5;
+    return spread > 0 ? seen / spread : 0;
+}
+
+static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq_error *err)
+{
+    double roughness = ptq__roughness(calibration);
+    if (roughness > 0.75)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "the calibration images look random (neighbouring pixels differ like"
+                             " independent ones); calibrate on real images");
+    if (roughness < 0.001)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "the calibration images are constant; calibrate on real images");
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
+                                 const ptq_calibrate_options *options, ptq_calibration **out,
+                                 ptq_error *err)
+{
+    ptq_calibration *calibration = NULL;
+    ptq__job job;
+    ptq_status status;
+    PTQ__TRY(ptq__check_fits(plan, &data, err));
+    if (ptq__is_quantized(ptq_plan_model(plan)))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "this model is quantized already; calibrate the float model");
+    memset(&job, 0, sizeof job);
+    job.plan = plan;
+    job.data = &data;
+    job.total = data.count;
+    job.keep = 1;
+    job.begin = ptq__calibrate_begin;
+    job.one = ptq__calibrate_one;
+    job.end = ptq__calibrate_end;
+    if (options) {
+        job.allocator = options->allocator;
+        job.progress = options->progress;
+        job.user = options->user;
+    }
+    PTQ__TRY(ptq__calibration_create(&job.allocator, data.classes, &calibration, err));
+    calibration->model = ptq_model_hash(ptq_plan_model(plan));
+    job.context = calibration;
+    status = ptq__calibration_tensors(calibration, ptq_plan_model(plan), err);
+    if (!status)
+        status = ptq__job_run(&job, options ? options->threads : 1, err);
+    if (!status && !(options && options->accept_any))
+        status = ptq__check_calibration(calibration, err);
+    if (status)
+        ptq_calibration_free(calibration);
+    else
+        *out = calibration;
+    return status;
+}
+
+PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
+                                        size_t size)
+{
+    ptq__text text = ptq__text_over(buffer, size);
+    uint64_t least = UINT64_MAX, most = 0;
+    size_t i, twice = 0;
+    int c, missing = 0, top = 255;
+    for (c = 0; c < calibration->classes; c++) {
+        uint64_t n = calibration->class_count[c];
+        least = n < least ? n : least;
+        most = n > most ? n : most;
+        missing += n == 0;
+    }
+    for (i = 1; i < calibration->images; i++)
+        twice += calibration->hash[i] == calibration->hash[i - 1];
+    while (top > 0 && !calibration->pixel[top])
+        top--;
+    if (calibration->images < 100)
+        ptq__put(&text, "Only %z images: ranges will be uncertain; use at least 100.\n",
+                 calibration->images);
+    if (missing)
+        ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
+                 calibration->classes);
+    else if (most > 2 * least)
+        ptq__put(&text, "Classes have from %L to %L images: take about as many of each.\n", least,
+                 most);
+    if (twice)
+        ptq__put(&text, "%z images occur more than once: take different ones.\n", twice);
+    if (top < 128)
+        ptq__put(&text, "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
+                 " scaled ones.\n", top);
+    return text.length;
+}
+
+static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash)
+{
+    size_t low = 0, high = calibration->images;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (calibration->hash[middle] < hash)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < calibration->images && calibration->hash[low] == hash;
+}
+
+PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration, ptq_dataset data,
+                                           size_t *overlap, ptq_error *err)
+{
+    size_t i, found = 0, n = (size_t)data.height * (size_t)data.width * (size_t)data.channels;
+    void *pixels = NULL;
+    ptq_status status = PTQ_OK;
+    int label;
+    PTQ__TRY(ptq__check_dataset(&data, err));
+    PTQ__TRY(ptq__alloc(&calibration->allocator, n, 1, "an image", &pixels, err));
+    for (i = 0; i < data.count && !status; i++) {
+        status = data.get(data.user, i, (uint8_t *)pixels, &label, err);
+        if (!status)
+            found += (size_t)ptq__has_hash(calibration, ptq_image_hash((uint8_t *)pixels, n));
+    }
+    ptq__free(&calibration->allocator, pixels);
+    if (!status)
+        *overlap = found;
+    return status;
+}
+
+/* ---- [SCHEME] ---------------------------------------------------------------------------- */
+
+static const char *const ptq__presets[][2] = {
+#define PTQ_X(name, text) {name, text},
+    PTQ_PRESET_LIST(PTQ_X)
+#undef PTQ_X
+};
+
+enum { PTQ__PRESETS = sizeof ptq__presets / sizeof ptq__presets[0] };
+
+PTQ_API const char *ptq_preset_name(int number)
+{
+    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][0] : NULL;
+}
+
+PTQ_API const char *ptq_preset_text(int number)
+{
+    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][1] : NULL;
+}
+
+PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
+{
+    ptq_scheme s;
+    memset(&s, 0, sizeof s);
+    if (!strcmp(name, "best")) {
+        s.weight_method = PTQ_METHOD_MSE;
+        s.activation_method = PTQ_METHOD_MSE;
+        s.rounding = PTQ_ROUNDING_LEARNED;
+        s.refit = PTQ_REFIT_BELOW_8;
+        s.equalize = s.fit_ranges = s.confirm = 1;
+    } else if (!strcmp(name, "ort-u8")) {
+        s.weight_per_tensor = s.weight_affine = s.code_logits = 1;
+    } else if (!strcmp(name, "ort-s8")) {
+        s.weight_per_tensor = s.activation_signed = s.code_logits = 1;
+    } else if (!strcmp(name, "fbgemm")) {
+        s.weight_full_range = s.code_logits = 1;
+        s.activation_bits = 7;
+        s.activation_method = PTQ_METHOD_HISTOGRAM;
+    } else if (!strcmp(name, "tflite")) {
+        s.activation_signed = s.code_logits = 1;
+    } else if (!strcmp(name, "dynamic")) {
+        s.mode = PTQ_MODE_DYNAMIC;
+    } else if (!strcmp(name, "fp16")) {
+        s.mode = PTQ_MODE_HALF;
+    } else if (!strcmp(name, "w4a8")) {
+        s.weight_bits = 4;
+        s.weight_method = PTQ_METHOD_MSE;
+        s.activation_method = PTQ_METHOD_MSE;
+        s.rounding = PTQ_ROUNDING_LEARNED;
+        s.refit = PTQ_REFIT_BELOW_8;
+    } else {
+        char names[160];
+        ptq__text text = ptq__text_over(names, sizeof names);
+        int i;
+        for (i = 0; i < PTQ__PRESETS; i++)
+            ptq__put(&text, i ? ", %s" : "%s", ptq__presets[i][0]);
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no preset '%s'; there are: %s",
+                             ptq__quoted(ptq__span_of(name)).text, names);
+    }
+    *out = s;
+    return PTQ_OK;
+}
+
+static int ptq__weight_bits(const ptq_scheme *scheme)
+{
+    return scheme->weight_bits ? scheme->weight_bits : 8;
+}
+
+static int ptq__activation_bits(const ptq_scheme *scheme)
+{
+    return scheme->activation_bits ? scheme->activation_bits : 8;
+}
+
+/* Whether a switch that is for few activation bits alone takes effect. */
+static int ptq__below_8(const ptq_scheme *scheme, int on)
+{
+    return on && scheme->mode == PTQ_MODE_INTEGER && ptq__activation_bits(scheme) < 8;
+}
+
+/* Whether layers of this scheme are fitted anew. */
+static int ptq__refits(const ptq_scheme *s)
+{
+    return s->rounding == PTQ_ROUNDING_LEARNED &&
+           (s->refit == PTQ_REFIT_ALWAYS ||
+            (s->refit == PTQ_REFIT_BELOW_8 &&
+             (ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8)));
+}
+
+PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
+{
+    ptq__text text = ptq__text_over(buffer, size);
+    if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
+        ptq__put_string(&text, ptq_mode_name(s->mode));
+        return text.length;
+    }
+    ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
+             s->weight_per_tensor ? "per-tensor" : "per-channel",
+             s->weight_affine ? " affine" : "", s->weight_full_range ? " full" : "",
+             ptq_method_name(s->weight_method),
+             ptq__refits(s) ? " refitted" : s->rounding == PTQ_ROUNDING_LEARNED ? " learned" : "");
+    if (s->bias && s->rounding == PTQ_ROUNDING_NEAREST && s->mode == PTQ_MODE_INTEGER)
+        ptq__put(&text, " bias-%s", s->bias == PTQ_BIAS_CORRECTION_ANALYTIC ? "analytic" : "empirical");
+    if (s->mode == PTQ_MODE_DYNAMIC) {
+        ptq__put_string(&text, ", dynamic");
+        return text.length;
+    }
+    ptq__put(&text, ", a%d %s%s %s", ptq__activation_bits(s), s->activation_signed ? "s8" : "u8",
+             s->activation_symmetric ? " symmetric" : "", ptq_method_name(s->activation_method));
+    if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
+        ptq__put(&text, " %g", (double)s->percentile);
+    if (ptq__below_8(s, s->fit_ranges))
+        ptq__put_string(&text, " fitted");
+    if (ptq__below_8(s, s->equalize))
+        ptq__put_string(&text, ", equalized");
+    if (s->code_logits)
+        ptq__put_string(&text, ", logits coded");
+    return text.length;
+}
+
+PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err)
+{
+    int wb = ptq__weight_bits(s), ab = ptq__activation_bits(s);
+    if (wb < 2 || wb > 8 || ab < 2 || ab > 8)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
+    if ((unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the scheme has an unknown mode or range");
+    if ((unsigned)s->rounding > PTQ_ROUNDING_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
+        (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "the scheme has an unknown rounding, refit or bias correction");
+    if (s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "learned rounding corrects biases on images; analytic bias correction"
+                             " goes with rounding to nearest");
+    if (s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "weight ranges are minmax or mse, not %s",
+                             ptq_method_name(s->weight_method));
+    if (s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "affine weights have one scale for the tensor, from minmax");
+    if (s->percentile < 0 || s->percentile > 100 || (s->percentile > 0 && s->percentile <= 50))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "percentile %g; must be over 50 and at most 100",
+                             (double)s->percentile);
+    return PTQ_OK;
+}
+
+/* `*` any characters, `?` one. */
+static int ptq__matches(const char *pattern, const char *name)
+{
+    const char *star = NULL, *from = NULL;
+    while (*name) {
+        if (*pattern == '*') {
+            star = pattern++;
+            from = name;
+        } else if (*pattern == '?' || *pattern == *name) {
+            pattern++;
+            name++;
+        } else if (star) {
+            pattern = star + 1;
+            name = ++from;
+        } else {
+            return 0;
+        }
+    }
+    while (*pattern == '*')
+        pattern++;
+    return !*pattern;
+}
+
+/* ---- [CONVERT] --------------------------------------------------------------------------- */
+
+/* Codes of n weights under a scale; returns the squared error. `codes` may be NULL. */
+static double ptq__code_weights(const float *w, size_t n, float scale, int32_t zero_point,
+                                int32_t low, int32_t high, ptq_tensor *codes, size_t at)
+{
+    double error = 0;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        int32_t code = ptq__to_code(ptq__div(w[i], scale), zero_point, low, high);
+        double d = (double)w[i] - (double)scale * (double)(code - zero_point);
+        error += d * d;
+        if (codes)
+            ptq_tensor_set_code(codes, at + i, code);
+    }
+    return error;
+}
+
+/* The scale that fits given codes best: sum(w q) / sum(q q). */
+static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t low, int32_t high)
+{
+    double wq = 0, qq = 0;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        double q = (double)ptq__to_code(ptq__div(w[i], scale), 0, low, high);
+        wq += (double)w[i] * q;
+        qq += q * q;
+    }
+    return qq > 0 && wq > 0 ? (float)(wq / qq) : scale;
+}
+
+/* The scale of least squared error: between a fifth of the MinMax scale and all of it, then fitted
+   to its own codes. */
+static float ptq__search_scale(const float *w, size_t n, float full, int32_t low, int32_t high)
+{
+    float best = full, scale;
+    double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0), error;
+    int k;
+    for (k = 199; k >= 40; k--) {
+        scale = full * ((float)k / 200);
+        error = ptq__is_normal(scale) ? ptq__code_weights(w, n, scale, 0, low, high, NULL, 0)
+                                      : least;
+        if (error < least) {
+            least = error;
+            best = scale;
+        }
+    }
+    for (k = 0; k < 4; k++) {
+        scale = ptq__fitted_scale(w, n, best, low, high);
+        error = ptq__code_weights(w, n, scale, 0, low, high, NULL, 0);
+        if (!ptq__is_normal(scale) || error >= least)
+            break;
+        least = error;
+        best = scale;
+    }
+    return best;
+}
+
+/* Symmetric scale for n weights; 1 for weights that are all zero. */
+static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *scheme, int32_t low,
+                               int32_t high)
+{
+    float reach = 0, full;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        float a = w[i] < 0 ? -w[i] : w[i];
+        reach = a > reach ? a : reach;
+    }
+    full = (float)((double)reach / (scheme->weight_full_range ? ((double)high - low) / 2 : high));
+    if (!ptq__is_normal(full)) /* all zero, or too small to tell from it */
+        return 1;
+    return scheme->weight_method == PTQ_METHOD_MSE ? ptq__search_scale(w, n, full, low, high) : full;
+}
+
+/* u8 codes with a zero point, for the whole tensor. */
+static ptq_status ptq__affine_weight(const float *w, size_t n, int bits, float *scale,
+                                     int32_t *zero_point, ptq_error *err)
+{
+    ptq_qparams q;
+    float low = 0, high = 0;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        low = w[i] < low ? w[i] : low;
+        high = w[i] > high ? w[i] : high;
+    }
+    PTQ__TRY(ptq_choose_qparams(low, high, PTQ_TYPE_U8, bits, 0, &q, err));
+    *scale = q.scale;
+    *zero_point = q.zero_point;
+    return PTQ_OK;
+}
+
+/* Type and lowest code of weights under a scheme. */
+static ptq_type ptq__weight_type(const ptq_scheme *scheme)
+{
+    int packed = ptq__weight_bits(scheme) < 8;
+    if (scheme->weight_affine)
+        return packed ? PTQ_TYPE_PACKED_U : PTQ_TYPE_U8;
+    return packed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_S8;
+}
+
+/* Codes with scales that are given: one, or one for each channel. */
+static ptq_status ptq__weights_from_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
+                                           const float *scales, int count, int32_t zero_point,
+                                           const ptq_allocator *allocator, ptq_tensor *out,
+                                           ptq_error *err)
+{
+    const float *w = (const float *)weight->data;
+    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    int32_t low, high;
+    ptq_tensor made;
+    ptq_status status;
+    int c;
+    PTQ__TRY(ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
+                               weight->rank, weight->dim, allocator, err));
+    status = ptq_tensor_set_scale(&made, scales, count, zero_point, allocator, err);
+    if (status) {
+        ptq_tensor_free(&made, allocator);
+        return status;
+    }
+    ptq_code_range(made.type, made.bits, &low, &high);
+    if (!scheme->weight_affine && !scheme->weight_full_range)
+        low = -high;
+    for (c = 0; c < weight->dim[0]; c++)
+        ptq__code_weights(w + (size_t)c * n, n, scales[count > 1 ? c : 0], zero_point, low, high,
+                          &made, (size_t)c * n);
+    *out = made;
+    return PTQ_OK;
+}
+
+/* The scales that a scheme chooses, `count` of them, and the zero point. */
+static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
+                                     float *scales, int count, int32_t *zero_point, ptq_error *err)
+{
+    const float *w = (const float *)weight->data;
+    size_t n = ptq_tensor_elements(weight) / (size_t)count;
+    int32_t low, high;
+    int c;
+    *zero_point = 0;
+    if (scheme->weight_affine)
+        return ptq__affine_weight(w, n, ptq__weight_bits(scheme), scales, zero_point, err);
+    ptq_code_range(PTQ_TYPE_S8, ptq__weight_bits(scheme), &low, &high);
+    if (!scheme->weight_full_range)
+        low = -high; /* the lowest code has no positive twin: left out, for symmetry */
+    for (c = 0; c < count; c++)
+        scales[c] = ptq__weight_scale(w + (size_t)c * n, n, scheme, low, high);
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
+                                       const ptq_allocator *allocator, ptq_tensor *out,
+                                       ptq_error *err)
+{
+    int count = scheme->weight_per_tensor ? 1 : weight->dim[0];
+    int32_t zero_point = 0;
+    void *scales = NULL;
+    size_t i, n = ptq_tensor_elements(weight);
+    ptq_status status;
+    PTQ__TRY(ptq_scheme_check(scheme, err));
+    if (weight->type != PTQ_TYPE_F32 || !n)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weights to quantize must be F32");
+    for (i = 0; i < n; i++)
+        if (!ptq__is_finite(((const float *)weight->data)[i]))
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %z is %g", i,
+                                 (double)((const float *)weight->data)[i]);
+    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &scales, err));
+    status = ptq__choose_scales(weight, scheme, (float *)scales, count, &zero_point, err);
+    if (!status)
+        status = ptq__weights_from_scales(weight, scheme, (float *)scales, count, zero_point,
+                                          allocator, out, err);
+    ptq__free(allocator, scales);
+    return status;
+}
+
+typedef struct ptq__interval {
+    float low, high; /* 0, 0: not known yet */
+} ptq__interval;
+
+/* One pass over the fused float model. A tensor of the old model may exist in the new one as real
+   numbers, as codes, or both; -1 where it does not. */
+struct ptq__converter {
+    const ptq_model *old;
+    const ptq_calibration *calibration;
+    const ptq_convert_options *options;
+    ptq_model *model;
+    ptq_convert_report *report;
+    int *real, *coded;
+    int capacity;         /* of the report */
+    ptq__interval *range; /* of each calibrated tensor; NULL: as the scheme says */
+};
+
+/* The scheme of a node: the last override that matches its name, or the name of its result. */
+static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node *node)
+{
+    int i;
+    for (i = cv->options->overrides - 1; i >= 0; i--)
+        if (ptq__matches(cv->options->override[i].pattern, node->name) ||
+            ptq__matches(cv->options->override[i].pattern, node->out))
+            return &cv->options->override[i].scheme;
+    return &cv->options->scheme;
+}
+
+/* Whether a node of the old model is to run on integers. */
+static int ptq__goes_integer(const ptq__converter *cv, int index)
+{
+    const ptq_node *node = &cv->old->node[index];
+    if (node->op == PTQ_OP_INPUT || ptq__code_rule(node->op) == PTQ__NO_CODES)
+        return 0;
+    return ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
+}
+
+static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
+                            size_t after, ptq_error *err)
+{
+    ptq_convert_report *report = cv->report;
+    void *array;
+    ptq_conversion *item;
+    ptq__text text;
+    if (!report)
+        return PTQ_OK;
+    array = report->item;
+    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &cv->capacity, sizeof *item,
+                       "conversion report", err));
+    report->item = (ptq_conversion *)array;
+    item = &report->item[report->items++];
+    text = ptq__text_over(item->node, sizeof item->node);
+    ptq__put_string(&text, node);
+    text = ptq__text_over(item->what, sizeof item->what);
+    ptq__put_string(&text, what);
+    item->bytes_before = before;
+    item->bytes_after = after;
+    report->bytes_before += before;
+    report->bytes_after += after;
+    return PTQ_OK;
+}
+
+/* What calibration and scheme make of the tensor `name`. */
+static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name,
+                                      const ptq_scheme *scheme, ptq_qparams *out, ptq_error *err)
+{
+    ptq_type type = scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
+    int bits = ptq__activation_bits(scheme), i;
+    float low, high;
+    ptq_error inner;
+    ptq_status status = PTQ_OK;
+    if (!cv->calibration)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "the model was never calibrated; run ptq_calibrate first");
+    i = ptq_calibration_find(cv->calibration, name);
+    if (i < 0)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "tensor %s was never observed; calibrate this very model", name);
+    if (cv->range && cv->range[i].high > cv->range[i].low) {
+        low = cv->range[i].low;
+        high = cv->range[i].high;
+    } else {
+        status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0,
+                                    scheme->activation_method, scheme->percentile, type, bits,
+                                    scheme->activation_symmetric, &low, &high, &inner);
+    }
+    if (!status && cv->range) {
+        cv->range[i].low = low;
+        cv->range[i].high = high;
+    }
+    if (!status)
+        status = ptq_choose_qparams(low, high, type, bits, scheme->activation_symmetric, out,
+                                    &inner);
+    return status ? ptq_error_set(err, status, "tensor %s: %s", name, inner.text) : PTQ_OK;
+}
+
+/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data. */
+static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
+                                     ptq_qparams *out, ptq_error *err)
+{
+    float low = 0, high = 0;
+    int c;
+    for (c = 0; c < model->node[0].shape[2]; c++) {
+        float dark = ptq__pixel(model, c, 0), bright = ptq__pixel(model, c, 255);
+        low = dark < low ? dark : low;
+        high = bright > high ? bright : high;
+    }
+    return ptq_choose_qparams(low, high, scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, 8,
+                              scheme->activation_symmetric && scheme->activation_signed, out, err);
+}
+
+/* Appends a quantize or dequantize node behind node `from` of the new model. */
+static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq_qparams *q,
+                              int *out, ptq_error *err)
+{
+    ptq_node node = ptq__blank(op, from, -1);
+    ptq__text text = ptq__text_over(node.name, sizeof node.name);
+    ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_op_name(op));
+    if (text.length >= sizeof node.name)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its name is too long to insert a %s",
+                             cv->model->node[from].name, ptq_op_name(op));
+    if (q)
+        node.q = *q;
+    PTQ__TRY(ptq__append(cv->model, &node, err));
+    *out = cv->model->nodes - 1;
+    return ptq__note(cv, node.name, "inserted", 0, 0, err);
+}
+
+/* Node of the new model with the codes of old tensor i, made if need be. */
+static ptq_status ptq__get_coded(ptq__converter *cv, int i, const ptq_scheme *scheme, int *out,
+                                 ptq_error *err)
+{
+    ptq_qparams q;
+    if (cv->coded[i] < 0) {
+        PTQ__TRY(ptq__tensor_qparams(cv, cv->old->node[i].out, scheme, &q, err));
+        PTQ__TRY(ptq__insert(cv, PTQ_OP_QUANTIZE, cv->real[i], &q, &cv->coded[i], err));
+    }
+    *out = cv->coded[i];
+    return PTQ_OK;
+}
+
+static ptq_status ptq__get_real(ptq__converter *cv, int i, int *out, ptq_error *err)
+{
+    if (cv->real[i] < 0)
+        PTQ__TRY(ptq__insert(cv, PTQ_OP_DEQUANTIZE, cv->coded[i], NULL, &cv->real[i], err));
+    *out = cv->real[i];
+    return PTQ_OK;
+}
+
+/* The largest bias code: 2^30 leaves the other half of int32 to the products. */
+static const double ptq__most_bias = 1073741824.0;
+
+/* A weight scale at which the bias fits; a channel without weights gets one at which its bias keeps
+   24 bits. */
+static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale)
+{
+    double b = bias < 0 ? -(double)bias : (double)bias;
+    double least = b / (ptq__most_bias * (double)in_scale);
+    if (all_zero && b > 0)
+        return (float)(b / (16777216.0 * (double)in_scale));
+    return (double)scale < least ? (float)(least * 1.0000002) : scale;
+}
+
+static int ptq__all_zero(const float *w, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (w[i] < 0 || w[i] > 0)
+            return 0;
+    return 1;
+}
+
+/* Scales chosen for the weights alone are enlarged where the bias needs it; then codes. */
+static ptq_status ptq__convert_weight(ptq__converter *cv, const ptq_node *from, float in_scale,
+                                      const ptq_scheme *scheme, ptq_tensor *out, ptq_error *err)
+{
+    const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
+    const float *bias = (const float *)from->param[PTQ_PARAM_BIAS].data;
+    const ptq_allocator *allocator = &cv->model->allocator;
+    int count = scheme->weight_per_tensor ? 1 : weight->dim[0], c;
+    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    int32_t zero_point;
+    void *memory = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &memory, err));
+    status = ptq__choose_scales(weight, scheme, (float *)memory, count, &zero_point, err);
+    for (c = 0; c < weight->dim[0] && bias && !status; c++) {
+        float *scale = (float *)memory + (count > 1 ? c : 0);
+        const float *w = (const float *)weight->data + (size_t)c * n;
+        *scale = ptq__scale_for_bias(*scale, count > 1 && ptq__all_zero(w, n), bias[c], in_scale);
+    }
+    if (!status)
+        status = ptq__weights_from_scales(weight, scheme, (float *)memory, count, zero_point,
+                                          allocator, out, err);
+    ptq__free(allocator, memory);
+    return status;
+}
+
+/* round(b / (s_in * s_w)) */
+static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, float in_scale,
+                                    ptq_node *to, ptq_error *err)
+{
+    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
+    const float *bias = (const float *)from->param[PTQ_PARAM_BIAS].data;
+    int c;
+    if (!bias)
+        return PTQ_OK;
+    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_PARAM_BIAS], PTQ_TYPE_S32, 32, 1, from->param[PTQ_PARAM_BIAS].dim,
+                               &cv->model->allocator, err));
+    for (c = 0; c < weight->dim[0]; c++) {
+        double unit = (double)in_scale * (double)weight->scale[weight->scales > 1 ? c : 0];
+        double code = floor((double)bias[c] / unit + 0.5);
+        if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
+            return ptq_error_set(err, PTQ_BAD_NUMBER,
+                                 "node %s: bias[%d] = %g does not fit 32 bits; use a scale per"
+                                 " channel", from->name, c, (double)bias[c]);
+        ((int32_t *)to->param[PTQ_PARAM_BIAS].data)[c] = (int32_t)code;
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq_node *to,
+                                   ptq_error *err)
+{
+    const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
+    size_t i, n = ptq_tensor_elements(weight);
+    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_PARAM_WEIGHT], PTQ_TYPE_F16, 16, weight->rank, weight->dim,
+                               &cv->model->allocator, err));
+    for (i = 0; i < n; i++) {
+        uint16_t half = ptq_f32_to_f16(((const float *)weight->data)[i]);
+        if ((half & 0x7c00) == 0x7c00)
+            return ptq_error_set(err, PTQ_BAD_NUMBER,
+                                 "node %s: weight[%z] = %g does not fit half precision",
+                                 from->name, i, (double)((const float *)weight->data)[i]);
+        ((uint16_t *)to->param[PTQ_PARAM_WEIGHT].data)[i] = half;
+    }
+    return PTQ_OK;
+}
+
+/* Weights and biases of a node in its new form; `to` owns what was made even after a failure. */
+static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, ptq_node *to,
+                                      int integer, ptq_error *err)
+{
+    const ptq_allocator *allocator = &cv->model->allocator;
+    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    int p, first = 0;
+    memset(to->param, 0, sizeof to->param);
+    if (integer && ptq__has_weight(from->op)) {
+        float in_scale = cv->model->node[to->input[0]].q.scale;
+        PTQ__TRY(ptq__convert_weight(cv, from, in_scale, scheme, &to->param[PTQ_PARAM_WEIGHT], err));
+        return ptq__convert_bias(cv, from, in_scale, to, err);
+    }
+    if (ptq__has_weight(from->op) && scheme->mode == PTQ_MODE_DYNAMIC) {
+        PTQ__TRY(ptq_quantize_weight(&from->param[PTQ_PARAM_WEIGHT], scheme, allocator,
+                                     &to->param[PTQ_PARAM_WEIGHT], err));
+        to->dynamic = 1;
+        first = 1;
+    } else if (ptq__has_weight(from->op) && scheme->mode == PTQ_MODE_HALF) {
+        PTQ__TRY(ptq__half_weight(cv, from, to, err));
+        first = 1;
+    }
+    for (p = first; p < PTQ_PARAM_COUNT; p++)
+        PTQ__TRY(ptq__tensor_copy(&to->param[p], &from->param[p], allocator, err));
+    return PTQ_OK;
+}
+
+/* How the result of an integer node is coded. */
+static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err)
+{
+    const ptq_node *from = &cv->old->node[index];
+    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    if (ptq__code_rule(from->op) == PTQ__SAME_CODES) {
+        to->q = cv->model->node[to->input[0]].q;
+        return PTQ_OK;
+    }
+    if (index == ptq_model_logits(cv->old) && from->op == PTQ_OP_DENSE && !scheme->code_logits)
+        return PTQ_OK; /* real numbers, straight from the accumulators */
+    if (from->residual)
+        PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
+    return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
+}
+
+/* "s8 per channel, u8 -> u8" */
+static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
+                                 int integer, ptq_error *err)
+{
+    char what[96];
+    ptq__text text = ptq__text_over(what, sizeof what);
+    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
+    size_t before = 0, after = 0;
+    int p;
+    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+        before += from->param[p].size;
+        after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
+    }
+    if (weight->scales)
+        ptq__put(&text, "%d-bit weights %s, ", weight->bits,
+                 weight->scales > 1 ? "per channel" : "per tensor");
+    if (integer)
+        ptq__put(&text, "%s to %s", to->input[0] >= 0
+                     ? ptq_type_name(cv->model->node[to->input[0]].q.type) : "pixels",
+                 ptq_type_name(to->q.type));
+    else
+        ptq__put_string(&text, to->dynamic                  ? "dynamic"
+                               : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
+                                                         : "float");
+    return ptq__note(cv, from->name, what, before, after, err);
+}
+
+/* Appends the new form of node `index`. Failing half-way leaves what was made in the model, which
+   is freed as a whole. */
+static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *err)
+{
+    const ptq_node *from = &cv->old->node[index];
+    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    int integer = ptq__goes_integer(cv, index), k;
+    ptq_node to = *from;
+    void *array;
+    ptq_status status;
+    for (k = 0; k < 2; k++)
+        if (from->input[k] >= 0)
+            PTQ__TRY(integer ? ptq__get_coded(cv, from->input[k], scheme, &to.input[k], err)
+                             : ptq__get_real(cv, from->input[k], &to.input[k], err));
+    memset(to.param, 0, sizeof to.param);
+    if (integer)
+        PTQ__TRY(ptq__result_qparams(cv, index, &to, err));
+    array = cv->model->node;
+    PTQ__TRY(ptq__grow(&cv->model->allocator, &array, cv->model->nodes, &cv->model->capacity,
+                       sizeof to, "nodes", err));
+    cv->model->node = (ptq_node *)array;
+    status = ptq__convert_params(cv, from, &to, integer, err);
+    cv->model->node[cv->model->nodes++] = to;
+    PTQ__TRY(status);
+    (to.q.type == PTQ_TYPE_F32 ? cv->real : cv->coded)[index] = cv->model->nodes - 1;
+    return ptq__note_node(cv, from, &to, integer, err);
+}
+
+/* The input is codes where any node that reads it runs on integers. */
+static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err)
+{
+    ptq_node *input;
+    int i, coded = 0;
+    PTQ__TRY(ptq__copy_node(cv->model, &cv->old->node[0], err));
+    input = &cv->model->node[0];
+    for (i = 1; i < cv->old->nodes; i++)
+        coded = coded || ((cv->old->node[i].input[0] == 0 || cv->old->node[i].input[1] == 0) &&
+                          ptq__goes_integer(cv, i));
+    if (coded)
+        PTQ__TRY(ptq__input_qparams(cv->old, &cv->options->scheme, &input->q, err));
+    (coded ? cv->coded : cv->real)[0] = 0;
+    return PTQ_OK;
+}
+
+/* Scheme and overrides into the metadata, for people. */
+static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err)
+{
+    char line[1024];
+    ptq__text text = ptq__text_over(line, sizeof line);
+    char scheme[160];
+    int i;
+    ptq_scheme_write(&cv->options->scheme, scheme, sizeof scheme);
+    ptq__put_string(&text, scheme);
+    for (i = 0; i < cv->options->overrides; i++) {
+        ptq_scheme_write(&cv->options->override[i].scheme, scheme, sizeof scheme);
+        ptq__put(&text, "; %s: %s", cv->options->override[i].pattern, scheme);
+    }
+    PTQ__TRY(ptq_model_set_meta(cv->model, "scheme", line, err));
+    if (!cv->calibration)
+        return PTQ_OK;
+    text = ptq__text_over(line, sizeof line);
+    ptq__put(&text, "%z images of %d classes", cv->calibration->images, cv->calibration->classes);
+    return ptq_model_set_meta(cv->model, "calibration", line, err);
+}
+
+static ptq_status ptq__convert_all(ptq__converter *cv, ptq_error *err)
+{
+    int i;
+    PTQ__TRY(ptq__copy_head(cv->model, cv->old, err));
+    PTQ__TRY(ptq__convert_input(cv, err));
+    for (i = 1; i < cv->old->nodes; i++)
+        PTQ__TRY(ptq__convert_node(cv, i, err));
+    PTQ__TRY(ptq__describe_scheme(cv, err));
+    return ptq_model_check(cv->model, err);
+}
+
+/* Refuses what conversion cannot start from. */
+static ptq_status ptq__check_convertible(const ptq_model *model,
+                                         const ptq_calibration *calibration,
+                                         const ptq_convert_options *options, ptq_error *err)
+{
+    ptq_fuse_report report;
+    ptq_model *fused = NULL;
+    int i, left = 0;
+    char node[PTQ_NAME_SIZE] = "";
+    PTQ__TRY(ptq_model_check(model, err));
+    if (ptq__is_quantized(model))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "this model is quantized already; convert"
+                             " the float model");
+    PTQ__TRY(ptq_fuse(model, &fused, &report, err));
+    for (i = 0; i < report.items; i++)
+        if (report.item[i].kind != PTQ_FUSION_NONE && !left++)
+            memcpy(node, report.item[i].node, sizeof node);
+    ptq_fuse_report_free(&report);
+    ptq_model_free(fused);
+    if (left)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "the model is not fused (node %s could be); call ptq_fuse, and"
+                             " calibrate its result", node);
+    if (calibration && calibration->model != ptq_model_hash(model))
+        return ptq_error_set(err, PTQ_NOT_READY, "the calibration is of another model; calibrate"
+                             " this one");
+    PTQ__TRY(ptq_scheme_check(&options->scheme, err));
+    for (i = 0; i < options->overrides; i++)
+        PTQ__TRY(ptq_scheme_check(&options->override[i].scheme, err));
+    return PTQ_OK;
+}
+
+/* Whether a scheme of the model asks for a bias correction. */
+static int ptq__uses_bias(const ptq__converter *cv, ptq_bias_correction bias)
+{
+    int i, uses = cv->options->scheme.bias == bias;
+    for (i = 0; i < cv->options->overrides; i++)
+        uses = uses || cv->options->override[i].scheme.bias == bias;
+    return uses && cv->calibration;
+}
+
+static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err)
+{
+    size_t n = (size_t)cv->old->nodes, i;
+    void *memory = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq__alloc(&cv->model->allocator, 2 * n, sizeof(int), "conversion", &memory, err));
+    cv->real = (int *)memory;
+    cv->coded = cv->real + n;
+    for (i = 0; i < 2 * n; i++)
+        cv->real[i] = -1;
+    status = ptq__convert_all(cv, err);
+    if (!status && !dry && ptq__uses_bias(cv, PTQ_BIAS_CORRECTION_ANALYTIC))
+        status = ptq__correct_analytically(cv, err);
+    if (!status && !dry)
+        status = ptq__learn(cv, err);
+    if (!status)
+        status = ptq_model_check(cv->model, err); /* accumulators of the final codes */
+    ptq__free(&cv->model->allocator, memory);
+    return status;
+}
+
+static ptq_status ptq__convert_plainly(ptq__converter *cv, ptq_model **out, ptq_error *err)
+{
+    ptq_status status;
+    PTQ__TRY(ptq_model_create(&cv->options->allocator, &cv->model, err));
+    status = ptq__convert_run(cv, out == NULL, err);
+    if (status || !out)
+        ptq_model_free(cv->model);
+    else
+        *out = cv->model;
+    return status;
+}
+
+PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
+                               const ptq_convert_options *options, ptq_model **out,
+                               ptq_convert_report *report, ptq_error *err)
+{
+    ptq_convert_options plain;
+    ptq__converter cv;
+    ptq_status status;
+    memset(&cv, 0, sizeof cv);
+    cv.old = model;
+    cv.calibration = calibration;
+    memset(&plain, 0, sizeof plain);
+    cv.options = options ? options : &plain;
+    cv.report = report;
+    if (report) {
+        memset(report, 0, sizeof *report);
+        report->allocator = cv.options->allocator;
+    }
+    PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
+    status = ptq__convert_confirmed(&cv, out, err);
+    if (status)
+        ptq_convert_report_free(report);
+    return status;
+}
+
+PTQ_API void ptq_convert_report_free(ptq_convert_report *report)
+{
+    if (!report)
+        return;
+    ptq__free(&report->allocator, report->item);
+    report->item = NULL;
+    report->items = 0;
+}
+
+/* The self-test: a picture of smooth colours from a fixed seed, so that it looks like data. */
+
+static void ptq__test_picture(const int *shape, uint8_t *pixels)
+{
+    ptq_rng rng;
+    int y, x, c;
+    ptq_rng_seed(&rng, 8, 8);
+    for (y = 0; y < shape[0]; y++)
+        for (x = 0; x < shape[1]; x++)
+            for (c = 0; c < shape[2]; c++)
+                *pixels++ = (uint8_t)(((y * (c + 3) + x * (5 - c % 5)) * 4 +
+                                       (int)ptq_rng_below(&rng, 24)) & 255);
+}
+
+/* Logits of the picture. */
+static ptq_status ptq__self_test_run(const ptq_plan *plan, float *logits, uint64_t *hash,
+                                     ptq_error *err)
+{
+    size_t n = ptq_plan_pixels(plan);
+    ptq_session *session = NULL;
+    ptq_session_options options;
+    void *pixels = NULL;
+    ptq_status status;
+    memset(&options, 0, sizeof options);
+    options.allocator = plan->allocator;
+    PTQ__TRY(ptq__alloc(&plan->allocator, n, 1, "an image", &pixels, err));
+    ptq__test_picture(plan->model->node[0].shape, (uint8_t *)pixels);
+    *hash = ptq_image_hash((uint8_t *)pixels, n);
+    status = ptq_session_create(plan, &options, &session, err);
+    if (!status)
+        status = ptq_run(session, (uint8_t *)pixels, 1, logits, NULL, err);
+    ptq_session_free(session);
+    ptq__free(&plan->allocator, pixels);
+    return status;
+}
+
+enum { PTQ__SELF_TEST_CLASSES = 64 }; /* more logits than this are left out */
+
+static ptq_status ptq__self_test_of(const ptq_model *model, float *logits, int *n, uint64_t *hash,
+                                    ptq_error *err)
+{
+    ptq_plan_options options;
+    ptq_plan *plan = NULL;
+    void *all = NULL;
+    ptq_status status;
+    int classes;
+    memset(&options, 0, sizeof options);
+    options.isa = PTQ_ISA_SCALAR;
+    options.allocator = model->allocator;
+    PTQ__TRY(ptq_plan_create(model, &options, &plan, err));
+    classes = ptq_plan_classes(plan);
+    status = ptq__alloc(&model->allocator, (size_t)classes, sizeof(float), "logits", &all, err);
+    if (!status)
+        status = ptq__self_test_run(plan, (float *)all, hash, err);
+    *n = classes < PTQ__SELF_TEST_CLASSES ? classes : PTQ__SELF_TEST_CLASSES;
+    if (!status)
+        memcpy(logits, all, (size_t)*n * sizeof(float));
+    ptq__free(&model->allocator, all);
+    ptq_plan_free(plan);
+    return status;
+}
+
+PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err)
+{
+    char line[2048];
+    ptq__text text = ptq__text_over(line, sizeof line);
+    float logits[PTQ__SELF_TEST_CLASSES];
+    uint64_t hash = 0;
+    int i, n = 0;
+    PTQ__TRY(ptq__self_test_of(model, logits, &n, &hash, err));
+    ptq__put(&text, "%L", hash);
+    for (i = 0; i < n; i++)
+        ptq__put(&text, " %g", (double)logits[i]);
+    return ptq_model_set_meta(model, "self_test", line, err);
+}
+
+/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. */
+static int ptq__is_exact(const ptq_model *model)
+{
+    int i;
+    for (i = 0; i < model->nodes; i++)
+        if (model->node[i].op == PTQ_OP_BATCH_NORM ||
+            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
+            return 0;
+    return 1;
+}
+
+PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err)
+{
+    const char *line = ptq_model_get_meta(plan->model, "self_test");
+    int i, classes = ptq_plan_classes(plan), exact = ptq__is_exact(plan->model);
+    uint64_t hash = 0, expected = 0;
+    ptq__span rest, item;
+    void *logits = NULL;
+    ptq_status status;
+    if (!line)
+        return ptq_error_set(err, PTQ_NOT_READY, "the model has no self-test vector");
+    rest = ptq__span_of(line);
+    for (item = ptq__cut(&rest, ' '), i = 0; (size_t)i < item.n; i++)
+        expected = expected * 10 + (uint64_t)(item.p[i] - '0');
+    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)classes, sizeof(float), "logits", &logits, err));
+    status = ptq__self_test_run(plan, (float *)logits, &hash, err);
+    if (!status && hash != expected)
+        status = ptq_error_set(err, PTQ_BAD_NUMBER, "the self-test is of another picture");
+    for (i = 0; i < classes && i < PTQ__SELF_TEST_CLASSES && !status; i++) {
+        float want = 0, got = ((float *)logits)[i], difference;
+        int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
+        difference = want > got ? want - got : got - want;
+        if (!read || !(difference <= (exact ? 0 : 1e-3f * (1 + (want < 0 ? -want : want)))))
+            status = ptq_error_set(err, PTQ_BAD_NUMBER,
+                                   "self-test: logit %d is %g, the file says %g; the file or the"
+                                   " build is damaged", i, (double)got, (double)want);
+    }
+    ptq__free(&plan->allocator, logits);
+    return status;
+}
+
+/* ---- [DATA] ------------------------------------------------------------------------------ */
+
+enum { PTQ__CIFAR_SIDE = 32, PTQ__CIFAR_PIXELS = 1024, PTQ__CIFAR_CLASSES = 10 };
+
+struct ptq_cifar10 {
+    uint8_t *records;
+    size_t count;
+    int classes;
+    const char *const *class_name; /* CIFAR-10's, or `own_name` */
+    const char *own_name[PTQ__CIFAR_CLASSES];
+    char name[PTQ__CIFAR_CLASSES][PTQ_CLASS_NAME_SIZE];
+    ptq_allocator allocator;
+};
+
+PTQ_API const char *const *ptq_cifar10_class_names(void)
+{
+    static const char *const names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
+                                        "dog",      "frog",       "horse", "ship", "truck"};
+    return names;
+}
+
+/* Whether bytes are records. `where` names them in errors. */
+static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const void *bytes, size_t size,
+                                   const char *where, ptq_error *err)
+{
+    const uint8_t *records = (const uint8_t *)bytes;
+    size_t count = size / PTQ_CIFAR10_RECORD, i;
+    if (!size)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: empty; a record has %d bytes", where,
+                             PTQ_CIFAR10_RECORD);
+    if (size % PTQ_CIFAR10_RECORD)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "%s: %z bytes are no whole number of records of %d; truncated, or not"
+                             " CIFAR-10's binary version", where, size, PTQ_CIFAR10_RECORD);
+    for (i = 0; i < count; i++)
+        if (records[i * PTQ_CIFAR10_RECORD] >= data->classes)
+            return ptq_error_set(err, PTQ_BAD_DATA,
+                                 "%s: record %z has label %d, labels are 0 to %d; not CIFAR-10's"
+                                 " binary version?", where, i, records[i * PTQ_CIFAR10_RECORD],
+                                 data->classes - 1);
+    return PTQ_OK;
+}
+
+/* Appends records that were checked. */
+static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
+                                    ptq_error *err)
+{
+    size_t count = size / PTQ_CIFAR10_RECORD;
+    void *larger = NULL;
+    PTQ__TRY(ptq__alloc(&data->allocator, data->count + count, PTQ_CIFAR10_RECORD, "images",
+                        &larger, err));
+    if (data->count)
+        memcpy(larger, data->records, data->count * PTQ_CIFAR10_RECORD);
+    memcpy((uint8_t *)larger + data->count * PTQ_CIFAR10_RECORD, bytes, size);
+    ptq__free(&data->allocator, data->records);
+    data->records = (uint8_t *)larger;
+    data->count += count;
+    return PTQ_OK;
+}
+
+static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 **out,
+                                    ptq_error *err)
+{
+    void *memory = NULL;
+    PTQ__TRY(ptq__alloc(allocator, 1, sizeof(ptq_cifar10), "data set", &memory, err));
+    *out = (ptq_cifar10 *)memory;
+    (*out)->allocator = ptq__allocator(allocator);
+    (*out)->classes = PTQ__CIFAR_CLASSES;
+    (*out)->class_name = ptq_cifar10_class_names();
+    return PTQ_OK;
+}
+
+PTQ_API void ptq_cifar10_free(ptq_cifar10 *data)
+{
+    ptq_allocator allocator;
+    if (!data)
+        return;
+    allocator = data->allocator;
+    ptq__free(&allocator, data->records);
+    ptq__free(&allocator, data);
+}
+
+PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_allocator *allocator,
+                                     ptq_cifar10 **out, ptq_error *err)
+{
+    ptq_cifar10 *data = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq__cifar_create(allocator, &data, err));
+    status = ptq__cifar_check(data, bytes, size, "CIFAR-10 data", err);
+    if (!status)
+        status = ptq__cifar_append(data, bytes, size, err);
+    if (status)
+        ptq_cifar10_free(data);
+    else
+        *out = data;
+    return status;
+}
+
+#ifndef PTQ_NO_STDIO
+
+enum { PTQ__PATH_SIZE = 1024 };
+
+/* Opens `directory/part`, or returns NULL. */
+static FILE *ptq__open_in(const char *directory, const char *part, char *path)
+{
+    ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
+    ptq__put(&text, "%s/%s", directory, part);
+    return text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
+}
+
+static int ptq__exists_in(const char *directory, const char *part)
+{
+    char path[PTQ__PATH_SIZE];
+    FILE *file = ptq__open_in(directory, part, path);
+    if (file)
+        fclose(file);
+    return file != NULL;
+}
+
+/* Nothing of the binary version was found: says what is there instead. */
+static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_error *err)
+{
+    static const char *const sign[][2] = {
+        {"data_batch_1", "the Python version of CIFAR-10; get the binary version"},
+        {"test_batch", "the Python version of CIFAR-10; get the binary version"},
+        {"data_batch_1.mat", "the Matlab version of CIFAR-10; get the binary version"},
+        {"test_batch.mat", "the Matlab version of CIFAR-10; get the binary version"},
+        {"cifar-10-batches-bin/test_batch.bin", "the folder above; add /cifar-10-batches-bin"},
+        {"cifar-10-batches-bin/data_batch_1.bin", "the folder above; add /cifar-10-batches-bin"},
+        {"cifar-10-binary.tar.gz", "an archive not unpacked yet; run tar -xzf on it"},
+        {"cifar-10-python.tar.gz", "the Python version's archive; get the binary version"},
+        {"cifar-10-matlab.tar.gz", "the Matlab version's archive; get the binary version"},
+        {"data_batch_1.bin", "CIFAR-10's training files but not the file asked for"},
+        {"test_batch.bin", "CIFAR-10's test file but not the file asked for"},
+    };
+    size_t i;
+    for (i = 0; i < sizeof sign / sizeof sign[0]; i++)
+        if (ptq__exists_in(path, sign[i][0]))
+            return ptq_error_set(err, PTQ_BAD_DATA, "%s: no %s there, but %s: this is %s", path,
+                                 wanted, sign[i][0], sign[i][1]);
+    return ptq_error_set(err, PTQ_IO_ERROR,
+                         "%s: no %s there, and nothing else of CIFAR-10; name the folder"
+                         " cifar-10-batches-bin of the binary version", path, wanted);
+}
+
+static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error *err)
+{
+    void *bytes = NULL;
+    size_t size = 0;
+    ptq_status status;
+    PTQ__TRY(ptq_file_read(path, 0, &data->allocator, &bytes, &size, err));
+    status = ptq__cifar_check(data, bytes, size, path, err);
+    if (!status && !data->count) { /* the first file's bytes stay where they are */
+        data->records = (uint8_t *)bytes;
+        data->count = size / PTQ_CIFAR10_RECORD;
+        return PTQ_OK;
+    }
+    if (!status)
+        status = ptq__cifar_append(data, bytes, size, err);
+    ptq__free(&data->allocator, bytes);
+    return status;
+}
+
+/* One more name of a class: `length` bytes that are no string yet. */
+static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, const char *name, size_t length,
+                                      const char *where, ptq_error *err)
+{
+    char *own;
+    size_t i;
+    int c;
+    if (data->classes == PTQ__CIFAR_CLASSES)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where,
+                             (int)PTQ__CIFAR_CLASSES);
+    own = data->name[data->classes];
+    if (length >= PTQ_CLASS_NAME_SIZE)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d has over %d bytes",
+                             where, data->classes, PTQ_CLASS_NAME_SIZE - 1);
+    for (i = 0; i < length; i++)
+        if ((unsigned char)name[i] < 32 || name[i] == 127)
+            return ptq_error_set(err, PTQ_BAD_DATA,
+                                 "%s: the name of class %d has a control character; it must be"
+                                 " text with one name a line", where, data->classes);
+    memcpy(own, name, length);
+    own[length] = 0;
+    for (c = 0; c < data->classes; c++)
+        if (!strcmp(own, data->name[c]))
+            return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where, own);
+    data->own_name[data->classes++] = own;
+    return PTQ_OK;
+}
+
+/* Names of classes, one a line; empty lines, with which CIFAR-10's file ends, do not count. */
+static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, const char *text, size_t size,
+                                        const char *where, ptq_error *err)
+{
+    size_t start, end;
+    data->classes = 0;
+    data->class_name = data->own_name;
+    for (start = 0; start < size; start = end + 1) {
+        size_t length;
+        for (end = start; end < size && text[end] != '\n'; end++)
+            ;
+        length = end - start;
+        if (length && text[end - 1] == '\r')
+            length--;
+        if (length)
+            PTQ__TRY(ptq__cifar_add_name(data, text + start, length, where, err));
+    }
+    return data->classes ? PTQ_OK
+                         : ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", where);
+}
+
+/* Reads batches.meta.txt in a directory of `length` bytes; without it the names stay CIFAR-10's. */
+static ptq_status ptq__cifar_load_names(ptq_cifar10 *data, const char *directory, size_t length,
+                                        ptq_error *err)
+{
+    char path[PTQ__PATH_SIZE], name[PTQ__PATH_SIZE];
+    void *bytes = NULL;
+    size_t size = 0;
+    FILE *file;
+    ptq_status status;
+    if (length >= sizeof name)
+        return PTQ_OK; /* too long to open: what reads the records says so */
+    memcpy(name, directory, length);
+    name[length] = 0;
+    file = ptq__open_in(length ? name : ".", "batches.meta.txt", path);
+    if (!file)
+        return PTQ_OK;
+    fclose(file);
+    PTQ__TRY(ptq_file_read(path, 4096, &data->allocator, &bytes, &size, err));
+    status = ptq__cifar_read_names(data, (const char *)bytes, size, path, err);
+    ptq__free(&data->allocator, bytes);
+    return status;
+}
+
+/* Length of the directory part of a path; 0 where there is none. */
+static size_t ptq__directory_length(const char *path)
+{
+    size_t length = strlen(path);
+    while (length && !ptq__is_separator(path[length - 1]))
+        length--;
+    return length > 1 ? length - 1 : length; /* without the separator, unless it is the root */
+}
+
+/* The files of a directory, in numeric order. */
+static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
+                                       ptq_error *err)
+{
+    char part[32], full[PTQ__PATH_SIZE];
+    int i, files = 0, last = split == PTQ_SPLIT_TRAIN ? 99 : 1;
+    for (i = 1; i <= last; i++) {
+        ptq__text text = ptq__text_over(part, sizeof part);
+        FILE *file;
+        if (split == PTQ_SPLIT_TRAIN)
+            ptq__put(&text, "data_batch_%d.bin", i);
+        else
+            ptq__put_string(&text, "test_batch.bin");
+        file = ptq__open_in(path, part, full);
+        if (!file)
+            continue;
+        fclose(file);
+        files++;
+        PTQ__TRY(ptq__cifar_load(data, full, err));
+    }
+    if (!files)
+        return ptq__cifar_wrong(
+            path, split == PTQ_SPLIT_TRAIN ? "data_batch_1.bin" : "test_batch.bin", err);
+    return PTQ_OK;
+}
+
+/* A regular file, as far as the C library can tell: a directory opens but does not read. */
+static int ptq__is_file(const char *path)
+{
+    size_t n = strlen(path);
+    FILE *file = ptq__open(path, 0);
+    int readable = 0;
+    if (file) {
+        (void)fgetc(file);
+        readable = !ferror(file);
+        fclose(file);
+    }
+    return readable || (n > 4 && !strcmp(path + n - 4, ".bin"));
+}
+
+PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
+                                    const ptq_allocator *allocator, ptq_cifar10 **out,
+                                    ptq_error *err)
+{
+    ptq_cifar10 *data = NULL;
+    ptq_status status;
+    int is_file = ptq__is_file(path);
+    PTQ__TRY(ptq__cifar_create(allocator, &data, err));
+    status = ptq__cifar_load_names(data, path, is_file ? ptq__directory_length(path) : strlen(path),
+                                   err);
+    if (!status)
+        status = is_file ? ptq__cifar_load(data, path, err)
+                         : ptq__cifar_directory(data, path, split, err);
+    if (status)
+        ptq_cifar10_free(data);
+    else
+        *out = data;
+    return status;
+}
+
+#endif /* PTQ_NO_STDIO */
+
+/* Planes to interleaved channels. */
+static ptq_status ptq__cifar_get(void *user, size_t index, uint8_t *pixels, int *label,
+                                 ptq_error *err)
+{
+    const ptq_cifar10 *data = (const ptq_cifar10 *)user;
+    const uint8_t *record;
+    int i, c;
+    if (index >= data->count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %z of %z", index, data->count);
+    record = data->records + index * PTQ_CIFAR10_RECORD;
+    *label = record[0];
+    for (i = 0; i < PTQ__CIFAR_PIXELS; i++)
+        for (c = 0; c < 3; c++)
+            pixels[i * 3 + c] = record[1 + c * PTQ__CIFAR_PIXELS + i];
+    return PTQ_OK;
+}
+
+PTQ_API ptq_dataset ptq_cifar10_dataset(const ptq_cifar10 *data)
+{
+    ptq_dataset set;
+    memset(&set, 0, sizeof set);
+    set.count = data ? data->count : 0;
+    set.height = set.width = PTQ__CIFAR_SIDE;
+    set.channels = 3;
+    set.classes = data ? data->classes : PTQ__CIFAR_CLASSES;
+    set.get = ptq__cifar_get;
+    set.user = (void *)(uintptr_t)data; /* only ever read */
+    set.class_name = data ? data->class_name : ptq_cifar10_class_names();
+    return set;
+}
+
+PTQ_API uint32_t ptq_rng_next(ptq_rng *rng)
+{
+    uint64_t old = rng->state;
+    uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
+    rng->state = old * 6364136223846793005u + rng->increment;
+    return (shifted >> rotation) | (shifted << ((32 - rotation) & 31));
+}
+
+PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream)
+{
+    rng->state = 0;
+    rng->increment = stream << 1 | 1;
+    ptq_rng_next(rng);
+    rng->state += seed;
+    ptq_rng_next(rng);
+}
+
+/* Numbers under 2^32 mod bound are drawn again: the rest divide evenly. */
+PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound)
+{
+    uint32_t threshold = ((uint32_t)0 - bound) % bound, value;
+    do
+        value = ptq_rng_next(rng);
+    while (value < threshold);
+    return value % bound;
+}
+
+PTQ_API float ptq_rng_float(ptq_rng *rng)
+{
+    return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
+}
+
+/* All labels, checked. */
+static ptq_status ptq__read_labels(const ptq_dataset *data, int *labels,
+                                   const ptq_allocator *allocator, ptq_error *err)
+{
+    size_t i, bytes = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+    void *pixels = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq__alloc(allocator, bytes, 1, "an image", &pixels, err));
+    status = PTQ_OK;
+    for (i = 0; i < data->count && !status; i++) {
+        status = data->get(data->user, i, (uint8_t *)pixels, &labels[i], err);
+        if (!status && (labels[i] < 0 || labels[i] >= data->classes))
+            status = ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", i,
+                                   labels[i], data->classes);
+    }
+    ptq__free(allocator, pixels);
+    return status;
+}
+
+/* Marks `want` images of one class in `chosen`. `pool` has room for all images. */
+static ptq_status ptq__sample_class(const ptq_dataset *data, const int *labels, int label,
+                                    size_t want, uint64_t seed, size_t *pool, uint8_t *chosen,
+                                    ptq_error *err)
+{
+    ptq_rng rng;
+    size_t i, n = 0;
+    for (i = 0; i < data->count; i++)
+        if (labels[i] == label)
+            pool[n++] = i;
+    if (n < want) {
+        if (data->class_name)
+            return ptq_error_set(err, PTQ_BAD_DATA,
+                                 "class %s has %z images, %z are needed; ask for fewer",
+                                 data->class_name[label], n, want);
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "class %d has %z images, %z are needed; ask for fewer", label, n,
+                             want);
+    }
+    ptq_rng_seed(&rng, seed, (uint64_t)label);
+    for (i = 0; i < want; i++) {
+        size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i)), swap = pool[i];
+        pool[i] = pool[k];
+        pool[k] = swap;
+        chosen[pool[i]] = 1;
+    }
+    return PTQ_OK;
+}
+
+/* Memory of ptq_sample: labels, a pool of indices, marks. */
+typedef struct ptq__sampler {
+    void *labels, *pool, *chosen;
+} ptq__sampler;
+
+static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_t seed,
+                                  ptq__sampler *s, const ptq_allocator *allocator, ptq_error *err)
+{
+    size_t each = count / (size_t)data->classes, rest = count % (size_t)data->classes;
+    int c;
+    PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(int), "labels", &s->labels, err));
+    PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(size_t), "sampling", &s->pool, err));
+    PTQ__TRY(ptq__alloc(allocator, data->count, 1, "sampling", &s->chosen, err));
+    PTQ__TRY(ptq__read_labels(data, (int *)s->labels, allocator, err));
+    for (c = 0; c < data->classes; c++)
+        PTQ__TRY(ptq__sample_class(data, (int *)s->labels, c, each + ((size_t)c < rest), seed,
+                                   (size_t *)s->pool, (uint8_t *)s->chosen, err));
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
+                              const ptq_allocator *allocator, ptq_error *err)
+{
+    ptq__sampler s = {NULL, NULL, NULL};
+    ptq_status status;
+    size_t i;
+    PTQ__TRY(ptq__check_dataset(data, err));
+    if (!count || count > data->count || data->count > UINT32_MAX)
+        return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %z of %z images", count,
+                             data->count);
+    status = ptq__sample_all(data, count, seed, &s, allocator, err);
+    for (i = 0; i < data->count && !status; i++)
+        if (((uint8_t *)s.chosen)[i])
+            *indices++ = i;
+    ptq__free(allocator, s.labels);
+    ptq__free(allocator, s.pool);
+    ptq__free(allocator, s.chosen);
+    return status;
+}
+
+static ptq_status ptq__subset_get(void *user, size_t index, uint8_t *pixels, int *label,
+                                  ptq_error *err)
+{
+    const ptq_subset *subset = (const ptq_subset *)user;
+    return subset->base.get(subset->base.user, subset->indices[index], pixels, label, err);
+}
+
+PTQ_API ptq_dataset ptq_subset_dataset(const ptq_subset *subset, size_t count)
+{
+    ptq_dataset set = subset->base;
+    set.count = count;
+    set.get = ptq__subset_get;
+    set.user = (void *)(uintptr_t)subset; /* only ever read */
+    return set;
+}
+
+/* ---- [METRICS] --------------------------------------------------------------------------- */
+
+static ptq_status ptq__evaluation_create(ptq_evaluation *result, size_t total, int classes,
+                                         ptq_error *err)
+{
+    const ptq_allocator *allocator = &result->allocator;
+    size_t n = (size_t)classes;
+    void *memory = NULL;
+    result->total = total;
+    result->classes = classes;
+    if (n > 46340 || total > SIZE_MAX / sizeof(float) / n)
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%z images of %d classes are too many", total,
+                             classes);
+    PTQ__TRY(ptq__alloc(allocator, 2 * n + n * n, sizeof(size_t), "counts", &memory, err));
+    result->class_total = (size_t *)memory;
+    result->class_correct = result->class_total + n;
+    result->confusion = result->class_correct + n;
+    PTQ__TRY(ptq__alloc(allocator, total, 2 * sizeof(int), "predictions", &memory, err));
+    result->label = (int *)memory;
+    result->prediction = result->label + total;
+    PTQ__TRY(ptq__alloc(allocator, total * n, sizeof(float), "logits", &memory, err));
+    result->logits = (float *)memory;
+    return PTQ_OK;
+}
+
+static void ptq__evaluation_count(ptq_evaluation *result)
+{
+    size_t i;
+    for (i = 0; i < result->total; i++) {
+        int label = result->label[i], prediction = result->prediction[i];
+        result->class_total[label]++;
+        result->class_correct[label] += label == prediction;
+        result->correct += label == prediction;
+        result->confusion[label * result->classes + prediction]++;
+    }
+}
+
+static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
+                                    ptq_error *err)
+{
+    ptq_evaluation *result = (ptq_evaluation *)job->context;
+    float *logits = result->logits + index * (size_t)result->classes;
+    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, logits, NULL, err));
+    result->label[index] = label;
+    result->prediction[index] = ptq_argmax(logits, result->classes);
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, ptq_dataset data,
+                                const ptq_evaluate_options *options, ptq_evaluation *out,
+                                ptq_error *err)
+{
+    ptq_evaluation result;
+    ptq__job job;
+    ptq_status status;
+    PTQ__TRY(ptq__check_fits(plan, &data, err));
+    memset(&result, 0, sizeof result);
+    memset(&job, 0, sizeof job);
+    job.plan = plan;
+    job.data = &data;
+    job.total = data.count;
+    job.one = ptq__evaluate_one;
+    job.context = &result;
+    if (options) {
+        job.total = options->limit && options->limit < job.total ? options->limit : job.total;
+        result.allocator = job.allocator = options->allocator;
+        job.progress = options->progress;
+        job.user = options->user;
+    }
+    status = ptq__evaluation_create(&result, job.total, data.classes, err);
+    if (!status)
+        status = ptq__job_run(&job, options ? options->threads : 1, err);
+    if (status) {
+        ptq_evaluation_free(&result);
+        return status;
+    }
+    ptq__evaluation_count(&result);
+    *out = result;
+    return PTQ_OK;
+}
+
+PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation)
+{
+    ptq_allocator allocator;
+    if (!evaluation)
+        return;
+    allocator = evaluation->allocator;
+    ptq__free(&allocator, evaluation->class_total);
+    ptq__free(&allocator, evaluation->label);
+    ptq__free(&allocator, evaluation->logits);
+    memset(evaluation, 0, sizeof *evaluation);
+}
+
+/* ln of the binomial coefficient. */
+static double ptq__log_choose(double n, double k)
+{
+    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1);
+}
+
+/* P(X <= k) for X binomial with n trials of probability p. */
+static double ptq__binomial_cdf(size_t k, size_t n, double p)
+{
+    double sum = 0;
+    size_t i;
+    if (p <= 0 || k >= n)
+        return 1;
+    if (p >= 1)
+        return 0;
+    for (i = 0; i <= k; i++)
+        sum += exp(ptq__log_choose((double)n, (double)i) + (double)i * log(p) +
+                   (double)(n - i) * log1p(-p));
+    return sum < 1 ? sum : 1;
+}
+
+PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high)
+{
+    double tail = (1 - level) / 2, a, b;
+    int i;
+    *low = 0;
+    *high = 1;
+    /* Bisection: P(X >= k | p) grows with p, P(X <= k | p) falls. */
+    for (i = 0, a = 0, b = 1; i < 60 && n && k > 0; i++) {
+        *low = (a + b) / 2;
+        if (1 - ptq__binomial_cdf(k - 1, n, *low) < tail)
+            a = *low;
+        else
+            b = *low;
+    }
+    for (i = 0, a = 0, b = 1; i < 60 && n && k < n; i++) {
+        *high = (a + b) / 2;
+        if (ptq__binomial_cdf(k, n, *high) > tail)
+            a = *high;
+        else
+            b = *high;
+    }
+}
+
+PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                               ptq_comparison *out, ptq_error *err)
+{
+    ptq_comparison result;
+    size_t i, changed, fewer;
+    double low, high, share;
+    if (baseline->total != quantized->total || !baseline->total ||
+        memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "the evaluations saw different images (%z and %z); run both on the"
+                             " same data set in one program", baseline->total, quantized->total);
+    memset(&result, 0, sizeof result);
+    result.total = baseline->total;
+    for (i = 0; i < result.total; i++) {
+        int label = baseline->label[i], a = baseline->prediction[i], b = quantized->prediction[i];
+        result.agree += a == b;
+        result.lost += a == label && b != label;
+        result.won += a != label && b == label;
+    }
+    changed = result.lost + result.won;
+    fewer = result.lost < result.won ? result.lost : result.won;
+    share = 100 * (double)changed / (double)result.total;
+    result.delta_pp = 100 * ((double)result.won - (double)result.lost) / (double)result.total;
+    ptq_exact_interval(result.won, changed, 0.95, &low, &high);
+    result.low_pp = share > 0 ? (2 * low - 1) * share : 0;
+    result.high_pp = share > 0 ? (2 * high - 1) * share : 0;
+    result.p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
+    result.p_value = result.p_value > 1 ? 1 : result.p_value;
+    *out = result;
+    return PTQ_OK;
+}
+
+/* The factors that the metadata keep for a node's result, as text; 0: none. */
+static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors)
+{
+    const char *kept = ptq_model_get_meta(model, "equalization");
+    ptq__span rest = ptq__span_of(kept ? kept : ""), name;
+    while (rest.n) {
+        *factors = ptq__cut(&rest, ';');
+        name = ptq__cut(factors, ' ');
+        if (name.n == strlen(node->out) && memcmp(name.p, node->out, name.n) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+/* A float tensor in the units of an equalized model: its channels divided by the factors in the
+   metadata. They lie in the session, which writes them anew with every run. */
+static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real)
+{
+    size_t i, k, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
+    float *x = (float *)real->data, factor;
+    ptq__span factors;
+    if (real->type != PTQ_TYPE_F32 || !ptq__find_factors(model, node, &factors))
+        return;
+    for (i = 0; i < channels; i++) {
+        if (!ptq__read_float(ptq__cut(&factors, ' '), &factor) || !(factor > 0))
+            return; /* damaged: for people to see */
+        for (k = i; k < n; k += channels)
+            x[k] /= factor;
+    }
+}
+
+/* Sums over images for one tensor. */
+typedef struct ptq__layer_sum {
+    double signal, noise;
+    uint64_t clipped, elements;
+} ptq__layer_sum;
+
+static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq_tensor *real,
+                           const ptq_tensor *coded, const ptq_qparams *q)
+{
+    size_t i, n = ptq_tensor_elements(real);
+    int32_t low = 0, high = 0;
+    if (q->type != PTQ_TYPE_F32)
+        ptq_code_range(q->type, q->bits, &low, &high);
+    for (i = 0; i < n; i++) {
+        float x = ptq_tensor_real(real, i), y = ptq_tensor_real(coded, i), d = x - y;
+        sum->signal += (double)x * (double)x;
+        sum->noise += (double)d * (double)d;
+        d = d < 0 ? -d : d;
+        item->largest = d > item->largest ? d : item->largest;
+        if (q->type != PTQ_TYPE_F32) {
+            int32_t code = ptq__load(coded->data, (int)i, q->type);
+            sum->clipped += (code == low && x < y - q->scale / 2) ||
+                            (code == high && x > y + q->scale / 2);
+        }
+    }
+    sum->elements += n;
+}
+
+/* The tensors that a node of the quantized model makes: before a fused addition, and the result. */
+static const ptq_qparams *ptq__layer_tensor(const ptq_node *node, int middle, const char **name)
+{
+    if (middle && !node->residual)
+        return NULL;
+    *name = middle ? node->name : node->out;
+    return middle ? &node->mid : &node->q;
+}
+
+typedef struct ptq__layers {
+    ptq_session *a, *b;
+    uint8_t *pixels;
+    ptq__layer_sum *sum;
+    ptq_layer_report *report;
+} ptq__layers;
+
+/* One image: both sessions have run. */
+static ptq_status ptq__compare_image(const ptq__layers *layers, const ptq_model *model,
+                                     ptq_error *err)
+{
+    const ptq_model *baseline = ptq_plan_model(layers->a->plan);
+    int i, middle, item = 0;
+    for (i = 1; i < model->nodes; i++)
+        for (middle = 1; middle >= 0; middle--) {
+            const char *name;
+            const ptq_qparams *q = ptq__layer_tensor(&model->node[i], middle, &name);
+            ptq_tensor real, coded;
+            if (!q || ptq_model_find(baseline, name) < 0)
+                continue;
+            PTQ__TRY(ptq_session_tensor(layers->a, name, &real, err));
+            PTQ__TRY(ptq_session_tensor(layers->b, name, &coded, err));
+            memcpy(layers->report->item[item].name, name, strlen(name) + 1);
+            ptq__in_units_of(model, &model->node[i], &real);
+            if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
+                ptq__layer_add(&layers->sum[item], &layers->report->item[item], &real, &coded, q);
+            item++;
+        }
+    layers->report->items = item;
+    return PTQ_OK;
+}
+
+static ptq_status ptq__compare_images(ptq__layers *layers, ptq_dataset data, size_t count,
+                                      ptq_error *err)
+{
+    const ptq_model *model = ptq_plan_model(layers->b->plan);
+    size_t i;
+    int k, label;
+    for (i = 0; i < count; i++) {
+        PTQ__TRY(data.get(data.user, i, layers->pixels, &label, err));
+        PTQ__TRY(ptq_run(layers->a, layers->pixels, 1, NULL, NULL, err));
+        PTQ__TRY(ptq_run(layers->b, layers->pixels, 1, NULL, NULL, err));
+        PTQ__TRY(ptq__compare_image(layers, model, err));
+    }
+    for (k = 0; k < layers->report->items; k++) {
+        const ptq__layer_sum *sum = &layers->sum[k];
+        layers->report->item[k].sqnr_db =
+            sum->noise > 0 ? 10 * log10(sum->signal / sum->noise) : HUGE_VAL;
+        layers->report->item[k].clipped =
+            sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const ptq_plan *b,
+                                   ptq_error *err)
+{
+    const ptq_allocator *allocator = &b->allocator;
+    size_t most = 2 * (size_t)ptq_plan_model(b)->nodes;
+    ptq_session_options keep;
+    void *memory = NULL;
+    memset(&keep, 0, sizeof keep);
+    keep.keep = 1;
+    keep.allocator = *allocator;
+    PTQ__TRY(ptq_session_create(a, &keep, &layers->a, err));
+    PTQ__TRY(ptq_session_create(b, &keep, &layers->b, err));
+    PTQ__TRY(ptq__alloc(allocator, ptq_plan_pixels(a), 1, "an image", &memory, err));
+    layers->pixels = (uint8_t *)memory;
+    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq__layer_sum), "layer report", &memory, err));
+    layers->sum = (ptq__layer_sum *)memory;
+    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_layer_error), "layer report", &memory, err));
+    layers->report->item = (ptq_layer_error *)memory;
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
+                                      ptq_dataset data, size_t count, ptq_layer_report *out,
+                                      ptq_error *err)
+{
+    ptq_layer_report report;
+    ptq__layers layers;
+    ptq_status status;
+    PTQ__TRY(ptq__check_fits(baseline, &data, err));
+    PTQ__TRY(ptq__check_fits(quantized, &data, err));
+    memset(&report, 0, sizeof report);
+    memset(&layers, 0, sizeof layers);
+    report.allocator = quantized->allocator;
+    layers.report = &report;
+    status = ptq__layers_open(&layers, baseline, quantized, err);
+    if (!status)
+        status = ptq__compare_images(&layers, data,
+                                     count && count < data.count ? count : data.count, err);
+    ptq_session_free(layers.a);
+    ptq_session_free(layers.b);
+    ptq__free(&report.allocator, layers.pixels);
+    ptq__free(&report.allocator, layers.sum);
+    if (status)
+        ptq_layer_report_free(&report);
+    else
+        *out = report;
+    return status;
+}
+
+PTQ_API void ptq_layer_report_free(ptq_layer_report *report)
+{
+    if (!report)
+        return;
+    ptq__free(&report->allocator, report->item);
+    report->item = NULL;
+    report->items = 0;
+}
+
+/* Divergence of logits. */
+
+static double ptq__kl(const float *x, const float *y, int classes)
+{
+    double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
+    double sum_x = 0, sum_y = 0, kl = 0;
+    int c;
+    for (c = 0; c < classes; c++) {
+        sum_x += exp((double)x[c] - most_x);
+        sum_y += exp((double)y[c] - most_y);
+    }
+    for (c = 0; c < classes; c++) {
+        double log_x = (double)x[c] - most_x - log(sum_x);
+        kl += exp(log_x) * (log_x - ((double)y[c] - most_y - log(sum_y)));
+    }
+    return kl > 0 ? kl : 0;
+}
+
+static float ptq__finite_float(double value)
+{
+    return value < (double)FLT_MAX ? (float)value : FLT_MAX;
+}
+
+PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
+                                      const ptq_evaluation *quantized, ptq_divergence *out,
+                                      ptq_error *err)
+{
+    ptq_comparison compared;
+    ptq_exact_sum kl, signal, noise;
+    double n = (double)baseline->total;
+    size_t i;
+    int c, classes = baseline->classes;
+    memset(&kl, 0, sizeof kl);
+    signal = noise = kl;
+    PTQ__TRY(ptq_compare(baseline, quantized, &compared, err));
+    if (classes != quantized->classes)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
+                             classes, quantized->classes);
+    for (i = 0; i < baseline->total; i++) {
+        const float *x = baseline->logits + i * (size_t)classes;
+        const float *y = quantized->logits + i * (size_t)classes;
+        double xx = 0, dd = 0;
+        for (c = 0; c < classes; c++) {
+            double d = (double)x[c] - (double)y[c];
+            xx += (double)x[c] * (double)x[c];
+            dd += d * d;
+        }
+        ptq__exact_add(&kl, ptq__finite_float(ptq__kl(x, y, classes)));
+        ptq__exact_add(&signal, ptq__finite_float(xx));
+        ptq__exact_add(&noise, ptq__finite_float(dd));
+    }
+    out->kl = ptq_exact_sum_value(&kl) / n;
+    out->sqnr_db = ptq_exact_sum_value(&noise) > 0
+                       ? 10 * log10(ptq_exact_sum_value(&signal) / ptq_exact_sum_value(&noise))
+                       : HUGE_VAL;
+    out->agreement = (double)compared.agree / (double)compared.total;
+    out->delta_pp = compared.delta_pp;
+    return PTQ_OK;
+}
+
+/* =============================================================================================
+   PART TWO: FILES
+   Models, graphs and calibrations as bytes, read as if an enemy had written them.
+   ============================================================================================= */
+
+/* ---- [GRAPH TEXT] --------------------------------------------------------------------------- */
+
 /* The graph text. Each key has one line in the writer and one in the reader. */
 
 static void ptq__put_pair(ptq__text *text, const char *key, const int *pair)
@@ -3486,87 +8238,6 @@ PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size
     return text.length;
 }
 
-/* Digits alone, within limits: 1 on success. */
-static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out)
-{
-    int64_t value = 0;
-    size_t i = 0;
-    int negative = span.n && span.p[0] == '-';
-    for (i = (size_t)negative; i < span.n; i++) {
-        if (span.p[i] < '0' || span.p[i] > '9' || i - (size_t)negative >= 18)
-            return 0;
-        value = value * 10 + (span.p[i] - '0');
-    }
-    if (negative)
-        value = -value;
-    if (span.n == (size_t)negative || value < low || value > high)
-        return 0;
-    *out = value;
-    return 1;
-}
-
-/* A decimal number, independent of the locale; nothing but finite values: 1 on success. Exact
-   enough for every float written with nine digits to come back the same. */
-static int ptq__read_double(ptq__span span, double *out)
-{
-    uint64_t digits = 0;
-    int64_t power = 0;
-    int exponent = 0, seen = 0, point = 0;
-    size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+') ? 1 : 0;
-    for (; i < span.n && span.p[i] != 'e' && span.p[i] != 'E'; i++) {
-        if (span.p[i] == '.' && !point) {
-            point = 1;
-            continue;
-        }
-        if (span.p[i] < '0' || span.p[i] > '9' || i > 400)
-            return 0;
-        seen = 1;
-        if (digits < 100000000000000000u) {
-            digits = digits * 10 + (uint64_t)(span.p[i] - '0');
-            exponent -= point;
-        } else {
-            exponent += !point;
-        }
-    }
-    if (!seen)
-        return 0;
-    if (i < span.n) {
-        ptq__span rest;
-        rest.p = span.p + i + 1;
-        rest.n = span.n - i - 1;
-        if (rest.n && rest.p[0] == '+') {
-            rest.p++;
-            rest.n--;
-            if (rest.n && rest.p[0] == '-')
-                return 0;
-        }
-        if (!ptq__read_int(rest, -400, 400, &power))
-            return 0;
-    }
-    exponent += (int)power;
-    if (exponent > 300 || !digits)
-        *out = 0;
-    else if (exponent < -300)
-        *out = (double)digits * ptq__pow10(-300) * ptq__pow10(exponent + 300);
-    else
-        *out = exponent < 0 ? (double)digits / ptq__pow10(-exponent)
-                            : (double)digits * ptq__pow10(exponent);
-    if (exponent > 300 && digits)
-        return 0;
-    if (span.p[0] == '-')
-        *out = -*out;
-    return 1;
-}
-
-static int ptq__read_float(ptq__span span, float *out)
-{
-    double value;
-    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
-    if (!ptq__read_double(span, &value) || value >= most || value <= -most)
-        return 0;
-    *out = (float)value;
-    return 1;
-}
 
 /* n integers between separators, within limits: 1 on success. */
 static int ptq__read_ints(ptq__span span, char separator, int n, int low, int high, int *out)
@@ -3630,11 +8301,6 @@ static int ptq__read_pixels(ptq__span span, int channels, float *out)
             return 0;
     return n == channels && !span.n;
 }
-
-#define PTQ__BIT(op) (1u << (op))
-#define PTQ__ALL_OPS (PTQ__BIT(PTQ_OP_COUNT) - 1)
-#define PTQ__WINDOW_OPS (PTQ__BIT(PTQ_OP_CONV2D) | PTQ__BIT(PTQ_OP_MAX_POOL) | PTQ__BIT(PTQ_OP_AVG_POOL))
-#define PTQ__WEIGHT_OPS (PTQ__BIT(PTQ_OP_CONV2D) | PTQ__BIT(PTQ_OP_DENSE))
 
 /* The keys and the operators that may have them. */
 enum {
@@ -5207,231 +9873,401 @@ PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_
 
 #endif /* PTQ_NO_STDIO */
 
-/* ---- [FUSE] ------------------------------------------------------------------------------ */
+/* ---- [CALIBRATION FILE] --------------------------------------------------------------------- */
 
-/* One pass over the graph. `to[i]` is the node of the new model that computes what node i of the
-   old one computed. */
-typedef struct ptq__fuser {
-    const ptq_model *old;
-    ptq_model *model;
-    ptq_fuse_report *report;
-    int *to;
-    int capacity;  /* of the report */
-    int quantized; /* the old model: only additions of codes are fused */
-} ptq__fuser;
+/* The JSON form. */
 
-static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
-                                 ptq_fusion_kind kind, const char *reason, ptq_error *err)
+static void ptq__put_hash(ptq__text *text, uint64_t hash)
 {
-    ptq_fuse_report *report = fuser->report;
-    ptq_fusion *item;
-    void *array;
-    if (!report)
-        return PTQ_OK;
-    array = report->item;
-    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &fuser->capacity,
-                       sizeof *item, "fusion report", err));
-    report->item = (ptq_fusion *)array;
-    item = &report->item[report->items++];
-    memset(item, 0, sizeof *item);
-    memcpy(item->node, node->name, sizeof item->node);
-    if (into)
-        memcpy(item->into, into->name, sizeof item->into);
-    item->kind = kind;
-    item->reason = reason;
-    return PTQ_OK;
+    static const char hex[] = "0123456789abcdef";
+    int i;
+    ptq__put_char(text, '"');
+    for (i = 60; i >= 0; i -= 4)
+        ptq__put_char(text, hex[(hash >> i) & 15]);
+    ptq__put_char(text, '"');
 }
 
-/* w' = w g and b' = (b - mean) g + beta with g = gamma / sqrt(variance + epsilon), in double
-   precision, rounded once. */
-static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const ptq_node *norm,
-                                       ptq_error *err)
-{
-    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
-    const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
-    const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
-    const float *variance = (const float *)norm->param[PTQ_PARAM_VARIANCE].data;
-    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias;
-    int o, channels = conv->shape[2];
-    size_t k, taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / (size_t)channels;
-    if (conv->no_bias)
-        PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1, &channels,
-                                   &model->allocator, err));
-    conv->no_bias = 0;
-    bias = (float *)conv->param[PTQ_PARAM_BIAS].data;
-    for (o = 0; o < channels; o++) {
-        double g = (double)gamma[o] / sqrt((double)variance[o] + (double)norm->epsilon);
-        for (k = 0; k < taps; k++)
-            weight[(size_t)o * taps + k] = (float)((double)weight[(size_t)o * taps + k] * g);
-        bias[o] = (float)(((double)bias[o] - (double)mean[o]) * g + (double)beta[o]);
-    }
-    return PTQ_OK;
-}
-
-/* Why a node cannot move into the one before it; NULL if it can. */
-static const char *ptq__cannot_follow(const ptq__fuser *fuser, int index, unsigned ops)
-{
-    int from = fuser->old->node[index].input[0];
-    const ptq_node *host = &fuser->model->node[fuser->to[from]];
-    if (!(ops & PTQ__BIT(host->op)))
-        return "the node before it is of a kind that cannot take it in";
-    if (strcmp(host->out, fuser->old->node[from].out))
-        return "another node has taken in what lies before it";
-    if (ptq__uses(fuser->old, from) != 1)
-        return "its input is used elsewhere too";
-    return NULL;
-}
-
-static ptq_status ptq__fuse_norm(ptq__fuser *fuser, int index, const char **reason, ptq_error *err)
-{
-    const ptq_node *norm = &fuser->old->node[index];
-    ptq_node *host = &fuser->model->node[fuser->to[norm->input[0]]];
-    *reason = ptq__cannot_follow(fuser, index, PTQ__BIT(PTQ_OP_CONV2D));
-    if (!*reason && (host->act || host->residual))
-        *reason = "an activation or an addition lies between it and the convolution";
-    if (*reason)
-        return PTQ_OK;
-    PTQ__TRY(ptq__fold_batch_norm(fuser->model, host, norm, err));
-    memcpy(host->out, norm->out, sizeof host->out);
-    fuser->to[index] = fuser->to[norm->input[0]];
-    return ptq__fuse_note(fuser, norm, host, PTQ_FUSION_BATCH_NORM, NULL, err);
-}
-
-static ptq_status ptq__fuse_act(ptq__fuser *fuser, int index, const char **reason, ptq_error *err)
-{
-    const ptq_node *act = &fuser->old->node[index];
-    ptq_node *host = &fuser->model->node[fuser->to[act->input[0]]];
-    ptq_activation *place = host->residual ? &host->add_act : &host->act;
-    *reason = ptq__cannot_follow(fuser, index, PTQ__WEIGHT_OPS | PTQ__BIT(PTQ_OP_ADD));
-    if (!*reason && *place != PTQ_ACTIVATION_NONE)
-        *reason = "the node before it ends in an activation already";
-    if (*reason)
-        return PTQ_OK;
-    *place = act->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
-    memcpy(host->out, act->out, sizeof host->out);
-    fuser->to[index] = fuser->to[act->input[0]];
-    return ptq__fuse_note(fuser, act, host, PTQ_FUSION_ACTIVATION, NULL, err);
-}
-
-/* The operand of an addition whose convolution can take the addition in: the last node of the new
-   graph, so that the other operand exists before it. -1 if neither can. */
-static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add)
-{
-    int k;
-    for (k = 0; k < 2; k++) {
-        int from = add->input[k], other = add->input[1 - k];
-        const ptq_node *host = &fuser->model->node[fuser->to[from]];
-        if (host->op == PTQ_OP_CONV2D && !host->residual && from != other &&
-            !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1 &&
-            fuser->to[from] > fuser->to[other])
-            return k;
-    }
-    return -1;
-}
-
-static ptq_status ptq__fuse_add(ptq__fuser *fuser, int index, const char **reason, ptq_error *err)
-{
-    const ptq_node *add = &fuser->old->node[index];
-    int k = ptq__residual_host(fuser, add);
-    ptq_node *host;
-    if (k < 0) {
-        *reason = "neither operand is a convolution, used once, behind the other operand";
-        return PTQ_OK;
-    }
-    host = &fuser->model->node[fuser->to[add->input[k]]];
-    host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
-    host->input[1] = fuser->to[add->input[1 - k]];
-    host->add_act = add->act;
-    host->mid = host->q;
-    host->q = add->q;
-    memcpy(host->out, add->out, sizeof host->out);
-    fuser->to[index] = fuser->to[add->input[k]];
-    return ptq__fuse_note(fuser, add, host, PTQ_FUSION_RESIDUAL, NULL, err);
-}
-
-static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, ptq_error *err)
-{
-    const ptq_node *node = &fuser->old->node[index];
-    const char *reason = NULL;
-    ptq_node *copy;
-    int k;
-    fuser->to[index] = -1;
-    if (node->op == PTQ_OP_BATCH_NORM && !fuser->quantized)
-        PTQ__TRY(ptq__fuse_norm(fuser, index, &reason, err));
-    else if ((node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6) && !fuser->quantized)
-        PTQ__TRY(ptq__fuse_act(fuser, index, &reason, err));
-    else if (node->op == PTQ_OP_ADD && (!fuser->quantized || ptq__is_coded(node)))
-        PTQ__TRY(ptq__fuse_add(fuser, index, &reason, err));
-    if (fuser->to[index] >= 0)
-        return PTQ_OK;
-    if (reason)
-        PTQ__TRY(ptq__fuse_note(fuser, node, NULL, PTQ_FUSION_NONE, reason, err));
-    fuser->to[index] = fuser->model->nodes;
-    PTQ__TRY(ptq__copy_node(fuser->model, node, err));
-    copy = &fuser->model->node[fuser->model->nodes - 1];
-    for (k = 0; k < 2; k++)
-        if (node->input[k] >= 0)
-            copy->input[k] = fuser->to[node->input[k]];
-    return PTQ_OK;
-}
-
-static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err)
+static void ptq__put_integers(ptq__text *text, const char *key, const uint64_t *values, int n)
 {
     int i;
-    PTQ__TRY(ptq__copy_head(fuser->model, fuser->old, err));
-    for (i = 0; i < fuser->old->nodes; i++)
-        PTQ__TRY(ptq__fuse_node(fuser, i, err));
-    return ptq_model_check(fuser->model, err);
+    ptq__put(text, "\"%s\": [", key);
+    for (i = 0; i < n; i++) {
+        ptq__put_string(text, i ? "," : "");
+        ptq__put_unsigned(text, values[i]);
+    }
+    ptq__put_string(text, "]");
 }
 
-/* 1 if any node has left float. */
-static int ptq__is_quantized(const ptq_model *model)
+static void ptq__put_sum(ptq__text *text, const char *key, const ptq_exact_sum *sum)
 {
     int i;
-    for (i = 0; i < model->nodes; i++)
-        if (ptq_node_mode(model, i) != PTQ_MODE_FLOAT)
-            return 1;
-    return 0;
+    ptq__put(text, "\"%s\": [", key);
+    for (i = 0; i < 10; i++) {
+        ptq__put_string(text, i ? "," : "");
+        ptq__put_signed(text, sum->limb[i]);
+    }
+    ptq__put_string(text, "], ");
 }
 
-PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
-                            ptq_error *err)
+/* Bins from the first to the last that is not empty. */
+static void ptq__put_statistics(ptq__text *text, const ptq_statistics *s)
 {
-    ptq__fuser fuser;
-    void *to = NULL;
-    ptq_status status;
-    memset(&fuser, 0, sizeof fuser);
-    fuser.old = model;
-    fuser.report = report;
-    if (report) {
-        memset(report, 0, sizeof *report);
-        report->allocator = model->allocator;
+    int first = 0, last = PTQ_BINS - 1;
+    while (first < PTQ_BINS && !s->bin[first])
+        first++;
+    while (last > first && !s->bin[last])
+        last--;
+    ptq__put(text, "\"count\": %L, \"zeros\": %L, \"images\": %L, ", s->count, s->zeros, s->images);
+    ptq__put(text, "\"min\": %g, \"max\": %g,\n      ", (double)s->min, (double)s->max);
+    ptq__put_sum(text, "min_sum", &s->min_sum);
+    ptq__put_sum(text, "max_sum", &s->max_sum);
+    ptq__put(text, "\n      \"exponent\": %d, \"first\": %d, ", s->exponent,
+             first < PTQ_BINS ? first : 0);
+    ptq__put_integers(text, "bins", s->bin + first, first < PTQ_BINS ? last - first + 1 : 0);
+}
+
+static void ptq__put_calibration(ptq__text *text, const ptq_calibration *c)
+{
+    size_t i;
+    int t;
+    ptq__put_string(text, "{\n  \"format\": \"ptq-calibration\",\n  \"format_version\": 1,\n"
+                          "  \"model\": ");
+    ptq__put_hash(text, c->model);
+    ptq__put_string(text, ",\n  ");
+    ptq__put_integers(text, "class_count", c->class_count, c->classes);
+    ptq__put_string(text, ",\n  ");
+    ptq__put_integers(text, "pixel", c->pixel, 256);
+    ptq__put(text, ",\n  \"neighbours\": %L,\n  \"neighbour_sum\": %L,\n  \"images\": [",
+             c->neighbours, c->neighbour_sum);
+    for (i = 0; i < c->images; i++) {
+        ptq__put_string(text, i ? (i % 5 ? ", " : ",\n    ") : "\n    ");
+        ptq__put_hash(text, c->hash[i]);
     }
-    PTQ__TRY(ptq_model_check(model, err));
-    fuser.quantized = ptq__is_quantized(model);
-    PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
-    status = ptq__alloc(&model->allocator, (size_t)model->nodes, sizeof(int), "fusion", &to, err);
-    fuser.to = (int *)to;
-    if (!status)
-        status = ptq__fuse_all(&fuser, err);
-    ptq__free(&model->allocator, to);
-    if (status) {
-        ptq_model_free(fuser.model);
-        ptq_fuse_report_free(report);
-    } else {
-        *out = fuser.model;
+    ptq__put_string(text, "\n  ],\n  \"tensors\": {");
+    for (t = 0; t < c->tensors; t++) {
+        ptq__put_string(text, t ? ",\n    " : "\n    ");
+        ptq__put_json(text, c->tensor[t].name);
+        ptq__put_string(text, ": {\n      ");
+        ptq__put_statistics(text, &c->tensor[t].observer.channel[0]);
+        ptq__put_string(text, "}");
+    }
+    ptq__put_string(text, "\n  }\n}\n");
+}
+
+PTQ_API ptq_status ptq_calibration_write(const ptq_calibration *calibration, void **bytes,
+                                         size_t *size, ptq_error *err)
+{
+    ptq__text text = ptq__text_over(NULL, 0);
+    void *memory = NULL;
+    ptq__put_calibration(&text, calibration);
+    *size = text.length;
+    PTQ__TRY(ptq__alloc(&calibration->allocator, text.length + 1, 1, "calibration", &memory, err));
+    text = ptq__text_over((char *)memory, text.length + 1);
+    ptq__put_calibration(&text, calibration);
+    *bytes = memory;
+    return PTQ_OK;
+}
+
+/* Reading: each function leaves `wrong` set in the JSON reader if something is not as it should. */
+
+static uint64_t ptq__json_count(ptq__json *json)
+{
+    int64_t value = 0;
+    ptq__json_integer(json, 0, (int64_t)1 << 53, &value);
+    return (uint64_t)value;
+}
+
+static float ptq__json_float(ptq__json *json)
+{
+    ptq__span span;
+    float value = 0;
+    if (ptq__json_number(json, &span) && !ptq__read_float(span, &value))
+        ptq__json_wrong(json, "a finite number");
+    return value;
+}
+
+/* Up to `most` integers; returns how many. */
+static int ptq__json_counts(ptq__json *json, uint64_t *out, int most)
+{
+    int first = 1, n = 0;
+    ptq__json_take(json, '[', "a list");
+    while (ptq__json_next(json, ']', &first)) {
+        uint64_t value = ptq__json_count(json);
+        if (n == most) {
+            ptq__json_wrong(json, "a shorter list");
+            break;
+        }
+        out[n++] = value;
+    }
+    return n;
+}
+
+static void ptq__json_sum(ptq__json *json, ptq_exact_sum *sum)
+{
+    const int64_t most = (int64_t)1 << 52;
+    int first = 1, n = 0;
+    ptq__json_take(json, '[', "a list");
+    while (n < 10 && ptq__json_next(json, ']', &first))
+        ptq__json_integer(json, -most, most, &sum->limb[n++]);
+    if (n == 10)
+        ptq__json_take(json, ']', "ten integers");
+    else
+        ptq__json_wrong(json, "ten integers");
+}
+
+static ptq_status ptq__json_hash(ptq__json *json, uint64_t *hash, ptq_error *err)
+{
+    char *text = NULL;
+    size_t i;
+    PTQ__TRY(ptq__json_string(json, &text, err));
+    *hash = 0;
+    for (i = 0; text && i < 16; i++) {
+        static const char hex[] = "0123456789abcdef";
+        const char *digit = text[i] ? strchr(hex, text[i]) : NULL;
+        if (!digit)
+            break;
+        *hash = *hash << 4 | (uint64_t)(digit - hex);
+    }
+    if (!text || i < 16 || text[16])
+        ptq__json_wrong(json, "a hash of 16 hexadecimal digits");
+    ptq__free(json->allocator, text);
+    return PTQ_OK;
+}
+
+/* The bin of an extreme value, which must be the first or last that counts anything; zeros have
+   none of their own. */
+static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin)
+{
+    if (value < 0 || value > 0)
+        return bin >= 0 && bin < PTQ_BINS && ptq__fitting_exponent(value) <= s->exponent &&
+               ptq__bin_of(value, s->exponent) == bin;
+    return s->zeros > 0;
+}
+
+/* Whether numbers of a file could have come from observing: searches rely on it. */
+static int ptq__statistics_agree(const ptq_statistics *s)
+{
+    uint64_t sum = s->zeros;
+    int b, first = PTQ_BINS, last = -1;
+    for (b = 0; b < PTQ_BINS; b++) {
+        sum += s->bin[b];
+        first = s->bin[b] && b < first ? b : first;
+        last = s->bin[b] ? b : last;
+    }
+    return s->count > 0 && s->images > 0 && sum == s->count && s->min <= s->max &&
+           ptq__extreme_agrees(s, s->min, first) && ptq__extreme_agrees(s, s->max, last) &&
+           (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || last < PTQ__HALF_BINS);
+}
+
+/* Every image was seen by every tensor, and has a class. */
+static int ptq__calibration_agrees(const ptq_calibration *c)
+{
+    uint64_t sum = 0;
+    int i;
+    for (i = 0; i < c->classes; i++)
+        sum += c->class_count[i];
+    for (i = 0; i < c->tensors; i++)
+        if (c->tensor[i].observer.channel[0].images != c->images)
+            return 0;
+    return c->images > 0 && c->tensors > 0 && sum == c->images;
+}
+
+static ptq_status ptq__json_statistics(ptq__json *json, ptq_statistics *s, ptq_error *err)
+{
+    int first = 1;
+    int64_t value = 0, start = 0;
+    ptq_status status = PTQ_OK;
+    ptq__json_take(json, '{', "an object");
+    while (!status && ptq__json_next(json, '}', &first)) {
+        char *key = NULL;
+        status = ptq__json_key(json, &key, err);
+        if (status || !key)
+            break;
+        if (!strcmp(key, "count"))
+            s->count = ptq__json_count(json);
+        else if (!strcmp(key, "zeros"))
+            s->zeros = ptq__json_count(json);
+        else if (!strcmp(key, "images"))
+            s->images = ptq__json_count(json);
+        else if (!strcmp(key, "min"))
+            s->min = ptq__json_float(json);
+        else if (!strcmp(key, "max"))
+            s->max = ptq__json_float(json);
+        else if (!strcmp(key, "min_sum"))
+            ptq__json_sum(json, &s->min_sum);
+        else if (!strcmp(key, "max_sum"))
+            ptq__json_sum(json, &s->max_sum);
+        else if (!strcmp(key, "exponent") && ptq__json_integer(json, -149, 117, &value))
+            s->exponent = (int)value;
+        else if (!strcmp(key, "first"))
+            ptq__json_integer(json, 0, PTQ_BINS - 1, &start);
+        else if (!strcmp(key, "bins"))
+            ptq__json_counts(json, s->bin + start, PTQ_BINS - (int)start);
+        else
+            ptq__json_wrong(json, "a known key");
+        ptq__free(json->allocator, key);
+    }
+    if (!status && !json->wrong && !ptq__statistics_agree(s))
+        ptq__json_wrong(json, "counts that agree with each other");
+    return status;
+}
+
+static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_error *err)
+{
+    int first = 1;
+    ptq_status status = PTQ_OK;
+    ptq__json_take(json, '{', "an object");
+    while (!status && ptq__json_next(json, '}', &first)) {
+        char *key = NULL;
+        status = ptq__json_key(json, &key, err);
+        if (status || !key)
+            break;
+        if (!ptq__is_name(key, strlen(key)) || ptq_calibration_find(c, key) >= 0 ||
+            c->tensors == 2 * PTQ_MAX_NODES)
+            ptq__json_wrong(json, "tensor names, each once");
+        else
+            status = ptq__calibration_add_tensor(c, key, err);
+        ptq__free(json->allocator, key);
+        if (!status && !json->wrong)
+            status = ptq__json_statistics(json, &c->tensor[c->tensors - 1].observer.channel[0],
+                                          err);
     }
     return status;
 }
 
-PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
+static ptq_status ptq__json_images(ptq__json *json, ptq_calibration *c, ptq_error *err)
 {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
+    int first = 1, capacity = 0;
+    void *array = c->hash;
+    ptq_status status = PTQ_OK;
+    ptq__json_take(json, '[', "a list");
+    while (!status && ptq__json_next(json, ']', &first) && c->images < INT32_MAX / 2) {
+        status = ptq__grow(json->allocator, &array, (int)c->images, &capacity, sizeof(uint64_t),
+                           "image hashes", err);
+        c->hash = (uint64_t *)array;
+        if (!status)
+            status = ptq__json_hash(json, &c->hash[c->images++], err);
+    }
+    if (!status)
+        ptq__sort_hashes(c->hash, c->images);
+    return status;
 }
+
+/* One key of the outermost object. */
+static ptq_status ptq__json_calibration_key(ptq__json *json, const char *key, ptq_calibration *c,
+                                            ptq_error *err)
+{
+    ptq_status status = PTQ_OK;
+    char *text = NULL;
+    if (!strcmp(key, "format")) {
+        status = ptq__json_string(json, &text, err);
+        if (text && strcmp(text, "ptq-calibration"))
+            ptq__json_wrong(json, "the format ptq-calibration");
+        ptq__free(json->allocator, text);
+    } else if (!strcmp(key, "format_version")) {
+        if (ptq__json_count(json) != 1)
+            ptq__json_wrong(json, "format_version 1 (a newer library wrote this file?)");
+    } else if (!strcmp(key, "model")) {
+        status = ptq__json_hash(json, &c->model, err);
+    } else if (!strcmp(key, "class_count")) {
+        c->classes = ptq__json_counts(json, c->class_count, c->classes);
+    } else if (!strcmp(key, "pixel")) {
+        if (ptq__json_counts(json, c->pixel, 256) != 256)
+            ptq__json_wrong(json, "256 pixel counts");
+    } else if (!strcmp(key, "neighbours")) {
+        c->neighbours = ptq__json_count(json);
+    } else if (!strcmp(key, "neighbour_sum")) {
+        c->neighbour_sum = ptq__json_count(json);
+    } else if (!strcmp(key, "images")) {
+        status = c->images ? PTQ_OK : ptq__json_images(json, c, err);
+    } else if (!strcmp(key, "tensors")) {
+        status = ptq__json_tensors(json, c, err);
+    } else {
+        ptq__json_wrong(json, "a known key");
+    }
+    return status;
+}
+
+enum { PTQ__MOST_CLASSES = 46340 };
+
+/* A small file gets a small share of what the largest could need: a count takes two bytes of it, a
+   tensor ("a":{}) at least six. */
+static int ptq__at_most(int most, size_t room)
+{
+    return room + 1 < (size_t)most ? (int)room + 1 : most;
+}
+
+static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err)
+{
+    int first = 1;
+    ptq_status status = PTQ_OK;
+    ptq__json_take(json, '{', "an object");
+    while (!status && ptq__json_next(json, '}', &first)) {
+        char *key = NULL;
+        status = ptq__json_key(json, &key, err);
+        if (status || !key)
+            break;
+        status = ptq__json_calibration_key(json, key, c, err);
+        ptq__free(json->allocator, key);
+    }
+    if (!status && (json->wrong || !ptq__json_end(json)))
+        status = ptq_error_set(err, PTQ_BAD_FILE, "calibration file: expected %s at byte %z",
+                               json->wrong, (size_t)(json->at - json->start));
+    if (!status && !ptq__calibration_agrees(c))
+        status = ptq_error_set(err, PTQ_BAD_FILE,
+                               "calibration file: it has no images or tensors, or their counts"
+                               " disagree");
+    return status;
+}
+
+PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
+                                         const ptq_allocator *allocator, ptq_calibration **out,
+                                         ptq_error *err)
+{
+    ptq__json json = ptq__json_over((const char *)bytes, size, allocator);
+    ptq_calibration *c = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq__calibration_create(allocator, ptq__at_most(PTQ__MOST_CLASSES, size / 2), &c,
+                                     err));
+    status = ptq__calibration_reserve(c, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6), err);
+    if (!status)
+        status = ptq__json_calibration(&json, c, err);
+    if (status)
+        ptq_calibration_free(c);
+    else
+        *out = c;
+    return status;
+}
+
+#ifndef PTQ_NO_STDIO
+
+PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, const char *path,
+                                        ptq_error *err)
+{
+    void *bytes = NULL;
+    size_t size = 0;
+    PTQ__TRY(ptq_calibration_write(calibration, &bytes, &size, err));
+    return ptq__save_bytes(path, bytes, size, &calibration->allocator, err);
+}
+
+PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *allocator,
+                                        ptq_calibration **out, ptq_error *err)
+{
+    void *bytes = NULL;
+    size_t size = 0;
+    ptq_status status;
+    PTQ__TRY(ptq_file_read(path, 0, allocator, &bytes, &size, err));
+    status = ptq_calibration_parse(bytes, size, allocator, out, err);
+    ptq__free(allocator, bytes);
+    return ptq__error_in(path, status, err);
+}
+
+#endif /* PTQ_NO_STDIO */
+
+/* =============================================================================================
+   PART THREE: SPEED
+   Vector kernels. Skip it freely: part one computes the same bytes.
+   ============================================================================================= */
 
 /* ---- [CPU] ------------------------------------------------------------------------------- */
 
@@ -5635,8 +10471,6 @@ static unsigned ptq__cpu_isas(void)
 #define PTQ__BUILT_ISAS 0u
 #endif
 
-/* ---- [PLAN] ------------------------------------------------------------------------------ */
-
 PTQ_API const char *ptq_isa_name(ptq_isa isa)
 {
     static const char *const name[] = {
@@ -5673,931 +10507,6 @@ static ptq_isa ptq__best_isa(void)
     while (!ptq_isa_available((ptq_isa)isa))
         isa--;
     return (ptq_isa)isa;
-}
-
-/* Where tensors lie in the arena. Two layouts are made: one that reuses memory, one that keeps
-   everything. */
-typedef struct ptq__layout {
-    size_t *offset; /* nodes: the result */
-    size_t *mid;    /* nodes: the result before a fused addition; only in the keeping layout */
-    size_t scratch; /* memory for one step's own use */
-    size_t size;
-} ptq__layout;
-
-enum { PTQ__REUSE, PTQ__KEEP, PTQ__LAYOUTS };
-
-typedef struct ptq__step ptq__step;
-typedef struct ptq__frame ptq__frame;
-
-/* One node made ready: what to call. */
-struct ptq__step {
-    const ptq_node *node;
-    const ptq_node *from[2]; /* the nodes that made the inputs; NULL where there is none */
-    const int *in;           /* shape of the first input */
-    int index;
-    void (*run)(const ptq__step *step, const ptq__frame *frame);
-    const void *weight;      /* the model's, or the plan's own where it had to be changed */
-    void *owned;             /* what the plan made for this step */
-    float *multiplier;       /* integer convolution and dense: one for each channel */
-    void *packed;            /* what the vector kernel works from; NULL: a scalar kernel runs */
-    size_t scratch;          /* bytes that the vector kernel needs for itself */
-};
-
-/* What a run of one image works on. */
-struct ptq__frame {
-    const ptq__layout *layout;
-    const void *input; /* node 0's tensor, which may be the caller's memory */
-    char *arena;
-    int keep;
-};
-
-struct ptq_plan {
-    const ptq_model *model;
-    ptq_isa isa;
-    ptq__step *step; /* one for each node; step 0 is never run */
-    int logits;      /* node */
-    uint8_t *table;  /* pixel to code, 256 for each channel; NULL: codes are the pixels themselves,
-                        or the input is not coded */
-    ptq__layout layout[PTQ__LAYOUTS];
-    ptq_allocator allocator;
-};
-
-enum { PTQ__ALIGN = 64 }; /* of tensors in the arena: a cache line, and the widest vector */
-
-static size_t ptq__align(size_t size)
-{
-    return (size + PTQ__ALIGN - 1) / PTQ__ALIGN * PTQ__ALIGN;
-}
-
-static size_t ptq__node_bytes(const ptq_node *node)
-{
-    return ptq__align(ptq__shape_elements(3, node->shape) *
-                      (ptq__is_coded(node) ? 1 : sizeof(float)));
-}
-
-/* The preprocessing of one pixel. */
-static float ptq__pixel(const ptq_model *model, int channel, int pixel)
-{
-    if (channel >= PTQ_MAX_PIXEL_CHANNELS)
-        return (float)pixel;
-    return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
-}
-
-static const void *ptq__in(const ptq__step *step, const ptq__frame *frame, int k)
-{
-    int from = step->node->input[k];
-    if (from < 0)
-        return NULL;
-    return from == 0 ? frame->input : frame->arena + frame->layout->offset[from];
-}
-
-static void *ptq__out(const ptq__step *step, const ptq__frame *frame)
-{
-    return frame->arena + frame->layout->offset[step->index];
-}
-
-/* Where a convolution with a fused addition leaves its own result; NULL unless it is kept. */
-static void *ptq__mid(const ptq__step *step, const ptq__frame *frame)
-{
-    return frame->keep && step->node->residual ? frame->arena + frame->layout->mid[step->index]
-                                               : NULL;
-}
-
-static void *ptq__scratch(const ptq__frame *frame)
-{
-    return frame->arena + frame->layout->scratch;
-}
-
-/* Scalar kernels in float: clear first. */
-
-static float ptq__activate(float x, ptq_activation act)
-{
-    if (act != PTQ_ACTIVATION_NONE && x < 0)
-        return 0; /* a NaN passes: calibration must see it */
-    return act == PTQ_ACTIVATION_RELU6 && x > 6 ? 6 : x;
-}
-
-/* Eight partial sums: the order of additions is fixed, and a compiler may still use vectors. */
-static float ptq__dot_f32(const float *a, const float *b, int n)
-{
-    float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-    int i, j;
-    for (i = 0; i + 8 <= n; i += 8)
-        for (j = 0; j < 8; j++)
-            sum[j] += a[i + j] * b[i + j];
-    for (j = 0; i + j < n; j++)
-        sum[j] += a[i + j] * b[i + j];
-    return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
-}
-
-/* The inputs under the kernel at one output position, for `channels` channels from `first`, in the
-   order of the weights: channel, row, column. Taps outside the image are `padding`. */
-static void ptq__gather_f32(const ptq__step *step, const float *x, int oy, int ox, int first,
-                            int channels, float *patch)
-{
-    const ptq_node *node = step->node;
-    int height = step->in[0], width = step->in[1], depth = step->in[2];
-    int kh = node->kernel[0], kw = node->kernel[1], taps = kh * kw, u, v, c;
-    for (u = 0; u < kh; u++)
-        for (v = 0; v < kw; v++) {
-            int y = oy * node->stride[0] - node->pad[0] + u;
-            int z = ox * node->stride[1] - node->pad[1] + v;
-            float *to = patch + u * kw + v;
-            if (y < 0 || y >= height || z < 0 || z >= width) {
-                for (c = 0; c < channels; c++)
-                    to[c * taps] = 0;
-            } else {
-                const float *from = x + (y * width + z) * depth + first;
-                for (c = 0; c < channels; c++)
-                    to[c * taps] = from[c];
-            }
-        }
-}
-
-/* y[o] = act(b[o] + sum of w[o] x); then, fused, y[o] = add_act(y[o] + residual[o]). The residual
-   may lie where y is written: each element is read before. */
-static void ptq__conv2d_f32(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_node *node = step->node;
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    const float *residual = (const float *)ptq__in(step, frame, 1);
-    const float *weight = (const float *)step->weight;
-    const float *bias = (const float *)node->param[PTQ_PARAM_BIAS].data;
-    float *y = (float *)ptq__out(step, frame), *mid = (float *)ptq__mid(step, frame);
-    float *patch = (float *)ptq__scratch(frame);
-    int channels = node->shape[2], each = channels / node->groups;
-    int deep = step->in[2] / node->groups, oy, ox, g, o;
-    int taps = deep * node->kernel[0] * node->kernel[1];
-    for (oy = 0; oy < node->shape[0]; oy++)
-        for (ox = 0; ox < node->shape[1]; ox++)
-            for (g = 0; g < node->groups; g++) {
-                ptq__gather_f32(step, x, oy, ox, g * deep, deep, patch);
-                for (o = g * each; o < (g + 1) * each; o++) {
-                    int at = (oy * node->shape[1] + ox) * channels + o;
-                    float sum = ptq__dot_f32(patch, weight + (ptrdiff_t)o * taps, taps);
-                    sum = ptq__activate(sum + (bias ? bias[o] : 0), node->act);
-                    if (mid)
-                        mid[at] = sum;
-                    y[at] = residual ? ptq__activate(sum + residual[at], node->add_act) : sum;
-                }
-            }
-}
-
-static void ptq__dense_f32(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_node *node = step->node;
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    const float *weight = (const float *)step->weight;
-    const float *bias = (const float *)node->param[PTQ_PARAM_BIAS].data;
-    float *y = (float *)ptq__out(step, frame);
-    int o, n = node->param[PTQ_PARAM_WEIGHT].dim[1];
-    for (o = 0; o < node->shape[2]; o++)
-        y[o] = ptq__activate(ptq__dot_f32(x, weight + (ptrdiff_t)o * n, n) + (bias ? bias[o] : 0),
-                             node->act);
-}
-
-static void ptq__batch_norm_f32(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_node *node = step->node;
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    const float *gamma = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
-    const float *beta = (const float *)node->param[PTQ_PARAM_BIAS].data;
-    const float *mean = (const float *)node->param[PTQ_PARAM_MEAN].data;
-    const float *variance = (const float *)node->param[PTQ_PARAM_VARIANCE].data;
-    float *y = (float *)ptq__out(step, frame);
-    int channels = node->shape[2], pixels = node->shape[0] * node->shape[1], i, c;
-    for (c = 0; c < channels; c++) {
-        float g = gamma[c] / sqrtf(variance[c] + node->epsilon);
-        for (i = c; i < pixels * channels; i += channels)
-            y[i] = (x[i] - mean[c]) * g + beta[c];
-    }
-}
-
-static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_node *node = step->node;
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    float *y = (float *)ptq__out(step, frame);
-    int i, n = (int)ptq__shape_elements(3, node->shape);
-    ptq_activation act = node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
-    for (i = 0; i < n; i++)
-        y[i] = ptq__activate(x[i], act);
-}
-
-static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame)
-{
-    const float *a = (const float *)ptq__in(step, frame, 0);
-    const float *b = (const float *)ptq__in(step, frame, 1);
-    float *y = (float *)ptq__out(step, frame);
-    int i, n = (int)ptq__shape_elements(3, step->node->shape);
-    for (i = 0; i < n; i++)
-        y[i] = ptq__activate(a[i] + b[i], step->node->act);
-}
-
-/* The part of a window that lies inside the image: rows u of begin[0] <= u < end[0], columns
-   likewise. Never empty, since padding is less than the kernel. */
-typedef struct ptq__clip {
-    int begin[2], end[2];
-} ptq__clip;
-
-static ptq__clip ptq__clip_window(const ptq__step *step, int oy, int ox)
-{
-    const ptq_node *node = step->node;
-    ptq__clip clip;
-    int axis;
-    for (axis = 0; axis < 2; axis++) {
-        int first = (axis ? ox : oy) * node->stride[axis] - node->pad[axis];
-        int last = first + node->kernel[axis];
-        clip.begin[axis] = first < 0 ? 0 : first;
-        clip.end[axis] = last > step->in[axis] ? step->in[axis] : last;
-    }
-    return clip;
-}
-
-/* How many taps an average is taken over. */
-static int ptq__pool_taps(const ptq_node *node, const ptq__clip *clip)
-{
-    if (node->include_pad)
-        return node->kernel[0] * node->kernel[1];
-    return (clip->end[0] - clip->begin[0]) * (clip->end[1] - clip->begin[1]);
-}
-
-static float ptq__pool_one_f32(const ptq__step *step, const float *x, const ptq__clip *clip)
-{
-    int max = step->node->op == PTQ_OP_MAX_POOL, u, v, depth = step->in[2];
-    float result = max ? x[(clip->begin[0] * step->in[1] + clip->begin[1]) * depth] : 0;
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++) {
-            float value = x[(u * step->in[1] + v) * depth];
-            if (!max)
-                result += value;
-            else if (value > result)
-                result = value;
-        }
-    return max ? result : result / (float)ptq__pool_taps(step->node, clip);
-}
-
-static void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_node *node = step->node;
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    float *y = (float *)ptq__out(step, frame);
-    int oy, ox, c;
-    for (oy = 0; oy < node->shape[0]; oy++)
-        for (ox = 0; ox < node->shape[1]; ox++) {
-            ptq__clip clip = ptq__clip_window(step, oy, ox);
-            for (c = 0; c < node->shape[2]; c++)
-                *y++ = ptq__pool_one_f32(step, x + c, &clip);
-        }
-}
-
-static void ptq__global_avg_pool_f32(const ptq__step *step, const ptq__frame *frame)
-{
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    float *y = (float *)ptq__out(step, frame);
-    int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;
-    for (c = 0; c < channels; c++) {
-        float sum = 0;
-        for (i = 0; i < pixels; i++)
-            sum += x[i * channels + c];
-        y[c] = sum / (float)pixels;
-    }
-}
-
-/* exp(x - max): the largest term is 1, so nothing overflows. */
-static void ptq__softmax(const float *x, float *y, int n)
-{
-    float max = x[ptq_argmax(x, n)], sum = 0;
-    int i;
-    for (i = 0; i < n; i++)
-        sum += y[i] = expf(x[i] - max);
-    for (i = 0; i < n; i++)
-        y[i] /= sum;
-}
-
-static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame)
-{
-    ptq__softmax((const float *)ptq__in(step, frame, 0), (float *)ptq__out(step, frame),
-                 step->node->shape[2]);
-}
-
-/* Scalar kernels on integers: the truth that every other kernel must equal to the byte. */
-
-static int32_t ptq__load(const void *codes, int i, ptq_type type)
-{
-    return type == PTQ_TYPE_S8 ? ((const int8_t *)codes)[i] : ((const uint8_t *)codes)[i];
-}
-
-/* Both kinds of codes are stored alike: two's complement in eight bits. */
-static void ptq__store(void *codes, int i, int32_t code)
-{
-    ((uint8_t *)codes)[i] = (uint8_t)code;
-}
-
-/* Where a result is clamped: to its codes, and by an activation to those of 0 and 6. */
-typedef struct ptq__clamp {
-    int32_t zero_point, low, high;
-} ptq__clamp;
-
-static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act)
-{
-    ptq__clamp clamp;
-    int32_t six = ptq_quantize(6, q);
-    ptq_code_range(q->type, q->bits, &clamp.low, &clamp.high);
-    clamp.zero_point = q->zero_point;
-    if (act != PTQ_ACTIVATION_NONE)
-        clamp.low = q->zero_point;
-    if (act == PTQ_ACTIVATION_RELU6 && six < clamp.high)
-        clamp.high = six;
-    return clamp;
-}
-
-/* a + b for codes of different scales, as ONNX Runtime's QLinearAdd:
-       y = rne(fma(a, sa/sy, fma(b, sb/sy, zy - fma(sa/sy, za, (sb/sy) zb))))
-   b's product is rounded first, then everything once. */
-typedef struct ptq__adder {
-    float ratio_a, ratio_b, offset;
-    ptq__clamp clamp;
-} ptq__adder;
-
-static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
-                                ptq_activation act)
-{
-    ptq__adder adder;
-    float zero_b;
-    adder.ratio_a = ptq__div(a->scale, y->scale);
-    adder.ratio_b = ptq__div(b->scale, y->scale);
-    zero_b = ptq__mul(adder.ratio_b, (float)b->zero_point);
-    adder.offset = (float)y->zero_point - ptq__fma(adder.ratio_a, (float)a->zero_point, zero_b);
-    adder.clamp = ptq__clamp_of(y, act);
-    return adder;
-}
-
-static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b)
-{
-    float sum = ptq__fma((float)a, adder->ratio_a,
-                         ptq__fma((float)b, adder->ratio_b, adder->offset));
-    return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
-}
-
-/* No partial sum leaves int32 (see ptq__check_accumulators). Blocks of 32: compilers turn them into
-   vector code, where a plain loop stays scalar at -O2. */
-static int32_t ptq__dot_s8(const int16_t *x, const int8_t *w, int n)
-{
-    int32_t sum = 0;
-    int i, j;
-    for (i = 0; i + 32 <= n; i += 32) {
-        int32_t part = 0;
-        for (j = 0; j < 32; j++)
-            part += x[i + j] * w[i + j];
-        sum += part;
-    }
-    for (; i < n; i++)
-        sum += x[i] * w[i];
-    return sum;
-}
-
-/* sum x (w - zw) = sum x w - zw sum x. The two sums may wrap where their difference fits. */
-static int32_t ptq__dot_u8(const int16_t *x, const uint8_t *w, int zero_point, int n)
-{
-    uint32_t sum = 0, sum_x = 0;
-    int i, j;
-    for (i = 0; i + 32 <= n; i += 32) {
-        int32_t part = 0, part_x = 0;
-        for (j = 0; j < 32; j++)
-            part += x[i + j] * w[i + j];
-        for (j = 0; j < 32; j++)
-            part_x += x[i + j];
-        sum += (uint32_t)part;
-        sum_x += (uint32_t)part_x;
-    }
-    for (; i < n; i++) {
-        int32_t value = x[i];
-        sum += (uint32_t)(value * w[i]);
-        sum_x += (uint32_t)value;
-    }
-    return (int32_t)(sum - (uint32_t)zero_point * sum_x);
-}
-
-/* sum of (x - zx)(w - zw) for one channel: `taps` inputs with zx taken off already. */
-static int32_t ptq__dot(const ptq__step *step, const int16_t *x, int channel, int taps)
-{
-    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    const int8_t *w = (const int8_t *)step->weight + (ptrdiff_t)channel * taps;
-    return weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S
-               ? ptq__dot_s8(x, w, taps)
-               : ptq__dot_u8(x, (const uint8_t *)w, weight->zero_point, taps);
-}
-
-/* As ptq__gather_f32, of codes less their zero point: so a tap outside the image, which stands for
-   the zero point, is 0. */
-static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q, int oy,
-                              int ox, int first, int channels, int16_t *patch)
-{
-    const ptq_node *node = step->node;
-    int height = step->in[0], width = step->in[1], depth = step->in[2];
-    int kh = node->kernel[0], kw = node->kernel[1], taps = kh * kw, u, v, c;
-    int flip = q->type == PTQ_TYPE_S8 ? 128 : 0, zero = q->zero_point + flip; /* s8 + 128 as u8 */
-    for (u = 0; u < kh; u++)
-        for (v = 0; v < kw; v++) {
-            int y = oy * node->stride[0] - node->pad[0] + u;
-            int z = ox * node->stride[1] - node->pad[1] + v;
-            int16_t *to = patch + u * kw + v;
-            if (y < 0 || y >= height || z < 0 || z >= width) {
-                for (c = 0; c < channels; c++)
-                    to[c * taps] = 0;
-            } else {
-                const uint8_t *from = x + (y * width + z) * depth + first;
-                for (c = 0; c < channels; c++)
-                    to[c * taps] = (int16_t)((from[c] ^ flip) - zero);
-            }
-        }
-}
-
-/* The addition fused into a convolution, its operands in the order of the graph. */
-static ptq__adder ptq__residual_adder(const ptq__step *step)
-{
-    const ptq_node *node = step->node;
-    const ptq_qparams *other = &step->from[1]->q;
-    return node->residual == PTQ_RESIDUAL_FIRST
-               ? ptq__adder_of(other, &node->mid, &node->q, node->add_act)
-               : ptq__adder_of(&node->mid, other, &node->q, node->add_act);
-}
-
-/* acc = bias + sum of (x - zx)(w - zw); y = requantize(acc); then, fused, y = y + residual in
-   codes. The residual may lie where y is written. */
-static void ptq__conv2d_int(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_node *node = step->node;
-    const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
-    const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
-    const void *residual = ptq__in(step, frame, 1);
-    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    void *y = ptq__out(step, frame), *mid = ptq__mid(step, frame);
-    int16_t *patch = (int16_t *)ptq__scratch(frame);
-    ptq__clamp clamp = ptq__clamp_of(first, node->act);
-    ptq__adder adder;
-    int channels = node->shape[2], each = channels / node->groups;
-    int deep = step->in[2] / node->groups, pixels = node->shape[0] * node->shape[1];
-    int taps = deep * node->kernel[0] * node->kernel[1], p, g, o;
-    if (residual)
-        adder = ptq__residual_adder(step);
-    else
-        memset(&adder, 0, sizeof adder);
-    for (p = 0; p < pixels; p++)
-        for (g = 0; g < node->groups; g++) {
-            ptq__gather_codes(step, x, in, p / node->shape[1], p % node->shape[1], g * deep, deep,
-                              patch);
-            for (o = g * each; o < (g + 1) * each; o++) {
-                int32_t acc = ptq__dot(step, patch, o, taps) + (bias ? bias[o] : 0);
-                int32_t code = ptq_requantize(acc, step->multiplier[o], clamp.zero_point,
-                                              clamp.low, clamp.high);
-                if (mid)
-                    ptq__store(mid, p * channels + o, code);
-                if (residual) {
-                    int32_t r = ptq__load(residual, p * channels + o, step->from[1]->q.type);
-                    code = node->residual == PTQ_RESIDUAL_FIRST ? ptq__add_codes(&adder, r, code)
-                                                           : ptq__add_codes(&adder, code, r);
-                }
-                ptq__store(y, p * channels + o, code);
-            }
-        }
-}
-
-/* As a 1x1 convolution; the result is codes, or real numbers where it is the logits. */
-static void ptq__dense_int(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_node *node = step->node;
-    const ptq_qparams *in = &step->from[0]->q;
-    const void *x = ptq__in(step, frame, 0);
-    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    void *y = ptq__out(step, frame);
-    int16_t *patch = (int16_t *)ptq__scratch(frame);
-    int i, o, n = node->param[PTQ_PARAM_WEIGHT].dim[1];
-    for (i = 0; i < n; i++)
-        patch[i] = (int16_t)(ptq__load(x, i, in->type) - in->zero_point);
-    for (o = 0; o < node->shape[2]; o++) {
-        int32_t acc = ptq__dot(step, patch, o, n) + (bias ? bias[o] : 0);
-        if (ptq__is_coded(node)) {
-            ptq__clamp clamp = ptq__clamp_of(&node->q, node->act);
-            ptq__store(y, o, ptq_requantize(acc, step->multiplier[o], clamp.zero_point, clamp.low,
-                                            clamp.high));
-        } else {
-            ((float *)y)[o] = ptq__activate(ptq__mul((float)acc, step->multiplier[o]), node->act);
-        }
-    }
-}
-
-static void ptq__add_int(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_node *node = step->node;
-    const ptq_qparams *qa = &step->from[0]->q, *qb = &step->from[1]->q;
-    const void *a = ptq__in(step, frame, 0), *b = ptq__in(step, frame, 1);
-    void *y = ptq__out(step, frame);
-    ptq__adder adder = ptq__adder_of(qa, qb, &node->q, node->act);
-    int i, n = (int)ptq__shape_elements(3, node->shape);
-    for (i = 0; i < n; i++)
-        ptq__store(y, i, ptq__add_codes(&adder, ptq__load(a, i, qa->type),
-                                        ptq__load(b, i, qb->type)));
-}
-
-static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_node *node = step->node;
-    const void *x = ptq__in(step, frame, 0);
-    void *y = ptq__out(step, frame);
-    ptq__clamp clamp = ptq__clamp_of(&node->q,
-                                     node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6);
-    int i, n = (int)ptq__shape_elements(3, node->shape);
-    for (i = 0; i < n; i++) {
-        int32_t code = ptq__load(x, i, node->q.type);
-        code = code < clamp.low ? clamp.low : code;
-        ptq__store(y, i, code > clamp.high ? clamp.high : code);
-    }
-}
-
-/* Sum of codes less the zero point, or the largest code, under a window. */
-static int32_t ptq__pool_codes(const ptq__step *step, const uint8_t *x, const ptq__clip *clip)
-{
-    const ptq_qparams *q = &step->from[0]->q;
-    int max = step->node->op == PTQ_OP_MAX_POOL, u, v;
-    int32_t result = max ? INT32_MIN : 0;
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++) {
-            int32_t code = ptq__load(x, (u * step->in[1] + v) * step->in[2], q->type);
-            if (!max)
-                result += code - q->zero_point;
-            else if (code > result)
-                result = code;
-        }
-    return result;
-}
-
-/* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
-static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n)
-{
-    return ptq__div(x->scale, ptq__mul(y->scale, (float)n));
-}
-
-static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int32_t sum, int n)
-{
-    int32_t low, high;
-    ptq_code_range(y->type, y->bits, &low, &high);
-    return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
-}
-
-static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_node *node = step->node;
-    const ptq_qparams *in = &step->from[0]->q;
-    const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
-    void *y = ptq__out(step, frame);
-    int oy, ox, c, i = 0;
-    for (oy = 0; oy < node->shape[0]; oy++)
-        for (ox = 0; ox < node->shape[1]; ox++) {
-            ptq__clip clip = ptq__clip_window(step, oy, ox);
-            for (c = 0; c < node->shape[2]; c++) {
-                int32_t code = ptq__pool_codes(step, x + c, &clip);
-                if (node->op == PTQ_OP_AVG_POOL)
-                    code = ptq__average_code(in, &node->q, code, ptq__pool_taps(node, &clip));
-                ptq__store(y, i++, code);
-            }
-        }
-}
-
-static void ptq__global_avg_pool_int(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_qparams *in = &step->from[0]->q;
-    const void *x = ptq__in(step, frame, 0);
-    void *y = ptq__out(step, frame);
-    int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;
-    for (c = 0; c < channels; c++) {
-        int32_t sum = 0;
-        for (i = 0; i < pixels; i++)
-            sum += ptq__load(x, i * channels + c, in->type) - in->zero_point;
-        ptq__store(y, c, ptq__average_code(in, &step->node->q, sum, pixels));
-    }
-}
-
-static void ptq__quantize_step(const ptq__step *step, const ptq__frame *frame)
-{
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    void *y = ptq__out(step, frame);
-    int i, n = (int)ptq__shape_elements(3, step->node->shape);
-    for (i = 0; i < n; i++)
-        ptq__store(y, i, ptq_quantize(x[i], &step->node->q));
-}
-
-static void ptq__dequantize_step(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_qparams *q = &step->from[0]->q;
-    const void *x = ptq__in(step, frame, 0);
-    float *y = (float *)ptq__out(step, frame);
-    int i, n = (int)ptq__shape_elements(3, step->node->shape);
-    for (i = 0; i < n; i++)
-        y[i] = ptq_dequantize(ptq__load(x, i, q->type), q);
-}
-
-/* Dynamic: the range of this image's input gives its codes; sums of integer products become real
-   numbers at once, y = acc * (sx * sw) + b. */
-
-/* Codes of a real tensor under its own range. */
-static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes)
-{
-    ptq_qparams q;
-    float low = 0, high = 0;
-    int i;
-    for (i = 0; i < n; i++) {
-        low = x[i] < low ? x[i] : low;
-        high = x[i] > high ? x[i] : high;
-    }
-    if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL) != PTQ_OK)
-        ptq_choose_qparams(0, 0, PTQ_TYPE_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
-    for (i = 0; i < n; i++)
-        codes[i] = (uint8_t)ptq_quantize(x[i], &q);
-    return q;
-}
-
-static float ptq__dynamic_value(const ptq__step *step, const ptq_qparams *in, int32_t acc,
-                                int channel)
-{
-    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data;
-    float scale = ptq__mul(in->scale, weight->scale[weight->scales > 1 ? channel : 0]);
-    return ptq__activate(ptq__mul((float)acc, scale) + (bias ? bias[channel] : 0),
-                         step->node->act);
-}
-
-static void ptq__conv2d_dynamic(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_node *node = step->node;
-    const float *residual = (const float *)ptq__in(step, frame, 1);
-    float *y = (float *)ptq__out(step, frame), *mid = (float *)ptq__mid(step, frame);
-    int channels = node->shape[2], each = channels / node->groups, p, g, o;
-    int deep = step->in[2] / node->groups, pixels = node->shape[0] * node->shape[1];
-    int taps = deep * node->kernel[0] * node->kernel[1];
-    int16_t *patch = (int16_t *)ptq__scratch(frame);
-    uint8_t *codes = (uint8_t *)(patch + taps);
-    ptq_qparams q = ptq__quantize_input((const float *)ptq__in(step, frame, 0),
-                                        (int)ptq__shape_elements(3, step->in), codes);
-    for (p = 0; p < pixels; p++)
-        for (g = 0; g < node->groups; g++) {
-            ptq__gather_codes(step, codes, &q, p / node->shape[1], p % node->shape[1], g * deep,
-                              deep, patch);
-            for (o = g * each; o < (g + 1) * each; o++) {
-                int at = p * channels + o;
-                float value = ptq__dynamic_value(step, &q, ptq__dot(step, patch, o, taps), o);
-                if (mid)
-                    mid[at] = value;
-                y[at] = residual ? ptq__activate(value + residual[at], node->add_act) : value;
-            }
-        }
-}
-
-static void ptq__dense_dynamic(const ptq__step *step, const ptq__frame *frame)
-{
-    const ptq_node *node = step->node;
-    float *y = (float *)ptq__out(step, frame);
-    int i, o, n = node->param[PTQ_PARAM_WEIGHT].dim[1];
-    int16_t *patch = (int16_t *)ptq__scratch(frame);
-    uint8_t *codes = (uint8_t *)(patch + n);
-    ptq_qparams q = ptq__quantize_input((const float *)ptq__in(step, frame, 0), n, codes);
-    for (i = 0; i < n; i++)
-        patch[i] = (int16_t)(codes[i] - q.zero_point);
-    for (o = 0; o < node->shape[2]; o++)
-        y[o] = ptq__dynamic_value(step, &q, ptq__dot(step, patch, o, n), o);
-}
-
-/* Memory that one step needs for itself: the taps of one output, and the codes of a dynamic
-   input. */
-static size_t ptq__step_scratch(const ptq_model *model, const ptq__step *step)
-{
-    const ptq_node *node = step->node;
-    size_t in = ptq__shape_elements(3, step->in), taps = in;
-    ptq_mode mode = ptq_node_mode(model, step->index);
-    if (!ptq__has_weight(node->op))
-        return 0;
-    if (node->op == PTQ_OP_CONV2D)
-        taps = (size_t)(step->in[2] / node->groups) * (size_t)(node->kernel[0] * node->kernel[1]);
-    if (mode == PTQ_MODE_INTEGER || mode == PTQ_MODE_DYNAMIC)
-        return taps * sizeof(int16_t) + (mode == PTQ_MODE_DYNAMIC ? in : 0);
-    return node->op == PTQ_OP_CONV2D ? taps * sizeof(float) : 0;
-}
-
-typedef void (*ptq__kernel)(const ptq__step *step, const ptq__frame *frame);
-
-/* Scalar kernels by operator: on real numbers, on codes. */
-static const ptq__kernel ptq__scalar_kernels[PTQ_OP_COUNT][2] = {
-    {NULL, NULL},
-    {ptq__conv2d_f32, ptq__conv2d_int},
-    {ptq__batch_norm_f32, NULL},
-    {ptq__relu_f32, ptq__relu_int},
-    {ptq__relu_f32, ptq__relu_int},
-    {ptq__add_f32, ptq__add_int},
-    {ptq__pool_f32, ptq__pool_int},
-    {ptq__pool_f32, ptq__pool_int},
-    {ptq__global_avg_pool_f32, ptq__global_avg_pool_int},
-    {ptq__dense_f32, ptq__dense_int},
-    {ptq__softmax_f32, NULL},
-    {NULL, ptq__quantize_step},
-    {ptq__dequantize_step, NULL},
-};
-
-static void ptq__choose_kernel(const ptq_model *model, ptq__step *step)
-{
-    ptq_mode mode = ptq_node_mode(model, step->index);
-    ptq_op op = step->node->op;
-    step->run = ptq__scalar_kernels[op][mode == PTQ_MODE_INTEGER];
-    if (mode == PTQ_MODE_DYNAMIC)
-        step->run = op == PTQ_OP_CONV2D ? ptq__conv2d_dynamic : ptq__dense_dynamic;
-}
-
-/* Laying out the arena. Tensors that share memory (a result written over an operand) are one block,
-   named by its first tensor; a block lives from the first write to the last read of any of its
-   tensors. The largest block is placed first, each at the lowest address where nothing that lives
-   at the same time lies. */
-typedef struct ptq__block {
-    int root;        /* the tensor that names the block of this one */
-    int first, last; /* steps, of the whole block (in its root) */
-    size_t size;
-    int placed;
-} ptq__block;
-
-/* The operand that the result may be written over: the residual of a convolution, the first operand
-   of an elementwise operator. -1 if none: it must not be read again later, nor be the input, which
-   may be the caller's. */
-static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int index)
-{
-    const ptq_node *node = &model->node[index];
-    int conv = node->op == PTQ_OP_CONV2D && node->residual;
-    int elementwise = node->op == PTQ_OP_BATCH_NORM || node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6 ||
-                      node->op == PTQ_OP_ADD;
-    int over = node->input[conv ? 1 : 0];
-    if ((!conv && !elementwise) || over <= 0 || ptq__last_use(model, over) != index)
-        return -1;
-    if (conv && (node->input[0] == over ||
-                 (node->input[0] > 0 && block[node->input[0]].root == block[over].root)))
-        return -1;
-    return block[over].size == ptq__node_bytes(node) ? over : -1;
-}
-
-static void ptq__make_blocks(const ptq_model *model, ptq__block *block)
-{
-    int i, over, last;
-    for (i = 0; i < model->nodes; i++) {
-        last = i == ptq_model_logits(model) ? model->nodes : ptq__last_use(model, i);
-        block[i].size = ptq__node_bytes(&model->node[i]);
-        over = ptq__overwrites(model, block, i);
-        block[i].root = over < 0 ? i : block[over].root;
-        if (over < 0)
-            block[i].first = i;
-        if (over < 0 || last > block[block[i].root].last)
-            block[block[i].root].last = last;
-    }
-}
-
-/* Lowest offset for a block among those placed already. */
-static size_t ptq__place(const ptq__block *block, const size_t *offset, int nodes, int index)
-{
-    size_t at = 0;
-    int i, moved = 1;
-    while (moved) {
-        moved = 0;
-        for (i = 0; i < nodes; i++)
-            if (block[i].placed && block[i].root == i && block[i].first <= block[index].last &&
-                block[index].first <= block[i].last && at < offset[i] + block[i].size &&
-                offset[i] < at + block[index].size) {
-                at = offset[i] + block[i].size;
-                moved = 1;
-            }
-    }
-    return at;
-}
-
-static void ptq__lay_reusing(const ptq_model *model, ptq__block *block, ptq__layout *layout)
-{
-    int i, largest;
-    ptq__make_blocks(model, block);
-    for (;;) {
-        largest = -1;
-        for (i = 0; i < model->nodes; i++)
-            if (block[i].root == i && !block[i].placed &&
-                (largest < 0 || block[i].size > block[largest].size))
-                largest = i;
-        if (largest < 0)
-            break;
-        layout->offset[largest] = ptq__place(block, layout->offset, model->nodes, largest);
-        block[largest].placed = 1;
-        if (layout->offset[largest] + block[largest].size > layout->size)
-            layout->size = layout->offset[largest] + block[largest].size;
-    }
-    for (i = 0; i < model->nodes; i++)
-        layout->offset[i] = layout->offset[block[i].root];
-}
-
-static void ptq__lay_keeping(const ptq_model *model, ptq__layout *layout)
-{
-    int i;
-    for (i = 0; i < model->nodes; i++) {
-        size_t bytes = ptq__node_bytes(&model->node[i]);
-        layout->offset[i] = layout->size;
-        layout->mid[i] = layout->size + bytes;
-        layout->size += model->node[i].residual ? 2 * bytes : bytes;
-    }
-}
-
-static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err)
-{
-    const ptq_model *model = plan->model;
-    size_t n = (size_t)model->nodes, scratch = 0, bytes;
-    void *memory = NULL;
-    uint64_t sum = 0;
-    int i, k;
-    for (i = 0; i < model->nodes; i++) {
-        sum += 2 * (uint64_t)ptq__node_bytes(&model->node[i]);
-        bytes = ptq__step_scratch(model, &plan->step[i]);
-        bytes = bytes > plan->step[i].scratch ? bytes : plan->step[i].scratch;
-        scratch = bytes > scratch ? bytes : scratch;
-    }
-    if (sum + scratch > SIZE_MAX / 4)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the activations do not fit into memory");
-    for (k = 0; k < PTQ__LAYOUTS; k++) {
-        PTQ__TRY(ptq__alloc(&plan->allocator, 2 * n, sizeof(size_t), "layout", &memory, err));
-        plan->layout[k].offset = (size_t *)memory;
-        plan->layout[k].mid = plan->layout[k].offset + n;
-    }
-    PTQ__TRY(ptq__alloc(&plan->allocator, n, sizeof(ptq__block), "layout", &memory, err));
-    ptq__lay_reusing(model, (ptq__block *)memory, &plan->layout[PTQ__REUSE]);
-    ptq__free(&plan->allocator, memory);
-    ptq__lay_keeping(model, &plan->layout[PTQ__KEEP]);
-    for (k = 0; k < PTQ__LAYOUTS; k++) {
-        plan->layout[k].scratch = plan->layout[k].size;
-        plan->layout[k].size += ptq__align(scratch);
-    }
-    return PTQ_OK;
-}
-
-/* Weights in a form that kernels read: packed codes one a byte, half precision as single. */
-static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error *err)
-{
-    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    size_t i, n = ptq_tensor_elements(weight);
-    int half = weight->type == PTQ_TYPE_F16;
-    step->weight = weight->data;
-    if (!half && !ptq__is_packed(weight->type))
-        return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&plan->allocator, n, half ? sizeof(float) : 1, "weights", &step->owned,
-                        err));
-    step->weight = step->owned;
-    for (i = 0; i < n; i++)
-        if (half)
-            ((float *)step->owned)[i] = ptq_tensor_number(weight, i);
-        else
-            ((uint8_t *)step->owned)[i] = (uint8_t)ptq__packed_get(weight, i);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__prepare_step(ptq_plan *plan, ptq__step *step, ptq_error *err)
-{
-    const ptq_node *node = step->node;
-    void *memory = NULL;
-    int c;
-    if (!ptq__has_weight(node->op))
-        return PTQ_OK;
-    PTQ__TRY(ptq__unpack_weight(plan, step, err));
-    if (ptq_node_mode(plan->model, step->index) != PTQ_MODE_INTEGER)
-        return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)node->shape[2], sizeof(float), "multipliers",
-                        &memory, err));
-    step->multiplier = (float *)memory;
-    for (c = 0; c < node->shape[2]; c++)
-        step->multiplier[c] = ptq__multiplier(plan->model, node, c);
-    return PTQ_OK;
-}
-
-/* The preprocessing and the coding of pixels in one table; none where a pixel is its own code. */
-static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err)
-{
-    const ptq_model *model = plan->model;
-    const ptq_node *input = &model->node[0];
-    void *memory = NULL;
-    int c, p, same = input->q.type == PTQ_TYPE_U8;
-    if (!ptq__is_coded(input))
-        return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)input->shape[2], 256, "pixel table", &memory,
-                        err));
-    plan->table = (uint8_t *)memory;
-    for (c = 0; c < input->shape[2]; c++)
-        for (p = 0; p < 256; p++) {
-            int32_t code = ptq_quantize(ptq__pixel(model, c, p), &input->q);
-            plan->table[c * 256 + p] = (uint8_t)code;
-            same = same && code == p;
-        }
-    if (same) {
-        ptq__free(&plan->allocator, plan->table);
-        plan->table = NULL;
-    }
-    return PTQ_OK;
 }
 
 /* ---- [VECTOR] ---------------------------------------------------------------------------- */
@@ -9113,541 +13022,6 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
 }
 #endif /* PTQ__VECTOR */
 
-static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err)
-{
-    const ptq_model *model = plan->model;
-    void *memory = NULL;
-    int i, k;
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)model->nodes, sizeof(ptq__step), "plan", &memory,
-                        err));
-    plan->step = (ptq__step *)memory;
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        plan->step[i].node = node;
-        plan->step[i].index = i;
-        for (k = 0; k < 2; k++)
-            plan->step[i].from[k] = node->input[k] >= 0 ? &model->node[node->input[k]] : NULL;
-        plan->step[i].in = plan->step[i].from[0] ? plan->step[i].from[0]->shape : node->shape;
-        ptq__choose_kernel(model, &plan->step[i]);
-        PTQ__TRY(ptq__prepare_step(plan, &plan->step[i], err));
-        PTQ__TRY(ptq__vectorize(plan, &plan->step[i], err));
-    }
-    return ptq__make_table(plan, err);
-}
-
-PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
-                                   ptq_plan **out, ptq_error *err)
-{
-    void *memory = NULL;
-    ptq_plan *plan;
-    ptq_isa isa = options ? options->isa : PTQ_ISA_AUTO;
-    ptq_status status;
-    if (!ptq_isa_available(isa))
-        return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
-                             ptq_isa_name(isa));
-    PTQ__TRY(ptq_model_check(model, err));
-    PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, 1, sizeof(ptq_plan), "plan", &memory,
-                        err));
-    plan = (ptq_plan *)memory;
-    plan->allocator = ptq__allocator(options ? &options->allocator : NULL);
-    plan->model = model;
-    plan->isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
-    plan->logits = ptq_model_logits(model);
-    status = ptq__make_steps(plan, err);
-    if (!status)
-        status = ptq__lay_out(plan, err);
-    if (status)
-        ptq_plan_free(plan);
-    else
-        *out = plan;
-    return status;
-}
-
-PTQ_API void ptq_plan_free(ptq_plan *plan)
-{
-    ptq_allocator allocator;
-    int k;
-    if (!plan)
-        return;
-    allocator = plan->allocator;
-    for (k = 0; k < PTQ__LAYOUTS; k++)
-        ptq__free(&allocator, plan->layout[k].offset);
-    for (k = 0; k < plan->model->nodes && plan->step; k++) {
-        ptq__free(&allocator, plan->step[k].owned);
-        ptq__free(&allocator, plan->step[k].multiplier);
-        ptq__free(&allocator, plan->step[k].packed);
-    }
-    ptq__free(&allocator, plan->table);
-    ptq__free(&allocator, plan->step);
-    ptq__free(&allocator, plan);
-}
-
-PTQ_API const ptq_model *ptq_plan_model(const ptq_plan *plan)
-{
-    return plan->model;
-}
-
-PTQ_API ptq_isa ptq_plan_isa(const ptq_plan *plan)
-{
-    return plan->isa;
-}
-
-PTQ_API int ptq_plan_classes(const ptq_plan *plan)
-{
-    return (int)ptq__shape_elements(3, plan->model->node[plan->logits].shape);
-}
-
-PTQ_API size_t ptq_plan_pixels(const ptq_plan *plan)
-{
-    return ptq__shape_elements(3, plan->model->node[0].shape);
-}
-
-PTQ_API size_t ptq_plan_arena_bytes(const ptq_plan *plan)
-{
-    return plan->layout[PTQ__REUSE].size;
-}
-
-/* The addition of a node: its own, or the one fused into it. */
-static void ptq__sum_info(const ptq__step *step, ptq_step_info *out)
-{
-    const ptq_node *node = step->node;
-    ptq__adder adder = node->residual ? ptq__residual_adder(step)
-                                      : ptq__adder_of(&step->from[0]->q, &step->from[1]->q,
-                                                      &node->q, node->act);
-    out->ratio[0] = adder.ratio_a;
-    out->ratio[1] = adder.ratio_b;
-    out->shift = adder.offset;
-    out->sum_low = adder.clamp.low;
-    out->sum_high = adder.clamp.high;
-}
-
-PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out)
-{
-    const ptq__step *step = &plan->step[node];
-    const ptq_node *n = step->node;
-    ptq_activation act = n->op == PTQ_OP_RELU    ? PTQ_ACTIVATION_RELU
-                         : n->op == PTQ_OP_RELU6 ? PTQ_ACTIVATION_RELU6
-                                              : n->act;
-    ptq__clamp clamp;
-    memset(out, 0, sizeof *out);
-    out->offset = plan->layout[PTQ__REUSE].offset[node];
-    out->multiplier = step->multiplier;
-    if (!ptq__is_coded(n))
-        return;
-    clamp = ptq__clamp_of(n->residual ? &n->mid : &n->q, act);
-    out->low = clamp.low;
-    out->high = clamp.high;
-    if (n->residual || n->op == PTQ_OP_ADD)
-        ptq__sum_info(step, out);
-}
-
-PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps)
-{
-    const ptq__step *step = &plan->step[node];
-    return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
-}
-
-/* ---- [SESSION] --------------------------------------------------------------------------- */
-
-struct ptq_session {
-    const ptq_plan *plan;
-    char *arena;
-    void *owned; /* memory from the allocator */
-    int keep;
-    int has_run;
-    void (*after_node)(void *user, int node); /* NULL: nobody watches */
-    void *watcher;
-    ptq_allocator allocator;
-};
-
-static const ptq__layout *ptq__session_layout(const ptq_plan *plan, int keep)
-{
-    return &plan->layout[keep ? PTQ__KEEP : PTQ__REUSE];
-}
-
-/* The session and its arena, and room to align both. */
-PTQ_API size_t ptq_session_bytes(const ptq_plan *plan, const ptq_session_options *options)
-{
-    return ptq__align(sizeof(ptq_session)) +
-           ptq__session_layout(plan, options && options->keep)->size + PTQ__ALIGN;
-}
-
-PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_options *options,
-                                      ptq_session **out, ptq_error *err)
-{
-    size_t size = ptq_session_bytes(plan, options);
-    void *memory = options ? options->memory : NULL, *owned = NULL;
-    ptq_session *session;
-    if (memory && options->memory_size < size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %z bytes, given are %z",
-                             size, options->memory_size);
-    if (!memory) {
-        PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, size, 1, "session", &owned, err));
-        memory = owned;
-    }
-    memory = (char *)memory + (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN;
-    session = (ptq_session *)memory;
-    memset(session, 0, sizeof *session);
-    session->plan = plan;
-    session->arena = (char *)memory + ptq__align(sizeof *session);
-    session->owned = owned;
-    session->keep = options && options->keep;
-    session->allocator = ptq__allocator(options ? &options->allocator : NULL);
-    *out = session;
-    return PTQ_OK;
-}
-
-PTQ_API void ptq_session_free(ptq_session *session)
-{
-    ptq_allocator allocator;
-    if (!session)
-        return;
-    allocator = session->allocator;
-    ptq__free(&allocator, session->owned);
-}
-
-PTQ_API void ptq_session_watch(ptq_session *session, void (*after_node)(void *user, int node),
-                               void *user)
-{
-    session->after_node = after_node;
-    session->watcher = user;
-}
-
-PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out)
-{
-    const int *shape = model->node[0].shape;
-    int i, c, n = shape[0] * shape[1], channels = shape[2];
-    for (i = 0; i < n; i++)
-        for (c = 0; c < channels; c++)
-            *out++ = ptq__pixel(model, c, *pixels++);
-}
-
-PTQ_API int ptq_argmax(const float *values, int n)
-{
-    int i, best = 0;
-    for (i = 1; i < n; i++)
-        if (values[i] > values[best])
-            best = i;
-    return best;
-}
-
-/* A tensor of one image as real numbers. */
-static void ptq__read_reals(const ptq_node *node, const void *data, int n, float *out)
-{
-    int i;
-    if (!ptq__is_coded(node)) {
-        memcpy(out, data, (size_t)n * sizeof(float));
-        return;
-    }
-    for (i = 0; i < n; i++)
-        out[i] = ptq_dequantize(ptq__load(data, i, node->q.type), &node->q);
-}
-
-/* One image, from the tensor of node 0. Steps behind the logits (a softmax) run only where they are
-   kept. Returns the logits' tensor. */
-static const void *ptq__run_image(ptq_session *session, const void *input)
-{
-    const ptq_plan *plan = session->plan;
-    ptq__frame frame;
-    int i, last = session->keep ? plan->model->nodes - 1 : plan->logits;
-    frame.layout = ptq__session_layout(plan, session->keep);
-    frame.input = input;
-    frame.arena = session->arena;
-    frame.keep = session->keep;
-    for (i = 0; i <= last; i++) {
-        if (i > 0)
-            plan->step[i].run(&plan->step[i], &frame);
-        if (session->after_node)
-            session->after_node(session->watcher, i);
-    }
-    session->has_run = 1;
-    return plan->logits ? ptq__out(&plan->step[plan->logits], &frame) : input;
-}
-
-/* Logits and probabilities of one image; either may be NULL. `row` is their row of the result. */
-static void ptq__write_result(const ptq_plan *plan, const void *result, float *logits,
-                              float *probabilities)
-{
-    const ptq_node *node = &plan->model->node[plan->logits];
-    int classes = ptq_plan_classes(plan);
-    if (logits)
-        ptq__read_reals(node, result, classes, logits);
-    if (probabilities) {
-        ptq__read_reals(node, result, classes, probabilities);
-        ptq__softmax(probabilities, probabilities, classes);
-    }
-}
-
-static void *ptq__input_buffer(const ptq_session *session)
-{
-    return session->arena + ptq__session_layout(session->plan, session->keep)->offset[0];
-}
-
-/* Node 0's tensor for an image: preprocessed floats, codes by table, or the pixels themselves. */
-static const void *ptq__load_pixels(const ptq_session *session, const uint8_t *pixels)
-{
-    const ptq_plan *plan = session->plan;
-    const ptq_node *input = &plan->model->node[0];
-    void *buffer = ptq__input_buffer(session);
-    size_t i, c, n = ptq_plan_pixels(plan), channels = (size_t)input->shape[2];
-    if (!ptq__is_coded(input)) {
-        ptq__preprocess(plan, pixels, (float *)buffer);
-    } else if (plan->table) {
-        for (i = 0; i < n; i += channels)
-            for (c = 0; c < channels; c++)
-                ((uint8_t *)buffer)[i + c] = plan->table[c * 256 + pixels[i + c]];
-    } else {
-        if (!session->keep)
-            return pixels;
-        memcpy(buffer, pixels, n);
-    }
-    return buffer;
-}
-
-/* The same for preprocessed floats. */
-static const void *ptq__load_reals(const ptq_session *session, const float *reals)
-{
-    const ptq_node *input = &session->plan->model->node[0];
-    void *buffer = ptq__input_buffer(session);
-    size_t i, n = ptq_plan_pixels(session->plan);
-    if (ptq__is_coded(input)) {
-        for (i = 0; i < n; i++)
-            ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(reals[i], &input->q);
-        return buffer;
-    }
-    if (!session->keep)
-        return reals;
-    memcpy(buffer, reals, n * sizeof(float));
-    return buffer;
-}
-
-PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
-                           float *probabilities, ptq_error *err)
-{
-    size_t i, n = ptq_plan_pixels(session->plan);
-    size_t classes = (size_t)ptq_plan_classes(session->plan);
-    if (!pixels && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
-    for (i = 0; i < count; i++) {
-        const void *result =
-            ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
-        ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
-                          probabilities ? probabilities + i * classes : NULL);
-    }
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
-                               float *logits, float *probabilities, ptq_error *err)
-{
-    size_t i, k, n = ptq_plan_pixels(session->plan);
-    size_t classes = (size_t)ptq_plan_classes(session->plan);
-    if (!input && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no input is given");
-    for (i = 0; i < count; i++) {
-        const void *result;
-        for (k = 0; k < n; k++)
-            if (!ptq__is_finite(input[i * n + k]))
-                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %z of image %z is %g", k, i,
-                                     (double)input[i * n + k]);
-        result = ptq__run_image(session, ptq__load_reals(session, input + i * n));
-        ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
-                          probabilities ? probabilities + i * classes : NULL);
-    }
-    return PTQ_OK;
-}
-
-/* The last node whose result is codes, where the logits are those codes made real; NULL if they
-   never were codes. */
-static const ptq__step *ptq__coded_logits(const ptq_plan *plan)
-{
-    const ptq__step *step = &plan->step[plan->logits];
-    if (step->node->op == PTQ_OP_DEQUANTIZE)
-        step = &plan->step[step->node->input[0]];
-    return ptq__is_coded(step->node) ? step : NULL;
-}
-
-PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
-                                 int32_t *codes, ptq_error *err)
-{
-    const ptq_plan *plan = session->plan;
-    const ptq__step *step = ptq__coded_logits(plan);
-    int c, classes = ptq_plan_classes(plan);
-    size_t i, n = ptq_plan_pixels(plan);
-    if (!step)
-        return ptq_error_set(err, PTQ_UNSUPPORTED, "the logits of this model are real numbers;"
-                             " convert it with code_logits");
-    if (!pixels && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
-    for (i = 0; i < count; i++) {
-        const char *result;
-        ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
-        result = session->arena + ptq__session_layout(plan, session->keep)->offset[step->index];
-        for (c = 0; c < classes; c++)
-            *codes++ = ptq__load(result, c, step->node->q.type);
-    }
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
-                                int *classes, ptq_error *err)
-{
-    const ptq_plan *plan = session->plan;
-    const ptq_node *node = &plan->model->node[plan->logits];
-    int c, n = ptq_plan_classes(plan);
-    size_t i;
-    if (!pixels && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
-    for (i = 0; i < count; i++) {
-        const void *input = ptq__load_pixels(session, pixels + i * ptq_plan_pixels(plan));
-        const void *result = ptq__run_image(session, input);
-        int best = 0;
-        for (c = 1; c < n && ptq__is_coded(node); c++)
-            if (ptq__load(result, c, node->q.type) > ptq__load(result, best, node->q.type))
-                best = c;
-        classes[i] = ptq__is_coded(node) ? best : ptq_argmax((const float *)result, n);
-    }
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
-                                      ptq_tensor *view, ptq_error *err)
-{
-    const ptq_plan *plan = session->plan;
-    const ptq__layout *layout = ptq__session_layout(plan, session->keep);
-    int i = ptq_model_find(plan->model, name), middle;
-    const ptq_node *node = i < 0 ? NULL : &plan->model->node[i];
-    const ptq_qparams *q;
-    if (!session->keep || !session->has_run)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "tensor %s: the session must be made with `keep`, and have run", name);
-    if (!node)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no tensor named %s",
-                             ptq__quoted(ptq__span_of(name)).text);
-    middle = node->residual && strcmp(name, node->out);
-    q = middle ? &node->mid : &node->q;
-    PTQ__TRY(ptq_tensor_borrow(view, q->type, 0, 3, node->shape,
-                               session->arena + (middle ? layout->mid[i] : layout->offset[i]),
-                               ptq__node_bytes(node), err));
-    if (q->type != PTQ_TYPE_F32) { /* the model's own scale: the view owns nothing */
-        view->scale = (float *)(uintptr_t)&q->scale;
-        view->scales = 1;
-        view->zero_point = q->zero_point;
-        view->bits = 8;
-    }
-    return PTQ_OK;
-}
-
-/* One element explained: taps in the order of the weights. */
-static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch, int c,
-                              int taps)
-{
-    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    int32_t sum = 0;
-    int k;
-    for (k = 0; k < taps; k++) {
-        int w = ptq__code(weight, (size_t)c * (size_t)taps + (size_t)k) - weight->zero_point;
-        sum += patch[k] * w;
-        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
-                 (int)sum);
-    }
-}
-
-/* What follows the sum of products. */
-static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum, int c)
-{
-    const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
-    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    int32_t acc = sum + (bias ? bias[c] : 0);
-    float m = step->multiplier[c], f = ptq__mul((float)acc, m);
-    ptq__clamp clamp;
-    ptq__put(text, "bias %d: accumulator %d\n", bias ? (int)bias[c] : 0, (int)acc);
-    ptq__put(text, "multiplier %g = input scale %g * weight scale %g", (double)m,
-             (double)step->from[0]->q.scale,
-             (double)weight->scale[weight->scales > 1 ? c : 0]);
-    if (q->type == PTQ_TYPE_F32) {
-        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)acc, (double)m, (double)f);
-        return;
-    }
-    clamp = ptq__clamp_of(q, node->act);
-    ptq__put(text, " / output scale %g\n", (double)q->scale);
-    ptq__put(text, "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d:"
-             " code %d\n", (int)acc, (double)m, (double)f, (int)(clamp.low - clamp.zero_point),
-             (int)(clamp.high - clamp.zero_point), (int)clamp.zero_point,
-             (int)ptq_requantize(acc, m, clamp.zero_point, clamp.low, clamp.high));
-    ptq__put(text, "code stands for %g\n",
-             (double)ptq_dequantize(ptq_requantize(acc, m, clamp.zero_point, clamp.low,
-                                                   clamp.high), q));
-}
-
-static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
-                                  int at)
-{
-    const ptq_node *node = step->node;
-    const ptq_qparams *other = &step->from[1]->q;
-    int32_t own = ptq__load(ptq__mid(step, frame), at, node->mid.type);
-    int32_t residual = ptq__load(ptq__in(step, frame, 1), at, other->type);
-    int32_t y = ptq__load(ptq__out(step, frame), at, node->q.type);
-    int first = node->residual == PTQ_RESIDUAL_FIRST;
-    ptq__adder adder = ptq__residual_adder(step);
-    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
-             (double)ptq_dequantize(residual, other));
-    ptq__put(text, "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
-             " %d, stands for %g\n", (int)(first ? residual : own), (double)adder.ratio_a,
-             (int)(first ? own : residual), (double)adder.ratio_b, (double)adder.offset,
-             (int)adder.clamp.low, (int)adder.clamp.high, (int)y,
-             (double)ptq_dequantize(y, &node->q));
-}
-
-PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
-                               char *buffer, size_t size, size_t *length, ptq_error *err)
-{
-    const ptq_plan *plan = session->plan;
-    int i = ptq_model_find(plan->model, name), taps, deep, each;
-    const ptq__step *step = i < 0 ? NULL : &plan->step[i];
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq__frame frame;
-    int16_t *patch;
-    if (!session->keep || !session->has_run)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "explain: the session must be made with `keep`, and have run");
-    if (!step || !ptq__has_weight(step->node->op) || ptq_node_mode(plan->model, i) != PTQ_MODE_INTEGER ||
-        y < 0 || y >= step->node->shape[0] || x < 0 || x >= step->node->shape[1] || c < 0 ||
-        c >= step->node->shape[2])
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "explain: '%s' is no integer convolution or dense layer with an"
-                             " element (%d, %d, %d)", ptq__quoted(ptq__span_of(name)).text, y, x,
-                             c);
-    frame.layout = ptq__session_layout(plan, 1);
-    frame.arena = session->arena;
-    frame.input = ptq__input_buffer(session);
-    frame.keep = 1;
-    patch = (int16_t *)ptq__scratch(&frame);
-    deep = step->in[2] / step->node->groups;
-    each = step->node->shape[2] / step->node->groups;
-    taps = deep * step->node->kernel[0] * step->node->kernel[1];
-    if (step->node->op == PTQ_OP_DENSE) {
-        const ptq_qparams *in = &step->from[0]->q;
-        taps = step->node->param[PTQ_PARAM_WEIGHT].dim[1];
-        for (i = 0; i < taps; i++)
-            patch[i] = (int16_t)(ptq__load(ptq__in(step, &frame, 0), i, in->type) -
-                                 in->zero_point);
-    } else {
-        ptq__gather_codes(step, (const uint8_t *)ptq__in(step, &frame, 0), &step->from[0]->q, y, x,
-                          c / each * deep, deep, patch);
-    }
-    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_taps(&text, step, patch, c, taps);
-    ptq__explain_end(&text, step, ptq__dot(step, patch, c, taps), c);
-    if (step->node->residual)
-        ptq__explain_residual(&text, step, &frame,
-                              (y * step->node->shape[1] + x) * step->node->shape[2] + c);
-    *length = text.length;
-    return PTQ_OK;
-}
-
 /* ---- [SELF-TEST] ------------------------------------------------------------------------- */
 
 /* Random networks: a convolution of any kind, one more, a third with a fused addition, an addition
@@ -9910,2738 +13284,12 @@ PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err)
     return PTQ_OK;
 }
 
-/* ---- [DATA] ------------------------------------------------------------------------------ */
-
-enum { PTQ__CIFAR_SIDE = 32, PTQ__CIFAR_PIXELS = 1024, PTQ__CIFAR_CLASSES = 10 };
-
-struct ptq_cifar10 {
-    uint8_t *records;
-    size_t count;
-    int classes;
-    const char *const *class_name; /* CIFAR-10's, or `own_name` */
-    const char *own_name[PTQ__CIFAR_CLASSES];
-    char name[PTQ__CIFAR_CLASSES][PTQ_CLASS_NAME_SIZE];
-    ptq_allocator allocator;
-};
-
-PTQ_API const char *const *ptq_cifar10_class_names(void)
-{
-    static const char *const names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
-                                        "dog",      "frog",       "horse", "ship", "truck"};
-    return names;
-}
-
-/* Whether bytes are records. `where` names them in errors. */
-static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const void *bytes, size_t size,
-                                   const char *where, ptq_error *err)
-{
-    const uint8_t *records = (const uint8_t *)bytes;
-    size_t count = size / PTQ_CIFAR10_RECORD, i;
-    if (!size)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: empty; a record has %d bytes", where,
-                             PTQ_CIFAR10_RECORD);
-    if (size % PTQ_CIFAR10_RECORD)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %z bytes are no whole number of records of %d; truncated, or not"
-                             " CIFAR-10's binary version", where, size, PTQ_CIFAR10_RECORD);
-    for (i = 0; i < count; i++)
-        if (records[i * PTQ_CIFAR10_RECORD] >= data->classes)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: record %z has label %d, labels are 0 to %d; not CIFAR-10's"
-                                 " binary version?", where, i, records[i * PTQ_CIFAR10_RECORD],
-                                 data->classes - 1);
-    return PTQ_OK;
-}
-
-/* Appends records that were checked. */
-static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
-                                    ptq_error *err)
-{
-    size_t count = size / PTQ_CIFAR10_RECORD;
-    void *larger = NULL;
-    PTQ__TRY(ptq__alloc(&data->allocator, data->count + count, PTQ_CIFAR10_RECORD, "images",
-                        &larger, err));
-    if (data->count)
-        memcpy(larger, data->records, data->count * PTQ_CIFAR10_RECORD);
-    memcpy((uint8_t *)larger + data->count * PTQ_CIFAR10_RECORD, bytes, size);
-    ptq__free(&data->allocator, data->records);
-    data->records = (uint8_t *)larger;
-    data->count += count;
-    return PTQ_OK;
-}
-
-static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 **out,
-                                    ptq_error *err)
-{
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(allocator, 1, sizeof(ptq_cifar10), "data set", &memory, err));
-    *out = (ptq_cifar10 *)memory;
-    (*out)->allocator = ptq__allocator(allocator);
-    (*out)->classes = PTQ__CIFAR_CLASSES;
-    (*out)->class_name = ptq_cifar10_class_names();
-    return PTQ_OK;
-}
-
-PTQ_API void ptq_cifar10_free(ptq_cifar10 *data)
-{
-    ptq_allocator allocator;
-    if (!data)
-        return;
-    allocator = data->allocator;
-    ptq__free(&allocator, data->records);
-    ptq__free(&allocator, data);
-}
-
-PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_allocator *allocator,
-                                     ptq_cifar10 **out, ptq_error *err)
-{
-    ptq_cifar10 *data = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_check(data, bytes, size, "CIFAR-10 data", err);
-    if (!status)
-        status = ptq__cifar_append(data, bytes, size, err);
-    if (status)
-        ptq_cifar10_free(data);
-    else
-        *out = data;
-    return status;
-}
-
-#ifndef PTQ_NO_STDIO
-
-enum { PTQ__PATH_SIZE = 1024 };
-
-/* Opens `directory/part`, or returns NULL. */
-static FILE *ptq__open_in(const char *directory, const char *part, char *path)
-{
-    ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
-    ptq__put(&text, "%s/%s", directory, part);
-    return text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
-}
-
-static int ptq__exists_in(const char *directory, const char *part)
-{
-    char path[PTQ__PATH_SIZE];
-    FILE *file = ptq__open_in(directory, part, path);
-    if (file)
-        fclose(file);
-    return file != NULL;
-}
-
-/* Nothing of the binary version was found: says what is there instead. */
-static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_error *err)
-{
-    static const char *const sign[][2] = {
-        {"data_batch_1", "the Python version of CIFAR-10; get the binary version"},
-        {"test_batch", "the Python version of CIFAR-10; get the binary version"},
-        {"data_batch_1.mat", "the Matlab version of CIFAR-10; get the binary version"},
-        {"test_batch.mat", "the Matlab version of CIFAR-10; get the binary version"},
-        {"cifar-10-batches-bin/test_batch.bin", "the folder above; add /cifar-10-batches-bin"},
-        {"cifar-10-batches-bin/data_batch_1.bin", "the folder above; add /cifar-10-batches-bin"},
-        {"cifar-10-binary.tar.gz", "an archive not unpacked yet; run tar -xzf on it"},
-        {"cifar-10-python.tar.gz", "the Python version's archive; get the binary version"},
-        {"cifar-10-matlab.tar.gz", "the Matlab version's archive; get the binary version"},
-        {"data_batch_1.bin", "CIFAR-10's training files but not the file asked for"},
-        {"test_batch.bin", "CIFAR-10's test file but not the file asked for"},
-    };
-    size_t i;
-    for (i = 0; i < sizeof sign / sizeof sign[0]; i++)
-        if (ptq__exists_in(path, sign[i][0]))
-            return ptq_error_set(err, PTQ_BAD_DATA, "%s: no %s there, but %s: this is %s", path,
-                                 wanted, sign[i][0], sign[i][1]);
-    return ptq_error_set(err, PTQ_IO_ERROR,
-                         "%s: no %s there, and nothing else of CIFAR-10; name the folder"
-                         " cifar-10-batches-bin of the binary version", path, wanted);
-}
-
-static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error *err)
-{
-    void *bytes = NULL;
-    size_t size = 0;
-    ptq_status status;
-    PTQ__TRY(ptq_file_read(path, 0, &data->allocator, &bytes, &size, err));
-    status = ptq__cifar_check(data, bytes, size, path, err);
-    if (!status && !data->count) { /* the first file's bytes stay where they are */
-        data->records = (uint8_t *)bytes;
-        data->count = size / PTQ_CIFAR10_RECORD;
-        return PTQ_OK;
-    }
-    if (!status)
-        status = ptq__cifar_append(data, bytes, size, err);
-    ptq__free(&data->allocator, bytes);
-    return status;
-}
-
-/* One more name of a class: `length` bytes that are no string yet. */
-static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, const char *name, size_t length,
-                                      const char *where, ptq_error *err)
-{
-    char *own;
-    size_t i;
-    int c;
-    if (data->classes == PTQ__CIFAR_CLASSES)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where,
-                             (int)PTQ__CIFAR_CLASSES);
-    own = data->name[data->classes];
-    if (length >= PTQ_CLASS_NAME_SIZE)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d has over %d bytes",
-                             where, data->classes, PTQ_CLASS_NAME_SIZE - 1);
-    for (i = 0; i < length; i++)
-        if ((unsigned char)name[i] < 32 || name[i] == 127)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: the name of class %d has a control character; it must be"
-                                 " text with one name a line", where, data->classes);
-    memcpy(own, name, length);
-    own[length] = 0;
-    for (c = 0; c < data->classes; c++)
-        if (!strcmp(own, data->name[c]))
-            return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where, own);
-    data->own_name[data->classes++] = own;
-    return PTQ_OK;
-}
-
-/* Names of classes, one a line; empty lines, with which CIFAR-10's file ends, do not count. */
-static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, const char *text, size_t size,
-                                        const char *where, ptq_error *err)
-{
-    size_t start, end;
-    data->classes = 0;
-    data->class_name = data->own_name;
-    for (start = 0; start < size; start = end + 1) {
-        size_t length;
-        for (end = start; end < size && text[end] != '\n'; end++)
-            ;
-        length = end - start;
-        if (length && text[end - 1] == '\r')
-            length--;
-        if (length)
-            PTQ__TRY(ptq__cifar_add_name(data, text + start, length, where, err));
-    }
-    return data->classes ? PTQ_OK
-                         : ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", where);
-}
-
-/* Reads batches.meta.txt in a directory of `length` bytes; without it the names stay CIFAR-10's. */
-static ptq_status ptq__cifar_load_names(ptq_cifar10 *data, const char *directory, size_t length,
-                                        ptq_error *err)
-{
-    char path[PTQ__PATH_SIZE], name[PTQ__PATH_SIZE];
-    void *bytes = NULL;
-    size_t size = 0;
-    FILE *file;
-    ptq_status status;
-    if (length >= sizeof name)
-        return PTQ_OK; /* too long to open: what reads the records says so */
-    memcpy(name, directory, length);
-    name[length] = 0;
-    file = ptq__open_in(length ? name : ".", "batches.meta.txt", path);
-    if (!file)
-        return PTQ_OK;
-    fclose(file);
-    PTQ__TRY(ptq_file_read(path, 4096, &data->allocator, &bytes, &size, err));
-    status = ptq__cifar_read_names(data, (const char *)bytes, size, path, err);
-    ptq__free(&data->allocator, bytes);
-    return status;
-}
-
-/* Length of the directory part of a path; 0 where there is none. */
-static size_t ptq__directory_length(const char *path)
-{
-    size_t length = strlen(path);
-    while (length && !ptq__is_separator(path[length - 1]))
-        length--;
-    return length > 1 ? length - 1 : length; /* without the separator, unless it is the root */
-}
-
-/* The files of a directory, in numeric order. */
-static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
-                                       ptq_error *err)
-{
-    char part[32], full[PTQ__PATH_SIZE];
-    int i, files = 0, last = split == PTQ_SPLIT_TRAIN ? 99 : 1;
-    for (i = 1; i <= last; i++) {
-        ptq__text text = ptq__text_over(part, sizeof part);
-        FILE *file;
-        if (split == PTQ_SPLIT_TRAIN)
-            ptq__put(&text, "data_batch_%d.bin", i);
-        else
-            ptq__put_string(&text, "test_batch.bin");
-        file = ptq__open_in(path, part, full);
-        if (!file)
-            continue;
-        fclose(file);
-        files++;
-        PTQ__TRY(ptq__cifar_load(data, full, err));
-    }
-    if (!files)
-        return ptq__cifar_wrong(
-            path, split == PTQ_SPLIT_TRAIN ? "data_batch_1.bin" : "test_batch.bin", err);
-    return PTQ_OK;
-}
-
-/* A regular file, as far as the C library can tell: a directory opens but does not read. */
-static int ptq__is_file(const char *path)
-{
-    size_t n = strlen(path);
-    FILE *file = ptq__open(path, 0);
-    int readable = 0;
-    if (file) {
-        (void)fgetc(file);
-        readable = !ferror(file);
-        fclose(file);
-    }
-    return readable || (n > 4 && !strcmp(path + n - 4, ".bin"));
-}
-
-PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
-                                    const ptq_allocator *allocator, ptq_cifar10 **out,
-                                    ptq_error *err)
-{
-    ptq_cifar10 *data = NULL;
-    ptq_status status;
-    int is_file = ptq__is_file(path);
-    PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_load_names(data, path, is_file ? ptq__directory_length(path) : strlen(path),
-                                   err);
-    if (!status)
-        status = is_file ? ptq__cifar_load(data, path, err)
-                         : ptq__cifar_directory(data, path, split, err);
-    if (status)
-        ptq_cifar10_free(data);
-    else
-        *out = data;
-    return status;
-}
-
-#endif /* PTQ_NO_STDIO */
-
-/* Planes to interleaved channels. */
-static ptq_status ptq__cifar_get(void *user, size_t index, uint8_t *pixels, int *label,
-                                 ptq_error *err)
-{
-    const ptq_cifar10 *data = (const ptq_cifar10 *)user;
-    const uint8_t *record;
-    int i, c;
-    if (index >= data->count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %z of %z", index, data->count);
-    record = data->records + index * PTQ_CIFAR10_RECORD;
-    *label = record[0];
-    for (i = 0; i < PTQ__CIFAR_PIXELS; i++)
-        for (c = 0; c < 3; c++)
-            pixels[i * 3 + c] = record[1 + c * PTQ__CIFAR_PIXELS + i];
-    return PTQ_OK;
-}
-
-PTQ_API ptq_dataset ptq_cifar10_dataset(const ptq_cifar10 *data)
-{
-    ptq_dataset set;
-    memset(&set, 0, sizeof set);
-    set.count = data ? data->count : 0;
-    set.height = set.width = PTQ__CIFAR_SIDE;
-    set.channels = 3;
-    set.classes = data ? data->classes : PTQ__CIFAR_CLASSES;
-    set.get = ptq__cifar_get;
-    set.user = (void *)(uintptr_t)data; /* only ever read */
-    set.class_name = data ? data->class_name : ptq_cifar10_class_names();
-    return set;
-}
-
-PTQ_API uint32_t ptq_rng_next(ptq_rng *rng)
-{
-    uint64_t old = rng->state;
-    uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
-    rng->state = old * 6364136223846793005u + rng->increment;
-    return (shifted >> rotation) | (shifted << ((32 - rotation) & 31));
-}
-
-PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream)
-{
-    rng->state = 0;
-    rng->increment = stream << 1 | 1;
-    ptq_rng_next(rng);
-    rng->state += seed;
-    ptq_rng_next(rng);
-}
-
-/* Numbers under 2^32 mod bound are drawn again: the rest divide evenly. */
-PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound)
-{
-    uint32_t threshold = ((uint32_t)0 - bound) % bound, value;
-    do
-        value = ptq_rng_next(rng);
-    while (value < threshold);
-    return value % bound;
-}
-
-PTQ_API float ptq_rng_float(ptq_rng *rng)
-{
-    return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
-}
-
-/* Image size and label range of a data set, before it is relied upon. */
-static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err)
-{
-    if (!data->count)
-        return ptq_error_set(err, PTQ_BAD_DATA, "the data set has no images");
-    if (!data->get || data->height < 1 || data->width < 1 || data->channels < 1 ||
-        data->classes < 1)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the data set is incomplete: images of %dx%dx%d, %d classes",
-                             data->height, data->width, data->channels, data->classes);
-    return PTQ_OK;
-}
-
-/* All labels, checked. */
-static ptq_status ptq__read_labels(const ptq_dataset *data, int *labels,
-                                   const ptq_allocator *allocator, ptq_error *err)
-{
-    size_t i, bytes = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-    void *pixels = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, bytes, 1, "an image", &pixels, err));
-    status = PTQ_OK;
-    for (i = 0; i < data->count && !status; i++) {
-        status = data->get(data->user, i, (uint8_t *)pixels, &labels[i], err);
-        if (!status && (labels[i] < 0 || labels[i] >= data->classes))
-            status = ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", i,
-                                   labels[i], data->classes);
-    }
-    ptq__free(allocator, pixels);
-    return status;
-}
-
-/* Marks `want` images of one class in `chosen`. `pool` has room for all images. */
-static ptq_status ptq__sample_class(const ptq_dataset *data, const int *labels, int label,
-                                    size_t want, uint64_t seed, size_t *pool, uint8_t *chosen,
-                                    ptq_error *err)
-{
-    ptq_rng rng;
-    size_t i, n = 0;
-    for (i = 0; i < data->count; i++)
-        if (labels[i] == label)
-            pool[n++] = i;
-    if (n < want) {
-        if (data->class_name)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "class %s has %z images, %z are needed; ask for fewer",
-                                 data->class_name[label], n, want);
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "class %d has %z images, %z are needed; ask for fewer", label, n,
-                             want);
-    }
-    ptq_rng_seed(&rng, seed, (uint64_t)label);
-    for (i = 0; i < want; i++) {
-        size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i)), swap = pool[i];
-        pool[i] = pool[k];
-        pool[k] = swap;
-        chosen[pool[i]] = 1;
-    }
-    return PTQ_OK;
-}
-
-/* Memory of ptq_sample: labels, a pool of indices, marks. */
-typedef struct ptq__sampler {
-    void *labels, *pool, *chosen;
-} ptq__sampler;
-
-static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_t seed,
-                                  ptq__sampler *s, const ptq_allocator *allocator, ptq_error *err)
-{
-    size_t each = count / (size_t)data->classes, rest = count % (size_t)data->classes;
-    int c;
-    PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(int), "labels", &s->labels, err));
-    PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(size_t), "sampling", &s->pool, err));
-    PTQ__TRY(ptq__alloc(allocator, data->count, 1, "sampling", &s->chosen, err));
-    PTQ__TRY(ptq__read_labels(data, (int *)s->labels, allocator, err));
-    for (c = 0; c < data->classes; c++)
-        PTQ__TRY(ptq__sample_class(data, (int *)s->labels, c, each + ((size_t)c < rest), seed,
-                                   (size_t *)s->pool, (uint8_t *)s->chosen, err));
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
-                              const ptq_allocator *allocator, ptq_error *err)
-{
-    ptq__sampler s = {NULL, NULL, NULL};
-    ptq_status status;
-    size_t i;
-    PTQ__TRY(ptq__check_dataset(data, err));
-    if (!count || count > data->count || data->count > UINT32_MAX)
-        return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %z of %z images", count,
-                             data->count);
-    status = ptq__sample_all(data, count, seed, &s, allocator, err);
-    for (i = 0; i < data->count && !status; i++)
-        if (((uint8_t *)s.chosen)[i])
-            *indices++ = i;
-    ptq__free(allocator, s.labels);
-    ptq__free(allocator, s.pool);
-    ptq__free(allocator, s.chosen);
-    return status;
-}
-
-static ptq_status ptq__subset_get(void *user, size_t index, uint8_t *pixels, int *label,
-                                  ptq_error *err)
-{
-    const ptq_subset *subset = (const ptq_subset *)user;
-    return subset->base.get(subset->base.user, subset->indices[index], pixels, label, err);
-}
-
-PTQ_API ptq_dataset ptq_subset_dataset(const ptq_subset *subset, size_t count)
-{
-    ptq_dataset set = subset->base;
-    set.count = count;
-    set.get = ptq__subset_get;
-    set.user = (void *)(uintptr_t)subset; /* only ever read */
-    return set;
-}
-
-/* Work over the images of a data set, shared by evaluation and calibration. Images are handed out
-   in small runs, so that no thread waits long; every worker has a session of its own. */
-typedef struct ptq__job ptq__job;
-
-typedef struct ptq__worker {
-    ptq_session *session;
-    uint8_t *pixels; /* of the current image */
-    void *own;       /* what `begin` made */
-    int is_caller;   /* runs on the thread that called the library */
-} ptq__worker;
-
-struct ptq__job {
-    const ptq_plan *plan;
-    const ptq_dataset *data;
-    int keep; /* sessions keep intermediates */
-    ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
-    ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
-    ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
-    void *context;
-    ptq_progress progress;
-    void *user;
-    ptq_allocator allocator;
-    size_t total, next, done;
-    ptq_status status; /* the first failure stops all */
-    ptq_error error;
-#ifdef PTQ_THREADS
-    pthread_mutex_t lock;
-#endif
-};
-
-#ifdef PTQ_THREADS
-static void ptq__lock_create(ptq__job *job)
-{
-    pthread_mutex_init(&job->lock, NULL);
-}
-static void ptq__lock_destroy(ptq__job *job)
-{
-    pthread_mutex_destroy(&job->lock);
-}
-static void ptq__lock(ptq__job *job)
-{
-    pthread_mutex_lock(&job->lock);
-}
-static void ptq__unlock(ptq__job *job)
-{
-    pthread_mutex_unlock(&job->lock);
-}
-#else
-static void ptq__lock_create(ptq__job *job)
-{
-    (void)job;
-}
-static void ptq__lock_destroy(ptq__job *job)
-{
-    (void)job;
-}
-static void ptq__lock(ptq__job *job)
-{
-    (void)job;
-}
-static void ptq__unlock(ptq__job *job)
-{
-    (void)job;
-}
-#endif
-
-/* Takes the next images; 0 when there are none or the work has stopped. */
-static size_t ptq__job_take(ptq__job *job, size_t *first)
-{
-    const size_t run = 16;
-    size_t left, n;
-    ptq__lock(job);
-    left = job->status ? 0 : job->total - job->next;
-    n = left < run ? left : run;
-    *first = job->next;
-    job->next += n;
-    ptq__unlock(job);
-    return n;
-}
-
-/* Counts finished images and tells the caller how far the work is; only on the calling thread. */
-static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller, ptq_error *err)
-{
-    size_t done;
-    ptq__lock(job);
-    done = job->done += finished;
-    ptq__unlock(job);
-    if (is_caller && job->progress && job->progress(job->user, done, job->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z images", done,
-                             job->total);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t index, ptq_error *err)
-{
-    int label = 0;
-    PTQ__TRY(job->data->get(job->data->user, index, worker->pixels, &label, err));
-    if (label < 0 || label >= job->data->classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", index,
-                             label, job->data->classes);
-    return job->one(job, worker, index, label, err);
-}
-
-static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err)
-{
-    size_t i, first, n;
-    while ((n = ptq__job_take(job, &first)) > 0) {
-        for (i = 0; i < n; i++)
-            PTQ__TRY(ptq__job_image(job, worker, first + i, err));
-        PTQ__TRY(ptq__job_report(job, n, worker->is_caller, err));
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err)
-{
-    ptq_session_options options;
-    void *pixels = NULL;
-    memset(&options, 0, sizeof options);
-    options.allocator = job->allocator;
-    options.keep = job->keep;
-    PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
-    PTQ__TRY(ptq__alloc(&job->allocator, ptq_plan_pixels(job->plan), 1, "an image", &pixels, err));
-    worker->pixels = (uint8_t *)pixels;
-    return job->begin ? job->begin(job, worker, err) : PTQ_OK;
-}
-
-/* What each thread does. */
-static void ptq__job_work(ptq__job *job, int is_caller)
-{
-    ptq__worker worker;
-    ptq_error error;
-    ptq_status status, ended = PTQ_OK;
-    memset(&worker, 0, sizeof worker);
-    worker.is_caller = is_caller;
-    status = ptq__worker_open(job, &worker, &error);
-    if (!status)
-        status = ptq__job_loop(job, &worker, &error);
-    ptq__lock(job);
-    if (status && !job->status) {
-        job->status = status;
-        job->error = error;
-    }
-    if (job->end)
-        ended = job->end(job, &worker, &error);
-    if (ended && !job->status) {
-        job->status = ended;
-        job->error = error;
-    }
-    ptq__unlock(job);
-    ptq__free(&job->allocator, worker.pixels);
-    ptq_session_free(worker.session);
-}
-
-#ifdef PTQ_THREADS
-
-static void *ptq__job_thread(void *job)
-{
-    ptq__job_work((ptq__job *)job, 0);
-    return NULL;
-}
-
-/* The calling thread works too. A thread that cannot be started leaves its work to the others. */
-static void ptq__job_spread(ptq__job *job, int threads)
-{
-    pthread_t thread[64];
-    int i, started = 0;
-    if (threads > 64)
-        threads = 64;
-    while (started < threads - 1 &&
-           pthread_create(&thread[started], NULL, ptq__job_thread, job) == 0)
-        started++;
-    ptq__job_work(job, 1);
-    for (i = 0; i < started; i++)
-        pthread_join(thread[i], NULL);
-}
-
-#else
-
-static void ptq__job_spread(ptq__job *job, int threads)
-{
-    (void)threads;
-    ptq__job_work(job, 1);
-}
-
-#endif
-
-static ptq_status ptq__job_run(ptq__job *job, int threads, ptq_error *err)
-{
-    ptq_status status = PTQ_OK;
-    ptq__lock_create(job);
-    ptq__job_spread(job, threads);
-    if (job->status)
-        status = ptq_error_set(err, job->status, "%s", job->error.text);
-    else if (threads > 1) /* the caller may have finished before the last thread */
-        status = ptq__job_report(job, 0, 1, err);
-    ptq__lock_destroy(job);
-    return status;
-}
-
-/* Images that a plan can take, and classes that it knows. */
-static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data, ptq_error *err)
-{
-    const int *shape = ptq_plan_model(plan)->node[0].shape;
-    PTQ__TRY(ptq__check_dataset(data, err));
-    if (data->height != shape[0] || data->width != shape[1] || data->channels != shape[2])
-        return ptq_error_set(err, PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d",
-                             data->height, data->width, data->channels, shape[0], shape[1],
-                             shape[2]);
-    if (data->classes != ptq_plan_classes(plan))
-        return ptq_error_set(err, PTQ_BAD_DATA, "the data have %d classes, the model has %d",
-                             data->classes, ptq_plan_classes(plan));
-    return PTQ_OK;
-}
-
-/* ---- [OBSERVE] --------------------------------------------------------------------------- */
-
-PTQ_API const char *ptq_method_name(ptq_method range)
-{
-    static const char *const name[] = {
-#define PTQ_X(id, text) text,
-        PTQ_METHOD_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)range < PTQ_METHOD_COUNT ? name[range] : "?";
-}
-
-PTQ_API ptq_method ptq_method_find(const char *name)
-{
-    int range = 0;
-    while (range < PTQ_METHOD_COUNT && strcmp(name, ptq_method_name((ptq_method)range)))
-        range++;
-    return (ptq_method)range;
-}
-
-/* A float is mantissa * 2^(shift - 149): its bits fall into two neighbouring limbs. */
-static void ptq__exact_add(ptq_exact_sum *sum, float value)
-{
-    uint32_t bits;
-    uint64_t wide;
-    int exponent, shift;
-    int64_t low, high;
-    memcpy(&bits, &value, sizeof bits);
-    exponent = (int)((bits >> 23) & 255);
-    wide = (bits & 0x7fffffu) | (exponent ? 0x800000u : 0);
-    shift = exponent ? exponent - 1 : 0;
-    wide <<= shift % 32;
-    low = (int64_t)(wide & 0xffffffffu);
-    high = (int64_t)(wide >> 32);
-    sum->limb[shift / 32] += bits >> 31 ? -low : low;
-    sum->limb[shift / 32 + 1] += bits >> 31 ? -high : high;
-}
-
-/* Carries, so that equal sums have equal limbs: all but the last in 0..2^32 - 1. */
-static void ptq__exact_normalize(ptq_exact_sum *sum)
-{
-    int i;
-    for (i = 0; i < 9; i++) {
-        int64_t low = sum->limb[i] & (int64_t)0xffffffff;
-        sum->limb[i + 1] += (sum->limb[i] - low) / ((int64_t)1 << 32);
-        sum->limb[i] = low;
-    }
-}
-
-PTQ_API double ptq_exact_sum_value(const ptq_exact_sum *sum)
-{
-    double value = 0;
-    int i;
-    for (i = 9; i >= 0; i--)
-        value += ldexp((double)sum->limb[i], 32 * i - 149);
-    return value;
-}
-
-PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
-                                       const ptq_allocator *allocator, ptq_error *err)
-{
-    void *memory = NULL, *bins = NULL;
-    ptq_status status;
-    int c;
-    if (channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "an observer of %d channels", channels);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)channels, sizeof(ptq_statistics), "observer", &memory,
-                        err));
-    status = ptq__alloc(allocator, (size_t)channels * PTQ_BINS, sizeof(uint64_t), "histogram",
-                        &bins, err);
-    if (status) {
-        ptq__free(allocator, memory);
-        return status;
-    }
-    observer->channels = channels;
-    observer->channel = (ptq_statistics *)memory;
-    observer->allocator = ptq__allocator(allocator);
-    for (c = 0; c < channels; c++) {
-        observer->channel[c].bin = (uint64_t *)bins + (size_t)c * PTQ_BINS;
-        observer->channel[c].exponent = -149;
-    }
-    return PTQ_OK;
-}
-
-PTQ_API void ptq_observer_free(ptq_observer *observer)
-{
-    if (!observer || !observer->channel)
-        return;
-    ptq__free(&observer->allocator, observer->channel[0].bin);
-    ptq__free(&observer->allocator, observer->channel);
-    observer->channel = NULL;
-    observer->channels = 0;
-}
-
-enum { PTQ__HALF_BINS = PTQ_BINS / 2 };
-
-/* The smallest exponent at which a value falls into a bin. */
-static int ptq__fitting_exponent(float value)
-{
-    int e;
-    double m = frexp((double)value, &e); /* value = m 2^e, 0.5 <= |m| < 1: 2^11 bins up to 2^e */
-    if (m < 0 && !(m < -0.5))
-        e--; /* -2^k lies in the lowest bin of the smaller range */
-    return e - 11 < -149 ? -149 : e - 11;
-}
-
-static int ptq__bin_of(float value, int exponent)
-{
-    return (int)floor(ldexp((double)value, -exponent)) + PTQ__HALF_BINS;
-}
-
-/* Where a bin lies once the bins are 2^shift times as wide: edges stay multiples of the width. */
-static int ptq__wider_bin(int bin, int shift)
-{
-    int from_zero = bin - PTQ__HALF_BINS;
-    if (from_zero < 0) /* floor, without shifting a negative number */
-        return PTQ__HALF_BINS - 1 - (shift > 12 ? 0 : (-1 - from_zero) >> shift);
-    return PTQ__HALF_BINS + (shift > 12 ? 0 : from_zero >> shift);
-}
-
-/* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. */
-static void ptq__widen(ptq_statistics *s, int exponent)
-{
-    int shift = exponent - s->exponent, i, b;
-    if (shift <= 0)
-        return;
-    s->exponent = exponent;
-    for (i = 0; i < PTQ_BINS; i++) {
-        uint64_t count;
-        b = i < PTQ__HALF_BINS ? PTQ__HALF_BINS + i : PTQ_BINS - 1 - i;
-        count = s->bin[b];
-        s->bin[b] = 0;
-        s->bin[ptq__wider_bin(b, shift)] += count;
-    }
-}
-
-/* Counts values, which fit the bins already: n floats, `step` apart. */
-static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, size_t step)
-{
-    double bins_per_unit = ldexp(1, -s->exponent);
-    size_t i;
-    for (i = 0; i < n; i += step) {
-        double x = (double)values[i] * bins_per_unit;
-        int bin = (int)x;
-        bin -= x < (double)bin; /* floor */
-        if (x < 0 || x > 0)
-            s->bin[bin + PTQ__HALF_BINS]++;
-        else
-            s->zeros++;
-    }
-}
-
-/* Smallest and largest of one channel of an image; also finds what cannot be observed. */
-static ptq_status ptq__image_range(const float *values, size_t n, size_t step, float *low,
-                                   float *high, ptq_error *err)
-{
-    size_t i;
-    *low = *high = values[0];
-    for (i = 0; i < n; i += step) {
-        if (!ptq__is_finite(values[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %z is %g", i, (double)values[i]);
-        *low = values[i] < *low ? values[i] : *low;
-        *high = values[i] > *high ? values[i] : *high;
-    }
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
-                               ptq_error *err)
-{
-    size_t channels = (size_t)observer->channels, c;
-    float low, high;
-    if (!n || n % channels)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%z values for %z channels", n, channels);
-    for (c = 0; c < channels; c++)
-        PTQ__TRY(ptq__image_range(values + c, n - c, channels, &low, &high, err));
-    for (c = 0; c < channels; c++) {
-        ptq_statistics *s = &observer->channel[c];
-        ptq__image_range(values + c, n - c, channels, &low, &high, NULL);
-        ptq__widen(s, low < 0 ? ptq__fitting_exponent(low) : -149);
-        ptq__widen(s, high > 0 ? ptq__fitting_exponent(high) : -149);
-        ptq__count_values(s, values + c, n - c, channels);
-        s->min = !s->count || low < s->min ? low : s->min;
-        s->max = !s->count || high > s->max ? high : s->max;
-        s->count += n / channels;
-        s->images++;
-        ptq__exact_add(&s->min_sum, low);
-        ptq__exact_add(&s->max_sum, high);
-        ptq__exact_normalize(&s->min_sum);
-        ptq__exact_normalize(&s->max_sum);
-    }
-    return PTQ_OK;
-}
-
-static void ptq__merge_statistics(ptq_statistics *a, const ptq_statistics *b)
-{
-    int i, shift;
-    if (!b->count)
-        return;
-    ptq__widen(a, b->exponent);
-    shift = a->exponent - b->exponent;
-    for (i = 0; i < PTQ_BINS; i++)
-        a->bin[ptq__wider_bin(i, shift)] += b->bin[i];
-    a->min = !a->count || b->min < a->min ? b->min : a->min;
-    a->max = !a->count || b->max > a->max ? b->max : a->max;
-    a->count += b->count;
-    a->zeros += b->zeros;
-    a->images += b->images;
-    for (i = 0; i < 10; i++) {
-        a->min_sum.limb[i] += b->min_sum.limb[i];
-        a->max_sum.limb[i] += b->max_sum.limb[i];
-    }
-    ptq__exact_normalize(&a->min_sum);
-    ptq__exact_normalize(&a->max_sum);
-}
-
-PTQ_API ptq_status ptq_observer_merge(ptq_observer *observer, const ptq_observer *other,
-                                      ptq_error *err)
-{
-    int c;
-    if (observer->channels != other->channels)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "observers of %d and %d channels",
-                             observer->channels, other->channels);
-    for (c = 0; c < observer->channels; c++)
-        ptq__merge_statistics(&observer->channel[c], &other->channel[c]);
-    return PTQ_OK;
-}
-
-/* The value that stands for a bin: its middle. */
-static double ptq__bin_value(const ptq_statistics *s, int bin)
-{
-    return ldexp((double)(bin - PTQ__HALF_BINS) + 0.5, s->exponent);
-}
-
-PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
-                                    float high)
-{
-    const ptq_statistics *s = &observer->channel[channel];
-    uint64_t outside = 0;
-    int b;
-    for (b = 0; b < PTQ_BINS; b++)
-        if (ptq__bin_value(s, b) < (double)low || ptq__bin_value(s, b) > (double)high)
-            outside += s->bin[b];
-    return s->count ? (double)outside / (double)s->count : 0;
-}
-
-/* Codes for which a range is sought. */
-typedef struct ptq__coding {
-    ptq_type type;
-    int bits, symmetric;
-} ptq__coding;
-
-/* Expected squared error of coding the values under a range: the sum over bins, which stops where
-   it passes `limit`. Exact zeros cost nothing, since 0 is always a code. */
-static double ptq__range_error(const ptq_statistics *s, const ptq__coding *coding, double low,
-                               double high, double limit)
-{
-    const double width = ldexp(1, s->exponent);
-    ptq_qparams q;
-    double sum = 0;
-    int b;
-    if (high - low <= 0 ||
-        ptq_choose_qparams((float)low, (float)high, coding->type, coding->bits, coding->symmetric,
-                           &q, NULL))
-        return HUGE_VAL;
-    for (b = 0; b < PTQ_BINS && sum < limit; b++) {
-        double x, error;
-        if (!s->bin[b])
-            continue;
-        x = ((double)(b - PTQ__HALF_BINS) + 0.5) * width; /* ptq__bin_value, without its cost */
-        error = x - (double)ptq_dequantize(ptq_quantize((float)x, &q), &q);
-        sum += (double)s->bin[b] * error * error;
-    }
-    return sum;
-}
-
-/* A grid over both ends, then a finer one around the best point, twice. */
-static void ptq__search_mse(const ptq_statistics *s, const ptq__coding *coding, double *low,
-                            double *high)
-{
-    const int steps = 20;
-    double full_low = *low, full_high = *high, best = HUGE_VAL;
-    double at_low = 0, at_high = 0, width = 1; /* corner and size of the grid, as shares */
-    double best_low = 1, best_high = 1;
-    int round, i, j;
-    for (round = 0; round < 3; round++) {
-        for (i = 0; i <= (full_low < 0 ? steps : 0); i++)
-            for (j = 0; j <= (full_high > 0 ? steps : 0); j++) {
-                double l = at_low + width * i / steps, h = at_high + width * j / steps, e;
-                l = l > 1 ? 1 : l;
-                h = h > 1 ? 1 : h;
-                if (l < 0 || h < 0)
-                    continue;
-                e = ptq__range_error(s, coding, full_low * l, full_high * h, best);
-                if (e < best) {
-                    best = e;
-                    best_low = l;
-                    best_high = h;
-                }
-            }
-        width /= 8;
-        at_low = best_low - width / 2;
-        at_high = best_high - width / 2;
-    }
-    *low = full_low * best_low;
-    *high = full_high * best_high;
-}
-
-/* The value below which a share of the values lies, to one bin; zeros included. */
-static double ptq__quantile(const ptq_statistics *s, double share)
-{
-    double want = share * (double)s->count, seen = 0;
-    int b;
-    for (b = 0; b < PTQ_BINS; b++) {
-        if (b == PTQ__HALF_BINS)
-            seen += (double)s->zeros;
-        seen += (double)s->bin[b];
-        if (seen >= want && seen > 0)
-            return ptq__bin_value(s, b);
-    }
-    return (double)s->max;
-}
-
-static void ptq__search_percentile(const ptq_statistics *s, double percentile, double *low,
-                                   double *high)
-{
-    double cut_low = ptq__quantile(s, 1 - percentile / 100);
-    double cut_high = ptq__quantile(s, percentile / 100);
-    *low = cut_low > *low ? cut_low : *low;
-    *high = cut_high < *high ? cut_high : *high;
-}
-
-/* Divergence of the coded distribution from the true one, for a range of whole bins first..last:
-   the outliers are counted at the ends, the coded distribution spreads each code's share evenly
-   over the bins that had values (Migacz, GTC 2017). */
-static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels)
-{
-    double p_sum = 0, q_sum = 0, result = 0, below = 0, above = 0;
-    int b, k, n = last - first + 1;
-    for (b = 0; b < PTQ_BINS; b++) {
-        below += b < first ? (double)s->bin[b] : 0;
-        above += b > last ? (double)s->bin[b] : 0;
-        p_sum += (double)s->bin[b];
-        q_sum += b >= first && b <= last ? (double)s->bin[b] : 0;
-    }
-    if (q_sum <= 0)
-        return HUGE_VAL;
-    for (k = 0; k < levels; k++) {
-        int from = first + (int)((int64_t)n * k / levels);
-        int to = first + (int)((int64_t)n * (k + 1) / levels), filled = 0;
-        double mass = 0;
-        for (b = from; b < to; b++) {
-            mass += (double)s->bin[b];
-            filled += s->bin[b] != 0;
-        }
-        for (b = from; b < to; b++) {
-            double p = (double)s->bin[b] + (b == first ? below : 0) + (b == last ? above : 0);
-            double q = s->bin[b] ? mass / filled : 0;
-            if (p > 0)
-                result += p / p_sum * log(p / p_sum / (q > 0 ? q / q_sum : 1e-9));
-        }
-    }
-    return result;
-}
-
-/* One end after the other is moved in, as long as a bin is left for every code. */
-static void ptq__search_entropy(const ptq_statistics *s, const ptq__coding *coding, double *low,
-                                double *high)
-{
-    int first = *low < 0 ? ptq__bin_of((float)*low, s->exponent) : PTQ__HALF_BINS;
-    int last = *high > 0 ? ptq__bin_of((float)*high, s->exponent) : PTQ__HALF_BINS - 1;
-    int levels = 1 << coding->bits, k, best_first = first, best_last = last;
-    double best = ptq__divergence(s, first, last, levels);
-    for (k = 1; k < 100; k++) {
-        int l = last - (last + 1 - PTQ__HALF_BINS) * k / 100;
-        double e = l - first + 1 < levels ? HUGE_VAL : ptq__divergence(s, first, l, levels);
-        if (e < best) {
-            best = e;
-            best_last = l;
-        }
-    }
-    for (k = 1; k < 100; k++) {
-        int f = first + (PTQ__HALF_BINS - first) * k / 100;
-        double e = best_last - f + 1 < levels ? HUGE_VAL
-                                              : ptq__divergence(s, f, best_last, levels);
-        if (e < best) {
-            best = e;
-            best_first = f;
-        }
-    }
-    if (best_first > first)
-        *low = ldexp((double)(best_first - PTQ__HALF_BINS), s->exponent);
-    if (best_last < last)
-        *high = ldexp((double)(best_last + 1 - PTQ__HALF_BINS), s->exponent);
-}
-
-/* Squared error of spreading a bin's density over codes of width `w`, integrated in closed form as
-   PyTorch's HistogramObserver does: a bin that lies between two codes' centres is cut there. */
-static double ptq__spread_error(double begin, double end, double w, int levels, double density)
-{
-    double b = floor(begin / w), e = floor(end / w), from, to, h = w / 2;
-    b = b < 0 ? 0 : b > levels - 1 ? levels - 1 : b;
-    e = e < 0 ? 0 : e > levels - 1 ? levels - 1 : e;
-    from = begin - (b * w + h);
-    to = end - (e * w + h);
-    if (b >= e)
-        return density / 3 * (to * to * to - from * from * from);
-    return density / 3 * ((h * h * h - from * from * from) + (e - b - 1) * 2 * h * h * h +
-                          (to * to * to + h * h * h));
-}
-
-static double ptq__bins_error(const ptq_statistics *s, int lowest, int highest, int first, int last,
-                              int levels)
-{
-    double w = (double)(last - first + 1) / levels, sum = 0;
-    int b;
-    for (b = lowest; b <= highest; b++) {
-        double count = (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
-        if (count > 0)
-            sum += ptq__spread_error(b - first, b - first + 1, w, levels, count);
-    }
-    return sum;
-}
-
-/* PyTorch's search: cut 0.001 % of the values off whichever end gives up more bins for them, as
-   long as the error falls. */
-static void ptq__search_histogram(const ptq_statistics *s, const ptq__coding *coding, double *low,
-                                  double *high)
-{
-    int lowest = *low < 0 ? ptq__bin_of((float)*low, s->exponent) : PTQ__HALF_BINS;
-    int highest = *high > 0 ? ptq__bin_of((float)*high, s->exponent) : PTQ__HALF_BINS;
-    int first = lowest, last = highest, levels = 1 << coding->bits, l, r;
-    double below = 0, above = 0, cut = 0, best = HUGE_VAL, share = 1e-5 * (double)s->count;
-    double left = 0, right = 0; /* values below l, above r */
-    for (l = lowest, r = highest; cut < 0.5 * (double)s->count;) {
-        int next_l = l, next_r = r;
-        double sum_l = left, sum_r = right, error;
-        cut += share;
-        while (next_l < last && sum_l + (double)s->bin[next_l] < below + share)
-            sum_l += (double)s->bin[next_l++];
-        while (next_r > first && sum_r + (double)s->bin[next_r] < above + share)
-            sum_r += (double)s->bin[next_r--];
-        if (next_l - first > last - next_r) {
-            below += share;
-            l = next_l;
-            left = sum_l;
-        } else {
-            above += share;
-            r = next_r;
-            right = sum_r;
-        }
-        if (l == first && r == last)
-            continue;
-        error = ptq__bins_error(s, lowest, highest, l, r, levels);
-        if (error > best)
-            break;
-        best = error;
-        first = l;
-        last = r;
-    }
-    if (first > lowest)
-        *low = ldexp((double)(first - PTQ__HALF_BINS), s->exponent);
-    if (last < highest)
-        *high = ldexp((double)(last + 1 - PTQ__HALF_BINS), s->exponent);
-}
-
-PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method range,
-                                      float percentile, ptq_type type, int bits, int symmetric,
-                                      float *low, float *high, ptq_error *err)
-{
-    const ptq_statistics *s;
-    ptq__coding coding;
-    double lo, hi, p = percentile > 0 ? (double)percentile : 99.99;
-    if (channel < 0 || channel >= observer->channels || p <= 50 || p > 100)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "channel %d of %d, percentile %g (over 50, at most 100)", channel,
-                             observer->channels, p);
-    s = &observer->channel[channel];
-    if (!s->count)
-        return ptq_error_set(err, PTQ_NOT_READY, "nothing was observed");
-    coding.type = type;
-    coding.bits = bits;
-    coding.symmetric = symmetric;
-    lo = s->min < 0 ? (double)s->min : 0;
-    hi = s->max > 0 ? (double)s->max : 0;
-    if (range == PTQ_METHOD_MOVING_AVERAGE) {
-        lo = ptq_exact_sum_value(&s->min_sum) / (double)s->images;
-        hi = ptq_exact_sum_value(&s->max_sum) / (double)s->images;
-    } else if (range == PTQ_METHOD_HISTOGRAM) {
-        ptq__search_histogram(s, &coding, &lo, &hi);
-    } else if (range == PTQ_METHOD_PERCENTILE) {
-        ptq__search_percentile(s, p, &lo, &hi);
-    } else if (range == PTQ_METHOD_ENTROPY) {
-        ptq__search_entropy(s, &coding, &lo, &hi);
-    } else if (range == PTQ_METHOD_MSE) {
-        ptq__search_mse(s, &coding, &lo, &hi);
-    }
-    *low = lo < 0 ? (float)lo : 0;
-    *high = hi > 0 ? (float)hi : 0;
-    return PTQ_OK;
-}
-
-/* ---- [CALIBRATE] ------------------------------------------------------------------------- */
-
-static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size)
-{
-    const uint8_t *p = (const uint8_t *)bytes;
-    size_t i;
-    for (i = 0; i < size; i++)
-        hash = (hash ^ p[i]) * 1099511628211u;
-    return hash;
-}
-
-static const uint64_t ptq__fnv_start = 14695981039346656037u;
-
-PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size)
-{
-    return ptq__fnv(ptq__fnv_start, pixels, size);
-}
-
-/* Numbers enter byte by byte from the least, the same on every machine. */
-static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor)
-{
-    size_t i, width = tensor->bits >= 8 ? (size_t)tensor->bits / 8 : 1;
-    uint8_t little[8];
-    for (i = 0; i + width <= tensor->size; i += width) {
-        ptq__copy_le(little, (const uint8_t *)tensor->data + i, 1, (int)width);
-        hash = ptq__fnv(hash, little, width);
-    }
-    return hash;
-}
-
-PTQ_API uint64_t ptq_model_hash(const ptq_model *model)
-{
-    uint64_t hash = ptq__fnv_start;
-    char line[1024];
-    int i, p;
-    for (i = 0; i < model->nodes; i++) {
-        ptq__text text = ptq__text_over(line, sizeof line);
-        ptq__put_node(&text, model, &model->node[i]);
-        hash = ptq__fnv(hash, line, strlen(line));
-        for (p = 0; p < PTQ_PARAM_COUNT; p++)
-            if (model->node[i].param[p].rank)
-                hash = ptq__fnv_tensor(hash, &model->node[i].param[p]);
-    }
-    return hash;
-}
-
-static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int classes,
-                                          ptq_calibration **out, ptq_error *err)
-{
-    void *memory = NULL, *counts = NULL;
-    ptq_calibration *calibration;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, 1, sizeof *calibration, "calibration", &memory, err));
-    status = ptq__alloc(allocator, (size_t)classes, sizeof(uint64_t), "calibration", &counts, err);
-    if (status) {
-        ptq__free(allocator, memory);
-        return status;
-    }
-    calibration = (ptq_calibration *)memory;
-    calibration->allocator = ptq__allocator(allocator);
-    calibration->classes = classes;
-    calibration->class_count = (uint64_t *)counts;
-    *out = calibration;
-    return PTQ_OK;
-}
-
-PTQ_API void ptq_calibration_free(ptq_calibration *calibration)
-{
-    ptq_allocator allocator;
-    int i;
-    if (!calibration)
-        return;
-    allocator = calibration->allocator;
-    for (i = 0; i < calibration->tensors; i++)
-        ptq_observer_free(&calibration->tensor[i].observer);
-    ptq__free(&allocator, calibration->tensor);
-    ptq__free(&allocator, calibration->hash);
-    ptq__free(&allocator, calibration->class_count);
-    ptq__free(&allocator, calibration);
-}
-
-PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name)
-{
-    int i;
-    for (i = 0; i < calibration->tensors; i++)
-        if (!strcmp(calibration->tensor[i].name, name))
-            return i;
-    return -1;
-}
-
-/* Room for `count` tensors. */
-static ptq_status ptq__calibration_reserve(ptq_calibration *calibration, size_t count,
-                                           ptq_error *err)
-{
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(&calibration->allocator, count, sizeof(ptq_calibrated), "calibration",
-                        &memory, err));
-    calibration->tensor = (ptq_calibrated *)memory;
-    return PTQ_OK;
-}
-
-static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, const char *name,
-                                              ptq_error *err)
-{
-    ptq_calibrated *tensor = &calibration->tensor[calibration->tensors];
-    PTQ__TRY(ptq_observer_create(&tensor->observer, 1, &calibration->allocator, err));
-    memcpy(tensor->name, name, strlen(name) + 1);
-    calibration->tensors++;
-    return PTQ_OK;
-}
-
-/* Every tensor that conversion may ask for: results, and results before a fused addition. */
-static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const ptq_model *model,
-                                           ptq_error *err)
-{
-    int i, middle;
-    PTQ__TRY(ptq__calibration_reserve(calibration, 2 * (size_t)model->nodes, err));
-    for (i = 1; i < model->nodes; i++)
-        for (middle = model->node[i].residual ? 1 : 0; middle >= 0; middle--)
-            if (model->node[i].op != PTQ_OP_SOFTMAX)
-                PTQ__TRY(ptq__calibration_add_tensor(
-                    calibration, middle ? model->node[i].name : model->node[i].out, err));
-    return PTQ_OK;
-}
-
-static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixels,
-                              const int *shape)
-{
-    int width = shape[1] * shape[2], n = shape[0] * width, i;
-    for (i = 0; i < n; i++) {
-        calibration->pixel[pixels[i]]++;
-        if (i % width >= shape[2]) {
-            int difference = pixels[i] - pixels[i - shape[2]];
-            calibration->neighbour_sum += (uint64_t)(difference < 0 ? -difference : difference);
-            calibration->neighbours++;
-        }
-    }
-}
-
-static void ptq__sort_hashes(uint64_t *hash, size_t n)
-{
-    size_t gap, i, k;
-    for (gap = n / 2; gap > 0; gap /= 2) /* Shell sort: small, and n is */
-        for (i = gap; i < n; i++) {
-            uint64_t value = hash[i];
-            for (k = i; k >= gap && hash[k - gap] > value; k -= gap)
-                hash[k] = hash[k - gap];
-            hash[k] = value;
-        }
-}
-
-static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_error *err)
-{
-    const ptq_model *model = ptq_plan_model(job->plan);
-    ptq_calibration *part = NULL;
-    void *memory = NULL;
-    PTQ__TRY(ptq__calibration_create(&job->allocator, job->data->classes, &part, err));
-    worker->own = part;
-    part->model = ((const ptq_calibration *)job->context)->model;
-    PTQ__TRY(ptq__alloc(&job->allocator, job->total, sizeof(uint64_t), "image hashes", &memory,
-                        err));
-    part->hash = (uint64_t *)memory;
-    return ptq__calibration_tensors(part, model, err);
-}
-
-static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
-                                     ptq_error *err)
-{
-    ptq_calibration *part = (ptq_calibration *)worker->own;
-    ptq_error inner;
-    int i;
-    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
-    for (i = 0; i < part->tensors; i++) {
-        ptq_tensor view;
-        ptq_status status;
-        PTQ__TRY(ptq_session_tensor(worker->session, part->tensor[i].name, &view, err));
-        status = ptq_observe(&part->tensor[i].observer, (const float *)view.data,
-                             ptq_tensor_elements(&view), &inner);
-        if (status)
-            return ptq_error_set(err, status, "node %s: %s, on image %z; check its weights",
-                                 part->tensor[i].name, inner.text, index);
-    }
-    part->hash[part->images++] = ptq_image_hash(worker->pixels, ptq_plan_pixels(job->plan));
-    part->class_count[label]++;
-    ptq__count_pixels(part, worker->pixels, ptq_plan_model(job->plan)->node[0].shape);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_error *err)
-{
-    ptq_calibration *part = (ptq_calibration *)worker->own;
-    ptq_status status = PTQ_OK;
-    if (part && !job->status)
-        status = ptq_calibration_merge((ptq_calibration *)job->context, part, err);
-    ptq_calibration_free(part);
-    return status;
-}
-
-/* Hashes of both, in order, into memory of the first. */
-static ptq_status ptq__merge_hashes(ptq_calibration *a, const ptq_calibration *b, ptq_error *err)
-{
-    void *memory = NULL;
-    if (!b->images)
-        return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&a->allocator, a->images + b->images, sizeof(uint64_t), "image hashes",
-                        &memory, err));
-    if (a->images)
-        memcpy(memory, a->hash, a->images * sizeof(uint64_t));
-    memcpy((uint64_t *)memory + a->images, b->hash, b->images * sizeof(uint64_t));
-    ptq__free(&a->allocator, a->hash);
-    a->hash = (uint64_t *)memory;
-    a->images += b->images;
-    ptq__sort_hashes(a->hash, a->images);
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
-                                         const ptq_calibration *other, ptq_error *err)
-{
-    int i;
-    if (calibration->model != other->model || calibration->classes != other->classes ||
-        calibration->tensors != other->tensors)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "these calibrations are of different models; merge those of one");
-    for (i = 0; i < calibration->tensors; i++)
-        if (strcmp(calibration->tensor[i].name, other->tensor[i].name))
-            return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the calibrations have tensors %s and"
-                                 " %s", calibration->tensor[i].name, other->tensor[i].name);
-    PTQ__TRY(ptq__merge_hashes(calibration, other, err));
-    for (i = 0; i < calibration->tensors; i++)
-        PTQ__TRY(ptq_observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer,
-                                    err));
-    for (i = 0; i < calibration->classes; i++)
-        calibration->class_count[i] += other->class_count[i];
-    for (i = 0; i < 256; i++)
-        calibration->pixel[i] += other->pixel[i];
-    calibration->neighbours += other->neighbours;
-    calibration->neighbour_sum += other->neighbour_sum;
-    return PTQ_OK;
-}
-
-/* How far horizontal neighbours differ, as a share of what independent draws from the same pixels
-   would differ by: about 0.2 for photographs, 1 for noise, 0 for constant pictures. */
-static double ptq__roughness(const ptq_calibration *calibration)
-{
-    double total = 0, below = 0, spread = 0, seen;
-    int v;
-    for (v = 0; v < 256; v++)
-        total += (double)calibration->pixel[v];
-    /* E|a - b| = 2 * sum over v of F(v) (1 - F(v)), F the share of pixels up to v. */
-    for (v = 0; v < 255; v++) {
-        below += (double)calibration->pixel[v] / total;
-        spread += 2 * below * (1 - below);
-    }
-    seen = calibration->neighbours
-               ? (double)calibration->neighbour_sum / (double)calibration->neighbours
-               : spread * 0.5;
-    return spread > 0 ? seen / spread : 0;
-}
-
-static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq_error *err)
-{
-    double roughness = ptq__roughness(calibration);
-    if (roughness > 0.75)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "the calibration images look random (neighbouring pixels differ like"
-                             " independent ones); calibrate on real images");
-    if (roughness < 0.001)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "the calibration images are constant; calibrate on real images");
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
-                                 const ptq_calibrate_options *options, ptq_calibration **out,
-                                 ptq_error *err)
-{
-    ptq_calibration *calibration = NULL;
-    ptq__job job;
-    ptq_status status;
-    PTQ__TRY(ptq__check_fits(plan, &data, err));
-    if (ptq__is_quantized(ptq_plan_model(plan)))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; calibrate the float model");
-    memset(&job, 0, sizeof job);
-    job.plan = plan;
-    job.data = &data;
-    job.total = data.count;
-    job.keep = 1;
-    job.begin = ptq__calibrate_begin;
-    job.one = ptq__calibrate_one;
-    job.end = ptq__calibrate_end;
-    if (options) {
-        job.allocator = options->allocator;
-        job.progress = options->progress;
-        job.user = options->user;
-    }
-    PTQ__TRY(ptq__calibration_create(&job.allocator, data.classes, &calibration, err));
-    calibration->model = ptq_model_hash(ptq_plan_model(plan));
-    job.context = calibration;
-    status = ptq__calibration_tensors(calibration, ptq_plan_model(plan), err);
-    if (!status)
-        status = ptq__job_run(&job, options ? options->threads : 1, err);
-    if (!status && !(options && options->accept_any))
-        status = ptq__check_calibration(calibration, err);
-    if (status)
-        ptq_calibration_free(calibration);
-    else
-        *out = calibration;
-    return status;
-}
-
-PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
-                                        size_t size)
-{
-    ptq__text text = ptq__text_over(buffer, size);
-    uint64_t least = UINT64_MAX, most = 0;
-    size_t i, twice = 0;
-    int c, missing = 0, top = 255;
-    for (c = 0; c < calibration->classes; c++) {
-        uint64_t n = calibration->class_count[c];
-        least = n < least ? n : least;
-        most = n > most ? n : most;
-        missing += n == 0;
-    }
-    for (i = 1; i < calibration->images; i++)
-        twice += calibration->hash[i] == calibration->hash[i - 1];
-    while (top > 0 && !calibration->pixel[top])
-        top--;
-    if (calibration->images < 100)
-        ptq__put(&text, "Only %z images: ranges will be uncertain; use at least 100.\n",
-                 calibration->images);
-    if (missing)
-        ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
-                 calibration->classes);
-    else if (most > 2 * least)
-        ptq__put(&text, "Classes have from %L to %L images: take about as many of each.\n", least,
-                 most);
-    if (twice)
-        ptq__put(&text, "%z images occur more than once: take different ones.\n", twice);
-    if (top < 128)
-        ptq__put(&text, "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
-                 " scaled ones.\n", top);
-    return text.length;
-}
-
-static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash)
-{
-    size_t low = 0, high = calibration->images;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (calibration->hash[middle] < hash)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < calibration->images && calibration->hash[low] == hash;
-}
-
-PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration, ptq_dataset data,
-                                           size_t *overlap, ptq_error *err)
-{
-    size_t i, found = 0, n = (size_t)data.height * (size_t)data.width * (size_t)data.channels;
-    void *pixels = NULL;
-    ptq_status status = PTQ_OK;
-    int label;
-    PTQ__TRY(ptq__check_dataset(&data, err));
-    PTQ__TRY(ptq__alloc(&calibration->allocator, n, 1, "an image", &pixels, err));
-    for (i = 0; i < data.count && !status; i++) {
-        status = data.get(data.user, i, (uint8_t *)pixels, &label, err);
-        if (!status)
-            found += (size_t)ptq__has_hash(calibration, ptq_image_hash((uint8_t *)pixels, n));
-    }
-    ptq__free(&calibration->allocator, pixels);
-    if (!status)
-        *overlap = found;
-    return status;
-}
-
-/* The JSON form. */
-
-static void ptq__put_hash(ptq__text *text, uint64_t hash)
-{
-    static const char hex[] = "0123456789abcdef";
-    int i;
-    ptq__put_char(text, '"');
-    for (i = 60; i >= 0; i -= 4)
-        ptq__put_char(text, hex[(hash >> i) & 15]);
-    ptq__put_char(text, '"');
-}
-
-static void ptq__put_integers(ptq__text *text, const char *key, const uint64_t *values, int n)
-{
-    int i;
-    ptq__put(text, "\"%s\": [", key);
-    for (i = 0; i < n; i++) {
-        ptq__put_string(text, i ? "," : "");
-        ptq__put_unsigned(text, values[i]);
-    }
-    ptq__put_string(text, "]");
-}
-
-static void ptq__put_sum(ptq__text *text, const char *key, const ptq_exact_sum *sum)
-{
-    int i;
-    ptq__put(text, "\"%s\": [", key);
-    for (i = 0; i < 10; i++) {
-        ptq__put_string(text, i ? "," : "");
-        ptq__put_signed(text, sum->limb[i]);
-    }
-    ptq__put_string(text, "], ");
-}
-
-/* Bins from the first to the last that is not empty. */
-static void ptq__put_statistics(ptq__text *text, const ptq_statistics *s)
-{
-    int first = 0, last = PTQ_BINS - 1;
-    while (first < PTQ_BINS && !s->bin[first])
-        first++;
-    while (last > first && !s->bin[last])
-        last--;
-    ptq__put(text, "\"count\": %L, \"zeros\": %L, \"images\": %L, ", s->count, s->zeros, s->images);
-    ptq__put(text, "\"min\": %g, \"max\": %g,\n      ", (double)s->min, (double)s->max);
-    ptq__put_sum(text, "min_sum", &s->min_sum);
-    ptq__put_sum(text, "max_sum", &s->max_sum);
-    ptq__put(text, "\n      \"exponent\": %d, \"first\": %d, ", s->exponent,
-             first < PTQ_BINS ? first : 0);
-    ptq__put_integers(text, "bins", s->bin + first, first < PTQ_BINS ? last - first + 1 : 0);
-}
-
-static void ptq__put_calibration(ptq__text *text, const ptq_calibration *c)
-{
-    size_t i;
-    int t;
-    ptq__put_string(text, "{\n  \"format\": \"ptq-calibration\",\n  \"format_version\": 1,\n"
-                          "  \"model\": ");
-    ptq__put_hash(text, c->model);
-    ptq__put_string(text, ",\n  ");
-    ptq__put_integers(text, "class_count", c->class_count, c->classes);
-    ptq__put_string(text, ",\n  ");
-    ptq__put_integers(text, "pixel", c->pixel, 256);
-    ptq__put(text, ",\n  \"neighbours\": %L,\n  \"neighbour_sum\": %L,\n  \"images\": [",
-             c->neighbours, c->neighbour_sum);
-    for (i = 0; i < c->images; i++) {
-        ptq__put_string(text, i ? (i % 5 ? ", " : ",\n    ") : "\n    ");
-        ptq__put_hash(text, c->hash[i]);
-    }
-    ptq__put_string(text, "\n  ],\n  \"tensors\": {");
-    for (t = 0; t < c->tensors; t++) {
-        ptq__put_string(text, t ? ",\n    " : "\n    ");
-        ptq__put_json(text, c->tensor[t].name);
-        ptq__put_string(text, ": {\n      ");
-        ptq__put_statistics(text, &c->tensor[t].observer.channel[0]);
-        ptq__put_string(text, "}");
-    }
-    ptq__put_string(text, "\n  }\n}\n");
-}
-
-PTQ_API ptq_status ptq_calibration_write(const ptq_calibration *calibration, void **bytes,
-                                         size_t *size, ptq_error *err)
-{
-    ptq__text text = ptq__text_over(NULL, 0);
-    void *memory = NULL;
-    ptq__put_calibration(&text, calibration);
-    *size = text.length;
-    PTQ__TRY(ptq__alloc(&calibration->allocator, text.length + 1, 1, "calibration", &memory, err));
-    text = ptq__text_over((char *)memory, text.length + 1);
-    ptq__put_calibration(&text, calibration);
-    *bytes = memory;
-    return PTQ_OK;
-}
-
-/* Reading: each function leaves `wrong` set in the JSON reader if something is not as it should. */
-
-static uint64_t ptq__json_count(ptq__json *json)
-{
-    int64_t value = 0;
-    ptq__json_integer(json, 0, (int64_t)1 << 53, &value);
-    return (uint64_t)value;
-}
-
-static float ptq__json_float(ptq__json *json)
-{
-    ptq__span span;
-    float value = 0;
-    if (ptq__json_number(json, &span) && !ptq__read_float(span, &value))
-        ptq__json_wrong(json, "a finite number");
-    return value;
-}
-
-/* Up to `most` integers; returns how many. */
-static int ptq__json_counts(ptq__json *json, uint64_t *out, int most)
-{
-    int first = 1, n = 0;
-    ptq__json_take(json, '[', "a list");
-    while (ptq__json_next(json, ']', &first)) {
-        uint64_t value = ptq__json_count(json);
-        if (n == most) {
-            ptq__json_wrong(json, "a shorter list");
-            break;
-        }
-        out[n++] = value;
-    }
-    return n;
-}
-
-static void ptq__json_sum(ptq__json *json, ptq_exact_sum *sum)
-{
-    const int64_t most = (int64_t)1 << 52;
-    int first = 1, n = 0;
-    ptq__json_take(json, '[', "a list");
-    while (n < 10 && ptq__json_next(json, ']', &first))
-        ptq__json_integer(json, -most, most, &sum->limb[n++]);
-    if (n == 10)
-        ptq__json_take(json, ']', "ten integers");
-    else
-        ptq__json_wrong(json, "ten integers");
-}
-
-static ptq_status ptq__json_hash(ptq__json *json, uint64_t *hash, ptq_error *err)
-{
-    char *text = NULL;
-    size_t i;
-    PTQ__TRY(ptq__json_string(json, &text, err));
-    *hash = 0;
-    for (i = 0; text && i < 16; i++) {
-        static const char hex[] = "0123456789abcdef";
-        const char *digit = text[i] ? strchr(hex, text[i]) : NULL;
-        if (!digit)
-            break;
-        *hash = *hash << 4 | (uint64_t)(digit - hex);
-    }
-    if (!text || i < 16 || text[16])
-        ptq__json_wrong(json, "a hash of 16 hexadecimal digits");
-    ptq__free(json->allocator, text);
-    return PTQ_OK;
-}
-
-/* The bin of an extreme value, which must be the first or last that counts anything; zeros have
-   none of their own. */
-static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin)
-{
-    if (value < 0 || value > 0)
-        return bin >= 0 && bin < PTQ_BINS && ptq__fitting_exponent(value) <= s->exponent &&
-               ptq__bin_of(value, s->exponent) == bin;
-    return s->zeros > 0;
-}
-
-/* Whether numbers of a file could have come from observing: searches rely on it. */
-static int ptq__statistics_agree(const ptq_statistics *s)
-{
-    uint64_t sum = s->zeros;
-    int b, first = PTQ_BINS, last = -1;
-    for (b = 0; b < PTQ_BINS; b++) {
-        sum += s->bin[b];
-        first = s->bin[b] && b < first ? b : first;
-        last = s->bin[b] ? b : last;
-    }
-    return s->count > 0 && s->images > 0 && sum == s->count && s->min <= s->max &&
-           ptq__extreme_agrees(s, s->min, first) && ptq__extreme_agrees(s, s->max, last) &&
-           (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || last < PTQ__HALF_BINS);
-}
-
-/* Every image was seen by every tensor, and has a class. */
-static int ptq__calibration_agrees(const ptq_calibration *c)
-{
-    uint64_t sum = 0;
-    int i;
-    for (i = 0; i < c->classes; i++)
-        sum += c->class_count[i];
-    for (i = 0; i < c->tensors; i++)
-        if (c->tensor[i].observer.channel[0].images != c->images)
-            return 0;
-    return c->images > 0 && c->tensors > 0 && sum == c->images;
-}
-
-static ptq_status ptq__json_statistics(ptq__json *json, ptq_statistics *s, ptq_error *err)
-{
-    int first = 1;
-    int64_t value = 0, start = 0;
-    ptq_status status = PTQ_OK;
-    ptq__json_take(json, '{', "an object");
-    while (!status && ptq__json_next(json, '}', &first)) {
-        char *key = NULL;
-        status = ptq__json_key(json, &key, err);
-        if (status || !key)
-            break;
-        if (!strcmp(key, "count"))
-            s->count = ptq__json_count(json);
-        else if (!strcmp(key, "zeros"))
-            s->zeros = ptq__json_count(json);
-        else if (!strcmp(key, "images"))
-            s->images = ptq__json_count(json);
-        else if (!strcmp(key, "min"))
-            s->min = ptq__json_float(json);
-        else if (!strcmp(key, "max"))
-            s->max = ptq__json_float(json);
-        else if (!strcmp(key, "min_sum"))
-            ptq__json_sum(json, &s->min_sum);
-        else if (!strcmp(key, "max_sum"))
-            ptq__json_sum(json, &s->max_sum);
-        else if (!strcmp(key, "exponent") && ptq__json_integer(json, -149, 117, &value))
-            s->exponent = (int)value;
-        else if (!strcmp(key, "first"))
-            ptq__json_integer(json, 0, PTQ_BINS - 1, &start);
-        else if (!strcmp(key, "bins"))
-            ptq__json_counts(json, s->bin + start, PTQ_BINS - (int)start);
-        else
-            ptq__json_wrong(json, "a known key");
-        ptq__free(json->allocator, key);
-    }
-    if (!status && !json->wrong && !ptq__statistics_agree(s))
-        ptq__json_wrong(json, "counts that agree with each other");
-    return status;
-}
-
-static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_error *err)
-{
-    int first = 1;
-    ptq_status status = PTQ_OK;
-    ptq__json_take(json, '{', "an object");
-    while (!status && ptq__json_next(json, '}', &first)) {
-        char *key = NULL;
-        status = ptq__json_key(json, &key, err);
-        if (status || !key)
-            break;
-        if (!ptq__is_name(key, strlen(key)) || ptq_calibration_find(c, key) >= 0 ||
-            c->tensors == 2 * PTQ_MAX_NODES)
-            ptq__json_wrong(json, "tensor names, each once");
-        else
-            status = ptq__calibration_add_tensor(c, key, err);
-        ptq__free(json->allocator, key);
-        if (!status && !json->wrong)
-            status = ptq__json_statistics(json, &c->tensor[c->tensors - 1].observer.channel[0],
-                                          err);
-    }
-    return status;
-}
-
-static ptq_status ptq__json_images(ptq__json *json, ptq_calibration *c, ptq_error *err)
-{
-    int first = 1, capacity = 0;
-    void *array = c->hash;
-    ptq_status status = PTQ_OK;
-    ptq__json_take(json, '[', "a list");
-    while (!status && ptq__json_next(json, ']', &first) && c->images < INT32_MAX / 2) {
-        status = ptq__grow(json->allocator, &array, (int)c->images, &capacity, sizeof(uint64_t),
-                           "image hashes", err);
-        c->hash = (uint64_t *)array;
-        if (!status)
-            status = ptq__json_hash(json, &c->hash[c->images++], err);
-    }
-    if (!status)
-        ptq__sort_hashes(c->hash, c->images);
-    return status;
-}
-
-/* One key of the outermost object. */
-static ptq_status ptq__json_calibration_key(ptq__json *json, const char *key, ptq_calibration *c,
-                                            ptq_error *err)
-{
-    ptq_status status = PTQ_OK;
-    char *text = NULL;
-    if (!strcmp(key, "format")) {
-        status = ptq__json_string(json, &text, err);
-        if (text && strcmp(text, "ptq-calibration"))
-            ptq__json_wrong(json, "the format ptq-calibration");
-        ptq__free(json->allocator, text);
-    } else if (!strcmp(key, "format_version")) {
-        if (ptq__json_count(json) != 1)
-            ptq__json_wrong(json, "format_version 1 (a newer library wrote this file?)");
-    } else if (!strcmp(key, "model")) {
-        status = ptq__json_hash(json, &c->model, err);
-    } else if (!strcmp(key, "class_count")) {
-        c->classes = ptq__json_counts(json, c->class_count, c->classes);
-    } else if (!strcmp(key, "pixel")) {
-        if (ptq__json_counts(json, c->pixel, 256) != 256)
-            ptq__json_wrong(json, "256 pixel counts");
-    } else if (!strcmp(key, "neighbours")) {
-        c->neighbours = ptq__json_count(json);
-    } else if (!strcmp(key, "neighbour_sum")) {
-        c->neighbour_sum = ptq__json_count(json);
-    } else if (!strcmp(key, "images")) {
-        status = c->images ? PTQ_OK : ptq__json_images(json, c, err);
-    } else if (!strcmp(key, "tensors")) {
-        status = ptq__json_tensors(json, c, err);
-    } else {
-        ptq__json_wrong(json, "a known key");
-    }
-    return status;
-}
-
-enum { PTQ__MOST_CLASSES = 46340 };
-
-/* A small file gets a small share of what the largest could need: a count takes two bytes of it, a
-   tensor ("a":{}) at least six. */
-static int ptq__at_most(int most, size_t room)
-{
-    return room + 1 < (size_t)most ? (int)room + 1 : most;
-}
-
-static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err)
-{
-    int first = 1;
-    ptq_status status = PTQ_OK;
-    ptq__json_take(json, '{', "an object");
-    while (!status && ptq__json_next(json, '}', &first)) {
-        char *key = NULL;
-        status = ptq__json_key(json, &key, err);
-        if (status || !key)
-            break;
-        status = ptq__json_calibration_key(json, key, c, err);
-        ptq__free(json->allocator, key);
-    }
-    if (!status && (json->wrong || !ptq__json_end(json)))
-        status = ptq_error_set(err, PTQ_BAD_FILE, "calibration file: expected %s at byte %z",
-                               json->wrong, (size_t)(json->at - json->start));
-    if (!status && !ptq__calibration_agrees(c))
-        status = ptq_error_set(err, PTQ_BAD_FILE,
-                               "calibration file: it has no images or tensors, or their counts"
-                               " disagree");
-    return status;
-}
-
-PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
-                                         const ptq_allocator *allocator, ptq_calibration **out,
-                                         ptq_error *err)
-{
-    ptq__json json = ptq__json_over((const char *)bytes, size, allocator);
-    ptq_calibration *c = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__calibration_create(allocator, ptq__at_most(PTQ__MOST_CLASSES, size / 2), &c,
-                                     err));
-    status = ptq__calibration_reserve(c, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6), err);
-    if (!status)
-        status = ptq__json_calibration(&json, c, err);
-    if (status)
-        ptq_calibration_free(c);
-    else
-        *out = c;
-    return status;
-}
-
-#ifndef PTQ_NO_STDIO
-
-PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, const char *path,
-                                        ptq_error *err)
-{
-    void *bytes = NULL;
-    size_t size = 0;
-    PTQ__TRY(ptq_calibration_write(calibration, &bytes, &size, err));
-    return ptq__save_bytes(path, bytes, size, &calibration->allocator, err);
-}
-
-PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *allocator,
-                                        ptq_calibration **out, ptq_error *err)
-{
-    void *bytes = NULL;
-    size_t size = 0;
-    ptq_status status;
-    PTQ__TRY(ptq_file_read(path, 0, allocator, &bytes, &size, err));
-    status = ptq_calibration_parse(bytes, size, allocator, out, err);
-    ptq__free(allocator, bytes);
-    return ptq__error_in(path, status, err);
-}
-
-#endif /* PTQ_NO_STDIO */
-
-/* ---- [SCHEME] ---------------------------------------------------------------------------- */
-
-static const char *const ptq__presets[][2] = {
-#define PTQ_X(name, text) {name, text},
-    PTQ_PRESET_LIST(PTQ_X)
-#undef PTQ_X
-};
-
-enum { PTQ__PRESETS = sizeof ptq__presets / sizeof ptq__presets[0] };
-
-PTQ_API const char *ptq_preset_name(int number)
-{
-    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][0] : NULL;
-}
-
-PTQ_API const char *ptq_preset_text(int number)
-{
-    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][1] : NULL;
-}
-
-PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
-{
-    ptq_scheme s;
-    memset(&s, 0, sizeof s);
-    if (!strcmp(name, "best")) {
-        s.weight_method = PTQ_METHOD_MSE;
-        s.activation_method = PTQ_METHOD_MSE;
-        s.rounding = PTQ_ROUNDING_LEARNED;
-        s.refit = PTQ_REFIT_BELOW_8;
-        s.equalize = s.fit_ranges = s.confirm = 1;
-    } else if (!strcmp(name, "ort-u8")) {
-        s.weight_per_tensor = s.weight_affine = s.code_logits = 1;
-    } else if (!strcmp(name, "ort-s8")) {
-        s.weight_per_tensor = s.activation_signed = s.code_logits = 1;
-    } else if (!strcmp(name, "fbgemm")) {
-        s.weight_full_range = s.code_logits = 1;
-        s.activation_bits = 7;
-        s.activation_method = PTQ_METHOD_HISTOGRAM;
-    } else if (!strcmp(name, "tflite")) {
-        s.activation_signed = s.code_logits = 1;
-    } else if (!strcmp(name, "dynamic")) {
-        s.mode = PTQ_MODE_DYNAMIC;
-    } else if (!strcmp(name, "fp16")) {
-        s.mode = PTQ_MODE_HALF;
-    } else if (!strcmp(name, "w4a8")) {
-        s.weight_bits = 4;
-        s.weight_method = PTQ_METHOD_MSE;
-        s.activation_method = PTQ_METHOD_MSE;
-        s.rounding = PTQ_ROUNDING_LEARNED;
-        s.refit = PTQ_REFIT_BELOW_8;
-    } else {
-        char names[160];
-        ptq__text text = ptq__text_over(names, sizeof names);
-        int i;
-        for (i = 0; i < PTQ__PRESETS; i++)
-            ptq__put(&text, i ? ", %s" : "%s", ptq__presets[i][0]);
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no preset '%s'; there are: %s",
-                             ptq__quoted(ptq__span_of(name)).text, names);
-    }
-    *out = s;
-    return PTQ_OK;
-}
-
-static int ptq__weight_bits(const ptq_scheme *scheme)
-{
-    return scheme->weight_bits ? scheme->weight_bits : 8;
-}
-
-static int ptq__activation_bits(const ptq_scheme *scheme)
-{
-    return scheme->activation_bits ? scheme->activation_bits : 8;
-}
-
-/* Whether a switch that is for few activation bits alone takes effect. */
-static int ptq__below_8(const ptq_scheme *scheme, int on)
-{
-    return on && scheme->mode == PTQ_MODE_INTEGER && ptq__activation_bits(scheme) < 8;
-}
-
-/* Whether layers of this scheme are fitted anew. */
-static int ptq__refits(const ptq_scheme *s)
-{
-    return s->rounding == PTQ_ROUNDING_LEARNED &&
-           (s->refit == PTQ_REFIT_ALWAYS ||
-            (s->refit == PTQ_REFIT_BELOW_8 &&
-             (ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8)));
-}
-
-PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
-{
-    ptq__text text = ptq__text_over(buffer, size);
-    if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
-        ptq__put_string(&text, ptq_mode_name(s->mode));
-        return text.length;
-    }
-    ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
-             s->weight_per_tensor ? "per-tensor" : "per-channel",
-             s->weight_affine ? " affine" : "", s->weight_full_range ? " full" : "",
-             ptq_method_name(s->weight_method),
-             ptq__refits(s) ? " refitted" : s->rounding == PTQ_ROUNDING_LEARNED ? " learned" : "");
-    if (s->bias && s->rounding == PTQ_ROUNDING_NEAREST && s->mode == PTQ_MODE_INTEGER)
-        ptq__put(&text, " bias-%s", s->bias == PTQ_BIAS_CORRECTION_ANALYTIC ? "analytic" : "empirical");
-    if (s->mode == PTQ_MODE_DYNAMIC) {
-        ptq__put_string(&text, ", dynamic");
-        return text.length;
-    }
-    ptq__put(&text, ", a%d %s%s %s", ptq__activation_bits(s), s->activation_signed ? "s8" : "u8",
-             s->activation_symmetric ? " symmetric" : "", ptq_method_name(s->activation_method));
-    if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
-        ptq__put(&text, " %g", (double)s->percentile);
-    if (ptq__below_8(s, s->fit_ranges))
-        ptq__put_string(&text, " fitted");
-    if (ptq__below_8(s, s->equalize))
-        ptq__put_string(&text, ", equalized");
-    if (s->code_logits)
-        ptq__put_string(&text, ", logits coded");
-    return text.length;
-}
-
-PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err)
-{
-    int wb = ptq__weight_bits(s), ab = ptq__activation_bits(s);
-    if (wb < 2 || wb > 8 || ab < 2 || ab > 8)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
-    if ((unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the scheme has an unknown mode or range");
-    if ((unsigned)s->rounding > PTQ_ROUNDING_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
-        (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the scheme has an unknown rounding, refit or bias correction");
-    if (s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "learned rounding corrects biases on images; analytic bias correction"
-                             " goes with rounding to nearest");
-    if (s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "weight ranges are minmax or mse, not %s",
-                             ptq_method_name(s->weight_method));
-    if (s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "affine weights have one scale for the tensor, from minmax");
-    if (s->percentile < 0 || s->percentile > 100 || (s->percentile > 0 && s->percentile <= 50))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "percentile %g; must be over 50 and at most 100",
-                             (double)s->percentile);
-    return PTQ_OK;
-}
-
-/* `*` any characters, `?` one. */
-static int ptq__matches(const char *pattern, const char *name)
-{
-    const char *star = NULL, *from = NULL;
-    while (*name) {
-        if (*pattern == '*') {
-            star = pattern++;
-            from = name;
-        } else if (*pattern == '?' || *pattern == *name) {
-            pattern++;
-            name++;
-        } else if (star) {
-            pattern = star + 1;
-            name = ++from;
-        } else {
-            return 0;
-        }
-    }
-    while (*pattern == '*')
-        pattern++;
-    return !*pattern;
-}
-
-/* ---- [CONVERT] --------------------------------------------------------------------------- */
-
-/* Codes of n weights under a scale; returns the squared error. `codes` may be NULL. */
-static double ptq__code_weights(const float *w, size_t n, float scale, int32_t zero_point,
-                                int32_t low, int32_t high, ptq_tensor *codes, size_t at)
-{
-    double error = 0;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        int32_t code = ptq__to_code(ptq__div(w[i], scale), zero_point, low, high);
-        double d = (double)w[i] - (double)scale * (double)(code - zero_point);
-        error += d * d;
-        if (codes)
-            ptq_tensor_set_code(codes, at + i, code);
-    }
-    return error;
-}
-
-/* The scale that fits given codes best: sum(w q) / sum(q q). */
-static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t low, int32_t high)
-{
-    double wq = 0, qq = 0;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        double q = (double)ptq__to_code(ptq__div(w[i], scale), 0, low, high);
-        wq += (double)w[i] * q;
-        qq += q * q;
-    }
-    return qq > 0 && wq > 0 ? (float)(wq / qq) : scale;
-}
-
-/* The scale of least squared error: between a fifth of the MinMax scale and all of it, then fitted
-   to its own codes. */
-static float ptq__search_scale(const float *w, size_t n, float full, int32_t low, int32_t high)
-{
-    float best = full, scale;
-    double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0), error;
-    int k;
-    for (k = 199; k >= 40; k--) {
-        scale = full * ((float)k / 200);
-        error = ptq__is_normal(scale) ? ptq__code_weights(w, n, scale, 0, low, high, NULL, 0)
-                                      : least;
-        if (error < least) {
-            least = error;
-            best = scale;
-        }
-    }
-    for (k = 0; k < 4; k++) {
-        scale = ptq__fitted_scale(w, n, best, low, high);
-        error = ptq__code_weights(w, n, scale, 0, low, high, NULL, 0);
-        if (!ptq__is_normal(scale) || error >= least)
-            break;
-        least = error;
-        best = scale;
-    }
-    return best;
-}
-
-/* Symmetric scale for n weights; 1 for weights that are all zero. */
-static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *scheme, int32_t low,
-                               int32_t high)
-{
-    float reach = 0, full;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        float a = w[i] < 0 ? -w[i] : w[i];
-        reach = a > reach ? a : reach;
-    }
-    full = (float)((double)reach / (scheme->weight_full_range ? ((double)high - low) / 2 : high));
-    if (!ptq__is_normal(full)) /* all zero, or too small to tell from it */
-        return 1;
-    return scheme->weight_method == PTQ_METHOD_MSE ? ptq__search_scale(w, n, full, low, high) : full;
-}
-
-/* u8 codes with a zero point, for the whole tensor. */
-static ptq_status ptq__affine_weight(const float *w, size_t n, int bits, float *scale,
-                                     int32_t *zero_point, ptq_error *err)
-{
-    ptq_qparams q;
-    float low = 0, high = 0;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        low = w[i] < low ? w[i] : low;
-        high = w[i] > high ? w[i] : high;
-    }
-    PTQ__TRY(ptq_choose_qparams(low, high, PTQ_TYPE_U8, bits, 0, &q, err));
-    *scale = q.scale;
-    *zero_point = q.zero_point;
-    return PTQ_OK;
-}
-
-/* Type and lowest code of weights under a scheme. */
-static ptq_type ptq__weight_type(const ptq_scheme *scheme)
-{
-    int packed = ptq__weight_bits(scheme) < 8;
-    if (scheme->weight_affine)
-        return packed ? PTQ_TYPE_PACKED_U : PTQ_TYPE_U8;
-    return packed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_S8;
-}
-
-/* Codes with scales that are given: one, or one for each channel. */
-static ptq_status ptq__weights_from_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                           const float *scales, int count, int32_t zero_point,
-                                           const ptq_allocator *allocator, ptq_tensor *out,
-                                           ptq_error *err)
-{
-    const float *w = (const float *)weight->data;
-    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int32_t low, high;
-    ptq_tensor made;
-    ptq_status status;
-    int c;
-    PTQ__TRY(ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
-                               weight->rank, weight->dim, allocator, err));
-    status = ptq_tensor_set_scale(&made, scales, count, zero_point, allocator, err);
-    if (status) {
-        ptq_tensor_free(&made, allocator);
-        return status;
-    }
-    ptq_code_range(made.type, made.bits, &low, &high);
-    if (!scheme->weight_affine && !scheme->weight_full_range)
-        low = -high;
-    for (c = 0; c < weight->dim[0]; c++)
-        ptq__code_weights(w + (size_t)c * n, n, scales[count > 1 ? c : 0], zero_point, low, high,
-                          &made, (size_t)c * n);
-    *out = made;
-    return PTQ_OK;
-}
-
-/* The scales that a scheme chooses, `count` of them, and the zero point. */
-static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                     float *scales, int count, int32_t *zero_point, ptq_error *err)
-{
-    const float *w = (const float *)weight->data;
-    size_t n = ptq_tensor_elements(weight) / (size_t)count;
-    int32_t low, high;
-    int c;
-    *zero_point = 0;
-    if (scheme->weight_affine)
-        return ptq__affine_weight(w, n, ptq__weight_bits(scheme), scales, zero_point, err);
-    ptq_code_range(PTQ_TYPE_S8, ptq__weight_bits(scheme), &low, &high);
-    if (!scheme->weight_full_range)
-        low = -high; /* the lowest code has no positive twin: left out, for symmetry */
-    for (c = 0; c < count; c++)
-        scales[c] = ptq__weight_scale(w + (size_t)c * n, n, scheme, low, high);
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                       const ptq_allocator *allocator, ptq_tensor *out,
-                                       ptq_error *err)
-{
-    int count = scheme->weight_per_tensor ? 1 : weight->dim[0];
-    int32_t zero_point = 0;
-    void *scales = NULL;
-    size_t i, n = ptq_tensor_elements(weight);
-    ptq_status status;
-    PTQ__TRY(ptq_scheme_check(scheme, err));
-    if (weight->type != PTQ_TYPE_F32 || !n)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weights to quantize must be F32");
-    for (i = 0; i < n; i++)
-        if (!ptq__is_finite(((const float *)weight->data)[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %z is %g", i,
-                                 (double)((const float *)weight->data)[i]);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &scales, err));
-    status = ptq__choose_scales(weight, scheme, (float *)scales, count, &zero_point, err);
-    if (!status)
-        status = ptq__weights_from_scales(weight, scheme, (float *)scales, count, zero_point,
-                                          allocator, out, err);
-    ptq__free(allocator, scales);
-    return status;
-}
-
-typedef struct ptq__interval {
-    float low, high; /* 0, 0: not known yet */
-} ptq__interval;
-
-/* One pass over the fused float model. A tensor of the old model may exist in the new one as real
-   numbers, as codes, or both; -1 where it does not. */
-typedef struct ptq__converter {
-    const ptq_model *old;
-    const ptq_calibration *calibration;
-    const ptq_convert_options *options;
-    ptq_model *model;
-    ptq_convert_report *report;
-    int *real, *coded;
-    int capacity;         /* of the report */
-    ptq__interval *range; /* of each calibrated tensor; NULL: as the scheme says */
-} ptq__converter;
-
-/* The scheme of a node: the last override that matches its name, or the name of its result. */
-static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node *node)
-{
-    int i;
-    for (i = cv->options->overrides - 1; i >= 0; i--)
-        if (ptq__matches(cv->options->override[i].pattern, node->name) ||
-            ptq__matches(cv->options->override[i].pattern, node->out))
-            return &cv->options->override[i].scheme;
-    return &cv->options->scheme;
-}
-
-/* Whether a node of the old model is to run on integers. */
-static int ptq__goes_integer(const ptq__converter *cv, int index)
-{
-    const ptq_node *node = &cv->old->node[index];
-    if (node->op == PTQ_OP_INPUT || ptq__code_rule(node->op) == PTQ__NO_CODES)
-        return 0;
-    return ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
-}
-
-static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
-                            size_t after, ptq_error *err)
-{
-    ptq_convert_report *report = cv->report;
-    void *array;
-    ptq_conversion *item;
-    ptq__text text;
-    if (!report)
-        return PTQ_OK;
-    array = report->item;
-    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &cv->capacity, sizeof *item,
-                       "conversion report", err));
-    report->item = (ptq_conversion *)array;
-    item = &report->item[report->items++];
-    text = ptq__text_over(item->node, sizeof item->node);
-    ptq__put_string(&text, node);
-    text = ptq__text_over(item->what, sizeof item->what);
-    ptq__put_string(&text, what);
-    item->bytes_before = before;
-    item->bytes_after = after;
-    report->bytes_before += before;
-    report->bytes_after += after;
-    return PTQ_OK;
-}
-
-/* What calibration and scheme make of the tensor `name`. */
-static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name,
-                                      const ptq_scheme *scheme, ptq_qparams *out, ptq_error *err)
-{
-    ptq_type type = scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
-    int bits = ptq__activation_bits(scheme), i;
-    float low, high;
-    ptq_error inner;
-    ptq_status status = PTQ_OK;
-    if (!cv->calibration)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the model was never calibrated; run ptq_calibrate first");
-    i = ptq_calibration_find(cv->calibration, name);
-    if (i < 0)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "tensor %s was never observed; calibrate this very model", name);
-    if (cv->range && cv->range[i].high > cv->range[i].low) {
-        low = cv->range[i].low;
-        high = cv->range[i].high;
-    } else {
-        status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0,
-                                    scheme->activation_method, scheme->percentile, type, bits,
-                                    scheme->activation_symmetric, &low, &high, &inner);
-    }
-    if (!status && cv->range) {
-        cv->range[i].low = low;
-        cv->range[i].high = high;
-    }
-    if (!status)
-        status = ptq_choose_qparams(low, high, type, bits, scheme->activation_symmetric, out,
-                                    &inner);
-    return status ? ptq_error_set(err, status, "tensor %s: %s", name, inner.text) : PTQ_OK;
-}
-
-/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data. */
-static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
-                                     ptq_qparams *out, ptq_error *err)
-{
-    float low = 0, high = 0;
-    int c;
-    for (c = 0; c < model->node[0].shape[2]; c++) {
-        float dark = ptq__pixel(model, c, 0), bright = ptq__pixel(model, c, 255);
-        low = dark < low ? dark : low;
-        high = bright > high ? bright : high;
-    }
-    return ptq_choose_qparams(low, high, scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, 8,
-                              scheme->activation_symmetric && scheme->activation_signed, out, err);
-}
-
-/* Appends a quantize or dequantize node behind node `from` of the new model. */
-static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq_qparams *q,
-                              int *out, ptq_error *err)
-{
-    ptq_node node = ptq__blank(op, from, -1);
-    ptq__text text = ptq__text_over(node.name, sizeof node.name);
-    ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_op_name(op));
-    if (text.length >= sizeof node.name)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its name is too long to insert a %s",
-                             cv->model->node[from].name, ptq_op_name(op));
-    if (q)
-        node.q = *q;
-    PTQ__TRY(ptq__append(cv->model, &node, err));
-    *out = cv->model->nodes - 1;
-    return ptq__note(cv, node.name, "inserted", 0, 0, err);
-}
-
-/* Node of the new model with the codes of old tensor i, made if need be. */
-static ptq_status ptq__get_coded(ptq__converter *cv, int i, const ptq_scheme *scheme, int *out,
-                                 ptq_error *err)
-{
-    ptq_qparams q;
-    if (cv->coded[i] < 0) {
-        PTQ__TRY(ptq__tensor_qparams(cv, cv->old->node[i].out, scheme, &q, err));
-        PTQ__TRY(ptq__insert(cv, PTQ_OP_QUANTIZE, cv->real[i], &q, &cv->coded[i], err));
-    }
-    *out = cv->coded[i];
-    return PTQ_OK;
-}
-
-static ptq_status ptq__get_real(ptq__converter *cv, int i, int *out, ptq_error *err)
-{
-    if (cv->real[i] < 0)
-        PTQ__TRY(ptq__insert(cv, PTQ_OP_DEQUANTIZE, cv->coded[i], NULL, &cv->real[i], err));
-    *out = cv->real[i];
-    return PTQ_OK;
-}
-
-/* The largest bias code: 2^30 leaves the other half of int32 to the products. */
-static const double ptq__most_bias = 1073741824.0;
-
-/* A weight scale at which the bias fits; a channel without weights gets one at which its bias keeps
-   24 bits. */
-static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale)
-{
-    double b = bias < 0 ? -(double)bias : (double)bias;
-    double least = b / (ptq__most_bias * (double)in_scale);
-    if (all_zero && b > 0)
-        return (float)(b / (16777216.0 * (double)in_scale));
-    return (double)scale < least ? (float)(least * 1.0000002) : scale;
-}
-
-static int ptq__all_zero(const float *w, size_t n)
-{
-    size_t i;
-    for (i = 0; i < n; i++)
-        if (w[i] < 0 || w[i] > 0)
-            return 0;
-    return 1;
-}
-
-/* Scales chosen for the weights alone are enlarged where the bias needs it; then codes. */
-static ptq_status ptq__convert_weight(ptq__converter *cv, const ptq_node *from, float in_scale,
-                                      const ptq_scheme *scheme, ptq_tensor *out, ptq_error *err)
-{
-    const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
-    const float *bias = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    const ptq_allocator *allocator = &cv->model->allocator;
-    int count = scheme->weight_per_tensor ? 1 : weight->dim[0], c;
-    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int32_t zero_point;
-    void *memory = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &memory, err));
-    status = ptq__choose_scales(weight, scheme, (float *)memory, count, &zero_point, err);
-    for (c = 0; c < weight->dim[0] && bias && !status; c++) {
-        float *scale = (float *)memory + (count > 1 ? c : 0);
-        const float *w = (const float *)weight->data + (size_t)c * n;
-        *scale = ptq__scale_for_bias(*scale, count > 1 && ptq__all_zero(w, n), bias[c], in_scale);
-    }
-    if (!status)
-        status = ptq__weights_from_scales(weight, scheme, (float *)memory, count, zero_point,
-                                          allocator, out, err);
-    ptq__free(allocator, memory);
-    return status;
-}
-
-/* round(b / (s_in * s_w)) */
-static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, float in_scale,
-                                    ptq_node *to, ptq_error *err)
-{
-    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
-    const float *bias = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    int c;
-    if (!bias)
-        return PTQ_OK;
-    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_PARAM_BIAS], PTQ_TYPE_S32, 32, 1, from->param[PTQ_PARAM_BIAS].dim,
-                               &cv->model->allocator, err));
-    for (c = 0; c < weight->dim[0]; c++) {
-        double unit = (double)in_scale * (double)weight->scale[weight->scales > 1 ? c : 0];
-        double code = floor((double)bias[c] / unit + 0.5);
-        if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: bias[%d] = %g does not fit 32 bits; use a scale per"
-                                 " channel", from->name, c, (double)bias[c]);
-        ((int32_t *)to->param[PTQ_PARAM_BIAS].data)[c] = (int32_t)code;
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq_node *to,
-                                   ptq_error *err)
-{
-    const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
-    size_t i, n = ptq_tensor_elements(weight);
-    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_PARAM_WEIGHT], PTQ_TYPE_F16, 16, weight->rank, weight->dim,
-                               &cv->model->allocator, err));
-    for (i = 0; i < n; i++) {
-        uint16_t half = ptq_f32_to_f16(((const float *)weight->data)[i]);
-        if ((half & 0x7c00) == 0x7c00)
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: weight[%z] = %g does not fit half precision",
-                                 from->name, i, (double)((const float *)weight->data)[i]);
-        ((uint16_t *)to->param[PTQ_PARAM_WEIGHT].data)[i] = half;
-    }
-    return PTQ_OK;
-}
-
-/* Weights and biases of a node in its new form; `to` owns what was made even after a failure. */
-static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, ptq_node *to,
-                                      int integer, ptq_error *err)
-{
-    const ptq_allocator *allocator = &cv->model->allocator;
-    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    int p, first = 0;
-    memset(to->param, 0, sizeof to->param);
-    if (integer && ptq__has_weight(from->op)) {
-        float in_scale = cv->model->node[to->input[0]].q.scale;
-        PTQ__TRY(ptq__convert_weight(cv, from, in_scale, scheme, &to->param[PTQ_PARAM_WEIGHT], err));
-        return ptq__convert_bias(cv, from, in_scale, to, err);
-    }
-    if (ptq__has_weight(from->op) && scheme->mode == PTQ_MODE_DYNAMIC) {
-        PTQ__TRY(ptq_quantize_weight(&from->param[PTQ_PARAM_WEIGHT], scheme, allocator,
-                                     &to->param[PTQ_PARAM_WEIGHT], err));
-        to->dynamic = 1;
-        first = 1;
-    } else if (ptq__has_weight(from->op) && scheme->mode == PTQ_MODE_HALF) {
-        PTQ__TRY(ptq__half_weight(cv, from, to, err));
-        first = 1;
-    }
-    for (p = first; p < PTQ_PARAM_COUNT; p++)
-        PTQ__TRY(ptq__tensor_copy(&to->param[p], &from->param[p], allocator, err));
-    return PTQ_OK;
-}
-
-/* How the result of an integer node is coded. */
-static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err)
-{
-    const ptq_node *from = &cv->old->node[index];
-    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    if (ptq__code_rule(from->op) == PTQ__SAME_CODES) {
-        to->q = cv->model->node[to->input[0]].q;
-        return PTQ_OK;
-    }
-    if (index == ptq_model_logits(cv->old) && from->op == PTQ_OP_DENSE && !scheme->code_logits)
-        return PTQ_OK; /* real numbers, straight from the accumulators */
-    if (from->residual)
-        PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
-    return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
-}
-
-/* "s8 per channel, u8 -> u8" */
-static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
-                                 int integer, ptq_error *err)
-{
-    char what[96];
-    ptq__text text = ptq__text_over(what, sizeof what);
-    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
-    size_t before = 0, after = 0;
-    int p;
-    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
-        before += from->param[p].size;
-        after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
-    }
-    if (weight->scales)
-        ptq__put(&text, "%d-bit weights %s, ", weight->bits,
-                 weight->scales > 1 ? "per channel" : "per tensor");
-    if (integer)
-        ptq__put(&text, "%s to %s", to->input[0] >= 0
-                     ? ptq_type_name(cv->model->node[to->input[0]].q.type) : "pixels",
-                 ptq_type_name(to->q.type));
-    else
-        ptq__put_string(&text, to->dynamic                  ? "dynamic"
-                               : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
-                                                         : "float");
-    return ptq__note(cv, from->name, what, before, after, err);
-}
-
-/* Appends the new form of node `index`. Failing half-way leaves what was made in the model, which
-   is freed as a whole. */
-static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *err)
-{
-    const ptq_node *from = &cv->old->node[index];
-    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    int integer = ptq__goes_integer(cv, index), k;
-    ptq_node to = *from;
-    void *array;
-    ptq_status status;
-    for (k = 0; k < 2; k++)
-        if (from->input[k] >= 0)
-            PTQ__TRY(integer ? ptq__get_coded(cv, from->input[k], scheme, &to.input[k], err)
-                             : ptq__get_real(cv, from->input[k], &to.input[k], err));
-    memset(to.param, 0, sizeof to.param);
-    if (integer)
-        PTQ__TRY(ptq__result_qparams(cv, index, &to, err));
-    array = cv->model->node;
-    PTQ__TRY(ptq__grow(&cv->model->allocator, &array, cv->model->nodes, &cv->model->capacity,
-                       sizeof to, "nodes", err));
-    cv->model->node = (ptq_node *)array;
-    status = ptq__convert_params(cv, from, &to, integer, err);
-    cv->model->node[cv->model->nodes++] = to;
-    PTQ__TRY(status);
-    (to.q.type == PTQ_TYPE_F32 ? cv->real : cv->coded)[index] = cv->model->nodes - 1;
-    return ptq__note_node(cv, from, &to, integer, err);
-}
-
-/* The input is codes where any node that reads it runs on integers. */
-static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err)
-{
-    ptq_node *input;
-    int i, coded = 0;
-    PTQ__TRY(ptq__copy_node(cv->model, &cv->old->node[0], err));
-    input = &cv->model->node[0];
-    for (i = 1; i < cv->old->nodes; i++)
-        coded = coded || ((cv->old->node[i].input[0] == 0 || cv->old->node[i].input[1] == 0) &&
-                          ptq__goes_integer(cv, i));
-    if (coded)
-        PTQ__TRY(ptq__input_qparams(cv->old, &cv->options->scheme, &input->q, err));
-    (coded ? cv->coded : cv->real)[0] = 0;
-    return PTQ_OK;
-}
-
-/* Scheme and overrides into the metadata, for people. */
-static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err)
-{
-    char line[1024];
-    ptq__text text = ptq__text_over(line, sizeof line);
-    char scheme[160];
-    int i;
-    ptq_scheme_write(&cv->options->scheme, scheme, sizeof scheme);
-    ptq__put_string(&text, scheme);
-    for (i = 0; i < cv->options->overrides; i++) {
-        ptq_scheme_write(&cv->options->override[i].scheme, scheme, sizeof scheme);
-        ptq__put(&text, "; %s: %s", cv->options->override[i].pattern, scheme);
-    }
-    PTQ__TRY(ptq_model_set_meta(cv->model, "scheme", line, err));
-    if (!cv->calibration)
-        return PTQ_OK;
-    text = ptq__text_over(line, sizeof line);
-    ptq__put(&text, "%z images of %d classes", cv->calibration->images, cv->calibration->classes);
-    return ptq_model_set_meta(cv->model, "calibration", line, err);
-}
-
-static ptq_status ptq__convert_all(ptq__converter *cv, ptq_error *err)
-{
-    int i;
-    PTQ__TRY(ptq__copy_head(cv->model, cv->old, err));
-    PTQ__TRY(ptq__convert_input(cv, err));
-    for (i = 1; i < cv->old->nodes; i++)
-        PTQ__TRY(ptq__convert_node(cv, i, err));
-    PTQ__TRY(ptq__describe_scheme(cv, err));
-    return ptq_model_check(cv->model, err);
-}
-
-/* Refuses what conversion cannot start from. */
-static ptq_status ptq__check_convertible(const ptq_model *model,
-                                         const ptq_calibration *calibration,
-                                         const ptq_convert_options *options, ptq_error *err)
-{
-    ptq_fuse_report report;
-    ptq_model *fused = NULL;
-    int i, left = 0;
-    char node[PTQ_NAME_SIZE] = "";
-    PTQ__TRY(ptq_model_check(model, err));
-    if (ptq__is_quantized(model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "this model is quantized already; convert"
-                             " the float model");
-    PTQ__TRY(ptq_fuse(model, &fused, &report, err));
-    for (i = 0; i < report.items; i++)
-        if (report.item[i].kind != PTQ_FUSION_NONE && !left++)
-            memcpy(node, report.item[i].node, sizeof node);
-    ptq_fuse_report_free(&report);
-    ptq_model_free(fused);
-    if (left)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the model is not fused (node %s could be); call ptq_fuse, and"
-                             " calibrate its result", node);
-    if (calibration && calibration->model != ptq_model_hash(model))
-        return ptq_error_set(err, PTQ_NOT_READY, "the calibration is of another model; calibrate"
-                             " this one");
-    PTQ__TRY(ptq_scheme_check(&options->scheme, err));
-    for (i = 0; i < options->overrides; i++)
-        PTQ__TRY(ptq_scheme_check(&options->override[i].scheme, err));
-    return PTQ_OK;
-}
+/* =============================================================================================
+   PART FOUR: SEARCH
+   What lowers the loss of accuracy: built on part one, from outside.
+   ============================================================================================= */
+
+/* ---- [EQUALIZE] ----------------------------------------------------------------------------- */
 
 /* Equalization. `group` joins tensors that must share factors, as a forest of node indices; 0, the
    image, is the root of all that must stay as they are. */
@@ -12815,20 +13463,6 @@ static ptq_status ptq__keep_factors(const ptq__equalizer *eq, ptq_error *err)
     return status;
 }
 
-/* The factors that the metadata keep for a node's result, as text; 0: none. */
-static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors)
-{
-    const char *kept = ptq_model_get_meta(model, "equalization");
-    ptq__span rest = ptq__span_of(kept ? kept : ""), name;
-    while (rest.n) {
-        *factors = ptq__cut(&rest, ';');
-        name = ptq__cut(factors, ' ');
-        if (name.n == strlen(node->out) && memcmp(name.p, node->out, name.n) == 0)
-            return 1;
-    }
-    return 0;
-}
-
 /* All tensors of a group keep the same. */
 static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantized, ptq_error *err)
 {
@@ -12850,23 +13484,6 @@ static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantiz
                                      node->out);
     }
     return PTQ_OK;
-}
-
-/* A float tensor in the units of an equalized model: its channels divided by the factors in the
-   metadata. They lie in the session, which writes them anew with every run. */
-static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real)
-{
-    size_t i, k, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
-    float *x = (float *)real->data, factor;
-    ptq__span factors;
-    if (real->type != PTQ_TYPE_F32 || !ptq__find_factors(model, node, &factors))
-        return;
-    for (i = 0; i < channels; i++) {
-        if (!ptq__read_float(ptq__cut(&factors, ' '), &factor) || !(factor > 0))
-            return; /* damaged: for people to see */
-        for (k = i; k < n; k += channels)
-            x[k] /= factor;
-    }
 }
 
 static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_allocator *allocator,
@@ -12974,6 +13591,8 @@ PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *qu
         status = ptq__apply_all_factors(&eq, err);
     return ptq__equalizer_close(&eq, allocator, status, out);
 }
+
+/* ---- [LEARN] -------------------------------------------------------------------------------- */
 
 /* Learned rounding. For one channel with weights w, scale s and codes q, the error of the result is
    d x with d = w - s q, x the input; its variance over images is d C d with C the covariance of x.
@@ -13716,6 +14335,8 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err)
     return status;
 }
 
+/* ---- [EXPECT] ------------------------------------------------------------------------------- */
+
 /* Analytic bias correction. Of each channel of each float tensor, the mean and standard deviation
    that it is expected to have, without looking at images. */
 
@@ -13928,47 +14549,7 @@ static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err)
     return status;
 }
 
-/* Whether a scheme of the model asks for a bias correction. */
-static int ptq__uses_bias(const ptq__converter *cv, ptq_bias_correction bias)
-{
-    int i, uses = cv->options->scheme.bias == bias;
-    for (i = 0; i < cv->options->overrides; i++)
-        uses = uses || cv->options->override[i].scheme.bias == bias;
-    return uses && cv->calibration;
-}
-
-static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err)
-{
-    size_t n = (size_t)cv->old->nodes, i;
-    void *memory = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(&cv->model->allocator, 2 * n, sizeof(int), "conversion", &memory, err));
-    cv->real = (int *)memory;
-    cv->coded = cv->real + n;
-    for (i = 0; i < 2 * n; i++)
-        cv->real[i] = -1;
-    status = ptq__convert_all(cv, err);
-    if (!status && !dry && ptq__uses_bias(cv, PTQ_BIAS_CORRECTION_ANALYTIC))
-        status = ptq__correct_analytically(cv, err);
-    if (!status && !dry)
-        status = ptq__learn(cv, err);
-    if (!status)
-        status = ptq_model_check(cv->model, err); /* accumulators of the final codes */
-    ptq__free(&cv->model->allocator, memory);
-    return status;
-}
-
-static ptq_status ptq__convert_plainly(ptq__converter *cv, ptq_model **out, ptq_error *err)
-{
-    ptq_status status;
-    PTQ__TRY(ptq_model_create(&cv->options->allocator, &cv->model, err));
-    status = ptq__convert_run(cv, out == NULL, err);
-    if (status || !out)
-        ptq_model_free(cv->model);
-    else
-        *out = cv->model;
-    return status;
-}
+/* ---- [SEARCH] ------------------------------------------------------------------------------- */
 
 /* Searches convert again and again, and measure against the float model. */
 typedef struct ptq__search {
@@ -14358,6 +14939,8 @@ static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_model **out, ptq_
     return equalizes ? ptq__convert_equalized(cv, out, err) : ptq__convert_from(cv, out, err);
 }
 
+/* ---- [CONFIRM] ------------------------------------------------------------------------------ */
+
 /* Confirmation. What there is to decide: the name of each choice, and what leaves it out of a
    scheme; 0 if that changes nothing. */
 
@@ -14540,533 +15123,7 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, pt
     return status;
 }
 
-PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
-                               const ptq_convert_options *options, ptq_model **out,
-                               ptq_convert_report *report, ptq_error *err)
-{
-    ptq_convert_options plain;
-    ptq__converter cv;
-    ptq_status status;
-    memset(&cv, 0, sizeof cv);
-    cv.old = model;
-    cv.calibration = calibration;
-    memset(&plain, 0, sizeof plain);
-    cv.options = options ? options : &plain;
-    cv.report = report;
-    if (report) {
-        memset(report, 0, sizeof *report);
-        report->allocator = cv.options->allocator;
-    }
-    PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
-    status = ptq__convert_confirmed(&cv, out, err);
-    if (status)
-        ptq_convert_report_free(report);
-    return status;
-}
-
-PTQ_API void ptq_convert_report_free(ptq_convert_report *report)
-{
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
-}
-
-/* The self-test: a picture of smooth colours from a fixed seed, so that it looks like data. */
-
-static void ptq__test_picture(const int *shape, uint8_t *pixels)
-{
-    ptq_rng rng;
-    int y, x, c;
-    ptq_rng_seed(&rng, 8, 8);
-    for (y = 0; y < shape[0]; y++)
-        for (x = 0; x < shape[1]; x++)
-            for (c = 0; c < shape[2]; c++)
-                *pixels++ = (uint8_t)(((y * (c + 3) + x * (5 - c % 5)) * 4 +
-                                       (int)ptq_rng_below(&rng, 24)) & 255);
-}
-
-/* Logits of the picture. */
-static ptq_status ptq__self_test_run(const ptq_plan *plan, float *logits, uint64_t *hash,
-                                     ptq_error *err)
-{
-    size_t n = ptq_plan_pixels(plan);
-    ptq_session *session = NULL;
-    ptq_session_options options;
-    void *pixels = NULL;
-    ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.allocator = plan->allocator;
-    PTQ__TRY(ptq__alloc(&plan->allocator, n, 1, "an image", &pixels, err));
-    ptq__test_picture(plan->model->node[0].shape, (uint8_t *)pixels);
-    *hash = ptq_image_hash((uint8_t *)pixels, n);
-    status = ptq_session_create(plan, &options, &session, err);
-    if (!status)
-        status = ptq_run(session, (uint8_t *)pixels, 1, logits, NULL, err);
-    ptq_session_free(session);
-    ptq__free(&plan->allocator, pixels);
-    return status;
-}
-
-enum { PTQ__SELF_TEST_CLASSES = 64 }; /* more logits than this are left out */
-
-static ptq_status ptq__self_test_of(const ptq_model *model, float *logits, int *n, uint64_t *hash,
-                                    ptq_error *err)
-{
-    ptq_plan_options options;
-    ptq_plan *plan = NULL;
-    void *all = NULL;
-    ptq_status status;
-    int classes;
-    memset(&options, 0, sizeof options);
-    options.isa = PTQ_ISA_SCALAR;
-    options.allocator = model->allocator;
-    PTQ__TRY(ptq_plan_create(model, &options, &plan, err));
-    classes = ptq_plan_classes(plan);
-    status = ptq__alloc(&model->allocator, (size_t)classes, sizeof(float), "logits", &all, err);
-    if (!status)
-        status = ptq__self_test_run(plan, (float *)all, hash, err);
-    *n = classes < PTQ__SELF_TEST_CLASSES ? classes : PTQ__SELF_TEST_CLASSES;
-    if (!status)
-        memcpy(logits, all, (size_t)*n * sizeof(float));
-    ptq__free(&model->allocator, all);
-    ptq_plan_free(plan);
-    return status;
-}
-
-PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err)
-{
-    char line[2048];
-    ptq__text text = ptq__text_over(line, sizeof line);
-    float logits[PTQ__SELF_TEST_CLASSES];
-    uint64_t hash = 0;
-    int i, n = 0;
-    PTQ__TRY(ptq__self_test_of(model, logits, &n, &hash, err));
-    ptq__put(&text, "%L", hash);
-    for (i = 0; i < n; i++)
-        ptq__put(&text, " %g", (double)logits[i]);
-    return ptq_model_set_meta(model, "self_test", line, err);
-}
-
-/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. */
-static int ptq__is_exact(const ptq_model *model)
-{
-    int i;
-    for (i = 0; i < model->nodes; i++)
-        if (model->node[i].op == PTQ_OP_BATCH_NORM ||
-            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
-            return 0;
-    return 1;
-}
-
-PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err)
-{
-    const char *line = ptq_model_get_meta(plan->model, "self_test");
-    int i, classes = ptq_plan_classes(plan), exact = ptq__is_exact(plan->model);
-    uint64_t hash = 0, expected = 0;
-    ptq__span rest, item;
-    void *logits = NULL;
-    ptq_status status;
-    if (!line)
-        return ptq_error_set(err, PTQ_NOT_READY, "the model has no self-test vector");
-    rest = ptq__span_of(line);
-    for (item = ptq__cut(&rest, ' '), i = 0; (size_t)i < item.n; i++)
-        expected = expected * 10 + (uint64_t)(item.p[i] - '0');
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)classes, sizeof(float), "logits", &logits, err));
-    status = ptq__self_test_run(plan, (float *)logits, &hash, err);
-    if (!status && hash != expected)
-        status = ptq_error_set(err, PTQ_BAD_NUMBER, "the self-test is of another picture");
-    for (i = 0; i < classes && i < PTQ__SELF_TEST_CLASSES && !status; i++) {
-        float want = 0, got = ((float *)logits)[i], difference;
-        int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
-        difference = want > got ? want - got : got - want;
-        if (!read || !(difference <= (exact ? 0 : 1e-3f * (1 + (want < 0 ? -want : want)))))
-            status = ptq_error_set(err, PTQ_BAD_NUMBER,
-                                   "self-test: logit %d is %g, the file says %g; the file or the"
-                                   " build is damaged", i, (double)got, (double)want);
-    }
-    ptq__free(&plan->allocator, logits);
-    return status;
-}
-
-/* ---- [METRICS] --------------------------------------------------------------------------- */
-
-static ptq_status ptq__evaluation_create(ptq_evaluation *result, size_t total, int classes,
-                                         ptq_error *err)
-{
-    const ptq_allocator *allocator = &result->allocator;
-    size_t n = (size_t)classes;
-    void *memory = NULL;
-    result->total = total;
-    result->classes = classes;
-    if (n > 46340 || total > SIZE_MAX / sizeof(float) / n)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%z images of %d classes are too many", total,
-                             classes);
-    PTQ__TRY(ptq__alloc(allocator, 2 * n + n * n, sizeof(size_t), "counts", &memory, err));
-    result->class_total = (size_t *)memory;
-    result->class_correct = result->class_total + n;
-    result->confusion = result->class_correct + n;
-    PTQ__TRY(ptq__alloc(allocator, total, 2 * sizeof(int), "predictions", &memory, err));
-    result->label = (int *)memory;
-    result->prediction = result->label + total;
-    PTQ__TRY(ptq__alloc(allocator, total * n, sizeof(float), "logits", &memory, err));
-    result->logits = (float *)memory;
-    return PTQ_OK;
-}
-
-static void ptq__evaluation_count(ptq_evaluation *result)
-{
-    size_t i;
-    for (i = 0; i < result->total; i++) {
-        int label = result->label[i], prediction = result->prediction[i];
-        result->class_total[label]++;
-        result->class_correct[label] += label == prediction;
-        result->correct += label == prediction;
-        result->confusion[label * result->classes + prediction]++;
-    }
-}
-
-static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
-                                    ptq_error *err)
-{
-    ptq_evaluation *result = (ptq_evaluation *)job->context;
-    float *logits = result->logits + index * (size_t)result->classes;
-    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, logits, NULL, err));
-    result->label[index] = label;
-    result->prediction[index] = ptq_argmax(logits, result->classes);
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, ptq_dataset data,
-                                const ptq_evaluate_options *options, ptq_evaluation *out,
-                                ptq_error *err)
-{
-    ptq_evaluation result;
-    ptq__job job;
-    ptq_status status;
-    PTQ__TRY(ptq__check_fits(plan, &data, err));
-    memset(&result, 0, sizeof result);
-    memset(&job, 0, sizeof job);
-    job.plan = plan;
-    job.data = &data;
-    job.total = data.count;
-    job.one = ptq__evaluate_one;
-    job.context = &result;
-    if (options) {
-        job.total = options->limit && options->limit < job.total ? options->limit : job.total;
-        result.allocator = job.allocator = options->allocator;
-        job.progress = options->progress;
-        job.user = options->user;
-    }
-    status = ptq__evaluation_create(&result, job.total, data.classes, err);
-    if (!status)
-        status = ptq__job_run(&job, options ? options->threads : 1, err);
-    if (status) {
-        ptq_evaluation_free(&result);
-        return status;
-    }
-    ptq__evaluation_count(&result);
-    *out = result;
-    return PTQ_OK;
-}
-
-PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation)
-{
-    ptq_allocator allocator;
-    if (!evaluation)
-        return;
-    allocator = evaluation->allocator;
-    ptq__free(&allocator, evaluation->class_total);
-    ptq__free(&allocator, evaluation->label);
-    ptq__free(&allocator, evaluation->logits);
-    memset(evaluation, 0, sizeof *evaluation);
-}
-
-/* ln of the binomial coefficient. */
-static double ptq__log_choose(double n, double k)
-{
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1);
-}
-
-/* P(X <= k) for X binomial with n trials of probability p. */
-static double ptq__binomial_cdf(size_t k, size_t n, double p)
-{
-    double sum = 0;
-    size_t i;
-    if (p <= 0 || k >= n)
-        return 1;
-    if (p >= 1)
-        return 0;
-    for (i = 0; i <= k; i++)
-        sum += exp(ptq__log_choose((double)n, (double)i) + (double)i * log(p) +
-                   (double)(n - i) * log1p(-p));
-    return sum < 1 ? sum : 1;
-}
-
-PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high)
-{
-    double tail = (1 - level) / 2, a, b;
-    int i;
-    *low = 0;
-    *high = 1;
-    /* Bisection: P(X >= k | p) grows with p, P(X <= k | p) falls. */
-    for (i = 0, a = 0, b = 1; i < 60 && n && k > 0; i++) {
-        *low = (a + b) / 2;
-        if (1 - ptq__binomial_cdf(k - 1, n, *low) < tail)
-            a = *low;
-        else
-            b = *low;
-    }
-    for (i = 0, a = 0, b = 1; i < 60 && n && k < n; i++) {
-        *high = (a + b) / 2;
-        if (ptq__binomial_cdf(k, n, *high) > tail)
-            a = *high;
-        else
-            b = *high;
-    }
-}
-
-PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
-                               ptq_comparison *out, ptq_error *err)
-{
-    ptq_comparison result;
-    size_t i, changed, fewer;
-    double low, high, share;
-    if (baseline->total != quantized->total || !baseline->total ||
-        memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the evaluations saw different images (%z and %z); run both on the"
-                             " same data set in one program", baseline->total, quantized->total);
-    memset(&result, 0, sizeof result);
-    result.total = baseline->total;
-    for (i = 0; i < result.total; i++) {
-        int label = baseline->label[i], a = baseline->prediction[i], b = quantized->prediction[i];
-        result.agree += a == b;
-        result.lost += a == label && b != label;
-        result.won += a != label && b == label;
-    }
-    changed = result.lost + result.won;
-    fewer = result.lost < result.won ? result.lost : result.won;
-    share = 100 * (double)changed / (double)result.total;
-    result.delta_pp = 100 * ((double)result.won - (double)result.lost) / (double)result.total;
-    ptq_exact_interval(result.won, changed, 0.95, &low, &high);
-    result.low_pp = share > 0 ? (2 * low - 1) * share : 0;
-    result.high_pp = share > 0 ? (2 * high - 1) * share : 0;
-    result.p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
-    result.p_value = result.p_value > 1 ? 1 : result.p_value;
-    *out = result;
-    return PTQ_OK;
-}
-
-/* Sums over images for one tensor. */
-typedef struct ptq__layer_sum {
-    double signal, noise;
-    uint64_t clipped, elements;
-} ptq__layer_sum;
-
-static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq_tensor *real,
-                           const ptq_tensor *coded, const ptq_qparams *q)
-{
-    size_t i, n = ptq_tensor_elements(real);
-    int32_t low = 0, high = 0;
-    if (q->type != PTQ_TYPE_F32)
-        ptq_code_range(q->type, q->bits, &low, &high);
-    for (i = 0; i < n; i++) {
-        float x = ptq_tensor_real(real, i), y = ptq_tensor_real(coded, i), d = x - y;
-        sum->signal += (double)x * (double)x;
-        sum->noise += (double)d * (double)d;
-        d = d < 0 ? -d : d;
-        item->largest = d > item->largest ? d : item->largest;
-        if (q->type != PTQ_TYPE_F32) {
-            int32_t code = ptq__load(coded->data, (int)i, q->type);
-            sum->clipped += (code == low && x < y - q->scale / 2) ||
-                            (code == high && x > y + q->scale / 2);
-        }
-    }
-    sum->elements += n;
-}
-
-/* The tensors that a node of the quantized model makes: before a fused addition, and the result. */
-static const ptq_qparams *ptq__layer_tensor(const ptq_node *node, int middle, const char **name)
-{
-    if (middle && !node->residual)
-        return NULL;
-    *name = middle ? node->name : node->out;
-    return middle ? &node->mid : &node->q;
-}
-
-typedef struct ptq__layers {
-    ptq_session *a, *b;
-    uint8_t *pixels;
-    ptq__layer_sum *sum;
-    ptq_layer_report *report;
-} ptq__layers;
-
-/* One image: both sessions have run. */
-static ptq_status ptq__compare_image(const ptq__layers *layers, const ptq_model *model,
-                                     ptq_error *err)
-{
-    const ptq_model *baseline = ptq_plan_model(layers->a->plan);
-    int i, middle, item = 0;
-    for (i = 1; i < model->nodes; i++)
-        for (middle = 1; middle >= 0; middle--) {
-            const char *name;
-            const ptq_qparams *q = ptq__layer_tensor(&model->node[i], middle, &name);
-            ptq_tensor real, coded;
-            if (!q || ptq_model_find(baseline, name) < 0)
-                continue;
-            PTQ__TRY(ptq_session_tensor(layers->a, name, &real, err));
-            PTQ__TRY(ptq_session_tensor(layers->b, name, &coded, err));
-            memcpy(layers->report->item[item].name, name, strlen(name) + 1);
-            ptq__in_units_of(model, &model->node[i], &real);
-            if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
-                ptq__layer_add(&layers->sum[item], &layers->report->item[item], &real, &coded, q);
-            item++;
-        }
-    layers->report->items = item;
-    return PTQ_OK;
-}
-
-static ptq_status ptq__compare_images(ptq__layers *layers, ptq_dataset data, size_t count,
-                                      ptq_error *err)
-{
-    const ptq_model *model = ptq_plan_model(layers->b->plan);
-    size_t i;
-    int k, label;
-    for (i = 0; i < count; i++) {
-        PTQ__TRY(data.get(data.user, i, layers->pixels, &label, err));
-        PTQ__TRY(ptq_run(layers->a, layers->pixels, 1, NULL, NULL, err));
-        PTQ__TRY(ptq_run(layers->b, layers->pixels, 1, NULL, NULL, err));
-        PTQ__TRY(ptq__compare_image(layers, model, err));
-    }
-    for (k = 0; k < layers->report->items; k++) {
-        const ptq__layer_sum *sum = &layers->sum[k];
-        layers->report->item[k].sqnr_db =
-            sum->noise > 0 ? 10 * log10(sum->signal / sum->noise) : HUGE_VAL;
-        layers->report->item[k].clipped =
-            sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const ptq_plan *b,
-                                   ptq_error *err)
-{
-    const ptq_allocator *allocator = &b->allocator;
-    size_t most = 2 * (size_t)ptq_plan_model(b)->nodes;
-    ptq_session_options keep;
-    void *memory = NULL;
-    memset(&keep, 0, sizeof keep);
-    keep.keep = 1;
-    keep.allocator = *allocator;
-    PTQ__TRY(ptq_session_create(a, &keep, &layers->a, err));
-    PTQ__TRY(ptq_session_create(b, &keep, &layers->b, err));
-    PTQ__TRY(ptq__alloc(allocator, ptq_plan_pixels(a), 1, "an image", &memory, err));
-    layers->pixels = (uint8_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq__layer_sum), "layer report", &memory, err));
-    layers->sum = (ptq__layer_sum *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_layer_error), "layer report", &memory, err));
-    layers->report->item = (ptq_layer_error *)memory;
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
-                                      ptq_dataset data, size_t count, ptq_layer_report *out,
-                                      ptq_error *err)
-{
-    ptq_layer_report report;
-    ptq__layers layers;
-    ptq_status status;
-    PTQ__TRY(ptq__check_fits(baseline, &data, err));
-    PTQ__TRY(ptq__check_fits(quantized, &data, err));
-    memset(&report, 0, sizeof report);
-    memset(&layers, 0, sizeof layers);
-    report.allocator = quantized->allocator;
-    layers.report = &report;
-    status = ptq__layers_open(&layers, baseline, quantized, err);
-    if (!status)
-        status = ptq__compare_images(&layers, data,
-                                     count && count < data.count ? count : data.count, err);
-    ptq_session_free(layers.a);
-    ptq_session_free(layers.b);
-    ptq__free(&report.allocator, layers.pixels);
-    ptq__free(&report.allocator, layers.sum);
-    if (status)
-        ptq_layer_report_free(&report);
-    else
-        *out = report;
-    return status;
-}
-
-PTQ_API void ptq_layer_report_free(ptq_layer_report *report)
-{
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
-}
-
-/* Divergence of logits. */
-
-static double ptq__kl(const float *x, const float *y, int classes)
-{
-    double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
-    double sum_x = 0, sum_y = 0, kl = 0;
-    int c;
-    for (c = 0; c < classes; c++) {
-        sum_x += exp((double)x[c] - most_x);
-        sum_y += exp((double)y[c] - most_y);
-    }
-    for (c = 0; c < classes; c++) {
-        double log_x = (double)x[c] - most_x - log(sum_x);
-        kl += exp(log_x) * (log_x - ((double)y[c] - most_y - log(sum_y)));
-    }
-    return kl > 0 ? kl : 0;
-}
-
-static float ptq__finite_float(double value)
-{
-    return value < (double)FLT_MAX ? (float)value : FLT_MAX;
-}
-
-PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
-                                      const ptq_evaluation *quantized, ptq_divergence *out,
-                                      ptq_error *err)
-{
-    ptq_comparison compared;
-    ptq_exact_sum kl, signal, noise;
-    double n = (double)baseline->total;
-    size_t i;
-    int c, classes = baseline->classes;
-    memset(&kl, 0, sizeof kl);
-    signal = noise = kl;
-    PTQ__TRY(ptq_compare(baseline, quantized, &compared, err));
-    if (classes != quantized->classes)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
-                             classes, quantized->classes);
-    for (i = 0; i < baseline->total; i++) {
-        const float *x = baseline->logits + i * (size_t)classes;
-        const float *y = quantized->logits + i * (size_t)classes;
-        double xx = 0, dd = 0;
-        for (c = 0; c < classes; c++) {
-            double d = (double)x[c] - (double)y[c];
-            xx += (double)x[c] * (double)x[c];
-            dd += d * d;
-        }
-        ptq__exact_add(&kl, ptq__finite_float(ptq__kl(x, y, classes)));
-        ptq__exact_add(&signal, ptq__finite_float(xx));
-        ptq__exact_add(&noise, ptq__finite_float(dd));
-    }
-    out->kl = ptq_exact_sum_value(&kl) / n;
-    out->sqnr_db = ptq_exact_sum_value(&noise) > 0
-                       ? 10 * log10(ptq_exact_sum_value(&signal) / ptq_exact_sum_value(&noise))
-                       : HUGE_VAL;
-    out->agreement = (double)compared.agree / (double)compared.total;
-    out->delta_pp = compared.delta_pp;
-    return PTQ_OK;
-}
+/* ---- [SENSITIVITY] -------------------------------------------------------------------------- */
 
 static ptq_scheme ptq__float_scheme(void)
 {
@@ -15321,6 +15378,8 @@ PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report)
     report->advice = NULL;
     report->items = report->advices = 0;
 }
+
+/* ---- [MIX] ---------------------------------------------------------------------------------- */
 
 /* ---- Mixed precision ---- */
 
