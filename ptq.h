@@ -1406,8 +1406,7 @@ static int ptq__is_separator(char c);
 
 /* ---- [STATUS] ---------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_status_name(ptq_status status)
-{
+PTQ_API const char *ptq_status_name(ptq_status status) {
     static const char *const name[] = {
 #define PTQ_X(name, text) #name,
         PTQ_STATUS_LIST(PTQ_X)
@@ -1416,8 +1415,7 @@ PTQ_API const char *ptq_status_name(ptq_status status)
     return (unsigned)status < sizeof name / sizeof name[0] ? name[status] : "?";
 }
 
-PTQ_API const char *ptq_status_text(ptq_status status)
-{
+PTQ_API const char *ptq_status_text(ptq_status status) {
     static const char *const text[] = {
 #define PTQ_X(name, text) text,
         PTQ_STATUS_LIST(PTQ_X)
@@ -1426,22 +1424,18 @@ PTQ_API const char *ptq_status_text(ptq_status status)
     return (unsigned)status < sizeof text / sizeof text[0] ? text[status] : "unknown status";
 }
 
-PTQ_API const char *ptq_version(void)
-{
-    return PTQ_VERSION;
-}
+PTQ_API const char *ptq_version(void) { return PTQ_VERSION; }
 
 /* Text goes into a buffer of fixed size while its full length is counted, as snprintf does. Own
    formatting because printf's depends on the locale, and because PTQ_NO_STDIO has no printf. */
 struct ptq__text {
     char *data;
-    size_t size;  /* of the buffer, 0 allowed */
+    size_t size; /* of the buffer, 0 allowed */
     size_t length;
-    size_t line;  /* where the current line began, for columns */
+    size_t line; /* where the current line began, for columns */
 };
 
-static ptq__text ptq__text_over(char *data, size_t size)
-{
+static ptq__text ptq__text_over(char *data, size_t size) {
     ptq__text text;
     text.data = data;
     text.size = size;
@@ -1452,8 +1446,7 @@ static ptq__text ptq__text_over(char *data, size_t size)
     return text;
 }
 
-static void ptq__put_char(ptq__text *text, char c)
-{
+static void ptq__put_char(ptq__text *text, char c) {
     if (text->length + 1 < text->size) {
         text->data[text->length] = c;
         text->data[text->length + 1] = 0;
@@ -1463,14 +1456,12 @@ static void ptq__put_char(ptq__text *text, char c)
         text->line = text->length;
 }
 
-static void ptq__put_string(ptq__text *text, const char *s)
-{
+static void ptq__put_string(ptq__text *text, const char *s) {
     while (*s)
         ptq__put_char(text, *s++);
 }
 
-static void ptq__put_unsigned(ptq__text *text, uint64_t value)
-{
+static void ptq__put_unsigned(ptq__text *text, uint64_t value) {
     char digit[20];
     int n = 0;
     do {
@@ -1481,16 +1472,14 @@ static void ptq__put_unsigned(ptq__text *text, uint64_t value)
         ptq__put_char(text, digit[--n]);
 }
 
-static void ptq__put_signed(ptq__text *text, int64_t value)
-{
+static void ptq__put_signed(ptq__text *text, int64_t value) {
     if (value < 0)
         ptq__put_char(text, '-');
     ptq__put_unsigned(text, value < 0 ? (uint64_t)0 - (uint64_t)value : (uint64_t)value);
 }
 
 /* Spaces up to a column of the line, at least one unless the line is empty. */
-static void ptq__put_column(ptq__text *text, size_t column)
-{
+static void ptq__put_column(ptq__text *text, size_t column) {
     if (text->length > text->line)
         ptq__put_char(text, ' ');
     while (text->length - text->line < column)
@@ -1498,8 +1487,7 @@ static void ptq__put_column(ptq__text *text, size_t column)
 }
 
 /* 10^n in double precision; n within the range of double. */
-static double ptq__pow10(int n)
-{
+static double ptq__pow10(int n) {
     double result = 1, base = 10;
     int k = n < 0 ? -n : n;
     for (; k; k >>= 1, base *= base)
@@ -1510,8 +1498,7 @@ static double ptq__pow10(int n)
 
 /* Digits and exponent of the shortest decimal (at most nine digits, always enough for a single)
    that reads back as the same float: value = digits * 10^exponent. */
-static uint64_t ptq__shortest(float value, int *exponent)
-{
+static uint64_t ptq__shortest(float value, int *exponent) {
     double v = (double)value;
     int e = 0, n;
     uint64_t digits = 0;
@@ -1528,8 +1515,7 @@ static uint64_t ptq__shortest(float value, int *exponent)
     return digits;
 }
 
-static void ptq__put_float(ptq__text *text, float value)
-{
+static void ptq__put_float(ptq__text *text, float value) {
     char digit[24];
     int exponent, point, n = 0, k;
     uint64_t digits;
@@ -1570,8 +1556,7 @@ static void ptq__put_float(ptq__text *text, float value)
 }
 
 /* %s, %d int, %u unsigned, %z size_t, %L uint64_t, %g double (printed as a float), %% */
-static void ptq__vput(ptq__text *text, const char *format, va_list args)
-{
+static void ptq__vput(ptq__text *text, const char *format, va_list args) {
     for (; *format; format++) {
         if (*format != '%') {
             ptq__put_char(text, *format);
@@ -1602,16 +1587,14 @@ static void ptq__vput(ptq__text *text, const char *format, va_list args)
     }
 }
 
-static void ptq__put(ptq__text *text, const char *format, ...)
-{
+static void ptq__put(ptq__text *text, const char *format, ...) {
     va_list args;
     va_start(args, format);
     ptq__vput(text, format, args);
     va_end(args);
 }
 
-PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...)
-{
+PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...) {
     va_list args;
     if (err) {
         ptq__text text = ptq__text_over(err->text, sizeof err->text);
@@ -1624,8 +1607,7 @@ PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *
 }
 
 /* A function that may change the allocator: all zeros means the default. */
-static ptq_allocator ptq__allocator(const ptq_allocator *allocator)
-{
+static ptq_allocator ptq__allocator(const ptq_allocator *allocator) {
     ptq_allocator result;
     memset(&result, 0, sizeof result);
     if (allocator)
@@ -1635,8 +1617,7 @@ static ptq_allocator ptq__allocator(const ptq_allocator *allocator)
 
 /* Zeroed memory for count elements, never NULL on success, even for count 0. */
 static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_t size,
-                             const char *what, void **out, ptq_error *err)
-{
+                             const char *what, void **out, ptq_error *err) {
     size_t bytes;
     void *memory;
     if (count > (SIZE_MAX - 1) / size)
@@ -1652,8 +1633,7 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
     return PTQ_OK;
 }
 
-static void ptq__free(const ptq_allocator *allocator, void *memory)
-{
+static void ptq__free(const ptq_allocator *allocator, void *memory) {
     if (!memory)
         return;
     if (allocator && allocator->release)
@@ -1663,8 +1643,7 @@ static void ptq__free(const ptq_allocator *allocator, void *memory)
 }
 
 static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
-                              char **out, ptq_error *err)
-{
+                              char **out, ptq_error *err) {
     void *copy = NULL;
     PTQ__TRY(ptq__alloc(allocator, length + 1, 1, "a string", &copy, err));
     memcpy(copy, text, length);
@@ -1674,8 +1653,7 @@ static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, 
 
 /* Makes room for one more element in a growing array. */
 static ptq_status ptq__grow(const ptq_allocator *allocator, void **array, int count, int *capacity,
-                            size_t size, const char *what, ptq_error *err)
-{
+                            size_t size, const char *what, ptq_error *err) {
     void *larger = NULL;
     int n = *capacity ? *capacity * 2 : 16;
     if (count < *capacity)
@@ -1691,8 +1669,7 @@ static ptq_status ptq__grow(const ptq_allocator *allocator, void **array, int co
 
 /* A NaN or an infinity. Comparisons, not isfinite(), which -ffast-math removes: the exponent bits
    themselves say it. */
-static int ptq__is_finite(float value)
-{
+static int ptq__is_finite(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     return (bits & 0x7f800000u) != 0x7f800000u;
@@ -1704,22 +1681,19 @@ typedef struct ptq__span {
     size_t n;
 } ptq__span;
 
-static ptq__span ptq__span_of(const char *text)
-{
+static ptq__span ptq__span_of(const char *text) {
     ptq__span span;
     span.p = text;
     span.n = strlen(text);
     return span;
 }
 
-static int ptq__span_is(ptq__span span, const char *text)
-{
+static int ptq__span_is(ptq__span span, const char *text) {
     return span.n == strlen(text) && !memcmp(span.p, text, span.n);
 }
 
 /* Cuts off and returns what stands before the first `separator`, or everything. */
-static ptq__span ptq__cut(ptq__span *rest, char separator)
-{
+static ptq__span ptq__cut(ptq__span *rest, char separator) {
     ptq__span head = *rest;
     const char *at = rest->n ? (const char *)memchr(rest->p, separator, rest->n) : NULL;
     if (at) {
@@ -1738,8 +1712,7 @@ typedef struct ptq__quote {
     char text[PTQ_NAME_SIZE];
 } ptq__quote;
 
-static ptq__quote ptq__quoted(ptq__span span)
-{
+static ptq__quote ptq__quoted(ptq__span span) {
     ptq__quote quote;
     size_t i, n = span.n < sizeof quote.text - 1 ? span.n : sizeof quote.text - 1;
     for (i = 0; i < n; i++)
@@ -1749,8 +1722,7 @@ static ptq__quote ptq__quoted(ptq__span span)
 }
 
 /* Digits alone, within limits: 1 on success. */
-static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out)
-{
+static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out) {
     int64_t value = 0;
     size_t i = 0;
     int negative = span.n && span.p[0] == '-';
@@ -1769,8 +1741,7 @@ static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out
 
 /* A decimal number, independent of the locale; nothing but finite values: 1 on success. Exact
    enough for every float written with nine digits to come back the same. */
-static int ptq__read_double(ptq__span span, double *out)
-{
+static int ptq__read_double(ptq__span span, double *out) {
     uint64_t digits = 0;
     int64_t power = 0;
     int exponent = 0, seen = 0, point = 0;
@@ -1820,8 +1791,7 @@ static int ptq__read_double(ptq__span span, double *out)
     return 1;
 }
 
-static int ptq__read_float(ptq__span span, float *out)
-{
+static int ptq__read_float(ptq__span span, float *out) {
     double value;
     const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
     if (!ptq__read_double(span, &value) || value >= most || value <= -most)
@@ -1832,20 +1802,17 @@ static int ptq__read_float(ptq__span span, float *out)
 
 /* ---- [TENSOR] ---------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_type_name(ptq_type type)
-{
+PTQ_API const char *ptq_type_name(ptq_type type) {
     static const char *const name[] = {"F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S"};
     return (unsigned)type < sizeof name / sizeof name[0] ? name[type] : "?";
 }
 
-static int ptq__is_packed(ptq_type type)
-{
+static int ptq__is_packed(ptq_type type) {
     return type == PTQ_TYPE_PACKED_U || type == PTQ_TYPE_PACKED_S;
 }
 
 /* Bits of one element; 0 if type and bits do not go together. */
-static int ptq__type_bits(ptq_type type, int bits)
-{
+static int ptq__type_bits(ptq_type type, int bits) {
     switch (type) {
     case PTQ_TYPE_F32:
     case PTQ_TYPE_S32:
@@ -1863,8 +1830,7 @@ static int ptq__type_bits(ptq_type type, int bits)
 }
 
 /* Elements of a shape, or 0 if it is not legal. */
-static size_t ptq__shape_elements(int rank, const int *dims)
-{
+static size_t ptq__shape_elements(int rank, const int *dims) {
     size_t n = 1;
     int i;
     if (rank < 1 || rank > PTQ_MAX_RANK)
@@ -1878,13 +1844,11 @@ static size_t ptq__shape_elements(int rank, const int *dims)
 }
 
 /* Bytes of one slice along dim[0]. */
-static size_t ptq__slice_bytes(size_t elements, int rows, int bits)
-{
+static size_t ptq__slice_bytes(size_t elements, int rows, int bits) {
     return (elements / (size_t)rows * (size_t)bits + 7) / 8;
 }
 
-PTQ_API size_t ptq_tensor_bytes(ptq_type type, int bits, int rank, const int *dims)
-{
+PTQ_API size_t ptq_tensor_bytes(ptq_type type, int bits, int rank, const int *dims) {
     size_t n = ptq__shape_elements(rank, dims);
     int width = ptq__type_bits(type, bits);
     if (!n || !width)
@@ -1892,15 +1856,13 @@ PTQ_API size_t ptq_tensor_bytes(ptq_type type, int bits, int rank, const int *di
     return ptq__slice_bytes(n, dims[0], width) * (size_t)dims[0];
 }
 
-PTQ_API size_t ptq_tensor_elements(const ptq_tensor *tensor)
-{
+PTQ_API size_t ptq_tensor_elements(const ptq_tensor *tensor) {
     return tensor->rank ? ptq__shape_elements(tensor->rank, tensor->dim) : 0;
 }
 
 /* The common start of create and borrow. */
 static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, int rank,
-                                   const int *dims, ptq_error *err)
-{
+                                   const int *dims, ptq_error *err) {
     size_t size = ptq_tensor_bytes(type, bits, rank, dims);
     int i;
     memset(tensor, 0, sizeof *tensor);
@@ -1920,8 +1882,7 @@ static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, 
 
 PTQ_API ptq_status ptq_tensor_create(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                      const int *dims, const ptq_allocator *allocator,
-                                     ptq_error *err)
-{
+                                     ptq_error *err) {
     ptq_tensor made;
     PTQ__TRY(ptq__tensor_init(&made, type, bits, rank, dims, err));
     PTQ__TRY(ptq__alloc(allocator, made.size, 1, "tensor", &made.data, err));
@@ -1931,8 +1892,7 @@ PTQ_API ptq_status ptq_tensor_create(ptq_tensor *tensor, ptq_type type, int bits
 }
 
 PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits, int rank,
-                                     const int *dims, void *data, size_t size, ptq_error *err)
-{
+                                     const int *dims, void *data, size_t size, ptq_error *err) {
     ptq_tensor made;
     PTQ__TRY(ptq__tensor_init(&made, type, bits, rank, dims, err));
     if (!data || size < made.size)
@@ -1943,8 +1903,7 @@ PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits
     return PTQ_OK;
 }
 
-PTQ_API void ptq_tensor_free(ptq_tensor *tensor, const ptq_allocator *allocator)
-{
+PTQ_API void ptq_tensor_free(ptq_tensor *tensor, const ptq_allocator *allocator) {
     if (!tensor)
         return;
     if (tensor->owned & 1)
@@ -1956,8 +1915,7 @@ PTQ_API void ptq_tensor_free(ptq_tensor *tensor, const ptq_allocator *allocator)
 
 PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, int count,
                                         int32_t zero_point, const ptq_allocator *allocator,
-                                        ptq_error *err)
-{
+                                        ptq_error *err) {
     void *copy = NULL;
     if (!tensor->rank || (count != 1 && count != tensor->dim[0]))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
@@ -1976,8 +1934,7 @@ PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, 
 
 /* Copies a tensor with everything it owns. */
 static ptq_status ptq__tensor_copy(ptq_tensor *to, const ptq_tensor *from,
-                                   const ptq_allocator *allocator, ptq_error *err)
-{
+                                   const ptq_allocator *allocator, ptq_error *err) {
     ptq_tensor made;
     ptq_status status;
     memset(&made, 0, sizeof made);
@@ -1999,16 +1956,14 @@ static ptq_status ptq__tensor_copy(ptq_tensor *to, const ptq_tensor *from,
 }
 
 /* Where the code of a packed tensor starts, in bits from the beginning of the data. */
-static size_t ptq__packed_position(const ptq_tensor *tensor, size_t index)
-{
+static size_t ptq__packed_position(const ptq_tensor *tensor, size_t index) {
     size_t per_row = ptq_tensor_elements(tensor) / (size_t)tensor->dim[0];
     size_t row_bytes = tensor->size / (size_t)tensor->dim[0];
     /* NOLINTNEXTLINE: there is an element `index`, so that no row is empty */
     return (index / per_row) * row_bytes * 8 + (index % per_row) * (size_t)tensor->bits;
 }
 
-static int32_t ptq__packed_get(const ptq_tensor *tensor, size_t index)
-{
+static int32_t ptq__packed_get(const ptq_tensor *tensor, size_t index) {
     const uint8_t *data = (const uint8_t *)tensor->data;
     size_t position = ptq__packed_position(tensor, index);
     int bits = tensor->bits, shift = (int)(position % 8);
@@ -2021,8 +1976,7 @@ static int32_t ptq__packed_get(const ptq_tensor *tensor, size_t index)
     return (int32_t)word;
 }
 
-static void ptq__packed_set(ptq_tensor *tensor, size_t index, int32_t code)
-{
+static void ptq__packed_set(ptq_tensor *tensor, size_t index, int32_t code) {
     uint8_t *data = (uint8_t *)tensor->data;
     size_t position = ptq__packed_position(tensor, index);
     int shift = (int)(position % 8);
@@ -2034,8 +1988,7 @@ static void ptq__packed_set(ptq_tensor *tensor, size_t index, int32_t code)
 }
 
 /* The code of an integer tensor. */
-static int32_t ptq__code(const ptq_tensor *tensor, size_t index)
-{
+static int32_t ptq__code(const ptq_tensor *tensor, size_t index) {
     switch (tensor->type) {
     case PTQ_TYPE_U8:
         return ((const uint8_t *)tensor->data)[index];
@@ -2048,8 +2001,7 @@ static int32_t ptq__code(const ptq_tensor *tensor, size_t index)
     }
 }
 
-PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index)
-{
+PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index) {
     if (tensor->type == PTQ_TYPE_F32)
         return ((const float *)tensor->data)[index];
     if (tensor->type == PTQ_TYPE_F16)
@@ -2057,8 +2009,7 @@ PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index)
     return (float)ptq__code(tensor, index);
 }
 
-PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index)
-{
+PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index) {
     size_t per_row;
     if (!tensor->scales || tensor->type == PTQ_TYPE_F32 || tensor->type == PTQ_TYPE_F16)
         return ptq_tensor_number(tensor, index);
@@ -2067,8 +2018,7 @@ PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index)
            (float)(ptq__code(tensor, index) - tensor->zero_point);
 }
 
-PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code)
-{
+PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code) {
     switch (tensor->type) {
     case PTQ_TYPE_U8:
         ((uint8_t *)tensor->data)[index] = (uint8_t)code;
@@ -2088,8 +2038,7 @@ PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code)
     }
 }
 
-PTQ_API uint16_t ptq_f32_to_f16(float value)
-{
+PTQ_API uint16_t ptq_f32_to_f16(float value) {
     uint32_t bits, sign, mantissa, half, rest;
     int exponent, shift;
     memcpy(&bits, &value, sizeof bits);
@@ -2114,8 +2063,7 @@ PTQ_API uint16_t ptq_f32_to_f16(float value)
     return (uint16_t)(sign | half);
 }
 
-PTQ_API float ptq_f16_to_f32(uint16_t half)
-{
+PTQ_API float ptq_f16_to_f32(uint16_t half) {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, mantissa = half & 0x3ffu, bits;
     int exponent = (half >> 10) & 31;
     float value;
@@ -2143,30 +2091,24 @@ typedef float ptq__float;
 typedef double ptq__double;
 #endif
 
-static float ptq__mul(float a, float b)
-{
+static float ptq__mul(float a, float b) {
     ptq__float x = a, y = b, result = x * y;
     return result;
 }
 
-static float ptq__div(float a, float b)
-{
+static float ptq__div(float a, float b) {
     ptq__float x = a, y = b, result = x / y;
     return result;
 }
 
 /* a * b + c, rounded once. */
 #ifdef FP_FAST_FMAF
-static float ptq__fma(float a, float b, float c)
-{
-    return fmaf(a, b, c);
-}
+static float ptq__fma(float a, float b, float c) { return fmaf(a, b, c); }
 #else
 /* Without the instruction: the product is exact in double; the sum is rounded to odd (the last bit
    set if anything was lost), so that rounding once more, to single, is right (Boldo and Melquiond
    2008). Own code, since some C libraries round twice. */
-static float ptq__fma(float a, float b, float c)
-{
+static float ptq__fma(float a, float b, float c) {
     ptq__double p = (double)a * (double)b, z = (double)c, s = p + z, t = s - p;
     ptq__double lost = (p - (s - t)) + (z - t);
     double sum = s;
@@ -2181,8 +2123,7 @@ static float ptq__fma(float a, float b, float c)
 #endif
 
 /* Rounds half to even, for |x| < 2^22: adding 1.5 * 2^23 leaves the integer in the low bits. */
-static int32_t ptq__rne(float x)
-{
+static int32_t ptq__rne(float x) {
     ptq__float shifted = x + 12582912.0f;
     float value = shifted;
     int32_t bits;
@@ -2193,8 +2134,7 @@ static int32_t ptq__rne(float x)
 /* The one place where a real number becomes a code: clamped first, since processors differ on what
    an overflowing conversion gives; the zero point added last, as an integer, so that no compiler
    can fuse it with the product that f came from. */
-static int32_t ptq__to_code(float f, int32_t zero_point, int32_t low, int32_t high)
-{
+static int32_t ptq__to_code(float f, int32_t zero_point, int32_t low, int32_t high) {
     float least = (float)(low - zero_point), most = (float)(high - zero_point);
     f = f > least ? f : least; /* written so that a NaN becomes the lowest code */
     f = f < most ? f : most;
@@ -2202,34 +2142,29 @@ static int32_t ptq__to_code(float f, int32_t zero_point, int32_t low, int32_t hi
 }
 
 PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point, int32_t low,
-                               int32_t high)
-{
+                               int32_t high) {
     return ptq__to_code(ptq__mul((float)acc, multiplier), zero_point, low, high);
 }
 
-PTQ_API void ptq_code_range(ptq_type type, int bits, int32_t *low, int32_t *high)
-{
+PTQ_API void ptq_code_range(ptq_type type, int bits, int32_t *low, int32_t *high) {
     int is_signed = type == PTQ_TYPE_S8 || type == PTQ_TYPE_PACKED_S;
     *low = is_signed ? -(1 << (bits - 1)) : 0;
     *high = is_signed ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
 }
 
-PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q)
-{
+PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q) {
     int32_t low, high;
     ptq_code_range(q->type, q->bits, &low, &high);
     return ptq__to_code(ptq__div(x, q->scale), q->zero_point, low, high);
 }
 
-PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q)
-{
+PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q) {
     return ptq__mul(q->scale, (float)(code - q->zero_point));
 }
 
 /* Finite and not denormal: processors may treat denormals as 0. Judged by the bits, which
    -ffast-math leaves alone. */
-static int ptq__is_normal(float value)
-{
+static int ptq__is_normal(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     bits = (bits >> 23) & 255;
@@ -2237,23 +2172,22 @@ static int ptq__is_normal(float value)
 }
 
 PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int bits, int symmetric,
-                                      ptq_qparams *out, ptq_error *err)
-{
+                                      ptq_qparams *out, ptq_error *err) {
     double lo = low < 0 ? (double)low : 0, hi = high > 0 ? (double)high : 0, scale, reach;
     int32_t least, most;
     ptq_qparams q;
     if ((type != PTQ_TYPE_U8 && type != PTQ_TYPE_S8) || bits < 2 || bits > 8)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
-                             ptq_type_name(type), bits);
+                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d", ptq_type_name(type),
+                             bits);
     if (!ptq__is_finite(low) || !ptq__is_finite(high))
         return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g cannot be quantized",
                              (double)low, (double)high);
     ptq_code_range(type, bits, &least, &most);
     q.type = type;
     q.bits = bits;
-    q.zero_point = type == PTQ_TYPE_S8 || !symmetric || lo == 0 ? (symmetric ? 0 : least)
-                                                              : 1 << (bits - 1);
+    q.zero_point =
+        type == PTQ_TYPE_S8 || !symmetric || lo == 0 ? (symmetric ? 0 : least) : 1 << (bits - 1);
     reach = -lo > hi ? -lo : hi;
     scale = symmetric ? reach / (most - q.zero_point) : (hi - lo) / (most - least);
     q.scale = hi - lo > 0 ? (float)scale : 1;
@@ -2268,8 +2202,7 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
 
 /* ---- [GRAPH] ----------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_op_name(ptq_op op)
-{
+PTQ_API const char *ptq_op_name(ptq_op op) {
     static const char *const name[] = {
 #define PTQ_X(name, text) text,
         PTQ_OP_LIST(PTQ_X)
@@ -2278,13 +2211,11 @@ PTQ_API const char *ptq_op_name(ptq_op op)
     return (unsigned)op < PTQ_OP_COUNT ? name[op] : "?";
 }
 
-static const char *ptq__act_name(ptq_activation act)
-{
+static const char *ptq__act_name(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
 }
 
-static int ptq__is_name(const char *name, size_t length)
-{
+static int ptq__is_name(const char *name, size_t length) {
     size_t i;
     if (length < 1 || length >= PTQ_NAME_SIZE)
         return 0;
@@ -2297,30 +2228,21 @@ static int ptq__is_name(const char *name, size_t length)
     return 1;
 }
 
-static int ptq__has_weight(ptq_op op)
-{
-    return op == PTQ_OP_CONV2D || op == PTQ_OP_DENSE;
-}
+static int ptq__has_weight(ptq_op op) { return op == PTQ_OP_CONV2D || op == PTQ_OP_DENSE; }
 
-static int ptq__is_coded(const ptq_node *node)
-{
-    return node->q.type != PTQ_TYPE_F32;
-}
+static int ptq__is_coded(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
 
 /* Weights that are integers of any width. */
-static int ptq__is_integer_type(ptq_type type)
-{
+static int ptq__is_integer_type(ptq_type type) {
     return type == PTQ_TYPE_U8 || type == PTQ_TYPE_S8 || ptq__is_packed(type);
 }
 
-PTQ_API const char *ptq_mode_name(ptq_mode mode)
-{
+PTQ_API const char *ptq_mode_name(ptq_mode mode) {
     static const char *const name[] = {"integer", "dynamic", "half", "float"};
     return (unsigned)mode < sizeof name / sizeof name[0] ? name[mode] : "?";
 }
 
-PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index)
-{
+PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     if (ptq__has_weight(node->op)) {
@@ -2331,14 +2253,12 @@ PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index)
     return ptq__is_coded(node) ? PTQ_MODE_INTEGER : PTQ_MODE_FLOAT;
 }
 
-static int ptq__has_window(ptq_op op)
-{
+static int ptq__has_window(ptq_op op) {
     return op == PTQ_OP_CONV2D || op == PTQ_OP_MAX_POOL || op == PTQ_OP_AVG_POOL;
 }
 
 PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
-                                    ptq_error *err)
-{
+                                    ptq_error *err) {
     void *memory = NULL;
     ptq_model *model;
     int c;
@@ -2351,8 +2271,7 @@ PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **
     return PTQ_OK;
 }
 
-static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator)
-{
+static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
     int i;
     for (i = 0; i < metas; i++) {
         ptq__free(allocator, meta[i].key);
@@ -2361,8 +2280,7 @@ static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allo
     ptq__free(allocator, meta);
 }
 
-PTQ_API void ptq_model_free(ptq_model *model)
-{
+PTQ_API void ptq_model_free(ptq_model *model) {
     ptq_allocator allocator;
     int i, p;
     if (!model)
@@ -2376,8 +2294,7 @@ PTQ_API void ptq_model_free(ptq_model *model)
     ptq__free(&allocator, model);
 }
 
-static int ptq__find(const ptq_model *model, const char *name, size_t length)
-{
+static int ptq__find(const ptq_model *model, const char *name, size_t length) {
     int i;
     for (i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
@@ -2388,21 +2305,18 @@ static int ptq__find(const ptq_model *model, const char *name, size_t length)
     return -1;
 }
 
-PTQ_API int ptq_model_find(const ptq_model *model, const char *name)
-{
+PTQ_API int ptq_model_find(const ptq_model *model, const char *name) {
     return ptq__find(model, name, strlen(name));
 }
 
-PTQ_API int ptq_model_logits(const ptq_model *model)
-{
+PTQ_API int ptq_model_logits(const ptq_model *model) {
     int last = model->nodes - 1;
     return last > 0 && model->node[last].op == PTQ_OP_SOFTMAX ? model->node[last].input[0] : last;
 }
 
 /* Output size along one axis, and the padding before and after; 0 if no window fits. */
 static int ptq__window(int size, int kernel, int stride, ptq_padding padding, int *before,
-                       int *after)
-{
+                       int *after) {
     int out, total;
     if (padding == PTQ_PADDING_SAME) {
         out = (size + stride - 1) / stride;
@@ -2420,8 +2334,7 @@ static int ptq__window(int size, int kernel, int stride, ptq_padding padding, in
 }
 
 /* Shape of the result of a node with a window, from that of its input. */
-static ptq_status ptq__infer_window(ptq_node *node, const int *in, ptq_error *err)
-{
+static ptq_status ptq__infer_window(ptq_node *node, const int *in, ptq_error *err) {
     int axis;
     for (axis = 0; axis < 2; axis++) {
         int *before = &node->pad[axis], *after = &node->pad[axis + 2];
@@ -2437,8 +2350,8 @@ static ptq_status ptq__infer_window(ptq_node *node, const int *in, ptq_error *er
             return ptq_error_set(err, PTQ_BAD_GRAPH,
                                  "node %s: padding %d,%d,%d,%d must be at least 0 and less than the"
                                  " kernel %dx%d",
-                                 node->name, node->pad[0], node->pad[1], node->pad[2],
-                                 node->pad[3], node->kernel[0], node->kernel[1]);
+                                 node->name, node->pad[0], node->pad[1], node->pad[2], node->pad[3],
+                                 node->kernel[0], node->kernel[1]);
         node->shape[axis] = ptq__window(in[axis], node->kernel[axis], node->stride[axis],
                                         node->padding, before, after);
         if (node->shape[axis] < 1)
@@ -2450,8 +2363,7 @@ static ptq_status ptq__infer_window(ptq_node *node, const int *in, ptq_error *er
 }
 
 static ptq_status ptq__infer_conv(ptq_node *node, const int *in, const int *residual,
-                                  ptq_error *err)
-{
+                                  ptq_error *err) {
     if (node->groups < 1 || in[2] % node->groups || node->shape[2] % node->groups)
         return ptq_error_set(err, PTQ_BAD_GRAPH,
                              "node %s: %d groups must divide %d input and %d output channels",
@@ -2470,8 +2382,7 @@ static ptq_status ptq__infer_conv(ptq_node *node, const int *in, const int *resi
 
 /* Fills shape and padding of a node whose attributes and inputs are set. The number of channels of
    convolution and dense is in shape[2] already, the shape of the input whole. */
-static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *err)
-{
+static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *err) {
     static const int none[3] = {0, 0, 0};
     const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : none;
     const int *second = node->input[1] >= 0 ? model->node[node->input[1]].shape : NULL;
@@ -2513,22 +2424,21 @@ static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *
         memcpy(node->shape, in, sizeof node->shape);
     }
     if (!ptq__shape_elements(3, node->shape))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: shape %dx%dx%d is empty or has more than %d elements",
-                             node->name, node->shape[0], node->shape[1], node->shape[2],
-                             PTQ_MAX_ELEMENTS);
+        return ptq_error_set(
+            err, PTQ_BAD_GRAPH, "node %s: shape %dx%dx%d is empty or has more than %d elements",
+            node->name, node->shape[0], node->shape[1], node->shape[2], PTQ_MAX_ELEMENTS);
     return PTQ_OK;
 }
 
 /* Rank and dimensions that a parameter must have; rank 0 if the operator has no such parameter. */
-static int ptq__param_shape(const ptq_model *model, const ptq_node *node, int param, int *dims)
-{
+static int ptq__param_shape(const ptq_model *model, const ptq_node *node, int param, int *dims) {
     const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : NULL;
     dims[0] = node->shape[2];
     dims[1] = dims[2] = dims[3] = 1;
     if (node->op == PTQ_OP_BATCH_NORM)
         return 1;
-    if (!ptq__has_weight(node->op) || param > PTQ_PARAM_BIAS || (param == PTQ_PARAM_BIAS && node->no_bias))
+    if (!ptq__has_weight(node->op) || param > PTQ_PARAM_BIAS ||
+        (param == PTQ_PARAM_BIAS && node->no_bias))
         return 0;
     if (param == PTQ_PARAM_BIAS)
         return 1;
@@ -2543,16 +2453,14 @@ static int ptq__param_shape(const ptq_model *model, const ptq_node *node, int pa
 }
 
 /* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
-static const char *ptq__param_name(int param)
-{
+static const char *ptq__param_name(int param) {
     static const char *const name[] = {"weight", "bias", "running_mean", "running_var"};
     return name[param];
 }
 
 /* Weights keep the type that they have, or are announced with. Biases go with them: sums of integer
    products on integer inputs, else real numbers. */
-static ptq_type ptq__param_type(const ptq_node *node, int param)
-{
+static ptq_type ptq__param_type(const ptq_node *node, int param) {
     ptq_type type = node->param[PTQ_PARAM_WEIGHT].type;
     if (!ptq__has_weight(node->op))
         return PTQ_TYPE_F32;
@@ -2561,8 +2469,7 @@ static ptq_type ptq__param_type(const ptq_node *node, int param)
     return ptq__is_integer_type(type) && !node->dynamic ? PTQ_TYPE_S32 : PTQ_TYPE_F32;
 }
 
-static ptq_status ptq__create_params(const ptq_model *model, ptq_node *node, ptq_error *err)
-{
+static ptq_status ptq__create_params(const ptq_model *model, ptq_node *node, ptq_error *err) {
     const float one = 1;
     int param, dims[PTQ_MAX_RANK], rank, c;
     for (param = 0; param < PTQ_PARAM_COUNT; param++) {
@@ -2570,14 +2477,14 @@ static ptq_status ptq__create_params(const ptq_model *model, ptq_node *node, ptq
         if (!rank)
             continue;
         if (!ptq__shape_elements(rank, dims))
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its %s would have more than %d"
-                                 " elements", node->name, ptq__param_name(param),
-                                 PTQ_MAX_ELEMENTS);
+            return ptq_error_set(err, PTQ_BAD_GRAPH,
+                                 "node %s: its %s would have more than %d"
+                                 " elements",
+                                 node->name, ptq__param_name(param), PTQ_MAX_ELEMENTS);
         PTQ__TRY(ptq_tensor_create(&node->param[param], ptq__param_type(node, param),
                                    node->param[param].bits, rank, dims, &model->allocator, err));
         if (ptq__is_integer_type(node->param[param].type))
-            PTQ__TRY(ptq_tensor_set_scale(&node->param[param], &one, 1, 0, &model->allocator,
-                                          err));
+            PTQ__TRY(ptq_tensor_set_scale(&node->param[param], &one, 1, 0, &model->allocator, err));
     }
     if (node->op == PTQ_OP_BATCH_NORM)
         for (c = 0; c < node->shape[2]; c++)
@@ -2586,11 +2493,9 @@ static ptq_status ptq__create_params(const ptq_model *model, ptq_node *node, ptq
     return PTQ_OK;
 }
 
-static ptq_status ptq__check_new_name(const ptq_model *model, const char *name, ptq_error *err)
-{
+static ptq_status ptq__check_new_name(const ptq_model *model, const char *name, ptq_error *err) {
     if (!ptq__is_name(name, strlen(name)))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "'%s' is no node name: 1 to %d of A-Z a-z 0-9 _ .",
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "'%s' is no node name: 1 to %d of A-Z a-z 0-9 _ .",
                              ptq__quoted(ptq__span_of(name)).text, PTQ_NAME_SIZE - 1);
     if (ptq_model_find(model, name) >= 0)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s", name);
@@ -2598,14 +2503,10 @@ static ptq_status ptq__check_new_name(const ptq_model *model, const char *name, 
 }
 
 /* How many inputs an operator takes, a fused residual aside. */
-static int ptq__arity(ptq_op op)
-{
-    return op == PTQ_OP_INPUT ? 0 : op == PTQ_OP_ADD ? 2 : 1;
-}
+static int ptq__arity(ptq_op op) { return op == PTQ_OP_INPUT ? 0 : op == PTQ_OP_ADD ? 2 : 1; }
 
 static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
-                                    ptq_error *err)
-{
+                                    ptq_error *err) {
     int k, need = ptq__arity(node->op) + (node->residual != PTQ_RESIDUAL_NONE);
     (void)model;
     if ((index == 0) != (node->op == PTQ_OP_INPUT))
@@ -2619,17 +2520,17 @@ static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node
                                  need);
     for (k = 0; k < need; k++)
         if (model->node[node->input[k]].op == PTQ_OP_SOFTMAX)
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: softmax can only be the last node", node->name);
+            return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: softmax can only be the last node",
+                                 node->name);
     return PTQ_OK;
 }
 
 /* The attributes that passes and files set, against each other. */
-static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err)
-{
+static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
     int may_act = ptq__has_weight(node->op) || node->op == PTQ_OP_ADD;
     if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
-        (unsigned)node->act > PTQ_ACTIVATION_RELU6 || (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
+        (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
+        (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
         (unsigned)node->residual > PTQ_RESIDUAL_SECOND)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: an attribute is none of its kind",
                              node->name);
@@ -2643,14 +2544,13 @@ static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: add_act without a fused addition",
                              node->name);
     if (node->op == PTQ_OP_BATCH_NORM && !(node->epsilon >= 0 && node->epsilon <= 1))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: epsilon %g is not in 0 to 1",
-                             node->name, (double)node->epsilon);
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: epsilon %g is not in 0 to 1", node->name,
+                             (double)node->epsilon);
     return PTQ_OK;
 }
 
 /* Appends a node whose attributes are set; `out` may be empty. */
-static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_error *err)
-{
+static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_error *err) {
     ptq_node node = *prototype;
     void *array = model->node;
     ptq_status status;
@@ -2680,8 +2580,7 @@ static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_e
 }
 
 /* A node without attributes, ready to be filled. */
-static ptq_node ptq__blank(ptq_op op, int first, int second)
-{
+static ptq_node ptq__blank(ptq_op op, int first, int second) {
     ptq_node node;
     memset(&node, 0, sizeof node);
     node.op = op;
@@ -2692,8 +2591,7 @@ static ptq_node ptq__blank(ptq_op op, int first, int second)
 }
 
 /* The builder's end of ptq__append: sticky error, index as result. */
-static int ptq__build(ptq_model *model, ptq_node *node, const char *name)
-{
+static int ptq__build(ptq_model *model, ptq_node *node, const char *name) {
     size_t length = name ? strlen(name) : 0;
     if (model->error.status)
         return -1;
@@ -2709,8 +2607,7 @@ static int ptq__build(ptq_model *model, ptq_node *node, const char *name)
     return model->nodes - 1;
 }
 
-PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels)
-{
+PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
     node.shape[0] = height;
     node.shape[1] = width;
@@ -2719,8 +2616,7 @@ PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int wi
 }
 
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
-                           const ptq_conv_options *options)
-{
+                           const ptq_conv_options *options) {
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
     node.shape[2] = options->channels;
     node.kernel[0] = options->kernel_h;
@@ -2735,8 +2631,7 @@ PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
 }
 
 static int ptq__add_pool(ptq_model *model, ptq_op op, const char *name, int input,
-                         const ptq_pool_options *options)
-{
+                         const ptq_pool_options *options) {
     ptq_node node = ptq__blank(op, input, -1);
     node.kernel[0] = options->kernel_h;
     node.kernel[1] = options->kernel_w ? options->kernel_w : options->kernel_h;
@@ -2751,70 +2646,59 @@ static int ptq__add_pool(ptq_model *model, ptq_op op, const char *name, int inpu
 }
 
 PTQ_API int ptq_add_max_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options)
-{
+                             const ptq_pool_options *options) {
     return ptq__add_pool(model, PTQ_OP_MAX_POOL, name, input, options);
 }
 
 PTQ_API int ptq_add_avg_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options)
-{
+                             const ptq_pool_options *options) {
     return ptq__add_pool(model, PTQ_OP_AVG_POOL, name, input, options);
 }
 
-PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon)
-{
+PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon) {
     ptq_node node = ptq__blank(PTQ_OP_BATCH_NORM, input, -1);
     node.epsilon = epsilon;
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_relu(ptq_model *model, const char *name, int input)
-{
+PTQ_API int ptq_add_relu(ptq_model *model, const char *name, int input) {
     ptq_node node = ptq__blank(PTQ_OP_RELU, input, -1);
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_relu6(ptq_model *model, const char *name, int input)
-{
+PTQ_API int ptq_add_relu6(ptq_model *model, const char *name, int input) {
     ptq_node node = ptq__blank(PTQ_OP_RELU6, input, -1);
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second)
-{
+PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_global_avg_pool(ptq_model *model, const char *name, int input)
-{
+PTQ_API int ptq_add_global_avg_pool(ptq_model *model, const char *name, int input) {
     ptq_node node = ptq__blank(PTQ_OP_GLOBAL_AVG_POOL, input, -1);
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels)
-{
+PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_DENSE, input, -1);
     node.shape[2] = channels;
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_softmax(ptq_model *model, const char *name, int input)
-{
+PTQ_API int ptq_add_softmax(ptq_model *model, const char *name, int input) {
     ptq_node node = ptq__blank(PTQ_OP_SOFTMAX, input, -1);
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_quantize(ptq_model *model, const char *name, int input, const ptq_qparams *q)
-{
+PTQ_API int ptq_add_quantize(ptq_model *model, const char *name, int input, const ptq_qparams *q) {
     ptq_node node = ptq__blank(PTQ_OP_QUANTIZE, input, -1);
     node.q = *q;
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_dequantize(ptq_model *model, const char *name, int input)
-{
+PTQ_API int ptq_add_dequantize(ptq_model *model, const char *name, int input) {
     ptq_node node = ptq__blank(PTQ_OP_DEQUANTIZE, input, -1);
     return ptq__build(model, &node, name);
 }
@@ -2826,16 +2710,14 @@ typedef struct ptq__resnet {
     char name[PTQ_NAME_SIZE];
 } ptq__resnet;
 
-static const char *ptq__block_name(ptq__resnet *net, int block, const char *part)
-{
+static const char *ptq__block_name(ptq__resnet *net, int block, const char *part) {
     ptq__text text = ptq__text_over(net->name, sizeof net->name);
     ptq__put(&text, "block%d.%s", block, part);
     return net->name;
 }
 
 static int ptq__resnet_conv(ptq_model *model, const char *name, int input, int channels, int kernel,
-                            int stride)
-{
+                            int stride) {
     ptq_conv_options options;
     memset(&options, 0, sizeof options);
     options.channels = channels;
@@ -2846,8 +2728,7 @@ static int ptq__resnet_conv(ptq_model *model, const char *name, int input, int c
 
 /* x -> conv-bn-relu -> conv-bn -> + shortcut(x) -> relu, the sum with the shortcut first as in
    Keras. Where the block changes the shape, the shortcut is a 1x1 convolution. */
-static int ptq__resnet_block(ptq__resnet *net, int block, int input, int channels, int stride)
-{
+static int ptq__resnet_block(ptq__resnet *net, int block, int input, int channels, int stride) {
     const float epsilon = 1e-3f; /* Keras' default, the one that the model was trained with */
     ptq_model *m = net->model;
     int x, shortcut = input;
@@ -2865,14 +2746,14 @@ static int ptq__resnet_block(ptq__resnet *net, int block, int input, int channel
 
 static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
                                      const ptq_allocator *allocator, ptq_model **out,
-                                     ptq_error *err)
-{
+                                     ptq_error *err) {
     ptq__resnet net;
     int x;
     if (size < 4 || size > 4096 || width < 1 || width > 4096 || classes < 2 || classes > 65536)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "resnet8: size %d (4 to 4096), width %d (1 to 4096), classes %d (2 to"
-                             " 65536)", size, width, classes);
+                             " 65536)",
+                             size, width, classes);
     PTQ__TRY(ptq_model_create(allocator, &net.model, err));
     net.model->bare = bare;
     x = ptq_add_input(net.model, "input", size, size, 3);
@@ -2890,8 +2771,7 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
 }
 
 PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_allocator *allocator,
-                               ptq_model **out, ptq_error *err)
-{
+                               ptq_model **out, ptq_error *err) {
     ptq_model *model = NULL;
     ptq_status status;
     PTQ__TRY(ptq__build_resnet8(size, width, classes, 0, allocator, &model, err));
@@ -2904,8 +2784,8 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
 }
 
 /* Scales of integer weights, and their zero point. */
-static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight, ptq_error *err)
-{
+static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
+                                    ptq_error *err) {
     int32_t low, high;
     int i;
     ptq_code_range(weight->type, weight->bits, &low, &high);
@@ -2914,21 +2794,22 @@ static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weig
                              weight->scales);
     for (i = 0; i < weight->scales; i++)
         if (!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0)
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: weight_scale[%d] is %g; must be"
-                                 " positive, finite and not denormal", node->name, i,
-                                 (double)weight->scale[i]);
+            return ptq_error_set(err, PTQ_BAD_NUMBER,
+                                 "node %s: weight_scale[%d] is %g; must be"
+                                 " positive, finite and not denormal",
+                                 node->name, i, (double)weight->scale[i]);
     if (weight->zero_point < low || weight->zero_point > high ||
         (weight->zero_point && weight->scales != 1))
         return ptq_error_set(err, PTQ_BAD_NUMBER,
                              "node %s: weight_zero_point %d; must be a code, and 0 where every"
-                             " channel has its own scale", node->name, (int)weight->zero_point);
+                             " channel has its own scale",
+                             node->name, (int)weight->zero_point);
     return PTQ_OK;
 }
 
 /* Parameters present, of the right shape and type, finite. */
 static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
-                                   ptq_error *err)
-{
+                                   ptq_error *err) {
     const ptq_tensor *tensor = &node->param[param];
     const char *what = ptq__param_name(param);
     int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
@@ -2959,28 +2840,28 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
     return PTQ_OK;
 }
 
-static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err)
-{
+static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err) {
     int32_t low, high;
     if (q->type == PTQ_TYPE_F32)
         return PTQ_OK;
     if ((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its result cannot be coded as %s of %d"
-                             " bits", node->name, ptq_type_name(q->type), q->bits);
+        return ptq_error_set(err, PTQ_BAD_GRAPH,
+                             "node %s: its result cannot be coded as %s of %d"
+                             " bits",
+                             node->name, ptq_type_name(q->type), q->bits);
     ptq_code_range(q->type, q->bits, &low, &high);
     if (!ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high)
         return ptq_error_set(err, PTQ_BAD_NUMBER,
                              "node %s: scale %g and zero point %d; the scale must be positive,"
-                             " finite and not denormal, the zero point a code", node->name,
-                             (double)q->scale, (int)q->zero_point);
+                             " finite and not denormal, the zero point a code",
+                             node->name, (double)q->scale, (int)q->zero_point);
     return PTQ_OK;
 }
 
 /* Kinds of operators by what they do with codes. */
 enum { PTQ__ANY_CODES, PTQ__SAME_CODES, PTQ__OWN_CODES, PTQ__NO_CODES };
 
-static int ptq__code_rule(ptq_op op)
-{
+static int ptq__code_rule(ptq_op op) {
     switch (op) {
     case PTQ_OP_RELU:
     case PTQ_OP_RELU6:
@@ -2998,15 +2879,13 @@ static int ptq__code_rule(ptq_op op)
     }
 }
 
-static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b)
-{
+static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
     return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
            !(a->scale < b->scale) && !(a->scale > b->scale);
 }
 
 /* 1 if inputs and result of a node may be coded, or not, as they are. */
-static int ptq__codes_fit(const ptq_model *model, int index)
-{
+static int ptq__codes_fit(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
     const ptq_node *a = node->input[0] < 0 ? node : &model->node[node->input[0]];
     const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
@@ -3026,8 +2905,7 @@ static int ptq__codes_fit(const ptq_model *model, int index)
 }
 
 /* s_in * s_w / s_out in the order that the arithmetic prescribes; s_out 1 for real results. */
-static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int channel)
-{
+static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int channel) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_qparams *out = node->residual ? &node->mid : &node->q;
     float product = ptq__mul(model->node[node->input[0]].q.scale,
@@ -3038,8 +2916,7 @@ static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int c
 }
 
 /* Sum of |w - z| of one output channel. */
-static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel)
-{
+static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel) {
     size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0], i;
     const int8_t *s8 = (const int8_t *)weight->data + (size_t)channel * n;
     uint64_t sum = 0;
@@ -3057,8 +2934,7 @@ static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel)
 }
 
 /* The largest distance of a code from its zero point. */
-static uint64_t ptq__code_reach(const ptq_qparams *q)
-{
+static uint64_t ptq__code_reach(const ptq_qparams *q) {
     int32_t low, high;
     ptq_code_range(q->type, q->bits, &low, &high);
     return (uint64_t)(high - q->zero_point > q->zero_point - low ? high - q->zero_point
@@ -3068,8 +2944,7 @@ static uint64_t ptq__code_reach(const ptq_qparams *q)
 /* No input whatever may make an accumulator leave int32, and no multiplier may be 0, infinite or
    denormal: proved here from the weights, so that kernels need not look. */
 static ptq_status ptq__check_accumulators(const ptq_model *model, const ptq_node *node,
-                                          ptq_error *err)
-{
+                                          ptq_error *err) {
     const ptq_qparams *in = &model->node[node->input[0]].q;
     const ptq_tensor *b = &node->param[PTQ_PARAM_BIAS];
     /* dynamic: any zero point may come */
@@ -3082,31 +2957,33 @@ static ptq_status ptq__check_accumulators(const ptq_model *model, const ptq_node
         if (most > INT32_MAX)
             return ptq_error_set(err, PTQ_BAD_NUMBER,
                                  "node %s: the accumulator of channel %d could reach %L and"
-                                 " overflow 32 bits", node->name, c, most);
+                                 " overflow 32 bits",
+                                 node->name, c, most);
         if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
             return ptq_error_set(err, PTQ_BAD_NUMBER,
                                  "node %s: scales %g (input), %g (weight %d) and %g (result) give"
-                                 " no normal multiplier", node->name, (double)in->scale,
+                                 " no normal multiplier",
+                                 node->name, (double)in->scale,
                                  (double)node->param[PTQ_PARAM_WEIGHT]
-                                     .scale[node->param[PTQ_PARAM_WEIGHT].scales > 1 ? c : 0], c,
-                                 (double)(node->residual ? node->mid.scale : node->q.scale));
+                                     .scale[node->param[PTQ_PARAM_WEIGHT].scales > 1 ? c : 0],
+                                 c, (double)(node->residual ? node->mid.scale : node->q.scale));
     }
     return PTQ_OK;
 }
 
 /* The same of an average over the whole image; other pools have windows of at most 255 x 255. */
-static ptq_status ptq__check_average(const ptq_node *node, const ptq_node *in, ptq_error *err)
-{
+static ptq_status ptq__check_average(const ptq_node *node, const ptq_node *in, ptq_error *err) {
     uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
     if (most > INT32_MAX)
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: the sum of %dx%d codes could reach %L"
-                             " and overflow 32 bits", node->name, in->shape[0], in->shape[1], most);
+        return ptq_error_set(err, PTQ_BAD_NUMBER,
+                             "node %s: the sum of %dx%d codes could reach %L"
+                             " and overflow 32 bits",
+                             node->name, in->shape[0], in->shape[1], most);
     return PTQ_OK;
 }
 
 /* Operand scales over the result's, in an addition or an average. */
-static ptq_status ptq__check_ratio(const ptq_node *node, float in, float out, ptq_error *err)
-{
+static ptq_status ptq__check_ratio(const ptq_node *node, float in, float out, ptq_error *err) {
     float ratio = ptq__div(in, out);
     if (!ptq__is_normal(ratio) || ratio > 1e6f || ratio < 1e-12f)
         return ptq_error_set(err, PTQ_BAD_NUMBER,
@@ -3115,8 +2992,7 @@ static ptq_status ptq__check_ratio(const ptq_node *node, float in, float out, pt
     return PTQ_OK;
 }
 
-static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err)
-{
+static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
     const ptq_node *node = &model->node[index];
     const ptq_node *a = node->input[0] < 0 ? node : &model->node[node->input[0]];
     const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
@@ -3125,9 +3001,10 @@ static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error 
     if (node->op != PTQ_OP_INPUT && !ptq__codes_fit(model, index))
         return ptq_error_set(err, PTQ_BAD_GRAPH,
                              "node %s: its inputs, weights and result do not agree on being codes"
-                             " or real numbers", node->name);
-    if (node->dynamic && (!ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type) ||
-                          !ptq__has_weight(node->op)))
+                             " or real numbers",
+                             node->name);
+    if (node->dynamic &&
+        (!ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type) || !ptq__has_weight(node->op)))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: dynamic needs integer weights",
                              node->name);
     if (ptq__has_weight(node->op) && ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type))
@@ -3145,8 +3022,7 @@ static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error 
     return PTQ_OK;
 }
 
-static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err)
-{
+static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
     const ptq_node *node = &model->node[index];
     ptq_node again = *node;
     int param;
@@ -3164,8 +3040,7 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
 }
 
 /* Index of the last node that reads the result of node `index`; itself if none does. */
-static int ptq__last_use(const ptq_model *model, int index)
-{
+static int ptq__last_use(const ptq_model *model, int index) {
     int i, last = index;
     for (i = index + 1; i < model->nodes; i++)
         if (model->node[i].input[0] == index || model->node[i].input[1] == index)
@@ -3174,16 +3049,14 @@ static int ptq__last_use(const ptq_model *model, int index)
 }
 
 /* How many nodes read the result of node `index`. */
-static int ptq__uses(const ptq_model *model, int index)
-{
+static int ptq__uses(const ptq_model *model, int index) {
     int i, uses = 0;
     for (i = index + 1; i < model->nodes; i++)
         uses += (model->node[i].input[0] == index) + (model->node[i].input[1] == index);
     return uses;
 }
 
-static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err)
-{
+static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
     int i;
     for (i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
@@ -3198,20 +3071,19 @@ static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err)
     return PTQ_OK;
 }
 
-static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err)
-{
+static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     int c;
     for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
         if (!ptq__is_finite(model->mean[c]) || !ptq__is_finite(model->std[c]) ||
             !(model->std[c] > 0))
             return ptq_error_set(err, PTQ_BAD_NUMBER,
                                  "preprocessing of channel %d: mean %g, std %g; std must be"
-                                 " positive", c, (double)model->mean[c], (double)model->std[c]);
+                                 " positive",
+                                 c, (double)model->mean[c], (double)model->std[c]);
     return PTQ_OK;
 }
 
-PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err)
-{
+PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
     int i;
     if (model->error.status)
         return ptq_error_set(err, model->error.status, "%s", model->error.text);
@@ -3229,8 +3101,7 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err)
     return PTQ_OK;
 }
 
-PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name)
-{
+PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     const char *dot = strrchr(name, '.');
     int i = dot ? ptq__find(model, name, (size_t)(dot - name)) : -1, param;
     for (param = 0; i >= 0 && param < PTQ_PARAM_COUNT; param++)
@@ -3241,8 +3112,7 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name)
 
 /* Metadata, shared by models and archives. */
 
-static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key)
-{
+static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
     int i;
     for (i = 0; i < metas; i++)
         if (!strcmp(meta[i].key, key))
@@ -3251,8 +3121,7 @@ static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key)
 }
 
 static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
-                                   const ptq_allocator *allocator, ptq_error *err)
-{
+                                   const ptq_allocator *allocator, ptq_error *err) {
     void *larger = NULL;
     ptq_meta made;
     ptq_status status;
@@ -3277,8 +3146,7 @@ static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key,
 
 /* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
    short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
-static int ptq__utf8_length(const char *p, const char *end)
-{
+static int ptq__utf8_length(const char *p, const char *end) {
     unsigned char c = (unsigned char)*p, second;
     int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
     if (n < 2)
@@ -3296,8 +3164,7 @@ static int ptq__utf8_length(const char *p, const char *end)
 }
 
 /* Files hold their texts in UTF-8: what is not would be written, and refused when it is read. */
-static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err)
-{
+static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err) {
     const char *end = text + strlen(text), *at = text;
     int n = 1;
     for (; at < end && n; at += n)
@@ -3306,8 +3173,7 @@ static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error 
 }
 
 static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
-                                const ptq_allocator *allocator, ptq_error *err)
-{
+                                const ptq_allocator *allocator, ptq_error *err) {
     int i = ptq__find_meta(*meta, *metas, key);
     char *copy = NULL;
     PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
@@ -3327,20 +3193,17 @@ static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, co
     return PTQ_OK;
 }
 
-PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key)
-{
+PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) {
     int i = ptq__find_meta(model->meta, model->metas, key);
     return i < 0 ? NULL : model->meta[i].value;
 }
 
-static int ptq__is_own_meta(const char *key)
-{
+static int ptq__is_own_meta(const char *key) {
     return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
 }
 
 PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
-                                      ptq_error *err)
-{
+                                      ptq_error *err) {
     if (ptq__is_own_meta(key))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "metadata '%s' is written by the file format itself", key);
@@ -3348,8 +3211,7 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
 }
 
 /* Copies preprocessing and metadata, all that is not nodes. */
-static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error *err)
-{
+static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error *err) {
     int i;
     memcpy(to->mean, from->mean, sizeof to->mean);
     memcpy(to->std, from->std, sizeof to->std);
@@ -3359,14 +3221,13 @@ static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error
 }
 
 /* Appends a copy of a node with its parameters. Input indices are taken as they are. */
-static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error *err)
-{
+static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error *err) {
     ptq_node node = *from;
     void *array = to->node;
     ptq_status status = PTQ_OK;
     int p;
-    PTQ__TRY(ptq__grow(&to->allocator, &array, to->nodes, &to->capacity, sizeof node, "nodes",
-                       err));
+    PTQ__TRY(
+        ptq__grow(&to->allocator, &array, to->nodes, &to->capacity, sizeof node, "nodes", err));
     to->node = (ptq_node *)array;
     memset(node.param, 0, sizeof node.param);
     for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
@@ -3376,8 +3237,7 @@ static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error 
 }
 
 PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *allocator,
-                                  ptq_model **out, ptq_error *err)
-{
+                                  ptq_model **out, ptq_error *err) {
     ptq_model *copy = NULL;
     ptq_status status;
     int i;
@@ -3393,8 +3253,7 @@ PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *a
     return status;
 }
 
-PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index)
-{
+PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
     ptq_cost cost;
     uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
@@ -3413,8 +3272,7 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index)
 }
 
 /* "conv2d 3x3/2 +add +relu" */
-static void ptq__put_operator(ptq__text *text, const ptq_node *node)
-{
+static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
     ptq__put_string(text, ptq_op_name(node->op));
     if (ptq__has_window(node->op)) {
         ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
@@ -3433,8 +3291,7 @@ static void ptq__put_operator(ptq__text *text, const ptq_node *node)
         ptq__put(text, " +%s", ptq__act_name(node->add_act));
 }
 
-PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size)
-{
+PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
     static const size_t column[] = {22, 48, 57, 67, 79, 89};
     ptq__text text = ptq__text_over(buffer, size);
     ptq_cost sum;
@@ -3442,8 +3299,8 @@ PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t s
     memset(&sum, 0, sizeof sum);
     ptq__put_string(&text, "node");
     for (i = 0; i < 6; i++) {
-        static const char *const title[] = {"operator", "computes", "shape",
-                                            "parameters", "bytes", "MACs"};
+        static const char *const title[] = {"operator",   "computes", "shape",
+                                            "parameters", "bytes",    "MACs"};
         ptq__put_column(&text, column[i]);
         ptq__put_string(&text, title[i]);
     }
@@ -3480,7 +3337,8 @@ PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t s
 
 #define PTQ__BIT(op) (1u << (op))
 #define PTQ__ALL_OPS (PTQ__BIT(PTQ_OP_COUNT) - 1)
-#define PTQ__WINDOW_OPS (PTQ__BIT(PTQ_OP_CONV2D) | PTQ__BIT(PTQ_OP_MAX_POOL) | PTQ__BIT(PTQ_OP_AVG_POOL))
+#define PTQ__WINDOW_OPS                                                                            \
+    (PTQ__BIT(PTQ_OP_CONV2D) | PTQ__BIT(PTQ_OP_MAX_POOL) | PTQ__BIT(PTQ_OP_AVG_POOL))
 #define PTQ__WEIGHT_OPS (PTQ__BIT(PTQ_OP_CONV2D) | PTQ__BIT(PTQ_OP_DENSE))
 
 /* ---- [FUSE] ------------------------------------------------------------------------------ */
@@ -3497,16 +3355,15 @@ typedef struct ptq__fuser {
 } ptq__fuser;
 
 static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
-                                 ptq_fusion_kind kind, const char *reason, ptq_error *err)
-{
+                                 ptq_fusion_kind kind, const char *reason, ptq_error *err) {
     ptq_fuse_report *report = fuser->report;
     ptq_fusion *item;
     void *array;
     if (!report)
         return PTQ_OK;
     array = report->item;
-    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &fuser->capacity,
-                       sizeof *item, "fusion report", err));
+    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &fuser->capacity, sizeof *item,
+                       "fusion report", err));
     report->item = (ptq_fusion *)array;
     item = &report->item[report->items++];
     memset(item, 0, sizeof *item);
@@ -3521,8 +3378,7 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
 /* w' = w g and b' = (b - mean) g + beta with g = gamma / sqrt(variance + epsilon), in double
    precision, rounded once. */
 static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const ptq_node *norm,
-                                       ptq_error *err)
-{
+                                       ptq_error *err) {
     const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
     const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
     const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
@@ -3545,8 +3401,7 @@ static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const p
 }
 
 /* Why a node cannot move into the one before it; NULL if it can. */
-static const char *ptq__cannot_follow(const ptq__fuser *fuser, int index, unsigned ops)
-{
+static const char *ptq__cannot_follow(const ptq__fuser *fuser, int index, unsigned ops) {
     int from = fuser->old->node[index].input[0];
     const ptq_node *host = &fuser->model->node[fuser->to[from]];
     if (!(ops & PTQ__BIT(host->op)))
@@ -3558,8 +3413,8 @@ static const char *ptq__cannot_follow(const ptq__fuser *fuser, int index, unsign
     return NULL;
 }
 
-static ptq_status ptq__fuse_norm(ptq__fuser *fuser, int index, const char **reason, ptq_error *err)
-{
+static ptq_status ptq__fuse_norm(ptq__fuser *fuser, int index, const char **reason,
+                                 ptq_error *err) {
     const ptq_node *norm = &fuser->old->node[index];
     ptq_node *host = &fuser->model->node[fuser->to[norm->input[0]]];
     *reason = ptq__cannot_follow(fuser, index, PTQ__BIT(PTQ_OP_CONV2D));
@@ -3573,8 +3428,7 @@ static ptq_status ptq__fuse_norm(ptq__fuser *fuser, int index, const char **reas
     return ptq__fuse_note(fuser, norm, host, PTQ_FUSION_BATCH_NORM, NULL, err);
 }
 
-static ptq_status ptq__fuse_act(ptq__fuser *fuser, int index, const char **reason, ptq_error *err)
-{
+static ptq_status ptq__fuse_act(ptq__fuser *fuser, int index, const char **reason, ptq_error *err) {
     const ptq_node *act = &fuser->old->node[index];
     ptq_node *host = &fuser->model->node[fuser->to[act->input[0]]];
     ptq_activation *place = host->residual ? &host->add_act : &host->act;
@@ -3591,8 +3445,7 @@ static ptq_status ptq__fuse_act(ptq__fuser *fuser, int index, const char **reaso
 
 /* The operand of an addition whose convolution can take the addition in: the last node of the new
    graph, so that the other operand exists before it. -1 if neither can. */
-static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add)
-{
+static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     int k;
     for (k = 0; k < 2; k++) {
         int from = add->input[k], other = add->input[1 - k];
@@ -3605,8 +3458,7 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add)
     return -1;
 }
 
-static ptq_status ptq__fuse_add(ptq__fuser *fuser, int index, const char **reason, ptq_error *err)
-{
+static ptq_status ptq__fuse_add(ptq__fuser *fuser, int index, const char **reason, ptq_error *err) {
     const ptq_node *add = &fuser->old->node[index];
     int k = ptq__residual_host(fuser, add);
     ptq_node *host;
@@ -3625,8 +3477,7 @@ static ptq_status ptq__fuse_add(ptq__fuser *fuser, int index, const char **reaso
     return ptq__fuse_note(fuser, add, host, PTQ_FUSION_RESIDUAL, NULL, err);
 }
 
-static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, ptq_error *err)
-{
+static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
     const char *reason = NULL;
     ptq_node *copy;
@@ -3651,8 +3502,7 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, ptq_error *err)
     return PTQ_OK;
 }
 
-static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err)
-{
+static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err) {
     int i;
     PTQ__TRY(ptq__copy_head(fuser->model, fuser->old, err));
     for (i = 0; i < fuser->old->nodes; i++)
@@ -3661,8 +3511,7 @@ static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err)
 }
 
 /* 1 if any node has left float. */
-static int ptq__is_quantized(const ptq_model *model)
-{
+static int ptq__is_quantized(const ptq_model *model) {
     int i;
     for (i = 0; i < model->nodes; i++)
         if (ptq_node_mode(model, i) != PTQ_MODE_FLOAT)
@@ -3671,8 +3520,7 @@ static int ptq__is_quantized(const ptq_model *model)
 }
 
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
-                            ptq_error *err)
-{
+                            ptq_error *err) {
     ptq__fuser fuser;
     void *to = NULL;
     ptq_status status;
@@ -3700,8 +3548,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     return status;
 }
 
-PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report)
-{
+PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report) {
     if (!report)
         return;
     ptq__free(&report->allocator, report->item);
@@ -3722,7 +3569,6 @@ typedef struct ptq__layout {
 
 enum { PTQ__REUSE, PTQ__KEEP, PTQ__LAYOUTS };
 
-
 typedef struct ptq__frame ptq__frame;
 
 /* One node made ready: what to call. */
@@ -3732,11 +3578,11 @@ struct ptq__step {
     const int *in;           /* shape of the first input */
     int index;
     void (*run)(const ptq__step *step, const ptq__frame *frame);
-    const void *weight;      /* the model's, or the plan's own where it had to be changed */
-    void *owned;             /* what the plan made for this step */
-    float *multiplier;       /* integer convolution and dense: one for each channel */
-    void *packed;            /* what the vector kernel works from; NULL: a scalar kernel runs */
-    size_t scratch;          /* bytes that the vector kernel needs for itself */
+    const void *weight; /* the model's, or the plan's own where it had to be changed */
+    void *owned;        /* what the plan made for this step */
+    float *multiplier;  /* integer convolution and dense: one for each channel */
+    void *packed;       /* what the vector kernel works from; NULL: a scalar kernel runs */
+    size_t scratch;     /* bytes that the vector kernel needs for itself */
 };
 
 /* What a run of one image works on. */
@@ -3760,62 +3606,49 @@ struct ptq_plan {
 
 enum { PTQ__ALIGN = 64 }; /* of tensors in the arena: a cache line, and the widest vector */
 
-static size_t ptq__align(size_t size)
-{
-    return (size + PTQ__ALIGN - 1) / PTQ__ALIGN * PTQ__ALIGN;
-}
+static size_t ptq__align(size_t size) { return (size + PTQ__ALIGN - 1) / PTQ__ALIGN * PTQ__ALIGN; }
 
-static size_t ptq__node_bytes(const ptq_node *node)
-{
+static size_t ptq__node_bytes(const ptq_node *node) {
     return ptq__align(ptq__shape_elements(3, node->shape) *
                       (ptq__is_coded(node) ? 1 : sizeof(float)));
 }
 
 /* The preprocessing of one pixel. */
-static float ptq__pixel(const ptq_model *model, int channel, int pixel)
-{
+static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
     if (channel >= PTQ_MAX_PIXEL_CHANNELS)
         return (float)pixel;
     return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
 }
 
-static const void *ptq__in(const ptq__step *step, const ptq__frame *frame, int k)
-{
+static const void *ptq__in(const ptq__step *step, const ptq__frame *frame, int k) {
     int from = step->node->input[k];
     if (from < 0)
         return NULL;
     return from == 0 ? frame->input : frame->arena + frame->layout->offset[from];
 }
 
-static void *ptq__out(const ptq__step *step, const ptq__frame *frame)
-{
+static void *ptq__out(const ptq__step *step, const ptq__frame *frame) {
     return frame->arena + frame->layout->offset[step->index];
 }
 
 /* Where a convolution with a fused addition leaves its own result; NULL unless it is kept. */
-static void *ptq__mid(const ptq__step *step, const ptq__frame *frame)
-{
+static void *ptq__mid(const ptq__step *step, const ptq__frame *frame) {
     return frame->keep && step->node->residual ? frame->arena + frame->layout->mid[step->index]
                                                : NULL;
 }
 
-static void *ptq__scratch(const ptq__frame *frame)
-{
-    return frame->arena + frame->layout->scratch;
-}
+static void *ptq__scratch(const ptq__frame *frame) { return frame->arena + frame->layout->scratch; }
 
 /* Scalar kernels in float: clear first. */
 
-static float ptq__activate(float x, ptq_activation act)
-{
+static float ptq__activate(float x, ptq_activation act) {
     if (act != PTQ_ACTIVATION_NONE && x < 0)
         return 0; /* a NaN passes: calibration must see it */
     return act == PTQ_ACTIVATION_RELU6 && x > 6 ? 6 : x;
 }
 
 /* Eight partial sums: the order of additions is fixed, and a compiler may still use vectors. */
-static float ptq__dot_f32(const float *a, const float *b, int n)
-{
+static float ptq__dot_f32(const float *a, const float *b, int n) {
     float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     int i, j;
     for (i = 0; i + 8 <= n; i += 8)
@@ -3829,8 +3662,7 @@ static float ptq__dot_f32(const float *a, const float *b, int n)
 /* The inputs under the kernel at one output position, for `channels` channels from `first`, in the
    order of the weights: channel, row, column. Taps outside the image are `padding`. */
 static void ptq__gather_f32(const ptq__step *step, const float *x, int oy, int ox, int first,
-                            int channels, float *patch)
-{
+                            int channels, float *patch) {
     const ptq_node *node = step->node;
     int height = step->in[0], width = step->in[1], depth = step->in[2];
     int kh = node->kernel[0], kw = node->kernel[1], taps = kh * kw, u, v, c;
@@ -3852,8 +3684,7 @@ static void ptq__gather_f32(const ptq__step *step, const float *x, int oy, int o
 
 /* y[o] = act(b[o] + sum of w[o] x); then, fused, y[o] = add_act(y[o] + residual[o]). The residual
    may lie where y is written: each element is read before. */
-static void ptq__conv2d_f32(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__conv2d_f32(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     const float *x = (const float *)ptq__in(step, frame, 0);
     const float *residual = (const float *)ptq__in(step, frame, 1);
@@ -3879,8 +3710,7 @@ static void ptq__conv2d_f32(const ptq__step *step, const ptq__frame *frame)
             }
 }
 
-static void ptq__dense_f32(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__dense_f32(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     const float *x = (const float *)ptq__in(step, frame, 0);
     const float *weight = (const float *)step->weight;
@@ -3892,8 +3722,7 @@ static void ptq__dense_f32(const ptq__step *step, const ptq__frame *frame)
                              node->act);
 }
 
-static void ptq__batch_norm_f32(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__batch_norm_f32(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     const float *x = (const float *)ptq__in(step, frame, 0);
     const float *gamma = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
@@ -3909,8 +3738,7 @@ static void ptq__batch_norm_f32(const ptq__step *step, const ptq__frame *frame)
     }
 }
 
-static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     const float *x = (const float *)ptq__in(step, frame, 0);
     float *y = (float *)ptq__out(step, frame);
@@ -3920,8 +3748,7 @@ static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame)
         y[i] = ptq__activate(x[i], act);
 }
 
-static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame) {
     const float *a = (const float *)ptq__in(step, frame, 0);
     const float *b = (const float *)ptq__in(step, frame, 1);
     float *y = (float *)ptq__out(step, frame);
@@ -3936,8 +3763,7 @@ typedef struct ptq__clip {
     int begin[2], end[2];
 } ptq__clip;
 
-static ptq__clip ptq__clip_window(const ptq__step *step, int oy, int ox)
-{
+static ptq__clip ptq__clip_window(const ptq__step *step, int oy, int ox) {
     const ptq_node *node = step->node;
     ptq__clip clip;
     int axis;
@@ -3951,15 +3777,13 @@ static ptq__clip ptq__clip_window(const ptq__step *step, int oy, int ox)
 }
 
 /* How many taps an average is taken over. */
-static int ptq__pool_taps(const ptq_node *node, const ptq__clip *clip)
-{
+static int ptq__pool_taps(const ptq_node *node, const ptq__clip *clip) {
     if (node->include_pad)
         return node->kernel[0] * node->kernel[1];
     return (clip->end[0] - clip->begin[0]) * (clip->end[1] - clip->begin[1]);
 }
 
-static float ptq__pool_one_f32(const ptq__step *step, const float *x, const ptq__clip *clip)
-{
+static float ptq__pool_one_f32(const ptq__step *step, const float *x, const ptq__clip *clip) {
     int max = step->node->op == PTQ_OP_MAX_POOL, u, v, depth = step->in[2];
     float result = max ? x[(clip->begin[0] * step->in[1] + clip->begin[1]) * depth] : 0;
     for (u = clip->begin[0]; u < clip->end[0]; u++)
@@ -3973,8 +3797,7 @@ static float ptq__pool_one_f32(const ptq__step *step, const float *x, const ptq_
     return max ? result : result / (float)ptq__pool_taps(step->node, clip);
 }
 
-static void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     const float *x = (const float *)ptq__in(step, frame, 0);
     float *y = (float *)ptq__out(step, frame);
@@ -3987,8 +3810,7 @@ static void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame)
         }
 }
 
-static void ptq__global_avg_pool_f32(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__global_avg_pool_f32(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)ptq__in(step, frame, 0);
     float *y = (float *)ptq__out(step, frame);
     int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;
@@ -4001,8 +3823,7 @@ static void ptq__global_avg_pool_f32(const ptq__step *step, const ptq__frame *fr
 }
 
 /* exp(x - max): the largest term is 1, so nothing overflows. */
-static void ptq__softmax(const float *x, float *y, int n)
-{
+static void ptq__softmax(const float *x, float *y, int n) {
     float max = x[ptq_argmax(x, n)], sum = 0;
     int i;
     for (i = 0; i < n; i++)
@@ -4011,32 +3832,26 @@ static void ptq__softmax(const float *x, float *y, int n)
         y[i] /= sum;
 }
 
-static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
     ptq__softmax((const float *)ptq__in(step, frame, 0), (float *)ptq__out(step, frame),
                  step->node->shape[2]);
 }
 
 /* Scalar kernels on integers: the truth that every other kernel must equal to the byte. */
 
-static int32_t ptq__load(const void *codes, int i, ptq_type type)
-{
+static int32_t ptq__load(const void *codes, int i, ptq_type type) {
     return type == PTQ_TYPE_S8 ? ((const int8_t *)codes)[i] : ((const uint8_t *)codes)[i];
 }
 
 /* Both kinds of codes are stored alike: two's complement in eight bits. */
-static void ptq__store(void *codes, int i, int32_t code)
-{
-    ((uint8_t *)codes)[i] = (uint8_t)code;
-}
+static void ptq__store(void *codes, int i, int32_t code) { ((uint8_t *)codes)[i] = (uint8_t)code; }
 
 /* Where a result is clamped: to its codes, and by an activation to those of 0 and 6. */
 typedef struct ptq__clamp {
     int32_t zero_point, low, high;
 } ptq__clamp;
 
-static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act)
-{
+static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act) {
     ptq__clamp clamp;
     int32_t six = ptq_quantize(6, q);
     ptq_code_range(q->type, q->bits, &clamp.low, &clamp.high);
@@ -4057,8 +3872,7 @@ typedef struct ptq__adder {
 } ptq__adder;
 
 static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
-                                ptq_activation act)
-{
+                                ptq_activation act) {
     ptq__adder adder;
     float zero_b;
     adder.ratio_a = ptq__div(a->scale, y->scale);
@@ -4069,17 +3883,15 @@ static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, cons
     return adder;
 }
 
-static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b)
-{
-    float sum = ptq__fma((float)a, adder->ratio_a,
-                         ptq__fma((float)b, adder->ratio_b, adder->offset));
+static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
+    float sum =
+        ptq__fma((float)a, adder->ratio_a, ptq__fma((float)b, adder->ratio_b, adder->offset));
     return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
 }
 
 /* No partial sum leaves int32 (see ptq__check_accumulators). Blocks of 32: compilers turn them into
    vector code, where a plain loop stays scalar at -O2. */
-static int32_t ptq__dot_s8(const int16_t *x, const int8_t *w, int n)
-{
+static int32_t ptq__dot_s8(const int16_t *x, const int8_t *w, int n) {
     int32_t sum = 0;
     int i, j;
     for (i = 0; i + 32 <= n; i += 32) {
@@ -4094,8 +3906,7 @@ static int32_t ptq__dot_s8(const int16_t *x, const int8_t *w, int n)
 }
 
 /* sum x (w - zw) = sum x w - zw sum x. The two sums may wrap where their difference fits. */
-static int32_t ptq__dot_u8(const int16_t *x, const uint8_t *w, int zero_point, int n)
-{
+static int32_t ptq__dot_u8(const int16_t *x, const uint8_t *w, int zero_point, int n) {
     uint32_t sum = 0, sum_x = 0;
     int i, j;
     for (i = 0; i + 32 <= n; i += 32) {
@@ -4116,8 +3927,7 @@ static int32_t ptq__dot_u8(const int16_t *x, const uint8_t *w, int zero_point, i
 }
 
 /* sum of (x - zx)(w - zw) for one channel: `taps` inputs with zx taken off already. */
-static int32_t ptq__dot(const ptq__step *step, const int16_t *x, int channel, int taps)
-{
+static int32_t ptq__dot(const ptq__step *step, const int16_t *x, int channel, int taps) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     const int8_t *w = (const int8_t *)step->weight + (ptrdiff_t)channel * taps;
     return weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S
@@ -4128,8 +3938,7 @@ static int32_t ptq__dot(const ptq__step *step, const int16_t *x, int channel, in
 /* As ptq__gather_f32, of codes less their zero point: so a tap outside the image, which stands for
    the zero point, is 0. */
 static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q, int oy,
-                              int ox, int first, int channels, int16_t *patch)
-{
+                              int ox, int first, int channels, int16_t *patch) {
     const ptq_node *node = step->node;
     int height = step->in[0], width = step->in[1], depth = step->in[2];
     int kh = node->kernel[0], kw = node->kernel[1], taps = kh * kw, u, v, c;
@@ -4151,8 +3960,7 @@ static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq
 }
 
 /* The addition fused into a convolution, its operands in the order of the graph. */
-static ptq__adder ptq__residual_adder(const ptq__step *step)
-{
+static ptq__adder ptq__residual_adder(const ptq__step *step) {
     const ptq_node *node = step->node;
     const ptq_qparams *other = &step->from[1]->q;
     return node->residual == PTQ_RESIDUAL_FIRST
@@ -4162,8 +3970,7 @@ static ptq__adder ptq__residual_adder(const ptq__step *step)
 
 /* acc = bias + sum of (x - zx)(w - zw); y = requantize(acc); then, fused, y = y + residual in
    codes. The residual may lie where y is written. */
-static void ptq__conv2d_int(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__conv2d_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
     const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
@@ -4186,14 +3993,14 @@ static void ptq__conv2d_int(const ptq__step *step, const ptq__frame *frame)
                               patch);
             for (o = g * each; o < (g + 1) * each; o++) {
                 int32_t acc = ptq__dot(step, patch, o, taps) + (bias ? bias[o] : 0);
-                int32_t code = ptq_requantize(acc, step->multiplier[o], clamp.zero_point,
-                                              clamp.low, clamp.high);
+                int32_t code = ptq_requantize(acc, step->multiplier[o], clamp.zero_point, clamp.low,
+                                              clamp.high);
                 if (mid)
                     ptq__store(mid, p * channels + o, code);
                 if (residual) {
                     int32_t r = ptq__load(residual, p * channels + o, step->from[1]->q.type);
                     code = node->residual == PTQ_RESIDUAL_FIRST ? ptq__add_codes(&adder, r, code)
-                                                           : ptq__add_codes(&adder, code, r);
+                                                                : ptq__add_codes(&adder, code, r);
                 }
                 ptq__store(y, p * channels + o, code);
             }
@@ -4201,8 +4008,7 @@ static void ptq__conv2d_int(const ptq__step *step, const ptq__frame *frame)
 }
 
 /* As a 1x1 convolution; the result is codes, or real numbers where it is the logits. */
-static void ptq__dense_int(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__dense_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     const ptq_qparams *in = &step->from[0]->q;
     const void *x = ptq__in(step, frame, 0);
@@ -4216,16 +4022,16 @@ static void ptq__dense_int(const ptq__step *step, const ptq__frame *frame)
         int32_t acc = ptq__dot(step, patch, o, n) + (bias ? bias[o] : 0);
         if (ptq__is_coded(node)) {
             ptq__clamp clamp = ptq__clamp_of(&node->q, node->act);
-            ptq__store(y, o, ptq_requantize(acc, step->multiplier[o], clamp.zero_point, clamp.low,
-                                            clamp.high));
+            ptq__store(
+                y, o,
+                ptq_requantize(acc, step->multiplier[o], clamp.zero_point, clamp.low, clamp.high));
         } else {
             ((float *)y)[o] = ptq__activate(ptq__mul((float)acc, step->multiplier[o]), node->act);
         }
     }
 }
 
-static void ptq__add_int(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__add_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     const ptq_qparams *qa = &step->from[0]->q, *qb = &step->from[1]->q;
     const void *a = ptq__in(step, frame, 0), *b = ptq__in(step, frame, 1);
@@ -4233,17 +4039,16 @@ static void ptq__add_int(const ptq__step *step, const ptq__frame *frame)
     ptq__adder adder = ptq__adder_of(qa, qb, &node->q, node->act);
     int i, n = (int)ptq__shape_elements(3, node->shape);
     for (i = 0; i < n; i++)
-        ptq__store(y, i, ptq__add_codes(&adder, ptq__load(a, i, qa->type),
-                                        ptq__load(b, i, qb->type)));
+        ptq__store(y, i,
+                   ptq__add_codes(&adder, ptq__load(a, i, qa->type), ptq__load(b, i, qb->type)));
 }
 
-static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     const void *x = ptq__in(step, frame, 0);
     void *y = ptq__out(step, frame);
-    ptq__clamp clamp = ptq__clamp_of(&node->q,
-                                     node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6);
+    ptq__clamp clamp = ptq__clamp_of(&node->q, node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU
+                                                                       : PTQ_ACTIVATION_RELU6);
     int i, n = (int)ptq__shape_elements(3, node->shape);
     for (i = 0; i < n; i++) {
         int32_t code = ptq__load(x, i, node->q.type);
@@ -4253,8 +4058,7 @@ static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame)
 }
 
 /* Sum of codes less the zero point, or the largest code, under a window. */
-static int32_t ptq__pool_codes(const ptq__step *step, const uint8_t *x, const ptq__clip *clip)
-{
+static int32_t ptq__pool_codes(const ptq__step *step, const uint8_t *x, const ptq__clip *clip) {
     const ptq_qparams *q = &step->from[0]->q;
     int max = step->node->op == PTQ_OP_MAX_POOL, u, v;
     int32_t result = max ? INT32_MIN : 0;
@@ -4270,20 +4074,17 @@ static int32_t ptq__pool_codes(const ptq__step *step, const uint8_t *x, const pt
 }
 
 /* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
-static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n)
-{
+static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n) {
     return ptq__div(x->scale, ptq__mul(y->scale, (float)n));
 }
 
-static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int32_t sum, int n)
-{
+static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int32_t sum, int n) {
     int32_t low, high;
     ptq_code_range(y->type, y->bits, &low, &high);
     return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
 }
 
-static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     const ptq_qparams *in = &step->from[0]->q;
     const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
@@ -4301,8 +4102,7 @@ static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame)
         }
 }
 
-static void ptq__global_avg_pool_int(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__global_avg_pool_int(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *in = &step->from[0]->q;
     const void *x = ptq__in(step, frame, 0);
     void *y = ptq__out(step, frame);
@@ -4315,8 +4115,7 @@ static void ptq__global_avg_pool_int(const ptq__step *step, const ptq__frame *fr
     }
 }
 
-static void ptq__quantize_step(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__quantize_step(const ptq__step *step, const ptq__frame *frame) {
     const float *x = (const float *)ptq__in(step, frame, 0);
     void *y = ptq__out(step, frame);
     int i, n = (int)ptq__shape_elements(3, step->node->shape);
@@ -4324,8 +4123,7 @@ static void ptq__quantize_step(const ptq__step *step, const ptq__frame *frame)
         ptq__store(y, i, ptq_quantize(x[i], &step->node->q));
 }
 
-static void ptq__dequantize_step(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__dequantize_step(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
     const void *x = ptq__in(step, frame, 0);
     float *y = (float *)ptq__out(step, frame);
@@ -4338,8 +4136,7 @@ static void ptq__dequantize_step(const ptq__step *step, const ptq__frame *frame)
    numbers at once, y = acc * (sx * sw) + b. */
 
 /* Codes of a real tensor under its own range. */
-static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes)
-{
+static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes) {
     ptq_qparams q;
     float low = 0, high = 0;
     int i;
@@ -4355,17 +4152,14 @@ static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes)
 }
 
 static float ptq__dynamic_value(const ptq__step *step, const ptq_qparams *in, int32_t acc,
-                                int channel)
-{
+                                int channel) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data;
     float scale = ptq__mul(in->scale, weight->scale[weight->scales > 1 ? channel : 0]);
-    return ptq__activate(ptq__mul((float)acc, scale) + (bias ? bias[channel] : 0),
-                         step->node->act);
+    return ptq__activate(ptq__mul((float)acc, scale) + (bias ? bias[channel] : 0), step->node->act);
 }
 
-static void ptq__conv2d_dynamic(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__conv2d_dynamic(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     const float *residual = (const float *)ptq__in(step, frame, 1);
     float *y = (float *)ptq__out(step, frame), *mid = (float *)ptq__mid(step, frame);
@@ -4390,8 +4184,7 @@ static void ptq__conv2d_dynamic(const ptq__step *step, const ptq__frame *frame)
         }
 }
 
-static void ptq__dense_dynamic(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__dense_dynamic(const ptq__step *step, const ptq__frame *frame) {
     const ptq_node *node = step->node;
     float *y = (float *)ptq__out(step, frame);
     int i, o, n = node->param[PTQ_PARAM_WEIGHT].dim[1];
@@ -4406,8 +4199,7 @@ static void ptq__dense_dynamic(const ptq__step *step, const ptq__frame *frame)
 
 /* Memory that one step needs for itself: the taps of one output, and the codes of a dynamic
    input. */
-static size_t ptq__step_scratch(const ptq_model *model, const ptq__step *step)
-{
+static size_t ptq__step_scratch(const ptq_model *model, const ptq__step *step) {
     const ptq_node *node = step->node;
     size_t in = ptq__shape_elements(3, step->in), taps = in;
     ptq_mode mode = ptq_node_mode(model, step->index);
@@ -4439,8 +4231,7 @@ static const ptq__kernel ptq__scalar_kernels[PTQ_OP_COUNT][2] = {
     {ptq__dequantize_step, NULL},
 };
 
-static void ptq__choose_kernel(const ptq_model *model, ptq__step *step)
-{
+static void ptq__choose_kernel(const ptq_model *model, ptq__step *step) {
     ptq_mode mode = ptq_node_mode(model, step->index);
     ptq_op op = step->node->op;
     step->run = ptq__scalar_kernels[op][mode == PTQ_MODE_INTEGER];
@@ -4462,12 +4253,11 @@ typedef struct ptq__block {
 /* The operand that the result may be written over: the residual of a convolution, the first operand
    of an elementwise operator. -1 if none: it must not be read again later, nor be the input, which
    may be the caller's. */
-static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int index)
-{
+static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int index) {
     const ptq_node *node = &model->node[index];
     int conv = node->op == PTQ_OP_CONV2D && node->residual;
-    int elementwise = node->op == PTQ_OP_BATCH_NORM || node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6 ||
-                      node->op == PTQ_OP_ADD;
+    int elementwise = node->op == PTQ_OP_BATCH_NORM || node->op == PTQ_OP_RELU ||
+                      node->op == PTQ_OP_RELU6 || node->op == PTQ_OP_ADD;
     int over = node->input[conv ? 1 : 0];
     if ((!conv && !elementwise) || over <= 0 || ptq__last_use(model, over) != index)
         return -1;
@@ -4477,8 +4267,7 @@ static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int 
     return block[over].size == ptq__node_bytes(node) ? over : -1;
 }
 
-static void ptq__make_blocks(const ptq_model *model, ptq__block *block)
-{
+static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
     int i, over, last;
     for (i = 0; i < model->nodes; i++) {
         last = i == ptq_model_logits(model) ? model->nodes : ptq__last_use(model, i);
@@ -4493,8 +4282,7 @@ static void ptq__make_blocks(const ptq_model *model, ptq__block *block)
 }
 
 /* Lowest offset for a block among those placed already. */
-static size_t ptq__place(const ptq__block *block, const size_t *offset, int nodes, int index)
-{
+static size_t ptq__place(const ptq__block *block, const size_t *offset, int nodes, int index) {
     size_t at = 0;
     int i, moved = 1;
     while (moved) {
@@ -4510,8 +4298,7 @@ static size_t ptq__place(const ptq__block *block, const size_t *offset, int node
     return at;
 }
 
-static void ptq__lay_reusing(const ptq_model *model, ptq__block *block, ptq__layout *layout)
-{
+static void ptq__lay_reusing(const ptq_model *model, ptq__block *block, ptq__layout *layout) {
     int i, largest;
     ptq__make_blocks(model, block);
     for (;;) {
@@ -4531,8 +4318,7 @@ static void ptq__lay_reusing(const ptq_model *model, ptq__block *block, ptq__lay
         layout->offset[i] = layout->offset[block[i].root];
 }
 
-static void ptq__lay_keeping(const ptq_model *model, ptq__layout *layout)
-{
+static void ptq__lay_keeping(const ptq_model *model, ptq__layout *layout) {
     int i;
     for (i = 0; i < model->nodes; i++) {
         size_t bytes = ptq__node_bytes(&model->node[i]);
@@ -4542,8 +4328,7 @@ static void ptq__lay_keeping(const ptq_model *model, ptq__layout *layout)
     }
 }
 
-static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err)
-{
+static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->model;
     size_t n = (size_t)model->nodes, scratch = 0, bytes;
     void *memory = NULL;
@@ -4574,16 +4359,15 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err)
 }
 
 /* Weights in a form that kernels read: packed codes one a byte, half precision as single. */
-static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error *err)
-{
+static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     size_t i, n = ptq_tensor_elements(weight);
     int half = weight->type == PTQ_TYPE_F16;
     step->weight = weight->data;
     if (!half && !ptq__is_packed(weight->type))
         return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&plan->allocator, n, half ? sizeof(float) : 1, "weights", &step->owned,
-                        err));
+    PTQ__TRY(
+        ptq__alloc(&plan->allocator, n, half ? sizeof(float) : 1, "weights", &step->owned, err));
     step->weight = step->owned;
     for (i = 0; i < n; i++)
         if (half)
@@ -4593,8 +4377,7 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
     return PTQ_OK;
 }
 
-static ptq_status ptq__prepare_step(ptq_plan *plan, ptq__step *step, ptq_error *err)
-{
+static ptq_status ptq__prepare_step(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     const ptq_node *node = step->node;
     void *memory = NULL;
     int c;
@@ -4612,16 +4395,15 @@ static ptq_status ptq__prepare_step(ptq_plan *plan, ptq__step *step, ptq_error *
 }
 
 /* The preprocessing and the coding of pixels in one table; none where a pixel is its own code. */
-static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err)
-{
+static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->model;
     const ptq_node *input = &model->node[0];
     void *memory = NULL;
     int c, p, same = input->q.type == PTQ_TYPE_U8;
     if (!ptq__is_coded(input))
         return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)input->shape[2], 256, "pixel table", &memory,
-                        err));
+    PTQ__TRY(
+        ptq__alloc(&plan->allocator, (size_t)input->shape[2], 256, "pixel table", &memory, err));
     plan->table = (uint8_t *)memory;
     for (c = 0; c < input->shape[2]; c++)
         for (p = 0; p < 256; p++) {
@@ -4636,8 +4418,7 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err)
     return PTQ_OK;
 }
 
-static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err)
-{
+static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->model;
     void *memory = NULL;
     int i, k;
@@ -4659,8 +4440,7 @@ static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err)
 }
 
 PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
-                                   ptq_plan **out, ptq_error *err)
-{
+                                   ptq_plan **out, ptq_error *err) {
     void *memory = NULL;
     ptq_plan *plan;
     ptq_isa isa = options ? options->isa : PTQ_ISA_AUTO;
@@ -4686,8 +4466,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     return status;
 }
 
-PTQ_API void ptq_plan_free(ptq_plan *plan)
-{
+PTQ_API void ptq_plan_free(ptq_plan *plan) {
     ptq_allocator allocator;
     int k;
     if (!plan)
@@ -4705,38 +4484,26 @@ PTQ_API void ptq_plan_free(ptq_plan *plan)
     ptq__free(&allocator, plan);
 }
 
-PTQ_API const ptq_model *ptq_plan_model(const ptq_plan *plan)
-{
-    return plan->model;
-}
+PTQ_API const ptq_model *ptq_plan_model(const ptq_plan *plan) { return plan->model; }
 
-PTQ_API ptq_isa ptq_plan_isa(const ptq_plan *plan)
-{
-    return plan->isa;
-}
+PTQ_API ptq_isa ptq_plan_isa(const ptq_plan *plan) { return plan->isa; }
 
-PTQ_API int ptq_plan_classes(const ptq_plan *plan)
-{
+PTQ_API int ptq_plan_classes(const ptq_plan *plan) {
     return (int)ptq__shape_elements(3, plan->model->node[plan->logits].shape);
 }
 
-PTQ_API size_t ptq_plan_pixels(const ptq_plan *plan)
-{
+PTQ_API size_t ptq_plan_pixels(const ptq_plan *plan) {
     return ptq__shape_elements(3, plan->model->node[0].shape);
 }
 
-PTQ_API size_t ptq_plan_arena_bytes(const ptq_plan *plan)
-{
-    return plan->layout[PTQ__REUSE].size;
-}
+PTQ_API size_t ptq_plan_arena_bytes(const ptq_plan *plan) { return plan->layout[PTQ__REUSE].size; }
 
 /* The addition of a node: its own, or the one fused into it. */
-static void ptq__sum_info(const ptq__step *step, ptq_step_info *out)
-{
+static void ptq__sum_info(const ptq__step *step, ptq_step_info *out) {
     const ptq_node *node = step->node;
-    ptq__adder adder = node->residual ? ptq__residual_adder(step)
-                                      : ptq__adder_of(&step->from[0]->q, &step->from[1]->q,
-                                                      &node->q, node->act);
+    ptq__adder adder =
+        node->residual ? ptq__residual_adder(step)
+                       : ptq__adder_of(&step->from[0]->q, &step->from[1]->q, &node->q, node->act);
     out->ratio[0] = adder.ratio_a;
     out->ratio[1] = adder.ratio_b;
     out->shift = adder.offset;
@@ -4744,13 +4511,12 @@ static void ptq__sum_info(const ptq__step *step, ptq_step_info *out)
     out->sum_high = adder.clamp.high;
 }
 
-PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out)
-{
+PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     const ptq__step *step = &plan->step[node];
     const ptq_node *n = step->node;
     ptq_activation act = n->op == PTQ_OP_RELU    ? PTQ_ACTIVATION_RELU
                          : n->op == PTQ_OP_RELU6 ? PTQ_ACTIVATION_RELU6
-                                              : n->act;
+                                                 : n->act;
     ptq__clamp clamp;
     memset(out, 0, sizeof *out);
     out->offset = plan->layout[PTQ__REUSE].offset[node];
@@ -4764,8 +4530,7 @@ PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out)
         ptq__sum_info(step, out);
 }
 
-PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps)
-{
+PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
     const ptq__step *step = &plan->step[node];
     return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
 }
@@ -4783,21 +4548,18 @@ struct ptq_session {
     ptq_allocator allocator;
 };
 
-static const ptq__layout *ptq__session_layout(const ptq_plan *plan, int keep)
-{
+static const ptq__layout *ptq__session_layout(const ptq_plan *plan, int keep) {
     return &plan->layout[keep ? PTQ__KEEP : PTQ__REUSE];
 }
 
 /* The session and its arena, and room to align both. */
-PTQ_API size_t ptq_session_bytes(const ptq_plan *plan, const ptq_session_options *options)
-{
+PTQ_API size_t ptq_session_bytes(const ptq_plan *plan, const ptq_session_options *options) {
     return ptq__align(sizeof(ptq_session)) +
            ptq__session_layout(plan, options && options->keep)->size + PTQ__ALIGN;
 }
 
 PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_options *options,
-                                      ptq_session **out, ptq_error *err)
-{
+                                      ptq_session **out, ptq_error *err) {
     size_t size = ptq_session_bytes(plan, options);
     void *memory = options ? options->memory : NULL, *owned = NULL;
     ptq_session *session;
@@ -4820,8 +4582,7 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
     return PTQ_OK;
 }
 
-PTQ_API void ptq_session_free(ptq_session *session)
-{
+PTQ_API void ptq_session_free(ptq_session *session) {
     ptq_allocator allocator;
     if (!session)
         return;
@@ -4830,14 +4591,12 @@ PTQ_API void ptq_session_free(ptq_session *session)
 }
 
 PTQ_API void ptq_session_watch(ptq_session *session, void (*after_node)(void *user, int node),
-                               void *user)
-{
+                               void *user) {
     session->after_node = after_node;
     session->watcher = user;
 }
 
-PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out)
-{
+PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out) {
     const int *shape = model->node[0].shape;
     int i, c, n = shape[0] * shape[1], channels = shape[2];
     for (i = 0; i < n; i++)
@@ -4845,8 +4604,7 @@ PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float
             *out++ = ptq__pixel(model, c, *pixels++);
 }
 
-PTQ_API int ptq_argmax(const float *values, int n)
-{
+PTQ_API int ptq_argmax(const float *values, int n) {
     int i, best = 0;
     for (i = 1; i < n; i++)
         if (values[i] > values[best])
@@ -4855,8 +4613,7 @@ PTQ_API int ptq_argmax(const float *values, int n)
 }
 
 /* A tensor of one image as real numbers. */
-static void ptq__read_reals(const ptq_node *node, const void *data, int n, float *out)
-{
+static void ptq__read_reals(const ptq_node *node, const void *data, int n, float *out) {
     int i;
     if (!ptq__is_coded(node)) {
         memcpy(out, data, (size_t)n * sizeof(float));
@@ -4868,8 +4625,7 @@ static void ptq__read_reals(const ptq_node *node, const void *data, int n, float
 
 /* One image, from the tensor of node 0. Steps behind the logits (a softmax) run only where they are
    kept. Returns the logits' tensor. */
-static const void *ptq__run_image(ptq_session *session, const void *input)
-{
+static const void *ptq__run_image(ptq_session *session, const void *input) {
     const ptq_plan *plan = session->plan;
     ptq__frame frame;
     int i, last = session->keep ? plan->model->nodes - 1 : plan->logits;
@@ -4889,8 +4645,7 @@ static const void *ptq__run_image(ptq_session *session, const void *input)
 
 /* Logits and probabilities of one image; either may be NULL. `row` is their row of the result. */
 static void ptq__write_result(const ptq_plan *plan, const void *result, float *logits,
-                              float *probabilities)
-{
+                              float *probabilities) {
     const ptq_node *node = &plan->model->node[plan->logits];
     int classes = ptq_plan_classes(plan);
     if (logits)
@@ -4901,14 +4656,12 @@ static void ptq__write_result(const ptq_plan *plan, const void *result, float *l
     }
 }
 
-static void *ptq__input_buffer(const ptq_session *session)
-{
+static void *ptq__input_buffer(const ptq_session *session) {
     return session->arena + ptq__session_layout(session->plan, session->keep)->offset[0];
 }
 
 /* Node 0's tensor for an image: preprocessed floats, codes by table, or the pixels themselves. */
-static const void *ptq__load_pixels(const ptq_session *session, const uint8_t *pixels)
-{
+static const void *ptq__load_pixels(const ptq_session *session, const uint8_t *pixels) {
     const ptq_plan *plan = session->plan;
     const ptq_node *input = &plan->model->node[0];
     void *buffer = ptq__input_buffer(session);
@@ -4928,8 +4681,7 @@ static const void *ptq__load_pixels(const ptq_session *session, const uint8_t *p
 }
 
 /* The same for preprocessed floats. */
-static const void *ptq__load_reals(const ptq_session *session, const float *reals)
-{
+static const void *ptq__load_reals(const ptq_session *session, const float *reals) {
     const ptq_node *input = &session->plan->model->node[0];
     void *buffer = ptq__input_buffer(session);
     size_t i, n = ptq_plan_pixels(session->plan);
@@ -4945,15 +4697,13 @@ static const void *ptq__load_reals(const ptq_session *session, const float *real
 }
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
-                           float *probabilities, ptq_error *err)
-{
+                           float *probabilities, ptq_error *err) {
     size_t i, n = ptq_plan_pixels(session->plan);
     size_t classes = (size_t)ptq_plan_classes(session->plan);
     if (!pixels && count)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
     for (i = 0; i < count; i++) {
-        const void *result =
-            ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
+        const void *result = ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
         ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
                           probabilities ? probabilities + i * classes : NULL);
     }
@@ -4961,8 +4711,7 @@ PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t c
 }
 
 PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
-                               float *logits, float *probabilities, ptq_error *err)
-{
+                               float *logits, float *probabilities, ptq_error *err) {
     size_t i, k, n = ptq_plan_pixels(session->plan);
     size_t classes = (size_t)ptq_plan_classes(session->plan);
     if (!input && count)
@@ -4982,8 +4731,7 @@ PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t 
 
 /* The last node whose result is codes, where the logits are those codes made real; NULL if they
    never were codes. */
-static const ptq__step *ptq__coded_logits(const ptq_plan *plan)
-{
+static const ptq__step *ptq__coded_logits(const ptq_plan *plan) {
     const ptq__step *step = &plan->step[plan->logits];
     if (step->node->op == PTQ_OP_DEQUANTIZE)
         step = &plan->step[step->node->input[0]];
@@ -4991,14 +4739,14 @@ static const ptq__step *ptq__coded_logits(const ptq_plan *plan)
 }
 
 PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
-                                 int32_t *codes, ptq_error *err)
-{
+                                 int32_t *codes, ptq_error *err) {
     const ptq_plan *plan = session->plan;
     const ptq__step *step = ptq__coded_logits(plan);
     int c, classes = ptq_plan_classes(plan);
     size_t i, n = ptq_plan_pixels(plan);
     if (!step)
-        return ptq_error_set(err, PTQ_UNSUPPORTED, "the logits of this model are real numbers;"
+        return ptq_error_set(err, PTQ_UNSUPPORTED,
+                             "the logits of this model are real numbers;"
                              " convert it with code_logits");
     if (!pixels && count)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
@@ -5013,8 +4761,7 @@ PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, si
 }
 
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
-                                int *classes, ptq_error *err)
-{
+                                int *classes, ptq_error *err) {
     const ptq_plan *plan = session->plan;
     const ptq_node *node = &plan->model->node[plan->logits];
     int c, n = ptq_plan_classes(plan);
@@ -5034,8 +4781,7 @@ PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, siz
 }
 
 PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
-                                      ptq_tensor *view, ptq_error *err)
-{
+                                      ptq_tensor *view, ptq_error *err) {
     const ptq_plan *plan = session->plan;
     const ptq__layout *layout = ptq__session_layout(plan, session->keep);
     int i = ptq_model_find(plan->model, name), middle;
@@ -5063,8 +4809,7 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
 
 /* One element explained: taps in the order of the weights. */
 static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch, int c,
-                              int taps)
-{
+                              int taps) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     int32_t sum = 0;
     int k;
@@ -5077,8 +4822,7 @@ static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int1
 }
 
 /* What follows the sum of products. */
-static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum, int c)
-{
+static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum, int c) {
     const ptq_node *node = step->node;
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_qparams *q = node->residual ? &node->mid : &node->q;
@@ -5088,26 +4832,26 @@ static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum
     ptq__clamp clamp;
     ptq__put(text, "bias %d: accumulator %d\n", bias ? (int)bias[c] : 0, (int)acc);
     ptq__put(text, "multiplier %g = input scale %g * weight scale %g", (double)m,
-             (double)step->from[0]->q.scale,
-             (double)weight->scale[weight->scales > 1 ? c : 0]);
+             (double)step->from[0]->q.scale, (double)weight->scale[weight->scales > 1 ? c : 0]);
     if (q->type == PTQ_TYPE_F32) {
         ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)acc, (double)m, (double)f);
         return;
     }
     clamp = ptq__clamp_of(q, node->act);
     ptq__put(text, " / output scale %g\n", (double)q->scale);
-    ptq__put(text, "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d:"
-             " code %d\n", (int)acc, (double)m, (double)f, (int)(clamp.low - clamp.zero_point),
+    ptq__put(text,
+             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d:"
+             " code %d\n",
+             (int)acc, (double)m, (double)f, (int)(clamp.low - clamp.zero_point),
              (int)(clamp.high - clamp.zero_point), (int)clamp.zero_point,
              (int)ptq_requantize(acc, m, clamp.zero_point, clamp.low, clamp.high));
-    ptq__put(text, "code stands for %g\n",
-             (double)ptq_dequantize(ptq_requantize(acc, m, clamp.zero_point, clamp.low,
-                                                   clamp.high), q));
+    ptq__put(
+        text, "code stands for %g\n",
+        (double)ptq_dequantize(ptq_requantize(acc, m, clamp.zero_point, clamp.low, clamp.high), q));
 }
 
 static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
-                                  int at)
-{
+                                  int at) {
     const ptq_node *node = step->node;
     const ptq_qparams *other = &step->from[1]->q;
     int32_t own = ptq__load(ptq__mid(step, frame), at, node->mid.type);
@@ -5117,16 +4861,16 @@ static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const 
     ptq__adder adder = ptq__residual_adder(step);
     ptq__put(text, "residual code %d stands for %g\n", (int)residual,
              (double)ptq_dequantize(residual, other));
-    ptq__put(text, "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
-             " %d, stands for %g\n", (int)(first ? residual : own), (double)adder.ratio_a,
-             (int)(first ? own : residual), (double)adder.ratio_b, (double)adder.offset,
-             (int)adder.clamp.low, (int)adder.clamp.high, (int)y,
-             (double)ptq_dequantize(y, &node->q));
+    ptq__put(text,
+             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
+             " %d, stands for %g\n",
+             (int)(first ? residual : own), (double)adder.ratio_a, (int)(first ? own : residual),
+             (double)adder.ratio_b, (double)adder.offset, (int)adder.clamp.low,
+             (int)adder.clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
 }
 
 PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
-                               char *buffer, size_t size, size_t *length, ptq_error *err)
-{
+                               char *buffer, size_t size, size_t *length, ptq_error *err) {
     const ptq_plan *plan = session->plan;
     int i = ptq_model_find(plan->model, name), taps, deep, each;
     const ptq__step *step = i < 0 ? NULL : &plan->step[i];
@@ -5136,13 +4880,13 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     if (!session->keep || !session->has_run)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "explain: the session must be made with `keep`, and have run");
-    if (!step || !ptq__has_weight(step->node->op) || ptq_node_mode(plan->model, i) != PTQ_MODE_INTEGER ||
-        y < 0 || y >= step->node->shape[0] || x < 0 || x >= step->node->shape[1] || c < 0 ||
-        c >= step->node->shape[2])
+    if (!step || !ptq__has_weight(step->node->op) ||
+        ptq_node_mode(plan->model, i) != PTQ_MODE_INTEGER || y < 0 || y >= step->node->shape[0] ||
+        x < 0 || x >= step->node->shape[1] || c < 0 || c >= step->node->shape[2])
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "explain: '%s' is no integer convolution or dense layer with an"
-                             " element (%d, %d, %d)", ptq__quoted(ptq__span_of(name)).text, y, x,
-                             c);
+                             " element (%d, %d, %d)",
+                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
     frame.layout = ptq__session_layout(plan, 1);
     frame.arena = session->arena;
     frame.input = ptq__input_buffer(session);
@@ -5155,8 +4899,7 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
         const ptq_qparams *in = &step->from[0]->q;
         taps = step->node->param[PTQ_PARAM_WEIGHT].dim[1];
         for (i = 0; i < taps; i++)
-            patch[i] = (int16_t)(ptq__load(ptq__in(step, &frame, 0), i, in->type) -
-                                 in->zero_point);
+            patch[i] = (int16_t)(ptq__load(ptq__in(step, &frame, 0), i, in->type) - in->zero_point);
     } else {
         ptq__gather_codes(step, (const uint8_t *)ptq__in(step, &frame, 0), &step->from[0]->q, y, x,
                           c / each * deep, deep, patch);
@@ -5174,8 +4917,7 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
 /* ---- [WORK] --------------------------------------------------------------------------------- */
 
 /* Image size and label range of a data set, before it is relied upon. */
-static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err)
-{
+static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
     if (!data->count)
         return ptq_error_set(err, PTQ_BAD_DATA, "the data set has no images");
     if (!data->get || data->height < 1 || data->width < 1 || data->channels < 1 ||
@@ -5217,44 +4959,19 @@ struct ptq__job {
 };
 
 #ifdef PTQ_THREADS
-static void ptq__lock_create(ptq__job *job)
-{
-    pthread_mutex_init(&job->lock, NULL);
-}
-static void ptq__lock_destroy(ptq__job *job)
-{
-    pthread_mutex_destroy(&job->lock);
-}
-static void ptq__lock(ptq__job *job)
-{
-    pthread_mutex_lock(&job->lock);
-}
-static void ptq__unlock(ptq__job *job)
-{
-    pthread_mutex_unlock(&job->lock);
-}
+static void ptq__lock_create(ptq__job *job) { pthread_mutex_init(&job->lock, NULL); }
+static void ptq__lock_destroy(ptq__job *job) { pthread_mutex_destroy(&job->lock); }
+static void ptq__lock(ptq__job *job) { pthread_mutex_lock(&job->lock); }
+static void ptq__unlock(ptq__job *job) { pthread_mutex_unlock(&job->lock); }
 #else
-static void ptq__lock_create(ptq__job *job)
-{
-    (void)job;
-}
-static void ptq__lock_destroy(ptq__job *job)
-{
-    (void)job;
-}
-static void ptq__lock(ptq__job *job)
-{
-    (void)job;
-}
-static void ptq__unlock(ptq__job *job)
-{
-    (void)job;
-}
+static void ptq__lock_create(ptq__job *job) { (void)job; }
+static void ptq__lock_destroy(ptq__job *job) { (void)job; }
+static void ptq__lock(ptq__job *job) { (void)job; }
+static void ptq__unlock(ptq__job *job) { (void)job; }
 #endif
 
 /* Takes the next images; 0 when there are none or the work has stopped. */
-static size_t ptq__job_take(ptq__job *job, size_t *first)
-{
+static size_t ptq__job_take(ptq__job *job, size_t *first) {
     const size_t run = 16;
     size_t left, n;
     ptq__lock(job);
@@ -5267,8 +4984,7 @@ static size_t ptq__job_take(ptq__job *job, size_t *first)
 }
 
 /* Counts finished images and tells the caller how far the work is; only on the calling thread. */
-static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller, ptq_error *err)
-{
+static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller, ptq_error *err) {
     size_t done;
     ptq__lock(job);
     done = job->done += finished;
@@ -5279,18 +4995,16 @@ static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller,
     return PTQ_OK;
 }
 
-static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t index, ptq_error *err)
-{
+static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t index, ptq_error *err) {
     int label = 0;
     PTQ__TRY(job->data->get(job->data->user, index, worker->pixels, &label, err));
     if (label < 0 || label >= job->data->classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", index,
-                             label, job->data->classes);
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", index, label,
+                             job->data->classes);
     return job->one(job, worker, index, label, err);
 }
 
-static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err)
-{
+static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     size_t i, first, n;
     while ((n = ptq__job_take(job, &first)) > 0) {
         for (i = 0; i < n; i++)
@@ -5300,8 +5014,7 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
     return PTQ_OK;
 }
 
-static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err)
-{
+static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_session_options options;
     void *pixels = NULL;
     memset(&options, 0, sizeof options);
@@ -5314,8 +5027,7 @@ static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error
 }
 
 /* What each thread does. */
-static void ptq__job_work(ptq__job *job, int is_caller)
-{
+static void ptq__job_work(ptq__job *job, int is_caller) {
     ptq__worker worker;
     ptq_error error;
     ptq_status status, ended = PTQ_OK;
@@ -5342,15 +5054,13 @@ static void ptq__job_work(ptq__job *job, int is_caller)
 
 #ifdef PTQ_THREADS
 
-static void *ptq__job_thread(void *job)
-{
+static void *ptq__job_thread(void *job) {
     ptq__job_work((ptq__job *)job, 0);
     return NULL;
 }
 
 /* The calling thread works too. A thread that cannot be started leaves its work to the others. */
-static void ptq__job_spread(ptq__job *job, int threads)
-{
+static void ptq__job_spread(ptq__job *job, int threads) {
     pthread_t thread[64];
     int i, started = 0;
     if (threads > 64)
@@ -5365,16 +5075,14 @@ static void ptq__job_spread(ptq__job *job, int threads)
 
 #else
 
-static void ptq__job_spread(ptq__job *job, int threads)
-{
+static void ptq__job_spread(ptq__job *job, int threads) {
     (void)threads;
     ptq__job_work(job, 1);
 }
 
 #endif
 
-static ptq_status ptq__job_run(ptq__job *job, int threads, ptq_error *err)
-{
+static ptq_status ptq__job_run(ptq__job *job, int threads, ptq_error *err) {
     ptq_status status = PTQ_OK;
     ptq__lock_create(job);
     ptq__job_spread(job, threads);
@@ -5387,8 +5095,7 @@ static ptq_status ptq__job_run(ptq__job *job, int threads, ptq_error *err)
 }
 
 /* Images that a plan can take, and classes that it knows. */
-static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data, ptq_error *err)
-{
+static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data, ptq_error *err) {
     const int *shape = ptq_plan_model(plan)->node[0].shape;
     PTQ__TRY(ptq__check_dataset(data, err));
     if (data->height != shape[0] || data->width != shape[1] || data->channels != shape[2])
@@ -5403,8 +5110,7 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
 
 /* ---- [OBSERVE] --------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_method_name(ptq_method range)
-{
+PTQ_API const char *ptq_method_name(ptq_method range) {
     static const char *const name[] = {
 #define PTQ_X(id, text) text,
         PTQ_METHOD_LIST(PTQ_X)
@@ -5413,8 +5119,7 @@ PTQ_API const char *ptq_method_name(ptq_method range)
     return (unsigned)range < PTQ_METHOD_COUNT ? name[range] : "?";
 }
 
-PTQ_API ptq_method ptq_method_find(const char *name)
-{
+PTQ_API ptq_method ptq_method_find(const char *name) {
     int range = 0;
     while (range < PTQ_METHOD_COUNT && strcmp(name, ptq_method_name((ptq_method)range)))
         range++;
@@ -5422,8 +5127,7 @@ PTQ_API ptq_method ptq_method_find(const char *name)
 }
 
 /* A float is mantissa * 2^(shift - 149): its bits fall into two neighbouring limbs. */
-static void ptq__exact_add(ptq_exact_sum *sum, float value)
-{
+static void ptq__exact_add(ptq_exact_sum *sum, float value) {
     uint32_t bits;
     uint64_t wide;
     int exponent, shift;
@@ -5440,8 +5144,7 @@ static void ptq__exact_add(ptq_exact_sum *sum, float value)
 }
 
 /* Carries, so that equal sums have equal limbs: all but the last in 0..2^32 - 1. */
-static void ptq__exact_normalize(ptq_exact_sum *sum)
-{
+static void ptq__exact_normalize(ptq_exact_sum *sum) {
     int i;
     for (i = 0; i < 9; i++) {
         int64_t low = sum->limb[i] & (int64_t)0xffffffff;
@@ -5450,8 +5153,7 @@ static void ptq__exact_normalize(ptq_exact_sum *sum)
     }
 }
 
-PTQ_API double ptq_exact_sum_value(const ptq_exact_sum *sum)
-{
+PTQ_API double ptq_exact_sum_value(const ptq_exact_sum *sum) {
     double value = 0;
     int i;
     for (i = 9; i >= 0; i--)
@@ -5460,15 +5162,14 @@ PTQ_API double ptq_exact_sum_value(const ptq_exact_sum *sum)
 }
 
 PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
-                                       const ptq_allocator *allocator, ptq_error *err)
-{
+                                       const ptq_allocator *allocator, ptq_error *err) {
     void *memory = NULL, *bins = NULL;
     ptq_status status;
     int c;
     if (channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "an observer of %d channels", channels);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)channels, sizeof(ptq_statistics), "observer", &memory,
-                        err));
+    PTQ__TRY(
+        ptq__alloc(allocator, (size_t)channels, sizeof(ptq_statistics), "observer", &memory, err));
     status = ptq__alloc(allocator, (size_t)channels * PTQ_BINS, sizeof(uint64_t), "histogram",
                         &bins, err);
     if (status) {
@@ -5485,8 +5186,7 @@ PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
     return PTQ_OK;
 }
 
-PTQ_API void ptq_observer_free(ptq_observer *observer)
-{
+PTQ_API void ptq_observer_free(ptq_observer *observer) {
     if (!observer || !observer->channel)
         return;
     ptq__free(&observer->allocator, observer->channel[0].bin);
@@ -5498,8 +5198,7 @@ PTQ_API void ptq_observer_free(ptq_observer *observer)
 enum { PTQ__HALF_BINS = PTQ_BINS / 2 };
 
 /* The smallest exponent at which a value falls into a bin. */
-static int ptq__fitting_exponent(float value)
-{
+static int ptq__fitting_exponent(float value) {
     int e;
     double m = frexp((double)value, &e); /* value = m 2^e, 0.5 <= |m| < 1: 2^11 bins up to 2^e */
     if (m < 0 && !(m < -0.5))
@@ -5507,14 +5206,12 @@ static int ptq__fitting_exponent(float value)
     return e - 11 < -149 ? -149 : e - 11;
 }
 
-static int ptq__bin_of(float value, int exponent)
-{
+static int ptq__bin_of(float value, int exponent) {
     return (int)floor(ldexp((double)value, -exponent)) + PTQ__HALF_BINS;
 }
 
 /* Where a bin lies once the bins are 2^shift times as wide: edges stay multiples of the width. */
-static int ptq__wider_bin(int bin, int shift)
-{
+static int ptq__wider_bin(int bin, int shift) {
     int from_zero = bin - PTQ__HALF_BINS;
     if (from_zero < 0) /* floor, without shifting a negative number */
         return PTQ__HALF_BINS - 1 - (shift > 12 ? 0 : (-1 - from_zero) >> shift);
@@ -5522,8 +5219,7 @@ static int ptq__wider_bin(int bin, int shift)
 }
 
 /* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. */
-static void ptq__widen(ptq_statistics *s, int exponent)
-{
+static void ptq__widen(ptq_statistics *s, int exponent) {
     int shift = exponent - s->exponent, i, b;
     if (shift <= 0)
         return;
@@ -5538,8 +5234,7 @@ static void ptq__widen(ptq_statistics *s, int exponent)
 }
 
 /* Counts values, which fit the bins already: n floats, `step` apart. */
-static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, size_t step)
-{
+static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, size_t step) {
     double bins_per_unit = ldexp(1, -s->exponent);
     size_t i;
     for (i = 0; i < n; i += step) {
@@ -5555,8 +5250,7 @@ static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, 
 
 /* Smallest and largest of one channel of an image; also finds what cannot be observed. */
 static ptq_status ptq__image_range(const float *values, size_t n, size_t step, float *low,
-                                   float *high, ptq_error *err)
-{
+                                   float *high, ptq_error *err) {
     size_t i;
     *low = *high = values[0];
     for (i = 0; i < n; i += step) {
@@ -5569,8 +5263,7 @@ static ptq_status ptq__image_range(const float *values, size_t n, size_t step, f
 }
 
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
-                               ptq_error *err)
-{
+                               ptq_error *err) {
     size_t channels = (size_t)observer->channels, c;
     float low, high;
     if (!n || n % channels)
@@ -5595,8 +5288,7 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
     return PTQ_OK;
 }
 
-static void ptq__merge_statistics(ptq_statistics *a, const ptq_statistics *b)
-{
+static void ptq__merge_statistics(ptq_statistics *a, const ptq_statistics *b) {
     int i, shift;
     if (!b->count)
         return;
@@ -5618,8 +5310,7 @@ static void ptq__merge_statistics(ptq_statistics *a, const ptq_statistics *b)
 }
 
 PTQ_API ptq_status ptq_observer_merge(ptq_observer *observer, const ptq_observer *other,
-                                      ptq_error *err)
-{
+                                      ptq_error *err) {
     int c;
     if (observer->channels != other->channels)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "observers of %d and %d channels",
@@ -5630,14 +5321,12 @@ PTQ_API ptq_status ptq_observer_merge(ptq_observer *observer, const ptq_observer
 }
 
 /* The value that stands for a bin: its middle. */
-static double ptq__bin_value(const ptq_statistics *s, int bin)
-{
+static double ptq__bin_value(const ptq_statistics *s, int bin) {
     return ldexp((double)(bin - PTQ__HALF_BINS) + 0.5, s->exponent);
 }
 
 PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
-                                    float high)
-{
+                                    float high) {
     const ptq_statistics *s = &observer->channel[channel];
     uint64_t outside = 0;
     int b;
@@ -5656,15 +5345,13 @@ typedef struct ptq__coding {
 /* Expected squared error of coding the values under a range: the sum over bins, which stops where
    it passes `limit`. Exact zeros cost nothing, since 0 is always a code. */
 static double ptq__range_error(const ptq_statistics *s, const ptq__coding *coding, double low,
-                               double high, double limit)
-{
+                               double high, double limit) {
     const double width = ldexp(1, s->exponent);
     ptq_qparams q;
     double sum = 0;
     int b;
-    if (high - low <= 0 ||
-        ptq_choose_qparams((float)low, (float)high, coding->type, coding->bits, coding->symmetric,
-                           &q, NULL))
+    if (high - low <= 0 || ptq_choose_qparams((float)low, (float)high, coding->type, coding->bits,
+                                              coding->symmetric, &q, NULL))
         return HUGE_VAL;
     for (b = 0; b < PTQ_BINS && sum < limit; b++) {
         double x, error;
@@ -5679,8 +5366,7 @@ static double ptq__range_error(const ptq_statistics *s, const ptq__coding *codin
 
 /* A grid over both ends, then a finer one around the best point, twice. */
 static void ptq__search_mse(const ptq_statistics *s, const ptq__coding *coding, double *low,
-                            double *high)
-{
+                            double *high) {
     const int steps = 20;
     double full_low = *low, full_high = *high, best = HUGE_VAL;
     double at_low = 0, at_high = 0, width = 1; /* corner and size of the grid, as shares */
@@ -5710,8 +5396,7 @@ static void ptq__search_mse(const ptq_statistics *s, const ptq__coding *coding, 
 }
 
 /* The value below which a share of the values lies, to one bin; zeros included. */
-static double ptq__quantile(const ptq_statistics *s, double share)
-{
+static double ptq__quantile(const ptq_statistics *s, double share) {
     double want = share * (double)s->count, seen = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++) {
@@ -5725,8 +5410,7 @@ static double ptq__quantile(const ptq_statistics *s, double share)
 }
 
 static void ptq__search_percentile(const ptq_statistics *s, double percentile, double *low,
-                                   double *high)
-{
+                                   double *high) {
     double cut_low = ptq__quantile(s, 1 - percentile / 100);
     double cut_high = ptq__quantile(s, percentile / 100);
     *low = cut_low > *low ? cut_low : *low;
@@ -5736,8 +5420,7 @@ static void ptq__search_percentile(const ptq_statistics *s, double percentile, d
 /* Divergence of the coded distribution from the true one, for a range of whole bins first..last:
    the outliers are counted at the ends, the coded distribution spreads each code's share evenly
    over the bins that had values (Migacz, GTC 2017). */
-static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels)
-{
+static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels) {
     double p_sum = 0, q_sum = 0, result = 0, below = 0, above = 0;
     int b, k, n = last - first + 1;
     for (b = 0; b < PTQ_BINS; b++) {
@@ -5768,8 +5451,7 @@ static double ptq__divergence(const ptq_statistics *s, int first, int last, int 
 
 /* One end after the other is moved in, as long as a bin is left for every code. */
 static void ptq__search_entropy(const ptq_statistics *s, const ptq__coding *coding, double *low,
-                                double *high)
-{
+                                double *high) {
     int first = *low < 0 ? ptq__bin_of((float)*low, s->exponent) : PTQ__HALF_BINS;
     int last = *high > 0 ? ptq__bin_of((float)*high, s->exponent) : PTQ__HALF_BINS - 1;
     int levels = 1 << coding->bits, k, best_first = first, best_last = last;
@@ -5784,8 +5466,7 @@ static void ptq__search_entropy(const ptq_statistics *s, const ptq__coding *codi
     }
     for (k = 1; k < 100; k++) {
         int f = first + (PTQ__HALF_BINS - first) * k / 100;
-        double e = best_last - f + 1 < levels ? HUGE_VAL
-                                              : ptq__divergence(s, f, best_last, levels);
+        double e = best_last - f + 1 < levels ? HUGE_VAL : ptq__divergence(s, f, best_last, levels);
         if (e < best) {
             best = e;
             best_first = f;
@@ -5799,8 +5480,7 @@ static void ptq__search_entropy(const ptq_statistics *s, const ptq__coding *codi
 
 /* Squared error of spreading a bin's density over codes of width `w`, integrated in closed form as
    PyTorch's HistogramObserver does: a bin that lies between two codes' centres is cut there. */
-static double ptq__spread_error(double begin, double end, double w, int levels, double density)
-{
+static double ptq__spread_error(double begin, double end, double w, int levels, double density) {
     double b = floor(begin / w), e = floor(end / w), from, to, h = w / 2;
     b = b < 0 ? 0 : b > levels - 1 ? levels - 1 : b;
     e = e < 0 ? 0 : e > levels - 1 ? levels - 1 : e;
@@ -5808,13 +5488,13 @@ static double ptq__spread_error(double begin, double end, double w, int levels, 
     to = end - (e * w + h);
     if (b >= e)
         return density / 3 * (to * to * to - from * from * from);
-    return density / 3 * ((h * h * h - from * from * from) + (e - b - 1) * 2 * h * h * h +
-                          (to * to * to + h * h * h));
+    return density / 3 *
+           ((h * h * h - from * from * from) + (e - b - 1) * 2 * h * h * h +
+            (to * to * to + h * h * h));
 }
 
 static double ptq__bins_error(const ptq_statistics *s, int lowest, int highest, int first, int last,
-                              int levels)
-{
+                              int levels) {
     double w = (double)(last - first + 1) / levels, sum = 0;
     int b;
     for (b = lowest; b <= highest; b++) {
@@ -5828,8 +5508,7 @@ static double ptq__bins_error(const ptq_statistics *s, int lowest, int highest, 
 /* PyTorch's search: cut 0.001 % of the values off whichever end gives up more bins for them, as
    long as the error falls. */
 static void ptq__search_histogram(const ptq_statistics *s, const ptq__coding *coding, double *low,
-                                  double *high)
-{
+                                  double *high) {
     int lowest = *low < 0 ? ptq__bin_of((float)*low, s->exponent) : PTQ__HALF_BINS;
     int highest = *high > 0 ? ptq__bin_of((float)*high, s->exponent) : PTQ__HALF_BINS;
     int first = lowest, last = highest, levels = 1 << coding->bits, l, r;
@@ -5869,8 +5548,7 @@ static void ptq__search_histogram(const ptq_statistics *s, const ptq__coding *co
 
 PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method range,
                                       float percentile, ptq_type type, int bits, int symmetric,
-                                      float *low, float *high, ptq_error *err)
-{
+                                      float *low, float *high, ptq_error *err) {
     const ptq_statistics *s;
     ptq__coding coding;
     double lo, hi, p = percentile > 0 ? (double)percentile : 99.99;
@@ -5905,8 +5583,7 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
 
 /* ---- [CALIBRATE] ------------------------------------------------------------------------- */
 
-static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size)
-{
+static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
     const uint8_t *p = (const uint8_t *)bytes;
     size_t i;
     for (i = 0; i < size; i++)
@@ -5916,14 +5593,12 @@ static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size)
 
 static const uint64_t ptq__fnv_start = 14695981039346656037u;
 
-PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size)
-{
+PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size) {
     return ptq__fnv(ptq__fnv_start, pixels, size);
 }
 
 /* Numbers enter byte by byte from the least, the same on every machine. */
-static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor)
-{
+static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor) {
     size_t i, width = tensor->bits >= 8 ? (size_t)tensor->bits / 8 : 1;
     uint8_t little[8];
     for (i = 0; i + width <= tensor->size; i += width) {
@@ -5933,8 +5608,7 @@ static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor)
     return hash;
 }
 
-PTQ_API uint64_t ptq_model_hash(const ptq_model *model)
-{
+PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
     uint64_t hash = ptq__fnv_start;
     char line[1024];
     int i, p;
@@ -5950,8 +5624,7 @@ PTQ_API uint64_t ptq_model_hash(const ptq_model *model)
 }
 
 static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int classes,
-                                          ptq_calibration **out, ptq_error *err)
-{
+                                          ptq_calibration **out, ptq_error *err) {
     void *memory = NULL, *counts = NULL;
     ptq_calibration *calibration;
     ptq_status status;
@@ -5969,8 +5642,7 @@ static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int cl
     return PTQ_OK;
 }
 
-PTQ_API void ptq_calibration_free(ptq_calibration *calibration)
-{
+PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
     ptq_allocator allocator;
     int i;
     if (!calibration)
@@ -5984,8 +5656,7 @@ PTQ_API void ptq_calibration_free(ptq_calibration *calibration)
     ptq__free(&allocator, calibration);
 }
 
-PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name)
-{
+PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name) {
     int i;
     for (i = 0; i < calibration->tensors; i++)
         if (!strcmp(calibration->tensor[i].name, name))
@@ -5995,8 +5666,7 @@ PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char 
 
 /* Room for `count` tensors. */
 static ptq_status ptq__calibration_reserve(ptq_calibration *calibration, size_t count,
-                                           ptq_error *err)
-{
+                                           ptq_error *err) {
     void *memory = NULL;
     PTQ__TRY(ptq__alloc(&calibration->allocator, count, sizeof(ptq_calibrated), "calibration",
                         &memory, err));
@@ -6005,8 +5675,7 @@ static ptq_status ptq__calibration_reserve(ptq_calibration *calibration, size_t 
 }
 
 static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, const char *name,
-                                              ptq_error *err)
-{
+                                              ptq_error *err) {
     ptq_calibrated *tensor = &calibration->tensor[calibration->tensors];
     PTQ__TRY(ptq_observer_create(&tensor->observer, 1, &calibration->allocator, err));
     memcpy(tensor->name, name, strlen(name) + 1);
@@ -6016,8 +5685,7 @@ static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, cons
 
 /* Every tensor that conversion may ask for: results, and results before a fused addition. */
 static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const ptq_model *model,
-                                           ptq_error *err)
-{
+                                           ptq_error *err) {
     int i, middle;
     PTQ__TRY(ptq__calibration_reserve(calibration, 2 * (size_t)model->nodes, err));
     for (i = 1; i < model->nodes; i++)
@@ -6029,8 +5697,7 @@ static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const p
 }
 
 static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixels,
-                              const int *shape)
-{
+                              const int *shape) {
     int width = shape[1] * shape[2], n = shape[0] * width, i;
     for (i = 0; i < n; i++) {
         calibration->pixel[pixels[i]]++;
@@ -6042,8 +5709,7 @@ static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixel
     }
 }
 
-static void ptq__sort_hashes(uint64_t *hash, size_t n)
-{
+static void ptq__sort_hashes(uint64_t *hash, size_t n) {
     size_t gap, i, k;
     for (gap = n / 2; gap > 0; gap /= 2) /* Shell sort: small, and n is */
         for (i = gap; i < n; i++) {
@@ -6054,23 +5720,21 @@ static void ptq__sort_hashes(uint64_t *hash, size_t n)
         }
 }
 
-static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_error *err)
-{
+static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     const ptq_model *model = ptq_plan_model(job->plan);
     ptq_calibration *part = NULL;
     void *memory = NULL;
     PTQ__TRY(ptq__calibration_create(&job->allocator, job->data->classes, &part, err));
     worker->own = part;
     part->model = ((const ptq_calibration *)job->context)->model;
-    PTQ__TRY(ptq__alloc(&job->allocator, job->total, sizeof(uint64_t), "image hashes", &memory,
-                        err));
+    PTQ__TRY(
+        ptq__alloc(&job->allocator, job->total, sizeof(uint64_t), "image hashes", &memory, err));
     part->hash = (uint64_t *)memory;
     return ptq__calibration_tensors(part, model, err);
 }
 
 static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
-                                     ptq_error *err)
-{
+                                     ptq_error *err) {
     ptq_calibration *part = (ptq_calibration *)worker->own;
     ptq_error inner;
     int i;
@@ -6091,8 +5755,7 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
     return PTQ_OK;
 }
 
-static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_error *err)
-{
+static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_calibration *part = (ptq_calibration *)worker->own;
     ptq_status status = PTQ_OK;
     if (part && !job->status)
@@ -6102,8 +5765,7 @@ static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_err
 }
 
 /* Hashes of both, in order, into memory of the first. */
-static ptq_status ptq__merge_hashes(ptq_calibration *a, const ptq_calibration *b, ptq_error *err)
-{
+static ptq_status ptq__merge_hashes(ptq_calibration *a, const ptq_calibration *b, ptq_error *err) {
     void *memory = NULL;
     if (!b->images)
         return PTQ_OK;
@@ -6119,9 +5781,8 @@ static ptq_status ptq__merge_hashes(ptq_calibration *a, const ptq_calibration *b
     return PTQ_OK;
 }
 
-PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
-                                         const ptq_calibration *other, ptq_error *err)
-{
+PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq_calibration *other,
+                                         ptq_error *err) {
     int i;
     if (calibration->model != other->model || calibration->classes != other->classes ||
         calibration->tensors != other->tensors)
@@ -6129,12 +5790,14 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
                              "these calibrations are of different models; merge those of one");
     for (i = 0; i < calibration->tensors; i++)
         if (strcmp(calibration->tensor[i].name, other->tensor[i].name))
-            return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the calibrations have tensors %s and"
-                                 " %s", calibration->tensor[i].name, other->tensor[i].name);
+            return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                                 "the calibrations have tensors %s and"
+                                 " %s",
+                                 calibration->tensor[i].name, other->tensor[i].name);
     PTQ__TRY(ptq__merge_hashes(calibration, other, err));
     for (i = 0; i < calibration->tensors; i++)
-        PTQ__TRY(ptq_observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer,
-                                    err));
+        PTQ__TRY(
+            ptq_observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer, err));
     for (i = 0; i < calibration->classes; i++)
         calibration->class_count[i] += other->class_count[i];
     for (i = 0; i < 256; i++)
@@ -6146,8 +5809,7 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
 
 /* How far horizontal neighbours differ, as a share of what independent draws from the same pixels
    would differ by: about 0.2 for photographs, 1 for noise, 0 for constant pictures. */
-static double ptq__roughness(const ptq_calibration *calibration)
-{
+static double ptq__roughness(const ptq_calibration *calibration) {
     double total = 0, below = 0, spread = 0, seen;
     int v;
     for (v = 0; v < 256; v++)
@@ -6163,8 +5825,7 @@ static double ptq__roughness(const ptq_calibration *calibration)
     return spread > 0 ? seen / spread : 0;
 }
 
-static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq_error *err)
-{
+static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq_error *err) {
     double roughness = ptq__roughness(calibration);
     if (roughness > 0.75)
         return ptq_error_set(err, PTQ_BAD_DATA,
@@ -6178,8 +5839,7 @@ static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq
 
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
-                                 ptq_error *err)
-{
+                                 ptq_error *err) {
     ptq_calibration *calibration = NULL;
     ptq__job job;
     ptq_status status;
@@ -6216,8 +5876,7 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
 }
 
 PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
-                                        size_t size)
-{
+                                        size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     uint64_t least = UINT64_MAX, most = 0;
     size_t i, twice = 0;
@@ -6244,13 +5903,14 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     if (twice)
         ptq__put(&text, "%z images occur more than once: take different ones.\n", twice);
     if (top < 128)
-        ptq__put(&text, "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
-                 " scaled ones.\n", top);
+        ptq__put(&text,
+                 "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
+                 " scaled ones.\n",
+                 top);
     return text.length;
 }
 
-static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash)
-{
+static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash) {
     size_t low = 0, high = calibration->images;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
@@ -6263,8 +5923,7 @@ static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash)
 }
 
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration, ptq_dataset data,
-                                           size_t *overlap, ptq_error *err)
-{
+                                           size_t *overlap, ptq_error *err) {
     size_t i, found = 0, n = (size_t)data.height * (size_t)data.width * (size_t)data.channels;
     void *pixels = NULL;
     ptq_status status = PTQ_OK;
@@ -6292,18 +5951,15 @@ static const char *const ptq__presets[][2] = {
 
 enum { PTQ__PRESETS = sizeof ptq__presets / sizeof ptq__presets[0] };
 
-PTQ_API const char *ptq_preset_name(int number)
-{
+PTQ_API const char *ptq_preset_name(int number) {
     return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][0] : NULL;
 }
 
-PTQ_API const char *ptq_preset_text(int number)
-{
+PTQ_API const char *ptq_preset_text(int number) {
     return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][1] : NULL;
 }
 
-PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
-{
+PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err) {
     ptq_scheme s;
     memset(&s, 0, sizeof s);
     if (!strcmp(name, "best")) {
@@ -6345,45 +6001,42 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
     return PTQ_OK;
 }
 
-static int ptq__weight_bits(const ptq_scheme *scheme)
-{
+static int ptq__weight_bits(const ptq_scheme *scheme) {
     return scheme->weight_bits ? scheme->weight_bits : 8;
 }
 
-static int ptq__activation_bits(const ptq_scheme *scheme)
-{
+static int ptq__activation_bits(const ptq_scheme *scheme) {
     return scheme->activation_bits ? scheme->activation_bits : 8;
 }
 
 /* Whether a switch that is for few activation bits alone takes effect. */
-static int ptq__below_8(const ptq_scheme *scheme, int on)
-{
+static int ptq__below_8(const ptq_scheme *scheme, int on) {
     return on && scheme->mode == PTQ_MODE_INTEGER && ptq__activation_bits(scheme) < 8;
 }
 
 /* Whether layers of this scheme are fitted anew. */
-static int ptq__refits(const ptq_scheme *s)
-{
+static int ptq__refits(const ptq_scheme *s) {
     return s->rounding == PTQ_ROUNDING_LEARNED &&
            (s->refit == PTQ_REFIT_ALWAYS ||
             (s->refit == PTQ_REFIT_BELOW_8 &&
              (ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8)));
 }
 
-PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
-{
+PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
         ptq__put_string(&text, ptq_mode_name(s->mode));
         return text.length;
     }
     ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
-             s->weight_per_tensor ? "per-tensor" : "per-channel",
-             s->weight_affine ? " affine" : "", s->weight_full_range ? " full" : "",
-             ptq_method_name(s->weight_method),
-             ptq__refits(s) ? " refitted" : s->rounding == PTQ_ROUNDING_LEARNED ? " learned" : "");
+             s->weight_per_tensor ? "per-tensor" : "per-channel", s->weight_affine ? " affine" : "",
+             s->weight_full_range ? " full" : "", ptq_method_name(s->weight_method),
+             ptq__refits(s)                        ? " refitted"
+             : s->rounding == PTQ_ROUNDING_LEARNED ? " learned"
+                                                   : "");
     if (s->bias && s->rounding == PTQ_ROUNDING_NEAREST && s->mode == PTQ_MODE_INTEGER)
-        ptq__put(&text, " bias-%s", s->bias == PTQ_BIAS_CORRECTION_ANALYTIC ? "analytic" : "empirical");
+        ptq__put(&text, " bias-%s",
+                 s->bias == PTQ_BIAS_CORRECTION_ANALYTIC ? "analytic" : "empirical");
     if (s->mode == PTQ_MODE_DYNAMIC) {
         ptq__put_string(&text, ", dynamic");
         return text.length;
@@ -6401,8 +6054,7 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size)
     return text.length;
 }
 
-PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err)
-{
+PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
     int wb = ptq__weight_bits(s), ab = ptq__activation_bits(s);
     if (wb < 2 || wb > 8 || ab < 2 || ab > 8)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
@@ -6418,8 +6070,7 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err)
                              "learned rounding corrects biases on images; analytic bias correction"
                              " goes with rounding to nearest");
     if (s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "weight ranges are minmax or mse, not %s",
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
                              ptq_method_name(s->weight_method));
     if (s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
@@ -6432,8 +6083,7 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err)
 }
 
 /* `*` any characters, `?` one. */
-static int ptq__matches(const char *pattern, const char *name)
-{
+static int ptq__matches(const char *pattern, const char *name) {
     const char *star = NULL, *from = NULL;
     while (*name) {
         if (*pattern == '*') {
@@ -6458,8 +6108,7 @@ static int ptq__matches(const char *pattern, const char *name)
 
 /* Codes of n weights under a scale; returns the squared error. `codes` may be NULL. */
 static double ptq__code_weights(const float *w, size_t n, float scale, int32_t zero_point,
-                                int32_t low, int32_t high, ptq_tensor *codes, size_t at)
-{
+                                int32_t low, int32_t high, ptq_tensor *codes, size_t at) {
     double error = 0;
     size_t i;
     for (i = 0; i < n; i++) {
@@ -6473,8 +6122,7 @@ static double ptq__code_weights(const float *w, size_t n, float scale, int32_t z
 }
 
 /* The scale that fits given codes best: sum(w q) / sum(q q). */
-static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t low, int32_t high)
-{
+static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t low, int32_t high) {
     double wq = 0, qq = 0;
     size_t i;
     for (i = 0; i < n; i++) {
@@ -6487,15 +6135,14 @@ static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t lo
 
 /* The scale of least squared error: between a fifth of the MinMax scale and all of it, then fitted
    to its own codes. */
-static float ptq__search_scale(const float *w, size_t n, float full, int32_t low, int32_t high)
-{
+static float ptq__search_scale(const float *w, size_t n, float full, int32_t low, int32_t high) {
     float best = full, scale;
     double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0), error;
     int k;
     for (k = 199; k >= 40; k--) {
         scale = full * ((float)k / 200);
-        error = ptq__is_normal(scale) ? ptq__code_weights(w, n, scale, 0, low, high, NULL, 0)
-                                      : least;
+        error =
+            ptq__is_normal(scale) ? ptq__code_weights(w, n, scale, 0, low, high, NULL, 0) : least;
         if (error < least) {
             least = error;
             best = scale;
@@ -6514,8 +6161,7 @@ static float ptq__search_scale(const float *w, size_t n, float full, int32_t low
 
 /* Symmetric scale for n weights; 1 for weights that are all zero. */
 static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *scheme, int32_t low,
-                               int32_t high)
-{
+                               int32_t high) {
     float reach = 0, full;
     size_t i;
     for (i = 0; i < n; i++) {
@@ -6525,13 +6171,13 @@ static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *schem
     full = (float)((double)reach / (scheme->weight_full_range ? ((double)high - low) / 2 : high));
     if (!ptq__is_normal(full)) /* all zero, or too small to tell from it */
         return 1;
-    return scheme->weight_method == PTQ_METHOD_MSE ? ptq__search_scale(w, n, full, low, high) : full;
+    return scheme->weight_method == PTQ_METHOD_MSE ? ptq__search_scale(w, n, full, low, high)
+                                                   : full;
 }
 
 /* u8 codes with a zero point, for the whole tensor. */
 static ptq_status ptq__affine_weight(const float *w, size_t n, int bits, float *scale,
-                                     int32_t *zero_point, ptq_error *err)
-{
+                                     int32_t *zero_point, ptq_error *err) {
     ptq_qparams q;
     float low = 0, high = 0;
     size_t i;
@@ -6546,8 +6192,7 @@ static ptq_status ptq__affine_weight(const float *w, size_t n, int bits, float *
 }
 
 /* Type and lowest code of weights under a scheme. */
-static ptq_type ptq__weight_type(const ptq_scheme *scheme)
-{
+static ptq_type ptq__weight_type(const ptq_scheme *scheme) {
     int packed = ptq__weight_bits(scheme) < 8;
     if (scheme->weight_affine)
         return packed ? PTQ_TYPE_PACKED_U : PTQ_TYPE_U8;
@@ -6558,8 +6203,7 @@ static ptq_type ptq__weight_type(const ptq_scheme *scheme)
 static ptq_status ptq__weights_from_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
                                            const float *scales, int count, int32_t zero_point,
                                            const ptq_allocator *allocator, ptq_tensor *out,
-                                           ptq_error *err)
-{
+                                           ptq_error *err) {
     const float *w = (const float *)weight->data;
     size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     int32_t low, high;
@@ -6585,8 +6229,8 @@ static ptq_status ptq__weights_from_scales(const ptq_tensor *weight, const ptq_s
 
 /* The scales that a scheme chooses, `count` of them, and the zero point. */
 static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                     float *scales, int count, int32_t *zero_point, ptq_error *err)
-{
+                                     float *scales, int count, int32_t *zero_point,
+                                     ptq_error *err) {
     const float *w = (const float *)weight->data;
     size_t n = ptq_tensor_elements(weight) / (size_t)count;
     int32_t low, high;
@@ -6604,8 +6248,7 @@ static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme 
 
 PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
                                        const ptq_allocator *allocator, ptq_tensor *out,
-                                       ptq_error *err)
-{
+                                       ptq_error *err) {
     int count = scheme->weight_per_tensor ? 1 : weight->dim[0];
     int32_t zero_point = 0;
     void *scales = NULL;
@@ -6645,8 +6288,7 @@ struct ptq__converter {
 };
 
 /* The scheme of a node: the last override that matches its name, or the name of its result. */
-static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node *node)
-{
+static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node *node) {
     int i;
     for (i = cv->options->overrides - 1; i >= 0; i--)
         if (ptq__matches(cv->options->override[i].pattern, node->name) ||
@@ -6656,8 +6298,7 @@ static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node
 }
 
 /* Whether a node of the old model is to run on integers. */
-static int ptq__goes_integer(const ptq__converter *cv, int index)
-{
+static int ptq__goes_integer(const ptq__converter *cv, int index) {
     const ptq_node *node = &cv->old->node[index];
     if (node->op == PTQ_OP_INPUT || ptq__code_rule(node->op) == PTQ__NO_CODES)
         return 0;
@@ -6665,8 +6306,7 @@ static int ptq__goes_integer(const ptq__converter *cv, int index)
 }
 
 static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
-                            size_t after, ptq_error *err)
-{
+                            size_t after, ptq_error *err) {
     ptq_convert_report *report = cv->report;
     void *array;
     ptq_conversion *item;
@@ -6691,8 +6331,7 @@ static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *wh
 
 /* What calibration and scheme make of the tensor `name`. */
 static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name,
-                                      const ptq_scheme *scheme, ptq_qparams *out, ptq_error *err)
-{
+                                      const ptq_scheme *scheme, ptq_qparams *out, ptq_error *err) {
     ptq_type type = scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
     int bits = ptq__activation_bits(scheme), i;
     float low, high;
@@ -6718,15 +6357,14 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
         cv->range[i].high = high;
     }
     if (!status)
-        status = ptq_choose_qparams(low, high, type, bits, scheme->activation_symmetric, out,
-                                    &inner);
+        status =
+            ptq_choose_qparams(low, high, type, bits, scheme->activation_symmetric, out, &inner);
     return status ? ptq_error_set(err, status, "tensor %s: %s", name, inner.text) : PTQ_OK;
 }
 
 /* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data. */
 static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
-                                     ptq_qparams *out, ptq_error *err)
-{
+                                     ptq_qparams *out, ptq_error *err) {
     float low = 0, high = 0;
     int c;
     for (c = 0; c < model->node[0].shape[2]; c++) {
@@ -6740,8 +6378,7 @@ static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *s
 
 /* Appends a quantize or dequantize node behind node `from` of the new model. */
 static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq_qparams *q,
-                              int *out, ptq_error *err)
-{
+                              int *out, ptq_error *err) {
     ptq_node node = ptq__blank(op, from, -1);
     ptq__text text = ptq__text_over(node.name, sizeof node.name);
     ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_op_name(op));
@@ -6757,8 +6394,7 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
 
 /* Node of the new model with the codes of old tensor i, made if need be. */
 static ptq_status ptq__get_coded(ptq__converter *cv, int i, const ptq_scheme *scheme, int *out,
-                                 ptq_error *err)
-{
+                                 ptq_error *err) {
     ptq_qparams q;
     if (cv->coded[i] < 0) {
         PTQ__TRY(ptq__tensor_qparams(cv, cv->old->node[i].out, scheme, &q, err));
@@ -6768,8 +6404,7 @@ static ptq_status ptq__get_coded(ptq__converter *cv, int i, const ptq_scheme *sc
     return PTQ_OK;
 }
 
-static ptq_status ptq__get_real(ptq__converter *cv, int i, int *out, ptq_error *err)
-{
+static ptq_status ptq__get_real(ptq__converter *cv, int i, int *out, ptq_error *err) {
     if (cv->real[i] < 0)
         PTQ__TRY(ptq__insert(cv, PTQ_OP_DEQUANTIZE, cv->coded[i], NULL, &cv->real[i], err));
     *out = cv->real[i];
@@ -6781,8 +6416,7 @@ static const double ptq__most_bias = 1073741824.0;
 
 /* A weight scale at which the bias fits; a channel without weights gets one at which its bias keeps
    24 bits. */
-static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale)
-{
+static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale) {
     double b = bias < 0 ? -(double)bias : (double)bias;
     double least = b / (ptq__most_bias * (double)in_scale);
     if (all_zero && b > 0)
@@ -6790,8 +6424,7 @@ static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in
     return (double)scale < least ? (float)(least * 1.0000002) : scale;
 }
 
-static int ptq__all_zero(const float *w, size_t n)
-{
+static int ptq__all_zero(const float *w, size_t n) {
     size_t i;
     for (i = 0; i < n; i++)
         if (w[i] < 0 || w[i] > 0)
@@ -6801,8 +6434,7 @@ static int ptq__all_zero(const float *w, size_t n)
 
 /* Scales chosen for the weights alone are enlarged where the bias needs it; then codes. */
 static ptq_status ptq__convert_weight(ptq__converter *cv, const ptq_node *from, float in_scale,
-                                      const ptq_scheme *scheme, ptq_tensor *out, ptq_error *err)
-{
+                                      const ptq_scheme *scheme, ptq_tensor *out, ptq_error *err) {
     const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
     const float *bias = (const float *)from->param[PTQ_PARAM_BIAS].data;
     const ptq_allocator *allocator = &cv->model->allocator;
@@ -6827,40 +6459,39 @@ static ptq_status ptq__convert_weight(ptq__converter *cv, const ptq_node *from, 
 
 /* round(b / (s_in * s_w)) */
 static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, float in_scale,
-                                    ptq_node *to, ptq_error *err)
-{
+                                    ptq_node *to, ptq_error *err) {
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
     const float *bias = (const float *)from->param[PTQ_PARAM_BIAS].data;
     int c;
     if (!bias)
         return PTQ_OK;
-    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_PARAM_BIAS], PTQ_TYPE_S32, 32, 1, from->param[PTQ_PARAM_BIAS].dim,
-                               &cv->model->allocator, err));
+    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_PARAM_BIAS], PTQ_TYPE_S32, 32, 1,
+                               from->param[PTQ_PARAM_BIAS].dim, &cv->model->allocator, err));
     for (c = 0; c < weight->dim[0]; c++) {
         double unit = (double)in_scale * (double)weight->scale[weight->scales > 1 ? c : 0];
         double code = floor((double)bias[c] / unit + 0.5);
         if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
             return ptq_error_set(err, PTQ_BAD_NUMBER,
                                  "node %s: bias[%d] = %g does not fit 32 bits; use a scale per"
-                                 " channel", from->name, c, (double)bias[c]);
+                                 " channel",
+                                 from->name, c, (double)bias[c]);
         ((int32_t *)to->param[PTQ_PARAM_BIAS].data)[c] = (int32_t)code;
     }
     return PTQ_OK;
 }
 
 static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq_node *to,
-                                   ptq_error *err)
-{
+                                   ptq_error *err) {
     const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
     size_t i, n = ptq_tensor_elements(weight);
-    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_PARAM_WEIGHT], PTQ_TYPE_F16, 16, weight->rank, weight->dim,
-                               &cv->model->allocator, err));
+    PTQ__TRY(ptq_tensor_create(&to->param[PTQ_PARAM_WEIGHT], PTQ_TYPE_F16, 16, weight->rank,
+                               weight->dim, &cv->model->allocator, err));
     for (i = 0; i < n; i++) {
         uint16_t half = ptq_f32_to_f16(((const float *)weight->data)[i]);
         if ((half & 0x7c00) == 0x7c00)
             return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: weight[%z] = %g does not fit half precision",
-                                 from->name, i, (double)((const float *)weight->data)[i]);
+                                 "node %s: weight[%z] = %g does not fit half precision", from->name,
+                                 i, (double)((const float *)weight->data)[i]);
         ((uint16_t *)to->param[PTQ_PARAM_WEIGHT].data)[i] = half;
     }
     return PTQ_OK;
@@ -6868,15 +6499,15 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
 
 /* Weights and biases of a node in its new form; `to` owns what was made even after a failure. */
 static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, ptq_node *to,
-                                      int integer, ptq_error *err)
-{
+                                      int integer, ptq_error *err) {
     const ptq_allocator *allocator = &cv->model->allocator;
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
     int p, first = 0;
     memset(to->param, 0, sizeof to->param);
     if (integer && ptq__has_weight(from->op)) {
         float in_scale = cv->model->node[to->input[0]].q.scale;
-        PTQ__TRY(ptq__convert_weight(cv, from, in_scale, scheme, &to->param[PTQ_PARAM_WEIGHT], err));
+        PTQ__TRY(
+            ptq__convert_weight(cv, from, in_scale, scheme, &to->param[PTQ_PARAM_WEIGHT], err));
         return ptq__convert_bias(cv, from, in_scale, to, err);
     }
     if (ptq__has_weight(from->op) && scheme->mode == PTQ_MODE_DYNAMIC) {
@@ -6894,8 +6525,7 @@ static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, 
 }
 
 /* How the result of an integer node is coded. */
-static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err)
-{
+static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err) {
     const ptq_node *from = &cv->old->node[index];
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
     if (ptq__code_rule(from->op) == PTQ__SAME_CODES) {
@@ -6911,8 +6541,7 @@ static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *t
 
 /* "s8 per channel, u8 -> u8" */
 static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
-                                 int integer, ptq_error *err)
-{
+                                 int integer, ptq_error *err) {
     char what[96];
     ptq__text text = ptq__text_over(what, sizeof what);
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
@@ -6926,20 +6555,19 @@ static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const
         ptq__put(&text, "%d-bit weights %s, ", weight->bits,
                  weight->scales > 1 ? "per channel" : "per tensor");
     if (integer)
-        ptq__put(&text, "%s to %s", to->input[0] >= 0
-                     ? ptq_type_name(cv->model->node[to->input[0]].q.type) : "pixels",
+        ptq__put(&text, "%s to %s",
+                 to->input[0] >= 0 ? ptq_type_name(cv->model->node[to->input[0]].q.type) : "pixels",
                  ptq_type_name(to->q.type));
     else
-        ptq__put_string(&text, to->dynamic                  ? "dynamic"
+        ptq__put_string(&text, to->dynamic                    ? "dynamic"
                                : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
-                                                         : "float");
+                                                              : "float");
     return ptq__note(cv, from->name, what, before, after, err);
 }
 
 /* Appends the new form of node `index`. Failing half-way leaves what was made in the model, which
    is freed as a whole. */
-static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *err)
-{
+static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *err) {
     const ptq_node *from = &cv->old->node[index];
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
     int integer = ptq__goes_integer(cv, index), k;
@@ -6965,8 +6593,7 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
 }
 
 /* The input is codes where any node that reads it runs on integers. */
-static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err)
-{
+static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
     ptq_node *input;
     int i, coded = 0;
     PTQ__TRY(ptq__copy_node(cv->model, &cv->old->node[0], err));
@@ -6981,8 +6608,7 @@ static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err)
 }
 
 /* Scheme and overrides into the metadata, for people. */
-static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err)
-{
+static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     char line[1024];
     ptq__text text = ptq__text_over(line, sizeof line);
     char scheme[160];
@@ -7001,8 +6627,7 @@ static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err)
     return ptq_model_set_meta(cv->model, "calibration", line, err);
 }
 
-static ptq_status ptq__convert_all(ptq__converter *cv, ptq_error *err)
-{
+static ptq_status ptq__convert_all(ptq__converter *cv, ptq_error *err) {
     int i;
     PTQ__TRY(ptq__copy_head(cv->model, cv->old, err));
     PTQ__TRY(ptq__convert_input(cv, err));
@@ -7013,17 +6638,16 @@ static ptq_status ptq__convert_all(ptq__converter *cv, ptq_error *err)
 }
 
 /* Refuses what conversion cannot start from. */
-static ptq_status ptq__check_convertible(const ptq_model *model,
-                                         const ptq_calibration *calibration,
-                                         const ptq_convert_options *options, ptq_error *err)
-{
+static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calibration *calibration,
+                                         const ptq_convert_options *options, ptq_error *err) {
     ptq_fuse_report report;
     ptq_model *fused = NULL;
     int i, left = 0;
     char node[PTQ_NAME_SIZE] = "";
     PTQ__TRY(ptq_model_check(model, err));
     if (ptq__is_quantized(model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "this model is quantized already; convert"
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "this model is quantized already; convert"
                              " the float model");
     PTQ__TRY(ptq_fuse(model, &fused, &report, err));
     for (i = 0; i < report.items; i++)
@@ -7034,9 +6658,11 @@ static ptq_status ptq__check_convertible(const ptq_model *model,
     if (left)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "the model is not fused (node %s could be); call ptq_fuse, and"
-                             " calibrate its result", node);
+                             " calibrate its result",
+                             node);
     if (calibration && calibration->model != ptq_model_hash(model))
-        return ptq_error_set(err, PTQ_NOT_READY, "the calibration is of another model; calibrate"
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "the calibration is of another model; calibrate"
                              " this one");
     PTQ__TRY(ptq_scheme_check(&options->scheme, err));
     for (i = 0; i < options->overrides; i++)
@@ -7045,16 +6671,14 @@ static ptq_status ptq__check_convertible(const ptq_model *model,
 }
 
 /* Whether a scheme of the model asks for a bias correction. */
-static int ptq__uses_bias(const ptq__converter *cv, ptq_bias_correction bias)
-{
+static int ptq__uses_bias(const ptq__converter *cv, ptq_bias_correction bias) {
     int i, uses = cv->options->scheme.bias == bias;
     for (i = 0; i < cv->options->overrides; i++)
         uses = uses || cv->options->override[i].scheme.bias == bias;
     return uses && cv->calibration;
 }
 
-static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err)
-{
+static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err) {
     size_t n = (size_t)cv->old->nodes, i;
     void *memory = NULL;
     ptq_status status;
@@ -7074,8 +6698,7 @@ static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err)
     return status;
 }
 
-static ptq_status ptq__convert_plainly(ptq__converter *cv, ptq_model **out, ptq_error *err)
-{
+static ptq_status ptq__convert_plainly(ptq__converter *cv, ptq_model **out, ptq_error *err) {
     ptq_status status;
     PTQ__TRY(ptq_model_create(&cv->options->allocator, &cv->model, err));
     status = ptq__convert_run(cv, out == NULL, err);
@@ -7088,8 +6711,7 @@ static ptq_status ptq__convert_plainly(ptq__converter *cv, ptq_model **out, ptq_
 
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
-                               ptq_convert_report *report, ptq_error *err)
-{
+                               ptq_convert_report *report, ptq_error *err) {
     ptq_convert_options plain;
     ptq__converter cv;
     ptq_status status;
@@ -7110,8 +6732,7 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
     return status;
 }
 
-PTQ_API void ptq_convert_report_free(ptq_convert_report *report)
-{
+PTQ_API void ptq_convert_report_free(ptq_convert_report *report) {
     if (!report)
         return;
     ptq__free(&report->allocator, report->item);
@@ -7121,22 +6742,21 @@ PTQ_API void ptq_convert_report_free(ptq_convert_report *report)
 
 /* The self-test: a picture of smooth colours from a fixed seed, so that it looks like data. */
 
-static void ptq__test_picture(const int *shape, uint8_t *pixels)
-{
+static void ptq__test_picture(const int *shape, uint8_t *pixels) {
     ptq_rng rng;
     int y, x, c;
     ptq_rng_seed(&rng, 8, 8);
     for (y = 0; y < shape[0]; y++)
         for (x = 0; x < shape[1]; x++)
             for (c = 0; c < shape[2]; c++)
-                *pixels++ = (uint8_t)(((y * (c + 3) + x * (5 - c % 5)) * 4 +
-                                       (int)ptq_rng_below(&rng, 24)) & 255);
+                *pixels++ =
+                    (uint8_t)(((y * (c + 3) + x * (5 - c % 5)) * 4 + (int)ptq_rng_below(&rng, 24)) &
+                              255);
 }
 
 /* Logits of the picture. */
 static ptq_status ptq__self_test_run(const ptq_plan *plan, float *logits, uint64_t *hash,
-                                     ptq_error *err)
-{
+                                     ptq_error *err) {
     size_t n = ptq_plan_pixels(plan);
     ptq_session *session = NULL;
     ptq_session_options options;
@@ -7158,8 +6778,7 @@ static ptq_status ptq__self_test_run(const ptq_plan *plan, float *logits, uint64
 enum { PTQ__SELF_TEST_CLASSES = 64 }; /* more logits than this are left out */
 
 static ptq_status ptq__self_test_of(const ptq_model *model, float *logits, int *n, uint64_t *hash,
-                                    ptq_error *err)
-{
+                                    ptq_error *err) {
     ptq_plan_options options;
     ptq_plan *plan = NULL;
     void *all = NULL;
@@ -7181,8 +6800,7 @@ static ptq_status ptq__self_test_of(const ptq_model *model, float *logits, int *
     return status;
 }
 
-PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err)
-{
+PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
     char line[2048];
     ptq__text text = ptq__text_over(line, sizeof line);
     float logits[PTQ__SELF_TEST_CLASSES];
@@ -7196,8 +6814,7 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err)
 }
 
 /* 1 if the result cannot depend on the instruction set: every layer with weights on integers. */
-static int ptq__is_exact(const ptq_model *model)
-{
+static int ptq__is_exact(const ptq_model *model) {
     int i;
     for (i = 0; i < model->nodes; i++)
         if (model->node[i].op == PTQ_OP_BATCH_NORM ||
@@ -7206,8 +6823,7 @@ static int ptq__is_exact(const ptq_model *model)
     return 1;
 }
 
-PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err)
-{
+PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
     const char *line = ptq_model_get_meta(plan->model, "self_test");
     int i, classes = ptq_plan_classes(plan), exact = ptq__is_exact(plan->model);
     uint64_t hash = 0, expected = 0;
@@ -7230,7 +6846,8 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err)
         if (!read || !(difference <= (exact ? 0 : 1e-3f * (1 + (want < 0 ? -want : want)))))
             status = ptq_error_set(err, PTQ_BAD_NUMBER,
                                    "self-test: logit %d is %g, the file says %g; the file or the"
-                                   " build is damaged", i, (double)got, (double)want);
+                                   " build is damaged",
+                                   i, (double)got, (double)want);
     }
     ptq__free(&plan->allocator, logits);
     return status;
@@ -7250,8 +6867,7 @@ struct ptq_cifar10 {
     ptq_allocator allocator;
 };
 
-PTQ_API const char *const *ptq_cifar10_class_names(void)
-{
+PTQ_API const char *const *ptq_cifar10_class_names(void) {
     static const char *const names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
                                         "dog",      "frog",       "horse", "ship", "truck"};
     return names;
@@ -7259,8 +6875,7 @@ PTQ_API const char *const *ptq_cifar10_class_names(void)
 
 /* Whether bytes are records. `where` names them in errors. */
 static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const void *bytes, size_t size,
-                                   const char *where, ptq_error *err)
-{
+                                   const char *where, ptq_error *err) {
     const uint8_t *records = (const uint8_t *)bytes;
     size_t count = size / PTQ_CIFAR10_RECORD, i;
     if (!size)
@@ -7269,20 +6884,20 @@ static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const void *bytes, s
     if (size % PTQ_CIFAR10_RECORD)
         return ptq_error_set(err, PTQ_BAD_DATA,
                              "%s: %z bytes are no whole number of records of %d; truncated, or not"
-                             " CIFAR-10's binary version", where, size, PTQ_CIFAR10_RECORD);
+                             " CIFAR-10's binary version",
+                             where, size, PTQ_CIFAR10_RECORD);
     for (i = 0; i < count; i++)
         if (records[i * PTQ_CIFAR10_RECORD] >= data->classes)
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "%s: record %z has label %d, labels are 0 to %d; not CIFAR-10's"
-                                 " binary version?", where, i, records[i * PTQ_CIFAR10_RECORD],
-                                 data->classes - 1);
+                                 " binary version?",
+                                 where, i, records[i * PTQ_CIFAR10_RECORD], data->classes - 1);
     return PTQ_OK;
 }
 
 /* Appends records that were checked. */
 static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
-                                    ptq_error *err)
-{
+                                    ptq_error *err) {
     size_t count = size / PTQ_CIFAR10_RECORD;
     void *larger = NULL;
     PTQ__TRY(ptq__alloc(&data->allocator, data->count + count, PTQ_CIFAR10_RECORD, "images",
@@ -7297,8 +6912,7 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
 }
 
 static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 **out,
-                                    ptq_error *err)
-{
+                                    ptq_error *err) {
     void *memory = NULL;
     PTQ__TRY(ptq__alloc(allocator, 1, sizeof(ptq_cifar10), "data set", &memory, err));
     *out = (ptq_cifar10 *)memory;
@@ -7308,8 +6922,7 @@ static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 
     return PTQ_OK;
 }
 
-PTQ_API void ptq_cifar10_free(ptq_cifar10 *data)
-{
+PTQ_API void ptq_cifar10_free(ptq_cifar10 *data) {
     ptq_allocator allocator;
     if (!data)
         return;
@@ -7319,8 +6932,7 @@ PTQ_API void ptq_cifar10_free(ptq_cifar10 *data)
 }
 
 PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_allocator *allocator,
-                                     ptq_cifar10 **out, ptq_error *err)
-{
+                                     ptq_cifar10 **out, ptq_error *err) {
     ptq_cifar10 *data = NULL;
     ptq_status status;
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
@@ -7339,15 +6951,13 @@ PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_a
 enum { PTQ__PATH_SIZE = 1024 };
 
 /* Opens `directory/part`, or returns NULL. */
-static FILE *ptq__open_in(const char *directory, const char *part, char *path)
-{
+static FILE *ptq__open_in(const char *directory, const char *part, char *path) {
     ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
     ptq__put(&text, "%s/%s", directory, part);
     return text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
 }
 
-static int ptq__exists_in(const char *directory, const char *part)
-{
+static int ptq__exists_in(const char *directory, const char *part) {
     char path[PTQ__PATH_SIZE];
     FILE *file = ptq__open_in(directory, part, path);
     if (file)
@@ -7356,8 +6966,7 @@ static int ptq__exists_in(const char *directory, const char *part)
 }
 
 /* Nothing of the binary version was found: says what is there instead. */
-static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_error *err)
-{
+static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_error *err) {
     static const char *const sign[][2] = {
         {"data_batch_1", "the Python version of CIFAR-10; get the binary version"},
         {"test_batch", "the Python version of CIFAR-10; get the binary version"},
@@ -7378,11 +6987,11 @@ static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_err
                                  wanted, sign[i][0], sign[i][1]);
     return ptq_error_set(err, PTQ_IO_ERROR,
                          "%s: no %s there, and nothing else of CIFAR-10; name the folder"
-                         " cifar-10-batches-bin of the binary version", path, wanted);
+                         " cifar-10-batches-bin of the binary version",
+                         path, wanted);
 }
 
-static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error *err)
-{
+static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error *err) {
     void *bytes = NULL;
     size_t size = 0;
     ptq_status status;
@@ -7401,8 +7010,7 @@ static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error
 
 /* One more name of a class: `length` bytes that are no string yet. */
 static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, const char *name, size_t length,
-                                      const char *where, ptq_error *err)
-{
+                                      const char *where, ptq_error *err) {
     char *own;
     size_t i;
     int c;
@@ -7411,13 +7019,14 @@ static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, const char *name, size_
                              (int)PTQ__CIFAR_CLASSES);
     own = data->name[data->classes];
     if (length >= PTQ_CLASS_NAME_SIZE)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d has over %d bytes",
-                             where, data->classes, PTQ_CLASS_NAME_SIZE - 1);
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d has over %d bytes", where,
+                             data->classes, PTQ_CLASS_NAME_SIZE - 1);
     for (i = 0; i < length; i++)
         if ((unsigned char)name[i] < 32 || name[i] == 127)
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "%s: the name of class %d has a control character; it must be"
-                                 " text with one name a line", where, data->classes);
+                                 " text with one name a line",
+                                 where, data->classes);
     memcpy(own, name, length);
     own[length] = 0;
     for (c = 0; c < data->classes; c++)
@@ -7429,8 +7038,7 @@ static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, const char *name, size_
 
 /* Names of classes, one a line; empty lines, with which CIFAR-10's file ends, do not count. */
 static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, const char *text, size_t size,
-                                        const char *where, ptq_error *err)
-{
+                                        const char *where, ptq_error *err) {
     size_t start, end;
     data->classes = 0;
     data->class_name = data->own_name;
@@ -7450,8 +7058,7 @@ static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, const char *text, siz
 
 /* Reads batches.meta.txt in a directory of `length` bytes; without it the names stay CIFAR-10's. */
 static ptq_status ptq__cifar_load_names(ptq_cifar10 *data, const char *directory, size_t length,
-                                        ptq_error *err)
-{
+                                        ptq_error *err) {
     char path[PTQ__PATH_SIZE], name[PTQ__PATH_SIZE];
     void *bytes = NULL;
     size_t size = 0;
@@ -7472,8 +7079,7 @@ static ptq_status ptq__cifar_load_names(ptq_cifar10 *data, const char *directory
 }
 
 /* Length of the directory part of a path; 0 where there is none. */
-static size_t ptq__directory_length(const char *path)
-{
+static size_t ptq__directory_length(const char *path) {
     size_t length = strlen(path);
     while (length && !ptq__is_separator(path[length - 1]))
         length--;
@@ -7482,8 +7088,7 @@ static size_t ptq__directory_length(const char *path)
 
 /* The files of a directory, in numeric order. */
 static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
-                                       ptq_error *err)
-{
+                                       ptq_error *err) {
     char part[32], full[PTQ__PATH_SIZE];
     int i, files = 0, last = split == PTQ_SPLIT_TRAIN ? 99 : 1;
     for (i = 1; i <= last; i++) {
@@ -7507,8 +7112,7 @@ static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_
 }
 
 /* A regular file, as far as the C library can tell: a directory opens but does not read. */
-static int ptq__is_file(const char *path)
-{
+static int ptq__is_file(const char *path) {
     size_t n = strlen(path);
     FILE *file = ptq__open(path, 0);
     int readable = 0;
@@ -7522,8 +7126,7 @@ static int ptq__is_file(const char *path)
 
 PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
-                                    ptq_error *err)
-{
+                                    ptq_error *err) {
     ptq_cifar10 *data = NULL;
     ptq_status status;
     int is_file = ptq__is_file(path);
@@ -7544,8 +7147,7 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
 
 /* Planes to interleaved channels. */
 static ptq_status ptq__cifar_get(void *user, size_t index, uint8_t *pixels, int *label,
-                                 ptq_error *err)
-{
+                                 ptq_error *err) {
     const ptq_cifar10 *data = (const ptq_cifar10 *)user;
     const uint8_t *record;
     int i, c;
@@ -7559,8 +7161,7 @@ static ptq_status ptq__cifar_get(void *user, size_t index, uint8_t *pixels, int 
     return PTQ_OK;
 }
 
-PTQ_API ptq_dataset ptq_cifar10_dataset(const ptq_cifar10 *data)
-{
+PTQ_API ptq_dataset ptq_cifar10_dataset(const ptq_cifar10 *data) {
     ptq_dataset set;
     memset(&set, 0, sizeof set);
     set.count = data ? data->count : 0;
@@ -7573,16 +7174,14 @@ PTQ_API ptq_dataset ptq_cifar10_dataset(const ptq_cifar10 *data)
     return set;
 }
 
-PTQ_API uint32_t ptq_rng_next(ptq_rng *rng)
-{
+PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     uint64_t old = rng->state;
     uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
     rng->state = old * 6364136223846793005u + rng->increment;
     return (shifted >> rotation) | (shifted << ((32 - rotation) & 31));
 }
 
-PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream)
-{
+PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream) {
     rng->state = 0;
     rng->increment = stream << 1 | 1;
     ptq_rng_next(rng);
@@ -7591,8 +7190,7 @@ PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream)
 }
 
 /* Numbers under 2^32 mod bound are drawn again: the rest divide evenly. */
-PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound)
-{
+PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound) {
     uint32_t threshold = ((uint32_t)0 - bound) % bound, value;
     do
         value = ptq_rng_next(rng);
@@ -7600,15 +7198,13 @@ PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound)
     return value % bound;
 }
 
-PTQ_API float ptq_rng_float(ptq_rng *rng)
-{
+PTQ_API float ptq_rng_float(ptq_rng *rng) {
     return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
 }
 
 /* All labels, checked. */
 static ptq_status ptq__read_labels(const ptq_dataset *data, int *labels,
-                                   const ptq_allocator *allocator, ptq_error *err)
-{
+                                   const ptq_allocator *allocator, ptq_error *err) {
     size_t i, bytes = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
     void *pixels = NULL;
     ptq_status status;
@@ -7627,8 +7223,7 @@ static ptq_status ptq__read_labels(const ptq_dataset *data, int *labels,
 /* Marks `want` images of one class in `chosen`. `pool` has room for all images. */
 static ptq_status ptq__sample_class(const ptq_dataset *data, const int *labels, int label,
                                     size_t want, uint64_t seed, size_t *pool, uint8_t *chosen,
-                                    ptq_error *err)
-{
+                                    ptq_error *err) {
     ptq_rng rng;
     size_t i, n = 0;
     for (i = 0; i < data->count; i++)
@@ -7659,8 +7254,7 @@ typedef struct ptq__sampler {
 } ptq__sampler;
 
 static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_t seed,
-                                  ptq__sampler *s, const ptq_allocator *allocator, ptq_error *err)
-{
+                                  ptq__sampler *s, const ptq_allocator *allocator, ptq_error *err) {
     size_t each = count / (size_t)data->classes, rest = count % (size_t)data->classes;
     int c;
     PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(int), "labels", &s->labels, err));
@@ -7674,8 +7268,7 @@ static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_
 }
 
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
-                              const ptq_allocator *allocator, ptq_error *err)
-{
+                              const ptq_allocator *allocator, ptq_error *err) {
     ptq__sampler s = {NULL, NULL, NULL};
     ptq_status status;
     size_t i;
@@ -7694,14 +7287,12 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
 }
 
 static ptq_status ptq__subset_get(void *user, size_t index, uint8_t *pixels, int *label,
-                                  ptq_error *err)
-{
+                                  ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
     return subset->base.get(subset->base.user, subset->indices[index], pixels, label, err);
 }
 
-PTQ_API ptq_dataset ptq_subset_dataset(const ptq_subset *subset, size_t count)
-{
+PTQ_API ptq_dataset ptq_subset_dataset(const ptq_subset *subset, size_t count) {
     ptq_dataset set = subset->base;
     set.count = count;
     set.get = ptq__subset_get;
@@ -7712,8 +7303,7 @@ PTQ_API ptq_dataset ptq_subset_dataset(const ptq_subset *subset, size_t count)
 /* ---- [METRICS] --------------------------------------------------------------------------- */
 
 static ptq_status ptq__evaluation_create(ptq_evaluation *result, size_t total, int classes,
-                                         ptq_error *err)
-{
+                                         ptq_error *err) {
     const ptq_allocator *allocator = &result->allocator;
     size_t n = (size_t)classes;
     void *memory = NULL;
@@ -7734,8 +7324,7 @@ static ptq_status ptq__evaluation_create(ptq_evaluation *result, size_t total, i
     return PTQ_OK;
 }
 
-static void ptq__evaluation_count(ptq_evaluation *result)
-{
+static void ptq__evaluation_count(ptq_evaluation *result) {
     size_t i;
     for (i = 0; i < result->total; i++) {
         int label = result->label[i], prediction = result->prediction[i];
@@ -7747,8 +7336,7 @@ static void ptq__evaluation_count(ptq_evaluation *result)
 }
 
 static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
-                                    ptq_error *err)
-{
+                                    ptq_error *err) {
     ptq_evaluation *result = (ptq_evaluation *)job->context;
     float *logits = result->logits + index * (size_t)result->classes;
     PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, logits, NULL, err));
@@ -7759,8 +7347,7 @@ static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t i
 
 PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, ptq_dataset data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
-                                ptq_error *err)
-{
+                                ptq_error *err) {
     ptq_evaluation result;
     ptq__job job;
     ptq_status status;
@@ -7790,8 +7377,7 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, ptq_dataset data,
     return PTQ_OK;
 }
 
-PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation)
-{
+PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation) {
     ptq_allocator allocator;
     if (!evaluation)
         return;
@@ -7803,14 +7389,12 @@ PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation)
 }
 
 /* ln of the binomial coefficient. */
-static double ptq__log_choose(double n, double k)
-{
+static double ptq__log_choose(double n, double k) {
     return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1);
 }
 
 /* P(X <= k) for X binomial with n trials of probability p. */
-static double ptq__binomial_cdf(size_t k, size_t n, double p)
-{
+static double ptq__binomial_cdf(size_t k, size_t n, double p) {
     double sum = 0;
     size_t i;
     if (p <= 0 || k >= n)
@@ -7823,8 +7407,7 @@ static double ptq__binomial_cdf(size_t k, size_t n, double p)
     return sum < 1 ? sum : 1;
 }
 
-PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high)
-{
+PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high) {
     double tail = (1 - level) / 2, a, b;
     int i;
     *low = 0;
@@ -7847,8 +7430,7 @@ PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, d
 }
 
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
-                               ptq_comparison *out, ptq_error *err)
-{
+                               ptq_comparison *out, ptq_error *err) {
     ptq_comparison result;
     size_t i, changed, fewer;
     double low, high, share;
@@ -7856,7 +7438,8 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
         memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the evaluations saw different images (%z and %z); run both on the"
-                             " same data set in one program", baseline->total, quantized->total);
+                             " same data set in one program",
+                             baseline->total, quantized->total);
     memset(&result, 0, sizeof result);
     result.total = baseline->total;
     for (i = 0; i < result.total; i++) {
@@ -7879,8 +7462,7 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
 }
 
 /* The factors that the metadata keep for a node's result, as text; 0: none. */
-static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors)
-{
+static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
     const char *kept = ptq_model_get_meta(model, "equalization");
     ptq__span rest = ptq__span_of(kept ? kept : ""), name;
     while (rest.n) {
@@ -7894,8 +7476,7 @@ static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__
 
 /* A float tensor in the units of an equalized model: its channels divided by the factors in the
    metadata. They lie in the session, which writes them anew with every run. */
-static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real)
-{
+static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real) {
     size_t i, k, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
     float *x = (float *)real->data, factor;
     ptq__span factors;
@@ -7916,8 +7497,7 @@ typedef struct ptq__layer_sum {
 } ptq__layer_sum;
 
 static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq_tensor *real,
-                           const ptq_tensor *coded, const ptq_qparams *q)
-{
+                           const ptq_tensor *coded, const ptq_qparams *q) {
     size_t i, n = ptq_tensor_elements(real);
     int32_t low = 0, high = 0;
     if (q->type != PTQ_TYPE_F32)
@@ -7930,16 +7510,15 @@ static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq
         item->largest = d > item->largest ? d : item->largest;
         if (q->type != PTQ_TYPE_F32) {
             int32_t code = ptq__load(coded->data, (int)i, q->type);
-            sum->clipped += (code == low && x < y - q->scale / 2) ||
-                            (code == high && x > y + q->scale / 2);
+            sum->clipped +=
+                (code == low && x < y - q->scale / 2) || (code == high && x > y + q->scale / 2);
         }
     }
     sum->elements += n;
 }
 
 /* The tensors that a node of the quantized model makes: before a fused addition, and the result. */
-static const ptq_qparams *ptq__layer_tensor(const ptq_node *node, int middle, const char **name)
-{
+static const ptq_qparams *ptq__layer_tensor(const ptq_node *node, int middle, const char **name) {
     if (middle && !node->residual)
         return NULL;
     *name = middle ? node->name : node->out;
@@ -7955,8 +7534,7 @@ typedef struct ptq__layers {
 
 /* One image: both sessions have run. */
 static ptq_status ptq__compare_image(const ptq__layers *layers, const ptq_model *model,
-                                     ptq_error *err)
-{
+                                     ptq_error *err) {
     const ptq_model *baseline = ptq_plan_model(layers->a->plan);
     int i, middle, item = 0;
     for (i = 1; i < model->nodes; i++)
@@ -7979,8 +7557,7 @@ static ptq_status ptq__compare_image(const ptq__layers *layers, const ptq_model 
 }
 
 static ptq_status ptq__compare_images(ptq__layers *layers, ptq_dataset data, size_t count,
-                                      ptq_error *err)
-{
+                                      ptq_error *err) {
     const ptq_model *model = ptq_plan_model(layers->b->plan);
     size_t i;
     int k, label;
@@ -8001,8 +7578,7 @@ static ptq_status ptq__compare_images(ptq__layers *layers, ptq_dataset data, siz
 }
 
 static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const ptq_plan *b,
-                                   ptq_error *err)
-{
+                                   ptq_error *err) {
     const ptq_allocator *allocator = &b->allocator;
     size_t most = 2 * (size_t)ptq_plan_model(b)->nodes;
     ptq_session_options keep;
@@ -8023,8 +7599,7 @@ static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const
 
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       ptq_dataset data, size_t count, ptq_layer_report *out,
-                                      ptq_error *err)
-{
+                                      ptq_error *err) {
     ptq_layer_report report;
     ptq__layers layers;
     ptq_status status;
@@ -8049,8 +7624,7 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
     return status;
 }
 
-PTQ_API void ptq_layer_report_free(ptq_layer_report *report)
-{
+PTQ_API void ptq_layer_report_free(ptq_layer_report *report) {
     if (!report)
         return;
     ptq__free(&report->allocator, report->item);
@@ -8060,8 +7634,7 @@ PTQ_API void ptq_layer_report_free(ptq_layer_report *report)
 
 /* Divergence of logits. */
 
-static double ptq__kl(const float *x, const float *y, int classes)
-{
+static double ptq__kl(const float *x, const float *y, int classes) {
     double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
     double sum_x = 0, sum_y = 0, kl = 0;
     int c;
@@ -8076,15 +7649,13 @@ static double ptq__kl(const float *x, const float *y, int classes)
     return kl > 0 ? kl : 0;
 }
 
-static float ptq__finite_float(double value)
-{
+static float ptq__finite_float(double value) {
     return value < (double)FLT_MAX ? (float)value : FLT_MAX;
 }
 
 PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
                                       const ptq_evaluation *quantized, ptq_divergence *out,
-                                      ptq_error *err)
-{
+                                      ptq_error *err) {
     ptq_comparison compared;
     ptq_exact_sum kl, signal, noise;
     double n = (double)baseline->total;
@@ -8127,21 +7698,18 @@ PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
 
 /* The graph text. Each key has one line in the writer and one in the reader. */
 
-static void ptq__put_pair(ptq__text *text, const char *key, const int *pair)
-{
+static void ptq__put_pair(ptq__text *text, const char *key, const int *pair) {
     ptq__put(text, " %s=%dx%d", key, pair[0], pair[1]);
 }
 
-static void ptq__put_list(ptq__text *text, const char *key, const float *values, int n)
-{
+static void ptq__put_list(ptq__text *text, const char *key, const float *values, int n) {
     int i;
     ptq__put(text, " %s=", key);
     for (i = 0; i < n; i++)
         ptq__put(text, i ? ",%g" : "%g", (double)values[i]);
 }
 
-static int ptq__has_preprocessing(const ptq_model *model)
-{
+static int ptq__has_preprocessing(const ptq_model *model) {
     int c;
     for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
         if (model->mean[c] != 0 || model->std[c] != 1)
@@ -8149,8 +7717,7 @@ static int ptq__has_preprocessing(const ptq_model *model)
     return 0;
 }
 
-static void ptq__put_input(ptq__text *text, const ptq_model *model, const ptq_node *node)
-{
+static void ptq__put_input(ptq__text *text, const ptq_model *model, const ptq_node *node) {
     int channels = node->shape[2];
     ptq__put(text, " shape=%dx%dx%d", node->shape[0], node->shape[1], channels);
     if (ptq__has_preprocessing(model) && channels <= PTQ_MAX_PIXEL_CHANNELS) {
@@ -8159,8 +7726,7 @@ static void ptq__put_input(ptq__text *text, const ptq_model *model, const ptq_no
     }
 }
 
-static void ptq__put_window(ptq__text *text, const ptq_node *node)
-{
+static void ptq__put_window(ptq__text *text, const ptq_node *node) {
     ptq__put_pair(text, "kernel", node->kernel);
     if (node->stride[0] != 1 || node->stride[1] != 1)
         ptq__put_pair(text, "stride", node->stride);
@@ -8173,30 +7739,27 @@ static void ptq__put_window(ptq__text *text, const ptq_node *node)
 }
 
 /* TYPE:BITS:SCALE:ZERO_POINT */
-static void ptq__put_qparams(ptq__text *text, const char *key, const ptq_qparams *q)
-{
+static void ptq__put_qparams(ptq__text *text, const char *key, const ptq_qparams *q) {
     if (q->type != PTQ_TYPE_F32)
         ptq__put(text, " %s=%s:%d:%g:%d", key, q->type == PTQ_TYPE_S8 ? "s8" : "u8", q->bits,
                  (double)q->scale, (int)q->zero_point);
 }
 
 /* w=s8, w=u4, w=f16; float weights are not mentioned. */
-static void ptq__put_weight(ptq__text *text, const ptq_node *node)
-{
+static void ptq__put_weight(ptq__text *text, const ptq_node *node) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     if (!ptq__has_weight(node->op) || weight->type == PTQ_TYPE_F32)
         return;
     ptq__put(text, " w=%s%d",
-             weight->type == PTQ_TYPE_F16                                      ? "f"
+             weight->type == PTQ_TYPE_F16                                       ? "f"
              : weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S ? "s"
-                                                                      : "u",
+                                                                                : "u",
              weight->bits);
     if (node->dynamic)
         ptq__put_string(text, " dynamic=1");
 }
 
-static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node)
-{
+static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node) {
     ptq__put(text, "%s %s", node->name, ptq_op_name(node->op));
     if (node->input[0] >= 0)
         ptq__put(text, " in=%s", model->node[node->input[0]].name);
@@ -8228,8 +7791,7 @@ static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_nod
     ptq__put_char(text, '\n');
 }
 
-PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size)
-{
+PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     int i;
     ptq__put_string(&text, "ptq-graph 1\n");
@@ -8238,10 +7800,8 @@ PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size
     return text.length;
 }
 
-
 /* n integers between separators, within limits: 1 on success. */
-static int ptq__read_ints(ptq__span span, char separator, int n, int low, int high, int *out)
-{
+static int ptq__read_ints(ptq__span span, char separator, int n, int low, int high, int *out) {
     int64_t value;
     int i;
     for (i = 0; i < n; i++) {
@@ -8253,8 +7813,7 @@ static int ptq__read_ints(ptq__span span, char separator, int n, int low, int hi
     return 1;
 }
 
-static int ptq__read_name(ptq__span span, char *name)
-{
+static int ptq__read_name(ptq__span span, char *name) {
     if (!ptq__is_name(span.p, span.n))
         return 0;
     memcpy(name, span.p, span.n);
@@ -8262,16 +7821,14 @@ static int ptq__read_name(ptq__span span, char *name)
     return 1;
 }
 
-static int ptq__read_act(ptq__span span, ptq_activation *out)
-{
+static int ptq__read_act(ptq__span span, ptq_activation *out) {
     *out = ptq__span_is(span, "relu")    ? PTQ_ACTIVATION_RELU
            : ptq__span_is(span, "relu6") ? PTQ_ACTIVATION_RELU6
                                          : PTQ_ACTIVATION_NONE;
     return *out != PTQ_ACTIVATION_NONE;
 }
 
-static int ptq__read_padding(ptq__span span, ptq_node *node)
-{
+static int ptq__read_padding(ptq__span span, ptq_node *node) {
     if (ptq__span_is(span, "same") || ptq__span_is(span, "valid")) {
         node->padding = span.p[0] == 's' ? PTQ_PADDING_SAME : PTQ_PADDING_VALID;
         return 1;
@@ -8280,8 +7837,7 @@ static int ptq__read_padding(ptq__span span, ptq_node *node)
     return ptq__read_ints(span, ',', 4, 0, PTQ_MAX_KERNEL, node->pad);
 }
 
-static int ptq__read_inputs(ptq__span span, const ptq_model *model, ptq_node *node)
-{
+static int ptq__read_inputs(ptq__span span, const ptq_model *model, ptq_node *node) {
     int k;
     for (k = 0; k < 2 && span.n; k++) {
         ptq__span name = ptq__cut(&span, ',');
@@ -8293,8 +7849,7 @@ static int ptq__read_inputs(ptq__span span, const ptq_model *model, ptq_node *no
 }
 
 /* mean= and std= of the input, behind its shape: one number for each channel. */
-static int ptq__read_pixels(ptq__span span, int channels, float *out)
-{
+static int ptq__read_pixels(ptq__span span, int channels, float *out) {
     int n;
     for (n = 0; n < PTQ_MAX_PIXEL_CHANNELS && span.n; n++)
         if (!ptq__read_float(ptq__cut(&span, ','), &out[n]))
@@ -8362,20 +7917,17 @@ typedef struct ptq__line {
     unsigned seen; /* keys */
 } ptq__line;
 
-static int ptq__read_flag(ptq__span value, int *out)
-{
+static int ptq__read_flag(ptq__span value, int *out) {
     return ptq__read_ints(value, ',', 1, 0, 1, out);
 }
 
 /* bias=0 is all that is ever written. */
-static int ptq__read_bias(ptq__span value, int *no_bias)
-{
+static int ptq__read_bias(ptq__span value, int *no_bias) {
     *no_bias = ptq__span_is(value, "0");
     return *no_bias || ptq__span_is(value, "1");
 }
 
-static int ptq__read_qparams(ptq__span value, ptq_qparams *q)
-{
+static int ptq__read_qparams(ptq__span value, ptq_qparams *q) {
     ptq__span type = ptq__cut(&value, ':'), bits = ptq__cut(&value, ':');
     ptq__span scale = ptq__cut(&value, ':');
     int zero_point;
@@ -8388,8 +7940,7 @@ static int ptq__read_qparams(ptq__span value, ptq_qparams *q)
     return 1;
 }
 
-static int ptq__read_weight_type(ptq__span value, ptq_tensor *weight)
-{
+static int ptq__read_weight_type(ptq__span value, ptq_tensor *weight) {
     int is_signed = value.n == 2 && value.p[0] == 's';
     if (ptq__span_is(value, "f16")) {
         weight->type = PTQ_TYPE_F16;
@@ -8405,8 +7956,7 @@ static int ptq__read_weight_type(ptq__span value, ptq_tensor *weight)
 }
 
 /* Reads one value into the node: 1 on success. */
-static int ptq__read_key(ptq__line *line, int key, ptq__span value)
-{
+static int ptq__read_key(ptq__line *line, int key, ptq__span value) {
     ptq_node *node = &line->node;
     switch (key) {
     case PTQ__KEY_IN:
@@ -8455,8 +8005,7 @@ static int ptq__read_key(ptq__line *line, int key, ptq__span value)
     }
 }
 
-static int ptq__find_op(ptq__span name)
-{
+static int ptq__find_op(ptq__span name) {
     int op;
     for (op = 0; op < PTQ_OP_COUNT; op++)
         if (ptq__span_is(name, ptq_op_name((ptq_op)op)))
@@ -8464,8 +8013,7 @@ static int ptq__find_op(ptq__span name)
     return -1;
 }
 
-static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, ptq_error *err)
-{
+static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, ptq_error *err) {
     ptq__span value = pair, name = ptq__cut(&value, '=');
     int key = 0;
     while (key < PTQ__KEY_COUNT && !ptq__span_is(name, ptq__keys[key].name))
@@ -8477,16 +8025,14 @@ static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, pt
                              line->node.name, ptq_op_name(line->node.op), ptq__quoted(name).text);
     line->seen |= PTQ__BIT(key);
     if (!ptq__read_key(line, key, value))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "graph line %d, node %s: cannot use '%s' as %s%s", number,
-                             line->node.name, ptq__quoted(value).text, ptq__keys[key].name,
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "graph line %d, node %s: cannot use '%s' as %s%s",
+                             number, line->node.name, ptq__quoted(value).text, ptq__keys[key].name,
                              key == PTQ__KEY_IN ? ": inputs are earlier nodes" : "");
     return PTQ_OK;
 }
 
 /* One line: NAME OP key=value ... */
-static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, ptq_error *err)
-{
+static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, ptq_error *err) {
     ptq__span name = ptq__cut(&text, ' '), op_name = ptq__cut(&text, ' ');
     ptq__line line;
     ptq_error inner;
@@ -8510,8 +8056,7 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
 
 /* Reads the graph without checking it as a whole: parameters may still be missing. */
 static ptq_status ptq__read_graph(const char *text, size_t length, int bare,
-                                  const ptq_allocator *allocator, ptq_model **out, ptq_error *err)
-{
+                                  const ptq_allocator *allocator, ptq_model **out, ptq_error *err) {
     ptq__span rest, line;
     ptq_model *model = NULL;
     ptq_status status = PTQ_OK;
@@ -8539,8 +8084,7 @@ static ptq_status ptq__read_graph(const char *text, size_t length, int bare,
 }
 
 PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_allocator *allocator,
-                                   ptq_model **out, ptq_error *err)
-{
+                                   ptq_model **out, ptq_error *err) {
     ptq_model *model = NULL;
     ptq_status status;
     PTQ__TRY(ptq__read_graph(text, length, 0, allocator, &model, err));
@@ -8563,8 +8107,7 @@ typedef struct ptq__json {
     const ptq_allocator *allocator;
 } ptq__json;
 
-static ptq__json ptq__json_over(const char *text, size_t size, const ptq_allocator *allocator)
-{
+static ptq__json ptq__json_over(const char *text, size_t size, const ptq_allocator *allocator) {
     ptq__json json;
     json.start = json.at = text;
     json.end = text + size;
@@ -8573,24 +8116,21 @@ static ptq__json ptq__json_over(const char *text, size_t size, const ptq_allocat
     return json;
 }
 
-static int ptq__json_wrong(ptq__json *json, const char *what)
-{
+static int ptq__json_wrong(ptq__json *json, const char *what) {
     if (!json->wrong)
         json->wrong = what;
     return 0;
 }
 
 /* The next character that is not white space; 0 at the end. */
-static char ptq__json_peek(ptq__json *json)
-{
+static char ptq__json_peek(ptq__json *json) {
     while (json->at < json->end &&
            (*json->at == ' ' || *json->at == '\n' || *json->at == '\t' || *json->at == '\r'))
         json->at++;
     return json->at < json->end ? *json->at : (char)0;
 }
 
-static int ptq__json_take(ptq__json *json, char c, const char *what)
-{
+static int ptq__json_take(ptq__json *json, char c, const char *what) {
     if (ptq__json_peek(json) != c || json->at == json->end)
         return ptq__json_wrong(json, what);
     json->at++;
@@ -8598,8 +8138,7 @@ static int ptq__json_take(ptq__json *json, char c, const char *what)
 }
 
 /* For the elements of a list: 1 while there is another one. `first` starts as 1. */
-static int ptq__json_next(ptq__json *json, char close, int *first)
-{
+static int ptq__json_next(ptq__json *json, char close, int *first) {
     if (json->wrong)
         return 0;
     if (ptq__json_peek(json) == close && json->at < json->end) {
@@ -8612,8 +8151,7 @@ static int ptq__json_next(ptq__json *json, char close, int *first)
     return 1;
 }
 
-static int ptq__json_hex(ptq__json *json, uint32_t *out)
-{
+static int ptq__json_hex(ptq__json *json, uint32_t *out) {
     int i;
     *out = 0;
     if (json->end - json->at < 4)
@@ -8631,8 +8169,7 @@ static int ptq__json_hex(ptq__json *json, uint32_t *out)
     return 1;
 }
 
-static char *ptq__put_utf8(char *to, uint32_t code)
-{
+static char *ptq__put_utf8(char *to, uint32_t code) {
     if (code < 0x80) {
         *to++ = (char)code;
     } else if (code < 0x800) {
@@ -8653,8 +8190,7 @@ static char *ptq__put_utf8(char *to, uint32_t code)
 
 /* Behind "\u": one code point, perhaps from a pair of surrogates. NUL is refused, since strings end
    with it. */
-static int ptq__json_unicode(ptq__json *json, char **to)
-{
+static int ptq__json_unicode(ptq__json *json, char **to) {
     uint32_t code, low;
     if (!ptq__json_hex(json, &code) || code == 0 || (code >= 0xdc00 && code < 0xe000))
         return 0;
@@ -8670,8 +8206,7 @@ static int ptq__json_unicode(ptq__json *json, char **to)
     return 1;
 }
 
-static int ptq__json_escape(ptq__json *json, char **to)
-{
+static int ptq__json_escape(ptq__json *json, char **to) {
     static const char from[] = "\"\\/bfnrt", plain[] = "\"\\/\b\f\n\r\t";
     const char *found;
     char c = json->at < json->end ? *json->at++ : (char)0;
@@ -8685,8 +8220,7 @@ static int ptq__json_escape(ptq__json *json, char **to)
 }
 
 /* A string, decoded into memory of its own. Escapes only ever shrink. */
-static ptq_status ptq__json_string(ptq__json *json, char **out, ptq_error *err)
-{
+static ptq_status ptq__json_string(ptq__json *json, char **out, ptq_error *err) {
     const char *close;
     void *memory = NULL;
     char *to;
@@ -8699,8 +8233,8 @@ static ptq_status ptq__json_string(ptq__json *json, char **out, ptq_error *err)
         ptq__json_wrong(json, "the end of a string");
         return PTQ_OK;
     }
-    PTQ__TRY(ptq__alloc(json->allocator, (size_t)(close - json->at) + 1, 1, "a string", &memory,
-                        err));
+    PTQ__TRY(
+        ptq__alloc(json->allocator, (size_t)(close - json->at) + 1, 1, "a string", &memory, err));
     to = (char *)memory;
     while (json->at < close) {
         int n = (unsigned char)*json->at < 32 ? 0 : ptq__utf8_length(json->at, close);
@@ -8722,20 +8256,17 @@ static ptq_status ptq__json_string(ptq__json *json, char **out, ptq_error *err)
 }
 
 /* The characters of a number. */
-static int ptq__json_number(ptq__json *json, ptq__span *out)
-{
+static int ptq__json_number(ptq__json *json, ptq__span *out) {
     ptq__json_peek(json);
     out->p = json->at;
-    while (json->at < json->end && (strchr("+-.eE", *json->at) || (*json->at >= '0' &&
-                                                                   *json->at <= '9')) &&
-           *json->at)
+    while (json->at < json->end &&
+           (strchr("+-.eE", *json->at) || (*json->at >= '0' && *json->at <= '9')) && *json->at)
         json->at++;
     out->n = (size_t)(json->at - out->p);
     return out->n ? 1 : ptq__json_wrong(json, "a number");
 }
 
-static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t *out)
-{
+static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t *out) {
     ptq__span span;
     size_t sign;
     if (!ptq__json_number(json, &span))
@@ -8747,15 +8278,13 @@ static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t
 }
 
 /* Nothing but white space may follow. */
-static int ptq__json_end(ptq__json *json)
-{
+static int ptq__json_end(ptq__json *json) {
     ptq__json_peek(json);
     return json->at == json->end ? !json->wrong : ptq__json_wrong(json, "the end");
 }
 
 /* A key and its colon. */
-static ptq_status ptq__json_key(ptq__json *json, char **out, ptq_error *err)
-{
+static ptq_status ptq__json_key(ptq__json *json, char **out, ptq_error *err) {
     ptq_status status = ptq__json_string(json, out, err);
     if (!status && *out && !ptq__json_take(json, ':', "a colon")) {
         ptq__free(json->allocator, *out);
@@ -8765,8 +8294,7 @@ static ptq_status ptq__json_key(ptq__json *json, char **out, ptq_error *err)
 }
 
 /* JSON text for a string. */
-static void ptq__put_json(ptq__text *text, const char *s)
-{
+static void ptq__put_json(ptq__text *text, const char *s) {
     static const char hex[] = "0123456789abcdef";
     ptq__put_char(text, '"');
     for (; *s; s++) {
@@ -8796,16 +8324,16 @@ typedef struct ptq__dtype {
 } ptq__dtype;
 
 static const ptq__dtype ptq__dtypes[] = {
-    {"F32", PTQ_TYPE_F32, 4}, {"F16", PTQ_TYPE_F16, 2}, {"U8", PTQ_TYPE_U8, 1}, {"I8", PTQ_TYPE_S8, 1},
-    {"I32", PTQ_TYPE_S32, 4}, {"BF16", PTQ_TYPE_F32, 2}, {"F64", PTQ_TYPE_F32, 8}, {"I64", -1, 8},
-    {"U64", -1, 8},      {"U32", -1, 4},       {"I16", -1, 2},      {"U16", -1, 2},
-    {"BOOL", -1, 1},     {"F8_E4M3", -1, 1},   {"F8_E5M2", -1, 1},
+    {"F32", PTQ_TYPE_F32, 4}, {"F16", PTQ_TYPE_F16, 2}, {"U8", PTQ_TYPE_U8, 1},
+    {"I8", PTQ_TYPE_S8, 1},   {"I32", PTQ_TYPE_S32, 4}, {"BF16", PTQ_TYPE_F32, 2},
+    {"F64", PTQ_TYPE_F32, 8}, {"I64", -1, 8},           {"U64", -1, 8},
+    {"U32", -1, 4},           {"I16", -1, 2},           {"U16", -1, 2},
+    {"BOOL", -1, 1},          {"F8_E4M3", -1, 1},       {"F8_E5M2", -1, 1},
 };
 
 enum { PTQ__DTYPES = sizeof ptq__dtypes / sizeof ptq__dtypes[0] };
 
-static int ptq__find_dtype(const char *name)
-{
+static int ptq__find_dtype(const char *name) {
     int i;
     for (i = 0; i < PTQ__DTYPES; i++)
         if (!strcmp(ptq__dtypes[i].name, name))
@@ -8814,8 +8342,7 @@ static int ptq__find_dtype(const char *name)
 }
 
 /* Copies n elements of `bytes` bytes between the file's little-endian order and the host's. */
-static void ptq__copy_le(void *to, const void *from, size_t n, int bytes)
-{
+static void ptq__copy_le(void *to, const void *from, size_t n, int bytes) {
     const uint16_t probe = 1;
     uint8_t *d = (uint8_t *)to;
     const uint8_t *s = (const uint8_t *)from;
@@ -8831,8 +8358,7 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes)
 }
 
 /* n numbers of BF16 (2 bytes) or F64 (8) as single precision. */
-static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes)
-{
+static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes) {
     size_t i;
     for (i = 0; i < n; i++, from += bytes) {
         uint32_t bits = (uint32_t)from[0] << 16 | (uint32_t)from[1] << 24;
@@ -8848,8 +8374,7 @@ static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes)
     }
 }
 
-static int ptq__host_is_le(void)
-{
+static int ptq__host_is_le(void) {
     const uint16_t probe = 1;
     return *(const uint8_t *)&probe == 1;
 }
@@ -8872,8 +8397,7 @@ typedef struct ptq__header {
 } ptq__header;
 
 static ptq_status ptq__header_error(ptq__header *header, const char *name, const char *what,
-                                    ptq_error *err)
-{
+                                    ptq_error *err) {
     if (name)
         return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: %s",
                              ptq__quoted(ptq__span_of(name)).text, what);
@@ -8883,8 +8407,7 @@ static ptq_status ptq__header_error(ptq__header *header, const char *name, const
 }
 
 /* "shape":[...] */
-static void ptq__header_shape(ptq__header *header, ptq__record *record)
-{
+static void ptq__header_shape(ptq__header *header, ptq__record *record) {
     ptq__json *json = &header->json;
     int first = 1;
     record->rank = 0;
@@ -8909,8 +8432,7 @@ static void ptq__header_shape(ptq__header *header, ptq__record *record)
     }
 }
 
-static ptq_status ptq__header_dtype(ptq__header *header, ptq__record *record, ptq_error *err)
-{
+static ptq_status ptq__header_dtype(ptq__header *header, ptq__record *record, ptq_error *err) {
     char *text = NULL;
     PTQ__TRY(ptq__json_string(&header->json, &text, err));
     if (text) {
@@ -8922,8 +8444,7 @@ static ptq_status ptq__header_dtype(ptq__header *header, ptq__record *record, pt
     return PTQ_OK;
 }
 
-static void ptq__header_offsets(ptq__header *header, ptq__record *record)
-{
+static void ptq__header_offsets(ptq__header *header, ptq__record *record) {
     ptq__json *json = &header->json;
     const int64_t most = (int64_t)1 << 56;
     if (ptq__json_take(json, '[', "two offsets") &&
@@ -8933,8 +8454,7 @@ static void ptq__header_offsets(ptq__header *header, ptq__record *record)
 }
 
 /* {"dtype":..., "shape":..., "data_offsets":...} in any order, each exactly once. */
-static ptq_status ptq__header_tensor(ptq__header *header, ptq__record *record, ptq_error *err)
-{
+static ptq_status ptq__header_tensor(ptq__header *header, ptq__record *record, ptq_error *err) {
     ptq__json *json = &header->json;
     int first = 1, seen = 0, bit;
     ptq_status status = PTQ_OK;
@@ -8944,9 +8464,10 @@ static ptq_status ptq__header_tensor(ptq__header *header, ptq__record *record, p
         status = ptq__json_key(json, &key, err);
         if (status || !key)
             break;
-        bit = !strcmp(key, "dtype") ? 1 : !strcmp(key, "shape") ? 2
-              : !strcmp(key, "data_offsets")                    ? 4
-                                                                : 0;
+        bit = !strcmp(key, "dtype")          ? 1
+              : !strcmp(key, "shape")        ? 2
+              : !strcmp(key, "data_offsets") ? 4
+                                             : 0;
         ptq__free(json->allocator, key);
         if (!bit || (seen & bit))
             ptq__json_wrong(json, "dtype, shape and data_offsets, each once");
@@ -8968,8 +8489,7 @@ static ptq_status ptq__header_tensor(ptq__header *header, ptq__record *record, p
 }
 
 /* "__metadata__": strings by name. */
-static ptq_status ptq__header_meta(ptq__header *header, ptq_error *err)
-{
+static ptq_status ptq__header_meta(ptq__header *header, ptq_error *err) {
     ptq__json *json = &header->json;
     ptq_archive *archive = header->archive;
     ptq_status status = PTQ_OK;
@@ -8993,8 +8513,7 @@ static ptq_status ptq__header_meta(ptq__header *header, ptq_error *err)
     return status;
 }
 
-static ptq_status ptq__header_entry(ptq__header *header, char *key, ptq_error *err)
-{
+static ptq_status ptq__header_entry(ptq__header *header, char *key, ptq_error *err) {
     void *array = header->record;
     PTQ__TRY(ptq__grow(header->json.allocator, &array, header->records, &header->capacity,
                        sizeof(ptq__record), "tensors", err));
@@ -9007,8 +8526,7 @@ static ptq_status ptq__header_entry(ptq__header *header, char *key, ptq_error *e
     return ptq__header_tensor(header, &header->record[header->records - 1], err);
 }
 
-static ptq_status ptq__read_header(ptq__header *header, ptq_error *err)
-{
+static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
     ptq__json *json = &header->json;
     ptq_status status = PTQ_OK;
     int first = 1, metas = 0;
@@ -9037,16 +8555,14 @@ static ptq_status ptq__read_header(ptq__header *header, ptq_error *err)
     return status;
 }
 
-static int ptq__record_before(const ptq__record *a, const ptq__record *b, int by_name)
-{
+static int ptq__record_before(const ptq__record *a, const ptq__record *b, int by_name) {
     if (by_name)
         return strcmp(a->name, b->name) < 0;
     return a->begin != b->begin ? a->begin < b->begin : a->end < b->end;
 }
 
 /* Heap sort of indices: no recursion, and no bad case for an enemy to find. */
-static void ptq__sort_records(const ptq__record *record, int *order, int n, int by_name)
-{
+static void ptq__sort_records(const ptq__record *record, int *order, int n, int by_name) {
     int start, end, root, child, swap;
     for (start = 0; start < n; start++)
         order[start] = start;
@@ -9076,8 +8592,7 @@ static void ptq__sort_records(const ptq__record *record, int *order, int n, int 
 
 /* Names unique; the data covered exactly, without overlap or hole, as the format demands. */
 static ptq_status ptq__check_layout(ptq__header *header, int *order, uint64_t data_size,
-                                    ptq_error *err)
-{
+                                    ptq_error *err) {
     const ptq__record *record = header->record;
     int64_t at = 0;
     int i;
@@ -9090,14 +8605,19 @@ static ptq_status ptq__check_layout(ptq__header *header, int *order, uint64_t da
         const ptq__record *r = &record[order[i]];
         uint64_t bytes = r->elements * (uint64_t)ptq__dtypes[r->dtype].bytes;
         if (r->end < r->begin || (uint64_t)(r->end - r->begin) != bytes)
-            return ptq__header_error(header, r->name, "its offsets do not agree with its shape and"
-                                     " dtype", err);
+            return ptq__header_error(header, r->name,
+                                     "its offsets do not agree with its shape and"
+                                     " dtype",
+                                     err);
         if (r->begin != at)
-            return ptq__header_error(header, r->name, r->begin < at ? "overlaps another tensor"
-                                     : "a hole lies before its data", err);
+            return ptq__header_error(
+                header, r->name,
+                r->begin < at ? "overlaps another tensor" : "a hole lies before its data", err);
         if ((uint64_t)r->end > data_size)
-            return ptq__header_error(header, r->name, "its data end behind the end of the file; is"
-                                     " the file truncated?", err);
+            return ptq__header_error(header, r->name,
+                                     "its data end behind the end of the file; is"
+                                     " the file truncated?",
+                                     err);
         at = r->end;
     }
     if ((uint64_t)at != data_size)
@@ -9108,8 +8628,8 @@ static ptq_status ptq__check_layout(ptq__header *header, int *order, uint64_t da
 
 /* The tensor of a record, copied or borrowed. */
 static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *data, int borrow,
-                                   const ptq_allocator *allocator, ptq_tensor *out, ptq_error *err)
-{
+                                   const ptq_allocator *allocator, ptq_tensor *out,
+                                   ptq_error *err) {
     const ptq__dtype *dtype = &ptq__dtypes[record->dtype];
     const uint8_t *from = data + record->begin;
     int dims[PTQ_MAX_RANK] = {1, 1, 1, 1}, i, rank = record->rank ? record->rank : 1;
@@ -9136,8 +8656,7 @@ static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *dat
 
 /* Moves names and tensors of a checked header into the archive. */
 static ptq_status ptq__fill_archive(ptq__header *header, const uint8_t *data, int borrow,
-                                    ptq_error *err)
-{
+                                    ptq_error *err) {
     ptq_archive *archive = header->archive;
     void *memory = NULL;
     int i;
@@ -9155,8 +8674,7 @@ static ptq_status ptq__fill_archive(ptq__header *header, const uint8_t *data, in
 }
 
 PTQ_API ptq_status ptq_archive_create(const ptq_allocator *allocator, ptq_archive **out,
-                                      ptq_error *err)
-{
+                                      ptq_error *err) {
     void *memory = NULL;
     PTQ__TRY(ptq__alloc(allocator, 1, sizeof(ptq_archive), "archive", &memory, err));
     *out = (ptq_archive *)memory;
@@ -9164,8 +8682,7 @@ PTQ_API ptq_status ptq_archive_create(const ptq_allocator *allocator, ptq_archiv
     return PTQ_OK;
 }
 
-PTQ_API void ptq_archive_free(ptq_archive *archive)
-{
+PTQ_API void ptq_archive_free(ptq_archive *archive) {
     ptq_allocator allocator;
     int i;
     if (!archive)
@@ -9182,14 +8699,13 @@ PTQ_API void ptq_archive_free(ptq_archive *archive)
 
 /* The part of parsing that needs the header's records, which the caller releases. */
 static ptq_status ptq__parse_records(ptq__header *header, const uint8_t *data, size_t data_size,
-                                     int borrow, ptq_error *err)
-{
+                                     int borrow, ptq_error *err) {
     const ptq_allocator *allocator = header->json.allocator;
     void *order = NULL;
     ptq_status status;
     PTQ__TRY(ptq__read_header(header, err));
-    PTQ__TRY(ptq__alloc(allocator, (size_t)header->records, sizeof(int), "tensor order", &order,
-                        err));
+    PTQ__TRY(
+        ptq__alloc(allocator, (size_t)header->records, sizeof(int), "tensor order", &order, err));
     status = ptq__check_layout(header, (int *)order, data_size, err);
     ptq__free(allocator, order);
     return status ? status : ptq__fill_archive(header, data, borrow, err);
@@ -9197,8 +8713,7 @@ static ptq_status ptq__parse_records(ptq__header *header, const uint8_t *data, s
 
 PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
                                      const ptq_load_options *options, ptq_archive **out,
-                                     ptq_error *err)
-{
+                                     ptq_error *err) {
     const uint8_t *file = (const uint8_t *)bytes;
     const uint64_t most = 100000000; /* the format's own limit */
     uint64_t length = 0;
@@ -9210,11 +8725,12 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
     if (size < 8 || length > size - 8 || length > most || length < 2)
         return ptq_error_set(err, PTQ_BAD_FILE,
                              "not a safetensors file, or truncated: %z bytes, the header should"
-                             " have %L", size, length);
+                             " have %L",
+                             size, length);
     memset(&header, 0, sizeof header);
     PTQ__TRY(ptq_archive_create(options ? &options->allocator : NULL, &header.archive, err));
-    header.json = ptq__json_over((const char *)file + 8, (size_t)length,
-                                 &header.archive->allocator);
+    header.json =
+        ptq__json_over((const char *)file + 8, (size_t)length, &header.archive->allocator);
     status = ptq__parse_records(&header, file + 8 + length, size - 8 - (size_t)length,
                                 options && options->borrow, err);
     for (i = 0; i < header.records; i++)
@@ -9227,8 +8743,7 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
     return status;
 }
 
-static int ptq__archive_index(const ptq_archive *archive, const char *name)
-{
+static int ptq__archive_index(const ptq_archive *archive, const char *name) {
     int i;
     for (i = 0; i < archive->entries; i++)
         if (!strcmp(archive->entry[i].name, name))
@@ -9236,15 +8751,13 @@ static int ptq__archive_index(const ptq_archive *archive, const char *name)
     return -1;
 }
 
-PTQ_API const ptq_tensor *ptq_archive_find(const ptq_archive *archive, const char *name)
-{
+PTQ_API const ptq_tensor *ptq_archive_find(const ptq_archive *archive, const char *name) {
     int i = ptq__archive_index(archive, name);
     return i < 0 ? NULL : &archive->entry[i].tensor;
 }
 
 PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const ptq_tensor *tensor,
-                                   ptq_error *err)
-{
+                                   ptq_error *err) {
     ptq_archive_entry entry;
     void *larger = NULL;
     ptq_status status;
@@ -9273,14 +8786,12 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
 }
 
 PTQ_API ptq_status ptq_archive_set_meta(ptq_archive *archive, const char *key, const char *value,
-                                        ptq_error *err)
-{
+                                        ptq_error *err) {
     return ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator, err);
 }
 
 /* Packed codes go into the file as bytes, one row for each channel. */
-static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin)
-{
+static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin) {
     const ptq_tensor *tensor = &entry->tensor;
     int i = 0, packed = ptq__is_packed(tensor->type);
     ptq_type type = packed ? PTQ_TYPE_U8 : tensor->type;
@@ -9296,8 +8807,7 @@ static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, siz
 }
 
 /* The header alone: as long as text.size is, and counted beyond it. */
-static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t size)
-{
+static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     size_t begin = 0;
     int i;
@@ -9323,8 +8833,7 @@ static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t s
 }
 
 PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, size_t *size,
-                                     ptq_error *err)
-{
+                                     ptq_error *err) {
     size_t header = ptq__put_header(archive, NULL, 0), total = 8 + header, at = total;
     void *memory = NULL;
     uint8_t *file;
@@ -9350,8 +8859,7 @@ PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, s
     return PTQ_OK;
 }
 
-PTQ_API void ptq_bytes_free(void *bytes, const ptq_allocator *allocator)
-{
+PTQ_API void ptq_bytes_free(void *bytes, const ptq_allocator *allocator) {
     ptq__free(allocator, bytes);
 }
 
@@ -9362,8 +8870,7 @@ typedef struct ptq__param_text {
     char text[PTQ_NAME_SIZE + 32];
 } ptq__param_text;
 
-static ptq__param_text ptq__full_name(const ptq_node *node, const char *param)
-{
+static ptq__param_text ptq__full_name(const ptq_node *node, const char *param) {
     ptq__param_text name;
     ptq__text text = ptq__text_over(name.text, sizeof name.text);
     ptq__put(&text, "%s.%s", node->name, param);
@@ -9371,22 +8878,19 @@ static ptq__param_text ptq__full_name(const ptq_node *node, const char *param)
 }
 
 /* A graph for a file that has none: ResNet8, if the shapes of its first and last layer say so. */
-static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, ptq_error *err)
-{
+static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, ptq_error *err) {
     const ptq_tensor *first = ptq_archive_find(archive, "conv1.weight");
     const ptq_tensor *last = ptq_archive_find(archive, "fc.weight");
     int meta = ptq__find_meta(archive->meta, archive->metas, "epsilon"), i;
     float epsilon = 1e-3f;
-    if (!first || !last || first->rank != 4 || last->rank != 2 ||
-        last->dim[1] != 4 * first->dim[0])
+    if (!first || !last || first->rank != 4 || last->rank != 2 || last->dim[1] != 4 * first->dim[0])
         return ptq_error_set(err, PTQ_BAD_FILE,
                              "the file has no graph in its metadata, and its tensors are not"
                              " those of ResNet8 (conv1.weight to fc.bias)");
     if (meta >= 0 && !ptq__read_float(ptq__span_of(archive->meta[meta].value), &epsilon))
         return ptq_error_set(err, PTQ_BAD_FILE, "metadata 'epsilon' is not a number: %s",
                              ptq__quoted(ptq__span_of(archive->meta[meta].value)).text);
-    PTQ__TRY(ptq__build_resnet8(32, first->dim[0], last->dim[0], 1, &archive->allocator, out,
-                                err));
+    PTQ__TRY(ptq__build_resnet8(32, first->dim[0], last->dim[0], 1, &archive->allocator, out, err));
     for (i = 0; i < (*out)->nodes; i++)
         if ((*out)->node[i].op == PTQ_OP_BATCH_NORM)
             (*out)->node[i].epsilon = epsilon;
@@ -9394,8 +8898,7 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
 }
 
 /* The graph of the file, without parameters. */
-static ptq_status ptq__archive_graph(const ptq_archive *archive, ptq_model **out, ptq_error *err)
-{
+static ptq_status ptq__archive_graph(const ptq_archive *archive, ptq_model **out, ptq_error *err) {
     int format = ptq__find_meta(archive->meta, archive->metas, "format");
     int version = ptq__find_meta(archive->meta, archive->metas, "format_version");
     int graph = ptq__find_meta(archive->meta, archive->metas, "graph");
@@ -9413,8 +8916,7 @@ static ptq_status ptq__archive_graph(const ptq_archive *archive, ptq_model **out
 /* Takes a tensor out of the archive: the caller owns what it owned. `dims` and `rank` are what it
    must have, its type is given too. */
 static ptq_status ptq__take(ptq_archive *archive, const char *name, ptq_type type, int rank,
-                            const int *dims, ptq_tensor *out, ptq_error *err)
-{
+                            const int *dims, ptq_tensor *out, ptq_error *err) {
     int i = ptq__archive_index(archive, name);
     ptq_tensor *tensor = i < 0 ? NULL : &archive->entry[i].tensor;
     if (!tensor)
@@ -9422,8 +8924,8 @@ static ptq_status ptq__take(ptq_archive *archive, const char *name, ptq_type typ
     if (tensor->rank != rank || memcmp(tensor->dim, dims, sizeof tensor->dim))
         return ptq_error_set(err, PTQ_BAD_FILE,
                              "tensor %s: shape [%d,%d,%d,%d] of rank %d, expected [%d,%d,%d,%d] of"
-                             " rank %d (rank 0: of a type that is not supported)", name,
-                             tensor->dim[0], tensor->dim[1], tensor->dim[2], tensor->dim[3],
+                             " rank %d (rank 0: of a type that is not supported)",
+                             name, tensor->dim[0], tensor->dim[1], tensor->dim[2], tensor->dim[3],
                              tensor->rank, dims[0], dims[1], dims[2], dims[3], rank);
     if (tensor->type != type)
         return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: of type %s, expected is %s", name,
@@ -9436,8 +8938,7 @@ static ptq_status ptq__take(ptq_archive *archive, const char *name, ptq_type typ
 
 /* NODE.weight_scale and, where weights are affine, NODE.weight_zero_point. */
 static ptq_status ptq__take_scales(ptq_archive *archive, ptq_model *model, ptq_node *node,
-                                   ptq_error *err)
-{
+                                   ptq_error *err) {
     ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     ptq__param_text scale_name = ptq__full_name(node, "weight_scale");
     ptq__param_text zero_name = ptq__full_name(node, "weight_zero_point");
@@ -9462,8 +8963,7 @@ static ptq_status ptq__take_scales(ptq_archive *archive, ptq_model *model, ptq_n
 
 /* Moves a parameter from the archive into its node. Packed codes are bytes in the file. */
 static ptq_status ptq__take_param(ptq_archive *archive, ptq_model *model, ptq_node *node, int param,
-                                  ptq_error *err)
-{
+                                  ptq_error *err) {
     int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
     int stored[PTQ_MAX_RANK] = {1, 1, 1, 1}, bits = node->param[param].bits;
     ptq_type type = ptq__param_type(node, param);
@@ -9491,8 +8991,7 @@ static ptq_status ptq__take_param(ptq_archive *archive, ptq_model *model, ptq_no
 }
 
 /* Tensors that no node took. PyTorch counts batches beside its batch norms; no parameter, that. */
-static ptq_status ptq__check_leftover(const ptq_archive *archive, ptq_error *err)
-{
+static ptq_status ptq__check_leftover(const ptq_archive *archive, ptq_error *err) {
     static const char ignored[] = ".num_batches_tracked";
     int i;
     for (i = 0; i < archive->entries; i++) {
@@ -9506,8 +9005,7 @@ static ptq_status ptq__check_leftover(const ptq_archive *archive, ptq_error *err
 }
 
 /* Everything but the graph itself, which stands in `model`. */
-static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_error *err)
-{
+static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_error *err) {
     int i, param;
     for (i = 0; i < model->nodes; i++) {
         ptq_node *node = &model->node[i];
@@ -9528,8 +9026,7 @@ static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_er
 }
 
 PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_load_options *options,
-                                   ptq_model **out, ptq_error *err)
-{
+                                   ptq_model **out, ptq_error *err) {
     ptq_archive *archive = NULL;
     ptq_model *model = NULL;
     ptq_status status;
@@ -9546,8 +9043,7 @@ PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_loa
 }
 
 /* The scales of integer weights, as tensors of their own over the model's memory. */
-static ptq_status ptq__put_scales(ptq_archive *archive, const ptq_node *node, ptq_error *err)
-{
+static ptq_status ptq__put_scales(ptq_archive *archive, const ptq_node *node, ptq_error *err) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const int one = 1;
     ptq_tensor tensor;
@@ -9564,15 +9060,13 @@ static ptq_status ptq__put_scales(ptq_archive *archive, const ptq_node *node, pt
 /* Parameters of one width after the other, wide ones first: so each lies aligned in the file and
    can be used where it is. */
 static ptq_status ptq__put_params(ptq_archive *archive, const ptq_model *model, int wide,
-                                  ptq_error *err)
-{
+                                  ptq_error *err) {
     int i, param;
     for (i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
         for (param = 0; param < PTQ_PARAM_COUNT; param++)
             if (node->param[param].rank && (node->param[param].bits == 32) == wide)
-                PTQ__TRY(ptq_archive_add(archive,
-                                         ptq__full_name(node, ptq__param_name(param)).text,
+                PTQ__TRY(ptq_archive_add(archive, ptq__full_name(node, ptq__param_name(param)).text,
                                          &node->param[param], err));
         if (wide && node->param[PTQ_PARAM_WEIGHT].scales)
             PTQ__TRY(ptq__put_scales(archive, node, err));
@@ -9580,8 +9074,7 @@ static ptq_status ptq__put_params(ptq_archive *archive, const ptq_model *model, 
     return PTQ_OK;
 }
 
-static ptq_status ptq__put_graph(ptq_archive *archive, const ptq_model *model, ptq_error *err)
-{
+static ptq_status ptq__put_graph(ptq_archive *archive, const ptq_model *model, ptq_error *err) {
     size_t length = ptq_graph_write(model, NULL, 0);
     void *memory = NULL;
     ptq_status status;
@@ -9593,8 +9086,7 @@ static ptq_status ptq__put_graph(ptq_archive *archive, const ptq_model *model, p
 }
 
 static ptq_status ptq__fill_archive_from(ptq_archive *archive, const ptq_model *model,
-                                         ptq_error *err)
-{
+                                         ptq_error *err) {
     int i;
     PTQ__TRY(ptq_archive_set_meta(archive, "format", "ptq", err));
     PTQ__TRY(ptq_archive_set_meta(archive, "format_version", "1", err));
@@ -9607,8 +9099,7 @@ static ptq_status ptq__fill_archive_from(ptq_archive *archive, const ptq_model *
 }
 
 PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t *size,
-                                   ptq_error *err)
-{
+                                   ptq_error *err) {
     ptq_archive *archive = NULL;
     ptq_status status;
     PTQ__TRY(ptq_model_check(model, err));
@@ -9639,63 +9130,43 @@ PTQ__WIN32 int __stdcall MoveFileExW(const wchar_t *from, const wchar_t *to, uns
 enum { PTQ__WIDE_SIZE = 1024 };
 
 /* UTF-8 to UTF-16; 0 if that is not what `path` is, or it is too long. */
-static int ptq__wide(const char *path, wchar_t *wide)
-{
+static int ptq__wide(const char *path, wchar_t *wide) {
     enum { UTF_8 = 65001, INVALID_IS_AN_ERROR = 8 };
     return MultiByteToWideChar(UTF_8, INVALID_IS_AN_ERROR, path, -1, wide, PTQ__WIDE_SIZE) > 0;
 }
 
-static FILE *ptq__open(const char *path, int writing)
-{
+static FILE *ptq__open(const char *path, int writing) {
     wchar_t wide[PTQ__WIDE_SIZE];
     return ptq__wide(path, wide) ? _wfopen(wide, writing ? L"wb" : L"rb") : NULL;
 }
 
-static int ptq__replace(const char *from, const char *to)
-{
+static int ptq__replace(const char *from, const char *to) {
     enum { REPLACE_EXISTING = 1 };
     wchar_t wide_from[PTQ__WIDE_SIZE], wide_to[PTQ__WIDE_SIZE];
     return ptq__wide(from, wide_from) && ptq__wide(to, wide_to) &&
            MoveFileExW(wide_from, wide_to, REPLACE_EXISTING);
 }
 
-static void ptq__remove(const char *path)
-{
+static void ptq__remove(const char *path) {
     wchar_t wide[PTQ__WIDE_SIZE];
     if (ptq__wide(path, wide))
         (void)_wremove(wide);
 }
 
-static int ptq__is_separator(char c)
-{
-    return c == '/' || c == '\\';
-}
+static int ptq__is_separator(char c) { return c == '/' || c == '\\'; }
 #else
-static FILE *ptq__open(const char *path, int writing)
-{
-    return fopen(path, writing ? "wb" : "rb");
-}
+static FILE *ptq__open(const char *path, int writing) { return fopen(path, writing ? "wb" : "rb"); }
 
-static int ptq__replace(const char *from, const char *to)
-{
-    return rename(from, to) == 0;
-}
+static int ptq__replace(const char *from, const char *to) { return rename(from, to) == 0; }
 
-static void ptq__remove(const char *path)
-{
-    (void)remove(path);
-}
+static void ptq__remove(const char *path) { (void)remove(path); }
 
-static int ptq__is_separator(char c)
-{
-    return c == '/';
-}
+static int ptq__is_separator(char c) { return c == '/'; }
 #endif
 
 /* A little more than the file's size, where that can be known: then one piece does. Only a hint; a
    directory claims to be endless, a pipe says nothing. */
-static size_t ptq__likely_size(FILE *file, size_t limit)
-{
+static size_t ptq__likely_size(FILE *file, size_t limit) {
     long size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
     rewind(file);
     if (size < 0 || size > (1L << 28) || (limit && (size_t)size > limit))
@@ -9706,8 +9177,7 @@ static size_t ptq__likely_size(FILE *file, size_t limit)
 /* Reads to the end in growing pieces, so that pipes work as well as files. */
 static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
                                 const ptq_allocator *allocator, void **bytes, size_t *size,
-                                ptq_error *err)
-{
+                                ptq_error *err) {
     size_t capacity = ptq__likely_size(file, limit), length = 0, got = 0;
     void *memory = NULL;
     ptq_status status = ptq__alloc(allocator, capacity, 1, path, &memory, err);
@@ -9738,8 +9208,7 @@ static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
 }
 
 PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_allocator *allocator,
-                                 void **bytes, size_t *size, ptq_error *err)
-{
+                                 void **bytes, size_t *size, ptq_error *err) {
     FILE *file = ptq__open(path, 0);
     ptq_status status;
     if (!file)
@@ -9750,8 +9219,7 @@ PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_alloc
     return status;
 }
 
-static int ptq__write_bytes(const char *path, const void *bytes, size_t size)
-{
+static int ptq__write_bytes(const char *path, const void *bytes, size_t size) {
     FILE *file = ptq__open(path, 1);
     int good;
     if (!file)
@@ -9762,8 +9230,7 @@ static int ptq__write_bytes(const char *path, const void *bytes, size_t size)
 
 /* Writes to the path with a suffix, then puts that file in the place of the old one. */
 static int ptq__replace_file(const char *path, const char *temporary, const void *bytes,
-                             size_t size)
-{
+                             size_t size) {
     int good = ptq__write_bytes(temporary, bytes, size) && ptq__replace(temporary, path);
     if (!good)
         ptq__remove(temporary);
@@ -9772,21 +9239,19 @@ static int ptq__replace_file(const char *path, const char *temporary, const void
 
 /* A device, a pipe: written to as it is, for a file in its place would be the end of it. */
 #ifdef PTQ__HAS_STAT
-static int ptq__is_special(const char *path)
-{
+static int ptq__is_special(const char *path) {
     struct stat status;
     return stat(path, &status) == 0 && !S_ISREG(status.st_mode);
 }
 #else
-static int ptq__is_special(const char *path)
-{
+static int ptq__is_special(const char *path) {
     (void)path;
     return 0;
 }
 #endif
 
-PTQ_API ptq_status ptq_file_write(const char *path, const void *bytes, size_t size, ptq_error *err)
-{
+PTQ_API ptq_status ptq_file_write(const char *path, const void *bytes, size_t size,
+                                  ptq_error *err) {
     static const char suffix[] = ".ptq-tmp";
     size_t length = strlen(path);
     void *name = NULL;
@@ -9798,14 +9263,15 @@ PTQ_API ptq_status ptq_file_write(const char *path, const void *bytes, size_t si
                                  : ptq__replace_file(path, (const char *)name, bytes, size);
     ptq__free(NULL, name);
     if (!good)
-        return ptq_error_set(err, PTQ_IO_ERROR, "%s: cannot be written; is the folder there and"
-                             " writable, and the disk not full?", path);
+        return ptq_error_set(err, PTQ_IO_ERROR,
+                             "%s: cannot be written; is the folder there and"
+                             " writable, and the disk not full?",
+                             path);
     return PTQ_OK;
 }
 
 /* Puts the path in front of an error that came from its bytes. */
-static ptq_status ptq__error_in(const char *path, ptq_status status, ptq_error *err)
-{
+static ptq_status ptq__error_in(const char *path, ptq_status status, ptq_error *err) {
     ptq_error inner;
     if (status && err) {
         inner = *err;
@@ -9815,8 +9281,7 @@ static ptq_status ptq__error_in(const char *path, ptq_status status, ptq_error *
 }
 
 PTQ_API ptq_status ptq_archive_load(const char *path, const ptq_load_options *options,
-                                    ptq_archive **out, ptq_error *err)
-{
+                                    ptq_archive **out, ptq_error *err) {
     ptq_load_options copying;
     void *bytes = NULL;
     size_t size = 0;
@@ -9831,8 +9296,7 @@ PTQ_API ptq_status ptq_archive_load(const char *path, const ptq_load_options *op
 }
 
 PTQ_API ptq_status ptq_model_load(const char *path, const ptq_load_options *options,
-                                  ptq_model **out, ptq_error *err)
-{
+                                  ptq_model **out, ptq_error *err) {
     ptq_load_options copying;
     void *bytes = NULL;
     size_t size = 0;
@@ -9848,23 +9312,20 @@ PTQ_API ptq_status ptq_model_load(const char *path, const ptq_load_options *opti
 
 /* Writes bytes that came with a status, and frees them. */
 static ptq_status ptq__save_bytes(const char *path, void *bytes, size_t size,
-                                  const ptq_allocator *allocator, ptq_error *err)
-{
+                                  const ptq_allocator *allocator, ptq_error *err) {
     ptq_status status = ptq_file_write(path, bytes, size, err);
     ptq__free(allocator, bytes);
     return status;
 }
 
-PTQ_API ptq_status ptq_archive_save(const ptq_archive *archive, const char *path, ptq_error *err)
-{
+PTQ_API ptq_status ptq_archive_save(const ptq_archive *archive, const char *path, ptq_error *err) {
     void *bytes = NULL;
     size_t size = 0;
     PTQ__TRY(ptq_archive_write(archive, &bytes, &size, err));
     return ptq__save_bytes(path, bytes, size, &archive->allocator, err);
 }
 
-PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_error *err)
-{
+PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_error *err) {
     void *bytes = NULL;
     size_t size = 0;
     PTQ__TRY(ptq_model_write(model, &bytes, &size, err));
@@ -9877,8 +9338,7 @@ PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_
 
 /* The JSON form. */
 
-static void ptq__put_hash(ptq__text *text, uint64_t hash)
-{
+static void ptq__put_hash(ptq__text *text, uint64_t hash) {
     static const char hex[] = "0123456789abcdef";
     int i;
     ptq__put_char(text, '"');
@@ -9887,8 +9347,7 @@ static void ptq__put_hash(ptq__text *text, uint64_t hash)
     ptq__put_char(text, '"');
 }
 
-static void ptq__put_integers(ptq__text *text, const char *key, const uint64_t *values, int n)
-{
+static void ptq__put_integers(ptq__text *text, const char *key, const uint64_t *values, int n) {
     int i;
     ptq__put(text, "\"%s\": [", key);
     for (i = 0; i < n; i++) {
@@ -9898,8 +9357,7 @@ static void ptq__put_integers(ptq__text *text, const char *key, const uint64_t *
     ptq__put_string(text, "]");
 }
 
-static void ptq__put_sum(ptq__text *text, const char *key, const ptq_exact_sum *sum)
-{
+static void ptq__put_sum(ptq__text *text, const char *key, const ptq_exact_sum *sum) {
     int i;
     ptq__put(text, "\"%s\": [", key);
     for (i = 0; i < 10; i++) {
@@ -9910,8 +9368,7 @@ static void ptq__put_sum(ptq__text *text, const char *key, const ptq_exact_sum *
 }
 
 /* Bins from the first to the last that is not empty. */
-static void ptq__put_statistics(ptq__text *text, const ptq_statistics *s)
-{
+static void ptq__put_statistics(ptq__text *text, const ptq_statistics *s) {
     int first = 0, last = PTQ_BINS - 1;
     while (first < PTQ_BINS && !s->bin[first])
         first++;
@@ -9926,8 +9383,7 @@ static void ptq__put_statistics(ptq__text *text, const ptq_statistics *s)
     ptq__put_integers(text, "bins", s->bin + first, first < PTQ_BINS ? last - first + 1 : 0);
 }
 
-static void ptq__put_calibration(ptq__text *text, const ptq_calibration *c)
-{
+static void ptq__put_calibration(ptq__text *text, const ptq_calibration *c) {
     size_t i;
     int t;
     ptq__put_string(text, "{\n  \"format\": \"ptq-calibration\",\n  \"format_version\": 1,\n"
@@ -9955,8 +9411,7 @@ static void ptq__put_calibration(ptq__text *text, const ptq_calibration *c)
 }
 
 PTQ_API ptq_status ptq_calibration_write(const ptq_calibration *calibration, void **bytes,
-                                         size_t *size, ptq_error *err)
-{
+                                         size_t *size, ptq_error *err) {
     ptq__text text = ptq__text_over(NULL, 0);
     void *memory = NULL;
     ptq__put_calibration(&text, calibration);
@@ -9970,15 +9425,13 @@ PTQ_API ptq_status ptq_calibration_write(const ptq_calibration *calibration, voi
 
 /* Reading: each function leaves `wrong` set in the JSON reader if something is not as it should. */
 
-static uint64_t ptq__json_count(ptq__json *json)
-{
+static uint64_t ptq__json_count(ptq__json *json) {
     int64_t value = 0;
     ptq__json_integer(json, 0, (int64_t)1 << 53, &value);
     return (uint64_t)value;
 }
 
-static float ptq__json_float(ptq__json *json)
-{
+static float ptq__json_float(ptq__json *json) {
     ptq__span span;
     float value = 0;
     if (ptq__json_number(json, &span) && !ptq__read_float(span, &value))
@@ -9987,8 +9440,7 @@ static float ptq__json_float(ptq__json *json)
 }
 
 /* Up to `most` integers; returns how many. */
-static int ptq__json_counts(ptq__json *json, uint64_t *out, int most)
-{
+static int ptq__json_counts(ptq__json *json, uint64_t *out, int most) {
     int first = 1, n = 0;
     ptq__json_take(json, '[', "a list");
     while (ptq__json_next(json, ']', &first)) {
@@ -10002,8 +9454,7 @@ static int ptq__json_counts(ptq__json *json, uint64_t *out, int most)
     return n;
 }
 
-static void ptq__json_sum(ptq__json *json, ptq_exact_sum *sum)
-{
+static void ptq__json_sum(ptq__json *json, ptq_exact_sum *sum) {
     const int64_t most = (int64_t)1 << 52;
     int first = 1, n = 0;
     ptq__json_take(json, '[', "a list");
@@ -10015,8 +9466,7 @@ static void ptq__json_sum(ptq__json *json, ptq_exact_sum *sum)
         ptq__json_wrong(json, "ten integers");
 }
 
-static ptq_status ptq__json_hash(ptq__json *json, uint64_t *hash, ptq_error *err)
-{
+static ptq_status ptq__json_hash(ptq__json *json, uint64_t *hash, ptq_error *err) {
     char *text = NULL;
     size_t i;
     PTQ__TRY(ptq__json_string(json, &text, err));
@@ -10036,8 +9486,7 @@ static ptq_status ptq__json_hash(ptq__json *json, uint64_t *hash, ptq_error *err
 
 /* The bin of an extreme value, which must be the first or last that counts anything; zeros have
    none of their own. */
-static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin)
-{
+static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin) {
     if (value < 0 || value > 0)
         return bin >= 0 && bin < PTQ_BINS && ptq__fitting_exponent(value) <= s->exponent &&
                ptq__bin_of(value, s->exponent) == bin;
@@ -10045,8 +9494,7 @@ static int ptq__extreme_agrees(const ptq_statistics *s, float value, int bin)
 }
 
 /* Whether numbers of a file could have come from observing: searches rely on it. */
-static int ptq__statistics_agree(const ptq_statistics *s)
-{
+static int ptq__statistics_agree(const ptq_statistics *s) {
     uint64_t sum = s->zeros;
     int b, first = PTQ_BINS, last = -1;
     for (b = 0; b < PTQ_BINS; b++) {
@@ -10060,8 +9508,7 @@ static int ptq__statistics_agree(const ptq_statistics *s)
 }
 
 /* Every image was seen by every tensor, and has a class. */
-static int ptq__calibration_agrees(const ptq_calibration *c)
-{
+static int ptq__calibration_agrees(const ptq_calibration *c) {
     uint64_t sum = 0;
     int i;
     for (i = 0; i < c->classes; i++)
@@ -10072,8 +9519,7 @@ static int ptq__calibration_agrees(const ptq_calibration *c)
     return c->images > 0 && c->tensors > 0 && sum == c->images;
 }
 
-static ptq_status ptq__json_statistics(ptq__json *json, ptq_statistics *s, ptq_error *err)
-{
+static ptq_status ptq__json_statistics(ptq__json *json, ptq_statistics *s, ptq_error *err) {
     int first = 1;
     int64_t value = 0, start = 0;
     ptq_status status = PTQ_OK;
@@ -10112,8 +9558,7 @@ static ptq_status ptq__json_statistics(ptq__json *json, ptq_statistics *s, ptq_e
     return status;
 }
 
-static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_error *err)
-{
+static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_error *err) {
     int first = 1;
     ptq_status status = PTQ_OK;
     ptq__json_take(json, '{', "an object");
@@ -10129,14 +9574,13 @@ static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_err
             status = ptq__calibration_add_tensor(c, key, err);
         ptq__free(json->allocator, key);
         if (!status && !json->wrong)
-            status = ptq__json_statistics(json, &c->tensor[c->tensors - 1].observer.channel[0],
-                                          err);
+            status =
+                ptq__json_statistics(json, &c->tensor[c->tensors - 1].observer.channel[0], err);
     }
     return status;
 }
 
-static ptq_status ptq__json_images(ptq__json *json, ptq_calibration *c, ptq_error *err)
-{
+static ptq_status ptq__json_images(ptq__json *json, ptq_calibration *c, ptq_error *err) {
     int first = 1, capacity = 0;
     void *array = c->hash;
     ptq_status status = PTQ_OK;
@@ -10155,8 +9599,7 @@ static ptq_status ptq__json_images(ptq__json *json, ptq_calibration *c, ptq_erro
 
 /* One key of the outermost object. */
 static ptq_status ptq__json_calibration_key(ptq__json *json, const char *key, ptq_calibration *c,
-                                            ptq_error *err)
-{
+                                            ptq_error *err) {
     ptq_status status = PTQ_OK;
     char *text = NULL;
     if (!strcmp(key, "format")) {
@@ -10192,13 +9635,11 @@ enum { PTQ__MOST_CLASSES = 46340 };
 
 /* A small file gets a small share of what the largest could need: a count takes two bytes of it, a
    tensor ("a":{}) at least six. */
-static int ptq__at_most(int most, size_t room)
-{
+static int ptq__at_most(int most, size_t room) {
     return room + 1 < (size_t)most ? (int)room + 1 : most;
 }
 
-static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err)
-{
+static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err) {
     int first = 1;
     ptq_status status = PTQ_OK;
     ptq__json_take(json, '{', "an object");
@@ -10222,13 +9663,12 @@ static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq
 
 PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
                                          const ptq_allocator *allocator, ptq_calibration **out,
-                                         ptq_error *err)
-{
+                                         ptq_error *err) {
     ptq__json json = ptq__json_over((const char *)bytes, size, allocator);
     ptq_calibration *c = NULL;
     ptq_status status;
-    PTQ__TRY(ptq__calibration_create(allocator, ptq__at_most(PTQ__MOST_CLASSES, size / 2), &c,
-                                     err));
+    PTQ__TRY(
+        ptq__calibration_create(allocator, ptq__at_most(PTQ__MOST_CLASSES, size / 2), &c, err));
     status = ptq__calibration_reserve(c, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6), err);
     if (!status)
         status = ptq__json_calibration(&json, c, err);
@@ -10242,8 +9682,7 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
 #ifndef PTQ_NO_STDIO
 
 PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, const char *path,
-                                        ptq_error *err)
-{
+                                        ptq_error *err) {
     void *bytes = NULL;
     size_t size = 0;
     PTQ__TRY(ptq_calibration_write(calibration, &bytes, &size, err));
@@ -10251,8 +9690,7 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
 }
 
 PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *allocator,
-                                        ptq_calibration **out, ptq_error *err)
-{
+                                        ptq_calibration **out, ptq_error *err) {
     void *bytes = NULL;
     size_t size = 0;
     ptq_status status;
@@ -10368,16 +9806,14 @@ enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once
 #ifdef PTQ__X86
 /* The registers that the operating system saves: bits 1, 2: up to 256 bits wide; 5, 6, 7: 512;
    17, 18: tiles and their configuration. */
-static unsigned ptq__saved_registers(void)
-{
+static unsigned ptq__saved_registers(void) {
     unsigned low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return low;
 }
 
 #if defined(PTQ__EMULATE_AMX)
-static int ptq__may_use_amx(unsigned features, unsigned saved)
-{
+static int ptq__may_use_amx(unsigned features, unsigned saved) {
     (void)features, (void)saved;
     return 1;
 }
@@ -10385,8 +9821,7 @@ static int ptq__may_use_amx(unsigned features, unsigned saved)
 /* Tiles are 8 KB more to be saved for each thread, so Linux wants to be asked, once per process; to
    ask again does nothing. A kernel without AMX says no. arch_prctl(ARCH_REQ_XCOMP_PERM, tiles) is
    called directly, as not every libc has a name for it. */
-static int ptq__may_use_amx(unsigned features, unsigned saved)
-{
+static int ptq__may_use_amx(unsigned features, unsigned saved) {
     enum { ARCH_PRCTL = 158, ARCH_REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 };
     long result = ARCH_PRCTL;
     if ((features >> 24 & 3) != 3 || (saved >> 17 & 3) != 3) /* AMX-TILE, AMX-INT8 */
@@ -10398,16 +9833,14 @@ static int ptq__may_use_amx(unsigned features, unsigned saved)
     return result == 0;
 }
 #else
-static int ptq__may_use_amx(unsigned features, unsigned saved)
-{
+static int ptq__may_use_amx(unsigned features, unsigned saved) {
     (void)features, (void)saved;
     return 0;
 }
 #endif
 
 /* What processor and operating system have in common, as a set of 1 << isa. */
-static unsigned ptq__cpu_isas(void)
-{
+static unsigned ptq__cpu_isas(void) {
     unsigned a, b, c, d, b7, c7, d7, a71, saved, isas = 0;
     if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) || !__get_cpuid(1, &a, &b, &c, &d))
         return 0;
@@ -10435,44 +9868,31 @@ static unsigned ptq__cpu_isas(void)
 }
 #elif defined(PTQ__NEON)
 #if !PTQ__HAS_DOTPROD
-static int ptq__has_dotprod(void)
-{
-    return 0;
-}
+static int ptq__has_dotprod(void) { return 0; }
 #elif defined(__ARM_FEATURE_DOTPROD)
-static int ptq__has_dotprod(void)
-{
-    return 1; /* the compiler was told so */
-}
+static int ptq__has_dotprod(void) { return 1; /* the compiler was told so */ }
 #else
-static int ptq__has_dotprod(void)
-{
+static int ptq__has_dotprod(void) {
     return getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP, which older headers lack */
 }
 #endif
 
-static unsigned ptq__cpu_isas(void)
-{
+static unsigned ptq__cpu_isas(void) {
     return 1u << PTQ_ISA_NEON | (ptq__has_dotprod() ? 1u << PTQ_ISA_NEONDOT : 0u);
 }
 #elif defined(PTQ__WASM)
-static unsigned ptq__cpu_isas(void)
-{
+static unsigned ptq__cpu_isas(void) {
     return 1u << PTQ_ISA_WASM; /* a runtime without it would not have loaded the module */
 }
 #else
-static unsigned ptq__cpu_isas(void)
-{
-    return 0;
-}
+static unsigned ptq__cpu_isas(void) { return 0; }
 #endif
 
 #ifndef PTQ__BUILT_ISAS /* the vector kernels that were compiled, as a set of 1 << isa */
 #define PTQ__BUILT_ISAS 0u
 #endif
 
-PTQ_API const char *ptq_isa_name(ptq_isa isa)
-{
+PTQ_API const char *ptq_isa_name(ptq_isa isa) {
     static const char *const name[] = {
 #define PTQ_X(id, text) text,
         PTQ_ISA_LIST(PTQ_X)
@@ -10481,28 +9901,24 @@ PTQ_API const char *ptq_isa_name(ptq_isa isa)
     return (unsigned)isa < PTQ_ISA_COUNT ? name[isa] : "?";
 }
 
-PTQ_API ptq_isa ptq_isa_find(const char *name)
-{
+PTQ_API ptq_isa ptq_isa_find(const char *name) {
     int isa = 0;
     while (isa < PTQ_ISA_COUNT && strcmp(name, ptq_isa_name((ptq_isa)isa)))
         isa++;
     return (ptq_isa)isa;
 }
 
-PTQ_API int ptq_isa_available(ptq_isa isa)
-{
+PTQ_API int ptq_isa_available(ptq_isa isa) {
     return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
            ((unsigned)isa < PTQ_ISA_COUNT && (ptq__cpu_isas() >> isa & 1));
 }
 
-PTQ_API int ptq_isa_compiled(ptq_isa isa)
-{
+PTQ_API int ptq_isa_compiled(ptq_isa isa) {
     return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
            ((unsigned)isa < PTQ_ISA_COUNT && (PTQ__BUILT_ISAS >> isa & 1));
 }
 
-static ptq_isa ptq__best_isa(void)
-{
+static ptq_isa ptq__best_isa(void) {
     int isa = PTQ_ISA_COUNT - 1;
     while (!ptq_isa_available((ptq_isa)isa))
         isa--;
@@ -10549,17 +9965,17 @@ enum { PTQ__SLAB = 32, PTQ__WORD = 4, PTQ__SLAB_WORDS = PTQ__SLAB / PTQ__WORD };
 
 /* What becomes of the sums. */
 typedef struct ptq__finish {
-    float least, most;             /* clamp of the convolution's own result ... */
-    float add_least, add_most;     /* ... and of the sum with the residual */
-    int32_t zero_point;            /* codes: added after rounding */
-    int real;                      /* integers become real numbers: the logits */
-    int residual_first;            /* the residual is operand a of ptq__adder, else b */
+    float least, most;         /* clamp of the convolution's own result ... */
+    float add_least, add_most; /* ... and of the sum with the residual */
+    int32_t zero_point;        /* codes: added after rounding */
+    int real;                  /* integers become real numbers: the logits */
+    int residual_first;        /* the residual is operand a of ptq__adder, else b */
     int residual_signed;
     float ratio_a, ratio_b, offset;
-    float sure;                    /* how far from its code a plain sum has surely the same code */
-    const void *residual;          /* NULL: none */
-    void *y, *mid;                 /* mid: before the addition; NULL: not kept */
-    int channels;                  /* of the result: the distance of its pixels */
+    float sure;           /* how far from its code a plain sum has surely the same code */
+    const void *residual; /* NULL: none */
+    void *y, *mid;        /* mid: before the addition; NULL: not kept */
+    int channels;         /* of the result: the distance of its pixels */
 } ptq__finish;
 
 /* A piece of the kernel: the words of one tap that lie in one slab. */
@@ -10574,7 +9990,7 @@ typedef struct ptq__panel ptq__panel;
 
 /* Sums that are not finished yet: of a row of tiles, or of one while the next is at work. */
 typedef struct ptq__later {
-    char *sums;             /* pixel by pixel, vector by vector */
+    char *sums; /* pixel by pixel, vector by vector */
     int pixels, channels, vectors;
     ptrdiff_t out;
     const float *multiplier;
@@ -10585,14 +10001,14 @@ typedef struct ptq__tile {
     const ptq__packed *conv;
     const ptq__piece *piece;
     int pieces;
-    ptrdiff_t at;           /* bytes from the start of the row to the first pixel */
+    ptrdiff_t at; /* bytes from the start of the row to the first pixel */
     const char *weight, *bias;
     const float *multiplier;
-    int pixels, channels;   /* to be stored: the tile may be larger */
-    ptrdiff_t out;          /* index of the first result */
+    int pixels, channels; /* to be stored: the tile may be larger */
+    ptrdiff_t out;        /* index of the first result */
     const ptq__finish *finish;
-    char *sums;             /* where they go, if the tile does not finish them */
-    int planes;             /* see ptq__winograd_rows; bytes of one, of input and of sums */
+    char *sums; /* where they go, if the tile does not finish them */
+    int planes; /* see ptq__winograd_rows; bytes of one, of input and of sums */
     ptrdiff_t plane, sums_plane;
     ptq__later *later;
 } ptq__tile;
@@ -10614,18 +10030,18 @@ typedef struct ptq__winograd {
 /* One way to compute. */
 typedef struct ptq__engine {
     void (*stage)(const ptq__packed *k, const char *from, const char *end, char *to, int count);
-    int size;  /* bytes of an element in the arena */
-    int codes; /* elements in a word */
-    int lanes; /* sums in a vector */
+    int size;                               /* bytes of an element in the arena */
+    int codes;                              /* elements in a word */
+    int lanes;                              /* sums in a vector */
     int pixels[2][2];                       /* of tiles with one and two vectors of channels: */
     void (*tile[2][2])(const ptq__tile *t); /* a small one, a large one */
     int planar;    /* weights: the first code of the word for all lanes of a vector, the next ... */
     int is_signed; /* bytes are staged as signed codes, else as unsigned ones */
-    int matrix;                             /* rows are staged whole: see ptq__describe_matrix */
-    void (*begin)(const ptq__packed *k);    /* before the first tile of a layer; NULL: nothing */
-    void (*end)(const ptq__tile *t);        /* after the last */
-    void (*finish)(const ptq__tile *t);     /* after each row of tiles; NULL: they do it */
-    const ptq__winograd *winograd;          /* NULL: none */
+    int matrix;    /* rows are staged whole: see ptq__describe_matrix */
+    void (*begin)(const ptq__packed *k); /* before the first tile of a layer; NULL: nothing */
+    void (*end)(const ptq__tile *t);     /* after the last */
+    void (*finish)(const ptq__tile *t);  /* after each row of tiles; NULL: they do it */
+    const ptq__winograd *winograd;       /* NULL: none */
 } ptq__engine;
 
 /* Up to two vectors of channels. */
@@ -10634,7 +10050,7 @@ struct ptq__panel {
     int first, channels; /* of the result */
     int lane;            /* where its padded channels begin */
     int group;
-    int two;             /* vectors, less one */
+    int two; /* vectors, less one */
 };
 
 /* A convolution made ready: in the memory of ptq__step.packed, together with all it points to. */
@@ -10648,36 +10064,34 @@ struct ptq__packed {
     ptrdiff_t pitch;       /* bytes of a staged pixel */
     ptrdiff_t advance;     /* bytes from the input of an output pixel to that of the next */
     ptrdiff_t slab_bytes, row_bytes;
-    int run;               /* taps whose weights lie one after the other, without a gap: */
-    int run_words;         /* words of these, the gap behind them included */
-    int blank;             /* byte that stands for 0 in a staged row */
+    int run;       /* taps whose weights lie one after the other, without a gap: */
+    int run_words; /* words of these, the gap behind them included */
+    int blank;     /* byte that stands for 0 in a staged row */
     int strips, pieces, panels;
-    int piece_words;       /* matrices: of each piece */
-    int taps;              /* of the packed weights */
-    int rows;              /* staged ones that are kept, besides the blank one */
-    int tiles;             /* ptq__winograd_rows: in a row; 0: not used */
-    int room;              /* for these, in whole tiles of the kernels */
+    int piece_words; /* matrices: of each piece */
+    int taps;        /* of the packed weights */
+    int rows;        /* staged ones that are kept, besides the blank one */
+    int tiles;       /* ptq__winograd_rows: in a row; 0: not used */
+    int room;        /* for these, in whole tiles of the kernels */
     ptq__strip *strip;
     ptq__piece *piece;
     ptq__panel *panel;
     char *bias;
-    float *multiplier;     /* integers only */
+    float *multiplier; /* integers only */
     ptq__finish finish;
-    ptrdiff_t step;        /* bytes from a pixel to the next of the same phase */
-    int flip, zero;        /* codes: what is flipped in a staged one; the zero point after that */
+    ptrdiff_t step; /* bytes from a pixel to the next of the same phase */
+    int flip, zero; /* codes: what is flipped in a staged one; the zero point after that */
 };
 
 enum { PTQ__PLACES = 16 }; /* see ptq__winograd_rows */
 
 /* Bytes of a plane of inputs. */
-static ptrdiff_t ptq__input_plane(const ptq__packed *k)
-{
+static ptrdiff_t ptq__input_plane(const ptq__packed *k) {
     return (ptrdiff_t)k->slabs * k->room * PTQ__SLAB;
 }
 
 /* Bytes of a plane of sums. */
-static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
-{
+static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
     return (ptrdiff_t)k->room * vectors * k->engine->lanes * PTQ__WORD;
 }
 
@@ -10690,10 +10104,8 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
 /* One word of PIXELS pixels times the weights of VECTORS vectors of channels. */
 #define PTQ__STEP(PIXELS, VECTORS, OP, DOT, WEIGHT, FROM)                                          \
     do {                                                                                           \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
-            w[v] = OP##_load((WEIGHT) + v * (int)sizeof x);                                        \
-        PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
-        {                                                                                          \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = OP##_load((WEIGHT) + v * (int)sizeof x);  \
+        PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
             x = OP##_spread((FROM) + p * PTQ__SLAB);                                               \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] = DOT(sum[p][v], x, w[v]);         \
         }                                                                                          \
@@ -10712,12 +10124,10 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
    to spread a word costs more than to load it. */
 #define PTQ__LANE(PIXELS, VECTORS, OP, DOT, LANE)                                                  \
     do {                                                                                           \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
-            w[v] = OP##_load(weight + v * (int)sizeof x);                                          \
-        PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
-        {                                                                                          \
-            PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
-                sum[p][v] = DOT##_lane(sum[p][v], four[p], w[v], LANE);                            \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = OP##_load(weight + v * (int)sizeof x);    \
+        PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
+            PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] =                                  \
+                DOT##_lane(sum[p][v], four[p], w[v], LANE);                                        \
         }                                                                                          \
         weight += VECTORS * sizeof x;                                                              \
     } while (0)
@@ -10743,8 +10153,7 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
 #define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
     do {                                                                                           \
         int nth;                                                                                   \
-        PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++)                                    \
-        {                                                                                          \
+        PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++) {                                  \
             PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight + nth * VECTORS * (int)sizeof x, from);     \
             if (nth + 1 == word)                                                                   \
                 break;                                                                             \
@@ -10773,8 +10182,7 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
     do {                                                                                           \
         const char *from;                                                                          \
         int i, word;                                                                               \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                                  \
-        {                                                                                          \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++) {                                                \
             w[v] = OP##_load(t->bias + v * (int)sizeof x);                                         \
             PTQ__UNROLL for (p = 0; p < PIXELS; p++) sum[p][v] = w[v];                             \
         }                                                                                          \
@@ -10788,8 +10196,7 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
 /* A tile that finishes its sums. That is a loop, not written out, since it is long: hence the copy
    of the sums. */
 #define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
-    TARGET static void NAME(const ptq__tile *t)                                                    \
-    {                                                                                              \
+    TARGET static void NAME(const ptq__tile *t) {                                                  \
         VEC sum[PIXELS][VECTORS], done[PIXELS][VECTORS], w[VECTORS], x;                            \
         const ptq__finish f = *t->finish; /* no store below can change it */                       \
         const char *weight = t->weight;                                                            \
@@ -10797,22 +10204,19 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
         int p, v, pixels = t->pixels, channels = t->channels, lanes = sizeof x / 4;                \
         ptrdiff_t out = t->out;                                                                    \
         PTQ__SUMS(PIXELS, VECTORS, OP, DOT, t->at);                                                \
-        PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                                   \
-        {                                                                                          \
+        PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) done[p][v] = sum[p][v];                      \
         }                                                                                          \
         for (p = 0; p < pixels; p++, out += f.channels) {                                          \
-            PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
-                OP##_finish(&f, multiplier + v * lanes, out + v * lanes, channels - v * lanes,     \
-                            done[p][v]);                                                           \
+            PTQ__UNROLL for (v = 0; v < VECTORS; v++) OP##_finish(                                 \
+                &f, multiplier + v * lanes, out + v * lanes, channels - v * lanes, done[p][v]);    \
         }                                                                                          \
     }
 
 /* Tiles side by side, which leave their sums to be finished row by row; and planes of such, whose
    weights lie one after the other. */
 #define PTQ__TILES(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                    \
-    TARGET static void NAME(const ptq__tile *t)                                                    \
-    {                                                                                              \
+    TARGET static void NAME(const ptq__tile *t) {                                                  \
         VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                   \
         const char *weight = t->weight, *first;                                                    \
         char *to;                                                                                  \
@@ -10825,8 +10229,7 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
             for (left = t->pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {           \
                 weight = first;                                                                    \
                 PTQ__SUMS(PIXELS, VECTORS, OP, DOT, at);                                           \
-                PTQ__UNROLL for (p = 0; p < PIXELS; p++)                                           \
-                {                                                                                  \
+                PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                         \
                     PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                      \
                         memcpy(to + (p * VECTORS + v) * (int)sizeof x, &sum[p][v], sizeof x);      \
                 }                                                                                  \
@@ -10835,26 +10238,20 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors)
         }                                                                                          \
     }
 
-static float ptq__act_least(ptq_activation act)
-{
-    return act ? 0 : (float)-HUGE_VAL;
-}
+static float ptq__act_least(ptq_activation act) { return act ? 0 : (float)-HUGE_VAL; }
 
-static float ptq__act_most(ptq_activation act)
-{
+static float ptq__act_most(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU6 ? 6 : (float)HUGE_VAL;
 }
 
 /* The addition of a step: an operator of its own, or fused. */
-static ptq__adder ptq__step_adder(const ptq__step *step)
-{
+static ptq__adder ptq__step_adder(const ptq__step *step) {
     if (step->node->op != PTQ_OP_ADD)
         return ptq__residual_adder(step);
     return ptq__adder_of(&step->from[0]->q, &step->from[1]->q, &step->node->q, step->node->act);
 }
 
-static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
-{
+static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
     f->ratio_a = adder->ratio_a;
     f->ratio_b = adder->ratio_b;
     f->offset = adder->offset;
@@ -10868,8 +10265,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
 /* What becomes of real sums. */
 #define PTQ__FINISH_REAL(NAME, TARGET, REAL, F)                                                    \
     TARGET PTQ__INLINE void NAME(const ptq__finish *f, const float *multiplier, ptrdiff_t at,      \
-                                 int n, REAL sum)                                                  \
-    {                                                                                              \
+                                 int n, REAL sum) {                                                \
         (void)multiplier;                                                                          \
         sum = F##_clamp(sum, f->least, f->most);                                                   \
         if (f->mid)                                                                                \
@@ -10883,23 +10279,20 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
 
 /* ptq__add_codes, of which the residual is operand a or b. */
 #define PTQ__SUM_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                            \
-    TARGET PTQ__INLINE WHOLE NAME##_of(const ptq__finish *f, REAL a, REAL b)                       \
-    {                                                                                              \
+    TARGET PTQ__INLINE WHOLE NAME##_of(const ptq__finish *f, REAL a, REAL b) {                     \
         REAL sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                            \
         sum = F##_fma(sum, a, F##_all(f->ratio_a));                                                \
         return I##_round(F##_clamp(sum, f->add_least, f->add_most));                               \
     }                                                                                              \
                                                                                                    \
-    TARGET PTQ__INLINE WHOLE NAME(const ptq__finish *f, REAL own, REAL residual)                   \
-    {                                                                                              \
+    TARGET PTQ__INLINE WHOLE NAME(const ptq__finish *f, REAL own, REAL residual) {                 \
         return f->residual_first ? NAME##_of(f, residual, own) : NAME##_of(f, own, residual);      \
     }
 
 /* What becomes of integer sums: ptq__to_code, then the addition. */
 #define PTQ__FINISH_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                         \
     TARGET PTQ__INLINE void NAME(const ptq__finish *f, const float *multiplier, ptrdiff_t at,      \
-                                 int n, WHOLE sum)                                                 \
-    {                                                                                              \
+                                 int n, WHOLE sum) {                                               \
         REAL real = F##_mul(I##_real(sum), F##_load((const char *)(const void *)multiplier));      \
         WHOLE code;                                                                                \
         real = F##_clamp(real, f->least, f->most);                                                 \
@@ -10921,8 +10314,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
    knows whether there is a residual, and that all lanes are stored. */
 #define PTQ__FINISH_LATER(NAME, TARGET, OP)                                                        \
     TARGET PTQ__INLINE void NAME##_all(const ptq__later *l, const ptq__finish *f, int lanes,       \
-                                       int whole)                                                  \
-    {                                                                                              \
+                                       int whole) {                                                \
         ptrdiff_t size = lanes * PTQ__WORD;                                                        \
         int p, v;                                                                                  \
         for (v = 0; v < l->vectors; v++) {                                                         \
@@ -10935,8 +10327,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
-    TARGET static void NAME(const ptq__tile *t)                                                    \
-    {                                                                                              \
+    TARGET static void NAME(const ptq__tile *t) {                                                  \
         const ptq__later l = *t->later; /* no store below can change them */                       \
         ptq__finish f = *t->finish;                                                                \
         enum { LANES = sizeof(OP##_load(NULL)) / PTQ__WORD };                                      \
@@ -10957,8 +10348,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
 /* The transforms of ptq__winograd_rows. H: twice as many numbers as I, of 16 bits each. */
 #define PTQ__WINOGRAD(NAME, TARGET, HALF, H, WHOLE, I)                                             \
     /* A vector of channels in one column of B X: the sum or the difference of two rows of X. */   \
-    TARGET PTQ__INLINE HALF NAME##_column(const char *a, const char *b, int sum)                   \
-    {                                                                                              \
+    TARGET PTQ__INLINE HALF NAME##_column(const char *a, const char *b, int sum) {                 \
         HALF x, y;                                                                                 \
         memcpy(&x, a, sizeof x);                                                                   \
         memcpy(&y, b, sizeof y);                                                                   \
@@ -10966,8 +10356,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
     }                                                                                              \
                                                                                                    \
     /* A tile's part of a row of B X B': a place in four planes. */                                \
-    TARGET PTQ__INLINE void NAME##_places(const HALF *x, char *to, ptrdiff_t plane)                \
-    {                                                                                              \
+    TARGET PTQ__INLINE void NAME##_places(const HALF *x, char *to, ptrdiff_t plane) {              \
         HALF place[4];                                                                             \
         int i;                                                                                     \
         place[0] = H##_sub(x[0], x[2]);                                                            \
@@ -10979,8 +10368,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
                                                                                                    \
     /* That row for all tiles. Two columns of B X are shared with the next tile. */                \
     TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *a, const char *b,         \
-                                       int sum, char *to)                                          \
-    {                                                                                              \
+                                       int sum, char *to) {                                        \
         enum { SIZE = sizeof(HALF), PARTS = PTQ__SLAB / SIZE };                                    \
         ptrdiff_t plane = ptq__input_plane(k), at;                                                 \
         HALF x[4];                                                                                 \
@@ -11001,8 +10389,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
-    TARGET static void NAME##_scatter(const ptq__packed *k, const ptq__piece *row, char *planes)   \
-    {                                                                                              \
+    TARGET static void NAME##_scatter(const ptq__packed *k, const ptq__piece *row, char *planes) { \
         ptrdiff_t four = 4 * ptq__input_plane(k);                                                  \
         NAME##_row(k, row[0].from, row[2].from, 0, planes);                                        \
         NAME##_row(k, row[1].from, row[2].from, 1, planes + four);                                 \
@@ -11011,8 +10398,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
     }                                                                                              \
                                                                                                    \
     /* Two outputs from one row of A M, where M are the sums. */                                   \
-    TARGET PTQ__INLINE void NAME##_pair(const WHOLE *m, WHOLE bias, char *left, char *right)       \
-    {                                                                                              \
+    TARGET PTQ__INLINE void NAME##_pair(const WHOLE *m, WHOLE bias, char *left, char *right) {     \
         WHOLE one = I##_add(I##_add(m[0], m[1]), m[2]);                                            \
         WHOLE two = I##_sub(I##_sub(m[1], m[2]), m[3]);                                            \
         one = I##_add(I##_quarter(one), bias);                                                     \
@@ -11022,8 +10408,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
     }                                                                                              \
                                                                                                    \
     TARGET static void NAME##_gather(const ptq__packed *k, const ptq__panel *panel,                \
-                                     const char *planes, char *sums)                               \
-    {                                                                                              \
+                                     const char *planes, char *sums) {                             \
         enum { SIZE = sizeof(WHOLE) };                                                             \
         int v, tile, j, vectors = panel->two + 1;                                                  \
         ptrdiff_t plane = ptq__sums_plane(k, vectors), pixel = vectors * SIZE;                     \
@@ -11034,8 +10419,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
             WHOLE bias = I##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                   \
             for (tile = 0; tile < k->tiles; tile++, from += pixel, to += 2 * pixel) {              \
                 WHOLE top[4], bottom[4];                                                           \
-                PTQ__UNROLL for (j = 0; j < 4; j++)                                                \
-                {                                                                                  \
+                PTQ__UNROLL for (j = 0; j < 4; j++) {                                              \
                     WHOLE first = I##_load(from + j * plane);                                      \
                     WHOLE second = I##_load(from + (4 + j) * plane);                               \
                     WHOLE third = I##_load(from + (8 + j) * plane);                                \
@@ -11055,8 +10439,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder)
    its weights are 0, so all copy a whole slab; but nothing from `end` on, the end of the tensor,
    may be read. */
 
-static const char *ptq__guard(const char *from, const char *end, int size, char *copy)
-{
+static const char *ptq__guard(const char *from, const char *end, int size, char *copy) {
     if (end - from >= size)
         return from;
     memset(copy, 0, (size_t)size);
@@ -11067,8 +10450,7 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
 /* MOVE(to, from, flip, zero) writes a slab from BYTES bytes of the tensor. */
 #define PTQ__STAGE(NAME, TARGET, BYTES, MOVE)                                                      \
     TARGET static void NAME(const ptq__packed *k, const char *from, const char *end, char *to,     \
-                            int count)                                                             \
-    {                                                                                              \
+                            int count) {                                                           \
         ptrdiff_t step = k->step;                                                                  \
         int flip = k->flip, zero = k->zero;                                                        \
         char copy[PTQ__SLAB];                                                                      \
@@ -11078,8 +10460,7 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
 
 /* Global average pool: a vector of channels at a time. */
 #define PTQ__AVERAGE_REAL(NAME, TARGET, REAL, F)                                                   \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame)                        \
-    {                                                                                              \
+    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
         const float *x = (const float *)ptq__in(step, frame, 0);                                   \
         int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
         for (c = 0; c < channels; c += (int)(sizeof(REAL) / sizeof(float))) {                      \
@@ -11091,18 +10472,17 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
     }
 
 #define PTQ__AVERAGE_CODES(NAME, TARGET, WHOLE, I)                                                 \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame)                        \
-    {                                                                                              \
+    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
         const ptq_qparams *in = &step->from[0]->q;                                                 \
         const void *x = ptq__in(step, frame, 0);                                                   \
         int32_t sums[sizeof(WHOLE) / sizeof(int32_t)];                                             \
         int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        int lanes = (int)(sizeof sums / sizeof *sums), is_signed = in->type == PTQ_TYPE_S8;             \
+        int lanes = (int)(sizeof sums / sizeof *sums), is_signed = in->type == PTQ_TYPE_S8;        \
         for (c = 0; c < channels; c += lanes) {                                                    \
             WHOLE sum = I##_all(-pixels * in->zero_point);                                         \
             for (i = 0; i < pixels; i++)                                                           \
-                sum = I##_add(sum, I##_get(x, (ptrdiff_t)i * channels + c, channels - c,           \
-                                           is_signed));                                            \
+                sum = I##_add(sum,                                                                 \
+                              I##_get(x, (ptrdiff_t)i * channels + c, channels - c, is_signed));   \
             memcpy(sums, &sum, sizeof sums);                                                       \
             for (i = 0; i < lanes && c + i < channels; i++)                                        \
                 ptq__store(ptq__out(step, frame), c + i,                                           \
@@ -11112,8 +10492,7 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
 
 /* Unfused addition. The result may lie over an operand: each element is read before. */
 #define PTQ__ADD_REAL(NAME, TARGET, REAL, F)                                                       \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame)                        \
-    {                                                                                              \
+    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
         const void *a = ptq__in(step, frame, 0), *b = ptq__in(step, frame, 1);                     \
         float least = ptq__act_least(step->node->act), most = ptq__act_most(step->node->act);      \
         int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
@@ -11124,11 +10503,10 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
     }
 
 #define PTQ__ADD_CODES(NAME, TARGET, WHOLE, I)                                                     \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame)                        \
-    {                                                                                              \
+    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
         const void *a = ptq__in(step, frame, 0), *b = ptq__in(step, frame, 1);                     \
-        int signed_a = step->from[0]->q.type == PTQ_TYPE_S8;                                            \
-        int signed_b = step->from[1]->q.type == PTQ_TYPE_S8;                                            \
+        int signed_a = step->from[0]->q.type == PTQ_TYPE_S8;                                       \
+        int signed_b = step->from[1]->q.type == PTQ_TYPE_S8;                                       \
         int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
         ptq__adder adder = ptq__step_adder(step);                                                  \
         ptq__finish f;                                                                             \
@@ -11144,8 +10522,7 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
    image adds nothing. OP_term adds a tap; MAC is sum + x w. */
 #define PTQ__DEPTHWISE_REAL(NAME, TARGET, REAL, F, MAC)                                            \
     TARGET PTQ__INLINE REAL F##_term(const ptq__packed *k, REAL sum, const void *x, ptrdiff_t at,  \
-                                     int n, const char *weight)                                    \
-    {                                                                                              \
+                                     int n, const char *weight) {                                  \
         (void)k;                                                                                   \
         return MAC(sum, F##_get(x, at, n), F##_load(weight));                                      \
     }                                                                                              \
@@ -11153,16 +10530,14 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
 
 #define PTQ__DEPTHWISE_CODES(NAME, TARGET, WHOLE, I)                                               \
     TARGET PTQ__INLINE WHOLE I##_term(const ptq__packed *k, WHOLE sum, const void *x,              \
-                                      ptrdiff_t at, int n, const char *weight)                     \
-    {                                                                                              \
+                                      ptrdiff_t at, int n, const char *weight) {                   \
         WHOLE code = I##_add(I##_get(x, at, n, k->flip != 0), I##_all(k->flip - k->zero));         \
         return I##_add(sum, I##_mul(code, I##_load(weight)));                                      \
     }                                                                                              \
     PTQ__DEPTHWISE(NAME, TARGET, WHOLE, I)
 
 #define PTQ__DEPTHWISE(NAME, TARGET, VEC, OP)                                                      \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame)                        \
-    {                                                                                              \
+    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
         const ptq__packed *k = (const ptq__packed *)step->packed;                                  \
         const void *x = ptq__in(step, frame, 0);                                                   \
         ptq__finish f = k->finish;                                                                 \
@@ -11179,10 +10554,9 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
                 for (u = 0; u < k->kernel[0]; u++)                                                 \
                     for (v = 0; v < k->kernel[1]; v++) {                                           \
                         if (y + u >= 0 && y + u < k->in[0] && left + v >= 0 && left + v < width)   \
-                            sum = OP##_term(k, sum, x,                                             \
-                                            ((ptrdiff_t)(y + u) * width + left + v) * channels +   \
-                                                c,                                                 \
-                                            channels - c, weight);                                 \
+                            sum = OP##_term(                                                       \
+                                k, sum, x, ((ptrdiff_t)(y + u) * width + left + v) * channels + c, \
+                                channels - c, weight);                                             \
                         weight += ptq__deep_lanes(channels) * PTQ__WORD;                           \
                     }                                                                              \
                 OP##_finish(&f, k->multiplier + c, (ptrdiff_t)i * channels + c, channels - c,      \
@@ -11192,15 +10566,11 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
     }
 
 /* Channels of a depthwise convolution, rounded up to the widest vector. */
-static int ptq__deep_lanes(int channels)
-{
-    return (channels + 15) / 16 * 16;
-}
+static int ptq__deep_lanes(int channels) { return (channels + 15) / 16 * 16; }
 
 /* ptq_preprocess. Means and deviations repeat after a vector for every channel. */
 #define PTQ__PREPROCESS(NAME, TARGET, REAL, F, I)                                                  \
-    TARGET static void NAME(const ptq_model *model, const uint8_t *pixels, float *out, int n)      \
-    {                                                                                              \
+    TARGET static void NAME(const ptq_model *model, const uint8_t *pixels, float *out, int n) {    \
         enum { LANES = sizeof(REAL) / sizeof(float) };                                             \
         float mean[LANES * PTQ_MAX_PIXEL_CHANNELS], std[LANES * PTQ_MAX_PIXEL_CHANNELS];           \
         int i, at = 0, channels = model->node[0].shape[2];                                         \
@@ -11220,9 +10590,9 @@ static int ptq__deep_lanes(int channels)
 /* The kernels of an instruction set. */
 typedef struct ptq__family {
     const ptq__engine *real;
-    const ptq__engine *exact; /* any codes, as 16 bits */
-    const ptq__engine *bytes; /* weights that fit s8; NULL: none */
-    const ptq__engine *pairs; /* those of which ptq__pairs_fit; NULL: none */
+    const ptq__engine *exact;  /* any codes, as 16 bits */
+    const ptq__engine *bytes;  /* weights that fit s8; NULL: none */
+    const ptq__engine *pairs;  /* those of which ptq__pairs_fit; NULL: none */
     const ptq__engine *places; /* layers that ptq__can_winograd; NULL: none */
     void (*average_real)(const ptq__step *step, const ptq__frame *frame);
     void (*average_codes)(const ptq__step *step, const ptq__frame *frame);
@@ -11237,15 +10607,13 @@ typedef struct ptq__family {
 
 /* AVX2. */
 
-PTQ__AVX2 PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero)
-{
+PTQ__AVX2 PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero) {
     (void)flip, (void)zero;
     _mm256_storeu_ps((float *)(void *)to, _mm256_loadu_ps((const float *)(const void *)from));
 }
 
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
-PTQ__AVX2 PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero)
-{
+PTQ__AVX2 PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
     __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)from);
     __m256i x = _mm256_cvtepu8_epi16(_mm_xor_si128(codes, _mm_set1_epi8((char)flip)));
     x = _mm256_sub_epi16(x, _mm256_set1_epi16((short)zero));
@@ -11253,8 +10621,7 @@ PTQ__AVX2 PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, i
 }
 
 /* 32 codes as unsigned bytes; their zero point is in the bias. */
-PTQ__AVX2 PTQ__INLINE void ptq__move_u8(char *to, const char *from, int flip, int zero)
-{
+PTQ__AVX2 PTQ__INLINE void ptq__move_u8(char *to, const char *from, int flip, int zero) {
     __m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)from);
     (void)zero;
     _mm256_storeu_si256((__m256i *)(void *)to,
@@ -11265,108 +10632,70 @@ PTQ__STAGE(ptq__stage_f32, PTQ__AVX2, PTQ__SLAB, ptq__move_f32)
 PTQ__STAGE(ptq__stage_s16, PTQ__AVX2, PTQ__SLAB / 2, ptq__move_s16)
 PTQ__STAGE(ptq__stage_u8, PTQ__AVX2, PTQ__SLAB, ptq__move_u8)
 
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_all(float value)
-{
-    return _mm256_set1_ps(value);
-}
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_all(float value) { return _mm256_set1_ps(value); }
 
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_load(const char *p)
-{
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_load(const char *p) {
     return _mm256_loadu_ps((const float *)(const void *)p);
 }
 
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_spread(const char *p)
-{
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_spread(const char *p) {
     return _mm256_broadcast_ss((const float *)(const void *)p);
 }
 
 /* The first n lanes. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__mask256(int n)
-{
+PTQ__AVX2 PTQ__INLINE __m256i ptq__mask256(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_get(const void *x, ptrdiff_t at, int n)
-{
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_get(const void *x, ptrdiff_t at, int n) {
     const float *from = (const float *)x + at;
     return n >= 8 ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, ptq__mask256(n));
 }
 
-PTQ__AVX2 PTQ__INLINE void ptq__f256_put(void *y, ptrdiff_t at, int n, __m256 value)
-{
+PTQ__AVX2 PTQ__INLINE void ptq__f256_put(void *y, ptrdiff_t at, int n, __m256 value) {
     if (n >= 8)
         _mm256_storeu_ps((float *)y + at, value);
     else
         _mm256_maskstore_ps((float *)y + at, ptq__mask256(n), value);
 }
 
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_add(__m256 a, __m256 b)
-{
-    return _mm256_add_ps(a, b);
-}
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_add(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
 
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_sub(__m256 a, __m256 b)
-{
-    return _mm256_sub_ps(a, b);
-}
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_sub(__m256 a, __m256 b) { return _mm256_sub_ps(a, b); }
 
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_mul(__m256 a, __m256 b)
-{
-    return _mm256_mul_ps(a, b);
-}
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_mul(__m256 a, __m256 b) { return _mm256_mul_ps(a, b); }
 
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_div(__m256 a, __m256 b)
-{
-    return _mm256_div_ps(a, b);
-}
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_div(__m256 a, __m256 b) { return _mm256_div_ps(a, b); }
 
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_clamp(__m256 x, float least, float most)
-{
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_clamp(__m256 x, float least, float most) {
     return _mm256_min_ps(_mm256_set1_ps(most), _mm256_max_ps(_mm256_set1_ps(least), x));
 }
 
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_fma(__m256 sum, __m256 x, __m256 w)
-{
+PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_fma(__m256 sum, __m256 x, __m256 w) {
     return _mm256_fmadd_ps(x, w, sum);
 }
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_all(int32_t value)
-{
-    return _mm256_set1_epi32(value);
-}
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_all(int32_t value) { return _mm256_set1_epi32(value); }
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_load(const char *p)
-{
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_load(const char *p) {
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
 }
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_spread(const char *p)
-{
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_spread(const char *p) {
     return _mm256_set1_epi32(*(const int32_t *)(const void *)p);
 }
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_add(__m256i a, __m256i b)
-{
-    return _mm256_add_epi32(a, b);
-}
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_add(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_sub(__m256i a, __m256i b)
-{
-    return _mm256_sub_epi32(a, b);
-}
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_sub(__m256i a, __m256i b) { return _mm256_sub_epi32(a, b); }
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_quarter(__m256i x)
-{
-    return _mm256_srai_epi32(x, 2);
-}
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_quarter(__m256i x) { return _mm256_srai_epi32(x, 2); }
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_mul(__m256i a, __m256i b)
-{
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_mul(__m256i a, __m256i b) {
     return _mm256_mullo_epi32(a, b);
 }
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_get(const void *x, ptrdiff_t at, int n, int is_signed)
-{
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_get(const void *x, ptrdiff_t at, int n, int is_signed) {
     const uint8_t *from = (const uint8_t *)x + at;
     uint8_t copy[8] = {0};
     __m128i codes;
@@ -11378,8 +10707,7 @@ PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_get(const void *x, ptrdiff_t at, int n, 
     return is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes);
 }
 
-PTQ__AVX2 PTQ__INLINE void ptq__i256_put(void *y, ptrdiff_t at, int n, __m256i codes)
-{
+PTQ__AVX2 PTQ__INLINE void ptq__i256_put(void *y, ptrdiff_t at, int n, __m256i codes) {
     __m256i low = _mm256_and_si256(codes, _mm256_set1_epi32(255));
     __m128i pack = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
     pack = _mm_packus_epi16(pack, pack);
@@ -11392,21 +10720,14 @@ PTQ__AVX2 PTQ__INLINE void ptq__i256_put(void *y, ptrdiff_t at, int n, __m256i c
     }
 }
 
-PTQ__AVX2 PTQ__INLINE __m256 ptq__i256_real(__m256i x)
-{
-    return _mm256_cvtepi32_ps(x);
-}
+PTQ__AVX2 PTQ__INLINE __m256 ptq__i256_real(__m256i x) { return _mm256_cvtepi32_ps(x); }
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_round(__m256 x)
-{
-    return _mm256_cvtps_epi32(x);
-}
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_round(__m256 x) { return _mm256_cvtps_epi32(x); }
 
 /* Two products of 16 bits are summed exactly: nothing saturates. The addition is written out since
    GCC otherwise collects the products of several steps before it adds them, for which there are no
    registers. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_dot(__m256i sum, __m256i x, __m256i w)
-{
+PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_dot(__m256i sum, __m256i x, __m256i w) {
     __m256i products = _mm256_madd_epi16(x, w);
     __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
     return sum;
@@ -11415,8 +10736,7 @@ PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_dot(__m256i sum, __m256i x, __m256i w)
 /* Four products of unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
    would saturate: only for weights of which ptq__pairs_fit. Then it is exact, and takes three
    instructions where ptq__i256_dot takes four. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__pairs256_dot(__m256i sum, __m256i x, __m256i w)
-{
+PTQ__AVX2 PTQ__INLINE __m256i ptq__pairs256_dot(__m256i sum, __m256i x, __m256i w) {
     __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1));
     __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
     return sum;
@@ -11424,29 +10744,21 @@ PTQ__AVX2 PTQ__INLINE __m256i ptq__pairs256_dot(__m256i sum, __m256i x, __m256i 
 
 /* AVX-VNNI: four products of unsigned codes and signed weights, summed exactly. */
 #ifdef PTQ__EMULATE_VNNI
-PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w)
-{
+PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w) {
     __m256i even = _mm256_madd_epi16(_mm256_and_si256(x, _mm256_set1_epi16(255)),
                                      _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
     __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8));
     return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
 }
 #elif PTQ__HAS_AVXVNNI
-PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w)
-{
+PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w) {
     return _mm256_dpbusd_avx_epi32(sum, x, w);
 }
 #endif
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_add(__m256i a, __m256i b)
-{
-    return _mm256_add_epi16(a, b);
-}
+PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_add(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_sub(__m256i a, __m256i b)
-{
-    return _mm256_sub_epi16(a, b);
-}
+PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_sub(__m256i a, __m256i b) { return _mm256_sub_epi16(a, b); }
 
 PTQ__FINISH_REAL(ptq__f256_finish, PTQ__AVX2, __m256, ptq__f256)
 PTQ__SUM_CODES(ptq__i256_sum, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
@@ -11463,132 +10775,90 @@ PTQ__PREPROCESS(ptq__preprocess_256, PTQ__AVX2, __m256, ptq__f256, ptq__i256)
 
 /* AVX-512. */
 
-PTQ__AVX512 PTQ__INLINE __mmask16 ptq__mask512(int n)
-{
+PTQ__AVX512 PTQ__INLINE __mmask16 ptq__mask512(int n) {
     return (__mmask16)(n >= 16 ? 0xffff : (1 << n) - 1);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_all(float value)
-{
-    return _mm512_set1_ps(value);
-}
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_all(float value) { return _mm512_set1_ps(value); }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_load(const char *p)
-{
-    return _mm512_loadu_ps(p);
-}
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_load(const char *p) { return _mm512_loadu_ps(p); }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_spread(const char *p)
-{
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_spread(const char *p) {
     return _mm512_set1_ps(*(const float *)(const void *)p);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_get(const void *x, ptrdiff_t at, int n)
-{
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_get(const void *x, ptrdiff_t at, int n) {
     return _mm512_maskz_loadu_ps(ptq__mask512(n), (const float *)x + at);
 }
 
-PTQ__AVX512 PTQ__INLINE void ptq__f512_put(void *y, ptrdiff_t at, int n, __m512 value)
-{
+PTQ__AVX512 PTQ__INLINE void ptq__f512_put(void *y, ptrdiff_t at, int n, __m512 value) {
     _mm512_mask_storeu_ps((float *)y + at, ptq__mask512(n), value);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_add(__m512 a, __m512 b)
-{
-    return _mm512_add_ps(a, b);
-}
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_add(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_mul(__m512 a, __m512 b)
-{
-    return _mm512_mul_ps(a, b);
-}
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_mul(__m512 a, __m512 b) { return _mm512_mul_ps(a, b); }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_clamp(__m512 x, float least, float most)
-{
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_clamp(__m512 x, float least, float most) {
     return _mm512_min_ps(_mm512_set1_ps(most), _mm512_max_ps(_mm512_set1_ps(least), x));
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_fma(__m512 sum, __m512 x, __m512 w)
-{
+PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_fma(__m512 sum, __m512 x, __m512 w) {
     return _mm512_fmadd_ps(x, w, sum);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_all(int32_t value)
-{
-    return _mm512_set1_epi32(value);
-}
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_all(int32_t value) { return _mm512_set1_epi32(value); }
 
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_load(const char *p)
-{
-    return _mm512_loadu_si512(p);
-}
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_load(const char *p) { return _mm512_loadu_si512(p); }
 
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_spread(const char *p)
-{
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_spread(const char *p) {
     return _mm512_set1_epi32(*(const int32_t *)(const void *)p);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_add(__m512i a, __m512i b)
-{
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_add(__m512i a, __m512i b) {
     return _mm512_add_epi32(a, b);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_sub(__m512i a, __m512i b)
-{
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_sub(__m512i a, __m512i b) {
     return _mm512_sub_epi32(a, b);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_quarter(__m512i x)
-{
-    return _mm512_srai_epi32(x, 2);
-}
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_quarter(__m512i x) { return _mm512_srai_epi32(x, 2); }
 
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_get(const void *x, ptrdiff_t at, int n, int is_signed)
-{
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_get(const void *x, ptrdiff_t at, int n, int is_signed) {
     __m128i codes = _mm_maskz_loadu_epi8(ptq__mask512(n), (const uint8_t *)x + at);
     return is_signed ? _mm512_cvtepi8_epi32(codes) : _mm512_cvtepu8_epi32(codes);
 }
 
-PTQ__AVX512 PTQ__INLINE void ptq__i512_put(void *y, ptrdiff_t at, int n, __m512i codes)
-{
+PTQ__AVX512 PTQ__INLINE void ptq__i512_put(void *y, ptrdiff_t at, int n, __m512i codes) {
     _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)y + at, ptq__mask512(n), codes);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__i512_real(__m512i x)
-{
-    return _mm512_cvtepi32_ps(x);
-}
+PTQ__AVX512 PTQ__INLINE __m512 ptq__i512_real(__m512i x) { return _mm512_cvtepi32_ps(x); }
 
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_round(__m512 x)
-{
-    return _mm512_cvtps_epi32(x);
-}
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_round(__m512 x) { return _mm512_cvtps_epi32(x); }
 
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_dot(__m512i sum, __m512i x, __m512i w)
-{
+PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_dot(__m512i sum, __m512i x, __m512i w) {
     __m512i products = _mm512_madd_epi16(x, w);
     __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
     return sum;
 }
 
-PTQ__AVX512 PTQ__INLINE __m512i ptq__pairs512_dot(__m512i sum, __m512i x, __m512i w)
-{
+PTQ__AVX512 PTQ__INLINE __m512i ptq__pairs512_dot(__m512i sum, __m512i x, __m512i w) {
     __m512i products = _mm512_madd_epi16(_mm512_maddubs_epi16(x, w), _mm512_set1_epi16(1));
     __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
     return sum;
 }
 
 #ifdef PTQ__EMULATE_VNNI
-PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w)
-{
+PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w) {
     __m512i even = _mm512_madd_epi16(_mm512_and_si512(x, _mm512_set1_epi16(255)),
                                      _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8));
     __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(x, 8), _mm512_srai_epi16(w, 8));
     return _mm512_add_epi32(sum, _mm512_add_epi32(even, odd));
 }
 #else
-PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w)
-{
+PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w) {
     return _mm512_dpbusd_epi32(sum, x, w);
 }
 #endif
@@ -11664,8 +10934,7 @@ PTQ__TILE(ptq__vnni512_8x2, PTQ__AVX512VNNI, __m512i, 8, 2, ptq__i512, ptq__dot_
 
 /* Rows and bytes of a row of all tiles, as the processor wants them: sums 0 to 3 (0, 1: first
    pixels; 2, 3: next ones), inputs 4 and 5, weights 6 and 7. */
-PTQ__AMX static void ptq__amx_begin(const ptq__packed *k)
-{
+PTQ__AMX static void ptq__amx_begin(const ptq__packed *k) {
     union {
         uint8_t byte[64]; /* 0: palette; 16 to 31: bytes of a row, 16 bits; 48 to 55: rows */
         __m512i all;      /* for its alignment */
@@ -11681,8 +10950,7 @@ PTQ__AMX static void ptq__amx_begin(const ptq__packed *k)
     ptq__tile_config(&config);
 }
 
-PTQ__AMX static void ptq__amx_end(const ptq__tile *t)
-{
+PTQ__AMX static void ptq__amx_end(const ptq__tile *t) {
     ptq__i512_later(t);
     ptq__tile_release();
 }
@@ -11691,8 +10959,7 @@ PTQ__AMX static void ptq__amx_end(const ptq__tile *t)
    same bias. The vector units finish the tile before while the matrix unit, which has a queue of
    its own, works on this one: so the store, which must wait for it, comes last. */
 #define PTQ__AMX_TILE(NAME, PIXELS, VECTORS)                                                       \
-    PTQ__AMX static void NAME(const ptq__tile *t)                                                  \
-    {                                                                                              \
+    PTQ__AMX static void NAME(const ptq__tile *t) {                                                \
         enum { WIDE = 64 * VECTORS };                                                              \
         ptrdiff_t advance = t->conv->advance, next = t->conv->pixels[0][0];                        \
         const char *weight = t->weight, *from;                                                     \
@@ -11745,8 +11012,7 @@ PTQ__AMX_TILE(ptq__amx_2x2, 2, 2)
 
 /* Pixels without the channels of other groups, and without gaps. */
 PTQ__AMX static void ptq__stage_matrix(const ptq__packed *k, const char *from, const char *end,
-                                       char *to, int count)
-{
+                                       char *to, int count) {
     int run = k->in[2] / k->groups, i;
     __m512i flip = _mm512_set1_epi8((char)k->flip);
     (void)end;
@@ -11765,73 +11031,141 @@ PTQ__AMX static void ptq__stage_matrix(const ptq__packed *k, const char *from, c
 
 #define PTQ__AS_IT_IS 0, 0, 0, NULL, NULL, NULL, NULL /* neither planar nor signed nor a matrix */
 static const ptq__engine ptq__engine_f256 = {
-    ptq__stage_f32, 4, 1, 8, {{4, 8}, {4, 6}},
-    {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}}, PTQ__AS_IT_IS};
+    ptq__stage_f32,
+    4,
+    1,
+    8,
+    {{4, 8}, {4, 6}},
+    {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}},
+    PTQ__AS_IT_IS};
 static const ptq__engine ptq__engine_i256 = {
-    ptq__stage_s16, 1, 2, 8, {{4, 8}, {4, 6}},
-    {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}}, PTQ__AS_IT_IS};
+    ptq__stage_s16,
+    1,
+    2,
+    8,
+    {{4, 8}, {4, 6}},
+    {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}},
+    PTQ__AS_IT_IS};
 static const ptq__engine ptq__engine_places256 = {
-    ptq__stage_s16, 1, 2, 8, {{4, 8}, {4, 4}},
+    ptq__stage_s16,
+    1,
+    2,
+    8,
+    {{4, 8}, {4, 4}},
     {{ptq__places256_4x1, ptq__places256_8x1}, {ptq__places256_4x2, ptq__places256_4x2}},
-    0, 0, 0, NULL, NULL, ptq__i256_later, &ptq__winograd256};
+    0,
+    0,
+    0,
+    NULL,
+    NULL,
+    ptq__i256_later,
+    &ptq__winograd256};
 static const ptq__engine ptq__engine_pairs256 = {
-    ptq__stage_u8, 1, 4, 8, {{4, 8}, {4, 6}},
+    ptq__stage_u8,
+    1,
+    4,
+    8,
+    {{4, 8}, {4, 6}},
     {{ptq__pairs256_4x1, ptq__pairs256_8x1}, {ptq__pairs256_4x2, ptq__pairs256_6x2}},
     PTQ__AS_IT_IS};
 static const ptq__engine ptq__engine_f512 = {
-    ptq__stage_f32, 4, 1, 16, {{8, 16}, {4, 8}},
-    {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}}, PTQ__AS_IT_IS};
+    ptq__stage_f32,
+    4,
+    1,
+    16,
+    {{8, 16}, {4, 8}},
+    {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}},
+    PTQ__AS_IT_IS};
 static const ptq__engine ptq__engine_i512 = {
-    ptq__stage_s16, 1, 2, 16, {{8, 16}, {4, 8}},
-    {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}}, PTQ__AS_IT_IS};
+    ptq__stage_s16,
+    1,
+    2,
+    16,
+    {{8, 16}, {4, 8}},
+    {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}},
+    PTQ__AS_IT_IS};
 static const ptq__engine ptq__engine_places512 = {
-    ptq__stage_s16, 1, 2, 16, {{8, 16}, {4, 8}},
+    ptq__stage_s16,
+    1,
+    2,
+    16,
+    {{8, 16}, {4, 8}},
     {{ptq__places512_8x1, ptq__places512_16x1}, {ptq__places512_4x2, ptq__places512_8x2}},
-    0, 0, 0, NULL, NULL, ptq__i512_later, &ptq__winograd512};
+    0,
+    0,
+    0,
+    NULL,
+    NULL,
+    ptq__i512_later,
+    &ptq__winograd512};
 static const ptq__engine ptq__engine_pairs512 = {
-    ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
+    ptq__stage_u8,
+    1,
+    4,
+    16,
+    {{8, 16}, {4, 8}},
     {{ptq__pairs512_8x1, ptq__pairs512_16x1}, {ptq__pairs512_4x2, ptq__pairs512_8x2}},
     PTQ__AS_IT_IS};
 static const ptq__engine ptq__engine_vnni512 = {
-    ptq__stage_u8, 1, 4, 16, {{8, 16}, {4, 8}},
-    {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}}, PTQ__AS_IT_IS};
+    ptq__stage_u8,
+    1,
+    4,
+    16,
+    {{8, 16}, {4, 8}},
+    {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}},
+    PTQ__AS_IT_IS};
 
 #define PTQ__WITH_AVX2                                                                             \
     ptq__average_f256, ptq__average_i256, ptq__add_f256, ptq__add_i256, ptq__depthwise_f256,       \
         ptq__depthwise_i256, ptq__preprocess_256
 static const ptq__family ptq__avx2 = {
-    &ptq__engine_f256, &ptq__engine_i256, NULL, &ptq__engine_pairs256, &ptq__engine_places256,
-    PTQ__WITH_AVX2};
+    &ptq__engine_f256,     &ptq__engine_i256,      NULL,
+    &ptq__engine_pairs256, &ptq__engine_places256, PTQ__WITH_AVX2};
 static const ptq__family ptq__avx512 = {
-    &ptq__engine_f512, &ptq__engine_i512, NULL, &ptq__engine_pairs512, &ptq__engine_places512,
-    PTQ__WITH_AVX2};
-static const ptq__family ptq__avx512vnni = {
-    &ptq__engine_f512, &ptq__engine_i512, &ptq__engine_vnni512, NULL, &ptq__engine_places512,
-    PTQ__WITH_AVX2};
+    &ptq__engine_f512,     &ptq__engine_i512,      NULL,
+    &ptq__engine_pairs512, &ptq__engine_places512, PTQ__WITH_AVX2};
+static const ptq__family ptq__avx512vnni = {&ptq__engine_f512,      &ptq__engine_i512,
+                                            &ptq__engine_vnni512,   NULL,
+                                            &ptq__engine_places512, PTQ__WITH_AVX2};
 #if PTQ__HAS_AVXVNNI
 static const ptq__engine ptq__engine_vnni256 = {
-    ptq__stage_u8, 1, 4, 8, {{4, 8}, {4, 6}},
-    {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}}, PTQ__AS_IT_IS};
-static const ptq__family ptq__avxvnni = {
-    &ptq__engine_f256, &ptq__engine_i256, &ptq__engine_vnni256, NULL, &ptq__engine_places256,
-    PTQ__WITH_AVX2};
+    ptq__stage_u8,
+    1,
+    4,
+    8,
+    {{4, 8}, {4, 6}},
+    {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}},
+    PTQ__AS_IT_IS};
+static const ptq__family ptq__avxvnni = {&ptq__engine_f256,      &ptq__engine_i256,
+                                         &ptq__engine_vnni256,   NULL,
+                                         &ptq__engine_places256, PTQ__WITH_AVX2};
 #else
 #define ptq__avxvnni ptq__avx2 /* never chosen */
 #endif
 #if PTQ__HAS_AMX
 static const ptq__engine ptq__engine_amx = {
-    ptq__stage_matrix, 1, 4, 16, {{16, 32}, {16, 32}},
+    ptq__stage_matrix,
+    1,
+    4,
+    16,
+    {{16, 32}, {16, 32}},
     {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}},
-    0, 0, 1, ptq__amx_begin, ptq__amx_end, NULL, NULL};
-static const ptq__family ptq__amx = {&ptq__engine_f512, &ptq__engine_i512, &ptq__engine_amx,
-                                     NULL, &ptq__engine_places512, PTQ__WITH_AVX2};
+    0,
+    0,
+    1,
+    ptq__amx_begin,
+    ptq__amx_end,
+    NULL,
+    NULL};
+static const ptq__family ptq__amx = {&ptq__engine_f512,      &ptq__engine_i512,
+                                     &ptq__engine_amx,       NULL,
+                                     &ptq__engine_places512, PTQ__WITH_AVX2};
 #else
 #define ptq__amx ptq__avx512 /* never chosen */
 #endif
 
 /* Only for what ptq_isa_available. */
-static const ptq__family *ptq__family_of(ptq_isa isa)
-{
+static const ptq__family *ptq__family_of(ptq_isa isa) {
     switch (isa) {
     case PTQ_ISA_AVX2:
         return &ptq__avx2;
@@ -11858,28 +11192,24 @@ typedef float32x4_t ptq__f128;
 typedef int32x4_t ptq__i128;
 
 /* GCC would copy memory through other registers. */
-PTQ__INLINE ptq__f128 ptq__f128_load(const char *p)
-{
+PTQ__INLINE ptq__f128 ptq__f128_load(const char *p) {
     return vld1q_f32((const float *)(const void *)p);
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_load(const char *p)
-{
+PTQ__INLINE ptq__i128 ptq__i128_load(const char *p) {
     return vld1q_s32((const int32_t *)(const void *)p);
 }
 #else
 typedef float ptq__f128 __attribute__((vector_size(16)));
 typedef int32_t ptq__i128 __attribute__((vector_size(16)));
 
-PTQ__INLINE ptq__f128 ptq__f128_load(const char *p)
-{
+PTQ__INLINE ptq__f128 ptq__f128_load(const char *p) {
     ptq__f128 x;
     memcpy(&x, p, sizeof x);
     return x;
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_load(const char *p)
-{
+PTQ__INLINE ptq__i128 ptq__i128_load(const char *p) {
     ptq__i128 x;
     memcpy(&x, p, sizeof x);
     return x;
@@ -11887,21 +11217,18 @@ PTQ__INLINE ptq__i128 ptq__i128_load(const char *p)
 #endif
 #define PTQ__BASE /* no attribute: the whole program has these instructions */
 
-PTQ__INLINE ptq__f128 ptq__f128_all(float value)
-{
+PTQ__INLINE ptq__f128 ptq__f128_all(float value) {
     ptq__f128 x = {value, value, value, value};
     return x;
 }
 
-PTQ__INLINE ptq__f128 ptq__f128_spread(const char *p)
-{
+PTQ__INLINE ptq__f128 ptq__f128_spread(const char *p) {
     float value;
     memcpy(&value, p, sizeof value);
     return ptq__f128_all(value);
 }
 
-PTQ__INLINE ptq__f128 ptq__f128_get(const void *x, ptrdiff_t at, int n)
-{
+PTQ__INLINE ptq__f128 ptq__f128_get(const void *x, ptrdiff_t at, int n) {
     const float *from = (const float *)x + at;
     float copy[4] = {0, 0, 0, 0};
     if (n >= 4)
@@ -11910,8 +11237,7 @@ PTQ__INLINE ptq__f128 ptq__f128_get(const void *x, ptrdiff_t at, int n)
     return ptq__f128_load((const char *)copy);
 }
 
-PTQ__INLINE void ptq__f128_put(void *y, ptrdiff_t at, int n, ptq__f128 value)
-{
+PTQ__INLINE void ptq__f128_put(void *y, ptrdiff_t at, int n, ptq__f128 value) {
     float copy[4];
     if (n >= 4) {
         memcpy((float *)y + at, &value, sizeof value);
@@ -11921,62 +11247,35 @@ PTQ__INLINE void ptq__f128_put(void *y, ptrdiff_t at, int n, ptq__f128 value)
     }
 }
 
-PTQ__INLINE ptq__f128 ptq__f128_add(ptq__f128 a, ptq__f128 b)
-{
-    return a + b;
-}
+PTQ__INLINE ptq__f128 ptq__f128_add(ptq__f128 a, ptq__f128 b) { return a + b; }
 
-PTQ__INLINE ptq__f128 ptq__f128_sub(ptq__f128 a, ptq__f128 b)
-{
-    return a - b;
-}
+PTQ__INLINE ptq__f128 ptq__f128_sub(ptq__f128 a, ptq__f128 b) { return a - b; }
 
-PTQ__INLINE ptq__f128 ptq__f128_mul(ptq__f128 a, ptq__f128 b)
-{
-    return a * b;
-}
+PTQ__INLINE ptq__f128 ptq__f128_mul(ptq__f128 a, ptq__f128 b) { return a * b; }
 
-PTQ__INLINE ptq__f128 ptq__f128_div(ptq__f128 a, ptq__f128 b)
-{
-    return a / b;
-}
+PTQ__INLINE ptq__f128 ptq__f128_div(ptq__f128 a, ptq__f128 b) { return a / b; }
 
-PTQ__INLINE ptq__i128 ptq__i128_all(int32_t value)
-{
+PTQ__INLINE ptq__i128 ptq__i128_all(int32_t value) {
     ptq__i128 x = {value, value, value, value};
     return x;
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_spread(const char *p)
-{
+PTQ__INLINE ptq__i128 ptq__i128_spread(const char *p) {
     int32_t value;
     memcpy(&value, p, sizeof value);
     return ptq__i128_all(value);
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_add(ptq__i128 a, ptq__i128 b)
-{
-    return a + b;
-}
+PTQ__INLINE ptq__i128 ptq__i128_add(ptq__i128 a, ptq__i128 b) { return a + b; }
 
-PTQ__INLINE ptq__i128 ptq__i128_sub(ptq__i128 a, ptq__i128 b)
-{
-    return a - b;
-}
+PTQ__INLINE ptq__i128 ptq__i128_sub(ptq__i128 a, ptq__i128 b) { return a - b; }
 
-PTQ__INLINE ptq__i128 ptq__i128_quarter(ptq__i128 x)
-{
-    return x >> 2;
-}
+PTQ__INLINE ptq__i128 ptq__i128_quarter(ptq__i128 x) { return x >> 2; }
 
-PTQ__INLINE ptq__i128 ptq__i128_mul(ptq__i128 a, ptq__i128 b)
-{
-    return a * b;
-}
+PTQ__INLINE ptq__i128 ptq__i128_mul(ptq__i128 a, ptq__i128 b) { return a * b; }
 
 /* Four bytes in the lowest lane; ptq__i128_get and ptq__i128_put widen and narrow. */
-PTQ__INLINE uint32_t ptq__get_bytes(const void *x, ptrdiff_t at, int n)
-{
+PTQ__INLINE uint32_t ptq__get_bytes(const void *x, ptrdiff_t at, int n) {
     uint32_t bytes, some = 0;
     if (n >= 4) {
         memcpy(&bytes, (const uint8_t *)x + at, sizeof bytes);
@@ -11986,8 +11285,7 @@ PTQ__INLINE uint32_t ptq__get_bytes(const void *x, ptrdiff_t at, int n)
     return some;
 }
 
-PTQ__INLINE void ptq__put_bytes(void *y, ptrdiff_t at, int n, uint32_t bytes)
-{
+PTQ__INLINE void ptq__put_bytes(void *y, ptrdiff_t at, int n, uint32_t bytes) {
     uint32_t some = bytes; /* its own, so that `bytes` may stay in a register */
     if (n >= 4)
         memcpy((uint8_t *)y + at, &bytes, sizeof bytes);
@@ -11995,8 +11293,7 @@ PTQ__INLINE void ptq__put_bytes(void *y, ptrdiff_t at, int n, uint32_t bytes)
         memcpy((uint8_t *)y + at, &some, (size_t)n);
 }
 
-PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero)
-{
+PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero) {
     (void)flip, (void)zero;
     memcpy(to, from, PTQ__SLAB);
 }
@@ -12004,8 +11301,7 @@ PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero)
 #ifdef PTQ__NEON
 
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
-PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero)
-{
+PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
     uint8x16_t codes = vld1q_u8((const uint8_t *)from);
     uint8x8_t less = vdup_n_u8((uint8_t)zero);
     codes = veorq_u8(codes, vdupq_n_u8((uint8_t)flip));
@@ -12013,34 +11309,27 @@ PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero)
     vst1q_u8((uint8_t *)to + 16, vreinterpretq_u8_u16(vsubl_u8(vget_high_u8(codes), less)));
 }
 
-PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most)
-{
+PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return vminq_f32(vmaxq_f32(x, vdupq_n_f32(least)), vdupq_n_f32(most));
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed)
-{
+PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed) {
     uint8x8_t codes = vreinterpret_u8_u32(vdup_n_u32(ptq__get_bytes(x, at, n)));
     if (is_signed)
         return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(codes))));
     return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(codes))));
 }
 
-PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes)
-{
+PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes) {
     int16x4_t half = vmovn_s32(codes);
     int8x8_t bytes = vmovn_s16(vcombine_s16(half, half));
     ptq__put_bytes(y, at, n, vget_lane_u32(vreinterpret_u32_s8(bytes), 0));
 }
 
-PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x)
-{
-    return vcvtq_f32_s32(x);
-}
+PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) { return vcvtq_f32_s32(x); }
 
 /* Two 16-bit codes, and the weights of the first for four channels before those of the second. */
-PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w)
-{
+PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
     int16x4_t code = vget_low_s16(vreinterpretq_s16_s32(x));
     int16x8_t weight = vreinterpretq_s16_s32(w);
     sum = vmlal_lane_s16(sum, vget_low_s16(weight), code, 0);
@@ -12048,15 +11337,11 @@ PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w)
 }
 
 #ifdef __aarch64__
-PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w)
-{
+PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return vfmaq_f32(sum, x, w);
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x)
-{
-    return vcvtnq_s32_f32(x);
-}
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return vcvtnq_s32_f32(x); }
 
 #define ptq__f128_fma ptq__f128_mac
 #define ptq__f128_mac_lane(sum, x, w, lane) vfmaq_laneq_f32(sum, w, x, lane)
@@ -12068,8 +11353,7 @@ PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x)
 /* 32-bit ARM. Its vectors take denormal numbers for 0. To codes that makes no difference: sums are
    integers and multipliers normal, so that no product is denormal unless it is 0, and the fused
    multiply-add is the scalar one. In real results it is far below their rounding. */
-PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w)
-{
+PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     int i;
     for (i = 0; i < 4; i++)
         sum[i] = ptq__fma(x[i], w[i], sum[i]);
@@ -12077,22 +11361,19 @@ PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w)
 }
 
 /* As ptq__rne: what is rounded has been clamped. */
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x)
-{
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) {
     ptq__f128 shifted = vaddq_f32(x, vdupq_n_f32(12582912.0f));
     return vsubq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(0x4b400000));
 }
 
-PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w)
-{
+PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return vmlaq_f32(sum, x, w);
 }
 #endif
 
 #if PTQ__HAS_DOTPROD
 /* Four products of signed codes and signed weights, summed exactly. */
-PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, ptq__i128 w)
-{
+PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
     return vdotq_s32(sum, vreinterpretq_s8_s32(x), vreinterpretq_s8_s32(w));
 }
 
@@ -12100,8 +11381,7 @@ PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, pt
     vdotq_laneq_s32(sum, vreinterpretq_s8_s32(w), vreinterpretq_s8_s32(x), lane)
 
 /* 32 codes as signed bytes; their zero point is in the bias. */
-PTQ__INLINE void ptq__move_s8(char *to, const char *from, int flip, int zero)
-{
+PTQ__INLINE void ptq__move_s8(char *to, const char *from, int flip, int zero) {
     uint8x16_t change = vdupq_n_u8((uint8_t)flip);
     (void)zero;
     vst1q_u8((uint8_t *)to, veorq_u8(vld1q_u8((const uint8_t *)from), change));
@@ -12114,8 +11394,7 @@ PTQ__STAGE(ptq__stage_s8, PTQ__BASE, PTQ__SLAB, ptq__move_s8)
 
 #ifdef PTQ__WASM
 
-PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero)
-{
+PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
     v128_t codes = wasm_v128_xor(wasm_v128_load(from), wasm_i8x16_splat((int8_t)flip));
     v128_t less = wasm_i16x8_splat((int16_t)zero);
     wasm_v128_store(to, wasm_i16x8_sub(wasm_u16x8_extend_low_u8x16(codes), less));
@@ -12124,73 +11403,59 @@ PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero)
 
 /* pmax(a, b) is a < b ? b : a: one instruction where max, which minds the sign of 0, is several. A
    NaN passes. */
-PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most)
-{
+PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     v128_t y = wasm_f32x4_pmax((v128_t)x, wasm_f32x4_splat(least));
     return (ptq__f128)wasm_f32x4_pmin(y, wasm_f32x4_splat(most));
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed)
-{
+PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed) {
     v128_t codes = (v128_t)ptq__i128_all((int32_t)ptq__get_bytes(x, at, n));
     if (is_signed)
         return (ptq__i128)wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(codes));
     return (ptq__i128)wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(codes));
 }
 
-PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes)
-{
+PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes) {
     v128_t pack = wasm_v128_and((v128_t)codes, wasm_i32x4_splat(255));
     pack = wasm_u16x8_narrow_i32x4(pack, pack);
     pack = wasm_u8x16_narrow_i16x8(pack, pack);
     ptq__put_bytes(y, at, n, (uint32_t)wasm_i32x4_extract_lane(pack, 0));
 }
 
-PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x)
-{
+PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) {
     return (ptq__f128)wasm_f32x4_convert_i32x4((v128_t)x);
 }
 
 /* As ptq__rne: what is rounded has been clamped. */
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x)
-{
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) {
     v128_t shifted = wasm_f32x4_add((v128_t)x, wasm_f32x4_splat(12582912.0f));
     return (ptq__i128)wasm_i32x4_sub(shifted, wasm_i32x4_splat(0x4b400000));
 }
 
-PTQ__INLINE v128_t ptq__fma_low(v128_t sum, v128_t x, v128_t w)
-{
-    v128_t product = wasm_f64x2_mul(wasm_f64x2_promote_low_f32x4(x),
-                                    wasm_f64x2_promote_low_f32x4(w));
-    v128_t rounded = wasm_f32x4_demote_f64x2_zero(
-        wasm_f64x2_add(product, wasm_f64x2_promote_low_f32x4(sum)));
+PTQ__INLINE v128_t ptq__fma_low(v128_t sum, v128_t x, v128_t w) {
+    v128_t product =
+        wasm_f64x2_mul(wasm_f64x2_promote_low_f32x4(x), wasm_f64x2_promote_low_f32x4(w));
+    v128_t rounded =
+        wasm_f32x4_demote_f64x2_zero(wasm_f64x2_add(product, wasm_f64x2_promote_low_f32x4(sum)));
     __asm__("" : "+r"(rounded)); /* else clang converts number by number */
     return rounded;
 }
 
-PTQ__INLINE v128_t ptq__high_half(v128_t x)
-{
-    return wasm_i32x4_shuffle(x, x, 2, 3, 2, 3);
-}
+PTQ__INLINE v128_t ptq__high_half(v128_t x) { return wasm_i32x4_shuffle(x, x, 2, 3, 2, 3); }
 
 /* There is no such instruction. Double precision holds the product, and the sum by
    ptq__adds_in_double, so that only the conversion to single rounds. */
-PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w)
-{
+PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     v128_t low = ptq__fma_low((v128_t)sum, (v128_t)x, (v128_t)w);
     v128_t high = ptq__fma_low(ptq__high_half((v128_t)sum), ptq__high_half((v128_t)x),
                                ptq__high_half((v128_t)w));
     return (ptq__f128)wasm_i32x4_shuffle(low, high, 0, 1, 4, 5);
 }
 
-PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w)
-{
-    return sum + x * w;
-}
+PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
 
 /* Two products of 16 bits are summed exactly. */
-PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w)
-{
+PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
     v128_t products = wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
     return (ptq__i128)wasm_i32x4_add((v128_t)sum, products);
 }
@@ -12198,8 +11463,7 @@ PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w)
 PTQ__SUM_CODES(ptq__exact_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
 
 /* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
-PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual)
-{
+PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual) {
     float ratio = f->residual_first ? f->ratio_b : f->ratio_a;
     float other = f->residual_first ? f->ratio_a : f->ratio_b;
     ptq__f128 sum = f->offset + own * ratio + residual * other, rest;
@@ -12237,15 +11501,9 @@ PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
 #define PTQ__WIDE 4
 #endif
 #ifdef PTQ__WASM
-PTQ__INLINE v128_t ptq__s128_add(v128_t a, v128_t b)
-{
-    return wasm_i16x8_add(a, b);
-}
+PTQ__INLINE v128_t ptq__s128_add(v128_t a, v128_t b) { return wasm_i16x8_add(a, b); }
 
-PTQ__INLINE v128_t ptq__s128_sub(v128_t a, v128_t b)
-{
-    return wasm_i16x8_sub(a, b);
-}
+PTQ__INLINE v128_t ptq__s128_sub(v128_t a, v128_t b) { return wasm_i16x8_sub(a, b); }
 
 PTQ__WINOGRAD(ptq__winograd128, PTQ__BASE, v128_t, ptq__s128, ptq__i128, ptq__i128)
 #define PTQ__TILE128 PTQ__TILES
@@ -12266,23 +11524,53 @@ PTQ__TILE128(ptq__i128_4x2, PTQ__BASE, ptq__i128, 4, 2, ptq__i128, ptq__i128_dot
 PTQ__TILE128(ptq__i128_wide, PTQ__BASE, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_dot)
 
 static const ptq__engine ptq__engine_f128 = {
-    ptq__stage_f32, 4, 1, 4, {{4, 8}, {4, PTQ__WIDE}},
+    ptq__stage_f32,
+    4,
+    1,
+    4,
+    {{4, 8}, {4, PTQ__WIDE}},
     {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}},
-    0, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__f128_later), NULL};
+    0,
+    0,
+    0,
+    NULL,
+    NULL,
+    PTQ__FINISH128(ptq__f128_later),
+    NULL};
 #ifdef PTQ__NEON
 #define PTQ__PLANAR 1
 #else
 #define PTQ__PLANAR 0
 #endif
 static const ptq__engine ptq__engine_i128 = {
-    ptq__stage_s16, 1, 2, 4, {{4, 8}, {4, PTQ__WIDE}},
+    ptq__stage_s16,
+    1,
+    2,
+    4,
+    {{4, 8}, {4, PTQ__WIDE}},
     {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    PTQ__PLANAR, 0, 0, NULL, NULL, PTQ__FINISH128(ptq__i128_later), NULL};
+    PTQ__PLANAR,
+    0,
+    0,
+    NULL,
+    NULL,
+    PTQ__FINISH128(ptq__i128_later),
+    NULL};
 #ifdef PTQ__WASM
 static const ptq__engine ptq__engine_places128 = {
-    ptq__stage_s16, 1, 2, 4, {{4, 8}, {4, PTQ__WIDE}},
+    ptq__stage_s16,
+    1,
+    2,
+    4,
+    {{4, 8}, {4, PTQ__WIDE}},
     {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    0, 0, 0, NULL, NULL, ptq__i128_later, &ptq__winograd128};
+    0,
+    0,
+    0,
+    NULL,
+    NULL,
+    ptq__i128_later,
+    &ptq__winograd128};
 #define PTQ__PLACES128 &ptq__engine_places128
 #else
 #define PTQ__PLACES128 NULL
@@ -12292,25 +11580,34 @@ static const ptq__engine ptq__engine_places128 = {
     ptq__average_f128, ptq__average_i128, ptq__add_f128, ptq__add_i128, ptq__depthwise_f128,       \
         ptq__depthwise_i128, ptq__preprocess_128
 static const ptq__family ptq__plain128 = {&ptq__engine_f128, &ptq__engine_i128, NULL, NULL,
-                                          PTQ__PLACES128, PTQ__WITH_128};
+                                          PTQ__PLACES128,    PTQ__WITH_128};
 #if defined(PTQ__NEON) && PTQ__HAS_DOTPROD
 PTQ__TILE(ptq__sdot_4x1, PTQ__DOTPROD, ptq__i128, 4, 1, ptq__i128, ptq__i128_sdot)
 PTQ__TILE(ptq__sdot_8x1, PTQ__DOTPROD, ptq__i128, 8, 1, ptq__i128, ptq__i128_sdot)
 PTQ__TILE(ptq__sdot_4x2, PTQ__DOTPROD, ptq__i128, 4, 2, ptq__i128, ptq__i128_sdot)
 PTQ__TILE(ptq__sdot_wide, PTQ__DOTPROD, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_sdot)
 static const ptq__engine ptq__engine_sdot = {
-    ptq__stage_s8, 1, 4, 4, {{4, 8}, {4, PTQ__WIDE}},
+    ptq__stage_s8,
+    1,
+    4,
+    4,
+    {{4, 8}, {4, PTQ__WIDE}},
     {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}},
-    0, 1, 0, NULL, NULL, NULL, NULL};
-static const ptq__family ptq__neondot = {&ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot,
-                                         NULL, PTQ__PLACES128, PTQ__WITH_128};
+    0,
+    1,
+    0,
+    NULL,
+    NULL,
+    NULL,
+    NULL};
+static const ptq__family ptq__neondot = {
+    &ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot, NULL, PTQ__PLACES128, PTQ__WITH_128};
 #else
 #define ptq__neondot ptq__plain128 /* never chosen */
 #endif
 
 /* Only for what ptq_isa_available. */
-static const ptq__family *ptq__family_of(ptq_isa isa)
-{
+static const ptq__family *ptq__family_of(ptq_isa isa) {
     switch (isa) {
     case PTQ_ISA_NEON:
     case PTQ_ISA_WASM:
@@ -12324,8 +11621,7 @@ static const ptq__family *ptq__family_of(ptq_isa isa)
 #endif /* PTQ__128 */
 
 /* Row y of the input, of which `row` holds the blank margins. */
-static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row)
-{
+static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row) {
     ptrdiff_t bytes = (ptrdiff_t)k->in[1] * k->in[2] * k->engine->size;
     int i;
     for (i = 0; i < k->strips; i++)
@@ -12337,8 +11633,7 @@ static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row
    buffers are used in turn, as a row is needed no more when the kernel has passed it; the last is
    blank. */
 static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *next, char *buffer,
-                            ptq__piece *piece)
-{
+                            ptq__piece *piece) {
     int u, i, y, rows = k->rows, each = k->tiles ? 1 : k->pieces / rows;
     for (u = 0; u < rows; u++) {
         char *row = buffer + rows * k->row_bytes;
@@ -12355,8 +11650,7 @@ static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *ne
 }
 
 static void ptq__finish_row(const ptq__packed *k, const ptq__panel *panel, const ptq__tile *t,
-                            int oy)
-{
+                            int oy) {
     t->later->pixels = k->out[1];
     t->later->channels = panel->channels;
     t->later->vectors = panel->two + 1;
@@ -12366,8 +11660,7 @@ static void ptq__finish_row(const ptq__packed *k, const ptq__panel *panel, const
 }
 
 /* One output row of a panel, in large tiles as far as they fit. */
-static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy)
-{
+static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy) {
     int small = k->pixels[panel->two][0], large = k->pixels[panel->two][1];
     int ox, left;
     t->weight = panel->weight;
@@ -12407,8 +11700,8 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
    most 4 * 255, weights 9 * 255, which fit 16 bits; sums may wrap, but their last one does not, and
    is a multiple of 4: see ptq__can_winograd. */
 
-static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy)
-{
+static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t,
+                                int oy) {
     static const int32_t none[2 * 16] = {0}; /* for two vectors of up to 512 bits */
     int i, vectors = panel->two + 1, large = k->tiles % k->pixels[panel->two][1] == 0;
     ptrdiff_t plane = ptq__sums_plane(k, vectors);
@@ -12430,8 +11723,7 @@ static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, p
 /* Output rows oy and oy + 1. The first pieces are the four staged rows of their input, those behind
    are the tile's. */
 static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char *planes,
-                               ptq__piece *piece, ptq__tile *t, int oy)
-{
+                               ptq__piece *piece, ptq__tile *t, int oy) {
     int i;
     k->engine->winograd->scatter(k, row, planes);
     for (i = 0; i < k->slabs; i++)
@@ -12444,8 +11736,7 @@ static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char
         ptq__winograd_panel(k, &k->panel[i], t, oy);
 }
 
-static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
-{
+static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     const ptq__packed *k = (const ptq__packed *)step->packed;
     const char *x = (const char *)ptq__in(step, frame, 0);
     ptq__piece *piece = (ptq__piece *)ptq__scratch(frame);
@@ -12485,8 +11776,7 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame)
 /* Packing, once per plan. */
 
 /* An integer weight less its zero point. */
-static int ptq__weight_code(const ptq__step *step, size_t from)
-{
+static int ptq__weight_code(const ptq__step *step, size_t from) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     if (weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S)
         return ((const int8_t *)step->weight)[from];
@@ -12494,8 +11784,7 @@ static int ptq__weight_code(const ptq__step *step, size_t from)
 }
 
 /* Whether weights less their zero point fit into signed bytes. */
-static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes)
-{
+static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes) {
     size_t i, n = ptq_tensor_elements(weight);
     if (weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S)
         return 1;
@@ -12508,8 +11797,7 @@ static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes)
 /* Whether all sums of ptq__add_codes are exact in double precision: whether every term is a
    multiple of one power of two of which the sum of all is less than 2^53. The codes are below 256.
    The first sum is rounded to single between the two, but is a multiple of that power even then. */
-static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset)
-{
+static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset) {
     float term[3];
     double total = 0;
     int i, e, least = INT_MAX;
@@ -12526,8 +11814,7 @@ static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset)
 }
 
 /* Whether the vector kernels can do the addition of a step on codes. */
-static int ptq__can_add(const ptq__step *step)
-{
+static int ptq__can_add(const ptq__step *step) {
     ptq__adder adder;
     if (PTQ__FUSED || !step->from[1])
         return 1;
@@ -12538,8 +11825,7 @@ static int ptq__can_add(const ptq__step *step)
 /* Whether x0 w0 + x1 w1 fits 16 bits for any two neighbouring weights of one tap and any codes
    0 <= x <= 255, or fewer where the input has fewer bits: they always do for 7 bits of codes, or of
    symmetric weights. Products of different signs do not help, as one of the codes may be 0. */
-static int ptq__pairs_fit(const ptq__step *step, const ptq_qparams *in)
-{
+static int ptq__pairs_fit(const ptq__step *step, const ptq_qparams *in) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     size_t taps = weight->rank == 4 ? (size_t)weight->dim[2] * (size_t)weight->dim[3] : 1;
     size_t deep = (size_t)weight->dim[1], n = (size_t)weight->dim[0] * deep * taps, i, j;
@@ -12564,8 +11850,7 @@ static int ptq__pairs_fit(const ptq__step *step, const ptq_qparams *in)
 
 /* Whether all sums without bias, times 4, fit 32 bits; and whether it pays: with few channels the
    transforms take longer than what they save. */
-static int ptq__can_winograd(const ptq__step *step)
-{
+static int ptq__can_winograd(const ptq__step *step) {
     const ptq_node *node = step->node;
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t channel, i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
@@ -12586,8 +11871,7 @@ static int ptq__can_winograd(const ptq__step *step)
 /* The engine for a step; NULL where the scalar kernel stays. Groups of few channels would leave
    most lanes idle. */
 static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__family *family,
-                                             const ptq__step *step)
-{
+                                             const ptq__step *step) {
     const ptq_node *node = step->node;
     ptq_mode mode = ptq_node_mode(plan->model, step->index);
     if (!ptq__has_weight(node->op) || mode == PTQ_MODE_DYNAMIC ||
@@ -12602,15 +11886,15 @@ static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__fa
         return family->bytes;
     if (family->places && ptq__can_winograd(step))
         return family->places;
-    if (family->pairs && ptq__fits_s8(&node->param[PTQ_PARAM_WEIGHT], (const uint8_t *)step->weight) &&
+    if (family->pairs &&
+        ptq__fits_s8(&node->param[PTQ_PARAM_WEIGHT], (const uint8_t *)step->weight) &&
         ptq__pairs_fit(step, &step->from[0]->q))
         return family->pairs;
     return family->exact;
 }
 
 /* How rows are staged in slabs. */
-static void ptq__describe_slabs(ptq__packed *k)
-{
+static void ptq__describe_slabs(ptq__packed *k) {
     int deep = k->in[2] / k->groups, codes = k->engine->codes;
     memcpy(k->pixels, k->engine->pixels, sizeof k->pixels);
     k->pitch = k->advance = PTQ__SLAB;
@@ -12628,8 +11912,7 @@ static void ptq__describe_slabs(ptq__packed *k)
 /* How they are staged for matrices: column after column, so that what lies under one row of the
    kernel is one run of bytes, cut into pieces of equal size that fit a tile. The words behind the
    run have weights 0. Pixels are divided into tiles of equal size, too. */
-static void ptq__describe_matrix(ptq__packed *k)
-{
+static void ptq__describe_matrix(ptq__packed *k) {
     enum { ROWS = 16, WORDS = 16 };
     int words, each, tiles = (k->out[1] + ROWS - 1) / ROWS, i;
     for (i = 0; i < 2; i++) {
@@ -12649,8 +11932,7 @@ static void ptq__describe_matrix(ptq__packed *k)
     k->slab_bytes = k->positions * k->pitch + (int)WORDS * PTQ__WORD;
 }
 
-static void ptq__describe_winograd(ptq__packed *k)
-{
+static void ptq__describe_winograd(ptq__packed *k) {
     k->tiles = (k->out[1] + 1) / 2;
     k->room = (k->tiles + k->pixels[0][0] - 1) / k->pixels[0][0] * k->pixels[0][0];
     k->rows = 4;
@@ -12658,8 +11940,7 @@ static void ptq__describe_winograd(ptq__packed *k)
     k->pieces = k->rows + k->slabs;
 }
 
-static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
-{
+static void ptq__describe_conv(ptq__packed *k, const ptq__step *step) {
     const ptq_node *node = step->node;
     int conv = node->op == PTQ_OP_CONV2D, i;
     for (i = 0; i < 3; i++) {
@@ -12686,8 +11967,7 @@ static void ptq__describe_conv(ptq__packed *k, const ptq__step *step)
     k->strips = k->phases * k->slabs * k->groups;
 }
 
-static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
-{
+static void ptq__describe_codes(ptq__packed *k, const ptq__step *step) {
     const ptq_node *node = step->node;
     const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
     ptq__finish *f = &k->finish;
@@ -12710,8 +11990,7 @@ static void ptq__describe_codes(ptq__packed *k, const ptq__step *step)
     }
 }
 
-static void ptq__describe_finish(ptq__packed *k, const ptq__step *step)
-{
+static void ptq__describe_finish(ptq__packed *k, const ptq__step *step) {
     const ptq_node *node = step->node;
     k->finish.channels = node->shape[2];
     k->finish.least = ptq__act_least(node->act);
@@ -12724,8 +12003,7 @@ static void ptq__describe_finish(ptq__packed *k, const ptq__step *step)
 
 /* Panels of two vectors, and one vector where it is enough for the rest. Counts them, and writes
    them if there is a place. */
-static int ptq__make_panels(const ptq__packed *k, ptq__panel *panel, int *lanes)
-{
+static int ptq__make_panels(const ptq__packed *k, ptq__panel *panel, int *lanes) {
     int each = k->out[2] / k->groups, wide = k->engine->lanes, n = 0, group, first, left;
     *lanes = 0;
     for (group = 0; group < k->groups; group++)
@@ -12744,8 +12022,7 @@ static int ptq__make_panels(const ptq__packed *k, ptq__panel *panel, int *lanes)
     return n;
 }
 
-static void ptq__make_strips(ptq__packed *k)
-{
+static void ptq__make_strips(ptq__packed *k) {
     int apart = k->apart, deep = k->in[2] / k->groups, size = k->engine->size, i;
     for (i = 0; i < k->strips; i++) {
         int slab = i / k->phases, phase = i % k->phases;
@@ -12759,8 +12036,7 @@ static void ptq__make_strips(ptq__packed *k)
     }
 }
 
-static void ptq__make_pieces(ptq__packed *k)
-{
+static void ptq__make_pieces(ptq__packed *k) {
     int words = (k->in[2] / k->groups + k->engine->codes - 1) / k->engine->codes, i;
     int rows = k->tiles ? k->rows : 0; /* as they are: see ptq__winograd_rows */
     for (i = 0; i < k->pieces && k->engine->matrix; i++)
@@ -12776,8 +12052,7 @@ static void ptq__make_pieces(ptq__packed *k)
 }
 
 /* One weight, as float, or as integer less its zero point. */
-static void ptq__copy_weight(const ptq__packed *k, const ptq__step *step, size_t from, char *to)
-{
+static void ptq__copy_weight(const ptq__packed *k, const ptq__step *step, size_t from, char *to) {
     int16_t both;
     if (k->engine->codes == 1) {
         memcpy(to, (const float *)step->weight + from, sizeof(float));
@@ -12791,8 +12066,7 @@ static void ptq__copy_weight(const ptq__packed *k, const ptq__step *step, size_t
 }
 
 /* G x, of three numbers that lie `from` apart, to four that lie `to` apart: ptq__winograd_rows. */
-static void ptq__four_of_three(const int *x, int from, int *y, int to)
-{
+static void ptq__four_of_three(const int *x, int from, int *y, int to) {
     y[0] = 2 * x[0];
     y[to] = x[0] + x[from] + x[2 * from];
     y[2 * to] = x[0] - x[from] + x[2 * from];
@@ -12800,8 +12074,7 @@ static void ptq__four_of_three(const int *x, int from, int *y, int to)
 }
 
 /* G W G', of which `from` is the first weight: a number for each place, `plane` bytes apart. */
-static void ptq__copy_places(const ptq__step *step, size_t from, char *to, ptrdiff_t plane)
-{
+static void ptq__copy_places(const ptq__step *step, size_t from, char *to, ptrdiff_t plane) {
     int w[9], columns[4 * 3], place[PTQ__PLACES], i;
     for (i = 0; i < 9; i++)
         w[i] = ptq__weight_code(step, from + (size_t)i);
@@ -12816,8 +12089,7 @@ static void ptq__copy_places(const ptq__step *step, size_t from, char *to, ptrdi
 }
 
 /* Where code i of a run for one lane lies, from the start of the run. */
-static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, int lane)
-{
+static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, int lane) {
     int codes = engine->codes, size = PTQ__WORD / codes, word = i / codes * wide + lane;
     if (engine->planar)
         return (word - lane % engine->lanes) * PTQ__WORD +
@@ -12828,8 +12100,7 @@ static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, 
 /* The weights of one run of taps for one panel: word by word, lane by lane. Memory is zeroed. Of
    places, all runs at once. */
 static char *ptq__pack_run(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel,
-                           int tap, char *to)
-{
+                           int tap, char *to) {
     int deep = k->in[2] / k->groups, taps = k->kernel[0] * k->kernel[1];
     int wide = k->engine->lanes << panel->two, i, lane;
     ptrdiff_t bytes = (ptrdiff_t)k->run_words * wide * PTQ__WORD;
@@ -12846,8 +12117,7 @@ static char *ptq__pack_run(const ptq__packed *k, const ptq__step *step, const pt
 }
 
 /* The zero point of staged bytes is taken off the bias: sum (x - zx) w = sum x w - zx sum w. */
-static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, int channel)
-{
+static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, int channel) {
     const ptq_node *node = step->node;
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *bias = &node->param[PTQ_PARAM_BIAS];
     size_t i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
@@ -12858,8 +12128,7 @@ static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, in
            (uint32_t)k->zero * sum;
 }
 
-static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int channel, int lane)
-{
+static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int channel, int lane) {
     const ptq_tensor *bias = &step->node->param[PTQ_PARAM_BIAS];
     uint32_t folded;
     if (step->multiplier) {
@@ -12871,8 +12140,7 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
     }
 }
 
-static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight)
-{
+static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight) {
     int i, c, tap;
     for (i = 0; i < k->panels; i++) {
         k->panel[i].weight = weight;
@@ -12885,8 +12153,7 @@ static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight)
 
 /* Pixels whose sums are not finished at once: of a tile, or of a row, which may end with a part of
    a tile. */
-static size_t ptq__later_pixels(const ptq__packed *k)
-{
+static size_t ptq__later_pixels(const ptq__packed *k) {
     size_t tile = (size_t)k->pixels[0][1]; /* the largest */
     if (k->tiles)
         return (size_t)(PTQ__PLACES * k->room + 4 * k->tiles);
@@ -12895,8 +12162,7 @@ static size_t ptq__later_pixels(const ptq__packed *k)
     return k->engine->matrix ? tile : 0;
 }
 
-static int ptq__is_depthwise(const ptq_plan *plan, const ptq__step *step)
-{
+static int ptq__is_depthwise(const ptq_plan *plan, const ptq__step *step) {
     const ptq_node *node = step->node;
     ptq_mode mode = ptq_node_mode(plan->model, step->index);
     return node->op == PTQ_OP_CONV2D && node->groups > 1 && node->groups == step->in[2] &&
@@ -12905,8 +12171,7 @@ static int ptq__is_depthwise(const ptq_plan *plan, const ptq__step *step)
 }
 
 /* Weights tap by tap, one word each. */
-static void ptq__pack_depthwise(const ptq__packed *k, const ptq__step *step)
-{
+static void ptq__pack_depthwise(const ptq__packed *k, const ptq__step *step) {
     int taps = k->kernel[0] * k->kernel[1], lanes = ptq__deep_lanes(k->out[2]), c, tap;
     char *weight = k->bias + 2 * lanes * PTQ__WORD;
     for (c = 0; c < k->out[2]; c++) {
@@ -12928,8 +12193,7 @@ static void ptq__pack_depthwise(const ptq__packed *k, const ptq__step *step)
 }
 
 static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, const ptq__family *family,
-                                           ptq__step *step, ptq_error *err)
-{
+                                           ptq__step *step, ptq_error *err) {
     size_t taps = (size_t)(step->node->kernel[0] * step->node->kernel[1]);
     size_t lanes = (size_t)ptq__deep_lanes(step->node->shape[2]);
     ptq__packed *k;
@@ -12948,8 +12212,7 @@ static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, const ptq__family *fa
 }
 
 /* Gives a step its vector kernel, if there is one for it. */
-static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err)
-{
+static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     const ptq__family *family = ptq__family_of(plan->isa);
     ptq__packed shape, *k;
     size_t words, size, at;
@@ -12983,10 +12246,10 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     *k = shape;
     k->panels = panels;
     k->piece = (ptq__piece *)(void *)(memory + ptq__align(sizeof shape));
-    k->panel = (ptq__panel *)(void *)((char *)k->piece +
-                                      ptq__align((size_t)k->pieces * sizeof *k->piece));
-    k->strip = (ptq__strip *)(void *)((char *)k->panel +
-                                      ptq__align((size_t)panels * sizeof *k->panel));
+    k->panel =
+        (ptq__panel *)(void *)((char *)k->piece + ptq__align((size_t)k->pieces * sizeof *k->piece));
+    k->strip =
+        (ptq__strip *)(void *)((char *)k->panel + ptq__align((size_t)panels * sizeof *k->panel));
     k->bias = memory + at + (PTQ__ALIGN - (uintptr_t)(memory + at) % PTQ__ALIGN) % PTQ__ALIGN;
     k->multiplier = (float *)(void *)(k->bias + lanes * PTQ__WORD);
     ptq__make_panels(k, k->panel, &lanes);
@@ -13001,8 +12264,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     return PTQ_OK;
 }
 
-static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out)
-{
+static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out) {
     const ptq__family *family = ptq__family_of(plan->isa);
     if (!family || plan->model->node[0].shape[2] > PTQ_MAX_PIXEL_CHANNELS)
         ptq_preprocess(plan->model, pixels, out);
@@ -13010,14 +12272,12 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
         family->preprocess(plan->model, pixels, out, (int)ptq_plan_pixels(plan));
 }
 #else
-static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err)
-{
+static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     (void)plan, (void)step, (void)err;
     return PTQ_OK;
 }
 
-static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out)
-{
+static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out) {
     ptq_preprocess(plan->model, pixels, out);
 }
 #endif /* PTQ__VECTOR */
@@ -13034,14 +12294,12 @@ typedef struct ptq__probe {
     ptq_qparams q;               /* its codes */
 } ptq__probe;
 
-static int ptq__pick(ptq__probe *probe, int low, int high)
-{
+static int ptq__pick(ptq__probe *probe, int low, int high) {
     return low + (int)ptq_rng_below(&probe->rng, (uint32_t)(high - low + 1));
 }
 
 /* Codes of a tensor whose values reach about +-spread: some are clamped, most are not. */
-static void ptq__probe_codes(ptq__probe *probe, const char *key, float spread)
-{
+static void ptq__probe_codes(ptq__probe *probe, const char *key, float spread) {
     ptq_qparams *q = &probe->q;
     int32_t low, high;
     q->type = ptq__pick(probe, 0, 1) ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
@@ -13053,8 +12311,7 @@ static void ptq__probe_codes(ptq__probe *probe, const char *key, float spread)
 }
 
 /* The window of a convolution: kernel, stride, padding. */
-static void ptq__probe_window(ptq__probe *probe)
-{
+static void ptq__probe_window(ptq__probe *probe) {
     int kernel[2], stride[2], pad[4] = {0, 0, 0, 0}, size[2], i, kind = ptq__pick(probe, 0, 2);
     size[0] = probe->height;
     size[1] = probe->width;
@@ -13079,8 +12336,7 @@ static void ptq__probe_window(ptq__probe *probe)
 }
 
 /* How weights and results are coded; weights get a scale of 0.01 when they are filled. */
-static void ptq__probe_coding(ptq__probe *probe, int residual, int logits)
-{
+static void ptq__probe_coding(ptq__probe *probe, int residual, int logits) {
     float spread = probe->q.scale * (float)(1 << probe->q.bits) * 10;
     int bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
     if (!probe->integer) {
@@ -13095,15 +12351,13 @@ static void ptq__probe_coding(ptq__probe *probe, int residual, int logits)
         ptq__probe_codes(probe, "q", spread);
 }
 
-static void ptq__probe_act(ptq__probe *probe, const char *key)
-{
+static void ptq__probe_act(ptq__probe *probe, const char *key) {
     int act = ptq__pick(probe, 0, 2);
     if (act)
         ptq__put(&probe->text, " %s=%s", key, ptq__act_name((ptq_activation)act));
 }
 
-static void ptq__probe_graph(ptq__probe *probe)
-{
+static void ptq__probe_graph(ptq__probe *probe) {
     ptq__text *text = &probe->text;
     int groups = ptq__pick(probe, 0, 3) ? 1 : ptq__pick(probe, 2, 3), size = ptq__pick(probe, 1, 3);
     int depthwise = !ptq__pick(probe, 0, 5);
@@ -13146,10 +12400,10 @@ static void ptq__probe_graph(ptq__probe *probe)
 
 /* Weights anywhere in their range, or at its ends only. */
 static ptq_status ptq__probe_fill(ptq__probe *probe, ptq_model *model, ptq_node *node,
-                                  ptq_error *err)
-{
+                                  ptq_error *err) {
     ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
-    int is_signed = w->type == PTQ_TYPE_S8 || w->type == PTQ_TYPE_PACKED_S, rails = !ptq__pick(probe, 0, 3);
+    int is_signed = w->type == PTQ_TYPE_S8 || w->type == PTQ_TYPE_PACKED_S,
+        rails = !ptq__pick(probe, 0, 3);
     size_t i, n = ptq_tensor_elements(w);
     float scale = 1.28f / (float)(1 << w->bits % 16);
     int32_t low, high;
@@ -13169,16 +12423,16 @@ static ptq_status ptq__probe_fill(ptq__probe *probe, ptq_model *model, ptq_node 
         return PTQ_OK;
     ptq_code_range(is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, w->bits, &low, &high);
     for (i = 0; i < n; i++)
-        ptq_tensor_set_code(w, i, !rails                   ? ptq__pick(probe, low, high)
-                                  : ptq__pick(probe, 0, 1) ? low
-                                                           : high);
+        ptq_tensor_set_code(w, i,
+                            !rails                   ? ptq__pick(probe, low, high)
+                            : ptq__pick(probe, 0, 1) ? low
+                                                     : high);
     scale /= sqrtf((float)(n / (size_t)w->dim[0]));
     return ptq_tensor_set_scale(w, &scale, 1, is_signed ? 0 : ptq__pick(probe, low, high),
                                 &model->allocator, err);
 }
 
-static ptq_status ptq__probe_model(uint64_t seed, int integer, ptq_model **out, ptq_error *err)
-{
+static ptq_status ptq__probe_model(uint64_t seed, int integer, ptq_model **out, ptq_error *err) {
     char text[2048];
     ptq__probe probe;
     ptq_model *model = NULL;
@@ -13203,8 +12457,7 @@ static ptq_status ptq__probe_model(uint64_t seed, int integer, ptq_model **out, 
 /* Codes must be equal; real numbers within 1e-4 of the tensor's
    largest. */
 static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b, const char *name,
-                                     ptq_error *err)
-{
+                                     ptq_error *err) {
     ptq_tensor x, y;
     float largest = 0, distance = 0;
     size_t i, n;
@@ -13217,14 +12470,15 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
         distance = fabsf(u - v) > distance ? fabsf(u - v) : distance;
     }
     if (distance > (ptq__is_coded(&a->plan->model->node[1]) ? 0 : 1e-5f + 1e-4f * largest))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "the %s kernels differ from scalar ones by %g in"
-                             " tensor %s", ptq_isa_name(b->plan->isa), (double)distance, name);
+        return ptq_error_set(err, PTQ_BAD_NUMBER,
+                             "the %s kernels differ from scalar ones by %g in"
+                             " tensor %s",
+                             ptq_isa_name(b->plan->isa), (double)distance, name);
     return PTQ_OK;
 }
 
 /* All tensors of a run under both, and the logits of a run that reuses memory. */
-static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, ptq_error *err)
-{
+static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, ptq_error *err) {
     static const char *const name[] = {"a", "b", "c", "sum", "e", "pool", "d"};
     uint8_t pixels[6 * 40 * 120];
     float logits[2][40];
@@ -13244,8 +12498,7 @@ static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, 
 }
 
 /* One random network under the scalar kernels and under those of `isa`. */
-static ptq_status ptq__probe_once(ptq_isa isa, uint64_t seed, int integer, ptq_error *err)
-{
+static ptq_status ptq__probe_once(ptq_isa isa, uint64_t seed, int integer, ptq_error *err) {
     ptq_model *model = NULL;
     ptq_plan *plan[2] = {NULL, NULL};
     ptq_session *session[3] = {NULL, NULL, NULL};
@@ -13276,8 +12529,7 @@ static ptq_status ptq__probe_once(ptq_isa isa, uint64_t seed, int integer, ptq_e
     return status;
 }
 
-PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err)
-{
+PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
     int i;
     for (i = 0; i < 16; i++)
         PTQ__TRY(ptq__probe_once(isa, (uint64_t)i, i % 4 != 0, err));
@@ -13297,28 +12549,25 @@ PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err)
 typedef struct ptq__equalizer {
     ptq_model *model;
     int *group;
-    int *first;    /* where the channels of a node's result begin in `reach` */
-    float *reach;  /* largest absolute value of each channel, later its factor */
-    int channels;  /* of all results together */
+    int *first;   /* where the channels of a node's result begin in `reach` */
+    float *reach; /* largest absolute value of each channel, later its factor */
+    int channels; /* of all results together */
 } ptq__equalizer;
 
-static int ptq__group_of(const ptq__equalizer *eq, int i)
-{
+static int ptq__group_of(const ptq__equalizer *eq, int i) {
     while (eq->group[i] != i)
         i = eq->group[i];
     return i;
 }
 
 /* The smaller root wins: so 0 keeps whatever joins it. */
-static void ptq__join(ptq__equalizer *eq, int a, int b)
-{
+static void ptq__join(ptq__equalizer *eq, int a, int b) {
     a = ptq__group_of(eq, a);
     b = ptq__group_of(eq, b);
     eq->group[a > b ? a : b] = a > b ? b : a;
 }
 
-static void ptq__join_tensors(ptq__equalizer *eq)
-{
+static void ptq__join_tensors(ptq__equalizer *eq) {
     int i;
     for (i = 0; i < eq->model->nodes; i++)
         eq->group[i] = i;
@@ -13328,16 +12577,15 @@ static void ptq__join_tensors(ptq__equalizer *eq)
             ptq__join(eq, i, node->input[0]);
         if (node->input[1] >= 0)
             ptq__join(eq, i, node->input[1]);
-        if (node->op == PTQ_OP_SOFTMAX || node->op == PTQ_OP_BATCH_NORM || node->op == PTQ_OP_RELU6 ||
-            node->act == PTQ_ACTIVATION_RELU6 || node->add_act == PTQ_ACTIVATION_RELU6 ||
-            i == ptq_model_logits(eq->model))
+        if (node->op == PTQ_OP_SOFTMAX || node->op == PTQ_OP_BATCH_NORM ||
+            node->op == PTQ_OP_RELU6 || node->act == PTQ_ACTIVATION_RELU6 ||
+            node->add_act == PTQ_ACTIVATION_RELU6 || i == ptq_model_logits(eq->model))
             ptq__join(eq, i, 0);
     }
 }
 
 /* What an image says about the channels of a tensor. */
-static void ptq__reach_channels(float *reach, const float *x, size_t n, int channels)
-{
+static void ptq__reach_channels(float *reach, const float *x, size_t n, int channels) {
     size_t i;
     for (i = 0; i < n; i++) {
         float a = x[i] < 0 ? -x[i] : x[i];
@@ -13346,16 +12594,14 @@ static void ptq__reach_channels(float *reach, const float *x, size_t n, int chan
     }
 }
 
-static ptq_status ptq__equalize_begin(ptq__job *job, ptq__worker *worker, ptq_error *err)
-{
+static ptq_status ptq__equalize_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     const ptq__equalizer *eq = (const ptq__equalizer *)job->context;
     return ptq__alloc(&job->allocator, (size_t)eq->channels, sizeof(float), "channel ranges",
                       &worker->own, err);
 }
 
 static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
-                                    ptq_error *err)
-{
+                                    ptq_error *err) {
     const ptq__equalizer *eq = (const ptq__equalizer *)job->context;
     int i, middle;
     (void)index;
@@ -13365,8 +12611,8 @@ static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t i
         const ptq_node *node = &eq->model->node[i];
         for (middle = node->residual ? 1 : 0; middle >= 0; middle--) {
             ptq_tensor view;
-            PTQ__TRY(ptq_session_tensor(worker->session, middle ? node->name : node->out, &view,
-                                        err));
+            PTQ__TRY(
+                ptq_session_tensor(worker->session, middle ? node->name : node->out, &view, err));
             ptq__reach_channels((float *)worker->own + eq->first[i], (const float *)view.data,
                                 ptq_tensor_elements(&view), node->shape[2]);
         }
@@ -13374,8 +12620,7 @@ static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t i
     return PTQ_OK;
 }
 
-static ptq_status ptq__equalize_end(ptq__job *job, ptq__worker *worker, ptq_error *err)
-{
+static ptq_status ptq__equalize_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__equalizer *eq = (ptq__equalizer *)job->context;
     (void)err;
     if (worker->own)
@@ -13387,8 +12632,7 @@ static ptq_status ptq__equalize_end(ptq__job *job, ptq__worker *worker, ptq_erro
 
 /* Ranges of a group's tensors become factors, the same for all of them. A channel twenty times
    smaller than the largest is noise, which need not be magnified further. */
-static void ptq__choose_factors(ptq__equalizer *eq, int root)
-{
+static void ptq__choose_factors(ptq__equalizer *eq, int root) {
     int i, c, channels = eq->model->node[root].shape[2];
     float *to = eq->reach + eq->first[root], most = 0;
     for (i = root + 1; i < eq->model->nodes; i++)
@@ -13403,8 +12647,7 @@ static void ptq__choose_factors(ptq__equalizer *eq, int root)
 }
 
 /* The input channel that weight k of output channel o belongs to. */
-static int ptq__tap_channel(const ptq_model *model, const ptq_node *node, int o, size_t k)
-{
+static int ptq__tap_channel(const ptq_model *model, const ptq_node *node, int o, size_t k) {
     int channels = model->node[node->input[0]].shape[2];
     int area = node->op == PTQ_OP_CONV2D ? node->kernel[0] * node->kernel[1] : 1;
     int first = o / (node->shape[2] / node->groups) * (channels / node->groups);
@@ -13412,8 +12655,7 @@ static int ptq__tap_channel(const ptq_model *model, const ptq_node *node, int o,
 }
 
 /* w[o][i] * factor of i / factor of o; b[o] / factor of o. */
-static void ptq__apply_factors(const ptq__equalizer *eq, int index)
-{
+static void ptq__apply_factors(const ptq__equalizer *eq, int index) {
     ptq_node *node = &eq->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     int in = ptq__group_of(eq, node->input[0]), out = ptq__group_of(eq, index);
@@ -13433,8 +12675,7 @@ static void ptq__apply_factors(const ptq__equalizer *eq, int index)
 }
 
 /* "conv1 1 0.5;block1.conv1 0.7 1": what the channels of each tensor were divided by. */
-static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq)
-{
+static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq) {
     int i, c;
     for (i = 1; i < eq->model->nodes; i++) {
         int root = ptq__group_of(eq, i);
@@ -13447,8 +12688,7 @@ static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq)
 }
 
 /* Into the metadata, for ptq_compare_layers. */
-static ptq_status ptq__keep_factors(const ptq__equalizer *eq, ptq_error *err)
-{
+static ptq_status ptq__keep_factors(const ptq__equalizer *eq, ptq_error *err) {
     ptq__text text = ptq__text_over(NULL, 0);
     void *memory = NULL;
     size_t size;
@@ -13464,8 +12704,8 @@ static ptq_status ptq__keep_factors(const ptq__equalizer *eq, ptq_error *err)
 }
 
 /* All tensors of a group keep the same. */
-static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantized, ptq_error *err)
-{
+static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantized,
+                                    ptq_error *err) {
     int i, c;
     for (i = 0; i < eq->channels; i++)
         eq->reach[i] = 1;
@@ -13480,15 +12720,14 @@ static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantiz
             if (!ptq__read_float(ptq__cut(&factors, ' '), &to[c]) || !(to[c] > 0))
                 return ptq_error_set(err, PTQ_BAD_FILE,
                                      "metadata equalization: no factor for channel %d of %s; give"
-                                     " the model that the quantized one was made from", c,
-                                     node->out);
+                                     " the model that the quantized one was made from",
+                                     c, node->out);
     }
     return PTQ_OK;
 }
 
 static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_allocator *allocator,
-                                      ptq_error *err)
-{
+                                      ptq_error *err) {
     size_t n = (size_t)eq->model->nodes, i;
     void *memory = NULL;
     PTQ__TRY(ptq__alloc(allocator, 2 * n, sizeof(int), "equalization", &memory, err));
@@ -13498,15 +12737,14 @@ static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_allocator *a
         eq->first[i] = eq->channels;
         eq->channels += eq->model->node[i].shape[2];
     }
-    PTQ__TRY(ptq__alloc(allocator, (size_t)eq->channels, sizeof(float), "channel ranges", &memory,
-                        err));
+    PTQ__TRY(
+        ptq__alloc(allocator, (size_t)eq->channels, sizeof(float), "channel ranges", &memory, err));
     eq->reach = (float *)memory;
     ptq__join_tensors(eq);
     return PTQ_OK;
 }
 
-static ptq_status ptq__apply_all_factors(ptq__equalizer *eq, ptq_error *err)
-{
+static ptq_status ptq__apply_all_factors(ptq__equalizer *eq, ptq_error *err) {
     int i;
     for (i = 1; i < eq->model->nodes; i++)
         if (ptq__has_weight(eq->model->node[i].op))
@@ -13517,8 +12755,7 @@ static ptq_status ptq__apply_all_factors(ptq__equalizer *eq, ptq_error *err)
 
 static ptq_status ptq__equalize_with(ptq__equalizer *eq, const ptq_plan *plan,
                                      const ptq_dataset *data, const ptq_calibrate_options *options,
-                                     ptq_error *err)
-{
+                                     ptq_error *err) {
     ptq__job job;
     int i;
     memset(&job, 0, sizeof job);
@@ -13543,8 +12780,7 @@ static ptq_status ptq__equalize_with(ptq__equalizer *eq, const ptq_plan *plan,
 
 /* Hands the model over, or frees it. */
 static ptq_status ptq__equalizer_close(ptq__equalizer *eq, const ptq_allocator *allocator,
-                                       ptq_status status, ptq_model **out)
-{
+                                       ptq_status status, ptq_model **out) {
     ptq__free(allocator, eq->group);
     ptq__free(allocator, eq->reach);
     if (status)
@@ -13556,8 +12792,7 @@ static ptq_status ptq__equalizer_close(ptq__equalizer *eq, const ptq_allocator *
 
 PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
                                 const ptq_calibrate_options *options, ptq_model **out,
-                                ptq_error *err)
-{
+                                ptq_error *err) {
     ptq_calibrate_options plain;
     ptq__equalizer eq;
     ptq_status status;
@@ -13574,8 +12809,7 @@ PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
 }
 
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
-                                     ptq_model **out, ptq_error *err)
-{
+                                     ptq_model **out, ptq_error *err) {
     const ptq_allocator *allocator = &model->allocator;
     ptq__equalizer eq;
     ptq_status status;
@@ -13607,13 +12841,13 @@ PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *qu
    before it became. */
 
 typedef struct ptq__moments {
-    int taps;          /* of one group; 0: this node does not learn */
-    uint64_t count;    /* input vectors seen */
-    int64_t *sum;      /* groups x taps: of x */
-    int64_t *product;  /* groups x taps x taps, lower triangle: of x[i] x[j]. NULL: only the bias is
+    int taps;         /* of one group; 0: this node does not learn */
+    uint64_t count;   /* input vectors seen */
+    int64_t *sum;     /* groups x taps: of x */
+    int64_t *product; /* groups x taps x taps, lower triangle: of x[i] x[j]. NULL: only the bias is
                           learned */
-    int64_t *target;   /* channels: of y, in units of `unit`. NULL: all nodes learn in one pass */
-    int64_t *cross;    /* channels x taps: of y x[i]. NULL: no refitting */
+    int64_t *target;  /* channels: of y, in units of `unit`. NULL: all nodes learn in one pass */
+    int64_t *cross;   /* channels x taps: of y x[i]. NULL: no refitting */
     double unit;
 } ptq__moments;
 
@@ -13624,21 +12858,20 @@ enum {
 
 typedef struct ptq__learner {
     const ptq__converter *cv;
-    const ptq_plan *plan;   /* of the model that is being made */
-    const ptq_plan *real;   /* of the float model, where there are targets */
-    int only;               /* the node to learn; -1: all */
-    int last;               /* the last node that must run */
-    ptq__moments *moments;  /* one for each node of the new model */
-    int16_t *patch;         /* PTQ__MOMENT_PATCHES vectors, as gathered and transposed */
+    const ptq_plan *plan;  /* of the model that is being made */
+    const ptq_plan *real;  /* of the float model, where there are targets */
+    int only;              /* the node to learn; -1: all */
+    int last;              /* the last node that must run */
+    ptq__moments *moments; /* one for each node of the new model */
+    int16_t *patch;        /* PTQ__MOMENT_PATCHES vectors, as gathered and transposed */
     int16_t *column;
-    float *reals;           /* one vector of real inputs */
-    int32_t *target;        /* channels x PTQ__MOMENT_PATCHES */
-    ptq_session *session;   /* of `real` */
+    float *reals;         /* one vector of real inputs */
+    int32_t *target;      /* channels x PTQ__MOMENT_PATCHES */
+    ptq_session *session; /* of `real` */
 } ptq__learner;
 
 /* Taps of a node that learns; 0 otherwise. */
-static int ptq__learned_taps(const ptq__converter *cv, int index)
-{
+static int ptq__learned_taps(const ptq__converter *cv, int index) {
     const ptq_node *node = &cv->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_scheme *scheme = ptq__scheme_of(cv, node);
@@ -13650,8 +12883,7 @@ static int ptq__learned_taps(const ptq__converter *cv, int index)
     return taps <= PTQ__MOST_LEARNED ? (int)taps : 0;
 }
 
-static void ptq__learner_free(ptq__learner *learner)
-{
+static void ptq__learner_free(ptq__learner *learner) {
     const ptq_allocator *allocator = &learner->cv->model->allocator;
     int i;
     for (i = 0; i < learner->cv->model->nodes && learner->moments; i++) {
@@ -13669,8 +12901,7 @@ static void ptq__learner_free(ptq__learner *learner)
 }
 
 static ptq_status ptq__new_sums(const ptq_allocator *allocator, size_t n, int64_t **out,
-                                ptq_error *err)
-{
+                                ptq_error *err) {
     void *memory = NULL;
     PTQ__TRY(ptq__alloc(allocator, n, sizeof(int64_t), "moments", &memory, err));
     *out = (int64_t *)memory;
@@ -13679,8 +12910,7 @@ static ptq_status ptq__new_sums(const ptq_allocator *allocator, size_t n, int64_
 
 /* The largest absolute value of a tensor of the float model on calibration images; of the input, on
    any. */
-static double ptq__reach(const ptq__converter *cv, int index)
-{
+static double ptq__reach(const ptq__converter *cv, int index) {
     const ptq_statistics *s;
     double low = 0, high = 0;
     int c, t = ptq_calibration_find(cv->calibration, cv->old->node[index].out);
@@ -13691,16 +12921,15 @@ static double ptq__reach(const ptq__converter *cv, int index)
     }
     for (c = 0; c < cv->old->node[0].shape[2] && index == 0; c++) {
         low = (double)ptq__pixel(cv->old, c, 0) < low ? (double)ptq__pixel(cv->old, c, 0) : low;
-        high = (double)ptq__pixel(cv->old, c, 255) > high ? (double)ptq__pixel(cv->old, c, 255)
-                                                          : high;
+        high =
+            (double)ptq__pixel(cv->old, c, 255) > high ? (double)ptq__pixel(cv->old, c, 255) : high;
     }
     return high > -low ? high : -low;
 }
 
 /* A power of two, so small that real results of a node keep 26 bits, and so large that no target
    passes 2^27. */
-static double ptq__target_unit(const ptq__converter *cv, const ptq_node *from, size_t taps)
-{
+static double ptq__target_unit(const ptq__converter *cv, const ptq_node *from, size_t taps) {
     const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
     double most = 0, reach = ptq__reach(cv, from->input[0]);
@@ -13718,19 +12947,16 @@ static double ptq__target_unit(const ptq__converter *cv, const ptq_node *from, s
     return ldexp(1, exponent - 26);
 }
 
-static const ptq_node *ptq__old_node(const ptq__converter *cv, int index)
-{
+static const ptq_node *ptq__old_node(const ptq__converter *cv, int index) {
     return &cv->old->node[ptq_model_find(cv->old, cv->model->node[index].name)];
 }
 
 /* Whether a layer is compared with the float model's: it then learns after those before it. */
-static int ptq__takes_targets(const ptq_scheme *scheme)
-{
+static int ptq__takes_targets(const ptq_scheme *scheme) {
     return ptq__refits(scheme) || scheme->rounding == PTQ_ROUNDING_NEAREST;
 }
 
-static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_error *err)
-{
+static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_error *err) {
     const ptq_model *model = learner->cv->model;
     const ptq_node *node = &model->node[index];
     ptq__moments *m = &learner->moments[index];
@@ -13754,15 +12980,14 @@ static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_
 }
 
 /* What fails half-way is released by ptq__learner_free. */
-static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err)
-{
+static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err) {
     const ptq_model *model = learner->cv->model;
     const ptq_allocator *allocator = &model->allocator;
     size_t most = 1, channels = 1;
     void *memory = NULL;
     int i;
-    PTQ__TRY(ptq__alloc(allocator, (size_t)model->nodes, sizeof(ptq__moments), "moments", &memory,
-                        err));
+    PTQ__TRY(
+        ptq__alloc(allocator, (size_t)model->nodes, sizeof(ptq__moments), "moments", &memory, err));
     learner->moments = (ptq__moments *)memory;
     for (i = 0; i < model->nodes; i++) {
         PTQ__TRY(ptq__moments_open(learner, i, err));
@@ -13787,8 +13012,7 @@ static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err)
 
 /* Sum of products over the patches of one image: fits int32, since codes less the zero point are
    under 2^8. */
-static int32_t ptq__dot_patches(const int16_t *a, const int16_t *b)
-{
+static int32_t ptq__dot_patches(const int16_t *a, const int16_t *b) {
     int32_t sum = 0;
     int i;
     for (i = 0; i < PTQ__MOMENT_PATCHES; i++)
@@ -13797,8 +13021,7 @@ static int32_t ptq__dot_patches(const int16_t *a, const int16_t *b)
 }
 
 /* Adds the gathered vectors, `n` of them, to the moments of one group. */
-static void ptq__add_moments(ptq__learner *learner, const ptq__moments *m, int group, int n)
-{
+static void ptq__add_moments(ptq__learner *learner, const ptq__moments *m, int group, int n) {
     int taps = m->taps, i, j, p;
     int64_t *sum = m->sum + (size_t)group * (size_t)taps;
     int64_t *product = m->product ? m->product + (size_t)group * (size_t)taps * (size_t)taps : NULL;
@@ -13818,8 +13041,7 @@ static void ptq__add_moments(ptq__learner *learner, const ptq__moments *m, int g
 
 /* The same for the products with the targets of the group's channels. */
 static void ptq__add_targets(ptq__learner *learner, const ptq__moments *m, int first, int each,
-                             int n)
-{
+                             int n) {
     int o, i, p;
     for (o = first; o < first + each; o++) {
         const int32_t *y = learner->target + (o - first) * PTQ__MOMENT_PATCHES;
@@ -13839,8 +13061,7 @@ static void ptq__add_targets(ptq__learner *learner, const ptq__moments *m, int f
 /* What the channels of a group should become at position `at`: the float model's result before its
    activation; where a residual is added, also what the residual lacks. */
 static void ptq__gather_targets(ptq__learner *learner, const ptq__step *step,
-                                const ptq__frame *frame, int at, int first, int each, int n)
-{
+                                const ptq__frame *frame, int at, int first, int each, int n) {
     const ptq__moments *m = &learner->moments[step->index];
     const ptq_node *node = step->node;
     const ptq__step *real = /* NOLINTNEXTLINE: what refits has a real model */
@@ -13870,16 +13091,14 @@ static void ptq__gather_targets(ptq__learner *learner, const ptq__step *step,
             y += (double)r[k] -
                  (double)ptq_dequantize(ptq__load(ptq__in(step, frame, 1), k, q->type), q);
         }
-        learner->target[(o - first) * PTQ__MOMENT_PATCHES + n] =
-            (int32_t)floor(y / m->unit + 0.5);
+        learner->target[(o - first) * PTQ__MOMENT_PATCHES + n] = (int32_t)floor(y / m->unit + 0.5);
     }
 }
 
 /* One layer on the image that has just run. Of a large image some positions are looked at, others
    from image to image; which ones depends on the image alone. */
 static void ptq__learn_layer(ptq__learner *learner, const ptq__step *step, const ptq__frame *frame,
-                             uint64_t hash)
-{
+                             uint64_t hash) {
     const ptq_node *node = step->node;
     ptq__moments *m = &learner->moments[step->index];
     const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
@@ -13910,8 +13129,7 @@ static void ptq__learn_layer(ptq__learner *learner, const ptq__step *step, const
     m->count += (uint64_t)n;
 }
 
-static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err)
-{
+static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     const ptq__learner *all = (const ptq__learner *)job->context;
     ptq_session_options options;
     void *memory = NULL;
@@ -13934,8 +13152,7 @@ static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error
 }
 
 /* Runs the nodes up to `last` on one image. */
-static ptq__frame ptq__run_up_to(const ptq_session *session, const uint8_t *pixels, int last)
-{
+static ptq__frame ptq__run_up_to(const ptq_session *session, const uint8_t *pixels, int last) {
     ptq__frame frame;
     int i;
     frame.layout = ptq__session_layout(session->plan, session->keep);
@@ -13948,8 +13165,7 @@ static ptq__frame ptq__run_up_to(const ptq_session *session, const uint8_t *pixe
 }
 
 static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
-                                 ptq_error *err)
-{
+                                 ptq_error *err) {
     ptq__learner *part = (ptq__learner *)worker->own;
     uint64_t hash = ptq_image_hash(worker->pixels, ptq_plan_pixels(job->plan));
     ptq__frame frame;
@@ -13958,7 +13174,8 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
     if (!ptq__has_hash(part->cv->calibration, hash))
         return ptq_error_set(err, PTQ_BAD_DATA,
                              "image %z to learn from was not calibrated on; give the calibration"
-                             " images", index);
+                             " images",
+                             index);
     frame = ptq__run_up_to(worker->session, worker->pixels, part->last - 1);
     if (part->real)
         ptq__run_up_to(part->session, worker->pixels,
@@ -13970,15 +13187,13 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
 }
 
 /* `to` may be NULL. */
-static void ptq__add_sums(int64_t *to, const int64_t *from, size_t n)
-{
+static void ptq__add_sums(int64_t *to, const int64_t *from, size_t n) {
     size_t k;
     for (k = 0; k < n && to; k++)
         to[k] += from[k];
 }
 
-static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *err)
-{
+static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__learner *all = (ptq__learner *)job->context, *part = (ptq__learner *)worker->own;
     int i;
     (void)err;
@@ -14004,8 +13219,7 @@ static const double ptq__ridge = 0.01;
 
 /* The covariance of a group's inputs, with a little added to its diagonal: what 1 % of the average
    variance does not show is not worth a large change of weights. */
-static void ptq__covariance(const ptq__moments *m, int group, double *c)
-{
+static void ptq__covariance(const ptq__moments *m, int group, double *c) {
     const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
     const int64_t *product = m->product + (size_t)group * (size_t)m->taps * (size_t)m->taps;
     size_t n = (size_t)m->taps, i, j;
@@ -14022,8 +13236,7 @@ static void ptq__covariance(const ptq__moments *m, int group, double *c)
 }
 
 /* Cholesky's factor l of c, lower triangle, l l' = c. 0 if c is not positive definite. */
-static int ptq__factorize(const double *c, size_t n, double *l)
-{
+static int ptq__factorize(const double *c, size_t n, double *l) {
     size_t i, j, k;
     for (i = 0; i < n; i++)
         for (j = 0; j <= i; j++) {
@@ -14038,8 +13251,7 @@ static int ptq__factorize(const double *c, size_t n, double *l)
 }
 
 /* x: the solution of l l' x = x. */
-static void ptq__solve(const double *l, size_t n, double *x)
-{
+static void ptq__solve(const double *l, size_t n, double *x) {
     size_t i, k;
     for (i = 0; i < n; i++) {
         for (k = 0; k < i; k++)
@@ -14056,8 +13268,7 @@ static void ptq__solve(const double *l, size_t n, double *x)
 /* One channel: the weights, their codes in `codes` from `at` on. `d` and `g` are scratch of n.
    Returns d C d. */
 static double ptq__descend(const float *w, size_t n, float scale, int32_t low, int32_t high,
-                           const double *c, ptq_tensor *codes, size_t at, double *d, double *g)
-{
+                           const double *c, ptq_tensor *codes, size_t at, double *d, double *g) {
     double s = (double)scale, gain, error = 0;
     size_t i, j, k, moves;
     for (i = 0; i < n; i++)
@@ -14090,16 +13301,15 @@ static double ptq__descend(const float *w, size_t n, float scale, int32_t low, i
 
 /* Scratch for learning one node. */
 typedef struct ptq__workbench {
-    double *c, *l;      /* taps x taps */
-    double *d, *g, *x;  /* taps */
+    double *c, *l;     /* taps x taps */
+    double *d, *g, *x; /* taps */
     float *w;
     int factorized;
 } ptq__workbench;
 
 /* The weights of channel o fitted anew, into bench->w. */
 static void ptq__refit_weights(const ptq__moments *m, int group, int o, const float *w,
-                               double in_scale, ptq__workbench *bench)
-{
+                               double in_scale, ptq__workbench *bench) {
     const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
     const int64_t *cross = m->cross + (size_t)o * (size_t)m->taps;
     size_t n = (size_t)m->taps, i, j;
@@ -14122,9 +13332,9 @@ static void ptq__refit_weights(const ptq__moments *m, int group, int o, const fl
 /* What learning a channel works on. */
 typedef struct ptq__channel {
     const ptq__moments *m;
-    int index, group;   /* of the channel */
-    const float *w;     /* target weights */
-    float bias;         /* of the float model */
+    int index, group; /* of the channel */
+    const float *w;   /* target weights */
+    float bias;       /* of the float model */
     double in_scale;
     int32_t low, high;
     ptq_tensor *codes;
@@ -14132,8 +13342,7 @@ typedef struct ptq__channel {
 } ptq__channel;
 
 /* Nearest codes under a scale, then descent. Returns d C d. */
-static double ptq__round_channel(const ptq__channel *ch, float scale, ptq__workbench *bench)
-{
+static double ptq__round_channel(const ptq__channel *ch, float scale, ptq__workbench *bench) {
     size_t n = (size_t)ch->m->taps, at = (size_t)ch->index * n;
     ptq__code_weights(ch->w, n, scale, ch->codes->zero_point, ch->low, ch->high, ch->codes, at);
     if (ch->codes->zero_point)
@@ -14145,8 +13354,7 @@ static double ptq__round_channel(const ptq__channel *ch, float scale, ptq__workb
 /* A refitted channel needs a scale of its own: of several around the one of least squared error of
    weights, that with the least error of the result. */
 static void ptq__rescale_channel(const ptq__channel *ch, const ptq_scheme *scheme,
-                                 ptq__workbench *bench)
-{
+                                 ptq__workbench *bench) {
     float base = ptq__weight_scale(ch->w, (size_t)ch->m->taps, scheme, ch->low, ch->high);
     double least = HUGE_VAL;
     int i = 0, k;
@@ -14155,8 +13363,8 @@ static void ptq__rescale_channel(const ptq__channel *ch, const ptq_scheme *schem
     if (i == ch->m->taps)
         return; /* nothing but a bias, whose scale was chosen for it */
     for (k = -4; k <= 4; k++) {
-        float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, ch->bias,
-                                          (float)ch->in_scale);
+        float scale =
+            ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, ch->bias, (float)ch->in_scale);
         double error = ptq__round_channel(ch, scale, bench);
         if (error < least) {
             least = error;
@@ -14167,8 +13375,7 @@ static void ptq__rescale_channel(const ptq__channel *ch, const ptq_scheme *schem
 
 /* The bias, per unit of the input's scale, that ends the mean error: E y - E(s q x); without
    targets, that of the float model and what rounding takes from it. */
-static double ptq__mean_bias(const ptq__channel *ch)
-{
+static double ptq__mean_bias(const ptq__channel *ch) {
     const ptq__moments *m = ch->m;
     const int64_t *sum = m->sum + (size_t)ch->group * (size_t)m->taps;
     size_t n = (size_t)m->taps, at = (size_t)ch->index * n, i;
@@ -14176,16 +13383,15 @@ static double ptq__mean_bias(const ptq__channel *ch)
     bias = m->target ? (double)m->target[ch->index] / count * m->unit / ch->in_scale
                      : (double)ch->bias / ch->in_scale;
     for (i = 0; i < n; i++) {
-        double w = (double)*ch->scale * (double)(ptq__code(ch->codes, at + i) -
-                                                 ch->codes->zero_point);
+        double w =
+            (double)*ch->scale * (double)(ptq__code(ch->codes, at + i) - ch->codes->zero_point);
         bias += ((m->target ? 0 : (double)ch->w[i]) - w) * ((double)sum[i] / count);
     }
     return bias;
 }
 
 /* Gives channel o of an integer node a bias, per unit of its input's scale. */
-static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *err)
-{
+static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *err) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     double code = floor(bias / (double)weight->scale[weight->scales > 1 ? o : 0] + 0.5);
     if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
@@ -14196,8 +13402,7 @@ static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *e
 }
 
 static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int o,
-                                     ptq__workbench *bench, ptq_error *err)
-{
+                                     ptq__workbench *bench, ptq_error *err) {
     const ptq__converter *cv = learner->cv;
     ptq_node *node = &cv->model->node[index];
     const ptq_node *from = ptq__old_node(cv, index);
@@ -14226,8 +13431,7 @@ static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int
     return bias->rank ? ptq__set_bias(node, o, ptq__mean_bias(&ch), err) : PTQ_OK;
 }
 
-static ptq_status ptq__learn_node(const ptq__learner *learner, int index, ptq_error *err)
-{
+static ptq_status ptq__learn_node(const ptq__learner *learner, int index, ptq_error *err) {
     const ptq_allocator *allocator = &learner->cv->options->allocator;
     const ptq__moments *m = &learner->moments[index];
     const ptq_node *node = &learner->cv->model->node[index];
@@ -14257,8 +13461,7 @@ static ptq_status ptq__learn_node(const ptq__learner *learner, int index, ptq_er
 }
 
 /* Moments in one pass over the images, then layer after layer. */
-static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err)
-{
+static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err) {
     const ptq_convert_options *options = learner->cv->options;
     ptq__job job;
     int i;
@@ -14285,8 +13488,7 @@ static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err)
 
 /* Learns node `only`, or all (-1), from one pass over the images. */
 static ptq_status ptq__learn_stage(ptq__converter *cv, int only, int last, const ptq_plan *real,
-                                   ptq_error *err)
-{
+                                   ptq_error *err) {
     ptq_plan_options options;
     ptq__learner learner;
     ptq_plan *plan = NULL;
@@ -14306,8 +13508,7 @@ static ptq_status ptq__learn_stage(ptq__converter *cv, int only, int last, const
     return status;
 }
 
-static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err)
-{
+static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
     ptq_plan_options options;
     ptq_plan *real = NULL;
     ptq_status status = PTQ_OK;
@@ -14348,8 +13549,7 @@ typedef struct ptq__expected {
 
 /* Those of a normal x become those of max(0, x), or of min(6, max(0, x)): the moments of a clipped
    normal distribution (Nagel et al. 2019, appendix C). */
-static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation)
-{
+static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) {
     const double root = sqrt(2.0), peak = 1 / sqrt(8 * atan(1.0));
     double m = (double)*mean, s = (double)*deviation, a, b = 0, at_a, at_b = 0, above = 0, inside;
     double first, second;
@@ -14365,15 +13565,14 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation)
     }
     inside = 1 - erfc(-a / root) / 2 - above;
     first = m * inside + s * (at_a - at_b) + 6 * above;
-    second = (m * m + s * s) * inside + 2 * m * s * (at_a - at_b) +
-             s * s * (a * at_a - b * at_b) + 36 * above;
+    second = (m * m + s * s) * inside + 2 * m * s * (at_a - at_b) + s * s * (a * at_a - b * at_b) +
+             36 * above;
     *mean = (float)first;
     *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
 }
 
 /* From the pixels of the calibration, all channels alike. */
-static void ptq__expect_pixels(ptq__expected *ex)
-{
+static void ptq__expect_pixels(ptq__expected *ex) {
     const ptq_model *model = ex->cv->old;
     int c, v;
     for (c = 0; c < model->node[0].shape[2]; c++) {
@@ -14393,8 +13592,7 @@ static void ptq__expect_pixels(ptq__expected *ex)
 }
 
 /* Sum of independent inputs times weights. */
-static void ptq__expect_weighted(ptq__expected *ex, int index)
-{
+static void ptq__expect_weighted(ptq__expected *ex, int index) {
     const ptq_node *node = &ex->cv->old->node[index];
     const float *w = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)node->param[PTQ_PARAM_BIAS].data;
@@ -14414,8 +13612,7 @@ static void ptq__expect_weighted(ptq__expected *ex, int index)
 }
 
 /* The batch norm that was folded into a node; NULL if none can be seen. */
-static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node *node)
-{
+static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node *node) {
     int conv = unfused ? ptq_model_find(unfused, node->name) : -1, i;
     for (i = conv + 1; conv >= 0 && i < unfused->nodes; i++)
         if (unfused->node[i].op == PTQ_OP_BATCH_NORM && unfused->node[i].input[0] == conv &&
@@ -14426,8 +13623,7 @@ static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node
 
 /* Batch norm makes the mean beta and the deviation gamma, in units of an equalized model too. */
 static ptq_status ptq__expect_norm(ptq__expected *ex, int index, const ptq_node *norm,
-                                   ptq_error *err)
-{
+                                   ptq_error *err) {
     const ptq_node *node = &ex->cv->old->node[index];
     float *mean = ex->mean + ex->first[index], *deviation = ex->deviation + ex->first[index];
     size_t bytes = (size_t)node->shape[2] * sizeof(float);
@@ -14445,14 +13641,13 @@ static ptq_status ptq__expect_norm(ptq__expected *ex, int index, const ptq_node 
 }
 
 /* Activation, residual addition, and its activation. */
-static void ptq__expect_result(ptq__expected *ex, int index)
-{
+static void ptq__expect_result(ptq__expected *ex, int index) {
     const ptq_node *node = &ex->cv->old->node[index];
     int c, adds = node->op == PTQ_OP_ADD;
-    ptq_activation after = adds                     ? node->act
+    ptq_activation after = adds                       ? node->act
                            : node->op == PTQ_OP_RELU  ? PTQ_ACTIVATION_RELU
                            : node->op == PTQ_OP_RELU6 ? PTQ_ACTIVATION_RELU6
-                                                   : node->add_act;
+                                                      : node->add_act;
     for (c = 0; c < node->shape[2]; c++) {
         float *mean = &ex->mean[ex->first[index] + c], *d = &ex->deviation[ex->first[index] + c];
         ptq__clip_normal(adds ? PTQ_ACTIVATION_NONE : node->act, mean, d);
@@ -14465,12 +13660,10 @@ static void ptq__expect_result(ptq__expected *ex, int index)
     }
 }
 
-static ptq_status ptq__expect_node(ptq__expected *ex, int index, ptq_error *err)
-{
+static ptq_status ptq__expect_node(ptq__expected *ex, int index, ptq_error *err) {
     const ptq_node *node = &ex->cv->old->node[index];
-    const ptq_node *norm = node->op == PTQ_OP_BATCH_NORM
-                               ? node
-                               : ptq__folded_norm(ex->cv->options->unfused, node);
+    const ptq_node *norm =
+        node->op == PTQ_OP_BATCH_NORM ? node : ptq__folded_norm(ex->cv->options->unfused, node);
     size_t bytes = (size_t)node->shape[2] * sizeof(float);
     if (norm) {
         PTQ__TRY(ptq__expect_norm(ex, index, norm, err));
@@ -14485,8 +13678,7 @@ static ptq_status ptq__expect_node(ptq__expected *ex, int index, ptq_error *err)
 }
 
 /* b + sum over inputs of (w - w') E x */
-static ptq_status ptq__correct_bias(const ptq__expected *ex, int index, ptq_error *err)
-{
+static ptq_status ptq__correct_bias(const ptq__expected *ex, int index, ptq_error *err) {
     const ptq_model *old = ex->cv->old;
     const ptq_node *from = ptq__old_node(ex->cv, index);
     ptq_node *node = &ex->cv->model->node[index];
@@ -14508,8 +13700,7 @@ static ptq_status ptq__correct_bias(const ptq__expected *ex, int index, ptq_erro
     return PTQ_OK;
 }
 
-static ptq_status ptq__correct_with(ptq__expected *ex, ptq_error *err)
-{
+static ptq_status ptq__correct_with(ptq__expected *ex, ptq_error *err) {
     const ptq__converter *cv = ex->cv;
     int i;
     ptq__expect_pixels(ex);
@@ -14524,8 +13715,7 @@ static ptq_status ptq__correct_with(ptq__expected *ex, ptq_error *err)
     return PTQ_OK;
 }
 
-static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err)
-{
+static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) {
     const ptq_allocator *allocator = &cv->model->allocator;
     size_t n = (size_t)cv->old->nodes, channels = 0, i;
     ptq__expected ex;
@@ -14564,14 +13754,12 @@ typedef struct ptq__search {
 
 /* The images behind those that are measured on, as a data set; `user` is the options. */
 static ptq_status ptq__get_learned(void *user, size_t index, uint8_t *pixels, int *label,
-                                   ptq_error *err)
-{
+                                   ptq_error *err) {
     const ptq_search_options *options = (const ptq_search_options *)user;
     return options->images.get(options->images.user, index + options->measure, pixels, label, err);
 }
 
-static ptq_dataset ptq__learned_images(const ptq_search_options *options)
-{
+static ptq_dataset ptq__learned_images(const ptq_search_options *options) {
     ptq_dataset data = options->images;
     if (options->measure && options->measure < data.count) {
         data.count -= options->measure;
@@ -14582,8 +13770,7 @@ static ptq_dataset ptq__learned_images(const ptq_search_options *options)
 }
 
 static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_model *model,
-                                       ptq_evaluation *out, ptq_error *err)
-{
+                                       ptq_evaluation *out, ptq_error *err) {
     ptq_evaluate_options options;
     ptq_plan_options plan_options;
     ptq_plan *plan = NULL;
@@ -14604,8 +13791,7 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
    model that is kept is worth confirming. */
 static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
                                   ptq_divergence *cost, size_t *bytes, ptq_model **made,
-                                  ptq_error *err)
-{
+                                  ptq_error *err) {
     ptq_convert_options options;
     ptq_convert_report report;
     ptq_evaluation measured;
@@ -14640,8 +13826,7 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     return status;
 }
 
-static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error *err)
-{
+static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error *err) {
     ptq_convert_options plain;
     void *memory = NULL;
     if (search->options->scheme.mode != PTQ_MODE_INTEGER)
@@ -14657,15 +13842,13 @@ static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error
     return ptq__search_evaluate(search, search->model, &search->real, err);
 }
 
-static void ptq__search_close(ptq__search *search)
-{
+static void ptq__search_close(ptq__search *search) {
     ptq_evaluation_free(&search->real);
     ptq__free(&search->options->allocator, search->override);
 }
 
 /* The scheme without what learns: fast to convert with. */
-static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme)
-{
+static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme) {
     ptq_scheme plain = *scheme;
     plain.rounding = PTQ_ROUNDING_NEAREST;
     plain.refit = PTQ_REFIT_NEVER;
@@ -14676,8 +13859,7 @@ static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme)
 
 /* A copy of options with every scheme changed. Its overrides are to be freed. */
 static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*change)(ptq_scheme *),
-                                      ptq_convert_options *out, ptq_error *err)
-{
+                                      ptq_convert_options *out, ptq_error *err) {
     ptq_override *override;
     void *memory = NULL;
     int i;
@@ -14703,8 +13885,7 @@ typedef struct ptq__by_hash {
     size_t index;
 } ptq__by_hash;
 
-static void ptq__sort_by_hash(ptq__by_hash *item, size_t n)
-{
+static void ptq__sort_by_hash(ptq__by_hash *item, size_t n) {
     size_t gap, i, k;
     for (gap = n / 2; gap; gap = gap == 2 ? 1 : gap * 5 / 11) /* Shell 1959 */
         for (i = gap; i < n; i++) {
@@ -14716,8 +13897,7 @@ static void ptq__sort_by_hash(ptq__by_hash *item, size_t n)
 }
 
 static ptq_status ptq__hash_images(const ptq_dataset *data, ptq__by_hash *item, uint8_t *pixels,
-                                   ptq_error *err)
-{
+                                   ptq_error *err) {
     size_t i, n = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
     int label;
     for (i = 0; i < data->count; i++) {
@@ -14730,12 +13910,11 @@ static ptq_status ptq__hash_images(const ptq_dataset *data, ptq__by_hash *item, 
 
 /* `indices` is to be freed. */
 static ptq_status ptq__order_by_hash(const ptq_dataset *data, const ptq_allocator *allocator,
-                                     size_t **indices, ptq_error *err)
-{
+                                     size_t **indices, ptq_error *err) {
     void *item = NULL, *pixels = NULL, *memory = NULL;
     size_t i, n = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-    ptq_status status = ptq__alloc(allocator, data->count, sizeof(ptq__by_hash), "hashes", &item,
-                                   err);
+    ptq_status status =
+        ptq__alloc(allocator, data->count, sizeof(ptq__by_hash), "hashes", &item, err);
     if (!status)
         status = ptq__alloc(allocator, n, 1, "an image", &pixels, err);
     if (!status)
@@ -14768,8 +13947,7 @@ typedef struct ptq__fitter {
     double most; /* SQNR of the logits so far */
 } ptq__fitter;
 
-static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error *err)
-{
+static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error *err) {
     ptq__converter trial = *fit->cv;
     ptq_evaluation measured;
     ptq_divergence d;
@@ -14789,8 +13967,7 @@ static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error 
 
 /* Multiplies the range of a tensor by `factor` as long as that is better. */
 static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float factor,
-                                   ptq_error *err)
-{
+                                   ptq_error *err) {
     int k;
     for (k = 0; k < 3; k++) {
         ptq__interval before = *range;
@@ -14807,8 +13984,7 @@ static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float
     return PTQ_OK;
 }
 
-static ptq_status ptq__fit_tensors(ptq__fitter *fit, ptq_error *err)
-{
+static ptq_status ptq__fit_tensors(ptq__fitter *fit, ptq_error *err) {
     static const float factor[] = {0.85f, 1.15f};
     ptq__interval *range = fit->cv->range;
     int t, k;
@@ -14822,8 +13998,7 @@ static ptq_status ptq__fit_tensors(ptq__fitter *fit, ptq_error *err)
     return PTQ_OK;
 }
 
-static int ptq__to_fit_with(ptq_scheme *scheme)
-{
+static int ptq__to_fit_with(ptq_scheme *scheme) {
     *scheme = ptq__plain_scheme(scheme);
     scheme->weight_bits = 8;
     scheme->weight_method = PTQ_METHOD_MINMAX;
@@ -14831,8 +14006,7 @@ static int ptq__to_fit_with(ptq_scheme *scheme)
 }
 
 /* Fills cv->range. */
-static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err)
-{
+static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     const ptq_allocator *allocator = &cv->options->allocator;
     ptq__fitter fit;
     ptq_subset subset;
@@ -14858,8 +14032,7 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err)
 }
 
 /* Converts once model and calibration are what they should be. */
-static ptq_status ptq__convert_from(ptq__converter *cv, ptq_model **out, ptq_error *err)
-{
+static ptq_status ptq__convert_from(ptq__converter *cv, ptq_model **out, ptq_error *err) {
     const ptq_allocator *allocator = &cv->options->allocator;
     void *memory = NULL;
     ptq_status status;
@@ -14876,8 +14049,7 @@ static ptq_status ptq__convert_from(ptq__converter *cv, ptq_model **out, ptq_err
 }
 
 /* Every image must be one that was calibrated on. */
-static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err)
-{
+static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
     const ptq_dataset *images = &cv->options->images;
     size_t known = 0;
     if (!cv->calibration)
@@ -14891,13 +14063,13 @@ static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err)
     if (known < images->count)
         return ptq_error_set(err, PTQ_BAD_DATA,
                              "%z of %z images given were not calibrated on; give the calibration"
-                             " images", images->count - known, images->count);
+                             " images",
+                             images->count - known, images->count);
     return PTQ_OK;
 }
 
 /* Equalizes, calibrates anew, converts that. */
-static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, ptq_error *err)
-{
+static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, ptq_error *err) {
     const ptq_convert_options *options = cv->options;
     ptq_calibrate_options calibrate;
     ptq_plan_options plan_options;
@@ -14930,8 +14102,7 @@ static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, pt
 }
 
 /* Converts as decided. A dry run shows the same without equalization and fitted ranges. */
-static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_model **out, ptq_error *err)
-{
+static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_model **out, ptq_error *err) {
     const ptq_scheme *scheme = &cv->options->scheme;
     int equalizes = out && ptq__below_8(scheme, scheme->equalize);
     if (equalizes || (out && ptq__below_8(scheme, scheme->fit_ranges)))
@@ -14944,29 +14115,25 @@ static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_model **out, ptq_
 /* Confirmation. What there is to decide: the name of each choice, and what leaves it out of a
    scheme; 0 if that changes nothing. */
 
-static int ptq__without_learning(ptq_scheme *s)
-{
+static int ptq__without_learning(ptq_scheme *s) {
     int changes = s->mode == PTQ_MODE_INTEGER && s->rounding == PTQ_ROUNDING_LEARNED;
     s->rounding = PTQ_ROUNDING_NEAREST;
     return changes;
 }
 
-static int ptq__without_refit(ptq_scheme *s)
-{
+static int ptq__without_refit(ptq_scheme *s) {
     int changes = s->mode == PTQ_MODE_INTEGER && ptq__refits(s);
     s->refit = PTQ_REFIT_NEVER;
     return changes;
 }
 
-static int ptq__without_equalization(ptq_scheme *s)
-{
+static int ptq__without_equalization(ptq_scheme *s) {
     int changes = ptq__below_8(s, s->equalize);
     s->equalize = 0;
     return changes;
 }
 
-static int ptq__without_fitted_ranges(ptq_scheme *s)
-{
+static int ptq__without_fitted_ranges(ptq_scheme *s) {
     int changes = ptq__below_8(s, s->fit_ranges);
     s->fit_ranges = 0;
     return changes;
@@ -14989,8 +14156,7 @@ enum {
 };
 
 /* Whether leaving out choice k would change any scheme. */
-static int ptq__is_open(const ptq_convert_options *options, int k)
-{
+static int ptq__is_open(const ptq_convert_options *options, int k) {
     ptq_scheme scheme = options->scheme;
     int i, open = ptq__choices[k].leave_out(&scheme);
     for (i = 0; i < options->overrides; i++) {
@@ -15006,20 +14172,18 @@ typedef struct ptq__decider {
     ptq_convert_options decided; /* so far */
     ptq_divergence least;
     char outcome[240];
-    ptq__text text;              /* over it */
+    ptq__text text; /* over it */
 } ptq__decider;
 
 static ptq_status ptq__measure_decided(ptq__decider *decider, const ptq_convert_options *options,
-                                       ptq_divergence *cost, ptq_error *err)
-{
+                                       ptq_divergence *cost, ptq_error *err) {
     decider->search.override = (ptq_override *)(uintptr_t)options->override;
     decider->search.overrides = options->overrides;
     return ptq__search_try(&decider->search, &options->scheme, cost, NULL, NULL, err);
 }
 
 /* "refitted weights: KL 0.0513, without 0.1021"; "no ..." for what was left out. */
-static void ptq__put_decision(ptq__decider *decider, int k, double with, double without)
-{
+static void ptq__put_decision(ptq__decider *decider, int k, double with, double without) {
     ptq__put(&decider->text, "%s%s%s: KL %g, without %g", decider->text.length ? "; " : "",
              without > with ? "" : "no ", ptq__choices[k].name,
              (double)(float)(floor(with * 1e5 + 0.5) / 1e5),
@@ -15027,8 +14191,7 @@ static void ptq__put_decision(ptq__decider *decider, int k, double with, double 
 }
 
 /* Leaves choice k out where the model is then no farther from float's. */
-static ptq_status ptq__decide(ptq__decider *decider, int k, ptq_error *err)
-{
+static ptq_status ptq__decide(ptq__decider *decider, int k, ptq_error *err) {
     ptq_convert_options without;
     ptq_divergence cost;
     ptq_status status;
@@ -15047,13 +14210,12 @@ static ptq_status ptq__decide(ptq__decider *decider, int k, ptq_error *err)
     return status;
 }
 
-static ptq_status ptq__decide_all(ptq__decider *decider, ptq_error *err)
-{
+static ptq_status ptq__decide_all(ptq__decider *decider, ptq_error *err) {
     int k;
     for (k = 0, decider->search.total = 1; k < PTQ__CHOICES; k++)
         decider->search.total += (size_t)ptq__is_open(&decider->decided, k);
-    PTQ__TRY(ptq__search_evaluate(&decider->search, decider->search.model, &decider->search.real,
-                                  err));
+    PTQ__TRY(
+        ptq__search_evaluate(&decider->search, decider->search.model, &decider->search.real, err));
     PTQ__TRY(ptq__measure_decided(decider, &decider->decided, &decider->least, err));
     for (k = 0; k < PTQ__CHOICES; k++)
         if (ptq__is_open(&decider->decided, k))
@@ -15061,15 +14223,13 @@ static ptq_status ptq__decide_all(ptq__decider *decider, ptq_error *err)
     return PTQ_OK;
 }
 
-static int ptq__mark_decided(ptq_scheme *scheme)
-{
+static int ptq__mark_decided(ptq_scheme *scheme) {
     scheme->confirm = 0;
     return 1;
 }
 
 /* Fills decider->decided, whose overrides are to be freed, after a failure too. */
-static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, ptq_error *err)
-{
+static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, ptq_error *err) {
     const ptq_convert_options *options = cv->options;
     size_t *indices = NULL, slice = options->images.count / 4, rest = options->images.count - slice;
     ptq_subset subset;
@@ -15097,8 +14257,7 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
 }
 
 /* Decides what there is to decide, and converts. */
-static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, ptq_error *err)
-{
+static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, ptq_error *err) {
     const ptq_scheme *scheme = &cv->options->scheme;
     ptq__converter confirmed = *cv;
     ptq__decider decider;
@@ -15125,8 +14284,7 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, pt
 
 /* ---- [SENSITIVITY] -------------------------------------------------------------------------- */
 
-static ptq_scheme ptq__float_scheme(void)
-{
+static ptq_scheme ptq__float_scheme(void) {
     ptq_scheme scheme;
     memset(&scheme, 0, sizeof scheme);
     scheme.mode = PTQ_MODE_FLOAT;
@@ -15134,8 +14292,7 @@ static ptq_scheme ptq__float_scheme(void)
 }
 
 /* Bytes of a node's parameters under a scheme. */
-static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme)
-{
+static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t scales = scheme->weight_per_tensor ? 1 : (size_t)weight->dim[0];
     if (!ptq__has_weight(node->op))
@@ -15149,15 +14306,13 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme)
 
 /* ---- Sensitivity ---- */
 
-static int ptq__measurable(const ptq_node *node)
-{
+static int ptq__measurable(const ptq_node *node) {
     int rule = ptq__code_rule(node->op);
     return node->op != PTQ_OP_INPUT && (rule == PTQ__ANY_CODES || rule == PTQ__OWN_CODES);
 }
 
 static ptq_status ptq__measure_node(ptq__search *search, const ptq_node *node,
-                                    ptq_sensitivity *item, ptq_error *err)
-{
+                                    ptq_sensitivity *item, ptq_error *err) {
     ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
     memcpy(item->node, node->name, sizeof item->node);
     search->override[0].pattern = item->node;
@@ -15168,8 +14323,7 @@ static ptq_status ptq__measure_node(ptq__search *search, const ptq_node *node,
 }
 
 /* Largest divergence first; of equals the earlier node. */
-static void ptq__rank_nodes(ptq_sensitivity_report *report)
-{
+static void ptq__rank_nodes(ptq_sensitivity_report *report) {
     int i, k;
     for (i = 1; i < report->items; i++) {
         ptq_sensitivity item = report->item[i];
@@ -15181,46 +14335,41 @@ static void ptq__rank_nodes(ptq_sensitivity_report *report)
 
 /* Remedies: what they are called, and what they make of a scheme. 0 if they change nothing. */
 
-static int ptq__remedy_channels(ptq_scheme *s)
-{
+static int ptq__remedy_channels(ptq_scheme *s) {
     int changes = s->weight_per_tensor;
     s->weight_per_tensor = s->weight_affine = 0;
     return changes;
 }
 
-static int ptq__remedy_ranges(ptq_scheme *s)
-{
+static int ptq__remedy_ranges(ptq_scheme *s) {
     int changes = s->activation_method != PTQ_METHOD_MSE || s->weight_method != PTQ_METHOD_MSE;
     s->activation_method = PTQ_METHOD_MSE;
     s->weight_method = s->weight_affine ? PTQ_METHOD_MINMAX : PTQ_METHOD_MSE;
     return changes;
 }
 
-static int ptq__remedy_weights(ptq_scheme *s)
-{
+static int ptq__remedy_weights(ptq_scheme *s) {
     int changes = ptq__weight_bits(s) < 8;
     s->weight_bits = 8;
     return changes;
 }
 
-static int ptq__remedy_activations(ptq_scheme *s)
-{
+static int ptq__remedy_activations(ptq_scheme *s) {
     int changes = ptq__activation_bits(s) < 8;
     s->activation_bits = 8;
     return changes;
 }
 
-static int ptq__remedy_float(ptq_scheme *s)
-{
+static int ptq__remedy_float(ptq_scheme *s) {
     *s = ptq__float_scheme();
     return 1;
 }
 
 /* For the whole model only: it learns. */
-static int ptq__remedy_best(ptq_scheme *s)
-{
+static int ptq__remedy_best(ptq_scheme *s) {
     int weight_bits = s->weight_bits, activation_bits = s->activation_bits;
-    int changes = s->rounding != PTQ_ROUNDING_LEARNED || s->refit == PTQ_REFIT_NEVER || !s->equalize;
+    int changes =
+        s->rounding != PTQ_ROUNDING_LEARNED || s->refit == PTQ_REFIT_NEVER || !s->equalize;
     ptq_preset("best", s, NULL);
     s->weight_bits = weight_bits;
     s->activation_bits = activation_bits;
@@ -15249,16 +14398,14 @@ enum {
 };
 
 /* "1.93" for 1.934, never negative. */
-static void ptq__put_hundredths(ptq__text *text, double value)
-{
+static void ptq__put_hundredths(ptq__text *text, double value) {
     int n = value > 0 ? (int)(value * 100 + 0.5) : 0;
     ptq__put(text, "%d.%d%d", n / 100, n / 10 % 10, n % 10);
 }
 
 /* Kept if it gains, in the order of gains. */
 static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, double cost_pp,
-                            const char *remedy, double gain_pp)
-{
+                            const char *remedy, double gain_pp) {
     ptq_advice item;
     ptq__text text = ptq__text_over(item.text, sizeof item.text);
     int k;
@@ -15280,8 +14427,7 @@ static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, do
    learns where single nodes are looked at. */
 static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy,
                                   const ptq_sensitivity *item, const ptq_divergence *before,
-                                  ptq_sensitivity_report *report, ptq_error *err)
-{
+                                  ptq_sensitivity_report *report, ptq_error *err) {
     ptq_scheme scheme = search->options->scheme, changed;
     ptq_divergence after;
     if (item)
@@ -15301,8 +14447,7 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
     return PTQ_OK;
 }
 
-static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *report, ptq_error *err)
-{
+static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *report, ptq_error *err) {
     ptq_scheme plain = ptq__plain_scheme(&search->options->scheme);
     ptq_divergence before;
     int i, k;
@@ -15311,26 +14456,24 @@ static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *repor
     PTQ__TRY(ptq__search_try(search, &plain, &before, NULL, NULL, err));
     for (k = 0; k < PTQ__REMEDIES; k++) {
         if (ptq__remedies[k].whole)
-            PTQ__TRY(ptq__try_remedy(search, &ptq__remedies[k], NULL, &report->whole, report,
-                                     err));
+            PTQ__TRY(ptq__try_remedy(search, &ptq__remedies[k], NULL, &report->whole, report, err));
         for (i = 0; i < PTQ__COSTLIEST && i < report->items && ptq__remedies[k].single; i++)
-            PTQ__TRY(ptq__try_remedy(search, &ptq__remedies[k], &report->item[i], &before, report,
-                                     err));
+            PTQ__TRY(
+                ptq__try_remedy(search, &ptq__remedies[k], &report->item[i], &before, report, err));
     }
     return PTQ_OK;
 }
 
 static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
-                                       ptq_error *err)
-{
+                                       ptq_error *err) {
     const ptq_model *model = search->model;
     void *memory = NULL;
     int i;
     PTQ__TRY(ptq__alloc(&report->allocator, (size_t)model->nodes, sizeof(ptq_sensitivity),
                         "sensitivities", &memory, err));
     report->item = (ptq_sensitivity *)memory;
-    PTQ__TRY(ptq__alloc(&report->allocator, PTQ__MOST_ADVICE, sizeof(ptq_advice), "advice",
-                        &memory, err));
+    PTQ__TRY(ptq__alloc(&report->allocator, PTQ__MOST_ADVICE, sizeof(ptq_advice), "advice", &memory,
+                        err));
     report->advice = (ptq_advice *)memory;
     search->total = 2 + PTQ__MOST_ADVICE;
     for (i = 0; i < model->nodes; i++)
@@ -15339,8 +14482,8 @@ static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_repo
     report->images = search->real.total;
     for (i = 0; i < model->nodes; i++)
         if (ptq__measurable(&model->node[i]))
-            PTQ__TRY(ptq__measure_node(search, &model->node[i], &report->item[report->items++],
-                                       err));
+            PTQ__TRY(
+                ptq__measure_node(search, &model->node[i], &report->item[report->items++], err));
     ptq__rank_nodes(report);
     return ptq__advise(search, report, err);
 }
@@ -15348,8 +14491,7 @@ static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_repo
 PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
                                            const ptq_calibration *calibration,
                                            const ptq_search_options *options,
-                                           ptq_sensitivity_report *out, ptq_error *err)
-{
+                                           ptq_sensitivity_report *out, ptq_error *err) {
     ptq_sensitivity_report report;
     ptq__search search;
     ptq_status status;
@@ -15368,8 +14510,7 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
     return status;
 }
 
-PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report)
-{
+PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report) {
     if (!report)
         return;
     ptq__free(&report->allocator, report->item);
@@ -15399,8 +14540,7 @@ typedef struct ptq__mixer {
 } ptq__mixer;
 
 /* The scheme of a layer at a number of bits. */
-static ptq_scheme ptq__mix_scheme(const ptq_scheme *scheme, int bits)
-{
+static ptq_scheme ptq__mix_scheme(const ptq_scheme *scheme, int bits) {
     ptq_scheme made = *scheme;
     if (bits > 8)
         return ptq__float_scheme();
@@ -15409,15 +14549,13 @@ static ptq_scheme ptq__mix_scheme(const ptq_scheme *scheme, int bits)
 }
 
 /* Parameters of a layer at a number of bits. */
-static size_t ptq__mix_bytes(const ptq__mixer *mixer, int k, int bits)
-{
+static size_t ptq__mix_bytes(const ptq__mixer *mixer, int k, int bits) {
     ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, bits);
     return ptq__layer_bytes(&mixer->search.model->node[mixer->index[k]], &scheme);
 }
 
 /* Divergence of each layer at each width, the others at 8 bits, without learning. */
-static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err)
-{
+static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
     ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme);
     ptq_divergence cost;
     double floor_kl;
@@ -15442,8 +14580,7 @@ static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err)
 
 /* The next model of the frontier: of all layers and lower widths the step that costs least
    divergence for each byte. 0 if nothing is left. */
-static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits)
-{
+static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     double least = HUGE_VAL;
     int k, b, from, best = -1, best_bits = 0;
     for (k = 0; k < mixer->report->nodes; k++) {
@@ -15452,8 +14589,7 @@ static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits)
         for (b = from + 1; b < PTQ__WIDTHS; b++) {
             double saved = (double)ptq__mix_bytes(mixer, k, bits[k]) -
                            (double)ptq__mix_bytes(mixer, k, ptq__mix_bits[b]);
-            double cost = mixer->alone[k * PTQ__WIDTHS + b] -
-                          mixer->alone[k * PTQ__WIDTHS + from];
+            double cost = mixer->alone[k * PTQ__WIDTHS + b] - mixer->alone[k * PTQ__WIDTHS + from];
             double rate = cost > 0 ? cost / saved : cost * saved;
             if (saved > 0 && rate < least) {
                 least = rate;
@@ -15468,8 +14604,7 @@ static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits)
 }
 
 /* Size and prediction of the model that item `at` stands for. */
-static void ptq__mix_describe(const ptq__mixer *mixer, int at)
-{
+static void ptq__mix_describe(const ptq__mixer *mixer, int at) {
     ptq_mix *item = &mixer->report->item[at];
     const uint8_t *bits = mixer->report->bits + at * mixer->report->nodes;
     double weights = 0, sum = 0;
@@ -15490,8 +14625,7 @@ static void ptq__mix_describe(const ptq__mixer *mixer, int at)
 }
 
 /* From float everywhere down to 2 bits everywhere. */
-static void ptq__mix_frontier(ptq__mixer *mixer)
-{
+static void ptq__mix_frontier(ptq__mixer *mixer) {
     ptq_mix_report *report = mixer->report;
     size_t n = (size_t)report->nodes;
     memset(report->bits, 32, n);
@@ -15504,8 +14638,7 @@ static void ptq__mix_frontier(ptq__mixer *mixer)
 }
 
 /* Converts item `at` under the full scheme and measures it; keeps the model if `keep`. */
-static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err)
-{
+static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err) {
     const ptq_mix_report *report = mixer->report;
     ptq_mix *item = &report->item[at];
     ptq_model *made = NULL;
@@ -15514,8 +14647,8 @@ static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_erro
         return PTQ_OK;
     for (k = 0; k < report->nodes; k++) {
         mixer->search.override[k].pattern = report->node[k];
-        mixer->search.override[k].scheme = ptq__mix_scheme(&mixer->search.options->scheme,
-                                                           report->bits[at * report->nodes + k]);
+        mixer->search.override[k].scheme =
+            ptq__mix_scheme(&mixer->search.options->scheme, report->bits[at * report->nodes + k]);
     }
     mixer->search.overrides = report->nodes;
     PTQ__TRY(ptq__search_try(&mixer->search, &mixer->search.options->scheme, &item->cost, NULL,
@@ -15526,24 +14659,21 @@ static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_erro
     return PTQ_OK;
 }
 
-static int ptq__mix_small_enough(const ptq__mixer *mixer, int at)
-{
+static int ptq__mix_small_enough(const ptq__mixer *mixer, int at) {
     const ptq_mix *item = &mixer->report->item[at];
     const ptq_goal *goal = mixer->goal;
     return (!goal->bytes || item->bytes <= goal->bytes) &&
            (!(goal->average_bits > 0) || item->average_bits <= goal->average_bits);
 }
 
-static int ptq__mix_good_enough(const ptq__mixer *mixer, int at)
-{
+static int ptq__mix_good_enough(const ptq__mixer *mixer, int at) {
     return !(mixer->goal->drop_pp > 0) ||
            -mixer->report->item[at].cost.delta_pp <= mixer->goal->drop_pp;
 }
 
 /* Sizes fall along the frontier, so the first that is small enough is the best under a size; the
    last that is good enough is found by bisection, as if accuracy fell as well. */
-static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err)
-{
+static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
     ptq_mix_report *report = mixer->report;
     int first = 0, low, high;
     while (first < report->items - 1 && !ptq__mix_small_enough(mixer, first))
@@ -15567,8 +14697,7 @@ static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err)
     return PTQ_OK;
 }
 
-static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err)
-{
+static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err) {
     const ptq_model *model = mixer->search.model;
     ptq_mix_report *report = mixer->report;
     const ptq_allocator *allocator = &report->allocator;
@@ -15581,7 +14710,7 @@ static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
     most = n * PTQ__WIDTHS + 1;
     PTQ__TRY(ptq__alloc(allocator, n, PTQ_NAME_SIZE, "names", &memory, err));
-    report->node = (char (*)[PTQ_NAME_SIZE])memory;
+    report->node = (char(*)[PTQ_NAME_SIZE])memory;
     PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_mix), "frontier", &memory, err));
     report->item = (ptq_mix *)memory;
     PTQ__TRY(ptq__alloc(allocator, (most + 1) * n, 1, "frontier", &memory, err));
@@ -15599,8 +14728,7 @@ static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err)
     return ptq__search_open(&mixer->search, report->nodes, err);
 }
 
-static ptq_status ptq__mix_run(ptq__mixer *mixer, int makes, ptq_error *err)
-{
+static ptq_status ptq__mix_run(ptq__mixer *mixer, int makes, ptq_error *err) {
     ptq_mix_report *report = mixer->report;
     int i;
     PTQ__TRY(ptq__mix_open(mixer, err));
@@ -15615,8 +14743,7 @@ static ptq_status ptq__mix_run(ptq__mixer *mixer, int makes, ptq_error *err)
 
 PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
                                      const ptq_search_options *options, const ptq_goal *goal,
-                                     ptq_model **out, ptq_mix_report *report, ptq_error *err)
-{
+                                     ptq_model **out, ptq_mix_report *report, ptq_error *err) {
     ptq_mix_report made;
     ptq__mixer mixer;
     ptq_status status;
@@ -15646,8 +14773,7 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     return PTQ_OK;
 }
 
-PTQ_API void ptq_mix_report_free(ptq_mix_report *report)
-{
+PTQ_API void ptq_mix_report_free(ptq_mix_report *report) {
     if (!report)
         return;
     ptq__free(&report->allocator, report->node);
