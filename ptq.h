@@ -192,8 +192,8 @@ typedef enum ptq_type {
     PTQ_TYPE_U8,       /* unsigned codes, one a byte */
     PTQ_TYPE_S8,       /* signed codes, one a byte */
     PTQ_TYPE_S32,      /* biases and accumulators */
-    PTQ_TYPE_PACKED_U, /* unsigned codes of 2..7 bits, least significant bits first; each slice along */
-    PTQ_TYPE_PACKED_S  /* dim[0] (an output channel) starts on a byte. _S: two's complement */
+    PTQ_TYPE_PACKED_U, /* unsigned codes of 2..7 bits, least significant bits first; each slice */
+    PTQ_TYPE_PACKED_S  /* along dim[0] (an output channel) starts on a byte. _S: two's complement */
 } ptq_type;
 
 #define PTQ_MAX_RANK 4
@@ -294,19 +294,19 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
 
 /* One list makes the operators and their names in the graph text. */
 #define PTQ_OP_LIST(X)                                                                             \
-    X(PTQ_OP_INPUT, "input")                     /* the image                                      */ \
-    X(PTQ_OP_CONV2D, "conv2d")                   /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x   */ \
-    X(PTQ_OP_BATCH_NORM, "batch_norm")           /* gamma (x - mean) / sqrt(var + epsilon) + beta  */ \
-    X(PTQ_OP_RELU, "relu")                       /* max(x, 0)                                      */ \
-    X(PTQ_OP_RELU6, "relu6")                     /* min(max(x, 0), 6)                              */ \
-    X(PTQ_OP_ADD, "add")                         /* a + b, equal shapes                            */ \
-    X(PTQ_OP_MAX_POOL, "max_pool")               /* padding is ignored                             */ \
-    X(PTQ_OP_AVG_POOL, "avg_pool")               /* padding counts only with include_pad           */ \
-    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool") /* H x W x C -> 1 x 1 x C                         */ \
-    X(PTQ_OP_DENSE, "dense")                     /* y[o] = b[o] + sum over i of w[o,i] x[i]        */ \
-    X(PTQ_OP_SOFTMAX, "softmax")                 /* exp(x - max) / sum                             */ \
-    X(PTQ_OP_QUANTIZE, "quantize")               /* real numbers to codes                          */ \
-    X(PTQ_OP_DEQUANTIZE, "dequantize")           /* codes to real numbers                          */
+    X(PTQ_OP_INPUT, "input")           /* the image                                      */        \
+    X(PTQ_OP_CONV2D, "conv2d")         /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x   */        \
+    X(PTQ_OP_BATCH_NORM, "batch_norm") /* gamma (x - mean) / sqrt(var + epsilon) + beta  */        \
+    X(PTQ_OP_RELU, "relu")             /* max(x, 0)                                      */        \
+    X(PTQ_OP_RELU6, "relu6")           /* min(max(x, 0), 6)                              */        \
+    X(PTQ_OP_ADD, "add")               /* a + b, equal shapes                            */        \
+    X(PTQ_OP_MAX_POOL, "max_pool")     /* padding is ignored                             */        \
+    X(PTQ_OP_AVG_POOL, "avg_pool")     /* padding counts only with include_pad           */        \
+    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool") /* H x W x C -> 1 x 1 x C               */        \
+    X(PTQ_OP_DENSE, "dense")           /* y[o] = b[o] + sum over i of w[o,i] x[i]        */        \
+    X(PTQ_OP_SOFTMAX, "softmax")       /* exp(x - max) / sum                             */        \
+    X(PTQ_OP_QUANTIZE, "quantize")     /* real numbers to codes                          */        \
+    X(PTQ_OP_DEQUANTIZE, "dequantize") /* codes to real numbers                          */
 
 typedef enum ptq_op {
 #define PTQ_X(name, text) name,
@@ -316,18 +316,26 @@ typedef enum ptq_op {
 } ptq_op;
 
 typedef enum ptq_padding {
-    PTQ_PADDING_SAME,    /* TensorFlow's: output = ceil(input / stride); an odd row goes to the bottom, an
-                    odd column to the right. At stride 2 and even size a 3x3 kernel pads bottom and
-                    right only */
+    PTQ_PADDING_SAME,    /* TensorFlow's: output = ceil(input / stride); an odd row goes to the
+                            bottom, an odd column to the right. At stride 2 and even size a 3x3
+                            kernel pads bottom and right only */
     PTQ_PADDING_VALID,   /* none */
     PTQ_PADDING_EXPLICIT /* pad[] as given */
 } ptq_padding;
 
-typedef enum ptq_activation { PTQ_ACTIVATION_NONE, PTQ_ACTIVATION_RELU, PTQ_ACTIVATION_RELU6 } ptq_activation;
+typedef enum ptq_activation {
+    PTQ_ACTIVATION_NONE,
+    PTQ_ACTIVATION_RELU,
+    PTQ_ACTIVATION_RELU6
+} ptq_activation;
 
 /* Which operand of a fused residual addition is the residual. The order matters to the last bit of
    a quantized addition. */
-typedef enum ptq_residual { PTQ_RESIDUAL_NONE, PTQ_RESIDUAL_FIRST, PTQ_RESIDUAL_SECOND } ptq_residual;
+typedef enum ptq_residual {
+    PTQ_RESIDUAL_NONE,
+    PTQ_RESIDUAL_FIRST,
+    PTQ_RESIDUAL_SECOND
+} ptq_residual;
 
 /* The parameters of a node, as index into ptq_node.param. */
 enum { PTQ_PARAM_WEIGHT, PTQ_PARAM_BIAS, PTQ_PARAM_MEAN, PTQ_PARAM_VARIANCE, PTQ_PARAM_COUNT };
@@ -819,13 +827,13 @@ PTQ_API ptq_dataset ptq_subset_dataset(const ptq_subset *subset, size_t count);
 /* ---------------------------------------------------------------------------------------------
    [OBSERVE] Ranges from data */
 
-#define PTQ_METHOD_LIST(X)                                                                          \
-    X(PTQ_METHOD_MINMAX, "minmax")          /* smallest and largest value                              */ \
-    X(PTQ_METHOD_MOVING_AVERAGE, "average") /* mean over images of each image's smallest and largest   */ \
-    X(PTQ_METHOD_HISTOGRAM, "histogram")    /* least squared error, by PyTorch's greedy search         */ \
-    X(PTQ_METHOD_PERCENTILE, "percentile")  /* cuts off a share of the values at either end            */ \
-    X(PTQ_METHOD_ENTROPY, "entropy")        /* least Kullback-Leibler divergence (Migacz 2017)         */ \
-    X(PTQ_METHOD_MSE, "mse")                /* least expected squared error of rounding and clipping   */
+#define PTQ_METHOD_LIST(X)                                                                         \
+    X(PTQ_METHOD_MINMAX, "minmax")          /* smallest and largest value */                       \
+    X(PTQ_METHOD_MOVING_AVERAGE, "average") /* mean over images of each one's extremes */          \
+    X(PTQ_METHOD_HISTOGRAM, "histogram")    /* least squared error, by PyTorch's search */         \
+    X(PTQ_METHOD_PERCENTILE, "percentile")  /* cuts off a share of the values at either end */     \
+    X(PTQ_METHOD_ENTROPY, "entropy")        /* least divergence (Migacz 2017) */                   \
+    X(PTQ_METHOD_MSE, "mse")                /* least expected squared error */
 
 typedef enum ptq_method {
 #define PTQ_X(name, text) name,
@@ -878,8 +886,8 @@ PTQ_API ptq_status ptq_observer_merge(ptq_observer *observer, const ptq_observer
                                       ptq_error *err);
 
 /* The range that a rule chooses for codes of this type. `percentile` (50 < p <= 100, 0: 99.99) is
-   the share in percent kept at either end, for PTQ_METHOD_PERCENTILE. The range includes 0. PTQ_NOT_READY
-   if nothing was observed. */
+   the share in percent kept at either end, for PTQ_METHOD_PERCENTILE. The range includes 0.
+   PTQ_NOT_READY if nothing was observed. */
 PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method range,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err);
@@ -976,19 +984,21 @@ typedef enum ptq_mode {
 /* How weights become codes once the scales are chosen. */
 typedef enum ptq_rounding {
     PTQ_ROUNDING_NEAREST, /* each weight for itself */
-    PTQ_ROUNDING_LEARNED  /* all weights of a channel together, so that the error of the layer's result is
-                    least on calibration images: the problem that AdaRound states (Nagel et al.
-                    2020, https://arxiv.org/abs/2004.10568), solved by coordinate descent on the
-                    second moments of the layer's input codes. The bias takes up what error remains
-                    on average. Learns from images: ptq_convert_options.images */
+    PTQ_ROUNDING_LEARNED  /* all weights of a channel together, so that the error of the layer's
+                             result is least on calibration images: the problem that AdaRound states
+                             (Nagel et al. 2020, https://arxiv.org/abs/2004.10568), solved by
+                             coordinate descent on the second moments of the layer's input codes.
+                             The bias takes up what error remains on average. Learns from images:
+                             ptq_convert_options.images */
 } ptq_rounding;
 
-/* Whether weights are fitted anew before they are rounded (with PTQ_ROUNDING_LEARNED only): those that make
-   of the layer's input codes, as the layers before it left them, what the float model makes of its
-   real inputs, in least squares over calibration images. So a layer makes up for what quantization
-   cost before it, the residual of a fused addition included; the bias ends the mean error. The
-   target is AdaQuant's (Hubara et al. 2020, https://arxiv.org/abs/2006.10518), in closed form from
-   second moments as GPTQ's (Frantar et al. 2022, https://arxiv.org/abs/2210.17323). */
+/* Whether weights are fitted anew before they are rounded (with PTQ_ROUNDING_LEARNED only). The
+   codes that reach a layer already carry the errors of the layers before it; refitting chooses the
+   weights with which those codes give, in least squares over calibration images, what the float
+   model computes from its real inputs. So a layer makes up for what quantization cost before it, the
+   residual of a fused addition included; the bias ends the mean error. The target is AdaQuant's
+   (Hubara et al. 2020, https://arxiv.org/abs/2006.10518), in closed form from second moments as
+   GPTQ's (Frantar et al. 2022, https://arxiv.org/abs/2210.17323). */
 typedef enum ptq_refit {
     PTQ_REFIT_NEVER,
     PTQ_REFIT_BELOW_8, /* where weights or activations have fewer than 8 bits; at 8 it gains nothing
@@ -1000,17 +1010,18 @@ typedef enum ptq_refit {
    taken off its bias (Nagel et al. 2019, 4.2, https://arxiv.org/abs/1906.04721). */
 typedef enum ptq_bias_correction {
     PTQ_BIAS_CORRECTION_NONE,
-    PTQ_BIAS_CORRECTION_EMPIRICAL, /* measured: the bias makes the mean of the layer's results over calibration
-                           images what the float model's is, layer after layer, so that it also ends
-                           the mean error of what lies before. Needs images. Learned rounding does
-                           this by itself */
-    PTQ_BIAS_CORRECTION_ANALYTIC   /* computed, without images: the mean of x is that of a normal distribution
-                           that the activation clips, with the mean and variance that batch norm
-                           gives it, beta and gamma^2. Folding hides these: ptq_convert_options
-                           .unfused has them. Where there is no batch norm, or no such model, mean
-                           and variance follow from those of the layer's input, as if its values
-                           were independent, and in the end from those of the pixels in the
-                           calibration. Residual additions add both. With PTQ_ROUNDING_NEAREST only */
+    PTQ_BIAS_CORRECTION_EMPIRICAL, /* measured: the bias makes the mean of the layer's results over
+                           calibration images what the float model's is, layer after layer, so that
+                           it also ends the mean error of what lies before. Needs images. Learned
+                           rounding does this by itself */
+    PTQ_BIAS_CORRECTION_ANALYTIC /* computed, without images: the mean of x is that of a normal
+                           distribution that the activation clips, with the mean and variance that
+                           batch norm gives it, beta and gamma^2. Folding hides these:
+                           ptq_convert_options.unfused has them. Where there is no batch norm, or no
+                           such model, mean and variance follow from those of the layer's input, as
+                           if its values were independent, and in the end from those of the pixels
+                           in the calibration. Residual additions add both. With
+                           PTQ_ROUNDING_NEAREST only */
 } ptq_bias_correction;
 
 /* All zeros: 8 bits, one weight scale per channel, u8 affine activations, MinMax. */
@@ -1101,7 +1112,8 @@ typedef struct ptq_convert_options {
     int overrides;
     ptq_dataset images;           /* the calibration images again, for what learns from them: each
                                      must be one that was calibrated on */
-    const ptq_model *unfused;     /* the model before ptq_fuse, for PTQ_BIAS_CORRECTION_ANALYTIC, or NULL */
+    const ptq_model *unfused;     /* the model before ptq_fuse, or NULL: for
+                                     PTQ_BIAS_CORRECTION_ANALYTIC */
     int threads;                  /* 0: 1. The result does not depend on it */
     ptq_progress progress;        /* of learning */
     void *user;
@@ -1123,7 +1135,8 @@ typedef struct ptq_convert_report {
     ptq_allocator allocator;
 } ptq_convert_report;
 
-/* A new model; the float one stays as it is. `calibration` may be NULL if no node is PTQ_MODE_INTEGER.
+/* A new model; the float one stays as it is. `calibration` may be NULL if no node is
+   PTQ_MODE_INTEGER.
    `out` NULL: a dry run that only fills the report, which may be NULL otherwise. Between float and
    integer nodes, nodes `quantize` and `dequantize` are inserted. PTQ_NOT_READY if the model is not
    fused, not calibrated, or calibrated for another model, if a tensor was never observed, or if a
@@ -1383,8 +1396,9 @@ PTQ_API void ptq_mix_report_free(ptq_mix_report *report);
 
 /* =============================================================================================
    PART ONE: FROM FLOATS TO INTEGERS
-   Read straight through, it shows all that happens to one image: scalar code only, complete. The other
-   three parts make it load files, run fast, and lose less accuracy; none changes what stands here.
+   Read straight through, it shows all that happens to one image: scalar code only, complete. The
+   other three parts load files, make it run fast, and lose less accuracy; none changes what stands
+   here.
    ============================================================================================= */
 
 /* What the other parts give to this one. */
@@ -1615,9 +1629,10 @@ static ptq_allocator ptq__allocator(const ptq_allocator *allocator) {
     return result;
 }
 
-/* Zeroed memory for count elements, never NULL on success, even for count 0. */
+/* Zeroed memory for count elements, never NULL on success, even for count 0. `out` is the address
+   of a pointer of any type, which is written as bytes: so no caller needs a void * and a cast. */
 static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_t size,
-                             const char *what, void **out, ptq_error *err) {
+                             const char *what, void *out, ptq_error *err) {
     size_t bytes;
     void *memory;
     if (count > (SIZE_MAX - 1) / size)
@@ -1629,9 +1644,13 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
     if (!memory)
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: no memory for %z bytes", what, bytes);
     memset(memory, 0, bytes);
-    *out = memory;
+    memcpy(out, &memory, sizeof memory);
     return PTQ_OK;
 }
+
+/* The same for *pointer, of which it takes the size of the elements. */
+#define PTQ__NEW(allocator, pointer, count, what, err)                                             \
+    ptq__alloc(allocator, count, sizeof **(pointer), what, pointer, err)
 
 static void ptq__free(const ptq_allocator *allocator, void *memory) {
     if (!memory)
