@@ -1670,20 +1670,57 @@ static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, 
     return PTQ_OK;
 }
 
-/* Makes room for one more element in a growing array. */
-static ptq_status ptq__grow(const ptq_allocator *allocator, void **array, int count, int *capacity,
+/* Makes room for one more element in a growing array, whose pointer may be of any type as above. */
+static ptq_status ptq__grow(const ptq_allocator *allocator, void *array, int count, int *capacity,
                             size_t size, const char *what, ptq_error *err) {
-    void *larger = NULL;
+    void *larger = NULL, *smaller;
     int n = *capacity ? *capacity * 2 : 16;
     if (count < *capacity)
         return PTQ_OK;
     PTQ__TRY(ptq__alloc(allocator, (size_t)n, size, what, &larger, err));
+    memcpy(&smaller, array, sizeof smaller);
     if (count)
-        memcpy(larger, *array, (size_t)count * size); /* NOLINT: only NULL is without elements */
-    ptq__free(allocator, *array);
-    *array = larger;
+        memcpy(larger, smaller, (size_t)count * size); /* NOLINT: only NULL is without elements */
+    ptq__free(allocator, smaller);
+    memcpy(array, &larger, sizeof larger);
     *capacity = n;
     return PTQ_OK;
+}
+
+#define PTQ__GROW(allocator, pointer, count, capacity, what, err)                                  \
+    ptq__grow(allocator, pointer, count, capacity, sizeof **(pointer), what, err)
+
+static void ptq__swap(uint8_t *a, uint8_t *b, size_t size) {
+    for (; size > 0; size--, a++, b++) {
+        uint8_t kept = *a;
+        *a = *b;
+        *b = kept;
+    }
+}
+
+/* 1 if element `a` comes before element `b`. */
+typedef int ptq__before(const void *a, const void *b, const void *context);
+
+/* Heap sort (Williams 1964) of n elements of `size` bytes. The library sorts what files bring: heap
+   sort needs no recursion and no memory, and has no bad case for an enemy to find. Equal elements
+   come in any order, so `before` decides ties where they matter. First the heap is built, from the
+   middle down to element 0; then the largest goes behind the heap again and again. */
+static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, const void *context) {
+    uint8_t *item = (uint8_t *)base;
+    size_t start = n / 2, end = n, root, child;
+    while (end > 1) {
+        if (start > 0)
+            start--;
+        else
+            ptq__swap(item, item + --end * size, size);
+        for (root = start; (child = 2 * root + 1) < end; root = child) {
+            if (child + 1 < end && before(item + child * size, item + (child + 1) * size, context))
+                child++;
+            if (!before(item + root * size, item + child * size, context))
+                break;
+            ptq__swap(item + root * size, item + child * size, size);
+        }
+    }
 }
 
 /* A NaN or an infinity. Comparisons, not isfinite(), which -ffast-math removes: the exponent bits
@@ -8574,52 +8611,31 @@ static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
     return status;
 }
 
-static int ptq__record_before(const ptq__record *a, const ptq__record *b, int by_name) {
-    if (by_name)
-        return strcmp(a->name, b->name) < 0;
-    return a->begin != b->begin ? a->begin < b->begin : a->end < b->end;
+static int ptq__name_before(const void *a, const void *b, const void *record) {
+    const ptq__record *r = (const ptq__record *)record;
+    return strcmp(r[*(const int *)a].name, r[*(const int *)b].name) < 0;
 }
 
-/* Heap sort of indices: no recursion, and no bad case for an enemy to find. */
-static void ptq__sort_records(const ptq__record *record, int *order, int n, int by_name) {
-    int start, end, root, child, swap;
-    for (start = 0; start < n; start++)
-        order[start] = start;
-    start = n / 2;
-    end = n;
-    while (end > 1) {
-        if (start > 0) {
-            start--;
-        } else {
-            end--;
-            swap = order[end];
-            order[end] = order[0];
-            order[0] = swap;
-        }
-        for (root = start; (child = 2 * root + 1) < end; root = child) {
-            if (child + 1 < end &&
-                ptq__record_before(&record[order[child]], &record[order[child + 1]], by_name))
-                child++;
-            if (!ptq__record_before(&record[order[root]], &record[order[child]], by_name))
-                break;
-            swap = order[root];
-            order[root] = order[child];
-            order[child] = swap;
-        }
-    }
+static int ptq__data_before(const void *a, const void *b, const void *record) {
+    const ptq__record *r = (const ptq__record *)record + *(const int *)a;
+    const ptq__record *s = (const ptq__record *)record + *(const int *)b;
+    return r->begin != s->begin ? r->begin < s->begin : r->end < s->end;
 }
 
 /* Names unique; the data covered exactly, without overlap or hole, as the format demands. */
 static ptq_status ptq__check_layout(ptq__header *header, int *order, uint64_t data_size,
                                     ptq_error *err) {
     const ptq__record *record = header->record;
+    const size_t n = (size_t)header->records;
     int64_t at = 0;
     int i;
-    ptq__sort_records(record, order, header->records, 1);
+    for (i = 0; i < header->records; i++)
+        order[i] = i;
+    ptq__sort(order, n, sizeof *order, ptq__name_before, record);
     for (i = 1; i < header->records; i++)
         if (!strcmp(record[order[i]].name, record[order[i - 1]].name))
             return ptq__header_error(header, record[order[i]].name, "occurs twice", err);
-    ptq__sort_records(record, order, header->records, 0);
+    ptq__sort(order, n, sizeof *order, ptq__data_before, record);
     for (i = 0; i < header->records; i++) {
         const ptq__record *r = &record[order[i]];
         uint64_t bytes = r->elements * (uint64_t)ptq__dtypes[r->dtype].bytes;
