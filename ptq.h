@@ -183,6 +183,15 @@ typedef struct ptq_allocator {
    returns PTQ_CANCELLED. Always called on the thread that called the library. */
 typedef int (*ptq_progress)(void *user, size_t done, size_t total);
 
+/* How long work is done, the same for every function that takes its time. All zeros are fine. */
+typedef struct ptq_work {
+    int threads;           /* 0: 1. No result depends on it. More need PTQ_THREADS, else 1 is used;
+                              the allocator is then called from all of them */
+    ptq_progress progress; /* NULL: nobody watches */
+    void *user;            /* for `progress` */
+    ptq_allocator allocator;
+} ptq_work;
+
 /* ---------------------------------------------------------------------------------------------
    [TENSOR] Arrays of up to four dimensions */
 
@@ -918,11 +927,8 @@ typedef struct ptq_calibration {
 } ptq_calibration;
 
 typedef struct ptq_calibrate_options {
-    int threads;          /* 0: 1. The result does not depend on it */
-    int accept_any;       /* 1: also images that look random or constant */
-    ptq_progress progress;
-    void *user;
-    ptq_allocator allocator;
+    ptq_work work;
+    int accept_any; /* 1: also images that look random or constant */
 } ptq_calibrate_options;
 
 /* Runs the plan of a fused float model over a data set and observes every tensor. The result
@@ -995,8 +1001,8 @@ typedef enum ptq_rounding {
 /* Whether weights are fitted anew before they are rounded (with PTQ_ROUNDING_LEARNED only). The
    codes that reach a layer already carry the errors of the layers before it; refitting chooses the
    weights with which those codes give, in least squares over calibration images, what the float
-   model computes from its real inputs. So a layer makes up for what quantization cost before it, the
-   residual of a fused addition included; the bias ends the mean error. The target is AdaQuant's
+   model computes from its real inputs. So a layer makes up for what quantization cost before it,
+   the residual of a fused addition included; the bias ends the mean error. The target is AdaQuant's
    (Hubara et al. 2020, https://arxiv.org/abs/2006.10518), in closed form from second moments as
    GPTQ's (Frantar et al. 2022, https://arxiv.org/abs/2210.17323). */
 typedef enum ptq_refit {
@@ -1094,7 +1100,7 @@ typedef struct ptq_override {
    and so do pools; the tensors of a residual addition share their factors. Inputs and results of
    ReLU6, batch norm and softmax, the image and the logits stay as they are. Only integer layers
    gain, and only where activations have few bits. Largest values are those on `data`; of `options`,
-   which may be NULL, threads, progress and allocator count. The metadata "equalization" keeps the
+   which may be NULL, `work` counts. The metadata "equalization" keeps the
    factors. */
 PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
                                 const ptq_calibrate_options *options, ptq_model **out,
@@ -1114,10 +1120,7 @@ typedef struct ptq_convert_options {
                                      must be one that was calibrated on */
     const ptq_model *unfused;     /* the model before ptq_fuse, or NULL: for
                                      PTQ_BIAS_CORRECTION_ANALYTIC */
-    int threads;                  /* 0: 1. The result does not depend on it */
-    ptq_progress progress;        /* of learning */
-    void *user;
-    ptq_allocator allocator;
+    ptq_work work;                /* progress: of learning */
 } ptq_convert_options;
 
 /* What becomes of a node. */
@@ -1167,12 +1170,8 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err);
    [METRICS] Evaluation */
 
 typedef struct ptq_evaluate_options {
-    size_t limit;   /* the first so many images; 0: all */
-    int threads;    /* 0: 1. More need PTQ_THREADS, else 1 is used; the allocator is then called
-                       from all of them */
-    ptq_progress progress;
-    void *user;
-    ptq_allocator allocator;
+    ptq_work work;
+    size_t limit; /* the first so many images; 0: all */
 } ptq_evaluate_options;
 
 typedef struct ptq_evaluation {
@@ -1258,10 +1257,7 @@ typedef struct ptq_search_options {
     size_t measure;        /* the first so many of them are measured on, and the others learned
                               from, so that learning is judged by images that it did not see; 0, or
                               as many as there are: all serve for both */
-    int threads;           /* 0: 1. The result does not depend on it */
-    ptq_progress progress; /* counts conversions */
-    void *user;
-    ptq_allocator allocator;
+    ptq_work work;         /* progress: counts conversions */
 } ptq_search_options;
 
 /* One node alone under the scheme, all others in float. */
@@ -5912,16 +5908,16 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
     job.one = ptq__calibrate_one;
     job.end = ptq__calibrate_end;
     if (options) {
-        job.allocator = options->allocator;
-        job.progress = options->progress;
-        job.user = options->user;
+        job.allocator = options->work.allocator;
+        job.progress = options->work.progress;
+        job.user = options->work.user;
     }
     PTQ__TRY(ptq__calibration_create(&job.allocator, data.classes, &calibration, err));
     calibration->model = ptq_model_hash(ptq_plan_model(plan));
     job.context = calibration;
     status = ptq__calibration_tensors(calibration, ptq_plan_model(plan), err);
     if (!status)
-        status = ptq__job_run(&job, options ? options->threads : 1, err);
+        status = ptq__job_run(&job, options ? options->work.threads : 1, err);
     if (!status && !(options && options->accept_any))
         status = ptq__check_calibration(calibration, err);
     if (status)
@@ -6756,7 +6752,7 @@ static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err) 
 
 static ptq_status ptq__convert_plainly(ptq__converter *cv, ptq_model **out, ptq_error *err) {
     ptq_status status;
-    PTQ__TRY(ptq_model_create(&cv->options->allocator, &cv->model, err));
+    PTQ__TRY(ptq_model_create(&cv->options->work.allocator, &cv->model, err));
     status = ptq__convert_run(cv, out == NULL, err);
     if (status || !out)
         ptq_model_free(cv->model);
@@ -6779,7 +6775,7 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
     cv.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->allocator = cv.options->allocator;
+        report->allocator = cv.options->work.allocator;
     }
     PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
     status = ptq__convert_confirmed(&cv, out, err);
@@ -7417,13 +7413,13 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, ptq_dataset data,
     job.context = &result;
     if (options) {
         job.total = options->limit && options->limit < job.total ? options->limit : job.total;
-        result.allocator = job.allocator = options->allocator;
-        job.progress = options->progress;
-        job.user = options->user;
+        result.allocator = job.allocator = options->work.allocator;
+        job.progress = options->work.progress;
+        job.user = options->work.user;
     }
     status = ptq__evaluation_create(&result, job.total, data.classes, err);
     if (!status)
-        status = ptq__job_run(&job, options ? options->threads : 1, err);
+        status = ptq__job_run(&job, options ? options->work.threads : 1, err);
     if (status) {
         ptq_evaluation_free(&result);
         return status;
@@ -12802,11 +12798,11 @@ static ptq_status ptq__equalize_with(ptq__equalizer *eq, const ptq_plan *plan,
     job.one = ptq__equalize_one;
     job.end = ptq__equalize_end;
     job.context = eq;
-    job.progress = options->progress;
-    job.user = options->user;
-    job.allocator = options->allocator;
+    job.progress = options->work.progress;
+    job.user = options->work.user;
+    job.allocator = options->work.allocator;
     PTQ__TRY(ptq__equalizer_open(eq, &job.allocator, err));
-    PTQ__TRY(ptq__job_run(&job, options->threads, err));
+    PTQ__TRY(ptq__job_run(&job, options->work.threads, err));
     for (i = 0; i < eq->model->nodes; i++)
         if (ptq__group_of(eq, i) == i)
             ptq__choose_factors(eq, i);
@@ -12838,9 +12834,9 @@ PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
     if (ptq__is_quantized(plan->model))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "this model is quantized already; equalize the float model");
-    PTQ__TRY(ptq_model_copy(plan->model, &options->allocator, &eq.model, err));
+    PTQ__TRY(ptq_model_copy(plan->model, &options->work.allocator, &eq.model, err));
     status = ptq__equalize_with(&eq, plan, &data, options, err);
-    return ptq__equalizer_close(&eq, &options->allocator, status, out);
+    return ptq__equalizer_close(&eq, &options->work.allocator, status, out);
 }
 
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
@@ -13467,7 +13463,7 @@ static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int
 }
 
 static ptq_status ptq__learn_node(const ptq__learner *learner, int index, ptq_error *err) {
-    const ptq_allocator *allocator = &learner->cv->options->allocator;
+    const ptq_allocator *allocator = &learner->cv->options->work.allocator;
     const ptq__moments *m = &learner->moments[index];
     const ptq_node *node = &learner->cv->model->node[index];
     size_t n = (size_t)m->taps, square = m->product ? n * n : 0;
@@ -13509,12 +13505,12 @@ static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err) {
     job.one = ptq__learn_one;
     job.end = ptq__learn_end;
     job.context = learner;
-    job.progress = options->progress;
-    job.user = options->user;
-    job.allocator = options->allocator;
+    job.progress = options->work.progress;
+    job.user = options->work.user;
+    job.allocator = options->work.allocator;
     PTQ__TRY(ptq__check_fits(learner->plan, job.data, err));
     PTQ__TRY(ptq__learner_open(learner, err));
-    PTQ__TRY(ptq__job_run(&job, options->threads, err));
+    PTQ__TRY(ptq__job_run(&job, options->work.threads, err));
     for (i = 0; i < learner->plan->model->nodes; i++)
         if (learner->moments[i].taps)
             PTQ__TRY(ptq__learn_node(learner, i, err));
@@ -13529,7 +13525,7 @@ static ptq_status ptq__learn_stage(ptq__converter *cv, int only, int last, const
     ptq_plan *plan = NULL;
     ptq_status status;
     memset(&options, 0, sizeof options);
-    options.allocator = cv->options->allocator;
+    options.allocator = cv->options->work.allocator;
     PTQ__TRY(ptq_plan_create(cv->model, &options, &plan, err));
     memset(&learner, 0, sizeof learner);
     learner.cv = cv;
@@ -13562,7 +13558,7 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
     if (!targets)
         return ptq__learn_stage(cv, -1, last, NULL, err);
     memset(&options, 0, sizeof options);
-    options.allocator = cv->options->allocator;
+    options.allocator = cv->options->work.allocator;
     PTQ__TRY(ptq_plan_create(cv->old, &options, &real, err));
     for (i = 0; i <= last && !status; i++)
         if (ptq__learned_taps(cv, i))
@@ -13812,10 +13808,10 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
     ptq_status status;
     memset(&options, 0, sizeof options);
     options.limit = search->options->measure;
-    options.threads = search->options->threads;
-    options.allocator = search->options->allocator;
+    options.work.threads = search->options->work.threads;
+    options.work.allocator = search->options->work.allocator;
     memset(&plan_options, 0, sizeof plan_options);
-    plan_options.allocator = search->options->allocator;
+    plan_options.allocator = search->options->work.allocator;
     PTQ__TRY(ptq_plan_create(model, &plan_options, &plan, err));
     status = ptq_evaluate(plan, search->options->images, &options, out, err);
     ptq_plan_free(plan);
@@ -13832,8 +13828,8 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     ptq_evaluation measured;
     ptq_model *model = NULL;
     ptq_status status;
-    if (search->options->progress &&
-        search->options->progress(search->options->user, search->done, search->total))
+    if (search->options->work.progress &&
+        search->options->work.progress(search->options->work.user, search->done, search->total))
         return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z models", search->done,
                              search->total);
     search->done++;
@@ -13843,8 +13839,8 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     options.override = search->override;
     options.overrides = search->overrides;
     options.images = ptq__learned_images(search->options);
-    options.threads = search->options->threads;
-    options.allocator = search->options->allocator;
+    options.work.threads = search->options->work.threads;
+    options.work.allocator = search->options->work.allocator;
     PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
     if (bytes)
         *bytes = report.bytes_after;
@@ -13871,7 +13867,7 @@ static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error
     memset(&plain, 0, sizeof plain);
     plain.scheme = search->options->scheme;
     PTQ__TRY(ptq__check_convertible(search->model, search->calibration, &plain, err));
-    PTQ__TRY(ptq__alloc(&search->options->allocator, (size_t)overrides, sizeof(ptq_override),
+    PTQ__TRY(ptq__alloc(&search->options->work.allocator, (size_t)overrides, sizeof(ptq_override),
                         "overrides", &memory, err));
     search->override = (ptq_override *)memory;
     return ptq__search_evaluate(search, search->model, &search->real, err);
@@ -13879,7 +13875,7 @@ static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error
 
 static void ptq__search_close(ptq__search *search) {
     ptq_evaluation_free(&search->real);
-    ptq__free(&search->options->allocator, search->override);
+    ptq__free(&search->options->work.allocator, search->override);
 }
 
 /* The scheme without what learns: fast to convert with. */
@@ -13903,7 +13899,7 @@ static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*cha
     change(&out->scheme);
     if (!from->overrides)
         return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&from->allocator, (size_t)from->overrides, sizeof(ptq_override),
+    PTQ__TRY(ptq__alloc(&from->work.allocator, (size_t)from->overrides, sizeof(ptq_override),
                         "overrides", &memory, err));
     override = (ptq_override *)memory;
     memcpy(override, from->override, (size_t)from->overrides * sizeof(ptq_override));
@@ -14042,7 +14038,7 @@ static int ptq__to_fit_with(ptq_scheme *scheme) {
 
 /* Fills cv->range. */
 static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
-    const ptq_allocator *allocator = &cv->options->allocator;
+    const ptq_allocator *allocator = &cv->options->work.allocator;
     ptq__fitter fit;
     ptq_subset subset;
     size_t *indices = NULL;
@@ -14055,8 +14051,8 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     subset.indices = indices;
     fit.measure.images = ptq_subset_dataset(&subset, subset.base.count);
     fit.measure.measure = PTQ__FIT_IMAGES;
-    fit.measure.threads = cv->options->threads;
-    fit.measure.allocator = *allocator;
+    fit.measure.work.threads = cv->options->work.threads;
+    fit.measure.work.allocator = *allocator;
     fit.search.options = &fit.measure;
     if (!status)
         status = ptq__fit_tensors(&fit, err);
@@ -14068,7 +14064,7 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
 
 /* Converts once model and calibration are what they should be. */
 static ptq_status ptq__convert_from(ptq__converter *cv, ptq_model **out, ptq_error *err) {
-    const ptq_allocator *allocator = &cv->options->allocator;
+    const ptq_allocator *allocator = &cv->options->work.allocator;
     void *memory = NULL;
     ptq_status status;
     if (!out || !ptq__below_8(&cv->options->scheme, cv->options->scheme.fit_ranges))
@@ -14113,11 +14109,11 @@ static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, pt
     ptq_plan *plan = NULL, *before = NULL;
     ptq_status status;
     memset(&calibrate, 0, sizeof calibrate);
-    calibrate.threads = options->threads;
+    calibrate.work.threads = options->work.threads;
     calibrate.accept_any = 1; /* they were accepted before */
-    calibrate.allocator = options->allocator;
+    calibrate.work.allocator = options->work.allocator;
     memset(&plan_options, 0, sizeof plan_options);
-    plan_options.allocator = options->allocator;
+    plan_options.allocator = options->work.allocator;
     PTQ__TRY(ptq_plan_create(cv->old, &plan_options, &before, err));
     status = ptq_equalize(before, options->images, &calibrate, &equalized, err);
     ptq_plan_free(before);
@@ -14241,7 +14237,7 @@ static ptq_status ptq__decide(ptq__decider *decider, int k, ptq_error *err) {
             decider->least = cost;
         }
     }
-    ptq__free(&without.allocator, (void *)(uintptr_t)without.override);
+    ptq__free(&without.work.allocator, (void *)(uintptr_t)without.override);
     return status;
 }
 
@@ -14270,16 +14266,16 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
     ptq_subset subset;
     ptq_status status;
     PTQ__TRY(ptq__check_images(cv, err));
-    PTQ__TRY(ptq__order_by_hash(&options->images, &options->allocator, &indices, err));
+    PTQ__TRY(ptq__order_by_hash(&options->images, &options->work.allocator, &indices, err));
     subset.base = options->images;
     subset.indices = indices;
     rest = rest < PTQ__CONFIRM_LEARN ? rest : (size_t)PTQ__CONFIRM_LEARN;
     decider->options.images = ptq_subset_dataset(&subset, slice + rest);
     decider->options.measure = slice;
-    decider->options.threads = options->threads;
-    decider->options.progress = options->progress;
-    decider->options.user = options->user;
-    decider->options.allocator = options->allocator;
+    decider->options.work.threads = options->work.threads;
+    decider->options.work.progress = options->work.progress;
+    decider->options.work.user = options->work.user;
+    decider->options.work.allocator = options->work.allocator;
     decider->search.model = cv->old;
     decider->search.calibration = cv->calibration;
     decider->search.options = &decider->options;
@@ -14287,7 +14283,7 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
     if (!status)
         status = ptq__decide_all(decider, err);
     ptq_evaluation_free(&decider->search.real);
-    ptq__free(&options->allocator, indices);
+    ptq__free(&options->work.allocator, indices);
     return status;
 }
 
@@ -14309,7 +14305,7 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, pt
         status = ptq__convert_decided(&confirmed, &made, err);
     if (!status && decider.text.length)
         status = ptq_model_set_meta(made, "confirmed", decider.outcome, err);
-    ptq__free(&decider.decided.allocator, (void *)(uintptr_t)decider.decided.override);
+    ptq__free(&decider.decided.work.allocator, (void *)(uintptr_t)decider.decided.override);
     if (status)
         ptq_model_free(made);
     else
@@ -14535,7 +14531,7 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
     search.model = model;
     search.calibration = calibration;
     search.options = options;
-    report.allocator = options->allocator;
+    report.allocator = options->work.allocator;
     status = ptq__sensitivity_run(&search, &report, err);
     ptq__search_close(&search);
     if (status)
@@ -14784,7 +14780,7 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     ptq_status status;
     memset(&mixer, 0, sizeof mixer);
     memset(&made, 0, sizeof made);
-    made.allocator = options->allocator;
+    made.allocator = options->work.allocator;
     mixer.search.model = model;
     mixer.search.calibration = calibration;
     mixer.search.options = options;
@@ -14792,8 +14788,8 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     mixer.report = &made;
     status = ptq__mix_run(&mixer, out != NULL, err);
     ptq__search_close(&mixer.search);
-    ptq__free(&options->allocator, mixer.index);
-    ptq__free(&options->allocator, mixer.alone);
+    ptq__free(&options->work.allocator, mixer.index);
+    ptq__free(&options->work.allocator, mixer.alone);
     if (status) {
         ptq_model_free(mixer.best);
         ptq_mix_report_free(&made);

@@ -30,7 +30,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: %s MODEL.safetensors CIFAR-10-FOLDER\n", argv[0]);
         return 2;
     }
-    options.progress = show_progress;
+    options.work.progress = show_progress;
     if (ptq_model_load(argv[1], NULL, &model, &err) ||
         ptq_fuse(model, &fused, NULL, &err) || /* batch norm, ReLU, addition: into convolutions */
         ptq_plan_create(fused, NULL, &plan, &err) ||

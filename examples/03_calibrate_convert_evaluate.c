@@ -42,7 +42,7 @@ static ptq_status calibrate(flow *f, const char *data)
 {
     ptq_calibrate_options options = {0};
 
-    options.threads = THREADS;
+    options.work.threads = THREADS;
     if (ptq_cifar10_open(data, PTQ_SPLIT_TRAIN, NULL, &f->train, &f->err))
         return f->err.status;
     f->subset.base = ptq_cifar10_dataset(f->train);
@@ -79,7 +79,7 @@ static ptq_status measure_preset(flow *f, const char *name)
     size_t bytes = 0;
 
     options.images = ptq_subset_dataset(&f->subset, SAMPLES); /* for learned rounding */
-    options.threads = THREADS;
+    options.work.threads = THREADS;
     if (!ptq_preset(name, &options.scheme, &f->err) &&
         !ptq_convert(f->fused, f->calibration, &options, &quantized, NULL, &f->err) &&
         !ptq_plan_create(quantized, NULL, &plan, &f->err) &&
@@ -103,7 +103,7 @@ int main(int argc, char **argv)
 
     if (argc != 3 && argc != 4)
         return fprintf(stderr, "usage: %s MODEL CIFAR-10-FOLDER [IMAGES]\n", argv[0]), 2;
-    f.evaluate.threads = THREADS;
+    f.evaluate.work.threads = THREADS;
     f.evaluate.limit = argc == 4 ? (size_t)strtoul(argv[3], NULL, 10) : 0;
     if (!measure_float(&f, argv[1], argv[2]) && !calibrate(&f, argv[2]) &&
         !ptq_model_write(f.fused, &file, &bytes, &f.err)) {

@@ -40,7 +40,7 @@ static ptq_calibration *calibrate(const fixture *f, const size_t *order, size_t 
     ptq_calibration *c = NULL;
 
     memset(&o, 0, sizeof o);
-    o.threads = threads;
+    o.work.threads = threads;
     o.accept_any = count < 10;
     p.order = order;
     p.count = count;
@@ -308,16 +308,16 @@ static void stopped_half_way(void **state)
     size_t done = 0;
 
     memset(&o, 0, sizeof o);
-    for (o.threads = 1; o.threads <= 2; o.threads++) {
+    for (o.work.threads = 1; o.work.threads <= 2; o.work.threads++) {
         data.get = failing_picture;
         assert_fails(PTQ_IO_ERROR, "on fire at image 33",
                      ptq_calibrate(f->plan, data, &o, &c, &err));
         data.get = wrong_label;
         assert_fails(PTQ_BAD_DATA, "image 21", ptq_calibrate(f->plan, data, &o, &c, &err));
     }
-    o.threads = 1;
-    o.progress = cancel;
-    o.user = &done;
+    o.work.threads = 1;
+    o.work.progress = cancel;
+    o.work.user = &done;
     data.get = get_picture;
     assert_fails(PTQ_CANCELLED, "cancelled", ptq_calibrate(f->plan, data, &o, &c, &err));
     assert_true(done >= 30 && done < IMAGES);

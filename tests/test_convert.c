@@ -303,7 +303,7 @@ static void learned_rounding(void **state)
         order[i] = IMAGES - 1 - i;
     p.order = order;
     o.images = pictures_dataset(&p);
-    o.threads = 2;
+    o.work.threads = 2;
     b = converted(f->fused, f->calibration, &o);
     assert_same_model(a, b);
     ptq_model_free(b);
@@ -711,9 +711,9 @@ static ptq_status run_chain(const ptq_model *fused, ptq_dataset data, ptq_alloca
 
     memset(&calibrating, 0, sizeof calibrating);
     calibrating.accept_any = 1;
-    calibrating.allocator = allocator;
+    calibrating.work.allocator = allocator;
     memset(&report, 0, sizeof report);
-    o.allocator = allocator;
+    o.work.allocator = allocator;
     (void)((s = ptq_plan_create(fused, &planning, &plan, &err)) ||
            (s = ptq_calibrate(plan, data, &calibrating, &c, &err)) ||
            (s = ptq_calibration_write(c, &json, &n, &err)) ||

@@ -666,7 +666,7 @@ static void evaluation_refuses(void **state)
     (void)state;
     memset(&o, 0, sizeof o);
     for (threads = 1; threads <= 3; threads += 2) {
-        o.threads = threads;
+        o.work.threads = threads;
         assert_fails(PTQ_BAD_DATA, "40", ptq_evaluate(c.plan, synthetic_data(&high), &o, &e, &err));
         assert_fails(PTQ_BAD_DATA, "41", ptq_evaluate(c.plan, synthetic_data(&low), &o, &e, &err));
         assert_fails(PTQ_IO_ERROR, "tape",
@@ -713,9 +713,9 @@ static ptq_status evaluate_watched(const counter *c, int threads, watcher *w)
 
     memset(&o, 0, sizeof o);
     memset(&e, 0, sizeof e);
-    o.progress = watch;
-    o.threads = threads;
-    o.user = w;
+    o.work.progress = watch;
+    o.work.threads = threads;
+    o.work.user = w;
     w->thread = pthread_self();
     status = ptq_evaluate(c->plan, synthetic_data(&good), &o, &e, &err);
     assert_int_equal(status == PTQ_OK, e.total == SAMPLES);
@@ -759,7 +759,7 @@ static void threads_change_nothing(void **state)
     assert_ok(ptq_plan_create(model, NULL, &plan, &err));
     memset(&o, 0, sizeof o);
     assert_ok(ptq_evaluate(plan, ptq_cifar10_dataset(data), &o, &one, &err));
-    o.threads = 3;
+    o.work.threads = 3;
     assert_ok(ptq_evaluate(plan, ptq_cifar10_dataset(data), &o, &three, &err));
     assert_int_equal(one.total, 50);
     assert_int_equal(one.correct, three.correct);
@@ -769,7 +769,7 @@ static void threads_change_nothing(void **state)
     assert_memory_equal(one.prediction, three.prediction, 50 * sizeof *one.prediction);
     ptq_evaluation_free(&one);
     ptq_evaluation_free(&three);
-    o.threads = 200; /* more than images */
+    o.work.threads = 200; /* more than images */
     o.limit = 5;
     assert_ok(ptq_evaluate(plan, ptq_cifar10_dataset(data), &o, &one, &err));
     assert_int_equal(one.total, 5);

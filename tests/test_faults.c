@@ -217,12 +217,12 @@ static ptq_status calibrate_and_convert(const fixture *f, ptq_allocator allocato
     memset(&calibrating, 0, sizeof calibrating);
     memset(&report, 0, sizeof report);
     calibrating.accept_any = 1;
-    calibrating.threads = o.threads = THREADS;
+    calibrating.work.threads = o.work.threads = THREADS;
     o.scheme.activation_bits = 6;
     o.scheme.equalize = 1;
     o.scheme.rounding = PTQ_ROUNDING_LEARNED;
     o.scheme.refit = PTQ_REFIT_ALWAYS;
-    o.allocator = calibrating.allocator = report.allocator = allocator;
+    o.work.allocator = calibrating.work.allocator = report.allocator = allocator;
     (void)((s = ptq_calibrate(f->plan, data, &calibrating, &seen, &err)) ||
            (s = ptq_calibration_save(seen, in_directory("seen"), &err)) ||
            (s = ptq_calibration_load(in_directory("seen"), &allocator, &again, &err)) ||
@@ -256,8 +256,8 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator)
     memset(&a, 0, sizeof a);
     memset(&b, 0, sizeof b);
     memset(&layers, 0, sizeof layers);
-    o.allocator = layers.allocator = allocator;
-    o.threads = THREADS;
+    o.work.allocator = layers.allocator = allocator;
+    o.work.threads = THREADS;
     (void)((s = ptq_sample(&data, 2, 5, index, &allocator, &err)) ||
            (s = ptq_evaluate(f->plan, data, &o, &a, &err)) ||
            (s = ptq_evaluate(f->integer_plan, data, &o, &b, &err)) ||
@@ -289,7 +289,7 @@ static ptq_status search(const fixture *f, ptq_allocator allocator)
     o.scheme = preset("tflite");
     o.images = data;
     o.images.count = 1;
-    o.allocator = allocator;
+    o.work.allocator = allocator;
     s = ptq_convert_mixed(f->fused, f->calibration, &o, &goal, &mixed, &mix, &err);
     ptq_mix_report_free(&mix);
     ptq_model_free(mixed);

@@ -27,7 +27,7 @@ static ptq_evaluation evaluate(const fixture *f, const ptq_plan *plan)
 
     memset(&o, 0, sizeof o);
     o.limit = LIMIT;
-    o.threads = THREADS;
+    o.work.threads = THREADS;
     assert_ok(ptq_evaluate(plan, ptq_cifar10_dataset(f->test), &o, &e, &err));
     return e;
 }
@@ -82,7 +82,7 @@ static int open_fixture(void **state)
     assert_ok(ptq_sample(&f->subset.base, SAMPLES, 42, f->index, NULL, &err));
     f->images = ptq_subset_dataset(&f->subset, SAMPLES);
     memset(&o, 0, sizeof o);
-    o.threads = THREADS;
+    o.work.threads = THREADS;
     assert_ok(ptq_calibrate(f->plan, f->images, &o, &f->calibration, &err));
     f->real = float_evaluation(f);
     *state = f;
@@ -122,7 +122,7 @@ static ptq_model *convert(const fixture *f, const char *name, int plain)
 
     memset(&o, 0, sizeof o);
     o.images = f->images;
-    o.threads = THREADS;
+    o.work.threads = THREADS;
     assert_ok(ptq_preset(name, &o.scheme, &err));
     if (plain)
         o.scheme.rounding = PTQ_ROUNDING_NEAREST;

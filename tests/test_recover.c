@@ -179,7 +179,7 @@ static void equalized_network(void **state)
     int i, c, channels = f->fused->node[ptq_model_find(f->fused, "conv1")].shape[2];
 
     memset(&o, 0, sizeof o);
-    o.threads = 2;
+    o.work.threads = 2;
     assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->p), NULL, &made, &err));
     assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->back), &o, &again, &err));
     assert_same_model(made, again);
@@ -360,7 +360,7 @@ static void order_and_threads_do_not_matter(void **state)
     ptq_model *a = converted(f->fused, f->calibration, &o), *b;
 
     o.images = pictures_dataset(&f->back);
-    o.threads = 3;
+    o.work.threads = 3;
     b = converted(f->fused, f->calibration, &o);
     assert_same_model(a, b);
     ptq_model_free(b);
@@ -528,7 +528,7 @@ static void fitted_ranges(void **state)
     o.scheme.fit_ranges = 1;
     fitted = converted(f->fused, f->calibration, &o);
     o.images = pictures_dataset(&f->back);
-    o.threads = 2;
+    o.work.threads = 2;
     again = converted(f->fused, f->calibration, &o);
     assert_same_model(fitted, again);
     if (!(distance(f, fitted).sqnr_db > distance(f, plain).sqnr_db))
@@ -590,7 +590,7 @@ static void confirmed_choices(void **state)
         order[i] = (size_t)(MANY - 1 - i);
     back.order = order;
     o = with_scheme(bits("best", 3, 4), pictures_dataset(&back));
-    o.threads = 2;
+    o.work.threads = 2;
     if (!TEST_SANITIZED) { /* takes long */
         again = converted(f->fused, calibration, &o);
         assert_same_model(m, again);
@@ -723,7 +723,7 @@ static void sensitivity_of_nodes(void **state)
         assert_non_null(strstr(r.advice[i].text, "would win back"));
     }
     o.images = pictures_dataset(&f->back);
-    o.threads = 2;
+    o.work.threads = 2;
     assert_ok(ptq_measure_sensitivity(f->fused, f->calibration, &o, &again, &err));
     for (i = 0; i < r.items; i++) {
         assert_string_equal(r.item[i].node, again.item[i].node);
@@ -751,7 +751,7 @@ static void searches_can_be_cancelled(void **state)
     ptq_goal goal = {20000, 0, 0};
     ptq_model *m = NULL;
 
-    o.progress = stop_at_three;
+    o.work.progress = stop_at_three;
     assert_fails(PTQ_CANCELLED, "3 of",
                  ptq_measure_sensitivity(f->fused, f->calibration, &o, &r, &err));
     assert_fails(PTQ_CANCELLED, "3 of",
@@ -821,7 +821,7 @@ static void goals_are_kept(void **state)
     assert_int_equal(r.met, 1);
     assert_true(r.item[r.chosen].average_bits <= 3.5);
     o.images = pictures_dataset(&f->back);
-    o.threads = 2;
+    o.work.threads = 2;
     assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &missed, &b, &again, &err));
     assert_int_equal(again.met, 0);
     assert_int_equal(again.chosen, again.items - 1);
@@ -852,7 +852,7 @@ static ptq_status run_all(const ptq_model *fused, const ptq_calibration *calibra
 
     memset(&sensitivity, 0, sizeof sensitivity);
     memset(&mix, 0, sizeof mix);
-    o.allocator = search.allocator = allocator;
+    o.work.allocator = search.work.allocator = allocator;
     (void)((s = ptq_convert(fused, calibration, &o, &m, NULL, &err)) ||
            (s = ptq_measure_sensitivity(fused, calibration, &search, &sensitivity, &err)) ||
            (s = ptq_convert_mixed(fused, calibration, &search, &goal, &mixed, &mix, &err)));

@@ -162,7 +162,7 @@ static void *calibrated(const ptq_plan *plan, ptq_dataset data, int threads, ptq
 
     memset(&options, 0, sizeof options);
     options.accept_any = 1;
-    options.threads = threads;
+    options.work.threads = threads;
     expect(!ptq_calibrate(plan, data, &options, out, &err));
     expect(!ptq_calibration_write(*out, &bytes, size, &err));
     return bytes;
@@ -180,7 +180,7 @@ static ptq_model *converted(const ptq_model *fused, const ptq_calibration *seen,
     options.scheme.equalize = 1;
     options.scheme.refit = PTQ_REFIT_ALWAYS;
     options.images = data;
-    options.threads = threads;
+    options.work.threads = threads;
     expect(!ptq_convert(fused, seen, &options, &made, NULL, &err));
     return made;
 }
@@ -194,7 +194,7 @@ static void evaluate_both(const ptq_model *model, ptq_dataset data)
     memset(&options, 0, sizeof options);
     expect(!ptq_plan_create(model, NULL, &plan, &err));
     expect(!ptq_evaluate(plan, data, &options, &one, &err));
-    options.threads = THREADS;
+    options.work.threads = THREADS;
     expect(!ptq_evaluate(plan, data, &options, &many, &err));
     expect(!memcmp(one.logits, many.logits, IMAGES * CLASSES * sizeof(float)));
     expect(one.correct == many.correct);

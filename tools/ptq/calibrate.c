@@ -135,9 +135,9 @@ int calibrate_on(const ptq_plan *plan, const image_sample *drawn, int team, ptq_
     ptq_status status;
     ptq_error err;
 
-    options.threads = team;
-    options.progress = progress_show;
-    options.user = &state;
+    options.work.threads = team;
+    options.work.progress = progress_show;
+    options.work.user = &state;
     status = ptq_calibrate(plan, drawn->images, &options, out, &err);
     progress_end(&state);
     return status ? fail("%s", err.text) : 0;

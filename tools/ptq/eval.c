@@ -54,9 +54,9 @@ int evaluate_plan(const ptq_plan *plan, ptq_dataset data, const char *what, int 
     ptq_status status;
     ptq_error err;
 
-    options.threads = team;
-    options.progress = progress_show;
-    options.user = &state;
+    options.work.threads = team;
+    options.work.progress = progress_show;
+    options.work.user = &state;
     status = ptq_evaluate(plan, data, &options, out, &err);
     progress_end(&state);
     return status ? fail("%s", err.text) : 0;

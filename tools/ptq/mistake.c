@@ -109,7 +109,7 @@ int calibrate_any(const ptq_model *model, ptq_dataset images, int accept_any, pt
     ptq_status status;
     ptq_error err;
 
-    options.threads = count_cores();
+    options.work.threads = count_cores();
     options.accept_any = accept_any;
     status = ptq_plan_create(model, &scalar, &plan, &err);
     if (!status)

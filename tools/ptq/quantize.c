@@ -362,9 +362,9 @@ static int convert_mixed(job *work, ptq_model **made)
     options.scheme = work->scheme;
     options.images = work->drawn.images;
     options.measure = (work->drawn.images.count + 3) / 4;
-    options.threads = threads;
-    options.progress = progress_show;
-    options.user = &state;
+    options.work.threads = threads;
+    options.work.progress = progress_show;
+    options.work.user = &state;
     status = ptq_convert_mixed(work->ready.model, work->calibration, &options, &work->goal, made,
                                &work->mix, &err);
     progress_end(&state);
@@ -449,9 +449,9 @@ static int convert(job *work)
     options.overrides = work->overrides;
     options.images = work->drawn.images;
     options.unfused = work->unfused;
-    options.threads = threads;
-    options.progress = progress_show;
-    options.user = &state;
+    options.work.threads = threads;
+    options.work.progress = progress_show;
+    options.work.user = &state;
     status = ptq_convert(work->ready.model, work->calibration, &options,
                          dry_run || mixes ? NULL : &made, &work->plan, &err);
     progress_end(&state);

@@ -88,9 +88,9 @@ int measure_advice(report *r, int threads)
     options.images = r->drawn.images;
     options.measure =
         options.images.count / 2 < MOST_MEASURED ? options.images.count / 2 : MOST_MEASURED;
-    options.threads = threads;
-    options.progress = progress_show;
-    options.user = &state;
+    options.work.threads = threads;
+    options.work.progress = progress_show;
+    options.work.user = &state;
     status = ptq_measure_sensitivity(r->baseline.ready.model, r->seen, &options, &r->advice, &err);
     progress_end(&state);
     return status ? fail("%s", err.text) : 0;

@@ -78,9 +78,9 @@ static int run_images(const engine *ready, const ptq_cifar10 *data)
     unlabelled.get = get_unlabelled;
     unlabelled.user = &base;
     unlabelled.classes = ptq_plan_classes(ready->plan);
-    options.threads = threads;
-    options.progress = progress_show;
-    options.user = &state;
+    options.work.threads = threads;
+    options.work.progress = progress_show;
+    options.work.user = &state;
     status = ptq_evaluate(ready->plan, unlabelled, &options, &result, &err);
     progress_end(&state);
     if (status)

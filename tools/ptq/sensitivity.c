@@ -66,9 +66,9 @@ static int look(job *work)
     ptq_scheme_write(&work->options.scheme, work->scheme, sizeof work->scheme);
     work->options.images = work->drawn.images;
     work->options.measure = (size_t)measure;
-    work->options.threads = threads;
-    work->options.progress = progress_show;
-    work->options.user = &state;
+    work->options.work.threads = threads;
+    work->options.work.progress = progress_show;
+    work->options.work.user = &state;
     status = ptq_measure_sensitivity(work->ready.model, work->calibration, &work->options,
                                      &work->report, &err);
     progress_end(&state);

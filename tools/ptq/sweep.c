@@ -340,7 +340,7 @@ static int evaluate(const ptq_plan *plan, ptq_dataset images, ptq_evaluation *ou
     ptq_error err;
 
     options.limit = (size_t)limit;
-    options.threads = threads;
+    options.work.threads = threads;
     return ptq_evaluate(plan, images, &options, out, &err) ? fail("%s", err.text) : 0;
 }
 
@@ -349,7 +349,7 @@ static int calibrate(job *work)
     ptq_calibrate_options options = {0};
     ptq_error err;
 
-    options.threads = threads;
+    options.work.threads = threads;
     if (ptq_calibrate(work->ready.plan, work->drawn.images, &options, &work->calibration, &err))
         return fail("%s", err.text);
     if (!on_test)
@@ -391,7 +391,7 @@ static int measure(job *work, const ptq_scheme *scheme, row *out)
 
     options.scheme = *scheme;
     options.images = work->drawn.images;
-    options.threads = threads;
+    options.work.threads = threads;
     if (ptq_convert(work->ready.model, work->calibration, &options, &made, &report, &err))
         return fail("%s", err.text);
     out->bytes = (long)report.bytes_after;
