@@ -669,13 +669,16 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
                                    ptq_plan **out, ptq_error *err);
 PTQ_API void ptq_plan_free(ptq_plan *plan);
 
-/* What the plan was made from, the instruction set it uses, the number of logits, the bytes of one
-   image (H * W * C) and of the activations while one image runs. */
-PTQ_API const ptq_model *ptq_plan_model(const ptq_plan *plan);
-PTQ_API ptq_isa ptq_plan_isa(const ptq_plan *plan);
-PTQ_API int ptq_plan_classes(const ptq_plan *plan);
-PTQ_API size_t ptq_plan_pixels(const ptq_plan *plan);
-PTQ_API size_t ptq_plan_arena_bytes(const ptq_plan *plan);
+/* What a plan is. It stays where it is as long as the plan does. */
+typedef struct ptq_plan_info {
+    const ptq_model *model; /* that it was made from */
+    ptq_isa isa;            /* the instruction set it uses, never PTQ_ISA_AUTO */
+    int logits;             /* index of the node whose result is the logits */
+    int classes;            /* how many logits there are */
+    size_t pixels;          /* elements of one input: H * W * C */
+    size_t arena_bytes;     /* of the activations while one image runs */
+} ptq_plan_info;
+PTQ_API const ptq_plan_info *ptq_plan_get_info(const ptq_plan *plan);
 
 /* The constants that the integer kernels of one node work from, activations applied: for programs
    that write a plan down in another form, such as code for a microcontroller. Codes of operands go
@@ -3646,11 +3649,10 @@ struct ptq__frame {
 };
 
 struct ptq_plan {
-    const ptq_model *model;
-    ptq_isa isa;
+    ptq_plan_info info;
     ptq__step *step; /* one for each node; step 0 is never run */
-    int logits;      /* node */
-    uint8_t *table;  /* pixel to code, 256 for each channel; NULL: codes are the pixels themselves,
+    int steps;
+    uint8_t *table; /* pixel to code, 256 for each channel; NULL: codes are the pixels themselves,
                         or the input is not coded */
     ptq__layout layout[PTQ__LAYOUTS];
     ptq_allocator allocator;
@@ -4381,7 +4383,7 @@ static void ptq__lay_keeping(const ptq_model *model, ptq__layout *layout) {
 }
 
 static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
-    const ptq_model *model = plan->model;
+    const ptq_model *model = plan->info.model;
     size_t n = (size_t)model->nodes, scratch = 0, bytes;
     void *memory = NULL;
     uint64_t sum = 0;
@@ -4436,19 +4438,19 @@ static ptq_status ptq__prepare_step(ptq_plan *plan, ptq__step *step, ptq_error *
     if (!ptq__has_weight(node->op))
         return PTQ_OK;
     PTQ__TRY(ptq__unpack_weight(plan, step, err));
-    if (ptq_node_mode(plan->model, step->index) != PTQ_MODE_INTEGER)
+    if (ptq_node_mode(plan->info.model, step->index) != PTQ_MODE_INTEGER)
         return PTQ_OK;
     PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)node->shape[2], sizeof(float), "multipliers",
                         &memory, err));
     step->multiplier = (float *)memory;
     for (c = 0; c < node->shape[2]; c++)
-        step->multiplier[c] = ptq__multiplier(plan->model, node, c);
+        step->multiplier[c] = ptq__multiplier(plan->info.model, node, c);
     return PTQ_OK;
 }
 
 /* The preprocessing and the coding of pixels in one table; none where a pixel is its own code. */
 static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
-    const ptq_model *model = plan->model;
+    const ptq_model *model = plan->info.model;
     const ptq_node *input = &model->node[0];
     void *memory = NULL;
     int c, p, same = input->q.type == PTQ_TYPE_U8;
@@ -4471,12 +4473,13 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
 }
 
 static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err) {
-    const ptq_model *model = plan->model;
+    const ptq_model *model = plan->info.model;
     void *memory = NULL;
     int i, k;
     PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)model->nodes, sizeof(ptq__step), "plan", &memory,
                         err));
     plan->step = (ptq__step *)memory;
+    plan->steps = model->nodes;
     for (i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
         plan->step[i].node = node;
@@ -4505,12 +4508,15 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
                         err));
     plan = (ptq_plan *)memory;
     plan->allocator = ptq__allocator(options ? &options->allocator : NULL);
-    plan->model = model;
-    plan->isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
-    plan->logits = ptq_model_logits(model);
+    plan->info.model = model;
+    plan->info.isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
+    plan->info.logits = ptq_model_logits(model);
+    plan->info.classes = (int)ptq__shape_elements(3, model->node[plan->info.logits].shape);
+    plan->info.pixels = ptq__shape_elements(3, model->node[0].shape);
     status = ptq__make_steps(plan, err);
     if (!status)
         status = ptq__lay_out(plan, err);
+    plan->info.arena_bytes = plan->layout[PTQ__REUSE].size;
     if (status)
         ptq_plan_free(plan);
     else
@@ -4526,7 +4532,7 @@ PTQ_API void ptq_plan_free(ptq_plan *plan) {
     allocator = plan->allocator;
     for (k = 0; k < PTQ__LAYOUTS; k++)
         ptq__free(&allocator, plan->layout[k].offset);
-    for (k = 0; k < plan->model->nodes && plan->step; k++) {
+    for (k = 0; k < plan->steps; k++) {
         ptq__free(&allocator, plan->step[k].owned);
         ptq__free(&allocator, plan->step[k].multiplier);
         ptq__free(&allocator, plan->step[k].packed);
@@ -4536,19 +4542,7 @@ PTQ_API void ptq_plan_free(ptq_plan *plan) {
     ptq__free(&allocator, plan);
 }
 
-PTQ_API const ptq_model *ptq_plan_model(const ptq_plan *plan) { return plan->model; }
-
-PTQ_API ptq_isa ptq_plan_isa(const ptq_plan *plan) { return plan->isa; }
-
-PTQ_API int ptq_plan_classes(const ptq_plan *plan) {
-    return (int)ptq__shape_elements(3, plan->model->node[plan->logits].shape);
-}
-
-PTQ_API size_t ptq_plan_pixels(const ptq_plan *plan) {
-    return ptq__shape_elements(3, plan->model->node[0].shape);
-}
-
-PTQ_API size_t ptq_plan_arena_bytes(const ptq_plan *plan) { return plan->layout[PTQ__REUSE].size; }
+PTQ_API const ptq_plan_info *ptq_plan_get_info(const ptq_plan *plan) { return &plan->info; }
 
 /* The addition of a node: its own, or the one fused into it. */
 static void ptq__sum_info(const ptq__step *step, ptq_step_info *out) {
@@ -4680,7 +4674,7 @@ static void ptq__read_reals(const ptq_node *node, const void *data, int n, float
 static const void *ptq__run_image(ptq_session *session, const void *input) {
     const ptq_plan *plan = session->plan;
     ptq__frame frame;
-    int i, last = session->keep ? plan->model->nodes - 1 : plan->logits;
+    int i, last = session->keep ? plan->info.model->nodes - 1 : plan->info.logits;
     frame.layout = ptq__session_layout(plan, session->keep);
     frame.input = input;
     frame.arena = session->arena;
@@ -4692,14 +4686,14 @@ static const void *ptq__run_image(ptq_session *session, const void *input) {
             session->after_node(session->watcher, i);
     }
     session->has_run = 1;
-    return plan->logits ? ptq__out(&plan->step[plan->logits], &frame) : input;
+    return plan->info.logits ? ptq__out(&plan->step[plan->info.logits], &frame) : input;
 }
 
 /* Logits and probabilities of one image; either may be NULL. `row` is their row of the result. */
 static void ptq__write_result(const ptq_plan *plan, const void *result, float *logits,
                               float *probabilities) {
-    const ptq_node *node = &plan->model->node[plan->logits];
-    int classes = ptq_plan_classes(plan);
+    const ptq_node *node = &plan->info.model->node[plan->info.logits];
+    int classes = plan->info.classes;
     if (logits)
         ptq__read_reals(node, result, classes, logits);
     if (probabilities) {
@@ -4715,9 +4709,9 @@ static void *ptq__input_buffer(const ptq_session *session) {
 /* Node 0's tensor for an image: preprocessed floats, codes by table, or the pixels themselves. */
 static const void *ptq__load_pixels(const ptq_session *session, const uint8_t *pixels) {
     const ptq_plan *plan = session->plan;
-    const ptq_node *input = &plan->model->node[0];
+    const ptq_node *input = &plan->info.model->node[0];
     void *buffer = ptq__input_buffer(session);
-    size_t i, c, n = ptq_plan_pixels(plan), channels = (size_t)input->shape[2];
+    size_t i, c, n = plan->info.pixels, channels = (size_t)input->shape[2];
     if (!ptq__is_coded(input)) {
         ptq__preprocess(plan, pixels, (float *)buffer);
     } else if (plan->table) {
@@ -4734,9 +4728,9 @@ static const void *ptq__load_pixels(const ptq_session *session, const uint8_t *p
 
 /* The same for preprocessed floats. */
 static const void *ptq__load_reals(const ptq_session *session, const float *reals) {
-    const ptq_node *input = &session->plan->model->node[0];
+    const ptq_node *input = &session->plan->info.model->node[0];
     void *buffer = ptq__input_buffer(session);
-    size_t i, n = ptq_plan_pixels(session->plan);
+    size_t i, n = ptq_plan_get_info(session->plan)->pixels;
     if (ptq__is_coded(input)) {
         for (i = 0; i < n; i++)
             ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(reals[i], &input->q);
@@ -4750,8 +4744,8 @@ static const void *ptq__load_reals(const ptq_session *session, const float *real
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
                            float *probabilities, ptq_error *err) {
-    size_t i, n = ptq_plan_pixels(session->plan);
-    size_t classes = (size_t)ptq_plan_classes(session->plan);
+    size_t i, n = ptq_plan_get_info(session->plan)->pixels;
+    size_t classes = (size_t)ptq_plan_get_info(session->plan)->classes;
     if (!pixels && count)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
     for (i = 0; i < count; i++) {
@@ -4764,8 +4758,8 @@ PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t c
 
 PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
                                float *logits, float *probabilities, ptq_error *err) {
-    size_t i, k, n = ptq_plan_pixels(session->plan);
-    size_t classes = (size_t)ptq_plan_classes(session->plan);
+    size_t i, k, n = ptq_plan_get_info(session->plan)->pixels;
+    size_t classes = (size_t)ptq_plan_get_info(session->plan)->classes;
     if (!input && count)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no input is given");
     for (i = 0; i < count; i++) {
@@ -4784,7 +4778,7 @@ PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t 
 /* The last node whose result is codes, where the logits are those codes made real; NULL if they
    never were codes. */
 static const ptq__step *ptq__coded_logits(const ptq_plan *plan) {
-    const ptq__step *step = &plan->step[plan->logits];
+    const ptq__step *step = &plan->step[plan->info.logits];
     if (step->node->op == PTQ_OP_DEQUANTIZE)
         step = &plan->step[step->node->input[0]];
     return ptq__is_coded(step->node) ? step : NULL;
@@ -4794,8 +4788,8 @@ PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, si
                                  int32_t *codes, ptq_error *err) {
     const ptq_plan *plan = session->plan;
     const ptq__step *step = ptq__coded_logits(plan);
-    int c, classes = ptq_plan_classes(plan);
-    size_t i, n = ptq_plan_pixels(plan);
+    int c, classes = plan->info.classes;
+    size_t i, n = plan->info.pixels;
     if (!step)
         return ptq_error_set(err, PTQ_UNSUPPORTED,
                              "the logits of this model are real numbers;"
@@ -4815,13 +4809,13 @@ PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, si
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err) {
     const ptq_plan *plan = session->plan;
-    const ptq_node *node = &plan->model->node[plan->logits];
-    int c, n = ptq_plan_classes(plan);
+    const ptq_node *node = &plan->info.model->node[plan->info.logits];
+    int c, n = plan->info.classes;
     size_t i;
     if (!pixels && count)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
     for (i = 0; i < count; i++) {
-        const void *input = ptq__load_pixels(session, pixels + i * ptq_plan_pixels(plan));
+        const void *input = ptq__load_pixels(session, pixels + i * plan->info.pixels);
         const void *result = ptq__run_image(session, input);
         int best = 0;
         for (c = 1; c < n && ptq__is_coded(node); c++)
@@ -4836,8 +4830,8 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
                                       ptq_tensor *view, ptq_error *err) {
     const ptq_plan *plan = session->plan;
     const ptq__layout *layout = ptq__session_layout(plan, session->keep);
-    int i = ptq_model_find(plan->model, name), middle;
-    const ptq_node *node = i < 0 ? NULL : &plan->model->node[i];
+    int i = ptq_model_find(plan->info.model, name), middle;
+    const ptq_node *node = i < 0 ? NULL : &plan->info.model->node[i];
     const ptq_qparams *q;
     if (!session->keep || !session->has_run)
         return ptq_error_set(err, PTQ_NOT_READY,
@@ -4924,7 +4918,7 @@ static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const 
 PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
                                char *buffer, size_t size, size_t *length, ptq_error *err) {
     const ptq_plan *plan = session->plan;
-    int i = ptq_model_find(plan->model, name), taps, deep, each;
+    int i = ptq_model_find(plan->info.model, name), taps, deep, each;
     const ptq__step *step = i < 0 ? NULL : &plan->step[i];
     ptq__text text = ptq__text_over(buffer, size);
     ptq__frame frame;
@@ -4933,8 +4927,9 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
         return ptq_error_set(err, PTQ_NOT_READY,
                              "explain: the session must be made with `keep`, and have run");
     if (!step || !ptq__has_weight(step->node->op) ||
-        ptq_node_mode(plan->model, i) != PTQ_MODE_INTEGER || y < 0 || y >= step->node->shape[0] ||
-        x < 0 || x >= step->node->shape[1] || c < 0 || c >= step->node->shape[2])
+        ptq_node_mode(plan->info.model, i) != PTQ_MODE_INTEGER || y < 0 ||
+        y >= step->node->shape[0] || x < 0 || x >= step->node->shape[1] || c < 0 ||
+        c >= step->node->shape[2])
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "explain: '%s' is no integer convolution or dense layer with an"
                              " element (%d, %d, %d)",
@@ -5073,7 +5068,8 @@ static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error
     options.allocator = job->allocator;
     options.keep = job->keep;
     PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
-    PTQ__TRY(ptq__alloc(&job->allocator, ptq_plan_pixels(job->plan), 1, "an image", &pixels, err));
+    PTQ__TRY(ptq__alloc(&job->allocator, ptq_plan_get_info(job->plan)->pixels, 1, "an image",
+                        &pixels, err));
     worker->pixels = (uint8_t *)pixels;
     return job->begin ? job->begin(job, worker, err) : PTQ_OK;
 }
@@ -5148,15 +5144,15 @@ static ptq_status ptq__job_run(ptq__job *job, int threads, ptq_error *err) {
 
 /* Images that a plan can take, and classes that it knows. */
 static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data, ptq_error *err) {
-    const int *shape = ptq_plan_model(plan)->node[0].shape;
+    const int *shape = plan->info.model->node[0].shape;
     PTQ__TRY(ptq__check_dataset(data, err));
     if (data->height != shape[0] || data->width != shape[1] || data->channels != shape[2])
         return ptq_error_set(err, PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d",
                              data->height, data->width, data->channels, shape[0], shape[1],
                              shape[2]);
-    if (data->classes != ptq_plan_classes(plan))
+    if (data->classes != plan->info.classes)
         return ptq_error_set(err, PTQ_BAD_DATA, "the data have %d classes, the model has %d",
-                             data->classes, ptq_plan_classes(plan));
+                             data->classes, plan->info.classes);
     return PTQ_OK;
 }
 
@@ -5773,7 +5769,7 @@ static void ptq__sort_hashes(uint64_t *hash, size_t n) {
 }
 
 static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    const ptq_model *model = ptq_plan_model(job->plan);
+    const ptq_model *model = ptq_plan_get_info(job->plan)->model;
     ptq_calibration *part = NULL;
     void *memory = NULL;
     PTQ__TRY(ptq__calibration_create(&job->allocator, job->data->classes, &part, err));
@@ -5801,9 +5797,10 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
             return ptq_error_set(err, status, "node %s: %s, on image %z; check its weights",
                                  part->tensor[i].name, inner.text, index);
     }
-    part->hash[part->images++] = ptq_image_hash(worker->pixels, ptq_plan_pixels(job->plan));
+    part->hash[part->images++] =
+        ptq_image_hash(worker->pixels, ptq_plan_get_info(job->plan)->pixels);
     part->class_count[label]++;
-    ptq__count_pixels(part, worker->pixels, ptq_plan_model(job->plan)->node[0].shape);
+    ptq__count_pixels(part, worker->pixels, ptq_plan_get_info(job->plan)->model->node[0].shape);
     return PTQ_OK;
 }
 
@@ -5896,7 +5893,7 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
     ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, &data, err));
-    if (ptq__is_quantized(ptq_plan_model(plan)))
+    if (ptq__is_quantized(plan->info.model))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "this model is quantized already; calibrate the float model");
     memset(&job, 0, sizeof job);
@@ -5913,9 +5910,9 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
         job.user = options->work.user;
     }
     PTQ__TRY(ptq__calibration_create(&job.allocator, data.classes, &calibration, err));
-    calibration->model = ptq_model_hash(ptq_plan_model(plan));
+    calibration->model = ptq_model_hash(plan->info.model);
     job.context = calibration;
-    status = ptq__calibration_tensors(calibration, ptq_plan_model(plan), err);
+    status = ptq__calibration_tensors(calibration, plan->info.model, err);
     if (!status)
         status = ptq__job_run(&job, options ? options->work.threads : 1, err);
     if (!status && !(options && options->accept_any))
@@ -6809,7 +6806,7 @@ static void ptq__test_picture(const int *shape, uint8_t *pixels) {
 /* Logits of the picture. */
 static ptq_status ptq__self_test_run(const ptq_plan *plan, float *logits, uint64_t *hash,
                                      ptq_error *err) {
-    size_t n = ptq_plan_pixels(plan);
+    size_t n = plan->info.pixels;
     ptq_session *session = NULL;
     ptq_session_options options;
     void *pixels = NULL;
@@ -6817,7 +6814,7 @@ static ptq_status ptq__self_test_run(const ptq_plan *plan, float *logits, uint64
     memset(&options, 0, sizeof options);
     options.allocator = plan->allocator;
     PTQ__TRY(ptq__alloc(&plan->allocator, n, 1, "an image", &pixels, err));
-    ptq__test_picture(plan->model->node[0].shape, (uint8_t *)pixels);
+    ptq__test_picture(plan->info.model->node[0].shape, (uint8_t *)pixels);
     *hash = ptq_image_hash((uint8_t *)pixels, n);
     status = ptq_session_create(plan, &options, &session, err);
     if (!status)
@@ -6840,7 +6837,7 @@ static ptq_status ptq__self_test_of(const ptq_model *model, float *logits, int *
     options.isa = PTQ_ISA_SCALAR;
     options.allocator = model->allocator;
     PTQ__TRY(ptq_plan_create(model, &options, &plan, err));
-    classes = ptq_plan_classes(plan);
+    classes = plan->info.classes;
     status = ptq__alloc(&model->allocator, (size_t)classes, sizeof(float), "logits", &all, err);
     if (!status)
         status = ptq__self_test_run(plan, (float *)all, hash, err);
@@ -6876,8 +6873,8 @@ static int ptq__is_exact(const ptq_model *model) {
 }
 
 PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
-    const char *line = ptq_model_get_meta(plan->model, "self_test");
-    int i, classes = ptq_plan_classes(plan), exact = ptq__is_exact(plan->model);
+    const char *line = ptq_model_get_meta(plan->info.model, "self_test");
+    int i, classes = plan->info.classes, exact = ptq__is_exact(plan->info.model);
     uint64_t hash = 0, expected = 0;
     ptq__span rest, item;
     void *logits = NULL;
@@ -7587,7 +7584,7 @@ typedef struct ptq__layers {
 /* One image: both sessions have run. */
 static ptq_status ptq__compare_image(const ptq__layers *layers, const ptq_model *model,
                                      ptq_error *err) {
-    const ptq_model *baseline = ptq_plan_model(layers->a->plan);
+    const ptq_model *baseline = ptq_plan_get_info(layers->a->plan)->model;
     int i, middle, item = 0;
     for (i = 1; i < model->nodes; i++)
         for (middle = 1; middle >= 0; middle--) {
@@ -7610,7 +7607,7 @@ static ptq_status ptq__compare_image(const ptq__layers *layers, const ptq_model 
 
 static ptq_status ptq__compare_images(ptq__layers *layers, ptq_dataset data, size_t count,
                                       ptq_error *err) {
-    const ptq_model *model = ptq_plan_model(layers->b->plan);
+    const ptq_model *model = ptq_plan_get_info(layers->b->plan)->model;
     size_t i;
     int k, label;
     for (i = 0; i < count; i++) {
@@ -7632,7 +7629,7 @@ static ptq_status ptq__compare_images(ptq__layers *layers, ptq_dataset data, siz
 static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const ptq_plan *b,
                                    ptq_error *err) {
     const ptq_allocator *allocator = &b->allocator;
-    size_t most = 2 * (size_t)ptq_plan_model(b)->nodes;
+    size_t most = 2 * (size_t)ptq_plan_get_info(b)->model->nodes;
     ptq_session_options keep;
     void *memory = NULL;
     memset(&keep, 0, sizeof keep);
@@ -7640,7 +7637,7 @@ static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const
     keep.allocator = *allocator;
     PTQ__TRY(ptq_session_create(a, &keep, &layers->a, err));
     PTQ__TRY(ptq_session_create(b, &keep, &layers->b, err));
-    PTQ__TRY(ptq__alloc(allocator, ptq_plan_pixels(a), 1, "an image", &memory, err));
+    PTQ__TRY(ptq__alloc(allocator, ptq_plan_get_info(a)->pixels, 1, "an image", &memory, err));
     layers->pixels = (uint8_t *)memory;
     PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq__layer_sum), "layer report", &memory, err));
     layers->sum = (ptq__layer_sum *)memory;
@@ -11904,7 +11901,7 @@ static int ptq__can_winograd(const ptq__step *step) {
 static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__family *family,
                                              const ptq__step *step) {
     const ptq_node *node = step->node;
-    ptq_mode mode = ptq_node_mode(plan->model, step->index);
+    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
     if (!ptq__has_weight(node->op) || mode == PTQ_MODE_DYNAMIC ||
         (node->groups > 1 && node->shape[2] / node->groups < 4))
         return NULL;
@@ -12195,7 +12192,7 @@ static size_t ptq__later_pixels(const ptq__packed *k) {
 
 static int ptq__is_depthwise(const ptq_plan *plan, const ptq__step *step) {
     const ptq_node *node = step->node;
-    ptq_mode mode = ptq_node_mode(plan->model, step->index);
+    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
     return node->op == PTQ_OP_CONV2D && node->groups > 1 && node->groups == step->in[2] &&
            node->groups == node->shape[2] && mode != PTQ_MODE_DYNAMIC &&
            (mode == PTQ_MODE_INTEGER ? ptq__can_add(step) : !ptq__is_coded(node));
@@ -12244,7 +12241,7 @@ static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, const ptq__family *fa
 
 /* Gives a step its vector kernel, if there is one for it. */
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err) {
-    const ptq__family *family = ptq__family_of(plan->isa);
+    const ptq__family *family = ptq__family_of(plan->info.isa);
     ptq__packed shape, *k;
     size_t words, size, at;
     int lanes, panels;
@@ -12296,11 +12293,11 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
 }
 
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out) {
-    const ptq__family *family = ptq__family_of(plan->isa);
-    if (!family || plan->model->node[0].shape[2] > PTQ_MAX_PIXEL_CHANNELS)
-        ptq_preprocess(plan->model, pixels, out);
+    const ptq__family *family = ptq__family_of(plan->info.isa);
+    if (!family || plan->info.model->node[0].shape[2] > PTQ_MAX_PIXEL_CHANNELS)
+        ptq_preprocess(plan->info.model, pixels, out);
     else
-        family->preprocess(plan->model, pixels, out, (int)ptq_plan_pixels(plan));
+        family->preprocess(plan->info.model, pixels, out, (int)plan->info.pixels);
 }
 #else
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err) {
@@ -12309,7 +12306,7 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
 }
 
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out) {
-    ptq_preprocess(plan->model, pixels, out);
+    ptq_preprocess(plan->info.model, pixels, out);
 }
 #endif /* PTQ__VECTOR */
 
@@ -12500,11 +12497,11 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
         largest = fabsf(u) > largest ? fabsf(u) : largest;
         distance = fabsf(u - v) > distance ? fabsf(u - v) : distance;
     }
-    if (distance > (ptq__is_coded(&a->plan->model->node[1]) ? 0 : 1e-5f + 1e-4f * largest))
+    if (distance > (ptq__is_coded(&a->plan->info.model->node[1]) ? 0 : 1e-5f + 1e-4f * largest))
         return ptq_error_set(err, PTQ_BAD_NUMBER,
                              "the %s kernels differ from scalar ones by %g in"
                              " tensor %s",
-                             ptq_isa_name(b->plan->isa), (double)distance, name);
+                             ptq_isa_name(b->plan->info.isa), (double)distance, name);
     return PTQ_OK;
 }
 
@@ -12515,16 +12512,17 @@ static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, 
     float logits[2][40];
     size_t i;
     int rails = !ptq__pick(probe, 0, 3);
-    for (i = 0; i < ptq_plan_pixels(s[0]->plan); i++)
+    for (i = 0; i < ptq_plan_get_info(s[0]->plan)->pixels; i++)
         pixels[i] = (uint8_t)(rails ? 255 * ptq__pick(probe, 0, 1) : ptq__pick(probe, 0, 255));
     PTQ__TRY(ptq_run(s[0], pixels, 1, NULL, NULL, err));
     PTQ__TRY(ptq_run(s[1], pixels, 1, logits[0], NULL, err));
     PTQ__TRY(ptq_run(s[2], pixels, 1, logits[1], NULL, err));
     for (i = 0; i < sizeof name / sizeof name[0]; i++)
         PTQ__TRY(ptq__probe_compare(s[0], s[1], name[i], err));
-    if (memcmp(logits[0], logits[1], (size_t)ptq_plan_classes(s[0]->plan) * sizeof(float)))
+    if (memcmp(logits[0], logits[1],
+               (size_t)ptq_plan_get_info(s[0]->plan)->classes * sizeof(float)))
         return ptq_error_set(err, PTQ_BAD_NUMBER, "the %s kernels depend on where tensors lie",
-                             ptq_isa_name(s[1]->plan->isa));
+                             ptq_isa_name(s[1]->plan->info.isa));
     return PTQ_OK;
 }
 
@@ -12831,10 +12829,10 @@ PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
     memset(&eq, 0, sizeof eq);
     options = options ? options : &plain;
     PTQ__TRY(ptq__check_fits(plan, &data, err));
-    if (ptq__is_quantized(plan->model))
+    if (ptq__is_quantized(plan->info.model))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "this model is quantized already; equalize the float model");
-    PTQ__TRY(ptq_model_copy(plan->model, &options->work.allocator, &eq.model, err));
+    PTQ__TRY(ptq_model_copy(plan->info.model, &options->work.allocator, &eq.model, err));
     status = ptq__equalize_with(&eq, plan, &data, options, err);
     return ptq__equalizer_close(&eq, &options->work.allocator, status, out);
 }
@@ -13198,7 +13196,7 @@ static ptq__frame ptq__run_up_to(const ptq_session *session, const uint8_t *pixe
 static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                  ptq_error *err) {
     ptq__learner *part = (ptq__learner *)worker->own;
-    uint64_t hash = ptq_image_hash(worker->pixels, ptq_plan_pixels(job->plan));
+    uint64_t hash = ptq_image_hash(worker->pixels, ptq_plan_get_info(job->plan)->pixels);
     ptq__frame frame;
     int i;
     (void)label;
@@ -13228,8 +13226,8 @@ static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *
     ptq__learner *all = (ptq__learner *)job->context, *part = (ptq__learner *)worker->own;
     int i;
     (void)err;
-    for (i = 0; i < job->plan->model->nodes && part && !job->status; i++) {
-        const ptq_node *node = &job->plan->model->node[i];
+    for (i = 0; i < job->plan->info.model->nodes && part && !job->status; i++) {
+        const ptq_node *node = &job->plan->info.model->node[i];
         ptq__moments *to = &all->moments[i], *from = &part->moments[i];
         size_t taps = (size_t)to->taps, n = taps * (size_t)node->groups;
         ptq__add_sums(to->sum, from->sum, n);
@@ -13511,7 +13509,7 @@ static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err) {
     PTQ__TRY(ptq__check_fits(learner->plan, job.data, err));
     PTQ__TRY(ptq__learner_open(learner, err));
     PTQ__TRY(ptq__job_run(&job, options->work.threads, err));
-    for (i = 0; i < learner->plan->model->nodes; i++)
+    for (i = 0; i < learner->plan->info.model->nodes; i++)
         if (learner->moments[i].taps)
             PTQ__TRY(ptq__learn_node(learner, i, err));
     return PTQ_OK;

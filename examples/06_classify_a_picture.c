@@ -82,7 +82,7 @@ static ptq_status classify(const char *path, const uint8_t *pixels, float *p, do
     if (!ptq_model_load(path, NULL, &model, err) && !ptq_fuse(model, &fused, NULL, err) &&
         !ptq_plan_create(fused, NULL, &plan, err) &&
         !ptq_session_create(plan, NULL, &session, err)) {
-        if (ptq_plan_pixels(plan) != SIZE * SIZE * 3 || ptq_plan_classes(plan) != CLASSES)
+        if (ptq_plan_get_info(plan)->pixels != SIZE * SIZE * 3 || ptq_plan_get_info(plan)->classes != CLASSES)
             ptq_error_set(err, PTQ_UNSUPPORTED, "%s: not a model from 32x32x3 pixels to 10 classes",
                           path);
         start = clock();

@@ -102,7 +102,7 @@ static void measure(const ptq_model *fused, const char *preset, const ptq_calibr
                      !ptq_convert(fused, seen, &options, &integers, NULL, err))) &&
         !ptq_plan_create(integers ? integers : fused, NULL, &plan, err) &&
         !ptq_evaluate(plan, test, NULL, &result, err) &&
-        !ptq_model_write(ptq_plan_model(plan), &file, &bytes, err))
+        !ptq_model_write(ptq_plan_get_info(plan)->model, &file, &bytes, err))
         printf("%-7s %zu of %zu right, %6zu bytes\n", preset ? preset : "float", result.correct,
                result.total, bytes);
     ptq_bytes_free(file, NULL);

@@ -53,7 +53,7 @@ class classifier
     std::vector<int> classify(const std::vector<uint8_t> &pixels) const
     {
         auto session = make<ptq_session>(ptq_session_free, ptq_session_create, plan.get(), nullptr);
-        std::vector<int> result(pixels.size() / ptq_plan_pixels(plan.get()));
+        std::vector<int> result(pixels.size() / ptq_plan_get_info(plan.get())->pixels);
         ptq_error err;
 
         if (ptq_classify(session.get(), pixels.data(), result.size(), result.data(), &err))

@@ -90,11 +90,11 @@ static ptq_status run(size_t bytes, ptq_isa isa, float *logits, ptq_error *err)
     draw(pixels);
     if (!ptq_model_parse(file.byte, bytes, &load, &model, err) &&
         !ptq_plan_create(model, &how, &plan, err)) {
-        if (ptq_plan_classes(plan) != CLASSES || ptq_plan_pixels(plan) != sizeof pixels)
+        if (ptq_plan_get_info(plan)->classes != CLASSES || ptq_plan_get_info(plan)->pixels != sizeof pixels)
             ptq_error_set(err, PTQ_UNSUPPORTED, "not a model from 32x32x3 pixels to 10 classes");
         else if (!ptq_session_create(plan, &where, &session, err) &&
                  !ptq_run(session, pixels, 1, logits, NULL, err))
-            printf("%-10s %8zu %10zu %9zu %9d %8d\n", ptq_isa_name(ptq_plan_isa(plan)), bytes,
+            printf("%-10s %8zu %10zu %9zu %9d %8d\n", ptq_isa_name(ptq_plan_get_info(plan)->isa), bytes,
                    memory.most, ptq_session_bytes(plan, &where), memory.requests,
                    ptq_argmax(logits, CLASSES));
     }

@@ -303,7 +303,7 @@ static inline void close_run(test_run *run)
 static inline float *logits_of(const ptq_model *model, const float *input)
 {
     test_run run = open_run(model, 0);
-    float *logits = (float *)malloc(sizeof(float) * (size_t)ptq_plan_classes(run.plan));
+    float *logits = (float *)malloc(sizeof(float) * (size_t)ptq_plan_get_info(run.plan)->classes);
 
     assert_non_null(logits);
     assert_ok(ptq_run_f32(run.session, input, 1, logits, NULL, &err));

@@ -215,9 +215,9 @@ static void sizes(void **state)
         assert_ok(ptq_model_write(m, &bytes, &n, &err));
         assert_ok(ptq_plan_create(m, &o, &plan, &err));
         print_message("%s: %lu bytes, arena %lu bytes\n", most[i].name, (unsigned long)n,
-                      (unsigned long)ptq_plan_arena_bytes(plan));
+                      (unsigned long)ptq_plan_get_info(plan)->arena_bytes);
         assert_in_range(n, 30000, most[i].file);
-        assert_in_range(ptq_plan_arena_bytes(plan), 32768, most[i].arena);
+        assert_in_range(ptq_plan_get_info(plan)->arena_bytes, 32768, most[i].arena);
         for (k = 0; k < m->nodes; k++) /* really on integers, all of it */
             if (m->node[k].op == PTQ_OP_CONV2D || m->node[k].op == PTQ_OP_DENSE)
                 assert_int_equal(ptq_node_mode(m, k), PTQ_MODE_INTEGER);

@@ -64,7 +64,7 @@ static size_t compare_network(uint64_t seed)
     keep.keep = 1;
     assert_ok(ptq_plan_create(m, &planning, &run.plan, &err));
     assert_ok(ptq_session_create(run.plan, &keep, &run.session, &err));
-    assert_true(ptq_plan_pixels(run.plan) <= sizeof pixels);
+    assert_true(ptq_plan_get_info(run.plan)->pixels <= sizeof pixels);
     for (i = 0; i < 3; i++) { /* the last picture is noise, to reach both rails */
         assert_ok(data.get(data.user, i, pixels, &label, &err));
         if (i == 2)
@@ -109,7 +109,7 @@ static void pixels_through_the_table(void **state)
         m = converted(fused, calibration, &o);
         assert_int_equal(m->node[0].q.type, kind ? PTQ_TYPE_S8 : PTQ_TYPE_U8);
         run = open_run(m, 1);
-        n = ptq_plan_pixels(run.plan);
+        n = ptq_plan_get_info(run.plan)->pixels;
         for (i = 0; i < (int)n; i++)
             pixels[i] = (uint8_t)(i * 37);
         assert_ok(ptq_run(run.session, pixels, 1, NULL, NULL, &err));
@@ -598,7 +598,7 @@ static void arena_of_resnet8(void **state)
         memset(&po, 0, sizeof po);
         po.isa = PTQ_ISA_SCALAR;
         assert_ok(ptq_plan_create(m, &po, &plan, &err));
-        bytes[identity] = ptq_plan_arena_bytes(plan);
+        bytes[identity] = ptq_plan_get_info(plan)->arena_bytes;
         assert_true(bytes[identity] >= 2 * 16384);
         if (bytes[identity] > 36864)
             fail_msg("%lu bytes", (unsigned long)bytes[identity]);

@@ -122,7 +122,7 @@ static void resnet8(void **state)
         memset(&o, 0, sizeof o);
         o.isa = k ? isa : PTQ_ISA_SCALAR;
         assert_ok(ptq_plan_create(fused, &o, &plan, &err));
-        assert_int_equal(ptq_plan_isa(plan), o.isa);
+        assert_int_equal(ptq_plan_get_info(plan)->isa, o.isa);
         assert_ok(ptq_session_create(plan, NULL, &session, &err));
         assert_ok(ptq_run(session, pixels, 1, logits[k], NULL, &err));
         ptq_session_free(session);
@@ -267,7 +267,7 @@ static void choice(void **state)
 
     (void)state;
     assert_ok(ptq_plan_create(model, NULL, &plan, &err));
-    for (isa = (int)ptq_plan_isa(plan) + 1; isa < PTQ_ISA_COUNT; isa++)
+    for (isa = (int)ptq_plan_get_info(plan)->isa + 1; isa < PTQ_ISA_COUNT; isa++)
         assert_false(ptq_isa_available((ptq_isa)isa));
     ptq_plan_free(plan);
     memset(&o, 0, sizeof o);

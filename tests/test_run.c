@@ -70,11 +70,11 @@ static void what_a_plan_tells(void **state)
 {
     const fixture *f = (const fixture *)*state;
 
-    assert_ptr_equal(ptq_plan_model(f->plan), f->model);
-    assert_int_equal(ptq_plan_classes(f->plan), CLASSES);
-    assert_int_equal(ptq_plan_pixels(f->plan), PIXELS);
-    assert_int_not_equal(ptq_plan_isa(f->plan), PTQ_ISA_AUTO);
-    assert_true(ptq_isa_available(ptq_plan_isa(f->plan)));
+    assert_ptr_equal(ptq_plan_get_info(f->plan)->model, f->model);
+    assert_int_equal(ptq_plan_get_info(f->plan)->classes, CLASSES);
+    assert_int_equal(ptq_plan_get_info(f->plan)->pixels, PIXELS);
+    assert_int_not_equal(ptq_plan_get_info(f->plan)->isa, PTQ_ISA_AUTO);
+    assert_true(ptq_isa_available(ptq_plan_get_info(f->plan)->isa));
 }
 
 static void instruction_sets(void **state)
@@ -96,7 +96,7 @@ static void instruction_sets(void **state)
     memset(&o, 0, sizeof o);
     o.isa = PTQ_ISA_SCALAR;
     assert_ok(ptq_plan_create(f->model, &o, &plan, &err));
-    assert_int_equal(ptq_plan_isa(plan), PTQ_ISA_SCALAR);
+    assert_int_equal(ptq_plan_get_info(plan)->isa, PTQ_ISA_SCALAR);
     ptq_plan_free(plan);
     o.isa = PTQ_ISA_COUNT;
     assert_fails(PTQ_UNSUPPORTED, "", ptq_plan_create(f->model, &o, &plan, &err));
@@ -114,9 +114,9 @@ static void arena_of_resnet8(void **state)
     o.isa = PTQ_ISA_SCALAR;
     assert_ok(ptq_fuse(model, &fused, NULL, &err));
     assert_ok(ptq_plan_create(fused, &o, &plan, &err));
-    assert_true(ptq_plan_arena_bytes(plan) >= 2 * 65536);
-    if (ptq_plan_arena_bytes(plan) > 140 * 1024)
-        fail_msg("%lu bytes", (unsigned long)ptq_plan_arena_bytes(plan));
+    assert_true(ptq_plan_get_info(plan)->arena_bytes >= 2 * 65536);
+    if (ptq_plan_get_info(plan)->arena_bytes > 140 * 1024)
+        fail_msg("%lu bytes", (unsigned long)ptq_plan_get_info(plan)->arena_bytes);
     ptq_plan_free(plan);
     ptq_model_free(fused);
     ptq_model_free(model);
@@ -135,7 +135,7 @@ static void memory_from_the_caller(void **state)
     ptq_session_free(session);
     memset(&o, 0, sizeof o);
     needed = ptq_session_bytes(f->plan, &o);
-    assert_true(needed >= ptq_plan_arena_bytes(f->plan));
+    assert_true(needed >= ptq_plan_get_info(f->plan)->arena_bytes);
     memory = (unsigned char *)malloc(needed + 80);
     assert_non_null(memory);
     for (offset = 0; offset < 66; offset += 5) { /* any alignment, exactly the size asked for */

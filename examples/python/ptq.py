@@ -28,6 +28,17 @@ class _Error(ctypes.Structure):
     _fields_ = [("status", ctypes.c_int), ("text", ctypes.c_char * 320)]
 
 
+class _PlanInfo(ctypes.Structure):
+    _fields_ = [
+        ("model", ctypes.c_void_p),
+        ("isa", ctypes.c_int),
+        ("logits", ctypes.c_int),
+        ("classes", ctypes.c_int),
+        ("pixels", ctypes.c_size_t),
+        ("arena_bytes", ctypes.c_size_t),
+    ]
+
+
 def _load():
     if not os.path.exists(LIBRARY):
         raise ImportError("%s is missing; 'make lib' builds it" % os.path.normpath(LIBRARY))
@@ -42,9 +53,7 @@ def _load():
         "ptq_plan_create": (ctypes.c_int, [pointer, pointer, out, err]),
         "ptq_session_create": (ctypes.c_int, [pointer, pointer, out, err]),
         "ptq_run": (ctypes.c_int, [pointer, pointer, size, pointer, pointer, err]),
-        "ptq_plan_classes": (ctypes.c_int, [pointer]),
-        "ptq_plan_pixels": (size, [pointer]),
-        "ptq_plan_arena_bytes": (size, [pointer]),
+        "ptq_plan_get_info": (ctypes.POINTER(_PlanInfo), [pointer]),
         "ptq_model_free": (None, [pointer]),
         "ptq_plan_free": (None, [pointer]),
         "ptq_session_free": (None, [pointer]),
@@ -109,9 +118,9 @@ class Plan(_Handle):
     def __init__(self, model):
         super().__init__(_lib.ptq_plan_free, keeps=(model,))
         _call(_lib.ptq_plan_create, model.pointer, None, ctypes.byref(self.pointer))
-        self.classes = _lib.ptq_plan_classes(self.pointer)
-        self.pixels = _lib.ptq_plan_pixels(self.pointer)
-        self.arena_bytes = _lib.ptq_plan_arena_bytes(self.pointer)
+        self.classes = _lib.ptq_plan_get_info(self.pointer).contents.classes
+        self.pixels = _lib.ptq_plan_get_info(self.pointer).contents.pixels
+        self.arena_bytes = _lib.ptq_plan_get_info(self.pointer).contents.arena_bytes
 
 
 class Session(_Handle):

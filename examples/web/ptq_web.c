@@ -77,17 +77,17 @@ EXPORT(ready) int ready(int kind)
 
 EXPORT(classes) int classes(void)
 {
-    return ptq_plan_classes(networks[FLOAT].plan);
+    return ptq_plan_get_info(networks[FLOAT].plan)->classes;
 }
 
 EXPORT(pixels) size_t pixels(void)
 {
-    return ptq_plan_pixels(networks[FLOAT].plan);
+    return ptq_plan_get_info(networks[FLOAT].plan)->pixels;
 }
 
 static ptq_status check_alike(network *n)
 {
-    if (ptq_plan_pixels(n->plan) == pixels() && ptq_plan_classes(n->plan) == classes())
+    if (ptq_plan_get_info(n->plan)->pixels == pixels() && ptq_plan_get_info(n->plan)->classes == classes())
         return PTQ_OK;
     network_close(n);
     return ptq_error_set(&error, PTQ_INVALID_ARGUMENT,
@@ -117,7 +117,7 @@ EXPORT(load) ptq_status load(int kind, const void *bytes, size_t size)
 
 EXPORT(isa) const char *isa(void)
 {
-    return ptq_isa_name(ptq_plan_isa(networks[FLOAT].plan));
+    return ptq_isa_name(ptq_plan_get_info(networks[FLOAT].plan)->isa);
 }
 
 /* Bytes of weights, biases and scales. */

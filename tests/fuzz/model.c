@@ -27,8 +27,8 @@ static void run(const ptq_model *model)
 
     if (ptq_plan_create(model, NULL, &plan, &err))
         return;
-    pixels = (uint8_t *)calloc(ptq_plan_pixels(plan), 1);
-    logits = (float *)malloc((size_t)ptq_plan_classes(plan) * sizeof *logits);
+    pixels = (uint8_t *)calloc(ptq_plan_get_info(plan)->pixels, 1);
+    logits = (float *)malloc((size_t)ptq_plan_get_info(plan)->classes * sizeof *logits);
     if (pixels && logits && !ptq_session_create(plan, NULL, &session, &err))
         ptq_run(session, pixels, 1, logits, NULL, &err);
     ptq_self_test_check(plan, &err);

@@ -199,7 +199,7 @@ static int bench(const engine *ready, team *crew, report *made)
     made->sum_images =
         crew->images->count < CHECKSUM_IMAGES ? crew->images->count : CHECKSUM_IMAGES;
     made->sum = team_checksum(crew, made->sum_images, 1);
-    made->isa = ptq_isa_name(ptq_plan_isa(ready->plan));
+    made->isa = ptq_isa_name(ptq_plan_get_info(ready->plan)->isa);
     find_machine(made->machine, sizeof made->machine);
     describe_precision(ready->model, made->precision, sizeof made->precision);
     print_report(made, crew);
@@ -216,7 +216,7 @@ static int bench_one(report *made)
     if (find_model(model_option, made->model_path) ||
         engine_open(made->model_path, 1, isa_option, &ready))
         return 1;
-    status = images_open(data_option, ptq_plan_pixels(ready.plan), (size_t)batch,
+    status = images_open(data_option, ptq_plan_get_info(ready.plan)->pixels, (size_t)batch,
                          all_images ? 0 : FEW_IMAGES, &images) ||
              team_create(ready.plan, &images, threads, batch, &crew) || bench(&ready, &crew, made);
     team_free(&crew);

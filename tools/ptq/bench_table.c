@@ -120,7 +120,7 @@ static int quantize_for_speed(const ptq_model *model, ptq_model **out)
     noise.user = (void *)(uintptr_t)model->node[0].shape;
     calibrate.accept_any = 1;
     status = ptq_plan_create(model, NULL, &plan, &err) != PTQ_OK;
-    noise.classes = status ? 1 : ptq_plan_classes(plan);
+    noise.classes = status ? 1 : ptq_plan_get_info(plan)->classes;
     status = status || ptq_calibrate(plan, noise, &calibrate, &calibration, &err) ||
              ptq_preset("tflite", &convert.scheme, &err) ||
              ptq_convert(model, calibration, &convert, out, NULL, &err);
@@ -209,10 +209,10 @@ static int open_entry(table *made, const subject *from, ptq_isa isa)
         ptq_session_create(e->plan, NULL, &e->watched, &err))
         return fail("%s", err.text);
     if (!made->images.pixels &&
-        images_open(made->options->data, ptq_plan_pixels(e->plan), (size_t)made->options->batch,
+        images_open(made->options->data, ptq_plan_get_info(e->plan)->pixels, (size_t)made->options->batch,
                     (size_t)made->options->batch, &made->images))
         return 1;
-    if (ptq_plan_pixels(e->plan) != made->images.image_bytes)
+    if (ptq_plan_get_info(e->plan)->pixels != made->images.image_bytes)
         return fail("the two models take images of different sizes");
     return team_create(e->plan, &made->images, 1, made->options->batch, &e->one) ||
            team_create(e->plan, &made->images, 2, made->options->batch, &e->pair);
@@ -324,7 +324,7 @@ static int time_load(table *made, entry *e)
     ptq_error err;
     double took[LOADS];
 
-    options.isa = ptq_plan_isa(e->plan);
+    options.isa = ptq_plan_get_info(e->plan)->isa;
     for (int i = 0; i < LOADS; i++) {
         ptq_model *model = NULL, *fused = NULL;
         ptq_plan *plan = NULL;
@@ -542,7 +542,7 @@ static void print_figure(const table *made, const entry *e, int f)
     const series *time = &e->time[f];
 
     say("%-9s %-11s %5d %3d %9.1f %9.1f %9.1f %9.0f", e->from->precision,
-        ptq_isa_name(ptq_plan_isa(e->plan)), f == SINGLE ? 1 : made->options->batch,
+        ptq_isa_name(ptq_plan_get_info(e->plan)->isa), f == SINGLE ? 1 : made->options->batch,
         f == BATCH_PAIR ? 2 : 1, overall(time), lowest(time), time->min, 1e6 / overall(time));
     if (f == BATCH_PAIR)
         say(" %7.2fx", ratio(&e->time[BATCH], time));
@@ -569,7 +569,7 @@ static void print_layers(const entry *e)
     double sum = 0;
 
     say("\n%s, %s%s%s\n%-24s %8s %9s %9s %9s %8s\n", e->from->precision,
-        ptq_isa_name(ptq_plan_isa(e->plan)), e->unit ? ": share of " : "",
+        ptq_isa_name(ptq_plan_get_info(e->plan)->isa), e->unit ? ": share of " : "",
         e->unit ? e->unit->name : "", "node", "MMAC", "median us", "min us", "GMAC/s", "of peak");
     for (int i = 0; i <= ptq_model_logits(model); i++) {
         uint64_t macs = ptq_node_cost(model, i).macs;
@@ -651,7 +651,7 @@ static json_t *entry_json(const entry *e, int batch)
     json_t *made = json_object();
 
     json_object_set_new(made, "precision", json_string(e->from->precision));
-    json_object_set_new(made, "isa", json_string(ptq_isa_name(ptq_plan_isa(e->plan))));
+    json_object_set_new(made, "isa", json_string(ptq_isa_name(ptq_plan_get_info(e->plan)->isa)));
     if (e->unit)
         json_object_set_new(made, "peak",
                             json_pack("{s:s,s:f,s:f}", "unit", e->unit->name,

@@ -148,7 +148,7 @@ void put_sizes(const header *h, size_t arena)
             "#define %s_PIXELS %zu /* bytes of an image: rows, columns, channels */\n"
             "#define %s_CLASSES %d\n",
             h->upper, shape[0], h->upper, shape[1], h->upper, shape[2], h->upper, elements(shape),
-            h->upper, ptq_plan_classes(h->plan));
+            h->upper, ptq_plan_get_info(h->plan)->classes);
     if (arena)
         fprintf(h->to, "#define %s_ARENA_BYTES %zu\n", h->upper, arena);
 }
@@ -160,7 +160,7 @@ void put_head(const header *h, const char *title)
     describe_precision(h->model, precision, sizeof precision);
     fprintf(h->to, "/* %s.h - %s\n\n     network: %s, %d operators, %dx%dx%d pixels to %d logits\n",
             h->name, title, precision, h->logits, h->model->node[0].shape[0],
-            h->model->node[0].shape[1], h->model->node[0].shape[2], ptq_plan_classes(h->plan));
+            h->model->node[0].shape[1], h->model->node[0].shape[2], ptq_plan_get_info(h->plan)->classes);
     put_meta(h, "scheme", "scheme");
     put_meta(h, "calibrated on", "calibration");
     put_meta(h, "accuracy, as measured when it was quantized", "accuracy");
@@ -278,7 +278,7 @@ static void put_library(header *h, const unsigned char *bytes, size_t size, size
     put_head(h, "a network for ptq.h");
     fprintf(h->to, "     constants (flash): %zu bytes, and the library's code\n", size);
     fprintf(h->to, "     memory (RAM): %zu bytes, of which activations %zu\n", memory,
-            ptq_plan_arena_bytes(h->plan));
+            ptq_plan_get_info(h->plan)->arena_bytes);
     put_lines(h, library_use);
     put_guard(h, "#include <stdint.h>\n\n#include \"ptq.h\"\n");
     put_sizes(h, 0);

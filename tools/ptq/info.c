@@ -66,8 +66,8 @@ static int measure_memory(model_info *info)
     keep.keep = 1;
     if (engine_open(info->path, fuse, NULL, &ready))
         return 1;
-    info->isa = ptq_isa_name(ptq_plan_isa(ready.plan));
-    info->arena = ptq_plan_arena_bytes(ready.plan);
+    info->isa = ptq_isa_name(ptq_plan_get_info(ready.plan)->isa);
+    info->arena = ptq_plan_get_info(ready.plan)->arena_bytes;
     info->session = ptq_session_bytes(ready.plan, NULL);
     info->session_keep = ptq_session_bytes(ready.plan, &keep);
     info->self_test = ptq_self_test_check(ready.plan, &info->self_error);

@@ -48,7 +48,7 @@ static int find_best(ptq_isa *out)
         return fail("%s", err.text);
     if (engine_adopt(model, ptq_isa_name(PTQ_ISA_AUTO), &ready))
         return 1;
-    *out = ptq_plan_isa(ready.plan);
+    *out = ptq_plan_get_info(ready.plan)->isa;
     engine_close(&ready);
     return 0;
 }

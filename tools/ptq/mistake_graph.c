@@ -279,7 +279,7 @@ static int set_moments(ptq_model *model, int index, ptq_dataset batch)
     keep.keep = 1;
     if (status)
         return 1;
-    pixels = malloc(ptq_plan_pixels(plan));
+    pixels = malloc(ptq_plan_get_info(plan)->pixels);
     if (!pixels)
         status = fail("no memory for an image");
     else if (ptq_session_create(plan, &keep, &session, &err))

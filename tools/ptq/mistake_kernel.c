@@ -72,7 +72,7 @@ static int open_runner(runner *r, const ptq_plan *plan)
 
     memset(r, 0, sizeof *r);
     r->plan = plan;
-    r->model = ptq_plan_model(plan);
+    r->model = ptq_plan_get_info(plan)->model;
     logits = ptq_model_logits(r->model);
     assert(logits > 0);
     for (int i = 0; i <= logits; i++) {
@@ -214,7 +214,7 @@ static void run_image(runner *r, const uint8_t *pixels)
 /* One image without saturation, beside the library. */
 static int check_loops(runner *r, const ptq_dataset *images, uint8_t *pixels)
 {
-    int classes = ptq_plan_classes(r->plan), label, status = 0;
+    int classes = ptq_plan_get_info(r->plan)->classes, label, status = 0;
     float *expected = malloc((size_t)classes * sizeof *expected);
     ptq_session *session = NULL;
     ptq_error err;
@@ -261,7 +261,7 @@ static int run_images(runner *r, const lab *at, const char *how, const ptq_evalu
 
 static int measure_both(runner *r, const lab *at, const char *name, ptq_dataset images)
 {
-    uint8_t *pixels = malloc(ptq_plan_pixels(r->plan));
+    uint8_t *pixels = malloc(ptq_plan_get_info(r->plan)->pixels);
     ptq_evaluation exact = {0};
     tally sum = {0};
     char how[64];

@@ -130,7 +130,7 @@ static int count_codes(const report *r, subject *s)
     ptq_session_options keep = {0};
     ptq_session *session = NULL;
     ptq_error err;
-    uint8_t *pixels = malloc(ptq_plan_pixels(s->ready.plan));
+    uint8_t *pixels = malloc(ptq_plan_get_info(s->ready.plan)->pixels);
     int status = 0, label;
 
     s->codes = calloc((size_t)r->seen->tensors, sizeof *s->codes);

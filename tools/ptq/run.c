@@ -77,7 +77,7 @@ static int run_images(const engine *ready, const ptq_cifar10 *data)
 
     unlabelled.get = get_unlabelled;
     unlabelled.user = &base;
-    unlabelled.classes = ptq_plan_classes(ready->plan);
+    unlabelled.classes = ptq_plan_get_info(ready->plan)->classes;
     options.work.threads = threads;
     options.work.progress = progress_show;
     options.work.user = &state;
@@ -116,9 +116,9 @@ static int make_codes(ptq_session *session, const ptq_dataset *data, uint8_t *pi
 static int run_codes(const engine *ready, const ptq_cifar10 *opened)
 {
     ptq_dataset data = ptq_cifar10_dataset(opened);
-    size_t classes = (size_t)ptq_plan_classes(ready->plan);
+    size_t classes = (size_t)ptq_plan_get_info(ready->plan)->classes;
     int32_t *codes = malloc(data.count * classes * sizeof *codes);
-    uint8_t *pixels = malloc(ptq_plan_pixels(ready->plan));
+    uint8_t *pixels = malloc(ptq_plan_get_info(ready->plan)->pixels);
     ptq_session *session = NULL;
     ptq_error err;
     int status = 0;
@@ -146,7 +146,7 @@ static int run_one(const engine *ready, const ptq_cifar10 *opened, ptq_session *
 {
     ptq_dataset data = ptq_cifar10_dataset(opened);
     ptq_session_options keep = {0};
-    uint8_t *pixels = malloc(ptq_plan_pixels(ready->plan));
+    uint8_t *pixels = malloc(ptq_plan_get_info(ready->plan)->pixels);
     ptq_error err;
     int status = 0;
 
@@ -220,7 +220,7 @@ static void print_side(const float *one, const float *other, int classes, int la
 static int fill_sides(const engine *ready, const engine *other, const ptq_cifar10 *data,
                       float *logits)
 {
-    int classes = ptq_plan_classes(ready->plan), label, status;
+    int classes = ptq_plan_get_info(ready->plan)->classes, label, status;
     ptq_session *one = NULL, *two = NULL;
     ptq_dataset set = ptq_cifar10_dataset(data);
 
@@ -243,11 +243,11 @@ static int show_beside(const engine *ready, const ptq_cifar10 *data)
     if (find_model_for(beside_option, images_option, path) ||
         engine_open(path, !no_fuse, NULL, &other))
         return 1;
-    logits = malloc(2 * (size_t)ptq_plan_classes(ready->plan) * sizeof *logits);
+    logits = malloc(2 * (size_t)ptq_plan_get_info(ready->plan)->classes * sizeof *logits);
     if (!logits)
         status = fail("no memory for the logits");
-    else if (ptq_plan_classes(other.plan) != ptq_plan_classes(ready->plan) ||
-             ptq_plan_pixels(other.plan) != ptq_plan_pixels(ready->plan))
+    else if (ptq_plan_get_info(other.plan)->classes != ptq_plan_get_info(ready->plan)->classes ||
+             ptq_plan_get_info(other.plan)->pixels != ptq_plan_get_info(ready->plan)->pixels)
         status = fail("%s has other images or classes than the model; give its float origin", path);
     else
         status = fill_sides(ready, &other, data, logits);
@@ -263,7 +263,7 @@ static int run_all(const engine *ready, const ptq_cifar10 *data)
     ptq_dataset set = ptq_cifar10_dataset(data);
 
     if ((size_t)set.height * (size_t)set.width * (size_t)set.channels !=
-        ptq_plan_pixels(ready->plan))
+        ptq_plan_get_info(ready->plan)->pixels)
         return fail("%s: its images have another size than the model's", images_option);
     if ((size_t)image >= set.count)
         return fail("%s has %zu images, counted from 0: there is no image %d", images_option,

@@ -150,7 +150,7 @@ int team_create(const ptq_plan *plan, const image_store *images, int members, in
 
     memset(out, 0, sizeof *out);
     out->images = images;
-    out->classes = ptq_plan_classes(plan);
+    out->classes = ptq_plan_get_info(plan)->classes;
     out->call_images = batch;
     out->logits = malloc((size_t)batch * (size_t)out->classes * sizeof(float));
     out->member = calloc((size_t)members, sizeof *out->member);
