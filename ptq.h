@@ -4585,10 +4585,8 @@ PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
 
 struct ptq_session {
     const ptq_plan *plan;
-    char *arena;
-    void *owned; /* memory from the allocator */
-    int keep;
-    int has_run;
+    ptq__frame frame; /* what steps see; its `input` is that of the last run, NULL before */
+    void *owned;      /* memory from the allocator */
     void (*after_node)(void *user, int node); /* NULL: nobody watches */
     void *watcher;
     ptq_allocator allocator;
@@ -4620,9 +4618,10 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
     session = (ptq_session *)memory;
     memset(session, 0, sizeof *session);
     session->plan = plan;
-    session->arena = (char *)memory + ptq__align(sizeof *session);
+    session->frame.keep = options && options->keep;
+    session->frame.layout = ptq__session_layout(plan, session->frame.keep);
+    session->frame.arena = (char *)memory + ptq__align(sizeof *session);
     session->owned = owned;
-    session->keep = options && options->keep;
     session->allocator = ptq__allocator(options ? &options->allocator : NULL);
     *out = session;
     return PTQ_OK;
@@ -4669,24 +4668,56 @@ static void ptq__read_reals(const ptq_node *node, const void *data, int n, float
         out[i] = ptq_dequantize(ptq__load(data, i, node->q.type), &node->q);
 }
 
-/* One image, from the tensor of node 0. Steps behind the logits (a softmax) run only where they are
-   kept. Returns the logits' tensor. */
-static const void *ptq__run_image(ptq_session *session, const void *input) {
-    const ptq_plan *plan = session->plan;
-    ptq__frame frame;
-    int i, last = session->keep ? plan->info.model->nodes - 1 : plan->info.logits;
-    frame.layout = ptq__session_layout(plan, session->keep);
-    frame.input = input;
-    frame.arena = session->arena;
-    frame.keep = session->keep;
+/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
+static const void *ptq__operand(const ptq_session *session, int node, int k) {
+    return ptq__in(&session->plan->step[node], &session->frame, k);
+}
+
+/* The inputs under the kernel of a group at one position of a convolution's result (row * W +
+   column), in the order of its weights: int16_t codes less their zero point for a node on integers,
+   float for one on real numbers. Of a dense layer, all of its inputs. Returns how many. */
+static int ptq__gather(const ptq_session *session, int index, int group, int position,
+                       void *patch) {
+    const ptq__step *step = &session->plan->step[index];
+    const ptq_node *node = step->node;
+    const ptq_qparams *q = &step->from[0]->q;
+    const void *x = ptq__operand(session, index, 0);
+    int deep = step->in[2] / node->groups, y = position / node->shape[1];
+    int k, taps = node->op == PTQ_OP_DENSE ? (int)ptq__shape_elements(3, step->in)
+                                           : deep * node->kernel[0] * node->kernel[1];
+    if (q->type == PTQ_TYPE_F32 && node->op == PTQ_OP_DENSE)
+        memcpy(patch, x, (size_t)taps * sizeof(float));
+    else if (q->type == PTQ_TYPE_F32)
+        ptq__gather_f32(step, (const float *)x, y, position % node->shape[1], group * deep, deep,
+                        (float *)patch);
+    else if (node->op == PTQ_OP_CONV2D)
+        ptq__gather_codes(step, (const uint8_t *)x, q, y, position % node->shape[1], group * deep,
+                          deep, (int16_t *)patch);
+    else
+        for (k = 0; k < taps; k++)
+            ((int16_t *)patch)[k] = (int16_t)(ptq__load(x, k, q->type) - q->zero_point);
+    return taps;
+}
+
+/* One image, from the tensor of node 0, through the nodes up to `last`. */
+static void ptq__run_steps(ptq_session *session, const void *input, int last) {
+    const ptq__step *step = session->plan->step;
+    int i;
+    session->frame.input = input;
     for (i = 0; i <= last; i++) {
         if (i > 0)
-            plan->step[i].run(&plan->step[i], &frame);
+            step[i].run(&step[i], &session->frame);
         if (session->after_node)
             session->after_node(session->watcher, i);
     }
-    session->has_run = 1;
-    return plan->info.logits ? ptq__out(&plan->step[plan->info.logits], &frame) : input;
+}
+
+/* All of it. Steps behind the logits (a softmax) run only where they are kept. Returns the logits'
+   tensor. */
+static const void *ptq__run_image(ptq_session *session, const void *input) {
+    const ptq_plan_info *info = &session->plan->info;
+    ptq__run_steps(session, input, session->frame.keep ? info->model->nodes - 1 : info->logits);
+    return info->logits ? ptq__out(&session->plan->step[info->logits], &session->frame) : input;
 }
 
 /* Logits and probabilities of one image; either may be NULL. `row` is their row of the result. */
@@ -4703,7 +4734,7 @@ static void ptq__write_result(const ptq_plan *plan, const void *result, float *l
 }
 
 static void *ptq__input_buffer(const ptq_session *session) {
-    return session->arena + ptq__session_layout(session->plan, session->keep)->offset[0];
+    return session->frame.arena + session->frame.layout->offset[0];
 }
 
 /* Node 0's tensor for an image: preprocessed floats, codes by table, or the pixels themselves. */
@@ -4719,7 +4750,7 @@ static const void *ptq__load_pixels(const ptq_session *session, const uint8_t *p
             for (c = 0; c < channels; c++)
                 ((uint8_t *)buffer)[i + c] = plan->table[c * 256 + pixels[i + c]];
     } else {
-        if (!session->keep)
+        if (!session->frame.keep)
             return pixels;
         memcpy(buffer, pixels, n);
     }
@@ -4736,10 +4767,16 @@ static const void *ptq__load_reals(const ptq_session *session, const float *real
             ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(reals[i], &input->q);
         return buffer;
     }
-    if (!session->keep)
+    if (!session->frame.keep)
         return reals;
     memcpy(buffer, reals, n * sizeof(float));
     return buffer;
+}
+
+/* Runs the nodes before `node` on one image: then its operands are ready, and it can be looked at
+   what it would compute from. */
+static void ptq__run_until(ptq_session *session, const uint8_t *pixels, int node) {
+    ptq__run_steps(session, ptq__load_pixels(session, pixels), node - 1);
 }
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
@@ -4799,7 +4836,7 @@ PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, si
     for (i = 0; i < count; i++) {
         const char *result;
         ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
-        result = session->arena + ptq__session_layout(plan, session->keep)->offset[step->index];
+        result = session->frame.arena + session->frame.layout->offset[step->index];
         for (c = 0; c < classes; c++)
             *codes++ = ptq__load(result, c, step->node->q.type);
     }
@@ -4829,11 +4866,11 @@ PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, siz
 PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
                                       ptq_tensor *view, ptq_error *err) {
     const ptq_plan *plan = session->plan;
-    const ptq__layout *layout = ptq__session_layout(plan, session->keep);
+    const ptq__layout *layout = session->frame.layout;
     int i = ptq_model_find(plan->info.model, name), middle;
     const ptq_node *node = i < 0 ? NULL : &plan->info.model->node[i];
     const ptq_qparams *q;
-    if (!session->keep || !session->has_run)
+    if (!session->frame.keep || !session->frame.input)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "tensor %s: the session must be made with `keep`, and have run", name);
     if (!node)
@@ -4842,7 +4879,7 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     middle = node->residual && strcmp(name, node->out);
     q = middle ? &node->mid : &node->q;
     PTQ__TRY(ptq_tensor_borrow(view, q->type, 0, 3, node->shape,
-                               session->arena + (middle ? layout->mid[i] : layout->offset[i]),
+                               session->frame.arena + (middle ? layout->mid[i] : layout->offset[i]),
                                ptq__node_bytes(node), err));
     if (q->type != PTQ_TYPE_F32) { /* the model's own scale: the view owns nothing */
         view->scale = (float *)(uintptr_t)&q->scale;
@@ -4918,12 +4955,11 @@ static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const 
 PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
                                char *buffer, size_t size, size_t *length, ptq_error *err) {
     const ptq_plan *plan = session->plan;
-    int i = ptq_model_find(plan->info.model, name), taps, deep, each;
+    int i = ptq_model_find(plan->info.model, name), taps, each;
     const ptq__step *step = i < 0 ? NULL : &plan->step[i];
     ptq__text text = ptq__text_over(buffer, size);
-    ptq__frame frame;
     int16_t *patch;
-    if (!session->keep || !session->has_run)
+    if (!session->frame.keep || !session->frame.input)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "explain: the session must be made with `keep`, and have run");
     if (!step || !ptq__has_weight(step->node->op) ||
@@ -4934,28 +4970,14 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
                              "explain: '%s' is no integer convolution or dense layer with an"
                              " element (%d, %d, %d)",
                              ptq__quoted(ptq__span_of(name)).text, y, x, c);
-    frame.layout = ptq__session_layout(plan, 1);
-    frame.arena = session->arena;
-    frame.input = ptq__input_buffer(session);
-    frame.keep = 1;
-    patch = (int16_t *)ptq__scratch(&frame);
-    deep = step->in[2] / step->node->groups;
+    patch = (int16_t *)ptq__scratch(&session->frame);
     each = step->node->shape[2] / step->node->groups;
-    taps = deep * step->node->kernel[0] * step->node->kernel[1];
-    if (step->node->op == PTQ_OP_DENSE) {
-        const ptq_qparams *in = &step->from[0]->q;
-        taps = step->node->param[PTQ_PARAM_WEIGHT].dim[1];
-        for (i = 0; i < taps; i++)
-            patch[i] = (int16_t)(ptq__load(ptq__in(step, &frame, 0), i, in->type) - in->zero_point);
-    } else {
-        ptq__gather_codes(step, (const uint8_t *)ptq__in(step, &frame, 0), &step->from[0]->q, y, x,
-                          c / each * deep, deep, patch);
-    }
+    taps = ptq__gather(session, i, c / each, y * step->node->shape[1] + x, patch);
     ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
     ptq__explain_taps(&text, step, patch, c, taps);
     ptq__explain_end(&text, step, ptq__dot(step, patch, c, taps), c);
     if (step->node->residual)
-        ptq__explain_residual(&text, step, &frame,
+        ptq__explain_residual(&text, step, &session->frame,
                               (y * step->node->shape[1] + x) * step->node->shape[2] + c);
     *length = text.length;
     return PTQ_OK;
@@ -13089,67 +13111,48 @@ static void ptq__add_targets(ptq__learner *learner, const ptq__moments *m, int f
 
 /* What the channels of a group should become at position `at`: the float model's result before its
    activation; where a residual is added, also what the residual lacks. */
-static void ptq__gather_targets(ptq__learner *learner, const ptq__step *step,
-                                const ptq__frame *frame, int at, int first, int each, int n) {
-    const ptq__moments *m = &learner->moments[step->index];
-    const ptq_node *node = step->node;
-    const ptq__step *real = /* NOLINTNEXTLINE: what refits has a real model */
-        &learner->real->step[ptq_model_find(learner->cv->old, node->name)];
-    const float *w = (const float *)real->node->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)real->node->param[PTQ_PARAM_BIAS].data;
-    const float *x, *r;
-    ptq__frame other;
-    int deep = step->in[2] / node->groups, o;
-    other.layout = ptq__session_layout(learner->real, 1);
-    other.arena = learner->session->arena;
-    other.input = ptq__input_buffer(learner->session);
-    other.keep = 1;
-    x = (const float *)ptq__in(real, &other, 0);
-    r = (const float *)ptq__in(real, &other, 1);
-    if (node->op == PTQ_OP_CONV2D) {
-        ptq__gather_f32(real, x, at / node->shape[1], at % node->shape[1], first / each * deep,
-                        deep, learner->reals);
-        x = learner->reals;
-    }
-    for (o = first; o < first + each; o++) {
-        double y = (double)ptq__dot_f32(w + (size_t)o * (size_t)m->taps, x, m->taps) +
+static void ptq__gather_targets(ptq__learner *learner, const ptq_session *session, int index,
+                                int group, int at, int n) {
+    const ptq__moments *m = &learner->moments[index];
+    const ptq_node *node = &learner->cv->model->node[index];
+    int real = ptq_model_find(learner->cv->old, node->name), each = node->shape[2] / node->groups;
+    const ptq_node *from = &learner->cv->old->node[real];
+    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
+    const float *r = (const float *)ptq__operand(learner->session, real, 1);
+    int o;
+    ptq__gather(learner->session, real, group, at, learner->reals);
+    for (o = group * each; o < (group + 1) * each; o++) {
+        double y = (double)ptq__dot_f32(w + (size_t)o * (size_t)m->taps, learner->reals, m->taps) +
                    (b ? (double)b[o] : 0);
         if (r && node->act == PTQ_ACTIVATION_NONE) {
             int k = at * node->shape[2] + o;
-            const ptq_qparams *q = &step->from[1]->q;
+            const ptq_qparams *q = &learner->cv->model->node[node->input[1]].q;
             y += (double)r[k] -
-                 (double)ptq_dequantize(ptq__load(ptq__in(step, frame, 1), k, q->type), q);
+                 (double)ptq_dequantize(ptq__load(ptq__operand(session, index, 1), k, q->type), q);
         }
-        learner->target[(o - first) * PTQ__MOMENT_PATCHES + n] = (int32_t)floor(y / m->unit + 0.5);
+        learner->target[(o - group * each) * PTQ__MOMENT_PATCHES + n] =
+            (int32_t)floor(y / m->unit + 0.5);
     }
 }
 
 /* One layer on the image that has just run. Of a large image some positions are looked at, others
    from image to image; which ones depends on the image alone. */
-static void ptq__learn_layer(ptq__learner *learner, const ptq__step *step, const ptq__frame *frame,
+static void ptq__learn_layer(ptq__learner *learner, const ptq_session *session, int index,
                              uint64_t hash) {
-    const ptq_node *node = step->node;
-    ptq__moments *m = &learner->moments[step->index];
-    const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
-    const ptq_qparams *in = &step->from[0]->q;
-    int pixels = node->shape[0] * node->shape[1], g, p, k, n = 0;
+    const ptq_node *node = &learner->cv->model->node[index];
+    ptq__moments *m = &learner->moments[index];
+    int pixels = node->shape[0] * node->shape[1], g, p, n = 0;
     int stride = (pixels + PTQ__MOMENT_PATCHES - 1) / PTQ__MOMENT_PATCHES;
     int each = node->shape[2] / node->groups;
     for (g = 0; g < node->groups; g++) {
-        int deep = step->in[2] / node->groups;
         for (n = 0, p = 0; n < PTQ__MOMENT_PATCHES; n++, p += stride) {
             int at = p + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
-            int16_t *patch = learner->patch + n * m->taps;
             if (at >= pixels)
                 break;
-            if (node->op == PTQ_OP_CONV2D)
-                ptq__gather_codes(step, x, in, at / node->shape[1], at % node->shape[1], g * deep,
-                                  deep, patch);
-            else
-                for (k = 0; k < m->taps; k++)
-                    patch[k] = (int16_t)(ptq__load(x, k, in->type) - in->zero_point);
+            ptq__gather(session, index, g, at, learner->patch + n * m->taps);
             if (m->target)
-                ptq__gather_targets(learner, step, frame, at, g * each, each, n);
+                ptq__gather_targets(learner, session, index, g, at, n);
         }
         ptq__add_moments(learner, m, g, n);
         if (m->target)
@@ -13180,24 +13183,10 @@ static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error
     return ptq_session_create(part->real, &options, &part->session, err);
 }
 
-/* Runs the nodes up to `last` on one image. */
-static ptq__frame ptq__run_up_to(const ptq_session *session, const uint8_t *pixels, int last) {
-    ptq__frame frame;
-    int i;
-    frame.layout = ptq__session_layout(session->plan, session->keep);
-    frame.arena = session->arena;
-    frame.input = ptq__load_pixels(session, pixels);
-    frame.keep = session->keep;
-    for (i = 1; i <= last; i++)
-        session->plan->step[i].run(&session->plan->step[i], &frame);
-    return frame;
-}
-
 static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                  ptq_error *err) {
     ptq__learner *part = (ptq__learner *)worker->own;
     uint64_t hash = ptq_image_hash(worker->pixels, ptq_plan_get_info(job->plan)->pixels);
-    ptq__frame frame;
     int i;
     (void)label;
     if (!ptq__has_hash(part->cv->calibration, hash))
@@ -13205,13 +13194,13 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
                              "image %z to learn from was not calibrated on; give the calibration"
                              " images",
                              index);
-    frame = ptq__run_up_to(worker->session, worker->pixels, part->last - 1);
+    ptq__run_until(worker->session, worker->pixels, part->last);
     if (part->real)
-        ptq__run_up_to(part->session, worker->pixels,
-                       ptq_model_find(part->cv->old, part->cv->model->node[part->last].name) - 1);
+        ptq__run_until(part->session, worker->pixels,
+                       ptq_model_find(part->cv->old, part->cv->model->node[part->last].name));
     for (i = 0; i <= part->last; i++)
         if (part->moments[i].taps)
-            ptq__learn_layer(part, &job->plan->step[i], &frame, hash);
+            ptq__learn_layer(part, worker->session, i, hash);
     return PTQ_OK;
 }
 
