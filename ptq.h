@@ -37,10 +37,9 @@
                  ptq_cifar10_open("cifar-10-batches-bin", PTQ_SPLIT_TRAIN, NULL, &train, &e) ||
                  ptq_cifar10_open("cifar-10-batches-bin", PTQ_SPLIT_TEST, NULL, &test, &e))
                  return fprintf(stderr, "%s\n", e.text), 1;
-             images.base = ptq_cifar10_dataset(train);
-             images.indices = index;
-             if (ptq_sample(&images.base, 1000, 42, index, NULL, &e) ||
-                 ptq_calibrate(plan, ptq_subset_dataset(&images, 1000), NULL, &calibration, &e) ||
+             if (ptq_sample(ptq_cifar10_dataset(train), 1000, 42, index, NULL, &e) ||
+                 ptq_subset_open(&images, ptq_cifar10_dataset(train), index, 1000, &e) ||
+                 ptq_calibrate(plan, &images.dataset, NULL, &calibration, &e) ||
                  ptq_convert(fused, calibration, &options, &q, NULL, &e) ||
                  ptq_plan_create(q, NULL, &qplan, &e) ||
                  ptq_evaluate(plan, ptq_cifar10_dataset(test), NULL, &before, &e) ||
@@ -763,13 +762,16 @@ PTQ_API int ptq_argmax(const float *values, int n);
 /* ---------------------------------------------------------------------------------------------
    [DATA] Data sets, CIFAR-10, sampling */
 
-/* Images and labels from anywhere. `get` writes H x W x C bytes (channels innermost) and a label of
-   0..classes-1; it must be able to serve several threads at once and give the same answer for the
-   same index every time. Failures go through ptq_error, see ptq_error_set. */
+/* Items and labels from anywhere. `get` writes one item, H x W x C with the channels innermost, and
+   a label of 0..classes-1, or -1 where there is none; it must be able to serve several threads at
+   once and give the same answer for the same index every time. Failures go through ptq_error, see
+   ptq_error_set. The struct stays the caller's: it must live as long as it is used. */
 typedef struct ptq_dataset {
     size_t count;
     int height, width, channels, classes;
-    ptq_status (*get)(void *user, size_t index, uint8_t *pixels, int *label, ptq_error *err);
+    ptq_type type; /* PTQ_TYPE_U8: pixels, bytes as the model's preprocessing takes them.
+                      PTQ_TYPE_F32: real numbers, preprocessed already, as for ptq_run_f32 */
+    ptq_status (*get)(void *user, size_t index, void *item, int *label, ptq_error *err);
     void *user;
     const char *const *class_name; /* `classes` names, or NULL */
 } ptq_dataset;
@@ -806,12 +808,9 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
 #endif
 PTQ_API void ptq_cifar10_free(ptq_cifar10 *data);
 
-/* A view, valid as long as `data` is; `count` 0 if data is NULL. The classes have the names that
-   were found beside the data, else CIFAR-10's. */
-PTQ_API ptq_dataset ptq_cifar10_dataset(const ptq_cifar10 *data);
-
-/* CIFAR-10's ten names, airplane to truck. */
-PTQ_API const char *const *ptq_cifar10_class_names(void);
+/* The images as a data set, which lives as long as `data` does. The classes have the names that
+   were found beside the data, else CIFAR-10's. NULL: CIFAR-10 without images, for its names. */
+PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data);
 
 /* PCG32 (O'Neill 2014, https://www.pcg-random.org): the same numbers everywhere. */
 typedef struct ptq_rng {
@@ -829,12 +828,16 @@ PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
-/* The part of a data set that `indices` names. The struct and the indices stay the caller's. */
+/* A part of a data set: the items that `indices` names, in that order. Base and indices stay the
+   caller's, and must live as long as the subset does, which must not be moved. PTQ_INVALID_ARGUMENT
+   for an index beyond the base. */
 typedef struct ptq_subset {
-    ptq_dataset base;
+    ptq_dataset dataset; /* to be passed on as &subset.dataset */
+    const ptq_dataset *base;
     const size_t *indices;
 } ptq_subset;
-PTQ_API ptq_dataset ptq_subset_dataset(const ptq_subset *subset, size_t count);
+PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
+                                   const size_t *indices, size_t count, ptq_error *err);
 
 /* ---------------------------------------------------------------------------------------------
    [OBSERVE] Ranges from data */
@@ -939,7 +942,7 @@ typedef struct ptq_calibrate_options {
    images, for wrong shapes, and for images that look random or constant (see accept_any): neither
    says anything about the ranges that real images cause. PTQ_BAD_NUMBER names the node that made
    a NaN. */
-PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
+PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err);
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration);
@@ -958,8 +961,9 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
                                         size_t size);
 
 /* How many of the images were calibrated on: must be 0 for images that are reported on. */
-PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration, ptq_dataset data,
-                                           size_t *overlap, ptq_error *err);
+PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
+                                           const ptq_dataset *data, size_t *overlap,
+                                           ptq_error *err);
 
 /* As JSON: readable, integers and exact decimals only; the same calibration always gives the same
    bytes. Reading treats the text as hostile. */
@@ -1105,7 +1109,7 @@ typedef struct ptq_override {
    gain, and only where activations have few bits. Largest values are those on `data`; of `options`,
    which may be NULL, `work` counts. The metadata "equalization" keeps the
    factors. */
-PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
+PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_calibrate_options *options, ptq_model **out,
                                 ptq_error *err);
 
@@ -1119,8 +1123,8 @@ typedef struct ptq_convert_options {
     ptq_scheme scheme;
     const ptq_override *override; /* of several that match, the last counts */
     int overrides;
-    ptq_dataset images;           /* the calibration images again, for what learns from them: each
-                                     must be one that was calibrated on */
+    const ptq_dataset *images;    /* the calibration images again, for what learns from them: each
+                                     must be one that was calibrated on. NULL: none */
     const ptq_model *unfused;     /* the model before ptq_fuse, or NULL: for
                                      PTQ_BIAS_CORRECTION_ANALYTIC */
     ptq_work work;                /* progress: of learning */
@@ -1192,7 +1196,7 @@ typedef struct ptq_evaluation {
 /* Runs the plan over a data set. PTQ_BAD_DATA if there are no images, if their size or the number
    of classes is not the model's, or if a label is out of range. The result is the same whatever the
    number of threads. */
-PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, ptq_dataset data,
+PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err);
 PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation);
@@ -1233,7 +1237,7 @@ typedef struct ptq_layer_report {
 /* Runs both plans on the first `count` images (0: all) and compares every tensor that both have, in
    the order of the quantized model; tensors of a model that was equalized, in its own units. */
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
-                                      ptq_dataset data, size_t count, ptq_layer_report *out,
+                                      const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err);
 PTQ_API void ptq_layer_report_free(ptq_layer_report *report);
 
@@ -1255,7 +1259,7 @@ PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
 
 typedef struct ptq_search_options {
     ptq_scheme scheme;     /* what is looked at or searched for; mode PTQ_MODE_INTEGER */
-    ptq_dataset images;    /* calibration images: to learn from and to measure on. Never those that
+    const ptq_dataset *images; /* of calibration: to learn from and to measure on. Never those that
                               are reported on */
     size_t measure;        /* the first so many of them are measured on, and the others learned
                               from, so that learning is judged by images that it did not see; 0, or
@@ -5908,20 +5912,20 @@ static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq
     return PTQ_OK;
 }
 
-PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
+PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err) {
     ptq_calibration *calibration = NULL;
     ptq__job job;
     ptq_status status;
-    PTQ__TRY(ptq__check_fits(plan, &data, err));
+    PTQ__TRY(ptq__check_fits(plan, data, err));
     if (ptq__is_quantized(plan->info.model))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "this model is quantized already; calibrate the float model");
     memset(&job, 0, sizeof job);
     job.plan = plan;
-    job.data = &data;
-    job.total = data.count;
+    job.data = data;
+    job.total = data->count;
     job.keep = 1;
     job.begin = ptq__calibrate_begin;
     job.one = ptq__calibrate_one;
@@ -5931,7 +5935,7 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, ptq_dataset data,
         job.progress = options->work.progress;
         job.user = options->work.user;
     }
-    PTQ__TRY(ptq__calibration_create(&job.allocator, data.classes, &calibration, err));
+    PTQ__TRY(ptq__calibration_create(&job.allocator, data->classes, &calibration, err));
     calibration->model = ptq_model_hash(plan->info.model);
     job.context = calibration;
     status = ptq__calibration_tensors(calibration, plan->info.model, err);
@@ -5993,16 +5997,17 @@ static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash) {
     return low < calibration->images && calibration->hash[low] == hash;
 }
 
-PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration, ptq_dataset data,
-                                           size_t *overlap, ptq_error *err) {
-    size_t i, found = 0, n = (size_t)data.height * (size_t)data.width * (size_t)data.channels;
+PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
+                                           const ptq_dataset *data, size_t *overlap,
+                                           ptq_error *err) {
+    size_t i, found = 0, n = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
     void *pixels = NULL;
     ptq_status status = PTQ_OK;
     int label;
-    PTQ__TRY(ptq__check_dataset(&data, err));
+    PTQ__TRY(ptq__check_dataset(data, err));
     PTQ__TRY(ptq__alloc(&calibration->allocator, n, 1, "an image", &pixels, err));
-    for (i = 0; i < data.count && !status; i++) {
-        status = data.get(data.user, i, (uint8_t *)pixels, &label, err);
+    for (i = 0; i < data->count && !status; i++) {
+        status = data->get(data->user, i, (uint8_t *)pixels, &label, err);
         if (!status)
             found += (size_t)ptq__has_hash(calibration, ptq_image_hash((uint8_t *)pixels, n));
     }
@@ -6929,20 +6934,17 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
 enum { PTQ__CIFAR_SIDE = 32, PTQ__CIFAR_PIXELS = 1024, PTQ__CIFAR_CLASSES = 10 };
 
 struct ptq_cifar10 {
+    ptq_dataset dataset; /* its class_name: CIFAR-10's, or `own_name` */
     uint8_t *records;
-    size_t count;
-    int classes;
-    const char *const *class_name; /* CIFAR-10's, or `own_name` */
     const char *own_name[PTQ__CIFAR_CLASSES];
     char name[PTQ__CIFAR_CLASSES][PTQ_CLASS_NAME_SIZE];
     ptq_allocator allocator;
 };
 
-PTQ_API const char *const *ptq_cifar10_class_names(void) {
-    static const char *const names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
-                                        "dog",      "frog",       "horse", "ship", "truck"};
-    return names;
-}
+static const char *const ptq__cifar_names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
+                                               "dog",      "frog",       "horse", "ship", "truck"};
+
+static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *label, ptq_error *err);
 
 /* Whether bytes are records. `where` names them in errors. */
 static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const void *bytes, size_t size,
@@ -6958,11 +6960,12 @@ static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const void *bytes, s
                              " CIFAR-10's binary version",
                              where, size, PTQ_CIFAR10_RECORD);
     for (i = 0; i < count; i++)
-        if (records[i * PTQ_CIFAR10_RECORD] >= data->classes)
+        if (records[i * PTQ_CIFAR10_RECORD] >= data->dataset.classes)
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "%s: record %z has label %d, labels are 0 to %d; not CIFAR-10's"
                                  " binary version?",
-                                 where, i, records[i * PTQ_CIFAR10_RECORD], data->classes - 1);
+                                 where, i, records[i * PTQ_CIFAR10_RECORD],
+                                 data->dataset.classes - 1);
     return PTQ_OK;
 }
 
@@ -6971,14 +6974,14 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
                                     ptq_error *err) {
     size_t count = size / PTQ_CIFAR10_RECORD;
     void *larger = NULL;
-    PTQ__TRY(ptq__alloc(&data->allocator, data->count + count, PTQ_CIFAR10_RECORD, "images",
+    PTQ__TRY(ptq__alloc(&data->allocator, data->dataset.count + count, PTQ_CIFAR10_RECORD, "images",
                         &larger, err));
-    if (data->count)
-        memcpy(larger, data->records, data->count * PTQ_CIFAR10_RECORD);
-    memcpy((uint8_t *)larger + data->count * PTQ_CIFAR10_RECORD, bytes, size);
+    if (data->dataset.count)
+        memcpy(larger, data->records, data->dataset.count * PTQ_CIFAR10_RECORD);
+    memcpy((uint8_t *)larger + data->dataset.count * PTQ_CIFAR10_RECORD, bytes, size);
     ptq__free(&data->allocator, data->records);
     data->records = (uint8_t *)larger;
-    data->count += count;
+    data->dataset.count += count;
     return PTQ_OK;
 }
 
@@ -6988,8 +6991,8 @@ static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 
     PTQ__TRY(ptq__alloc(allocator, 1, sizeof(ptq_cifar10), "data set", &memory, err));
     *out = (ptq_cifar10 *)memory;
     (*out)->allocator = ptq__allocator(allocator);
-    (*out)->classes = PTQ__CIFAR_CLASSES;
-    (*out)->class_name = ptq_cifar10_class_names();
+    (*out)->dataset = *ptq_cifar10_dataset(NULL);
+    (*out)->dataset.user = *out;
     return PTQ_OK;
 }
 
@@ -7068,9 +7071,9 @@ static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error
     ptq_status status;
     PTQ__TRY(ptq_file_read(path, 0, &data->allocator, &bytes, &size, err));
     status = ptq__cifar_check(data, bytes, size, path, err);
-    if (!status && !data->count) { /* the first file's bytes stay where they are */
+    if (!status && !data->dataset.count) { /* the first file's bytes stay where they are */
         data->records = (uint8_t *)bytes;
-        data->count = size / PTQ_CIFAR10_RECORD;
+        data->dataset.count = size / PTQ_CIFAR10_RECORD;
         return PTQ_OK;
     }
     if (!status)
@@ -7085,25 +7088,25 @@ static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, const char *name, size_
     char *own;
     size_t i;
     int c;
-    if (data->classes == PTQ__CIFAR_CLASSES)
+    if (data->dataset.classes == PTQ__CIFAR_CLASSES)
         return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where,
                              (int)PTQ__CIFAR_CLASSES);
-    own = data->name[data->classes];
+    own = data->name[data->dataset.classes];
     if (length >= PTQ_CLASS_NAME_SIZE)
         return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d has over %d bytes", where,
-                             data->classes, PTQ_CLASS_NAME_SIZE - 1);
+                             data->dataset.classes, PTQ_CLASS_NAME_SIZE - 1);
     for (i = 0; i < length; i++)
         if ((unsigned char)name[i] < 32 || name[i] == 127)
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "%s: the name of class %d has a control character; it must be"
                                  " text with one name a line",
-                                 where, data->classes);
+                                 where, data->dataset.classes);
     memcpy(own, name, length);
     own[length] = 0;
-    for (c = 0; c < data->classes; c++)
+    for (c = 0; c < data->dataset.classes; c++)
         if (!strcmp(own, data->name[c]))
             return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where, own);
-    data->own_name[data->classes++] = own;
+    data->own_name[data->dataset.classes++] = own;
     return PTQ_OK;
 }
 
@@ -7111,8 +7114,8 @@ static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, const char *name, size_
 static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, const char *text, size_t size,
                                         const char *where, ptq_error *err) {
     size_t start, end;
-    data->classes = 0;
-    data->class_name = data->own_name;
+    data->dataset.classes = 0;
+    data->dataset.class_name = data->own_name;
     for (start = 0; start < size; start = end + 1) {
         size_t length;
         for (end = start; end < size && text[end] != '\n'; end++)
@@ -7123,8 +7126,9 @@ static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, const char *text, siz
         if (length)
             PTQ__TRY(ptq__cifar_add_name(data, text + start, length, where, err));
     }
-    return data->classes ? PTQ_OK
-                         : ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", where);
+    return data->dataset.classes
+               ? PTQ_OK
+               : ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", where);
 }
 
 /* Reads batches.meta.txt in a directory of `length` bytes; without it the names stay CIFAR-10's. */
@@ -7217,13 +7221,14 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
 #endif /* PTQ_NO_STDIO */
 
 /* Planes to interleaved channels. */
-static ptq_status ptq__cifar_get(void *user, size_t index, uint8_t *pixels, int *label,
-                                 ptq_error *err) {
+static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *label, ptq_error *err) {
     const ptq_cifar10 *data = (const ptq_cifar10 *)user;
     const uint8_t *record;
+    uint8_t *pixels = (uint8_t *)item;
     int i, c;
-    if (index >= data->count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %z of %z", index, data->count);
+    if (!data || index >= data->dataset.count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %z of %z", index,
+                             data ? data->dataset.count : (size_t)0);
     record = data->records + index * PTQ_CIFAR10_RECORD;
     *label = record[0];
     for (i = 0; i < PTQ__CIFAR_PIXELS; i++)
@@ -7232,17 +7237,11 @@ static ptq_status ptq__cifar_get(void *user, size_t index, uint8_t *pixels, int 
     return PTQ_OK;
 }
 
-PTQ_API ptq_dataset ptq_cifar10_dataset(const ptq_cifar10 *data) {
-    ptq_dataset set;
-    memset(&set, 0, sizeof set);
-    set.count = data ? data->count : 0;
-    set.height = set.width = PTQ__CIFAR_SIDE;
-    set.channels = 3;
-    set.classes = data ? data->classes : PTQ__CIFAR_CLASSES;
-    set.get = ptq__cifar_get;
-    set.user = (void *)(uintptr_t)data; /* only ever read */
-    set.class_name = data ? data->class_name : ptq_cifar10_class_names();
-    return set;
+PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data) {
+    static const ptq_dataset none = {
+        0,    PTQ__CIFAR_SIDE, PTQ__CIFAR_SIDE, 3, PTQ__CIFAR_CLASSES, PTQ_TYPE_U8, ptq__cifar_get,
+        NULL, ptq__cifar_names};
+    return data ? &data->dataset : &none;
 }
 
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
@@ -7357,18 +7356,30 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
     return status;
 }
 
-static ptq_status ptq__subset_get(void *user, size_t index, uint8_t *pixels, int *label,
+static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *label,
                                   ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
-    return subset->base.get(subset->base.user, subset->indices[index], pixels, label, err);
+    if (index >= subset->dataset.count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %z of %z", index,
+                             subset->dataset.count);
+    return subset->base->get(subset->base->user, subset->indices[index], item, label, err);
 }
 
-PTQ_API ptq_dataset ptq_subset_dataset(const ptq_subset *subset, size_t count) {
-    ptq_dataset set = subset->base;
-    set.count = count;
-    set.get = ptq__subset_get;
-    set.user = (void *)(uintptr_t)subset; /* only ever read */
-    return set;
+PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
+                                   const size_t *indices, size_t count, ptq_error *err) {
+    size_t i;
+    for (i = 0; i < count; i++)
+        if (indices[i] >= base->count)
+            return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                                 "index %z of a subset is %z; the data set has %z items", i,
+                                 indices[i], base->count);
+    subset->dataset = *base;
+    subset->dataset.count = count;
+    subset->dataset.get = ptq__subset_get;
+    subset->dataset.user = subset;
+    subset->base = base;
+    subset->indices = indices;
+    return PTQ_OK;
 }
 
 /* ---- [METRICS] --------------------------------------------------------------------------- */
@@ -7416,18 +7427,18 @@ static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t i
     return PTQ_OK;
 }
 
-PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, ptq_dataset data,
+PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err) {
     ptq_evaluation result;
     ptq__job job;
     ptq_status status;
-    PTQ__TRY(ptq__check_fits(plan, &data, err));
+    PTQ__TRY(ptq__check_fits(plan, data, err));
     memset(&result, 0, sizeof result);
     memset(&job, 0, sizeof job);
     job.plan = plan;
-    job.data = &data;
-    job.total = data.count;
+    job.data = data;
+    job.total = data->count;
     job.one = ptq__evaluate_one;
     job.context = &result;
     if (options) {
@@ -7436,7 +7447,7 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, ptq_dataset data,
         job.progress = options->work.progress;
         job.user = options->work.user;
     }
-    status = ptq__evaluation_create(&result, job.total, data.classes, err);
+    status = ptq__evaluation_create(&result, job.total, data->classes, err);
     if (!status)
         status = ptq__job_run(&job, options ? options->work.threads : 1, err);
     if (status) {
@@ -7627,13 +7638,13 @@ static ptq_status ptq__compare_image(const ptq__layers *layers, const ptq_model 
     return PTQ_OK;
 }
 
-static ptq_status ptq__compare_images(ptq__layers *layers, ptq_dataset data, size_t count,
+static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *data, size_t count,
                                       ptq_error *err) {
     const ptq_model *model = ptq_plan_get_info(layers->b->plan)->model;
     size_t i;
     int k, label;
     for (i = 0; i < count; i++) {
-        PTQ__TRY(data.get(data.user, i, layers->pixels, &label, err));
+        PTQ__TRY(data->get(data->user, i, layers->pixels, &label, err));
         PTQ__TRY(ptq_run(layers->a, layers->pixels, 1, NULL, NULL, err));
         PTQ__TRY(ptq_run(layers->b, layers->pixels, 1, NULL, NULL, err));
         PTQ__TRY(ptq__compare_image(layers, model, err));
@@ -7669,13 +7680,13 @@ static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const
 }
 
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
-                                      ptq_dataset data, size_t count, ptq_layer_report *out,
+                                      const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err) {
     ptq_layer_report report;
     ptq__layers layers;
     ptq_status status;
-    PTQ__TRY(ptq__check_fits(baseline, &data, err));
-    PTQ__TRY(ptq__check_fits(quantized, &data, err));
+    PTQ__TRY(ptq__check_fits(baseline, data, err));
+    PTQ__TRY(ptq__check_fits(quantized, data, err));
     memset(&report, 0, sizeof report);
     memset(&layers, 0, sizeof layers);
     report.allocator = quantized->allocator;
@@ -7683,7 +7694,7 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
     status = ptq__layers_open(&layers, baseline, quantized, err);
     if (!status)
         status = ptq__compare_images(&layers, data,
-                                     count && count < data.count ? count : data.count, err);
+                                     count && count < data->count ? count : data->count, err);
     ptq_session_free(layers.a);
     ptq_session_free(layers.b);
     ptq__free(&report.allocator, layers.pixels);
@@ -12841,7 +12852,7 @@ static ptq_status ptq__equalizer_close(ptq__equalizer *eq, const ptq_allocator *
     return status;
 }
 
-PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
+PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_calibrate_options *options, ptq_model **out,
                                 ptq_error *err) {
     ptq_calibrate_options plain;
@@ -12850,12 +12861,12 @@ PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, ptq_dataset data,
     memset(&plain, 0, sizeof plain);
     memset(&eq, 0, sizeof eq);
     options = options ? options : &plain;
-    PTQ__TRY(ptq__check_fits(plan, &data, err));
+    PTQ__TRY(ptq__check_fits(plan, data, err));
     if (ptq__is_quantized(plan->info.model))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "this model is quantized already; equalize the float model");
     PTQ__TRY(ptq_model_copy(plan->info.model, &options->work.allocator, &eq.model, err));
-    status = ptq__equalize_with(&eq, plan, &data, options, err);
+    status = ptq__equalize_with(&eq, plan, data, options, err);
     return ptq__equalizer_close(&eq, &options->work.allocator, status, out);
 }
 
@@ -13485,8 +13496,8 @@ static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err) {
     int i;
     memset(&job, 0, sizeof job);
     job.plan = learner->plan;
-    job.data = &options->images;
-    job.total = options->images.count;
+    job.data = options->images;
+    job.total = options->images->count;
     job.keep = 1;
     job.begin = ptq__learn_begin;
     job.one = ptq__learn_one;
@@ -13538,7 +13549,7 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
         }
     if (last < 0)
         return PTQ_OK;
-    if (!cv->options->images.count)
+    if (!cv->options->images || !cv->options->images->count)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "learned rounding and empirical bias correction need the calibration"
                              " images; give them in the options, or do without");
@@ -13771,14 +13782,14 @@ typedef struct ptq__search {
 } ptq__search;
 
 /* The images behind those that are measured on, as a data set; `user` is the options. */
-static ptq_status ptq__get_learned(void *user, size_t index, uint8_t *pixels, int *label,
+static ptq_status ptq__get_learned(void *user, size_t index, void *item, int *label,
                                    ptq_error *err) {
     const ptq_search_options *options = (const ptq_search_options *)user;
-    return options->images.get(options->images.user, index + options->measure, pixels, label, err);
+    return options->images->get(options->images->user, index + options->measure, item, label, err);
 }
 
 static ptq_dataset ptq__learned_images(const ptq_search_options *options) {
-    ptq_dataset data = options->images;
+    ptq_dataset data = *options->images;
     if (options->measure && options->measure < data.count) {
         data.count -= options->measure;
         data.get = ptq__get_learned;
@@ -13810,6 +13821,7 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
 static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
                                   ptq_divergence *cost, size_t *bytes, ptq_model **made,
                                   ptq_error *err) {
+    ptq_dataset learned;
     ptq_convert_options options;
     ptq_convert_report report;
     ptq_evaluation measured;
@@ -13825,7 +13837,8 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     options.scheme.confirm = scheme->confirm && made;
     options.override = search->override;
     options.overrides = search->overrides;
-    options.images = ptq__learned_images(search->options);
+    learned = ptq__learned_images(search->options);
+    options.images = &learned;
     options.work.threads = search->options->work.threads;
     options.work.allocator = search->options->work.allocator;
     PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
@@ -14032,15 +14045,16 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     ptq_status status;
     memset(&fit, 0, sizeof fit);
     fit.cv = cv;
-    PTQ__TRY(ptq__order_by_hash(&cv->options->images, allocator, &indices, err));
+    PTQ__TRY(ptq__order_by_hash(cv->options->images, allocator, &indices, err));
     status = ptq__change_schemes(cv->options, ptq__to_fit_with, &fit.options, err);
-    subset.base = cv->options->images;
-    subset.indices = indices;
-    fit.measure.images = ptq_subset_dataset(&subset, subset.base.count);
+    fit.measure.images = &subset.dataset;
     fit.measure.measure = PTQ__FIT_IMAGES;
     fit.measure.work.threads = cv->options->work.threads;
     fit.measure.work.allocator = *allocator;
     fit.search.options = &fit.measure;
+    if (!status)
+        status =
+            ptq_subset_open(&subset, cv->options->images, indices, cv->options->images->count, err);
     if (!status)
         status = ptq__fit_tensors(&fit, err);
     ptq_evaluation_free(&fit.search.real);
@@ -14068,16 +14082,16 @@ static ptq_status ptq__convert_from(ptq__converter *cv, ptq_model **out, ptq_err
 
 /* Every image must be one that was calibrated on. */
 static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
-    const ptq_dataset *images = &cv->options->images;
+    const ptq_dataset *images = cv->options->images;
     size_t known = 0;
     if (!cv->calibration)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "the model was never calibrated; run ptq_calibrate first");
-    if (!images->count)
+    if (!images || !images->count)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "equalization needs the calibration images, and so do fitting ranges"
                              " and confirming; give them in the options, or do without");
-    PTQ__TRY(ptq_calibration_overlap(cv->calibration, *images, &known, err));
+    PTQ__TRY(ptq_calibration_overlap(cv->calibration, images, &known, err));
     if (known < images->count)
         return ptq_error_set(err, PTQ_BAD_DATA,
                              "%z of %z images given were not calibrated on; give the calibration"
@@ -14249,15 +14263,14 @@ static int ptq__mark_decided(ptq_scheme *scheme) {
 /* Fills decider->decided, whose overrides are to be freed, after a failure too. */
 static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, ptq_error *err) {
     const ptq_convert_options *options = cv->options;
-    size_t *indices = NULL, slice = options->images.count / 4, rest = options->images.count - slice;
+    size_t *indices = NULL, slice = options->images->count / 4,
+           rest = options->images->count - slice;
     ptq_subset subset;
     ptq_status status;
     PTQ__TRY(ptq__check_images(cv, err));
-    PTQ__TRY(ptq__order_by_hash(&options->images, &options->work.allocator, &indices, err));
-    subset.base = options->images;
-    subset.indices = indices;
+    PTQ__TRY(ptq__order_by_hash(options->images, &options->work.allocator, &indices, err));
     rest = rest < PTQ__CONFIRM_LEARN ? rest : (size_t)PTQ__CONFIRM_LEARN;
-    decider->options.images = ptq_subset_dataset(&subset, slice + rest);
+    decider->options.images = &subset.dataset;
     decider->options.measure = slice;
     decider->options.work.threads = options->work.threads;
     decider->options.work.progress = options->work.progress;
@@ -14267,6 +14280,8 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
     decider->search.calibration = cv->calibration;
     decider->search.options = &decider->options;
     status = ptq__change_schemes(options, ptq__mark_decided, &decider->decided, err);
+    if (!status)
+        status = ptq_subset_open(&subset, options->images, indices, slice + rest, err);
     if (!status)
         status = ptq__decide_all(decider, err);
     ptq_evaluation_free(&decider->search.real);
@@ -14282,7 +14297,7 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, pt
     ptq_model *made = NULL;
     ptq_status status;
     if (!out || !scheme->confirm || scheme->mode != PTQ_MODE_INTEGER || !cv->calibration ||
-        cv->options->images.count < PTQ__CONFIRM_LEAST)
+        !cv->options->images || cv->options->images->count < PTQ__CONFIRM_LEAST)
         return ptq__convert_decided(cv, out, err);
     memset(&decider, 0, sizeof decider);
     decider.text = ptq__text_over(decider.outcome, sizeof decider.outcome);

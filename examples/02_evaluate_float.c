@@ -39,7 +39,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", err.text);
     } else {
         for (c = 0; c < result.classes; c++)
-            printf("%-11s %4zu of %4zu\n", ptq_cifar10_dataset(data).class_name[c],
+            printf("%-11s %4zu of %4zu\n", ptq_cifar10_dataset(data)->class_name[c],
                    result.class_correct[c], result.class_total[c]);
         printf("%-11s %4zu of %4zu right, %.2f %%\n", "all", result.correct, result.total,
                100.0 * (double)result.correct / (double)result.total);

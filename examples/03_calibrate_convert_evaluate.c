@@ -45,7 +45,7 @@ static ptq_status calibrate(flow *f, const char *data)
     options.work.threads = THREADS;
     if (ptq_cifar10_open(data, PTQ_SPLIT_TRAIN, NULL, &f->train, &f->err))
         return f->err.status;
-    f->subset.base = ptq_cifar10_dataset(f->train);
+    f->subset.base = *ptq_cifar10_dataset(f->train);
     f->subset.indices = f->indices;
     if (ptq_sample(&f->subset.base, SAMPLES, SEED, f->indices, NULL, &f->err))
         return f->err.status;

@@ -134,7 +134,7 @@ int main(int argc, char **argv)
     snprintf(integers, sizeof integers, "%s%.*s-int8.safetensors", argc > 2 ? "" : "build/models/",
              (int)strlen(file) - (int)strlen(".safetensors"), file);
     if (argc > 3 && !ptq_cifar10_open(argv[3], PTQ_SPLIT_TEST, NULL, &data, &err))
-        name = ptq_cifar10_dataset(data).class_name;
+        name = *ptq_cifar10_dataset(data)->class_name;
     if (err.status || classify(model, pixels, p[0], &time[0], &err))
         return fprintf(stderr, "%s\n", err.text), 1;
     if (classify(integers, pixels, p[1], &time[1], &err))

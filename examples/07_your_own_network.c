@@ -97,11 +97,11 @@ static void measure(const ptq_model *fused, const char *preset, const ptq_calibr
     void *file = NULL;
     size_t bytes = 0;
 
-    options.images = images;
+    options.images = &images;
     if ((!preset || (!ptq_preset(preset, &options.scheme, err) &&
                      !ptq_convert(fused, seen, &options, &integers, NULL, err))) &&
         !ptq_plan_create(integers ? integers : fused, NULL, &plan, err) &&
-        !ptq_evaluate(plan, test, NULL, &result, err) &&
+        !ptq_evaluate(plan, &test, NULL, &result, err) &&
         !ptq_model_write(ptq_plan_get_info(plan)->model, &file, &bytes, err))
         printf("%-7s %zu of %zu right, %6zu bytes\n", preset ? preset : "float", result.correct,
                result.total, bytes);
@@ -129,9 +129,9 @@ int main(int argc, char **argv)
                !ptq_fuse(model, &fused, NULL, &err) && !ptq_plan_create(fused, NULL, &plan, &err) &&
                !ptq_cifar10_open(argc > 2 ? argv[2] : DATA, PTQ_SPLIT_TRAIN, NULL, &train, &err) &&
                !ptq_cifar10_open(argc > 2 ? argv[2] : DATA, PTQ_SPLIT_TEST, NULL, &test, &err)) {
-        images = ptq_cifar10_dataset(train);
+        images = *ptq_cifar10_dataset(train);
         images.count = images.count < SAMPLES ? images.count : SAMPLES;
-        ptq_calibrate(plan, images, NULL, &seen, &err);
+        ptq_calibrate(plan, &images, NULL, &seen, &err);
         ptq_model_describe(fused, text, sizeof text);
         printf("%s\n", text);
         for (int i = 0; i < 4 && !err.status; i++)

@@ -92,7 +92,7 @@ void run(const std::string &path, const char *folder)
     const classifier net(path);
     auto file =
         make<ptq_cifar10>(ptq_cifar10_free, ptq_cifar10_open, folder, PTQ_SPLIT_TEST, nullptr);
-    const ptq_dataset data = ptq_cifar10_dataset(file.get());
+    const ptq_dataset data = *ptq_cifar10_dataset(file.get());
     const images half[2] = {{data, 0, data.count / 2},
                             {data, data.count / 2, data.count - data.count / 2}};
     auto other = std::async(std::launch::async, [&] { return net.classify(half[1].pixels); });

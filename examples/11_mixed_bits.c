@@ -33,9 +33,9 @@ static ptq_status prepare(work *w, const char *model, const char *data)
         ptq_cifar10_open(data, PTQ_SPLIT_TEST, NULL, &w->test, &w->err) ||
         ptq_evaluate(w->plan, ptq_cifar10_dataset(w->test), &limit, &w->baseline, &w->err))
         return w->err.status;
-    w->images = ptq_cifar10_dataset(w->train);
+    w->images = *ptq_cifar10_dataset(w->train);
     w->images.count = w->images.count < SAMPLES ? w->images.count : SAMPLES;
-    return ptq_calibrate(w->plan, w->images, NULL, &w->seen, &w->err);
+    return ptq_calibrate(w->plan, &w->images, NULL, &w->seen, &w->err);
 }
 
 /* Prints the bits of every layer's weights, then how the model does on the test images. */
@@ -84,7 +84,7 @@ static void by_hand(work *w, const char *name, int bits, const ptq_override *ove
     ptq_model *model = NULL;
 
     options.scheme = scheme(bits, &w->err);
-    options.images = w->images;
+    options.images = &w->images;
     options.override = override;
     options.overrides = overrides;
     if (!w->err.status && !ptq_convert(w->fused, w->seen, &options, &model, NULL, &w->err))
@@ -100,7 +100,7 @@ static void by_search(work *w, const char *name, double average_bits)
     ptq_model *model = NULL;
 
     options.scheme = scheme(8, &w->err);
-    options.images = w->images;
+    options.images = &w->images;
     goal.average_bits = average_bits;
     if (!w->err.status &&
         !ptq_convert_mixed(w->fused, w->seen, &options, &goal, &model, NULL, &w->err))

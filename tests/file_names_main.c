@@ -26,8 +26,8 @@ static int check_records(const char *path, const char *what)
     int bad;
     if (check(!ptq_cifar10_open(path, PTQ_SPLIT_TEST, NULL, &data, &err), what, &err))
         return 1;
-    bad = check(ptq_cifar10_dataset(data).count == 1 &&
-                    !strcmp(ptq_cifar10_dataset(data).class_name[0], "Gr\xc3\xb6\xc3\x9f\x65"),
+    bad = check(ptq_cifar10_dataset(data)->count == 1 &&
+                    !strcmp(ptq_cifar10_dataset(data)->class_name[0], "Gr\xc3\xb6\xc3\x9f\x65"),
                 what, &err);
     ptq_cifar10_free(data);
     return bad;

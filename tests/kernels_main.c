@@ -109,7 +109,7 @@ static int read_pixels(const char *path, uint8_t *pixels)
         printf("%s\n", err.text);
         return 0;
     }
-    set = ptq_cifar10_dataset(data);
+    set = *ptq_cifar10_dataset(data);
     while (i < MOST_IMAGES && (size_t)i < set.count &&
            !set.get(set.user, (size_t)i, pixels + i * 3072, &label, &err))
         i++;

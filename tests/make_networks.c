@@ -133,7 +133,7 @@ static void write_results(const ptq_model *q, const char *directory, const char 
 
 static void make(const char *directory, const char *name, int variant, const ptq_scheme *scheme)
 {
-    ptq_dataset data = {20, HEIGHT, WIDTH, CHANNELS, CLASSES, get_image, NULL, NULL};
+    ptq_dataset data = {20, HEIGHT, WIDTH, CHANNELS, CLASSES, PTQ_TYPE_U8, get_image, NULL, NULL};
     ptq_calibrate_options calibrate = {0};
     ptq_convert_options convert;
     ptq_model *model = build(variant), *fused, *q;
@@ -146,7 +146,7 @@ static void make(const char *directory, const char *name, int variant, const ptq
     randomize(model);
     try(ptq_fuse(model, &fused, NULL, &err));
     try(ptq_plan_create(fused, NULL, &plan, &err));
-    try(ptq_calibrate(plan, data, &calibrate, &calibration, &err));
+    try(ptq_calibrate(plan, &data, &calibrate, &calibration, &err));
     try(ptq_convert(fused, calibration, &convert, &q, NULL, &err));
     try(ptq_model_set_meta(q, "accuracy", "*/ #error \\", &err)); /* an enemy's */
     write_results(q, directory, name);

@@ -92,7 +92,7 @@ static inline ptq_calibration *calibrated_on(const ptq_model *fused, ptq_dataset
     memset(&o, 0, sizeof o);
     o.accept_any = 1; /* tiny pictures need not look like photographs */
     assert_ok(ptq_plan_create(fused, NULL, &plan, &err));
-    assert_ok(ptq_calibrate(plan, data, &o, &calibration, &err));
+    assert_ok(ptq_calibrate(plan, &data, &o, &calibration, &err));
     ptq_plan_free(plan);
     return calibration;
 }
@@ -112,7 +112,7 @@ static inline ptq_convert_options with_scheme(ptq_scheme scheme, ptq_dataset ima
 
     memset(&o, 0, sizeof o);
     o.scheme = scheme;
-    o.images = images;
+    o.images = &images;
     return o;
 }
 

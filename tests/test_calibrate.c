@@ -44,7 +44,7 @@ static ptq_calibration *calibrate(const fixture *f, const size_t *order, size_t 
     o.accept_any = count < 10;
     p.order = order;
     p.count = count;
-    assert_ok(ptq_calibrate(f->plan, pictures_dataset(&p), &o, &c, &err));
+    assert_ok(ptq_calibrate(f->plan, &pictures_dataset(&p), &o, &c, &err));
     assert_int_equal(c->images, count);
     return c;
 }
@@ -235,7 +235,7 @@ static ptq_status odd_picture(void *user, size_t index, uint8_t *pixels, int *la
 
 static ptq_dataset odd_pictures(int *kind)
 {
-    ptq_dataset data = {100, SIDE, SIDE, 3, CLASSES, odd_picture, NULL, NULL};
+    ptq_dataset data = {100, SIDE, SIDE, 3, CLASSES, PTQ_TYPE_U8, odd_picture, NULL, NULL};
 
     data.user = kind;
     return data;
@@ -254,23 +254,23 @@ static void unsuitable_images(void **state)
     any.accept_any = 1;
     kind = NOISE;
     assert_fails(PTQ_BAD_DATA, "random",
-                 ptq_calibrate(f->plan, odd_pictures(&kind), NULL, &c, &err));
-    assert_ok(ptq_calibrate(f->plan, odd_pictures(&kind), &any, &c, &err));
+                 ptq_calibrate(f->plan, &odd_pictures(&kind), NULL, &c, &err));
+    assert_ok(ptq_calibrate(f->plan, &odd_pictures(&kind), &any, &c, &err));
     ptq_calibration_free(c);
     c = NULL;
     kind = CONSTANT;
     assert_fails(PTQ_BAD_DATA, "constant",
-                 ptq_calibrate(f->plan, odd_pictures(&kind), NULL, &c, &err));
+                 ptq_calibrate(f->plan, &odd_pictures(&kind), NULL, &c, &err));
     data = pictures_dataset(&p);
     data.count = 0;
-    assert_fails(PTQ_BAD_DATA, "", ptq_calibrate(f->plan, data, &any, &c, &err));
+    assert_fails(PTQ_BAD_DATA, "", ptq_calibrate(f->plan, &data, &any, &c, &err));
     p.w = SIDE + 1;
     assert_fails(PTQ_BAD_DATA, "8x9x3",
-                 ptq_calibrate(f->plan, pictures_dataset(&p), &any, &c, &err));
+                 ptq_calibrate(f->plan, &pictures_dataset(&p), &any, &c, &err));
     p = f->p;
     p.classes++;
     assert_fails(PTQ_BAD_DATA, "6 classes",
-                 ptq_calibrate(f->plan, pictures_dataset(&p), &any, &c, &err));
+                 ptq_calibrate(f->plan, &pictures_dataset(&p), &any, &c, &err));
     assert_null(c);
 }
 
@@ -311,15 +311,15 @@ static void stopped_half_way(void **state)
     for (o.work.threads = 1; o.work.threads <= 2; o.work.threads++) {
         data.get = failing_picture;
         assert_fails(PTQ_IO_ERROR, "on fire at image 33",
-                     ptq_calibrate(f->plan, data, &o, &c, &err));
+                     ptq_calibrate(f->plan, &data, &o, &c, &err));
         data.get = wrong_label;
-        assert_fails(PTQ_BAD_DATA, "image 21", ptq_calibrate(f->plan, data, &o, &c, &err));
+        assert_fails(PTQ_BAD_DATA, "image 21", ptq_calibrate(f->plan, &data, &o, &c, &err));
     }
     o.work.threads = 1;
     o.work.progress = cancel;
     o.work.user = &done;
     data.get = get_picture;
-    assert_fails(PTQ_CANCELLED, "cancelled", ptq_calibrate(f->plan, data, &o, &c, &err));
+    assert_fails(PTQ_CANCELLED, "cancelled", ptq_calibrate(f->plan, &data, &o, &c, &err));
     assert_true(done >= 30 && done < IMAGES);
     assert_null(c);
 }
@@ -348,7 +348,7 @@ static void expect_bad_number(const fixture *f, const char *name, float first, f
         ((float *)w->data)[i] = i % 2 ? second : first;
     if (!late)
         assert_ok(ptq_plan_create(m, NULL, &plan, &err));
-    assert_fails(PTQ_BAD_NUMBER, name, ptq_calibrate(plan, pictures_dataset(&p), NULL, &c, &err));
+    assert_fails(PTQ_BAD_NUMBER, name, ptq_calibrate(plan, &pictures_dataset(&p), NULL, &c, &err));
     assert_null(c);
     ptq_plan_free(plan);
     ptq_model_free(m);
@@ -383,7 +383,7 @@ static void quantized_models_are_not_calibrated(void **state)
 
     assert_ok(ptq_plan_create(m, NULL, &plan, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "quantized already",
-                 ptq_calibrate(plan, pictures_dataset(&p), NULL, &c, &err));
+                 ptq_calibrate(plan, &pictures_dataset(&p), NULL, &c, &err));
     ptq_plan_free(plan);
     ptq_model_free(m);
 }
@@ -422,7 +422,7 @@ static void warnings(void **state)
     for (i = 0; i < IMAGES; i++)
         order[i] = i < 100 ? i : 0;
     expect_warning(calibrate(f, order, IMAGES, 0), "more than once");
-    assert_ok(ptq_calibrate(f->plan, odd_pictures(&kind), &any, &c, &err));
+    assert_ok(ptq_calibrate(f->plan, &odd_pictures(&kind), &any, &c, &err));
     expect_warning(c, "0 to 255");
 }
 
@@ -436,10 +436,10 @@ static void overlap_by_hash(void **state)
 
     p.order = order;
     p.count = COUNT(order);
-    assert_ok(ptq_calibration_overlap(c, pictures_dataset(&p), &overlap, &err));
+    assert_ok(ptq_calibration_overlap(c, &pictures_dataset(&p), &overlap, &err));
     assert_int_equal(overlap, 4); /* 3, 17, 29, 0 */
     p.count = 1;
-    assert_ok(ptq_calibration_overlap(c, pictures_dataset(&p), &overlap, &err));
+    assert_ok(ptq_calibration_overlap(c, &pictures_dataset(&p), &overlap, &err));
     assert_int_equal(overlap, 0);
     ptq_calibration_free(c);
 }

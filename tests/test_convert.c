@@ -715,7 +715,7 @@ static ptq_status run_chain(const ptq_model *fused, ptq_dataset data, ptq_alloca
     memset(&report, 0, sizeof report);
     o.work.allocator = allocator;
     (void)((s = ptq_plan_create(fused, &planning, &plan, &err)) ||
-           (s = ptq_calibrate(plan, data, &calibrating, &c, &err)) ||
+           (s = ptq_calibrate(plan, &data, &calibrating, &c, &err)) ||
            (s = ptq_calibration_write(c, &json, &n, &err)) ||
            (s = ptq_calibration_parse(json, n, &allocator, &again, &err)) ||
            (s = ptq_calibration_merge(again, c, &err)) ||

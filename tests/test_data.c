@@ -69,7 +69,7 @@ static void records_from_memory(void **state)
     assert_ok(ptq_cifar10_parse(bytes, 13 * RECORD, NULL, &data, &err));
     memset(bytes, 0, 13 * RECORD); /* copied, not borrowed */
     free(bytes);
-    view = ptq_cifar10_dataset(data);
+    view = *ptq_cifar10_dataset(data);
     assert_int_equal(view.count, 13);
     assert_int_equal(view.height, 32);
     assert_int_equal(view.width, 32);
@@ -82,7 +82,7 @@ static void records_from_memory(void **state)
         assert_record(&view, i, (int)i + 4);
     assert_int_not_equal(view.get(view.user, 13, pixels, &label, &err), PTQ_OK);
     ptq_cifar10_free(data);
-    view = ptq_cifar10_dataset(NULL);
+    view = *ptq_cifar10_dataset(NULL);
     assert_int_equal(view.count, 0);
 }
 
@@ -117,7 +117,7 @@ static void one_file_or_a_directory(void **state)
     write_records("data_batch_1.bin", 10, 1);
     write_records("test_batch.bin", 50, 4);
     assert_ok(ptq_cifar10_open(test_directory, PTQ_SPLIT_TRAIN, NULL, &data, &err));
-    view = ptq_cifar10_dataset(data);
+    view = *ptq_cifar10_dataset(data);
     assert_int_equal(view.count, 6);
     assert_record(&view, 0, 10);
     for (i = 1; i < 4; i++)
@@ -126,13 +126,13 @@ static void one_file_or_a_directory(void **state)
     assert_record(&view, 5, 31);
     ptq_cifar10_free(data);
     assert_ok(ptq_cifar10_open(test_directory, PTQ_SPLIT_TEST, NULL, &data, &err));
-    view = ptq_cifar10_dataset(data);
+    view = *ptq_cifar10_dataset(data);
     assert_int_equal(view.count, 4);
     assert_record(&view, 3, 53);
     ptq_cifar10_free(data);
     /* a file is itself, whatever the split */
     assert_ok(ptq_cifar10_open(in_directory("data_batch_2.bin"), PTQ_SPLIT_TEST, NULL, &data, &err));
-    view = ptq_cifar10_dataset(data);
+    view = *ptq_cifar10_dataset(data);
     assert_int_equal(view.count, 3);
     assert_record(&view, 0, 20);
     ptq_cifar10_free(data);
@@ -217,7 +217,7 @@ static void names_of_classes(void **state)
     write_names("cat\r\nsea horse\r\n\r\nz\xc3\xa9"
                 "bra"); /* no newline at the end */
     assert_ok(ptq_cifar10_open(test_directory, PTQ_SPLIT_TEST, NULL, &data, &err));
-    view = ptq_cifar10_dataset(data);
+    view = *ptq_cifar10_dataset(data);
     assert_int_equal(view.classes, 3);
     assert_string_equal(view.class_name[0], "cat");
     assert_string_equal(view.class_name[1], "sea horse");
@@ -231,13 +231,13 @@ static void names_of_classes(void **state)
                  ptq_cifar10_open(in_directory("test_batch.bin"), PTQ_SPLIT_TEST, NULL, &data, &err));
     write_names("0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n\n");
     assert_ok(ptq_cifar10_open(in_directory("test_batch.bin"), PTQ_SPLIT_TEST, NULL, &data, &err));
-    view = ptq_cifar10_dataset(data);
+    view = *ptq_cifar10_dataset(data);
     assert_int_equal(view.classes, 10);
     assert_string_equal(view.class_name[9], "9");
     ptq_cifar10_free(data);
     remove(in_directory("batches.meta.txt"));
     assert_ok(ptq_cifar10_open(test_directory, PTQ_SPLIT_TEST, NULL, &data, &err));
-    assert_string_equal(ptq_cifar10_dataset(data).class_name[0], "airplane");
+    assert_string_equal(ptq_cifar10_dataset(data)->class_name[0], "airplane");
     ptq_cifar10_free(data);
 }
 
@@ -525,7 +525,7 @@ static void subsets(void **state)
     (void)state;
     assert_ok(ptq_cifar10_parse(bytes, 6 * RECORD, NULL, &data, &err));
     free(bytes);
-    subset.base = ptq_cifar10_dataset(data);
+    subset.base = *ptq_cifar10_dataset(data);
     subset.indices = indices;
     view = ptq_subset_dataset(&subset, 4);
     assert_int_equal(view.count, 4);
@@ -612,7 +612,7 @@ static void evaluation_counts(void **state)
         confusion[label * 3 + i % 3]++;
     }
     memset(&e, 0, sizeof e);
-    assert_ok(ptq_evaluate(c.plan, synthetic_data(&good), NULL, &e, &err));
+    assert_ok(ptq_evaluate(c.plan, &synthetic_data(&good), NULL, &e, &err));
     assert_int_equal(e.total, SAMPLES);
     assert_int_equal(e.correct, 52); /* of 12 relabelled images 4 were class 0 anyway */
     assert_int_equal(e.classes, 3);
@@ -641,13 +641,13 @@ static void evaluation_of_the_first_images(void **state)
     (void)state;
     memset(&o, 0, sizeof o);
     o.limit = 7;
-    assert_ok(ptq_evaluate(c.plan, synthetic_data(&beyond), &o, &e, &err));
+    assert_ok(ptq_evaluate(c.plan, &synthetic_data(&beyond), &o, &e, &err));
     assert_int_equal(e.total, 7);
     ptq_evaluation_free(&e);
     o.limit = 100000; /* more than there are: all */
     {
         const synthetic good = {-1, 0, 0};
-        assert_ok(ptq_evaluate(c.plan, synthetic_data(&good), &o, &e, &err));
+        assert_ok(ptq_evaluate(c.plan, &synthetic_data(&good), &o, &e, &err));
         assert_int_equal(e.total, SAMPLES);
         ptq_evaluation_free(&e);
     }
@@ -667,23 +667,23 @@ static void evaluation_refuses(void **state)
     memset(&o, 0, sizeof o);
     for (threads = 1; threads <= 3; threads += 2) {
         o.work.threads = threads;
-        assert_fails(PTQ_BAD_DATA, "40", ptq_evaluate(c.plan, synthetic_data(&high), &o, &e, &err));
-        assert_fails(PTQ_BAD_DATA, "41", ptq_evaluate(c.plan, synthetic_data(&low), &o, &e, &err));
+        assert_fails(PTQ_BAD_DATA, "40", ptq_evaluate(c.plan, &synthetic_data(&high), &o, &e, &err));
+        assert_fails(PTQ_BAD_DATA, "41", ptq_evaluate(c.plan, &synthetic_data(&low), &o, &e, &err));
         assert_fails(PTQ_IO_ERROR, "tape",
-                     ptq_evaluate(c.plan, synthetic_data(&failing), &o, &e, &err));
+                     ptq_evaluate(c.plan, &synthetic_data(&failing), &o, &e, &err));
     }
     d = synthetic_data(&good);
     d.count = 0;
-    assert_fails(PTQ_BAD_DATA, "", ptq_evaluate(c.plan, d, NULL, &e, &err));
+    assert_fails(PTQ_BAD_DATA, "", ptq_evaluate(c.plan, &d, NULL, &e, &err));
     d = synthetic_data(&good);
     d.height = 3;
-    assert_fails(PTQ_BAD_DATA, "3", ptq_evaluate(c.plan, d, NULL, &e, &err));
+    assert_fails(PTQ_BAD_DATA, "3", ptq_evaluate(c.plan, &d, NULL, &e, &err));
     d = synthetic_data(&good);
     d.channels = 1;
-    assert_fails(PTQ_BAD_DATA, "1", ptq_evaluate(c.plan, d, NULL, &e, &err));
+    assert_fails(PTQ_BAD_DATA, "1", ptq_evaluate(c.plan, &d, NULL, &e, &err));
     d = synthetic_data(&good);
     d.classes = 4;
-    assert_fails(PTQ_BAD_DATA, "4", ptq_evaluate(c.plan, d, NULL, &e, &err));
+    assert_fails(PTQ_BAD_DATA, "4", ptq_evaluate(c.plan, &d, NULL, &e, &err));
     close_counter(&c);
 }
 
@@ -717,7 +717,7 @@ static ptq_status evaluate_watched(const counter *c, int threads, watcher *w)
     o.work.threads = threads;
     o.work.user = w;
     w->thread = pthread_self();
-    status = ptq_evaluate(c->plan, synthetic_data(&good), &o, &e, &err);
+    status = ptq_evaluate(c->plan, &synthetic_data(&good), &o, &e, &err);
     assert_int_equal(status == PTQ_OK, e.total == SAMPLES);
     ptq_evaluation_free(&e);
     return status;

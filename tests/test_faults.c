@@ -223,10 +223,10 @@ static ptq_status calibrate_and_convert(const fixture *f, ptq_allocator allocato
     o.scheme.rounding = PTQ_ROUNDING_LEARNED;
     o.scheme.refit = PTQ_REFIT_ALWAYS;
     o.work.allocator = calibrating.work.allocator = report.allocator = allocator;
-    (void)((s = ptq_calibrate(f->plan, data, &calibrating, &seen, &err)) ||
+    (void)((s = ptq_calibrate(f->plan, &data, &calibrating, &seen, &err)) ||
            (s = ptq_calibration_save(seen, in_directory("seen"), &err)) ||
            (s = ptq_calibration_load(in_directory("seen"), &allocator, &again, &err)) ||
-           (s = ptq_calibration_overlap(again, data, &overlap, &err)) ||
+           (s = ptq_calibration_overlap(again, &data, &overlap, &err)) ||
            (s = ptq_convert(f->fused, again, &o, &model, &report, &err)) ||
            (s = ptq_model_save(model, in_directory("integer"), &err)));
     ptq_convert_report_free(&report);
@@ -259,11 +259,11 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator)
     o.work.allocator = layers.allocator = allocator;
     o.work.threads = THREADS;
     (void)((s = ptq_sample(&data, 2, 5, index, &allocator, &err)) ||
-           (s = ptq_evaluate(f->plan, data, &o, &a, &err)) ||
-           (s = ptq_evaluate(f->integer_plan, data, &o, &b, &err)) ||
+           (s = ptq_evaluate(f->plan, &data, &o, &a, &err)) ||
+           (s = ptq_evaluate(f->integer_plan, &data, &o, &b, &err)) ||
            (s = ptq_compare(&a, &b, &compared, &err)) ||
            (s = ptq_compare_logits(&a, &b, &apart, &err)) ||
-           (s = ptq_compare_layers(f->plan, f->integer_plan, data, 2, &layers, &err)));
+           (s = ptq_compare_layers(f->plan, f->integer_plan, &data, 2, &layers, &err)));
     ptq_layer_report_free(&layers);
     ptq_evaluation_free(&b);
     ptq_evaluation_free(&a);
@@ -287,7 +287,7 @@ static ptq_status search(const fixture *f, ptq_allocator allocator)
     memset(&o, 0, sizeof o);
     memset(&mix, 0, sizeof mix);
     o.scheme = preset("tflite");
-    o.images = data;
+    o.images = &data;
     o.images.count = 1;
     o.work.allocator = allocator;
     s = ptq_convert_mixed(f->fused, f->calibration, &o, &goal, &mixed, &mix, &err);

@@ -159,7 +159,7 @@ static void compare_activations(const ptq_model *model)
     assert_ok(ptq_archive_load(shared_path(golden), NULL, &archive, &err));
     assert_ok(ptq_cifar10_open(shared_path(images), PTQ_SPLIT_TEST, NULL, &data, &err));
     assert_int_equal(archive->entries, 15);
-    view = ptq_cifar10_dataset(data);
+    view = *ptq_cifar10_dataset(data);
     for (n = 0; n < 2; n++) {
         uint8_t pixels[3072];
         int label;

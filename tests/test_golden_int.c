@@ -36,7 +36,7 @@ static ptq_evaluation evaluate(const fixture *f, const ptq_plan *plan)
    running 5,000 images again takes long. */
 static ptq_evaluation float_evaluation(const fixture *f)
 {
-    ptq_dataset data = ptq_cifar10_dataset(f->test);
+    ptq_dataset data = *ptq_cifar10_dataset(f->test);
     ptq_evaluation e;
     uint8_t pixels[3072];
     void *bytes = NULL;
@@ -77,13 +77,13 @@ static int open_fixture(void **state)
     assert_ok(ptq_plan_create(f->fused, NULL, &f->plan, &err));
     assert_ok(ptq_cifar10_open(shared_path(training), PTQ_SPLIT_TRAIN, NULL, &f->train, &err));
     assert_ok(ptq_cifar10_open(shared_path(testing), PTQ_SPLIT_TEST, NULL, &f->test, &err));
-    f->subset.base = ptq_cifar10_dataset(f->train);
+    f->subset.base = *ptq_cifar10_dataset(f->train);
     f->subset.indices = f->index;
     assert_ok(ptq_sample(&f->subset.base, SAMPLES, 42, f->index, NULL, &err));
     f->images = ptq_subset_dataset(&f->subset, SAMPLES);
     memset(&o, 0, sizeof o);
     o.work.threads = THREADS;
-    assert_ok(ptq_calibrate(f->plan, f->images, &o, &f->calibration, &err));
+    assert_ok(ptq_calibrate(f->plan, &f->images, &o, &f->calibration, &err));
     f->real = float_evaluation(f);
     *state = f;
     return 0;
@@ -121,7 +121,7 @@ static ptq_model *convert(const fixture *f, const char *name, int plain)
     ptq_model *m = NULL;
 
     memset(&o, 0, sizeof o);
-    o.images = f->images;
+    o.images = &f->images;
     o.work.threads = THREADS;
     assert_ok(ptq_preset(name, &o.scheme, &err));
     if (plain)

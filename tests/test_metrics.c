@@ -227,7 +227,7 @@ static void error_of_every_layer(void **state)
     keep.keep = 1;
     assert_ok(ptq_session_create(f->a, &keep, &a, &err));
     assert_ok(ptq_session_create(f->b, &keep, &b, &err));
-    assert_ok(ptq_compare_layers(f->a, f->b, data, 7, &report, &err));
+    assert_ok(ptq_compare_layers(f->a, f->b, &data, 7, &report, &err));
     assert_true(report.items >= 12); /* results, and those before an addition */
     for (i = 0; i < report.items; i++) {
         double signal = 0, noise = 0, largest = 0;
@@ -268,7 +268,7 @@ static void a_model_beside_itself(void **state)
     ptq_layer_report report;
     int i;
 
-    assert_ok(ptq_compare_layers(f->a, f->a, data, 0, &report, &err));
+    assert_ok(ptq_compare_layers(f->a, f->a, &data, 0, &report, &err));
     for (i = 0; i < report.items; i++) {
         assert_true(report.item[i].sqnr_db > 1e300);
         assert_near(report.item[i].largest, 0, 0);
@@ -276,7 +276,7 @@ static void a_model_beside_itself(void **state)
     }
     ptq_layer_report_free(&report);
     data.width++;
-    assert_fails(PTQ_BAD_DATA, "8x9x3", ptq_compare_layers(f->a, f->b, data, 0, &report, &err));
+    assert_fails(PTQ_BAD_DATA, "8x9x3", ptq_compare_layers(f->a, f->b, &data, 0, &report, &err));
 }
 
 /* Half of the values are cut off where the scale is halved. */
@@ -292,7 +292,7 @@ static void clipped_share(void **state)
     assert_ok(ptq_model_copy(f->coded, NULL, &m, &err));
     m->node[1].q.scale /= 64; /* 64 times the scale is the old range */
     assert_ok(ptq_plan_create(m, NULL, &plan, &err));
-    assert_ok(ptq_compare_layers(f->a, plan, data, 0, &report, &err));
+    assert_ok(ptq_compare_layers(f->a, plan, &data, 0, &report, &err));
     for (i = 0; i < report.items; i++)
         if (!strcmp(report.item[i].name, m->node[1].out)) {
             assert_true(report.item[i].clipped > 0.2);

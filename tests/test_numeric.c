@@ -74,7 +74,7 @@ static void quantize_and_run(const ptq_model *fused, const char *name)
     any.accept_any = 1;
     assert_ok(ptq_plan_create(fused, NULL, &plan, &err));
     err.text[0] = 0;
-    s = ptq_calibrate(plan, data, &any, &seen, &err);
+    s = ptq_calibrate(plan, &data, &any, &seen, &err);
     s = s ? s : ptq_convert(fused, seen, &o, &made, NULL, &err);
     if (s) {
         assert_int_equal(s, PTQ_BAD_NUMBER);

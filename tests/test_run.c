@@ -408,7 +408,7 @@ static ptq_status run_chain(const chain *c, ptq_allocator allocator)
     ptq_plan_options planning = {PTQ_ISA_SCALAR, allocator};
     ptq_session_options sitting = {1, NULL, 0, allocator};
     ptq_evaluate_options evaluating = {{0, NULL, NULL, allocator}, 0};
-    ptq_dataset data = {2, SIDE, SIDE, 3, CLASSES, one_image, NULL, NULL};
+    ptq_dataset data = {2, SIDE, SIDE, 3, CLASSES, PTQ_TYPE_U8, one_image, NULL, NULL};
     ptq_model *model = NULL, *fused = NULL, *copy = NULL;
     ptq_fuse_report report;
     ptq_plan *plan = NULL;
@@ -429,7 +429,7 @@ static ptq_status run_chain(const chain *c, ptq_allocator allocator)
            (s = ptq_model_write(copy, &bytes, &size, &err)) ||
            (s = ptq_plan_create(copy, &planning, &plan, &err)) ||
            (s = ptq_session_create(plan, &sitting, &session, &err)) ||
-           (s = ptq_evaluate(plan, data, &evaluating, &result, &err)));
+           (s = ptq_evaluate(plan, &data, &evaluating, &result, &err)));
     ptq_evaluation_free(&result);
     ptq_session_free(session);
     ptq_plan_free(plan);

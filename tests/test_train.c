@@ -430,7 +430,7 @@ static ptq_model *quantized(const ptq_model *fused, ptq_scheme scheme, ptq_datas
     loose.accept_any = 1;
     options.scheme = scheme;
     assert_ok(ptq_plan_create(fused, NULL, &plan, &err));
-    assert_ok(ptq_calibrate(plan, images, &loose, &calibration, &err));
+    assert_ok(ptq_calibrate(plan, &images, &loose, &calibration, &err));
     assert_ok(ptq_convert(fused, calibration, &options, &made, NULL, &err));
     ptq_calibration_free(calibration);
     ptq_plan_free(plan);
@@ -541,7 +541,7 @@ static void check_integers(pair *made)
     trainer_classify(t, source, BATCH, classes, labels);
     assert_ok(trainer_export(t, trainer_state(t), made->q, &err));
     assert_ok(ptq_plan_create(made->q, NULL, &plan, &err));
-    assert_ok(ptq_evaluate(plan, images_of(made), NULL, &integers, &err));
+    assert_ok(ptq_evaluate(plan, &images_of(made), NULL, &integers, &err));
     for (int i = 0; i < BATCH; i++) {
         /* Few codes make exact ties between classes, which the rounding of floats then decides. */
         const float *logit = integers.logits + i * integers.classes;
@@ -767,7 +767,7 @@ static void test_refusals(void **state)
     trainer_options options = {BATCH, 1, NULL, 0.1f, 0}, no_batch = {0, 1, NULL, 0.1f, 0};
     trainer_options no_thread = {1, 0, NULL, 0.1f, 0}, no_isa = {1, 1, "mmx", 0.1f, 0};
     noise from = {model, 9 * 7 * 4, 4};
-    ptq_dataset images = {BATCH, 9, 7, 4, 4, noise_get, &from, NULL};
+    ptq_dataset images = {BATCH, 9, 7, 4, 4, PTQ_TYPE_U8, noise_get, &from, NULL};
     ptq_scheme dynamic = {.mode = PTQ_MODE_DYNAMIC}, integer = {0};
     trainer *t;
 

@@ -163,7 +163,7 @@ static void *calibrated(const ptq_plan *plan, ptq_dataset data, int threads, ptq
     memset(&options, 0, sizeof options);
     options.accept_any = 1;
     options.work.threads = threads;
-    expect(!ptq_calibrate(plan, data, &options, out, &err));
+    expect(!ptq_calibrate(plan, &data, &options, out, &err));
     expect(!ptq_calibration_write(*out, &bytes, size, &err));
     return bytes;
 }
@@ -179,7 +179,7 @@ static ptq_model *converted(const ptq_model *fused, const ptq_calibration *seen,
     options.scheme.activation_bits = 5;
     options.scheme.equalize = 1;
     options.scheme.refit = PTQ_REFIT_ALWAYS;
-    options.images = data;
+    options.images = &data;
     options.work.threads = threads;
     expect(!ptq_convert(fused, seen, &options, &made, NULL, &err));
     return made;
@@ -193,9 +193,9 @@ static void evaluate_both(const ptq_model *model, ptq_dataset data)
 
     memset(&options, 0, sizeof options);
     expect(!ptq_plan_create(model, NULL, &plan, &err));
-    expect(!ptq_evaluate(plan, data, &options, &one, &err));
+    expect(!ptq_evaluate(plan, &data, &options, &one, &err));
     options.work.threads = THREADS;
-    expect(!ptq_evaluate(plan, data, &options, &many, &err));
+    expect(!ptq_evaluate(plan, &data, &options, &many, &err));
     expect(!memcmp(one.logits, many.logits, IMAGES * CLASSES * sizeof(float)));
     expect(one.correct == many.correct);
     ptq_evaluation_free(&one);

@@ -528,7 +528,7 @@ static ptq_status write_pictures(const char *path, const ptq_dataset *set, ptq_e
 static ptq_status unpack_split(const settings *s, int split, const ptq_cifar10 *data,
                                ptq_error *err)
 {
-    ptq_dataset set = ptq_cifar10_dataset(data);
+    ptq_dataset set = *ptq_cifar10_dataset(data);
     char path[FILE_PATH_BYTES];
     struct stat status;
 

@@ -32,7 +32,7 @@ int main(int argc, char **argv)
         classifier_close(c);
         return fprintf(stderr, "%s\n", err.text), 1;
     }
-    data = ptq_cifar10_dataset(file);
+    data = *ptq_cifar10_dataset(file);
     for (i = 0; i < data.count; i++) {
         if (data.get(data.user, i, pixels, &label, &err))
             break;

@@ -174,7 +174,7 @@ EXPORT(calibrate) ptq_status calibrate(const uint8_t *pictures, size_t count)
     ptq_calibration *part = NULL;
     ptq_status status;
 
-    status = ptq_calibrate(networks[FLOAT].plan, as_dataset(pictures, count), NULL, &part, &error);
+    status = ptq_calibrate(networks[FLOAT].plan, &as_dataset(pictures, count), NULL, &part, &error);
     if (status || !calibration) {
         calibration = status ? calibration : part;
         return status;

@@ -124,7 +124,7 @@ ptq_status ptq_tool_calibrate(const ptq_plan *plan, ptq_dataset data,
 {
     if (!patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
-    return ptq_calibrate(plan, data, options, out, e);
+    return ptq_calibrate(plan, &data, options, out, e);
 }
 
 ptq_status ptq_tool_trainer_create(const ptq_model *model, const ptq_model *source,
@@ -141,7 +141,7 @@ ptq_status ptq_tool_evaluate(const ptq_plan *plan, ptq_dataset data,
 {
     if (!patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
-    return ptq_evaluate(plan, data, options, out, e);
+    return ptq_evaluate(plan, &data, options, out, e);
 }
 
 /* Some files are merged, not dozens. */

@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         expect(err.text[0]);
         return 0;
     }
-    view = ptq_cifar10_dataset(set);
+    view = *ptq_cifar10_dataset(set);
     expect(view.count == size / PTQ_CIFAR10_RECORD);
     expect(!view.get(view.user, view.count - 1, pixels, &label, &err));
     expect(label >= 0 && label < view.classes);

@@ -61,7 +61,7 @@ static inline ptq_calibration *calibrate(const ptq_model *fused, ptq_dataset ima
     memset(&any, 0, sizeof any);
     any.accept_any = 1;
     expect(!ptq_plan_create(fused, NULL, &plan, &err));
-    expect(!ptq_calibrate(plan, images, &any, &seen, &err));
+    expect(!ptq_calibrate(plan, &images, &any, &seen, &err));
     ptq_plan_free(plan);
     return seen;
 }

@@ -80,7 +80,7 @@ static void save_presets(const ptq_model *fused, const ptq_calibration *seen, pt
     int i;
 
     memset(&options, 0, sizeof options);
-    options.images = images;
+    options.images = &images;
     for (i = 0; ptq_preset_name(i); i++) {
         expect(!ptq_preset(ptq_preset_name(i), &options.scheme, &err));
         expect(!ptq_convert(fused, seen, &options, &made, NULL, &err));

@@ -121,7 +121,7 @@ static int quantize_for_speed(const ptq_model *model, ptq_model **out)
     calibrate.accept_any = 1;
     status = ptq_plan_create(model, NULL, &plan, &err) != PTQ_OK;
     noise.classes = status ? 1 : ptq_plan_get_info(plan)->classes;
-    status = status || ptq_calibrate(plan, noise, &calibrate, &calibration, &err) ||
+    status = status || ptq_calibrate(plan, &noise, &calibrate, &calibration, &err) ||
              ptq_preset("tflite", &convert.scheme, &err) ||
              ptq_convert(model, calibration, &convert, out, NULL, &err);
     ptq_calibration_free(calibration);

@@ -51,7 +51,7 @@ int sample_open(const char *data_path, int count, int draw, image_sample *out)
     memset(out, 0, sizeof *out);
     if (ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &out->data, &err))
         return fail("%s", err.text);
-    out->subset.base = ptq_cifar10_dataset(out->data);
+    out->subset.base = *ptq_cifar10_dataset(out->data);
     out->indices = malloc((size_t)count * sizeof *out->indices);
     if (!out->indices) {
         sample_close(out);
@@ -97,7 +97,7 @@ int refuse_overlap(const ptq_calibration *calibration, ptq_dataset data)
     size_t found = 0;
     ptq_error err;
 
-    if (ptq_calibration_overlap(calibration, data, &found, &err))
+    if (ptq_calibration_overlap(calibration, &data, &found, &err))
         return fail("%s", err.text);
     if (!found)
         return 0;
@@ -138,7 +138,7 @@ int calibrate_on(const ptq_plan *plan, const image_sample *drawn, int team, ptq_
     options.work.threads = team;
     options.work.progress = progress_show;
     options.work.user = &state;
-    status = ptq_calibrate(plan, drawn->images, &options, out, &err);
+    status = ptq_calibrate(plan, &drawn->images, &options, out, &err);
     progress_end(&state);
     return status ? fail("%s", err.text) : 0;
 }

@@ -57,7 +57,7 @@ int evaluate_plan(const ptq_plan *plan, ptq_dataset data, const char *what, int 
     options.work.threads = team;
     options.work.progress = progress_show;
     options.work.user = &state;
-    status = ptq_evaluate(plan, data, &options, out, &err);
+    status = ptq_evaluate(plan, &data, &options, out, &err);
     progress_end(&state);
     return status ? fail("%s", err.text) : 0;
 }
@@ -352,7 +352,7 @@ static int compare(pair *both, ptq_dataset data)
 
     if (ptq_compare(&both->baseline.result, &both->model.result, &both->compared, &err))
         return fail("%s", err.text);
-    if (layers && ptq_compare_layers(both->baseline.ready.plan, both->model.ready.plan, data,
+    if (layers && ptq_compare_layers(both->baseline.ready.plan, both->model.ready.plan, &data,
                                      (size_t)layers, &both->layers, &err))
         return fail("%s", err.text);
     return 0;
@@ -380,7 +380,7 @@ static int evaluate(pair *both)
 
     if (ptq_cifar10_open(both->data, PTQ_SPLIT_TEST, NULL, &opened, &err))
         return fail("%s", err.text);
-    data = ptq_cifar10_dataset(opened);
+    data = *ptq_cifar10_dataset(opened);
     both->class_name = data.class_name;
     if (limit && (size_t)limit < data.count)
         data.count = (size_t)limit;

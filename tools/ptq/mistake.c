@@ -113,7 +113,7 @@ int calibrate_any(const ptq_model *model, ptq_dataset images, int accept_any, pt
     options.accept_any = accept_any;
     status = ptq_plan_create(model, &scalar, &plan, &err);
     if (!status)
-        status = ptq_calibrate(plan, images, &options, out, &err);
+        status = ptq_calibrate(plan, &images, &options, out, &err);
     ptq_plan_free(plan);
     return status ? fail("%s", err.text) : 0;
 }
@@ -190,7 +190,7 @@ static int open_images(lab *at)
         return 1;
     if (ptq_cifar10_open(at->data_path, PTQ_SPLIT_TEST, NULL, &at->test, &err))
         return fail("%s", err.text);
-    at->images = ptq_cifar10_dataset(at->test);
+    at->images = *ptq_cifar10_dataset(at->test);
     if (at->images.count > (size_t)limit)
         at->images.count = (size_t)limit;
     return 0;

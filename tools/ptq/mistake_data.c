@@ -53,7 +53,7 @@ static int show_refusal(const lab *at, ptq_dataset images)
     ptq_calibration *seen = NULL;
     ptq_error err;
 
-    if (!ptq_calibrate(at->real.plan, images, NULL, &seen, &err)) {
+    if (!ptq_calibrate(at->real.plan, &images, NULL, &seen, &err)) {
         ptq_calibration_free(seen);
         return fail("ptq_calibrate took images that it should refuse");
     }
@@ -325,7 +325,7 @@ int mistake_scale(lab *at)
 
 int check_parts(const lab *at)
 {
-    size_t all = ptq_cifar10_dataset(at->test).count;
+    size_t all = *ptq_cifar10_dataset(at->test)->count;
 
     return all / at->images.count < 2
                ? fail("the test set has %zu images; take a --limit of at most half of them", all)
@@ -385,7 +385,7 @@ static int show_pair(const ptq_evaluation *real, const ptq_evaluation *coded)
 
 int mistake_runs(lab *at)
 {
-    ptq_dataset all = ptq_cifar10_dataset(at->test);
+    ptq_dataset all = *ptq_cifar10_dataset(at->test);
     ptq_evaluation real = {0}, coded = {0};
     ptq_plan *plan = NULL;
     int status = measure_right(at) || make_plan(at->quantized, &plan);

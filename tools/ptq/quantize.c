@@ -360,7 +360,7 @@ static int convert_mixed(job *work, ptq_model **made)
     ptq_error err;
 
     options.scheme = work->scheme;
-    options.images = work->drawn.images;
+    options.images = &work->drawn.images;
     options.measure = (work->drawn.images.count + 3) / 4;
     options.work.threads = threads;
     options.work.progress = progress_show;
@@ -447,7 +447,7 @@ static int convert(job *work)
     options.scheme = work->scheme;
     options.override = work->override;
     options.overrides = work->overrides;
-    options.images = work->drawn.images;
+    options.images = &work->drawn.images;
     options.unfused = work->unfused;
     options.work.threads = threads;
     options.work.progress = progress_show;
@@ -467,7 +467,7 @@ static int convert(job *work)
 /* Both models on the test images, and the outcome into the metadata. */
 static int measure(job *work)
 {
-    ptq_dataset data = ptq_cifar10_dataset(work->test);
+    ptq_dataset data = *ptq_cifar10_dataset(work->test);
     ptq_error err;
 
     if (evaluate_plan(work->quantized.plan, data, "measure", threads, &work->after) ||

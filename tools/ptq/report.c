@@ -159,7 +159,7 @@ static int measure_subject(report *r, subject *s)
     if (evaluate_plan(s->ready.plan, r->images, s->name, threads, &s->result))
         return 1;
     if (ptq_compare(&r->baseline.result, &s->result, &s->compared, &err) ||
-        ptq_compare_layers(r->baseline.ready.plan, s->ready.plan, r->images, r->layer_images,
+        ptq_compare_layers(r->baseline.ready.plan, s->ready.plan, &r->images, r->layer_images,
                            &s->layers, &err))
         return fail("%s: %s", s->name, err.text);
     return count_codes(r, s);
@@ -172,7 +172,7 @@ static int open_images(report *r)
     if (!r->test)
         return fail("%s has no test_batch.bin beside the training images; a report needs both",
                     r->data_path);
-    r->images = ptq_cifar10_dataset(r->test);
+    r->images = *ptq_cifar10_dataset(r->test);
     if (limit && (size_t)limit < r->images.count)
         r->images.count = (size_t)limit;
     r->layer_images = r->images.count < LAYER_IMAGES ? r->images.count : LAYER_IMAGES;

@@ -68,7 +68,7 @@ static int write_words(const char *path, const void *words, size_t count)
 
 static int run_images(const engine *ready, const ptq_cifar10 *data)
 {
-    ptq_dataset base = ptq_cifar10_dataset(data), unlabelled = base;
+    ptq_dataset base = *ptq_cifar10_dataset(data), unlabelled = base;
     ptq_evaluate_options options = {0};
     ptq_evaluation result = {0};
     progress state = progress_start("run");
@@ -81,7 +81,7 @@ static int run_images(const engine *ready, const ptq_cifar10 *data)
     options.work.threads = threads;
     options.work.progress = progress_show;
     options.work.user = &state;
-    status = ptq_evaluate(ready->plan, unlabelled, &options, &result, &err);
+    status = ptq_evaluate(ready->plan, &unlabelled, &options, &result, &err);
     progress_end(&state);
     if (status)
         return fail("%s", err.text);
@@ -115,7 +115,7 @@ static int make_codes(ptq_session *session, const ptq_dataset *data, uint8_t *pi
 
 static int run_codes(const engine *ready, const ptq_cifar10 *opened)
 {
-    ptq_dataset data = ptq_cifar10_dataset(opened);
+    ptq_dataset data = *ptq_cifar10_dataset(opened);
     size_t classes = (size_t)ptq_plan_get_info(ready->plan)->classes;
     int32_t *codes = malloc(data.count * classes * sizeof *codes);
     uint8_t *pixels = malloc(ptq_plan_get_info(ready->plan)->pixels);
@@ -144,7 +144,7 @@ static int run_codes(const engine *ready, const ptq_cifar10 *opened)
 static int run_one(const engine *ready, const ptq_cifar10 *opened, ptq_session **out, float *logits,
                    int *label)
 {
-    ptq_dataset data = ptq_cifar10_dataset(opened);
+    ptq_dataset data = *ptq_cifar10_dataset(opened);
     ptq_session_options keep = {0};
     uint8_t *pixels = malloc(ptq_plan_get_info(ready->plan)->pixels);
     ptq_error err;
@@ -222,7 +222,7 @@ static int fill_sides(const engine *ready, const engine *other, const ptq_cifar1
 {
     int classes = ptq_plan_get_info(ready->plan)->classes, label, status;
     ptq_session *one = NULL, *two = NULL;
-    ptq_dataset set = ptq_cifar10_dataset(data);
+    ptq_dataset set = *ptq_cifar10_dataset(data);
 
     status = run_one(ready, data, &one, logits, &label) ||
              run_one(other, data, &two, logits + classes, &label);
@@ -260,7 +260,7 @@ static int show_beside(const engine *ready, const ptq_cifar10 *data)
 
 static int run_all(const engine *ready, const ptq_cifar10 *data)
 {
-    ptq_dataset set = ptq_cifar10_dataset(data);
+    ptq_dataset set = *ptq_cifar10_dataset(data);
 
     if ((size_t)set.height * (size_t)set.width * (size_t)set.channels !=
         ptq_plan_get_info(ready->plan)->pixels)

@@ -341,7 +341,7 @@ static int evaluate(const ptq_plan *plan, ptq_dataset images, ptq_evaluation *ou
 
     options.limit = (size_t)limit;
     options.work.threads = threads;
-    return ptq_evaluate(plan, images, &options, out, &err) ? fail("%s", err.text) : 0;
+    return ptq_evaluate(plan, &images, &options, out, &err) ? fail("%s", err.text) : 0;
 }
 
 static int calibrate(job *work)
@@ -350,11 +350,11 @@ static int calibrate(job *work)
     ptq_error err;
 
     options.work.threads = threads;
-    if (ptq_calibrate(work->ready.plan, work->drawn.images, &options, &work->calibration, &err))
+    if (ptq_calibrate(work->ready.plan, &work->drawn.images, &options, &work->calibration, &err))
         return fail("%s", err.text);
     if (!on_test)
         return hold_out(work);
-    work->images = ptq_cifar10_dataset(work->test);
+    work->images = *ptq_cifar10_dataset(work->test);
     return refuse_overlap(work->calibration, work->images);
 }
 
@@ -390,7 +390,7 @@ static int measure(job *work, const ptq_scheme *scheme, row *out)
     int status;
 
     options.scheme = *scheme;
-    options.images = work->drawn.images;
+    options.images = &work->drawn.images;
     options.work.threads = threads;
     if (ptq_convert(work->ready.model, work->calibration, &options, &made, &report, &err))
         return fail("%s", err.text);

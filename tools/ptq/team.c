@@ -43,7 +43,7 @@ static int fill_from_file(const char *path, size_t least, size_t most, image_sto
 
     if (ptq_cifar10_open(path, PTQ_SPLIT_TEST, NULL, &data, &err))
         return fail("%s", err.text);
-    set = ptq_cifar10_dataset(data);
+    set = *ptq_cifar10_dataset(data);
     if ((size_t)set.height * (size_t)set.width * (size_t)set.channels != images->image_bytes)
         status = fail("the model's images are not of CIFAR-10's size; bench it without data");
     else

@@ -107,7 +107,7 @@ static void free_stacks(stacks *all)
 
 int write_tensors(const engine *ready, const ptq_cifar10 *opened, const char *path)
 {
-    ptq_dataset data = ptq_cifar10_dataset(opened);
+    ptq_dataset data = *ptq_cifar10_dataset(opened);
     uint8_t *pixels = malloc(ptq_plan_get_info(ready->plan)->pixels);
     ptq_session_options keep = {0};
     ptq_session *session = NULL;

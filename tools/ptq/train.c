@@ -202,7 +202,7 @@ static int images_open(const settings *s, images *set)
         return 1;
     if (ptq_cifar10_open(path, PTQ_SPLIT_TRAIN, NULL, &set->file, &err))
         return fail("%s", err.text);
-    set->base = ptq_cifar10_dataset(set->file);
+    set->base = *ptq_cifar10_dataset(set->file);
     return images_load(set) || images_split(set, s);
 }
 
