@@ -41,16 +41,16 @@ static ptq_status measure_float(flow *f, const char *model, const char *data)
 static ptq_status calibrate(flow *f, const char *data)
 {
     ptq_calibrate_options options = {0};
+    const ptq_dataset *images;
 
     options.work.threads = THREADS;
     if (ptq_cifar10_open(data, PTQ_SPLIT_TRAIN, NULL, &f->train, &f->err))
         return f->err.status;
-    f->subset.base = *ptq_cifar10_dataset(f->train);
-    f->subset.indices = f->indices;
-    if (ptq_sample(&f->subset.base, SAMPLES, SEED, f->indices, NULL, &f->err))
+    images = ptq_cifar10_dataset(f->train);
+    if (ptq_sample(images, SAMPLES, SEED, f->indices, NULL, &f->err) ||
+        ptq_subset_open(&f->subset, images, f->indices, SAMPLES, &f->err))
         return f->err.status;
-    return ptq_calibrate(f->plan, ptq_subset_dataset(&f->subset, SAMPLES), &options,
-                         &f->calibration, &f->err);
+    return ptq_calibrate(f->plan, &f->subset.dataset, &options, &f->calibration, &f->err);
 }
 
 static void print_row(const char *name, const ptq_evaluation *e, const ptq_comparison *c,
@@ -78,7 +78,7 @@ static ptq_status measure_preset(flow *f, const char *name)
     void *file = NULL;
     size_t bytes = 0;
 
-    options.images = ptq_subset_dataset(&f->subset, SAMPLES); /* for learned rounding */
+    options.images = &f->subset.dataset; /* for learned rounding */
     options.work.threads = THREADS;
     if (!ptq_preset(name, &options.scheme, &f->err) &&
         !ptq_convert(f->fused, f->calibration, &options, &quantized, NULL, &f->err) &&

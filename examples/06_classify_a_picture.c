@@ -117,7 +117,7 @@ int main(int argc, char **argv)
     static uint8_t drawn[DRAWN * DRAWN * 4], pixels[SIZE * SIZE * 3];
     const char *model = argc > 2 ? argv[2] : argc > 1 ? PHOTOGRAPHS : DRAWINGS;
     const char *file = argc > 2 ? model : strrchr(model, '/') + 1;
-    const char *const *name = argc > 1 ? ptq_cifar10_class_names() : shapes;
+    const char *const *name = argc > 1 ? ptq_cifar10_dataset(NULL)->class_name : shapes;
     char integers[512];
     int width = DRAWN, height = DRAWN, channels;
     uint8_t *rgba = argc > 1 ? stbi_load(argv[1], &width, &height, &channels, 4) : drawn;
@@ -134,7 +134,7 @@ int main(int argc, char **argv)
     snprintf(integers, sizeof integers, "%s%.*s-int8.safetensors", argc > 2 ? "" : "build/models/",
              (int)strlen(file) - (int)strlen(".safetensors"), file);
     if (argc > 3 && !ptq_cifar10_open(argv[3], PTQ_SPLIT_TEST, NULL, &data, &err))
-        name = *ptq_cifar10_dataset(data)->class_name;
+        name = ptq_cifar10_dataset(data)->class_name;
     if (err.status || classify(model, pixels, p[0], &time[0], &err))
         return fprintf(stderr, "%s\n", err.text), 1;
     if (classify(integers, pixels, p[1], &time[1], &err))

@@ -88,7 +88,7 @@ static ptq_status load_weights(ptq_model *model, const char *path, ptq_error *er
 
 /* One model on the test images; with a preset it is quantized first. */
 static void measure(const ptq_model *fused, const char *preset, const ptq_calibration *seen,
-                    ptq_dataset images, ptq_dataset test, ptq_error *err)
+                    const ptq_dataset *images, const ptq_dataset *test, ptq_error *err)
 {
     ptq_model *integers = NULL;
     ptq_plan *plan = NULL;
@@ -97,11 +97,11 @@ static void measure(const ptq_model *fused, const char *preset, const ptq_calibr
     void *file = NULL;
     size_t bytes = 0;
 
-    options.images = &images;
+    options.images = images;
     if ((!preset || (!ptq_preset(preset, &options.scheme, err) &&
                      !ptq_convert(fused, seen, &options, &integers, NULL, err))) &&
         !ptq_plan_create(integers ? integers : fused, NULL, &plan, err) &&
-        !ptq_evaluate(plan, &test, NULL, &result, err) &&
+        !ptq_evaluate(plan, test, NULL, &result, err) &&
         !ptq_model_write(ptq_plan_get_info(plan)->model, &file, &bytes, err))
         printf("%-7s %zu of %zu right, %6zu bytes\n", preset ? preset : "float", result.correct,
                result.total, bytes);
@@ -135,7 +135,7 @@ int main(int argc, char **argv)
         ptq_model_describe(fused, text, sizeof text);
         printf("%s\n", text);
         for (int i = 0; i < 4 && !err.status; i++)
-            measure(fused, preset[i], seen, images, ptq_cifar10_dataset(test), &err);
+            measure(fused, preset[i], seen, &images, ptq_cifar10_dataset(test), &err);
     }
     if (err.status)
         fprintf(stderr, "%s\n", err.text);

@@ -24,8 +24,9 @@ static void try(ptq_status status)
         stop();
 }
 
-static ptq_status get_image(void *user, size_t index, uint8_t *pixels, int *label, ptq_error *e)
+static ptq_status get_image(void *user, size_t index, void *item, int *label, ptq_error *e)
 {
+    uint8_t *pixels = (uint8_t *)item;
     ptq_rng own;
     (void)user, (void)e;
     ptq_rng_seed(&own, 11, index);
@@ -141,7 +142,7 @@ static void make(const char *directory, const char *name, int variant, const ptq
     ptq_calibration *calibration;
     memset(&convert, 0, sizeof convert);
     convert.scheme = *scheme;
-    convert.images = data;
+    convert.images = &data;
     calibrate.accept_any = 1;
     randomize(model);
     try(ptq_fuse(model, &fused, NULL, &err));

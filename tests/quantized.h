@@ -7,19 +7,21 @@
 #include "reference.h"
 
 /* ---------------------------------------------------------------------------------------------
-   Pictures: smooth colours with a little noise, the same for the same index. `user` is the
-   struct. */
+   Pictures: smooth colours with a little noise, the same for the same index. The data set within
+   is filled, and its `user` is the struct, whenever pictures_dataset gives it out. */
 
 typedef struct pictures {
     int h, w, c, classes;
     size_t count;
     uint64_t seed;
     const size_t *order; /* which pictures, in which order; NULL: 0, 1, 2 ... */
+    ptq_dataset data;
 } pictures;
 
-static inline ptq_status get_picture(void *user, size_t index, uint8_t *pixels, int *label,
+static inline ptq_status get_picture(void *user, size_t index, void *item, int *label,
                                      ptq_error *e)
 {
+    uint8_t *pixels = (uint8_t *)item;
     const pictures *p = (const pictures *)user;
     size_t number = p->order ? p->order[index] : index;
     test_random r = {0};
@@ -40,18 +42,18 @@ static inline ptq_status get_picture(void *user, size_t index, uint8_t *pixels, 
     return PTQ_OK;
 }
 
-static inline ptq_dataset pictures_dataset(pictures *p)
+static inline const ptq_dataset *pictures_dataset(pictures *p)
 {
-    ptq_dataset data;
+    ptq_dataset *data = &p->data;
 
-    memset(&data, 0, sizeof data);
-    data.count = p->count;
-    data.height = p->h;
-    data.width = p->w;
-    data.channels = p->c;
-    data.classes = p->classes;
-    data.get = get_picture;
-    data.user = p;
+    memset(data, 0, sizeof *data);
+    data->count = p->count;
+    data->height = p->h;
+    data->width = p->w;
+    data->channels = p->c;
+    data->classes = p->classes;
+    data->get = get_picture;
+    data->user = p;
     return data;
 }
 
@@ -59,8 +61,9 @@ static inline ptq_dataset pictures_dataset(pictures *p)
 static inline pictures pictures_for(const ptq_model *model, size_t count, uint64_t seed)
 {
     const ptq_node *in = &model->node[0], *out = &model->node[ptq_model_logits(model)];
-    pictures p = {0, 0, 0, 0, 0, 0, NULL};
+    pictures p;
 
+    memset(&p, 0, sizeof p);
     p.h = in->shape[0];
     p.w = in->shape[1];
     p.c = in->shape[2];
@@ -83,7 +86,7 @@ static inline ptq_model *fused_of(ptq_model *model)
     return fused;
 }
 
-static inline ptq_calibration *calibrated_on(const ptq_model *fused, ptq_dataset data)
+static inline ptq_calibration *calibrated_on(const ptq_model *fused, const ptq_dataset *data)
 {
     ptq_calibrate_options o;
     ptq_calibration *calibration = NULL;
@@ -92,7 +95,7 @@ static inline ptq_calibration *calibrated_on(const ptq_model *fused, ptq_dataset
     memset(&o, 0, sizeof o);
     o.accept_any = 1; /* tiny pictures need not look like photographs */
     assert_ok(ptq_plan_create(fused, NULL, &plan, &err));
-    assert_ok(ptq_calibrate(plan, &data, &o, &calibration, &err));
+    assert_ok(ptq_calibrate(plan, data, &o, &calibration, &err));
     ptq_plan_free(plan);
     return calibration;
 }
@@ -106,13 +109,13 @@ static inline ptq_scheme preset(const char *name)
 }
 
 /* Options; `images` are for schemes that learn from them. */
-static inline ptq_convert_options with_scheme(ptq_scheme scheme, ptq_dataset images)
+static inline ptq_convert_options with_scheme(ptq_scheme scheme, const ptq_dataset *images)
 {
     ptq_convert_options o;
 
     memset(&o, 0, sizeof o);
     o.scheme = scheme;
-    o.images = &images;
+    o.images = images;
     return o;
 }
 

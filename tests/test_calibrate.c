@@ -44,7 +44,7 @@ static ptq_calibration *calibrate(const fixture *f, const size_t *order, size_t 
     o.accept_any = count < 10;
     p.order = order;
     p.count = count;
-    assert_ok(ptq_calibrate(f->plan, &pictures_dataset(&p), &o, &c, &err));
+    assert_ok(ptq_calibrate(f->plan, pictures_dataset(&p), &o, &c, &err));
     assert_int_equal(c->images, count);
     return c;
 }
@@ -129,7 +129,7 @@ static void what_is_kept(void **state)
 {
     const fixture *f = (const fixture *)*state;
     ptq_calibration *c = calibrate(f, NULL, 20, 0);
-    ptq_dataset data = pictures_dataset((pictures *)(uintptr_t)&f->p);
+    ptq_dataset data = *pictures_dataset((pictures *)(uintptr_t)&f->p);
     ptq_session_options o;
     ptq_session *session = NULL;
     uint64_t pixel[256] = {0};
@@ -218,8 +218,9 @@ static void model_hash(void **state)
 /* Pictures of other kinds: `user` says which. */
 enum { NOISE, CONSTANT, DIM };
 
-static ptq_status odd_picture(void *user, size_t index, uint8_t *pixels, int *label, ptq_error *e)
+static ptq_status odd_picture(void *user, size_t index, void *item, int *label, ptq_error *e)
 {
+    uint8_t *pixels = (uint8_t *)item;
     test_random r = {0};
     int i, kind = *(const int *)user;
 
@@ -233,12 +234,13 @@ static ptq_status odd_picture(void *user, size_t index, uint8_t *pixels, int *la
     return PTQ_OK;
 }
 
-static ptq_dataset odd_pictures(int *kind)
+/* The data set is one: the next call gives it another kind. */
+static const ptq_dataset *odd_pictures(int *kind)
 {
-    ptq_dataset data = {100, SIDE, SIDE, 3, CLASSES, PTQ_TYPE_U8, odd_picture, NULL, NULL};
+    static ptq_dataset data = {100, SIDE, SIDE, 3, CLASSES, PTQ_TYPE_U8, odd_picture, NULL, NULL};
 
     data.user = kind;
-    return data;
+    return &data;
 }
 
 static void unsuitable_images(void **state)
@@ -254,27 +256,27 @@ static void unsuitable_images(void **state)
     any.accept_any = 1;
     kind = NOISE;
     assert_fails(PTQ_BAD_DATA, "random",
-                 ptq_calibrate(f->plan, &odd_pictures(&kind), NULL, &c, &err));
-    assert_ok(ptq_calibrate(f->plan, &odd_pictures(&kind), &any, &c, &err));
+                 ptq_calibrate(f->plan, odd_pictures(&kind), NULL, &c, &err));
+    assert_ok(ptq_calibrate(f->plan, odd_pictures(&kind), &any, &c, &err));
     ptq_calibration_free(c);
     c = NULL;
     kind = CONSTANT;
     assert_fails(PTQ_BAD_DATA, "constant",
-                 ptq_calibrate(f->plan, &odd_pictures(&kind), NULL, &c, &err));
-    data = pictures_dataset(&p);
+                 ptq_calibrate(f->plan, odd_pictures(&kind), NULL, &c, &err));
+    data = *pictures_dataset(&p);
     data.count = 0;
     assert_fails(PTQ_BAD_DATA, "", ptq_calibrate(f->plan, &data, &any, &c, &err));
     p.w = SIDE + 1;
     assert_fails(PTQ_BAD_DATA, "8x9x3",
-                 ptq_calibrate(f->plan, &pictures_dataset(&p), &any, &c, &err));
+                 ptq_calibrate(f->plan, pictures_dataset(&p), &any, &c, &err));
     p = f->p;
     p.classes++;
     assert_fails(PTQ_BAD_DATA, "6 classes",
-                 ptq_calibrate(f->plan, &pictures_dataset(&p), &any, &c, &err));
+                 ptq_calibrate(f->plan, pictures_dataset(&p), &any, &c, &err));
     assert_null(c);
 }
 
-static ptq_status failing_picture(void *user, size_t index, uint8_t *pixels, int *label,
+static ptq_status failing_picture(void *user, size_t index, void *pixels, int *label,
                                   ptq_error *e)
 {
     if (index == 33)
@@ -282,7 +284,7 @@ static ptq_status failing_picture(void *user, size_t index, uint8_t *pixels, int
     return get_picture(user, index, pixels, label, e);
 }
 
-static ptq_status wrong_label(void *user, size_t index, uint8_t *pixels, int *label, ptq_error *e)
+static ptq_status wrong_label(void *user, size_t index, void *pixels, int *label, ptq_error *e)
 {
     ptq_status s = get_picture(user, index, pixels, label, e);
 
@@ -302,7 +304,7 @@ static void stopped_half_way(void **state)
 {
     const fixture *f = (const fixture *)*state;
     pictures p = f->p;
-    ptq_dataset data = pictures_dataset(&p);
+    ptq_dataset data = *pictures_dataset(&p);
     ptq_calibrate_options o;
     ptq_calibration *c = NULL;
     size_t done = 0;
@@ -348,7 +350,7 @@ static void expect_bad_number(const fixture *f, const char *name, float first, f
         ((float *)w->data)[i] = i % 2 ? second : first;
     if (!late)
         assert_ok(ptq_plan_create(m, NULL, &plan, &err));
-    assert_fails(PTQ_BAD_NUMBER, name, ptq_calibrate(plan, &pictures_dataset(&p), NULL, &c, &err));
+    assert_fails(PTQ_BAD_NUMBER, name, ptq_calibrate(plan, pictures_dataset(&p), NULL, &c, &err));
     assert_null(c);
     ptq_plan_free(plan);
     ptq_model_free(m);
@@ -383,7 +385,7 @@ static void quantized_models_are_not_calibrated(void **state)
 
     assert_ok(ptq_plan_create(m, NULL, &plan, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "quantized already",
-                 ptq_calibrate(plan, &pictures_dataset(&p), NULL, &c, &err));
+                 ptq_calibrate(plan, pictures_dataset(&p), NULL, &c, &err));
     ptq_plan_free(plan);
     ptq_model_free(m);
 }
@@ -422,7 +424,7 @@ static void warnings(void **state)
     for (i = 0; i < IMAGES; i++)
         order[i] = i < 100 ? i : 0;
     expect_warning(calibrate(f, order, IMAGES, 0), "more than once");
-    assert_ok(ptq_calibrate(f->plan, &odd_pictures(&kind), &any, &c, &err));
+    assert_ok(ptq_calibrate(f->plan, odd_pictures(&kind), &any, &c, &err));
     expect_warning(c, "0 to 255");
 }
 
@@ -436,10 +438,10 @@ static void overlap_by_hash(void **state)
 
     p.order = order;
     p.count = COUNT(order);
-    assert_ok(ptq_calibration_overlap(c, &pictures_dataset(&p), &overlap, &err));
+    assert_ok(ptq_calibration_overlap(c, pictures_dataset(&p), &overlap, &err));
     assert_int_equal(overlap, 4); /* 3, 17, 29, 0 */
     p.count = 1;
-    assert_ok(ptq_calibration_overlap(c, &pictures_dataset(&p), &overlap, &err));
+    assert_ok(ptq_calibration_overlap(c, pictures_dataset(&p), &overlap, &err));
     assert_int_equal(overlap, 0);
     ptq_calibration_free(c);
 }

@@ -18,8 +18,8 @@ static int open_fixture(void **state)
     assert_non_null(f);
     f->fused = fused_of(random_resnet8(SIDE, 3, CLASSES, 5, NULL));
     f->p = pictures_for(f->fused, IMAGES, 9);
-    f->data = pictures_dataset(&f->p);
-    f->calibration = calibrated_on(f->fused, f->data);
+    f->data = *pictures_dataset(&f->p);
+    f->calibration = calibrated_on(f->fused, &f->data);
     *state = f;
     return 0;
 }
@@ -36,7 +36,7 @@ static int close_fixture(void **state)
 
 static ptq_model *convert_preset(const fixture *f, const char *name)
 {
-    ptq_convert_options o = with_scheme(preset(name), f->data);
+    ptq_convert_options o = with_scheme(preset(name), &f->data);
 
     return converted(f->fused, f->calibration, &o);
 }
@@ -107,7 +107,7 @@ static void report_and_dry_run(void **state)
     int i, k;
 
     for (i = 0; ptq_preset_name(i); i++) {
-        ptq_convert_options o = with_scheme(preset(ptq_preset_name(i)), f->data);
+        ptq_convert_options o = with_scheme(preset(ptq_preset_name(i)), &f->data);
         ptq_convert_report dry, report;
         ptq_model *m = NULL;
         size_t before = 0, after = 0;
@@ -211,7 +211,7 @@ static void scales_by_hand(void **state)
 static void refusals(void **state)
 {
     const fixture *f = (const fixture *)*state;
-    ptq_convert_options o = with_scheme(preset("tflite"), f->data);
+    ptq_convert_options o = with_scheme(preset("tflite"), &f->data);
     ptq_model *raw = random_resnet8(SIDE, 3, CLASSES, 5, NULL), *m = NULL;
     ptq_model *other = fused_of(random_resnet8(SIDE, 3, CLASSES, 6, NULL)), *quantized;
     ptq_convert_report report;
@@ -293,7 +293,7 @@ static void schemes_and_presets(void **state)
 static void learned_rounding(void **state)
 {
     const fixture *f = (const fixture *)*state;
-    ptq_convert_options o = with_scheme(preset("w4a8"), f->data);
+    ptq_convert_options o = with_scheme(preset("w4a8"), &f->data);
     size_t order[IMAGES], i;
     pictures p = f->p;
     ptq_model *a = converted(f->fused, f->calibration, &o), *b = NULL;
@@ -312,7 +312,7 @@ static void learned_rounding(void **state)
     b = NULL;
     assert_fails(PTQ_BAD_DATA, "image 4",
                  ptq_convert(f->fused, f->calibration, &o, &b, NULL, &err));
-    o.images.count = 0;
+    o.images = NULL;
     assert_fails(PTQ_NOT_READY, "images",
                  ptq_convert(f->fused, f->calibration, &o, &b, NULL, &err));
     assert_null(b);
@@ -348,7 +348,7 @@ static int count_ops(const ptq_model *m, ptq_op op)
 static void float_node_in_the_middle(void **state)
 {
     const fixture *f = (const fixture *)*state;
-    ptq_convert_options o = with_scheme(preset("tflite"), f->data);
+    ptq_convert_options o = with_scheme(preset("tflite"), &f->data);
     ptq_override override[2];
     ptq_convert_report report;
     ptq_model *m = NULL, *plain = convert_preset(f, "tflite");
@@ -387,7 +387,7 @@ static void float_node_in_the_middle(void **state)
 static void last_override_counts(void **state)
 {
     const fixture *f = (const fixture *)*state;
-    ptq_convert_options o = with_scheme(preset("tflite"), f->data);
+    ptq_convert_options o = with_scheme(preset("tflite"), &f->data);
     ptq_override override[4];
     ptq_model *m;
     int i;
@@ -456,7 +456,7 @@ static void packed_codes_in_the_file(void **state)
 
     for (bits = 2; bits <= 7; bits++)
         for (affine = 0; affine < 2; affine++) {
-            ptq_convert_options o = with_scheme(preset(affine ? "ort-u8" : "tflite"), f->data);
+            ptq_convert_options o = with_scheme(preset(affine ? "ort-u8" : "tflite"), &f->data);
             ptq_model *m;
             ptq_archive *archive = NULL;
             const ptq_tensor *w, *stored;
@@ -695,7 +695,7 @@ static void self_test(void **state)
 /* ---------------------------------------------------------------------------------------------
    Every allocation fails once */
 
-static ptq_status run_chain(const ptq_model *fused, ptq_dataset data, ptq_allocator allocator)
+static ptq_status run_chain(const ptq_model *fused, const ptq_dataset *data, ptq_allocator allocator)
 {
     ptq_plan_options planning = {PTQ_ISA_SCALAR, allocator};
     ptq_load_options load = {allocator, 0};
@@ -715,7 +715,7 @@ static ptq_status run_chain(const ptq_model *fused, ptq_dataset data, ptq_alloca
     memset(&report, 0, sizeof report);
     o.work.allocator = allocator;
     (void)((s = ptq_plan_create(fused, &planning, &plan, &err)) ||
-           (s = ptq_calibrate(plan, &data, &calibrating, &c, &err)) ||
+           (s = ptq_calibrate(plan, data, &calibrating, &c, &err)) ||
            (s = ptq_calibration_write(c, &json, &n, &err)) ||
            (s = ptq_calibration_parse(json, n, &allocator, &again, &err)) ||
            (s = ptq_calibration_merge(again, c, &err)) ||

@@ -77,7 +77,7 @@ static void records_from_memory(void **state)
     assert_int_equal(view.classes, 10);
     assert_string_equal(view.class_name[0], "airplane");
     assert_string_equal(view.class_name[9], "truck");
-    assert_ptr_equal(view.class_name, ptq_cifar10_class_names());
+    assert_ptr_equal(view.class_name, ptq_cifar10_dataset(NULL)->class_name);
     for (i = 0; i < 13; i++)
         assert_record(&view, i, (int)i + 4);
     assert_int_not_equal(view.get(view.user, 13, pixels, &label, &err), PTQ_OK);
@@ -382,7 +382,7 @@ typedef struct labelled {
     size_t asked;
 } labelled;
 
-static ptq_status get_label(void *user, size_t index, uint8_t *pixels, int *label, ptq_error *e)
+static ptq_status get_label(void *user, size_t index, void *pixels, int *label, ptq_error *e)
 {
     labelled *l = (labelled *)user;
 
@@ -516,23 +516,27 @@ static void sampling_runs_out_of_memory(void **state)
 
 static void subsets(void **state)
 {
-    static const size_t indices[] = {4, 0, 4, 2};
+    static const size_t indices[] = {4, 0, 4, 2}, beyond[] = {5, 6};
+    uint8_t pixels[3072];
+    int label;
     uint8_t *bytes = make_records(0, 6);
     ptq_cifar10 *data = NULL;
+    const ptq_dataset *view;
     ptq_subset subset;
-    ptq_dataset view;
 
     (void)state;
     assert_ok(ptq_cifar10_parse(bytes, 6 * RECORD, NULL, &data, &err));
     free(bytes);
-    subset.base = *ptq_cifar10_dataset(data);
-    subset.indices = indices;
-    view = ptq_subset_dataset(&subset, 4);
-    assert_int_equal(view.count, 4);
-    assert_int_equal(view.classes, 10);
-    assert_record(&view, 0, 4);
-    assert_record(&view, 1, 0);
-    assert_record(&view, 3, 2);
+    assert_ok(ptq_subset_open(&subset, ptq_cifar10_dataset(data), indices, 4, &err));
+    view = &subset.dataset;
+    assert_int_equal(view->count, 4);
+    assert_int_equal(view->classes, 10);
+    assert_record(view, 0, 4);
+    assert_record(view, 1, 0);
+    assert_record(view, 3, 2);
+    assert_fails(PTQ_INVALID_ARGUMENT, "image 4 of 4", view->get(view->user, 4, pixels, &label, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "index 6",
+                 ptq_subset_open(&subset, ptq_cifar10_dataset(data), beyond, 2, &err));
     ptq_cifar10_free(data);
 }
 
@@ -548,8 +552,9 @@ typedef struct synthetic {
 enum { SAMPLES = 60 };
 
 /* Image i is brightest in channel i % 3; its label is that, but 0 for every fifth. */
-static ptq_status get_synthetic(void *user, size_t index, uint8_t *pixels, int *label, ptq_error *e)
+static ptq_status get_synthetic(void *user, size_t index, void *item, int *label, ptq_error *e)
 {
+    uint8_t *pixels = (uint8_t *)item;
     const synthetic *s = (const synthetic *)user;
     int i;
 
@@ -563,9 +568,10 @@ static ptq_status get_synthetic(void *user, size_t index, uint8_t *pixels, int *
     return PTQ_OK;
 }
 
-static ptq_dataset synthetic_data(const synthetic *s)
+/* The data set is one: the next call makes it another. */
+static const ptq_dataset *synthetic_data(const synthetic *s)
 {
-    ptq_dataset d;
+    static ptq_dataset d;
 
     memset(&d, 0, sizeof d);
     d.count = SAMPLES;
@@ -573,7 +579,7 @@ static ptq_dataset synthetic_data(const synthetic *s)
     d.channels = d.classes = 3;
     d.get = get_synthetic;
     d.user = (void *)(uintptr_t)s;
-    return d;
+    return &d;
 }
 
 typedef struct counter {
@@ -612,7 +618,7 @@ static void evaluation_counts(void **state)
         confusion[label * 3 + i % 3]++;
     }
     memset(&e, 0, sizeof e);
-    assert_ok(ptq_evaluate(c.plan, &synthetic_data(&good), NULL, &e, &err));
+    assert_ok(ptq_evaluate(c.plan, synthetic_data(&good), NULL, &e, &err));
     assert_int_equal(e.total, SAMPLES);
     assert_int_equal(e.correct, 52); /* of 12 relabelled images 4 were class 0 anyway */
     assert_int_equal(e.classes, 3);
@@ -641,13 +647,13 @@ static void evaluation_of_the_first_images(void **state)
     (void)state;
     memset(&o, 0, sizeof o);
     o.limit = 7;
-    assert_ok(ptq_evaluate(c.plan, &synthetic_data(&beyond), &o, &e, &err));
+    assert_ok(ptq_evaluate(c.plan, synthetic_data(&beyond), &o, &e, &err));
     assert_int_equal(e.total, 7);
     ptq_evaluation_free(&e);
     o.limit = 100000; /* more than there are: all */
     {
         const synthetic good = {-1, 0, 0};
-        assert_ok(ptq_evaluate(c.plan, &synthetic_data(&good), &o, &e, &err));
+        assert_ok(ptq_evaluate(c.plan, synthetic_data(&good), &o, &e, &err));
         assert_int_equal(e.total, SAMPLES);
         ptq_evaluation_free(&e);
     }
@@ -667,21 +673,21 @@ static void evaluation_refuses(void **state)
     memset(&o, 0, sizeof o);
     for (threads = 1; threads <= 3; threads += 2) {
         o.work.threads = threads;
-        assert_fails(PTQ_BAD_DATA, "40", ptq_evaluate(c.plan, &synthetic_data(&high), &o, &e, &err));
-        assert_fails(PTQ_BAD_DATA, "41", ptq_evaluate(c.plan, &synthetic_data(&low), &o, &e, &err));
+        assert_fails(PTQ_BAD_DATA, "40", ptq_evaluate(c.plan, synthetic_data(&high), &o, &e, &err));
+        assert_fails(PTQ_BAD_DATA, "41", ptq_evaluate(c.plan, synthetic_data(&low), &o, &e, &err));
         assert_fails(PTQ_IO_ERROR, "tape",
-                     ptq_evaluate(c.plan, &synthetic_data(&failing), &o, &e, &err));
+                     ptq_evaluate(c.plan, synthetic_data(&failing), &o, &e, &err));
     }
-    d = synthetic_data(&good);
+    d = *synthetic_data(&good);
     d.count = 0;
     assert_fails(PTQ_BAD_DATA, "", ptq_evaluate(c.plan, &d, NULL, &e, &err));
-    d = synthetic_data(&good);
+    d = *synthetic_data(&good);
     d.height = 3;
     assert_fails(PTQ_BAD_DATA, "3", ptq_evaluate(c.plan, &d, NULL, &e, &err));
-    d = synthetic_data(&good);
+    d = *synthetic_data(&good);
     d.channels = 1;
     assert_fails(PTQ_BAD_DATA, "1", ptq_evaluate(c.plan, &d, NULL, &e, &err));
-    d = synthetic_data(&good);
+    d = *synthetic_data(&good);
     d.classes = 4;
     assert_fails(PTQ_BAD_DATA, "4", ptq_evaluate(c.plan, &d, NULL, &e, &err));
     close_counter(&c);
@@ -717,7 +723,7 @@ static ptq_status evaluate_watched(const counter *c, int threads, watcher *w)
     o.work.threads = threads;
     o.work.user = w;
     w->thread = pthread_self();
-    status = ptq_evaluate(c->plan, &synthetic_data(&good), &o, &e, &err);
+    status = ptq_evaluate(c->plan, synthetic_data(&good), &o, &e, &err);
     assert_int_equal(status == PTQ_OK, e.total == SAMPLES);
     ptq_evaluation_free(&e);
     return status;

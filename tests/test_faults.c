@@ -205,9 +205,9 @@ static void loading_running_saving(void **state)
 
 static ptq_status calibrate_and_convert(const fixture *f, ptq_allocator allocator)
 {
-    ptq_dataset data = pictures_dataset((pictures *)&f->p);
+    ptq_dataset data = *pictures_dataset((pictures *)&f->p);
     ptq_calibrate_options calibrating;
-    ptq_convert_options o = with_scheme(preset("tflite"), data);
+    ptq_convert_options o = with_scheme(preset("tflite"), &data);
     ptq_calibration *seen = NULL, *again = NULL;
     ptq_model *model = NULL;
     ptq_convert_report report;
@@ -243,7 +243,7 @@ static void calibrating_converting(void **state)
 
 static ptq_status evaluate(const fixture *f, ptq_allocator allocator)
 {
-    ptq_dataset data = pictures_dataset((pictures *)&f->p);
+    ptq_dataset data = *pictures_dataset((pictures *)&f->p);
     ptq_evaluate_options o;
     ptq_evaluation a, b;
     ptq_layer_report layers;
@@ -277,7 +277,7 @@ static void evaluating(void **state)
 
 static ptq_status search(const fixture *f, ptq_allocator allocator)
 {
-    ptq_dataset data = pictures_dataset((pictures *)&f->p);
+    ptq_dataset data = *pictures_dataset((pictures *)&f->p);
     ptq_search_options o;
     ptq_goal goal = {0, 5, 0};
     ptq_model *mixed = NULL;
@@ -287,8 +287,8 @@ static ptq_status search(const fixture *f, ptq_allocator allocator)
     memset(&o, 0, sizeof o);
     memset(&mix, 0, sizeof mix);
     o.scheme = preset("tflite");
+    data.count = 1;
     o.images = &data;
-    o.images.count = 1;
     o.work.allocator = allocator;
     s = ptq_convert_mixed(f->fused, f->calibration, &o, &goal, &mixed, &mix, &err);
     ptq_mix_report_free(&mix);

@@ -13,8 +13,7 @@ typedef struct fixture {
     ptq_model *fused;
     ptq_plan *plan;
     ptq_cifar10 *train, *test;
-    ptq_subset subset;
-    ptq_dataset images; /* the sample that is calibrated on */
+    ptq_subset subset; /* the sample that is calibrated on */
     ptq_calibration *calibration;
     ptq_evaluation real;
     size_t index[SAMPLES];
@@ -77,13 +76,11 @@ static int open_fixture(void **state)
     assert_ok(ptq_plan_create(f->fused, NULL, &f->plan, &err));
     assert_ok(ptq_cifar10_open(shared_path(training), PTQ_SPLIT_TRAIN, NULL, &f->train, &err));
     assert_ok(ptq_cifar10_open(shared_path(testing), PTQ_SPLIT_TEST, NULL, &f->test, &err));
-    f->subset.base = *ptq_cifar10_dataset(f->train);
-    f->subset.indices = f->index;
-    assert_ok(ptq_sample(&f->subset.base, SAMPLES, 42, f->index, NULL, &err));
-    f->images = ptq_subset_dataset(&f->subset, SAMPLES);
+    assert_ok(ptq_sample(ptq_cifar10_dataset(f->train), SAMPLES, 42, f->index, NULL, &err));
+    assert_ok(ptq_subset_open(&f->subset, ptq_cifar10_dataset(f->train), f->index, SAMPLES, &err));
     memset(&o, 0, sizeof o);
     o.work.threads = THREADS;
-    assert_ok(ptq_calibrate(f->plan, &f->images, &o, &f->calibration, &err));
+    assert_ok(ptq_calibrate(f->plan, &f->subset.dataset, &o, &f->calibration, &err));
     f->real = float_evaluation(f);
     *state = f;
     return 0;
@@ -121,7 +118,7 @@ static ptq_model *convert(const fixture *f, const char *name, int plain)
     ptq_model *m = NULL;
 
     memset(&o, 0, sizeof o);
-    o.images = &f->images;
+    o.images = &f->subset.dataset;
     o.work.threads = THREADS;
     assert_ok(ptq_preset(name, &o.scheme, &err));
     if (plain)

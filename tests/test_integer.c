@@ -43,8 +43,8 @@ static size_t compare_network(uint64_t seed)
     test_random r = {0};
     ptq_model *fused = random_fused(seed), *m;
     pictures p = pictures_for(fused, 8, seed);
-    ptq_dataset data = pictures_dataset(&p);
-    ptq_calibration *calibration = calibrated_on(fused, data);
+    ptq_dataset data = *pictures_dataset(&p);
+    ptq_calibration *calibration = calibrated_on(fused, &data);
     ptq_convert_options o;
     uint8_t pixels[13 * 13 * 7];
     size_t compared = 0, i;
@@ -54,7 +54,7 @@ static size_t compare_network(uint64_t seed)
     int n, label;
 
     r.state = seed + 500;
-    o = with_scheme(random_scheme(&r), data);
+    o = with_scheme(random_scheme(&r), &data);
     m = converted(fused, calibration, &o);
     memset(&planning, 0, sizeof planning);
     do /* any instruction set that this processor has */
@@ -189,9 +189,9 @@ static ptq_model *small_model(int channels, int no_bias)
 static void check_small(const ptq_model *fused, const ptq_scheme *scheme, ptq_model **out)
 {
     pictures p = pictures_for(fused, 5, 3);
-    ptq_dataset data = pictures_dataset(&p);
-    ptq_calibration *calibration = calibrated_on(fused, data);
-    ptq_convert_options o = with_scheme(*scheme, data);
+    ptq_dataset data = *pictures_dataset(&p);
+    ptq_calibration *calibration = calibrated_on(fused, &data);
+    ptq_convert_options o = with_scheme(*scheme, &data);
     uint8_t pixels[32];
     float logits[3], wanted[3];
     test_run run, real;
@@ -297,7 +297,7 @@ static int open_fixture(void **state)
     assert_non_null(f);
     f->fused = fused_of(random_resnet8(SIDE, WIDTH, CLASSES, 5, NULL));
     f->p = pictures_for(f->fused, IMAGES, 9);
-    f->data = pictures_dataset(&f->p);
+    f->data = *pictures_dataset(&f->p);
     for (i = 0; i < IMAGES; i++)
         assert_ok(f->data.get(f->data.user, i, f->pixels + i * SIDE * SIDE * 3, &label, &err));
     run = open_run(f->fused, 0); /* logits around 0, so that every class wins somewhere */
@@ -305,7 +305,7 @@ static int open_fixture(void **state)
     close_run(&run);
     for (i = 0; i < IMAGES * CLASSES; i++)
         ((float *)ptq_model_param(f->fused, "fc.bias")->data)[i % CLASSES] -= logits[i] / IMAGES;
-    f->calibration = calibrated_on(f->fused, f->data);
+    f->calibration = calibrated_on(f->fused, &f->data);
     *state = f;
     return 0;
 }
@@ -322,7 +322,7 @@ static int close_fixture(void **state)
 
 static ptq_model *convert_fixture(const fixture *f, const char *name, int code_logits)
 {
-    ptq_convert_options o = with_scheme(preset(name), f->data);
+    ptq_convert_options o = with_scheme(preset(name), &f->data);
 
     o.scheme.code_logits = code_logits;
     return converted(f->fused, f->calibration, &o);
@@ -336,7 +336,7 @@ static void batches_of_any_size(void **state)
     int number, i;
 
     for (number = 0; ptq_preset_name(number); number++) {
-        ptq_convert_options o = with_scheme(preset(ptq_preset_name(number)), f->data);
+        ptq_convert_options o = with_scheme(preset(ptq_preset_name(number)), &f->data);
         ptq_model *m = converted(f->fused, f->calibration, &o);
         test_run run = open_run(m, 0);
         for (i = 0; i < COUNT(sizes); i++) {
@@ -363,7 +363,7 @@ static void keeping_changes_no_result(void **state)
     int number;
 
     for (number = 0; ptq_preset_name(number); number++) {
-        ptq_convert_options o = with_scheme(preset(ptq_preset_name(number)), f->data);
+        ptq_convert_options o = with_scheme(preset(ptq_preset_name(number)), &f->data);
         ptq_model *m = converted(f->fused, f->calibration, &o);
         test_run kept_run = open_run(m, 1), run = open_run(m, 0);
         assert_ok(ptq_run(run.session, f->pixels, 20, logits[0], NULL, &err));
@@ -391,7 +391,7 @@ static void presets_stay_close_to_float(void **state)
     assert_ok(ptq_run(run.session, f->pixels, IMAGES, wanted, NULL, &err));
     close_run(&run);
     for (i = 0; i < COUNT(least); i++) {
-        ptq_convert_options o = with_scheme(preset(least[i].name), f->data);
+        ptq_convert_options o = with_scheme(preset(least[i].name), &f->data);
         ptq_model *m = converted(f->fused, f->calibration, &o);
         double signal = 0, noise = 0, db;
         run = open_run(m, 0);

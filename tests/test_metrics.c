@@ -217,7 +217,7 @@ static int close_fixture(void **state)
 static void error_of_every_layer(void **state)
 {
     fixture *f = (fixture *)*state;
-    ptq_dataset data = pictures_dataset(&f->p);
+    ptq_dataset data = *pictures_dataset(&f->p);
     ptq_layer_report report;
     ptq_session_options keep;
     ptq_session *a = NULL, *b = NULL;
@@ -264,7 +264,7 @@ static void error_of_every_layer(void **state)
 static void a_model_beside_itself(void **state)
 {
     fixture *f = (fixture *)*state;
-    ptq_dataset data = pictures_dataset(&f->p);
+    ptq_dataset data = *pictures_dataset(&f->p);
     ptq_layer_report report;
     int i;
 
@@ -283,7 +283,7 @@ static void a_model_beside_itself(void **state)
 static void clipped_share(void **state)
 {
     fixture *f = (fixture *)*state;
-    ptq_dataset data = pictures_dataset(&f->p);
+    ptq_dataset data = *pictures_dataset(&f->p);
     ptq_layer_report report;
     ptq_model *m = NULL;
     ptq_plan *plan = NULL;

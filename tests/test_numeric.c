@@ -62,8 +62,8 @@ static const float edges[] = {0,      -0.0f,   1e-45f,   -1e-40f,  FLT_MIN,   1e
 static void quantize_and_run(const ptq_model *fused, const char *name)
 {
     pictures p = pictures_for(fused, 2, 3);
-    ptq_dataset data = pictures_dataset(&p);
-    ptq_convert_options o = with_scheme(preset(name), data);
+    ptq_dataset data = *pictures_dataset(&p);
+    ptq_convert_options o = with_scheme(preset(name), &data);
     ptq_calibrate_options any;
     ptq_calibration *seen = NULL;
     ptq_model *made = NULL;

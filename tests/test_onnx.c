@@ -160,9 +160,9 @@ static ptq_model *quantized(ptq_model *model, ptq_scheme scheme)
 {
     ptq_model *fused = fused_of(model), *made;
     pictures p = pictures_for(fused, PICTURES, 5);
-    ptq_dataset data = pictures_dataset(&p);
-    ptq_calibration *calibration = calibrated_on(fused, data);
-    ptq_convert_options options = with_scheme(scheme, data);
+    ptq_dataset data = *pictures_dataset(&p);
+    ptq_calibration *calibration = calibrated_on(fused, &data);
+    ptq_convert_options options = with_scheme(scheme, &data);
 
     made = converted(fused, calibration, &options);
     ptq_calibration_free(calibration);

@@ -41,13 +41,13 @@ static int close_fixture(void **state)
     return 0;
 }
 
-static ptq_evaluation evaluated(const ptq_model *model, ptq_dataset data)
+static ptq_evaluation evaluated(const ptq_model *model, const ptq_dataset *data)
 {
     ptq_evaluation e;
     ptq_plan *plan = NULL;
 
     assert_ok(ptq_plan_create(model, NULL, &plan, &err));
-    assert_ok(ptq_evaluate(plan, &data, NULL, &e, &err));
+    assert_ok(ptq_evaluate(plan, data, NULL, &e, &err));
     ptq_plan_free(plan);
     return e;
 }
@@ -84,8 +84,9 @@ static float *numbers(ptq_model *m, const char *name)
     return (float *)ptq_model_param(m, name)->data;
 }
 
-static ptq_status full_picture(void *user, size_t index, uint8_t *pixels, int *label, ptq_error *e)
+static ptq_status full_picture(void *user, size_t index, void *item, int *label, ptq_error *e)
 {
+    uint8_t *pixels = (uint8_t *)item;
     (void)user;
     (void)e;
     pixels[0] = index ? 200 : 40;
@@ -180,8 +181,8 @@ static void equalized_network(void **state)
 
     memset(&o, 0, sizeof o);
     o.work.threads = 2;
-    assert_ok(ptq_equalize(f->plan, &pictures_dataset(&f->p), NULL, &made, &err));
-    assert_ok(ptq_equalize(f->plan, &pictures_dataset(&f->back), &o, &again, &err));
+    assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->p), NULL, &made, &err));
+    assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->back), &o, &again, &err));
     assert_same_model(made, again);
     assert_true(distance(f, made).sqnr_db > 100);
     assert_true(ptq_model_hash(made) != ptq_model_hash(f->fused));
@@ -227,10 +228,10 @@ static void equalized_layers(void **state)
     ptq_layer_report report;
     int i;
 
-    assert_ok(ptq_equalize(f->plan, &pictures_dataset(&f->p), NULL, &made, &err));
+    assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->p), NULL, &made, &err));
     assert_non_null(strstr(ptq_model_get_meta(made, "equalization"), "relu "));
     assert_ok(ptq_plan_create(made, NULL, &plan, &err));
-    assert_ok(ptq_compare_layers(f->plan, plan, &pictures_dataset(&f->p), 3, &report, &err));
+    assert_ok(ptq_compare_layers(f->plan, plan, pictures_dataset(&f->p), 3, &report, &err));
     assert_true(report.items > 8);
     for (i = 0; i < report.items; i++)
         if (report.item[i].sqnr_db < 100)
@@ -247,11 +248,11 @@ static void equalization_refuses(void **state)
     ptq_model *coded = converted(f->fused, f->calibration, &o), *made = NULL;
     ptq_plan *plan = NULL;
     pictures others = f->p;
-    ptq_dataset none = o.images;
+    ptq_dataset none = *o.images;
 
     assert_ok(ptq_plan_create(coded, NULL, &plan, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "quantized already",
-                 ptq_equalize(plan, &o.images, NULL, &made, &err));
+                 ptq_equalize(plan, o.images, NULL, &made, &err));
     ptq_plan_free(plan);
     ptq_model_free(coded);
     none.count = 0;
@@ -454,9 +455,9 @@ static void biases_by_hand(void **state)
 
     (void)state;
     assert_ok(ptq_fuse(m, &fused, NULL, &err));
-    calibration = calibrated_on(fused, data);
+    calibration = calibrated_on(fused, &data);
     for (i = 0; i < COUNT(table); i++) {
-        ptq_convert_options o = with_scheme(bits("ort-s8", 2, 8), data);
+        ptq_convert_options o = with_scheme(bits("ort-s8", 2, 8), &data);
         const ptq_node *fc;
         ptq_model *made;
         double step;
@@ -492,7 +493,7 @@ static void corrected_network(void **state)
     for (i = 0; i < 3; i++) {
         ptq_model *m;
         o.scheme.bias = (ptq_bias_correction)i;
-        o.images.count = i == PTQ_BIAS_CORRECTION_EMPIRICAL ? IMAGES : 0;
+        o.images = i == PTQ_BIAS_CORRECTION_EMPIRICAL ? pictures_dataset(&f->p) : NULL;
         m = converted(f->fused, f->calibration, &o);
         db[i] = distance(f, m).sqnr_db;
         ptq_model_free(m);
@@ -503,7 +504,7 @@ static void corrected_network(void **state)
     assert_no_mean_error(f, o.scheme);
     ptq_scheme_write(&o.scheme, text, sizeof text);
     assert_string_equal(text, "w4 per-channel minmax bias-empirical, a8 s8 minmax");
-    o.images.count = 0;
+    o.images = NULL;
     assert_fails(PTQ_NOT_READY, "empirical bias correction need",
                  ptq_convert(f->fused, f->calibration, &o, &made, NULL, &err));
     assert_null(made);
@@ -597,7 +598,8 @@ static void confirmed_choices(void **state)
         ptq_model_free(again);
     }
     ptq_model_free(m);
-    o.images.count = MANY - 1; /* too few to confirm anything */
+    back.count = MANY - 1; /* too few to confirm anything */
+    o.images = pictures_dataset(&back);
     m = converted(f->fused, calibration, &o);
     assert_null(ptq_model_get_meta(m, "confirmed"));
     ptq_model_free(m);
@@ -670,13 +672,13 @@ static void divergence_by_hand(void **state)
     assert_fails(PTQ_INVALID_ARGUMENT, "2 and 3 classes", ptq_compare_logits(&a, &b, &d, &err));
 }
 
-static ptq_search_options search_for(ptq_scheme scheme, ptq_dataset images)
+static ptq_search_options search_for(ptq_scheme scheme, const ptq_dataset *images)
 {
     ptq_search_options o;
 
     memset(&o, 0, sizeof o);
     o.scheme = scheme;
-    o.images = &images;
+    o.images = images;
     return o;
 }
 
@@ -840,7 +842,7 @@ static void goals_are_kept(void **state)
    Every allocation fails once */
 
 static ptq_status run_all(const ptq_model *fused, const ptq_calibration *calibration,
-                          ptq_dataset data, ptq_allocator allocator)
+                          const ptq_dataset *data, ptq_allocator allocator)
 {
     ptq_search_options search = search_for(bits("tflite", 4, 0), data);
     ptq_convert_options o = with_scheme(bits("best", 4, 4), data);

@@ -387,7 +387,7 @@ static void plans_need_a_sound_model(void **state)
 /* ---------------------------------------------------------------------------------------------
    Every allocation fails once */
 
-static ptq_status one_image(void *user, size_t index, uint8_t *pixels, int *label, ptq_error *e)
+static ptq_status one_image(void *user, size_t index, void *pixels, int *label, ptq_error *e)
 {
     (void)e;
     memcpy(pixels, (const uint8_t *)user + index * PIXELS, PIXELS);

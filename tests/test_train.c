@@ -419,7 +419,7 @@ static void test_step_gradient(void **state)
     }
 }
 
-static ptq_model *quantized(const ptq_model *fused, ptq_scheme scheme, ptq_dataset images)
+static ptq_model *quantized(const ptq_model *fused, ptq_scheme scheme, const ptq_dataset *images)
 {
     ptq_calibrate_options loose = {0};
     ptq_convert_options options = {0};
@@ -430,7 +430,7 @@ static ptq_model *quantized(const ptq_model *fused, ptq_scheme scheme, ptq_datas
     loose.accept_any = 1;
     options.scheme = scheme;
     assert_ok(ptq_plan_create(fused, NULL, &plan, &err));
-    assert_ok(ptq_calibrate(plan, &images, &loose, &calibration, &err));
+    assert_ok(ptq_calibrate(plan, images, &loose, &calibration, &err));
     assert_ok(ptq_convert(fused, calibration, &options, &made, NULL, &err));
     ptq_calibration_free(calibration);
     ptq_plan_free(plan);
@@ -444,8 +444,9 @@ typedef struct noise {
     int classes;
 } noise;
 
-static ptq_status noise_get(void *user, size_t index, uint8_t *pixels, int *label, ptq_error *e)
+static ptq_status noise_get(void *user, size_t index, void *item, int *label, ptq_error *e)
 {
+    uint8_t *pixels = (uint8_t *)item;
     const noise *from = user;
     test_random random = {index + 11};
 
@@ -473,13 +474,18 @@ typedef struct pair {
     noise from;
 } pair;
 
-static ptq_dataset images_of(pair *p)
+/* The data set is one: the next call makes it another. */
+static const ptq_dataset *images_of(pair *p)
 {
+    static ptq_dataset images = {BATCH, 0, 0, 0, 0, PTQ_TYPE_U8, noise_get, NULL, NULL};
     const int *shape = p->fused->node[0].shape;
-    ptq_dataset images = {BATCH,           shape[0],  shape[1], shape[2],
-                          p->from.classes, noise_get, &p->from, NULL};
 
-    return images;
+    images.height = shape[0];
+    images.width = shape[1];
+    images.channels = shape[2];
+    images.classes = p->from.classes;
+    images.user = &p->from;
+    return &images;
 }
 
 /* Takes the model over. */
@@ -541,7 +547,7 @@ static void check_integers(pair *made)
     trainer_classify(t, source, BATCH, classes, labels);
     assert_ok(trainer_export(t, trainer_state(t), made->q, &err));
     assert_ok(ptq_plan_create(made->q, NULL, &plan, &err));
-    assert_ok(ptq_evaluate(plan, &images_of(made), NULL, &integers, &err));
+    assert_ok(ptq_evaluate(plan, images_of(made), NULL, &integers, &err));
     for (int i = 0; i < BATCH; i++) {
         /* Few codes make exact ties between classes, which the rounding of floats then decides. */
         const float *logit = integers.logits + i * integers.classes;
@@ -778,10 +784,10 @@ static void test_refusals(void **state)
     assert_fails(PTQ_INVALID_ARGUMENT, "threads",
                  trainer_create(model, NULL, &no_thread, &t, &err));
     assert_fails(PTQ_UNSUPPORTED, "mmx", trainer_create(model, NULL, &no_isa, &t, &err));
-    q = quantized(fused, integer, images);
+    q = quantized(fused, integer, &images);
     assert_fails(PTQ_UNSUPPORTED, "float origin", trainer_create(q, NULL, &options, &t, &err));
     ptq_model_free(q);
-    q = quantized(fused, dynamic, images);
+    q = quantized(fused, dynamic, &images);
     assert_fails(PTQ_UNSUPPORTED, "dynamic", trainer_create(q, fused, &options, &t, &err));
     ptq_model_free(q);
     image =

@@ -24,7 +24,7 @@ static ptq_error err;
 
 static uint8_t pixels[IMAGES][SIDE * SIDE * 3];
 
-static ptq_status get_image(void *user, size_t index, uint8_t *out, int *label, ptq_error *e)
+static ptq_status get_image(void *user, size_t index, void *out, int *label, ptq_error *e)
 {
     (void)user, (void)e;
     memcpy(out, pixels[index], sizeof pixels[index]);
@@ -154,7 +154,7 @@ static int share(const ptq_model *model)
 
 /* ---- The library's own threads: whatever their number, the same bytes ---- */
 
-static void *calibrated(const ptq_plan *plan, ptq_dataset data, int threads, ptq_calibration **out,
+static void *calibrated(const ptq_plan *plan, const ptq_dataset *data, int threads, ptq_calibration **out,
                         size_t *size)
 {
     ptq_calibrate_options options;
@@ -163,12 +163,12 @@ static void *calibrated(const ptq_plan *plan, ptq_dataset data, int threads, ptq
     memset(&options, 0, sizeof options);
     options.accept_any = 1;
     options.work.threads = threads;
-    expect(!ptq_calibrate(plan, &data, &options, out, &err));
+    expect(!ptq_calibrate(plan, data, &options, out, &err));
     expect(!ptq_calibration_write(*out, &bytes, size, &err));
     return bytes;
 }
 
-static ptq_model *converted(const ptq_model *fused, const ptq_calibration *seen, ptq_dataset data,
+static ptq_model *converted(const ptq_model *fused, const ptq_calibration *seen, const ptq_dataset *data,
                             int threads)
 {
     ptq_convert_options options;
@@ -179,13 +179,13 @@ static ptq_model *converted(const ptq_model *fused, const ptq_calibration *seen,
     options.scheme.activation_bits = 5;
     options.scheme.equalize = 1;
     options.scheme.refit = PTQ_REFIT_ALWAYS;
-    options.images = &data;
+    options.images = data;
     options.work.threads = threads;
     expect(!ptq_convert(fused, seen, &options, &made, NULL, &err));
     return made;
 }
 
-static void evaluate_both(const ptq_model *model, ptq_dataset data)
+static void evaluate_both(const ptq_model *model, const ptq_dataset *data)
 {
     ptq_evaluate_options options;
     ptq_evaluation one, many;
@@ -193,9 +193,9 @@ static void evaluate_both(const ptq_model *model, ptq_dataset data)
 
     memset(&options, 0, sizeof options);
     expect(!ptq_plan_create(model, NULL, &plan, &err));
-    expect(!ptq_evaluate(plan, &data, &options, &one, &err));
+    expect(!ptq_evaluate(plan, data, &options, &one, &err));
     options.work.threads = THREADS;
-    expect(!ptq_evaluate(plan, &data, &options, &many, &err));
+    expect(!ptq_evaluate(plan, data, &options, &many, &err));
     expect(!memcmp(one.logits, many.logits, IMAGES * CLASSES * sizeof(float)));
     expect(one.correct == many.correct);
     ptq_evaluation_free(&one);
@@ -203,7 +203,7 @@ static void evaluate_both(const ptq_model *model, ptq_dataset data)
     ptq_plan_free(plan);
 }
 
-static ptq_model *spread(const ptq_model *fused, ptq_dataset data)
+static ptq_model *spread(const ptq_model *fused, const ptq_dataset *data)
 {
     ptq_calibration *seen[2] = {NULL, NULL};
     ptq_model *made[2];
@@ -233,7 +233,7 @@ static ptq_model *spread(const ptq_model *fused, ptq_dataset data)
 int main(void)
 {
     ptq_dataset data = draw_images();
-    ptq_model *fused = make_network(), *integer = spread(fused, data);
+    ptq_model *fused = make_network(), *integer = spread(fused, &data);
     int sets = share(fused);
 
     share(integer);

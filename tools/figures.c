@@ -24,7 +24,7 @@ typedef struct source {
     ptq_cifar10 *train, *test;
     size_t index[SAMPLES];
     ptq_subset subset;
-    ptq_dataset drawn, tested;
+    ptq_dataset tested;
     ptq_calibration *calibration;
     ptq_evaluation before;
     ptq_error err;
@@ -52,18 +52,18 @@ static int open_source(source *s)
         did(s, ptq_cifar10_open(s->data_path, PTQ_SPLIT_TRAIN, NULL, &s->train, &s->err)) ||
         did(s, ptq_cifar10_open(s->data_path, PTQ_SPLIT_TEST, NULL, &s->test, &s->err)))
         return 1;
-    s->subset.base = *ptq_cifar10_dataset(s->train);
-    s->subset.indices = s->index;
-    s->drawn = ptq_subset_dataset(&s->subset, SAMPLES);
     s->tested = *ptq_cifar10_dataset(s->test);
     if (s->tested.count > s->images)
         s->tested.count = s->images;
-    return did(s, ptq_sample(&s->subset.base, SAMPLES, 42, s->index, NULL, &s->err));
+    return did(s, ptq_sample(ptq_cifar10_dataset(s->train), SAMPLES, 42, s->index, NULL,
+                             &s->err)) ||
+           did(s, ptq_subset_open(&s->subset, ptq_cifar10_dataset(s->train), s->index, SAMPLES,
+                                  &s->err));
 }
 
 static int calibrate(source *s)
 {
-    return did(s, ptq_calibrate(s->plan, &s->drawn, NULL, &s->calibration, &s->err));
+    return did(s, ptq_calibrate(s->plan, &s->subset.dataset, NULL, &s->calibration, &s->err));
 }
 
 static void close_source(source *s)
@@ -93,7 +93,7 @@ static int convert(source *s, const ptq_scheme *scheme, ptq_model **out)
     ptq_convert_options options = {0};
 
     options.scheme = *scheme;
-    options.images = &s->drawn;
+    options.images = &s->subset.dataset;
     return did(s, ptq_convert(s->fused, s->calibration, &options, out, NULL, &s->err));
 }
 
@@ -709,7 +709,7 @@ static int draw_interval(source *s, FILE *out)
     int i, n = 0, status;
 
     scheme.weight_bits = 5;
-    s->tested.count = *ptq_cifar10_dataset(s->test)->count;
+    s->tested.count = ptq_cifar10_dataset(s->test)->count;
     status = calibrate(s) || convert(s, &scheme, &model) || evaluate(s, model, &after) ||
              evaluate(s, s->fused, &s->before);
     for (; !status && n < COUNTS && counts[n] <= s->tested.count; n++) {
@@ -747,7 +747,7 @@ static int draw_sensitivity(source *s, FILE *out)
     int i;
 
     options.scheme.weight_bits = 4;
-    options.images = &s->drawn;
+    options.images = &s->subset.dataset;
     options.measure = SAMPLES / 2;
     if (calibrate(s) ||
         did(s, ptq_measure_sensitivity(s->fused, s->calibration, &options, &report, &s->err)))

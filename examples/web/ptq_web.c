@@ -142,7 +142,7 @@ EXPORT(save) void *save(size_t *size)
 
 /* ---- Quantization ---- */
 
-static ptq_status get_picture(void *user, size_t index, uint8_t *out, int *label, ptq_error *err)
+static ptq_status get_picture(void *user, size_t index, void *out, int *label, ptq_error *err)
 {
     size_t size = pixels();
 
@@ -171,10 +171,11 @@ static ptq_dataset as_dataset(const uint8_t *pictures, size_t count)
 /* Observes the float network on more pictures. Few at a time keep the page alive. */
 EXPORT(calibrate) ptq_status calibrate(const uint8_t *pictures, size_t count)
 {
+    const ptq_dataset data = as_dataset(pictures, count);
     ptq_calibration *part = NULL;
     ptq_status status;
 
-    status = ptq_calibrate(networks[FLOAT].plan, &as_dataset(pictures, count), NULL, &part, &error);
+    status = ptq_calibrate(networks[FLOAT].plan, &data, NULL, &part, &error);
     if (status || !calibration) {
         calibration = status ? calibration : part;
         return status;
@@ -203,6 +204,7 @@ EXPORT(calibration_images) size_t calibration_images(void)
 EXPORT(convert)
 ptq_status convert(int weight_bits, int activation_bits, const uint8_t *pictures, size_t count)
 {
+    const ptq_dataset data = as_dataset(pictures, count);
     ptq_convert_options options = {0};
     ptq_model *model = NULL;
     ptq_status status;
@@ -214,7 +216,7 @@ ptq_status convert(int weight_bits, int activation_bits, const uint8_t *pictures
     if (pictures) {
         options.scheme.rounding = PTQ_ROUNDING_LEARNED;
         options.scheme.refit = PTQ_REFIT_BELOW_8;
-        options.images = as_dataset(pictures, count);
+        options.images = &data;
     }
     status = ptq_convert(networks[FLOAT].model, calibration, &options, &model, NULL, &error);
     return status ? status : network_open(&networks[INTEGER], model);

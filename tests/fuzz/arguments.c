@@ -118,13 +118,13 @@ ptq_status ptq_tool_convert(const ptq_model *model, const ptq_calibration *calib
     return ptq_convert(model, calibration, options, out, report, e);
 }
 
-ptq_status ptq_tool_calibrate(const ptq_plan *plan, ptq_dataset data,
+ptq_status ptq_tool_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                               const ptq_calibrate_options *options, ptq_calibration **out,
                               ptq_error *e)
 {
     if (!patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
-    return ptq_calibrate(plan, &data, options, out, e);
+    return ptq_calibrate(plan, data, options, out, e);
 }
 
 ptq_status ptq_tool_trainer_create(const ptq_model *model, const ptq_model *source,
@@ -135,13 +135,13 @@ ptq_status ptq_tool_trainer_create(const ptq_model *model, const ptq_model *sour
     return trainer_create(model, source, options, out, e);
 }
 
-ptq_status ptq_tool_evaluate(const ptq_plan *plan, ptq_dataset data,
+ptq_status ptq_tool_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                              const ptq_evaluate_options *options, ptq_evaluation *out,
                              ptq_error *e)
 {
     if (!patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
-    return ptq_evaluate(plan, &data, options, out, e);
+    return ptq_evaluate(plan, data, options, out, e);
 }
 
 /* Some files are merged, not dozens. */

@@ -4,9 +4,10 @@
 #include "fuzz.h"
 
 /* Images that differ, of the size that a model takes; the data set is its own `user`. */
-static inline ptq_status get_image(void *user, size_t index, uint8_t *pixels, int *label,
+static inline ptq_status get_image(void *user, size_t index, void *item, int *label,
                                    ptq_error *e)
 {
+    uint8_t *pixels = (uint8_t *)item;
     const ptq_dataset *data = (const ptq_dataset *)user;
     size_t i, n = (size_t)(data->height * data->width * data->channels);
 
@@ -17,7 +18,7 @@ static inline ptq_status get_image(void *user, size_t index, uint8_t *pixels, in
     return PTQ_OK;
 }
 
-static inline ptq_dataset images_for(const ptq_model *model, ptq_dataset *data)
+static inline const ptq_dataset *images_for(const ptq_model *model, ptq_dataset *data)
 {
     memset(data, 0, sizeof *data);
     data->count = 2;
@@ -27,7 +28,7 @@ static inline ptq_dataset images_for(const ptq_model *model, ptq_dataset *data)
     data->classes = model->node[ptq_model_logits(model)].shape[2];
     data->get = get_image;
     data->user = data;
-    return *data;
+    return data;
 }
 
 static inline void fill(ptq_model *model)
@@ -52,7 +53,7 @@ static inline ptq_model *make_network(const char *text)
     return model;
 }
 
-static inline ptq_calibration *calibrate(const ptq_model *fused, ptq_dataset images)
+static inline ptq_calibration *calibrate(const ptq_model *fused, const ptq_dataset *images)
 {
     ptq_calibrate_options any;
     ptq_calibration *seen = NULL;
@@ -61,7 +62,7 @@ static inline ptq_calibration *calibrate(const ptq_model *fused, ptq_dataset ima
     memset(&any, 0, sizeof any);
     any.accept_any = 1;
     expect(!ptq_plan_create(fused, NULL, &plan, &err));
-    expect(!ptq_calibrate(plan, &images, &any, &seen, &err));
+    expect(!ptq_calibrate(plan, images, &any, &seen, &err));
     ptq_plan_free(plan);
     return seen;
 }

@@ -73,14 +73,14 @@ static void save_records(void)
 /* ---- Calibrated and quantized networks ---- */
 
 /* A network in every form that a preset makes of it, with few bits, with a self-test vector. */
-static void save_presets(const ptq_model *fused, const ptq_calibration *seen, ptq_dataset images)
+static void save_presets(const ptq_model *fused, const ptq_calibration *seen, const ptq_dataset *images)
 {
     ptq_convert_options options;
     ptq_model *made = NULL;
     int i;
 
     memset(&options, 0, sizeof options);
-    options.images = &images;
+    options.images = images;
     for (i = 0; ptq_preset_name(i); i++) {
         expect(!ptq_preset(ptq_preset_name(i), &options.scheme, &err));
         expect(!ptq_convert(fused, seen, &options, &made, NULL, &err));
@@ -117,7 +117,7 @@ static void save_network(const char *text, const char *name, int presets)
     seen = calibrate(fused, images_for(fused, &data));
     if (presets) {
         save_model(fused, "fused");
-        save_presets(fused, seen, data);
+        save_presets(fused, seen, &data);
     } else {
         save_calibration(seen);
     }

@@ -87,9 +87,10 @@ static int random_resnet8(ptq_model **out)
     return 0;
 }
 
-static ptq_status random_image(void *user, size_t index, uint8_t *pixels, int *label,
+static ptq_status random_image(void *user, size_t index, void *item, int *label,
                                ptq_error *err)
 {
+    uint8_t *pixels = item;
     const int *shape = user;
     ptq_rng rng;
 

@@ -51,18 +51,18 @@ int sample_open(const char *data_path, int count, int draw, image_sample *out)
     memset(out, 0, sizeof *out);
     if (ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &out->data, &err))
         return fail("%s", err.text);
-    out->subset.base = *ptq_cifar10_dataset(out->data);
     out->indices = malloc((size_t)count * sizeof *out->indices);
     if (!out->indices) {
         sample_close(out);
         return fail("no memory for %d images; choose a smaller --samples", count);
     }
-    if (ptq_sample(&out->subset.base, (size_t)count, (uint64_t)draw, out->indices, NULL, &err)) {
+    if (ptq_sample(ptq_cifar10_dataset(out->data), (size_t)count, (uint64_t)draw, out->indices,
+                   NULL, &err) ||
+        ptq_subset_open(&out->subset, ptq_cifar10_dataset(out->data), out->indices, (size_t)count,
+                        &err)) {
         sample_close(out);
         return fail("%s", err.text);
     }
-    out->subset.indices = out->indices;
-    out->images = ptq_subset_dataset(&out->subset, (size_t)count);
     return 0;
 }
 
@@ -92,18 +92,18 @@ int open_test_set(const char *data_path, ptq_cifar10 **out)
     return ptq_cifar10_open(path, PTQ_SPLIT_TEST, NULL, out, &err) ? fail("%s", err.text) : 0;
 }
 
-int refuse_overlap(const ptq_calibration *calibration, ptq_dataset data)
+int refuse_overlap(const ptq_calibration *calibration, const ptq_dataset *data)
 {
     size_t found = 0;
     ptq_error err;
 
-    if (ptq_calibration_overlap(calibration, &data, &found, &err))
+    if (ptq_calibration_overlap(calibration, data, &found, &err))
         return fail("%s", err.text);
     if (!found)
         return 0;
     return fail("%zu of the %zu test images were calibrated on, so that their accuracy would say "
                 "nothing; calibrate on training images alone",
-                found, data.count);
+                found, data->count);
 }
 
 /* ---- Calibrating ---- */
@@ -138,7 +138,7 @@ int calibrate_on(const ptq_plan *plan, const image_sample *drawn, int team, ptq_
     options.work.threads = team;
     options.work.progress = progress_show;
     options.work.user = &state;
-    status = ptq_calibrate(plan, &drawn->images, &options, out, &err);
+    status = ptq_calibrate(plan, &drawn->subset.dataset, &options, out, &err);
     progress_end(&state);
     return status ? fail("%s", err.text) : 0;
 }

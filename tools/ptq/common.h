@@ -128,7 +128,6 @@ typedef struct image_sample {
     ptq_cifar10 *data;
     size_t *indices;
     ptq_subset subset;
-    ptq_dataset images;
 } image_sample;
 int sample_open(const char *data_path, int count, int seed, image_sample *out);
 void sample_close(image_sample *drawn);
@@ -142,11 +141,11 @@ void print_warnings(const ptq_calibration *calibration);
 int open_test_set(const char *data_path, ptq_cifar10 **out);
 
 /* Fails if images of `data` were calibrated on. */
-int refuse_overlap(const ptq_calibration *calibration, ptq_dataset data);
+int refuse_overlap(const ptq_calibration *calibration, const ptq_dataset *data);
 
 /* ---- Evaluation, shared by eval and quantize (eval.c) ---- */
 
-int evaluate_plan(const ptq_plan *plan, ptq_dataset data, const char *what, int threads,
+int evaluate_plan(const ptq_plan *plan, const ptq_dataset *data, const char *what, int threads,
                   ptq_evaluation *out);
 void print_accuracy(const char *what, const ptq_evaluation *result);
 void print_comparison(const ptq_comparison *compared);

@@ -46,7 +46,7 @@ typedef struct pair {
     const char *const *class_name;
 } pair;
 
-int evaluate_plan(const ptq_plan *plan, ptq_dataset data, const char *what, int team,
+int evaluate_plan(const ptq_plan *plan, const ptq_dataset *data, const char *what, int team,
                   ptq_evaluation *out)
 {
     ptq_evaluate_options options = {0};
@@ -57,7 +57,7 @@ int evaluate_plan(const ptq_plan *plan, ptq_dataset data, const char *what, int 
     options.work.threads = team;
     options.work.progress = progress_show;
     options.work.user = &state;
-    status = ptq_evaluate(plan, &data, &options, out, &err);
+    status = ptq_evaluate(plan, data, &options, out, &err);
     progress_end(&state);
     return status ? fail("%s", err.text) : 0;
 }
@@ -331,7 +331,7 @@ static int write_json(const pair *both)
 
 /* ---- Evaluating ---- */
 
-static int check_calibration(ptq_dataset data)
+static int check_calibration(const ptq_dataset *data)
 {
     ptq_calibration *calibration = NULL;
     ptq_error err;
@@ -346,19 +346,19 @@ static int check_calibration(ptq_dataset data)
     return status;
 }
 
-static int compare(pair *both, ptq_dataset data)
+static int compare(pair *both, const ptq_dataset *data)
 {
     ptq_error err;
 
     if (ptq_compare(&both->baseline.result, &both->model.result, &both->compared, &err))
         return fail("%s", err.text);
-    if (layers && ptq_compare_layers(both->baseline.ready.plan, both->model.ready.plan, &data,
+    if (layers && ptq_compare_layers(both->baseline.ready.plan, both->model.ready.plan, data,
                                      (size_t)layers, &both->layers, &err))
         return fail("%s", err.text);
     return 0;
 }
 
-static int evaluate_both(pair *both, ptq_dataset data)
+static int evaluate_both(pair *both, const ptq_dataset *data)
 {
     if (check_calibration(data) || open_outcome(model_option, both->data, &both->model) ||
         (baseline_option && open_outcome(baseline_option, both->data, &both->baseline)) ||
@@ -386,7 +386,7 @@ static int evaluate(pair *both)
         data.count = (size_t)limit;
     if ((size_t)layers > data.count)
         layers = (int)data.count;
-    status = evaluate_both(both, data);
+    status = evaluate_both(both, &data);
     if (!status)
         print_report(both);
     if (!status && json_option)

@@ -78,7 +78,7 @@ int make_plan(const ptq_model *model, ptq_plan **out)
     return ptq_plan_create(model, &options, out, &err) ? fail("%s", err.text) : 0;
 }
 
-int measure_plan(const char *how, const lab *at, const ptq_plan *plan, ptq_dataset images)
+int measure_plan(const char *how, const lab *at, const ptq_plan *plan, const ptq_dataset *images)
 {
     ptq_evaluation result;
     tally sum = {0};
@@ -92,7 +92,7 @@ int measure_plan(const char *how, const lab *at, const ptq_plan *plan, ptq_datas
     return 0;
 }
 
-int measure_model(const char *how, const lab *at, const ptq_model *model, ptq_dataset images)
+int measure_model(const char *how, const lab *at, const ptq_model *model, const ptq_dataset *images)
 {
     ptq_plan *plan = NULL;
     int status = make_plan(model, &plan) || measure_plan(how, at, plan, images);
@@ -101,7 +101,7 @@ int measure_model(const char *how, const lab *at, const ptq_model *model, ptq_da
     return status;
 }
 
-int calibrate_any(const ptq_model *model, ptq_dataset images, int accept_any, ptq_calibration **out)
+int calibrate_any(const ptq_model *model, const ptq_dataset *images, int accept_any, ptq_calibration **out)
 {
     ptq_plan_options scalar = {PTQ_ISA_SCALAR, {NULL, NULL, NULL}};
     ptq_calibrate_options options = {0};
@@ -113,7 +113,7 @@ int calibrate_any(const ptq_model *model, ptq_dataset images, int accept_any, pt
     options.accept_any = accept_any;
     status = ptq_plan_create(model, &scalar, &plan, &err);
     if (!status)
-        status = ptq_calibrate(plan, &images, &options, out, &err);
+        status = ptq_calibrate(plan, images, &options, out, &err);
     ptq_plan_free(plan);
     return status ? fail("%s", err.text) : 0;
 }
@@ -135,7 +135,7 @@ int measure_calibration(const char *how, const lab *at, const ptq_calibration *c
 {
     ptq_model *made = NULL;
     int status =
-        convert(at, calibration, scheme, &made) || measure_model(how, at, made, at->images);
+        convert(at, calibration, scheme, &made) || measure_model(how, at, made, &at->images);
 
     ptq_model_free(made);
     return status;
@@ -210,10 +210,10 @@ static int prepare(lab *at)
     return find_data(data_option, at->data_path) ||
            find_model_for(model_option, at->data_path, at->model_path) || open_models(at) ||
            open_images(at) ||
-           calibrate_any(at->real.model, at->drawn.images, 0, &at->calibration) ||
-           refuse_overlap(at->calibration, at->images) ||
+           calibrate_any(at->real.model, &at->drawn.subset.dataset, 0, &at->calibration) ||
+           refuse_overlap(at->calibration, &at->images) ||
            convert(at, at->calibration, &at->scheme, &at->quantized) ||
-           evaluate_plan(at->real.plan, at->images, "float", 0, &at->before);
+           evaluate_plan(at->real.plan, &at->images, "float", 0, &at->before);
 }
 
 static void clean_up(lab *at)

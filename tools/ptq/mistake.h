@@ -58,11 +58,11 @@ void print_row(const char *how, const lab *at, const tally *sum);
 int make_plan(const ptq_model *model, ptq_plan **out);
 
 /* Measures on lab.images, or on others with the same labels. */
-int measure_plan(const char *how, const lab *at, const ptq_plan *plan, ptq_dataset images);
-int measure_model(const char *how, const lab *at, const ptq_model *model, ptq_dataset images);
+int measure_plan(const char *how, const lab *at, const ptq_plan *plan, const ptq_dataset *images);
+int measure_model(const char *how, const lab *at, const ptq_model *model, const ptq_dataset *images);
 
 /* Calibrates a float model on images; `accept_any` takes what the library refuses. */
-int calibrate_any(const ptq_model *model, ptq_dataset images, int accept_any,
+int calibrate_any(const ptq_model *model, const ptq_dataset *images, int accept_any,
                   ptq_calibration **out);
 
 /* Converts the fused model by a calibration and measures the result. */

@@ -7,14 +7,15 @@
 
 static int measure_right(const lab *at)
 {
-    return measure_model("right", at, at->quantized, at->images);
+    return measure_model("right", at, at->quantized, &at->images);
 }
 
 /* ---- Calibration ---- */
 
 /* Pictures of random bytes, and grey ones, of the shape of a data set. */
-static ptq_status get_noise(void *user, size_t index, uint8_t *pixels, int *label, ptq_error *err)
+static ptq_status get_noise(void *user, size_t index, void *item, int *label, ptq_error *err)
 {
+    uint8_t *pixels = item;
     const ptq_dataset *like = user;
     size_t n = (size_t)like->height * (size_t)like->width * (size_t)like->channels;
     ptq_rng rng;
@@ -27,7 +28,7 @@ static ptq_status get_noise(void *user, size_t index, uint8_t *pixels, int *labe
     return PTQ_OK;
 }
 
-static ptq_status get_grey(void *user, size_t index, uint8_t *pixels, int *label, ptq_error *err)
+static ptq_status get_grey(void *user, size_t index, void *pixels, int *label, ptq_error *err)
 {
     const ptq_dataset *like = user;
 
@@ -37,7 +38,7 @@ static ptq_status get_grey(void *user, size_t index, uint8_t *pixels, int *label
     return PTQ_OK;
 }
 
-static int measure_images(const char *how, const lab *at, ptq_dataset images)
+static int measure_images(const char *how, const lab *at, const ptq_dataset *images)
 {
     ptq_calibration *seen = NULL;
     int status = calibrate_any(at->real.model, images, 1, &seen) ||
@@ -48,12 +49,12 @@ static int measure_images(const char *how, const lab *at, ptq_dataset images)
 }
 
 /* What the library says to such images; it must refuse them. */
-static int show_refusal(const lab *at, ptq_dataset images)
+static int show_refusal(const lab *at, const ptq_dataset *images)
 {
     ptq_calibration *seen = NULL;
     ptq_error err;
 
-    if (!ptq_calibrate(at->real.plan, &images, NULL, &seen, &err)) {
+    if (!ptq_calibrate(at->real.plan, images, NULL, &seen, &err)) {
         ptq_calibration_free(seen);
         return fail("ptq_calibrate took images that it should refuse");
     }
@@ -63,17 +64,17 @@ static int show_refusal(const lab *at, ptq_dataset images)
 
 int mistake_random(lab *at)
 {
-    ptq_dataset noise = at->drawn.images, grey;
+    ptq_dataset noise = at->drawn.subset.dataset, grey;
 
-    noise.user = &at->drawn.images;
+    noise.user = &at->drawn.subset.dataset;
     noise.get = get_noise;
     grey = noise;
     grey.get = get_grey;
-    if (measure_right(at) || measure_images("calibrated on random pixels", at, noise) ||
-        measure_images("calibrated on grey pictures", at, grey))
+    if (measure_right(at) || measure_images("calibrated on random pixels", at, &noise) ||
+        measure_images("calibrated on grey pictures", at, &grey))
         return 1;
     say("\n");
-    return show_refusal(at, noise) || show_refusal(at, grey);
+    return show_refusal(at, &noise) || show_refusal(at, &grey);
 }
 
 /* The first images of a sample that is drawn for this number. */
@@ -87,7 +88,7 @@ static int measure_few(const lab *at, int count, int warn_too)
     if (sample_open(at->data_path, count, at->seed, &drawn))
         return 1;
     snprintf(how, sizeof how, "calibrated on %d image%s", count, count == 1 ? "" : "s");
-    status = calibrate_any(at->real.model, drawn.images, 1, &seen);
+    status = calibrate_any(at->real.model, &drawn.subset.dataset, 1, &seen);
     if (!status && !warn_too)
         status = measure_calibration(how, at, seen, &at->scheme);
     else if (!status)
@@ -113,9 +114,10 @@ int mistake_few(lab *at)
 /* ---- Preprocessing ---- */
 
 /* Blue, green, red: what some picture readers deliver. */
-static ptq_status get_reversed(void *user, size_t index, uint8_t *pixels, int *label,
+static ptq_status get_reversed(void *user, size_t index, void *item, int *label,
                                ptq_error *err)
 {
+    uint8_t *pixels = item;
     const ptq_dataset *base = user;
     ptq_status status = base->get(base->user, index, pixels, label, err);
     size_t n = (size_t)base->height * (size_t)base->width;
@@ -158,7 +160,7 @@ static int measure_forged(const lab *at, const ptq_model *scaled, ptq_error *ref
     ptq_calibration *seen = NULL;
     ptq_convert_options options = {0};
     ptq_model *made = NULL;
-    int status = calibrate_any(scaled, at->drawn.images, 0, &seen);
+    int status = calibrate_any(scaled, &at->drawn.subset.dataset, 0, &seen);
 
     options.scheme = at->scheme;
     if (!status && !ptq_convert(at->real.model, seen, &options, &made, NULL, refusal)) {
@@ -176,14 +178,14 @@ static int measure_forged(const lab *at, const ptq_model *scaled, ptq_error *ref
 
 int mistake_preprocessing(lab *at)
 {
-    ptq_dataset swapped = reversed(&at->images), learned = reversed(&at->drawn.images);
+    ptq_dataset swapped = reversed(&at->images), learned = reversed(&at->drawn.subset.dataset);
     ptq_model *scaled = NULL;
     ptq_error refusal;
     int status = measure_right(at) || scale_pixels(at, &scaled) ||
-                 measure_model("float, run on pixels / 255", at, scaled, at->images) ||
+                 measure_model("float, run on pixels / 255", at, scaled, &at->images) ||
                  measure_forged(at, scaled, &refusal) ||
-                 measure_model("run on blue, green, red", at, at->quantized, swapped) ||
-                 measure_images("calibrated on blue, green, red", at, learned);
+                 measure_model("run on blue, green, red", at, at->quantized, &swapped) ||
+                 measure_images("calibrated on blue, green, red", at, &learned);
 
     if (!status) {
         say("\n");
@@ -252,7 +254,7 @@ static int measure_loss(const char *how, const lab *at, void (*lose)(ptq_model *
         status = make_plan(made, &plan);
     }
     if (!status && !guard)
-        status = measure_plan(how, at, plan, at->images);
+        status = measure_plan(how, at, plan, &at->images);
     else if (!status && ptq_self_test_check(plan, &err))
         print_guard("ptq_self_test_check", err.text);
     ptq_plan_free(plan);
@@ -325,7 +327,7 @@ int mistake_scale(lab *at)
 
 int check_parts(const lab *at)
 {
-    size_t all = *ptq_cifar10_dataset(at->test)->count;
+    size_t all = ptq_cifar10_dataset(at->test)->count;
 
     return all / at->images.count < 2
                ? fail("the test set has %zu images; take a --limit of at most half of them", all)
@@ -391,8 +393,8 @@ int mistake_runs(lab *at)
     int status = measure_right(at) || make_plan(at->quantized, &plan);
 
     if (!status)
-        status = evaluate_plan(at->real.plan, all, "float", 0, &real) ||
-                 evaluate_plan(plan, all, "integers", 0, &coded);
+        status = evaluate_plan(at->real.plan, &all, "float", 0, &real) ||
+                 evaluate_plan(plan, &all, "integers", 0, &coded);
     if (!status) {
         show_parts(at, &real, &coded);
         status = show_pair(&real, &coded);

@@ -146,13 +146,13 @@ int mistake_unfused(lab *at)
 {
     static coded_graph g;
     ptq_calibration *seen = NULL;
-    int status = calibrate_any(at->original, at->drawn.images, 0, &seen);
+    int status = calibrate_any(at->original, &at->drawn.subset.dataset, 0, &seen);
 
     g.at = at;
     g.seen = seen;
     if (!status)
-        status = build_coded(&g) || measure_model("right", at, at->quantized, at->images) ||
-                 measure_model("quantized without fusion", at, g.model, at->images) ||
+        status = build_coded(&g) || measure_model("right", at, at->quantized, &at->images) ||
+                 measure_model("quantized without fusion", at, g.model, &at->images) ||
                  show_unfused(at, seen);
     ptq_model_free(g.model);
     ptq_calibration_free(seen);
@@ -194,8 +194,8 @@ int mistake_relu(lab *at)
 {
     static const int bits[] = {8, 6, 5, 4};
     ptq_calibration *before = NULL, *wrong = NULL;
-    int status = calibrate_any(at->original, at->drawn.images, 0, &before) ||
-                 calibrate_any(at->real.model, at->drawn.images, 0, &wrong);
+    int status = calibrate_any(at->original, &at->drawn.subset.dataset, 0, &before) ||
+                 calibrate_any(at->real.model, &at->drawn.subset.dataset, 0, &wrong);
 
     if (!status)
         observe_before(at, before, wrong);
@@ -244,15 +244,15 @@ static void store_moments(const moments *m, ptq_node *norm)
     }
 }
 
-static int run_batch(ptq_session *session, ptq_dataset batch, const ptq_node *norm,
+static int run_batch(ptq_session *session, const ptq_dataset *batch, const ptq_node *norm,
                      const char *tensor, uint8_t *pixels, moments *m)
 {
     ptq_tensor view;
     ptq_error err;
     int label;
 
-    for (size_t i = 0; i < batch.count; i++) {
-        if (batch.get(batch.user, i, pixels, &label, &err) ||
+    for (size_t i = 0; i < batch->count; i++) {
+        if (batch->get(batch->user, i, pixels, &label, &err) ||
             ptq_run(session, pixels, 1, NULL, NULL, &err) ||
             ptq_session_tensor(session, tensor, &view, &err))
             return fail("%s", err.text);
@@ -263,7 +263,7 @@ static int run_batch(ptq_session *session, ptq_dataset batch, const ptq_node *no
 
 /* The statistics that batch norm `index` of the model meets on a batch, all those before it being
    set already. */
-static int set_moments(ptq_model *model, int index, ptq_dataset batch)
+static int set_moments(ptq_model *model, int index, const ptq_dataset *batch)
 {
     static moments m;
     ptq_node *norm = &model->node[index];
@@ -298,20 +298,20 @@ static int set_moments(ptq_model *model, int index, ptq_dataset batch)
 static int count_batch(const lab *at, ptq_model *model, const size_t *indices, size_t count,
                        tally *sum)
 {
-    ptq_subset part = {at->images, NULL};
-    ptq_dataset batch;
+    ptq_subset part;
     ptq_evaluation result;
     ptq_plan *plan = NULL;
+    ptq_error err;
     int status = 0;
 
-    part.indices = indices;
-    batch = ptq_subset_dataset(&part, count);
+    if (ptq_subset_open(&part, &at->images, indices, count, &err))
+        return fail("%s", err.text);
     for (int i = 0; i < model->nodes && !status; i++)
         if (model->node[i].op == PTQ_OP_BATCH_NORM)
-            status = set_moments(model, i, batch);
+            status = set_moments(model, i, &part.dataset);
     if (status || make_plan(model, &plan))
         return 1;
-    status = evaluate_plan(plan, batch, "batch", 0, &result);
+    status = evaluate_plan(plan, &part.dataset, "batch", 0, &result);
     ptq_plan_free(plan);
     if (status)
         return 1;
@@ -368,7 +368,7 @@ int mistake_training(lab *at)
     ptq_dataset few = at->images;
 
     few.count = total;
-    if (measure_plan("right: float, statistics of training", at, at->real.plan, few))
+    if (measure_plan("right: float, statistics of training", at, at->real.plan, &few))
         return 1;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (measure_batches(at, sizes[i], total))

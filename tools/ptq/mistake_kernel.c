@@ -259,7 +259,7 @@ static int run_images(runner *r, const lab *at, const char *how, const ptq_evalu
     return 0;
 }
 
-static int measure_both(runner *r, const lab *at, const char *name, ptq_dataset images)
+static int measure_both(runner *r, const lab *at, const char *name, const ptq_dataset *images)
 {
     uint8_t *pixels = malloc(ptq_plan_get_info(r->plan)->pixels);
     ptq_evaluation exact = {0};
@@ -294,7 +294,7 @@ static int measure_sums(const lab *at, const char *name, const ptq_model *model)
     int status;
 
     few.count = few.count < 50 ? few.count : 50;
-    status = make_plan(model, &plan) || open_runner(&r, plan) || measure_both(&r, at, name, few);
+    status = make_plan(model, &plan) || open_runner(&r, plan) || measure_both(&r, at, name, &few);
     close_runner(&r);
     ptq_plan_free(plan);
     return status;

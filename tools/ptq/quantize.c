@@ -360,8 +360,8 @@ static int convert_mixed(job *work, ptq_model **made)
     ptq_error err;
 
     options.scheme = work->scheme;
-    options.images = &work->drawn.images;
-    options.measure = (work->drawn.images.count + 3) / 4;
+    options.images = &work->drawn.subset.dataset;
+    options.measure = (work->drawn.subset.dataset.count + 3) / 4;
     options.work.threads = threads;
     options.work.progress = progress_show;
     options.work.user = &state;
@@ -447,7 +447,7 @@ static int convert(job *work)
     options.scheme = work->scheme;
     options.override = work->override;
     options.overrides = work->overrides;
-    options.images = &work->drawn.images;
+    options.images = &work->drawn.subset.dataset;
     options.unfused = work->unfused;
     options.work.threads = threads;
     options.work.progress = progress_show;
@@ -470,8 +470,8 @@ static int measure(job *work)
     ptq_dataset data = *ptq_cifar10_dataset(work->test);
     ptq_error err;
 
-    if (evaluate_plan(work->quantized.plan, data, "measure", threads, &work->after) ||
-        evaluate_plan(work->ready.plan, data, "measure float", threads, &work->before))
+    if (evaluate_plan(work->quantized.plan, &data, "measure", threads, &work->after) ||
+        evaluate_plan(work->ready.plan, &data, "measure float", threads, &work->before))
         return 1;
     if (ptq_compare(&work->before, &work->after, &work->compared, &err))
         return fail("%s", err.text);

@@ -141,8 +141,8 @@ static int count_codes(const report *r, subject *s)
         status = fail("%s", err.text);
     for (int t = 0; t < r->seen->tensors && !status; t++)
         s->codes[t].q = tensor_codes(s->ready.model, r->seen->tensor[t].name);
-    for (size_t i = 0; i < r->drawn.images.count && !status; i++) {
-        if (r->drawn.images.get(r->drawn.images.user, i, pixels, &label, &err))
+    for (size_t i = 0; i < r->drawn.subset.dataset.count && !status; i++) {
+        if (r->drawn.subset.dataset.get(r->drawn.subset.dataset.user, i, pixels, &label, &err))
             status = fail("%s", err.text);
         else
             status = count_image(r, s, session, pixels);
@@ -156,7 +156,7 @@ static int measure_subject(report *r, subject *s)
 {
     ptq_error err;
 
-    if (evaluate_plan(s->ready.plan, r->images, s->name, threads, &s->result))
+    if (evaluate_plan(s->ready.plan, &r->images, s->name, threads, &s->result))
         return 1;
     if (ptq_compare(&r->baseline.result, &s->result, &s->compared, &err) ||
         ptq_compare_layers(r->baseline.ready.plan, s->ready.plan, &r->images, r->layer_images,
@@ -185,8 +185,8 @@ static int measure(report *r)
     if (open_images(r) || open_subject(baseline_option, &r->baseline) ||
         sample_open(r->data_path, samples, seed, &r->drawn) ||
         calibrate_on(r->baseline.ready.plan, &r->drawn, threads, &r->seen) ||
-        refuse_overlap(r->seen, r->images) ||
-        evaluate_plan(r->baseline.ready.plan, r->images, "float", threads, &r->baseline.result))
+        refuse_overlap(r->seen, &r->images) ||
+        evaluate_plan(r->baseline.ready.plan, &r->images, "float", threads, &r->baseline.result))
         return 1;
     for (r->models = 0; r->models < MOST_SUBJECTS && model_option[r->models]; r->models++)
         if (open_subject(model_option[r->models], &r->model[r->models]))

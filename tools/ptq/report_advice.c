@@ -85,9 +85,9 @@ int measure_advice(report *r, int threads)
     if (find_advised(r, &options.scheme))
         return 1;
     state = progress_start("measure nodes");
-    options.images = &r->drawn.images;
+    options.images = &r->drawn.subset.dataset;
     options.measure =
-        options.images.count / 2 < MOST_MEASURED ? options.images.count / 2 : MOST_MEASURED;
+        options.images->count / 2 < MOST_MEASURED ? options.images->count / 2 : MOST_MEASURED;
     options.work.threads = threads;
     options.work.progress = progress_show;
     options.work.user = &state;

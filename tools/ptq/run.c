@@ -35,7 +35,7 @@ static const command_help help = {
     "ptq run --model resnet8.safetensors --images test_batch.bin --logits logits.f32"};
 
 /* The labels are nobody's business here, so that models with other classes run as well. */
-static ptq_status get_unlabelled(void *user, size_t index, uint8_t *pixels, int *label,
+static ptq_status get_unlabelled(void *user, size_t index, void *pixels, int *label,
                                  ptq_error *err)
 {
     const ptq_dataset *base = user;

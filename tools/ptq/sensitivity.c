@@ -64,7 +64,7 @@ static int look(job *work)
     ptq_error err;
 
     ptq_scheme_write(&work->options.scheme, work->scheme, sizeof work->scheme);
-    work->options.images = &work->drawn.images;
+    work->options.images = &work->drawn.subset.dataset;
     work->options.measure = (size_t)measure;
     work->options.work.threads = threads;
     work->options.work.progress = progress_show;

@@ -310,8 +310,10 @@ static int write_rows(const job *work)
 /* Training images that were not drawn, evenly spread. */
 static int hold_out(job *work)
 {
-    size_t all = work->drawn.subset.base.count, drawn = work->drawn.images.count, k = 0, n = 0;
+    const ptq_subset *sample = &work->drawn.subset;
+    size_t all = sample->base->count, drawn = sample->dataset.count, k = 0, n = 0;
     size_t left = all - drawn, take = left < (size_t)limit ? left : (size_t)limit;
+    ptq_error err;
 
     if (take == 0)
         return fail("all %zu training images are calibrated on, none is left to measure on; take "
@@ -328,20 +330,20 @@ static int hold_out(job *work)
     }
     for (size_t i = 0; i < take; i++)
         work->rest[i] = work->rest[i * left / take]; /* NOLINT: `left` of them were set */
-    work->subset.base = work->drawn.subset.base;
-    work->subset.indices = work->rest;
-    work->images = ptq_subset_dataset(&work->subset, take);
+    if (ptq_subset_open(&work->subset, sample->base, work->rest, take, &err))
+        return fail("%s", err.text);
+    work->images = work->subset.dataset;
     return 0;
 }
 
-static int evaluate(const ptq_plan *plan, ptq_dataset images, ptq_evaluation *out)
+static int evaluate(const ptq_plan *plan, const ptq_dataset *images, ptq_evaluation *out)
 {
     ptq_evaluate_options options = {0};
     ptq_error err;
 
     options.limit = (size_t)limit;
     options.work.threads = threads;
-    return ptq_evaluate(plan, &images, &options, out, &err) ? fail("%s", err.text) : 0;
+    return ptq_evaluate(plan, images, &options, out, &err) ? fail("%s", err.text) : 0;
 }
 
 static int calibrate(job *work)
@@ -350,12 +352,12 @@ static int calibrate(job *work)
     ptq_error err;
 
     options.work.threads = threads;
-    if (ptq_calibrate(work->ready.plan, &work->drawn.images, &options, &work->calibration, &err))
+    if (ptq_calibrate(work->ready.plan, &work->drawn.subset.dataset, &options, &work->calibration, &err))
         return fail("%s", err.text);
     if (!on_test)
         return hold_out(work);
     work->images = *ptq_cifar10_dataset(work->test);
-    return refuse_overlap(work->calibration, work->images);
+    return refuse_overlap(work->calibration, &work->images);
 }
 
 static void end_set(job *work)
@@ -375,7 +377,7 @@ static int begin_set(job *work, const combination *c)
     if (work->calibration)
         return 0;
     return sample_open(work->data_path, c->samples, c->seed, &work->drawn) || calibrate(work) ||
-           evaluate(work->ready.plan, work->images, &work->real);
+           evaluate(work->ready.plan, &work->images, &work->real);
 }
 
 static int measure(job *work, const ptq_scheme *scheme, row *out)
@@ -390,7 +392,7 @@ static int measure(job *work, const ptq_scheme *scheme, row *out)
     int status;
 
     options.scheme = *scheme;
-    options.images = &work->drawn.images;
+    options.images = &work->drawn.subset.dataset;
     options.work.threads = threads;
     if (ptq_convert(work->ready.model, work->calibration, &options, &made, &report, &err))
         return fail("%s", err.text);
@@ -398,7 +400,7 @@ static int measure(job *work, const ptq_scheme *scheme, row *out)
     ptq_convert_report_free(&report);
     if (engine_adopt(made, NULL, &quantized))
         return 1;
-    status = evaluate(quantized.plan, work->images, &result);
+    status = evaluate(quantized.plan, &work->images, &result);
     if (!status && ptq_compare(&work->real, &result, &compared, &err))
         status = fail("%s", err.text);
     if (!status) {

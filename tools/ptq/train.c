@@ -188,8 +188,8 @@ static int images_split(images *set, const settings *s)
         else
             set->trained[set->count++] = i;
     }
-    set->subset.base = set->base;
-    set->subset.indices = set->held;
+    if (held && ptq_subset_open(&set->subset, &set->base, set->held, held, &err))
+        return fail("%s", err.text);
     return set->count ? 0 : fail("all %d images are held out; hold out fewer", s->holdout);
 }
 
@@ -603,7 +603,7 @@ static int validate(run *r, double *percent)
         return fail("%s", err.text);
     if (engine_adopt(fused, NULL, &ready))
         return 1;
-    status = evaluate_plan(ready.plan, ptq_subset_dataset(&r->data.subset, (size_t)r->set.holdout),
+    status = evaluate_plan(ready.plan, &r->data.subset.dataset,
                            "held-out", threads_option, &result);
     engine_close(&ready);
     if (status)
@@ -780,7 +780,7 @@ static int check_integers(run *r)
         return fail("%s", err.text);
     if (engine_adopt(copy, NULL, &ready))
         return 1;
-    status = evaluate_plan(ready.plan, ptq_subset_dataset(&r->data.subset, (size_t)r->set.holdout),
+    status = evaluate_plan(ready.plan, &r->data.subset.dataset,
                            "held-out", threads_option, &result);
     engine_close(&ready);
     if (status)
