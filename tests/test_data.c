@@ -534,8 +534,9 @@ static void subsets(void **state)
     assert_record(view, 0, 4);
     assert_record(view, 1, 0);
     assert_record(view, 3, 2);
-    assert_fails(PTQ_INVALID_ARGUMENT, "image 4 of 4", view->get(view->user, 4, pixels, &label, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "index 6",
+    assert_fails(PTQ_INVALID_ARGUMENT, "image 4 of 4",
+                 view->get(view->user, 4, pixels, &label, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "is 6; the data set has 6",
                  ptq_subset_open(&subset, ptq_cifar10_dataset(data), beyond, 2, &err));
     ptq_cifar10_free(data);
 }
