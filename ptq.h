@@ -361,6 +361,7 @@ typedef struct ptq_node {
     int stride[2];
     int pad[4];               /* top, left, bottom, right; filled in for SAME and VALID too */
     ptq_padding padding;
+    int channels;             /* convolution and dense: of the result */
     int groups;               /* input and output channels are split alike; C = depthwise */
     int no_bias;              /* convolution and dense */
     int include_pad;          /* average pool: divide by the kernel area, not by the taps inside */
@@ -2259,6 +2260,981 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     return PTQ_OK;
 }
 
+/* ---- [OPERATORS] ----------------------------------------------------------------------------- */
+
+/* What a network is made of. Each operator stands here whole: its formula, the shape of its result,
+   its parameters, its kernel on real numbers and its kernel on codes, side by side, since the second
+   differs from the first by quantization alone. A table at the end of the section collects them, and
+   the rest of this file knows an operator by its row only.
+
+   These kernels are the truth. They are written to be read, in one fixed order of additions; the
+   vector kernels of part three must give the same codes to the byte. Activations are H x W x C of
+   one image, channels innermost; weights O x I x KH x KW. */
+
+/* Results before and after ptq__add_codes, and of requantization, are clamped: to the codes there
+   are, and by a fused activation to the codes of 0 and 6. */
+typedef struct ptq__clamp {
+    int32_t zero_point, low, high; /* low <= zero_point <= high */
+} ptq__clamp;
+
+/* The constants of an addition of codes: see ptq__add_codes. */
+typedef struct ptq__adder {
+    float ratio_a, ratio_b, offset;
+    ptq__clamp clamp;
+} ptq__adder;
+
+/* Where a step reads and writes while one image runs. */
+typedef struct ptq__frame {
+    const void *in[2]; /* the operands, H x W x C each; in[1] NULL where there is none */
+    void *out;         /* the result, H x W x C; may be an operand's memory, see PTQ__IN_PLACE */
+    void *mid;         /* the result before a fused addition; NULL unless the session keeps it */
+    void *scratch;     /* ptq__step.scratch bytes, of no meaning between steps */
+} ptq__frame;
+
+typedef void (*ptq__kernel)(const ptq__step *step, const ptq__frame *frame);
+
+/* One node made ready to run: a plan has one for each. Only the geometry tells a dense layer from a
+   convolution, an average of the whole image from one of windows. */
+struct ptq__step {
+    const ptq_node *node;
+    const ptq_node *from[2]; /* the nodes that made the operands; NULL where there is none */
+    int index;               /* of the node */
+    int elements;            /* of the result: H * W * C */
+    /* Geometry. A dense layer reads its input as 1 x 1 x (H * W * C), with a window of 1 x 1. */
+    int in[3];                        /* H, W, C of the first operand */
+    int kernel[2], stride[2], pad[2]; /* of the window; pad: rows above, columns to the left */
+    int groups;
+    int taps;           /* inputs that one result depends on: C / groups * KH * KW */
+    ptq_activation act; /* fused, or what the operator itself is */
+    ptq__clamp clamp;   /* coded results: of the operator's own ... */
+    ptq__adder adder;   /* ... and of an addition, own or fused */
+    ptq__kernel run;
+    const void *weight; /* the model's, or the plan's own where it had to be changed */
+    void *owned;        /* what the plan made for this step */
+    float *multiplier;  /* integer convolution and dense: one for each channel; else NULL */
+    void *packed;       /* what the vector kernel works from; NULL: a scalar kernel runs */
+    size_t scratch;     /* bytes that the kernels need for themselves */
+};
+
+/* All messages about a node begin with its name. */
+static ptq_status ptq__bad_node(ptq_error *err, ptq_status status, const ptq_node *node,
+                                const char *format, ...) {
+    va_list args;
+    if (err) {
+        ptq__text text = ptq__text_over(err->text, sizeof err->text);
+        err->status = status;
+        ptq__put(&text, "node %s: ", node->name);
+        va_start(args, format);
+        ptq__vput(&text, format, args);
+        va_end(args);
+    }
+    return status;
+}
+
+static int ptq__is_coded(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
+
+/* Weights that are integers of any width. */
+static int ptq__is_integer_type(ptq_type type) {
+    return type == PTQ_TYPE_U8 || type == PTQ_TYPE_S8 || ptq__is_packed(type);
+}
+
+/* Code i of a tensor whose codes take one byte each. */
+static int32_t ptq__load(const void *codes, int i, ptq_type type) {
+    return type == PTQ_TYPE_S8 ? ((const int8_t *)codes)[i] : ((const uint8_t *)codes)[i];
+}
+
+/* Both kinds of codes are stored alike: two's complement in eight bits. */
+static void ptq__store(void *codes, int i, int32_t code) { ((uint8_t *)codes)[i] = (uint8_t)code; }
+
+/* The distance of the code farthest from the zero point: 128 to 255 for 8 bits. */
+static uint64_t ptq__code_reach(const ptq_qparams *q) {
+    int32_t low, high;
+    ptq_code_range(q->type, q->bits, &low, &high);
+    return (uint64_t)(high - q->zero_point > q->zero_point - low ? high - q->zero_point
+                                                                 : q->zero_point - low);
+}
+
+/* ReLU and ReLU6. y = max(x, 0), y = min(max(x, 0), 6). Codes keep their scale, so that no code is
+   computed anew: they are clamped to those of 0 and 6. */
+
+static float ptq__activate(float x, ptq_activation act) {
+    if (act != PTQ_ACTIVATION_NONE && x < 0)
+        return 0; /* a NaN passes: calibration must see it */
+    return act == PTQ_ACTIVATION_RELU6 && x > 6 ? 6 : x;
+}
+
+static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act) {
+    ptq__clamp clamp;
+    int32_t six = ptq_quantize(6, q);
+    ptq_code_range(q->type, q->bits, &clamp.low, &clamp.high);
+    clamp.zero_point = q->zero_point;
+    if (act != PTQ_ACTIVATION_NONE)
+        clamp.low = q->zero_point;
+    if (act == PTQ_ACTIVATION_RELU6 && six < clamp.high)
+        clamp.high = six;
+    return clamp;
+}
+
+static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
+    const float *x = (const float *)frame->in[0];
+    float *y = (float *)frame->out;
+    int i;
+    for (i = 0; i < step->elements; i++)
+        y[i] = ptq__activate(x[i], step->act);
+}
+
+static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
+    int i;
+    for (i = 0; i < step->elements; i++) {
+        int32_t code = ptq__load(frame->in[0], i, step->node->q.type);
+        code = code < step->clamp.low ? step->clamp.low : code;
+        ptq__store(frame->out, i, code > step->clamp.high ? step->clamp.high : code);
+    }
+}
+
+/* Addition. y = act(a + b), all of one shape. Codes a and b of different scales, as ONNX Runtime's
+   QLinearAdd:
+       y = rne(fma(a, sa/sy, fma(b, sb/sy, zy - fma(sa/sy, za, (sb/sy) zb))))
+   b's product is rounded first, then everything once: so the order of the operands matters, and is
+   the graph's. */
+
+static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
+                                ptq_activation act) {
+    ptq__adder adder;
+    float zero_b;
+    adder.ratio_a = ptq__div(a->scale, y->scale);
+    adder.ratio_b = ptq__div(b->scale, y->scale);
+    zero_b = ptq__mul(adder.ratio_b, (float)b->zero_point);
+    adder.offset = (float)y->zero_point - ptq__fma(adder.ratio_a, (float)a->zero_point, zero_b);
+    adder.clamp = ptq__clamp_of(y, act);
+    return adder;
+}
+
+static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
+    float sum = ptq__fma((float)b, adder->ratio_b, adder->offset);
+    sum = ptq__fma((float)a, adder->ratio_a, sum);
+    return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
+}
+
+static ptq_status ptq__add_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
+    if (memcmp(a, b, sizeof node->shape))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "adds %dx%dx%d and %dx%dx%d; shapes must be equal", a[0], a[1], a[2],
+                             b[0], b[1], b[2]);
+    memcpy(node->shape, a, sizeof node->shape);
+    return PTQ_OK;
+}
+
+static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame) {
+    const float *a = (const float *)frame->in[0], *b = (const float *)frame->in[1];
+    float *y = (float *)frame->out;
+    int i;
+    for (i = 0; i < step->elements; i++)
+        y[i] = ptq__activate(a[i] + b[i], step->act);
+}
+
+static void ptq__add_int(const ptq__step *step, const ptq__frame *frame) {
+    ptq_type a = step->from[0]->q.type, b = step->from[1]->q.type;
+    int i;
+    for (i = 0; i < step->elements; i++)
+        ptq__store(frame->out, i,
+                   ptq__add_codes(&step->adder, ptq__load(frame->in[0], i, a),
+                                  ptq__load(frame->in[1], i, b)));
+}
+
+/* The scales of a sum's or an average's operands over that of the result: so far apart that float
+   arithmetic would lose one, they are a mistake. Of a fused addition the first operand is the
+   convolution's own result. */
+static ptq_status ptq__check_ratios(const ptq_model *model, const ptq_node *node, ptq_error *err) {
+    int k;
+    for (k = 0; k < 2 && node->input[k] >= 0; k++) {
+        const ptq_qparams *q = &model->node[node->input[k]].q;
+        float in = node->residual && k == 0 ? node->mid.scale : q->scale;
+        float ratio = ptq__div(in, node->q.scale);
+        if (!ptq__is_normal(ratio) || ratio > 1e6f || ratio < 1e-12f)
+            return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
+                                 "an operand's scale %g does not go with the result's %g",
+                                 (double)in, (double)node->q.scale);
+    }
+    return PTQ_OK;
+}
+
+/* Windows: what convolutions and pools share. Along each axis
+       out = (before + in + after - kernel) / stride + 1, rounded down. */
+
+/* Size of the result along one axis, and the padding; 0 if no window fits. */
+static int ptq__window(int size, int kernel, int stride, ptq_padding padding, int *before,
+                       int *after) {
+    int out = (size + stride - 1) / stride, total;
+    if (padding == PTQ_PADDING_SAME) {
+        total = (out - 1) * stride + kernel - size;
+        *before = total < 0 ? 0 : total / 2;
+        *after = total < 0 ? 0 : total - total / 2;
+        return out;
+    }
+    if (padding == PTQ_PADDING_VALID)
+        *before = *after = 0;
+    total = size + *before + *after - kernel;
+    return total < 0 ? 0 : total / stride + 1;
+}
+
+/* H x W x C -> H' x W' x C. Also fills in the padding that SAME and VALID stand for. */
+static ptq_status ptq__window_shape(ptq_node *node, const int *in, const int *second,
+                                    ptq_error *err) {
+    const int *kernel = node->kernel, *stride = node->stride, *pad = node->pad;
+    int axis;
+    (void)second;
+    for (axis = 0; axis < 2; axis++) {
+        int *before = &node->pad[axis], *after = &node->pad[axis + 2];
+        if (kernel[axis] < 1 || kernel[axis] > PTQ_MAX_KERNEL || stride[axis] < 1 ||
+            stride[axis] > PTQ_MAX_KERNEL)
+            return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                                 "kernel %dx%d with stride %dx%d; both must be 1 to %d", kernel[0],
+                                 kernel[1], stride[0], stride[1], PTQ_MAX_KERNEL);
+        if (node->padding == PTQ_PADDING_EXPLICIT &&
+            (*before < 0 || *after < 0 || *before >= kernel[axis] || *after >= kernel[axis]))
+            return ptq__bad_node(
+                err, PTQ_BAD_GRAPH, node,
+                "padding %d,%d,%d,%d must be at least 0 and less than the kernel %dx%d", pad[0],
+                pad[1], pad[2], pad[3], kernel[0], kernel[1]);
+        node->shape[axis] =
+            ptq__window(in[axis], kernel[axis], stride[axis], node->padding, before, after);
+        if (node->shape[axis] < 1)
+            return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                                 "a kernel of %dx%d does not fit into its input of %dx%d",
+                                 kernel[0], kernel[1], in[0], in[1]);
+    }
+    node->shape[2] = in[2];
+    return PTQ_OK;
+}
+
+/* Convolution and dense layer.
+       y[o] = act(b[o] + sum over i, u, v of w[o][i][u][v] x[i][u][v]),
+   i over the input channels of o's group, u and v over the window; a fused addition makes of it
+       add_act(y[o] + residual[o]), or residual[o] + y[o] on codes.
+   On codes, with the zero point taken off the inputs, so that padding adds 0:
+       acc = b[o] + sum of (w - zw) (x - zx),     y = clamp(rne(acc * m[o]) + zy),
+   b in units of sx * sw[o], and m[o] = sx * sw[o] / sy. No accumulator leaves 32 bits. */
+
+/* H x W x C -> H' x W' x channels */
+static ptq_status ptq__conv_shape(ptq_node *node, const int *in, const int *residual,
+                                  ptq_error *err) {
+    const int *out = node->shape;
+    if (node->groups < 1 || in[2] % node->groups || node->channels % node->groups)
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "%d groups must divide %d input and %d output channels", node->groups,
+                             in[2], node->channels);
+    PTQ__TRY(ptq__window_shape(node, in, NULL, err));
+    node->shape[2] = node->channels;
+    if ((node->residual != PTQ_RESIDUAL_NONE) != (residual != NULL))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a fused addition goes with a second input");
+    if (residual && memcmp(residual, out, sizeof node->shape))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "adds a residual of %dx%dx%d to a result of %dx%dx%d", residual[0],
+                             residual[1], residual[2], out[0], out[1], out[2]);
+    return PTQ_OK;
+}
+
+/* H x W x C -> 1 x 1 x channels */
+static ptq_status ptq__dense_shape(ptq_node *node, const int *in, const int *second,
+                                   ptq_error *err) {
+    (void)in, (void)second, (void)err;
+    node->shape[0] = node->shape[1] = 1;
+    node->shape[2] = node->channels;
+    return PTQ_OK;
+}
+
+/* Weight O x C / groups x KH x KW, bias O. */
+static int ptq__conv_param(const ptq_node *node, const int *in, int param, int *dims) {
+    if (param == PTQ_PARAM_BIAS)
+        return !node->no_bias;
+    dims[1] = in[2] / node->groups;
+    dims[2] = node->kernel[0];
+    dims[3] = node->kernel[1];
+    return param == PTQ_PARAM_WEIGHT ? 4 : 0;
+}
+
+/* Weight O x (H * W * C), in the order in which the input lies in memory; bias O. */
+static int ptq__dense_param(const ptq_node *node, const int *in, int param, int *dims) {
+    if (param != PTQ_PARAM_WEIGHT)
+        return param == PTQ_PARAM_BIAS && !node->no_bias;
+    dims[1] = (int)ptq__shape_elements(3, in);
+    return 2;
+}
+
+/* s_in * s_w / s_out in the order that the arithmetic prescribes; s_out 1 for real results. */
+static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int channel) {
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_qparams *out = node->residual ? &node->mid : &node->q;
+    float product = ptq__mul(model->node[node->input[0]].q.scale,
+                             weight->scale[weight->scales > 1 ? channel : 0]);
+    if (!ptq__is_normal(product))
+        return 0;
+    return out->type == PTQ_TYPE_F32 ? product : ptq__div(product, out->scale);
+}
+
+/* Sum of |w - z| of one output channel. */
+static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel) {
+    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0], i;
+    const int8_t *s8 = (const int8_t *)weight->data + (size_t)channel * n;
+    uint64_t sum = 0;
+    int32_t part = 0;
+    if (weight->type == PTQ_TYPE_S8 && weight->zero_point == 0 && n < 1 << 23) {
+        for (i = 0; i < n; i++) /* the usual case, in a loop that compilers make fast */
+            part += s8[i] < 0 ? -s8[i] : s8[i];
+        return (uint64_t)part;
+    }
+    for (i = 0; i < n; i++) {
+        int32_t w = ptq__code(weight, (size_t)channel * n + i) - weight->zero_point;
+        sum += (uint64_t)(w < 0 ? -w : w);
+    }
+    return sum;
+}
+
+/* No input whatever may make an accumulator leave int32, and no multiplier may be 0, infinite or
+   denormal: proved here from the weights, so that kernels need not look. */
+static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, ptq_error *err) {
+    const ptq_qparams *in = &model->node[node->input[0]].q;
+    const ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
+    uint64_t reach = node->dynamic ? 255 : ptq__code_reach(in); /* dynamic: any zero point */
+    int c;
+    for (c = 0; c < node->channels; c++) {
+        uint64_t most = ptq__weight_mass(w, c) * reach;
+        int64_t bias = b->rank && !node->dynamic ? ((const int32_t *)b->data)[c] : 0;
+        most += (uint64_t)(bias < 0 ? -bias : bias);
+        if (most > INT32_MAX)
+            return ptq__bad_node(
+                err, PTQ_BAD_NUMBER, node,
+                "the accumulator of channel %d could reach %L and overflow 32 bits", c, most);
+        if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
+            return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
+                                 "scales %g (input), %g (weight %d) and %g (result) give no normal"
+                                 " multiplier",
+                                 (double)in->scale, (double)w->scale[w->scales > 1 ? c : 0], c,
+                                 (double)(node->residual ? node->mid.scale : node->q.scale));
+    }
+    return node->residual && ptq__is_coded(node) ? ptq__check_ratios(model, node, err) : PTQ_OK;
+}
+
+/* Where the input under one tap begins, at channel 0; -1 in the padding. */
+static int ptq__under(const ptq__step *step, int y, int x) {
+    if (y < 0 || y >= step->in[0] || x < 0 || x >= step->in[1])
+        return -1;
+    return (y * step->in[1] + x) * step->in[2];
+}
+
+/* A window of 1 x 1 over all channels, without padding. */
+static int ptq__is_direct(const ptq__step *step) {
+    return step->kernel[0] * step->kernel[1] == 1 && step->groups == 1 && step->pad[0] == 0 &&
+           step->pad[1] == 0;
+}
+
+/* The inputs of group g under the window at position p = y * W' + x of the result, in the order of
+   the weights: I x KH x KW. So a result is the product of two plain vectors of `taps` numbers. What
+   lies in that order already is not copied. */
+static const float *ptq__gather_f32(const ptq__step *step, const float *x, int p, int g,
+                                    float *patch) {
+    int top = p / step->node->shape[1] * step->stride[0] - step->pad[0];
+    int left = p % step->node->shape[1] * step->stride[1] - step->pad[1];
+    int deep = step->in[2] / step->groups, area = step->kernel[0] * step->kernel[1], u, v, c;
+    if (ptq__is_direct(step))
+        return x + ptq__under(step, top, left);
+    for (u = 0; u < step->kernel[0]; u++)
+        for (v = 0; v < step->kernel[1]; v++) {
+            int at = ptq__under(step, top + u, left + v);
+            float *to = patch + u * step->kernel[1] + v;
+            for (c = 0; c < deep; c++)
+                to[c * area] = at < 0 ? 0 : x[at + g * deep + c];
+        }
+    return patch;
+}
+
+/* The same of codes less their zero point, so that padding, which stands for it, is 0. */
+static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q, int p,
+                              int g, int16_t *patch) {
+    int top = p / step->node->shape[1] * step->stride[0] - step->pad[0];
+    int left = p % step->node->shape[1] * step->stride[1] - step->pad[1];
+    int deep = step->in[2] / step->groups, area = step->kernel[0] * step->kernel[1], u, v, c;
+    int flip = q->type == PTQ_TYPE_S8 ? 128 : 0, zero = q->zero_point + flip; /* s8 + 128 as u8 */
+    for (u = 0; u < step->kernel[0]; u++)
+        for (v = 0; v < step->kernel[1]; v++) {
+            int at = ptq__under(step, top + u, left + v);
+            int16_t *to = patch + u * step->kernel[1] + v;
+            for (c = 0; c < deep; c++)
+                to[c * area] = (int16_t)(at < 0 ? 0 : (x[at + g * deep + c] ^ flip) - zero);
+        }
+}
+
+/* Eight partial sums: the order of additions is fixed, and a compiler may still use vectors. */
+static float ptq__dot_f32(const float *a, const float *b, int n) {
+    float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    int i, j;
+    for (i = 0; i + 8 <= n; i += 8)
+        for (j = 0; j < 8; j++)
+            sum[j] += a[i + j] * b[i + j];
+    for (j = 0; i + j < n; j++)
+        sum[j] += a[i + j] * b[i + j];
+    return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+}
+
+/* The same of codes, exact. Blocks of 32: compilers turn them into vector code, where a plain loop
+   stays scalar at -O2. */
+static int32_t ptq__dot_s8(const int16_t *x, const int8_t *w, int n) {
+    int32_t sum = 0;
+    int i, j;
+    for (i = 0; i + 32 <= n; i += 32) {
+        int32_t part = 0;
+        for (j = 0; j < 32; j++)
+            part += x[i + j] * w[i + j];
+        sum += part;
+    }
+    for (; i < n; i++)
+        sum += x[i] * w[i];
+    return sum;
+}
+
+/* sum x (w - zw) = sum x w - zw sum x. The two sums may wrap where their difference fits. */
+static int32_t ptq__dot_u8(const int16_t *x, const uint8_t *w, int zero_point, int n) {
+    uint32_t sum = 0, sum_x = 0;
+    int i, j;
+    for (i = 0; i + 32 <= n; i += 32) {
+        int32_t part = 0, part_x = 0;
+        for (j = 0; j < 32; j++)
+            part += x[i + j] * w[i + j];
+        for (j = 0; j < 32; j++)
+            part_x += x[i + j];
+        sum += (uint32_t)part;
+        sum_x += (uint32_t)part_x;
+    }
+    for (; i < n; i++) {
+        int32_t value = x[i];
+        sum += (uint32_t)(value * w[i]);
+        sum_x += (uint32_t)value;
+    }
+    return (int32_t)(sum - (uint32_t)zero_point * sum_x);
+}
+
+/* sum of (x - zx)(w - zw) for one channel: `taps` inputs with zx taken off already. */
+static int32_t ptq__dot(const ptq__step *step, const int16_t *x, int channel) {
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
+    const int8_t *w = (const int8_t *)step->weight + (ptrdiff_t)channel * step->taps;
+    return weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S
+               ? ptq__dot_s8(x, w, step->taps)
+               : ptq__dot_u8(x, (const uint8_t *)w, weight->zero_point, step->taps);
+}
+
+/* What becomes of a sum that stands for element `at` of the result. The residual may lie where the
+   result is written: each element is read before. */
+static void ptq__finish_real(const ptq__step *step, const ptq__frame *frame, int at, float sum) {
+    const float *residual = (const float *)frame->in[1];
+    sum = ptq__activate(sum, step->act);
+    if (frame->mid)
+        ((float *)frame->mid)[at] = sum;
+    if (residual)
+        sum = ptq__activate(sum + residual[at], step->node->add_act);
+    ((float *)frame->out)[at] = sum;
+}
+
+/* The same of an accumulator; the logits may stay real numbers. */
+static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int at, int32_t acc,
+                             float multiplier) {
+    const ptq__clamp *clamp = &step->clamp;
+    int32_t code, other;
+    if (!ptq__is_coded(step->node)) {
+        ptq__finish_real(step, frame, at, ptq__mul((float)acc, multiplier));
+        return;
+    }
+    code = ptq_requantize(acc, multiplier, clamp->zero_point, clamp->low, clamp->high);
+    if (frame->mid)
+        ptq__store(frame->mid, at, code);
+    if (frame->in[1]) {
+        other = ptq__load(frame->in[1], at, step->from[1]->q.type);
+        code = step->node->residual == PTQ_RESIDUAL_FIRST
+                   ? ptq__add_codes(&step->adder, other, code)
+                   : ptq__add_codes(&step->adder, code, other);
+    }
+    ptq__store(frame->out, at, code);
+}
+
+static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
+    const float *weight = (const float *)step->weight, *patch;
+    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data;
+    int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
+    for (p = 0; p < step->elements / channels; p++)
+        for (g = 0; g < step->groups; g++) {
+            patch =
+                ptq__gather_f32(step, (const float *)frame->in[0], p, g, (float *)frame->scratch);
+            for (o = g * each; o < (g + 1) * each; o++) {
+                float sum = ptq__dot_f32(patch, weight + (ptrdiff_t)o * step->taps, step->taps);
+                ptq__finish_real(step, frame, p * channels + o, sum + (bias ? bias[o] : 0));
+            }
+        }
+}
+
+static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
+    const int32_t *bias = (const int32_t *)step->node->param[PTQ_PARAM_BIAS].data;
+    int16_t *patch = (int16_t *)frame->scratch;
+    int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
+    for (p = 0; p < step->elements / channels; p++)
+        for (g = 0; g < step->groups; g++) {
+            ptq__gather_codes(step, (const uint8_t *)frame->in[0], &step->from[0]->q, p, g, patch);
+            for (o = g * each; o < (g + 1) * each; o++)
+                ptq__finish_code(step, frame, p * channels + o,
+                                 ptq__dot(step, patch, o) + (bias ? bias[o] : 0),
+                                 step->multiplier[o]);
+        }
+}
+
+/* Dynamic quantization: integer weights on real inputs. Codes of a real tensor under its own
+   range. */
+static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes) {
+    ptq_qparams q;
+    float low = 0, high = 0;
+    int i;
+    for (i = 0; i < n; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL) != PTQ_OK)
+        ptq_choose_qparams(0, 0, PTQ_TYPE_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
+    for (i = 0; i < n; i++)
+        codes[i] = (uint8_t)ptq_quantize(x[i], &q);
+    return q;
+}
+
+/* The range of this image's input gives its codes; sums of integer products become real numbers at
+   once: y = act(acc * (sx * sw[o]) + b[o]). */
+static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
+    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data;
+    int16_t *patch = (int16_t *)frame->scratch;
+    uint8_t *codes = (uint8_t *)(patch + step->taps);
+    ptq_qparams q = ptq__quantize_input((const float *)frame->in[0],
+                                        step->in[0] * step->in[1] * step->in[2], codes);
+    int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
+    for (p = 0; p < step->elements / channels; p++)
+        for (g = 0; g < step->groups; g++) {
+            ptq__gather_codes(step, codes, &q, p, g, patch);
+            for (o = g * each; o < (g + 1) * each; o++) {
+                float scale = ptq__mul(q.scale, weight->scale[weight->scales > 1 ? o : 0]);
+                float sum = ptq__mul((float)ptq__dot(step, patch, o), scale);
+                ptq__finish_real(step, frame, p * channels + o, sum + (bias ? bias[o] : 0));
+            }
+        }
+}
+
+/* Batch norm. y = gamma (x - mean) / sqrt(variance + epsilon) + beta, each parameter of C numbers.
+   On real numbers only: [FUSE] folds it into the convolution before it. */
+
+static ptq_status ptq__norm_shape(ptq_node *node, const int *in, const int *second,
+                                  ptq_error *err) {
+    (void)second;
+    if (!(node->epsilon >= 0 && node->epsilon <= 1))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "epsilon %g is not in 0 to 1",
+                             (double)node->epsilon);
+    memcpy(node->shape, in, sizeof node->shape);
+    return PTQ_OK;
+}
+
+static int ptq__norm_param(const ptq_node *node, const int *in, int param, int *dims) {
+    (void)node, (void)in, (void)param, (void)dims;
+    return 1;
+}
+
+static void ptq__norm_f32(const ptq__step *step, const ptq__frame *frame) {
+    const ptq_tensor *param = step->node->param;
+    const float *x = (const float *)frame->in[0];
+    float *y = (float *)frame->out;
+    int channels = step->in[2], i, c;
+    for (c = 0; c < channels; c++) {
+        float mean = ((const float *)param[PTQ_PARAM_MEAN].data)[c];
+        float variance = ((const float *)param[PTQ_PARAM_VARIANCE].data)[c];
+        float beta = ((const float *)param[PTQ_PARAM_BIAS].data)[c];
+        float g = ((const float *)param[PTQ_PARAM_WEIGHT].data)[c] /
+                  sqrtf(variance + step->node->epsilon);
+        for (i = c; i < step->elements; i += channels)
+            y[i] = (x[i] - mean) * g + beta;
+    }
+}
+
+/* Pools: the largest number under each window, or the average; the global one has a single window,
+   the whole image. Padding is ignored, unless an average has include_pad: then it counts as zeros.
+   The largest code is the code of the largest number, whatever the scale. */
+
+/* The part of a window that lies inside the image: rows u of begin[0] <= u < end[0], columns
+   likewise. Never empty, since padding is less than the kernel. */
+typedef struct ptq__clip {
+    int begin[2], end[2];
+} ptq__clip;
+
+static ptq__clip ptq__clip_window(const ptq__step *step, int p) {
+    ptq__clip clip;
+    int axis, at[2];
+    at[0] = p / step->node->shape[1];
+    at[1] = p % step->node->shape[1];
+    for (axis = 0; axis < 2; axis++) {
+        int first = at[axis] * step->stride[axis] - step->pad[axis];
+        int last = first + step->kernel[axis];
+        clip.begin[axis] = first < 0 ? 0 : first;
+        clip.end[axis] = last > step->in[axis] ? step->in[axis] : last;
+    }
+    return clip;
+}
+
+/* How many numbers an average is taken over. */
+static int ptq__pool_taps(const ptq__step *step, const ptq__clip *clip) {
+    if (step->node->include_pad)
+        return step->kernel[0] * step->kernel[1];
+    return (clip->end[0] - clip->begin[0]) * (clip->end[1] - clip->begin[1]);
+}
+
+/* One number of a pool's result; x: the input from this channel on. */
+typedef float (*ptq__pool_real)(const ptq__step *step, const float *x, const ptq__clip *clip);
+typedef int32_t (*ptq__pool_code)(const ptq__step *step, const uint8_t *x, const ptq__clip *clip);
+
+static void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame, ptq__pool_real one) {
+    float *y = (float *)frame->out;
+    int channels = step->in[2], p, c;
+    for (p = 0; p < step->elements / channels; p++) {
+        ptq__clip clip = ptq__clip_window(step, p);
+        for (c = 0; c < channels; c++)
+            *y++ = one(step, (const float *)frame->in[0] + c, &clip);
+    }
+}
+
+static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, ptq__pool_code one) {
+    int channels = step->in[2], i = 0, p, c;
+    for (p = 0; p < step->elements / channels; p++) {
+        ptq__clip clip = ptq__clip_window(step, p);
+        for (c = 0; c < channels; c++)
+            ptq__store(frame->out, i++, one(step, (const uint8_t *)frame->in[0] + c, &clip));
+    }
+}
+
+static float ptq__largest(const ptq__step *step, const float *x, const ptq__clip *clip) {
+    int u, v, width = step->in[1], deep = step->in[2];
+    float most = x[(clip->begin[0] * width + clip->begin[1]) * deep];
+    for (u = clip->begin[0]; u < clip->end[0]; u++)
+        for (v = clip->begin[1]; v < clip->end[1]; v++)
+            if (x[(u * width + v) * deep] > most)
+                most = x[(u * width + v) * deep];
+    return most;
+}
+
+static int32_t ptq__largest_code(const ptq__step *step, const uint8_t *x, const ptq__clip *clip) {
+    int u, v, width = step->in[1], deep = step->in[2];
+    int32_t most = INT32_MIN;
+    for (u = clip->begin[0]; u < clip->end[0]; u++)
+        for (v = clip->begin[1]; v < clip->end[1]; v++) {
+            int32_t code = ptq__load(x, (u * width + v) * deep, step->node->q.type);
+            most = code > most ? code : most;
+        }
+    return most;
+}
+
+static float ptq__average(const ptq__step *step, const float *x, const ptq__clip *clip) {
+    int u, v, width = step->in[1], deep = step->in[2];
+    float sum = 0;
+    for (u = clip->begin[0]; u < clip->end[0]; u++)
+        for (v = clip->begin[1]; v < clip->end[1]; v++)
+            sum += x[(u * width + v) * deep];
+    return sum / (float)ptq__pool_taps(step, clip);
+}
+
+/* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
+static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n) {
+    return ptq__div(x->scale, ptq__mul(y->scale, (float)n));
+}
+
+/* clamp(rne(sum * m) + zy), `sum` of n codes less their zero point. */
+static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int32_t sum, int n) {
+    int32_t low, high;
+    ptq_code_range(y->type, y->bits, &low, &high);
+    return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
+}
+
+static int32_t ptq__average_codes(const ptq__step *step, const uint8_t *x, const ptq__clip *clip) {
+    const ptq_qparams *q = &step->from[0]->q;
+    int u, v, width = step->in[1], deep = step->in[2];
+    int32_t sum = 0;
+    for (u = clip->begin[0]; u < clip->end[0]; u++)
+        for (v = clip->begin[1]; v < clip->end[1]; v++)
+            sum += ptq__load(x, (u * width + v) * deep, q->type) - q->zero_point;
+    return ptq__average_code(q, &step->node->q, sum, ptq__pool_taps(step, clip));
+}
+
+static void ptq__max_pool_f32(const ptq__step *step, const ptq__frame *frame) {
+    ptq__pool_f32(step, frame, ptq__largest);
+}
+
+static void ptq__max_pool_int(const ptq__step *step, const ptq__frame *frame) {
+    ptq__pool_int(step, frame, ptq__largest_code);
+}
+
+static void ptq__avg_pool_f32(const ptq__step *step, const ptq__frame *frame) {
+    ptq__pool_f32(step, frame, ptq__average);
+}
+
+static void ptq__avg_pool_int(const ptq__step *step, const ptq__frame *frame) {
+    ptq__pool_int(step, frame, ptq__average_codes);
+}
+
+/* H x W x C -> 1 x 1 x C */
+static ptq_status ptq__global_shape(ptq_node *node, const int *in, const int *second,
+                                    ptq_error *err) {
+    (void)second, (void)err;
+    node->shape[0] = node->shape[1] = 1;
+    node->shape[2] = in[2];
+    return PTQ_OK;
+}
+
+/* No sum of an average over the whole image may leave 32 bits. Windows are small enough. */
+static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *node, ptq_error *err) {
+    const ptq_node *in = &model->node[node->input[0]];
+    uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
+    if (most > INT32_MAX)
+        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
+                             "the sum of %dx%d codes could reach %L and overflow 32 bits",
+                             in->shape[0], in->shape[1], most);
+    return ptq__check_ratios(model, node, err);
+}
+
+/* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows. */
+
+static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *second,
+                                     ptq_error *err) {
+    (void)second;
+    if (in[0] != 1 || in[1] != 1)
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "softmax works on 1x1xC, its input is %dx%dx%d", in[0], in[1], in[2]);
+    memcpy(node->shape, in, sizeof node->shape);
+    return PTQ_OK;
+}
+
+/* x and y: n numbers each, perhaps the same ones. */
+static void ptq__softmax(const float *x, float *y, int n) {
+    float max = x[ptq_argmax(x, n)], sum = 0;
+    int i;
+    for (i = 0; i < n; i++)
+        sum += y[i] = expf(x[i] - max);
+    for (i = 0; i < n; i++)
+        y[i] /= sum;
+}
+
+static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
+    ptq__softmax((const float *)frame->in[0], (float *)frame->out, step->elements);
+}
+
+/* The borders between real numbers and codes: q = clamp(rne(x / s) + z), x = s (q - z). */
+
+static void ptq__quantize_all(const ptq__step *step, const ptq__frame *frame) {
+    int i;
+    for (i = 0; i < step->elements; i++)
+        ptq__store(frame->out, i, ptq_quantize(((const float *)frame->in[0])[i], &step->node->q));
+}
+
+static void ptq__dequantize_all(const ptq__step *step, const ptq__frame *frame) {
+    const ptq_qparams *q = &step->from[0]->q;
+    int i;
+    for (i = 0; i < step->elements; i++)
+        ((float *)frame->out)[i] = ptq_dequantize(ptq__load(frame->in[0], i, q->type), q);
+}
+
+/* The keys of the graph text, as bits. A row of the table says which of them a node may have, and
+   with that what it has: weights, a window, a fused activation. */
+enum {
+    PTQ__KEY_IN = 1 << 0,
+    PTQ__KEY_OUT = 1 << 1,
+    PTQ__KEY_Q = 1 << 2,
+    PTQ__KEY_SHAPE = 1 << 3,
+    PTQ__KEY_MEAN = 1 << 4,
+    PTQ__KEY_STD = 1 << 5,
+    PTQ__KEY_CHANNELS = 1 << 6,
+    PTQ__KEY_BIAS = 1 << 7,
+    PTQ__KEY_W = 1 << 8,
+    PTQ__KEY_DYNAMIC = 1 << 9,
+    PTQ__KEY_ACT = 1 << 10,
+    PTQ__KEY_KERNEL = 1 << 11,
+    PTQ__KEY_STRIDE = 1 << 12,
+    PTQ__KEY_PAD = 1 << 13,
+    PTQ__KEY_INCLUDE_PAD = 1 << 14,
+    PTQ__KEY_GROUPS = 1 << 15,
+    PTQ__KEY_ADD = 1 << 16,
+    PTQ__KEY_ADD_ACT = 1 << 17,
+    PTQ__KEY_MID = 1 << 18,
+    PTQ__KEY_EPSILON = 1 << 19,
+    PTQ__INPUT_KEYS = PTQ__KEY_Q | PTQ__KEY_SHAPE | PTQ__KEY_MEAN | PTQ__KEY_STD,
+    PTQ__PLAIN_KEYS = PTQ__KEY_IN | PTQ__KEY_OUT | PTQ__KEY_Q, /* of all with operands */
+    PTQ__WINDOW_KEYS = PTQ__PLAIN_KEYS | PTQ__KEY_KERNEL | PTQ__KEY_STRIDE | PTQ__KEY_PAD,
+    PTQ__DENSE_KEYS = PTQ__PLAIN_KEYS | PTQ__KEY_CHANNELS | PTQ__KEY_BIAS | PTQ__KEY_W |
+                      PTQ__KEY_DYNAMIC | PTQ__KEY_ACT,
+    PTQ__CONV_KEYS = PTQ__DENSE_KEYS | PTQ__WINDOW_KEYS | PTQ__KEY_GROUPS | PTQ__KEY_ADD |
+                     PTQ__KEY_ADD_ACT | PTQ__KEY_MID
+};
+
+/* How an operator is converted: what its integer form does with codes. */
+typedef enum ptq__codes {
+    PTQ__NO_CODES,     /* there is none: real numbers on both sides */
+    PTQ__SAME_CODES,   /* the input's codes are chosen among, so its scale stays */
+    PTQ__OWN_CODES,    /* the result has a scale of its own */
+    PTQ__WEIGHT_CODES, /* likewise, where the weights are integers too */
+    PTQ__LOGIT_CODES,  /* likewise; or real numbers, straight from the accumulators */
+    PTQ__TO_CODES,     /* real numbers to codes */
+    PTQ__FROM_CODES,   /* and back */
+    PTQ__INPUT_CODES   /* the image: whichever its readers need */
+} ptq__codes;
+
+/* Other properties, as bits. */
+enum {
+    PTQ__IN_PLACE = 1,   /* element by element: the result may lie over the first operand */
+    PTQ__TAKES_NORM = 2, /* a batch norm behind it folds into its weights */
+    PTQ__WHOLE = 4,      /* the window is the whole image */
+    PTQ__LAST = 8        /* only as the last node, behind the logits */
+};
+
+/* What [GRAPH] asks about a node. Any may be NULL. */
+typedef struct ptq__rules {
+    /* Fills node->shape from the operands' shapes and checks its attributes; NULL: as the first
+       operand. `second` is NULL where there is no such operand. */
+    ptq_status (*shape)(ptq_node *node, const int *in, const int *second, ptq_error *err);
+    /* Rank of a parameter, 0 if there is none; dims come in as {C', 1, 1, 1}. */
+    int (*param)(const ptq_node *node, const int *in, int param, int *dims);
+    /* What the integer kernel relies on. */
+    ptq_status (*check)(const ptq_model *model, const ptq_node *node, ptq_error *err);
+} ptq__rules;
+
+/* Scalar kernels: on real numbers, on codes, on real numbers with integer weights. */
+typedef struct ptq__kernels {
+    ptq__kernel real, integer, dynamic;
+} ptq__kernels;
+
+typedef struct ptq__operator {
+    const char *name; /* in the graph text */
+    int operands;     /* a fused residual aside */
+    unsigned keys, properties;
+    ptq__codes codes;
+    ptq_fusion_kind fusion; /* how [FUSE] moves it into the node before it */
+    ptq_activation act;     /* which one the operator itself is */
+    ptq__rules rules;
+    ptq__kernels kernels;
+} ptq__operator;
+
+/* The table. To add an operator:
+     1. ptq_op gets an enumerator, with the formula beside it.
+     2. Above, a block with its formula and shapes, its shape rule if the result is not as its
+        operand, its parameters, and both scalar kernels: for every element of the result, the real
+        number, and the code. What the code depends on is checked by a function beside them.
+     3. Here, in the order of ptq_op, a row: the kernels, how many operands, the keys of the graph
+        text that it takes, how it is converted, and whether it fuses.
+     4. If it has attributes of its own, ptq_node gets a member, [GRAPH TEXT] a key. If it is to be
+        fast, part three gets an entry; until then the scalar kernel runs on every processor.
+   Nothing else asks which operator a node is: the builder, files, checks, cost, fusion, layout and
+   conversion go by the row. The tests find a new row by themselves where they go through all. */
+/* clang-format off */
+static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
+    {"input", 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        {NULL, NULL, NULL}, {NULL, NULL, NULL}},
+    {"conv2d", 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {ptq__conv_shape, ptq__conv_param, ptq__check_sums},
+        {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
+    {"batch_norm", 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
+        PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, {ptq__norm_shape, ptq__norm_param, NULL},
+        {ptq__norm_f32, NULL, NULL}},
+    {"relu", 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
+        PTQ_ACTIVATION_RELU, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
+    {"relu6", 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
+        PTQ_ACTIVATION_RELU6, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
+    {"add", 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES, PTQ_FUSION_RESIDUAL,
+        PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
+        {ptq__add_f32, ptq__add_int, NULL}},
+    {"max_pool", 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        {ptq__window_shape, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
+    {"avg_pool", 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
+        {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
+    {"global_avg_pool", 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {ptq__global_shape, NULL, ptq__check_average},
+        {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
+    {"dense", 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        {ptq__dense_shape, ptq__dense_param, ptq__check_sums},
+        {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
+    {"softmax", 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
+    {"quantize", 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
+    {"dequantize", 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
+};
+/* clang-format on */
+
+static const ptq__operator *ptq__operator_of(const ptq_node *node) {
+    return &ptq__operators[node->op];
+}
+
+static int ptq__has_key(const ptq_node *node, unsigned key) {
+    return (ptq__operators[node->op].keys & key) != 0;
+}
+
+/* Weights that can be quantized. */
+static int ptq__has_weight(ptq_op op) { return (ptq__operators[op].keys & PTQ__KEY_W) != 0; }
+
+/* How a result is clamped: what is fused behind the operator, or the operator itself. */
+static ptq_activation ptq__act_of(const ptq_node *node) {
+    ptq_activation own = ptq__operators[node->op].act;
+    return own ? own : node->act;
+}
+
+/* The geometry of a step, of which node, operands and index are set, and the constants of its
+   integer kernel. */
+static void ptq__describe_step(ptq__step *step) {
+    const ptq_node *node = step->node, *a = step->from[0], *b = step->from[1];
+    const ptq_qparams *first = a ? &a->q : NULL, *second = b ? &b->q : NULL;
+    unsigned properties = ptq__operator_of(node)->properties;
+    int axis, window = ptq__has_key(node, PTQ__KEY_KERNEL);
+    step->elements = (int)ptq__shape_elements(3, node->shape);
+    memcpy(step->in, a ? a->shape : node->shape, sizeof step->in);
+    if (ptq__has_weight(node->op) && !window) {
+        step->in[2] *= step->in[0] * step->in[1];
+        step->in[0] = step->in[1] = 1;
+    }
+    for (axis = 0; axis < 2; axis++) {
+        step->kernel[axis] = properties & PTQ__WHOLE ? step->in[axis] : node->kernel[axis];
+        step->stride[axis] = node->stride[axis];
+        step->pad[axis] = node->pad[axis];
+    }
+    step->groups = node->groups;
+    if (ptq__has_weight(node->op))
+        step->taps = step->in[2] / step->groups * step->kernel[0] * step->kernel[1];
+    step->act = ptq__act_of(node);
+    if (!ptq__is_coded(node))
+        return;
+    step->clamp = ptq__clamp_of(node->residual ? &node->mid : &node->q, step->act);
+    if (node->residual == PTQ_RESIDUAL_FIRST)
+        step->adder = ptq__adder_of(second, &node->mid, &node->q, node->add_act);
+    else if (node->residual)
+        step->adder = ptq__adder_of(&node->mid, second, &node->q, node->add_act);
+    else if (second)
+        step->adder = ptq__adder_of(first, second, &node->q, node->act);
+}
+
+/* The scalar kernel of a step, and the memory that it needs for itself: the taps of one result, and
+   the codes of a dynamic input. */
+static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
+    const ptq__kernels *kernels = &ptq__operator_of(step->node)->kernels;
+    size_t taps = (size_t)step->taps;
+    step->run = mode == PTQ_MODE_INTEGER   ? kernels->integer
+                : mode == PTQ_MODE_DYNAMIC ? kernels->dynamic
+                                           : kernels->real;
+    if (!ptq__has_weight(step->node->op))
+        return;
+    if (mode == PTQ_MODE_INTEGER || mode == PTQ_MODE_DYNAMIC)
+        step->scratch = taps * sizeof(int16_t);
+    else
+        step->scratch = ptq__is_direct(step) ? 0 : taps * sizeof(float);
+    if (mode == PTQ_MODE_DYNAMIC)
+        step->scratch += (size_t)(step->in[0] * step->in[1] * step->in[2]);
+}
+
 /* ---- [GRAPH] ----------------------------------------------------------------------------- */
 
 PTQ_API const char *ptq_op_name(ptq_op op) {
@@ -2287,15 +3263,6 @@ static int ptq__is_name(const char *name, size_t length) {
     return 1;
 }
 
-static int ptq__has_weight(ptq_op op) { return op == PTQ_OP_CONV2D || op == PTQ_OP_DENSE; }
-
-static int ptq__is_coded(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
-
-/* Weights that are integers of any width. */
-static int ptq__is_integer_type(ptq_type type) {
-    return type == PTQ_TYPE_U8 || type == PTQ_TYPE_S8 || ptq__is_packed(type);
-}
-
 PTQ_API const char *ptq_mode_name(ptq_mode mode) {
     static const char *const name[] = {"integer", "dynamic", "half", "float"};
     return (unsigned)mode < sizeof name / sizeof name[0] ? name[mode] : "?";
@@ -2310,10 +3277,6 @@ PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
         return node->dynamic ? PTQ_MODE_DYNAMIC : PTQ_MODE_INTEGER;
     }
     return ptq__is_coded(node) ? PTQ_MODE_INTEGER : PTQ_MODE_FLOAT;
-}
-
-static int ptq__has_window(ptq_op op) {
-    return op == PTQ_OP_CONV2D || op == PTQ_OP_MAX_POOL || op == PTQ_OP_AVG_POOL;
 }
 
 PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
@@ -2373,142 +3336,28 @@ PTQ_API int ptq_model_logits(const ptq_model *model) {
     return last > 0 && model->node[last].op == PTQ_OP_SOFTMAX ? model->node[last].input[0] : last;
 }
 
-/* Output size along one axis, and the padding before and after; 0 if no window fits. */
-static int ptq__window(int size, int kernel, int stride, ptq_padding padding, int *before,
-                       int *after) {
-    int out, total;
-    if (padding == PTQ_PADDING_SAME) {
-        out = (size + stride - 1) / stride;
-        total = (out - 1) * stride + kernel - size;
-        if (total < 0)
-            total = 0;
-        *before = total / 2;
-        *after = total - total / 2;
-        return out;
-    }
-    if (padding == PTQ_PADDING_VALID)
-        *before = *after = 0;
-    total = size + *before + *after - kernel;
-    return total < 0 ? 0 : total / stride + 1;
-}
-
-/* Shape of the result of a node with a window, from that of its input. */
-static ptq_status ptq__infer_window(ptq_node *node, const int *in, ptq_error *err) {
-    int axis;
-    for (axis = 0; axis < 2; axis++) {
-        int *before = &node->pad[axis], *after = &node->pad[axis + 2];
-        if (node->kernel[axis] < 1 || node->kernel[axis] > PTQ_MAX_KERNEL ||
-            node->stride[axis] < 1 || node->stride[axis] > PTQ_MAX_KERNEL)
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: kernel %dx%d with stride %dx%d; both must be 1 to %d",
-                                 node->name, node->kernel[0], node->kernel[1], node->stride[0],
-                                 node->stride[1], PTQ_MAX_KERNEL);
-        if (node->padding == PTQ_PADDING_EXPLICIT &&
-            (*before < 0 || *after < 0 || *before >= node->kernel[axis] ||
-             *after >= node->kernel[axis]))
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: padding %d,%d,%d,%d must be at least 0 and less than the"
-                                 " kernel %dx%d",
-                                 node->name, node->pad[0], node->pad[1], node->pad[2], node->pad[3],
-                                 node->kernel[0], node->kernel[1]);
-        node->shape[axis] = ptq__window(in[axis], node->kernel[axis], node->stride[axis],
-                                        node->padding, before, after);
-        if (node->shape[axis] < 1)
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: a kernel of %dx%d does not fit into its input of %dx%d",
-                                 node->name, node->kernel[0], node->kernel[1], in[0], in[1]);
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__infer_conv(ptq_node *node, const int *in, const int *residual,
-                                  ptq_error *err) {
-    if (node->groups < 1 || in[2] % node->groups || node->shape[2] % node->groups)
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: %d groups must divide %d input and %d output channels",
-                             node->name, node->groups, in[2], node->shape[2]);
-    PTQ__TRY(ptq__infer_window(node, in, err));
-    if ((node->residual != PTQ_RESIDUAL_NONE) != (residual != NULL))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: a fused addition goes with a second input", node->name);
-    if (residual && memcmp(residual, node->shape, sizeof node->shape))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: adds a residual of %dx%dx%d to a result of %dx%dx%d",
-                             node->name, residual[0], residual[1], residual[2], node->shape[0],
-                             node->shape[1], node->shape[2]);
-    return PTQ_OK;
-}
-
-/* Fills shape and padding of a node whose attributes and inputs are set. The number of channels of
-   convolution and dense is in shape[2] already, the shape of the input whole. */
+/* Fills shape and padding of a node whose attributes and inputs are set. */
 static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *err) {
-    static const int none[3] = {0, 0, 0};
-    const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : none;
+    const ptq__rules *rules = &ptq__operator_of(node)->rules;
+    const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : NULL;
     const int *second = node->input[1] >= 0 ? model->node[node->input[1]].shape : NULL;
-    switch (node->op) {
-    case PTQ_OP_INPUT:
-        break;
-    case PTQ_OP_CONV2D:
-        PTQ__TRY(ptq__infer_conv(node, in, second, err));
-        break;
-    case PTQ_OP_MAX_POOL:
-    case PTQ_OP_AVG_POOL:
-        node->shape[2] = in[2];
-        PTQ__TRY(ptq__infer_window(node, in, err));
-        break;
-    case PTQ_OP_DENSE:
-        node->shape[0] = node->shape[1] = 1;
-        break;
-    case PTQ_OP_GLOBAL_AVG_POOL:
-        node->shape[0] = node->shape[1] = 1;
-        node->shape[2] = in[2];
-        break;
-    case PTQ_OP_ADD:
-        if (!second || memcmp(in, second, sizeof node->shape))
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: adds %dx%dx%d and %dx%dx%d; shapes must be equal",
-                                 /* NOLINTNEXTLINE: every node but the input has a first operand */
-                                 node->name, in[0], in[1], in[2], second ? second[0] : 0,
-                                 second ? second[1] : 0, second ? second[2] : 0);
+    if (rules->shape)
+        PTQ__TRY(rules->shape(node, in, second, err));
+    else if (in)
         memcpy(node->shape, in, sizeof node->shape);
-        break;
-    case PTQ_OP_SOFTMAX:
-        if (in[0] != 1 || in[1] != 1)
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: softmax works on 1x1xC, its input is %dx%dx%d",
-                                 node->name, in[0], in[1], in[2]);
-        memcpy(node->shape, in, sizeof node->shape);
-        break;
-    default:
-        memcpy(node->shape, in, sizeof node->shape);
-    }
     if (!ptq__shape_elements(3, node->shape))
-        return ptq_error_set(
-            err, PTQ_BAD_GRAPH, "node %s: shape %dx%dx%d is empty or has more than %d elements",
-            node->name, node->shape[0], node->shape[1], node->shape[2], PTQ_MAX_ELEMENTS);
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "shape %dx%dx%d is empty or has more than %d elements", node->shape[0],
+                             node->shape[1], node->shape[2], PTQ_MAX_ELEMENTS);
     return PTQ_OK;
 }
 
 /* Rank and dimensions that a parameter must have; rank 0 if the operator has no such parameter. */
 static int ptq__param_shape(const ptq_model *model, const ptq_node *node, int param, int *dims) {
-    const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : NULL;
+    const ptq__rules *rules = &ptq__operator_of(node)->rules;
     dims[0] = node->shape[2];
     dims[1] = dims[2] = dims[3] = 1;
-    if (node->op == PTQ_OP_BATCH_NORM)
-        return 1;
-    if (!ptq__has_weight(node->op) || param > PTQ_PARAM_BIAS ||
-        (param == PTQ_PARAM_BIAS && node->no_bias))
-        return 0;
-    if (param == PTQ_PARAM_BIAS)
-        return 1;
-    if (node->op == PTQ_OP_DENSE) {
-        dims[1] = (int)ptq__shape_elements(3, in);
-        return 2;
-    }
-    dims[1] = in[2] / node->groups;
-    dims[2] = node->kernel[0];
-    dims[3] = node->kernel[1];
-    return 4;
+    return rules->param ? rules->param(node, model->node[node->input[0]].shape, param, dims) : 0;
 }
 
 /* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
@@ -2561,12 +3410,9 @@ static ptq_status ptq__check_new_name(const ptq_model *model, const char *name, 
     return PTQ_OK;
 }
 
-/* How many inputs an operator takes, a fused residual aside. */
-static int ptq__arity(ptq_op op) { return op == PTQ_OP_INPUT ? 0 : op == PTQ_OP_ADD ? 2 : 1; }
-
 static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
                                     ptq_error *err) {
-    int k, need = ptq__arity(node->op) + (node->residual != PTQ_RESIDUAL_NONE);
+    int k, need = ptq__operator_of(node)->operands + (node->residual != PTQ_RESIDUAL_NONE);
     (void)model;
     if ((index == 0) != (node->op == PTQ_OP_INPUT))
         return ptq_error_set(err, PTQ_BAD_GRAPH,
@@ -2586,25 +3432,21 @@ static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node
 
 /* The attributes that passes and files set, against each other. */
 static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
-    int may_act = ptq__has_weight(node->op) || node->op == PTQ_OP_ADD;
     if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
         (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
         (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
         (unsigned)node->residual > PTQ_RESIDUAL_SECOND)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: an attribute is none of its kind",
                              node->name);
-    if (node->act != PTQ_ACTIVATION_NONE && !may_act)
+    if (node->act != PTQ_ACTIVATION_NONE && !ptq__has_key(node, PTQ__KEY_ACT))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused activation",
                              node->name, ptq_op_name(node->op));
-    if (node->residual != PTQ_RESIDUAL_NONE && node->op != PTQ_OP_CONV2D)
+    if (node->residual != PTQ_RESIDUAL_NONE && !ptq__has_key(node, PTQ__KEY_ADD))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused addition", node->name,
                              ptq_op_name(node->op));
     if (node->add_act != PTQ_ACTIVATION_NONE && node->residual == PTQ_RESIDUAL_NONE)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: add_act without a fused addition",
                              node->name);
-    if (node->op == PTQ_OP_BATCH_NORM && !(node->epsilon >= 0 && node->epsilon <= 1))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: epsilon %g is not in 0 to 1", node->name,
-                             (double)node->epsilon);
     return PTQ_OK;
 }
 
@@ -2677,7 +3519,7 @@ PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int wi
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options) {
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
-    node.shape[2] = options->channels;
+    node.channels = options->channels;
     node.kernel[0] = options->kernel_h;
     node.kernel[1] = options->kernel_w ? options->kernel_w : options->kernel_h;
     node.stride[0] = options->stride_h ? options->stride_h : 1;
@@ -2742,7 +3584,7 @@ PTQ_API int ptq_add_global_avg_pool(ptq_model *model, const char *name, int inpu
 
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_DENSE, input, -1);
-    node.shape[2] = channels;
+    node.channels = channels;
     return ptq__build(model, &node, name);
 }
 
@@ -2917,167 +3759,51 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
     return PTQ_OK;
 }
 
-/* Kinds of operators by what they do with codes. */
-enum { PTQ__ANY_CODES, PTQ__SAME_CODES, PTQ__OWN_CODES, PTQ__NO_CODES };
-
-static int ptq__code_rule(ptq_op op) {
-    switch (op) {
-    case PTQ_OP_RELU:
-    case PTQ_OP_RELU6:
-    case PTQ_OP_MAX_POOL:
-        return PTQ__SAME_CODES; /* codes of the input are chosen among, not changed */
-    case PTQ_OP_ADD:
-    case PTQ_OP_AVG_POOL:
-    case PTQ_OP_GLOBAL_AVG_POOL:
-        return PTQ__OWN_CODES;
-    case PTQ_OP_BATCH_NORM:
-    case PTQ_OP_SOFTMAX:
-        return PTQ__NO_CODES;
-    default:
-        return PTQ__ANY_CODES; /* the weights, or the operator itself, say it */
-    }
-}
-
 static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
     return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
            !(a->scale < b->scale) && !(a->scale > b->scale);
 }
 
-/* 1 if inputs and result of a node may be coded, or not, as they are. */
+/* 1 if operands and result of a node may be codes, or real numbers, as they are. */
 static int ptq__codes_fit(const ptq_model *model, int index) {
-    const ptq_node *node = &model->node[index];
-    const ptq_node *a = node->input[0] < 0 ? node : &model->node[node->input[0]];
+    const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
     const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
     int coded = ptq__is_coded(node), from = ptq__is_coded(a);
-    int integer = ptq__has_weight(node->op) && ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
+    int integer = ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
     if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
         return 0;
-    if (ptq__has_weight(node->op))
-        return from == integer && (coded == integer || (integer && node->op == PTQ_OP_DENSE));
-    if (node->op == PTQ_OP_QUANTIZE || node->op == PTQ_OP_DEQUANTIZE)
-        return coded == (node->op == PTQ_OP_QUANTIZE) && from != coded;
-    if (ptq__code_rule(node->op) == PTQ__NO_CODES)
+    switch (ptq__operator_of(node)->codes) {
+    case PTQ__NO_CODES:
         return !coded && !from;
-    if (ptq__code_rule(node->op) == PTQ__SAME_CODES)
+    case PTQ__SAME_CODES:
         return ptq__same_qparams(&node->q, &a->q);
-    return coded == from;
-}
-
-/* s_in * s_w / s_out in the order that the arithmetic prescribes; s_out 1 for real results. */
-static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int channel) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_qparams *out = node->residual ? &node->mid : &node->q;
-    float product = ptq__mul(model->node[node->input[0]].q.scale,
-                             weight->scale[weight->scales > 1 ? channel : 0]);
-    if (!ptq__is_normal(product))
-        return 0;
-    return out->type == PTQ_TYPE_F32 ? product : ptq__div(product, out->scale);
-}
-
-/* Sum of |w - z| of one output channel. */
-static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel) {
-    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0], i;
-    const int8_t *s8 = (const int8_t *)weight->data + (size_t)channel * n;
-    uint64_t sum = 0;
-    int32_t part = 0;
-    if (weight->type == PTQ_TYPE_S8 && weight->zero_point == 0 && n < 1 << 23) {
-        for (i = 0; i < n; i++)
-            part += s8[i] < 0 ? -s8[i] : s8[i];
-        return (uint64_t)part;
+    case PTQ__WEIGHT_CODES:
+        return from == integer && coded == integer;
+    case PTQ__LOGIT_CODES:
+        return from == integer && coded <= integer;
+    case PTQ__TO_CODES:
+        return coded && !from;
+    case PTQ__FROM_CODES:
+        return !coded && from;
+    default:
+        return coded == from;
     }
-    for (i = 0; i < n; i++) {
-        int32_t w = ptq__code(weight, (size_t)channel * n + i) - weight->zero_point;
-        sum += (uint64_t)(w < 0 ? -w : w);
-    }
-    return sum;
-}
-
-/* The largest distance of a code from its zero point. */
-static uint64_t ptq__code_reach(const ptq_qparams *q) {
-    int32_t low, high;
-    ptq_code_range(q->type, q->bits, &low, &high);
-    return (uint64_t)(high - q->zero_point > q->zero_point - low ? high - q->zero_point
-                                                                 : q->zero_point - low);
-}
-
-/* No input whatever may make an accumulator leave int32, and no multiplier may be 0, infinite or
-   denormal: proved here from the weights, so that kernels need not look. */
-static ptq_status ptq__check_accumulators(const ptq_model *model, const ptq_node *node,
-                                          ptq_error *err) {
-    const ptq_qparams *in = &model->node[node->input[0]].q;
-    const ptq_tensor *b = &node->param[PTQ_PARAM_BIAS];
-    /* dynamic: any zero point may come */
-    uint64_t reach = node->dynamic ? 255 : ptq__code_reach(in);
-    int c;
-    for (c = 0; c < node->shape[2]; c++) {
-        uint64_t most = ptq__weight_mass(&node->param[PTQ_PARAM_WEIGHT], c) * reach;
-        int64_t bias = b->rank && !node->dynamic ? ((const int32_t *)b->data)[c] : 0;
-        most += (uint64_t)(bias < 0 ? -bias : bias);
-        if (most > INT32_MAX)
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: the accumulator of channel %d could reach %L and"
-                                 " overflow 32 bits",
-                                 node->name, c, most);
-        if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: scales %g (input), %g (weight %d) and %g (result) give"
-                                 " no normal multiplier",
-                                 node->name, (double)in->scale,
-                                 (double)node->param[PTQ_PARAM_WEIGHT]
-                                     .scale[node->param[PTQ_PARAM_WEIGHT].scales > 1 ? c : 0],
-                                 c, (double)(node->residual ? node->mid.scale : node->q.scale));
-    }
-    return PTQ_OK;
-}
-
-/* The same of an average over the whole image; other pools have windows of at most 255 x 255. */
-static ptq_status ptq__check_average(const ptq_node *node, const ptq_node *in, ptq_error *err) {
-    uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
-    if (most > INT32_MAX)
-        return ptq_error_set(err, PTQ_BAD_NUMBER,
-                             "node %s: the sum of %dx%d codes could reach %L"
-                             " and overflow 32 bits",
-                             node->name, in->shape[0], in->shape[1], most);
-    return PTQ_OK;
-}
-
-/* Operand scales over the result's, in an addition or an average. */
-static ptq_status ptq__check_ratio(const ptq_node *node, float in, float out, ptq_error *err) {
-    float ratio = ptq__div(in, out);
-    if (!ptq__is_normal(ratio) || ratio > 1e6f || ratio < 1e-12f)
-        return ptq_error_set(err, PTQ_BAD_NUMBER,
-                             "node %s: an operand's scale %g does not go with the result's %g",
-                             node->name, (double)in, (double)out);
-    return PTQ_OK;
 }
 
 static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
     const ptq_node *node = &model->node[index];
-    const ptq_node *a = node->input[0] < 0 ? node : &model->node[node->input[0]];
-    const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
+    const ptq__operator *op = ptq__operator_of(node);
+    int integer = ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type);
     PTQ__TRY(ptq__check_qparams(node, &node->q, err));
     PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
-    if (node->op != PTQ_OP_INPUT && !ptq__codes_fit(model, index))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: its inputs, weights and result do not agree on being codes"
-                             " or real numbers",
-                             node->name);
-    if (node->dynamic &&
-        (!ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type) || !ptq__has_weight(node->op)))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: dynamic needs integer weights",
-                             node->name);
-    if (ptq__has_weight(node->op) && ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type))
-        PTQ__TRY(ptq__check_accumulators(model, node, err));
-    if (ptq__is_coded(a) && node->op == PTQ_OP_GLOBAL_AVG_POOL)
-        PTQ__TRY(ptq__check_average(node, a, err));
-    if (ptq__is_coded(node) && ptq__code_rule(node->op) == PTQ__OWN_CODES) {
-        PTQ__TRY(ptq__check_ratio(node, a->q.scale, node->q.scale, err));
-        PTQ__TRY(ptq__check_ratio(node, b->q.scale, node->q.scale, err));
-    }
-    if (node->residual && ptq__is_coded(node)) {
-        PTQ__TRY(ptq__check_ratio(node, node->mid.scale, node->q.scale, err));
-        PTQ__TRY(ptq__check_ratio(node, b->q.scale, node->q.scale, err));
-    }
+    if (op->operands && !ptq__codes_fit(model, index))
+        return ptq__bad_node(
+            err, PTQ_BAD_GRAPH, node,
+            "its inputs, weights and result do not agree on being codes or real numbers");
+    if (node->dynamic && !(integer && ptq__has_weight(node->op)))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "dynamic needs integer weights");
+    if (op->rules.check && (integer || ptq__is_coded(node)))
+        return op->rules.check(model, node, err);
     return PTQ_OK;
 }
 
@@ -3333,7 +4059,7 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
 /* "conv2d 3x3/2 +add +relu" */
 static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
     ptq__put_string(text, ptq_op_name(node->op));
-    if (ptq__has_window(node->op)) {
+    if (ptq__has_key(node, PTQ__KEY_KERNEL)) {
         ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
         if (node->stride[0] != node->stride[1])
             ptq__put(text, "/%dx%d", node->stride[0], node->stride[1]);
@@ -3393,12 +4119,6 @@ PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t s
     ptq__put(&text, "%L\n", sum.macs);
     return text.length;
 }
-
-#define PTQ__BIT(op) (1u << (op))
-#define PTQ__ALL_OPS (PTQ__BIT(PTQ_OP_COUNT) - 1)
-#define PTQ__WINDOW_OPS                                                                            \
-    (PTQ__BIT(PTQ_OP_CONV2D) | PTQ__BIT(PTQ_OP_MAX_POOL) | PTQ__BIT(PTQ_OP_AVG_POOL))
-#define PTQ__WEIGHT_OPS (PTQ__BIT(PTQ_OP_CONV2D) | PTQ__BIT(PTQ_OP_DENSE))
 
 /* ---- [FUSE] ------------------------------------------------------------------------------ */
 
@@ -3460,10 +4180,10 @@ static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const p
 }
 
 /* Why a node cannot move into the one before it; NULL if it can. */
-static const char *ptq__cannot_follow(const ptq__fuser *fuser, int index, unsigned ops) {
+static const char *ptq__cannot_follow(const ptq__fuser *fuser, int index, int can) {
     int from = fuser->old->node[index].input[0];
     const ptq_node *host = &fuser->model->node[fuser->to[from]];
-    if (!(ops & PTQ__BIT(host->op)))
+    if (!can)
         return "the node before it is of a kind that cannot take it in";
     if (strcmp(host->out, fuser->old->node[from].out))
         return "another node has taken in what lies before it";
@@ -3476,7 +4196,8 @@ static ptq_status ptq__fuse_norm(ptq__fuser *fuser, int index, const char **reas
                                  ptq_error *err) {
     const ptq_node *norm = &fuser->old->node[index];
     ptq_node *host = &fuser->model->node[fuser->to[norm->input[0]]];
-    *reason = ptq__cannot_follow(fuser, index, PTQ__BIT(PTQ_OP_CONV2D));
+    *reason =
+        ptq__cannot_follow(fuser, index, ptq__operator_of(host)->properties & PTQ__TAKES_NORM);
     if (!*reason && (host->act || host->residual))
         *reason = "an activation or an addition lies between it and the convolution";
     if (*reason)
@@ -3491,7 +4212,7 @@ static ptq_status ptq__fuse_act(ptq__fuser *fuser, int index, const char **reaso
     const ptq_node *act = &fuser->old->node[index];
     ptq_node *host = &fuser->model->node[fuser->to[act->input[0]]];
     ptq_activation *place = host->residual ? &host->add_act : &host->act;
-    *reason = ptq__cannot_follow(fuser, index, PTQ__WEIGHT_OPS | PTQ__BIT(PTQ_OP_ADD));
+    *reason = ptq__cannot_follow(fuser, index, ptq__has_key(host, PTQ__KEY_ACT));
     if (!*reason && *place != PTQ_ACTIVATION_NONE)
         *reason = "the node before it ends in an activation already";
     if (*reason)
@@ -3628,29 +4349,13 @@ typedef struct ptq__layout {
 
 enum { PTQ__REUSE, PTQ__KEEP, PTQ__LAYOUTS };
 
-typedef struct ptq__frame ptq__frame;
-
-/* One node made ready: what to call. */
-struct ptq__step {
-    const ptq_node *node;
-    const ptq_node *from[2]; /* the nodes that made the inputs; NULL where there is none */
-    const int *in;           /* shape of the first input */
-    int index;
-    void (*run)(const ptq__step *step, const ptq__frame *frame);
-    const void *weight; /* the model's, or the plan's own where it had to be changed */
-    void *owned;        /* what the plan made for this step */
-    float *multiplier;  /* integer convolution and dense: one for each channel */
-    void *packed;       /* what the vector kernel works from; NULL: a scalar kernel runs */
-    size_t scratch;     /* bytes that the vector kernel needs for itself */
-};
-
-/* What a run of one image works on. */
-struct ptq__frame {
+/* What a session's steps work on. */
+typedef struct ptq__memory {
     const ptq__layout *layout;
     const void *input; /* node 0's tensor, which may be the caller's memory */
     char *arena;
     int keep;
-};
+} ptq__memory;
 
 struct ptq_plan {
     ptq_plan_info info;
@@ -3678,625 +4383,6 @@ static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
     return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
 }
 
-static const void *ptq__in(const ptq__step *step, const ptq__frame *frame, int k) {
-    int from = step->node->input[k];
-    if (from < 0)
-        return NULL;
-    return from == 0 ? frame->input : frame->arena + frame->layout->offset[from];
-}
-
-static void *ptq__out(const ptq__step *step, const ptq__frame *frame) {
-    return frame->arena + frame->layout->offset[step->index];
-}
-
-/* Where a convolution with a fused addition leaves its own result; NULL unless it is kept. */
-static void *ptq__mid(const ptq__step *step, const ptq__frame *frame) {
-    return frame->keep && step->node->residual ? frame->arena + frame->layout->mid[step->index]
-                                               : NULL;
-}
-
-static void *ptq__scratch(const ptq__frame *frame) { return frame->arena + frame->layout->scratch; }
-
-/* Scalar kernels in float: clear first. */
-
-static float ptq__activate(float x, ptq_activation act) {
-    if (act != PTQ_ACTIVATION_NONE && x < 0)
-        return 0; /* a NaN passes: calibration must see it */
-    return act == PTQ_ACTIVATION_RELU6 && x > 6 ? 6 : x;
-}
-
-/* Eight partial sums: the order of additions is fixed, and a compiler may still use vectors. */
-static float ptq__dot_f32(const float *a, const float *b, int n) {
-    float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-    int i, j;
-    for (i = 0; i + 8 <= n; i += 8)
-        for (j = 0; j < 8; j++)
-            sum[j] += a[i + j] * b[i + j];
-    for (j = 0; i + j < n; j++)
-        sum[j] += a[i + j] * b[i + j];
-    return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
-}
-
-/* The inputs under the kernel at one output position, for `channels` channels from `first`, in the
-   order of the weights: channel, row, column. Taps outside the image are `padding`. */
-static void ptq__gather_f32(const ptq__step *step, const float *x, int oy, int ox, int first,
-                            int channels, float *patch) {
-    const ptq_node *node = step->node;
-    int height = step->in[0], width = step->in[1], depth = step->in[2];
-    int kh = node->kernel[0], kw = node->kernel[1], taps = kh * kw, u, v, c;
-    for (u = 0; u < kh; u++)
-        for (v = 0; v < kw; v++) {
-            int y = oy * node->stride[0] - node->pad[0] + u;
-            int z = ox * node->stride[1] - node->pad[1] + v;
-            float *to = patch + u * kw + v;
-            if (y < 0 || y >= height || z < 0 || z >= width) {
-                for (c = 0; c < channels; c++)
-                    to[c * taps] = 0;
-            } else {
-                const float *from = x + (y * width + z) * depth + first;
-                for (c = 0; c < channels; c++)
-                    to[c * taps] = from[c];
-            }
-        }
-}
-
-/* y[o] = act(b[o] + sum of w[o] x); then, fused, y[o] = add_act(y[o] + residual[o]). The residual
-   may lie where y is written: each element is read before. */
-static void ptq__conv2d_f32(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_node *node = step->node;
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    const float *residual = (const float *)ptq__in(step, frame, 1);
-    const float *weight = (const float *)step->weight;
-    const float *bias = (const float *)node->param[PTQ_PARAM_BIAS].data;
-    float *y = (float *)ptq__out(step, frame), *mid = (float *)ptq__mid(step, frame);
-    float *patch = (float *)ptq__scratch(frame);
-    int channels = node->shape[2], each = channels / node->groups;
-    int deep = step->in[2] / node->groups, oy, ox, g, o;
-    int taps = deep * node->kernel[0] * node->kernel[1];
-    for (oy = 0; oy < node->shape[0]; oy++)
-        for (ox = 0; ox < node->shape[1]; ox++)
-            for (g = 0; g < node->groups; g++) {
-                ptq__gather_f32(step, x, oy, ox, g * deep, deep, patch);
-                for (o = g * each; o < (g + 1) * each; o++) {
-                    int at = (oy * node->shape[1] + ox) * channels + o;
-                    float sum = ptq__dot_f32(patch, weight + (ptrdiff_t)o * taps, taps);
-                    sum = ptq__activate(sum + (bias ? bias[o] : 0), node->act);
-                    if (mid)
-                        mid[at] = sum;
-                    y[at] = residual ? ptq__activate(sum + residual[at], node->add_act) : sum;
-                }
-            }
-}
-
-static void ptq__dense_f32(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_node *node = step->node;
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    const float *weight = (const float *)step->weight;
-    const float *bias = (const float *)node->param[PTQ_PARAM_BIAS].data;
-    float *y = (float *)ptq__out(step, frame);
-    int o, n = node->param[PTQ_PARAM_WEIGHT].dim[1];
-    for (o = 0; o < node->shape[2]; o++)
-        y[o] = ptq__activate(ptq__dot_f32(x, weight + (ptrdiff_t)o * n, n) + (bias ? bias[o] : 0),
-                             node->act);
-}
-
-static void ptq__batch_norm_f32(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_node *node = step->node;
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    const float *gamma = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
-    const float *beta = (const float *)node->param[PTQ_PARAM_BIAS].data;
-    const float *mean = (const float *)node->param[PTQ_PARAM_MEAN].data;
-    const float *variance = (const float *)node->param[PTQ_PARAM_VARIANCE].data;
-    float *y = (float *)ptq__out(step, frame);
-    int channels = node->shape[2], pixels = node->shape[0] * node->shape[1], i, c;
-    for (c = 0; c < channels; c++) {
-        float g = gamma[c] / sqrtf(variance[c] + node->epsilon);
-        for (i = c; i < pixels * channels; i += channels)
-            y[i] = (x[i] - mean[c]) * g + beta[c];
-    }
-}
-
-static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_node *node = step->node;
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    float *y = (float *)ptq__out(step, frame);
-    int i, n = (int)ptq__shape_elements(3, node->shape);
-    ptq_activation act = node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
-    for (i = 0; i < n; i++)
-        y[i] = ptq__activate(x[i], act);
-}
-
-static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *a = (const float *)ptq__in(step, frame, 0);
-    const float *b = (const float *)ptq__in(step, frame, 1);
-    float *y = (float *)ptq__out(step, frame);
-    int i, n = (int)ptq__shape_elements(3, step->node->shape);
-    for (i = 0; i < n; i++)
-        y[i] = ptq__activate(a[i] + b[i], step->node->act);
-}
-
-/* The part of a window that lies inside the image: rows u of begin[0] <= u < end[0], columns
-   likewise. Never empty, since padding is less than the kernel. */
-typedef struct ptq__clip {
-    int begin[2], end[2];
-} ptq__clip;
-
-static ptq__clip ptq__clip_window(const ptq__step *step, int oy, int ox) {
-    const ptq_node *node = step->node;
-    ptq__clip clip;
-    int axis;
-    for (axis = 0; axis < 2; axis++) {
-        int first = (axis ? ox : oy) * node->stride[axis] - node->pad[axis];
-        int last = first + node->kernel[axis];
-        clip.begin[axis] = first < 0 ? 0 : first;
-        clip.end[axis] = last > step->in[axis] ? step->in[axis] : last;
-    }
-    return clip;
-}
-
-/* How many taps an average is taken over. */
-static int ptq__pool_taps(const ptq_node *node, const ptq__clip *clip) {
-    if (node->include_pad)
-        return node->kernel[0] * node->kernel[1];
-    return (clip->end[0] - clip->begin[0]) * (clip->end[1] - clip->begin[1]);
-}
-
-static float ptq__pool_one_f32(const ptq__step *step, const float *x, const ptq__clip *clip) {
-    int max = step->node->op == PTQ_OP_MAX_POOL, u, v, depth = step->in[2];
-    float result = max ? x[(clip->begin[0] * step->in[1] + clip->begin[1]) * depth] : 0;
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++) {
-            float value = x[(u * step->in[1] + v) * depth];
-            if (!max)
-                result += value;
-            else if (value > result)
-                result = value;
-        }
-    return max ? result : result / (float)ptq__pool_taps(step->node, clip);
-}
-
-static void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_node *node = step->node;
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    float *y = (float *)ptq__out(step, frame);
-    int oy, ox, c;
-    for (oy = 0; oy < node->shape[0]; oy++)
-        for (ox = 0; ox < node->shape[1]; ox++) {
-            ptq__clip clip = ptq__clip_window(step, oy, ox);
-            for (c = 0; c < node->shape[2]; c++)
-                *y++ = ptq__pool_one_f32(step, x + c, &clip);
-        }
-}
-
-static void ptq__global_avg_pool_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    float *y = (float *)ptq__out(step, frame);
-    int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;
-    for (c = 0; c < channels; c++) {
-        float sum = 0;
-        for (i = 0; i < pixels; i++)
-            sum += x[i * channels + c];
-        y[c] = sum / (float)pixels;
-    }
-}
-
-/* exp(x - max): the largest term is 1, so nothing overflows. */
-static void ptq__softmax(const float *x, float *y, int n) {
-    float max = x[ptq_argmax(x, n)], sum = 0;
-    int i;
-    for (i = 0; i < n; i++)
-        sum += y[i] = expf(x[i] - max);
-    for (i = 0; i < n; i++)
-        y[i] /= sum;
-}
-
-static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
-    ptq__softmax((const float *)ptq__in(step, frame, 0), (float *)ptq__out(step, frame),
-                 step->node->shape[2]);
-}
-
-/* Scalar kernels on integers: the truth that every other kernel must equal to the byte. */
-
-static int32_t ptq__load(const void *codes, int i, ptq_type type) {
-    return type == PTQ_TYPE_S8 ? ((const int8_t *)codes)[i] : ((const uint8_t *)codes)[i];
-}
-
-/* Both kinds of codes are stored alike: two's complement in eight bits. */
-static void ptq__store(void *codes, int i, int32_t code) { ((uint8_t *)codes)[i] = (uint8_t)code; }
-
-/* Where a result is clamped: to its codes, and by an activation to those of 0 and 6. */
-typedef struct ptq__clamp {
-    int32_t zero_point, low, high;
-} ptq__clamp;
-
-static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act) {
-    ptq__clamp clamp;
-    int32_t six = ptq_quantize(6, q);
-    ptq_code_range(q->type, q->bits, &clamp.low, &clamp.high);
-    clamp.zero_point = q->zero_point;
-    if (act != PTQ_ACTIVATION_NONE)
-        clamp.low = q->zero_point;
-    if (act == PTQ_ACTIVATION_RELU6 && six < clamp.high)
-        clamp.high = six;
-    return clamp;
-}
-
-/* a + b for codes of different scales, as ONNX Runtime's QLinearAdd:
-       y = rne(fma(a, sa/sy, fma(b, sb/sy, zy - fma(sa/sy, za, (sb/sy) zb))))
-   b's product is rounded first, then everything once. */
-typedef struct ptq__adder {
-    float ratio_a, ratio_b, offset;
-    ptq__clamp clamp;
-} ptq__adder;
-
-static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
-                                ptq_activation act) {
-    ptq__adder adder;
-    float zero_b;
-    adder.ratio_a = ptq__div(a->scale, y->scale);
-    adder.ratio_b = ptq__div(b->scale, y->scale);
-    zero_b = ptq__mul(adder.ratio_b, (float)b->zero_point);
-    adder.offset = (float)y->zero_point - ptq__fma(adder.ratio_a, (float)a->zero_point, zero_b);
-    adder.clamp = ptq__clamp_of(y, act);
-    return adder;
-}
-
-static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
-    float sum =
-        ptq__fma((float)a, adder->ratio_a, ptq__fma((float)b, adder->ratio_b, adder->offset));
-    return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
-}
-
-/* No partial sum leaves int32 (see ptq__check_accumulators). Blocks of 32: compilers turn them into
-   vector code, where a plain loop stays scalar at -O2. */
-static int32_t ptq__dot_s8(const int16_t *x, const int8_t *w, int n) {
-    int32_t sum = 0;
-    int i, j;
-    for (i = 0; i + 32 <= n; i += 32) {
-        int32_t part = 0;
-        for (j = 0; j < 32; j++)
-            part += x[i + j] * w[i + j];
-        sum += part;
-    }
-    for (; i < n; i++)
-        sum += x[i] * w[i];
-    return sum;
-}
-
-/* sum x (w - zw) = sum x w - zw sum x. The two sums may wrap where their difference fits. */
-static int32_t ptq__dot_u8(const int16_t *x, const uint8_t *w, int zero_point, int n) {
-    uint32_t sum = 0, sum_x = 0;
-    int i, j;
-    for (i = 0; i + 32 <= n; i += 32) {
-        int32_t part = 0, part_x = 0;
-        for (j = 0; j < 32; j++)
-            part += x[i + j] * w[i + j];
-        for (j = 0; j < 32; j++)
-            part_x += x[i + j];
-        sum += (uint32_t)part;
-        sum_x += (uint32_t)part_x;
-    }
-    for (; i < n; i++) {
-        int32_t value = x[i];
-        sum += (uint32_t)(value * w[i]);
-        sum_x += (uint32_t)value;
-    }
-    return (int32_t)(sum - (uint32_t)zero_point * sum_x);
-}
-
-/* sum of (x - zx)(w - zw) for one channel: `taps` inputs with zx taken off already. */
-static int32_t ptq__dot(const ptq__step *step, const int16_t *x, int channel, int taps) {
-    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    const int8_t *w = (const int8_t *)step->weight + (ptrdiff_t)channel * taps;
-    return weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S
-               ? ptq__dot_s8(x, w, taps)
-               : ptq__dot_u8(x, (const uint8_t *)w, weight->zero_point, taps);
-}
-
-/* As ptq__gather_f32, of codes less their zero point: so a tap outside the image, which stands for
-   the zero point, is 0. */
-static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q, int oy,
-                              int ox, int first, int channels, int16_t *patch) {
-    const ptq_node *node = step->node;
-    int height = step->in[0], width = step->in[1], depth = step->in[2];
-    int kh = node->kernel[0], kw = node->kernel[1], taps = kh * kw, u, v, c;
-    int flip = q->type == PTQ_TYPE_S8 ? 128 : 0, zero = q->zero_point + flip; /* s8 + 128 as u8 */
-    for (u = 0; u < kh; u++)
-        for (v = 0; v < kw; v++) {
-            int y = oy * node->stride[0] - node->pad[0] + u;
-            int z = ox * node->stride[1] - node->pad[1] + v;
-            int16_t *to = patch + u * kw + v;
-            if (y < 0 || y >= height || z < 0 || z >= width) {
-                for (c = 0; c < channels; c++)
-                    to[c * taps] = 0;
-            } else {
-                const uint8_t *from = x + (y * width + z) * depth + first;
-                for (c = 0; c < channels; c++)
-                    to[c * taps] = (int16_t)((from[c] ^ flip) - zero);
-            }
-        }
-}
-
-/* The addition fused into a convolution, its operands in the order of the graph. */
-static ptq__adder ptq__residual_adder(const ptq__step *step) {
-    const ptq_node *node = step->node;
-    const ptq_qparams *other = &step->from[1]->q;
-    return node->residual == PTQ_RESIDUAL_FIRST
-               ? ptq__adder_of(other, &node->mid, &node->q, node->add_act)
-               : ptq__adder_of(&node->mid, other, &node->q, node->add_act);
-}
-
-/* acc = bias + sum of (x - zx)(w - zw); y = requantize(acc); then, fused, y = y + residual in
-   codes. The residual may lie where y is written. */
-static void ptq__conv2d_int(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_node *node = step->node;
-    const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
-    const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
-    const void *residual = ptq__in(step, frame, 1);
-    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    void *y = ptq__out(step, frame), *mid = ptq__mid(step, frame);
-    int16_t *patch = (int16_t *)ptq__scratch(frame);
-    ptq__clamp clamp = ptq__clamp_of(first, node->act);
-    ptq__adder adder;
-    int channels = node->shape[2], each = channels / node->groups;
-    int deep = step->in[2] / node->groups, pixels = node->shape[0] * node->shape[1];
-    int taps = deep * node->kernel[0] * node->kernel[1], p, g, o;
-    if (residual)
-        adder = ptq__residual_adder(step);
-    else
-        memset(&adder, 0, sizeof adder);
-    for (p = 0; p < pixels; p++)
-        for (g = 0; g < node->groups; g++) {
-            ptq__gather_codes(step, x, in, p / node->shape[1], p % node->shape[1], g * deep, deep,
-                              patch);
-            for (o = g * each; o < (g + 1) * each; o++) {
-                int32_t acc = ptq__dot(step, patch, o, taps) + (bias ? bias[o] : 0);
-                int32_t code = ptq_requantize(acc, step->multiplier[o], clamp.zero_point, clamp.low,
-                                              clamp.high);
-                if (mid)
-                    ptq__store(mid, p * channels + o, code);
-                if (residual) {
-                    int32_t r = ptq__load(residual, p * channels + o, step->from[1]->q.type);
-                    code = node->residual == PTQ_RESIDUAL_FIRST ? ptq__add_codes(&adder, r, code)
-                                                                : ptq__add_codes(&adder, code, r);
-                }
-                ptq__store(y, p * channels + o, code);
-            }
-        }
-}
-
-/* As a 1x1 convolution; the result is codes, or real numbers where it is the logits. */
-static void ptq__dense_int(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_node *node = step->node;
-    const ptq_qparams *in = &step->from[0]->q;
-    const void *x = ptq__in(step, frame, 0);
-    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    void *y = ptq__out(step, frame);
-    int16_t *patch = (int16_t *)ptq__scratch(frame);
-    int i, o, n = node->param[PTQ_PARAM_WEIGHT].dim[1];
-    for (i = 0; i < n; i++)
-        patch[i] = (int16_t)(ptq__load(x, i, in->type) - in->zero_point);
-    for (o = 0; o < node->shape[2]; o++) {
-        int32_t acc = ptq__dot(step, patch, o, n) + (bias ? bias[o] : 0);
-        if (ptq__is_coded(node)) {
-            ptq__clamp clamp = ptq__clamp_of(&node->q, node->act);
-            ptq__store(
-                y, o,
-                ptq_requantize(acc, step->multiplier[o], clamp.zero_point, clamp.low, clamp.high));
-        } else {
-            ((float *)y)[o] = ptq__activate(ptq__mul((float)acc, step->multiplier[o]), node->act);
-        }
-    }
-}
-
-static void ptq__add_int(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_node *node = step->node;
-    const ptq_qparams *qa = &step->from[0]->q, *qb = &step->from[1]->q;
-    const void *a = ptq__in(step, frame, 0), *b = ptq__in(step, frame, 1);
-    void *y = ptq__out(step, frame);
-    ptq__adder adder = ptq__adder_of(qa, qb, &node->q, node->act);
-    int i, n = (int)ptq__shape_elements(3, node->shape);
-    for (i = 0; i < n; i++)
-        ptq__store(y, i,
-                   ptq__add_codes(&adder, ptq__load(a, i, qa->type), ptq__load(b, i, qb->type)));
-}
-
-static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_node *node = step->node;
-    const void *x = ptq__in(step, frame, 0);
-    void *y = ptq__out(step, frame);
-    ptq__clamp clamp = ptq__clamp_of(&node->q, node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU
-                                                                       : PTQ_ACTIVATION_RELU6);
-    int i, n = (int)ptq__shape_elements(3, node->shape);
-    for (i = 0; i < n; i++) {
-        int32_t code = ptq__load(x, i, node->q.type);
-        code = code < clamp.low ? clamp.low : code;
-        ptq__store(y, i, code > clamp.high ? clamp.high : code);
-    }
-}
-
-/* Sum of codes less the zero point, or the largest code, under a window. */
-static int32_t ptq__pool_codes(const ptq__step *step, const uint8_t *x, const ptq__clip *clip) {
-    const ptq_qparams *q = &step->from[0]->q;
-    int max = step->node->op == PTQ_OP_MAX_POOL, u, v;
-    int32_t result = max ? INT32_MIN : 0;
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++) {
-            int32_t code = ptq__load(x, (u * step->in[1] + v) * step->in[2], q->type);
-            if (!max)
-                result += code - q->zero_point;
-            else if (code > result)
-                result = code;
-        }
-    return result;
-}
-
-/* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
-static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n) {
-    return ptq__div(x->scale, ptq__mul(y->scale, (float)n));
-}
-
-static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int32_t sum, int n) {
-    int32_t low, high;
-    ptq_code_range(y->type, y->bits, &low, &high);
-    return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
-}
-
-static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_node *node = step->node;
-    const ptq_qparams *in = &step->from[0]->q;
-    const uint8_t *x = (const uint8_t *)ptq__in(step, frame, 0);
-    void *y = ptq__out(step, frame);
-    int oy, ox, c, i = 0;
-    for (oy = 0; oy < node->shape[0]; oy++)
-        for (ox = 0; ox < node->shape[1]; ox++) {
-            ptq__clip clip = ptq__clip_window(step, oy, ox);
-            for (c = 0; c < node->shape[2]; c++) {
-                int32_t code = ptq__pool_codes(step, x + c, &clip);
-                if (node->op == PTQ_OP_AVG_POOL)
-                    code = ptq__average_code(in, &node->q, code, ptq__pool_taps(node, &clip));
-                ptq__store(y, i++, code);
-            }
-        }
-}
-
-static void ptq__global_avg_pool_int(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_qparams *in = &step->from[0]->q;
-    const void *x = ptq__in(step, frame, 0);
-    void *y = ptq__out(step, frame);
-    int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;
-    for (c = 0; c < channels; c++) {
-        int32_t sum = 0;
-        for (i = 0; i < pixels; i++)
-            sum += ptq__load(x, i * channels + c, in->type) - in->zero_point;
-        ptq__store(y, c, ptq__average_code(in, &step->node->q, sum, pixels));
-    }
-}
-
-static void ptq__quantize_step(const ptq__step *step, const ptq__frame *frame) {
-    const float *x = (const float *)ptq__in(step, frame, 0);
-    void *y = ptq__out(step, frame);
-    int i, n = (int)ptq__shape_elements(3, step->node->shape);
-    for (i = 0; i < n; i++)
-        ptq__store(y, i, ptq_quantize(x[i], &step->node->q));
-}
-
-static void ptq__dequantize_step(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_qparams *q = &step->from[0]->q;
-    const void *x = ptq__in(step, frame, 0);
-    float *y = (float *)ptq__out(step, frame);
-    int i, n = (int)ptq__shape_elements(3, step->node->shape);
-    for (i = 0; i < n; i++)
-        y[i] = ptq_dequantize(ptq__load(x, i, q->type), q);
-}
-
-/* Dynamic: the range of this image's input gives its codes; sums of integer products become real
-   numbers at once, y = acc * (sx * sw) + b. */
-
-/* Codes of a real tensor under its own range. */
-static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes) {
-    ptq_qparams q;
-    float low = 0, high = 0;
-    int i;
-    for (i = 0; i < n; i++) {
-        low = x[i] < low ? x[i] : low;
-        high = x[i] > high ? x[i] : high;
-    }
-    if (ptq_choose_qparams(low, high, PTQ_TYPE_U8, 8, 0, &q, NULL) != PTQ_OK)
-        ptq_choose_qparams(0, 0, PTQ_TYPE_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
-    for (i = 0; i < n; i++)
-        codes[i] = (uint8_t)ptq_quantize(x[i], &q);
-    return q;
-}
-
-static float ptq__dynamic_value(const ptq__step *step, const ptq_qparams *in, int32_t acc,
-                                int channel) {
-    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data;
-    float scale = ptq__mul(in->scale, weight->scale[weight->scales > 1 ? channel : 0]);
-    return ptq__activate(ptq__mul((float)acc, scale) + (bias ? bias[channel] : 0), step->node->act);
-}
-
-static void ptq__conv2d_dynamic(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_node *node = step->node;
-    const float *residual = (const float *)ptq__in(step, frame, 1);
-    float *y = (float *)ptq__out(step, frame), *mid = (float *)ptq__mid(step, frame);
-    int channels = node->shape[2], each = channels / node->groups, p, g, o;
-    int deep = step->in[2] / node->groups, pixels = node->shape[0] * node->shape[1];
-    int taps = deep * node->kernel[0] * node->kernel[1];
-    int16_t *patch = (int16_t *)ptq__scratch(frame);
-    uint8_t *codes = (uint8_t *)(patch + taps);
-    ptq_qparams q = ptq__quantize_input((const float *)ptq__in(step, frame, 0),
-                                        (int)ptq__shape_elements(3, step->in), codes);
-    for (p = 0; p < pixels; p++)
-        for (g = 0; g < node->groups; g++) {
-            ptq__gather_codes(step, codes, &q, p / node->shape[1], p % node->shape[1], g * deep,
-                              deep, patch);
-            for (o = g * each; o < (g + 1) * each; o++) {
-                int at = p * channels + o;
-                float value = ptq__dynamic_value(step, &q, ptq__dot(step, patch, o, taps), o);
-                if (mid)
-                    mid[at] = value;
-                y[at] = residual ? ptq__activate(value + residual[at], node->add_act) : value;
-            }
-        }
-}
-
-static void ptq__dense_dynamic(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_node *node = step->node;
-    float *y = (float *)ptq__out(step, frame);
-    int i, o, n = node->param[PTQ_PARAM_WEIGHT].dim[1];
-    int16_t *patch = (int16_t *)ptq__scratch(frame);
-    uint8_t *codes = (uint8_t *)(patch + n);
-    ptq_qparams q = ptq__quantize_input((const float *)ptq__in(step, frame, 0), n, codes);
-    for (i = 0; i < n; i++)
-        patch[i] = (int16_t)(codes[i] - q.zero_point);
-    for (o = 0; o < node->shape[2]; o++)
-        y[o] = ptq__dynamic_value(step, &q, ptq__dot(step, patch, o, n), o);
-}
-
-/* Memory that one step needs for itself: the taps of one output, and the codes of a dynamic
-   input. */
-static size_t ptq__step_scratch(const ptq_model *model, const ptq__step *step) {
-    const ptq_node *node = step->node;
-    size_t in = ptq__shape_elements(3, step->in), taps = in;
-    ptq_mode mode = ptq_node_mode(model, step->index);
-    if (!ptq__has_weight(node->op))
-        return 0;
-    if (node->op == PTQ_OP_CONV2D)
-        taps = (size_t)(step->in[2] / node->groups) * (size_t)(node->kernel[0] * node->kernel[1]);
-    if (mode == PTQ_MODE_INTEGER || mode == PTQ_MODE_DYNAMIC)
-        return taps * sizeof(int16_t) + (mode == PTQ_MODE_DYNAMIC ? in : 0);
-    return node->op == PTQ_OP_CONV2D ? taps * sizeof(float) : 0;
-}
-
-typedef void (*ptq__kernel)(const ptq__step *step, const ptq__frame *frame);
-
-/* Scalar kernels by operator: on real numbers, on codes. */
-static const ptq__kernel ptq__scalar_kernels[PTQ_OP_COUNT][2] = {
-    {NULL, NULL},
-    {ptq__conv2d_f32, ptq__conv2d_int},
-    {ptq__batch_norm_f32, NULL},
-    {ptq__relu_f32, ptq__relu_int},
-    {ptq__relu_f32, ptq__relu_int},
-    {ptq__add_f32, ptq__add_int},
-    {ptq__pool_f32, ptq__pool_int},
-    {ptq__pool_f32, ptq__pool_int},
-    {ptq__global_avg_pool_f32, ptq__global_avg_pool_int},
-    {ptq__dense_f32, ptq__dense_int},
-    {ptq__softmax_f32, NULL},
-    {NULL, ptq__quantize_step},
-    {ptq__dequantize_step, NULL},
-};
-
-static void ptq__choose_kernel(const ptq_model *model, ptq__step *step) {
-    ptq_mode mode = ptq_node_mode(model, step->index);
-    ptq_op op = step->node->op;
-    step->run = ptq__scalar_kernels[op][mode == PTQ_MODE_INTEGER];
-    if (mode == PTQ_MODE_DYNAMIC)
-        step->run = op == PTQ_OP_CONV2D ? ptq__conv2d_dynamic : ptq__dense_dynamic;
-}
-
 /* Laying out the arena. Tensors that share memory (a result written over an operand) are one block,
    named by its first tensor; a block lives from the first write to the last read of any of its
    tensors. The largest block is placed first, each at the lowest address where nothing that lives
@@ -4313,9 +4399,8 @@ typedef struct ptq__block {
    may be the caller's. */
 static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int index) {
     const ptq_node *node = &model->node[index];
-    int conv = node->op == PTQ_OP_CONV2D && node->residual;
-    int elementwise = node->op == PTQ_OP_BATCH_NORM || node->op == PTQ_OP_RELU ||
-                      node->op == PTQ_OP_RELU6 || node->op == PTQ_OP_ADD;
+    int conv = node->residual != PTQ_RESIDUAL_NONE;
+    int elementwise = (ptq__operator_of(node)->properties & PTQ__IN_PLACE) != 0;
     int over = node->input[conv ? 1 : 0];
     if ((!conv && !elementwise) || over <= 0 || ptq__last_use(model, over) != index)
         return -1;
@@ -4388,15 +4473,13 @@ static void ptq__lay_keeping(const ptq_model *model, ptq__layout *layout) {
 
 static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
-    size_t n = (size_t)model->nodes, scratch = 0, bytes;
+    size_t n = (size_t)model->nodes, scratch = 0;
     void *memory = NULL;
     uint64_t sum = 0;
     int i, k;
     for (i = 0; i < model->nodes; i++) {
         sum += 2 * (uint64_t)ptq__node_bytes(&model->node[i]);
-        bytes = ptq__step_scratch(model, &plan->step[i]);
-        bytes = bytes > plan->step[i].scratch ? bytes : plan->step[i].scratch;
-        scratch = bytes > scratch ? bytes : scratch;
+        scratch = plan->step[i].scratch > scratch ? plan->step[i].scratch : scratch;
     }
     if (sum + scratch > SIZE_MAX / 4)
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the activations do not fit into memory");
@@ -4490,8 +4573,8 @@ static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err) {
         plan->step[i].index = i;
         for (k = 0; k < 2; k++)
             plan->step[i].from[k] = node->input[k] >= 0 ? &model->node[node->input[k]] : NULL;
-        plan->step[i].in = plan->step[i].from[0] ? plan->step[i].from[0]->shape : node->shape;
-        ptq__choose_kernel(model, &plan->step[i]);
+        ptq__describe_step(&plan->step[i]);
+        ptq__choose_kernel(&plan->step[i], ptq_node_mode(model, i));
         PTQ__TRY(ptq__prepare_step(plan, &plan->step[i], err));
         PTQ__TRY(ptq__vectorize(plan, &plan->step[i], err));
     }
@@ -4548,36 +4631,18 @@ PTQ_API void ptq_plan_free(ptq_plan *plan) {
 
 PTQ_API const ptq_plan_info *ptq_plan_get_info(const ptq_plan *plan) { return &plan->info; }
 
-/* The addition of a node: its own, or the one fused into it. */
-static void ptq__sum_info(const ptq__step *step, ptq_step_info *out) {
-    const ptq_node *node = step->node;
-    ptq__adder adder =
-        node->residual ? ptq__residual_adder(step)
-                       : ptq__adder_of(&step->from[0]->q, &step->from[1]->q, &node->q, node->act);
-    out->ratio[0] = adder.ratio_a;
-    out->ratio[1] = adder.ratio_b;
-    out->shift = adder.offset;
-    out->sum_low = adder.clamp.low;
-    out->sum_high = adder.clamp.high;
-}
-
 PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     const ptq__step *step = &plan->step[node];
-    const ptq_node *n = step->node;
-    ptq_activation act = n->op == PTQ_OP_RELU    ? PTQ_ACTIVATION_RELU
-                         : n->op == PTQ_OP_RELU6 ? PTQ_ACTIVATION_RELU6
-                                                 : n->act;
-    ptq__clamp clamp;
     memset(out, 0, sizeof *out);
     out->offset = plan->layout[PTQ__REUSE].offset[node];
     out->multiplier = step->multiplier;
-    if (!ptq__is_coded(n))
-        return;
-    clamp = ptq__clamp_of(n->residual ? &n->mid : &n->q, act);
-    out->low = clamp.low;
-    out->high = clamp.high;
-    if (n->residual || n->op == PTQ_OP_ADD)
-        ptq__sum_info(step, out);
+    out->low = step->clamp.low;
+    out->high = step->clamp.high;
+    out->ratio[0] = step->adder.ratio_a;
+    out->ratio[1] = step->adder.ratio_b;
+    out->shift = step->adder.offset;
+    out->sum_low = step->adder.clamp.low;
+    out->sum_high = step->adder.clamp.high;
 }
 
 PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
@@ -4589,7 +4654,7 @@ PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
 
 struct ptq_session {
     const ptq_plan *plan;
-    ptq__frame frame; /* what steps see; its `input` is that of the last run, NULL before */
+    ptq__memory frame; /* what steps see; its `input` is that of the last run, NULL before */
     void *owned;      /* memory from the allocator */
     void (*after_node)(void *user, int node); /* NULL: nobody watches */
     void *watcher;
@@ -4672,9 +4737,28 @@ static void ptq__read_reals(const ptq_node *node, const void *data, int n, float
         out[i] = ptq_dequantize(ptq__load(data, i, node->q.type), &node->q);
 }
 
+/* Where a step works in a session's memory. */
+static ptq__frame ptq__frame_of(const ptq_session *session, const ptq__step *step) {
+    const ptq__memory *memory = &session->frame;
+    ptq__frame frame;
+    int k;
+    for (k = 0; k < 2; k++) {
+        int from = step->node->input[k];
+        frame.in[k] = from < 0 ? NULL
+                      : from   ? memory->arena + memory->layout->offset[from]
+                               : memory->input;
+    }
+    frame.out = memory->arena + memory->layout->offset[step->index];
+    frame.mid = memory->keep && step->node->residual
+                    ? memory->arena + memory->layout->mid[step->index]
+                    : NULL;
+    frame.scratch = memory->arena + memory->layout->scratch;
+    return frame;
+}
+
 /* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
 static const void *ptq__operand(const ptq_session *session, int node, int k) {
-    return ptq__in(&session->plan->step[node], &session->frame, k);
+    return ptq__frame_of(session, &session->plan->step[node]).in[k];
 }
 
 /* The inputs under the kernel of a group at one position of a convolution's result (row * W +
@@ -4683,24 +4767,16 @@ static const void *ptq__operand(const ptq_session *session, int node, int k) {
 static int ptq__gather(const ptq_session *session, int index, int group, int position,
                        void *patch) {
     const ptq__step *step = &session->plan->step[index];
-    const ptq_node *node = step->node;
     const ptq_qparams *q = &step->from[0]->q;
-    const void *x = ptq__operand(session, index, 0);
-    int deep = step->in[2] / node->groups, y = position / node->shape[1];
-    int k, taps = node->op == PTQ_OP_DENSE ? (int)ptq__shape_elements(3, step->in)
-                                           : deep * node->kernel[0] * node->kernel[1];
-    if (q->type == PTQ_TYPE_F32 && node->op == PTQ_OP_DENSE)
-        memcpy(patch, x, (size_t)taps * sizeof(float));
-    else if (q->type == PTQ_TYPE_F32)
-        ptq__gather_f32(step, (const float *)x, y, position % node->shape[1], group * deep, deep,
-                        (float *)patch);
-    else if (node->op == PTQ_OP_CONV2D)
-        ptq__gather_codes(step, (const uint8_t *)x, q, y, position % node->shape[1], group * deep,
-                          deep, (int16_t *)patch);
-    else
-        for (k = 0; k < taps; k++)
-            ((int16_t *)patch)[k] = (int16_t)(ptq__load(x, k, q->type) - q->zero_point);
-    return taps;
+    const void *x = ptq__operand(session, index, 0), *from;
+    if (q->type != PTQ_TYPE_F32) {
+        ptq__gather_codes(step, (const uint8_t *)x, q, position, group, (int16_t *)patch);
+        return step->taps;
+    }
+    from = ptq__gather_f32(step, (const float *)x, position, group, (float *)patch);
+    if (from != patch)
+        memcpy(patch, from, (size_t)step->taps * sizeof(float));
+    return step->taps;
 }
 
 /* One image, from the tensor of node 0, through the nodes up to `last`. */
@@ -4709,8 +4785,10 @@ static void ptq__run_steps(ptq_session *session, const void *input, int last) {
     int i;
     session->frame.input = input;
     for (i = 0; i <= last; i++) {
-        if (i > 0)
-            step[i].run(&step[i], &session->frame);
+        if (i > 0) {
+            ptq__frame frame = ptq__frame_of(session, &step[i]);
+            step[i].run(&step[i], &frame);
+        }
         if (session->after_node)
             session->after_node(session->watcher, i);
     }
@@ -4721,7 +4799,7 @@ static void ptq__run_steps(ptq_session *session, const void *input, int last) {
 static const void *ptq__run_image(ptq_session *session, const void *input) {
     const ptq_plan_info *info = &session->plan->info;
     ptq__run_steps(session, input, session->frame.keep ? info->model->nodes - 1 : info->logits);
-    return info->logits ? ptq__out(&session->plan->step[info->logits], &session->frame) : input;
+    return info->logits ? ptq__frame_of(session, &session->plan->step[info->logits]).out : input;
 }
 
 /* Logits and probabilities of one image; either may be NULL. `row` is their row of the result. */
@@ -4941,11 +5019,11 @@ static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const 
                                   int at) {
     const ptq_node *node = step->node;
     const ptq_qparams *other = &step->from[1]->q;
-    int32_t own = ptq__load(ptq__mid(step, frame), at, node->mid.type);
-    int32_t residual = ptq__load(ptq__in(step, frame, 1), at, other->type);
-    int32_t y = ptq__load(ptq__out(step, frame), at, node->q.type);
+    int32_t own = ptq__load(frame->mid, at, node->mid.type);
+    int32_t residual = ptq__load(frame->in[1], at, other->type);
+    int32_t y = ptq__load(frame->out, at, node->q.type);
     int first = node->residual == PTQ_RESIDUAL_FIRST;
-    ptq__adder adder = ptq__residual_adder(step);
+    const ptq__adder adder = step->adder;
     ptq__put(text, "residual code %d stands for %g\n", (int)residual,
              (double)ptq_dequantize(residual, other));
     ptq__put(text,
@@ -4959,9 +5037,10 @@ static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const 
 PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
                                char *buffer, size_t size, size_t *length, ptq_error *err) {
     const ptq_plan *plan = session->plan;
-    int i = ptq_model_find(plan->info.model, name), taps, each;
+    int i = ptq_model_find(plan->info.model, name), each;
     const ptq__step *step = i < 0 ? NULL : &plan->step[i];
     ptq__text text = ptq__text_over(buffer, size);
+    ptq__frame frame;
     int16_t *patch;
     if (!session->frame.keep || !session->frame.input)
         return ptq_error_set(err, PTQ_NOT_READY,
@@ -4974,14 +5053,15 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
                              "explain: '%s' is no integer convolution or dense layer with an"
                              " element (%d, %d, %d)",
                              ptq__quoted(ptq__span_of(name)).text, y, x, c);
-    patch = (int16_t *)ptq__scratch(&session->frame);
-    each = step->node->shape[2] / step->node->groups;
-    taps = ptq__gather(session, i, c / each, y * step->node->shape[1] + x, patch);
+    frame = ptq__frame_of(session, step);
+    patch = (int16_t *)frame.scratch;
+    each = step->node->shape[2] / step->groups;
+    ptq__gather(session, i, c / each, y * step->node->shape[1] + x, patch);
     ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_taps(&text, step, patch, c, taps);
-    ptq__explain_end(&text, step, ptq__dot(step, patch, c, taps), c);
+    ptq__explain_taps(&text, step, patch, c, step->taps);
+    ptq__explain_end(&text, step, ptq__dot(step, patch, c), c);
     if (step->node->residual)
-        ptq__explain_residual(&text, step, &session->frame,
+        ptq__explain_residual(&text, step, &frame,
                               (y * step->node->shape[1] + x) * step->node->shape[2] + c);
     *length = text.length;
     return PTQ_OK;
@@ -6376,7 +6456,8 @@ static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node
 /* Whether a node of the old model is to run on integers. */
 static int ptq__goes_integer(const ptq__converter *cv, int index) {
     const ptq_node *node = &cv->old->node[index];
-    if (node->op == PTQ_OP_INPUT || ptq__code_rule(node->op) == PTQ__NO_CODES)
+    ptq__codes codes = ptq__operator_of(node)->codes;
+    if (codes == PTQ__INPUT_CODES || codes == PTQ__NO_CODES)
         return 0;
     return ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
 }
@@ -6604,7 +6685,7 @@ static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, 
 static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err) {
     const ptq_node *from = &cv->old->node[index];
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    if (ptq__code_rule(from->op) == PTQ__SAME_CODES) {
+    if (ptq__operator_of(from)->codes == PTQ__SAME_CODES) {
         to->q = cv->model->node[to->input[0]].q;
         return PTQ_OK;
     }
@@ -7850,8 +7931,8 @@ static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_nod
     if (node->op == PTQ_OP_INPUT)
         ptq__put_input(text, model, node);
     if (ptq__has_weight(node->op))
-        ptq__put(text, " channels=%d", node->shape[2]);
-    if (ptq__has_window(node->op))
+        ptq__put(text, " channels=%d", node->channels);
+    if (ptq__has_key(node, PTQ__KEY_KERNEL))
         ptq__put_window(text, node);
     if (node->groups > 1)
         ptq__put(text, " groups=%d", node->groups);
@@ -7939,58 +8020,35 @@ static int ptq__read_pixels(ptq__span span, int channels, float *out) {
     return n == channels && !span.n;
 }
 
-/* The keys and the operators that may have them. */
-enum {
-    PTQ__KEY_IN,
-    PTQ__KEY_OUT,
-    PTQ__KEY_SHAPE,
-    PTQ__KEY_MEAN,
-    PTQ__KEY_STD,
-    PTQ__KEY_CHANNELS,
-    PTQ__KEY_KERNEL,
-    PTQ__KEY_STRIDE,
-    PTQ__KEY_PAD,
-    PTQ__KEY_INCLUDE_PAD,
-    PTQ__KEY_GROUPS,
-    PTQ__KEY_BIAS,
-    PTQ__KEY_EPSILON,
-    PTQ__KEY_ACT,
-    PTQ__KEY_ADD,
-    PTQ__KEY_ADD_ACT,
-    PTQ__KEY_W,
-    PTQ__KEY_DYNAMIC,
-    PTQ__KEY_MID,
-    PTQ__KEY_Q,
-    PTQ__KEY_COUNT
-};
-
 typedef struct ptq__key {
     const char *name;
-    unsigned ops;
+    unsigned bit;
 } ptq__key;
 
-static const ptq__key ptq__keys[PTQ__KEY_COUNT] = {
-    {"in", PTQ__ALL_OPS & ~PTQ__BIT(PTQ_OP_INPUT)},
-    {"out", PTQ__ALL_OPS & ~PTQ__BIT(PTQ_OP_INPUT)},
-    {"shape", PTQ__BIT(PTQ_OP_INPUT)},
-    {"mean", PTQ__BIT(PTQ_OP_INPUT)},
-    {"std", PTQ__BIT(PTQ_OP_INPUT)},
-    {"channels", PTQ__WEIGHT_OPS},
-    {"kernel", PTQ__WINDOW_OPS},
-    {"stride", PTQ__WINDOW_OPS},
-    {"pad", PTQ__WINDOW_OPS},
-    {"include_pad", PTQ__BIT(PTQ_OP_AVG_POOL)},
-    {"groups", PTQ__BIT(PTQ_OP_CONV2D)},
-    {"bias", PTQ__WEIGHT_OPS},
-    {"epsilon", PTQ__BIT(PTQ_OP_BATCH_NORM)},
-    {"act", PTQ__WEIGHT_OPS | PTQ__BIT(PTQ_OP_ADD)},
-    {"add", PTQ__BIT(PTQ_OP_CONV2D)},
-    {"add_act", PTQ__BIT(PTQ_OP_CONV2D)},
-    {"w", PTQ__WEIGHT_OPS},
-    {"dynamic", PTQ__WEIGHT_OPS},
-    {"mid", PTQ__BIT(PTQ_OP_CONV2D)},
-    {"q", PTQ__ALL_OPS},
+static const ptq__key ptq__keys[] = {
+    {"in", PTQ__KEY_IN},
+    {"out", PTQ__KEY_OUT},
+    {"shape", PTQ__KEY_SHAPE},
+    {"mean", PTQ__KEY_MEAN},
+    {"std", PTQ__KEY_STD},
+    {"channels", PTQ__KEY_CHANNELS},
+    {"kernel", PTQ__KEY_KERNEL},
+    {"stride", PTQ__KEY_STRIDE},
+    {"pad", PTQ__KEY_PAD},
+    {"include_pad", PTQ__KEY_INCLUDE_PAD},
+    {"groups", PTQ__KEY_GROUPS},
+    {"bias", PTQ__KEY_BIAS},
+    {"epsilon", PTQ__KEY_EPSILON},
+    {"act", PTQ__KEY_ACT},
+    {"add", PTQ__KEY_ADD},
+    {"add_act", PTQ__KEY_ADD_ACT},
+    {"w", PTQ__KEY_W},
+    {"dynamic", PTQ__KEY_DYNAMIC},
+    {"mid", PTQ__KEY_MID},
+    {"q", PTQ__KEY_Q},
 };
+
+enum { PTQ__KEYS = sizeof ptq__keys / sizeof ptq__keys[0] };
 
 /* A line of the graph text while it is read. */
 typedef struct ptq__line {
@@ -8038,7 +8096,7 @@ static int ptq__read_weight_type(ptq__span value, ptq_tensor *weight) {
 }
 
 /* Reads one value into the node: 1 on success. */
-static int ptq__read_key(ptq__line *line, int key, ptq__span value) {
+static int ptq__read_key(ptq__line *line, unsigned key, ptq__span value) {
     ptq_node *node = &line->node;
     switch (key) {
     case PTQ__KEY_IN:
@@ -8052,7 +8110,7 @@ static int ptq__read_key(ptq__line *line, int key, ptq__span value) {
     case PTQ__KEY_STD:
         return ptq__read_pixels(value, node->shape[2], line->model->std);
     case PTQ__KEY_CHANNELS:
-        return ptq__read_ints(value, 'x', 1, 1, PTQ_MAX_ELEMENTS, &node->shape[2]);
+        return ptq__read_ints(value, 'x', 1, 1, PTQ_MAX_ELEMENTS, &node->channels);
     case PTQ__KEY_KERNEL:
         return ptq__read_ints(value, 'x', 2, 1, PTQ_MAX_KERNEL, node->kernel);
     case PTQ__KEY_STRIDE:
@@ -8098,18 +8156,18 @@ static int ptq__find_op(ptq__span name) {
 static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, ptq_error *err) {
     ptq__span value = pair, name = ptq__cut(&value, '=');
     int key = 0;
-    while (key < PTQ__KEY_COUNT && !ptq__span_is(name, ptq__keys[key].name))
+    while (key < PTQ__KEYS && !ptq__span_is(name, ptq__keys[key].name))
         key++;
-    if (key == PTQ__KEY_COUNT || !(ptq__keys[key].ops & PTQ__BIT(line->node.op)) ||
-        (line->seen & PTQ__BIT(key)))
+    if (key == PTQ__KEYS || !ptq__has_key(&line->node, ptq__keys[key].bit) ||
+        (line->seen & ptq__keys[key].bit))
         return ptq_error_set(err, PTQ_BAD_GRAPH,
                              "graph line %d, node %s: a %s does not take '%s' here", number,
                              line->node.name, ptq_op_name(line->node.op), ptq__quoted(name).text);
-    line->seen |= PTQ__BIT(key);
-    if (!ptq__read_key(line, key, value))
+    line->seen |= ptq__keys[key].bit;
+    if (!ptq__read_key(line, ptq__keys[key].bit, value))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "graph line %d, node %s: cannot use '%s' as %s%s",
                              number, line->node.name, ptq__quoted(value).text, ptq__keys[key].name,
-                             key == PTQ__KEY_IN ? ": inputs are earlier nodes" : "");
+                             ptq__keys[key].bit == PTQ__KEY_IN ? ": inputs are earlier nodes" : "");
     return PTQ_OK;
 }
 
@@ -10305,13 +10363,6 @@ static float ptq__act_most(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU6 ? 6 : (float)HUGE_VAL;
 }
 
-/* The addition of a step: an operator of its own, or fused. */
-static ptq__adder ptq__step_adder(const ptq__step *step) {
-    if (step->node->op != PTQ_OP_ADD)
-        return ptq__residual_adder(step);
-    return ptq__adder_of(&step->from[0]->q, &step->from[1]->q, &step->node->q, step->node->act);
-}
-
 static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
     f->ratio_a = adder->ratio_a;
     f->ratio_b = adder->ratio_b;
@@ -10522,20 +10573,20 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
 /* Global average pool: a vector of channels at a time. */
 #define PTQ__AVERAGE_REAL(NAME, TARGET, REAL, F)                                                   \
     TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
-        const float *x = (const float *)ptq__in(step, frame, 0);                                   \
+        const float *x = (const float *)frame->in[0];                                              \
         int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
         for (c = 0; c < channels; c += (int)(sizeof(REAL) / sizeof(float))) {                      \
             REAL sum = F##_all(0);                                                                 \
             for (i = 0; i < pixels; i++)                                                           \
                 sum = F##_add(sum, F##_get(x, (ptrdiff_t)i * channels + c, channels - c));         \
-            F##_put(ptq__out(step, frame), c, channels - c, F##_div(sum, F##_all((float)pixels))); \
+            F##_put(frame->out, c, channels - c, F##_div(sum, F##_all((float)pixels)));            \
         }                                                                                          \
     }
 
 #define PTQ__AVERAGE_CODES(NAME, TARGET, WHOLE, I)                                                 \
     TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
         const ptq_qparams *in = &step->from[0]->q;                                                 \
-        const void *x = ptq__in(step, frame, 0);                                                   \
+        const void *x = frame->in[0];                                                              \
         int32_t sums[sizeof(WHOLE) / sizeof(int32_t)];                                             \
         int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
         int lanes = (int)(sizeof sums / sizeof *sums), is_signed = in->type == PTQ_TYPE_S8;        \
@@ -10546,7 +10597,7 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
                               I##_get(x, (ptrdiff_t)i * channels + c, channels - c, is_signed));   \
             memcpy(sums, &sum, sizeof sums);                                                       \
             for (i = 0; i < lanes && c + i < channels; i++)                                        \
-                ptq__store(ptq__out(step, frame), c + i,                                           \
+                ptq__store(frame->out, c + i,                                                      \
                            ptq__average_code(in, &step->node->q, sums[i], pixels));                \
         }                                                                                          \
     }
@@ -10554,27 +10605,26 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
 /* Unfused addition. The result may lie over an operand: each element is read before. */
 #define PTQ__ADD_REAL(NAME, TARGET, REAL, F)                                                       \
     TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
-        const void *a = ptq__in(step, frame, 0), *b = ptq__in(step, frame, 1);                     \
+        const void *a = frame->in[0], *b = frame->in[1];                                           \
         float least = ptq__act_least(step->node->act), most = ptq__act_most(step->node->act);      \
         int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
         for (i = 0; i < n; i += (int)(sizeof(REAL) / sizeof(float))) {                             \
             REAL sum = F##_add(F##_get(a, i, n - i), F##_get(b, i, n - i));                        \
-            F##_put(ptq__out(step, frame), i, n - i, F##_clamp(sum, least, most));                 \
+            F##_put(frame->out, i, n - i, F##_clamp(sum, least, most));                            \
         }                                                                                          \
     }
 
 #define PTQ__ADD_CODES(NAME, TARGET, WHOLE, I)                                                     \
     TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
-        const void *a = ptq__in(step, frame, 0), *b = ptq__in(step, frame, 1);                     \
+        const void *a = frame->in[0], *b = frame->in[1];                                           \
         int signed_a = step->from[0]->q.type == PTQ_TYPE_S8;                                       \
         int signed_b = step->from[1]->q.type == PTQ_TYPE_S8;                                       \
         int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
-        ptq__adder adder = ptq__step_adder(step);                                                  \
         ptq__finish f;                                                                             \
         memset(&f, 0, sizeof f);                                                                   \
-        ptq__describe_adder(&f, &adder);                                                           \
+        ptq__describe_adder(&f, &step->adder);                                                     \
         for (i = 0; i < n; i += (int)(sizeof(WHOLE) / sizeof(int32_t)))                            \
-            I##_put(ptq__out(step, frame), i, n - i,                                               \
+            I##_put(frame->out, i, n - i,                                                          \
                     I##_sum(&f, I##_real(I##_get(a, i, n - i, signed_a)),                          \
                             I##_real(I##_get(b, i, n - i, signed_b))));                            \
     }
@@ -10600,12 +10650,12 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
 #define PTQ__DEPTHWISE(NAME, TARGET, VEC, OP)                                                      \
     TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
         const ptq__packed *k = (const ptq__packed *)step->packed;                                  \
-        const void *x = ptq__in(step, frame, 0);                                                   \
+        const void *x = frame->in[0];                                                              \
         ptq__finish f = k->finish;                                                                 \
         int channels = k->out[2], i, c, u, v, y, left, width = k->in[1];                           \
-        f.residual = ptq__in(step, frame, 1);                                                      \
-        f.y = ptq__out(step, frame);                                                               \
-        f.mid = ptq__mid(step, frame);                                                             \
+        f.residual = frame->in[1];                                                                 \
+        f.y = frame->out;                                                                          \
+        f.mid = frame->mid;                                                                        \
         for (i = 0; i < k->out[0] * k->out[1]; i++) {                                              \
             y = i / k->out[1] * k->stride[0] - k->pad[0];                                          \
             left = i % k->out[1] * k->stride[1] - k->pad[1];                                       \
@@ -11799,8 +11849,8 @@ static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char
 
 static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     const ptq__packed *k = (const ptq__packed *)step->packed;
-    const char *x = (const char *)ptq__in(step, frame, 0);
-    ptq__piece *piece = (ptq__piece *)ptq__scratch(frame);
+    const char *x = (const char *)frame->in[0];
+    ptq__piece *piece = (ptq__piece *)frame->scratch;
     char *buffer = (char *)piece + ptq__align((size_t)k->pieces * sizeof *piece);
     char *planes = buffer + (k->rows + 1) * k->row_bytes;
     ptq__finish finish = k->finish;
@@ -11809,9 +11859,9 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     int oy, i, next = 0;
     memcpy(piece, k->piece, (size_t)k->pieces * sizeof *piece);
     memset(buffer, k->blank, (size_t)(k->rows + 1) * (size_t)k->row_bytes);
-    finish.residual = ptq__in(step, frame, 1);
-    finish.y = ptq__out(step, frame);
-    finish.mid = ptq__mid(step, frame);
+    finish.residual = frame->in[1];
+    finish.y = frame->out;
+    finish.mid = frame->mid;
     memset(&later, 0, sizeof later);
     memset(&tile, 0, sizeof tile);
     later.sums = planes + PTQ__PLACES * ptq__input_plane(k);
@@ -11876,11 +11926,9 @@ static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset) {
 
 /* Whether the vector kernels can do the addition of a step on codes. */
 static int ptq__can_add(const ptq__step *step) {
-    ptq__adder adder;
-    if (PTQ__FUSED || !step->from[1])
-        return 1;
-    adder = ptq__step_adder(step);
-    return ptq__adds_in_double(adder.ratio_a, adder.ratio_b, adder.offset);
+    const ptq__adder *adder = &step->adder;
+    return PTQ__FUSED || !step->from[1] ||
+           ptq__adds_in_double(adder->ratio_a, adder->ratio_b, adder->offset);
 }
 
 /* Whether x0 w0 + x1 w1 fits 16 bits for any two neighbouring weights of one tap and any codes
@@ -12044,8 +12092,7 @@ static void ptq__describe_codes(ptq__packed *k, const ptq__step *step) {
     }
     if (node->residual) {
         const ptq_qparams *r = &step->from[1]->q;
-        ptq__adder adder = ptq__residual_adder(step);
-        ptq__describe_adder(f, &adder);
+        ptq__describe_adder(f, &step->adder);
         f->residual_first = node->residual == PTQ_RESIDUAL_FIRST;
         f->residual_signed = r->type == PTQ_TYPE_S8;
     }
@@ -12318,10 +12365,11 @@ static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err
     ptq__make_pieces(k);
     ptq__pack(k, step, k->bias + 2 * lanes * PTQ__WORD);
     step->run = ptq__conv_vector;
-    step->scratch = ptq__align((size_t)k->pieces * sizeof *k->piece) +
-                    (size_t)(k->rows + 1) * (size_t)k->row_bytes +
-                    PTQ__PLACES * (size_t)ptq__input_plane(k) +
-                    ptq__later_pixels(k) * 2 * (size_t)k->engine->lanes * PTQ__WORD;
+    size = ptq__align((size_t)k->pieces * sizeof *k->piece) +
+           (size_t)(k->rows + 1) * (size_t)k->row_bytes +
+           PTQ__PLACES * (size_t)ptq__input_plane(k) +
+           ptq__later_pixels(k) * 2 * (size_t)k->engine->lanes * PTQ__WORD;
+    step->scratch = size > step->scratch ? size : step->scratch;
     return PTQ_OK;
 }
 
@@ -14340,8 +14388,7 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
 /* ---- Sensitivity ---- */
 
 static int ptq__measurable(const ptq_node *node) {
-    int rule = ptq__code_rule(node->op);
-    return node->op != PTQ_OP_INPUT && (rule == PTQ__ANY_CODES || rule == PTQ__OWN_CODES);
+    return ptq__has_weight(node->op) || ptq__operator_of(node)->codes == PTQ__OWN_CODES;
 }
 
 static ptq_status ptq__measure_node(ptq__search *search, const ptq_node *node,
