@@ -868,7 +868,6 @@ PTQ_API ptq_method ptq_method_find(const char *name); /* PTQ_METHOD_COUNT if the
 typedef struct ptq_exact_sum {
     int64_t limb[10]; /* base 2^32, least first; unit 2^-149 */
 } ptq_exact_sum;
-PTQ_API double ptq_exact_sum_value(const ptq_exact_sum *sum);
 
 /* All that is kept of a stream of values: a function of the multiset of images alone. Bin b counts
    the values in [(b - 2048) w, (b - 2047) w) with w = 2^exponent, exact zeros aside; w is the
@@ -897,14 +896,10 @@ PTQ_API void ptq_observer_free(ptq_observer *observer);
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err);
 
-/* Adds what another observer saw, as if one had seen both. The channels must agree. */
-PTQ_API ptq_status ptq_observer_merge(ptq_observer *observer, const ptq_observer *other,
-                                      ptq_error *err);
-
 /* The range that a rule chooses for codes of this type. `percentile` (50 < p <= 100, 0: 99.99) is
    the share in percent kept at either end, for PTQ_METHOD_PERCENTILE. The range includes 0.
    PTQ_NOT_READY if nothing was observed. */
-PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method range,
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err);
 
@@ -5262,7 +5257,16 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
     return PTQ_OK;
 }
 
-/* ---- [OBSERVE] --------------------------------------------------------------------------- */
+/* ---- [OBSERVE] ------------------------------------------------------------------------------ */
+
+/* Before a tensor can be coded, the range of its values must be known. An observer looks at the
+   tensor on every calibration image and keeps, of the whole tensor or of each channel: the smallest
+   and the largest value, the mean over images of each image's extremes, and a histogram. From these
+   six rules then read a range.
+
+   What is kept depends on the multiset of images alone: neither their order nor the number of
+   threads among which they were shared shows in a single bit. Hence exact sums instead of floating
+   ones, and bins whose width is a power of two that the largest magnitude decides. */
 
 PTQ_API const char *ptq_method_name(ptq_method range) {
     static const char *const name[] = {
@@ -5280,21 +5284,20 @@ PTQ_API ptq_method ptq_method_find(const char *name) {
     return (ptq_method)range;
 }
 
-/* A float is mantissa * 2^(shift - 149): its bits fall into two neighbouring limbs. */
+/* sum += value. A float is mantissa * 2^(shift - 149) with a mantissa of 24 bits, which fall into
+   two neighbouring limbs. 31 bits are left above each for carries that wait. */
 static void ptq__exact_add(ptq_exact_sum *sum, float value) {
     uint32_t bits;
     uint64_t wide;
+    int64_t sign;
     int exponent, shift;
-    int64_t low, high;
     memcpy(&bits, &value, sizeof bits);
-    exponent = (int)((bits >> 23) & 255);
-    wide = (bits & 0x7fffffu) | (exponent ? 0x800000u : 0);
-    shift = exponent ? exponent - 1 : 0;
-    wide <<= shift % 32;
-    low = (int64_t)(wide & 0xffffffffu);
-    high = (int64_t)(wide >> 32);
-    sum->limb[shift / 32] += bits >> 31 ? -low : low;
-    sum->limb[shift / 32 + 1] += bits >> 31 ? -high : high;
+    exponent = (int)(bits >> 23 & 255);
+    shift = exponent ? exponent - 1 : 0; /* numbers below the normal ones have the same unit */
+    wide = (uint64_t)((bits & 0x7fffffu) | (exponent ? 0x800000u : 0)) << shift % 32;
+    sign = bits >> 31 ? -1 : 1;
+    sum->limb[shift / 32] += sign * (int64_t)(wide & 0xffffffffu);
+    sum->limb[shift / 32 + 1] += sign * (int64_t)(wide >> 32);
 }
 
 /* Carries, so that equal sums have equal limbs: all but the last in 0..2^32 - 1. */
@@ -5307,7 +5310,14 @@ static void ptq__exact_normalize(ptq_exact_sum *sum) {
     }
 }
 
-PTQ_API double ptq_exact_sum_value(const ptq_exact_sum *sum) {
+static void ptq__exact_merge(ptq_exact_sum *sum, const ptq_exact_sum *other) {
+    int i;
+    for (i = 0; i < 10; i++)
+        sum->limb[i] += other->limb[i];
+    ptq__exact_normalize(sum);
+}
+
+static double ptq__exact_value(const ptq_exact_sum *sum) {
     double value = 0;
     int i;
     for (i = 9; i >= 0; i--)
@@ -5317,39 +5327,33 @@ PTQ_API double ptq_exact_sum_value(const ptq_exact_sum *sum) {
 
 PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
                                        const ptq_allocator *allocator, ptq_error *err) {
-    void *memory = NULL, *bins = NULL;
-    ptq_status status;
+    void *memory = NULL;
     int c;
     if (channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "an observer of %d channels", channels);
-    PTQ__TRY(
-        ptq__alloc(allocator, (size_t)channels, sizeof(ptq_statistics), "observer", &memory, err));
-    status = ptq__alloc(allocator, (size_t)channels * PTQ_BINS, sizeof(uint64_t), "histogram",
-                        &bins, err);
-    if (status) {
-        ptq__free(allocator, memory);
-        return status;
-    }
-    observer->channels = channels;
+    /* The bins of all channels lie behind the statistics. */
+    PTQ__TRY(ptq__alloc(allocator, (size_t)channels,
+                        sizeof(ptq_statistics) + PTQ_BINS * sizeof(uint64_t), "observer", &memory,
+                        err));
     observer->channel = (ptq_statistics *)memory;
+    observer->channels = channels;
     observer->allocator = ptq__allocator(allocator);
     for (c = 0; c < channels; c++) {
-        observer->channel[c].bin = (uint64_t *)bins + (size_t)c * PTQ_BINS;
+        observer->channel[c].bin = (uint64_t *)(observer->channel + channels) + c * PTQ_BINS;
         observer->channel[c].exponent = -149;
     }
     return PTQ_OK;
 }
 
 PTQ_API void ptq_observer_free(ptq_observer *observer) {
-    if (!observer || !observer->channel)
+    if (!observer)
         return;
-    ptq__free(&observer->allocator, observer->channel[0].bin);
     ptq__free(&observer->allocator, observer->channel);
     observer->channel = NULL;
     observer->channels = 0;
 }
 
-enum { PTQ__HALF_BINS = PTQ_BINS / 2 };
+enum { PTQ__HALF_BINS = PTQ_BINS / 2 }; /* for values below 0, and as many for those above */
 
 /* The smallest exponent at which a value falls into a bin. */
 static int ptq__fitting_exponent(float value) {
@@ -5364,12 +5368,21 @@ static int ptq__bin_of(float value, int exponent) {
     return (int)floor(ldexp((double)value, -exponent)) + PTQ__HALF_BINS;
 }
 
+/* The value where a bin begins, and the one that stands for it: its middle. */
+static double ptq__bin_edge(const ptq_statistics *s, int bin) {
+    return ldexp((double)(bin - PTQ__HALF_BINS), s->exponent);
+}
+static double ptq__bin_value(const ptq_statistics *s, int bin) {
+    return ldexp((double)(bin - PTQ__HALF_BINS) + 0.5, s->exponent);
+}
+
 /* Where a bin lies once the bins are 2^shift times as wide: edges stay multiples of the width. */
 static int ptq__wider_bin(int bin, int shift) {
     int from_zero = bin - PTQ__HALF_BINS;
-    if (from_zero < 0) /* floor, without shifting a negative number */
-        return PTQ__HALF_BINS - 1 - (shift > 12 ? 0 : (-1 - from_zero) >> shift);
-    return PTQ__HALF_BINS + (shift > 12 ? 0 : from_zero >> shift);
+    shift = shift > 12 ? 12 : shift; /* more moves nothing any further */
+    if (from_zero < 0)               /* floor, without shifting a negative number */
+        return PTQ__HALF_BINS - 1 - ((-1 - from_zero) >> shift);
+    return PTQ__HALF_BINS + (from_zero >> shift);
 }
 
 /* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. */
@@ -5387,7 +5400,7 @@ static void ptq__widen(ptq_statistics *s, int exponent) {
     }
 }
 
-/* Counts values, which fit the bins already: n floats, `step` apart. */
+/* Counts values of one channel, which fit the bins already: n floats, `step` apart. */
 static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, size_t step) {
     double bins_per_unit = ldexp(1, -s->exponent);
     size_t i;
@@ -5422,7 +5435,7 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
     float low, high;
     if (!n || n % channels)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%z values for %z channels", n, channels);
-    for (c = 0; c < channels; c++)
+    for (c = 0; c < channels; c++) /* first all of them: a failure must change nothing */
         PTQ__TRY(ptq__image_range(values + c, n - c, channels, &low, &high, err));
     for (c = 0; c < channels; c++) {
         ptq_statistics *s = &observer->channel[c];
@@ -5442,41 +5455,30 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
     return PTQ_OK;
 }
 
-static void ptq__merge_statistics(ptq_statistics *a, const ptq_statistics *b) {
-    int i, shift;
-    if (!b->count)
-        return;
-    ptq__widen(a, b->exponent);
-    shift = a->exponent - b->exponent;
-    for (i = 0; i < PTQ_BINS; i++)
-        a->bin[ptq__wider_bin(i, shift)] += b->bin[i];
-    a->min = !a->count || b->min < a->min ? b->min : a->min;
-    a->max = !a->count || b->max > a->max ? b->max : a->max;
-    a->count += b->count;
-    a->zeros += b->zeros;
-    a->images += b->images;
-    for (i = 0; i < 10; i++) {
-        a->min_sum.limb[i] += b->min_sum.limb[i];
-        a->max_sum.limb[i] += b->max_sum.limb[i];
-    }
-    ptq__exact_normalize(&a->min_sum);
-    ptq__exact_normalize(&a->max_sum);
-}
-
-PTQ_API ptq_status ptq_observer_merge(ptq_observer *observer, const ptq_observer *other,
+/* Adds what another observer saw, as if one had seen both. */
+static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer *other,
                                       ptq_error *err) {
-    int c;
+    int c, i;
     if (observer->channels != other->channels)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "observers of %d and %d channels",
                              observer->channels, other->channels);
-    for (c = 0; c < observer->channels; c++)
-        ptq__merge_statistics(&observer->channel[c], &other->channel[c]);
+    for (c = 0; c < observer->channels; c++) {
+        ptq_statistics *a = &observer->channel[c];
+        const ptq_statistics *b = &other->channel[c];
+        if (!b->count)
+            continue;
+        ptq__widen(a, b->exponent);
+        for (i = 0; i < PTQ_BINS; i++)
+            a->bin[ptq__wider_bin(i, a->exponent - b->exponent)] += b->bin[i];
+        a->min = !a->count || b->min < a->min ? b->min : a->min;
+        a->max = !a->count || b->max > a->max ? b->max : a->max;
+        a->count += b->count;
+        a->zeros += b->zeros;
+        a->images += b->images;
+        ptq__exact_merge(&a->min_sum, &b->min_sum);
+        ptq__exact_merge(&a->max_sum, &b->max_sum);
+    }
     return PTQ_OK;
-}
-
-/* The value that stands for a bin: its middle. */
-static double ptq__bin_value(const ptq_statistics *s, int bin) {
-    return ldexp((double)(bin - PTQ__HALF_BINS) + 0.5, s->exponent);
 }
 
 PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
@@ -5490,63 +5492,115 @@ PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, f
     return s->count ? (double)outside / (double)s->count : 0;
 }
 
-/* Codes for which a range is sought. */
-typedef struct ptq__coding {
-    ptq_type type;
+/* Now the rules. Each starts from the whole range and may draw its ends in: values beyond are
+   clipped, and all others coded more finely. */
+typedef struct ptq__range {
+    const ptq_statistics *s;
+    ptq_type type; /* of the codes, with their bits */
     int bits, symmetric;
-} ptq__coding;
+    double percentile;
+    double low, high; /* low <= 0 <= high */
+} ptq__range;
 
-/* Expected squared error of coding the values under a range: the sum over bins, which stops where
-   it passes `limit`. Exact zeros cost nothing, since 0 is always a code. */
-static double ptq__range_error(const ptq_statistics *s, const ptq__coding *coding, double low,
-                               double high, double limit) {
-    const double width = ldexp(1, s->exponent);
-    ptq_qparams q;
-    double sum = 0;
+/* The best range that a search has seen so far, in whatever units it counts. */
+typedef struct ptq__best {
+    double error, low, high;
+} ptq__best;
+
+/* Of equals, the first wins. */
+static void ptq__offer(ptq__best *best, double error, double low, double high) {
+    ptq__best offered = {error, low, high};
+    if (error < best->error)
+        *best = offered;
+}
+
+/* The whole range in bins. Of a side that has no values, nothing but the 0 is left. */
+static void ptq__whole_bins(const ptq__range *r, int *first, int *last) {
+    *first = r->low < 0 ? ptq__bin_of((float)r->low, r->s->exponent) : PTQ__HALF_BINS;
+    *last = r->high > 0 ? ptq__bin_of((float)r->high, r->s->exponent) : PTQ__HALF_BINS - 1;
+}
+
+/* Draws the range in to the bins first..last; an end that lost no bin stays as it is. */
+static void ptq__keep_bins(ptq__range *r, int first, int last) {
+    int lowest, highest;
+    ptq__whole_bins(r, &lowest, &highest);
+    if (first > lowest)
+        r->low = ptq__bin_edge(r->s, first);
+    if (last < highest)
+        r->high = ptq__bin_edge(r->s, last + 1);
+}
+
+/* PTQ_METHOD_MINMAX: nothing is clipped. */
+static void ptq__range_minmax(ptq__range *r) { (void)r; }
+
+/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. */
+static void ptq__range_average(ptq__range *r) {
+    r->low = ptq__exact_value(&r->s->min_sum) / (double)r->s->images;
+    r->high = ptq__exact_value(&r->s->max_sum) / (double)r->s->images;
+}
+
+/* Squared error of spreading a bin's density over codes of width `w`, integrated in closed form as
+   PyTorch's HistogramObserver does: a bin that lies between two codes' centres is cut there. */
+static double ptq__spread_error(double begin, double end, double w, int levels, double density) {
+    double b = floor(begin / w), e = floor(end / w), from, to, h = w / 2;
+    b = b < 0 ? 0 : b > levels - 1 ? levels - 1 : b;
+    e = e < 0 ? 0 : e > levels - 1 ? levels - 1 : e;
+    from = begin - (b * w + h);
+    to = end - (e * w + h);
+    if (b >= e)
+        return density / 3 * (to * to * to - from * from * from);
+    return density / 3 *
+           ((h * h * h - from * from * from) + (e - b - 1) * 2 * h * h * h +
+            (to * to * to + h * h * h));
+}
+
+/* The same of all bins lowest..highest, when the codes cover first..last. */
+static double ptq__bins_error(const ptq_statistics *s, int lowest, int highest, int first, int last,
+                              int levels) {
+    double w = (double)(last - first + 1) / levels, sum = 0;
     int b;
-    if (high - low <= 0 || ptq_choose_qparams((float)low, (float)high, coding->type, coding->bits,
-                                              coding->symmetric, &q, NULL))
-        return HUGE_VAL;
-    for (b = 0; b < PTQ_BINS && sum < limit; b++) {
-        double x, error;
-        if (!s->bin[b])
-            continue;
-        x = ((double)(b - PTQ__HALF_BINS) + 0.5) * width; /* ptq__bin_value, without its cost */
-        error = x - (double)ptq_dequantize(ptq_quantize((float)x, &q), &q);
-        sum += (double)s->bin[b] * error * error;
+    for (b = lowest; b <= highest; b++) {
+        double count = (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
+        if (count > 0)
+            sum += ptq__spread_error(b - first, b - first + 1, w, levels, count);
     }
     return sum;
 }
 
-/* A grid over both ends, then a finer one around the best point, twice. */
-static void ptq__search_mse(const ptq_statistics *s, const ptq__coding *coding, double *low,
-                            double *high) {
-    const int steps = 20;
-    double full_low = *low, full_high = *high, best = HUGE_VAL;
-    double at_low = 0, at_high = 0, width = 1; /* corner and size of the grid, as shares */
-    double best_low = 1, best_high = 1;
-    int round, i, j;
-    for (round = 0; round < 3; round++) {
-        for (i = 0; i <= (full_low < 0 ? steps : 0); i++)
-            for (j = 0; j <= (full_high > 0 ? steps : 0); j++) {
-                double l = at_low + width * i / steps, h = at_high + width * j / steps, e;
-                l = l > 1 ? 1 : l;
-                h = h > 1 ? 1 : h;
-                if (l < 0 || h < 0)
-                    continue;
-                e = ptq__range_error(s, coding, full_low * l, full_high * h, best);
-                if (e < best) {
-                    best = e;
-                    best_low = l;
-                    best_high = h;
-                }
+/* PTQ_METHOD_HISTOGRAM, PyTorch's search: cut 0.001 % of the values off whichever end gives up more
+   bins for them, as long as the error falls. Index 0 stands for the lower end, 1 for the upper. */
+static void ptq__range_histogram(ptq__range *r) {
+    const ptq_statistics *s = r->s;
+    int whole[2], end[2], next[2], trial[2], side;
+    double allowed[2] = {0, 0}, gone[2] = {0, 0}, sum[2]; /* how many values may go, have gone */
+    double cut = 0, error, best = HUGE_VAL, share = 1e-5 * (double)s->count;
+    ptq__whole_bins(r, &whole[0], &whole[1]);
+    whole[1] = r->high > 0 ? whole[1] : PTQ__HALF_BINS;
+    memcpy(end, whole, sizeof end);
+    while (cut < 0.5 * (double)s->count) {
+        cut += share;
+        for (side = 0; side < 2; side++) {
+            sum[side] = gone[side];
+            for (next[side] = end[side]; next[side] != end[!side]; next[side] += side ? -1 : 1) {
+                if (!(sum[side] + (double)s->bin[next[side]] < allowed[side] + share))
+                    break;
+                sum[side] += (double)s->bin[next[side]];
             }
-        width /= 8;
-        at_low = best_low - width / 2;
-        at_high = best_high - width / 2;
+        }
+        side = next[0] - end[0] > end[1] - next[1] ? 0 : 1;
+        allowed[side] += share;
+        gone[side] = sum[side];
+        if (next[side] == end[side])
+            continue;
+        memcpy(trial, end, sizeof trial);
+        trial[side] = next[side];
+        error = ptq__bins_error(s, whole[0], whole[1], trial[0], trial[1], 1 << r->bits);
+        if (error > best)
+            break;
+        best = error;
+        end[side] = next[side];
     }
-    *low = full_low * best_low;
-    *high = full_high * best_high;
+    ptq__keep_bins(r, end[0], end[1]);
 }
 
 /* The value below which a share of the values lies, to one bin; zeros included. */
@@ -5563,17 +5617,17 @@ static double ptq__quantile(const ptq_statistics *s, double share) {
     return (double)s->max;
 }
 
-static void ptq__search_percentile(const ptq_statistics *s, double percentile, double *low,
-                                   double *high) {
-    double cut_low = ptq__quantile(s, 1 - percentile / 100);
-    double cut_high = ptq__quantile(s, percentile / 100);
-    *low = cut_low > *low ? cut_low : *low;
-    *high = cut_high < *high ? cut_high : *high;
+/* PTQ_METHOD_PERCENTILE: a fixed share of the values is clipped at either end. */
+static void ptq__range_percentile(ptq__range *r) {
+    double low = ptq__quantile(r->s, 1 - r->percentile / 100);
+    double high = ptq__quantile(r->s, r->percentile / 100);
+    r->low = low > r->low ? low : r->low;
+    r->high = high < r->high ? high : r->high;
 }
 
-/* Divergence of the coded distribution from the true one, for a range of whole bins first..last:
-   the outliers are counted at the ends, the coded distribution spreads each code's share evenly
-   over the bins that had values (Migacz, GTC 2017). */
+/* Divergence of the coded distribution from the true one, sum of p log(p / q), for a range of whole
+   bins first..last. What is clipped counts at the ends of p; q spreads each code's share evenly
+   over those of its bins that had values (Migacz, GTC 2017). */
 static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels) {
     double p_sum = 0, q_sum = 0, result = 0, below = 0, above = 0;
     int b, k, n = last - first + 1;
@@ -5603,135 +5657,98 @@ static double ptq__divergence(const ptq_statistics *s, int first, int last, int 
     return result;
 }
 
-/* One end after the other is moved in, as long as a bin is left for every code. */
-static void ptq__search_entropy(const ptq_statistics *s, const ptq__coding *coding, double *low,
-                                double *high) {
-    int first = *low < 0 ? ptq__bin_of((float)*low, s->exponent) : PTQ__HALF_BINS;
-    int last = *high > 0 ? ptq__bin_of((float)*high, s->exponent) : PTQ__HALF_BINS - 1;
-    int levels = 1 << coding->bits, k, best_first = first, best_last = last;
-    double best = ptq__divergence(s, first, last, levels);
-    for (k = 1; k < 100; k++) {
-        int l = last - (last + 1 - PTQ__HALF_BINS) * k / 100;
-        double e = l - first + 1 < levels ? HUGE_VAL : ptq__divergence(s, first, l, levels);
-        if (e < best) {
-            best = e;
-            best_last = l;
+/* PTQ_METHOD_ENTROPY: first the upper end is drawn in, by hundredths, then the lower, as long as a
+   bin is left for every code. */
+static void ptq__range_entropy(ptq__range *r) {
+    int lowest, highest, first, last, side, k, levels = 1 << r->bits;
+    ptq__best best;
+    ptq__whole_bins(r, &lowest, &highest);
+    best.error = ptq__divergence(r->s, lowest, highest, levels);
+    best.low = lowest;
+    best.high = highest;
+    for (side = 0; side < 2; side++)
+        for (k = 1; k < 100; k++) {
+            first = side ? lowest + (PTQ__HALF_BINS - lowest) * k / 100 : lowest;
+            last = side ? (int)best.high : highest - (highest + 1 - PTQ__HALF_BINS) * k / 100;
+            if (last - first + 1 >= levels)
+                ptq__offer(&best, ptq__divergence(r->s, first, last, levels), first, last);
         }
-    }
-    for (k = 1; k < 100; k++) {
-        int f = first + (PTQ__HALF_BINS - first) * k / 100;
-        double e = best_last - f + 1 < levels ? HUGE_VAL : ptq__divergence(s, f, best_last, levels);
-        if (e < best) {
-            best = e;
-            best_first = f;
-        }
-    }
-    if (best_first > first)
-        *low = ldexp((double)(best_first - PTQ__HALF_BINS), s->exponent);
-    if (best_last < last)
-        *high = ldexp((double)(best_last + 1 - PTQ__HALF_BINS), s->exponent);
+    ptq__keep_bins(r, (int)best.low, (int)best.high);
 }
 
-/* Squared error of spreading a bin's density over codes of width `w`, integrated in closed form as
-   PyTorch's HistogramObserver does: a bin that lies between two codes' centres is cut there. */
-static double ptq__spread_error(double begin, double end, double w, int levels, double density) {
-    double b = floor(begin / w), e = floor(end / w), from, to, h = w / 2;
-    b = b < 0 ? 0 : b > levels - 1 ? levels - 1 : b;
-    e = e < 0 ? 0 : e > levels - 1 ? levels - 1 : e;
-    from = begin - (b * w + h);
-    to = end - (e * w + h);
-    if (b >= e)
-        return density / 3 * (to * to * to - from * from * from);
-    return density / 3 *
-           ((h * h * h - from * from * from) + (e - b - 1) * 2 * h * h * h +
-            (to * to * to + h * h * h));
-}
-
-static double ptq__bins_error(const ptq_statistics *s, int lowest, int highest, int first, int last,
-                              int levels) {
-    double w = (double)(last - first + 1) / levels, sum = 0;
+/* Expected squared error of coding the values under a range: the sum over bins of
+   count * (x - dequantize(quantize(x)))^2, which stops where it passes `limit`. Exact zeros cost
+   nothing, since 0 is always a code. */
+static double ptq__range_error(const ptq__range *r, double low, double high, double limit) {
+    const double width = ldexp(1, r->s->exponent);
+    ptq_qparams q;
+    double sum = 0;
     int b;
-    for (b = lowest; b <= highest; b++) {
-        double count = (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
-        if (count > 0)
-            sum += ptq__spread_error(b - first, b - first + 1, w, levels, count);
+    if (high - low <= 0 ||
+        ptq_choose_qparams((float)low, (float)high, r->type, r->bits, r->symmetric, &q, NULL))
+        return HUGE_VAL;
+    for (b = 0; b < PTQ_BINS && sum < limit; b++) {
+        double x, error;
+        if (!r->s->bin[b])
+            continue;
+        x = ((double)(b - PTQ__HALF_BINS) + 0.5) * width; /* ptq__bin_value, without its cost */
+        error = x - (double)ptq_dequantize(ptq_quantize((float)x, &q), &q);
+        sum += (double)r->s->bin[b] * error * error;
     }
     return sum;
 }
 
-/* PyTorch's search: cut 0.001 % of the values off whichever end gives up more bins for them, as
-   long as the error falls. */
-static void ptq__search_histogram(const ptq_statistics *s, const ptq__coding *coding, double *low,
-                                  double *high) {
-    int lowest = *low < 0 ? ptq__bin_of((float)*low, s->exponent) : PTQ__HALF_BINS;
-    int highest = *high > 0 ? ptq__bin_of((float)*high, s->exponent) : PTQ__HALF_BINS;
-    int first = lowest, last = highest, levels = 1 << coding->bits, l, r;
-    double below = 0, above = 0, cut = 0, best = HUGE_VAL, share = 1e-5 * (double)s->count;
-    double left = 0, right = 0; /* values below l, above r */
-    for (l = lowest, r = highest; cut < 0.5 * (double)s->count;) {
-        int next_l = l, next_r = r;
-        double sum_l = left, sum_r = right, error;
-        cut += share;
-        while (next_l < last && sum_l + (double)s->bin[next_l] < below + share)
-            sum_l += (double)s->bin[next_l++];
-        while (next_r > first && sum_r + (double)s->bin[next_r] < above + share)
-            sum_r += (double)s->bin[next_r--];
-        if (next_l - first > last - next_r) {
-            below += share;
-            l = next_l;
-            left = sum_l;
-        } else {
-            above += share;
-            r = next_r;
-            right = sum_r;
-        }
-        if (l == first && r == last)
-            continue;
-        error = ptq__bins_error(s, lowest, highest, l, r, levels);
-        if (error > best)
-            break;
-        best = error;
-        first = l;
-        last = r;
+/* PTQ_METHOD_MSE: a grid over both ends, as shares of the whole range, then a finer one around the
+   best point, twice. An end that is 0 stays so. */
+static void ptq__range_mse(ptq__range *r) {
+    const int steps = 20;
+    double corner_low = 0, corner_high = 0, width = 1;
+    ptq__best best = {HUGE_VAL, 1, 1};
+    int round, i, j;
+    for (round = 0; round < 3; round++) {
+        for (i = 0; i <= (r->low < 0 ? steps : 0); i++)
+            for (j = 0; j <= (r->high > 0 ? steps : 0); j++) {
+                double l = corner_low + width * i / steps, h = corner_high + width * j / steps;
+                l = l > 1 ? 1 : l;
+                h = h > 1 ? 1 : h;
+                if (l >= 0 && h >= 0)
+                    ptq__offer(&best, ptq__range_error(r, r->low * l, r->high * h, best.error), l,
+                               h);
+            }
+        width /= 8;
+        corner_low = best.low - width / 2;
+        corner_high = best.high - width / 2;
     }
-    if (first > lowest)
-        *low = ldexp((double)(first - PTQ__HALF_BINS), s->exponent);
-    if (last < highest)
-        *high = ldexp((double)(last + 1 - PTQ__HALF_BINS), s->exponent);
+    r->low *= best.low;
+    r->high *= best.high;
 }
 
-PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method range,
+/* In the order of ptq_method. */
+static void (*const ptq__range_rules[PTQ_METHOD_COUNT])(ptq__range *r) = {
+    ptq__range_minmax,     ptq__range_average, ptq__range_histogram,
+    ptq__range_percentile, ptq__range_entropy, ptq__range_mse};
+
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err) {
-    const ptq_statistics *s;
-    ptq__coding coding;
-    double lo, hi, p = percentile > 0 ? (double)percentile : 99.99;
-    if (channel < 0 || channel >= observer->channels || p <= 50 || p > 100)
+    ptq__range r;
+    r.percentile = percentile > 0 ? (double)percentile : 99.99;
+    if (channel < 0 || channel >= observer->channels || r.percentile <= 50 || r.percentile > 100 ||
+        (unsigned)method >= PTQ_METHOD_COUNT)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "channel %d of %d, percentile %g (over 50, at most 100)", channel,
-                             observer->channels, p);
-    s = &observer->channel[channel];
-    if (!s->count)
+                             "channel %d of %d, method %d, percentile %g (over 50, at most 100)",
+                             channel, observer->channels, (int)method, r.percentile);
+    r.s = &observer->channel[channel];
+    if (!r.s->count)
         return ptq_error_set(err, PTQ_NOT_READY, "nothing was observed");
-    coding.type = type;
-    coding.bits = bits;
-    coding.symmetric = symmetric;
-    lo = s->min < 0 ? (double)s->min : 0;
-    hi = s->max > 0 ? (double)s->max : 0;
-    if (range == PTQ_METHOD_MOVING_AVERAGE) {
-        lo = ptq_exact_sum_value(&s->min_sum) / (double)s->images;
-        hi = ptq_exact_sum_value(&s->max_sum) / (double)s->images;
-    } else if (range == PTQ_METHOD_HISTOGRAM) {
-        ptq__search_histogram(s, &coding, &lo, &hi);
-    } else if (range == PTQ_METHOD_PERCENTILE) {
-        ptq__search_percentile(s, p, &lo, &hi);
-    } else if (range == PTQ_METHOD_ENTROPY) {
-        ptq__search_entropy(s, &coding, &lo, &hi);
-    } else if (range == PTQ_METHOD_MSE) {
-        ptq__search_mse(s, &coding, &lo, &hi);
-    }
-    *low = lo < 0 ? (float)lo : 0;
-    *high = hi > 0 ? (float)hi : 0;
+    r.type = type;
+    r.bits = bits;
+    r.symmetric = symmetric;
+    r.low = r.s->min < 0 ? (double)r.s->min : 0;
+    r.high = r.s->max > 0 ? (double)r.s->max : 0;
+    ptq__range_rules[method](&r);
+    *low = r.low < 0 ? (float)r.low : 0;
+    *high = r.high > 0 ? (float)r.high : 0;
     return PTQ_OK;
 }
 
@@ -5952,7 +5969,7 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
     PTQ__TRY(ptq__merge_hashes(calibration, other, err));
     for (i = 0; i < calibration->tensors; i++)
         PTQ__TRY(
-            ptq_observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer, err));
+            ptq__observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer, err));
     for (i = 0; i < calibration->classes; i++)
         calibration->class_count[i] += other->class_count[i];
     for (i = 0; i < 256; i++)
@@ -7843,9 +7860,9 @@ PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
         ptq__exact_add(&signal, ptq__finite_float(xx));
         ptq__exact_add(&noise, ptq__finite_float(dd));
     }
-    out->kl = ptq_exact_sum_value(&kl) / n;
-    out->sqnr_db = ptq_exact_sum_value(&noise) > 0
-                       ? 10 * log10(ptq_exact_sum_value(&signal) / ptq_exact_sum_value(&noise))
+    out->kl = ptq__exact_value(&kl) / n;
+    out->sqnr_db = ptq__exact_value(&noise) > 0
+                       ? 10 * log10(ptq__exact_value(&signal) / ptq__exact_value(&noise))
                        : HUGE_VAL;
     out->agreement = (double)compared.agree / (double)compared.total;
     out->delta_pp = compared.delta_pp;
