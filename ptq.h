@@ -770,8 +770,9 @@ PTQ_API int ptq_argmax(const float *values, int n);
 typedef struct ptq_dataset {
     size_t count;
     int height, width, channels, classes;
-    ptq_type type; /* PTQ_TYPE_U8: pixels, bytes as the model's preprocessing takes them.
-                      PTQ_TYPE_F32: real numbers, preprocessed already, as for ptq_run_f32 */
+    ptq_type type; /* of an item's elements: PTQ_TYPE_U8, bytes as the model's preprocessing takes
+                      them, or PTQ_TYPE_F32 (which is 0), preprocessed real numbers, as for
+                      ptq_run_f32 */
     ptq_status (*get)(void *user, size_t index, void *item, int *label, ptq_error *err);
     void *user;
     const char *const *class_name; /* `classes` names, or NULL */
@@ -822,10 +823,11 @@ PTQ_API uint32_t ptq_rng_next(ptq_rng *rng);
 PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound); /* unbiased; bound >= 1 */
 PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits */
 
-/* Chooses `count` images, as many of every class as possible (the first classes get the remainder):
+/* Chooses `count` items, as many of every class as possible (the first classes get the remainder):
    per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
-   number below what is left), then all in ascending order of index. The same data and seed give the
-   same indices everywhere. PTQ_BAD_DATA if a class has too few. */
+   number below what is left), then all in ascending order of index. Items without labels are one
+   class. The same data and seed give the same indices everywhere. PTQ_BAD_DATA if a class has too
+   few, or if some items have labels and others none. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
@@ -920,8 +922,8 @@ typedef struct ptq_calibration {
     size_t images;
     uint64_t *hash;            /* one for each image, ascending: ptq_image_hash */
     int classes;
-    uint64_t *class_count;
-    uint64_t pixel[256];       /* how often each pixel value occurred ... */
+    uint64_t *class_count;     /* of the images that have a label */
+    uint64_t pixel[256];       /* how often each pixel value occurred; of real numbers none ... */
     uint64_t neighbours, neighbour_sum; /* ... and how far horizontal neighbours differ */
     ptq_calibrated *tensor;
     int tensors;
@@ -1191,7 +1193,7 @@ typedef struct ptq_evaluation {
 
 /* Runs the plan over a data set. PTQ_BAD_DATA if there are no images, if their size or the number
    of classes is not the model's, or if a label is out of range. The result is the same whatever the
-   number of threads. */
+   number of threads. Labels are needed. */
 PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err);
@@ -4850,10 +4852,12 @@ static const void *ptq__load_reals(const ptq_session *session, const float *real
     return buffer;
 }
 
-/* Runs the nodes before `node` on one image: then its operands are ready, and it can be looked at
-   what it would compute from. */
-static void ptq__run_until(ptq_session *session, const uint8_t *pixels, int node) {
-    ptq__run_steps(session, ptq__load_pixels(session, pixels), node - 1);
+/* Runs the nodes before `node` on one item of a data set of that type: then its operands are ready,
+   and it can be looked at what it would compute from. */
+static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int node) {
+    const void *input = type == PTQ_TYPE_F32 ? ptq__load_reals(session, (const float *)item)
+                                             : ptq__load_pixels(session, (const uint8_t *)item);
+    ptq__run_steps(session, input, node - 1);
 }
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
@@ -5066,14 +5070,35 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
 
 /* Image size and label range of a data set, before it is relied upon. */
 static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
-    if (!data->count)
+    if (!data || !data->count)
         return ptq_error_set(err, PTQ_BAD_DATA, "the data set has no images");
     if (!data->get || data->height < 1 || data->width < 1 || data->channels < 1 ||
         data->classes < 1)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the data set is incomplete: images of %dx%dx%d, %d classes",
                              data->height, data->width, data->channels, data->classes);
+    if (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "items of a data set are PTQ_TYPE_U8 or PTQ_TYPE_F32, not %s",
+                             ptq_type_name(data->type));
     return PTQ_OK;
+}
+
+/* Elements of an item, and its bytes. */
+static size_t ptq__item_elements(const ptq_dataset *data) {
+    return (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+}
+
+static size_t ptq__item_size(const ptq_dataset *data) {
+    return ptq__item_elements(data) * (data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
+}
+
+/* One item through a session. `logits` may be NULL. */
+static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
+                                float *logits, ptq_error *err) {
+    return data->type == PTQ_TYPE_F32
+               ? ptq_run_f32(session, (const float *)item, 1, logits, NULL, err)
+               : ptq_run(session, (const uint8_t *)item, 1, logits, NULL, err);
 }
 
 /* Work over the images of a data set, shared by evaluation and calibration. Images are handed out
@@ -5082,9 +5107,9 @@ typedef struct ptq__job ptq__job;
 
 typedef struct ptq__worker {
     ptq_session *session;
-    uint8_t *pixels; /* of the current image */
-    void *own;       /* what `begin` made */
-    int is_caller;   /* runs on the thread that called the library */
+    void *item;    /* the current one */
+    void *own;     /* what `begin` made */
+    int is_caller; /* runs on the thread that called the library */
 } ptq__worker;
 
 struct ptq__job {
@@ -5145,8 +5170,8 @@ static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller,
 
 static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t index, ptq_error *err) {
     int label = 0;
-    PTQ__TRY(job->data->get(job->data->user, index, worker->pixels, &label, err));
-    if (label < 0 || label >= job->data->classes)
+    PTQ__TRY(job->data->get(job->data->user, index, worker->item, &label, err));
+    if (label < -1 || label >= job->data->classes)
         return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", index, label,
                              job->data->classes);
     return job->one(job, worker, index, label, err);
@@ -5164,14 +5189,12 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
 
 static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_session_options options;
-    void *pixels = NULL;
     memset(&options, 0, sizeof options);
     options.allocator = job->allocator;
     options.keep = job->keep;
     PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
-    PTQ__TRY(ptq__alloc(&job->allocator, ptq_plan_get_info(job->plan)->pixels, 1, "an image",
-                        &pixels, err));
-    worker->pixels = (uint8_t *)pixels;
+    PTQ__TRY(
+        ptq__alloc(&job->allocator, ptq__item_size(job->data), 1, "an image", &worker->item, err));
     return job->begin ? job->begin(job, worker, err) : PTQ_OK;
 }
 
@@ -5197,7 +5220,7 @@ static void ptq__job_work(ptq__job *job, int is_caller) {
         job->error = error;
     }
     ptq__unlock(job);
-    ptq__free(&job->allocator, worker.pixels);
+    ptq__free(&job->allocator, worker.item);
     ptq_session_free(worker.session);
 }
 
@@ -5768,15 +5791,27 @@ PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size) {
     return ptq__fnv(ptq__fnv_start, pixels, size);
 }
 
-/* Numbers enter byte by byte from the least, the same on every machine. */
-static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor) {
-    size_t i, width = tensor->bits >= 8 ? (size_t)tensor->bits / 8 : 1;
+/* Numbers of `width` bytes enter byte by byte from the least, the same on every machine. */
+static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t count, size_t width) {
     uint8_t little[8];
-    for (i = 0; i + width <= tensor->size; i += width) {
-        ptq__copy_le(little, (const uint8_t *)tensor->data + i, 1, (int)width);
+    size_t i;
+    for (i = 0; i < count; i++) {
+        ptq__copy_le(little, (const uint8_t *)numbers + i * width, 1, (int)width);
         hash = ptq__fnv(hash, little, width);
     }
     return hash;
+}
+
+static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor) {
+    size_t width = tensor->bits >= 8 ? (size_t)tensor->bits / 8 : 1;
+    return ptq__fnv_numbers(hash, tensor->data, tensor->size / width, width);
+}
+
+/* By which an item of a data set is known again: of its bytes, real numbers being little-endian. */
+static uint64_t ptq__item_hash(const ptq_dataset *data, const void *item) {
+    size_t n = ptq__item_elements(data);
+    return data->type == PTQ_TYPE_F32 ? ptq__fnv_numbers(ptq__fnv_start, item, n, sizeof(float))
+                                      : ptq_image_hash((const uint8_t *)item, n);
 }
 
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
@@ -5909,7 +5944,7 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
     ptq_calibration *part = (ptq_calibration *)worker->own;
     ptq_error inner;
     int i;
-    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
     for (i = 0; i < part->tensors; i++) {
         ptq_tensor view;
         ptq_status status;
@@ -5920,10 +5955,12 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
             return ptq_error_set(err, status, "node %s: %s, on image %z; check its weights",
                                  part->tensor[i].name, inner.text, index);
     }
-    part->hash[part->images++] =
-        ptq_image_hash(worker->pixels, ptq_plan_get_info(job->plan)->pixels);
-    part->class_count[label]++;
-    ptq__count_pixels(part, worker->pixels, ptq_plan_get_info(job->plan)->model->node[0].shape);
+    part->hash[part->images++] = ptq__item_hash(job->data, worker->item);
+    if (label >= 0)
+        part->class_count[label]++;
+    if (job->data->type == PTQ_TYPE_U8)
+        ptq__count_pixels(part, (const uint8_t *)worker->item,
+                          ptq_plan_get_info(job->plan)->model->node[0].shape);
     return PTQ_OK;
 }
 
@@ -5986,6 +6023,8 @@ static double ptq__roughness(const ptq_calibration *calibration) {
     int v;
     for (v = 0; v < 256; v++)
         total += (double)calibration->pixel[v];
+    if (!(total > 0))
+        return 0.5; /* real numbers: nothing is known, and nothing to be said */
     /* E|a - b| = 2 * sum over v of F(v) (1 - F(v)), F the share of pixels up to v. */
     for (v = 0; v < 255; v++) {
         below += (double)calibration->pixel[v] / total;
@@ -6053,28 +6092,30 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     uint64_t least = UINT64_MAX, most = 0;
     size_t i, twice = 0;
     int c, missing = 0, top = 255;
+    uint64_t labelled = 0;
     for (c = 0; c < calibration->classes; c++) {
         uint64_t n = calibration->class_count[c];
+        labelled += n;
         least = n < least ? n : least;
         most = n > most ? n : most;
         missing += n == 0;
     }
     for (i = 1; i < calibration->images; i++)
         twice += calibration->hash[i] == calibration->hash[i - 1];
-    while (top > 0 && !calibration->pixel[top])
+    while (top >= 0 && !calibration->pixel[top])
         top--;
     if (calibration->images < 100)
         ptq__put(&text, "Only %z images: ranges will be uncertain; use at least 100.\n",
                  calibration->images);
-    if (missing)
+    if (missing && labelled)
         ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
                  calibration->classes);
-    else if (most > 2 * least)
+    else if (labelled && most > 2 * least)
         ptq__put(&text, "Classes have from %L to %L images: take about as many of each.\n", least,
                  most);
     if (twice)
         ptq__put(&text, "%z images occur more than once: take different ones.\n", twice);
-    if (top < 128)
+    if (top >= 0 && top < 128) /* of real numbers there are no pixels */
         ptq__put(&text,
                  "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
                  " scaled ones.\n",
@@ -6097,18 +6138,18 @@ static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash) {
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
                                            const ptq_dataset *data, size_t *overlap,
                                            ptq_error *err) {
-    size_t i, found = 0, n = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-    void *pixels = NULL;
+    size_t i, found = 0;
+    void *item = NULL;
     ptq_status status = PTQ_OK;
     int label;
     PTQ__TRY(ptq__check_dataset(data, err));
-    PTQ__TRY(ptq__alloc(&calibration->allocator, n, 1, "an image", &pixels, err));
+    PTQ__TRY(ptq__alloc(&calibration->allocator, ptq__item_size(data), 1, "an image", &item, err));
     for (i = 0; i < data->count && !status; i++) {
-        status = data->get(data->user, i, (uint8_t *)pixels, &label, err);
+        status = data->get(data->user, i, item, &label, err);
         if (!status)
-            found += (size_t)ptq__has_hash(calibration, ptq_image_hash((uint8_t *)pixels, n));
+            found += (size_t)ptq__has_hash(calibration, ptq__item_hash(data, item));
     }
-    ptq__free(&calibration->allocator, pixels);
+    ptq__free(&calibration->allocator, item);
     if (!status)
         *overlap = found;
     return status;
@@ -7373,18 +7414,22 @@ PTQ_API float ptq_rng_float(ptq_rng *rng) {
 /* All labels, checked. */
 static ptq_status ptq__read_labels(const ptq_dataset *data, int *labels,
                                    const ptq_allocator *allocator, ptq_error *err) {
-    size_t i, bytes = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-    void *pixels = NULL;
+    size_t i;
+    void *item = NULL;
     ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, bytes, 1, "an image", &pixels, err));
+    PTQ__TRY(ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &item, err));
     status = PTQ_OK;
     for (i = 0; i < data->count && !status; i++) {
-        status = data->get(data->user, i, (uint8_t *)pixels, &labels[i], err);
-        if (!status && (labels[i] < 0 || labels[i] >= data->classes))
+        status = data->get(data->user, i, item, &labels[i], err);
+        if (!status && (labels[i] < -1 || labels[i] >= data->classes))
             status = ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", i,
                                    labels[i], data->classes);
+        else if (!status && (labels[i] < 0) != (labels[0] < 0))
+            status = ptq_error_set(err, PTQ_BAD_DATA,
+                                   "image %z has %s label, unlike image 0; label all or none", i,
+                                   labels[i] < 0 ? "no" : "a");
     }
-    ptq__free(allocator, pixels);
+    ptq__free(allocator, item);
     return status;
 }
 
@@ -7406,7 +7451,7 @@ static ptq_status ptq__sample_class(const ptq_dataset *data, const int *labels, 
                              "class %d has %z images, %z are needed; ask for fewer", label, n,
                              want);
     }
-    ptq_rng_seed(&rng, seed, (uint64_t)label);
+    ptq_rng_seed(&rng, seed, label < 0 ? 0 : (uint64_t)label);
     for (i = 0; i < want; i++) {
         size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i)), swap = pool[i];
         pool[i] = pool[k];
@@ -7423,15 +7468,19 @@ typedef struct ptq__sampler {
 
 static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_t seed,
                                   ptq__sampler *s, const ptq_allocator *allocator, ptq_error *err) {
-    size_t each = count / (size_t)data->classes, rest = count % (size_t)data->classes;
-    int c;
+    int c, first = 0, classes = data->classes;
     PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(int), "labels", &s->labels, err));
     PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(size_t), "sampling", &s->pool, err));
     PTQ__TRY(ptq__alloc(allocator, data->count, 1, "sampling", &s->chosen, err));
     PTQ__TRY(ptq__read_labels(data, (int *)s->labels, allocator, err));
-    for (c = 0; c < data->classes; c++)
-        PTQ__TRY(ptq__sample_class(data, (int *)s->labels, c, each + ((size_t)c < rest), seed,
-                                   (size_t *)s->pool, (uint8_t *)s->chosen, err));
+    if (*(int *)s->labels < 0) { /* none has a label: one class */
+        first = -1;
+        classes = 1;
+    }
+    for (c = 0; c < classes; c++)
+        PTQ__TRY(ptq__sample_class(data, (int *)s->labels, first + c,
+                                   count / (size_t)classes + ((size_t)c < count % (size_t)classes),
+                                   seed, (size_t *)s->pool, (uint8_t *)s->chosen, err));
     return PTQ_OK;
 }
 
@@ -7508,6 +7557,8 @@ static void ptq__evaluation_count(ptq_evaluation *result) {
     size_t i;
     for (i = 0; i < result->total; i++) {
         int label = result->label[i], prediction = result->prediction[i];
+        if (label < 0)
+            continue;
         result->class_total[label]++;
         result->class_correct[label] += label == prediction;
         result->correct += label == prediction;
@@ -7519,15 +7570,24 @@ static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t i
                                     ptq_error *err) {
     ptq_evaluation *result = (ptq_evaluation *)job->context;
     float *logits = result->logits + index * (size_t)result->classes;
-    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, logits, NULL, err));
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, logits, err));
     result->label[index] = label;
     result->prediction[index] = ptq_argmax(logits, result->classes);
     return PTQ_OK;
 }
 
-PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
-                                const ptq_evaluate_options *options, ptq_evaluation *out,
-                                ptq_error *err) {
+static ptq_status ptq__evaluate_labelled(ptq__job *job, ptq__worker *worker, size_t index,
+                                         int label, ptq_error *err) {
+    if (label < 0)
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has no label to compare the answer with",
+                             index);
+    return ptq__evaluate_one(job, worker, index, label, err);
+}
+
+/* The searches of part four compare logits with logits and need no labels. */
+static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
+                                const ptq_evaluate_options *options, int labelled,
+                                ptq_evaluation *out, ptq_error *err) {
     ptq_evaluation result;
     ptq__job job;
     ptq_status status;
@@ -7537,7 +7597,7 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     job.plan = plan;
     job.data = data;
     job.total = data->count;
-    job.one = ptq__evaluate_one;
+    job.one = labelled ? ptq__evaluate_labelled : ptq__evaluate_one;
     job.context = &result;
     if (options) {
         job.total = options->limit && options->limit < job.total ? options->limit : job.total;
@@ -7555,6 +7615,12 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     ptq__evaluation_count(&result);
     *out = result;
     return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
+                                const ptq_evaluate_options *options, ptq_evaluation *out,
+                                ptq_error *err) {
+    return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
 PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation) {
@@ -7707,7 +7773,7 @@ static const ptq_qparams *ptq__layer_tensor(const ptq_node *node, int middle, co
 
 typedef struct ptq__layers {
     ptq_session *a, *b;
-    uint8_t *pixels;
+    void *item;
     ptq__layer_sum *sum;
     ptq_layer_report *report;
 } ptq__layers;
@@ -7742,9 +7808,9 @@ static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *da
     size_t i;
     int k, label;
     for (i = 0; i < count; i++) {
-        PTQ__TRY(data->get(data->user, i, layers->pixels, &label, err));
-        PTQ__TRY(ptq_run(layers->a, layers->pixels, 1, NULL, NULL, err));
-        PTQ__TRY(ptq_run(layers->b, layers->pixels, 1, NULL, NULL, err));
+        PTQ__TRY(data->get(data->user, i, layers->item, &label, err));
+        PTQ__TRY(ptq__run_item(layers->a, data, layers->item, NULL, err));
+        PTQ__TRY(ptq__run_item(layers->b, data, layers->item, NULL, err));
         PTQ__TRY(ptq__compare_image(layers, model, err));
     }
     for (k = 0; k < layers->report->items; k++) {
@@ -7758,7 +7824,7 @@ static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *da
 }
 
 static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const ptq_plan *b,
-                                   ptq_error *err) {
+                                   const ptq_dataset *data, ptq_error *err) {
     const ptq_allocator *allocator = &b->allocator;
     size_t most = 2 * (size_t)ptq_plan_get_info(b)->model->nodes;
     ptq_session_options keep;
@@ -7768,8 +7834,7 @@ static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const
     keep.allocator = *allocator;
     PTQ__TRY(ptq_session_create(a, &keep, &layers->a, err));
     PTQ__TRY(ptq_session_create(b, &keep, &layers->b, err));
-    PTQ__TRY(ptq__alloc(allocator, ptq_plan_get_info(a)->pixels, 1, "an image", &memory, err));
-    layers->pixels = (uint8_t *)memory;
+    PTQ__TRY(ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &layers->item, err));
     PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq__layer_sum), "layer report", &memory, err));
     layers->sum = (ptq__layer_sum *)memory;
     PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_layer_error), "layer report", &memory, err));
@@ -7789,13 +7854,13 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
     memset(&layers, 0, sizeof layers);
     report.allocator = quantized->allocator;
     layers.report = &report;
-    status = ptq__layers_open(&layers, baseline, quantized, err);
+    status = ptq__layers_open(&layers, baseline, quantized, data, err);
     if (!status)
         status = ptq__compare_images(&layers, data,
                                      count && count < data->count ? count : data->count, err);
     ptq_session_free(layers.a);
     ptq_session_free(layers.b);
-    ptq__free(&report.allocator, layers.pixels);
+    ptq__free(&report.allocator, layers.item);
     ptq__free(&report.allocator, layers.sum);
     if (status)
         ptq_layer_report_free(&report);
@@ -9643,7 +9708,7 @@ static int ptq__statistics_agree(const ptq_statistics *s) {
            (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || last < PTQ__HALF_BINS);
 }
 
-/* Every image was seen by every tensor, and has a class. */
+/* Every image was seen by every tensor, and has one class or none. */
 static int ptq__calibration_agrees(const ptq_calibration *c) {
     uint64_t sum = 0;
     int i;
@@ -9652,7 +9717,7 @@ static int ptq__calibration_agrees(const ptq_calibration *c) {
     for (i = 0; i < c->tensors; i++)
         if (c->tensor[i].observer.channel[0].images != c->images)
             return 0;
-    return c->images > 0 && c->tensors > 0 && sum == c->images;
+    return c->images > 0 && c->tensors > 0 && sum <= c->images;
 }
 
 static ptq_status ptq__json_statistics(ptq__json *json, ptq_statistics *s, ptq_error *err) {
@@ -12733,7 +12798,7 @@ static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t i
     int i, middle;
     (void)index;
     (void)label;
-    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
     for (i = 1; i < eq->model->nodes; i++) {
         const ptq_node *node = &eq->model->node[i];
         for (middle = node->residual ? 1 : 0; middle >= 0; middle--) {
@@ -13262,7 +13327,7 @@ static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error
 static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                  ptq_error *err) {
     ptq__learner *part = (ptq__learner *)worker->own;
-    uint64_t hash = ptq_image_hash(worker->pixels, ptq_plan_get_info(job->plan)->pixels);
+    uint64_t hash = ptq__item_hash(job->data, worker->item);
     int i;
     (void)label;
     if (!ptq__has_hash(part->cv->calibration, hash))
@@ -13270,9 +13335,9 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
                              "image %z to learn from was not calibrated on; give the calibration"
                              " images",
                              index);
-    ptq__run_until(worker->session, worker->pixels, part->last);
+    ptq__run_until(worker->session, job->data->type, worker->item, part->last);
     if (part->real)
-        ptq__run_until(part->session, worker->pixels,
+        ptq__run_until(part->session, job->data->type, worker->item,
                        ptq_model_find(part->cv->old, part->cv->model->node[part->last].name));
     for (i = 0; i <= part->last; i++)
         if (part->moments[i].taps)
@@ -13666,7 +13731,7 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
 }
 
 /* From the pixels of the calibration, all channels alike. */
-static void ptq__expect_pixels(ptq__expected *ex) {
+static ptq_status ptq__expect_pixels(ptq__expected *ex, ptq_error *err) {
     const ptq_model *model = ex->cv->old;
     int c, v;
     for (c = 0; c < model->node[0].shape[2]; c++) {
@@ -13678,11 +13743,15 @@ static void ptq__expect_pixels(ptq__expected *ex) {
             sum += count * x;
             square += count * x * x;
         }
-        n = n > 0 ? n : 1;
+        if (!(n > 0))
+            return ptq_error_set(err, PTQ_NOT_READY,
+                                 "analytic bias correction needs a calibration on pixels; this one"
+                                 " saw real numbers");
         square = square / n - sum / n * (sum / n);
         ex->mean[c] = (float)(sum / n);
         ex->deviation[c] = square > 0 ? (float)sqrt(square) : 0;
     }
+    return PTQ_OK;
 }
 
 /* Sum of independent inputs times weights. */
@@ -13797,7 +13866,7 @@ static ptq_status ptq__correct_bias(const ptq__expected *ex, int index, ptq_erro
 static ptq_status ptq__correct_with(ptq__expected *ex, ptq_error *err) {
     const ptq__converter *cv = ex->cv;
     int i;
-    ptq__expect_pixels(ex);
+    PTQ__TRY(ptq__expect_pixels(ex, err));
     for (i = 1; i < cv->old->nodes; i++)
         PTQ__TRY(ptq__expect_node(ex, i, err));
     for (i = 1; i < cv->model->nodes; i++) {
@@ -13876,7 +13945,7 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
     memset(&plan_options, 0, sizeof plan_options);
     plan_options.allocator = search->options->work.allocator;
     PTQ__TRY(ptq_plan_create(model, &plan_options, &plan, err));
-    status = ptq_evaluate(plan, search->options->images, &options, out, err);
+    status = ptq__evaluate(plan, search->options->images, &options, 0, out, err);
     ptq_plan_free(plan);
     return status;
 }
@@ -13992,13 +14061,13 @@ static void ptq__sort_by_hash(ptq__by_hash *item, size_t n) {
         }
 }
 
-static ptq_status ptq__hash_images(const ptq_dataset *data, ptq__by_hash *item, uint8_t *pixels,
+static ptq_status ptq__hash_images(const ptq_dataset *data, ptq__by_hash *item, void *pixels,
                                    ptq_error *err) {
-    size_t i, n = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+    size_t i;
     int label;
     for (i = 0; i < data->count; i++) {
         PTQ__TRY(data->get(data->user, i, pixels, &label, err));
-        item[i].hash = ptq_image_hash(pixels, n);
+        item[i].hash = ptq__item_hash(data, pixels);
         item[i].index = i;
     }
     return PTQ_OK;
@@ -14008,15 +14077,15 @@ static ptq_status ptq__hash_images(const ptq_dataset *data, ptq__by_hash *item, 
 static ptq_status ptq__order_by_hash(const ptq_dataset *data, const ptq_allocator *allocator,
                                      size_t **indices, ptq_error *err) {
     void *item = NULL, *pixels = NULL, *memory = NULL;
-    size_t i, n = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+    size_t i;
     ptq_status status =
         ptq__alloc(allocator, data->count, sizeof(ptq__by_hash), "hashes", &item, err);
     if (!status)
-        status = ptq__alloc(allocator, n, 1, "an image", &pixels, err);
+        status = ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &pixels, err);
     if (!status)
         status = ptq__alloc(allocator, data->count, sizeof(size_t), "indices", &memory, err);
     if (!status)
-        status = ptq__hash_images(data, (ptq__by_hash *)item, (uint8_t *)pixels, err);
+        status = ptq__hash_images(data, (ptq__by_hash *)item, pixels, err);
     if (!status)
         ptq__sort_by_hash((ptq__by_hash *)item, data->count);
     for (i = 0; i < data->count && !status; i++)
