@@ -708,6 +708,11 @@ typedef struct ptq_session_options {
                            larger arena */
     void *memory;       /* NULL: from the allocator; else the caller's, any alignment ... */
     size_t memory_size; /* ... at least ptq_session_bytes */
+    /* For timing layers; may be NULL. Called while the session runs, for every image first with
+       node 0 when the input's tensor is ready, then with each node that ran, in order, when its
+       result is there. It must not use the session. */
+    void (*after_node)(void *user, int node);
+    void *user; /* for `after_node` */
     ptq_allocator allocator;
 } ptq_session_options;
 
@@ -718,12 +723,6 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
 
 /* Frees memory from the allocator; the caller's stays the caller's. */
 PTQ_API void ptq_session_free(ptq_session *session);
-
-/* For timing layers: from now on `after_node` is called while the session runs, for every image
-   first with node 0 when the input's tensor is ready, then with each node that ran, in order, when
-   its result is there. It must not use the session. NULL ends it. */
-PTQ_API void ptq_session_watch(ptq_session *session, void (*after_node)(void *user, int node),
-                               void *user);
 
 /* Runs `count` images of H x W x C bytes one behind the other, and writes count x classes logits
    and, if not NULL, softmax probabilities; either may be NULL. The result for an image does not
@@ -3821,15 +3820,6 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
     return ptq__check_codes(model, index, err);
 }
 
-/* Index of the last node that reads the result of node `index`; itself if none does. */
-static int ptq__last_use(const ptq_model *model, int index) {
-    int i, last = index;
-    for (i = index + 1; i < model->nodes; i++)
-        if (model->node[i].input[0] == index || model->node[i].input[1] == index)
-            last = i;
-    return last;
-}
-
 /* How many nodes read the result of node `index`. */
 static int ptq__uses(const ptq_model *model, int index) {
     int i, uses = 0;
@@ -4333,33 +4323,30 @@ PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report) {
     report->items = 0;
 }
 
-/* ---- [PLAN] ------------------------------------------------------------------------------ */
+/* ---- [PLAN] --------------------------------------------------------------------------------- */
 
-/* Where tensors lie in the arena. Two layouts are made: one that reuses memory, one that keeps
-   everything. */
-typedef struct ptq__layout {
-    size_t *offset; /* nodes: the result */
-    size_t *mid;    /* nodes: the result before a fused addition; only in the keeping layout */
-    size_t scratch; /* memory for one step's own use */
-    size_t size;
-} ptq__layout;
+/* A plan is a model made ready to run on one instruction set: for each node a step, which knows its
+   kernel, its weights as that kernel reads them and its constants; and for each tensor a place in
+   one piece of memory, the arena. A plan does not change once it is made, so that threads share it.
+   What changes, the arena, belongs to a session.
 
+   The arena is laid out twice: once so that tensors take over each other's memory, and once, for
+   sessions that keep their intermediates, so that every tensor has a place of its own. */
 enum { PTQ__REUSE, PTQ__KEEP, PTQ__LAYOUTS };
 
-/* What a session's steps work on. */
-typedef struct ptq__memory {
-    const ptq__layout *layout;
-    const void *input; /* node 0's tensor, which may be the caller's memory */
-    char *arena;
-    int keep;
-} ptq__memory;
+typedef struct ptq__layout {
+    size_t *offset; /* of each node's result. In PTQ__KEEP, behind a result lies what it was before
+                       a fused addition */
+    size_t scratch; /* offset of the memory that each step has for itself */
+    size_t size;    /* of the arena */
+} ptq__layout;
 
 struct ptq_plan {
     ptq_plan_info info;
     ptq__step *step; /* one for each node; step 0 is never run */
     int steps;
-    uint8_t *table; /* pixel to code, 256 for each channel; NULL: codes are the pixels themselves,
-                        or the input is not coded */
+    uint8_t *table; /* C x 256: the code of each pixel; NULL where pixels are codes already, or
+                        where the input is real numbers */
     ptq__layout layout[PTQ__LAYOUTS];
     ptq_allocator allocator;
 };
@@ -4373,121 +4360,108 @@ static size_t ptq__node_bytes(const ptq_node *node) {
                       (ptq__is_coded(node) ? 1 : sizeof(float)));
 }
 
-/* The preprocessing of one pixel. */
-static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
-    if (channel >= PTQ_MAX_PIXEL_CHANNELS)
-        return (float)pixel;
-    return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
-}
+/* Laying out the arena. Tensors that share memory, a result written over an operand, make one
+   block, which lives from the step that first writes any of them to the last that reads any. */
+typedef struct ptq__block ptq__block;
+struct ptq__block {
+    int tensor, root; /* the root is the first tensor of the block, and describes all of it */
+    int first, last;  /* steps between which the block lives */
+    size_t size, at;  /* `at`: its place */
+    ptq__block *next; /* the one placed next, in the order of addresses */
+};
 
-/* Laying out the arena. Tensors that share memory (a result written over an operand) are one block,
-   named by its first tensor; a block lives from the first write to the last read of any of its
-   tensors. The largest block is placed first, each at the lowest address where nothing that lives
-   at the same time lies. */
-typedef struct ptq__block {
-    int root;        /* the tensor that names the block of this one */
-    int first, last; /* steps, of the whole block (in its root) */
-    size_t size;
-    int placed;
-} ptq__block;
-
-/* The operand that the result may be written over: the residual of a convolution, the first operand
-   of an elementwise operator. -1 if none: it must not be read again later, nor be the input, which
-   may be the caller's. */
+/* The operand that a result is written over, or -1: the residual of a convolution, or the first
+   operand of what works element by element. It must not be read again later, nor be the image,
+   which may be the caller's; and a convolution reads its input all the while. */
 static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int index) {
     const ptq_node *node = &model->node[index];
-    int conv = node->residual != PTQ_RESIDUAL_NONE;
-    int elementwise = (ptq__operator_of(node)->properties & PTQ__IN_PLACE) != 0;
-    int over = node->input[conv ? 1 : 0];
-    if ((!conv && !elementwise) || over <= 0 || ptq__last_use(model, over) != index)
+    int in_place = (ptq__operator_of(node)->properties & PTQ__IN_PLACE) != 0;
+    int over = node->residual ? node->input[1] : in_place ? node->input[0] : -1;
+    if (over <= 0 || block[over].last != index || block[over].size != block[index].size ||
+        (node->residual && block[node->input[0]].root == block[over].root))
         return -1;
-    if (conv && (node->input[0] == over ||
-                 (node->input[0] > 0 && block[node->input[0]].root == block[over].root)))
-        return -1;
-    return block[over].size == ptq__node_bytes(node) ? over : -1;
+    return over;
 }
 
 static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
-    int i, over, last;
+    int i, k;
     for (i = 0; i < model->nodes; i++) {
-        last = i == ptq_model_logits(model) ? model->nodes : ptq__last_use(model, i);
-        block[i].size = ptq__node_bytes(&model->node[i]);
-        over = ptq__overwrites(model, block, i);
-        block[i].root = over < 0 ? i : block[over].root;
-        if (over < 0)
-            block[i].first = i;
-        if (over < 0 || last > block[block[i].root].last)
-            block[block[i].root].last = last;
+        const ptq_node *node = &model->node[i];
+        block[i].tensor = block[i].root = block[i].first = block[i].last = i;
+        block[i].size = ptq__node_bytes(node);
+        for (k = 0; k < 2; k++)
+            if (node->input[k] >= 0)
+                block[node->input[k]].last = i;
+    }
+    block[ptq_model_logits(model)].last = model->nodes; /* the caller reads them in the end */
+    for (i = 0; i < model->nodes; i++) {
+        int over = ptq__overwrites(model, block, i);
+        ptq__block *root = &block[over < 0 ? i : block[over].root];
+        block[i].root = root->tensor;
+        root->last = block[i].last > root->last ? block[i].last : root->last;
     }
 }
 
-/* Lowest offset for a block among those placed already. */
-static size_t ptq__place(const ptq__block *block, const size_t *offset, int nodes, int index) {
-    size_t at = 0;
-    int i, moved = 1;
-    while (moved) {
-        moved = 0;
-        for (i = 0; i < nodes; i++)
-            if (block[i].placed && block[i].root == i && block[i].first <= block[index].last &&
-                block[index].first <= block[i].last && at < offset[i] + block[i].size &&
-                offset[i] < at + block[index].size) {
-                at = offset[i] + block[i].size;
-                moved = 1;
-            }
-    }
-    return at;
+static int ptq__larger_block(const void *a, const void *b, const void *context) {
+    const ptq__block *x = (const ptq__block *)a, *y = (const ptq__block *)b;
+    (void)context;
+    return x->size != y->size ? x->size > y->size : x->tensor < y->tensor;
 }
 
-static void ptq__lay_reusing(const ptq_model *model, ptq__block *block, ptq__layout *layout) {
-    int i, largest;
-    ptq__make_blocks(model, block);
-    for (;;) {
-        largest = -1;
-        for (i = 0; i < model->nodes; i++)
-            if (block[i].root == i && !block[i].placed &&
-                (largest < 0 || block[i].size > block[largest].size))
-                largest = i;
-        if (largest < 0)
-            break;
-        layout->offset[largest] = ptq__place(block, layout->offset, model->nodes, largest);
-        block[largest].placed = 1;
-        if (layout->offset[largest] + block[largest].size > layout->size)
-            layout->size = layout->offset[largest] + block[largest].size;
-    }
-    for (i = 0; i < model->nodes; i++)
-        layout->offset[i] = layout->offset[block[i].root];
+/* The lowest place at which nothing lies that lives at the same time. `placed` lists the blocks
+   that have theirs by address, so that one pass over it is enough. */
+static void ptq__place(ptq__block *block, ptq__block **placed) {
+    const ptq__block *other;
+    for (other = *placed; other; other = other->next)
+        if (other->first <= block->last && block->first <= other->last &&
+            other->at < block->at + block->size && block->at < other->at + other->size)
+            block->at = other->at + other->size;
+    while (*placed && (*placed)->at < block->at)
+        placed = &(*placed)->next;
+    block->next = *placed;
+    *placed = block;
+}
+
+/* The largest block is placed first: small ones then fill the gaps. */
+static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
+    ptq__block *b, *placed = NULL;
+    ptq__sort(block, (size_t)n, sizeof *block, ptq__larger_block, NULL);
+    for (b = block; b < block + n; b++)
+        if (b->root == b->tensor) {
+            ptq__place(b, &placed);
+            layout->offset[b->tensor] = b->at;
+            layout->size = b->at + b->size > layout->size ? b->at + b->size : layout->size;
+        }
+    for (b = block; b < block + n; b++)
+        layout->offset[b->tensor] = layout->offset[b->root];
 }
 
 static void ptq__lay_keeping(const ptq_model *model, ptq__layout *layout) {
     int i;
     for (i = 0; i < model->nodes; i++) {
-        size_t bytes = ptq__node_bytes(&model->node[i]);
         layout->offset[i] = layout->size;
-        layout->mid[i] = layout->size + bytes;
-        layout->size += model->node[i].residual ? 2 * bytes : bytes;
+        layout->size += ptq__node_bytes(&model->node[i]) * (model->node[i].residual ? 2 : 1);
     }
 }
 
 static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
-    size_t n = (size_t)model->nodes, scratch = 0;
-    void *memory = NULL;
+    size_t n = (size_t)plan->steps, scratch = 0;
+    ptq__block *block = NULL;
     uint64_t sum = 0;
     int i, k;
-    for (i = 0; i < model->nodes; i++) {
+    for (i = 0; i < plan->steps; i++) {
         sum += 2 * (uint64_t)ptq__node_bytes(&model->node[i]);
         scratch = plan->step[i].scratch > scratch ? plan->step[i].scratch : scratch;
     }
     if (sum + scratch > SIZE_MAX / 4)
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the activations do not fit into memory");
-    for (k = 0; k < PTQ__LAYOUTS; k++) {
-        PTQ__TRY(ptq__alloc(&plan->allocator, 2 * n, sizeof(size_t), "layout", &memory, err));
-        plan->layout[k].offset = (size_t *)memory;
-        plan->layout[k].mid = plan->layout[k].offset + n;
-    }
-    PTQ__TRY(ptq__alloc(&plan->allocator, n, sizeof(ptq__block), "layout", &memory, err));
-    ptq__lay_reusing(model, (ptq__block *)memory, &plan->layout[PTQ__REUSE]);
-    ptq__free(&plan->allocator, memory);
+    for (k = 0; k < PTQ__LAYOUTS; k++)
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->layout[k].offset, n, "layout", err));
+    PTQ__TRY(PTQ__NEW(&plan->allocator, &block, n, "layout", err));
+    ptq__make_blocks(model, block);
+    ptq__lay_reusing(block, plan->steps, &plan->layout[PTQ__REUSE]);
+    ptq__free(&plan->allocator, block);
     ptq__lay_keeping(model, &plan->layout[PTQ__KEEP]);
     for (k = 0; k < PTQ__LAYOUTS; k++) {
         plan->layout[k].scratch = plan->layout[k].size;
@@ -4496,7 +4470,8 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Weights in a form that kernels read: packed codes one a byte, half precision as single. */
+/* Weights in a form that kernels read: packed codes one a byte, half precision as single. All
+   others are used where they lie in the model, which may be flash memory. */
 static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     size_t i, n = ptq_tensor_elements(weight);
@@ -4515,34 +4490,46 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
     return PTQ_OK;
 }
 
-static ptq_status ptq__prepare_step(ptq_plan *plan, ptq__step *step, ptq_error *err) {
-    const ptq_node *node = step->node;
-    void *memory = NULL;
-    int c;
-    if (!ptq__has_weight(node->op))
-        return PTQ_OK;
-    PTQ__TRY(ptq__unpack_weight(plan, step, err));
-    if (ptq_node_mode(plan->info.model, step->index) != PTQ_MODE_INTEGER)
-        return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)node->shape[2], sizeof(float), "multipliers",
-                        &memory, err));
-    step->multiplier = (float *)memory;
-    for (c = 0; c < node->shape[2]; c++)
-        step->multiplier[c] = ptq__multiplier(plan->info.model, node, c);
-    return PTQ_OK;
+/* One step: first the scalar kernel, which part three may replace by a faster one. */
+static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
+    const ptq_model *model = plan->info.model;
+    const ptq_node *node = &model->node[index];
+    ptq_mode mode = ptq_node_mode(model, index);
+    ptq__step *step = &plan->step[index];
+    int k, c;
+    step->node = node;
+    step->index = index;
+    for (k = 0; k < 2; k++)
+        step->from[k] = node->input[k] >= 0 ? &model->node[node->input[k]] : NULL;
+    ptq__describe_step(step);
+    ptq__choose_kernel(step, mode);
+    if (ptq__has_weight(node->op))
+        PTQ__TRY(ptq__unpack_weight(plan, step, err));
+    if (ptq__has_weight(node->op) && mode == PTQ_MODE_INTEGER) {
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->multiplier, (size_t)node->shape[2],
+                          "multipliers", err));
+        for (c = 0; c < node->shape[2]; c++)
+            step->multiplier[c] = ptq__multiplier(model, node, c);
+    }
+    return ptq__vectorize(plan, step, err);
 }
 
-/* The preprocessing and the coding of pixels in one table; none where a pixel is its own code. */
+/* The preprocessing of one pixel. */
+static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
+    if (channel >= PTQ_MAX_PIXEL_CHANNELS)
+        return (float)pixel;
+    return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
+}
+
+/* Preprocessing and coding of pixels in one table; none where a pixel is its own code. */
 static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *input = &model->node[0];
-    void *memory = NULL;
     int c, p, same = input->q.type == PTQ_TYPE_U8;
     if (!ptq__is_coded(input))
         return PTQ_OK;
-    PTQ__TRY(
-        ptq__alloc(&plan->allocator, (size_t)input->shape[2], 256, "pixel table", &memory, err));
-    plan->table = (uint8_t *)memory;
+    PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->table, (size_t)input->shape[2] * 256, "pixel table",
+                      err));
     for (c = 0; c < input->shape[2]; c++)
         for (p = 0; p < 256; p++) {
             int32_t code = ptq_quantize(ptq__pixel(model, c, p), &input->q);
@@ -4556,51 +4543,37 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     return PTQ_OK;
 }
 
-static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err) {
+static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
-    void *memory = NULL;
-    int i, k;
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)model->nodes, sizeof(ptq__step), "plan", &memory,
-                        err));
-    plan->step = (ptq__step *)memory;
+    ptq_plan_info *info = &plan->info;
+    int i;
+    PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->step, (size_t)model->nodes, "plan", err));
     plan->steps = model->nodes;
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        plan->step[i].node = node;
-        plan->step[i].index = i;
-        for (k = 0; k < 2; k++)
-            plan->step[i].from[k] = node->input[k] >= 0 ? &model->node[node->input[k]] : NULL;
-        ptq__describe_step(&plan->step[i]);
-        ptq__choose_kernel(&plan->step[i], ptq_node_mode(model, i));
-        PTQ__TRY(ptq__prepare_step(plan, &plan->step[i], err));
-        PTQ__TRY(ptq__vectorize(plan, &plan->step[i], err));
-    }
-    return ptq__make_table(plan, err);
+    for (i = 0; i < plan->steps; i++)
+        PTQ__TRY(ptq__make_step(plan, i, err));
+    PTQ__TRY(ptq__make_table(plan, err));
+    PTQ__TRY(ptq__lay_out(plan, err));
+    info->logits = ptq_model_logits(model);
+    info->classes = (int)ptq__shape_elements(3, model->node[info->logits].shape);
+    info->pixels = ptq__shape_elements(3, model->node[0].shape);
+    info->arena_bytes = plan->layout[PTQ__REUSE].size;
+    return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
                                    ptq_plan **out, ptq_error *err) {
-    void *memory = NULL;
-    ptq_plan *plan;
+    ptq_plan *plan = NULL;
     ptq_isa isa = options ? options->isa : PTQ_ISA_AUTO;
     ptq_status status;
     if (!ptq_isa_available(isa))
         return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
                              ptq_isa_name(isa));
     PTQ__TRY(ptq_model_check(model, err));
-    PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, 1, sizeof(ptq_plan), "plan", &memory,
-                        err));
-    plan = (ptq_plan *)memory;
+    PTQ__TRY(PTQ__NEW(options ? &options->allocator : NULL, &plan, 1, "plan", err));
     plan->allocator = ptq__allocator(options ? &options->allocator : NULL);
     plan->info.model = model;
     plan->info.isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
-    plan->info.logits = ptq_model_logits(model);
-    plan->info.classes = (int)ptq__shape_elements(3, model->node[plan->info.logits].shape);
-    plan->info.pixels = ptq__shape_elements(3, model->node[0].shape);
-    status = ptq__make_steps(plan, err);
-    if (!status)
-        status = ptq__lay_out(plan, err);
-    plan->info.arena_bytes = plan->layout[PTQ__REUSE].size;
+    status = ptq__fill_plan(plan, err);
     if (status)
         ptq_plan_free(plan);
     else
@@ -4647,15 +4620,20 @@ PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
     return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
 }
 
-/* ---- [SESSION] --------------------------------------------------------------------------- */
+/* ---- [SESSION] ------------------------------------------------------------------------------ */
 
+/* A session runs a plan on one image after the other. The image becomes the tensor of node 0; then
+   each step works from the tensors before it to its own; what was asked for is read off the last.
+   All that changes on the way is the session's arena: nothing is allocated, and nothing of an image
+   is left that could reach the next. */
 struct ptq_session {
     const ptq_plan *plan;
-    ptq__memory frame; /* what steps see; its `input` is that of the last run, NULL before */
-    void *owned;      /* memory from the allocator */
-    void (*after_node)(void *user, int node); /* NULL: nobody watches */
-    void *watcher;
-    ptq_allocator allocator;
+    const ptq__layout *layout;
+    ptq_session_options options;
+    const void
+        *input; /* the tensor of node 0, which may be the caller's; NULL before the first run */
+    char *arena;
+    void *owned; /* memory from the allocator; NULL where it is the caller's */
 };
 
 static const ptq__layout *ptq__session_layout(const ptq_plan *plan, int keep) {
@@ -4671,24 +4649,26 @@ PTQ_API size_t ptq_session_bytes(const ptq_plan *plan, const ptq_session_options
 PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_options *options,
                                       ptq_session **out, ptq_error *err) {
     size_t size = ptq_session_bytes(plan, options);
-    void *memory = options ? options->memory : NULL, *owned = NULL;
+    ptq_session_options given;
     ptq_session *session;
-    if (memory && options->memory_size < size)
+    void *memory;
+    memset(&given, 0, sizeof given);
+    if (options)
+        given = *options;
+    memory = given.memory;
+    if (memory && given.memory_size < size)
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %z bytes, given are %z",
-                             size, options->memory_size);
-    if (!memory) {
-        PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, size, 1, "session", &owned, err));
-        memory = owned;
-    }
-    memory = (char *)memory + (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN;
-    session = (ptq_session *)memory;
+                             size, given.memory_size);
+    if (!memory)
+        PTQ__TRY(ptq__alloc(&given.allocator, size, 1, "session", &memory, err));
+    session = (ptq_session *)(void *)((char *)memory +
+                                      (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN);
     memset(session, 0, sizeof *session);
     session->plan = plan;
-    session->frame.keep = options && options->keep;
-    session->frame.layout = ptq__session_layout(plan, session->frame.keep);
-    session->frame.arena = (char *)memory + ptq__align(sizeof *session);
-    session->owned = owned;
-    session->allocator = ptq__allocator(options ? &options->allocator : NULL);
+    session->layout = ptq__session_layout(plan, given.keep);
+    session->options = given;
+    session->arena = (char *)session + ptq__align(sizeof *session);
+    session->owned = given.memory ? NULL : memory;
     *out = session;
     return PTQ_OK;
 }
@@ -4697,14 +4677,8 @@ PTQ_API void ptq_session_free(ptq_session *session) {
     ptq_allocator allocator;
     if (!session)
         return;
-    allocator = session->allocator;
+    allocator = session->options.allocator; /* a copy: the session lies in what is released */
     ptq__free(&allocator, session->owned);
-}
-
-PTQ_API void ptq_session_watch(ptq_session *session, void (*after_node)(void *user, int node),
-                               void *user) {
-    session->after_node = after_node;
-    session->watcher = user;
 }
 
 PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out) {
@@ -4723,244 +4697,179 @@ PTQ_API int ptq_argmax(const float *values, int n) {
     return best;
 }
 
-/* A tensor of one image as real numbers. */
-static void ptq__read_reals(const ptq_node *node, const void *data, int n, float *out) {
-    int i;
-    if (!ptq__is_coded(node)) {
-        memcpy(out, data, (size_t)n * sizeof(float));
-        return;
-    }
-    for (i = 0; i < n; i++)
-        out[i] = ptq_dequantize(ptq__load(data, i, node->q.type), &node->q);
+/* Node 0's tensor for one item, H x W x C: PTQ_TYPE_U8 pixels become real numbers, or codes by
+   table; PTQ_TYPE_F32 are preprocessed already. What need not change is used where it lies, and
+   only copied where the caller may look at it later. */
+static const void *ptq__load_item(const ptq_session *session, ptq_type type, const void *item) {
+    const ptq_plan *plan = session->plan;
+    const ptq_node *input = &plan->info.model->node[0];
+    const uint8_t *pixel = (const uint8_t *)item;
+    const float *real = (const float *)item;
+    void *buffer = session->arena + session->layout->offset[0];
+    size_t i, c, n = plan->info.pixels, channels = (size_t)input->shape[2];
+    int coded = ptq__is_coded(input), as_is = type == PTQ_TYPE_F32 ? !coded : coded && !plan->table;
+    if (as_is && !session->options.keep)
+        return item;
+    if (as_is)
+        memcpy(buffer, item, n * (coded ? 1 : sizeof(float)));
+    else if (!coded)
+        ptq__preprocess(plan, pixel, (float *)buffer);
+    else if (type == PTQ_TYPE_F32)
+        for (i = 0; i < n; i++)
+            ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(real[i], &input->q);
+    else
+        for (i = 0; i < n; i += channels)
+            for (c = 0; c < channels; c++)
+                ((uint8_t *)buffer)[i + c] = plan->table[c * 256 + pixel[i + c]];
+    return buffer;
 }
 
-/* Where a step works in a session's memory. */
-static ptq__frame ptq__frame_of(const ptq_session *session, const ptq__step *step) {
-    const ptq__memory *memory = &session->frame;
+/* The result of a node, as the last run left it. */
+static const void *ptq__result(const ptq_session *session, int node) {
+    return node == 0 ? session->input : session->arena + session->layout->offset[node];
+}
+
+/* Where a step works in the session's memory. */
+static ptq__frame ptq__frame_of(const ptq_session *session, int index) {
+    const ptq_node *node = session->plan->step[index].node;
     ptq__frame frame;
+    char *out = session->arena + session->layout->offset[index];
     int k;
-    for (k = 0; k < 2; k++) {
-        int from = step->node->input[k];
-        frame.in[k] = from < 0 ? NULL
-                      : from   ? memory->arena + memory->layout->offset[from]
-                               : memory->input;
-    }
-    frame.out = memory->arena + memory->layout->offset[step->index];
-    frame.mid = memory->keep && step->node->residual
-                    ? memory->arena + memory->layout->mid[step->index]
-                    : NULL;
-    frame.scratch = memory->arena + memory->layout->scratch;
+    for (k = 0; k < 2; k++)
+        frame.in[k] = node->input[k] < 0 ? NULL : ptq__result(session, node->input[k]);
+    frame.out = out;
+    frame.mid = session->options.keep && node->residual ? out + ptq__node_bytes(node) : NULL;
+    frame.scratch = session->arena + session->layout->scratch;
     return frame;
 }
 
-/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
-static const void *ptq__operand(const ptq_session *session, int node, int k) {
-    return ptq__frame_of(session, &session->plan->step[node]).in[k];
-}
-
-/* The inputs under the kernel of a group at one position of a convolution's result (row * W +
-   column), in the order of its weights: int16_t codes less their zero point for a node on integers,
-   float for one on real numbers. Of a dense layer, all of its inputs. Returns how many. */
-static int ptq__gather(const ptq_session *session, int index, int group, int position,
-                       void *patch) {
-    const ptq__step *step = &session->plan->step[index];
-    const ptq_qparams *q = &step->from[0]->q;
-    const void *x = ptq__operand(session, index, 0), *from;
-    if (q->type != PTQ_TYPE_F32) {
-        ptq__gather_codes(step, (const uint8_t *)x, q, position, group, (int16_t *)patch);
-        return step->taps;
-    }
-    from = ptq__gather_f32(step, (const float *)x, position, group, (float *)patch);
-    if (from != patch)
-        memcpy(patch, from, (size_t)step->taps * sizeof(float));
-    return step->taps;
-}
-
-/* One image, from the tensor of node 0, through the nodes up to `last`. */
-static void ptq__run_steps(ptq_session *session, const void *input, int last) {
+/* One item, PTQ_TYPE_U8 pixels or PTQ_TYPE_F32 real numbers, through the nodes before `end`. */
+static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int end) {
+    const ptq_session_options *options = &session->options;
     const ptq__step *step = session->plan->step;
     int i;
-    session->frame.input = input;
-    for (i = 0; i <= last; i++) {
-        if (i > 0) {
-            ptq__frame frame = ptq__frame_of(session, &step[i]);
+    session->input = ptq__load_item(session, type, item);
+    for (i = 0; i < end; i++) {
+        ptq__frame frame = ptq__frame_of(session, i);
+        if (i > 0)
             step[i].run(&step[i], &frame);
-        }
-        if (session->after_node)
-            session->after_node(session->watcher, i);
+        if (options->after_node)
+            options->after_node(options->user, i);
     }
 }
 
-/* All of it. Steps behind the logits (a softmax) run only where they are kept. Returns the logits'
-   tensor. */
-static const void *ptq__run_image(ptq_session *session, const void *input) {
+/* What is wanted of each image's result, one row behind the other; NULL: not wanted. */
+typedef struct ptq__wanted {
+    float *logits, *probabilities; /* count x classes */
+    int32_t *codes;                /* count x classes */
+    int *classes;                  /* count */
+} ptq__wanted;
+
+/* The node whose result is the logits as codes: the last one, or the one before that makes them
+   real numbers. -1 if they never were codes. */
+static int ptq__coded_logits(const ptq_plan_info *info) {
+    const ptq_node *node = &info->model->node[info->logits];
+    int index = node->op == PTQ_OP_DEQUANTIZE ? node->input[0] : info->logits;
+    return ptq__is_coded(&info->model->node[index]) ? index : -1;
+}
+
+/* Element i of a node's result as a real number. */
+static float ptq__real(const ptq_node *node, const void *data, int i) {
+    return ptq__is_coded(node) ? ptq_dequantize(ptq__load(data, i, node->q.type), &node->q)
+                               : ((const float *)data)[i];
+}
+
+static void ptq__read_result(const ptq_session *session, size_t image, const ptq__wanted *wanted) {
     const ptq_plan_info *info = &session->plan->info;
-    ptq__run_steps(session, input, session->frame.keep ? info->model->nodes - 1 : info->logits);
-    return info->logits ? ptq__frame_of(session, &session->plan->step[info->logits]).out : input;
-}
-
-/* Logits and probabilities of one image; either may be NULL. `row` is their row of the result. */
-static void ptq__write_result(const ptq_plan *plan, const void *result, float *logits,
-                              float *probabilities) {
-    const ptq_node *node = &plan->info.model->node[plan->info.logits];
-    int classes = plan->info.classes;
-    if (logits)
-        ptq__read_reals(node, result, classes, logits);
-    if (probabilities) {
-        ptq__read_reals(node, result, classes, probabilities);
+    const ptq_node *node = &info->model->node[info->logits];
+    const void *result = ptq__result(session, info->logits);
+    int c, best = 0, classes = info->classes, coded = ptq__coded_logits(info);
+    size_t row = image * (size_t)classes;
+    float *probabilities = wanted->probabilities ? wanted->probabilities + row : NULL;
+    for (c = 0; c < classes; c++) {
+        float value = ptq__real(node, result, c);
+        if (wanted->logits)
+            wanted->logits[row + (size_t)c] = value;
+        if (probabilities)
+            probabilities[c] = value;
+        if (wanted->codes)
+            wanted->codes[row + (size_t)c] =
+                ptq__load(ptq__result(session, coded), c, info->model->node[coded].q.type);
+        best = value > ptq__real(node, result, best) ? c : best;
+    }
+    if (probabilities)
         ptq__softmax(probabilities, probabilities, classes);
+    if (wanted->classes)
+        wanted->classes[image] = best;
+}
+
+/* Steps behind the logits (a softmax) run only where their results are kept. */
+static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *items, size_t count,
+                               const ptq__wanted *wanted, ptq_error *err) {
+    const ptq_plan_info *info = &session->plan->info;
+    int end = session->options.keep ? info->model->nodes : info->logits + 1,
+        real = type == PTQ_TYPE_F32;
+    size_t i, k, bytes = info->pixels * (real ? sizeof(float) : 1);
+    if (!items && count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no %s given",
+                             real ? "input is" : "pixels are");
+    for (i = 0; i < count; i++) {
+        const void *item = (const char *)items + i * bytes;
+        for (k = 0; k < info->pixels && real; k++)
+            if (!ptq__is_finite(((const float *)item)[k]))
+                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %z of image %z is %g", k, i,
+                                     (double)((const float *)item)[k]);
+        ptq__run_until(session, type, item, end);
+        ptq__read_result(session, i, wanted);
     }
-}
-
-static void *ptq__input_buffer(const ptq_session *session) {
-    return session->frame.arena + session->frame.layout->offset[0];
-}
-
-/* Node 0's tensor for an image: preprocessed floats, codes by table, or the pixels themselves. */
-static const void *ptq__load_pixels(const ptq_session *session, const uint8_t *pixels) {
-    const ptq_plan *plan = session->plan;
-    const ptq_node *input = &plan->info.model->node[0];
-    void *buffer = ptq__input_buffer(session);
-    size_t i, c, n = plan->info.pixels, channels = (size_t)input->shape[2];
-    if (!ptq__is_coded(input)) {
-        ptq__preprocess(plan, pixels, (float *)buffer);
-    } else if (plan->table) {
-        for (i = 0; i < n; i += channels)
-            for (c = 0; c < channels; c++)
-                ((uint8_t *)buffer)[i + c] = plan->table[c * 256 + pixels[i + c]];
-    } else {
-        if (!session->frame.keep)
-            return pixels;
-        memcpy(buffer, pixels, n);
-    }
-    return buffer;
-}
-
-/* The same for preprocessed floats. */
-static const void *ptq__load_reals(const ptq_session *session, const float *reals) {
-    const ptq_node *input = &session->plan->info.model->node[0];
-    void *buffer = ptq__input_buffer(session);
-    size_t i, n = ptq_plan_get_info(session->plan)->pixels;
-    if (ptq__is_coded(input)) {
-        for (i = 0; i < n; i++)
-            ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(reals[i], &input->q);
-        return buffer;
-    }
-    if (!session->frame.keep)
-        return reals;
-    memcpy(buffer, reals, n * sizeof(float));
-    return buffer;
-}
-
-/* Runs the nodes before `node` on one item of a data set of that type: then its operands are ready,
-   and it can be looked at what it would compute from. */
-static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int node) {
-    const void *input = type == PTQ_TYPE_F32 ? ptq__load_reals(session, (const float *)item)
-                                             : ptq__load_pixels(session, (const uint8_t *)item);
-    ptq__run_steps(session, input, node - 1);
+    return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
                            float *probabilities, ptq_error *err) {
-    size_t i, n = ptq_plan_get_info(session->plan)->pixels;
-    size_t classes = (size_t)ptq_plan_get_info(session->plan)->classes;
-    if (!pixels && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
-    for (i = 0; i < count; i++) {
-        const void *result = ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
-        ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
-                          probabilities ? probabilities + i * classes : NULL);
-    }
-    return PTQ_OK;
+    ptq__wanted wanted = {logits, probabilities, NULL, NULL};
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
 }
 
 PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
                                float *logits, float *probabilities, ptq_error *err) {
-    size_t i, k, n = ptq_plan_get_info(session->plan)->pixels;
-    size_t classes = (size_t)ptq_plan_get_info(session->plan)->classes;
-    if (!input && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no input is given");
-    for (i = 0; i < count; i++) {
-        const void *result;
-        for (k = 0; k < n; k++)
-            if (!ptq__is_finite(input[i * n + k]))
-                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %z of image %z is %g", k, i,
-                                     (double)input[i * n + k]);
-        result = ptq__run_image(session, ptq__load_reals(session, input + i * n));
-        ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
-                          probabilities ? probabilities + i * classes : NULL);
-    }
-    return PTQ_OK;
-}
-
-/* The last node whose result is codes, where the logits are those codes made real; NULL if they
-   never were codes. */
-static const ptq__step *ptq__coded_logits(const ptq_plan *plan) {
-    const ptq__step *step = &plan->step[plan->info.logits];
-    if (step->node->op == PTQ_OP_DEQUANTIZE)
-        step = &plan->step[step->node->input[0]];
-    return ptq__is_coded(step->node) ? step : NULL;
+    ptq__wanted wanted = {logits, probabilities, NULL, NULL};
+    return ptq__run_all(session, PTQ_TYPE_F32, input, count, &wanted, err);
 }
 
 PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
                                  int32_t *codes, ptq_error *err) {
-    const ptq_plan *plan = session->plan;
-    const ptq__step *step = ptq__coded_logits(plan);
-    int c, classes = plan->info.classes;
-    size_t i, n = plan->info.pixels;
-    if (!step)
+    ptq__wanted wanted = {NULL, NULL, codes, NULL};
+    if (ptq__coded_logits(&session->plan->info) < 0)
         return ptq_error_set(err, PTQ_UNSUPPORTED,
                              "the logits of this model are real numbers;"
                              " convert it with code_logits");
-    if (!pixels && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
-    for (i = 0; i < count; i++) {
-        const char *result;
-        ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
-        result = session->frame.arena + session->frame.layout->offset[step->index];
-        for (c = 0; c < classes; c++)
-            *codes++ = ptq__load(result, c, step->node->q.type);
-    }
-    return PTQ_OK;
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
 }
 
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err) {
-    const ptq_plan *plan = session->plan;
-    const ptq_node *node = &plan->info.model->node[plan->info.logits];
-    int c, n = plan->info.classes;
-    size_t i;
-    if (!pixels && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
-    for (i = 0; i < count; i++) {
-        const void *input = ptq__load_pixels(session, pixels + i * plan->info.pixels);
-        const void *result = ptq__run_image(session, input);
-        int best = 0;
-        for (c = 1; c < n && ptq__is_coded(node); c++)
-            if (ptq__load(result, c, node->q.type) > ptq__load(result, best, node->q.type))
-                best = c;
-        classes[i] = ptq__is_coded(node) ? best : ptq_argmax((const float *)result, n);
-    }
-    return PTQ_OK;
+    ptq__wanted wanted = {NULL, NULL, NULL, classes};
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
 }
 
 PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
                                       ptq_tensor *view, ptq_error *err) {
-    const ptq_plan *plan = session->plan;
-    const ptq__layout *layout = session->frame.layout;
-    int i = ptq_model_find(plan->info.model, name), middle;
-    const ptq_node *node = i < 0 ? NULL : &plan->info.model->node[i];
+    const ptq_model *model = session->plan->info.model;
+    int index = ptq_model_find(model, name), middle;
+    const ptq_node *node = &model->node[index < 0 ? 0 : index];
     const ptq_qparams *q;
-    if (!session->frame.keep || !session->frame.input)
+    ptq__frame frame;
+    if (!session->options.keep || !session->input)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "tensor %s: the session must be made with `keep`, and have run", name);
-    if (!node)
+    if (index < 0)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no tensor named %s",
                              ptq__quoted(ptq__span_of(name)).text);
     middle = node->residual && strcmp(name, node->out);
     q = middle ? &node->mid : &node->q;
-    PTQ__TRY(ptq_tensor_borrow(view, q->type, 0, 3, node->shape,
-                               session->frame.arena + (middle ? layout->mid[i] : layout->offset[i]),
+    frame = ptq__frame_of(session, index);
+    PTQ__TRY(ptq_tensor_borrow(view, q->type, 0, 3, node->shape, middle ? frame.mid : frame.out,
                                ptq__node_bytes(node), err));
     if (q->type != PTQ_TYPE_F32) { /* the model's own scale: the view owns nothing */
         view->scale = (float *)(uintptr_t)&q->scale;
@@ -4971,14 +4880,37 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     return PTQ_OK;
 }
 
-/* One element explained: taps in the order of the weights. */
-static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch, int c,
-                              int taps) {
+/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
+static const void *ptq__operand(const ptq_session *session, int node, int k) {
+    return ptq__frame_of(session, node).in[k];
+}
+
+/* The inputs of a group that one position (row * W + column) of a convolution's or dense layer's
+   result depends on, in the order of its weights: int16_t codes less their zero point for a node on
+   integers, float for one on real numbers. Returns how many. */
+static int ptq__gather(const ptq_session *session, int index, int group, int position,
+                       void *patch) {
+    const ptq__step *step = &session->plan->step[index];
+    const ptq_qparams *q = &step->from[0]->q;
+    const void *x = ptq__operand(session, index, 0), *from;
+    if (q->type != PTQ_TYPE_F32) {
+        ptq__gather_codes(step, (const uint8_t *)x, q, position, group, (int16_t *)patch);
+    } else {
+        from = ptq__gather_f32(step, (const float *)x, position, group, (float *)patch);
+        if (from != patch)
+            memcpy(patch, from, (size_t)step->taps * sizeof(float));
+    }
+    return step->taps;
+}
+
+/* One element explained: the products, in the order of the weights. */
+static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch, int c) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
+    size_t first = (size_t)c * (size_t)step->taps;
     int32_t sum = 0;
     int k;
-    for (k = 0; k < taps; k++) {
-        int w = ptq__code(weight, (size_t)c * (size_t)taps + (size_t)k) - weight->zero_point;
+    for (k = 0; k < step->taps; k++) {
+        int w = ptq__code(weight, first + (size_t)k) - weight->zero_point;
         sum += patch[k] * w;
         ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
                  (int)sum);
@@ -4991,9 +4923,9 @@ static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_qparams *q = node->residual ? &node->mid : &node->q;
     const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    int32_t acc = sum + (bias ? bias[c] : 0);
+    const ptq__clamp *clamp = &step->clamp;
+    int32_t acc = sum + (bias ? bias[c] : 0), code, zero = clamp->zero_point;
     float m = step->multiplier[c], f = ptq__mul((float)acc, m);
-    ptq__clamp clamp;
     ptq__put(text, "bias %d: accumulator %d\n", bias ? (int)bias[c] : 0, (int)acc);
     ptq__put(text, "multiplier %g = input scale %g * weight scale %g", (double)m,
              (double)step->from[0]->q.scale, (double)weight->scale[weight->scales > 1 ? c : 0]);
@@ -5001,67 +4933,63 @@ static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum
         ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)acc, (double)m, (double)f);
         return;
     }
-    clamp = ptq__clamp_of(q, node->act);
+    code = ptq_requantize(acc, m, zero, clamp->low, clamp->high);
     ptq__put(text, " / output scale %g\n", (double)q->scale);
     ptq__put(text,
-             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d:"
-             " code %d\n",
-             (int)acc, (double)m, (double)f, (int)(clamp.low - clamp.zero_point),
-             (int)(clamp.high - clamp.zero_point), (int)clamp.zero_point,
-             (int)ptq_requantize(acc, m, clamp.zero_point, clamp.low, clamp.high));
-    ptq__put(
-        text, "code stands for %g\n",
-        (double)ptq_dequantize(ptq_requantize(acc, m, clamp.zero_point, clamp.low, clamp.high), q));
+             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
+             "code stands for %g\n",
+             (int)acc, (double)m, (double)f, (int)(clamp->low - zero), (int)(clamp->high - zero),
+             (int)zero, (int)code, (double)ptq_dequantize(code, q));
 }
 
+/* The addition fused behind it, of element `at`. */
 static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
                                   int at) {
     const ptq_node *node = step->node;
     const ptq_qparams *other = &step->from[1]->q;
+    const ptq__adder *adder = &step->adder;
     int32_t own = ptq__load(frame->mid, at, node->mid.type);
     int32_t residual = ptq__load(frame->in[1], at, other->type);
     int32_t y = ptq__load(frame->out, at, node->q.type);
     int first = node->residual == PTQ_RESIDUAL_FIRST;
-    const ptq__adder adder = step->adder;
     ptq__put(text, "residual code %d stands for %g\n", (int)residual,
              (double)ptq_dequantize(residual, other));
     ptq__put(text,
              "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
              " %d, stands for %g\n",
-             (int)(first ? residual : own), (double)adder.ratio_a, (int)(first ? own : residual),
-             (double)adder.ratio_b, (double)adder.offset, (int)adder.clamp.low,
-             (int)adder.clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
+             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
+             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
+             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
 }
 
 PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
                                char *buffer, size_t size, size_t *length, ptq_error *err) {
-    const ptq_plan *plan = session->plan;
-    int i = ptq_model_find(plan->info.model, name), each;
-    const ptq__step *step = i < 0 ? NULL : &plan->step[i];
+    const ptq_model *model = session->plan->info.model;
+    int index = ptq_model_find(model, name), position;
+    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
+    const int *shape = step->node->shape;
     ptq__text text = ptq__text_over(buffer, size);
     ptq__frame frame;
     int16_t *patch;
-    if (!session->frame.keep || !session->frame.input)
+    if (!session->options.keep || !session->input)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "explain: the session must be made with `keep`, and have run");
-    if (!step || !ptq__has_weight(step->node->op) ||
-        ptq_node_mode(plan->info.model, i) != PTQ_MODE_INTEGER || y < 0 ||
-        y >= step->node->shape[0] || x < 0 || x >= step->node->shape[1] || c < 0 ||
-        c >= step->node->shape[2])
+    if (index < 0 || !ptq__has_weight(step->node->op) ||
+        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
+        x >= shape[1] || c < 0 || c >= shape[2])
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "explain: '%s' is no integer convolution or dense layer with an"
                              " element (%d, %d, %d)",
                              ptq__quoted(ptq__span_of(name)).text, y, x, c);
-    frame = ptq__frame_of(session, step);
+    frame = ptq__frame_of(session, index);
     patch = (int16_t *)frame.scratch;
-    each = step->node->shape[2] / step->groups;
-    ptq__gather(session, i, c / each, y * step->node->shape[1] + x, patch);
+    position = y * shape[1] + x;
+    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
     ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_taps(&text, step, patch, c, step->taps);
+    ptq__explain_taps(&text, step, patch, c);
     ptq__explain_end(&text, step, ptq__dot(step, patch, c), c);
     if (step->node->residual)
-        ptq__explain_residual(&text, step, &frame,
-                              (y * step->node->shape[1] + x) * step->node->shape[2] + c);
+        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
     *length = text.length;
     return PTQ_OK;
 }
