@@ -4994,9 +4994,177 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     return PTQ_OK;
 }
 
+/* ---- [TEST VECTOR] -------------------------------------------------------------------------- */
+
+/* A model file can carry what it computes from one picture, the logits of scalar kernels, so that
+   whoever loads it finds out whether file, build and processor still agree. The picture itself is
+   drawn anew each time, from a fixed seed; the file has its hash. */
+
+/* FNV-1a, byte by byte. */
+static const uint64_t ptq__fnv_start = 14695981039346656037u;
+
+static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
+    const uint8_t *p = (const uint8_t *)bytes;
+    size_t i;
+    for (i = 0; i < size; i++)
+        hash = (hash ^ p[i]) * 1099511628211u;
+    return hash;
+}
+
+PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size) {
+    return ptq__fnv(ptq__fnv_start, pixels, size);
+}
+
+/* Smooth colours with a little noise, so that it looks like data: H x W x C. */
+static void ptq__test_picture(const int *shape, uint8_t *pixels) {
+    ptq_rng rng;
+    int y, x, c;
+    ptq_rng_seed(&rng, 8, 8);
+    for (y = 0; y < shape[0]; y++)
+        for (x = 0; x < shape[1]; x++)
+            for (c = 0; c < shape[2]; c++) {
+                int slope = y * (c + 3) + x * (5 - c % 5);
+                *pixels++ = (uint8_t)((slope * 4 + (int)ptq_rng_below(&rng, 24)) & 255);
+            }
+}
+
+enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
+
+/* Logits of the picture, at most PTQ__TEST_LOGITS, and its hash. */
+static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, uint64_t *hash,
+                                   ptq_error *err) {
+    const ptq_plan_info *info = &plan->info;
+    const ptq_allocator *allocator = &plan->allocator;
+    ptq_session_options options;
+    ptq_session *session = NULL;
+    uint8_t *pixels = NULL;
+    float *all = NULL;
+    ptq_status status = PTQ__NEW(allocator, &pixels, info->pixels, "an image", err);
+    if (!status)
+        status = PTQ__NEW(allocator, &all, (size_t)info->classes, "logits", err);
+    memset(&options, 0, sizeof options);
+    options.allocator = *allocator;
+    if (!status)
+        status = ptq_session_create(plan, &options, &session, err);
+    if (!status) {
+        ptq__test_picture(info->model->node[0].shape, pixels);
+        *hash = ptq_image_hash(pixels, info->pixels);
+        status = ptq_run(session, pixels, 1, all, NULL, err);
+        *count = info->classes < PTQ__TEST_LOGITS ? info->classes : PTQ__TEST_LOGITS;
+        memcpy(logits, all, (size_t)*count * sizeof *logits);
+    }
+    ptq_session_free(session);
+    ptq__free(allocator, all);
+    ptq__free(allocator, pixels);
+    return status;
+}
+
+PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
+    char line[2048]; /* "HASH LOGIT LOGIT ..." */
+    ptq__text text = ptq__text_over(line, sizeof line);
+    float logits[PTQ__TEST_LOGITS];
+    ptq_plan_options scalar;
+    ptq_plan *plan = NULL;
+    ptq_status status;
+    uint64_t hash = 0;
+    int i, n = 0;
+    memset(&scalar, 0, sizeof scalar);
+    scalar.isa = PTQ_ISA_SCALAR;
+    scalar.allocator = model->allocator;
+    PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
+    status = ptq__run_picture(plan, logits, &n, &hash, err);
+    ptq_plan_free(plan);
+    if (status)
+        return status;
+    ptq__put(&text, "%L", hash);
+    for (i = 0; i < n; i++)
+        ptq__put(&text, " %g", (double)logits[i]);
+    return ptq_model_set_meta(model, "self_test", line, err);
+}
+
+/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. */
+static int ptq__is_exact(const ptq_model *model) {
+    int i;
+    for (i = 0; i < model->nodes; i++)
+        if (model->node[i].op == PTQ_OP_BATCH_NORM ||
+            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
+            return 0;
+    return 1;
+}
+
+PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
+    const char *line = ptq_model_get_meta(plan->info.model, "self_test");
+    float logits[PTQ__TEST_LOGITS], allowed = ptq__is_exact(plan->info.model) ? 0 : 1e-3f;
+    uint64_t hash = 0, expected = 0;
+    ptq__span rest, item;
+    int i, n = 0;
+    if (!line)
+        return ptq_error_set(err, PTQ_NOT_READY, "the model has no self-test vector");
+    rest = ptq__span_of(line);
+    for (item = ptq__cut(&rest, ' '), i = 0; (size_t)i < item.n; i++)
+        expected = expected * 10 + (uint64_t)(item.p[i] - '0');
+    PTQ__TRY(ptq__run_picture(plan, logits, &n, &hash, err));
+    if (hash != expected)
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "the self-test is of another picture");
+    for (i = 0; i < n; i++) {
+        float want = 0, difference;
+        int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
+        difference = want > logits[i] ? want - logits[i] : logits[i] - want;
+        if (!read || !(difference <= allowed * (1 + (want < 0 ? -want : want))))
+            return ptq_error_set(err, PTQ_BAD_NUMBER,
+                                 "self-test: logit %d is %g, the file says %g; the file or the"
+                                 " build is damaged",
+                                 i, (double)logits[i], (double)want);
+    }
+    return PTQ_OK;
+}
+
 /* ---- [WORK] --------------------------------------------------------------------------------- */
 
-/* Image size and label range of a data set, before it is relied upon. */
+/* Calibration, evaluation and learning all do the same: they run a plan over a data set and note
+   something about every item. A job says what. `begin` makes what a worker notes down on its own,
+   `one` is called for each item, `end` adds the worker's notes to all others. With PTQ_THREADS
+   several workers share the items, in runs so short that no one waits long for the last; each has a
+   session of its own. Who gets which items is left to chance, so what a job notes must not depend
+   on it: counts, exact sums, or a place of its own for every item. */
+
+typedef struct ptq__job ptq__job;
+
+/* One thread's share of a job. */
+typedef struct ptq__worker {
+    ptq_session *session;
+    void *item;    /* the one at hand: H x W x C bytes or floats, see ptq_dataset.type */
+    void *own;     /* what `begin` made */
+    int is_caller; /* it runs on the thread that called the library */
+} ptq__worker;
+
+struct ptq__job {
+    const ptq_plan *plan;
+    const ptq_dataset *data;
+    ptq_work work;
+    size_t total; /* the first so many items */
+    int keep;     /* sessions keep intermediates */
+    ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
+    ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
+    ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
+    void *context;
+    size_t next, done; /* items handed out, items finished */
+    ptq_status status; /* the first failure stops all */
+    ptq_error error;
+#ifdef PTQ_THREADS
+    pthread_mutex_t lock; /* of the members from `next` on */
+#endif
+};
+
+/* Elements of an item, and its bytes. */
+static size_t ptq__item_elements(const ptq_dataset *data) {
+    return (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+}
+
+static size_t ptq__item_size(const ptq_dataset *data) {
+    return ptq__item_elements(data) * (data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
+}
+
 static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
     if (!data || !data->count)
         return ptq_error_set(err, PTQ_BAD_DATA, "the data set has no images");
@@ -5012,188 +5180,6 @@ static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Elements of an item, and its bytes. */
-static size_t ptq__item_elements(const ptq_dataset *data) {
-    return (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-}
-
-static size_t ptq__item_size(const ptq_dataset *data) {
-    return ptq__item_elements(data) * (data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
-}
-
-/* One item through a session. `logits` may be NULL. */
-static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
-                                float *logits, ptq_error *err) {
-    return data->type == PTQ_TYPE_F32
-               ? ptq_run_f32(session, (const float *)item, 1, logits, NULL, err)
-               : ptq_run(session, (const uint8_t *)item, 1, logits, NULL, err);
-}
-
-/* Work over the images of a data set, shared by evaluation and calibration. Images are handed out
-   in small runs, so that no thread waits long; every worker has a session of its own. */
-typedef struct ptq__job ptq__job;
-
-typedef struct ptq__worker {
-    ptq_session *session;
-    void *item;    /* the current one */
-    void *own;     /* what `begin` made */
-    int is_caller; /* runs on the thread that called the library */
-} ptq__worker;
-
-struct ptq__job {
-    const ptq_plan *plan;
-    const ptq_dataset *data;
-    int keep; /* sessions keep intermediates */
-    ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
-    ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
-    ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
-    void *context;
-    ptq_progress progress;
-    void *user;
-    ptq_allocator allocator;
-    size_t total, next, done;
-    ptq_status status; /* the first failure stops all */
-    ptq_error error;
-#ifdef PTQ_THREADS
-    pthread_mutex_t lock;
-#endif
-};
-
-#ifdef PTQ_THREADS
-static void ptq__lock_create(ptq__job *job) { pthread_mutex_init(&job->lock, NULL); }
-static void ptq__lock_destroy(ptq__job *job) { pthread_mutex_destroy(&job->lock); }
-static void ptq__lock(ptq__job *job) { pthread_mutex_lock(&job->lock); }
-static void ptq__unlock(ptq__job *job) { pthread_mutex_unlock(&job->lock); }
-#else
-static void ptq__lock_create(ptq__job *job) { (void)job; }
-static void ptq__lock_destroy(ptq__job *job) { (void)job; }
-static void ptq__lock(ptq__job *job) { (void)job; }
-static void ptq__unlock(ptq__job *job) { (void)job; }
-#endif
-
-/* Takes the next images; 0 when there are none or the work has stopped. */
-static size_t ptq__job_take(ptq__job *job, size_t *first) {
-    const size_t run = 16;
-    size_t left, n;
-    ptq__lock(job);
-    left = job->status ? 0 : job->total - job->next;
-    n = left < run ? left : run;
-    *first = job->next;
-    job->next += n;
-    ptq__unlock(job);
-    return n;
-}
-
-/* Counts finished images and tells the caller how far the work is; only on the calling thread. */
-static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller, ptq_error *err) {
-    size_t done;
-    ptq__lock(job);
-    done = job->done += finished;
-    ptq__unlock(job);
-    if (is_caller && job->progress && job->progress(job->user, done, job->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z images", done,
-                             job->total);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t index, ptq_error *err) {
-    int label = 0;
-    PTQ__TRY(job->data->get(job->data->user, index, worker->item, &label, err));
-    if (label < -1 || label >= job->data->classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", index, label,
-                             job->data->classes);
-    return job->one(job, worker, index, label, err);
-}
-
-static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    size_t i, first, n;
-    while ((n = ptq__job_take(job, &first)) > 0) {
-        for (i = 0; i < n; i++)
-            PTQ__TRY(ptq__job_image(job, worker, first + i, err));
-        PTQ__TRY(ptq__job_report(job, n, worker->is_caller, err));
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    ptq_session_options options;
-    memset(&options, 0, sizeof options);
-    options.allocator = job->allocator;
-    options.keep = job->keep;
-    PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
-    PTQ__TRY(
-        ptq__alloc(&job->allocator, ptq__item_size(job->data), 1, "an image", &worker->item, err));
-    return job->begin ? job->begin(job, worker, err) : PTQ_OK;
-}
-
-/* What each thread does. */
-static void ptq__job_work(ptq__job *job, int is_caller) {
-    ptq__worker worker;
-    ptq_error error;
-    ptq_status status, ended = PTQ_OK;
-    memset(&worker, 0, sizeof worker);
-    worker.is_caller = is_caller;
-    status = ptq__worker_open(job, &worker, &error);
-    if (!status)
-        status = ptq__job_loop(job, &worker, &error);
-    ptq__lock(job);
-    if (status && !job->status) {
-        job->status = status;
-        job->error = error;
-    }
-    if (job->end)
-        ended = job->end(job, &worker, &error);
-    if (ended && !job->status) {
-        job->status = ended;
-        job->error = error;
-    }
-    ptq__unlock(job);
-    ptq__free(&job->allocator, worker.item);
-    ptq_session_free(worker.session);
-}
-
-#ifdef PTQ_THREADS
-
-static void *ptq__job_thread(void *job) {
-    ptq__job_work((ptq__job *)job, 0);
-    return NULL;
-}
-
-/* The calling thread works too. A thread that cannot be started leaves its work to the others. */
-static void ptq__job_spread(ptq__job *job, int threads) {
-    pthread_t thread[64];
-    int i, started = 0;
-    if (threads > 64)
-        threads = 64;
-    while (started < threads - 1 &&
-           pthread_create(&thread[started], NULL, ptq__job_thread, job) == 0)
-        started++;
-    ptq__job_work(job, 1);
-    for (i = 0; i < started; i++)
-        pthread_join(thread[i], NULL);
-}
-
-#else
-
-static void ptq__job_spread(ptq__job *job, int threads) {
-    (void)threads;
-    ptq__job_work(job, 1);
-}
-
-#endif
-
-static ptq_status ptq__job_run(ptq__job *job, int threads, ptq_error *err) {
-    ptq_status status = PTQ_OK;
-    ptq__lock_create(job);
-    ptq__job_spread(job, threads);
-    if (job->status)
-        status = ptq_error_set(err, job->status, "%s", job->error.text);
-    else if (threads > 1) /* the caller may have finished before the last thread */
-        status = ptq__job_report(job, 0, 1, err);
-    ptq__lock_destroy(job);
-    return status;
-}
-
 /* Images that a plan can take, and classes that it knows. */
 static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data, ptq_error *err) {
     const int *shape = plan->info.model->node[0].shape;
@@ -5206,6 +5192,143 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
         return ptq_error_set(err, PTQ_BAD_DATA, "the data have %d classes, the model has %d",
                              data->classes, plan->info.classes);
     return PTQ_OK;
+}
+
+/* One item through a session. `logits` may be NULL. */
+static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
+                                float *logits, ptq_error *err) {
+    ptq__wanted wanted = {logits, NULL, NULL, NULL};
+    return ptq__run_all(session, data->type, item, 1, &wanted, err);
+}
+
+/* A job over all items, to which the caller adds what is to be done. `work` may be NULL. */
+static ptq__job ptq__job_over(const ptq_plan *plan, const ptq_dataset *data, const ptq_work *work) {
+    ptq__job job;
+    memset(&job, 0, sizeof job);
+    job.plan = plan;
+    job.data = data;
+    job.total = data->count;
+    if (work)
+        job.work = *work;
+    return job;
+}
+
+#ifdef PTQ_THREADS
+static void ptq__lock(ptq__job *job) { pthread_mutex_lock(&job->lock); }
+static void ptq__unlock(ptq__job *job) { pthread_mutex_unlock(&job->lock); }
+#else
+static void ptq__lock(ptq__job *job) { (void)job; }
+static void ptq__unlock(ptq__job *job) { (void)job; }
+#endif
+
+/* Takes the next items; 0 when there are none or the work has stopped. */
+static size_t ptq__job_take(ptq__job *job, size_t *first) {
+    const size_t run = 16;
+    size_t left, n;
+    ptq__lock(job);
+    left = job->status ? 0 : job->total - job->next;
+    n = left < run ? left : run;
+    *first = job->next;
+    job->next += n;
+    ptq__unlock(job);
+    return n;
+}
+
+/* Tells the caller how far the work is, and hears whether it is to stop. */
+static ptq_status ptq__job_tell(const ptq__job *job, size_t done, ptq_error *err) {
+    if (job->work.progress && job->work.progress(job->work.user, done, job->total))
+        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z images", done,
+                             job->total);
+    return PTQ_OK;
+}
+
+static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err) {
+    size_t i, first, n, done;
+    while ((n = ptq__job_take(job, &first)) > 0) {
+        for (i = first; i < first + n; i++) {
+            int label = -1;
+            PTQ__TRY(job->data->get(job->data->user, i, worker->item, &label, err));
+            if (label < -1 || label >= job->data->classes)
+                return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", i,
+                                     label, job->data->classes);
+            PTQ__TRY(job->one(job, worker, i, label, err));
+        }
+        ptq__lock(job);
+        done = job->done += n;
+        ptq__unlock(job);
+        if (worker->is_caller)
+            PTQ__TRY(ptq__job_tell(job, done, err));
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
+    ptq_session_options options;
+    memset(&options, 0, sizeof options);
+    options.allocator = job->work.allocator;
+    options.keep = job->keep;
+    PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
+    PTQ__TRY(ptq__alloc(&job->work.allocator, ptq__item_size(job->data), 1, "an image",
+                        &worker->item, err));
+    return job->begin ? job->begin(job, worker, err) : PTQ_OK;
+}
+
+static void ptq__job_fail(ptq__job *job, ptq_status status, const ptq_error *error) {
+    if (!status || job->status)
+        return;
+    job->status = status;
+    job->error = *error;
+}
+
+/* What each thread does. `end` is called even after a failure: it releases what `begin` made. */
+static void ptq__job_work(ptq__job *job, int is_caller) {
+    ptq__worker worker;
+    ptq_error error = {PTQ_OK, ""};
+    ptq_status status;
+    memset(&worker, 0, sizeof worker);
+    worker.is_caller = is_caller;
+    status = ptq__worker_open(job, &worker, &error);
+    if (!status)
+        status = ptq__job_loop(job, &worker, &error);
+    ptq__lock(job);
+    ptq__job_fail(job, status, &error);
+    if (job->end)
+        ptq__job_fail(job, job->end(job, &worker, &error), &error);
+    ptq__unlock(job);
+    ptq__free(&job->work.allocator, worker.item);
+    ptq_session_free(worker.session);
+}
+
+#ifdef PTQ_THREADS
+static void *ptq__job_thread(void *job) {
+    ptq__job_work((ptq__job *)job, 0);
+    return NULL;
+}
+
+/* The calling thread works too. A thread that cannot be started leaves its work to the others. */
+static void ptq__job_spread(ptq__job *job) {
+    enum { MOST = 64 };
+    pthread_t thread[MOST];
+    int i, started = 0, wanted = job->work.threads < MOST ? job->work.threads : MOST;
+    pthread_mutex_init(&job->lock, NULL);
+    while (started < wanted - 1 &&
+           pthread_create(&thread[started], NULL, ptq__job_thread, job) == 0)
+        started++;
+    ptq__job_work(job, 1);
+    for (i = 0; i < started; i++)
+        pthread_join(thread[i], NULL);
+    pthread_mutex_destroy(&job->lock);
+}
+#else
+static void ptq__job_spread(ptq__job *job) { ptq__job_work(job, 1); }
+#endif
+
+static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
+    ptq__job_spread(job);
+    if (job->status)
+        return ptq_error_set(err, job->status, "%s", job->error.text);
+    /* The caller may have finished before the last thread. */
+    return job->work.threads > 1 ? ptq__job_tell(job, job->done, err) : PTQ_OK;
 }
 
 /* ---- [OBSERVE] ------------------------------------------------------------------------------ */
@@ -5703,21 +5826,12 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
     return PTQ_OK;
 }
 
-/* ---- [CALIBRATE] ------------------------------------------------------------------------- */
+/* ---- [CALIBRATE] ---------------------------------------------------------------------------- */
 
-static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
-    const uint8_t *p = (const uint8_t *)bytes;
-    size_t i;
-    for (i = 0; i < size; i++)
-        hash = (hash ^ p[i]) * 1099511628211u;
-    return hash;
-}
-
-static const uint64_t ptq__fnv_start = 14695981039346656037u;
-
-PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size) {
-    return ptq__fnv(ptq__fnv_start, pixels, size);
-}
+/* Calibration runs the float model over images and observes every tensor. It also notes what tells
+   whether the images were any good: how many there were of each class, how often each pixel value
+   occurred, how much neighbouring pixels differ; and a hash of each image, so that evaluation can
+   say whether it is measured on what was learned from. */
 
 /* Numbers of `width` bytes enter byte by byte from the least, the same on every machine. */
 static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t count, size_t width) {
@@ -5730,16 +5844,10 @@ static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t coun
     return hash;
 }
 
-static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor) {
-    size_t width = tensor->bits >= 8 ? (size_t)tensor->bits / 8 : 1;
-    return ptq__fnv_numbers(hash, tensor->data, tensor->size / width, width);
-}
-
-/* By which an item of a data set is known again: of its bytes, real numbers being little-endian. */
+/* By which an item of a data set is known again. */
 static uint64_t ptq__item_hash(const ptq_dataset *data, const void *item) {
-    size_t n = ptq__item_elements(data);
-    return data->type == PTQ_TYPE_F32 ? ptq__fnv_numbers(ptq__fnv_start, item, n, sizeof(float))
-                                      : ptq_image_hash((const uint8_t *)item, n);
+    return ptq__fnv_numbers(ptq__fnv_start, item, ptq__item_elements(data),
+                            data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
 }
 
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
@@ -5750,30 +5858,29 @@ PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
         ptq__text text = ptq__text_over(line, sizeof line);
         ptq__put_node(&text, model, &model->node[i]);
         hash = ptq__fnv(hash, line, strlen(line));
-        for (p = 0; p < PTQ_PARAM_COUNT; p++)
-            if (model->node[i].param[p].rank)
-                hash = ptq__fnv_tensor(hash, &model->node[i].param[p]);
+        for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+            const ptq_tensor *param = &model->node[i].param[p];
+            size_t width = param->bits >= 8 ? (size_t)param->bits / 8 : 1;
+            if (param->rank)
+                hash = ptq__fnv_numbers(hash, param->data, param->size / width, width);
+        }
     }
     return hash;
 }
 
 static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int classes,
                                           ptq_calibration **out, ptq_error *err) {
-    void *memory = NULL, *counts = NULL;
-    ptq_calibration *calibration;
+    ptq_calibration *calibration = NULL;
     ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, 1, sizeof *calibration, "calibration", &memory, err));
-    status = ptq__alloc(allocator, (size_t)classes, sizeof(uint64_t), "calibration", &counts, err);
-    if (status) {
-        ptq__free(allocator, memory);
-        return status;
-    }
-    calibration = (ptq_calibration *)memory;
+    PTQ__TRY(PTQ__NEW(allocator, &calibration, 1, "calibration", err));
     calibration->allocator = ptq__allocator(allocator);
     calibration->classes = classes;
-    calibration->class_count = (uint64_t *)counts;
-    *out = calibration;
-    return PTQ_OK;
+    status = PTQ__NEW(allocator, &calibration->class_count, (size_t)classes, "calibration", err);
+    if (status)
+        ptq_calibration_free(calibration);
+    else
+        *out = calibration;
+    return status;
 }
 
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
@@ -5798,16 +5905,7 @@ PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char 
     return -1;
 }
 
-/* Room for `count` tensors. */
-static ptq_status ptq__calibration_reserve(ptq_calibration *calibration, size_t count,
-                                           ptq_error *err) {
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(&calibration->allocator, count, sizeof(ptq_calibrated), "calibration",
-                        &memory, err));
-    calibration->tensor = (ptq_calibrated *)memory;
-    return PTQ_OK;
-}
-
+/* Adds a tensor that was observed or will be; there must be room. */
 static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, const char *name,
                                               ptq_error *err) {
     ptq_calibrated *tensor = &calibration->tensor[calibration->tensors];
@@ -5820,16 +5918,20 @@ static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, cons
 /* Every tensor that conversion may ask for: results, and results before a fused addition. */
 static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const ptq_model *model,
                                            ptq_error *err) {
-    int i, middle;
-    PTQ__TRY(ptq__calibration_reserve(calibration, 2 * (size_t)model->nodes, err));
-    for (i = 1; i < model->nodes; i++)
-        for (middle = model->node[i].residual ? 1 : 0; middle >= 0; middle--)
-            if (model->node[i].op != PTQ_OP_SOFTMAX)
-                PTQ__TRY(ptq__calibration_add_tensor(
-                    calibration, middle ? model->node[i].name : model->node[i].out, err));
+    const ptq_node *node;
+    PTQ__TRY(PTQ__NEW(&calibration->allocator, &calibration->tensor, 2 * (size_t)model->nodes,
+                      "calibration", err));
+    for (node = model->node + 1; node < model->node + model->nodes; node++) {
+        if (node->residual)
+            PTQ__TRY(ptq__calibration_add_tensor(calibration, node->name, err));
+        if (node->op != PTQ_OP_SOFTMAX)
+            PTQ__TRY(ptq__calibration_add_tensor(calibration, node->out, err));
+    }
     return PTQ_OK;
 }
 
+/* How often each value occurs, and how far pixels are from those of the same channel to their
+   left. */
 static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixels,
                               const int *shape) {
     int width = shape[1] * shape[2], n = shape[0] * width, i;
@@ -5843,28 +5945,23 @@ static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixel
     }
 }
 
-static void ptq__sort_hashes(uint64_t *hash, size_t n) {
-    size_t gap, i, k;
-    for (gap = n / 2; gap > 0; gap /= 2) /* Shell sort: small, and n is */
-        for (i = gap; i < n; i++) {
-            uint64_t value = hash[i];
-            for (k = i; k >= gap && hash[k - gap] > value; k -= gap)
-                hash[k] = hash[k - gap];
-            hash[k] = value;
-        }
+static int ptq__hash_before(const void *a, const void *b, const void *context) {
+    (void)context;
+    return *(const uint64_t *)a < *(const uint64_t *)b;
 }
 
+static void ptq__sort_hashes(uint64_t *hash, size_t n) {
+    ptq__sort(hash, n, sizeof *hash, ptq__hash_before, NULL);
+}
+
+/* Each worker keeps a calibration of its own, which is merged in the end. */
 static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    const ptq_model *model = ptq_plan_get_info(job->plan)->model;
     ptq_calibration *part = NULL;
-    void *memory = NULL;
-    PTQ__TRY(ptq__calibration_create(&job->allocator, job->data->classes, &part, err));
+    PTQ__TRY(ptq__calibration_create(&job->work.allocator, job->data->classes, &part, err));
     worker->own = part;
     part->model = ((const ptq_calibration *)job->context)->model;
-    PTQ__TRY(
-        ptq__alloc(&job->allocator, job->total, sizeof(uint64_t), "image hashes", &memory, err));
-    part->hash = (uint64_t *)memory;
-    return ptq__calibration_tensors(part, model, err);
+    PTQ__TRY(PTQ__NEW(&part->allocator, &part->hash, job->total, "image hashes", err));
+    return ptq__calibration_tensors(part, job->plan->info.model, err);
 }
 
 static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
@@ -5888,7 +5985,7 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
         part->class_count[label]++;
     if (job->data->type == PTQ_TYPE_U8)
         ptq__count_pixels(part, (const uint8_t *)worker->item,
-                          ptq_plan_get_info(job->plan)->model->node[0].shape);
+                          job->plan->info.model->node[0].shape);
     return PTQ_OK;
 }
 
@@ -5901,20 +5998,19 @@ static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_err
     return status;
 }
 
-/* Hashes of both, in order, into memory of the first. */
+/* Hashes of both, in ascending order, in new memory of the first. */
 static ptq_status ptq__merge_hashes(ptq_calibration *a, const ptq_calibration *b, ptq_error *err) {
-    void *memory = NULL;
+    uint64_t *both = NULL;
     if (!b->images)
         return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&a->allocator, a->images + b->images, sizeof(uint64_t), "image hashes",
-                        &memory, err));
+    PTQ__TRY(PTQ__NEW(&a->allocator, &both, a->images + b->images, "image hashes", err));
     if (a->images)
-        memcpy(memory, a->hash, a->images * sizeof(uint64_t));
-    memcpy((uint64_t *)memory + a->images, b->hash, b->images * sizeof(uint64_t));
+        memcpy(both, a->hash, a->images * sizeof *both);
+    memcpy(both + a->images, b->hash, b->images * sizeof *both);
     ptq__free(&a->allocator, a->hash);
-    a->hash = (uint64_t *)memory;
+    a->hash = both;
     a->images += b->images;
-    ptq__sort_hashes(a->hash, a->images);
+    ptq__sort_hashes(both, a->images);
     return PTQ_OK;
 }
 
@@ -5945,15 +6041,13 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
 }
 
 /* How far horizontal neighbours differ, as a share of what independent draws from the same pixels
-   would differ by: about 0.2 for photographs, 1 for noise, 0 for constant pictures. */
+   would differ by: about 0.2 for photographs, 1 for noise, 0 for constant pictures. With F(v) the
+   share of pixels up to v, two draws differ by 2 * sum over v of F(v) (1 - F(v)) on average. */
 static double ptq__roughness(const ptq_calibration *calibration) {
     double total = 0, below = 0, spread = 0, seen;
     int v;
     for (v = 0; v < 256; v++)
         total += (double)calibration->pixel[v];
-    if (!(total > 0))
-        return 0.5; /* real numbers: nothing is known, and nothing to be said */
-    /* E|a - b| = 2 * sum over v of F(v) (1 - F(v)), F the share of pixels up to v. */
     for (v = 0; v < 255; v++) {
         below += (double)calibration->pixel[v] / total;
         spread += 2 * below * (1 - below);
@@ -5979,33 +6073,26 @@ static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err) {
+    const ptq_model *model = plan->info.model;
     ptq_calibration *calibration = NULL;
     ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
-    if (ptq__is_quantized(plan->info.model))
+    if (ptq__is_quantized(model))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "this model is quantized already; calibrate the float model");
-    memset(&job, 0, sizeof job);
-    job.plan = plan;
-    job.data = data;
-    job.total = data->count;
+    job = ptq__job_over(plan, data, options ? &options->work : NULL);
     job.keep = 1;
     job.begin = ptq__calibrate_begin;
     job.one = ptq__calibrate_one;
     job.end = ptq__calibrate_end;
-    if (options) {
-        job.allocator = options->work.allocator;
-        job.progress = options->work.progress;
-        job.user = options->work.user;
-    }
-    PTQ__TRY(ptq__calibration_create(&job.allocator, data->classes, &calibration, err));
-    calibration->model = ptq_model_hash(plan->info.model);
+    PTQ__TRY(ptq__calibration_create(&job.work.allocator, data->classes, &calibration, err));
     job.context = calibration;
-    status = ptq__calibration_tensors(calibration, plan->info.model, err);
+    calibration->model = ptq_model_hash(model);
+    status = ptq__calibration_tensors(calibration, model, err);
     if (!status)
-        status = ptq__job_run(&job, options ? options->work.threads : 1, err);
-    if (!status && !(options && options->accept_any))
+        status = ptq__job_run(&job, err);
+    if (!status && data->type == PTQ_TYPE_U8 && !(options && options->accept_any))
         status = ptq__check_calibration(calibration, err);
     if (status)
         ptq_calibration_free(calibration);
@@ -6020,10 +6107,8 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     uint64_t least = UINT64_MAX, most = 0;
     size_t i, twice = 0;
     int c, missing = 0, top = 255;
-    uint64_t labelled = 0;
     for (c = 0; c < calibration->classes; c++) {
         uint64_t n = calibration->class_count[c];
-        labelled += n;
         least = n < least ? n : least;
         most = n > most ? n : most;
         missing += n == 0;
@@ -6035,15 +6120,15 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     if (calibration->images < 100)
         ptq__put(&text, "Only %z images: ranges will be uncertain; use at least 100.\n",
                  calibration->images);
-    if (missing && labelled)
+    if (missing && most)
         ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
                  calibration->classes);
-    else if (labelled && most > 2 * least)
+    else if (most > 2 * least)
         ptq__put(&text, "Classes have from %L to %L images: take about as many of each.\n", least,
                  most);
     if (twice)
         ptq__put(&text, "%z images occur more than once: take different ones.\n", twice);
-    if (top >= 0 && top < 128) /* of real numbers there are no pixels */
+    if (top >= 0 && top < 128)
         ptq__put(&text,
                  "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
                  " scaled ones.\n",
@@ -6067,11 +6152,11 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
                                            const ptq_dataset *data, size_t *overlap,
                                            ptq_error *err) {
     size_t i, found = 0;
-    void *item = NULL;
-    ptq_status status = PTQ_OK;
+    uint8_t *item = NULL;
+    ptq_status status;
     int label;
     PTQ__TRY(ptq__check_dataset(data, err));
-    PTQ__TRY(ptq__alloc(&calibration->allocator, ptq__item_size(data), 1, "an image", &item, err));
+    status = PTQ__NEW(&calibration->allocator, &item, ptq__item_size(data), "an image", err);
     for (i = 0; i < data->count && !status; i++) {
         status = data->get(data->user, i, item, &label, err);
         if (!status)
@@ -6883,119 +6968,6 @@ PTQ_API void ptq_convert_report_free(ptq_convert_report *report) {
     report->items = 0;
 }
 
-/* The self-test: a picture of smooth colours from a fixed seed, so that it looks like data. */
-
-static void ptq__test_picture(const int *shape, uint8_t *pixels) {
-    ptq_rng rng;
-    int y, x, c;
-    ptq_rng_seed(&rng, 8, 8);
-    for (y = 0; y < shape[0]; y++)
-        for (x = 0; x < shape[1]; x++)
-            for (c = 0; c < shape[2]; c++)
-                *pixels++ =
-                    (uint8_t)(((y * (c + 3) + x * (5 - c % 5)) * 4 + (int)ptq_rng_below(&rng, 24)) &
-                              255);
-}
-
-/* Logits of the picture. */
-static ptq_status ptq__self_test_run(const ptq_plan *plan, float *logits, uint64_t *hash,
-                                     ptq_error *err) {
-    size_t n = plan->info.pixels;
-    ptq_session *session = NULL;
-    ptq_session_options options;
-    void *pixels = NULL;
-    ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.allocator = plan->allocator;
-    PTQ__TRY(ptq__alloc(&plan->allocator, n, 1, "an image", &pixels, err));
-    ptq__test_picture(plan->info.model->node[0].shape, (uint8_t *)pixels);
-    *hash = ptq_image_hash((uint8_t *)pixels, n);
-    status = ptq_session_create(plan, &options, &session, err);
-    if (!status)
-        status = ptq_run(session, (uint8_t *)pixels, 1, logits, NULL, err);
-    ptq_session_free(session);
-    ptq__free(&plan->allocator, pixels);
-    return status;
-}
-
-enum { PTQ__SELF_TEST_CLASSES = 64 }; /* more logits than this are left out */
-
-static ptq_status ptq__self_test_of(const ptq_model *model, float *logits, int *n, uint64_t *hash,
-                                    ptq_error *err) {
-    ptq_plan_options options;
-    ptq_plan *plan = NULL;
-    void *all = NULL;
-    ptq_status status;
-    int classes;
-    memset(&options, 0, sizeof options);
-    options.isa = PTQ_ISA_SCALAR;
-    options.allocator = model->allocator;
-    PTQ__TRY(ptq_plan_create(model, &options, &plan, err));
-    classes = plan->info.classes;
-    status = ptq__alloc(&model->allocator, (size_t)classes, sizeof(float), "logits", &all, err);
-    if (!status)
-        status = ptq__self_test_run(plan, (float *)all, hash, err);
-    *n = classes < PTQ__SELF_TEST_CLASSES ? classes : PTQ__SELF_TEST_CLASSES;
-    if (!status)
-        memcpy(logits, all, (size_t)*n * sizeof(float));
-    ptq__free(&model->allocator, all);
-    ptq_plan_free(plan);
-    return status;
-}
-
-PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
-    char line[2048];
-    ptq__text text = ptq__text_over(line, sizeof line);
-    float logits[PTQ__SELF_TEST_CLASSES];
-    uint64_t hash = 0;
-    int i, n = 0;
-    PTQ__TRY(ptq__self_test_of(model, logits, &n, &hash, err));
-    ptq__put(&text, "%L", hash);
-    for (i = 0; i < n; i++)
-        ptq__put(&text, " %g", (double)logits[i]);
-    return ptq_model_set_meta(model, "self_test", line, err);
-}
-
-/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. */
-static int ptq__is_exact(const ptq_model *model) {
-    int i;
-    for (i = 0; i < model->nodes; i++)
-        if (model->node[i].op == PTQ_OP_BATCH_NORM ||
-            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
-            return 0;
-    return 1;
-}
-
-PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
-    const char *line = ptq_model_get_meta(plan->info.model, "self_test");
-    int i, classes = plan->info.classes, exact = ptq__is_exact(plan->info.model);
-    uint64_t hash = 0, expected = 0;
-    ptq__span rest, item;
-    void *logits = NULL;
-    ptq_status status;
-    if (!line)
-        return ptq_error_set(err, PTQ_NOT_READY, "the model has no self-test vector");
-    rest = ptq__span_of(line);
-    for (item = ptq__cut(&rest, ' '), i = 0; (size_t)i < item.n; i++)
-        expected = expected * 10 + (uint64_t)(item.p[i] - '0');
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)classes, sizeof(float), "logits", &logits, err));
-    status = ptq__self_test_run(plan, (float *)logits, &hash, err);
-    if (!status && hash != expected)
-        status = ptq_error_set(err, PTQ_BAD_NUMBER, "the self-test is of another picture");
-    for (i = 0; i < classes && i < PTQ__SELF_TEST_CLASSES && !status; i++) {
-        float want = 0, got = ((float *)logits)[i], difference;
-        int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
-        difference = want > got ? want - got : got - want;
-        if (!read || !(difference <= (exact ? 0 : 1e-3f * (1 + (want < 0 ? -want : want)))))
-            status = ptq_error_set(err, PTQ_BAD_NUMBER,
-                                   "self-test: logit %d is %g, the file says %g; the file or the"
-                                   " build is damaged",
-                                   i, (double)got, (double)want);
-    }
-    ptq__free(&plan->allocator, logits);
-    return status;
-}
-
 /* ---- [DATA] ------------------------------------------------------------------------------ */
 
 enum { PTQ__CIFAR_SIDE = 32, PTQ__CIFAR_PIXELS = 1024, PTQ__CIFAR_CLASSES = 10 };
@@ -7521,21 +7493,16 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
     memset(&result, 0, sizeof result);
-    memset(&job, 0, sizeof job);
-    job.plan = plan;
-    job.data = data;
-    job.total = data->count;
+    job = ptq__job_over(plan, data, options ? &options->work : NULL);
     job.one = labelled ? ptq__evaluate_labelled : ptq__evaluate_one;
     job.context = &result;
     if (options) {
         job.total = options->limit && options->limit < job.total ? options->limit : job.total;
-        result.allocator = job.allocator = options->work.allocator;
-        job.progress = options->work.progress;
-        job.user = options->work.user;
+        result.allocator = options->work.allocator;
     }
     status = ptq__evaluation_create(&result, job.total, data->classes, err);
     if (!status)
-        status = ptq__job_run(&job, options ? options->work.threads : 1, err);
+        status = ptq__job_run(&job, err);
     if (status) {
         ptq_evaluation_free(&result);
         return status;
@@ -9798,7 +9765,8 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
     ptq_status status;
     PTQ__TRY(
         ptq__calibration_create(allocator, ptq__at_most(PTQ__MOST_CLASSES, size / 2), &c, err));
-    status = ptq__calibration_reserve(c, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6), err);
+    status = PTQ__NEW(&c->allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
+                      "calibration", err);
     if (!status)
         status = ptq__json_calibration(&json, c, err);
     if (status)
@@ -12716,7 +12684,7 @@ static void ptq__reach_channels(float *reach, const float *x, size_t n, int chan
 
 static ptq_status ptq__equalize_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     const ptq__equalizer *eq = (const ptq__equalizer *)job->context;
-    return ptq__alloc(&job->allocator, (size_t)eq->channels, sizeof(float), "channel ranges",
+    return ptq__alloc(&job->work.allocator, (size_t)eq->channels, sizeof(float), "channel ranges",
                       &worker->own, err);
 }
 
@@ -12746,7 +12714,7 @@ static ptq_status ptq__equalize_end(ptq__job *job, ptq__worker *worker, ptq_erro
     if (worker->own)
         ptq__reach_channels(eq->reach, (const float *)worker->own, (size_t)eq->channels,
                             eq->channels);
-    ptq__free(&job->allocator, worker->own);
+    ptq__free(&job->work.allocator, worker->own);
     return PTQ_OK;
 }
 
@@ -12878,20 +12846,14 @@ static ptq_status ptq__equalize_with(ptq__equalizer *eq, const ptq_plan *plan,
                                      ptq_error *err) {
     ptq__job job;
     int i;
-    memset(&job, 0, sizeof job);
-    job.plan = plan;
-    job.data = data;
-    job.total = data->count;
+    job = ptq__job_over(plan, data, &options->work);
     job.keep = 1;
     job.begin = ptq__equalize_begin;
     job.one = ptq__equalize_one;
     job.end = ptq__equalize_end;
     job.context = eq;
-    job.progress = options->work.progress;
-    job.user = options->work.user;
-    job.allocator = options->work.allocator;
-    PTQ__TRY(ptq__equalizer_open(eq, &job.allocator, err));
-    PTQ__TRY(ptq__job_run(&job, options->work.threads, err));
+    PTQ__TRY(ptq__equalizer_open(eq, &job.work.allocator, err));
+    PTQ__TRY(ptq__job_run(&job, err));
     for (i = 0; i < eq->model->nodes; i++)
         if (ptq__group_of(eq, i) == i)
             ptq__choose_factors(eq, i);
@@ -13235,7 +13197,7 @@ static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error
     ptq_session_options options;
     void *memory = NULL;
     ptq__learner *part;
-    PTQ__TRY(ptq__alloc(&job->allocator, 1, sizeof(ptq__learner), "moments", &memory, err));
+    PTQ__TRY(ptq__alloc(&job->work.allocator, 1, sizeof(ptq__learner), "moments", &memory, err));
     part = (ptq__learner *)memory;
     part->cv = all->cv;
     part->plan = all->plan;
@@ -13248,7 +13210,7 @@ static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error
         return PTQ_OK;
     memset(&options, 0, sizeof options);
     options.keep = 1;
-    options.allocator = job->allocator;
+    options.allocator = job->work.allocator;
     return ptq_session_create(part->real, &options, &part->session, err);
 }
 
@@ -13296,7 +13258,7 @@ static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *
     }
     if (part) {
         ptq__learner_free(part);
-        ptq__free(&job->allocator, part);
+        ptq__free(&job->work.allocator, part);
     }
     return PTQ_OK;
 }
@@ -13552,21 +13514,15 @@ static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err) {
     const ptq_convert_options *options = learner->cv->options;
     ptq__job job;
     int i;
-    memset(&job, 0, sizeof job);
-    job.plan = learner->plan;
-    job.data = options->images;
-    job.total = options->images->count;
+    job = ptq__job_over(learner->plan, options->images, &options->work);
     job.keep = 1;
     job.begin = ptq__learn_begin;
     job.one = ptq__learn_one;
     job.end = ptq__learn_end;
     job.context = learner;
-    job.progress = options->work.progress;
-    job.user = options->work.user;
-    job.allocator = options->work.allocator;
     PTQ__TRY(ptq__check_fits(learner->plan, job.data, err));
     PTQ__TRY(ptq__learner_open(learner, err));
-    PTQ__TRY(ptq__job_run(&job, options->work.threads, err));
+    PTQ__TRY(ptq__job_run(&job, err));
     for (i = 0; i < learner->plan->info.model->nodes; i++)
         if (learner->moments[i].taps)
             PTQ__TRY(ptq__learn_node(learner, i, err));
