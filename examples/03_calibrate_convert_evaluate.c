@@ -109,8 +109,8 @@ int main(int argc, char **argv)
         !ptq_model_write(f.fused, &file, &bytes, &f.err)) {
         printf("scheme        right   accuracy  to float, points [95 %%]   agreement    bytes\n");
         print_row("float", &f.baseline, NULL, bytes);
-        for (i = 0; ptq_preset_name(i) && !f.err.status; i++)
-            measure_preset(&f, ptq_preset_name(i));
+        for (i = 0; ptq_name(PTQ_NAMES_PRESET, i) && !f.err.status; i++)
+            measure_preset(&f, ptq_name(PTQ_NAMES_PRESET, i));
     }
     if (f.err.status)
         fprintf(stderr, "%s\n", f.err.text);

@@ -144,7 +144,7 @@ static void expect_open_failure(ptq_split split, const char *says)
     ptq_status status = ptq_cifar10_open(test_directory, split, NULL, &data, &err);
 
     if (status == PTQ_OK || !strstr(err.text, says))
-        fail_msg("%s: \"%s\"; wanted \"%s\"", ptq_status_name(status), status ? err.text : "",
+        fail_msg("%s: \"%s\"; wanted \"%s\"", ptq_name(PTQ_NAMES_STATUS, status), status ? err.text : "",
                  says);
     assert_null(data);
 }
@@ -597,7 +597,7 @@ static ptq_status get_synthetic(void *user, size_t index, void *item, int *label
         pixels[i] = (uint8_t)(i % 3 == (int)index % 3 ? 200 : 10);
     *label = index % 5 ? (int)index % 3 : 0;
     if ((int)index == s->broken && s->failure)
-        return ptq_error_set(e, PTQ_IO_ERROR, "the tape broke at %z", index);
+        return ptq_error_set(e, PTQ_IO_ERROR, "the tape broke at %zu", index);
     if ((int)index == s->broken)
         *label = s->label;
     return PTQ_OK;

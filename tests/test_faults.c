@@ -156,7 +156,7 @@ static void fail_each(const fixture *f, chain run, long least)
         s = run(f, allocator);
         if (s != PTQ_OUT_OF_MEMORY || !err.text[0] || heap.live)
             fail_msg("allocation %ld of %ld fails: %s, \"%s\", %ld blocks leak", n, total,
-                     ptq_status_name(s), err.text, heap.live);
+                     ptq_name(PTQ_NAMES_STATUS, s), err.text, heap.live);
         assert_untouched(f);
     }
     print_message("%ld allocations, each failed once\n", total);

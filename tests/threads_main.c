@@ -96,7 +96,7 @@ static void run_and_compare(const shared *all, const ptq_plan *plan, int isa)
 
     run_images(plan, logits);
     if (memcmp(logits, all->logits[isa], sizeof logits)) {
-        fprintf(stderr, "%s: other logits than from one thread\n", ptq_isa_name((ptq_isa)isa));
+        fprintf(stderr, "%s: other logits than from one thread\n", ptq_name(PTQ_NAMES_ISA, isa));
         exit(1);
     }
 }

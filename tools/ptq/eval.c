@@ -71,7 +71,7 @@ static int open_outcome(const char *option, const char *data, outcome *out)
         return 1;
     describe_precision(out->ready.model, precision, sizeof precision);
     snprintf(out->backend, sizeof out->backend, "ptq %s %s",
-             ptq_isa_name(ptq_plan_get_info(out->ready.plan)->isa), precision);
+             ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(out->ready.plan)->isa), precision);
     return 0;
 }
 

@@ -116,7 +116,7 @@ static int build_coded(coded_graph *g)
 
         if (made < 0)
             return fail("node %s (%s) cannot be copied here; take another model", node->name,
-                        ptq_op_name(node->op));
+                        ptq_name(PTQ_NAMES_OP, node->op));
         if (copy_params(g, node, &g->model->node[made]))
             return 1;
         g->to[i] = add_border(g, node, made);

@@ -36,7 +36,7 @@ int check_layers(const lab *at)
 
         if (!layer || (i && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
             return fail("node %s (%s) is not imitated here; take another model", node->name,
-                        ptq_op_name(node->op));
+                        ptq_name(PTQ_NAMES_OP, node->op));
     }
     return 0;
 }
