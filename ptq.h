@@ -201,6 +201,14 @@ typedef struct ptq_allocator {
     void *user;
 } ptq_allocator;
 
+/* What a report owns: the first member of every struct that the library fills with lists. Releasing
+   it ends them; NULL, zeros and a second time are fine. */
+typedef struct ptq_memory {
+    void *block[3];
+    ptq_allocator allocator;
+} ptq_memory;
+PTQ_API void ptq_release(ptq_memory *memory);
+
 /* Called during long work with `done` of `total` units; non-zero stops the work, which then
    returns PTQ_CANCELLED. Always called on the thread that called the library. */
 typedef int (*ptq_progress)(void *user, size_t done, size_t total);
@@ -616,9 +624,9 @@ typedef struct ptq_fusion {
 } ptq_fusion;
 
 typedef struct ptq_fuse_report {
+    ptq_memory memory;
     ptq_fusion *item; /* one for each batch norm, activation and addition of the model */
     int items;
-    ptq_allocator allocator;
 } ptq_fuse_report;
 
 /* A new model in which batch norm is folded into the convolution before it, ReLU and ReLU6 into the
@@ -630,7 +638,6 @@ typedef struct ptq_fuse_report {
    same. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err);
-PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report);
 
 /* ---------------------------------------------------------------------------------------------
    [PLAN] A model made ready for one instruction set */
@@ -1144,10 +1151,10 @@ typedef struct ptq_conversion {
 } ptq_conversion;
 
 typedef struct ptq_convert_report {
+    ptq_memory memory;
     ptq_conversion *item;
     int items;
     size_t bytes_before, bytes_after;
-    ptq_allocator allocator;
 } ptq_convert_report;
 
 /* A new model; the float one stays as it is. `calibration` may be NULL if no node is
@@ -1159,7 +1166,6 @@ typedef struct ptq_convert_report {
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err);
-PTQ_API void ptq_convert_report_free(ptq_convert_report *report);
 
 /* Codes for one weight tensor (dim[0]: output channels) under a scheme: the part of conversion that
    needs nothing else. A channel of zeros gets codes 0 and the scale 1. */
@@ -1186,6 +1192,7 @@ typedef struct ptq_evaluate_options {
 } ptq_evaluate_options;
 
 typedef struct ptq_evaluation {
+    ptq_memory memory;
     size_t total, correct;
     int classes;
     size_t *class_total;   /* classes */
@@ -1194,7 +1201,6 @@ typedef struct ptq_evaluation {
     int *label;            /* total */
     int *prediction;       /* total */
     float *logits;         /* total x classes */
-    ptq_allocator allocator;
 } ptq_evaluation;
 
 /* Runs the plan over a data set. PTQ_BAD_DATA if there are no images, if their size or the number
@@ -1203,7 +1209,6 @@ typedef struct ptq_evaluation {
 PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err);
-PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation);
 
 /* Two evaluations of the same images: a quantized model against the float model it came from. */
 typedef struct ptq_comparison {
@@ -1233,9 +1238,9 @@ typedef struct ptq_layer_error {
 } ptq_layer_error;
 
 typedef struct ptq_layer_report {
+    ptq_memory memory;
     ptq_layer_error *item;
     int items;
-    ptq_allocator allocator;
 } ptq_layer_report;
 
 /* Runs both plans on the first `count` images (0: all) and compares every tensor that both have, in
@@ -1243,7 +1248,6 @@ typedef struct ptq_layer_report {
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err);
-PTQ_API void ptq_layer_report_free(ptq_layer_report *report);
 
 /* How far a model's logits are from the float model's, over the images of two evaluations. */
 typedef struct ptq_divergence {
@@ -1288,13 +1292,13 @@ typedef struct ptq_advice {
 } ptq_advice;
 
 typedef struct ptq_sensitivity_report {
+    ptq_memory memory;
     ptq_sensitivity *item; /* largest divergence first */
     int items;
     ptq_divergence whole;  /* of the model with every node under the scheme */
     ptq_advice *advice;    /* largest gain first, only gains; may be empty */
     int advices;
     size_t images;
-    ptq_allocator allocator;
 } ptq_sensitivity_report;
 
 /* Measures every node that can run on integers alone, ranks them, and tries remedies: on the whole
@@ -1306,7 +1310,6 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
                                            const ptq_calibration *calibration,
                                            const ptq_search_options *options,
                                            ptq_sensitivity_report *out, ptq_error *err);
-PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report);
 
 /* What a mixed model must keep to; of the fields that are not zero, all. */
 typedef struct ptq_goal {
@@ -1325,6 +1328,7 @@ typedef struct ptq_mix {
 } ptq_mix;
 
 typedef struct ptq_mix_report {
+    ptq_memory memory;
     char (*node)[PTQ_NAME_SIZE]; /* layers with weights that can run on integers */
     int nodes;
     ptq_mix *item;     /* the frontier, largest model first */
@@ -1333,7 +1337,6 @@ typedef struct ptq_mix_report {
     int chosen;        /* the model returned */
     int met;           /* 1: it keeps to the goal */
     size_t images;
-    ptq_allocator allocator;
 } ptq_mix_report;
 
 /* Chooses the bits of each layer's weights. The divergence that each layer causes alone is measured
@@ -1347,7 +1350,6 @@ typedef struct ptq_mix_report {
 PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
                                      const ptq_search_options *options, const ptq_goal *goal,
                                      ptq_model **out, ptq_mix_report *report, ptq_error *err);
-PTQ_API void ptq_mix_report_free(ptq_mix_report *report);
 
 #endif /* PTQ_H */
 
@@ -1697,6 +1699,28 @@ static void ptq__free(const ptq_allocator *allocator, void *memory) {
         allocator->release(allocator->user, memory);
     else
         PTQ_FREE(memory);
+}
+
+/* Zeroed memory as ptq__alloc gives it, for a report to own. */
+static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const char *what,
+                            void *out, ptq_error *err) {
+    void **block = memory->block;
+    while (*block)
+        block++;
+    PTQ__TRY(ptq__alloc(&memory->allocator, count, size, what, block, err));
+    memcpy(out, block, sizeof *block);
+    return PTQ_OK;
+}
+
+#define PTQ__KEEP(memory, pointer, count, what, err)                                               \
+    ptq__keep(memory, count, sizeof **(pointer), what, pointer, err)
+
+PTQ_API void ptq_release(ptq_memory *memory) {
+    int i;
+    for (i = 0; memory && i < 3; i++) {
+        ptq__free(&memory->allocator, memory->block[i]);
+        memory->block[i] = NULL;
+    }
 }
 
 static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
@@ -4153,13 +4177,11 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
                                  ptq_fusion_kind kind, const char *reason, ptq_error *err) {
     ptq_fuse_report *report = fuser->report;
     ptq_fusion *item;
-    void *array;
     if (!report)
         return PTQ_OK;
-    array = report->item;
-    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &fuser->capacity, sizeof *item,
+    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &fuser->capacity,
                        "fusion report", err));
-    report->item = (ptq_fusion *)array;
+    report->memory.block[0] = report->item;
     item = &report->item[report->items++];
     memset(item, 0, sizeof *item);
     memcpy(item->node, node->name, sizeof item->node);
@@ -4325,7 +4347,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     fuser.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->allocator = model->allocator;
+        report->memory.allocator = model->allocator;
     }
     PTQ__TRY(ptq_model_check(model, err));
     fuser.quantized = ptq__is_quantized(model);
@@ -4337,19 +4359,14 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     ptq__free(&model->allocator, to);
     if (status) {
         ptq_model_free(fuser.model);
-        ptq_fuse_report_free(report);
+        if (report) {
+            ptq_release(&report->memory);
+            memset(report, 0, sizeof *report);
+        }
     } else {
         *out = fuser.model;
     }
     return status;
-}
-
-PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
 }
 
 /* ---- [PLAN] ------------------------------------------------------------------------------ */
@@ -6511,15 +6528,13 @@ static int ptq__goes_integer(const ptq__converter *cv, int index) {
 static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
                             size_t after, ptq_error *err) {
     ptq_convert_report *report = cv->report;
-    void *array;
     ptq_conversion *item;
     ptq__text text;
     if (!report)
         return PTQ_OK;
-    array = report->item;
-    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &cv->capacity, sizeof *item,
+    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &cv->capacity,
                        "conversion report", err));
-    report->item = (ptq_conversion *)array;
+    report->memory.block[0] = report->item;
     item = &report->item[report->items++];
     text = ptq__text_over(item->node, sizeof item->node);
     ptq__put_string(&text, node);
@@ -6857,7 +6872,7 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     for (i = 0; i < report.items; i++)
         if (report.item[i].kind != PTQ_FUSION_NONE && !left++)
             memcpy(node, report.item[i].node, sizeof node);
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     if (left)
         return ptq_error_set(err, PTQ_NOT_READY,
@@ -6927,21 +6942,15 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
     cv.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->allocator = cv.options->work.allocator;
+        report->memory.allocator = cv.options->work.allocator;
     }
     PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
     status = ptq__convert_confirmed(&cv, out, err);
-    if (status)
-        ptq_convert_report_free(report);
+    if (status && report) {
+        ptq_release(&report->memory);
+        memset(report, 0, sizeof *report);
+    }
     return status;
-}
-
-PTQ_API void ptq_convert_report_free(ptq_convert_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
 }
 
 /* The self-test: a picture of smooth colours from a fixed seed, so that it looks like data. */
@@ -7522,24 +7531,18 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
 
 static ptq_status ptq__evaluation_create(ptq_evaluation *result, size_t total, int classes,
                                          ptq_error *err) {
-    const ptq_allocator *allocator = &result->allocator;
     size_t n = (size_t)classes;
-    void *memory = NULL;
     result->total = total;
     result->classes = classes;
     if (n > 46340 || total > SIZE_MAX / sizeof(float) / n)
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%zu images of %d classes are too many", total,
                              classes);
-    PTQ__TRY(ptq__alloc(allocator, 2 * n + n * n, sizeof(size_t), "counts", &memory, err));
-    result->class_total = (size_t *)memory;
+    PTQ__TRY(PTQ__KEEP(&result->memory, &result->class_total, 2 * n + n * n, "counts", err));
     result->class_correct = result->class_total + n;
     result->confusion = result->class_correct + n;
-    PTQ__TRY(ptq__alloc(allocator, total, 2 * sizeof(int), "predictions", &memory, err));
-    result->label = (int *)memory;
+    PTQ__TRY(PTQ__KEEP(&result->memory, &result->label, 2 * total, "predictions", err));
     result->prediction = result->label + total;
-    PTQ__TRY(ptq__alloc(allocator, total * n, sizeof(float), "logits", &memory, err));
-    result->logits = (float *)memory;
-    return PTQ_OK;
+    return PTQ__KEEP(&result->memory, &result->logits, total * n, "logits", err);
 }
 
 static void ptq__evaluation_count(ptq_evaluation *result) {
@@ -7590,7 +7593,7 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     job.context = &result;
     if (options) {
         job.total = options->limit && options->limit < job.total ? options->limit : job.total;
-        result.allocator = job.allocator = options->work.allocator;
+        result.memory.allocator = job.allocator = options->work.allocator;
         job.progress = options->work.progress;
         job.user = options->work.user;
     }
@@ -7598,7 +7601,7 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     if (!status)
         status = ptq__job_run(&job, options ? options->work.threads : 1, err);
     if (status) {
-        ptq_evaluation_free(&result);
+        ptq_release(&result.memory);
         return status;
     }
     ptq__evaluation_count(&result);
@@ -7610,17 +7613,6 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err) {
     return ptq__evaluate(plan, data, options, 1, out, err);
-}
-
-PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation) {
-    ptq_allocator allocator;
-    if (!evaluation)
-        return;
-    allocator = evaluation->allocator;
-    ptq__free(&allocator, evaluation->class_total);
-    ptq__free(&allocator, evaluation->label);
-    ptq__free(&allocator, evaluation->logits);
-    memset(evaluation, 0, sizeof *evaluation);
 }
 
 /* ln of the binomial coefficient. */
@@ -7826,9 +7818,7 @@ static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const
     PTQ__TRY(ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &layers->item, err));
     PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq__layer_sum), "layer report", &memory, err));
     layers->sum = (ptq__layer_sum *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_layer_error), "layer report", &memory, err));
-    layers->report->item = (ptq_layer_error *)memory;
-    return PTQ_OK;
+    return PTQ__KEEP(&layers->report->memory, &layers->report->item, most, "layer report", err);
 }
 
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
@@ -7841,7 +7831,7 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
     PTQ__TRY(ptq__check_fits(quantized, data, err));
     memset(&report, 0, sizeof report);
     memset(&layers, 0, sizeof layers);
-    report.allocator = quantized->allocator;
+    report.memory.allocator = quantized->allocator;
     layers.report = &report;
     status = ptq__layers_open(&layers, baseline, quantized, data, err);
     if (!status)
@@ -7849,21 +7839,13 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
                                      count && count < data->count ? count : data->count, err);
     ptq_session_free(layers.a);
     ptq_session_free(layers.b);
-    ptq__free(&report.allocator, layers.item);
-    ptq__free(&report.allocator, layers.sum);
+    ptq__free(&report.memory.allocator, layers.item);
+    ptq__free(&report.memory.allocator, layers.sum);
     if (status)
-        ptq_layer_report_free(&report);
+        ptq_release(&report.memory);
     else
         *out = report;
     return status;
-}
-
-PTQ_API void ptq_layer_report_free(ptq_layer_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
 }
 
 /* Divergence of logits. */
@@ -13954,11 +13936,11 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
     if (bytes)
         *bytes = report.bytes_after;
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     status = ptq__search_evaluate(search, model, &measured, err);
     if (!status) {
         status = ptq_compare_logits(&search->real, &measured, cost, err);
-        ptq_evaluation_free(&measured);
+        ptq_release(&measured.memory);
     }
     if (status || !made)
         ptq_model_free(model);
@@ -13984,7 +13966,7 @@ static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error
 }
 
 static void ptq__search_close(ptq__search *search) {
-    ptq_evaluation_free(&search->real);
+    ptq_release(&search->real.memory);
     ptq__free(&search->options->work.allocator, search->override);
 }
 
@@ -14101,7 +14083,7 @@ static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error 
     ptq_model_free(model);
     PTQ__TRY(status);
     status = ptq_compare_logits(&fit->search.real, &measured, &d, err);
-    ptq_evaluation_free(&measured);
+    ptq_release(&measured.memory);
     *sqnr_db = d.sqnr_db;
     return status;
 }
@@ -14167,7 +14149,7 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
             ptq_subset_open(&subset, cv->options->images, indices, cv->options->images->count, err);
     if (!status)
         status = ptq__fit_tensors(&fit, err);
-    ptq_evaluation_free(&fit.search.real);
+    ptq_release(&fit.search.real.memory);
     ptq__free(allocator, (void *)(uintptr_t)fit.options.override);
     ptq__free(allocator, indices);
     return status;
@@ -14394,7 +14376,7 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
         status = ptq_subset_open(&subset, options->images, indices, slice + rest, err);
     if (!status)
         status = ptq__decide_all(decider, err);
-    ptq_evaluation_free(&decider->search.real);
+    ptq_release(&decider->search.real.memory);
     ptq__free(&options->work.allocator, indices);
     return status;
 }
@@ -14609,14 +14591,9 @@ static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *repor
 static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
                                        ptq_error *err) {
     const ptq_model *model = search->model;
-    void *memory = NULL;
     int i;
-    PTQ__TRY(ptq__alloc(&report->allocator, (size_t)model->nodes, sizeof(ptq_sensitivity),
-                        "sensitivities", &memory, err));
-    report->item = (ptq_sensitivity *)memory;
-    PTQ__TRY(ptq__alloc(&report->allocator, PTQ__MOST_ADVICE, sizeof(ptq_advice), "advice", &memory,
-                        err));
-    report->advice = (ptq_advice *)memory;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes, "sensitivities", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->advice, PTQ__MOST_ADVICE, "advice", err));
     search->total = 2 + PTQ__MOST_ADVICE;
     for (i = 0; i < model->nodes; i++)
         search->total += (size_t)ptq__measurable(&model->node[i]);
@@ -14642,24 +14619,14 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
     search.model = model;
     search.calibration = calibration;
     search.options = options;
-    report.allocator = options->work.allocator;
+    report.memory.allocator = options->work.allocator;
     status = ptq__sensitivity_run(&search, &report, err);
     ptq__search_close(&search);
     if (status)
-        ptq_sensitivity_report_free(&report);
+        ptq_release(&report.memory);
     else
         *out = report;
     return status;
-}
-
-PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    ptq__free(&report->allocator, report->advice);
-    report->item = NULL;
-    report->advice = NULL;
-    report->items = report->advices = 0;
 }
 
 /* ---- [MIX] ---------------------------------------------------------------------------------- */
@@ -14842,25 +14809,19 @@ static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
 static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err) {
     const ptq_model *model = mixer->search.model;
     ptq_mix_report *report = mixer->report;
-    const ptq_allocator *allocator = &report->allocator;
+    const ptq_allocator *allocator = &report->memory.allocator;
     size_t n = 0, most;
-    void *memory = NULL;
     int i;
     for (i = 0; i < model->nodes; i++)
         n += ptq__has_weight(model->node[i].op) != 0;
     if (!n)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
     most = n * PTQ__WIDTHS + 1;
-    PTQ__TRY(ptq__alloc(allocator, n, PTQ_NAME_SIZE, "names", &memory, err));
-    report->node = (char(*)[PTQ_NAME_SIZE])memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_mix), "frontier", &memory, err));
-    report->item = (ptq_mix *)memory;
-    PTQ__TRY(ptq__alloc(allocator, (most + 1) * n, 1, "frontier", &memory, err));
-    report->bits = (uint8_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int), "layers", &memory, err));
-    mixer->index = (int *)memory;
-    PTQ__TRY(ptq__alloc(allocator, n * PTQ__WIDTHS, sizeof(double), "divergences", &memory, err));
-    mixer->alone = (double *)memory;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->node, n, "names", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "frontier", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->bits, (most + 1) * n, "frontier", err));
+    PTQ__TRY(PTQ__NEW(allocator, &mixer->index, n, "layers", err));
+    PTQ__TRY(PTQ__NEW(allocator, &mixer->alone, n * PTQ__WIDTHS, "divergences", err));
     for (i = 0; i < model->nodes; i++)
         if (ptq__has_weight(model->node[i].op)) {
             memcpy(report->node[report->nodes], model->node[i].name, PTQ_NAME_SIZE);
@@ -14891,7 +14852,7 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     ptq_status status;
     memset(&mixer, 0, sizeof mixer);
     memset(&made, 0, sizeof made);
-    made.allocator = options->work.allocator;
+    made.memory.allocator = options->work.allocator;
     mixer.search.model = model;
     mixer.search.calibration = calibration;
     mixer.search.options = options;
@@ -14903,7 +14864,7 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     ptq__free(&options->work.allocator, mixer.alone);
     if (status) {
         ptq_model_free(mixer.best);
-        ptq_mix_report_free(&made);
+        ptq_release(&made.memory);
         return status;
     }
     if (out)
@@ -14911,20 +14872,8 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     if (report)
         *report = made;
     else
-        ptq_mix_report_free(&made);
+        ptq_release(&made.memory);
     return PTQ_OK;
-}
-
-PTQ_API void ptq_mix_report_free(ptq_mix_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->node);
-    ptq__free(&report->allocator, report->item);
-    ptq__free(&report->allocator, report->bits);
-    report->node = NULL;
-    report->item = NULL;
-    report->bits = NULL;
-    report->nodes = report->items = 0;
 }
 
 #endif /* PTQ_IMPLEMENTATION_DONE */

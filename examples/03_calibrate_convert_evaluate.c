@@ -88,7 +88,7 @@ static ptq_status measure_preset(flow *f, const char *name)
         !ptq_model_write(quantized, &file, &bytes, &f->err))
         print_row(name, &result, &comparison, bytes);
     ptq_bytes_free(file, NULL);
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     ptq_plan_free(plan);
     ptq_model_free(quantized);
     return f->err.status;
@@ -115,7 +115,7 @@ int main(int argc, char **argv)
     if (f.err.status)
         fprintf(stderr, "%s\n", f.err.text);
     ptq_bytes_free(file, NULL);
-    ptq_evaluation_free(&f.baseline);
+    ptq_release(&f.baseline.memory);
     ptq_calibration_free(f.calibration);
     ptq_cifar10_free(f.train);
     ptq_cifar10_free(f.test);

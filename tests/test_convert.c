@@ -128,8 +128,8 @@ static void report_and_dry_run(void **state)
         assert_int_equal(before, param_bytes(f->fused));
         assert_int_equal(after, param_bytes(m));
         assert_true(after < before);
-        ptq_convert_report_free(&report);
-        ptq_convert_report_free(&dry);
+        ptq_release(&report.memory);
+        ptq_release(&dry.memory);
         ptq_model_free(m);
     }
 }
@@ -378,7 +378,7 @@ static void float_node_in_the_middle(void **state)
     assert_int_equal(count_ops(m, PTQ_OP_DEQUANTIZE), count_ops(plain, PTQ_OP_DEQUANTIZE) + 3);
     if (quality(f, m) < quality(f, plain) - 3)
         fail_msg("mixed %.1f dB, integer %.1f dB", quality(f, m), quality(f, plain));
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(plain);
     ptq_model_free(m);
 }
@@ -727,7 +727,7 @@ static ptq_status run_chain(const ptq_model *fused, const ptq_dataset *data, ptq
     ptq_plan_free(integer);
     ptq_model_free(back);
     ptq_bytes_free(bytes, &allocator);
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(m);
     ptq_calibration_free(again);
     ptq_bytes_free(json, &allocator);

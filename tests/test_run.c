@@ -419,7 +419,7 @@ static ptq_status run_chain(const chain *c, ptq_allocator allocator)
     ptq_status s;
 
     memset(&report, 0, sizeof report);
-    report.allocator = allocator;
+    report.memory.allocator = allocator;
     memset(&result, 0, sizeof result);
     data.user = (void *)(uintptr_t)c->pixels;
     (void)((s = ptq_model_parse(c->bytes, c->size, &load, &model, &err)) ||
@@ -430,12 +430,12 @@ static ptq_status run_chain(const chain *c, ptq_allocator allocator)
            (s = ptq_plan_create(copy, &planning, &plan, &err)) ||
            (s = ptq_session_create(plan, &sitting, &session, &err)) ||
            (s = ptq_evaluate(plan, &data, &evaluating, &result, &err)));
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     ptq_session_free(session);
     ptq_plan_free(plan);
     ptq_bytes_free(bytes, &allocator);
     ptq_model_free(copy);
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(model);
     return s;

@@ -199,8 +199,8 @@ static void evaluate_both(const ptq_model *model, const ptq_dataset *data)
     expect(!ptq_evaluate(plan, data, &options, &many, &err));
     expect(!memcmp(one.logits, many.logits, IMAGES * CLASSES * sizeof(float)));
     expect(one.correct == many.correct);
-    ptq_evaluation_free(&one);
-    ptq_evaluation_free(&many);
+    ptq_release(&one.memory);
+    ptq_release(&many.memory);
     ptq_plan_free(plan);
 }
 

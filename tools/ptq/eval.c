@@ -77,7 +77,7 @@ static int open_outcome(const char *option, const char *data, outcome *out)
 
 static void close_outcome(outcome *from)
 {
-    ptq_evaluation_free(&from->result);
+    ptq_release(&from->result.memory);
     engine_close(&from->ready);
 }
 
@@ -410,7 +410,7 @@ int command_eval(int argc, char **argv)
     if (json_setup(json_option) || find_data(data_option, both.data))
         return 1;
     status = evaluate(&both);
-    ptq_layer_report_free(&both.layers);
+    ptq_release(&both.layers.memory);
     close_outcome(&both.model);
     close_outcome(&both.baseline);
     return status;

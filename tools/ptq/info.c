@@ -43,7 +43,7 @@ typedef struct model_info {
 
 static void free_info(model_info *info)
 {
-    ptq_fuse_report_free(&info->report);
+    ptq_release(&info->report.memory);
     ptq_model_free(info->model);
 }
 

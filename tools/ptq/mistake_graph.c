@@ -317,7 +317,7 @@ static int count_batch(const lab *at, ptq_model *model, const size_t *indices, s
         return 1;
     for (size_t i = 0; i < count; i++)
         count_answer(sum, at, indices[i], result.prediction[i]);
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     return 0;
 }
 

@@ -280,7 +280,7 @@ static int measure_both(runner *r, const lab *at, const char *name, const ptq_da
     snprintf(how, sizeof how, "%s, saturating at 16 bits", name);
     if (!status)
         status = run_images(r, at, how, &exact, pixels);
-    ptq_evaluation_free(&exact);
+    ptq_release(&exact.memory);
     free(pixels);
     return status;
 }

@@ -731,10 +731,10 @@ static int quantize(job *work)
 
 static void close_job(job *work)
 {
-    ptq_evaluation_free(&work->before);
-    ptq_evaluation_free(&work->after);
-    ptq_convert_report_free(&work->plan);
-    ptq_mix_report_free(&work->mix);
+    ptq_release(&work->before.memory);
+    ptq_release(&work->after.memory);
+    ptq_release(&work->plan.memory);
+    ptq_release(&work->mix.memory);
     ptq_model_free(work->unfused);
     ptq_calibration_free(work->calibration);
     ptq_cifar10_free(work->test);

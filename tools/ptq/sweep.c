@@ -362,7 +362,7 @@ static int calibrate(job *work)
 
 static void end_set(job *work)
 {
-    ptq_evaluation_free(&work->real);
+    ptq_release(&work->real.memory);
     memset(&work->real, 0, sizeof work->real);
     ptq_calibration_free(work->calibration);
     work->calibration = NULL;
@@ -397,7 +397,7 @@ static int measure(job *work, const ptq_scheme *scheme, row *out)
     if (ptq_convert(work->ready.model, work->calibration, &options, &made, &report, &err))
         return fail("%s", err.text);
     out->bytes = (long)report.bytes_after;
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     if (engine_adopt(made, NULL, &quantized))
         return 1;
     status = evaluate(quantized.plan, &work->images, &result);
@@ -410,7 +410,7 @@ static int measure(job *work, const ptq_scheme *scheme, row *out)
         out->agree = (int)compared.agree;
     }
     if (result.total)
-        ptq_evaluation_free(&result);
+        ptq_release(&result.memory);
     engine_close(&quantized);
     return status;
 }
