@@ -130,6 +130,15 @@
 #define PTQ_API extern
 #endif
 
+/* Lets compilers check the arguments of formats, C's own and not those of Windows' C library. */
+#if defined(__clang__)
+#define PTQ_FORMAT(at, first) __attribute__((format(printf, at, first)))
+#elif defined(__GNUC__)
+#define PTQ_FORMAT(at, first) __attribute__((format(gnu_printf, at, first)))
+#else
+#define PTQ_FORMAT(at, first)
+#endif
+
 /* ---------------------------------------------------------------------------------------------
    [STATUS] Errors and memory */
 
@@ -162,9 +171,23 @@ typedef struct ptq_error {
     char text[PTQ_ERROR_SIZE];
 } ptq_error;
 
-/* "PTQ_BAD_FILE" for PTQ_BAD_FILE, and its general meaning. Static strings, never NULL. */
-PTQ_API const char *ptq_status_name(ptq_status status);
-PTQ_API const char *ptq_status_text(ptq_status status);
+/* The lists of names that the library has. A TEXT says in half a sentence what a value means. */
+typedef enum ptq_names {
+    PTQ_NAMES_STATUS,      /* ptq_status: "PTQ_BAD_FILE" */
+    PTQ_NAMES_STATUS_TEXT, /* "a file is damaged or not of the expected format" */
+    PTQ_NAMES_TYPE,        /* ptq_type: "F32", "PACKED_S" */
+    PTQ_NAMES_OP,          /* ptq_op, as in the graph text: "conv2d" */
+    PTQ_NAMES_ISA,         /* ptq_isa: "avx2" */
+    PTQ_NAMES_METHOD,      /* ptq_method: "minmax" */
+    PTQ_NAMES_MODE,        /* ptq_mode: "integer", "dynamic", "half", "float" */
+    PTQ_NAMES_PRESET,      /* what ptq_preset takes: "best" */
+    PTQ_NAMES_PRESET_TEXT
+} ptq_names;
+
+/* The name of a value, a static string; NULL behind the last one, so that lists can be walked from
+   0. And the value of a name; -1 if the list has no such name. */
+PTQ_API const char *ptq_name(ptq_names list, int value);
+PTQ_API int ptq_find_name(ptq_names list, const char *name);
 
 /* "0.1.0" of the compiled implementation, to compare with PTQ_VERSION. Static string. */
 PTQ_API const char *ptq_version(void);
@@ -177,6 +200,14 @@ typedef struct ptq_allocator {
     void (*release)(void *user, void *pointer);
     void *user;
 } ptq_allocator;
+
+/* What a report owns: the first member of every struct that the library fills with lists. Releasing
+   it ends them; NULL, zeros and a second time are fine. */
+typedef struct ptq_memory {
+    void *block[3];
+    ptq_allocator allocator;
+} ptq_memory;
+PTQ_API void ptq_release(ptq_memory *memory);
 
 /* Called during long work with `done` of `total` units; non-zero stops the work, which then
    returns PTQ_CANCELLED. Always called on the thread that called the library. */
@@ -253,9 +284,6 @@ PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index);
 
 /* Stores a code in an integer tensor; it must fit the tensor's bits. */
 PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code);
-
-/* "F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S". Static strings. */
-PTQ_API const char *ptq_type_name(ptq_type type);
 
 /* IEEE half precision: round to nearest even, and back (exact). */
 PTQ_API uint16_t ptq_f32_to_f16(float value);
@@ -502,9 +530,6 @@ PTQ_API size_t ptq_graph_write(const ptq_model *model, char *text, size_t size);
 PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_allocator *allocator,
                                    ptq_model **out, ptq_error *err);
 
-/* Name of an operator in the graph text. Static string. */
-PTQ_API const char *ptq_op_name(ptq_op op);
-
 /* ---------------------------------------------------------------------------------------------
    [FILE] safetensors (https://huggingface.co/docs/safetensors): 8 bytes with the length of a JSON
    header, the header, the tensors. Any such file is read as an archive; models are archives whose
@@ -599,9 +624,9 @@ typedef struct ptq_fusion {
 } ptq_fusion;
 
 typedef struct ptq_fuse_report {
+    ptq_memory memory;
     ptq_fusion *item; /* one for each batch norm, activation and addition of the model */
     int items;
-    ptq_allocator allocator;
 } ptq_fuse_report;
 
 /* A new model in which batch norm is folded into the convolution before it, ReLU and ReLU6 into the
@@ -613,7 +638,6 @@ typedef struct ptq_fuse_report {
    same. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err);
-PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report);
 
 /* ---------------------------------------------------------------------------------------------
    [PLAN] A model made ready for one instruction set */
@@ -637,11 +661,6 @@ typedef enum ptq_isa {
 #undef PTQ_X
     PTQ_ISA_COUNT
 } ptq_isa;
-
-PTQ_API const char *ptq_isa_name(ptq_isa isa);
-
-/* PTQ_ISA_COUNT if there is no such name. */
-PTQ_API ptq_isa ptq_isa_find(const char *name);
 
 /* 1 if this build has kernels for it and this processor can run them. Linux lets a process use AMX
    only after it has asked for permission, which happens here (and in ptq_plan_create). */
@@ -777,9 +796,10 @@ typedef struct ptq_dataset {
     const char *const *class_name; /* `classes` names, or NULL */
 } ptq_dataset;
 
-/* For callbacks: fills `err` (which may be NULL) and returns `status`. Understands %s %d %u
-   (unsigned) %z (size_t) %g (double) %%; no widths. */
-PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...);
+/* For callbacks: fills `err` (which may be NULL) and returns `status`. Of printf's formats it knows
+   %s %d %u %zu %llu %g %%, without widths; a float is printed with as many digits as it needs. */
+PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...)
+    PTQ_FORMAT(3, 4);
 
 #define PTQ_CIFAR10_RECORD 3073 /* label, then 32x32 bytes of red, of green, of blue */
 #define PTQ_CLASS_NAME_SIZE 32  /* names of classes: 1..31 bytes without control characters */
@@ -858,9 +878,6 @@ typedef enum ptq_method {
 #undef PTQ_X
     PTQ_METHOD_COUNT
 } ptq_method;
-
-PTQ_API const char *ptq_method_name(ptq_method range);
-PTQ_API ptq_method ptq_method_find(const char *name); /* PTQ_METHOD_COUNT if there is none */
 
 #define PTQ_BINS 4096
 
@@ -1076,11 +1093,8 @@ typedef struct ptq_scheme {
     X("fp16", "half-precision weights, float arithmetic")                                          \
     X("w4a8", "4-bit weights per channel, otherwise as best")
 
-/* A preset by name: PTQ_INVALID_ARGUMENT lists the names. And the names with a line about each, by
-   number from 0; NULL behind the last. */
+/* A preset by name: PTQ_INVALID_ARGUMENT lists the names, as does PTQ_NAMES_PRESET. */
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err);
-PTQ_API const char *ptq_preset_name(int number);
-PTQ_API const char *ptq_preset_text(int number);
 
 /* A scheme as one line, "w8 per-channel mse, a8 u8 mse", in the manner of snprintf. */
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *text, size_t size);
@@ -1136,10 +1150,10 @@ typedef struct ptq_conversion {
 } ptq_conversion;
 
 typedef struct ptq_convert_report {
+    ptq_memory memory;
     ptq_conversion *item;
     int items;
     size_t bytes_before, bytes_after;
-    ptq_allocator allocator;
 } ptq_convert_report;
 
 /* A new model; the float one stays as it is. `calibration` may be NULL if no node is
@@ -1151,7 +1165,6 @@ typedef struct ptq_convert_report {
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err);
-PTQ_API void ptq_convert_report_free(ptq_convert_report *report);
 
 /* Codes for one weight tensor (dim[0]: output channels) under a scheme: the part of conversion that
    needs nothing else. A channel of zeros gets codes 0 and the scale 1. */
@@ -1161,7 +1174,6 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
 
 /* How a node computes: PTQ_MODE_INTEGER means that it really runs on integers alone. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int node);
-PTQ_API const char *ptq_mode_name(ptq_mode mode); /* "integer", "dynamic", "half", "float" */
 
 /* A vector to test a loaded model with: the logits of a picture that is drawn from a fixed seed.
    `add` computes them on scalar kernels and puts them into the metadata ("self_test"); `check` runs
@@ -1179,6 +1191,7 @@ typedef struct ptq_evaluate_options {
 } ptq_evaluate_options;
 
 typedef struct ptq_evaluation {
+    ptq_memory memory;
     size_t total, correct;
     int classes;
     size_t *class_total;   /* classes */
@@ -1187,7 +1200,6 @@ typedef struct ptq_evaluation {
     int *label;            /* total */
     int *prediction;       /* total */
     float *logits;         /* total x classes */
-    ptq_allocator allocator;
 } ptq_evaluation;
 
 /* Runs the plan over a data set. PTQ_BAD_DATA if there are no images, if their size or the number
@@ -1196,7 +1208,6 @@ typedef struct ptq_evaluation {
 PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err);
-PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation);
 
 /* Two evaluations of the same images: a quantized model against the float model it came from. */
 typedef struct ptq_comparison {
@@ -1226,9 +1237,9 @@ typedef struct ptq_layer_error {
 } ptq_layer_error;
 
 typedef struct ptq_layer_report {
+    ptq_memory memory;
     ptq_layer_error *item;
     int items;
-    ptq_allocator allocator;
 } ptq_layer_report;
 
 /* Runs both plans on the first `count` images (0: all) and compares every tensor that both have, in
@@ -1236,7 +1247,6 @@ typedef struct ptq_layer_report {
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err);
-PTQ_API void ptq_layer_report_free(ptq_layer_report *report);
 
 /* How far a model's logits are from the float model's, over the images of two evaluations. */
 typedef struct ptq_divergence {
@@ -1281,13 +1291,13 @@ typedef struct ptq_advice {
 } ptq_advice;
 
 typedef struct ptq_sensitivity_report {
+    ptq_memory memory;
     ptq_sensitivity *item; /* largest divergence first */
     int items;
     ptq_divergence whole;  /* of the model with every node under the scheme */
     ptq_advice *advice;    /* largest gain first, only gains; may be empty */
     int advices;
     size_t images;
-    ptq_allocator allocator;
 } ptq_sensitivity_report;
 
 /* Measures every node that can run on integers alone, ranks them, and tries remedies: on the whole
@@ -1299,7 +1309,6 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
                                            const ptq_calibration *calibration,
                                            const ptq_search_options *options,
                                            ptq_sensitivity_report *out, ptq_error *err);
-PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report);
 
 /* What a mixed model must keep to; of the fields that are not zero, all. */
 typedef struct ptq_goal {
@@ -1318,6 +1327,7 @@ typedef struct ptq_mix {
 } ptq_mix;
 
 typedef struct ptq_mix_report {
+    ptq_memory memory;
     char (*node)[PTQ_NAME_SIZE]; /* layers with weights that can run on integers */
     int nodes;
     ptq_mix *item;     /* the frontier, largest model first */
@@ -1326,7 +1336,6 @@ typedef struct ptq_mix_report {
     int chosen;        /* the model returned */
     int met;           /* 1: it keeps to the goal */
     size_t images;
-    ptq_allocator allocator;
 } ptq_mix_report;
 
 /* Chooses the bits of each layer's weights. The divergence that each layer causes alone is measured
@@ -1340,7 +1349,6 @@ typedef struct ptq_mix_report {
 PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
                                      const ptq_search_options *options, const ptq_goal *goal,
                                      ptq_model **out, ptq_mix_report *report, ptq_error *err);
-PTQ_API void ptq_mix_report_free(ptq_mix_report *report);
 
 #endif /* PTQ_H */
 
@@ -1420,22 +1428,48 @@ static int ptq__is_separator(char c);
 
 /* ---- [STATUS] ---------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_status_name(ptq_status status) {
-    static const char *const name[] = {
-#define PTQ_X(name, text) #name,
-        PTQ_STATUS_LIST(PTQ_X)
+/* The lists of ptq_names one after another, each closed by a NULL. The X lists above the divider
+   give the same entries to the enumerators, so that the two agree. */
+/* clang-format off */
+static const char *const ptq__names[] = {
+#define PTQ_X(id, text) #id,
+    PTQ_STATUS_LIST(PTQ_X) NULL,
 #undef PTQ_X
-    };
-    return (unsigned)status < sizeof name / sizeof name[0] ? name[status] : "?";
+#define PTQ_X(id, text) text,
+    PTQ_STATUS_LIST(PTQ_X) NULL,
+    "F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S", NULL,
+    PTQ_OP_LIST(PTQ_X) NULL,
+    PTQ_ISA_LIST(PTQ_X) NULL,
+    PTQ_METHOD_LIST(PTQ_X) NULL,
+    "integer", "dynamic", "half", "float", NULL,
+#undef PTQ_X
+#define PTQ_X(name, text) name,
+    PTQ_PRESET_LIST(PTQ_X) NULL,
+#undef PTQ_X
+#define PTQ_X(name, text) text,
+    PTQ_PRESET_LIST(PTQ_X) NULL
+#undef PTQ_X
+};
+/* clang-format on */
+
+PTQ_API const char *ptq_name(ptq_names list, int value) {
+    const char *const *name = ptq__names;
+    int before = (int)list;
+    if (before < 0 || before > PTQ_NAMES_PRESET_TEXT || value < 0)
+        return NULL;
+    while (before > 0)
+        before -= *name++ == NULL;
+    while (*name && value-- > 0)
+        name++;
+    return *name;
 }
 
-PTQ_API const char *ptq_status_text(ptq_status status) {
-    static const char *const text[] = {
-#define PTQ_X(name, text) text,
-        PTQ_STATUS_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)status < sizeof text / sizeof text[0] ? text[status] : "unknown status";
+PTQ_API int ptq_find_name(ptq_names list, const char *name) {
+    int value;
+    for (value = 0; ptq_name(list, value); value++)
+        if (!strcmp(name, ptq_name(list, value)))
+            return value;
+    return -1;
 }
 
 PTQ_API const char *ptq_version(void) { return PTQ_VERSION; }
@@ -1569,16 +1603,18 @@ static void ptq__put_float(ptq__text *text, float value) {
         ptq__put_char(text, '0');
 }
 
-/* %s, %d int, %u unsigned, %z size_t, %L uint64_t, %g double (printed as a float), %% */
+/* Some of printf's formats: %s (NULL is "?"), %d, %u, %zu, %llu, %g (of a float's value), %%. */
 static void ptq__vput(ptq__text *text, const char *format, va_list args) {
     for (; *format; format++) {
+        const char *s;
         if (*format != '%') {
             ptq__put_char(text, *format);
             continue;
         }
         switch (*++format) {
         case 's':
-            ptq__put_string(text, va_arg(args, const char *));
+            s = va_arg(args, const char *);
+            ptq__put_string(text, s ? s : "?");
             break;
         case 'd':
             ptq__put_signed(text, va_arg(args, int));
@@ -1588,9 +1624,11 @@ static void ptq__vput(ptq__text *text, const char *format, va_list args) {
             break;
         case 'z':
             ptq__put_unsigned(text, va_arg(args, size_t));
+            format += format[1] == 'u';
             break;
-        case 'L':
-            ptq__put_unsigned(text, va_arg(args, uint64_t));
+        case 'l':
+            ptq__put_unsigned(text, va_arg(args, unsigned long long));
+            format += strncmp(format, "llu", 3) ? 0 : 2;
             break;
         case 'g':
             ptq__put_float(text, (float)va_arg(args, double));
@@ -1601,6 +1639,7 @@ static void ptq__vput(ptq__text *text, const char *format, va_list args) {
     }
 }
 
+PTQ_FORMAT(2, 3)
 static void ptq__put(ptq__text *text, const char *format, ...) {
     va_list args;
     va_start(args, format);
@@ -1636,13 +1675,13 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
     size_t bytes;
     void *memory;
     if (count > (SIZE_MAX - 1) / size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: %z elements of %z bytes are too many",
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: %zu elements of %zu bytes are too many",
                              what, count, size);
     bytes = count ? count * size : 1;
     memory = allocator && allocator->allocate ? allocator->allocate(allocator->user, bytes)
                                               : PTQ_MALLOC(bytes);
     if (!memory)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: no memory for %z bytes", what, bytes);
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: no memory for %zu bytes", what, bytes);
     memset(memory, 0, bytes);
     memcpy(out, &memory, sizeof memory);
     return PTQ_OK;
@@ -1659,6 +1698,28 @@ static void ptq__free(const ptq_allocator *allocator, void *memory) {
         allocator->release(allocator->user, memory);
     else
         PTQ_FREE(memory);
+}
+
+/* Zeroed memory as ptq__alloc gives it, for a report to own. */
+static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const char *what,
+                            void *out, ptq_error *err) {
+    void **block = memory->block;
+    while (*block)
+        block++;
+    PTQ__TRY(ptq__alloc(&memory->allocator, count, size, what, block, err));
+    memcpy(out, block, sizeof *block);
+    return PTQ_OK;
+}
+
+#define PTQ__KEEP(memory, pointer, count, what, err)                                               \
+    ptq__keep(memory, count, sizeof **(pointer), what, pointer, err)
+
+PTQ_API void ptq_release(ptq_memory *memory) {
+    int i;
+    for (i = 0; memory && i < 3; i++) {
+        ptq__free(&memory->allocator, memory->block[i]);
+        memory->block[i] = NULL;
+    }
 }
 
 static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
@@ -1858,11 +1919,6 @@ static int ptq__read_float(ptq__span span, float *out) {
 
 /* ---- [TENSOR] ---------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_type_name(ptq_type type) {
-    static const char *const name[] = {"F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S"};
-    return (unsigned)type < sizeof name / sizeof name[0] ? name[type] : "?";
-}
-
 static int ptq__is_packed(ptq_type type) {
     return type == PTQ_TYPE_PACKED_U || type == PTQ_TYPE_PACKED_S;
 }
@@ -1926,7 +1982,7 @@ static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, 
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "tensor of type %s: needs 1 to 4 dimensions of at least 1, at most "
                              "%d elements, and 2 to 7 bits if packed",
-                             ptq_type_name(type), PTQ_MAX_ELEMENTS);
+                             ptq_name(PTQ_NAMES_TYPE, type), PTQ_MAX_ELEMENTS);
     tensor->type = type;
     tensor->bits = ptq__type_bits(type, bits);
     tensor->rank = rank;
@@ -1952,7 +2008,7 @@ PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits
     ptq_tensor made;
     PTQ__TRY(ptq__tensor_init(&made, type, bits, rank, dims, err));
     if (!data || size < made.size)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "tensor needs %z bytes, given are %z",
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "tensor needs %zu bytes, given are %zu",
                              made.size, data ? size : (size_t)0);
     made.data = data;
     *tensor = made;
@@ -2234,8 +2290,8 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     ptq_qparams q;
     if ((type != PTQ_TYPE_U8 && type != PTQ_TYPE_S8) || bits < 2 || bits > 8)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d", ptq_type_name(type),
-                             bits);
+                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
+                             ptq_name(PTQ_NAMES_TYPE, type), bits);
     if (!ptq__is_finite(low) || !ptq__is_finite(high))
         return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g cannot be quantized",
                              (double)low, (double)high);
@@ -2601,7 +2657,7 @@ static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, 
         if (most > INT32_MAX)
             return ptq__bad_node(
                 err, PTQ_BAD_NUMBER, node,
-                "the accumulator of channel %d could reach %L and overflow 32 bits", c, most);
+                "the accumulator of channel %d could reach %llu and overflow 32 bits", c, most);
         if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
             return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
                                  "scales %g (input), %g (weight %d) and %g (result) give no normal"
@@ -2990,8 +3046,8 @@ static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *nod
     uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
     if (most > INT32_MAX)
         return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                             "the sum of %dx%d codes could reach %L and overflow 32 bits",
-                             in->shape[0], in->shape[1], most);
+                             "the sum of %dx%d codes could reach %llu and overflow 32 bits",
+                             in->shape[0], in->shape[1], (unsigned long long)most);
     return ptq__check_ratios(model, node, err);
 }
 
@@ -3233,15 +3289,6 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
 
 /* ---- [GRAPH] ----------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_op_name(ptq_op op) {
-    static const char *const name[] = {
-#define PTQ_X(name, text) text,
-        PTQ_OP_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)op < PTQ_OP_COUNT ? name[op] : "?";
-}
-
 static const char *ptq__act_name(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
 }
@@ -3257,11 +3304,6 @@ static int ptq__is_name(const char *name, size_t length) {
             return 0;
     }
     return 1;
-}
-
-PTQ_API const char *ptq_mode_name(ptq_mode mode) {
-    static const char *const name[] = {"integer", "dynamic", "half", "float"};
-    return (unsigned)mode < sizeof name / sizeof name[0] ? name[mode] : "?";
 }
 
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
@@ -3436,10 +3478,10 @@ static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
                              node->name);
     if (node->act != PTQ_ACTIVATION_NONE && !ptq__has_key(node, PTQ__KEY_ACT))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused activation",
-                             node->name, ptq_op_name(node->op));
+                             node->name, ptq_name(PTQ_NAMES_OP, node->op));
     if (node->residual != PTQ_RESIDUAL_NONE && !ptq__has_key(node, PTQ__KEY_ADD))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused addition", node->name,
-                             ptq_op_name(node->op));
+                             ptq_name(PTQ_NAMES_OP, node->op));
     if (node->add_act != PTQ_ACTIVATION_NONE && node->residual == PTQ_RESIDUAL_NONE)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: add_act without a fused addition",
                              node->name);
@@ -3719,19 +3761,20 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
                              node->name, what, tensor->dim[0], tensor->dim[1], tensor->dim[2],
                              tensor->dim[3], dims[0], dims[1], dims[2], dims[3]);
     if (tensor->type != ptq__param_type(node, param) || (!param && tensor->type == PTQ_TYPE_S32))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: %s is of type %s, needed is %s",
-                             node->name, what, ptq_type_name(tensor->type),
-                             ptq_type_name(param ? ptq__param_type(node, param) : PTQ_TYPE_F32));
+        return ptq_error_set(
+            err, PTQ_BAD_GRAPH, "node %s: %s is of type %s, needed is %s", node->name, what,
+            ptq_name(PTQ_NAMES_TYPE, tensor->type),
+            ptq_name(PTQ_NAMES_TYPE, param ? (int)ptq__param_type(node, param) : PTQ_TYPE_F32));
     if (ptq__is_integer_type(tensor->type))
         return ptq__check_scales(node, tensor, err);
     for (i = 0; i < n && tensor->type != PTQ_TYPE_S32; i++) {
         float value = ptq_tensor_number(tensor, i);
         if (!ptq__is_finite(value))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: %s[%z] is %g", node->name, what, i,
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: %s[%zu] is %g", node->name, what, i,
                                  (double)value);
         if (param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0))
             return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: variance[%z] is %g with epsilon %g; must be positive",
+                                 "node %s: variance[%zu] is %g with epsilon %g; must be positive",
                                  node->name, i, (double)value, (double)node->epsilon);
     }
     return PTQ_OK;
@@ -3745,7 +3788,7 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
         return ptq_error_set(err, PTQ_BAD_GRAPH,
                              "node %s: its result cannot be coded as %s of %d"
                              " bits",
-                             node->name, ptq_type_name(q->type), q->bits);
+                             node->name, ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
     ptq_code_range(q->type, q->bits, &low, &high);
     if (!ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high)
         return ptq_error_set(err, PTQ_BAD_NUMBER,
@@ -4045,7 +4088,7 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
 
 /* "conv2d 3x3/2 +add +relu" */
 static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
-    ptq__put_string(text, ptq_op_name(node->op));
+    ptq__put_string(text, ptq_name(PTQ_NAMES_OP, node->op));
     if (ptq__has_key(node, PTQ__KEY_KERNEL)) {
         ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
         if (node->stride[0] != node->stride[1])
@@ -4058,7 +4101,7 @@ static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
     if (node->act)
         ptq__put(text, " +%s", ptq__act_name(node->act));
     if (node->residual)
-        ptq__put(text, " +%s", ptq_op_name(PTQ_OP_ADD));
+        ptq__put(text, " +%s", ptq_name(PTQ_NAMES_OP, PTQ_OP_ADD));
     if (node->add_act)
         ptq__put(text, " +%s", ptq__act_name(node->add_act));
 }
@@ -4084,26 +4127,26 @@ PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t s
         ptq__put_column(&text, column[0]);
         ptq__put_operator(&text, node);
         ptq__put_column(&text, column[1]);
-        ptq__put_string(&text, ptq_mode_name(ptq_node_mode(model, i)));
+        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i)));
         ptq__put_column(&text, column[2]);
         ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
         ptq__put_column(&text, column[3]);
-        ptq__put(&text, "%L", cost.parameters);
+        ptq__put_unsigned(&text, cost.parameters);
         ptq__put_column(&text, column[4]);
-        ptq__put(&text, "%L", cost.param_bytes);
+        ptq__put_unsigned(&text, cost.param_bytes);
         ptq__put_column(&text, column[5]);
-        ptq__put(&text, "%L\n", cost.macs);
+        ptq__put(&text, "%llu\n", (unsigned long long)cost.macs);
         sum.parameters += cost.parameters;
         sum.param_bytes += cost.param_bytes;
         sum.macs += cost.macs;
     }
     ptq__put_string(&text, "total");
     ptq__put_column(&text, column[3]);
-    ptq__put(&text, "%L", sum.parameters);
+    ptq__put_unsigned(&text, sum.parameters);
     ptq__put_column(&text, column[4]);
-    ptq__put(&text, "%L", sum.param_bytes);
+    ptq__put_unsigned(&text, sum.param_bytes);
     ptq__put_column(&text, column[5]);
-    ptq__put(&text, "%L\n", sum.macs);
+    ptq__put(&text, "%llu\n", (unsigned long long)sum.macs);
     return text.length;
 }
 
@@ -4124,13 +4167,11 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
                                  ptq_fusion_kind kind, const char *reason, ptq_error *err) {
     ptq_fuse_report *report = fuser->report;
     ptq_fusion *item;
-    void *array;
     if (!report)
         return PTQ_OK;
-    array = report->item;
-    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &fuser->capacity, sizeof *item,
+    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &fuser->capacity,
                        "fusion report", err));
-    report->item = (ptq_fusion *)array;
+    report->memory.block[0] = report->item;
     item = &report->item[report->items++];
     memset(item, 0, sizeof *item);
     memcpy(item->node, node->name, sizeof item->node);
@@ -4296,7 +4337,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     fuser.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->allocator = model->allocator;
+        report->memory.allocator = model->allocator;
     }
     PTQ__TRY(ptq_model_check(model, err));
     fuser.quantized = ptq__is_quantized(model);
@@ -4308,19 +4349,14 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     ptq__free(&model->allocator, to);
     if (status) {
         ptq_model_free(fuser.model);
-        ptq_fuse_report_free(report);
+        if (report) {
+            ptq_release(&report->memory);
+            memset(report, 0, sizeof *report);
+        }
     } else {
         *out = fuser.model;
     }
     return status;
-}
-
-PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
 }
 
 /* ---- [PLAN] --------------------------------------------------------------------------------- */
@@ -4567,7 +4603,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     ptq_status status;
     if (!ptq_isa_available(isa))
         return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
-                             ptq_isa_name(isa));
+                             ptq_name(PTQ_NAMES_ISA, (int)isa));
     PTQ__TRY(ptq_model_check(model, err));
     PTQ__TRY(PTQ__NEW(options ? &options->allocator : NULL, &plan, 1, "plan", err));
     plan->allocator = ptq__allocator(options ? &options->allocator : NULL);
@@ -4657,7 +4693,7 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
         given = *options;
     memory = given.memory;
     if (memory && given.memory_size < size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %z bytes, given are %z",
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %zu bytes, given are %zu",
                              size, given.memory_size);
     if (!memory)
         PTQ__TRY(ptq__alloc(&given.allocator, size, 1, "session", &memory, err));
@@ -4817,7 +4853,7 @@ static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *
         const void *item = (const char *)items + i * bytes;
         for (k = 0; k < info->pixels && real; k++)
             if (!ptq__is_finite(((const float *)item)[k]))
-                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %z of image %z is %g", k, i,
+                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
                                      (double)((const float *)item)[k]);
         ptq__run_until(session, type, item, end);
         ptq__read_result(session, i, wanted);
@@ -5076,7 +5112,7 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
     ptq_plan_free(plan);
     if (status)
         return status;
-    ptq__put(&text, "%L", hash);
+    ptq__put(&text, "%llu", (unsigned long long)hash);
     for (i = 0; i < n; i++)
         ptq__put(&text, " %g", (double)logits[i]);
     return ptq_model_set_meta(model, "self_test", line, err);
@@ -5176,7 +5212,7 @@ static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
     if (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "items of a data set are PTQ_TYPE_U8 or PTQ_TYPE_F32, not %s",
-                             ptq_type_name(data->type));
+                             ptq_name(PTQ_NAMES_TYPE, (int)data->type));
     return PTQ_OK;
 }
 
@@ -5237,7 +5273,7 @@ static size_t ptq__job_take(ptq__job *job, size_t *first) {
 /* Tells the caller how far the work is, and hears whether it is to stop. */
 static ptq_status ptq__job_tell(const ptq__job *job, size_t done, ptq_error *err) {
     if (job->work.progress && job->work.progress(job->work.user, done, job->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z images", done,
+        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu images", done,
                              job->total);
     return PTQ_OK;
 }
@@ -5249,7 +5285,7 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
             int label = -1;
             PTQ__TRY(job->data->get(job->data->user, i, worker->item, &label, err));
             if (label < -1 || label >= job->data->classes)
-                return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", i,
+                return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", i,
                                      label, job->data->classes);
             PTQ__TRY(job->one(job, worker, i, label, err));
         }
@@ -5341,22 +5377,6 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
    What is kept depends on the multiset of images alone: neither their order nor the number of
    threads among which they were shared shows in a single bit. Hence exact sums instead of floating
    ones, and bins whose width is a power of two that the largest magnitude decides. */
-
-PTQ_API const char *ptq_method_name(ptq_method range) {
-    static const char *const name[] = {
-#define PTQ_X(id, text) text,
-        PTQ_METHOD_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)range < PTQ_METHOD_COUNT ? name[range] : "?";
-}
-
-PTQ_API ptq_method ptq_method_find(const char *name) {
-    int range = 0;
-    while (range < PTQ_METHOD_COUNT && strcmp(name, ptq_method_name((ptq_method)range)))
-        range++;
-    return (ptq_method)range;
-}
 
 /* sum += value. A float is mantissa * 2^(shift - 149) with a mantissa of 24 bits, which fall into
    two neighbouring limbs. 31 bits are left above each for carries that wait. */
@@ -5496,7 +5516,7 @@ static ptq_status ptq__image_range(const float *values, size_t n, size_t step, f
     *low = *high = values[0];
     for (i = 0; i < n; i += step) {
         if (!ptq__is_finite(values[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %z is %g", i, (double)values[i]);
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %zu is %g", i, (double)values[i]);
         *low = values[i] < *low ? values[i] : *low;
         *high = values[i] > *high ? values[i] : *high;
     }
@@ -5508,7 +5528,7 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
     size_t channels = (size_t)observer->channels, c;
     float low, high;
     if (!n || n % channels)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%z values for %z channels", n, channels);
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n, channels);
     for (c = 0; c < channels; c++) /* first all of them: a failure must change nothing */
         PTQ__TRY(ptq__image_range(values + c, n - c, channels, &low, &high, err));
     for (c = 0; c < channels; c++) {
@@ -5977,7 +5997,7 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
         status = ptq_observe(&part->tensor[i].observer, (const float *)view.data,
                              ptq_tensor_elements(&view), &inner);
         if (status)
-            return ptq_error_set(err, status, "node %s: %s, on image %z; check its weights",
+            return ptq_error_set(err, status, "node %s: %s, on image %zu; check its weights",
                                  part->tensor[i].name, inner.text, index);
     }
     part->hash[part->images++] = ptq__item_hash(job->data, worker->item);
@@ -6118,16 +6138,16 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     while (top >= 0 && !calibration->pixel[top])
         top--;
     if (calibration->images < 100)
-        ptq__put(&text, "Only %z images: ranges will be uncertain; use at least 100.\n",
+        ptq__put(&text, "Only %zu images: ranges will be uncertain; use at least 100.\n",
                  calibration->images);
     if (missing && most)
         ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
                  calibration->classes);
     else if (most > 2 * least)
-        ptq__put(&text, "Classes have from %L to %L images: take about as many of each.\n", least,
-                 most);
+        ptq__put(&text, "Classes have from %llu to %llu images: take about as many of each.\n",
+                 (unsigned long long)least, (unsigned long long)most);
     if (twice)
-        ptq__put(&text, "%z images occur more than once: take different ones.\n", twice);
+        ptq__put(&text, "%zu images occur more than once: take different ones.\n", twice);
     if (top >= 0 && top < 128)
         ptq__put(&text,
                  "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
@@ -6170,22 +6190,6 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
 
 /* ---- [SCHEME] ---------------------------------------------------------------------------- */
 
-static const char *const ptq__presets[][2] = {
-#define PTQ_X(name, text) {name, text},
-    PTQ_PRESET_LIST(PTQ_X)
-#undef PTQ_X
-};
-
-enum { PTQ__PRESETS = sizeof ptq__presets / sizeof ptq__presets[0] };
-
-PTQ_API const char *ptq_preset_name(int number) {
-    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][0] : NULL;
-}
-
-PTQ_API const char *ptq_preset_text(int number) {
-    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][1] : NULL;
-}
-
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err) {
     ptq_scheme s;
     memset(&s, 0, sizeof s);
@@ -6219,8 +6223,8 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
         char names[160];
         ptq__text text = ptq__text_over(names, sizeof names);
         int i;
-        for (i = 0; i < PTQ__PRESETS; i++)
-            ptq__put(&text, i ? ", %s" : "%s", ptq__presets[i][0]);
+        for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
+            ptq__put(&text, i ? ", %s" : "%s", ptq_name(PTQ_NAMES_PRESET, i));
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no preset '%s'; there are: %s",
                              ptq__quoted(ptq__span_of(name)).text, names);
     }
@@ -6252,12 +6256,12 @@ static int ptq__refits(const ptq_scheme *s) {
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
-        ptq__put_string(&text, ptq_mode_name(s->mode));
+        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, s->mode));
         return text.length;
     }
     ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
              s->weight_per_tensor ? "per-tensor" : "per-channel", s->weight_affine ? " affine" : "",
-             s->weight_full_range ? " full" : "", ptq_method_name(s->weight_method),
+             s->weight_full_range ? " full" : "", ptq_name(PTQ_NAMES_METHOD, s->weight_method),
              ptq__refits(s)                        ? " refitted"
              : s->rounding == PTQ_ROUNDING_LEARNED ? " learned"
                                                    : "");
@@ -6269,7 +6273,8 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size) 
         return text.length;
     }
     ptq__put(&text, ", a%d %s%s %s", ptq__activation_bits(s), s->activation_signed ? "s8" : "u8",
-             s->activation_symmetric ? " symmetric" : "", ptq_method_name(s->activation_method));
+             s->activation_symmetric ? " symmetric" : "",
+             ptq_name(PTQ_NAMES_METHOD, s->activation_method));
     if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
         ptq__put(&text, " %g", (double)s->percentile);
     if (ptq__below_8(s, s->fit_ranges))
@@ -6298,7 +6303,7 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
                              " goes with rounding to nearest");
     if (s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
-                             ptq_method_name(s->weight_method));
+                             ptq_name(PTQ_NAMES_METHOD, s->weight_method));
     if (s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "affine weights have one scale for the tensor, from minmax");
@@ -6486,7 +6491,7 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weights to quantize must be F32");
     for (i = 0; i < n; i++)
         if (!ptq__is_finite(((const float *)weight->data)[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %z is %g", i,
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %zu is %g", i,
                                  (double)((const float *)weight->data)[i]);
     PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &scales, err));
     status = ptq__choose_scales(weight, scheme, (float *)scales, count, &zero_point, err);
@@ -6536,15 +6541,13 @@ static int ptq__goes_integer(const ptq__converter *cv, int index) {
 static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
                             size_t after, ptq_error *err) {
     ptq_convert_report *report = cv->report;
-    void *array;
     ptq_conversion *item;
     ptq__text text;
     if (!report)
         return PTQ_OK;
-    array = report->item;
-    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &cv->capacity, sizeof *item,
+    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &cv->capacity,
                        "conversion report", err));
-    report->item = (ptq_conversion *)array;
+    report->memory.block[0] = report->item;
     item = &report->item[report->items++];
     text = ptq__text_over(item->node, sizeof item->node);
     ptq__put_string(&text, node);
@@ -6609,10 +6612,10 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
                               int *out, ptq_error *err) {
     ptq_node node = ptq__blank(op, from, -1);
     ptq__text text = ptq__text_over(node.name, sizeof node.name);
-    ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_op_name(op));
+    ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_name(PTQ_NAMES_OP, op));
     if (text.length >= sizeof node.name)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its name is too long to insert a %s",
-                             cv->model->node[from].name, ptq_op_name(op));
+                             cv->model->node[from].name, ptq_name(PTQ_NAMES_OP, op));
     if (q)
         node.q = *q;
     PTQ__TRY(ptq__append(cv->model, &node, err));
@@ -6718,8 +6721,8 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
         uint16_t half = ptq_f32_to_f16(((const float *)weight->data)[i]);
         if ((half & 0x7c00) == 0x7c00)
             return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: weight[%z] = %g does not fit half precision", from->name,
-                                 i, (double)((const float *)weight->data)[i]);
+                                 "node %s: weight[%zu] = %g does not fit half precision",
+                                 from->name, i, (double)((const float *)weight->data)[i]);
         ((uint16_t *)to->param[PTQ_PARAM_WEIGHT].data)[i] = half;
     }
     return PTQ_OK;
@@ -6784,8 +6787,9 @@ static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const
                  weight->scales > 1 ? "per channel" : "per tensor");
     if (integer)
         ptq__put(&text, "%s to %s",
-                 to->input[0] >= 0 ? ptq_type_name(cv->model->node[to->input[0]].q.type) : "pixels",
-                 ptq_type_name(to->q.type));
+                 to->input[0] >= 0 ? ptq_name(PTQ_NAMES_TYPE, cv->model->node[to->input[0]].q.type)
+                                   : "pixels",
+                 ptq_name(PTQ_NAMES_TYPE, to->q.type));
     else
         ptq__put_string(&text, to->dynamic                    ? "dynamic"
                                : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
@@ -6851,7 +6855,7 @@ static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     if (!cv->calibration)
         return PTQ_OK;
     text = ptq__text_over(line, sizeof line);
-    ptq__put(&text, "%z images of %d classes", cv->calibration->images, cv->calibration->classes);
+    ptq__put(&text, "%zu images of %d classes", cv->calibration->images, cv->calibration->classes);
     return ptq_model_set_meta(cv->model, "calibration", line, err);
 }
 
@@ -6881,7 +6885,7 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     for (i = 0; i < report.items; i++)
         if (report.item[i].kind != PTQ_FUSION_NONE && !left++)
             memcpy(node, report.item[i].node, sizeof node);
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     if (left)
         return ptq_error_set(err, PTQ_NOT_READY,
@@ -6951,21 +6955,15 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
     cv.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->allocator = cv.options->work.allocator;
+        report->memory.allocator = cv.options->work.allocator;
     }
     PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
     status = ptq__convert_confirmed(&cv, out, err);
-    if (status)
-        ptq_convert_report_free(report);
+    if (status && report) {
+        ptq_release(&report->memory);
+        memset(report, 0, sizeof *report);
+    }
     return status;
-}
-
-PTQ_API void ptq_convert_report_free(ptq_convert_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
 }
 
 /* ---- [DATA] ------------------------------------------------------------------------------ */
@@ -6995,13 +6993,13 @@ static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const void *bytes, s
                              PTQ_CIFAR10_RECORD);
     if (size % PTQ_CIFAR10_RECORD)
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %z bytes are no whole number of records of %d; truncated, or not"
+                             "%s: %zu bytes are no whole number of records of %d; truncated, or not"
                              " CIFAR-10's binary version",
                              where, size, PTQ_CIFAR10_RECORD);
     for (i = 0; i < count; i++)
         if (records[i * PTQ_CIFAR10_RECORD] >= data->dataset.classes)
             return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: record %z has label %d, labels are 0 to %d; not CIFAR-10's"
+                                 "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's"
                                  " binary version?",
                                  where, i, records[i * PTQ_CIFAR10_RECORD],
                                  data->dataset.classes - 1);
@@ -7266,7 +7264,7 @@ static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *labe
     uint8_t *pixels = (uint8_t *)item;
     int i, c;
     if (!data || index >= data->dataset.count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %z of %z", index,
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
                              data ? data->dataset.count : (size_t)0);
     record = data->records + index * PTQ_CIFAR10_RECORD;
     *label = record[0];
@@ -7322,11 +7320,11 @@ static ptq_status ptq__read_labels(const ptq_dataset *data, int *labels,
     for (i = 0; i < data->count && !status; i++) {
         status = data->get(data->user, i, item, &labels[i], err);
         if (!status && (labels[i] < -1 || labels[i] >= data->classes))
-            status = ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", i,
+            status = ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", i,
                                    labels[i], data->classes);
         else if (!status && (labels[i] < 0) != (labels[0] < 0))
             status = ptq_error_set(err, PTQ_BAD_DATA,
-                                   "image %z has %s label, unlike image 0; label all or none", i,
+                                   "image %zu has %s label, unlike image 0; label all or none", i,
                                    labels[i] < 0 ? "no" : "a");
     }
     ptq__free(allocator, item);
@@ -7345,10 +7343,10 @@ static ptq_status ptq__sample_class(const ptq_dataset *data, const int *labels, 
     if (n < want) {
         if (data->class_name)
             return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "class %s has %z images, %z are needed; ask for fewer",
+                                 "class %s has %zu images, %zu are needed; ask for fewer",
                                  data->class_name[label], n, want);
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "class %d has %z images, %z are needed; ask for fewer", label, n,
+                             "class %d has %zu images, %zu are needed; ask for fewer", label, n,
                              want);
     }
     ptq_rng_seed(&rng, seed, label < 0 ? 0 : (uint64_t)label);
@@ -7391,7 +7389,7 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
     size_t i;
     PTQ__TRY(ptq__check_dataset(data, err));
     if (!count || count > data->count || data->count > UINT32_MAX)
-        return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %z of %z images", count,
+        return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %zu of %zu images", count,
                              data->count);
     status = ptq__sample_all(data, count, seed, &s, allocator, err);
     for (i = 0; i < data->count && !status; i++)
@@ -7407,7 +7405,7 @@ static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *lab
                                   ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
     if (index >= subset->dataset.count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %z of %z", index,
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
                              subset->dataset.count);
     return subset->base->get(subset->base->user, subset->indices[index], item, label, err);
 }
@@ -7418,7 +7416,7 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
     for (i = 0; i < count; i++)
         if (indices[i] >= base->count)
             return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                                 "index %z of a subset is %z; the data set has %z items", i,
+                                 "index %zu of a subset is %zu; the data set has %zu items", i,
                                  indices[i], base->count);
     subset->dataset = *base;
     subset->dataset.count = count;
@@ -7433,24 +7431,18 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
 
 static ptq_status ptq__evaluation_create(ptq_evaluation *result, size_t total, int classes,
                                          ptq_error *err) {
-    const ptq_allocator *allocator = &result->allocator;
     size_t n = (size_t)classes;
-    void *memory = NULL;
     result->total = total;
     result->classes = classes;
     if (n > 46340 || total > SIZE_MAX / sizeof(float) / n)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%z images of %d classes are too many", total,
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%zu images of %d classes are too many", total,
                              classes);
-    PTQ__TRY(ptq__alloc(allocator, 2 * n + n * n, sizeof(size_t), "counts", &memory, err));
-    result->class_total = (size_t *)memory;
+    PTQ__TRY(PTQ__KEEP(&result->memory, &result->class_total, 2 * n + n * n, "counts", err));
     result->class_correct = result->class_total + n;
     result->confusion = result->class_correct + n;
-    PTQ__TRY(ptq__alloc(allocator, total, 2 * sizeof(int), "predictions", &memory, err));
-    result->label = (int *)memory;
+    PTQ__TRY(PTQ__KEEP(&result->memory, &result->label, 2 * total, "predictions", err));
     result->prediction = result->label + total;
-    PTQ__TRY(ptq__alloc(allocator, total * n, sizeof(float), "logits", &memory, err));
-    result->logits = (float *)memory;
-    return PTQ_OK;
+    return PTQ__KEEP(&result->memory, &result->logits, total * n, "logits", err);
 }
 
 static void ptq__evaluation_count(ptq_evaluation *result) {
@@ -7479,7 +7471,7 @@ static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t i
 static ptq_status ptq__evaluate_labelled(ptq__job *job, ptq__worker *worker, size_t index,
                                          int label, ptq_error *err) {
     if (label < 0)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has no label to compare the answer with",
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has no label to compare the answer with",
                              index);
     return ptq__evaluate_one(job, worker, index, label, err);
 }
@@ -7498,13 +7490,13 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     job.context = &result;
     if (options) {
         job.total = options->limit && options->limit < job.total ? options->limit : job.total;
-        result.allocator = options->work.allocator;
+        result.memory.allocator = options->work.allocator;
     }
     status = ptq__evaluation_create(&result, job.total, data->classes, err);
     if (!status)
         status = ptq__job_run(&job, err);
     if (status) {
-        ptq_evaluation_free(&result);
+        ptq_release(&result.memory);
         return status;
     }
     ptq__evaluation_count(&result);
@@ -7516,17 +7508,6 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err) {
     return ptq__evaluate(plan, data, options, 1, out, err);
-}
-
-PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation) {
-    ptq_allocator allocator;
-    if (!evaluation)
-        return;
-    allocator = evaluation->allocator;
-    ptq__free(&allocator, evaluation->class_total);
-    ptq__free(&allocator, evaluation->label);
-    ptq__free(&allocator, evaluation->logits);
-    memset(evaluation, 0, sizeof *evaluation);
 }
 
 /* ln of the binomial coefficient. */
@@ -7578,7 +7559,7 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
     if (baseline->total != quantized->total || !baseline->total ||
         memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the evaluations saw different images (%z and %z); run both on the"
+                             "the evaluations saw different images (%zu and %zu); run both on the"
                              " same data set in one program",
                              baseline->total, quantized->total);
     memset(&result, 0, sizeof result);
@@ -7732,9 +7713,7 @@ static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const
     PTQ__TRY(ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &layers->item, err));
     PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq__layer_sum), "layer report", &memory, err));
     layers->sum = (ptq__layer_sum *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_layer_error), "layer report", &memory, err));
-    layers->report->item = (ptq_layer_error *)memory;
-    return PTQ_OK;
+    return PTQ__KEEP(&layers->report->memory, &layers->report->item, most, "layer report", err);
 }
 
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
@@ -7747,7 +7726,7 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
     PTQ__TRY(ptq__check_fits(quantized, data, err));
     memset(&report, 0, sizeof report);
     memset(&layers, 0, sizeof layers);
-    report.allocator = quantized->allocator;
+    report.memory.allocator = quantized->allocator;
     layers.report = &report;
     status = ptq__layers_open(&layers, baseline, quantized, data, err);
     if (!status)
@@ -7755,21 +7734,13 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
                                      count && count < data->count ? count : data->count, err);
     ptq_session_free(layers.a);
     ptq_session_free(layers.b);
-    ptq__free(&report.allocator, layers.item);
-    ptq__free(&report.allocator, layers.sum);
+    ptq__free(&report.memory.allocator, layers.item);
+    ptq__free(&report.memory.allocator, layers.sum);
     if (status)
-        ptq_layer_report_free(&report);
+        ptq_release(&report.memory);
     else
         *out = report;
     return status;
-}
-
-PTQ_API void ptq_layer_report_free(ptq_layer_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
 }
 
 /* Divergence of logits. */
@@ -7900,7 +7871,7 @@ static void ptq__put_weight(ptq__text *text, const ptq_node *node) {
 }
 
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node) {
-    ptq__put(text, "%s %s", node->name, ptq_op_name(node->op));
+    ptq__put(text, "%s %s", node->name, ptq_name(PTQ_NAMES_OP, node->op));
     if (node->input[0] >= 0)
         ptq__put(text, " in=%s", model->node[node->input[0]].name);
     if (node->input[1] >= 0)
@@ -8125,7 +8096,7 @@ static int ptq__read_key(ptq__line *line, unsigned key, ptq__span value) {
 static int ptq__find_op(ptq__span name) {
     int op;
     for (op = 0; op < PTQ_OP_COUNT; op++)
-        if (ptq__span_is(name, ptq_op_name((ptq_op)op)))
+        if (ptq__span_is(name, ptq_name(PTQ_NAMES_OP, op)))
             return op;
     return -1;
 }
@@ -8137,9 +8108,9 @@ static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, pt
         key++;
     if (key == PTQ__KEYS || !ptq__has_key(&line->node, ptq__keys[key].bit) ||
         (line->seen & ptq__keys[key].bit))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "graph line %d, node %s: a %s does not take '%s' here", number,
-                             line->node.name, ptq_op_name(line->node.op), ptq__quoted(name).text);
+        return ptq_error_set(
+            err, PTQ_BAD_GRAPH, "graph line %d, node %s: a %s does not take '%s' here", number,
+            line->node.name, ptq_name(PTQ_NAMES_OP, line->node.op), ptq__quoted(name).text);
     line->seen |= ptq__keys[key].bit;
     if (!ptq__read_key(line, ptq__keys[key].bit, value))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "graph line %d, node %s: cannot use '%s' as %s%s",
@@ -8518,7 +8489,7 @@ static ptq_status ptq__header_error(ptq__header *header, const char *name, const
     if (name)
         return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: %s",
                              ptq__quoted(ptq__span_of(name)).text, what);
-    return ptq_error_set(err, PTQ_BAD_FILE, "file header: expected %s at byte %z",
+    return ptq_error_set(err, PTQ_BAD_FILE, "file header: expected %s at byte %zu",
                          header->json.wrong ? header->json.wrong : what,
                          (size_t)(header->json.at - header->json.start) + 8);
 }
@@ -8717,7 +8688,7 @@ static ptq_status ptq__check_layout(ptq__header *header, int *order, uint64_t da
         at = r->end;
     }
     if ((uint64_t)at != data_size)
-        return ptq_error_set(err, PTQ_BAD_FILE, "%z bytes behind the last tensor belong to none",
+        return ptq_error_set(err, PTQ_BAD_FILE, "%zu bytes behind the last tensor belong to none",
                              (size_t)(data_size - (uint64_t)at));
     return PTQ_OK;
 }
@@ -8820,9 +8791,9 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
         length = length << 8 | file[i];
     if (size < 8 || length > size - 8 || length > most || length < 2)
         return ptq_error_set(err, PTQ_BAD_FILE,
-                             "not a safetensors file, or truncated: %z bytes, the header should"
-                             " have %L",
-                             size, length);
+                             "not a safetensors file, or truncated: %zu bytes, the header should"
+                             " have %llu",
+                             size, (unsigned long long)length);
     memset(&header, 0, sizeof header);
     PTQ__TRY(ptq_archive_create(options ? &options->allocator : NULL, &header.archive, err));
     header.json =
@@ -8896,10 +8867,10 @@ static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, siz
         i++;
     ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", ptq__dtypes[i].name);
     if (packed)
-        ptq__put(text, "%d,%z", tensor->dim[0], tensor->size / (size_t)tensor->dim[0]);
+        ptq__put(text, "%d,%zu", tensor->dim[0], tensor->size / (size_t)tensor->dim[0]);
     for (i = 0; i < tensor->rank && !packed; i++)
         ptq__put(text, i ? ",%d" : "%d", tensor->dim[i]);
-    ptq__put(text, "],\"data_offsets\":[%z,%z]}", begin, begin + tensor->size);
+    ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + tensor->size);
 }
 
 /* The header alone: as long as text.size is, and counted beyond it. */
@@ -9025,7 +8996,8 @@ static ptq_status ptq__take(ptq_archive *archive, const char *name, ptq_type typ
                              tensor->rank, dims[0], dims[1], dims[2], dims[3], rank);
     if (tensor->type != type)
         return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: of type %s, expected is %s", name,
-                             ptq_type_name(tensor->type), ptq_type_name(type));
+                             ptq_name(PTQ_NAMES_TYPE, tensor->type),
+                             ptq_name(PTQ_NAMES_TYPE, type));
     *out = *tensor;
     memset(tensor, 0, sizeof *tensor);
     archive->entry[i].name[0] = 0; /* taken */
@@ -9281,7 +9253,7 @@ static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
         void *larger = NULL;
         length += got;
         if (limit && length > limit)
-            status = ptq_error_set(err, PTQ_BAD_FILE, "%s: larger than %z bytes", path, limit);
+            status = ptq_error_set(err, PTQ_BAD_FILE, "%s: larger than %zu bytes", path, limit);
         if (status || length < capacity)
             continue;
         status = ptq__alloc(allocator, capacity, 2, path, &larger, err);
@@ -9470,7 +9442,9 @@ static void ptq__put_statistics(ptq__text *text, const ptq_statistics *s) {
         first++;
     while (last > first && !s->bin[last])
         last--;
-    ptq__put(text, "\"count\": %L, \"zeros\": %L, \"images\": %L, ", s->count, s->zeros, s->images);
+    ptq__put(text, "\"count\": %llu, \"zeros\": %llu, \"images\": %llu, ",
+             (unsigned long long)s->count, (unsigned long long)s->zeros,
+             (unsigned long long)s->images);
     ptq__put(text, "\"min\": %g, \"max\": %g,\n      ", (double)s->min, (double)s->max);
     ptq__put_sum(text, "min_sum", &s->min_sum);
     ptq__put_sum(text, "max_sum", &s->max_sum);
@@ -9489,8 +9463,8 @@ static void ptq__put_calibration(ptq__text *text, const ptq_calibration *c) {
     ptq__put_integers(text, "class_count", c->class_count, c->classes);
     ptq__put_string(text, ",\n  ");
     ptq__put_integers(text, "pixel", c->pixel, 256);
-    ptq__put(text, ",\n  \"neighbours\": %L,\n  \"neighbour_sum\": %L,\n  \"images\": [",
-             c->neighbours, c->neighbour_sum);
+    ptq__put(text, ",\n  \"neighbours\": %llu,\n  \"neighbour_sum\": %llu,\n  \"images\": [",
+             (unsigned long long)c->neighbours, (unsigned long long)c->neighbour_sum);
     for (i = 0; i < c->images; i++) {
         ptq__put_string(text, i ? (i % 5 ? ", " : ",\n    ") : "\n    ");
         ptq__put_hash(text, c->hash[i]);
@@ -9748,7 +9722,7 @@ static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq
         ptq__free(json->allocator, key);
     }
     if (!status && (json->wrong || !ptq__json_end(json)))
-        status = ptq_error_set(err, PTQ_BAD_FILE, "calibration file: expected %s at byte %z",
+        status = ptq_error_set(err, PTQ_BAD_FILE, "calibration file: expected %s at byte %zu",
                                json->wrong, (size_t)(json->at - json->start));
     if (!status && !ptq__calibration_agrees(c))
         status = ptq_error_set(err, PTQ_BAD_FILE,
@@ -9988,22 +9962,6 @@ static unsigned ptq__cpu_isas(void) { return 0; }
 #ifndef PTQ__BUILT_ISAS /* the vector kernels that were compiled, as a set of 1 << isa */
 #define PTQ__BUILT_ISAS 0u
 #endif
-
-PTQ_API const char *ptq_isa_name(ptq_isa isa) {
-    static const char *const name[] = {
-#define PTQ_X(id, text) text,
-        PTQ_ISA_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)isa < PTQ_ISA_COUNT ? name[isa] : "?";
-}
-
-PTQ_API ptq_isa ptq_isa_find(const char *name) {
-    int isa = 0;
-    while (isa < PTQ_ISA_COUNT && strcmp(name, ptq_isa_name((ptq_isa)isa)))
-        isa++;
-    return (ptq_isa)isa;
-}
 
 PTQ_API int ptq_isa_available(ptq_isa isa) {
     return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
@@ -12560,7 +12518,7 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
         return ptq_error_set(err, PTQ_BAD_NUMBER,
                              "the %s kernels differ from scalar ones by %g in"
                              " tensor %s",
-                             ptq_isa_name(b->plan->info.isa), (double)distance, name);
+                             ptq_name(PTQ_NAMES_ISA, b->plan->info.isa), (double)distance, name);
     return PTQ_OK;
 }
 
@@ -12581,7 +12539,7 @@ static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, 
     if (memcmp(logits[0], logits[1],
                (size_t)ptq_plan_get_info(s[0]->plan)->classes * sizeof(float)))
         return ptq_error_set(err, PTQ_BAD_NUMBER, "the %s kernels depend on where tensors lie",
-                             ptq_isa_name(s[1]->plan->info.isa));
+                             ptq_name(PTQ_NAMES_ISA, s[1]->plan->info.isa));
     return PTQ_OK;
 }
 
@@ -13222,7 +13180,7 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
     (void)label;
     if (!ptq__has_hash(part->cv->calibration, hash))
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "image %z to learn from was not calibrated on; give the calibration"
+                             "image %zu to learn from was not calibrated on; give the calibration"
                              " images",
                              index);
     ptq__run_until(worker->session, job->data->type, worker->item, part->last);
@@ -13847,7 +13805,7 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     ptq_status status;
     if (search->options->work.progress &&
         search->options->work.progress(search->options->work.user, search->done, search->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z models", search->done,
+        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done,
                              search->total);
     search->done++;
     memset(&options, 0, sizeof options);
@@ -13862,11 +13820,11 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
     if (bytes)
         *bytes = report.bytes_after;
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     status = ptq__search_evaluate(search, model, &measured, err);
     if (!status) {
         status = ptq_compare_logits(&search->real, &measured, cost, err);
-        ptq_evaluation_free(&measured);
+        ptq_release(&measured.memory);
     }
     if (status || !made)
         ptq_model_free(model);
@@ -13881,7 +13839,7 @@ static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error
     if (search->options->scheme.mode != PTQ_MODE_INTEGER)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the scheme must be one of integers, not %s",
-                             ptq_mode_name(search->options->scheme.mode));
+                             ptq_name(PTQ_NAMES_MODE, search->options->scheme.mode));
     memset(&plain, 0, sizeof plain);
     plain.scheme = search->options->scheme;
     PTQ__TRY(ptq__check_convertible(search->model, search->calibration, &plain, err));
@@ -13892,7 +13850,7 @@ static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error
 }
 
 static void ptq__search_close(ptq__search *search) {
-    ptq_evaluation_free(&search->real);
+    ptq_release(&search->real.memory);
     ptq__free(&search->options->work.allocator, search->override);
 }
 
@@ -14009,7 +13967,7 @@ static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error 
     ptq_model_free(model);
     PTQ__TRY(status);
     status = ptq_compare_logits(&fit->search.real, &measured, &d, err);
-    ptq_evaluation_free(&measured);
+    ptq_release(&measured.memory);
     *sqnr_db = d.sqnr_db;
     return status;
 }
@@ -14075,7 +14033,7 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
             ptq_subset_open(&subset, cv->options->images, indices, cv->options->images->count, err);
     if (!status)
         status = ptq__fit_tensors(&fit, err);
-    ptq_evaluation_free(&fit.search.real);
+    ptq_release(&fit.search.real.memory);
     ptq__free(allocator, (void *)(uintptr_t)fit.options.override);
     ptq__free(allocator, indices);
     return status;
@@ -14112,7 +14070,7 @@ static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
     PTQ__TRY(ptq_calibration_overlap(cv->calibration, images, &known, err));
     if (known < images->count)
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%z of %z images given were not calibrated on; give the calibration"
+                             "%zu of %zu images given were not calibrated on; give the calibration"
                              " images",
                              images->count - known, images->count);
     return PTQ_OK;
@@ -14302,7 +14260,7 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
         status = ptq_subset_open(&subset, options->images, indices, slice + rest, err);
     if (!status)
         status = ptq__decide_all(decider, err);
-    ptq_evaluation_free(&decider->search.real);
+    ptq_release(&decider->search.real.memory);
     ptq__free(&options->work.allocator, indices);
     return status;
 }
@@ -14517,14 +14475,9 @@ static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *repor
 static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
                                        ptq_error *err) {
     const ptq_model *model = search->model;
-    void *memory = NULL;
     int i;
-    PTQ__TRY(ptq__alloc(&report->allocator, (size_t)model->nodes, sizeof(ptq_sensitivity),
-                        "sensitivities", &memory, err));
-    report->item = (ptq_sensitivity *)memory;
-    PTQ__TRY(ptq__alloc(&report->allocator, PTQ__MOST_ADVICE, sizeof(ptq_advice), "advice", &memory,
-                        err));
-    report->advice = (ptq_advice *)memory;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes, "sensitivities", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->advice, PTQ__MOST_ADVICE, "advice", err));
     search->total = 2 + PTQ__MOST_ADVICE;
     for (i = 0; i < model->nodes; i++)
         search->total += (size_t)ptq__measurable(&model->node[i]);
@@ -14550,24 +14503,14 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
     search.model = model;
     search.calibration = calibration;
     search.options = options;
-    report.allocator = options->work.allocator;
+    report.memory.allocator = options->work.allocator;
     status = ptq__sensitivity_run(&search, &report, err);
     ptq__search_close(&search);
     if (status)
-        ptq_sensitivity_report_free(&report);
+        ptq_release(&report.memory);
     else
         *out = report;
     return status;
-}
-
-PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    ptq__free(&report->allocator, report->advice);
-    report->item = NULL;
-    report->advice = NULL;
-    report->items = report->advices = 0;
 }
 
 /* ---- [MIX] ---------------------------------------------------------------------------------- */
@@ -14750,25 +14693,19 @@ static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
 static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err) {
     const ptq_model *model = mixer->search.model;
     ptq_mix_report *report = mixer->report;
-    const ptq_allocator *allocator = &report->allocator;
+    const ptq_allocator *allocator = &report->memory.allocator;
     size_t n = 0, most;
-    void *memory = NULL;
     int i;
     for (i = 0; i < model->nodes; i++)
         n += ptq__has_weight(model->node[i].op) != 0;
     if (!n)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
     most = n * PTQ__WIDTHS + 1;
-    PTQ__TRY(ptq__alloc(allocator, n, PTQ_NAME_SIZE, "names", &memory, err));
-    report->node = (char(*)[PTQ_NAME_SIZE])memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_mix), "frontier", &memory, err));
-    report->item = (ptq_mix *)memory;
-    PTQ__TRY(ptq__alloc(allocator, (most + 1) * n, 1, "frontier", &memory, err));
-    report->bits = (uint8_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int), "layers", &memory, err));
-    mixer->index = (int *)memory;
-    PTQ__TRY(ptq__alloc(allocator, n * PTQ__WIDTHS, sizeof(double), "divergences", &memory, err));
-    mixer->alone = (double *)memory;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->node, n, "names", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "frontier", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->bits, (most + 1) * n, "frontier", err));
+    PTQ__TRY(PTQ__NEW(allocator, &mixer->index, n, "layers", err));
+    PTQ__TRY(PTQ__NEW(allocator, &mixer->alone, n * PTQ__WIDTHS, "divergences", err));
     for (i = 0; i < model->nodes; i++)
         if (ptq__has_weight(model->node[i].op)) {
             memcpy(report->node[report->nodes], model->node[i].name, PTQ_NAME_SIZE);
@@ -14799,7 +14736,7 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     ptq_status status;
     memset(&mixer, 0, sizeof mixer);
     memset(&made, 0, sizeof made);
-    made.allocator = options->work.allocator;
+    made.memory.allocator = options->work.allocator;
     mixer.search.model = model;
     mixer.search.calibration = calibration;
     mixer.search.options = options;
@@ -14811,7 +14748,7 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     ptq__free(&options->work.allocator, mixer.alone);
     if (status) {
         ptq_model_free(mixer.best);
-        ptq_mix_report_free(&made);
+        ptq_release(&made.memory);
         return status;
     }
     if (out)
@@ -14819,20 +14756,8 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     if (report)
         *report = made;
     else
-        ptq_mix_report_free(&made);
+        ptq_release(&made.memory);
     return PTQ_OK;
-}
-
-PTQ_API void ptq_mix_report_free(ptq_mix_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->node);
-    ptq__free(&report->allocator, report->item);
-    ptq__free(&report->allocator, report->bits);
-    report->node = NULL;
-    report->item = NULL;
-    report->bits = NULL;
-    report->nodes = report->items = 0;
 }
 
 #endif /* PTQ_IMPLEMENTATION_DONE */
