@@ -171,6 +171,57 @@ typedef struct ptq_error {
     char text[PTQ_ERROR_SIZE];
 } ptq_error;
 
+/* ---------------------------------------------------------------------------------------------
+   [NET] What most programs need: a model file that classifies images; the float model that becomes
+   a quantized one; what that did to its accuracy. The rest of the interface is what these functions
+   are made of, and may be used beside them on the same objects. */
+
+typedef struct ptq_model ptq_model;
+typedef struct ptq_plan ptq_plan;
+typedef struct ptq_session ptq_session;
+typedef struct ptq_comparison ptq_comparison;
+
+/* A model, float or quantized, fused and ready to run on the best instruction set of this
+   processor. One thread at a time uses a net; threads that share its plan need sessions of their
+   own. */
+typedef struct ptq_net {
+    ptq_model *model; /* see ptq_net_open: batch norm and others are fused */
+    ptq_plan *plan;   /* ptq_plan_get_info tells its shapes and number of classes */
+    ptq_session *session;
+} ptq_net;
+
+/* From the bytes of a model file, which need not outlive the call. Errors: those of
+   ptq_model_parse, and PTQ_OUT_OF_MEMORY. */
+PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net **out,
+                                       ptq_error *err);
+PTQ_API void ptq_net_free(ptq_net *net);
+
+/* One image of H x W x C bytes, as the model's preprocessing takes them, channels innermost: its
+   logits, one for each class, or the class with the largest, counted from 0. Allocates nothing. */
+PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err);
+PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best, ptq_error *err);
+
+#ifndef PTQ_NO_STDIO
+/* The same from a file. Errors: those of ptq_model_load as well. */
+PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err);
+
+/* Quantizes the float model in one file into another, which gets a self-test vector. Calibration
+   images are CIFAR-10's training images, see ptq_cifar10_open for what `data_path` may be: all of
+   them if there are up to 1,000, else 1,000 with as many of each class, drawn with the seed 42.
+   `scheme` names a preset, see ptq_preset; NULL: "best". Takes minutes where the scheme learns.
+   PTQ_INVALID_ARGUMENT if the output is the model itself. */
+PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_path,
+                                      const char *out_path, const char *scheme, ptq_error *err);
+
+/* Runs both models on CIFAR-10's test images and compares: how much accuracy the first one has lost
+   against the second, the baseline. */
+PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baseline_path,
+                                     const char *data_path, ptq_comparison *out, ptq_error *err);
+#endif
+
+/* ---------------------------------------------------------------------------------------------
+   [STATUS], continued: names, memory, work that takes its time */
+
 /* The lists of names that the library has. A TEXT says in half a sentence what a value means. */
 typedef enum ptq_names {
     PTQ_NAMES_STATUS,      /* ptq_status: "PTQ_BAD_FILE" */
@@ -412,7 +463,7 @@ typedef struct ptq_meta {
 
 /* A graph with its weights, in topological order; node 0 is the input, the last node the result.
    Built by ptq_add_xxx or loaded from a file; immutable from then on. */
-typedef struct ptq_model {
+struct ptq_model {
     ptq_node *node;
     int nodes, capacity;
     float mean[PTQ_MAX_PIXEL_CHANNELS]; /* preprocessing: x = (pixel - mean[c]) / std[c] ... */
@@ -423,7 +474,7 @@ typedef struct ptq_model {
                  allocating by the shapes that a hostile graph names would be a trap */
     ptq_allocator allocator;
     ptq_error error; /* first failure of the builder */
-} ptq_model;
+};
 
 /* An empty model. `allocator` may be NULL. */
 PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
@@ -675,8 +726,6 @@ PTQ_API int ptq_isa_compiled(ptq_isa isa);
    names the tensor that differs. */
 PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err);
 
-typedef struct ptq_plan ptq_plan;
-
 typedef struct ptq_plan_options {
     ptq_isa isa; /* PTQ_UNSUPPORTED if it is not available here */
     ptq_allocator allocator;
@@ -719,8 +768,6 @@ PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps);
 
 /* ---------------------------------------------------------------------------------------------
    [SESSION] Running */
-
-typedef struct ptq_session ptq_session;
 
 typedef struct ptq_session_options {
     int keep;           /* keep every intermediate tensor of the last image readable by name, in a
@@ -1210,13 +1257,14 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 ptq_error *err);
 
 /* Two evaluations of the same images: a quantized model against the float model it came from. */
-typedef struct ptq_comparison {
+struct ptq_comparison {
     size_t total, agree;         /* same prediction */
+    size_t before, after;        /* right answers of the baseline, and of the other */
     size_t lost, won;            /* right to wrong, wrong to right */
     double delta_pp;             /* accuracy difference in percentage points */
     double low_pp, high_pp;      /* exact 95 % interval of it, given the images that changed */
     double p_value;              /* McNemar's exact test, two-sided */
-} ptq_comparison;
+};
 
 /* PTQ_INVALID_ARGUMENT unless both saw the same number of images with the same labels. The interval
    is Clopper and Pearson's (1934) for the share of `won` among the images that changed between
@@ -7567,6 +7615,8 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
     for (i = 0; i < result.total; i++) {
         int label = baseline->label[i], a = baseline->prediction[i], b = quantized->prediction[i];
         result.agree += a == b;
+        result.before += a == label;
+        result.after += b == label;
         result.lost += a == label && b != label;
         result.won += a != label && b == label;
     }
@@ -7799,6 +7849,148 @@ PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
     out->delta_pp = compared.delta_pp;
     return PTQ_OK;
 }
+
+/* ---- [NET] ---------------------------------------------------------------------------------- */
+
+/* The first screen of the interface, in terms of all that stands above. Whoever wants another
+   allocator, instruction set, scheme or data set writes these functions anew for it: each is what a
+   program that uses the full interface looks like. */
+
+enum { PTQ__NET_SAMPLES = 1000 };
+
+/* The model, fused and ready to run. It stays the caller's: fusing makes another. */
+static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *err) {
+    ptq_net *net = NULL;
+    ptq_status status = PTQ__NEW(NULL, &net, 1, "net", err);
+    if (!status)
+        status = ptq_fuse(model, &net->model, NULL, err);
+    if (!status)
+        status = ptq_plan_create(net->model, NULL, &net->plan, err);
+    if (!status)
+        status = ptq_session_create(net->plan, NULL, &net->session, err);
+    if (status)
+        ptq_net_free(net);
+    else
+        *out = net;
+    return status;
+}
+
+PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net **out,
+                                       ptq_error *err) {
+    ptq_model *model = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq_model_parse(bytes, size, NULL, &model, err));
+    status = ptq__net_of(model, out, err);
+    ptq_model_free(model);
+    return status;
+}
+
+PTQ_API void ptq_net_free(ptq_net *net) {
+    if (!net)
+        return;
+    ptq_session_free(net->session);
+    ptq_plan_free(net->plan);
+    ptq_model_free(net->model);
+    ptq__free(NULL, net);
+}
+
+PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err) {
+    return ptq_run(net->session, pixels, 1, logits, NULL, err);
+}
+
+PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best,
+                                    ptq_error *err) {
+    return ptq_classify(net->session, pixels, 1, best, err);
+}
+
+#ifndef PTQ_NO_STDIO
+PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err) {
+    ptq_model *model = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq_model_load(path, NULL, &model, err));
+    status = ptq__net_of(model, out, err);
+    ptq_model_free(model);
+    return status;
+}
+
+/* Calibrates the plan of the float model, and converts that. At most a sample of the images is
+   looked at: more would not change the ranges. */
+static ptq_status ptq__net_quantize(const ptq_net *net, const ptq_dataset *data,
+                                    ptq_convert_options *options, ptq_model **out, ptq_error *err) {
+    ptq_calibration *calibration = NULL;
+    size_t index[PTQ__NET_SAMPLES], i;
+    size_t n = data->count < PTQ__NET_SAMPLES ? data->count : (size_t)PTQ__NET_SAMPLES;
+    ptq_subset subset;
+    ptq_status status;
+    for (i = 0; i < n; i++)
+        index[i] = i;
+    if (data->count > n)
+        PTQ__TRY(ptq_sample(data, n, 42, index, NULL, err));
+    PTQ__TRY(ptq_subset_open(&subset, data, index, n, err));
+    PTQ__TRY(ptq_calibrate(net->plan, &subset.dataset, NULL, &calibration, err));
+    options->images = &subset.dataset;
+    status = ptq_convert(net->model, calibration, options, out, NULL, err);
+    ptq_calibration_free(calibration);
+    return status;
+}
+
+PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_path,
+                                      const char *out_path, const char *scheme, ptq_error *err) {
+    ptq_convert_options options;
+    ptq_model *model = NULL, *quantized = NULL;
+    ptq_cifar10 *data = NULL;
+    ptq_net *net = NULL;
+    ptq_status status;
+    memset(&options, 0, sizeof options);
+    PTQ__TRY(ptq_preset(scheme ? scheme : "best", &options.scheme, err));
+    if (!strcmp(model_path, out_path))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "%s would be overwritten; give the quantized model another name",
+                             out_path);
+    status = ptq_model_load(model_path, NULL, &model, err);
+    options.unfused = model;
+    if (!status)
+        status = ptq__net_of(model, &net, err);
+    if (!status)
+        status = ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &data, err);
+    if (!status)
+        status = ptq__net_quantize(net, ptq_cifar10_dataset(data), &options, &quantized, err);
+    if (!status)
+        status = ptq_self_test_add(quantized, err);
+    if (!status)
+        status = ptq_model_save(quantized, out_path, err);
+    ptq_model_free(quantized);
+    ptq_cifar10_free(data);
+    ptq_net_free(net);
+    ptq_model_free(model);
+    return status;
+}
+
+PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baseline_path,
+                                     const char *data_path, ptq_comparison *out, ptq_error *err) {
+    const char *path[2];
+    ptq_evaluation seen[2]; /* by the baseline, by the model */
+    ptq_cifar10 *data = NULL;
+    ptq_status status = ptq_cifar10_open(data_path, PTQ_SPLIT_TEST, NULL, &data, err);
+    int i;
+    memset(seen, 0, sizeof seen);
+    path[0] = baseline_path;
+    path[1] = model_path;
+    for (i = 0; i < 2 && !status; i++) {
+        ptq_net *net = NULL;
+        status = ptq_net_open(path[i], &net, err);
+        if (!status)
+            status = ptq_evaluate(net->plan, ptq_cifar10_dataset(data), NULL, &seen[i], err);
+        ptq_net_free(net);
+    }
+    if (!status)
+        status = ptq_compare(&seen[0], &seen[1], out, err);
+    for (i = 0; i < 2; i++)
+        ptq_release(&seen[i].memory);
+    ptq_cifar10_free(data);
+    return status;
+}
+#endif
 
 /* =============================================================================================
    PART TWO: FILES
