@@ -278,8 +278,11 @@ static void schemes_and_presets(void **state)
         assert_int_equal(strlen(text), n);
         assert_int_equal(ptq_scheme_write(&s, NULL, 0), n);
     }
-    assert_int_equal(i, 8);
+    assert_int_equal(i, 9);
     memset(&s, 0, sizeof s);
+    ptq_scheme_write(&s, text, sizeof text);
+    assert_string_equal(text, "w8 per-channel mse learned, a8 u8 mse"); /* best */
+    s = preset("minmax8");
     ptq_scheme_write(&s, text, sizeof text);
     assert_string_equal(text, "w8 per-channel minmax, a8 u8 minmax");
     s.weight_method = PTQ_METHOD_ENTROPY;
@@ -287,6 +290,27 @@ static void schemes_and_presets(void **state)
     s.weight_method = PTQ_METHOD_MINMAX;
     s.percentile = 40;
     assert_fails(PTQ_INVALID_ARGUMENT, "percentile", ptq_scheme_check(&s, &err));
+}
+
+/* No scheme means best, for options that are NULL or zeros; it is refused by name without images. */
+static void best_by_default(void **state)
+{
+    const fixture *f = (const fixture *)*state;
+    ptq_convert_options o = with_scheme(preset("best"), &f->data), zeros;
+    ptq_model *a = converted(f->fused, f->calibration, &o), *b = NULL, *none = NULL;
+
+    memset(&zeros, 0, sizeof zeros);
+    zeros.images = &f->data;
+    b = converted(f->fused, f->calibration, &zeros);
+    assert_int_equal(ptq_model_hash(a), ptq_model_hash(b));
+    zeros.images = NULL;
+    assert_fails(PTQ_NOT_READY, "minmax8",
+                 ptq_convert(f->fused, f->calibration, &zeros, &none, NULL, &err));
+    assert_fails(PTQ_NOT_READY, "'best'",
+                 ptq_convert(f->fused, f->calibration, NULL, &none, NULL, &err));
+    assert_null(none);
+    ptq_model_free(a);
+    ptq_model_free(b);
 }
 
 /* Learning needs the images again, and no others; their order and threads do not matter. */
@@ -784,6 +808,7 @@ int main(void)
         cmocka_unit_test(scales_by_hand),
         cmocka_unit_test(refusals),
         cmocka_unit_test(schemes_and_presets),
+        cmocka_unit_test(best_by_default),
         cmocka_unit_test(learned_rounding),
         cmocka_unit_test(float_node_in_the_middle),
         cmocka_unit_test(last_override_counts),

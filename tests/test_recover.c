@@ -13,6 +13,8 @@ typedef struct fixture {
     size_t order[IMAGES];
 } fixture;
 
+static const ptq_work no_work = {0, NULL, NULL, {NULL, NULL, NULL}};
+
 static int open_fixture(void **state)
 {
     fixture *f = (fixture *)calloc(1, sizeof *f);
@@ -132,7 +134,7 @@ static void equalized_by_hand(void **state)
         numbers(m, "fc.weight")[x] = (float)(x + 1);
     fused = fused_of(m);
     assert_ok(ptq_plan_create(fused, NULL, &plan, &err));
-    assert_ok(ptq_equalize(plan, &data, NULL, &made, &err));
+    assert_ok(ptq__equalize(plan, &data, &no_work, &made, &err));
     assert_near(numbers(made, "a.weight")[0], 1, 0);
     assert_near(numbers(made, "a.weight")[1], 0.5, 1e-7);
     assert_near(numbers(made, "fc.weight")[0], 1, 0);
@@ -181,8 +183,8 @@ static void equalized_network(void **state)
 
     memset(&o, 0, sizeof o);
     o.work.threads = 2;
-    assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->p), NULL, &made, &err));
-    assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->back), &o, &again, &err));
+    assert_ok(ptq__equalize(f->plan, pictures_dataset(&f->p), &no_work, &made, &err));
+    assert_ok(ptq__equalize(f->plan, pictures_dataset(&f->back), &o.work, &again, &err));
     assert_same_model(made, again);
     assert_true(distance(f, made).sqnr_db > 100);
     assert_true(ptq_model_hash(made) != ptq_model_hash(f->fused));
@@ -228,7 +230,7 @@ static void equalized_layers(void **state)
     ptq_layer_report report;
     int i;
 
-    assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->p), NULL, &made, &err));
+    assert_ok(ptq__equalize(f->plan, pictures_dataset(&f->p), &no_work, &made, &err));
     assert_non_null(strstr(ptq_model_get_meta(made, "equalization"), "relu "));
     assert_ok(ptq_plan_create(made, NULL, &plan, &err));
     assert_ok(ptq_compare_layers(f->plan, plan, pictures_dataset(&f->p), 3, &report, &err));
@@ -252,11 +254,11 @@ static void equalization_refuses(void **state)
 
     assert_ok(ptq_plan_create(coded, NULL, &plan, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "quantized already",
-                 ptq_equalize(plan, o.images, NULL, &made, &err));
+                 ptq__equalize(plan, o.images, &no_work, &made, &err));
     ptq_plan_free(plan);
     ptq_model_free(coded);
     none.count = 0;
-    assert_fails(PTQ_BAD_DATA, "no images", ptq_equalize(f->plan, &none, NULL, &made, &err));
+    assert_fails(PTQ_BAD_DATA, "no images", ptq__equalize(f->plan, &none, &no_work, &made, &err));
     o.images = &none;
     assert_fails(PTQ_NOT_READY, "equalization needs",
                  ptq_convert(f->fused, f->calibration, &o, &made, NULL, &err));
