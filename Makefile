@@ -23,7 +23,7 @@ endif
 
 ifneq ($(COVERAGE),)
 # Release behaviour is measured: no test can make an assertion fail that holds.
-CFLAGS  += -O1 --coverage -DNDEBUG
+CFLAGS  += -O1 --coverage -DNDEBUG -DTEST_COVERAGE
 endif
 
 # The tool does without what pkg-config does not know, and says so where it matters.
