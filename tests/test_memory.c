@@ -635,8 +635,9 @@ static const measured_call calls[] = {
     {"ptq_cifar10_open", 5120, call_cifar10, 0},
 };
 
-/* Sanitizers make larger frames, and so does a compiler that does not optimize. */
-#if TEST_SANITIZED || !defined(__OPTIMIZE__)
+/* Sanitizers make larger frames, and so does a compiler that does not optimize. With counters for
+   coverage the searches take minutes. */
+#if TEST_SANITIZED || defined(TEST_COVERAGE) || !defined(__OPTIMIZE__)
 #define HAS_PLAIN_FRAMES 0
 #else
 #define HAS_PLAIN_FRAMES 1
