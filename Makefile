@@ -68,7 +68,7 @@ TESTS        := $(filter-out $(BUILD)/test_onnx,$(TESTS))
 endif
 # test_kernels_emulated has all that test_kernels has: under sanitizers one copy is enough. clang's
 # go without vector kernels: there is nothing to test of them, and thousands of images take minutes.
-LEFT_OUT     := $(if $(SAN),kernels $(if $(findstring clang,$(CC)),kernels_emulated golden \
+LEFT_OUT     := $(if $(SAN),kernels manifest $(if $(findstring clang,$(CC)),kernels_emulated golden \
                 golden_int recover))
 TESTS        := $(filter-out $(LEFT_OUT:%=$(BUILD)/test_%),$(TESTS))
 
