@@ -87,7 +87,7 @@ SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 # calibration: its images are not here.
 INTEGER_MODELS := $(patsubst %,build/models/resnet8-%-int8.safetensors,shapes10 cifar10)
 
-.PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all test-programs bench \
+.PHONY: all tools no-stb run run-cifar10 run-shapes10 test manifest check-all test-programs bench \
         bench-peers web check-web bench-web data figures fuzz bench-train coverage analyze clean \
         help print-build FORCE
 
@@ -107,6 +107,7 @@ help:
 	@echo 'make run      quantize ResNet8 with every preset and compare with float, on CIFAR-10 where'
 	@echo '              it is at hand, else on Shapes-10, which is drawn on the spot'
 	@echo 'make test     every compiler at hand, plain and under sanitizers; CC= or SAN= picks one'
+	@echo 'make manifest writes tests/manifest anew, hashes of what must not change, and says what did'
 	@echo 'make fuzz     fuzz every parser, the command line, and kernels against kernels with libFuzzer or'
 	@echo '              FUZZER=afl, FUZZ_SECONDS=60 each (clang, afl++)'
 	@echo 'make bench    time float and integers, all instruction sets, layer by layer (a minute)'
@@ -187,7 +188,13 @@ coverage:
 analyze: $(BUILD)/ptq
 	@sh tests/analyze.sh $(filter-out -W%,$(CFLAGS)) -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)
 
-test-programs: $(TESTS)
+test-programs: $(TESTS) $(BUILD)/ptq-scalar
+
+# What must not change, written anew: a person looks at the differences.
+manifest: test-programs tools
+	@$(BUILD)/test_manifest --write >$(BUILD)/manifest.log 2>&1 || { cat $(BUILD)/manifest.log; exit 1; }
+	@grep -E '^(changed|new|gone|tests/manifest)' $(BUILD)/manifest.log
+	@BUILD=$(BUILD) PTQ=$(BUILD)/ptq sh tests/cli_manifest.sh --write
 
 print-build:
 	@echo $(BUILD)
@@ -305,6 +312,13 @@ $(BUILD)/ptq-trainer_kernels.o: CFLAGS += -ffp-contract=fast
 $(TRAINER) $(BUILD)/ptq-train.o: $(wildcard tools/ptq/trainer*.h tools/ptq/optimizer.h)
 
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
+	$(Q)$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
+
+# Without vector kernels, to make what is the same on every machine: tests/cli_manifest.sh.
+$(BUILD)/ptq_impl-scalar.o: tools/ptq_impl.c ptq.h | $(BUILD)
+	$(Q)$(CC) $(CFLAGS) -DPTQ_NO_SIMD -c $< -o $@
+
+$(BUILD)/ptq-scalar: $(TOOL_OBJECTS) $(BUILD)/ptq_impl-scalar.o
 	$(Q)$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
 
 # Programs that make data sets.
