@@ -13,8 +13,8 @@
 
    Networks, pictures and random numbers are the tests' own. Calibration and conversion compute on
    real numbers, and their last bits differ from one instruction set to the next: the processor's
-   are hidden meanwhile, and scalar kernels do it, the same everywhere. What runs on real numbers is
-   compared on scalar kernels only, softmax (the C library's expf) not at all. */
+   are hidden meanwhile, and scalar kernels do it, the same everywhere. Real weights are compared on
+   scalar kernels only, softmax (the C library's expf) not at all. */
 #define PTQ__EMULATE_VNNI
 #define PTQ__EMULATE_AMX
 #include "emulation.h"
@@ -291,17 +291,18 @@ static void expect_no_differences(void)
                  manifest);
 }
 
-/* Whether every instruction set gives the same bytes: all weights are integers, and so is what they
-   meet. What else there is on real numbers, where an activation or a batch norm could not be fused,
-   is done value by value. */
+/* Whether every instruction set gives the same bytes: all weights are integers. What else there is
+   on real numbers, ranges found per image or what could not be fused, is done value by value. */
 static int is_integer(const ptq_model *model)
 {
     int i;
 
-    for (i = 1; i <= ptq_model_logits(model); i++)
-        if (model->node[i].param[PTQ_WEIGHT].rank && model->node[i].op != PTQ_BATCH_NORM &&
-            ptq_node_mode(model, i) != (getenv("DYN") ? PTQ_DYNAMIC : PTQ_INTEGER))
+    for (i = 1; i <= ptq_model_logits(model); i++) {
+        const ptq_node *n = &model->node[i];
+        ptq_mode mode = ptq_node_mode(model, i);
+        if ((n->op == PTQ_CONV2D || n->op == PTQ_DENSE) && (mode == PTQ_HALF || mode == PTQ_FLOAT))
             return 0;
+    }
     return 1;
 }
 
