@@ -192,7 +192,8 @@ test-programs: $(TESTS) $(BUILD)/ptq-scalar
 
 # What must not change, written anew: a person looks at the differences.
 manifest: test-programs tools
-	@$(BUILD)/test_manifest --write >$(BUILD)/manifest.log 2>&1 || { cat $(BUILD)/manifest.log; exit 1; }
+	@$(BUILD)/test_manifest --write >$(BUILD)/manifest.log 2>&1 || \
+	    { cat $(BUILD)/manifest.log; exit 1; }
 	@grep -E '^(changed|new|gone|tests/manifest)' $(BUILD)/manifest.log
 	@BUILD=$(BUILD) PTQ=$(BUILD)/ptq sh tests/cli_manifest.sh --write
 
