@@ -66,10 +66,11 @@ endif
 ifeq ($(HAVE_ONNX),)
 TESTS        := $(filter-out $(BUILD)/test_onnx,$(TESTS))
 endif
-# test_kernels_emulated has all that test_kernels has: under sanitizers one copy is enough. clang's
-# go without vector kernels: there is nothing to test of them, and thousands of images take minutes.
-LEFT_OUT     := $(if $(SAN),kernels manifest $(if $(findstring clang,$(CC)),kernels_emulated golden \
-                golden_int recover))
+# test_kernels_emulated has all that test_kernels has, and test_manifest runs what others run too:
+# under sanitizers one copy is enough. clang's go without vector kernels: there is nothing to test of
+# them, and thousands of images take minutes.
+LEFT_OUT     := $(if $(SAN),kernels manifest $(if $(findstring clang,$(CC)),kernels_emulated \
+                golden golden_int recover))
 TESTS        := $(filter-out $(LEFT_OUT:%=$(BUILD)/test_%),$(TESTS))
 
 PTQ_SHARED ?= ../shared
@@ -188,7 +189,7 @@ coverage:
 analyze: $(BUILD)/ptq
 	@sh tests/analyze.sh $(filter-out -W%,$(CFLAGS)) -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)
 
-test-programs: $(TESTS) $(BUILD)/ptq-scalar
+test-programs: $(TESTS) $(if $(SAN),,$(BUILD)/ptq-scalar)
 
 # What must not change, written anew: a person looks at the differences.
 manifest: test-programs tools

@@ -1,8 +1,9 @@
 /* emulation.h - instruction sets that this processor lacks, for tests that define
-   PTQ__EMULATE_VNNI and PTQ__EMULATE_AMX and include this before the library: the one instruction of VNNI is replaced by others that compute exactly the same, and
-   those of AMX by five functions after Intel's manual (volume 2: LDTILECFG, TILELOADD, TILESTORED,
-   TDPBUSD, TILERELEASE), which are as strict as the processor: what would fault there ends the test
-   here. AVX2 and AVX-512 are still needed. */
+   PTQ__EMULATE_VNNI and PTQ__EMULATE_AMX and include this before the library. The one instruction
+   of VNNI is replaced by others that compute exactly the same, and those of AMX by five functions
+   after Intel's manual (volume 2: LDTILECFG, TILELOADD, TILESTORED, TDPBUSD, TILERELEASE), which
+   are as strict as the processor: what would fault there ends the test here. AVX2 and AVX-512 are
+   still needed. */
 #ifndef EMULATION_H
 #define EMULATION_H
 

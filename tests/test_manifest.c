@@ -645,6 +645,10 @@ int main(int argc, char **argv)
     failed = run_group("manifest", tests, list_tests(), open_networks, close_networks);
     if (!writing || failed)
         return failed;
+    if (isa_stays)
+        return fprintf(stderr, "%s: not written, for %s cannot be hidden from conversion\n",
+                       manifest, ptq_isa_name((ptq_isa)isa_stays)),
+               1;
     tell_changes();
     return write_manifest();
 }
