@@ -73,7 +73,9 @@ run_script() { # SCRIPT
 
 # What make said: the warnings of a compiler are a failure, too.
 run_build() {
-    if [ "$(cat "$BUILD/build.status")" != 0 ]; then
+    read -r status seconds <"$BUILD/build.status"
+    start=$((start - seconds))
+    if [ "$status" != 0 ]; then
         failed=1 broken="make failed"
     elif grep -qv " is left out: " "$log"; then
         failed=1 broken="there are warnings"
@@ -97,7 +99,7 @@ report() {
 $(tail -n 60 "$log" | sed 's/^/    /')"
     if [ -z "$live" ]; then
         echo "$line"
-    elif [ "$failed" -gt 0 ]; then
+    elif [ $((failed + skipped)) -gt 0 ]; then
         printf '\r\033[K%s\n' "$line"
     fi
     rm -f "$state/running/$id"
@@ -215,10 +217,10 @@ VARIABLES
     # Under make's own -j, so that no processor waits while one build has more to do than another.
     {
         printf 'all: b%d\nb%d:\n' $builds $builds
-        printf "\t+@\$(MAKE) -s -k --no-print-directory -f Makefile CC='%s' CXX='%s' SAN='%s'" \
-            "$CC" "$CXX" "$SAN"
-        printf " NO_SIMD='%s' %s >%s/build.log 2>&1; echo \$\$? >%s/build.status\n" \
-            "$NO_SIMD" "$targets" "$BUILD" "$BUILD"
+        printf "\t+@start=\$\$(date +%%s); \$(MAKE) -s -k --no-print-directory -f Makefile"
+        printf " CC='%s' CXX='%s' SAN='%s' NO_SIMD='%s'" "$CC" "$CXX" "$SAN" "$NO_SIMD"
+        printf " %s >%s/build.log 2>&1; " "$targets" "$BUILD"
+        printf "echo \$\$? \$\$((\$\$(date +%%s) - start)) >%s/build.status\n" "$BUILD"
     } >>"$state/builds.mk"
     echo "1000 $builds build" >>"$state/jobs" # told first
     for name; do
@@ -344,7 +346,7 @@ fi
 case $CC in *clang*) CXX=${CXX:-clang++} ;; *) CXX=${CXX:-g++} ;; esac
 jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
 live=
-[ ! -t 1 ] || live=$(stty size 2>/dev/null </dev/tty | awk '$2 > 1 { print $2 - 1 }')
+[ ! -t 1 ] || live=$(stty size 2>/dev/null <&1 | awk '{ c = $2 } END { print (c > 1 ? c : 80) - 1 }')
 PTQ_TEST_QUICK=
 [ "$mode" != test ] || PTQ_TEST_QUICK=1
 state=$PWD/build/testing/$mode
@@ -353,6 +355,12 @@ rm -rf "$state"
 mkdir -p "$state/results" "$state/running"
 : >"$state/jobs"
 
+for name in ${ONLY:-}; do
+    [ "$name" = replay ] || [ -f "tests/$name.c" ] || [ -f "tests/$name.sh" ] || {
+        echo "ONLY: there is no test '$name': name files of tests/ without their endings, or replay"
+        exit 1
+    }
+done
 case $mode in
 test) plan_test ;;
 ci) plan_ci ;;
@@ -360,11 +368,11 @@ one) SAN=${2:-} && plan_one ;;
 *) sed -n '2,/^$/s/^# \{0,1\}//p' "$0" && exit 1 ;;
 esac
 if [ $builds -eq 0 ]; then
-    echo "There is no test named '${ONLY:-}': a name is that of a file of tests/ without its ending"
+    echo "Nothing to run: ${ONLY:-every test} is left out here"
     exit 1
 fi
 announce
-pkg-config --exists cmocka 2>/dev/null || echo "left out: test programs need cmocka"
+pkg-config --exists cmocka 2>/dev/null || echo "left out: test programs need cmocka (libcmocka-dev)"
 [ -z "$live" ] || printf 'compiling'
 make -s -k -j "$jobs" -f "$state/builds.mk" all
 sort -k1,1nr "$state/jobs" | cut -d' ' -f2- | xargs -P "$jobs" -L 1 sh tests/run.sh --job
