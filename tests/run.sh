@@ -5,8 +5,8 @@
 #                        what takes long
 # run.sh one [SAN]       everything with one compiler; SAN=1: under its sanitizers
 #
-# CC and CXX name the compiler (without them gcc, else cc), ONLY='NAME...' the tests to run, JOBS how
-# many at a time. A test is: a test in a cmocka program tests/test_*.c; a script tests/build_*.sh,
+# CC and CXX name the compiler (without them gcc, else cc), ONLY='NAME...' the tests to run, JOBS
+# how many at a time. A test is: a test in a cmocka program tests/test_*.c; a script tests/build_*.sh,
 # run with CC, CXX and BUILD; a script tests/cli_*.sh, or the replay of fuzzing, run with PTQ, the
 # path of the command-line tool, as well. A script that exits with 77 is skipped; why says its last
 # line. What failed is told at the end; the last line is "N passed, N failed, N skipped".
@@ -24,8 +24,8 @@ once="cli_docs cli_faults cli_install cli_python cli_web"
 
 # Left to `ci`, where `test` would take more than three minutes on a slow machine: WebAssembly
 # needs clang, the second compiler, for ten seconds; of the pages, `test` checks all but what
-# their commands print; of the examples, it does not run the two that search; and ONNX Runtime takes
-# part in `test` only where `ci` has fetched it.
+# their commands print (30 s of processor time); of the examples, it does not run the two that
+# convert over and over (16 s); and ONNX Runtime takes part only where `ci` has fetched it (290 MB).
 later="cli_docs cli_examples cli_onnx cli_web"
 not_in_test="cli_web"
 
@@ -151,7 +151,7 @@ names() { # NAME...
     done
 }
 
-# Those among NAME... that are, or with "not" are not, in a list.
+# Those of NAME... that are in a list, and those that are not.
 among() { # LIST NAME...
     list=$1
     shift

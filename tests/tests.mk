@@ -69,8 +69,8 @@ print-tests:
 	@echo $(notdir $(TESTS))
 
 linked    = $(if $(filter $<,$(OWN_COPY)),,$(1))
-# What of them is not about vector kernels does without these; and what is not about how the compiler
-# optimizes them is compiled in half the time.
+# What of them is not about vector kernels does without these; and what is not about how the
+# compiler optimizes them is compiled in half the time.
 $(BUILD)/test_run: private CFLAGS += -DPTQ_NO_SIMD -O1
 $(BUILD)/test_kernels_emulated: private CFLAGS += -O1
 
