@@ -20,7 +20,7 @@ limit="timeout 600"
 parsers="test_data test_file test_graph test_numeric test_observe test_onnx cli_import replay"
 
 # What does not depend on the compiler: the first one is enough.
-once="cli_docs cli_faults cli_install cli_python cli_web"
+once="cli_docs cli_faults cli_install cli_manifest cli_python cli_web"
 
 # Left to `ci`, where `test` would take more than three minutes on a slow machine: WebAssembly
 # needs clang, the second compiler, for ten seconds; of the pages, `test` checks all but what
@@ -30,7 +30,8 @@ later="cli_docs cli_examples cli_onnx cli_web"
 not_in_test="cli_web"
 
 # Longest first, so that all processors end together. After the first run its times are known.
-longest="build_variants cli_examples cli_docs cli_export cli_onnx cli_web test_kernels_emulated
+longest="test_manifest test_memory build_variants cli_examples cli_docs cli_export cli_onnx
+    cli_manifest cli_web test_kernels_emulated
     cli_basic replay test_convert cli_bench test_kernels cli_quantize cli_install cli_report"
 
 is_in() { # NAME NAMES...
