@@ -1,6 +1,7 @@
 /* Conversion: what it refuses, what it reports, mixed models, and the files that quantized models
    are kept in, sound and damaged. */
 #include "quantized.h"
+#include "faults.h"
 
 enum { SIDE = 8, IMAGES = 20, CLASSES = 5 };
 
@@ -717,10 +718,13 @@ static void self_test(void **state)
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Every allocation fails once */
+   Every allocation fails once, and all after it */
 
-static ptq_status run_chain(const ptq_model *fused, const ptq_dataset *data, ptq_allocator allocator)
+static ptq_status run_chain(void *user, ptq_allocator allocator)
 {
+    const ptq_model *fused = (const ptq_model *)user;
+    pictures p = pictures_for(fused, 4, 5);
+    const ptq_dataset *data = pictures_dataset(&p);
     ptq_plan_options planning = {PTQ_ISA_SCALAR, allocator};
     ptq_load_options load = {allocator, 0};
     ptq_calibrate_options calibrating;
@@ -763,12 +767,7 @@ static ptq_status run_chain(const ptq_model *fused, const ptq_dataset *data, ptq
 static void every_allocation_may_fail(void **state)
 {
     ptq_conv_options conv;
-    test_heap heap;
-    ptq_allocator allocator = test_heap_start(&heap);
     ptq_model *m = NULL, *fused;
-    pictures p;
-    ptq_status s = PTQ_OUT_OF_MEMORY;
-    long n;
     int x, y;
 
     (void)state;
@@ -783,19 +782,7 @@ static void every_allocation_may_fail(void **state)
     ptq_add_dense(m, "fc", y, 3);
     fill_model(m, 5);
     fused = fused_of(m);
-    p = pictures_for(fused, 4, 5);
-    for (n = 0; s != PTQ_OK; n += TEST_SANITIZED ? 7 : 1) { /* test_faults.c: each, sanitized too */
-        heap.calls = 0;
-        heap.fail_at = n;
-        err.text[0] = 0;
-        s = run_chain(fused, pictures_dataset(&p), allocator);
-        if (heap.live)
-            fail_msg("failing allocation %ld leaks %ld blocks", n, heap.live);
-        if (s != PTQ_OK && s != PTQ_OUT_OF_MEMORY)
-            fail_msg("failing allocation %ld gives %s: %s", n, ptq_status_name(s), err.text);
-        assert_true(s == PTQ_OK || err.text[0]);
-    }
-    assert_true(n > 100);
+    assert_true(fail_each_forked(run_chain, NULL, fused, 1) > 100);
     ptq_model_free(fused);
 }
 

@@ -2,6 +2,7 @@
    layer to blame and for the bits that each deserves. Values worked out by hand, and each against
    its own parts put together. */
 #include "quantized.h"
+#include "faults.h"
 
 enum { SIDE = 8, IMAGES = 24, CLASSES = 5 };
 
@@ -841,11 +842,18 @@ static void goals_are_kept(void **state)
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Every allocation fails once */
+   Every allocation fails once, and all after it */
 
-static ptq_status run_all(const ptq_model *fused, const ptq_calibration *calibration,
-                          const ptq_dataset *data, ptq_allocator allocator)
+typedef struct searched {
+    const ptq_model *fused;
+    const ptq_calibration *calibration;
+    pictures p;
+} searched;
+
+static ptq_status run_all(void *user, ptq_allocator allocator)
 {
+    searched *on = (searched *)user;
+    const ptq_dataset *data = pictures_dataset(&on->p);
     ptq_search_options search = search_for(bits("tflite", 4, 0), data);
     ptq_convert_options o = with_scheme(bits("best", 4, 4), data);
     ptq_goal goal = {0, 4, 0};
@@ -857,9 +865,10 @@ static ptq_status run_all(const ptq_model *fused, const ptq_calibration *calibra
     memset(&sensitivity, 0, sizeof sensitivity);
     memset(&mix, 0, sizeof mix);
     o.work.allocator = search.work.allocator = allocator;
-    (void)((s = ptq_convert(fused, calibration, &o, &m, NULL, &err)) ||
-           (s = ptq_measure_sensitivity(fused, calibration, &search, &sensitivity, &err)) ||
-           (s = ptq_convert_mixed(fused, calibration, &search, &goal, &mixed, &mix, &err)));
+    (void)((s = ptq_convert(on->fused, on->calibration, &o, &m, NULL, &err)) ||
+           (s = ptq_measure_sensitivity(on->fused, on->calibration, &search, &sensitivity, &err)) ||
+           (s = ptq_convert_mixed(on->fused, on->calibration, &search, &goal, &mixed, &mix,
+                                  &err)));
     ptq_mix_report_free(&mix);
     ptq_model_free(mixed);
     ptq_sensitivity_report_free(&sensitivity);
@@ -869,13 +878,9 @@ static ptq_status run_all(const ptq_model *fused, const ptq_calibration *calibra
 
 static void every_allocation_may_fail(void **state)
 {
-    test_heap heap;
-    ptq_allocator allocator = test_heap_start(&heap);
     ptq_model *m = NULL, *fused;
     ptq_calibration *calibration;
-    pictures p;
-    ptq_status s = PTQ_OUT_OF_MEMORY;
-    long n, step = 1;
+    searched on;
     int x;
 
     (void)state;
@@ -884,19 +889,11 @@ static void every_allocation_may_fail(void **state)
     ptq_add_dense(m, "fc", ptq_add_global_avg_pool(m, "pool", x), 3);
     fill_model(m, 5);
     fused = fused_of(m);
-    p = pictures_for(fused, 2, 3);
-    calibration = calibrated_on(fused, pictures_dataset(&p));
-    for (n = 0; s != PTQ_OK; n += step) { /* the later ones repeat themselves: some will do */
-        heap.calls = 0;
-        heap.fail_at = n;
-        s = run_all(fused, calibration, pictures_dataset(&p), allocator);
-        if (heap.live)
-            fail_msg("failing allocation %ld leaks %ld blocks", n, heap.live);
-        if (s != PTQ_OK)
-            assert_int_equal(s, PTQ_OUT_OF_MEMORY);
-        step = n < 150 ? 1 : 17;
-    }
-    assert_true(n > 300);
+    on.p = pictures_for(fused, 2, 3);
+    calibration = calibrated_on(fused, pictures_dataset(&on.p));
+    on.fused = fused;
+    on.calibration = calibration;
+    assert_true(fail_each_forked(run_all, NULL, &on, 1) > 300);
     ptq_calibration_free(calibration);
     ptq_model_free(fused);
 }
