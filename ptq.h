@@ -770,8 +770,9 @@ PTQ_API int ptq_argmax(const float *values, int n);
 typedef struct ptq_dataset {
     size_t count;
     int height, width, channels, classes;
-    ptq_type type; /* PTQ_TYPE_U8: pixels, bytes as the model's preprocessing takes them.
-                      PTQ_TYPE_F32: real numbers, preprocessed already, as for ptq_run_f32 */
+    ptq_type type; /* of an item's elements: PTQ_TYPE_U8, bytes as the model's preprocessing takes
+                      them, or PTQ_TYPE_F32 (which is 0), preprocessed real numbers, as for
+                      ptq_run_f32 */
     ptq_status (*get)(void *user, size_t index, void *item, int *label, ptq_error *err);
     void *user;
     const char *const *class_name; /* `classes` names, or NULL */
@@ -822,10 +823,11 @@ PTQ_API uint32_t ptq_rng_next(ptq_rng *rng);
 PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound); /* unbiased; bound >= 1 */
 PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits */
 
-/* Chooses `count` images, as many of every class as possible (the first classes get the remainder):
+/* Chooses `count` items, as many of every class as possible (the first classes get the remainder):
    per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
-   number below what is left), then all in ascending order of index. The same data and seed give the
-   same indices everywhere. PTQ_BAD_DATA if a class has too few. */
+   number below what is left), then all in ascending order of index. Items without labels are one
+   class. The same data and seed give the same indices everywhere. PTQ_BAD_DATA if a class has too
+   few, or if some items have labels and others none. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
@@ -868,7 +870,6 @@ PTQ_API ptq_method ptq_method_find(const char *name); /* PTQ_METHOD_COUNT if the
 typedef struct ptq_exact_sum {
     int64_t limb[10]; /* base 2^32, least first; unit 2^-149 */
 } ptq_exact_sum;
-PTQ_API double ptq_exact_sum_value(const ptq_exact_sum *sum);
 
 /* All that is kept of a stream of values: a function of the multiset of images alone. Bin b counts
    the values in [(b - 2048) w, (b - 2047) w) with w = 2^exponent, exact zeros aside; w is the
@@ -897,14 +898,10 @@ PTQ_API void ptq_observer_free(ptq_observer *observer);
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err);
 
-/* Adds what another observer saw, as if one had seen both. The channels must agree. */
-PTQ_API ptq_status ptq_observer_merge(ptq_observer *observer, const ptq_observer *other,
-                                      ptq_error *err);
-
 /* The range that a rule chooses for codes of this type. `percentile` (50 < p <= 100, 0: 99.99) is
    the share in percent kept at either end, for PTQ_METHOD_PERCENTILE. The range includes 0.
    PTQ_NOT_READY if nothing was observed. */
-PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method range,
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err);
 
@@ -925,8 +922,8 @@ typedef struct ptq_calibration {
     size_t images;
     uint64_t *hash;            /* one for each image, ascending: ptq_image_hash */
     int classes;
-    uint64_t *class_count;
-    uint64_t pixel[256];       /* how often each pixel value occurred ... */
+    uint64_t *class_count;     /* of the images that have a label */
+    uint64_t pixel[256];       /* how often each pixel value occurred; of real numbers none ... */
     uint64_t neighbours, neighbour_sum; /* ... and how far horizontal neighbours differ */
     ptq_calibrated *tensor;
     int tensors;
@@ -1187,7 +1184,7 @@ typedef struct ptq_evaluation {
 
 /* Runs the plan over a data set. PTQ_BAD_DATA if there are no images, if their size or the number
    of classes is not the model's, or if a label is out of range. The result is the same whatever the
-   number of threads. */
+   number of threads. Labels are needed. */
 PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err);
@@ -4844,10 +4841,12 @@ static const void *ptq__load_reals(const ptq_session *session, const float *real
     return buffer;
 }
 
-/* Runs the nodes before `node` on one image: then its operands are ready, and it can be looked at
-   what it would compute from. */
-static void ptq__run_until(ptq_session *session, const uint8_t *pixels, int node) {
-    ptq__run_steps(session, ptq__load_pixels(session, pixels), node - 1);
+/* Runs the nodes before `node` on one item of a data set of that type: then its operands are ready,
+   and it can be looked at what it would compute from. */
+static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int node) {
+    const void *input = type == PTQ_TYPE_F32 ? ptq__load_reals(session, (const float *)item)
+                                             : ptq__load_pixels(session, (const uint8_t *)item);
+    ptq__run_steps(session, input, node - 1);
 }
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
@@ -5060,14 +5059,35 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
 
 /* Image size and label range of a data set, before it is relied upon. */
 static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
-    if (!data->count)
+    if (!data || !data->count)
         return ptq_error_set(err, PTQ_BAD_DATA, "the data set has no images");
     if (!data->get || data->height < 1 || data->width < 1 || data->channels < 1 ||
         data->classes < 1)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the data set is incomplete: images of %dx%dx%d, %d classes",
                              data->height, data->width, data->channels, data->classes);
+    if (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "items of a data set are PTQ_TYPE_U8 or PTQ_TYPE_F32, not %s",
+                             ptq_type_name(data->type));
     return PTQ_OK;
+}
+
+/* Elements of an item, and its bytes. */
+static size_t ptq__item_elements(const ptq_dataset *data) {
+    return (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+}
+
+static size_t ptq__item_size(const ptq_dataset *data) {
+    return ptq__item_elements(data) * (data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
+}
+
+/* One item through a session. `logits` may be NULL. */
+static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
+                                float *logits, ptq_error *err) {
+    return data->type == PTQ_TYPE_F32
+               ? ptq_run_f32(session, (const float *)item, 1, logits, NULL, err)
+               : ptq_run(session, (const uint8_t *)item, 1, logits, NULL, err);
 }
 
 /* Work over the images of a data set, shared by evaluation and calibration. Images are handed out
@@ -5076,9 +5096,9 @@ typedef struct ptq__job ptq__job;
 
 typedef struct ptq__worker {
     ptq_session *session;
-    uint8_t *pixels; /* of the current image */
-    void *own;       /* what `begin` made */
-    int is_caller;   /* runs on the thread that called the library */
+    void *item;    /* the current one */
+    void *own;     /* what `begin` made */
+    int is_caller; /* runs on the thread that called the library */
 } ptq__worker;
 
 struct ptq__job {
@@ -5139,8 +5159,8 @@ static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller,
 
 static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t index, ptq_error *err) {
     int label = 0;
-    PTQ__TRY(job->data->get(job->data->user, index, worker->pixels, &label, err));
-    if (label < 0 || label >= job->data->classes)
+    PTQ__TRY(job->data->get(job->data->user, index, worker->item, &label, err));
+    if (label < -1 || label >= job->data->classes)
         return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", index, label,
                              job->data->classes);
     return job->one(job, worker, index, label, err);
@@ -5158,14 +5178,12 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
 
 static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_session_options options;
-    void *pixels = NULL;
     memset(&options, 0, sizeof options);
     options.allocator = job->allocator;
     options.keep = job->keep;
     PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
-    PTQ__TRY(ptq__alloc(&job->allocator, ptq_plan_get_info(job->plan)->pixels, 1, "an image",
-                        &pixels, err));
-    worker->pixels = (uint8_t *)pixels;
+    PTQ__TRY(
+        ptq__alloc(&job->allocator, ptq__item_size(job->data), 1, "an image", &worker->item, err));
     return job->begin ? job->begin(job, worker, err) : PTQ_OK;
 }
 
@@ -5191,7 +5209,7 @@ static void ptq__job_work(ptq__job *job, int is_caller) {
         job->error = error;
     }
     ptq__unlock(job);
-    ptq__free(&job->allocator, worker.pixels);
+    ptq__free(&job->allocator, worker.item);
     ptq_session_free(worker.session);
 }
 
@@ -5251,7 +5269,16 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
     return PTQ_OK;
 }
 
-/* ---- [OBSERVE] --------------------------------------------------------------------------- */
+/* ---- [OBSERVE] ------------------------------------------------------------------------------ */
+
+/* Before a tensor can be coded, the range of its values must be known. An observer looks at the
+   tensor on every calibration image and keeps, of the whole tensor or of each channel: the smallest
+   and the largest value, the mean over images of each image's extremes, and a histogram. From these
+   six rules then read a range.
+
+   What is kept depends on the multiset of images alone: neither their order nor the number of
+   threads among which they were shared shows in a single bit. Hence exact sums instead of floating
+   ones, and bins whose width is a power of two that the largest magnitude decides. */
 
 PTQ_API const char *ptq_method_name(ptq_method range) {
     static const char *const name[] = {
@@ -5269,21 +5296,20 @@ PTQ_API ptq_method ptq_method_find(const char *name) {
     return (ptq_method)range;
 }
 
-/* A float is mantissa * 2^(shift - 149): its bits fall into two neighbouring limbs. */
+/* sum += value. A float is mantissa * 2^(shift - 149) with a mantissa of 24 bits, which fall into
+   two neighbouring limbs. 31 bits are left above each for carries that wait. */
 static void ptq__exact_add(ptq_exact_sum *sum, float value) {
     uint32_t bits;
     uint64_t wide;
+    int64_t sign;
     int exponent, shift;
-    int64_t low, high;
     memcpy(&bits, &value, sizeof bits);
-    exponent = (int)((bits >> 23) & 255);
-    wide = (bits & 0x7fffffu) | (exponent ? 0x800000u : 0);
-    shift = exponent ? exponent - 1 : 0;
-    wide <<= shift % 32;
-    low = (int64_t)(wide & 0xffffffffu);
-    high = (int64_t)(wide >> 32);
-    sum->limb[shift / 32] += bits >> 31 ? -low : low;
-    sum->limb[shift / 32 + 1] += bits >> 31 ? -high : high;
+    exponent = (int)(bits >> 23 & 255);
+    shift = exponent ? exponent - 1 : 0; /* numbers below the normal ones have the same unit */
+    wide = (uint64_t)((bits & 0x7fffffu) | (exponent ? 0x800000u : 0)) << shift % 32;
+    sign = bits >> 31 ? -1 : 1;
+    sum->limb[shift / 32] += sign * (int64_t)(wide & 0xffffffffu);
+    sum->limb[shift / 32 + 1] += sign * (int64_t)(wide >> 32);
 }
 
 /* Carries, so that equal sums have equal limbs: all but the last in 0..2^32 - 1. */
@@ -5296,7 +5322,14 @@ static void ptq__exact_normalize(ptq_exact_sum *sum) {
     }
 }
 
-PTQ_API double ptq_exact_sum_value(const ptq_exact_sum *sum) {
+static void ptq__exact_merge(ptq_exact_sum *sum, const ptq_exact_sum *other) {
+    int i;
+    for (i = 0; i < 10; i++)
+        sum->limb[i] += other->limb[i];
+    ptq__exact_normalize(sum);
+}
+
+static double ptq__exact_value(const ptq_exact_sum *sum) {
     double value = 0;
     int i;
     for (i = 9; i >= 0; i--)
@@ -5306,39 +5339,33 @@ PTQ_API double ptq_exact_sum_value(const ptq_exact_sum *sum) {
 
 PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
                                        const ptq_allocator *allocator, ptq_error *err) {
-    void *memory = NULL, *bins = NULL;
-    ptq_status status;
+    void *memory = NULL;
     int c;
     if (channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "an observer of %d channels", channels);
-    PTQ__TRY(
-        ptq__alloc(allocator, (size_t)channels, sizeof(ptq_statistics), "observer", &memory, err));
-    status = ptq__alloc(allocator, (size_t)channels * PTQ_BINS, sizeof(uint64_t), "histogram",
-                        &bins, err);
-    if (status) {
-        ptq__free(allocator, memory);
-        return status;
-    }
-    observer->channels = channels;
+    /* The bins of all channels lie behind the statistics. */
+    PTQ__TRY(ptq__alloc(allocator, (size_t)channels,
+                        sizeof(ptq_statistics) + PTQ_BINS * sizeof(uint64_t), "observer", &memory,
+                        err));
     observer->channel = (ptq_statistics *)memory;
+    observer->channels = channels;
     observer->allocator = ptq__allocator(allocator);
     for (c = 0; c < channels; c++) {
-        observer->channel[c].bin = (uint64_t *)bins + (size_t)c * PTQ_BINS;
+        observer->channel[c].bin = (uint64_t *)(observer->channel + channels) + c * PTQ_BINS;
         observer->channel[c].exponent = -149;
     }
     return PTQ_OK;
 }
 
 PTQ_API void ptq_observer_free(ptq_observer *observer) {
-    if (!observer || !observer->channel)
+    if (!observer)
         return;
-    ptq__free(&observer->allocator, observer->channel[0].bin);
     ptq__free(&observer->allocator, observer->channel);
     observer->channel = NULL;
     observer->channels = 0;
 }
 
-enum { PTQ__HALF_BINS = PTQ_BINS / 2 };
+enum { PTQ__HALF_BINS = PTQ_BINS / 2 }; /* for values below 0, and as many for those above */
 
 /* The smallest exponent at which a value falls into a bin. */
 static int ptq__fitting_exponent(float value) {
@@ -5353,12 +5380,21 @@ static int ptq__bin_of(float value, int exponent) {
     return (int)floor(ldexp((double)value, -exponent)) + PTQ__HALF_BINS;
 }
 
+/* The value where a bin begins, and the one that stands for it: its middle. */
+static double ptq__bin_edge(const ptq_statistics *s, int bin) {
+    return ldexp((double)(bin - PTQ__HALF_BINS), s->exponent);
+}
+static double ptq__bin_value(const ptq_statistics *s, int bin) {
+    return ldexp((double)(bin - PTQ__HALF_BINS) + 0.5, s->exponent);
+}
+
 /* Where a bin lies once the bins are 2^shift times as wide: edges stay multiples of the width. */
 static int ptq__wider_bin(int bin, int shift) {
     int from_zero = bin - PTQ__HALF_BINS;
-    if (from_zero < 0) /* floor, without shifting a negative number */
-        return PTQ__HALF_BINS - 1 - (shift > 12 ? 0 : (-1 - from_zero) >> shift);
-    return PTQ__HALF_BINS + (shift > 12 ? 0 : from_zero >> shift);
+    shift = shift > 12 ? 12 : shift; /* more moves nothing any further */
+    if (from_zero < 0)               /* floor, without shifting a negative number */
+        return PTQ__HALF_BINS - 1 - ((-1 - from_zero) >> shift);
+    return PTQ__HALF_BINS + (from_zero >> shift);
 }
 
 /* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. */
@@ -5376,7 +5412,7 @@ static void ptq__widen(ptq_statistics *s, int exponent) {
     }
 }
 
-/* Counts values, which fit the bins already: n floats, `step` apart. */
+/* Counts values of one channel, which fit the bins already: n floats, `step` apart. */
 static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, size_t step) {
     double bins_per_unit = ldexp(1, -s->exponent);
     size_t i;
@@ -5411,7 +5447,7 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
     float low, high;
     if (!n || n % channels)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%z values for %z channels", n, channels);
-    for (c = 0; c < channels; c++)
+    for (c = 0; c < channels; c++) /* first all of them: a failure must change nothing */
         PTQ__TRY(ptq__image_range(values + c, n - c, channels, &low, &high, err));
     for (c = 0; c < channels; c++) {
         ptq_statistics *s = &observer->channel[c];
@@ -5431,41 +5467,30 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
     return PTQ_OK;
 }
 
-static void ptq__merge_statistics(ptq_statistics *a, const ptq_statistics *b) {
-    int i, shift;
-    if (!b->count)
-        return;
-    ptq__widen(a, b->exponent);
-    shift = a->exponent - b->exponent;
-    for (i = 0; i < PTQ_BINS; i++)
-        a->bin[ptq__wider_bin(i, shift)] += b->bin[i];
-    a->min = !a->count || b->min < a->min ? b->min : a->min;
-    a->max = !a->count || b->max > a->max ? b->max : a->max;
-    a->count += b->count;
-    a->zeros += b->zeros;
-    a->images += b->images;
-    for (i = 0; i < 10; i++) {
-        a->min_sum.limb[i] += b->min_sum.limb[i];
-        a->max_sum.limb[i] += b->max_sum.limb[i];
-    }
-    ptq__exact_normalize(&a->min_sum);
-    ptq__exact_normalize(&a->max_sum);
-}
-
-PTQ_API ptq_status ptq_observer_merge(ptq_observer *observer, const ptq_observer *other,
+/* Adds what another observer saw, as if one had seen both. */
+static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer *other,
                                       ptq_error *err) {
-    int c;
+    int c, i;
     if (observer->channels != other->channels)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "observers of %d and %d channels",
                              observer->channels, other->channels);
-    for (c = 0; c < observer->channels; c++)
-        ptq__merge_statistics(&observer->channel[c], &other->channel[c]);
+    for (c = 0; c < observer->channels; c++) {
+        ptq_statistics *a = &observer->channel[c];
+        const ptq_statistics *b = &other->channel[c];
+        if (!b->count)
+            continue;
+        ptq__widen(a, b->exponent);
+        for (i = 0; i < PTQ_BINS; i++)
+            a->bin[ptq__wider_bin(i, a->exponent - b->exponent)] += b->bin[i];
+        a->min = !a->count || b->min < a->min ? b->min : a->min;
+        a->max = !a->count || b->max > a->max ? b->max : a->max;
+        a->count += b->count;
+        a->zeros += b->zeros;
+        a->images += b->images;
+        ptq__exact_merge(&a->min_sum, &b->min_sum);
+        ptq__exact_merge(&a->max_sum, &b->max_sum);
+    }
     return PTQ_OK;
-}
-
-/* The value that stands for a bin: its middle. */
-static double ptq__bin_value(const ptq_statistics *s, int bin) {
-    return ldexp((double)(bin - PTQ__HALF_BINS) + 0.5, s->exponent);
 }
 
 PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
@@ -5479,63 +5504,115 @@ PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, f
     return s->count ? (double)outside / (double)s->count : 0;
 }
 
-/* Codes for which a range is sought. */
-typedef struct ptq__coding {
-    ptq_type type;
+/* Now the rules. Each starts from the whole range and may draw its ends in: values beyond are
+   clipped, and all others coded more finely. */
+typedef struct ptq__range {
+    const ptq_statistics *s;
+    ptq_type type; /* of the codes, with their bits */
     int bits, symmetric;
-} ptq__coding;
+    double percentile;
+    double low, high; /* low <= 0 <= high */
+} ptq__range;
 
-/* Expected squared error of coding the values under a range: the sum over bins, which stops where
-   it passes `limit`. Exact zeros cost nothing, since 0 is always a code. */
-static double ptq__range_error(const ptq_statistics *s, const ptq__coding *coding, double low,
-                               double high, double limit) {
-    const double width = ldexp(1, s->exponent);
-    ptq_qparams q;
-    double sum = 0;
+/* The best range that a search has seen so far, in whatever units it counts. */
+typedef struct ptq__best {
+    double error, low, high;
+} ptq__best;
+
+/* Of equals, the first wins. */
+static void ptq__offer(ptq__best *best, double error, double low, double high) {
+    ptq__best offered = {error, low, high};
+    if (error < best->error)
+        *best = offered;
+}
+
+/* The whole range in bins. Of a side that has no values, nothing but the 0 is left. */
+static void ptq__whole_bins(const ptq__range *r, int *first, int *last) {
+    *first = r->low < 0 ? ptq__bin_of((float)r->low, r->s->exponent) : PTQ__HALF_BINS;
+    *last = r->high > 0 ? ptq__bin_of((float)r->high, r->s->exponent) : PTQ__HALF_BINS - 1;
+}
+
+/* Draws the range in to the bins first..last; an end that lost no bin stays as it is. */
+static void ptq__keep_bins(ptq__range *r, int first, int last) {
+    int lowest, highest;
+    ptq__whole_bins(r, &lowest, &highest);
+    if (first > lowest)
+        r->low = ptq__bin_edge(r->s, first);
+    if (last < highest)
+        r->high = ptq__bin_edge(r->s, last + 1);
+}
+
+/* PTQ_METHOD_MINMAX: nothing is clipped. */
+static void ptq__range_minmax(ptq__range *r) { (void)r; }
+
+/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. */
+static void ptq__range_average(ptq__range *r) {
+    r->low = ptq__exact_value(&r->s->min_sum) / (double)r->s->images;
+    r->high = ptq__exact_value(&r->s->max_sum) / (double)r->s->images;
+}
+
+/* Squared error of spreading a bin's density over codes of width `w`, integrated in closed form as
+   PyTorch's HistogramObserver does: a bin that lies between two codes' centres is cut there. */
+static double ptq__spread_error(double begin, double end, double w, int levels, double density) {
+    double b = floor(begin / w), e = floor(end / w), from, to, h = w / 2;
+    b = b < 0 ? 0 : b > levels - 1 ? levels - 1 : b;
+    e = e < 0 ? 0 : e > levels - 1 ? levels - 1 : e;
+    from = begin - (b * w + h);
+    to = end - (e * w + h);
+    if (b >= e)
+        return density / 3 * (to * to * to - from * from * from);
+    return density / 3 *
+           ((h * h * h - from * from * from) + (e - b - 1) * 2 * h * h * h +
+            (to * to * to + h * h * h));
+}
+
+/* The same of all bins lowest..highest, when the codes cover first..last. */
+static double ptq__bins_error(const ptq_statistics *s, int lowest, int highest, int first, int last,
+                              int levels) {
+    double w = (double)(last - first + 1) / levels, sum = 0;
     int b;
-    if (high - low <= 0 || ptq_choose_qparams((float)low, (float)high, coding->type, coding->bits,
-                                              coding->symmetric, &q, NULL))
-        return HUGE_VAL;
-    for (b = 0; b < PTQ_BINS && sum < limit; b++) {
-        double x, error;
-        if (!s->bin[b])
-            continue;
-        x = ((double)(b - PTQ__HALF_BINS) + 0.5) * width; /* ptq__bin_value, without its cost */
-        error = x - (double)ptq_dequantize(ptq_quantize((float)x, &q), &q);
-        sum += (double)s->bin[b] * error * error;
+    for (b = lowest; b <= highest; b++) {
+        double count = (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
+        if (count > 0)
+            sum += ptq__spread_error(b - first, b - first + 1, w, levels, count);
     }
     return sum;
 }
 
-/* A grid over both ends, then a finer one around the best point, twice. */
-static void ptq__search_mse(const ptq_statistics *s, const ptq__coding *coding, double *low,
-                            double *high) {
-    const int steps = 20;
-    double full_low = *low, full_high = *high, best = HUGE_VAL;
-    double at_low = 0, at_high = 0, width = 1; /* corner and size of the grid, as shares */
-    double best_low = 1, best_high = 1;
-    int round, i, j;
-    for (round = 0; round < 3; round++) {
-        for (i = 0; i <= (full_low < 0 ? steps : 0); i++)
-            for (j = 0; j <= (full_high > 0 ? steps : 0); j++) {
-                double l = at_low + width * i / steps, h = at_high + width * j / steps, e;
-                l = l > 1 ? 1 : l;
-                h = h > 1 ? 1 : h;
-                if (l < 0 || h < 0)
-                    continue;
-                e = ptq__range_error(s, coding, full_low * l, full_high * h, best);
-                if (e < best) {
-                    best = e;
-                    best_low = l;
-                    best_high = h;
-                }
+/* PTQ_METHOD_HISTOGRAM, PyTorch's search: cut 0.001 % of the values off whichever end gives up more
+   bins for them, as long as the error falls. Index 0 stands for the lower end, 1 for the upper. */
+static void ptq__range_histogram(ptq__range *r) {
+    const ptq_statistics *s = r->s;
+    int whole[2], end[2], next[2], trial[2], side;
+    double allowed[2] = {0, 0}, gone[2] = {0, 0}, sum[2]; /* how many values may go, have gone */
+    double cut = 0, error, best = HUGE_VAL, share = 1e-5 * (double)s->count;
+    ptq__whole_bins(r, &whole[0], &whole[1]);
+    whole[1] = r->high > 0 ? whole[1] : PTQ__HALF_BINS;
+    memcpy(end, whole, sizeof end);
+    while (cut < 0.5 * (double)s->count) {
+        cut += share;
+        for (side = 0; side < 2; side++) {
+            sum[side] = gone[side];
+            for (next[side] = end[side]; next[side] != end[!side]; next[side] += side ? -1 : 1) {
+                if (!(sum[side] + (double)s->bin[next[side]] < allowed[side] + share))
+                    break;
+                sum[side] += (double)s->bin[next[side]];
             }
-        width /= 8;
-        at_low = best_low - width / 2;
-        at_high = best_high - width / 2;
+        }
+        side = next[0] - end[0] > end[1] - next[1] ? 0 : 1;
+        allowed[side] += share;
+        gone[side] = sum[side];
+        if (next[side] == end[side])
+            continue;
+        memcpy(trial, end, sizeof trial);
+        trial[side] = next[side];
+        error = ptq__bins_error(s, whole[0], whole[1], trial[0], trial[1], 1 << r->bits);
+        if (error > best)
+            break;
+        best = error;
+        end[side] = next[side];
     }
-    *low = full_low * best_low;
-    *high = full_high * best_high;
+    ptq__keep_bins(r, end[0], end[1]);
 }
 
 /* The value below which a share of the values lies, to one bin; zeros included. */
@@ -5552,17 +5629,17 @@ static double ptq__quantile(const ptq_statistics *s, double share) {
     return (double)s->max;
 }
 
-static void ptq__search_percentile(const ptq_statistics *s, double percentile, double *low,
-                                   double *high) {
-    double cut_low = ptq__quantile(s, 1 - percentile / 100);
-    double cut_high = ptq__quantile(s, percentile / 100);
-    *low = cut_low > *low ? cut_low : *low;
-    *high = cut_high < *high ? cut_high : *high;
+/* PTQ_METHOD_PERCENTILE: a fixed share of the values is clipped at either end. */
+static void ptq__range_percentile(ptq__range *r) {
+    double low = ptq__quantile(r->s, 1 - r->percentile / 100);
+    double high = ptq__quantile(r->s, r->percentile / 100);
+    r->low = low > r->low ? low : r->low;
+    r->high = high < r->high ? high : r->high;
 }
 
-/* Divergence of the coded distribution from the true one, for a range of whole bins first..last:
-   the outliers are counted at the ends, the coded distribution spreads each code's share evenly
-   over the bins that had values (Migacz, GTC 2017). */
+/* Divergence of the coded distribution from the true one, sum of p log(p / q), for a range of whole
+   bins first..last. What is clipped counts at the ends of p; q spreads each code's share evenly
+   over those of its bins that had values (Migacz, GTC 2017). */
 static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels) {
     double p_sum = 0, q_sum = 0, result = 0, below = 0, above = 0;
     int b, k, n = last - first + 1;
@@ -5592,135 +5669,98 @@ static double ptq__divergence(const ptq_statistics *s, int first, int last, int 
     return result;
 }
 
-/* One end after the other is moved in, as long as a bin is left for every code. */
-static void ptq__search_entropy(const ptq_statistics *s, const ptq__coding *coding, double *low,
-                                double *high) {
-    int first = *low < 0 ? ptq__bin_of((float)*low, s->exponent) : PTQ__HALF_BINS;
-    int last = *high > 0 ? ptq__bin_of((float)*high, s->exponent) : PTQ__HALF_BINS - 1;
-    int levels = 1 << coding->bits, k, best_first = first, best_last = last;
-    double best = ptq__divergence(s, first, last, levels);
-    for (k = 1; k < 100; k++) {
-        int l = last - (last + 1 - PTQ__HALF_BINS) * k / 100;
-        double e = l - first + 1 < levels ? HUGE_VAL : ptq__divergence(s, first, l, levels);
-        if (e < best) {
-            best = e;
-            best_last = l;
+/* PTQ_METHOD_ENTROPY: first the upper end is drawn in, by hundredths, then the lower, as long as a
+   bin is left for every code. */
+static void ptq__range_entropy(ptq__range *r) {
+    int lowest, highest, first, last, side, k, levels = 1 << r->bits;
+    ptq__best best;
+    ptq__whole_bins(r, &lowest, &highest);
+    best.error = ptq__divergence(r->s, lowest, highest, levels);
+    best.low = lowest;
+    best.high = highest;
+    for (side = 0; side < 2; side++)
+        for (k = 1; k < 100; k++) {
+            first = side ? lowest + (PTQ__HALF_BINS - lowest) * k / 100 : lowest;
+            last = side ? (int)best.high : highest - (highest + 1 - PTQ__HALF_BINS) * k / 100;
+            if (last - first + 1 >= levels)
+                ptq__offer(&best, ptq__divergence(r->s, first, last, levels), first, last);
         }
-    }
-    for (k = 1; k < 100; k++) {
-        int f = first + (PTQ__HALF_BINS - first) * k / 100;
-        double e = best_last - f + 1 < levels ? HUGE_VAL : ptq__divergence(s, f, best_last, levels);
-        if (e < best) {
-            best = e;
-            best_first = f;
-        }
-    }
-    if (best_first > first)
-        *low = ldexp((double)(best_first - PTQ__HALF_BINS), s->exponent);
-    if (best_last < last)
-        *high = ldexp((double)(best_last + 1 - PTQ__HALF_BINS), s->exponent);
+    ptq__keep_bins(r, (int)best.low, (int)best.high);
 }
 
-/* Squared error of spreading a bin's density over codes of width `w`, integrated in closed form as
-   PyTorch's HistogramObserver does: a bin that lies between two codes' centres is cut there. */
-static double ptq__spread_error(double begin, double end, double w, int levels, double density) {
-    double b = floor(begin / w), e = floor(end / w), from, to, h = w / 2;
-    b = b < 0 ? 0 : b > levels - 1 ? levels - 1 : b;
-    e = e < 0 ? 0 : e > levels - 1 ? levels - 1 : e;
-    from = begin - (b * w + h);
-    to = end - (e * w + h);
-    if (b >= e)
-        return density / 3 * (to * to * to - from * from * from);
-    return density / 3 *
-           ((h * h * h - from * from * from) + (e - b - 1) * 2 * h * h * h +
-            (to * to * to + h * h * h));
-}
-
-static double ptq__bins_error(const ptq_statistics *s, int lowest, int highest, int first, int last,
-                              int levels) {
-    double w = (double)(last - first + 1) / levels, sum = 0;
+/* Expected squared error of coding the values under a range: the sum over bins of
+   count * (x - dequantize(quantize(x)))^2, which stops where it passes `limit`. Exact zeros cost
+   nothing, since 0 is always a code. */
+static double ptq__range_error(const ptq__range *r, double low, double high, double limit) {
+    const double width = ldexp(1, r->s->exponent);
+    ptq_qparams q;
+    double sum = 0;
     int b;
-    for (b = lowest; b <= highest; b++) {
-        double count = (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
-        if (count > 0)
-            sum += ptq__spread_error(b - first, b - first + 1, w, levels, count);
+    if (high - low <= 0 ||
+        ptq_choose_qparams((float)low, (float)high, r->type, r->bits, r->symmetric, &q, NULL))
+        return HUGE_VAL;
+    for (b = 0; b < PTQ_BINS && sum < limit; b++) {
+        double x, error;
+        if (!r->s->bin[b])
+            continue;
+        x = ((double)(b - PTQ__HALF_BINS) + 0.5) * width; /* ptq__bin_value, without its cost */
+        error = x - (double)ptq_dequantize(ptq_quantize((float)x, &q), &q);
+        sum += (double)r->s->bin[b] * error * error;
     }
     return sum;
 }
 
-/* PyTorch's search: cut 0.001 % of the values off whichever end gives up more bins for them, as
-   long as the error falls. */
-static void ptq__search_histogram(const ptq_statistics *s, const ptq__coding *coding, double *low,
-                                  double *high) {
-    int lowest = *low < 0 ? ptq__bin_of((float)*low, s->exponent) : PTQ__HALF_BINS;
-    int highest = *high > 0 ? ptq__bin_of((float)*high, s->exponent) : PTQ__HALF_BINS;
-    int first = lowest, last = highest, levels = 1 << coding->bits, l, r;
-    double below = 0, above = 0, cut = 0, best = HUGE_VAL, share = 1e-5 * (double)s->count;
-    double left = 0, right = 0; /* values below l, above r */
-    for (l = lowest, r = highest; cut < 0.5 * (double)s->count;) {
-        int next_l = l, next_r = r;
-        double sum_l = left, sum_r = right, error;
-        cut += share;
-        while (next_l < last && sum_l + (double)s->bin[next_l] < below + share)
-            sum_l += (double)s->bin[next_l++];
-        while (next_r > first && sum_r + (double)s->bin[next_r] < above + share)
-            sum_r += (double)s->bin[next_r--];
-        if (next_l - first > last - next_r) {
-            below += share;
-            l = next_l;
-            left = sum_l;
-        } else {
-            above += share;
-            r = next_r;
-            right = sum_r;
-        }
-        if (l == first && r == last)
-            continue;
-        error = ptq__bins_error(s, lowest, highest, l, r, levels);
-        if (error > best)
-            break;
-        best = error;
-        first = l;
-        last = r;
+/* PTQ_METHOD_MSE: a grid over both ends, as shares of the whole range, then a finer one around the
+   best point, twice. An end that is 0 stays so. */
+static void ptq__range_mse(ptq__range *r) {
+    const int steps = 20;
+    double corner_low = 0, corner_high = 0, width = 1;
+    ptq__best best = {HUGE_VAL, 1, 1};
+    int round, i, j;
+    for (round = 0; round < 3; round++) {
+        for (i = 0; i <= (r->low < 0 ? steps : 0); i++)
+            for (j = 0; j <= (r->high > 0 ? steps : 0); j++) {
+                double l = corner_low + width * i / steps, h = corner_high + width * j / steps;
+                l = l > 1 ? 1 : l;
+                h = h > 1 ? 1 : h;
+                if (l >= 0 && h >= 0)
+                    ptq__offer(&best, ptq__range_error(r, r->low * l, r->high * h, best.error), l,
+                               h);
+            }
+        width /= 8;
+        corner_low = best.low - width / 2;
+        corner_high = best.high - width / 2;
     }
-    if (first > lowest)
-        *low = ldexp((double)(first - PTQ__HALF_BINS), s->exponent);
-    if (last < highest)
-        *high = ldexp((double)(last + 1 - PTQ__HALF_BINS), s->exponent);
+    r->low *= best.low;
+    r->high *= best.high;
 }
 
-PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method range,
+/* In the order of ptq_method. */
+static void (*const ptq__range_rules[PTQ_METHOD_COUNT])(ptq__range *r) = {
+    ptq__range_minmax,     ptq__range_average, ptq__range_histogram,
+    ptq__range_percentile, ptq__range_entropy, ptq__range_mse};
+
+PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err) {
-    const ptq_statistics *s;
-    ptq__coding coding;
-    double lo, hi, p = percentile > 0 ? (double)percentile : 99.99;
-    if (channel < 0 || channel >= observer->channels || p <= 50 || p > 100)
+    ptq__range r;
+    r.percentile = percentile > 0 ? (double)percentile : 99.99;
+    if (channel < 0 || channel >= observer->channels || r.percentile <= 50 || r.percentile > 100 ||
+        (unsigned)method >= PTQ_METHOD_COUNT)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "channel %d of %d, percentile %g (over 50, at most 100)", channel,
-                             observer->channels, p);
-    s = &observer->channel[channel];
-    if (!s->count)
+                             "channel %d of %d, method %d, percentile %g (over 50, at most 100)",
+                             channel, observer->channels, (int)method, r.percentile);
+    r.s = &observer->channel[channel];
+    if (!r.s->count)
         return ptq_error_set(err, PTQ_NOT_READY, "nothing was observed");
-    coding.type = type;
-    coding.bits = bits;
-    coding.symmetric = symmetric;
-    lo = s->min < 0 ? (double)s->min : 0;
-    hi = s->max > 0 ? (double)s->max : 0;
-    if (range == PTQ_METHOD_MOVING_AVERAGE) {
-        lo = ptq_exact_sum_value(&s->min_sum) / (double)s->images;
-        hi = ptq_exact_sum_value(&s->max_sum) / (double)s->images;
-    } else if (range == PTQ_METHOD_HISTOGRAM) {
-        ptq__search_histogram(s, &coding, &lo, &hi);
-    } else if (range == PTQ_METHOD_PERCENTILE) {
-        ptq__search_percentile(s, p, &lo, &hi);
-    } else if (range == PTQ_METHOD_ENTROPY) {
-        ptq__search_entropy(s, &coding, &lo, &hi);
-    } else if (range == PTQ_METHOD_MSE) {
-        ptq__search_mse(s, &coding, &lo, &hi);
-    }
-    *low = lo < 0 ? (float)lo : 0;
-    *high = hi > 0 ? (float)hi : 0;
+    r.type = type;
+    r.bits = bits;
+    r.symmetric = symmetric;
+    r.low = r.s->min < 0 ? (double)r.s->min : 0;
+    r.high = r.s->max > 0 ? (double)r.s->max : 0;
+    ptq__range_rules[method](&r);
+    *low = r.low < 0 ? (float)r.low : 0;
+    *high = r.high > 0 ? (float)r.high : 0;
     return PTQ_OK;
 }
 
@@ -5740,15 +5780,27 @@ PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size) {
     return ptq__fnv(ptq__fnv_start, pixels, size);
 }
 
-/* Numbers enter byte by byte from the least, the same on every machine. */
-static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor) {
-    size_t i, width = tensor->bits >= 8 ? (size_t)tensor->bits / 8 : 1;
+/* Numbers of `width` bytes enter byte by byte from the least, the same on every machine. */
+static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t count, size_t width) {
     uint8_t little[8];
-    for (i = 0; i + width <= tensor->size; i += width) {
-        ptq__copy_le(little, (const uint8_t *)tensor->data + i, 1, (int)width);
+    size_t i;
+    for (i = 0; i < count; i++) {
+        ptq__copy_le(little, (const uint8_t *)numbers + i * width, 1, (int)width);
         hash = ptq__fnv(hash, little, width);
     }
     return hash;
+}
+
+static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor) {
+    size_t width = tensor->bits >= 8 ? (size_t)tensor->bits / 8 : 1;
+    return ptq__fnv_numbers(hash, tensor->data, tensor->size / width, width);
+}
+
+/* By which an item of a data set is known again: of its bytes, real numbers being little-endian. */
+static uint64_t ptq__item_hash(const ptq_dataset *data, const void *item) {
+    size_t n = ptq__item_elements(data);
+    return data->type == PTQ_TYPE_F32 ? ptq__fnv_numbers(ptq__fnv_start, item, n, sizeof(float))
+                                      : ptq_image_hash((const uint8_t *)item, n);
 }
 
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
@@ -5881,7 +5933,7 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
     ptq_calibration *part = (ptq_calibration *)worker->own;
     ptq_error inner;
     int i;
-    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
     for (i = 0; i < part->tensors; i++) {
         ptq_tensor view;
         ptq_status status;
@@ -5892,10 +5944,12 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
             return ptq_error_set(err, status, "node %s: %s, on image %z; check its weights",
                                  part->tensor[i].name, inner.text, index);
     }
-    part->hash[part->images++] =
-        ptq_image_hash(worker->pixels, ptq_plan_get_info(job->plan)->pixels);
-    part->class_count[label]++;
-    ptq__count_pixels(part, worker->pixels, ptq_plan_get_info(job->plan)->model->node[0].shape);
+    part->hash[part->images++] = ptq__item_hash(job->data, worker->item);
+    if (label >= 0)
+        part->class_count[label]++;
+    if (job->data->type == PTQ_TYPE_U8)
+        ptq__count_pixels(part, (const uint8_t *)worker->item,
+                          ptq_plan_get_info(job->plan)->model->node[0].shape);
     return PTQ_OK;
 }
 
@@ -5941,7 +5995,7 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
     PTQ__TRY(ptq__merge_hashes(calibration, other, err));
     for (i = 0; i < calibration->tensors; i++)
         PTQ__TRY(
-            ptq_observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer, err));
+            ptq__observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer, err));
     for (i = 0; i < calibration->classes; i++)
         calibration->class_count[i] += other->class_count[i];
     for (i = 0; i < 256; i++)
@@ -5958,6 +6012,8 @@ static double ptq__roughness(const ptq_calibration *calibration) {
     int v;
     for (v = 0; v < 256; v++)
         total += (double)calibration->pixel[v];
+    if (!(total > 0))
+        return 0.5; /* real numbers: nothing is known, and nothing to be said */
     /* E|a - b| = 2 * sum over v of F(v) (1 - F(v)), F the share of pixels up to v. */
     for (v = 0; v < 255; v++) {
         below += (double)calibration->pixel[v] / total;
@@ -6025,28 +6081,30 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     uint64_t least = UINT64_MAX, most = 0;
     size_t i, twice = 0;
     int c, missing = 0, top = 255;
+    uint64_t labelled = 0;
     for (c = 0; c < calibration->classes; c++) {
         uint64_t n = calibration->class_count[c];
+        labelled += n;
         least = n < least ? n : least;
         most = n > most ? n : most;
         missing += n == 0;
     }
     for (i = 1; i < calibration->images; i++)
         twice += calibration->hash[i] == calibration->hash[i - 1];
-    while (top > 0 && !calibration->pixel[top])
+    while (top >= 0 && !calibration->pixel[top])
         top--;
     if (calibration->images < 100)
         ptq__put(&text, "Only %z images: ranges will be uncertain; use at least 100.\n",
                  calibration->images);
-    if (missing)
+    if (missing && labelled)
         ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
                  calibration->classes);
-    else if (most > 2 * least)
+    else if (labelled && most > 2 * least)
         ptq__put(&text, "Classes have from %L to %L images: take about as many of each.\n", least,
                  most);
     if (twice)
         ptq__put(&text, "%z images occur more than once: take different ones.\n", twice);
-    if (top < 128)
+    if (top >= 0 && top < 128) /* of real numbers there are no pixels */
         ptq__put(&text,
                  "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
                  " scaled ones.\n",
@@ -6069,18 +6127,18 @@ static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash) {
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
                                            const ptq_dataset *data, size_t *overlap,
                                            ptq_error *err) {
-    size_t i, found = 0, n = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-    void *pixels = NULL;
+    size_t i, found = 0;
+    void *item = NULL;
     ptq_status status = PTQ_OK;
     int label;
     PTQ__TRY(ptq__check_dataset(data, err));
-    PTQ__TRY(ptq__alloc(&calibration->allocator, n, 1, "an image", &pixels, err));
+    PTQ__TRY(ptq__alloc(&calibration->allocator, ptq__item_size(data), 1, "an image", &item, err));
     for (i = 0; i < data->count && !status; i++) {
-        status = data->get(data->user, i, (uint8_t *)pixels, &label, err);
+        status = data->get(data->user, i, item, &label, err);
         if (!status)
-            found += (size_t)ptq__has_hash(calibration, ptq_image_hash((uint8_t *)pixels, n));
+            found += (size_t)ptq__has_hash(calibration, ptq__item_hash(data, item));
     }
-    ptq__free(&calibration->allocator, pixels);
+    ptq__free(&calibration->allocator, item);
     if (!status)
         *overlap = found;
     return status;
@@ -6486,9 +6544,9 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
 }
 
 /* A range that was found for a tensor; 0, 0: none yet. */
-typedef struct ptq__range {
+typedef struct ptq__interval {
     float low, high;
-} ptq__range;
+} ptq__interval;
 
 /* One conversion. A tensor of the old model may exist in the new one as real numbers, as codes, or
    both: `real` and `coded` have the node of the new model that makes it, or -1. */
@@ -6496,8 +6554,8 @@ struct ptq__converter {
     const ptq_model *old;
     const ptq_calibration *calibration;
     const ptq_convert_options *options;
-    ptq__range *range; /* of each calibrated tensor, used and filled; NULL: as the scheme says */
-    ptq_model *model;  /* that is being made */
+    ptq__interval *range; /* of each calibrated tensor, used and filled; NULL: as the scheme says */
+    ptq_model *model;     /* that is being made */
     int *real, *coded;
     ptq_convert_report *report;
     int capacity; /* of the report */
@@ -6518,7 +6576,7 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
                                       const ptq_scheme *s, ptq_qparams *out, ptq_error *err) {
     ptq_type type = s->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
     int bits = ptq__activation_bits(s), i, known;
-    ptq__range range = {0, 0};
+    ptq__interval range = {0, 0};
     ptq_error inner;
     ptq_status status = PTQ_OK;
     if (!cv->calibration)
@@ -7356,18 +7414,22 @@ PTQ_API float ptq_rng_float(ptq_rng *rng) {
 /* All labels, checked. */
 static ptq_status ptq__read_labels(const ptq_dataset *data, int *labels,
                                    const ptq_allocator *allocator, ptq_error *err) {
-    size_t i, bytes = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-    void *pixels = NULL;
+    size_t i;
+    void *item = NULL;
     ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, bytes, 1, "an image", &pixels, err));
+    PTQ__TRY(ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &item, err));
     status = PTQ_OK;
     for (i = 0; i < data->count && !status; i++) {
-        status = data->get(data->user, i, (uint8_t *)pixels, &labels[i], err);
-        if (!status && (labels[i] < 0 || labels[i] >= data->classes))
+        status = data->get(data->user, i, item, &labels[i], err);
+        if (!status && (labels[i] < -1 || labels[i] >= data->classes))
             status = ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", i,
                                    labels[i], data->classes);
+        else if (!status && (labels[i] < 0) != (labels[0] < 0))
+            status = ptq_error_set(err, PTQ_BAD_DATA,
+                                   "image %z has %s label, unlike image 0; label all or none", i,
+                                   labels[i] < 0 ? "no" : "a");
     }
-    ptq__free(allocator, pixels);
+    ptq__free(allocator, item);
     return status;
 }
 
@@ -7389,7 +7451,7 @@ static ptq_status ptq__sample_class(const ptq_dataset *data, const int *labels, 
                              "class %d has %z images, %z are needed; ask for fewer", label, n,
                              want);
     }
-    ptq_rng_seed(&rng, seed, (uint64_t)label);
+    ptq_rng_seed(&rng, seed, label < 0 ? 0 : (uint64_t)label);
     for (i = 0; i < want; i++) {
         size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i)), swap = pool[i];
         pool[i] = pool[k];
@@ -7406,15 +7468,19 @@ typedef struct ptq__sampler {
 
 static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_t seed,
                                   ptq__sampler *s, const ptq_allocator *allocator, ptq_error *err) {
-    size_t each = count / (size_t)data->classes, rest = count % (size_t)data->classes;
-    int c;
+    int c, first = 0, classes = data->classes;
     PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(int), "labels", &s->labels, err));
     PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(size_t), "sampling", &s->pool, err));
     PTQ__TRY(ptq__alloc(allocator, data->count, 1, "sampling", &s->chosen, err));
     PTQ__TRY(ptq__read_labels(data, (int *)s->labels, allocator, err));
-    for (c = 0; c < data->classes; c++)
-        PTQ__TRY(ptq__sample_class(data, (int *)s->labels, c, each + ((size_t)c < rest), seed,
-                                   (size_t *)s->pool, (uint8_t *)s->chosen, err));
+    if (*(int *)s->labels < 0) { /* none has a label: one class */
+        first = -1;
+        classes = 1;
+    }
+    for (c = 0; c < classes; c++)
+        PTQ__TRY(ptq__sample_class(data, (int *)s->labels, first + c,
+                                   count / (size_t)classes + ((size_t)c < count % (size_t)classes),
+                                   seed, (size_t *)s->pool, (uint8_t *)s->chosen, err));
     return PTQ_OK;
 }
 
@@ -7491,6 +7557,8 @@ static void ptq__evaluation_count(ptq_evaluation *result) {
     size_t i;
     for (i = 0; i < result->total; i++) {
         int label = result->label[i], prediction = result->prediction[i];
+        if (label < 0)
+            continue;
         result->class_total[label]++;
         result->class_correct[label] += label == prediction;
         result->correct += label == prediction;
@@ -7502,15 +7570,24 @@ static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t i
                                     ptq_error *err) {
     ptq_evaluation *result = (ptq_evaluation *)job->context;
     float *logits = result->logits + index * (size_t)result->classes;
-    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, logits, NULL, err));
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, logits, err));
     result->label[index] = label;
     result->prediction[index] = ptq_argmax(logits, result->classes);
     return PTQ_OK;
 }
 
-PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
-                                const ptq_evaluate_options *options, ptq_evaluation *out,
-                                ptq_error *err) {
+static ptq_status ptq__evaluate_labelled(ptq__job *job, ptq__worker *worker, size_t index,
+                                         int label, ptq_error *err) {
+    if (label < 0)
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has no label to compare the answer with",
+                             index);
+    return ptq__evaluate_one(job, worker, index, label, err);
+}
+
+/* The searches of part four compare logits with logits and need no labels. */
+static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
+                                const ptq_evaluate_options *options, int labelled,
+                                ptq_evaluation *out, ptq_error *err) {
     ptq_evaluation result;
     ptq__job job;
     ptq_status status;
@@ -7520,7 +7597,7 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     job.plan = plan;
     job.data = data;
     job.total = data->count;
-    job.one = ptq__evaluate_one;
+    job.one = labelled ? ptq__evaluate_labelled : ptq__evaluate_one;
     job.context = &result;
     if (options) {
         job.total = options->limit && options->limit < job.total ? options->limit : job.total;
@@ -7538,6 +7615,12 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     ptq__evaluation_count(&result);
     *out = result;
     return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
+                                const ptq_evaluate_options *options, ptq_evaluation *out,
+                                ptq_error *err) {
+    return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
 PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation) {
@@ -7690,7 +7773,7 @@ static const ptq_qparams *ptq__layer_tensor(const ptq_node *node, int middle, co
 
 typedef struct ptq__layers {
     ptq_session *a, *b;
-    uint8_t *pixels;
+    void *item;
     ptq__layer_sum *sum;
     ptq_layer_report *report;
 } ptq__layers;
@@ -7725,9 +7808,9 @@ static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *da
     size_t i;
     int k, label;
     for (i = 0; i < count; i++) {
-        PTQ__TRY(data->get(data->user, i, layers->pixels, &label, err));
-        PTQ__TRY(ptq_run(layers->a, layers->pixels, 1, NULL, NULL, err));
-        PTQ__TRY(ptq_run(layers->b, layers->pixels, 1, NULL, NULL, err));
+        PTQ__TRY(data->get(data->user, i, layers->item, &label, err));
+        PTQ__TRY(ptq__run_item(layers->a, data, layers->item, NULL, err));
+        PTQ__TRY(ptq__run_item(layers->b, data, layers->item, NULL, err));
         PTQ__TRY(ptq__compare_image(layers, model, err));
     }
     for (k = 0; k < layers->report->items; k++) {
@@ -7741,7 +7824,7 @@ static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *da
 }
 
 static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const ptq_plan *b,
-                                   ptq_error *err) {
+                                   const ptq_dataset *data, ptq_error *err) {
     const ptq_allocator *allocator = &b->allocator;
     size_t most = 2 * (size_t)ptq_plan_get_info(b)->model->nodes;
     ptq_session_options keep;
@@ -7751,8 +7834,7 @@ static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const
     keep.allocator = *allocator;
     PTQ__TRY(ptq_session_create(a, &keep, &layers->a, err));
     PTQ__TRY(ptq_session_create(b, &keep, &layers->b, err));
-    PTQ__TRY(ptq__alloc(allocator, ptq_plan_get_info(a)->pixels, 1, "an image", &memory, err));
-    layers->pixels = (uint8_t *)memory;
+    PTQ__TRY(ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &layers->item, err));
     PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq__layer_sum), "layer report", &memory, err));
     layers->sum = (ptq__layer_sum *)memory;
     PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_layer_error), "layer report", &memory, err));
@@ -7772,13 +7854,13 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
     memset(&layers, 0, sizeof layers);
     report.allocator = quantized->allocator;
     layers.report = &report;
-    status = ptq__layers_open(&layers, baseline, quantized, err);
+    status = ptq__layers_open(&layers, baseline, quantized, data, err);
     if (!status)
         status = ptq__compare_images(&layers, data,
                                      count && count < data->count ? count : data->count, err);
     ptq_session_free(layers.a);
     ptq_session_free(layers.b);
-    ptq__free(&report.allocator, layers.pixels);
+    ptq__free(&report.allocator, layers.item);
     ptq__free(&report.allocator, layers.sum);
     if (status)
         ptq_layer_report_free(&report);
@@ -7843,9 +7925,9 @@ PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
         ptq__exact_add(&signal, ptq__finite_float(xx));
         ptq__exact_add(&noise, ptq__finite_float(dd));
     }
-    out->kl = ptq_exact_sum_value(&kl) / n;
-    out->sqnr_db = ptq_exact_sum_value(&noise) > 0
-                       ? 10 * log10(ptq_exact_sum_value(&signal) / ptq_exact_sum_value(&noise))
+    out->kl = ptq__exact_value(&kl) / n;
+    out->sqnr_db = ptq__exact_value(&noise) > 0
+                       ? 10 * log10(ptq__exact_value(&signal) / ptq__exact_value(&noise))
                        : HUGE_VAL;
     out->agreement = (double)compared.agree / (double)compared.total;
     out->delta_pp = compared.delta_pp;
@@ -9626,7 +9708,7 @@ static int ptq__statistics_agree(const ptq_statistics *s) {
            (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || last < PTQ__HALF_BINS);
 }
 
-/* Every image was seen by every tensor, and has a class. */
+/* Every image was seen by every tensor, and has one class or none. */
 static int ptq__calibration_agrees(const ptq_calibration *c) {
     uint64_t sum = 0;
     int i;
@@ -9635,7 +9717,7 @@ static int ptq__calibration_agrees(const ptq_calibration *c) {
     for (i = 0; i < c->tensors; i++)
         if (c->tensor[i].observer.channel[0].images != c->images)
             return 0;
-    return c->images > 0 && c->tensors > 0 && sum == c->images;
+    return c->images > 0 && c->tensors > 0 && sum <= c->images;
 }
 
 static ptq_status ptq__json_statistics(ptq__json *json, ptq_statistics *s, ptq_error *err) {
@@ -12755,7 +12837,7 @@ static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t i
     int i, middle;
     (void)index;
     (void)label;
-    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
     for (i = 1; i < eq->model->nodes; i++) {
         const ptq_node *node = &eq->model->node[i];
         for (middle = node->residual ? 1 : 0; middle >= 0; middle--) {
@@ -13233,7 +13315,7 @@ static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error
 static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                  ptq_error *err) {
     ptq__learner *part = (ptq__learner *)worker->own;
-    uint64_t hash = ptq_image_hash(worker->pixels, ptq_plan_get_info(job->plan)->pixels);
+    uint64_t hash = ptq__item_hash(job->data, worker->item);
     int i;
     (void)label;
     if (!ptq__has_hash(part->cv->calibration, hash))
@@ -13241,9 +13323,9 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
                              "image %z to learn from was not calibrated on; give the calibration"
                              " images",
                              index);
-    ptq__run_until(worker->session, worker->pixels, part->last);
+    ptq__run_until(worker->session, job->data->type, worker->item, part->last);
     if (part->real)
-        ptq__run_until(part->session, worker->pixels,
+        ptq__run_until(part->session, job->data->type, worker->item,
                        ptq_model_find(part->cv->old, part->cv->model->node[part->last].name));
     for (i = 0; i <= part->last; i++)
         if (part->moments[i].taps)
@@ -13637,7 +13719,7 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
 }
 
 /* From the pixels of the calibration, all channels alike. */
-static void ptq__expect_pixels(ptq__expected *ex) {
+static ptq_status ptq__expect_pixels(ptq__expected *ex, ptq_error *err) {
     const ptq_model *model = ex->cv->old;
     int c, v;
     for (c = 0; c < model->node[0].shape[2]; c++) {
@@ -13649,11 +13731,15 @@ static void ptq__expect_pixels(ptq__expected *ex) {
             sum += count * x;
             square += count * x * x;
         }
-        n = n > 0 ? n : 1;
+        if (!(n > 0))
+            return ptq_error_set(err, PTQ_NOT_READY,
+                                 "analytic bias correction needs a calibration on pixels; this one"
+                                 " saw real numbers");
         square = square / n - sum / n * (sum / n);
         ex->mean[c] = (float)(sum / n);
         ex->deviation[c] = square > 0 ? (float)sqrt(square) : 0;
     }
+    return PTQ_OK;
 }
 
 /* Sum of independent inputs times weights. */
@@ -13768,7 +13854,7 @@ static ptq_status ptq__correct_bias(const ptq__expected *ex, int index, ptq_erro
 static ptq_status ptq__correct_with(ptq__expected *ex, ptq_error *err) {
     const ptq__converter *cv = ex->cv;
     int i;
-    ptq__expect_pixels(ex);
+    PTQ__TRY(ptq__expect_pixels(ex, err));
     for (i = 1; i < cv->old->nodes; i++)
         PTQ__TRY(ptq__expect_node(ex, i, err));
     for (i = 1; i < cv->model->nodes; i++) {
@@ -13856,7 +13942,7 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
     memset(&plan_options, 0, sizeof plan_options);
     plan_options.allocator = search->options->work.allocator;
     PTQ__TRY(ptq_plan_create(model, &plan_options, &plan, err));
-    status = ptq_evaluate(plan, search->options->images, &options, out, err);
+    status = ptq__evaluate(plan, search->options->images, &options, 0, out, err);
     ptq_plan_free(plan);
     return status;
 }
@@ -13954,19 +14040,19 @@ static int ptq__hash_before(const void *a, const void *b, const void *context) {
 /* `indices` is to be freed. */
 static ptq_status ptq__order_by_hash(const ptq_dataset *data, const ptq_allocator *allocator,
                                      size_t **indices, ptq_error *err) {
-    size_t i, bytes = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+    size_t i;
     ptq__by_hash *order = NULL;
     void *item = NULL;
     size_t *made = NULL;
     int label;
     ptq_status status = PTQ__NEW(allocator, &order, data->count, "hashes", err);
     if (!status)
-        status = ptq__alloc(allocator, bytes, 1, "an image", &item, err);
+        status = ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &item, err);
     if (!status)
         status = PTQ__NEW(allocator, &made, data->count, "indices", err);
     for (i = 0; i < data->count && !status; i++) {
         status = data->get(data->user, i, item, &label, err);
-        order[i].hash = status ? 0 : ptq_image_hash((uint8_t *)item, bytes);
+        order[i].hash = status ? 0 : ptq__item_hash(data, item);
         order[i].index = i;
     }
     if (!status)
@@ -14011,11 +14097,11 @@ static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error 
 }
 
 /* Multiplies the range of a tensor by `factor`, three times at most, as long as that is better. */
-static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__range *range, float factor,
+static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float factor,
                                    ptq_error *err) {
     int k;
     for (k = 0; k < 3; k++) {
-        ptq__range before = *range;
+        ptq__interval before = *range;
         double sqnr_db;
         range->low *= factor;
         range->high *= factor;
@@ -14030,7 +14116,7 @@ static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__range *range, float fa
 }
 
 static ptq_status ptq__fit_tensors(ptq__fitter *fit, ptq_error *err) {
-    ptq__range *range = fit->cv->range;
+    ptq__interval *range = fit->cv->range;
     int t;
     PTQ__TRY(ptq__search_evaluate(&fit->search, fit->cv->old, &fit->search.real, err));
     PTQ__TRY(ptq__fit_measure(fit, &fit->most, err));

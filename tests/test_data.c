@@ -402,6 +402,7 @@ static ptq_dataset labelled_data(labelled *l, size_t count, int classes)
     d.height = d.width = 2;
     d.channels = 3;
     d.classes = classes;
+    d.type = PTQ_TYPE_U8;
     d.get = get_label;
     d.user = l;
     return d;
@@ -491,6 +492,39 @@ static void too_few_images_of_a_class(void **state)
     assert_fails(PTQ_BAD_DATA, "3", ptq_sample(&data, 3, 1, out, NULL, &err)); /* label 3 */
 }
 
+/* Without labels every image is of one class; a mixture is a mistake. */
+static void samples_without_labels(void **state)
+{
+    int label[200];
+    labelled l = {NULL, 0};
+    ptq_dataset data;
+    size_t out[50], again[50], i, spread = 0;
+
+    (void)state;
+    for (i = 0; i < 200; i++)
+        label[i] = -1;
+    l.label = label;
+    data = labelled_data(&l, 200, 7);
+    assert_ok(ptq_sample(&data, 50, 3, out, NULL, &err));
+    for (i = 1; i < 50; i++) {
+        assert_true(out[i] > out[i - 1] && out[i] < 200);
+        spread += out[i] > out[i - 1] + 1;
+    }
+    assert_true(spread > 10);
+    for (i = 0; i < 200; i++)
+        label[i] = 0; /* the same as of one class with a name */
+    data.classes = 1;
+    assert_ok(ptq_sample(&data, 50, 3, again, NULL, &err));
+    assert_memory_equal(out, again, sizeof out);
+    label[77] = -1;
+    assert_fails(PTQ_BAD_DATA, "image 77 has no label", ptq_sample(&data, 2, 3, out, NULL, &err));
+    label[0] = -1;
+    assert_fails(PTQ_BAD_DATA, "image 1 has a label", ptq_sample(&data, 2, 3, out, NULL, &err));
+    label[0] = label[77] = 0;
+    label[78] = -2;
+    assert_fails(PTQ_BAD_DATA, "image 78 has label -2", ptq_sample(&data, 2, 3, out, NULL, &err));
+}
+
 static void sampling_runs_out_of_memory(void **state)
 {
     static const int label[] = {0, 1, 2, 0, 1, 0, 1, 2, 0, 2};
@@ -578,6 +612,7 @@ static const ptq_dataset *synthetic_data(const synthetic *s)
     d.count = SAMPLES;
     d.height = d.width = 2;
     d.channels = d.classes = 3;
+    d.type = PTQ_TYPE_U8;
     d.get = get_synthetic;
     d.user = (void *)(uintptr_t)s;
     return &d;
@@ -661,6 +696,57 @@ static void evaluation_of_the_first_images(void **state)
     close_counter(&c);
 }
 
+/* The synthetic images as real numbers, a little brighter than bytes can say. */
+static ptq_status get_real(void *user, size_t index, void *item, int *label, ptq_error *e)
+{
+    uint8_t pixels[12];
+    float *real = (float *)item;
+    int i;
+
+    for (i = 0; i < 12; i++)
+        real[i] = 0;
+    if (get_synthetic(user, index, pixels, label, e))
+        return PTQ_IO_ERROR;
+    for (i = 0; i < 12; i++)
+        real[i] = (float)pixels[i] + 0.25f;
+    return PTQ_OK;
+}
+
+static ptq_status get_nan(void *user, size_t index, void *item, int *label, ptq_error *e)
+{
+    ptq_status status = get_real(user, index, item, label, e);
+
+    if (index == 5)
+        memset(item, 255, sizeof(float));
+    return status;
+}
+
+static void evaluation_of_real_numbers(void **state)
+{
+    const synthetic good = {-1, 0, 0};
+    ptq_dataset reals = *synthetic_data(&good);
+    counter c = open_counter();
+    ptq_evaluate_options o;
+    ptq_evaluation e;
+    size_t i;
+
+    (void)state;
+    memset(&o, 0, sizeof o);
+    o.work.threads = 3;
+    reals.type = PTQ_TYPE_F32;
+    reals.get = get_real;
+    assert_ok(ptq_evaluate(c.plan, &reals, &o, &e, &err));
+    assert_int_equal(e.correct, 52);
+    for (i = 0; i < SAMPLES; i++) {
+        assert_near(e.logits[3 * i + i % 3], 200.25, 1e-4);
+        assert_near(e.logits[3 * i + (i + 1) % 3], 10.25, 1e-4);
+    }
+    ptq_evaluation_free(&e);
+    reals.get = get_nan;
+    assert_fails(PTQ_BAD_NUMBER, "input 0", ptq_evaluate(c.plan, &reals, &o, &e, &err));
+    close_counter(&c);
+}
+
 static void evaluation_refuses(void **state)
 {
     const synthetic high = {40, 3, 0}, low = {41, -1, 0}, failing = {42, 0, 1}, good = {-1, 0, 0};
@@ -675,10 +761,15 @@ static void evaluation_refuses(void **state)
     for (threads = 1; threads <= 3; threads += 2) {
         o.work.threads = threads;
         assert_fails(PTQ_BAD_DATA, "40", ptq_evaluate(c.plan, synthetic_data(&high), &o, &e, &err));
-        assert_fails(PTQ_BAD_DATA, "41", ptq_evaluate(c.plan, synthetic_data(&low), &o, &e, &err));
+        assert_fails(PTQ_BAD_DATA, "image 41 has no label",
+                     ptq_evaluate(c.plan, synthetic_data(&low), &o, &e, &err));
         assert_fails(PTQ_IO_ERROR, "tape",
                      ptq_evaluate(c.plan, synthetic_data(&failing), &o, &e, &err));
     }
+    assert_fails(PTQ_BAD_DATA, "no images", ptq_evaluate(c.plan, NULL, NULL, &e, &err));
+    d = *synthetic_data(&good);
+    d.type = PTQ_TYPE_F16;
+    assert_fails(PTQ_INVALID_ARGUMENT, "F16", ptq_evaluate(c.plan, &d, NULL, &e, &err));
     d = *synthetic_data(&good);
     d.count = 0;
     assert_fails(PTQ_BAD_DATA, "", ptq_evaluate(c.plan, &d, NULL, &e, &err));
@@ -805,10 +896,12 @@ int main(void)
         cmocka_unit_test(random_numbers_in_range),
         cmocka_unit_test(sampling_is_stratified_and_repeatable),
         cmocka_unit_test(too_few_images_of_a_class),
+        cmocka_unit_test(samples_without_labels),
         cmocka_unit_test(sampling_runs_out_of_memory),
         cmocka_unit_test(subsets),
         cmocka_unit_test(evaluation_counts),
         cmocka_unit_test(evaluation_of_the_first_images),
+        cmocka_unit_test(evaluation_of_real_numbers),
         cmocka_unit_test(evaluation_refuses),
         cmocka_unit_test(evaluation_reports_and_cancels),
         cmocka_unit_test(threads_change_nothing),

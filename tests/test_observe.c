@@ -6,6 +6,7 @@ static ptq_observer new_observer(int channels)
 {
     ptq_observer o;
 
+    memset(&o, 0, sizeof o);
     assert_ok(ptq_observer_create(&o, channels, NULL, &err));
     return o;
 }
@@ -61,8 +62,8 @@ static void statistics_by_hand(void **state)
     assert_int_equal(s->images, 2);
     assert_near(s->min, -1, 0);
     assert_near(s->max, 3.5, 0);
-    assert_near(ptq_exact_sum_value(&s->min_sum), -1.25, 0);
-    assert_near(ptq_exact_sum_value(&s->max_sum), 5.5, 0);
+    assert_near(ptq__exact_value(&s->min_sum), -1.25, 0);
+    assert_near(ptq__exact_value(&s->max_sum), 5.5, 0);
     assert_int_equal(s->exponent, -9); /* 2^11 2^-9 = 4 */
     assert_int_equal(s->bin[2048 + 256], 1);
     assert_int_equal(s->bin[2048 - 512], 1);
@@ -136,8 +137,8 @@ static void sums_are_exact(void **state)
         }
         for (i = 0; i < n; i++) /* images of one value: smallest and largest at once */
             assert_ok(ptq_observe(&o, &v[i], 1, &err));
-        assert_true(ptq_exact_sum_value(&o.channel[0].min_sum) == (double)(float)small[k]);
-        assert_true(ptq_exact_sum_value(&o.channel[0].max_sum) == (double)(float)small[k]);
+        assert_true(ptq__exact_value(&o.channel[0].min_sum) == (double)(float)small[k]);
+        assert_true(ptq__exact_value(&o.channel[0].max_sum) == (double)(float)small[k]);
         ptq_observer_free(&o);
     }
 }
@@ -161,8 +162,8 @@ static void sums_against_integers(void **state)
             high += a < b ? b : a;
             assert_ok(ptq_observe(&o, v, 2, &err));
         }
-        assert_true(ptq_exact_sum_value(&o.channel[0].min_sum) * 1024 == (double)low);
-        assert_true(ptq_exact_sum_value(&o.channel[0].max_sum) * 1024 == (double)high);
+        assert_true(ptq__exact_value(&o.channel[0].min_sum) * 1024 == (double)low);
+        assert_true(ptq__exact_value(&o.channel[0].max_sum) * 1024 == (double)high);
         expect_range(&o, 0, PTQ_METHOD_MOVING_AVERAGE, 0, 8, (double)low / 1024 / 300,
                      (double)high / 1024 / 300, 1e-2);
         ptq_observer_free(&o);
@@ -212,7 +213,7 @@ static void refused_with_nothing_changed(void **state)
         }
     assert_fails(PTQ_INVALID_ARGUMENT, "3", ptq_observe(&o, good, 3, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "0", ptq_observe(&o, good, 0, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "2", ptq_observer_merge(&o, &three, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "2", ptq__observer_merge(&o, &three, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "channel",
                  ptq_observer_range(&o, 2, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "percentile",
@@ -263,7 +264,7 @@ static void order_and_parts_do_not_matter(void **state)
                 assert_ok(
                     ptq_observe(&part[random_int(&r, 0, sizes[k] - 1)], v[order[i]], VALUES, &err));
             for (i = sizes[k] - 1; i >= 0; i--) {
-                assert_ok(ptq_observer_merge(&sum, &part[i], &err));
+                assert_ok(ptq__observer_merge(&sum, &part[i], &err));
                 ptq_observer_free(&part[i]);
             }
             assert_same_observer(&sum, &whole);

@@ -105,6 +105,7 @@ static ptq_dataset full_pictures(void)
     data.count = 2;
     data.height = data.width = data.channels = 1;
     data.classes = 2;
+    data.type = PTQ_TYPE_U8;
     data.get = full_picture;
     return data;
 }

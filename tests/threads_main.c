@@ -47,6 +47,7 @@ static ptq_dataset draw_images(void)
     data.height = data.width = SIDE;
     data.channels = 3;
     data.classes = CLASSES;
+    data.type = PTQ_TYPE_U8;
     data.get = get_image;
     return data;
 }

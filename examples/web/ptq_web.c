@@ -163,6 +163,7 @@ static ptq_dataset as_dataset(const uint8_t *pictures, size_t count)
     data.width = shape[1];
     data.channels = shape[2];
     data.classes = classes();
+    data.type = PTQ_TYPE_U8;
     data.get = get_picture;
     data.user = (void *)(uintptr_t)pictures;
     return data;

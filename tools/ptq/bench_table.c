@@ -117,6 +117,7 @@ static int quantize_for_speed(const ptq_model *model, ptq_model **out)
     noise.height = model->node[0].shape[0];
     noise.width = model->node[0].shape[1];
     noise.channels = model->node[0].shape[2];
+    noise.type = PTQ_TYPE_U8;
     noise.get = random_image;
     noise.user = (void *)(uintptr_t)model->node[0].shape;
     calibrate.accept_any = 1;
