@@ -12978,313 +12978,253 @@ PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *qu
 
 /* ---- [LEARN] -------------------------------------------------------------------------------- */
 
-/* Learned rounding. For one channel with weights w, scale s and codes q, the error of the result is
-   d x with d = w - s q, x the input; its variance over images is d C d with C the covariance of x.
-   Starting from the nearest codes, the one step of a code by 1 that lowers d C d most is taken, as
-   long as there is one. The mean of the error goes into the bias. C comes from the integer codes of
-   the layer's input as the quantized model computes them: exact sums, so that neither the order of
-   images nor threads matter.
+/* Learned rounding: codes chosen for what a layer makes of its inputs, not for themselves.
 
-   Refitting (ptq_scheme.refit) first replaces w by the weights that make of the codes x what the
-   float model makes of its real inputs: the minimum of E(y - w x - b)^2, y the float model's result
-   before its activation. Layers are then learned one after the other, each on what the layers
-   before it became. */
+   One channel of a layer computes y = w x + b, with x the inputs under the kernel ("taps") at one
+   position of one image. Codes q with the scale s put w off by d = w - s q, and y by d x. Rounding
+   to nearest keeps every d small; what matters is how much d x varies from input to input,
 
-typedef struct ptq__moments {
-    int taps;         /* of one group; 0: this node does not learn */
-    uint64_t count;   /* input vectors seen */
-    int64_t *sum;     /* groups x taps: of x */
-    int64_t *product; /* groups x taps x taps, lower triangle: of x[i] x[j]. NULL: only the bias is
-                          learned */
-    int64_t *target;  /* channels: of y, in units of `unit`. NULL: all nodes learn in one pass */
-    int64_t *cross;   /* channels x taps: of y x[i]. NULL: no refitting */
-    double unit;
-} ptq__moments;
+       E (d x - E d x)^2 = d C d',    C = E (x - E x)(x - E x)', the covariance of the inputs,
+
+   and where inputs go together, a weight rounded the wrong way can make up for others (AdaRound:
+   Nagel et al. 2020, https://arxiv.org/abs/2004.10568, section 3). Trying all roundings is not
+   feasible, so the error descends: from the nearest codes, the one step of one code that lowers
+   d C d' most is taken, again and again, until there is none. The mean E d x needs no weights: the
+   bias takes it (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2).
+
+   Refitting (ptq_scheme.refit): with few bits, the layers before have changed x, and w is no longer
+   the best thing to round. It is replaced by the w' that, with some b', minimizes
+
+       E (y - w' x - b')^2 + r |w' - w|^2,
+
+   y being what the float model has in this place for the same image, and r small: ridge regression
+   (Hoerl and Kennard 1970). Where the derivative is zero, (C + r I)(w' - w) = cov(x, y) - C w,
+   which Cholesky's method solves. Each layer then learns from what those before it have become, in
+   a pass over the images of its own; without refitting, one pass serves all layers.
+
+   All that a layer needs to know of the images are sums: of x, x x', y and y x'. x are codes, y is
+   rounded to a fixed point, and sums of integers are exact: neither the order of the images nor
+   the number of threads can change a bit of the result.
+
+   Memory: n (n + 1) / 2 sums of 8 bytes for each group of n taps and each thread, 85 MB for 512
+   channels of 3x3, and two n x n matrices of doubles while a group is solved. Time: n^2 / 2
+   multiplications for each position looked at, n^3 / 6 to solve, 2 n for each step of a code. */
 
 enum {
-    PTQ__MOMENT_PATCHES = 64, /* output positions looked at per image */
-    PTQ__MOST_LEARNED = 4608  /* taps: 512 channels of 3x3. More would need gigabytes */
+    PTQ__MOST_TAPS = 4608, /* of a layer that learns: 512 channels of 3x3 */
+    PTQ__PATCHES = 64      /* positions looked at in an image */
 };
 
-typedef struct ptq__learner {
-    const ptq__converter *cv;
-    const ptq_plan *plan;  /* of the model that is being made */
-    const ptq_plan *real;  /* of the float model, where there are targets */
-    int only;              /* the node to learn; -1: all */
-    int last;              /* the last node that must run */
-    ptq__moments *moments; /* one for each node of the new model */
-    int16_t *patch;        /* PTQ__MOMENT_PATCHES vectors, as gathered and transposed */
-    int16_t *column;
-    float *reals;         /* one vector of real inputs */
-    int32_t *target;      /* channels x PTQ__MOMENT_PATCHES */
-    ptq_session *session; /* of `real` */
-} ptq__learner;
+/* A layer that learns, or one group of it, since groups share neither inputs nor channels; and
+   where its sums lie among those of all. x are codes less their zero point, so |x| < 2^8, and
+   |y| < 2^28: no sum over fewer than 2^27 positions can overflow. */
+typedef struct ptq__lesson {
+    int index, old;       /* its node in the model that is being made, and in the float model */
+    ptq_node *to;         /* the node of the new model: its codes and biases are replaced */
+    const ptq_node *from; /* the node of the float model: its weights are wanted */
+    const ptq_scheme *scheme;
+    int group, first; /* its number, and its first channel */
+    int taps, each;   /* inputs under its kernel, and channels */
+    int rounds;       /* codes are learned; 0: the bias alone */
+    int targets;      /* the float model's y is looked at; 0: w x + b stands for it */
+    double unit;      /* of y in the sums */
+    double in_scale;  /* of x: w (in_scale x) is a real number */
+    size_t count;     /* 1: how many positions there are in the sums */
+    size_t x;         /* taps: x[i] */
+    size_t xx;        /* taps x (taps + 1) / 2: x[i] x[j], the lower triangle. If `rounds` */
+    size_t y;         /* each: y of a channel. If `targets` */
+    size_t yx;        /* each x taps: y x[i]. If both */
+} ptq__lesson;
 
-/* Taps of a node that learns; 0 otherwise. */
-static int ptq__learned_taps(const ptq__converter *cv, int index) {
-    const ptq_node *node = &cv->model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_scheme *scheme = ptq__scheme_of(cv, node);
-    size_t taps;
-    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_MODE_INTEGER ||
-        (scheme->rounding != PTQ_ROUNDING_LEARNED && scheme->bias != PTQ_BIAS_CORRECTION_EMPIRICAL))
-        return 0;
-    taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    return taps <= PTQ__MOST_LEARNED ? (int)taps : 0;
+/* Lays out the sums from `at` on. Returns where they end, SIZE_MAX if memory cannot hold them. */
+static size_t ptq__place_sums(ptq__lesson *lesson, size_t at) {
+    size_t n = (size_t)lesson->taps, each = lesson->targets ? (size_t)lesson->each : 0, end;
+    lesson->count = at;
+    lesson->x = at + 1;
+    lesson->xx = lesson->x + n;
+    lesson->y = lesson->xx + (lesson->rounds ? n * (n + 1) / 2 : 0);
+    lesson->yx = lesson->y + each;
+    end = lesson->yx + (lesson->rounds ? each * n : 0);
+    return end < at ? SIZE_MAX : end;
 }
 
-static void ptq__learner_free(ptq__learner *learner) {
-    const ptq_allocator *allocator = &learner->cv->model->allocator;
-    int i;
-    for (i = 0; i < learner->cv->model->nodes && learner->moments; i++) {
-        ptq__free(allocator, learner->moments[i].sum);
-        ptq__free(allocator, learner->moments[i].product);
-        ptq__free(allocator, learner->moments[i].target);
-        ptq__free(allocator, learner->moments[i].cross);
-    }
-    ptq__free(allocator, learner->moments);
-    ptq__free(allocator, learner->patch);
-    ptq__free(allocator, learner->column);
-    ptq__free(allocator, learner->reals);
-    ptq__free(allocator, learner->target);
-    ptq_session_free(learner->session);
-}
-
-static ptq_status ptq__new_sums(const ptq_allocator *allocator, size_t n, int64_t **out,
-                                ptq_error *err) {
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int64_t), "moments", &memory, err));
-    *out = (int64_t *)memory;
-    return PTQ_OK;
-}
-
-/* The largest absolute value of a tensor of the float model on calibration images; of the input, on
-   any. */
-static double ptq__reach(const ptq__converter *cv, int index) {
-    const ptq_statistics *s;
-    double low = 0, high = 0;
-    int c, t = ptq_calibration_find(cv->calibration, cv->old->node[index].out);
+/* The largest absolute value of a tensor of the float model on the calibration images; of the
+   input, on any image. */
+static double ptq__peak(const ptq__converter *cv, int node) {
+    int t = ptq_calibration_find(cv->calibration, cv->old->node[node].out), c;
+    double most = 0;
     if (t >= 0) {
-        s = &cv->calibration->tensor[t].observer.channel[0];
-        low = (double)s->min;
-        high = (double)s->max;
+        const ptq_statistics *s = &cv->calibration->tensor[t].observer.channel[0];
+        most = fmax(fabs((double)s->min), fabs((double)s->max));
     }
-    for (c = 0; c < cv->old->node[0].shape[2] && index == 0; c++) {
-        low = (double)ptq__pixel(cv->old, c, 0) < low ? (double)ptq__pixel(cv->old, c, 0) : low;
-        high =
-            (double)ptq__pixel(cv->old, c, 255) > high ? (double)ptq__pixel(cv->old, c, 255) : high;
-    }
-    return high > -low ? high : -low;
+    for (c = 0; c < cv->old->node[0].shape[2] && node == 0; c++)
+        most = fmax(most, fmax(fabs((double)ptq__pixel(cv->old, c, 0)),
+                               fabs((double)ptq__pixel(cv->old, c, 255))));
+    return most;
 }
 
-/* A power of two, so small that real results of a node keep 26 bits, and so large that no target
-   passes 2^27. */
-static double ptq__target_unit(const ptq__converter *cv, const ptq_node *from, size_t taps) {
-    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    double most = 0, reach = ptq__reach(cv, from->input[0]);
-    size_t o, i, n = (size_t)from->shape[2];
-    int exponent;
-    for (o = 0; o < n; o++) {
+/* The unit of y: a power of two, so small that y keeps 26 bits, and so large that no y reaches 2^28
+   with the correction of a residual in it. */
+static double ptq__target_unit(const ptq__converter *cv, const ptq__lesson *lesson) {
+    const float *w = (const float *)lesson->from->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)lesson->from->param[PTQ_PARAM_BIAS].data;
+    double most = 0, reach = ptq__peak(cv, lesson->from->input[0]);
+    int o, i, exponent;
+    for (o = 0; o < lesson->from->shape[2]; o++) {
         double sum = b ? fabs((double)b[o]) : 0;
-        for (i = 0; i < taps; i++)
-            sum += fabs((double)w[o * taps + i]) * reach;
+        for (i = 0; i < lesson->taps; i++)
+            sum += fabs((double)*w++) * reach;
         most = sum > most ? sum : most;
     }
-    if (from->residual)
-        most += 2 * ptq__reach(cv, from->input[1]);
+    if (lesson->from->residual)
+        most += 2 * ptq__peak(cv, lesson->from->input[1]);
     frexp(most, &exponent);
     return ldexp(1, exponent - 26);
 }
 
-static const ptq_node *ptq__old_node(const ptq__converter *cv, int index) {
-    return &cv->old->node[ptq_model_find(cv->old, cv->model->node[index].name)];
-}
-
-/* Whether a layer is compared with the float model's: it then learns after those before it. */
-static int ptq__takes_targets(const ptq_scheme *scheme) {
-    return ptq__refits(scheme) || scheme->rounding == PTQ_ROUNDING_NEAREST;
-}
-
-static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_error *err) {
-    const ptq_model *model = learner->cv->model;
-    const ptq_node *node = &model->node[index];
-    ptq__moments *m = &learner->moments[index];
-    const ptq_scheme *scheme = ptq__scheme_of(learner->cv, node);
-    size_t taps, groups = (size_t)node->groups, channels = (size_t)node->shape[2];
-    if (learner->only < 0 || learner->only == index)
-        m->taps = ptq__learned_taps(learner->cv, index);
-    taps = (size_t)m->taps;
-    if (!taps)
-        return PTQ_OK;
-    PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps, &m->sum, err));
-    if (scheme->rounding == PTQ_ROUNDING_LEARNED)
-        PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps * taps, &m->product, err));
-    if (learner->only < 0 || !ptq__takes_targets(scheme))
-        return PTQ_OK;
-    m->unit = ptq__target_unit(learner->cv, ptq__old_node(learner->cv, index), taps);
-    PTQ__TRY(ptq__new_sums(&model->allocator, channels, &m->target, err));
-    if (!m->product)
-        return PTQ_OK;
-    return ptq__new_sums(&model->allocator, channels * taps, &m->cross, err);
-}
-
-/* What fails half-way is released by ptq__learner_free. */
-static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err) {
-    const ptq_model *model = learner->cv->model;
-    const ptq_allocator *allocator = &model->allocator;
-    size_t most = 1, channels = 1;
-    void *memory = NULL;
-    int i;
-    PTQ__TRY(
-        ptq__alloc(allocator, (size_t)model->nodes, sizeof(ptq__moments), "moments", &memory, err));
-    learner->moments = (ptq__moments *)memory;
-    for (i = 0; i < model->nodes; i++) {
-        PTQ__TRY(ptq__moments_open(learner, i, err));
-        if ((size_t)learner->moments[i].taps > most)
-            most = (size_t)learner->moments[i].taps;
-        if (learner->moments[i].target && (size_t)model->node[i].shape[2] > channels)
-            channels = (size_t)model->node[i].shape[2];
+/* Describes the groups of a node, if it learns. Returns how many there are. */
+static int ptq__find_lessons(const ptq__converter *cv, int index, ptq__lesson *lesson) {
+    ptq_node *node = &cv->model->node[index];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_scheme *scheme = ptq__scheme_of(cv, node);
+    size_t n;
+    int g;
+    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_MODE_INTEGER ||
+        (scheme->rounding != PTQ_ROUNDING_LEARNED && scheme->bias != PTQ_BIAS_CORRECTION_EMPIRICAL))
+        return 0;
+    n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    if (n > PTQ__MOST_TAPS)
+        return 0;
+    lesson->index = index;
+    lesson->old = ptq_model_find(cv->old, node->name);
+    lesson->to = node;
+    lesson->from = &cv->old->node[lesson->old];
+    lesson->scheme = scheme;
+    lesson->taps = (int)n;
+    lesson->each = node->shape[2] / node->groups;
+    lesson->rounds = scheme->rounding == PTQ_ROUNDING_LEARNED;
+    lesson->targets = !lesson->rounds || ptq__refits(scheme);
+    lesson->unit = lesson->targets ? ptq__target_unit(cv, lesson) : 1;
+    lesson->in_scale = (double)cv->model->node[node->input[0]].q.scale;
+    for (g = 1; g < node->groups; g++) {
+        lesson[g] = lesson[0];
+        lesson[g].group = g;
+        lesson[g].first = g * lesson->each;
     }
-    PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
-                        err));
-    learner->patch = (int16_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
-                        err));
-    learner->column = (int16_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(float), "moments", &memory, err));
-    learner->reals = (float *)memory;
-    PTQ__TRY(ptq__alloc(allocator, channels * PTQ__MOMENT_PATCHES, sizeof(int32_t), "moments",
-                        &memory, err));
-    learner->target = (int32_t *)memory;
-    return PTQ_OK;
+    return node->groups;
 }
 
-/* Sum of products over the patches of one image: fits int32, since codes less the zero point are
-   under 2^8. */
-static int32_t ptq__dot_patches(const int16_t *a, const int16_t *b) {
-    int32_t sum = 0;
-    int i;
-    for (i = 0; i < PTQ__MOMENT_PATCHES; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
+/* A pass over the images. Each thread has one of these; in the end their sums are added up. */
+typedef struct ptq__learner {
+    const ptq__converter *cv;
+    const ptq_plan *real;      /* of the float model; NULL if no lesson has targets */
+    const ptq__lesson *lesson; /* in the order of the model's nodes */
+    int lessons;
+    size_t size, taps, each; /* all sums together; the largest of any lesson */
+    int64_t *sums;
+    ptq_session *session; /* of `real` */
+    void *patch;          /* taps: inputs under a kernel, int16_t codes or float */
+    int16_t *x;           /* taps x PTQ__PATCHES: of a lesson, at all positions looked at */
+    int32_t *y;           /* each x PTQ__PATCHES: targets there, in `unit` */
+} ptq__learner;
 
-/* Adds the gathered vectors, `n` of them, to the moments of one group. */
-static void ptq__add_moments(ptq__learner *learner, const ptq__moments *m, int group, int n) {
-    int taps = m->taps, i, j, p;
-    int64_t *sum = m->sum + (size_t)group * (size_t)taps;
-    int64_t *product = m->product ? m->product + (size_t)group * (size_t)taps * (size_t)taps : NULL;
-    for (i = 0; i < taps; i++)
-        for (p = 0; p < PTQ__MOMENT_PATCHES; p++)
-            learner->column[i * PTQ__MOMENT_PATCHES + p] =
-                p < n ? learner->patch[p * taps + i] : (int16_t)0;
-    for (i = 0; i < taps; i++) {
-        const int16_t *a = learner->column + i * PTQ__MOMENT_PATCHES;
-        for (p = 0; p < n; p++)
-            sum[i] += a[p];
-        for (j = 0; j <= i && m->product; j++)
-            product[(size_t)i * (size_t)taps + (size_t)j] +=
-                ptq__dot_patches(a, learner->column + j * PTQ__MOMENT_PATCHES);
-    }
-}
-
-/* The same for the products with the targets of the group's channels. */
-static void ptq__add_targets(ptq__learner *learner, const ptq__moments *m, int first, int each,
-                             int n) {
-    int o, i, p;
-    for (o = first; o < first + each; o++) {
-        const int32_t *y = learner->target + (o - first) * PTQ__MOMENT_PATCHES;
-        int64_t *cross = m->cross ? m->cross + (size_t)o * (size_t)m->taps : NULL;
-        for (p = 0; p < n; p++)
-            m->target[o] += y[p];
-        for (i = 0; i < m->taps && cross; i++) {
-            const int16_t *x = learner->column + i * PTQ__MOMENT_PATCHES;
-            int64_t sum = 0;
-            for (p = 0; p < n; p++)
-                sum += (int64_t)y[p] * x[p];
-            cross[i] += sum;
-        }
-    }
-}
-
-/* What the channels of a group should become at position `at`: the float model's result before its
-   activation; where a residual is added, also what the residual lacks. */
-static void ptq__gather_targets(ptq__learner *learner, const ptq_session *session, int index,
-                                int group, int at, int n) {
-    const ptq__moments *m = &learner->moments[index];
-    const ptq_node *node = &learner->cv->model->node[index];
-    int real = ptq_model_find(learner->cv->old, node->name), each = node->shape[2] / node->groups;
-    const ptq_node *from = &learner->cv->old->node[real];
-    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    const float *r = (const float *)ptq__operand(learner->session, real, 1);
-    int o;
-    ptq__gather(learner->session, real, group, at, learner->reals);
-    for (o = group * each; o < (group + 1) * each; o++) {
-        double y = (double)ptq__dot_f32(w + (size_t)o * (size_t)m->taps, learner->reals, m->taps) +
-                   (b ? (double)b[o] : 0);
-        if (r && node->act == PTQ_ACTIVATION_NONE) {
-            int k = at * node->shape[2] + o;
-            const ptq_qparams *q = &learner->cv->model->node[node->input[1]].q;
-            y += (double)r[k] -
-                 (double)ptq_dequantize(ptq__load(ptq__operand(session, index, 1), k, q->type), q);
-        }
-        learner->target[(o - group * each) * PTQ__MOMENT_PATCHES + n] =
-            (int32_t)floor(y / m->unit + 0.5);
-    }
-}
-
-/* One layer on the image that has just run. Of a large image some positions are looked at, others
-   from image to image; which ones depends on the image alone. */
-static void ptq__learn_layer(ptq__learner *learner, const ptq_session *session, int index,
-                             uint64_t hash) {
-    const ptq_node *node = &learner->cv->model->node[index];
-    ptq__moments *m = &learner->moments[index];
-    int pixels = node->shape[0] * node->shape[1], g, p, n = 0;
-    int stride = (pixels + PTQ__MOMENT_PATCHES - 1) / PTQ__MOMENT_PATCHES;
-    int each = node->shape[2] / node->groups;
-    for (g = 0; g < node->groups; g++) {
-        for (n = 0, p = 0; n < PTQ__MOMENT_PATCHES; n++, p += stride) {
-            int at = p + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
-            if (at >= pixels)
-                break;
-            ptq__gather(session, index, g, at, learner->patch + n * m->taps);
-            if (m->target)
-                ptq__gather_targets(learner, session, index, g, at, n);
-        }
-        ptq__add_moments(learner, m, g, n);
-        if (m->target)
-            ptq__add_targets(learner, m, g * each, each, n);
-    }
-    m->count += (uint64_t)n;
-}
-
+/* What fails half-way is released by ptq__learn_end. */
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    const ptq__learner *all = (const ptq__learner *)job->context;
+    const ptq_allocator *allocator = &job->allocator;
     ptq_session_options options;
-    void *memory = NULL;
-    ptq__learner *part;
-    PTQ__TRY(ptq__alloc(&job->allocator, 1, sizeof(ptq__learner), "moments", &memory, err));
-    part = (ptq__learner *)memory;
-    part->cv = all->cv;
-    part->plan = all->plan;
-    part->real = all->real;
-    part->only = all->only;
-    part->last = all->last;
+    ptq__learner *part = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &part, 1, "moments", err));
     worker->own = part;
-    PTQ__TRY(ptq__learner_open(part, err));
-    if (!part->real)
-        return PTQ_OK;
+    *part = *(const ptq__learner *)job->context;
+    part->sums = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &part->sums, part->size, "moments", err));
+    PTQ__TRY(ptq__alloc(allocator, part->taps, sizeof(float), "moments", &part->patch, err));
+    PTQ__TRY(PTQ__NEW(allocator, &part->x, part->taps * PTQ__PATCHES, "moments", err));
+    PTQ__TRY(PTQ__NEW(allocator, &part->y, part->each * PTQ__PATCHES, "moments", err));
     memset(&options, 0, sizeof options);
     options.keep = 1;
-    options.allocator = job->allocator;
-    return ptq_session_create(part->real, &options, &part->session, err);
+    options.allocator = *allocator;
+    return part->real ? ptq_session_create(part->real, &options, &part->session, err) : PTQ_OK;
 }
 
+/* Column n of y: what the channels should become at position `at`. That is the float model's result
+   before its activation, and where a residual is added right to it, also what the new model's
+   residual lacks. */
+static void ptq__take_targets(ptq__learner *part, const ptq__lesson *lesson,
+                              const ptq_session *session, int at, int n) {
+    const ptq_node *from = lesson->from;
+    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
+    const float *want = (const float *)ptq__operand(part->session, lesson->old, 1);
+    const void *have = ptq__operand(session, lesson->index, 1);
+    int k, o, taps = lesson->taps;
+    ptq__gather(part->session, lesson->old, lesson->group, at, part->patch);
+    for (k = 0, o = lesson->first; k < lesson->each; k++, o++) {
+        const float *x = (const float *)part->patch;
+        double y = (double)ptq__dot_f32(w + (ptrdiff_t)o * taps, x, taps) + (b ? (double)b[o] : 0);
+        if (want && from->act == PTQ_ACTIVATION_NONE) {
+            const ptq_qparams *q = &part->cv->model->node[lesson->to->input[1]].q;
+            int i = at * from->shape[2] + o;
+            y += (double)want[i] - (double)ptq_dequantize(ptq__load(have, i, q->type), q);
+        }
+        part->y[k * PTQ__PATCHES + n] = (int32_t)floor(y / lesson->unit + 0.5);
+    }
+}
+
+/* Adds the first n columns of x and y to the sums. Further columns of x are zeros, so that products
+   of x, nearly all of the work, come in a number that the compiler knows; 64 * 2^16 fit 32 bits. */
+static void ptq__add_patches(const ptq__learner *part, const ptq__lesson *lesson, int n) {
+    int64_t *x = part->sums + lesson->x, *xx = part->sums + lesson->xx;
+    int64_t *y = part->sums + lesson->y, *yx = part->sums + lesson->yx;
+    int i, j, o, p;
+    part->sums[lesson->count] += n;
+    for (i = 0; i < lesson->taps; i++) {
+        const int16_t *a = part->x + i * PTQ__PATCHES, *b = part->x;
+        for (p = 0; p < n; p++)
+            x[i] += a[p];
+        for (j = 0; j <= i && lesson->rounds; j++, b += PTQ__PATCHES) {
+            int32_t sum = 0;
+            for (p = 0; p < PTQ__PATCHES; p++)
+                sum += a[p] * b[p];
+            *xx++ += sum;
+        }
+    }
+    for (o = 0; o < lesson->each && lesson->targets; o++) {
+        const int32_t *a = part->y + o * PTQ__PATCHES;
+        for (p = 0; p < n; p++)
+            y[o] += a[p];
+        for (i = 0; i < lesson->taps && lesson->rounds; i++, yx++)
+            for (p = 0; p < n; p++)
+                *yx += (int64_t)a[p] * part->x[i * PTQ__PATCHES + p];
+    }
+}
+
+/* One lesson on the image that has just run. Of an image with more than 64 positions one in every
+   `stride` is looked at, which ones depending on the image's hash: different ones from image to
+   image, and yet the same wherever the image stands in the data set. */
+static void ptq__learn_image(ptq__learner *part, const ptq__lesson *lesson,
+                             const ptq_session *session, uint64_t hash) {
+    int positions = lesson->to->shape[0] * lesson->to->shape[1], i, n;
+    int stride = (positions + PTQ__PATCHES - 1) / PTQ__PATCHES;
+    memset(part->x, 0, (size_t)lesson->taps * PTQ__PATCHES * sizeof *part->x);
+    for (n = 0; n < PTQ__PATCHES; n++) {
+        int at = n * stride + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
+        if (at >= positions)
+            break;
+        ptq__gather(session, lesson->index, lesson->group, at, part->patch);
+        for (i = 0; i < lesson->taps; i++)
+            part->x[i * PTQ__PATCHES + n] = ((const int16_t *)part->patch)[i];
+        if (lesson->targets)
+            ptq__take_targets(part, lesson, session, at, n);
+    }
+    ptq__add_patches(part, lesson, n);
+}
+
+/* Both models run up to the last layer that learns: what follows is not needed. */
 static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                  ptq_error *err) {
     ptq__learner *part = (ptq__learner *)worker->own;
+    const ptq__lesson *last = &part->lesson[part->lessons - 1];
     uint64_t hash = ptq__item_hash(job->data, worker->item);
     int i;
     (void)label;
@@ -13293,66 +13233,57 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
                              "image %zu to learn from was not calibrated on; give the calibration"
                              " images",
                              index);
-    ptq__run_until(worker->session, job->data->type, worker->item, part->last);
+    ptq__run_until(worker->session, job->data->type, worker->item, last->index);
     if (part->real)
-        ptq__run_until(part->session, job->data->type, worker->item,
-                       ptq_model_find(part->cv->old, part->cv->model->node[part->last].name));
-    for (i = 0; i <= part->last; i++)
-        if (part->moments[i].taps)
-            ptq__learn_layer(part, worker->session, i, hash);
+        ptq__run_until(part->session, job->data->type, worker->item, last->old);
+    for (i = 0; i < part->lessons; i++)
+        ptq__learn_image(part, &part->lesson[i], worker->session, hash);
     return PTQ_OK;
 }
 
-/* `to` may be NULL. */
-static void ptq__add_sums(int64_t *to, const int64_t *from, size_t n) {
-    size_t k;
-    for (k = 0; k < n && to; k++)
-        to[k] += from[k];
-}
-
+/* Only one thread at a time is in here. */
 static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__learner *all = (ptq__learner *)job->context, *part = (ptq__learner *)worker->own;
-    int i;
+    size_t k;
     (void)err;
-    for (i = 0; i < job->plan->info.model->nodes && part && !job->status; i++) {
-        const ptq_node *node = &job->plan->info.model->node[i];
-        ptq__moments *to = &all->moments[i], *from = &part->moments[i];
-        size_t taps = (size_t)to->taps, n = taps * (size_t)node->groups;
-        ptq__add_sums(to->sum, from->sum, n);
-        ptq__add_sums(to->product, from->product, n * taps);
-        ptq__add_sums(to->target, from->target, (size_t)node->shape[2]);
-        ptq__add_sums(to->cross, from->cross, (size_t)node->shape[2] * taps);
-        to->count += from->count;
-    }
-    if (part) {
-        ptq__learner_free(part);
-        ptq__free(&job->allocator, part);
-    }
+    if (!part)
+        return PTQ_OK;
+    for (k = 0; k < all->size && !job->status; k++)
+        all->sums[k] += part->sums[k];
+    ptq_session_free(part->session);
+    ptq__free(&job->allocator, part->sums);
+    ptq__free(&job->allocator, part->patch);
+    ptq__free(&job->allocator, part->x);
+    ptq__free(&job->allocator, part->y);
+    ptq__free(&job->allocator, part);
     return PTQ_OK;
 }
 
-/* Chosen on training images that were not calibrated on. */
+/* r as a share of the average variance of the inputs. Chosen on training images that were not
+   calibrated on. */
 static const double ptq__ridge = 0.01;
 
-/* The covariance of a group's inputs, with a little added to its diagonal: what 1 % of the average
-   variance does not show is not worth a large change of weights. */
-static void ptq__covariance(const ptq__moments *m, int group, double *c) {
-    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
-    const int64_t *product = m->product + (size_t)group * (size_t)m->taps * (size_t)m->taps;
-    size_t n = (size_t)m->taps, i, j;
-    double count = (double)m->count, trace = 0;
-    for (i = 0; i < n; i++)
-        for (j = 0; j <= i; j++) {
-            double value = (double)product[i * n + j] / count -
-                           (double)sum[i] / count * ((double)sum[j] / count);
-            c[i * n + j] = c[j * n + i] = value;
-            trace += i == j ? value : 0;
-        }
-    for (i = 0; i < n; i++)
-        c[i * n + i] += ptq__ridge * trace / (double)n;
-}
+/* What a lesson is solved with, channel after channel. */
+typedef struct ptq__bench {
+    const ptq__lesson *lesson;
+    const int64_t *sums;
+    double count;
+    ptq_tensor *codes; /* of the layer */
+    int32_t low, high; /* that they may have */
+    double *mean;      /* taps: E x */
+    double *c, r;      /* taps x taps: C + r I, where codes are learned */
+    double *factor;    /* taps x taps: the lower triangle l of l l' = C + r I */
+    int refits;        /* there are targets, and `factor` */
+    int channel;
+    const float *w; /* taps: to be coded; of the float model, or `fitted` */
+    float *fitted;
+    float bias;    /* of the float model */
+    float *scale;  /* of the codes */
+    double *d, *g; /* taps: scratch, the error of each weight and the gradient C d */
+} ptq__bench;
 
-/* Cholesky's factor l of c, lower triangle, l l' = c. 0 if c is not positive definite. */
+/* Cholesky's factor of c, n x n. 0 if c is not positive definite (Golub and Van Loan, Matrix
+   Computations, section 4.2). */
 static int ptq__factorize(const double *c, size_t n, double *l) {
     size_t i, j, k;
     for (i = 0; i < n; i++)
@@ -13367,7 +13298,7 @@ static int ptq__factorize(const double *c, size_t n, double *l) {
     return 1;
 }
 
-/* x: the solution of l l' x = x. */
+/* Replaces x by the solution z of l l' z = x: forwards through l, back through l'. */
 static void ptq__solve(const double *l, size_t n, double *x) {
     size_t i, k;
     for (i = 0; i < n; i++) {
@@ -13382,25 +13313,72 @@ static void ptq__solve(const double *l, size_t n, double *x) {
     }
 }
 
-/* One channel: the weights, their codes in `codes` from `at` on. `d` and `g` are scratch of n.
-   Returns d C d. */
-static double ptq__descend(const float *w, size_t n, float scale, int32_t low, int32_t high,
-                           const double *c, ptq_tensor *codes, size_t at, double *d, double *g) {
-    double s = (double)scale, gain, error = 0;
-    size_t i, j, k, moves;
+/* From sums to mean and covariance. r serves rounding too: errors that only inputs of very little
+   variance show are not worth a large change of codes. */
+static void ptq__find_covariance(ptq__bench *b) {
+    const int64_t *x = b->sums + b->lesson->x, *xx = b->sums + b->lesson->xx;
+    size_t n = (size_t)b->lesson->taps, i, j;
+    double trace = 0;
     for (i = 0; i < n; i++)
-        d[i] = (double)w[i] - s * (double)ptq__code(codes, at + i);
+        b->mean[i] = (double)x[i] / b->count;
+    if (!b->lesson->rounds)
+        return;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j <= i; j++)
+            b->c[i * n + j] = b->c[j * n + i] = (double)*xx++ / b->count - b->mean[i] * b->mean[j];
+        trace += b->c[i * n + i];
+    }
+    b->r = ptq__ridge * trace / (double)n;
+    for (i = 0; i < n; i++)
+        b->c[i * n + i] += b->r;
+    b->refits = b->lesson->targets && ptq__factorize(b->c, n, b->factor);
+}
+
+/* The channel's weights fitted anew: w + (C + r I)^-1 (cov(x, y) - C w). x counts codes, y counts
+   units; C w is (C + r I) w - r w. */
+static void ptq__refit(ptq__bench *b) {
+    const ptq__lesson *lesson = b->lesson;
+    size_t n = (size_t)lesson->taps, o = (size_t)(b->channel - lesson->first), i, j;
+    const int64_t *yx = b->sums + lesson->yx + o * n;
+    double y = (double)b->sums[lesson->y + o] / b->count;
+    for (i = 0; i < n; i++) {
+        double side = (double)yx[i] / b->count - y * b->mean[i];
+        side = side * lesson->unit / lesson->in_scale;
+        for (j = 0; j < n; j++)
+            side -= b->c[i * n + j] * (double)b->w[j];
+        b->d[i] = side + b->r * (double)b->w[i];
+    }
+    ptq__solve(b->factor, n, b->d);
+    for (i = 0; i < n; i++)
+        b->fitted[i] = (float)((double)b->w[i] + b->d[i]);
+    b->w = b->fitted;
+}
+
+/* The channel's codes under a scale: the nearest, then descent, unless they have a zero point
+   (affine). Returns d C d'. With g = C d, a step of code i changes it by s^2 C[i][i] - 2 s |g[i]|
+   at best, up where g[i] > 0. Every move lowers it: 20 moves a weight are a limit only because sums
+   of doubles are rounded. */
+static double ptq__round_channel(const ptq__bench *b, float scale) {
+    size_t n = (size_t)b->lesson->taps, at = (size_t)b->channel * n, i, j, k, moves;
+    double *d = b->d, *g = b->g, s = (double)scale, error = 0;
+    const double *c = b->c;
+    ptq__code_weights(b->w, n, scale, b->codes->zero_point, b->low, b->high, b->codes, at);
+    if (b->codes->zero_point)
+        return 0;
+    for (i = 0; i < n; i++)
+        d[i] = (double)b->w[i] - s * (double)ptq__code(b->codes, at + i);
     for (i = 0; i < n; i++) {
         for (g[i] = 0, j = 0; j < n; j++)
             g[i] += c[i * n + j] * d[j];
         error += d[i] * g[i];
     }
     for (moves = 0; moves < 20 * n; moves++) {
-        int32_t step, code;
-        for (gain = 0, k = n, i = 0; i < n; i++) { /* d C d changes by s^2 C[i][i] - 2 s |g[i]| */
-            double change = s * (s * c[i * n + i] - 2 * (g[i] < 0 ? -g[i] : g[i]));
-            code = ptq__code(codes, at + i) + (g[i] > 0 ? 1 : -1);
-            if (change < gain && code >= low && code <= high) {
+        double gain = 0;
+        int32_t step;
+        for (k = n, i = 0; i < n; i++) {
+            double change = s * (s * c[i * n + i] - 2 * fabs(g[i]));
+            int32_t code = ptq__code(b->codes, at + i) + (g[i] > 0 ? 1 : -1);
+            if (change < gain && code >= b->low && code <= b->high) {
                 gain = change;
                 k = i;
             }
@@ -13409,100 +13387,48 @@ static double ptq__descend(const float *w, size_t n, float scale, int32_t low, i
             break;
         error += gain;
         step = g[k] > 0 ? 1 : -1;
-        ptq_tensor_set_code(codes, at + k, ptq__code(codes, at + k) + step);
+        ptq_tensor_set_code(b->codes, at + k, ptq__code(b->codes, at + k) + step);
         for (i = 0; i < n; i++)
             g[i] -= s * step * c[k * n + i];
     }
     return error;
 }
 
-/* Scratch for learning one node. */
-typedef struct ptq__workbench {
-    double *c, *l;     /* taps x taps */
-    double *d, *g, *x; /* taps */
-    float *w;
-    int factorized;
-} ptq__workbench;
-
-/* The weights of channel o fitted anew, into bench->w. */
-static void ptq__refit_weights(const ptq__moments *m, int group, int o, const float *w,
-                               double in_scale, ptq__workbench *bench) {
-    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
-    const int64_t *cross = m->cross + (size_t)o * (size_t)m->taps;
-    size_t n = (size_t)m->taps, i, j;
-    double count = (double)m->count, y = (double)m->target[o] / count, trace = 0;
-    for (i = 0; i < n; i++)
-        trace += bench->c[i * n + i];
-    trace *= ptq__ridge / (1 + ptq__ridge);
-    for (i = 0; i < n; i++) {
-        bench->x[i] = ((double)cross[i] / count - y * ((double)sum[i] / count));
-        bench->x[i] = bench->x[i] * m->unit / in_scale;
-        for (j = 0; j < n; j++)
-            bench->x[i] -= bench->c[i * n + j] * (double)w[j];
-        bench->x[i] += trace / (double)n * (double)w[i]; /* the diagonal's share */
-    }
-    ptq__solve(bench->l, n, bench->x);
-    for (i = 0; i < n; i++)
-        bench->w[i] = (float)((double)w[i] + bench->x[i]);
-}
-
-/* What learning a channel works on. */
-typedef struct ptq__channel {
-    const ptq__moments *m;
-    int index, group; /* of the channel */
-    const float *w;   /* target weights */
-    float bias;       /* of the float model */
-    double in_scale;
-    int32_t low, high;
-    ptq_tensor *codes;
-    float *scale;
-} ptq__channel;
-
-/* Nearest codes under a scale, then descent. Returns d C d. */
-static double ptq__round_channel(const ptq__channel *ch, float scale, ptq__workbench *bench) {
-    size_t n = (size_t)ch->m->taps, at = (size_t)ch->index * n;
-    ptq__code_weights(ch->w, n, scale, ch->codes->zero_point, ch->low, ch->high, ch->codes, at);
-    if (ch->codes->zero_point)
-        return 0;
-    return ptq__descend(ch->w, n, scale, ch->low, ch->high, bench->c, ch->codes, at, bench->d,
-                        bench->g);
-}
-
-/* A refitted channel needs a scale of its own: of several around the one of least squared error of
-   weights, that with the least error of the result. */
-static void ptq__rescale_channel(const ptq__channel *ch, const ptq_scheme *scheme,
-                                 ptq__workbench *bench) {
-    float base = ptq__weight_scale(ch->w, (size_t)ch->m->taps, scheme, ch->low, ch->high);
+/* Fitted weights need a scale of their own: of nine within 20 % of the one with the least squared
+   error of the weights, the one with the least error of the result. */
+static void ptq__rescale_channel(ptq__bench *b) {
+    size_t n = (size_t)b->lesson->taps, i = 0;
+    float base = ptq__weight_scale(b->w, n, b->lesson->scheme, b->low, b->high);
     double least = HUGE_VAL;
-    int i = 0, k;
-    while (i < ch->m->taps && fabsf(ch->w[i]) < FLT_MIN)
+    int k;
+    while (i < n && fabsf(b->w[i]) < FLT_MIN)
         i++;
-    if (i == ch->m->taps)
+    if (i == n)
         return; /* nothing but a bias, whose scale was chosen for it */
     for (k = -4; k <= 4; k++) {
-        float scale =
-            ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, ch->bias, (float)ch->in_scale);
-        double error = ptq__round_channel(ch, scale, bench);
+        float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, b->bias,
+                                          (float)b->lesson->in_scale);
+        double error = ptq__round_channel(b, scale);
         if (error < least) {
             least = error;
-            *ch->scale = scale;
+            *b->scale = scale;
         }
     }
 }
 
-/* The bias, per unit of the input's scale, that ends the mean error: E y - E(s q x); without
-   targets, that of the float model and what rounding takes from it. */
-static double ptq__mean_bias(const ptq__channel *ch) {
-    const ptq__moments *m = ch->m;
-    const int64_t *sum = m->sum + (size_t)ch->group * (size_t)m->taps;
-    size_t n = (size_t)m->taps, at = (size_t)ch->index * n, i;
-    double count = (double)m->count, bias;
-    bias = m->target ? (double)m->target[ch->index] / count * m->unit / ch->in_scale
-                     : (double)ch->bias / ch->in_scale;
+/* The bias, per unit of the input's scale, that ends the mean error: E y - s q E x, and where no y
+   was looked at, b + w E x for E y. */
+static double ptq__mean_bias(const ptq__bench *b) {
+    const ptq__lesson *lesson = b->lesson;
+    size_t n = (size_t)lesson->taps, at = (size_t)b->channel * n, i;
+    double bias = (double)b->bias / lesson->in_scale;
+    if (lesson->targets)
+        bias = (double)b->sums[lesson->y + (size_t)(b->channel - lesson->first)] / b->count *
+               lesson->unit / lesson->in_scale;
     for (i = 0; i < n; i++) {
-        double w =
-            (double)*ch->scale * (double)(ptq__code(ch->codes, at + i) - ch->codes->zero_point);
-        bias += ((m->target ? 0 : (double)ch->w[i]) - w) * ((double)sum[i] / count);
+        int32_t q = ptq__code(b->codes, at + i) - b->codes->zero_point;
+        double w = lesson->targets ? 0 : (double)b->w[i];
+        bias += (w - (double)*b->scale * (double)q) * b->mean[i];
     }
     return bias;
 }
@@ -13518,154 +13444,157 @@ static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *e
     return PTQ_OK;
 }
 
-static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int o,
-                                     ptq__workbench *bench, ptq_error *err) {
-    const ptq__converter *cv = learner->cv;
-    ptq_node *node = &cv->model->node[index];
-    const ptq_node *from = ptq__old_node(cv, index);
-    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
-    ptq__channel ch;
-    ch.m = &learner->moments[index];
-    ch.index = o;
-    ch.group = o / (node->shape[2] / node->groups);
-    ch.w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (size_t)o * (size_t)ch.m->taps;
-    ch.bias = bias->rank ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
-    ch.in_scale = (double)cv->model->node[node->input[0]].q.scale;
-    ch.codes = &node->param[PTQ_PARAM_WEIGHT];
-    ch.scale = &ch.codes->scale[ch.codes->scales > 1 ? o : 0];
-    ptq_code_range(ch.codes->type, ch.codes->bits, &ch.low, &ch.high);
-    if (!scheme->weight_affine && !scheme->weight_full_range)
-        ch.low = -ch.high;
-    if (bench->factorized) {
-        ptq__refit_weights(ch.m, ch.group, o, ch.w, ch.in_scale, bench);
-        ch.w = bench->w;
-        if (ch.codes->scales > 1)
-            ptq__rescale_channel(&ch, scheme, bench);
-    }
-    if (ch.m->product)
-        ptq__round_channel(&ch, *ch.scale, bench);
-    return bias->rank ? ptq__set_bias(node, o, ptq__mean_bias(&ch), err) : PTQ_OK;
+static ptq_status ptq__learn_channel(ptq__bench *b, int o, ptq_error *err) {
+    const ptq__lesson *lesson = b->lesson;
+    const ptq_node *from = lesson->from;
+    int biased = lesson->to->param[PTQ_PARAM_BIAS].rank != 0;
+    b->channel = o;
+    b->w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (ptrdiff_t)o * lesson->taps;
+    b->bias = biased ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
+    b->scale = &b->codes->scale[b->codes->scales > 1 ? o : 0];
+    if (b->refits)
+        ptq__refit(b);
+    if (b->refits && b->codes->scales > 1)
+        ptq__rescale_channel(b);
+    if (lesson->rounds)
+        ptq__round_channel(b, *b->scale);
+    return biased ? ptq__set_bias(lesson->to, o, ptq__mean_bias(b), err) : PTQ_OK;
 }
 
-static ptq_status ptq__learn_node(const ptq__learner *learner, int index, ptq_error *err) {
-    const ptq_allocator *allocator = &learner->cv->options->work.allocator;
-    const ptq__moments *m = &learner->moments[index];
-    const ptq_node *node = &learner->cv->model->node[index];
-    size_t n = (size_t)m->taps, square = m->product ? n * n : 0;
-    ptq__workbench bench;
-    void *memory = NULL;
-    ptq_status status = PTQ_OK;
-    int o, each = node->shape[2] / node->groups;
-    PTQ__TRY(ptq__alloc(allocator, (m->cross ? 2 : 1) * square + 4 * n, sizeof(double),
-                        "covariance", &memory, err));
-    bench.d = (double *)memory;
-    bench.g = bench.d + n;
-    bench.x = bench.g + n;
-    bench.w = (float *)(bench.x + n);
-    bench.c = bench.x + 2 * n;
-    bench.l = bench.c + square; /* not touched unless refitting */
-    bench.factorized = 0;
-    for (o = 0; o < node->shape[2] && !status; o++) {
-        if (o % each == 0 && m->product) {
-            ptq__covariance(m, o / each, bench.c);
-            bench.factorized = m->cross && ptq__factorize(bench.c, n, bench.l);
-        }
-        status = ptq__learn_channel(learner, index, o, &bench, err);
+static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *sums,
+                                    const ptq_allocator *allocator, ptq_error *err) {
+    size_t n = (size_t)lesson->taps, square = lesson->rounds ? n * n : 0;
+    double *vectors = NULL;
+    ptq__bench b;
+    ptq_status status;
+    int o;
+    memset(&b, 0, sizeof b);
+    b.lesson = lesson;
+    b.sums = sums;
+    b.count = (double)sums[lesson->count];
+    b.codes = &lesson->to->param[PTQ_PARAM_WEIGHT];
+    ptq_code_range(b.codes->type, b.codes->bits, &b.low, &b.high);
+    if (!lesson->scheme->weight_affine && !lesson->scheme->weight_full_range)
+        b.low = -b.high;
+    PTQ__TRY(PTQ__NEW(allocator, &b.fitted, n, "weights", err));
+    status = PTQ__NEW(allocator, &vectors, 3 * n + (lesson->targets ? 2 : 1) * square, "covariance",
+                      err);
+    if (!status) {
+        b.mean = vectors;
+        b.d = b.mean + n;
+        b.g = b.d + n;
+        b.c = b.g + n;
+        b.factor = b.c + square;
+        ptq__find_covariance(&b);
     }
-    ptq__free(allocator, memory);
+    for (o = 0; o < lesson->each && !status; o++)
+        status = ptq__learn_channel(&b, lesson->first + o, err);
+    ptq__free(allocator, vectors);
+    ptq__free(allocator, b.fitted);
     return status;
 }
 
-/* Moments in one pass over the images, then layer after layer. */
-static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err) {
-    const ptq_convert_options *options = learner->cv->options;
+static ptq_status ptq__plan_model(const ptq_model *model, const ptq_allocator *allocator,
+                                  ptq_plan **out, ptq_error *err) {
+    ptq_plan_options options;
+    memset(&options, 0, sizeof options);
+    options.allocator = *allocator;
+    return ptq_plan_create(model, &options, out, err);
+}
+
+/* One pass: sums over the images, then lesson after lesson. The plan is of the model as it has become
+   so far. */
+static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq__lesson *lesson,
+                                  int lessons, ptq_error *err) {
+    const ptq_work *work = &cv->options->work;
+    ptq__learner learner;
     ptq__job job;
+    ptq_plan *plan = NULL;
+    ptq_status status;
     int i;
+    memset(&learner, 0, sizeof learner);
+    learner.cv = cv;
+    learner.real = real;
+    learner.lesson = lesson;
+    learner.lessons = lessons;
+    for (i = 0; i < lessons; i++) {
+        size_t taps = (size_t)lesson[i].taps, each = (size_t)lesson[i].each;
+        learner.size = ptq__place_sums(&lesson[i], learner.size);
+        learner.taps = taps > learner.taps ? taps : learner.taps;
+        learner.each = each > learner.each ? each : learner.each;
+    }
+    PTQ__TRY(ptq__plan_model(cv->model, &work->allocator, &plan, err));
     memset(&job, 0, sizeof job);
-    job.plan = learner->plan;
-    job.data = options->images;
-    job.total = options->images->count;
+    job.plan = plan;
+    job.data = cv->options->images;
+    job.total = job.data->count;
     job.keep = 1;
     job.begin = ptq__learn_begin;
     job.one = ptq__learn_one;
     job.end = ptq__learn_end;
-    job.context = learner;
-    job.progress = options->work.progress;
-    job.user = options->work.user;
-    job.allocator = options->work.allocator;
-    PTQ__TRY(ptq__check_fits(learner->plan, job.data, err));
-    PTQ__TRY(ptq__learner_open(learner, err));
-    PTQ__TRY(ptq__job_run(&job, options->work.threads, err));
-    for (i = 0; i < learner->plan->info.model->nodes; i++)
-        if (learner->moments[i].taps)
-            PTQ__TRY(ptq__learn_node(learner, i, err));
-    return PTQ_OK;
-}
-
-/* Learns node `only`, or all (-1), from one pass over the images. */
-static ptq_status ptq__learn_stage(ptq__converter *cv, int only, int last, const ptq_plan *real,
-                                   ptq_error *err) {
-    ptq_plan_options options;
-    ptq__learner learner;
-    ptq_plan *plan = NULL;
-    ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.allocator = cv->options->work.allocator;
-    PTQ__TRY(ptq_plan_create(cv->model, &options, &plan, err));
-    memset(&learner, 0, sizeof learner);
-    learner.cv = cv;
-    learner.plan = plan;
-    learner.real = real;
-    learner.only = only;
-    learner.last = last;
-    status = ptq__learn_with(&learner, err);
-    ptq__learner_free(&learner);
+    job.context = &learner;
+    job.progress = work->progress;
+    job.user = work->user;
+    job.allocator = work->allocator;
+    status = ptq__check_fits(plan, job.data, err);
+    if (!status)
+        status = PTQ__NEW(&work->allocator, &learner.sums, learner.size, "moments", err);
+    if (!status)
+        status = ptq__job_run(&job, work->threads, err);
+    for (i = 0; i < lessons && !status; i++)
+        status = ptq__solve_lesson(&lesson[i], learner.sums, &work->allocator, err);
+    ptq__free(&work->allocator, learner.sums);
     ptq_plan_free(plan);
     return status;
 }
 
+/* Replaces codes, scales and biases of cv->model wherever a scheme learns. As soon as one layer has
+   targets, each has a pass of its own. */
 static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
-    ptq_plan_options options;
+    const ptq_allocator *allocator = &cv->options->work.allocator;
+    ptq__lesson *lesson = NULL;
     ptq_plan *real = NULL;
     ptq_status status = PTQ_OK;
-    int i, last = -1, targets = 0;
+    size_t groups = 0;
+    int i, k, n = 0, targets = 0;
     for (i = 0; i < cv->model->nodes; i++)
-        if (ptq__learned_taps(cv, i)) {
-            last = i;
-            targets = targets || ptq__takes_targets(ptq__scheme_of(cv, &cv->model->node[i]));
-        }
-    if (last < 0)
-        return PTQ_OK;
-    if (!cv->options->images || !cv->options->images->count)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "learned rounding and empirical bias correction need the calibration"
-                             " images; give them in the options, or do without");
-    if (!targets)
-        return ptq__learn_stage(cv, -1, last, NULL, err);
-    memset(&options, 0, sizeof options);
-    options.allocator = cv->options->work.allocator;
-    PTQ__TRY(ptq_plan_create(cv->old, &options, &real, err));
-    for (i = 0; i <= last && !status; i++)
-        if (ptq__learned_taps(cv, i))
-            status = ptq__learn_stage(cv, i, i, real, err);
+        groups += ptq__has_weight(cv->model->node[i].op) ? (size_t)cv->model->node[i].groups : 0;
+    PTQ__TRY(PTQ__NEW(allocator, &lesson, groups, "lessons", err));
+    for (i = 0; i < cv->model->nodes; i++)
+        n += ptq__find_lessons(cv, i, &lesson[n]);
+    for (i = 0; i < n; i++)
+        targets = targets || lesson[i].targets;
+    if (n && (!cv->options->images || !cv->options->images->count))
+        status = ptq_error_set(err, PTQ_NOT_READY,
+                               "learned rounding and empirical bias correction need the calibration"
+                               " images; give them in the options, or do without");
+    else if (targets)
+        status = ptq__plan_model(cv->old, allocator, &real, err);
+    for (i = 0; i < n && !status; i += k) {
+        k = targets ? lesson[i].to->groups : n;
+        status = ptq__learn_pass(cv, real, &lesson[i], k, err);
+    }
     ptq_plan_free(real);
+    ptq__free(allocator, lesson);
     return status;
 }
-
 /* ---- [EXPECT] ------------------------------------------------------------------------------- */
 
-/* Analytic bias correction. Of each channel of each float tensor, the mean and standard deviation
-   that it is expected to have, without looking at images. */
+/* Analytic bias correction (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2): the
+   mean error of a layer, (w - s q) E x, goes into its bias, and E x comes from the model itself
+   instead of from images. A batch norm says what mean and deviation it gives each channel; from
+   there they are followed through the network, as if every channel were normally distributed and
+   independent of the others. One pass over the nodes; nothing is run.
 
-typedef struct ptq__expected {
-    const ptq__converter *cv;
-    int *first; /* where the channels of a node's result begin */
-    float *mean, *deviation;
-} ptq__expected;
+   mean[i]: of node i of the float model, the means of its C channels and then as many standard
+   deviations. */
 
-/* Those of a normal x become those of max(0, x), or of min(6, max(0, x)): the moments of a clipped
-   normal distribution (Nagel et al. 2019, appendix C). */
+/* Mean m and deviation s of a normal x become those of min(high, max(0, x)), high 6 or infinite
+   (appendix C there). With phi and Phi density and distribution of the standard normal, a = -m / s,
+   b = (high - m) / s and p = Phi(b) - Phi(a), the share that is not clipped,
+       E x'   = m p + s (phi(a) - phi(b)) + high (1 - Phi(b))
+       E x'^2 = (m^2 + s^2) p + 2 m s (phi(a) - phi(b)) + s^2 (a phi(a) - b phi(b))
+                + high^2 (1 - Phi(b)). */
 static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) {
     const double root = sqrt(2.0), peak = 1 / sqrt(8 * atan(1.0));
     double m = (double)*mean, s = (double)*deviation, a, b = 0, at_a, at_b = 0, above = 0, inside;
@@ -13688,14 +13617,14 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
     *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
 }
 
-/* From the pixels of the calibration, all channels alike. */
-static ptq_status ptq__expect_pixels(ptq__expected *ex, ptq_error *err) {
-    const ptq_model *model = ex->cv->old;
-    int c, v;
-    for (c = 0; c < model->node[0].shape[2]; c++) {
+/* Of the image: the pixel values that were counted in calibration, all channels alike. */
+static ptq_status ptq__expect_pixels(const ptq__converter *cv, float *mean, ptq_error *err) {
+    const ptq_model *model = cv->old;
+    int c, v, channels = model->node[0].shape[2];
+    for (c = 0; c < channels; c++) {
         double n = 0, sum = 0, square = 0;
         for (v = 0; v < 256; v++) {
-            double count = (double)ex->cv->calibration->pixel[v];
+            double count = (double)cv->calibration->pixel[v];
             double x = (double)ptq__pixel(model, c, v);
             n += count;
             sum += count * x;
@@ -13706,35 +13635,38 @@ static ptq_status ptq__expect_pixels(ptq__expected *ex, ptq_error *err) {
                                  "analytic bias correction needs a calibration on pixels; this one"
                                  " saw real numbers");
         square = square / n - sum / n * (sum / n);
-        ex->mean[c] = (float)(sum / n);
-        ex->deviation[c] = square > 0 ? (float)sqrt(square) : 0;
+        mean[c] = (float)(sum / n);
+        mean[channels + c] = square > 0 ? (float)sqrt(square) : 0;
     }
     return PTQ_OK;
 }
 
-/* Sum of independent inputs times weights. */
-static void ptq__expect_weighted(ptq__expected *ex, int index) {
-    const ptq_node *node = &ex->cv->old->node[index];
+/* Of w x + b: means add up, and so do variances: b + sum of w E x, sum of w^2 Var x. */
+static void ptq__expect_weighted(const ptq_model *model, const ptq_node *node, const float *x,
+                                 float *mean) {
     const float *w = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)node->param[PTQ_PARAM_BIAS].data;
     size_t k, taps = ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]) / (size_t)node->shape[2];
-    int o;
+    int o, channels = model->node[node->input[0]].shape[2];
     for (o = 0; o < node->shape[2]; o++, w += taps) {
-        double mean = b ? (double)b[o] : 0, variance = 0;
+        double sum = b ? (double)b[o] : 0, variance = 0;
         for (k = 0; k < taps; k++) {
-            int from = ex->first[node->input[0]] + ptq__tap_channel(ex->cv->old, node, o, k);
-            double deviation = (double)w[k] * (double)ex->deviation[from];
-            mean += (double)w[k] * (double)ex->mean[from];
+            int from = ptq__tap_channel(model, node, o, k);
+            double deviation = (double)w[k] * (double)x[channels + from];
+            sum += (double)w[k] * (double)x[from];
             variance += deviation * deviation;
         }
-        ex->mean[ex->first[index] + o] = (float)mean;
-        ex->deviation[ex->first[index] + o] = (float)sqrt(variance);
+        mean[o] = (float)sum;
+        mean[node->shape[2] + o] = (float)sqrt(variance);
     }
 }
 
-/* The batch norm that was folded into a node; NULL if none can be seen. */
-static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node *node) {
+/* The batch norm whose result a node computes: its own, or one that fusing folded into it. NULL if
+   none can be seen. */
+static const ptq_node *ptq__norm_of(const ptq_model *unfused, const ptq_node *node) {
     int conv = unfused ? ptq_model_find(unfused, node->name) : -1, i;
+    if (node->op == PTQ_OP_BATCH_NORM)
+        return node;
     for (i = conv + 1; conv >= 0 && i < unfused->nodes; i++)
         if (unfused->node[i].op == PTQ_OP_BATCH_NORM && unfused->node[i].input[0] == conv &&
             unfused->node[i].shape[2] == node->shape[2])
@@ -13742,124 +13674,104 @@ static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node
     return NULL;
 }
 
-/* Batch norm makes the mean beta and the deviation gamma, in units of an equalized model too. */
-static ptq_status ptq__expect_norm(ptq__expected *ex, int index, const ptq_node *norm,
+/* Of a batch norm: mean beta and deviation |gamma|, in the units of an equalized model too. */
+static ptq_status ptq__expect_norm(const ptq_model *model, const ptq_node *node,
+                                   const ptq_node *norm, float *mean, ptq_error *err) {
+    const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
+    int c, n = node->shape[2], dim[2];
+    ptq_tensor both;
+    for (c = 0; c < n; c++) {
+        mean[c] = beta[c];
+        mean[n + c] = fabsf(gamma[c]);
+    }
+    dim[0] = 2;
+    dim[1] = n;
+    PTQ__TRY(ptq_tensor_borrow(&both, PTQ_TYPE_F32, 32, 2, dim, mean, 2 * (size_t)n * sizeof *mean,
+                               err));
+    ptq__in_units_of(model, node, &both);
+    return PTQ_OK;
+}
+
+/* Of a node's result: what its batch norm or its weights make (pools pass on a mean, and at most
+   the deviation); then its activation, the residual, and the activation behind that. */
+static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **mean,
                                    ptq_error *err) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    float *mean = ex->mean + ex->first[index], *deviation = ex->deviation + ex->first[index];
-    size_t bytes = (size_t)node->shape[2] * sizeof(float);
-    ptq_tensor view;
-    int c;
-    for (c = 0; c < node->shape[2]; c++) {
-        mean[c] = ((const float *)norm->param[PTQ_PARAM_BIAS].data)[c];
-        deviation[c] = fabsf(((const float *)norm->param[PTQ_PARAM_WEIGHT].data)[c]);
+    const ptq_node *node = &cv->old->node[index], *norm = ptq__norm_of(cv->options->unfused, node);
+    const float *x = mean[node->input[0]];
+    const float *other = node->input[1] >= 0 ? mean[node->input[1]] : NULL;
+    ptq_activation before = node->act, after = node->add_act;
+    float *m = mean[index], *s = m + node->shape[2];
+    int c, n = node->shape[2];
+    if (norm)
+        PTQ__TRY(ptq__expect_norm(cv->old, node, norm, m, err));
+    else if (ptq__has_weight(node->op))
+        ptq__expect_weighted(cv->old, node, x, m);
+    else
+        memcpy(m, x, 2 * (size_t)n * sizeof *m);
+    if (node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6)
+        after = node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
+    if (node->op == PTQ_OP_ADD) {
+        before = PTQ_ACTIVATION_NONE;
+        after = node->act;
     }
-    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_TYPE_F32, 32, 1, &node->shape[2], mean, bytes, err));
-    ptq__in_units_of(ex->cv->old, node, &view);
-    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_TYPE_F32, 32, 1, &node->shape[2], deviation, bytes, err));
-    ptq__in_units_of(ex->cv->old, node, &view);
-    return PTQ_OK;
-}
-
-/* Activation, residual addition, and its activation. */
-static void ptq__expect_result(ptq__expected *ex, int index) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    int c, adds = node->op == PTQ_OP_ADD;
-    ptq_activation after = adds                       ? node->act
-                           : node->op == PTQ_OP_RELU  ? PTQ_ACTIVATION_RELU
-                           : node->op == PTQ_OP_RELU6 ? PTQ_ACTIVATION_RELU6
-                                                      : node->add_act;
-    for (c = 0; c < node->shape[2]; c++) {
-        float *mean = &ex->mean[ex->first[index] + c], *d = &ex->deviation[ex->first[index] + c];
-        ptq__clip_normal(adds ? PTQ_ACTIVATION_NONE : node->act, mean, d);
-        if (node->input[1] >= 0) {
-            float other = ex->deviation[ex->first[node->input[1]] + c];
-            *mean += ex->mean[ex->first[node->input[1]] + c];
-            *d = sqrtf(*d * *d + other * other);
+    for (c = 0; c < n; c++) {
+        ptq__clip_normal(before, &m[c], &s[c]);
+        if (other) {
+            m[c] += other[c];
+            s[c] = sqrtf(s[c] * s[c] + other[n + c] * other[n + c]);
         }
-        ptq__clip_normal(after, mean, d);
+        ptq__clip_normal(after, &m[c], &s[c]);
     }
-}
-
-static ptq_status ptq__expect_node(ptq__expected *ex, int index, ptq_error *err) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    const ptq_node *norm =
-        node->op == PTQ_OP_BATCH_NORM ? node : ptq__folded_norm(ex->cv->options->unfused, node);
-    size_t bytes = (size_t)node->shape[2] * sizeof(float);
-    if (norm) {
-        PTQ__TRY(ptq__expect_norm(ex, index, norm, err));
-    } else if (ptq__has_weight(node->op)) {
-        ptq__expect_weighted(ex, index);
-    } else { /* pools keep the mean, and at most the deviation */
-        memcpy(ex->mean + ex->first[index], ex->mean + ex->first[node->input[0]], bytes);
-        memcpy(ex->deviation + ex->first[index], ex->deviation + ex->first[node->input[0]], bytes);
-    }
-    ptq__expect_result(ex, index);
     return PTQ_OK;
 }
 
-/* b + sum over inputs of (w - w') E x */
-static ptq_status ptq__correct_bias(const ptq__expected *ex, int index, ptq_error *err) {
-    const ptq_model *old = ex->cv->old;
-    const ptq_node *from = ptq__old_node(ex->cv, index);
-    ptq_node *node = &ex->cv->model->node[index];
+/* b + (w - s q) E x for each channel. */
+static ptq_status ptq__correct_bias(const ptq__converter *cv, int index, float **mean,
+                                    ptq_error *err) {
+    ptq_node *node = &cv->model->node[index];
+    const ptq_node *from = &cv->old->node[ptq_model_find(cv->old, node->name)];
     const ptq_tensor *codes = &node->param[PTQ_PARAM_WEIGHT];
     const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    size_t k, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
+    size_t k, at = 0, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
     int o;
     for (o = 0; o < node->shape[2] && b; o++) {
         double bias = (double)b[o];
-        for (k = 0; k < taps; k++) {
-            size_t at = (size_t)o * taps + k;
+        for (k = 0; k < taps; k++, at++)
             bias += ((double)w[at] - (double)ptq_tensor_real(codes, at)) *
-                    (double)ex->mean[ex->first[from->input[0]] + ptq__tap_channel(old, from, o, k)];
-        }
-        PTQ__TRY(ptq__set_bias(node, o, bias / (double)ex->cv->model->node[node->input[0]].q.scale,
-                               err));
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__correct_with(ptq__expected *ex, ptq_error *err) {
-    const ptq__converter *cv = ex->cv;
-    int i;
-    PTQ__TRY(ptq__expect_pixels(ex, err));
-    for (i = 1; i < cv->old->nodes; i++)
-        PTQ__TRY(ptq__expect_node(ex, i, err));
-    for (i = 1; i < cv->model->nodes; i++) {
-        const ptq_node *node = &cv->model->node[i];
-        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_MODE_INTEGER &&
-            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_CORRECTION_ANALYTIC)
-            PTQ__TRY(ptq__correct_bias(ex, i, err));
+                    (double)mean[from->input[0]][ptq__tap_channel(cv->old, from, o, k)];
+        bias /= (double)cv->model->node[node->input[0]].q.scale;
+        PTQ__TRY(ptq__set_bias(node, o, bias, err));
     }
     return PTQ_OK;
 }
 
 static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) {
-    const ptq_allocator *allocator = &cv->model->allocator;
-    size_t n = (size_t)cv->old->nodes, channels = 0, i;
-    ptq__expected ex;
-    void *memory = NULL;
+    const ptq_allocator *allocator = &cv->options->work.allocator;
+    const ptq_node *node = cv->old->node;
+    size_t channels = 0;
+    float **mean = NULL, *all = NULL;
     ptq_status status;
-    ex.cv = cv;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int), "channels", &memory, err));
-    ex.first = (int *)memory;
-    for (i = 0; i < n; i++) {
-        ex.first[i] = (int)channels;
-        channels += (size_t)cv->old->node[i].shape[2];
+    int i;
+    for (i = 0; i < cv->old->nodes; i++)
+        channels += (size_t)node[i].shape[2];
+    PTQ__TRY(PTQ__NEW(allocator, &mean, (size_t)cv->old->nodes, "channels", err));
+    status = PTQ__NEW(allocator, &all, 2 * channels, "expected values", err);
+    for (i = 0; i < cv->old->nodes && !status; i++) {
+        mean[i] = i ? mean[i - 1] + 2 * (size_t)node[i - 1].shape[2] : all;
+        status = i ? ptq__expect_node(cv, i, mean, err) : ptq__expect_pixels(cv, all, err);
     }
-    status = ptq__alloc(allocator, 2 * channels, sizeof(float), "expected values", &memory, err);
-    if (!status) {
-        ex.mean = (float *)memory;
-        ex.deviation = ex.mean + channels;
-        status = ptq__correct_with(&ex, err);
-        ptq__free(allocator, ex.mean);
+    for (i = 1; i < cv->model->nodes && !status; i++) {
+        node = &cv->model->node[i];
+        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_MODE_INTEGER &&
+            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_CORRECTION_ANALYTIC)
+            status = ptq__correct_bias(cv, i, mean, err);
     }
-    ptq__free(allocator, ex.first);
+    ptq__free(allocator, all);
+    ptq__free(allocator, mean);
     return status;
 }
-
 /* ---- [SEARCH] ------------------------------------------------------------------------------- */
 
 /* Searches convert again and again, and measure against the float model. */
@@ -14409,6 +14321,12 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, pt
 
 /* ---- [SENSITIVITY] -------------------------------------------------------------------------- */
 
+/* Which layer is to blame? The divergence of a model's logits from the float model's does not say.
+   So each node is measured alone: quantized under the scheme, with all others on real numbers. Then
+   remedies are tried, on the whole model and where most is lost, and what wins agreement back is
+   told. Everything is measured, nothing estimated: a conversion and an evaluation for each node and
+   each remedy. */
+
 static ptq_scheme ptq__float_scheme(void) {
     ptq_scheme scheme;
     memset(&scheme, 0, sizeof scheme);
@@ -14416,7 +14334,7 @@ static ptq_scheme ptq__float_scheme(void) {
     return scheme;
 }
 
-/* Bytes of a node's parameters under a scheme. */
+/* Bytes of a node's parameters under a scheme: codes, scales, and biases, which stay 4 bytes. */
 static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t scales = scheme->weight_per_tensor ? 1 : (size_t)weight->dim[0];
@@ -14429,90 +14347,70 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
            node->param[PTQ_PARAM_BIAS].size + scales * sizeof(float);
 }
 
-/* ---- Sensitivity ---- */
+/* Measures the model under `scheme`, except for `node`, which is under `own`; NULL: no exception. */
+static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme, const char *node,
+                                  const ptq_scheme *own, ptq_divergence *cost, ptq_error *err) {
+    search->overrides = node != NULL;
+    if (node) {
+        search->override[0].pattern = node;
+        search->override[0].scheme = *own;
+    }
+    return ptq__search_try(search, scheme, cost, NULL, NULL, err);
+}
 
+/* Nodes whose results are rounded anew: those with weights, and sums and averages. What only moves or
+   compares codes (ReLU, maxima) adds no error of its own. */
 static int ptq__measurable(const ptq_node *node) {
     return ptq__has_weight(node->op) || ptq__operator_of(node)->codes == PTQ__OWN_CODES;
 }
 
-static ptq_status ptq__measure_node(ptq__search *search, const ptq_node *node,
-                                    ptq_sensitivity *item, ptq_error *err) {
-    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
-    memcpy(item->node, node->name, sizeof item->node);
-    search->override[0].pattern = item->node;
-    search->override[0].scheme = plain;
-    search->overrides = 1;
-    item->bytes = ptq__layer_bytes(node, &plain);
-    return ptq__search_try(search, &others, &item->cost, NULL, NULL, err);
+/* Largest divergence first; of equals the earlier node of the model. */
+static int ptq__costs_more(const void *a, const void *b, const void *context) {
+    const ptq_sensitivity *x = (const ptq_sensitivity *)a, *y = (const ptq_sensitivity *)b;
+    const ptq_model *model = (const ptq_model *)context;
+    if (x->cost.kl < y->cost.kl || x->cost.kl > y->cost.kl)
+        return x->cost.kl > y->cost.kl;
+    return ptq_model_find(model, x->node) < ptq_model_find(model, y->node);
 }
 
-/* Largest divergence first; of equals the earlier node. */
-static void ptq__rank_nodes(ptq_sensitivity_report *report) {
-    int i, k;
-    for (i = 1; i < report->items; i++) {
-        ptq_sensitivity item = report->item[i];
-        for (k = i; k > 0 && report->item[k - 1].cost.kl < item.cost.kl; k--)
-            report->item[k] = report->item[k - 1];
-        report->item[k] = item;
-    }
-}
+/* What remedies make of a scheme. One that leaves it as it is need not be tried. */
 
-/* Remedies: what they are called, and what they make of a scheme. 0 if they change nothing. */
+static void ptq__use_channels(ptq_scheme *s) { s->weight_per_tensor = s->weight_affine = 0; }
 
-static int ptq__remedy_channels(ptq_scheme *s) {
-    int changes = s->weight_per_tensor;
-    s->weight_per_tensor = s->weight_affine = 0;
-    return changes;
-}
-
-static int ptq__remedy_ranges(ptq_scheme *s) {
-    int changes = s->activation_method != PTQ_METHOD_MSE || s->weight_method != PTQ_METHOD_MSE;
+static void ptq__use_mse(ptq_scheme *s) {
     s->activation_method = PTQ_METHOD_MSE;
     s->weight_method = s->weight_affine ? PTQ_METHOD_MINMAX : PTQ_METHOD_MSE;
-    return changes;
 }
 
-static int ptq__remedy_weights(ptq_scheme *s) {
-    int changes = ptq__weight_bits(s) < 8;
-    s->weight_bits = 8;
-    return changes;
-}
+static void ptq__use_8_bit_weights(ptq_scheme *s) { s->weight_bits = s->weight_bits ? 8 : 0; }
 
-static int ptq__remedy_activations(ptq_scheme *s) {
-    int changes = ptq__activation_bits(s) < 8;
-    s->activation_bits = 8;
-    return changes;
-}
+static void ptq__use_8_bits(ptq_scheme *s) { s->activation_bits = s->activation_bits ? 8 : 0; }
 
-static int ptq__remedy_float(ptq_scheme *s) {
-    *s = ptq__float_scheme();
-    return 1;
-}
+static void ptq__use_float(ptq_scheme *s) { *s = ptq__float_scheme(); }
 
-/* For the whole model only: it learns. */
-static int ptq__remedy_best(ptq_scheme *s) {
+static void ptq__use_best(ptq_scheme *s) {
     int weight_bits = s->weight_bits, activation_bits = s->activation_bits;
-    int changes =
-        s->rounding != PTQ_ROUNDING_LEARNED || s->refit == PTQ_REFIT_NEVER || !s->equalize;
+    if (s->rounding == PTQ_ROUNDING_LEARNED && s->refit != PTQ_REFIT_NEVER && s->equalize)
+        return;
     ptq_preset("best", s, NULL);
     s->weight_bits = weight_bits;
     s->activation_bits = activation_bits;
-    return changes;
 }
 
 typedef struct ptq__remedy {
     const char *text;
-    int (*apply)(ptq_scheme *scheme);
-    int whole, single; /* is tried on the whole model, on single nodes */
+    void (*apply)(ptq_scheme *scheme);
+    int whole, single; /* it is tried on the whole model, on single nodes */
 } ptq__remedy;
 
+/* `best` equalizes, which only a whole model can be. */
 static const ptq__remedy ptq__remedies[] = {
-    {"per-channel weights", ptq__remedy_channels, 1, 1},
-    {"ranges of least squared error", ptq__remedy_ranges, 1, 1},
-    {"8-bit weights", ptq__remedy_weights, 1, 1},
-    {"8-bit activations", ptq__remedy_activations, 1, 1},
-    {"preset best at the same bits", ptq__remedy_best, 1, 0},
-    {"float", ptq__remedy_float, 0, 1},
+    {"per-channel weights", ptq__use_channels, 1, 1},
+    {"ranges of least squared error", ptq__use_mse, 1, 1},
+    {"8-bit weights", ptq__use_8_bit_weights, 1, 1},
+    {"8-bit activations", ptq__use_8_bits, 1, 1},
+    {"preset best at the same bits", ptq__use_best, 1, 0},
+    {"float", ptq__use_float, 0, 1},
 };
 
 enum {
@@ -14527,7 +14425,7 @@ static void ptq__put_hundredths(ptq__text *text, double value) {
     ptq__put(text, "%d.%d%d", n / 100, n / 10 % 10, n % 10);
 }
 
-/* Kept if it gains, in the order of gains. */
+/* Kept if it gains; the largest gain first, of equals the one that was tried first. */
 static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, double cost_pp,
                             const char *remedy, double gain_pp) {
     ptq_advice item;
@@ -14547,8 +14445,8 @@ static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, do
     report->advice[k] = item;
 }
 
-/* One remedy, on one node or (item NULL) on all. `before`: the whole model as it is, without what
-   learns where single nodes are looked at. */
+/* One remedy on one node (`item`), or on all of them (NULL). `before`: the whole model without it,
+   and where single nodes are looked at, without what learns. */
 static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy,
                                   const ptq_sensitivity *item, const ptq_divergence *before,
                                   ptq_sensitivity_report *report, ptq_error *err) {
@@ -14557,14 +14455,11 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
     if (item)
         scheme = ptq__plain_scheme(&scheme);
     changed = scheme;
-    if (!remedy->apply(&changed))
+    remedy->apply(&changed);
+    if (!memcmp(&changed, &scheme, sizeof scheme))
         return PTQ_OK;
-    search->overrides = item != NULL;
-    if (item) {
-        search->override[0].pattern = item->node;
-        search->override[0].scheme = changed;
-    }
-    PTQ__TRY(ptq__search_try(search, item ? &scheme : &changed, &after, NULL, NULL, err));
+    PTQ__TRY(ptq__try_except(search, item ? &scheme : &changed, item ? item->node : NULL, &changed,
+                             &after, err));
     ptq__add_advice(report, item ? item->node : "",
                     100 * (1 - (item ? item->cost.agreement : before->agreement)), remedy->text,
                     100 * (after.agreement - before->agreement));
@@ -14572,24 +14467,26 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
 }
 
 static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *report, ptq_error *err) {
-    ptq_scheme plain = ptq__plain_scheme(&search->options->scheme);
+    const ptq_scheme *scheme = &search->options->scheme;
+    ptq_scheme plain = ptq__plain_scheme(scheme);
     ptq_divergence before;
     int i, k;
-    search->overrides = 0;
-    PTQ__TRY(ptq__search_try(search, &search->options->scheme, &report->whole, NULL, NULL, err));
-    PTQ__TRY(ptq__search_try(search, &plain, &before, NULL, NULL, err));
+    PTQ__TRY(ptq__try_except(search, scheme, NULL, NULL, &report->whole, err));
+    PTQ__TRY(ptq__try_except(search, &plain, NULL, NULL, &before, err));
     for (k = 0; k < PTQ__REMEDIES; k++) {
-        if (ptq__remedies[k].whole)
-            PTQ__TRY(ptq__try_remedy(search, &ptq__remedies[k], NULL, &report->whole, report, err));
-        for (i = 0; i < PTQ__COSTLIEST && i < report->items && ptq__remedies[k].single; i++)
-            PTQ__TRY(
-                ptq__try_remedy(search, &ptq__remedies[k], &report->item[i], &before, report, err));
+        const ptq__remedy *remedy = &ptq__remedies[k];
+        if (remedy->whole)
+            PTQ__TRY(ptq__try_remedy(search, remedy, NULL, &report->whole, report, err));
+        for (i = 0; i < PTQ__COSTLIEST && i < report->items && remedy->single; i++)
+            PTQ__TRY(ptq__try_remedy(search, remedy, &report->item[i], &before, report, err));
     }
     return PTQ_OK;
 }
 
+/* Nodes are measured without learning: it would take long, and hide what there is to find. */
 static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
                                        ptq_error *err) {
+    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
     const ptq_model *model = search->model;
     int i;
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes, "sensitivities", err));
@@ -14599,11 +14496,16 @@ static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_repo
         search->total += (size_t)ptq__measurable(&model->node[i]);
     PTQ__TRY(ptq__search_open(search, 1, err));
     report->images = search->real.total;
-    for (i = 0; i < model->nodes; i++)
-        if (ptq__measurable(&model->node[i]))
-            PTQ__TRY(
-                ptq__measure_node(search, &model->node[i], &report->item[report->items++], err));
-    ptq__rank_nodes(report);
+    for (i = 0; i < model->nodes; i++) {
+        ptq_sensitivity *item = &report->item[report->items];
+        if (!ptq__measurable(&model->node[i]))
+            continue;
+        memcpy(item->node, model->node[i].name, sizeof item->node);
+        item->bytes = ptq__layer_bytes(&model->node[i], &plain);
+        PTQ__TRY(ptq__try_except(search, &others, item->node, &plain, &item->cost, err));
+        report->items++;
+    }
+    ptq__sort(report->item, (size_t)report->items, sizeof *report->item, ptq__costs_more, model);
     return ptq__advise(search, report, err);
 }
 
@@ -14628,23 +14530,36 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
         *out = report;
     return status;
 }
-
 /* ---- [MIX] ---------------------------------------------------------------------------------- */
 
-/* ---- Mixed precision ---- */
+/* Mixed precision: how many bits the weights of each layer deserve. There are 7^layers answers, too
+   many to try. So each layer is measured alone at each width, and divergences are taken to add up.
+   A greedy path then leads from the largest model to the smallest, each step giving up bits where
+   that costs least for the bytes it saves (HAWQ-V2: Dong et al. 2020,
+   https://arxiv.org/abs/1911.03852, where the trace of a Hessian stands for what is measured here).
+   The models on it are the frontier. That divergences do not really add up, and that learning makes
+   up for some of them, is seen to at the end: what is chosen between was converted in full and
+   measured. */
 
 static const int ptq__mix_bits[] = {32, 8, 6, 5, 4, 3, 2};
+
 enum {
     PTQ__WIDTHS = sizeof ptq__mix_bits / sizeof ptq__mix_bits[0],
-    PTQ__SPREAD = 4 /* models along the frontier that are measured */
+    PTQ__SPREAD = 4 /* models along the frontier that are measured in any case */
 };
+
+/* A layer with weights, and what it would be at each width. */
+typedef struct ptq__mix_layer {
+    double weights;            /* how many */
+    size_t bytes[PTQ__WIDTHS]; /* of its parameters */
+    double cost[PTQ__WIDTHS];  /* divergence, relative to 8 bits everywhere */
+} ptq__mix_layer;
 
 typedef struct ptq__mixer {
     ptq__search search;
     const ptq_goal *goal;
     ptq_mix_report *report;
-    int *index;    /* nodes: of the model */
-    double *alone; /* nodes x PTQ__WIDTHS: divergence, relative to 8 bits everywhere */
+    ptq__mix_layer *layer; /* as many as the report has nodes */
     ptq_model *best;
 } ptq__mixer;
 
@@ -14657,48 +14572,44 @@ static ptq_scheme ptq__mix_scheme(const ptq_scheme *scheme, int bits) {
     return made;
 }
 
-/* Parameters of a layer at a number of bits. */
-static size_t ptq__mix_bytes(const ptq__mixer *mixer, int k, int bits) {
-    ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, bits);
-    return ptq__layer_bytes(&mixer->search.model->node[mixer->index[k]], &scheme);
+static int ptq__mix_width(int bits) {
+    int width = 0;
+    while (ptq__mix_bits[width] != bits)
+        width++;
+    return width;
 }
 
 /* Divergence of each layer at each width, the others at 8 bits, without learning. */
 static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
-    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme);
-    ptq_divergence cost;
-    double floor_kl;
+    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme), own;
+    ptq_divergence at_8, cost;
     int k, b;
     plain.weight_bits = 8;
-    mixer->search.overrides = 0;
-    PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
-    floor_kl = cost.kl;
+    PTQ__TRY(ptq__try_except(&mixer->search, &plain, NULL, NULL, &at_8, err));
     for (k = 0; k < mixer->report->nodes; k++)
         for (b = 0; b < PTQ__WIDTHS; b++) {
-            double *to = &mixer->alone[k * PTQ__WIDTHS + b];
             if (ptq__mix_bits[b] == 8)
                 continue;
-            mixer->search.override[0].pattern = mixer->report->node[k];
-            mixer->search.override[0].scheme = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
-            mixer->search.overrides = 1;
-            PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
-            *to = cost.kl - floor_kl;
+            own = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
+            PTQ__TRY(
+                ptq__try_except(&mixer->search, &plain, mixer->report->node[k], &own, &cost, err));
+            mixer->layer[k].cost[b] = cost.kl - at_8.kl;
         }
     return PTQ_OK;
 }
 
 /* The next model of the frontier: of all layers and lower widths the step that costs least
-   divergence for each byte. 0 if nothing is left. */
+   divergence for each byte saved; of steps that even gain, the one with the most of both. 0 if
+   nothing is left to save. */
 static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     double least = HUGE_VAL;
-    int k, b, from, best = -1, best_bits = 0;
+    int k, b, best = -1, best_bits = 0;
     for (k = 0; k < mixer->report->nodes; k++) {
-        for (from = 0; ptq__mix_bits[from] != bits[k];)
-            from++;
+        const ptq__mix_layer *layer = &mixer->layer[k];
+        int from = ptq__mix_width(bits[k]);
         for (b = from + 1; b < PTQ__WIDTHS; b++) {
-            double saved = (double)ptq__mix_bytes(mixer, k, bits[k]) -
-                           (double)ptq__mix_bytes(mixer, k, ptq__mix_bits[b]);
-            double cost = mixer->alone[k * PTQ__WIDTHS + b] - mixer->alone[k * PTQ__WIDTHS + from];
+            double saved = (double)layer->bytes[from] - (double)layer->bytes[b];
+            double cost = layer->cost[b] - layer->cost[from];
             double rate = cost > 0 ? cost / saved : cost * saved;
             if (saved > 0 && rate < least) {
                 least = rate;
@@ -14712,60 +14623,47 @@ static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     return best >= 0;
 }
 
-/* Size and prediction of the model that item `at` stands for. */
-static void ptq__mix_describe(const ptq__mixer *mixer, int at) {
-    ptq_mix *item = &mixer->report->item[at];
-    const uint8_t *bits = mixer->report->bits + at * mixer->report->nodes;
-    double weights = 0, sum = 0;
-    int k, b;
-    item->bytes = 0;
-    item->predicted = 0;
-    for (k = 0; k < mixer->report->nodes; k++) {
-        const ptq_node *node = &mixer->search.model->node[mixer->index[k]];
-        double n = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
-        for (b = 0; ptq__mix_bits[b] != bits[k];)
-            b++;
-        item->bytes += ptq__mix_bytes(mixer, k, bits[k]);
-        item->predicted += mixer->alone[k * PTQ__WIDTHS + b];
-        weights += n;
-        sum += n * bits[k];
-    }
-    item->average_bits = sum / weights;
-}
-
-/* From float everywhere down to 2 bits everywhere. */
+/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the way. The
+   row of bits behind the last is scratch. */
 static void ptq__mix_frontier(ptq__mixer *mixer) {
     ptq_mix_report *report = mixer->report;
-    size_t n = (size_t)report->nodes;
-    memset(report->bits, 32, n);
+    size_t n = (size_t)report->nodes, k;
+    uint8_t *bits = report->bits;
+    memset(bits, 32, n);
     do {
-        ptq__mix_describe(mixer, report->items);
-        memcpy(report->bits + (size_t)(report->items + 1) * n,
-               report->bits + (size_t)report->items * n, n);
-        report->items++;
-    } while (ptq__mix_step(mixer, report->bits + (size_t)report->items * n));
+        ptq_mix *item = &report->item[report->items++];
+        double weights = 0, sum = 0;
+        for (k = 0; k < n; k++) {
+            const ptq__mix_layer *layer = &mixer->layer[k];
+            int width = ptq__mix_width(bits[k]);
+            item->bytes += layer->bytes[width];
+            item->predicted += layer->cost[width];
+            weights += layer->weights;
+            sum += layer->weights * bits[k];
+        }
+        item->average_bits = sum / weights;
+        memcpy(bits + n, bits, n);
+        bits += n;
+    } while (ptq__mix_step(mixer, bits));
 }
 
 /* Converts item `at` under the full scheme and measures it; keeps the model if `keep`. */
 static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err) {
     const ptq_mix_report *report = mixer->report;
+    const ptq_scheme *scheme = &mixer->search.options->scheme;
     ptq_mix *item = &report->item[at];
-    ptq_model *made = NULL;
     int k;
     if (item->measured && !keep)
         return PTQ_OK;
     for (k = 0; k < report->nodes; k++) {
         mixer->search.override[k].pattern = report->node[k];
         mixer->search.override[k].scheme =
-            ptq__mix_scheme(&mixer->search.options->scheme, report->bits[at * report->nodes + k]);
+            ptq__mix_scheme(scheme, report->bits[at * report->nodes + k]);
     }
     mixer->search.overrides = report->nodes;
-    PTQ__TRY(ptq__search_try(&mixer->search, &mixer->search.options->scheme, &item->cost, NULL,
-                             keep ? &made : NULL, err));
     item->measured = 1;
-    if (keep)
-        mixer->best = made;
-    return PTQ_OK;
+    return ptq__search_try(&mixer->search, scheme, &item->cost, NULL, keep ? &mixer->best : NULL,
+                           err);
 }
 
 static int ptq__mix_small_enough(const ptq__mixer *mixer, int at) {
@@ -14780,54 +14678,58 @@ static int ptq__mix_good_enough(const ptq__mixer *mixer, int at) {
            -mixer->report->item[at].cost.delta_pp <= mixer->goal->drop_pp;
 }
 
-/* Sizes fall along the frontier, so the first that is small enough is the best under a size; the
-   last that is good enough is found by bisection, as if accuracy fell as well. */
+/* Sizes fall along the frontier, so the first model that is small enough is the best under a size.
+   Under a loss of accuracy the smallest is wanted, the last that is good enough: it is found by
+   bisection between `low`, which is (or is returned for want of a better), and `high`, which is not,
+   as if accuracy fell along the frontier as well. */
 static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
     ptq_mix_report *report = mixer->report;
-    int first = 0, low, high;
-    while (first < report->items - 1 && !ptq__mix_small_enough(mixer, first))
-        first++;
-    low = first;
-    high = report->items;
-    if (mixer->goal->drop_pp > 0)
-        PTQ__TRY(ptq__mix_measure(mixer, first, 0, err));
-    if (!ptq__mix_good_enough(mixer, first))
-        high = first + 1; /* none that is smaller will do */
-    while (mixer->goal->drop_pp > 0 && high - low > 1) {
-        int middle = low + (high - low) / 2;
-        PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
-        if (ptq__mix_good_enough(mixer, middle))
-            low = middle;
-        else
-            high = middle;
+    int low = 0, high = report->items;
+    while (low < report->items - 1 && !ptq__mix_small_enough(mixer, low))
+        low++;
+    if (mixer->goal->drop_pp > 0) {
+        PTQ__TRY(ptq__mix_measure(mixer, low, 0, err));
+        if (!ptq__mix_good_enough(mixer, low))
+            high = low + 1; /* none that is smaller will do */
+        while (high - low > 1) {
+            int middle = low + (high - low) / 2;
+            PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
+            *(ptq__mix_good_enough(mixer, middle) ? &low : &high) = middle;
+        }
     }
     report->chosen = low;
     report->met = ptq__mix_small_enough(mixer, low) && ptq__mix_good_enough(mixer, low);
     return PTQ_OK;
 }
 
+/* Every step lowers the width of a layer: the frontier has at most 6 models for each, and one. */
 static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err) {
     const ptq_model *model = mixer->search.model;
     ptq_mix_report *report = mixer->report;
-    const ptq_allocator *allocator = &report->memory.allocator;
     size_t n = 0, most;
-    int i;
+    int i, b;
     for (i = 0; i < model->nodes; i++)
         n += ptq__has_weight(model->node[i].op) != 0;
     if (!n)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
-    most = n * PTQ__WIDTHS + 1;
+    most = n * (PTQ__WIDTHS - 1) + 1;
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->node, n, "names", err));
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "frontier", err));
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->bits, (most + 1) * n, "frontier", err));
-    PTQ__TRY(PTQ__NEW(allocator, &mixer->index, n, "layers", err));
-    PTQ__TRY(PTQ__NEW(allocator, &mixer->alone, n * PTQ__WIDTHS, "divergences", err));
-    for (i = 0; i < model->nodes; i++)
-        if (ptq__has_weight(model->node[i].op)) {
-            memcpy(report->node[report->nodes], model->node[i].name, PTQ_NAME_SIZE);
-            mixer->index[report->nodes++] = i;
+    PTQ__TRY(PTQ__NEW(&report->memory.allocator, &mixer->layer, n, "layers", err));
+    for (i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        ptq__mix_layer *layer = &mixer->layer[report->nodes];
+        if (!ptq__has_weight(node->op))
+            continue;
+        memcpy(report->node[report->nodes++], node->name, PTQ_NAME_SIZE);
+        layer->weights = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
+        for (b = 0; b < PTQ__WIDTHS; b++) {
+            ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, ptq__mix_bits[b]);
+            layer->bytes[b] = ptq__layer_bytes(node, &scheme);
         }
-    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9;
+    }
+    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9; /* 9: of a bisection */
     return ptq__search_open(&mixer->search, report->nodes, err);
 }
 
@@ -14860,22 +14762,15 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     mixer.report = &made;
     status = ptq__mix_run(&mixer, out != NULL, err);
     ptq__search_close(&mixer.search);
-    ptq__free(&options->work.allocator, mixer.index);
-    ptq__free(&options->work.allocator, mixer.alone);
-    if (status) {
-        ptq_model_free(mixer.best);
-        ptq_release(&made.memory);
-        return status;
-    }
-    if (out)
+    ptq__free(&options->work.allocator, mixer.layer);
+    if (!status && out)
         *out = mixer.best;
-    if (report)
+    if (!status && report)
         *report = made;
     else
         ptq_release(&made.memory);
-    return PTQ_OK;
+    return status;
 }
-
 #endif /* PTQ_IMPLEMENTATION_DONE */
 #endif /* PTQ_IMPLEMENTATION */
 
