@@ -130,6 +130,15 @@
 #define PTQ_API extern
 #endif
 
+/* Lets compilers check the arguments of formats, C's own and not those of Windows' C library. */
+#if defined(__clang__)
+#define PTQ_FORMAT(at, first) __attribute__((format(printf, at, first)))
+#elif defined(__GNUC__)
+#define PTQ_FORMAT(at, first) __attribute__((format(gnu_printf, at, first)))
+#else
+#define PTQ_FORMAT(at, first)
+#endif
+
 /* ---------------------------------------------------------------------------------------------
    [STATUS] Errors and memory */
 
@@ -162,9 +171,23 @@ typedef struct ptq_error {
     char text[PTQ_ERROR_SIZE];
 } ptq_error;
 
-/* "PTQ_BAD_FILE" for PTQ_BAD_FILE, and its general meaning. Static strings, never NULL. */
-PTQ_API const char *ptq_status_name(ptq_status status);
-PTQ_API const char *ptq_status_text(ptq_status status);
+/* The lists of names that the library has. A TEXT says in half a sentence what a value means. */
+typedef enum ptq_names {
+    PTQ_NAMES_STATUS,      /* ptq_status: "PTQ_BAD_FILE" */
+    PTQ_NAMES_STATUS_TEXT, /* "a file is damaged or not of the expected format" */
+    PTQ_NAMES_TYPE,        /* ptq_type: "F32", "PACKED_S" */
+    PTQ_NAMES_OP,          /* ptq_op, as in the graph text: "conv2d" */
+    PTQ_NAMES_ISA,         /* ptq_isa: "avx2" */
+    PTQ_NAMES_METHOD,      /* ptq_method: "minmax" */
+    PTQ_NAMES_MODE,        /* ptq_mode: "integer", "dynamic", "half", "float" */
+    PTQ_NAMES_PRESET,      /* what ptq_preset takes: "best" */
+    PTQ_NAMES_PRESET_TEXT
+} ptq_names;
+
+/* The name of a value, a static string; NULL behind the last one, so that lists can be walked from
+   0. And the value of a name; -1 if the list has no such name. */
+PTQ_API const char *ptq_name(ptq_names list, int value);
+PTQ_API int ptq_find_name(ptq_names list, const char *name);
 
 /* "0.1.0" of the compiled implementation, to compare with PTQ_VERSION. Static string. */
 PTQ_API const char *ptq_version(void);
@@ -177,6 +200,14 @@ typedef struct ptq_allocator {
     void (*release)(void *user, void *pointer);
     void *user;
 } ptq_allocator;
+
+/* What a report owns: the first member of every struct that the library fills with lists. Releasing
+   it ends them; NULL, zeros and a second time are fine. */
+typedef struct ptq_memory {
+    void *block[3];
+    ptq_allocator allocator;
+} ptq_memory;
+PTQ_API void ptq_release(ptq_memory *memory);
 
 /* Called during long work with `done` of `total` units; non-zero stops the work, which then
    returns PTQ_CANCELLED. Always called on the thread that called the library. */
@@ -253,9 +284,6 @@ PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index);
 
 /* Stores a code in an integer tensor; it must fit the tensor's bits. */
 PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code);
-
-/* "F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S". Static strings. */
-PTQ_API const char *ptq_type_name(ptq_type type);
 
 /* IEEE half precision: round to nearest even, and back (exact). */
 PTQ_API uint16_t ptq_f32_to_f16(float value);
@@ -502,9 +530,6 @@ PTQ_API size_t ptq_graph_write(const ptq_model *model, char *text, size_t size);
 PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_allocator *allocator,
                                    ptq_model **out, ptq_error *err);
 
-/* Name of an operator in the graph text. Static string. */
-PTQ_API const char *ptq_op_name(ptq_op op);
-
 /* ---------------------------------------------------------------------------------------------
    [FILE] safetensors (https://huggingface.co/docs/safetensors): 8 bytes with the length of a JSON
    header, the header, the tensors. Any such file is read as an archive; models are archives whose
@@ -599,9 +624,9 @@ typedef struct ptq_fusion {
 } ptq_fusion;
 
 typedef struct ptq_fuse_report {
+    ptq_memory memory;
     ptq_fusion *item; /* one for each batch norm, activation and addition of the model */
     int items;
-    ptq_allocator allocator;
 } ptq_fuse_report;
 
 /* A new model in which batch norm is folded into the convolution before it, ReLU and ReLU6 into the
@@ -613,7 +638,6 @@ typedef struct ptq_fuse_report {
    same. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err);
-PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report);
 
 /* ---------------------------------------------------------------------------------------------
    [PLAN] A model made ready for one instruction set */
@@ -637,11 +661,6 @@ typedef enum ptq_isa {
 #undef PTQ_X
     PTQ_ISA_COUNT
 } ptq_isa;
-
-PTQ_API const char *ptq_isa_name(ptq_isa isa);
-
-/* PTQ_ISA_COUNT if there is no such name. */
-PTQ_API ptq_isa ptq_isa_find(const char *name);
 
 /* 1 if this build has kernels for it and this processor can run them. Linux lets a process use AMX
    only after it has asked for permission, which happens here (and in ptq_plan_create). */
@@ -778,9 +797,10 @@ typedef struct ptq_dataset {
     const char *const *class_name; /* `classes` names, or NULL */
 } ptq_dataset;
 
-/* For callbacks: fills `err` (which may be NULL) and returns `status`. Understands %s %d %u
-   (unsigned) %z (size_t) %g (double) %%; no widths. */
-PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...);
+/* For callbacks: fills `err` (which may be NULL) and returns `status`. Of printf's formats it knows
+   %s %d %u %zu %llu %g %%, without widths; a float is printed with as many digits as it needs. */
+PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...)
+    PTQ_FORMAT(3, 4);
 
 #define PTQ_CIFAR10_RECORD 3073 /* label, then 32x32 bytes of red, of green, of blue */
 #define PTQ_CLASS_NAME_SIZE 32  /* names of classes: 1..31 bytes without control characters */
@@ -859,9 +879,6 @@ typedef enum ptq_method {
 #undef PTQ_X
     PTQ_METHOD_COUNT
 } ptq_method;
-
-PTQ_API const char *ptq_method_name(ptq_method range);
-PTQ_API ptq_method ptq_method_find(const char *name); /* PTQ_METHOD_COUNT if there is none */
 
 #define PTQ_BINS 4096
 
@@ -1079,11 +1096,8 @@ typedef struct ptq_scheme {
     X("w4a8", "4-bit weights per channel, otherwise as best")                                      \
     X("minmax8", "plain: 8 bits, one weight scale per channel, MinMax; learns from no images")
 
-/* A preset by name: PTQ_INVALID_ARGUMENT lists the names. And the names with a line about each, by
-   number from 0; NULL behind the last. */
+/* A preset by name: PTQ_INVALID_ARGUMENT lists the names, as does PTQ_NAMES_PRESET. */
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err);
-PTQ_API const char *ptq_preset_name(int number);
-PTQ_API const char *ptq_preset_text(int number);
 
 /* A scheme as one line, "w8 per-channel mse, a8 u8 mse", in the manner of snprintf. */
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *text, size_t size);
@@ -1128,10 +1142,10 @@ typedef struct ptq_conversion {
 } ptq_conversion;
 
 typedef struct ptq_convert_report {
+    ptq_memory memory;
     ptq_conversion *item;
     int items;
     size_t bytes_before, bytes_after;
-    ptq_allocator allocator;
 } ptq_convert_report;
 
 /* A new model; the float one stays as it is. `calibration` may be NULL if no node is
@@ -1143,7 +1157,6 @@ typedef struct ptq_convert_report {
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err);
-PTQ_API void ptq_convert_report_free(ptq_convert_report *report);
 
 /* Codes for one weight tensor (dim[0]: output channels) under a scheme: the part of conversion that
    needs nothing else. A channel of zeros gets codes 0 and the scale 1. */
@@ -1153,7 +1166,6 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
 
 /* How a node computes: PTQ_MODE_INTEGER means that it really runs on integers alone. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int node);
-PTQ_API const char *ptq_mode_name(ptq_mode mode); /* "integer", "dynamic", "half", "float" */
 
 /* A vector to test a loaded model with: the logits of a picture that is drawn from a fixed seed.
    `add` computes them on scalar kernels and puts them into the metadata ("self_test"); `check` runs
@@ -1171,6 +1183,7 @@ typedef struct ptq_evaluate_options {
 } ptq_evaluate_options;
 
 typedef struct ptq_evaluation {
+    ptq_memory memory;
     size_t total, correct;
     int classes;
     size_t *class_total;   /* classes */
@@ -1179,7 +1192,6 @@ typedef struct ptq_evaluation {
     int *label;            /* total */
     int *prediction;       /* total */
     float *logits;         /* total x classes */
-    ptq_allocator allocator;
 } ptq_evaluation;
 
 /* Runs the plan over a data set. PTQ_BAD_DATA if there are no images, if their size or the number
@@ -1188,7 +1200,6 @@ typedef struct ptq_evaluation {
 PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err);
-PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation);
 
 /* Two evaluations of the same images: a quantized model against the float model it came from. */
 typedef struct ptq_comparison {
@@ -1218,9 +1229,9 @@ typedef struct ptq_layer_error {
 } ptq_layer_error;
 
 typedef struct ptq_layer_report {
+    ptq_memory memory;
     ptq_layer_error *item;
     int items;
-    ptq_allocator allocator;
 } ptq_layer_report;
 
 /* Runs both plans on the first `count` images (0: all) and compares every tensor that both have, in
@@ -1228,7 +1239,6 @@ typedef struct ptq_layer_report {
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err);
-PTQ_API void ptq_layer_report_free(ptq_layer_report *report);
 
 /* How far a model's logits are from the float model's, over the images of two evaluations. */
 typedef struct ptq_divergence {
@@ -1273,13 +1283,13 @@ typedef struct ptq_advice {
 } ptq_advice;
 
 typedef struct ptq_sensitivity_report {
+    ptq_memory memory;
     ptq_sensitivity *item; /* largest divergence first */
     int items;
     ptq_divergence whole;  /* of the model with every node under the scheme */
     ptq_advice *advice;    /* largest gain first, only gains; may be empty */
     int advices;
     size_t images;
-    ptq_allocator allocator;
 } ptq_sensitivity_report;
 
 /* Measures every node that can run on integers alone, ranks them, and tries remedies: on the whole
@@ -1291,7 +1301,6 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
                                            const ptq_calibration *calibration,
                                            const ptq_search_options *options,
                                            ptq_sensitivity_report *out, ptq_error *err);
-PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report);
 
 /* What a mixed model must keep to; of the fields that are not zero, all. */
 typedef struct ptq_goal {
@@ -1310,6 +1319,7 @@ typedef struct ptq_mix {
 } ptq_mix;
 
 typedef struct ptq_mix_report {
+    ptq_memory memory;
     char (*node)[PTQ_NAME_SIZE]; /* layers with weights that can run on integers */
     int nodes;
     ptq_mix *item;     /* the frontier, largest model first */
@@ -1318,7 +1328,6 @@ typedef struct ptq_mix_report {
     int chosen;        /* the model returned */
     int met;           /* 1: it keeps to the goal */
     size_t images;
-    ptq_allocator allocator;
 } ptq_mix_report;
 
 /* Chooses the bits of each layer's weights. The divergence that each layer causes alone is measured
@@ -1332,7 +1341,6 @@ typedef struct ptq_mix_report {
 PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
                                      const ptq_search_options *options, const ptq_goal *goal,
                                      ptq_model **out, ptq_mix_report *report, ptq_error *err);
-PTQ_API void ptq_mix_report_free(ptq_mix_report *report);
 
 #endif /* PTQ_H */
 
@@ -1410,22 +1418,48 @@ static int ptq__is_separator(char c);
 
 /* ---- [STATUS] ---------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_status_name(ptq_status status) {
-    static const char *const name[] = {
-#define PTQ_X(name, text) #name,
-        PTQ_STATUS_LIST(PTQ_X)
+/* The lists of ptq_names one after another, each closed by a NULL. The X lists above the divider
+   give the same entries to the enumerators, so that the two agree. */
+/* clang-format off */
+static const char *const ptq__names[] = {
+#define PTQ_X(id, text) #id,
+    PTQ_STATUS_LIST(PTQ_X) NULL,
 #undef PTQ_X
-    };
-    return (unsigned)status < sizeof name / sizeof name[0] ? name[status] : "?";
+#define PTQ_X(id, text) text,
+    PTQ_STATUS_LIST(PTQ_X) NULL,
+    "F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S", NULL,
+    PTQ_OP_LIST(PTQ_X) NULL,
+    PTQ_ISA_LIST(PTQ_X) NULL,
+    PTQ_METHOD_LIST(PTQ_X) NULL,
+    "integer", "dynamic", "half", "float", NULL,
+#undef PTQ_X
+#define PTQ_X(name, text) name,
+    PTQ_PRESET_LIST(PTQ_X) NULL,
+#undef PTQ_X
+#define PTQ_X(name, text) text,
+    PTQ_PRESET_LIST(PTQ_X) NULL
+#undef PTQ_X
+};
+/* clang-format on */
+
+PTQ_API const char *ptq_name(ptq_names list, int value) {
+    const char *const *name = ptq__names;
+    int before = (int)list;
+    if (before < 0 || before > PTQ_NAMES_PRESET_TEXT || value < 0)
+        return NULL;
+    while (before > 0)
+        before -= *name++ == NULL;
+    while (*name && value-- > 0)
+        name++;
+    return *name;
 }
 
-PTQ_API const char *ptq_status_text(ptq_status status) {
-    static const char *const text[] = {
-#define PTQ_X(name, text) text,
-        PTQ_STATUS_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)status < sizeof text / sizeof text[0] ? text[status] : "unknown status";
+PTQ_API int ptq_find_name(ptq_names list, const char *name) {
+    int value;
+    for (value = 0; ptq_name(list, value); value++)
+        if (!strcmp(name, ptq_name(list, value)))
+            return value;
+    return -1;
 }
 
 PTQ_API const char *ptq_version(void) { return PTQ_VERSION; }
@@ -1559,16 +1593,18 @@ static void ptq__put_float(ptq__text *text, float value) {
         ptq__put_char(text, '0');
 }
 
-/* %s, %d int, %u unsigned, %z size_t, %L uint64_t, %g double (printed as a float), %% */
+/* Some of printf's formats: %s (NULL is "?"), %d, %u, %zu, %llu, %g (of a float's value), %%. */
 static void ptq__vput(ptq__text *text, const char *format, va_list args) {
     for (; *format; format++) {
+        const char *s;
         if (*format != '%') {
             ptq__put_char(text, *format);
             continue;
         }
         switch (*++format) {
         case 's':
-            ptq__put_string(text, va_arg(args, const char *));
+            s = va_arg(args, const char *);
+            ptq__put_string(text, s ? s : "?");
             break;
         case 'd':
             ptq__put_signed(text, va_arg(args, int));
@@ -1578,9 +1614,11 @@ static void ptq__vput(ptq__text *text, const char *format, va_list args) {
             break;
         case 'z':
             ptq__put_unsigned(text, va_arg(args, size_t));
+            format += format[1] == 'u';
             break;
-        case 'L':
-            ptq__put_unsigned(text, va_arg(args, uint64_t));
+        case 'l':
+            ptq__put_unsigned(text, va_arg(args, unsigned long long));
+            format += strncmp(format, "llu", 3) ? 0 : 2;
             break;
         case 'g':
             ptq__put_float(text, (float)va_arg(args, double));
@@ -1591,6 +1629,7 @@ static void ptq__vput(ptq__text *text, const char *format, va_list args) {
     }
 }
 
+PTQ_FORMAT(2, 3)
 static void ptq__put(ptq__text *text, const char *format, ...) {
     va_list args;
     va_start(args, format);
@@ -1626,13 +1665,13 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
     size_t bytes;
     void *memory;
     if (count > (SIZE_MAX - 1) / size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: %z elements of %z bytes are too many",
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: %zu elements of %zu bytes are too many",
                              what, count, size);
     bytes = count ? count * size : 1;
     memory = allocator && allocator->allocate ? allocator->allocate(allocator->user, bytes)
                                               : PTQ_MALLOC(bytes);
     if (!memory)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: no memory for %z bytes", what, bytes);
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: no memory for %zu bytes", what, bytes);
     memset(memory, 0, bytes);
     memcpy(out, &memory, sizeof memory);
     return PTQ_OK;
@@ -1649,6 +1688,28 @@ static void ptq__free(const ptq_allocator *allocator, void *memory) {
         allocator->release(allocator->user, memory);
     else
         PTQ_FREE(memory);
+}
+
+/* Zeroed memory as ptq__alloc gives it, for a report to own. */
+static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const char *what,
+                            void *out, ptq_error *err) {
+    void **block = memory->block;
+    while (*block)
+        block++;
+    PTQ__TRY(ptq__alloc(&memory->allocator, count, size, what, block, err));
+    memcpy(out, block, sizeof *block);
+    return PTQ_OK;
+}
+
+#define PTQ__KEEP(memory, pointer, count, what, err)                                               \
+    ptq__keep(memory, count, sizeof **(pointer), what, pointer, err)
+
+PTQ_API void ptq_release(ptq_memory *memory) {
+    int i;
+    for (i = 0; memory && i < 3; i++) {
+        ptq__free(&memory->allocator, memory->block[i]);
+        memory->block[i] = NULL;
+    }
 }
 
 static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
@@ -1848,11 +1909,6 @@ static int ptq__read_float(ptq__span span, float *out) {
 
 /* ---- [TENSOR] ---------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_type_name(ptq_type type) {
-    static const char *const name[] = {"F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S"};
-    return (unsigned)type < sizeof name / sizeof name[0] ? name[type] : "?";
-}
-
 static int ptq__is_packed(ptq_type type) {
     return type == PTQ_TYPE_PACKED_U || type == PTQ_TYPE_PACKED_S;
 }
@@ -1916,7 +1972,7 @@ static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, 
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "tensor of type %s: needs 1 to 4 dimensions of at least 1, at most "
                              "%d elements, and 2 to 7 bits if packed",
-                             ptq_type_name(type), PTQ_MAX_ELEMENTS);
+                             ptq_name(PTQ_NAMES_TYPE, type), PTQ_MAX_ELEMENTS);
     tensor->type = type;
     tensor->bits = ptq__type_bits(type, bits);
     tensor->rank = rank;
@@ -1942,7 +1998,7 @@ PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits
     ptq_tensor made;
     PTQ__TRY(ptq__tensor_init(&made, type, bits, rank, dims, err));
     if (!data || size < made.size)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "tensor needs %z bytes, given are %z",
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "tensor needs %zu bytes, given are %zu",
                              made.size, data ? size : (size_t)0);
     made.data = data;
     *tensor = made;
@@ -2224,8 +2280,8 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     ptq_qparams q;
     if ((type != PTQ_TYPE_U8 && type != PTQ_TYPE_S8) || bits < 2 || bits > 8)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d", ptq_type_name(type),
-                             bits);
+                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
+                             ptq_name(PTQ_NAMES_TYPE, type), bits);
     if (!ptq__is_finite(low) || !ptq__is_finite(high))
         return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g cannot be quantized",
                              (double)low, (double)high);
@@ -2591,7 +2647,7 @@ static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, 
         if (most > INT32_MAX)
             return ptq__bad_node(
                 err, PTQ_BAD_NUMBER, node,
-                "the accumulator of channel %d could reach %L and overflow 32 bits", c, most);
+                "the accumulator of channel %d could reach %llu and overflow 32 bits", c, most);
         if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
             return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
                                  "scales %g (input), %g (weight %d) and %g (result) give no normal"
@@ -2980,8 +3036,8 @@ static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *nod
     uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
     if (most > INT32_MAX)
         return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                             "the sum of %dx%d codes could reach %L and overflow 32 bits",
-                             in->shape[0], in->shape[1], most);
+                             "the sum of %dx%d codes could reach %llu and overflow 32 bits",
+                             in->shape[0], in->shape[1], (unsigned long long)most);
     return ptq__check_ratios(model, node, err);
 }
 
@@ -3223,15 +3279,6 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
 
 /* ---- [GRAPH] ----------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_op_name(ptq_op op) {
-    static const char *const name[] = {
-#define PTQ_X(name, text) text,
-        PTQ_OP_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)op < PTQ_OP_COUNT ? name[op] : "?";
-}
-
 static const char *ptq__act_name(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
 }
@@ -3247,11 +3294,6 @@ static int ptq__is_name(const char *name, size_t length) {
             return 0;
     }
     return 1;
-}
-
-PTQ_API const char *ptq_mode_name(ptq_mode mode) {
-    static const char *const name[] = {"integer", "dynamic", "half", "float"};
-    return (unsigned)mode < sizeof name / sizeof name[0] ? name[mode] : "?";
 }
 
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
@@ -3426,10 +3468,10 @@ static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
                              node->name);
     if (node->act != PTQ_ACTIVATION_NONE && !ptq__has_key(node, PTQ__KEY_ACT))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused activation",
-                             node->name, ptq_op_name(node->op));
+                             node->name, ptq_name(PTQ_NAMES_OP, node->op));
     if (node->residual != PTQ_RESIDUAL_NONE && !ptq__has_key(node, PTQ__KEY_ADD))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused addition", node->name,
-                             ptq_op_name(node->op));
+                             ptq_name(PTQ_NAMES_OP, node->op));
     if (node->add_act != PTQ_ACTIVATION_NONE && node->residual == PTQ_RESIDUAL_NONE)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: add_act without a fused addition",
                              node->name);
@@ -3709,19 +3751,20 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
                              node->name, what, tensor->dim[0], tensor->dim[1], tensor->dim[2],
                              tensor->dim[3], dims[0], dims[1], dims[2], dims[3]);
     if (tensor->type != ptq__param_type(node, param) || (!param && tensor->type == PTQ_TYPE_S32))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: %s is of type %s, needed is %s",
-                             node->name, what, ptq_type_name(tensor->type),
-                             ptq_type_name(param ? ptq__param_type(node, param) : PTQ_TYPE_F32));
+        return ptq_error_set(
+            err, PTQ_BAD_GRAPH, "node %s: %s is of type %s, needed is %s", node->name, what,
+            ptq_name(PTQ_NAMES_TYPE, tensor->type),
+            ptq_name(PTQ_NAMES_TYPE, param ? (int)ptq__param_type(node, param) : PTQ_TYPE_F32));
     if (ptq__is_integer_type(tensor->type))
         return ptq__check_scales(node, tensor, err);
     for (i = 0; i < n && tensor->type != PTQ_TYPE_S32; i++) {
         float value = ptq_tensor_number(tensor, i);
         if (!ptq__is_finite(value))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: %s[%z] is %g", node->name, what, i,
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: %s[%zu] is %g", node->name, what, i,
                                  (double)value);
         if (param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0))
             return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: variance[%z] is %g with epsilon %g; must be positive",
+                                 "node %s: variance[%zu] is %g with epsilon %g; must be positive",
                                  node->name, i, (double)value, (double)node->epsilon);
     }
     return PTQ_OK;
@@ -3735,7 +3778,7 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
         return ptq_error_set(err, PTQ_BAD_GRAPH,
                              "node %s: its result cannot be coded as %s of %d"
                              " bits",
-                             node->name, ptq_type_name(q->type), q->bits);
+                             node->name, ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
     ptq_code_range(q->type, q->bits, &low, &high);
     if (!ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high)
         return ptq_error_set(err, PTQ_BAD_NUMBER,
@@ -4044,7 +4087,7 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
 
 /* "conv2d 3x3/2 +add +relu" */
 static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
-    ptq__put_string(text, ptq_op_name(node->op));
+    ptq__put_string(text, ptq_name(PTQ_NAMES_OP, node->op));
     if (ptq__has_key(node, PTQ__KEY_KERNEL)) {
         ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
         if (node->stride[0] != node->stride[1])
@@ -4057,7 +4100,7 @@ static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
     if (node->act)
         ptq__put(text, " +%s", ptq__act_name(node->act));
     if (node->residual)
-        ptq__put(text, " +%s", ptq_op_name(PTQ_OP_ADD));
+        ptq__put(text, " +%s", ptq_name(PTQ_NAMES_OP, PTQ_OP_ADD));
     if (node->add_act)
         ptq__put(text, " +%s", ptq__act_name(node->add_act));
 }
@@ -4083,26 +4126,26 @@ PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t s
         ptq__put_column(&text, column[0]);
         ptq__put_operator(&text, node);
         ptq__put_column(&text, column[1]);
-        ptq__put_string(&text, ptq_mode_name(ptq_node_mode(model, i)));
+        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i)));
         ptq__put_column(&text, column[2]);
         ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
         ptq__put_column(&text, column[3]);
-        ptq__put(&text, "%L", cost.parameters);
+        ptq__put_unsigned(&text, cost.parameters);
         ptq__put_column(&text, column[4]);
-        ptq__put(&text, "%L", cost.param_bytes);
+        ptq__put_unsigned(&text, cost.param_bytes);
         ptq__put_column(&text, column[5]);
-        ptq__put(&text, "%L\n", cost.macs);
+        ptq__put(&text, "%llu\n", (unsigned long long)cost.macs);
         sum.parameters += cost.parameters;
         sum.param_bytes += cost.param_bytes;
         sum.macs += cost.macs;
     }
     ptq__put_string(&text, "total");
     ptq__put_column(&text, column[3]);
-    ptq__put(&text, "%L", sum.parameters);
+    ptq__put_unsigned(&text, sum.parameters);
     ptq__put_column(&text, column[4]);
-    ptq__put(&text, "%L", sum.param_bytes);
+    ptq__put_unsigned(&text, sum.param_bytes);
     ptq__put_column(&text, column[5]);
-    ptq__put(&text, "%L\n", sum.macs);
+    ptq__put(&text, "%llu\n", (unsigned long long)sum.macs);
     return text.length;
 }
 
@@ -4123,13 +4166,11 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
                                  ptq_fusion_kind kind, const char *reason, ptq_error *err) {
     ptq_fuse_report *report = fuser->report;
     ptq_fusion *item;
-    void *array;
     if (!report)
         return PTQ_OK;
-    array = report->item;
-    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &fuser->capacity, sizeof *item,
+    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &fuser->capacity,
                        "fusion report", err));
-    report->item = (ptq_fusion *)array;
+    report->memory.block[0] = report->item;
     item = &report->item[report->items++];
     memset(item, 0, sizeof *item);
     memcpy(item->node, node->name, sizeof item->node);
@@ -4295,7 +4336,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     fuser.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->allocator = model->allocator;
+        report->memory.allocator = model->allocator;
     }
     PTQ__TRY(ptq_model_check(model, err));
     fuser.quantized = ptq__is_quantized(model);
@@ -4307,19 +4348,14 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     ptq__free(&model->allocator, to);
     if (status) {
         ptq_model_free(fuser.model);
-        ptq_fuse_report_free(report);
+        if (report) {
+            ptq_release(&report->memory);
+            memset(report, 0, sizeof *report);
+        }
     } else {
         *out = fuser.model;
     }
     return status;
-}
-
-PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
 }
 
 /* ---- [PLAN] ------------------------------------------------------------------------------ */
@@ -4575,7 +4611,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     ptq_status status;
     if (!ptq_isa_available(isa))
         return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
-                             ptq_isa_name(isa));
+                             ptq_name(PTQ_NAMES_ISA, isa));
     PTQ__TRY(ptq_model_check(model, err));
     PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, 1, sizeof(ptq_plan), "plan", &memory,
                         err));
@@ -4663,7 +4699,7 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
     void *memory = options ? options->memory : NULL, *owned = NULL;
     ptq_session *session;
     if (memory && options->memory_size < size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %z bytes, given are %z",
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %zu bytes, given are %zu",
                              size, options->memory_size);
     if (!memory) {
         PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, size, 1, "session", &owned, err));
@@ -4873,7 +4909,7 @@ PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t 
         const void *result;
         for (k = 0; k < n; k++)
             if (!ptq__is_finite(input[i * n + k]))
-                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %z of image %z is %g", k, i,
+                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
                                      (double)input[i * n + k]);
         result = ptq__run_image(session, ptq__load_reals(session, input + i * n));
         ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
@@ -5069,7 +5105,7 @@ static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
     if (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "items of a data set are PTQ_TYPE_U8 or PTQ_TYPE_F32, not %s",
-                             ptq_type_name(data->type));
+                             ptq_name(PTQ_NAMES_TYPE, data->type));
     return PTQ_OK;
 }
 
@@ -5152,7 +5188,7 @@ static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller,
     done = job->done += finished;
     ptq__unlock(job);
     if (is_caller && job->progress && job->progress(job->user, done, job->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z images", done,
+        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu images", done,
                              job->total);
     return PTQ_OK;
 }
@@ -5161,8 +5197,8 @@ static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t inde
     int label = 0;
     PTQ__TRY(job->data->get(job->data->user, index, worker->item, &label, err));
     if (label < -1 || label >= job->data->classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", index, label,
-                             job->data->classes);
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", index,
+                             label, job->data->classes);
     return job->one(job, worker, index, label, err);
 }
 
@@ -5279,22 +5315,6 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
    What is kept depends on the multiset of images alone: neither their order nor the number of
    threads among which they were shared shows in a single bit. Hence exact sums instead of floating
    ones, and bins whose width is a power of two that the largest magnitude decides. */
-
-PTQ_API const char *ptq_method_name(ptq_method range) {
-    static const char *const name[] = {
-#define PTQ_X(id, text) text,
-        PTQ_METHOD_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)range < PTQ_METHOD_COUNT ? name[range] : "?";
-}
-
-PTQ_API ptq_method ptq_method_find(const char *name) {
-    int range = 0;
-    while (range < PTQ_METHOD_COUNT && strcmp(name, ptq_method_name((ptq_method)range)))
-        range++;
-    return (ptq_method)range;
-}
 
 /* sum += value. A float is mantissa * 2^(shift - 149) with a mantissa of 24 bits, which fall into
    two neighbouring limbs. 31 bits are left above each for carries that wait. */
@@ -5434,7 +5454,7 @@ static ptq_status ptq__image_range(const float *values, size_t n, size_t step, f
     *low = *high = values[0];
     for (i = 0; i < n; i += step) {
         if (!ptq__is_finite(values[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %z is %g", i, (double)values[i]);
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %zu is %g", i, (double)values[i]);
         *low = values[i] < *low ? values[i] : *low;
         *high = values[i] > *high ? values[i] : *high;
     }
@@ -5446,7 +5466,7 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
     size_t channels = (size_t)observer->channels, c;
     float low, high;
     if (!n || n % channels)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%z values for %z channels", n, channels);
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n, channels);
     for (c = 0; c < channels; c++) /* first all of them: a failure must change nothing */
         PTQ__TRY(ptq__image_range(values + c, n - c, channels, &low, &high, err));
     for (c = 0; c < channels; c++) {
@@ -5941,7 +5961,7 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
         status = ptq_observe(&part->tensor[i].observer, (const float *)view.data,
                              ptq_tensor_elements(&view), &inner);
         if (status)
-            return ptq_error_set(err, status, "node %s: %s, on image %z; check its weights",
+            return ptq_error_set(err, status, "node %s: %s, on image %zu; check its weights",
                                  part->tensor[i].name, inner.text, index);
     }
     part->hash[part->images++] = ptq__item_hash(job->data, worker->item);
@@ -6094,16 +6114,16 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     while (top >= 0 && !calibration->pixel[top])
         top--;
     if (calibration->images < 100)
-        ptq__put(&text, "Only %z images: ranges will be uncertain; use at least 100.\n",
+        ptq__put(&text, "Only %zu images: ranges will be uncertain; use at least 100.\n",
                  calibration->images);
     if (missing && labelled)
         ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
                  calibration->classes);
     else if (labelled && most > 2 * least)
-        ptq__put(&text, "Classes have from %L to %L images: take about as many of each.\n", least,
-                 most);
+        ptq__put(&text, "Classes have from %llu to %llu images: take about as many of each.\n",
+                 (unsigned long long)least, (unsigned long long)most);
     if (twice)
-        ptq__put(&text, "%z images occur more than once: take different ones.\n", twice);
+        ptq__put(&text, "%zu images occur more than once: take different ones.\n", twice);
     if (top >= 0 && top < 128) /* of real numbers there are no pixels */
         ptq__put(&text,
                  "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
@@ -6149,22 +6169,6 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
 /* A scheme says how each tensor becomes codes: how many, of which type, over which range, and how
    much work goes into choosing them. Presets are schemes with a name. */
 
-static const char *const ptq__presets[][2] = {
-#define PTQ_X(name, text) {name, text},
-    PTQ_PRESET_LIST(PTQ_X)
-#undef PTQ_X
-};
-
-enum { PTQ__PRESETS = sizeof ptq__presets / sizeof ptq__presets[0] };
-
-PTQ_API const char *ptq_preset_name(int number) {
-    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][0] : NULL;
-}
-
-PTQ_API const char *ptq_preset_text(int number) {
-    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][1] : NULL;
-}
-
 /* What "best" and "w4a8" have in common: ranges of least squared error, rounding learned. */
 static void ptq__learn_weights(ptq_scheme *s) {
     s->weight_method = s->activation_method = PTQ_METHOD_MSE;
@@ -6201,8 +6205,8 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
         char names[160];
         ptq__text text = ptq__text_over(names, sizeof names);
         int i;
-        for (i = 0; i < PTQ__PRESETS; i++)
-            ptq__put(&text, i ? ", %s" : "%s", ptq__presets[i][0]);
+        for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
+            ptq__put(&text, i ? ", %s" : "%s", ptq_name(PTQ_NAMES_PRESET, i));
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no preset '%s'; there are: %s",
                              ptq__quoted(ptq__span_of(name)).text, names);
     }
@@ -6252,12 +6256,12 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t s
     const ptq_scheme *s = &copy;
     ptq__default_scheme(&copy);
     if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
-        ptq__put_string(&text, ptq_mode_name(s->mode));
+        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, s->mode));
         return text.length;
     }
     ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
              s->weight_per_tensor ? "per-tensor" : "per-channel", s->weight_affine ? " affine" : "",
-             s->weight_full_range ? " full" : "", ptq_method_name(s->weight_method),
+             s->weight_full_range ? " full" : "", ptq_name(PTQ_NAMES_METHOD, s->weight_method),
              ptq__refits(s)                        ? " refitted"
              : s->rounding == PTQ_ROUNDING_LEARNED ? " learned"
                                                    : "");
@@ -6269,7 +6273,8 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t s
         return text.length;
     }
     ptq__put(&text, ", a%d %s%s %s", ptq__activation_bits(s), s->activation_signed ? "s8" : "u8",
-             s->activation_symmetric ? " symmetric" : "", ptq_method_name(s->activation_method));
+             s->activation_symmetric ? " symmetric" : "",
+             ptq_name(PTQ_NAMES_METHOD, s->activation_method));
     if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
         ptq__put(&text, " %g", (double)s->percentile);
     ptq__put_string(&text, ptq__below_8(s, s->fit_ranges) ? " fitted" : "");
@@ -6295,7 +6300,7 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
                              " goes with rounding to nearest");
     if (s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
-                             ptq_method_name(s->weight_method));
+                             ptq_name(PTQ_NAMES_METHOD, s->weight_method));
     if (s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "affine weights have one scale for the tensor, from minmax");
@@ -6538,7 +6543,7 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weights to quantize must be F32");
     for (i = 0; i < n; i++)
         if (!ptq__is_finite(((const float *)weight->data)[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %z is %g", i,
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %zu is %g", i,
                                  (double)((const float *)weight->data)[i]);
     return ptq__convert_weight(weight, scheme, NULL, 0, allocator, out, err);
 }
@@ -6623,8 +6628,9 @@ static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *wh
     ptq__text text;
     if (!report)
         return PTQ_OK;
-    PTQ__TRY(PTQ__GROW(&report->allocator, &report->item, report->items, &cv->capacity,
+    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &cv->capacity,
                        "conversion report", err));
+    report->memory.block[0] = report->item;
     item = &report->item[report->items++];
     text = ptq__text_over(item->node, sizeof item->node);
     ptq__put_string(&text, node);
@@ -6653,8 +6659,8 @@ static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const
         ptq__put(&text, "%d-bit weights %s, ", weight->bits,
                  weight->scales > 1 ? "per channel" : "per tensor");
     if (integer)
-        ptq__put(&text, "%s to %s", ptq_type_name(cv->model->node[to->input[0]].q.type),
-                 ptq_type_name(to->q.type));
+        ptq__put(&text, "%s to %s", ptq_name(PTQ_NAMES_TYPE, cv->model->node[to->input[0]].q.type),
+                 ptq_name(PTQ_NAMES_TYPE, to->q.type));
     else
         ptq__put_string(&text, to->dynamic                    ? "dynamic"
                                : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
@@ -6667,10 +6673,10 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
                               int *out, ptq_error *err) {
     ptq_node node = ptq__blank(op, from, -1);
     ptq__text text = ptq__text_over(node.name, sizeof node.name);
-    ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_op_name(op));
+    ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_name(PTQ_NAMES_OP, op));
     if (text.length >= sizeof node.name)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its name is too long to insert a %s",
-                             cv->model->node[from].name, ptq_op_name(op));
+                             cv->model->node[from].name, ptq_name(PTQ_NAMES_OP, op));
     if (q)
         node.q = *q;
     PTQ__TRY(ptq__append(cv->model, &node, err));
@@ -6751,8 +6757,8 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
         uint16_t half = ptq_f32_to_f16(((const float *)weight->data)[i]);
         if ((half & 0x7c00) == 0x7c00)
             return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: weight[%z] = %g does not fit half precision", from->name,
-                                 i, (double)((const float *)weight->data)[i]);
+                                 "node %s: weight[%zu] = %g does not fit half precision",
+                                 from->name, i, (double)((const float *)weight->data)[i]);
         ((uint16_t *)to->param[PTQ_PARAM_WEIGHT].data)[i] = half;
     }
     return PTQ_OK;
@@ -6836,7 +6842,7 @@ static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     if (!cv->calibration)
         return PTQ_OK;
     text = ptq__text_over(line, sizeof line);
-    ptq__put(&text, "%z images of %d classes", cv->calibration->images, cv->calibration->classes);
+    ptq__put(&text, "%zu images of %d classes", cv->calibration->images, cv->calibration->classes);
     return ptq_model_set_meta(cv->model, "calibration", line, err);
 }
 
@@ -6888,7 +6894,7 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     for (i = report.items - 1; i >= 0; i--)
         if (report.item[i].kind != PTQ_FUSION_NONE)
             memcpy(node, report.item[i].node, sizeof node);
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     if (node[0])
         return ptq_error_set(err, PTQ_NOT_READY,
@@ -6929,7 +6935,7 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
     cv.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->allocator = options->work.allocator;
+        report->memory.allocator = options->work.allocator;
     }
     if (out && ptq__default_scheme(&plain.scheme) && !(options->images && options->images->count))
         return ptq_error_set(err, PTQ_NOT_READY,
@@ -6938,21 +6944,15 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
     PTQ__TRY(ptq__change_schemes(options, ptq__default_scheme, &resolved, err));
     status = ptq__convert_checked(&cv, out == NULL, err);
     ptq__free(&resolved.work.allocator, (void *)(uintptr_t)resolved.override);
-    if (status)
-        ptq_convert_report_free(report);
-    else if (out)
+    if (status && report) {
+        ptq_release(&report->memory);
+        memset(report, 0, sizeof *report);
+    } else if (!status && out) {
         *out = cv.model;
-    else
+    } else if (!status) {
         ptq_model_free(cv.model);
+    }
     return status;
-}
-
-PTQ_API void ptq_convert_report_free(ptq_convert_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
 }
 
 /* The self-test: a picture of smooth colours from a fixed seed, so that it looks like data. */
@@ -7022,7 +7022,7 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
     uint64_t hash = 0;
     int i, n = 0;
     PTQ__TRY(ptq__self_test_of(model, logits, &n, &hash, err));
-    ptq__put(&text, "%L", hash);
+    ptq__put_unsigned(&text, hash);
     for (i = 0; i < n; i++)
         ptq__put(&text, " %g", (double)logits[i]);
     return ptq_model_set_meta(model, "self_test", line, err);
@@ -7095,13 +7095,13 @@ static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const void *bytes, s
                              PTQ_CIFAR10_RECORD);
     if (size % PTQ_CIFAR10_RECORD)
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %z bytes are no whole number of records of %d; truncated, or not"
+                             "%s: %zu bytes are no whole number of records of %d; truncated, or not"
                              " CIFAR-10's binary version",
                              where, size, PTQ_CIFAR10_RECORD);
     for (i = 0; i < count; i++)
         if (records[i * PTQ_CIFAR10_RECORD] >= data->dataset.classes)
             return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: record %z has label %d, labels are 0 to %d; not CIFAR-10's"
+                                 "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's"
                                  " binary version?",
                                  where, i, records[i * PTQ_CIFAR10_RECORD],
                                  data->dataset.classes - 1);
@@ -7366,7 +7366,7 @@ static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *labe
     uint8_t *pixels = (uint8_t *)item;
     int i, c;
     if (!data || index >= data->dataset.count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %z of %z", index,
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
                              data ? data->dataset.count : (size_t)0);
     record = data->records + index * PTQ_CIFAR10_RECORD;
     *label = record[0];
@@ -7422,11 +7422,11 @@ static ptq_status ptq__read_labels(const ptq_dataset *data, int *labels,
     for (i = 0; i < data->count && !status; i++) {
         status = data->get(data->user, i, item, &labels[i], err);
         if (!status && (labels[i] < -1 || labels[i] >= data->classes))
-            status = ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", i,
+            status = ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", i,
                                    labels[i], data->classes);
         else if (!status && (labels[i] < 0) != (labels[0] < 0))
             status = ptq_error_set(err, PTQ_BAD_DATA,
-                                   "image %z has %s label, unlike image 0; label all or none", i,
+                                   "image %zu has %s label, unlike image 0; label all or none", i,
                                    labels[i] < 0 ? "no" : "a");
     }
     ptq__free(allocator, item);
@@ -7445,10 +7445,10 @@ static ptq_status ptq__sample_class(const ptq_dataset *data, const int *labels, 
     if (n < want) {
         if (data->class_name)
             return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "class %s has %z images, %z are needed; ask for fewer",
+                                 "class %s has %zu images, %zu are needed; ask for fewer",
                                  data->class_name[label], n, want);
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "class %d has %z images, %z are needed; ask for fewer", label, n,
+                             "class %d has %zu images, %zu are needed; ask for fewer", label, n,
                              want);
     }
     ptq_rng_seed(&rng, seed, label < 0 ? 0 : (uint64_t)label);
@@ -7491,7 +7491,7 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
     size_t i;
     PTQ__TRY(ptq__check_dataset(data, err));
     if (!count || count > data->count || data->count > UINT32_MAX)
-        return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %z of %z images", count,
+        return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %zu of %zu images", count,
                              data->count);
     status = ptq__sample_all(data, count, seed, &s, allocator, err);
     for (i = 0; i < data->count && !status; i++)
@@ -7507,7 +7507,7 @@ static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *lab
                                   ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
     if (index >= subset->dataset.count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %z of %z", index,
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
                              subset->dataset.count);
     return subset->base->get(subset->base->user, subset->indices[index], item, label, err);
 }
@@ -7518,7 +7518,7 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
     for (i = 0; i < count; i++)
         if (indices[i] >= base->count)
             return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                                 "index %z of a subset is %z; the data set has %z items", i,
+                                 "index %zu of a subset is %zu; the data set has %zu items", i,
                                  indices[i], base->count);
     subset->dataset = *base;
     subset->dataset.count = count;
@@ -7533,24 +7533,18 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
 
 static ptq_status ptq__evaluation_create(ptq_evaluation *result, size_t total, int classes,
                                          ptq_error *err) {
-    const ptq_allocator *allocator = &result->allocator;
     size_t n = (size_t)classes;
-    void *memory = NULL;
     result->total = total;
     result->classes = classes;
     if (n > 46340 || total > SIZE_MAX / sizeof(float) / n)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%z images of %d classes are too many", total,
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%zu images of %d classes are too many", total,
                              classes);
-    PTQ__TRY(ptq__alloc(allocator, 2 * n + n * n, sizeof(size_t), "counts", &memory, err));
-    result->class_total = (size_t *)memory;
+    PTQ__TRY(PTQ__KEEP(&result->memory, &result->class_total, 2 * n + n * n, "counts", err));
     result->class_correct = result->class_total + n;
     result->confusion = result->class_correct + n;
-    PTQ__TRY(ptq__alloc(allocator, total, 2 * sizeof(int), "predictions", &memory, err));
-    result->label = (int *)memory;
+    PTQ__TRY(PTQ__KEEP(&result->memory, &result->label, 2 * total, "predictions", err));
     result->prediction = result->label + total;
-    PTQ__TRY(ptq__alloc(allocator, total * n, sizeof(float), "logits", &memory, err));
-    result->logits = (float *)memory;
-    return PTQ_OK;
+    return PTQ__KEEP(&result->memory, &result->logits, total * n, "logits", err);
 }
 
 static void ptq__evaluation_count(ptq_evaluation *result) {
@@ -7579,7 +7573,7 @@ static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t i
 static ptq_status ptq__evaluate_labelled(ptq__job *job, ptq__worker *worker, size_t index,
                                          int label, ptq_error *err) {
     if (label < 0)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has no label to compare the answer with",
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has no label to compare the answer with",
                              index);
     return ptq__evaluate_one(job, worker, index, label, err);
 }
@@ -7601,7 +7595,7 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     job.context = &result;
     if (options) {
         job.total = options->limit && options->limit < job.total ? options->limit : job.total;
-        result.allocator = job.allocator = options->work.allocator;
+        result.memory.allocator = job.allocator = options->work.allocator;
         job.progress = options->work.progress;
         job.user = options->work.user;
     }
@@ -7609,7 +7603,7 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     if (!status)
         status = ptq__job_run(&job, options ? options->work.threads : 1, err);
     if (status) {
-        ptq_evaluation_free(&result);
+        ptq_release(&result.memory);
         return status;
     }
     ptq__evaluation_count(&result);
@@ -7621,17 +7615,6 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err) {
     return ptq__evaluate(plan, data, options, 1, out, err);
-}
-
-PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation) {
-    ptq_allocator allocator;
-    if (!evaluation)
-        return;
-    allocator = evaluation->allocator;
-    ptq__free(&allocator, evaluation->class_total);
-    ptq__free(&allocator, evaluation->label);
-    ptq__free(&allocator, evaluation->logits);
-    memset(evaluation, 0, sizeof *evaluation);
 }
 
 /* ln of the binomial coefficient. */
@@ -7683,7 +7666,7 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
     if (baseline->total != quantized->total || !baseline->total ||
         memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the evaluations saw different images (%z and %z); run both on the"
+                             "the evaluations saw different images (%zu and %zu); run both on the"
                              " same data set in one program",
                              baseline->total, quantized->total);
     memset(&result, 0, sizeof result);
@@ -7837,9 +7820,7 @@ static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const
     PTQ__TRY(ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &layers->item, err));
     PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq__layer_sum), "layer report", &memory, err));
     layers->sum = (ptq__layer_sum *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_layer_error), "layer report", &memory, err));
-    layers->report->item = (ptq_layer_error *)memory;
-    return PTQ_OK;
+    return PTQ__KEEP(&layers->report->memory, &layers->report->item, most, "layer report", err);
 }
 
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
@@ -7852,7 +7833,7 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
     PTQ__TRY(ptq__check_fits(quantized, data, err));
     memset(&report, 0, sizeof report);
     memset(&layers, 0, sizeof layers);
-    report.allocator = quantized->allocator;
+    report.memory.allocator = quantized->allocator;
     layers.report = &report;
     status = ptq__layers_open(&layers, baseline, quantized, data, err);
     if (!status)
@@ -7860,21 +7841,13 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
                                      count && count < data->count ? count : data->count, err);
     ptq_session_free(layers.a);
     ptq_session_free(layers.b);
-    ptq__free(&report.allocator, layers.item);
-    ptq__free(&report.allocator, layers.sum);
+    ptq__free(&report.memory.allocator, layers.item);
+    ptq__free(&report.memory.allocator, layers.sum);
     if (status)
-        ptq_layer_report_free(&report);
+        ptq_release(&report.memory);
     else
         *out = report;
     return status;
-}
-
-PTQ_API void ptq_layer_report_free(ptq_layer_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
 }
 
 /* Divergence of logits. */
@@ -8005,7 +7978,7 @@ static void ptq__put_weight(ptq__text *text, const ptq_node *node) {
 }
 
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node) {
-    ptq__put(text, "%s %s", node->name, ptq_op_name(node->op));
+    ptq__put(text, "%s %s", node->name, ptq_name(PTQ_NAMES_OP, node->op));
     if (node->input[0] >= 0)
         ptq__put(text, " in=%s", model->node[node->input[0]].name);
     if (node->input[1] >= 0)
@@ -8230,7 +8203,7 @@ static int ptq__read_key(ptq__line *line, unsigned key, ptq__span value) {
 static int ptq__find_op(ptq__span name) {
     int op;
     for (op = 0; op < PTQ_OP_COUNT; op++)
-        if (ptq__span_is(name, ptq_op_name((ptq_op)op)))
+        if (ptq__span_is(name, ptq_name(PTQ_NAMES_OP, op)))
             return op;
     return -1;
 }
@@ -8242,9 +8215,9 @@ static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, pt
         key++;
     if (key == PTQ__KEYS || !ptq__has_key(&line->node, ptq__keys[key].bit) ||
         (line->seen & ptq__keys[key].bit))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "graph line %d, node %s: a %s does not take '%s' here", number,
-                             line->node.name, ptq_op_name(line->node.op), ptq__quoted(name).text);
+        return ptq_error_set(
+            err, PTQ_BAD_GRAPH, "graph line %d, node %s: a %s does not take '%s' here", number,
+            line->node.name, ptq_name(PTQ_NAMES_OP, line->node.op), ptq__quoted(name).text);
     line->seen |= ptq__keys[key].bit;
     if (!ptq__read_key(line, ptq__keys[key].bit, value))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "graph line %d, node %s: cannot use '%s' as %s%s",
@@ -8623,7 +8596,7 @@ static ptq_status ptq__header_error(ptq__header *header, const char *name, const
     if (name)
         return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: %s",
                              ptq__quoted(ptq__span_of(name)).text, what);
-    return ptq_error_set(err, PTQ_BAD_FILE, "file header: expected %s at byte %z",
+    return ptq_error_set(err, PTQ_BAD_FILE, "file header: expected %s at byte %zu",
                          header->json.wrong ? header->json.wrong : what,
                          (size_t)(header->json.at - header->json.start) + 8);
 }
@@ -8822,7 +8795,7 @@ static ptq_status ptq__check_layout(ptq__header *header, int *order, uint64_t da
         at = r->end;
     }
     if ((uint64_t)at != data_size)
-        return ptq_error_set(err, PTQ_BAD_FILE, "%z bytes behind the last tensor belong to none",
+        return ptq_error_set(err, PTQ_BAD_FILE, "%zu bytes behind the last tensor belong to none",
                              (size_t)(data_size - (uint64_t)at));
     return PTQ_OK;
 }
@@ -8925,9 +8898,9 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
         length = length << 8 | file[i];
     if (size < 8 || length > size - 8 || length > most || length < 2)
         return ptq_error_set(err, PTQ_BAD_FILE,
-                             "not a safetensors file, or truncated: %z bytes, the header should"
-                             " have %L",
-                             size, length);
+                             "not a safetensors file, or truncated: %zu bytes, the header should"
+                             " have %llu",
+                             size, (unsigned long long)length);
     memset(&header, 0, sizeof header);
     PTQ__TRY(ptq_archive_create(options ? &options->allocator : NULL, &header.archive, err));
     header.json =
@@ -9001,10 +8974,10 @@ static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, siz
         i++;
     ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", ptq__dtypes[i].name);
     if (packed)
-        ptq__put(text, "%d,%z", tensor->dim[0], tensor->size / (size_t)tensor->dim[0]);
+        ptq__put(text, "%d,%zu", tensor->dim[0], tensor->size / (size_t)tensor->dim[0]);
     for (i = 0; i < tensor->rank && !packed; i++)
         ptq__put(text, i ? ",%d" : "%d", tensor->dim[i]);
-    ptq__put(text, "],\"data_offsets\":[%z,%z]}", begin, begin + tensor->size);
+    ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + tensor->size);
 }
 
 /* The header alone: as long as text.size is, and counted beyond it. */
@@ -9130,7 +9103,8 @@ static ptq_status ptq__take(ptq_archive *archive, const char *name, ptq_type typ
                              tensor->rank, dims[0], dims[1], dims[2], dims[3], rank);
     if (tensor->type != type)
         return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: of type %s, expected is %s", name,
-                             ptq_type_name(tensor->type), ptq_type_name(type));
+                             ptq_name(PTQ_NAMES_TYPE, tensor->type),
+                             ptq_name(PTQ_NAMES_TYPE, type));
     *out = *tensor;
     memset(tensor, 0, sizeof *tensor);
     archive->entry[i].name[0] = 0; /* taken */
@@ -9386,7 +9360,7 @@ static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
         void *larger = NULL;
         length += got;
         if (limit && length > limit)
-            status = ptq_error_set(err, PTQ_BAD_FILE, "%s: larger than %z bytes", path, limit);
+            status = ptq_error_set(err, PTQ_BAD_FILE, "%s: larger than %zu bytes", path, limit);
         if (status || length < capacity)
             continue;
         status = ptq__alloc(allocator, capacity, 2, path, &larger, err);
@@ -9575,7 +9549,9 @@ static void ptq__put_statistics(ptq__text *text, const ptq_statistics *s) {
         first++;
     while (last > first && !s->bin[last])
         last--;
-    ptq__put(text, "\"count\": %L, \"zeros\": %L, \"images\": %L, ", s->count, s->zeros, s->images);
+    ptq__put(text, "\"count\": %llu, \"zeros\": %llu, \"images\": %llu, ",
+             (unsigned long long)s->count, (unsigned long long)s->zeros,
+             (unsigned long long)s->images);
     ptq__put(text, "\"min\": %g, \"max\": %g,\n      ", (double)s->min, (double)s->max);
     ptq__put_sum(text, "min_sum", &s->min_sum);
     ptq__put_sum(text, "max_sum", &s->max_sum);
@@ -9594,8 +9570,8 @@ static void ptq__put_calibration(ptq__text *text, const ptq_calibration *c) {
     ptq__put_integers(text, "class_count", c->class_count, c->classes);
     ptq__put_string(text, ",\n  ");
     ptq__put_integers(text, "pixel", c->pixel, 256);
-    ptq__put(text, ",\n  \"neighbours\": %L,\n  \"neighbour_sum\": %L,\n  \"images\": [",
-             c->neighbours, c->neighbour_sum);
+    ptq__put(text, ",\n  \"neighbours\": %llu,\n  \"neighbour_sum\": %llu,\n  \"images\": [",
+             (unsigned long long)c->neighbours, (unsigned long long)c->neighbour_sum);
     for (i = 0; i < c->images; i++) {
         ptq__put_string(text, i ? (i % 5 ? ", " : ",\n    ") : "\n    ");
         ptq__put_hash(text, c->hash[i]);
@@ -9853,7 +9829,7 @@ static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq
         ptq__free(json->allocator, key);
     }
     if (!status && (json->wrong || !ptq__json_end(json)))
-        status = ptq_error_set(err, PTQ_BAD_FILE, "calibration file: expected %s at byte %z",
+        status = ptq_error_set(err, PTQ_BAD_FILE, "calibration file: expected %s at byte %zu",
                                json->wrong, (size_t)(json->at - json->start));
     if (!status && !ptq__calibration_agrees(c))
         status = ptq_error_set(err, PTQ_BAD_FILE,
@@ -9908,10 +9884,12 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
    Vector kernels. Skip it freely: part one computes the same bytes.
    ============================================================================================= */
 
-/* ---- [CPU] ------------------------------------------------------------------------------- */
+/* ---- [CPU] ----------------------------------------------------------------------------------- */
 
-/* Vector kernels carry their instruction set as an attribute of the function, so that no compiler
-   flag is needed and a compiler that lacks one of them only lacks its kernels. */
+/* Which instruction sets were compiled, and which of them this processor has. Vector kernels carry
+   theirs as an attribute of the function: so no compiler flag is needed, and a compiler that lacks
+   one of them only lacks its kernels. They are written with the vector types of gcc and clang; with
+   any other compiler PTQ__VECTOR stays undefined, and the scalar kernels do everything. */
 #if !defined(PTQ_NO_SIMD) && !defined(__TINYC__) && defined(__x86_64__) &&                         \
     (!defined(__MINGW32__) || defined(__clang__) || defined(PTQ_MINGW_SIMD)) &&                    \
     (defined(__clang__) ? __clang_major__ >= 7 : defined(__GNUC__) && __GNUC__ >= 8)
@@ -9929,7 +9907,7 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
 #endif
 #define PTQ__AVX2 __attribute__((target("avx2,fma")))
 #define PTQ__AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
-#ifdef PTQ__EMULATE_VNNI /* for tests on processors without it: see ptq__dot_vnni256 */
+#ifdef PTQ__EMULATE_VNNI /* for tests on processors without it: see PTQ__DOT_OF_FOUR */
 #define PTQ__AVXVNNI PTQ__AVX2
 #define PTQ__AVX512VNNI PTQ__AVX512
 #define PTQ__HAS_AVXVNNI 1
@@ -9960,31 +9938,34 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
      1u << PTQ_ISA_AVX512VNNI | (unsigned)PTQ__HAS_AMX << PTQ_ISA_AMX)
 #endif
 
-/* NEON is part of every 64-bit ARM, and a matter of compiler flags on 32-bit ones. */
+/* NEON is part of every 64-bit ARM, and a matter of compiler flags on 32-bit ones. Its dot product
+   came with Armv8.2; clang 16 is the first whose arm_neon.h goes by the target of the function. */
 #if !defined(PTQ_NO_SIMD) && !defined(__TINYC__) && defined(__ARM_NEON) &&                         \
     !defined(__ARM_BIG_ENDIAN) && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 8))
 #define PTQ__NEON
 #define PTQ__VECTOR
 #define PTQ__128
 #include <arm_neon.h>
-/* clang 16 is the first whose arm_neon.h goes by the target of the function. */
 #if defined(__ARM_FEATURE_DOTPROD)
 #define PTQ__DOTPROD
-#define PTQ__HAS_DOTPROD 1
-#elif defined(__aarch64__) && defined(__linux__) && defined(__clang__) && __clang_major__ >= 16
-#define PTQ__DOTPROD __attribute__((target("dotprod")))
-#define PTQ__HAS_DOTPROD 1
-#elif defined(__aarch64__) && defined(__linux__) && !defined(__clang__)
-#define PTQ__DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
-#define PTQ__HAS_DOTPROD 1
-#else
-#define PTQ__HAS_DOTPROD 0
-#endif
-#if PTQ__HAS_DOTPROD && !defined(__ARM_FEATURE_DOTPROD)
+#define ptq__has_dotprod() 1 /* the compiler was told so */
+#elif defined(__aarch64__) && defined(__linux__) && (!defined(__clang__) || __clang_major__ >= 16)
 #include <sys/auxv.h>
+#ifdef __clang__
+#define PTQ__DOTPROD __attribute__((target("dotprod")))
+#else
+#define PTQ__DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+#define ptq__has_dotprod() (getauxval(AT_HWCAP) >> 20 & 1) /* HWCAP_ASIMDDP: newer than headers */
 #endif
 #ifdef __aarch64__
 #define PTQ__BY_LANE
+#endif
+#ifdef PTQ__DOTPROD
+#define PTQ__BUILT_ISAS (1u << PTQ_ISA_NEON | 1u << PTQ_ISA_NEONDOT)
+#else
+#define PTQ__BUILT_ISAS (1u << PTQ_ISA_NEON)
+#define ptq__has_dotprod() 0
 #endif
 #endif
 
@@ -9993,15 +9974,11 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
 #define PTQ__VECTOR
 #define PTQ__128
 #include <wasm_simd128.h>
+#define PTQ__BUILT_ISAS (1u << PTQ_ISA_WASM)
 #endif
 
-#ifdef PTQ__VECTOR
-#define PTQ__INLINE static inline __attribute__((always_inline))
-#ifdef PTQ__WASM
-enum { PTQ__FUSED = 0 };
-#else
-enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
-#endif
+#ifndef PTQ__BUILT_ISAS /* the vector kernels that were compiled, as a set of 1 << isa */
+#define PTQ__BUILT_ISAS 0u
 #endif
 
 #ifdef PTQ__X86
@@ -10013,12 +9990,9 @@ static unsigned ptq__saved_registers(void) {
     return low;
 }
 
-#if defined(PTQ__EMULATE_AMX)
-static int ptq__may_use_amx(unsigned features, unsigned saved) {
-    (void)features, (void)saved;
-    return 1;
-}
-#elif PTQ__HAS_AMX
+#if !PTQ__HAS_AMX || defined(PTQ__EMULATE_AMX)
+#define ptq__may_use_amx(features, saved) PTQ__HAS_AMX
+#else
 /* Tiles are 8 KB more to be saved for each thread, so Linux wants to be asked, once per process; to
    ask again does nothing. A kernel without AMX says no. arch_prctl(ARCH_REQ_XCOMP_PERM, tiles) is
    called directly, as not every libc has a name for it. */
@@ -10033,11 +10007,6 @@ static int ptq__may_use_amx(unsigned features, unsigned saved) {
                      : "rcx", "r11", "memory");
     return result == 0;
 }
-#else
-static int ptq__may_use_amx(unsigned features, unsigned saved) {
-    (void)features, (void)saved;
-    return 0;
-}
 #endif
 
 /* What processor and operating system have in common, as a set of 1 << isa. */
@@ -10051,9 +10020,7 @@ static unsigned ptq__cpu_isas(void) {
     if ((saved & 6) != 6 || !(b7 >> 5 & 1))
         return 0;
     isas = 1u << PTQ_ISA_AVX2;
-    if (!__get_cpuid_count(7, 1, &a71, &b, &c, &d))
-        a71 = 0;
-    if (PTQ__HAS_AVXVNNI && a71 >> 4 & 1)
+    if (__get_cpuid_count(7, 1, &a71, &b, &c, &d) && a71 >> 4 & 1)
         isas |= 1u << PTQ_ISA_AVXVNNI;
     if ((saved & 0xe6) == 0xe6 && (b7 & 0xc0030000) == 0xc0030000) { /* F, DQ, BW, VL */
         isas |= 1u << PTQ_ISA_AVX512;
@@ -10065,49 +10032,15 @@ static unsigned ptq__cpu_isas(void) {
 #endif
     if (isas >> PTQ_ISA_AVX512 & 1 && ptq__may_use_amx(d7, saved))
         isas |= 1u << PTQ_ISA_AMX;
-    return isas;
+    return isas & PTQ__BUILT_ISAS;
 }
 #elif defined(PTQ__NEON)
-#if !PTQ__HAS_DOTPROD
-static int ptq__has_dotprod(void) { return 0; }
-#elif defined(__ARM_FEATURE_DOTPROD)
-static int ptq__has_dotprod(void) { return 1; /* the compiler was told so */ }
-#else
-static int ptq__has_dotprod(void) {
-    return getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP, which older headers lack */
-}
-#endif
-
 static unsigned ptq__cpu_isas(void) {
     return 1u << PTQ_ISA_NEON | (ptq__has_dotprod() ? 1u << PTQ_ISA_NEONDOT : 0u);
 }
-#elif defined(PTQ__WASM)
-static unsigned ptq__cpu_isas(void) {
-    return 1u << PTQ_ISA_WASM; /* a runtime without it would not have loaded the module */
-}
-#else
-static unsigned ptq__cpu_isas(void) { return 0; }
+#else /* a runtime without WebAssembly's vectors would not have loaded the module */
+static unsigned ptq__cpu_isas(void) { return PTQ__BUILT_ISAS; }
 #endif
-
-#ifndef PTQ__BUILT_ISAS /* the vector kernels that were compiled, as a set of 1 << isa */
-#define PTQ__BUILT_ISAS 0u
-#endif
-
-PTQ_API const char *ptq_isa_name(ptq_isa isa) {
-    static const char *const name[] = {
-#define PTQ_X(id, text) text,
-        PTQ_ISA_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)isa < PTQ_ISA_COUNT ? name[isa] : "?";
-}
-
-PTQ_API ptq_isa ptq_isa_find(const char *name) {
-    int isa = 0;
-    while (isa < PTQ_ISA_COUNT && strcmp(name, ptq_isa_name((ptq_isa)isa)))
-        isa++;
-    return (ptq_isa)isa;
-}
 
 PTQ_API int ptq_isa_available(ptq_isa isa) {
     return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
@@ -10126,7 +10059,7 @@ static ptq_isa ptq__best_isa(void) {
     return (ptq_isa)isa;
 }
 
-/* ---- [VECTOR] ---------------------------------------------------------------------------- */
+/* ---- [VECTOR] -------------------------------------------------------------------------------- */
 
 /* Convolution and dense layers with vector instructions. There is one design for all of them:
 
@@ -10137,30 +10070,38 @@ static ptq_isa ptq__best_isa(void) {
    - A staged pixel is cut into slabs of 32 bytes, and the pixels of one slab lie side by side (at
      stride 2 the even ones, then the odd ones): neighbouring outputs then read their inputs at a
      distance which the compiler knows, and the addresses in the inner loop are constants.
-   - The inner loop takes a word of 32 bits (one float, two 16-bit or four 8-bit codes) of several
-     pixels and multiplies each with the weights of one or two vectors of output channels. All sums
-     stay in registers.
-   - Requantization, activation and residual are applied vector by vector before the only store to
-     the arena, where tensors have the layout of the scalar kernels: by the tile itself, or by a
-     loop over a row of tiles where that leaves the tile more registers.
+   - The inner loop, a *tile*, takes a word of 32 bits (one float, two 16-bit or four 8-bit codes)
+     of several pixels and multiplies each with the weights of one or two vectors of output
+     channels. Its sums stay in registers.
+   - A row of tiles leaves its sums in a buffer, and another loop finishes them: requantization,
+     activation and residual, vector by vector, before the only store to the arena, where tensors
+     have the layout of the scalar kernels.
    - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_rows.
 
-   Everything is written once, as macros over a handful of small operations on a vector of real
-   numbers (F) or of integers (I), one number in 32 bits; n says how many lanes count, and nothing
-   beyond them is read or written:
+   The section goes from there to here: what a layer is made ready into; the loops as macros over a
+   vector type; the widths and instruction sets that fill these in; the layer's own loop; packing,
+   and which step gets which kernel.
 
-     F_all(value)  F_load(at)  F_spread(at)      the same in all lanes; a vector; one word in all
-     F_get(x, i, n)  F_put(y, i, n, v)           elements i to i + n of a tensor
-     F_add  F_sub  F_mul  F_div  F_clamp         lane by lane
-     F_fma(sum, x, w)                            sum + x w, rounded once
-     I_all  I_load  I_spread                     as for F
-     I_add  I_sub  I_mul  I_quarter              likewise; a quarter, of multiples of 4
-     I_get(x, i, n, is_signed)  I_put            elements of one byte; stored is the lowest one
-     I_real(v)  I_round(f)                       to F, and back: half to even
+   Macros are given a vector type V, of reals (F) or of integers (I), 32 bits each, and paste the
+   names of its operations together. The compiler knows + - * / & ^ on such types. What is left:
+
+     V_load(p)  V_store(p, v)     a whole vector, anywhere in memory
+     V_all(value)  V_spread(p)    one number, or the one at p, in all lanes
+     V_get(x, at, n, is_signed)   elements `at` to `at` + n of a tensor, of 4 bytes (F) or 1 (I);
+     V_put(y, at, n, v)           nothing beyond them is read or written
+     F_clamp(v, least, most)  F_fma(sum, x, w)    lane by lane; sum + x w, rounded once
+     I_real(v)  I_round(f)        to F, and back: half to even
 
    An instruction set is these operations, one multiplication for each form of staged codes, and a
-   choice of tile sizes. */
+   choice of tile sizes. To make another operator fast, write its kernel over V, and enter it in
+   PTQ__OPERATORS. */
 #ifdef PTQ__VECTOR
+#define PTQ__INLINE static inline __attribute__((always_inline))
+#ifdef PTQ__WASM
+enum { PTQ__FUSED = 0 };
+#else
+enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
+#endif
 
 enum { PTQ__SLAB = 32, PTQ__WORD = 4, PTQ__SLAB_WORDS = PTQ__SLAB / PTQ__WORD };
 
@@ -10173,52 +10114,57 @@ typedef struct ptq__finish {
     int residual_first;        /* the residual is operand a of ptq__adder, else b */
     int residual_signed;
     float ratio_a, ratio_b, offset;
-    float sure;           /* how far from its code a plain sum has surely the same code */
-    const void *residual; /* NULL: none */
-    void *y, *mid;        /* mid: before the addition; NULL: not kept */
-    int channels;         /* of the result: the distance of its pixels */
+    float sure;           /* a plain sum this near to its code has the same code as the exact one */
+    const void *residual; /* H x W x C; NULL: none */
+    void *y, *mid;        /* H x W x C; mid: before the addition; NULL: not kept */
+    int channels;         /* C */
 } ptq__finish;
+
+/* Sums of some pixels of a row by one or two vectors of channels, which wait to be finished. */
+typedef struct ptq__sums {
+    char *at; /* pixel by pixel, vector by vector */
+    int pixels, channels, vectors;
+    ptrdiff_t out;           /* index of the first result */
+    const float *multiplier; /* integers: one for each channel */
+} ptq__sums;
 
 /* A piece of the kernel: the words of one tap that lie in one slab. */
 typedef struct ptq__piece {
     const char *from; /* for the first pixel of the row at hand */
     int offset;       /* in bytes, in the staged row */
-    int words;
+    int words;        /* 1 to PTQ__SLAB_WORDS */
 } ptq__piece;
-
-typedef struct ptq__packed ptq__packed;
-typedef struct ptq__panel ptq__panel;
-
-/* Sums that are not finished yet: of a row of tiles, or of one while the next is at work. */
-typedef struct ptq__later {
-    char *sums; /* pixel by pixel, vector by vector */
-    int pixels, channels, vectors;
-    ptrdiff_t out;
-    const float *multiplier;
-} ptq__later;
-
-/* Some pixels of one row by some channels: the inner loop. */
-typedef struct ptq__tile {
-    const ptq__packed *conv;
-    const ptq__piece *piece;
-    int pieces;
-    ptrdiff_t at; /* bytes from the start of the row to the first pixel */
-    const char *weight, *bias;
-    const float *multiplier;
-    int pixels, channels; /* to be stored: the tile may be larger */
-    ptrdiff_t out;        /* index of the first result */
-    const ptq__finish *finish;
-    char *sums; /* where they go, if the tile does not finish them */
-    int planes; /* see ptq__winograd_rows; bytes of one, of input and of sums */
-    ptrdiff_t plane, sums_plane;
-    ptq__later *later;
-} ptq__tile;
 
 /* What is copied into a staged row: `count` pixels of one slab and one phase. */
 typedef struct ptq__strip {
     ptrdiff_t from, to; /* bytes in the row of the tensor, in the staged row */
     int count;
 } ptq__strip;
+
+/* Up to two vectors of channels. */
+typedef struct ptq__panel {
+    const char *weight;
+    int first, channels; /* of the result */
+    int lane;            /* where its padded channels begin */
+    int group;
+    int two; /* vectors, less one */
+} ptq__panel;
+
+typedef struct ptq__packed ptq__packed;
+
+/* Some pixels of one row by some channels: the inner loop. */
+typedef struct ptq__tile {
+    const ptq__packed *conv;
+    const ptq__piece *piece; /* pieces */
+    int pieces;
+    ptrdiff_t at; /* bytes from the start of a piece's row to the first pixel */
+    const char *weight, *bias;
+    int planes; /* see ptq__winograd_rows; bytes of one, of input and of sums */
+    ptrdiff_t plane, sums_plane;
+    ptq__sums sums;    /* what the tile makes */
+    ptq__sums waiting; /* matrices: what the tile before made */
+    const ptq__finish *finish;
+} ptq__tile;
 
 /* The transforms of ptq__winograd_rows. */
 typedef struct ptq__winograd {
@@ -10228,73 +10174,80 @@ typedef struct ptq__winograd {
     void (*gather)(const ptq__packed *k, const ptq__panel *panel, const char *planes, char *sums);
 } ptq__winograd;
 
-/* One way to compute. */
+/* A unit that multiplies matrices, and must be told so: see ptq__describe_matrix. */
+typedef struct ptq__matrix {
+    void (*begin)(const ptq__packed *k); /* before the first tile of a layer */
+    void (*end)(ptq__tile *t);           /* after the last */
+} ptq__matrix;
+
+/* The forms of staged words and of their weights. */
+enum {
+    PTQ__PLANAR = 1,    /* weights: the first code of the word for all lanes, then the next one */
+    PTQ__SIGNED = 2,    /* bytes are staged as signed codes, else as unsigned ones */
+    PTQ__SATURATES = 4, /* only for weights of which ptq__pairs_fit */
+};
+
+/* One way to compute. Tiles: [one vector of channels, two][a small one, a large one]. */
 typedef struct ptq__engine {
+    int lanes, codes; /* sums in a vector; elements in a word: 1 (floats), 2 or 4 */
+    unsigned form;
     void (*stage)(const ptq__packed *k, const char *from, const char *end, char *to, int count);
-    int size;                               /* bytes of an element in the arena */
-    int codes;                              /* elements in a word */
-    int lanes;                              /* sums in a vector */
-    int pixels[2][2];                       /* of tiles with one and two vectors of channels: */
-    void (*tile[2][2])(const ptq__tile *t); /* a small one, a large one */
-    int planar;    /* weights: the first code of the word for all lanes of a vector, the next ... */
-    int is_signed; /* bytes are staged as signed codes, else as unsigned ones */
-    int matrix;    /* rows are staged whole: see ptq__describe_matrix */
-    void (*begin)(const ptq__packed *k); /* before the first tile of a layer; NULL: nothing */
-    void (*end)(const ptq__tile *t);     /* after the last */
-    void (*finish)(const ptq__tile *t);  /* after each row of tiles; NULL: they do it */
-    const ptq__winograd *winograd;       /* NULL: none */
+    void (*finish)(const ptq__sums *sums, const ptq__finish *f);
+    const ptq__winograd *winograd; /* NULL: none */
+    const ptq__matrix *matrix;     /* NULL: none */
+    int pixels[2][2];
+    void (*tile[2][2])(ptq__tile *t);
 } ptq__engine;
 
-/* Up to two vectors of channels. */
-struct ptq__panel {
-    const char *weight;
-    int first, channels; /* of the result */
-    int lane;            /* where its padded channels begin */
-    int group;
-    int two; /* vectors, less one */
-};
+/* Bytes of an element in the arena. */
+static int ptq__engine_size(const ptq__engine *engine) { return engine->codes == 1 ? 4 : 1; }
 
 /* A convolution made ready: in the memory of ptq__step.packed, together with all it points to. */
 struct ptq__packed {
     const ptq__engine *engine;
-    int in[3], out[3], kernel[2], stride[2], pad[2], groups;
-    int pixels[2][2];      /* as in the engine */
+    const int *in, *out, *kernel, *stride, *pad; /* as in the step: H, W, C; rows, columns */
+    int groups;
+    int pixels[2][2]; /* as in the engine */
+    /* The staged input. */
     int slabs;             /* of one group of input channels */
     int apart;             /* distance of the columns that become neighbours in a staged row */
     int phases, positions; /* columns of a staged row: x % apart, x / apart */
     ptrdiff_t pitch;       /* bytes of a staged pixel */
     ptrdiff_t advance;     /* bytes from the input of an output pixel to that of the next */
     ptrdiff_t slab_bytes, row_bytes;
-    int run;       /* taps whose weights lie one after the other, without a gap: */
-    int run_words; /* words of these, the gap behind them included */
-    int blank;     /* byte that stands for 0 in a staged row */
-    int strips, pieces, panels;
-    int piece_words; /* matrices: of each piece */
-    int taps;        /* of the packed weights */
-    int rows;        /* staged ones that are kept, besides the blank one */
-    int tiles;       /* ptq__winograd_rows: in a row; 0: not used */
-    int room;        /* for these, in whole tiles of the kernels */
-    ptq__strip *strip;
-    ptq__piece *piece;
-    ptq__panel *panel;
-    char *bias;
-    float *multiplier; /* integers only */
-    ptq__finish finish;
-    ptrdiff_t step; /* bytes from a pixel to the next of the same phase */
+    ptrdiff_t jump; /* bytes of the tensor from a pixel to the next of the same phase */
     int flip, zero; /* codes: what is flipped in a staged one; the zero point after that */
+    int blank;      /* byte that stands for 0 in a staged row */
+    int rows;       /* staged ones that are kept, besides the blank one */
+    /* The weights. */
+    int taps;        /* for which there are weights */
+    int run;         /* taps whose weights lie one after the other, without a gap: */
+    int run_words;   /* words of these, the gap behind them included */
+    int piece_words; /* matrices: of each piece */
+    int tiles, room; /* ptq__winograd_rows: in a row, 0: not used; in whole tiles of the kernels */
+    int lanes;       /* channels, padded */
+    int strips, pieces, panels;
+    ptq__strip *strip; /* strips */
+    ptq__piece *piece; /* pieces */
+    ptq__panel *panel; /* panels */
+    char *bias;        /* lanes words */
+    float *multiplier; /* lanes; integers only */
+    char *weight;      /* taps / run x run_words x lanes words, panel by panel */
+    ptq__finish finish;
 };
 
 enum { PTQ__PLACES = 16 }; /* see ptq__winograd_rows */
 
-/* Bytes of a plane of inputs. */
+/* Bytes of a plane of inputs, and of one of sums. */
 static ptrdiff_t ptq__input_plane(const ptq__packed *k) {
     return (ptrdiff_t)k->slabs * k->room * PTQ__SLAB;
 }
 
-/* Bytes of a plane of sums. */
 static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
     return (ptrdiff_t)k->room * vectors * k->engine->lanes * PTQ__WORD;
 }
+
+/* The inner loop. */
 
 #if defined(__clang__)
 #define PTQ__UNROLL _Pragma("clang loop unroll(full)")
@@ -10303,59 +10256,62 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
 #endif
 
 /* One word of PIXELS pixels times the weights of VECTORS vectors of channels. */
-#define PTQ__STEP(PIXELS, VECTORS, OP, DOT, WEIGHT, FROM)                                          \
+#define PTQ__STEP(V, PIXELS, VECTORS, DOT, WEIGHT)                                                 \
     do {                                                                                           \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = OP##_load((WEIGHT) + v * (int)sizeof x);  \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load((WEIGHT) + v * (int)sizeof x);   \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
-            x = OP##_spread((FROM) + p * PTQ__SLAB);                                               \
+            x = V##_spread(from + p * PTQ__SLAB);                                                  \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] = DOT(sum[p][v], x, w[v]);         \
         }                                                                                          \
     } while (0)
 
 /* The next word of a slab. */
-#define PTQ__NEXT(PIXELS, VECTORS, OP, DOT)                                                        \
+#define PTQ__NEXT(V, PIXELS, VECTORS, DOT)                                                         \
     do {                                                                                           \
-        PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight, from);                                         \
+        PTQ__STEP(V, PIXELS, VECTORS, DOT, weight);                                                \
         weight += VECTORS * sizeof x;                                                              \
         from += PTQ__WORD;                                                                         \
     } while (0)
 
+/* All words of a piece. Where a multiplication can name a lane of its operand, as on 64-bit ARM,
+   four words of a pixel are loaded at once: to spread a word costs more than to load it.
+
+   WebAssembly: written out, and left after the last word. The compilers of the runtimes see no
+   further than from jump to jump: without these they would first load all words, for which there
+   are no registers. They fold constants into the addresses of weights, but not of words to be
+   spread: so `from` moves on, which the empty statement hides from the compiler, and the distances
+   of pixels stay the same for all words, and in registers.
+
+   Else a whole slab is written out, so that it has no loop to be mispredicted. */
 #if defined(PTQ__BY_LANE)
-/* Where a multiplication can name a lane of its operand, four words of a pixel are loaded at once:
-   to spread a word costs more than to load it. */
-#define PTQ__LANE(PIXELS, VECTORS, OP, DOT, LANE)                                                  \
+#define PTQ__LANE(V, PIXELS, VECTORS, DOT, LANE)                                                   \
     do {                                                                                           \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = OP##_load(weight + v * (int)sizeof x);    \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load(weight + v * (int)sizeof x);     \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] =                                  \
                 DOT##_lane(sum[p][v], four[p], w[v], LANE);                                        \
         }                                                                                          \
         weight += VECTORS * sizeof x;                                                              \
     } while (0)
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
         for (; word >= 4; word -= 4, from += 4 * PTQ__WORD) {                                      \
-            __typeof__(x) four[PIXELS];                                                            \
-            PTQ__UNROLL for (p = 0; p < PIXELS; p++) four[p] = OP##_load(from + p * PTQ__SLAB);    \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 0);                                                \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 1);                                                \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 2);                                                \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 3);                                                \
+            V four[PIXELS];                                                                        \
+            PTQ__UNROLL for (p = 0; p < PIXELS; p++) four[p] = V##_load(from + p * PTQ__SLAB);     \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 0);                                                 \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 1);                                                 \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 2);                                                 \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 3);                                                 \
         }                                                                                          \
         for (; word > 0; word--)                                                                   \
-            PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                                   \
+            PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                    \
     } while (0)
 #elif defined(PTQ__WASM)
-/* Written out, and left after the last word. The compilers of the runtimes see no further than from
-   jump to jump: without these they would first load all words, for which there are no registers.
-   They fold constants into the addresses of weights, but not of words to be spread: so `from` moves
-   on, which the empty statement hides from the compiler, and the distances of pixels stay the same
-   for all words, and in registers. */
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
         int nth;                                                                                   \
         PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++) {                                  \
-            PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight + nth * VECTORS * (int)sizeof x, from);     \
+            PTQ__STEP(V, PIXELS, VECTORS, DOT, weight + nth * VECTORS * (int)sizeof x);            \
             if (nth + 1 == word)                                                                   \
                 break;                                                                             \
             from += PTQ__WORD;                                                                     \
@@ -10364,80 +10320,76 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
         weight += word * VECTORS * (int)sizeof x;                                                  \
     } while (0)
 #else
-/* A whole slab is written out, so that it has no loop to be mispredicted. */
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
         if (word == PTQ__SLAB_WORDS) {                                                             \
             PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                             \
-                PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                               \
+                PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                \
             break;                                                                                 \
         }                                                                                          \
         for (; word > 0; word--)                                                                   \
-            PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                                   \
+            PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                    \
     } while (0)
 #endif
 
 /* The sums of a tile, in PIXELS x VECTORS registers: they begin with the bias, and each vector of
    weights is read once. */
-#define PTQ__SUMS(PIXELS, VECTORS, OP, DOT, AT)                                                    \
+#define PTQ__SUMS(V, PIXELS, VECTORS, DOT)                                                         \
     do {                                                                                           \
         const char *from;                                                                          \
         int i, word;                                                                               \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++) {                                                \
-            w[v] = OP##_load(t->bias + v * (int)sizeof x);                                         \
+            w[v] = V##_load(t->bias + v * (int)sizeof x);                                          \
             PTQ__UNROLL for (p = 0; p < PIXELS; p++) sum[p][v] = w[v];                             \
         }                                                                                          \
         for (i = 0; i < t->pieces; i++) {                                                          \
-            from = t->piece[i].from + (AT);                                                        \
+            from = t->piece[i].from + at;                                                          \
             word = t->piece[i].words;                                                              \
-            PTQ__WORDS(PIXELS, VECTORS, OP, DOT);                                                  \
+            PTQ__WORDS(V, PIXELS, VECTORS, DOT);                                                   \
         }                                                                                          \
     } while (0)
 
-/* A tile that finishes its sums. That is a loop, not written out, since it is long: hence the copy
-   of the sums. */
-#define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
-    TARGET static void NAME(const ptq__tile *t) {                                                  \
-        VEC sum[PIXELS][VECTORS], done[PIXELS][VECTORS], w[VECTORS], x;                            \
-        const ptq__finish f = *t->finish; /* no store below can change it */                       \
-        const char *weight = t->weight;                                                            \
-        const float *multiplier = t->multiplier;                                                   \
-        int p, v, pixels = t->pixels, channels = t->channels, lanes = sizeof x / 4;                \
-        ptrdiff_t out = t->out;                                                                    \
-        PTQ__SUMS(PIXELS, VECTORS, OP, DOT, t->at);                                                \
-        PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
-            PTQ__UNROLL for (v = 0; v < VECTORS; v++) done[p][v] = sum[p][v];                      \
-        }                                                                                          \
-        for (p = 0; p < pixels; p++, out += f.channels) {                                          \
-            PTQ__UNROLL for (v = 0; v < VECTORS; v++) OP##_finish(                                 \
-                &f, multiplier + v * lanes, out + v * lanes, channels - v * lanes, done[p][v]);    \
-        }                                                                                          \
-    }
-
-/* Tiles side by side, which leave their sums to be finished row by row; and planes of such, whose
-   weights lie one after the other. */
-#define PTQ__TILES(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                    \
-    TARGET static void NAME(const ptq__tile *t) {                                                  \
-        VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                   \
+/* Tiles side by side; and planes of such, whose weights lie one after the other. */
+#define PTQ__TILE(NAME, TARGET, V, PIXELS, VECTORS, DOT)                                           \
+    TARGET static void NAME(ptq__tile *t) {                                                        \
+        V sum[PIXELS][VECTORS], w[VECTORS], x;                                                     \
         const char *weight = t->weight, *first;                                                    \
         char *to;                                                                                  \
         ptrdiff_t at;                                                                              \
         int p, v, left, plane;                                                                     \
         for (plane = 0; plane < t->planes; plane++) {                                              \
             at = t->at + plane * t->plane;                                                         \
-            to = t->sums + plane * t->sums_plane;                                                  \
+            to = t->sums.at + plane * t->sums_plane;                                               \
             first = weight;                                                                        \
-            for (left = t->pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {           \
+            for (left = t->sums.pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {      \
                 weight = first;                                                                    \
-                PTQ__SUMS(PIXELS, VECTORS, OP, DOT, at);                                           \
+                PTQ__SUMS(V, PIXELS, VECTORS, DOT);                                                \
                 PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                         \
                     PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                      \
-                        memcpy(to + (p * VECTORS + v) * (int)sizeof x, &sum[p][v], sizeof x);      \
+                        V##_store(to + (p * VECTORS + v) * (int)sizeof x, sum[p][v]);              \
                 }                                                                                  \
                 to += PIXELS * VECTORS * (int)sizeof x;                                            \
             }                                                                                      \
         }                                                                                          \
     }
+
+/* An engine with its tiles: A and B pixels by one vector of channels, C and D by two. */
+#define PTQ__ENGINE(NAME, TARGET, V, DOT, CODES, FORM, STAGE, WINOGRAD, A, B, C, D)                \
+    PTQ__TILE(NAME##_a, TARGET, V, A, 1, DOT)                                                      \
+    PTQ__TILE(NAME##_b, TARGET, V, B, 1, DOT)                                                      \
+    PTQ__TILE(NAME##_c, TARGET, V, C, 2, DOT)                                                      \
+    PTQ__TILE(NAME##_d, TARGET, V, D, 2, DOT)                                                      \
+    static const ptq__engine NAME = {sizeof(V) / PTQ__WORD,                                        \
+                                     CODES,                                                        \
+                                     FORM,                                                         \
+                                     STAGE,                                                        \
+                                     V##_finish_row,                                               \
+                                     WINOGRAD,                                                     \
+                                     NULL,                                                         \
+                                     {{A, B}, {C, D}},                                             \
+                                     {{NAME##_a, NAME##_b}, {NAME##_c, NAME##_d}}};
+
+/* Finishing. */
 
 static float ptq__act_least(ptq_activation act) { return act ? 0 : (float)-HUGE_VAL; }
 
@@ -10445,7 +10397,8 @@ static float ptq__act_most(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU6 ? 6 : (float)HUGE_VAL;
 }
 
-static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
+static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
+    const ptq__adder *adder = &step->adder;
     f->ratio_a = adder->ratio_a;
     f->ratio_b = adder->ratio_b;
     f->offset = adder->offset;
@@ -10456,116 +10409,110 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
     f->add_most = (float)adder->clamp.high;
 }
 
-/* What becomes of real sums. */
-#define PTQ__FINISH_REAL(NAME, TARGET, REAL, F)                                                    \
-    TARGET PTQ__INLINE void NAME(const ptq__finish *f, const float *multiplier, ptrdiff_t at,      \
-                                 int n, REAL sum) {                                                \
+/* What becomes of n real sums: y = clamp(clamp(sum) + residual). */
+#define PTQ__FINISH_REAL(F, TARGET)                                                                \
+    TARGET PTQ__INLINE void F##_finish(const ptq__finish *f, const float *multiplier,              \
+                                       ptrdiff_t at, int n, F sum) {                               \
         (void)multiplier;                                                                          \
         sum = F##_clamp(sum, f->least, f->most);                                                   \
         if (f->mid)                                                                                \
             F##_put(f->mid, at, n, sum);                                                           \
-        if (f->residual) {                                                                         \
-            sum = F##_add(sum, F##_get(f->residual, at, n));                                       \
-            sum = F##_clamp(sum, f->add_least, f->add_most);                                       \
-        }                                                                                          \
+        if (f->residual)                                                                           \
+            sum = F##_clamp(sum + F##_get(f->residual, at, n, 0), f->add_least, f->add_most);      \
         F##_put(f->y, at, n, sum);                                                                 \
     }
 
 /* ptq__add_codes, of which the residual is operand a or b. */
-#define PTQ__SUM_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                            \
-    TARGET PTQ__INLINE WHOLE NAME##_of(const ptq__finish *f, REAL a, REAL b) {                     \
-        REAL sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                            \
+#define PTQ__SUM_CODES(NAME, F, I, TARGET)                                                         \
+    TARGET PTQ__INLINE I NAME##_of(const ptq__finish *f, F a, F b) {                               \
+        F sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                               \
         sum = F##_fma(sum, a, F##_all(f->ratio_a));                                                \
         return I##_round(F##_clamp(sum, f->add_least, f->add_most));                               \
     }                                                                                              \
                                                                                                    \
-    TARGET PTQ__INLINE WHOLE NAME(const ptq__finish *f, REAL own, REAL residual) {                 \
+    TARGET PTQ__INLINE I NAME(const ptq__finish *f, F own, F residual) {                           \
         return f->residual_first ? NAME##_of(f, residual, own) : NAME##_of(f, own, residual);      \
     }
 
-/* What becomes of integer sums: ptq__to_code, then the addition. */
-#define PTQ__FINISH_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                         \
-    TARGET PTQ__INLINE void NAME(const ptq__finish *f, const float *multiplier, ptrdiff_t at,      \
-                                 int n, WHOLE sum) {                                               \
-        REAL real = F##_mul(I##_real(sum), F##_load((const char *)(const void *)multiplier));      \
-        WHOLE code;                                                                                \
-        real = F##_clamp(real, f->least, f->most);                                                 \
+/* What becomes of n integer sums: ptq__to_code, then the addition. */
+#define PTQ__FINISH_CODES(F, I, TARGET)                                                            \
+    TARGET PTQ__INLINE void I##_finish(const ptq__finish *f, const float *multiplier,              \
+                                       ptrdiff_t at, int n, I sum) {                               \
+        F real = F##_clamp(I##_real(sum) * F##_load(multiplier), f->least, f->most);               \
+        I code;                                                                                    \
         if (f->real) {                                                                             \
             F##_put(f->y, at, n, real);                                                            \
             return;                                                                                \
         }                                                                                          \
-        code = I##_add(I##_round(real), I##_all(f->zero_point));                                   \
+        code = I##_round(real) + (uint32_t)f->zero_point;                                          \
         if (f->mid)                                                                                \
             I##_put(f->mid, at, n, code);                                                          \
-        if (f->residual) {                                                                         \
-            WHOLE residual = I##_get(f->residual, at, n, f->residual_signed);                      \
-            code = I##_sum(f, I##_real(code), I##_real(residual));                                 \
-        }                                                                                          \
+        if (f->residual)                                                                           \
+            code = I##_sum(f, I##_real(code),                                                      \
+                           I##_real(I##_get(f->residual, at, n, f->residual_signed)));             \
         I##_put(f->y, at, n, code);                                                                \
     }
 
-/* What tiles have left. The loop of the usual cases is written once more, without its questions: it
+/* Finishes all sums. The loop of the usual cases is written once more, without its questions: it
    knows whether there is a residual, and that all lanes are stored. */
-#define PTQ__FINISH_LATER(NAME, TARGET, OP)                                                        \
-    TARGET PTQ__INLINE void NAME##_all(const ptq__later *l, const ptq__finish *f, int lanes,       \
-                                       int whole) {                                                \
-        ptrdiff_t size = lanes * PTQ__WORD;                                                        \
+#define PTQ__FINISH_ROW(V, TARGET)                                                                 \
+    TARGET PTQ__INLINE void V##_finish_all(const ptq__sums *s, const ptq__finish *f, int whole) {  \
+        enum { SIZE = sizeof(V), LANES = SIZE / PTQ__WORD };                                       \
         int p, v;                                                                                  \
-        for (v = 0; v < l->vectors; v++) {                                                         \
-            const float *multiplier = l->multiplier + v * lanes;                                   \
-            const char *sums = l->sums + v * size;                                                 \
-            ptrdiff_t out = l->out + v * lanes;                                                    \
-            for (p = 0; p < l->pixels; p++, out += f->channels, sums += l->vectors * size)         \
-                OP##_finish(f, multiplier, out, whole ? lanes : l->channels - v * lanes,           \
-                            OP##_load(sums));                                                      \
+        for (v = 0; v < s->vectors; v++) {                                                         \
+            const float *multiplier = s->multiplier + v * LANES;                                   \
+            const char *sums = s->at + v * SIZE;                                                   \
+            ptrdiff_t out = s->out + v * LANES;                                                    \
+            for (p = 0; p < s->pixels; p++, out += f->channels, sums += s->vectors * SIZE)         \
+                V##_finish(f, multiplier, out, whole ? LANES : s->channels - v * LANES,            \
+                           V##_load(sums));                                                        \
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
-    TARGET static void NAME(const ptq__tile *t) {                                                  \
-        const ptq__later l = *t->later; /* no store below can change them */                       \
-        ptq__finish f = *t->finish;                                                                \
-        enum { LANES = sizeof(OP##_load(NULL)) / PTQ__WORD };                                      \
-        if (f.real || f.mid || l.channels < l.vectors * LANES) {                                   \
-            NAME##_all(&l, &f, LANES, 0);                                                          \
+    TARGET static void V##_finish_row(const ptq__sums *sums, const ptq__finish *finish) {          \
+        const ptq__sums s = *sums; /* no store below can change them */                            \
+        ptq__finish f = *finish;                                                                   \
+        if (f.real || f.mid || s.channels < s.vectors * (int)(sizeof(V) / PTQ__WORD)) {            \
+            V##_finish_all(&s, &f, 0);                                                             \
             return;                                                                                \
         }                                                                                          \
         f.real = 0;                                                                                \
         f.mid = NULL;                                                                              \
         if (f.residual) {                                                                          \
-            NAME##_all(&l, &f, LANES, 1);                                                          \
+            V##_finish_all(&s, &f, 1);                                                             \
             return;                                                                                \
         }                                                                                          \
         f.residual = NULL;                                                                         \
-        NAME##_all(&l, &f, LANES, 1);                                                              \
+        V##_finish_all(&s, &f, 1);                                                                 \
     }
 
-/* The transforms of ptq__winograd_rows. H: twice as many numbers as I, of 16 bits each. */
-#define PTQ__WINOGRAD(NAME, TARGET, HALF, H, WHOLE, I)                                             \
-    /* A vector of channels in one column of B X: the sum or the difference of two rows of X. */   \
-    TARGET PTQ__INLINE HALF NAME##_column(const char *a, const char *b, int sum) {                 \
-        HALF x, y;                                                                                 \
-        memcpy(&x, a, sizeof x);                                                                   \
-        memcpy(&y, b, sizeof y);                                                                   \
-        return sum ? H##_add(x, y) : H##_sub(x, y);                                                \
-    }                                                                                              \
-                                                                                                   \
+#define PTQ__FINISHES(F, I, TARGET)                                                                \
+    PTQ__FINISH_REAL(F, TARGET)                                                                    \
+    PTQ__FINISH_CODES(F, I, TARGET)                                                                \
+    PTQ__FINISH_ROW(F, TARGET)                                                                     \
+    PTQ__FINISH_ROW(I, TARGET)
+
+/* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
+   X, where two columns of B X are shared with the next tile. */
+#define PTQ__SCATTER(NAME, TARGET, H)                                                              \
     /* A tile's part of a row of B X B': a place in four planes. */                                \
-    TARGET PTQ__INLINE void NAME##_places(const HALF *x, char *to, ptrdiff_t plane) {              \
-        HALF place[4];                                                                             \
-        int i;                                                                                     \
-        place[0] = H##_sub(x[0], x[2]);                                                            \
-        place[1] = H##_add(x[1], x[2]);                                                            \
-        place[2] = H##_sub(x[2], x[1]);                                                            \
-        place[3] = H##_sub(x[1], x[3]);                                                            \
-        PTQ__UNROLL for (i = 0; i < 4; i++) memcpy(to + i * plane, &place[i], sizeof *place);      \
+    TARGET PTQ__INLINE void NAME##_places(const H *x, char *to, ptrdiff_t plane) {                 \
+        H##_store(to, x[0] - x[2]);                                                                \
+        H##_store(to + plane, x[1] + x[2]);                                                        \
+        H##_store(to + 2 * plane, x[2] - x[1]);                                                    \
+        H##_store(to + 3 * plane, x[1] - x[3]);                                                    \
     }                                                                                              \
                                                                                                    \
-    /* That row for all tiles. Two columns of B X are shared with the next tile. */                \
+    /* A vector of channels in one column of B X: the sum or the difference of two rows of X. */   \
+    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
+        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                        \
+    }                                                                                              \
+                                                                                                   \
     TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *a, const char *b,         \
                                        int sum, char *to) {                                        \
-        enum { SIZE = sizeof(HALF), PARTS = PTQ__SLAB / SIZE };                                    \
+        enum { SIZE = sizeof(H), PARTS = PTQ__SLAB / SIZE };                                       \
         ptrdiff_t plane = ptq__input_plane(k), at;                                                 \
-        HALF x[4];                                                                                 \
+        H x[4];                                                                                    \
         int i, tile;                                                                               \
         for (i = 0; i < PARTS * k->slabs; i++) {                                                   \
             char *place = to + i / PARTS * k->room * PTQ__SLAB + i % PARTS * SIZE;                 \
@@ -10589,37 +10536,34 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
         NAME##_row(k, row[1].from, row[2].from, 1, planes + four);                                 \
         NAME##_row(k, row[2].from, row[1].from, 0, planes + 2 * four);                             \
         NAME##_row(k, row[1].from, row[3].from, 0, planes + 3 * four);                             \
-    }                                                                                              \
-                                                                                                   \
-    /* Two outputs from one row of A M, where M are the sums. */                                   \
-    TARGET PTQ__INLINE void NAME##_pair(const WHOLE *m, WHOLE bias, char *left, char *right) {     \
-        WHOLE one = I##_add(I##_add(m[0], m[1]), m[2]);                                            \
-        WHOLE two = I##_sub(I##_sub(m[1], m[2]), m[3]);                                            \
-        one = I##_add(I##_quarter(one), bias);                                                     \
-        two = I##_add(I##_quarter(two), bias);                                                     \
-        memcpy(left, &one, sizeof one);                                                            \
-        memcpy(right, &two, sizeof two);                                                           \
+    }
+
+/* Then the sums M. S: numbers as in I, but signed, so that a shift divides. */
+#define PTQ__GATHER(NAME, TARGET, I, S)                                                            \
+    /* Two outputs from one row of A M. */                                                         \
+    TARGET PTQ__INLINE void NAME##_pair(const I *m, I bias, char *left, char *right) {             \
+        S one = (S)(m[0] + m[1] + m[2]) >> 2, two = (S)(m[1] - m[2] - m[3]) >> 2;                  \
+        I##_store(left, (I)one + bias);                                                            \
+        I##_store(right, (I)two + bias);                                                           \
     }                                                                                              \
                                                                                                    \
     TARGET static void NAME##_gather(const ptq__packed *k, const ptq__panel *panel,                \
                                      const char *planes, char *sums) {                             \
-        enum { SIZE = sizeof(WHOLE) };                                                             \
+        enum { SIZE = sizeof(I) };                                                                 \
         int v, tile, j, vectors = panel->two + 1;                                                  \
         ptrdiff_t plane = ptq__sums_plane(k, vectors), pixel = vectors * SIZE;                     \
         ptrdiff_t row = 2 * k->tiles * pixel;                                                      \
         for (v = 0; v < vectors; v++) {                                                            \
             const char *from = planes + v * SIZE;                                                  \
             char *to = sums + v * SIZE;                                                            \
-            WHOLE bias = I##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                   \
+            I bias = I##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                       \
             for (tile = 0; tile < k->tiles; tile++, from += pixel, to += 2 * pixel) {              \
-                WHOLE top[4], bottom[4];                                                           \
+                I top[4], bottom[4];                                                               \
                 PTQ__UNROLL for (j = 0; j < 4; j++) {                                              \
-                    WHOLE first = I##_load(from + j * plane);                                      \
-                    WHOLE second = I##_load(from + (4 + j) * plane);                               \
-                    WHOLE third = I##_load(from + (8 + j) * plane);                                \
-                    WHOLE fourth = I##_load(from + (12 + j) * plane);                              \
-                    top[j] = I##_add(I##_add(first, second), third);                               \
-                    bottom[j] = I##_sub(I##_sub(second, third), fourth);                           \
+                    I second = I##_load(from + (4 + j) * plane);                                   \
+                    I third = I##_load(from + (8 + j) * plane);                                    \
+                    top[j] = I##_load(from + j * plane) + second + third;                          \
+                    bottom[j] = second - third - I##_load(from + (12 + j) * plane);                \
                 }                                                                                  \
                 NAME##_pair(top, bias, to, to + pixel);                                            \
                 NAME##_pair(bottom, bias, to + row, to + row + pixel);                             \
@@ -10631,7 +10575,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
 
 /* Staging: `count` pixels of one slab. What lies behind the channels of a pixel does not matter, as
    its weights are 0, so all copy a whole slab; but nothing from `end` on, the end of the tensor,
-   may be read. */
+   may be read. MOVE(to, from, flip, zero) writes a slab from BYTES bytes of the tensor. */
 
 static const char *ptq__guard(const char *from, const char *end, int size, char *copy) {
     if (end - from >= size)
@@ -10641,130 +10585,149 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
     return copy;
 }
 
-/* MOVE(to, from, flip, zero) writes a slab from BYTES bytes of the tensor. */
 #define PTQ__STAGE(NAME, TARGET, BYTES, MOVE)                                                      \
     TARGET static void NAME(const ptq__packed *k, const char *from, const char *end, char *to,     \
                             int count) {                                                           \
-        ptrdiff_t step = k->step;                                                                  \
+        ptrdiff_t step = k->jump;                                                                  \
         int flip = k->flip, zero = k->zero;                                                        \
         char copy[PTQ__SLAB];                                                                      \
         for (; count > 0; count--, from += step, to += PTQ__SLAB)                                  \
             MOVE(to, ptq__guard(from, end, BYTES, copy), flip, zero);                              \
     }
 
-/* Global average pool: a vector of channels at a time. */
-#define PTQ__AVERAGE_REAL(NAME, TARGET, REAL, F)                                                   \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
-        const float *x = (const float *)frame->in[0];                                              \
-        int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        for (c = 0; c < channels; c += (int)(sizeof(REAL) / sizeof(float))) {                      \
-            REAL sum = F##_all(0);                                                                 \
-            for (i = 0; i < pixels; i++)                                                           \
-                sum = F##_add(sum, F##_get(x, (ptrdiff_t)i * channels + c, channels - c));         \
-            F##_put(frame->out, c, channels - c, F##_div(sum, F##_all((float)pixels)));            \
-        }                                                                                          \
-    }
+/* Staging of all widths: floats as they are, and bytes, whose zero point is in the bias. B: a
+   vector of bytes. */
+#define PTQ__STAGES(B, TARGET)                                                                     \
+    TARGET PTQ__INLINE void B##_move(char *to, const char *from, int flip, int zero) {             \
+        int i;                                                                                     \
+        (void)zero;                                                                                \
+        PTQ__UNROLL for (i = 0; i < PTQ__SLAB; i += (int)sizeof(B))                                \
+            B##_store(to + i, B##_load(from + i) ^ (uint8_t)flip);                                 \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE void B##_move_real(char *to, const char *from, int flip, int zero) {        \
+        (void)flip, (void)zero;                                                                    \
+        B##_move(to, from, 0, 0);                                                                  \
+    }                                                                                              \
+                                                                                                   \
+    PTQ__STAGE(B##_stage_real, TARGET, PTQ__SLAB, B##_move_real)                                   \
+    PTQ__STAGE(B##_stage_pairs, TARGET, PTQ__SLAB / 2, B##_move_pairs)                             \
+    PTQ__STAGE(B##_stage_bytes, TARGET, PTQ__SLAB, B##_move)
 
-#define PTQ__AVERAGE_CODES(NAME, TARGET, WHOLE, I)                                                 \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+/* The other operators: a vector of channels, or of elements, at a time. */
+
+/* Global average pool. */
+#define PTQ__AVERAGE(F, I, TARGET)                                                                 \
+    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
+        const void *x = frame->in[0];                                                              \
+        int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
+        for (c = 0; c < channels; c += (int)(sizeof(F) / PTQ__WORD)) {                             \
+            F sum = F##_all(0);                                                                    \
+            for (i = 0; i < pixels; i++)                                                           \
+                sum += F##_get(x, (ptrdiff_t)i * channels + c, channels - c, 0);                   \
+            F##_put(frame->out, c, channels - c, sum / F##_all((float)pixels));                    \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void I##_average(const ptq__step *step, const ptq__frame *frame) {               \
+        enum { LANES = sizeof(I) / PTQ__WORD };                                                    \
         const ptq_qparams *in = &step->from[0]->q;                                                 \
         const void *x = frame->in[0];                                                              \
-        int32_t sums[sizeof(WHOLE) / sizeof(int32_t)];                                             \
+        int32_t sums[LANES];                                                                       \
         int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        int lanes = (int)(sizeof sums / sizeof *sums), is_signed = in->type == PTQ_TYPE_S8;        \
-        for (c = 0; c < channels; c += lanes) {                                                    \
-            WHOLE sum = I##_all(-pixels * in->zero_point);                                         \
+        for (c = 0; c < channels; c += LANES) {                                                    \
+            I sum = I##_all((uint32_t)(-pixels * in->zero_point));                                 \
             for (i = 0; i < pixels; i++)                                                           \
-                sum = I##_add(sum,                                                                 \
-                              I##_get(x, (ptrdiff_t)i * channels + c, channels - c, is_signed));   \
-            memcpy(sums, &sum, sizeof sums);                                                       \
-            for (i = 0; i < lanes && c + i < channels; i++)                                        \
+                sum += I##_get(x, (ptrdiff_t)i * channels + c, channels - c,                       \
+                               in->type == PTQ_TYPE_S8);                                           \
+            I##_store(sums, sum);                                                                  \
+            for (i = 0; i < LANES && c + i < channels; i++)                                        \
                 ptq__store(frame->out, c + i,                                                      \
                            ptq__average_code(in, &step->node->q, sums[i], pixels));                \
         }                                                                                          \
     }
 
 /* Unfused addition. The result may lie over an operand: each element is read before. */
-#define PTQ__ADD_REAL(NAME, TARGET, REAL, F)                                                       \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+#define PTQ__ADD(F, I, TARGET)                                                                     \
+    TARGET static void F##_add(const ptq__step *step, const ptq__frame *frame) {                   \
         const void *a = frame->in[0], *b = frame->in[1];                                           \
-        float least = ptq__act_least(step->node->act), most = ptq__act_most(step->node->act);      \
-        int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
-        for (i = 0; i < n; i += (int)(sizeof(REAL) / sizeof(float))) {                             \
-            REAL sum = F##_add(F##_get(a, i, n - i), F##_get(b, i, n - i));                        \
+        float least = ptq__act_least(step->act), most = ptq__act_most(step->act);                  \
+        int i, n = step->elements;                                                                 \
+        for (i = 0; i < n; i += (int)(sizeof(F) / PTQ__WORD)) {                                    \
+            F sum = F##_get(a, i, n - i, 0) + F##_get(b, i, n - i, 0);                             \
             F##_put(frame->out, i, n - i, F##_clamp(sum, least, most));                            \
         }                                                                                          \
-    }
-
-#define PTQ__ADD_CODES(NAME, TARGET, WHOLE, I)                                                     \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void I##_add(const ptq__step *step, const ptq__frame *frame) {                   \
         const void *a = frame->in[0], *b = frame->in[1];                                           \
         int signed_a = step->from[0]->q.type == PTQ_TYPE_S8;                                       \
         int signed_b = step->from[1]->q.type == PTQ_TYPE_S8;                                       \
-        int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
+        int i, n = step->elements;                                                                 \
         ptq__finish f;                                                                             \
         memset(&f, 0, sizeof f);                                                                   \
-        ptq__describe_adder(&f, &step->adder);                                                     \
-        for (i = 0; i < n; i += (int)(sizeof(WHOLE) / sizeof(int32_t)))                            \
+        ptq__describe_adder(&f, step);                                                             \
+        for (i = 0; i < n; i += (int)(sizeof(I) / PTQ__WORD))                                      \
             I##_put(frame->out, i, n - i,                                                          \
                     I##_sum(&f, I##_real(I##_get(a, i, n - i, signed_a)),                          \
                             I##_real(I##_get(b, i, n - i, signed_b))));                            \
     }
 
-/* Depthwise convolution: each channel for itself, so the lanes are channels. A tap outside the
-   image adds nothing. OP_term adds a tap; MAC is sum + x w. */
-#define PTQ__DEPTHWISE_REAL(NAME, TARGET, REAL, F, MAC)                                            \
-    TARGET PTQ__INLINE REAL F##_term(const ptq__packed *k, REAL sum, const void *x, ptrdiff_t at,  \
-                                     int n, const char *weight) {                                  \
-        (void)k;                                                                                   \
-        return MAC(sum, F##_get(x, at, n), F##_load(weight));                                      \
-    }                                                                                              \
-    PTQ__DEPTHWISE(NAME, TARGET, REAL, F)
-
-#define PTQ__DEPTHWISE_CODES(NAME, TARGET, WHOLE, I)                                               \
-    TARGET PTQ__INLINE WHOLE I##_term(const ptq__packed *k, WHOLE sum, const void *x,              \
-                                      ptrdiff_t at, int n, const char *weight) {                   \
-        WHOLE code = I##_add(I##_get(x, at, n, k->flip != 0), I##_all(k->flip - k->zero));         \
-        return I##_add(sum, I##_mul(code, I##_load(weight)));                                      \
-    }                                                                                              \
-    PTQ__DEPTHWISE(NAME, TARGET, WHOLE, I)
-
-#define PTQ__DEPTHWISE(NAME, TARGET, VEC, OP)                                                      \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+/* Depthwise convolution: each channel for itself, so the lanes are channels. V_term adds a tap; one
+   outside the image adds nothing. */
+#define PTQ__DEPTHWISE(V, TARGET)                                                                  \
+    TARGET static void V##_depthwise(const ptq__step *step, const ptq__frame *frame) {             \
         const ptq__packed *k = (const ptq__packed *)step->packed;                                  \
         const void *x = frame->in[0];                                                              \
-        ptq__finish f = k->finish;                                                                 \
+        ptq__finish f = ptq__finish_of(step, frame);                                               \
         int channels = k->out[2], i, c, u, v, y, left, width = k->in[1];                           \
-        f.residual = frame->in[1];                                                                 \
-        f.y = frame->out;                                                                          \
-        f.mid = frame->mid;                                                                        \
         for (i = 0; i < k->out[0] * k->out[1]; i++) {                                              \
             y = i / k->out[1] * k->stride[0] - k->pad[0];                                          \
             left = i % k->out[1] * k->stride[1] - k->pad[1];                                       \
-            for (c = 0; c < channels; c += (int)(sizeof(VEC) / PTQ__WORD)) {                       \
-                const char *weight = k->bias + (2 * ptq__deep_lanes(channels) + c) * PTQ__WORD;    \
-                VEC sum = OP##_load(k->bias + c * PTQ__WORD);                                      \
+            for (c = 0; c < channels; c += (int)(sizeof(V) / PTQ__WORD)) {                         \
+                const char *weight = k->weight + c * PTQ__WORD;                                    \
+                V sum = V##_load(k->bias + c * PTQ__WORD);                                         \
                 for (u = 0; u < k->kernel[0]; u++)                                                 \
-                    for (v = 0; v < k->kernel[1]; v++) {                                           \
+                    for (v = 0; v < k->kernel[1]; v++, weight += k->lanes * PTQ__WORD)             \
                         if (y + u >= 0 && y + u < k->in[0] && left + v >= 0 && left + v < width)   \
-                            sum = OP##_term(                                                       \
-                                k, sum, x, ((ptrdiff_t)(y + u) * width + left + v) * channels + c, \
-                                channels - c, weight);                                             \
-                        weight += ptq__deep_lanes(channels) * PTQ__WORD;                           \
-                    }                                                                              \
-                OP##_finish(&f, k->multiplier + c, (ptrdiff_t)i * channels + c, channels - c,      \
-                            sum);                                                                  \
+                            sum = V##_term(k, sum, x,                                              \
+                                           ((ptrdiff_t)(y + u) * width + left + v) * channels + c, \
+                                           channels - c, weight);                                  \
+                V##_finish(&f, k->multiplier + c, (ptrdiff_t)i * channels + c, channels - c, sum); \
             }                                                                                      \
         }                                                                                          \
     }
 
-/* Channels of a depthwise convolution, rounded up to the widest vector. */
-static int ptq__deep_lanes(int channels) { return (channels + 15) / 16 * 16; }
+#define PTQ__DEPTHWISES(F, I, TARGET)                                                              \
+    TARGET PTQ__INLINE F F##_term(const ptq__packed *k, F sum, const void *x, ptrdiff_t at, int n, \
+                                  const char *weight) {                                            \
+        (void)k;                                                                                   \
+        return F##_mac(sum, F##_get(x, at, n, 0), F##_load(weight));                               \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE I I##_term(const ptq__packed *k, I sum, const void *x, ptrdiff_t at, int n, \
+                                  const char *weight) {                                            \
+        I code = I##_get(x, at, n, k->flip != 0) + (uint32_t)(k->flip - k->zero);                  \
+        return sum + code * I##_load(weight);                                                      \
+    }                                                                                              \
+                                                                                                   \
+    PTQ__DEPTHWISE(F, TARGET)                                                                      \
+    PTQ__DEPTHWISE(I, TARGET)
+
+/* What becomes of the sums in this run. */
+static ptq__finish ptq__finish_of(const ptq__step *step, const ptq__frame *frame) {
+    ptq__finish f = ((const ptq__packed *)step->packed)->finish;
+    f.residual = frame->in[1];
+    f.y = frame->out;
+    f.mid = frame->mid;
+    return f;
+}
 
 /* ptq_preprocess. Means and deviations repeat after a vector for every channel. */
-#define PTQ__PREPROCESS(NAME, TARGET, REAL, F, I)                                                  \
-    TARGET static void NAME(const ptq_model *model, const uint8_t *pixels, float *out, int n) {    \
-        enum { LANES = sizeof(REAL) / sizeof(float) };                                             \
+#define PTQ__PREPROCESS(F, I, TARGET)                                                              \
+    TARGET static void F##_preprocess(const ptq_model *model, const uint8_t *pixels, float *out,   \
+                                      int n) {                                                     \
+        enum { LANES = sizeof(F) / PTQ__WORD };                                                    \
         float mean[LANES * PTQ_MAX_PIXEL_CHANNELS], std[LANES * PTQ_MAX_PIXEL_CHANNELS];           \
         int i, at = 0, channels = model->node[0].shape[2];                                         \
         for (i = 0; i < LANES * channels; i++) {                                                   \
@@ -10772,339 +10735,220 @@ static int ptq__deep_lanes(int channels) { return (channels + 15) / 16 * 16; }
             std[i] = model->std[i % channels];                                                     \
         }                                                                                          \
         for (i = 0; i < n; i += LANES) {                                                           \
-            REAL x = I##_real(I##_get(pixels, i, n - i, 0));                                       \
-            x = F##_sub(x, F##_load((const char *)(const void *)(mean + at)));                     \
-            x = F##_div(x, F##_load((const char *)(const void *)(std + at)));                      \
-            F##_put(out, i, n - i, x);                                                             \
+            F x = I##_real(I##_get(pixels, i, n - i, 0)) - F##_load(mean + at);                    \
+            F##_put(out, i, n - i, x / F##_load(std + at));                                        \
             at = at + LANES == LANES * channels ? 0 : at + LANES;                                  \
         }                                                                                          \
     }
 
+/* The vector kernels of an operator, on real numbers and on codes. */
+typedef struct ptq__vector_kernel {
+    ptq_op op;
+    ptq__kernel real, codes;
+} ptq__vector_kernel;
+
+/* The table of them, for one width. A convolution that is not depthwise runs ptq__conv_vector. */
+#define PTQ__OPERATORS(F, I, TARGET)                                                               \
+    PTQ__AVERAGE(F, I, TARGET)                                                                     \
+    PTQ__ADD(F, I, TARGET)                                                                         \
+    PTQ__DEPTHWISES(F, I, TARGET)                                                                  \
+    PTQ__PREPROCESS(F, I, TARGET)                                                                  \
+    static const ptq__vector_kernel F##_operators[] = {                                            \
+        {PTQ_OP_CONV2D, F##_depthwise, I##_depthwise},                                             \
+        {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average},                                        \
+        {PTQ_OP_ADD, F##_add, I##_add},                                                            \
+        {PTQ_OP_INPUT, NULL, NULL}, /* the end */                                                  \
+    };
+
 /* The kernels of an instruction set. */
 typedef struct ptq__family {
+    ptq_isa isa;
     const ptq__engine *real;
-    const ptq__engine *exact;  /* any codes, as 16 bits */
-    const ptq__engine *bytes;  /* weights that fit s8; NULL: none */
-    const ptq__engine *pairs;  /* those of which ptq__pairs_fit; NULL: none */
-    const ptq__engine *places; /* layers that ptq__can_winograd; NULL: none */
-    void (*average_real)(const ptq__step *step, const ptq__frame *frame);
-    void (*average_codes)(const ptq__step *step, const ptq__frame *frame);
-    void (*add_real)(const ptq__step *step, const ptq__frame *frame);
-    void (*add_codes)(const ptq__step *step, const ptq__frame *frame);
-    void (*depthwise_real)(const ptq__step *step, const ptq__frame *frame);
-    void (*depthwise_codes)(const ptq__step *step, const ptq__frame *frame);
+    const ptq__engine *pairs; /* any codes, as 16 bits */
+    const ptq__engine *bytes; /* weights that fit s8; NULL: none */
+    const ptq__vector_kernel *operators;
     void (*preprocess)(const ptq_model *model, const uint8_t *pixels, float *out, int n);
 } ptq__family;
 
+/* A vector type V of BYTES bytes, and what all of them can. */
+#define PTQ__VECTOR_TYPE(V, SCALAR, BYTES, TARGET)                                                 \
+    typedef SCALAR V __attribute__((vector_size(BYTES)));                                          \
+    typedef SCALAR V##_anywhere __attribute__((vector_size(BYTES), aligned(1), may_alias));        \
+    TARGET PTQ__INLINE V V##_load(const void *p) { return *(const V##_anywhere *)p; }              \
+    TARGET PTQ__INLINE void V##_store(void *p, V v) { *(V##_anywhere *)p = v; }
+
+/* Those of 32 bits. `value` less nothing is `value`, also where that is -0. */
+#define PTQ__WORD_TYPE(V, SCALAR, BYTES, TARGET)                                                   \
+    PTQ__VECTOR_TYPE(V, SCALAR, BYTES, TARGET)                                                     \
+    TARGET PTQ__INLINE V V##_all(SCALAR value) {                                                   \
+        V nothing = {0};                                                                           \
+        return value - nothing;                                                                    \
+    }                                                                                              \
+    TARGET PTQ__INLINE V V##_spread(const void *p) {                                               \
+        SCALAR value;                                                                              \
+        memcpy(&value, p, sizeof value);                                                           \
+        return V##_all(value);                                                                     \
+    }
+
+/* V_get and V_put, from V_widen(from, is_signed) and V_narrow(to, v) of all lanes; SIZE: bytes of
+   an element. */
+#define PTQ__ELEMENTS(V, SIZE, TARGET)                                                             \
+    TARGET PTQ__INLINE V V##_get(const void *x, ptrdiff_t at, int n, int is_signed) {              \
+        const char *from = (const char *)x + at * SIZE;                                            \
+        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
+            char copy[sizeof(V) / PTQ__WORD * SIZE] = {0};                                         \
+            memcpy(copy, from, (size_t)n *SIZE);                                                   \
+            return V##_widen(copy, is_signed);                                                     \
+        }                                                                                          \
+        return V##_widen(from, is_signed);                                                         \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE void V##_put(void *y, ptrdiff_t at, int n, V v) {                           \
+        char *to = (char *)y + at * SIZE;                                                          \
+        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
+            char copy[sizeof(V) / PTQ__WORD * SIZE];                                               \
+            V##_narrow(copy, v);                                                                   \
+            memcpy(to, copy, (size_t)n *SIZE);                                                     \
+        } else {                                                                                   \
+            V##_narrow(to, v);                                                                     \
+        }                                                                                          \
+    }
+
 #ifdef PTQ__X86
 
-/* AVX2. */
+/* What AVX2 and AVX-512 have under names that differ by the width W alone. Exact are both products:
 
-PTQ__AVX2 PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero) {
-    (void)flip, (void)zero;
-    _mm256_storeu_ps((float *)(void *)to, _mm256_loadu_ps((const float *)(const void *)from));
-}
-
-/* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
-PTQ__AVX2 PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
-    __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)from);
-    __m256i x = _mm256_cvtepu8_epi16(_mm_xor_si128(codes, _mm_set1_epi8((char)flip)));
-    x = _mm256_sub_epi16(x, _mm256_set1_epi16((short)zero));
-    _mm256_storeu_si256((__m256i *)(void *)to, x);
-}
-
-/* 32 codes as unsigned bytes; their zero point is in the bias. */
-PTQ__AVX2 PTQ__INLINE void ptq__move_u8(char *to, const char *from, int flip, int zero) {
-    __m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)from);
-    (void)zero;
-    _mm256_storeu_si256((__m256i *)(void *)to,
-                        _mm256_xor_si256(codes, _mm256_set1_epi8((char)flip)));
-}
-
-PTQ__STAGE(ptq__stage_f32, PTQ__AVX2, PTQ__SLAB, ptq__move_f32)
-PTQ__STAGE(ptq__stage_s16, PTQ__AVX2, PTQ__SLAB / 2, ptq__move_s16)
-PTQ__STAGE(ptq__stage_u8, PTQ__AVX2, PTQ__SLAB, ptq__move_u8)
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_all(float value) { return _mm256_set1_ps(value); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_load(const char *p) {
-    return _mm256_loadu_ps((const float *)(const void *)p);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_spread(const char *p) {
-    return _mm256_broadcast_ss((const float *)(const void *)p);
-}
-
-/* The first n lanes. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__mask256(int n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_get(const void *x, ptrdiff_t at, int n) {
-    const float *from = (const float *)x + at;
-    return n >= 8 ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, ptq__mask256(n));
-}
-
-PTQ__AVX2 PTQ__INLINE void ptq__f256_put(void *y, ptrdiff_t at, int n, __m256 value) {
-    if (n >= 8)
-        _mm256_storeu_ps((float *)y + at, value);
-    else
-        _mm256_maskstore_ps((float *)y + at, ptq__mask256(n), value);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_add(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_sub(__m256 a, __m256 b) { return _mm256_sub_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_mul(__m256 a, __m256 b) { return _mm256_mul_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_div(__m256 a, __m256 b) { return _mm256_div_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_clamp(__m256 x, float least, float most) {
-    return _mm256_min_ps(_mm256_set1_ps(most), _mm256_max_ps(_mm256_set1_ps(least), x));
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_fma(__m256 sum, __m256 x, __m256 w) {
-    return _mm256_fmadd_ps(x, w, sum);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_all(int32_t value) { return _mm256_set1_epi32(value); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_load(const char *p) {
-    return _mm256_loadu_si256((const __m256i *)(const void *)p);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_spread(const char *p) {
-    return _mm256_set1_epi32(*(const int32_t *)(const void *)p);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_add(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_sub(__m256i a, __m256i b) { return _mm256_sub_epi32(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_quarter(__m256i x) { return _mm256_srai_epi32(x, 2); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_mul(__m256i a, __m256i b) {
-    return _mm256_mullo_epi32(a, b);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    const uint8_t *from = (const uint8_t *)x + at;
-    uint8_t copy[8] = {0};
-    __m128i codes;
-    if (n < 8) {
-        memcpy(copy, from, (size_t)n);
-        from = copy;
+   I_dot2: of two codes of 16 bits; nothing saturates. The addition is written out since GCC
+   otherwise collects the products of several steps before it adds them, for which there are no
+   registers.
+   I_dot4: of four unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
+   would saturate: only for weights of which ptq__pairs_fit. It takes three instructions where two
+   I_dot2 take four. */
+#define PTQ__X86_WIDTH(F, I, BYTES, W, TARGET)                                                     \
+    PTQ__WORD_TYPE(F, float, BYTES, TARGET)                                                        \
+    PTQ__WORD_TYPE(I, uint32_t, BYTES, TARGET)                                                     \
+    TARGET PTQ__INLINE F F##_clamp(F x, float least, float most) {                                 \
+        return _mm##W##_min_ps(F##_all(most), _mm##W##_max_ps(F##_all(least), x));                 \
+    }                                                                                              \
+    TARGET PTQ__INLINE F F##_fma(F sum, F x, F w) { return _mm##W##_fmadd_ps(x, w, sum); }         \
+    TARGET PTQ__INLINE F F##_mac(F sum, F x, F w) { return F##_fma(sum, x, w); }                   \
+    TARGET PTQ__INLINE F I##_real(I x) { return _mm##W##_cvtepi32_ps((__m##W##i)x); }              \
+    TARGET PTQ__INLINE I I##_round(F x) { return (I)_mm##W##_cvtps_epi32(x); }                     \
+    TARGET PTQ__INLINE I I##_dot2(I sum, I x, I w) {                                               \
+        I products = (I)_mm##W##_madd_epi16((__m##W##i)x, (__m##W##i)w);                           \
+        __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));                                  \
+        return sum;                                                                                \
+    }                                                                                              \
+    TARGET PTQ__INLINE I I##_dot4(I sum, I x, I w) {                                               \
+        I two = (I)_mm##W##_maddubs_epi16((__m##W##i)x, (__m##W##i)w);                             \
+        return I##_dot2(sum, two, I##_all(0x00010001));                                            \
     }
-    codes = _mm_loadl_epi64((const __m128i *)(const void *)from);
-    return is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes);
-}
 
-PTQ__AVX2 PTQ__INLINE void ptq__i256_put(void *y, ptrdiff_t at, int n, __m256i codes) {
-    __m256i low = _mm256_and_si256(codes, _mm256_set1_epi32(255));
-    __m128i pack = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
-    pack = _mm_packus_epi16(pack, pack);
-    if (n >= 8) {
-        _mm_storel_epi64((__m128i *)(void *)((uint8_t *)y + at), pack);
-    } else {
-        uint8_t copy[16];
-        _mm_storeu_si128((__m128i *)(void *)copy, pack);
-        memcpy((uint8_t *)y + at, copy, (size_t)n);
-    }
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__i256_real(__m256i x) { return _mm256_cvtepi32_ps(x); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_round(__m256 x) { return _mm256_cvtps_epi32(x); }
-
-/* Two products of 16 bits are summed exactly: nothing saturates. The addition is written out since
-   GCC otherwise collects the products of several steps before it adds them, for which there are no
-   registers. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_dot(__m256i sum, __m256i x, __m256i w) {
-    __m256i products = _mm256_madd_epi16(x, w);
-    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
-    return sum;
-}
-
-/* Four products of unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
-   would saturate: only for weights of which ptq__pairs_fit. Then it is exact, and takes three
-   instructions where ptq__i256_dot takes four. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__pairs256_dot(__m256i sum, __m256i x, __m256i w) {
-    __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1));
-    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
-    return sum;
-}
-
-/* AVX-VNNI: four products of unsigned codes and signed weights, summed exactly. */
+/* VNNI: four products, summed exactly, by one instruction; or by others in its place. */
 #ifdef PTQ__EMULATE_VNNI
-PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w) {
-    __m256i even = _mm256_madd_epi16(_mm256_and_si256(x, _mm256_set1_epi16(255)),
-                                     _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
-    __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8));
-    return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
-}
-#elif PTQ__HAS_AVXVNNI
-PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w) {
-    return _mm256_dpbusd_avx_epi32(sum, x, w);
-}
+#define PTQ__DOT_OF_FOUR(I, W, INSTRUCTION, TARGET)                                                \
+    TARGET PTQ__INLINE I I##_vnni(I sum, I x, I w) {                                               \
+        I even = (I)_mm##W##_srai_epi16(_mm##W##_slli_epi16((__m##W##i)w, 8), 8);                  \
+        I odd = (I)_mm##W##_srai_epi16((__m##W##i)w, 8);                                           \
+        return I##_dot2(I##_dot2(sum, x & 0x00ff00ffu, even), x >> 8 & 0x00ff00ffu, odd);          \
+    }
+#else
+#define PTQ__DOT_OF_FOUR(I, W, INSTRUCTION, TARGET)                                                \
+    TARGET PTQ__INLINE I I##_vnni(I sum, I x, I w) {                                               \
+        return (I)INSTRUCTION((__m##W##i)sum, (__m##W##i)x, (__m##W##i)w);                         \
+    }
 #endif
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_add(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
+/* AVX2: 16 registers, for 12 sums and what goes with them. */
+PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, PTQ__AVX2)
+PTQ__VECTOR_TYPE(ptq__b256, uint8_t, 32, PTQ__AVX2)
+PTQ__VECTOR_TYPE(ptq__s256, uint16_t, 32, PTQ__AVX2)
+typedef int32_t ptq__z256 __attribute__((vector_size(32)));
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_sub(__m256i a, __m256i b) { return _mm256_sub_epi16(a, b); }
+/* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
+PTQ__AVX2 PTQ__INLINE void ptq__b256_move_pairs(char *to, const char *from, int flip, int zero) {
+    __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)from);
+    codes = _mm_xor_si128(codes, _mm_set1_epi8((char)flip));
+    ptq__s256_store(to, (ptq__s256)_mm256_cvtepu8_epi16(codes) - (uint16_t)zero);
+}
 
-PTQ__FINISH_REAL(ptq__f256_finish, PTQ__AVX2, __m256, ptq__f256)
-PTQ__SUM_CODES(ptq__i256_sum, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
-PTQ__FINISH_CODES(ptq__i256_finish, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
-PTQ__FINISH_LATER(ptq__i256_later, PTQ__AVX2, ptq__i256)
-PTQ__WINOGRAD(ptq__winograd256, PTQ__AVX2, __m256i, ptq__s256, __m256i, ptq__i256)
-PTQ__AVERAGE_REAL(ptq__average_f256, PTQ__AVX2, __m256, ptq__f256)
-PTQ__AVERAGE_CODES(ptq__average_i256, PTQ__AVX2, __m256i, ptq__i256)
-PTQ__ADD_REAL(ptq__add_f256, PTQ__AVX2, __m256, ptq__f256)
-PTQ__ADD_CODES(ptq__add_i256, PTQ__AVX2, __m256i, ptq__i256)
-PTQ__DEPTHWISE_REAL(ptq__depthwise_f256, PTQ__AVX2, __m256, ptq__f256, ptq__f256_fma)
-PTQ__DEPTHWISE_CODES(ptq__depthwise_i256, PTQ__AVX2, __m256i, ptq__i256)
-PTQ__PREPROCESS(ptq__preprocess_256, PTQ__AVX2, __m256, ptq__f256, ptq__i256)
+PTQ__AVX2 PTQ__INLINE ptq__f256 ptq__f256_widen(const void *from, int is_signed) {
+    (void)is_signed;
+    return ptq__f256_load(from);
+}
 
-/* AVX-512. */
+PTQ__AVX2 PTQ__INLINE void ptq__f256_narrow(void *to, ptq__f256 v) { ptq__f256_store(to, v); }
 
-PTQ__AVX512 PTQ__INLINE __mmask16 ptq__mask512(int n) {
+PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed) {
+    __m128i codes = _mm_loadl_epi64((const __m128i *)from);
+    return (ptq__i256)(is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes));
+}
+
+PTQ__AVX2 PTQ__INLINE void ptq__i256_narrow(void *to, ptq__i256 v) {
+    __m256i low = (__m256i)(v & 255);
+    __m128i pack = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+    _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(pack, pack));
+}
+
+PTQ__ELEMENTS(ptq__f256, 4, PTQ__AVX2)
+PTQ__ELEMENTS(ptq__i256, 1, PTQ__AVX2)
+PTQ__STAGES(ptq__b256, PTQ__AVX2)
+PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__SCATTER(ptq__winograd256, PTQ__AVX2, ptq__s256)
+PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256)
+PTQ__OPERATORS(ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_real, NULL, 4,
+            8, 4, 6)
+PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_stage_pairs,
+            &ptq__winograd256, 4, 8, 4, 6)
+PTQ__ENGINE(ptq__bytes256, PTQ__AVX2, ptq__i256, ptq__i256_dot4, 4, PTQ__SATURATES,
+            ptq__b256_stage_bytes, NULL, 4, 8, 4, 6)
+#if PTQ__HAS_AVXVNNI
+PTQ__DOT_OF_FOUR(ptq__i256, 256, _mm256_dpbusd_avx_epi32, PTQ__AVXVNNI)
+PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_stage_bytes,
+            NULL, 4, 8, 4, 6)
+#endif
+
+/* AVX-512: 32 registers, and masks for some lanes of a vector. */
+PTQ__X86_WIDTH(ptq__f512, ptq__i512, 64, 512, PTQ__AVX512)
+typedef int32_t ptq__z512 __attribute__((vector_size(64)));
+
+PTQ__AVX512 PTQ__INLINE __mmask16 ptq__first512(int n) {
     return (__mmask16)(n >= 16 ? 0xffff : (1 << n) - 1);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_all(float value) { return _mm512_set1_ps(value); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_load(const char *p) { return _mm512_loadu_ps(p); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_spread(const char *p) {
-    return _mm512_set1_ps(*(const float *)(const void *)p);
+PTQ__AVX512 PTQ__INLINE ptq__f512 ptq__f512_get(const void *x, ptrdiff_t at, int n, int is_signed) {
+    (void)is_signed;
+    return _mm512_maskz_loadu_ps(ptq__first512(n), (const float *)x + at);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_get(const void *x, ptrdiff_t at, int n) {
-    return _mm512_maskz_loadu_ps(ptq__mask512(n), (const float *)x + at);
+PTQ__AVX512 PTQ__INLINE void ptq__f512_put(void *y, ptrdiff_t at, int n, ptq__f512 v) {
+    _mm512_mask_storeu_ps((float *)y + at, ptq__first512(n), v);
 }
 
-PTQ__AVX512 PTQ__INLINE void ptq__f512_put(void *y, ptrdiff_t at, int n, __m512 value) {
-    _mm512_mask_storeu_ps((float *)y + at, ptq__mask512(n), value);
+PTQ__AVX512 PTQ__INLINE ptq__i512 ptq__i512_get(const void *x, ptrdiff_t at, int n, int is_signed) {
+    __m128i codes = _mm_maskz_loadu_epi8(ptq__first512(n), (const uint8_t *)x + at);
+    return (ptq__i512)(is_signed ? _mm512_cvtepi8_epi32(codes) : _mm512_cvtepu8_epi32(codes));
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_add(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_mul(__m512 a, __m512 b) { return _mm512_mul_ps(a, b); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_clamp(__m512 x, float least, float most) {
-    return _mm512_min_ps(_mm512_set1_ps(most), _mm512_max_ps(_mm512_set1_ps(least), x));
+PTQ__AVX512 PTQ__INLINE void ptq__i512_put(void *y, ptrdiff_t at, int n, ptq__i512 v) {
+    _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)y + at, ptq__first512(n), (__m512i)v);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_fma(__m512 sum, __m512 x, __m512 w) {
-    return _mm512_fmadd_ps(x, w, sum);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_all(int32_t value) { return _mm512_set1_epi32(value); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_load(const char *p) { return _mm512_loadu_si512(p); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_spread(const char *p) {
-    return _mm512_set1_epi32(*(const int32_t *)(const void *)p);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_add(__m512i a, __m512i b) {
-    return _mm512_add_epi32(a, b);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_sub(__m512i a, __m512i b) {
-    return _mm512_sub_epi32(a, b);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_quarter(__m512i x) { return _mm512_srai_epi32(x, 2); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    __m128i codes = _mm_maskz_loadu_epi8(ptq__mask512(n), (const uint8_t *)x + at);
-    return is_signed ? _mm512_cvtepi8_epi32(codes) : _mm512_cvtepu8_epi32(codes);
-}
-
-PTQ__AVX512 PTQ__INLINE void ptq__i512_put(void *y, ptrdiff_t at, int n, __m512i codes) {
-    _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)y + at, ptq__mask512(n), codes);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__i512_real(__m512i x) { return _mm512_cvtepi32_ps(x); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_round(__m512 x) { return _mm512_cvtps_epi32(x); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_dot(__m512i sum, __m512i x, __m512i w) {
-    __m512i products = _mm512_madd_epi16(x, w);
-    __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
-    return sum;
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__pairs512_dot(__m512i sum, __m512i x, __m512i w) {
-    __m512i products = _mm512_madd_epi16(_mm512_maddubs_epi16(x, w), _mm512_set1_epi16(1));
-    __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
-    return sum;
-}
-
-#ifdef PTQ__EMULATE_VNNI
-PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w) {
-    __m512i even = _mm512_madd_epi16(_mm512_and_si512(x, _mm512_set1_epi16(255)),
-                                     _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8));
-    __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(x, 8), _mm512_srai_epi16(w, 8));
-    return _mm512_add_epi32(sum, _mm512_add_epi32(even, odd));
-}
-#else
-PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w) {
-    return _mm512_dpbusd_epi32(sum, x, w);
-}
-#endif
-
-PTQ__FINISH_REAL(ptq__f512_finish, PTQ__AVX512, __m512, ptq__f512)
-PTQ__SUM_CODES(ptq__i512_sum, PTQ__AVX512, __m512, __m512i, ptq__f512, ptq__i512)
-PTQ__FINISH_CODES(ptq__i512_finish, PTQ__AVX512, __m512, __m512i, ptq__f512, ptq__i512)
-PTQ__FINISH_LATER(ptq__i512_later, PTQ__AVX512, ptq__i512)
-PTQ__WINOGRAD(ptq__winograd512, PTQ__AVX512, __m256i, ptq__s256, __m512i, ptq__i512)
-
-/* 16 registers: 12 sums and what goes with them. */
-PTQ__TILE(ptq__f256_4x1, PTQ__AVX2, __m256, 4, 1, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__f256_8x1, PTQ__AVX2, __m256, 8, 1, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__f256_4x2, PTQ__AVX2, __m256, 4, 2, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__f256_6x2, PTQ__AVX2, __m256, 6, 2, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__i256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__i256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__i256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__i256_6x2, PTQ__AVX2, __m256i, 6, 2, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__pairs256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__pairs256_dot)
-PTQ__TILE(ptq__pairs256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__pairs256_dot)
-PTQ__TILE(ptq__pairs256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__pairs256_dot)
-PTQ__TILE(ptq__pairs256_6x2, PTQ__AVX2, __m256i, 6, 2, ptq__i256, ptq__pairs256_dot)
-PTQ__TILES(ptq__places256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILES(ptq__places256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILES(ptq__places256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__i256_dot)
-#if PTQ__HAS_AVXVNNI
-PTQ__TILE(ptq__vnni256_4x1, PTQ__AVXVNNI, __m256i, 4, 1, ptq__i256, ptq__dot_vnni256)
-PTQ__TILE(ptq__vnni256_8x1, PTQ__AVXVNNI, __m256i, 8, 1, ptq__i256, ptq__dot_vnni256)
-PTQ__TILE(ptq__vnni256_4x2, PTQ__AVXVNNI, __m256i, 4, 2, ptq__i256, ptq__dot_vnni256)
-PTQ__TILE(ptq__vnni256_6x2, PTQ__AVXVNNI, __m256i, 6, 2, ptq__i256, ptq__dot_vnni256)
-#endif
-/* 32 registers. */
-PTQ__TILE(ptq__f512_8x1, PTQ__AVX512, __m512, 8, 1, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__f512_16x1, PTQ__AVX512, __m512, 16, 1, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__f512_4x2, PTQ__AVX512, __m512, 4, 2, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__f512_8x2, PTQ__AVX512, __m512, 8, 2, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__i512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__i512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__i512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__i512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__pairs512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__pairs512_dot)
-PTQ__TILE(ptq__pairs512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__pairs512_dot)
-PTQ__TILE(ptq__pairs512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__pairs512_dot)
-PTQ__TILE(ptq__pairs512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__pairs512_dot)
-PTQ__TILES(ptq__places512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILES(ptq__places512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILES(ptq__places512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILES(ptq__places512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__vnni512_8x1, PTQ__AVX512VNNI, __m512i, 8, 1, ptq__i512, ptq__dot_vnni512)
-PTQ__TILE(ptq__vnni512_16x1, PTQ__AVX512VNNI, __m512i, 16, 1, ptq__i512, ptq__dot_vnni512)
-PTQ__TILE(ptq__vnni512_4x2, PTQ__AVX512VNNI, __m512i, 4, 2, ptq__i512, ptq__dot_vnni512)
-PTQ__TILE(ptq__vnni512_8x2, PTQ__AVX512VNNI, __m512i, 8, 2, ptq__i512, ptq__dot_vnni512)
+PTQ__DOT_OF_FOUR(ptq__i512, 512, _mm512_dpbusd_epi32, PTQ__AVX512VNNI)
+PTQ__SUM_CODES(ptq__i512_sum, ptq__f512, ptq__i512, PTQ__AVX512)
+PTQ__FINISHES(ptq__f512, ptq__i512, PTQ__AVX512)
+PTQ__SCATTER(ptq__winograd512, PTQ__AVX512, ptq__s256)
+PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512)
+PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_real, NULL,
+            8, 16, 4, 8)
+PTQ__ENGINE(ptq__pairs512, PTQ__AVX512, ptq__i512, ptq__i512_dot2, 2, 0, ptq__b256_stage_pairs,
+            &ptq__winograd512, 8, 16, 4, 8)
+PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATURATES,
+            ptq__b256_stage_bytes, NULL, 8, 16, 4, 8)
+PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_stage_bytes,
+            NULL, 8, 16, 4, 8)
 
 #if PTQ__HAS_AMX
 /* AMX. A tile register holds up to 16 rows of 64 bytes. A tile of inputs has a row for each output
@@ -11130,7 +10974,7 @@ PTQ__TILE(ptq__vnni512_8x2, PTQ__AVX512VNNI, __m512i, 8, 2, ptq__i512, ptq__dot_
 PTQ__AMX static void ptq__amx_begin(const ptq__packed *k) {
     union {
         uint8_t byte[64]; /* 0: palette; 16 to 31: bytes of a row, 16 bits; 48 to 55: rows */
-        __m512i all;      /* for its alignment */
+        ptq__i512 all;    /* for its alignment */
     } config;
     int i;
     memset(&config, 0, sizeof config);
@@ -11143,8 +10987,8 @@ PTQ__AMX static void ptq__amx_begin(const ptq__packed *k) {
     ptq__tile_config(&config);
 }
 
-PTQ__AMX static void ptq__amx_end(const ptq__tile *t) {
-    ptq__i512_later(t);
+PTQ__AMX static void ptq__amx_end(ptq__tile *t) {
+    ptq__i512_finish_row(&t->waiting, t->finish);
     ptq__tile_release();
 }
 
@@ -11152,19 +10996,19 @@ PTQ__AMX static void ptq__amx_end(const ptq__tile *t) {
    same bias. The vector units finish the tile before while the matrix unit, which has a queue of
    its own, works on this one: so the store, which must wait for it, comes last. */
 #define PTQ__AMX_TILE(NAME, PIXELS, VECTORS)                                                       \
-    PTQ__AMX static void NAME(const ptq__tile *t) {                                                \
-        enum { WIDE = 64 * VECTORS };                                                              \
+    PTQ__AMX static void NAME(ptq__tile *t) {                                                      \
+        enum { WIDE = 64 * VECTORS, BOTH = PIXELS == 2 && VECTORS == 2 };                          \
         ptrdiff_t advance = t->conv->advance, next = t->conv->pixels[0][0];                        \
         const char *weight = t->weight, *from;                                                     \
+        char *to = t->sums.at;                                                                     \
         int i, words = t->conv->piece_words;                                                       \
-        ptq__later *later = t->later;                                                              \
         ptq__tile_fence(t);                                                                        \
         ptq__tile_load(0, t->bias, 0);                                                             \
         if (VECTORS == 2)                                                                          \
             ptq__tile_load(1, t->bias + 64, 0);                                                    \
         if (PIXELS == 2)                                                                           \
             ptq__tile_load(2, t->bias, 0);                                                         \
-        if (PIXELS == 2 && VECTORS == 2)                                                           \
+        if (BOTH)                                                                                  \
             ptq__tile_load(3, t->bias + 64, 0);                                                    \
         for (i = 0; i < t->pieces; i++, weight += words * WIDE) {                                  \
             from = t->piece[i].from + t->at;                                                       \
@@ -11179,23 +11023,19 @@ PTQ__AMX static void ptq__amx_end(const ptq__tile *t) {
                 ptq__tile_load(7, weight + 64, WIDE);                                              \
                 ptq__tile_dot(1, 4, 7);                                                            \
             }                                                                                      \
-            if (PIXELS == 2 && VECTORS == 2)                                                       \
+            if (BOTH)                                                                              \
                 ptq__tile_dot(3, 5, 7);                                                            \
         }                                                                                          \
-        ptq__i512_later(t); /* of the tile before, if there is one */                              \
-        ptq__tile_store(0, later->sums, WIDE);                                                     \
+        ptq__i512_finish_row(&t->waiting, t->finish);                                              \
+        ptq__tile_store(0, to, WIDE);                                                              \
         if (VECTORS == 2)                                                                          \
-            ptq__tile_store(1, later->sums + 64, WIDE);                                            \
+            ptq__tile_store(1, to + 64, WIDE);                                                     \
         if (PIXELS == 2)                                                                           \
-            ptq__tile_store(2, later->sums + next * WIDE, WIDE);                                   \
-        if (PIXELS == 2 && VECTORS == 2)                                                           \
-            ptq__tile_store(3, later->sums + next * WIDE + 64, WIDE);                              \
-        ptq__tile_fence(later);                                                                    \
-        later->pixels = t->pixels;                                                                 \
-        later->channels = t->channels;                                                             \
-        later->vectors = VECTORS;                                                                  \
-        later->out = t->out;                                                                       \
-        later->multiplier = t->multiplier;                                                         \
+            ptq__tile_store(2, to + next * WIDE, WIDE);                                            \
+        if (BOTH)                                                                                  \
+            ptq__tile_store(3, to + next * WIDE + 64, WIDE);                                       \
+        ptq__tile_fence(to);                                                                       \
+        t->waiting = t->sums;                                                                      \
     }
 
 PTQ__AMX_TILE(ptq__amx_1x1, 1, 1)
@@ -11220,313 +11060,101 @@ PTQ__AMX static void ptq__stage_matrix(const ptq__packed *k, const char *from, c
             _mm512_mask_storeu_epi8(to + i, lanes, _mm512_xor_si512(codes, flip));
         }
 }
+
+static const ptq__matrix ptq__amx_unit = {ptq__amx_begin, ptq__amx_end};
+static const ptq__engine ptq__amx = {16,
+                                     4,
+                                     0,
+                                     ptq__stage_matrix,
+                                     ptq__i512_finish_row,
+                                     NULL,
+                                     &ptq__amx_unit,
+                                     {{16, 32}, {16, 32}},
+                                     {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}}};
 #endif
 
-#define PTQ__AS_IT_IS 0, 0, 0, NULL, NULL, NULL, NULL /* neither planar nor signed nor a matrix */
-static const ptq__engine ptq__engine_f256 = {
-    ptq__stage_f32,
-    4,
-    1,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_i256 = {
-    ptq__stage_s16,
-    1,
-    2,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_places256 = {
-    ptq__stage_s16,
-    1,
-    2,
-    8,
-    {{4, 8}, {4, 4}},
-    {{ptq__places256_4x1, ptq__places256_8x1}, {ptq__places256_4x2, ptq__places256_4x2}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    ptq__i256_later,
-    &ptq__winograd256};
-static const ptq__engine ptq__engine_pairs256 = {
-    ptq__stage_u8,
-    1,
-    4,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__pairs256_4x1, ptq__pairs256_8x1}, {ptq__pairs256_4x2, ptq__pairs256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_f512 = {
-    ptq__stage_f32,
-    4,
-    1,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_i512 = {
-    ptq__stage_s16,
-    1,
-    2,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_places512 = {
-    ptq__stage_s16,
-    1,
-    2,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__places512_8x1, ptq__places512_16x1}, {ptq__places512_4x2, ptq__places512_8x2}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    ptq__i512_later,
-    &ptq__winograd512};
-static const ptq__engine ptq__engine_pairs512 = {
-    ptq__stage_u8,
-    1,
-    4,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__pairs512_8x1, ptq__pairs512_16x1}, {ptq__pairs512_4x2, ptq__pairs512_8x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_vnni512 = {
-    ptq__stage_u8,
-    1,
-    4,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}},
-    PTQ__AS_IT_IS};
-
-#define PTQ__WITH_AVX2                                                                             \
-    ptq__average_f256, ptq__average_i256, ptq__add_f256, ptq__add_i256, ptq__depthwise_f256,       \
-        ptq__depthwise_i256, ptq__preprocess_256
-static const ptq__family ptq__avx2 = {
-    &ptq__engine_f256,     &ptq__engine_i256,      NULL,
-    &ptq__engine_pairs256, &ptq__engine_places256, PTQ__WITH_AVX2};
-static const ptq__family ptq__avx512 = {
-    &ptq__engine_f512,     &ptq__engine_i512,      NULL,
-    &ptq__engine_pairs512, &ptq__engine_places512, PTQ__WITH_AVX2};
-static const ptq__family ptq__avx512vnni = {&ptq__engine_f512,      &ptq__engine_i512,
-                                            &ptq__engine_vnni512,   NULL,
-                                            &ptq__engine_places512, PTQ__WITH_AVX2};
+#define PTQ__OTHERS ptq__f256_operators, ptq__f256_preprocess
+static const ptq__family ptq__families[] = {
+    {PTQ_ISA_AVX2, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__OTHERS},
+    {PTQ_ISA_AVX512, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__OTHERS},
+    {PTQ_ISA_AVX512VNNI, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__OTHERS},
 #if PTQ__HAS_AVXVNNI
-static const ptq__engine ptq__engine_vnni256 = {
-    ptq__stage_u8,
-    1,
-    4,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__family ptq__avxvnni = {&ptq__engine_f256,      &ptq__engine_i256,
-                                         &ptq__engine_vnni256,   NULL,
-                                         &ptq__engine_places256, PTQ__WITH_AVX2};
-#else
-#define ptq__avxvnni ptq__avx2 /* never chosen */
+    {PTQ_ISA_AVXVNNI, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__OTHERS},
 #endif
 #if PTQ__HAS_AMX
-static const ptq__engine ptq__engine_amx = {
-    ptq__stage_matrix,
-    1,
-    4,
-    16,
-    {{16, 32}, {16, 32}},
-    {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}},
-    0,
-    0,
-    1,
-    ptq__amx_begin,
-    ptq__amx_end,
-    NULL,
-    NULL};
-static const ptq__family ptq__amx = {&ptq__engine_f512,      &ptq__engine_i512,
-                                     &ptq__engine_amx,       NULL,
-                                     &ptq__engine_places512, PTQ__WITH_AVX2};
-#else
-#define ptq__amx ptq__avx512 /* never chosen */
+    {PTQ_ISA_AMX, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__OTHERS},
 #endif
-
-/* Only for what ptq_isa_available. */
-static const ptq__family *ptq__family_of(ptq_isa isa) {
-    switch (isa) {
-    case PTQ_ISA_AVX2:
-        return &ptq__avx2;
-    case PTQ_ISA_AVXVNNI:
-        return &ptq__avxvnni;
-    case PTQ_ISA_AVX512:
-        return &ptq__avx512;
-    case PTQ_ISA_AVX512VNNI:
-        return &ptq__avx512vnni;
-    case PTQ_ISA_AMX:
-        return &ptq__amx;
-    default:
-        return NULL;
-    }
-}
+};
 #endif /* PTQ__X86 */
 
 #ifdef PTQ__128
 
-/* 128 bits: NEON and WebAssembly. The vectors of both are vectors of the compiler, on which + - * /
-   work lane by lane; only what follows PTQ__NEON and PTQ__WASM below differs. */
-#ifdef PTQ__NEON
-typedef float32x4_t ptq__f128;
-typedef int32x4_t ptq__i128;
-
-/* GCC would copy memory through other registers. */
-PTQ__INLINE ptq__f128 ptq__f128_load(const char *p) {
-    return vld1q_f32((const float *)(const void *)p);
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_load(const char *p) {
-    return vld1q_s32((const int32_t *)(const void *)p);
-}
+/* 128 bits: NEON and WebAssembly. No attribute: the whole program has these instructions. 64-bit
+   ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
+   WebAssembly runs on have 16 or more. The runtimes of WebAssembly need some for themselves. */
+#define PTQ__BASE
+#if defined(PTQ__BY_LANE)
+#define PTQ__WIDE 8
+#elif defined(PTQ__NEON)
+#define PTQ__WIDE 6
 #else
-typedef float ptq__f128 __attribute__((vector_size(16)));
-typedef int32_t ptq__i128 __attribute__((vector_size(16)));
-
-PTQ__INLINE ptq__f128 ptq__f128_load(const char *p) {
-    ptq__f128 x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_load(const char *p) {
-    ptq__i128 x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
+#define PTQ__WIDE 4
 #endif
-#define PTQ__BASE /* no attribute: the whole program has these instructions */
+PTQ__WORD_TYPE(ptq__f128, float, 16, PTQ__BASE)
+PTQ__WORD_TYPE(ptq__i128, uint32_t, 16, PTQ__BASE)
+PTQ__VECTOR_TYPE(ptq__b128, uint8_t, 16, PTQ__BASE)
+typedef int32_t ptq__z128 __attribute__((vector_size(16)));
 
-PTQ__INLINE ptq__f128 ptq__f128_all(float value) {
-    ptq__f128 x = {value, value, value, value};
-    return x;
+PTQ__INLINE ptq__f128 ptq__f128_widen(const void *from, int is_signed) {
+    (void)is_signed;
+    return ptq__f128_load(from);
 }
 
-PTQ__INLINE ptq__f128 ptq__f128_spread(const char *p) {
-    float value;
-    memcpy(&value, p, sizeof value);
-    return ptq__f128_all(value);
+PTQ__INLINE void ptq__f128_narrow(void *to, ptq__f128 v) { ptq__f128_store(to, v); }
+
+/* As ptq__rne: what is rounded has been clamped. */
+PTQ__INLINE ptq__i128 ptq__i128_near(ptq__f128 x) {
+    return (ptq__i128)(x + 12582912.0f) - 0x4b400000;
 }
-
-PTQ__INLINE ptq__f128 ptq__f128_get(const void *x, ptrdiff_t at, int n) {
-    const float *from = (const float *)x + at;
-    float copy[4] = {0, 0, 0, 0};
-    if (n >= 4)
-        return ptq__f128_load((const char *)(const void *)from);
-    memcpy(copy, from, (size_t)n * sizeof *copy);
-    return ptq__f128_load((const char *)copy);
-}
-
-PTQ__INLINE void ptq__f128_put(void *y, ptrdiff_t at, int n, ptq__f128 value) {
-    float copy[4];
-    if (n >= 4) {
-        memcpy((float *)y + at, &value, sizeof value);
-    } else {
-        memcpy(copy, &value, sizeof copy);
-        memcpy((float *)y + at, copy, (size_t)n * sizeof *copy);
-    }
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_add(ptq__f128 a, ptq__f128 b) { return a + b; }
-
-PTQ__INLINE ptq__f128 ptq__f128_sub(ptq__f128 a, ptq__f128 b) { return a - b; }
-
-PTQ__INLINE ptq__f128 ptq__f128_mul(ptq__f128 a, ptq__f128 b) { return a * b; }
-
-PTQ__INLINE ptq__f128 ptq__f128_div(ptq__f128 a, ptq__f128 b) { return a / b; }
-
-PTQ__INLINE ptq__i128 ptq__i128_all(int32_t value) {
-    ptq__i128 x = {value, value, value, value};
-    return x;
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_spread(const char *p) {
-    int32_t value;
-    memcpy(&value, p, sizeof value);
-    return ptq__i128_all(value);
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_add(ptq__i128 a, ptq__i128 b) { return a + b; }
-
-PTQ__INLINE ptq__i128 ptq__i128_sub(ptq__i128 a, ptq__i128 b) { return a - b; }
-
-PTQ__INLINE ptq__i128 ptq__i128_quarter(ptq__i128 x) { return x >> 2; }
-
-PTQ__INLINE ptq__i128 ptq__i128_mul(ptq__i128 a, ptq__i128 b) { return a * b; }
-
-/* Four bytes in the lowest lane; ptq__i128_get and ptq__i128_put widen and narrow. */
-PTQ__INLINE uint32_t ptq__get_bytes(const void *x, ptrdiff_t at, int n) {
-    uint32_t bytes, some = 0;
-    if (n >= 4) {
-        memcpy(&bytes, (const uint8_t *)x + at, sizeof bytes);
-        return bytes;
-    }
-    memcpy(&some, (const uint8_t *)x + at, (size_t)n);
-    return some;
-}
-
-PTQ__INLINE void ptq__put_bytes(void *y, ptrdiff_t at, int n, uint32_t bytes) {
-    uint32_t some = bytes; /* its own, so that `bytes` may stay in a register */
-    if (n >= 4)
-        memcpy((uint8_t *)y + at, &bytes, sizeof bytes);
-    else
-        memcpy((uint8_t *)y + at, &some, (size_t)n);
-}
-
-PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero) {
-    (void)flip, (void)zero;
-    memcpy(to, from, PTQ__SLAB);
-}
+#endif /* PTQ__128 */
 
 #ifdef PTQ__NEON
-
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
-PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
-    uint8x16_t codes = vld1q_u8((const uint8_t *)from);
+PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
+    uint8x16_t codes = ptq__b128_load(from) ^ (uint8_t)flip;
     uint8x8_t less = vdup_n_u8((uint8_t)zero);
-    codes = veorq_u8(codes, vdupq_n_u8((uint8_t)flip));
-    vst1q_u8((uint8_t *)to, vreinterpretq_u8_u16(vsubl_u8(vget_low_u8(codes), less)));
-    vst1q_u8((uint8_t *)to + 16, vreinterpretq_u8_u16(vsubl_u8(vget_high_u8(codes), less)));
+    ptq__b128_store(to, (ptq__b128)vsubl_u8(vget_low_u8(codes), less));
+    ptq__b128_store(to + 16, (ptq__b128)vsubl_u8(vget_high_u8(codes), less));
 }
 
 PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return vminq_f32(vmaxq_f32(x, vdupq_n_f32(least)), vdupq_n_f32(most));
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    uint8x8_t codes = vreinterpret_u8_u32(vdup_n_u32(ptq__get_bytes(x, at, n)));
+PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
+    uint32_t bytes;
+    uint8x8_t codes;
+    memcpy(&bytes, from, sizeof bytes);
+    codes = vreinterpret_u8_u32(vdup_n_u32(bytes));
     if (is_signed)
-        return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(codes))));
-    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(codes))));
+        return (ptq__i128)vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(codes))));
+    return vmovl_u16(vget_low_u16(vmovl_u8(codes)));
 }
 
-PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes) {
-    int16x4_t half = vmovn_s32(codes);
-    int8x8_t bytes = vmovn_s16(vcombine_s16(half, half));
-    ptq__put_bytes(y, at, n, vget_lane_u32(vreinterpret_u32_s8(bytes), 0));
+PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
+    uint16x4_t half = vmovn_u32(v);
+    uint8x8_t codes = vmovn_u16(vcombine_u16(half, half));
+    uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(codes), 0);
+    memcpy(to, &bytes, sizeof bytes);
 }
 
-PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) { return vcvtq_f32_s32(x); }
+PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) { return vcvtq_f32_s32((int32x4_t)x); }
 
 /* Two 16-bit codes, and the weights of the first for four channels before those of the second. */
-PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
-    int16x4_t code = vget_low_s16(vreinterpretq_s16_s32(x));
-    int16x8_t weight = vreinterpretq_s16_s32(w);
-    sum = vmlal_lane_s16(sum, vget_low_s16(weight), code, 0);
-    return vmlal_lane_s16(sum, vget_high_s16(weight), code, 1);
+PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    int16x4_t code = vget_low_s16((int16x8_t)x);
+    int32x4_t first = vmlal_lane_s16((int32x4_t)sum, vget_low_s16((int16x8_t)w), code, 0);
+    return (ptq__i128)vmlal_lane_s16(first, vget_high_s16((int16x8_t)w), code, 1);
 }
 
 #ifdef __aarch64__
@@ -11534,14 +11162,15 @@ PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return vfmaq_f32(sum, x, w);
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return vcvtnq_s32_f32(x); }
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return (ptq__i128)vcvtnq_s32_f32(x); }
 
 #define ptq__f128_fma ptq__f128_mac
 #define ptq__f128_mac_lane(sum, x, w, lane) vfmaq_laneq_f32(sum, w, x, lane)
-#define ptq__i128_dot_lane(sum, x, w, lane)                                                        \
-    vmlal_high_laneq_s16(vmlal_laneq_s16(sum, vget_low_s16(vreinterpretq_s16_s32(w)),              \
-                                         vreinterpretq_s16_s32(x), 2 * (lane)),                    \
-                         vreinterpretq_s16_s32(w), vreinterpretq_s16_s32(x), 2 * (lane) + 1)
+#define ptq__i128_dot2_lane(sum, x, w, lane)                                                       \
+    (ptq__i128)                                                                                    \
+        vmlal_high_laneq_s16(vmlal_laneq_s16((int32x4_t)(sum), vget_low_s16((int16x8_t)(w)),       \
+                                             (int16x8_t)(x), 2 * (lane)),                          \
+                             (int16x8_t)(w), (int16x8_t)(x), 2 * (lane) + 1)
 #else
 /* 32-bit ARM. Its vectors take denormal numbers for 0. To codes that makes no difference: sums are
    integers and multipliers normal, so that no product is denormal unless it is 0, and the fused
@@ -11553,45 +11182,25 @@ PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return sum;
 }
 
-/* As ptq__rne: what is rounded has been clamped. */
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) {
-    ptq__f128 shifted = vaddq_f32(x, vdupq_n_f32(12582912.0f));
-    return vsubq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(0x4b400000));
-}
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
 PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return vmlaq_f32(sum, x, w);
 }
 #endif
 
-#if PTQ__HAS_DOTPROD
-/* Four products of signed codes and signed weights, summed exactly. */
-PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
-    return vdotq_s32(sum, vreinterpretq_s8_s32(x), vreinterpretq_s8_s32(w));
-}
-
-#define ptq__i128_sdot_lane(sum, x, w, lane)                                                       \
-    vdotq_laneq_s32(sum, vreinterpretq_s8_s32(w), vreinterpretq_s8_s32(x), lane)
-
-/* 32 codes as signed bytes; their zero point is in the bias. */
-PTQ__INLINE void ptq__move_s8(char *to, const char *from, int flip, int zero) {
-    uint8x16_t change = vdupq_n_u8((uint8_t)flip);
-    (void)zero;
-    vst1q_u8((uint8_t *)to, veorq_u8(vld1q_u8((const uint8_t *)from), change));
-    vst1q_u8((uint8_t *)to + 16, veorq_u8(vld1q_u8((const uint8_t *)from + 16), change));
-}
-
-PTQ__STAGE(ptq__stage_s8, PTQ__BASE, PTQ__SLAB, ptq__move_s8)
-#endif
+PTQ__SUM_CODES(ptq__i128_sum, ptq__f128, ptq__i128, PTQ__BASE)
+#define PTQ__PAIRS_FORM PTQ__PLANAR
+#define PTQ__WINOGRAD128 NULL
 #endif /* PTQ__NEON */
 
 #ifdef PTQ__WASM
+PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
 
-PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
-    v128_t codes = wasm_v128_xor(wasm_v128_load(from), wasm_i8x16_splat((int8_t)flip));
-    v128_t less = wasm_i16x8_splat((int16_t)zero);
-    wasm_v128_store(to, wasm_i16x8_sub(wasm_u16x8_extend_low_u8x16(codes), less));
-    wasm_v128_store(to + 16, wasm_i16x8_sub(wasm_u16x8_extend_high_u8x16(codes), less));
+PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
+    v128_t codes = (v128_t)(ptq__b128_load(from) ^ (uint8_t)flip);
+    ptq__s128_store(to, (ptq__s128)wasm_u16x8_extend_low_u8x16(codes) - (uint16_t)zero);
+    ptq__s128_store(to + 16, (ptq__s128)wasm_u16x8_extend_high_u8x16(codes) - (uint16_t)zero);
 }
 
 /* pmax(a, b) is a < b ? b : a: one instruction where max, which minds the sign of 0, is several. A
@@ -11601,29 +11210,24 @@ PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return (ptq__f128)wasm_f32x4_pmin(y, wasm_f32x4_splat(most));
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    v128_t codes = (v128_t)ptq__i128_all((int32_t)ptq__get_bytes(x, at, n));
+PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
+    v128_t codes = wasm_v128_load32_splat(from);
     if (is_signed)
         return (ptq__i128)wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(codes));
     return (ptq__i128)wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(codes));
 }
 
-PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes) {
-    v128_t pack = wasm_v128_and((v128_t)codes, wasm_i32x4_splat(255));
+PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
+    v128_t pack = (v128_t)(v & 255);
     pack = wasm_u16x8_narrow_i32x4(pack, pack);
-    pack = wasm_u8x16_narrow_i16x8(pack, pack);
-    ptq__put_bytes(y, at, n, (uint32_t)wasm_i32x4_extract_lane(pack, 0));
+    wasm_v128_store32_lane(to, wasm_u8x16_narrow_i16x8(pack, pack), 0);
 }
 
 PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) {
     return (ptq__f128)wasm_f32x4_convert_i32x4((v128_t)x);
 }
 
-/* As ptq__rne: what is rounded has been clamped. */
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) {
-    v128_t shifted = wasm_f32x4_add((v128_t)x, wasm_f32x4_splat(12582912.0f));
-    return (ptq__i128)wasm_i32x4_sub(shifted, wasm_i32x4_splat(0x4b400000));
-}
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
 PTQ__INLINE v128_t ptq__fma_low(v128_t sum, v128_t x, v128_t w) {
     v128_t product =
@@ -11648,12 +11252,11 @@ PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
 PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
 
 /* Two products of 16 bits are summed exactly. */
-PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
-    v128_t products = wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
-    return (ptq__i128)wasm_i32x4_add((v128_t)sum, products);
+PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    return sum + (ptq__i128)wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
 }
 
-PTQ__SUM_CODES(ptq__exact_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
+PTQ__SUM_CODES(ptq__exact_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
 /* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
 PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual) {
@@ -11668,154 +11271,63 @@ PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f1
         return ptq__exact_sum(f, own, residual);
     return code;
 }
-#else
-PTQ__SUM_CODES(ptq__i128_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
+
+PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
+PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128)
+#define PTQ__PAIRS_FORM 0
+#define PTQ__WINOGRAD128 &ptq__winograd128
 #endif /* PTQ__WASM */
 
-PTQ__STAGE(ptq__stage_f32, PTQ__BASE, PTQ__SLAB, ptq__move_f32)
-PTQ__STAGE(ptq__stage_s16, PTQ__BASE, PTQ__SLAB / 2, ptq__move_s16)
-PTQ__FINISH_REAL(ptq__f128_finish, PTQ__BASE, ptq__f128, ptq__f128)
-PTQ__FINISH_CODES(ptq__i128_finish, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
-PTQ__AVERAGE_REAL(ptq__average_f128, PTQ__BASE, ptq__f128, ptq__f128)
-PTQ__AVERAGE_CODES(ptq__average_i128, PTQ__BASE, ptq__i128, ptq__i128)
-PTQ__ADD_REAL(ptq__add_f128, PTQ__BASE, ptq__f128, ptq__f128)
-PTQ__ADD_CODES(ptq__add_i128, PTQ__BASE, ptq__i128, ptq__i128)
-PTQ__DEPTHWISE_REAL(ptq__depthwise_f128, PTQ__BASE, ptq__f128, ptq__f128, ptq__f128_mac)
-PTQ__DEPTHWISE_CODES(ptq__depthwise_i128, PTQ__BASE, ptq__i128, ptq__i128)
-PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
+#ifdef PTQ__128
+PTQ__ELEMENTS(ptq__f128, 4, PTQ__BASE)
+PTQ__ELEMENTS(ptq__i128, 1, PTQ__BASE)
+PTQ__STAGES(ptq__b128, PTQ__BASE)
+PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
+PTQ__OPERATORS(ptq__f128, ptq__i128, PTQ__BASE)
+PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_real, NULL, 4,
+            8, 4, PTQ__WIDE)
+PTQ__ENGINE(ptq__pairs128, PTQ__BASE, ptq__i128, ptq__i128_dot2, 2, PTQ__PAIRS_FORM,
+            ptq__b128_stage_pairs, PTQ__WINOGRAD128, 4, 8, 4, PTQ__WIDE)
 
-/* 64-bit ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
-   WebAssembly runs on have 16 or more. The runtimes of WebAssembly need some for themselves. */
-#if defined(PTQ__BY_LANE)
-#define PTQ__WIDE 8
-#elif defined(PTQ__NEON)
-#define PTQ__WIDE 6
-#else
-#define PTQ__WIDE 4
-#endif
-#ifdef PTQ__WASM
-PTQ__INLINE v128_t ptq__s128_add(v128_t a, v128_t b) { return wasm_i16x8_add(a, b); }
-
-PTQ__INLINE v128_t ptq__s128_sub(v128_t a, v128_t b) { return wasm_i16x8_sub(a, b); }
-
-PTQ__WINOGRAD(ptq__winograd128, PTQ__BASE, v128_t, ptq__s128, ptq__i128, ptq__i128)
-#define PTQ__TILE128 PTQ__TILES
-#define PTQ__FINISH128(finish) finish
-PTQ__FINISH_LATER(ptq__f128_later, PTQ__BASE, ptq__f128)
-PTQ__FINISH_LATER(ptq__i128_later, PTQ__BASE, ptq__i128)
-#else
-#define PTQ__TILE128 PTQ__TILE
-#define PTQ__FINISH128(finish) NULL
-#endif
-PTQ__TILE128(ptq__f128_4x1, PTQ__BASE, ptq__f128, 4, 1, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__f128_8x1, PTQ__BASE, ptq__f128, 8, 1, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__f128_4x2, PTQ__BASE, ptq__f128, 4, 2, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__f128_wide, PTQ__BASE, ptq__f128, PTQ__WIDE, 2, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__i128_4x1, PTQ__BASE, ptq__i128, 4, 1, ptq__i128, ptq__i128_dot)
-PTQ__TILE128(ptq__i128_8x1, PTQ__BASE, ptq__i128, 8, 1, ptq__i128, ptq__i128_dot)
-PTQ__TILE128(ptq__i128_4x2, PTQ__BASE, ptq__i128, 4, 2, ptq__i128, ptq__i128_dot)
-PTQ__TILE128(ptq__i128_wide, PTQ__BASE, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_dot)
-
-static const ptq__engine ptq__engine_f128 = {
-    ptq__stage_f32,
-    4,
-    1,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    PTQ__FINISH128(ptq__f128_later),
-    NULL};
-#ifdef PTQ__NEON
-#define PTQ__PLANAR 1
-#else
-#define PTQ__PLANAR 0
-#endif
-static const ptq__engine ptq__engine_i128 = {
-    ptq__stage_s16,
-    1,
-    2,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    PTQ__PLANAR,
-    0,
-    0,
-    NULL,
-    NULL,
-    PTQ__FINISH128(ptq__i128_later),
-    NULL};
-#ifdef PTQ__WASM
-static const ptq__engine ptq__engine_places128 = {
-    ptq__stage_s16,
-    1,
-    2,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    ptq__i128_later,
-    &ptq__winograd128};
-#define PTQ__PLACES128 &ptq__engine_places128
-#else
-#define PTQ__PLACES128 NULL
-#endif
-
-#define PTQ__WITH_128                                                                              \
-    ptq__average_f128, ptq__average_i128, ptq__add_f128, ptq__add_i128, ptq__depthwise_f128,       \
-        ptq__depthwise_i128, ptq__preprocess_128
-static const ptq__family ptq__plain128 = {&ptq__engine_f128, &ptq__engine_i128, NULL, NULL,
-                                          PTQ__PLACES128,    PTQ__WITH_128};
-#if defined(PTQ__NEON) && PTQ__HAS_DOTPROD
-PTQ__TILE(ptq__sdot_4x1, PTQ__DOTPROD, ptq__i128, 4, 1, ptq__i128, ptq__i128_sdot)
-PTQ__TILE(ptq__sdot_8x1, PTQ__DOTPROD, ptq__i128, 8, 1, ptq__i128, ptq__i128_sdot)
-PTQ__TILE(ptq__sdot_4x2, PTQ__DOTPROD, ptq__i128, 4, 2, ptq__i128, ptq__i128_sdot)
-PTQ__TILE(ptq__sdot_wide, PTQ__DOTPROD, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_sdot)
-static const ptq__engine ptq__engine_sdot = {
-    ptq__stage_s8,
-    1,
-    4,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}},
-    0,
-    1,
-    0,
-    NULL,
-    NULL,
-    NULL,
-    NULL};
-static const ptq__family ptq__neondot = {
-    &ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot, NULL, PTQ__PLACES128, PTQ__WITH_128};
-#else
-#define ptq__neondot ptq__plain128 /* never chosen */
-#endif
-
-/* Only for what ptq_isa_available. */
-static const ptq__family *ptq__family_of(ptq_isa isa) {
-    switch (isa) {
-    case PTQ_ISA_NEON:
-    case PTQ_ISA_WASM:
-        return &ptq__plain128;
-    case PTQ_ISA_NEONDOT:
-        return &ptq__neondot;
-    default:
-        return NULL;
-    }
+#ifdef PTQ__DOTPROD
+/* Four products of signed codes and signed weights, summed exactly. */
+PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    return (ptq__i128)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w);
 }
+
+#define ptq__i128_sdot_lane(sum, x, w, lane)                                                       \
+    (ptq__i128) vdotq_laneq_s32((int32x4_t)(sum), (int8x16_t)(w), (int8x16_t)(x), lane)
+PTQ__ENGINE(ptq__sdot128, PTQ__DOTPROD, ptq__i128, ptq__i128_sdot, 4, PTQ__SIGNED,
+            ptq__b128_stage_bytes, NULL, 4, 8, 4, PTQ__WIDE)
+#endif
+
+#define PTQ__OTHERS ptq__f128_operators, ptq__f128_preprocess
+static const ptq__family ptq__families[] = {
+#ifdef PTQ__DOTPROD
+    {PTQ_ISA_NEONDOT, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__OTHERS},
+#endif
+#ifdef PTQ__NEON
+    {PTQ_ISA_NEON, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+#else
+    {PTQ_ISA_WASM, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+#endif
+};
 #endif /* PTQ__128 */
+
+/* NULL where scalar kernels do everything. */
+static const ptq__family *ptq__family_of(ptq_isa isa) {
+    size_t i;
+    for (i = 0; i < sizeof ptq__families / sizeof *ptq__families; i++)
+        if (ptq__families[i].isa == isa)
+            return &ptq__families[i];
+    return NULL;
+}
+
+/* A layer, row by row. */
 
 /* Row y of the input, of which `row` holds the blank margins. */
 static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row) {
-    ptrdiff_t bytes = (ptrdiff_t)k->in[1] * k->in[2] * k->engine->size;
+    ptrdiff_t bytes = (ptrdiff_t)k->in[1] * k->in[2] * ptq__engine_size(k->engine);
     int i;
     for (i = 0; i < k->strips; i++)
         k->engine->stage(k, x + y * bytes + k->strip[i].from, x + k->in[0] * bytes,
@@ -11842,39 +11354,40 @@ static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *ne
     }
 }
 
-static void ptq__finish_row(const ptq__packed *k, const ptq__panel *panel, const ptq__tile *t,
-                            int oy) {
-    t->later->pixels = k->out[1];
-    t->later->channels = panel->channels;
-    t->later->vectors = panel->two + 1;
-    t->later->out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
-    t->later->multiplier = k->multiplier + panel->lane;
-    k->engine->finish(t);
+/* The sums of an output row of a panel, which lie at `at`. */
+static ptq__sums ptq__sums_of_row(const ptq__packed *k, const ptq__panel *panel, char *at, int oy) {
+    ptq__sums s;
+    s.at = at;
+    s.pixels = k->out[1];
+    s.channels = panel->channels;
+    s.vectors = panel->two + 1;
+    s.out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
+    s.multiplier = k->multiplier + panel->lane;
+    return s;
 }
 
 /* One output row of a panel, in large tiles as far as they fit. */
-static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy) {
-    int small = k->pixels[panel->two][0], large = k->pixels[panel->two][1];
-    int ox, left;
+static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, char *sums,
+                           int oy) {
+    const ptq__sums row = ptq__sums_of_row(k, panel, sums, oy);
+    int small = k->pixels[panel->two][0], large = k->pixels[panel->two][1], ox, left;
     t->weight = panel->weight;
     t->bias = k->bias + panel->lane * PTQ__WORD;
-    t->multiplier = k->multiplier + panel->lane;
-    t->channels = panel->channels;
-    for (ox = 0; ox < k->out[1]; ox += t->pixels) {
+    t->sums = row;
+    for (ox = 0; ox < k->out[1]; ox += t->sums.pixels) {
+        int fits = k->out[1] - ox == large || k->out[1] - ox >= large + small;
         left = k->out[1] - ox;
-        t->sums = t->later->sums + ((ptrdiff_t)ox * k->engine->lanes << panel->two) * PTQ__WORD;
         t->at = panel->group * k->slabs * k->slab_bytes + ox * k->advance;
-        t->out = ((ptrdiff_t)oy * k->out[1] + ox) * k->out[2] + panel->first;
-        if (left == large || left >= large + small) {
-            t->pixels = k->engine->finish ? left / large * large : large;
-            k->engine->tile[panel->two][1](t);
-        } else {
-            t->pixels = left < small ? left : small;
-            k->engine->tile[panel->two][0](t);
-        }
+        t->sums.at = sums + (ptrdiff_t)ox * row.vectors * k->engine->lanes * PTQ__WORD;
+        t->sums.out = row.out + (ptrdiff_t)ox * k->out[2];
+        if (fits)
+            t->sums.pixels = k->engine->matrix ? large : left / large * large;
+        else
+            t->sums.pixels = left < small ? left : small;
+        k->engine->tile[panel->two][fits](t);
     }
-    if (k->engine->finish)
-        ptq__finish_row(k, panel, t, oy);
+    if (!k->engine->matrix)
+        k->engine->finish(&row, t->finish);
 }
 
 /* 3 x 3 kernels that move by one pixel: minimal filtering, as S. Winograd's (A. Lavin and S. Gray,
@@ -11894,29 +11407,30 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
    is a multiple of 4: see ptq__can_winograd. */
 
 static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t,
-                                int oy) {
+                                char *sums, int oy) {
     static const int32_t none[2 * 16] = {0}; /* for two vectors of up to 512 bits */
     int i, vectors = panel->two + 1, large = k->tiles % k->pixels[panel->two][1] == 0;
-    ptrdiff_t plane = ptq__sums_plane(k, vectors);
-    char *sums = t->later->sums, *gathered = sums + PTQ__PLACES * plane;
+    char *gathered;
     t->weight = panel->weight;
     t->bias = (const char *)none;
-    t->pixels = k->tiles;
-    t->sums = sums;
-    t->sums_plane = plane;
+    t->sums.at = sums;
+    t->sums.pixels = k->tiles;
+    t->sums_plane = ptq__sums_plane(k, vectors);
+    gathered = sums + PTQ__PLACES * t->sums_plane;
     k->engine->tile[panel->two][large](t);
     k->engine->winograd->gather(k, panel, sums, gathered);
     for (i = 0; i < 2 && oy + i < k->out[0]; i++) {
-        t->later->sums = gathered + i * 2 * k->tiles * vectors * k->engine->lanes * PTQ__WORD;
-        ptq__finish_row(k, panel, t, oy + i);
+        ptq__sums row = ptq__sums_of_row(k, panel, gathered, oy + i);
+        row.at += (ptrdiff_t)i * 2 * k->tiles * vectors * k->engine->lanes * PTQ__WORD;
+        k->engine->finish(&row, t->finish);
     }
-    t->later->sums = sums;
 }
 
 /* Output rows oy and oy + 1. The first pieces are the four staged rows of their input, those behind
    are the tile's. */
-static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char *planes,
-                               ptq__piece *piece, ptq__tile *t, int oy) {
+static void ptq__winograd_rows(const ptq__packed *k, ptq__piece *row, char *planes, ptq__tile *t,
+                               char *sums, int oy) {
+    ptq__piece *piece = row + k->rows;
     int i;
     k->engine->winograd->scatter(k, row, planes);
     for (i = 0; i < k->slabs; i++)
@@ -11926,47 +11440,42 @@ static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char
     t->planes = PTQ__PLACES;
     t->plane = ptq__input_plane(k);
     for (i = 0; i < k->panels; i++)
-        ptq__winograd_panel(k, &k->panel[i], t, oy);
+        ptq__winograd_panel(k, &k->panel[i], t, sums, oy);
 }
 
+/* Scratch memory: the pieces, the staged rows, the planes, the sums. */
 static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     const ptq__packed *k = (const ptq__packed *)step->packed;
+    const ptq__finish finish = ptq__finish_of(step, frame);
     const char *x = (const char *)frame->in[0];
     ptq__piece *piece = (ptq__piece *)frame->scratch;
     char *buffer = (char *)piece + ptq__align((size_t)k->pieces * sizeof *piece);
     char *planes = buffer + (k->rows + 1) * k->row_bytes;
-    ptq__finish finish = k->finish;
-    ptq__later later;
+    char *sums = planes + PTQ__PLACES * ptq__input_plane(k);
     ptq__tile tile;
     int oy, i, next = 0;
     memcpy(piece, k->piece, (size_t)k->pieces * sizeof *piece);
     memset(buffer, k->blank, (size_t)(k->rows + 1) * (size_t)k->row_bytes);
-    finish.residual = frame->in[1];
-    finish.y = frame->out;
-    finish.mid = frame->mid;
-    memset(&later, 0, sizeof later);
     memset(&tile, 0, sizeof tile);
-    later.sums = planes + PTQ__PLACES * ptq__input_plane(k);
     tile.conv = k;
-    tile.later = &later;
     tile.piece = piece;
     tile.pieces = k->pieces;
     tile.planes = 1;
     tile.finish = &finish;
-    if (k->engine->begin)
-        k->engine->begin(k);
+    if (k->engine->matrix)
+        k->engine->matrix->begin(k);
     for (oy = 0; oy < k->out[0]; oy += k->tiles ? 2 : 1) {
         ptq__stage_rows(k, x, oy, &next, buffer, piece);
         if (k->tiles)
-            ptq__winograd_rows(k, piece, planes, piece + k->rows, &tile, oy);
+            ptq__winograd_rows(k, piece, planes, &tile, sums, oy);
         for (i = 0; i < k->panels && !k->tiles; i++)
-            ptq__run_panel(k, &k->panel[i], &tile, oy);
+            ptq__run_panel(k, &k->panel[i], &tile, sums, oy);
     }
-    if (k->engine->end)
-        k->engine->end(&tile);
+    if (k->engine->matrix)
+        k->engine->matrix->end(&tile);
 }
 
-/* Packing, once per plan. */
+/* Packing, once per plan. First, what a layer's numbers allow. */
 
 /* An integer weight less its zero point. */
 static int ptq__weight_code(const ptq__step *step, size_t from) {
@@ -11977,26 +11486,28 @@ static int ptq__weight_code(const ptq__step *step, size_t from) {
 }
 
 /* Whether weights less their zero point fit into signed bytes. */
-static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes) {
-    size_t i, n = ptq_tensor_elements(weight);
-    if (weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S)
-        return 1;
+static int ptq__fits_s8(const ptq__step *step) {
+    size_t i, n = ptq_tensor_elements(&step->node->param[PTQ_PARAM_WEIGHT]);
     for (i = 0; i < n; i++)
-        if (codes[i] - weight->zero_point > 127 || codes[i] - weight->zero_point < -128)
+        if (ptq__weight_code(step, i) > 127 || ptq__weight_code(step, i) < -128)
             return 0;
     return 1;
 }
 
-/* Whether all sums of ptq__add_codes are exact in double precision: whether every term is a
-   multiple of one power of two of which the sum of all is less than 2^53. The codes are below 256.
-   The first sum is rounded to single between the two, but is a multiple of that power even then. */
-static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset) {
+/* Whether the vector kernels can do the addition of a step on codes: where nothing multiplies and
+   adds with one rounding, all sums of ptq__add_codes must be exact in double precision. They are if
+   every term is a multiple of one power of two of which the sum of all is less than 2^53. The codes
+   are below 256. The first sum is rounded to single between the two, but is a multiple of that
+   power even then. */
+static int ptq__can_add(const ptq__step *step) {
     float term[3];
     double total = 0;
     int i, e, least = INT_MAX;
-    term[0] = ratio_a;
-    term[1] = ratio_b;
-    term[2] = offset;
+    if (PTQ__FUSED || !step->from[1])
+        return 1;
+    term[0] = step->adder.ratio_a;
+    term[1] = step->adder.ratio_b;
+    term[2] = step->adder.offset;
     for (i = 0; i < 3; i++) {
         frexp((double)term[i], &e); /* 24 bits below 2^e */
         if (term[i] != 0 && e - 24 < least)
@@ -12004,13 +11515,6 @@ static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset) {
         total += fabs((double)term[i]) * (i < 2 ? 256 : 1);
     }
     return total < ldexp(1, least + 53);
-}
-
-/* Whether the vector kernels can do the addition of a step on codes. */
-static int ptq__can_add(const ptq__step *step) {
-    const ptq__adder *adder = &step->adder;
-    return PTQ__FUSED || !step->from[1] ||
-           ptq__adds_in_double(adder->ratio_a, adder->ratio_b, adder->offset);
 }
 
 /* Whether x0 w0 + x1 w1 fits 16 bits for any two neighbouring weights of one tap and any codes
@@ -12059,42 +11563,18 @@ static int ptq__can_winograd(const ptq__step *step) {
     return 1;
 }
 
-/* The engine for a step; NULL where the scalar kernel stays. Groups of few channels would leave
-   most lanes idle. */
-static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__family *family,
-                                             const ptq__step *step) {
-    const ptq_node *node = step->node;
-    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
-    if (!ptq__has_weight(node->op) || mode == PTQ_MODE_DYNAMIC ||
-        (node->groups > 1 && node->shape[2] / node->groups < 4))
-        return NULL;
-    if (mode != PTQ_MODE_INTEGER)
-        return ptq__is_coded(node) ? NULL : family->real;
-    if (!ptq__can_add(step))
-        return NULL;
-    if (family->bytes &&
-        ptq__fits_s8(&node->param[PTQ_PARAM_WEIGHT], (const uint8_t *)step->weight))
-        return family->bytes;
-    if (family->places && ptq__can_winograd(step))
-        return family->places;
-    if (family->pairs &&
-        ptq__fits_s8(&node->param[PTQ_PARAM_WEIGHT], (const uint8_t *)step->weight) &&
-        ptq__pairs_fit(step, &step->from[0]->q))
-        return family->pairs;
-    return family->exact;
-}
+/* Then the layer's shape, in the engine's terms. */
 
 /* How rows are staged in slabs. */
 static void ptq__describe_slabs(ptq__packed *k) {
     int deep = k->in[2] / k->groups, codes = k->engine->codes;
-    memcpy(k->pixels, k->engine->pixels, sizeof k->pixels);
     k->pitch = k->advance = PTQ__SLAB;
     k->slabs = (deep + PTQ__SLAB_WORDS * codes - 1) / (PTQ__SLAB_WORDS * codes);
     k->apart = k->stride[1];
     k->phases = k->stride[1] < k->kernel[1] ? k->stride[1] : k->kernel[1];
     k->positions = k->out[1] + (k->kernel[1] - 1) / k->stride[1] + k->pixels[0][0] - 1;
     k->slab_bytes = (ptrdiff_t)k->phases * k->positions * PTQ__SLAB;
-    k->step = (ptrdiff_t)k->stride[1] * k->in[2] * k->engine->size;
+    k->jump = (ptrdiff_t)k->stride[1] * k->in[2] * ptq__engine_size(k->engine);
     k->pieces = k->kernel[0] * k->kernel[1] * k->slabs;
     k->run = 1;
     k->run_words = (deep + codes - 1) / codes;
@@ -12127,56 +11607,28 @@ static void ptq__describe_winograd(ptq__packed *k) {
     k->tiles = (k->out[1] + 1) / 2;
     k->room = (k->tiles + k->pixels[0][0] - 1) / k->pixels[0][0] * k->pixels[0][0];
     k->rows = 4;
-    k->taps = PTQ__PLACES;
+    k->taps = k->run = PTQ__PLACES;
     k->pieces = k->rows + k->slabs;
-}
-
-static void ptq__describe_conv(ptq__packed *k, const ptq__step *step) {
-    const ptq_node *node = step->node;
-    int conv = node->op == PTQ_OP_CONV2D, i;
-    for (i = 0; i < 3; i++) {
-        k->in[i] = conv ? step->in[i] : 1;
-        k->out[i] = node->shape[i];
-    }
-    for (i = 0; i < 2; i++) {
-        k->kernel[i] = conv ? node->kernel[i] : 1;
-        k->stride[i] = conv ? node->stride[i] : 1;
-        k->pad[i] = conv ? node->pad[i] : 0;
-    }
-    k->groups = conv ? node->groups : 1;
-    if (!conv)
-        k->in[2] = node->param[PTQ_PARAM_WEIGHT].dim[1];
-    if (k->engine->matrix)
-        ptq__describe_matrix(k);
-    else
-        ptq__describe_slabs(k);
-    k->taps = k->kernel[0] * k->kernel[1];
-    k->rows = k->kernel[0];
-    if (k->engine->winograd)
-        ptq__describe_winograd(k);
-    k->row_bytes = (ptrdiff_t)ptq__align((size_t)(k->slab_bytes * k->slabs * k->groups));
-    k->strips = k->phases * k->slabs * k->groups;
 }
 
 static void ptq__describe_codes(ptq__packed *k, const ptq__step *step) {
     const ptq_node *node = step->node;
-    const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
+    const ptq_qparams *in = &step->from[0]->q;
+    int is_signed = (k->engine->form & PTQ__SIGNED) != 0;
     ptq__finish *f = &k->finish;
-    k->flip = (in->type == PTQ_TYPE_S8) != k->engine->is_signed ? 128 : 0;
-    k->zero = in->zero_point + (k->engine->is_signed ? -k->flip : k->flip);
+    k->flip = (in->type == PTQ_TYPE_S8) != is_signed ? 128 : 0;
+    k->zero = in->zero_point + (is_signed ? -k->flip : k->flip);
     k->blank = k->engine->codes == 4 ? k->zero : 0;
     f->real = !ptq__is_coded(node);
     if (!f->real) {
-        ptq__clamp clamp = ptq__clamp_of(first, node->act);
-        f->zero_point = clamp.zero_point;
-        f->least = (float)(clamp.low - clamp.zero_point);
-        f->most = (float)(clamp.high - clamp.zero_point);
+        f->zero_point = step->clamp.zero_point;
+        f->least = (float)(step->clamp.low - step->clamp.zero_point);
+        f->most = (float)(step->clamp.high - step->clamp.zero_point);
     }
     if (node->residual) {
-        const ptq_qparams *r = &step->from[1]->q;
-        ptq__describe_adder(f, &step->adder);
+        ptq__describe_adder(f, step);
         f->residual_first = node->residual == PTQ_RESIDUAL_FIRST;
-        f->residual_signed = r->type == PTQ_TYPE_S8;
+        f->residual_signed = step->from[1]->q.type == PTQ_TYPE_S8;
     }
 }
 
@@ -12191,29 +11643,46 @@ static void ptq__describe_finish(ptq__packed *k, const ptq__step *step) {
         ptq__describe_codes(k, step);
 }
 
-/* Panels of two vectors, and one vector where it is enough for the rest. Counts them, and writes
-   them if there is a place. */
-static int ptq__make_panels(const ptq__packed *k, ptq__panel *panel, int *lanes) {
-    int each = k->out[2] / k->groups, wide = k->engine->lanes, n = 0, group, first, left;
-    *lanes = 0;
+static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engine) {
+    ptq__packed k;
+    memset(&k, 0, sizeof k);
+    k.engine = engine;
+    memcpy(k.pixels, engine->pixels, sizeof k.pixels);
+    k.in = step->in;
+    k.out = step->node->shape;
+    k.kernel = step->kernel;
+    k.stride = step->stride;
+    k.pad = step->pad;
+    k.groups = step->groups;
+    k.taps = k.kernel[0] * k.kernel[1];
+    k.rows = k.kernel[0];
+    ptq__describe_finish(&k, step);
+    return k;
+}
+
+/* Panels of two vectors, and one vector where it is enough for the rest. Counts them and their
+   lanes, and writes them if there is a place. */
+static void ptq__make_panels(ptq__packed *k) {
+    int each = k->out[2] / k->groups, wide = k->engine->lanes, group, first;
+    k->panels = k->lanes = 0;
     for (group = 0; group < k->groups; group++)
         for (first = 0; first < each; first += 2 * wide) {
-            left = each - first;
-            if (panel) {
-                panel[n].first = group * each + first;
-                panel[n].channels = left < 2 * wide ? left : 2 * wide;
-                panel[n].lane = *lanes;
-                panel[n].group = group;
-                panel[n].two = left > wide;
+            int left = each - first, two = left > wide;
+            if (k->panel) {
+                ptq__panel *panel = &k->panel[k->panels];
+                panel->first = group * each + first;
+                panel->channels = left < 2 * wide ? left : 2 * wide;
+                panel->lane = k->lanes;
+                panel->group = group;
+                panel->two = two;
             }
-            *lanes += left > wide ? 2 * wide : wide;
-            n++;
+            k->lanes += two ? 2 * wide : wide;
+            k->panels++;
         }
-    return n;
 }
 
 static void ptq__make_strips(ptq__packed *k) {
-    int apart = k->apart, deep = k->in[2] / k->groups, size = k->engine->size, i;
+    int apart = k->apart, deep = k->in[2] / k->groups, size = ptq__engine_size(k->engine), i;
     for (i = 0; i < k->strips; i++) {
         int slab = i / k->phases, phase = i % k->phases;
         int column = (phase + apart * k->pad[1] - k->pad[1]) % apart; /* the first of its phase */
@@ -12241,18 +11710,24 @@ static void ptq__make_pieces(ptq__packed *k) {
     }
 }
 
-/* One weight, as float, or as integer less its zero point. */
-static void ptq__copy_weight(const ptq__packed *k, const ptq__step *step, size_t from, char *to) {
-    int16_t both;
-    if (k->engine->codes == 1) {
+/* Then the weights. */
+
+/* One weight, as float, or as integer of 8, 16 or 32 bits less its zero point. */
+static void ptq__copy_weight(const ptq__step *step, size_t from, int size, char *to) {
+    int32_t word;
+    int16_t half;
+    if (!step->multiplier) {
         memcpy(to, (const float *)step->weight + from, sizeof(float));
         return;
     }
-    both = (int16_t)ptq__weight_code(step, from);
-    if (k->engine->codes == 2)
-        memcpy(to, &both, sizeof both);
+    word = ptq__weight_code(step, from);
+    half = (int16_t)word;
+    if (size == 4)
+        memcpy(to, &word, sizeof word);
+    else if (size == 2)
+        memcpy(to, &half, sizeof half);
     else
-        *to = (char)both;
+        *to = (char)word;
 }
 
 /* G x, of three numbers that lie `from` apart, to four that lie `to` apart: ptq__winograd_rows. */
@@ -12281,7 +11756,7 @@ static void ptq__copy_places(const ptq__step *step, size_t from, char *to, ptrdi
 /* Where code i of a run for one lane lies, from the start of the run. */
 static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, int lane) {
     int codes = engine->codes, size = PTQ__WORD / codes, word = i / codes * wide + lane;
-    if (engine->planar)
+    if (engine->form & PTQ__PLANAR)
         return (word - lane % engine->lanes) * PTQ__WORD +
                (i % codes * engine->lanes + lane % engine->lanes) * size;
     return word * PTQ__WORD + i % codes * size;
@@ -12291,17 +11766,17 @@ static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, 
    places, all runs at once. */
 static char *ptq__pack_run(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel,
                            int tap, char *to) {
-    int deep = k->in[2] / k->groups, taps = k->kernel[0] * k->kernel[1];
-    int wide = k->engine->lanes << panel->two, i, lane;
+    int deep = k->in[2] / k->groups, wide = k->engine->lanes << panel->two, i, lane;
+    int taps = k->kernel[0] * k->kernel[1], size = PTQ__WORD / k->engine->codes;
     ptrdiff_t bytes = (ptrdiff_t)k->run_words * wide * PTQ__WORD;
-    for (i = 0; i < k->run * deep; i++)
+    for (i = 0; i < (k->tiles ? 1 : k->run) * deep; i++)
         for (lane = 0; lane < panel->channels; lane++) {
             size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
             char *at = to + ptq__weight_offset(k->engine, wide, i, lane);
             if (k->tiles)
                 ptq__copy_places(step, from * (size_t)taps, at, bytes);
             else
-                ptq__copy_weight(k, step, from * (size_t)taps + (size_t)(tap + i / deep), at);
+                ptq__copy_weight(step, from * (size_t)taps + (size_t)(tap + i / deep), size, at);
         }
     return to + (k->tiles ? PTQ__PLACES : 1) * bytes;
 }
@@ -12313,7 +11788,7 @@ static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, in
     size_t i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     uint32_t sum = 0;
     for (i = 0; i < taps && k->engine->codes == 4; i++)
-        sum += (uint32_t)(ptq__code(weight, (size_t)channel * taps + i) - weight->zero_point);
+        sum += (uint32_t)ptq__weight_code(step, (size_t)channel * taps + i);
     return (bias->rank ? (uint32_t)((const int32_t *)bias->data)[channel] : 0) -
            (uint32_t)k->zero * sum;
 }
@@ -12330,128 +11805,153 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
     }
 }
 
-static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight) {
+static void ptq__pack(ptq__packed *k, const ptq__step *step) {
+    char *weight = k->weight;
     int i, c, tap;
     for (i = 0; i < k->panels; i++) {
         k->panel[i].weight = weight;
-        for (tap = 0; tap < k->taps; tap += k->tiles ? PTQ__PLACES : k->run)
+        for (tap = 0; tap < k->taps; tap += k->run)
             weight = ptq__pack_run(k, step, &k->panel[i], tap, weight);
         for (c = 0; c < k->panel[i].channels; c++)
             ptq__pack_channel(k, step, k->panel[i].first + c, k->panel[i].lane + c);
     }
 }
 
-/* Pixels whose sums are not finished at once: of a tile, or of a row, which may end with a part of
-   a tile. */
-static size_t ptq__later_pixels(const ptq__packed *k) {
-    size_t tile = (size_t)k->pixels[0][1]; /* the largest */
-    if (k->tiles)
-        return (size_t)(PTQ__PLACES * k->room + 4 * k->tiles);
-    if (k->engine->finish)
-        return (size_t)k->out[1] + tile;
-    return k->engine->matrix ? tile : 0;
-}
-
-static int ptq__is_depthwise(const ptq_plan *plan, const ptq__step *step) {
-    const ptq_node *node = step->node;
-    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
-    return node->op == PTQ_OP_CONV2D && node->groups > 1 && node->groups == step->in[2] &&
-           node->groups == node->shape[2] && mode != PTQ_MODE_DYNAMIC &&
-           (mode == PTQ_MODE_INTEGER ? ptq__can_add(step) : !ptq__is_coded(node));
-}
-
-/* Weights tap by tap, one word each. */
-static void ptq__pack_depthwise(const ptq__packed *k, const ptq__step *step) {
-    int taps = k->kernel[0] * k->kernel[1], lanes = ptq__deep_lanes(k->out[2]), c, tap;
-    char *weight = k->bias + 2 * lanes * PTQ__WORD;
+/* Weights of a depthwise convolution: tap by tap, one word each. */
+static void ptq__pack_depthwise(ptq__packed *k, const ptq__step *step) {
+    int c, tap;
     for (c = 0; c < k->out[2]; c++) {
         ptq__pack_channel(k, step, c, c);
-        for (tap = 0; tap < taps; tap++) {
-            char *to = weight + (tap * lanes + c) * PTQ__WORD;
-            size_t from = (size_t)c * (size_t)taps + (size_t)tap;
-            int16_t code[2] = {0, 0};
-            int32_t word;
-            if (!step->multiplier) {
-                ptq__copy_weight(k, step, from, to);
-                continue;
-            }
-            ptq__copy_weight(k, step, from, (char *)code);
-            word = code[0];
-            memcpy(to, &word, sizeof word);
-        }
+        for (tap = 0; tap < k->taps; tap++)
+            ptq__copy_weight(step, (size_t)c * (size_t)k->taps + (size_t)tap, PTQ__WORD,
+                             k->weight + (tap * k->lanes + c) * PTQ__WORD);
     }
 }
 
-static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, const ptq__family *family,
-                                           ptq__step *step, ptq_error *err) {
-    size_t taps = (size_t)(step->node->kernel[0] * step->node->kernel[1]);
-    size_t lanes = (size_t)ptq__deep_lanes(step->node->shape[2]);
-    ptq__packed *k;
-    size_t size = sizeof *k + (taps + 2) * lanes * PTQ__WORD + PTQ__ALIGN;
+/* Memory for what a layer packs: `bytes` more of *at. NULL while it is only measured. */
+static void *ptq__carve(char *memory, size_t *at, size_t bytes) {
+    char *place = memory ? memory + *at : NULL;
+    *at += ptq__align(bytes);
+    return place;
+}
+
+/* How much all of it is; and where it lies, if there is memory. */
+static size_t ptq__carve_all(ptq__packed *k, char *memory) {
+    size_t lanes = (size_t)k->lanes, at = 0;
+    size_t words = (size_t)k->run_words * (size_t)(k->tiles ? k->taps : k->taps / k->run);
+    k->piece = (ptq__piece *)ptq__carve(memory, &at, (size_t)k->pieces * sizeof *k->piece);
+    k->strip = (ptq__strip *)ptq__carve(memory, &at, (size_t)k->strips * sizeof *k->strip);
+    k->panel = (ptq__panel *)ptq__carve(memory, &at, (size_t)k->panels * sizeof *k->panel);
+    k->bias = (char *)ptq__carve(memory, &at, lanes * PTQ__WORD);
+    k->multiplier = (float *)ptq__carve(memory, &at, lanes * sizeof *k->multiplier);
+    k->weight = (char *)ptq__carve(memory, &at, words * lanes * PTQ__WORD);
+    return at;
+}
+
+/* Moves what was described into memory of the plan. */
+static ptq_status ptq__keep_packed(ptq_plan *plan, ptq__step *step, ptq__packed *shape,
+                                   ptq__packed **out, ptq_error *err) {
+    size_t size = sizeof *shape + PTQ__ALIGN + ptq__carve_all(shape, NULL);
+    char *memory;
     PTQ__TRY(ptq__alloc(&plan->allocator, size, 1, "packed weights", &step->packed, err));
-    k = (ptq__packed *)step->packed;
-    k->engine = step->multiplier ? family->exact : family->real; /* forms of weights and codes */
-    k->bias = (char *)(k + 1);
-    k->bias += (PTQ__ALIGN - (uintptr_t)k->bias % PTQ__ALIGN) % PTQ__ALIGN;
-    k->multiplier = (float *)(void *)(k->bias + lanes * PTQ__WORD);
-    ptq__describe_conv(k, step);
-    ptq__describe_finish(k, step);
-    ptq__pack_depthwise(k, step);
-    step->run = step->multiplier ? family->depthwise_codes : family->depthwise_real;
+    memory = (char *)step->packed + sizeof *shape;
+    memory += (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN;
+    *out = (ptq__packed *)step->packed;
+    **out = *shape;
+    ptq__carve_all(*out, memory);
     return PTQ_OK;
+}
+
+static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, ptq__step *step,
+                                           const ptq__engine *engine, ptq_error *err) {
+    ptq__packed shape = ptq__describe(step, engine), *k;
+    shape.lanes = (shape.out[2] + 15) / 16 * 16; /* whole vectors, also of the widest */
+    shape.run = shape.run_words = 1;
+    PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
+    ptq__pack_depthwise(k, step);
+    return PTQ_OK;
+}
+
+/* Bytes for what ptq__conv_vector keeps while it runs. Sums are those of a row, which may end with
+   a part of a tile, or of all places and two rows. */
+static size_t ptq__conv_scratch(const ptq__packed *k) {
+    size_t pixels = k->tiles ? (size_t)(PTQ__PLACES * k->room + 4 * k->tiles)
+                             : (size_t)(k->out[1] + k->pixels[0][1]);
+    return ptq__align((size_t)k->pieces * sizeof *k->piece) +
+           (size_t)(k->rows + 1) * (size_t)k->row_bytes +
+           PTQ__PLACES * (size_t)ptq__input_plane(k) +
+           pixels * 2 * (size_t)k->engine->lanes * PTQ__WORD;
+}
+
+static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq__engine *engine,
+                                      ptq_error *err) {
+    ptq__packed shape = ptq__describe(step, engine), *k;
+    size_t scratch;
+    if (engine->matrix)
+        ptq__describe_matrix(&shape);
+    else
+        ptq__describe_slabs(&shape);
+    if (engine->winograd && ptq__can_winograd(step))
+        ptq__describe_winograd(&shape);
+    shape.row_bytes =
+        (ptrdiff_t)ptq__align((size_t)(shape.slab_bytes * shape.slabs * shape.groups));
+    shape.strips = shape.phases * shape.slabs * shape.groups;
+    ptq__make_panels(&shape);
+    PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
+    ptq__make_panels(k);
+    ptq__make_strips(k);
+    ptq__make_pieces(k);
+    ptq__pack(k, step);
+    step->run = ptq__conv_vector;
+    scratch = ptq__conv_scratch(k);
+    step->scratch = scratch > step->scratch ? scratch : step->scratch;
+    return PTQ_OK;
+}
+
+/* Bytes are fastest, unless 16 bits take fewer multiplications, or bytes would saturate. */
+static const ptq__engine *ptq__choose_engine(const ptq__family *family, const ptq__step *step) {
+    if (!step->multiplier)
+        return family->real;
+    if (!family->bytes || !ptq__fits_s8(step))
+        return family->pairs;
+    if (family->bytes->form & PTQ__SATURATES &&
+        (ptq__can_winograd(step) || !ptq__pairs_fit(step, &step->from[0]->q)))
+        return family->pairs;
+    return family->bytes;
+}
+
+/* A layer with weights. The scalar kernel stays where codes and floats are mixed, and for groups of
+   few channels, which would leave most lanes idle. */
+static ptq_status ptq__vectorize_weights(ptq_plan *plan, const ptq__family *family, ptq__step *step,
+                                         ptq__kernel depthwise, ptq_error *err) {
+    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
+    int groups = step->groups, each = step->node->shape[2] / groups;
+    if (mode == PTQ_MODE_DYNAMIC || (mode != PTQ_MODE_INTEGER && ptq__is_coded(step->node)))
+        return PTQ_OK;
+    if (groups > 1 && groups == step->in[2] && each == 1) {
+        step->run = depthwise;
+        return ptq__vectorize_depthwise(plan, step, step->multiplier ? family->pairs : family->real,
+                                        err);
+    }
+    if (groups > 1 && each < 4)
+        return PTQ_OK;
+    return ptq__vectorize_conv(plan, step, ptq__choose_engine(family, step), err);
 }
 
 /* Gives a step its vector kernel, if there is one for it. */
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     const ptq__family *family = ptq__family_of(plan->info.isa);
-    ptq__packed shape, *k;
-    size_t words, size, at;
-    int lanes, panels;
-    char *memory;
-    memset(&shape, 0, sizeof shape);
-    if (!family)
+    const ptq__vector_kernel *kernel = family ? family->operators : NULL;
+    int coded = ptq__is_coded(step->node) || step->multiplier;
+    if (!family || (coded && !ptq__can_add(step)))
         return PTQ_OK;
-    if (step->node->op == PTQ_OP_GLOBAL_AVG_POOL)
-        step->run = ptq__is_coded(step->node) ? family->average_codes : family->average_real;
-    if (step->node->op == PTQ_OP_ADD && !ptq__is_coded(step->node))
-        step->run = family->add_real;
-    if (step->node->op == PTQ_OP_ADD && ptq__is_coded(step->node) && ptq__can_add(step))
-        step->run = family->add_codes;
-    if (ptq__is_depthwise(plan, step))
-        return ptq__vectorize_depthwise(plan, family, step, err);
-    shape.engine = ptq__choose_engine(plan, family, step);
-    if (!shape.engine)
-        return PTQ_OK;
-    ptq__describe_conv(&shape, step);
-    ptq__describe_finish(&shape, step);
-    panels = ptq__make_panels(&shape, NULL, &lanes);
-    words = (size_t)shape.run_words * (size_t)(shape.taps / shape.run);
-    at = ptq__align(sizeof shape) + ptq__align((size_t)shape.pieces * sizeof *shape.piece) +
-         ptq__align((size_t)shape.strips * sizeof *shape.strip) +
-         ptq__align((size_t)panels * sizeof *shape.panel);
-    size = at + ((size_t)lanes * 2 + words * (size_t)lanes) * PTQ__WORD + PTQ__ALIGN;
-    PTQ__TRY(ptq__alloc(&plan->allocator, size, 1, "packed weights", &step->packed, err));
-    memory = (char *)step->packed;
-    k = (ptq__packed *)step->packed;
-    *k = shape;
-    k->panels = panels;
-    k->piece = (ptq__piece *)(void *)(memory + ptq__align(sizeof shape));
-    k->panel =
-        (ptq__panel *)(void *)((char *)k->piece + ptq__align((size_t)k->pieces * sizeof *k->piece));
-    k->strip =
-        (ptq__strip *)(void *)((char *)k->panel + ptq__align((size_t)panels * sizeof *k->panel));
-    k->bias = memory + at + (PTQ__ALIGN - (uintptr_t)(memory + at) % PTQ__ALIGN) % PTQ__ALIGN;
-    k->multiplier = (float *)(void *)(k->bias + lanes * PTQ__WORD);
-    ptq__make_panels(k, k->panel, &lanes);
-    ptq__make_strips(k);
-    ptq__make_pieces(k);
-    ptq__pack(k, step, k->bias + 2 * lanes * PTQ__WORD);
-    step->run = ptq__conv_vector;
-    size = ptq__align((size_t)k->pieces * sizeof *k->piece) +
-           (size_t)(k->rows + 1) * (size_t)k->row_bytes +
-           PTQ__PLACES * (size_t)ptq__input_plane(k) +
-           ptq__later_pixels(k) * 2 * (size_t)k->engine->lanes * PTQ__WORD;
-    step->scratch = size > step->scratch ? size : step->scratch;
+    while (kernel->real && kernel->op != step->node->op)
+        kernel++;
+    if (ptq__has_weight(step->node->op))
+        return ptq__vectorize_weights(plan, family, step, coded ? kernel->codes : kernel->real,
+                                      err);
+    if (kernel->real)
+        step->run = coded ? kernel->codes : kernel->real;
     return PTQ_OK;
 }
 
@@ -12664,7 +12164,7 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
         return ptq_error_set(err, PTQ_BAD_NUMBER,
                              "the %s kernels differ from scalar ones by %g in"
                              " tensor %s",
-                             ptq_isa_name(b->plan->info.isa), (double)distance, name);
+                             ptq_name(PTQ_NAMES_ISA, b->plan->info.isa), (double)distance, name);
     return PTQ_OK;
 }
 
@@ -12685,7 +12185,7 @@ static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, 
     if (memcmp(logits[0], logits[1],
                (size_t)ptq_plan_get_info(s[0]->plan)->classes * sizeof(float)))
         return ptq_error_set(err, PTQ_BAD_NUMBER, "the %s kernels depend on where tensors lie",
-                             ptq_isa_name(s[1]->plan->info.isa));
+                             ptq_name(PTQ_NAMES_ISA, s[1]->plan->info.isa));
     return PTQ_OK;
 }
 
@@ -13008,381 +12508,312 @@ PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *qu
 
 /* ---- [LEARN] -------------------------------------------------------------------------------- */
 
-/* Learned rounding. For one channel with weights w, scale s and codes q, the error of the result is
-   d x with d = w - s q, x the input; its variance over images is d C d with C the covariance of x.
-   Starting from the nearest codes, the one step of a code by 1 that lowers d C d most is taken, as
-   long as there is one. The mean of the error goes into the bias. C comes from the integer codes of
-   the layer's input as the quantized model computes them: exact sums, so that neither the order of
-   images nor threads matter.
+/* Learned rounding: codes chosen for what a layer makes of its inputs, not for themselves.
 
-   Refitting (ptq_scheme.refit) first replaces w by the weights that make of the codes x what the
-   float model makes of its real inputs: the minimum of E(y - w x - b)^2, y the float model's result
-   before its activation. Layers are then learned one after the other, each on what the layers
-   before it became. */
+   One channel of a layer computes y = w x + b, with x the inputs under the kernel ("taps") at one
+   position of one image. Codes q with the scale s put w off by d = w - s q, and y by d x. Rounding
+   to nearest keeps every d small; what matters is how much d x varies from input to input,
 
-typedef struct ptq__moments {
-    int taps;         /* of one group; 0: this node does not learn */
-    uint64_t count;   /* input vectors seen */
-    int64_t *sum;     /* groups x taps: of x */
-    int64_t *product; /* groups x taps x taps, lower triangle: of x[i] x[j]. NULL: only the bias is
-                          learned */
-    int64_t *target;  /* channels: of y, in units of `unit`. NULL: all nodes learn in one pass */
-    int64_t *cross;   /* channels x taps: of y x[i]. NULL: no refitting */
-    double unit;
-} ptq__moments;
+       E (d x - E d x)^2 = d C d',    C = E (x - E x)(x - E x)', the covariance of the inputs,
+
+   and where inputs go together, a weight rounded the wrong way can make up for others (AdaRound:
+   Nagel et al. 2020, https://arxiv.org/abs/2004.10568, section 3). Trying all roundings is not
+   feasible, so the error descends: from the nearest codes, the one step of one code that lowers
+   d C d' most is taken, again and again, until there is none. The mean E d x needs no weights: the
+   bias takes it (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2).
+
+   Refitting (ptq_scheme.refit): with few bits, the layers before have changed x, and w is no longer
+   the best thing to round. It is replaced by the w' that, with some b', minimizes
+
+       E (y - w' x - b')^2 + r |w' - w|^2,
+
+   y being what the float model has in this place for the same image, and r small: ridge regression
+   (Hoerl and Kennard 1970). Where the derivative is zero, (C + r I)(w' - w) = cov(x, y) - C w,
+   which Cholesky's method solves. Each layer then learns from what those before it have become, in
+   a pass over the images of its own; without refitting, one pass serves all layers.
+
+   All that a layer needs to know of the images are sums: of x, x x', y and y x'. x are codes, y is
+   rounded to a fixed point, and sums of integers are exact: neither the order of the images nor
+   the number of threads can change a bit of the result.
+
+   Memory: n (n + 1) / 2 sums of 8 bytes for each group of n taps and each thread, 85 MB for 512
+   channels of 3x3, and two n x n matrices of doubles while a group is solved. Time: n^2 / 2
+   multiplications for each position looked at, n^3 / 6 to solve, 2 n for each step of a code. */
 
 enum {
-    PTQ__MOMENT_PATCHES = 64, /* output positions looked at per image */
-    PTQ__MOST_LEARNED = 4608  /* taps: 512 channels of 3x3. More would need gigabytes */
+    PTQ__MOST_TAPS = 4608, /* of a layer that learns: 512 channels of 3x3 */
+    PTQ__PATCHES = 64      /* positions looked at in an image */
 };
 
-typedef struct ptq__learner {
-    const ptq__converter *cv;
-    const ptq_plan *plan;  /* of the model that is being made */
-    const ptq_plan *real;  /* of the float model, where there are targets */
-    int only;              /* the node to learn; -1: all */
-    int last;              /* the last node that must run */
-    ptq__moments *moments; /* one for each node of the new model */
-    int16_t *patch;        /* PTQ__MOMENT_PATCHES vectors, as gathered and transposed */
-    int16_t *column;
-    float *reals;         /* one vector of real inputs */
-    int32_t *target;      /* channels x PTQ__MOMENT_PATCHES */
-    ptq_session *session; /* of `real` */
-} ptq__learner;
+/* A layer that learns, or one group of it, since groups share neither inputs nor channels; and
+   where its sums lie among those of all. x are codes less their zero point, so |x| < 2^8, and
+   |y| < 2^28: no sum over fewer than 2^27 positions can overflow. */
+typedef struct ptq__lesson {
+    int index, old;       /* its node in the model that is being made, and in the float model */
+    ptq_node *to;         /* the node of the new model: its codes and biases are replaced */
+    const ptq_node *from; /* the node of the float model: its weights are wanted */
+    const ptq_scheme *scheme;
+    int group, first; /* its number, and its first channel */
+    int taps, each;   /* inputs under its kernel, and channels */
+    int rounds;       /* codes are learned; 0: the bias alone */
+    int targets;      /* the float model's y is looked at; 0: w x + b stands for it */
+    double unit;      /* of y in the sums */
+    double in_scale;  /* of x: w (in_scale x) is a real number */
+    size_t count;     /* 1: how many positions there are in the sums */
+    size_t x;         /* taps: x[i] */
+    size_t xx;        /* taps x (taps + 1) / 2: x[i] x[j], the lower triangle. If `rounds` */
+    size_t y;         /* each: y of a channel. If `targets` */
+    size_t yx;        /* each x taps: y x[i]. If both */
+} ptq__lesson;
 
-/* Taps of a node that learns; 0 otherwise. */
-static int ptq__learned_taps(const ptq__converter *cv, int index) {
-    const ptq_node *node = &cv->model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_scheme *scheme = ptq__scheme_of(cv, node);
-    size_t taps;
-    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_MODE_INTEGER ||
-        (scheme->rounding != PTQ_ROUNDING_LEARNED && scheme->bias != PTQ_BIAS_CORRECTION_EMPIRICAL))
-        return 0;
-    taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    return taps <= PTQ__MOST_LEARNED ? (int)taps : 0;
+/* Lays out the sums from `at` on. Returns where they end, SIZE_MAX if memory cannot hold them. */
+static size_t ptq__place_sums(ptq__lesson *lesson, size_t at) {
+    size_t n = (size_t)lesson->taps, each = lesson->targets ? (size_t)lesson->each : 0, end;
+    lesson->count = at;
+    lesson->x = at + 1;
+    lesson->xx = lesson->x + n;
+    lesson->y = lesson->xx + (lesson->rounds ? n * (n + 1) / 2 : 0);
+    lesson->yx = lesson->y + each;
+    end = lesson->yx + (lesson->rounds ? each * n : 0);
+    return end < at ? SIZE_MAX : end;
 }
 
-static void ptq__learner_free(ptq__learner *learner) {
-    const ptq_allocator *allocator = &learner->cv->model->allocator;
-    int i;
-    for (i = 0; i < learner->cv->model->nodes && learner->moments; i++) {
-        ptq__free(allocator, learner->moments[i].sum);
-        ptq__free(allocator, learner->moments[i].product);
-        ptq__free(allocator, learner->moments[i].target);
-        ptq__free(allocator, learner->moments[i].cross);
-    }
-    ptq__free(allocator, learner->moments);
-    ptq__free(allocator, learner->patch);
-    ptq__free(allocator, learner->column);
-    ptq__free(allocator, learner->reals);
-    ptq__free(allocator, learner->target);
-    ptq_session_free(learner->session);
-}
-
-static ptq_status ptq__new_sums(const ptq_allocator *allocator, size_t n, int64_t **out,
-                                ptq_error *err) {
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int64_t), "moments", &memory, err));
-    *out = (int64_t *)memory;
-    return PTQ_OK;
-}
-
-/* The largest absolute value of a tensor of the float model on calibration images; of the input, on
-   any. */
-static double ptq__reach(const ptq__converter *cv, int index) {
-    const ptq_statistics *s;
-    double low = 0, high = 0;
-    int c, t = ptq_calibration_find(cv->calibration, cv->old->node[index].out);
+/* The largest absolute value of a tensor of the float model on the calibration images; of the
+   input, on any image. */
+static double ptq__peak(const ptq__converter *cv, int node) {
+    int t = ptq_calibration_find(cv->calibration, cv->old->node[node].out), c;
+    double most = 0;
     if (t >= 0) {
-        s = &cv->calibration->tensor[t].observer.channel[0];
-        low = (double)s->min;
-        high = (double)s->max;
+        const ptq_statistics *s = &cv->calibration->tensor[t].observer.channel[0];
+        most = fmax(fabs((double)s->min), fabs((double)s->max));
     }
-    for (c = 0; c < cv->old->node[0].shape[2] && index == 0; c++) {
-        low = (double)ptq__pixel(cv->old, c, 0) < low ? (double)ptq__pixel(cv->old, c, 0) : low;
-        high =
-            (double)ptq__pixel(cv->old, c, 255) > high ? (double)ptq__pixel(cv->old, c, 255) : high;
-    }
-    return high > -low ? high : -low;
+    for (c = 0; c < cv->old->node[0].shape[2] && node == 0; c++)
+        most = fmax(most, fmax(fabs((double)ptq__pixel(cv->old, c, 0)),
+                               fabs((double)ptq__pixel(cv->old, c, 255))));
+    return most;
 }
 
-/* A power of two, so small that real results of a node keep 26 bits, and so large that no target
-   passes 2^27. */
-static double ptq__target_unit(const ptq__converter *cv, const ptq_node *from, size_t taps) {
-    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    double most = 0, reach = ptq__reach(cv, from->input[0]);
-    size_t o, i, n = (size_t)from->shape[2];
-    int exponent;
-    for (o = 0; o < n; o++) {
+/* The unit of y: a power of two, so small that y keeps 26 bits, and so large that no y reaches 2^28
+   with the correction of a residual in it. */
+static double ptq__target_unit(const ptq__converter *cv, const ptq__lesson *lesson) {
+    const float *w = (const float *)lesson->from->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)lesson->from->param[PTQ_PARAM_BIAS].data;
+    double most = 0, reach = ptq__peak(cv, lesson->from->input[0]);
+    int o, i, exponent;
+    for (o = 0; o < lesson->from->shape[2]; o++) {
         double sum = b ? fabs((double)b[o]) : 0;
-        for (i = 0; i < taps; i++)
-            sum += fabs((double)w[o * taps + i]) * reach;
+        for (i = 0; i < lesson->taps; i++)
+            sum += fabs((double)*w++) * reach;
         most = sum > most ? sum : most;
     }
-    if (from->residual)
-        most += 2 * ptq__reach(cv, from->input[1]);
+    if (lesson->from->residual)
+        most += 2 * ptq__peak(cv, lesson->from->input[1]);
     frexp(most, &exponent);
     return ldexp(1, exponent - 26);
 }
 
-static const ptq_node *ptq__old_node(const ptq__converter *cv, int index) {
-    return &cv->old->node[ptq_model_find(cv->old, cv->model->node[index].name)];
-}
-
-/* Whether a layer is compared with the float model's: it then learns after those before it. */
-static int ptq__takes_targets(const ptq_scheme *scheme) {
-    return ptq__refits(scheme) || scheme->rounding == PTQ_ROUNDING_NEAREST;
-}
-
-static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_error *err) {
-    const ptq_model *model = learner->cv->model;
-    const ptq_node *node = &model->node[index];
-    ptq__moments *m = &learner->moments[index];
-    const ptq_scheme *scheme = ptq__scheme_of(learner->cv, node);
-    size_t taps, groups = (size_t)node->groups, channels = (size_t)node->shape[2];
-    if (learner->only < 0 || learner->only == index)
-        m->taps = ptq__learned_taps(learner->cv, index);
-    taps = (size_t)m->taps;
-    if (!taps)
-        return PTQ_OK;
-    PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps, &m->sum, err));
-    if (scheme->rounding == PTQ_ROUNDING_LEARNED)
-        PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps * taps, &m->product, err));
-    if (learner->only < 0 || !ptq__takes_targets(scheme))
-        return PTQ_OK;
-    m->unit = ptq__target_unit(learner->cv, ptq__old_node(learner->cv, index), taps);
-    PTQ__TRY(ptq__new_sums(&model->allocator, channels, &m->target, err));
-    if (!m->product)
-        return PTQ_OK;
-    return ptq__new_sums(&model->allocator, channels * taps, &m->cross, err);
-}
-
-/* What fails half-way is released by ptq__learner_free. */
-static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err) {
-    const ptq_model *model = learner->cv->model;
-    const ptq_allocator *allocator = &model->allocator;
-    size_t most = 1, channels = 1;
-    void *memory = NULL;
-    int i;
-    PTQ__TRY(
-        ptq__alloc(allocator, (size_t)model->nodes, sizeof(ptq__moments), "moments", &memory, err));
-    learner->moments = (ptq__moments *)memory;
-    for (i = 0; i < model->nodes; i++) {
-        PTQ__TRY(ptq__moments_open(learner, i, err));
-        if ((size_t)learner->moments[i].taps > most)
-            most = (size_t)learner->moments[i].taps;
-        if (learner->moments[i].target && (size_t)model->node[i].shape[2] > channels)
-            channels = (size_t)model->node[i].shape[2];
+/* Describes the groups of a node, if it learns. Returns how many there are. */
+static int ptq__find_lessons(const ptq__converter *cv, int index, ptq__lesson *lesson) {
+    ptq_node *node = &cv->model->node[index];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_scheme *scheme = ptq__scheme_of(cv, node);
+    size_t n;
+    int g;
+    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_MODE_INTEGER ||
+        (scheme->rounding != PTQ_ROUNDING_LEARNED && scheme->bias != PTQ_BIAS_CORRECTION_EMPIRICAL))
+        return 0;
+    n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    if (n > PTQ__MOST_TAPS)
+        return 0;
+    lesson->index = index;
+    lesson->old = ptq_model_find(cv->old, node->name);
+    lesson->to = node;
+    lesson->from = &cv->old->node[lesson->old];
+    lesson->scheme = scheme;
+    lesson->taps = (int)n;
+    lesson->each = node->shape[2] / node->groups;
+    lesson->rounds = scheme->rounding == PTQ_ROUNDING_LEARNED;
+    lesson->targets = !lesson->rounds || ptq__refits(scheme);
+    lesson->unit = lesson->targets ? ptq__target_unit(cv, lesson) : 1;
+    lesson->in_scale = (double)cv->model->node[node->input[0]].q.scale;
+    for (g = 1; g < node->groups; g++) {
+        lesson[g] = lesson[0];
+        lesson[g].group = g;
+        lesson[g].first = g * lesson->each;
     }
-    PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
-                        err));
-    learner->patch = (int16_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
-                        err));
-    learner->column = (int16_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(float), "moments", &memory, err));
-    learner->reals = (float *)memory;
-    PTQ__TRY(ptq__alloc(allocator, channels * PTQ__MOMENT_PATCHES, sizeof(int32_t), "moments",
-                        &memory, err));
-    learner->target = (int32_t *)memory;
-    return PTQ_OK;
+    return node->groups;
 }
 
-/* Sum of products over the patches of one image: fits int32, since codes less the zero point are
-   under 2^8. */
-static int32_t ptq__dot_patches(const int16_t *a, const int16_t *b) {
-    int32_t sum = 0;
-    int i;
-    for (i = 0; i < PTQ__MOMENT_PATCHES; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
+/* A pass over the images. Each thread has one of these; in the end their sums are added up. */
+typedef struct ptq__learner {
+    const ptq__converter *cv;
+    const ptq_plan *real;      /* of the float model; NULL if no lesson has targets */
+    const ptq__lesson *lesson; /* in the order of the model's nodes */
+    int lessons;
+    size_t size, taps, each; /* all sums together; the largest of any lesson */
+    int64_t *sums;
+    ptq_session *session; /* of `real` */
+    void *patch;          /* taps: inputs under a kernel, int16_t codes or float */
+    int16_t *x;           /* taps x PTQ__PATCHES: of a lesson, at all positions looked at */
+    int32_t *y;           /* each x PTQ__PATCHES: targets there, in `unit` */
+} ptq__learner;
 
-/* Adds the gathered vectors, `n` of them, to the moments of one group. */
-static void ptq__add_moments(ptq__learner *learner, const ptq__moments *m, int group, int n) {
-    int taps = m->taps, i, j, p;
-    int64_t *sum = m->sum + (size_t)group * (size_t)taps;
-    int64_t *product = m->product ? m->product + (size_t)group * (size_t)taps * (size_t)taps : NULL;
-    for (i = 0; i < taps; i++)
-        for (p = 0; p < PTQ__MOMENT_PATCHES; p++)
-            learner->column[i * PTQ__MOMENT_PATCHES + p] =
-                p < n ? learner->patch[p * taps + i] : (int16_t)0;
-    for (i = 0; i < taps; i++) {
-        const int16_t *a = learner->column + i * PTQ__MOMENT_PATCHES;
-        for (p = 0; p < n; p++)
-            sum[i] += a[p];
-        for (j = 0; j <= i && m->product; j++)
-            product[(size_t)i * (size_t)taps + (size_t)j] +=
-                ptq__dot_patches(a, learner->column + j * PTQ__MOMENT_PATCHES);
-    }
-}
-
-/* The same for the products with the targets of the group's channels. */
-static void ptq__add_targets(ptq__learner *learner, const ptq__moments *m, int first, int each,
-                             int n) {
-    int o, i, p;
-    for (o = first; o < first + each; o++) {
-        const int32_t *y = learner->target + (o - first) * PTQ__MOMENT_PATCHES;
-        int64_t *cross = m->cross ? m->cross + (size_t)o * (size_t)m->taps : NULL;
-        for (p = 0; p < n; p++)
-            m->target[o] += y[p];
-        for (i = 0; i < m->taps && cross; i++) {
-            const int16_t *x = learner->column + i * PTQ__MOMENT_PATCHES;
-            int64_t sum = 0;
-            for (p = 0; p < n; p++)
-                sum += (int64_t)y[p] * x[p];
-            cross[i] += sum;
-        }
-    }
-}
-
-/* What the channels of a group should become at position `at`: the float model's result before its
-   activation; where a residual is added, also what the residual lacks. */
-static void ptq__gather_targets(ptq__learner *learner, const ptq_session *session, int index,
-                                int group, int at, int n) {
-    const ptq__moments *m = &learner->moments[index];
-    const ptq_node *node = &learner->cv->model->node[index];
-    int real = ptq_model_find(learner->cv->old, node->name), each = node->shape[2] / node->groups;
-    const ptq_node *from = &learner->cv->old->node[real];
-    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    const float *r = (const float *)ptq__operand(learner->session, real, 1);
-    int o;
-    ptq__gather(learner->session, real, group, at, learner->reals);
-    for (o = group * each; o < (group + 1) * each; o++) {
-        double y = (double)ptq__dot_f32(w + (size_t)o * (size_t)m->taps, learner->reals, m->taps) +
-                   (b ? (double)b[o] : 0);
-        if (r && node->act == PTQ_ACTIVATION_NONE) {
-            int k = at * node->shape[2] + o;
-            const ptq_qparams *q = &learner->cv->model->node[node->input[1]].q;
-            y += (double)r[k] -
-                 (double)ptq_dequantize(ptq__load(ptq__operand(session, index, 1), k, q->type), q);
-        }
-        learner->target[(o - group * each) * PTQ__MOMENT_PATCHES + n] =
-            (int32_t)floor(y / m->unit + 0.5);
-    }
-}
-
-/* One layer on the image that has just run. Of a large image some positions are looked at, others
-   from image to image; which ones depends on the image alone. */
-static void ptq__learn_layer(ptq__learner *learner, const ptq_session *session, int index,
-                             uint64_t hash) {
-    const ptq_node *node = &learner->cv->model->node[index];
-    ptq__moments *m = &learner->moments[index];
-    int pixels = node->shape[0] * node->shape[1], g, p, n = 0;
-    int stride = (pixels + PTQ__MOMENT_PATCHES - 1) / PTQ__MOMENT_PATCHES;
-    int each = node->shape[2] / node->groups;
-    for (g = 0; g < node->groups; g++) {
-        for (n = 0, p = 0; n < PTQ__MOMENT_PATCHES; n++, p += stride) {
-            int at = p + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
-            if (at >= pixels)
-                break;
-            ptq__gather(session, index, g, at, learner->patch + n * m->taps);
-            if (m->target)
-                ptq__gather_targets(learner, session, index, g, at, n);
-        }
-        ptq__add_moments(learner, m, g, n);
-        if (m->target)
-            ptq__add_targets(learner, m, g * each, each, n);
-    }
-    m->count += (uint64_t)n;
-}
-
+/* What fails half-way is released by ptq__learn_end. */
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    const ptq__learner *all = (const ptq__learner *)job->context;
+    const ptq_allocator *allocator = &job->allocator;
     ptq_session_options options;
-    void *memory = NULL;
-    ptq__learner *part;
-    PTQ__TRY(ptq__alloc(&job->allocator, 1, sizeof(ptq__learner), "moments", &memory, err));
-    part = (ptq__learner *)memory;
-    part->cv = all->cv;
-    part->plan = all->plan;
-    part->real = all->real;
-    part->only = all->only;
-    part->last = all->last;
+    ptq__learner *part = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &part, 1, "moments", err));
     worker->own = part;
-    PTQ__TRY(ptq__learner_open(part, err));
-    if (!part->real)
-        return PTQ_OK;
+    *part = *(const ptq__learner *)job->context;
+    part->sums = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &part->sums, part->size, "moments", err));
+    PTQ__TRY(ptq__alloc(allocator, part->taps, sizeof(float), "moments", &part->patch, err));
+    PTQ__TRY(PTQ__NEW(allocator, &part->x, part->taps * PTQ__PATCHES, "moments", err));
+    PTQ__TRY(PTQ__NEW(allocator, &part->y, part->each * PTQ__PATCHES, "moments", err));
     memset(&options, 0, sizeof options);
     options.keep = 1;
-    options.allocator = job->allocator;
-    return ptq_session_create(part->real, &options, &part->session, err);
+    options.allocator = *allocator;
+    return part->real ? ptq_session_create(part->real, &options, &part->session, err) : PTQ_OK;
 }
 
+/* Column n of y: what the channels should become at position `at`. That is the float model's result
+   before its activation, and where a residual is added right to it, also what the new model's
+   residual lacks. */
+static void ptq__take_targets(ptq__learner *part, const ptq__lesson *lesson,
+                              const ptq_session *session, int at, int n) {
+    const ptq_node *from = lesson->from;
+    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
+    const float *want = (const float *)ptq__operand(part->session, lesson->old, 1);
+    const void *have = ptq__operand(session, lesson->index, 1);
+    int k, o, taps = lesson->taps;
+    ptq__gather(part->session, lesson->old, lesson->group, at, part->patch);
+    for (k = 0, o = lesson->first; k < lesson->each; k++, o++) {
+        const float *x = (const float *)part->patch;
+        double y = (double)ptq__dot_f32(w + (ptrdiff_t)o * taps, x, taps) + (b ? (double)b[o] : 0);
+        if (want && from->act == PTQ_ACTIVATION_NONE) {
+            const ptq_qparams *q = &part->cv->model->node[lesson->to->input[1]].q;
+            int i = at * from->shape[2] + o;
+            y += (double)want[i] - (double)ptq_dequantize(ptq__load(have, i, q->type), q);
+        }
+        part->y[k * PTQ__PATCHES + n] = (int32_t)floor(y / lesson->unit + 0.5);
+    }
+}
+
+/* Adds the first n columns of x and y to the sums. Further columns of x are zeros, so that products
+   of x, nearly all of the work, come in a number that the compiler knows; 64 * 2^16 fit 32 bits. */
+static void ptq__add_patches(const ptq__learner *part, const ptq__lesson *lesson, int n) {
+    int64_t *x = part->sums + lesson->x, *xx = part->sums + lesson->xx;
+    int64_t *y = part->sums + lesson->y, *yx = part->sums + lesson->yx;
+    int i, j, o, p;
+    part->sums[lesson->count] += n;
+    for (i = 0; i < lesson->taps; i++) {
+        const int16_t *a = part->x + i * PTQ__PATCHES, *b = part->x;
+        for (p = 0; p < n; p++)
+            x[i] += a[p];
+        for (j = 0; j <= i && lesson->rounds; j++, b += PTQ__PATCHES) {
+            int32_t sum = 0;
+            for (p = 0; p < PTQ__PATCHES; p++)
+                sum += a[p] * b[p];
+            *xx++ += sum;
+        }
+    }
+    for (o = 0; o < lesson->each && lesson->targets; o++) {
+        const int32_t *a = part->y + o * PTQ__PATCHES;
+        for (p = 0; p < n; p++)
+            y[o] += a[p];
+        for (i = 0; i < lesson->taps && lesson->rounds; i++, yx++)
+            for (p = 0; p < n; p++)
+                *yx += (int64_t)a[p] * part->x[i * PTQ__PATCHES + p];
+    }
+}
+
+/* One lesson on the image that has just run. Of an image with more than 64 positions one in every
+   `stride` is looked at, which ones depending on the image's hash: different ones from image to
+   image, and yet the same wherever the image stands in the data set. */
+static void ptq__learn_image(ptq__learner *part, const ptq__lesson *lesson,
+                             const ptq_session *session, uint64_t hash) {
+    int positions = lesson->to->shape[0] * lesson->to->shape[1], i, n;
+    int stride = (positions + PTQ__PATCHES - 1) / PTQ__PATCHES;
+    memset(part->x, 0, (size_t)lesson->taps * PTQ__PATCHES * sizeof *part->x);
+    for (n = 0; n < PTQ__PATCHES; n++) {
+        int at = n * stride + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
+        if (at >= positions)
+            break;
+        ptq__gather(session, lesson->index, lesson->group, at, part->patch);
+        for (i = 0; i < lesson->taps; i++)
+            part->x[i * PTQ__PATCHES + n] = ((const int16_t *)part->patch)[i];
+        if (lesson->targets)
+            ptq__take_targets(part, lesson, session, at, n);
+    }
+    ptq__add_patches(part, lesson, n);
+}
+
+/* Both models run up to the last layer that learns: what follows is not needed. */
 static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                  ptq_error *err) {
     ptq__learner *part = (ptq__learner *)worker->own;
+    const ptq__lesson *last = &part->lesson[part->lessons - 1];
     uint64_t hash = ptq__item_hash(job->data, worker->item);
     int i;
     (void)label;
     if (!ptq__has_hash(part->cv->calibration, hash))
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "image %z to learn from was not calibrated on; give the calibration"
+                             "image %zu to learn from was not calibrated on; give the calibration"
                              " images",
                              index);
-    ptq__run_until(worker->session, job->data->type, worker->item, part->last);
+    ptq__run_until(worker->session, job->data->type, worker->item, last->index);
     if (part->real)
-        ptq__run_until(part->session, job->data->type, worker->item,
-                       ptq_model_find(part->cv->old, part->cv->model->node[part->last].name));
-    for (i = 0; i <= part->last; i++)
-        if (part->moments[i].taps)
-            ptq__learn_layer(part, worker->session, i, hash);
+        ptq__run_until(part->session, job->data->type, worker->item, last->old);
+    for (i = 0; i < part->lessons; i++)
+        ptq__learn_image(part, &part->lesson[i], worker->session, hash);
     return PTQ_OK;
 }
 
-/* `to` may be NULL. */
-static void ptq__add_sums(int64_t *to, const int64_t *from, size_t n) {
-    size_t k;
-    for (k = 0; k < n && to; k++)
-        to[k] += from[k];
-}
-
+/* Only one thread at a time is in here. */
 static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__learner *all = (ptq__learner *)job->context, *part = (ptq__learner *)worker->own;
-    int i;
+    size_t k;
     (void)err;
-    for (i = 0; i < job->plan->info.model->nodes && part && !job->status; i++) {
-        const ptq_node *node = &job->plan->info.model->node[i];
-        ptq__moments *to = &all->moments[i], *from = &part->moments[i];
-        size_t taps = (size_t)to->taps, n = taps * (size_t)node->groups;
-        ptq__add_sums(to->sum, from->sum, n);
-        ptq__add_sums(to->product, from->product, n * taps);
-        ptq__add_sums(to->target, from->target, (size_t)node->shape[2]);
-        ptq__add_sums(to->cross, from->cross, (size_t)node->shape[2] * taps);
-        to->count += from->count;
-    }
-    if (part) {
-        ptq__learner_free(part);
-        ptq__free(&job->allocator, part);
-    }
+    if (!part)
+        return PTQ_OK;
+    for (k = 0; k < all->size && !job->status; k++)
+        all->sums[k] += part->sums[k];
+    ptq_session_free(part->session);
+    ptq__free(&job->allocator, part->sums);
+    ptq__free(&job->allocator, part->patch);
+    ptq__free(&job->allocator, part->x);
+    ptq__free(&job->allocator, part->y);
+    ptq__free(&job->allocator, part);
     return PTQ_OK;
 }
 
-/* Chosen on training images that were not calibrated on. */
+/* r as a share of the average variance of the inputs. Chosen on training images that were not
+   calibrated on. */
 static const double ptq__ridge = 0.01;
 
-/* The covariance of a group's inputs, with a little added to its diagonal: what 1 % of the average
-   variance does not show is not worth a large change of weights. */
-static void ptq__covariance(const ptq__moments *m, int group, double *c) {
-    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
-    const int64_t *product = m->product + (size_t)group * (size_t)m->taps * (size_t)m->taps;
-    size_t n = (size_t)m->taps, i, j;
-    double count = (double)m->count, trace = 0;
-    for (i = 0; i < n; i++)
-        for (j = 0; j <= i; j++) {
-            double value = (double)product[i * n + j] / count -
-                           (double)sum[i] / count * ((double)sum[j] / count);
-            c[i * n + j] = c[j * n + i] = value;
-            trace += i == j ? value : 0;
-        }
-    for (i = 0; i < n; i++)
-        c[i * n + i] += ptq__ridge * trace / (double)n;
-}
+/* What a lesson is solved with, channel after channel. */
+typedef struct ptq__bench {
+    const ptq__lesson *lesson;
+    const int64_t *sums;
+    double count;
+    ptq_tensor *codes; /* of the layer */
+    int32_t low, high; /* that they may have */
+    double *mean;      /* taps: E x */
+    double *c, r;      /* taps x taps: C + r I, where codes are learned */
+    double *factor;    /* taps x taps: the lower triangle l of l l' = C + r I */
+    int refits;        /* there are targets, and `factor` */
+    int channel;
+    const float *w; /* taps: to be coded; of the float model, or `fitted` */
+    float *fitted;
+    float bias;    /* of the float model */
+    float *scale;  /* of the codes */
+    double *d, *g; /* taps: scratch, the error of each weight and the gradient C d */
+} ptq__bench;
 
-/* Cholesky's factor l of c, lower triangle, l l' = c. 0 if c is not positive definite. */
+/* Cholesky's factor of c, n x n. 0 if c is not positive definite (Golub and Van Loan, Matrix
+   Computations, section 4.2). */
 static int ptq__factorize(const double *c, size_t n, double *l) {
     size_t i, j, k;
     for (i = 0; i < n; i++)
@@ -13397,7 +12828,7 @@ static int ptq__factorize(const double *c, size_t n, double *l) {
     return 1;
 }
 
-/* x: the solution of l l' x = x. */
+/* Replaces x by the solution z of l l' z = x: forwards through l, back through l'. */
 static void ptq__solve(const double *l, size_t n, double *x) {
     size_t i, k;
     for (i = 0; i < n; i++) {
@@ -13412,25 +12843,72 @@ static void ptq__solve(const double *l, size_t n, double *x) {
     }
 }
 
-/* One channel: the weights, their codes in `codes` from `at` on. `d` and `g` are scratch of n.
-   Returns d C d. */
-static double ptq__descend(const float *w, size_t n, float scale, int32_t low, int32_t high,
-                           const double *c, ptq_tensor *codes, size_t at, double *d, double *g) {
-    double s = (double)scale, gain, error = 0;
-    size_t i, j, k, moves;
+/* From sums to mean and covariance. r serves rounding too: errors that only inputs of very little
+   variance show are not worth a large change of codes. */
+static void ptq__find_covariance(ptq__bench *b) {
+    const int64_t *x = b->sums + b->lesson->x, *xx = b->sums + b->lesson->xx;
+    size_t n = (size_t)b->lesson->taps, i, j;
+    double trace = 0;
     for (i = 0; i < n; i++)
-        d[i] = (double)w[i] - s * (double)ptq__code(codes, at + i);
+        b->mean[i] = (double)x[i] / b->count;
+    if (!b->lesson->rounds)
+        return;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j <= i; j++)
+            b->c[i * n + j] = b->c[j * n + i] = (double)*xx++ / b->count - b->mean[i] * b->mean[j];
+        trace += b->c[i * n + i];
+    }
+    b->r = ptq__ridge * trace / (double)n;
+    for (i = 0; i < n; i++)
+        b->c[i * n + i] += b->r;
+    b->refits = b->lesson->targets && ptq__factorize(b->c, n, b->factor);
+}
+
+/* The channel's weights fitted anew: w + (C + r I)^-1 (cov(x, y) - C w). x counts codes, y counts
+   units; C w is (C + r I) w - r w. */
+static void ptq__refit(ptq__bench *b) {
+    const ptq__lesson *lesson = b->lesson;
+    size_t n = (size_t)lesson->taps, o = (size_t)(b->channel - lesson->first), i, j;
+    const int64_t *yx = b->sums + lesson->yx + o * n;
+    double y = (double)b->sums[lesson->y + o] / b->count;
+    for (i = 0; i < n; i++) {
+        double side = (double)yx[i] / b->count - y * b->mean[i];
+        side = side * lesson->unit / lesson->in_scale;
+        for (j = 0; j < n; j++)
+            side -= b->c[i * n + j] * (double)b->w[j];
+        b->d[i] = side + b->r * (double)b->w[i];
+    }
+    ptq__solve(b->factor, n, b->d);
+    for (i = 0; i < n; i++)
+        b->fitted[i] = (float)((double)b->w[i] + b->d[i]);
+    b->w = b->fitted;
+}
+
+/* The channel's codes under a scale: the nearest, then descent, unless they have a zero point
+   (affine). Returns d C d'. With g = C d, a step of code i changes it by s^2 C[i][i] - 2 s |g[i]|
+   at best, up where g[i] > 0. Every move lowers it: 20 moves a weight are a limit only because sums
+   of doubles are rounded. */
+static double ptq__round_channel(const ptq__bench *b, float scale) {
+    size_t n = (size_t)b->lesson->taps, at = (size_t)b->channel * n, i, j, k, moves;
+    double *d = b->d, *g = b->g, s = (double)scale, error = 0;
+    const double *c = b->c;
+    ptq__code_weights(b->w, n, scale, b->codes->zero_point, b->low, b->high, b->codes, at);
+    if (b->codes->zero_point)
+        return 0;
+    for (i = 0; i < n; i++)
+        d[i] = (double)b->w[i] - s * (double)ptq__code(b->codes, at + i);
     for (i = 0; i < n; i++) {
         for (g[i] = 0, j = 0; j < n; j++)
             g[i] += c[i * n + j] * d[j];
         error += d[i] * g[i];
     }
     for (moves = 0; moves < 20 * n; moves++) {
-        int32_t step, code;
-        for (gain = 0, k = n, i = 0; i < n; i++) { /* d C d changes by s^2 C[i][i] - 2 s |g[i]| */
-            double change = s * (s * c[i * n + i] - 2 * (g[i] < 0 ? -g[i] : g[i]));
-            code = ptq__code(codes, at + i) + (g[i] > 0 ? 1 : -1);
-            if (change < gain && code >= low && code <= high) {
+        double gain = 0;
+        int32_t step;
+        for (k = n, i = 0; i < n; i++) {
+            double change = s * (s * c[i * n + i] - 2 * fabs(g[i]));
+            int32_t code = ptq__code(b->codes, at + i) + (g[i] > 0 ? 1 : -1);
+            if (change < gain && code >= b->low && code <= b->high) {
                 gain = change;
                 k = i;
             }
@@ -13439,100 +12917,48 @@ static double ptq__descend(const float *w, size_t n, float scale, int32_t low, i
             break;
         error += gain;
         step = g[k] > 0 ? 1 : -1;
-        ptq_tensor_set_code(codes, at + k, ptq__code(codes, at + k) + step);
+        ptq_tensor_set_code(b->codes, at + k, ptq__code(b->codes, at + k) + step);
         for (i = 0; i < n; i++)
             g[i] -= s * step * c[k * n + i];
     }
     return error;
 }
 
-/* Scratch for learning one node. */
-typedef struct ptq__workbench {
-    double *c, *l;     /* taps x taps */
-    double *d, *g, *x; /* taps */
-    float *w;
-    int factorized;
-} ptq__workbench;
-
-/* The weights of channel o fitted anew, into bench->w. */
-static void ptq__refit_weights(const ptq__moments *m, int group, int o, const float *w,
-                               double in_scale, ptq__workbench *bench) {
-    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
-    const int64_t *cross = m->cross + (size_t)o * (size_t)m->taps;
-    size_t n = (size_t)m->taps, i, j;
-    double count = (double)m->count, y = (double)m->target[o] / count, trace = 0;
-    for (i = 0; i < n; i++)
-        trace += bench->c[i * n + i];
-    trace *= ptq__ridge / (1 + ptq__ridge);
-    for (i = 0; i < n; i++) {
-        bench->x[i] = ((double)cross[i] / count - y * ((double)sum[i] / count));
-        bench->x[i] = bench->x[i] * m->unit / in_scale;
-        for (j = 0; j < n; j++)
-            bench->x[i] -= bench->c[i * n + j] * (double)w[j];
-        bench->x[i] += trace / (double)n * (double)w[i]; /* the diagonal's share */
-    }
-    ptq__solve(bench->l, n, bench->x);
-    for (i = 0; i < n; i++)
-        bench->w[i] = (float)((double)w[i] + bench->x[i]);
-}
-
-/* What learning a channel works on. */
-typedef struct ptq__channel {
-    const ptq__moments *m;
-    int index, group; /* of the channel */
-    const float *w;   /* target weights */
-    float bias;       /* of the float model */
-    double in_scale;
-    int32_t low, high;
-    ptq_tensor *codes;
-    float *scale;
-} ptq__channel;
-
-/* Nearest codes under a scale, then descent. Returns d C d. */
-static double ptq__round_channel(const ptq__channel *ch, float scale, ptq__workbench *bench) {
-    size_t n = (size_t)ch->m->taps, at = (size_t)ch->index * n;
-    ptq__code_weights(ch->w, n, scale, ch->codes->zero_point, ch->low, ch->high, ch->codes, at);
-    if (ch->codes->zero_point)
-        return 0;
-    return ptq__descend(ch->w, n, scale, ch->low, ch->high, bench->c, ch->codes, at, bench->d,
-                        bench->g);
-}
-
-/* A refitted channel needs a scale of its own: of several around the one of least squared error of
-   weights, that with the least error of the result. */
-static void ptq__rescale_channel(const ptq__channel *ch, const ptq_scheme *scheme,
-                                 ptq__workbench *bench) {
-    float base = ptq__weight_scale(ch->w, (size_t)ch->m->taps, scheme, ch->low, ch->high);
+/* Fitted weights need a scale of their own: of nine within 20 % of the one with the least squared
+   error of the weights, the one with the least error of the result. */
+static void ptq__rescale_channel(ptq__bench *b) {
+    size_t n = (size_t)b->lesson->taps, i = 0;
+    float base = ptq__weight_scale(b->w, n, b->lesson->scheme, b->low, b->high);
     double least = HUGE_VAL;
-    int i = 0, k;
-    while (i < ch->m->taps && fabsf(ch->w[i]) < FLT_MIN)
+    int k;
+    while (i < n && fabsf(b->w[i]) < FLT_MIN)
         i++;
-    if (i == ch->m->taps)
+    if (i == n)
         return; /* nothing but a bias, whose scale was chosen for it */
     for (k = -4; k <= 4; k++) {
-        float scale =
-            ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, ch->bias, (float)ch->in_scale);
-        double error = ptq__round_channel(ch, scale, bench);
+        float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, b->bias,
+                                          (float)b->lesson->in_scale);
+        double error = ptq__round_channel(b, scale);
         if (error < least) {
             least = error;
-            *ch->scale = scale;
+            *b->scale = scale;
         }
     }
 }
 
-/* The bias, per unit of the input's scale, that ends the mean error: E y - E(s q x); without
-   targets, that of the float model and what rounding takes from it. */
-static double ptq__mean_bias(const ptq__channel *ch) {
-    const ptq__moments *m = ch->m;
-    const int64_t *sum = m->sum + (size_t)ch->group * (size_t)m->taps;
-    size_t n = (size_t)m->taps, at = (size_t)ch->index * n, i;
-    double count = (double)m->count, bias;
-    bias = m->target ? (double)m->target[ch->index] / count * m->unit / ch->in_scale
-                     : (double)ch->bias / ch->in_scale;
+/* The bias, per unit of the input's scale, that ends the mean error: E y - s q E x, and where no y
+   was looked at, b + w E x for E y. */
+static double ptq__mean_bias(const ptq__bench *b) {
+    const ptq__lesson *lesson = b->lesson;
+    size_t n = (size_t)lesson->taps, at = (size_t)b->channel * n, i;
+    double bias = (double)b->bias / lesson->in_scale;
+    if (lesson->targets)
+        bias = (double)b->sums[lesson->y + (size_t)(b->channel - lesson->first)] / b->count *
+               lesson->unit / lesson->in_scale;
     for (i = 0; i < n; i++) {
-        double w =
-            (double)*ch->scale * (double)(ptq__code(ch->codes, at + i) - ch->codes->zero_point);
-        bias += ((m->target ? 0 : (double)ch->w[i]) - w) * ((double)sum[i] / count);
+        int32_t q = ptq__code(b->codes, at + i) - b->codes->zero_point;
+        double w = lesson->targets ? 0 : (double)b->w[i];
+        bias += (w - (double)*b->scale * (double)q) * b->mean[i];
     }
     return bias;
 }
@@ -13548,154 +12974,157 @@ static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *e
     return PTQ_OK;
 }
 
-static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int o,
-                                     ptq__workbench *bench, ptq_error *err) {
-    const ptq__converter *cv = learner->cv;
-    ptq_node *node = &cv->model->node[index];
-    const ptq_node *from = ptq__old_node(cv, index);
-    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
-    ptq__channel ch;
-    ch.m = &learner->moments[index];
-    ch.index = o;
-    ch.group = o / (node->shape[2] / node->groups);
-    ch.w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (size_t)o * (size_t)ch.m->taps;
-    ch.bias = bias->rank ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
-    ch.in_scale = (double)cv->model->node[node->input[0]].q.scale;
-    ch.codes = &node->param[PTQ_PARAM_WEIGHT];
-    ch.scale = &ch.codes->scale[ch.codes->scales > 1 ? o : 0];
-    ptq_code_range(ch.codes->type, ch.codes->bits, &ch.low, &ch.high);
-    if (!scheme->weight_affine && !scheme->weight_full_range)
-        ch.low = -ch.high;
-    if (bench->factorized) {
-        ptq__refit_weights(ch.m, ch.group, o, ch.w, ch.in_scale, bench);
-        ch.w = bench->w;
-        if (ch.codes->scales > 1)
-            ptq__rescale_channel(&ch, scheme, bench);
-    }
-    if (ch.m->product)
-        ptq__round_channel(&ch, *ch.scale, bench);
-    return bias->rank ? ptq__set_bias(node, o, ptq__mean_bias(&ch), err) : PTQ_OK;
+static ptq_status ptq__learn_channel(ptq__bench *b, int o, ptq_error *err) {
+    const ptq__lesson *lesson = b->lesson;
+    const ptq_node *from = lesson->from;
+    int biased = lesson->to->param[PTQ_PARAM_BIAS].rank != 0;
+    b->channel = o;
+    b->w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (ptrdiff_t)o * lesson->taps;
+    b->bias = biased ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
+    b->scale = &b->codes->scale[b->codes->scales > 1 ? o : 0];
+    if (b->refits)
+        ptq__refit(b);
+    if (b->refits && b->codes->scales > 1)
+        ptq__rescale_channel(b);
+    if (lesson->rounds)
+        ptq__round_channel(b, *b->scale);
+    return biased ? ptq__set_bias(lesson->to, o, ptq__mean_bias(b), err) : PTQ_OK;
 }
 
-static ptq_status ptq__learn_node(const ptq__learner *learner, int index, ptq_error *err) {
-    const ptq_allocator *allocator = &learner->cv->options->work.allocator;
-    const ptq__moments *m = &learner->moments[index];
-    const ptq_node *node = &learner->cv->model->node[index];
-    size_t n = (size_t)m->taps, square = m->product ? n * n : 0;
-    ptq__workbench bench;
-    void *memory = NULL;
-    ptq_status status = PTQ_OK;
-    int o, each = node->shape[2] / node->groups;
-    PTQ__TRY(ptq__alloc(allocator, (m->cross ? 2 : 1) * square + 4 * n, sizeof(double),
-                        "covariance", &memory, err));
-    bench.d = (double *)memory;
-    bench.g = bench.d + n;
-    bench.x = bench.g + n;
-    bench.w = (float *)(bench.x + n);
-    bench.c = bench.x + 2 * n;
-    bench.l = bench.c + square; /* not touched unless refitting */
-    bench.factorized = 0;
-    for (o = 0; o < node->shape[2] && !status; o++) {
-        if (o % each == 0 && m->product) {
-            ptq__covariance(m, o / each, bench.c);
-            bench.factorized = m->cross && ptq__factorize(bench.c, n, bench.l);
-        }
-        status = ptq__learn_channel(learner, index, o, &bench, err);
+static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *sums,
+                                    const ptq_allocator *allocator, ptq_error *err) {
+    size_t n = (size_t)lesson->taps, square = lesson->rounds ? n * n : 0;
+    double *vectors = NULL;
+    ptq__bench b;
+    ptq_status status;
+    int o;
+    memset(&b, 0, sizeof b);
+    b.lesson = lesson;
+    b.sums = sums;
+    b.count = (double)sums[lesson->count];
+    b.codes = &lesson->to->param[PTQ_PARAM_WEIGHT];
+    ptq_code_range(b.codes->type, b.codes->bits, &b.low, &b.high);
+    if (!lesson->scheme->weight_affine && !lesson->scheme->weight_full_range)
+        b.low = -b.high;
+    PTQ__TRY(PTQ__NEW(allocator, &b.fitted, n, "weights", err));
+    status = PTQ__NEW(allocator, &vectors, 3 * n + (lesson->targets ? 2 : 1) * square, "covariance",
+                      err);
+    if (!status) {
+        b.mean = vectors;
+        b.d = b.mean + n;
+        b.g = b.d + n;
+        b.c = b.g + n;
+        b.factor = b.c + square;
+        ptq__find_covariance(&b);
     }
-    ptq__free(allocator, memory);
+    for (o = 0; o < lesson->each && !status; o++)
+        status = ptq__learn_channel(&b, lesson->first + o, err);
+    ptq__free(allocator, vectors);
+    ptq__free(allocator, b.fitted);
     return status;
 }
 
-/* Moments in one pass over the images, then layer after layer. */
-static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err) {
-    const ptq_convert_options *options = learner->cv->options;
+static ptq_status ptq__plan_model(const ptq_model *model, const ptq_allocator *allocator,
+                                  ptq_plan **out, ptq_error *err) {
+    ptq_plan_options options;
+    memset(&options, 0, sizeof options);
+    options.allocator = *allocator;
+    return ptq_plan_create(model, &options, out, err);
+}
+
+/* One pass: sums over the images, then lesson after lesson. The plan is of the model as it has become
+   so far. */
+static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq__lesson *lesson,
+                                  int lessons, ptq_error *err) {
+    const ptq_work *work = &cv->options->work;
+    ptq__learner learner;
     ptq__job job;
+    ptq_plan *plan = NULL;
+    ptq_status status;
     int i;
+    memset(&learner, 0, sizeof learner);
+    learner.cv = cv;
+    learner.real = real;
+    learner.lesson = lesson;
+    learner.lessons = lessons;
+    for (i = 0; i < lessons; i++) {
+        size_t taps = (size_t)lesson[i].taps, each = (size_t)lesson[i].each;
+        learner.size = ptq__place_sums(&lesson[i], learner.size);
+        learner.taps = taps > learner.taps ? taps : learner.taps;
+        learner.each = each > learner.each ? each : learner.each;
+    }
+    PTQ__TRY(ptq__plan_model(cv->model, &work->allocator, &plan, err));
     memset(&job, 0, sizeof job);
-    job.plan = learner->plan;
-    job.data = options->images;
-    job.total = options->images->count;
+    job.plan = plan;
+    job.data = cv->options->images;
+    job.total = job.data->count;
     job.keep = 1;
     job.begin = ptq__learn_begin;
     job.one = ptq__learn_one;
     job.end = ptq__learn_end;
-    job.context = learner;
-    job.progress = options->work.progress;
-    job.user = options->work.user;
-    job.allocator = options->work.allocator;
-    PTQ__TRY(ptq__check_fits(learner->plan, job.data, err));
-    PTQ__TRY(ptq__learner_open(learner, err));
-    PTQ__TRY(ptq__job_run(&job, options->work.threads, err));
-    for (i = 0; i < learner->plan->info.model->nodes; i++)
-        if (learner->moments[i].taps)
-            PTQ__TRY(ptq__learn_node(learner, i, err));
-    return PTQ_OK;
-}
-
-/* Learns node `only`, or all (-1), from one pass over the images. */
-static ptq_status ptq__learn_stage(ptq__converter *cv, int only, int last, const ptq_plan *real,
-                                   ptq_error *err) {
-    ptq_plan_options options;
-    ptq__learner learner;
-    ptq_plan *plan = NULL;
-    ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.allocator = cv->options->work.allocator;
-    PTQ__TRY(ptq_plan_create(cv->model, &options, &plan, err));
-    memset(&learner, 0, sizeof learner);
-    learner.cv = cv;
-    learner.plan = plan;
-    learner.real = real;
-    learner.only = only;
-    learner.last = last;
-    status = ptq__learn_with(&learner, err);
-    ptq__learner_free(&learner);
+    job.context = &learner;
+    job.progress = work->progress;
+    job.user = work->user;
+    job.allocator = work->allocator;
+    status = ptq__check_fits(plan, job.data, err);
+    if (!status)
+        status = PTQ__NEW(&work->allocator, &learner.sums, learner.size, "moments", err);
+    if (!status)
+        status = ptq__job_run(&job, work->threads, err);
+    for (i = 0; i < lessons && !status; i++)
+        status = ptq__solve_lesson(&lesson[i], learner.sums, &work->allocator, err);
+    ptq__free(&work->allocator, learner.sums);
     ptq_plan_free(plan);
     return status;
 }
 
+/* Replaces codes, scales and biases of cv->model wherever a scheme learns. As soon as one layer has
+   targets, each has a pass of its own. */
 static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
-    ptq_plan_options options;
+    const ptq_allocator *allocator = &cv->options->work.allocator;
+    ptq__lesson *lesson = NULL;
     ptq_plan *real = NULL;
     ptq_status status = PTQ_OK;
-    int i, last = -1, targets = 0;
+    size_t groups = 0;
+    int i, k, n = 0, targets = 0;
     for (i = 0; i < cv->model->nodes; i++)
-        if (ptq__learned_taps(cv, i)) {
-            last = i;
-            targets = targets || ptq__takes_targets(ptq__scheme_of(cv, &cv->model->node[i]));
-        }
-    if (last < 0)
-        return PTQ_OK;
-    if (!cv->options->images || !cv->options->images->count)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "learned rounding and empirical bias correction need the calibration"
-                             " images; give them in the options, or do without");
-    if (!targets)
-        return ptq__learn_stage(cv, -1, last, NULL, err);
-    memset(&options, 0, sizeof options);
-    options.allocator = cv->options->work.allocator;
-    PTQ__TRY(ptq_plan_create(cv->old, &options, &real, err));
-    for (i = 0; i <= last && !status; i++)
-        if (ptq__learned_taps(cv, i))
-            status = ptq__learn_stage(cv, i, i, real, err);
+        groups += ptq__has_weight(cv->model->node[i].op) ? (size_t)cv->model->node[i].groups : 0;
+    PTQ__TRY(PTQ__NEW(allocator, &lesson, groups, "lessons", err));
+    for (i = 0; i < cv->model->nodes; i++)
+        n += ptq__find_lessons(cv, i, &lesson[n]);
+    for (i = 0; i < n; i++)
+        targets = targets || lesson[i].targets;
+    if (n && (!cv->options->images || !cv->options->images->count))
+        status = ptq_error_set(err, PTQ_NOT_READY,
+                               "learned rounding and empirical bias correction need the calibration"
+                               " images; give them in the options, or do without");
+    else if (targets)
+        status = ptq__plan_model(cv->old, allocator, &real, err);
+    for (i = 0; i < n && !status; i += k) {
+        k = targets ? lesson[i].to->groups : n;
+        status = ptq__learn_pass(cv, real, &lesson[i], k, err);
+    }
     ptq_plan_free(real);
+    ptq__free(allocator, lesson);
     return status;
 }
-
 /* ---- [EXPECT] ------------------------------------------------------------------------------- */
 
-/* Analytic bias correction. Of each channel of each float tensor, the mean and standard deviation
-   that it is expected to have, without looking at images. */
+/* Analytic bias correction (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2): the
+   mean error of a layer, (w - s q) E x, goes into its bias, and E x comes from the model itself
+   instead of from images. A batch norm says what mean and deviation it gives each channel; from
+   there they are followed through the network, as if every channel were normally distributed and
+   independent of the others. One pass over the nodes; nothing is run.
 
-typedef struct ptq__expected {
-    const ptq__converter *cv;
-    int *first; /* where the channels of a node's result begin */
-    float *mean, *deviation;
-} ptq__expected;
+   mean[i]: of node i of the float model, the means of its C channels and then as many standard
+   deviations. */
 
-/* Those of a normal x become those of max(0, x), or of min(6, max(0, x)): the moments of a clipped
-   normal distribution (Nagel et al. 2019, appendix C). */
+/* Mean m and deviation s of a normal x become those of min(high, max(0, x)), high 6 or infinite
+   (appendix C there). With phi and Phi density and distribution of the standard normal, a = -m / s,
+   b = (high - m) / s and p = Phi(b) - Phi(a), the share that is not clipped,
+       E x'   = m p + s (phi(a) - phi(b)) + high (1 - Phi(b))
+       E x'^2 = (m^2 + s^2) p + 2 m s (phi(a) - phi(b)) + s^2 (a phi(a) - b phi(b))
+                + high^2 (1 - Phi(b)). */
 static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) {
     const double root = sqrt(2.0), peak = 1 / sqrt(8 * atan(1.0));
     double m = (double)*mean, s = (double)*deviation, a, b = 0, at_a, at_b = 0, above = 0, inside;
@@ -13718,14 +13147,14 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
     *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
 }
 
-/* From the pixels of the calibration, all channels alike. */
-static ptq_status ptq__expect_pixels(ptq__expected *ex, ptq_error *err) {
-    const ptq_model *model = ex->cv->old;
-    int c, v;
-    for (c = 0; c < model->node[0].shape[2]; c++) {
+/* Of the image: the pixel values that were counted in calibration, all channels alike. */
+static ptq_status ptq__expect_pixels(const ptq__converter *cv, float *mean, ptq_error *err) {
+    const ptq_model *model = cv->old;
+    int c, v, channels = model->node[0].shape[2];
+    for (c = 0; c < channels; c++) {
         double n = 0, sum = 0, square = 0;
         for (v = 0; v < 256; v++) {
-            double count = (double)ex->cv->calibration->pixel[v];
+            double count = (double)cv->calibration->pixel[v];
             double x = (double)ptq__pixel(model, c, v);
             n += count;
             sum += count * x;
@@ -13736,35 +13165,38 @@ static ptq_status ptq__expect_pixels(ptq__expected *ex, ptq_error *err) {
                                  "analytic bias correction needs a calibration on pixels; this one"
                                  " saw real numbers");
         square = square / n - sum / n * (sum / n);
-        ex->mean[c] = (float)(sum / n);
-        ex->deviation[c] = square > 0 ? (float)sqrt(square) : 0;
+        mean[c] = (float)(sum / n);
+        mean[channels + c] = square > 0 ? (float)sqrt(square) : 0;
     }
     return PTQ_OK;
 }
 
-/* Sum of independent inputs times weights. */
-static void ptq__expect_weighted(ptq__expected *ex, int index) {
-    const ptq_node *node = &ex->cv->old->node[index];
+/* Of w x + b: means add up, and so do variances: b + sum of w E x, sum of w^2 Var x. */
+static void ptq__expect_weighted(const ptq_model *model, const ptq_node *node, const float *x,
+                                 float *mean) {
     const float *w = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)node->param[PTQ_PARAM_BIAS].data;
     size_t k, taps = ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]) / (size_t)node->shape[2];
-    int o;
+    int o, channels = model->node[node->input[0]].shape[2];
     for (o = 0; o < node->shape[2]; o++, w += taps) {
-        double mean = b ? (double)b[o] : 0, variance = 0;
+        double sum = b ? (double)b[o] : 0, variance = 0;
         for (k = 0; k < taps; k++) {
-            int from = ex->first[node->input[0]] + ptq__tap_channel(ex->cv->old, node, o, k);
-            double deviation = (double)w[k] * (double)ex->deviation[from];
-            mean += (double)w[k] * (double)ex->mean[from];
+            int from = ptq__tap_channel(model, node, o, k);
+            double deviation = (double)w[k] * (double)x[channels + from];
+            sum += (double)w[k] * (double)x[from];
             variance += deviation * deviation;
         }
-        ex->mean[ex->first[index] + o] = (float)mean;
-        ex->deviation[ex->first[index] + o] = (float)sqrt(variance);
+        mean[o] = (float)sum;
+        mean[node->shape[2] + o] = (float)sqrt(variance);
     }
 }
 
-/* The batch norm that was folded into a node; NULL if none can be seen. */
-static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node *node) {
+/* The batch norm whose result a node computes: its own, or one that fusing folded into it. NULL if
+   none can be seen. */
+static const ptq_node *ptq__norm_of(const ptq_model *unfused, const ptq_node *node) {
     int conv = unfused ? ptq_model_find(unfused, node->name) : -1, i;
+    if (node->op == PTQ_OP_BATCH_NORM)
+        return node;
     for (i = conv + 1; conv >= 0 && i < unfused->nodes; i++)
         if (unfused->node[i].op == PTQ_OP_BATCH_NORM && unfused->node[i].input[0] == conv &&
             unfused->node[i].shape[2] == node->shape[2])
@@ -13772,121 +13204,102 @@ static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node
     return NULL;
 }
 
-/* Batch norm makes the mean beta and the deviation gamma, in units of an equalized model too. */
-static ptq_status ptq__expect_norm(ptq__expected *ex, int index, const ptq_node *norm,
+/* Of a batch norm: mean beta and deviation |gamma|, in the units of an equalized model too. */
+static ptq_status ptq__expect_norm(const ptq_model *model, const ptq_node *node,
+                                   const ptq_node *norm, float *mean, ptq_error *err) {
+    const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
+    int c, n = node->shape[2], dim[2];
+    ptq_tensor both;
+    for (c = 0; c < n; c++) {
+        mean[c] = beta[c];
+        mean[n + c] = fabsf(gamma[c]);
+    }
+    dim[0] = 2;
+    dim[1] = n;
+    PTQ__TRY(ptq_tensor_borrow(&both, PTQ_TYPE_F32, 32, 2, dim, mean, 2 * (size_t)n * sizeof *mean,
+                               err));
+    ptq__in_units_of(model, node, &both);
+    return PTQ_OK;
+}
+
+/* Of a node's result: what its batch norm or its weights make (pools pass on a mean, and at most
+   the deviation); then its activation, the residual, and the activation behind that. */
+static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **mean,
                                    ptq_error *err) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    float *mean = ex->mean + ex->first[index], *deviation = ex->deviation + ex->first[index];
-    size_t bytes = (size_t)node->shape[2] * sizeof(float);
-    ptq_tensor view;
-    int c;
-    for (c = 0; c < node->shape[2]; c++) {
-        mean[c] = ((const float *)norm->param[PTQ_PARAM_BIAS].data)[c];
-        deviation[c] = fabsf(((const float *)norm->param[PTQ_PARAM_WEIGHT].data)[c]);
+    const ptq_node *node = &cv->old->node[index], *norm = ptq__norm_of(cv->options->unfused, node);
+    const float *x = mean[node->input[0]];
+    const float *other = node->input[1] >= 0 ? mean[node->input[1]] : NULL;
+    ptq_activation before = node->act, after = node->add_act;
+    float *m = mean[index], *s = m + node->shape[2];
+    int c, n = node->shape[2];
+    if (norm)
+        PTQ__TRY(ptq__expect_norm(cv->old, node, norm, m, err));
+    else if (ptq__has_weight(node->op))
+        ptq__expect_weighted(cv->old, node, x, m);
+    else
+        memcpy(m, x, 2 * (size_t)n * sizeof *m);
+    if (node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6)
+        after = node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
+    if (node->op == PTQ_OP_ADD) {
+        before = PTQ_ACTIVATION_NONE;
+        after = node->act;
     }
-    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_TYPE_F32, 32, 1, &node->shape[2], mean, bytes, err));
-    ptq__in_units_of(ex->cv->old, node, &view);
-    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_TYPE_F32, 32, 1, &node->shape[2], deviation, bytes, err));
-    ptq__in_units_of(ex->cv->old, node, &view);
-    return PTQ_OK;
-}
-
-/* Activation, residual addition, and its activation. */
-static void ptq__expect_result(ptq__expected *ex, int index) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    int c, adds = node->op == PTQ_OP_ADD;
-    ptq_activation after = adds                       ? node->act
-                           : node->op == PTQ_OP_RELU  ? PTQ_ACTIVATION_RELU
-                           : node->op == PTQ_OP_RELU6 ? PTQ_ACTIVATION_RELU6
-                                                      : node->add_act;
-    for (c = 0; c < node->shape[2]; c++) {
-        float *mean = &ex->mean[ex->first[index] + c], *d = &ex->deviation[ex->first[index] + c];
-        ptq__clip_normal(adds ? PTQ_ACTIVATION_NONE : node->act, mean, d);
-        if (node->input[1] >= 0) {
-            float other = ex->deviation[ex->first[node->input[1]] + c];
-            *mean += ex->mean[ex->first[node->input[1]] + c];
-            *d = sqrtf(*d * *d + other * other);
+    for (c = 0; c < n; c++) {
+        ptq__clip_normal(before, &m[c], &s[c]);
+        if (other) {
+            m[c] += other[c];
+            s[c] = sqrtf(s[c] * s[c] + other[n + c] * other[n + c]);
         }
-        ptq__clip_normal(after, mean, d);
+        ptq__clip_normal(after, &m[c], &s[c]);
     }
-}
-
-static ptq_status ptq__expect_node(ptq__expected *ex, int index, ptq_error *err) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    const ptq_node *norm =
-        node->op == PTQ_OP_BATCH_NORM ? node : ptq__folded_norm(ex->cv->options->unfused, node);
-    size_t bytes = (size_t)node->shape[2] * sizeof(float);
-    if (norm) {
-        PTQ__TRY(ptq__expect_norm(ex, index, norm, err));
-    } else if (ptq__has_weight(node->op)) {
-        ptq__expect_weighted(ex, index);
-    } else { /* pools keep the mean, and at most the deviation */
-        memcpy(ex->mean + ex->first[index], ex->mean + ex->first[node->input[0]], bytes);
-        memcpy(ex->deviation + ex->first[index], ex->deviation + ex->first[node->input[0]], bytes);
-    }
-    ptq__expect_result(ex, index);
     return PTQ_OK;
 }
 
-/* b + sum over inputs of (w - w') E x */
-static ptq_status ptq__correct_bias(const ptq__expected *ex, int index, ptq_error *err) {
-    const ptq_model *old = ex->cv->old;
-    const ptq_node *from = ptq__old_node(ex->cv, index);
-    ptq_node *node = &ex->cv->model->node[index];
+/* b + (w - s q) E x for each channel. */
+static ptq_status ptq__correct_bias(const ptq__converter *cv, int index, float **mean,
+                                    ptq_error *err) {
+    ptq_node *node = &cv->model->node[index];
+    const ptq_node *from = &cv->old->node[ptq_model_find(cv->old, node->name)];
     const ptq_tensor *codes = &node->param[PTQ_PARAM_WEIGHT];
     const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    size_t k, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
+    size_t k, at = 0, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
     int o;
     for (o = 0; o < node->shape[2] && b; o++) {
         double bias = (double)b[o];
-        for (k = 0; k < taps; k++) {
-            size_t at = (size_t)o * taps + k;
+        for (k = 0; k < taps; k++, at++)
             bias += ((double)w[at] - (double)ptq_tensor_real(codes, at)) *
-                    (double)ex->mean[ex->first[from->input[0]] + ptq__tap_channel(old, from, o, k)];
-        }
-        PTQ__TRY(ptq__set_bias(node, o, bias / (double)ex->cv->model->node[node->input[0]].q.scale,
-                               err));
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__correct_with(ptq__expected *ex, ptq_error *err) {
-    const ptq__converter *cv = ex->cv;
-    int i;
-    PTQ__TRY(ptq__expect_pixels(ex, err));
-    for (i = 1; i < cv->old->nodes; i++)
-        PTQ__TRY(ptq__expect_node(ex, i, err));
-    for (i = 1; i < cv->model->nodes; i++) {
-        const ptq_node *node = &cv->model->node[i];
-        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_MODE_INTEGER &&
-            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_CORRECTION_ANALYTIC)
-            PTQ__TRY(ptq__correct_bias(ex, i, err));
+                    (double)mean[from->input[0]][ptq__tap_channel(cv->old, from, o, k)];
+        bias /= (double)cv->model->node[node->input[0]].q.scale;
+        PTQ__TRY(ptq__set_bias(node, o, bias, err));
     }
     return PTQ_OK;
 }
 
 static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) {
-    const ptq_allocator *allocator = &cv->model->allocator;
-    size_t n = (size_t)cv->old->nodes, channels = 0, i;
-    ptq__expected ex;
-    void *memory = NULL;
+    const ptq_allocator *allocator = &cv->options->work.allocator;
+    const ptq_node *node = cv->old->node;
+    size_t channels = 0;
+    float **mean = NULL, *all = NULL;
     ptq_status status;
-    ex.cv = cv;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int), "channels", &memory, err));
-    ex.first = (int *)memory;
-    for (i = 0; i < n; i++) {
-        ex.first[i] = (int)channels;
-        channels += (size_t)cv->old->node[i].shape[2];
+    int i;
+    for (i = 0; i < cv->old->nodes; i++)
+        channels += (size_t)node[i].shape[2];
+    PTQ__TRY(PTQ__NEW(allocator, &mean, (size_t)cv->old->nodes, "channels", err));
+    status = PTQ__NEW(allocator, &all, 2 * channels, "expected values", err);
+    for (i = 0; i < cv->old->nodes && !status; i++) {
+        mean[i] = i ? mean[i - 1] + 2 * (size_t)node[i - 1].shape[2] : all;
+        status = i ? ptq__expect_node(cv, i, mean, err) : ptq__expect_pixels(cv, all, err);
     }
-    status = ptq__alloc(allocator, 2 * channels, sizeof(float), "expected values", &memory, err);
-    if (!status) {
-        ex.mean = (float *)memory;
-        ex.deviation = ex.mean + channels;
-        status = ptq__correct_with(&ex, err);
-        ptq__free(allocator, ex.mean);
+    for (i = 1; i < cv->model->nodes && !status; i++) {
+        node = &cv->model->node[i];
+        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_MODE_INTEGER &&
+            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_CORRECTION_ANALYTIC)
+            status = ptq__correct_bias(cv, i, mean, err);
     }
-    ptq__free(allocator, ex.first);
+    ptq__free(allocator, all);
+    ptq__free(allocator, mean);
     return status;
 }
 
@@ -13954,7 +13367,7 @@ static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model
     ptq_status status;
     PTQ__TRY(ptq__search_evaluate(search, model, &measured, err));
     status = ptq_compare_logits(&search->real, &measured, cost, err);
-    ptq_evaluation_free(&measured);
+    ptq_release(&measured.memory);
     return status;
 }
 
@@ -13970,7 +13383,7 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     ptq_model *model = NULL;
     ptq_status status;
     if (work->progress && work->progress(work->user, search->done, search->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z models", search->done,
+        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done,
                              search->total);
     search->done++;
     memset(&options, 0, sizeof options);
@@ -13984,7 +13397,7 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
     if (bytes)
         *bytes = report.bytes_after;
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     status = ptq__search_measure(search, model, cost, err);
     if (status || !made)
         ptq_model_free(model);
@@ -13999,7 +13412,7 @@ static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error
     if (scheme->mode != PTQ_MODE_INTEGER)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the scheme must be one of integers, not %s",
-                             ptq_mode_name(scheme->mode));
+                             ptq_name(PTQ_NAMES_MODE, scheme->mode));
     memset(&plain, 0, sizeof plain);
     plain.scheme = *scheme;
     PTQ__TRY(ptq__check_convertible(search->model, search->calibration, &plain, err));
@@ -14009,7 +13422,7 @@ static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error
 }
 
 static void ptq__search_close(ptq__search *search) {
-    ptq_evaluation_free(&search->real);
+    ptq_release(&search->real.memory);
     ptq__free(&search->options->work.allocator, search->override);
 }
 
@@ -14159,7 +13572,7 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
         status = ptq_subset_open(&subset, images, indices, images->count, err);
     if (!status)
         status = ptq__fit_tensors(&fit, err);
-    ptq_evaluation_free(&fit.search.real);
+    ptq_release(&fit.search.real.memory);
     ptq__free(allocator, (void *)(uintptr_t)fit.options.override);
     ptq__free(allocator, indices);
     return status;
@@ -14204,7 +13617,7 @@ static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
     PTQ__TRY(ptq_calibration_overlap(cv->calibration, images, &known, err));
     if (known < images->count)
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%z of %z images given were not calibrated on; give the calibration"
+                             "%zu of %zu images given were not calibrated on; give the calibration"
                              " images",
                              images->count - known, images->count);
     return PTQ_OK;
@@ -14396,7 +13809,7 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
         status = ptq_subset_open(&subset, options->images, indices, slice + rest, err);
     if (!status)
         status = ptq__decide_all(decider, err);
-    ptq_evaluation_free(&decider->search.real);
+    ptq_release(&decider->search.real.memory);
     ptq__free(&options->work.allocator, indices);
     return status;
 }
@@ -14428,6 +13841,12 @@ static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
 
 /* ---- [SENSITIVITY] -------------------------------------------------------------------------- */
 
+/* Which layer is to blame? The divergence of a model's logits from the float model's does not say.
+   So each node is measured alone: quantized under the scheme, with all others on real numbers. Then
+   remedies are tried, on the whole model and where most is lost, and what wins agreement back is
+   told. Everything is measured, nothing estimated: a conversion and an evaluation for each node and
+   each remedy. */
+
 static ptq_scheme ptq__float_scheme(void) {
     ptq_scheme scheme;
     memset(&scheme, 0, sizeof scheme);
@@ -14435,7 +13854,7 @@ static ptq_scheme ptq__float_scheme(void) {
     return scheme;
 }
 
-/* Bytes of a node's parameters under a scheme. */
+/* Bytes of a node's parameters under a scheme: codes, scales, and biases, which stay 4 bytes. */
 static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t scales = scheme->weight_per_tensor ? 1 : (size_t)weight->dim[0];
@@ -14448,90 +13867,70 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
            node->param[PTQ_PARAM_BIAS].size + scales * sizeof(float);
 }
 
-/* ---- Sensitivity ---- */
+/* Measures the model under `scheme`, except for `node`, which is under `own`; NULL: no exception. */
+static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme, const char *node,
+                                  const ptq_scheme *own, ptq_divergence *cost, ptq_error *err) {
+    search->overrides = node != NULL;
+    if (node) {
+        search->override[0].pattern = node;
+        search->override[0].scheme = *own;
+    }
+    return ptq__search_try(search, scheme, cost, NULL, NULL, err);
+}
 
+/* Nodes whose results are rounded anew: those with weights, and sums and averages. What only moves or
+   compares codes (ReLU, maxima) adds no error of its own. */
 static int ptq__measurable(const ptq_node *node) {
     return ptq__has_weight(node->op) || ptq__operator_of(node)->codes == PTQ__OWN_CODES;
 }
 
-static ptq_status ptq__measure_node(ptq__search *search, const ptq_node *node,
-                                    ptq_sensitivity *item, ptq_error *err) {
-    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
-    memcpy(item->node, node->name, sizeof item->node);
-    search->override[0].pattern = item->node;
-    search->override[0].scheme = plain;
-    search->overrides = 1;
-    item->bytes = ptq__layer_bytes(node, &plain);
-    return ptq__search_try(search, &others, &item->cost, NULL, NULL, err);
+/* Largest divergence first; of equals the earlier node of the model. */
+static int ptq__costs_more(const void *a, const void *b, const void *context) {
+    const ptq_sensitivity *x = (const ptq_sensitivity *)a, *y = (const ptq_sensitivity *)b;
+    const ptq_model *model = (const ptq_model *)context;
+    if (x->cost.kl < y->cost.kl || x->cost.kl > y->cost.kl)
+        return x->cost.kl > y->cost.kl;
+    return ptq_model_find(model, x->node) < ptq_model_find(model, y->node);
 }
 
-/* Largest divergence first; of equals the earlier node. */
-static void ptq__rank_nodes(ptq_sensitivity_report *report) {
-    int i, k;
-    for (i = 1; i < report->items; i++) {
-        ptq_sensitivity item = report->item[i];
-        for (k = i; k > 0 && report->item[k - 1].cost.kl < item.cost.kl; k--)
-            report->item[k] = report->item[k - 1];
-        report->item[k] = item;
-    }
-}
+/* What remedies make of a scheme. One that leaves it as it is need not be tried. */
 
-/* Remedies: what they are called, and what they make of a scheme. 0 if they change nothing. */
+static void ptq__use_channels(ptq_scheme *s) { s->weight_per_tensor = s->weight_affine = 0; }
 
-static int ptq__remedy_channels(ptq_scheme *s) {
-    int changes = s->weight_per_tensor;
-    s->weight_per_tensor = s->weight_affine = 0;
-    return changes;
-}
-
-static int ptq__remedy_ranges(ptq_scheme *s) {
-    int changes = s->activation_method != PTQ_METHOD_MSE || s->weight_method != PTQ_METHOD_MSE;
+static void ptq__use_mse(ptq_scheme *s) {
     s->activation_method = PTQ_METHOD_MSE;
     s->weight_method = s->weight_affine ? PTQ_METHOD_MINMAX : PTQ_METHOD_MSE;
-    return changes;
 }
 
-static int ptq__remedy_weights(ptq_scheme *s) {
-    int changes = ptq__weight_bits(s) < 8;
-    s->weight_bits = 8;
-    return changes;
-}
+static void ptq__use_8_bit_weights(ptq_scheme *s) { s->weight_bits = s->weight_bits ? 8 : 0; }
 
-static int ptq__remedy_activations(ptq_scheme *s) {
-    int changes = ptq__activation_bits(s) < 8;
-    s->activation_bits = 8;
-    return changes;
-}
+static void ptq__use_8_bits(ptq_scheme *s) { s->activation_bits = s->activation_bits ? 8 : 0; }
 
-static int ptq__remedy_float(ptq_scheme *s) {
-    *s = ptq__float_scheme();
-    return 1;
-}
+static void ptq__use_float(ptq_scheme *s) { *s = ptq__float_scheme(); }
 
-/* For the whole model only: it learns. */
-static int ptq__remedy_best(ptq_scheme *s) {
+static void ptq__use_best(ptq_scheme *s) {
     int weight_bits = s->weight_bits, activation_bits = s->activation_bits;
-    int changes =
-        s->rounding != PTQ_ROUNDING_LEARNED || s->refit == PTQ_REFIT_NEVER || !s->equalize;
+    if (s->rounding == PTQ_ROUNDING_LEARNED && s->refit != PTQ_REFIT_NEVER && s->equalize)
+        return;
     ptq_preset("best", s, NULL);
     s->weight_bits = weight_bits;
     s->activation_bits = activation_bits;
-    return changes;
 }
 
 typedef struct ptq__remedy {
     const char *text;
-    int (*apply)(ptq_scheme *scheme);
-    int whole, single; /* is tried on the whole model, on single nodes */
+    void (*apply)(ptq_scheme *scheme);
+    int whole, single; /* it is tried on the whole model, on single nodes */
 } ptq__remedy;
 
+/* `best` equalizes, which only a whole model can be. */
 static const ptq__remedy ptq__remedies[] = {
-    {"per-channel weights", ptq__remedy_channels, 1, 1},
-    {"ranges of least squared error", ptq__remedy_ranges, 1, 1},
-    {"8-bit weights", ptq__remedy_weights, 1, 1},
-    {"8-bit activations", ptq__remedy_activations, 1, 1},
-    {"preset best at the same bits", ptq__remedy_best, 1, 0},
-    {"float", ptq__remedy_float, 0, 1},
+    {"per-channel weights", ptq__use_channels, 1, 1},
+    {"ranges of least squared error", ptq__use_mse, 1, 1},
+    {"8-bit weights", ptq__use_8_bit_weights, 1, 1},
+    {"8-bit activations", ptq__use_8_bits, 1, 1},
+    {"preset best at the same bits", ptq__use_best, 1, 0},
+    {"float", ptq__use_float, 0, 1},
 };
 
 enum {
@@ -14546,7 +13945,7 @@ static void ptq__put_hundredths(ptq__text *text, double value) {
     ptq__put(text, "%d.%d%d", n / 100, n / 10 % 10, n % 10);
 }
 
-/* Kept if it gains, in the order of gains. */
+/* Kept if it gains; the largest gain first, of equals the one that was tried first. */
 static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, double cost_pp,
                             const char *remedy, double gain_pp) {
     ptq_advice item;
@@ -14566,8 +13965,8 @@ static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, do
     report->advice[k] = item;
 }
 
-/* One remedy, on one node or (item NULL) on all. `before`: the whole model as it is, without what
-   learns where single nodes are looked at. */
+/* One remedy on one node (`item`), or on all of them (NULL). `before`: the whole model without it,
+   and where single nodes are looked at, without what learns. */
 static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy,
                                   const ptq_sensitivity *item, const ptq_divergence *before,
                                   ptq_sensitivity_report *report, ptq_error *err) {
@@ -14576,14 +13975,11 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
     if (item)
         scheme = ptq__plain_scheme(&scheme);
     changed = scheme;
-    if (!remedy->apply(&changed))
+    remedy->apply(&changed);
+    if (!memcmp(&changed, &scheme, sizeof scheme))
         return PTQ_OK;
-    search->overrides = item != NULL;
-    if (item) {
-        search->override[0].pattern = item->node;
-        search->override[0].scheme = changed;
-    }
-    PTQ__TRY(ptq__search_try(search, item ? &scheme : &changed, &after, NULL, NULL, err));
+    PTQ__TRY(ptq__try_except(search, item ? &scheme : &changed, item ? item->node : NULL, &changed,
+                             &after, err));
     ptq__add_advice(report, item ? item->node : "",
                     100 * (1 - (item ? item->cost.agreement : before->agreement)), remedy->text,
                     100 * (after.agreement - before->agreement));
@@ -14591,43 +13987,45 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
 }
 
 static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *report, ptq_error *err) {
-    ptq_scheme plain = ptq__plain_scheme(&search->options->scheme);
+    const ptq_scheme *scheme = &search->options->scheme;
+    ptq_scheme plain = ptq__plain_scheme(scheme);
     ptq_divergence before;
     int i, k;
-    search->overrides = 0;
-    PTQ__TRY(ptq__search_try(search, &search->options->scheme, &report->whole, NULL, NULL, err));
-    PTQ__TRY(ptq__search_try(search, &plain, &before, NULL, NULL, err));
+    PTQ__TRY(ptq__try_except(search, scheme, NULL, NULL, &report->whole, err));
+    PTQ__TRY(ptq__try_except(search, &plain, NULL, NULL, &before, err));
     for (k = 0; k < PTQ__REMEDIES; k++) {
-        if (ptq__remedies[k].whole)
-            PTQ__TRY(ptq__try_remedy(search, &ptq__remedies[k], NULL, &report->whole, report, err));
-        for (i = 0; i < PTQ__COSTLIEST && i < report->items && ptq__remedies[k].single; i++)
-            PTQ__TRY(
-                ptq__try_remedy(search, &ptq__remedies[k], &report->item[i], &before, report, err));
+        const ptq__remedy *remedy = &ptq__remedies[k];
+        if (remedy->whole)
+            PTQ__TRY(ptq__try_remedy(search, remedy, NULL, &report->whole, report, err));
+        for (i = 0; i < PTQ__COSTLIEST && i < report->items && remedy->single; i++)
+            PTQ__TRY(ptq__try_remedy(search, remedy, &report->item[i], &before, report, err));
     }
     return PTQ_OK;
 }
 
+/* Nodes are measured without learning: it would take long, and hide what there is to find. */
 static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
                                        ptq_error *err) {
+    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
     const ptq_model *model = search->model;
-    void *memory = NULL;
     int i;
-    PTQ__TRY(ptq__alloc(&report->allocator, (size_t)model->nodes, sizeof(ptq_sensitivity),
-                        "sensitivities", &memory, err));
-    report->item = (ptq_sensitivity *)memory;
-    PTQ__TRY(ptq__alloc(&report->allocator, PTQ__MOST_ADVICE, sizeof(ptq_advice), "advice", &memory,
-                        err));
-    report->advice = (ptq_advice *)memory;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes, "sensitivities", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->advice, PTQ__MOST_ADVICE, "advice", err));
     search->total = 2 + PTQ__MOST_ADVICE;
     for (i = 0; i < model->nodes; i++)
         search->total += (size_t)ptq__measurable(&model->node[i]);
     PTQ__TRY(ptq__search_open(search, 1, err));
     report->images = search->real.total;
-    for (i = 0; i < model->nodes; i++)
-        if (ptq__measurable(&model->node[i]))
-            PTQ__TRY(
-                ptq__measure_node(search, &model->node[i], &report->item[report->items++], err));
-    ptq__rank_nodes(report);
+    for (i = 0; i < model->nodes; i++) {
+        ptq_sensitivity *item = &report->item[report->items];
+        if (!ptq__measurable(&model->node[i]))
+            continue;
+        memcpy(item->node, model->node[i].name, sizeof item->node);
+        item->bytes = ptq__layer_bytes(&model->node[i], &plain);
+        PTQ__TRY(ptq__try_except(search, &others, item->node, &plain, &item->cost, err));
+        report->items++;
+    }
+    ptq__sort(report->item, (size_t)report->items, sizeof *report->item, ptq__costs_more, model);
     return ptq__advise(search, report, err);
 }
 
@@ -14643,42 +14041,45 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
     search.model = model;
     search.calibration = calibration;
     search.options = options;
-    report.allocator = options->work.allocator;
+    report.memory.allocator = options->work.allocator;
     status = ptq__sensitivity_run(&search, &report, err);
     ptq__search_close(&search);
     if (status)
-        ptq_sensitivity_report_free(&report);
+        ptq_release(&report.memory);
     else
         *out = report;
     return status;
 }
-
-PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    ptq__free(&report->allocator, report->advice);
-    report->item = NULL;
-    report->advice = NULL;
-    report->items = report->advices = 0;
-}
-
 /* ---- [MIX] ---------------------------------------------------------------------------------- */
 
-/* ---- Mixed precision ---- */
+/* Mixed precision: how many bits the weights of each layer deserve. There are 7^layers answers, too
+   many to try. So each layer is measured alone at each width, and divergences are taken to add up.
+   A greedy path then leads from the largest model to the smallest, each step giving up bits where
+   that costs least for the bytes it saves (HAWQ-V2: Dong et al. 2020,
+   https://arxiv.org/abs/1911.03852, where the trace of a Hessian stands for what is measured here).
+   The models on it are the frontier. That divergences do not really add up, and that learning makes
+   up for some of them, is seen to at the end: what is chosen between was converted in full and
+   measured. */
 
 static const int ptq__mix_bits[] = {32, 8, 6, 5, 4, 3, 2};
+
 enum {
     PTQ__WIDTHS = sizeof ptq__mix_bits / sizeof ptq__mix_bits[0],
-    PTQ__SPREAD = 4 /* models along the frontier that are measured */
+    PTQ__SPREAD = 4 /* models along the frontier that are measured in any case */
 };
+
+/* A layer with weights, and what it would be at each width. */
+typedef struct ptq__mix_layer {
+    double weights;            /* how many */
+    size_t bytes[PTQ__WIDTHS]; /* of its parameters */
+    double cost[PTQ__WIDTHS];  /* divergence, relative to 8 bits everywhere */
+} ptq__mix_layer;
 
 typedef struct ptq__mixer {
     ptq__search search;
     const ptq_goal *goal;
     ptq_mix_report *report;
-    int *index;    /* nodes: of the model */
-    double *alone; /* nodes x PTQ__WIDTHS: divergence, relative to 8 bits everywhere */
+    ptq__mix_layer *layer; /* as many as the report has nodes */
     ptq_model *best;
 } ptq__mixer;
 
@@ -14691,48 +14092,44 @@ static ptq_scheme ptq__mix_scheme(const ptq_scheme *scheme, int bits) {
     return made;
 }
 
-/* Parameters of a layer at a number of bits. */
-static size_t ptq__mix_bytes(const ptq__mixer *mixer, int k, int bits) {
-    ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, bits);
-    return ptq__layer_bytes(&mixer->search.model->node[mixer->index[k]], &scheme);
+static int ptq__mix_width(int bits) {
+    int width = 0;
+    while (ptq__mix_bits[width] != bits)
+        width++;
+    return width;
 }
 
 /* Divergence of each layer at each width, the others at 8 bits, without learning. */
 static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
-    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme);
-    ptq_divergence cost;
-    double floor_kl;
+    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme), own;
+    ptq_divergence at_8, cost;
     int k, b;
     plain.weight_bits = 8;
-    mixer->search.overrides = 0;
-    PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
-    floor_kl = cost.kl;
+    PTQ__TRY(ptq__try_except(&mixer->search, &plain, NULL, NULL, &at_8, err));
     for (k = 0; k < mixer->report->nodes; k++)
         for (b = 0; b < PTQ__WIDTHS; b++) {
-            double *to = &mixer->alone[k * PTQ__WIDTHS + b];
             if (ptq__mix_bits[b] == 8)
                 continue;
-            mixer->search.override[0].pattern = mixer->report->node[k];
-            mixer->search.override[0].scheme = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
-            mixer->search.overrides = 1;
-            PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
-            *to = cost.kl - floor_kl;
+            own = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
+            PTQ__TRY(
+                ptq__try_except(&mixer->search, &plain, mixer->report->node[k], &own, &cost, err));
+            mixer->layer[k].cost[b] = cost.kl - at_8.kl;
         }
     return PTQ_OK;
 }
 
 /* The next model of the frontier: of all layers and lower widths the step that costs least
-   divergence for each byte. 0 if nothing is left. */
+   divergence for each byte saved; of steps that even gain, the one with the most of both. 0 if
+   nothing is left to save. */
 static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     double least = HUGE_VAL;
-    int k, b, from, best = -1, best_bits = 0;
+    int k, b, best = -1, best_bits = 0;
     for (k = 0; k < mixer->report->nodes; k++) {
-        for (from = 0; ptq__mix_bits[from] != bits[k];)
-            from++;
+        const ptq__mix_layer *layer = &mixer->layer[k];
+        int from = ptq__mix_width(bits[k]);
         for (b = from + 1; b < PTQ__WIDTHS; b++) {
-            double saved = (double)ptq__mix_bytes(mixer, k, bits[k]) -
-                           (double)ptq__mix_bytes(mixer, k, ptq__mix_bits[b]);
-            double cost = mixer->alone[k * PTQ__WIDTHS + b] - mixer->alone[k * PTQ__WIDTHS + from];
+            double saved = (double)layer->bytes[from] - (double)layer->bytes[b];
+            double cost = layer->cost[b] - layer->cost[from];
             double rate = cost > 0 ? cost / saved : cost * saved;
             if (saved > 0 && rate < least) {
                 least = rate;
@@ -14746,60 +14143,47 @@ static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     return best >= 0;
 }
 
-/* Size and prediction of the model that item `at` stands for. */
-static void ptq__mix_describe(const ptq__mixer *mixer, int at) {
-    ptq_mix *item = &mixer->report->item[at];
-    const uint8_t *bits = mixer->report->bits + at * mixer->report->nodes;
-    double weights = 0, sum = 0;
-    int k, b;
-    item->bytes = 0;
-    item->predicted = 0;
-    for (k = 0; k < mixer->report->nodes; k++) {
-        const ptq_node *node = &mixer->search.model->node[mixer->index[k]];
-        double n = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
-        for (b = 0; ptq__mix_bits[b] != bits[k];)
-            b++;
-        item->bytes += ptq__mix_bytes(mixer, k, bits[k]);
-        item->predicted += mixer->alone[k * PTQ__WIDTHS + b];
-        weights += n;
-        sum += n * bits[k];
-    }
-    item->average_bits = sum / weights;
-}
-
-/* From float everywhere down to 2 bits everywhere. */
+/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the way. The
+   row of bits behind the last is scratch. */
 static void ptq__mix_frontier(ptq__mixer *mixer) {
     ptq_mix_report *report = mixer->report;
-    size_t n = (size_t)report->nodes;
-    memset(report->bits, 32, n);
+    size_t n = (size_t)report->nodes, k;
+    uint8_t *bits = report->bits;
+    memset(bits, 32, n);
     do {
-        ptq__mix_describe(mixer, report->items);
-        memcpy(report->bits + (size_t)(report->items + 1) * n,
-               report->bits + (size_t)report->items * n, n);
-        report->items++;
-    } while (ptq__mix_step(mixer, report->bits + (size_t)report->items * n));
+        ptq_mix *item = &report->item[report->items++];
+        double weights = 0, sum = 0;
+        for (k = 0; k < n; k++) {
+            const ptq__mix_layer *layer = &mixer->layer[k];
+            int width = ptq__mix_width(bits[k]);
+            item->bytes += layer->bytes[width];
+            item->predicted += layer->cost[width];
+            weights += layer->weights;
+            sum += layer->weights * bits[k];
+        }
+        item->average_bits = sum / weights;
+        memcpy(bits + n, bits, n);
+        bits += n;
+    } while (ptq__mix_step(mixer, bits));
 }
 
 /* Converts item `at` under the full scheme and measures it; keeps the model if `keep`. */
 static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err) {
     const ptq_mix_report *report = mixer->report;
+    const ptq_scheme *scheme = &mixer->search.options->scheme;
     ptq_mix *item = &report->item[at];
-    ptq_model *made = NULL;
     int k;
     if (item->measured && !keep)
         return PTQ_OK;
     for (k = 0; k < report->nodes; k++) {
         mixer->search.override[k].pattern = report->node[k];
         mixer->search.override[k].scheme =
-            ptq__mix_scheme(&mixer->search.options->scheme, report->bits[at * report->nodes + k]);
+            ptq__mix_scheme(scheme, report->bits[at * report->nodes + k]);
     }
     mixer->search.overrides = report->nodes;
-    PTQ__TRY(ptq__search_try(&mixer->search, &mixer->search.options->scheme, &item->cost, NULL,
-                             keep ? &made : NULL, err));
     item->measured = 1;
-    if (keep)
-        mixer->best = made;
-    return PTQ_OK;
+    return ptq__search_try(&mixer->search, scheme, &item->cost, NULL, keep ? &mixer->best : NULL,
+                           err);
 }
 
 static int ptq__mix_small_enough(const ptq__mixer *mixer, int at) {
@@ -14814,60 +14198,58 @@ static int ptq__mix_good_enough(const ptq__mixer *mixer, int at) {
            -mixer->report->item[at].cost.delta_pp <= mixer->goal->drop_pp;
 }
 
-/* Sizes fall along the frontier, so the first that is small enough is the best under a size; the
-   last that is good enough is found by bisection, as if accuracy fell as well. */
+/* Sizes fall along the frontier, so the first model that is small enough is the best under a size.
+   Under a loss of accuracy the smallest is wanted, the last that is good enough: it is found by
+   bisection between `low`, which is (or is returned for want of a better), and `high`, which is not,
+   as if accuracy fell along the frontier as well. */
 static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
     ptq_mix_report *report = mixer->report;
-    int first = 0, low, high;
-    while (first < report->items - 1 && !ptq__mix_small_enough(mixer, first))
-        first++;
-    low = first;
-    high = report->items;
-    if (mixer->goal->drop_pp > 0)
-        PTQ__TRY(ptq__mix_measure(mixer, first, 0, err));
-    if (!ptq__mix_good_enough(mixer, first))
-        high = first + 1; /* none that is smaller will do */
-    while (mixer->goal->drop_pp > 0 && high - low > 1) {
-        int middle = low + (high - low) / 2;
-        PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
-        if (ptq__mix_good_enough(mixer, middle))
-            low = middle;
-        else
-            high = middle;
+    int low = 0, high = report->items;
+    while (low < report->items - 1 && !ptq__mix_small_enough(mixer, low))
+        low++;
+    if (mixer->goal->drop_pp > 0) {
+        PTQ__TRY(ptq__mix_measure(mixer, low, 0, err));
+        if (!ptq__mix_good_enough(mixer, low))
+            high = low + 1; /* none that is smaller will do */
+        while (high - low > 1) {
+            int middle = low + (high - low) / 2;
+            PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
+            *(ptq__mix_good_enough(mixer, middle) ? &low : &high) = middle;
+        }
     }
     report->chosen = low;
     report->met = ptq__mix_small_enough(mixer, low) && ptq__mix_good_enough(mixer, low);
     return PTQ_OK;
 }
 
+/* Every step lowers the width of a layer: the frontier has at most 6 models for each, and one. */
 static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err) {
     const ptq_model *model = mixer->search.model;
     ptq_mix_report *report = mixer->report;
-    const ptq_allocator *allocator = &report->allocator;
     size_t n = 0, most;
-    void *memory = NULL;
-    int i;
+    int i, b;
     for (i = 0; i < model->nodes; i++)
         n += ptq__has_weight(model->node[i].op) != 0;
     if (!n)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
-    most = n * PTQ__WIDTHS + 1;
-    PTQ__TRY(ptq__alloc(allocator, n, PTQ_NAME_SIZE, "names", &memory, err));
-    report->node = (char(*)[PTQ_NAME_SIZE])memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_mix), "frontier", &memory, err));
-    report->item = (ptq_mix *)memory;
-    PTQ__TRY(ptq__alloc(allocator, (most + 1) * n, 1, "frontier", &memory, err));
-    report->bits = (uint8_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int), "layers", &memory, err));
-    mixer->index = (int *)memory;
-    PTQ__TRY(ptq__alloc(allocator, n * PTQ__WIDTHS, sizeof(double), "divergences", &memory, err));
-    mixer->alone = (double *)memory;
-    for (i = 0; i < model->nodes; i++)
-        if (ptq__has_weight(model->node[i].op)) {
-            memcpy(report->node[report->nodes], model->node[i].name, PTQ_NAME_SIZE);
-            mixer->index[report->nodes++] = i;
+    most = n * (PTQ__WIDTHS - 1) + 1;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->node, n, "names", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "frontier", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->bits, (most + 1) * n, "frontier", err));
+    PTQ__TRY(PTQ__NEW(&report->memory.allocator, &mixer->layer, n, "layers", err));
+    for (i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        ptq__mix_layer *layer = &mixer->layer[report->nodes];
+        if (!ptq__has_weight(node->op))
+            continue;
+        memcpy(report->node[report->nodes++], node->name, PTQ_NAME_SIZE);
+        layer->weights = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
+        for (b = 0; b < PTQ__WIDTHS; b++) {
+            ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, ptq__mix_bits[b]);
+            layer->bytes[b] = ptq__layer_bytes(node, &scheme);
         }
-    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9;
+    }
+    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9; /* 9: of a bisection */
     return ptq__search_open(&mixer->search, report->nodes, err);
 }
 
@@ -14892,7 +14274,7 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     ptq_status status;
     memset(&mixer, 0, sizeof mixer);
     memset(&made, 0, sizeof made);
-    made.allocator = options->work.allocator;
+    made.memory.allocator = options->work.allocator;
     mixer.search.model = model;
     mixer.search.calibration = calibration;
     mixer.search.options = options;
@@ -14900,34 +14282,15 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     mixer.report = &made;
     status = ptq__mix_run(&mixer, out != NULL, err);
     ptq__search_close(&mixer.search);
-    ptq__free(&options->work.allocator, mixer.index);
-    ptq__free(&options->work.allocator, mixer.alone);
-    if (status) {
-        ptq_model_free(mixer.best);
-        ptq_mix_report_free(&made);
-        return status;
-    }
-    if (out)
+    ptq__free(&options->work.allocator, mixer.layer);
+    if (!status && out)
         *out = mixer.best;
-    if (report)
+    if (!status && report)
         *report = made;
     else
-        ptq_mix_report_free(&made);
-    return PTQ_OK;
+        ptq_release(&made.memory);
+    return status;
 }
-
-PTQ_API void ptq_mix_report_free(ptq_mix_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->node);
-    ptq__free(&report->allocator, report->item);
-    ptq__free(&report->allocator, report->bits);
-    report->node = NULL;
-    report->item = NULL;
-    report->bits = NULL;
-    report->nodes = report->items = 0;
-}
-
 #endif /* PTQ_IMPLEMENTATION_DONE */
 #endif /* PTQ_IMPLEMENTATION */
 

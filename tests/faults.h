@@ -75,7 +75,7 @@ static inline int failed_well(const forking_heap *heap, ptq_status status, int i
     if (status == PTQ_OUT_OF_MEMORY && err.status == status && err.text[0] && !heap->live && intact)
         return 1;
     fprintf(stderr, "allocation %ld fails: %s, \"%s\", %ld blocks leak%s\n", heap->calls,
-            ptq_status_name(status), err.text, heap->live, intact ? "" : ", old objects differ");
+            ptq_name(PTQ_NAMES_STATUS, status), err.text, heap->live, intact ? "" : ", old objects differ");
     return 0;
 }
 

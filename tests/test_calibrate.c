@@ -361,7 +361,7 @@ static ptq_status failing_picture(void *user, size_t index, void *pixels, int *l
                                   ptq_error *e)
 {
     if (index == 33)
-        return ptq_error_set(e, PTQ_IO_ERROR, "the disk is on fire at image %z", index);
+        return ptq_error_set(e, PTQ_IO_ERROR, "the disk is on fire at image %zu", index);
     return get_picture(user, index, pixels, label, e);
 }
 

@@ -155,7 +155,7 @@ static void fail_each(const fixture *f, chain run, long least)
         s = run(f, allocator);
         if (s != PTQ_OUT_OF_MEMORY || !err.text[0] || heap.live)
             fail_msg("allocation %ld of %ld fails: %s, \"%s\", %ld blocks leak", n, total,
-                     ptq_status_name(s), err.text, heap.live);
+                     ptq_name(PTQ_NAMES_STATUS, s), err.text, heap.live);
         assert_true(is_untouched(f));
     }
     print_message("%ld allocations, each failed once\n", total);
@@ -174,7 +174,7 @@ static ptq_status load_and_run(const fixture *f, ptq_allocator allocator)
     ptq_status s;
 
     memset(&report, 0, sizeof report);
-    report.allocator = allocator;
+    report.memory.allocator = allocator;
     memset(&running, 0, sizeof running);
     running.keep = 1;
     running.allocator = allocator;
@@ -187,7 +187,7 @@ static ptq_status load_and_run(const fixture *f, ptq_allocator allocator)
            (s = ptq_model_save(fused, in_directory("saved"), &err)));
     ptq_session_free(session);
     ptq_plan_free(plan);
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(copy);
     ptq_model_free(model);
@@ -221,14 +221,14 @@ static ptq_status calibrate_and_convert(const fixture *f, ptq_allocator allocato
     o.scheme.equalize = 1;
     o.scheme.rounding = PTQ_ROUNDING_LEARNED;
     o.scheme.refit = PTQ_REFIT_ALWAYS;
-    o.work.allocator = calibrating.work.allocator = report.allocator = allocator;
+    o.work.memory.allocator = calibrating.work.allocator = report.allocator = allocator;
     (void)((s = ptq_calibrate(f->plan, data, &calibrating, &seen, &err)) ||
            (s = ptq_calibration_save(seen, in_directory("seen"), &err)) ||
            (s = ptq_calibration_load(in_directory("seen"), &allocator, &again, &err)) ||
            (s = ptq_calibration_overlap(again, data, &overlap, &err)) ||
            (s = ptq_convert(f->fused, again, &o, &model, &report, &err)) ||
            (s = ptq_model_save(model, in_directory("integer"), &err)));
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(model);
     ptq_calibration_free(again);
     ptq_calibration_free(seen);
@@ -255,7 +255,7 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator)
     memset(&a, 0, sizeof a);
     memset(&b, 0, sizeof b);
     memset(&layers, 0, sizeof layers);
-    o.work.allocator = layers.allocator = allocator;
+    o.work.allocator = layers.memory.allocator = allocator;
     o.work.threads = THREADS;
     (void)((s = ptq_sample(data, 2, 5, index, &allocator, &err)) ||
            (s = ptq_evaluate(f->plan, data, &o, &a, &err)) ||
@@ -263,9 +263,9 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator)
            (s = ptq_compare(&a, &b, &compared, &err)) ||
            (s = ptq_compare_logits(&a, &b, &apart, &err)) ||
            (s = ptq_compare_layers(f->plan, f->integer_plan, data, 2, &layers, &err)));
-    ptq_layer_report_free(&layers);
-    ptq_evaluation_free(&b);
-    ptq_evaluation_free(&a);
+    ptq_release(&layers.memory);
+    ptq_release(&b.memory);
+    ptq_release(&a.memory);
     return s;
 }
 
@@ -324,17 +324,17 @@ typedef struct products {
 
 static void free_products(products *m, const ptq_allocator *allocator)
 {
-    ptq_layer_report_free(&m->layers);
-    ptq_evaluation_free(&m->after);
-    ptq_evaluation_free(&m->before);
+    ptq_release(&m->layers.memory);
+    ptq_release(&m->after.memory);
+    ptq_release(&m->before.memory);
     ptq_session_free(m->session);
     ptq_plan_free(m->tested);
     ptq_plan_free(m->plan);
-    ptq_fuse_report_free(&m->fusions);
+    ptq_release(&m->fusions.memory);
     ptq_model_free(m->fused);
     ptq_model_free(m->back);
     ptq_bytes_free(m->bytes, allocator);
-    ptq_convert_report_free(&m->report);
+    ptq_release(&m->report.memory);
     ptq_model_free(m->model);
 }
 
@@ -369,7 +369,7 @@ static ptq_status judge(const long_chain *c, ptq_allocator allocator, products *
     ptq_divergence apart;
     ptq_status s;
 
-    m->layers.allocator = m->fusions.allocator = allocator;
+    m->layers.memory.allocator = m->fusions.memory.allocator = allocator;
     (void)((s = ptq_fuse(m->back, &m->fused, &m->fusions, &err)) ||
            (s = ptq_self_test_add(m->fused, &err)) ||
            (s = ptq_plan_create(m->fused, &planning, &m->tested, &err)) ||
@@ -402,7 +402,7 @@ static void every_preset(void **state)
     const char *name;
     int i;
 
-    for (i = 0; (name = ptq_preset_name(i)) != NULL; i++) {
+    for (i = 0; (name = ptq_name(PTQ_NAMES_PRESET, i)) != NULL; i++) {
         long_chain c = chain_with(f, name);
         c.is_judged = i == 0;
         fail_each_of(name, with_preset, &c, 50);
@@ -480,7 +480,7 @@ static ptq_status observe(void *user, ptq_allocator allocator)
     (void)((s = ptq_observer_create(&a, 3, &allocator, &err)) ||
            (s = ptq_observer_create(&b, 3, &allocator, &err)) ||
            (s = ptq_observe(&a, c->f->logits, 3, &err)) ||
-           (s = ptq_observe(&b, c->f->logits, 3, &err)) || (s = ptq_observer_merge(&a, &b, &err)));
+           (s = ptq_observe(&b, c->f->logits, 3, &err)));
     for (rule = 0; rule < PTQ_METHOD_COUNT && !s; rule++)
         s = ptq_observer_range(&a, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, 4, 0, &low, &high, &err);
     ptq_observer_free(&b);
@@ -546,7 +546,7 @@ static ptq_status sensitivity(void *user, ptq_allocator allocator)
 
     memset(&report, 0, sizeof report);
     s = ptq_measure_sensitivity(c->f->fused, c->calibration, &o, &report, &err);
-    ptq_sensitivity_report_free(&report);
+    ptq_release(&report.memory);
     return s;
 }
 
@@ -561,7 +561,7 @@ static ptq_status mixed_bits(void *user, ptq_allocator allocator)
 
     memset(&mix, 0, sizeof mix);
     s = ptq_convert_mixed(c->f->fused, c->calibration, &o, &goal, &mixed, &mix, &err);
-    ptq_mix_report_free(&mix);
+    ptq_release(&mix.memory);
     ptq_model_free(mixed);
     return s;
 }

@@ -329,7 +329,7 @@ static void run_everywhere(const ptq_model *model, const char *scalar, const cha
         hash_text(hash_results(model, (ptq_isa)isa), got);
         if (strcmp(got, wanted))
             snprintf(wrong + strlen(wrong), size - strlen(wrong), " %s",
-                     ptq_isa_name((ptq_isa)isa));
+                     ptq_name(PTQ_NAMES_ISA, (ptq_isa)isa));
     }
 }
 
@@ -416,8 +416,8 @@ static void list_variants(void)
     char name[8];
     int i;
 
-    for (i = 0; ptq_preset_name(i); i++)
-        add_variant(ptq_preset_name(i), 1, preset(ptq_preset_name(i)));
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
+        add_variant(ptq_name(PTQ_NAMES_PRESET, i), 1, preset(ptq_name(PTQ_NAMES_PRESET, i)));
     for (i = 2; i <= 7; i++) {
         snprintf(name, sizeof name, "w%d", i);
         add_variant(name, 1, few_bits(i));
@@ -472,7 +472,7 @@ static void need_hidden_processor(void)
     if (!isa_stays)
         return;
     print_message("left out: %s cannot be hidden, and conversion would compute by it\n",
-                  ptq_isa_name((ptq_isa)isa_stays));
+                  ptq_name(PTQ_NAMES_ISA, (ptq_isa)isa_stays));
     skip();
 }
 
@@ -647,7 +647,7 @@ int main(int argc, char **argv)
         return failed;
     if (isa_stays)
         return fprintf(stderr, "%s: not written, for %s cannot be hidden from conversion\n",
-                       manifest, ptq_isa_name((ptq_isa)isa_stays)),
+                       manifest, ptq_name(PTQ_NAMES_ISA, (ptq_isa)isa_stays)),
                1;
     tell_changes();
     return write_manifest();

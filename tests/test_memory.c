@@ -220,7 +220,7 @@ static int open_fixture(void **state)
     add_form(f, "float, unfused", model);
     assert_ok(ptq_model_copy(f->fused, NULL, &copy, &err));
     add_form(f, "float, fused", copy);
-    for (i = 0; (name = ptq_preset_name(i)) != NULL; i++)
+    for (i = 0; (name = ptq_name(PTQ_NAMES_PRESET, i)) != NULL; i++)
         add_converted(f, name, preset(name), NULL);
     scheme = preset("tflite");
     add_converted(f, "a layer in float", scheme, "c1");
@@ -318,7 +318,7 @@ static void count_session(const fixture *f, const network_form *form, const ptq_
     calls = stop_counting();
     if (calls || heap->calls != given)
         fail_msg("%s, %s%s: running makes %ld calls of malloc or free, %ld of the allocator",
-                 form->name, ptq_isa_name(ptq_plan_get_info(plan)->isa), o->keep ? ", kept" : "", calls,
+                 form->name, ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(plan)->isa), o->keep ? ", kept" : "", calls,
                  heap->calls - given);
     ptq_session_free(session);
 }
@@ -360,7 +360,7 @@ static void running_allocates_nothing(void **state)
             continue;
         for (i = 0; i < f->forms; i++)
             count_sessions(f, &f->form[i], (ptq_isa)isa);
-        print_message("%-11s %d forms of the network, %s\n", ptq_isa_name((ptq_isa)isa), f->forms,
+        print_message("%-11s %d forms of the network, %s\n", ptq_name(PTQ_NAMES_ISA, (ptq_isa)isa), f->forms,
                       counts_malloc ? "nothing allocated" : "malloc itself not counted");
         sets++;
     }
@@ -409,7 +409,7 @@ static ptq_status call_fuse(const stage *s)
 
     memset(&report, 0, sizeof report);
     status = ptq_fuse(s->f->form[0].model, &model, &report, NULL);
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(model);
     return status;
 }
@@ -456,7 +456,7 @@ static ptq_status convert_with(const stage *s, const char *name, int weight_bits
     o.scheme.activation_bits = activation_bits;
     if (!status)
         status = ptq_convert(s->fused, s->calibration, &o, &model, &report, NULL);
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(model);
     return status;
 }
@@ -495,7 +495,7 @@ static ptq_status call_sensitivity(const stage *s)
 
     memset(&report, 0, sizeof report);
     status = ptq_measure_sensitivity(s->fused, s->calibration, &o, &report, NULL);
-    ptq_sensitivity_report_free(&report);
+    ptq_release(&report.memory);
     return status;
 }
 
@@ -510,7 +510,7 @@ static ptq_status call_mixed(const stage *s)
 
     memset(&report, 0, sizeof report);
     status = ptq_convert_mixed(s->fused, s->calibration, &o, &goal, &model, &report, NULL);
-    ptq_mix_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(model);
     return status;
 }
@@ -563,8 +563,8 @@ static ptq_status call_evaluate(const stage *s)
            (status = ptq_evaluate(s->integer_plan, pictures_dataset(&p), NULL, &after, NULL)) ||
            (status = ptq_compare(&before, &after, &compared, NULL)) ||
            (status = ptq_compare_logits(&before, &after, &apart, NULL)));
-    ptq_evaluation_free(&after);
-    ptq_evaluation_free(&before);
+    ptq_release(&after.memory);
+    ptq_release(&before.memory);
     return status;
 }
 
@@ -576,7 +576,7 @@ static ptq_status call_compare_layers(const stage *s)
 
     memset(&report, 0, sizeof report);
     status = ptq_compare_layers(s->plan, s->integer_plan, pictures_dataset(&p), 4, &report, NULL);
-    ptq_layer_report_free(&report);
+    ptq_release(&report.memory);
     return status;
 }
 
