@@ -130,6 +130,15 @@
 #define PTQ_API extern
 #endif
 
+/* Lets compilers check the arguments of formats, C's own and not those of Windows' C library. */
+#if defined(__clang__)
+#define PTQ_FORMAT(at, first) __attribute__((format(printf, at, first)))
+#elif defined(__GNUC__)
+#define PTQ_FORMAT(at, first) __attribute__((format(gnu_printf, at, first)))
+#else
+#define PTQ_FORMAT(at, first)
+#endif
+
 /* ---------------------------------------------------------------------------------------------
    [STATUS] Errors and memory */
 
@@ -162,9 +171,23 @@ typedef struct ptq_error {
     char text[PTQ_ERROR_SIZE];
 } ptq_error;
 
-/* "PTQ_BAD_FILE" for PTQ_BAD_FILE, and its general meaning. Static strings, never NULL. */
-PTQ_API const char *ptq_status_name(ptq_status status);
-PTQ_API const char *ptq_status_text(ptq_status status);
+/* The lists of names that the library has. A TEXT says in half a sentence what a value means. */
+typedef enum ptq_names {
+    PTQ_NAMES_STATUS,      /* ptq_status: "PTQ_BAD_FILE" */
+    PTQ_NAMES_STATUS_TEXT, /* "a file is damaged or not of the expected format" */
+    PTQ_NAMES_TYPE,        /* ptq_type: "F32", "PACKED_S" */
+    PTQ_NAMES_OP,          /* ptq_op, as in the graph text: "conv2d" */
+    PTQ_NAMES_ISA,         /* ptq_isa: "avx2" */
+    PTQ_NAMES_METHOD,      /* ptq_method: "minmax" */
+    PTQ_NAMES_MODE,        /* ptq_mode: "integer", "dynamic", "half", "float" */
+    PTQ_NAMES_PRESET,      /* what ptq_preset takes: "best" */
+    PTQ_NAMES_PRESET_TEXT
+} ptq_names;
+
+/* The name of a value, a static string; NULL behind the last one, so that lists can be walked from
+   0. And the value of a name; -1 if the list has no such name. */
+PTQ_API const char *ptq_name(ptq_names list, int value);
+PTQ_API int ptq_find_name(ptq_names list, const char *name);
 
 /* "0.1.0" of the compiled implementation, to compare with PTQ_VERSION. Static string. */
 PTQ_API const char *ptq_version(void);
@@ -177,6 +200,14 @@ typedef struct ptq_allocator {
     void (*release)(void *user, void *pointer);
     void *user;
 } ptq_allocator;
+
+/* What a report owns: the first member of every struct that the library fills with lists. Releasing
+   it ends them; NULL, zeros and a second time are fine. */
+typedef struct ptq_memory {
+    void *block[3];
+    ptq_allocator allocator;
+} ptq_memory;
+PTQ_API void ptq_release(ptq_memory *memory);
 
 /* Called during long work with `done` of `total` units; non-zero stops the work, which then
    returns PTQ_CANCELLED. Always called on the thread that called the library. */
@@ -254,9 +285,6 @@ PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index);
 /* Stores a code in an integer tensor; it must fit the tensor's bits. */
 PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code);
 
-/* "F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S". Static strings. */
-PTQ_API const char *ptq_type_name(ptq_type type);
-
 /* IEEE half precision: round to nearest even, and back (exact). */
 PTQ_API uint16_t ptq_f32_to_f16(float value);
 PTQ_API float ptq_f16_to_f32(uint16_t half);
@@ -300,21 +328,26 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
 #define PTQ_MAX_PIXEL_CHANNELS 16
 #define PTQ_MAX_KERNEL 255
 
-/* The operators. y: the result, x: the operand, both H x W x C of one image. */
+/* One list makes the operators and their names in the graph text. */
+#define PTQ_OP_LIST(X)                                                                             \
+    X(PTQ_OP_INPUT, "input")                        /* the image */                                \
+    X(PTQ_OP_CONV2D, "conv2d")                      /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x */\
+    X(PTQ_OP_BATCH_NORM, "batch_norm")              /* gamma (x - mean) / sqrt(var + epsilon) + beta */\
+    X(PTQ_OP_RELU, "relu")                          /* max(x, 0) */                                \
+    X(PTQ_OP_RELU6, "relu6")                        /* min(max(x, 0), 6) */                        \
+    X(PTQ_OP_ADD, "add")                            /* a + b, equal shapes */                      \
+    X(PTQ_OP_MAX_POOL, "max_pool")                  /* padding is ignored */                       \
+    X(PTQ_OP_AVG_POOL, "avg_pool")                  /* padding counts only with include_pad */     \
+    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool")    /* H x W x C to 1 x 1 x C */                   \
+    X(PTQ_OP_DENSE, "dense")                        /* y[o] = b[o] + sum over i of w[o,i] x[i] */  \
+    X(PTQ_OP_SOFTMAX, "softmax")                    /* exp(x - max) / sum */                       \
+    X(PTQ_OP_QUANTIZE, "quantize")                  /* real numbers to codes */                    \
+    X(PTQ_OP_DEQUANTIZE, "dequantize")              /* codes to real numbers */
+
 typedef enum ptq_op {
-    PTQ_OP_INPUT,           /* the image */
-    PTQ_OP_CONV2D,          /* y[o] = b[o] + sum over i, u, v of w[o][i][u][v] x[i][u][v] */
-    PTQ_OP_BATCH_NORM,      /* gamma (x - mean) / sqrt(variance + epsilon) + beta */
-    PTQ_OP_RELU,            /* max(x, 0) */
-    PTQ_OP_RELU6,           /* min(max(x, 0), 6) */
-    PTQ_OP_ADD,             /* a + b, equal shapes */
-    PTQ_OP_MAX_POOL,        /* the largest under a window; padding is ignored */
-    PTQ_OP_AVG_POOL,        /* the average; padding counts only with include_pad */
-    PTQ_OP_GLOBAL_AVG_POOL, /* H x W x C -> 1 x 1 x C */
-    PTQ_OP_DENSE,           /* y[o] = b[o] + sum over i of w[o][i] x[i], i over H x W x C */
-    PTQ_OP_SOFTMAX,         /* exp(x - max) / sum, 1 x 1 x C */
-    PTQ_OP_QUANTIZE,        /* real numbers to codes */
-    PTQ_OP_DEQUANTIZE,      /* codes to real numbers */
+#define PTQ_X(name, text) name,
+    PTQ_OP_LIST(PTQ_X)
+#undef PTQ_X
     PTQ_OP_COUNT
 } ptq_op;
 
@@ -494,9 +527,6 @@ PTQ_API size_t ptq_graph_write(const ptq_model *model, char *text, size_t size);
 PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_allocator *allocator,
                                    ptq_model **out, ptq_error *err);
 
-/* Name of an operator in the graph text. Static string. */
-PTQ_API const char *ptq_op_name(ptq_op op);
-
 /* ---------------------------------------------------------------------------------------------
    [FILE] safetensors (https://huggingface.co/docs/safetensors): 8 bytes with the length of a JSON
    header, the header, the tensors. Any such file is read as an archive; models are archives whose
@@ -591,9 +621,9 @@ typedef struct ptq_fusion {
 } ptq_fusion;
 
 typedef struct ptq_fuse_report {
+    ptq_memory memory;
     ptq_fusion *item; /* one for each batch norm, activation and addition of the model */
     int items;
-    ptq_allocator allocator;
 } ptq_fuse_report;
 
 /* A new model in which batch norm is folded into the convolution before it, ReLU and ReLU6 into the
@@ -605,7 +635,6 @@ typedef struct ptq_fuse_report {
    same. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err);
-PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report);
 
 /* ---------------------------------------------------------------------------------------------
    [PLAN] A model made ready for one instruction set */
@@ -629,11 +658,6 @@ typedef enum ptq_isa {
 #undef PTQ_X
     PTQ_ISA_COUNT
 } ptq_isa;
-
-PTQ_API const char *ptq_isa_name(ptq_isa isa);
-
-/* PTQ_ISA_COUNT if there is no such name. */
-PTQ_API ptq_isa ptq_isa_find(const char *name);
 
 /* 1 if this build has kernels for it and this processor can run them. Linux lets a process use AMX
    only after it has asked for permission, which happens here (and in ptq_plan_create). */
@@ -762,16 +786,18 @@ PTQ_API int ptq_argmax(const float *values, int n);
 typedef struct ptq_dataset {
     size_t count;
     int height, width, channels, classes;
-    ptq_type type; /* PTQ_TYPE_U8: pixels, bytes as the model's preprocessing takes them.
-                      PTQ_TYPE_F32: real numbers, preprocessed already, as for ptq_run_f32 */
+    ptq_type type; /* of an item's elements: PTQ_TYPE_U8, bytes as the model's preprocessing takes
+                      them, or PTQ_TYPE_F32 (which is 0), preprocessed real numbers, as for
+                      ptq_run_f32 */
     ptq_status (*get)(void *user, size_t index, void *item, int *label, ptq_error *err);
     void *user;
     const char *const *class_name; /* `classes` names, or NULL */
 } ptq_dataset;
 
-/* For callbacks: fills `err` (which may be NULL) and returns `status`. Understands %s %d %u
-   (unsigned) %z (size_t) %g (double) %%; no widths. */
-PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...);
+/* For callbacks: fills `err` (which may be NULL) and returns `status`. Of printf's formats it knows
+   %s %d %u %zu %llu %g %%, without widths; a float is printed with as many digits as it needs. */
+PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...)
+    PTQ_FORMAT(3, 4);
 
 #define PTQ_CIFAR10_RECORD 3073 /* label, then 32x32 bytes of red, of green, of blue */
 #define PTQ_CLASS_NAME_SIZE 32  /* names of classes: 1..31 bytes without control characters */
@@ -814,10 +840,11 @@ PTQ_API uint32_t ptq_rng_next(ptq_rng *rng);
 PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound); /* unbiased; bound >= 1 */
 PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits */
 
-/* Chooses `count` images, as many of every class as possible (the first classes get the remainder):
+/* Chooses `count` items, as many of every class as possible (the first classes get the remainder):
    per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
-   number below what is left), then all in ascending order of index. The same data and seed give the
-   same indices everywhere. PTQ_BAD_DATA if a class has too few. */
+   number below what is left), then all in ascending order of index. Items without labels are one
+   class. The same data and seed give the same indices everywhere. PTQ_BAD_DATA if a class has too
+   few, or if some items have labels and others none. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err);
 
@@ -849,9 +876,6 @@ typedef enum ptq_method {
 #undef PTQ_X
     PTQ_METHOD_COUNT
 } ptq_method;
-
-PTQ_API const char *ptq_method_name(ptq_method range);
-PTQ_API ptq_method ptq_method_find(const char *name); /* PTQ_METHOD_COUNT if there is none */
 
 #define PTQ_BINS 4096
 
@@ -912,8 +936,8 @@ typedef struct ptq_calibration {
     size_t images;
     uint64_t *hash;            /* one for each image, ascending: ptq_image_hash */
     int classes;
-    uint64_t *class_count;
-    uint64_t pixel[256];       /* how often each pixel value occurred ... */
+    uint64_t *class_count;     /* of the images that have a label */
+    uint64_t pixel[256];       /* how often each pixel value occurred; of real numbers none ... */
     uint64_t neighbours, neighbour_sum; /* ... and how far horizontal neighbours differ */
     ptq_calibrated *tensor;
     int tensors;
@@ -1067,11 +1091,8 @@ typedef struct ptq_scheme {
     X("fp16", "half-precision weights, float arithmetic")                                          \
     X("w4a8", "4-bit weights per channel, otherwise as best")
 
-/* A preset by name: PTQ_INVALID_ARGUMENT lists the names. And the names with a line about each, by
-   number from 0; NULL behind the last. */
+/* A preset by name: PTQ_INVALID_ARGUMENT lists the names, as does PTQ_NAMES_PRESET. */
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err);
-PTQ_API const char *ptq_preset_name(int number);
-PTQ_API const char *ptq_preset_text(int number);
 
 /* A scheme as one line, "w8 per-channel mse, a8 u8 mse", in the manner of snprintf. */
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *text, size_t size);
@@ -1127,10 +1148,10 @@ typedef struct ptq_conversion {
 } ptq_conversion;
 
 typedef struct ptq_convert_report {
+    ptq_memory memory;
     ptq_conversion *item;
     int items;
     size_t bytes_before, bytes_after;
-    ptq_allocator allocator;
 } ptq_convert_report;
 
 /* A new model; the float one stays as it is. `calibration` may be NULL if no node is
@@ -1142,7 +1163,6 @@ typedef struct ptq_convert_report {
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err);
-PTQ_API void ptq_convert_report_free(ptq_convert_report *report);
 
 /* Codes for one weight tensor (dim[0]: output channels) under a scheme: the part of conversion that
    needs nothing else. A channel of zeros gets codes 0 and the scale 1. */
@@ -1152,7 +1172,6 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
 
 /* How a node computes: PTQ_MODE_INTEGER means that it really runs on integers alone. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int node);
-PTQ_API const char *ptq_mode_name(ptq_mode mode); /* "integer", "dynamic", "half", "float" */
 
 /* A vector to test a loaded model with: the logits of a picture that is drawn from a fixed seed.
    `add` computes them on scalar kernels and puts them into the metadata ("self_test"); `check` runs
@@ -1170,6 +1189,7 @@ typedef struct ptq_evaluate_options {
 } ptq_evaluate_options;
 
 typedef struct ptq_evaluation {
+    ptq_memory memory;
     size_t total, correct;
     int classes;
     size_t *class_total;   /* classes */
@@ -1178,16 +1198,14 @@ typedef struct ptq_evaluation {
     int *label;            /* total */
     int *prediction;       /* total */
     float *logits;         /* total x classes */
-    ptq_allocator allocator;
 } ptq_evaluation;
 
 /* Runs the plan over a data set. PTQ_BAD_DATA if there are no images, if their size or the number
    of classes is not the model's, or if a label is out of range. The result is the same whatever the
-   number of threads. */
+   number of threads. Labels are needed. */
 PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err);
-PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation);
 
 /* Two evaluations of the same images: a quantized model against the float model it came from. */
 typedef struct ptq_comparison {
@@ -1217,9 +1235,9 @@ typedef struct ptq_layer_error {
 } ptq_layer_error;
 
 typedef struct ptq_layer_report {
+    ptq_memory memory;
     ptq_layer_error *item;
     int items;
-    ptq_allocator allocator;
 } ptq_layer_report;
 
 /* Runs both plans on the first `count` images (0: all) and compares every tensor that both have, in
@@ -1227,7 +1245,6 @@ typedef struct ptq_layer_report {
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err);
-PTQ_API void ptq_layer_report_free(ptq_layer_report *report);
 
 /* How far a model's logits are from the float model's, over the images of two evaluations. */
 typedef struct ptq_divergence {
@@ -1272,13 +1289,13 @@ typedef struct ptq_advice {
 } ptq_advice;
 
 typedef struct ptq_sensitivity_report {
+    ptq_memory memory;
     ptq_sensitivity *item; /* largest divergence first */
     int items;
     ptq_divergence whole;  /* of the model with every node under the scheme */
     ptq_advice *advice;    /* largest gain first, only gains; may be empty */
     int advices;
     size_t images;
-    ptq_allocator allocator;
 } ptq_sensitivity_report;
 
 /* Measures every node that can run on integers alone, ranks them, and tries remedies: on the whole
@@ -1290,7 +1307,6 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
                                            const ptq_calibration *calibration,
                                            const ptq_search_options *options,
                                            ptq_sensitivity_report *out, ptq_error *err);
-PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report);
 
 /* What a mixed model must keep to; of the fields that are not zero, all. */
 typedef struct ptq_goal {
@@ -1309,6 +1325,7 @@ typedef struct ptq_mix {
 } ptq_mix;
 
 typedef struct ptq_mix_report {
+    ptq_memory memory;
     char (*node)[PTQ_NAME_SIZE]; /* layers with weights that can run on integers */
     int nodes;
     ptq_mix *item;     /* the frontier, largest model first */
@@ -1317,7 +1334,6 @@ typedef struct ptq_mix_report {
     int chosen;        /* the model returned */
     int met;           /* 1: it keeps to the goal */
     size_t images;
-    ptq_allocator allocator;
 } ptq_mix_report;
 
 /* Chooses the bits of each layer's weights. The divergence that each layer causes alone is measured
@@ -1331,7 +1347,6 @@ typedef struct ptq_mix_report {
 PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
                                      const ptq_search_options *options, const ptq_goal *goal,
                                      ptq_model **out, ptq_mix_report *report, ptq_error *err);
-PTQ_API void ptq_mix_report_free(ptq_mix_report *report);
 
 #endif /* PTQ_H */
 
@@ -1411,22 +1426,48 @@ static int ptq__is_separator(char c);
 
 /* ---- [STATUS] ---------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_status_name(ptq_status status) {
-    static const char *const name[] = {
-#define PTQ_X(name, text) #name,
-        PTQ_STATUS_LIST(PTQ_X)
+/* The lists of ptq_names one after another, each closed by a NULL. The X lists above the divider
+   give the same entries to the enumerators, so that the two agree. */
+/* clang-format off */
+static const char *const ptq__names[] = {
+#define PTQ_X(id, text) #id,
+    PTQ_STATUS_LIST(PTQ_X) NULL,
 #undef PTQ_X
-    };
-    return (unsigned)status < sizeof name / sizeof name[0] ? name[status] : "?";
+#define PTQ_X(id, text) text,
+    PTQ_STATUS_LIST(PTQ_X) NULL,
+    "F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S", NULL,
+    PTQ_OP_LIST(PTQ_X) NULL,
+    PTQ_ISA_LIST(PTQ_X) NULL,
+    PTQ_METHOD_LIST(PTQ_X) NULL,
+    "integer", "dynamic", "half", "float", NULL,
+#undef PTQ_X
+#define PTQ_X(name, text) name,
+    PTQ_PRESET_LIST(PTQ_X) NULL,
+#undef PTQ_X
+#define PTQ_X(name, text) text,
+    PTQ_PRESET_LIST(PTQ_X) NULL
+#undef PTQ_X
+};
+/* clang-format on */
+
+PTQ_API const char *ptq_name(ptq_names list, int value) {
+    const char *const *name = ptq__names;
+    int before = (int)list;
+    if (before < 0 || before > PTQ_NAMES_PRESET_TEXT || value < 0)
+        return NULL;
+    while (before > 0)
+        before -= *name++ == NULL;
+    while (*name && value-- > 0)
+        name++;
+    return *name;
 }
 
-PTQ_API const char *ptq_status_text(ptq_status status) {
-    static const char *const text[] = {
-#define PTQ_X(name, text) text,
-        PTQ_STATUS_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)status < sizeof text / sizeof text[0] ? text[status] : "unknown status";
+PTQ_API int ptq_find_name(ptq_names list, const char *name) {
+    int value;
+    for (value = 0; ptq_name(list, value); value++)
+        if (!strcmp(name, ptq_name(list, value)))
+            return value;
+    return -1;
 }
 
 PTQ_API const char *ptq_version(void) { return PTQ_VERSION; }
@@ -1560,16 +1601,18 @@ static void ptq__put_float(ptq__text *text, float value) {
         ptq__put_char(text, '0');
 }
 
-/* %s, %d int, %u unsigned, %z size_t, %L uint64_t, %g double (printed as a float), %% */
+/* Some of printf's formats: %s (NULL is "?"), %d, %u, %zu, %llu, %g (of a float's value), %%. */
 static void ptq__vput(ptq__text *text, const char *format, va_list args) {
     for (; *format; format++) {
+        const char *s;
         if (*format != '%') {
             ptq__put_char(text, *format);
             continue;
         }
         switch (*++format) {
         case 's':
-            ptq__put_string(text, va_arg(args, const char *));
+            s = va_arg(args, const char *);
+            ptq__put_string(text, s ? s : "?");
             break;
         case 'd':
             ptq__put_signed(text, va_arg(args, int));
@@ -1579,9 +1622,11 @@ static void ptq__vput(ptq__text *text, const char *format, va_list args) {
             break;
         case 'z':
             ptq__put_unsigned(text, va_arg(args, size_t));
+            format += format[1] == 'u';
             break;
-        case 'L':
-            ptq__put_unsigned(text, va_arg(args, uint64_t));
+        case 'l':
+            ptq__put_unsigned(text, va_arg(args, unsigned long long));
+            format += strncmp(format, "llu", 3) ? 0 : 2;
             break;
         case 'g':
             ptq__put_float(text, (float)va_arg(args, double));
@@ -1592,6 +1637,7 @@ static void ptq__vput(ptq__text *text, const char *format, va_list args) {
     }
 }
 
+PTQ_FORMAT(2, 3)
 static void ptq__put(ptq__text *text, const char *format, ...) {
     va_list args;
     va_start(args, format);
@@ -1627,13 +1673,13 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
     size_t bytes;
     void *memory;
     if (count > (SIZE_MAX - 1) / size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: %z elements of %z bytes are too many",
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: %zu elements of %zu bytes are too many",
                              what, count, size);
     bytes = count ? count * size : 1;
     memory = allocator && allocator->allocate ? allocator->allocate(allocator->user, bytes)
                                               : PTQ_MALLOC(bytes);
     if (!memory)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: no memory for %z bytes", what, bytes);
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: no memory for %zu bytes", what, bytes);
     memset(memory, 0, bytes);
     memcpy(out, &memory, sizeof memory);
     return PTQ_OK;
@@ -1650,6 +1696,28 @@ static void ptq__free(const ptq_allocator *allocator, void *memory) {
         allocator->release(allocator->user, memory);
     else
         PTQ_FREE(memory);
+}
+
+/* Zeroed memory as ptq__alloc gives it, for a report to own. */
+static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const char *what,
+                            void *out, ptq_error *err) {
+    void **block = memory->block;
+    while (*block)
+        block++;
+    PTQ__TRY(ptq__alloc(&memory->allocator, count, size, what, block, err));
+    memcpy(out, block, sizeof *block);
+    return PTQ_OK;
+}
+
+#define PTQ__KEEP(memory, pointer, count, what, err)                                               \
+    ptq__keep(memory, count, sizeof **(pointer), what, pointer, err)
+
+PTQ_API void ptq_release(ptq_memory *memory) {
+    int i;
+    for (i = 0; memory && i < 3; i++) {
+        ptq__free(&memory->allocator, memory->block[i]);
+        memory->block[i] = NULL;
+    }
 }
 
 static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
@@ -1849,11 +1917,6 @@ static int ptq__read_float(ptq__span span, float *out) {
 
 /* ---- [TENSOR] ---------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_type_name(ptq_type type) {
-    static const char *const name[] = {"F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S"};
-    return (unsigned)type < sizeof name / sizeof name[0] ? name[type] : "?";
-}
-
 static int ptq__is_packed(ptq_type type) {
     return type == PTQ_TYPE_PACKED_U || type == PTQ_TYPE_PACKED_S;
 }
@@ -1917,7 +1980,7 @@ static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, 
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "tensor of type %s: needs 1 to 4 dimensions of at least 1, at most "
                              "%d elements, and 2 to 7 bits if packed",
-                             ptq_type_name(type), PTQ_MAX_ELEMENTS);
+                             ptq_name(PTQ_NAMES_TYPE, type), PTQ_MAX_ELEMENTS);
     tensor->type = type;
     tensor->bits = ptq__type_bits(type, bits);
     tensor->rank = rank;
@@ -1943,7 +2006,7 @@ PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits
     ptq_tensor made;
     PTQ__TRY(ptq__tensor_init(&made, type, bits, rank, dims, err));
     if (!data || size < made.size)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "tensor needs %z bytes, given are %z",
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "tensor needs %zu bytes, given are %zu",
                              made.size, data ? size : (size_t)0);
     made.data = data;
     *tensor = made;
@@ -2225,8 +2288,8 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     ptq_qparams q;
     if ((type != PTQ_TYPE_U8 && type != PTQ_TYPE_S8) || bits < 2 || bits > 8)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d", ptq_type_name(type),
-                             bits);
+                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
+                             ptq_name(PTQ_NAMES_TYPE, type), bits);
     if (!ptq__is_finite(low) || !ptq__is_finite(high))
         return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g cannot be quantized",
                              (double)low, (double)high);
@@ -2304,6 +2367,7 @@ struct ptq__step {
 };
 
 /* All messages about a node begin with its name. */
+PTQ_FORMAT(4, 5)
 static ptq_status ptq__bad_node(ptq_error *err, ptq_status status, const ptq_node *node,
                                 const char *format, ...) {
     va_list args;
@@ -2592,7 +2656,8 @@ static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, 
         if (most > INT32_MAX)
             return ptq__bad_node(
                 err, PTQ_BAD_NUMBER, node,
-                "the accumulator of channel %d could reach %L and overflow 32 bits", c, most);
+                "the accumulator of channel %d could reach %llu and overflow 32 bits", c,
+                (unsigned long long)most);
         if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
             return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
                                  "scales %g (input), %g (weight %d) and %g (result) give no normal"
@@ -2981,8 +3046,8 @@ static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *nod
     uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
     if (most > INT32_MAX)
         return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                             "the sum of %dx%d codes could reach %L and overflow 32 bits",
-                             in->shape[0], in->shape[1], most);
+                             "the sum of %dx%d codes could reach %llu and overflow 32 bits",
+                             in->shape[0], in->shape[1], (unsigned long long)most);
     return ptq__check_ratios(model, node, err);
 }
 
@@ -3096,8 +3161,8 @@ typedef struct ptq__kernels {
 } ptq__kernels;
 
 typedef struct ptq__operator {
-    const char *name; /* in the graph text */
-    int operands;     /* a fused residual aside */
+    ptq_op op;
+    int operands; /* a fused residual aside */
     unsigned keys, properties;
     ptq__codes codes;
     ptq_fusion_kind fusion; /* how [FUSE] moves it into the node before it */
@@ -3119,37 +3184,37 @@ typedef struct ptq__operator {
    conversion go by the row. The tests find a new row by themselves where they go through all. */
 /* clang-format off */
 static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
-    {"input", 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {NULL, NULL, NULL}},
-    {"conv2d", 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES, PTQ_FUSION_NONE,
+    {PTQ_OP_CONV2D, 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__conv_shape, ptq__conv_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
-    {"batch_norm", 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
+    {PTQ_OP_BATCH_NORM, 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
         PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, {ptq__norm_shape, ptq__norm_param, NULL},
         {ptq__norm_f32, NULL, NULL}},
-    {"relu", 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
+    {PTQ_OP_RELU, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
         PTQ_ACTIVATION_RELU, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
-    {"relu6", 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
+    {PTQ_OP_RELU6, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
         PTQ_ACTIVATION_RELU6, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
-    {"add", 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES, PTQ_FUSION_RESIDUAL,
+    {PTQ_OP_ADD, 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES, PTQ_FUSION_RESIDUAL,
         PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
         {ptq__add_f32, ptq__add_int, NULL}},
-    {"max_pool", 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_MAX_POOL, 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__window_shape, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
-    {"avg_pool", 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES, PTQ_FUSION_NONE,
+    {PTQ_OP_AVG_POOL, 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {"global_avg_pool", 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
+    {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__global_shape, NULL, ptq__check_average},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {"dense", 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__dense_shape, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
-    {"softmax", 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
-    {"quantize", 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_QUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
-    {"dequantize", 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
 };
 /* clang-format on */
@@ -3237,15 +3302,6 @@ static const char *ptq__act_name(ptq_activation act) {
 static const char *ptq__param_name(int param) {
     static const char *const name[] = {"weight", "bias", "running_mean", "running_var"};
     return name[param];
-}
-
-PTQ_API const char *ptq_op_name(ptq_op op) {
-    return (unsigned)op < PTQ_OP_COUNT ? ptq__operators[op].name : "?";
-}
-
-PTQ_API const char *ptq_mode_name(ptq_mode mode) {
-    static const char *const name[] = {"integer", "dynamic", "half", "float"};
-    return (unsigned)mode < sizeof name / sizeof name[0] ? name[mode] : "?";
 }
 
 /* What a node computes with: its weights say it where there are some, else its result. */
@@ -3524,7 +3580,7 @@ static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node
     for (k = 0; k < need; k++)
         if (ptq__operator_of(&model->node[node->input[k]])->properties & PTQ__LAST)
             return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s can only be the last node",
-                                 ptq_op_name(model->node[node->input[k]].op));
+                                 ptq_name(PTQ_NAMES_OP, model->node[node->input[k]].op));
     return PTQ_OK;
 }
 
@@ -3537,10 +3593,10 @@ static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "an attribute is none of its kind");
     if (node->act && !ptq__has_key(node, PTQ__KEY_ACT))
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a %s has no fused activation",
-                             ptq_op_name(node->op));
+                             ptq_name(PTQ_NAMES_OP, node->op));
     if (node->residual && !ptq__has_key(node, PTQ__KEY_ADD))
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a %s has no fused addition",
-                             ptq_op_name(node->op));
+                             ptq_name(PTQ_NAMES_OP, node->op));
     if (node->add_act && !node->residual)
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "add_act without a fused addition");
     return PTQ_OK;
@@ -3849,16 +3905,17 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
                              t->dim[1], t->dim[2], t->dim[3], dims[0], dims[1], dims[2], dims[3]);
     if (t->type != type)
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s is of type %s, needed is %s", what,
-                             ptq_type_name(t->type), ptq_type_name(type));
+                             ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
     if (ptq__is_integer_type(type))
         return ptq__check_scales(node, t, err);
     for (i = 0; i < n && type != PTQ_TYPE_S32; i++) {
         float value = ptq_tensor_number(t, i);
         if (!ptq__is_finite(value))
-            return ptq__bad_node(err, PTQ_BAD_NUMBER, node, "%s[%z] is %g", what, i, (double)value);
+            return ptq__bad_node(err, PTQ_BAD_NUMBER, node, "%s[%zu] is %g", what, i,
+                                 (double)value);
         if (param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0))
             return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                                 "variance[%z] is %g with epsilon %g; must be positive", i,
+                                 "variance[%zu] is %g with epsilon %g; must be positive", i,
                                  (double)value, (double)node->epsilon);
     }
     return PTQ_OK;
@@ -3870,8 +3927,8 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
         return PTQ_OK;
     if ((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8)
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "its result cannot be coded as %s of %d bits", ptq_type_name(q->type),
-                             q->bits);
+                             "its result cannot be coded as %s of %d bits",
+                             ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
     ptq_code_range(q->type, q->bits, &low, &high);
     if (!ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high)
         return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
@@ -4010,7 +4067,7 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
 
 /* "conv2d 3x3/2 +add +relu" */
 static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
-    ptq__put_string(text, ptq_op_name(node->op));
+    ptq__put_string(text, ptq_name(PTQ_NAMES_OP, node->op));
     if (ptq__has_key(node, PTQ__KEY_KERNEL)) {
         ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
         if (node->stride[0] != node->stride[1])
@@ -4023,7 +4080,7 @@ static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
     if (node->act)
         ptq__put(text, " +%s", ptq__act_name(node->act));
     if (node->residual)
-        ptq__put(text, " +%s", ptq_op_name(PTQ_OP_ADD));
+        ptq__put(text, " +%s", ptq_name(PTQ_NAMES_OP, PTQ_OP_ADD));
     if (node->add_act)
         ptq__put(text, " +%s", ptq__act_name(node->add_act));
 }
@@ -4031,11 +4088,11 @@ static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
 /* The columns of numbers, and the end of a line. */
 static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
     ptq__put_column(text, 67);
-    ptq__put(text, "%L", cost->parameters);
+    ptq__put_unsigned(text, cost->parameters);
     ptq__put_column(text, 79);
-    ptq__put(text, "%L", cost->param_bytes);
+    ptq__put_unsigned(text, cost->param_bytes);
     ptq__put_column(text, 89);
-    ptq__put(text, "%L\n", cost->macs);
+    ptq__put(text, "%llu\n", (unsigned long long)cost->macs);
 }
 
 PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
@@ -4052,7 +4109,7 @@ PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t s
         ptq__put_column(&text, 22);
         ptq__put_operator(&text, node);
         ptq__put_column(&text, 48);
-        ptq__put_string(&text, ptq_mode_name(ptq_node_mode(model, i)));
+        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i)));
         ptq__put_column(&text, 57);
         ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
         ptq__put_cost(&text, &cost);
@@ -4089,8 +4146,9 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
     ptq_fusion *item;
     if (!report)
         return PTQ_OK;
-    PTQ__TRY(PTQ__GROW(&report->allocator, &report->item, report->items, &fuser->capacity,
+    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &fuser->capacity,
                        "fusion report", err));
+    report->memory.block[0] = report->item;
     item = &report->item[report->items++];
     memset(item, 0, sizeof *item);
     memcpy(item->node, node->name, sizeof item->node);
@@ -4239,7 +4297,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     fuser.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->allocator = model->allocator;
+        report->memory.allocator = model->allocator;
     }
     PTQ__TRY(ptq_model_check(model, err));
     fuser.quantized = ptq__is_quantized(model);
@@ -4250,19 +4308,14 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     ptq__free(&model->allocator, fuser.to);
     if (status) {
         ptq_model_free(fuser.model);
-        ptq_fuse_report_free(report);
+        if (report) {
+            ptq_release(&report->memory);
+            memset(report, 0, sizeof *report);
+        }
     } else {
         *out = fuser.model;
     }
     return status;
-}
-
-PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
 }
 
 /* ---- [PLAN] ------------------------------------------------------------------------------ */
@@ -4518,7 +4571,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     ptq_status status;
     if (!ptq_isa_available(isa))
         return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
-                             ptq_isa_name(isa));
+                             ptq_name(PTQ_NAMES_ISA, isa));
     PTQ__TRY(ptq_model_check(model, err));
     PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, 1, sizeof(ptq_plan), "plan", &memory,
                         err));
@@ -4584,7 +4637,7 @@ PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
 struct ptq_session {
     const ptq_plan *plan;
     ptq__memory frame; /* what steps see; its `input` is that of the last run, NULL before */
-    void *owned;      /* memory from the allocator */
+    void *owned;       /* memory from the allocator */
     void (*after_node)(void *user, int node); /* NULL: nobody watches */
     void *watcher;
     ptq_allocator allocator;
@@ -4606,7 +4659,7 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
     void *memory = options ? options->memory : NULL, *owned = NULL;
     ptq_session *session;
     if (memory && options->memory_size < size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %z bytes, given are %z",
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %zu bytes, given are %zu",
                              size, options->memory_size);
     if (!memory) {
         PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, size, 1, "session", &owned, err));
@@ -4784,10 +4837,12 @@ static const void *ptq__load_reals(const ptq_session *session, const float *real
     return buffer;
 }
 
-/* Runs the nodes before `node` on one image: then its operands are ready, and it can be looked at
-   what it would compute from. */
-static void ptq__run_until(ptq_session *session, const uint8_t *pixels, int node) {
-    ptq__run_steps(session, ptq__load_pixels(session, pixels), node - 1);
+/* Runs the nodes before `node` on one item of a data set of that type: then its operands are ready,
+   and it can be looked at what it would compute from. */
+static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int node) {
+    const void *input = type == PTQ_TYPE_F32 ? ptq__load_reals(session, (const float *)item)
+                                             : ptq__load_pixels(session, (const uint8_t *)item);
+    ptq__run_steps(session, input, node - 1);
 }
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
@@ -4814,7 +4869,7 @@ PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t 
         const void *result;
         for (k = 0; k < n; k++)
             if (!ptq__is_finite(input[i * n + k]))
-                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %z of image %z is %g", k, i,
+                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
                                      (double)input[i * n + k]);
         result = ptq__run_image(session, ptq__load_reals(session, input + i * n));
         ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
@@ -5000,14 +5055,35 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
 
 /* Image size and label range of a data set, before it is relied upon. */
 static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
-    if (!data->count)
+    if (!data || !data->count)
         return ptq_error_set(err, PTQ_BAD_DATA, "the data set has no images");
     if (!data->get || data->height < 1 || data->width < 1 || data->channels < 1 ||
         data->classes < 1)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the data set is incomplete: images of %dx%dx%d, %d classes",
                              data->height, data->width, data->channels, data->classes);
+    if (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "items of a data set are PTQ_TYPE_U8 or PTQ_TYPE_F32, not %s",
+                             ptq_name(PTQ_NAMES_TYPE, data->type));
     return PTQ_OK;
+}
+
+/* Elements of an item, and its bytes. */
+static size_t ptq__item_elements(const ptq_dataset *data) {
+    return (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+}
+
+static size_t ptq__item_size(const ptq_dataset *data) {
+    return ptq__item_elements(data) * (data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
+}
+
+/* One item through a session. `logits` may be NULL. */
+static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
+                                float *logits, ptq_error *err) {
+    return data->type == PTQ_TYPE_F32
+               ? ptq_run_f32(session, (const float *)item, 1, logits, NULL, err)
+               : ptq_run(session, (const uint8_t *)item, 1, logits, NULL, err);
 }
 
 /* Work over the images of a data set, shared by evaluation and calibration. Images are handed out
@@ -5016,9 +5092,9 @@ typedef struct ptq__job ptq__job;
 
 typedef struct ptq__worker {
     ptq_session *session;
-    uint8_t *pixels; /* of the current image */
-    void *own;       /* what `begin` made */
-    int is_caller;   /* runs on the thread that called the library */
+    void *item;    /* the current one */
+    void *own;     /* what `begin` made */
+    int is_caller; /* runs on the thread that called the library */
 } ptq__worker;
 
 struct ptq__job {
@@ -5072,17 +5148,17 @@ static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller,
     done = job->done += finished;
     ptq__unlock(job);
     if (is_caller && job->progress && job->progress(job->user, done, job->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z images", done,
+        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu images", done,
                              job->total);
     return PTQ_OK;
 }
 
 static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t index, ptq_error *err) {
     int label = 0;
-    PTQ__TRY(job->data->get(job->data->user, index, worker->pixels, &label, err));
-    if (label < 0 || label >= job->data->classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", index, label,
-                             job->data->classes);
+    PTQ__TRY(job->data->get(job->data->user, index, worker->item, &label, err));
+    if (label < -1 || label >= job->data->classes)
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", index,
+                             label, job->data->classes);
     return job->one(job, worker, index, label, err);
 }
 
@@ -5098,14 +5174,12 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
 
 static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_session_options options;
-    void *pixels = NULL;
     memset(&options, 0, sizeof options);
     options.allocator = job->allocator;
     options.keep = job->keep;
     PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
-    PTQ__TRY(ptq__alloc(&job->allocator, ptq_plan_get_info(job->plan)->pixels, 1, "an image",
-                        &pixels, err));
-    worker->pixels = (uint8_t *)pixels;
+    PTQ__TRY(
+        ptq__alloc(&job->allocator, ptq__item_size(job->data), 1, "an image", &worker->item, err));
     return job->begin ? job->begin(job, worker, err) : PTQ_OK;
 }
 
@@ -5131,7 +5205,7 @@ static void ptq__job_work(ptq__job *job, int is_caller) {
         job->error = error;
     }
     ptq__unlock(job);
-    ptq__free(&job->allocator, worker.pixels);
+    ptq__free(&job->allocator, worker.item);
     ptq_session_free(worker.session);
 }
 
@@ -5201,22 +5275,6 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
    What is kept depends on the multiset of images alone: neither their order nor the number of
    threads among which they were shared shows in a single bit. Hence exact sums instead of floating
    ones, and bins whose width is a power of two that the largest magnitude decides. */
-
-PTQ_API const char *ptq_method_name(ptq_method range) {
-    static const char *const name[] = {
-#define PTQ_X(id, text) text,
-        PTQ_METHOD_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)range < PTQ_METHOD_COUNT ? name[range] : "?";
-}
-
-PTQ_API ptq_method ptq_method_find(const char *name) {
-    int range = 0;
-    while (range < PTQ_METHOD_COUNT && strcmp(name, ptq_method_name((ptq_method)range)))
-        range++;
-    return (ptq_method)range;
-}
 
 /* sum += value. A float is mantissa * 2^(shift - 149) with a mantissa of 24 bits, which fall into
    two neighbouring limbs. 31 bits are left above each for carries that wait. */
@@ -5356,7 +5414,7 @@ static ptq_status ptq__image_range(const float *values, size_t n, size_t step, f
     *low = *high = values[0];
     for (i = 0; i < n; i += step) {
         if (!ptq__is_finite(values[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %z is %g", i, (double)values[i]);
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %zu is %g", i, (double)values[i]);
         *low = values[i] < *low ? values[i] : *low;
         *high = values[i] > *high ? values[i] : *high;
     }
@@ -5368,7 +5426,7 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
     size_t channels = (size_t)observer->channels, c;
     float low, high;
     if (!n || n % channels)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%z values for %z channels", n, channels);
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n, channels);
     for (c = 0; c < channels; c++) /* first all of them: a failure must change nothing */
         PTQ__TRY(ptq__image_range(values + c, n - c, channels, &low, &high, err));
     for (c = 0; c < channels; c++) {
@@ -5702,15 +5760,27 @@ PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size) {
     return ptq__fnv(ptq__fnv_start, pixels, size);
 }
 
-/* Numbers enter byte by byte from the least, the same on every machine. */
-static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor) {
-    size_t i, width = tensor->bits >= 8 ? (size_t)tensor->bits / 8 : 1;
+/* Numbers of `width` bytes enter byte by byte from the least, the same on every machine. */
+static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t count, size_t width) {
     uint8_t little[8];
-    for (i = 0; i + width <= tensor->size; i += width) {
-        ptq__copy_le(little, (const uint8_t *)tensor->data + i, 1, (int)width);
+    size_t i;
+    for (i = 0; i < count; i++) {
+        ptq__copy_le(little, (const uint8_t *)numbers + i * width, 1, (int)width);
         hash = ptq__fnv(hash, little, width);
     }
     return hash;
+}
+
+static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor) {
+    size_t width = tensor->bits >= 8 ? (size_t)tensor->bits / 8 : 1;
+    return ptq__fnv_numbers(hash, tensor->data, tensor->size / width, width);
+}
+
+/* By which an item of a data set is known again: of its bytes, real numbers being little-endian. */
+static uint64_t ptq__item_hash(const ptq_dataset *data, const void *item) {
+    size_t n = ptq__item_elements(data);
+    return data->type == PTQ_TYPE_F32 ? ptq__fnv_numbers(ptq__fnv_start, item, n, sizeof(float))
+                                      : ptq_image_hash((const uint8_t *)item, n);
 }
 
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
@@ -5843,7 +5913,7 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
     ptq_calibration *part = (ptq_calibration *)worker->own;
     ptq_error inner;
     int i;
-    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
     for (i = 0; i < part->tensors; i++) {
         ptq_tensor view;
         ptq_status status;
@@ -5851,13 +5921,15 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
         status = ptq_observe(&part->tensor[i].observer, (const float *)view.data,
                              ptq_tensor_elements(&view), &inner);
         if (status)
-            return ptq_error_set(err, status, "node %s: %s, on image %z; check its weights",
+            return ptq_error_set(err, status, "node %s: %s, on image %zu; check its weights",
                                  part->tensor[i].name, inner.text, index);
     }
-    part->hash[part->images++] =
-        ptq_image_hash(worker->pixels, ptq_plan_get_info(job->plan)->pixels);
-    part->class_count[label]++;
-    ptq__count_pixels(part, worker->pixels, ptq_plan_get_info(job->plan)->model->node[0].shape);
+    part->hash[part->images++] = ptq__item_hash(job->data, worker->item);
+    if (label >= 0)
+        part->class_count[label]++;
+    if (job->data->type == PTQ_TYPE_U8)
+        ptq__count_pixels(part, (const uint8_t *)worker->item,
+                          ptq_plan_get_info(job->plan)->model->node[0].shape);
     return PTQ_OK;
 }
 
@@ -5920,6 +5992,8 @@ static double ptq__roughness(const ptq_calibration *calibration) {
     int v;
     for (v = 0; v < 256; v++)
         total += (double)calibration->pixel[v];
+    if (!(total > 0))
+        return 0.5; /* real numbers: nothing is known, and nothing to be said */
     /* E|a - b| = 2 * sum over v of F(v) (1 - F(v)), F the share of pixels up to v. */
     for (v = 0; v < 255; v++) {
         below += (double)calibration->pixel[v] / total;
@@ -5987,28 +6061,30 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     uint64_t least = UINT64_MAX, most = 0;
     size_t i, twice = 0;
     int c, missing = 0, top = 255;
+    uint64_t labelled = 0;
     for (c = 0; c < calibration->classes; c++) {
         uint64_t n = calibration->class_count[c];
+        labelled += n;
         least = n < least ? n : least;
         most = n > most ? n : most;
         missing += n == 0;
     }
     for (i = 1; i < calibration->images; i++)
         twice += calibration->hash[i] == calibration->hash[i - 1];
-    while (top > 0 && !calibration->pixel[top])
+    while (top >= 0 && !calibration->pixel[top])
         top--;
     if (calibration->images < 100)
-        ptq__put(&text, "Only %z images: ranges will be uncertain; use at least 100.\n",
+        ptq__put(&text, "Only %zu images: ranges will be uncertain; use at least 100.\n",
                  calibration->images);
-    if (missing)
+    if (missing && labelled)
         ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
                  calibration->classes);
-    else if (most > 2 * least)
-        ptq__put(&text, "Classes have from %L to %L images: take about as many of each.\n", least,
-                 most);
+    else if (labelled && most > 2 * least)
+        ptq__put(&text, "Classes have from %llu to %llu images: take about as many of each.\n",
+                 (unsigned long long)least, (unsigned long long)most);
     if (twice)
-        ptq__put(&text, "%z images occur more than once: take different ones.\n", twice);
-    if (top < 128)
+        ptq__put(&text, "%zu images occur more than once: take different ones.\n", twice);
+    if (top >= 0 && top < 128) /* of real numbers there are no pixels */
         ptq__put(&text,
                  "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
                  " scaled ones.\n",
@@ -6031,40 +6107,24 @@ static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash) {
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
                                            const ptq_dataset *data, size_t *overlap,
                                            ptq_error *err) {
-    size_t i, found = 0, n = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-    void *pixels = NULL;
+    size_t i, found = 0;
+    void *item = NULL;
     ptq_status status = PTQ_OK;
     int label;
     PTQ__TRY(ptq__check_dataset(data, err));
-    PTQ__TRY(ptq__alloc(&calibration->allocator, n, 1, "an image", &pixels, err));
+    PTQ__TRY(ptq__alloc(&calibration->allocator, ptq__item_size(data), 1, "an image", &item, err));
     for (i = 0; i < data->count && !status; i++) {
-        status = data->get(data->user, i, (uint8_t *)pixels, &label, err);
+        status = data->get(data->user, i, item, &label, err);
         if (!status)
-            found += (size_t)ptq__has_hash(calibration, ptq_image_hash((uint8_t *)pixels, n));
+            found += (size_t)ptq__has_hash(calibration, ptq__item_hash(data, item));
     }
-    ptq__free(&calibration->allocator, pixels);
+    ptq__free(&calibration->allocator, item);
     if (!status)
         *overlap = found;
     return status;
 }
 
 /* ---- [SCHEME] ---------------------------------------------------------------------------- */
-
-static const char *const ptq__presets[][2] = {
-#define PTQ_X(name, text) {name, text},
-    PTQ_PRESET_LIST(PTQ_X)
-#undef PTQ_X
-};
-
-enum { PTQ__PRESETS = sizeof ptq__presets / sizeof ptq__presets[0] };
-
-PTQ_API const char *ptq_preset_name(int number) {
-    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][0] : NULL;
-}
-
-PTQ_API const char *ptq_preset_text(int number) {
-    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][1] : NULL;
-}
 
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err) {
     ptq_scheme s;
@@ -6099,8 +6159,8 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
         char names[160];
         ptq__text text = ptq__text_over(names, sizeof names);
         int i;
-        for (i = 0; i < PTQ__PRESETS; i++)
-            ptq__put(&text, i ? ", %s" : "%s", ptq__presets[i][0]);
+        for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
+            ptq__put(&text, i ? ", %s" : "%s", ptq_name(PTQ_NAMES_PRESET, i));
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no preset '%s'; there are: %s",
                              ptq__quoted(ptq__span_of(name)).text, names);
     }
@@ -6132,12 +6192,12 @@ static int ptq__refits(const ptq_scheme *s) {
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
-        ptq__put_string(&text, ptq_mode_name(s->mode));
+        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, s->mode));
         return text.length;
     }
     ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
              s->weight_per_tensor ? "per-tensor" : "per-channel", s->weight_affine ? " affine" : "",
-             s->weight_full_range ? " full" : "", ptq_method_name(s->weight_method),
+             s->weight_full_range ? " full" : "", ptq_name(PTQ_NAMES_METHOD, s->weight_method),
              ptq__refits(s)                        ? " refitted"
              : s->rounding == PTQ_ROUNDING_LEARNED ? " learned"
                                                    : "");
@@ -6149,7 +6209,8 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size) 
         return text.length;
     }
     ptq__put(&text, ", a%d %s%s %s", ptq__activation_bits(s), s->activation_signed ? "s8" : "u8",
-             s->activation_symmetric ? " symmetric" : "", ptq_method_name(s->activation_method));
+             s->activation_symmetric ? " symmetric" : "",
+             ptq_name(PTQ_NAMES_METHOD, s->activation_method));
     if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
         ptq__put(&text, " %g", (double)s->percentile);
     if (ptq__below_8(s, s->fit_ranges))
@@ -6178,7 +6239,7 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
                              " goes with rounding to nearest");
     if (s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
-                             ptq_method_name(s->weight_method));
+                             ptq_name(PTQ_NAMES_METHOD, s->weight_method));
     if (s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "affine weights have one scale for the tensor, from minmax");
@@ -6366,7 +6427,7 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weights to quantize must be F32");
     for (i = 0; i < n; i++)
         if (!ptq__is_finite(((const float *)weight->data)[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %z is %g", i,
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %zu is %g", i,
                                  (double)((const float *)weight->data)[i]);
     PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &scales, err));
     status = ptq__choose_scales(weight, scheme, (float *)scales, count, &zero_point, err);
@@ -6416,15 +6477,13 @@ static int ptq__goes_integer(const ptq__converter *cv, int index) {
 static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
                             size_t after, ptq_error *err) {
     ptq_convert_report *report = cv->report;
-    void *array;
     ptq_conversion *item;
     ptq__text text;
     if (!report)
         return PTQ_OK;
-    array = report->item;
-    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &cv->capacity, sizeof *item,
+    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &cv->capacity,
                        "conversion report", err));
-    report->item = (ptq_conversion *)array;
+    report->memory.block[0] = report->item;
     item = &report->item[report->items++];
     text = ptq__text_over(item->node, sizeof item->node);
     ptq__put_string(&text, node);
@@ -6489,10 +6548,10 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
                               int *out, ptq_error *err) {
     ptq_node node = ptq__blank(op, from, -1);
     ptq__text text = ptq__text_over(node.name, sizeof node.name);
-    ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_op_name(op));
+    ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_name(PTQ_NAMES_OP, op));
     if (text.length >= sizeof node.name)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its name is too long to insert a %s",
-                             cv->model->node[from].name, ptq_op_name(op));
+                             cv->model->node[from].name, ptq_name(PTQ_NAMES_OP, op));
     if (q)
         node.q = *q;
     PTQ__TRY(ptq__append(cv->model, &node, PTQ_TYPE_F32, 32, err));
@@ -6598,8 +6657,8 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
         uint16_t half = ptq_f32_to_f16(((const float *)weight->data)[i]);
         if ((half & 0x7c00) == 0x7c00)
             return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: weight[%z] = %g does not fit half precision", from->name,
-                                 i, (double)((const float *)weight->data)[i]);
+                                 "node %s: weight[%zu] = %g does not fit half precision",
+                                 from->name, i, (double)((const float *)weight->data)[i]);
         ((uint16_t *)to->param[PTQ_PARAM_WEIGHT].data)[i] = half;
     }
     return PTQ_OK;
@@ -6664,8 +6723,9 @@ static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const
                  weight->scales > 1 ? "per channel" : "per tensor");
     if (integer)
         ptq__put(&text, "%s to %s",
-                 to->input[0] >= 0 ? ptq_type_name(cv->model->node[to->input[0]].q.type) : "pixels",
-                 ptq_type_name(to->q.type));
+                 to->input[0] >= 0 ? ptq_name(PTQ_NAMES_TYPE, cv->model->node[to->input[0]].q.type)
+                                   : "pixels",
+                 ptq_name(PTQ_NAMES_TYPE, to->q.type));
     else
         ptq__put_string(&text, to->dynamic                    ? "dynamic"
                                : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
@@ -6731,7 +6791,7 @@ static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     if (!cv->calibration)
         return PTQ_OK;
     text = ptq__text_over(line, sizeof line);
-    ptq__put(&text, "%z images of %d classes", cv->calibration->images, cv->calibration->classes);
+    ptq__put(&text, "%zu images of %d classes", cv->calibration->images, cv->calibration->classes);
     return ptq_model_set_meta(cv->model, "calibration", line, err);
 }
 
@@ -6761,7 +6821,7 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     for (i = 0; i < report.items; i++)
         if (report.item[i].kind != PTQ_FUSION_NONE && !left++)
             memcpy(node, report.item[i].node, sizeof node);
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     if (left)
         return ptq_error_set(err, PTQ_NOT_READY,
@@ -6831,21 +6891,15 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
     cv.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->allocator = cv.options->work.allocator;
+        report->memory.allocator = cv.options->work.allocator;
     }
     PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
     status = ptq__convert_confirmed(&cv, out, err);
-    if (status)
-        ptq_convert_report_free(report);
+    if (status && report) {
+        ptq_release(&report->memory);
+        memset(report, 0, sizeof *report);
+    }
     return status;
-}
-
-PTQ_API void ptq_convert_report_free(ptq_convert_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
 }
 
 /* The self-test: a picture of smooth colours from a fixed seed, so that it looks like data. */
@@ -6915,7 +6969,7 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
     uint64_t hash = 0;
     int i, n = 0;
     PTQ__TRY(ptq__self_test_of(model, logits, &n, &hash, err));
-    ptq__put(&text, "%L", hash);
+    ptq__put_unsigned(&text, hash);
     for (i = 0; i < n; i++)
         ptq__put(&text, " %g", (double)logits[i]);
     return ptq_model_set_meta(model, "self_test", line, err);
@@ -6988,13 +7042,13 @@ static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const void *bytes, s
                              PTQ_CIFAR10_RECORD);
     if (size % PTQ_CIFAR10_RECORD)
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %z bytes are no whole number of records of %d; truncated, or not"
+                             "%s: %zu bytes are no whole number of records of %d; truncated, or not"
                              " CIFAR-10's binary version",
                              where, size, PTQ_CIFAR10_RECORD);
     for (i = 0; i < count; i++)
         if (records[i * PTQ_CIFAR10_RECORD] >= data->dataset.classes)
             return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: record %z has label %d, labels are 0 to %d; not CIFAR-10's"
+                                 "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's"
                                  " binary version?",
                                  where, i, records[i * PTQ_CIFAR10_RECORD],
                                  data->dataset.classes - 1);
@@ -7259,7 +7313,7 @@ static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *labe
     uint8_t *pixels = (uint8_t *)item;
     int i, c;
     if (!data || index >= data->dataset.count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %z of %z", index,
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
                              data ? data->dataset.count : (size_t)0);
     record = data->records + index * PTQ_CIFAR10_RECORD;
     *label = record[0];
@@ -7307,18 +7361,22 @@ PTQ_API float ptq_rng_float(ptq_rng *rng) {
 /* All labels, checked. */
 static ptq_status ptq__read_labels(const ptq_dataset *data, int *labels,
                                    const ptq_allocator *allocator, ptq_error *err) {
-    size_t i, bytes = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-    void *pixels = NULL;
+    size_t i;
+    void *item = NULL;
     ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, bytes, 1, "an image", &pixels, err));
+    PTQ__TRY(ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &item, err));
     status = PTQ_OK;
     for (i = 0; i < data->count && !status; i++) {
-        status = data->get(data->user, i, (uint8_t *)pixels, &labels[i], err);
-        if (!status && (labels[i] < 0 || labels[i] >= data->classes))
-            status = ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", i,
+        status = data->get(data->user, i, item, &labels[i], err);
+        if (!status && (labels[i] < -1 || labels[i] >= data->classes))
+            status = ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", i,
                                    labels[i], data->classes);
+        else if (!status && (labels[i] < 0) != (labels[0] < 0))
+            status = ptq_error_set(err, PTQ_BAD_DATA,
+                                   "image %zu has %s label, unlike image 0; label all or none", i,
+                                   labels[i] < 0 ? "no" : "a");
     }
-    ptq__free(allocator, pixels);
+    ptq__free(allocator, item);
     return status;
 }
 
@@ -7334,13 +7392,13 @@ static ptq_status ptq__sample_class(const ptq_dataset *data, const int *labels, 
     if (n < want) {
         if (data->class_name)
             return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "class %s has %z images, %z are needed; ask for fewer",
+                                 "class %s has %zu images, %zu are needed; ask for fewer",
                                  data->class_name[label], n, want);
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "class %d has %z images, %z are needed; ask for fewer", label, n,
+                             "class %d has %zu images, %zu are needed; ask for fewer", label, n,
                              want);
     }
-    ptq_rng_seed(&rng, seed, (uint64_t)label);
+    ptq_rng_seed(&rng, seed, label < 0 ? 0 : (uint64_t)label);
     for (i = 0; i < want; i++) {
         size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i)), swap = pool[i];
         pool[i] = pool[k];
@@ -7357,15 +7415,19 @@ typedef struct ptq__sampler {
 
 static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_t seed,
                                   ptq__sampler *s, const ptq_allocator *allocator, ptq_error *err) {
-    size_t each = count / (size_t)data->classes, rest = count % (size_t)data->classes;
-    int c;
+    int c, first = 0, classes = data->classes;
     PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(int), "labels", &s->labels, err));
     PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(size_t), "sampling", &s->pool, err));
     PTQ__TRY(ptq__alloc(allocator, data->count, 1, "sampling", &s->chosen, err));
     PTQ__TRY(ptq__read_labels(data, (int *)s->labels, allocator, err));
-    for (c = 0; c < data->classes; c++)
-        PTQ__TRY(ptq__sample_class(data, (int *)s->labels, c, each + ((size_t)c < rest), seed,
-                                   (size_t *)s->pool, (uint8_t *)s->chosen, err));
+    if (*(int *)s->labels < 0) { /* none has a label: one class */
+        first = -1;
+        classes = 1;
+    }
+    for (c = 0; c < classes; c++)
+        PTQ__TRY(ptq__sample_class(data, (int *)s->labels, first + c,
+                                   count / (size_t)classes + ((size_t)c < count % (size_t)classes),
+                                   seed, (size_t *)s->pool, (uint8_t *)s->chosen, err));
     return PTQ_OK;
 }
 
@@ -7376,7 +7438,7 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
     size_t i;
     PTQ__TRY(ptq__check_dataset(data, err));
     if (!count || count > data->count || data->count > UINT32_MAX)
-        return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %z of %z images", count,
+        return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %zu of %zu images", count,
                              data->count);
     status = ptq__sample_all(data, count, seed, &s, allocator, err);
     for (i = 0; i < data->count && !status; i++)
@@ -7392,7 +7454,7 @@ static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *lab
                                   ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
     if (index >= subset->dataset.count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %z of %z", index,
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
                              subset->dataset.count);
     return subset->base->get(subset->base->user, subset->indices[index], item, label, err);
 }
@@ -7403,7 +7465,7 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
     for (i = 0; i < count; i++)
         if (indices[i] >= base->count)
             return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                                 "index %z of a subset is %z; the data set has %z items", i,
+                                 "index %zu of a subset is %zu; the data set has %zu items", i,
                                  indices[i], base->count);
     subset->dataset = *base;
     subset->dataset.count = count;
@@ -7418,30 +7480,26 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
 
 static ptq_status ptq__evaluation_create(ptq_evaluation *result, size_t total, int classes,
                                          ptq_error *err) {
-    const ptq_allocator *allocator = &result->allocator;
     size_t n = (size_t)classes;
-    void *memory = NULL;
     result->total = total;
     result->classes = classes;
     if (n > 46340 || total > SIZE_MAX / sizeof(float) / n)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%z images of %d classes are too many", total,
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%zu images of %d classes are too many", total,
                              classes);
-    PTQ__TRY(ptq__alloc(allocator, 2 * n + n * n, sizeof(size_t), "counts", &memory, err));
-    result->class_total = (size_t *)memory;
+    PTQ__TRY(PTQ__KEEP(&result->memory, &result->class_total, 2 * n + n * n, "counts", err));
     result->class_correct = result->class_total + n;
     result->confusion = result->class_correct + n;
-    PTQ__TRY(ptq__alloc(allocator, total, 2 * sizeof(int), "predictions", &memory, err));
-    result->label = (int *)memory;
+    PTQ__TRY(PTQ__KEEP(&result->memory, &result->label, 2 * total, "predictions", err));
     result->prediction = result->label + total;
-    PTQ__TRY(ptq__alloc(allocator, total * n, sizeof(float), "logits", &memory, err));
-    result->logits = (float *)memory;
-    return PTQ_OK;
+    return PTQ__KEEP(&result->memory, &result->logits, total * n, "logits", err);
 }
 
 static void ptq__evaluation_count(ptq_evaluation *result) {
     size_t i;
     for (i = 0; i < result->total; i++) {
         int label = result->label[i], prediction = result->prediction[i];
+        if (label < 0)
+            continue;
         result->class_total[label]++;
         result->class_correct[label] += label == prediction;
         result->correct += label == prediction;
@@ -7453,15 +7511,24 @@ static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t i
                                     ptq_error *err) {
     ptq_evaluation *result = (ptq_evaluation *)job->context;
     float *logits = result->logits + index * (size_t)result->classes;
-    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, logits, NULL, err));
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, logits, err));
     result->label[index] = label;
     result->prediction[index] = ptq_argmax(logits, result->classes);
     return PTQ_OK;
 }
 
-PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
-                                const ptq_evaluate_options *options, ptq_evaluation *out,
-                                ptq_error *err) {
+static ptq_status ptq__evaluate_labelled(ptq__job *job, ptq__worker *worker, size_t index,
+                                         int label, ptq_error *err) {
+    if (label < 0)
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has no label to compare the answer with",
+                             index);
+    return ptq__evaluate_one(job, worker, index, label, err);
+}
+
+/* The searches of part four compare logits with logits and need no labels. */
+static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
+                                const ptq_evaluate_options *options, int labelled,
+                                ptq_evaluation *out, ptq_error *err) {
     ptq_evaluation result;
     ptq__job job;
     ptq_status status;
@@ -7471,11 +7538,11 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     job.plan = plan;
     job.data = data;
     job.total = data->count;
-    job.one = ptq__evaluate_one;
+    job.one = labelled ? ptq__evaluate_labelled : ptq__evaluate_one;
     job.context = &result;
     if (options) {
         job.total = options->limit && options->limit < job.total ? options->limit : job.total;
-        result.allocator = job.allocator = options->work.allocator;
+        result.memory.allocator = job.allocator = options->work.allocator;
         job.progress = options->work.progress;
         job.user = options->work.user;
     }
@@ -7483,7 +7550,7 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     if (!status)
         status = ptq__job_run(&job, options ? options->work.threads : 1, err);
     if (status) {
-        ptq_evaluation_free(&result);
+        ptq_release(&result.memory);
         return status;
     }
     ptq__evaluation_count(&result);
@@ -7491,15 +7558,10 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     return PTQ_OK;
 }
 
-PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation) {
-    ptq_allocator allocator;
-    if (!evaluation)
-        return;
-    allocator = evaluation->allocator;
-    ptq__free(&allocator, evaluation->class_total);
-    ptq__free(&allocator, evaluation->label);
-    ptq__free(&allocator, evaluation->logits);
-    memset(evaluation, 0, sizeof *evaluation);
+PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
+                                const ptq_evaluate_options *options, ptq_evaluation *out,
+                                ptq_error *err) {
+    return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
 /* ln of the binomial coefficient. */
@@ -7551,7 +7613,7 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
     if (baseline->total != quantized->total || !baseline->total ||
         memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the evaluations saw different images (%z and %z); run both on the"
+                             "the evaluations saw different images (%zu and %zu); run both on the"
                              " same data set in one program",
                              baseline->total, quantized->total);
     memset(&result, 0, sizeof result);
@@ -7641,7 +7703,7 @@ static const ptq_qparams *ptq__layer_tensor(const ptq_node *node, int middle, co
 
 typedef struct ptq__layers {
     ptq_session *a, *b;
-    uint8_t *pixels;
+    void *item;
     ptq__layer_sum *sum;
     ptq_layer_report *report;
 } ptq__layers;
@@ -7676,9 +7738,9 @@ static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *da
     size_t i;
     int k, label;
     for (i = 0; i < count; i++) {
-        PTQ__TRY(data->get(data->user, i, layers->pixels, &label, err));
-        PTQ__TRY(ptq_run(layers->a, layers->pixels, 1, NULL, NULL, err));
-        PTQ__TRY(ptq_run(layers->b, layers->pixels, 1, NULL, NULL, err));
+        PTQ__TRY(data->get(data->user, i, layers->item, &label, err));
+        PTQ__TRY(ptq__run_item(layers->a, data, layers->item, NULL, err));
+        PTQ__TRY(ptq__run_item(layers->b, data, layers->item, NULL, err));
         PTQ__TRY(ptq__compare_image(layers, model, err));
     }
     for (k = 0; k < layers->report->items; k++) {
@@ -7692,7 +7754,7 @@ static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *da
 }
 
 static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const ptq_plan *b,
-                                   ptq_error *err) {
+                                   const ptq_dataset *data, ptq_error *err) {
     const ptq_allocator *allocator = &b->allocator;
     size_t most = 2 * (size_t)ptq_plan_get_info(b)->model->nodes;
     ptq_session_options keep;
@@ -7702,13 +7764,10 @@ static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const
     keep.allocator = *allocator;
     PTQ__TRY(ptq_session_create(a, &keep, &layers->a, err));
     PTQ__TRY(ptq_session_create(b, &keep, &layers->b, err));
-    PTQ__TRY(ptq__alloc(allocator, ptq_plan_get_info(a)->pixels, 1, "an image", &memory, err));
-    layers->pixels = (uint8_t *)memory;
+    PTQ__TRY(ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &layers->item, err));
     PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq__layer_sum), "layer report", &memory, err));
     layers->sum = (ptq__layer_sum *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_layer_error), "layer report", &memory, err));
-    layers->report->item = (ptq_layer_error *)memory;
-    return PTQ_OK;
+    return PTQ__KEEP(&layers->report->memory, &layers->report->item, most, "layer report", err);
 }
 
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
@@ -7721,29 +7780,21 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
     PTQ__TRY(ptq__check_fits(quantized, data, err));
     memset(&report, 0, sizeof report);
     memset(&layers, 0, sizeof layers);
-    report.allocator = quantized->allocator;
+    report.memory.allocator = quantized->allocator;
     layers.report = &report;
-    status = ptq__layers_open(&layers, baseline, quantized, err);
+    status = ptq__layers_open(&layers, baseline, quantized, data, err);
     if (!status)
         status = ptq__compare_images(&layers, data,
                                      count && count < data->count ? count : data->count, err);
     ptq_session_free(layers.a);
     ptq_session_free(layers.b);
-    ptq__free(&report.allocator, layers.pixels);
-    ptq__free(&report.allocator, layers.sum);
+    ptq__free(&report.memory.allocator, layers.item);
+    ptq__free(&report.memory.allocator, layers.sum);
     if (status)
-        ptq_layer_report_free(&report);
+        ptq_release(&report.memory);
     else
         *out = report;
     return status;
-}
-
-PTQ_API void ptq_layer_report_free(ptq_layer_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
 }
 
 /* Divergence of logits. */
@@ -7874,7 +7925,7 @@ static void ptq__put_weight(ptq__text *text, const ptq_node *node) {
 }
 
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node) {
-    ptq__put(text, "%s %s", node->name, ptq_op_name(node->op));
+    ptq__put(text, "%s %s", node->name, ptq_name(PTQ_NAMES_OP, node->op));
     if (node->input[0] >= 0)
         ptq__put(text, " in=%s", model->node[node->input[0]].name);
     if (node->input[1] >= 0)
@@ -8100,7 +8151,7 @@ static int ptq__read_key(ptq__line *line, unsigned key, ptq__span value) {
 static int ptq__find_op(ptq__span name) {
     int op;
     for (op = 0; op < PTQ_OP_COUNT; op++)
-        if (ptq__span_is(name, ptq_op_name((ptq_op)op)))
+        if (ptq__span_is(name, ptq_name(PTQ_NAMES_OP, op)))
             return op;
     return -1;
 }
@@ -8112,9 +8163,9 @@ static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, pt
         key++;
     if (key == PTQ__KEYS || !ptq__has_key(&line->node, ptq__keys[key].bit) ||
         (line->seen & ptq__keys[key].bit))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "graph line %d, node %s: a %s does not take '%s' here", number,
-                             line->node.name, ptq_op_name(line->node.op), ptq__quoted(name).text);
+        return ptq_error_set(
+            err, PTQ_BAD_GRAPH, "graph line %d, node %s: a %s does not take '%s' here", number,
+            line->node.name, ptq_name(PTQ_NAMES_OP, line->node.op), ptq__quoted(name).text);
     line->seen |= ptq__keys[key].bit;
     if (!ptq__read_key(line, ptq__keys[key].bit, value))
         return ptq_error_set(err, PTQ_BAD_GRAPH, "graph line %d, node %s: cannot use '%s' as %s%s",
@@ -8493,7 +8544,7 @@ static ptq_status ptq__header_error(ptq__header *header, const char *name, const
     if (name)
         return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: %s",
                              ptq__quoted(ptq__span_of(name)).text, what);
-    return ptq_error_set(err, PTQ_BAD_FILE, "file header: expected %s at byte %z",
+    return ptq_error_set(err, PTQ_BAD_FILE, "file header: expected %s at byte %zu",
                          header->json.wrong ? header->json.wrong : what,
                          (size_t)(header->json.at - header->json.start) + 8);
 }
@@ -8692,7 +8743,7 @@ static ptq_status ptq__check_layout(ptq__header *header, int *order, uint64_t da
         at = r->end;
     }
     if ((uint64_t)at != data_size)
-        return ptq_error_set(err, PTQ_BAD_FILE, "%z bytes behind the last tensor belong to none",
+        return ptq_error_set(err, PTQ_BAD_FILE, "%zu bytes behind the last tensor belong to none",
                              (size_t)(data_size - (uint64_t)at));
     return PTQ_OK;
 }
@@ -8795,9 +8846,9 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
         length = length << 8 | file[i];
     if (size < 8 || length > size - 8 || length > most || length < 2)
         return ptq_error_set(err, PTQ_BAD_FILE,
-                             "not a safetensors file, or truncated: %z bytes, the header should"
-                             " have %L",
-                             size, length);
+                             "not a safetensors file, or truncated: %zu bytes, the header should"
+                             " have %llu",
+                             size, (unsigned long long)length);
     memset(&header, 0, sizeof header);
     PTQ__TRY(ptq_archive_create(options ? &options->allocator : NULL, &header.archive, err));
     header.json =
@@ -8871,10 +8922,10 @@ static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, siz
         i++;
     ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", ptq__dtypes[i].name);
     if (packed)
-        ptq__put(text, "%d,%z", tensor->dim[0], tensor->size / (size_t)tensor->dim[0]);
+        ptq__put(text, "%d,%zu", tensor->dim[0], tensor->size / (size_t)tensor->dim[0]);
     for (i = 0; i < tensor->rank && !packed; i++)
         ptq__put(text, i ? ",%d" : "%d", tensor->dim[i]);
-    ptq__put(text, "],\"data_offsets\":[%z,%z]}", begin, begin + tensor->size);
+    ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + tensor->size);
 }
 
 /* The header alone: as long as text.size is, and counted beyond it. */
@@ -9000,7 +9051,8 @@ static ptq_status ptq__take(ptq_archive *archive, const char *name, ptq_type typ
                              tensor->rank, dims[0], dims[1], dims[2], dims[3], rank);
     if (tensor->type != type)
         return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: of type %s, expected is %s", name,
-                             ptq_type_name(tensor->type), ptq_type_name(type));
+                             ptq_name(PTQ_NAMES_TYPE, tensor->type),
+                             ptq_name(PTQ_NAMES_TYPE, type));
     *out = *tensor;
     memset(tensor, 0, sizeof *tensor);
     archive->entry[i].name[0] = 0; /* taken */
@@ -9258,7 +9310,7 @@ static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
         void *larger = NULL;
         length += got;
         if (limit && length > limit)
-            status = ptq_error_set(err, PTQ_BAD_FILE, "%s: larger than %z bytes", path, limit);
+            status = ptq_error_set(err, PTQ_BAD_FILE, "%s: larger than %zu bytes", path, limit);
         if (status || length < capacity)
             continue;
         status = ptq__alloc(allocator, capacity, 2, path, &larger, err);
@@ -9447,7 +9499,9 @@ static void ptq__put_statistics(ptq__text *text, const ptq_statistics *s) {
         first++;
     while (last > first && !s->bin[last])
         last--;
-    ptq__put(text, "\"count\": %L, \"zeros\": %L, \"images\": %L, ", s->count, s->zeros, s->images);
+    ptq__put(text, "\"count\": %llu, \"zeros\": %llu, \"images\": %llu, ",
+             (unsigned long long)s->count, (unsigned long long)s->zeros,
+             (unsigned long long)s->images);
     ptq__put(text, "\"min\": %g, \"max\": %g,\n      ", (double)s->min, (double)s->max);
     ptq__put_sum(text, "min_sum", &s->min_sum);
     ptq__put_sum(text, "max_sum", &s->max_sum);
@@ -9466,8 +9520,8 @@ static void ptq__put_calibration(ptq__text *text, const ptq_calibration *c) {
     ptq__put_integers(text, "class_count", c->class_count, c->classes);
     ptq__put_string(text, ",\n  ");
     ptq__put_integers(text, "pixel", c->pixel, 256);
-    ptq__put(text, ",\n  \"neighbours\": %L,\n  \"neighbour_sum\": %L,\n  \"images\": [",
-             c->neighbours, c->neighbour_sum);
+    ptq__put(text, ",\n  \"neighbours\": %llu,\n  \"neighbour_sum\": %llu,\n  \"images\": [",
+             (unsigned long long)c->neighbours, (unsigned long long)c->neighbour_sum);
     for (i = 0; i < c->images; i++) {
         ptq__put_string(text, i ? (i % 5 ? ", " : ",\n    ") : "\n    ");
         ptq__put_hash(text, c->hash[i]);
@@ -9580,7 +9634,7 @@ static int ptq__statistics_agree(const ptq_statistics *s) {
            (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || last < PTQ__HALF_BINS);
 }
 
-/* Every image was seen by every tensor, and has a class. */
+/* Every image was seen by every tensor, and has one class or none. */
 static int ptq__calibration_agrees(const ptq_calibration *c) {
     uint64_t sum = 0;
     int i;
@@ -9589,7 +9643,7 @@ static int ptq__calibration_agrees(const ptq_calibration *c) {
     for (i = 0; i < c->tensors; i++)
         if (c->tensor[i].observer.channel[0].images != c->images)
             return 0;
-    return c->images > 0 && c->tensors > 0 && sum == c->images;
+    return c->images > 0 && c->tensors > 0 && sum <= c->images;
 }
 
 static ptq_status ptq__json_statistics(ptq__json *json, ptq_statistics *s, ptq_error *err) {
@@ -9725,7 +9779,7 @@ static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq
         ptq__free(json->allocator, key);
     }
     if (!status && (json->wrong || !ptq__json_end(json)))
-        status = ptq_error_set(err, PTQ_BAD_FILE, "calibration file: expected %s at byte %z",
+        status = ptq_error_set(err, PTQ_BAD_FILE, "calibration file: expected %s at byte %zu",
                                json->wrong, (size_t)(json->at - json->start));
     if (!status && !ptq__calibration_agrees(c))
         status = ptq_error_set(err, PTQ_BAD_FILE,
@@ -9964,22 +10018,6 @@ static unsigned ptq__cpu_isas(void) { return 0; }
 #ifndef PTQ__BUILT_ISAS /* the vector kernels that were compiled, as a set of 1 << isa */
 #define PTQ__BUILT_ISAS 0u
 #endif
-
-PTQ_API const char *ptq_isa_name(ptq_isa isa) {
-    static const char *const name[] = {
-#define PTQ_X(id, text) text,
-        PTQ_ISA_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)isa < PTQ_ISA_COUNT ? name[isa] : "?";
-}
-
-PTQ_API ptq_isa ptq_isa_find(const char *name) {
-    int isa = 0;
-    while (isa < PTQ_ISA_COUNT && strcmp(name, ptq_isa_name((ptq_isa)isa)))
-        isa++;
-    return (ptq_isa)isa;
-}
 
 PTQ_API int ptq_isa_available(ptq_isa isa) {
     return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
@@ -12536,7 +12574,7 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
         return ptq_error_set(err, PTQ_BAD_NUMBER,
                              "the %s kernels differ from scalar ones by %g in"
                              " tensor %s",
-                             ptq_isa_name(b->plan->info.isa), (double)distance, name);
+                             ptq_name(PTQ_NAMES_ISA, b->plan->info.isa), (double)distance, name);
     return PTQ_OK;
 }
 
@@ -12557,7 +12595,7 @@ static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, 
     if (memcmp(logits[0], logits[1],
                (size_t)ptq_plan_get_info(s[0]->plan)->classes * sizeof(float)))
         return ptq_error_set(err, PTQ_BAD_NUMBER, "the %s kernels depend on where tensors lie",
-                             ptq_isa_name(s[1]->plan->info.isa));
+                             ptq_name(PTQ_NAMES_ISA, s[1]->plan->info.isa));
     return PTQ_OK;
 }
 
@@ -12670,7 +12708,7 @@ static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t i
     int i, middle;
     (void)index;
     (void)label;
-    PTQ__TRY(ptq_run(worker->session, worker->pixels, 1, NULL, NULL, err));
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
     for (i = 1; i < eq->model->nodes; i++) {
         const ptq_node *node = &eq->model->node[i];
         for (middle = node->residual ? 1 : 0; middle >= 0; middle--) {
@@ -12892,381 +12930,312 @@ PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *qu
 
 /* ---- [LEARN] -------------------------------------------------------------------------------- */
 
-/* Learned rounding. For one channel with weights w, scale s and codes q, the error of the result is
-   d x with d = w - s q, x the input; its variance over images is d C d with C the covariance of x.
-   Starting from the nearest codes, the one step of a code by 1 that lowers d C d most is taken, as
-   long as there is one. The mean of the error goes into the bias. C comes from the integer codes of
-   the layer's input as the quantized model computes them: exact sums, so that neither the order of
-   images nor threads matter.
+/* Learned rounding: codes chosen for what a layer makes of its inputs, not for themselves.
 
-   Refitting (ptq_scheme.refit) first replaces w by the weights that make of the codes x what the
-   float model makes of its real inputs: the minimum of E(y - w x - b)^2, y the float model's result
-   before its activation. Layers are then learned one after the other, each on what the layers
-   before it became. */
+   One channel of a layer computes y = w x + b, with x the inputs under the kernel ("taps") at one
+   position of one image. Codes q with the scale s put w off by d = w - s q, and y by d x. Rounding
+   to nearest keeps every d small; what matters is how much d x varies from input to input,
 
-typedef struct ptq__moments {
-    int taps;         /* of one group; 0: this node does not learn */
-    uint64_t count;   /* input vectors seen */
-    int64_t *sum;     /* groups x taps: of x */
-    int64_t *product; /* groups x taps x taps, lower triangle: of x[i] x[j]. NULL: only the bias is
-                          learned */
-    int64_t *target;  /* channels: of y, in units of `unit`. NULL: all nodes learn in one pass */
-    int64_t *cross;   /* channels x taps: of y x[i]. NULL: no refitting */
-    double unit;
-} ptq__moments;
+       E (d x - E d x)^2 = d C d',    C = E (x - E x)(x - E x)', the covariance of the inputs,
+
+   and where inputs go together, a weight rounded the wrong way can make up for others (AdaRound:
+   Nagel et al. 2020, https://arxiv.org/abs/2004.10568, section 3). Trying all roundings is not
+   feasible, so the error descends: from the nearest codes, the one step of one code that lowers
+   d C d' most is taken, again and again, until there is none. The mean E d x needs no weights: the
+   bias takes it (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2).
+
+   Refitting (ptq_scheme.refit): with few bits, the layers before have changed x, and w is no longer
+   the best thing to round. It is replaced by the w' that, with some b', minimizes
+
+       E (y - w' x - b')^2 + r |w' - w|^2,
+
+   y being what the float model has in this place for the same image, and r small: ridge regression
+   (Hoerl and Kennard 1970). Where the derivative is zero, (C + r I)(w' - w) = cov(x, y) - C w,
+   which Cholesky's method solves. Each layer then learns from what those before it have become, in
+   a pass over the images of its own; without refitting, one pass serves all layers.
+
+   All that a layer needs to know of the images are sums: of x, x x', y and y x'. x are codes, y is
+   rounded to a fixed point, and sums of integers are exact: neither the order of the images nor
+   the number of threads can change a bit of the result.
+
+   Memory: n (n + 1) / 2 sums of 8 bytes for each group of n taps and each thread, 85 MB for 512
+   channels of 3x3, and two n x n matrices of doubles while a group is solved. Time: n^2 / 2
+   multiplications for each position looked at, n^3 / 6 to solve, 2 n for each step of a code. */
 
 enum {
-    PTQ__MOMENT_PATCHES = 64, /* output positions looked at per image */
-    PTQ__MOST_LEARNED = 4608  /* taps: 512 channels of 3x3. More would need gigabytes */
+    PTQ__MOST_TAPS = 4608, /* of a layer that learns: 512 channels of 3x3 */
+    PTQ__PATCHES = 64      /* positions looked at in an image */
 };
 
-typedef struct ptq__learner {
-    const ptq__converter *cv;
-    const ptq_plan *plan;  /* of the model that is being made */
-    const ptq_plan *real;  /* of the float model, where there are targets */
-    int only;              /* the node to learn; -1: all */
-    int last;              /* the last node that must run */
-    ptq__moments *moments; /* one for each node of the new model */
-    int16_t *patch;        /* PTQ__MOMENT_PATCHES vectors, as gathered and transposed */
-    int16_t *column;
-    float *reals;         /* one vector of real inputs */
-    int32_t *target;      /* channels x PTQ__MOMENT_PATCHES */
-    ptq_session *session; /* of `real` */
-} ptq__learner;
+/* A layer that learns, or one group of it, since groups share neither inputs nor channels; and
+   where its sums lie among those of all. x are codes less their zero point, so |x| < 2^8, and
+   |y| < 2^28: no sum over fewer than 2^27 positions can overflow. */
+typedef struct ptq__lesson {
+    int index, old;       /* its node in the model that is being made, and in the float model */
+    ptq_node *to;         /* the node of the new model: its codes and biases are replaced */
+    const ptq_node *from; /* the node of the float model: its weights are wanted */
+    const ptq_scheme *scheme;
+    int group, first; /* its number, and its first channel */
+    int taps, each;   /* inputs under its kernel, and channels */
+    int rounds;       /* codes are learned; 0: the bias alone */
+    int targets;      /* the float model's y is looked at; 0: w x + b stands for it */
+    double unit;      /* of y in the sums */
+    double in_scale;  /* of x: w (in_scale x) is a real number */
+    size_t count;     /* 1: how many positions there are in the sums */
+    size_t x;         /* taps: x[i] */
+    size_t xx;        /* taps x (taps + 1) / 2: x[i] x[j], the lower triangle. If `rounds` */
+    size_t y;         /* each: y of a channel. If `targets` */
+    size_t yx;        /* each x taps: y x[i]. If both */
+} ptq__lesson;
 
-/* Taps of a node that learns; 0 otherwise. */
-static int ptq__learned_taps(const ptq__converter *cv, int index) {
-    const ptq_node *node = &cv->model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_scheme *scheme = ptq__scheme_of(cv, node);
-    size_t taps;
-    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_MODE_INTEGER ||
-        (scheme->rounding != PTQ_ROUNDING_LEARNED && scheme->bias != PTQ_BIAS_CORRECTION_EMPIRICAL))
-        return 0;
-    taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    return taps <= PTQ__MOST_LEARNED ? (int)taps : 0;
+/* Lays out the sums from `at` on. Returns where they end, SIZE_MAX if memory cannot hold them. */
+static size_t ptq__place_sums(ptq__lesson *lesson, size_t at) {
+    size_t n = (size_t)lesson->taps, each = lesson->targets ? (size_t)lesson->each : 0, end;
+    lesson->count = at;
+    lesson->x = at + 1;
+    lesson->xx = lesson->x + n;
+    lesson->y = lesson->xx + (lesson->rounds ? n * (n + 1) / 2 : 0);
+    lesson->yx = lesson->y + each;
+    end = lesson->yx + (lesson->rounds ? each * n : 0);
+    return end < at ? SIZE_MAX : end;
 }
 
-static void ptq__learner_free(ptq__learner *learner) {
-    const ptq_allocator *allocator = &learner->cv->model->allocator;
-    int i;
-    for (i = 0; i < learner->cv->model->nodes && learner->moments; i++) {
-        ptq__free(allocator, learner->moments[i].sum);
-        ptq__free(allocator, learner->moments[i].product);
-        ptq__free(allocator, learner->moments[i].target);
-        ptq__free(allocator, learner->moments[i].cross);
-    }
-    ptq__free(allocator, learner->moments);
-    ptq__free(allocator, learner->patch);
-    ptq__free(allocator, learner->column);
-    ptq__free(allocator, learner->reals);
-    ptq__free(allocator, learner->target);
-    ptq_session_free(learner->session);
-}
-
-static ptq_status ptq__new_sums(const ptq_allocator *allocator, size_t n, int64_t **out,
-                                ptq_error *err) {
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int64_t), "moments", &memory, err));
-    *out = (int64_t *)memory;
-    return PTQ_OK;
-}
-
-/* The largest absolute value of a tensor of the float model on calibration images; of the input, on
-   any. */
-static double ptq__reach(const ptq__converter *cv, int index) {
-    const ptq_statistics *s;
-    double low = 0, high = 0;
-    int c, t = ptq_calibration_find(cv->calibration, cv->old->node[index].out);
+/* The largest absolute value of a tensor of the float model on the calibration images; of the
+   input, on any image. */
+static double ptq__peak(const ptq__converter *cv, int node) {
+    int t = ptq_calibration_find(cv->calibration, cv->old->node[node].out), c;
+    double most = 0;
     if (t >= 0) {
-        s = &cv->calibration->tensor[t].observer.channel[0];
-        low = (double)s->min;
-        high = (double)s->max;
+        const ptq_statistics *s = &cv->calibration->tensor[t].observer.channel[0];
+        most = fmax(fabs((double)s->min), fabs((double)s->max));
     }
-    for (c = 0; c < cv->old->node[0].shape[2] && index == 0; c++) {
-        low = (double)ptq__pixel(cv->old, c, 0) < low ? (double)ptq__pixel(cv->old, c, 0) : low;
-        high =
-            (double)ptq__pixel(cv->old, c, 255) > high ? (double)ptq__pixel(cv->old, c, 255) : high;
-    }
-    return high > -low ? high : -low;
+    for (c = 0; c < cv->old->node[0].shape[2] && node == 0; c++)
+        most = fmax(most, fmax(fabs((double)ptq__pixel(cv->old, c, 0)),
+                               fabs((double)ptq__pixel(cv->old, c, 255))));
+    return most;
 }
 
-/* A power of two, so small that real results of a node keep 26 bits, and so large that no target
-   passes 2^27. */
-static double ptq__target_unit(const ptq__converter *cv, const ptq_node *from, size_t taps) {
-    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    double most = 0, reach = ptq__reach(cv, from->input[0]);
-    size_t o, i, n = (size_t)from->shape[2];
-    int exponent;
-    for (o = 0; o < n; o++) {
+/* The unit of y: a power of two, so small that y keeps 26 bits, and so large that no y reaches 2^28
+   with the correction of a residual in it. */
+static double ptq__target_unit(const ptq__converter *cv, const ptq__lesson *lesson) {
+    const float *w = (const float *)lesson->from->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)lesson->from->param[PTQ_PARAM_BIAS].data;
+    double most = 0, reach = ptq__peak(cv, lesson->from->input[0]);
+    int o, i, exponent;
+    for (o = 0; o < lesson->from->shape[2]; o++) {
         double sum = b ? fabs((double)b[o]) : 0;
-        for (i = 0; i < taps; i++)
-            sum += fabs((double)w[o * taps + i]) * reach;
+        for (i = 0; i < lesson->taps; i++)
+            sum += fabs((double)*w++) * reach;
         most = sum > most ? sum : most;
     }
-    if (from->residual)
-        most += 2 * ptq__reach(cv, from->input[1]);
+    if (lesson->from->residual)
+        most += 2 * ptq__peak(cv, lesson->from->input[1]);
     frexp(most, &exponent);
     return ldexp(1, exponent - 26);
 }
 
-static const ptq_node *ptq__old_node(const ptq__converter *cv, int index) {
-    return &cv->old->node[ptq_model_find(cv->old, cv->model->node[index].name)];
-}
-
-/* Whether a layer is compared with the float model's: it then learns after those before it. */
-static int ptq__takes_targets(const ptq_scheme *scheme) {
-    return ptq__refits(scheme) || scheme->rounding == PTQ_ROUNDING_NEAREST;
-}
-
-static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_error *err) {
-    const ptq_model *model = learner->cv->model;
-    const ptq_node *node = &model->node[index];
-    ptq__moments *m = &learner->moments[index];
-    const ptq_scheme *scheme = ptq__scheme_of(learner->cv, node);
-    size_t taps, groups = (size_t)node->groups, channels = (size_t)node->shape[2];
-    if (learner->only < 0 || learner->only == index)
-        m->taps = ptq__learned_taps(learner->cv, index);
-    taps = (size_t)m->taps;
-    if (!taps)
-        return PTQ_OK;
-    PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps, &m->sum, err));
-    if (scheme->rounding == PTQ_ROUNDING_LEARNED)
-        PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps * taps, &m->product, err));
-    if (learner->only < 0 || !ptq__takes_targets(scheme))
-        return PTQ_OK;
-    m->unit = ptq__target_unit(learner->cv, ptq__old_node(learner->cv, index), taps);
-    PTQ__TRY(ptq__new_sums(&model->allocator, channels, &m->target, err));
-    if (!m->product)
-        return PTQ_OK;
-    return ptq__new_sums(&model->allocator, channels * taps, &m->cross, err);
-}
-
-/* What fails half-way is released by ptq__learner_free. */
-static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err) {
-    const ptq_model *model = learner->cv->model;
-    const ptq_allocator *allocator = &model->allocator;
-    size_t most = 1, channels = 1;
-    void *memory = NULL;
-    int i;
-    PTQ__TRY(
-        ptq__alloc(allocator, (size_t)model->nodes, sizeof(ptq__moments), "moments", &memory, err));
-    learner->moments = (ptq__moments *)memory;
-    for (i = 0; i < model->nodes; i++) {
-        PTQ__TRY(ptq__moments_open(learner, i, err));
-        if ((size_t)learner->moments[i].taps > most)
-            most = (size_t)learner->moments[i].taps;
-        if (learner->moments[i].target && (size_t)model->node[i].shape[2] > channels)
-            channels = (size_t)model->node[i].shape[2];
+/* Describes the groups of a node, if it learns. Returns how many there are. */
+static int ptq__find_lessons(const ptq__converter *cv, int index, ptq__lesson *lesson) {
+    ptq_node *node = &cv->model->node[index];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_scheme *scheme = ptq__scheme_of(cv, node);
+    size_t n;
+    int g;
+    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_MODE_INTEGER ||
+        (scheme->rounding != PTQ_ROUNDING_LEARNED && scheme->bias != PTQ_BIAS_CORRECTION_EMPIRICAL))
+        return 0;
+    n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    if (n > PTQ__MOST_TAPS)
+        return 0;
+    lesson->index = index;
+    lesson->old = ptq_model_find(cv->old, node->name);
+    lesson->to = node;
+    lesson->from = &cv->old->node[lesson->old];
+    lesson->scheme = scheme;
+    lesson->taps = (int)n;
+    lesson->each = node->shape[2] / node->groups;
+    lesson->rounds = scheme->rounding == PTQ_ROUNDING_LEARNED;
+    lesson->targets = !lesson->rounds || ptq__refits(scheme);
+    lesson->unit = lesson->targets ? ptq__target_unit(cv, lesson) : 1;
+    lesson->in_scale = (double)cv->model->node[node->input[0]].q.scale;
+    for (g = 1; g < node->groups; g++) {
+        lesson[g] = lesson[0];
+        lesson[g].group = g;
+        lesson[g].first = g * lesson->each;
     }
-    PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
-                        err));
-    learner->patch = (int16_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
-                        err));
-    learner->column = (int16_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(float), "moments", &memory, err));
-    learner->reals = (float *)memory;
-    PTQ__TRY(ptq__alloc(allocator, channels * PTQ__MOMENT_PATCHES, sizeof(int32_t), "moments",
-                        &memory, err));
-    learner->target = (int32_t *)memory;
-    return PTQ_OK;
+    return node->groups;
 }
 
-/* Sum of products over the patches of one image: fits int32, since codes less the zero point are
-   under 2^8. */
-static int32_t ptq__dot_patches(const int16_t *a, const int16_t *b) {
-    int32_t sum = 0;
-    int i;
-    for (i = 0; i < PTQ__MOMENT_PATCHES; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
+/* A pass over the images. Each thread has one of these; in the end their sums are added up. */
+typedef struct ptq__learner {
+    const ptq__converter *cv;
+    const ptq_plan *real;      /* of the float model; NULL if no lesson has targets */
+    const ptq__lesson *lesson; /* in the order of the model's nodes */
+    int lessons;
+    size_t size, taps, each; /* all sums together; the largest of any lesson */
+    int64_t *sums;
+    ptq_session *session; /* of `real` */
+    void *patch;          /* taps: inputs under a kernel, int16_t codes or float */
+    int16_t *x;           /* taps x PTQ__PATCHES: of a lesson, at all positions looked at */
+    int32_t *y;           /* each x PTQ__PATCHES: targets there, in `unit` */
+} ptq__learner;
 
-/* Adds the gathered vectors, `n` of them, to the moments of one group. */
-static void ptq__add_moments(ptq__learner *learner, const ptq__moments *m, int group, int n) {
-    int taps = m->taps, i, j, p;
-    int64_t *sum = m->sum + (size_t)group * (size_t)taps;
-    int64_t *product = m->product ? m->product + (size_t)group * (size_t)taps * (size_t)taps : NULL;
-    for (i = 0; i < taps; i++)
-        for (p = 0; p < PTQ__MOMENT_PATCHES; p++)
-            learner->column[i * PTQ__MOMENT_PATCHES + p] =
-                p < n ? learner->patch[p * taps + i] : (int16_t)0;
-    for (i = 0; i < taps; i++) {
-        const int16_t *a = learner->column + i * PTQ__MOMENT_PATCHES;
-        for (p = 0; p < n; p++)
-            sum[i] += a[p];
-        for (j = 0; j <= i && m->product; j++)
-            product[(size_t)i * (size_t)taps + (size_t)j] +=
-                ptq__dot_patches(a, learner->column + j * PTQ__MOMENT_PATCHES);
-    }
-}
-
-/* The same for the products with the targets of the group's channels. */
-static void ptq__add_targets(ptq__learner *learner, const ptq__moments *m, int first, int each,
-                             int n) {
-    int o, i, p;
-    for (o = first; o < first + each; o++) {
-        const int32_t *y = learner->target + (o - first) * PTQ__MOMENT_PATCHES;
-        int64_t *cross = m->cross ? m->cross + (size_t)o * (size_t)m->taps : NULL;
-        for (p = 0; p < n; p++)
-            m->target[o] += y[p];
-        for (i = 0; i < m->taps && cross; i++) {
-            const int16_t *x = learner->column + i * PTQ__MOMENT_PATCHES;
-            int64_t sum = 0;
-            for (p = 0; p < n; p++)
-                sum += (int64_t)y[p] * x[p];
-            cross[i] += sum;
-        }
-    }
-}
-
-/* What the channels of a group should become at position `at`: the float model's result before its
-   activation; where a residual is added, also what the residual lacks. */
-static void ptq__gather_targets(ptq__learner *learner, const ptq_session *session, int index,
-                                int group, int at, int n) {
-    const ptq__moments *m = &learner->moments[index];
-    const ptq_node *node = &learner->cv->model->node[index];
-    int real = ptq_model_find(learner->cv->old, node->name), each = node->shape[2] / node->groups;
-    const ptq_node *from = &learner->cv->old->node[real];
-    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    const float *r = (const float *)ptq__operand(learner->session, real, 1);
-    int o;
-    ptq__gather(learner->session, real, group, at, learner->reals);
-    for (o = group * each; o < (group + 1) * each; o++) {
-        double y = (double)ptq__dot_f32(w + (size_t)o * (size_t)m->taps, learner->reals, m->taps) +
-                   (b ? (double)b[o] : 0);
-        if (r && node->act == PTQ_ACTIVATION_NONE) {
-            int k = at * node->shape[2] + o;
-            const ptq_qparams *q = &learner->cv->model->node[node->input[1]].q;
-            y += (double)r[k] -
-                 (double)ptq_dequantize(ptq__load(ptq__operand(session, index, 1), k, q->type), q);
-        }
-        learner->target[(o - group * each) * PTQ__MOMENT_PATCHES + n] =
-            (int32_t)floor(y / m->unit + 0.5);
-    }
-}
-
-/* One layer on the image that has just run. Of a large image some positions are looked at, others
-   from image to image; which ones depends on the image alone. */
-static void ptq__learn_layer(ptq__learner *learner, const ptq_session *session, int index,
-                             uint64_t hash) {
-    const ptq_node *node = &learner->cv->model->node[index];
-    ptq__moments *m = &learner->moments[index];
-    int pixels = node->shape[0] * node->shape[1], g, p, n = 0;
-    int stride = (pixels + PTQ__MOMENT_PATCHES - 1) / PTQ__MOMENT_PATCHES;
-    int each = node->shape[2] / node->groups;
-    for (g = 0; g < node->groups; g++) {
-        for (n = 0, p = 0; n < PTQ__MOMENT_PATCHES; n++, p += stride) {
-            int at = p + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
-            if (at >= pixels)
-                break;
-            ptq__gather(session, index, g, at, learner->patch + n * m->taps);
-            if (m->target)
-                ptq__gather_targets(learner, session, index, g, at, n);
-        }
-        ptq__add_moments(learner, m, g, n);
-        if (m->target)
-            ptq__add_targets(learner, m, g * each, each, n);
-    }
-    m->count += (uint64_t)n;
-}
-
+/* What fails half-way is released by ptq__learn_end. */
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    const ptq__learner *all = (const ptq__learner *)job->context;
+    const ptq_allocator *allocator = &job->allocator;
     ptq_session_options options;
-    void *memory = NULL;
-    ptq__learner *part;
-    PTQ__TRY(ptq__alloc(&job->allocator, 1, sizeof(ptq__learner), "moments", &memory, err));
-    part = (ptq__learner *)memory;
-    part->cv = all->cv;
-    part->plan = all->plan;
-    part->real = all->real;
-    part->only = all->only;
-    part->last = all->last;
+    ptq__learner *part = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &part, 1, "moments", err));
     worker->own = part;
-    PTQ__TRY(ptq__learner_open(part, err));
-    if (!part->real)
-        return PTQ_OK;
+    *part = *(const ptq__learner *)job->context;
+    part->sums = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &part->sums, part->size, "moments", err));
+    PTQ__TRY(ptq__alloc(allocator, part->taps, sizeof(float), "moments", &part->patch, err));
+    PTQ__TRY(PTQ__NEW(allocator, &part->x, part->taps * PTQ__PATCHES, "moments", err));
+    PTQ__TRY(PTQ__NEW(allocator, &part->y, part->each * PTQ__PATCHES, "moments", err));
     memset(&options, 0, sizeof options);
     options.keep = 1;
-    options.allocator = job->allocator;
-    return ptq_session_create(part->real, &options, &part->session, err);
+    options.allocator = *allocator;
+    return part->real ? ptq_session_create(part->real, &options, &part->session, err) : PTQ_OK;
 }
 
+/* Column n of y: what the channels should become at position `at`. That is the float model's result
+   before its activation, and where a residual is added right to it, also what the new model's
+   residual lacks. */
+static void ptq__take_targets(ptq__learner *part, const ptq__lesson *lesson,
+                              const ptq_session *session, int at, int n) {
+    const ptq_node *from = lesson->from;
+    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
+    const float *want = (const float *)ptq__operand(part->session, lesson->old, 1);
+    const void *have = ptq__operand(session, lesson->index, 1);
+    int k, o, taps = lesson->taps;
+    ptq__gather(part->session, lesson->old, lesson->group, at, part->patch);
+    for (k = 0, o = lesson->first; k < lesson->each; k++, o++) {
+        const float *x = (const float *)part->patch;
+        double y = (double)ptq__dot_f32(w + (ptrdiff_t)o * taps, x, taps) + (b ? (double)b[o] : 0);
+        if (want && from->act == PTQ_ACTIVATION_NONE) {
+            const ptq_qparams *q = &part->cv->model->node[lesson->to->input[1]].q;
+            int i = at * from->shape[2] + o;
+            y += (double)want[i] - (double)ptq_dequantize(ptq__load(have, i, q->type), q);
+        }
+        part->y[k * PTQ__PATCHES + n] = (int32_t)floor(y / lesson->unit + 0.5);
+    }
+}
+
+/* Adds the first n columns of x and y to the sums. Further columns of x are zeros, so that products
+   of x, nearly all of the work, come in a number that the compiler knows; 64 * 2^16 fit 32 bits. */
+static void ptq__add_patches(const ptq__learner *part, const ptq__lesson *lesson, int n) {
+    int64_t *x = part->sums + lesson->x, *xx = part->sums + lesson->xx;
+    int64_t *y = part->sums + lesson->y, *yx = part->sums + lesson->yx;
+    int i, j, o, p;
+    part->sums[lesson->count] += n;
+    for (i = 0; i < lesson->taps; i++) {
+        const int16_t *a = part->x + i * PTQ__PATCHES, *b = part->x;
+        for (p = 0; p < n; p++)
+            x[i] += a[p];
+        for (j = 0; j <= i && lesson->rounds; j++, b += PTQ__PATCHES) {
+            int32_t sum = 0;
+            for (p = 0; p < PTQ__PATCHES; p++)
+                sum += a[p] * b[p];
+            *xx++ += sum;
+        }
+    }
+    for (o = 0; o < lesson->each && lesson->targets; o++) {
+        const int32_t *a = part->y + o * PTQ__PATCHES;
+        for (p = 0; p < n; p++)
+            y[o] += a[p];
+        for (i = 0; i < lesson->taps && lesson->rounds; i++, yx++)
+            for (p = 0; p < n; p++)
+                *yx += (int64_t)a[p] * part->x[i * PTQ__PATCHES + p];
+    }
+}
+
+/* One lesson on the image that has just run. Of an image with more than 64 positions one in every
+   `stride` is looked at, which ones depending on the image's hash: different ones from image to
+   image, and yet the same wherever the image stands in the data set. */
+static void ptq__learn_image(ptq__learner *part, const ptq__lesson *lesson,
+                             const ptq_session *session, uint64_t hash) {
+    int positions = lesson->to->shape[0] * lesson->to->shape[1], i, n;
+    int stride = (positions + PTQ__PATCHES - 1) / PTQ__PATCHES;
+    memset(part->x, 0, (size_t)lesson->taps * PTQ__PATCHES * sizeof *part->x);
+    for (n = 0; n < PTQ__PATCHES; n++) {
+        int at = n * stride + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
+        if (at >= positions)
+            break;
+        ptq__gather(session, lesson->index, lesson->group, at, part->patch);
+        for (i = 0; i < lesson->taps; i++)
+            part->x[i * PTQ__PATCHES + n] = ((const int16_t *)part->patch)[i];
+        if (lesson->targets)
+            ptq__take_targets(part, lesson, session, at, n);
+    }
+    ptq__add_patches(part, lesson, n);
+}
+
+/* Both models run up to the last layer that learns: what follows is not needed. */
 static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                  ptq_error *err) {
     ptq__learner *part = (ptq__learner *)worker->own;
-    uint64_t hash = ptq_image_hash(worker->pixels, ptq_plan_get_info(job->plan)->pixels);
+    const ptq__lesson *last = &part->lesson[part->lessons - 1];
+    uint64_t hash = ptq__item_hash(job->data, worker->item);
     int i;
     (void)label;
     if (!ptq__has_hash(part->cv->calibration, hash))
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "image %z to learn from was not calibrated on; give the calibration"
+                             "image %zu to learn from was not calibrated on; give the calibration"
                              " images",
                              index);
-    ptq__run_until(worker->session, worker->pixels, part->last);
+    ptq__run_until(worker->session, job->data->type, worker->item, last->index);
     if (part->real)
-        ptq__run_until(part->session, worker->pixels,
-                       ptq_model_find(part->cv->old, part->cv->model->node[part->last].name));
-    for (i = 0; i <= part->last; i++)
-        if (part->moments[i].taps)
-            ptq__learn_layer(part, worker->session, i, hash);
+        ptq__run_until(part->session, job->data->type, worker->item, last->old);
+    for (i = 0; i < part->lessons; i++)
+        ptq__learn_image(part, &part->lesson[i], worker->session, hash);
     return PTQ_OK;
 }
 
-/* `to` may be NULL. */
-static void ptq__add_sums(int64_t *to, const int64_t *from, size_t n) {
-    size_t k;
-    for (k = 0; k < n && to; k++)
-        to[k] += from[k];
-}
-
+/* Only one thread at a time is in here. */
 static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__learner *all = (ptq__learner *)job->context, *part = (ptq__learner *)worker->own;
-    int i;
+    size_t k;
     (void)err;
-    for (i = 0; i < job->plan->info.model->nodes && part && !job->status; i++) {
-        const ptq_node *node = &job->plan->info.model->node[i];
-        ptq__moments *to = &all->moments[i], *from = &part->moments[i];
-        size_t taps = (size_t)to->taps, n = taps * (size_t)node->groups;
-        ptq__add_sums(to->sum, from->sum, n);
-        ptq__add_sums(to->product, from->product, n * taps);
-        ptq__add_sums(to->target, from->target, (size_t)node->shape[2]);
-        ptq__add_sums(to->cross, from->cross, (size_t)node->shape[2] * taps);
-        to->count += from->count;
-    }
-    if (part) {
-        ptq__learner_free(part);
-        ptq__free(&job->allocator, part);
-    }
+    if (!part)
+        return PTQ_OK;
+    for (k = 0; k < all->size && !job->status; k++)
+        all->sums[k] += part->sums[k];
+    ptq_session_free(part->session);
+    ptq__free(&job->allocator, part->sums);
+    ptq__free(&job->allocator, part->patch);
+    ptq__free(&job->allocator, part->x);
+    ptq__free(&job->allocator, part->y);
+    ptq__free(&job->allocator, part);
     return PTQ_OK;
 }
 
-/* Chosen on training images that were not calibrated on. */
+/* r as a share of the average variance of the inputs. Chosen on training images that were not
+   calibrated on. */
 static const double ptq__ridge = 0.01;
 
-/* The covariance of a group's inputs, with a little added to its diagonal: what 1 % of the average
-   variance does not show is not worth a large change of weights. */
-static void ptq__covariance(const ptq__moments *m, int group, double *c) {
-    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
-    const int64_t *product = m->product + (size_t)group * (size_t)m->taps * (size_t)m->taps;
-    size_t n = (size_t)m->taps, i, j;
-    double count = (double)m->count, trace = 0;
-    for (i = 0; i < n; i++)
-        for (j = 0; j <= i; j++) {
-            double value = (double)product[i * n + j] / count -
-                           (double)sum[i] / count * ((double)sum[j] / count);
-            c[i * n + j] = c[j * n + i] = value;
-            trace += i == j ? value : 0;
-        }
-    for (i = 0; i < n; i++)
-        c[i * n + i] += ptq__ridge * trace / (double)n;
-}
+/* What a lesson is solved with, channel after channel. */
+typedef struct ptq__bench {
+    const ptq__lesson *lesson;
+    const int64_t *sums;
+    double count;
+    ptq_tensor *codes; /* of the layer */
+    int32_t low, high; /* that they may have */
+    double *mean;      /* taps: E x */
+    double *c, r;      /* taps x taps: C + r I, where codes are learned */
+    double *factor;    /* taps x taps: the lower triangle l of l l' = C + r I */
+    int refits;        /* there are targets, and `factor` */
+    int channel;
+    const float *w; /* taps: to be coded; of the float model, or `fitted` */
+    float *fitted;
+    float bias;    /* of the float model */
+    float *scale;  /* of the codes */
+    double *d, *g; /* taps: scratch, the error of each weight and the gradient C d */
+} ptq__bench;
 
-/* Cholesky's factor l of c, lower triangle, l l' = c. 0 if c is not positive definite. */
+/* Cholesky's factor of c, n x n. 0 if c is not positive definite (Golub and Van Loan, Matrix
+   Computations, section 4.2). */
 static int ptq__factorize(const double *c, size_t n, double *l) {
     size_t i, j, k;
     for (i = 0; i < n; i++)
@@ -13281,7 +13250,7 @@ static int ptq__factorize(const double *c, size_t n, double *l) {
     return 1;
 }
 
-/* x: the solution of l l' x = x. */
+/* Replaces x by the solution z of l l' z = x: forwards through l, back through l'. */
 static void ptq__solve(const double *l, size_t n, double *x) {
     size_t i, k;
     for (i = 0; i < n; i++) {
@@ -13296,25 +13265,72 @@ static void ptq__solve(const double *l, size_t n, double *x) {
     }
 }
 
-/* One channel: the weights, their codes in `codes` from `at` on. `d` and `g` are scratch of n.
-   Returns d C d. */
-static double ptq__descend(const float *w, size_t n, float scale, int32_t low, int32_t high,
-                           const double *c, ptq_tensor *codes, size_t at, double *d, double *g) {
-    double s = (double)scale, gain, error = 0;
-    size_t i, j, k, moves;
+/* From sums to mean and covariance. r serves rounding too: errors that only inputs of very little
+   variance show are not worth a large change of codes. */
+static void ptq__find_covariance(ptq__bench *b) {
+    const int64_t *x = b->sums + b->lesson->x, *xx = b->sums + b->lesson->xx;
+    size_t n = (size_t)b->lesson->taps, i, j;
+    double trace = 0;
     for (i = 0; i < n; i++)
-        d[i] = (double)w[i] - s * (double)ptq__code(codes, at + i);
+        b->mean[i] = (double)x[i] / b->count;
+    if (!b->lesson->rounds)
+        return;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j <= i; j++)
+            b->c[i * n + j] = b->c[j * n + i] = (double)*xx++ / b->count - b->mean[i] * b->mean[j];
+        trace += b->c[i * n + i];
+    }
+    b->r = ptq__ridge * trace / (double)n;
+    for (i = 0; i < n; i++)
+        b->c[i * n + i] += b->r;
+    b->refits = b->lesson->targets && ptq__factorize(b->c, n, b->factor);
+}
+
+/* The channel's weights fitted anew: w + (C + r I)^-1 (cov(x, y) - C w). x counts codes, y counts
+   units; C w is (C + r I) w - r w. */
+static void ptq__refit(ptq__bench *b) {
+    const ptq__lesson *lesson = b->lesson;
+    size_t n = (size_t)lesson->taps, o = (size_t)(b->channel - lesson->first), i, j;
+    const int64_t *yx = b->sums + lesson->yx + o * n;
+    double y = (double)b->sums[lesson->y + o] / b->count;
+    for (i = 0; i < n; i++) {
+        double side = (double)yx[i] / b->count - y * b->mean[i];
+        side = side * lesson->unit / lesson->in_scale;
+        for (j = 0; j < n; j++)
+            side -= b->c[i * n + j] * (double)b->w[j];
+        b->d[i] = side + b->r * (double)b->w[i];
+    }
+    ptq__solve(b->factor, n, b->d);
+    for (i = 0; i < n; i++)
+        b->fitted[i] = (float)((double)b->w[i] + b->d[i]);
+    b->w = b->fitted;
+}
+
+/* The channel's codes under a scale: the nearest, then descent, unless they have a zero point
+   (affine). Returns d C d'. With g = C d, a step of code i changes it by s^2 C[i][i] - 2 s |g[i]|
+   at best, up where g[i] > 0. Every move lowers it: 20 moves a weight are a limit only because sums
+   of doubles are rounded. */
+static double ptq__round_channel(const ptq__bench *b, float scale) {
+    size_t n = (size_t)b->lesson->taps, at = (size_t)b->channel * n, i, j, k, moves;
+    double *d = b->d, *g = b->g, s = (double)scale, error = 0;
+    const double *c = b->c;
+    ptq__code_weights(b->w, n, scale, b->codes->zero_point, b->low, b->high, b->codes, at);
+    if (b->codes->zero_point)
+        return 0;
+    for (i = 0; i < n; i++)
+        d[i] = (double)b->w[i] - s * (double)ptq__code(b->codes, at + i);
     for (i = 0; i < n; i++) {
         for (g[i] = 0, j = 0; j < n; j++)
             g[i] += c[i * n + j] * d[j];
         error += d[i] * g[i];
     }
     for (moves = 0; moves < 20 * n; moves++) {
-        int32_t step, code;
-        for (gain = 0, k = n, i = 0; i < n; i++) { /* d C d changes by s^2 C[i][i] - 2 s |g[i]| */
-            double change = s * (s * c[i * n + i] - 2 * (g[i] < 0 ? -g[i] : g[i]));
-            code = ptq__code(codes, at + i) + (g[i] > 0 ? 1 : -1);
-            if (change < gain && code >= low && code <= high) {
+        double gain = 0;
+        int32_t step;
+        for (k = n, i = 0; i < n; i++) {
+            double change = s * (s * c[i * n + i] - 2 * fabs(g[i]));
+            int32_t code = ptq__code(b->codes, at + i) + (g[i] > 0 ? 1 : -1);
+            if (change < gain && code >= b->low && code <= b->high) {
                 gain = change;
                 k = i;
             }
@@ -13323,100 +13339,48 @@ static double ptq__descend(const float *w, size_t n, float scale, int32_t low, i
             break;
         error += gain;
         step = g[k] > 0 ? 1 : -1;
-        ptq_tensor_set_code(codes, at + k, ptq__code(codes, at + k) + step);
+        ptq_tensor_set_code(b->codes, at + k, ptq__code(b->codes, at + k) + step);
         for (i = 0; i < n; i++)
             g[i] -= s * step * c[k * n + i];
     }
     return error;
 }
 
-/* Scratch for learning one node. */
-typedef struct ptq__workbench {
-    double *c, *l;     /* taps x taps */
-    double *d, *g, *x; /* taps */
-    float *w;
-    int factorized;
-} ptq__workbench;
-
-/* The weights of channel o fitted anew, into bench->w. */
-static void ptq__refit_weights(const ptq__moments *m, int group, int o, const float *w,
-                               double in_scale, ptq__workbench *bench) {
-    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
-    const int64_t *cross = m->cross + (size_t)o * (size_t)m->taps;
-    size_t n = (size_t)m->taps, i, j;
-    double count = (double)m->count, y = (double)m->target[o] / count, trace = 0;
-    for (i = 0; i < n; i++)
-        trace += bench->c[i * n + i];
-    trace *= ptq__ridge / (1 + ptq__ridge);
-    for (i = 0; i < n; i++) {
-        bench->x[i] = ((double)cross[i] / count - y * ((double)sum[i] / count));
-        bench->x[i] = bench->x[i] * m->unit / in_scale;
-        for (j = 0; j < n; j++)
-            bench->x[i] -= bench->c[i * n + j] * (double)w[j];
-        bench->x[i] += trace / (double)n * (double)w[i]; /* the diagonal's share */
-    }
-    ptq__solve(bench->l, n, bench->x);
-    for (i = 0; i < n; i++)
-        bench->w[i] = (float)((double)w[i] + bench->x[i]);
-}
-
-/* What learning a channel works on. */
-typedef struct ptq__channel {
-    const ptq__moments *m;
-    int index, group; /* of the channel */
-    const float *w;   /* target weights */
-    float bias;       /* of the float model */
-    double in_scale;
-    int32_t low, high;
-    ptq_tensor *codes;
-    float *scale;
-} ptq__channel;
-
-/* Nearest codes under a scale, then descent. Returns d C d. */
-static double ptq__round_channel(const ptq__channel *ch, float scale, ptq__workbench *bench) {
-    size_t n = (size_t)ch->m->taps, at = (size_t)ch->index * n;
-    ptq__code_weights(ch->w, n, scale, ch->codes->zero_point, ch->low, ch->high, ch->codes, at);
-    if (ch->codes->zero_point)
-        return 0;
-    return ptq__descend(ch->w, n, scale, ch->low, ch->high, bench->c, ch->codes, at, bench->d,
-                        bench->g);
-}
-
-/* A refitted channel needs a scale of its own: of several around the one of least squared error of
-   weights, that with the least error of the result. */
-static void ptq__rescale_channel(const ptq__channel *ch, const ptq_scheme *scheme,
-                                 ptq__workbench *bench) {
-    float base = ptq__weight_scale(ch->w, (size_t)ch->m->taps, scheme, ch->low, ch->high);
+/* Fitted weights need a scale of their own: of nine within 20 % of the one with the least squared
+   error of the weights, the one with the least error of the result. */
+static void ptq__rescale_channel(ptq__bench *b) {
+    size_t n = (size_t)b->lesson->taps, i = 0;
+    float base = ptq__weight_scale(b->w, n, b->lesson->scheme, b->low, b->high);
     double least = HUGE_VAL;
-    int i = 0, k;
-    while (i < ch->m->taps && fabsf(ch->w[i]) < FLT_MIN)
+    int k;
+    while (i < n && fabsf(b->w[i]) < FLT_MIN)
         i++;
-    if (i == ch->m->taps)
+    if (i == n)
         return; /* nothing but a bias, whose scale was chosen for it */
     for (k = -4; k <= 4; k++) {
-        float scale =
-            ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, ch->bias, (float)ch->in_scale);
-        double error = ptq__round_channel(ch, scale, bench);
+        float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, b->bias,
+                                          (float)b->lesson->in_scale);
+        double error = ptq__round_channel(b, scale);
         if (error < least) {
             least = error;
-            *ch->scale = scale;
+            *b->scale = scale;
         }
     }
 }
 
-/* The bias, per unit of the input's scale, that ends the mean error: E y - E(s q x); without
-   targets, that of the float model and what rounding takes from it. */
-static double ptq__mean_bias(const ptq__channel *ch) {
-    const ptq__moments *m = ch->m;
-    const int64_t *sum = m->sum + (size_t)ch->group * (size_t)m->taps;
-    size_t n = (size_t)m->taps, at = (size_t)ch->index * n, i;
-    double count = (double)m->count, bias;
-    bias = m->target ? (double)m->target[ch->index] / count * m->unit / ch->in_scale
-                     : (double)ch->bias / ch->in_scale;
+/* The bias, per unit of the input's scale, that ends the mean error: E y - s q E x, and where no y
+   was looked at, b + w E x for E y. */
+static double ptq__mean_bias(const ptq__bench *b) {
+    const ptq__lesson *lesson = b->lesson;
+    size_t n = (size_t)lesson->taps, at = (size_t)b->channel * n, i;
+    double bias = (double)b->bias / lesson->in_scale;
+    if (lesson->targets)
+        bias = (double)b->sums[lesson->y + (size_t)(b->channel - lesson->first)] / b->count *
+               lesson->unit / lesson->in_scale;
     for (i = 0; i < n; i++) {
-        double w =
-            (double)*ch->scale * (double)(ptq__code(ch->codes, at + i) - ch->codes->zero_point);
-        bias += ((m->target ? 0 : (double)ch->w[i]) - w) * ((double)sum[i] / count);
+        int32_t q = ptq__code(b->codes, at + i) - b->codes->zero_point;
+        double w = lesson->targets ? 0 : (double)b->w[i];
+        bias += (w - (double)*b->scale * (double)q) * b->mean[i];
     }
     return bias;
 }
@@ -13432,154 +13396,157 @@ static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *e
     return PTQ_OK;
 }
 
-static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int o,
-                                     ptq__workbench *bench, ptq_error *err) {
-    const ptq__converter *cv = learner->cv;
-    ptq_node *node = &cv->model->node[index];
-    const ptq_node *from = ptq__old_node(cv, index);
-    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
-    ptq__channel ch;
-    ch.m = &learner->moments[index];
-    ch.index = o;
-    ch.group = o / (node->shape[2] / node->groups);
-    ch.w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (size_t)o * (size_t)ch.m->taps;
-    ch.bias = bias->rank ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
-    ch.in_scale = (double)cv->model->node[node->input[0]].q.scale;
-    ch.codes = &node->param[PTQ_PARAM_WEIGHT];
-    ch.scale = &ch.codes->scale[ch.codes->scales > 1 ? o : 0];
-    ptq_code_range(ch.codes->type, ch.codes->bits, &ch.low, &ch.high);
-    if (!scheme->weight_affine && !scheme->weight_full_range)
-        ch.low = -ch.high;
-    if (bench->factorized) {
-        ptq__refit_weights(ch.m, ch.group, o, ch.w, ch.in_scale, bench);
-        ch.w = bench->w;
-        if (ch.codes->scales > 1)
-            ptq__rescale_channel(&ch, scheme, bench);
-    }
-    if (ch.m->product)
-        ptq__round_channel(&ch, *ch.scale, bench);
-    return bias->rank ? ptq__set_bias(node, o, ptq__mean_bias(&ch), err) : PTQ_OK;
+static ptq_status ptq__learn_channel(ptq__bench *b, int o, ptq_error *err) {
+    const ptq__lesson *lesson = b->lesson;
+    const ptq_node *from = lesson->from;
+    int biased = lesson->to->param[PTQ_PARAM_BIAS].rank != 0;
+    b->channel = o;
+    b->w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (ptrdiff_t)o * lesson->taps;
+    b->bias = biased ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
+    b->scale = &b->codes->scale[b->codes->scales > 1 ? o : 0];
+    if (b->refits)
+        ptq__refit(b);
+    if (b->refits && b->codes->scales > 1)
+        ptq__rescale_channel(b);
+    if (lesson->rounds)
+        ptq__round_channel(b, *b->scale);
+    return biased ? ptq__set_bias(lesson->to, o, ptq__mean_bias(b), err) : PTQ_OK;
 }
 
-static ptq_status ptq__learn_node(const ptq__learner *learner, int index, ptq_error *err) {
-    const ptq_allocator *allocator = &learner->cv->options->work.allocator;
-    const ptq__moments *m = &learner->moments[index];
-    const ptq_node *node = &learner->cv->model->node[index];
-    size_t n = (size_t)m->taps, square = m->product ? n * n : 0;
-    ptq__workbench bench;
-    void *memory = NULL;
-    ptq_status status = PTQ_OK;
-    int o, each = node->shape[2] / node->groups;
-    PTQ__TRY(ptq__alloc(allocator, (m->cross ? 2 : 1) * square + 4 * n, sizeof(double),
-                        "covariance", &memory, err));
-    bench.d = (double *)memory;
-    bench.g = bench.d + n;
-    bench.x = bench.g + n;
-    bench.w = (float *)(bench.x + n);
-    bench.c = bench.x + 2 * n;
-    bench.l = bench.c + square; /* not touched unless refitting */
-    bench.factorized = 0;
-    for (o = 0; o < node->shape[2] && !status; o++) {
-        if (o % each == 0 && m->product) {
-            ptq__covariance(m, o / each, bench.c);
-            bench.factorized = m->cross && ptq__factorize(bench.c, n, bench.l);
-        }
-        status = ptq__learn_channel(learner, index, o, &bench, err);
+static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *sums,
+                                    const ptq_allocator *allocator, ptq_error *err) {
+    size_t n = (size_t)lesson->taps, square = lesson->rounds ? n * n : 0;
+    double *vectors = NULL;
+    ptq__bench b;
+    ptq_status status;
+    int o;
+    memset(&b, 0, sizeof b);
+    b.lesson = lesson;
+    b.sums = sums;
+    b.count = (double)sums[lesson->count];
+    b.codes = &lesson->to->param[PTQ_PARAM_WEIGHT];
+    ptq_code_range(b.codes->type, b.codes->bits, &b.low, &b.high);
+    if (!lesson->scheme->weight_affine && !lesson->scheme->weight_full_range)
+        b.low = -b.high;
+    PTQ__TRY(PTQ__NEW(allocator, &b.fitted, n, "weights", err));
+    status = PTQ__NEW(allocator, &vectors, 3 * n + (lesson->targets ? 2 : 1) * square, "covariance",
+                      err);
+    if (!status) {
+        b.mean = vectors;
+        b.d = b.mean + n;
+        b.g = b.d + n;
+        b.c = b.g + n;
+        b.factor = b.c + square;
+        ptq__find_covariance(&b);
     }
-    ptq__free(allocator, memory);
+    for (o = 0; o < lesson->each && !status; o++)
+        status = ptq__learn_channel(&b, lesson->first + o, err);
+    ptq__free(allocator, vectors);
+    ptq__free(allocator, b.fitted);
     return status;
 }
 
-/* Moments in one pass over the images, then layer after layer. */
-static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err) {
-    const ptq_convert_options *options = learner->cv->options;
+static ptq_status ptq__plan_model(const ptq_model *model, const ptq_allocator *allocator,
+                                  ptq_plan **out, ptq_error *err) {
+    ptq_plan_options options;
+    memset(&options, 0, sizeof options);
+    options.allocator = *allocator;
+    return ptq_plan_create(model, &options, out, err);
+}
+
+/* One pass: sums over the images, then lesson after lesson. The plan is of the model as it has become
+   so far. */
+static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq__lesson *lesson,
+                                  int lessons, ptq_error *err) {
+    const ptq_work *work = &cv->options->work;
+    ptq__learner learner;
     ptq__job job;
+    ptq_plan *plan = NULL;
+    ptq_status status;
     int i;
+    memset(&learner, 0, sizeof learner);
+    learner.cv = cv;
+    learner.real = real;
+    learner.lesson = lesson;
+    learner.lessons = lessons;
+    for (i = 0; i < lessons; i++) {
+        size_t taps = (size_t)lesson[i].taps, each = (size_t)lesson[i].each;
+        learner.size = ptq__place_sums(&lesson[i], learner.size);
+        learner.taps = taps > learner.taps ? taps : learner.taps;
+        learner.each = each > learner.each ? each : learner.each;
+    }
+    PTQ__TRY(ptq__plan_model(cv->model, &work->allocator, &plan, err));
     memset(&job, 0, sizeof job);
-    job.plan = learner->plan;
-    job.data = options->images;
-    job.total = options->images->count;
+    job.plan = plan;
+    job.data = cv->options->images;
+    job.total = job.data->count;
     job.keep = 1;
     job.begin = ptq__learn_begin;
     job.one = ptq__learn_one;
     job.end = ptq__learn_end;
-    job.context = learner;
-    job.progress = options->work.progress;
-    job.user = options->work.user;
-    job.allocator = options->work.allocator;
-    PTQ__TRY(ptq__check_fits(learner->plan, job.data, err));
-    PTQ__TRY(ptq__learner_open(learner, err));
-    PTQ__TRY(ptq__job_run(&job, options->work.threads, err));
-    for (i = 0; i < learner->plan->info.model->nodes; i++)
-        if (learner->moments[i].taps)
-            PTQ__TRY(ptq__learn_node(learner, i, err));
-    return PTQ_OK;
-}
-
-/* Learns node `only`, or all (-1), from one pass over the images. */
-static ptq_status ptq__learn_stage(ptq__converter *cv, int only, int last, const ptq_plan *real,
-                                   ptq_error *err) {
-    ptq_plan_options options;
-    ptq__learner learner;
-    ptq_plan *plan = NULL;
-    ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.allocator = cv->options->work.allocator;
-    PTQ__TRY(ptq_plan_create(cv->model, &options, &plan, err));
-    memset(&learner, 0, sizeof learner);
-    learner.cv = cv;
-    learner.plan = plan;
-    learner.real = real;
-    learner.only = only;
-    learner.last = last;
-    status = ptq__learn_with(&learner, err);
-    ptq__learner_free(&learner);
+    job.context = &learner;
+    job.progress = work->progress;
+    job.user = work->user;
+    job.allocator = work->allocator;
+    status = ptq__check_fits(plan, job.data, err);
+    if (!status)
+        status = PTQ__NEW(&work->allocator, &learner.sums, learner.size, "moments", err);
+    if (!status)
+        status = ptq__job_run(&job, work->threads, err);
+    for (i = 0; i < lessons && !status; i++)
+        status = ptq__solve_lesson(&lesson[i], learner.sums, &work->allocator, err);
+    ptq__free(&work->allocator, learner.sums);
     ptq_plan_free(plan);
     return status;
 }
 
+/* Replaces codes, scales and biases of cv->model wherever a scheme learns. As soon as one layer has
+   targets, each has a pass of its own. */
 static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
-    ptq_plan_options options;
+    const ptq_allocator *allocator = &cv->options->work.allocator;
+    ptq__lesson *lesson = NULL;
     ptq_plan *real = NULL;
     ptq_status status = PTQ_OK;
-    int i, last = -1, targets = 0;
+    size_t groups = 0;
+    int i, k, n = 0, targets = 0;
     for (i = 0; i < cv->model->nodes; i++)
-        if (ptq__learned_taps(cv, i)) {
-            last = i;
-            targets = targets || ptq__takes_targets(ptq__scheme_of(cv, &cv->model->node[i]));
-        }
-    if (last < 0)
-        return PTQ_OK;
-    if (!cv->options->images || !cv->options->images->count)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "learned rounding and empirical bias correction need the calibration"
-                             " images; give them in the options, or do without");
-    if (!targets)
-        return ptq__learn_stage(cv, -1, last, NULL, err);
-    memset(&options, 0, sizeof options);
-    options.allocator = cv->options->work.allocator;
-    PTQ__TRY(ptq_plan_create(cv->old, &options, &real, err));
-    for (i = 0; i <= last && !status; i++)
-        if (ptq__learned_taps(cv, i))
-            status = ptq__learn_stage(cv, i, i, real, err);
+        groups += ptq__has_weight(cv->model->node[i].op) ? (size_t)cv->model->node[i].groups : 0;
+    PTQ__TRY(PTQ__NEW(allocator, &lesson, groups, "lessons", err));
+    for (i = 0; i < cv->model->nodes; i++)
+        n += ptq__find_lessons(cv, i, &lesson[n]);
+    for (i = 0; i < n; i++)
+        targets = targets || lesson[i].targets;
+    if (n && (!cv->options->images || !cv->options->images->count))
+        status = ptq_error_set(err, PTQ_NOT_READY,
+                               "learned rounding and empirical bias correction need the calibration"
+                               " images; give them in the options, or do without");
+    else if (targets)
+        status = ptq__plan_model(cv->old, allocator, &real, err);
+    for (i = 0; i < n && !status; i += k) {
+        k = targets ? lesson[i].to->groups : n;
+        status = ptq__learn_pass(cv, real, &lesson[i], k, err);
+    }
     ptq_plan_free(real);
+    ptq__free(allocator, lesson);
     return status;
 }
-
 /* ---- [EXPECT] ------------------------------------------------------------------------------- */
 
-/* Analytic bias correction. Of each channel of each float tensor, the mean and standard deviation
-   that it is expected to have, without looking at images. */
+/* Analytic bias correction (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2): the
+   mean error of a layer, (w - s q) E x, goes into its bias, and E x comes from the model itself
+   instead of from images. A batch norm says what mean and deviation it gives each channel; from
+   there they are followed through the network, as if every channel were normally distributed and
+   independent of the others. One pass over the nodes; nothing is run.
 
-typedef struct ptq__expected {
-    const ptq__converter *cv;
-    int *first; /* where the channels of a node's result begin */
-    float *mean, *deviation;
-} ptq__expected;
+   mean[i]: of node i of the float model, the means of its C channels and then as many standard
+   deviations. */
 
-/* Those of a normal x become those of max(0, x), or of min(6, max(0, x)): the moments of a clipped
-   normal distribution (Nagel et al. 2019, appendix C). */
+/* Mean m and deviation s of a normal x become those of min(high, max(0, x)), high 6 or infinite
+   (appendix C there). With phi and Phi density and distribution of the standard normal, a = -m / s,
+   b = (high - m) / s and p = Phi(b) - Phi(a), the share that is not clipped,
+       E x'   = m p + s (phi(a) - phi(b)) + high (1 - Phi(b))
+       E x'^2 = (m^2 + s^2) p + 2 m s (phi(a) - phi(b)) + s^2 (a phi(a) - b phi(b))
+                + high^2 (1 - Phi(b)). */
 static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) {
     const double root = sqrt(2.0), peak = 1 / sqrt(8 * atan(1.0));
     double m = (double)*mean, s = (double)*deviation, a, b = 0, at_a, at_b = 0, above = 0, inside;
@@ -13602,49 +13569,56 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
     *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
 }
 
-/* From the pixels of the calibration, all channels alike. */
-static void ptq__expect_pixels(ptq__expected *ex) {
-    const ptq_model *model = ex->cv->old;
-    int c, v;
-    for (c = 0; c < model->node[0].shape[2]; c++) {
+/* Of the image: the pixel values that were counted in calibration, all channels alike. */
+static ptq_status ptq__expect_pixels(const ptq__converter *cv, float *mean, ptq_error *err) {
+    const ptq_model *model = cv->old;
+    int c, v, channels = model->node[0].shape[2];
+    for (c = 0; c < channels; c++) {
         double n = 0, sum = 0, square = 0;
         for (v = 0; v < 256; v++) {
-            double count = (double)ex->cv->calibration->pixel[v];
+            double count = (double)cv->calibration->pixel[v];
             double x = (double)ptq__pixel(model, c, v);
             n += count;
             sum += count * x;
             square += count * x * x;
         }
-        n = n > 0 ? n : 1;
+        if (!(n > 0))
+            return ptq_error_set(err, PTQ_NOT_READY,
+                                 "analytic bias correction needs a calibration on pixels; this one"
+                                 " saw real numbers");
         square = square / n - sum / n * (sum / n);
-        ex->mean[c] = (float)(sum / n);
-        ex->deviation[c] = square > 0 ? (float)sqrt(square) : 0;
+        mean[c] = (float)(sum / n);
+        mean[channels + c] = square > 0 ? (float)sqrt(square) : 0;
     }
+    return PTQ_OK;
 }
 
-/* Sum of independent inputs times weights. */
-static void ptq__expect_weighted(ptq__expected *ex, int index) {
-    const ptq_node *node = &ex->cv->old->node[index];
+/* Of w x + b: means add up, and so do variances: b + sum of w E x, sum of w^2 Var x. */
+static void ptq__expect_weighted(const ptq_model *model, const ptq_node *node, const float *x,
+                                 float *mean) {
     const float *w = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)node->param[PTQ_PARAM_BIAS].data;
     size_t k, taps = ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]) / (size_t)node->shape[2];
-    int o;
+    int o, channels = model->node[node->input[0]].shape[2];
     for (o = 0; o < node->shape[2]; o++, w += taps) {
-        double mean = b ? (double)b[o] : 0, variance = 0;
+        double sum = b ? (double)b[o] : 0, variance = 0;
         for (k = 0; k < taps; k++) {
-            int from = ex->first[node->input[0]] + ptq__tap_channel(ex->cv->old, node, o, k);
-            double deviation = (double)w[k] * (double)ex->deviation[from];
-            mean += (double)w[k] * (double)ex->mean[from];
+            int from = ptq__tap_channel(model, node, o, k);
+            double deviation = (double)w[k] * (double)x[channels + from];
+            sum += (double)w[k] * (double)x[from];
             variance += deviation * deviation;
         }
-        ex->mean[ex->first[index] + o] = (float)mean;
-        ex->deviation[ex->first[index] + o] = (float)sqrt(variance);
+        mean[o] = (float)sum;
+        mean[node->shape[2] + o] = (float)sqrt(variance);
     }
 }
 
-/* The batch norm that was folded into a node; NULL if none can be seen. */
-static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node *node) {
+/* The batch norm whose result a node computes: its own, or one that fusing folded into it. NULL if
+   none can be seen. */
+static const ptq_node *ptq__norm_of(const ptq_model *unfused, const ptq_node *node) {
     int conv = unfused ? ptq_model_find(unfused, node->name) : -1, i;
+    if (node->op == PTQ_OP_BATCH_NORM)
+        return node;
     for (i = conv + 1; conv >= 0 && i < unfused->nodes; i++)
         if (unfused->node[i].op == PTQ_OP_BATCH_NORM && unfused->node[i].input[0] == conv &&
             unfused->node[i].shape[2] == node->shape[2])
@@ -13652,124 +13626,104 @@ static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node
     return NULL;
 }
 
-/* Batch norm makes the mean beta and the deviation gamma, in units of an equalized model too. */
-static ptq_status ptq__expect_norm(ptq__expected *ex, int index, const ptq_node *norm,
+/* Of a batch norm: mean beta and deviation |gamma|, in the units of an equalized model too. */
+static ptq_status ptq__expect_norm(const ptq_model *model, const ptq_node *node,
+                                   const ptq_node *norm, float *mean, ptq_error *err) {
+    const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
+    int c, n = node->shape[2], dim[2];
+    ptq_tensor both;
+    for (c = 0; c < n; c++) {
+        mean[c] = beta[c];
+        mean[n + c] = fabsf(gamma[c]);
+    }
+    dim[0] = 2;
+    dim[1] = n;
+    PTQ__TRY(ptq_tensor_borrow(&both, PTQ_TYPE_F32, 32, 2, dim, mean, 2 * (size_t)n * sizeof *mean,
+                               err));
+    ptq__in_units_of(model, node, &both);
+    return PTQ_OK;
+}
+
+/* Of a node's result: what its batch norm or its weights make (pools pass on a mean, and at most
+   the deviation); then its activation, the residual, and the activation behind that. */
+static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **mean,
                                    ptq_error *err) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    float *mean = ex->mean + ex->first[index], *deviation = ex->deviation + ex->first[index];
-    size_t bytes = (size_t)node->shape[2] * sizeof(float);
-    ptq_tensor view;
-    int c;
-    for (c = 0; c < node->shape[2]; c++) {
-        mean[c] = ((const float *)norm->param[PTQ_PARAM_BIAS].data)[c];
-        deviation[c] = fabsf(((const float *)norm->param[PTQ_PARAM_WEIGHT].data)[c]);
+    const ptq_node *node = &cv->old->node[index], *norm = ptq__norm_of(cv->options->unfused, node);
+    const float *x = mean[node->input[0]];
+    const float *other = node->input[1] >= 0 ? mean[node->input[1]] : NULL;
+    ptq_activation before = node->act, after = node->add_act;
+    float *m = mean[index], *s = m + node->shape[2];
+    int c, n = node->shape[2];
+    if (norm)
+        PTQ__TRY(ptq__expect_norm(cv->old, node, norm, m, err));
+    else if (ptq__has_weight(node->op))
+        ptq__expect_weighted(cv->old, node, x, m);
+    else
+        memcpy(m, x, 2 * (size_t)n * sizeof *m);
+    if (node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6)
+        after = node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
+    if (node->op == PTQ_OP_ADD) {
+        before = PTQ_ACTIVATION_NONE;
+        after = node->act;
     }
-    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_TYPE_F32, 32, 1, &node->shape[2], mean, bytes, err));
-    ptq__in_units_of(ex->cv->old, node, &view);
-    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_TYPE_F32, 32, 1, &node->shape[2], deviation, bytes, err));
-    ptq__in_units_of(ex->cv->old, node, &view);
-    return PTQ_OK;
-}
-
-/* Activation, residual addition, and its activation. */
-static void ptq__expect_result(ptq__expected *ex, int index) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    int c, adds = node->op == PTQ_OP_ADD;
-    ptq_activation after = adds                       ? node->act
-                           : node->op == PTQ_OP_RELU  ? PTQ_ACTIVATION_RELU
-                           : node->op == PTQ_OP_RELU6 ? PTQ_ACTIVATION_RELU6
-                                                      : node->add_act;
-    for (c = 0; c < node->shape[2]; c++) {
-        float *mean = &ex->mean[ex->first[index] + c], *d = &ex->deviation[ex->first[index] + c];
-        ptq__clip_normal(adds ? PTQ_ACTIVATION_NONE : node->act, mean, d);
-        if (node->input[1] >= 0) {
-            float other = ex->deviation[ex->first[node->input[1]] + c];
-            *mean += ex->mean[ex->first[node->input[1]] + c];
-            *d = sqrtf(*d * *d + other * other);
+    for (c = 0; c < n; c++) {
+        ptq__clip_normal(before, &m[c], &s[c]);
+        if (other) {
+            m[c] += other[c];
+            s[c] = sqrtf(s[c] * s[c] + other[n + c] * other[n + c]);
         }
-        ptq__clip_normal(after, mean, d);
+        ptq__clip_normal(after, &m[c], &s[c]);
     }
-}
-
-static ptq_status ptq__expect_node(ptq__expected *ex, int index, ptq_error *err) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    const ptq_node *norm =
-        node->op == PTQ_OP_BATCH_NORM ? node : ptq__folded_norm(ex->cv->options->unfused, node);
-    size_t bytes = (size_t)node->shape[2] * sizeof(float);
-    if (norm) {
-        PTQ__TRY(ptq__expect_norm(ex, index, norm, err));
-    } else if (ptq__has_weight(node->op)) {
-        ptq__expect_weighted(ex, index);
-    } else { /* pools keep the mean, and at most the deviation */
-        memcpy(ex->mean + ex->first[index], ex->mean + ex->first[node->input[0]], bytes);
-        memcpy(ex->deviation + ex->first[index], ex->deviation + ex->first[node->input[0]], bytes);
-    }
-    ptq__expect_result(ex, index);
     return PTQ_OK;
 }
 
-/* b + sum over inputs of (w - w') E x */
-static ptq_status ptq__correct_bias(const ptq__expected *ex, int index, ptq_error *err) {
-    const ptq_model *old = ex->cv->old;
-    const ptq_node *from = ptq__old_node(ex->cv, index);
-    ptq_node *node = &ex->cv->model->node[index];
+/* b + (w - s q) E x for each channel. */
+static ptq_status ptq__correct_bias(const ptq__converter *cv, int index, float **mean,
+                                    ptq_error *err) {
+    ptq_node *node = &cv->model->node[index];
+    const ptq_node *from = &cv->old->node[ptq_model_find(cv->old, node->name)];
     const ptq_tensor *codes = &node->param[PTQ_PARAM_WEIGHT];
     const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    size_t k, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
+    size_t k, at = 0, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
     int o;
     for (o = 0; o < node->shape[2] && b; o++) {
         double bias = (double)b[o];
-        for (k = 0; k < taps; k++) {
-            size_t at = (size_t)o * taps + k;
+        for (k = 0; k < taps; k++, at++)
             bias += ((double)w[at] - (double)ptq_tensor_real(codes, at)) *
-                    (double)ex->mean[ex->first[from->input[0]] + ptq__tap_channel(old, from, o, k)];
-        }
-        PTQ__TRY(ptq__set_bias(node, o, bias / (double)ex->cv->model->node[node->input[0]].q.scale,
-                               err));
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__correct_with(ptq__expected *ex, ptq_error *err) {
-    const ptq__converter *cv = ex->cv;
-    int i;
-    ptq__expect_pixels(ex);
-    for (i = 1; i < cv->old->nodes; i++)
-        PTQ__TRY(ptq__expect_node(ex, i, err));
-    for (i = 1; i < cv->model->nodes; i++) {
-        const ptq_node *node = &cv->model->node[i];
-        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_MODE_INTEGER &&
-            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_CORRECTION_ANALYTIC)
-            PTQ__TRY(ptq__correct_bias(ex, i, err));
+                    (double)mean[from->input[0]][ptq__tap_channel(cv->old, from, o, k)];
+        bias /= (double)cv->model->node[node->input[0]].q.scale;
+        PTQ__TRY(ptq__set_bias(node, o, bias, err));
     }
     return PTQ_OK;
 }
 
 static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) {
-    const ptq_allocator *allocator = &cv->model->allocator;
-    size_t n = (size_t)cv->old->nodes, channels = 0, i;
-    ptq__expected ex;
-    void *memory = NULL;
+    const ptq_allocator *allocator = &cv->options->work.allocator;
+    const ptq_node *node = cv->old->node;
+    size_t channels = 0;
+    float **mean = NULL, *all = NULL;
     ptq_status status;
-    ex.cv = cv;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int), "channels", &memory, err));
-    ex.first = (int *)memory;
-    for (i = 0; i < n; i++) {
-        ex.first[i] = (int)channels;
-        channels += (size_t)cv->old->node[i].shape[2];
+    int i;
+    for (i = 0; i < cv->old->nodes; i++)
+        channels += (size_t)node[i].shape[2];
+    PTQ__TRY(PTQ__NEW(allocator, &mean, (size_t)cv->old->nodes, "channels", err));
+    status = PTQ__NEW(allocator, &all, 2 * channels, "expected values", err);
+    for (i = 0; i < cv->old->nodes && !status; i++) {
+        mean[i] = i ? mean[i - 1] + 2 * (size_t)node[i - 1].shape[2] : all;
+        status = i ? ptq__expect_node(cv, i, mean, err) : ptq__expect_pixels(cv, all, err);
     }
-    status = ptq__alloc(allocator, 2 * channels, sizeof(float), "expected values", &memory, err);
-    if (!status) {
-        ex.mean = (float *)memory;
-        ex.deviation = ex.mean + channels;
-        status = ptq__correct_with(&ex, err);
-        ptq__free(allocator, ex.mean);
+    for (i = 1; i < cv->model->nodes && !status; i++) {
+        node = &cv->model->node[i];
+        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_MODE_INTEGER &&
+            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_CORRECTION_ANALYTIC)
+            status = ptq__correct_bias(cv, i, mean, err);
     }
-    ptq__free(allocator, ex.first);
+    ptq__free(allocator, all);
+    ptq__free(allocator, mean);
     return status;
 }
-
 /* ---- [SEARCH] ------------------------------------------------------------------------------- */
 
 /* Searches convert again and again, and measure against the float model. */
@@ -13813,7 +13767,7 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
     memset(&plan_options, 0, sizeof plan_options);
     plan_options.allocator = search->options->work.allocator;
     PTQ__TRY(ptq_plan_create(model, &plan_options, &plan, err));
-    status = ptq_evaluate(plan, search->options->images, &options, out, err);
+    status = ptq__evaluate(plan, search->options->images, &options, 0, out, err);
     ptq_plan_free(plan);
     return status;
 }
@@ -13831,7 +13785,7 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     ptq_status status;
     if (search->options->work.progress &&
         search->options->work.progress(search->options->work.user, search->done, search->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z models", search->done,
+        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done,
                              search->total);
     search->done++;
     memset(&options, 0, sizeof options);
@@ -13846,11 +13800,11 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
     if (bytes)
         *bytes = report.bytes_after;
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     status = ptq__search_evaluate(search, model, &measured, err);
     if (!status) {
         status = ptq_compare_logits(&search->real, &measured, cost, err);
-        ptq_evaluation_free(&measured);
+        ptq_release(&measured.memory);
     }
     if (status || !made)
         ptq_model_free(model);
@@ -13865,7 +13819,7 @@ static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error
     if (search->options->scheme.mode != PTQ_MODE_INTEGER)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the scheme must be one of integers, not %s",
-                             ptq_mode_name(search->options->scheme.mode));
+                             ptq_name(PTQ_NAMES_MODE, search->options->scheme.mode));
     memset(&plain, 0, sizeof plain);
     plain.scheme = search->options->scheme;
     PTQ__TRY(ptq__check_convertible(search->model, search->calibration, &plain, err));
@@ -13876,7 +13830,7 @@ static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error
 }
 
 static void ptq__search_close(ptq__search *search) {
-    ptq_evaluation_free(&search->real);
+    ptq_release(&search->real.memory);
     ptq__free(&search->options->work.allocator, search->override);
 }
 
@@ -13929,13 +13883,13 @@ static void ptq__sort_by_hash(ptq__by_hash *item, size_t n) {
         }
 }
 
-static ptq_status ptq__hash_images(const ptq_dataset *data, ptq__by_hash *item, uint8_t *pixels,
+static ptq_status ptq__hash_images(const ptq_dataset *data, ptq__by_hash *item, void *pixels,
                                    ptq_error *err) {
-    size_t i, n = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+    size_t i;
     int label;
     for (i = 0; i < data->count; i++) {
         PTQ__TRY(data->get(data->user, i, pixels, &label, err));
-        item[i].hash = ptq_image_hash(pixels, n);
+        item[i].hash = ptq__item_hash(data, pixels);
         item[i].index = i;
     }
     return PTQ_OK;
@@ -13945,15 +13899,15 @@ static ptq_status ptq__hash_images(const ptq_dataset *data, ptq__by_hash *item, 
 static ptq_status ptq__order_by_hash(const ptq_dataset *data, const ptq_allocator *allocator,
                                      size_t **indices, ptq_error *err) {
     void *item = NULL, *pixels = NULL, *memory = NULL;
-    size_t i, n = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+    size_t i;
     ptq_status status =
         ptq__alloc(allocator, data->count, sizeof(ptq__by_hash), "hashes", &item, err);
     if (!status)
-        status = ptq__alloc(allocator, n, 1, "an image", &pixels, err);
+        status = ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &pixels, err);
     if (!status)
         status = ptq__alloc(allocator, data->count, sizeof(size_t), "indices", &memory, err);
     if (!status)
-        status = ptq__hash_images(data, (ptq__by_hash *)item, (uint8_t *)pixels, err);
+        status = ptq__hash_images(data, (ptq__by_hash *)item, pixels, err);
     if (!status)
         ptq__sort_by_hash((ptq__by_hash *)item, data->count);
     for (i = 0; i < data->count && !status; i++)
@@ -13993,7 +13947,7 @@ static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error 
     ptq_model_free(model);
     PTQ__TRY(status);
     status = ptq_compare_logits(&fit->search.real, &measured, &d, err);
-    ptq_evaluation_free(&measured);
+    ptq_release(&measured.memory);
     *sqnr_db = d.sqnr_db;
     return status;
 }
@@ -14059,7 +14013,7 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
             ptq_subset_open(&subset, cv->options->images, indices, cv->options->images->count, err);
     if (!status)
         status = ptq__fit_tensors(&fit, err);
-    ptq_evaluation_free(&fit.search.real);
+    ptq_release(&fit.search.real.memory);
     ptq__free(allocator, (void *)(uintptr_t)fit.options.override);
     ptq__free(allocator, indices);
     return status;
@@ -14096,7 +14050,7 @@ static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
     PTQ__TRY(ptq_calibration_overlap(cv->calibration, images, &known, err));
     if (known < images->count)
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%z of %z images given were not calibrated on; give the calibration"
+                             "%zu of %zu images given were not calibrated on; give the calibration"
                              " images",
                              images->count - known, images->count);
     return PTQ_OK;
@@ -14286,7 +14240,7 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
         status = ptq_subset_open(&subset, options->images, indices, slice + rest, err);
     if (!status)
         status = ptq__decide_all(decider, err);
-    ptq_evaluation_free(&decider->search.real);
+    ptq_release(&decider->search.real.memory);
     ptq__free(&options->work.allocator, indices);
     return status;
 }
@@ -14319,6 +14273,12 @@ static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, pt
 
 /* ---- [SENSITIVITY] -------------------------------------------------------------------------- */
 
+/* Which layer is to blame? The divergence of a model's logits from the float model's does not say.
+   So each node is measured alone: quantized under the scheme, with all others on real numbers. Then
+   remedies are tried, on the whole model and where most is lost, and what wins agreement back is
+   told. Everything is measured, nothing estimated: a conversion and an evaluation for each node and
+   each remedy. */
+
 static ptq_scheme ptq__float_scheme(void) {
     ptq_scheme scheme;
     memset(&scheme, 0, sizeof scheme);
@@ -14326,7 +14286,7 @@ static ptq_scheme ptq__float_scheme(void) {
     return scheme;
 }
 
-/* Bytes of a node's parameters under a scheme. */
+/* Bytes of a node's parameters under a scheme: codes, scales, and biases, which stay 4 bytes. */
 static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t scales = scheme->weight_per_tensor ? 1 : (size_t)weight->dim[0];
@@ -14339,90 +14299,70 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
            node->param[PTQ_PARAM_BIAS].size + scales * sizeof(float);
 }
 
-/* ---- Sensitivity ---- */
+/* Measures the model under `scheme`, except for `node`, which is under `own`; NULL: no exception. */
+static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme, const char *node,
+                                  const ptq_scheme *own, ptq_divergence *cost, ptq_error *err) {
+    search->overrides = node != NULL;
+    if (node) {
+        search->override[0].pattern = node;
+        search->override[0].scheme = *own;
+    }
+    return ptq__search_try(search, scheme, cost, NULL, NULL, err);
+}
 
+/* Nodes whose results are rounded anew: those with weights, and sums and averages. What only moves or
+   compares codes (ReLU, maxima) adds no error of its own. */
 static int ptq__measurable(const ptq_node *node) {
     return ptq__has_weight(node->op) || ptq__operator_of(node)->codes == PTQ__OWN_CODES;
 }
 
-static ptq_status ptq__measure_node(ptq__search *search, const ptq_node *node,
-                                    ptq_sensitivity *item, ptq_error *err) {
-    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
-    memcpy(item->node, node->name, sizeof item->node);
-    search->override[0].pattern = item->node;
-    search->override[0].scheme = plain;
-    search->overrides = 1;
-    item->bytes = ptq__layer_bytes(node, &plain);
-    return ptq__search_try(search, &others, &item->cost, NULL, NULL, err);
+/* Largest divergence first; of equals the earlier node of the model. */
+static int ptq__costs_more(const void *a, const void *b, const void *context) {
+    const ptq_sensitivity *x = (const ptq_sensitivity *)a, *y = (const ptq_sensitivity *)b;
+    const ptq_model *model = (const ptq_model *)context;
+    if (x->cost.kl < y->cost.kl || x->cost.kl > y->cost.kl)
+        return x->cost.kl > y->cost.kl;
+    return ptq_model_find(model, x->node) < ptq_model_find(model, y->node);
 }
 
-/* Largest divergence first; of equals the earlier node. */
-static void ptq__rank_nodes(ptq_sensitivity_report *report) {
-    int i, k;
-    for (i = 1; i < report->items; i++) {
-        ptq_sensitivity item = report->item[i];
-        for (k = i; k > 0 && report->item[k - 1].cost.kl < item.cost.kl; k--)
-            report->item[k] = report->item[k - 1];
-        report->item[k] = item;
-    }
-}
+/* What remedies make of a scheme. One that leaves it as it is need not be tried. */
 
-/* Remedies: what they are called, and what they make of a scheme. 0 if they change nothing. */
+static void ptq__use_channels(ptq_scheme *s) { s->weight_per_tensor = s->weight_affine = 0; }
 
-static int ptq__remedy_channels(ptq_scheme *s) {
-    int changes = s->weight_per_tensor;
-    s->weight_per_tensor = s->weight_affine = 0;
-    return changes;
-}
-
-static int ptq__remedy_ranges(ptq_scheme *s) {
-    int changes = s->activation_method != PTQ_METHOD_MSE || s->weight_method != PTQ_METHOD_MSE;
+static void ptq__use_mse(ptq_scheme *s) {
     s->activation_method = PTQ_METHOD_MSE;
     s->weight_method = s->weight_affine ? PTQ_METHOD_MINMAX : PTQ_METHOD_MSE;
-    return changes;
 }
 
-static int ptq__remedy_weights(ptq_scheme *s) {
-    int changes = ptq__weight_bits(s) < 8;
-    s->weight_bits = 8;
-    return changes;
-}
+static void ptq__use_8_bit_weights(ptq_scheme *s) { s->weight_bits = s->weight_bits ? 8 : 0; }
 
-static int ptq__remedy_activations(ptq_scheme *s) {
-    int changes = ptq__activation_bits(s) < 8;
-    s->activation_bits = 8;
-    return changes;
-}
+static void ptq__use_8_bits(ptq_scheme *s) { s->activation_bits = s->activation_bits ? 8 : 0; }
 
-static int ptq__remedy_float(ptq_scheme *s) {
-    *s = ptq__float_scheme();
-    return 1;
-}
+static void ptq__use_float(ptq_scheme *s) { *s = ptq__float_scheme(); }
 
-/* For the whole model only: it learns. */
-static int ptq__remedy_best(ptq_scheme *s) {
+static void ptq__use_best(ptq_scheme *s) {
     int weight_bits = s->weight_bits, activation_bits = s->activation_bits;
-    int changes =
-        s->rounding != PTQ_ROUNDING_LEARNED || s->refit == PTQ_REFIT_NEVER || !s->equalize;
+    if (s->rounding == PTQ_ROUNDING_LEARNED && s->refit != PTQ_REFIT_NEVER && s->equalize)
+        return;
     ptq_preset("best", s, NULL);
     s->weight_bits = weight_bits;
     s->activation_bits = activation_bits;
-    return changes;
 }
 
 typedef struct ptq__remedy {
     const char *text;
-    int (*apply)(ptq_scheme *scheme);
-    int whole, single; /* is tried on the whole model, on single nodes */
+    void (*apply)(ptq_scheme *scheme);
+    int whole, single; /* it is tried on the whole model, on single nodes */
 } ptq__remedy;
 
+/* `best` equalizes, which only a whole model can be. */
 static const ptq__remedy ptq__remedies[] = {
-    {"per-channel weights", ptq__remedy_channels, 1, 1},
-    {"ranges of least squared error", ptq__remedy_ranges, 1, 1},
-    {"8-bit weights", ptq__remedy_weights, 1, 1},
-    {"8-bit activations", ptq__remedy_activations, 1, 1},
-    {"preset best at the same bits", ptq__remedy_best, 1, 0},
-    {"float", ptq__remedy_float, 0, 1},
+    {"per-channel weights", ptq__use_channels, 1, 1},
+    {"ranges of least squared error", ptq__use_mse, 1, 1},
+    {"8-bit weights", ptq__use_8_bit_weights, 1, 1},
+    {"8-bit activations", ptq__use_8_bits, 1, 1},
+    {"preset best at the same bits", ptq__use_best, 1, 0},
+    {"float", ptq__use_float, 0, 1},
 };
 
 enum {
@@ -14437,7 +14377,7 @@ static void ptq__put_hundredths(ptq__text *text, double value) {
     ptq__put(text, "%d.%d%d", n / 100, n / 10 % 10, n % 10);
 }
 
-/* Kept if it gains, in the order of gains. */
+/* Kept if it gains; the largest gain first, of equals the one that was tried first. */
 static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, double cost_pp,
                             const char *remedy, double gain_pp) {
     ptq_advice item;
@@ -14457,8 +14397,8 @@ static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, do
     report->advice[k] = item;
 }
 
-/* One remedy, on one node or (item NULL) on all. `before`: the whole model as it is, without what
-   learns where single nodes are looked at. */
+/* One remedy on one node (`item`), or on all of them (NULL). `before`: the whole model without it,
+   and where single nodes are looked at, without what learns. */
 static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy,
                                   const ptq_sensitivity *item, const ptq_divergence *before,
                                   ptq_sensitivity_report *report, ptq_error *err) {
@@ -14467,14 +14407,11 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
     if (item)
         scheme = ptq__plain_scheme(&scheme);
     changed = scheme;
-    if (!remedy->apply(&changed))
+    remedy->apply(&changed);
+    if (!memcmp(&changed, &scheme, sizeof scheme))
         return PTQ_OK;
-    search->overrides = item != NULL;
-    if (item) {
-        search->override[0].pattern = item->node;
-        search->override[0].scheme = changed;
-    }
-    PTQ__TRY(ptq__search_try(search, item ? &scheme : &changed, &after, NULL, NULL, err));
+    PTQ__TRY(ptq__try_except(search, item ? &scheme : &changed, item ? item->node : NULL, &changed,
+                             &after, err));
     ptq__add_advice(report, item ? item->node : "",
                     100 * (1 - (item ? item->cost.agreement : before->agreement)), remedy->text,
                     100 * (after.agreement - before->agreement));
@@ -14482,43 +14419,45 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
 }
 
 static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *report, ptq_error *err) {
-    ptq_scheme plain = ptq__plain_scheme(&search->options->scheme);
+    const ptq_scheme *scheme = &search->options->scheme;
+    ptq_scheme plain = ptq__plain_scheme(scheme);
     ptq_divergence before;
     int i, k;
-    search->overrides = 0;
-    PTQ__TRY(ptq__search_try(search, &search->options->scheme, &report->whole, NULL, NULL, err));
-    PTQ__TRY(ptq__search_try(search, &plain, &before, NULL, NULL, err));
+    PTQ__TRY(ptq__try_except(search, scheme, NULL, NULL, &report->whole, err));
+    PTQ__TRY(ptq__try_except(search, &plain, NULL, NULL, &before, err));
     for (k = 0; k < PTQ__REMEDIES; k++) {
-        if (ptq__remedies[k].whole)
-            PTQ__TRY(ptq__try_remedy(search, &ptq__remedies[k], NULL, &report->whole, report, err));
-        for (i = 0; i < PTQ__COSTLIEST && i < report->items && ptq__remedies[k].single; i++)
-            PTQ__TRY(
-                ptq__try_remedy(search, &ptq__remedies[k], &report->item[i], &before, report, err));
+        const ptq__remedy *remedy = &ptq__remedies[k];
+        if (remedy->whole)
+            PTQ__TRY(ptq__try_remedy(search, remedy, NULL, &report->whole, report, err));
+        for (i = 0; i < PTQ__COSTLIEST && i < report->items && remedy->single; i++)
+            PTQ__TRY(ptq__try_remedy(search, remedy, &report->item[i], &before, report, err));
     }
     return PTQ_OK;
 }
 
+/* Nodes are measured without learning: it would take long, and hide what there is to find. */
 static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
                                        ptq_error *err) {
+    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
     const ptq_model *model = search->model;
-    void *memory = NULL;
     int i;
-    PTQ__TRY(ptq__alloc(&report->allocator, (size_t)model->nodes, sizeof(ptq_sensitivity),
-                        "sensitivities", &memory, err));
-    report->item = (ptq_sensitivity *)memory;
-    PTQ__TRY(ptq__alloc(&report->allocator, PTQ__MOST_ADVICE, sizeof(ptq_advice), "advice", &memory,
-                        err));
-    report->advice = (ptq_advice *)memory;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes, "sensitivities", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->advice, PTQ__MOST_ADVICE, "advice", err));
     search->total = 2 + PTQ__MOST_ADVICE;
     for (i = 0; i < model->nodes; i++)
         search->total += (size_t)ptq__measurable(&model->node[i]);
     PTQ__TRY(ptq__search_open(search, 1, err));
     report->images = search->real.total;
-    for (i = 0; i < model->nodes; i++)
-        if (ptq__measurable(&model->node[i]))
-            PTQ__TRY(
-                ptq__measure_node(search, &model->node[i], &report->item[report->items++], err));
-    ptq__rank_nodes(report);
+    for (i = 0; i < model->nodes; i++) {
+        ptq_sensitivity *item = &report->item[report->items];
+        if (!ptq__measurable(&model->node[i]))
+            continue;
+        memcpy(item->node, model->node[i].name, sizeof item->node);
+        item->bytes = ptq__layer_bytes(&model->node[i], &plain);
+        PTQ__TRY(ptq__try_except(search, &others, item->node, &plain, &item->cost, err));
+        report->items++;
+    }
+    ptq__sort(report->item, (size_t)report->items, sizeof *report->item, ptq__costs_more, model);
     return ptq__advise(search, report, err);
 }
 
@@ -14534,42 +14473,45 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
     search.model = model;
     search.calibration = calibration;
     search.options = options;
-    report.allocator = options->work.allocator;
+    report.memory.allocator = options->work.allocator;
     status = ptq__sensitivity_run(&search, &report, err);
     ptq__search_close(&search);
     if (status)
-        ptq_sensitivity_report_free(&report);
+        ptq_release(&report.memory);
     else
         *out = report;
     return status;
 }
-
-PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    ptq__free(&report->allocator, report->advice);
-    report->item = NULL;
-    report->advice = NULL;
-    report->items = report->advices = 0;
-}
-
 /* ---- [MIX] ---------------------------------------------------------------------------------- */
 
-/* ---- Mixed precision ---- */
+/* Mixed precision: how many bits the weights of each layer deserve. There are 7^layers answers, too
+   many to try. So each layer is measured alone at each width, and divergences are taken to add up.
+   A greedy path then leads from the largest model to the smallest, each step giving up bits where
+   that costs least for the bytes it saves (HAWQ-V2: Dong et al. 2020,
+   https://arxiv.org/abs/1911.03852, where the trace of a Hessian stands for what is measured here).
+   The models on it are the frontier. That divergences do not really add up, and that learning makes
+   up for some of them, is seen to at the end: what is chosen between was converted in full and
+   measured. */
 
 static const int ptq__mix_bits[] = {32, 8, 6, 5, 4, 3, 2};
+
 enum {
     PTQ__WIDTHS = sizeof ptq__mix_bits / sizeof ptq__mix_bits[0],
-    PTQ__SPREAD = 4 /* models along the frontier that are measured */
+    PTQ__SPREAD = 4 /* models along the frontier that are measured in any case */
 };
+
+/* A layer with weights, and what it would be at each width. */
+typedef struct ptq__mix_layer {
+    double weights;            /* how many */
+    size_t bytes[PTQ__WIDTHS]; /* of its parameters */
+    double cost[PTQ__WIDTHS];  /* divergence, relative to 8 bits everywhere */
+} ptq__mix_layer;
 
 typedef struct ptq__mixer {
     ptq__search search;
     const ptq_goal *goal;
     ptq_mix_report *report;
-    int *index;    /* nodes: of the model */
-    double *alone; /* nodes x PTQ__WIDTHS: divergence, relative to 8 bits everywhere */
+    ptq__mix_layer *layer; /* as many as the report has nodes */
     ptq_model *best;
 } ptq__mixer;
 
@@ -14582,48 +14524,44 @@ static ptq_scheme ptq__mix_scheme(const ptq_scheme *scheme, int bits) {
     return made;
 }
 
-/* Parameters of a layer at a number of bits. */
-static size_t ptq__mix_bytes(const ptq__mixer *mixer, int k, int bits) {
-    ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, bits);
-    return ptq__layer_bytes(&mixer->search.model->node[mixer->index[k]], &scheme);
+static int ptq__mix_width(int bits) {
+    int width = 0;
+    while (ptq__mix_bits[width] != bits)
+        width++;
+    return width;
 }
 
 /* Divergence of each layer at each width, the others at 8 bits, without learning. */
 static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
-    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme);
-    ptq_divergence cost;
-    double floor_kl;
+    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme), own;
+    ptq_divergence at_8, cost;
     int k, b;
     plain.weight_bits = 8;
-    mixer->search.overrides = 0;
-    PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
-    floor_kl = cost.kl;
+    PTQ__TRY(ptq__try_except(&mixer->search, &plain, NULL, NULL, &at_8, err));
     for (k = 0; k < mixer->report->nodes; k++)
         for (b = 0; b < PTQ__WIDTHS; b++) {
-            double *to = &mixer->alone[k * PTQ__WIDTHS + b];
             if (ptq__mix_bits[b] == 8)
                 continue;
-            mixer->search.override[0].pattern = mixer->report->node[k];
-            mixer->search.override[0].scheme = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
-            mixer->search.overrides = 1;
-            PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
-            *to = cost.kl - floor_kl;
+            own = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
+            PTQ__TRY(
+                ptq__try_except(&mixer->search, &plain, mixer->report->node[k], &own, &cost, err));
+            mixer->layer[k].cost[b] = cost.kl - at_8.kl;
         }
     return PTQ_OK;
 }
 
 /* The next model of the frontier: of all layers and lower widths the step that costs least
-   divergence for each byte. 0 if nothing is left. */
+   divergence for each byte saved; of steps that even gain, the one with the most of both. 0 if
+   nothing is left to save. */
 static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     double least = HUGE_VAL;
-    int k, b, from, best = -1, best_bits = 0;
+    int k, b, best = -1, best_bits = 0;
     for (k = 0; k < mixer->report->nodes; k++) {
-        for (from = 0; ptq__mix_bits[from] != bits[k];)
-            from++;
+        const ptq__mix_layer *layer = &mixer->layer[k];
+        int from = ptq__mix_width(bits[k]);
         for (b = from + 1; b < PTQ__WIDTHS; b++) {
-            double saved = (double)ptq__mix_bytes(mixer, k, bits[k]) -
-                           (double)ptq__mix_bytes(mixer, k, ptq__mix_bits[b]);
-            double cost = mixer->alone[k * PTQ__WIDTHS + b] - mixer->alone[k * PTQ__WIDTHS + from];
+            double saved = (double)layer->bytes[from] - (double)layer->bytes[b];
+            double cost = layer->cost[b] - layer->cost[from];
             double rate = cost > 0 ? cost / saved : cost * saved;
             if (saved > 0 && rate < least) {
                 least = rate;
@@ -14637,60 +14575,47 @@ static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     return best >= 0;
 }
 
-/* Size and prediction of the model that item `at` stands for. */
-static void ptq__mix_describe(const ptq__mixer *mixer, int at) {
-    ptq_mix *item = &mixer->report->item[at];
-    const uint8_t *bits = mixer->report->bits + at * mixer->report->nodes;
-    double weights = 0, sum = 0;
-    int k, b;
-    item->bytes = 0;
-    item->predicted = 0;
-    for (k = 0; k < mixer->report->nodes; k++) {
-        const ptq_node *node = &mixer->search.model->node[mixer->index[k]];
-        double n = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
-        for (b = 0; ptq__mix_bits[b] != bits[k];)
-            b++;
-        item->bytes += ptq__mix_bytes(mixer, k, bits[k]);
-        item->predicted += mixer->alone[k * PTQ__WIDTHS + b];
-        weights += n;
-        sum += n * bits[k];
-    }
-    item->average_bits = sum / weights;
-}
-
-/* From float everywhere down to 2 bits everywhere. */
+/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the way. The
+   row of bits behind the last is scratch. */
 static void ptq__mix_frontier(ptq__mixer *mixer) {
     ptq_mix_report *report = mixer->report;
-    size_t n = (size_t)report->nodes;
-    memset(report->bits, 32, n);
+    size_t n = (size_t)report->nodes, k;
+    uint8_t *bits = report->bits;
+    memset(bits, 32, n);
     do {
-        ptq__mix_describe(mixer, report->items);
-        memcpy(report->bits + (size_t)(report->items + 1) * n,
-               report->bits + (size_t)report->items * n, n);
-        report->items++;
-    } while (ptq__mix_step(mixer, report->bits + (size_t)report->items * n));
+        ptq_mix *item = &report->item[report->items++];
+        double weights = 0, sum = 0;
+        for (k = 0; k < n; k++) {
+            const ptq__mix_layer *layer = &mixer->layer[k];
+            int width = ptq__mix_width(bits[k]);
+            item->bytes += layer->bytes[width];
+            item->predicted += layer->cost[width];
+            weights += layer->weights;
+            sum += layer->weights * bits[k];
+        }
+        item->average_bits = sum / weights;
+        memcpy(bits + n, bits, n);
+        bits += n;
+    } while (ptq__mix_step(mixer, bits));
 }
 
 /* Converts item `at` under the full scheme and measures it; keeps the model if `keep`. */
 static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err) {
     const ptq_mix_report *report = mixer->report;
+    const ptq_scheme *scheme = &mixer->search.options->scheme;
     ptq_mix *item = &report->item[at];
-    ptq_model *made = NULL;
     int k;
     if (item->measured && !keep)
         return PTQ_OK;
     for (k = 0; k < report->nodes; k++) {
         mixer->search.override[k].pattern = report->node[k];
         mixer->search.override[k].scheme =
-            ptq__mix_scheme(&mixer->search.options->scheme, report->bits[at * report->nodes + k]);
+            ptq__mix_scheme(scheme, report->bits[at * report->nodes + k]);
     }
     mixer->search.overrides = report->nodes;
-    PTQ__TRY(ptq__search_try(&mixer->search, &mixer->search.options->scheme, &item->cost, NULL,
-                             keep ? &made : NULL, err));
     item->measured = 1;
-    if (keep)
-        mixer->best = made;
-    return PTQ_OK;
+    return ptq__search_try(&mixer->search, scheme, &item->cost, NULL, keep ? &mixer->best : NULL,
+                           err);
 }
 
 static int ptq__mix_small_enough(const ptq__mixer *mixer, int at) {
@@ -14705,60 +14630,58 @@ static int ptq__mix_good_enough(const ptq__mixer *mixer, int at) {
            -mixer->report->item[at].cost.delta_pp <= mixer->goal->drop_pp;
 }
 
-/* Sizes fall along the frontier, so the first that is small enough is the best under a size; the
-   last that is good enough is found by bisection, as if accuracy fell as well. */
+/* Sizes fall along the frontier, so the first model that is small enough is the best under a size.
+   Under a loss of accuracy the smallest is wanted, the last that is good enough: it is found by
+   bisection between `low`, which is (or is returned for want of a better), and `high`, which is not,
+   as if accuracy fell along the frontier as well. */
 static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
     ptq_mix_report *report = mixer->report;
-    int first = 0, low, high;
-    while (first < report->items - 1 && !ptq__mix_small_enough(mixer, first))
-        first++;
-    low = first;
-    high = report->items;
-    if (mixer->goal->drop_pp > 0)
-        PTQ__TRY(ptq__mix_measure(mixer, first, 0, err));
-    if (!ptq__mix_good_enough(mixer, first))
-        high = first + 1; /* none that is smaller will do */
-    while (mixer->goal->drop_pp > 0 && high - low > 1) {
-        int middle = low + (high - low) / 2;
-        PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
-        if (ptq__mix_good_enough(mixer, middle))
-            low = middle;
-        else
-            high = middle;
+    int low = 0, high = report->items;
+    while (low < report->items - 1 && !ptq__mix_small_enough(mixer, low))
+        low++;
+    if (mixer->goal->drop_pp > 0) {
+        PTQ__TRY(ptq__mix_measure(mixer, low, 0, err));
+        if (!ptq__mix_good_enough(mixer, low))
+            high = low + 1; /* none that is smaller will do */
+        while (high - low > 1) {
+            int middle = low + (high - low) / 2;
+            PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
+            *(ptq__mix_good_enough(mixer, middle) ? &low : &high) = middle;
+        }
     }
     report->chosen = low;
     report->met = ptq__mix_small_enough(mixer, low) && ptq__mix_good_enough(mixer, low);
     return PTQ_OK;
 }
 
+/* Every step lowers the width of a layer: the frontier has at most 6 models for each, and one. */
 static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err) {
     const ptq_model *model = mixer->search.model;
     ptq_mix_report *report = mixer->report;
-    const ptq_allocator *allocator = &report->allocator;
     size_t n = 0, most;
-    void *memory = NULL;
-    int i;
+    int i, b;
     for (i = 0; i < model->nodes; i++)
         n += ptq__has_weight(model->node[i].op) != 0;
     if (!n)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
-    most = n * PTQ__WIDTHS + 1;
-    PTQ__TRY(ptq__alloc(allocator, n, PTQ_NAME_SIZE, "names", &memory, err));
-    report->node = (char(*)[PTQ_NAME_SIZE])memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_mix), "frontier", &memory, err));
-    report->item = (ptq_mix *)memory;
-    PTQ__TRY(ptq__alloc(allocator, (most + 1) * n, 1, "frontier", &memory, err));
-    report->bits = (uint8_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int), "layers", &memory, err));
-    mixer->index = (int *)memory;
-    PTQ__TRY(ptq__alloc(allocator, n * PTQ__WIDTHS, sizeof(double), "divergences", &memory, err));
-    mixer->alone = (double *)memory;
-    for (i = 0; i < model->nodes; i++)
-        if (ptq__has_weight(model->node[i].op)) {
-            memcpy(report->node[report->nodes], model->node[i].name, PTQ_NAME_SIZE);
-            mixer->index[report->nodes++] = i;
+    most = n * (PTQ__WIDTHS - 1) + 1;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->node, n, "names", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "frontier", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->bits, (most + 1) * n, "frontier", err));
+    PTQ__TRY(PTQ__NEW(&report->memory.allocator, &mixer->layer, n, "layers", err));
+    for (i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        ptq__mix_layer *layer = &mixer->layer[report->nodes];
+        if (!ptq__has_weight(node->op))
+            continue;
+        memcpy(report->node[report->nodes++], node->name, PTQ_NAME_SIZE);
+        layer->weights = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
+        for (b = 0; b < PTQ__WIDTHS; b++) {
+            ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, ptq__mix_bits[b]);
+            layer->bytes[b] = ptq__layer_bytes(node, &scheme);
         }
-    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9;
+    }
+    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9; /* 9: of a bisection */
     return ptq__search_open(&mixer->search, report->nodes, err);
 }
 
@@ -14783,7 +14706,7 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     ptq_status status;
     memset(&mixer, 0, sizeof mixer);
     memset(&made, 0, sizeof made);
-    made.allocator = options->work.allocator;
+    made.memory.allocator = options->work.allocator;
     mixer.search.model = model;
     mixer.search.calibration = calibration;
     mixer.search.options = options;
@@ -14791,34 +14714,15 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     mixer.report = &made;
     status = ptq__mix_run(&mixer, out != NULL, err);
     ptq__search_close(&mixer.search);
-    ptq__free(&options->work.allocator, mixer.index);
-    ptq__free(&options->work.allocator, mixer.alone);
-    if (status) {
-        ptq_model_free(mixer.best);
-        ptq_mix_report_free(&made);
-        return status;
-    }
-    if (out)
+    ptq__free(&options->work.allocator, mixer.layer);
+    if (!status && out)
         *out = mixer.best;
-    if (report)
+    if (!status && report)
         *report = made;
     else
-        ptq_mix_report_free(&made);
-    return PTQ_OK;
+        ptq_release(&made.memory);
+    return status;
 }
-
-PTQ_API void ptq_mix_report_free(ptq_mix_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->node);
-    ptq__free(&report->allocator, report->item);
-    ptq__free(&report->allocator, report->bits);
-    report->node = NULL;
-    report->item = NULL;
-    report->bits = NULL;
-    report->nodes = report->items = 0;
-}
-
 #endif /* PTQ_IMPLEMENTATION_DONE */
 #endif /* PTQ_IMPLEMENTATION */
 

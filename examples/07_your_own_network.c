@@ -106,7 +106,7 @@ static void measure(const ptq_model *fused, const char *preset, const ptq_calibr
         printf("%-7s %zu of %zu right, %6zu bytes\n", preset ? preset : "float", result.correct,
                result.total, bytes);
     ptq_bytes_free(file, NULL);
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     ptq_plan_free(plan);
     ptq_model_free(integers);
 }

@@ -52,6 +52,7 @@ static inline const ptq_dataset *pictures_dataset(pictures *p)
     data->width = p->w;
     data->channels = p->c;
     data->classes = p->classes;
+    data->type = PTQ_TYPE_U8;
     data->get = get_picture;
     data->user = p;
     return data;

@@ -50,7 +50,7 @@ static inline void expect_ok(ptq_status status, const char *call, const char *fi
 {
     if (status == PTQ_OK)
         return;
-    print_error("%s\n  gives %s: %s\n", call, ptq_status_name(status), err.text);
+    print_error("%s\n  gives %s: %s\n", call, ptq_name(PTQ_NAMES_STATUS, status), err.text);
     _fail(file, line);
 }
 
@@ -74,7 +74,7 @@ static inline void expect_failure(ptq_status status, ptq_status wanted, const ch
         return;
     err.text[sizeof err.text - 1] = 0;
     print_error("%s\n  gives %s: %s: \"%s\"; wanted %s with \"%s\"\n", call, wrong,
-                ptq_status_name(status), status ? err.text : "", ptq_status_name(wanted), says);
+                ptq_name(PTQ_NAMES_STATUS, status), status ? err.text : "", ptq_name(PTQ_NAMES_STATUS, wanted), says);
     _fail(file, line);
 }
 

@@ -276,11 +276,92 @@ static void unsuitable_images(void **state)
     assert_null(c);
 }
 
+/* Pictures as the model's preprocessing makes them real. */
+typedef struct real_pictures {
+    pictures p;
+    const ptq_model *model;
+} real_pictures;
+
+static ptq_status real_picture(void *user, size_t index, void *item, int *label, ptq_error *e)
+{
+    real_pictures *r = (real_pictures *)user;
+    uint8_t pixels[SIDE * SIDE * 3];
+    int i;
+
+    for (i = 0; i < SIDE * SIDE * 3; i++)
+        ((float *)item)[i] = 0;
+    if (get_picture(&r->p, index, pixels, label, e))
+        return PTQ_BAD_DATA;
+    for (i = 0; i < SIDE * SIDE * 3; i++)
+        ((float *)item)[i] =
+            ((float)pixels[i] - r->model->mean[i % 3]) / r->model->std[i % 3];
+    *label = index % 3 ? -1 : *label;
+    return PTQ_OK;
+}
+
+/* Real numbers give what the bytes that they are made of give, but no statistics of pixels; images
+   without labels count for no class. */
+static void real_numbers_without_labels(void **state)
+{
+    const fixture *f = (const fixture *)*state;
+    ptq_calibration *bytes = calibrate(f, NULL, IMAGES, 0), *reals = NULL, *read = NULL;
+    real_pictures real = {f->p, f->fused};
+    ptq_dataset data = *pictures_dataset(&real.p);
+    ptq_calibrate_options o;
+    ptq_convert_options convert = with_scheme(preset("best"), &data);
+    uint64_t labelled = 0;
+    ptq_model *made = NULL;
+    size_t size, found = 99;
+    char text[400], *json;
+    int i;
+
+    memset(&o, 0, sizeof o);
+    o.work.threads = 2;
+    data.type = PTQ_TYPE_F32;
+    data.get = real_picture;
+    data.user = &real;
+    assert_ok(ptq_calibrate(f->plan, &data, &o, &reals, &err));
+    assert_int_equal(reals->images, IMAGES);
+    for (i = 0; i < 256; i++)
+        assert_int_equal(reals->pixel[i], 0);
+    for (i = 0; i < CLASSES; i++)
+        labelled += reals->class_count[i];
+    assert_int_equal(labelled, IMAGES / 3);
+    for (i = 0; i < bytes->tensors; i++) {
+        const ptq_statistics *a = &bytes->tensor[i].observer.channel[0];
+        const ptq_statistics *b = &reals->tensor[i].observer.channel[0];
+        assert_true(a->min == b->min && a->max == b->max && a->count == b->count);
+        assert_memory_equal(a->bin, b->bin, sizeof a->bin);
+    }
+    assert_int_equal(ptq_calibration_warnings(reals, text, sizeof text), 0);
+    assert_ok(ptq_calibration_overlap(reals, &data, &found, &err));
+    assert_int_equal(found, IMAGES);
+    assert_ok(ptq_calibration_overlap(reals, pictures_dataset(&real.p), &found, &err));
+    assert_int_equal(found, 0);
+    convert.scheme.weight_bits = convert.scheme.activation_bits = 4; /* so that it searches */
+    if (!TEST_SANITIZED) {                                           /* takes long */
+        assert_ok(ptq_convert(f->fused, reals, &convert, &made, NULL, &err));
+        ptq_model_free(made);
+        made = NULL;
+    }
+    convert.scheme = preset("tflite");
+    convert.scheme.bias = PTQ_BIAS_CORRECTION_ANALYTIC;
+    convert.unfused = f->fused;
+    assert_fails(PTQ_NOT_READY, "calibration on pixels",
+                 ptq_convert(f->fused, reals, &convert, &made, NULL, &err));
+    json = json_of(reals, &size);
+    assert_ok(ptq_calibration_parse(json, size, NULL, &read, &err));
+    assert_int_equal(read->images, IMAGES);
+    ptq_calibration_free(read);
+    free(json);
+    ptq_calibration_free(bytes);
+}
+
 static ptq_status failing_picture(void *user, size_t index, void *pixels, int *label,
                                   ptq_error *e)
 {
     if (index == 33)
-        return ptq_error_set(e, PTQ_IO_ERROR, "the disk is on fire at image %z", index);
+        return ptq_error_set(e, PTQ_IO_ERROR, "the disk is on fire at image %zu", index);
     return get_picture(user, index, pixels, label, e);
 }
 
@@ -781,6 +862,7 @@ int main(void)
         cmocka_unit_test(image_hash),
         cmocka_unit_test(model_hash),
         cmocka_unit_test(unsuitable_images),
+        cmocka_unit_test(real_numbers_without_labels),
         cmocka_unit_test(stopped_half_way),
         cmocka_unit_test(numbers_that_cannot_be_observed),
         cmocka_unit_test(nan_behind_an_activation),

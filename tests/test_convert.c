@@ -83,8 +83,8 @@ static void float_model_is_untouched(void **state)
     int i;
 
     assert_ok(ptq_model_copy(f->fused, NULL, &copy, &err));
-    for (i = 0; ptq_preset_name(i); i++)
-        ptq_model_free(convert_preset(f, ptq_preset_name(i)));
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
+        ptq_model_free(convert_preset(f, ptq_name(PTQ_NAMES_PRESET, i)));
     assert_true(ptq_model_hash(f->fused) == hash);
     assert_same_model(f->fused, copy);
     ptq_model_free(copy);
@@ -106,8 +106,8 @@ static void report_and_dry_run(void **state)
     const fixture *f = (const fixture *)*state;
     int i, k;
 
-    for (i = 0; ptq_preset_name(i); i++) {
-        ptq_convert_options o = with_scheme(preset(ptq_preset_name(i)), &f->data);
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++) {
+        ptq_convert_options o = with_scheme(preset(ptq_name(PTQ_NAMES_PRESET, i)), &f->data);
         ptq_convert_report dry, report;
         ptq_model *m = NULL;
         size_t before = 0, after = 0;
@@ -128,8 +128,8 @@ static void report_and_dry_run(void **state)
         assert_int_equal(before, param_bytes(f->fused));
         assert_int_equal(after, param_bytes(m));
         assert_true(after < before);
-        ptq_convert_report_free(&report);
-        ptq_convert_report_free(&dry);
+        ptq_release(&report.memory);
+        ptq_release(&dry.memory);
         ptq_model_free(m);
     }
 }
@@ -155,12 +155,12 @@ static void mode_of_every_node(void **state)
                                                                         : table[i].others;
             if (ptq_node_mode(m, k) != wanted)
                 fail_msg("%s: %s is %s", table[i].name, m->node[k].name,
-                         ptq_mode_name(ptq_node_mode(m, k)));
+                         ptq_name(PTQ_NAMES_MODE, ptq_node_mode(m, k)));
         }
         ptq_model_free(m);
     }
-    assert_string_equal(ptq_mode_name(PTQ_MODE_INTEGER), "integer");
-    assert_string_equal(ptq_mode_name(PTQ_MODE_HALF), "half");
+    assert_string_equal(ptq_name(PTQ_NAMES_MODE, PTQ_MODE_INTEGER), "integer");
+    assert_string_equal(ptq_name(PTQ_NAMES_MODE, PTQ_MODE_HALF), "half");
 }
 
 /* Scales of results follow from what was observed; weights are at most half a step off. */
@@ -268,12 +268,12 @@ static void schemes_and_presets(void **state)
 
     (void)state;
     assert_fails(PTQ_INVALID_ARGUMENT, "ort-u8", ptq_preset("bets", &s, &err));
-    assert_null(ptq_preset_name(-1));
-    assert_null(ptq_preset_text(100));
-    for (i = 0; ptq_preset_name(i); i++) {
-        s = preset(ptq_preset_name(i));
+    assert_null(ptq_name(PTQ_NAMES_PRESET, -1));
+    assert_null(ptq_name(PTQ_NAMES_PRESET_TEXT, 100));
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++) {
+        s = preset(ptq_name(PTQ_NAMES_PRESET, i));
         assert_ok(ptq_scheme_check(&s, &err));
-        assert_non_null(ptq_preset_text(i));
+        assert_non_null(ptq_name(PTQ_NAMES_PRESET_TEXT, i));
         n = ptq_scheme_write(&s, text, sizeof text);
         assert_int_equal(strlen(text), n);
         assert_int_equal(ptq_scheme_write(&s, NULL, 0), n);
@@ -378,7 +378,7 @@ static void float_node_in_the_middle(void **state)
     assert_int_equal(count_ops(m, PTQ_OP_DEQUANTIZE), count_ops(plain, PTQ_OP_DEQUANTIZE) + 3);
     if (quality(f, m) < quality(f, plain) - 3)
         fail_msg("mixed %.1f dB, integer %.1f dB", quality(f, m), quality(f, plain));
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(plain);
     ptq_model_free(m);
 }
@@ -425,8 +425,8 @@ static void files_of_every_preset(void **state)
     float before[8 * CLASSES], after[8 * CLASSES];
     int i;
 
-    for (i = 0; ptq_preset_name(i); i++) {
-        ptq_model *m = convert_preset(f, ptq_preset_name(i)), *back = NULL;
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++) {
+        ptq_model *m = convert_preset(f, ptq_name(PTQ_NAMES_PRESET, i)), *back = NULL;
         void *bytes = NULL, *again = NULL;
         size_t n = 0, k = 0;
         assert_ok(ptq_self_test_add(m, &err));
@@ -635,7 +635,7 @@ static void damaged_numbers(void **state)
         if (!s)
             s = ptq_model_check(m, &err);
         if (!s || !strstr(err.text, "conv"))
-            fail_msg("%s gives %s: %s", wrong[i], ptq_status_name(s), s ? err.text : "");
+            fail_msg("%s gives %s: %s", wrong[i], ptq_name(PTQ_NAMES_STATUS, s), s ? err.text : "");
         ptq_model_free(m);
     }
     m = model_of_text("ptq-graph 1\ninput input shape=4x4x1 q=u8:8:1:0\n"
@@ -672,8 +672,8 @@ static void self_test(void **state)
     const fixture *f = (const fixture *)*state;
     int i;
 
-    for (i = 0; ptq_preset_name(i); i++) {
-        ptq_model *m = convert_preset(f, ptq_preset_name(i));
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++) {
+        ptq_model *m = convert_preset(f, ptq_name(PTQ_NAMES_PRESET, i));
         ptq_tensor *w = ptq_model_param(m, "fc.weight");
         int k, seen = 0, size = (int)w->size;
         assert_fails(PTQ_NOT_READY, "self-test", self_tested(m));
@@ -685,7 +685,7 @@ static void self_test(void **state)
             ((uint8_t *)w->data)[k] ^= 0x24;
         }
         if (seen <= size / 4)
-            fail_msg("%s: %d of %d bytes seen", ptq_preset_name(i), seen, size);
+            fail_msg("%s: %d of %d bytes seen", ptq_name(PTQ_NAMES_PRESET, i), seen, size);
         assert_ok(ptq_model_set_meta(m, "self_test", "12 nonsense", &err));
         assert_fails(PTQ_BAD_NUMBER, "self-test", self_tested(m));
         ptq_model_free(m);
@@ -727,7 +727,7 @@ static ptq_status run_chain(const ptq_model *fused, const ptq_dataset *data, ptq
     ptq_plan_free(integer);
     ptq_model_free(back);
     ptq_bytes_free(bytes, &allocator);
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(m);
     ptq_calibration_free(again);
     ptq_bytes_free(json, &allocator);
@@ -768,7 +768,7 @@ static void every_allocation_may_fail(void **state)
         if (heap.live)
             fail_msg("failing allocation %ld leaks %ld blocks", n, heap.live);
         if (s != PTQ_OK && s != PTQ_OUT_OF_MEMORY)
-            fail_msg("failing allocation %ld gives %s: %s", n, ptq_status_name(s), err.text);
+            fail_msg("failing allocation %ld gives %s: %s", n, ptq_name(PTQ_NAMES_STATUS, s), err.text);
         assert_true(s == PTQ_OK || err.text[0]);
     }
     assert_true(n > 100);

@@ -144,7 +144,7 @@ static void expect_open_failure(ptq_split split, const char *says)
     ptq_status status = ptq_cifar10_open(test_directory, split, NULL, &data, &err);
 
     if (status == PTQ_OK || !strstr(err.text, says))
-        fail_msg("%s: \"%s\"; wanted \"%s\"", ptq_status_name(status), status ? err.text : "",
+        fail_msg("%s: \"%s\"; wanted \"%s\"", ptq_name(PTQ_NAMES_STATUS, status), status ? err.text : "",
                  says);
     assert_null(data);
 }
@@ -402,6 +402,7 @@ static ptq_dataset labelled_data(labelled *l, size_t count, int classes)
     d.height = d.width = 2;
     d.channels = 3;
     d.classes = classes;
+    d.type = PTQ_TYPE_U8;
     d.get = get_label;
     d.user = l;
     return d;
@@ -491,6 +492,39 @@ static void too_few_images_of_a_class(void **state)
     assert_fails(PTQ_BAD_DATA, "3", ptq_sample(&data, 3, 1, out, NULL, &err)); /* label 3 */
 }
 
+/* Without labels every image is of one class; a mixture is a mistake. */
+static void samples_without_labels(void **state)
+{
+    int label[200];
+    labelled l = {NULL, 0};
+    ptq_dataset data;
+    size_t out[50], again[50], i, spread = 0;
+
+    (void)state;
+    for (i = 0; i < 200; i++)
+        label[i] = -1;
+    l.label = label;
+    data = labelled_data(&l, 200, 7);
+    assert_ok(ptq_sample(&data, 50, 3, out, NULL, &err));
+    for (i = 1; i < 50; i++) {
+        assert_true(out[i] > out[i - 1] && out[i] < 200);
+        spread += out[i] > out[i - 1] + 1;
+    }
+    assert_true(spread > 10);
+    for (i = 0; i < 200; i++)
+        label[i] = 0; /* the same as of one class with a name */
+    data.classes = 1;
+    assert_ok(ptq_sample(&data, 50, 3, again, NULL, &err));
+    assert_memory_equal(out, again, sizeof out);
+    label[77] = -1;
+    assert_fails(PTQ_BAD_DATA, "image 77 has no label", ptq_sample(&data, 2, 3, out, NULL, &err));
+    label[0] = -1;
+    assert_fails(PTQ_BAD_DATA, "image 1 has a label", ptq_sample(&data, 2, 3, out, NULL, &err));
+    label[0] = label[77] = 0;
+    label[78] = -2;
+    assert_fails(PTQ_BAD_DATA, "image 78 has label -2", ptq_sample(&data, 2, 3, out, NULL, &err));
+}
+
 static void sampling_runs_out_of_memory(void **state)
 {
     static const int label[] = {0, 1, 2, 0, 1, 0, 1, 2, 0, 2};
@@ -563,7 +597,7 @@ static ptq_status get_synthetic(void *user, size_t index, void *item, int *label
         pixels[i] = (uint8_t)(i % 3 == (int)index % 3 ? 200 : 10);
     *label = index % 5 ? (int)index % 3 : 0;
     if ((int)index == s->broken && s->failure)
-        return ptq_error_set(e, PTQ_IO_ERROR, "the tape broke at %z", index);
+        return ptq_error_set(e, PTQ_IO_ERROR, "the tape broke at %zu", index);
     if ((int)index == s->broken)
         *label = s->label;
     return PTQ_OK;
@@ -578,6 +612,7 @@ static const ptq_dataset *synthetic_data(const synthetic *s)
     d.count = SAMPLES;
     d.height = d.width = 2;
     d.channels = d.classes = 3;
+    d.type = PTQ_TYPE_U8;
     d.get = get_synthetic;
     d.user = (void *)(uintptr_t)s;
     return &d;
@@ -632,9 +667,9 @@ static void evaluation_counts(void **state)
         assert_near(e.logits[3 * i + i % 3], 200, 1e-4);
         assert_near(e.logits[3 * i + (i + 1) % 3], 10, 1e-4);
     }
-    ptq_evaluation_free(&e);
-    assert_null(e.logits);
-    ptq_evaluation_free(&e); /* twice is once */
+    ptq_release(&e.memory);
+    assert_null(e.memory.block[0]);
+    ptq_release(&e.memory); /* twice is once */
     close_counter(&c);
 }
 
@@ -650,14 +685,65 @@ static void evaluation_of_the_first_images(void **state)
     o.limit = 7;
     assert_ok(ptq_evaluate(c.plan, synthetic_data(&beyond), &o, &e, &err));
     assert_int_equal(e.total, 7);
-    ptq_evaluation_free(&e);
+    ptq_release(&e.memory);
     o.limit = 100000; /* more than there are: all */
     {
         const synthetic good = {-1, 0, 0};
         assert_ok(ptq_evaluate(c.plan, synthetic_data(&good), &o, &e, &err));
         assert_int_equal(e.total, SAMPLES);
-        ptq_evaluation_free(&e);
+        ptq_release(&e.memory);
     }
+    close_counter(&c);
+}
+
+/* The synthetic images as real numbers, a little brighter than bytes can say. */
+static ptq_status get_real(void *user, size_t index, void *item, int *label, ptq_error *e)
+{
+    uint8_t pixels[12];
+    float *real = (float *)item;
+    int i;
+
+    for (i = 0; i < 12; i++)
+        real[i] = 0;
+    if (get_synthetic(user, index, pixels, label, e))
+        return PTQ_IO_ERROR;
+    for (i = 0; i < 12; i++)
+        real[i] = (float)pixels[i] + 0.25f;
+    return PTQ_OK;
+}
+
+static ptq_status get_nan(void *user, size_t index, void *item, int *label, ptq_error *e)
+{
+    ptq_status status = get_real(user, index, item, label, e);
+
+    if (index == 5)
+        memset(item, 255, sizeof(float));
+    return status;
+}
+
+static void evaluation_of_real_numbers(void **state)
+{
+    const synthetic good = {-1, 0, 0};
+    ptq_dataset reals = *synthetic_data(&good);
+    counter c = open_counter();
+    ptq_evaluate_options o;
+    ptq_evaluation e;
+    size_t i;
+
+    (void)state;
+    memset(&o, 0, sizeof o);
+    o.work.threads = 3;
+    reals.type = PTQ_TYPE_F32;
+    reals.get = get_real;
+    assert_ok(ptq_evaluate(c.plan, &reals, &o, &e, &err));
+    assert_int_equal(e.correct, 52);
+    for (i = 0; i < SAMPLES; i++) {
+        assert_near(e.logits[3 * i + i % 3], 200.25, 1e-4);
+        assert_near(e.logits[3 * i + (i + 1) % 3], 10.25, 1e-4);
+    }
+    ptq_release(&e.memory);
+    reals.get = get_nan;
+    assert_fails(PTQ_BAD_NUMBER, "input 0", ptq_evaluate(c.plan, &reals, &o, &e, &err));
     close_counter(&c);
 }
 
@@ -675,10 +761,15 @@ static void evaluation_refuses(void **state)
     for (threads = 1; threads <= 3; threads += 2) {
         o.work.threads = threads;
         assert_fails(PTQ_BAD_DATA, "40", ptq_evaluate(c.plan, synthetic_data(&high), &o, &e, &err));
-        assert_fails(PTQ_BAD_DATA, "41", ptq_evaluate(c.plan, synthetic_data(&low), &o, &e, &err));
+        assert_fails(PTQ_BAD_DATA, "image 41 has no label",
+                     ptq_evaluate(c.plan, synthetic_data(&low), &o, &e, &err));
         assert_fails(PTQ_IO_ERROR, "tape",
                      ptq_evaluate(c.plan, synthetic_data(&failing), &o, &e, &err));
     }
+    assert_fails(PTQ_BAD_DATA, "no images", ptq_evaluate(c.plan, NULL, NULL, &e, &err));
+    d = *synthetic_data(&good);
+    d.type = PTQ_TYPE_F16;
+    assert_fails(PTQ_INVALID_ARGUMENT, "F16", ptq_evaluate(c.plan, &d, NULL, &e, &err));
     d = *synthetic_data(&good);
     d.count = 0;
     assert_fails(PTQ_BAD_DATA, "", ptq_evaluate(c.plan, &d, NULL, &e, &err));
@@ -726,7 +817,7 @@ static ptq_status evaluate_watched(const counter *c, int threads, watcher *w)
     w->thread = pthread_self();
     status = ptq_evaluate(c->plan, synthetic_data(&good), &o, &e, &err);
     assert_int_equal(status == PTQ_OK, e.total == SAMPLES);
-    ptq_evaluation_free(&e);
+    ptq_release(&e.memory);
     return status;
 }
 
@@ -774,13 +865,13 @@ static void threads_change_nothing(void **state)
     assert_memory_equal(one.confusion, three.confusion, 100 * sizeof *one.confusion);
     assert_memory_equal(one.label, three.label, 50 * sizeof *one.label);
     assert_memory_equal(one.prediction, three.prediction, 50 * sizeof *one.prediction);
-    ptq_evaluation_free(&one);
-    ptq_evaluation_free(&three);
+    ptq_release(&one.memory);
+    ptq_release(&three.memory);
     o.work.threads = 200; /* more than images */
     o.limit = 5;
     assert_ok(ptq_evaluate(plan, ptq_cifar10_dataset(data), &o, &one, &err));
     assert_int_equal(one.total, 5);
-    ptq_evaluation_free(&one);
+    ptq_release(&one.memory);
     ptq_plan_free(plan);
     ptq_cifar10_free(data);
     ptq_model_free(model);
@@ -805,10 +896,12 @@ int main(void)
         cmocka_unit_test(random_numbers_in_range),
         cmocka_unit_test(sampling_is_stratified_and_repeatable),
         cmocka_unit_test(too_few_images_of_a_class),
+        cmocka_unit_test(samples_without_labels),
         cmocka_unit_test(sampling_runs_out_of_memory),
         cmocka_unit_test(subsets),
         cmocka_unit_test(evaluation_counts),
         cmocka_unit_test(evaluation_of_the_first_images),
+        cmocka_unit_test(evaluation_of_real_numbers),
         cmocka_unit_test(evaluation_refuses),
         cmocka_unit_test(evaluation_reports_and_cancels),
         cmocka_unit_test(threads_change_nothing),

@@ -156,7 +156,7 @@ static void fail_each(const fixture *f, chain run, long least)
         s = run(f, allocator);
         if (s != PTQ_OUT_OF_MEMORY || !err.text[0] || heap.live)
             fail_msg("allocation %ld of %ld fails: %s, \"%s\", %ld blocks leak", n, total,
-                     ptq_status_name(s), err.text, heap.live);
+                     ptq_name(PTQ_NAMES_STATUS, s), err.text, heap.live);
         assert_untouched(f);
     }
     print_message("%ld allocations, each failed once\n", total);
@@ -175,7 +175,7 @@ static ptq_status load_and_run(const fixture *f, ptq_allocator allocator)
     ptq_status s;
 
     memset(&report, 0, sizeof report);
-    report.allocator = allocator;
+    report.memory.allocator = allocator;
     memset(&running, 0, sizeof running);
     running.keep = 1;
     running.allocator = allocator;
@@ -188,7 +188,7 @@ static ptq_status load_and_run(const fixture *f, ptq_allocator allocator)
            (s = ptq_model_save(fused, in_directory("saved"), &err)));
     ptq_session_free(session);
     ptq_plan_free(plan);
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(copy);
     ptq_model_free(model);
@@ -222,14 +222,14 @@ static ptq_status calibrate_and_convert(const fixture *f, ptq_allocator allocato
     o.scheme.equalize = 1;
     o.scheme.rounding = PTQ_ROUNDING_LEARNED;
     o.scheme.refit = PTQ_REFIT_ALWAYS;
-    o.work.allocator = calibrating.work.allocator = report.allocator = allocator;
+    o.work.allocator = calibrating.work.allocator = report.memory.allocator = allocator;
     (void)((s = ptq_calibrate(f->plan, &data, &calibrating, &seen, &err)) ||
            (s = ptq_calibration_save(seen, in_directory("seen"), &err)) ||
            (s = ptq_calibration_load(in_directory("seen"), &allocator, &again, &err)) ||
            (s = ptq_calibration_overlap(again, &data, &overlap, &err)) ||
            (s = ptq_convert(f->fused, again, &o, &model, &report, &err)) ||
            (s = ptq_model_save(model, in_directory("integer"), &err)));
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(model);
     ptq_calibration_free(again);
     ptq_calibration_free(seen);
@@ -256,7 +256,7 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator)
     memset(&a, 0, sizeof a);
     memset(&b, 0, sizeof b);
     memset(&layers, 0, sizeof layers);
-    o.work.allocator = layers.allocator = allocator;
+    o.work.allocator = layers.memory.allocator = allocator;
     o.work.threads = THREADS;
     (void)((s = ptq_sample(&data, 2, 5, index, &allocator, &err)) ||
            (s = ptq_evaluate(f->plan, &data, &o, &a, &err)) ||
@@ -264,9 +264,9 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator)
            (s = ptq_compare(&a, &b, &compared, &err)) ||
            (s = ptq_compare_logits(&a, &b, &apart, &err)) ||
            (s = ptq_compare_layers(f->plan, f->integer_plan, &data, 2, &layers, &err)));
-    ptq_layer_report_free(&layers);
-    ptq_evaluation_free(&b);
-    ptq_evaluation_free(&a);
+    ptq_release(&layers.memory);
+    ptq_release(&b.memory);
+    ptq_release(&a.memory);
     return s;
 }
 
@@ -291,7 +291,7 @@ static ptq_status search(const fixture *f, ptq_allocator allocator)
     o.images = &data;
     o.work.allocator = allocator;
     s = ptq_convert_mixed(f->fused, f->calibration, &o, &goal, &mixed, &mix, &err);
-    ptq_mix_report_free(&mix);
+    ptq_release(&mix.memory);
     ptq_model_free(mixed);
     return s;
 }

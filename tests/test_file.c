@@ -51,7 +51,7 @@ static int is_refused(const char *header, size_t data_size, const char *says)
     assert_int_equal(heap.live, 0);
     if (status == PTQ_BAD_FILE && strstr(err.text, says) && !archive)
         return 1;
-    print_error("%.200s\n  gives %s: \"%s\"; wanted \"%s\"\n", header, ptq_status_name(status),
+    print_error("%.200s\n  gives %s: \"%s\"; wanted \"%s\"\n", header, ptq_name(PTQ_NAMES_STATUS, status),
                 err.text, says);
     return 0;
 }
@@ -658,7 +658,7 @@ static void assert_damage(const char *tensor, int kind, const char *says)
     err.text[0] = 0;
     status = ptq_model_parse(bytes, size, NULL, &b, &err);
     if (status == PTQ_OK || !strstr(err.text, says))
-        fail_msg("%s, damage %d: %s: \"%s\"", tensor, kind, ptq_status_name(status), err.text);
+        fail_msg("%s, damage %d: %s: \"%s\"", tensor, kind, ptq_name(PTQ_NAMES_STATUS, status), err.text);
     ptq_bytes_free(bytes, NULL);
     ptq_archive_free(a);
     ptq_archive_free(whole);

@@ -131,8 +131,8 @@ static void resnet8(void **state)
 
     assert_ok(ptq_fuse(fused, &again, NULL, &err)); /* nothing is left to do */
     assert_same_model(fused, again);
-    ptq_fuse_report_free(&report);
-    assert_null(report.item);
+    ptq_release(&report.memory);
+    assert_null(report.memory.block[0]);
     ptq_model_free(again);
     ptq_model_free(fused);
     ptq_model_free(copy);
@@ -225,7 +225,7 @@ static void activations_of_dense_and_addition(void **state)
     assert_fused(&report, "fc.relu6", PTQ_FUSION_ACTIVATION, "fc");
     assert_stays(&report, fused, "add");
     assert_stays(&report, fused, "six"); /* behind the input itself */
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -310,7 +310,7 @@ static void the_later_convolution_takes_the_addition(void **state)
         fill_model(m, 4);
         fused = fuse_and_compare(m, 4, &report);
         assert_fused(&report, "add", PTQ_FUSION_RESIDUAL, "late");
-        ptq_fuse_report_free(&report);
+        ptq_release(&report.memory);
         ptq_model_free(fused);
         ptq_model_free(m);
     }
@@ -368,7 +368,7 @@ static void batch_norm_after_relu_stays(void **state)
     assert_fused(&report, "relu", PTQ_FUSION_ACTIVATION, "conv");
     assert_stays(&report, fused, "bn");
     assert_stays(&report, fused, "last");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -385,7 +385,7 @@ static void convolution_read_twice_stays(void **state)
     fused = fuse_and_compare(m, 1, &report);
     assert_stays(&report, fused, "bn");
     assert_stays(&report, fused, "add");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -402,7 +402,7 @@ static void convolution_read_by_two_additions_stays(void **state)
     fused = fuse_and_compare(m, 1, &report);
     assert_stays(&report, fused, "add1");
     assert_stays(&report, fused, "add2");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -418,7 +418,7 @@ static void relu_of_a_tensor_read_twice_stays(void **state)
     fill_model(m, 1);
     fused = fuse_and_compare(m, 1, &report);
     assert_stays(&report, fused, "relu");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -436,7 +436,7 @@ static void addition_of_pools_stays(void **state)
                 ptq_add_pool(m, PTQ_OP_AVG_POOL, "avg", 0, &o));
     fused = fuse_and_compare(m, 1, &report);
     assert_stays(&report, fused, "add");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -453,7 +453,7 @@ static void addition_to_itself_stays(void **state)
     fill_model(m, 1);
     fused = fuse_and_compare(m, 1, &report);
     assert_stays(&report, fused, "add");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -472,7 +472,7 @@ static void second_activation_stays(void **state)
     fused = fuse_and_compare(m, 1, &report);
     assert_fused(&report, "relu", PTQ_FUSION_ACTIVATION, "conv");
     assert_stays(&report, fused, "relu6");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }

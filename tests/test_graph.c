@@ -851,7 +851,7 @@ static void hostile_text(void **state)
         status = ptq_graph_parse(exact, n, &allocator, &m, &err);
         if (status == PTQ_OK || !strstr(err.text, bad[i].says) || strchr(err.text, '\n')) {
             print_error("%s\ngives %s: \"%s\"; wanted \"%s\"\n", bad[i].text,
-                        ptq_status_name(status), err.text, bad[i].says);
+                        ptq_name(PTQ_NAMES_STATUS, status), err.text, bad[i].says);
             wrong++;
         }
         ptq_model_free(m);

@@ -60,8 +60,8 @@ static ptq_divergence distance(fixture *f, const ptq_model *model)
     ptq_divergence d;
 
     assert_ok(ptq_compare_logits(&a, &b, &d, &err));
-    ptq_evaluation_free(&a);
-    ptq_evaluation_free(&b);
+    ptq_release(&a.memory);
+    ptq_release(&b.memory);
     return d;
 }
 
@@ -102,6 +102,7 @@ static ptq_dataset full_pictures(void)
     data.count = 2;
     data.height = data.width = data.channels = 1;
     data.classes = 2;
+    data.type = PTQ_TYPE_U8;
     data.get = full_picture;
     return data;
 }
@@ -236,7 +237,7 @@ static void equalized_layers(void **state)
     for (i = 0; i < report.items; i++)
         if (report.item[i].sqnr_db < 100)
             fail_msg("%s: %g dB", report.item[i].name, report.item[i].sqnr_db);
-    ptq_layer_report_free(&report);
+    ptq_release(&report.memory);
     ptq_plan_free(plan);
     ptq_model_free(made);
 }
@@ -319,8 +320,8 @@ static void assert_no_mean_error(fixture *f, ptq_scheme scheme)
                      (double)b.logits[i * CLASSES + (size_t)c];
         assert_near(error / IMAGES, 0, step * 0.501 + 1e-4);
     }
-    ptq_evaluation_free(&a);
-    ptq_evaluation_free(&b);
+    ptq_release(&a.memory);
+    ptq_release(&b.memory);
     ptq_model_free(m);
 }
 
@@ -731,8 +732,8 @@ static void sensitivity_of_nodes(void **state)
         assert_string_equal(r.item[i].node, again.item[i].node);
         assert_same_divergence(&r.item[i].cost, &again.item[i].cost);
     }
-    ptq_sensitivity_report_free(&again);
-    ptq_sensitivity_report_free(&r);
+    ptq_release(&again.memory);
+    ptq_release(&r.memory);
     o.scheme = preset("fp16");
     assert_fails(PTQ_INVALID_ARGUMENT, "must be one of integers",
                  ptq_measure_sensitivity(f->fused, f->calibration, &o, &again, &err));
@@ -789,7 +790,7 @@ static void mixed_precision(void **state)
             bytes += m->node[i].param[p].size + 4 * (size_t)m->node[i].param[p].scales;
     assert_int_equal(bytes, r.item[r.chosen].bytes);
     all = r.item[r.items - 1].bytes;
-    ptq_mix_report_free(&r);
+    ptq_release(&r.memory);
     ptq_model_free(m);
     m = NULL;
     goal.average_bits = 0;
@@ -798,14 +799,14 @@ static void mixed_precision(void **state)
     assert_int_equal(r.met, 0);
     assert_int_equal(r.chosen, r.items - 1);
     assert_non_null(m);
-    ptq_mix_report_free(&r);
+    ptq_release(&r.memory);
     ptq_model_free(m);
     goal.bytes = 0;
     goal.drop_pp = 100; /* anything will do: the smallest */
     assert_ok(ptq_convert_mixed(f->fused, f->calibration, &o, &goal, NULL, &r, &err));
     assert_int_equal(r.met, 1);
     assert_int_equal(r.chosen, r.items - 1);
-    ptq_mix_report_free(&r);
+    ptq_release(&r.memory);
 }
 
 /* Whatever the goal: it is kept to, or the closest model comes with the whole frontier; and always
@@ -834,8 +835,8 @@ static void goals_are_kept(void **state)
         assert_near(r.item[k].predicted, again.item[k].predicted, 0);
     ptq_model_free(a);
     ptq_model_free(b);
-    ptq_mix_report_free(&r);
-    ptq_mix_report_free(&again);
+    ptq_release(&r.memory);
+    ptq_release(&again.memory);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -858,9 +859,9 @@ static ptq_status run_all(const ptq_model *fused, const ptq_calibration *calibra
     (void)((s = ptq_convert(fused, calibration, &o, &m, NULL, &err)) ||
            (s = ptq_measure_sensitivity(fused, calibration, &search, &sensitivity, &err)) ||
            (s = ptq_convert_mixed(fused, calibration, &search, &goal, &mixed, &mix, &err)));
-    ptq_mix_report_free(&mix);
+    ptq_release(&mix.memory);
     ptq_model_free(mixed);
-    ptq_sensitivity_report_free(&sensitivity);
+    ptq_release(&sensitivity.memory);
     ptq_model_free(m);
     return s;
 }

@@ -85,9 +85,9 @@ static void instruction_sets(void **state)
     int i;
 
     for (i = 0; i < PTQ_ISA_COUNT; i++)
-        assert_int_equal(ptq_isa_find(ptq_isa_name((ptq_isa)i)), i);
-    assert_int_equal(ptq_isa_find("abacus"), PTQ_ISA_COUNT);
-    assert_int_equal(ptq_isa_find("SCALAR"), PTQ_ISA_COUNT);
+        assert_int_equal(ptq_find_name(PTQ_NAMES_ISA, ptq_name(PTQ_NAMES_ISA, i)), i);
+    assert_int_equal(ptq_find_name(PTQ_NAMES_ISA, "abacus"), -1);
+    assert_int_equal(ptq_find_name(PTQ_NAMES_ISA, "SCALAR"), -1);
     assert_true(ptq_isa_available(PTQ_ISA_SCALAR));
     assert_false(ptq_isa_available(PTQ_ISA_COUNT));
     assert_false(ptq_isa_compiled(PTQ_ISA_COUNT));
@@ -419,7 +419,7 @@ static ptq_status run_chain(const chain *c, ptq_allocator allocator)
     ptq_status s;
 
     memset(&report, 0, sizeof report);
-    report.allocator = allocator;
+    report.memory.allocator = allocator;
     memset(&result, 0, sizeof result);
     data.user = (void *)(uintptr_t)c->pixels;
     (void)((s = ptq_model_parse(c->bytes, c->size, &load, &model, &err)) ||
@@ -430,12 +430,12 @@ static ptq_status run_chain(const chain *c, ptq_allocator allocator)
            (s = ptq_plan_create(copy, &planning, &plan, &err)) ||
            (s = ptq_session_create(plan, &sitting, &session, &err)) ||
            (s = ptq_evaluate(plan, &data, &evaluating, &result, &err)));
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     ptq_session_free(session);
     ptq_plan_free(plan);
     ptq_bytes_free(bytes, &allocator);
     ptq_model_free(copy);
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(model);
     return s;
@@ -462,7 +462,7 @@ static void every_allocation_may_fail(void **state)
         s = run_chain(&c, allocator);
         assert_int_equal(heap.live, 0);
         if (s != PTQ_OK && s != PTQ_OUT_OF_MEMORY)
-            fail_msg("failing allocation %ld gives %s: %s", n, ptq_status_name(s), err.text);
+            fail_msg("failing allocation %ld gives %s: %s", n, ptq_name(PTQ_NAMES_STATUS, s), err.text);
         assert_true(s == PTQ_OK || err.text[0]);
     }
     assert_true(n > 20);

@@ -298,13 +298,18 @@ static void halves_round_to_nearest_even(void **state)
 static void names_and_texts(void **state)
 {
     (void)state;
-    assert_string_equal(ptq_type_name(PTQ_TYPE_F32), "F32");
-    assert_string_equal(ptq_type_name(PTQ_TYPE_PACKED_S), "PACKED_S");
-    assert_non_null(ptq_type_name((ptq_type)99));
-    assert_string_equal(ptq_status_name(PTQ_BAD_FILE), "PTQ_BAD_FILE");
-    assert_non_null(strstr(ptq_status_text(PTQ_BAD_FILE), "file"));
-    assert_non_null(ptq_status_name((ptq_status)99));
-    assert_non_null(ptq_status_text((ptq_status)-1));
+    assert_string_equal(ptq_name(PTQ_NAMES_TYPE, PTQ_TYPE_F32), "F32");
+    assert_string_equal(ptq_name(PTQ_NAMES_TYPE, PTQ_TYPE_PACKED_S), "PACKED_S");
+    assert_null(ptq_name(PTQ_NAMES_TYPE, 7));
+    assert_int_equal(ptq_find_name(PTQ_NAMES_TYPE, "S8"), PTQ_TYPE_S8);
+    assert_int_equal(ptq_find_name(PTQ_NAMES_TYPE, "input"), -1); /* of the next list */
+    assert_string_equal(ptq_name(PTQ_NAMES_STATUS, PTQ_BAD_FILE), "PTQ_BAD_FILE");
+    assert_non_null(strstr(ptq_name(PTQ_NAMES_STATUS_TEXT, PTQ_BAD_FILE), "file"));
+    assert_null(ptq_name(PTQ_NAMES_STATUS, 99));
+    assert_null(ptq_name(PTQ_NAMES_STATUS_TEXT, -1));
+    assert_null(ptq_name((ptq_names)99, 0));
+    assert_string_equal(ptq_name(PTQ_NAMES_OP, PTQ_OP_DEQUANTIZE), "dequantize");
+    assert_string_equal(ptq_name(PTQ_NAMES_PRESET, 0), "best");
     assert_string_equal(ptq_version(), PTQ_VERSION);
 }
 
@@ -315,11 +320,11 @@ static void error_texts_are_bounded(void **state)
     ptq_error e;
 
     (void)state;
-    assert_int_equal(
-        ptq_error_set(&e, PTQ_BAD_DATA, "%s %d %u %z %g %%", "x", -3, 4000000000u, (size_t)5, 0.5),
-        PTQ_BAD_DATA);
+    assert_int_equal(ptq_error_set(&e, PTQ_BAD_DATA, "%s %d %u %zu %llu %g %%", "x", -3,
+                                   4000000000u, (size_t)5, 18446744073709551615ull, 0.5),
+                     PTQ_BAD_DATA);
     assert_int_equal(e.status, PTQ_BAD_DATA);
-    assert_string_equal(e.text, "x -3 4000000000 5 0.5 %");
+    assert_string_equal(e.text, "x -3 4000000000 5 18446744073709551615 0.5 %");
     memset(longer, 'y', sizeof longer);
     longer[sizeof longer - 1] = 0;
     ptq_error_set(&e, PTQ_IO_ERROR, "%s%d", longer, INT32_MIN);

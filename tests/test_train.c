@@ -555,7 +555,7 @@ static void check_integers(pair *made)
         expect_close((double)logit[classes[i]], (double)logit[integers.prediction[i]], 1e-6);
         assert_int_equal(integers.label[i], labels[i]);
     }
-    ptq_evaluation_free(&integers);
+    ptq_release(&integers.memory);
     ptq_plan_free(plan);
     optimizer_free(&descent);
     trainer_free(t);

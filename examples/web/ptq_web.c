@@ -117,7 +117,7 @@ EXPORT(load) ptq_status load(int kind, const void *bytes, size_t size)
 
 EXPORT(isa) const char *isa(void)
 {
-    return ptq_isa_name(ptq_plan_get_info(networks[FLOAT].plan)->isa);
+    return ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(networks[FLOAT].plan)->isa);
 }
 
 /* Bytes of weights, biases and scales. */
@@ -163,6 +163,7 @@ static ptq_dataset as_dataset(const uint8_t *pictures, size_t count)
     data.width = shape[1];
     data.channels = shape[2];
     data.classes = classes();
+    data.type = PTQ_TYPE_U8;
     data.get = get_picture;
     data.user = (void *)(uintptr_t)pictures;
     return data;

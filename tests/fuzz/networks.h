@@ -26,6 +26,7 @@ static inline const ptq_dataset *images_for(const ptq_model *model, ptq_dataset 
     data->width = model->node[0].shape[1];
     data->channels = model->node[0].shape[2];
     data->classes = model->node[ptq_model_logits(model)].shape[2];
+    data->type = PTQ_TYPE_U8;
     data->get = get_image;
     data->user = data;
     return data;

@@ -117,6 +117,7 @@ static int quantize_for_speed(const ptq_model *model, ptq_model **out)
     noise.height = model->node[0].shape[0];
     noise.width = model->node[0].shape[1];
     noise.channels = model->node[0].shape[2];
+    noise.type = PTQ_TYPE_U8;
     noise.get = random_image;
     noise.user = (void *)(uintptr_t)model->node[0].shape;
     calibrate.accept_any = 1;
@@ -543,7 +544,7 @@ static void print_figure(const table *made, const entry *e, int f)
     const series *time = &e->time[f];
 
     say("%-9s %-11s %5d %3d %9.1f %9.1f %9.1f %9.0f", e->from->precision,
-        ptq_isa_name(ptq_plan_get_info(e->plan)->isa), f == SINGLE ? 1 : made->options->batch,
+        ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(e->plan)->isa), f == SINGLE ? 1 : made->options->batch,
         f == BATCH_PAIR ? 2 : 1, overall(time), lowest(time), time->min, 1e6 / overall(time));
     if (f == BATCH_PAIR)
         say(" %7.2fx", ratio(&e->time[BATCH], time));
@@ -570,7 +571,7 @@ static void print_layers(const entry *e)
     double sum = 0;
 
     say("\n%s, %s%s%s\n%-24s %8s %9s %9s %9s %8s\n", e->from->precision,
-        ptq_isa_name(ptq_plan_get_info(e->plan)->isa), e->unit ? ": share of " : "",
+        ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(e->plan)->isa), e->unit ? ": share of " : "",
         e->unit ? e->unit->name : "", "node", "MMAC", "median us", "min us", "GMAC/s", "of peak");
     for (int i = 0; i <= ptq_model_logits(model); i++) {
         uint64_t macs = ptq_node_cost(model, i).macs;
@@ -652,7 +653,7 @@ static json_t *entry_json(const entry *e, int batch)
     json_t *made = json_object();
 
     json_object_set_new(made, "precision", json_string(e->from->precision));
-    json_object_set_new(made, "isa", json_string(ptq_isa_name(ptq_plan_get_info(e->plan)->isa)));
+    json_object_set_new(made, "isa", json_string(ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(e->plan)->isa)));
     if (e->unit)
         json_object_set_new(made, "peak",
                             json_pack("{s:s,s:f,s:f}", "unit", e->unit->name,

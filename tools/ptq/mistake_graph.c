@@ -115,7 +115,7 @@ static int build_coded(coded_graph *g)
 
         if (made < 0)
             return fail("node %s (%s) cannot be copied here; take another model", node->name,
-                        ptq_op_name(node->op));
+                        ptq_name(PTQ_NAMES_OP, node->op));
         if (copy_params(g, node, &g->model->node[made]))
             return 1;
         g->to[i] = add_border(g, node, made);
@@ -316,7 +316,7 @@ static int count_batch(const lab *at, ptq_model *model, const size_t *indices, s
         return 1;
     for (size_t i = 0; i < count; i++)
         count_answer(sum, at, indices[i], result.prediction[i]);
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     return 0;
 }
 
