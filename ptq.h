@@ -9834,10 +9834,12 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
    Vector kernels. Skip it freely: part one computes the same bytes.
    ============================================================================================= */
 
-/* ---- [CPU] ------------------------------------------------------------------------------- */
+/* ---- [CPU] ----------------------------------------------------------------------------------- */
 
-/* Vector kernels carry their instruction set as an attribute of the function, so that no compiler
-   flag is needed and a compiler that lacks one of them only lacks its kernels. */
+/* Which instruction sets were compiled, and which of them this processor has. Vector kernels carry
+   theirs as an attribute of the function: so no compiler flag is needed, and a compiler that lacks
+   one of them only lacks its kernels. They are written with the vector types of gcc and clang; with
+   any other compiler PTQ__VECTOR stays undefined, and the scalar kernels do everything. */
 #if !defined(PTQ_NO_SIMD) && !defined(__TINYC__) && defined(__x86_64__) &&                         \
     (!defined(__MINGW32__) || defined(__clang__) || defined(PTQ_MINGW_SIMD)) &&                    \
     (defined(__clang__) ? __clang_major__ >= 7 : defined(__GNUC__) && __GNUC__ >= 8)
@@ -9855,7 +9857,7 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
 #endif
 #define PTQ__AVX2 __attribute__((target("avx2,fma")))
 #define PTQ__AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
-#ifdef PTQ__EMULATE_VNNI /* for tests on processors without it: see ptq__dot_vnni256 */
+#ifdef PTQ__EMULATE_VNNI /* for tests on processors without it: see PTQ__DOT_OF_FOUR */
 #define PTQ__AVXVNNI PTQ__AVX2
 #define PTQ__AVX512VNNI PTQ__AVX512
 #define PTQ__HAS_AVXVNNI 1
@@ -9886,31 +9888,34 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
      1u << PTQ_ISA_AVX512VNNI | (unsigned)PTQ__HAS_AMX << PTQ_ISA_AMX)
 #endif
 
-/* NEON is part of every 64-bit ARM, and a matter of compiler flags on 32-bit ones. */
+/* NEON is part of every 64-bit ARM, and a matter of compiler flags on 32-bit ones. Its dot product
+   came with Armv8.2; clang 16 is the first whose arm_neon.h goes by the target of the function. */
 #if !defined(PTQ_NO_SIMD) && !defined(__TINYC__) && defined(__ARM_NEON) &&                         \
     !defined(__ARM_BIG_ENDIAN) && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 8))
 #define PTQ__NEON
 #define PTQ__VECTOR
 #define PTQ__128
 #include <arm_neon.h>
-/* clang 16 is the first whose arm_neon.h goes by the target of the function. */
 #if defined(__ARM_FEATURE_DOTPROD)
 #define PTQ__DOTPROD
-#define PTQ__HAS_DOTPROD 1
-#elif defined(__aarch64__) && defined(__linux__) && defined(__clang__) && __clang_major__ >= 16
-#define PTQ__DOTPROD __attribute__((target("dotprod")))
-#define PTQ__HAS_DOTPROD 1
-#elif defined(__aarch64__) && defined(__linux__) && !defined(__clang__)
-#define PTQ__DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
-#define PTQ__HAS_DOTPROD 1
-#else
-#define PTQ__HAS_DOTPROD 0
-#endif
-#if PTQ__HAS_DOTPROD && !defined(__ARM_FEATURE_DOTPROD)
+#define ptq__has_dotprod() 1 /* the compiler was told so */
+#elif defined(__aarch64__) && defined(__linux__) && (!defined(__clang__) || __clang_major__ >= 16)
 #include <sys/auxv.h>
+#ifdef __clang__
+#define PTQ__DOTPROD __attribute__((target("dotprod")))
+#else
+#define PTQ__DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+#define ptq__has_dotprod() (getauxval(AT_HWCAP) >> 20 & 1) /* HWCAP_ASIMDDP: newer than headers */
 #endif
 #ifdef __aarch64__
 #define PTQ__BY_LANE
+#endif
+#ifdef PTQ__DOTPROD
+#define PTQ__BUILT_ISAS (1u << PTQ_ISA_NEON | 1u << PTQ_ISA_NEONDOT)
+#else
+#define PTQ__BUILT_ISAS (1u << PTQ_ISA_NEON)
+#define ptq__has_dotprod() 0
 #endif
 #endif
 
@@ -9919,15 +9924,11 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
 #define PTQ__VECTOR
 #define PTQ__128
 #include <wasm_simd128.h>
+#define PTQ__BUILT_ISAS (1u << PTQ_ISA_WASM)
 #endif
 
-#ifdef PTQ__VECTOR
-#define PTQ__INLINE static inline __attribute__((always_inline))
-#ifdef PTQ__WASM
-enum { PTQ__FUSED = 0 };
-#else
-enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
-#endif
+#ifndef PTQ__BUILT_ISAS /* the vector kernels that were compiled, as a set of 1 << isa */
+#define PTQ__BUILT_ISAS 0u
 #endif
 
 #ifdef PTQ__X86
@@ -9939,12 +9940,9 @@ static unsigned ptq__saved_registers(void) {
     return low;
 }
 
-#if defined(PTQ__EMULATE_AMX)
-static int ptq__may_use_amx(unsigned features, unsigned saved) {
-    (void)features, (void)saved;
-    return 1;
-}
-#elif PTQ__HAS_AMX
+#if !PTQ__HAS_AMX || defined(PTQ__EMULATE_AMX)
+#define ptq__may_use_amx(features, saved) PTQ__HAS_AMX
+#else
 /* Tiles are 8 KB more to be saved for each thread, so Linux wants to be asked, once per process; to
    ask again does nothing. A kernel without AMX says no. arch_prctl(ARCH_REQ_XCOMP_PERM, tiles) is
    called directly, as not every libc has a name for it. */
@@ -9959,11 +9957,6 @@ static int ptq__may_use_amx(unsigned features, unsigned saved) {
                      : "rcx", "r11", "memory");
     return result == 0;
 }
-#else
-static int ptq__may_use_amx(unsigned features, unsigned saved) {
-    (void)features, (void)saved;
-    return 0;
-}
 #endif
 
 /* What processor and operating system have in common, as a set of 1 << isa. */
@@ -9977,9 +9970,7 @@ static unsigned ptq__cpu_isas(void) {
     if ((saved & 6) != 6 || !(b7 >> 5 & 1))
         return 0;
     isas = 1u << PTQ_ISA_AVX2;
-    if (!__get_cpuid_count(7, 1, &a71, &b, &c, &d))
-        a71 = 0;
-    if (PTQ__HAS_AVXVNNI && a71 >> 4 & 1)
+    if (__get_cpuid_count(7, 1, &a71, &b, &c, &d) && a71 >> 4 & 1)
         isas |= 1u << PTQ_ISA_AVXVNNI;
     if ((saved & 0xe6) == 0xe6 && (b7 & 0xc0030000) == 0xc0030000) { /* F, DQ, BW, VL */
         isas |= 1u << PTQ_ISA_AVX512;
@@ -9991,32 +9982,14 @@ static unsigned ptq__cpu_isas(void) {
 #endif
     if (isas >> PTQ_ISA_AVX512 & 1 && ptq__may_use_amx(d7, saved))
         isas |= 1u << PTQ_ISA_AMX;
-    return isas;
+    return isas & PTQ__BUILT_ISAS;
 }
 #elif defined(PTQ__NEON)
-#if !PTQ__HAS_DOTPROD
-static int ptq__has_dotprod(void) { return 0; }
-#elif defined(__ARM_FEATURE_DOTPROD)
-static int ptq__has_dotprod(void) { return 1; /* the compiler was told so */ }
-#else
-static int ptq__has_dotprod(void) {
-    return getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP, which older headers lack */
-}
-#endif
-
 static unsigned ptq__cpu_isas(void) {
     return 1u << PTQ_ISA_NEON | (ptq__has_dotprod() ? 1u << PTQ_ISA_NEONDOT : 0u);
 }
-#elif defined(PTQ__WASM)
-static unsigned ptq__cpu_isas(void) {
-    return 1u << PTQ_ISA_WASM; /* a runtime without it would not have loaded the module */
-}
-#else
-static unsigned ptq__cpu_isas(void) { return 0; }
-#endif
-
-#ifndef PTQ__BUILT_ISAS /* the vector kernels that were compiled, as a set of 1 << isa */
-#define PTQ__BUILT_ISAS 0u
+#else /* a runtime without WebAssembly's vectors would not have loaded the module */
+static unsigned ptq__cpu_isas(void) { return PTQ__BUILT_ISAS; }
 #endif
 
 PTQ_API int ptq_isa_available(ptq_isa isa) {
@@ -10036,7 +10009,7 @@ static ptq_isa ptq__best_isa(void) {
     return (ptq_isa)isa;
 }
 
-/* ---- [VECTOR] ---------------------------------------------------------------------------- */
+/* ---- [VECTOR] -------------------------------------------------------------------------------- */
 
 /* Convolution and dense layers with vector instructions. There is one design for all of them:
 
@@ -10047,30 +10020,38 @@ static ptq_isa ptq__best_isa(void) {
    - A staged pixel is cut into slabs of 32 bytes, and the pixels of one slab lie side by side (at
      stride 2 the even ones, then the odd ones): neighbouring outputs then read their inputs at a
      distance which the compiler knows, and the addresses in the inner loop are constants.
-   - The inner loop takes a word of 32 bits (one float, two 16-bit or four 8-bit codes) of several
-     pixels and multiplies each with the weights of one or two vectors of output channels. All sums
-     stay in registers.
-   - Requantization, activation and residual are applied vector by vector before the only store to
-     the arena, where tensors have the layout of the scalar kernels: by the tile itself, or by a
-     loop over a row of tiles where that leaves the tile more registers.
+   - The inner loop, a *tile*, takes a word of 32 bits (one float, two 16-bit or four 8-bit codes)
+     of several pixels and multiplies each with the weights of one or two vectors of output
+     channels. Its sums stay in registers.
+   - A row of tiles leaves its sums in a buffer, and another loop finishes them: requantization,
+     activation and residual, vector by vector, before the only store to the arena, where tensors
+     have the layout of the scalar kernels.
    - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_rows.
 
-   Everything is written once, as macros over a handful of small operations on a vector of real
-   numbers (F) or of integers (I), one number in 32 bits; n says how many lanes count, and nothing
-   beyond them is read or written:
+   The section goes from there to here: what a layer is made ready into; the loops as macros over a
+   vector type; the widths and instruction sets that fill these in; the layer's own loop; packing,
+   and which step gets which kernel.
 
-     F_all(value)  F_load(at)  F_spread(at)      the same in all lanes; a vector; one word in all
-     F_get(x, i, n)  F_put(y, i, n, v)           elements i to i + n of a tensor
-     F_add  F_sub  F_mul  F_div  F_clamp         lane by lane
-     F_fma(sum, x, w)                            sum + x w, rounded once
-     I_all  I_load  I_spread                     as for F
-     I_add  I_sub  I_mul  I_quarter              likewise; a quarter, of multiples of 4
-     I_get(x, i, n, is_signed)  I_put            elements of one byte; stored is the lowest one
-     I_real(v)  I_round(f)                       to F, and back: half to even
+   Macros are given a vector type V, of reals (F) or of integers (I), 32 bits each, and paste the
+   names of its operations together. The compiler knows + - * / & ^ on such types. What is left:
+
+     V_load(p)  V_store(p, v)     a whole vector, anywhere in memory
+     V_all(value)  V_spread(p)    one number, or the one at p, in all lanes
+     V_get(x, at, n, is_signed)   elements `at` to `at` + n of a tensor, of 4 bytes (F) or 1 (I);
+     V_put(y, at, n, v)           nothing beyond them is read or written
+     F_clamp(v, least, most)  F_fma(sum, x, w)    lane by lane; sum + x w, rounded once
+     I_real(v)  I_round(f)        to F, and back: half to even
 
    An instruction set is these operations, one multiplication for each form of staged codes, and a
-   choice of tile sizes. */
+   choice of tile sizes. To make another operator fast, write its kernel over V, and enter it in
+   PTQ__OPERATORS. */
 #ifdef PTQ__VECTOR
+#define PTQ__INLINE static inline __attribute__((always_inline))
+#ifdef PTQ__WASM
+enum { PTQ__FUSED = 0 };
+#else
+enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
+#endif
 
 enum { PTQ__SLAB = 32, PTQ__WORD = 4, PTQ__SLAB_WORDS = PTQ__SLAB / PTQ__WORD };
 
@@ -10083,52 +10064,57 @@ typedef struct ptq__finish {
     int residual_first;        /* the residual is operand a of ptq__adder, else b */
     int residual_signed;
     float ratio_a, ratio_b, offset;
-    float sure;           /* how far from its code a plain sum has surely the same code */
-    const void *residual; /* NULL: none */
-    void *y, *mid;        /* mid: before the addition; NULL: not kept */
-    int channels;         /* of the result: the distance of its pixels */
+    float sure;           /* a plain sum this near to its code has the same code as the exact one */
+    const void *residual; /* H x W x C; NULL: none */
+    void *y, *mid;        /* H x W x C; mid: before the addition; NULL: not kept */
+    int channels;         /* C */
 } ptq__finish;
+
+/* Sums of some pixels of a row by one or two vectors of channels, which wait to be finished. */
+typedef struct ptq__sums {
+    char *at; /* pixel by pixel, vector by vector */
+    int pixels, channels, vectors;
+    ptrdiff_t out;           /* index of the first result */
+    const float *multiplier; /* integers: one for each channel */
+} ptq__sums;
 
 /* A piece of the kernel: the words of one tap that lie in one slab. */
 typedef struct ptq__piece {
     const char *from; /* for the first pixel of the row at hand */
     int offset;       /* in bytes, in the staged row */
-    int words;
+    int words;        /* 1 to PTQ__SLAB_WORDS */
 } ptq__piece;
-
-typedef struct ptq__packed ptq__packed;
-typedef struct ptq__panel ptq__panel;
-
-/* Sums that are not finished yet: of a row of tiles, or of one while the next is at work. */
-typedef struct ptq__later {
-    char *sums; /* pixel by pixel, vector by vector */
-    int pixels, channels, vectors;
-    ptrdiff_t out;
-    const float *multiplier;
-} ptq__later;
-
-/* Some pixels of one row by some channels: the inner loop. */
-typedef struct ptq__tile {
-    const ptq__packed *conv;
-    const ptq__piece *piece;
-    int pieces;
-    ptrdiff_t at; /* bytes from the start of the row to the first pixel */
-    const char *weight, *bias;
-    const float *multiplier;
-    int pixels, channels; /* to be stored: the tile may be larger */
-    ptrdiff_t out;        /* index of the first result */
-    const ptq__finish *finish;
-    char *sums; /* where they go, if the tile does not finish them */
-    int planes; /* see ptq__winograd_rows; bytes of one, of input and of sums */
-    ptrdiff_t plane, sums_plane;
-    ptq__later *later;
-} ptq__tile;
 
 /* What is copied into a staged row: `count` pixels of one slab and one phase. */
 typedef struct ptq__strip {
     ptrdiff_t from, to; /* bytes in the row of the tensor, in the staged row */
     int count;
 } ptq__strip;
+
+/* Up to two vectors of channels. */
+typedef struct ptq__panel {
+    const char *weight;
+    int first, channels; /* of the result */
+    int lane;            /* where its padded channels begin */
+    int group;
+    int two; /* vectors, less one */
+} ptq__panel;
+
+typedef struct ptq__packed ptq__packed;
+
+/* Some pixels of one row by some channels: the inner loop. */
+typedef struct ptq__tile {
+    const ptq__packed *conv;
+    const ptq__piece *piece; /* pieces */
+    int pieces;
+    ptrdiff_t at; /* bytes from the start of a piece's row to the first pixel */
+    const char *weight, *bias;
+    int planes; /* see ptq__winograd_rows; bytes of one, of input and of sums */
+    ptrdiff_t plane, sums_plane;
+    ptq__sums sums;    /* what the tile makes */
+    ptq__sums waiting; /* matrices: what the tile before made */
+    const ptq__finish *finish;
+} ptq__tile;
 
 /* The transforms of ptq__winograd_rows. */
 typedef struct ptq__winograd {
@@ -10138,73 +10124,80 @@ typedef struct ptq__winograd {
     void (*gather)(const ptq__packed *k, const ptq__panel *panel, const char *planes, char *sums);
 } ptq__winograd;
 
-/* One way to compute. */
+/* A unit that multiplies matrices, and must be told so: see ptq__describe_matrix. */
+typedef struct ptq__matrix {
+    void (*begin)(const ptq__packed *k); /* before the first tile of a layer */
+    void (*end)(ptq__tile *t);           /* after the last */
+} ptq__matrix;
+
+/* The forms of staged words and of their weights. */
+enum {
+    PTQ__PLANAR = 1,    /* weights: the first code of the word for all lanes, then the next one */
+    PTQ__SIGNED = 2,    /* bytes are staged as signed codes, else as unsigned ones */
+    PTQ__SATURATES = 4, /* only for weights of which ptq__pairs_fit */
+};
+
+/* One way to compute. Tiles: [one vector of channels, two][a small one, a large one]. */
 typedef struct ptq__engine {
+    int lanes, codes; /* sums in a vector; elements in a word: 1 (floats), 2 or 4 */
+    unsigned form;
     void (*stage)(const ptq__packed *k, const char *from, const char *end, char *to, int count);
-    int size;                               /* bytes of an element in the arena */
-    int codes;                              /* elements in a word */
-    int lanes;                              /* sums in a vector */
-    int pixels[2][2];                       /* of tiles with one and two vectors of channels: */
-    void (*tile[2][2])(const ptq__tile *t); /* a small one, a large one */
-    int planar;    /* weights: the first code of the word for all lanes of a vector, the next ... */
-    int is_signed; /* bytes are staged as signed codes, else as unsigned ones */
-    int matrix;    /* rows are staged whole: see ptq__describe_matrix */
-    void (*begin)(const ptq__packed *k); /* before the first tile of a layer; NULL: nothing */
-    void (*end)(const ptq__tile *t);     /* after the last */
-    void (*finish)(const ptq__tile *t);  /* after each row of tiles; NULL: they do it */
-    const ptq__winograd *winograd;       /* NULL: none */
+    void (*finish)(const ptq__sums *sums, const ptq__finish *f);
+    const ptq__winograd *winograd; /* NULL: none */
+    const ptq__matrix *matrix;     /* NULL: none */
+    int pixels[2][2];
+    void (*tile[2][2])(ptq__tile *t);
 } ptq__engine;
 
-/* Up to two vectors of channels. */
-struct ptq__panel {
-    const char *weight;
-    int first, channels; /* of the result */
-    int lane;            /* where its padded channels begin */
-    int group;
-    int two; /* vectors, less one */
-};
+/* Bytes of an element in the arena. */
+static int ptq__engine_size(const ptq__engine *engine) { return engine->codes == 1 ? 4 : 1; }
 
 /* A convolution made ready: in the memory of ptq__step.packed, together with all it points to. */
 struct ptq__packed {
     const ptq__engine *engine;
-    int in[3], out[3], kernel[2], stride[2], pad[2], groups;
-    int pixels[2][2];      /* as in the engine */
+    const int *in, *out, *kernel, *stride, *pad; /* as in the step: H, W, C; rows, columns */
+    int groups;
+    int pixels[2][2]; /* as in the engine */
+    /* The staged input. */
     int slabs;             /* of one group of input channels */
     int apart;             /* distance of the columns that become neighbours in a staged row */
     int phases, positions; /* columns of a staged row: x % apart, x / apart */
     ptrdiff_t pitch;       /* bytes of a staged pixel */
     ptrdiff_t advance;     /* bytes from the input of an output pixel to that of the next */
     ptrdiff_t slab_bytes, row_bytes;
-    int run;       /* taps whose weights lie one after the other, without a gap: */
-    int run_words; /* words of these, the gap behind them included */
-    int blank;     /* byte that stands for 0 in a staged row */
-    int strips, pieces, panels;
-    int piece_words; /* matrices: of each piece */
-    int taps;        /* of the packed weights */
-    int rows;        /* staged ones that are kept, besides the blank one */
-    int tiles;       /* ptq__winograd_rows: in a row; 0: not used */
-    int room;        /* for these, in whole tiles of the kernels */
-    ptq__strip *strip;
-    ptq__piece *piece;
-    ptq__panel *panel;
-    char *bias;
-    float *multiplier; /* integers only */
-    ptq__finish finish;
-    ptrdiff_t step; /* bytes from a pixel to the next of the same phase */
+    ptrdiff_t jump; /* bytes of the tensor from a pixel to the next of the same phase */
     int flip, zero; /* codes: what is flipped in a staged one; the zero point after that */
+    int blank;      /* byte that stands for 0 in a staged row */
+    int rows;       /* staged ones that are kept, besides the blank one */
+    /* The weights. */
+    int taps;        /* for which there are weights */
+    int run;         /* taps whose weights lie one after the other, without a gap: */
+    int run_words;   /* words of these, the gap behind them included */
+    int piece_words; /* matrices: of each piece */
+    int tiles, room; /* ptq__winograd_rows: in a row, 0: not used; in whole tiles of the kernels */
+    int lanes;       /* channels, padded */
+    int strips, pieces, panels;
+    ptq__strip *strip; /* strips */
+    ptq__piece *piece; /* pieces */
+    ptq__panel *panel; /* panels */
+    char *bias;        /* lanes words */
+    float *multiplier; /* lanes; integers only */
+    char *weight;      /* taps / run x run_words x lanes words, panel by panel */
+    ptq__finish finish;
 };
 
 enum { PTQ__PLACES = 16 }; /* see ptq__winograd_rows */
 
-/* Bytes of a plane of inputs. */
+/* Bytes of a plane of inputs, and of one of sums. */
 static ptrdiff_t ptq__input_plane(const ptq__packed *k) {
     return (ptrdiff_t)k->slabs * k->room * PTQ__SLAB;
 }
 
-/* Bytes of a plane of sums. */
 static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
     return (ptrdiff_t)k->room * vectors * k->engine->lanes * PTQ__WORD;
 }
+
+/* The inner loop. */
 
 #if defined(__clang__)
 #define PTQ__UNROLL _Pragma("clang loop unroll(full)")
@@ -10213,59 +10206,62 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
 #endif
 
 /* One word of PIXELS pixels times the weights of VECTORS vectors of channels. */
-#define PTQ__STEP(PIXELS, VECTORS, OP, DOT, WEIGHT, FROM)                                          \
+#define PTQ__STEP(V, PIXELS, VECTORS, DOT, WEIGHT)                                                 \
     do {                                                                                           \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = OP##_load((WEIGHT) + v * (int)sizeof x);  \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load((WEIGHT) + v * (int)sizeof x);   \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
-            x = OP##_spread((FROM) + p * PTQ__SLAB);                                               \
+            x = V##_spread(from + p * PTQ__SLAB);                                                  \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] = DOT(sum[p][v], x, w[v]);         \
         }                                                                                          \
     } while (0)
 
 /* The next word of a slab. */
-#define PTQ__NEXT(PIXELS, VECTORS, OP, DOT)                                                        \
+#define PTQ__NEXT(V, PIXELS, VECTORS, DOT)                                                         \
     do {                                                                                           \
-        PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight, from);                                         \
+        PTQ__STEP(V, PIXELS, VECTORS, DOT, weight);                                                \
         weight += VECTORS * sizeof x;                                                              \
         from += PTQ__WORD;                                                                         \
     } while (0)
 
+/* All words of a piece. Where a multiplication can name a lane of its operand, as on 64-bit ARM,
+   four words of a pixel are loaded at once: to spread a word costs more than to load it.
+
+   WebAssembly: written out, and left after the last word. The compilers of the runtimes see no
+   further than from jump to jump: without these they would first load all words, for which there
+   are no registers. They fold constants into the addresses of weights, but not of words to be
+   spread: so `from` moves on, which the empty statement hides from the compiler, and the distances
+   of pixels stay the same for all words, and in registers.
+
+   Else a whole slab is written out, so that it has no loop to be mispredicted. */
 #if defined(PTQ__BY_LANE)
-/* Where a multiplication can name a lane of its operand, four words of a pixel are loaded at once:
-   to spread a word costs more than to load it. */
-#define PTQ__LANE(PIXELS, VECTORS, OP, DOT, LANE)                                                  \
+#define PTQ__LANE(V, PIXELS, VECTORS, DOT, LANE)                                                   \
     do {                                                                                           \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = OP##_load(weight + v * (int)sizeof x);    \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load(weight + v * (int)sizeof x);     \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] =                                  \
                 DOT##_lane(sum[p][v], four[p], w[v], LANE);                                        \
         }                                                                                          \
         weight += VECTORS * sizeof x;                                                              \
     } while (0)
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
         for (; word >= 4; word -= 4, from += 4 * PTQ__WORD) {                                      \
-            __typeof__(x) four[PIXELS];                                                            \
-            PTQ__UNROLL for (p = 0; p < PIXELS; p++) four[p] = OP##_load(from + p * PTQ__SLAB);    \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 0);                                                \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 1);                                                \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 2);                                                \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 3);                                                \
+            V four[PIXELS];                                                                        \
+            PTQ__UNROLL for (p = 0; p < PIXELS; p++) four[p] = V##_load(from + p * PTQ__SLAB);     \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 0);                                                 \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 1);                                                 \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 2);                                                 \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 3);                                                 \
         }                                                                                          \
         for (; word > 0; word--)                                                                   \
-            PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                                   \
+            PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                    \
     } while (0)
 #elif defined(PTQ__WASM)
-/* Written out, and left after the last word. The compilers of the runtimes see no further than from
-   jump to jump: without these they would first load all words, for which there are no registers.
-   They fold constants into the addresses of weights, but not of words to be spread: so `from` moves
-   on, which the empty statement hides from the compiler, and the distances of pixels stay the same
-   for all words, and in registers. */
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
         int nth;                                                                                   \
         PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++) {                                  \
-            PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight + nth * VECTORS * (int)sizeof x, from);     \
+            PTQ__STEP(V, PIXELS, VECTORS, DOT, weight + nth * VECTORS * (int)sizeof x);            \
             if (nth + 1 == word)                                                                   \
                 break;                                                                             \
             from += PTQ__WORD;                                                                     \
@@ -10274,80 +10270,76 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
         weight += word * VECTORS * (int)sizeof x;                                                  \
     } while (0)
 #else
-/* A whole slab is written out, so that it has no loop to be mispredicted. */
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
         if (word == PTQ__SLAB_WORDS) {                                                             \
             PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                             \
-                PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                               \
+                PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                \
             break;                                                                                 \
         }                                                                                          \
         for (; word > 0; word--)                                                                   \
-            PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                                   \
+            PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                    \
     } while (0)
 #endif
 
 /* The sums of a tile, in PIXELS x VECTORS registers: they begin with the bias, and each vector of
    weights is read once. */
-#define PTQ__SUMS(PIXELS, VECTORS, OP, DOT, AT)                                                    \
+#define PTQ__SUMS(V, PIXELS, VECTORS, DOT)                                                         \
     do {                                                                                           \
         const char *from;                                                                          \
         int i, word;                                                                               \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++) {                                                \
-            w[v] = OP##_load(t->bias + v * (int)sizeof x);                                         \
+            w[v] = V##_load(t->bias + v * (int)sizeof x);                                          \
             PTQ__UNROLL for (p = 0; p < PIXELS; p++) sum[p][v] = w[v];                             \
         }                                                                                          \
         for (i = 0; i < t->pieces; i++) {                                                          \
-            from = t->piece[i].from + (AT);                                                        \
+            from = t->piece[i].from + at;                                                          \
             word = t->piece[i].words;                                                              \
-            PTQ__WORDS(PIXELS, VECTORS, OP, DOT);                                                  \
+            PTQ__WORDS(V, PIXELS, VECTORS, DOT);                                                   \
         }                                                                                          \
     } while (0)
 
-/* A tile that finishes its sums. That is a loop, not written out, since it is long: hence the copy
-   of the sums. */
-#define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
-    TARGET static void NAME(const ptq__tile *t) {                                                  \
-        VEC sum[PIXELS][VECTORS], done[PIXELS][VECTORS], w[VECTORS], x;                            \
-        const ptq__finish f = *t->finish; /* no store below can change it */                       \
-        const char *weight = t->weight;                                                            \
-        const float *multiplier = t->multiplier;                                                   \
-        int p, v, pixels = t->pixels, channels = t->channels, lanes = sizeof x / 4;                \
-        ptrdiff_t out = t->out;                                                                    \
-        PTQ__SUMS(PIXELS, VECTORS, OP, DOT, t->at);                                                \
-        PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
-            PTQ__UNROLL for (v = 0; v < VECTORS; v++) done[p][v] = sum[p][v];                      \
-        }                                                                                          \
-        for (p = 0; p < pixels; p++, out += f.channels) {                                          \
-            PTQ__UNROLL for (v = 0; v < VECTORS; v++) OP##_finish(                                 \
-                &f, multiplier + v * lanes, out + v * lanes, channels - v * lanes, done[p][v]);    \
-        }                                                                                          \
-    }
-
-/* Tiles side by side, which leave their sums to be finished row by row; and planes of such, whose
-   weights lie one after the other. */
-#define PTQ__TILES(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                    \
-    TARGET static void NAME(const ptq__tile *t) {                                                  \
-        VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                   \
+/* Tiles side by side; and planes of such, whose weights lie one after the other. */
+#define PTQ__TILE(NAME, TARGET, V, PIXELS, VECTORS, DOT)                                           \
+    TARGET static void NAME(ptq__tile *t) {                                                        \
+        V sum[PIXELS][VECTORS], w[VECTORS], x;                                                     \
         const char *weight = t->weight, *first;                                                    \
         char *to;                                                                                  \
         ptrdiff_t at;                                                                              \
         int p, v, left, plane;                                                                     \
         for (plane = 0; plane < t->planes; plane++) {                                              \
             at = t->at + plane * t->plane;                                                         \
-            to = t->sums + plane * t->sums_plane;                                                  \
+            to = t->sums.at + plane * t->sums_plane;                                               \
             first = weight;                                                                        \
-            for (left = t->pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {           \
+            for (left = t->sums.pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {      \
                 weight = first;                                                                    \
-                PTQ__SUMS(PIXELS, VECTORS, OP, DOT, at);                                           \
+                PTQ__SUMS(V, PIXELS, VECTORS, DOT);                                                \
                 PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                         \
                     PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                      \
-                        memcpy(to + (p * VECTORS + v) * (int)sizeof x, &sum[p][v], sizeof x);      \
+                        V##_store(to + (p * VECTORS + v) * (int)sizeof x, sum[p][v]);              \
                 }                                                                                  \
                 to += PIXELS * VECTORS * (int)sizeof x;                                            \
             }                                                                                      \
         }                                                                                          \
     }
+
+/* An engine with its tiles: A and B pixels by one vector of channels, C and D by two. */
+#define PTQ__ENGINE(NAME, TARGET, V, DOT, CODES, FORM, STAGE, WINOGRAD, A, B, C, D)                \
+    PTQ__TILE(NAME##_a, TARGET, V, A, 1, DOT)                                                      \
+    PTQ__TILE(NAME##_b, TARGET, V, B, 1, DOT)                                                      \
+    PTQ__TILE(NAME##_c, TARGET, V, C, 2, DOT)                                                      \
+    PTQ__TILE(NAME##_d, TARGET, V, D, 2, DOT)                                                      \
+    static const ptq__engine NAME = {sizeof(V) / PTQ__WORD,                                        \
+                                     CODES,                                                        \
+                                     FORM,                                                         \
+                                     STAGE,                                                        \
+                                     V##_finish_row,                                               \
+                                     WINOGRAD,                                                     \
+                                     NULL,                                                         \
+                                     {{A, B}, {C, D}},                                             \
+                                     {{NAME##_a, NAME##_b}, {NAME##_c, NAME##_d}}};
+
+/* Finishing. */
 
 static float ptq__act_least(ptq_activation act) { return act ? 0 : (float)-HUGE_VAL; }
 
@@ -10355,7 +10347,8 @@ static float ptq__act_most(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU6 ? 6 : (float)HUGE_VAL;
 }
 
-static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
+static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
+    const ptq__adder *adder = &step->adder;
     f->ratio_a = adder->ratio_a;
     f->ratio_b = adder->ratio_b;
     f->offset = adder->offset;
@@ -10366,116 +10359,110 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
     f->add_most = (float)adder->clamp.high;
 }
 
-/* What becomes of real sums. */
-#define PTQ__FINISH_REAL(NAME, TARGET, REAL, F)                                                    \
-    TARGET PTQ__INLINE void NAME(const ptq__finish *f, const float *multiplier, ptrdiff_t at,      \
-                                 int n, REAL sum) {                                                \
+/* What becomes of n real sums: y = clamp(clamp(sum) + residual). */
+#define PTQ__FINISH_REAL(F, TARGET)                                                                \
+    TARGET PTQ__INLINE void F##_finish(const ptq__finish *f, const float *multiplier,              \
+                                       ptrdiff_t at, int n, F sum) {                               \
         (void)multiplier;                                                                          \
         sum = F##_clamp(sum, f->least, f->most);                                                   \
         if (f->mid)                                                                                \
             F##_put(f->mid, at, n, sum);                                                           \
-        if (f->residual) {                                                                         \
-            sum = F##_add(sum, F##_get(f->residual, at, n));                                       \
-            sum = F##_clamp(sum, f->add_least, f->add_most);                                       \
-        }                                                                                          \
+        if (f->residual)                                                                           \
+            sum = F##_clamp(sum + F##_get(f->residual, at, n, 0), f->add_least, f->add_most);      \
         F##_put(f->y, at, n, sum);                                                                 \
     }
 
 /* ptq__add_codes, of which the residual is operand a or b. */
-#define PTQ__SUM_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                            \
-    TARGET PTQ__INLINE WHOLE NAME##_of(const ptq__finish *f, REAL a, REAL b) {                     \
-        REAL sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                            \
+#define PTQ__SUM_CODES(NAME, F, I, TARGET)                                                         \
+    TARGET PTQ__INLINE I NAME##_of(const ptq__finish *f, F a, F b) {                               \
+        F sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                               \
         sum = F##_fma(sum, a, F##_all(f->ratio_a));                                                \
         return I##_round(F##_clamp(sum, f->add_least, f->add_most));                               \
     }                                                                                              \
                                                                                                    \
-    TARGET PTQ__INLINE WHOLE NAME(const ptq__finish *f, REAL own, REAL residual) {                 \
+    TARGET PTQ__INLINE I NAME(const ptq__finish *f, F own, F residual) {                           \
         return f->residual_first ? NAME##_of(f, residual, own) : NAME##_of(f, own, residual);      \
     }
 
-/* What becomes of integer sums: ptq__to_code, then the addition. */
-#define PTQ__FINISH_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                         \
-    TARGET PTQ__INLINE void NAME(const ptq__finish *f, const float *multiplier, ptrdiff_t at,      \
-                                 int n, WHOLE sum) {                                               \
-        REAL real = F##_mul(I##_real(sum), F##_load((const char *)(const void *)multiplier));      \
-        WHOLE code;                                                                                \
-        real = F##_clamp(real, f->least, f->most);                                                 \
+/* What becomes of n integer sums: ptq__to_code, then the addition. */
+#define PTQ__FINISH_CODES(F, I, TARGET)                                                            \
+    TARGET PTQ__INLINE void I##_finish(const ptq__finish *f, const float *multiplier,              \
+                                       ptrdiff_t at, int n, I sum) {                               \
+        F real = F##_clamp(I##_real(sum) * F##_load(multiplier), f->least, f->most);               \
+        I code;                                                                                    \
         if (f->real) {                                                                             \
             F##_put(f->y, at, n, real);                                                            \
             return;                                                                                \
         }                                                                                          \
-        code = I##_add(I##_round(real), I##_all(f->zero_point));                                   \
+        code = I##_round(real) + (uint32_t)f->zero_point;                                          \
         if (f->mid)                                                                                \
             I##_put(f->mid, at, n, code);                                                          \
-        if (f->residual) {                                                                         \
-            WHOLE residual = I##_get(f->residual, at, n, f->residual_signed);                      \
-            code = I##_sum(f, I##_real(code), I##_real(residual));                                 \
-        }                                                                                          \
+        if (f->residual)                                                                           \
+            code = I##_sum(f, I##_real(code),                                                      \
+                           I##_real(I##_get(f->residual, at, n, f->residual_signed)));             \
         I##_put(f->y, at, n, code);                                                                \
     }
 
-/* What tiles have left. The loop of the usual cases is written once more, without its questions: it
+/* Finishes all sums. The loop of the usual cases is written once more, without its questions: it
    knows whether there is a residual, and that all lanes are stored. */
-#define PTQ__FINISH_LATER(NAME, TARGET, OP)                                                        \
-    TARGET PTQ__INLINE void NAME##_all(const ptq__later *l, const ptq__finish *f, int lanes,       \
-                                       int whole) {                                                \
-        ptrdiff_t size = lanes * PTQ__WORD;                                                        \
+#define PTQ__FINISH_ROW(V, TARGET)                                                                 \
+    TARGET PTQ__INLINE void V##_finish_all(const ptq__sums *s, const ptq__finish *f, int whole) {  \
+        enum { SIZE = sizeof(V), LANES = SIZE / PTQ__WORD };                                       \
         int p, v;                                                                                  \
-        for (v = 0; v < l->vectors; v++) {                                                         \
-            const float *multiplier = l->multiplier + v * lanes;                                   \
-            const char *sums = l->sums + v * size;                                                 \
-            ptrdiff_t out = l->out + v * lanes;                                                    \
-            for (p = 0; p < l->pixels; p++, out += f->channels, sums += l->vectors * size)         \
-                OP##_finish(f, multiplier, out, whole ? lanes : l->channels - v * lanes,           \
-                            OP##_load(sums));                                                      \
+        for (v = 0; v < s->vectors; v++) {                                                         \
+            const float *multiplier = s->multiplier + v * LANES;                                   \
+            const char *sums = s->at + v * SIZE;                                                   \
+            ptrdiff_t out = s->out + v * LANES;                                                    \
+            for (p = 0; p < s->pixels; p++, out += f->channels, sums += s->vectors * SIZE)         \
+                V##_finish(f, multiplier, out, whole ? LANES : s->channels - v * LANES,            \
+                           V##_load(sums));                                                        \
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
-    TARGET static void NAME(const ptq__tile *t) {                                                  \
-        const ptq__later l = *t->later; /* no store below can change them */                       \
-        ptq__finish f = *t->finish;                                                                \
-        enum { LANES = sizeof(OP##_load(NULL)) / PTQ__WORD };                                      \
-        if (f.real || f.mid || l.channels < l.vectors * LANES) {                                   \
-            NAME##_all(&l, &f, LANES, 0);                                                          \
+    TARGET static void V##_finish_row(const ptq__sums *sums, const ptq__finish *finish) {          \
+        const ptq__sums s = *sums; /* no store below can change them */                            \
+        ptq__finish f = *finish;                                                                   \
+        if (f.real || f.mid || s.channels < s.vectors * (int)(sizeof(V) / PTQ__WORD)) {            \
+            V##_finish_all(&s, &f, 0);                                                             \
             return;                                                                                \
         }                                                                                          \
         f.real = 0;                                                                                \
         f.mid = NULL;                                                                              \
         if (f.residual) {                                                                          \
-            NAME##_all(&l, &f, LANES, 1);                                                          \
+            V##_finish_all(&s, &f, 1);                                                             \
             return;                                                                                \
         }                                                                                          \
         f.residual = NULL;                                                                         \
-        NAME##_all(&l, &f, LANES, 1);                                                              \
+        V##_finish_all(&s, &f, 1);                                                                 \
     }
 
-/* The transforms of ptq__winograd_rows. H: twice as many numbers as I, of 16 bits each. */
-#define PTQ__WINOGRAD(NAME, TARGET, HALF, H, WHOLE, I)                                             \
-    /* A vector of channels in one column of B X: the sum or the difference of two rows of X. */   \
-    TARGET PTQ__INLINE HALF NAME##_column(const char *a, const char *b, int sum) {                 \
-        HALF x, y;                                                                                 \
-        memcpy(&x, a, sizeof x);                                                                   \
-        memcpy(&y, b, sizeof y);                                                                   \
-        return sum ? H##_add(x, y) : H##_sub(x, y);                                                \
-    }                                                                                              \
-                                                                                                   \
+#define PTQ__FINISHES(F, I, TARGET)                                                                \
+    PTQ__FINISH_REAL(F, TARGET)                                                                    \
+    PTQ__FINISH_CODES(F, I, TARGET)                                                                \
+    PTQ__FINISH_ROW(F, TARGET)                                                                     \
+    PTQ__FINISH_ROW(I, TARGET)
+
+/* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
+   X, where two columns of B X are shared with the next tile. */
+#define PTQ__SCATTER(NAME, TARGET, H)                                                              \
     /* A tile's part of a row of B X B': a place in four planes. */                                \
-    TARGET PTQ__INLINE void NAME##_places(const HALF *x, char *to, ptrdiff_t plane) {              \
-        HALF place[4];                                                                             \
-        int i;                                                                                     \
-        place[0] = H##_sub(x[0], x[2]);                                                            \
-        place[1] = H##_add(x[1], x[2]);                                                            \
-        place[2] = H##_sub(x[2], x[1]);                                                            \
-        place[3] = H##_sub(x[1], x[3]);                                                            \
-        PTQ__UNROLL for (i = 0; i < 4; i++) memcpy(to + i * plane, &place[i], sizeof *place);      \
+    TARGET PTQ__INLINE void NAME##_places(const H *x, char *to, ptrdiff_t plane) {                 \
+        H##_store(to, x[0] - x[2]);                                                                \
+        H##_store(to + plane, x[1] + x[2]);                                                        \
+        H##_store(to + 2 * plane, x[2] - x[1]);                                                    \
+        H##_store(to + 3 * plane, x[1] - x[3]);                                                    \
     }                                                                                              \
                                                                                                    \
-    /* That row for all tiles. Two columns of B X are shared with the next tile. */                \
+    /* A vector of channels in one column of B X: the sum or the difference of two rows of X. */   \
+    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
+        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                        \
+    }                                                                                              \
+                                                                                                   \
     TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *a, const char *b,         \
                                        int sum, char *to) {                                        \
-        enum { SIZE = sizeof(HALF), PARTS = PTQ__SLAB / SIZE };                                    \
+        enum { SIZE = sizeof(H), PARTS = PTQ__SLAB / SIZE };                                       \
         ptrdiff_t plane = ptq__input_plane(k), at;                                                 \
-        HALF x[4];                                                                                 \
+        H x[4];                                                                                    \
         int i, tile;                                                                               \
         for (i = 0; i < PARTS * k->slabs; i++) {                                                   \
             char *place = to + i / PARTS * k->room * PTQ__SLAB + i % PARTS * SIZE;                 \
@@ -10499,37 +10486,34 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
         NAME##_row(k, row[1].from, row[2].from, 1, planes + four);                                 \
         NAME##_row(k, row[2].from, row[1].from, 0, planes + 2 * four);                             \
         NAME##_row(k, row[1].from, row[3].from, 0, planes + 3 * four);                             \
-    }                                                                                              \
-                                                                                                   \
-    /* Two outputs from one row of A M, where M are the sums. */                                   \
-    TARGET PTQ__INLINE void NAME##_pair(const WHOLE *m, WHOLE bias, char *left, char *right) {     \
-        WHOLE one = I##_add(I##_add(m[0], m[1]), m[2]);                                            \
-        WHOLE two = I##_sub(I##_sub(m[1], m[2]), m[3]);                                            \
-        one = I##_add(I##_quarter(one), bias);                                                     \
-        two = I##_add(I##_quarter(two), bias);                                                     \
-        memcpy(left, &one, sizeof one);                                                            \
-        memcpy(right, &two, sizeof two);                                                           \
+    }
+
+/* Then the sums M. S: numbers as in I, but signed, so that a shift divides. */
+#define PTQ__GATHER(NAME, TARGET, I, S)                                                            \
+    /* Two outputs from one row of A M. */                                                         \
+    TARGET PTQ__INLINE void NAME##_pair(const I *m, I bias, char *left, char *right) {             \
+        S one = (S)(m[0] + m[1] + m[2]) >> 2, two = (S)(m[1] - m[2] - m[3]) >> 2;                  \
+        I##_store(left, (I)one + bias);                                                            \
+        I##_store(right, (I)two + bias);                                                           \
     }                                                                                              \
                                                                                                    \
     TARGET static void NAME##_gather(const ptq__packed *k, const ptq__panel *panel,                \
                                      const char *planes, char *sums) {                             \
-        enum { SIZE = sizeof(WHOLE) };                                                             \
+        enum { SIZE = sizeof(I) };                                                                 \
         int v, tile, j, vectors = panel->two + 1;                                                  \
         ptrdiff_t plane = ptq__sums_plane(k, vectors), pixel = vectors * SIZE;                     \
         ptrdiff_t row = 2 * k->tiles * pixel;                                                      \
         for (v = 0; v < vectors; v++) {                                                            \
             const char *from = planes + v * SIZE;                                                  \
             char *to = sums + v * SIZE;                                                            \
-            WHOLE bias = I##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                   \
+            I bias = I##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                       \
             for (tile = 0; tile < k->tiles; tile++, from += pixel, to += 2 * pixel) {              \
-                WHOLE top[4], bottom[4];                                                           \
+                I top[4], bottom[4];                                                               \
                 PTQ__UNROLL for (j = 0; j < 4; j++) {                                              \
-                    WHOLE first = I##_load(from + j * plane);                                      \
-                    WHOLE second = I##_load(from + (4 + j) * plane);                               \
-                    WHOLE third = I##_load(from + (8 + j) * plane);                                \
-                    WHOLE fourth = I##_load(from + (12 + j) * plane);                              \
-                    top[j] = I##_add(I##_add(first, second), third);                               \
-                    bottom[j] = I##_sub(I##_sub(second, third), fourth);                           \
+                    I second = I##_load(from + (4 + j) * plane);                                   \
+                    I third = I##_load(from + (8 + j) * plane);                                    \
+                    top[j] = I##_load(from + j * plane) + second + third;                          \
+                    bottom[j] = second - third - I##_load(from + (12 + j) * plane);                \
                 }                                                                                  \
                 NAME##_pair(top, bias, to, to + pixel);                                            \
                 NAME##_pair(bottom, bias, to + row, to + row + pixel);                             \
@@ -10541,7 +10525,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
 
 /* Staging: `count` pixels of one slab. What lies behind the channels of a pixel does not matter, as
    its weights are 0, so all copy a whole slab; but nothing from `end` on, the end of the tensor,
-   may be read. */
+   may be read. MOVE(to, from, flip, zero) writes a slab from BYTES bytes of the tensor. */
 
 static const char *ptq__guard(const char *from, const char *end, int size, char *copy) {
     if (end - from >= size)
@@ -10551,130 +10535,149 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
     return copy;
 }
 
-/* MOVE(to, from, flip, zero) writes a slab from BYTES bytes of the tensor. */
 #define PTQ__STAGE(NAME, TARGET, BYTES, MOVE)                                                      \
     TARGET static void NAME(const ptq__packed *k, const char *from, const char *end, char *to,     \
                             int count) {                                                           \
-        ptrdiff_t step = k->step;                                                                  \
+        ptrdiff_t step = k->jump;                                                                  \
         int flip = k->flip, zero = k->zero;                                                        \
         char copy[PTQ__SLAB];                                                                      \
         for (; count > 0; count--, from += step, to += PTQ__SLAB)                                  \
             MOVE(to, ptq__guard(from, end, BYTES, copy), flip, zero);                              \
     }
 
-/* Global average pool: a vector of channels at a time. */
-#define PTQ__AVERAGE_REAL(NAME, TARGET, REAL, F)                                                   \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
-        const float *x = (const float *)frame->in[0];                                              \
-        int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        for (c = 0; c < channels; c += (int)(sizeof(REAL) / sizeof(float))) {                      \
-            REAL sum = F##_all(0);                                                                 \
-            for (i = 0; i < pixels; i++)                                                           \
-                sum = F##_add(sum, F##_get(x, (ptrdiff_t)i * channels + c, channels - c));         \
-            F##_put(frame->out, c, channels - c, F##_div(sum, F##_all((float)pixels)));            \
-        }                                                                                          \
-    }
+/* Staging of all widths: floats as they are, and bytes, whose zero point is in the bias. B: a
+   vector of bytes. */
+#define PTQ__STAGES(B, TARGET)                                                                     \
+    TARGET PTQ__INLINE void B##_move(char *to, const char *from, int flip, int zero) {             \
+        int i;                                                                                     \
+        (void)zero;                                                                                \
+        PTQ__UNROLL for (i = 0; i < PTQ__SLAB; i += (int)sizeof(B))                                \
+            B##_store(to + i, B##_load(from + i) ^ (uint8_t)flip);                                 \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE void B##_move_real(char *to, const char *from, int flip, int zero) {        \
+        (void)flip, (void)zero;                                                                    \
+        B##_move(to, from, 0, 0);                                                                  \
+    }                                                                                              \
+                                                                                                   \
+    PTQ__STAGE(B##_stage_real, TARGET, PTQ__SLAB, B##_move_real)                                   \
+    PTQ__STAGE(B##_stage_pairs, TARGET, PTQ__SLAB / 2, B##_move_pairs)                             \
+    PTQ__STAGE(B##_stage_bytes, TARGET, PTQ__SLAB, B##_move)
 
-#define PTQ__AVERAGE_CODES(NAME, TARGET, WHOLE, I)                                                 \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+/* The other operators: a vector of channels, or of elements, at a time. */
+
+/* Global average pool. */
+#define PTQ__AVERAGE(F, I, TARGET)                                                                 \
+    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
+        const void *x = frame->in[0];                                                              \
+        int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
+        for (c = 0; c < channels; c += (int)(sizeof(F) / PTQ__WORD)) {                             \
+            F sum = F##_all(0);                                                                    \
+            for (i = 0; i < pixels; i++)                                                           \
+                sum += F##_get(x, (ptrdiff_t)i * channels + c, channels - c, 0);                   \
+            F##_put(frame->out, c, channels - c, sum / F##_all((float)pixels));                    \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void I##_average(const ptq__step *step, const ptq__frame *frame) {               \
+        enum { LANES = sizeof(I) / PTQ__WORD };                                                    \
         const ptq_qparams *in = &step->from[0]->q;                                                 \
         const void *x = frame->in[0];                                                              \
-        int32_t sums[sizeof(WHOLE) / sizeof(int32_t)];                                             \
+        int32_t sums[LANES];                                                                       \
         int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        int lanes = (int)(sizeof sums / sizeof *sums), is_signed = in->type == PTQ_TYPE_S8;        \
-        for (c = 0; c < channels; c += lanes) {                                                    \
-            WHOLE sum = I##_all(-pixels * in->zero_point);                                         \
+        for (c = 0; c < channels; c += LANES) {                                                    \
+            I sum = I##_all((uint32_t)(-pixels * in->zero_point));                                 \
             for (i = 0; i < pixels; i++)                                                           \
-                sum = I##_add(sum,                                                                 \
-                              I##_get(x, (ptrdiff_t)i * channels + c, channels - c, is_signed));   \
-            memcpy(sums, &sum, sizeof sums);                                                       \
-            for (i = 0; i < lanes && c + i < channels; i++)                                        \
+                sum += I##_get(x, (ptrdiff_t)i * channels + c, channels - c,                       \
+                               in->type == PTQ_TYPE_S8);                                           \
+            I##_store(sums, sum);                                                                  \
+            for (i = 0; i < LANES && c + i < channels; i++)                                        \
                 ptq__store(frame->out, c + i,                                                      \
                            ptq__average_code(in, &step->node->q, sums[i], pixels));                \
         }                                                                                          \
     }
 
 /* Unfused addition. The result may lie over an operand: each element is read before. */
-#define PTQ__ADD_REAL(NAME, TARGET, REAL, F)                                                       \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+#define PTQ__ADD(F, I, TARGET)                                                                     \
+    TARGET static void F##_add(const ptq__step *step, const ptq__frame *frame) {                   \
         const void *a = frame->in[0], *b = frame->in[1];                                           \
-        float least = ptq__act_least(step->node->act), most = ptq__act_most(step->node->act);      \
-        int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
-        for (i = 0; i < n; i += (int)(sizeof(REAL) / sizeof(float))) {                             \
-            REAL sum = F##_add(F##_get(a, i, n - i), F##_get(b, i, n - i));                        \
+        float least = ptq__act_least(step->act), most = ptq__act_most(step->act);                  \
+        int i, n = step->elements;                                                                 \
+        for (i = 0; i < n; i += (int)(sizeof(F) / PTQ__WORD)) {                                    \
+            F sum = F##_get(a, i, n - i, 0) + F##_get(b, i, n - i, 0);                             \
             F##_put(frame->out, i, n - i, F##_clamp(sum, least, most));                            \
         }                                                                                          \
-    }
-
-#define PTQ__ADD_CODES(NAME, TARGET, WHOLE, I)                                                     \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void I##_add(const ptq__step *step, const ptq__frame *frame) {                   \
         const void *a = frame->in[0], *b = frame->in[1];                                           \
         int signed_a = step->from[0]->q.type == PTQ_TYPE_S8;                                       \
         int signed_b = step->from[1]->q.type == PTQ_TYPE_S8;                                       \
-        int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
+        int i, n = step->elements;                                                                 \
         ptq__finish f;                                                                             \
         memset(&f, 0, sizeof f);                                                                   \
-        ptq__describe_adder(&f, &step->adder);                                                     \
-        for (i = 0; i < n; i += (int)(sizeof(WHOLE) / sizeof(int32_t)))                            \
+        ptq__describe_adder(&f, step);                                                             \
+        for (i = 0; i < n; i += (int)(sizeof(I) / PTQ__WORD))                                      \
             I##_put(frame->out, i, n - i,                                                          \
                     I##_sum(&f, I##_real(I##_get(a, i, n - i, signed_a)),                          \
                             I##_real(I##_get(b, i, n - i, signed_b))));                            \
     }
 
-/* Depthwise convolution: each channel for itself, so the lanes are channels. A tap outside the
-   image adds nothing. OP_term adds a tap; MAC is sum + x w. */
-#define PTQ__DEPTHWISE_REAL(NAME, TARGET, REAL, F, MAC)                                            \
-    TARGET PTQ__INLINE REAL F##_term(const ptq__packed *k, REAL sum, const void *x, ptrdiff_t at,  \
-                                     int n, const char *weight) {                                  \
-        (void)k;                                                                                   \
-        return MAC(sum, F##_get(x, at, n), F##_load(weight));                                      \
-    }                                                                                              \
-    PTQ__DEPTHWISE(NAME, TARGET, REAL, F)
-
-#define PTQ__DEPTHWISE_CODES(NAME, TARGET, WHOLE, I)                                               \
-    TARGET PTQ__INLINE WHOLE I##_term(const ptq__packed *k, WHOLE sum, const void *x,              \
-                                      ptrdiff_t at, int n, const char *weight) {                   \
-        WHOLE code = I##_add(I##_get(x, at, n, k->flip != 0), I##_all(k->flip - k->zero));         \
-        return I##_add(sum, I##_mul(code, I##_load(weight)));                                      \
-    }                                                                                              \
-    PTQ__DEPTHWISE(NAME, TARGET, WHOLE, I)
-
-#define PTQ__DEPTHWISE(NAME, TARGET, VEC, OP)                                                      \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+/* Depthwise convolution: each channel for itself, so the lanes are channels. V_term adds a tap; one
+   outside the image adds nothing. */
+#define PTQ__DEPTHWISE(V, TARGET)                                                                  \
+    TARGET static void V##_depthwise(const ptq__step *step, const ptq__frame *frame) {             \
         const ptq__packed *k = (const ptq__packed *)step->packed;                                  \
         const void *x = frame->in[0];                                                              \
-        ptq__finish f = k->finish;                                                                 \
+        ptq__finish f = ptq__finish_of(step, frame);                                               \
         int channels = k->out[2], i, c, u, v, y, left, width = k->in[1];                           \
-        f.residual = frame->in[1];                                                                 \
-        f.y = frame->out;                                                                          \
-        f.mid = frame->mid;                                                                        \
         for (i = 0; i < k->out[0] * k->out[1]; i++) {                                              \
             y = i / k->out[1] * k->stride[0] - k->pad[0];                                          \
             left = i % k->out[1] * k->stride[1] - k->pad[1];                                       \
-            for (c = 0; c < channels; c += (int)(sizeof(VEC) / PTQ__WORD)) {                       \
-                const char *weight = k->bias + (2 * ptq__deep_lanes(channels) + c) * PTQ__WORD;    \
-                VEC sum = OP##_load(k->bias + c * PTQ__WORD);                                      \
+            for (c = 0; c < channels; c += (int)(sizeof(V) / PTQ__WORD)) {                         \
+                const char *weight = k->weight + c * PTQ__WORD;                                    \
+                V sum = V##_load(k->bias + c * PTQ__WORD);                                         \
                 for (u = 0; u < k->kernel[0]; u++)                                                 \
-                    for (v = 0; v < k->kernel[1]; v++) {                                           \
+                    for (v = 0; v < k->kernel[1]; v++, weight += k->lanes * PTQ__WORD)             \
                         if (y + u >= 0 && y + u < k->in[0] && left + v >= 0 && left + v < width)   \
-                            sum = OP##_term(                                                       \
-                                k, sum, x, ((ptrdiff_t)(y + u) * width + left + v) * channels + c, \
-                                channels - c, weight);                                             \
-                        weight += ptq__deep_lanes(channels) * PTQ__WORD;                           \
-                    }                                                                              \
-                OP##_finish(&f, k->multiplier + c, (ptrdiff_t)i * channels + c, channels - c,      \
-                            sum);                                                                  \
+                            sum = V##_term(k, sum, x,                                              \
+                                           ((ptrdiff_t)(y + u) * width + left + v) * channels + c, \
+                                           channels - c, weight);                                  \
+                V##_finish(&f, k->multiplier + c, (ptrdiff_t)i * channels + c, channels - c, sum); \
             }                                                                                      \
         }                                                                                          \
     }
 
-/* Channels of a depthwise convolution, rounded up to the widest vector. */
-static int ptq__deep_lanes(int channels) { return (channels + 15) / 16 * 16; }
+#define PTQ__DEPTHWISES(F, I, TARGET)                                                              \
+    TARGET PTQ__INLINE F F##_term(const ptq__packed *k, F sum, const void *x, ptrdiff_t at, int n, \
+                                  const char *weight) {                                            \
+        (void)k;                                                                                   \
+        return F##_mac(sum, F##_get(x, at, n, 0), F##_load(weight));                               \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE I I##_term(const ptq__packed *k, I sum, const void *x, ptrdiff_t at, int n, \
+                                  const char *weight) {                                            \
+        I code = I##_get(x, at, n, k->flip != 0) + (uint32_t)(k->flip - k->zero);                  \
+        return sum + code * I##_load(weight);                                                      \
+    }                                                                                              \
+                                                                                                   \
+    PTQ__DEPTHWISE(F, TARGET)                                                                      \
+    PTQ__DEPTHWISE(I, TARGET)
+
+/* What becomes of the sums in this run. */
+static ptq__finish ptq__finish_of(const ptq__step *step, const ptq__frame *frame) {
+    ptq__finish f = ((const ptq__packed *)step->packed)->finish;
+    f.residual = frame->in[1];
+    f.y = frame->out;
+    f.mid = frame->mid;
+    return f;
+}
 
 /* ptq_preprocess. Means and deviations repeat after a vector for every channel. */
-#define PTQ__PREPROCESS(NAME, TARGET, REAL, F, I)                                                  \
-    TARGET static void NAME(const ptq_model *model, const uint8_t *pixels, float *out, int n) {    \
-        enum { LANES = sizeof(REAL) / sizeof(float) };                                             \
+#define PTQ__PREPROCESS(F, I, TARGET)                                                              \
+    TARGET static void F##_preprocess(const ptq_model *model, const uint8_t *pixels, float *out,   \
+                                      int n) {                                                     \
+        enum { LANES = sizeof(F) / PTQ__WORD };                                                    \
         float mean[LANES * PTQ_MAX_PIXEL_CHANNELS], std[LANES * PTQ_MAX_PIXEL_CHANNELS];           \
         int i, at = 0, channels = model->node[0].shape[2];                                         \
         for (i = 0; i < LANES * channels; i++) {                                                   \
@@ -10682,339 +10685,220 @@ static int ptq__deep_lanes(int channels) { return (channels + 15) / 16 * 16; }
             std[i] = model->std[i % channels];                                                     \
         }                                                                                          \
         for (i = 0; i < n; i += LANES) {                                                           \
-            REAL x = I##_real(I##_get(pixels, i, n - i, 0));                                       \
-            x = F##_sub(x, F##_load((const char *)(const void *)(mean + at)));                     \
-            x = F##_div(x, F##_load((const char *)(const void *)(std + at)));                      \
-            F##_put(out, i, n - i, x);                                                             \
+            F x = I##_real(I##_get(pixels, i, n - i, 0)) - F##_load(mean + at);                    \
+            F##_put(out, i, n - i, x / F##_load(std + at));                                        \
             at = at + LANES == LANES * channels ? 0 : at + LANES;                                  \
         }                                                                                          \
     }
 
+/* The vector kernels of an operator, on real numbers and on codes. */
+typedef struct ptq__vector_kernel {
+    ptq_op op;
+    ptq__kernel real, codes;
+} ptq__vector_kernel;
+
+/* The table of them, for one width. A convolution that is not depthwise runs ptq__conv_vector. */
+#define PTQ__OPERATORS(F, I, TARGET)                                                               \
+    PTQ__AVERAGE(F, I, TARGET)                                                                     \
+    PTQ__ADD(F, I, TARGET)                                                                         \
+    PTQ__DEPTHWISES(F, I, TARGET)                                                                  \
+    PTQ__PREPROCESS(F, I, TARGET)                                                                  \
+    static const ptq__vector_kernel F##_operators[] = {                                            \
+        {PTQ_OP_CONV2D, F##_depthwise, I##_depthwise},                                             \
+        {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average},                                        \
+        {PTQ_OP_ADD, F##_add, I##_add},                                                            \
+        {PTQ_OP_INPUT, NULL, NULL}, /* the end */                                                  \
+    };
+
 /* The kernels of an instruction set. */
 typedef struct ptq__family {
+    ptq_isa isa;
     const ptq__engine *real;
-    const ptq__engine *exact;  /* any codes, as 16 bits */
-    const ptq__engine *bytes;  /* weights that fit s8; NULL: none */
-    const ptq__engine *pairs;  /* those of which ptq__pairs_fit; NULL: none */
-    const ptq__engine *places; /* layers that ptq__can_winograd; NULL: none */
-    void (*average_real)(const ptq__step *step, const ptq__frame *frame);
-    void (*average_codes)(const ptq__step *step, const ptq__frame *frame);
-    void (*add_real)(const ptq__step *step, const ptq__frame *frame);
-    void (*add_codes)(const ptq__step *step, const ptq__frame *frame);
-    void (*depthwise_real)(const ptq__step *step, const ptq__frame *frame);
-    void (*depthwise_codes)(const ptq__step *step, const ptq__frame *frame);
+    const ptq__engine *pairs; /* any codes, as 16 bits */
+    const ptq__engine *bytes; /* weights that fit s8; NULL: none */
+    const ptq__vector_kernel *operators;
     void (*preprocess)(const ptq_model *model, const uint8_t *pixels, float *out, int n);
 } ptq__family;
 
+/* A vector type V of BYTES bytes, and what all of them can. */
+#define PTQ__VECTOR_TYPE(V, SCALAR, BYTES, TARGET)                                                 \
+    typedef SCALAR V __attribute__((vector_size(BYTES)));                                          \
+    typedef SCALAR V##_anywhere __attribute__((vector_size(BYTES), aligned(1), may_alias));        \
+    TARGET PTQ__INLINE V V##_load(const void *p) { return *(const V##_anywhere *)p; }              \
+    TARGET PTQ__INLINE void V##_store(void *p, V v) { *(V##_anywhere *)p = v; }
+
+/* Those of 32 bits. `value` less nothing is `value`, also where that is -0. */
+#define PTQ__WORD_TYPE(V, SCALAR, BYTES, TARGET)                                                   \
+    PTQ__VECTOR_TYPE(V, SCALAR, BYTES, TARGET)                                                     \
+    TARGET PTQ__INLINE V V##_all(SCALAR value) {                                                   \
+        V nothing = {0};                                                                           \
+        return value - nothing;                                                                    \
+    }                                                                                              \
+    TARGET PTQ__INLINE V V##_spread(const void *p) {                                               \
+        SCALAR value;                                                                              \
+        memcpy(&value, p, sizeof value);                                                           \
+        return V##_all(value);                                                                     \
+    }
+
+/* V_get and V_put, from V_widen(from, is_signed) and V_narrow(to, v) of all lanes; SIZE: bytes of
+   an element. */
+#define PTQ__ELEMENTS(V, SIZE, TARGET)                                                             \
+    TARGET PTQ__INLINE V V##_get(const void *x, ptrdiff_t at, int n, int is_signed) {              \
+        const char *from = (const char *)x + at * SIZE;                                            \
+        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
+            char copy[sizeof(V) / PTQ__WORD * SIZE] = {0};                                         \
+            memcpy(copy, from, (size_t)n *SIZE);                                                   \
+            return V##_widen(copy, is_signed);                                                     \
+        }                                                                                          \
+        return V##_widen(from, is_signed);                                                         \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE void V##_put(void *y, ptrdiff_t at, int n, V v) {                           \
+        char *to = (char *)y + at * SIZE;                                                          \
+        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
+            char copy[sizeof(V) / PTQ__WORD * SIZE];                                               \
+            V##_narrow(copy, v);                                                                   \
+            memcpy(to, copy, (size_t)n *SIZE);                                                     \
+        } else {                                                                                   \
+            V##_narrow(to, v);                                                                     \
+        }                                                                                          \
+    }
+
 #ifdef PTQ__X86
 
-/* AVX2. */
+/* What AVX2 and AVX-512 have under names that differ by the width W alone. Exact are both products:
 
-PTQ__AVX2 PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero) {
-    (void)flip, (void)zero;
-    _mm256_storeu_ps((float *)(void *)to, _mm256_loadu_ps((const float *)(const void *)from));
-}
-
-/* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
-PTQ__AVX2 PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
-    __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)from);
-    __m256i x = _mm256_cvtepu8_epi16(_mm_xor_si128(codes, _mm_set1_epi8((char)flip)));
-    x = _mm256_sub_epi16(x, _mm256_set1_epi16((short)zero));
-    _mm256_storeu_si256((__m256i *)(void *)to, x);
-}
-
-/* 32 codes as unsigned bytes; their zero point is in the bias. */
-PTQ__AVX2 PTQ__INLINE void ptq__move_u8(char *to, const char *from, int flip, int zero) {
-    __m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)from);
-    (void)zero;
-    _mm256_storeu_si256((__m256i *)(void *)to,
-                        _mm256_xor_si256(codes, _mm256_set1_epi8((char)flip)));
-}
-
-PTQ__STAGE(ptq__stage_f32, PTQ__AVX2, PTQ__SLAB, ptq__move_f32)
-PTQ__STAGE(ptq__stage_s16, PTQ__AVX2, PTQ__SLAB / 2, ptq__move_s16)
-PTQ__STAGE(ptq__stage_u8, PTQ__AVX2, PTQ__SLAB, ptq__move_u8)
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_all(float value) { return _mm256_set1_ps(value); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_load(const char *p) {
-    return _mm256_loadu_ps((const float *)(const void *)p);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_spread(const char *p) {
-    return _mm256_broadcast_ss((const float *)(const void *)p);
-}
-
-/* The first n lanes. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__mask256(int n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_get(const void *x, ptrdiff_t at, int n) {
-    const float *from = (const float *)x + at;
-    return n >= 8 ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, ptq__mask256(n));
-}
-
-PTQ__AVX2 PTQ__INLINE void ptq__f256_put(void *y, ptrdiff_t at, int n, __m256 value) {
-    if (n >= 8)
-        _mm256_storeu_ps((float *)y + at, value);
-    else
-        _mm256_maskstore_ps((float *)y + at, ptq__mask256(n), value);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_add(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_sub(__m256 a, __m256 b) { return _mm256_sub_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_mul(__m256 a, __m256 b) { return _mm256_mul_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_div(__m256 a, __m256 b) { return _mm256_div_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_clamp(__m256 x, float least, float most) {
-    return _mm256_min_ps(_mm256_set1_ps(most), _mm256_max_ps(_mm256_set1_ps(least), x));
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_fma(__m256 sum, __m256 x, __m256 w) {
-    return _mm256_fmadd_ps(x, w, sum);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_all(int32_t value) { return _mm256_set1_epi32(value); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_load(const char *p) {
-    return _mm256_loadu_si256((const __m256i *)(const void *)p);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_spread(const char *p) {
-    return _mm256_set1_epi32(*(const int32_t *)(const void *)p);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_add(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_sub(__m256i a, __m256i b) { return _mm256_sub_epi32(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_quarter(__m256i x) { return _mm256_srai_epi32(x, 2); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_mul(__m256i a, __m256i b) {
-    return _mm256_mullo_epi32(a, b);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    const uint8_t *from = (const uint8_t *)x + at;
-    uint8_t copy[8] = {0};
-    __m128i codes;
-    if (n < 8) {
-        memcpy(copy, from, (size_t)n);
-        from = copy;
+   I_dot2: of two codes of 16 bits; nothing saturates. The addition is written out since GCC
+   otherwise collects the products of several steps before it adds them, for which there are no
+   registers.
+   I_dot4: of four unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
+   would saturate: only for weights of which ptq__pairs_fit. It takes three instructions where two
+   I_dot2 take four. */
+#define PTQ__X86_WIDTH(F, I, BYTES, W, TARGET)                                                     \
+    PTQ__WORD_TYPE(F, float, BYTES, TARGET)                                                        \
+    PTQ__WORD_TYPE(I, uint32_t, BYTES, TARGET)                                                     \
+    TARGET PTQ__INLINE F F##_clamp(F x, float least, float most) {                                 \
+        return _mm##W##_min_ps(F##_all(most), _mm##W##_max_ps(F##_all(least), x));                 \
+    }                                                                                              \
+    TARGET PTQ__INLINE F F##_fma(F sum, F x, F w) { return _mm##W##_fmadd_ps(x, w, sum); }         \
+    TARGET PTQ__INLINE F F##_mac(F sum, F x, F w) { return F##_fma(sum, x, w); }                   \
+    TARGET PTQ__INLINE F I##_real(I x) { return _mm##W##_cvtepi32_ps((__m##W##i)x); }              \
+    TARGET PTQ__INLINE I I##_round(F x) { return (I)_mm##W##_cvtps_epi32(x); }                     \
+    TARGET PTQ__INLINE I I##_dot2(I sum, I x, I w) {                                               \
+        I products = (I)_mm##W##_madd_epi16((__m##W##i)x, (__m##W##i)w);                           \
+        __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));                                  \
+        return sum;                                                                                \
+    }                                                                                              \
+    TARGET PTQ__INLINE I I##_dot4(I sum, I x, I w) {                                               \
+        I two = (I)_mm##W##_maddubs_epi16((__m##W##i)x, (__m##W##i)w);                             \
+        return I##_dot2(sum, two, I##_all(0x00010001));                                            \
     }
-    codes = _mm_loadl_epi64((const __m128i *)(const void *)from);
-    return is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes);
-}
 
-PTQ__AVX2 PTQ__INLINE void ptq__i256_put(void *y, ptrdiff_t at, int n, __m256i codes) {
-    __m256i low = _mm256_and_si256(codes, _mm256_set1_epi32(255));
-    __m128i pack = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
-    pack = _mm_packus_epi16(pack, pack);
-    if (n >= 8) {
-        _mm_storel_epi64((__m128i *)(void *)((uint8_t *)y + at), pack);
-    } else {
-        uint8_t copy[16];
-        _mm_storeu_si128((__m128i *)(void *)copy, pack);
-        memcpy((uint8_t *)y + at, copy, (size_t)n);
-    }
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__i256_real(__m256i x) { return _mm256_cvtepi32_ps(x); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_round(__m256 x) { return _mm256_cvtps_epi32(x); }
-
-/* Two products of 16 bits are summed exactly: nothing saturates. The addition is written out since
-   GCC otherwise collects the products of several steps before it adds them, for which there are no
-   registers. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_dot(__m256i sum, __m256i x, __m256i w) {
-    __m256i products = _mm256_madd_epi16(x, w);
-    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
-    return sum;
-}
-
-/* Four products of unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
-   would saturate: only for weights of which ptq__pairs_fit. Then it is exact, and takes three
-   instructions where ptq__i256_dot takes four. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__pairs256_dot(__m256i sum, __m256i x, __m256i w) {
-    __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1));
-    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
-    return sum;
-}
-
-/* AVX-VNNI: four products of unsigned codes and signed weights, summed exactly. */
+/* VNNI: four products, summed exactly, by one instruction; or by others in its place. */
 #ifdef PTQ__EMULATE_VNNI
-PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w) {
-    __m256i even = _mm256_madd_epi16(_mm256_and_si256(x, _mm256_set1_epi16(255)),
-                                     _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
-    __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8));
-    return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
-}
-#elif PTQ__HAS_AVXVNNI
-PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w) {
-    return _mm256_dpbusd_avx_epi32(sum, x, w);
-}
+#define PTQ__DOT_OF_FOUR(I, W, INSTRUCTION, TARGET)                                                \
+    TARGET PTQ__INLINE I I##_vnni(I sum, I x, I w) {                                               \
+        I even = (I)_mm##W##_srai_epi16(_mm##W##_slli_epi16((__m##W##i)w, 8), 8);                  \
+        I odd = (I)_mm##W##_srai_epi16((__m##W##i)w, 8);                                           \
+        return I##_dot2(I##_dot2(sum, x & 0x00ff00ffu, even), x >> 8 & 0x00ff00ffu, odd);          \
+    }
+#else
+#define PTQ__DOT_OF_FOUR(I, W, INSTRUCTION, TARGET)                                                \
+    TARGET PTQ__INLINE I I##_vnni(I sum, I x, I w) {                                               \
+        return (I)INSTRUCTION((__m##W##i)sum, (__m##W##i)x, (__m##W##i)w);                         \
+    }
 #endif
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_add(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
+/* AVX2: 16 registers, for 12 sums and what goes with them. */
+PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, PTQ__AVX2)
+PTQ__VECTOR_TYPE(ptq__b256, uint8_t, 32, PTQ__AVX2)
+PTQ__VECTOR_TYPE(ptq__s256, uint16_t, 32, PTQ__AVX2)
+typedef int32_t ptq__z256 __attribute__((vector_size(32)));
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_sub(__m256i a, __m256i b) { return _mm256_sub_epi16(a, b); }
+/* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
+PTQ__AVX2 PTQ__INLINE void ptq__b256_move_pairs(char *to, const char *from, int flip, int zero) {
+    __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)from);
+    codes = _mm_xor_si128(codes, _mm_set1_epi8((char)flip));
+    ptq__s256_store(to, (ptq__s256)_mm256_cvtepu8_epi16(codes) - (uint16_t)zero);
+}
 
-PTQ__FINISH_REAL(ptq__f256_finish, PTQ__AVX2, __m256, ptq__f256)
-PTQ__SUM_CODES(ptq__i256_sum, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
-PTQ__FINISH_CODES(ptq__i256_finish, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
-PTQ__FINISH_LATER(ptq__i256_later, PTQ__AVX2, ptq__i256)
-PTQ__WINOGRAD(ptq__winograd256, PTQ__AVX2, __m256i, ptq__s256, __m256i, ptq__i256)
-PTQ__AVERAGE_REAL(ptq__average_f256, PTQ__AVX2, __m256, ptq__f256)
-PTQ__AVERAGE_CODES(ptq__average_i256, PTQ__AVX2, __m256i, ptq__i256)
-PTQ__ADD_REAL(ptq__add_f256, PTQ__AVX2, __m256, ptq__f256)
-PTQ__ADD_CODES(ptq__add_i256, PTQ__AVX2, __m256i, ptq__i256)
-PTQ__DEPTHWISE_REAL(ptq__depthwise_f256, PTQ__AVX2, __m256, ptq__f256, ptq__f256_fma)
-PTQ__DEPTHWISE_CODES(ptq__depthwise_i256, PTQ__AVX2, __m256i, ptq__i256)
-PTQ__PREPROCESS(ptq__preprocess_256, PTQ__AVX2, __m256, ptq__f256, ptq__i256)
+PTQ__AVX2 PTQ__INLINE ptq__f256 ptq__f256_widen(const void *from, int is_signed) {
+    (void)is_signed;
+    return ptq__f256_load(from);
+}
 
-/* AVX-512. */
+PTQ__AVX2 PTQ__INLINE void ptq__f256_narrow(void *to, ptq__f256 v) { ptq__f256_store(to, v); }
 
-PTQ__AVX512 PTQ__INLINE __mmask16 ptq__mask512(int n) {
+PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed) {
+    __m128i codes = _mm_loadl_epi64((const __m128i *)from);
+    return (ptq__i256)(is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes));
+}
+
+PTQ__AVX2 PTQ__INLINE void ptq__i256_narrow(void *to, ptq__i256 v) {
+    __m256i low = (__m256i)(v & 255);
+    __m128i pack = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+    _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(pack, pack));
+}
+
+PTQ__ELEMENTS(ptq__f256, 4, PTQ__AVX2)
+PTQ__ELEMENTS(ptq__i256, 1, PTQ__AVX2)
+PTQ__STAGES(ptq__b256, PTQ__AVX2)
+PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__SCATTER(ptq__winograd256, PTQ__AVX2, ptq__s256)
+PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256)
+PTQ__OPERATORS(ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_real, NULL, 4,
+            8, 4, 6)
+PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_stage_pairs,
+            &ptq__winograd256, 4, 8, 4, 6)
+PTQ__ENGINE(ptq__bytes256, PTQ__AVX2, ptq__i256, ptq__i256_dot4, 4, PTQ__SATURATES,
+            ptq__b256_stage_bytes, NULL, 4, 8, 4, 6)
+#if PTQ__HAS_AVXVNNI
+PTQ__DOT_OF_FOUR(ptq__i256, 256, _mm256_dpbusd_avx_epi32, PTQ__AVXVNNI)
+PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_stage_bytes,
+            NULL, 4, 8, 4, 6)
+#endif
+
+/* AVX-512: 32 registers, and masks for some lanes of a vector. */
+PTQ__X86_WIDTH(ptq__f512, ptq__i512, 64, 512, PTQ__AVX512)
+typedef int32_t ptq__z512 __attribute__((vector_size(64)));
+
+PTQ__AVX512 PTQ__INLINE __mmask16 ptq__first512(int n) {
     return (__mmask16)(n >= 16 ? 0xffff : (1 << n) - 1);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_all(float value) { return _mm512_set1_ps(value); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_load(const char *p) { return _mm512_loadu_ps(p); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_spread(const char *p) {
-    return _mm512_set1_ps(*(const float *)(const void *)p);
+PTQ__AVX512 PTQ__INLINE ptq__f512 ptq__f512_get(const void *x, ptrdiff_t at, int n, int is_signed) {
+    (void)is_signed;
+    return _mm512_maskz_loadu_ps(ptq__first512(n), (const float *)x + at);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_get(const void *x, ptrdiff_t at, int n) {
-    return _mm512_maskz_loadu_ps(ptq__mask512(n), (const float *)x + at);
+PTQ__AVX512 PTQ__INLINE void ptq__f512_put(void *y, ptrdiff_t at, int n, ptq__f512 v) {
+    _mm512_mask_storeu_ps((float *)y + at, ptq__first512(n), v);
 }
 
-PTQ__AVX512 PTQ__INLINE void ptq__f512_put(void *y, ptrdiff_t at, int n, __m512 value) {
-    _mm512_mask_storeu_ps((float *)y + at, ptq__mask512(n), value);
+PTQ__AVX512 PTQ__INLINE ptq__i512 ptq__i512_get(const void *x, ptrdiff_t at, int n, int is_signed) {
+    __m128i codes = _mm_maskz_loadu_epi8(ptq__first512(n), (const uint8_t *)x + at);
+    return (ptq__i512)(is_signed ? _mm512_cvtepi8_epi32(codes) : _mm512_cvtepu8_epi32(codes));
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_add(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_mul(__m512 a, __m512 b) { return _mm512_mul_ps(a, b); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_clamp(__m512 x, float least, float most) {
-    return _mm512_min_ps(_mm512_set1_ps(most), _mm512_max_ps(_mm512_set1_ps(least), x));
+PTQ__AVX512 PTQ__INLINE void ptq__i512_put(void *y, ptrdiff_t at, int n, ptq__i512 v) {
+    _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)y + at, ptq__first512(n), (__m512i)v);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_fma(__m512 sum, __m512 x, __m512 w) {
-    return _mm512_fmadd_ps(x, w, sum);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_all(int32_t value) { return _mm512_set1_epi32(value); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_load(const char *p) { return _mm512_loadu_si512(p); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_spread(const char *p) {
-    return _mm512_set1_epi32(*(const int32_t *)(const void *)p);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_add(__m512i a, __m512i b) {
-    return _mm512_add_epi32(a, b);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_sub(__m512i a, __m512i b) {
-    return _mm512_sub_epi32(a, b);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_quarter(__m512i x) { return _mm512_srai_epi32(x, 2); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    __m128i codes = _mm_maskz_loadu_epi8(ptq__mask512(n), (const uint8_t *)x + at);
-    return is_signed ? _mm512_cvtepi8_epi32(codes) : _mm512_cvtepu8_epi32(codes);
-}
-
-PTQ__AVX512 PTQ__INLINE void ptq__i512_put(void *y, ptrdiff_t at, int n, __m512i codes) {
-    _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)y + at, ptq__mask512(n), codes);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__i512_real(__m512i x) { return _mm512_cvtepi32_ps(x); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_round(__m512 x) { return _mm512_cvtps_epi32(x); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_dot(__m512i sum, __m512i x, __m512i w) {
-    __m512i products = _mm512_madd_epi16(x, w);
-    __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
-    return sum;
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__pairs512_dot(__m512i sum, __m512i x, __m512i w) {
-    __m512i products = _mm512_madd_epi16(_mm512_maddubs_epi16(x, w), _mm512_set1_epi16(1));
-    __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
-    return sum;
-}
-
-#ifdef PTQ__EMULATE_VNNI
-PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w) {
-    __m512i even = _mm512_madd_epi16(_mm512_and_si512(x, _mm512_set1_epi16(255)),
-                                     _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8));
-    __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(x, 8), _mm512_srai_epi16(w, 8));
-    return _mm512_add_epi32(sum, _mm512_add_epi32(even, odd));
-}
-#else
-PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w) {
-    return _mm512_dpbusd_epi32(sum, x, w);
-}
-#endif
-
-PTQ__FINISH_REAL(ptq__f512_finish, PTQ__AVX512, __m512, ptq__f512)
-PTQ__SUM_CODES(ptq__i512_sum, PTQ__AVX512, __m512, __m512i, ptq__f512, ptq__i512)
-PTQ__FINISH_CODES(ptq__i512_finish, PTQ__AVX512, __m512, __m512i, ptq__f512, ptq__i512)
-PTQ__FINISH_LATER(ptq__i512_later, PTQ__AVX512, ptq__i512)
-PTQ__WINOGRAD(ptq__winograd512, PTQ__AVX512, __m256i, ptq__s256, __m512i, ptq__i512)
-
-/* 16 registers: 12 sums and what goes with them. */
-PTQ__TILE(ptq__f256_4x1, PTQ__AVX2, __m256, 4, 1, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__f256_8x1, PTQ__AVX2, __m256, 8, 1, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__f256_4x2, PTQ__AVX2, __m256, 4, 2, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__f256_6x2, PTQ__AVX2, __m256, 6, 2, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__i256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__i256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__i256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__i256_6x2, PTQ__AVX2, __m256i, 6, 2, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__pairs256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__pairs256_dot)
-PTQ__TILE(ptq__pairs256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__pairs256_dot)
-PTQ__TILE(ptq__pairs256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__pairs256_dot)
-PTQ__TILE(ptq__pairs256_6x2, PTQ__AVX2, __m256i, 6, 2, ptq__i256, ptq__pairs256_dot)
-PTQ__TILES(ptq__places256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILES(ptq__places256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILES(ptq__places256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__i256_dot)
-#if PTQ__HAS_AVXVNNI
-PTQ__TILE(ptq__vnni256_4x1, PTQ__AVXVNNI, __m256i, 4, 1, ptq__i256, ptq__dot_vnni256)
-PTQ__TILE(ptq__vnni256_8x1, PTQ__AVXVNNI, __m256i, 8, 1, ptq__i256, ptq__dot_vnni256)
-PTQ__TILE(ptq__vnni256_4x2, PTQ__AVXVNNI, __m256i, 4, 2, ptq__i256, ptq__dot_vnni256)
-PTQ__TILE(ptq__vnni256_6x2, PTQ__AVXVNNI, __m256i, 6, 2, ptq__i256, ptq__dot_vnni256)
-#endif
-/* 32 registers. */
-PTQ__TILE(ptq__f512_8x1, PTQ__AVX512, __m512, 8, 1, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__f512_16x1, PTQ__AVX512, __m512, 16, 1, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__f512_4x2, PTQ__AVX512, __m512, 4, 2, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__f512_8x2, PTQ__AVX512, __m512, 8, 2, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__i512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__i512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__i512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__i512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__pairs512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__pairs512_dot)
-PTQ__TILE(ptq__pairs512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__pairs512_dot)
-PTQ__TILE(ptq__pairs512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__pairs512_dot)
-PTQ__TILE(ptq__pairs512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__pairs512_dot)
-PTQ__TILES(ptq__places512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILES(ptq__places512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILES(ptq__places512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILES(ptq__places512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__vnni512_8x1, PTQ__AVX512VNNI, __m512i, 8, 1, ptq__i512, ptq__dot_vnni512)
-PTQ__TILE(ptq__vnni512_16x1, PTQ__AVX512VNNI, __m512i, 16, 1, ptq__i512, ptq__dot_vnni512)
-PTQ__TILE(ptq__vnni512_4x2, PTQ__AVX512VNNI, __m512i, 4, 2, ptq__i512, ptq__dot_vnni512)
-PTQ__TILE(ptq__vnni512_8x2, PTQ__AVX512VNNI, __m512i, 8, 2, ptq__i512, ptq__dot_vnni512)
+PTQ__DOT_OF_FOUR(ptq__i512, 512, _mm512_dpbusd_epi32, PTQ__AVX512VNNI)
+PTQ__SUM_CODES(ptq__i512_sum, ptq__f512, ptq__i512, PTQ__AVX512)
+PTQ__FINISHES(ptq__f512, ptq__i512, PTQ__AVX512)
+PTQ__SCATTER(ptq__winograd512, PTQ__AVX512, ptq__s256)
+PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512)
+PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_real, NULL,
+            8, 16, 4, 8)
+PTQ__ENGINE(ptq__pairs512, PTQ__AVX512, ptq__i512, ptq__i512_dot2, 2, 0, ptq__b256_stage_pairs,
+            &ptq__winograd512, 8, 16, 4, 8)
+PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATURATES,
+            ptq__b256_stage_bytes, NULL, 8, 16, 4, 8)
+PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_stage_bytes,
+            NULL, 8, 16, 4, 8)
 
 #if PTQ__HAS_AMX
 /* AMX. A tile register holds up to 16 rows of 64 bytes. A tile of inputs has a row for each output
@@ -11040,7 +10924,7 @@ PTQ__TILE(ptq__vnni512_8x2, PTQ__AVX512VNNI, __m512i, 8, 2, ptq__i512, ptq__dot_
 PTQ__AMX static void ptq__amx_begin(const ptq__packed *k) {
     union {
         uint8_t byte[64]; /* 0: palette; 16 to 31: bytes of a row, 16 bits; 48 to 55: rows */
-        __m512i all;      /* for its alignment */
+        ptq__i512 all;    /* for its alignment */
     } config;
     int i;
     memset(&config, 0, sizeof config);
@@ -11053,8 +10937,8 @@ PTQ__AMX static void ptq__amx_begin(const ptq__packed *k) {
     ptq__tile_config(&config);
 }
 
-PTQ__AMX static void ptq__amx_end(const ptq__tile *t) {
-    ptq__i512_later(t);
+PTQ__AMX static void ptq__amx_end(ptq__tile *t) {
+    ptq__i512_finish_row(&t->waiting, t->finish);
     ptq__tile_release();
 }
 
@@ -11062,19 +10946,19 @@ PTQ__AMX static void ptq__amx_end(const ptq__tile *t) {
    same bias. The vector units finish the tile before while the matrix unit, which has a queue of
    its own, works on this one: so the store, which must wait for it, comes last. */
 #define PTQ__AMX_TILE(NAME, PIXELS, VECTORS)                                                       \
-    PTQ__AMX static void NAME(const ptq__tile *t) {                                                \
-        enum { WIDE = 64 * VECTORS };                                                              \
+    PTQ__AMX static void NAME(ptq__tile *t) {                                                      \
+        enum { WIDE = 64 * VECTORS, BOTH = PIXELS == 2 && VECTORS == 2 };                          \
         ptrdiff_t advance = t->conv->advance, next = t->conv->pixels[0][0];                        \
         const char *weight = t->weight, *from;                                                     \
+        char *to = t->sums.at;                                                                     \
         int i, words = t->conv->piece_words;                                                       \
-        ptq__later *later = t->later;                                                              \
         ptq__tile_fence(t);                                                                        \
         ptq__tile_load(0, t->bias, 0);                                                             \
         if (VECTORS == 2)                                                                          \
             ptq__tile_load(1, t->bias + 64, 0);                                                    \
         if (PIXELS == 2)                                                                           \
             ptq__tile_load(2, t->bias, 0);                                                         \
-        if (PIXELS == 2 && VECTORS == 2)                                                           \
+        if (BOTH)                                                                                  \
             ptq__tile_load(3, t->bias + 64, 0);                                                    \
         for (i = 0; i < t->pieces; i++, weight += words * WIDE) {                                  \
             from = t->piece[i].from + t->at;                                                       \
@@ -11089,23 +10973,19 @@ PTQ__AMX static void ptq__amx_end(const ptq__tile *t) {
                 ptq__tile_load(7, weight + 64, WIDE);                                              \
                 ptq__tile_dot(1, 4, 7);                                                            \
             }                                                                                      \
-            if (PIXELS == 2 && VECTORS == 2)                                                       \
+            if (BOTH)                                                                              \
                 ptq__tile_dot(3, 5, 7);                                                            \
         }                                                                                          \
-        ptq__i512_later(t); /* of the tile before, if there is one */                              \
-        ptq__tile_store(0, later->sums, WIDE);                                                     \
+        ptq__i512_finish_row(&t->waiting, t->finish);                                              \
+        ptq__tile_store(0, to, WIDE);                                                              \
         if (VECTORS == 2)                                                                          \
-            ptq__tile_store(1, later->sums + 64, WIDE);                                            \
+            ptq__tile_store(1, to + 64, WIDE);                                                     \
         if (PIXELS == 2)                                                                           \
-            ptq__tile_store(2, later->sums + next * WIDE, WIDE);                                   \
-        if (PIXELS == 2 && VECTORS == 2)                                                           \
-            ptq__tile_store(3, later->sums + next * WIDE + 64, WIDE);                              \
-        ptq__tile_fence(later);                                                                    \
-        later->pixels = t->pixels;                                                                 \
-        later->channels = t->channels;                                                             \
-        later->vectors = VECTORS;                                                                  \
-        later->out = t->out;                                                                       \
-        later->multiplier = t->multiplier;                                                         \
+            ptq__tile_store(2, to + next * WIDE, WIDE);                                            \
+        if (BOTH)                                                                                  \
+            ptq__tile_store(3, to + next * WIDE + 64, WIDE);                                       \
+        ptq__tile_fence(to);                                                                       \
+        t->waiting = t->sums;                                                                      \
     }
 
 PTQ__AMX_TILE(ptq__amx_1x1, 1, 1)
@@ -11130,313 +11010,101 @@ PTQ__AMX static void ptq__stage_matrix(const ptq__packed *k, const char *from, c
             _mm512_mask_storeu_epi8(to + i, lanes, _mm512_xor_si512(codes, flip));
         }
 }
+
+static const ptq__matrix ptq__amx_unit = {ptq__amx_begin, ptq__amx_end};
+static const ptq__engine ptq__amx = {16,
+                                     4,
+                                     0,
+                                     ptq__stage_matrix,
+                                     ptq__i512_finish_row,
+                                     NULL,
+                                     &ptq__amx_unit,
+                                     {{16, 32}, {16, 32}},
+                                     {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}}};
 #endif
 
-#define PTQ__AS_IT_IS 0, 0, 0, NULL, NULL, NULL, NULL /* neither planar nor signed nor a matrix */
-static const ptq__engine ptq__engine_f256 = {
-    ptq__stage_f32,
-    4,
-    1,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_i256 = {
-    ptq__stage_s16,
-    1,
-    2,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_places256 = {
-    ptq__stage_s16,
-    1,
-    2,
-    8,
-    {{4, 8}, {4, 4}},
-    {{ptq__places256_4x1, ptq__places256_8x1}, {ptq__places256_4x2, ptq__places256_4x2}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    ptq__i256_later,
-    &ptq__winograd256};
-static const ptq__engine ptq__engine_pairs256 = {
-    ptq__stage_u8,
-    1,
-    4,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__pairs256_4x1, ptq__pairs256_8x1}, {ptq__pairs256_4x2, ptq__pairs256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_f512 = {
-    ptq__stage_f32,
-    4,
-    1,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_i512 = {
-    ptq__stage_s16,
-    1,
-    2,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_places512 = {
-    ptq__stage_s16,
-    1,
-    2,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__places512_8x1, ptq__places512_16x1}, {ptq__places512_4x2, ptq__places512_8x2}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    ptq__i512_later,
-    &ptq__winograd512};
-static const ptq__engine ptq__engine_pairs512 = {
-    ptq__stage_u8,
-    1,
-    4,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__pairs512_8x1, ptq__pairs512_16x1}, {ptq__pairs512_4x2, ptq__pairs512_8x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_vnni512 = {
-    ptq__stage_u8,
-    1,
-    4,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}},
-    PTQ__AS_IT_IS};
-
-#define PTQ__WITH_AVX2                                                                             \
-    ptq__average_f256, ptq__average_i256, ptq__add_f256, ptq__add_i256, ptq__depthwise_f256,       \
-        ptq__depthwise_i256, ptq__preprocess_256
-static const ptq__family ptq__avx2 = {
-    &ptq__engine_f256,     &ptq__engine_i256,      NULL,
-    &ptq__engine_pairs256, &ptq__engine_places256, PTQ__WITH_AVX2};
-static const ptq__family ptq__avx512 = {
-    &ptq__engine_f512,     &ptq__engine_i512,      NULL,
-    &ptq__engine_pairs512, &ptq__engine_places512, PTQ__WITH_AVX2};
-static const ptq__family ptq__avx512vnni = {&ptq__engine_f512,      &ptq__engine_i512,
-                                            &ptq__engine_vnni512,   NULL,
-                                            &ptq__engine_places512, PTQ__WITH_AVX2};
+#define PTQ__OTHERS ptq__f256_operators, ptq__f256_preprocess
+static const ptq__family ptq__families[] = {
+    {PTQ_ISA_AVX2, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__OTHERS},
+    {PTQ_ISA_AVX512, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__OTHERS},
+    {PTQ_ISA_AVX512VNNI, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__OTHERS},
 #if PTQ__HAS_AVXVNNI
-static const ptq__engine ptq__engine_vnni256 = {
-    ptq__stage_u8,
-    1,
-    4,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__family ptq__avxvnni = {&ptq__engine_f256,      &ptq__engine_i256,
-                                         &ptq__engine_vnni256,   NULL,
-                                         &ptq__engine_places256, PTQ__WITH_AVX2};
-#else
-#define ptq__avxvnni ptq__avx2 /* never chosen */
+    {PTQ_ISA_AVXVNNI, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__OTHERS},
 #endif
 #if PTQ__HAS_AMX
-static const ptq__engine ptq__engine_amx = {
-    ptq__stage_matrix,
-    1,
-    4,
-    16,
-    {{16, 32}, {16, 32}},
-    {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}},
-    0,
-    0,
-    1,
-    ptq__amx_begin,
-    ptq__amx_end,
-    NULL,
-    NULL};
-static const ptq__family ptq__amx = {&ptq__engine_f512,      &ptq__engine_i512,
-                                     &ptq__engine_amx,       NULL,
-                                     &ptq__engine_places512, PTQ__WITH_AVX2};
-#else
-#define ptq__amx ptq__avx512 /* never chosen */
+    {PTQ_ISA_AMX, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__OTHERS},
 #endif
-
-/* Only for what ptq_isa_available. */
-static const ptq__family *ptq__family_of(ptq_isa isa) {
-    switch (isa) {
-    case PTQ_ISA_AVX2:
-        return &ptq__avx2;
-    case PTQ_ISA_AVXVNNI:
-        return &ptq__avxvnni;
-    case PTQ_ISA_AVX512:
-        return &ptq__avx512;
-    case PTQ_ISA_AVX512VNNI:
-        return &ptq__avx512vnni;
-    case PTQ_ISA_AMX:
-        return &ptq__amx;
-    default:
-        return NULL;
-    }
-}
+};
 #endif /* PTQ__X86 */
 
 #ifdef PTQ__128
 
-/* 128 bits: NEON and WebAssembly. The vectors of both are vectors of the compiler, on which + - * /
-   work lane by lane; only what follows PTQ__NEON and PTQ__WASM below differs. */
-#ifdef PTQ__NEON
-typedef float32x4_t ptq__f128;
-typedef int32x4_t ptq__i128;
-
-/* GCC would copy memory through other registers. */
-PTQ__INLINE ptq__f128 ptq__f128_load(const char *p) {
-    return vld1q_f32((const float *)(const void *)p);
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_load(const char *p) {
-    return vld1q_s32((const int32_t *)(const void *)p);
-}
+/* 128 bits: NEON and WebAssembly. No attribute: the whole program has these instructions. 64-bit
+   ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
+   WebAssembly runs on have 16 or more. The runtimes of WebAssembly need some for themselves. */
+#define PTQ__BASE
+#if defined(PTQ__BY_LANE)
+#define PTQ__WIDE 8
+#elif defined(PTQ__NEON)
+#define PTQ__WIDE 6
 #else
-typedef float ptq__f128 __attribute__((vector_size(16)));
-typedef int32_t ptq__i128 __attribute__((vector_size(16)));
-
-PTQ__INLINE ptq__f128 ptq__f128_load(const char *p) {
-    ptq__f128 x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_load(const char *p) {
-    ptq__i128 x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
+#define PTQ__WIDE 4
 #endif
-#define PTQ__BASE /* no attribute: the whole program has these instructions */
+PTQ__WORD_TYPE(ptq__f128, float, 16, PTQ__BASE)
+PTQ__WORD_TYPE(ptq__i128, uint32_t, 16, PTQ__BASE)
+PTQ__VECTOR_TYPE(ptq__b128, uint8_t, 16, PTQ__BASE)
+typedef int32_t ptq__z128 __attribute__((vector_size(16)));
 
-PTQ__INLINE ptq__f128 ptq__f128_all(float value) {
-    ptq__f128 x = {value, value, value, value};
-    return x;
+PTQ__INLINE ptq__f128 ptq__f128_widen(const void *from, int is_signed) {
+    (void)is_signed;
+    return ptq__f128_load(from);
 }
 
-PTQ__INLINE ptq__f128 ptq__f128_spread(const char *p) {
-    float value;
-    memcpy(&value, p, sizeof value);
-    return ptq__f128_all(value);
+PTQ__INLINE void ptq__f128_narrow(void *to, ptq__f128 v) { ptq__f128_store(to, v); }
+
+/* As ptq__rne: what is rounded has been clamped. */
+PTQ__INLINE ptq__i128 ptq__i128_near(ptq__f128 x) {
+    return (ptq__i128)(x + 12582912.0f) - 0x4b400000;
 }
-
-PTQ__INLINE ptq__f128 ptq__f128_get(const void *x, ptrdiff_t at, int n) {
-    const float *from = (const float *)x + at;
-    float copy[4] = {0, 0, 0, 0};
-    if (n >= 4)
-        return ptq__f128_load((const char *)(const void *)from);
-    memcpy(copy, from, (size_t)n * sizeof *copy);
-    return ptq__f128_load((const char *)copy);
-}
-
-PTQ__INLINE void ptq__f128_put(void *y, ptrdiff_t at, int n, ptq__f128 value) {
-    float copy[4];
-    if (n >= 4) {
-        memcpy((float *)y + at, &value, sizeof value);
-    } else {
-        memcpy(copy, &value, sizeof copy);
-        memcpy((float *)y + at, copy, (size_t)n * sizeof *copy);
-    }
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_add(ptq__f128 a, ptq__f128 b) { return a + b; }
-
-PTQ__INLINE ptq__f128 ptq__f128_sub(ptq__f128 a, ptq__f128 b) { return a - b; }
-
-PTQ__INLINE ptq__f128 ptq__f128_mul(ptq__f128 a, ptq__f128 b) { return a * b; }
-
-PTQ__INLINE ptq__f128 ptq__f128_div(ptq__f128 a, ptq__f128 b) { return a / b; }
-
-PTQ__INLINE ptq__i128 ptq__i128_all(int32_t value) {
-    ptq__i128 x = {value, value, value, value};
-    return x;
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_spread(const char *p) {
-    int32_t value;
-    memcpy(&value, p, sizeof value);
-    return ptq__i128_all(value);
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_add(ptq__i128 a, ptq__i128 b) { return a + b; }
-
-PTQ__INLINE ptq__i128 ptq__i128_sub(ptq__i128 a, ptq__i128 b) { return a - b; }
-
-PTQ__INLINE ptq__i128 ptq__i128_quarter(ptq__i128 x) { return x >> 2; }
-
-PTQ__INLINE ptq__i128 ptq__i128_mul(ptq__i128 a, ptq__i128 b) { return a * b; }
-
-/* Four bytes in the lowest lane; ptq__i128_get and ptq__i128_put widen and narrow. */
-PTQ__INLINE uint32_t ptq__get_bytes(const void *x, ptrdiff_t at, int n) {
-    uint32_t bytes, some = 0;
-    if (n >= 4) {
-        memcpy(&bytes, (const uint8_t *)x + at, sizeof bytes);
-        return bytes;
-    }
-    memcpy(&some, (const uint8_t *)x + at, (size_t)n);
-    return some;
-}
-
-PTQ__INLINE void ptq__put_bytes(void *y, ptrdiff_t at, int n, uint32_t bytes) {
-    uint32_t some = bytes; /* its own, so that `bytes` may stay in a register */
-    if (n >= 4)
-        memcpy((uint8_t *)y + at, &bytes, sizeof bytes);
-    else
-        memcpy((uint8_t *)y + at, &some, (size_t)n);
-}
-
-PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero) {
-    (void)flip, (void)zero;
-    memcpy(to, from, PTQ__SLAB);
-}
+#endif /* PTQ__128 */
 
 #ifdef PTQ__NEON
-
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
-PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
-    uint8x16_t codes = vld1q_u8((const uint8_t *)from);
+PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
+    uint8x16_t codes = ptq__b128_load(from) ^ (uint8_t)flip;
     uint8x8_t less = vdup_n_u8((uint8_t)zero);
-    codes = veorq_u8(codes, vdupq_n_u8((uint8_t)flip));
-    vst1q_u8((uint8_t *)to, vreinterpretq_u8_u16(vsubl_u8(vget_low_u8(codes), less)));
-    vst1q_u8((uint8_t *)to + 16, vreinterpretq_u8_u16(vsubl_u8(vget_high_u8(codes), less)));
+    ptq__b128_store(to, (ptq__b128)vsubl_u8(vget_low_u8(codes), less));
+    ptq__b128_store(to + 16, (ptq__b128)vsubl_u8(vget_high_u8(codes), less));
 }
 
 PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return vminq_f32(vmaxq_f32(x, vdupq_n_f32(least)), vdupq_n_f32(most));
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    uint8x8_t codes = vreinterpret_u8_u32(vdup_n_u32(ptq__get_bytes(x, at, n)));
+PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
+    uint32_t bytes;
+    uint8x8_t codes;
+    memcpy(&bytes, from, sizeof bytes);
+    codes = vreinterpret_u8_u32(vdup_n_u32(bytes));
     if (is_signed)
-        return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(codes))));
-    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(codes))));
+        return (ptq__i128)vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(codes))));
+    return vmovl_u16(vget_low_u16(vmovl_u8(codes)));
 }
 
-PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes) {
-    int16x4_t half = vmovn_s32(codes);
-    int8x8_t bytes = vmovn_s16(vcombine_s16(half, half));
-    ptq__put_bytes(y, at, n, vget_lane_u32(vreinterpret_u32_s8(bytes), 0));
+PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
+    uint16x4_t half = vmovn_u32(v);
+    uint8x8_t codes = vmovn_u16(vcombine_u16(half, half));
+    uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(codes), 0);
+    memcpy(to, &bytes, sizeof bytes);
 }
 
-PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) { return vcvtq_f32_s32(x); }
+PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) { return vcvtq_f32_s32((int32x4_t)x); }
 
 /* Two 16-bit codes, and the weights of the first for four channels before those of the second. */
-PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
-    int16x4_t code = vget_low_s16(vreinterpretq_s16_s32(x));
-    int16x8_t weight = vreinterpretq_s16_s32(w);
-    sum = vmlal_lane_s16(sum, vget_low_s16(weight), code, 0);
-    return vmlal_lane_s16(sum, vget_high_s16(weight), code, 1);
+PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    int16x4_t code = vget_low_s16((int16x8_t)x);
+    int32x4_t first = vmlal_lane_s16((int32x4_t)sum, vget_low_s16((int16x8_t)w), code, 0);
+    return (ptq__i128)vmlal_lane_s16(first, vget_high_s16((int16x8_t)w), code, 1);
 }
 
 #ifdef __aarch64__
@@ -11444,14 +11112,15 @@ PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return vfmaq_f32(sum, x, w);
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return vcvtnq_s32_f32(x); }
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return (ptq__i128)vcvtnq_s32_f32(x); }
 
 #define ptq__f128_fma ptq__f128_mac
 #define ptq__f128_mac_lane(sum, x, w, lane) vfmaq_laneq_f32(sum, w, x, lane)
-#define ptq__i128_dot_lane(sum, x, w, lane)                                                        \
-    vmlal_high_laneq_s16(vmlal_laneq_s16(sum, vget_low_s16(vreinterpretq_s16_s32(w)),              \
-                                         vreinterpretq_s16_s32(x), 2 * (lane)),                    \
-                         vreinterpretq_s16_s32(w), vreinterpretq_s16_s32(x), 2 * (lane) + 1)
+#define ptq__i128_dot2_lane(sum, x, w, lane)                                                       \
+    (ptq__i128)                                                                                    \
+        vmlal_high_laneq_s16(vmlal_laneq_s16((int32x4_t)(sum), vget_low_s16((int16x8_t)(w)),       \
+                                             (int16x8_t)(x), 2 * (lane)),                          \
+                             (int16x8_t)(w), (int16x8_t)(x), 2 * (lane) + 1)
 #else
 /* 32-bit ARM. Its vectors take denormal numbers for 0. To codes that makes no difference: sums are
    integers and multipliers normal, so that no product is denormal unless it is 0, and the fused
@@ -11463,45 +11132,25 @@ PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return sum;
 }
 
-/* As ptq__rne: what is rounded has been clamped. */
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) {
-    ptq__f128 shifted = vaddq_f32(x, vdupq_n_f32(12582912.0f));
-    return vsubq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(0x4b400000));
-}
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
 PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return vmlaq_f32(sum, x, w);
 }
 #endif
 
-#if PTQ__HAS_DOTPROD
-/* Four products of signed codes and signed weights, summed exactly. */
-PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
-    return vdotq_s32(sum, vreinterpretq_s8_s32(x), vreinterpretq_s8_s32(w));
-}
-
-#define ptq__i128_sdot_lane(sum, x, w, lane)                                                       \
-    vdotq_laneq_s32(sum, vreinterpretq_s8_s32(w), vreinterpretq_s8_s32(x), lane)
-
-/* 32 codes as signed bytes; their zero point is in the bias. */
-PTQ__INLINE void ptq__move_s8(char *to, const char *from, int flip, int zero) {
-    uint8x16_t change = vdupq_n_u8((uint8_t)flip);
-    (void)zero;
-    vst1q_u8((uint8_t *)to, veorq_u8(vld1q_u8((const uint8_t *)from), change));
-    vst1q_u8((uint8_t *)to + 16, veorq_u8(vld1q_u8((const uint8_t *)from + 16), change));
-}
-
-PTQ__STAGE(ptq__stage_s8, PTQ__BASE, PTQ__SLAB, ptq__move_s8)
-#endif
+PTQ__SUM_CODES(ptq__i128_sum, ptq__f128, ptq__i128, PTQ__BASE)
+#define PTQ__PAIRS_FORM PTQ__PLANAR
+#define PTQ__WINOGRAD128 NULL
 #endif /* PTQ__NEON */
 
 #ifdef PTQ__WASM
+PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
 
-PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
-    v128_t codes = wasm_v128_xor(wasm_v128_load(from), wasm_i8x16_splat((int8_t)flip));
-    v128_t less = wasm_i16x8_splat((int16_t)zero);
-    wasm_v128_store(to, wasm_i16x8_sub(wasm_u16x8_extend_low_u8x16(codes), less));
-    wasm_v128_store(to + 16, wasm_i16x8_sub(wasm_u16x8_extend_high_u8x16(codes), less));
+PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
+    v128_t codes = (v128_t)(ptq__b128_load(from) ^ (uint8_t)flip);
+    ptq__s128_store(to, (ptq__s128)wasm_u16x8_extend_low_u8x16(codes) - (uint16_t)zero);
+    ptq__s128_store(to + 16, (ptq__s128)wasm_u16x8_extend_high_u8x16(codes) - (uint16_t)zero);
 }
 
 /* pmax(a, b) is a < b ? b : a: one instruction where max, which minds the sign of 0, is several. A
@@ -11511,29 +11160,24 @@ PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return (ptq__f128)wasm_f32x4_pmin(y, wasm_f32x4_splat(most));
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    v128_t codes = (v128_t)ptq__i128_all((int32_t)ptq__get_bytes(x, at, n));
+PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
+    v128_t codes = wasm_v128_load32_splat(from);
     if (is_signed)
         return (ptq__i128)wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(codes));
     return (ptq__i128)wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(codes));
 }
 
-PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes) {
-    v128_t pack = wasm_v128_and((v128_t)codes, wasm_i32x4_splat(255));
+PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
+    v128_t pack = (v128_t)(v & 255);
     pack = wasm_u16x8_narrow_i32x4(pack, pack);
-    pack = wasm_u8x16_narrow_i16x8(pack, pack);
-    ptq__put_bytes(y, at, n, (uint32_t)wasm_i32x4_extract_lane(pack, 0));
+    wasm_v128_store32_lane(to, wasm_u8x16_narrow_i16x8(pack, pack), 0);
 }
 
 PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) {
     return (ptq__f128)wasm_f32x4_convert_i32x4((v128_t)x);
 }
 
-/* As ptq__rne: what is rounded has been clamped. */
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) {
-    v128_t shifted = wasm_f32x4_add((v128_t)x, wasm_f32x4_splat(12582912.0f));
-    return (ptq__i128)wasm_i32x4_sub(shifted, wasm_i32x4_splat(0x4b400000));
-}
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
 PTQ__INLINE v128_t ptq__fma_low(v128_t sum, v128_t x, v128_t w) {
     v128_t product =
@@ -11558,12 +11202,11 @@ PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
 PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
 
 /* Two products of 16 bits are summed exactly. */
-PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
-    v128_t products = wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
-    return (ptq__i128)wasm_i32x4_add((v128_t)sum, products);
+PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    return sum + (ptq__i128)wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
 }
 
-PTQ__SUM_CODES(ptq__exact_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
+PTQ__SUM_CODES(ptq__exact_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
 /* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
 PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual) {
@@ -11578,154 +11221,63 @@ PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f1
         return ptq__exact_sum(f, own, residual);
     return code;
 }
-#else
-PTQ__SUM_CODES(ptq__i128_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
+
+PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
+PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128)
+#define PTQ__PAIRS_FORM 0
+#define PTQ__WINOGRAD128 &ptq__winograd128
 #endif /* PTQ__WASM */
 
-PTQ__STAGE(ptq__stage_f32, PTQ__BASE, PTQ__SLAB, ptq__move_f32)
-PTQ__STAGE(ptq__stage_s16, PTQ__BASE, PTQ__SLAB / 2, ptq__move_s16)
-PTQ__FINISH_REAL(ptq__f128_finish, PTQ__BASE, ptq__f128, ptq__f128)
-PTQ__FINISH_CODES(ptq__i128_finish, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
-PTQ__AVERAGE_REAL(ptq__average_f128, PTQ__BASE, ptq__f128, ptq__f128)
-PTQ__AVERAGE_CODES(ptq__average_i128, PTQ__BASE, ptq__i128, ptq__i128)
-PTQ__ADD_REAL(ptq__add_f128, PTQ__BASE, ptq__f128, ptq__f128)
-PTQ__ADD_CODES(ptq__add_i128, PTQ__BASE, ptq__i128, ptq__i128)
-PTQ__DEPTHWISE_REAL(ptq__depthwise_f128, PTQ__BASE, ptq__f128, ptq__f128, ptq__f128_mac)
-PTQ__DEPTHWISE_CODES(ptq__depthwise_i128, PTQ__BASE, ptq__i128, ptq__i128)
-PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
+#ifdef PTQ__128
+PTQ__ELEMENTS(ptq__f128, 4, PTQ__BASE)
+PTQ__ELEMENTS(ptq__i128, 1, PTQ__BASE)
+PTQ__STAGES(ptq__b128, PTQ__BASE)
+PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
+PTQ__OPERATORS(ptq__f128, ptq__i128, PTQ__BASE)
+PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_real, NULL, 4,
+            8, 4, PTQ__WIDE)
+PTQ__ENGINE(ptq__pairs128, PTQ__BASE, ptq__i128, ptq__i128_dot2, 2, PTQ__PAIRS_FORM,
+            ptq__b128_stage_pairs, PTQ__WINOGRAD128, 4, 8, 4, PTQ__WIDE)
 
-/* 64-bit ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
-   WebAssembly runs on have 16 or more. The runtimes of WebAssembly need some for themselves. */
-#if defined(PTQ__BY_LANE)
-#define PTQ__WIDE 8
-#elif defined(PTQ__NEON)
-#define PTQ__WIDE 6
-#else
-#define PTQ__WIDE 4
-#endif
-#ifdef PTQ__WASM
-PTQ__INLINE v128_t ptq__s128_add(v128_t a, v128_t b) { return wasm_i16x8_add(a, b); }
-
-PTQ__INLINE v128_t ptq__s128_sub(v128_t a, v128_t b) { return wasm_i16x8_sub(a, b); }
-
-PTQ__WINOGRAD(ptq__winograd128, PTQ__BASE, v128_t, ptq__s128, ptq__i128, ptq__i128)
-#define PTQ__TILE128 PTQ__TILES
-#define PTQ__FINISH128(finish) finish
-PTQ__FINISH_LATER(ptq__f128_later, PTQ__BASE, ptq__f128)
-PTQ__FINISH_LATER(ptq__i128_later, PTQ__BASE, ptq__i128)
-#else
-#define PTQ__TILE128 PTQ__TILE
-#define PTQ__FINISH128(finish) NULL
-#endif
-PTQ__TILE128(ptq__f128_4x1, PTQ__BASE, ptq__f128, 4, 1, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__f128_8x1, PTQ__BASE, ptq__f128, 8, 1, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__f128_4x2, PTQ__BASE, ptq__f128, 4, 2, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__f128_wide, PTQ__BASE, ptq__f128, PTQ__WIDE, 2, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__i128_4x1, PTQ__BASE, ptq__i128, 4, 1, ptq__i128, ptq__i128_dot)
-PTQ__TILE128(ptq__i128_8x1, PTQ__BASE, ptq__i128, 8, 1, ptq__i128, ptq__i128_dot)
-PTQ__TILE128(ptq__i128_4x2, PTQ__BASE, ptq__i128, 4, 2, ptq__i128, ptq__i128_dot)
-PTQ__TILE128(ptq__i128_wide, PTQ__BASE, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_dot)
-
-static const ptq__engine ptq__engine_f128 = {
-    ptq__stage_f32,
-    4,
-    1,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    PTQ__FINISH128(ptq__f128_later),
-    NULL};
-#ifdef PTQ__NEON
-#define PTQ__PLANAR 1
-#else
-#define PTQ__PLANAR 0
-#endif
-static const ptq__engine ptq__engine_i128 = {
-    ptq__stage_s16,
-    1,
-    2,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    PTQ__PLANAR,
-    0,
-    0,
-    NULL,
-    NULL,
-    PTQ__FINISH128(ptq__i128_later),
-    NULL};
-#ifdef PTQ__WASM
-static const ptq__engine ptq__engine_places128 = {
-    ptq__stage_s16,
-    1,
-    2,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    ptq__i128_later,
-    &ptq__winograd128};
-#define PTQ__PLACES128 &ptq__engine_places128
-#else
-#define PTQ__PLACES128 NULL
-#endif
-
-#define PTQ__WITH_128                                                                              \
-    ptq__average_f128, ptq__average_i128, ptq__add_f128, ptq__add_i128, ptq__depthwise_f128,       \
-        ptq__depthwise_i128, ptq__preprocess_128
-static const ptq__family ptq__plain128 = {&ptq__engine_f128, &ptq__engine_i128, NULL, NULL,
-                                          PTQ__PLACES128,    PTQ__WITH_128};
-#if defined(PTQ__NEON) && PTQ__HAS_DOTPROD
-PTQ__TILE(ptq__sdot_4x1, PTQ__DOTPROD, ptq__i128, 4, 1, ptq__i128, ptq__i128_sdot)
-PTQ__TILE(ptq__sdot_8x1, PTQ__DOTPROD, ptq__i128, 8, 1, ptq__i128, ptq__i128_sdot)
-PTQ__TILE(ptq__sdot_4x2, PTQ__DOTPROD, ptq__i128, 4, 2, ptq__i128, ptq__i128_sdot)
-PTQ__TILE(ptq__sdot_wide, PTQ__DOTPROD, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_sdot)
-static const ptq__engine ptq__engine_sdot = {
-    ptq__stage_s8,
-    1,
-    4,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}},
-    0,
-    1,
-    0,
-    NULL,
-    NULL,
-    NULL,
-    NULL};
-static const ptq__family ptq__neondot = {
-    &ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot, NULL, PTQ__PLACES128, PTQ__WITH_128};
-#else
-#define ptq__neondot ptq__plain128 /* never chosen */
-#endif
-
-/* Only for what ptq_isa_available. */
-static const ptq__family *ptq__family_of(ptq_isa isa) {
-    switch (isa) {
-    case PTQ_ISA_NEON:
-    case PTQ_ISA_WASM:
-        return &ptq__plain128;
-    case PTQ_ISA_NEONDOT:
-        return &ptq__neondot;
-    default:
-        return NULL;
-    }
+#ifdef PTQ__DOTPROD
+/* Four products of signed codes and signed weights, summed exactly. */
+PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    return (ptq__i128)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w);
 }
+
+#define ptq__i128_sdot_lane(sum, x, w, lane)                                                       \
+    (ptq__i128) vdotq_laneq_s32((int32x4_t)(sum), (int8x16_t)(w), (int8x16_t)(x), lane)
+PTQ__ENGINE(ptq__sdot128, PTQ__DOTPROD, ptq__i128, ptq__i128_sdot, 4, PTQ__SIGNED,
+            ptq__b128_stage_bytes, NULL, 4, 8, 4, PTQ__WIDE)
+#endif
+
+#define PTQ__OTHERS ptq__f128_operators, ptq__f128_preprocess
+static const ptq__family ptq__families[] = {
+#ifdef PTQ__DOTPROD
+    {PTQ_ISA_NEONDOT, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__OTHERS},
+#endif
+#ifdef PTQ__NEON
+    {PTQ_ISA_NEON, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+#else
+    {PTQ_ISA_WASM, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+#endif
+};
 #endif /* PTQ__128 */
+
+/* NULL where scalar kernels do everything. */
+static const ptq__family *ptq__family_of(ptq_isa isa) {
+    size_t i;
+    for (i = 0; i < sizeof ptq__families / sizeof *ptq__families; i++)
+        if (ptq__families[i].isa == isa)
+            return &ptq__families[i];
+    return NULL;
+}
+
+/* A layer, row by row. */
 
 /* Row y of the input, of which `row` holds the blank margins. */
 static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row) {
-    ptrdiff_t bytes = (ptrdiff_t)k->in[1] * k->in[2] * k->engine->size;
+    ptrdiff_t bytes = (ptrdiff_t)k->in[1] * k->in[2] * ptq__engine_size(k->engine);
     int i;
     for (i = 0; i < k->strips; i++)
         k->engine->stage(k, x + y * bytes + k->strip[i].from, x + k->in[0] * bytes,
@@ -11752,39 +11304,40 @@ static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *ne
     }
 }
 
-static void ptq__finish_row(const ptq__packed *k, const ptq__panel *panel, const ptq__tile *t,
-                            int oy) {
-    t->later->pixels = k->out[1];
-    t->later->channels = panel->channels;
-    t->later->vectors = panel->two + 1;
-    t->later->out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
-    t->later->multiplier = k->multiplier + panel->lane;
-    k->engine->finish(t);
+/* The sums of an output row of a panel, which lie at `at`. */
+static ptq__sums ptq__sums_of_row(const ptq__packed *k, const ptq__panel *panel, char *at, int oy) {
+    ptq__sums s;
+    s.at = at;
+    s.pixels = k->out[1];
+    s.channels = panel->channels;
+    s.vectors = panel->two + 1;
+    s.out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
+    s.multiplier = k->multiplier + panel->lane;
+    return s;
 }
 
 /* One output row of a panel, in large tiles as far as they fit. */
-static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy) {
-    int small = k->pixels[panel->two][0], large = k->pixels[panel->two][1];
-    int ox, left;
+static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, char *sums,
+                           int oy) {
+    const ptq__sums row = ptq__sums_of_row(k, panel, sums, oy);
+    int small = k->pixels[panel->two][0], large = k->pixels[panel->two][1], ox, left;
     t->weight = panel->weight;
     t->bias = k->bias + panel->lane * PTQ__WORD;
-    t->multiplier = k->multiplier + panel->lane;
-    t->channels = panel->channels;
-    for (ox = 0; ox < k->out[1]; ox += t->pixels) {
+    t->sums = row;
+    for (ox = 0; ox < k->out[1]; ox += t->sums.pixels) {
+        int fits = k->out[1] - ox == large || k->out[1] - ox >= large + small;
         left = k->out[1] - ox;
-        t->sums = t->later->sums + ((ptrdiff_t)ox * k->engine->lanes << panel->two) * PTQ__WORD;
         t->at = panel->group * k->slabs * k->slab_bytes + ox * k->advance;
-        t->out = ((ptrdiff_t)oy * k->out[1] + ox) * k->out[2] + panel->first;
-        if (left == large || left >= large + small) {
-            t->pixels = k->engine->finish ? left / large * large : large;
-            k->engine->tile[panel->two][1](t);
-        } else {
-            t->pixels = left < small ? left : small;
-            k->engine->tile[panel->two][0](t);
-        }
+        t->sums.at = sums + (ptrdiff_t)ox * row.vectors * k->engine->lanes * PTQ__WORD;
+        t->sums.out = row.out + (ptrdiff_t)ox * k->out[2];
+        if (fits)
+            t->sums.pixels = k->engine->matrix ? large : left / large * large;
+        else
+            t->sums.pixels = left < small ? left : small;
+        k->engine->tile[panel->two][fits](t);
     }
-    if (k->engine->finish)
-        ptq__finish_row(k, panel, t, oy);
+    if (!k->engine->matrix)
+        k->engine->finish(&row, t->finish);
 }
 
 /* 3 x 3 kernels that move by one pixel: minimal filtering, as S. Winograd's (A. Lavin and S. Gray,
@@ -11804,29 +11357,30 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
    is a multiple of 4: see ptq__can_winograd. */
 
 static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t,
-                                int oy) {
+                                char *sums, int oy) {
     static const int32_t none[2 * 16] = {0}; /* for two vectors of up to 512 bits */
     int i, vectors = panel->two + 1, large = k->tiles % k->pixels[panel->two][1] == 0;
-    ptrdiff_t plane = ptq__sums_plane(k, vectors);
-    char *sums = t->later->sums, *gathered = sums + PTQ__PLACES * plane;
+    char *gathered;
     t->weight = panel->weight;
     t->bias = (const char *)none;
-    t->pixels = k->tiles;
-    t->sums = sums;
-    t->sums_plane = plane;
+    t->sums.at = sums;
+    t->sums.pixels = k->tiles;
+    t->sums_plane = ptq__sums_plane(k, vectors);
+    gathered = sums + PTQ__PLACES * t->sums_plane;
     k->engine->tile[panel->two][large](t);
     k->engine->winograd->gather(k, panel, sums, gathered);
     for (i = 0; i < 2 && oy + i < k->out[0]; i++) {
-        t->later->sums = gathered + i * 2 * k->tiles * vectors * k->engine->lanes * PTQ__WORD;
-        ptq__finish_row(k, panel, t, oy + i);
+        ptq__sums row = ptq__sums_of_row(k, panel, gathered, oy + i);
+        row.at += (ptrdiff_t)i * 2 * k->tiles * vectors * k->engine->lanes * PTQ__WORD;
+        k->engine->finish(&row, t->finish);
     }
-    t->later->sums = sums;
 }
 
 /* Output rows oy and oy + 1. The first pieces are the four staged rows of their input, those behind
    are the tile's. */
-static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char *planes,
-                               ptq__piece *piece, ptq__tile *t, int oy) {
+static void ptq__winograd_rows(const ptq__packed *k, ptq__piece *row, char *planes, ptq__tile *t,
+                               char *sums, int oy) {
+    ptq__piece *piece = row + k->rows;
     int i;
     k->engine->winograd->scatter(k, row, planes);
     for (i = 0; i < k->slabs; i++)
@@ -11836,47 +11390,42 @@ static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char
     t->planes = PTQ__PLACES;
     t->plane = ptq__input_plane(k);
     for (i = 0; i < k->panels; i++)
-        ptq__winograd_panel(k, &k->panel[i], t, oy);
+        ptq__winograd_panel(k, &k->panel[i], t, sums, oy);
 }
 
+/* Scratch memory: the pieces, the staged rows, the planes, the sums. */
 static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     const ptq__packed *k = (const ptq__packed *)step->packed;
+    const ptq__finish finish = ptq__finish_of(step, frame);
     const char *x = (const char *)frame->in[0];
     ptq__piece *piece = (ptq__piece *)frame->scratch;
     char *buffer = (char *)piece + ptq__align((size_t)k->pieces * sizeof *piece);
     char *planes = buffer + (k->rows + 1) * k->row_bytes;
-    ptq__finish finish = k->finish;
-    ptq__later later;
+    char *sums = planes + PTQ__PLACES * ptq__input_plane(k);
     ptq__tile tile;
     int oy, i, next = 0;
     memcpy(piece, k->piece, (size_t)k->pieces * sizeof *piece);
     memset(buffer, k->blank, (size_t)(k->rows + 1) * (size_t)k->row_bytes);
-    finish.residual = frame->in[1];
-    finish.y = frame->out;
-    finish.mid = frame->mid;
-    memset(&later, 0, sizeof later);
     memset(&tile, 0, sizeof tile);
-    later.sums = planes + PTQ__PLACES * ptq__input_plane(k);
     tile.conv = k;
-    tile.later = &later;
     tile.piece = piece;
     tile.pieces = k->pieces;
     tile.planes = 1;
     tile.finish = &finish;
-    if (k->engine->begin)
-        k->engine->begin(k);
+    if (k->engine->matrix)
+        k->engine->matrix->begin(k);
     for (oy = 0; oy < k->out[0]; oy += k->tiles ? 2 : 1) {
         ptq__stage_rows(k, x, oy, &next, buffer, piece);
         if (k->tiles)
-            ptq__winograd_rows(k, piece, planes, piece + k->rows, &tile, oy);
+            ptq__winograd_rows(k, piece, planes, &tile, sums, oy);
         for (i = 0; i < k->panels && !k->tiles; i++)
-            ptq__run_panel(k, &k->panel[i], &tile, oy);
+            ptq__run_panel(k, &k->panel[i], &tile, sums, oy);
     }
-    if (k->engine->end)
-        k->engine->end(&tile);
+    if (k->engine->matrix)
+        k->engine->matrix->end(&tile);
 }
 
-/* Packing, once per plan. */
+/* Packing, once per plan. First, what a layer's numbers allow. */
 
 /* An integer weight less its zero point. */
 static int ptq__weight_code(const ptq__step *step, size_t from) {
@@ -11887,26 +11436,28 @@ static int ptq__weight_code(const ptq__step *step, size_t from) {
 }
 
 /* Whether weights less their zero point fit into signed bytes. */
-static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes) {
-    size_t i, n = ptq_tensor_elements(weight);
-    if (weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S)
-        return 1;
+static int ptq__fits_s8(const ptq__step *step) {
+    size_t i, n = ptq_tensor_elements(&step->node->param[PTQ_PARAM_WEIGHT]);
     for (i = 0; i < n; i++)
-        if (codes[i] - weight->zero_point > 127 || codes[i] - weight->zero_point < -128)
+        if (ptq__weight_code(step, i) > 127 || ptq__weight_code(step, i) < -128)
             return 0;
     return 1;
 }
 
-/* Whether all sums of ptq__add_codes are exact in double precision: whether every term is a
-   multiple of one power of two of which the sum of all is less than 2^53. The codes are below 256.
-   The first sum is rounded to single between the two, but is a multiple of that power even then. */
-static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset) {
+/* Whether the vector kernels can do the addition of a step on codes: where nothing multiplies and
+   adds with one rounding, all sums of ptq__add_codes must be exact in double precision. They are if
+   every term is a multiple of one power of two of which the sum of all is less than 2^53. The codes
+   are below 256. The first sum is rounded to single between the two, but is a multiple of that
+   power even then. */
+static int ptq__can_add(const ptq__step *step) {
     float term[3];
     double total = 0;
     int i, e, least = INT_MAX;
-    term[0] = ratio_a;
-    term[1] = ratio_b;
-    term[2] = offset;
+    if (PTQ__FUSED || !step->from[1])
+        return 1;
+    term[0] = step->adder.ratio_a;
+    term[1] = step->adder.ratio_b;
+    term[2] = step->adder.offset;
     for (i = 0; i < 3; i++) {
         frexp((double)term[i], &e); /* 24 bits below 2^e */
         if (term[i] != 0 && e - 24 < least)
@@ -11914,13 +11465,6 @@ static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset) {
         total += fabs((double)term[i]) * (i < 2 ? 256 : 1);
     }
     return total < ldexp(1, least + 53);
-}
-
-/* Whether the vector kernels can do the addition of a step on codes. */
-static int ptq__can_add(const ptq__step *step) {
-    const ptq__adder *adder = &step->adder;
-    return PTQ__FUSED || !step->from[1] ||
-           ptq__adds_in_double(adder->ratio_a, adder->ratio_b, adder->offset);
 }
 
 /* Whether x0 w0 + x1 w1 fits 16 bits for any two neighbouring weights of one tap and any codes
@@ -11969,42 +11513,18 @@ static int ptq__can_winograd(const ptq__step *step) {
     return 1;
 }
 
-/* The engine for a step; NULL where the scalar kernel stays. Groups of few channels would leave
-   most lanes idle. */
-static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__family *family,
-                                             const ptq__step *step) {
-    const ptq_node *node = step->node;
-    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
-    if (!ptq__has_weight(node->op) || mode == PTQ_MODE_DYNAMIC ||
-        (node->groups > 1 && node->shape[2] / node->groups < 4))
-        return NULL;
-    if (mode != PTQ_MODE_INTEGER)
-        return ptq__is_coded(node) ? NULL : family->real;
-    if (!ptq__can_add(step))
-        return NULL;
-    if (family->bytes &&
-        ptq__fits_s8(&node->param[PTQ_PARAM_WEIGHT], (const uint8_t *)step->weight))
-        return family->bytes;
-    if (family->places && ptq__can_winograd(step))
-        return family->places;
-    if (family->pairs &&
-        ptq__fits_s8(&node->param[PTQ_PARAM_WEIGHT], (const uint8_t *)step->weight) &&
-        ptq__pairs_fit(step, &step->from[0]->q))
-        return family->pairs;
-    return family->exact;
-}
+/* Then the layer's shape, in the engine's terms. */
 
 /* How rows are staged in slabs. */
 static void ptq__describe_slabs(ptq__packed *k) {
     int deep = k->in[2] / k->groups, codes = k->engine->codes;
-    memcpy(k->pixels, k->engine->pixels, sizeof k->pixels);
     k->pitch = k->advance = PTQ__SLAB;
     k->slabs = (deep + PTQ__SLAB_WORDS * codes - 1) / (PTQ__SLAB_WORDS * codes);
     k->apart = k->stride[1];
     k->phases = k->stride[1] < k->kernel[1] ? k->stride[1] : k->kernel[1];
     k->positions = k->out[1] + (k->kernel[1] - 1) / k->stride[1] + k->pixels[0][0] - 1;
     k->slab_bytes = (ptrdiff_t)k->phases * k->positions * PTQ__SLAB;
-    k->step = (ptrdiff_t)k->stride[1] * k->in[2] * k->engine->size;
+    k->jump = (ptrdiff_t)k->stride[1] * k->in[2] * ptq__engine_size(k->engine);
     k->pieces = k->kernel[0] * k->kernel[1] * k->slabs;
     k->run = 1;
     k->run_words = (deep + codes - 1) / codes;
@@ -12037,56 +11557,28 @@ static void ptq__describe_winograd(ptq__packed *k) {
     k->tiles = (k->out[1] + 1) / 2;
     k->room = (k->tiles + k->pixels[0][0] - 1) / k->pixels[0][0] * k->pixels[0][0];
     k->rows = 4;
-    k->taps = PTQ__PLACES;
+    k->taps = k->run = PTQ__PLACES;
     k->pieces = k->rows + k->slabs;
-}
-
-static void ptq__describe_conv(ptq__packed *k, const ptq__step *step) {
-    const ptq_node *node = step->node;
-    int conv = node->op == PTQ_OP_CONV2D, i;
-    for (i = 0; i < 3; i++) {
-        k->in[i] = conv ? step->in[i] : 1;
-        k->out[i] = node->shape[i];
-    }
-    for (i = 0; i < 2; i++) {
-        k->kernel[i] = conv ? node->kernel[i] : 1;
-        k->stride[i] = conv ? node->stride[i] : 1;
-        k->pad[i] = conv ? node->pad[i] : 0;
-    }
-    k->groups = conv ? node->groups : 1;
-    if (!conv)
-        k->in[2] = node->param[PTQ_PARAM_WEIGHT].dim[1];
-    if (k->engine->matrix)
-        ptq__describe_matrix(k);
-    else
-        ptq__describe_slabs(k);
-    k->taps = k->kernel[0] * k->kernel[1];
-    k->rows = k->kernel[0];
-    if (k->engine->winograd)
-        ptq__describe_winograd(k);
-    k->row_bytes = (ptrdiff_t)ptq__align((size_t)(k->slab_bytes * k->slabs * k->groups));
-    k->strips = k->phases * k->slabs * k->groups;
 }
 
 static void ptq__describe_codes(ptq__packed *k, const ptq__step *step) {
     const ptq_node *node = step->node;
-    const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
+    const ptq_qparams *in = &step->from[0]->q;
+    int is_signed = (k->engine->form & PTQ__SIGNED) != 0;
     ptq__finish *f = &k->finish;
-    k->flip = (in->type == PTQ_TYPE_S8) != k->engine->is_signed ? 128 : 0;
-    k->zero = in->zero_point + (k->engine->is_signed ? -k->flip : k->flip);
+    k->flip = (in->type == PTQ_TYPE_S8) != is_signed ? 128 : 0;
+    k->zero = in->zero_point + (is_signed ? -k->flip : k->flip);
     k->blank = k->engine->codes == 4 ? k->zero : 0;
     f->real = !ptq__is_coded(node);
     if (!f->real) {
-        ptq__clamp clamp = ptq__clamp_of(first, node->act);
-        f->zero_point = clamp.zero_point;
-        f->least = (float)(clamp.low - clamp.zero_point);
-        f->most = (float)(clamp.high - clamp.zero_point);
+        f->zero_point = step->clamp.zero_point;
+        f->least = (float)(step->clamp.low - step->clamp.zero_point);
+        f->most = (float)(step->clamp.high - step->clamp.zero_point);
     }
     if (node->residual) {
-        const ptq_qparams *r = &step->from[1]->q;
-        ptq__describe_adder(f, &step->adder);
+        ptq__describe_adder(f, step);
         f->residual_first = node->residual == PTQ_RESIDUAL_FIRST;
-        f->residual_signed = r->type == PTQ_TYPE_S8;
+        f->residual_signed = step->from[1]->q.type == PTQ_TYPE_S8;
     }
 }
 
@@ -12101,29 +11593,46 @@ static void ptq__describe_finish(ptq__packed *k, const ptq__step *step) {
         ptq__describe_codes(k, step);
 }
 
-/* Panels of two vectors, and one vector where it is enough for the rest. Counts them, and writes
-   them if there is a place. */
-static int ptq__make_panels(const ptq__packed *k, ptq__panel *panel, int *lanes) {
-    int each = k->out[2] / k->groups, wide = k->engine->lanes, n = 0, group, first, left;
-    *lanes = 0;
+static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engine) {
+    ptq__packed k;
+    memset(&k, 0, sizeof k);
+    k.engine = engine;
+    memcpy(k.pixels, engine->pixels, sizeof k.pixels);
+    k.in = step->in;
+    k.out = step->node->shape;
+    k.kernel = step->kernel;
+    k.stride = step->stride;
+    k.pad = step->pad;
+    k.groups = step->groups;
+    k.taps = k.kernel[0] * k.kernel[1];
+    k.rows = k.kernel[0];
+    ptq__describe_finish(&k, step);
+    return k;
+}
+
+/* Panels of two vectors, and one vector where it is enough for the rest. Counts them and their
+   lanes, and writes them if there is a place. */
+static void ptq__make_panels(ptq__packed *k) {
+    int each = k->out[2] / k->groups, wide = k->engine->lanes, group, first;
+    k->panels = k->lanes = 0;
     for (group = 0; group < k->groups; group++)
         for (first = 0; first < each; first += 2 * wide) {
-            left = each - first;
-            if (panel) {
-                panel[n].first = group * each + first;
-                panel[n].channels = left < 2 * wide ? left : 2 * wide;
-                panel[n].lane = *lanes;
-                panel[n].group = group;
-                panel[n].two = left > wide;
+            int left = each - first, two = left > wide;
+            if (k->panel) {
+                ptq__panel *panel = &k->panel[k->panels];
+                panel->first = group * each + first;
+                panel->channels = left < 2 * wide ? left : 2 * wide;
+                panel->lane = k->lanes;
+                panel->group = group;
+                panel->two = two;
             }
-            *lanes += left > wide ? 2 * wide : wide;
-            n++;
+            k->lanes += two ? 2 * wide : wide;
+            k->panels++;
         }
-    return n;
 }
 
 static void ptq__make_strips(ptq__packed *k) {
-    int apart = k->apart, deep = k->in[2] / k->groups, size = k->engine->size, i;
+    int apart = k->apart, deep = k->in[2] / k->groups, size = ptq__engine_size(k->engine), i;
     for (i = 0; i < k->strips; i++) {
         int slab = i / k->phases, phase = i % k->phases;
         int column = (phase + apart * k->pad[1] - k->pad[1]) % apart; /* the first of its phase */
@@ -12151,18 +11660,24 @@ static void ptq__make_pieces(ptq__packed *k) {
     }
 }
 
-/* One weight, as float, or as integer less its zero point. */
-static void ptq__copy_weight(const ptq__packed *k, const ptq__step *step, size_t from, char *to) {
-    int16_t both;
-    if (k->engine->codes == 1) {
+/* Then the weights. */
+
+/* One weight, as float, or as integer of 8, 16 or 32 bits less its zero point. */
+static void ptq__copy_weight(const ptq__step *step, size_t from, int size, char *to) {
+    int32_t word;
+    int16_t half;
+    if (!step->multiplier) {
         memcpy(to, (const float *)step->weight + from, sizeof(float));
         return;
     }
-    both = (int16_t)ptq__weight_code(step, from);
-    if (k->engine->codes == 2)
-        memcpy(to, &both, sizeof both);
+    word = ptq__weight_code(step, from);
+    half = (int16_t)word;
+    if (size == 4)
+        memcpy(to, &word, sizeof word);
+    else if (size == 2)
+        memcpy(to, &half, sizeof half);
     else
-        *to = (char)both;
+        *to = (char)word;
 }
 
 /* G x, of three numbers that lie `from` apart, to four that lie `to` apart: ptq__winograd_rows. */
@@ -12191,7 +11706,7 @@ static void ptq__copy_places(const ptq__step *step, size_t from, char *to, ptrdi
 /* Where code i of a run for one lane lies, from the start of the run. */
 static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, int lane) {
     int codes = engine->codes, size = PTQ__WORD / codes, word = i / codes * wide + lane;
-    if (engine->planar)
+    if (engine->form & PTQ__PLANAR)
         return (word - lane % engine->lanes) * PTQ__WORD +
                (i % codes * engine->lanes + lane % engine->lanes) * size;
     return word * PTQ__WORD + i % codes * size;
@@ -12201,17 +11716,17 @@ static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, 
    places, all runs at once. */
 static char *ptq__pack_run(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel,
                            int tap, char *to) {
-    int deep = k->in[2] / k->groups, taps = k->kernel[0] * k->kernel[1];
-    int wide = k->engine->lanes << panel->two, i, lane;
+    int deep = k->in[2] / k->groups, wide = k->engine->lanes << panel->two, i, lane;
+    int taps = k->kernel[0] * k->kernel[1], size = PTQ__WORD / k->engine->codes;
     ptrdiff_t bytes = (ptrdiff_t)k->run_words * wide * PTQ__WORD;
-    for (i = 0; i < k->run * deep; i++)
+    for (i = 0; i < (k->tiles ? 1 : k->run) * deep; i++)
         for (lane = 0; lane < panel->channels; lane++) {
             size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
             char *at = to + ptq__weight_offset(k->engine, wide, i, lane);
             if (k->tiles)
                 ptq__copy_places(step, from * (size_t)taps, at, bytes);
             else
-                ptq__copy_weight(k, step, from * (size_t)taps + (size_t)(tap + i / deep), at);
+                ptq__copy_weight(step, from * (size_t)taps + (size_t)(tap + i / deep), size, at);
         }
     return to + (k->tiles ? PTQ__PLACES : 1) * bytes;
 }
@@ -12223,7 +11738,7 @@ static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, in
     size_t i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     uint32_t sum = 0;
     for (i = 0; i < taps && k->engine->codes == 4; i++)
-        sum += (uint32_t)(ptq__code(weight, (size_t)channel * taps + i) - weight->zero_point);
+        sum += (uint32_t)ptq__weight_code(step, (size_t)channel * taps + i);
     return (bias->rank ? (uint32_t)((const int32_t *)bias->data)[channel] : 0) -
            (uint32_t)k->zero * sum;
 }
@@ -12240,128 +11755,153 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
     }
 }
 
-static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight) {
+static void ptq__pack(ptq__packed *k, const ptq__step *step) {
+    char *weight = k->weight;
     int i, c, tap;
     for (i = 0; i < k->panels; i++) {
         k->panel[i].weight = weight;
-        for (tap = 0; tap < k->taps; tap += k->tiles ? PTQ__PLACES : k->run)
+        for (tap = 0; tap < k->taps; tap += k->run)
             weight = ptq__pack_run(k, step, &k->panel[i], tap, weight);
         for (c = 0; c < k->panel[i].channels; c++)
             ptq__pack_channel(k, step, k->panel[i].first + c, k->panel[i].lane + c);
     }
 }
 
-/* Pixels whose sums are not finished at once: of a tile, or of a row, which may end with a part of
-   a tile. */
-static size_t ptq__later_pixels(const ptq__packed *k) {
-    size_t tile = (size_t)k->pixels[0][1]; /* the largest */
-    if (k->tiles)
-        return (size_t)(PTQ__PLACES * k->room + 4 * k->tiles);
-    if (k->engine->finish)
-        return (size_t)k->out[1] + tile;
-    return k->engine->matrix ? tile : 0;
-}
-
-static int ptq__is_depthwise(const ptq_plan *plan, const ptq__step *step) {
-    const ptq_node *node = step->node;
-    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
-    return node->op == PTQ_OP_CONV2D && node->groups > 1 && node->groups == step->in[2] &&
-           node->groups == node->shape[2] && mode != PTQ_MODE_DYNAMIC &&
-           (mode == PTQ_MODE_INTEGER ? ptq__can_add(step) : !ptq__is_coded(node));
-}
-
-/* Weights tap by tap, one word each. */
-static void ptq__pack_depthwise(const ptq__packed *k, const ptq__step *step) {
-    int taps = k->kernel[0] * k->kernel[1], lanes = ptq__deep_lanes(k->out[2]), c, tap;
-    char *weight = k->bias + 2 * lanes * PTQ__WORD;
+/* Weights of a depthwise convolution: tap by tap, one word each. */
+static void ptq__pack_depthwise(ptq__packed *k, const ptq__step *step) {
+    int c, tap;
     for (c = 0; c < k->out[2]; c++) {
         ptq__pack_channel(k, step, c, c);
-        for (tap = 0; tap < taps; tap++) {
-            char *to = weight + (tap * lanes + c) * PTQ__WORD;
-            size_t from = (size_t)c * (size_t)taps + (size_t)tap;
-            int16_t code[2] = {0, 0};
-            int32_t word;
-            if (!step->multiplier) {
-                ptq__copy_weight(k, step, from, to);
-                continue;
-            }
-            ptq__copy_weight(k, step, from, (char *)code);
-            word = code[0];
-            memcpy(to, &word, sizeof word);
-        }
+        for (tap = 0; tap < k->taps; tap++)
+            ptq__copy_weight(step, (size_t)c * (size_t)k->taps + (size_t)tap, PTQ__WORD,
+                             k->weight + (tap * k->lanes + c) * PTQ__WORD);
     }
 }
 
-static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, const ptq__family *family,
-                                           ptq__step *step, ptq_error *err) {
-    size_t taps = (size_t)(step->node->kernel[0] * step->node->kernel[1]);
-    size_t lanes = (size_t)ptq__deep_lanes(step->node->shape[2]);
-    ptq__packed *k;
-    size_t size = sizeof *k + (taps + 2) * lanes * PTQ__WORD + PTQ__ALIGN;
+/* Memory for what a layer packs: `bytes` more of *at. NULL while it is only measured. */
+static void *ptq__carve(char *memory, size_t *at, size_t bytes) {
+    char *place = memory ? memory + *at : NULL;
+    *at += ptq__align(bytes);
+    return place;
+}
+
+/* How much all of it is; and where it lies, if there is memory. */
+static size_t ptq__carve_all(ptq__packed *k, char *memory) {
+    size_t lanes = (size_t)k->lanes, at = 0;
+    size_t words = (size_t)k->run_words * (size_t)(k->tiles ? k->taps : k->taps / k->run);
+    k->piece = (ptq__piece *)ptq__carve(memory, &at, (size_t)k->pieces * sizeof *k->piece);
+    k->strip = (ptq__strip *)ptq__carve(memory, &at, (size_t)k->strips * sizeof *k->strip);
+    k->panel = (ptq__panel *)ptq__carve(memory, &at, (size_t)k->panels * sizeof *k->panel);
+    k->bias = (char *)ptq__carve(memory, &at, lanes * PTQ__WORD);
+    k->multiplier = (float *)ptq__carve(memory, &at, lanes * sizeof *k->multiplier);
+    k->weight = (char *)ptq__carve(memory, &at, words * lanes * PTQ__WORD);
+    return at;
+}
+
+/* Moves what was described into memory of the plan. */
+static ptq_status ptq__keep_packed(ptq_plan *plan, ptq__step *step, ptq__packed *shape,
+                                   ptq__packed **out, ptq_error *err) {
+    size_t size = sizeof *shape + PTQ__ALIGN + ptq__carve_all(shape, NULL);
+    char *memory;
     PTQ__TRY(ptq__alloc(&plan->allocator, size, 1, "packed weights", &step->packed, err));
-    k = (ptq__packed *)step->packed;
-    k->engine = step->multiplier ? family->exact : family->real; /* forms of weights and codes */
-    k->bias = (char *)(k + 1);
-    k->bias += (PTQ__ALIGN - (uintptr_t)k->bias % PTQ__ALIGN) % PTQ__ALIGN;
-    k->multiplier = (float *)(void *)(k->bias + lanes * PTQ__WORD);
-    ptq__describe_conv(k, step);
-    ptq__describe_finish(k, step);
-    ptq__pack_depthwise(k, step);
-    step->run = step->multiplier ? family->depthwise_codes : family->depthwise_real;
+    memory = (char *)step->packed + sizeof *shape;
+    memory += (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN;
+    *out = (ptq__packed *)step->packed;
+    **out = *shape;
+    ptq__carve_all(*out, memory);
     return PTQ_OK;
+}
+
+static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, ptq__step *step,
+                                           const ptq__engine *engine, ptq_error *err) {
+    ptq__packed shape = ptq__describe(step, engine), *k;
+    shape.lanes = (shape.out[2] + 15) / 16 * 16; /* whole vectors, also of the widest */
+    shape.run = shape.run_words = 1;
+    PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
+    ptq__pack_depthwise(k, step);
+    return PTQ_OK;
+}
+
+/* Bytes for what ptq__conv_vector keeps while it runs. Sums are those of a row, which may end with
+   a part of a tile, or of all places and two rows. */
+static size_t ptq__conv_scratch(const ptq__packed *k) {
+    size_t pixels = k->tiles ? (size_t)(PTQ__PLACES * k->room + 4 * k->tiles)
+                             : (size_t)(k->out[1] + k->pixels[0][1]);
+    return ptq__align((size_t)k->pieces * sizeof *k->piece) +
+           (size_t)(k->rows + 1) * (size_t)k->row_bytes +
+           PTQ__PLACES * (size_t)ptq__input_plane(k) +
+           pixels * 2 * (size_t)k->engine->lanes * PTQ__WORD;
+}
+
+static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq__engine *engine,
+                                      ptq_error *err) {
+    ptq__packed shape = ptq__describe(step, engine), *k;
+    size_t scratch;
+    if (engine->matrix)
+        ptq__describe_matrix(&shape);
+    else
+        ptq__describe_slabs(&shape);
+    if (engine->winograd && ptq__can_winograd(step))
+        ptq__describe_winograd(&shape);
+    shape.row_bytes =
+        (ptrdiff_t)ptq__align((size_t)(shape.slab_bytes * shape.slabs * shape.groups));
+    shape.strips = shape.phases * shape.slabs * shape.groups;
+    ptq__make_panels(&shape);
+    PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
+    ptq__make_panels(k);
+    ptq__make_strips(k);
+    ptq__make_pieces(k);
+    ptq__pack(k, step);
+    step->run = ptq__conv_vector;
+    scratch = ptq__conv_scratch(k);
+    step->scratch = scratch > step->scratch ? scratch : step->scratch;
+    return PTQ_OK;
+}
+
+/* Bytes are fastest, unless 16 bits take fewer multiplications, or bytes would saturate. */
+static const ptq__engine *ptq__choose_engine(const ptq__family *family, const ptq__step *step) {
+    if (!step->multiplier)
+        return family->real;
+    if (!family->bytes || !ptq__fits_s8(step))
+        return family->pairs;
+    if (family->bytes->form & PTQ__SATURATES &&
+        (ptq__can_winograd(step) || !ptq__pairs_fit(step, &step->from[0]->q)))
+        return family->pairs;
+    return family->bytes;
+}
+
+/* A layer with weights. The scalar kernel stays where codes and floats are mixed, and for groups of
+   few channels, which would leave most lanes idle. */
+static ptq_status ptq__vectorize_weights(ptq_plan *plan, const ptq__family *family, ptq__step *step,
+                                         ptq__kernel depthwise, ptq_error *err) {
+    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
+    int groups = step->groups, each = step->node->shape[2] / groups;
+    if (mode == PTQ_MODE_DYNAMIC || (mode != PTQ_MODE_INTEGER && ptq__is_coded(step->node)))
+        return PTQ_OK;
+    if (groups > 1 && groups == step->in[2] && each == 1) {
+        step->run = depthwise;
+        return ptq__vectorize_depthwise(plan, step, step->multiplier ? family->pairs : family->real,
+                                        err);
+    }
+    if (groups > 1 && each < 4)
+        return PTQ_OK;
+    return ptq__vectorize_conv(plan, step, ptq__choose_engine(family, step), err);
 }
 
 /* Gives a step its vector kernel, if there is one for it. */
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     const ptq__family *family = ptq__family_of(plan->info.isa);
-    ptq__packed shape, *k;
-    size_t words, size, at;
-    int lanes, panels;
-    char *memory;
-    memset(&shape, 0, sizeof shape);
-    if (!family)
+    const ptq__vector_kernel *kernel = family ? family->operators : NULL;
+    int coded = ptq__is_coded(step->node) || step->multiplier;
+    if (!family || (coded && !ptq__can_add(step)))
         return PTQ_OK;
-    if (step->node->op == PTQ_OP_GLOBAL_AVG_POOL)
-        step->run = ptq__is_coded(step->node) ? family->average_codes : family->average_real;
-    if (step->node->op == PTQ_OP_ADD && !ptq__is_coded(step->node))
-        step->run = family->add_real;
-    if (step->node->op == PTQ_OP_ADD && ptq__is_coded(step->node) && ptq__can_add(step))
-        step->run = family->add_codes;
-    if (ptq__is_depthwise(plan, step))
-        return ptq__vectorize_depthwise(plan, family, step, err);
-    shape.engine = ptq__choose_engine(plan, family, step);
-    if (!shape.engine)
-        return PTQ_OK;
-    ptq__describe_conv(&shape, step);
-    ptq__describe_finish(&shape, step);
-    panels = ptq__make_panels(&shape, NULL, &lanes);
-    words = (size_t)shape.run_words * (size_t)(shape.taps / shape.run);
-    at = ptq__align(sizeof shape) + ptq__align((size_t)shape.pieces * sizeof *shape.piece) +
-         ptq__align((size_t)shape.strips * sizeof *shape.strip) +
-         ptq__align((size_t)panels * sizeof *shape.panel);
-    size = at + ((size_t)lanes * 2 + words * (size_t)lanes) * PTQ__WORD + PTQ__ALIGN;
-    PTQ__TRY(ptq__alloc(&plan->allocator, size, 1, "packed weights", &step->packed, err));
-    memory = (char *)step->packed;
-    k = (ptq__packed *)step->packed;
-    *k = shape;
-    k->panels = panels;
-    k->piece = (ptq__piece *)(void *)(memory + ptq__align(sizeof shape));
-    k->panel =
-        (ptq__panel *)(void *)((char *)k->piece + ptq__align((size_t)k->pieces * sizeof *k->piece));
-    k->strip =
-        (ptq__strip *)(void *)((char *)k->panel + ptq__align((size_t)panels * sizeof *k->panel));
-    k->bias = memory + at + (PTQ__ALIGN - (uintptr_t)(memory + at) % PTQ__ALIGN) % PTQ__ALIGN;
-    k->multiplier = (float *)(void *)(k->bias + lanes * PTQ__WORD);
-    ptq__make_panels(k, k->panel, &lanes);
-    ptq__make_strips(k);
-    ptq__make_pieces(k);
-    ptq__pack(k, step, k->bias + 2 * lanes * PTQ__WORD);
-    step->run = ptq__conv_vector;
-    size = ptq__align((size_t)k->pieces * sizeof *k->piece) +
-           (size_t)(k->rows + 1) * (size_t)k->row_bytes +
-           PTQ__PLACES * (size_t)ptq__input_plane(k) +
-           ptq__later_pixels(k) * 2 * (size_t)k->engine->lanes * PTQ__WORD;
-    step->scratch = size > step->scratch ? size : step->scratch;
+    while (kernel->real && kernel->op != step->node->op)
+        kernel++;
+    if (ptq__has_weight(step->node->op))
+        return ptq__vectorize_weights(plan, family, step, coded ? kernel->codes : kernel->real,
+                                      err);
+    if (kernel->real)
+        step->run = coded ? kernel->codes : kernel->real;
     return PTQ_OK;
 }
 
