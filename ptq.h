@@ -330,19 +330,19 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
 
 /* One list makes the operators and their names in the graph text. */
 #define PTQ_OP_LIST(X)                                                                             \
-    X(PTQ_OP_INPUT, "input")           /* the image                                      */        \
-    X(PTQ_OP_CONV2D, "conv2d")         /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x   */        \
-    X(PTQ_OP_BATCH_NORM, "batch_norm") /* gamma (x - mean) / sqrt(var + epsilon) + beta  */        \
-    X(PTQ_OP_RELU, "relu")             /* max(x, 0)                                      */        \
-    X(PTQ_OP_RELU6, "relu6")           /* min(max(x, 0), 6)                              */        \
-    X(PTQ_OP_ADD, "add")               /* a + b, equal shapes                            */        \
-    X(PTQ_OP_MAX_POOL, "max_pool")     /* padding is ignored                             */        \
-    X(PTQ_OP_AVG_POOL, "avg_pool")     /* padding counts only with include_pad           */        \
-    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool") /* H x W x C -> 1 x 1 x C               */        \
-    X(PTQ_OP_DENSE, "dense")           /* y[o] = b[o] + sum over i of w[o,i] x[i]        */        \
-    X(PTQ_OP_SOFTMAX, "softmax")       /* exp(x - max) / sum                             */        \
-    X(PTQ_OP_QUANTIZE, "quantize")     /* real numbers to codes                          */        \
-    X(PTQ_OP_DEQUANTIZE, "dequantize") /* codes to real numbers                          */
+    X(PTQ_OP_INPUT, "input")                        /* the image */                                \
+    X(PTQ_OP_CONV2D, "conv2d")                      /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x */\
+    X(PTQ_OP_BATCH_NORM, "batch_norm")              /* gamma (x - mean) / sqrt(var + epsilon) + beta */\
+    X(PTQ_OP_RELU, "relu")                          /* max(x, 0) */                                \
+    X(PTQ_OP_RELU6, "relu6")                        /* min(max(x, 0), 6) */                        \
+    X(PTQ_OP_ADD, "add")                            /* a + b, equal shapes */                      \
+    X(PTQ_OP_MAX_POOL, "max_pool")                  /* padding is ignored */                       \
+    X(PTQ_OP_AVG_POOL, "avg_pool")                  /* padding counts only with include_pad */     \
+    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool")    /* H x W x C to 1 x 1 x C */                   \
+    X(PTQ_OP_DENSE, "dense")                        /* y[o] = b[o] + sum over i of w[o,i] x[i] */  \
+    X(PTQ_OP_SOFTMAX, "softmax")                    /* exp(x - max) / sum */                       \
+    X(PTQ_OP_QUANTIZE, "quantize")                  /* real numbers to codes */                    \
+    X(PTQ_OP_DEQUANTIZE, "dequantize")              /* codes to real numbers */
 
 typedef enum ptq_op {
 #define PTQ_X(name, text) name,
@@ -450,28 +450,25 @@ typedef struct ptq_pool_options {
     int stride_h, stride_w;       /* 0: as the kernel */
     ptq_padding padding;
     int pad[4];
-    int include_pad;              /* average pool */
+    int include_pad;              /* average pool: as in ptq_node */
 } ptq_pool_options;
 
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels);
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options);
-PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon);
-PTQ_API int ptq_add_relu(ptq_model *model, const char *name, int input);
-PTQ_API int ptq_add_relu6(ptq_model *model, const char *name, int input);
-PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second);
-PTQ_API int ptq_add_max_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options);
-PTQ_API int ptq_add_avg_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options);
-PTQ_API int ptq_add_global_avg_pool(ptq_model *model, const char *name, int input);
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels);
-PTQ_API int ptq_add_softmax(ptq_model *model, const char *name, int input);
+PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon);
+PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second);
 
-/* The borders between real numbers and codes, for those who build quantized models node by node;
-   ptq_convert sets them itself. The codes of other nodes are set in ptq_node.q. */
-PTQ_API int ptq_add_quantize(ptq_model *model, const char *name, int input, const ptq_qparams *q);
-PTQ_API int ptq_add_dequantize(ptq_model *model, const char *name, int input);
+/* PTQ_OP_MAX_POOL or PTQ_OP_AVG_POOL. */
+PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
+                         const ptq_pool_options *options);
+
+/* An operator with one input and no parameters: relu, relu6, global_avg_pool, softmax; and for
+   those who build quantized models node by node, quantize and dequantize, the borders between real
+   numbers and codes (ptq_convert sets them itself). How a result is coded is then set in the node's
+   `q`. */
+PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input);
 
 /* ResNet8 of MLPerf Tiny (Banbury et al. 2021, https://github.com/mlcommons/tiny): a 3x3
    convolution, three residual blocks of `width`, 2 and 4 times `width` channels, a global average
@@ -2305,9 +2302,9 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
 /* ---- [OPERATORS] ----------------------------------------------------------------------------- */
 
 /* What a network is made of. Each operator stands here whole: its formula, the shape of its result,
-   its parameters, its kernel on real numbers and its kernel on codes, side by side, since the second
-   differs from the first by quantization alone. A table at the end of the section collects them, and
-   the rest of this file knows an operator by its row only.
+   its parameters, its kernel on real numbers and its kernel on codes, side by side, since the
+   second differs from the first by quantization alone. A table at the end of the section collects
+   them, and the rest of this file knows an operator by its row only.
 
    These kernels are the truth. They are written to be read, in one fixed order of additions; the
    vector kernels of part three must give the same codes to the byte. Activations are H x W x C of
@@ -2359,6 +2356,7 @@ struct ptq__step {
 };
 
 /* All messages about a node begin with its name. */
+PTQ_FORMAT(4, 5)
 static ptq_status ptq__bad_node(ptq_error *err, ptq_status status, const ptq_node *node,
                                 const char *format, ...) {
     va_list args;
@@ -2647,7 +2645,8 @@ static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, 
         if (most > INT32_MAX)
             return ptq__bad_node(
                 err, PTQ_BAD_NUMBER, node,
-                "the accumulator of channel %d could reach %llu and overflow 32 bits", c, most);
+                "the accumulator of channel %d could reach %llu and overflow 32 bits", c,
+                (unsigned long long)most);
         if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
             return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
                                  "scales %g (input), %g (weight %d) and %g (result) give no normal"
@@ -3151,8 +3150,8 @@ typedef struct ptq__kernels {
 } ptq__kernels;
 
 typedef struct ptq__operator {
-    const char *name; /* in the graph text */
-    int operands;     /* a fused residual aside */
+    ptq_op op;
+    int operands; /* a fused residual aside */
     unsigned keys, properties;
     ptq__codes codes;
     ptq_fusion_kind fusion; /* how [FUSE] moves it into the node before it */
@@ -3174,37 +3173,37 @@ typedef struct ptq__operator {
    conversion go by the row. The tests find a new row by themselves where they go through all. */
 /* clang-format off */
 static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
-    {"input", 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {NULL, NULL, NULL}},
-    {"conv2d", 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES, PTQ_FUSION_NONE,
+    {PTQ_OP_CONV2D, 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__conv_shape, ptq__conv_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
-    {"batch_norm", 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
+    {PTQ_OP_BATCH_NORM, 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
         PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, {ptq__norm_shape, ptq__norm_param, NULL},
         {ptq__norm_f32, NULL, NULL}},
-    {"relu", 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
+    {PTQ_OP_RELU, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
         PTQ_ACTIVATION_RELU, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
-    {"relu6", 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
+    {PTQ_OP_RELU6, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
         PTQ_ACTIVATION_RELU6, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
-    {"add", 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES, PTQ_FUSION_RESIDUAL,
+    {PTQ_OP_ADD, 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES, PTQ_FUSION_RESIDUAL,
         PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
         {ptq__add_f32, ptq__add_int, NULL}},
-    {"max_pool", 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_MAX_POOL, 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__window_shape, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
-    {"avg_pool", 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES, PTQ_FUSION_NONE,
+    {PTQ_OP_AVG_POOL, 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {"global_avg_pool", 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
+    {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__global_shape, NULL, ptq__check_average},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {"dense", 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__dense_shape, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
-    {"softmax", 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
-    {"quantize", 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_QUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
-    {"dequantize", 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
 };
 /* clang-format on */
@@ -3277,73 +3276,44 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
         step->scratch += (size_t)(step->in[0] * step->in[1] * step->in[2]);
 }
 
-/* ---- [GRAPH] ----------------------------------------------------------------------------- */
+/* ---- [GRAPH] --------------------------------------------------------------------------------- */
+
+/* A model is an array of nodes in topological order, each with its parameters. It comes from the
+   builder, from a file's graph text, or from a pass that copies another model; all three end in
+   ptq__append or ptq__copy_node. What later sections rely on is proved once, in ptq_model_check:
+   shapes, parameters, codes that go together, sums that fit. No kernel looks again. */
 
 static const char *ptq__act_name(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
 }
 
-static int ptq__is_name(const char *name, size_t length) {
-    size_t i;
-    if (length < 1 || length >= PTQ_NAME_SIZE)
-        return 0;
-    for (i = 0; i < length; i++) {
-        char c = name[i];
-        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-              c == '_' || c == '.'))
-            return 0;
-    }
-    return 1;
+/* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
+static const char *ptq__param_name(int param) {
+    static const char *const name[] = {"weight", "bias", "running_mean", "running_var"};
+    return name[param];
 }
 
+/* What a node computes with: its weights say it where there are some, else its result. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    if (ptq__has_weight(node->op)) {
-        if (!ptq__is_integer_type(weight->type))
-            return weight->type == PTQ_TYPE_F16 ? PTQ_MODE_HALF : PTQ_MODE_FLOAT;
+    ptq_type weight = node->param[PTQ_PARAM_WEIGHT].type;
+    if (!ptq__has_weight(node->op))
+        return ptq__is_coded(node) ? PTQ_MODE_INTEGER : PTQ_MODE_FLOAT;
+    if (ptq__is_integer_type(weight))
         return node->dynamic ? PTQ_MODE_DYNAMIC : PTQ_MODE_INTEGER;
-    }
-    return ptq__is_coded(node) ? PTQ_MODE_INTEGER : PTQ_MODE_FLOAT;
+    return weight == PTQ_TYPE_F16 ? PTQ_MODE_HALF : PTQ_MODE_FLOAT;
 }
 
-PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
-                                    ptq_error *err) {
-    void *memory = NULL;
-    ptq_model *model;
-    int c;
-    PTQ__TRY(ptq__alloc(allocator, 1, sizeof *model, "model", &memory, err));
-    model = (ptq_model *)memory;
-    model->allocator = ptq__allocator(allocator);
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
-        model->std[c] = 1;
-    *out = model;
-    return PTQ_OK;
-}
-
-static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
+/* 1 if any node has left float. */
+static int ptq__is_quantized(const ptq_model *model) {
     int i;
-    for (i = 0; i < metas; i++) {
-        ptq__free(allocator, meta[i].key);
-        ptq__free(allocator, meta[i].value);
-    }
-    ptq__free(allocator, meta);
-}
-
-PTQ_API void ptq_model_free(ptq_model *model) {
-    ptq_allocator allocator;
-    int i, p;
-    if (!model)
-        return;
-    allocator = model->allocator;
     for (i = 0; i < model->nodes; i++)
-        for (p = 0; p < PTQ_PARAM_COUNT; p++)
-            ptq_tensor_free(&model->node[i].param[p], &allocator);
-    ptq__free(&allocator, model->node);
-    ptq__free_metas(model->meta, model->metas, &allocator);
-    ptq__free(&allocator, model);
+        if (ptq_node_mode(model, i) != PTQ_MODE_FLOAT)
+            return 1;
+    return 0;
 }
 
+/* By the name of a node or of its result; -1 if there is none. */
 static int ptq__find(const ptq_model *model, const char *name, size_t length) {
     int i;
     for (i = 0; i < model->nodes; i++) {
@@ -3361,7 +3331,264 @@ PTQ_API int ptq_model_find(const ptq_model *model, const char *name) {
 
 PTQ_API int ptq_model_logits(const ptq_model *model) {
     int last = model->nodes - 1;
-    return last > 0 && model->node[last].op == PTQ_OP_SOFTMAX ? model->node[last].input[0] : last;
+    if (last > 0 && ptq__operator_of(&model->node[last])->properties & PTQ__LAST)
+        return model->node[last].input[0];
+    return last;
+}
+
+PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
+    const char *dot = strrchr(name, '.');
+    int i = dot ? ptq__find(model, name, (size_t)(dot - name)) : -1, param;
+    for (param = 0; i >= 0 && param < PTQ_PARAM_COUNT; param++)
+        if (!strcmp(dot + 1, ptq__param_name(param)) && model->node[i].param[param].rank)
+            return &model->node[i].param[param];
+    return NULL;
+}
+
+/* Index of the last node that reads the result of node `index`; itself if none does. */
+static int ptq__last_use(const ptq_model *model, int index) {
+    int i, last = index;
+    for (i = index + 1; i < model->nodes; i++)
+        if (model->node[i].input[0] == index || model->node[i].input[1] == index)
+            last = i;
+    return last;
+}
+
+/* How many operands are the result of node `index`. */
+static int ptq__uses(const ptq_model *model, int index) {
+    int i, uses = 0;
+    for (i = index + 1; i < model->nodes; i++)
+        uses += (model->node[i].input[0] == index) + (model->node[i].input[1] == index);
+    return uses;
+}
+
+/* Models: nodes, preprocessing, metadata. */
+
+PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
+                                    ptq_error *err) {
+    ptq_model *model = NULL;
+    int c;
+    PTQ__TRY(PTQ__NEW(allocator, &model, 1, "model", err));
+    model->allocator = ptq__allocator(allocator);
+    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
+        model->std[c] = 1;
+    *out = model;
+    return PTQ_OK;
+}
+
+static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
+    int i;
+    for (i = 0; i < metas; i++) {
+        ptq__free(allocator, meta[i].key);
+        ptq__free(allocator, meta[i].value);
+    }
+    ptq__free(allocator, meta);
+}
+
+static void ptq__free_params(ptq_node *node, const ptq_allocator *allocator) {
+    int param;
+    for (param = 0; param < PTQ_PARAM_COUNT; param++)
+        ptq_tensor_free(&node->param[param], allocator);
+}
+
+PTQ_API void ptq_model_free(ptq_model *model) {
+    ptq_allocator allocator;
+    int i;
+    if (!model)
+        return;
+    allocator = model->allocator;
+    for (i = 0; i < model->nodes; i++)
+        ptq__free_params(&model->node[i], &allocator);
+    ptq__free(&allocator, model->node);
+    ptq__free_metas(model->meta, model->metas, &allocator);
+    ptq__free(&allocator, model);
+}
+
+/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
+   short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
+static int ptq__utf8_length(const char *p, const char *end) {
+    unsigned char c = (unsigned char)*p, second;
+    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
+    if (n < 2)
+        return n;
+    if (end - p < n)
+        return 0;
+    second = (unsigned char)p[1];
+    if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second >= 0xa0) ||
+        (c == 0xf0 && second < 0x90) || (c == 0xf4 && second >= 0x90))
+        return 0;
+    for (i = 1; i < n; i++)
+        if (((unsigned char)p[i] & 0xc0) != 0x80)
+            return 0;
+    return n;
+}
+
+/* Files hold their texts in UTF-8: what is not would be written, and refused when it is read. */
+static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err) {
+    const char *end = text + strlen(text), *at = text;
+    int n = 1;
+    for (; at < end && n; at += n)
+        n = ptq__utf8_length(at, end);
+    return n ? PTQ_OK : ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
+}
+
+static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
+    int i;
+    for (i = 0; i < metas; i++)
+        if (!strcmp(meta[i].key, key))
+            return i;
+    return -1;
+}
+
+/* Appends a key that is not there yet; takes over `value`, also when it fails. */
+static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key, char *value,
+                                   const ptq_allocator *allocator, ptq_error *err) {
+    size_t n = (size_t)*metas;
+    ptq_meta *larger = NULL;
+    char *copy = NULL;
+    ptq_status status = ptq__strdup(allocator, key, strlen(key), &copy, err);
+    if (!status)
+        status = PTQ__NEW(allocator, &larger, n + 1, "metadata", err);
+    if (status) {
+        ptq__free(allocator, copy);
+        ptq__free(allocator, value);
+        return status;
+    }
+    if (n)
+        memcpy(larger, *meta, n * sizeof *larger);
+    larger[n].key = copy;
+    larger[n].value = value;
+    ptq__free(allocator, *meta);
+    *meta = larger;
+    (*metas)++;
+    return PTQ_OK;
+}
+
+/* Of models and archives alike; `value` NULL removes the key. */
+static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
+                                const ptq_allocator *allocator, ptq_error *err) {
+    int i = ptq__find_meta(*meta, *metas, key);
+    char *copy = NULL;
+    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
+    if (value) {
+        PTQ__TRY(ptq__check_utf8(value, key, err));
+        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &copy, err));
+    }
+    if (i < 0)
+        return value ? ptq__append_meta(meta, metas, key, copy, allocator, err) : PTQ_OK;
+    ptq__free(allocator, (*meta)[i].value);
+    (*meta)[i].value = copy;
+    if (!value) {
+        ptq__free(allocator, (*meta)[i].key);
+        memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(*metas - i - 1) * sizeof(ptq_meta));
+        (*metas)--;
+    }
+    return PTQ_OK;
+}
+
+PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) {
+    int i = ptq__find_meta(model->meta, model->metas, key);
+    return i < 0 ? NULL : model->meta[i].value;
+}
+
+static int ptq__is_own_meta(const char *key) {
+    return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
+}
+
+PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
+                                      ptq_error *err) {
+    if (ptq__is_own_meta(key))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "metadata '%s' is written by the file format itself", key);
+    return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
+}
+
+/* Copies preprocessing and metadata, all that is not nodes. */
+static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error *err) {
+    int i;
+    memcpy(to->mean, from->mean, sizeof to->mean);
+    memcpy(to->std, from->std, sizeof to->std);
+    for (i = 0; i < from->metas; i++)
+        PTQ__TRY(ptq_model_set_meta(to, from->meta[i].key, from->meta[i].value, err));
+    return PTQ_OK;
+}
+
+/* Appends a copy of a node with its parameters. Input indices are taken as they are. */
+static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error *err) {
+    ptq_node node = *from;
+    ptq_status status = PTQ_OK;
+    int p;
+    PTQ__TRY(PTQ__GROW(&to->allocator, &to->node, to->nodes, &to->capacity, "nodes", err));
+    memset(node.param, 0, sizeof node.param);
+    for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
+        status = ptq__tensor_copy(&node.param[p], &from->param[p], &to->allocator, err);
+    to->node[to->nodes++] = node; /* even after a failure: freed with the model */
+    return status;
+}
+
+PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *allocator,
+                                  ptq_model **out, ptq_error *err) {
+    ptq_model *copy = NULL;
+    ptq_status status;
+    int i;
+    PTQ__TRY(ptq_model_create(allocator, &copy, err));
+    copy->error = model->error;
+    status = ptq__copy_head(copy, model, err);
+    for (i = 0; i < model->nodes && !status; i++)
+        status = ptq__copy_node(copy, &model->node[i], err);
+    if (status)
+        ptq_model_free(copy);
+    else
+        *out = copy;
+    return status;
+}
+
+/* The builder: a node is checked against those before it, gets its shape, then its parameters. */
+
+static int ptq__is_name(const char *name, size_t length) {
+    size_t i;
+    for (i = 0; i < length; i++) {
+        char c = name[i];
+        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+              c == '_' || c == '.'))
+            return 0;
+    }
+    return length > 0 && length < PTQ_NAME_SIZE;
+}
+
+static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
+                                    ptq_error *err) {
+    int k, need = ptq__operator_of(node)->operands + (node->residual != PTQ_RESIDUAL_NONE);
+    if ((index == 0) != (ptq__operator_of(node)->operands == 0))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "the first node, and no other, must be the input");
+    for (k = 0; k < 2; k++)
+        if (k < need ? node->input[k] < 0 || node->input[k] >= index : node->input[k] != -1)
+            return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "needs %d inputs, each an earlier node",
+                                 need);
+    for (k = 0; k < need; k++)
+        if (ptq__operator_of(&model->node[node->input[k]])->properties & PTQ__LAST)
+            return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s can only be the last node",
+                                 ptq_name(PTQ_NAMES_OP, model->node[node->input[k]].op));
+    return PTQ_OK;
+}
+
+/* The attributes that passes and files set, against each other. */
+static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
+    if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
+        (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
+        (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
+        (unsigned)node->residual > PTQ_RESIDUAL_SECOND)
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "an attribute is none of its kind");
+    if (node->act && !ptq__has_key(node, PTQ__KEY_ACT))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a %s has no fused activation",
+                             ptq_name(PTQ_NAMES_OP, node->op));
+    if (node->residual && !ptq__has_key(node, PTQ__KEY_ADD))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a %s has no fused addition",
+                             ptq_name(PTQ_NAMES_OP, node->op));
+    if (node->add_act && !node->residual)
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "add_act without a fused addition");
+    return PTQ_OK;
 }
 
 /* Fills shape and padding of a node whose attributes and inputs are set. */
@@ -3388,124 +3615,70 @@ static int ptq__param_shape(const ptq_model *model, const ptq_node *node, int pa
     return rules->param ? rules->param(node, model->node[node->input[0]].shape, param, dims) : 0;
 }
 
-/* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
-static const char *ptq__param_name(int param) {
-    static const char *const name[] = {"weight", "bias", "running_mean", "running_var"};
-    return name[param];
-}
-
-/* Weights keep the type that they have, or are announced with. Biases go with them: sums of integer
-   products on integer inputs, else real numbers. */
+/* Weights may be of any type but S32. Biases go with them: sums of integer products on integer
+   inputs, else real numbers. All else is real. */
 static ptq_type ptq__param_type(const ptq_node *node, int param) {
-    ptq_type type = node->param[PTQ_PARAM_WEIGHT].type;
+    ptq_type weight = node->param[PTQ_PARAM_WEIGHT].type;
     if (!ptq__has_weight(node->op))
         return PTQ_TYPE_F32;
     if (param == PTQ_PARAM_WEIGHT)
-        return type;
-    return ptq__is_integer_type(type) && !node->dynamic ? PTQ_TYPE_S32 : PTQ_TYPE_F32;
+        return weight == PTQ_TYPE_S32 ? PTQ_TYPE_F32 : weight;
+    return ptq__is_integer_type(weight) && !node->dynamic ? PTQ_TYPE_S32 : PTQ_TYPE_F32;
 }
 
-static ptq_status ptq__create_params(const ptq_model *model, ptq_node *node, ptq_error *err) {
+/* Parameters of a new node: zeros, and ones where they multiply channels (gamma and variance of a
+   batch norm). Of a bare model they have type and shape, but no memory. */
+static ptq_status ptq__create_param(const ptq_model *model, ptq_node *node, int param,
+                                    ptq_type type, int bits, ptq_error *err) {
+    ptq_tensor *tensor = &node->param[param];
     const float one = 1;
-    int param, dims[PTQ_MAX_RANK], rank, c;
-    for (param = 0; param < PTQ_PARAM_COUNT; param++) {
-        rank = ptq__param_shape(model, node, param, dims);
-        if (!rank)
-            continue;
-        if (!ptq__shape_elements(rank, dims))
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: its %s would have more than %d"
-                                 " elements",
-                                 node->name, ptq__param_name(param), PTQ_MAX_ELEMENTS);
-        PTQ__TRY(ptq_tensor_create(&node->param[param], ptq__param_type(node, param),
-                                   node->param[param].bits, rank, dims, &model->allocator, err));
-        if (ptq__is_integer_type(node->param[param].type))
-            PTQ__TRY(ptq_tensor_set_scale(&node->param[param], &one, 1, 0, &model->allocator, err));
-    }
-    if (node->op == PTQ_OP_BATCH_NORM)
-        for (c = 0; c < node->shape[2]; c++)
-            ((float *)node->param[PTQ_PARAM_WEIGHT].data)[c] =
-                ((float *)node->param[PTQ_PARAM_VARIANCE].data)[c] = 1;
+    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims), c;
+    if (!rank)
+        return PTQ_OK;
+    if (!ptq__shape_elements(rank, dims))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "its %s would have more than %d elements",
+                             ptq__param_name(param), PTQ_MAX_ELEMENTS);
+    if (model->bare)
+        return ptq__tensor_init(tensor, type, bits, rank, dims, err);
+    PTQ__TRY(ptq_tensor_create(tensor, type, bits, rank, dims, &model->allocator, err));
+    if (ptq__is_integer_type(type))
+        return ptq_tensor_set_scale(tensor, &one, 1, 0, &model->allocator, err);
+    if (rank == 1 && (param == PTQ_PARAM_WEIGHT || param == PTQ_PARAM_VARIANCE))
+        for (c = 0; c < dims[0]; c++)
+            ((float *)tensor->data)[c] = 1;
     return PTQ_OK;
 }
 
-static ptq_status ptq__check_new_name(const ptq_model *model, const char *name, ptq_error *err) {
-    if (!ptq__is_name(name, strlen(name)))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "'%s' is no node name: 1 to %d of A-Z a-z 0-9 _ .",
-                             ptq__quoted(ptq__span_of(name)).text, PTQ_NAME_SIZE - 1);
-    if (ptq_model_find(model, name) >= 0)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s", name);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
-                                    ptq_error *err) {
-    int k, need = ptq__operator_of(node)->operands + (node->residual != PTQ_RESIDUAL_NONE);
-    (void)model;
-    if ((index == 0) != (node->op == PTQ_OP_INPUT))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: the first node, and no other, must be the input",
-                             node->name);
-    for (k = 0; k < 2; k++)
-        if (k < need ? node->input[k] < 0 || node->input[k] >= index : node->input[k] != -1)
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: needs %d inputs, each an earlier node", node->name,
-                                 need);
-    for (k = 0; k < need; k++)
-        if (model->node[node->input[k]].op == PTQ_OP_SOFTMAX)
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: softmax can only be the last node",
-                                 node->name);
-    return PTQ_OK;
-}
-
-/* The attributes that passes and files set, against each other. */
-static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
-    if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
-        (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
-        (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
-        (unsigned)node->residual > PTQ_RESIDUAL_SECOND)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: an attribute is none of its kind",
-                             node->name);
-    if (node->act != PTQ_ACTIVATION_NONE && !ptq__has_key(node, PTQ__KEY_ACT))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused activation",
-                             node->name, ptq_name(PTQ_NAMES_OP, node->op));
-    if (node->residual != PTQ_RESIDUAL_NONE && !ptq__has_key(node, PTQ__KEY_ADD))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused addition", node->name,
-                             ptq_name(PTQ_NAMES_OP, node->op));
-    if (node->add_act != PTQ_ACTIVATION_NONE && node->residual == PTQ_RESIDUAL_NONE)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: add_act without a fused addition",
-                             node->name);
-    return PTQ_OK;
-}
-
-/* Appends a node whose attributes are set; `out` may be empty. */
-static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_error *err) {
+/* Appends a node whose name, attributes and inputs are set, with weights of a type; `out` may be
+   empty. */
+static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_type type, int bits,
+                              ptq_error *err) {
     ptq_node node = *prototype;
-    void *array = model->node;
-    ptq_status status;
+    const char *twice;
+    ptq_status status = PTQ_OK;
     int p;
     if (model->nodes >= PTQ_MAX_NODES)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: more than %d nodes", node.name,
-                             PTQ_MAX_NODES);
-    PTQ__TRY(ptq__check_new_name(model, node.name, err));
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, &node, "more than %d nodes", PTQ_MAX_NODES);
     if (!node.out[0])
         memcpy(node.out, node.name, sizeof node.out);
-    else if (strcmp(node.out, node.name))
-        PTQ__TRY(ptq__check_new_name(model, node.out, err));
+    twice = ptq_model_find(model, node.name) >= 0  ? node.name
+            : ptq_model_find(model, node.out) >= 0 ? node.out
+                                                   : NULL;
+    if (twice)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s", twice);
     PTQ__TRY(ptq__check_attributes(&node, err));
     PTQ__TRY(ptq__check_inputs(model, &node, model->nodes, err));
     PTQ__TRY(ptq__infer(model, &node, err));
-    PTQ__TRY(ptq__grow(&model->allocator, &array, model->nodes, &model->capacity, sizeof node,
-                       "nodes", err));
-    model->node = (ptq_node *)array;
-    status = model->bare ? PTQ_OK : ptq__create_params(model, &node, err);
-    if (status) {
-        for (p = 0; p < PTQ_PARAM_COUNT; p++)
-            ptq_tensor_free(&node.param[p], &model->allocator);
-        return status;
-    }
-    model->node[model->nodes++] = node;
-    return PTQ_OK;
+    PTQ__TRY(
+        PTQ__GROW(&model->allocator, &model->node, model->nodes, &model->capacity, "nodes", err));
+    for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
+        status =
+            ptq__create_param(model, &node, p, p ? ptq__param_type(&node, p) : type, bits, err);
+    if (status)
+        ptq__free_params(&node, &model->allocator);
+    else
+        model->node[model->nodes++] = node;
+    return status;
 }
 
 /* A node without attributes, ready to be filled. */
@@ -3531,9 +3704,7 @@ static int ptq__build(ptq_model *model, ptq_node *node, const char *name) {
         return -1;
     }
     memcpy(node->name, name, length);
-    if (ptq__append(model, node, &model->error))
-        return -1;
-    return model->nodes - 1;
+    return ptq__append(model, node, PTQ_TYPE_F32, 32, &model->error) ? -1 : model->nodes - 1;
 }
 
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
@@ -3541,6 +3712,16 @@ PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int wi
     node.shape[0] = height;
     node.shape[1] = width;
     node.shape[2] = channels;
+    return ptq__build(model, &node, name);
+}
+
+PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input) {
+    ptq_node node = ptq__blank(op, input, -1);
+    if (!model->error.status && ((unsigned)op >= PTQ_OP_COUNT || ptq__operators[op].operands != 1 ||
+                                 ptq__operators[op].keys != PTQ__PLAIN_KEYS))
+        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT,
+                      "node %s: ptq_add_op is for operators with one input and without parameters",
+                      ptq__quoted(ptq__span_of(name ? name : "")).text);
     return ptq__build(model, &node, name);
 }
 
@@ -3559,9 +3740,13 @@ PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
     return ptq__build(model, &node, name);
 }
 
-static int ptq__add_pool(ptq_model *model, ptq_op op, const char *name, int input,
+PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options) {
     ptq_node node = ptq__blank(op, input, -1);
+    if (!model->error.status && op != PTQ_OP_MAX_POOL && op != PTQ_OP_AVG_POOL)
+        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT,
+                      "node %s: ptq_add_pool makes max_pool and avg_pool",
+                      ptq__quoted(ptq__span_of(name ? name : "")).text);
     node.kernel[0] = options->kernel_h;
     node.kernel[1] = options->kernel_w ? options->kernel_w : options->kernel_h;
     node.stride[0] = options->stride_h ? options->stride_h : node.kernel[0];
@@ -3574,39 +3759,14 @@ static int ptq__add_pool(ptq_model *model, ptq_op op, const char *name, int inpu
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_max_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options) {
-    return ptq__add_pool(model, PTQ_OP_MAX_POOL, name, input, options);
-}
-
-PTQ_API int ptq_add_avg_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options) {
-    return ptq__add_pool(model, PTQ_OP_AVG_POOL, name, input, options);
-}
-
 PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon) {
     ptq_node node = ptq__blank(PTQ_OP_BATCH_NORM, input, -1);
     node.epsilon = epsilon;
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_relu(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_RELU, input, -1);
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_relu6(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_RELU6, input, -1);
-    return ptq__build(model, &node, name);
-}
-
 PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_global_avg_pool(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_GLOBAL_AVG_POOL, input, -1);
     return ptq__build(model, &node, name);
 }
 
@@ -3616,33 +3776,13 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_softmax(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_SOFTMAX, input, -1);
-    return ptq__build(model, &node, name);
-}
+/* ResNet8, the network of the examples: conv1, three residual blocks, an average, a dense layer. */
 
-PTQ_API int ptq_add_quantize(ptq_model *model, const char *name, int input, const ptq_qparams *q) {
-    ptq_node node = ptq__blank(PTQ_OP_QUANTIZE, input, -1);
-    node.q = *q;
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_dequantize(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_DEQUANTIZE, input, -1);
-    return ptq__build(model, &node, name);
-}
-
-/* ResNet8 from small pieces. Names are built with the block's number. */
-
-typedef struct ptq__resnet {
-    ptq_model *model;
-    char name[PTQ_NAME_SIZE];
-} ptq__resnet;
-
-static const char *ptq__block_name(ptq__resnet *net, int block, const char *part) {
-    ptq__text text = ptq__text_over(net->name, sizeof net->name);
+/* A convolution or batch norm with the block's number in its name: "block2.conv1". */
+static const char *ptq__block_name(char *name, int block, const char *part) {
+    ptq__text text = ptq__text_over(name, PTQ_NAME_SIZE);
     ptq__put(&text, "block%d.%s", block, part);
-    return net->name;
+    return name;
 }
 
 static int ptq__resnet_conv(ptq_model *model, const char *name, int input, int channels, int kernel,
@@ -3656,46 +3796,46 @@ static int ptq__resnet_conv(ptq_model *model, const char *name, int input, int c
 }
 
 /* x -> conv-bn-relu -> conv-bn -> + shortcut(x) -> relu, the sum with the shortcut first as in
-   Keras. Where the block changes the shape, the shortcut is a 1x1 convolution. */
-static int ptq__resnet_block(ptq__resnet *net, int block, int input, int channels, int stride) {
-    const float epsilon = 1e-3f; /* Keras' default, the one that the model was trained with */
-    ptq_model *m = net->model;
+   Keras, H x W x C -> H/s x W/s x channels. Where the block changes the shape, the shortcut is a
+   1 x 1 convolution. The epsilon of Keras, with which the model was trained. */
+static int ptq__resnet_block(ptq_model *m, int block, int input, int channels, int stride) {
+    char name[PTQ_NAME_SIZE];
     int x, shortcut = input;
-    x = ptq__resnet_conv(m, ptq__block_name(net, block, "conv1"), input, channels, 3, stride);
-    x = ptq_add_batch_norm(m, ptq__block_name(net, block, "bn1"), x, epsilon);
-    x = ptq_add_relu(m, ptq__block_name(net, block, "conv1.relu"), x);
+    x = ptq__resnet_conv(m, ptq__block_name(name, block, "conv1"), input, channels, 3, stride);
+    x = ptq_add_batch_norm(m, ptq__block_name(name, block, "bn1"), x, 1e-3f);
+    x = ptq_add_op(m, PTQ_OP_RELU, ptq__block_name(name, block, "conv1.relu"), x);
     if (stride != 1)
-        shortcut = ptq__resnet_conv(m, ptq__block_name(net, block, "shortcut"), input, channels, 1,
+        shortcut = ptq__resnet_conv(m, ptq__block_name(name, block, "shortcut"), input, channels, 1,
                                     stride);
-    x = ptq__resnet_conv(m, ptq__block_name(net, block, "conv2"), x, channels, 3, 1);
-    x = ptq_add_batch_norm(m, ptq__block_name(net, block, "bn2"), x, epsilon);
-    x = ptq_add_add(m, ptq__block_name(net, block, "add"), shortcut, x);
-    return ptq_add_relu(m, ptq__block_name(net, block, "add.relu"), x);
+    x = ptq__resnet_conv(m, ptq__block_name(name, block, "conv2"), x, channels, 3, 1);
+    x = ptq_add_batch_norm(m, ptq__block_name(name, block, "bn2"), x, 1e-3f);
+    x = ptq_add_add(m, ptq__block_name(name, block, "add"), shortcut, x);
+    return ptq_add_op(m, PTQ_OP_RELU, ptq__block_name(name, block, "add.relu"), x);
 }
 
 static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
                                      const ptq_allocator *allocator, ptq_model **out,
                                      ptq_error *err) {
-    ptq__resnet net;
+    ptq_model *m = NULL;
     int x;
     if (size < 4 || size > 4096 || width < 1 || width > 4096 || classes < 2 || classes > 65536)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "resnet8: size %d (4 to 4096), width %d (1 to 4096), classes %d (2 to"
-                             " 65536)",
-                             size, width, classes);
-    PTQ__TRY(ptq_model_create(allocator, &net.model, err));
-    net.model->bare = bare;
-    x = ptq_add_input(net.model, "input", size, size, 3);
-    x = ptq__resnet_conv(net.model, "conv1", x, width, 3, 1);
-    x = ptq_add_batch_norm(net.model, "bn1", x, 1e-3f);
-    x = ptq_add_relu(net.model, "conv1.relu", x);
-    x = ptq__resnet_block(&net, 1, x, width, 1);
-    x = ptq__resnet_block(&net, 2, x, width * 2, 2);
-    x = ptq__resnet_block(&net, 3, x, width * 4, 2);
-    x = ptq_add_global_avg_pool(net.model, "pool", x);
-    x = ptq_add_dense(net.model, "fc", x, classes);
-    ptq_add_softmax(net.model, "softmax", x);
-    *out = net.model;
+        return ptq_error_set(
+            err, PTQ_INVALID_ARGUMENT,
+            "resnet8: size %d (4 to 4096), width %d (1 to 4096), classes %d (2 to 65536)", size,
+            width, classes);
+    PTQ__TRY(ptq_model_create(allocator, &m, err));
+    m->bare = bare;
+    x = ptq_add_input(m, "input", size, size, 3);
+    x = ptq__resnet_conv(m, "conv1", x, width, 3, 1);
+    x = ptq_add_batch_norm(m, "bn1", x, 1e-3f);
+    x = ptq_add_op(m, PTQ_OP_RELU, "conv1.relu", x);
+    x = ptq__resnet_block(m, 1, x, width, 1);
+    x = ptq__resnet_block(m, 2, x, width * 2, 2);
+    x = ptq__resnet_block(m, 3, x, width * 4, 2);
+    x = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", x);
+    x = ptq_add_dense(m, "fc", x, classes);
+    ptq_add_op(m, PTQ_OP_SOFTMAX, "softmax", x);
+    *out = m;
     return PTQ_OK;
 }
 
@@ -3712,60 +3852,60 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
     return status;
 }
 
-/* Scales of integer weights, and their zero point. */
+/* The checks of a whole model. */
+
+/* Integer weights: one scale, or one for each output channel; a zero point only with one scale. */
 static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
                                     ptq_error *err) {
     int32_t low, high;
     int i;
     ptq_code_range(weight->type, weight->bits, &low, &high);
     if (weight->scales != 1 && weight->scales != weight->dim[0])
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its weights have %d scales", node->name,
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "its weights have %d scales",
                              weight->scales);
     for (i = 0; i < weight->scales; i++)
         if (!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0)
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: weight_scale[%d] is %g; must be"
-                                 " positive, finite and not denormal",
-                                 node->name, i, (double)weight->scale[i]);
+            return ptq__bad_node(
+                err, PTQ_BAD_NUMBER, node,
+                "weight_scale[%d] is %g; must be positive, finite and not denormal", i,
+                (double)weight->scale[i]);
     if (weight->zero_point < low || weight->zero_point > high ||
         (weight->zero_point && weight->scales != 1))
-        return ptq_error_set(err, PTQ_BAD_NUMBER,
-                             "node %s: weight_zero_point %d; must be a code, and 0 where every"
-                             " channel has its own scale",
-                             node->name, (int)weight->zero_point);
+        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
+                             "weight_zero_point %d; must be a code, and 0 where every channel has"
+                             " its own scale",
+                             (int)weight->zero_point);
     return PTQ_OK;
 }
 
 /* Parameters present, of the right shape and type, finite. */
 static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
                                    ptq_error *err) {
-    const ptq_tensor *tensor = &node->param[param];
+    const ptq_tensor *t = &node->param[param];
     const char *what = ptq__param_name(param);
     int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
-    size_t i, n = ptq_tensor_elements(tensor);
-    if (!tensor->rank && !rank)
+    ptq_type type = ptq__param_type(node, param);
+    size_t i, n = ptq_tensor_elements(t);
+    if (!t->rank && !rank)
         return PTQ_OK;
-    if (tensor->rank != rank || memcmp(tensor->dim, dims, sizeof dims))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: %s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]",
-                             node->name, what, tensor->dim[0], tensor->dim[1], tensor->dim[2],
-                             tensor->dim[3], dims[0], dims[1], dims[2], dims[3]);
-    if (tensor->type != ptq__param_type(node, param) || (!param && tensor->type == PTQ_TYPE_S32))
-        return ptq_error_set(
-            err, PTQ_BAD_GRAPH, "node %s: %s is of type %s, needed is %s", node->name, what,
-            ptq_name(PTQ_NAMES_TYPE, tensor->type),
-            ptq_name(PTQ_NAMES_TYPE, param ? (int)ptq__param_type(node, param) : PTQ_TYPE_F32));
-    if (ptq__is_integer_type(tensor->type))
-        return ptq__check_scales(node, tensor, err);
-    for (i = 0; i < n && tensor->type != PTQ_TYPE_S32; i++) {
-        float value = ptq_tensor_number(tensor, i);
+    if (t->rank != rank || memcmp(t->dim, dims, sizeof dims))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "%s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]", what, t->dim[0],
+                             t->dim[1], t->dim[2], t->dim[3], dims[0], dims[1], dims[2], dims[3]);
+    if (t->type != type)
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s is of type %s, needed is %s", what,
+                             ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
+    if (ptq__is_integer_type(type))
+        return ptq__check_scales(node, t, err);
+    for (i = 0; i < n && type != PTQ_TYPE_S32; i++) {
+        float value = ptq_tensor_number(t, i);
         if (!ptq__is_finite(value))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: %s[%zu] is %g", node->name, what, i,
+            return ptq__bad_node(err, PTQ_BAD_NUMBER, node, "%s[%zu] is %g", what, i,
                                  (double)value);
         if (param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: variance[%zu] is %g with epsilon %g; must be positive",
-                                 node->name, i, (double)value, (double)node->epsilon);
+            return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
+                                 "variance[%zu] is %g with epsilon %g; must be positive", i,
+                                 (double)value, (double)node->epsilon);
     }
     return PTQ_OK;
 }
@@ -3775,16 +3915,15 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
     if (q->type == PTQ_TYPE_F32)
         return PTQ_OK;
     if ((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8)
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: its result cannot be coded as %s of %d"
-                             " bits",
-                             node->name, ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "its result cannot be coded as %s of %d bits",
+                             ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
     ptq_code_range(q->type, q->bits, &low, &high);
     if (!ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high)
-        return ptq_error_set(err, PTQ_BAD_NUMBER,
-                             "node %s: scale %g and zero point %d; the scale must be positive,"
-                             " finite and not denormal, the zero point a code",
-                             node->name, (double)q->scale, (int)q->zero_point);
+        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
+                             "scale %g and zero point %d; the scale must be positive, finite and"
+                             " not denormal, the zero point a code",
+                             (double)q->scale, (int)q->zero_point);
     return PTQ_OK;
 }
 
@@ -3845,29 +3984,12 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
     PTQ__TRY(ptq__infer(model, &again, err));
     if (memcmp(again.shape, node->shape, sizeof again.shape) ||
         memcmp(again.pad, node->pad, sizeof again.pad))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: its shape %dx%dx%d does not follow from its input",
-                             node->name, node->shape[0], node->shape[1], node->shape[2]);
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "its shape %dx%dx%d does not follow from its input", node->shape[0],
+                             node->shape[1], node->shape[2]);
     for (param = 0; param < PTQ_PARAM_COUNT; param++)
         PTQ__TRY(ptq__check_param(model, node, param, err));
     return ptq__check_codes(model, index, err);
-}
-
-/* Index of the last node that reads the result of node `index`; itself if none does. */
-static int ptq__last_use(const ptq_model *model, int index) {
-    int i, last = index;
-    for (i = index + 1; i < model->nodes; i++)
-        if (model->node[i].input[0] == index || model->node[i].input[1] == index)
-            last = i;
-    return last;
-}
-
-/* How many nodes read the result of node `index`. */
-static int ptq__uses(const ptq_model *model, int index) {
-    int i, uses = 0;
-    for (i = index + 1; i < model->nodes; i++)
-        uses += (model->node[i].input[0] == index) + (model->node[i].input[1] == index);
-    return uses;
 }
 
 static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
@@ -3890,10 +4012,10 @@ static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
         if (!ptq__is_finite(model->mean[c]) || !ptq__is_finite(model->std[c]) ||
             !(model->std[c] > 0))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "preprocessing of channel %d: mean %g, std %g; std must be"
-                                 " positive",
-                                 c, (double)model->mean[c], (double)model->std[c]);
+            return ptq_error_set(
+                err, PTQ_BAD_NUMBER,
+                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
+                (double)model->mean[c], (double)model->std[c]);
     return PTQ_OK;
 }
 
@@ -3909,178 +4031,25 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
         PTQ__TRY(ptq__check_node(model, i, err));
     for (i = 0; i + 1 < model->nodes; i++)
         if (!ptq__uses(model, i))
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: nothing uses its result, and it is not the last node",
-                                 model->node[i].name);
+            return ptq__bad_node(err, PTQ_BAD_GRAPH, &model->node[i],
+                                 "nothing uses its result, and it is not the last node");
     return PTQ_OK;
 }
 
-PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
-    const char *dot = strrchr(name, '.');
-    int i = dot ? ptq__find(model, name, (size_t)(dot - name)) : -1, param;
-    for (param = 0; i >= 0 && param < PTQ_PARAM_COUNT; param++)
-        if (!strcmp(dot + 1, ptq__param_name(param)) && model->node[i].param[param].rank)
-            return &model->node[i].param[param];
-    return NULL;
-}
-
-/* Metadata, shared by models and archives. */
-
-static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
-    int i;
-    for (i = 0; i < metas; i++)
-        if (!strcmp(meta[i].key, key))
-            return i;
-    return -1;
-}
-
-static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
-                                   const ptq_allocator *allocator, ptq_error *err) {
-    void *larger = NULL;
-    ptq_meta made;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, (size_t)*metas + 1, sizeof made, "metadata", &larger, err));
-    status = ptq__strdup(allocator, key, strlen(key), &made.key, err);
-    if (!status) {
-        status = ptq__strdup(allocator, value, strlen(value), &made.value, err);
-        if (status)
-            ptq__free(allocator, made.key);
-    }
-    if (status) {
-        ptq__free(allocator, larger);
-        return status;
-    }
-    if (*metas)
-        memcpy(larger, *meta, (size_t)*metas * sizeof made);
-    ptq__free(allocator, *meta);
-    *meta = (ptq_meta *)larger;
-    (*meta)[(*metas)++] = made;
-    return PTQ_OK;
-}
-
-/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
-   short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
-static int ptq__utf8_length(const char *p, const char *end) {
-    unsigned char c = (unsigned char)*p, second;
-    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
-    if (n < 2)
-        return n;
-    if (end - p < n)
-        return 0;
-    second = (unsigned char)p[1];
-    if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second >= 0xa0) ||
-        (c == 0xf0 && second < 0x90) || (c == 0xf4 && second >= 0x90))
-        return 0;
-    for (i = 1; i < n; i++)
-        if (((unsigned char)p[i] & 0xc0) != 0x80)
-            return 0;
-    return n;
-}
-
-/* Files hold their texts in UTF-8: what is not would be written, and refused when it is read. */
-static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err) {
-    const char *end = text + strlen(text), *at = text;
-    int n = 1;
-    for (; at < end && n; at += n)
-        n = ptq__utf8_length(at, end);
-    return n ? PTQ_OK : ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
-}
-
-static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
-                                const ptq_allocator *allocator, ptq_error *err) {
-    int i = ptq__find_meta(*meta, *metas, key);
-    char *copy = NULL;
-    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
-    if (value)
-        PTQ__TRY(ptq__check_utf8(value, key, err));
-    if (i < 0)
-        return value ? ptq__append_meta(meta, metas, key, value, allocator, err) : PTQ_OK;
-    if (value)
-        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &copy, err));
-    ptq__free(allocator, (*meta)[i].value);
-    (*meta)[i].value = copy;
-    if (!value) {
-        ptq__free(allocator, (*meta)[i].key);
-        memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(*metas - i - 1) * sizeof(ptq_meta));
-        (*metas)--;
-    }
-    return PTQ_OK;
-}
-
-PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) {
-    int i = ptq__find_meta(model->meta, model->metas, key);
-    return i < 0 ? NULL : model->meta[i].value;
-}
-
-static int ptq__is_own_meta(const char *key) {
-    return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
-}
-
-PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
-                                      ptq_error *err) {
-    if (ptq__is_own_meta(key))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "metadata '%s' is written by the file format itself", key);
-    return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
-}
-
-/* Copies preprocessing and metadata, all that is not nodes. */
-static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error *err) {
-    int i;
-    memcpy(to->mean, from->mean, sizeof to->mean);
-    memcpy(to->std, from->std, sizeof to->std);
-    for (i = 0; i < from->metas; i++)
-        PTQ__TRY(ptq_model_set_meta(to, from->meta[i].key, from->meta[i].value, err));
-    return PTQ_OK;
-}
-
-/* Appends a copy of a node with its parameters. Input indices are taken as they are. */
-static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error *err) {
-    ptq_node node = *from;
-    void *array = to->node;
-    ptq_status status = PTQ_OK;
-    int p;
-    PTQ__TRY(
-        ptq__grow(&to->allocator, &array, to->nodes, &to->capacity, sizeof node, "nodes", err));
-    to->node = (ptq_node *)array;
-    memset(node.param, 0, sizeof node.param);
-    for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
-        status = ptq__tensor_copy(&node.param[p], &from->param[p], &to->allocator, err);
-    to->node[to->nodes++] = node; /* even after a failure: freed with the model */
-    return status;
-}
-
-PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *allocator,
-                                  ptq_model **out, ptq_error *err) {
-    ptq_model *copy = NULL;
-    ptq_status status;
-    int i;
-    PTQ__TRY(ptq_model_create(allocator, &copy, err));
-    copy->error = model->error;
-    status = ptq__copy_head(copy, model, err);
-    for (i = 0; i < model->nodes && !status; i++)
-        status = ptq__copy_node(copy, &model->node[i], err);
-    if (status)
-        ptq_model_free(copy);
-    else
-        *out = copy;
-    return status;
-}
+/* What a model costs, and its description for people. */
 
 PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
-    ptq_cost cost;
     uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
-    int p, dims[PTQ_MAX_RANK];
+    ptq_cost cost;
+    int p, dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
     memset(&cost, 0, sizeof cost);
     for (p = 0; p < PTQ_PARAM_COUNT; p++) {
         cost.parameters += ptq_tensor_elements(&node->param[p]);
         cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
     }
-    if (ptq__has_weight(node->op)) {
-        int rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
+    if (ptq__has_weight(node->op)) /* each result needs the weights of one channel */
         cost.macs = outputs * (uint64_t)(ptq__shape_elements(rank, dims) / (size_t)dims[0]);
-    }
     cost.output_bytes = outputs * (ptq__is_coded(node) ? 1 : sizeof(float));
     return cost;
 }
@@ -4105,61 +4074,59 @@ static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
         ptq__put(text, " +%s", ptq__act_name(node->add_act));
 }
 
+/* The columns of numbers, and the end of a line. */
+static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
+    ptq__put_column(text, 67);
+    ptq__put_unsigned(text, cost->parameters);
+    ptq__put_column(text, 79);
+    ptq__put_unsigned(text, cost->param_bytes);
+    ptq__put_column(text, 89);
+    ptq__put(text, "%llu\n", (unsigned long long)cost->macs);
+}
+
 PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
-    static const size_t column[] = {22, 48, 57, 67, 79, 89};
     ptq__text text = ptq__text_over(buffer, size);
-    ptq_cost sum;
+    ptq_cost sum, cost;
     int i;
     memset(&sum, 0, sizeof sum);
-    ptq__put_string(&text, "node");
-    for (i = 0; i < 6; i++) {
-        static const char *const title[] = {"operator",   "computes", "shape",
-                                            "parameters", "bytes",    "MACs"};
-        ptq__put_column(&text, column[i]);
-        ptq__put_string(&text, title[i]);
-    }
-    ptq__put_char(&text, '\n');
+    ptq__put_string(&text, "node                  operator                  computes shape     "
+                           "parameters  bytes     MACs\n");
     for (i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
-        ptq_cost cost = ptq_node_cost(model, i);
+        cost = ptq_node_cost(model, i);
         ptq__put_string(&text, node->name);
-        ptq__put_column(&text, column[0]);
+        ptq__put_column(&text, 22);
         ptq__put_operator(&text, node);
-        ptq__put_column(&text, column[1]);
+        ptq__put_column(&text, 48);
         ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i)));
-        ptq__put_column(&text, column[2]);
+        ptq__put_column(&text, 57);
         ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
-        ptq__put_column(&text, column[3]);
-        ptq__put_unsigned(&text, cost.parameters);
-        ptq__put_column(&text, column[4]);
-        ptq__put_unsigned(&text, cost.param_bytes);
-        ptq__put_column(&text, column[5]);
-        ptq__put(&text, "%llu\n", (unsigned long long)cost.macs);
+        ptq__put_cost(&text, &cost);
         sum.parameters += cost.parameters;
         sum.param_bytes += cost.param_bytes;
         sum.macs += cost.macs;
     }
     ptq__put_string(&text, "total");
-    ptq__put_column(&text, column[3]);
-    ptq__put_unsigned(&text, sum.parameters);
-    ptq__put_column(&text, column[4]);
-    ptq__put_unsigned(&text, sum.param_bytes);
-    ptq__put_column(&text, column[5]);
-    ptq__put(&text, "%llu\n", (unsigned long long)sum.macs);
+    ptq__put_cost(&text, &sum);
     return text.length;
 }
 
-/* ---- [FUSE] ------------------------------------------------------------------------------ */
+/* ---- [FUSE] ---------------------------------------------------------------------------------- */
 
-/* One pass over the graph. `to[i]` is the node of the new model that computes what node i of the
-   old one computed. */
+/* Batch norm, activations and residual additions cost little to compute and much to store and load:
+   they move into the node before them, which does them on its way to memory. One pass over the old
+   graph builds the new one; a node either joins its host, which then ends in the node's result
+   and bears its name as `out`, or is copied. On codes it matters which tensors are rounded: a model
+   that is quantized already only gets its additions fused, which round where they did before. */
+
+/* `to[i]` is the node of the new model that computes what node i of the old one computed. */
 typedef struct ptq__fuser {
     const ptq_model *old;
     ptq_model *model;
     ptq_fuse_report *report;
     int *to;
-    int capacity;  /* of the report */
-    int quantized; /* the old model: only additions of codes are fused */
+    int capacity; /* of the report */
+    int quantized;
 } ptq__fuser;
 
 static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
@@ -4181,73 +4148,49 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
     return PTQ_OK;
 }
 
-/* w' = w g and b' = (b - mean) g + beta with g = gamma / sqrt(variance + epsilon), in double
-   precision, rounded once. */
+/* Folding. With g = gamma / sqrt(variance + epsilon) for each channel,
+       g (w x + b - mean) + beta = (w g) x + (b - mean) g + beta:
+   a convolution again, with w' = w g and b' = (b - mean) g + beta. In double precision, rounded
+   once. Jacob et al. 2018, 3.2. */
 static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const ptq_node *norm,
                                        ptq_error *err) {
-    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data; /* C each */
     const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
     const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
     const float *variance = (const float *)norm->param[PTQ_PARAM_VARIANCE].data;
-    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias;
-    int o, channels = conv->shape[2];
-    size_t k, taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / (size_t)channels;
+    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias; /* C x taps, C */
+    size_t k, channels = (size_t)conv->channels, o;
+    size_t taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / channels;
     if (conv->no_bias)
-        PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1, &channels,
-                                   &model->allocator, err));
+        PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1,
+                                   &conv->channels, &model->allocator, err));
     conv->no_bias = 0;
     bias = (float *)conv->param[PTQ_PARAM_BIAS].data;
     for (o = 0; o < channels; o++) {
         double g = (double)gamma[o] / sqrt((double)variance[o] + (double)norm->epsilon);
-        for (k = 0; k < taps; k++)
-            weight[(size_t)o * taps + k] = (float)((double)weight[(size_t)o * taps + k] * g);
+        for (k = o * taps; k < (o + 1) * taps; k++)
+            weight[k] = (float)((double)weight[k] * g);
         bias[o] = (float)(((double)bias[o] - (double)mean[o]) * g + (double)beta[o]);
     }
     return PTQ_OK;
 }
 
-/* Why a node cannot move into the one before it; NULL if it can. */
-static const char *ptq__cannot_follow(const ptq__fuser *fuser, int index, int can) {
-    int from = fuser->old->node[index].input[0];
+/* Why a batch norm or an activation cannot move into the node before it; NULL if it can. */
+static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *node, int norm) {
+    int from = node->input[0];
     const ptq_node *host = &fuser->model->node[fuser->to[from]];
-    if (!can)
+    if (norm ? !(ptq__operator_of(host)->properties & PTQ__TAKES_NORM)
+             : !ptq__has_key(host, PTQ__KEY_ACT))
         return "the node before it is of a kind that cannot take it in";
     if (strcmp(host->out, fuser->old->node[from].out))
         return "another node has taken in what lies before it";
     if (ptq__uses(fuser->old, from) != 1)
         return "its input is used elsewhere too";
+    if (norm && (host->act || host->residual))
+        return "an activation or an addition lies between it and the convolution";
+    if (!norm && (host->residual ? host->add_act : host->act))
+        return "the node before it ends in an activation already";
     return NULL;
-}
-
-static ptq_status ptq__fuse_norm(ptq__fuser *fuser, int index, const char **reason,
-                                 ptq_error *err) {
-    const ptq_node *norm = &fuser->old->node[index];
-    ptq_node *host = &fuser->model->node[fuser->to[norm->input[0]]];
-    *reason =
-        ptq__cannot_follow(fuser, index, ptq__operator_of(host)->properties & PTQ__TAKES_NORM);
-    if (!*reason && (host->act || host->residual))
-        *reason = "an activation or an addition lies between it and the convolution";
-    if (*reason)
-        return PTQ_OK;
-    PTQ__TRY(ptq__fold_batch_norm(fuser->model, host, norm, err));
-    memcpy(host->out, norm->out, sizeof host->out);
-    fuser->to[index] = fuser->to[norm->input[0]];
-    return ptq__fuse_note(fuser, norm, host, PTQ_FUSION_BATCH_NORM, NULL, err);
-}
-
-static ptq_status ptq__fuse_act(ptq__fuser *fuser, int index, const char **reason, ptq_error *err) {
-    const ptq_node *act = &fuser->old->node[index];
-    ptq_node *host = &fuser->model->node[fuser->to[act->input[0]]];
-    ptq_activation *place = host->residual ? &host->add_act : &host->act;
-    *reason = ptq__cannot_follow(fuser, index, ptq__has_key(host, PTQ__KEY_ACT));
-    if (!*reason && *place != PTQ_ACTIVATION_NONE)
-        *reason = "the node before it ends in an activation already";
-    if (*reason)
-        return PTQ_OK;
-    *place = act->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
-    memcpy(host->out, act->out, sizeof host->out);
-    fuser->to[index] = fuser->to[act->input[0]];
-    return ptq__fuse_note(fuser, act, host, PTQ_FUSION_ACTIVATION, NULL, err);
 }
 
 /* The operand of an addition whose convolution can take the addition in: the last node of the new
@@ -4257,7 +4200,7 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     for (k = 0; k < 2; k++) {
         int from = add->input[k], other = add->input[1 - k];
         const ptq_node *host = &fuser->model->node[fuser->to[from]];
-        if (host->op == PTQ_OP_CONV2D && !host->residual && from != other &&
+        if (ptq__has_key(host, PTQ__KEY_ADD) && !host->residual && from != other &&
             !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1 &&
             fuser->to[from] > fuser->to[other])
             return k;
@@ -4265,44 +4208,61 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     return -1;
 }
 
-static ptq_status ptq__fuse_add(ptq__fuser *fuser, int index, const char **reason, ptq_error *err) {
-    const ptq_node *add = &fuser->old->node[index];
-    int k = ptq__residual_host(fuser, add);
-    ptq_node *host;
-    if (k < 0) {
-        *reason = "neither operand is a convolution, used once, behind the other operand";
-        return PTQ_OK;
-    }
-    host = &fuser->model->node[fuser->to[add->input[k]]];
+/* Makes the addition, of which the host is operand k, the end of its host. */
+static void ptq__take_addition(const ptq__fuser *fuser, const ptq_node *add, int k,
+                               ptq_node *host) {
     host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
     host->input[1] = fuser->to[add->input[1 - k]];
     host->add_act = add->act;
     host->mid = host->q;
     host->q = add->q;
-    memcpy(host->out, add->out, sizeof host->out);
-    fuser->to[index] = fuser->to[add->input[k]];
-    return ptq__fuse_note(fuser, add, host, PTQ_FUSION_RESIDUAL, NULL, err);
 }
 
-static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, ptq_error *err) {
+/* Moves a node into its host, if one can take it in; `reason` says why not. */
+static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, const char **reason,
+                                 ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
+    ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
+    ptq_node *host;
+    int k = 0;
+    if (kind == PTQ_FUSION_RESIDUAL) {
+        k = ptq__residual_host(fuser, node);
+        if (k < 0)
+            *reason = "neither operand is a convolution, used once, behind the other operand";
+    } else {
+        *reason = ptq__cannot_follow(fuser, node, kind == PTQ_FUSION_BATCH_NORM);
+    }
+    if (*reason)
+        return PTQ_OK;
+    fuser->to[index] = fuser->to[node->input[k]];
+    host = &fuser->model->node[fuser->to[index]];
+    if (kind == PTQ_FUSION_BATCH_NORM)
+        PTQ__TRY(ptq__fold_batch_norm(fuser->model, host, node, err));
+    else if (kind == PTQ_FUSION_RESIDUAL)
+        ptq__take_addition(fuser, node, k, host);
+    else
+        *(host->residual ? &host->add_act : &host->act) = ptq__act_of(node);
+    memcpy(host->out, node->out, sizeof host->out);
+    return ptq__fuse_note(fuser, node, host, kind, NULL, err);
+}
+
+static ptq_status ptq__fuse_or_copy(ptq__fuser *fuser, int index, ptq_error *err) {
+    const ptq_node *node = &fuser->old->node[index];
+    ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     const char *reason = NULL;
     ptq_node *copy;
     int k;
     fuser->to[index] = -1;
-    if (node->op == PTQ_OP_BATCH_NORM && !fuser->quantized)
-        PTQ__TRY(ptq__fuse_norm(fuser, index, &reason, err));
-    else if ((node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6) && !fuser->quantized)
-        PTQ__TRY(ptq__fuse_act(fuser, index, &reason, err));
-    else if (node->op == PTQ_OP_ADD && (!fuser->quantized || ptq__is_coded(node)))
-        PTQ__TRY(ptq__fuse_add(fuser, index, &reason, err));
+    if (kind != PTQ_FUSION_NONE &&
+        (!fuser->quantized || (kind == PTQ_FUSION_RESIDUAL && ptq__is_coded(node))))
+        PTQ__TRY(ptq__fuse_node(fuser, index, &reason, err));
     if (fuser->to[index] >= 0)
         return PTQ_OK;
     if (reason)
         PTQ__TRY(ptq__fuse_note(fuser, node, NULL, PTQ_FUSION_NONE, reason, err));
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
-    copy = &fuser->model->node[fuser->model->nodes - 1];
+    copy = &fuser->model->node[fuser->to[index]];
     for (k = 0; k < 2; k++)
         if (node->input[k] >= 0)
             copy->input[k] = fuser->to[node->input[k]];
@@ -4313,23 +4273,13 @@ static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err) {
     int i;
     PTQ__TRY(ptq__copy_head(fuser->model, fuser->old, err));
     for (i = 0; i < fuser->old->nodes; i++)
-        PTQ__TRY(ptq__fuse_node(fuser, i, err));
+        PTQ__TRY(ptq__fuse_or_copy(fuser, i, err));
     return ptq_model_check(fuser->model, err);
-}
-
-/* 1 if any node has left float. */
-static int ptq__is_quantized(const ptq_model *model) {
-    int i;
-    for (i = 0; i < model->nodes; i++)
-        if (ptq_node_mode(model, i) != PTQ_MODE_FLOAT)
-            return 1;
-    return 0;
 }
 
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err) {
     ptq__fuser fuser;
-    void *to = NULL;
     ptq_status status;
     memset(&fuser, 0, sizeof fuser);
     fuser.old = model;
@@ -4341,11 +4291,10 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     PTQ__TRY(ptq_model_check(model, err));
     fuser.quantized = ptq__is_quantized(model);
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
-    status = ptq__alloc(&model->allocator, (size_t)model->nodes, sizeof(int), "fusion", &to, err);
-    fuser.to = (int *)to;
+    status = PTQ__NEW(&model->allocator, &fuser.to, (size_t)model->nodes, "fusion", err);
     if (!status)
         status = ptq__fuse_all(&fuser, err);
-    ptq__free(&model->allocator, to);
+    ptq__free(&model->allocator, fuser.to);
     if (status) {
         ptq_model_free(fuser.model);
         if (report) {
@@ -6679,7 +6628,7 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
                              cv->model->node[from].name, ptq_name(PTQ_NAMES_OP, op));
     if (q)
         node.q = *q;
-    PTQ__TRY(ptq__append(cv->model, &node, err));
+    PTQ__TRY(ptq__append(cv->model, &node, PTQ_TYPE_F32, 32, err));
     *out = cv->model->nodes - 1;
     return ptq__note(cv, node.name, "inserted", 0, 0, err);
 }
@@ -8109,6 +8058,8 @@ enum { PTQ__KEYS = sizeof ptq__keys / sizeof ptq__keys[0] };
 typedef struct ptq__line {
     ptq_model *model;
     ptq_node node;
+    ptq_type weight_type;
+    int weight_bits;
     unsigned seen; /* keys */
 } ptq__line;
 
@@ -8135,18 +8086,17 @@ static int ptq__read_qparams(ptq__span value, ptq_qparams *q) {
     return 1;
 }
 
-static int ptq__read_weight_type(ptq__span value, ptq_tensor *weight) {
+static int ptq__read_weight_type(ptq__span value, ptq_type *type, int *bits) {
     int is_signed = value.n == 2 && value.p[0] == 's';
     if (ptq__span_is(value, "f16")) {
-        weight->type = PTQ_TYPE_F16;
-        weight->bits = 16;
+        *type = PTQ_TYPE_F16;
         return 1;
     }
     if (value.n != 2 || (!is_signed && value.p[0] != 'u') || value.p[1] < '2' || value.p[1] > '8')
         return 0;
-    weight->bits = value.p[1] - '0';
-    weight->type = weight->bits == 8 ? (is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8)
-                                     : (is_signed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_PACKED_U);
+    *bits = value.p[1] - '0';
+    *type = *bits == 8 ? (is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8)
+                       : (is_signed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_PACKED_U);
     return 1;
 }
 
@@ -8188,7 +8138,7 @@ static int ptq__read_key(ptq__line *line, unsigned key, ptq__span value) {
     case PTQ__KEY_ADD_ACT:
         return ptq__read_act(value, &node->add_act);
     case PTQ__KEY_W:
-        return ptq__read_weight_type(value, &node->param[PTQ_PARAM_WEIGHT]);
+        return ptq__read_weight_type(value, &line->weight_type, &line->weight_bits);
     case PTQ__KEY_DYNAMIC:
         return ptq__read_flag(value, &node->dynamic);
     case PTQ__KEY_MID:
@@ -8245,7 +8195,7 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
                              ptq__quoted(name).text);
     while (text.n)
         PTQ__TRY(ptq__read_pair(&line, ptq__cut(&text, ' '), number, err));
-    status = ptq__append(model, &line.node, &inner);
+    status = ptq__append(model, &line.node, line.weight_type, line.weight_bits, &inner);
     return status ? ptq_error_set(err, status, "graph line %d: %s", number, inner.text) : PTQ_OK;
 }
 
@@ -8698,8 +8648,8 @@ static ptq_status ptq__header_meta(ptq__header *header, ptq_error *err) {
         if (!status && key && value && ptq__find_meta(archive->meta, archive->metas, key) >= 0)
             ptq__json_wrong(json, "every metadata key once");
         else if (!status && value)
-            status = ptq__append_meta(&archive->meta, &archive->metas, key, value,
-                                      &archive->allocator, err);
+            status = ptq__set_meta(&archive->meta, &archive->metas, key, value,
+                                   &archive->allocator, err);
         ptq__free(json->allocator, key);
         ptq__free(json->allocator, value);
         if (archive->metas > PTQ_MAX_NODES)
@@ -9187,8 +9137,10 @@ static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_er
         /* A file without a graph may leave biases out, as PyTorch does before a batch norm. */
         if (ptq__find_meta(archive->meta, archive->metas, "graph") < 0 &&
             ptq__has_weight(node->op) &&
-            !ptq_archive_find(archive, ptq__full_name(node, "bias").text))
+            !ptq_archive_find(archive, ptq__full_name(node, "bias").text)) {
             node->no_bias = 1;
+            memset(&node->param[PTQ_PARAM_BIAS], 0, sizeof(ptq_tensor));
+        }
         for (param = 0; param < PTQ_PARAM_COUNT; param++)
             PTQ__TRY(ptq__take_param(archive, model, node, param, err));
     }

@@ -778,7 +778,7 @@ static void every_allocation_may_fail(void **state)
     x = ptq_add_input(m, "input", 4, 4, 2);
     x = ptq_add_conv2d(m, "a", x, &conv);
     y = ptq_add_add(m, "add", ptq_add_conv2d(m, "b", x, &conv), x);
-    y = ptq_add_global_avg_pool(m, "pool", y);
+    y = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", y);
     ptq_add_dense(m, "fc", y, 3);
     fill_model(m, 5);
     fused = fused_of(m);

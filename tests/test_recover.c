@@ -126,7 +126,7 @@ static void equalized_by_hand(void **state)
     conv.kernel_h = 1;
     assert_ok(ptq_model_create(NULL, &m, &err));
     x = ptq_add_input(m, "input", 1, 1, 1);
-    x = ptq_add_relu(m, "relu", ptq_add_conv2d(m, "a", x, &conv));
+    x = ptq_add_op(m, PTQ_OP_RELU, "relu", ptq_add_conv2d(m, "a", x, &conv));
     ptq_add_dense(m, "fc", x, 2);
     numbers(m, "a.weight")[0] = 1;
     numbers(m, "a.weight")[1] = 0.25f;
@@ -394,11 +394,11 @@ static void every_kind_of_weights(void **state)
     assert_ok(ptq_model_create(NULL, &m, &err));
     x = ptq_add_input(m, "input", 6, 6, 2);
     conv.groups = 2;
-    x = ptq_add_relu(m, "r1", ptq_add_conv2d(m, "grouped", x, &conv));
+    x = ptq_add_op(m, PTQ_OP_RELU, "r1", ptq_add_conv2d(m, "grouped", x, &conv));
     conv.groups = 4;
     conv.no_bias = 1;
-    x = ptq_add_relu6(m, "r2", ptq_add_conv2d(m, "depthwise", x, &conv));
-    ptq_add_dense(m, "fc", ptq_add_global_avg_pool(m, "pool", x), 3);
+    x = ptq_add_op(m, PTQ_OP_RELU6, "r2", ptq_add_conv2d(m, "depthwise", x, &conv));
+    ptq_add_dense(m, "fc", ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", x), 3);
     fill_model(m, 3);
     fused = fused_of(m);
     p = pictures_for(fused, 8, 4);
@@ -425,7 +425,7 @@ static ptq_model *normed_model(void)
     conv.kernel_h = 1;
     assert_ok(ptq_model_create(NULL, &m, &err));
     x = ptq_add_conv2d(m, "a", ptq_add_input(m, "input", 1, 1, 1), &conv);
-    x = ptq_add_relu(m, "relu", ptq_add_batch_norm(m, "norm", x, 0));
+    x = ptq_add_op(m, PTQ_OP_RELU, "relu", ptq_add_batch_norm(m, "norm", x, 0));
     ptq_add_dense(m, "fc", x, 2);
     numbers(m, "a.weight")[0] = 1;
     numbers(m, "norm.weight")[0] = 2;
@@ -887,7 +887,7 @@ static void every_allocation_may_fail(void **state)
     (void)state;
     assert_ok(ptq_model_create(NULL, &m, &err));
     x = ptq_add_input(m, "input", 2, 2, 2);
-    ptq_add_dense(m, "fc", ptq_add_global_avg_pool(m, "pool", x), 3);
+    ptq_add_dense(m, "fc", ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", x), 3);
     fill_model(m, 5);
     fused = fused_of(m);
     on.p = pictures_for(fused, 2, 3);

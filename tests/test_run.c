@@ -349,7 +349,7 @@ static void input_is_not_written(void **state)
     assert_ok(ptq_model_create(NULL, &m, &err));
     x = ptq_add_input(m, "input", 4, 4, 2);
     y = ptq_add_add(m, "add", ptq_add_conv2d(m, "conv", x, &o), x);
-    y = ptq_add_global_avg_pool(m, "pool", y);
+    y = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", y);
     fill_model(m, 3);
     assert_ok(ptq_fuse(m, &fused, NULL, &err));
     random_floats(&random, input, 32, -1, 1);
