@@ -12984,8 +12984,8 @@ static ptq_status ptq__plan_model(const ptq_model *model, const ptq_allocator *a
     return ptq_plan_create(model, &options, out, err);
 }
 
-/* One pass: sums over the images, then lesson after lesson. The plan is of the model as it has become
-   so far. */
+/* One pass: sums over the images, then lesson after lesson. The plan is of the model as it has
+   become so far. */
 static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq__lesson *lesson,
                                   int lessons, ptq_error *err) {
     const ptq_work *work = &cv->options->work;
@@ -13819,7 +13819,8 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
            node->param[PTQ_PARAM_BIAS].size + scales * sizeof(float);
 }
 
-/* Measures the model under `scheme`, except for `node`, which is under `own`; NULL: no exception. */
+/* Measures the model under `scheme`, except for `node`, which is under `own`; NULL: no exception.
+   */
 static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme, const char *node,
                                   const ptq_scheme *own, ptq_divergence *cost, ptq_error *err) {
     search->overrides = node != NULL;
@@ -13830,8 +13831,8 @@ static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme,
     return ptq__search_try(search, scheme, cost, NULL, NULL, err);
 }
 
-/* Nodes whose results are rounded anew: those with weights, and sums and averages. What only moves or
-   compares codes (ReLU, maxima) adds no error of its own. */
+/* Nodes whose results are rounded anew: those with weights, and sums and averages. What only moves
+   or compares codes (ReLU, maxima) adds no error of its own. */
 static int ptq__measurable(const ptq_node *node) {
     return ptq__has_weight(node->op) || ptq__operator_of(node)->codes == PTQ__OWN_CODES;
 }
@@ -14095,8 +14096,8 @@ static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     return best >= 0;
 }
 
-/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the way. The
-   row of bits behind the last is scratch. */
+/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the way.
+   The row of bits behind the last is scratch. */
 static void ptq__mix_frontier(ptq__mixer *mixer) {
     ptq_mix_report *report = mixer->report;
     size_t n = (size_t)report->nodes, k;
@@ -14152,8 +14153,8 @@ static int ptq__mix_good_enough(const ptq__mixer *mixer, int at) {
 
 /* Sizes fall along the frontier, so the first model that is small enough is the best under a size.
    Under a loss of accuracy the smallest is wanted, the last that is good enough: it is found by
-   bisection between `low`, which is (or is returned for want of a better), and `high`, which is not,
-   as if accuracy fell along the frontier as well. */
+   bisection between `low`, which is (or is returned for want of a better), and `high`, which is
+   not, as if accuracy fell along the frontier as well. */
 static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
     ptq_mix_report *report = mixer->report;
     int low = 0, high = report->items;

@@ -221,7 +221,7 @@ static ptq_status calibrate_and_convert(const fixture *f, ptq_allocator allocato
     o.scheme.equalize = 1;
     o.scheme.rounding = PTQ_ROUNDING_LEARNED;
     o.scheme.refit = PTQ_REFIT_ALWAYS;
-    o.work.memory.allocator = calibrating.work.allocator = report.allocator = allocator;
+    o.work.allocator = calibrating.work.allocator = report.memory.allocator = allocator;
     (void)((s = ptq_calibrate(f->plan, data, &calibrating, &seen, &err)) ||
            (s = ptq_calibration_save(seen, in_directory("seen"), &err)) ||
            (s = ptq_calibration_load(in_directory("seen"), &allocator, &again, &err)) ||
