@@ -330,19 +330,19 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
 
 /* One list makes the operators and their names in the graph text. */
 #define PTQ_OP_LIST(X)                                                                             \
-    X(PTQ_OP_INPUT, "input")                        /* the image */                                \
-    X(PTQ_OP_CONV2D, "conv2d")                      /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x */\
-    X(PTQ_OP_BATCH_NORM, "batch_norm")              /* gamma (x - mean) / sqrt(var + epsilon) + beta */\
-    X(PTQ_OP_RELU, "relu")                          /* max(x, 0) */                                \
-    X(PTQ_OP_RELU6, "relu6")                        /* min(max(x, 0), 6) */                        \
-    X(PTQ_OP_ADD, "add")                            /* a + b, equal shapes */                      \
-    X(PTQ_OP_MAX_POOL, "max_pool")                  /* padding is ignored */                       \
-    X(PTQ_OP_AVG_POOL, "avg_pool")                  /* padding counts only with include_pad */     \
-    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool")    /* H x W x C to 1 x 1 x C */                   \
-    X(PTQ_OP_DENSE, "dense")                        /* y[o] = b[o] + sum over i of w[o,i] x[i] */  \
-    X(PTQ_OP_SOFTMAX, "softmax")                    /* exp(x - max) / sum */                       \
-    X(PTQ_OP_QUANTIZE, "quantize")                  /* real numbers to codes */                    \
-    X(PTQ_OP_DEQUANTIZE, "dequantize")              /* codes to real numbers */
+    X(PTQ_OP_INPUT, "input")                      /* the image */                                  \
+    X(PTQ_OP_CONV2D, "conv2d")                    /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x */\
+    X(PTQ_OP_BATCH_NORM, "batch_norm")            /* gamma (x - mean) / sqrt(var + epsilon) + beta */\
+    X(PTQ_OP_RELU, "relu")                        /* max(x, 0) */                                  \
+    X(PTQ_OP_RELU6, "relu6")                      /* min(max(x, 0), 6) */                          \
+    X(PTQ_OP_ADD, "add")                          /* a + b, equal shapes */                        \
+    X(PTQ_OP_MAX_POOL, "max_pool")                /* padding is ignored */                         \
+    X(PTQ_OP_AVG_POOL, "avg_pool")                /* padding counts only with include_pad */       \
+    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool")  /* H x W x C to 1 x 1 x C */                     \
+    X(PTQ_OP_DENSE, "dense")                      /* y[o] = b[o] + sum over i of w[o,i] x[i] */    \
+    X(PTQ_OP_SOFTMAX, "softmax")                  /* exp(x - max) / sum */                         \
+    X(PTQ_OP_QUANTIZE, "quantize")                /* real numbers to codes */                      \
+    X(PTQ_OP_DEQUANTIZE, "dequantize")            /* codes to real numbers */
 
 typedef enum ptq_op {
 #define PTQ_X(name, text) name,
@@ -3185,13 +3185,13 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
         PTQ_ACTIVATION_RELU, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
     {PTQ_OP_RELU6, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
         PTQ_ACTIVATION_RELU6, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
-    {PTQ_OP_ADD, 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES, PTQ_FUSION_RESIDUAL,
-        PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
+    {PTQ_OP_ADD, 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES,
+        PTQ_FUSION_RESIDUAL, PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
         {ptq__add_f32, ptq__add_int, NULL}},
     {PTQ_OP_MAX_POOL, 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__window_shape, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
-    {PTQ_OP_AVG_POOL, 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
+    {PTQ_OP_AVG_POOL, 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
     {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__global_shape, NULL, ptq__check_average},
@@ -3199,12 +3199,12 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
     {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__dense_shape, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
-    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
+    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
     {PTQ_OP_QUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
-    {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
+    {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
 };
 /* clang-format on */
 
