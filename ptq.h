@@ -330,19 +330,19 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
 
 /* One list makes the operators and their names in the graph text. */
 #define PTQ_OP_LIST(X)                                                                             \
-    X(PTQ_OP_INPUT, "input")                      /* the image */                                  \
-    X(PTQ_OP_CONV2D, "conv2d")                    /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x */\
-    X(PTQ_OP_BATCH_NORM, "batch_norm")            /* gamma (x - mean) / sqrt(var + epsilon) + beta */\
-    X(PTQ_OP_RELU, "relu")                        /* max(x, 0) */                                  \
-    X(PTQ_OP_RELU6, "relu6")                      /* min(max(x, 0), 6) */                          \
-    X(PTQ_OP_ADD, "add")                          /* a + b, equal shapes */                        \
-    X(PTQ_OP_MAX_POOL, "max_pool")                /* padding is ignored */                         \
-    X(PTQ_OP_AVG_POOL, "avg_pool")                /* padding counts only with include_pad */       \
-    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool")  /* H x W x C to 1 x 1 x C */                     \
-    X(PTQ_OP_DENSE, "dense")                      /* y[o] = b[o] + sum over i of w[o,i] x[i] */    \
-    X(PTQ_OP_SOFTMAX, "softmax")                  /* exp(x - max) / sum */                         \
-    X(PTQ_OP_QUANTIZE, "quantize")                /* real numbers to codes */                      \
-    X(PTQ_OP_DEQUANTIZE, "dequantize")            /* codes to real numbers */
+    X(PTQ_OP_INPUT, "input")                   /* the image */                                     \
+    X(PTQ_OP_CONV2D, "conv2d")                 /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x */  \
+    X(PTQ_OP_BATCH_NORM, "batch_norm")         /* gamma (x - mean) / sqrt(var + epsilon) + beta */ \
+    X(PTQ_OP_RELU, "relu")                     /* max(x, 0) */                                     \
+    X(PTQ_OP_RELU6, "relu6")                   /* min(max(x, 0), 6) */                             \
+    X(PTQ_OP_ADD, "add")                       /* a + b, equal shapes */                           \
+    X(PTQ_OP_MAX_POOL, "max_pool")             /* padding is ignored */                            \
+    X(PTQ_OP_AVG_POOL, "avg_pool")             /* padding counts only with include_pad */          \
+    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool")/* H x W x C to 1 x 1 x C */                       \
+    X(PTQ_OP_DENSE, "dense")                   /* y[o] = b[o] + sum over i of w[o,i] x[i] */       \
+    X(PTQ_OP_SOFTMAX, "softmax")               /* exp(x - max) / sum */                            \
+    X(PTQ_OP_QUANTIZE, "quantize")             /* real numbers to codes */                         \
+    X(PTQ_OP_DEQUANTIZE, "dequantize")         /* codes to real numbers */
 
 typedef enum ptq_op {
 #define PTQ_X(name, text) name,
