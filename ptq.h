@@ -338,7 +338,7 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
     X(PTQ_OP_ADD, "add")                       /* a + b, equal shapes */                           \
     X(PTQ_OP_MAX_POOL, "max_pool")             /* padding is ignored */                            \
     X(PTQ_OP_AVG_POOL, "avg_pool")             /* padding counts only with include_pad */          \
-    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool")/* H x W x C to 1 x 1 x C */                       \
+    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool") /* H x W x C to 1 x 1 x C */                      \
     X(PTQ_OP_DENSE, "dense")                   /* y[o] = b[o] + sum over i of w[o,i] x[i] */       \
     X(PTQ_OP_SOFTMAX, "softmax")               /* exp(x - max) / sum */                            \
     X(PTQ_OP_QUANTIZE, "quantize")             /* real numbers to codes */                         \

@@ -521,7 +521,7 @@ static void observing_equalizing(void **state)
 {
     long_chain c = chain_with((const fixture *)*state, "best");
 
-    fail_each_of("observers", observe, &c, 4);
+    fail_each_of("observers", observe, &c, 2);
     fail_each_of("calibrate", calibrate, &c, 50);
 }
 
