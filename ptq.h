@@ -381,19 +381,19 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
 
 /* One list makes the operators and their names in the graph text. */
 #define PTQ_OP_LIST(X)                                                                             \
-    X(PTQ_OP_INPUT, "input")           /* the image                                      */        \
-    X(PTQ_OP_CONV2D, "conv2d")         /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x   */        \
-    X(PTQ_OP_BATCH_NORM, "batch_norm") /* gamma (x - mean) / sqrt(var + epsilon) + beta  */        \
-    X(PTQ_OP_RELU, "relu")             /* max(x, 0)                                      */        \
-    X(PTQ_OP_RELU6, "relu6")           /* min(max(x, 0), 6)                              */        \
-    X(PTQ_OP_ADD, "add")               /* a + b, equal shapes                            */        \
-    X(PTQ_OP_MAX_POOL, "max_pool")     /* padding is ignored                             */        \
-    X(PTQ_OP_AVG_POOL, "avg_pool")     /* padding counts only with include_pad           */        \
-    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool") /* H x W x C -> 1 x 1 x C               */        \
-    X(PTQ_OP_DENSE, "dense")           /* y[o] = b[o] + sum over i of w[o,i] x[i]        */        \
-    X(PTQ_OP_SOFTMAX, "softmax")       /* exp(x - max) / sum                             */        \
-    X(PTQ_OP_QUANTIZE, "quantize")     /* real numbers to codes                          */        \
-    X(PTQ_OP_DEQUANTIZE, "dequantize") /* codes to real numbers                          */
+    X(PTQ_OP_INPUT, "input")                   /* the image */                                     \
+    X(PTQ_OP_CONV2D, "conv2d")                 /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x */  \
+    X(PTQ_OP_BATCH_NORM, "batch_norm")         /* gamma (x - mean) / sqrt(var + epsilon) + beta */ \
+    X(PTQ_OP_RELU, "relu")                     /* max(x, 0) */                                     \
+    X(PTQ_OP_RELU6, "relu6")                   /* min(max(x, 0), 6) */                             \
+    X(PTQ_OP_ADD, "add")                       /* a + b, equal shapes */                           \
+    X(PTQ_OP_MAX_POOL, "max_pool")             /* padding is ignored */                            \
+    X(PTQ_OP_AVG_POOL, "avg_pool")             /* padding counts only with include_pad */          \
+    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool") /* H x W x C to 1 x 1 x C */                      \
+    X(PTQ_OP_DENSE, "dense")                   /* y[o] = b[o] + sum over i of w[o,i] x[i] */       \
+    X(PTQ_OP_SOFTMAX, "softmax")               /* exp(x - max) / sum */                            \
+    X(PTQ_OP_QUANTIZE, "quantize")             /* real numbers to codes */                         \
+    X(PTQ_OP_DEQUANTIZE, "dequantize")         /* codes to real numbers */
 
 typedef enum ptq_op {
 #define PTQ_X(name, text) name,
@@ -501,28 +501,25 @@ typedef struct ptq_pool_options {
     int stride_h, stride_w;       /* 0: as the kernel */
     ptq_padding padding;
     int pad[4];
-    int include_pad;              /* average pool */
+    int include_pad;              /* average pool: as in ptq_node */
 } ptq_pool_options;
 
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels);
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options);
-PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon);
-PTQ_API int ptq_add_relu(ptq_model *model, const char *name, int input);
-PTQ_API int ptq_add_relu6(ptq_model *model, const char *name, int input);
-PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second);
-PTQ_API int ptq_add_max_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options);
-PTQ_API int ptq_add_avg_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options);
-PTQ_API int ptq_add_global_avg_pool(ptq_model *model, const char *name, int input);
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels);
-PTQ_API int ptq_add_softmax(ptq_model *model, const char *name, int input);
+PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon);
+PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second);
 
-/* The borders between real numbers and codes, for those who build quantized models node by node;
-   ptq_convert sets them itself. The codes of other nodes are set in ptq_node.q. */
-PTQ_API int ptq_add_quantize(ptq_model *model, const char *name, int input, const ptq_qparams *q);
-PTQ_API int ptq_add_dequantize(ptq_model *model, const char *name, int input);
+/* PTQ_OP_MAX_POOL or PTQ_OP_AVG_POOL. */
+PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
+                         const ptq_pool_options *options);
+
+/* An operator with one input and no parameters: relu, relu6, global_avg_pool, softmax; and for
+   those who build quantized models node by node, quantize and dequantize, the borders between real
+   numbers and codes (ptq_convert sets them itself). How a result is coded is then set in the node's
+   `q`. */
+PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input);
 
 /* ResNet8 of MLPerf Tiny (Banbury et al. 2021, https://github.com/mlcommons/tiny): a 3x3
    convolution, three residual blocks of `width`, 2 and 4 times `width` channels, a global average
@@ -1098,7 +1095,8 @@ typedef enum ptq_bias_correction {
                            PTQ_ROUNDING_NEAREST only */
 } ptq_bias_correction;
 
-/* All zeros: 8 bits, one weight scale per channel, u8 affine activations, MinMax. */
+/* All zeros stand for the preset "best", in options that are NULL too. Otherwise every member
+   counts as it is: begin with a preset, then change members. */
 typedef struct ptq_scheme {
     ptq_mode mode;
     int weight_bits;           /* 2..8; 0: 8 */
@@ -1138,7 +1136,8 @@ typedef struct ptq_scheme {
     X("tflite", "TensorFlow Lite: s8 affine activations, s8 weights per channel, MinMax")          \
     X("dynamic", "s8 weights; activation ranges found per image")                                  \
     X("fp16", "half-precision weights, float arithmetic")                                          \
-    X("w4a8", "4-bit weights per channel, otherwise as best")
+    X("w4a8", "4-bit weights per channel, otherwise as best")                                      \
+    X("minmax8", "plain: 8 bits, one weight scale per channel, MinMax; learns from no images")
 
 /* A preset by name: PTQ_INVALID_ARGUMENT lists the names, as does PTQ_NAMES_PRESET. */
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err);
@@ -1158,22 +1157,11 @@ typedef struct ptq_override {
 /* ---------------------------------------------------------------------------------------------
    [CONVERT] A float model and a calibration give a quantized model */
 
-/* Cross-layer equalization (Nagel et al. 2019, https://arxiv.org/abs/1906.04721): a copy of a fused
-   float model that computes the same logits, to rounding, from channels of like ranges, so that one
-   scale suits them all. A channel is divided by the square root of its largest value relative to
-   the tensor's largest, and its consumers' weights multiplied. ReLU lets a positive factor through,
-   and so do pools; the tensors of a residual addition share their factors. Inputs and results of
-   ReLU6, batch norm and softmax, the image and the logits stay as they are. Only integer layers
-   gain, and only where activations have few bits. Largest values are those on `data`; of `options`,
-   which may be NULL, `work` counts. The metadata "equalization" keeps the
-   factors. */
-PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, const ptq_dataset *data,
-                                const ptq_calibrate_options *options, ptq_model **out,
-                                ptq_error *err);
-
-/* The same with the factors that `quantized` keeps in its metadata, without images: from the fused
-   float model that it was made of, the float weights that its scales belong to. A plain copy where
-   it was not equalized. PTQ_BAD_FILE where the factors are damaged or of another network. */
+/* The equalized model (ptq_scheme.equalize; Nagel et al. 2019, https://arxiv.org/abs/1906.04721)
+   that `quantized` was made of, from the fused float model: with the factors that `quantized` keeps
+   in its metadata "equalization", without images. Its float weights are those that the scales
+   belong to. A plain copy where it was not equalized. PTQ_BAD_FILE where the factors are damaged or
+   of another network. */
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
                                      ptq_model **out, ptq_error *err);
 
@@ -1466,9 +1454,7 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
-static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, ptq_error *err);
-static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err);
-static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err);
+static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err);
 #ifndef PTQ_NO_STDIO
 static FILE *ptq__open(const char *path, int writing);
 static int ptq__is_separator(char c);
@@ -2363,9 +2349,9 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
 /* ---- [OPERATORS] ----------------------------------------------------------------------------- */
 
 /* What a network is made of. Each operator stands here whole: its formula, the shape of its result,
-   its parameters, its kernel on real numbers and its kernel on codes, side by side, since the second
-   differs from the first by quantization alone. A table at the end of the section collects them, and
-   the rest of this file knows an operator by its row only.
+   its parameters, its kernel on real numbers and its kernel on codes, side by side, since the
+   second differs from the first by quantization alone. A table at the end of the section collects
+   them, and the rest of this file knows an operator by its row only.
 
    These kernels are the truth. They are written to be read, in one fixed order of additions; the
    vector kernels of part three must give the same codes to the byte. Activations are H x W x C of
@@ -2417,6 +2403,7 @@ struct ptq__step {
 };
 
 /* All messages about a node begin with its name. */
+PTQ_FORMAT(4, 5)
 static ptq_status ptq__bad_node(ptq_error *err, ptq_status status, const ptq_node *node,
                                 const char *format, ...) {
     va_list args;
@@ -2705,7 +2692,8 @@ static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, 
         if (most > INT32_MAX)
             return ptq__bad_node(
                 err, PTQ_BAD_NUMBER, node,
-                "the accumulator of channel %d could reach %llu and overflow 32 bits", c, most);
+                "the accumulator of channel %d could reach %llu and overflow 32 bits", c,
+                (unsigned long long)most);
         if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
             return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
                                  "scales %g (input), %g (weight %d) and %g (result) give no normal"
@@ -3209,8 +3197,8 @@ typedef struct ptq__kernels {
 } ptq__kernels;
 
 typedef struct ptq__operator {
-    const char *name; /* in the graph text */
-    int operands;     /* a fused residual aside */
+    ptq_op op;
+    int operands; /* a fused residual aside */
     unsigned keys, properties;
     ptq__codes codes;
     ptq_fusion_kind fusion; /* how [FUSE] moves it into the node before it */
@@ -3232,38 +3220,38 @@ typedef struct ptq__operator {
    conversion go by the row. The tests find a new row by themselves where they go through all. */
 /* clang-format off */
 static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
-    {"input", 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {NULL, NULL, NULL}},
-    {"conv2d", 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES, PTQ_FUSION_NONE,
+    {PTQ_OP_CONV2D, 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__conv_shape, ptq__conv_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
-    {"batch_norm", 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
+    {PTQ_OP_BATCH_NORM, 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
         PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, {ptq__norm_shape, ptq__norm_param, NULL},
         {ptq__norm_f32, NULL, NULL}},
-    {"relu", 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
+    {PTQ_OP_RELU, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
         PTQ_ACTIVATION_RELU, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
-    {"relu6", 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
+    {PTQ_OP_RELU6, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
         PTQ_ACTIVATION_RELU6, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
-    {"add", 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES, PTQ_FUSION_RESIDUAL,
-        PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
+    {PTQ_OP_ADD, 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES,
+        PTQ_FUSION_RESIDUAL, PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
         {ptq__add_f32, ptq__add_int, NULL}},
-    {"max_pool", 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_MAX_POOL, 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__window_shape, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
-    {"avg_pool", 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
+    {PTQ_OP_AVG_POOL, 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {"global_avg_pool", 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
+    {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__global_shape, NULL, ptq__check_average},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {"dense", 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__dense_shape, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
-    {"softmax", 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
-    {"quantize", 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
+    {PTQ_OP_QUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
-    {"dequantize", 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
+    {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
 };
 /* clang-format on */
 
@@ -3335,73 +3323,44 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
         step->scratch += (size_t)(step->in[0] * step->in[1] * step->in[2]);
 }
 
-/* ---- [GRAPH] ----------------------------------------------------------------------------- */
+/* ---- [GRAPH] --------------------------------------------------------------------------------- */
+
+/* A model is an array of nodes in topological order, each with its parameters. It comes from the
+   builder, from a file's graph text, or from a pass that copies another model; all three end in
+   ptq__append or ptq__copy_node. What later sections rely on is proved once, in ptq_model_check:
+   shapes, parameters, codes that go together, sums that fit. No kernel looks again. */
 
 static const char *ptq__act_name(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
 }
 
-static int ptq__is_name(const char *name, size_t length) {
-    size_t i;
-    if (length < 1 || length >= PTQ_NAME_SIZE)
-        return 0;
-    for (i = 0; i < length; i++) {
-        char c = name[i];
-        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-              c == '_' || c == '.'))
-            return 0;
-    }
-    return 1;
+/* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
+static const char *ptq__param_name(int param) {
+    static const char *const name[] = {"weight", "bias", "running_mean", "running_var"};
+    return name[param];
 }
 
+/* What a node computes with: its weights say it where there are some, else its result. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    if (ptq__has_weight(node->op)) {
-        if (!ptq__is_integer_type(weight->type))
-            return weight->type == PTQ_TYPE_F16 ? PTQ_MODE_HALF : PTQ_MODE_FLOAT;
+    ptq_type weight = node->param[PTQ_PARAM_WEIGHT].type;
+    if (!ptq__has_weight(node->op))
+        return ptq__is_coded(node) ? PTQ_MODE_INTEGER : PTQ_MODE_FLOAT;
+    if (ptq__is_integer_type(weight))
         return node->dynamic ? PTQ_MODE_DYNAMIC : PTQ_MODE_INTEGER;
-    }
-    return ptq__is_coded(node) ? PTQ_MODE_INTEGER : PTQ_MODE_FLOAT;
+    return weight == PTQ_TYPE_F16 ? PTQ_MODE_HALF : PTQ_MODE_FLOAT;
 }
 
-PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
-                                    ptq_error *err) {
-    void *memory = NULL;
-    ptq_model *model;
-    int c;
-    PTQ__TRY(ptq__alloc(allocator, 1, sizeof *model, "model", &memory, err));
-    model = (ptq_model *)memory;
-    model->allocator = ptq__allocator(allocator);
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
-        model->std[c] = 1;
-    *out = model;
-    return PTQ_OK;
-}
-
-static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
+/* 1 if any node has left float. */
+static int ptq__is_quantized(const ptq_model *model) {
     int i;
-    for (i = 0; i < metas; i++) {
-        ptq__free(allocator, meta[i].key);
-        ptq__free(allocator, meta[i].value);
-    }
-    ptq__free(allocator, meta);
-}
-
-PTQ_API void ptq_model_free(ptq_model *model) {
-    ptq_allocator allocator;
-    int i, p;
-    if (!model)
-        return;
-    allocator = model->allocator;
     for (i = 0; i < model->nodes; i++)
-        for (p = 0; p < PTQ_PARAM_COUNT; p++)
-            ptq_tensor_free(&model->node[i].param[p], &allocator);
-    ptq__free(&allocator, model->node);
-    ptq__free_metas(model->meta, model->metas, &allocator);
-    ptq__free(&allocator, model);
+        if (ptq_node_mode(model, i) != PTQ_MODE_FLOAT)
+            return 1;
+    return 0;
 }
 
+/* By the name of a node or of its result; -1 if there is none. */
 static int ptq__find(const ptq_model *model, const char *name, size_t length) {
     int i;
     for (i = 0; i < model->nodes; i++) {
@@ -3419,7 +3378,264 @@ PTQ_API int ptq_model_find(const ptq_model *model, const char *name) {
 
 PTQ_API int ptq_model_logits(const ptq_model *model) {
     int last = model->nodes - 1;
-    return last > 0 && model->node[last].op == PTQ_OP_SOFTMAX ? model->node[last].input[0] : last;
+    if (last > 0 && ptq__operator_of(&model->node[last])->properties & PTQ__LAST)
+        return model->node[last].input[0];
+    return last;
+}
+
+PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
+    const char *dot = strrchr(name, '.');
+    int i = dot ? ptq__find(model, name, (size_t)(dot - name)) : -1, param;
+    for (param = 0; i >= 0 && param < PTQ_PARAM_COUNT; param++)
+        if (!strcmp(dot + 1, ptq__param_name(param)) && model->node[i].param[param].rank)
+            return &model->node[i].param[param];
+    return NULL;
+}
+
+/* Index of the last node that reads the result of node `index`; itself if none does. */
+static int ptq__last_use(const ptq_model *model, int index) {
+    int i, last = index;
+    for (i = index + 1; i < model->nodes; i++)
+        if (model->node[i].input[0] == index || model->node[i].input[1] == index)
+            last = i;
+    return last;
+}
+
+/* How many operands are the result of node `index`. */
+static int ptq__uses(const ptq_model *model, int index) {
+    int i, uses = 0;
+    for (i = index + 1; i < model->nodes; i++)
+        uses += (model->node[i].input[0] == index) + (model->node[i].input[1] == index);
+    return uses;
+}
+
+/* Models: nodes, preprocessing, metadata. */
+
+PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
+                                    ptq_error *err) {
+    ptq_model *model = NULL;
+    int c;
+    PTQ__TRY(PTQ__NEW(allocator, &model, 1, "model", err));
+    model->allocator = ptq__allocator(allocator);
+    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
+        model->std[c] = 1;
+    *out = model;
+    return PTQ_OK;
+}
+
+static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
+    int i;
+    for (i = 0; i < metas; i++) {
+        ptq__free(allocator, meta[i].key);
+        ptq__free(allocator, meta[i].value);
+    }
+    ptq__free(allocator, meta);
+}
+
+static void ptq__free_params(ptq_node *node, const ptq_allocator *allocator) {
+    int param;
+    for (param = 0; param < PTQ_PARAM_COUNT; param++)
+        ptq_tensor_free(&node->param[param], allocator);
+}
+
+PTQ_API void ptq_model_free(ptq_model *model) {
+    ptq_allocator allocator;
+    int i;
+    if (!model)
+        return;
+    allocator = model->allocator;
+    for (i = 0; i < model->nodes; i++)
+        ptq__free_params(&model->node[i], &allocator);
+    ptq__free(&allocator, model->node);
+    ptq__free_metas(model->meta, model->metas, &allocator);
+    ptq__free(&allocator, model);
+}
+
+/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
+   short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
+static int ptq__utf8_length(const char *p, const char *end) {
+    unsigned char c = (unsigned char)*p, second;
+    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
+    if (n < 2)
+        return n;
+    if (end - p < n)
+        return 0;
+    second = (unsigned char)p[1];
+    if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second >= 0xa0) ||
+        (c == 0xf0 && second < 0x90) || (c == 0xf4 && second >= 0x90))
+        return 0;
+    for (i = 1; i < n; i++)
+        if (((unsigned char)p[i] & 0xc0) != 0x80)
+            return 0;
+    return n;
+}
+
+/* Files hold their texts in UTF-8: what is not would be written, and refused when it is read. */
+static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err) {
+    const char *end = text + strlen(text), *at = text;
+    int n = 1;
+    for (; at < end && n; at += n)
+        n = ptq__utf8_length(at, end);
+    return n ? PTQ_OK : ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
+}
+
+static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
+    int i;
+    for (i = 0; i < metas; i++)
+        if (!strcmp(meta[i].key, key))
+            return i;
+    return -1;
+}
+
+/* Appends a key that is not there yet; takes over `value`, also when it fails. */
+static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key, char *value,
+                                   const ptq_allocator *allocator, ptq_error *err) {
+    size_t n = (size_t)*metas;
+    ptq_meta *larger = NULL;
+    char *copy = NULL;
+    ptq_status status = ptq__strdup(allocator, key, strlen(key), &copy, err);
+    if (!status)
+        status = PTQ__NEW(allocator, &larger, n + 1, "metadata", err);
+    if (status) {
+        ptq__free(allocator, copy);
+        ptq__free(allocator, value);
+        return status;
+    }
+    if (n)
+        memcpy(larger, *meta, n * sizeof *larger);
+    larger[n].key = copy;
+    larger[n].value = value;
+    ptq__free(allocator, *meta);
+    *meta = larger;
+    (*metas)++;
+    return PTQ_OK;
+}
+
+/* Of models and archives alike; `value` NULL removes the key. */
+static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
+                                const ptq_allocator *allocator, ptq_error *err) {
+    int i = ptq__find_meta(*meta, *metas, key);
+    char *copy = NULL;
+    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
+    if (value) {
+        PTQ__TRY(ptq__check_utf8(value, key, err));
+        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &copy, err));
+    }
+    if (i < 0)
+        return value ? ptq__append_meta(meta, metas, key, copy, allocator, err) : PTQ_OK;
+    ptq__free(allocator, (*meta)[i].value);
+    (*meta)[i].value = copy;
+    if (!value) {
+        ptq__free(allocator, (*meta)[i].key);
+        memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(*metas - i - 1) * sizeof(ptq_meta));
+        (*metas)--;
+    }
+    return PTQ_OK;
+}
+
+PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) {
+    int i = ptq__find_meta(model->meta, model->metas, key);
+    return i < 0 ? NULL : model->meta[i].value;
+}
+
+static int ptq__is_own_meta(const char *key) {
+    return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
+}
+
+PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
+                                      ptq_error *err) {
+    if (ptq__is_own_meta(key))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "metadata '%s' is written by the file format itself", key);
+    return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
+}
+
+/* Copies preprocessing and metadata, all that is not nodes. */
+static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error *err) {
+    int i;
+    memcpy(to->mean, from->mean, sizeof to->mean);
+    memcpy(to->std, from->std, sizeof to->std);
+    for (i = 0; i < from->metas; i++)
+        PTQ__TRY(ptq_model_set_meta(to, from->meta[i].key, from->meta[i].value, err));
+    return PTQ_OK;
+}
+
+/* Appends a copy of a node with its parameters. Input indices are taken as they are. */
+static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error *err) {
+    ptq_node node = *from;
+    ptq_status status = PTQ_OK;
+    int p;
+    PTQ__TRY(PTQ__GROW(&to->allocator, &to->node, to->nodes, &to->capacity, "nodes", err));
+    memset(node.param, 0, sizeof node.param);
+    for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
+        status = ptq__tensor_copy(&node.param[p], &from->param[p], &to->allocator, err);
+    to->node[to->nodes++] = node; /* even after a failure: freed with the model */
+    return status;
+}
+
+PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *allocator,
+                                  ptq_model **out, ptq_error *err) {
+    ptq_model *copy = NULL;
+    ptq_status status;
+    int i;
+    PTQ__TRY(ptq_model_create(allocator, &copy, err));
+    copy->error = model->error;
+    status = ptq__copy_head(copy, model, err);
+    for (i = 0; i < model->nodes && !status; i++)
+        status = ptq__copy_node(copy, &model->node[i], err);
+    if (status)
+        ptq_model_free(copy);
+    else
+        *out = copy;
+    return status;
+}
+
+/* The builder: a node is checked against those before it, gets its shape, then its parameters. */
+
+static int ptq__is_name(const char *name, size_t length) {
+    size_t i;
+    for (i = 0; i < length; i++) {
+        char c = name[i];
+        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+              c == '_' || c == '.'))
+            return 0;
+    }
+    return length > 0 && length < PTQ_NAME_SIZE;
+}
+
+static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
+                                    ptq_error *err) {
+    int k, need = ptq__operator_of(node)->operands + (node->residual != PTQ_RESIDUAL_NONE);
+    if ((index == 0) != (ptq__operator_of(node)->operands == 0))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "the first node, and no other, must be the input");
+    for (k = 0; k < 2; k++)
+        if (k < need ? node->input[k] < 0 || node->input[k] >= index : node->input[k] != -1)
+            return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "needs %d inputs, each an earlier node",
+                                 need);
+    for (k = 0; k < need; k++)
+        if (ptq__operator_of(&model->node[node->input[k]])->properties & PTQ__LAST)
+            return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s can only be the last node",
+                                 ptq_name(PTQ_NAMES_OP, model->node[node->input[k]].op));
+    return PTQ_OK;
+}
+
+/* The attributes that passes and files set, against each other. */
+static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
+    if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
+        (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
+        (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
+        (unsigned)node->residual > PTQ_RESIDUAL_SECOND)
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "an attribute is none of its kind");
+    if (node->act && !ptq__has_key(node, PTQ__KEY_ACT))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a %s has no fused activation",
+                             ptq_name(PTQ_NAMES_OP, node->op));
+    if (node->residual && !ptq__has_key(node, PTQ__KEY_ADD))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a %s has no fused addition",
+                             ptq_name(PTQ_NAMES_OP, node->op));
+    if (node->add_act && !node->residual)
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "add_act without a fused addition");
+    return PTQ_OK;
 }
 
 /* Fills shape and padding of a node whose attributes and inputs are set. */
@@ -3446,124 +3662,70 @@ static int ptq__param_shape(const ptq_model *model, const ptq_node *node, int pa
     return rules->param ? rules->param(node, model->node[node->input[0]].shape, param, dims) : 0;
 }
 
-/* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
-static const char *ptq__param_name(int param) {
-    static const char *const name[] = {"weight", "bias", "running_mean", "running_var"};
-    return name[param];
-}
-
-/* Weights keep the type that they have, or are announced with. Biases go with them: sums of integer
-   products on integer inputs, else real numbers. */
+/* Weights may be of any type but S32. Biases go with them: sums of integer products on integer
+   inputs, else real numbers. All else is real. */
 static ptq_type ptq__param_type(const ptq_node *node, int param) {
-    ptq_type type = node->param[PTQ_PARAM_WEIGHT].type;
+    ptq_type weight = node->param[PTQ_PARAM_WEIGHT].type;
     if (!ptq__has_weight(node->op))
         return PTQ_TYPE_F32;
     if (param == PTQ_PARAM_WEIGHT)
-        return type;
-    return ptq__is_integer_type(type) && !node->dynamic ? PTQ_TYPE_S32 : PTQ_TYPE_F32;
+        return weight == PTQ_TYPE_S32 ? PTQ_TYPE_F32 : weight;
+    return ptq__is_integer_type(weight) && !node->dynamic ? PTQ_TYPE_S32 : PTQ_TYPE_F32;
 }
 
-static ptq_status ptq__create_params(const ptq_model *model, ptq_node *node, ptq_error *err) {
+/* Parameters of a new node: zeros, and ones where they multiply channels (gamma and variance of a
+   batch norm). Of a bare model they have type and shape, but no memory. */
+static ptq_status ptq__create_param(const ptq_model *model, ptq_node *node, int param,
+                                    ptq_type type, int bits, ptq_error *err) {
+    ptq_tensor *tensor = &node->param[param];
     const float one = 1;
-    int param, dims[PTQ_MAX_RANK], rank, c;
-    for (param = 0; param < PTQ_PARAM_COUNT; param++) {
-        rank = ptq__param_shape(model, node, param, dims);
-        if (!rank)
-            continue;
-        if (!ptq__shape_elements(rank, dims))
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: its %s would have more than %d"
-                                 " elements",
-                                 node->name, ptq__param_name(param), PTQ_MAX_ELEMENTS);
-        PTQ__TRY(ptq_tensor_create(&node->param[param], ptq__param_type(node, param),
-                                   node->param[param].bits, rank, dims, &model->allocator, err));
-        if (ptq__is_integer_type(node->param[param].type))
-            PTQ__TRY(ptq_tensor_set_scale(&node->param[param], &one, 1, 0, &model->allocator, err));
-    }
-    if (node->op == PTQ_OP_BATCH_NORM)
-        for (c = 0; c < node->shape[2]; c++)
-            ((float *)node->param[PTQ_PARAM_WEIGHT].data)[c] =
-                ((float *)node->param[PTQ_PARAM_VARIANCE].data)[c] = 1;
+    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims), c;
+    if (!rank)
+        return PTQ_OK;
+    if (!ptq__shape_elements(rank, dims))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "its %s would have more than %d elements",
+                             ptq__param_name(param), PTQ_MAX_ELEMENTS);
+    if (model->bare)
+        return ptq__tensor_init(tensor, type, bits, rank, dims, err);
+    PTQ__TRY(ptq_tensor_create(tensor, type, bits, rank, dims, &model->allocator, err));
+    if (ptq__is_integer_type(type))
+        return ptq_tensor_set_scale(tensor, &one, 1, 0, &model->allocator, err);
+    if (rank == 1 && (param == PTQ_PARAM_WEIGHT || param == PTQ_PARAM_VARIANCE))
+        for (c = 0; c < dims[0]; c++)
+            ((float *)tensor->data)[c] = 1;
     return PTQ_OK;
 }
 
-static ptq_status ptq__check_new_name(const ptq_model *model, const char *name, ptq_error *err) {
-    if (!ptq__is_name(name, strlen(name)))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "'%s' is no node name: 1 to %d of A-Z a-z 0-9 _ .",
-                             ptq__quoted(ptq__span_of(name)).text, PTQ_NAME_SIZE - 1);
-    if (ptq_model_find(model, name) >= 0)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s", name);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
-                                    ptq_error *err) {
-    int k, need = ptq__operator_of(node)->operands + (node->residual != PTQ_RESIDUAL_NONE);
-    (void)model;
-    if ((index == 0) != (node->op == PTQ_OP_INPUT))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: the first node, and no other, must be the input",
-                             node->name);
-    for (k = 0; k < 2; k++)
-        if (k < need ? node->input[k] < 0 || node->input[k] >= index : node->input[k] != -1)
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: needs %d inputs, each an earlier node", node->name,
-                                 need);
-    for (k = 0; k < need; k++)
-        if (model->node[node->input[k]].op == PTQ_OP_SOFTMAX)
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: softmax can only be the last node",
-                                 node->name);
-    return PTQ_OK;
-}
-
-/* The attributes that passes and files set, against each other. */
-static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
-    if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
-        (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
-        (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
-        (unsigned)node->residual > PTQ_RESIDUAL_SECOND)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: an attribute is none of its kind",
-                             node->name);
-    if (node->act != PTQ_ACTIVATION_NONE && !ptq__has_key(node, PTQ__KEY_ACT))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused activation",
-                             node->name, ptq_name(PTQ_NAMES_OP, node->op));
-    if (node->residual != PTQ_RESIDUAL_NONE && !ptq__has_key(node, PTQ__KEY_ADD))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused addition", node->name,
-                             ptq_name(PTQ_NAMES_OP, node->op));
-    if (node->add_act != PTQ_ACTIVATION_NONE && node->residual == PTQ_RESIDUAL_NONE)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: add_act without a fused addition",
-                             node->name);
-    return PTQ_OK;
-}
-
-/* Appends a node whose attributes are set; `out` may be empty. */
-static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_error *err) {
+/* Appends a node whose name, attributes and inputs are set, with weights of a type; `out` may be
+   empty. */
+static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_type type, int bits,
+                              ptq_error *err) {
     ptq_node node = *prototype;
-    void *array = model->node;
-    ptq_status status;
+    const char *twice;
+    ptq_status status = PTQ_OK;
     int p;
     if (model->nodes >= PTQ_MAX_NODES)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: more than %d nodes", node.name,
-                             PTQ_MAX_NODES);
-    PTQ__TRY(ptq__check_new_name(model, node.name, err));
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, &node, "more than %d nodes", PTQ_MAX_NODES);
     if (!node.out[0])
         memcpy(node.out, node.name, sizeof node.out);
-    else if (strcmp(node.out, node.name))
-        PTQ__TRY(ptq__check_new_name(model, node.out, err));
+    twice = ptq_model_find(model, node.name) >= 0  ? node.name
+            : ptq_model_find(model, node.out) >= 0 ? node.out
+                                                   : NULL;
+    if (twice)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s", twice);
     PTQ__TRY(ptq__check_attributes(&node, err));
     PTQ__TRY(ptq__check_inputs(model, &node, model->nodes, err));
     PTQ__TRY(ptq__infer(model, &node, err));
-    PTQ__TRY(ptq__grow(&model->allocator, &array, model->nodes, &model->capacity, sizeof node,
-                       "nodes", err));
-    model->node = (ptq_node *)array;
-    status = model->bare ? PTQ_OK : ptq__create_params(model, &node, err);
-    if (status) {
-        for (p = 0; p < PTQ_PARAM_COUNT; p++)
-            ptq_tensor_free(&node.param[p], &model->allocator);
-        return status;
-    }
-    model->node[model->nodes++] = node;
-    return PTQ_OK;
+    PTQ__TRY(
+        PTQ__GROW(&model->allocator, &model->node, model->nodes, &model->capacity, "nodes", err));
+    for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
+        status =
+            ptq__create_param(model, &node, p, p ? ptq__param_type(&node, p) : type, bits, err);
+    if (status)
+        ptq__free_params(&node, &model->allocator);
+    else
+        model->node[model->nodes++] = node;
+    return status;
 }
 
 /* A node without attributes, ready to be filled. */
@@ -3589,9 +3751,7 @@ static int ptq__build(ptq_model *model, ptq_node *node, const char *name) {
         return -1;
     }
     memcpy(node->name, name, length);
-    if (ptq__append(model, node, &model->error))
-        return -1;
-    return model->nodes - 1;
+    return ptq__append(model, node, PTQ_TYPE_F32, 32, &model->error) ? -1 : model->nodes - 1;
 }
 
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
@@ -3599,6 +3759,16 @@ PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int wi
     node.shape[0] = height;
     node.shape[1] = width;
     node.shape[2] = channels;
+    return ptq__build(model, &node, name);
+}
+
+PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input) {
+    ptq_node node = ptq__blank(op, input, -1);
+    if (!model->error.status && ((unsigned)op >= PTQ_OP_COUNT || ptq__operators[op].operands != 1 ||
+                                 ptq__operators[op].keys != PTQ__PLAIN_KEYS))
+        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT,
+                      "node %s: ptq_add_op is for operators with one input and without parameters",
+                      ptq__quoted(ptq__span_of(name ? name : "")).text);
     return ptq__build(model, &node, name);
 }
 
@@ -3617,9 +3787,13 @@ PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
     return ptq__build(model, &node, name);
 }
 
-static int ptq__add_pool(ptq_model *model, ptq_op op, const char *name, int input,
+PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options) {
     ptq_node node = ptq__blank(op, input, -1);
+    if (!model->error.status && op != PTQ_OP_MAX_POOL && op != PTQ_OP_AVG_POOL)
+        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT,
+                      "node %s: ptq_add_pool makes max_pool and avg_pool",
+                      ptq__quoted(ptq__span_of(name ? name : "")).text);
     node.kernel[0] = options->kernel_h;
     node.kernel[1] = options->kernel_w ? options->kernel_w : options->kernel_h;
     node.stride[0] = options->stride_h ? options->stride_h : node.kernel[0];
@@ -3632,39 +3806,14 @@ static int ptq__add_pool(ptq_model *model, ptq_op op, const char *name, int inpu
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_max_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options) {
-    return ptq__add_pool(model, PTQ_OP_MAX_POOL, name, input, options);
-}
-
-PTQ_API int ptq_add_avg_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options) {
-    return ptq__add_pool(model, PTQ_OP_AVG_POOL, name, input, options);
-}
-
 PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon) {
     ptq_node node = ptq__blank(PTQ_OP_BATCH_NORM, input, -1);
     node.epsilon = epsilon;
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_relu(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_RELU, input, -1);
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_relu6(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_RELU6, input, -1);
-    return ptq__build(model, &node, name);
-}
-
 PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_global_avg_pool(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_GLOBAL_AVG_POOL, input, -1);
     return ptq__build(model, &node, name);
 }
 
@@ -3674,33 +3823,13 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
     return ptq__build(model, &node, name);
 }
 
-PTQ_API int ptq_add_softmax(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_SOFTMAX, input, -1);
-    return ptq__build(model, &node, name);
-}
+/* ResNet8, the network of the examples: conv1, three residual blocks, an average, a dense layer. */
 
-PTQ_API int ptq_add_quantize(ptq_model *model, const char *name, int input, const ptq_qparams *q) {
-    ptq_node node = ptq__blank(PTQ_OP_QUANTIZE, input, -1);
-    node.q = *q;
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_dequantize(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_DEQUANTIZE, input, -1);
-    return ptq__build(model, &node, name);
-}
-
-/* ResNet8 from small pieces. Names are built with the block's number. */
-
-typedef struct ptq__resnet {
-    ptq_model *model;
-    char name[PTQ_NAME_SIZE];
-} ptq__resnet;
-
-static const char *ptq__block_name(ptq__resnet *net, int block, const char *part) {
-    ptq__text text = ptq__text_over(net->name, sizeof net->name);
+/* A convolution or batch norm with the block's number in its name: "block2.conv1". */
+static const char *ptq__block_name(char *name, int block, const char *part) {
+    ptq__text text = ptq__text_over(name, PTQ_NAME_SIZE);
     ptq__put(&text, "block%d.%s", block, part);
-    return net->name;
+    return name;
 }
 
 static int ptq__resnet_conv(ptq_model *model, const char *name, int input, int channels, int kernel,
@@ -3714,46 +3843,46 @@ static int ptq__resnet_conv(ptq_model *model, const char *name, int input, int c
 }
 
 /* x -> conv-bn-relu -> conv-bn -> + shortcut(x) -> relu, the sum with the shortcut first as in
-   Keras. Where the block changes the shape, the shortcut is a 1x1 convolution. */
-static int ptq__resnet_block(ptq__resnet *net, int block, int input, int channels, int stride) {
-    const float epsilon = 1e-3f; /* Keras' default, the one that the model was trained with */
-    ptq_model *m = net->model;
+   Keras, H x W x C -> H/s x W/s x channels. Where the block changes the shape, the shortcut is a
+   1 x 1 convolution. The epsilon of Keras, with which the model was trained. */
+static int ptq__resnet_block(ptq_model *m, int block, int input, int channels, int stride) {
+    char name[PTQ_NAME_SIZE];
     int x, shortcut = input;
-    x = ptq__resnet_conv(m, ptq__block_name(net, block, "conv1"), input, channels, 3, stride);
-    x = ptq_add_batch_norm(m, ptq__block_name(net, block, "bn1"), x, epsilon);
-    x = ptq_add_relu(m, ptq__block_name(net, block, "conv1.relu"), x);
+    x = ptq__resnet_conv(m, ptq__block_name(name, block, "conv1"), input, channels, 3, stride);
+    x = ptq_add_batch_norm(m, ptq__block_name(name, block, "bn1"), x, 1e-3f);
+    x = ptq_add_op(m, PTQ_OP_RELU, ptq__block_name(name, block, "conv1.relu"), x);
     if (stride != 1)
-        shortcut = ptq__resnet_conv(m, ptq__block_name(net, block, "shortcut"), input, channels, 1,
+        shortcut = ptq__resnet_conv(m, ptq__block_name(name, block, "shortcut"), input, channels, 1,
                                     stride);
-    x = ptq__resnet_conv(m, ptq__block_name(net, block, "conv2"), x, channels, 3, 1);
-    x = ptq_add_batch_norm(m, ptq__block_name(net, block, "bn2"), x, epsilon);
-    x = ptq_add_add(m, ptq__block_name(net, block, "add"), shortcut, x);
-    return ptq_add_relu(m, ptq__block_name(net, block, "add.relu"), x);
+    x = ptq__resnet_conv(m, ptq__block_name(name, block, "conv2"), x, channels, 3, 1);
+    x = ptq_add_batch_norm(m, ptq__block_name(name, block, "bn2"), x, 1e-3f);
+    x = ptq_add_add(m, ptq__block_name(name, block, "add"), shortcut, x);
+    return ptq_add_op(m, PTQ_OP_RELU, ptq__block_name(name, block, "add.relu"), x);
 }
 
 static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
                                      const ptq_allocator *allocator, ptq_model **out,
                                      ptq_error *err) {
-    ptq__resnet net;
+    ptq_model *m = NULL;
     int x;
     if (size < 4 || size > 4096 || width < 1 || width > 4096 || classes < 2 || classes > 65536)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "resnet8: size %d (4 to 4096), width %d (1 to 4096), classes %d (2 to"
-                             " 65536)",
-                             size, width, classes);
-    PTQ__TRY(ptq_model_create(allocator, &net.model, err));
-    net.model->bare = bare;
-    x = ptq_add_input(net.model, "input", size, size, 3);
-    x = ptq__resnet_conv(net.model, "conv1", x, width, 3, 1);
-    x = ptq_add_batch_norm(net.model, "bn1", x, 1e-3f);
-    x = ptq_add_relu(net.model, "conv1.relu", x);
-    x = ptq__resnet_block(&net, 1, x, width, 1);
-    x = ptq__resnet_block(&net, 2, x, width * 2, 2);
-    x = ptq__resnet_block(&net, 3, x, width * 4, 2);
-    x = ptq_add_global_avg_pool(net.model, "pool", x);
-    x = ptq_add_dense(net.model, "fc", x, classes);
-    ptq_add_softmax(net.model, "softmax", x);
-    *out = net.model;
+        return ptq_error_set(
+            err, PTQ_INVALID_ARGUMENT,
+            "resnet8: size %d (4 to 4096), width %d (1 to 4096), classes %d (2 to 65536)", size,
+            width, classes);
+    PTQ__TRY(ptq_model_create(allocator, &m, err));
+    m->bare = bare;
+    x = ptq_add_input(m, "input", size, size, 3);
+    x = ptq__resnet_conv(m, "conv1", x, width, 3, 1);
+    x = ptq_add_batch_norm(m, "bn1", x, 1e-3f);
+    x = ptq_add_op(m, PTQ_OP_RELU, "conv1.relu", x);
+    x = ptq__resnet_block(m, 1, x, width, 1);
+    x = ptq__resnet_block(m, 2, x, width * 2, 2);
+    x = ptq__resnet_block(m, 3, x, width * 4, 2);
+    x = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", x);
+    x = ptq_add_dense(m, "fc", x, classes);
+    ptq_add_op(m, PTQ_OP_SOFTMAX, "softmax", x);
+    *out = m;
     return PTQ_OK;
 }
 
@@ -3770,60 +3899,60 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
     return status;
 }
 
-/* Scales of integer weights, and their zero point. */
+/* The checks of a whole model. */
+
+/* Integer weights: one scale, or one for each output channel; a zero point only with one scale. */
 static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
                                     ptq_error *err) {
     int32_t low, high;
     int i;
     ptq_code_range(weight->type, weight->bits, &low, &high);
     if (weight->scales != 1 && weight->scales != weight->dim[0])
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its weights have %d scales", node->name,
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "its weights have %d scales",
                              weight->scales);
     for (i = 0; i < weight->scales; i++)
         if (!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0)
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: weight_scale[%d] is %g; must be"
-                                 " positive, finite and not denormal",
-                                 node->name, i, (double)weight->scale[i]);
+            return ptq__bad_node(
+                err, PTQ_BAD_NUMBER, node,
+                "weight_scale[%d] is %g; must be positive, finite and not denormal", i,
+                (double)weight->scale[i]);
     if (weight->zero_point < low || weight->zero_point > high ||
         (weight->zero_point && weight->scales != 1))
-        return ptq_error_set(err, PTQ_BAD_NUMBER,
-                             "node %s: weight_zero_point %d; must be a code, and 0 where every"
-                             " channel has its own scale",
-                             node->name, (int)weight->zero_point);
+        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
+                             "weight_zero_point %d; must be a code, and 0 where every channel has"
+                             " its own scale",
+                             (int)weight->zero_point);
     return PTQ_OK;
 }
 
 /* Parameters present, of the right shape and type, finite. */
 static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
                                    ptq_error *err) {
-    const ptq_tensor *tensor = &node->param[param];
+    const ptq_tensor *t = &node->param[param];
     const char *what = ptq__param_name(param);
     int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
-    size_t i, n = ptq_tensor_elements(tensor);
-    if (!tensor->rank && !rank)
+    ptq_type type = ptq__param_type(node, param);
+    size_t i, n = ptq_tensor_elements(t);
+    if (!t->rank && !rank)
         return PTQ_OK;
-    if (tensor->rank != rank || memcmp(tensor->dim, dims, sizeof dims))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: %s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]",
-                             node->name, what, tensor->dim[0], tensor->dim[1], tensor->dim[2],
-                             tensor->dim[3], dims[0], dims[1], dims[2], dims[3]);
-    if (tensor->type != ptq__param_type(node, param) || (!param && tensor->type == PTQ_TYPE_S32))
-        return ptq_error_set(
-            err, PTQ_BAD_GRAPH, "node %s: %s is of type %s, needed is %s", node->name, what,
-            ptq_name(PTQ_NAMES_TYPE, tensor->type),
-            ptq_name(PTQ_NAMES_TYPE, param ? (int)ptq__param_type(node, param) : PTQ_TYPE_F32));
-    if (ptq__is_integer_type(tensor->type))
-        return ptq__check_scales(node, tensor, err);
-    for (i = 0; i < n && tensor->type != PTQ_TYPE_S32; i++) {
-        float value = ptq_tensor_number(tensor, i);
+    if (t->rank != rank || memcmp(t->dim, dims, sizeof dims))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "%s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]", what, t->dim[0],
+                             t->dim[1], t->dim[2], t->dim[3], dims[0], dims[1], dims[2], dims[3]);
+    if (t->type != type)
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s is of type %s, needed is %s", what,
+                             ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
+    if (ptq__is_integer_type(type))
+        return ptq__check_scales(node, t, err);
+    for (i = 0; i < n && type != PTQ_TYPE_S32; i++) {
+        float value = ptq_tensor_number(t, i);
         if (!ptq__is_finite(value))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: %s[%zu] is %g", node->name, what, i,
+            return ptq__bad_node(err, PTQ_BAD_NUMBER, node, "%s[%zu] is %g", what, i,
                                  (double)value);
         if (param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: variance[%zu] is %g with epsilon %g; must be positive",
-                                 node->name, i, (double)value, (double)node->epsilon);
+            return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
+                                 "variance[%zu] is %g with epsilon %g; must be positive", i,
+                                 (double)value, (double)node->epsilon);
     }
     return PTQ_OK;
 }
@@ -3833,16 +3962,15 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
     if (q->type == PTQ_TYPE_F32)
         return PTQ_OK;
     if ((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8)
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: its result cannot be coded as %s of %d"
-                             " bits",
-                             node->name, ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "its result cannot be coded as %s of %d bits",
+                             ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
     ptq_code_range(q->type, q->bits, &low, &high);
     if (!ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high)
-        return ptq_error_set(err, PTQ_BAD_NUMBER,
-                             "node %s: scale %g and zero point %d; the scale must be positive,"
-                             " finite and not denormal, the zero point a code",
-                             node->name, (double)q->scale, (int)q->zero_point);
+        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
+                             "scale %g and zero point %d; the scale must be positive, finite and"
+                             " not denormal, the zero point a code",
+                             (double)q->scale, (int)q->zero_point);
     return PTQ_OK;
 }
 
@@ -3903,20 +4031,12 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
     PTQ__TRY(ptq__infer(model, &again, err));
     if (memcmp(again.shape, node->shape, sizeof again.shape) ||
         memcmp(again.pad, node->pad, sizeof again.pad))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: its shape %dx%dx%d does not follow from its input",
-                             node->name, node->shape[0], node->shape[1], node->shape[2]);
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "its shape %dx%dx%d does not follow from its input", node->shape[0],
+                             node->shape[1], node->shape[2]);
     for (param = 0; param < PTQ_PARAM_COUNT; param++)
         PTQ__TRY(ptq__check_param(model, node, param, err));
     return ptq__check_codes(model, index, err);
-}
-
-/* How many nodes read the result of node `index`. */
-static int ptq__uses(const ptq_model *model, int index) {
-    int i, uses = 0;
-    for (i = index + 1; i < model->nodes; i++)
-        uses += (model->node[i].input[0] == index) + (model->node[i].input[1] == index);
-    return uses;
 }
 
 static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
@@ -3939,10 +4059,10 @@ static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
         if (!ptq__is_finite(model->mean[c]) || !ptq__is_finite(model->std[c]) ||
             !(model->std[c] > 0))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "preprocessing of channel %d: mean %g, std %g; std must be"
-                                 " positive",
-                                 c, (double)model->mean[c], (double)model->std[c]);
+            return ptq_error_set(
+                err, PTQ_BAD_NUMBER,
+                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
+                (double)model->mean[c], (double)model->std[c]);
     return PTQ_OK;
 }
 
@@ -3958,178 +4078,25 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
         PTQ__TRY(ptq__check_node(model, i, err));
     for (i = 0; i + 1 < model->nodes; i++)
         if (!ptq__uses(model, i))
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: nothing uses its result, and it is not the last node",
-                                 model->node[i].name);
+            return ptq__bad_node(err, PTQ_BAD_GRAPH, &model->node[i],
+                                 "nothing uses its result, and it is not the last node");
     return PTQ_OK;
 }
 
-PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
-    const char *dot = strrchr(name, '.');
-    int i = dot ? ptq__find(model, name, (size_t)(dot - name)) : -1, param;
-    for (param = 0; i >= 0 && param < PTQ_PARAM_COUNT; param++)
-        if (!strcmp(dot + 1, ptq__param_name(param)) && model->node[i].param[param].rank)
-            return &model->node[i].param[param];
-    return NULL;
-}
-
-/* Metadata, shared by models and archives. */
-
-static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
-    int i;
-    for (i = 0; i < metas; i++)
-        if (!strcmp(meta[i].key, key))
-            return i;
-    return -1;
-}
-
-static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
-                                   const ptq_allocator *allocator, ptq_error *err) {
-    void *larger = NULL;
-    ptq_meta made;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, (size_t)*metas + 1, sizeof made, "metadata", &larger, err));
-    status = ptq__strdup(allocator, key, strlen(key), &made.key, err);
-    if (!status) {
-        status = ptq__strdup(allocator, value, strlen(value), &made.value, err);
-        if (status)
-            ptq__free(allocator, made.key);
-    }
-    if (status) {
-        ptq__free(allocator, larger);
-        return status;
-    }
-    if (*metas)
-        memcpy(larger, *meta, (size_t)*metas * sizeof made);
-    ptq__free(allocator, *meta);
-    *meta = (ptq_meta *)larger;
-    (*meta)[(*metas)++] = made;
-    return PTQ_OK;
-}
-
-/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
-   short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
-static int ptq__utf8_length(const char *p, const char *end) {
-    unsigned char c = (unsigned char)*p, second;
-    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
-    if (n < 2)
-        return n;
-    if (end - p < n)
-        return 0;
-    second = (unsigned char)p[1];
-    if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second >= 0xa0) ||
-        (c == 0xf0 && second < 0x90) || (c == 0xf4 && second >= 0x90))
-        return 0;
-    for (i = 1; i < n; i++)
-        if (((unsigned char)p[i] & 0xc0) != 0x80)
-            return 0;
-    return n;
-}
-
-/* Files hold their texts in UTF-8: what is not would be written, and refused when it is read. */
-static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err) {
-    const char *end = text + strlen(text), *at = text;
-    int n = 1;
-    for (; at < end && n; at += n)
-        n = ptq__utf8_length(at, end);
-    return n ? PTQ_OK : ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
-}
-
-static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
-                                const ptq_allocator *allocator, ptq_error *err) {
-    int i = ptq__find_meta(*meta, *metas, key);
-    char *copy = NULL;
-    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
-    if (value)
-        PTQ__TRY(ptq__check_utf8(value, key, err));
-    if (i < 0)
-        return value ? ptq__append_meta(meta, metas, key, value, allocator, err) : PTQ_OK;
-    if (value)
-        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &copy, err));
-    ptq__free(allocator, (*meta)[i].value);
-    (*meta)[i].value = copy;
-    if (!value) {
-        ptq__free(allocator, (*meta)[i].key);
-        memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(*metas - i - 1) * sizeof(ptq_meta));
-        (*metas)--;
-    }
-    return PTQ_OK;
-}
-
-PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) {
-    int i = ptq__find_meta(model->meta, model->metas, key);
-    return i < 0 ? NULL : model->meta[i].value;
-}
-
-static int ptq__is_own_meta(const char *key) {
-    return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
-}
-
-PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
-                                      ptq_error *err) {
-    if (ptq__is_own_meta(key))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "metadata '%s' is written by the file format itself", key);
-    return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
-}
-
-/* Copies preprocessing and metadata, all that is not nodes. */
-static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error *err) {
-    int i;
-    memcpy(to->mean, from->mean, sizeof to->mean);
-    memcpy(to->std, from->std, sizeof to->std);
-    for (i = 0; i < from->metas; i++)
-        PTQ__TRY(ptq_model_set_meta(to, from->meta[i].key, from->meta[i].value, err));
-    return PTQ_OK;
-}
-
-/* Appends a copy of a node with its parameters. Input indices are taken as they are. */
-static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error *err) {
-    ptq_node node = *from;
-    void *array = to->node;
-    ptq_status status = PTQ_OK;
-    int p;
-    PTQ__TRY(
-        ptq__grow(&to->allocator, &array, to->nodes, &to->capacity, sizeof node, "nodes", err));
-    to->node = (ptq_node *)array;
-    memset(node.param, 0, sizeof node.param);
-    for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
-        status = ptq__tensor_copy(&node.param[p], &from->param[p], &to->allocator, err);
-    to->node[to->nodes++] = node; /* even after a failure: freed with the model */
-    return status;
-}
-
-PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *allocator,
-                                  ptq_model **out, ptq_error *err) {
-    ptq_model *copy = NULL;
-    ptq_status status;
-    int i;
-    PTQ__TRY(ptq_model_create(allocator, &copy, err));
-    copy->error = model->error;
-    status = ptq__copy_head(copy, model, err);
-    for (i = 0; i < model->nodes && !status; i++)
-        status = ptq__copy_node(copy, &model->node[i], err);
-    if (status)
-        ptq_model_free(copy);
-    else
-        *out = copy;
-    return status;
-}
+/* What a model costs, and its description for people. */
 
 PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
-    ptq_cost cost;
     uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
-    int p, dims[PTQ_MAX_RANK];
+    ptq_cost cost;
+    int p, dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
     memset(&cost, 0, sizeof cost);
     for (p = 0; p < PTQ_PARAM_COUNT; p++) {
         cost.parameters += ptq_tensor_elements(&node->param[p]);
         cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
     }
-    if (ptq__has_weight(node->op)) {
-        int rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
+    if (ptq__has_weight(node->op)) /* each result needs the weights of one channel */
         cost.macs = outputs * (uint64_t)(ptq__shape_elements(rank, dims) / (size_t)dims[0]);
-    }
     cost.output_bytes = outputs * (ptq__is_coded(node) ? 1 : sizeof(float));
     return cost;
 }
@@ -4154,61 +4121,59 @@ static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
         ptq__put(text, " +%s", ptq__act_name(node->add_act));
 }
 
+/* The columns of numbers, and the end of a line. */
+static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
+    ptq__put_column(text, 67);
+    ptq__put_unsigned(text, cost->parameters);
+    ptq__put_column(text, 79);
+    ptq__put_unsigned(text, cost->param_bytes);
+    ptq__put_column(text, 89);
+    ptq__put(text, "%llu\n", (unsigned long long)cost->macs);
+}
+
 PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
-    static const size_t column[] = {22, 48, 57, 67, 79, 89};
     ptq__text text = ptq__text_over(buffer, size);
-    ptq_cost sum;
+    ptq_cost sum, cost;
     int i;
     memset(&sum, 0, sizeof sum);
-    ptq__put_string(&text, "node");
-    for (i = 0; i < 6; i++) {
-        static const char *const title[] = {"operator",   "computes", "shape",
-                                            "parameters", "bytes",    "MACs"};
-        ptq__put_column(&text, column[i]);
-        ptq__put_string(&text, title[i]);
-    }
-    ptq__put_char(&text, '\n');
+    ptq__put_string(&text, "node                  operator                  computes shape     "
+                           "parameters  bytes     MACs\n");
     for (i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
-        ptq_cost cost = ptq_node_cost(model, i);
+        cost = ptq_node_cost(model, i);
         ptq__put_string(&text, node->name);
-        ptq__put_column(&text, column[0]);
+        ptq__put_column(&text, 22);
         ptq__put_operator(&text, node);
-        ptq__put_column(&text, column[1]);
+        ptq__put_column(&text, 48);
         ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i)));
-        ptq__put_column(&text, column[2]);
+        ptq__put_column(&text, 57);
         ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
-        ptq__put_column(&text, column[3]);
-        ptq__put_unsigned(&text, cost.parameters);
-        ptq__put_column(&text, column[4]);
-        ptq__put_unsigned(&text, cost.param_bytes);
-        ptq__put_column(&text, column[5]);
-        ptq__put(&text, "%llu\n", (unsigned long long)cost.macs);
+        ptq__put_cost(&text, &cost);
         sum.parameters += cost.parameters;
         sum.param_bytes += cost.param_bytes;
         sum.macs += cost.macs;
     }
     ptq__put_string(&text, "total");
-    ptq__put_column(&text, column[3]);
-    ptq__put_unsigned(&text, sum.parameters);
-    ptq__put_column(&text, column[4]);
-    ptq__put_unsigned(&text, sum.param_bytes);
-    ptq__put_column(&text, column[5]);
-    ptq__put(&text, "%llu\n", (unsigned long long)sum.macs);
+    ptq__put_cost(&text, &sum);
     return text.length;
 }
 
-/* ---- [FUSE] ------------------------------------------------------------------------------ */
+/* ---- [FUSE] ---------------------------------------------------------------------------------- */
 
-/* One pass over the graph. `to[i]` is the node of the new model that computes what node i of the
-   old one computed. */
+/* Batch norm, activations and residual additions cost little to compute and much to store and load:
+   they move into the node before them, which does them on its way to memory. One pass over the old
+   graph builds the new one; a node either joins its host, which then ends in the node's result
+   and bears its name as `out`, or is copied. On codes it matters which tensors are rounded: a model
+   that is quantized already only gets its additions fused, which round where they did before. */
+
+/* `to[i]` is the node of the new model that computes what node i of the old one computed. */
 typedef struct ptq__fuser {
     const ptq_model *old;
     ptq_model *model;
     ptq_fuse_report *report;
     int *to;
-    int capacity;  /* of the report */
-    int quantized; /* the old model: only additions of codes are fused */
+    int capacity; /* of the report */
+    int quantized;
 } ptq__fuser;
 
 static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
@@ -4230,73 +4195,49 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
     return PTQ_OK;
 }
 
-/* w' = w g and b' = (b - mean) g + beta with g = gamma / sqrt(variance + epsilon), in double
-   precision, rounded once. */
+/* Folding. With g = gamma / sqrt(variance + epsilon) for each channel,
+       g (w x + b - mean) + beta = (w g) x + (b - mean) g + beta:
+   a convolution again, with w' = w g and b' = (b - mean) g + beta. In double precision, rounded
+   once. Jacob et al. 2018, 3.2. */
 static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const ptq_node *norm,
                                        ptq_error *err) {
-    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data; /* C each */
     const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
     const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
     const float *variance = (const float *)norm->param[PTQ_PARAM_VARIANCE].data;
-    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias;
-    int o, channels = conv->shape[2];
-    size_t k, taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / (size_t)channels;
+    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias; /* C x taps, C */
+    size_t k, channels = (size_t)conv->channels, o;
+    size_t taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / channels;
     if (conv->no_bias)
-        PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1, &channels,
-                                   &model->allocator, err));
+        PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1,
+                                   &conv->channels, &model->allocator, err));
     conv->no_bias = 0;
     bias = (float *)conv->param[PTQ_PARAM_BIAS].data;
     for (o = 0; o < channels; o++) {
         double g = (double)gamma[o] / sqrt((double)variance[o] + (double)norm->epsilon);
-        for (k = 0; k < taps; k++)
-            weight[(size_t)o * taps + k] = (float)((double)weight[(size_t)o * taps + k] * g);
+        for (k = o * taps; k < (o + 1) * taps; k++)
+            weight[k] = (float)((double)weight[k] * g);
         bias[o] = (float)(((double)bias[o] - (double)mean[o]) * g + (double)beta[o]);
     }
     return PTQ_OK;
 }
 
-/* Why a node cannot move into the one before it; NULL if it can. */
-static const char *ptq__cannot_follow(const ptq__fuser *fuser, int index, int can) {
-    int from = fuser->old->node[index].input[0];
+/* Why a batch norm or an activation cannot move into the node before it; NULL if it can. */
+static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *node, int norm) {
+    int from = node->input[0];
     const ptq_node *host = &fuser->model->node[fuser->to[from]];
-    if (!can)
+    if (norm ? !(ptq__operator_of(host)->properties & PTQ__TAKES_NORM)
+             : !ptq__has_key(host, PTQ__KEY_ACT))
         return "the node before it is of a kind that cannot take it in";
     if (strcmp(host->out, fuser->old->node[from].out))
         return "another node has taken in what lies before it";
     if (ptq__uses(fuser->old, from) != 1)
         return "its input is used elsewhere too";
+    if (norm && (host->act || host->residual))
+        return "an activation or an addition lies between it and the convolution";
+    if (!norm && (host->residual ? host->add_act : host->act))
+        return "the node before it ends in an activation already";
     return NULL;
-}
-
-static ptq_status ptq__fuse_norm(ptq__fuser *fuser, int index, const char **reason,
-                                 ptq_error *err) {
-    const ptq_node *norm = &fuser->old->node[index];
-    ptq_node *host = &fuser->model->node[fuser->to[norm->input[0]]];
-    *reason =
-        ptq__cannot_follow(fuser, index, ptq__operator_of(host)->properties & PTQ__TAKES_NORM);
-    if (!*reason && (host->act || host->residual))
-        *reason = "an activation or an addition lies between it and the convolution";
-    if (*reason)
-        return PTQ_OK;
-    PTQ__TRY(ptq__fold_batch_norm(fuser->model, host, norm, err));
-    memcpy(host->out, norm->out, sizeof host->out);
-    fuser->to[index] = fuser->to[norm->input[0]];
-    return ptq__fuse_note(fuser, norm, host, PTQ_FUSION_BATCH_NORM, NULL, err);
-}
-
-static ptq_status ptq__fuse_act(ptq__fuser *fuser, int index, const char **reason, ptq_error *err) {
-    const ptq_node *act = &fuser->old->node[index];
-    ptq_node *host = &fuser->model->node[fuser->to[act->input[0]]];
-    ptq_activation *place = host->residual ? &host->add_act : &host->act;
-    *reason = ptq__cannot_follow(fuser, index, ptq__has_key(host, PTQ__KEY_ACT));
-    if (!*reason && *place != PTQ_ACTIVATION_NONE)
-        *reason = "the node before it ends in an activation already";
-    if (*reason)
-        return PTQ_OK;
-    *place = act->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
-    memcpy(host->out, act->out, sizeof host->out);
-    fuser->to[index] = fuser->to[act->input[0]];
-    return ptq__fuse_note(fuser, act, host, PTQ_FUSION_ACTIVATION, NULL, err);
 }
 
 /* The operand of an addition whose convolution can take the addition in: the last node of the new
@@ -4306,7 +4247,7 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     for (k = 0; k < 2; k++) {
         int from = add->input[k], other = add->input[1 - k];
         const ptq_node *host = &fuser->model->node[fuser->to[from]];
-        if (host->op == PTQ_OP_CONV2D && !host->residual && from != other &&
+        if (ptq__has_key(host, PTQ__KEY_ADD) && !host->residual && from != other &&
             !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1 &&
             fuser->to[from] > fuser->to[other])
             return k;
@@ -4314,44 +4255,61 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     return -1;
 }
 
-static ptq_status ptq__fuse_add(ptq__fuser *fuser, int index, const char **reason, ptq_error *err) {
-    const ptq_node *add = &fuser->old->node[index];
-    int k = ptq__residual_host(fuser, add);
-    ptq_node *host;
-    if (k < 0) {
-        *reason = "neither operand is a convolution, used once, behind the other operand";
-        return PTQ_OK;
-    }
-    host = &fuser->model->node[fuser->to[add->input[k]]];
+/* Makes the addition, of which the host is operand k, the end of its host. */
+static void ptq__take_addition(const ptq__fuser *fuser, const ptq_node *add, int k,
+                               ptq_node *host) {
     host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
     host->input[1] = fuser->to[add->input[1 - k]];
     host->add_act = add->act;
     host->mid = host->q;
     host->q = add->q;
-    memcpy(host->out, add->out, sizeof host->out);
-    fuser->to[index] = fuser->to[add->input[k]];
-    return ptq__fuse_note(fuser, add, host, PTQ_FUSION_RESIDUAL, NULL, err);
 }
 
-static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, ptq_error *err) {
+/* Moves a node into its host, if one can take it in; `reason` says why not. */
+static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, const char **reason,
+                                 ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
+    ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
+    ptq_node *host;
+    int k = 0;
+    if (kind == PTQ_FUSION_RESIDUAL) {
+        k = ptq__residual_host(fuser, node);
+        if (k < 0)
+            *reason = "neither operand is a convolution, used once, behind the other operand";
+    } else {
+        *reason = ptq__cannot_follow(fuser, node, kind == PTQ_FUSION_BATCH_NORM);
+    }
+    if (*reason)
+        return PTQ_OK;
+    fuser->to[index] = fuser->to[node->input[k]];
+    host = &fuser->model->node[fuser->to[index]];
+    if (kind == PTQ_FUSION_BATCH_NORM)
+        PTQ__TRY(ptq__fold_batch_norm(fuser->model, host, node, err));
+    else if (kind == PTQ_FUSION_RESIDUAL)
+        ptq__take_addition(fuser, node, k, host);
+    else
+        *(host->residual ? &host->add_act : &host->act) = ptq__act_of(node);
+    memcpy(host->out, node->out, sizeof host->out);
+    return ptq__fuse_note(fuser, node, host, kind, NULL, err);
+}
+
+static ptq_status ptq__fuse_or_copy(ptq__fuser *fuser, int index, ptq_error *err) {
+    const ptq_node *node = &fuser->old->node[index];
+    ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     const char *reason = NULL;
     ptq_node *copy;
     int k;
     fuser->to[index] = -1;
-    if (node->op == PTQ_OP_BATCH_NORM && !fuser->quantized)
-        PTQ__TRY(ptq__fuse_norm(fuser, index, &reason, err));
-    else if ((node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6) && !fuser->quantized)
-        PTQ__TRY(ptq__fuse_act(fuser, index, &reason, err));
-    else if (node->op == PTQ_OP_ADD && (!fuser->quantized || ptq__is_coded(node)))
-        PTQ__TRY(ptq__fuse_add(fuser, index, &reason, err));
+    if (kind != PTQ_FUSION_NONE &&
+        (!fuser->quantized || (kind == PTQ_FUSION_RESIDUAL && ptq__is_coded(node))))
+        PTQ__TRY(ptq__fuse_node(fuser, index, &reason, err));
     if (fuser->to[index] >= 0)
         return PTQ_OK;
     if (reason)
         PTQ__TRY(ptq__fuse_note(fuser, node, NULL, PTQ_FUSION_NONE, reason, err));
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
-    copy = &fuser->model->node[fuser->model->nodes - 1];
+    copy = &fuser->model->node[fuser->to[index]];
     for (k = 0; k < 2; k++)
         if (node->input[k] >= 0)
             copy->input[k] = fuser->to[node->input[k]];
@@ -4362,23 +4320,13 @@ static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err) {
     int i;
     PTQ__TRY(ptq__copy_head(fuser->model, fuser->old, err));
     for (i = 0; i < fuser->old->nodes; i++)
-        PTQ__TRY(ptq__fuse_node(fuser, i, err));
+        PTQ__TRY(ptq__fuse_or_copy(fuser, i, err));
     return ptq_model_check(fuser->model, err);
-}
-
-/* 1 if any node has left float. */
-static int ptq__is_quantized(const ptq_model *model) {
-    int i;
-    for (i = 0; i < model->nodes; i++)
-        if (ptq_node_mode(model, i) != PTQ_MODE_FLOAT)
-            return 1;
-    return 0;
 }
 
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err) {
     ptq__fuser fuser;
-    void *to = NULL;
     ptq_status status;
     memset(&fuser, 0, sizeof fuser);
     fuser.old = model;
@@ -4390,11 +4338,10 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     PTQ__TRY(ptq_model_check(model, err));
     fuser.quantized = ptq__is_quantized(model);
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
-    status = ptq__alloc(&model->allocator, (size_t)model->nodes, sizeof(int), "fusion", &to, err);
-    fuser.to = (int *)to;
+    status = PTQ__NEW(&model->allocator, &fuser.to, (size_t)model->nodes, "fusion", err);
     if (!status)
         status = ptq__fuse_all(&fuser, err);
-    ptq__free(&model->allocator, to);
+    ptq__free(&model->allocator, fuser.to);
     if (status) {
         ptq_model_free(fuser.model);
         if (report) {
@@ -6013,13 +5960,13 @@ static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixel
     }
 }
 
-static int ptq__hash_before(const void *a, const void *b, const void *context) {
+static int ptq__smaller_hash(const void *a, const void *b, const void *context) {
     (void)context;
     return *(const uint64_t *)a < *(const uint64_t *)b;
 }
 
 static void ptq__sort_hashes(uint64_t *hash, size_t n) {
-    ptq__sort(hash, n, sizeof *hash, ptq__hash_before, NULL);
+    ptq__sort(hash, n, sizeof *hash, ptq__smaller_hash, NULL);
 }
 
 /* Each worker keeps a calibration of its own, which is merged in the end. */
@@ -6238,14 +6185,21 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
 
 /* ---- [SCHEME] ---------------------------------------------------------------------------- */
 
+/* A scheme says how each tensor becomes codes: how many, of which type, over which range, and how
+   much work goes into choosing them. Presets are schemes with a name. */
+
+/* What "best" and "w4a8" have in common: ranges of least squared error, rounding learned. */
+static void ptq__learn_weights(ptq_scheme *s) {
+    s->weight_method = s->activation_method = PTQ_METHOD_MSE;
+    s->rounding = PTQ_ROUNDING_LEARNED;
+    s->refit = PTQ_REFIT_BELOW_8;
+}
+
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err) {
     ptq_scheme s;
     memset(&s, 0, sizeof s);
     if (!strcmp(name, "best")) {
-        s.weight_method = PTQ_METHOD_MSE;
-        s.activation_method = PTQ_METHOD_MSE;
-        s.rounding = PTQ_ROUNDING_LEARNED;
-        s.refit = PTQ_REFIT_BELOW_8;
+        ptq__learn_weights(&s);
         s.equalize = s.fit_ranges = s.confirm = 1;
     } else if (!strcmp(name, "ort-u8")) {
         s.weight_per_tensor = s.weight_affine = s.code_logits = 1;
@@ -6253,7 +6207,7 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
         s.weight_per_tensor = s.activation_signed = s.code_logits = 1;
     } else if (!strcmp(name, "fbgemm")) {
         s.weight_full_range = s.code_logits = 1;
-        s.activation_bits = 7;
+        s.activation_bits = 7; /* so that pairs of products never saturate at 16 bits on AVX2 */
         s.activation_method = PTQ_METHOD_HISTOGRAM;
     } else if (!strcmp(name, "tflite")) {
         s.activation_signed = s.code_logits = 1;
@@ -6262,11 +6216,10 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
     } else if (!strcmp(name, "fp16")) {
         s.mode = PTQ_MODE_HALF;
     } else if (!strcmp(name, "w4a8")) {
+        ptq__learn_weights(&s);
         s.weight_bits = 4;
-        s.weight_method = PTQ_METHOD_MSE;
-        s.activation_method = PTQ_METHOD_MSE;
-        s.rounding = PTQ_ROUNDING_LEARNED;
-        s.refit = PTQ_REFIT_BELOW_8;
+    } else if (!strcmp(name, "minmax8")) {
+        s.weight_bits = s.activation_bits = 8; /* said aloud: all zeros would be "best" */
     } else {
         char names[160];
         ptq__text text = ptq__text_over(names, sizeof names);
@@ -6280,29 +6233,47 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
     return PTQ_OK;
 }
 
-static int ptq__weight_bits(const ptq_scheme *scheme) {
-    return scheme->weight_bits ? scheme->weight_bits : 8;
+/* All zeros stand for "best". Field by field, for a comparison of bytes would see the padding, and
+   members that say 0 by default. Returns 1 if something changed. */
+static int ptq__default_scheme(ptq_scheme *s) {
+    int chosen = s->mode || s->weight_bits || s->weight_per_tensor || s->weight_affine ||
+                 s->weight_full_range || s->weight_method || s->activation_bits ||
+                 s->activation_signed || s->activation_symmetric || s->activation_method ||
+                 s->percentile != 0 || s->code_logits || s->rounding || s->refit || s->equalize ||
+                 s->bias || s->fit_ranges || s->confirm;
+    return !chosen && ptq_preset("best", s, NULL) == PTQ_OK;
 }
 
-static int ptq__activation_bits(const ptq_scheme *scheme) {
-    return scheme->activation_bits ? scheme->activation_bits : 8;
+static int ptq__weight_bits(const ptq_scheme *s) { return s->weight_bits ? s->weight_bits : 8; }
+
+static int ptq__activation_bits(const ptq_scheme *s) {
+    return s->activation_bits ? s->activation_bits : 8;
 }
 
-/* Whether a switch that is for few activation bits alone takes effect. */
-static int ptq__below_8(const ptq_scheme *scheme, int on) {
-    return on && scheme->mode == PTQ_MODE_INTEGER && ptq__activation_bits(scheme) < 8;
+/* Equalization and fitted ranges are for few activation bits alone; at 8 they gain nothing. */
+static int ptq__below_8(const ptq_scheme *s, int on) {
+    return on && s->mode == PTQ_MODE_INTEGER && ptq__activation_bits(s) < 8;
 }
 
 /* Whether layers of this scheme are fitted anew. */
 static int ptq__refits(const ptq_scheme *s) {
+    int few = ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8;
     return s->rounding == PTQ_ROUNDING_LEARNED &&
-           (s->refit == PTQ_REFIT_ALWAYS ||
-            (s->refit == PTQ_REFIT_BELOW_8 &&
-             (ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8)));
+           (s->refit == PTQ_REFIT_ALWAYS || (s->refit == PTQ_REFIT_BELOW_8 && few));
 }
 
-PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size) {
+/* Whether part four has anything to do for this scheme. */
+static int ptq__searches(const ptq_scheme *s) {
+    return s->mode == PTQ_MODE_INTEGER && (s->rounding == PTQ_ROUNDING_LEARNED || s->bias ||
+                                           s->equalize || s->fit_ranges || s->confirm);
+}
+
+/* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized" */
+PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
+    ptq_scheme copy = *scheme;
+    const ptq_scheme *s = &copy;
+    ptq__default_scheme(&copy);
     if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
         ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, s->mode));
         return text.length;
@@ -6325,12 +6296,9 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size) 
              ptq_name(PTQ_NAMES_METHOD, s->activation_method));
     if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
         ptq__put(&text, " %g", (double)s->percentile);
-    if (ptq__below_8(s, s->fit_ranges))
-        ptq__put_string(&text, " fitted");
-    if (ptq__below_8(s, s->equalize))
-        ptq__put_string(&text, ", equalized");
-    if (s->code_logits)
-        ptq__put_string(&text, ", logits coded");
+    ptq__put_string(&text, ptq__below_8(s, s->fit_ranges) ? " fitted" : "");
+    ptq__put_string(&text, ptq__below_8(s, s->equalize) ? ", equalized" : "");
+    ptq__put_string(&text, s->code_logits ? ", logits coded" : "");
     return text.length;
 }
 
@@ -6362,7 +6330,8 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* `*` any characters, `?` one. */
+/* Patterns of overrides: `*` stands for any characters, `?` for one. After a mismatch the last star
+   takes in one character more: no recursion, and no name for which that takes long. */
 static int ptq__matches(const char *pattern, const char *name) {
     const char *star = NULL, *from = NULL;
     while (*name) {
@@ -6384,9 +6353,34 @@ static int ptq__matches(const char *pattern, const char *name) {
     return !*pattern;
 }
 
+/* A copy of options in which `change` was applied to every scheme. Its overrides are to be
+   freed. */
+static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*change)(ptq_scheme *),
+                                      ptq_convert_options *out, ptq_error *err) {
+    ptq_override *override = NULL;
+    int i;
+    *out = *from;
+    out->override = NULL;
+    change(&out->scheme);
+    if (!from->overrides)
+        return PTQ_OK;
+    PTQ__TRY(PTQ__NEW(&from->work.allocator, &override, (size_t)from->overrides, "overrides", err));
+    memcpy(override, from->override, (size_t)from->overrides * sizeof *override);
+    for (i = 0; i < from->overrides; i++)
+        change(&override[i].scheme);
+    out->override = override;
+    return PTQ_OK;
+}
+
 /* ---- [CONVERT] --------------------------------------------------------------------------- */
 
-/* Codes of n weights under a scale; returns the squared error. `codes` may be NULL. */
+/* A fused float model and the ranges of its tensors become a model of codes. The work has three
+   levels, in this order below: a tensor gets scales and codes; a node gets coded operands, weights
+   and a coded result; the model is its nodes one after the other. What part four can do better, it
+   does to the outcome, or to what goes in; nothing here depends on it. */
+
+/* The tensor. Weights first: w = s (q - z), one scale for each output channel or for the tensor.
+   w: n weights of one channel (or all). Returns the squared error; `codes` may be NULL. */
 static double ptq__code_weights(const float *w, size_t n, float scale, int32_t zero_point,
                                 int32_t low, int32_t high, ptq_tensor *codes, size_t at) {
     double error = 0;
@@ -6401,7 +6395,8 @@ static double ptq__code_weights(const float *w, size_t n, float scale, int32_t z
     return error;
 }
 
-/* The scale that fits given codes best: sum(w q) / sum(q q). */
+/* The scale that fits the codes it gives best: the minimum over s of sum (w - s q)^2 lies at
+   sum(w q) / sum(q q). */
 static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t low, int32_t high) {
     double wq = 0, qq = 0;
     size_t i;
@@ -6413,8 +6408,9 @@ static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t lo
     return qq > 0 && wq > 0 ? (float)(wq / qq) : scale;
 }
 
-/* The scale of least squared error: between a fifth of the MinMax scale and all of it, then fitted
-   to its own codes. */
+/* The scale of least squared error. Clipping a few large weights lets all others have finer steps:
+   of 160 scales between a fifth of the MinMax scale and all of it the best is taken, then fitted to
+   its own codes as long as that helps. */
 static float ptq__search_scale(const float *w, size_t n, float full, int32_t low, int32_t high) {
     float best = full, scale;
     double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0), error;
@@ -6439,7 +6435,23 @@ static float ptq__search_scale(const float *w, size_t n, float full, int32_t low
     return best;
 }
 
-/* Symmetric scale for n weights; 1 for weights that are all zero. */
+/* Type of the codes of weights, and their limits. Symmetric weights leave out the lowest code,
+   which has no positive twin, unless the scheme wants the full range. */
+static ptq_type ptq__weight_type(const ptq_scheme *scheme) {
+    int packed = ptq__weight_bits(scheme) < 8;
+    if (scheme->weight_affine)
+        return packed ? PTQ_TYPE_PACKED_U : PTQ_TYPE_U8;
+    return packed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_S8;
+}
+
+static void ptq__weight_limits(const ptq_scheme *scheme, int32_t *low, int32_t *high) {
+    ptq_code_range(ptq__weight_type(scheme), ptq__weight_bits(scheme), low, high);
+    if (!scheme->weight_affine && !scheme->weight_full_range)
+        *low = -*high;
+}
+
+/* Symmetric scale for n weights: the largest |w| gets the highest code. 1 for weights that are all
+   zero, or too small to tell from it. */
 static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *scheme, int32_t low,
                                int32_t high) {
     float reach = 0, full;
@@ -6449,91 +6461,102 @@ static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *schem
         reach = a > reach ? a : reach;
     }
     full = (float)((double)reach / (scheme->weight_full_range ? ((double)high - low) / 2 : high));
-    if (!ptq__is_normal(full)) /* all zero, or too small to tell from it */
+    if (!ptq__is_normal(full))
         return 1;
     return scheme->weight_method == PTQ_METHOD_MSE ? ptq__search_scale(w, n, full, low, high)
                                                    : full;
 }
 
-/* u8 codes with a zero point, for the whole tensor. */
-static ptq_status ptq__affine_weight(const float *w, size_t n, int bits, float *scale,
-                                     int32_t *zero_point, ptq_error *err) {
-    ptq_qparams q;
-    float low = 0, high = 0;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        low = w[i] < low ? w[i] : low;
-        high = w[i] > high ? w[i] : high;
-    }
-    PTQ__TRY(ptq_choose_qparams(low, high, PTQ_TYPE_U8, bits, 0, &q, err));
-    *scale = q.scale;
-    *zero_point = q.zero_point;
-    return PTQ_OK;
-}
-
-/* Type and lowest code of weights under a scheme. */
-static ptq_type ptq__weight_type(const ptq_scheme *scheme) {
-    int packed = ptq__weight_bits(scheme) < 8;
-    if (scheme->weight_affine)
-        return packed ? PTQ_TYPE_PACKED_U : PTQ_TYPE_U8;
-    return packed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_S8;
-}
-
-/* Codes with scales that are given: one, or one for each channel. */
-static ptq_status ptq__weights_from_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                           const float *scales, int count, int32_t zero_point,
-                                           const ptq_allocator *allocator, ptq_tensor *out,
-                                           ptq_error *err) {
-    const float *w = (const float *)weight->data;
-    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int32_t low, high;
-    ptq_tensor made;
-    ptq_status status;
-    int c;
-    PTQ__TRY(ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
-                               weight->rank, weight->dim, allocator, err));
-    status = ptq_tensor_set_scale(&made, scales, count, zero_point, allocator, err);
-    if (status) {
-        ptq_tensor_free(&made, allocator);
-        return status;
-    }
-    ptq_code_range(made.type, made.bits, &low, &high);
-    if (!scheme->weight_affine && !scheme->weight_full_range)
-        low = -high;
-    for (c = 0; c < weight->dim[0]; c++)
-        ptq__code_weights(w + (size_t)c * n, n, scales[count > 1 ? c : 0], zero_point, low, high,
-                          &made, (size_t)c * n);
-    *out = made;
-    return PTQ_OK;
-}
-
-/* The scales that a scheme chooses, `count` of them, and the zero point. */
+/* The scales that a scheme chooses, `count` of them: 1, or one for each output channel; and the
+   zero point, which only affine weights have. weight: O x ... of F32. */
 static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
                                      float *scales, int count, int32_t *zero_point,
                                      ptq_error *err) {
     const float *w = (const float *)weight->data;
-    size_t n = ptq_tensor_elements(weight) / (size_t)count;
+    size_t n = ptq_tensor_elements(weight) / (size_t)count, i;
+    float least = 0, most = 0;
     int32_t low, high;
+    ptq_qparams q;
     int c;
     *zero_point = 0;
-    if (scheme->weight_affine)
-        return ptq__affine_weight(w, n, ptq__weight_bits(scheme), scales, zero_point, err);
-    ptq_code_range(PTQ_TYPE_S8, ptq__weight_bits(scheme), &low, &high);
-    if (!scheme->weight_full_range)
-        low = -high; /* the lowest code has no positive twin: left out, for symmetry */
-    for (c = 0; c < count; c++)
+    ptq__weight_limits(scheme, &low, &high);
+    for (c = 0; c < count && !scheme->weight_affine; c++)
         scales[c] = ptq__weight_scale(w + (size_t)c * n, n, scheme, low, high);
+    if (!scheme->weight_affine)
+        return PTQ_OK;
+    for (i = 0; i < n; i++) {
+        least = w[i] < least ? w[i] : least;
+        most = w[i] > most ? w[i] : most;
+    }
+    PTQ__TRY(ptq_choose_qparams(least, most, PTQ_TYPE_U8, ptq__weight_bits(scheme), 0, &q, err));
+    *scales = q.scale;
+    *zero_point = q.zero_point;
     return PTQ_OK;
+}
+
+/* The largest bias code: 2^30 leaves the other half of int32 to the products. */
+static const double ptq__most_bias = 1073741824.0;
+
+/* The bias is coded with the scale s_in * s_w of the accumulator it is added to. A weight scale so
+   small that the bias would not fit is enlarged; a channel without weights gets one at which its
+   bias keeps 24 bits. */
+static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale) {
+    double b = bias < 0 ? -(double)bias : (double)bias;
+    double least = b / (ptq__most_bias * (double)in_scale);
+    if (all_zero && b > 0)
+        return (float)(b / (16777216.0 * (double)in_scale));
+    return (double)scale < least ? (float)(least * 1.0000002) : scale;
+}
+
+static int ptq__all_zero(const float *w, size_t n) {
+    size_t i = 0;
+    while (i < n && !(w[i] < 0) && !(w[i] > 0))
+        i++;
+    return i == n;
+}
+
+/* Codes of a weight tensor (O x ..., F32) under a scheme. `bias`: what must fit beside them, on
+   inputs of scale in_scale; NULL: nothing. */
+static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
+                                      const float *bias, float in_scale,
+                                      const ptq_allocator *allocator, ptq_tensor *out,
+                                      ptq_error *err) {
+    int count = scheme->weight_per_tensor ? 1 : weight->dim[0], c;
+    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    const float *w = (const float *)weight->data;
+    int32_t zero_point, low, high;
+    float *scales = NULL;
+    ptq_tensor made;
+    ptq_status status;
+    memset(&made, 0, sizeof made);
+    PTQ__TRY(PTQ__NEW(allocator, &scales, (size_t)count, "scales", err));
+    status = ptq__choose_scales(weight, scheme, scales, count, &zero_point, err);
+    for (c = 0; c < weight->dim[0] && bias && !status; c++) {
+        float *scale = &scales[count > 1 ? c : 0];
+        int zero = count > 1 && ptq__all_zero(w + (size_t)c * n, n);
+        *scale = ptq__scale_for_bias(*scale, zero, bias[c], in_scale);
+    }
+    if (!status)
+        status = ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
+                                   weight->rank, weight->dim, allocator, err);
+    if (!status)
+        status = ptq_tensor_set_scale(&made, scales, count, zero_point, allocator, err);
+    ptq__weight_limits(scheme, &low, &high);
+    for (c = 0; c < weight->dim[0] && !status; c++)
+        ptq__code_weights(w + (size_t)c * n, n, scales[count > 1 ? c : 0], zero_point, low, high,
+                          &made, (size_t)c * n);
+    ptq__free(allocator, scales);
+    if (status)
+        ptq_tensor_free(&made, allocator);
+    else
+        *out = made;
+    return status;
 }
 
 PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
                                        const ptq_allocator *allocator, ptq_tensor *out,
                                        ptq_error *err) {
-    int count = scheme->weight_per_tensor ? 1 : weight->dim[0];
-    int32_t zero_point = 0;
-    void *scales = NULL;
     size_t i, n = ptq_tensor_elements(weight);
-    ptq_status status;
     PTQ__TRY(ptq_scheme_check(scheme, err));
     if (weight->type != PTQ_TYPE_F32 || !n)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weights to quantize must be F32");
@@ -6541,30 +6564,25 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
         if (!ptq__is_finite(((const float *)weight->data)[i]))
             return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %zu is %g", i,
                                  (double)((const float *)weight->data)[i]);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &scales, err));
-    status = ptq__choose_scales(weight, scheme, (float *)scales, count, &zero_point, err);
-    if (!status)
-        status = ptq__weights_from_scales(weight, scheme, (float *)scales, count, zero_point,
-                                          allocator, out, err);
-    ptq__free(allocator, scales);
-    return status;
+    return ptq__convert_weight(weight, scheme, NULL, 0, allocator, out, err);
 }
 
+/* A range that was found for a tensor; 0, 0: none yet. */
 typedef struct ptq__interval {
-    float low, high; /* 0, 0: not known yet */
+    float low, high;
 } ptq__interval;
 
-/* One pass over the fused float model. A tensor of the old model may exist in the new one as real
-   numbers, as codes, or both; -1 where it does not. */
+/* One conversion. A tensor of the old model may exist in the new one as real numbers, as codes, or
+   both: `real` and `coded` have the node of the new model that makes it, or -1. */
 struct ptq__converter {
     const ptq_model *old;
     const ptq_calibration *calibration;
     const ptq_convert_options *options;
-    ptq_model *model;
-    ptq_convert_report *report;
+    ptq__interval *range; /* of each calibrated tensor, used and filled; NULL: as the scheme says */
+    ptq_model *model;     /* that is being made */
     int *real, *coded;
-    int capacity;         /* of the report */
-    ptq__interval *range; /* of each calibrated tensor; NULL: as the scheme says */
+    ptq_convert_report *report;
+    int capacity; /* of the report */
 };
 
 /* The scheme of a node: the last override that matches its name, or the name of its result. */
@@ -6577,15 +6595,51 @@ static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node
     return &cv->options->scheme;
 }
 
-/* Whether a node of the old model is to run on integers. */
-static int ptq__goes_integer(const ptq__converter *cv, int index) {
-    const ptq_node *node = &cv->old->node[index];
-    ptq__codes codes = ptq__operator_of(node)->codes;
-    if (codes == PTQ__INPUT_CODES || codes == PTQ__NO_CODES)
-        return 0;
-    return ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
+/* How the activation tensor `name` is coded: its observed range, cut by the scheme's method. */
+static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name,
+                                      const ptq_scheme *s, ptq_qparams *out, ptq_error *err) {
+    ptq_type type = s->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
+    int bits = ptq__activation_bits(s), i, known;
+    ptq__interval range = {0, 0};
+    ptq_error inner;
+    ptq_status status = PTQ_OK;
+    if (!cv->calibration)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "the model was never calibrated; run ptq_calibrate first");
+    i = ptq_calibration_find(cv->calibration, name);
+    if (i < 0)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "tensor %s was never observed; calibrate this very model", name);
+    known = cv->range && cv->range[i].high > cv->range[i].low;
+    if (known)
+        range = cv->range[i];
+    else
+        status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0, s->activation_method,
+                                    s->percentile, type, bits, s->activation_symmetric, &range.low,
+                                    &range.high, &inner);
+    if (!status && cv->range)
+        cv->range[i] = range;
+    if (!status)
+        status = ptq_choose_qparams(range.low, range.high, type, bits, s->activation_symmetric, out,
+                                    &inner);
+    return status ? ptq_error_set(err, status, "tensor %s: %s", name, inner.text) : PTQ_OK;
 }
 
+/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data. */
+static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
+                                     ptq_qparams *out, ptq_error *err) {
+    float low = 0, high = 0;
+    int c;
+    for (c = 0; c < model->node[0].shape[2]; c++) {
+        float dark = ptq__pixel(model, c, 0), bright = ptq__pixel(model, c, 255);
+        low = dark < low ? dark : low;
+        high = bright > high ? bright : high;
+    }
+    return ptq_choose_qparams(low, high, scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, 8,
+                              scheme->activation_symmetric && scheme->activation_signed, out, err);
+}
+
+/* The node. What became of it goes into the report. */
 static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
                             size_t after, ptq_error *err) {
     ptq_convert_report *report = cv->report;
@@ -6608,51 +6662,29 @@ static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *wh
     return PTQ_OK;
 }
 
-/* What calibration and scheme make of the tensor `name`. */
-static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name,
-                                      const ptq_scheme *scheme, ptq_qparams *out, ptq_error *err) {
-    ptq_type type = scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
-    int bits = ptq__activation_bits(scheme), i;
-    float low, high;
-    ptq_error inner;
-    ptq_status status = PTQ_OK;
-    if (!cv->calibration)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the model was never calibrated; run ptq_calibrate first");
-    i = ptq_calibration_find(cv->calibration, name);
-    if (i < 0)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "tensor %s was never observed; calibrate this very model", name);
-    if (cv->range && cv->range[i].high > cv->range[i].low) {
-        low = cv->range[i].low;
-        high = cv->range[i].high;
-    } else {
-        status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0,
-                                    scheme->activation_method, scheme->percentile, type, bits,
-                                    scheme->activation_symmetric, &low, &high, &inner);
+/* "s8 per channel, u8 -> u8" */
+static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
+                                 int integer, ptq_error *err) {
+    char what[96];
+    ptq__text text = ptq__text_over(what, sizeof what);
+    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
+    size_t before = 0, after = 0;
+    int p;
+    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+        before += from->param[p].size;
+        after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
     }
-    if (!status && cv->range) {
-        cv->range[i].low = low;
-        cv->range[i].high = high;
-    }
-    if (!status)
-        status =
-            ptq_choose_qparams(low, high, type, bits, scheme->activation_symmetric, out, &inner);
-    return status ? ptq_error_set(err, status, "tensor %s: %s", name, inner.text) : PTQ_OK;
-}
-
-/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data. */
-static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
-                                     ptq_qparams *out, ptq_error *err) {
-    float low = 0, high = 0;
-    int c;
-    for (c = 0; c < model->node[0].shape[2]; c++) {
-        float dark = ptq__pixel(model, c, 0), bright = ptq__pixel(model, c, 255);
-        low = dark < low ? dark : low;
-        high = bright > high ? bright : high;
-    }
-    return ptq_choose_qparams(low, high, scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, 8,
-                              scheme->activation_symmetric && scheme->activation_signed, out, err);
+    if (weight->scales)
+        ptq__put(&text, "%d-bit weights %s, ", weight->bits,
+                 weight->scales > 1 ? "per channel" : "per tensor");
+    if (integer)
+        ptq__put(&text, "%s to %s", ptq_name(PTQ_NAMES_TYPE, cv->model->node[to->input[0]].q.type),
+                 ptq_name(PTQ_NAMES_TYPE, to->q.type));
+    else
+        ptq__put_string(&text, to->dynamic                    ? "dynamic"
+                               : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
+                                                              : "float");
+    return ptq__note(cv, from->name, what, before, after, err);
 }
 
 /* Appends a quantize or dequantize node behind node `from` of the new model. */
@@ -6666,77 +6698,52 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
                              cv->model->node[from].name, ptq_name(PTQ_NAMES_OP, op));
     if (q)
         node.q = *q;
-    PTQ__TRY(ptq__append(cv->model, &node, err));
+    PTQ__TRY(ptq__append(cv->model, &node, PTQ_TYPE_F32, 32, err));
     *out = cv->model->nodes - 1;
     return ptq__note(cv, node.name, "inserted", 0, 0, err);
 }
 
-/* Node of the new model with the codes of old tensor i, made if need be. */
-static ptq_status ptq__get_coded(ptq__converter *cv, int i, const ptq_scheme *scheme, int *out,
-                                 ptq_error *err) {
+/* The node of the new model that has old tensor i as codes (or as real numbers). Where integer and
+   float nodes meet, it is inserted: once for each tensor, however many nodes read it. */
+static ptq_status ptq__operand_node(ptq__converter *cv, int i, int coded, const ptq_scheme *scheme,
+                                    int *out, ptq_error *err) {
+    int *have = &(coded ? cv->coded : cv->real)[i];
     ptq_qparams q;
-    if (cv->coded[i] < 0) {
+    if (*have < 0 && coded) {
         PTQ__TRY(ptq__tensor_qparams(cv, cv->old->node[i].out, scheme, &q, err));
-        PTQ__TRY(ptq__insert(cv, PTQ_OP_QUANTIZE, cv->real[i], &q, &cv->coded[i], err));
+        PTQ__TRY(ptq__insert(cv, PTQ_OP_QUANTIZE, cv->real[i], &q, have, err));
+    } else if (*have < 0) {
+        PTQ__TRY(ptq__insert(cv, PTQ_OP_DEQUANTIZE, cv->coded[i], NULL, have, err));
     }
-    *out = cv->coded[i];
+    *out = *have;
     return PTQ_OK;
 }
 
-static ptq_status ptq__get_real(ptq__converter *cv, int i, int *out, ptq_error *err) {
-    if (cv->real[i] < 0)
-        PTQ__TRY(ptq__insert(cv, PTQ_OP_DEQUANTIZE, cv->coded[i], NULL, &cv->real[i], err));
-    *out = cv->real[i];
-    return PTQ_OK;
+/* Whether a node of the old model is to run on integers. */
+static int ptq__goes_integer(const ptq__converter *cv, int index) {
+    const ptq_node *node = &cv->old->node[index];
+    ptq__codes codes = ptq__operator_of(node)->codes;
+    return codes != PTQ__INPUT_CODES && codes != PTQ__NO_CODES &&
+           ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
 }
 
-/* The largest bias code: 2^30 leaves the other half of int32 to the products. */
-static const double ptq__most_bias = 1073741824.0;
-
-/* A weight scale at which the bias fits; a channel without weights gets one at which its bias keeps
-   24 bits. */
-static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale) {
-    double b = bias < 0 ? -(double)bias : (double)bias;
-    double least = b / (ptq__most_bias * (double)in_scale);
-    if (all_zero && b > 0)
-        return (float)(b / (16777216.0 * (double)in_scale));
-    return (double)scale < least ? (float)(least * 1.0000002) : scale;
-}
-
-static int ptq__all_zero(const float *w, size_t n) {
-    size_t i;
-    for (i = 0; i < n; i++)
-        if (w[i] < 0 || w[i] > 0)
-            return 0;
-    return 1;
-}
-
-/* Scales chosen for the weights alone are enlarged where the bias needs it; then codes. */
-static ptq_status ptq__convert_weight(ptq__converter *cv, const ptq_node *from, float in_scale,
-                                      const ptq_scheme *scheme, ptq_tensor *out, ptq_error *err) {
-    const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
-    const float *bias = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    const ptq_allocator *allocator = &cv->model->allocator;
-    int count = scheme->weight_per_tensor ? 1 : weight->dim[0], c;
-    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int32_t zero_point;
-    void *memory = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &memory, err));
-    status = ptq__choose_scales(weight, scheme, (float *)memory, count, &zero_point, err);
-    for (c = 0; c < weight->dim[0] && bias && !status; c++) {
-        float *scale = (float *)memory + (count > 1 ? c : 0);
-        const float *w = (const float *)weight->data + (size_t)c * n;
-        *scale = ptq__scale_for_bias(*scale, count > 1 && ptq__all_zero(w, n), bias[c], in_scale);
+/* How the result of an integer node is coded. Operators that choose among the codes of their input
+   keep them; the logits stay real numbers, straight from the accumulators, unless asked for. */
+static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err) {
+    const ptq_node *from = &cv->old->node[index];
+    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    if (ptq__operator_of(from)->codes == PTQ__SAME_CODES) {
+        to->q = cv->model->node[to->input[0]].q;
+        return PTQ_OK;
     }
-    if (!status)
-        status = ptq__weights_from_scales(weight, scheme, (float *)memory, count, zero_point,
-                                          allocator, out, err);
-    ptq__free(allocator, memory);
-    return status;
+    if (index == ptq_model_logits(cv->old) && from->op == PTQ_OP_DENSE && !scheme->code_logits)
+        return PTQ_OK;
+    if (from->residual)
+        PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
+    return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
 }
 
-/* round(b / (s_in * s_w)) */
+/* b = round(b / (s_in * s_w)), 32 bits, one for each output channel. */
 static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, float in_scale,
                                     ptq_node *to, ptq_error *err) {
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
@@ -6776,73 +6783,31 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
     return PTQ_OK;
 }
 
-/* Weights and biases of a node in its new form; `to` owns what was made even after a failure. */
+/* Weights and biases in their new form: codes on coded inputs, codes on real inputs (dynamic), half
+   precision, or as they are. `to` owns what was made even after a failure. */
 static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, ptq_node *to,
                                       int integer, ptq_error *err) {
     const ptq_allocator *allocator = &cv->model->allocator;
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    int p, first = 0;
-    memset(to->param, 0, sizeof to->param);
-    if (integer && ptq__has_weight(from->op)) {
+    const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
+    int p = 0, changes = ptq__has_weight(from->op);
+    if (changes && integer) {
         float in_scale = cv->model->node[to->input[0]].q.scale;
-        PTQ__TRY(
-            ptq__convert_weight(cv, from, in_scale, scheme, &to->param[PTQ_PARAM_WEIGHT], err));
+        PTQ__TRY(ptq__convert_weight(weight, scheme, (float *)from->param[PTQ_PARAM_BIAS].data,
+                                     in_scale, allocator, &to->param[PTQ_PARAM_WEIGHT], err));
         return ptq__convert_bias(cv, from, in_scale, to, err);
     }
-    if (ptq__has_weight(from->op) && scheme->mode == PTQ_MODE_DYNAMIC) {
-        PTQ__TRY(ptq_quantize_weight(&from->param[PTQ_PARAM_WEIGHT], scheme, allocator,
-                                     &to->param[PTQ_PARAM_WEIGHT], err));
+    if (changes && scheme->mode == PTQ_MODE_DYNAMIC) {
+        PTQ__TRY(ptq_quantize_weight(weight, scheme, allocator, &to->param[PTQ_PARAM_WEIGHT], err));
         to->dynamic = 1;
-        first = 1;
-    } else if (ptq__has_weight(from->op) && scheme->mode == PTQ_MODE_HALF) {
+        p = 1;
+    } else if (changes && scheme->mode == PTQ_MODE_HALF) {
         PTQ__TRY(ptq__half_weight(cv, from, to, err));
-        first = 1;
+        p = 1;
     }
-    for (p = first; p < PTQ_PARAM_COUNT; p++)
+    for (; p < PTQ_PARAM_COUNT; p++)
         PTQ__TRY(ptq__tensor_copy(&to->param[p], &from->param[p], allocator, err));
     return PTQ_OK;
-}
-
-/* How the result of an integer node is coded. */
-static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err) {
-    const ptq_node *from = &cv->old->node[index];
-    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    if (ptq__operator_of(from)->codes == PTQ__SAME_CODES) {
-        to->q = cv->model->node[to->input[0]].q;
-        return PTQ_OK;
-    }
-    if (index == ptq_model_logits(cv->old) && from->op == PTQ_OP_DENSE && !scheme->code_logits)
-        return PTQ_OK; /* real numbers, straight from the accumulators */
-    if (from->residual)
-        PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
-    return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
-}
-
-/* "s8 per channel, u8 -> u8" */
-static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
-                                 int integer, ptq_error *err) {
-    char what[96];
-    ptq__text text = ptq__text_over(what, sizeof what);
-    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
-    size_t before = 0, after = 0;
-    int p;
-    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
-        before += from->param[p].size;
-        after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
-    }
-    if (weight->scales)
-        ptq__put(&text, "%d-bit weights %s, ", weight->bits,
-                 weight->scales > 1 ? "per channel" : "per tensor");
-    if (integer)
-        ptq__put(&text, "%s to %s",
-                 to->input[0] >= 0 ? ptq_name(PTQ_NAMES_TYPE, cv->model->node[to->input[0]].q.type)
-                                   : "pixels",
-                 ptq_name(PTQ_NAMES_TYPE, to->q.type));
-    else
-        ptq__put_string(&text, to->dynamic                    ? "dynamic"
-                               : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
-                                                              : "float");
-    return ptq__note(cv, from->name, what, before, after, err);
 }
 
 /* Appends the new form of node `index`. Failing half-way leaves what was made in the model, which
@@ -6852,46 +6817,39 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
     int integer = ptq__goes_integer(cv, index), k;
     ptq_node to = *from;
-    void *array;
     ptq_status status;
+    memset(to.param, 0, sizeof to.param);
     for (k = 0; k < 2; k++)
         if (from->input[k] >= 0)
-            PTQ__TRY(integer ? ptq__get_coded(cv, from->input[k], scheme, &to.input[k], err)
-                             : ptq__get_real(cv, from->input[k], &to.input[k], err));
-    memset(to.param, 0, sizeof to.param);
+            PTQ__TRY(ptq__operand_node(cv, from->input[k], integer, scheme, &to.input[k], err));
     if (integer)
         PTQ__TRY(ptq__result_qparams(cv, index, &to, err));
-    array = cv->model->node;
-    PTQ__TRY(ptq__grow(&cv->model->allocator, &array, cv->model->nodes, &cv->model->capacity,
-                       sizeof to, "nodes", err));
-    cv->model->node = (ptq_node *)array;
+    PTQ__TRY(PTQ__GROW(&cv->model->allocator, &cv->model->node, cv->model->nodes,
+                       &cv->model->capacity, "nodes", err));
     status = ptq__convert_params(cv, from, &to, integer, err);
     cv->model->node[cv->model->nodes++] = to;
     PTQ__TRY(status);
-    (to.q.type == PTQ_TYPE_F32 ? cv->real : cv->coded)[index] = cv->model->nodes - 1;
+    (ptq__is_coded(&to) ? cv->coded : cv->real)[index] = cv->model->nodes - 1;
     return ptq__note_node(cv, from, &to, integer, err);
 }
 
-/* The input is codes where any node that reads it runs on integers. */
+/* The model. Its input is codes where any node that reads it runs on integers. */
 static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
-    ptq_node *input;
     int i, coded = 0;
     PTQ__TRY(ptq__copy_node(cv->model, &cv->old->node[0], err));
-    input = &cv->model->node[0];
     for (i = 1; i < cv->old->nodes; i++)
         coded = coded || ((cv->old->node[i].input[0] == 0 || cv->old->node[i].input[1] == 0) &&
                           ptq__goes_integer(cv, i));
     if (coded)
-        PTQ__TRY(ptq__input_qparams(cv->old, &cv->options->scheme, &input->q, err));
+        PTQ__TRY(ptq__input_qparams(cv->old, &cv->options->scheme, &cv->model->node[0].q, err));
     (coded ? cv->coded : cv->real)[0] = 0;
     return PTQ_OK;
 }
 
 /* Scheme and overrides into the metadata, for people. */
 static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
-    char line[1024];
+    char line[1024], scheme[160];
     ptq__text text = ptq__text_over(line, sizeof line);
-    char scheme[160];
     int i;
     ptq_scheme_write(&cv->options->scheme, scheme, sizeof scheme);
     ptq__put_string(&text, scheme);
@@ -6907,8 +6865,10 @@ static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     return ptq_model_set_meta(cv->model, "calibration", line, err);
 }
 
-static ptq_status ptq__convert_all(ptq__converter *cv, ptq_error *err) {
+static ptq_status ptq__convert_nodes(ptq__converter *cv, ptq_error *err) {
     int i;
+    for (i = 0; i < 2 * cv->old->nodes; i++)
+        cv->real[i] = -1; /* and `coded`, which lies behind */
     PTQ__TRY(ptq__copy_head(cv->model, cv->old, err));
     PTQ__TRY(ptq__convert_input(cv, err));
     for (i = 1; i < cv->old->nodes; i++)
@@ -6917,25 +6877,45 @@ static ptq_status ptq__convert_all(ptq__converter *cv, ptq_error *err) {
     return ptq_model_check(cv->model, err);
 }
 
-/* Refuses what conversion cannot start from. */
+/* Makes cv->model, the plain conversion; NULL after a failure. */
+static ptq_status ptq__convert_model(ptq__converter *cv, ptq_error *err) {
+    const ptq_allocator *allocator = &cv->options->work.allocator;
+    size_t n = (size_t)cv->old->nodes;
+    ptq_status status;
+    cv->model = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &cv->real, 2 * n, "conversion", err));
+    cv->coded = cv->real + n;
+    status = ptq_model_create(allocator, &cv->model, err);
+    if (!status)
+        status = ptq__convert_nodes(cv, err);
+    ptq__free(allocator, cv->real);
+    if (status) {
+        ptq_model_free(cv->model);
+        cv->model = NULL;
+    }
+    return status;
+}
+
+/* Refuses what conversion cannot start from. A model is fused if fusing it again would change
+   nothing. */
 static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calibration *calibration,
                                          const ptq_convert_options *options, ptq_error *err) {
     ptq_fuse_report report;
     ptq_model *fused = NULL;
-    int i, left = 0;
     char node[PTQ_NAME_SIZE] = "";
+    int i;
     PTQ__TRY(ptq_model_check(model, err));
     if (ptq__is_quantized(model))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "this model is quantized already; convert"
                              " the float model");
     PTQ__TRY(ptq_fuse(model, &fused, &report, err));
-    for (i = 0; i < report.items; i++)
-        if (report.item[i].kind != PTQ_FUSION_NONE && !left++)
+    for (i = report.items - 1; i >= 0; i--)
+        if (report.item[i].kind != PTQ_FUSION_NONE)
             memcpy(node, report.item[i].node, sizeof node);
     ptq_release(&report.memory);
     ptq_model_free(fused);
-    if (left)
+    if (node[0])
         return ptq_error_set(err, PTQ_NOT_READY,
                              "the model is not fused (node %s could be); call ptq_fuse, and"
                              " calibrate its result",
@@ -6950,66 +6930,46 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     return PTQ_OK;
 }
 
-/* Whether a scheme of the model asks for a bias correction. */
-static int ptq__uses_bias(const ptq__converter *cv, ptq_bias_correction bias) {
-    int i, uses = cv->options->scheme.bias == bias;
+static ptq_status ptq__convert_checked(ptq__converter *cv, int dry, ptq_error *err) {
+    int i, searches = ptq__searches(&cv->options->scheme);
     for (i = 0; i < cv->options->overrides; i++)
-        uses = uses || cv->options->override[i].scheme.bias == bias;
-    return uses && cv->calibration;
-}
-
-static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err) {
-    size_t n = (size_t)cv->old->nodes, i;
-    void *memory = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(&cv->model->allocator, 2 * n, sizeof(int), "conversion", &memory, err));
-    cv->real = (int *)memory;
-    cv->coded = cv->real + n;
-    for (i = 0; i < 2 * n; i++)
-        cv->real[i] = -1;
-    status = ptq__convert_all(cv, err);
-    if (!status && !dry && ptq__uses_bias(cv, PTQ_BIAS_CORRECTION_ANALYTIC))
-        status = ptq__correct_analytically(cv, err);
-    if (!status && !dry)
-        status = ptq__learn(cv, err);
-    if (!status)
-        status = ptq_model_check(cv->model, err); /* accumulators of the final codes */
-    ptq__free(&cv->model->allocator, memory);
-    return status;
-}
-
-static ptq_status ptq__convert_plainly(ptq__converter *cv, ptq_model **out, ptq_error *err) {
-    ptq_status status;
-    PTQ__TRY(ptq_model_create(&cv->options->work.allocator, &cv->model, err));
-    status = ptq__convert_run(cv, out == NULL, err);
-    if (status || !out)
-        ptq_model_free(cv->model);
-    else
-        *out = cv->model;
-    return status;
+        searches = searches || ptq__searches(&cv->options->override[i].scheme);
+    PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, cv->options, err));
+    return searches && !dry ? ptq__convert_searched(cv, err) : ptq__convert_model(cv, err);
 }
 
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err) {
-    ptq_convert_options plain;
+    ptq_convert_options plain, resolved;
     ptq__converter cv;
     ptq_status status;
     memset(&cv, 0, sizeof cv);
+    memset(&plain, 0, sizeof plain);
+    options = options ? options : &plain;
+    plain.scheme = options->scheme;
     cv.old = model;
     cv.calibration = calibration;
-    memset(&plain, 0, sizeof plain);
-    cv.options = options ? options : &plain;
+    cv.options = &resolved;
     cv.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->memory.allocator = cv.options->work.allocator;
+        report->memory.allocator = options->work.allocator;
     }
-    PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
-    status = ptq__convert_confirmed(&cv, out, err);
+    if (out && ptq__default_scheme(&plain.scheme) && !(options->images && options->images->count))
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "no scheme is given, and the preset 'best' learns from the calibration"
+                             " images: give these in the options, or choose the preset 'minmax8'");
+    PTQ__TRY(ptq__change_schemes(options, ptq__default_scheme, &resolved, err));
+    status = ptq__convert_checked(&cv, out == NULL, err);
+    ptq__free(&resolved.work.allocator, (void *)(uintptr_t)resolved.override);
     if (status && report) {
         ptq_release(&report->memory);
         memset(report, 0, sizeof *report);
+    } else if (!status && out) {
+        *out = cv.model;
+    } else if (!status) {
+        ptq_model_free(cv.model);
     }
     return status;
 }
@@ -8194,6 +8154,8 @@ enum { PTQ__KEYS = sizeof ptq__keys / sizeof ptq__keys[0] };
 typedef struct ptq__line {
     ptq_model *model;
     ptq_node node;
+    ptq_type weight_type;
+    int weight_bits;
     unsigned seen; /* keys */
 } ptq__line;
 
@@ -8220,18 +8182,17 @@ static int ptq__read_qparams(ptq__span value, ptq_qparams *q) {
     return 1;
 }
 
-static int ptq__read_weight_type(ptq__span value, ptq_tensor *weight) {
+static int ptq__read_weight_type(ptq__span value, ptq_type *type, int *bits) {
     int is_signed = value.n == 2 && value.p[0] == 's';
     if (ptq__span_is(value, "f16")) {
-        weight->type = PTQ_TYPE_F16;
-        weight->bits = 16;
+        *type = PTQ_TYPE_F16;
         return 1;
     }
     if (value.n != 2 || (!is_signed && value.p[0] != 'u') || value.p[1] < '2' || value.p[1] > '8')
         return 0;
-    weight->bits = value.p[1] - '0';
-    weight->type = weight->bits == 8 ? (is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8)
-                                     : (is_signed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_PACKED_U);
+    *bits = value.p[1] - '0';
+    *type = *bits == 8 ? (is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8)
+                       : (is_signed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_PACKED_U);
     return 1;
 }
 
@@ -8273,7 +8234,7 @@ static int ptq__read_key(ptq__line *line, unsigned key, ptq__span value) {
     case PTQ__KEY_ADD_ACT:
         return ptq__read_act(value, &node->add_act);
     case PTQ__KEY_W:
-        return ptq__read_weight_type(value, &node->param[PTQ_PARAM_WEIGHT]);
+        return ptq__read_weight_type(value, &line->weight_type, &line->weight_bits);
     case PTQ__KEY_DYNAMIC:
         return ptq__read_flag(value, &node->dynamic);
     case PTQ__KEY_MID:
@@ -8330,7 +8291,7 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
                              ptq__quoted(name).text);
     while (text.n)
         PTQ__TRY(ptq__read_pair(&line, ptq__cut(&text, ' '), number, err));
-    status = ptq__append(model, &line.node, &inner);
+    status = ptq__append(model, &line.node, line.weight_type, line.weight_bits, &inner);
     return status ? ptq_error_set(err, status, "graph line %d: %s", number, inner.text) : PTQ_OK;
 }
 
@@ -8783,8 +8744,8 @@ static ptq_status ptq__header_meta(ptq__header *header, ptq_error *err) {
         if (!status && key && value && ptq__find_meta(archive->meta, archive->metas, key) >= 0)
             ptq__json_wrong(json, "every metadata key once");
         else if (!status && value)
-            status = ptq__append_meta(&archive->meta, &archive->metas, key, value,
-                                      &archive->allocator, err);
+            status = ptq__set_meta(&archive->meta, &archive->metas, key, value,
+                                   &archive->allocator, err);
         ptq__free(json->allocator, key);
         ptq__free(json->allocator, value);
         if (archive->metas > PTQ_MAX_NODES)
@@ -9272,8 +9233,10 @@ static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_er
         /* A file without a graph may leave biases out, as PyTorch does before a batch norm. */
         if (ptq__find_meta(archive->meta, archive->metas, "graph") < 0 &&
             ptq__has_weight(node->op) &&
-            !ptq_archive_find(archive, ptq__full_name(node, "bias").text))
+            !ptq_archive_find(archive, ptq__full_name(node, "bias").text)) {
             node->no_bias = 1;
+            memset(&node->param[PTQ_PARAM_BIAS], 0, sizeof(ptq_tensor));
+        }
         for (param = 0; param < PTQ_PARAM_COUNT; param++)
             PTQ__TRY(ptq__take_param(archive, model, node, param, err));
     }
@@ -9970,10 +9933,12 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
    Vector kernels. Skip it freely: part one computes the same bytes.
    ============================================================================================= */
 
-/* ---- [CPU] ------------------------------------------------------------------------------- */
+/* ---- [CPU] ----------------------------------------------------------------------------------- */
 
-/* Vector kernels carry their instruction set as an attribute of the function, so that no compiler
-   flag is needed and a compiler that lacks one of them only lacks its kernels. */
+/* Which instruction sets were compiled, and which of them this processor has. Vector kernels carry
+   theirs as an attribute of the function: so no compiler flag is needed, and a compiler that lacks
+   one of them only lacks its kernels. They are written with the vector types of gcc and clang; with
+   any other compiler PTQ__VECTOR stays undefined, and the scalar kernels do everything. */
 #if !defined(PTQ_NO_SIMD) && !defined(__TINYC__) && defined(__x86_64__) &&                         \
     (!defined(__MINGW32__) || defined(__clang__) || defined(PTQ_MINGW_SIMD)) &&                    \
     (defined(__clang__) ? __clang_major__ >= 7 : defined(__GNUC__) && __GNUC__ >= 8)
@@ -9991,7 +9956,7 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
 #endif
 #define PTQ__AVX2 __attribute__((target("avx2,fma")))
 #define PTQ__AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
-#ifdef PTQ__EMULATE_VNNI /* for tests on processors without it: see ptq__dot_vnni256 */
+#ifdef PTQ__EMULATE_VNNI /* for tests on processors without it: see PTQ__DOT_OF_FOUR */
 #define PTQ__AVXVNNI PTQ__AVX2
 #define PTQ__AVX512VNNI PTQ__AVX512
 #define PTQ__HAS_AVXVNNI 1
@@ -10022,31 +9987,34 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
      1u << PTQ_ISA_AVX512VNNI | (unsigned)PTQ__HAS_AMX << PTQ_ISA_AMX)
 #endif
 
-/* NEON is part of every 64-bit ARM, and a matter of compiler flags on 32-bit ones. */
+/* NEON is part of every 64-bit ARM, and a matter of compiler flags on 32-bit ones. Its dot product
+   came with Armv8.2; clang 16 is the first whose arm_neon.h goes by the target of the function. */
 #if !defined(PTQ_NO_SIMD) && !defined(__TINYC__) && defined(__ARM_NEON) &&                         \
     !defined(__ARM_BIG_ENDIAN) && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 8))
 #define PTQ__NEON
 #define PTQ__VECTOR
 #define PTQ__128
 #include <arm_neon.h>
-/* clang 16 is the first whose arm_neon.h goes by the target of the function. */
 #if defined(__ARM_FEATURE_DOTPROD)
 #define PTQ__DOTPROD
-#define PTQ__HAS_DOTPROD 1
-#elif defined(__aarch64__) && defined(__linux__) && defined(__clang__) && __clang_major__ >= 16
-#define PTQ__DOTPROD __attribute__((target("dotprod")))
-#define PTQ__HAS_DOTPROD 1
-#elif defined(__aarch64__) && defined(__linux__) && !defined(__clang__)
-#define PTQ__DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
-#define PTQ__HAS_DOTPROD 1
-#else
-#define PTQ__HAS_DOTPROD 0
-#endif
-#if PTQ__HAS_DOTPROD && !defined(__ARM_FEATURE_DOTPROD)
+#define ptq__has_dotprod() 1 /* the compiler was told so */
+#elif defined(__aarch64__) && defined(__linux__) && (!defined(__clang__) || __clang_major__ >= 16)
 #include <sys/auxv.h>
+#ifdef __clang__
+#define PTQ__DOTPROD __attribute__((target("dotprod")))
+#else
+#define PTQ__DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+#define ptq__has_dotprod() (getauxval(AT_HWCAP) >> 20 & 1) /* HWCAP_ASIMDDP: newer than headers */
 #endif
 #ifdef __aarch64__
 #define PTQ__BY_LANE
+#endif
+#ifdef PTQ__DOTPROD
+#define PTQ__BUILT_ISAS (1u << PTQ_ISA_NEON | 1u << PTQ_ISA_NEONDOT)
+#else
+#define PTQ__BUILT_ISAS (1u << PTQ_ISA_NEON)
+#define ptq__has_dotprod() 0
 #endif
 #endif
 
@@ -10055,15 +10023,11 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
 #define PTQ__VECTOR
 #define PTQ__128
 #include <wasm_simd128.h>
+#define PTQ__BUILT_ISAS (1u << PTQ_ISA_WASM)
 #endif
 
-#ifdef PTQ__VECTOR
-#define PTQ__INLINE static inline __attribute__((always_inline))
-#ifdef PTQ__WASM
-enum { PTQ__FUSED = 0 };
-#else
-enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
-#endif
+#ifndef PTQ__BUILT_ISAS /* the vector kernels that were compiled, as a set of 1 << isa */
+#define PTQ__BUILT_ISAS 0u
 #endif
 
 #ifdef PTQ__X86
@@ -10075,12 +10039,9 @@ static unsigned ptq__saved_registers(void) {
     return low;
 }
 
-#if defined(PTQ__EMULATE_AMX)
-static int ptq__may_use_amx(unsigned features, unsigned saved) {
-    (void)features, (void)saved;
-    return 1;
-}
-#elif PTQ__HAS_AMX
+#if !PTQ__HAS_AMX || defined(PTQ__EMULATE_AMX)
+#define ptq__may_use_amx(features, saved) PTQ__HAS_AMX
+#else
 /* Tiles are 8 KB more to be saved for each thread, so Linux wants to be asked, once per process; to
    ask again does nothing. A kernel without AMX says no. arch_prctl(ARCH_REQ_XCOMP_PERM, tiles) is
    called directly, as not every libc has a name for it. */
@@ -10095,11 +10056,6 @@ static int ptq__may_use_amx(unsigned features, unsigned saved) {
                      : "rcx", "r11", "memory");
     return result == 0;
 }
-#else
-static int ptq__may_use_amx(unsigned features, unsigned saved) {
-    (void)features, (void)saved;
-    return 0;
-}
 #endif
 
 /* What processor and operating system have in common, as a set of 1 << isa. */
@@ -10113,9 +10069,7 @@ static unsigned ptq__cpu_isas(void) {
     if ((saved & 6) != 6 || !(b7 >> 5 & 1))
         return 0;
     isas = 1u << PTQ_ISA_AVX2;
-    if (!__get_cpuid_count(7, 1, &a71, &b, &c, &d))
-        a71 = 0;
-    if (PTQ__HAS_AVXVNNI && a71 >> 4 & 1)
+    if (__get_cpuid_count(7, 1, &a71, &b, &c, &d) && a71 >> 4 & 1)
         isas |= 1u << PTQ_ISA_AVXVNNI;
     if ((saved & 0xe6) == 0xe6 && (b7 & 0xc0030000) == 0xc0030000) { /* F, DQ, BW, VL */
         isas |= 1u << PTQ_ISA_AVX512;
@@ -10127,32 +10081,14 @@ static unsigned ptq__cpu_isas(void) {
 #endif
     if (isas >> PTQ_ISA_AVX512 & 1 && ptq__may_use_amx(d7, saved))
         isas |= 1u << PTQ_ISA_AMX;
-    return isas;
+    return isas & PTQ__BUILT_ISAS;
 }
 #elif defined(PTQ__NEON)
-#if !PTQ__HAS_DOTPROD
-static int ptq__has_dotprod(void) { return 0; }
-#elif defined(__ARM_FEATURE_DOTPROD)
-static int ptq__has_dotprod(void) { return 1; /* the compiler was told so */ }
-#else
-static int ptq__has_dotprod(void) {
-    return getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP, which older headers lack */
-}
-#endif
-
 static unsigned ptq__cpu_isas(void) {
     return 1u << PTQ_ISA_NEON | (ptq__has_dotprod() ? 1u << PTQ_ISA_NEONDOT : 0u);
 }
-#elif defined(PTQ__WASM)
-static unsigned ptq__cpu_isas(void) {
-    return 1u << PTQ_ISA_WASM; /* a runtime without it would not have loaded the module */
-}
-#else
-static unsigned ptq__cpu_isas(void) { return 0; }
-#endif
-
-#ifndef PTQ__BUILT_ISAS /* the vector kernels that were compiled, as a set of 1 << isa */
-#define PTQ__BUILT_ISAS 0u
+#else /* a runtime without WebAssembly's vectors would not have loaded the module */
+static unsigned ptq__cpu_isas(void) { return PTQ__BUILT_ISAS; }
 #endif
 
 PTQ_API int ptq_isa_available(ptq_isa isa) {
@@ -10172,7 +10108,7 @@ static ptq_isa ptq__best_isa(void) {
     return (ptq_isa)isa;
 }
 
-/* ---- [VECTOR] ---------------------------------------------------------------------------- */
+/* ---- [VECTOR] -------------------------------------------------------------------------------- */
 
 /* Convolution and dense layers with vector instructions. There is one design for all of them:
 
@@ -10183,30 +10119,38 @@ static ptq_isa ptq__best_isa(void) {
    - A staged pixel is cut into slabs of 32 bytes, and the pixels of one slab lie side by side (at
      stride 2 the even ones, then the odd ones): neighbouring outputs then read their inputs at a
      distance which the compiler knows, and the addresses in the inner loop are constants.
-   - The inner loop takes a word of 32 bits (one float, two 16-bit or four 8-bit codes) of several
-     pixels and multiplies each with the weights of one or two vectors of output channels. All sums
-     stay in registers.
-   - Requantization, activation and residual are applied vector by vector before the only store to
-     the arena, where tensors have the layout of the scalar kernels: by the tile itself, or by a
-     loop over a row of tiles where that leaves the tile more registers.
+   - The inner loop, a *tile*, takes a word of 32 bits (one float, two 16-bit or four 8-bit codes)
+     of several pixels and multiplies each with the weights of one or two vectors of output
+     channels. Its sums stay in registers.
+   - A row of tiles leaves its sums in a buffer, and another loop finishes them: requantization,
+     activation and residual, vector by vector, before the only store to the arena, where tensors
+     have the layout of the scalar kernels.
    - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_rows.
 
-   Everything is written once, as macros over a handful of small operations on a vector of real
-   numbers (F) or of integers (I), one number in 32 bits; n says how many lanes count, and nothing
-   beyond them is read or written:
+   The section goes from there to here: what a layer is made ready into; the loops as macros over a
+   vector type; the widths and instruction sets that fill these in; the layer's own loop; packing,
+   and which step gets which kernel.
 
-     F_all(value)  F_load(at)  F_spread(at)      the same in all lanes; a vector; one word in all
-     F_get(x, i, n)  F_put(y, i, n, v)           elements i to i + n of a tensor
-     F_add  F_sub  F_mul  F_div  F_clamp         lane by lane
-     F_fma(sum, x, w)                            sum + x w, rounded once
-     I_all  I_load  I_spread                     as for F
-     I_add  I_sub  I_mul  I_quarter              likewise; a quarter, of multiples of 4
-     I_get(x, i, n, is_signed)  I_put            elements of one byte; stored is the lowest one
-     I_real(v)  I_round(f)                       to F, and back: half to even
+   Macros are given a vector type V, of reals (F) or of integers (I), 32 bits each, and paste the
+   names of its operations together. The compiler knows + - * / & ^ on such types. What is left:
+
+     V_load(p)  V_store(p, v)     a whole vector, anywhere in memory
+     V_all(value)  V_spread(p)    one number, or the one at p, in all lanes
+     V_get(x, at, n, is_signed)   elements `at` to `at` + n of a tensor, of 4 bytes (F) or 1 (I);
+     V_put(y, at, n, v)           nothing beyond them is read or written
+     F_clamp(v, least, most)  F_fma(sum, x, w)    lane by lane; sum + x w, rounded once
+     I_real(v)  I_round(f)        to F, and back: half to even
 
    An instruction set is these operations, one multiplication for each form of staged codes, and a
-   choice of tile sizes. */
+   choice of tile sizes. To make another operator fast, write its kernel over V, and enter it in
+   PTQ__OPERATORS. */
 #ifdef PTQ__VECTOR
+#define PTQ__INLINE static inline __attribute__((always_inline))
+#ifdef PTQ__WASM
+enum { PTQ__FUSED = 0 };
+#else
+enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
+#endif
 
 enum { PTQ__SLAB = 32, PTQ__WORD = 4, PTQ__SLAB_WORDS = PTQ__SLAB / PTQ__WORD };
 
@@ -10219,52 +10163,57 @@ typedef struct ptq__finish {
     int residual_first;        /* the residual is operand a of ptq__adder, else b */
     int residual_signed;
     float ratio_a, ratio_b, offset;
-    float sure;           /* how far from its code a plain sum has surely the same code */
-    const void *residual; /* NULL: none */
-    void *y, *mid;        /* mid: before the addition; NULL: not kept */
-    int channels;         /* of the result: the distance of its pixels */
+    float sure;           /* a plain sum this near to its code has the same code as the exact one */
+    const void *residual; /* H x W x C; NULL: none */
+    void *y, *mid;        /* H x W x C; mid: before the addition; NULL: not kept */
+    int channels;         /* C */
 } ptq__finish;
+
+/* Sums of some pixels of a row by one or two vectors of channels, which wait to be finished. */
+typedef struct ptq__sums {
+    char *at; /* pixel by pixel, vector by vector */
+    int pixels, channels, vectors;
+    ptrdiff_t out;           /* index of the first result */
+    const float *multiplier; /* integers: one for each channel */
+} ptq__sums;
 
 /* A piece of the kernel: the words of one tap that lie in one slab. */
 typedef struct ptq__piece {
     const char *from; /* for the first pixel of the row at hand */
     int offset;       /* in bytes, in the staged row */
-    int words;
+    int words;        /* 1 to PTQ__SLAB_WORDS */
 } ptq__piece;
-
-typedef struct ptq__packed ptq__packed;
-typedef struct ptq__panel ptq__panel;
-
-/* Sums that are not finished yet: of a row of tiles, or of one while the next is at work. */
-typedef struct ptq__later {
-    char *sums; /* pixel by pixel, vector by vector */
-    int pixels, channels, vectors;
-    ptrdiff_t out;
-    const float *multiplier;
-} ptq__later;
-
-/* Some pixels of one row by some channels: the inner loop. */
-typedef struct ptq__tile {
-    const ptq__packed *conv;
-    const ptq__piece *piece;
-    int pieces;
-    ptrdiff_t at; /* bytes from the start of the row to the first pixel */
-    const char *weight, *bias;
-    const float *multiplier;
-    int pixels, channels; /* to be stored: the tile may be larger */
-    ptrdiff_t out;        /* index of the first result */
-    const ptq__finish *finish;
-    char *sums; /* where they go, if the tile does not finish them */
-    int planes; /* see ptq__winograd_rows; bytes of one, of input and of sums */
-    ptrdiff_t plane, sums_plane;
-    ptq__later *later;
-} ptq__tile;
 
 /* What is copied into a staged row: `count` pixels of one slab and one phase. */
 typedef struct ptq__strip {
     ptrdiff_t from, to; /* bytes in the row of the tensor, in the staged row */
     int count;
 } ptq__strip;
+
+/* Up to two vectors of channels. */
+typedef struct ptq__panel {
+    const char *weight;
+    int first, channels; /* of the result */
+    int lane;            /* where its padded channels begin */
+    int group;
+    int two; /* vectors, less one */
+} ptq__panel;
+
+typedef struct ptq__packed ptq__packed;
+
+/* Some pixels of one row by some channels: the inner loop. */
+typedef struct ptq__tile {
+    const ptq__packed *conv;
+    const ptq__piece *piece; /* pieces */
+    int pieces;
+    ptrdiff_t at; /* bytes from the start of a piece's row to the first pixel */
+    const char *weight, *bias;
+    int planes; /* see ptq__winograd_rows; bytes of one, of input and of sums */
+    ptrdiff_t plane, sums_plane;
+    ptq__sums sums;    /* what the tile makes */
+    ptq__sums waiting; /* matrices: what the tile before made */
+    const ptq__finish *finish;
+} ptq__tile;
 
 /* The transforms of ptq__winograd_rows. */
 typedef struct ptq__winograd {
@@ -10274,73 +10223,80 @@ typedef struct ptq__winograd {
     void (*gather)(const ptq__packed *k, const ptq__panel *panel, const char *planes, char *sums);
 } ptq__winograd;
 
-/* One way to compute. */
+/* A unit that multiplies matrices, and must be told so: see ptq__describe_matrix. */
+typedef struct ptq__matrix {
+    void (*begin)(const ptq__packed *k); /* before the first tile of a layer */
+    void (*end)(ptq__tile *t);           /* after the last */
+} ptq__matrix;
+
+/* The forms of staged words and of their weights. */
+enum {
+    PTQ__PLANAR = 1,    /* weights: the first code of the word for all lanes, then the next one */
+    PTQ__SIGNED = 2,    /* bytes are staged as signed codes, else as unsigned ones */
+    PTQ__SATURATES = 4, /* only for weights of which ptq__pairs_fit */
+};
+
+/* One way to compute. Tiles: [one vector of channels, two][a small one, a large one]. */
 typedef struct ptq__engine {
+    int lanes, codes; /* sums in a vector; elements in a word: 1 (floats), 2 or 4 */
+    unsigned form;
     void (*stage)(const ptq__packed *k, const char *from, const char *end, char *to, int count);
-    int size;                               /* bytes of an element in the arena */
-    int codes;                              /* elements in a word */
-    int lanes;                              /* sums in a vector */
-    int pixels[2][2];                       /* of tiles with one and two vectors of channels: */
-    void (*tile[2][2])(const ptq__tile *t); /* a small one, a large one */
-    int planar;    /* weights: the first code of the word for all lanes of a vector, the next ... */
-    int is_signed; /* bytes are staged as signed codes, else as unsigned ones */
-    int matrix;    /* rows are staged whole: see ptq__describe_matrix */
-    void (*begin)(const ptq__packed *k); /* before the first tile of a layer; NULL: nothing */
-    void (*end)(const ptq__tile *t);     /* after the last */
-    void (*finish)(const ptq__tile *t);  /* after each row of tiles; NULL: they do it */
-    const ptq__winograd *winograd;       /* NULL: none */
+    void (*finish)(const ptq__sums *sums, const ptq__finish *f);
+    const ptq__winograd *winograd; /* NULL: none */
+    const ptq__matrix *matrix;     /* NULL: none */
+    int pixels[2][2];
+    void (*tile[2][2])(ptq__tile *t);
 } ptq__engine;
 
-/* Up to two vectors of channels. */
-struct ptq__panel {
-    const char *weight;
-    int first, channels; /* of the result */
-    int lane;            /* where its padded channels begin */
-    int group;
-    int two; /* vectors, less one */
-};
+/* Bytes of an element in the arena. */
+static int ptq__engine_size(const ptq__engine *engine) { return engine->codes == 1 ? 4 : 1; }
 
 /* A convolution made ready: in the memory of ptq__step.packed, together with all it points to. */
 struct ptq__packed {
     const ptq__engine *engine;
-    int in[3], out[3], kernel[2], stride[2], pad[2], groups;
-    int pixels[2][2];      /* as in the engine */
+    const int *in, *out, *kernel, *stride, *pad; /* as in the step: H, W, C; rows, columns */
+    int groups;
+    int pixels[2][2]; /* as in the engine */
+    /* The staged input. */
     int slabs;             /* of one group of input channels */
     int apart;             /* distance of the columns that become neighbours in a staged row */
     int phases, positions; /* columns of a staged row: x % apart, x / apart */
     ptrdiff_t pitch;       /* bytes of a staged pixel */
     ptrdiff_t advance;     /* bytes from the input of an output pixel to that of the next */
     ptrdiff_t slab_bytes, row_bytes;
-    int run;       /* taps whose weights lie one after the other, without a gap: */
-    int run_words; /* words of these, the gap behind them included */
-    int blank;     /* byte that stands for 0 in a staged row */
-    int strips, pieces, panels;
-    int piece_words; /* matrices: of each piece */
-    int taps;        /* of the packed weights */
-    int rows;        /* staged ones that are kept, besides the blank one */
-    int tiles;       /* ptq__winograd_rows: in a row; 0: not used */
-    int room;        /* for these, in whole tiles of the kernels */
-    ptq__strip *strip;
-    ptq__piece *piece;
-    ptq__panel *panel;
-    char *bias;
-    float *multiplier; /* integers only */
-    ptq__finish finish;
-    ptrdiff_t step; /* bytes from a pixel to the next of the same phase */
+    ptrdiff_t jump; /* bytes of the tensor from a pixel to the next of the same phase */
     int flip, zero; /* codes: what is flipped in a staged one; the zero point after that */
+    int blank;      /* byte that stands for 0 in a staged row */
+    int rows;       /* staged ones that are kept, besides the blank one */
+    /* The weights. */
+    int taps;        /* for which there are weights */
+    int run;         /* taps whose weights lie one after the other, without a gap: */
+    int run_words;   /* words of these, the gap behind them included */
+    int piece_words; /* matrices: of each piece */
+    int tiles, room; /* ptq__winograd_rows: in a row, 0: not used; in whole tiles of the kernels */
+    int lanes;       /* channels, padded */
+    int strips, pieces, panels;
+    ptq__strip *strip; /* strips */
+    ptq__piece *piece; /* pieces */
+    ptq__panel *panel; /* panels */
+    char *bias;        /* lanes words */
+    float *multiplier; /* lanes; integers only */
+    char *weight;      /* taps / run x run_words x lanes words, panel by panel */
+    ptq__finish finish;
 };
 
 enum { PTQ__PLACES = 16 }; /* see ptq__winograd_rows */
 
-/* Bytes of a plane of inputs. */
+/* Bytes of a plane of inputs, and of one of sums. */
 static ptrdiff_t ptq__input_plane(const ptq__packed *k) {
     return (ptrdiff_t)k->slabs * k->room * PTQ__SLAB;
 }
 
-/* Bytes of a plane of sums. */
 static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
     return (ptrdiff_t)k->room * vectors * k->engine->lanes * PTQ__WORD;
 }
+
+/* The inner loop. */
 
 #if defined(__clang__)
 #define PTQ__UNROLL _Pragma("clang loop unroll(full)")
@@ -10349,59 +10305,62 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
 #endif
 
 /* One word of PIXELS pixels times the weights of VECTORS vectors of channels. */
-#define PTQ__STEP(PIXELS, VECTORS, OP, DOT, WEIGHT, FROM)                                          \
+#define PTQ__STEP(V, PIXELS, VECTORS, DOT, WEIGHT)                                                 \
     do {                                                                                           \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = OP##_load((WEIGHT) + v * (int)sizeof x);  \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load((WEIGHT) + v * (int)sizeof x);   \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
-            x = OP##_spread((FROM) + p * PTQ__SLAB);                                               \
+            x = V##_spread(from + p * PTQ__SLAB);                                                  \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] = DOT(sum[p][v], x, w[v]);         \
         }                                                                                          \
     } while (0)
 
 /* The next word of a slab. */
-#define PTQ__NEXT(PIXELS, VECTORS, OP, DOT)                                                        \
+#define PTQ__NEXT(V, PIXELS, VECTORS, DOT)                                                         \
     do {                                                                                           \
-        PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight, from);                                         \
+        PTQ__STEP(V, PIXELS, VECTORS, DOT, weight);                                                \
         weight += VECTORS * sizeof x;                                                              \
         from += PTQ__WORD;                                                                         \
     } while (0)
 
+/* All words of a piece. Where a multiplication can name a lane of its operand, as on 64-bit ARM,
+   four words of a pixel are loaded at once: to spread a word costs more than to load it.
+
+   WebAssembly: written out, and left after the last word. The compilers of the runtimes see no
+   further than from jump to jump: without these they would first load all words, for which there
+   are no registers. They fold constants into the addresses of weights, but not of words to be
+   spread: so `from` moves on, which the empty statement hides from the compiler, and the distances
+   of pixels stay the same for all words, and in registers.
+
+   Else a whole slab is written out, so that it has no loop to be mispredicted. */
 #if defined(PTQ__BY_LANE)
-/* Where a multiplication can name a lane of its operand, four words of a pixel are loaded at once:
-   to spread a word costs more than to load it. */
-#define PTQ__LANE(PIXELS, VECTORS, OP, DOT, LANE)                                                  \
+#define PTQ__LANE(V, PIXELS, VECTORS, DOT, LANE)                                                   \
     do {                                                                                           \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = OP##_load(weight + v * (int)sizeof x);    \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load(weight + v * (int)sizeof x);     \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] =                                  \
                 DOT##_lane(sum[p][v], four[p], w[v], LANE);                                        \
         }                                                                                          \
         weight += VECTORS * sizeof x;                                                              \
     } while (0)
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
         for (; word >= 4; word -= 4, from += 4 * PTQ__WORD) {                                      \
-            __typeof__(x) four[PIXELS];                                                            \
-            PTQ__UNROLL for (p = 0; p < PIXELS; p++) four[p] = OP##_load(from + p * PTQ__SLAB);    \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 0);                                                \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 1);                                                \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 2);                                                \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 3);                                                \
+            V four[PIXELS];                                                                        \
+            PTQ__UNROLL for (p = 0; p < PIXELS; p++) four[p] = V##_load(from + p * PTQ__SLAB);     \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 0);                                                 \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 1);                                                 \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 2);                                                 \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 3);                                                 \
         }                                                                                          \
         for (; word > 0; word--)                                                                   \
-            PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                                   \
+            PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                    \
     } while (0)
 #elif defined(PTQ__WASM)
-/* Written out, and left after the last word. The compilers of the runtimes see no further than from
-   jump to jump: without these they would first load all words, for which there are no registers.
-   They fold constants into the addresses of weights, but not of words to be spread: so `from` moves
-   on, which the empty statement hides from the compiler, and the distances of pixels stay the same
-   for all words, and in registers. */
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
         int nth;                                                                                   \
         PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++) {                                  \
-            PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight + nth * VECTORS * (int)sizeof x, from);     \
+            PTQ__STEP(V, PIXELS, VECTORS, DOT, weight + nth * VECTORS * (int)sizeof x);            \
             if (nth + 1 == word)                                                                   \
                 break;                                                                             \
             from += PTQ__WORD;                                                                     \
@@ -10410,80 +10369,76 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
         weight += word * VECTORS * (int)sizeof x;                                                  \
     } while (0)
 #else
-/* A whole slab is written out, so that it has no loop to be mispredicted. */
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
         if (word == PTQ__SLAB_WORDS) {                                                             \
             PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                             \
-                PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                               \
+                PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                \
             break;                                                                                 \
         }                                                                                          \
         for (; word > 0; word--)                                                                   \
-            PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                                   \
+            PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                    \
     } while (0)
 #endif
 
 /* The sums of a tile, in PIXELS x VECTORS registers: they begin with the bias, and each vector of
    weights is read once. */
-#define PTQ__SUMS(PIXELS, VECTORS, OP, DOT, AT)                                                    \
+#define PTQ__SUMS(V, PIXELS, VECTORS, DOT)                                                         \
     do {                                                                                           \
         const char *from;                                                                          \
         int i, word;                                                                               \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++) {                                                \
-            w[v] = OP##_load(t->bias + v * (int)sizeof x);                                         \
+            w[v] = V##_load(t->bias + v * (int)sizeof x);                                          \
             PTQ__UNROLL for (p = 0; p < PIXELS; p++) sum[p][v] = w[v];                             \
         }                                                                                          \
         for (i = 0; i < t->pieces; i++) {                                                          \
-            from = t->piece[i].from + (AT);                                                        \
+            from = t->piece[i].from + at;                                                          \
             word = t->piece[i].words;                                                              \
-            PTQ__WORDS(PIXELS, VECTORS, OP, DOT);                                                  \
+            PTQ__WORDS(V, PIXELS, VECTORS, DOT);                                                   \
         }                                                                                          \
     } while (0)
 
-/* A tile that finishes its sums. That is a loop, not written out, since it is long: hence the copy
-   of the sums. */
-#define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
-    TARGET static void NAME(const ptq__tile *t) {                                                  \
-        VEC sum[PIXELS][VECTORS], done[PIXELS][VECTORS], w[VECTORS], x;                            \
-        const ptq__finish f = *t->finish; /* no store below can change it */                       \
-        const char *weight = t->weight;                                                            \
-        const float *multiplier = t->multiplier;                                                   \
-        int p, v, pixels = t->pixels, channels = t->channels, lanes = sizeof x / 4;                \
-        ptrdiff_t out = t->out;                                                                    \
-        PTQ__SUMS(PIXELS, VECTORS, OP, DOT, t->at);                                                \
-        PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
-            PTQ__UNROLL for (v = 0; v < VECTORS; v++) done[p][v] = sum[p][v];                      \
-        }                                                                                          \
-        for (p = 0; p < pixels; p++, out += f.channels) {                                          \
-            PTQ__UNROLL for (v = 0; v < VECTORS; v++) OP##_finish(                                 \
-                &f, multiplier + v * lanes, out + v * lanes, channels - v * lanes, done[p][v]);    \
-        }                                                                                          \
-    }
-
-/* Tiles side by side, which leave their sums to be finished row by row; and planes of such, whose
-   weights lie one after the other. */
-#define PTQ__TILES(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                    \
-    TARGET static void NAME(const ptq__tile *t) {                                                  \
-        VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                   \
+/* Tiles side by side; and planes of such, whose weights lie one after the other. */
+#define PTQ__TILE(NAME, TARGET, V, PIXELS, VECTORS, DOT)                                           \
+    TARGET static void NAME(ptq__tile *t) {                                                        \
+        V sum[PIXELS][VECTORS], w[VECTORS], x;                                                     \
         const char *weight = t->weight, *first;                                                    \
         char *to;                                                                                  \
         ptrdiff_t at;                                                                              \
         int p, v, left, plane;                                                                     \
         for (plane = 0; plane < t->planes; plane++) {                                              \
             at = t->at + plane * t->plane;                                                         \
-            to = t->sums + plane * t->sums_plane;                                                  \
+            to = t->sums.at + plane * t->sums_plane;                                               \
             first = weight;                                                                        \
-            for (left = t->pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {           \
+            for (left = t->sums.pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {      \
                 weight = first;                                                                    \
-                PTQ__SUMS(PIXELS, VECTORS, OP, DOT, at);                                           \
+                PTQ__SUMS(V, PIXELS, VECTORS, DOT);                                                \
                 PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                         \
                     PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                      \
-                        memcpy(to + (p * VECTORS + v) * (int)sizeof x, &sum[p][v], sizeof x);      \
+                        V##_store(to + (p * VECTORS + v) * (int)sizeof x, sum[p][v]);              \
                 }                                                                                  \
                 to += PIXELS * VECTORS * (int)sizeof x;                                            \
             }                                                                                      \
         }                                                                                          \
     }
+
+/* An engine with its tiles: A and B pixels by one vector of channels, C and D by two. */
+#define PTQ__ENGINE(NAME, TARGET, V, DOT, CODES, FORM, STAGE, WINOGRAD, A, B, C, D)                \
+    PTQ__TILE(NAME##_a, TARGET, V, A, 1, DOT)                                                      \
+    PTQ__TILE(NAME##_b, TARGET, V, B, 1, DOT)                                                      \
+    PTQ__TILE(NAME##_c, TARGET, V, C, 2, DOT)                                                      \
+    PTQ__TILE(NAME##_d, TARGET, V, D, 2, DOT)                                                      \
+    static const ptq__engine NAME = {sizeof(V) / PTQ__WORD,                                        \
+                                     CODES,                                                        \
+                                     FORM,                                                         \
+                                     STAGE,                                                        \
+                                     V##_finish_row,                                               \
+                                     WINOGRAD,                                                     \
+                                     NULL,                                                         \
+                                     {{A, B}, {C, D}},                                             \
+                                     {{NAME##_a, NAME##_b}, {NAME##_c, NAME##_d}}};
+
+/* Finishing. */
 
 static float ptq__act_least(ptq_activation act) { return act ? 0 : (float)-HUGE_VAL; }
 
@@ -10491,7 +10446,8 @@ static float ptq__act_most(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU6 ? 6 : (float)HUGE_VAL;
 }
 
-static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
+static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
+    const ptq__adder *adder = &step->adder;
     f->ratio_a = adder->ratio_a;
     f->ratio_b = adder->ratio_b;
     f->offset = adder->offset;
@@ -10502,116 +10458,110 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
     f->add_most = (float)adder->clamp.high;
 }
 
-/* What becomes of real sums. */
-#define PTQ__FINISH_REAL(NAME, TARGET, REAL, F)                                                    \
-    TARGET PTQ__INLINE void NAME(const ptq__finish *f, const float *multiplier, ptrdiff_t at,      \
-                                 int n, REAL sum) {                                                \
+/* What becomes of n real sums: y = clamp(clamp(sum) + residual). */
+#define PTQ__FINISH_REAL(F, TARGET)                                                                \
+    TARGET PTQ__INLINE void F##_finish(const ptq__finish *f, const float *multiplier,              \
+                                       ptrdiff_t at, int n, F sum) {                               \
         (void)multiplier;                                                                          \
         sum = F##_clamp(sum, f->least, f->most);                                                   \
         if (f->mid)                                                                                \
             F##_put(f->mid, at, n, sum);                                                           \
-        if (f->residual) {                                                                         \
-            sum = F##_add(sum, F##_get(f->residual, at, n));                                       \
-            sum = F##_clamp(sum, f->add_least, f->add_most);                                       \
-        }                                                                                          \
+        if (f->residual)                                                                           \
+            sum = F##_clamp(sum + F##_get(f->residual, at, n, 0), f->add_least, f->add_most);      \
         F##_put(f->y, at, n, sum);                                                                 \
     }
 
 /* ptq__add_codes, of which the residual is operand a or b. */
-#define PTQ__SUM_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                            \
-    TARGET PTQ__INLINE WHOLE NAME##_of(const ptq__finish *f, REAL a, REAL b) {                     \
-        REAL sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                            \
+#define PTQ__SUM_CODES(NAME, F, I, TARGET)                                                         \
+    TARGET PTQ__INLINE I NAME##_of(const ptq__finish *f, F a, F b) {                               \
+        F sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                               \
         sum = F##_fma(sum, a, F##_all(f->ratio_a));                                                \
         return I##_round(F##_clamp(sum, f->add_least, f->add_most));                               \
     }                                                                                              \
                                                                                                    \
-    TARGET PTQ__INLINE WHOLE NAME(const ptq__finish *f, REAL own, REAL residual) {                 \
+    TARGET PTQ__INLINE I NAME(const ptq__finish *f, F own, F residual) {                           \
         return f->residual_first ? NAME##_of(f, residual, own) : NAME##_of(f, own, residual);      \
     }
 
-/* What becomes of integer sums: ptq__to_code, then the addition. */
-#define PTQ__FINISH_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                         \
-    TARGET PTQ__INLINE void NAME(const ptq__finish *f, const float *multiplier, ptrdiff_t at,      \
-                                 int n, WHOLE sum) {                                               \
-        REAL real = F##_mul(I##_real(sum), F##_load((const char *)(const void *)multiplier));      \
-        WHOLE code;                                                                                \
-        real = F##_clamp(real, f->least, f->most);                                                 \
+/* What becomes of n integer sums: ptq__to_code, then the addition. */
+#define PTQ__FINISH_CODES(F, I, TARGET)                                                            \
+    TARGET PTQ__INLINE void I##_finish(const ptq__finish *f, const float *multiplier,              \
+                                       ptrdiff_t at, int n, I sum) {                               \
+        F real = F##_clamp(I##_real(sum) * F##_load(multiplier), f->least, f->most);               \
+        I code;                                                                                    \
         if (f->real) {                                                                             \
             F##_put(f->y, at, n, real);                                                            \
             return;                                                                                \
         }                                                                                          \
-        code = I##_add(I##_round(real), I##_all(f->zero_point));                                   \
+        code = I##_round(real) + (uint32_t)f->zero_point;                                          \
         if (f->mid)                                                                                \
             I##_put(f->mid, at, n, code);                                                          \
-        if (f->residual) {                                                                         \
-            WHOLE residual = I##_get(f->residual, at, n, f->residual_signed);                      \
-            code = I##_sum(f, I##_real(code), I##_real(residual));                                 \
-        }                                                                                          \
+        if (f->residual)                                                                           \
+            code = I##_sum(f, I##_real(code),                                                      \
+                           I##_real(I##_get(f->residual, at, n, f->residual_signed)));             \
         I##_put(f->y, at, n, code);                                                                \
     }
 
-/* What tiles have left. The loop of the usual cases is written once more, without its questions: it
+/* Finishes all sums. The loop of the usual cases is written once more, without its questions: it
    knows whether there is a residual, and that all lanes are stored. */
-#define PTQ__FINISH_LATER(NAME, TARGET, OP)                                                        \
-    TARGET PTQ__INLINE void NAME##_all(const ptq__later *l, const ptq__finish *f, int lanes,       \
-                                       int whole) {                                                \
-        ptrdiff_t size = lanes * PTQ__WORD;                                                        \
+#define PTQ__FINISH_ROW(V, TARGET)                                                                 \
+    TARGET PTQ__INLINE void V##_finish_all(const ptq__sums *s, const ptq__finish *f, int whole) {  \
+        enum { SIZE = sizeof(V), LANES = SIZE / PTQ__WORD };                                       \
         int p, v;                                                                                  \
-        for (v = 0; v < l->vectors; v++) {                                                         \
-            const float *multiplier = l->multiplier + v * lanes;                                   \
-            const char *sums = l->sums + v * size;                                                 \
-            ptrdiff_t out = l->out + v * lanes;                                                    \
-            for (p = 0; p < l->pixels; p++, out += f->channels, sums += l->vectors * size)         \
-                OP##_finish(f, multiplier, out, whole ? lanes : l->channels - v * lanes,           \
-                            OP##_load(sums));                                                      \
+        for (v = 0; v < s->vectors; v++) {                                                         \
+            const float *multiplier = s->multiplier + v * LANES;                                   \
+            const char *sums = s->at + v * SIZE;                                                   \
+            ptrdiff_t out = s->out + v * LANES;                                                    \
+            for (p = 0; p < s->pixels; p++, out += f->channels, sums += s->vectors * SIZE)         \
+                V##_finish(f, multiplier, out, whole ? LANES : s->channels - v * LANES,            \
+                           V##_load(sums));                                                        \
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
-    TARGET static void NAME(const ptq__tile *t) {                                                  \
-        const ptq__later l = *t->later; /* no store below can change them */                       \
-        ptq__finish f = *t->finish;                                                                \
-        enum { LANES = sizeof(OP##_load(NULL)) / PTQ__WORD };                                      \
-        if (f.real || f.mid || l.channels < l.vectors * LANES) {                                   \
-            NAME##_all(&l, &f, LANES, 0);                                                          \
+    TARGET static void V##_finish_row(const ptq__sums *sums, const ptq__finish *finish) {          \
+        const ptq__sums s = *sums; /* no store below can change them */                            \
+        ptq__finish f = *finish;                                                                   \
+        if (f.real || f.mid || s.channels < s.vectors * (int)(sizeof(V) / PTQ__WORD)) {            \
+            V##_finish_all(&s, &f, 0);                                                             \
             return;                                                                                \
         }                                                                                          \
         f.real = 0;                                                                                \
         f.mid = NULL;                                                                              \
         if (f.residual) {                                                                          \
-            NAME##_all(&l, &f, LANES, 1);                                                          \
+            V##_finish_all(&s, &f, 1);                                                             \
             return;                                                                                \
         }                                                                                          \
         f.residual = NULL;                                                                         \
-        NAME##_all(&l, &f, LANES, 1);                                                              \
+        V##_finish_all(&s, &f, 1);                                                                 \
     }
 
-/* The transforms of ptq__winograd_rows. H: twice as many numbers as I, of 16 bits each. */
-#define PTQ__WINOGRAD(NAME, TARGET, HALF, H, WHOLE, I)                                             \
-    /* A vector of channels in one column of B X: the sum or the difference of two rows of X. */   \
-    TARGET PTQ__INLINE HALF NAME##_column(const char *a, const char *b, int sum) {                 \
-        HALF x, y;                                                                                 \
-        memcpy(&x, a, sizeof x);                                                                   \
-        memcpy(&y, b, sizeof y);                                                                   \
-        return sum ? H##_add(x, y) : H##_sub(x, y);                                                \
-    }                                                                                              \
-                                                                                                   \
+#define PTQ__FINISHES(F, I, TARGET)                                                                \
+    PTQ__FINISH_REAL(F, TARGET)                                                                    \
+    PTQ__FINISH_CODES(F, I, TARGET)                                                                \
+    PTQ__FINISH_ROW(F, TARGET)                                                                     \
+    PTQ__FINISH_ROW(I, TARGET)
+
+/* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
+   X, where two columns of B X are shared with the next tile. */
+#define PTQ__SCATTER(NAME, TARGET, H)                                                              \
     /* A tile's part of a row of B X B': a place in four planes. */                                \
-    TARGET PTQ__INLINE void NAME##_places(const HALF *x, char *to, ptrdiff_t plane) {              \
-        HALF place[4];                                                                             \
-        int i;                                                                                     \
-        place[0] = H##_sub(x[0], x[2]);                                                            \
-        place[1] = H##_add(x[1], x[2]);                                                            \
-        place[2] = H##_sub(x[2], x[1]);                                                            \
-        place[3] = H##_sub(x[1], x[3]);                                                            \
-        PTQ__UNROLL for (i = 0; i < 4; i++) memcpy(to + i * plane, &place[i], sizeof *place);      \
+    TARGET PTQ__INLINE void NAME##_places(const H *x, char *to, ptrdiff_t plane) {                 \
+        H##_store(to, x[0] - x[2]);                                                                \
+        H##_store(to + plane, x[1] + x[2]);                                                        \
+        H##_store(to + 2 * plane, x[2] - x[1]);                                                    \
+        H##_store(to + 3 * plane, x[1] - x[3]);                                                    \
     }                                                                                              \
                                                                                                    \
-    /* That row for all tiles. Two columns of B X are shared with the next tile. */                \
+    /* A vector of channels in one column of B X: the sum or the difference of two rows of X. */   \
+    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
+        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                        \
+    }                                                                                              \
+                                                                                                   \
     TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *a, const char *b,         \
                                        int sum, char *to) {                                        \
-        enum { SIZE = sizeof(HALF), PARTS = PTQ__SLAB / SIZE };                                    \
+        enum { SIZE = sizeof(H), PARTS = PTQ__SLAB / SIZE };                                       \
         ptrdiff_t plane = ptq__input_plane(k), at;                                                 \
-        HALF x[4];                                                                                 \
+        H x[4];                                                                                    \
         int i, tile;                                                                               \
         for (i = 0; i < PARTS * k->slabs; i++) {                                                   \
             char *place = to + i / PARTS * k->room * PTQ__SLAB + i % PARTS * SIZE;                 \
@@ -10635,37 +10585,34 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
         NAME##_row(k, row[1].from, row[2].from, 1, planes + four);                                 \
         NAME##_row(k, row[2].from, row[1].from, 0, planes + 2 * four);                             \
         NAME##_row(k, row[1].from, row[3].from, 0, planes + 3 * four);                             \
-    }                                                                                              \
-                                                                                                   \
-    /* Two outputs from one row of A M, where M are the sums. */                                   \
-    TARGET PTQ__INLINE void NAME##_pair(const WHOLE *m, WHOLE bias, char *left, char *right) {     \
-        WHOLE one = I##_add(I##_add(m[0], m[1]), m[2]);                                            \
-        WHOLE two = I##_sub(I##_sub(m[1], m[2]), m[3]);                                            \
-        one = I##_add(I##_quarter(one), bias);                                                     \
-        two = I##_add(I##_quarter(two), bias);                                                     \
-        memcpy(left, &one, sizeof one);                                                            \
-        memcpy(right, &two, sizeof two);                                                           \
+    }
+
+/* Then the sums M. S: numbers as in I, but signed, so that a shift divides. */
+#define PTQ__GATHER(NAME, TARGET, I, S)                                                            \
+    /* Two outputs from one row of A M. */                                                         \
+    TARGET PTQ__INLINE void NAME##_pair(const I *m, I bias, char *left, char *right) {             \
+        S one = (S)(m[0] + m[1] + m[2]) >> 2, two = (S)(m[1] - m[2] - m[3]) >> 2;                  \
+        I##_store(left, (I)one + bias);                                                            \
+        I##_store(right, (I)two + bias);                                                           \
     }                                                                                              \
                                                                                                    \
     TARGET static void NAME##_gather(const ptq__packed *k, const ptq__panel *panel,                \
                                      const char *planes, char *sums) {                             \
-        enum { SIZE = sizeof(WHOLE) };                                                             \
+        enum { SIZE = sizeof(I) };                                                                 \
         int v, tile, j, vectors = panel->two + 1;                                                  \
         ptrdiff_t plane = ptq__sums_plane(k, vectors), pixel = vectors * SIZE;                     \
         ptrdiff_t row = 2 * k->tiles * pixel;                                                      \
         for (v = 0; v < vectors; v++) {                                                            \
             const char *from = planes + v * SIZE;                                                  \
             char *to = sums + v * SIZE;                                                            \
-            WHOLE bias = I##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                   \
+            I bias = I##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                       \
             for (tile = 0; tile < k->tiles; tile++, from += pixel, to += 2 * pixel) {              \
-                WHOLE top[4], bottom[4];                                                           \
+                I top[4], bottom[4];                                                               \
                 PTQ__UNROLL for (j = 0; j < 4; j++) {                                              \
-                    WHOLE first = I##_load(from + j * plane);                                      \
-                    WHOLE second = I##_load(from + (4 + j) * plane);                               \
-                    WHOLE third = I##_load(from + (8 + j) * plane);                                \
-                    WHOLE fourth = I##_load(from + (12 + j) * plane);                              \
-                    top[j] = I##_add(I##_add(first, second), third);                               \
-                    bottom[j] = I##_sub(I##_sub(second, third), fourth);                           \
+                    I second = I##_load(from + (4 + j) * plane);                                   \
+                    I third = I##_load(from + (8 + j) * plane);                                    \
+                    top[j] = I##_load(from + j * plane) + second + third;                          \
+                    bottom[j] = second - third - I##_load(from + (12 + j) * plane);                \
                 }                                                                                  \
                 NAME##_pair(top, bias, to, to + pixel);                                            \
                 NAME##_pair(bottom, bias, to + row, to + row + pixel);                             \
@@ -10677,7 +10624,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
 
 /* Staging: `count` pixels of one slab. What lies behind the channels of a pixel does not matter, as
    its weights are 0, so all copy a whole slab; but nothing from `end` on, the end of the tensor,
-   may be read. */
+   may be read. MOVE(to, from, flip, zero) writes a slab from BYTES bytes of the tensor. */
 
 static const char *ptq__guard(const char *from, const char *end, int size, char *copy) {
     if (end - from >= size)
@@ -10687,130 +10634,149 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
     return copy;
 }
 
-/* MOVE(to, from, flip, zero) writes a slab from BYTES bytes of the tensor. */
 #define PTQ__STAGE(NAME, TARGET, BYTES, MOVE)                                                      \
     TARGET static void NAME(const ptq__packed *k, const char *from, const char *end, char *to,     \
                             int count) {                                                           \
-        ptrdiff_t step = k->step;                                                                  \
+        ptrdiff_t step = k->jump;                                                                  \
         int flip = k->flip, zero = k->zero;                                                        \
         char copy[PTQ__SLAB];                                                                      \
         for (; count > 0; count--, from += step, to += PTQ__SLAB)                                  \
             MOVE(to, ptq__guard(from, end, BYTES, copy), flip, zero);                              \
     }
 
-/* Global average pool: a vector of channels at a time. */
-#define PTQ__AVERAGE_REAL(NAME, TARGET, REAL, F)                                                   \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
-        const float *x = (const float *)frame->in[0];                                              \
-        int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        for (c = 0; c < channels; c += (int)(sizeof(REAL) / sizeof(float))) {                      \
-            REAL sum = F##_all(0);                                                                 \
-            for (i = 0; i < pixels; i++)                                                           \
-                sum = F##_add(sum, F##_get(x, (ptrdiff_t)i * channels + c, channels - c));         \
-            F##_put(frame->out, c, channels - c, F##_div(sum, F##_all((float)pixels)));            \
-        }                                                                                          \
-    }
+/* Staging of all widths: floats as they are, and bytes, whose zero point is in the bias. B: a
+   vector of bytes. */
+#define PTQ__STAGES(B, TARGET)                                                                     \
+    TARGET PTQ__INLINE void B##_move(char *to, const char *from, int flip, int zero) {             \
+        int i;                                                                                     \
+        (void)zero;                                                                                \
+        PTQ__UNROLL for (i = 0; i < PTQ__SLAB; i += (int)sizeof(B))                                \
+            B##_store(to + i, B##_load(from + i) ^ (uint8_t)flip);                                 \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE void B##_move_real(char *to, const char *from, int flip, int zero) {        \
+        (void)flip, (void)zero;                                                                    \
+        B##_move(to, from, 0, 0);                                                                  \
+    }                                                                                              \
+                                                                                                   \
+    PTQ__STAGE(B##_stage_real, TARGET, PTQ__SLAB, B##_move_real)                                   \
+    PTQ__STAGE(B##_stage_pairs, TARGET, PTQ__SLAB / 2, B##_move_pairs)                             \
+    PTQ__STAGE(B##_stage_bytes, TARGET, PTQ__SLAB, B##_move)
 
-#define PTQ__AVERAGE_CODES(NAME, TARGET, WHOLE, I)                                                 \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+/* The other operators: a vector of channels, or of elements, at a time. */
+
+/* Global average pool. */
+#define PTQ__AVERAGE(F, I, TARGET)                                                                 \
+    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
+        const void *x = frame->in[0];                                                              \
+        int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
+        for (c = 0; c < channels; c += (int)(sizeof(F) / PTQ__WORD)) {                             \
+            F sum = F##_all(0);                                                                    \
+            for (i = 0; i < pixels; i++)                                                           \
+                sum += F##_get(x, (ptrdiff_t)i * channels + c, channels - c, 0);                   \
+            F##_put(frame->out, c, channels - c, sum / F##_all((float)pixels));                    \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void I##_average(const ptq__step *step, const ptq__frame *frame) {               \
+        enum { LANES = sizeof(I) / PTQ__WORD };                                                    \
         const ptq_qparams *in = &step->from[0]->q;                                                 \
         const void *x = frame->in[0];                                                              \
-        int32_t sums[sizeof(WHOLE) / sizeof(int32_t)];                                             \
+        int32_t sums[LANES];                                                                       \
         int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        int lanes = (int)(sizeof sums / sizeof *sums), is_signed = in->type == PTQ_TYPE_S8;        \
-        for (c = 0; c < channels; c += lanes) {                                                    \
-            WHOLE sum = I##_all(-pixels * in->zero_point);                                         \
+        for (c = 0; c < channels; c += LANES) {                                                    \
+            I sum = I##_all((uint32_t)(-pixels * in->zero_point));                                 \
             for (i = 0; i < pixels; i++)                                                           \
-                sum = I##_add(sum,                                                                 \
-                              I##_get(x, (ptrdiff_t)i * channels + c, channels - c, is_signed));   \
-            memcpy(sums, &sum, sizeof sums);                                                       \
-            for (i = 0; i < lanes && c + i < channels; i++)                                        \
+                sum += I##_get(x, (ptrdiff_t)i * channels + c, channels - c,                       \
+                               in->type == PTQ_TYPE_S8);                                           \
+            I##_store(sums, sum);                                                                  \
+            for (i = 0; i < LANES && c + i < channels; i++)                                        \
                 ptq__store(frame->out, c + i,                                                      \
                            ptq__average_code(in, &step->node->q, sums[i], pixels));                \
         }                                                                                          \
     }
 
 /* Unfused addition. The result may lie over an operand: each element is read before. */
-#define PTQ__ADD_REAL(NAME, TARGET, REAL, F)                                                       \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+#define PTQ__ADD(F, I, TARGET)                                                                     \
+    TARGET static void F##_add(const ptq__step *step, const ptq__frame *frame) {                   \
         const void *a = frame->in[0], *b = frame->in[1];                                           \
-        float least = ptq__act_least(step->node->act), most = ptq__act_most(step->node->act);      \
-        int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
-        for (i = 0; i < n; i += (int)(sizeof(REAL) / sizeof(float))) {                             \
-            REAL sum = F##_add(F##_get(a, i, n - i), F##_get(b, i, n - i));                        \
+        float least = ptq__act_least(step->act), most = ptq__act_most(step->act);                  \
+        int i, n = step->elements;                                                                 \
+        for (i = 0; i < n; i += (int)(sizeof(F) / PTQ__WORD)) {                                    \
+            F sum = F##_get(a, i, n - i, 0) + F##_get(b, i, n - i, 0);                             \
             F##_put(frame->out, i, n - i, F##_clamp(sum, least, most));                            \
         }                                                                                          \
-    }
-
-#define PTQ__ADD_CODES(NAME, TARGET, WHOLE, I)                                                     \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void I##_add(const ptq__step *step, const ptq__frame *frame) {                   \
         const void *a = frame->in[0], *b = frame->in[1];                                           \
         int signed_a = step->from[0]->q.type == PTQ_TYPE_S8;                                       \
         int signed_b = step->from[1]->q.type == PTQ_TYPE_S8;                                       \
-        int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
+        int i, n = step->elements;                                                                 \
         ptq__finish f;                                                                             \
         memset(&f, 0, sizeof f);                                                                   \
-        ptq__describe_adder(&f, &step->adder);                                                     \
-        for (i = 0; i < n; i += (int)(sizeof(WHOLE) / sizeof(int32_t)))                            \
+        ptq__describe_adder(&f, step);                                                             \
+        for (i = 0; i < n; i += (int)(sizeof(I) / PTQ__WORD))                                      \
             I##_put(frame->out, i, n - i,                                                          \
                     I##_sum(&f, I##_real(I##_get(a, i, n - i, signed_a)),                          \
                             I##_real(I##_get(b, i, n - i, signed_b))));                            \
     }
 
-/* Depthwise convolution: each channel for itself, so the lanes are channels. A tap outside the
-   image adds nothing. OP_term adds a tap; MAC is sum + x w. */
-#define PTQ__DEPTHWISE_REAL(NAME, TARGET, REAL, F, MAC)                                            \
-    TARGET PTQ__INLINE REAL F##_term(const ptq__packed *k, REAL sum, const void *x, ptrdiff_t at,  \
-                                     int n, const char *weight) {                                  \
-        (void)k;                                                                                   \
-        return MAC(sum, F##_get(x, at, n), F##_load(weight));                                      \
-    }                                                                                              \
-    PTQ__DEPTHWISE(NAME, TARGET, REAL, F)
-
-#define PTQ__DEPTHWISE_CODES(NAME, TARGET, WHOLE, I)                                               \
-    TARGET PTQ__INLINE WHOLE I##_term(const ptq__packed *k, WHOLE sum, const void *x,              \
-                                      ptrdiff_t at, int n, const char *weight) {                   \
-        WHOLE code = I##_add(I##_get(x, at, n, k->flip != 0), I##_all(k->flip - k->zero));         \
-        return I##_add(sum, I##_mul(code, I##_load(weight)));                                      \
-    }                                                                                              \
-    PTQ__DEPTHWISE(NAME, TARGET, WHOLE, I)
-
-#define PTQ__DEPTHWISE(NAME, TARGET, VEC, OP)                                                      \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+/* Depthwise convolution: each channel for itself, so the lanes are channels. V_term adds a tap; one
+   outside the image adds nothing. */
+#define PTQ__DEPTHWISE(V, TARGET)                                                                  \
+    TARGET static void V##_depthwise(const ptq__step *step, const ptq__frame *frame) {             \
         const ptq__packed *k = (const ptq__packed *)step->packed;                                  \
         const void *x = frame->in[0];                                                              \
-        ptq__finish f = k->finish;                                                                 \
+        ptq__finish f = ptq__finish_of(step, frame);                                               \
         int channels = k->out[2], i, c, u, v, y, left, width = k->in[1];                           \
-        f.residual = frame->in[1];                                                                 \
-        f.y = frame->out;                                                                          \
-        f.mid = frame->mid;                                                                        \
         for (i = 0; i < k->out[0] * k->out[1]; i++) {                                              \
             y = i / k->out[1] * k->stride[0] - k->pad[0];                                          \
             left = i % k->out[1] * k->stride[1] - k->pad[1];                                       \
-            for (c = 0; c < channels; c += (int)(sizeof(VEC) / PTQ__WORD)) {                       \
-                const char *weight = k->bias + (2 * ptq__deep_lanes(channels) + c) * PTQ__WORD;    \
-                VEC sum = OP##_load(k->bias + c * PTQ__WORD);                                      \
+            for (c = 0; c < channels; c += (int)(sizeof(V) / PTQ__WORD)) {                         \
+                const char *weight = k->weight + c * PTQ__WORD;                                    \
+                V sum = V##_load(k->bias + c * PTQ__WORD);                                         \
                 for (u = 0; u < k->kernel[0]; u++)                                                 \
-                    for (v = 0; v < k->kernel[1]; v++) {                                           \
+                    for (v = 0; v < k->kernel[1]; v++, weight += k->lanes * PTQ__WORD)             \
                         if (y + u >= 0 && y + u < k->in[0] && left + v >= 0 && left + v < width)   \
-                            sum = OP##_term(                                                       \
-                                k, sum, x, ((ptrdiff_t)(y + u) * width + left + v) * channels + c, \
-                                channels - c, weight);                                             \
-                        weight += ptq__deep_lanes(channels) * PTQ__WORD;                           \
-                    }                                                                              \
-                OP##_finish(&f, k->multiplier + c, (ptrdiff_t)i * channels + c, channels - c,      \
-                            sum);                                                                  \
+                            sum = V##_term(k, sum, x,                                              \
+                                           ((ptrdiff_t)(y + u) * width + left + v) * channels + c, \
+                                           channels - c, weight);                                  \
+                V##_finish(&f, k->multiplier + c, (ptrdiff_t)i * channels + c, channels - c, sum); \
             }                                                                                      \
         }                                                                                          \
     }
 
-/* Channels of a depthwise convolution, rounded up to the widest vector. */
-static int ptq__deep_lanes(int channels) { return (channels + 15) / 16 * 16; }
+#define PTQ__DEPTHWISES(F, I, TARGET)                                                              \
+    TARGET PTQ__INLINE F F##_term(const ptq__packed *k, F sum, const void *x, ptrdiff_t at, int n, \
+                                  const char *weight) {                                            \
+        (void)k;                                                                                   \
+        return F##_mac(sum, F##_get(x, at, n, 0), F##_load(weight));                               \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE I I##_term(const ptq__packed *k, I sum, const void *x, ptrdiff_t at, int n, \
+                                  const char *weight) {                                            \
+        I code = I##_get(x, at, n, k->flip != 0) + (uint32_t)(k->flip - k->zero);                  \
+        return sum + code * I##_load(weight);                                                      \
+    }                                                                                              \
+                                                                                                   \
+    PTQ__DEPTHWISE(F, TARGET)                                                                      \
+    PTQ__DEPTHWISE(I, TARGET)
+
+/* What becomes of the sums in this run. */
+static ptq__finish ptq__finish_of(const ptq__step *step, const ptq__frame *frame) {
+    ptq__finish f = ((const ptq__packed *)step->packed)->finish;
+    f.residual = frame->in[1];
+    f.y = frame->out;
+    f.mid = frame->mid;
+    return f;
+}
 
 /* ptq_preprocess. Means and deviations repeat after a vector for every channel. */
-#define PTQ__PREPROCESS(NAME, TARGET, REAL, F, I)                                                  \
-    TARGET static void NAME(const ptq_model *model, const uint8_t *pixels, float *out, int n) {    \
-        enum { LANES = sizeof(REAL) / sizeof(float) };                                             \
+#define PTQ__PREPROCESS(F, I, TARGET)                                                              \
+    TARGET static void F##_preprocess(const ptq_model *model, const uint8_t *pixels, float *out,   \
+                                      int n) {                                                     \
+        enum { LANES = sizeof(F) / PTQ__WORD };                                                    \
         float mean[LANES * PTQ_MAX_PIXEL_CHANNELS], std[LANES * PTQ_MAX_PIXEL_CHANNELS];           \
         int i, at = 0, channels = model->node[0].shape[2];                                         \
         for (i = 0; i < LANES * channels; i++) {                                                   \
@@ -10818,339 +10784,220 @@ static int ptq__deep_lanes(int channels) { return (channels + 15) / 16 * 16; }
             std[i] = model->std[i % channels];                                                     \
         }                                                                                          \
         for (i = 0; i < n; i += LANES) {                                                           \
-            REAL x = I##_real(I##_get(pixels, i, n - i, 0));                                       \
-            x = F##_sub(x, F##_load((const char *)(const void *)(mean + at)));                     \
-            x = F##_div(x, F##_load((const char *)(const void *)(std + at)));                      \
-            F##_put(out, i, n - i, x);                                                             \
+            F x = I##_real(I##_get(pixels, i, n - i, 0)) - F##_load(mean + at);                    \
+            F##_put(out, i, n - i, x / F##_load(std + at));                                        \
             at = at + LANES == LANES * channels ? 0 : at + LANES;                                  \
         }                                                                                          \
     }
 
+/* The vector kernels of an operator, on real numbers and on codes. */
+typedef struct ptq__vector_kernel {
+    ptq_op op;
+    ptq__kernel real, codes;
+} ptq__vector_kernel;
+
+/* The table of them, for one width. A convolution that is not depthwise runs ptq__conv_vector. */
+#define PTQ__OPERATORS(F, I, TARGET)                                                               \
+    PTQ__AVERAGE(F, I, TARGET)                                                                     \
+    PTQ__ADD(F, I, TARGET)                                                                         \
+    PTQ__DEPTHWISES(F, I, TARGET)                                                                  \
+    PTQ__PREPROCESS(F, I, TARGET)                                                                  \
+    static const ptq__vector_kernel F##_operators[] = {                                            \
+        {PTQ_OP_CONV2D, F##_depthwise, I##_depthwise},                                             \
+        {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average},                                        \
+        {PTQ_OP_ADD, F##_add, I##_add},                                                            \
+        {PTQ_OP_INPUT, NULL, NULL}, /* the end */                                                  \
+    };
+
 /* The kernels of an instruction set. */
 typedef struct ptq__family {
+    ptq_isa isa;
     const ptq__engine *real;
-    const ptq__engine *exact;  /* any codes, as 16 bits */
-    const ptq__engine *bytes;  /* weights that fit s8; NULL: none */
-    const ptq__engine *pairs;  /* those of which ptq__pairs_fit; NULL: none */
-    const ptq__engine *places; /* layers that ptq__can_winograd; NULL: none */
-    void (*average_real)(const ptq__step *step, const ptq__frame *frame);
-    void (*average_codes)(const ptq__step *step, const ptq__frame *frame);
-    void (*add_real)(const ptq__step *step, const ptq__frame *frame);
-    void (*add_codes)(const ptq__step *step, const ptq__frame *frame);
-    void (*depthwise_real)(const ptq__step *step, const ptq__frame *frame);
-    void (*depthwise_codes)(const ptq__step *step, const ptq__frame *frame);
+    const ptq__engine *pairs; /* any codes, as 16 bits */
+    const ptq__engine *bytes; /* weights that fit s8; NULL: none */
+    const ptq__vector_kernel *operators;
     void (*preprocess)(const ptq_model *model, const uint8_t *pixels, float *out, int n);
 } ptq__family;
 
+/* A vector type V of BYTES bytes, and what all of them can. */
+#define PTQ__VECTOR_TYPE(V, SCALAR, BYTES, TARGET)                                                 \
+    typedef SCALAR V __attribute__((vector_size(BYTES)));                                          \
+    typedef SCALAR V##_anywhere __attribute__((vector_size(BYTES), aligned(1), may_alias));        \
+    TARGET PTQ__INLINE V V##_load(const void *p) { return *(const V##_anywhere *)p; }              \
+    TARGET PTQ__INLINE void V##_store(void *p, V v) { *(V##_anywhere *)p = v; }
+
+/* Those of 32 bits. `value` less nothing is `value`, also where that is -0. */
+#define PTQ__WORD_TYPE(V, SCALAR, BYTES, TARGET)                                                   \
+    PTQ__VECTOR_TYPE(V, SCALAR, BYTES, TARGET)                                                     \
+    TARGET PTQ__INLINE V V##_all(SCALAR value) {                                                   \
+        V nothing = {0};                                                                           \
+        return value - nothing;                                                                    \
+    }                                                                                              \
+    TARGET PTQ__INLINE V V##_spread(const void *p) {                                               \
+        SCALAR value;                                                                              \
+        memcpy(&value, p, sizeof value);                                                           \
+        return V##_all(value);                                                                     \
+    }
+
+/* V_get and V_put, from V_widen(from, is_signed) and V_narrow(to, v) of all lanes; SIZE: bytes of
+   an element. */
+#define PTQ__ELEMENTS(V, SIZE, TARGET)                                                             \
+    TARGET PTQ__INLINE V V##_get(const void *x, ptrdiff_t at, int n, int is_signed) {              \
+        const char *from = (const char *)x + at * SIZE;                                            \
+        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
+            char copy[sizeof(V) / PTQ__WORD * SIZE] = {0};                                         \
+            memcpy(copy, from, (size_t)n *SIZE);                                                   \
+            return V##_widen(copy, is_signed);                                                     \
+        }                                                                                          \
+        return V##_widen(from, is_signed);                                                         \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE void V##_put(void *y, ptrdiff_t at, int n, V v) {                           \
+        char *to = (char *)y + at * SIZE;                                                          \
+        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
+            char copy[sizeof(V) / PTQ__WORD * SIZE];                                               \
+            V##_narrow(copy, v);                                                                   \
+            memcpy(to, copy, (size_t)n *SIZE);                                                     \
+        } else {                                                                                   \
+            V##_narrow(to, v);                                                                     \
+        }                                                                                          \
+    }
+
 #ifdef PTQ__X86
 
-/* AVX2. */
+/* What AVX2 and AVX-512 have under names that differ by the width W alone. Exact are both products:
 
-PTQ__AVX2 PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero) {
-    (void)flip, (void)zero;
-    _mm256_storeu_ps((float *)(void *)to, _mm256_loadu_ps((const float *)(const void *)from));
-}
-
-/* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
-PTQ__AVX2 PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
-    __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)from);
-    __m256i x = _mm256_cvtepu8_epi16(_mm_xor_si128(codes, _mm_set1_epi8((char)flip)));
-    x = _mm256_sub_epi16(x, _mm256_set1_epi16((short)zero));
-    _mm256_storeu_si256((__m256i *)(void *)to, x);
-}
-
-/* 32 codes as unsigned bytes; their zero point is in the bias. */
-PTQ__AVX2 PTQ__INLINE void ptq__move_u8(char *to, const char *from, int flip, int zero) {
-    __m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)from);
-    (void)zero;
-    _mm256_storeu_si256((__m256i *)(void *)to,
-                        _mm256_xor_si256(codes, _mm256_set1_epi8((char)flip)));
-}
-
-PTQ__STAGE(ptq__stage_f32, PTQ__AVX2, PTQ__SLAB, ptq__move_f32)
-PTQ__STAGE(ptq__stage_s16, PTQ__AVX2, PTQ__SLAB / 2, ptq__move_s16)
-PTQ__STAGE(ptq__stage_u8, PTQ__AVX2, PTQ__SLAB, ptq__move_u8)
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_all(float value) { return _mm256_set1_ps(value); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_load(const char *p) {
-    return _mm256_loadu_ps((const float *)(const void *)p);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_spread(const char *p) {
-    return _mm256_broadcast_ss((const float *)(const void *)p);
-}
-
-/* The first n lanes. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__mask256(int n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_get(const void *x, ptrdiff_t at, int n) {
-    const float *from = (const float *)x + at;
-    return n >= 8 ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, ptq__mask256(n));
-}
-
-PTQ__AVX2 PTQ__INLINE void ptq__f256_put(void *y, ptrdiff_t at, int n, __m256 value) {
-    if (n >= 8)
-        _mm256_storeu_ps((float *)y + at, value);
-    else
-        _mm256_maskstore_ps((float *)y + at, ptq__mask256(n), value);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_add(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_sub(__m256 a, __m256 b) { return _mm256_sub_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_mul(__m256 a, __m256 b) { return _mm256_mul_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_div(__m256 a, __m256 b) { return _mm256_div_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_clamp(__m256 x, float least, float most) {
-    return _mm256_min_ps(_mm256_set1_ps(most), _mm256_max_ps(_mm256_set1_ps(least), x));
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_fma(__m256 sum, __m256 x, __m256 w) {
-    return _mm256_fmadd_ps(x, w, sum);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_all(int32_t value) { return _mm256_set1_epi32(value); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_load(const char *p) {
-    return _mm256_loadu_si256((const __m256i *)(const void *)p);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_spread(const char *p) {
-    return _mm256_set1_epi32(*(const int32_t *)(const void *)p);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_add(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_sub(__m256i a, __m256i b) { return _mm256_sub_epi32(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_quarter(__m256i x) { return _mm256_srai_epi32(x, 2); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_mul(__m256i a, __m256i b) {
-    return _mm256_mullo_epi32(a, b);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    const uint8_t *from = (const uint8_t *)x + at;
-    uint8_t copy[8] = {0};
-    __m128i codes;
-    if (n < 8) {
-        memcpy(copy, from, (size_t)n);
-        from = copy;
+   I_dot2: of two codes of 16 bits; nothing saturates. The addition is written out since GCC
+   otherwise collects the products of several steps before it adds them, for which there are no
+   registers.
+   I_dot4: of four unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
+   would saturate: only for weights of which ptq__pairs_fit. It takes three instructions where two
+   I_dot2 take four. */
+#define PTQ__X86_WIDTH(F, I, BYTES, W, TARGET)                                                     \
+    PTQ__WORD_TYPE(F, float, BYTES, TARGET)                                                        \
+    PTQ__WORD_TYPE(I, uint32_t, BYTES, TARGET)                                                     \
+    TARGET PTQ__INLINE F F##_clamp(F x, float least, float most) {                                 \
+        return _mm##W##_min_ps(F##_all(most), _mm##W##_max_ps(F##_all(least), x));                 \
+    }                                                                                              \
+    TARGET PTQ__INLINE F F##_fma(F sum, F x, F w) { return _mm##W##_fmadd_ps(x, w, sum); }         \
+    TARGET PTQ__INLINE F F##_mac(F sum, F x, F w) { return F##_fma(sum, x, w); }                   \
+    TARGET PTQ__INLINE F I##_real(I x) { return _mm##W##_cvtepi32_ps((__m##W##i)x); }              \
+    TARGET PTQ__INLINE I I##_round(F x) { return (I)_mm##W##_cvtps_epi32(x); }                     \
+    TARGET PTQ__INLINE I I##_dot2(I sum, I x, I w) {                                               \
+        I products = (I)_mm##W##_madd_epi16((__m##W##i)x, (__m##W##i)w);                           \
+        __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));                                  \
+        return sum;                                                                                \
+    }                                                                                              \
+    TARGET PTQ__INLINE I I##_dot4(I sum, I x, I w) {                                               \
+        I two = (I)_mm##W##_maddubs_epi16((__m##W##i)x, (__m##W##i)w);                             \
+        return I##_dot2(sum, two, I##_all(0x00010001));                                            \
     }
-    codes = _mm_loadl_epi64((const __m128i *)(const void *)from);
-    return is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes);
-}
 
-PTQ__AVX2 PTQ__INLINE void ptq__i256_put(void *y, ptrdiff_t at, int n, __m256i codes) {
-    __m256i low = _mm256_and_si256(codes, _mm256_set1_epi32(255));
-    __m128i pack = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
-    pack = _mm_packus_epi16(pack, pack);
-    if (n >= 8) {
-        _mm_storel_epi64((__m128i *)(void *)((uint8_t *)y + at), pack);
-    } else {
-        uint8_t copy[16];
-        _mm_storeu_si128((__m128i *)(void *)copy, pack);
-        memcpy((uint8_t *)y + at, copy, (size_t)n);
-    }
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__i256_real(__m256i x) { return _mm256_cvtepi32_ps(x); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_round(__m256 x) { return _mm256_cvtps_epi32(x); }
-
-/* Two products of 16 bits are summed exactly: nothing saturates. The addition is written out since
-   GCC otherwise collects the products of several steps before it adds them, for which there are no
-   registers. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_dot(__m256i sum, __m256i x, __m256i w) {
-    __m256i products = _mm256_madd_epi16(x, w);
-    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
-    return sum;
-}
-
-/* Four products of unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
-   would saturate: only for weights of which ptq__pairs_fit. Then it is exact, and takes three
-   instructions where ptq__i256_dot takes four. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__pairs256_dot(__m256i sum, __m256i x, __m256i w) {
-    __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1));
-    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
-    return sum;
-}
-
-/* AVX-VNNI: four products of unsigned codes and signed weights, summed exactly. */
+/* VNNI: four products, summed exactly, by one instruction; or by others in its place. */
 #ifdef PTQ__EMULATE_VNNI
-PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w) {
-    __m256i even = _mm256_madd_epi16(_mm256_and_si256(x, _mm256_set1_epi16(255)),
-                                     _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
-    __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8));
-    return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
-}
-#elif PTQ__HAS_AVXVNNI
-PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w) {
-    return _mm256_dpbusd_avx_epi32(sum, x, w);
-}
+#define PTQ__DOT_OF_FOUR(I, W, INSTRUCTION, TARGET)                                                \
+    TARGET PTQ__INLINE I I##_vnni(I sum, I x, I w) {                                               \
+        I even = (I)_mm##W##_srai_epi16(_mm##W##_slli_epi16((__m##W##i)w, 8), 8);                  \
+        I odd = (I)_mm##W##_srai_epi16((__m##W##i)w, 8);                                           \
+        return I##_dot2(I##_dot2(sum, x & 0x00ff00ffu, even), x >> 8 & 0x00ff00ffu, odd);          \
+    }
+#else
+#define PTQ__DOT_OF_FOUR(I, W, INSTRUCTION, TARGET)                                                \
+    TARGET PTQ__INLINE I I##_vnni(I sum, I x, I w) {                                               \
+        return (I)INSTRUCTION((__m##W##i)sum, (__m##W##i)x, (__m##W##i)w);                         \
+    }
 #endif
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_add(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
+/* AVX2: 16 registers, for 12 sums and what goes with them. */
+PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, PTQ__AVX2)
+PTQ__VECTOR_TYPE(ptq__b256, uint8_t, 32, PTQ__AVX2)
+PTQ__VECTOR_TYPE(ptq__s256, uint16_t, 32, PTQ__AVX2)
+typedef int32_t ptq__z256 __attribute__((vector_size(32)));
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_sub(__m256i a, __m256i b) { return _mm256_sub_epi16(a, b); }
+/* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
+PTQ__AVX2 PTQ__INLINE void ptq__b256_move_pairs(char *to, const char *from, int flip, int zero) {
+    __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)from);
+    codes = _mm_xor_si128(codes, _mm_set1_epi8((char)flip));
+    ptq__s256_store(to, (ptq__s256)_mm256_cvtepu8_epi16(codes) - (uint16_t)zero);
+}
 
-PTQ__FINISH_REAL(ptq__f256_finish, PTQ__AVX2, __m256, ptq__f256)
-PTQ__SUM_CODES(ptq__i256_sum, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
-PTQ__FINISH_CODES(ptq__i256_finish, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
-PTQ__FINISH_LATER(ptq__i256_later, PTQ__AVX2, ptq__i256)
-PTQ__WINOGRAD(ptq__winograd256, PTQ__AVX2, __m256i, ptq__s256, __m256i, ptq__i256)
-PTQ__AVERAGE_REAL(ptq__average_f256, PTQ__AVX2, __m256, ptq__f256)
-PTQ__AVERAGE_CODES(ptq__average_i256, PTQ__AVX2, __m256i, ptq__i256)
-PTQ__ADD_REAL(ptq__add_f256, PTQ__AVX2, __m256, ptq__f256)
-PTQ__ADD_CODES(ptq__add_i256, PTQ__AVX2, __m256i, ptq__i256)
-PTQ__DEPTHWISE_REAL(ptq__depthwise_f256, PTQ__AVX2, __m256, ptq__f256, ptq__f256_fma)
-PTQ__DEPTHWISE_CODES(ptq__depthwise_i256, PTQ__AVX2, __m256i, ptq__i256)
-PTQ__PREPROCESS(ptq__preprocess_256, PTQ__AVX2, __m256, ptq__f256, ptq__i256)
+PTQ__AVX2 PTQ__INLINE ptq__f256 ptq__f256_widen(const void *from, int is_signed) {
+    (void)is_signed;
+    return ptq__f256_load(from);
+}
 
-/* AVX-512. */
+PTQ__AVX2 PTQ__INLINE void ptq__f256_narrow(void *to, ptq__f256 v) { ptq__f256_store(to, v); }
 
-PTQ__AVX512 PTQ__INLINE __mmask16 ptq__mask512(int n) {
+PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed) {
+    __m128i codes = _mm_loadl_epi64((const __m128i *)from);
+    return (ptq__i256)(is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes));
+}
+
+PTQ__AVX2 PTQ__INLINE void ptq__i256_narrow(void *to, ptq__i256 v) {
+    __m256i low = (__m256i)(v & 255);
+    __m128i pack = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+    _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(pack, pack));
+}
+
+PTQ__ELEMENTS(ptq__f256, 4, PTQ__AVX2)
+PTQ__ELEMENTS(ptq__i256, 1, PTQ__AVX2)
+PTQ__STAGES(ptq__b256, PTQ__AVX2)
+PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__SCATTER(ptq__winograd256, PTQ__AVX2, ptq__s256)
+PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256)
+PTQ__OPERATORS(ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_real, NULL, 4,
+            8, 4, 6)
+PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_stage_pairs,
+            &ptq__winograd256, 4, 8, 4, 6)
+PTQ__ENGINE(ptq__bytes256, PTQ__AVX2, ptq__i256, ptq__i256_dot4, 4, PTQ__SATURATES,
+            ptq__b256_stage_bytes, NULL, 4, 8, 4, 6)
+#if PTQ__HAS_AVXVNNI
+PTQ__DOT_OF_FOUR(ptq__i256, 256, _mm256_dpbusd_avx_epi32, PTQ__AVXVNNI)
+PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_stage_bytes,
+            NULL, 4, 8, 4, 6)
+#endif
+
+/* AVX-512: 32 registers, and masks for some lanes of a vector. */
+PTQ__X86_WIDTH(ptq__f512, ptq__i512, 64, 512, PTQ__AVX512)
+typedef int32_t ptq__z512 __attribute__((vector_size(64)));
+
+PTQ__AVX512 PTQ__INLINE __mmask16 ptq__first512(int n) {
     return (__mmask16)(n >= 16 ? 0xffff : (1 << n) - 1);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_all(float value) { return _mm512_set1_ps(value); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_load(const char *p) { return _mm512_loadu_ps(p); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_spread(const char *p) {
-    return _mm512_set1_ps(*(const float *)(const void *)p);
+PTQ__AVX512 PTQ__INLINE ptq__f512 ptq__f512_get(const void *x, ptrdiff_t at, int n, int is_signed) {
+    (void)is_signed;
+    return _mm512_maskz_loadu_ps(ptq__first512(n), (const float *)x + at);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_get(const void *x, ptrdiff_t at, int n) {
-    return _mm512_maskz_loadu_ps(ptq__mask512(n), (const float *)x + at);
+PTQ__AVX512 PTQ__INLINE void ptq__f512_put(void *y, ptrdiff_t at, int n, ptq__f512 v) {
+    _mm512_mask_storeu_ps((float *)y + at, ptq__first512(n), v);
 }
 
-PTQ__AVX512 PTQ__INLINE void ptq__f512_put(void *y, ptrdiff_t at, int n, __m512 value) {
-    _mm512_mask_storeu_ps((float *)y + at, ptq__mask512(n), value);
+PTQ__AVX512 PTQ__INLINE ptq__i512 ptq__i512_get(const void *x, ptrdiff_t at, int n, int is_signed) {
+    __m128i codes = _mm_maskz_loadu_epi8(ptq__first512(n), (const uint8_t *)x + at);
+    return (ptq__i512)(is_signed ? _mm512_cvtepi8_epi32(codes) : _mm512_cvtepu8_epi32(codes));
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_add(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_mul(__m512 a, __m512 b) { return _mm512_mul_ps(a, b); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_clamp(__m512 x, float least, float most) {
-    return _mm512_min_ps(_mm512_set1_ps(most), _mm512_max_ps(_mm512_set1_ps(least), x));
+PTQ__AVX512 PTQ__INLINE void ptq__i512_put(void *y, ptrdiff_t at, int n, ptq__i512 v) {
+    _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)y + at, ptq__first512(n), (__m512i)v);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_fma(__m512 sum, __m512 x, __m512 w) {
-    return _mm512_fmadd_ps(x, w, sum);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_all(int32_t value) { return _mm512_set1_epi32(value); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_load(const char *p) { return _mm512_loadu_si512(p); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_spread(const char *p) {
-    return _mm512_set1_epi32(*(const int32_t *)(const void *)p);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_add(__m512i a, __m512i b) {
-    return _mm512_add_epi32(a, b);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_sub(__m512i a, __m512i b) {
-    return _mm512_sub_epi32(a, b);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_quarter(__m512i x) { return _mm512_srai_epi32(x, 2); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    __m128i codes = _mm_maskz_loadu_epi8(ptq__mask512(n), (const uint8_t *)x + at);
-    return is_signed ? _mm512_cvtepi8_epi32(codes) : _mm512_cvtepu8_epi32(codes);
-}
-
-PTQ__AVX512 PTQ__INLINE void ptq__i512_put(void *y, ptrdiff_t at, int n, __m512i codes) {
-    _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)y + at, ptq__mask512(n), codes);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__i512_real(__m512i x) { return _mm512_cvtepi32_ps(x); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_round(__m512 x) { return _mm512_cvtps_epi32(x); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_dot(__m512i sum, __m512i x, __m512i w) {
-    __m512i products = _mm512_madd_epi16(x, w);
-    __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
-    return sum;
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__pairs512_dot(__m512i sum, __m512i x, __m512i w) {
-    __m512i products = _mm512_madd_epi16(_mm512_maddubs_epi16(x, w), _mm512_set1_epi16(1));
-    __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
-    return sum;
-}
-
-#ifdef PTQ__EMULATE_VNNI
-PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w) {
-    __m512i even = _mm512_madd_epi16(_mm512_and_si512(x, _mm512_set1_epi16(255)),
-                                     _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8));
-    __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(x, 8), _mm512_srai_epi16(w, 8));
-    return _mm512_add_epi32(sum, _mm512_add_epi32(even, odd));
-}
-#else
-PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w) {
-    return _mm512_dpbusd_epi32(sum, x, w);
-}
-#endif
-
-PTQ__FINISH_REAL(ptq__f512_finish, PTQ__AVX512, __m512, ptq__f512)
-PTQ__SUM_CODES(ptq__i512_sum, PTQ__AVX512, __m512, __m512i, ptq__f512, ptq__i512)
-PTQ__FINISH_CODES(ptq__i512_finish, PTQ__AVX512, __m512, __m512i, ptq__f512, ptq__i512)
-PTQ__FINISH_LATER(ptq__i512_later, PTQ__AVX512, ptq__i512)
-PTQ__WINOGRAD(ptq__winograd512, PTQ__AVX512, __m256i, ptq__s256, __m512i, ptq__i512)
-
-/* 16 registers: 12 sums and what goes with them. */
-PTQ__TILE(ptq__f256_4x1, PTQ__AVX2, __m256, 4, 1, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__f256_8x1, PTQ__AVX2, __m256, 8, 1, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__f256_4x2, PTQ__AVX2, __m256, 4, 2, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__f256_6x2, PTQ__AVX2, __m256, 6, 2, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__i256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__i256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__i256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__i256_6x2, PTQ__AVX2, __m256i, 6, 2, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__pairs256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__pairs256_dot)
-PTQ__TILE(ptq__pairs256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__pairs256_dot)
-PTQ__TILE(ptq__pairs256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__pairs256_dot)
-PTQ__TILE(ptq__pairs256_6x2, PTQ__AVX2, __m256i, 6, 2, ptq__i256, ptq__pairs256_dot)
-PTQ__TILES(ptq__places256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILES(ptq__places256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILES(ptq__places256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__i256_dot)
-#if PTQ__HAS_AVXVNNI
-PTQ__TILE(ptq__vnni256_4x1, PTQ__AVXVNNI, __m256i, 4, 1, ptq__i256, ptq__dot_vnni256)
-PTQ__TILE(ptq__vnni256_8x1, PTQ__AVXVNNI, __m256i, 8, 1, ptq__i256, ptq__dot_vnni256)
-PTQ__TILE(ptq__vnni256_4x2, PTQ__AVXVNNI, __m256i, 4, 2, ptq__i256, ptq__dot_vnni256)
-PTQ__TILE(ptq__vnni256_6x2, PTQ__AVXVNNI, __m256i, 6, 2, ptq__i256, ptq__dot_vnni256)
-#endif
-/* 32 registers. */
-PTQ__TILE(ptq__f512_8x1, PTQ__AVX512, __m512, 8, 1, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__f512_16x1, PTQ__AVX512, __m512, 16, 1, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__f512_4x2, PTQ__AVX512, __m512, 4, 2, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__f512_8x2, PTQ__AVX512, __m512, 8, 2, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__i512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__i512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__i512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__i512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__pairs512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__pairs512_dot)
-PTQ__TILE(ptq__pairs512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__pairs512_dot)
-PTQ__TILE(ptq__pairs512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__pairs512_dot)
-PTQ__TILE(ptq__pairs512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__pairs512_dot)
-PTQ__TILES(ptq__places512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILES(ptq__places512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILES(ptq__places512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILES(ptq__places512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__vnni512_8x1, PTQ__AVX512VNNI, __m512i, 8, 1, ptq__i512, ptq__dot_vnni512)
-PTQ__TILE(ptq__vnni512_16x1, PTQ__AVX512VNNI, __m512i, 16, 1, ptq__i512, ptq__dot_vnni512)
-PTQ__TILE(ptq__vnni512_4x2, PTQ__AVX512VNNI, __m512i, 4, 2, ptq__i512, ptq__dot_vnni512)
-PTQ__TILE(ptq__vnni512_8x2, PTQ__AVX512VNNI, __m512i, 8, 2, ptq__i512, ptq__dot_vnni512)
+PTQ__DOT_OF_FOUR(ptq__i512, 512, _mm512_dpbusd_epi32, PTQ__AVX512VNNI)
+PTQ__SUM_CODES(ptq__i512_sum, ptq__f512, ptq__i512, PTQ__AVX512)
+PTQ__FINISHES(ptq__f512, ptq__i512, PTQ__AVX512)
+PTQ__SCATTER(ptq__winograd512, PTQ__AVX512, ptq__s256)
+PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512)
+PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_real, NULL,
+            8, 16, 4, 8)
+PTQ__ENGINE(ptq__pairs512, PTQ__AVX512, ptq__i512, ptq__i512_dot2, 2, 0, ptq__b256_stage_pairs,
+            &ptq__winograd512, 8, 16, 4, 8)
+PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATURATES,
+            ptq__b256_stage_bytes, NULL, 8, 16, 4, 8)
+PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_stage_bytes,
+            NULL, 8, 16, 4, 8)
 
 #if PTQ__HAS_AMX
 /* AMX. A tile register holds up to 16 rows of 64 bytes. A tile of inputs has a row for each output
@@ -11176,7 +11023,7 @@ PTQ__TILE(ptq__vnni512_8x2, PTQ__AVX512VNNI, __m512i, 8, 2, ptq__i512, ptq__dot_
 PTQ__AMX static void ptq__amx_begin(const ptq__packed *k) {
     union {
         uint8_t byte[64]; /* 0: palette; 16 to 31: bytes of a row, 16 bits; 48 to 55: rows */
-        __m512i all;      /* for its alignment */
+        ptq__i512 all;    /* for its alignment */
     } config;
     int i;
     memset(&config, 0, sizeof config);
@@ -11189,8 +11036,8 @@ PTQ__AMX static void ptq__amx_begin(const ptq__packed *k) {
     ptq__tile_config(&config);
 }
 
-PTQ__AMX static void ptq__amx_end(const ptq__tile *t) {
-    ptq__i512_later(t);
+PTQ__AMX static void ptq__amx_end(ptq__tile *t) {
+    ptq__i512_finish_row(&t->waiting, t->finish);
     ptq__tile_release();
 }
 
@@ -11198,19 +11045,19 @@ PTQ__AMX static void ptq__amx_end(const ptq__tile *t) {
    same bias. The vector units finish the tile before while the matrix unit, which has a queue of
    its own, works on this one: so the store, which must wait for it, comes last. */
 #define PTQ__AMX_TILE(NAME, PIXELS, VECTORS)                                                       \
-    PTQ__AMX static void NAME(const ptq__tile *t) {                                                \
-        enum { WIDE = 64 * VECTORS };                                                              \
+    PTQ__AMX static void NAME(ptq__tile *t) {                                                      \
+        enum { WIDE = 64 * VECTORS, BOTH = PIXELS == 2 && VECTORS == 2 };                          \
         ptrdiff_t advance = t->conv->advance, next = t->conv->pixels[0][0];                        \
         const char *weight = t->weight, *from;                                                     \
+        char *to = t->sums.at;                                                                     \
         int i, words = t->conv->piece_words;                                                       \
-        ptq__later *later = t->later;                                                              \
         ptq__tile_fence(t);                                                                        \
         ptq__tile_load(0, t->bias, 0);                                                             \
         if (VECTORS == 2)                                                                          \
             ptq__tile_load(1, t->bias + 64, 0);                                                    \
         if (PIXELS == 2)                                                                           \
             ptq__tile_load(2, t->bias, 0);                                                         \
-        if (PIXELS == 2 && VECTORS == 2)                                                           \
+        if (BOTH)                                                                                  \
             ptq__tile_load(3, t->bias + 64, 0);                                                    \
         for (i = 0; i < t->pieces; i++, weight += words * WIDE) {                                  \
             from = t->piece[i].from + t->at;                                                       \
@@ -11225,23 +11072,19 @@ PTQ__AMX static void ptq__amx_end(const ptq__tile *t) {
                 ptq__tile_load(7, weight + 64, WIDE);                                              \
                 ptq__tile_dot(1, 4, 7);                                                            \
             }                                                                                      \
-            if (PIXELS == 2 && VECTORS == 2)                                                       \
+            if (BOTH)                                                                              \
                 ptq__tile_dot(3, 5, 7);                                                            \
         }                                                                                          \
-        ptq__i512_later(t); /* of the tile before, if there is one */                              \
-        ptq__tile_store(0, later->sums, WIDE);                                                     \
+        ptq__i512_finish_row(&t->waiting, t->finish);                                              \
+        ptq__tile_store(0, to, WIDE);                                                              \
         if (VECTORS == 2)                                                                          \
-            ptq__tile_store(1, later->sums + 64, WIDE);                                            \
+            ptq__tile_store(1, to + 64, WIDE);                                                     \
         if (PIXELS == 2)                                                                           \
-            ptq__tile_store(2, later->sums + next * WIDE, WIDE);                                   \
-        if (PIXELS == 2 && VECTORS == 2)                                                           \
-            ptq__tile_store(3, later->sums + next * WIDE + 64, WIDE);                              \
-        ptq__tile_fence(later);                                                                    \
-        later->pixels = t->pixels;                                                                 \
-        later->channels = t->channels;                                                             \
-        later->vectors = VECTORS;                                                                  \
-        later->out = t->out;                                                                       \
-        later->multiplier = t->multiplier;                                                         \
+            ptq__tile_store(2, to + next * WIDE, WIDE);                                            \
+        if (BOTH)                                                                                  \
+            ptq__tile_store(3, to + next * WIDE + 64, WIDE);                                       \
+        ptq__tile_fence(to);                                                                       \
+        t->waiting = t->sums;                                                                      \
     }
 
 PTQ__AMX_TILE(ptq__amx_1x1, 1, 1)
@@ -11266,313 +11109,101 @@ PTQ__AMX static void ptq__stage_matrix(const ptq__packed *k, const char *from, c
             _mm512_mask_storeu_epi8(to + i, lanes, _mm512_xor_si512(codes, flip));
         }
 }
+
+static const ptq__matrix ptq__amx_unit = {ptq__amx_begin, ptq__amx_end};
+static const ptq__engine ptq__amx = {16,
+                                     4,
+                                     0,
+                                     ptq__stage_matrix,
+                                     ptq__i512_finish_row,
+                                     NULL,
+                                     &ptq__amx_unit,
+                                     {{16, 32}, {16, 32}},
+                                     {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}}};
 #endif
 
-#define PTQ__AS_IT_IS 0, 0, 0, NULL, NULL, NULL, NULL /* neither planar nor signed nor a matrix */
-static const ptq__engine ptq__engine_f256 = {
-    ptq__stage_f32,
-    4,
-    1,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_i256 = {
-    ptq__stage_s16,
-    1,
-    2,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_places256 = {
-    ptq__stage_s16,
-    1,
-    2,
-    8,
-    {{4, 8}, {4, 4}},
-    {{ptq__places256_4x1, ptq__places256_8x1}, {ptq__places256_4x2, ptq__places256_4x2}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    ptq__i256_later,
-    &ptq__winograd256};
-static const ptq__engine ptq__engine_pairs256 = {
-    ptq__stage_u8,
-    1,
-    4,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__pairs256_4x1, ptq__pairs256_8x1}, {ptq__pairs256_4x2, ptq__pairs256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_f512 = {
-    ptq__stage_f32,
-    4,
-    1,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_i512 = {
-    ptq__stage_s16,
-    1,
-    2,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_places512 = {
-    ptq__stage_s16,
-    1,
-    2,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__places512_8x1, ptq__places512_16x1}, {ptq__places512_4x2, ptq__places512_8x2}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    ptq__i512_later,
-    &ptq__winograd512};
-static const ptq__engine ptq__engine_pairs512 = {
-    ptq__stage_u8,
-    1,
-    4,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__pairs512_8x1, ptq__pairs512_16x1}, {ptq__pairs512_4x2, ptq__pairs512_8x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_vnni512 = {
-    ptq__stage_u8,
-    1,
-    4,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}},
-    PTQ__AS_IT_IS};
-
-#define PTQ__WITH_AVX2                                                                             \
-    ptq__average_f256, ptq__average_i256, ptq__add_f256, ptq__add_i256, ptq__depthwise_f256,       \
-        ptq__depthwise_i256, ptq__preprocess_256
-static const ptq__family ptq__avx2 = {
-    &ptq__engine_f256,     &ptq__engine_i256,      NULL,
-    &ptq__engine_pairs256, &ptq__engine_places256, PTQ__WITH_AVX2};
-static const ptq__family ptq__avx512 = {
-    &ptq__engine_f512,     &ptq__engine_i512,      NULL,
-    &ptq__engine_pairs512, &ptq__engine_places512, PTQ__WITH_AVX2};
-static const ptq__family ptq__avx512vnni = {&ptq__engine_f512,      &ptq__engine_i512,
-                                            &ptq__engine_vnni512,   NULL,
-                                            &ptq__engine_places512, PTQ__WITH_AVX2};
+#define PTQ__OTHERS ptq__f256_operators, ptq__f256_preprocess
+static const ptq__family ptq__families[] = {
+    {PTQ_ISA_AVX2, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__OTHERS},
+    {PTQ_ISA_AVX512, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__OTHERS},
+    {PTQ_ISA_AVX512VNNI, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__OTHERS},
 #if PTQ__HAS_AVXVNNI
-static const ptq__engine ptq__engine_vnni256 = {
-    ptq__stage_u8,
-    1,
-    4,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__family ptq__avxvnni = {&ptq__engine_f256,      &ptq__engine_i256,
-                                         &ptq__engine_vnni256,   NULL,
-                                         &ptq__engine_places256, PTQ__WITH_AVX2};
-#else
-#define ptq__avxvnni ptq__avx2 /* never chosen */
+    {PTQ_ISA_AVXVNNI, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__OTHERS},
 #endif
 #if PTQ__HAS_AMX
-static const ptq__engine ptq__engine_amx = {
-    ptq__stage_matrix,
-    1,
-    4,
-    16,
-    {{16, 32}, {16, 32}},
-    {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}},
-    0,
-    0,
-    1,
-    ptq__amx_begin,
-    ptq__amx_end,
-    NULL,
-    NULL};
-static const ptq__family ptq__amx = {&ptq__engine_f512,      &ptq__engine_i512,
-                                     &ptq__engine_amx,       NULL,
-                                     &ptq__engine_places512, PTQ__WITH_AVX2};
-#else
-#define ptq__amx ptq__avx512 /* never chosen */
+    {PTQ_ISA_AMX, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__OTHERS},
 #endif
-
-/* Only for what ptq_isa_available. */
-static const ptq__family *ptq__family_of(ptq_isa isa) {
-    switch (isa) {
-    case PTQ_ISA_AVX2:
-        return &ptq__avx2;
-    case PTQ_ISA_AVXVNNI:
-        return &ptq__avxvnni;
-    case PTQ_ISA_AVX512:
-        return &ptq__avx512;
-    case PTQ_ISA_AVX512VNNI:
-        return &ptq__avx512vnni;
-    case PTQ_ISA_AMX:
-        return &ptq__amx;
-    default:
-        return NULL;
-    }
-}
+};
 #endif /* PTQ__X86 */
 
 #ifdef PTQ__128
 
-/* 128 bits: NEON and WebAssembly. The vectors of both are vectors of the compiler, on which + - * /
-   work lane by lane; only what follows PTQ__NEON and PTQ__WASM below differs. */
-#ifdef PTQ__NEON
-typedef float32x4_t ptq__f128;
-typedef int32x4_t ptq__i128;
-
-/* GCC would copy memory through other registers. */
-PTQ__INLINE ptq__f128 ptq__f128_load(const char *p) {
-    return vld1q_f32((const float *)(const void *)p);
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_load(const char *p) {
-    return vld1q_s32((const int32_t *)(const void *)p);
-}
+/* 128 bits: NEON and WebAssembly. No attribute: the whole program has these instructions. 64-bit
+   ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
+   WebAssembly runs on have 16 or more. The runtimes of WebAssembly need some for themselves. */
+#define PTQ__BASE
+#if defined(PTQ__BY_LANE)
+#define PTQ__WIDE 8
+#elif defined(PTQ__NEON)
+#define PTQ__WIDE 6
 #else
-typedef float ptq__f128 __attribute__((vector_size(16)));
-typedef int32_t ptq__i128 __attribute__((vector_size(16)));
-
-PTQ__INLINE ptq__f128 ptq__f128_load(const char *p) {
-    ptq__f128 x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_load(const char *p) {
-    ptq__i128 x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
+#define PTQ__WIDE 4
 #endif
-#define PTQ__BASE /* no attribute: the whole program has these instructions */
+PTQ__WORD_TYPE(ptq__f128, float, 16, PTQ__BASE)
+PTQ__WORD_TYPE(ptq__i128, uint32_t, 16, PTQ__BASE)
+PTQ__VECTOR_TYPE(ptq__b128, uint8_t, 16, PTQ__BASE)
+typedef int32_t ptq__z128 __attribute__((vector_size(16)));
 
-PTQ__INLINE ptq__f128 ptq__f128_all(float value) {
-    ptq__f128 x = {value, value, value, value};
-    return x;
+PTQ__INLINE ptq__f128 ptq__f128_widen(const void *from, int is_signed) {
+    (void)is_signed;
+    return ptq__f128_load(from);
 }
 
-PTQ__INLINE ptq__f128 ptq__f128_spread(const char *p) {
-    float value;
-    memcpy(&value, p, sizeof value);
-    return ptq__f128_all(value);
+PTQ__INLINE void ptq__f128_narrow(void *to, ptq__f128 v) { ptq__f128_store(to, v); }
+
+/* As ptq__rne: what is rounded has been clamped. */
+PTQ__INLINE ptq__i128 ptq__i128_near(ptq__f128 x) {
+    return (ptq__i128)(x + 12582912.0f) - 0x4b400000;
 }
-
-PTQ__INLINE ptq__f128 ptq__f128_get(const void *x, ptrdiff_t at, int n) {
-    const float *from = (const float *)x + at;
-    float copy[4] = {0, 0, 0, 0};
-    if (n >= 4)
-        return ptq__f128_load((const char *)(const void *)from);
-    memcpy(copy, from, (size_t)n * sizeof *copy);
-    return ptq__f128_load((const char *)copy);
-}
-
-PTQ__INLINE void ptq__f128_put(void *y, ptrdiff_t at, int n, ptq__f128 value) {
-    float copy[4];
-    if (n >= 4) {
-        memcpy((float *)y + at, &value, sizeof value);
-    } else {
-        memcpy(copy, &value, sizeof copy);
-        memcpy((float *)y + at, copy, (size_t)n * sizeof *copy);
-    }
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_add(ptq__f128 a, ptq__f128 b) { return a + b; }
-
-PTQ__INLINE ptq__f128 ptq__f128_sub(ptq__f128 a, ptq__f128 b) { return a - b; }
-
-PTQ__INLINE ptq__f128 ptq__f128_mul(ptq__f128 a, ptq__f128 b) { return a * b; }
-
-PTQ__INLINE ptq__f128 ptq__f128_div(ptq__f128 a, ptq__f128 b) { return a / b; }
-
-PTQ__INLINE ptq__i128 ptq__i128_all(int32_t value) {
-    ptq__i128 x = {value, value, value, value};
-    return x;
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_spread(const char *p) {
-    int32_t value;
-    memcpy(&value, p, sizeof value);
-    return ptq__i128_all(value);
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_add(ptq__i128 a, ptq__i128 b) { return a + b; }
-
-PTQ__INLINE ptq__i128 ptq__i128_sub(ptq__i128 a, ptq__i128 b) { return a - b; }
-
-PTQ__INLINE ptq__i128 ptq__i128_quarter(ptq__i128 x) { return x >> 2; }
-
-PTQ__INLINE ptq__i128 ptq__i128_mul(ptq__i128 a, ptq__i128 b) { return a * b; }
-
-/* Four bytes in the lowest lane; ptq__i128_get and ptq__i128_put widen and narrow. */
-PTQ__INLINE uint32_t ptq__get_bytes(const void *x, ptrdiff_t at, int n) {
-    uint32_t bytes, some = 0;
-    if (n >= 4) {
-        memcpy(&bytes, (const uint8_t *)x + at, sizeof bytes);
-        return bytes;
-    }
-    memcpy(&some, (const uint8_t *)x + at, (size_t)n);
-    return some;
-}
-
-PTQ__INLINE void ptq__put_bytes(void *y, ptrdiff_t at, int n, uint32_t bytes) {
-    uint32_t some = bytes; /* its own, so that `bytes` may stay in a register */
-    if (n >= 4)
-        memcpy((uint8_t *)y + at, &bytes, sizeof bytes);
-    else
-        memcpy((uint8_t *)y + at, &some, (size_t)n);
-}
-
-PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero) {
-    (void)flip, (void)zero;
-    memcpy(to, from, PTQ__SLAB);
-}
+#endif /* PTQ__128 */
 
 #ifdef PTQ__NEON
-
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
-PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
-    uint8x16_t codes = vld1q_u8((const uint8_t *)from);
+PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
+    uint8x16_t codes = ptq__b128_load(from) ^ (uint8_t)flip;
     uint8x8_t less = vdup_n_u8((uint8_t)zero);
-    codes = veorq_u8(codes, vdupq_n_u8((uint8_t)flip));
-    vst1q_u8((uint8_t *)to, vreinterpretq_u8_u16(vsubl_u8(vget_low_u8(codes), less)));
-    vst1q_u8((uint8_t *)to + 16, vreinterpretq_u8_u16(vsubl_u8(vget_high_u8(codes), less)));
+    ptq__b128_store(to, (ptq__b128)vsubl_u8(vget_low_u8(codes), less));
+    ptq__b128_store(to + 16, (ptq__b128)vsubl_u8(vget_high_u8(codes), less));
 }
 
 PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return vminq_f32(vmaxq_f32(x, vdupq_n_f32(least)), vdupq_n_f32(most));
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    uint8x8_t codes = vreinterpret_u8_u32(vdup_n_u32(ptq__get_bytes(x, at, n)));
+PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
+    uint32_t bytes;
+    uint8x8_t codes;
+    memcpy(&bytes, from, sizeof bytes);
+    codes = vreinterpret_u8_u32(vdup_n_u32(bytes));
     if (is_signed)
-        return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(codes))));
-    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(codes))));
+        return (ptq__i128)vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(codes))));
+    return vmovl_u16(vget_low_u16(vmovl_u8(codes)));
 }
 
-PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes) {
-    int16x4_t half = vmovn_s32(codes);
-    int8x8_t bytes = vmovn_s16(vcombine_s16(half, half));
-    ptq__put_bytes(y, at, n, vget_lane_u32(vreinterpret_u32_s8(bytes), 0));
+PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
+    uint16x4_t half = vmovn_u32(v);
+    uint8x8_t codes = vmovn_u16(vcombine_u16(half, half));
+    uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(codes), 0);
+    memcpy(to, &bytes, sizeof bytes);
 }
 
-PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) { return vcvtq_f32_s32(x); }
+PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) { return vcvtq_f32_s32((int32x4_t)x); }
 
 /* Two 16-bit codes, and the weights of the first for four channels before those of the second. */
-PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
-    int16x4_t code = vget_low_s16(vreinterpretq_s16_s32(x));
-    int16x8_t weight = vreinterpretq_s16_s32(w);
-    sum = vmlal_lane_s16(sum, vget_low_s16(weight), code, 0);
-    return vmlal_lane_s16(sum, vget_high_s16(weight), code, 1);
+PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    int16x4_t code = vget_low_s16((int16x8_t)x);
+    int32x4_t first = vmlal_lane_s16((int32x4_t)sum, vget_low_s16((int16x8_t)w), code, 0);
+    return (ptq__i128)vmlal_lane_s16(first, vget_high_s16((int16x8_t)w), code, 1);
 }
 
 #ifdef __aarch64__
@@ -11580,14 +11211,15 @@ PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return vfmaq_f32(sum, x, w);
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return vcvtnq_s32_f32(x); }
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return (ptq__i128)vcvtnq_s32_f32(x); }
 
 #define ptq__f128_fma ptq__f128_mac
 #define ptq__f128_mac_lane(sum, x, w, lane) vfmaq_laneq_f32(sum, w, x, lane)
-#define ptq__i128_dot_lane(sum, x, w, lane)                                                        \
-    vmlal_high_laneq_s16(vmlal_laneq_s16(sum, vget_low_s16(vreinterpretq_s16_s32(w)),              \
-                                         vreinterpretq_s16_s32(x), 2 * (lane)),                    \
-                         vreinterpretq_s16_s32(w), vreinterpretq_s16_s32(x), 2 * (lane) + 1)
+#define ptq__i128_dot2_lane(sum, x, w, lane)                                                       \
+    (ptq__i128)                                                                                    \
+        vmlal_high_laneq_s16(vmlal_laneq_s16((int32x4_t)(sum), vget_low_s16((int16x8_t)(w)),       \
+                                             (int16x8_t)(x), 2 * (lane)),                          \
+                             (int16x8_t)(w), (int16x8_t)(x), 2 * (lane) + 1)
 #else
 /* 32-bit ARM. Its vectors take denormal numbers for 0. To codes that makes no difference: sums are
    integers and multipliers normal, so that no product is denormal unless it is 0, and the fused
@@ -11599,45 +11231,25 @@ PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return sum;
 }
 
-/* As ptq__rne: what is rounded has been clamped. */
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) {
-    ptq__f128 shifted = vaddq_f32(x, vdupq_n_f32(12582912.0f));
-    return vsubq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(0x4b400000));
-}
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
 PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return vmlaq_f32(sum, x, w);
 }
 #endif
 
-#if PTQ__HAS_DOTPROD
-/* Four products of signed codes and signed weights, summed exactly. */
-PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
-    return vdotq_s32(sum, vreinterpretq_s8_s32(x), vreinterpretq_s8_s32(w));
-}
-
-#define ptq__i128_sdot_lane(sum, x, w, lane)                                                       \
-    vdotq_laneq_s32(sum, vreinterpretq_s8_s32(w), vreinterpretq_s8_s32(x), lane)
-
-/* 32 codes as signed bytes; their zero point is in the bias. */
-PTQ__INLINE void ptq__move_s8(char *to, const char *from, int flip, int zero) {
-    uint8x16_t change = vdupq_n_u8((uint8_t)flip);
-    (void)zero;
-    vst1q_u8((uint8_t *)to, veorq_u8(vld1q_u8((const uint8_t *)from), change));
-    vst1q_u8((uint8_t *)to + 16, veorq_u8(vld1q_u8((const uint8_t *)from + 16), change));
-}
-
-PTQ__STAGE(ptq__stage_s8, PTQ__BASE, PTQ__SLAB, ptq__move_s8)
-#endif
+PTQ__SUM_CODES(ptq__i128_sum, ptq__f128, ptq__i128, PTQ__BASE)
+#define PTQ__PAIRS_FORM PTQ__PLANAR
+#define PTQ__WINOGRAD128 NULL
 #endif /* PTQ__NEON */
 
 #ifdef PTQ__WASM
+PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
 
-PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
-    v128_t codes = wasm_v128_xor(wasm_v128_load(from), wasm_i8x16_splat((int8_t)flip));
-    v128_t less = wasm_i16x8_splat((int16_t)zero);
-    wasm_v128_store(to, wasm_i16x8_sub(wasm_u16x8_extend_low_u8x16(codes), less));
-    wasm_v128_store(to + 16, wasm_i16x8_sub(wasm_u16x8_extend_high_u8x16(codes), less));
+PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
+    v128_t codes = (v128_t)(ptq__b128_load(from) ^ (uint8_t)flip);
+    ptq__s128_store(to, (ptq__s128)wasm_u16x8_extend_low_u8x16(codes) - (uint16_t)zero);
+    ptq__s128_store(to + 16, (ptq__s128)wasm_u16x8_extend_high_u8x16(codes) - (uint16_t)zero);
 }
 
 /* pmax(a, b) is a < b ? b : a: one instruction where max, which minds the sign of 0, is several. A
@@ -11647,29 +11259,24 @@ PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return (ptq__f128)wasm_f32x4_pmin(y, wasm_f32x4_splat(most));
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    v128_t codes = (v128_t)ptq__i128_all((int32_t)ptq__get_bytes(x, at, n));
+PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
+    v128_t codes = wasm_v128_load32_splat(from);
     if (is_signed)
         return (ptq__i128)wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(codes));
     return (ptq__i128)wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(codes));
 }
 
-PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes) {
-    v128_t pack = wasm_v128_and((v128_t)codes, wasm_i32x4_splat(255));
+PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
+    v128_t pack = (v128_t)(v & 255);
     pack = wasm_u16x8_narrow_i32x4(pack, pack);
-    pack = wasm_u8x16_narrow_i16x8(pack, pack);
-    ptq__put_bytes(y, at, n, (uint32_t)wasm_i32x4_extract_lane(pack, 0));
+    wasm_v128_store32_lane(to, wasm_u8x16_narrow_i16x8(pack, pack), 0);
 }
 
 PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) {
     return (ptq__f128)wasm_f32x4_convert_i32x4((v128_t)x);
 }
 
-/* As ptq__rne: what is rounded has been clamped. */
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) {
-    v128_t shifted = wasm_f32x4_add((v128_t)x, wasm_f32x4_splat(12582912.0f));
-    return (ptq__i128)wasm_i32x4_sub(shifted, wasm_i32x4_splat(0x4b400000));
-}
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
 PTQ__INLINE v128_t ptq__fma_low(v128_t sum, v128_t x, v128_t w) {
     v128_t product =
@@ -11694,12 +11301,11 @@ PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
 PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
 
 /* Two products of 16 bits are summed exactly. */
-PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
-    v128_t products = wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
-    return (ptq__i128)wasm_i32x4_add((v128_t)sum, products);
+PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    return sum + (ptq__i128)wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
 }
 
-PTQ__SUM_CODES(ptq__exact_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
+PTQ__SUM_CODES(ptq__exact_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
 /* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
 PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual) {
@@ -11714,154 +11320,63 @@ PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f1
         return ptq__exact_sum(f, own, residual);
     return code;
 }
-#else
-PTQ__SUM_CODES(ptq__i128_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
+
+PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
+PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128)
+#define PTQ__PAIRS_FORM 0
+#define PTQ__WINOGRAD128 &ptq__winograd128
 #endif /* PTQ__WASM */
 
-PTQ__STAGE(ptq__stage_f32, PTQ__BASE, PTQ__SLAB, ptq__move_f32)
-PTQ__STAGE(ptq__stage_s16, PTQ__BASE, PTQ__SLAB / 2, ptq__move_s16)
-PTQ__FINISH_REAL(ptq__f128_finish, PTQ__BASE, ptq__f128, ptq__f128)
-PTQ__FINISH_CODES(ptq__i128_finish, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
-PTQ__AVERAGE_REAL(ptq__average_f128, PTQ__BASE, ptq__f128, ptq__f128)
-PTQ__AVERAGE_CODES(ptq__average_i128, PTQ__BASE, ptq__i128, ptq__i128)
-PTQ__ADD_REAL(ptq__add_f128, PTQ__BASE, ptq__f128, ptq__f128)
-PTQ__ADD_CODES(ptq__add_i128, PTQ__BASE, ptq__i128, ptq__i128)
-PTQ__DEPTHWISE_REAL(ptq__depthwise_f128, PTQ__BASE, ptq__f128, ptq__f128, ptq__f128_mac)
-PTQ__DEPTHWISE_CODES(ptq__depthwise_i128, PTQ__BASE, ptq__i128, ptq__i128)
-PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
+#ifdef PTQ__128
+PTQ__ELEMENTS(ptq__f128, 4, PTQ__BASE)
+PTQ__ELEMENTS(ptq__i128, 1, PTQ__BASE)
+PTQ__STAGES(ptq__b128, PTQ__BASE)
+PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
+PTQ__OPERATORS(ptq__f128, ptq__i128, PTQ__BASE)
+PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_real, NULL, 4,
+            8, 4, PTQ__WIDE)
+PTQ__ENGINE(ptq__pairs128, PTQ__BASE, ptq__i128, ptq__i128_dot2, 2, PTQ__PAIRS_FORM,
+            ptq__b128_stage_pairs, PTQ__WINOGRAD128, 4, 8, 4, PTQ__WIDE)
 
-/* 64-bit ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
-   WebAssembly runs on have 16 or more. The runtimes of WebAssembly need some for themselves. */
-#if defined(PTQ__BY_LANE)
-#define PTQ__WIDE 8
-#elif defined(PTQ__NEON)
-#define PTQ__WIDE 6
-#else
-#define PTQ__WIDE 4
-#endif
-#ifdef PTQ__WASM
-PTQ__INLINE v128_t ptq__s128_add(v128_t a, v128_t b) { return wasm_i16x8_add(a, b); }
-
-PTQ__INLINE v128_t ptq__s128_sub(v128_t a, v128_t b) { return wasm_i16x8_sub(a, b); }
-
-PTQ__WINOGRAD(ptq__winograd128, PTQ__BASE, v128_t, ptq__s128, ptq__i128, ptq__i128)
-#define PTQ__TILE128 PTQ__TILES
-#define PTQ__FINISH128(finish) finish
-PTQ__FINISH_LATER(ptq__f128_later, PTQ__BASE, ptq__f128)
-PTQ__FINISH_LATER(ptq__i128_later, PTQ__BASE, ptq__i128)
-#else
-#define PTQ__TILE128 PTQ__TILE
-#define PTQ__FINISH128(finish) NULL
-#endif
-PTQ__TILE128(ptq__f128_4x1, PTQ__BASE, ptq__f128, 4, 1, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__f128_8x1, PTQ__BASE, ptq__f128, 8, 1, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__f128_4x2, PTQ__BASE, ptq__f128, 4, 2, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__f128_wide, PTQ__BASE, ptq__f128, PTQ__WIDE, 2, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__i128_4x1, PTQ__BASE, ptq__i128, 4, 1, ptq__i128, ptq__i128_dot)
-PTQ__TILE128(ptq__i128_8x1, PTQ__BASE, ptq__i128, 8, 1, ptq__i128, ptq__i128_dot)
-PTQ__TILE128(ptq__i128_4x2, PTQ__BASE, ptq__i128, 4, 2, ptq__i128, ptq__i128_dot)
-PTQ__TILE128(ptq__i128_wide, PTQ__BASE, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_dot)
-
-static const ptq__engine ptq__engine_f128 = {
-    ptq__stage_f32,
-    4,
-    1,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    PTQ__FINISH128(ptq__f128_later),
-    NULL};
-#ifdef PTQ__NEON
-#define PTQ__PLANAR 1
-#else
-#define PTQ__PLANAR 0
-#endif
-static const ptq__engine ptq__engine_i128 = {
-    ptq__stage_s16,
-    1,
-    2,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    PTQ__PLANAR,
-    0,
-    0,
-    NULL,
-    NULL,
-    PTQ__FINISH128(ptq__i128_later),
-    NULL};
-#ifdef PTQ__WASM
-static const ptq__engine ptq__engine_places128 = {
-    ptq__stage_s16,
-    1,
-    2,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    ptq__i128_later,
-    &ptq__winograd128};
-#define PTQ__PLACES128 &ptq__engine_places128
-#else
-#define PTQ__PLACES128 NULL
-#endif
-
-#define PTQ__WITH_128                                                                              \
-    ptq__average_f128, ptq__average_i128, ptq__add_f128, ptq__add_i128, ptq__depthwise_f128,       \
-        ptq__depthwise_i128, ptq__preprocess_128
-static const ptq__family ptq__plain128 = {&ptq__engine_f128, &ptq__engine_i128, NULL, NULL,
-                                          PTQ__PLACES128,    PTQ__WITH_128};
-#if defined(PTQ__NEON) && PTQ__HAS_DOTPROD
-PTQ__TILE(ptq__sdot_4x1, PTQ__DOTPROD, ptq__i128, 4, 1, ptq__i128, ptq__i128_sdot)
-PTQ__TILE(ptq__sdot_8x1, PTQ__DOTPROD, ptq__i128, 8, 1, ptq__i128, ptq__i128_sdot)
-PTQ__TILE(ptq__sdot_4x2, PTQ__DOTPROD, ptq__i128, 4, 2, ptq__i128, ptq__i128_sdot)
-PTQ__TILE(ptq__sdot_wide, PTQ__DOTPROD, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_sdot)
-static const ptq__engine ptq__engine_sdot = {
-    ptq__stage_s8,
-    1,
-    4,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}},
-    0,
-    1,
-    0,
-    NULL,
-    NULL,
-    NULL,
-    NULL};
-static const ptq__family ptq__neondot = {
-    &ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot, NULL, PTQ__PLACES128, PTQ__WITH_128};
-#else
-#define ptq__neondot ptq__plain128 /* never chosen */
-#endif
-
-/* Only for what ptq_isa_available. */
-static const ptq__family *ptq__family_of(ptq_isa isa) {
-    switch (isa) {
-    case PTQ_ISA_NEON:
-    case PTQ_ISA_WASM:
-        return &ptq__plain128;
-    case PTQ_ISA_NEONDOT:
-        return &ptq__neondot;
-    default:
-        return NULL;
-    }
+#ifdef PTQ__DOTPROD
+/* Four products of signed codes and signed weights, summed exactly. */
+PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    return (ptq__i128)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w);
 }
+
+#define ptq__i128_sdot_lane(sum, x, w, lane)                                                       \
+    (ptq__i128) vdotq_laneq_s32((int32x4_t)(sum), (int8x16_t)(w), (int8x16_t)(x), lane)
+PTQ__ENGINE(ptq__sdot128, PTQ__DOTPROD, ptq__i128, ptq__i128_sdot, 4, PTQ__SIGNED,
+            ptq__b128_stage_bytes, NULL, 4, 8, 4, PTQ__WIDE)
+#endif
+
+#define PTQ__OTHERS ptq__f128_operators, ptq__f128_preprocess
+static const ptq__family ptq__families[] = {
+#ifdef PTQ__DOTPROD
+    {PTQ_ISA_NEONDOT, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__OTHERS},
+#endif
+#ifdef PTQ__NEON
+    {PTQ_ISA_NEON, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+#else
+    {PTQ_ISA_WASM, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+#endif
+};
 #endif /* PTQ__128 */
+
+/* NULL where scalar kernels do everything. */
+static const ptq__family *ptq__family_of(ptq_isa isa) {
+    size_t i;
+    for (i = 0; i < sizeof ptq__families / sizeof *ptq__families; i++)
+        if (ptq__families[i].isa == isa)
+            return &ptq__families[i];
+    return NULL;
+}
+
+/* A layer, row by row. */
 
 /* Row y of the input, of which `row` holds the blank margins. */
 static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row) {
-    ptrdiff_t bytes = (ptrdiff_t)k->in[1] * k->in[2] * k->engine->size;
+    ptrdiff_t bytes = (ptrdiff_t)k->in[1] * k->in[2] * ptq__engine_size(k->engine);
     int i;
     for (i = 0; i < k->strips; i++)
         k->engine->stage(k, x + y * bytes + k->strip[i].from, x + k->in[0] * bytes,
@@ -11888,39 +11403,40 @@ static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *ne
     }
 }
 
-static void ptq__finish_row(const ptq__packed *k, const ptq__panel *panel, const ptq__tile *t,
-                            int oy) {
-    t->later->pixels = k->out[1];
-    t->later->channels = panel->channels;
-    t->later->vectors = panel->two + 1;
-    t->later->out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
-    t->later->multiplier = k->multiplier + panel->lane;
-    k->engine->finish(t);
+/* The sums of an output row of a panel, which lie at `at`. */
+static ptq__sums ptq__sums_of_row(const ptq__packed *k, const ptq__panel *panel, char *at, int oy) {
+    ptq__sums s;
+    s.at = at;
+    s.pixels = k->out[1];
+    s.channels = panel->channels;
+    s.vectors = panel->two + 1;
+    s.out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
+    s.multiplier = k->multiplier + panel->lane;
+    return s;
 }
 
 /* One output row of a panel, in large tiles as far as they fit. */
-static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy) {
-    int small = k->pixels[panel->two][0], large = k->pixels[panel->two][1];
-    int ox, left;
+static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, char *sums,
+                           int oy) {
+    const ptq__sums row = ptq__sums_of_row(k, panel, sums, oy);
+    int small = k->pixels[panel->two][0], large = k->pixels[panel->two][1], ox, left;
     t->weight = panel->weight;
     t->bias = k->bias + panel->lane * PTQ__WORD;
-    t->multiplier = k->multiplier + panel->lane;
-    t->channels = panel->channels;
-    for (ox = 0; ox < k->out[1]; ox += t->pixels) {
+    t->sums = row;
+    for (ox = 0; ox < k->out[1]; ox += t->sums.pixels) {
+        int fits = k->out[1] - ox == large || k->out[1] - ox >= large + small;
         left = k->out[1] - ox;
-        t->sums = t->later->sums + ((ptrdiff_t)ox * k->engine->lanes << panel->two) * PTQ__WORD;
         t->at = panel->group * k->slabs * k->slab_bytes + ox * k->advance;
-        t->out = ((ptrdiff_t)oy * k->out[1] + ox) * k->out[2] + panel->first;
-        if (left == large || left >= large + small) {
-            t->pixels = k->engine->finish ? left / large * large : large;
-            k->engine->tile[panel->two][1](t);
-        } else {
-            t->pixels = left < small ? left : small;
-            k->engine->tile[panel->two][0](t);
-        }
+        t->sums.at = sums + (ptrdiff_t)ox * row.vectors * k->engine->lanes * PTQ__WORD;
+        t->sums.out = row.out + (ptrdiff_t)ox * k->out[2];
+        if (fits)
+            t->sums.pixels = k->engine->matrix ? large : left / large * large;
+        else
+            t->sums.pixels = left < small ? left : small;
+        k->engine->tile[panel->two][fits](t);
     }
-    if (k->engine->finish)
-        ptq__finish_row(k, panel, t, oy);
+    if (!k->engine->matrix)
+        k->engine->finish(&row, t->finish);
 }
 
 /* 3 x 3 kernels that move by one pixel: minimal filtering, as S. Winograd's (A. Lavin and S. Gray,
@@ -11940,29 +11456,30 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
    is a multiple of 4: see ptq__can_winograd. */
 
 static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t,
-                                int oy) {
+                                char *sums, int oy) {
     static const int32_t none[2 * 16] = {0}; /* for two vectors of up to 512 bits */
     int i, vectors = panel->two + 1, large = k->tiles % k->pixels[panel->two][1] == 0;
-    ptrdiff_t plane = ptq__sums_plane(k, vectors);
-    char *sums = t->later->sums, *gathered = sums + PTQ__PLACES * plane;
+    char *gathered;
     t->weight = panel->weight;
     t->bias = (const char *)none;
-    t->pixels = k->tiles;
-    t->sums = sums;
-    t->sums_plane = plane;
+    t->sums.at = sums;
+    t->sums.pixels = k->tiles;
+    t->sums_plane = ptq__sums_plane(k, vectors);
+    gathered = sums + PTQ__PLACES * t->sums_plane;
     k->engine->tile[panel->two][large](t);
     k->engine->winograd->gather(k, panel, sums, gathered);
     for (i = 0; i < 2 && oy + i < k->out[0]; i++) {
-        t->later->sums = gathered + i * 2 * k->tiles * vectors * k->engine->lanes * PTQ__WORD;
-        ptq__finish_row(k, panel, t, oy + i);
+        ptq__sums row = ptq__sums_of_row(k, panel, gathered, oy + i);
+        row.at += (ptrdiff_t)i * 2 * k->tiles * vectors * k->engine->lanes * PTQ__WORD;
+        k->engine->finish(&row, t->finish);
     }
-    t->later->sums = sums;
 }
 
 /* Output rows oy and oy + 1. The first pieces are the four staged rows of their input, those behind
    are the tile's. */
-static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char *planes,
-                               ptq__piece *piece, ptq__tile *t, int oy) {
+static void ptq__winograd_rows(const ptq__packed *k, ptq__piece *row, char *planes, ptq__tile *t,
+                               char *sums, int oy) {
+    ptq__piece *piece = row + k->rows;
     int i;
     k->engine->winograd->scatter(k, row, planes);
     for (i = 0; i < k->slabs; i++)
@@ -11972,47 +11489,42 @@ static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char
     t->planes = PTQ__PLACES;
     t->plane = ptq__input_plane(k);
     for (i = 0; i < k->panels; i++)
-        ptq__winograd_panel(k, &k->panel[i], t, oy);
+        ptq__winograd_panel(k, &k->panel[i], t, sums, oy);
 }
 
+/* Scratch memory: the pieces, the staged rows, the planes, the sums. */
 static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     const ptq__packed *k = (const ptq__packed *)step->packed;
+    const ptq__finish finish = ptq__finish_of(step, frame);
     const char *x = (const char *)frame->in[0];
     ptq__piece *piece = (ptq__piece *)frame->scratch;
     char *buffer = (char *)piece + ptq__align((size_t)k->pieces * sizeof *piece);
     char *planes = buffer + (k->rows + 1) * k->row_bytes;
-    ptq__finish finish = k->finish;
-    ptq__later later;
+    char *sums = planes + PTQ__PLACES * ptq__input_plane(k);
     ptq__tile tile;
     int oy, i, next = 0;
     memcpy(piece, k->piece, (size_t)k->pieces * sizeof *piece);
     memset(buffer, k->blank, (size_t)(k->rows + 1) * (size_t)k->row_bytes);
-    finish.residual = frame->in[1];
-    finish.y = frame->out;
-    finish.mid = frame->mid;
-    memset(&later, 0, sizeof later);
     memset(&tile, 0, sizeof tile);
-    later.sums = planes + PTQ__PLACES * ptq__input_plane(k);
     tile.conv = k;
-    tile.later = &later;
     tile.piece = piece;
     tile.pieces = k->pieces;
     tile.planes = 1;
     tile.finish = &finish;
-    if (k->engine->begin)
-        k->engine->begin(k);
+    if (k->engine->matrix)
+        k->engine->matrix->begin(k);
     for (oy = 0; oy < k->out[0]; oy += k->tiles ? 2 : 1) {
         ptq__stage_rows(k, x, oy, &next, buffer, piece);
         if (k->tiles)
-            ptq__winograd_rows(k, piece, planes, piece + k->rows, &tile, oy);
+            ptq__winograd_rows(k, piece, planes, &tile, sums, oy);
         for (i = 0; i < k->panels && !k->tiles; i++)
-            ptq__run_panel(k, &k->panel[i], &tile, oy);
+            ptq__run_panel(k, &k->panel[i], &tile, sums, oy);
     }
-    if (k->engine->end)
-        k->engine->end(&tile);
+    if (k->engine->matrix)
+        k->engine->matrix->end(&tile);
 }
 
-/* Packing, once per plan. */
+/* Packing, once per plan. First, what a layer's numbers allow. */
 
 /* An integer weight less its zero point. */
 static int ptq__weight_code(const ptq__step *step, size_t from) {
@@ -12023,26 +11535,28 @@ static int ptq__weight_code(const ptq__step *step, size_t from) {
 }
 
 /* Whether weights less their zero point fit into signed bytes. */
-static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes) {
-    size_t i, n = ptq_tensor_elements(weight);
-    if (weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S)
-        return 1;
+static int ptq__fits_s8(const ptq__step *step) {
+    size_t i, n = ptq_tensor_elements(&step->node->param[PTQ_PARAM_WEIGHT]);
     for (i = 0; i < n; i++)
-        if (codes[i] - weight->zero_point > 127 || codes[i] - weight->zero_point < -128)
+        if (ptq__weight_code(step, i) > 127 || ptq__weight_code(step, i) < -128)
             return 0;
     return 1;
 }
 
-/* Whether all sums of ptq__add_codes are exact in double precision: whether every term is a
-   multiple of one power of two of which the sum of all is less than 2^53. The codes are below 256.
-   The first sum is rounded to single between the two, but is a multiple of that power even then. */
-static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset) {
+/* Whether the vector kernels can do the addition of a step on codes: where nothing multiplies and
+   adds with one rounding, all sums of ptq__add_codes must be exact in double precision. They are if
+   every term is a multiple of one power of two of which the sum of all is less than 2^53. The codes
+   are below 256. The first sum is rounded to single between the two, but is a multiple of that
+   power even then. */
+static int ptq__can_add(const ptq__step *step) {
     float term[3];
     double total = 0;
     int i, e, least = INT_MAX;
-    term[0] = ratio_a;
-    term[1] = ratio_b;
-    term[2] = offset;
+    if (PTQ__FUSED || !step->from[1])
+        return 1;
+    term[0] = step->adder.ratio_a;
+    term[1] = step->adder.ratio_b;
+    term[2] = step->adder.offset;
     for (i = 0; i < 3; i++) {
         frexp((double)term[i], &e); /* 24 bits below 2^e */
         if (term[i] != 0 && e - 24 < least)
@@ -12050,13 +11564,6 @@ static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset) {
         total += fabs((double)term[i]) * (i < 2 ? 256 : 1);
     }
     return total < ldexp(1, least + 53);
-}
-
-/* Whether the vector kernels can do the addition of a step on codes. */
-static int ptq__can_add(const ptq__step *step) {
-    const ptq__adder *adder = &step->adder;
-    return PTQ__FUSED || !step->from[1] ||
-           ptq__adds_in_double(adder->ratio_a, adder->ratio_b, adder->offset);
 }
 
 /* Whether x0 w0 + x1 w1 fits 16 bits for any two neighbouring weights of one tap and any codes
@@ -12105,42 +11612,18 @@ static int ptq__can_winograd(const ptq__step *step) {
     return 1;
 }
 
-/* The engine for a step; NULL where the scalar kernel stays. Groups of few channels would leave
-   most lanes idle. */
-static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__family *family,
-                                             const ptq__step *step) {
-    const ptq_node *node = step->node;
-    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
-    if (!ptq__has_weight(node->op) || mode == PTQ_MODE_DYNAMIC ||
-        (node->groups > 1 && node->shape[2] / node->groups < 4))
-        return NULL;
-    if (mode != PTQ_MODE_INTEGER)
-        return ptq__is_coded(node) ? NULL : family->real;
-    if (!ptq__can_add(step))
-        return NULL;
-    if (family->bytes &&
-        ptq__fits_s8(&node->param[PTQ_PARAM_WEIGHT], (const uint8_t *)step->weight))
-        return family->bytes;
-    if (family->places && ptq__can_winograd(step))
-        return family->places;
-    if (family->pairs &&
-        ptq__fits_s8(&node->param[PTQ_PARAM_WEIGHT], (const uint8_t *)step->weight) &&
-        ptq__pairs_fit(step, &step->from[0]->q))
-        return family->pairs;
-    return family->exact;
-}
+/* Then the layer's shape, in the engine's terms. */
 
 /* How rows are staged in slabs. */
 static void ptq__describe_slabs(ptq__packed *k) {
     int deep = k->in[2] / k->groups, codes = k->engine->codes;
-    memcpy(k->pixels, k->engine->pixels, sizeof k->pixels);
     k->pitch = k->advance = PTQ__SLAB;
     k->slabs = (deep + PTQ__SLAB_WORDS * codes - 1) / (PTQ__SLAB_WORDS * codes);
     k->apart = k->stride[1];
     k->phases = k->stride[1] < k->kernel[1] ? k->stride[1] : k->kernel[1];
     k->positions = k->out[1] + (k->kernel[1] - 1) / k->stride[1] + k->pixels[0][0] - 1;
     k->slab_bytes = (ptrdiff_t)k->phases * k->positions * PTQ__SLAB;
-    k->step = (ptrdiff_t)k->stride[1] * k->in[2] * k->engine->size;
+    k->jump = (ptrdiff_t)k->stride[1] * k->in[2] * ptq__engine_size(k->engine);
     k->pieces = k->kernel[0] * k->kernel[1] * k->slabs;
     k->run = 1;
     k->run_words = (deep + codes - 1) / codes;
@@ -12173,56 +11656,28 @@ static void ptq__describe_winograd(ptq__packed *k) {
     k->tiles = (k->out[1] + 1) / 2;
     k->room = (k->tiles + k->pixels[0][0] - 1) / k->pixels[0][0] * k->pixels[0][0];
     k->rows = 4;
-    k->taps = PTQ__PLACES;
+    k->taps = k->run = PTQ__PLACES;
     k->pieces = k->rows + k->slabs;
-}
-
-static void ptq__describe_conv(ptq__packed *k, const ptq__step *step) {
-    const ptq_node *node = step->node;
-    int conv = node->op == PTQ_OP_CONV2D, i;
-    for (i = 0; i < 3; i++) {
-        k->in[i] = conv ? step->in[i] : 1;
-        k->out[i] = node->shape[i];
-    }
-    for (i = 0; i < 2; i++) {
-        k->kernel[i] = conv ? node->kernel[i] : 1;
-        k->stride[i] = conv ? node->stride[i] : 1;
-        k->pad[i] = conv ? node->pad[i] : 0;
-    }
-    k->groups = conv ? node->groups : 1;
-    if (!conv)
-        k->in[2] = node->param[PTQ_PARAM_WEIGHT].dim[1];
-    if (k->engine->matrix)
-        ptq__describe_matrix(k);
-    else
-        ptq__describe_slabs(k);
-    k->taps = k->kernel[0] * k->kernel[1];
-    k->rows = k->kernel[0];
-    if (k->engine->winograd)
-        ptq__describe_winograd(k);
-    k->row_bytes = (ptrdiff_t)ptq__align((size_t)(k->slab_bytes * k->slabs * k->groups));
-    k->strips = k->phases * k->slabs * k->groups;
 }
 
 static void ptq__describe_codes(ptq__packed *k, const ptq__step *step) {
     const ptq_node *node = step->node;
-    const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
+    const ptq_qparams *in = &step->from[0]->q;
+    int is_signed = (k->engine->form & PTQ__SIGNED) != 0;
     ptq__finish *f = &k->finish;
-    k->flip = (in->type == PTQ_TYPE_S8) != k->engine->is_signed ? 128 : 0;
-    k->zero = in->zero_point + (k->engine->is_signed ? -k->flip : k->flip);
+    k->flip = (in->type == PTQ_TYPE_S8) != is_signed ? 128 : 0;
+    k->zero = in->zero_point + (is_signed ? -k->flip : k->flip);
     k->blank = k->engine->codes == 4 ? k->zero : 0;
     f->real = !ptq__is_coded(node);
     if (!f->real) {
-        ptq__clamp clamp = ptq__clamp_of(first, node->act);
-        f->zero_point = clamp.zero_point;
-        f->least = (float)(clamp.low - clamp.zero_point);
-        f->most = (float)(clamp.high - clamp.zero_point);
+        f->zero_point = step->clamp.zero_point;
+        f->least = (float)(step->clamp.low - step->clamp.zero_point);
+        f->most = (float)(step->clamp.high - step->clamp.zero_point);
     }
     if (node->residual) {
-        const ptq_qparams *r = &step->from[1]->q;
-        ptq__describe_adder(f, &step->adder);
+        ptq__describe_adder(f, step);
         f->residual_first = node->residual == PTQ_RESIDUAL_FIRST;
-        f->residual_signed = r->type == PTQ_TYPE_S8;
+        f->residual_signed = step->from[1]->q.type == PTQ_TYPE_S8;
     }
 }
 
@@ -12237,29 +11692,46 @@ static void ptq__describe_finish(ptq__packed *k, const ptq__step *step) {
         ptq__describe_codes(k, step);
 }
 
-/* Panels of two vectors, and one vector where it is enough for the rest. Counts them, and writes
-   them if there is a place. */
-static int ptq__make_panels(const ptq__packed *k, ptq__panel *panel, int *lanes) {
-    int each = k->out[2] / k->groups, wide = k->engine->lanes, n = 0, group, first, left;
-    *lanes = 0;
+static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engine) {
+    ptq__packed k;
+    memset(&k, 0, sizeof k);
+    k.engine = engine;
+    memcpy(k.pixels, engine->pixels, sizeof k.pixels);
+    k.in = step->in;
+    k.out = step->node->shape;
+    k.kernel = step->kernel;
+    k.stride = step->stride;
+    k.pad = step->pad;
+    k.groups = step->groups;
+    k.taps = k.kernel[0] * k.kernel[1];
+    k.rows = k.kernel[0];
+    ptq__describe_finish(&k, step);
+    return k;
+}
+
+/* Panels of two vectors, and one vector where it is enough for the rest. Counts them and their
+   lanes, and writes them if there is a place. */
+static void ptq__make_panels(ptq__packed *k) {
+    int each = k->out[2] / k->groups, wide = k->engine->lanes, group, first;
+    k->panels = k->lanes = 0;
     for (group = 0; group < k->groups; group++)
         for (first = 0; first < each; first += 2 * wide) {
-            left = each - first;
-            if (panel) {
-                panel[n].first = group * each + first;
-                panel[n].channels = left < 2 * wide ? left : 2 * wide;
-                panel[n].lane = *lanes;
-                panel[n].group = group;
-                panel[n].two = left > wide;
+            int left = each - first, two = left > wide;
+            if (k->panel) {
+                ptq__panel *panel = &k->panel[k->panels];
+                panel->first = group * each + first;
+                panel->channels = left < 2 * wide ? left : 2 * wide;
+                panel->lane = k->lanes;
+                panel->group = group;
+                panel->two = two;
             }
-            *lanes += left > wide ? 2 * wide : wide;
-            n++;
+            k->lanes += two ? 2 * wide : wide;
+            k->panels++;
         }
-    return n;
 }
 
 static void ptq__make_strips(ptq__packed *k) {
-    int apart = k->apart, deep = k->in[2] / k->groups, size = k->engine->size, i;
+    int apart = k->apart, deep = k->in[2] / k->groups, size = ptq__engine_size(k->engine), i;
     for (i = 0; i < k->strips; i++) {
         int slab = i / k->phases, phase = i % k->phases;
         int column = (phase + apart * k->pad[1] - k->pad[1]) % apart; /* the first of its phase */
@@ -12287,18 +11759,24 @@ static void ptq__make_pieces(ptq__packed *k) {
     }
 }
 
-/* One weight, as float, or as integer less its zero point. */
-static void ptq__copy_weight(const ptq__packed *k, const ptq__step *step, size_t from, char *to) {
-    int16_t both;
-    if (k->engine->codes == 1) {
+/* Then the weights. */
+
+/* One weight, as float, or as integer of 8, 16 or 32 bits less its zero point. */
+static void ptq__copy_weight(const ptq__step *step, size_t from, int size, char *to) {
+    int32_t word;
+    int16_t half;
+    if (!step->multiplier) {
         memcpy(to, (const float *)step->weight + from, sizeof(float));
         return;
     }
-    both = (int16_t)ptq__weight_code(step, from);
-    if (k->engine->codes == 2)
-        memcpy(to, &both, sizeof both);
+    word = ptq__weight_code(step, from);
+    half = (int16_t)word;
+    if (size == 4)
+        memcpy(to, &word, sizeof word);
+    else if (size == 2)
+        memcpy(to, &half, sizeof half);
     else
-        *to = (char)both;
+        *to = (char)word;
 }
 
 /* G x, of three numbers that lie `from` apart, to four that lie `to` apart: ptq__winograd_rows. */
@@ -12327,7 +11805,7 @@ static void ptq__copy_places(const ptq__step *step, size_t from, char *to, ptrdi
 /* Where code i of a run for one lane lies, from the start of the run. */
 static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, int lane) {
     int codes = engine->codes, size = PTQ__WORD / codes, word = i / codes * wide + lane;
-    if (engine->planar)
+    if (engine->form & PTQ__PLANAR)
         return (word - lane % engine->lanes) * PTQ__WORD +
                (i % codes * engine->lanes + lane % engine->lanes) * size;
     return word * PTQ__WORD + i % codes * size;
@@ -12337,17 +11815,17 @@ static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, 
    places, all runs at once. */
 static char *ptq__pack_run(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel,
                            int tap, char *to) {
-    int deep = k->in[2] / k->groups, taps = k->kernel[0] * k->kernel[1];
-    int wide = k->engine->lanes << panel->two, i, lane;
+    int deep = k->in[2] / k->groups, wide = k->engine->lanes << panel->two, i, lane;
+    int taps = k->kernel[0] * k->kernel[1], size = PTQ__WORD / k->engine->codes;
     ptrdiff_t bytes = (ptrdiff_t)k->run_words * wide * PTQ__WORD;
-    for (i = 0; i < k->run * deep; i++)
+    for (i = 0; i < (k->tiles ? 1 : k->run) * deep; i++)
         for (lane = 0; lane < panel->channels; lane++) {
             size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
             char *at = to + ptq__weight_offset(k->engine, wide, i, lane);
             if (k->tiles)
                 ptq__copy_places(step, from * (size_t)taps, at, bytes);
             else
-                ptq__copy_weight(k, step, from * (size_t)taps + (size_t)(tap + i / deep), at);
+                ptq__copy_weight(step, from * (size_t)taps + (size_t)(tap + i / deep), size, at);
         }
     return to + (k->tiles ? PTQ__PLACES : 1) * bytes;
 }
@@ -12359,7 +11837,7 @@ static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, in
     size_t i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     uint32_t sum = 0;
     for (i = 0; i < taps && k->engine->codes == 4; i++)
-        sum += (uint32_t)(ptq__code(weight, (size_t)channel * taps + i) - weight->zero_point);
+        sum += (uint32_t)ptq__weight_code(step, (size_t)channel * taps + i);
     return (bias->rank ? (uint32_t)((const int32_t *)bias->data)[channel] : 0) -
            (uint32_t)k->zero * sum;
 }
@@ -12376,128 +11854,153 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
     }
 }
 
-static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight) {
+static void ptq__pack(ptq__packed *k, const ptq__step *step) {
+    char *weight = k->weight;
     int i, c, tap;
     for (i = 0; i < k->panels; i++) {
         k->panel[i].weight = weight;
-        for (tap = 0; tap < k->taps; tap += k->tiles ? PTQ__PLACES : k->run)
+        for (tap = 0; tap < k->taps; tap += k->run)
             weight = ptq__pack_run(k, step, &k->panel[i], tap, weight);
         for (c = 0; c < k->panel[i].channels; c++)
             ptq__pack_channel(k, step, k->panel[i].first + c, k->panel[i].lane + c);
     }
 }
 
-/* Pixels whose sums are not finished at once: of a tile, or of a row, which may end with a part of
-   a tile. */
-static size_t ptq__later_pixels(const ptq__packed *k) {
-    size_t tile = (size_t)k->pixels[0][1]; /* the largest */
-    if (k->tiles)
-        return (size_t)(PTQ__PLACES * k->room + 4 * k->tiles);
-    if (k->engine->finish)
-        return (size_t)k->out[1] + tile;
-    return k->engine->matrix ? tile : 0;
-}
-
-static int ptq__is_depthwise(const ptq_plan *plan, const ptq__step *step) {
-    const ptq_node *node = step->node;
-    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
-    return node->op == PTQ_OP_CONV2D && node->groups > 1 && node->groups == step->in[2] &&
-           node->groups == node->shape[2] && mode != PTQ_MODE_DYNAMIC &&
-           (mode == PTQ_MODE_INTEGER ? ptq__can_add(step) : !ptq__is_coded(node));
-}
-
-/* Weights tap by tap, one word each. */
-static void ptq__pack_depthwise(const ptq__packed *k, const ptq__step *step) {
-    int taps = k->kernel[0] * k->kernel[1], lanes = ptq__deep_lanes(k->out[2]), c, tap;
-    char *weight = k->bias + 2 * lanes * PTQ__WORD;
+/* Weights of a depthwise convolution: tap by tap, one word each. */
+static void ptq__pack_depthwise(ptq__packed *k, const ptq__step *step) {
+    int c, tap;
     for (c = 0; c < k->out[2]; c++) {
         ptq__pack_channel(k, step, c, c);
-        for (tap = 0; tap < taps; tap++) {
-            char *to = weight + (tap * lanes + c) * PTQ__WORD;
-            size_t from = (size_t)c * (size_t)taps + (size_t)tap;
-            int16_t code[2] = {0, 0};
-            int32_t word;
-            if (!step->multiplier) {
-                ptq__copy_weight(k, step, from, to);
-                continue;
-            }
-            ptq__copy_weight(k, step, from, (char *)code);
-            word = code[0];
-            memcpy(to, &word, sizeof word);
-        }
+        for (tap = 0; tap < k->taps; tap++)
+            ptq__copy_weight(step, (size_t)c * (size_t)k->taps + (size_t)tap, PTQ__WORD,
+                             k->weight + (tap * k->lanes + c) * PTQ__WORD);
     }
 }
 
-static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, const ptq__family *family,
-                                           ptq__step *step, ptq_error *err) {
-    size_t taps = (size_t)(step->node->kernel[0] * step->node->kernel[1]);
-    size_t lanes = (size_t)ptq__deep_lanes(step->node->shape[2]);
-    ptq__packed *k;
-    size_t size = sizeof *k + (taps + 2) * lanes * PTQ__WORD + PTQ__ALIGN;
+/* Memory for what a layer packs: `bytes` more of *at. NULL while it is only measured. */
+static void *ptq__carve(char *memory, size_t *at, size_t bytes) {
+    char *place = memory ? memory + *at : NULL;
+    *at += ptq__align(bytes);
+    return place;
+}
+
+/* How much all of it is; and where it lies, if there is memory. */
+static size_t ptq__carve_all(ptq__packed *k, char *memory) {
+    size_t lanes = (size_t)k->lanes, at = 0;
+    size_t words = (size_t)k->run_words * (size_t)(k->tiles ? k->taps : k->taps / k->run);
+    k->piece = (ptq__piece *)ptq__carve(memory, &at, (size_t)k->pieces * sizeof *k->piece);
+    k->strip = (ptq__strip *)ptq__carve(memory, &at, (size_t)k->strips * sizeof *k->strip);
+    k->panel = (ptq__panel *)ptq__carve(memory, &at, (size_t)k->panels * sizeof *k->panel);
+    k->bias = (char *)ptq__carve(memory, &at, lanes * PTQ__WORD);
+    k->multiplier = (float *)ptq__carve(memory, &at, lanes * sizeof *k->multiplier);
+    k->weight = (char *)ptq__carve(memory, &at, words * lanes * PTQ__WORD);
+    return at;
+}
+
+/* Moves what was described into memory of the plan. */
+static ptq_status ptq__keep_packed(ptq_plan *plan, ptq__step *step, ptq__packed *shape,
+                                   ptq__packed **out, ptq_error *err) {
+    size_t size = sizeof *shape + PTQ__ALIGN + ptq__carve_all(shape, NULL);
+    char *memory;
     PTQ__TRY(ptq__alloc(&plan->allocator, size, 1, "packed weights", &step->packed, err));
-    k = (ptq__packed *)step->packed;
-    k->engine = step->multiplier ? family->exact : family->real; /* forms of weights and codes */
-    k->bias = (char *)(k + 1);
-    k->bias += (PTQ__ALIGN - (uintptr_t)k->bias % PTQ__ALIGN) % PTQ__ALIGN;
-    k->multiplier = (float *)(void *)(k->bias + lanes * PTQ__WORD);
-    ptq__describe_conv(k, step);
-    ptq__describe_finish(k, step);
-    ptq__pack_depthwise(k, step);
-    step->run = step->multiplier ? family->depthwise_codes : family->depthwise_real;
+    memory = (char *)step->packed + sizeof *shape;
+    memory += (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN;
+    *out = (ptq__packed *)step->packed;
+    **out = *shape;
+    ptq__carve_all(*out, memory);
     return PTQ_OK;
+}
+
+static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, ptq__step *step,
+                                           const ptq__engine *engine, ptq_error *err) {
+    ptq__packed shape = ptq__describe(step, engine), *k;
+    shape.lanes = (shape.out[2] + 15) / 16 * 16; /* whole vectors, also of the widest */
+    shape.run = shape.run_words = 1;
+    PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
+    ptq__pack_depthwise(k, step);
+    return PTQ_OK;
+}
+
+/* Bytes for what ptq__conv_vector keeps while it runs. Sums are those of a row, which may end with
+   a part of a tile, or of all places and two rows. */
+static size_t ptq__conv_scratch(const ptq__packed *k) {
+    size_t pixels = k->tiles ? (size_t)(PTQ__PLACES * k->room + 4 * k->tiles)
+                             : (size_t)(k->out[1] + k->pixels[0][1]);
+    return ptq__align((size_t)k->pieces * sizeof *k->piece) +
+           (size_t)(k->rows + 1) * (size_t)k->row_bytes +
+           PTQ__PLACES * (size_t)ptq__input_plane(k) +
+           pixels * 2 * (size_t)k->engine->lanes * PTQ__WORD;
+}
+
+static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq__engine *engine,
+                                      ptq_error *err) {
+    ptq__packed shape = ptq__describe(step, engine), *k;
+    size_t scratch;
+    if (engine->matrix)
+        ptq__describe_matrix(&shape);
+    else
+        ptq__describe_slabs(&shape);
+    if (engine->winograd && ptq__can_winograd(step))
+        ptq__describe_winograd(&shape);
+    shape.row_bytes =
+        (ptrdiff_t)ptq__align((size_t)(shape.slab_bytes * shape.slabs * shape.groups));
+    shape.strips = shape.phases * shape.slabs * shape.groups;
+    ptq__make_panels(&shape);
+    PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
+    ptq__make_panels(k);
+    ptq__make_strips(k);
+    ptq__make_pieces(k);
+    ptq__pack(k, step);
+    step->run = ptq__conv_vector;
+    scratch = ptq__conv_scratch(k);
+    step->scratch = scratch > step->scratch ? scratch : step->scratch;
+    return PTQ_OK;
+}
+
+/* Bytes are fastest, unless 16 bits take fewer multiplications, or bytes would saturate. */
+static const ptq__engine *ptq__choose_engine(const ptq__family *family, const ptq__step *step) {
+    if (!step->multiplier)
+        return family->real;
+    if (!family->bytes || !ptq__fits_s8(step))
+        return family->pairs;
+    if (family->bytes->form & PTQ__SATURATES &&
+        (ptq__can_winograd(step) || !ptq__pairs_fit(step, &step->from[0]->q)))
+        return family->pairs;
+    return family->bytes;
+}
+
+/* A layer with weights. The scalar kernel stays where codes and floats are mixed, and for groups of
+   few channels, which would leave most lanes idle. */
+static ptq_status ptq__vectorize_weights(ptq_plan *plan, const ptq__family *family, ptq__step *step,
+                                         ptq__kernel depthwise, ptq_error *err) {
+    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
+    int groups = step->groups, each = step->node->shape[2] / groups;
+    if (mode == PTQ_MODE_DYNAMIC || (mode != PTQ_MODE_INTEGER && ptq__is_coded(step->node)))
+        return PTQ_OK;
+    if (groups > 1 && groups == step->in[2] && each == 1) {
+        step->run = depthwise;
+        return ptq__vectorize_depthwise(plan, step, step->multiplier ? family->pairs : family->real,
+                                        err);
+    }
+    if (groups > 1 && each < 4)
+        return PTQ_OK;
+    return ptq__vectorize_conv(plan, step, ptq__choose_engine(family, step), err);
 }
 
 /* Gives a step its vector kernel, if there is one for it. */
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     const ptq__family *family = ptq__family_of(plan->info.isa);
-    ptq__packed shape, *k;
-    size_t words, size, at;
-    int lanes, panels;
-    char *memory;
-    memset(&shape, 0, sizeof shape);
-    if (!family)
+    const ptq__vector_kernel *kernel = family ? family->operators : NULL;
+    int coded = ptq__is_coded(step->node) || step->multiplier;
+    if (!family || (coded && !ptq__can_add(step)))
         return PTQ_OK;
-    if (step->node->op == PTQ_OP_GLOBAL_AVG_POOL)
-        step->run = ptq__is_coded(step->node) ? family->average_codes : family->average_real;
-    if (step->node->op == PTQ_OP_ADD && !ptq__is_coded(step->node))
-        step->run = family->add_real;
-    if (step->node->op == PTQ_OP_ADD && ptq__is_coded(step->node) && ptq__can_add(step))
-        step->run = family->add_codes;
-    if (ptq__is_depthwise(plan, step))
-        return ptq__vectorize_depthwise(plan, family, step, err);
-    shape.engine = ptq__choose_engine(plan, family, step);
-    if (!shape.engine)
-        return PTQ_OK;
-    ptq__describe_conv(&shape, step);
-    ptq__describe_finish(&shape, step);
-    panels = ptq__make_panels(&shape, NULL, &lanes);
-    words = (size_t)shape.run_words * (size_t)(shape.taps / shape.run);
-    at = ptq__align(sizeof shape) + ptq__align((size_t)shape.pieces * sizeof *shape.piece) +
-         ptq__align((size_t)shape.strips * sizeof *shape.strip) +
-         ptq__align((size_t)panels * sizeof *shape.panel);
-    size = at + ((size_t)lanes * 2 + words * (size_t)lanes) * PTQ__WORD + PTQ__ALIGN;
-    PTQ__TRY(ptq__alloc(&plan->allocator, size, 1, "packed weights", &step->packed, err));
-    memory = (char *)step->packed;
-    k = (ptq__packed *)step->packed;
-    *k = shape;
-    k->panels = panels;
-    k->piece = (ptq__piece *)(void *)(memory + ptq__align(sizeof shape));
-    k->panel =
-        (ptq__panel *)(void *)((char *)k->piece + ptq__align((size_t)k->pieces * sizeof *k->piece));
-    k->strip =
-        (ptq__strip *)(void *)((char *)k->panel + ptq__align((size_t)panels * sizeof *k->panel));
-    k->bias = memory + at + (PTQ__ALIGN - (uintptr_t)(memory + at) % PTQ__ALIGN) % PTQ__ALIGN;
-    k->multiplier = (float *)(void *)(k->bias + lanes * PTQ__WORD);
-    ptq__make_panels(k, k->panel, &lanes);
-    ptq__make_strips(k);
-    ptq__make_pieces(k);
-    ptq__pack(k, step, k->bias + 2 * lanes * PTQ__WORD);
-    step->run = ptq__conv_vector;
-    size = ptq__align((size_t)k->pieces * sizeof *k->piece) +
-           (size_t)(k->rows + 1) * (size_t)k->row_bytes +
-           PTQ__PLACES * (size_t)ptq__input_plane(k) +
-           ptq__later_pixels(k) * 2 * (size_t)k->engine->lanes * PTQ__WORD;
-    step->scratch = size > step->scratch ? size : step->scratch;
+    while (kernel->real && kernel->op != step->node->op)
+        kernel++;
+    if (ptq__has_weight(step->node->op))
+        return ptq__vectorize_weights(plan, family, step, coded ? kernel->codes : kernel->real,
+                                      err);
+    if (kernel->real)
+        step->run = coded ? kernel->codes : kernel->real;
     return PTQ_OK;
 }
 
@@ -12781,21 +12284,28 @@ PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
 
 /* ---- [EQUALIZE] ----------------------------------------------------------------------------- */
 
-/* Equalization. `group` joins tensors that must share factors, as a forest of node indices; 0, the
-   image, is the root of all that must stay as they are. */
-
+/* One scale has to suit all channels of a tensor, so channels of like ranges lose least. A channel
+   of any tensor may be divided by a positive factor if those who read it multiply by it: ReLU and
+   pools let factors through (Nagel et al. 2019, section 4.1). Tensors that must share factors, as
+   the operands of an addition, form a group: `group` is a forest of node indices. The group of node
+   0, the image, stays as it is, and with it whatever joins it. */
 typedef struct ptq__equalizer {
-    ptq_model *model;
-    int *group;
-    int *first;   /* where the channels of a node's result begin in `reach` */
-    float *reach; /* largest absolute value of each channel, later its factor */
-    int channels; /* of all results together */
+    ptq_model *model; /* a copy, to be equalized */
+    int *group;       /* of each node's result: another one of its group, or itself, the root */
+    int *first;       /* where the channels of a node's result begin in the arrays below */
+    float *reach;     /* the largest absolute value of each channel on the images */
+    float *factor;    /* what each channel is divided by; of a group, those of its root count */
+    int channels;     /* of all results together */
 } ptq__equalizer;
 
 static int ptq__group_of(const ptq__equalizer *eq, int i) {
     while (eq->group[i] != i)
         i = eq->group[i];
     return i;
+}
+
+static const float *ptq__factors_of(const ptq__equalizer *eq, int node) {
+    return eq->factor + eq->first[ptq__group_of(eq, node)];
 }
 
 /* The smaller root wins: so 0 keeps whatever joins it. */
@@ -12805,24 +12315,56 @@ static void ptq__join(ptq__equalizer *eq, int a, int b) {
     eq->group[a > b ? a : b] = a > b ? b : a;
 }
 
-static void ptq__join_tensors(ptq__equalizer *eq) {
-    int i;
-    for (i = 0; i < eq->model->nodes; i++)
+/* Softmax, batch norm and ReLU6 do not let factors through; the logits are for others. */
+static int ptq__needs_units(const ptq_model *model, int i) {
+    const ptq_node *node = &model->node[i];
+    return node->op == PTQ_OP_SOFTMAX || node->op == PTQ_OP_BATCH_NORM ||
+           node->op == PTQ_OP_RELU6 || node->act == PTQ_ACTIVATION_RELU6 ||
+           node->add_act == PTQ_ACTIVATION_RELU6 || i == ptq_model_logits(model);
+}
+
+static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model,
+                                      const ptq_allocator *allocator, ptq_error *err) {
+    int n = model->nodes, i;
+    memset(eq, 0, sizeof *eq);
+    if (ptq__is_quantized(model))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "this model is quantized already; equalize the float model");
+    PTQ__TRY(ptq_model_copy(model, allocator, &eq->model, err));
+    PTQ__TRY(PTQ__NEW(allocator, &eq->group, 2 * (size_t)n, "equalization", err));
+    eq->first = eq->group + n;
+    for (i = 0; i < n; i++) {
+        const ptq_node *node = &model->node[i];
+        eq->first[i] = eq->channels;
+        eq->channels += node->shape[2];
         eq->group[i] = i;
-    for (i = 1; i < eq->model->nodes; i++) {
-        const ptq_node *node = &eq->model->node[i];
-        if (!ptq__has_weight(node->op))
+        if (i > 0 && !ptq__has_weight(node->op))
             ptq__join(eq, i, node->input[0]);
         if (node->input[1] >= 0)
             ptq__join(eq, i, node->input[1]);
-        if (node->op == PTQ_OP_SOFTMAX || node->op == PTQ_OP_BATCH_NORM ||
-            node->op == PTQ_OP_RELU6 || node->act == PTQ_ACTIVATION_RELU6 ||
-            node->add_act == PTQ_ACTIVATION_RELU6 || i == ptq_model_logits(eq->model))
+        if (i > 0 && ptq__needs_units(model, i))
             ptq__join(eq, i, 0);
     }
+    PTQ__TRY(PTQ__NEW(allocator, &eq->reach, 2 * (size_t)eq->channels, "channel ranges", err));
+    eq->factor = eq->reach + eq->channels;
+    for (i = 0; i < eq->channels; i++)
+        eq->factor[i] = 1;
+    return PTQ_OK;
 }
 
-/* What an image says about the channels of a tensor. */
+/* Hands the model over, or frees it. */
+static ptq_status ptq__equalizer_close(ptq__equalizer *eq, const ptq_allocator *allocator,
+                                       ptq_status status, ptq_model **out) {
+    ptq__free(allocator, eq->group);
+    ptq__free(allocator, eq->reach);
+    if (status)
+        ptq_model_free(eq->model);
+    else
+        *out = eq->model;
+    return status;
+}
+
+/* reach[c] becomes the largest |x| of channel c; x: n values, channels innermost. */
 static void ptq__reach_channels(float *reach, const float *x, size_t n, int channels) {
     size_t i;
     for (i = 0; i < n; i++) {
@@ -12858,6 +12400,7 @@ static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t i
     return PTQ_OK;
 }
 
+/* The largest of largest values: so threads may end in any order. */
 static ptq_status ptq__equalize_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__equalizer *eq = (ptq__equalizer *)job->context;
     (void)err;
@@ -12868,19 +12411,20 @@ static ptq_status ptq__equalize_end(ptq__job *job, ptq__worker *worker, ptq_erro
     return PTQ_OK;
 }
 
-/* Ranges of a group's tensors become factors, the same for all of them. A channel twenty times
-   smaller than the largest is noise, which need not be magnified further. */
+/* factor = sqrt(reach of the channel / reach of the group): half of the way to equal ranges, since
+   what the activation gains, the weights that read it lose. A channel twenty times smaller than the
+   largest is noise, which need not be magnified further. */
 static void ptq__choose_factors(ptq__equalizer *eq, int root) {
     int i, c, channels = eq->model->node[root].shape[2];
-    float *to = eq->reach + eq->first[root], most = 0;
+    float *reach = eq->reach + eq->first[root], *factor = eq->factor + eq->first[root], most = 0;
     for (i = root + 1; i < eq->model->nodes; i++)
         if (ptq__group_of(eq, i) == root)
-            ptq__reach_channels(to, eq->reach + eq->first[i], (size_t)channels, channels);
+            ptq__reach_channels(reach, eq->reach + eq->first[i], (size_t)channels, channels);
     for (c = 0; c < channels; c++)
-        most = to[c] > most ? to[c] : most;
-    for (c = 0; c < channels; c++) {
-        float share = most > 0 ? to[c] / most : 1;
-        to[c] = root == 0 ? 1 : (float)sqrt((double)(share > 0.05f ? share : 0.05f));
+        most = reach[c] > most ? reach[c] : most;
+    for (c = 0; c < channels && most > 0; c++) {
+        float share = reach[c] / most;
+        factor[c] = (float)sqrt((double)(share > 0.05f ? share : 0.05f));
     }
 }
 
@@ -12892,65 +12436,64 @@ static int ptq__tap_channel(const ptq_model *model, const ptq_node *node, int o,
     return (first + (int)k / area) % channels;
 }
 
-/* w[o][i] * factor of i / factor of o; b[o] / factor of o. */
+/* w[o][i] = w[o][i] * factor of i / factor of o;   b[o] = b[o] / factor of o */
 static void ptq__apply_factors(const ptq__equalizer *eq, int index) {
     ptq_node *node = &eq->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    int in = ptq__group_of(eq, node->input[0]), out = ptq__group_of(eq, index);
-    const float *from = eq->reach + eq->first[in], *to = eq->reach + eq->first[out];
+    const float *from = ptq__factors_of(eq, node->input[0]), *to = ptq__factors_of(eq, index);
     float *w = (float *)weight->data, *b = (float *)node->param[PTQ_PARAM_BIAS].data;
     size_t k, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int o;
+    int o, out = ptq__group_of(eq, index), in = ptq__group_of(eq, node->input[0]);
     for (o = 0; o < weight->dim[0]; o++) {
-        float own = out ? to[o] : 1;
-        for (k = 0; k < taps; k++) {
-            float *at = &w[(size_t)o * taps + k];
-            *at = *at * (in ? from[ptq__tap_channel(eq->model, node, o, k)] : 1) / own;
-        }
+        float own = out ? to[o] : 1; /* roots differ in channels: none of node 0's are meant */
+        for (k = 0; k < taps; k++, w++)
+            *w = *w * (in ? from[ptq__tap_channel(eq->model, node, o, k)] : 1) / own;
         if (b)
             b[o] /= own;
     }
 }
 
-/* "conv1 1 0.5;block1.conv1 0.7 1": what the channels of each tensor were divided by. */
+/* "conv1 1 0.5;block1.conv1 0.7 1": what the channels of each tensor were divided by. Into the
+   metadata, so that the model can be compared with float, tensor by tensor. */
 static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq) {
     int i, c;
     for (i = 1; i < eq->model->nodes; i++) {
-        int root = ptq__group_of(eq, i);
-        if (!root)
+        if (!ptq__group_of(eq, i))
             continue;
         ptq__put(text, text->length ? ";%s" : "%s", eq->model->node[i].out);
         for (c = 0; c < eq->model->node[i].shape[2]; c++)
-            ptq__put(text, " %g", (double)eq->reach[eq->first[root] + c]);
+            ptq__put(text, " %g", (double)ptq__factors_of(eq, i)[c]);
     }
 }
 
-/* Into the metadata, for ptq_compare_layers. */
-static ptq_status ptq__keep_factors(const ptq__equalizer *eq, ptq_error *err) {
+static ptq_status ptq__apply_all_factors(ptq__equalizer *eq, ptq_error *err) {
+    const ptq_allocator *allocator = &eq->model->allocator;
     ptq__text text = ptq__text_over(NULL, 0);
-    void *memory = NULL;
+    char *kept = NULL;
     size_t size;
     ptq_status status;
+    int i;
+    for (i = 1; i < eq->model->nodes; i++)
+        if (ptq__has_weight(eq->model->node[i].op))
+            ptq__apply_factors(eq, i);
     ptq__put_factors(&text, eq);
     size = text.length + 1;
-    PTQ__TRY(ptq__alloc(&eq->model->allocator, size, 1, "factors", &memory, err));
-    text = ptq__text_over((char *)memory, size);
+    PTQ__TRY(PTQ__NEW(allocator, &kept, size, "factors", err));
+    text = ptq__text_over(kept, size);
     ptq__put_factors(&text, eq);
-    status = ptq_model_set_meta(eq->model, "equalization", (char *)memory, err);
-    ptq__free(&eq->model->allocator, memory);
-    return status;
+    status = ptq_model_set_meta(eq->model, "equalization", kept, err);
+    ptq__free(allocator, kept);
+    return status ? status : ptq_model_check(eq->model, err);
 }
 
-/* All tensors of a group keep the same. */
+/* The reverse of ptq__put_factors. All tensors of a group keep the same. */
 static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantized,
                                     ptq_error *err) {
     int i, c;
-    for (i = 0; i < eq->channels; i++)
-        eq->reach[i] = 1;
     for (i = 1; i < eq->model->nodes; i++) {
         const ptq_node *node = &eq->model->node[i];
         int root = ptq__group_of(eq, i);
-        float *to = eq->reach + eq->first[root];
+        float *to = eq->factor + eq->first[root];
         ptq__span factors;
         if (!root || !ptq__find_factors(quantized, node, &factors))
             continue;
@@ -12964,409 +12507,297 @@ static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantiz
     return PTQ_OK;
 }
 
-static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_allocator *allocator,
-                                      ptq_error *err) {
-    size_t n = (size_t)eq->model->nodes, i;
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(allocator, 2 * n, sizeof(int), "equalization", &memory, err));
-    eq->group = (int *)memory;
-    eq->first = eq->group + n;
-    for (i = 0; i < n; i++) {
-        eq->first[i] = eq->channels;
-        eq->channels += eq->model->node[i].shape[2];
-    }
-    PTQ__TRY(
-        ptq__alloc(allocator, (size_t)eq->channels, sizeof(float), "channel ranges", &memory, err));
-    eq->reach = (float *)memory;
-    ptq__join_tensors(eq);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__apply_all_factors(ptq__equalizer *eq, ptq_error *err) {
-    int i;
-    for (i = 1; i < eq->model->nodes; i++)
-        if (ptq__has_weight(eq->model->node[i].op))
-            ptq__apply_factors(eq, i);
-    PTQ__TRY(ptq__keep_factors(eq, err));
-    return ptq_model_check(eq->model, err);
-}
-
-static ptq_status ptq__equalize_with(ptq__equalizer *eq, const ptq_plan *plan,
-                                     const ptq_dataset *data, const ptq_calibrate_options *options,
-                                     ptq_error *err) {
+static ptq_status ptq__equalize_on(ptq__equalizer *eq, const ptq_plan *plan,
+                                   const ptq_dataset *data, const ptq_work *work, ptq_error *err) {
     ptq__job job;
     int i;
-    job = ptq__job_over(plan, data, &options->work);
+    job = ptq__job_over(plan, data, work);
     job.keep = 1;
     job.begin = ptq__equalize_begin;
     job.one = ptq__equalize_one;
     job.end = ptq__equalize_end;
     job.context = eq;
-    PTQ__TRY(ptq__equalizer_open(eq, &job.work.allocator, err));
     PTQ__TRY(ptq__job_run(&job, err));
-    for (i = 0; i < eq->model->nodes; i++)
+    for (i = 1; i < eq->model->nodes; i++)
         if (ptq__group_of(eq, i) == i)
             ptq__choose_factors(eq, i);
     return ptq__apply_all_factors(eq, err);
 }
 
-/* Hands the model over, or frees it. */
-static ptq_status ptq__equalizer_close(ptq__equalizer *eq, const ptq_allocator *allocator,
-                                       ptq_status status, ptq_model **out) {
-    ptq__free(allocator, eq->group);
-    ptq__free(allocator, eq->reach);
-    if (status)
-        ptq_model_free(eq->model);
-    else
-        *out = eq->model;
-    return status;
-}
-
-PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, const ptq_dataset *data,
-                                const ptq_calibrate_options *options, ptq_model **out,
-                                ptq_error *err) {
-    ptq_calibrate_options plain;
+/* Cross-layer equalization (Nagel et al. 2019, https://arxiv.org/abs/1906.04721): a copy of a fused
+   float model that computes the same logits, to rounding, from channels of like ranges. */
+static ptq_status ptq__equalize(const ptq_plan *plan, const ptq_dataset *data, const ptq_work *work,
+                                ptq_model **out, ptq_error *err) {
+    const ptq_model *model = ptq_plan_get_info(plan)->model;
     ptq__equalizer eq;
     ptq_status status;
-    memset(&plain, 0, sizeof plain);
-    memset(&eq, 0, sizeof eq);
-    options = options ? options : &plain;
     PTQ__TRY(ptq__check_fits(plan, data, err));
-    if (ptq__is_quantized(plan->info.model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; equalize the float model");
-    PTQ__TRY(ptq_model_copy(plan->info.model, &options->work.allocator, &eq.model, err));
-    status = ptq__equalize_with(&eq, plan, data, options, err);
-    return ptq__equalizer_close(&eq, &options->work.allocator, status, out);
+    status = ptq__equalizer_open(&eq, model, &work->allocator, err);
+    if (!status)
+        status = ptq__equalize_on(&eq, plan, data, work, err);
+    return ptq__equalizer_close(&eq, &work->allocator, status, out);
 }
 
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
                                      ptq_model **out, ptq_error *err) {
-    const ptq_allocator *allocator = &model->allocator;
     ptq__equalizer eq;
-    ptq_status status;
-    memset(&eq, 0, sizeof eq);
-    if (ptq__is_quantized(model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; equalize the float model");
-    PTQ__TRY(ptq_model_copy(model, allocator, &eq.model, err));
-    status = ptq__equalizer_open(&eq, allocator, err);
+    ptq_status status = ptq__equalizer_open(&eq, model, &model->allocator, err);
     if (!status)
         status = ptq__read_factors(&eq, quantized, err);
     if (!status && ptq_model_get_meta(quantized, "equalization"))
         status = ptq__apply_all_factors(&eq, err);
-    return ptq__equalizer_close(&eq, allocator, status, out);
+    return ptq__equalizer_close(&eq, &model->allocator, status, out);
 }
 
 /* ---- [LEARN] -------------------------------------------------------------------------------- */
 
-/* Learned rounding. For one channel with weights w, scale s and codes q, the error of the result is
-   d x with d = w - s q, x the input; its variance over images is d C d with C the covariance of x.
-   Starting from the nearest codes, the one step of a code by 1 that lowers d C d most is taken, as
-   long as there is one. The mean of the error goes into the bias. C comes from the integer codes of
-   the layer's input as the quantized model computes them: exact sums, so that neither the order of
-   images nor threads matter.
+/* Learned rounding: codes chosen for what a layer makes of its inputs, not for themselves.
 
-   Refitting (ptq_scheme.refit) first replaces w by the weights that make of the codes x what the
-   float model makes of its real inputs: the minimum of E(y - w x - b)^2, y the float model's result
-   before its activation. Layers are then learned one after the other, each on what the layers
-   before it became. */
+   One channel of a layer computes y = w x + b, with x the inputs under the kernel ("taps") at one
+   position of one image. Codes q with the scale s put w off by d = w - s q, and y by d x. Rounding
+   to nearest keeps every d small; what matters is how much d x varies from input to input,
 
-typedef struct ptq__moments {
-    int taps;         /* of one group; 0: this node does not learn */
-    uint64_t count;   /* input vectors seen */
-    int64_t *sum;     /* groups x taps: of x */
-    int64_t *product; /* groups x taps x taps, lower triangle: of x[i] x[j]. NULL: only the bias is
-                          learned */
-    int64_t *target;  /* channels: of y, in units of `unit`. NULL: all nodes learn in one pass */
-    int64_t *cross;   /* channels x taps: of y x[i]. NULL: no refitting */
-    double unit;
-} ptq__moments;
+       E (d x - E d x)^2 = d C d',    C = E (x - E x)(x - E x)', the covariance of the inputs,
+
+   and where inputs go together, a weight rounded the wrong way can make up for others (AdaRound:
+   Nagel et al. 2020, https://arxiv.org/abs/2004.10568, section 3). Trying all roundings is not
+   feasible, so the error descends: from the nearest codes, the one step of one code that lowers
+   d C d' most is taken, again and again, until there is none. The mean E d x needs no weights: the
+   bias takes it (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2).
+
+   Refitting (ptq_scheme.refit): with few bits, the layers before have changed x, and w is no longer
+   the best thing to round. It is replaced by the w' that, with some b', minimizes
+
+       E (y - w' x - b')^2 + r |w' - w|^2,
+
+   y being what the float model has in this place for the same image, and r small: ridge regression
+   (Hoerl and Kennard 1970). Where the derivative is zero, (C + r I)(w' - w) = cov(x, y) - C w,
+   which Cholesky's method solves. Each layer then learns from what those before it have become, in
+   a pass over the images of its own; without refitting, one pass serves all layers.
+
+   All that a layer needs to know of the images are sums: of x, x x', y and y x'. x are codes, y is
+   rounded to a fixed point, and sums of integers are exact: neither the order of the images nor
+   the number of threads can change a bit of the result.
+
+   Memory: n (n + 1) / 2 sums of 8 bytes for each group of n taps and each thread, 85 MB for 512
+   channels of 3x3, and two n x n matrices of doubles while a group is solved. Time: n^2 / 2
+   multiplications for each position looked at, n^3 / 6 to solve, 2 n for each step of a code. */
 
 enum {
-    PTQ__MOMENT_PATCHES = 64, /* output positions looked at per image */
-    PTQ__MOST_LEARNED = 4608  /* taps: 512 channels of 3x3. More would need gigabytes */
+    PTQ__MOST_TAPS = 4608, /* of a layer that learns: 512 channels of 3x3 */
+    PTQ__PATCHES = 64      /* positions looked at in an image */
 };
 
-typedef struct ptq__learner {
-    const ptq__converter *cv;
-    const ptq_plan *plan;  /* of the model that is being made */
-    const ptq_plan *real;  /* of the float model, where there are targets */
-    int only;              /* the node to learn; -1: all */
-    int last;              /* the last node that must run */
-    ptq__moments *moments; /* one for each node of the new model */
-    int16_t *patch;        /* PTQ__MOMENT_PATCHES vectors, as gathered and transposed */
-    int16_t *column;
-    float *reals;         /* one vector of real inputs */
-    int32_t *target;      /* channels x PTQ__MOMENT_PATCHES */
-    ptq_session *session; /* of `real` */
-} ptq__learner;
+/* A layer that learns, or one group of it, since groups share neither inputs nor channels; and
+   where its sums lie among those of all. x are codes less their zero point, so |x| < 2^8, and
+   |y| < 2^28: no sum over fewer than 2^27 positions can overflow. */
+typedef struct ptq__lesson {
+    int index, old;       /* its node in the model that is being made, and in the float model */
+    ptq_node *to;         /* the node of the new model: its codes and biases are replaced */
+    const ptq_node *from; /* the node of the float model: its weights are wanted */
+    const ptq_scheme *scheme;
+    int group, first; /* its number, and its first channel */
+    int taps, each;   /* inputs under its kernel, and channels */
+    int rounds;       /* codes are learned; 0: the bias alone */
+    int targets;      /* the float model's y is looked at; 0: w x + b stands for it */
+    double unit;      /* of y in the sums */
+    double in_scale;  /* of x: w (in_scale x) is a real number */
+    size_t count;     /* 1: how many positions there are in the sums */
+    size_t x;         /* taps: x[i] */
+    size_t xx;        /* taps x (taps + 1) / 2: x[i] x[j], the lower triangle. If `rounds` */
+    size_t y;         /* each: y of a channel. If `targets` */
+    size_t yx;        /* each x taps: y x[i]. If both */
+} ptq__lesson;
 
-/* Taps of a node that learns; 0 otherwise. */
-static int ptq__learned_taps(const ptq__converter *cv, int index) {
-    const ptq_node *node = &cv->model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_scheme *scheme = ptq__scheme_of(cv, node);
-    size_t taps;
-    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_MODE_INTEGER ||
-        (scheme->rounding != PTQ_ROUNDING_LEARNED && scheme->bias != PTQ_BIAS_CORRECTION_EMPIRICAL))
-        return 0;
-    taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    return taps <= PTQ__MOST_LEARNED ? (int)taps : 0;
+/* Lays out the sums from `at` on. Returns where they end, SIZE_MAX if memory cannot hold them. */
+static size_t ptq__place_sums(ptq__lesson *lesson, size_t at) {
+    size_t n = (size_t)lesson->taps, each = lesson->targets ? (size_t)lesson->each : 0, end;
+    lesson->count = at;
+    lesson->x = at + 1;
+    lesson->xx = lesson->x + n;
+    lesson->y = lesson->xx + (lesson->rounds ? n * (n + 1) / 2 : 0);
+    lesson->yx = lesson->y + each;
+    end = lesson->yx + (lesson->rounds ? each * n : 0);
+    return end < at ? SIZE_MAX : end;
 }
 
-static void ptq__learner_free(ptq__learner *learner) {
-    const ptq_allocator *allocator = &learner->cv->model->allocator;
-    int i;
-    for (i = 0; i < learner->cv->model->nodes && learner->moments; i++) {
-        ptq__free(allocator, learner->moments[i].sum);
-        ptq__free(allocator, learner->moments[i].product);
-        ptq__free(allocator, learner->moments[i].target);
-        ptq__free(allocator, learner->moments[i].cross);
-    }
-    ptq__free(allocator, learner->moments);
-    ptq__free(allocator, learner->patch);
-    ptq__free(allocator, learner->column);
-    ptq__free(allocator, learner->reals);
-    ptq__free(allocator, learner->target);
-    ptq_session_free(learner->session);
-}
-
-static ptq_status ptq__new_sums(const ptq_allocator *allocator, size_t n, int64_t **out,
-                                ptq_error *err) {
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int64_t), "moments", &memory, err));
-    *out = (int64_t *)memory;
-    return PTQ_OK;
-}
-
-/* The largest absolute value of a tensor of the float model on calibration images; of the input, on
-   any. */
-static double ptq__reach(const ptq__converter *cv, int index) {
-    const ptq_statistics *s;
-    double low = 0, high = 0;
-    int c, t = ptq_calibration_find(cv->calibration, cv->old->node[index].out);
+/* The largest absolute value of a tensor of the float model on the calibration images; of the
+   input, on any image. */
+static double ptq__peak(const ptq__converter *cv, int node) {
+    int t = ptq_calibration_find(cv->calibration, cv->old->node[node].out), c;
+    double most = 0;
     if (t >= 0) {
-        s = &cv->calibration->tensor[t].observer.channel[0];
-        low = (double)s->min;
-        high = (double)s->max;
+        const ptq_statistics *s = &cv->calibration->tensor[t].observer.channel[0];
+        most = fmax(fabs((double)s->min), fabs((double)s->max));
     }
-    for (c = 0; c < cv->old->node[0].shape[2] && index == 0; c++) {
-        low = (double)ptq__pixel(cv->old, c, 0) < low ? (double)ptq__pixel(cv->old, c, 0) : low;
-        high =
-            (double)ptq__pixel(cv->old, c, 255) > high ? (double)ptq__pixel(cv->old, c, 255) : high;
-    }
-    return high > -low ? high : -low;
+    for (c = 0; c < cv->old->node[0].shape[2] && node == 0; c++)
+        most = fmax(most, fmax(fabs((double)ptq__pixel(cv->old, c, 0)),
+                               fabs((double)ptq__pixel(cv->old, c, 255))));
+    return most;
 }
 
-/* A power of two, so small that real results of a node keep 26 bits, and so large that no target
-   passes 2^27. */
-static double ptq__target_unit(const ptq__converter *cv, const ptq_node *from, size_t taps) {
-    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    double most = 0, reach = ptq__reach(cv, from->input[0]);
-    size_t o, i, n = (size_t)from->shape[2];
-    int exponent;
-    for (o = 0; o < n; o++) {
+/* The unit of y: a power of two, so small that y keeps 26 bits, and so large that no y reaches 2^28
+   with the correction of a residual in it. */
+static double ptq__target_unit(const ptq__converter *cv, const ptq__lesson *lesson) {
+    const float *w = (const float *)lesson->from->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)lesson->from->param[PTQ_PARAM_BIAS].data;
+    double most = 0, reach = ptq__peak(cv, lesson->from->input[0]);
+    int o, i, exponent;
+    for (o = 0; o < lesson->from->shape[2]; o++) {
         double sum = b ? fabs((double)b[o]) : 0;
-        for (i = 0; i < taps; i++)
-            sum += fabs((double)w[o * taps + i]) * reach;
+        for (i = 0; i < lesson->taps; i++)
+            sum += fabs((double)*w++) * reach;
         most = sum > most ? sum : most;
     }
-    if (from->residual)
-        most += 2 * ptq__reach(cv, from->input[1]);
+    if (lesson->from->residual)
+        most += 2 * ptq__peak(cv, lesson->from->input[1]);
     frexp(most, &exponent);
     return ldexp(1, exponent - 26);
 }
 
-static const ptq_node *ptq__old_node(const ptq__converter *cv, int index) {
-    return &cv->old->node[ptq_model_find(cv->old, cv->model->node[index].name)];
-}
-
-/* Whether a layer is compared with the float model's: it then learns after those before it. */
-static int ptq__takes_targets(const ptq_scheme *scheme) {
-    return ptq__refits(scheme) || scheme->rounding == PTQ_ROUNDING_NEAREST;
-}
-
-static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_error *err) {
-    const ptq_model *model = learner->cv->model;
-    const ptq_node *node = &model->node[index];
-    ptq__moments *m = &learner->moments[index];
-    const ptq_scheme *scheme = ptq__scheme_of(learner->cv, node);
-    size_t taps, groups = (size_t)node->groups, channels = (size_t)node->shape[2];
-    if (learner->only < 0 || learner->only == index)
-        m->taps = ptq__learned_taps(learner->cv, index);
-    taps = (size_t)m->taps;
-    if (!taps)
-        return PTQ_OK;
-    PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps, &m->sum, err));
-    if (scheme->rounding == PTQ_ROUNDING_LEARNED)
-        PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps * taps, &m->product, err));
-    if (learner->only < 0 || !ptq__takes_targets(scheme))
-        return PTQ_OK;
-    m->unit = ptq__target_unit(learner->cv, ptq__old_node(learner->cv, index), taps);
-    PTQ__TRY(ptq__new_sums(&model->allocator, channels, &m->target, err));
-    if (!m->product)
-        return PTQ_OK;
-    return ptq__new_sums(&model->allocator, channels * taps, &m->cross, err);
-}
-
-/* What fails half-way is released by ptq__learner_free. */
-static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err) {
-    const ptq_model *model = learner->cv->model;
-    const ptq_allocator *allocator = &model->allocator;
-    size_t most = 1, channels = 1;
-    void *memory = NULL;
-    int i;
-    PTQ__TRY(
-        ptq__alloc(allocator, (size_t)model->nodes, sizeof(ptq__moments), "moments", &memory, err));
-    learner->moments = (ptq__moments *)memory;
-    for (i = 0; i < model->nodes; i++) {
-        PTQ__TRY(ptq__moments_open(learner, i, err));
-        if ((size_t)learner->moments[i].taps > most)
-            most = (size_t)learner->moments[i].taps;
-        if (learner->moments[i].target && (size_t)model->node[i].shape[2] > channels)
-            channels = (size_t)model->node[i].shape[2];
+/* Describes the groups of a node, if it learns. Returns how many there are. */
+static int ptq__find_lessons(const ptq__converter *cv, int index, ptq__lesson *lesson) {
+    ptq_node *node = &cv->model->node[index];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_scheme *scheme = ptq__scheme_of(cv, node);
+    size_t n;
+    int g;
+    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_MODE_INTEGER ||
+        (scheme->rounding != PTQ_ROUNDING_LEARNED && scheme->bias != PTQ_BIAS_CORRECTION_EMPIRICAL))
+        return 0;
+    n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    if (n > PTQ__MOST_TAPS)
+        return 0;
+    lesson->index = index;
+    lesson->old = ptq_model_find(cv->old, node->name);
+    lesson->to = node;
+    lesson->from = &cv->old->node[lesson->old];
+    lesson->scheme = scheme;
+    lesson->taps = (int)n;
+    lesson->each = node->shape[2] / node->groups;
+    lesson->rounds = scheme->rounding == PTQ_ROUNDING_LEARNED;
+    lesson->targets = !lesson->rounds || ptq__refits(scheme);
+    lesson->unit = lesson->targets ? ptq__target_unit(cv, lesson) : 1;
+    lesson->in_scale = (double)cv->model->node[node->input[0]].q.scale;
+    for (g = 1; g < node->groups; g++) {
+        lesson[g] = lesson[0];
+        lesson[g].group = g;
+        lesson[g].first = g * lesson->each;
     }
-    PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
-                        err));
-    learner->patch = (int16_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
-                        err));
-    learner->column = (int16_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(float), "moments", &memory, err));
-    learner->reals = (float *)memory;
-    PTQ__TRY(ptq__alloc(allocator, channels * PTQ__MOMENT_PATCHES, sizeof(int32_t), "moments",
-                        &memory, err));
-    learner->target = (int32_t *)memory;
-    return PTQ_OK;
+    return node->groups;
 }
 
-/* Sum of products over the patches of one image: fits int32, since codes less the zero point are
-   under 2^8. */
-static int32_t ptq__dot_patches(const int16_t *a, const int16_t *b) {
-    int32_t sum = 0;
-    int i;
-    for (i = 0; i < PTQ__MOMENT_PATCHES; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
+/* A pass over the images. Each thread has one of these; in the end their sums are added up. */
+typedef struct ptq__learner {
+    const ptq__converter *cv;
+    const ptq_plan *real;      /* of the float model; NULL if no lesson has targets */
+    const ptq__lesson *lesson; /* in the order of the model's nodes */
+    int lessons;
+    size_t size, taps, each; /* all sums together; the largest of any lesson */
+    int64_t *sums;
+    ptq_session *session; /* of `real` */
+    void *patch;          /* taps: inputs under a kernel, int16_t codes or float */
+    int16_t *x;           /* taps x PTQ__PATCHES: of a lesson, at all positions looked at */
+    int32_t *y;           /* each x PTQ__PATCHES: targets there, in `unit` */
+} ptq__learner;
 
-/* Adds the gathered vectors, `n` of them, to the moments of one group. */
-static void ptq__add_moments(ptq__learner *learner, const ptq__moments *m, int group, int n) {
-    int taps = m->taps, i, j, p;
-    int64_t *sum = m->sum + (size_t)group * (size_t)taps;
-    int64_t *product = m->product ? m->product + (size_t)group * (size_t)taps * (size_t)taps : NULL;
-    for (i = 0; i < taps; i++)
-        for (p = 0; p < PTQ__MOMENT_PATCHES; p++)
-            learner->column[i * PTQ__MOMENT_PATCHES + p] =
-                p < n ? learner->patch[p * taps + i] : (int16_t)0;
-    for (i = 0; i < taps; i++) {
-        const int16_t *a = learner->column + i * PTQ__MOMENT_PATCHES;
-        for (p = 0; p < n; p++)
-            sum[i] += a[p];
-        for (j = 0; j <= i && m->product; j++)
-            product[(size_t)i * (size_t)taps + (size_t)j] +=
-                ptq__dot_patches(a, learner->column + j * PTQ__MOMENT_PATCHES);
-    }
-}
-
-/* The same for the products with the targets of the group's channels. */
-static void ptq__add_targets(ptq__learner *learner, const ptq__moments *m, int first, int each,
-                             int n) {
-    int o, i, p;
-    for (o = first; o < first + each; o++) {
-        const int32_t *y = learner->target + (o - first) * PTQ__MOMENT_PATCHES;
-        int64_t *cross = m->cross ? m->cross + (size_t)o * (size_t)m->taps : NULL;
-        for (p = 0; p < n; p++)
-            m->target[o] += y[p];
-        for (i = 0; i < m->taps && cross; i++) {
-            const int16_t *x = learner->column + i * PTQ__MOMENT_PATCHES;
-            int64_t sum = 0;
-            for (p = 0; p < n; p++)
-                sum += (int64_t)y[p] * x[p];
-            cross[i] += sum;
-        }
-    }
-}
-
-/* What the channels of a group should become at position `at`: the float model's result before its
-   activation; where a residual is added, also what the residual lacks. */
-static void ptq__gather_targets(ptq__learner *learner, const ptq_session *session, int index,
-                                int group, int at, int n) {
-    const ptq__moments *m = &learner->moments[index];
-    const ptq_node *node = &learner->cv->model->node[index];
-    int real = ptq_model_find(learner->cv->old, node->name), each = node->shape[2] / node->groups;
-    const ptq_node *from = &learner->cv->old->node[real];
-    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    const float *r = (const float *)ptq__operand(learner->session, real, 1);
-    int o;
-    ptq__gather(learner->session, real, group, at, learner->reals);
-    for (o = group * each; o < (group + 1) * each; o++) {
-        double y = (double)ptq__dot_f32(w + (size_t)o * (size_t)m->taps, learner->reals, m->taps) +
-                   (b ? (double)b[o] : 0);
-        if (r && node->act == PTQ_ACTIVATION_NONE) {
-            int k = at * node->shape[2] + o;
-            const ptq_qparams *q = &learner->cv->model->node[node->input[1]].q;
-            y += (double)r[k] -
-                 (double)ptq_dequantize(ptq__load(ptq__operand(session, index, 1), k, q->type), q);
-        }
-        learner->target[(o - group * each) * PTQ__MOMENT_PATCHES + n] =
-            (int32_t)floor(y / m->unit + 0.5);
-    }
-}
-
-/* One layer on the image that has just run. Of a large image some positions are looked at, others
-   from image to image; which ones depends on the image alone. */
-static void ptq__learn_layer(ptq__learner *learner, const ptq_session *session, int index,
-                             uint64_t hash) {
-    const ptq_node *node = &learner->cv->model->node[index];
-    ptq__moments *m = &learner->moments[index];
-    int pixels = node->shape[0] * node->shape[1], g, p, n = 0;
-    int stride = (pixels + PTQ__MOMENT_PATCHES - 1) / PTQ__MOMENT_PATCHES;
-    int each = node->shape[2] / node->groups;
-    for (g = 0; g < node->groups; g++) {
-        for (n = 0, p = 0; n < PTQ__MOMENT_PATCHES; n++, p += stride) {
-            int at = p + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
-            if (at >= pixels)
-                break;
-            ptq__gather(session, index, g, at, learner->patch + n * m->taps);
-            if (m->target)
-                ptq__gather_targets(learner, session, index, g, at, n);
-        }
-        ptq__add_moments(learner, m, g, n);
-        if (m->target)
-            ptq__add_targets(learner, m, g * each, each, n);
-    }
-    m->count += (uint64_t)n;
-}
-
+/* What fails half-way is released by ptq__learn_end. */
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    const ptq__learner *all = (const ptq__learner *)job->context;
+    const ptq_allocator *allocator = &job->work.allocator;
     ptq_session_options options;
-    void *memory = NULL;
-    ptq__learner *part;
-    PTQ__TRY(ptq__alloc(&job->work.allocator, 1, sizeof(ptq__learner), "moments", &memory, err));
-    part = (ptq__learner *)memory;
-    part->cv = all->cv;
-    part->plan = all->plan;
-    part->real = all->real;
-    part->only = all->only;
-    part->last = all->last;
+    ptq__learner *part = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &part, 1, "moments", err));
     worker->own = part;
-    PTQ__TRY(ptq__learner_open(part, err));
-    if (!part->real)
-        return PTQ_OK;
+    *part = *(const ptq__learner *)job->context;
+    part->sums = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &part->sums, part->size, "moments", err));
+    PTQ__TRY(ptq__alloc(allocator, part->taps, sizeof(float), "moments", &part->patch, err));
+    PTQ__TRY(PTQ__NEW(allocator, &part->x, part->taps * PTQ__PATCHES, "moments", err));
+    PTQ__TRY(PTQ__NEW(allocator, &part->y, part->each * PTQ__PATCHES, "moments", err));
     memset(&options, 0, sizeof options);
     options.keep = 1;
-    options.allocator = job->work.allocator;
-    return ptq_session_create(part->real, &options, &part->session, err);
+    options.allocator = *allocator;
+    return part->real ? ptq_session_create(part->real, &options, &part->session, err) : PTQ_OK;
 }
 
+/* Column n of y: what the channels should become at position `at`. That is the float model's result
+   before its activation, and where a residual is added right to it, also what the new model's
+   residual lacks. */
+static void ptq__take_targets(ptq__learner *part, const ptq__lesson *lesson,
+                              const ptq_session *session, int at, int n) {
+    const ptq_node *from = lesson->from;
+    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
+    const float *want = (const float *)ptq__operand(part->session, lesson->old, 1);
+    const void *have = ptq__operand(session, lesson->index, 1);
+    int k, o, taps = lesson->taps;
+    ptq__gather(part->session, lesson->old, lesson->group, at, part->patch);
+    for (k = 0, o = lesson->first; k < lesson->each; k++, o++) {
+        const float *x = (const float *)part->patch;
+        double y = (double)ptq__dot_f32(w + (ptrdiff_t)o * taps, x, taps) + (b ? (double)b[o] : 0);
+        if (want && from->act == PTQ_ACTIVATION_NONE) {
+            const ptq_qparams *q = &part->cv->model->node[lesson->to->input[1]].q;
+            int i = at * from->shape[2] + o;
+            y += (double)want[i] - (double)ptq_dequantize(ptq__load(have, i, q->type), q);
+        }
+        part->y[k * PTQ__PATCHES + n] = (int32_t)floor(y / lesson->unit + 0.5);
+    }
+}
+
+/* Adds the first n columns of x and y to the sums. Further columns of x are zeros, so that products
+   of x, nearly all of the work, come in a number that the compiler knows; 64 * 2^16 fit 32 bits. */
+static void ptq__add_patches(const ptq__learner *part, const ptq__lesson *lesson, int n) {
+    int64_t *x = part->sums + lesson->x, *xx = part->sums + lesson->xx;
+    int64_t *y = part->sums + lesson->y, *yx = part->sums + lesson->yx;
+    int i, j, o, p;
+    part->sums[lesson->count] += n;
+    for (i = 0; i < lesson->taps; i++) {
+        const int16_t *a = part->x + i * PTQ__PATCHES, *b = part->x;
+        for (p = 0; p < n; p++)
+            x[i] += a[p];
+        for (j = 0; j <= i && lesson->rounds; j++, b += PTQ__PATCHES) {
+            int32_t sum = 0;
+            for (p = 0; p < PTQ__PATCHES; p++)
+                sum += a[p] * b[p];
+            *xx++ += sum;
+        }
+    }
+    for (o = 0; o < lesson->each && lesson->targets; o++) {
+        const int32_t *a = part->y + o * PTQ__PATCHES;
+        for (p = 0; p < n; p++)
+            y[o] += a[p];
+        for (i = 0; i < lesson->taps && lesson->rounds; i++, yx++)
+            for (p = 0; p < n; p++)
+                *yx += (int64_t)a[p] * part->x[i * PTQ__PATCHES + p];
+    }
+}
+
+/* One lesson on the image that has just run. Of an image with more than 64 positions one in every
+   `stride` is looked at, which ones depending on the image's hash: different ones from image to
+   image, and yet the same wherever the image stands in the data set. */
+static void ptq__learn_image(ptq__learner *part, const ptq__lesson *lesson,
+                             const ptq_session *session, uint64_t hash) {
+    int positions = lesson->to->shape[0] * lesson->to->shape[1], i, n;
+    int stride = (positions + PTQ__PATCHES - 1) / PTQ__PATCHES;
+    memset(part->x, 0, (size_t)lesson->taps * PTQ__PATCHES * sizeof *part->x);
+    for (n = 0; n < PTQ__PATCHES; n++) {
+        int at = n * stride + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
+        if (at >= positions)
+            break;
+        ptq__gather(session, lesson->index, lesson->group, at, part->patch);
+        for (i = 0; i < lesson->taps; i++)
+            part->x[i * PTQ__PATCHES + n] = ((const int16_t *)part->patch)[i];
+        if (lesson->targets)
+            ptq__take_targets(part, lesson, session, at, n);
+    }
+    ptq__add_patches(part, lesson, n);
+}
+
+/* Both models run up to the last layer that learns: what follows is not needed. */
 static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                  ptq_error *err) {
     ptq__learner *part = (ptq__learner *)worker->own;
+    const ptq__lesson *last = &part->lesson[part->lessons - 1];
     uint64_t hash = ptq__item_hash(job->data, worker->item);
     int i;
     (void)label;
@@ -13375,66 +12806,57 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
                              "image %zu to learn from was not calibrated on; give the calibration"
                              " images",
                              index);
-    ptq__run_until(worker->session, job->data->type, worker->item, part->last);
+    ptq__run_until(worker->session, job->data->type, worker->item, last->index);
     if (part->real)
-        ptq__run_until(part->session, job->data->type, worker->item,
-                       ptq_model_find(part->cv->old, part->cv->model->node[part->last].name));
-    for (i = 0; i <= part->last; i++)
-        if (part->moments[i].taps)
-            ptq__learn_layer(part, worker->session, i, hash);
+        ptq__run_until(part->session, job->data->type, worker->item, last->old);
+    for (i = 0; i < part->lessons; i++)
+        ptq__learn_image(part, &part->lesson[i], worker->session, hash);
     return PTQ_OK;
 }
 
-/* `to` may be NULL. */
-static void ptq__add_sums(int64_t *to, const int64_t *from, size_t n) {
-    size_t k;
-    for (k = 0; k < n && to; k++)
-        to[k] += from[k];
-}
-
+/* Only one thread at a time is in here. */
 static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__learner *all = (ptq__learner *)job->context, *part = (ptq__learner *)worker->own;
-    int i;
+    size_t k;
     (void)err;
-    for (i = 0; i < job->plan->info.model->nodes && part && !job->status; i++) {
-        const ptq_node *node = &job->plan->info.model->node[i];
-        ptq__moments *to = &all->moments[i], *from = &part->moments[i];
-        size_t taps = (size_t)to->taps, n = taps * (size_t)node->groups;
-        ptq__add_sums(to->sum, from->sum, n);
-        ptq__add_sums(to->product, from->product, n * taps);
-        ptq__add_sums(to->target, from->target, (size_t)node->shape[2]);
-        ptq__add_sums(to->cross, from->cross, (size_t)node->shape[2] * taps);
-        to->count += from->count;
-    }
-    if (part) {
-        ptq__learner_free(part);
-        ptq__free(&job->work.allocator, part);
-    }
+    if (!part)
+        return PTQ_OK;
+    for (k = 0; k < all->size && !job->status; k++)
+        all->sums[k] += part->sums[k];
+    ptq_session_free(part->session);
+    ptq__free(&job->work.allocator, part->sums);
+    ptq__free(&job->work.allocator, part->patch);
+    ptq__free(&job->work.allocator, part->x);
+    ptq__free(&job->work.allocator, part->y);
+    ptq__free(&job->work.allocator, part);
     return PTQ_OK;
 }
 
-/* Chosen on training images that were not calibrated on. */
+/* r as a share of the average variance of the inputs. Chosen on training images that were not
+   calibrated on. */
 static const double ptq__ridge = 0.01;
 
-/* The covariance of a group's inputs, with a little added to its diagonal: what 1 % of the average
-   variance does not show is not worth a large change of weights. */
-static void ptq__covariance(const ptq__moments *m, int group, double *c) {
-    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
-    const int64_t *product = m->product + (size_t)group * (size_t)m->taps * (size_t)m->taps;
-    size_t n = (size_t)m->taps, i, j;
-    double count = (double)m->count, trace = 0;
-    for (i = 0; i < n; i++)
-        for (j = 0; j <= i; j++) {
-            double value = (double)product[i * n + j] / count -
-                           (double)sum[i] / count * ((double)sum[j] / count);
-            c[i * n + j] = c[j * n + i] = value;
-            trace += i == j ? value : 0;
-        }
-    for (i = 0; i < n; i++)
-        c[i * n + i] += ptq__ridge * trace / (double)n;
-}
+/* What a lesson is solved with, channel after channel. */
+typedef struct ptq__bench {
+    const ptq__lesson *lesson;
+    const int64_t *sums;
+    double count;
+    ptq_tensor *codes; /* of the layer */
+    int32_t low, high; /* that they may have */
+    double *mean;      /* taps: E x */
+    double *c, r;      /* taps x taps: C + r I, where codes are learned */
+    double *factor;    /* taps x taps: the lower triangle l of l l' = C + r I */
+    int refits;        /* there are targets, and `factor` */
+    int channel;
+    const float *w; /* taps: to be coded; of the float model, or `fitted` */
+    float *fitted;
+    float bias;    /* of the float model */
+    float *scale;  /* of the codes */
+    double *d, *g; /* taps: scratch, the error of each weight and the gradient C d */
+} ptq__bench;
 
-/* Cholesky's factor l of c, lower triangle, l l' = c. 0 if c is not positive definite. */
+/* Cholesky's factor of c, n x n. 0 if c is not positive definite (Golub and Van Loan, Matrix
+   Computations, section 4.2). */
 static int ptq__factorize(const double *c, size_t n, double *l) {
     size_t i, j, k;
     for (i = 0; i < n; i++)
@@ -13449,7 +12871,7 @@ static int ptq__factorize(const double *c, size_t n, double *l) {
     return 1;
 }
 
-/* x: the solution of l l' x = x. */
+/* Replaces x by the solution z of l l' z = x: forwards through l, back through l'. */
 static void ptq__solve(const double *l, size_t n, double *x) {
     size_t i, k;
     for (i = 0; i < n; i++) {
@@ -13464,25 +12886,72 @@ static void ptq__solve(const double *l, size_t n, double *x) {
     }
 }
 
-/* One channel: the weights, their codes in `codes` from `at` on. `d` and `g` are scratch of n.
-   Returns d C d. */
-static double ptq__descend(const float *w, size_t n, float scale, int32_t low, int32_t high,
-                           const double *c, ptq_tensor *codes, size_t at, double *d, double *g) {
-    double s = (double)scale, gain, error = 0;
-    size_t i, j, k, moves;
+/* From sums to mean and covariance. r serves rounding too: errors that only inputs of very little
+   variance show are not worth a large change of codes. */
+static void ptq__find_covariance(ptq__bench *b) {
+    const int64_t *x = b->sums + b->lesson->x, *xx = b->sums + b->lesson->xx;
+    size_t n = (size_t)b->lesson->taps, i, j;
+    double trace = 0;
     for (i = 0; i < n; i++)
-        d[i] = (double)w[i] - s * (double)ptq__code(codes, at + i);
+        b->mean[i] = (double)x[i] / b->count;
+    if (!b->lesson->rounds)
+        return;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j <= i; j++)
+            b->c[i * n + j] = b->c[j * n + i] = (double)*xx++ / b->count - b->mean[i] * b->mean[j];
+        trace += b->c[i * n + i];
+    }
+    b->r = ptq__ridge * trace / (double)n;
+    for (i = 0; i < n; i++)
+        b->c[i * n + i] += b->r;
+    b->refits = b->lesson->targets && ptq__factorize(b->c, n, b->factor);
+}
+
+/* The channel's weights fitted anew: w + (C + r I)^-1 (cov(x, y) - C w). x counts codes, y counts
+   units; C w is (C + r I) w - r w. */
+static void ptq__refit(ptq__bench *b) {
+    const ptq__lesson *lesson = b->lesson;
+    size_t n = (size_t)lesson->taps, o = (size_t)(b->channel - lesson->first), i, j;
+    const int64_t *yx = b->sums + lesson->yx + o * n;
+    double y = (double)b->sums[lesson->y + o] / b->count;
+    for (i = 0; i < n; i++) {
+        double side = (double)yx[i] / b->count - y * b->mean[i];
+        side = side * lesson->unit / lesson->in_scale;
+        for (j = 0; j < n; j++)
+            side -= b->c[i * n + j] * (double)b->w[j];
+        b->d[i] = side + b->r * (double)b->w[i];
+    }
+    ptq__solve(b->factor, n, b->d);
+    for (i = 0; i < n; i++)
+        b->fitted[i] = (float)((double)b->w[i] + b->d[i]);
+    b->w = b->fitted;
+}
+
+/* The channel's codes under a scale: the nearest, then descent, unless they have a zero point
+   (affine). Returns d C d'. With g = C d, a step of code i changes it by s^2 C[i][i] - 2 s |g[i]|
+   at best, up where g[i] > 0. Every move lowers it: 20 moves a weight are a limit only because sums
+   of doubles are rounded. */
+static double ptq__round_channel(const ptq__bench *b, float scale) {
+    size_t n = (size_t)b->lesson->taps, at = (size_t)b->channel * n, i, j, k, moves;
+    double *d = b->d, *g = b->g, s = (double)scale, error = 0;
+    const double *c = b->c;
+    ptq__code_weights(b->w, n, scale, b->codes->zero_point, b->low, b->high, b->codes, at);
+    if (b->codes->zero_point)
+        return 0;
+    for (i = 0; i < n; i++)
+        d[i] = (double)b->w[i] - s * (double)ptq__code(b->codes, at + i);
     for (i = 0; i < n; i++) {
         for (g[i] = 0, j = 0; j < n; j++)
             g[i] += c[i * n + j] * d[j];
         error += d[i] * g[i];
     }
     for (moves = 0; moves < 20 * n; moves++) {
-        int32_t step, code;
-        for (gain = 0, k = n, i = 0; i < n; i++) { /* d C d changes by s^2 C[i][i] - 2 s |g[i]| */
-            double change = s * (s * c[i * n + i] - 2 * (g[i] < 0 ? -g[i] : g[i]));
-            code = ptq__code(codes, at + i) + (g[i] > 0 ? 1 : -1);
-            if (change < gain && code >= low && code <= high) {
+        double gain = 0;
+        int32_t step;
+        for (k = n, i = 0; i < n; i++) {
+            double change = s * (s * c[i * n + i] - 2 * fabs(g[i]));
+            int32_t code = ptq__code(b->codes, at + i) + (g[i] > 0 ? 1 : -1);
+            if (change < gain && code >= b->low && code <= b->high) {
                 gain = change;
                 k = i;
             }
@@ -13491,100 +12960,48 @@ static double ptq__descend(const float *w, size_t n, float scale, int32_t low, i
             break;
         error += gain;
         step = g[k] > 0 ? 1 : -1;
-        ptq_tensor_set_code(codes, at + k, ptq__code(codes, at + k) + step);
+        ptq_tensor_set_code(b->codes, at + k, ptq__code(b->codes, at + k) + step);
         for (i = 0; i < n; i++)
             g[i] -= s * step * c[k * n + i];
     }
     return error;
 }
 
-/* Scratch for learning one node. */
-typedef struct ptq__workbench {
-    double *c, *l;     /* taps x taps */
-    double *d, *g, *x; /* taps */
-    float *w;
-    int factorized;
-} ptq__workbench;
-
-/* The weights of channel o fitted anew, into bench->w. */
-static void ptq__refit_weights(const ptq__moments *m, int group, int o, const float *w,
-                               double in_scale, ptq__workbench *bench) {
-    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
-    const int64_t *cross = m->cross + (size_t)o * (size_t)m->taps;
-    size_t n = (size_t)m->taps, i, j;
-    double count = (double)m->count, y = (double)m->target[o] / count, trace = 0;
-    for (i = 0; i < n; i++)
-        trace += bench->c[i * n + i];
-    trace *= ptq__ridge / (1 + ptq__ridge);
-    for (i = 0; i < n; i++) {
-        bench->x[i] = ((double)cross[i] / count - y * ((double)sum[i] / count));
-        bench->x[i] = bench->x[i] * m->unit / in_scale;
-        for (j = 0; j < n; j++)
-            bench->x[i] -= bench->c[i * n + j] * (double)w[j];
-        bench->x[i] += trace / (double)n * (double)w[i]; /* the diagonal's share */
-    }
-    ptq__solve(bench->l, n, bench->x);
-    for (i = 0; i < n; i++)
-        bench->w[i] = (float)((double)w[i] + bench->x[i]);
-}
-
-/* What learning a channel works on. */
-typedef struct ptq__channel {
-    const ptq__moments *m;
-    int index, group; /* of the channel */
-    const float *w;   /* target weights */
-    float bias;       /* of the float model */
-    double in_scale;
-    int32_t low, high;
-    ptq_tensor *codes;
-    float *scale;
-} ptq__channel;
-
-/* Nearest codes under a scale, then descent. Returns d C d. */
-static double ptq__round_channel(const ptq__channel *ch, float scale, ptq__workbench *bench) {
-    size_t n = (size_t)ch->m->taps, at = (size_t)ch->index * n;
-    ptq__code_weights(ch->w, n, scale, ch->codes->zero_point, ch->low, ch->high, ch->codes, at);
-    if (ch->codes->zero_point)
-        return 0;
-    return ptq__descend(ch->w, n, scale, ch->low, ch->high, bench->c, ch->codes, at, bench->d,
-                        bench->g);
-}
-
-/* A refitted channel needs a scale of its own: of several around the one of least squared error of
-   weights, that with the least error of the result. */
-static void ptq__rescale_channel(const ptq__channel *ch, const ptq_scheme *scheme,
-                                 ptq__workbench *bench) {
-    float base = ptq__weight_scale(ch->w, (size_t)ch->m->taps, scheme, ch->low, ch->high);
+/* Fitted weights need a scale of their own: of nine within 20 % of the one with the least squared
+   error of the weights, the one with the least error of the result. */
+static void ptq__rescale_channel(ptq__bench *b) {
+    size_t n = (size_t)b->lesson->taps, i = 0;
+    float base = ptq__weight_scale(b->w, n, b->lesson->scheme, b->low, b->high);
     double least = HUGE_VAL;
-    int i = 0, k;
-    while (i < ch->m->taps && fabsf(ch->w[i]) < FLT_MIN)
+    int k;
+    while (i < n && fabsf(b->w[i]) < FLT_MIN)
         i++;
-    if (i == ch->m->taps)
+    if (i == n)
         return; /* nothing but a bias, whose scale was chosen for it */
     for (k = -4; k <= 4; k++) {
-        float scale =
-            ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, ch->bias, (float)ch->in_scale);
-        double error = ptq__round_channel(ch, scale, bench);
+        float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, b->bias,
+                                          (float)b->lesson->in_scale);
+        double error = ptq__round_channel(b, scale);
         if (error < least) {
             least = error;
-            *ch->scale = scale;
+            *b->scale = scale;
         }
     }
 }
 
-/* The bias, per unit of the input's scale, that ends the mean error: E y - E(s q x); without
-   targets, that of the float model and what rounding takes from it. */
-static double ptq__mean_bias(const ptq__channel *ch) {
-    const ptq__moments *m = ch->m;
-    const int64_t *sum = m->sum + (size_t)ch->group * (size_t)m->taps;
-    size_t n = (size_t)m->taps, at = (size_t)ch->index * n, i;
-    double count = (double)m->count, bias;
-    bias = m->target ? (double)m->target[ch->index] / count * m->unit / ch->in_scale
-                     : (double)ch->bias / ch->in_scale;
+/* The bias, per unit of the input's scale, that ends the mean error: E y - s q E x, and where no y
+   was looked at, b + w E x for E y. */
+static double ptq__mean_bias(const ptq__bench *b) {
+    const ptq__lesson *lesson = b->lesson;
+    size_t n = (size_t)lesson->taps, at = (size_t)b->channel * n, i;
+    double bias = (double)b->bias / lesson->in_scale;
+    if (lesson->targets)
+        bias = (double)b->sums[lesson->y + (size_t)(b->channel - lesson->first)] / b->count *
+               lesson->unit / lesson->in_scale;
     for (i = 0; i < n; i++) {
-        double w =
-            (double)*ch->scale * (double)(ptq__code(ch->codes, at + i) - ch->codes->zero_point);
-        bias += ((m->target ? 0 : (double)ch->w[i]) - w) * ((double)sum[i] / count);
+        int32_t q = ptq__code(b->codes, at + i) - b->codes->zero_point;
+        double w = lesson->targets ? 0 : (double)b->w[i];
+        bias += (w - (double)*b->scale * (double)q) * b->mean[i];
     }
     return bias;
 }
@@ -13600,148 +13017,151 @@ static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *e
     return PTQ_OK;
 }
 
-static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int o,
-                                     ptq__workbench *bench, ptq_error *err) {
-    const ptq__converter *cv = learner->cv;
-    ptq_node *node = &cv->model->node[index];
-    const ptq_node *from = ptq__old_node(cv, index);
-    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
-    ptq__channel ch;
-    ch.m = &learner->moments[index];
-    ch.index = o;
-    ch.group = o / (node->shape[2] / node->groups);
-    ch.w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (size_t)o * (size_t)ch.m->taps;
-    ch.bias = bias->rank ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
-    ch.in_scale = (double)cv->model->node[node->input[0]].q.scale;
-    ch.codes = &node->param[PTQ_PARAM_WEIGHT];
-    ch.scale = &ch.codes->scale[ch.codes->scales > 1 ? o : 0];
-    ptq_code_range(ch.codes->type, ch.codes->bits, &ch.low, &ch.high);
-    if (!scheme->weight_affine && !scheme->weight_full_range)
-        ch.low = -ch.high;
-    if (bench->factorized) {
-        ptq__refit_weights(ch.m, ch.group, o, ch.w, ch.in_scale, bench);
-        ch.w = bench->w;
-        if (ch.codes->scales > 1)
-            ptq__rescale_channel(&ch, scheme, bench);
-    }
-    if (ch.m->product)
-        ptq__round_channel(&ch, *ch.scale, bench);
-    return bias->rank ? ptq__set_bias(node, o, ptq__mean_bias(&ch), err) : PTQ_OK;
+static ptq_status ptq__learn_channel(ptq__bench *b, int o, ptq_error *err) {
+    const ptq__lesson *lesson = b->lesson;
+    const ptq_node *from = lesson->from;
+    int biased = lesson->to->param[PTQ_PARAM_BIAS].rank != 0;
+    b->channel = o;
+    b->w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (ptrdiff_t)o * lesson->taps;
+    b->bias = biased ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
+    b->scale = &b->codes->scale[b->codes->scales > 1 ? o : 0];
+    if (b->refits)
+        ptq__refit(b);
+    if (b->refits && b->codes->scales > 1)
+        ptq__rescale_channel(b);
+    if (lesson->rounds)
+        ptq__round_channel(b, *b->scale);
+    return biased ? ptq__set_bias(lesson->to, o, ptq__mean_bias(b), err) : PTQ_OK;
 }
 
-static ptq_status ptq__learn_node(const ptq__learner *learner, int index, ptq_error *err) {
-    const ptq_allocator *allocator = &learner->cv->options->work.allocator;
-    const ptq__moments *m = &learner->moments[index];
-    const ptq_node *node = &learner->cv->model->node[index];
-    size_t n = (size_t)m->taps, square = m->product ? n * n : 0;
-    ptq__workbench bench;
-    void *memory = NULL;
-    ptq_status status = PTQ_OK;
-    int o, each = node->shape[2] / node->groups;
-    PTQ__TRY(ptq__alloc(allocator, (m->cross ? 2 : 1) * square + 4 * n, sizeof(double),
-                        "covariance", &memory, err));
-    bench.d = (double *)memory;
-    bench.g = bench.d + n;
-    bench.x = bench.g + n;
-    bench.w = (float *)(bench.x + n);
-    bench.c = bench.x + 2 * n;
-    bench.l = bench.c + square; /* not touched unless refitting */
-    bench.factorized = 0;
-    for (o = 0; o < node->shape[2] && !status; o++) {
-        if (o % each == 0 && m->product) {
-            ptq__covariance(m, o / each, bench.c);
-            bench.factorized = m->cross && ptq__factorize(bench.c, n, bench.l);
-        }
-        status = ptq__learn_channel(learner, index, o, &bench, err);
+static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *sums,
+                                    const ptq_allocator *allocator, ptq_error *err) {
+    size_t n = (size_t)lesson->taps, square = lesson->rounds ? n * n : 0;
+    double *vectors = NULL;
+    ptq__bench b;
+    ptq_status status;
+    int o;
+    memset(&b, 0, sizeof b);
+    b.lesson = lesson;
+    b.sums = sums;
+    b.count = (double)sums[lesson->count];
+    b.codes = &lesson->to->param[PTQ_PARAM_WEIGHT];
+    ptq_code_range(b.codes->type, b.codes->bits, &b.low, &b.high);
+    if (!lesson->scheme->weight_affine && !lesson->scheme->weight_full_range)
+        b.low = -b.high;
+    PTQ__TRY(PTQ__NEW(allocator, &b.fitted, n, "weights", err));
+    status = PTQ__NEW(allocator, &vectors, 3 * n + (lesson->targets ? 2 : 1) * square, "covariance",
+                      err);
+    if (!status) {
+        b.mean = vectors;
+        b.d = b.mean + n;
+        b.g = b.d + n;
+        b.c = b.g + n;
+        b.factor = b.c + square;
+        ptq__find_covariance(&b);
     }
-    ptq__free(allocator, memory);
+    for (o = 0; o < lesson->each && !status; o++)
+        status = ptq__learn_channel(&b, lesson->first + o, err);
+    ptq__free(allocator, vectors);
+    ptq__free(allocator, b.fitted);
     return status;
 }
 
-/* Moments in one pass over the images, then layer after layer. */
-static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err) {
-    const ptq_convert_options *options = learner->cv->options;
+static ptq_status ptq__plan_model(const ptq_model *model, const ptq_allocator *allocator,
+                                  ptq_plan **out, ptq_error *err) {
+    ptq_plan_options options;
+    memset(&options, 0, sizeof options);
+    options.allocator = *allocator;
+    return ptq_plan_create(model, &options, out, err);
+}
+
+/* One pass: sums over the images, then lesson after lesson. The plan is of the model as it has
+   become so far. */
+static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq__lesson *lesson,
+                                  int lessons, ptq_error *err) {
+    const ptq_work *work = &cv->options->work;
+    ptq__learner learner;
     ptq__job job;
+    ptq_plan *plan = NULL;
+    ptq_status status;
     int i;
-    job = ptq__job_over(learner->plan, options->images, &options->work);
+    memset(&learner, 0, sizeof learner);
+    learner.cv = cv;
+    learner.real = real;
+    learner.lesson = lesson;
+    learner.lessons = lessons;
+    for (i = 0; i < lessons; i++) {
+        size_t taps = (size_t)lesson[i].taps, each = (size_t)lesson[i].each;
+        learner.size = ptq__place_sums(&lesson[i], learner.size);
+        learner.taps = taps > learner.taps ? taps : learner.taps;
+        learner.each = each > learner.each ? each : learner.each;
+    }
+    PTQ__TRY(ptq__plan_model(cv->model, &work->allocator, &plan, err));
+    job = ptq__job_over(plan, cv->options->images, work);
     job.keep = 1;
     job.begin = ptq__learn_begin;
     job.one = ptq__learn_one;
     job.end = ptq__learn_end;
-    job.context = learner;
-    PTQ__TRY(ptq__check_fits(learner->plan, job.data, err));
-    PTQ__TRY(ptq__learner_open(learner, err));
-    PTQ__TRY(ptq__job_run(&job, err));
-    for (i = 0; i < learner->plan->info.model->nodes; i++)
-        if (learner->moments[i].taps)
-            PTQ__TRY(ptq__learn_node(learner, i, err));
-    return PTQ_OK;
-}
-
-/* Learns node `only`, or all (-1), from one pass over the images. */
-static ptq_status ptq__learn_stage(ptq__converter *cv, int only, int last, const ptq_plan *real,
-                                   ptq_error *err) {
-    ptq_plan_options options;
-    ptq__learner learner;
-    ptq_plan *plan = NULL;
-    ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.allocator = cv->options->work.allocator;
-    PTQ__TRY(ptq_plan_create(cv->model, &options, &plan, err));
-    memset(&learner, 0, sizeof learner);
-    learner.cv = cv;
-    learner.plan = plan;
-    learner.real = real;
-    learner.only = only;
-    learner.last = last;
-    status = ptq__learn_with(&learner, err);
-    ptq__learner_free(&learner);
+    job.context = &learner;
+    status = ptq__check_fits(plan, job.data, err);
+    if (!status)
+        status = PTQ__NEW(&work->allocator, &learner.sums, learner.size, "moments", err);
+    if (!status)
+        status = ptq__job_run(&job, err);
+    for (i = 0; i < lessons && !status; i++)
+        status = ptq__solve_lesson(&lesson[i], learner.sums, &work->allocator, err);
+    ptq__free(&work->allocator, learner.sums);
     ptq_plan_free(plan);
     return status;
 }
 
+/* Replaces codes, scales and biases of cv->model wherever a scheme learns. As soon as one layer has
+   targets, each has a pass of its own. */
 static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
-    ptq_plan_options options;
+    const ptq_allocator *allocator = &cv->options->work.allocator;
+    ptq__lesson *lesson = NULL;
     ptq_plan *real = NULL;
     ptq_status status = PTQ_OK;
-    int i, last = -1, targets = 0;
+    size_t groups = 0;
+    int i, k, n = 0, targets = 0;
     for (i = 0; i < cv->model->nodes; i++)
-        if (ptq__learned_taps(cv, i)) {
-            last = i;
-            targets = targets || ptq__takes_targets(ptq__scheme_of(cv, &cv->model->node[i]));
-        }
-    if (last < 0)
-        return PTQ_OK;
-    if (!cv->options->images || !cv->options->images->count)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "learned rounding and empirical bias correction need the calibration"
-                             " images; give them in the options, or do without");
-    if (!targets)
-        return ptq__learn_stage(cv, -1, last, NULL, err);
-    memset(&options, 0, sizeof options);
-    options.allocator = cv->options->work.allocator;
-    PTQ__TRY(ptq_plan_create(cv->old, &options, &real, err));
-    for (i = 0; i <= last && !status; i++)
-        if (ptq__learned_taps(cv, i))
-            status = ptq__learn_stage(cv, i, i, real, err);
+        groups += ptq__has_weight(cv->model->node[i].op) ? (size_t)cv->model->node[i].groups : 0;
+    PTQ__TRY(PTQ__NEW(allocator, &lesson, groups, "lessons", err));
+    for (i = 0; i < cv->model->nodes; i++)
+        n += ptq__find_lessons(cv, i, &lesson[n]);
+    for (i = 0; i < n; i++)
+        targets = targets || lesson[i].targets;
+    if (n && (!cv->options->images || !cv->options->images->count))
+        status = ptq_error_set(err, PTQ_NOT_READY,
+                               "learned rounding and empirical bias correction need the calibration"
+                               " images; give them in the options, or do without");
+    else if (targets)
+        status = ptq__plan_model(cv->old, allocator, &real, err);
+    for (i = 0; i < n && !status; i += k) {
+        k = targets ? lesson[i].to->groups : n;
+        status = ptq__learn_pass(cv, real, &lesson[i], k, err);
+    }
     ptq_plan_free(real);
+    ptq__free(allocator, lesson);
     return status;
 }
-
 /* ---- [EXPECT] ------------------------------------------------------------------------------- */
 
-/* Analytic bias correction. Of each channel of each float tensor, the mean and standard deviation
-   that it is expected to have, without looking at images. */
+/* Analytic bias correction (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2): the
+   mean error of a layer, (w - s q) E x, goes into its bias, and E x comes from the model itself
+   instead of from images. A batch norm says what mean and deviation it gives each channel; from
+   there they are followed through the network, as if every channel were normally distributed and
+   independent of the others. One pass over the nodes; nothing is run.
 
-typedef struct ptq__expected {
-    const ptq__converter *cv;
-    int *first; /* where the channels of a node's result begin */
-    float *mean, *deviation;
-} ptq__expected;
+   mean[i]: of node i of the float model, the means of its C channels and then as many standard
+   deviations. */
 
-/* Those of a normal x become those of max(0, x), or of min(6, max(0, x)): the moments of a clipped
-   normal distribution (Nagel et al. 2019, appendix C). */
+/* Mean m and deviation s of a normal x become those of min(high, max(0, x)), high 6 or infinite
+   (appendix C there). With phi and Phi density and distribution of the standard normal, a = -m / s,
+   b = (high - m) / s and p = Phi(b) - Phi(a), the share that is not clipped,
+       E x'   = m p + s (phi(a) - phi(b)) + high (1 - Phi(b))
+       E x'^2 = (m^2 + s^2) p + 2 m s (phi(a) - phi(b)) + s^2 (a phi(a) - b phi(b))
+                + high^2 (1 - Phi(b)). */
 static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) {
     const double root = sqrt(2.0), peak = 1 / sqrt(8 * atan(1.0));
     double m = (double)*mean, s = (double)*deviation, a, b = 0, at_a, at_b = 0, above = 0, inside;
@@ -13764,14 +13184,14 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
     *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
 }
 
-/* From the pixels of the calibration, all channels alike. */
-static ptq_status ptq__expect_pixels(ptq__expected *ex, ptq_error *err) {
-    const ptq_model *model = ex->cv->old;
-    int c, v;
-    for (c = 0; c < model->node[0].shape[2]; c++) {
+/* Of the image: the pixel values that were counted in calibration, all channels alike. */
+static ptq_status ptq__expect_pixels(const ptq__converter *cv, float *mean, ptq_error *err) {
+    const ptq_model *model = cv->old;
+    int c, v, channels = model->node[0].shape[2];
+    for (c = 0; c < channels; c++) {
         double n = 0, sum = 0, square = 0;
         for (v = 0; v < 256; v++) {
-            double count = (double)ex->cv->calibration->pixel[v];
+            double count = (double)cv->calibration->pixel[v];
             double x = (double)ptq__pixel(model, c, v);
             n += count;
             sum += count * x;
@@ -13782,35 +13202,38 @@ static ptq_status ptq__expect_pixels(ptq__expected *ex, ptq_error *err) {
                                  "analytic bias correction needs a calibration on pixels; this one"
                                  " saw real numbers");
         square = square / n - sum / n * (sum / n);
-        ex->mean[c] = (float)(sum / n);
-        ex->deviation[c] = square > 0 ? (float)sqrt(square) : 0;
+        mean[c] = (float)(sum / n);
+        mean[channels + c] = square > 0 ? (float)sqrt(square) : 0;
     }
     return PTQ_OK;
 }
 
-/* Sum of independent inputs times weights. */
-static void ptq__expect_weighted(ptq__expected *ex, int index) {
-    const ptq_node *node = &ex->cv->old->node[index];
+/* Of w x + b: means add up, and so do variances: b + sum of w E x, sum of w^2 Var x. */
+static void ptq__expect_weighted(const ptq_model *model, const ptq_node *node, const float *x,
+                                 float *mean) {
     const float *w = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)node->param[PTQ_PARAM_BIAS].data;
     size_t k, taps = ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]) / (size_t)node->shape[2];
-    int o;
+    int o, channels = model->node[node->input[0]].shape[2];
     for (o = 0; o < node->shape[2]; o++, w += taps) {
-        double mean = b ? (double)b[o] : 0, variance = 0;
+        double sum = b ? (double)b[o] : 0, variance = 0;
         for (k = 0; k < taps; k++) {
-            int from = ex->first[node->input[0]] + ptq__tap_channel(ex->cv->old, node, o, k);
-            double deviation = (double)w[k] * (double)ex->deviation[from];
-            mean += (double)w[k] * (double)ex->mean[from];
+            int from = ptq__tap_channel(model, node, o, k);
+            double deviation = (double)w[k] * (double)x[channels + from];
+            sum += (double)w[k] * (double)x[from];
             variance += deviation * deviation;
         }
-        ex->mean[ex->first[index] + o] = (float)mean;
-        ex->deviation[ex->first[index] + o] = (float)sqrt(variance);
+        mean[o] = (float)sum;
+        mean[node->shape[2] + o] = (float)sqrt(variance);
     }
 }
 
-/* The batch norm that was folded into a node; NULL if none can be seen. */
-static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node *node) {
+/* The batch norm whose result a node computes: its own, or one that fusing folded into it. NULL if
+   none can be seen. */
+static const ptq_node *ptq__norm_of(const ptq_model *unfused, const ptq_node *node) {
     int conv = unfused ? ptq_model_find(unfused, node->name) : -1, i;
+    if (node->op == PTQ_OP_BATCH_NORM)
+        return node;
     for (i = conv + 1; conv >= 0 && i < unfused->nodes; i++)
         if (unfused->node[i].op == PTQ_OP_BATCH_NORM && unfused->node[i].input[0] == conv &&
             unfused->node[i].shape[2] == node->shape[2])
@@ -13818,127 +13241,117 @@ static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node
     return NULL;
 }
 
-/* Batch norm makes the mean beta and the deviation gamma, in units of an equalized model too. */
-static ptq_status ptq__expect_norm(ptq__expected *ex, int index, const ptq_node *norm,
+/* Of a batch norm: mean beta and deviation |gamma|, in the units of an equalized model too. */
+static ptq_status ptq__expect_norm(const ptq_model *model, const ptq_node *node,
+                                   const ptq_node *norm, float *mean, ptq_error *err) {
+    const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
+    int c, n = node->shape[2], dim[2];
+    ptq_tensor both;
+    for (c = 0; c < n; c++) {
+        mean[c] = beta[c];
+        mean[n + c] = fabsf(gamma[c]);
+    }
+    dim[0] = 2;
+    dim[1] = n;
+    PTQ__TRY(ptq_tensor_borrow(&both, PTQ_TYPE_F32, 32, 2, dim, mean, 2 * (size_t)n * sizeof *mean,
+                               err));
+    ptq__in_units_of(model, node, &both);
+    return PTQ_OK;
+}
+
+/* Of a node's result: what its batch norm or its weights make (pools pass on a mean, and at most
+   the deviation); then its activation, the residual, and the activation behind that. */
+static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **mean,
                                    ptq_error *err) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    float *mean = ex->mean + ex->first[index], *deviation = ex->deviation + ex->first[index];
-    size_t bytes = (size_t)node->shape[2] * sizeof(float);
-    ptq_tensor view;
-    int c;
-    for (c = 0; c < node->shape[2]; c++) {
-        mean[c] = ((const float *)norm->param[PTQ_PARAM_BIAS].data)[c];
-        deviation[c] = fabsf(((const float *)norm->param[PTQ_PARAM_WEIGHT].data)[c]);
+    const ptq_node *node = &cv->old->node[index], *norm = ptq__norm_of(cv->options->unfused, node);
+    const float *x = mean[node->input[0]];
+    const float *other = node->input[1] >= 0 ? mean[node->input[1]] : NULL;
+    ptq_activation before = node->act, after = node->add_act;
+    float *m = mean[index], *s = m + node->shape[2];
+    int c, n = node->shape[2];
+    if (norm)
+        PTQ__TRY(ptq__expect_norm(cv->old, node, norm, m, err));
+    else if (ptq__has_weight(node->op))
+        ptq__expect_weighted(cv->old, node, x, m);
+    else
+        memcpy(m, x, 2 * (size_t)n * sizeof *m);
+    if (node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6)
+        after = node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
+    if (node->op == PTQ_OP_ADD) {
+        before = PTQ_ACTIVATION_NONE;
+        after = node->act;
     }
-    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_TYPE_F32, 32, 1, &node->shape[2], mean, bytes, err));
-    ptq__in_units_of(ex->cv->old, node, &view);
-    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_TYPE_F32, 32, 1, &node->shape[2], deviation, bytes, err));
-    ptq__in_units_of(ex->cv->old, node, &view);
-    return PTQ_OK;
-}
-
-/* Activation, residual addition, and its activation. */
-static void ptq__expect_result(ptq__expected *ex, int index) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    int c, adds = node->op == PTQ_OP_ADD;
-    ptq_activation after = adds                       ? node->act
-                           : node->op == PTQ_OP_RELU  ? PTQ_ACTIVATION_RELU
-                           : node->op == PTQ_OP_RELU6 ? PTQ_ACTIVATION_RELU6
-                                                      : node->add_act;
-    for (c = 0; c < node->shape[2]; c++) {
-        float *mean = &ex->mean[ex->first[index] + c], *d = &ex->deviation[ex->first[index] + c];
-        ptq__clip_normal(adds ? PTQ_ACTIVATION_NONE : node->act, mean, d);
-        if (node->input[1] >= 0) {
-            float other = ex->deviation[ex->first[node->input[1]] + c];
-            *mean += ex->mean[ex->first[node->input[1]] + c];
-            *d = sqrtf(*d * *d + other * other);
+    for (c = 0; c < n; c++) {
+        ptq__clip_normal(before, &m[c], &s[c]);
+        if (other) {
+            m[c] += other[c];
+            s[c] = sqrtf(s[c] * s[c] + other[n + c] * other[n + c]);
         }
-        ptq__clip_normal(after, mean, d);
+        ptq__clip_normal(after, &m[c], &s[c]);
     }
-}
-
-static ptq_status ptq__expect_node(ptq__expected *ex, int index, ptq_error *err) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    const ptq_node *norm =
-        node->op == PTQ_OP_BATCH_NORM ? node : ptq__folded_norm(ex->cv->options->unfused, node);
-    size_t bytes = (size_t)node->shape[2] * sizeof(float);
-    if (norm) {
-        PTQ__TRY(ptq__expect_norm(ex, index, norm, err));
-    } else if (ptq__has_weight(node->op)) {
-        ptq__expect_weighted(ex, index);
-    } else { /* pools keep the mean, and at most the deviation */
-        memcpy(ex->mean + ex->first[index], ex->mean + ex->first[node->input[0]], bytes);
-        memcpy(ex->deviation + ex->first[index], ex->deviation + ex->first[node->input[0]], bytes);
-    }
-    ptq__expect_result(ex, index);
     return PTQ_OK;
 }
 
-/* b + sum over inputs of (w - w') E x */
-static ptq_status ptq__correct_bias(const ptq__expected *ex, int index, ptq_error *err) {
-    const ptq_model *old = ex->cv->old;
-    const ptq_node *from = ptq__old_node(ex->cv, index);
-    ptq_node *node = &ex->cv->model->node[index];
+/* b + (w - s q) E x for each channel. */
+static ptq_status ptq__correct_bias(const ptq__converter *cv, int index, float **mean,
+                                    ptq_error *err) {
+    ptq_node *node = &cv->model->node[index];
+    const ptq_node *from = &cv->old->node[ptq_model_find(cv->old, node->name)];
     const ptq_tensor *codes = &node->param[PTQ_PARAM_WEIGHT];
     const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    size_t k, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
+    size_t k, at = 0, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
     int o;
     for (o = 0; o < node->shape[2] && b; o++) {
         double bias = (double)b[o];
-        for (k = 0; k < taps; k++) {
-            size_t at = (size_t)o * taps + k;
+        for (k = 0; k < taps; k++, at++)
             bias += ((double)w[at] - (double)ptq_tensor_real(codes, at)) *
-                    (double)ex->mean[ex->first[from->input[0]] + ptq__tap_channel(old, from, o, k)];
-        }
-        PTQ__TRY(ptq__set_bias(node, o, bias / (double)ex->cv->model->node[node->input[0]].q.scale,
-                               err));
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__correct_with(ptq__expected *ex, ptq_error *err) {
-    const ptq__converter *cv = ex->cv;
-    int i;
-    PTQ__TRY(ptq__expect_pixels(ex, err));
-    for (i = 1; i < cv->old->nodes; i++)
-        PTQ__TRY(ptq__expect_node(ex, i, err));
-    for (i = 1; i < cv->model->nodes; i++) {
-        const ptq_node *node = &cv->model->node[i];
-        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_MODE_INTEGER &&
-            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_CORRECTION_ANALYTIC)
-            PTQ__TRY(ptq__correct_bias(ex, i, err));
+                    (double)mean[from->input[0]][ptq__tap_channel(cv->old, from, o, k)];
+        bias /= (double)cv->model->node[node->input[0]].q.scale;
+        PTQ__TRY(ptq__set_bias(node, o, bias, err));
     }
     return PTQ_OK;
 }
 
 static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) {
-    const ptq_allocator *allocator = &cv->model->allocator;
-    size_t n = (size_t)cv->old->nodes, channels = 0, i;
-    ptq__expected ex;
-    void *memory = NULL;
+    const ptq_allocator *allocator = &cv->options->work.allocator;
+    const ptq_node *node = cv->old->node;
+    size_t channels = 0;
+    float **mean = NULL, *all = NULL;
     ptq_status status;
-    ex.cv = cv;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int), "channels", &memory, err));
-    ex.first = (int *)memory;
-    for (i = 0; i < n; i++) {
-        ex.first[i] = (int)channels;
-        channels += (size_t)cv->old->node[i].shape[2];
+    int i;
+    for (i = 0; i < cv->old->nodes; i++)
+        channels += (size_t)node[i].shape[2];
+    PTQ__TRY(PTQ__NEW(allocator, &mean, (size_t)cv->old->nodes, "channels", err));
+    status = PTQ__NEW(allocator, &all, 2 * channels, "expected values", err);
+    for (i = 0; i < cv->old->nodes && !status; i++) {
+        mean[i] = i ? mean[i - 1] + 2 * (size_t)node[i - 1].shape[2] : all;
+        status = i ? ptq__expect_node(cv, i, mean, err) : ptq__expect_pixels(cv, all, err);
     }
-    status = ptq__alloc(allocator, 2 * channels, sizeof(float), "expected values", &memory, err);
-    if (!status) {
-        ex.mean = (float *)memory;
-        ex.deviation = ex.mean + channels;
-        status = ptq__correct_with(&ex, err);
-        ptq__free(allocator, ex.mean);
+    for (i = 1; i < cv->model->nodes && !status; i++) {
+        node = &cv->model->node[i];
+        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_MODE_INTEGER &&
+            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_CORRECTION_ANALYTIC)
+            status = ptq__correct_bias(cv, i, mean, err);
     }
-    ptq__free(allocator, ex.first);
+    ptq__free(allocator, all);
+    ptq__free(allocator, mean);
     return status;
+}
+
+/* Whether a scheme of the model asks for a bias correction. */
+static int ptq__uses_bias(const ptq__converter *cv, ptq_bias_correction bias) {
+    int i, uses = cv->options->scheme.bias == bias;
+    for (i = 0; i < cv->options->overrides; i++)
+        uses = uses || cv->options->override[i].scheme.bias == bias;
+    return uses && cv->calibration;
 }
 
 /* ---- [SEARCH] ------------------------------------------------------------------------------- */
 
-/* Searches convert again and again, and measure against the float model. */
+/* Whatever searches converts again and again, and measures against the float model: on the first
+   images of those given, the others being there to learn from. */
 typedef struct ptq__search {
     const ptq_model *model;
     const ptq_calibration *calibration;
@@ -13984,19 +13397,29 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
     return status;
 }
 
+/* How far a model's logits are from float's. */
+static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model *model,
+                                      ptq_divergence *cost, ptq_error *err) {
+    ptq_evaluation measured;
+    ptq_status status;
+    PTQ__TRY(ptq__search_evaluate(search, model, &measured, err));
+    status = ptq_compare_logits(&search->real, &measured, cost, err);
+    ptq_release(&measured.memory);
+    return status;
+}
+
 /* Converts with the overrides of the search, and measures. `bytes` and `made` may be NULL; only a
    model that is kept is worth confirming. */
 static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
                                   ptq_divergence *cost, size_t *bytes, ptq_model **made,
                                   ptq_error *err) {
-    ptq_dataset learned;
+    const ptq_work *work = &search->options->work;
+    ptq_dataset learned = ptq__learned_images(search->options);
     ptq_convert_options options;
     ptq_convert_report report;
-    ptq_evaluation measured;
     ptq_model *model = NULL;
     ptq_status status;
-    if (search->options->work.progress &&
-        search->options->work.progress(search->options->work.user, search->done, search->total))
+    if (work->progress && work->progress(work->user, search->done, search->total))
         return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done,
                              search->total);
     search->done++;
@@ -14005,19 +13428,14 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     options.scheme.confirm = scheme->confirm && made;
     options.override = search->override;
     options.overrides = search->overrides;
-    learned = ptq__learned_images(search->options);
     options.images = &learned;
-    options.work.threads = search->options->work.threads;
-    options.work.allocator = search->options->work.allocator;
+    options.work.threads = work->threads;
+    options.work.allocator = work->allocator;
     PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
     if (bytes)
         *bytes = report.bytes_after;
     ptq_release(&report.memory);
-    status = ptq__search_evaluate(search, model, &measured, err);
-    if (!status) {
-        status = ptq_compare_logits(&search->real, &measured, cost, err);
-        ptq_release(&measured.memory);
-    }
+    status = ptq__search_measure(search, model, cost, err);
     if (status || !made)
         ptq_model_free(model);
     else
@@ -14026,18 +13444,17 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
 }
 
 static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error *err) {
+    const ptq_scheme *scheme = &search->options->scheme;
     ptq_convert_options plain;
-    void *memory = NULL;
-    if (search->options->scheme.mode != PTQ_MODE_INTEGER)
+    if (scheme->mode != PTQ_MODE_INTEGER)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the scheme must be one of integers, not %s",
-                             ptq_name(PTQ_NAMES_MODE, search->options->scheme.mode));
+                             ptq_name(PTQ_NAMES_MODE, scheme->mode));
     memset(&plain, 0, sizeof plain);
-    plain.scheme = search->options->scheme;
+    plain.scheme = *scheme;
     PTQ__TRY(ptq__check_convertible(search->model, search->calibration, &plain, err));
-    PTQ__TRY(ptq__alloc(&search->options->work.allocator, (size_t)overrides, sizeof(ptq_override),
-                        "overrides", &memory, err));
-    search->override = (ptq_override *)memory;
+    PTQ__TRY(PTQ__NEW(&search->options->work.allocator, &search->override, (size_t)overrides,
+                      "overrides", err));
     return ptq__search_evaluate(search, search->model, &search->real, err);
 }
 
@@ -14046,125 +13463,90 @@ static void ptq__search_close(ptq__search *search) {
     ptq__free(&search->options->work.allocator, search->override);
 }
 
-/* The scheme without what learns: fast to convert with. */
+/* The scheme without what learns: fast to convert with. Never all zeros, which would be "best". */
 static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme) {
     ptq_scheme plain = *scheme;
     plain.rounding = PTQ_ROUNDING_NEAREST;
     plain.refit = PTQ_REFIT_NEVER;
     plain.equalize = plain.fit_ranges = plain.confirm = 0;
     plain.bias = PTQ_BIAS_CORRECTION_NONE;
+    plain.weight_bits = ptq__weight_bits(scheme);
     return plain;
 }
 
-/* A copy of options with every scheme changed. Its overrides are to be freed. */
-static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*change)(ptq_scheme *),
-                                      ptq_convert_options *out, ptq_error *err) {
-    ptq_override *override;
-    void *memory = NULL;
-    int i;
-    *out = *from;
-    out->override = NULL;
-    change(&out->scheme);
-    if (!from->overrides)
-        return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&from->work.allocator, (size_t)from->overrides, sizeof(ptq_override),
-                        "overrides", &memory, err));
-    override = (ptq_override *)memory;
-    memcpy(override, from->override, (size_t)from->overrides * sizeof(ptq_override));
-    for (i = 0; i < from->overrides; i++)
-        change(&override[i].scheme);
-    out->override = override;
-    return PTQ_OK;
-}
-
-/* Images in an order of their own, by hash, so that those who take the first of them take the same
+/* Images in an order of their own, by hash: those who take the first of them take the same ones,
    whatever the order that they came in. */
 typedef struct ptq__by_hash {
     uint64_t hash;
     size_t index;
 } ptq__by_hash;
 
-static void ptq__sort_by_hash(ptq__by_hash *item, size_t n) {
-    size_t gap, i, k;
-    for (gap = n / 2; gap; gap = gap == 2 ? 1 : gap * 5 / 11) /* Shell 1959 */
-        for (i = gap; i < n; i++) {
-            ptq__by_hash moved = item[i];
-            for (k = i; k >= gap && item[k - gap].hash > moved.hash; k -= gap)
-                item[k] = item[k - gap];
-            item[k] = moved;
-        }
-}
-
-static ptq_status ptq__hash_images(const ptq_dataset *data, ptq__by_hash *item, void *pixels,
-                                   ptq_error *err) {
-    size_t i;
-    int label;
-    for (i = 0; i < data->count; i++) {
-        PTQ__TRY(data->get(data->user, i, pixels, &label, err));
-        item[i].hash = ptq__item_hash(data, pixels);
-        item[i].index = i;
-    }
-    return PTQ_OK;
+static int ptq__hash_before(const void *a, const void *b, const void *context) {
+    const ptq__by_hash *x = (const ptq__by_hash *)a, *y = (const ptq__by_hash *)b;
+    (void)context;
+    return x->hash != y->hash ? x->hash < y->hash : x->index < y->index;
 }
 
 /* `indices` is to be freed. */
 static ptq_status ptq__order_by_hash(const ptq_dataset *data, const ptq_allocator *allocator,
                                      size_t **indices, ptq_error *err) {
-    void *item = NULL, *pixels = NULL, *memory = NULL;
     size_t i;
-    ptq_status status =
-        ptq__alloc(allocator, data->count, sizeof(ptq__by_hash), "hashes", &item, err);
+    ptq__by_hash *order = NULL;
+    void *item = NULL;
+    size_t *made = NULL;
+    int label;
+    ptq_status status = PTQ__NEW(allocator, &order, data->count, "hashes", err);
     if (!status)
-        status = ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &pixels, err);
+        status = ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &item, err);
     if (!status)
-        status = ptq__alloc(allocator, data->count, sizeof(size_t), "indices", &memory, err);
+        status = PTQ__NEW(allocator, &made, data->count, "indices", err);
+    for (i = 0; i < data->count && !status; i++) {
+        status = data->get(data->user, i, item, &label, err);
+        order[i].hash = status ? 0 : ptq__item_hash(data, item);
+        order[i].index = i;
+    }
     if (!status)
-        status = ptq__hash_images(data, (ptq__by_hash *)item, pixels, err);
-    if (!status)
-        ptq__sort_by_hash((ptq__by_hash *)item, data->count);
+        ptq__sort(order, data->count, sizeof *order, ptq__hash_before, NULL);
     for (i = 0; i < data->count && !status; i++)
-        ((size_t *)memory)[i] = ((ptq__by_hash *)item)[i].index;
+        made[i] = order[i].index;
+    ptq__free(allocator, order);
     ptq__free(allocator, item);
-    ptq__free(allocator, pixels);
     if (status)
-        ptq__free(allocator, memory);
+        ptq__free(allocator, made);
     else
-        *indices = (size_t *)memory;
+        *indices = made;
     return status;
 }
 
-/* Range fitting. Weights are plain and of 8 bits meanwhile, so that it is the activations that
-   decide, and a model is made quickly. */
+/* Fitting ranges. The range of one tensor after the other is made smaller or larger as long as the
+   logits come closer to float's. Weights are plain and of 8 bits meanwhile, so that it is the
+   activations that decide, and a model is made quickly. */
 
 enum { PTQ__FIT_IMAGES = 256 };
 
 typedef struct ptq__fitter {
-    ptq__converter *cv;
+    ptq__converter *cv;          /* of the model that is wanted; cv->range is filled */
     ptq_convert_options options; /* of the models tried */
     ptq_search_options measure;
     ptq__search search;
-    double most; /* SQNR of the logits so far */
+    double most; /* SQNR of the logits so far, in dB */
 } ptq__fitter;
 
 static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error *err) {
     ptq__converter trial = *fit->cv;
-    ptq_evaluation measured;
     ptq_divergence d;
-    ptq_model *model = NULL;
     ptq_status status;
     trial.options = &fit->options;
     trial.report = NULL;
-    PTQ__TRY(ptq__convert_plainly(&trial, &model, err));
-    status = ptq__search_evaluate(&fit->search, model, &measured, err);
-    ptq_model_free(model);
-    PTQ__TRY(status);
-    status = ptq_compare_logits(&fit->search.real, &measured, &d, err);
-    ptq_release(&measured.memory);
-    *sqnr_db = d.sqnr_db;
+    PTQ__TRY(ptq__convert_model(&trial, err));
+    status = ptq__search_measure(&fit->search, trial.model, &d, err);
+    ptq_model_free(trial.model);
+    if (!status)
+        *sqnr_db = d.sqnr_db;
     return status;
 }
 
-/* Multiplies the range of a tensor by `factor` as long as that is better. */
+/* Multiplies the range of a tensor by `factor`, three times at most, as long as that is better. */
 static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float factor,
                                    ptq_error *err) {
     int k;
@@ -14184,15 +13566,16 @@ static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float
 }
 
 static ptq_status ptq__fit_tensors(ptq__fitter *fit, ptq_error *err) {
-    static const float factor[] = {0.85f, 1.15f};
     ptq__interval *range = fit->cv->range;
-    int t, k;
+    int t;
     PTQ__TRY(ptq__search_evaluate(&fit->search, fit->cv->old, &fit->search.real, err));
     PTQ__TRY(ptq__fit_measure(fit, &fit->most, err));
     for (t = 0; t < fit->cv->calibration->tensors; t++) {
         double before = fit->most;
-        for (k = 0; k < 2 && range[t].high > range[t].low && !(fit->most > before); k++)
-            PTQ__TRY(ptq__fit_towards(fit, &range[t], factor[k], err));
+        if (range[t].high > range[t].low)
+            PTQ__TRY(ptq__fit_towards(fit, &range[t], 0.85f, err));
+        if (range[t].high > range[t].low && !(fit->most > before))
+            PTQ__TRY(ptq__fit_towards(fit, &range[t], 1.15f, err));
     }
     return PTQ_OK;
 }
@@ -14204,25 +13587,26 @@ static int ptq__to_fit_with(ptq_scheme *scheme) {
     return 1;
 }
 
-/* Fills cv->range. */
+/* Fills cv->range, which is to be freed, after a failure too. */
 static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     const ptq_allocator *allocator = &cv->options->work.allocator;
+    const ptq_dataset *images = cv->options->images;
     ptq__fitter fit;
     ptq_subset subset;
     size_t *indices = NULL;
     ptq_status status;
     memset(&fit, 0, sizeof fit);
     fit.cv = cv;
-    PTQ__TRY(ptq__order_by_hash(cv->options->images, allocator, &indices, err));
-    status = ptq__change_schemes(cv->options, ptq__to_fit_with, &fit.options, err);
     fit.measure.images = &subset.dataset;
     fit.measure.measure = PTQ__FIT_IMAGES;
     fit.measure.work.threads = cv->options->work.threads;
     fit.measure.work.allocator = *allocator;
     fit.search.options = &fit.measure;
+    PTQ__TRY(PTQ__NEW(allocator, &cv->range, (size_t)cv->calibration->tensors, "ranges", err));
+    PTQ__TRY(ptq__order_by_hash(images, allocator, &indices, err));
+    status = ptq__change_schemes(cv->options, ptq__to_fit_with, &fit.options, err);
     if (!status)
-        status =
-            ptq_subset_open(&subset, cv->options->images, indices, cv->options->images->count, err);
+        status = ptq_subset_open(&subset, images, indices, images->count, err);
     if (!status)
         status = ptq__fit_tensors(&fit, err);
     ptq_release(&fit.search.real.memory);
@@ -14231,24 +13615,32 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     return status;
 }
 
-/* Converts once model and calibration are what they should be. */
-static ptq_status ptq__convert_from(ptq__converter *cv, ptq_model **out, ptq_error *err) {
-    const ptq_allocator *allocator = &cv->options->work.allocator;
-    void *memory = NULL;
-    ptq_status status;
-    if (!out || !ptq__below_8(&cv->options->scheme, cv->options->scheme.fit_ranges))
-        return ptq__convert_plainly(cv, out, err);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)cv->calibration->tensors, sizeof(ptq__interval),
-                        "ranges", &memory, err));
-    cv->range = (ptq__interval *)memory;
-    status = ptq__fit_ranges(cv, err);
+/* Converts the model that `cv` names: fits ranges first if that is asked for, then converts, then
+   learns on what has become of it. */
+static ptq_status ptq__convert_learned(ptq__converter *cv, ptq_error *err) {
+    ptq_status status = PTQ_OK;
+    cv->range = NULL;
+    if (ptq__below_8(&cv->options->scheme, cv->options->scheme.fit_ranges))
+        status = ptq__fit_ranges(cv, err);
     if (!status)
-        status = ptq__convert_plainly(cv, out, err);
-    ptq__free(allocator, cv->range);
+        status = ptq__convert_model(cv, err);
+    ptq__free(&cv->options->work.allocator, cv->range);
+    PTQ__TRY(status);
+    if (ptq__uses_bias(cv, PTQ_BIAS_CORRECTION_ANALYTIC))
+        status = ptq__correct_analytically(cv, err);
+    if (!status)
+        status = ptq__learn(cv, err);
+    if (!status)
+        status = ptq_model_check(cv->model, err); /* accumulators of the final codes */
+    if (status) {
+        ptq_model_free(cv->model);
+        cv->model = NULL;
+    }
     return status;
 }
 
-/* Every image must be one that was calibrated on. */
+/* Every image must be one that was calibrated on: learning on others would be worth as much, but
+   then nobody could tell which images a model has seen. */
 static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
     const ptq_dataset *images = cv->options->images;
     size_t known = 0;
@@ -14269,8 +13661,9 @@ static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
 }
 
 /* Equalizes, calibrates anew, converts that. */
-static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, ptq_error *err) {
+static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_error *err) {
     const ptq_convert_options *options = cv->options;
+    ptq__converter other = *cv;
     ptq_calibrate_options calibrate;
     ptq_plan_options plan_options;
     ptq_model *equalized = NULL;
@@ -14279,21 +13672,22 @@ static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, pt
     ptq_status status;
     memset(&calibrate, 0, sizeof calibrate);
     calibrate.work.threads = options->work.threads;
-    calibrate.accept_any = 1; /* they were accepted before */
     calibrate.work.allocator = options->work.allocator;
+    calibrate.accept_any = 1; /* they were accepted before */
     memset(&plan_options, 0, sizeof plan_options);
     plan_options.allocator = options->work.allocator;
     PTQ__TRY(ptq_plan_create(cv->old, &plan_options, &before, err));
-    status = ptq_equalize(before, options->images, &calibrate, &equalized, err);
+    status = ptq__equalize(before, options->images, &calibrate.work, &equalized, err);
     ptq_plan_free(before);
     if (!status)
         status = ptq_plan_create(equalized, &plan_options, &plan, err);
     if (!status)
         status = ptq_calibrate(plan, options->images, &calibrate, &calibration, err);
     if (!status) {
-        cv->old = equalized;
-        cv->calibration = calibration;
-        status = ptq__convert_from(cv, out, err);
+        other.old = equalized;
+        other.calibration = calibration;
+        status = ptq__convert_learned(&other, err);
+        cv->model = other.model;
     }
     ptq_calibration_free(calibration);
     ptq_plan_free(plan);
@@ -14301,23 +13695,26 @@ static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, pt
     return status;
 }
 
-/* Converts as decided. A dry run shows the same without equalization and fitted ranges. */
-static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_model **out, ptq_error *err) {
+/* Converts as decided. */
+static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_error *err) {
     const ptq_scheme *scheme = &cv->options->scheme;
-    int equalizes = out && ptq__below_8(scheme, scheme->equalize);
-    if (equalizes || (out && ptq__below_8(scheme, scheme->fit_ranges)))
+    int equalizes = ptq__below_8(scheme, scheme->equalize);
+    if (equalizes || ptq__below_8(scheme, scheme->fit_ranges))
         PTQ__TRY(ptq__check_images(cv, err));
-    return equalizes ? ptq__convert_equalized(cv, out, err) : ptq__convert_from(cv, out, err);
+    return equalizes ? ptq__convert_equalized(cv, err) : ptq__convert_learned(cv, err);
 }
 
 /* ---- [CONFIRM] ------------------------------------------------------------------------------ */
 
-/* Confirmation. What there is to decide: the name of each choice, and what leaves it out of a
-   scheme; 0 if that changes nothing. */
+/* What usually helps does not always. Each choice of a scheme is left out in turn, and stays out if
+   the model is then no farther from float on a quarter of the images, which nothing was learned
+   from. First what there is to decide: the name of a choice, and what leaves it out of a scheme,
+   which returns 0 if that changes nothing. */
 
 static int ptq__without_learning(ptq_scheme *s) {
     int changes = s->mode == PTQ_MODE_INTEGER && s->rounding == PTQ_ROUNDING_LEARNED;
     s->rounding = PTQ_ROUNDING_NEAREST;
+    s->weight_bits = ptq__weight_bits(s);
     return changes;
 }
 
@@ -14382,15 +13779,11 @@ static ptq_status ptq__measure_decided(ptq__decider *decider, const ptq_convert_
     return ptq__search_try(&decider->search, &options->scheme, cost, NULL, NULL, err);
 }
 
-/* "refitted weights: KL 0.0513, without 0.1021"; "no ..." for what was left out. */
-static void ptq__put_decision(ptq__decider *decider, int k, double with, double without) {
-    ptq__put(&decider->text, "%s%s%s: KL %g, without %g", decider->text.length ? "; " : "",
-             without > with ? "" : "no ", ptq__choices[k].name,
-             (double)(float)(floor(with * 1e5 + 0.5) / 1e5),
-             (double)(float)(floor(without * 1e5 + 0.5) / 1e5));
-}
+/* Five decimals are enough for people. */
+static double ptq__rounded(double value) { return (double)(float)(floor(value * 1e5 + 0.5) / 1e5); }
 
-/* Leaves choice k out where the model is then no farther from float's. */
+/* Leaves choice k out where the model is then no farther from float's. Says so in the manner of
+   "refitted weights: KL 0.0513, without 0.1021"; "no ..." for what was left out. */
 static ptq_status ptq__decide(ptq__decider *decider, int k, ptq_error *err) {
     ptq_convert_options without;
     ptq_divergence cost;
@@ -14398,8 +13791,11 @@ static ptq_status ptq__decide(ptq__decider *decider, int k, ptq_error *err) {
     PTQ__TRY(ptq__change_schemes(&decider->decided, ptq__choices[k].leave_out, &without, err));
     status = ptq__measure_decided(decider, &without, &cost, err);
     if (!status) {
-        ptq__put_decision(decider, k, decider->least.kl, cost.kl);
-        if (!(cost.kl > decider->least.kl)) {
+        int stays = cost.kl > decider->least.kl;
+        ptq__put(&decider->text, "%s%s%s: KL %g, without %g", decider->text.length ? "; " : "",
+                 stays ? "" : "no ", ptq__choices[k].name, ptq__rounded(decider->least.kl),
+                 ptq__rounded(cost.kl));
+        if (!stays) {
             ptq_convert_options before = decider->decided;
             decider->decided = without;
             without = before;
@@ -14425,6 +13821,7 @@ static ptq_status ptq__decide_all(ptq__decider *decider, ptq_error *err) {
 
 static int ptq__mark_decided(ptq_scheme *scheme) {
     scheme->confirm = 0;
+    scheme->weight_bits = ptq__weight_bits(scheme);
     return 1;
 }
 
@@ -14440,10 +13837,7 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
     rest = rest < PTQ__CONFIRM_LEARN ? rest : (size_t)PTQ__CONFIRM_LEARN;
     decider->options.images = &subset.dataset;
     decider->options.measure = slice;
-    decider->options.work.threads = options->work.threads;
-    decider->options.work.progress = options->work.progress;
-    decider->options.work.user = options->work.user;
-    decider->options.work.allocator = options->work.allocator;
+    decider->options.work = options->work;
     decider->search.model = cv->old;
     decider->search.calibration = cv->calibration;
     decider->search.options = &decider->options;
@@ -14457,33 +13851,38 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
     return status;
 }
 
-/* Decides what there is to decide, and converts. */
-static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, ptq_error *err) {
-    const ptq_scheme *scheme = &cv->options->scheme;
+/* The entry from part one: decides what there is to decide, and converts. */
+static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
+    const ptq_convert_options *options = cv->options;
     ptq__converter confirmed = *cv;
     ptq__decider decider;
-    ptq_model *made = NULL;
     ptq_status status;
-    if (!out || !scheme->confirm || scheme->mode != PTQ_MODE_INTEGER || !cv->calibration ||
-        !cv->options->images || cv->options->images->count < PTQ__CONFIRM_LEAST)
-        return ptq__convert_decided(cv, out, err);
+    if (!options->scheme.confirm || options->scheme.mode != PTQ_MODE_INTEGER || !cv->calibration ||
+        !options->images || options->images->count < PTQ__CONFIRM_LEAST)
+        return ptq__convert_decided(cv, err);
     memset(&decider, 0, sizeof decider);
     decider.text = ptq__text_over(decider.outcome, sizeof decider.outcome);
-    status = ptq__confirm(cv, &decider, err);
     confirmed.options = &decider.decided;
+    status = ptq__confirm(cv, &decider, err);
     if (!status)
-        status = ptq__convert_decided(&confirmed, &made, err);
+        status = ptq__convert_decided(&confirmed, err);
     if (!status && decider.text.length)
-        status = ptq_model_set_meta(made, "confirmed", decider.outcome, err);
+        status = ptq_model_set_meta(confirmed.model, "confirmed", decider.outcome, err);
     ptq__free(&decider.decided.work.allocator, (void *)(uintptr_t)decider.decided.override);
     if (status)
-        ptq_model_free(made);
+        ptq_model_free(confirmed.model);
     else
-        *out = made;
+        cv->model = confirmed.model;
     return status;
 }
 
 /* ---- [SENSITIVITY] -------------------------------------------------------------------------- */
+
+/* Which layer is to blame? The divergence of a model's logits from the float model's does not say.
+   So each node is measured alone: quantized under the scheme, with all others on real numbers. Then
+   remedies are tried, on the whole model and where most is lost, and what wins agreement back is
+   told. Everything is measured, nothing estimated: a conversion and an evaluation for each node and
+   each remedy. */
 
 static ptq_scheme ptq__float_scheme(void) {
     ptq_scheme scheme;
@@ -14492,7 +13891,7 @@ static ptq_scheme ptq__float_scheme(void) {
     return scheme;
 }
 
-/* Bytes of a node's parameters under a scheme. */
+/* Bytes of a node's parameters under a scheme: codes, scales, and biases, which stay 4 bytes. */
 static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t scales = scheme->weight_per_tensor ? 1 : (size_t)weight->dim[0];
@@ -14505,90 +13904,71 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
            node->param[PTQ_PARAM_BIAS].size + scales * sizeof(float);
 }
 
-/* ---- Sensitivity ---- */
+/* Measures the model under `scheme`, except for `node`, which is under `own`; NULL: no exception.
+   */
+static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme, const char *node,
+                                  const ptq_scheme *own, ptq_divergence *cost, ptq_error *err) {
+    search->overrides = node != NULL;
+    if (node) {
+        search->override[0].pattern = node;
+        search->override[0].scheme = *own;
+    }
+    return ptq__search_try(search, scheme, cost, NULL, NULL, err);
+}
 
+/* Nodes whose results are rounded anew: those with weights, and sums and averages. What only moves
+   or compares codes (ReLU, maxima) adds no error of its own. */
 static int ptq__measurable(const ptq_node *node) {
     return ptq__has_weight(node->op) || ptq__operator_of(node)->codes == PTQ__OWN_CODES;
 }
 
-static ptq_status ptq__measure_node(ptq__search *search, const ptq_node *node,
-                                    ptq_sensitivity *item, ptq_error *err) {
-    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
-    memcpy(item->node, node->name, sizeof item->node);
-    search->override[0].pattern = item->node;
-    search->override[0].scheme = plain;
-    search->overrides = 1;
-    item->bytes = ptq__layer_bytes(node, &plain);
-    return ptq__search_try(search, &others, &item->cost, NULL, NULL, err);
+/* Largest divergence first; of equals the earlier node of the model. */
+static int ptq__costs_more(const void *a, const void *b, const void *context) {
+    const ptq_sensitivity *x = (const ptq_sensitivity *)a, *y = (const ptq_sensitivity *)b;
+    const ptq_model *model = (const ptq_model *)context;
+    if (x->cost.kl < y->cost.kl || x->cost.kl > y->cost.kl)
+        return x->cost.kl > y->cost.kl;
+    return ptq_model_find(model, x->node) < ptq_model_find(model, y->node);
 }
 
-/* Largest divergence first; of equals the earlier node. */
-static void ptq__rank_nodes(ptq_sensitivity_report *report) {
-    int i, k;
-    for (i = 1; i < report->items; i++) {
-        ptq_sensitivity item = report->item[i];
-        for (k = i; k > 0 && report->item[k - 1].cost.kl < item.cost.kl; k--)
-            report->item[k] = report->item[k - 1];
-        report->item[k] = item;
-    }
-}
+/* What remedies make of a scheme. One that leaves it as it is need not be tried. */
 
-/* Remedies: what they are called, and what they make of a scheme. 0 if they change nothing. */
+static void ptq__use_channels(ptq_scheme *s) { s->weight_per_tensor = s->weight_affine = 0; }
 
-static int ptq__remedy_channels(ptq_scheme *s) {
-    int changes = s->weight_per_tensor;
-    s->weight_per_tensor = s->weight_affine = 0;
-    return changes;
-}
-
-static int ptq__remedy_ranges(ptq_scheme *s) {
-    int changes = s->activation_method != PTQ_METHOD_MSE || s->weight_method != PTQ_METHOD_MSE;
+static void ptq__use_mse(ptq_scheme *s) {
     s->activation_method = PTQ_METHOD_MSE;
     s->weight_method = s->weight_affine ? PTQ_METHOD_MINMAX : PTQ_METHOD_MSE;
-    return changes;
 }
 
-static int ptq__remedy_weights(ptq_scheme *s) {
-    int changes = ptq__weight_bits(s) < 8;
-    s->weight_bits = 8;
-    return changes;
-}
+static void ptq__use_8_bit_weights(ptq_scheme *s) { s->weight_bits = s->weight_bits ? 8 : 0; }
 
-static int ptq__remedy_activations(ptq_scheme *s) {
-    int changes = ptq__activation_bits(s) < 8;
-    s->activation_bits = 8;
-    return changes;
-}
+static void ptq__use_8_bits(ptq_scheme *s) { s->activation_bits = s->activation_bits ? 8 : 0; }
 
-static int ptq__remedy_float(ptq_scheme *s) {
-    *s = ptq__float_scheme();
-    return 1;
-}
+static void ptq__use_float(ptq_scheme *s) { *s = ptq__float_scheme(); }
 
-/* For the whole model only: it learns. */
-static int ptq__remedy_best(ptq_scheme *s) {
+static void ptq__use_best(ptq_scheme *s) {
     int weight_bits = s->weight_bits, activation_bits = s->activation_bits;
-    int changes =
-        s->rounding != PTQ_ROUNDING_LEARNED || s->refit == PTQ_REFIT_NEVER || !s->equalize;
+    if (s->rounding == PTQ_ROUNDING_LEARNED && s->refit != PTQ_REFIT_NEVER && s->equalize)
+        return;
     ptq_preset("best", s, NULL);
     s->weight_bits = weight_bits;
     s->activation_bits = activation_bits;
-    return changes;
 }
 
 typedef struct ptq__remedy {
     const char *text;
-    int (*apply)(ptq_scheme *scheme);
-    int whole, single; /* is tried on the whole model, on single nodes */
+    void (*apply)(ptq_scheme *scheme);
+    int whole, single; /* it is tried on the whole model, on single nodes */
 } ptq__remedy;
 
+/* `best` equalizes, which only a whole model can be. */
 static const ptq__remedy ptq__remedies[] = {
-    {"per-channel weights", ptq__remedy_channels, 1, 1},
-    {"ranges of least squared error", ptq__remedy_ranges, 1, 1},
-    {"8-bit weights", ptq__remedy_weights, 1, 1},
-    {"8-bit activations", ptq__remedy_activations, 1, 1},
-    {"preset best at the same bits", ptq__remedy_best, 1, 0},
-    {"float", ptq__remedy_float, 0, 1},
+    {"per-channel weights", ptq__use_channels, 1, 1},
+    {"ranges of least squared error", ptq__use_mse, 1, 1},
+    {"8-bit weights", ptq__use_8_bit_weights, 1, 1},
+    {"8-bit activations", ptq__use_8_bits, 1, 1},
+    {"preset best at the same bits", ptq__use_best, 1, 0},
+    {"float", ptq__use_float, 0, 1},
 };
 
 enum {
@@ -14603,7 +13983,7 @@ static void ptq__put_hundredths(ptq__text *text, double value) {
     ptq__put(text, "%d.%d%d", n / 100, n / 10 % 10, n % 10);
 }
 
-/* Kept if it gains, in the order of gains. */
+/* Kept if it gains; the largest gain first, of equals the one that was tried first. */
 static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, double cost_pp,
                             const char *remedy, double gain_pp) {
     ptq_advice item;
@@ -14623,8 +14003,8 @@ static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, do
     report->advice[k] = item;
 }
 
-/* One remedy, on one node or (item NULL) on all. `before`: the whole model as it is, without what
-   learns where single nodes are looked at. */
+/* One remedy on one node (`item`), or on all of them (NULL). `before`: the whole model without it,
+   and where single nodes are looked at, without what learns. */
 static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy,
                                   const ptq_sensitivity *item, const ptq_divergence *before,
                                   ptq_sensitivity_report *report, ptq_error *err) {
@@ -14633,14 +14013,11 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
     if (item)
         scheme = ptq__plain_scheme(&scheme);
     changed = scheme;
-    if (!remedy->apply(&changed))
+    remedy->apply(&changed);
+    if (!memcmp(&changed, &scheme, sizeof scheme))
         return PTQ_OK;
-    search->overrides = item != NULL;
-    if (item) {
-        search->override[0].pattern = item->node;
-        search->override[0].scheme = changed;
-    }
-    PTQ__TRY(ptq__search_try(search, item ? &scheme : &changed, &after, NULL, NULL, err));
+    PTQ__TRY(ptq__try_except(search, item ? &scheme : &changed, item ? item->node : NULL, &changed,
+                             &after, err));
     ptq__add_advice(report, item ? item->node : "",
                     100 * (1 - (item ? item->cost.agreement : before->agreement)), remedy->text,
                     100 * (after.agreement - before->agreement));
@@ -14648,24 +14025,26 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
 }
 
 static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *report, ptq_error *err) {
-    ptq_scheme plain = ptq__plain_scheme(&search->options->scheme);
+    const ptq_scheme *scheme = &search->options->scheme;
+    ptq_scheme plain = ptq__plain_scheme(scheme);
     ptq_divergence before;
     int i, k;
-    search->overrides = 0;
-    PTQ__TRY(ptq__search_try(search, &search->options->scheme, &report->whole, NULL, NULL, err));
-    PTQ__TRY(ptq__search_try(search, &plain, &before, NULL, NULL, err));
+    PTQ__TRY(ptq__try_except(search, scheme, NULL, NULL, &report->whole, err));
+    PTQ__TRY(ptq__try_except(search, &plain, NULL, NULL, &before, err));
     for (k = 0; k < PTQ__REMEDIES; k++) {
-        if (ptq__remedies[k].whole)
-            PTQ__TRY(ptq__try_remedy(search, &ptq__remedies[k], NULL, &report->whole, report, err));
-        for (i = 0; i < PTQ__COSTLIEST && i < report->items && ptq__remedies[k].single; i++)
-            PTQ__TRY(
-                ptq__try_remedy(search, &ptq__remedies[k], &report->item[i], &before, report, err));
+        const ptq__remedy *remedy = &ptq__remedies[k];
+        if (remedy->whole)
+            PTQ__TRY(ptq__try_remedy(search, remedy, NULL, &report->whole, report, err));
+        for (i = 0; i < PTQ__COSTLIEST && i < report->items && remedy->single; i++)
+            PTQ__TRY(ptq__try_remedy(search, remedy, &report->item[i], &before, report, err));
     }
     return PTQ_OK;
 }
 
+/* Nodes are measured without learning: it would take long, and hide what there is to find. */
 static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
                                        ptq_error *err) {
+    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
     const ptq_model *model = search->model;
     int i;
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes, "sensitivities", err));
@@ -14675,11 +14054,16 @@ static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_repo
         search->total += (size_t)ptq__measurable(&model->node[i]);
     PTQ__TRY(ptq__search_open(search, 1, err));
     report->images = search->real.total;
-    for (i = 0; i < model->nodes; i++)
-        if (ptq__measurable(&model->node[i]))
-            PTQ__TRY(
-                ptq__measure_node(search, &model->node[i], &report->item[report->items++], err));
-    ptq__rank_nodes(report);
+    for (i = 0; i < model->nodes; i++) {
+        ptq_sensitivity *item = &report->item[report->items];
+        if (!ptq__measurable(&model->node[i]))
+            continue;
+        memcpy(item->node, model->node[i].name, sizeof item->node);
+        item->bytes = ptq__layer_bytes(&model->node[i], &plain);
+        PTQ__TRY(ptq__try_except(search, &others, item->node, &plain, &item->cost, err));
+        report->items++;
+    }
+    ptq__sort(report->item, (size_t)report->items, sizeof *report->item, ptq__costs_more, model);
     return ptq__advise(search, report, err);
 }
 
@@ -14704,23 +14088,36 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
         *out = report;
     return status;
 }
-
 /* ---- [MIX] ---------------------------------------------------------------------------------- */
 
-/* ---- Mixed precision ---- */
+/* Mixed precision: how many bits the weights of each layer deserve. There are 7^layers answers, too
+   many to try. So each layer is measured alone at each width, and divergences are taken to add up.
+   A greedy path then leads from the largest model to the smallest, each step giving up bits where
+   that costs least for the bytes it saves (HAWQ-V2: Dong et al. 2020,
+   https://arxiv.org/abs/1911.03852, where the trace of a Hessian stands for what is measured here).
+   The models on it are the frontier. That divergences do not really add up, and that learning makes
+   up for some of them, is seen to at the end: what is chosen between was converted in full and
+   measured. */
 
 static const int ptq__mix_bits[] = {32, 8, 6, 5, 4, 3, 2};
+
 enum {
     PTQ__WIDTHS = sizeof ptq__mix_bits / sizeof ptq__mix_bits[0],
-    PTQ__SPREAD = 4 /* models along the frontier that are measured */
+    PTQ__SPREAD = 4 /* models along the frontier that are measured in any case */
 };
+
+/* A layer with weights, and what it would be at each width. */
+typedef struct ptq__mix_layer {
+    double weights;            /* how many */
+    size_t bytes[PTQ__WIDTHS]; /* of its parameters */
+    double cost[PTQ__WIDTHS];  /* divergence, relative to 8 bits everywhere */
+} ptq__mix_layer;
 
 typedef struct ptq__mixer {
     ptq__search search;
     const ptq_goal *goal;
     ptq_mix_report *report;
-    int *index;    /* nodes: of the model */
-    double *alone; /* nodes x PTQ__WIDTHS: divergence, relative to 8 bits everywhere */
+    ptq__mix_layer *layer; /* as many as the report has nodes */
     ptq_model *best;
 } ptq__mixer;
 
@@ -14733,48 +14130,44 @@ static ptq_scheme ptq__mix_scheme(const ptq_scheme *scheme, int bits) {
     return made;
 }
 
-/* Parameters of a layer at a number of bits. */
-static size_t ptq__mix_bytes(const ptq__mixer *mixer, int k, int bits) {
-    ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, bits);
-    return ptq__layer_bytes(&mixer->search.model->node[mixer->index[k]], &scheme);
+static int ptq__mix_width(int bits) {
+    int width = 0;
+    while (ptq__mix_bits[width] != bits)
+        width++;
+    return width;
 }
 
 /* Divergence of each layer at each width, the others at 8 bits, without learning. */
 static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
-    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme);
-    ptq_divergence cost;
-    double floor_kl;
+    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme), own;
+    ptq_divergence at_8, cost;
     int k, b;
     plain.weight_bits = 8;
-    mixer->search.overrides = 0;
-    PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
-    floor_kl = cost.kl;
+    PTQ__TRY(ptq__try_except(&mixer->search, &plain, NULL, NULL, &at_8, err));
     for (k = 0; k < mixer->report->nodes; k++)
         for (b = 0; b < PTQ__WIDTHS; b++) {
-            double *to = &mixer->alone[k * PTQ__WIDTHS + b];
             if (ptq__mix_bits[b] == 8)
                 continue;
-            mixer->search.override[0].pattern = mixer->report->node[k];
-            mixer->search.override[0].scheme = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
-            mixer->search.overrides = 1;
-            PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
-            *to = cost.kl - floor_kl;
+            own = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
+            PTQ__TRY(
+                ptq__try_except(&mixer->search, &plain, mixer->report->node[k], &own, &cost, err));
+            mixer->layer[k].cost[b] = cost.kl - at_8.kl;
         }
     return PTQ_OK;
 }
 
 /* The next model of the frontier: of all layers and lower widths the step that costs least
-   divergence for each byte. 0 if nothing is left. */
+   divergence for each byte saved; of steps that even gain, the one with the most of both. 0 if
+   nothing is left to save. */
 static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     double least = HUGE_VAL;
-    int k, b, from, best = -1, best_bits = 0;
+    int k, b, best = -1, best_bits = 0;
     for (k = 0; k < mixer->report->nodes; k++) {
-        for (from = 0; ptq__mix_bits[from] != bits[k];)
-            from++;
+        const ptq__mix_layer *layer = &mixer->layer[k];
+        int from = ptq__mix_width(bits[k]);
         for (b = from + 1; b < PTQ__WIDTHS; b++) {
-            double saved = (double)ptq__mix_bytes(mixer, k, bits[k]) -
-                           (double)ptq__mix_bytes(mixer, k, ptq__mix_bits[b]);
-            double cost = mixer->alone[k * PTQ__WIDTHS + b] - mixer->alone[k * PTQ__WIDTHS + from];
+            double saved = (double)layer->bytes[from] - (double)layer->bytes[b];
+            double cost = layer->cost[b] - layer->cost[from];
             double rate = cost > 0 ? cost / saved : cost * saved;
             if (saved > 0 && rate < least) {
                 least = rate;
@@ -14788,60 +14181,47 @@ static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     return best >= 0;
 }
 
-/* Size and prediction of the model that item `at` stands for. */
-static void ptq__mix_describe(const ptq__mixer *mixer, int at) {
-    ptq_mix *item = &mixer->report->item[at];
-    const uint8_t *bits = mixer->report->bits + at * mixer->report->nodes;
-    double weights = 0, sum = 0;
-    int k, b;
-    item->bytes = 0;
-    item->predicted = 0;
-    for (k = 0; k < mixer->report->nodes; k++) {
-        const ptq_node *node = &mixer->search.model->node[mixer->index[k]];
-        double n = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
-        for (b = 0; ptq__mix_bits[b] != bits[k];)
-            b++;
-        item->bytes += ptq__mix_bytes(mixer, k, bits[k]);
-        item->predicted += mixer->alone[k * PTQ__WIDTHS + b];
-        weights += n;
-        sum += n * bits[k];
-    }
-    item->average_bits = sum / weights;
-}
-
-/* From float everywhere down to 2 bits everywhere. */
+/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the way.
+   The row of bits behind the last is scratch. */
 static void ptq__mix_frontier(ptq__mixer *mixer) {
     ptq_mix_report *report = mixer->report;
-    size_t n = (size_t)report->nodes;
-    memset(report->bits, 32, n);
+    size_t n = (size_t)report->nodes, k;
+    uint8_t *bits = report->bits;
+    memset(bits, 32, n);
     do {
-        ptq__mix_describe(mixer, report->items);
-        memcpy(report->bits + (size_t)(report->items + 1) * n,
-               report->bits + (size_t)report->items * n, n);
-        report->items++;
-    } while (ptq__mix_step(mixer, report->bits + (size_t)report->items * n));
+        ptq_mix *item = &report->item[report->items++];
+        double weights = 0, sum = 0;
+        for (k = 0; k < n; k++) {
+            const ptq__mix_layer *layer = &mixer->layer[k];
+            int width = ptq__mix_width(bits[k]);
+            item->bytes += layer->bytes[width];
+            item->predicted += layer->cost[width];
+            weights += layer->weights;
+            sum += layer->weights * bits[k];
+        }
+        item->average_bits = sum / weights;
+        memcpy(bits + n, bits, n);
+        bits += n;
+    } while (ptq__mix_step(mixer, bits));
 }
 
 /* Converts item `at` under the full scheme and measures it; keeps the model if `keep`. */
 static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err) {
     const ptq_mix_report *report = mixer->report;
+    const ptq_scheme *scheme = &mixer->search.options->scheme;
     ptq_mix *item = &report->item[at];
-    ptq_model *made = NULL;
     int k;
     if (item->measured && !keep)
         return PTQ_OK;
     for (k = 0; k < report->nodes; k++) {
         mixer->search.override[k].pattern = report->node[k];
         mixer->search.override[k].scheme =
-            ptq__mix_scheme(&mixer->search.options->scheme, report->bits[at * report->nodes + k]);
+            ptq__mix_scheme(scheme, report->bits[at * report->nodes + k]);
     }
     mixer->search.overrides = report->nodes;
-    PTQ__TRY(ptq__search_try(&mixer->search, &mixer->search.options->scheme, &item->cost, NULL,
-                             keep ? &made : NULL, err));
     item->measured = 1;
-    if (keep)
-        mixer->best = made;
-    return PTQ_OK;
+    return ptq__search_try(&mixer->search, scheme, &item->cost, NULL, keep ? &mixer->best : NULL,
+                           err);
 }
 
 static int ptq__mix_small_enough(const ptq__mixer *mixer, int at) {
@@ -14856,54 +14236,58 @@ static int ptq__mix_good_enough(const ptq__mixer *mixer, int at) {
            -mixer->report->item[at].cost.delta_pp <= mixer->goal->drop_pp;
 }
 
-/* Sizes fall along the frontier, so the first that is small enough is the best under a size; the
-   last that is good enough is found by bisection, as if accuracy fell as well. */
+/* Sizes fall along the frontier, so the first model that is small enough is the best under a size.
+   Under a loss of accuracy the smallest is wanted, the last that is good enough: it is found by
+   bisection between `low`, which is (or is returned for want of a better), and `high`, which is
+   not, as if accuracy fell along the frontier as well. */
 static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
     ptq_mix_report *report = mixer->report;
-    int first = 0, low, high;
-    while (first < report->items - 1 && !ptq__mix_small_enough(mixer, first))
-        first++;
-    low = first;
-    high = report->items;
-    if (mixer->goal->drop_pp > 0)
-        PTQ__TRY(ptq__mix_measure(mixer, first, 0, err));
-    if (!ptq__mix_good_enough(mixer, first))
-        high = first + 1; /* none that is smaller will do */
-    while (mixer->goal->drop_pp > 0 && high - low > 1) {
-        int middle = low + (high - low) / 2;
-        PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
-        if (ptq__mix_good_enough(mixer, middle))
-            low = middle;
-        else
-            high = middle;
+    int low = 0, high = report->items;
+    while (low < report->items - 1 && !ptq__mix_small_enough(mixer, low))
+        low++;
+    if (mixer->goal->drop_pp > 0) {
+        PTQ__TRY(ptq__mix_measure(mixer, low, 0, err));
+        if (!ptq__mix_good_enough(mixer, low))
+            high = low + 1; /* none that is smaller will do */
+        while (high - low > 1) {
+            int middle = low + (high - low) / 2;
+            PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
+            *(ptq__mix_good_enough(mixer, middle) ? &low : &high) = middle;
+        }
     }
     report->chosen = low;
     report->met = ptq__mix_small_enough(mixer, low) && ptq__mix_good_enough(mixer, low);
     return PTQ_OK;
 }
 
+/* Every step lowers the width of a layer: the frontier has at most 6 models for each, and one. */
 static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err) {
     const ptq_model *model = mixer->search.model;
     ptq_mix_report *report = mixer->report;
-    const ptq_allocator *allocator = &report->memory.allocator;
     size_t n = 0, most;
-    int i;
+    int i, b;
     for (i = 0; i < model->nodes; i++)
         n += ptq__has_weight(model->node[i].op) != 0;
     if (!n)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
-    most = n * PTQ__WIDTHS + 1;
+    most = n * (PTQ__WIDTHS - 1) + 1;
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->node, n, "names", err));
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "frontier", err));
     PTQ__TRY(PTQ__KEEP(&report->memory, &report->bits, (most + 1) * n, "frontier", err));
-    PTQ__TRY(PTQ__NEW(allocator, &mixer->index, n, "layers", err));
-    PTQ__TRY(PTQ__NEW(allocator, &mixer->alone, n * PTQ__WIDTHS, "divergences", err));
-    for (i = 0; i < model->nodes; i++)
-        if (ptq__has_weight(model->node[i].op)) {
-            memcpy(report->node[report->nodes], model->node[i].name, PTQ_NAME_SIZE);
-            mixer->index[report->nodes++] = i;
+    PTQ__TRY(PTQ__NEW(&report->memory.allocator, &mixer->layer, n, "layers", err));
+    for (i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        ptq__mix_layer *layer = &mixer->layer[report->nodes];
+        if (!ptq__has_weight(node->op))
+            continue;
+        memcpy(report->node[report->nodes++], node->name, PTQ_NAME_SIZE);
+        layer->weights = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
+        for (b = 0; b < PTQ__WIDTHS; b++) {
+            ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, ptq__mix_bits[b]);
+            layer->bytes[b] = ptq__layer_bytes(node, &scheme);
         }
-    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9;
+    }
+    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9; /* 9: of a bisection */
     return ptq__search_open(&mixer->search, report->nodes, err);
 }
 
@@ -14936,22 +14320,15 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     mixer.report = &made;
     status = ptq__mix_run(&mixer, out != NULL, err);
     ptq__search_close(&mixer.search);
-    ptq__free(&options->work.allocator, mixer.index);
-    ptq__free(&options->work.allocator, mixer.alone);
-    if (status) {
-        ptq_model_free(mixer.best);
-        ptq_release(&made.memory);
-        return status;
-    }
-    if (out)
+    ptq__free(&options->work.allocator, mixer.layer);
+    if (!status && out)
         *out = mixer.best;
-    if (report)
+    if (!status && report)
         *report = made;
     else
         ptq_release(&made.memory);
-    return PTQ_OK;
+    return status;
 }
-
 #endif /* PTQ_IMPLEMENTATION_DONE */
 #endif /* PTQ_IMPLEMENTATION */
 

@@ -559,7 +559,7 @@ static char *small_json(size_t *size)
 
     assert_ok(ptq_model_create(NULL, &m, &err));
     last = ptq_add_input(m, "input", 4, 4, 2);
-    last = ptq_add_global_avg_pool(m, "pool", last);
+    last = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", last);
     ptq_add_dense(m, "fc", last, 3);
     fill_model(m, 4);
     m = fused_of(m);

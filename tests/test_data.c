@@ -628,7 +628,7 @@ static counter open_counter(void)
     counter c = {NULL, NULL};
 
     assert_ok(ptq_model_create(NULL, &c.model, &err));
-    ptq_add_global_avg_pool(c.model, "pool", ptq_add_input(c.model, "input", 2, 2, 3));
+    ptq_add_op(c.model, PTQ_OP_GLOBAL_AVG_POOL, "pool", ptq_add_input(c.model, "input", 2, 2, 3));
     assert_ok(ptq_plan_create(c.model, NULL, &c.plan, &err));
     return c;
 }

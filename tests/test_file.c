@@ -455,8 +455,8 @@ static ptq_model *small_model(void)
     o.kernel_h = 1;
     assert_ok(ptq_model_create(NULL, &m, &err));
     x = ptq_add_conv2d(m, "conv", ptq_add_input(m, "input", 3, 3, 1), &o);
-    x = ptq_add_relu(m, "relu", ptq_add_batch_norm(m, "bn", x, 0.25f));
-    ptq_add_dense(m, "fc", ptq_add_global_avg_pool(m, "pool", x), 3);
+    x = ptq_add_op(m, PTQ_OP_RELU, "relu", ptq_add_batch_norm(m, "bn", x, 0.25f));
+    ptq_add_dense(m, "fc", ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", x), 3);
     fill_model(m, 1);
     assert_ok(ptq_model_set_meta(m, "license", "MIT", &err));
     return m;

@@ -179,7 +179,7 @@ static ptq_model *small_model(int channels, int no_bias)
     assert_ok(ptq_model_create(NULL, &m, &err));
     last = ptq_add_input(m, "input", 4, 4, 2);
     last = ptq_add_conv2d(m, "conv", last, &o);
-    last = ptq_add_global_avg_pool(m, "pool", last);
+    last = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", last);
     ptq_add_dense(m, "fc", last, 3);
     fill_model(m, 21);
     return m;
