@@ -1407,7 +1407,9 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
+#ifndef PTQ_RUN_ONLY
 static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err);
+#endif
 #ifndef PTQ_NO_STDIO
 static FILE *ptq__open(const char *path, int writing);
 static int ptq__is_separator(char c);
@@ -5040,6 +5042,8 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     return PTQ_OK;
 }
 
+#ifndef PTQ_RUN_ONLY
+
 /* ---- [WORK] --------------------------------------------------------------------------------- */
 
 /* Image size and label range of a data set, before it is relied upon. */
@@ -7856,6 +7860,8 @@ PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
     return PTQ_OK;
 }
 
+#endif /* PTQ_RUN_ONLY */
+
 /* =============================================================================================
    PART TWO: FILES
    Models, graphs and calibrations as bytes, read as if an enemy had written them.
@@ -8648,8 +8654,8 @@ static ptq_status ptq__header_meta(ptq__header *header, ptq_error *err) {
         if (!status && key && value && ptq__find_meta(archive->meta, archive->metas, key) >= 0)
             ptq__json_wrong(json, "every metadata key once");
         else if (!status && value)
-            status = ptq__set_meta(&archive->meta, &archive->metas, key, value,
-                                   &archive->allocator, err);
+            status = ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator,
+                                   err);
         ptq__free(json->allocator, key);
         ptq__free(json->allocator, value);
         if (archive->metas > PTQ_MAX_NODES)
@@ -9461,6 +9467,7 @@ PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_
 
 #endif /* PTQ_NO_STDIO */
 
+#ifndef PTQ_RUN_ONLY
 /* ---- [CALIBRATION FILE] --------------------------------------------------------------------- */
 
 /* The JSON form. */
@@ -9830,6 +9837,8 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
 }
 
 #endif /* PTQ_NO_STDIO */
+
+#endif /* PTQ_RUN_ONLY */
 
 /* =============================================================================================
    PART THREE: SPEED
@@ -11925,6 +11934,7 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
 }
 #endif /* PTQ__VECTOR */
 
+#ifndef PTQ_RUN_ONLY
 /* ---- [SELF-TEST] ------------------------------------------------------------------------- */
 
 /* Random networks: a convolution of any kind, one more, a third with a fused addition, an addition
@@ -12180,10 +12190,14 @@ PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
     return PTQ_OK;
 }
 
+#endif /* PTQ_RUN_ONLY */
+
 /* =============================================================================================
    PART FOUR: SEARCH
    What lowers the loss of accuracy: built on part one, from outside.
    ============================================================================================= */
+
+#if !defined(PTQ_NO_SEARCH) && !defined(PTQ_RUN_ONLY)
 
 /* ---- [EQUALIZE] ----------------------------------------------------------------------------- */
 
@@ -14244,6 +14258,102 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
         ptq_release(&made.memory);
     return status;
 }
+#endif /* PTQ_NO_SEARCH, PTQ_RUN_ONLY */
+
+/* ---- [LEFT OUT] ----------------------------------------------------------------------------- */
+
+/* What a macro left out says so, and by which macro, where it has a status to say it with; other
+   functions are then not declared. */
+#if defined(PTQ_NO_SEARCH) || defined(PTQ_RUN_ONLY)
+#ifdef PTQ_RUN_ONLY
+#define PTQ__OUT_BY "PTQ_RUN_ONLY"
+#else
+#define PTQ__OUT_BY "PTQ_NO_SEARCH"
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#endif
+#define PTQ__LEFT_OUT(name, parameters)                                                            \
+    PTQ_API ptq_status name parameters {                                                           \
+        return ptq_error_set(err, PTQ_UNSUPPORTED, "%s was left out by the macro %s", #name,       \
+                             PTQ__OUT_BY);                                                         \
+    }
+PTQ__LEFT_OUT(ptq_equalize_like,
+              (const ptq_model *model, const ptq_model *quantized, ptq_model **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_measure_sensitivity,
+              (const ptq_model *model, const ptq_calibration *calibration,
+               const ptq_search_options *options, ptq_sensitivity_report *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_convert_mixed, (const ptq_model *model, const ptq_calibration *calibration,
+                                  const ptq_search_options *options, const ptq_goal *goal,
+                                  ptq_model **out, ptq_mix_report *report, ptq_error *err))
+#ifdef PTQ_RUN_ONLY
+PTQ__LEFT_OUT(ptq_observer_create, (ptq_observer * observer, int channels,
+                                    const ptq_allocator *allocator, ptq_error *err))
+PTQ__LEFT_OUT(ptq_observe, (ptq_observer * observer, const float *values, size_t n, ptq_error *err))
+PTQ__LEFT_OUT(ptq_observer_range,
+              (const ptq_observer *observer, int channel, ptq_method method, float percentile,
+               ptq_type type, int bits, int symmetric, float *low, float *high, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_merge,
+              (ptq_calibration * calibration, const ptq_calibration *other, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibrate,
+              (const ptq_plan *plan, const ptq_dataset *data, const ptq_calibrate_options *options,
+               ptq_calibration **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_overlap, (const ptq_calibration *calibration, const ptq_dataset *data,
+                                        size_t *overlap, ptq_error *err))
+PTQ__LEFT_OUT(ptq_preset, (const char *name, ptq_scheme *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_scheme_check, (const ptq_scheme *scheme, ptq_error *err))
+PTQ__LEFT_OUT(ptq_quantize_weight,
+              (const ptq_tensor *weight, const ptq_scheme *scheme, const ptq_allocator *allocator,
+               ptq_tensor *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_convert, (const ptq_model *model, const ptq_calibration *calibration,
+                            const ptq_convert_options *options, ptq_model **out,
+                            ptq_convert_report *report, ptq_error *err))
+PTQ__LEFT_OUT(ptq_self_test_add, (ptq_model * model, ptq_error *err))
+PTQ__LEFT_OUT(ptq_self_test_check, (const ptq_plan *plan, ptq_error *err))
+PTQ__LEFT_OUT(ptq_cifar10_parse, (const void *bytes, size_t size, const ptq_allocator *allocator,
+                                  ptq_cifar10 **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_sample, (const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
+                           const ptq_allocator *allocator, ptq_error *err))
+PTQ__LEFT_OUT(ptq_subset_open, (ptq_subset * subset, const ptq_dataset *base, const size_t *indices,
+                                size_t count, ptq_error *err))
+PTQ__LEFT_OUT(ptq_evaluate,
+              (const ptq_plan *plan, const ptq_dataset *data, const ptq_evaluate_options *options,
+               ptq_evaluation *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_compare, (const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                            ptq_comparison *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_compare_layers,
+              (const ptq_plan *baseline, const ptq_plan *quantized, const ptq_dataset *data,
+               size_t count, ptq_layer_report *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_compare_logits, (const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                                   ptq_divergence *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_write,
+              (const ptq_calibration *calibration, void **bytes, size_t *size, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_parse,
+              (const void *bytes, size_t size, const ptq_allocator *allocator,
+               ptq_calibration **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_kernel_self_test, (ptq_isa isa, ptq_error *err))
+#ifndef PTQ_NO_STDIO
+PTQ__LEFT_OUT(ptq_cifar10_open, (const char *path, ptq_split split, const ptq_allocator *allocator,
+                                 ptq_cifar10 **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_save,
+              (const ptq_calibration *calibration, const char *path, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_load, (const char *path, const ptq_allocator *allocator,
+                                     ptq_calibration **out, ptq_error *err))
+#endif
+#else
+static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
+    return ptq_error_set(err, PTQ_UNSUPPORTED,
+                         "this scheme (%s) learns or searches, which was left out by the macro"
+                         " PTQ_NO_SEARCH; the preset minmax8 does neither",
+                         cv->options->scheme.confirm ? "best" : "learned");
+}
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#endif
+
 #endif /* PTQ_IMPLEMENTATION_DONE */
 #endif /* PTQ_IMPLEMENTATION */
 
