@@ -331,15 +331,15 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
 /* One list makes the operators and their names in the graph text. */
 #define PTQ_OP_LIST(X)                                                                             \
     X(PTQ_OP_INPUT, "input")                        /* the image */                                \
-    X(PTQ_OP_CONV2D, "conv2d")                      /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x */\
-    X(PTQ_OP_BATCH_NORM, "batch_norm")              /* gamma (x - mean) / sqrt(var + epsilon) + beta */\
+    X(PTQ_OP_CONV2D, "conv2d")                      /* b[o] + sum over i,u,v of w[o,i,u,v] x */   \
+    X(PTQ_OP_BATCH_NORM, "batch_norm")              /* gamma (x - mean) / sqrt(var + eps) + beta */\
     X(PTQ_OP_RELU, "relu")                          /* max(x, 0) */                                \
     X(PTQ_OP_RELU6, "relu6")                        /* min(max(x, 0), 6) */                        \
     X(PTQ_OP_ADD, "add")                            /* a + b, equal shapes */                      \
     X(PTQ_OP_MAX_POOL, "max_pool")                  /* padding is ignored */                       \
     X(PTQ_OP_AVG_POOL, "avg_pool")                  /* padding counts only with include_pad */     \
     X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool")    /* H x W x C to 1 x 1 x C */                   \
-    X(PTQ_OP_DENSE, "dense")                        /* y[o] = b[o] + sum over i of w[o,i] x[i] */  \
+    X(PTQ_OP_DENSE, "dense")                        /* b[o] + sum over i of w[o,i] x[i] */         \
     X(PTQ_OP_SOFTMAX, "softmax")                    /* exp(x - max) / sum */                       \
     X(PTQ_OP_QUANTIZE, "quantize")                  /* real numbers to codes */                    \
     X(PTQ_OP_DEQUANTIZE, "dequantize")              /* codes to real numbers */
@@ -2627,14 +2627,7 @@ static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int c
 /* Sum of |w - z| of one output channel. */
 static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel) {
     size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0], i;
-    const int8_t *s8 = (const int8_t *)weight->data + (size_t)channel * n;
     uint64_t sum = 0;
-    int32_t part = 0;
-    if (weight->type == PTQ_TYPE_S8 && weight->zero_point == 0 && n < 1 << 23) {
-        for (i = 0; i < n; i++) /* the usual case, in a loop that compilers make fast */
-            part += s8[i] < 0 ? -s8[i] : s8[i];
-        return (uint64_t)part;
-    }
     for (i = 0; i < n; i++) {
         int32_t w = ptq__code(weight, (size_t)channel * n + i) - weight->zero_point;
         sum += (uint64_t)(w < 0 ? -w : w);
@@ -2701,20 +2694,26 @@ static const float *ptq__gather_f32(const ptq__step *step, const float *x, int p
     return patch;
 }
 
-/* The same of codes less their zero point, so that padding, which stands for it, is 0. */
-static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q, int p,
-                              int g, int16_t *patch) {
+/* The same of codes less their zero point, so that padding, which stands for it, is 0. Returns
+   their sum. */
+static uint32_t ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q,
+                                  int p, int g, int16_t *patch) {
     int top = p / step->node->shape[1] * step->stride[0] - step->pad[0];
     int left = p % step->node->shape[1] * step->stride[1] - step->pad[1];
     int deep = step->in[2] / step->groups, area = step->kernel[0] * step->kernel[1], u, v, c;
     int flip = q->type == PTQ_TYPE_S8 ? 128 : 0, zero = q->zero_point + flip; /* s8 + 128 as u8 */
+    uint32_t mass = 0;
     for (u = 0; u < step->kernel[0]; u++)
         for (v = 0; v < step->kernel[1]; v++) {
             int at = ptq__under(step, top + u, left + v);
             int16_t *to = patch + u * step->kernel[1] + v;
-            for (c = 0; c < deep; c++)
-                to[c * area] = (int16_t)(at < 0 ? 0 : (x[at + g * deep + c] ^ flip) - zero);
+            for (c = 0; c < deep; c++) {
+                int code = at < 0 ? 0 : (x[at + g * deep + c] ^ flip) - zero;
+                to[c * area] = (int16_t)code;
+                mass += (uint32_t)code;
+            }
         }
+    return mass;
 }
 
 /* Eight partial sums: the order of additions is fixed, and a compiler may still use vectors. */
@@ -2729,50 +2728,34 @@ static float ptq__dot_f32(const float *a, const float *b, int n) {
     return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
 
-/* The same of codes, exact. Blocks of 32: compilers turn them into vector code, where a plain loop
-   stays scalar at -O2. */
-static int32_t ptq__dot_s8(const int16_t *x, const int8_t *w, int n) {
-    int32_t sum = 0;
-    int i, j;
-    for (i = 0; i + 32 <= n; i += 32) {
-        int32_t part = 0;
-        for (j = 0; j < 32; j++)
-            part += x[i + j] * w[i + j];
-        sum += part;
+/* The same of codes: x, less its zero point, n of 16 bits; w, n codes as they are. Sums wrap at 32
+   bits. Blocks of 32 become vector code; a plain loop stays scalar at -O2. */
+#define PTQ__DOT(NAME, TYPE)                                                                       \
+    static uint32_t NAME(const int16_t *x, const TYPE *w, int n) {                                 \
+        uint32_t sum = 0;                                                                          \
+        int i, j;                                                                                  \
+        for (i = 0; i + 32 <= n; i += 32) {                                                        \
+            int32_t part = 0;                                                                      \
+            for (j = 0; j < 32; j++)                                                               \
+                part += x[i + j] * w[i + j];                                                       \
+            sum += (uint32_t)part;                                                                 \
+        }                                                                                          \
+        for (; i < n; i++)                                                                         \
+            sum += (uint32_t)(x[i] * w[i]);                                                        \
+        return sum;                                                                                \
     }
-    for (; i < n; i++)
-        sum += x[i] * w[i];
-    return sum;
-}
+PTQ__DOT(ptq__dot_s8, int8_t)
+PTQ__DOT(ptq__dot_u8, uint8_t)
 
-/* sum x (w - zw) = sum x w - zw sum x. The two sums may wrap where their difference fits. */
-static int32_t ptq__dot_u8(const int16_t *x, const uint8_t *w, int zero_point, int n) {
-    uint32_t sum = 0, sum_x = 0;
-    int i, j;
-    for (i = 0; i + 32 <= n; i += 32) {
-        int32_t part = 0, part_x = 0;
-        for (j = 0; j < 32; j++)
-            part += x[i + j] * w[i + j];
-        for (j = 0; j < 32; j++)
-            part_x += x[i + j];
-        sum += (uint32_t)part;
-        sum_x += (uint32_t)part_x;
-    }
-    for (; i < n; i++) {
-        int32_t value = x[i];
-        sum += (uint32_t)(value * w[i]);
-        sum_x += (uint32_t)value;
-    }
-    return (int32_t)(sum - (uint32_t)zero_point * sum_x);
-}
-
-/* sum of (x - zx)(w - zw) for one channel: `taps` inputs with zx taken off already. */
-static int32_t ptq__dot(const ptq__step *step, const int16_t *x, int channel) {
+/* sum of (w - zw)(x - zx) = sum w (x - zx) - zw sum (x - zx) for one output channel; `mass` is the
+   second sum. Both may wrap where their difference, which ptq__check_sums bounds, does not. */
+static int32_t ptq__dot(const ptq__step *step, const int16_t *patch, uint32_t mass, int channel) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    const int8_t *w = (const int8_t *)step->weight + (ptrdiff_t)channel * step->taps;
-    return weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S
-               ? ptq__dot_s8(x, w, step->taps)
-               : ptq__dot_u8(x, (const uint8_t *)w, weight->zero_point, step->taps);
+    const uint8_t *w = (const uint8_t *)step->weight + (ptrdiff_t)channel * step->taps;
+    uint32_t sum = weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S
+                       ? ptq__dot_s8(patch, (const int8_t *)w, step->taps)
+                       : ptq__dot_u8(patch, w, step->taps);
+    return (int32_t)(sum - (uint32_t)weight->zero_point * mass);
 }
 
 /* What becomes of a sum that stands for element `at` of the result. The residual may lie where the
@@ -2826,13 +2809,15 @@ static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
 static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
     const int32_t *bias = (const int32_t *)step->node->param[PTQ_PARAM_BIAS].data;
     int16_t *patch = (int16_t *)frame->scratch;
+    uint32_t mass;
     int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
     for (p = 0; p < step->elements / channels; p++)
         for (g = 0; g < step->groups; g++) {
-            ptq__gather_codes(step, (const uint8_t *)frame->in[0], &step->from[0]->q, p, g, patch);
+            mass = ptq__gather_codes(step, (const uint8_t *)frame->in[0], &step->from[0]->q, p, g,
+                                     patch);
             for (o = g * each; o < (g + 1) * each; o++)
                 ptq__finish_code(step, frame, p * channels + o,
-                                 ptq__dot(step, patch, o) + (bias ? bias[o] : 0),
+                                 ptq__dot(step, patch, mass, o) + (bias ? bias[o] : 0),
                                  step->multiplier[o]);
         }
 }
@@ -2866,10 +2851,10 @@ static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
     for (p = 0; p < step->elements / channels; p++)
         for (g = 0; g < step->groups; g++) {
-            ptq__gather_codes(step, codes, &q, p, g, patch);
+            uint32_t mass = ptq__gather_codes(step, codes, &q, p, g, patch);
             for (o = g * each; o < (g + 1) * each; o++) {
                 float scale = ptq__mul(q.scale, weight->scale[weight->scales > 1 ? o : 0]);
-                float sum = ptq__mul((float)ptq__dot(step, patch, o), scale);
+                float sum = ptq__mul((float)ptq__dot(step, patch, mass, o), scale);
                 ptq__finish_real(step, frame, p * channels + o, sum + (bias ? bias[o] : 0));
             }
         }
@@ -2940,59 +2925,6 @@ static int ptq__pool_taps(const ptq__step *step, const ptq__clip *clip) {
     return (clip->end[0] - clip->begin[0]) * (clip->end[1] - clip->begin[1]);
 }
 
-/* One number of a pool's result; x: the input from this channel on. */
-typedef float (*ptq__pool_real)(const ptq__step *step, const float *x, const ptq__clip *clip);
-typedef int32_t (*ptq__pool_code)(const ptq__step *step, const uint8_t *x, const ptq__clip *clip);
-
-static void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame, ptq__pool_real one) {
-    float *y = (float *)frame->out;
-    int channels = step->in[2], p, c;
-    for (p = 0; p < step->elements / channels; p++) {
-        ptq__clip clip = ptq__clip_window(step, p);
-        for (c = 0; c < channels; c++)
-            *y++ = one(step, (const float *)frame->in[0] + c, &clip);
-    }
-}
-
-static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, ptq__pool_code one) {
-    int channels = step->in[2], i = 0, p, c;
-    for (p = 0; p < step->elements / channels; p++) {
-        ptq__clip clip = ptq__clip_window(step, p);
-        for (c = 0; c < channels; c++)
-            ptq__store(frame->out, i++, one(step, (const uint8_t *)frame->in[0] + c, &clip));
-    }
-}
-
-static float ptq__largest(const ptq__step *step, const float *x, const ptq__clip *clip) {
-    int u, v, width = step->in[1], deep = step->in[2];
-    float most = x[(clip->begin[0] * width + clip->begin[1]) * deep];
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++)
-            if (x[(u * width + v) * deep] > most)
-                most = x[(u * width + v) * deep];
-    return most;
-}
-
-static int32_t ptq__largest_code(const ptq__step *step, const uint8_t *x, const ptq__clip *clip) {
-    int u, v, width = step->in[1], deep = step->in[2];
-    int32_t most = INT32_MIN;
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++) {
-            int32_t code = ptq__load(x, (u * width + v) * deep, step->node->q.type);
-            most = code > most ? code : most;
-        }
-    return most;
-}
-
-static float ptq__average(const ptq__step *step, const float *x, const ptq__clip *clip) {
-    int u, v, width = step->in[1], deep = step->in[2];
-    float sum = 0;
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++)
-            sum += x[(u * width + v) * deep];
-    return sum / (float)ptq__pool_taps(step, clip);
-}
-
 /* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
 static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n) {
     return ptq__div(x->scale, ptq__mul(y->scale, (float)n));
@@ -3005,31 +2937,43 @@ static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int
     return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
 }
 
-static int32_t ptq__average_codes(const ptq__step *step, const uint8_t *x, const ptq__clip *clip) {
-    const ptq_qparams *q = &step->from[0]->q;
-    int u, v, width = step->in[1], deep = step->in[2];
-    int32_t sum = 0;
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++)
-            sum += ptq__load(x, (u * width + v) * deep, q->type) - q->zero_point;
-    return ptq__average_code(q, &step->node->q, sum, ptq__pool_taps(step, clip));
-}
+/* Every pool in one loop. For each element of the result `sum` begins at START, with x[at] the
+   first input under the window; FOLD takes in one input after the other; PUT stores it. */
+#define PTQ__POOL(NAME, SUM, START, FOLD, PUT)                                                     \
+    static void NAME(const ptq__step *step, const ptq__frame *frame) {                             \
+        const ptq_qparams *q = &step->from[0]->q;                                                  \
+        const void *x = frame->in[0];                                                              \
+        int width = step->in[1], channels = step->in[2], i, c, u, v, at, taps;                     \
+        for (i = 0; i < step->elements; i += channels) {                                           \
+            ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
+            taps = ptq__pool_taps(step, &clip);                                                    \
+            for (c = 0; c < channels; c++) {                                                       \
+                SUM sum;                                                                           \
+                at = (clip.begin[0] * width + clip.begin[1]) * channels + c;                       \
+                sum = START;                                                                       \
+                for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
+                    for (v = clip.begin[1]; v < clip.end[1]; v++) {                                \
+                        at = (u * width + v) * channels + c;                                       \
+                        FOLD;                                                                      \
+                    }                                                                              \
+                PUT;                                                                               \
+            }                                                                                      \
+        }                                                                                          \
+        (void)q, (void)taps;                                                                       \
+    }
 
-static void ptq__max_pool_f32(const ptq__step *step, const ptq__frame *frame) {
-    ptq__pool_f32(step, frame, ptq__largest);
-}
-
-static void ptq__max_pool_int(const ptq__step *step, const ptq__frame *frame) {
-    ptq__pool_int(step, frame, ptq__largest_code);
-}
-
-static void ptq__avg_pool_f32(const ptq__step *step, const ptq__frame *frame) {
-    ptq__pool_f32(step, frame, ptq__average);
-}
-
-static void ptq__avg_pool_int(const ptq__step *step, const ptq__frame *frame) {
-    ptq__pool_int(step, frame, ptq__average_codes);
-}
+#define PTQ__REAL ((const float *)x)[at]
+#define PTQ__CODE ptq__load(x, at, q->type)
+/* clang-format off */
+PTQ__POOL(ptq__max_pool_f32, float, PTQ__REAL, sum = PTQ__REAL > sum ? PTQ__REAL : sum,
+          ((float *)frame->out)[i + c] = sum)
+PTQ__POOL(ptq__max_pool_int, int32_t, PTQ__CODE, sum = PTQ__CODE > sum ? PTQ__CODE : sum,
+          ptq__store(frame->out, i + c, sum))
+PTQ__POOL(ptq__avg_pool_f32, float, 0, sum += PTQ__REAL,
+          ((float *)frame->out)[i + c] = sum / (float)taps)
+PTQ__POOL(ptq__avg_pool_int, int32_t, 0, sum += PTQ__CODE - q->zero_point,
+          ptq__store(frame->out, i + c, ptq__average_code(q, &step->node->q, sum, taps)))
+/* clang-format on */
 
 /* H x W x C -> 1 x 1 x C */
 static ptq_status ptq__global_shape(ptq_node *node, const int *in, const int *second,
@@ -3094,26 +3038,14 @@ static void ptq__dequantize_all(const ptq__step *step, const ptq__frame *frame) 
 
 /* The keys of the graph text, as bits. A row of the table says which of them a node may have, and
    with that what it has: weights, a window, a fused activation. */
+/* clang-format off */
 enum {
-    PTQ__KEY_IN = 1 << 0,
-    PTQ__KEY_OUT = 1 << 1,
-    PTQ__KEY_Q = 1 << 2,
-    PTQ__KEY_SHAPE = 1 << 3,
-    PTQ__KEY_MEAN = 1 << 4,
-    PTQ__KEY_STD = 1 << 5,
-    PTQ__KEY_CHANNELS = 1 << 6,
-    PTQ__KEY_BIAS = 1 << 7,
-    PTQ__KEY_W = 1 << 8,
-    PTQ__KEY_DYNAMIC = 1 << 9,
-    PTQ__KEY_ACT = 1 << 10,
-    PTQ__KEY_KERNEL = 1 << 11,
-    PTQ__KEY_STRIDE = 1 << 12,
-    PTQ__KEY_PAD = 1 << 13,
-    PTQ__KEY_INCLUDE_PAD = 1 << 14,
-    PTQ__KEY_GROUPS = 1 << 15,
-    PTQ__KEY_ADD = 1 << 16,
-    PTQ__KEY_ADD_ACT = 1 << 17,
-    PTQ__KEY_MID = 1 << 18,
+    PTQ__KEY_IN = 1 << 0, PTQ__KEY_OUT = 1 << 1, PTQ__KEY_Q = 1 << 2, PTQ__KEY_SHAPE = 1 << 3,
+    PTQ__KEY_MEAN = 1 << 4, PTQ__KEY_STD = 1 << 5, PTQ__KEY_CHANNELS = 1 << 6,
+    PTQ__KEY_BIAS = 1 << 7, PTQ__KEY_W = 1 << 8, PTQ__KEY_DYNAMIC = 1 << 9,
+    PTQ__KEY_ACT = 1 << 10, PTQ__KEY_KERNEL = 1 << 11, PTQ__KEY_STRIDE = 1 << 12,
+    PTQ__KEY_PAD = 1 << 13, PTQ__KEY_INCLUDE_PAD = 1 << 14, PTQ__KEY_GROUPS = 1 << 15,
+    PTQ__KEY_ADD = 1 << 16, PTQ__KEY_ADD_ACT = 1 << 17, PTQ__KEY_MID = 1 << 18,
     PTQ__KEY_EPSILON = 1 << 19,
     PTQ__INPUT_KEYS = PTQ__KEY_Q | PTQ__KEY_SHAPE | PTQ__KEY_MEAN | PTQ__KEY_STD,
     PTQ__PLAIN_KEYS = PTQ__KEY_IN | PTQ__KEY_OUT | PTQ__KEY_Q, /* of all with operands */
@@ -3123,6 +3055,7 @@ enum {
     PTQ__CONV_KEYS = PTQ__DENSE_KEYS | PTQ__WINDOW_KEYS | PTQ__KEY_GROUPS | PTQ__KEY_ADD |
                      PTQ__KEY_ADD_ACT | PTQ__KEY_MID
 };
+/* clang-format on */
 
 /* How an operator is converted: what its integer form does with codes. */
 typedef enum ptq__codes {
@@ -3184,38 +3117,47 @@ typedef struct ptq__operator {
    conversion go by the row. The tests find a new row by themselves where they go through all. */
 /* clang-format off */
 static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
-    {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {NULL, NULL, NULL}, {NULL, NULL, NULL}},
-    {PTQ_OP_CONV2D, 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__conv_shape, ptq__conv_param, ptq__check_sums},
+    {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {NULL, NULL, NULL}, {NULL, NULL, NULL}},
+    {PTQ_OP_CONV2D, 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        {ptq__conv_shape, ptq__conv_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
     {PTQ_OP_BATCH_NORM, 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
-        PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, {ptq__norm_shape, ptq__norm_param, NULL},
-        {ptq__norm_f32, NULL, NULL}},
-    {PTQ_OP_RELU, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
-        PTQ_ACTIVATION_RELU, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
-    {PTQ_OP_RELU6, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
-        PTQ_ACTIVATION_RELU6, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
-    {PTQ_OP_ADD, 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES, PTQ_FUSION_RESIDUAL,
-        PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
-        {ptq__add_f32, ptq__add_int, NULL}},
-    {PTQ_OP_MAX_POOL, 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE,
+        {ptq__norm_shape, ptq__norm_param, NULL}, {ptq__norm_f32, NULL, NULL}},
+    {PTQ_OP_RELU, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES,
+        PTQ_FUSION_ACTIVATION, PTQ_ACTIVATION_RELU,
+        {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
+    {PTQ_OP_RELU6, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES,
+        PTQ_FUSION_ACTIVATION, PTQ_ACTIVATION_RELU6,
+        {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
+    {PTQ_OP_ADD, 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES,
+        PTQ_FUSION_RESIDUAL, PTQ_ACTIVATION_NONE,
+        {ptq__add_shape, NULL, ptq__check_ratios}, {ptq__add_f32, ptq__add_int, NULL}},
+    {PTQ_OP_MAX_POOL, 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__window_shape, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
-    {PTQ_OP_AVG_POOL, 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
+    {PTQ_OP_AVG_POOL, 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        {ptq__window_shape, NULL, ptq__check_ratios}, {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
+    {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        {ptq__global_shape, NULL, ptq__check_average},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__global_shape, NULL, ptq__check_average},
-        {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__dense_shape, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
-    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
-    {PTQ_OP_QUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_QUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
-    {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
+    {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}}
 };
 /* clang-format on */
 
@@ -3537,6 +3479,15 @@ static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error 
     return status;
 }
 
+/* The end of every function that makes a model: hands it out, or frees it after a failure. */
+static ptq_status ptq__hand_over(ptq_model *model, ptq_status status, ptq_model **out) {
+    if (status)
+        ptq_model_free(model);
+    else
+        *out = model;
+    return status;
+}
+
 PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *allocator,
                                   ptq_model **out, ptq_error *err) {
     ptq_model *copy = NULL;
@@ -3547,11 +3498,7 @@ PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *a
     status = ptq__copy_head(copy, model, err);
     for (i = 0; i < model->nodes && !status; i++)
         status = ptq__copy_node(copy, &model->node[i], err);
-    if (status)
-        ptq_model_free(copy);
-    else
-        *out = copy;
-    return status;
+    return ptq__hand_over(copy, status, out);
 }
 
 /* The builder: a node is checked against those before it, gets its shape, then its parameters. */
@@ -3736,14 +3683,18 @@ PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input)
     return ptq__build(model, &node, name);
 }
 
+/* Height and width, where 0 stands for the height, and for a default if that is 0 too. */
+static void ptq__set_pair(int *pair, int height, int width, int default_h, int default_w) {
+    pair[0] = height ? height : default_h;
+    pair[1] = width ? width : height ? height : default_w;
+}
+
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options) {
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
     node.channels = options->channels;
-    node.kernel[0] = options->kernel_h;
-    node.kernel[1] = options->kernel_w ? options->kernel_w : options->kernel_h;
-    node.stride[0] = options->stride_h ? options->stride_h : 1;
-    node.stride[1] = options->stride_w ? options->stride_w : node.stride[0];
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, 0, 0);
+    ptq__set_pair(node.stride, options->stride_h, options->stride_w, 1, 1);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
     node.groups = options->groups ? options->groups : 1;
@@ -3758,12 +3709,9 @@ PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int inpu
         ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT,
                       "node %s: ptq_add_pool makes max_pool and avg_pool",
                       ptq__quoted(ptq__span_of(name ? name : "")).text);
-    node.kernel[0] = options->kernel_h;
-    node.kernel[1] = options->kernel_w ? options->kernel_w : options->kernel_h;
-    node.stride[0] = options->stride_h ? options->stride_h : node.kernel[0];
-    node.stride[1] = options->stride_w   ? options->stride_w
-                     : options->stride_h ? options->stride_h
-                                         : node.kernel[1];
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, 0, 0);
+    ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.kernel[0],
+                  node.kernel[1]);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
     node.include_pad = op == PTQ_OP_AVG_POOL && options->include_pad;
@@ -3853,14 +3801,8 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
 PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_allocator *allocator,
                                ptq_model **out, ptq_error *err) {
     ptq_model *model = NULL;
-    ptq_status status;
     PTQ__TRY(ptq__build_resnet8(size, width, classes, 0, allocator, &model, err));
-    status = ptq_model_check(model, err);
-    if (status)
-        ptq_model_free(model);
-    else
-        *out = model;
-    return status;
+    return ptq__hand_over(model, ptq_model_check(model, err), out);
 }
 
 /* The checks of a whole model. */
@@ -4306,16 +4248,11 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     if (!status)
         status = ptq__fuse_all(&fuser, err);
     ptq__free(&model->allocator, fuser.to);
-    if (status) {
-        ptq_model_free(fuser.model);
-        if (report) {
-            ptq_release(&report->memory);
-            memset(report, 0, sizeof *report);
-        }
-    } else {
-        *out = fuser.model;
+    if (status && report) {
+        ptq_release(&report->memory);
+        memset(report, 0, sizeof *report);
     }
-    return status;
+    return ptq__hand_over(fuser.model, status, out);
 }
 
 /* ---- [PLAN] ------------------------------------------------------------------------------ */
@@ -4957,8 +4894,8 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
 }
 
 /* One element explained: taps in the order of the weights. */
-static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch, int c,
-                              int taps) {
+static int32_t ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch,
+                                 int c, int taps) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     int32_t sum = 0;
     int k;
@@ -4968,6 +4905,7 @@ static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int1
         ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
                  (int)sum);
     }
+    return sum;
 }
 
 /* What follows the sum of products. */
@@ -5026,6 +4964,7 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     ptq__text text = ptq__text_over(buffer, size);
     ptq__frame frame;
     int16_t *patch;
+    int32_t sum;
     if (!session->frame.keep || !session->frame.input)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "explain: the session must be made with `keep`, and have run");
@@ -5042,8 +4981,8 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     each = step->node->shape[2] / step->groups;
     ptq__gather(session, i, c / each, y * step->node->shape[1] + x, patch);
     ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_taps(&text, step, patch, c, step->taps);
-    ptq__explain_end(&text, step, ptq__dot(step, patch, c), c);
+    sum = ptq__explain_taps(&text, step, patch, c, step->taps);
+    ptq__explain_end(&text, step, sum, c);
     if (step->node->residual)
         ptq__explain_residual(&text, step, &frame,
                               (y * step->node->shape[1] + x) * step->node->shape[2] + c);
