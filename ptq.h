@@ -2414,6 +2414,8 @@ static float ptq__activate(float x, ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU6 && x > 6 ? 6 : x;
 }
 
+/* The codes that a result may have, of a scale in which 0 is always exact, and 6 as near as can be.
+   */
 static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act) {
     ptq__clamp clamp;
     int32_t six = ptq_quantize(6, q);
@@ -2427,8 +2429,8 @@ static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act) {
 }
 
 static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *x = (const float *)frame->in[0];
-    float *y = (float *)frame->out;
+    const float *x = (const float *)frame->in[0]; /* H x W x C */
+    float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
     int i;
     for (i = 0; i < step->elements; i++)
         y[i] = ptq__activate(x[i], step->act);
@@ -2449,6 +2451,7 @@ static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
    b's product is rounded first, then everything once: so the order of the operands matters, and is
    the graph's. */
 
+/* What does not depend on the image: two ratios, and what the three zero points come to. */
 static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
                                 ptq_activation act) {
     ptq__adder adder;
@@ -2461,12 +2464,14 @@ static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, cons
     return adder;
 }
 
+/* a and b: codes as they lie in memory, the zero point not taken off. */
 static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
     float sum = ptq__fma((float)b, adder->ratio_b, adder->offset);
     sum = ptq__fma((float)a, adder->ratio_a, sum);
     return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
 }
 
+/* H x W x C, H x W x C -> H x W x C */
 static ptq_status ptq__add_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
     if (memcmp(a, b, sizeof node->shape))
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
@@ -2477,8 +2482,8 @@ static ptq_status ptq__add_shape(ptq_node *node, const int *a, const int *b, ptq
 }
 
 static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *a = (const float *)frame->in[0], *b = (const float *)frame->in[1];
-    float *y = (float *)frame->out;
+    const float *a = (const float *)frame->in[0], *b = (const float *)frame->in[1]; /* H x W x C */
+    float *y = (float *)frame->out; /* H x W x C, perhaps a */
     int i;
     for (i = 0; i < step->elements; i++)
         y[i] = ptq__activate(a[i] + b[i], step->act);
@@ -2516,10 +2521,10 @@ static ptq_status ptq__check_ratios(const ptq_model *model, const ptq_node *node
 /* Size of the result along one axis, and the padding; 0 if no window fits. */
 static int ptq__window(int size, int kernel, int stride, ptq_padding padding, int *before,
                        int *after) {
-    int out = (size + stride - 1) / stride, total;
+    int out = (size + stride - 1) / stride, total; /* of SAME: one result for each stride begun */
     if (padding == PTQ_PADDING_SAME) {
         total = (out - 1) * stride + kernel - size;
-        *before = total < 0 ? 0 : total / 2;
+        *before = total < 0 ? 0 : total / 2; /* an odd row goes behind, as in TensorFlow */
         *after = total < 0 ? 0 : total - total / 2;
         return out;
     }
@@ -2576,7 +2581,7 @@ static ptq_status ptq__conv_shape(ptq_node *node, const int *in, const int *resi
                              "%d groups must divide %d input and %d output channels", node->groups,
                              in[2], node->channels);
     PTQ__TRY(ptq__window_shape(node, in, NULL, err));
-    node->shape[2] = node->channels;
+    node->shape[2] = node->channels; /* not the input's, as for pools */
     if ((node->residual != PTQ_RESIDUAL_NONE) != (residual != NULL))
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a fused addition goes with a second input");
     if (residual && memcmp(residual, out, sizeof node->shape))
@@ -2620,7 +2625,7 @@ static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int c
     float product = ptq__mul(model->node[node->input[0]].q.scale,
                              weight->scale[weight->scales > 1 ? channel : 0]);
     if (!ptq__is_normal(product))
-        return 0;
+        return 0; /* refused by ptq__check_sums */
     return out->type == PTQ_TYPE_F32 ? product : ptq__div(product, out->scale);
 }
 
@@ -2651,6 +2656,8 @@ static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, 
                 err, PTQ_BAD_NUMBER, node,
                 "the accumulator of channel %d could reach %llu and overflow 32 bits", c,
                 (unsigned long long)most);
+        /* A multiplier that rounds to 0 would silence the channel; processors differ on denormals.
+           */
         if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
             return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
                                  "scales %g (input), %g (weight %d) and %g (result) give no normal"
@@ -2716,7 +2723,8 @@ static uint32_t ptq__gather_codes(const ptq__step *step, const uint8_t *x, const
     return mass;
 }
 
-/* Eight partial sums: the order of additions is fixed, and a compiler may still use vectors. */
+/* sum of a[i] b[i], n numbers each. Eight partial sums: the order of additions is fixed, and a
+   compiler may still use vectors. */
 static float ptq__dot_f32(const float *a, const float *b, int n) {
     float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     int i, j;
@@ -2791,11 +2799,14 @@ static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int
     ptq__store(frame->out, at, code);
 }
 
+/* Position by position, group by group: the inputs are gathered once, for all channels of the
+   group. The integer kernel below is the same but for the words "codes", "accumulator" and
+   "requantize". */
 static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *weight = (const float *)step->weight, *patch;
-    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data;
+    const float *weight = (const float *)step->weight, *patch;                 /* O x taps; taps */
+    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
     int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
-    for (p = 0; p < step->elements / channels; p++)
+    for (p = 0; p < step->elements / channels; p++) /* p = y * W' + x */
         for (g = 0; g < step->groups; g++) {
             patch =
                 ptq__gather_f32(step, (const float *)frame->in[0], p, g, (float *)frame->scratch);
@@ -2807,9 +2818,9 @@ static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
 }
 
 static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
-    const int32_t *bias = (const int32_t *)step->node->param[PTQ_PARAM_BIAS].data;
-    int16_t *patch = (int16_t *)frame->scratch;
-    uint32_t mass;
+    const int32_t *bias = (const int32_t *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
+    int16_t *patch = (int16_t *)frame->scratch; /* taps, each -255 .. 255 */
+    uint32_t mass;                              /* their sum */
     int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
     for (p = 0; p < step->elements / channels; p++)
         for (g = 0; g < step->groups; g++) {
@@ -2826,7 +2837,7 @@ static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
    range. */
 static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes) {
     ptq_qparams q;
-    float low = 0, high = 0;
+    float low = 0, high = 0; /* 0 is always in the range */
     int i;
     for (i = 0; i < n; i++) {
         low = x[i] < low ? x[i] : low;
@@ -2843,9 +2854,9 @@ static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes) {
    once: y = act(acc * (sx * sw[o]) + b[o]). */
 static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data;
-    int16_t *patch = (int16_t *)frame->scratch;
-    uint8_t *codes = (uint8_t *)(patch + step->taps);
+    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
+    int16_t *patch = (int16_t *)frame->scratch;                                /* taps */
+    uint8_t *codes = (uint8_t *)(patch + step->taps); /* H x W x C, made for this image */
     ptq_qparams q = ptq__quantize_input((const float *)frame->in[0],
                                         step->in[0] * step->in[1] * step->in[2], codes);
     int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
@@ -2879,9 +2890,9 @@ static int ptq__norm_param(const ptq_node *node, const int *in, int param, int *
 }
 
 static void ptq__norm_f32(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_tensor *param = step->node->param;
-    const float *x = (const float *)frame->in[0];
-    float *y = (float *)frame->out;
+    const ptq_tensor *param = step->node->param;  /* C numbers each */
+    const float *x = (const float *)frame->in[0]; /* H x W x C */
+    float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
     int channels = step->in[2], i, c;
     for (c = 0; c < channels; c++) {
         float mean = ((const float *)param[PTQ_PARAM_MEAN].data)[c];
@@ -2904,6 +2915,7 @@ typedef struct ptq__clip {
     int begin[2], end[2];
 } ptq__clip;
 
+/* That of position p = y * W' + x of the result. */
 static ptq__clip ptq__clip_window(const ptq__step *step, int p) {
     ptq__clip clip;
     int axis, at[2];
@@ -2997,6 +3009,7 @@ static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *nod
 
 /* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows. */
 
+/* 1 x 1 x C -> 1 x 1 x C */
 static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *second,
                                      ptq_error *err) {
     (void)second;
@@ -3082,13 +3095,15 @@ typedef struct ptq__rules {
     /* Fills node->shape from the operands' shapes and checks its attributes; NULL: as the first
        operand. `second` is NULL where there is no such operand. */
     ptq_status (*shape)(ptq_node *node, const int *in, const int *second, ptq_error *err);
-    /* Rank of a parameter, 0 if there is none; dims come in as {C', 1, 1, 1}. */
+    /* Rank of a parameter, 0 if there is none; dims come in as {C', 1, 1, 1}. The cost follows from
+       it: each result takes as many multiplications as there are weights for one channel. */
     int (*param)(const ptq_node *node, const int *in, int param, int *dims);
     /* What the integer kernel relies on. */
     ptq_status (*check)(const ptq_model *model, const ptq_node *node, ptq_error *err);
 } ptq__rules;
 
-/* Scalar kernels: on real numbers, on codes, on real numbers with integer weights. */
+/* Scalar kernels: on real numbers, on codes, on real numbers with integer weights (dynamic
+   quantization). NULL where the operator has no such form. */
 typedef struct ptq__kernels {
     ptq__kernel real, integer, dynamic;
 } ptq__kernels;
@@ -3187,7 +3202,7 @@ static void ptq__describe_step(ptq__step *step) {
     int axis, window = ptq__has_key(node, PTQ__KEY_KERNEL);
     step->elements = (int)ptq__shape_elements(3, node->shape);
     memcpy(step->in, a ? a->shape : node->shape, sizeof step->in);
-    if (ptq__has_weight(node->op) && !window) {
+    if (ptq__has_weight(node->op) && !window) { /* a dense layer: one pixel of many channels */
         step->in[2] *= step->in[0] * step->in[1];
         step->in[0] = step->in[1] = 1;
     }
@@ -3247,6 +3262,7 @@ static const char *ptq__param_name(int param) {
 }
 
 /* What a node computes with: its weights say it where there are some, else its result. */
+/* What a node computes with: its weights say it where there are some, else its result does. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
     ptq_type weight = node->param[PTQ_PARAM_WEIGHT].type;
@@ -3282,6 +3298,7 @@ PTQ_API int ptq_model_find(const ptq_model *model, const char *name) {
     return ptq__find(model, name, strlen(name));
 }
 
+/* Classes are compared by their logits: a softmax behind them changes no order. */
 PTQ_API int ptq_model_logits(const ptq_model *model) {
     int last = model->nodes - 1;
     if (last > 0 && ptq__operator_of(&model->node[last])->properties & PTQ__LAST)
@@ -3289,6 +3306,8 @@ PTQ_API int ptq_model_logits(const ptq_model *model) {
     return last;
 }
 
+/* "conv1.weight": what stands behind the last dot is the parameter, what stands before it the node,
+   or the tensor that it produces. */
 PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     const char *dot = strrchr(name, '.');
     int i = dot ? ptq__find(model, name, (size_t)(dot - name)) : -1, param;
@@ -3298,7 +3317,8 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     return NULL;
 }
 
-/* Index of the last node that reads the result of node `index`; itself if none does. */
+/* Index of the last node that reads the result of node `index`; itself if none does. Until then the
+   result must stay in memory. */
 static int ptq__last_use(const ptq_model *model, int index) {
     int i, last = index;
     for (i = index + 1; i < model->nodes; i++)
@@ -3307,7 +3327,8 @@ static int ptq__last_use(const ptq_model *model, int index) {
     return last;
 }
 
-/* How many operands are the result of node `index`. */
+/* How many operands are the result of node `index`. Fusion may hide a tensor that has one reader.
+   */
 static int ptq__uses(const ptq_model *model, int index) {
     int i, uses = 0;
     for (i = index + 1; i < model->nodes; i++)
@@ -3315,7 +3336,8 @@ static int ptq__uses(const ptq_model *model, int index) {
     return uses;
 }
 
-/* Models: nodes, preprocessing, metadata. */
+/* A model owns its nodes, their parameters and its metadata; all come from its allocator, of which
+   it keeps a copy. Preprocessing of an empty model is none: (pixel - 0) / 1. */
 
 PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
                                     ptq_error *err) {
@@ -3329,6 +3351,9 @@ PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **
     return PTQ_OK;
 }
 
+/* Metadata: pairs of strings in the order in which they were set, few enough to be searched. Models
+   and archives, which are files in memory, share these functions. */
+
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
     int i;
     for (i = 0; i < metas; i++) {
@@ -3338,6 +3363,7 @@ static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allo
     ptq__free(allocator, meta);
 }
 
+/* Bytes of parameters that are borrowed stay: a tensor knows what it owns. */
 static void ptq__free_params(ptq_node *node, const ptq_allocator *allocator) {
     int param;
     for (param = 0; param < PTQ_PARAM_COUNT; param++)
@@ -3444,6 +3470,7 @@ PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) 
     return i < 0 ? NULL : model->meta[i].value;
 }
 
+/* Keys that only the file format writes. */
 static int ptq__is_own_meta(const char *key) {
     return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
 }
@@ -3456,7 +3483,10 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
     return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
 }
 
-/* Copies preprocessing and metadata, all that is not nodes. */
+/* Copies. Every pass (fusion, equalization, conversion) leaves its input alone and builds a new
+   model: so a failure half-way loses nothing. */
+
+/* Preprocessing and metadata, all that is not nodes. */
 static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error *err) {
     int i;
     memcpy(to->mean, from->mean, sizeof to->mean);
@@ -3466,7 +3496,8 @@ static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error
     return PTQ_OK;
 }
 
-/* Appends a copy of a node with its parameters. Input indices are taken as they are. */
+/* Appends a copy of a node with its parameters. Input indices are taken as they are: a pass that
+   drops nodes puts them right itself. */
 static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error *err) {
     ptq_node node = *from;
     ptq_status status = PTQ_OK;
@@ -3501,8 +3532,11 @@ PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *a
     return ptq__hand_over(copy, status, out);
 }
 
-/* The builder: a node is checked against those before it, gets its shape, then its parameters. */
+/* The builder. A node is checked against those before it, gets its shape, and then its parameters.
+   So each line of a network that someone writes down is judged at once, where the mistake is, and
+   the message names the node. */
 
+/* Names go into files, ONNX, C identifiers and shells' patterns: letters, digits, _ and . only. */
 static int ptq__is_name(const char *name, size_t length) {
     size_t i;
     for (i = 0; i < length; i++) {
@@ -3514,6 +3548,8 @@ static int ptq__is_name(const char *name, size_t length) {
     return length > 0 && length < PTQ_NAME_SIZE;
 }
 
+/* Operands come before their node: the order of the array is an order in which the graph can run.
+   */
 static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
                                     ptq_error *err) {
     int k, need = ptq__operator_of(node)->operands + (node->residual != PTQ_RESIDUAL_NONE);
@@ -3531,7 +3567,8 @@ static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node
     return PTQ_OK;
 }
 
-/* The attributes that passes and files set, against each other. */
+/* The attributes that passes and files set, against each other and against the operator's row. What
+   belongs to one operator alone is checked by its shape rule. */
 static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
     if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
         (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
@@ -3549,7 +3586,8 @@ static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Fills shape and padding of a node whose attributes and inputs are set. */
+/* Fills shape and padding of a node whose attributes and inputs are set. Elements are bounded, so
+   that int indices are enough everywhere. */
 static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *err) {
     const ptq__rules *rules = &ptq__operator_of(node)->rules;
     const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : NULL;
@@ -3639,7 +3677,8 @@ static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_t
     return status;
 }
 
-/* A node without attributes, ready to be filled. */
+/* A node without attributes, ready to be filled. A window of 1 x 1 and one group are what operators
+   without a window have. */
 static ptq_node ptq__blank(ptq_op op, int first, int second) {
     ptq_node node;
     memset(&node, 0, sizeof node);
@@ -3702,6 +3741,7 @@ PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
     return ptq__build(model, &node, name);
 }
 
+/* Windows do not overlap by default: the stride is the kernel. */
 PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options) {
     ptq_node node = ptq__blank(op, input, -1);
@@ -3735,9 +3775,12 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
     return ptq__build(model, &node, name);
 }
 
-/* ResNet8, the network of the examples: conv1, three residual blocks, an average, a dense layer. */
+/* ResNet8, the network of MLPerf Tiny, of which the examples tell: a first convolution, three
+   residual blocks, an average over the whole image, a dense layer. For CIFAR-10 78,666 parameters
+   and 12.5 million multiplications. The smallest network in which everything occurs that makes
+   quantization hard: batch norms to fold, sums of tensors of different scales, logits. */
 
-/* A convolution or batch norm with the block's number in its name: "block2.conv1". */
+/* Names with the block's number: "block2.conv1". */
 static const char *ptq__block_name(char *name, int block, const char *part) {
     ptq__text text = ptq__text_over(name, PTQ_NAME_SIZE);
     ptq__put(&text, "block%d.%s", block, part);
@@ -3784,15 +3827,15 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
             width, classes);
     PTQ__TRY(ptq_model_create(allocator, &m, err));
     m->bare = bare;
-    x = ptq_add_input(m, "input", size, size, 3);
-    x = ptq__resnet_conv(m, "conv1", x, width, 3, 1);
+    x = ptq_add_input(m, "input", size, size, 3);     /* shapes for MLPerf's: 32 x 32 x 3 */
+    x = ptq__resnet_conv(m, "conv1", x, width, 3, 1); /* 32 x 32 x 16 */
     x = ptq_add_batch_norm(m, "bn1", x, 1e-3f);
     x = ptq_add_op(m, PTQ_OP_RELU, "conv1.relu", x);
-    x = ptq__resnet_block(m, 1, x, width, 1);
-    x = ptq__resnet_block(m, 2, x, width * 2, 2);
-    x = ptq__resnet_block(m, 3, x, width * 4, 2);
-    x = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", x);
-    x = ptq_add_dense(m, "fc", x, classes);
+    x = ptq__resnet_block(m, 1, x, width, 1);             /* 32 x 32 x 16 */
+    x = ptq__resnet_block(m, 2, x, width * 2, 2);         /* 16 x 16 x 32 */
+    x = ptq__resnet_block(m, 3, x, width * 4, 2);         /* 8 x 8 x 64 */
+    x = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", x); /* 1 x 1 x 64 */
+    x = ptq_add_dense(m, "fc", x, classes);               /* 1 x 1 x 10 */
     ptq_add_op(m, PTQ_OP_SOFTMAX, "softmax", x);
     *out = m;
     return PTQ_OK;
@@ -3805,7 +3848,9 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
     return ptq__hand_over(model, ptq_model_check(model, err), out);
 }
 
-/* The checks of a whole model. */
+/* The checks of a whole model, whoever made it. Files come from strangers, and nodes are open to
+   everyone between building and use: so nothing that the builder has checked is taken for granted.
+   */
 
 /* Integer weights: one scale, or one for each output channel; a zero point only with one scale. */
 static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
@@ -3848,7 +3893,7 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
     if (t->type != type)
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s is of type %s, needed is %s", what,
                              ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
-    if (ptq__is_integer_type(type))
+    if (ptq__is_integer_type(type)) /* any code is legal */
         return ptq__check_scales(node, t, err);
     for (i = 0; i < n && type != PTQ_TYPE_S32; i++) {
         float value = ptq_tensor_number(t, i);
@@ -3863,6 +3908,7 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
     return PTQ_OK;
 }
 
+/* How a result is coded: 2 to 8 bits, a scale to divide by, and a code for 0. */
 static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err) {
     int32_t low, high;
     if (q->type == PTQ_TYPE_F32)
@@ -3880,12 +3926,14 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
     return PTQ_OK;
 }
 
+/* Scales are compared as numbers, without ==, which compilers warn of. */
 static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
     return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
            !(a->scale < b->scale) && !(a->scale > b->scale);
 }
 
-/* 1 if operands and result of a node may be codes, or real numbers, as they are. */
+/* 1 if operands and result of a node may be codes, or real numbers, as they are. Two operands are
+   always of one kind; a fused addition also rounds in between, to the codes of `mid`. */
 static int ptq__codes_fit(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
     const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
@@ -3894,19 +3942,19 @@ static int ptq__codes_fit(const ptq_model *model, int index) {
     if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
         return 0;
     switch (ptq__operator_of(node)->codes) {
-    case PTQ__NO_CODES:
+    case PTQ__NO_CODES: /* real numbers in, real numbers out */
         return !coded && !from;
-    case PTQ__SAME_CODES:
+    case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
         return ptq__same_qparams(&node->q, &a->q);
-    case PTQ__WEIGHT_CODES:
+    case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
         return from == integer && coded == integer;
-    case PTQ__LOGIT_CODES:
+    case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
         return from == integer && coded <= integer;
     case PTQ__TO_CODES:
         return coded && !from;
     case PTQ__FROM_CODES:
         return !coded && from;
-    default:
+    default: /* codes in, codes out */
         return coded == from;
     }
 }
@@ -3928,6 +3976,8 @@ static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error 
     return PTQ_OK;
 }
 
+/* A node as the builder would have made it: attributes, operands, shape and padding inferred once
+   more, then parameters, then codes. */
 static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
     const ptq_node *node = &model->node[index];
     ptq_node again = *node;
@@ -3945,6 +3995,8 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
     return ptq__check_codes(model, index, err);
 }
 
+/* Names are terminated, legal, and name one tensor each. A node may bear the name of its own
+   result. */
 static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
     int i;
     for (i = 0; i < model->nodes; i++) {
@@ -3960,6 +4012,7 @@ static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
     return PTQ_OK;
 }
 
+/* Images are preprocessed by (pixel - mean) / std. */
 static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     int c;
     for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
@@ -3972,6 +4025,7 @@ static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     return PTQ_OK;
 }
 
+/* Names first, since all other messages use them; readers last, since they need legal operands. */
 PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
     int i;
     if (model->error.status)
@@ -3989,7 +4043,8 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* What a model costs, and its description for people. */
+/* What a model costs, and its description for people. Scales count as parameters' bytes: they are
+   stored. */
 
 PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
@@ -4037,6 +4092,7 @@ static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
     ptq__put(text, "%llu\n", (unsigned long long)cost->macs);
 }
 
+/* One line a node, a line of sums: what `ptq info` prints. */
 PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     ptq_cost sum, cost;
@@ -4082,6 +4138,7 @@ typedef struct ptq__fuser {
     int quantized;
 } ptq__fuser;
 
+/* One line of the report: what became of a node, and why not more. */
 static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
                                  ptq_fusion_kind kind, const char *reason, ptq_error *err) {
     ptq_fuse_report *report = fuser->report;
@@ -4135,7 +4192,7 @@ static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *n
     if (norm ? !(ptq__operator_of(host)->properties & PTQ__TAKES_NORM)
              : !ptq__has_key(host, PTQ__KEY_ACT))
         return "the node before it is of a kind that cannot take it in";
-    if (strcmp(host->out, fuser->old->node[from].out))
+    if (strcmp(host->out, fuser->old->node[from].out)) /* the host ends elsewhere already */
         return "another node has taken in what lies before it";
     if (ptq__uses(fuser->old, from) != 1)
         return "its input is used elsewhere too";
@@ -4167,7 +4224,7 @@ static void ptq__take_addition(const ptq__fuser *fuser, const ptq_node *add, int
     host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
     host->input[1] = fuser->to[add->input[1 - k]];
     host->add_act = add->act;
-    host->mid = host->q;
+    host->mid = host->q; /* the convolution rounds to its own codes first, as it did */
     host->q = add->q;
 }
 
@@ -4199,6 +4256,7 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, const char **reas
     return ptq__fuse_note(fuser, node, host, kind, NULL, err);
 }
 
+/* Node after node: each fused into its host, or copied with its operands' new numbers. */
 static ptq_status ptq__fuse_or_copy(ptq__fuser *fuser, int index, ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
