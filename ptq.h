@@ -330,19 +330,19 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
 
 /* One list makes the operators and their names in the graph text. */
 #define PTQ_OP_LIST(X)                                                                             \
-    X(PTQ_OP_INPUT, "input")                        /* the image */                                \
-    X(PTQ_OP_CONV2D, "conv2d")                      /* b[o] + sum over i,u,v of w[o,i,u,v] x */   \
-    X(PTQ_OP_BATCH_NORM, "batch_norm")              /* gamma (x - mean) / sqrt(var + eps) + beta */\
-    X(PTQ_OP_RELU, "relu")                          /* max(x, 0) */                                \
-    X(PTQ_OP_RELU6, "relu6")                        /* min(max(x, 0), 6) */                        \
-    X(PTQ_OP_ADD, "add")                            /* a + b, equal shapes */                      \
-    X(PTQ_OP_MAX_POOL, "max_pool")                  /* padding is ignored */                       \
-    X(PTQ_OP_AVG_POOL, "avg_pool")                  /* padding counts only with include_pad */     \
-    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool")    /* H x W x C to 1 x 1 x C */                   \
-    X(PTQ_OP_DENSE, "dense")                        /* b[o] + sum over i of w[o,i] x[i] */         \
-    X(PTQ_OP_SOFTMAX, "softmax")                    /* exp(x - max) / sum */                       \
-    X(PTQ_OP_QUANTIZE, "quantize")                  /* real numbers to codes */                    \
-    X(PTQ_OP_DEQUANTIZE, "dequantize")              /* codes to real numbers */
+    X(PTQ_OP_INPUT, "input")                   /* the image */                                     \
+    X(PTQ_OP_CONV2D, "conv2d")                 /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x */  \
+    X(PTQ_OP_BATCH_NORM, "batch_norm")         /* gamma (x - mean) / sqrt(var + epsilon) + beta */ \
+    X(PTQ_OP_RELU, "relu")                     /* max(x, 0) */                                     \
+    X(PTQ_OP_RELU6, "relu6")                   /* min(max(x, 0), 6) */                             \
+    X(PTQ_OP_ADD, "add")                       /* a + b, equal shapes */                           \
+    X(PTQ_OP_MAX_POOL, "max_pool")             /* padding is ignored */                            \
+    X(PTQ_OP_AVG_POOL, "avg_pool")             /* padding counts only with include_pad */          \
+    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool") /* H x W x C to 1 x 1 x C */                      \
+    X(PTQ_OP_DENSE, "dense")                   /* y[o] = b[o] + sum over i of w[o,i] x[i] */       \
+    X(PTQ_OP_SOFTMAX, "softmax")               /* exp(x - max) / sum */                            \
+    X(PTQ_OP_QUANTIZE, "quantize")             /* real numbers to codes */                         \
+    X(PTQ_OP_DEQUANTIZE, "dequantize")         /* codes to real numbers */
 
 typedef enum ptq_op {
 #define PTQ_X(name, text) name,
@@ -1049,7 +1049,8 @@ typedef enum ptq_bias_correction {
                            PTQ_ROUNDING_NEAREST only */
 } ptq_bias_correction;
 
-/* All zeros: 8 bits, one weight scale per channel, u8 affine activations, MinMax. */
+/* All zeros stand for the preset "best", in options that are NULL too. Otherwise every member
+   counts as it is: begin with a preset, then change members. */
 typedef struct ptq_scheme {
     ptq_mode mode;
     int weight_bits;           /* 2..8; 0: 8 */
@@ -1089,7 +1090,8 @@ typedef struct ptq_scheme {
     X("tflite", "TensorFlow Lite: s8 affine activations, s8 weights per channel, MinMax")          \
     X("dynamic", "s8 weights; activation ranges found per image")                                  \
     X("fp16", "half-precision weights, float arithmetic")                                          \
-    X("w4a8", "4-bit weights per channel, otherwise as best")
+    X("w4a8", "4-bit weights per channel, otherwise as best")                                      \
+    X("minmax8", "plain: 8 bits, one weight scale per channel, MinMax; learns from no images")
 
 /* A preset by name: PTQ_INVALID_ARGUMENT lists the names, as does PTQ_NAMES_PRESET. */
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err);
@@ -1109,22 +1111,11 @@ typedef struct ptq_override {
 /* ---------------------------------------------------------------------------------------------
    [CONVERT] A float model and a calibration give a quantized model */
 
-/* Cross-layer equalization (Nagel et al. 2019, https://arxiv.org/abs/1906.04721): a copy of a fused
-   float model that computes the same logits, to rounding, from channels of like ranges, so that one
-   scale suits them all. A channel is divided by the square root of its largest value relative to
-   the tensor's largest, and its consumers' weights multiplied. ReLU lets a positive factor through,
-   and so do pools; the tensors of a residual addition share their factors. Inputs and results of
-   ReLU6, batch norm and softmax, the image and the logits stay as they are. Only integer layers
-   gain, and only where activations have few bits. Largest values are those on `data`; of `options`,
-   which may be NULL, `work` counts. The metadata "equalization" keeps the
-   factors. */
-PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, const ptq_dataset *data,
-                                const ptq_calibrate_options *options, ptq_model **out,
-                                ptq_error *err);
-
-/* The same with the factors that `quantized` keeps in its metadata, without images: from the fused
-   float model that it was made of, the float weights that its scales belong to. A plain copy where
-   it was not equalized. PTQ_BAD_FILE where the factors are damaged or of another network. */
+/* The equalized model (ptq_scheme.equalize; Nagel et al. 2019, https://arxiv.org/abs/1906.04721)
+   that `quantized` was made of, from the fused float model: with the factors that `quantized` keeps
+   in its metadata "equalization", without images. Its float weights are those that the scales
+   belong to. A plain copy where it was not equalized. PTQ_BAD_FILE where the factors are damaged or
+   of another network. */
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
                                      ptq_model **out, ptq_error *err);
 
@@ -1416,9 +1407,7 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
-static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, ptq_error *err);
-static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err);
-static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err);
+static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err);
 #ifndef PTQ_NO_STDIO
 static FILE *ptq__open(const char *path, int writing);
 static int ptq__is_separator(char c);
@@ -3132,47 +3121,38 @@ typedef struct ptq__operator {
    conversion go by the row. The tests find a new row by themselves where they go through all. */
 /* clang-format off */
 static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
-    {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {NULL, NULL, NULL}, {NULL, NULL, NULL}},
-    {PTQ_OP_CONV2D, 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__conv_shape, ptq__conv_param, ptq__check_sums},
+    {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        {NULL, NULL, NULL}, {NULL, NULL, NULL}},
+    {PTQ_OP_CONV2D, 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {ptq__conv_shape, ptq__conv_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
     {PTQ_OP_BATCH_NORM, 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
-        PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE,
-        {ptq__norm_shape, ptq__norm_param, NULL}, {ptq__norm_f32, NULL, NULL}},
-    {PTQ_OP_RELU, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES,
-        PTQ_FUSION_ACTIVATION, PTQ_ACTIVATION_RELU,
-        {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
-    {PTQ_OP_RELU6, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES,
-        PTQ_FUSION_ACTIVATION, PTQ_ACTIVATION_RELU6,
-        {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
+        PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, {ptq__norm_shape, ptq__norm_param, NULL},
+        {ptq__norm_f32, NULL, NULL}},
+    {PTQ_OP_RELU, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
+        PTQ_ACTIVATION_RELU, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
+    {PTQ_OP_RELU6, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
+        PTQ_ACTIVATION_RELU6, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
     {PTQ_OP_ADD, 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES,
-        PTQ_FUSION_RESIDUAL, PTQ_ACTIVATION_NONE,
-        {ptq__add_shape, NULL, ptq__check_ratios}, {ptq__add_f32, ptq__add_int, NULL}},
-    {PTQ_OP_MAX_POOL, 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+        PTQ_FUSION_RESIDUAL, PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
+        {ptq__add_f32, ptq__add_int, NULL}},
+    {PTQ_OP_MAX_POOL, 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__window_shape, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
     {PTQ_OP_AVG_POOL, 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__window_shape, NULL, ptq__check_ratios}, {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__global_shape, NULL, ptq__check_average},
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {ptq__global_shape, NULL, ptq__check_average},
+        {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
+    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__dense_shape, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
-    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
-    {PTQ_OP_QUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
+    {PTQ_OP_QUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
-    {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES,
-        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}}
+    {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
 };
 /* clang-format on */
 
@@ -6123,14 +6103,21 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
 
 /* ---- [SCHEME] ---------------------------------------------------------------------------- */
 
+/* A scheme says how each tensor becomes codes: how many, of which type, over which range, and how
+   much work goes into choosing them. Presets are schemes with a name. */
+
+/* What "best" and "w4a8" have in common: ranges of least squared error, rounding learned. */
+static void ptq__learn_weights(ptq_scheme *s) {
+    s->weight_method = s->activation_method = PTQ_METHOD_MSE;
+    s->rounding = PTQ_ROUNDING_LEARNED;
+    s->refit = PTQ_REFIT_BELOW_8;
+}
+
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err) {
     ptq_scheme s;
     memset(&s, 0, sizeof s);
     if (!strcmp(name, "best")) {
-        s.weight_method = PTQ_METHOD_MSE;
-        s.activation_method = PTQ_METHOD_MSE;
-        s.rounding = PTQ_ROUNDING_LEARNED;
-        s.refit = PTQ_REFIT_BELOW_8;
+        ptq__learn_weights(&s);
         s.equalize = s.fit_ranges = s.confirm = 1;
     } else if (!strcmp(name, "ort-u8")) {
         s.weight_per_tensor = s.weight_affine = s.code_logits = 1;
@@ -6138,7 +6125,7 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
         s.weight_per_tensor = s.activation_signed = s.code_logits = 1;
     } else if (!strcmp(name, "fbgemm")) {
         s.weight_full_range = s.code_logits = 1;
-        s.activation_bits = 7;
+        s.activation_bits = 7; /* so that pairs of products never saturate at 16 bits on AVX2 */
         s.activation_method = PTQ_METHOD_HISTOGRAM;
     } else if (!strcmp(name, "tflite")) {
         s.activation_signed = s.code_logits = 1;
@@ -6147,11 +6134,10 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
     } else if (!strcmp(name, "fp16")) {
         s.mode = PTQ_MODE_HALF;
     } else if (!strcmp(name, "w4a8")) {
+        ptq__learn_weights(&s);
         s.weight_bits = 4;
-        s.weight_method = PTQ_METHOD_MSE;
-        s.activation_method = PTQ_METHOD_MSE;
-        s.rounding = PTQ_ROUNDING_LEARNED;
-        s.refit = PTQ_REFIT_BELOW_8;
+    } else if (!strcmp(name, "minmax8")) {
+        s.weight_bits = s.activation_bits = 8; /* said aloud: all zeros would be "best" */
     } else {
         char names[160];
         ptq__text text = ptq__text_over(names, sizeof names);
@@ -6165,29 +6151,47 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
     return PTQ_OK;
 }
 
-static int ptq__weight_bits(const ptq_scheme *scheme) {
-    return scheme->weight_bits ? scheme->weight_bits : 8;
+/* All zeros stand for "best". Field by field, for a comparison of bytes would see the padding, and
+   members that say 0 by default. Returns 1 if something changed. */
+static int ptq__default_scheme(ptq_scheme *s) {
+    int chosen = s->mode || s->weight_bits || s->weight_per_tensor || s->weight_affine ||
+                 s->weight_full_range || s->weight_method || s->activation_bits ||
+                 s->activation_signed || s->activation_symmetric || s->activation_method ||
+                 s->percentile != 0 || s->code_logits || s->rounding || s->refit || s->equalize ||
+                 s->bias || s->fit_ranges || s->confirm;
+    return !chosen && ptq_preset("best", s, NULL) == PTQ_OK;
 }
 
-static int ptq__activation_bits(const ptq_scheme *scheme) {
-    return scheme->activation_bits ? scheme->activation_bits : 8;
+static int ptq__weight_bits(const ptq_scheme *s) { return s->weight_bits ? s->weight_bits : 8; }
+
+static int ptq__activation_bits(const ptq_scheme *s) {
+    return s->activation_bits ? s->activation_bits : 8;
 }
 
-/* Whether a switch that is for few activation bits alone takes effect. */
-static int ptq__below_8(const ptq_scheme *scheme, int on) {
-    return on && scheme->mode == PTQ_MODE_INTEGER && ptq__activation_bits(scheme) < 8;
+/* Equalization and fitted ranges are for few activation bits alone; at 8 they gain nothing. */
+static int ptq__below_8(const ptq_scheme *s, int on) {
+    return on && s->mode == PTQ_MODE_INTEGER && ptq__activation_bits(s) < 8;
 }
 
 /* Whether layers of this scheme are fitted anew. */
 static int ptq__refits(const ptq_scheme *s) {
+    int few = ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8;
     return s->rounding == PTQ_ROUNDING_LEARNED &&
-           (s->refit == PTQ_REFIT_ALWAYS ||
-            (s->refit == PTQ_REFIT_BELOW_8 &&
-             (ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8)));
+           (s->refit == PTQ_REFIT_ALWAYS || (s->refit == PTQ_REFIT_BELOW_8 && few));
 }
 
-PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size) {
+/* Whether part four has anything to do for this scheme. */
+static int ptq__searches(const ptq_scheme *s) {
+    return s->mode == PTQ_MODE_INTEGER && (s->rounding == PTQ_ROUNDING_LEARNED || s->bias ||
+                                           s->equalize || s->fit_ranges || s->confirm);
+}
+
+/* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized" */
+PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
+    ptq_scheme copy = *scheme;
+    const ptq_scheme *s = &copy;
+    ptq__default_scheme(&copy);
     if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
         ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, s->mode));
         return text.length;
@@ -6210,12 +6214,9 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size) 
              ptq_name(PTQ_NAMES_METHOD, s->activation_method));
     if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
         ptq__put(&text, " %g", (double)s->percentile);
-    if (ptq__below_8(s, s->fit_ranges))
-        ptq__put_string(&text, " fitted");
-    if (ptq__below_8(s, s->equalize))
-        ptq__put_string(&text, ", equalized");
-    if (s->code_logits)
-        ptq__put_string(&text, ", logits coded");
+    ptq__put_string(&text, ptq__below_8(s, s->fit_ranges) ? " fitted" : "");
+    ptq__put_string(&text, ptq__below_8(s, s->equalize) ? ", equalized" : "");
+    ptq__put_string(&text, s->code_logits ? ", logits coded" : "");
     return text.length;
 }
 
@@ -6247,7 +6248,8 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* `*` any characters, `?` one. */
+/* Patterns of overrides: `*` stands for any characters, `?` for one. After a mismatch the last star
+   takes in one character more: no recursion, and no name for which that takes long. */
 static int ptq__matches(const char *pattern, const char *name) {
     const char *star = NULL, *from = NULL;
     while (*name) {
@@ -6269,9 +6271,34 @@ static int ptq__matches(const char *pattern, const char *name) {
     return !*pattern;
 }
 
+/* A copy of options in which `change` was applied to every scheme. Its overrides are to be
+   freed. */
+static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*change)(ptq_scheme *),
+                                      ptq_convert_options *out, ptq_error *err) {
+    ptq_override *override = NULL;
+    int i;
+    *out = *from;
+    out->override = NULL;
+    change(&out->scheme);
+    if (!from->overrides)
+        return PTQ_OK;
+    PTQ__TRY(PTQ__NEW(&from->work.allocator, &override, (size_t)from->overrides, "overrides", err));
+    memcpy(override, from->override, (size_t)from->overrides * sizeof *override);
+    for (i = 0; i < from->overrides; i++)
+        change(&override[i].scheme);
+    out->override = override;
+    return PTQ_OK;
+}
+
 /* ---- [CONVERT] --------------------------------------------------------------------------- */
 
-/* Codes of n weights under a scale; returns the squared error. `codes` may be NULL. */
+/* A fused float model and the ranges of its tensors become a model of codes. The work has three
+   levels, in this order below: a tensor gets scales and codes; a node gets coded operands, weights
+   and a coded result; the model is its nodes one after the other. What part four can do better, it
+   does to the outcome, or to what goes in; nothing here depends on it. */
+
+/* The tensor. Weights first: w = s (q - z), one scale for each output channel or for the tensor.
+   w: n weights of one channel (or all). Returns the squared error; `codes` may be NULL. */
 static double ptq__code_weights(const float *w, size_t n, float scale, int32_t zero_point,
                                 int32_t low, int32_t high, ptq_tensor *codes, size_t at) {
     double error = 0;
@@ -6286,7 +6313,8 @@ static double ptq__code_weights(const float *w, size_t n, float scale, int32_t z
     return error;
 }
 
-/* The scale that fits given codes best: sum(w q) / sum(q q). */
+/* The scale that fits the codes it gives best: the minimum over s of sum (w - s q)^2 lies at
+   sum(w q) / sum(q q). */
 static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t low, int32_t high) {
     double wq = 0, qq = 0;
     size_t i;
@@ -6298,8 +6326,9 @@ static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t lo
     return qq > 0 && wq > 0 ? (float)(wq / qq) : scale;
 }
 
-/* The scale of least squared error: between a fifth of the MinMax scale and all of it, then fitted
-   to its own codes. */
+/* The scale of least squared error. Clipping a few large weights lets all others have finer steps:
+   of 160 scales between a fifth of the MinMax scale and all of it the best is taken, then fitted to
+   its own codes as long as that helps. */
 static float ptq__search_scale(const float *w, size_t n, float full, int32_t low, int32_t high) {
     float best = full, scale;
     double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0), error;
@@ -6324,7 +6353,23 @@ static float ptq__search_scale(const float *w, size_t n, float full, int32_t low
     return best;
 }
 
-/* Symmetric scale for n weights; 1 for weights that are all zero. */
+/* Type of the codes of weights, and their limits. Symmetric weights leave out the lowest code,
+   which has no positive twin, unless the scheme wants the full range. */
+static ptq_type ptq__weight_type(const ptq_scheme *scheme) {
+    int packed = ptq__weight_bits(scheme) < 8;
+    if (scheme->weight_affine)
+        return packed ? PTQ_TYPE_PACKED_U : PTQ_TYPE_U8;
+    return packed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_S8;
+}
+
+static void ptq__weight_limits(const ptq_scheme *scheme, int32_t *low, int32_t *high) {
+    ptq_code_range(ptq__weight_type(scheme), ptq__weight_bits(scheme), low, high);
+    if (!scheme->weight_affine && !scheme->weight_full_range)
+        *low = -*high;
+}
+
+/* Symmetric scale for n weights: the largest |w| gets the highest code. 1 for weights that are all
+   zero, or too small to tell from it. */
 static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *scheme, int32_t low,
                                int32_t high) {
     float reach = 0, full;
@@ -6334,91 +6379,102 @@ static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *schem
         reach = a > reach ? a : reach;
     }
     full = (float)((double)reach / (scheme->weight_full_range ? ((double)high - low) / 2 : high));
-    if (!ptq__is_normal(full)) /* all zero, or too small to tell from it */
+    if (!ptq__is_normal(full))
         return 1;
     return scheme->weight_method == PTQ_METHOD_MSE ? ptq__search_scale(w, n, full, low, high)
                                                    : full;
 }
 
-/* u8 codes with a zero point, for the whole tensor. */
-static ptq_status ptq__affine_weight(const float *w, size_t n, int bits, float *scale,
-                                     int32_t *zero_point, ptq_error *err) {
-    ptq_qparams q;
-    float low = 0, high = 0;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        low = w[i] < low ? w[i] : low;
-        high = w[i] > high ? w[i] : high;
-    }
-    PTQ__TRY(ptq_choose_qparams(low, high, PTQ_TYPE_U8, bits, 0, &q, err));
-    *scale = q.scale;
-    *zero_point = q.zero_point;
-    return PTQ_OK;
-}
-
-/* Type and lowest code of weights under a scheme. */
-static ptq_type ptq__weight_type(const ptq_scheme *scheme) {
-    int packed = ptq__weight_bits(scheme) < 8;
-    if (scheme->weight_affine)
-        return packed ? PTQ_TYPE_PACKED_U : PTQ_TYPE_U8;
-    return packed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_S8;
-}
-
-/* Codes with scales that are given: one, or one for each channel. */
-static ptq_status ptq__weights_from_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                           const float *scales, int count, int32_t zero_point,
-                                           const ptq_allocator *allocator, ptq_tensor *out,
-                                           ptq_error *err) {
-    const float *w = (const float *)weight->data;
-    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int32_t low, high;
-    ptq_tensor made;
-    ptq_status status;
-    int c;
-    PTQ__TRY(ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
-                               weight->rank, weight->dim, allocator, err));
-    status = ptq_tensor_set_scale(&made, scales, count, zero_point, allocator, err);
-    if (status) {
-        ptq_tensor_free(&made, allocator);
-        return status;
-    }
-    ptq_code_range(made.type, made.bits, &low, &high);
-    if (!scheme->weight_affine && !scheme->weight_full_range)
-        low = -high;
-    for (c = 0; c < weight->dim[0]; c++)
-        ptq__code_weights(w + (size_t)c * n, n, scales[count > 1 ? c : 0], zero_point, low, high,
-                          &made, (size_t)c * n);
-    *out = made;
-    return PTQ_OK;
-}
-
-/* The scales that a scheme chooses, `count` of them, and the zero point. */
+/* The scales that a scheme chooses, `count` of them: 1, or one for each output channel; and the
+   zero point, which only affine weights have. weight: O x ... of F32. */
 static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
                                      float *scales, int count, int32_t *zero_point,
                                      ptq_error *err) {
     const float *w = (const float *)weight->data;
-    size_t n = ptq_tensor_elements(weight) / (size_t)count;
+    size_t n = ptq_tensor_elements(weight) / (size_t)count, i;
+    float least = 0, most = 0;
     int32_t low, high;
+    ptq_qparams q;
     int c;
     *zero_point = 0;
-    if (scheme->weight_affine)
-        return ptq__affine_weight(w, n, ptq__weight_bits(scheme), scales, zero_point, err);
-    ptq_code_range(PTQ_TYPE_S8, ptq__weight_bits(scheme), &low, &high);
-    if (!scheme->weight_full_range)
-        low = -high; /* the lowest code has no positive twin: left out, for symmetry */
-    for (c = 0; c < count; c++)
+    ptq__weight_limits(scheme, &low, &high);
+    for (c = 0; c < count && !scheme->weight_affine; c++)
         scales[c] = ptq__weight_scale(w + (size_t)c * n, n, scheme, low, high);
+    if (!scheme->weight_affine)
+        return PTQ_OK;
+    for (i = 0; i < n; i++) {
+        least = w[i] < least ? w[i] : least;
+        most = w[i] > most ? w[i] : most;
+    }
+    PTQ__TRY(ptq_choose_qparams(least, most, PTQ_TYPE_U8, ptq__weight_bits(scheme), 0, &q, err));
+    *scales = q.scale;
+    *zero_point = q.zero_point;
     return PTQ_OK;
+}
+
+/* The largest bias code: 2^30 leaves the other half of int32 to the products. */
+static const double ptq__most_bias = 1073741824.0;
+
+/* The bias is coded with the scale s_in * s_w of the accumulator it is added to. A weight scale so
+   small that the bias would not fit is enlarged; a channel without weights gets one at which its
+   bias keeps 24 bits. */
+static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale) {
+    double b = bias < 0 ? -(double)bias : (double)bias;
+    double least = b / (ptq__most_bias * (double)in_scale);
+    if (all_zero && b > 0)
+        return (float)(b / (16777216.0 * (double)in_scale));
+    return (double)scale < least ? (float)(least * 1.0000002) : scale;
+}
+
+static int ptq__all_zero(const float *w, size_t n) {
+    size_t i = 0;
+    while (i < n && !(w[i] < 0) && !(w[i] > 0))
+        i++;
+    return i == n;
+}
+
+/* Codes of a weight tensor (O x ..., F32) under a scheme. `bias`: what must fit beside them, on
+   inputs of scale in_scale; NULL: nothing. */
+static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
+                                      const float *bias, float in_scale,
+                                      const ptq_allocator *allocator, ptq_tensor *out,
+                                      ptq_error *err) {
+    int count = scheme->weight_per_tensor ? 1 : weight->dim[0], c;
+    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    const float *w = (const float *)weight->data;
+    int32_t zero_point, low, high;
+    float *scales = NULL;
+    ptq_tensor made;
+    ptq_status status;
+    memset(&made, 0, sizeof made);
+    PTQ__TRY(PTQ__NEW(allocator, &scales, (size_t)count, "scales", err));
+    status = ptq__choose_scales(weight, scheme, scales, count, &zero_point, err);
+    for (c = 0; c < weight->dim[0] && bias && !status; c++) {
+        float *scale = &scales[count > 1 ? c : 0];
+        int zero = count > 1 && ptq__all_zero(w + (size_t)c * n, n);
+        *scale = ptq__scale_for_bias(*scale, zero, bias[c], in_scale);
+    }
+    if (!status)
+        status = ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
+                                   weight->rank, weight->dim, allocator, err);
+    if (!status)
+        status = ptq_tensor_set_scale(&made, scales, count, zero_point, allocator, err);
+    ptq__weight_limits(scheme, &low, &high);
+    for (c = 0; c < weight->dim[0] && !status; c++)
+        ptq__code_weights(w + (size_t)c * n, n, scales[count > 1 ? c : 0], zero_point, low, high,
+                          &made, (size_t)c * n);
+    ptq__free(allocator, scales);
+    if (status)
+        ptq_tensor_free(&made, allocator);
+    else
+        *out = made;
+    return status;
 }
 
 PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
                                        const ptq_allocator *allocator, ptq_tensor *out,
                                        ptq_error *err) {
-    int count = scheme->weight_per_tensor ? 1 : weight->dim[0];
-    int32_t zero_point = 0;
-    void *scales = NULL;
     size_t i, n = ptq_tensor_elements(weight);
-    ptq_status status;
     PTQ__TRY(ptq_scheme_check(scheme, err));
     if (weight->type != PTQ_TYPE_F32 || !n)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weights to quantize must be F32");
@@ -6426,30 +6482,25 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
         if (!ptq__is_finite(((const float *)weight->data)[i]))
             return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %zu is %g", i,
                                  (double)((const float *)weight->data)[i]);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &scales, err));
-    status = ptq__choose_scales(weight, scheme, (float *)scales, count, &zero_point, err);
-    if (!status)
-        status = ptq__weights_from_scales(weight, scheme, (float *)scales, count, zero_point,
-                                          allocator, out, err);
-    ptq__free(allocator, scales);
-    return status;
+    return ptq__convert_weight(weight, scheme, NULL, 0, allocator, out, err);
 }
 
+/* A range that was found for a tensor; 0, 0: none yet. */
 typedef struct ptq__interval {
-    float low, high; /* 0, 0: not known yet */
+    float low, high;
 } ptq__interval;
 
-/* One pass over the fused float model. A tensor of the old model may exist in the new one as real
-   numbers, as codes, or both; -1 where it does not. */
+/* One conversion. A tensor of the old model may exist in the new one as real numbers, as codes, or
+   both: `real` and `coded` have the node of the new model that makes it, or -1. */
 struct ptq__converter {
     const ptq_model *old;
     const ptq_calibration *calibration;
     const ptq_convert_options *options;
-    ptq_model *model;
-    ptq_convert_report *report;
+    ptq__interval *range; /* of each calibrated tensor, used and filled; NULL: as the scheme says */
+    ptq_model *model;     /* that is being made */
     int *real, *coded;
-    int capacity;         /* of the report */
-    ptq__interval *range; /* of each calibrated tensor; NULL: as the scheme says */
+    ptq_convert_report *report;
+    int capacity; /* of the report */
 };
 
 /* The scheme of a node: the last override that matches its name, or the name of its result. */
@@ -6462,15 +6513,51 @@ static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node
     return &cv->options->scheme;
 }
 
-/* Whether a node of the old model is to run on integers. */
-static int ptq__goes_integer(const ptq__converter *cv, int index) {
-    const ptq_node *node = &cv->old->node[index];
-    ptq__codes codes = ptq__operator_of(node)->codes;
-    if (codes == PTQ__INPUT_CODES || codes == PTQ__NO_CODES)
-        return 0;
-    return ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
+/* How the activation tensor `name` is coded: its observed range, cut by the scheme's method. */
+static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name,
+                                      const ptq_scheme *s, ptq_qparams *out, ptq_error *err) {
+    ptq_type type = s->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
+    int bits = ptq__activation_bits(s), i, known;
+    ptq__interval range = {0, 0};
+    ptq_error inner;
+    ptq_status status = PTQ_OK;
+    if (!cv->calibration)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "the model was never calibrated; run ptq_calibrate first");
+    i = ptq_calibration_find(cv->calibration, name);
+    if (i < 0)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "tensor %s was never observed; calibrate this very model", name);
+    known = cv->range && cv->range[i].high > cv->range[i].low;
+    if (known)
+        range = cv->range[i];
+    else
+        status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0, s->activation_method,
+                                    s->percentile, type, bits, s->activation_symmetric, &range.low,
+                                    &range.high, &inner);
+    if (!status && cv->range)
+        cv->range[i] = range;
+    if (!status)
+        status = ptq_choose_qparams(range.low, range.high, type, bits, s->activation_symmetric, out,
+                                    &inner);
+    return status ? ptq_error_set(err, status, "tensor %s: %s", name, inner.text) : PTQ_OK;
 }
 
+/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data. */
+static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
+                                     ptq_qparams *out, ptq_error *err) {
+    float low = 0, high = 0;
+    int c;
+    for (c = 0; c < model->node[0].shape[2]; c++) {
+        float dark = ptq__pixel(model, c, 0), bright = ptq__pixel(model, c, 255);
+        low = dark < low ? dark : low;
+        high = bright > high ? bright : high;
+    }
+    return ptq_choose_qparams(low, high, scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, 8,
+                              scheme->activation_symmetric && scheme->activation_signed, out, err);
+}
+
+/* The node. What became of it goes into the report. */
 static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
                             size_t after, ptq_error *err) {
     ptq_convert_report *report = cv->report;
@@ -6493,51 +6580,29 @@ static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *wh
     return PTQ_OK;
 }
 
-/* What calibration and scheme make of the tensor `name`. */
-static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name,
-                                      const ptq_scheme *scheme, ptq_qparams *out, ptq_error *err) {
-    ptq_type type = scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
-    int bits = ptq__activation_bits(scheme), i;
-    float low, high;
-    ptq_error inner;
-    ptq_status status = PTQ_OK;
-    if (!cv->calibration)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the model was never calibrated; run ptq_calibrate first");
-    i = ptq_calibration_find(cv->calibration, name);
-    if (i < 0)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "tensor %s was never observed; calibrate this very model", name);
-    if (cv->range && cv->range[i].high > cv->range[i].low) {
-        low = cv->range[i].low;
-        high = cv->range[i].high;
-    } else {
-        status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0,
-                                    scheme->activation_method, scheme->percentile, type, bits,
-                                    scheme->activation_symmetric, &low, &high, &inner);
+/* "s8 per channel, u8 -> u8" */
+static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
+                                 int integer, ptq_error *err) {
+    char what[96];
+    ptq__text text = ptq__text_over(what, sizeof what);
+    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
+    size_t before = 0, after = 0;
+    int p;
+    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+        before += from->param[p].size;
+        after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
     }
-    if (!status && cv->range) {
-        cv->range[i].low = low;
-        cv->range[i].high = high;
-    }
-    if (!status)
-        status =
-            ptq_choose_qparams(low, high, type, bits, scheme->activation_symmetric, out, &inner);
-    return status ? ptq_error_set(err, status, "tensor %s: %s", name, inner.text) : PTQ_OK;
-}
-
-/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data. */
-static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
-                                     ptq_qparams *out, ptq_error *err) {
-    float low = 0, high = 0;
-    int c;
-    for (c = 0; c < model->node[0].shape[2]; c++) {
-        float dark = ptq__pixel(model, c, 0), bright = ptq__pixel(model, c, 255);
-        low = dark < low ? dark : low;
-        high = bright > high ? bright : high;
-    }
-    return ptq_choose_qparams(low, high, scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, 8,
-                              scheme->activation_symmetric && scheme->activation_signed, out, err);
+    if (weight->scales)
+        ptq__put(&text, "%d-bit weights %s, ", weight->bits,
+                 weight->scales > 1 ? "per channel" : "per tensor");
+    if (integer)
+        ptq__put(&text, "%s to %s", ptq_name(PTQ_NAMES_TYPE, cv->model->node[to->input[0]].q.type),
+                 ptq_name(PTQ_NAMES_TYPE, to->q.type));
+    else
+        ptq__put_string(&text, to->dynamic                    ? "dynamic"
+                               : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
+                                                              : "float");
+    return ptq__note(cv, from->name, what, before, after, err);
 }
 
 /* Appends a quantize or dequantize node behind node `from` of the new model. */
@@ -6556,72 +6621,47 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
     return ptq__note(cv, node.name, "inserted", 0, 0, err);
 }
 
-/* Node of the new model with the codes of old tensor i, made if need be. */
-static ptq_status ptq__get_coded(ptq__converter *cv, int i, const ptq_scheme *scheme, int *out,
-                                 ptq_error *err) {
+/* The node of the new model that has old tensor i as codes (or as real numbers). Where integer and
+   float nodes meet, it is inserted: once for each tensor, however many nodes read it. */
+static ptq_status ptq__operand_node(ptq__converter *cv, int i, int coded, const ptq_scheme *scheme,
+                                    int *out, ptq_error *err) {
+    int *have = &(coded ? cv->coded : cv->real)[i];
     ptq_qparams q;
-    if (cv->coded[i] < 0) {
+    if (*have < 0 && coded) {
         PTQ__TRY(ptq__tensor_qparams(cv, cv->old->node[i].out, scheme, &q, err));
-        PTQ__TRY(ptq__insert(cv, PTQ_OP_QUANTIZE, cv->real[i], &q, &cv->coded[i], err));
+        PTQ__TRY(ptq__insert(cv, PTQ_OP_QUANTIZE, cv->real[i], &q, have, err));
+    } else if (*have < 0) {
+        PTQ__TRY(ptq__insert(cv, PTQ_OP_DEQUANTIZE, cv->coded[i], NULL, have, err));
     }
-    *out = cv->coded[i];
+    *out = *have;
     return PTQ_OK;
 }
 
-static ptq_status ptq__get_real(ptq__converter *cv, int i, int *out, ptq_error *err) {
-    if (cv->real[i] < 0)
-        PTQ__TRY(ptq__insert(cv, PTQ_OP_DEQUANTIZE, cv->coded[i], NULL, &cv->real[i], err));
-    *out = cv->real[i];
-    return PTQ_OK;
+/* Whether a node of the old model is to run on integers. */
+static int ptq__goes_integer(const ptq__converter *cv, int index) {
+    const ptq_node *node = &cv->old->node[index];
+    ptq__codes codes = ptq__operator_of(node)->codes;
+    return codes != PTQ__INPUT_CODES && codes != PTQ__NO_CODES &&
+           ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
 }
 
-/* The largest bias code: 2^30 leaves the other half of int32 to the products. */
-static const double ptq__most_bias = 1073741824.0;
-
-/* A weight scale at which the bias fits; a channel without weights gets one at which its bias keeps
-   24 bits. */
-static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale) {
-    double b = bias < 0 ? -(double)bias : (double)bias;
-    double least = b / (ptq__most_bias * (double)in_scale);
-    if (all_zero && b > 0)
-        return (float)(b / (16777216.0 * (double)in_scale));
-    return (double)scale < least ? (float)(least * 1.0000002) : scale;
-}
-
-static int ptq__all_zero(const float *w, size_t n) {
-    size_t i;
-    for (i = 0; i < n; i++)
-        if (w[i] < 0 || w[i] > 0)
-            return 0;
-    return 1;
-}
-
-/* Scales chosen for the weights alone are enlarged where the bias needs it; then codes. */
-static ptq_status ptq__convert_weight(ptq__converter *cv, const ptq_node *from, float in_scale,
-                                      const ptq_scheme *scheme, ptq_tensor *out, ptq_error *err) {
-    const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
-    const float *bias = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    const ptq_allocator *allocator = &cv->model->allocator;
-    int count = scheme->weight_per_tensor ? 1 : weight->dim[0], c;
-    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int32_t zero_point;
-    void *memory = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &memory, err));
-    status = ptq__choose_scales(weight, scheme, (float *)memory, count, &zero_point, err);
-    for (c = 0; c < weight->dim[0] && bias && !status; c++) {
-        float *scale = (float *)memory + (count > 1 ? c : 0);
-        const float *w = (const float *)weight->data + (size_t)c * n;
-        *scale = ptq__scale_for_bias(*scale, count > 1 && ptq__all_zero(w, n), bias[c], in_scale);
+/* How the result of an integer node is coded. Operators that choose among the codes of their input
+   keep them; the logits stay real numbers, straight from the accumulators, unless asked for. */
+static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err) {
+    const ptq_node *from = &cv->old->node[index];
+    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    if (ptq__operator_of(from)->codes == PTQ__SAME_CODES) {
+        to->q = cv->model->node[to->input[0]].q;
+        return PTQ_OK;
     }
-    if (!status)
-        status = ptq__weights_from_scales(weight, scheme, (float *)memory, count, zero_point,
-                                          allocator, out, err);
-    ptq__free(allocator, memory);
-    return status;
+    if (index == ptq_model_logits(cv->old) && from->op == PTQ_OP_DENSE && !scheme->code_logits)
+        return PTQ_OK;
+    if (from->residual)
+        PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
+    return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
 }
 
-/* round(b / (s_in * s_w)) */
+/* b = round(b / (s_in * s_w)), 32 bits, one for each output channel. */
 static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, float in_scale,
                                     ptq_node *to, ptq_error *err) {
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
@@ -6661,73 +6701,31 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
     return PTQ_OK;
 }
 
-/* Weights and biases of a node in its new form; `to` owns what was made even after a failure. */
+/* Weights and biases in their new form: codes on coded inputs, codes on real inputs (dynamic), half
+   precision, or as they are. `to` owns what was made even after a failure. */
 static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, ptq_node *to,
                                       int integer, ptq_error *err) {
     const ptq_allocator *allocator = &cv->model->allocator;
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    int p, first = 0;
-    memset(to->param, 0, sizeof to->param);
-    if (integer && ptq__has_weight(from->op)) {
+    const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
+    int p = 0, changes = ptq__has_weight(from->op);
+    if (changes && integer) {
         float in_scale = cv->model->node[to->input[0]].q.scale;
-        PTQ__TRY(
-            ptq__convert_weight(cv, from, in_scale, scheme, &to->param[PTQ_PARAM_WEIGHT], err));
+        PTQ__TRY(ptq__convert_weight(weight, scheme, (float *)from->param[PTQ_PARAM_BIAS].data,
+                                     in_scale, allocator, &to->param[PTQ_PARAM_WEIGHT], err));
         return ptq__convert_bias(cv, from, in_scale, to, err);
     }
-    if (ptq__has_weight(from->op) && scheme->mode == PTQ_MODE_DYNAMIC) {
-        PTQ__TRY(ptq_quantize_weight(&from->param[PTQ_PARAM_WEIGHT], scheme, allocator,
-                                     &to->param[PTQ_PARAM_WEIGHT], err));
+    if (changes && scheme->mode == PTQ_MODE_DYNAMIC) {
+        PTQ__TRY(ptq_quantize_weight(weight, scheme, allocator, &to->param[PTQ_PARAM_WEIGHT], err));
         to->dynamic = 1;
-        first = 1;
-    } else if (ptq__has_weight(from->op) && scheme->mode == PTQ_MODE_HALF) {
+        p = 1;
+    } else if (changes && scheme->mode == PTQ_MODE_HALF) {
         PTQ__TRY(ptq__half_weight(cv, from, to, err));
-        first = 1;
+        p = 1;
     }
-    for (p = first; p < PTQ_PARAM_COUNT; p++)
+    for (; p < PTQ_PARAM_COUNT; p++)
         PTQ__TRY(ptq__tensor_copy(&to->param[p], &from->param[p], allocator, err));
     return PTQ_OK;
-}
-
-/* How the result of an integer node is coded. */
-static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err) {
-    const ptq_node *from = &cv->old->node[index];
-    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    if (ptq__operator_of(from)->codes == PTQ__SAME_CODES) {
-        to->q = cv->model->node[to->input[0]].q;
-        return PTQ_OK;
-    }
-    if (index == ptq_model_logits(cv->old) && from->op == PTQ_OP_DENSE && !scheme->code_logits)
-        return PTQ_OK; /* real numbers, straight from the accumulators */
-    if (from->residual)
-        PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
-    return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
-}
-
-/* "s8 per channel, u8 -> u8" */
-static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
-                                 int integer, ptq_error *err) {
-    char what[96];
-    ptq__text text = ptq__text_over(what, sizeof what);
-    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
-    size_t before = 0, after = 0;
-    int p;
-    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
-        before += from->param[p].size;
-        after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
-    }
-    if (weight->scales)
-        ptq__put(&text, "%d-bit weights %s, ", weight->bits,
-                 weight->scales > 1 ? "per channel" : "per tensor");
-    if (integer)
-        ptq__put(&text, "%s to %s",
-                 to->input[0] >= 0 ? ptq_name(PTQ_NAMES_TYPE, cv->model->node[to->input[0]].q.type)
-                                   : "pixels",
-                 ptq_name(PTQ_NAMES_TYPE, to->q.type));
-    else
-        ptq__put_string(&text, to->dynamic                    ? "dynamic"
-                               : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
-                                                              : "float");
-    return ptq__note(cv, from->name, what, before, after, err);
 }
 
 /* Appends the new form of node `index`. Failing half-way leaves what was made in the model, which
@@ -6737,46 +6735,39 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
     int integer = ptq__goes_integer(cv, index), k;
     ptq_node to = *from;
-    void *array;
     ptq_status status;
+    memset(to.param, 0, sizeof to.param);
     for (k = 0; k < 2; k++)
         if (from->input[k] >= 0)
-            PTQ__TRY(integer ? ptq__get_coded(cv, from->input[k], scheme, &to.input[k], err)
-                             : ptq__get_real(cv, from->input[k], &to.input[k], err));
-    memset(to.param, 0, sizeof to.param);
+            PTQ__TRY(ptq__operand_node(cv, from->input[k], integer, scheme, &to.input[k], err));
     if (integer)
         PTQ__TRY(ptq__result_qparams(cv, index, &to, err));
-    array = cv->model->node;
-    PTQ__TRY(ptq__grow(&cv->model->allocator, &array, cv->model->nodes, &cv->model->capacity,
-                       sizeof to, "nodes", err));
-    cv->model->node = (ptq_node *)array;
+    PTQ__TRY(PTQ__GROW(&cv->model->allocator, &cv->model->node, cv->model->nodes,
+                       &cv->model->capacity, "nodes", err));
     status = ptq__convert_params(cv, from, &to, integer, err);
     cv->model->node[cv->model->nodes++] = to;
     PTQ__TRY(status);
-    (to.q.type == PTQ_TYPE_F32 ? cv->real : cv->coded)[index] = cv->model->nodes - 1;
+    (ptq__is_coded(&to) ? cv->coded : cv->real)[index] = cv->model->nodes - 1;
     return ptq__note_node(cv, from, &to, integer, err);
 }
 
-/* The input is codes where any node that reads it runs on integers. */
+/* The model. Its input is codes where any node that reads it runs on integers. */
 static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
-    ptq_node *input;
     int i, coded = 0;
     PTQ__TRY(ptq__copy_node(cv->model, &cv->old->node[0], err));
-    input = &cv->model->node[0];
     for (i = 1; i < cv->old->nodes; i++)
         coded = coded || ((cv->old->node[i].input[0] == 0 || cv->old->node[i].input[1] == 0) &&
                           ptq__goes_integer(cv, i));
     if (coded)
-        PTQ__TRY(ptq__input_qparams(cv->old, &cv->options->scheme, &input->q, err));
+        PTQ__TRY(ptq__input_qparams(cv->old, &cv->options->scheme, &cv->model->node[0].q, err));
     (coded ? cv->coded : cv->real)[0] = 0;
     return PTQ_OK;
 }
 
 /* Scheme and overrides into the metadata, for people. */
 static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
-    char line[1024];
+    char line[1024], scheme[160];
     ptq__text text = ptq__text_over(line, sizeof line);
-    char scheme[160];
     int i;
     ptq_scheme_write(&cv->options->scheme, scheme, sizeof scheme);
     ptq__put_string(&text, scheme);
@@ -6792,8 +6783,10 @@ static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     return ptq_model_set_meta(cv->model, "calibration", line, err);
 }
 
-static ptq_status ptq__convert_all(ptq__converter *cv, ptq_error *err) {
+static ptq_status ptq__convert_nodes(ptq__converter *cv, ptq_error *err) {
     int i;
+    for (i = 0; i < 2 * cv->old->nodes; i++)
+        cv->real[i] = -1; /* and `coded`, which lies behind */
     PTQ__TRY(ptq__copy_head(cv->model, cv->old, err));
     PTQ__TRY(ptq__convert_input(cv, err));
     for (i = 1; i < cv->old->nodes; i++)
@@ -6802,25 +6795,45 @@ static ptq_status ptq__convert_all(ptq__converter *cv, ptq_error *err) {
     return ptq_model_check(cv->model, err);
 }
 
-/* Refuses what conversion cannot start from. */
+/* Makes cv->model, the plain conversion; NULL after a failure. */
+static ptq_status ptq__convert_model(ptq__converter *cv, ptq_error *err) {
+    const ptq_allocator *allocator = &cv->options->work.allocator;
+    size_t n = (size_t)cv->old->nodes;
+    ptq_status status;
+    cv->model = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &cv->real, 2 * n, "conversion", err));
+    cv->coded = cv->real + n;
+    status = ptq_model_create(allocator, &cv->model, err);
+    if (!status)
+        status = ptq__convert_nodes(cv, err);
+    ptq__free(allocator, cv->real);
+    if (status) {
+        ptq_model_free(cv->model);
+        cv->model = NULL;
+    }
+    return status;
+}
+
+/* Refuses what conversion cannot start from. A model is fused if fusing it again would change
+   nothing. */
 static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calibration *calibration,
                                          const ptq_convert_options *options, ptq_error *err) {
     ptq_fuse_report report;
     ptq_model *fused = NULL;
-    int i, left = 0;
     char node[PTQ_NAME_SIZE] = "";
+    int i;
     PTQ__TRY(ptq_model_check(model, err));
     if (ptq__is_quantized(model))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "this model is quantized already; convert"
                              " the float model");
     PTQ__TRY(ptq_fuse(model, &fused, &report, err));
-    for (i = 0; i < report.items; i++)
-        if (report.item[i].kind != PTQ_FUSION_NONE && !left++)
+    for (i = report.items - 1; i >= 0; i--)
+        if (report.item[i].kind != PTQ_FUSION_NONE)
             memcpy(node, report.item[i].node, sizeof node);
     ptq_release(&report.memory);
     ptq_model_free(fused);
-    if (left)
+    if (node[0])
         return ptq_error_set(err, PTQ_NOT_READY,
                              "the model is not fused (node %s could be); call ptq_fuse, and"
                              " calibrate its result",
@@ -6835,66 +6848,46 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     return PTQ_OK;
 }
 
-/* Whether a scheme of the model asks for a bias correction. */
-static int ptq__uses_bias(const ptq__converter *cv, ptq_bias_correction bias) {
-    int i, uses = cv->options->scheme.bias == bias;
+static ptq_status ptq__convert_checked(ptq__converter *cv, int dry, ptq_error *err) {
+    int i, searches = ptq__searches(&cv->options->scheme);
     for (i = 0; i < cv->options->overrides; i++)
-        uses = uses || cv->options->override[i].scheme.bias == bias;
-    return uses && cv->calibration;
-}
-
-static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err) {
-    size_t n = (size_t)cv->old->nodes, i;
-    void *memory = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(&cv->model->allocator, 2 * n, sizeof(int), "conversion", &memory, err));
-    cv->real = (int *)memory;
-    cv->coded = cv->real + n;
-    for (i = 0; i < 2 * n; i++)
-        cv->real[i] = -1;
-    status = ptq__convert_all(cv, err);
-    if (!status && !dry && ptq__uses_bias(cv, PTQ_BIAS_CORRECTION_ANALYTIC))
-        status = ptq__correct_analytically(cv, err);
-    if (!status && !dry)
-        status = ptq__learn(cv, err);
-    if (!status)
-        status = ptq_model_check(cv->model, err); /* accumulators of the final codes */
-    ptq__free(&cv->model->allocator, memory);
-    return status;
-}
-
-static ptq_status ptq__convert_plainly(ptq__converter *cv, ptq_model **out, ptq_error *err) {
-    ptq_status status;
-    PTQ__TRY(ptq_model_create(&cv->options->work.allocator, &cv->model, err));
-    status = ptq__convert_run(cv, out == NULL, err);
-    if (status || !out)
-        ptq_model_free(cv->model);
-    else
-        *out = cv->model;
-    return status;
+        searches = searches || ptq__searches(&cv->options->override[i].scheme);
+    PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, cv->options, err));
+    return searches && !dry ? ptq__convert_searched(cv, err) : ptq__convert_model(cv, err);
 }
 
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err) {
-    ptq_convert_options plain;
+    ptq_convert_options plain, resolved;
     ptq__converter cv;
     ptq_status status;
     memset(&cv, 0, sizeof cv);
+    memset(&plain, 0, sizeof plain);
+    options = options ? options : &plain;
+    plain.scheme = options->scheme;
     cv.old = model;
     cv.calibration = calibration;
-    memset(&plain, 0, sizeof plain);
-    cv.options = options ? options : &plain;
+    cv.options = &resolved;
     cv.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->memory.allocator = cv.options->work.allocator;
+        report->memory.allocator = options->work.allocator;
     }
-    PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
-    status = ptq__convert_confirmed(&cv, out, err);
+    if (out && ptq__default_scheme(&plain.scheme) && !(options->images && options->images->count))
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "no scheme is given, and the preset 'best' learns from the calibration"
+                             " images: give these in the options, or choose the preset 'minmax8'");
+    PTQ__TRY(ptq__change_schemes(options, ptq__default_scheme, &resolved, err));
+    status = ptq__convert_checked(&cv, out == NULL, err);
+    ptq__free(&resolved.work.allocator, (void *)(uintptr_t)resolved.override);
     if (status && report) {
         ptq_release(&report->memory);
         memset(report, 0, sizeof *report);
+    } else if (!status && out) {
+        *out = cv.model;
+    } else if (!status) {
+        ptq_model_free(cv.model);
     }
     return status;
 }
@@ -12182,21 +12175,28 @@ PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
 
 /* ---- [EQUALIZE] ----------------------------------------------------------------------------- */
 
-/* Equalization. `group` joins tensors that must share factors, as a forest of node indices; 0, the
-   image, is the root of all that must stay as they are. */
-
+/* One scale has to suit all channels of a tensor, so channels of like ranges lose least. A channel
+   of any tensor may be divided by a positive factor if those who read it multiply by it: ReLU and
+   pools let factors through (Nagel et al. 2019, section 4.1). Tensors that must share factors, as
+   the operands of an addition, form a group: `group` is a forest of node indices. The group of node
+   0, the image, stays as it is, and with it whatever joins it. */
 typedef struct ptq__equalizer {
-    ptq_model *model;
-    int *group;
-    int *first;   /* where the channels of a node's result begin in `reach` */
-    float *reach; /* largest absolute value of each channel, later its factor */
-    int channels; /* of all results together */
+    ptq_model *model; /* a copy, to be equalized */
+    int *group;       /* of each node's result: another one of its group, or itself, the root */
+    int *first;       /* where the channels of a node's result begin in the arrays below */
+    float *reach;     /* the largest absolute value of each channel on the images */
+    float *factor;    /* what each channel is divided by; of a group, those of its root count */
+    int channels;     /* of all results together */
 } ptq__equalizer;
 
 static int ptq__group_of(const ptq__equalizer *eq, int i) {
     while (eq->group[i] != i)
         i = eq->group[i];
     return i;
+}
+
+static const float *ptq__factors_of(const ptq__equalizer *eq, int node) {
+    return eq->factor + eq->first[ptq__group_of(eq, node)];
 }
 
 /* The smaller root wins: so 0 keeps whatever joins it. */
@@ -12206,24 +12206,56 @@ static void ptq__join(ptq__equalizer *eq, int a, int b) {
     eq->group[a > b ? a : b] = a > b ? b : a;
 }
 
-static void ptq__join_tensors(ptq__equalizer *eq) {
-    int i;
-    for (i = 0; i < eq->model->nodes; i++)
+/* Softmax, batch norm and ReLU6 do not let factors through; the logits are for others. */
+static int ptq__needs_units(const ptq_model *model, int i) {
+    const ptq_node *node = &model->node[i];
+    return node->op == PTQ_OP_SOFTMAX || node->op == PTQ_OP_BATCH_NORM ||
+           node->op == PTQ_OP_RELU6 || node->act == PTQ_ACTIVATION_RELU6 ||
+           node->add_act == PTQ_ACTIVATION_RELU6 || i == ptq_model_logits(model);
+}
+
+static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model,
+                                      const ptq_allocator *allocator, ptq_error *err) {
+    int n = model->nodes, i;
+    memset(eq, 0, sizeof *eq);
+    if (ptq__is_quantized(model))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "this model is quantized already; equalize the float model");
+    PTQ__TRY(ptq_model_copy(model, allocator, &eq->model, err));
+    PTQ__TRY(PTQ__NEW(allocator, &eq->group, 2 * (size_t)n, "equalization", err));
+    eq->first = eq->group + n;
+    for (i = 0; i < n; i++) {
+        const ptq_node *node = &model->node[i];
+        eq->first[i] = eq->channels;
+        eq->channels += node->shape[2];
         eq->group[i] = i;
-    for (i = 1; i < eq->model->nodes; i++) {
-        const ptq_node *node = &eq->model->node[i];
-        if (!ptq__has_weight(node->op))
+        if (i > 0 && !ptq__has_weight(node->op))
             ptq__join(eq, i, node->input[0]);
         if (node->input[1] >= 0)
             ptq__join(eq, i, node->input[1]);
-        if (node->op == PTQ_OP_SOFTMAX || node->op == PTQ_OP_BATCH_NORM ||
-            node->op == PTQ_OP_RELU6 || node->act == PTQ_ACTIVATION_RELU6 ||
-            node->add_act == PTQ_ACTIVATION_RELU6 || i == ptq_model_logits(eq->model))
+        if (i > 0 && ptq__needs_units(model, i))
             ptq__join(eq, i, 0);
     }
+    PTQ__TRY(PTQ__NEW(allocator, &eq->reach, 2 * (size_t)eq->channels, "channel ranges", err));
+    eq->factor = eq->reach + eq->channels;
+    for (i = 0; i < eq->channels; i++)
+        eq->factor[i] = 1;
+    return PTQ_OK;
 }
 
-/* What an image says about the channels of a tensor. */
+/* Hands the model over, or frees it. */
+static ptq_status ptq__equalizer_close(ptq__equalizer *eq, const ptq_allocator *allocator,
+                                       ptq_status status, ptq_model **out) {
+    ptq__free(allocator, eq->group);
+    ptq__free(allocator, eq->reach);
+    if (status)
+        ptq_model_free(eq->model);
+    else
+        *out = eq->model;
+    return status;
+}
+
+/* reach[c] becomes the largest |x| of channel c; x: n values, channels innermost. */
 static void ptq__reach_channels(float *reach, const float *x, size_t n, int channels) {
     size_t i;
     for (i = 0; i < n; i++) {
@@ -12259,6 +12291,7 @@ static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t i
     return PTQ_OK;
 }
 
+/* The largest of largest values: so threads may end in any order. */
 static ptq_status ptq__equalize_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__equalizer *eq = (ptq__equalizer *)job->context;
     (void)err;
@@ -12269,19 +12302,20 @@ static ptq_status ptq__equalize_end(ptq__job *job, ptq__worker *worker, ptq_erro
     return PTQ_OK;
 }
 
-/* Ranges of a group's tensors become factors, the same for all of them. A channel twenty times
-   smaller than the largest is noise, which need not be magnified further. */
+/* factor = sqrt(reach of the channel / reach of the group): half of the way to equal ranges, since
+   what the activation gains, the weights that read it lose. A channel twenty times smaller than the
+   largest is noise, which need not be magnified further. */
 static void ptq__choose_factors(ptq__equalizer *eq, int root) {
     int i, c, channels = eq->model->node[root].shape[2];
-    float *to = eq->reach + eq->first[root], most = 0;
+    float *reach = eq->reach + eq->first[root], *factor = eq->factor + eq->first[root], most = 0;
     for (i = root + 1; i < eq->model->nodes; i++)
         if (ptq__group_of(eq, i) == root)
-            ptq__reach_channels(to, eq->reach + eq->first[i], (size_t)channels, channels);
+            ptq__reach_channels(reach, eq->reach + eq->first[i], (size_t)channels, channels);
     for (c = 0; c < channels; c++)
-        most = to[c] > most ? to[c] : most;
-    for (c = 0; c < channels; c++) {
-        float share = most > 0 ? to[c] / most : 1;
-        to[c] = root == 0 ? 1 : (float)sqrt((double)(share > 0.05f ? share : 0.05f));
+        most = reach[c] > most ? reach[c] : most;
+    for (c = 0; c < channels && most > 0; c++) {
+        float share = reach[c] / most;
+        factor[c] = (float)sqrt((double)(share > 0.05f ? share : 0.05f));
     }
 }
 
@@ -12293,65 +12327,64 @@ static int ptq__tap_channel(const ptq_model *model, const ptq_node *node, int o,
     return (first + (int)k / area) % channels;
 }
 
-/* w[o][i] * factor of i / factor of o; b[o] / factor of o. */
+/* w[o][i] = w[o][i] * factor of i / factor of o;   b[o] = b[o] / factor of o */
 static void ptq__apply_factors(const ptq__equalizer *eq, int index) {
     ptq_node *node = &eq->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    int in = ptq__group_of(eq, node->input[0]), out = ptq__group_of(eq, index);
-    const float *from = eq->reach + eq->first[in], *to = eq->reach + eq->first[out];
+    const float *from = ptq__factors_of(eq, node->input[0]), *to = ptq__factors_of(eq, index);
     float *w = (float *)weight->data, *b = (float *)node->param[PTQ_PARAM_BIAS].data;
     size_t k, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int o;
+    int o, out = ptq__group_of(eq, index), in = ptq__group_of(eq, node->input[0]);
     for (o = 0; o < weight->dim[0]; o++) {
-        float own = out ? to[o] : 1;
-        for (k = 0; k < taps; k++) {
-            float *at = &w[(size_t)o * taps + k];
-            *at = *at * (in ? from[ptq__tap_channel(eq->model, node, o, k)] : 1) / own;
-        }
+        float own = out ? to[o] : 1; /* roots differ in channels: none of node 0's are meant */
+        for (k = 0; k < taps; k++, w++)
+            *w = *w * (in ? from[ptq__tap_channel(eq->model, node, o, k)] : 1) / own;
         if (b)
             b[o] /= own;
     }
 }
 
-/* "conv1 1 0.5;block1.conv1 0.7 1": what the channels of each tensor were divided by. */
+/* "conv1 1 0.5;block1.conv1 0.7 1": what the channels of each tensor were divided by. Into the
+   metadata, so that the model can be compared with float, tensor by tensor. */
 static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq) {
     int i, c;
     for (i = 1; i < eq->model->nodes; i++) {
-        int root = ptq__group_of(eq, i);
-        if (!root)
+        if (!ptq__group_of(eq, i))
             continue;
         ptq__put(text, text->length ? ";%s" : "%s", eq->model->node[i].out);
         for (c = 0; c < eq->model->node[i].shape[2]; c++)
-            ptq__put(text, " %g", (double)eq->reach[eq->first[root] + c]);
+            ptq__put(text, " %g", (double)ptq__factors_of(eq, i)[c]);
     }
 }
 
-/* Into the metadata, for ptq_compare_layers. */
-static ptq_status ptq__keep_factors(const ptq__equalizer *eq, ptq_error *err) {
+static ptq_status ptq__apply_all_factors(ptq__equalizer *eq, ptq_error *err) {
+    const ptq_allocator *allocator = &eq->model->allocator;
     ptq__text text = ptq__text_over(NULL, 0);
-    void *memory = NULL;
+    char *kept = NULL;
     size_t size;
     ptq_status status;
+    int i;
+    for (i = 1; i < eq->model->nodes; i++)
+        if (ptq__has_weight(eq->model->node[i].op))
+            ptq__apply_factors(eq, i);
     ptq__put_factors(&text, eq);
     size = text.length + 1;
-    PTQ__TRY(ptq__alloc(&eq->model->allocator, size, 1, "factors", &memory, err));
-    text = ptq__text_over((char *)memory, size);
+    PTQ__TRY(PTQ__NEW(allocator, &kept, size, "factors", err));
+    text = ptq__text_over(kept, size);
     ptq__put_factors(&text, eq);
-    status = ptq_model_set_meta(eq->model, "equalization", (char *)memory, err);
-    ptq__free(&eq->model->allocator, memory);
-    return status;
+    status = ptq_model_set_meta(eq->model, "equalization", kept, err);
+    ptq__free(allocator, kept);
+    return status ? status : ptq_model_check(eq->model, err);
 }
 
-/* All tensors of a group keep the same. */
+/* The reverse of ptq__put_factors. All tensors of a group keep the same. */
 static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantized,
                                     ptq_error *err) {
     int i, c;
-    for (i = 0; i < eq->channels; i++)
-        eq->reach[i] = 1;
     for (i = 1; i < eq->model->nodes; i++) {
         const ptq_node *node = &eq->model->node[i];
         int root = ptq__group_of(eq, i);
-        float *to = eq->reach + eq->first[root];
+        float *to = eq->factor + eq->first[root];
         ptq__span factors;
         if (!root || !ptq__find_factors(quantized, node, &factors))
             continue;
@@ -12365,36 +12398,8 @@ static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantiz
     return PTQ_OK;
 }
 
-static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_allocator *allocator,
-                                      ptq_error *err) {
-    size_t n = (size_t)eq->model->nodes, i;
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(allocator, 2 * n, sizeof(int), "equalization", &memory, err));
-    eq->group = (int *)memory;
-    eq->first = eq->group + n;
-    for (i = 0; i < n; i++) {
-        eq->first[i] = eq->channels;
-        eq->channels += eq->model->node[i].shape[2];
-    }
-    PTQ__TRY(
-        ptq__alloc(allocator, (size_t)eq->channels, sizeof(float), "channel ranges", &memory, err));
-    eq->reach = (float *)memory;
-    ptq__join_tensors(eq);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__apply_all_factors(ptq__equalizer *eq, ptq_error *err) {
-    int i;
-    for (i = 1; i < eq->model->nodes; i++)
-        if (ptq__has_weight(eq->model->node[i].op))
-            ptq__apply_factors(eq, i);
-    PTQ__TRY(ptq__keep_factors(eq, err));
-    return ptq_model_check(eq->model, err);
-}
-
-static ptq_status ptq__equalize_with(ptq__equalizer *eq, const ptq_plan *plan,
-                                     const ptq_dataset *data, const ptq_calibrate_options *options,
-                                     ptq_error *err) {
+static ptq_status ptq__equalize_on(ptq__equalizer *eq, const ptq_plan *plan,
+                                   const ptq_dataset *data, const ptq_work *work, ptq_error *err) {
     ptq__job job;
     int i;
     memset(&job, 0, sizeof job);
@@ -12406,63 +12411,39 @@ static ptq_status ptq__equalize_with(ptq__equalizer *eq, const ptq_plan *plan,
     job.one = ptq__equalize_one;
     job.end = ptq__equalize_end;
     job.context = eq;
-    job.progress = options->work.progress;
-    job.user = options->work.user;
-    job.allocator = options->work.allocator;
-    PTQ__TRY(ptq__equalizer_open(eq, &job.allocator, err));
-    PTQ__TRY(ptq__job_run(&job, options->work.threads, err));
-    for (i = 0; i < eq->model->nodes; i++)
+    job.progress = work->progress;
+    job.user = work->user;
+    job.allocator = work->allocator;
+    PTQ__TRY(ptq__job_run(&job, work->threads, err));
+    for (i = 1; i < eq->model->nodes; i++)
         if (ptq__group_of(eq, i) == i)
             ptq__choose_factors(eq, i);
     return ptq__apply_all_factors(eq, err);
 }
 
-/* Hands the model over, or frees it. */
-static ptq_status ptq__equalizer_close(ptq__equalizer *eq, const ptq_allocator *allocator,
-                                       ptq_status status, ptq_model **out) {
-    ptq__free(allocator, eq->group);
-    ptq__free(allocator, eq->reach);
-    if (status)
-        ptq_model_free(eq->model);
-    else
-        *out = eq->model;
-    return status;
-}
-
-PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, const ptq_dataset *data,
-                                const ptq_calibrate_options *options, ptq_model **out,
-                                ptq_error *err) {
-    ptq_calibrate_options plain;
+/* Cross-layer equalization (Nagel et al. 2019, https://arxiv.org/abs/1906.04721): a copy of a fused
+   float model that computes the same logits, to rounding, from channels of like ranges. */
+static ptq_status ptq__equalize(const ptq_plan *plan, const ptq_dataset *data, const ptq_work *work,
+                                ptq_model **out, ptq_error *err) {
+    const ptq_model *model = ptq_plan_get_info(plan)->model;
     ptq__equalizer eq;
     ptq_status status;
-    memset(&plain, 0, sizeof plain);
-    memset(&eq, 0, sizeof eq);
-    options = options ? options : &plain;
     PTQ__TRY(ptq__check_fits(plan, data, err));
-    if (ptq__is_quantized(plan->info.model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; equalize the float model");
-    PTQ__TRY(ptq_model_copy(plan->info.model, &options->work.allocator, &eq.model, err));
-    status = ptq__equalize_with(&eq, plan, data, options, err);
-    return ptq__equalizer_close(&eq, &options->work.allocator, status, out);
+    status = ptq__equalizer_open(&eq, model, &work->allocator, err);
+    if (!status)
+        status = ptq__equalize_on(&eq, plan, data, work, err);
+    return ptq__equalizer_close(&eq, &work->allocator, status, out);
 }
 
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
                                      ptq_model **out, ptq_error *err) {
-    const ptq_allocator *allocator = &model->allocator;
     ptq__equalizer eq;
-    ptq_status status;
-    memset(&eq, 0, sizeof eq);
-    if (ptq__is_quantized(model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; equalize the float model");
-    PTQ__TRY(ptq_model_copy(model, allocator, &eq.model, err));
-    status = ptq__equalizer_open(&eq, allocator, err);
+    ptq_status status = ptq__equalizer_open(&eq, model, &model->allocator, err);
     if (!status)
         status = ptq__read_factors(&eq, quantized, err);
     if (!status && ptq_model_get_meta(quantized, "equalization"))
         status = ptq__apply_all_factors(&eq, err);
-    return ptq__equalizer_close(&eq, allocator, status, out);
+    return ptq__equalizer_close(&eq, &model->allocator, status, out);
 }
 
 /* ---- [LEARN] -------------------------------------------------------------------------------- */
@@ -12991,8 +12972,8 @@ static ptq_status ptq__plan_model(const ptq_model *model, const ptq_allocator *a
     return ptq_plan_create(model, &options, out, err);
 }
 
-/* One pass: sums over the images, then lesson after lesson. The plan is of the model as it has become
-   so far. */
+/* One pass: sums over the images, then lesson after lesson. The plan is of the model as it has
+   become so far. */
 static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq__lesson *lesson,
                                   int lessons, ptq_error *err) {
     const ptq_work *work = &cv->options->work;
@@ -13261,9 +13242,19 @@ static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) 
     ptq__free(allocator, mean);
     return status;
 }
+
+/* Whether a scheme of the model asks for a bias correction. */
+static int ptq__uses_bias(const ptq__converter *cv, ptq_bias_correction bias) {
+    int i, uses = cv->options->scheme.bias == bias;
+    for (i = 0; i < cv->options->overrides; i++)
+        uses = uses || cv->options->override[i].scheme.bias == bias;
+    return uses && cv->calibration;
+}
+
 /* ---- [SEARCH] ------------------------------------------------------------------------------- */
 
-/* Searches convert again and again, and measure against the float model. */
+/* Whatever searches converts again and again, and measures against the float model: on the first
+   images of those given, the others being there to learn from. */
 typedef struct ptq__search {
     const ptq_model *model;
     const ptq_calibration *calibration;
@@ -13309,19 +13300,29 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
     return status;
 }
 
+/* How far a model's logits are from float's. */
+static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model *model,
+                                      ptq_divergence *cost, ptq_error *err) {
+    ptq_evaluation measured;
+    ptq_status status;
+    PTQ__TRY(ptq__search_evaluate(search, model, &measured, err));
+    status = ptq_compare_logits(&search->real, &measured, cost, err);
+    ptq_release(&measured.memory);
+    return status;
+}
+
 /* Converts with the overrides of the search, and measures. `bytes` and `made` may be NULL; only a
    model that is kept is worth confirming. */
 static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
                                   ptq_divergence *cost, size_t *bytes, ptq_model **made,
                                   ptq_error *err) {
-    ptq_dataset learned;
+    const ptq_work *work = &search->options->work;
+    ptq_dataset learned = ptq__learned_images(search->options);
     ptq_convert_options options;
     ptq_convert_report report;
-    ptq_evaluation measured;
     ptq_model *model = NULL;
     ptq_status status;
-    if (search->options->work.progress &&
-        search->options->work.progress(search->options->work.user, search->done, search->total))
+    if (work->progress && work->progress(work->user, search->done, search->total))
         return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done,
                              search->total);
     search->done++;
@@ -13330,19 +13331,14 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     options.scheme.confirm = scheme->confirm && made;
     options.override = search->override;
     options.overrides = search->overrides;
-    learned = ptq__learned_images(search->options);
     options.images = &learned;
-    options.work.threads = search->options->work.threads;
-    options.work.allocator = search->options->work.allocator;
+    options.work.threads = work->threads;
+    options.work.allocator = work->allocator;
     PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
     if (bytes)
         *bytes = report.bytes_after;
     ptq_release(&report.memory);
-    status = ptq__search_evaluate(search, model, &measured, err);
-    if (!status) {
-        status = ptq_compare_logits(&search->real, &measured, cost, err);
-        ptq_release(&measured.memory);
-    }
+    status = ptq__search_measure(search, model, cost, err);
     if (status || !made)
         ptq_model_free(model);
     else
@@ -13351,18 +13347,17 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
 }
 
 static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error *err) {
+    const ptq_scheme *scheme = &search->options->scheme;
     ptq_convert_options plain;
-    void *memory = NULL;
-    if (search->options->scheme.mode != PTQ_MODE_INTEGER)
+    if (scheme->mode != PTQ_MODE_INTEGER)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the scheme must be one of integers, not %s",
-                             ptq_name(PTQ_NAMES_MODE, search->options->scheme.mode));
+                             ptq_name(PTQ_NAMES_MODE, scheme->mode));
     memset(&plain, 0, sizeof plain);
-    plain.scheme = search->options->scheme;
+    plain.scheme = *scheme;
     PTQ__TRY(ptq__check_convertible(search->model, search->calibration, &plain, err));
-    PTQ__TRY(ptq__alloc(&search->options->work.allocator, (size_t)overrides, sizeof(ptq_override),
-                        "overrides", &memory, err));
-    search->override = (ptq_override *)memory;
+    PTQ__TRY(PTQ__NEW(&search->options->work.allocator, &search->override, (size_t)overrides,
+                      "overrides", err));
     return ptq__search_evaluate(search, search->model, &search->real, err);
 }
 
@@ -13371,125 +13366,90 @@ static void ptq__search_close(ptq__search *search) {
     ptq__free(&search->options->work.allocator, search->override);
 }
 
-/* The scheme without what learns: fast to convert with. */
+/* The scheme without what learns: fast to convert with. Never all zeros, which would be "best". */
 static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme) {
     ptq_scheme plain = *scheme;
     plain.rounding = PTQ_ROUNDING_NEAREST;
     plain.refit = PTQ_REFIT_NEVER;
     plain.equalize = plain.fit_ranges = plain.confirm = 0;
     plain.bias = PTQ_BIAS_CORRECTION_NONE;
+    plain.weight_bits = ptq__weight_bits(scheme);
     return plain;
 }
 
-/* A copy of options with every scheme changed. Its overrides are to be freed. */
-static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*change)(ptq_scheme *),
-                                      ptq_convert_options *out, ptq_error *err) {
-    ptq_override *override;
-    void *memory = NULL;
-    int i;
-    *out = *from;
-    out->override = NULL;
-    change(&out->scheme);
-    if (!from->overrides)
-        return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&from->work.allocator, (size_t)from->overrides, sizeof(ptq_override),
-                        "overrides", &memory, err));
-    override = (ptq_override *)memory;
-    memcpy(override, from->override, (size_t)from->overrides * sizeof(ptq_override));
-    for (i = 0; i < from->overrides; i++)
-        change(&override[i].scheme);
-    out->override = override;
-    return PTQ_OK;
-}
-
-/* Images in an order of their own, by hash, so that those who take the first of them take the same
+/* Images in an order of their own, by hash: those who take the first of them take the same ones,
    whatever the order that they came in. */
 typedef struct ptq__by_hash {
     uint64_t hash;
     size_t index;
 } ptq__by_hash;
 
-static void ptq__sort_by_hash(ptq__by_hash *item, size_t n) {
-    size_t gap, i, k;
-    for (gap = n / 2; gap; gap = gap == 2 ? 1 : gap * 5 / 11) /* Shell 1959 */
-        for (i = gap; i < n; i++) {
-            ptq__by_hash moved = item[i];
-            for (k = i; k >= gap && item[k - gap].hash > moved.hash; k -= gap)
-                item[k] = item[k - gap];
-            item[k] = moved;
-        }
-}
-
-static ptq_status ptq__hash_images(const ptq_dataset *data, ptq__by_hash *item, void *pixels,
-                                   ptq_error *err) {
-    size_t i;
-    int label;
-    for (i = 0; i < data->count; i++) {
-        PTQ__TRY(data->get(data->user, i, pixels, &label, err));
-        item[i].hash = ptq__item_hash(data, pixels);
-        item[i].index = i;
-    }
-    return PTQ_OK;
+static int ptq__hash_before(const void *a, const void *b, const void *context) {
+    const ptq__by_hash *x = (const ptq__by_hash *)a, *y = (const ptq__by_hash *)b;
+    (void)context;
+    return x->hash != y->hash ? x->hash < y->hash : x->index < y->index;
 }
 
 /* `indices` is to be freed. */
 static ptq_status ptq__order_by_hash(const ptq_dataset *data, const ptq_allocator *allocator,
                                      size_t **indices, ptq_error *err) {
-    void *item = NULL, *pixels = NULL, *memory = NULL;
     size_t i;
-    ptq_status status =
-        ptq__alloc(allocator, data->count, sizeof(ptq__by_hash), "hashes", &item, err);
+    ptq__by_hash *order = NULL;
+    void *item = NULL;
+    size_t *made = NULL;
+    int label;
+    ptq_status status = PTQ__NEW(allocator, &order, data->count, "hashes", err);
     if (!status)
-        status = ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &pixels, err);
+        status = ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &item, err);
     if (!status)
-        status = ptq__alloc(allocator, data->count, sizeof(size_t), "indices", &memory, err);
+        status = PTQ__NEW(allocator, &made, data->count, "indices", err);
+    for (i = 0; i < data->count && !status; i++) {
+        status = data->get(data->user, i, item, &label, err);
+        order[i].hash = status ? 0 : ptq__item_hash(data, item);
+        order[i].index = i;
+    }
     if (!status)
-        status = ptq__hash_images(data, (ptq__by_hash *)item, pixels, err);
-    if (!status)
-        ptq__sort_by_hash((ptq__by_hash *)item, data->count);
+        ptq__sort(order, data->count, sizeof *order, ptq__hash_before, NULL);
     for (i = 0; i < data->count && !status; i++)
-        ((size_t *)memory)[i] = ((ptq__by_hash *)item)[i].index;
+        made[i] = order[i].index;
+    ptq__free(allocator, order);
     ptq__free(allocator, item);
-    ptq__free(allocator, pixels);
     if (status)
-        ptq__free(allocator, memory);
+        ptq__free(allocator, made);
     else
-        *indices = (size_t *)memory;
+        *indices = made;
     return status;
 }
 
-/* Range fitting. Weights are plain and of 8 bits meanwhile, so that it is the activations that
-   decide, and a model is made quickly. */
+/* Fitting ranges. The range of one tensor after the other is made smaller or larger as long as the
+   logits come closer to float's. Weights are plain and of 8 bits meanwhile, so that it is the
+   activations that decide, and a model is made quickly. */
 
 enum { PTQ__FIT_IMAGES = 256 };
 
 typedef struct ptq__fitter {
-    ptq__converter *cv;
+    ptq__converter *cv;          /* of the model that is wanted; cv->range is filled */
     ptq_convert_options options; /* of the models tried */
     ptq_search_options measure;
     ptq__search search;
-    double most; /* SQNR of the logits so far */
+    double most; /* SQNR of the logits so far, in dB */
 } ptq__fitter;
 
 static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error *err) {
     ptq__converter trial = *fit->cv;
-    ptq_evaluation measured;
     ptq_divergence d;
-    ptq_model *model = NULL;
     ptq_status status;
     trial.options = &fit->options;
     trial.report = NULL;
-    PTQ__TRY(ptq__convert_plainly(&trial, &model, err));
-    status = ptq__search_evaluate(&fit->search, model, &measured, err);
-    ptq_model_free(model);
-    PTQ__TRY(status);
-    status = ptq_compare_logits(&fit->search.real, &measured, &d, err);
-    ptq_release(&measured.memory);
-    *sqnr_db = d.sqnr_db;
+    PTQ__TRY(ptq__convert_model(&trial, err));
+    status = ptq__search_measure(&fit->search, trial.model, &d, err);
+    ptq_model_free(trial.model);
+    if (!status)
+        *sqnr_db = d.sqnr_db;
     return status;
 }
 
-/* Multiplies the range of a tensor by `factor` as long as that is better. */
+/* Multiplies the range of a tensor by `factor`, three times at most, as long as that is better. */
 static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float factor,
                                    ptq_error *err) {
     int k;
@@ -13509,15 +13469,16 @@ static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float
 }
 
 static ptq_status ptq__fit_tensors(ptq__fitter *fit, ptq_error *err) {
-    static const float factor[] = {0.85f, 1.15f};
     ptq__interval *range = fit->cv->range;
-    int t, k;
+    int t;
     PTQ__TRY(ptq__search_evaluate(&fit->search, fit->cv->old, &fit->search.real, err));
     PTQ__TRY(ptq__fit_measure(fit, &fit->most, err));
     for (t = 0; t < fit->cv->calibration->tensors; t++) {
         double before = fit->most;
-        for (k = 0; k < 2 && range[t].high > range[t].low && !(fit->most > before); k++)
-            PTQ__TRY(ptq__fit_towards(fit, &range[t], factor[k], err));
+        if (range[t].high > range[t].low)
+            PTQ__TRY(ptq__fit_towards(fit, &range[t], 0.85f, err));
+        if (range[t].high > range[t].low && !(fit->most > before))
+            PTQ__TRY(ptq__fit_towards(fit, &range[t], 1.15f, err));
     }
     return PTQ_OK;
 }
@@ -13529,25 +13490,26 @@ static int ptq__to_fit_with(ptq_scheme *scheme) {
     return 1;
 }
 
-/* Fills cv->range. */
+/* Fills cv->range, which is to be freed, after a failure too. */
 static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     const ptq_allocator *allocator = &cv->options->work.allocator;
+    const ptq_dataset *images = cv->options->images;
     ptq__fitter fit;
     ptq_subset subset;
     size_t *indices = NULL;
     ptq_status status;
     memset(&fit, 0, sizeof fit);
     fit.cv = cv;
-    PTQ__TRY(ptq__order_by_hash(cv->options->images, allocator, &indices, err));
-    status = ptq__change_schemes(cv->options, ptq__to_fit_with, &fit.options, err);
     fit.measure.images = &subset.dataset;
     fit.measure.measure = PTQ__FIT_IMAGES;
     fit.measure.work.threads = cv->options->work.threads;
     fit.measure.work.allocator = *allocator;
     fit.search.options = &fit.measure;
+    PTQ__TRY(PTQ__NEW(allocator, &cv->range, (size_t)cv->calibration->tensors, "ranges", err));
+    PTQ__TRY(ptq__order_by_hash(images, allocator, &indices, err));
+    status = ptq__change_schemes(cv->options, ptq__to_fit_with, &fit.options, err);
     if (!status)
-        status =
-            ptq_subset_open(&subset, cv->options->images, indices, cv->options->images->count, err);
+        status = ptq_subset_open(&subset, images, indices, images->count, err);
     if (!status)
         status = ptq__fit_tensors(&fit, err);
     ptq_release(&fit.search.real.memory);
@@ -13556,24 +13518,32 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     return status;
 }
 
-/* Converts once model and calibration are what they should be. */
-static ptq_status ptq__convert_from(ptq__converter *cv, ptq_model **out, ptq_error *err) {
-    const ptq_allocator *allocator = &cv->options->work.allocator;
-    void *memory = NULL;
-    ptq_status status;
-    if (!out || !ptq__below_8(&cv->options->scheme, cv->options->scheme.fit_ranges))
-        return ptq__convert_plainly(cv, out, err);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)cv->calibration->tensors, sizeof(ptq__interval),
-                        "ranges", &memory, err));
-    cv->range = (ptq__interval *)memory;
-    status = ptq__fit_ranges(cv, err);
+/* Converts the model that `cv` names: fits ranges first if that is asked for, then converts, then
+   learns on what has become of it. */
+static ptq_status ptq__convert_learned(ptq__converter *cv, ptq_error *err) {
+    ptq_status status = PTQ_OK;
+    cv->range = NULL;
+    if (ptq__below_8(&cv->options->scheme, cv->options->scheme.fit_ranges))
+        status = ptq__fit_ranges(cv, err);
     if (!status)
-        status = ptq__convert_plainly(cv, out, err);
-    ptq__free(allocator, cv->range);
+        status = ptq__convert_model(cv, err);
+    ptq__free(&cv->options->work.allocator, cv->range);
+    PTQ__TRY(status);
+    if (ptq__uses_bias(cv, PTQ_BIAS_CORRECTION_ANALYTIC))
+        status = ptq__correct_analytically(cv, err);
+    if (!status)
+        status = ptq__learn(cv, err);
+    if (!status)
+        status = ptq_model_check(cv->model, err); /* accumulators of the final codes */
+    if (status) {
+        ptq_model_free(cv->model);
+        cv->model = NULL;
+    }
     return status;
 }
 
-/* Every image must be one that was calibrated on. */
+/* Every image must be one that was calibrated on: learning on others would be worth as much, but
+   then nobody could tell which images a model has seen. */
 static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
     const ptq_dataset *images = cv->options->images;
     size_t known = 0;
@@ -13594,8 +13564,9 @@ static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
 }
 
 /* Equalizes, calibrates anew, converts that. */
-static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, ptq_error *err) {
+static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_error *err) {
     const ptq_convert_options *options = cv->options;
+    ptq__converter other = *cv;
     ptq_calibrate_options calibrate;
     ptq_plan_options plan_options;
     ptq_model *equalized = NULL;
@@ -13604,21 +13575,22 @@ static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, pt
     ptq_status status;
     memset(&calibrate, 0, sizeof calibrate);
     calibrate.work.threads = options->work.threads;
-    calibrate.accept_any = 1; /* they were accepted before */
     calibrate.work.allocator = options->work.allocator;
+    calibrate.accept_any = 1; /* they were accepted before */
     memset(&plan_options, 0, sizeof plan_options);
     plan_options.allocator = options->work.allocator;
     PTQ__TRY(ptq_plan_create(cv->old, &plan_options, &before, err));
-    status = ptq_equalize(before, options->images, &calibrate, &equalized, err);
+    status = ptq__equalize(before, options->images, &calibrate.work, &equalized, err);
     ptq_plan_free(before);
     if (!status)
         status = ptq_plan_create(equalized, &plan_options, &plan, err);
     if (!status)
         status = ptq_calibrate(plan, options->images, &calibrate, &calibration, err);
     if (!status) {
-        cv->old = equalized;
-        cv->calibration = calibration;
-        status = ptq__convert_from(cv, out, err);
+        other.old = equalized;
+        other.calibration = calibration;
+        status = ptq__convert_learned(&other, err);
+        cv->model = other.model;
     }
     ptq_calibration_free(calibration);
     ptq_plan_free(plan);
@@ -13626,23 +13598,26 @@ static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, pt
     return status;
 }
 
-/* Converts as decided. A dry run shows the same without equalization and fitted ranges. */
-static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_model **out, ptq_error *err) {
+/* Converts as decided. */
+static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_error *err) {
     const ptq_scheme *scheme = &cv->options->scheme;
-    int equalizes = out && ptq__below_8(scheme, scheme->equalize);
-    if (equalizes || (out && ptq__below_8(scheme, scheme->fit_ranges)))
+    int equalizes = ptq__below_8(scheme, scheme->equalize);
+    if (equalizes || ptq__below_8(scheme, scheme->fit_ranges))
         PTQ__TRY(ptq__check_images(cv, err));
-    return equalizes ? ptq__convert_equalized(cv, out, err) : ptq__convert_from(cv, out, err);
+    return equalizes ? ptq__convert_equalized(cv, err) : ptq__convert_learned(cv, err);
 }
 
 /* ---- [CONFIRM] ------------------------------------------------------------------------------ */
 
-/* Confirmation. What there is to decide: the name of each choice, and what leaves it out of a
-   scheme; 0 if that changes nothing. */
+/* What usually helps does not always. Each choice of a scheme is left out in turn, and stays out if
+   the model is then no farther from float on a quarter of the images, which nothing was learned
+   from. First what there is to decide: the name of a choice, and what leaves it out of a scheme,
+   which returns 0 if that changes nothing. */
 
 static int ptq__without_learning(ptq_scheme *s) {
     int changes = s->mode == PTQ_MODE_INTEGER && s->rounding == PTQ_ROUNDING_LEARNED;
     s->rounding = PTQ_ROUNDING_NEAREST;
+    s->weight_bits = ptq__weight_bits(s);
     return changes;
 }
 
@@ -13707,15 +13682,11 @@ static ptq_status ptq__measure_decided(ptq__decider *decider, const ptq_convert_
     return ptq__search_try(&decider->search, &options->scheme, cost, NULL, NULL, err);
 }
 
-/* "refitted weights: KL 0.0513, without 0.1021"; "no ..." for what was left out. */
-static void ptq__put_decision(ptq__decider *decider, int k, double with, double without) {
-    ptq__put(&decider->text, "%s%s%s: KL %g, without %g", decider->text.length ? "; " : "",
-             without > with ? "" : "no ", ptq__choices[k].name,
-             (double)(float)(floor(with * 1e5 + 0.5) / 1e5),
-             (double)(float)(floor(without * 1e5 + 0.5) / 1e5));
-}
+/* Five decimals are enough for people. */
+static double ptq__rounded(double value) { return (double)(float)(floor(value * 1e5 + 0.5) / 1e5); }
 
-/* Leaves choice k out where the model is then no farther from float's. */
+/* Leaves choice k out where the model is then no farther from float's. Says so in the manner of
+   "refitted weights: KL 0.0513, without 0.1021"; "no ..." for what was left out. */
 static ptq_status ptq__decide(ptq__decider *decider, int k, ptq_error *err) {
     ptq_convert_options without;
     ptq_divergence cost;
@@ -13723,8 +13694,11 @@ static ptq_status ptq__decide(ptq__decider *decider, int k, ptq_error *err) {
     PTQ__TRY(ptq__change_schemes(&decider->decided, ptq__choices[k].leave_out, &without, err));
     status = ptq__measure_decided(decider, &without, &cost, err);
     if (!status) {
-        ptq__put_decision(decider, k, decider->least.kl, cost.kl);
-        if (!(cost.kl > decider->least.kl)) {
+        int stays = cost.kl > decider->least.kl;
+        ptq__put(&decider->text, "%s%s%s: KL %g, without %g", decider->text.length ? "; " : "",
+                 stays ? "" : "no ", ptq__choices[k].name, ptq__rounded(decider->least.kl),
+                 ptq__rounded(cost.kl));
+        if (!stays) {
             ptq_convert_options before = decider->decided;
             decider->decided = without;
             without = before;
@@ -13750,6 +13724,7 @@ static ptq_status ptq__decide_all(ptq__decider *decider, ptq_error *err) {
 
 static int ptq__mark_decided(ptq_scheme *scheme) {
     scheme->confirm = 0;
+    scheme->weight_bits = ptq__weight_bits(scheme);
     return 1;
 }
 
@@ -13765,10 +13740,7 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
     rest = rest < PTQ__CONFIRM_LEARN ? rest : (size_t)PTQ__CONFIRM_LEARN;
     decider->options.images = &subset.dataset;
     decider->options.measure = slice;
-    decider->options.work.threads = options->work.threads;
-    decider->options.work.progress = options->work.progress;
-    decider->options.work.user = options->work.user;
-    decider->options.work.allocator = options->work.allocator;
+    decider->options.work = options->work;
     decider->search.model = cv->old;
     decider->search.calibration = cv->calibration;
     decider->search.options = &decider->options;
@@ -13782,29 +13754,28 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
     return status;
 }
 
-/* Decides what there is to decide, and converts. */
-static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, ptq_error *err) {
-    const ptq_scheme *scheme = &cv->options->scheme;
+/* The entry from part one: decides what there is to decide, and converts. */
+static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
+    const ptq_convert_options *options = cv->options;
     ptq__converter confirmed = *cv;
     ptq__decider decider;
-    ptq_model *made = NULL;
     ptq_status status;
-    if (!out || !scheme->confirm || scheme->mode != PTQ_MODE_INTEGER || !cv->calibration ||
-        !cv->options->images || cv->options->images->count < PTQ__CONFIRM_LEAST)
-        return ptq__convert_decided(cv, out, err);
+    if (!options->scheme.confirm || options->scheme.mode != PTQ_MODE_INTEGER || !cv->calibration ||
+        !options->images || options->images->count < PTQ__CONFIRM_LEAST)
+        return ptq__convert_decided(cv, err);
     memset(&decider, 0, sizeof decider);
     decider.text = ptq__text_over(decider.outcome, sizeof decider.outcome);
-    status = ptq__confirm(cv, &decider, err);
     confirmed.options = &decider.decided;
+    status = ptq__confirm(cv, &decider, err);
     if (!status)
-        status = ptq__convert_decided(&confirmed, &made, err);
+        status = ptq__convert_decided(&confirmed, err);
     if (!status && decider.text.length)
-        status = ptq_model_set_meta(made, "confirmed", decider.outcome, err);
+        status = ptq_model_set_meta(confirmed.model, "confirmed", decider.outcome, err);
     ptq__free(&decider.decided.work.allocator, (void *)(uintptr_t)decider.decided.override);
     if (status)
-        ptq_model_free(made);
+        ptq_model_free(confirmed.model);
     else
-        *out = made;
+        cv->model = confirmed.model;
     return status;
 }
 
@@ -13836,7 +13807,8 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
            node->param[PTQ_PARAM_BIAS].size + scales * sizeof(float);
 }
 
-/* Measures the model under `scheme`, except for `node`, which is under `own`; NULL: no exception. */
+/* Measures the model under `scheme`, except for `node`, which is under `own`; NULL: no exception.
+   */
 static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme, const char *node,
                                   const ptq_scheme *own, ptq_divergence *cost, ptq_error *err) {
     search->overrides = node != NULL;
@@ -13847,8 +13819,8 @@ static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme,
     return ptq__search_try(search, scheme, cost, NULL, NULL, err);
 }
 
-/* Nodes whose results are rounded anew: those with weights, and sums and averages. What only moves or
-   compares codes (ReLU, maxima) adds no error of its own. */
+/* Nodes whose results are rounded anew: those with weights, and sums and averages. What only moves
+   or compares codes (ReLU, maxima) adds no error of its own. */
 static int ptq__measurable(const ptq_node *node) {
     return ptq__has_weight(node->op) || ptq__operator_of(node)->codes == PTQ__OWN_CODES;
 }
@@ -14112,8 +14084,8 @@ static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     return best >= 0;
 }
 
-/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the way. The
-   row of bits behind the last is scratch. */
+/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the way.
+   The row of bits behind the last is scratch. */
 static void ptq__mix_frontier(ptq__mixer *mixer) {
     ptq_mix_report *report = mixer->report;
     size_t n = (size_t)report->nodes, k;
@@ -14169,8 +14141,8 @@ static int ptq__mix_good_enough(const ptq__mixer *mixer, int at) {
 
 /* Sizes fall along the frontier, so the first model that is small enough is the best under a size.
    Under a loss of accuracy the smallest is wanted, the last that is good enough: it is found by
-   bisection between `low`, which is (or is returned for want of a better), and `high`, which is not,
-   as if accuracy fell along the frontier as well. */
+   bisection between `low`, which is (or is returned for want of a better), and `high`, which is
+   not, as if accuracy fell along the frontier as well. */
 static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
     ptq_mix_report *report = mixer->report;
     int low = 0, high = report->items;

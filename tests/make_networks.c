@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "ptq.h"
+#include "schemes.h"
 
 enum { IMAGES = 3, HEIGHT = 11, WIDTH = 9, CHANNELS = 2, CLASSES = 5 };
 
@@ -172,13 +173,7 @@ int main(int argc, char **argv)
         make(argv[1], presets[i], i, &scheme);
     }
     for (int bits = 2; bits <= 7; bits++) {
-        memset(&scheme, 0, sizeof scheme);
-        scheme.weight_bits = bits;
-        scheme.activation_bits = bits + 1;
-        scheme.weight_affine = scheme.weight_per_tensor = bits % 2;
-        scheme.activation_signed = bits > 4;
-        scheme.activation_symmetric = bits == 6;
-        scheme.code_logits = bits < 4;
+        scheme = few_bits(bits);
         snprintf(name, sizeof name, "w%d", bits);
         make(argv[1], name, bits, &scheme);
     }

@@ -361,13 +361,15 @@ static inline ptq_model *random_graph(uint64_t seed)
 {
     test_random random = {0};
     graph_maker g = {NULL, NULL, 0, 0};
-    int steps;
+    int steps, h, w, c;
 
     random.state = seed;
     g.random = &random;
     assert_ok(ptq_model_create(NULL, &g.model, &err));
-    g.last = ptq_add_input(g.model, "input", random_int(&random, 3, 13), random_int(&random, 3, 13),
-                           random_int(&random, 1, 7));
+    c = random_int(&random, 1, 7); /* one after the other: compilers differ in order of arguments */
+    w = random_int(&random, 3, 13);
+    h = random_int(&random, 3, 13);
+    g.last = ptq_add_input(g.model, "input", h, w, c);
     for (steps = random_int(&random, 1, 6); steps > 0; steps--) {
         int kind = random_int(&random, 0, 9);
         if (kind < 4)

@@ -43,6 +43,23 @@
 /* The error that all calls of a test fill in. */
 static ptq_error err;
 
+/* With TEST_LIST in the environment a program tells the names of its tests and runs none. */
+static inline int run_group(const char *group, const struct CMUnitTest *tests, size_t count,
+                            CMFixtureFunction setup, CMFixtureFunction teardown)
+{
+    size_t i;
+
+    if (!getenv("TEST_LIST"))
+        return _cmocka_run_group_tests(group, tests, count, setup, teardown);
+    for (i = 0; i < count; i++)
+        puts(tests[i].name);
+    return 0;
+}
+
+#undef cmocka_run_group_tests
+#define cmocka_run_group_tests(tests, setup, teardown)                                             \
+    run_group(#tests, tests, sizeof(tests) / sizeof((tests)[0]), setup, teardown)
+
 /* ---------------------------------------------------------------------------------------------
    Calls that must succeed, calls that must fail */
 

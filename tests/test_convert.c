@@ -1,6 +1,7 @@
 /* Conversion: what it refuses, what it reports, mixed models, and the files that quantized models
    are kept in, sound and damaged. */
 #include "quantized.h"
+#include "faults.h"
 
 enum { SIDE = 8, IMAGES = 20, CLASSES = 5 };
 
@@ -278,8 +279,11 @@ static void schemes_and_presets(void **state)
         assert_int_equal(strlen(text), n);
         assert_int_equal(ptq_scheme_write(&s, NULL, 0), n);
     }
-    assert_int_equal(i, 8);
+    assert_int_equal(i, 9);
     memset(&s, 0, sizeof s);
+    ptq_scheme_write(&s, text, sizeof text);
+    assert_string_equal(text, "w8 per-channel mse learned, a8 u8 mse"); /* best */
+    s = preset("minmax8");
     ptq_scheme_write(&s, text, sizeof text);
     assert_string_equal(text, "w8 per-channel minmax, a8 u8 minmax");
     s.weight_method = PTQ_METHOD_ENTROPY;
@@ -287,6 +291,27 @@ static void schemes_and_presets(void **state)
     s.weight_method = PTQ_METHOD_MINMAX;
     s.percentile = 40;
     assert_fails(PTQ_INVALID_ARGUMENT, "percentile", ptq_scheme_check(&s, &err));
+}
+
+/* No scheme means best, for options that are NULL or zeros; it is refused by name without images. */
+static void best_by_default(void **state)
+{
+    const fixture *f = (const fixture *)*state;
+    ptq_convert_options o = with_scheme(preset("best"), &f->data), zeros;
+    ptq_model *a = converted(f->fused, f->calibration, &o), *b = NULL, *none = NULL;
+
+    memset(&zeros, 0, sizeof zeros);
+    zeros.images = &f->data;
+    b = converted(f->fused, f->calibration, &zeros);
+    assert_int_equal(ptq_model_hash(a), ptq_model_hash(b));
+    zeros.images = NULL;
+    assert_fails(PTQ_NOT_READY, "minmax8",
+                 ptq_convert(f->fused, f->calibration, &zeros, &none, NULL, &err));
+    assert_fails(PTQ_NOT_READY, "'best'",
+                 ptq_convert(f->fused, f->calibration, NULL, &none, NULL, &err));
+    assert_null(none);
+    ptq_model_free(a);
+    ptq_model_free(b);
 }
 
 /* Learning needs the images again, and no others; their order and threads do not matter. */
@@ -693,10 +718,13 @@ static void self_test(void **state)
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Every allocation fails once */
+   Every allocation fails once, and all after it */
 
-static ptq_status run_chain(const ptq_model *fused, const ptq_dataset *data, ptq_allocator allocator)
+static ptq_status run_chain(void *user, ptq_allocator allocator)
 {
+    const ptq_model *fused = (const ptq_model *)user;
+    pictures p = pictures_for(fused, 4, 5);
+    const ptq_dataset *data = pictures_dataset(&p);
     ptq_plan_options planning = {PTQ_ISA_SCALAR, allocator};
     ptq_load_options load = {allocator, 0};
     ptq_calibrate_options calibrating;
@@ -739,12 +767,7 @@ static ptq_status run_chain(const ptq_model *fused, const ptq_dataset *data, ptq
 static void every_allocation_may_fail(void **state)
 {
     ptq_conv_options conv;
-    test_heap heap;
-    ptq_allocator allocator = test_heap_start(&heap);
     ptq_model *m = NULL, *fused;
-    pictures p;
-    ptq_status s = PTQ_OUT_OF_MEMORY;
-    long n;
     int x, y;
 
     (void)state;
@@ -759,19 +782,7 @@ static void every_allocation_may_fail(void **state)
     ptq_add_dense(m, "fc", y, 3);
     fill_model(m, 5);
     fused = fused_of(m);
-    p = pictures_for(fused, 4, 5);
-    for (n = 0; s != PTQ_OK; n += TEST_SANITIZED ? 7 : 1) { /* test_faults.c: each, sanitized too */
-        heap.calls = 0;
-        heap.fail_at = n;
-        err.text[0] = 0;
-        s = run_chain(fused, pictures_dataset(&p), allocator);
-        if (heap.live)
-            fail_msg("failing allocation %ld leaks %ld blocks", n, heap.live);
-        if (s != PTQ_OK && s != PTQ_OUT_OF_MEMORY)
-            fail_msg("failing allocation %ld gives %s: %s", n, ptq_name(PTQ_NAMES_STATUS, s), err.text);
-        assert_true(s == PTQ_OK || err.text[0]);
-    }
-    assert_true(n > 100);
+    assert_true(fail_each_forked(run_chain, NULL, fused, 1) > 100);
     ptq_model_free(fused);
 }
 
@@ -784,6 +795,7 @@ int main(void)
         cmocka_unit_test(scales_by_hand),
         cmocka_unit_test(refusals),
         cmocka_unit_test(schemes_and_presets),
+        cmocka_unit_test(best_by_default),
         cmocka_unit_test(learned_rounding),
         cmocka_unit_test(float_node_in_the_middle),
         cmocka_unit_test(last_override_counts),

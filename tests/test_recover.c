@@ -2,6 +2,7 @@
    layer to blame and for the bits that each deserves. Values worked out by hand, and each against
    its own parts put together. */
 #include "quantized.h"
+#include "faults.h"
 
 enum { SIDE = 8, IMAGES = 24, CLASSES = 5 };
 
@@ -12,6 +13,8 @@ typedef struct fixture {
     pictures p, back; /* the same pictures, forwards and backwards */
     size_t order[IMAGES];
 } fixture;
+
+static const ptq_work no_work = {0, NULL, NULL, {NULL, NULL, NULL}};
 
 static int open_fixture(void **state)
 {
@@ -133,7 +136,7 @@ static void equalized_by_hand(void **state)
         numbers(m, "fc.weight")[x] = (float)(x + 1);
     fused = fused_of(m);
     assert_ok(ptq_plan_create(fused, NULL, &plan, &err));
-    assert_ok(ptq_equalize(plan, &data, NULL, &made, &err));
+    assert_ok(ptq__equalize(plan, &data, &no_work, &made, &err));
     assert_near(numbers(made, "a.weight")[0], 1, 0);
     assert_near(numbers(made, "a.weight")[1], 0.5, 1e-7);
     assert_near(numbers(made, "fc.weight")[0], 1, 0);
@@ -182,8 +185,8 @@ static void equalized_network(void **state)
 
     memset(&o, 0, sizeof o);
     o.work.threads = 2;
-    assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->p), NULL, &made, &err));
-    assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->back), &o, &again, &err));
+    assert_ok(ptq__equalize(f->plan, pictures_dataset(&f->p), &no_work, &made, &err));
+    assert_ok(ptq__equalize(f->plan, pictures_dataset(&f->back), &o.work, &again, &err));
     assert_same_model(made, again);
     assert_true(distance(f, made).sqnr_db > 100);
     assert_true(ptq_model_hash(made) != ptq_model_hash(f->fused));
@@ -229,7 +232,7 @@ static void equalized_layers(void **state)
     ptq_layer_report report;
     int i;
 
-    assert_ok(ptq_equalize(f->plan, pictures_dataset(&f->p), NULL, &made, &err));
+    assert_ok(ptq__equalize(f->plan, pictures_dataset(&f->p), &no_work, &made, &err));
     assert_non_null(strstr(ptq_model_get_meta(made, "equalization"), "relu "));
     assert_ok(ptq_plan_create(made, NULL, &plan, &err));
     assert_ok(ptq_compare_layers(f->plan, plan, pictures_dataset(&f->p), 3, &report, &err));
@@ -253,11 +256,11 @@ static void equalization_refuses(void **state)
 
     assert_ok(ptq_plan_create(coded, NULL, &plan, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "quantized already",
-                 ptq_equalize(plan, o.images, NULL, &made, &err));
+                 ptq__equalize(plan, o.images, &no_work, &made, &err));
     ptq_plan_free(plan);
     ptq_model_free(coded);
     none.count = 0;
-    assert_fails(PTQ_BAD_DATA, "no images", ptq_equalize(f->plan, &none, NULL, &made, &err));
+    assert_fails(PTQ_BAD_DATA, "no images", ptq__equalize(f->plan, &none, &no_work, &made, &err));
     o.images = &none;
     assert_fails(PTQ_NOT_READY, "equalization needs",
                  ptq_convert(f->fused, f->calibration, &o, &made, NULL, &err));
@@ -840,11 +843,18 @@ static void goals_are_kept(void **state)
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Every allocation fails once */
+   Every allocation fails once, and all after it */
 
-static ptq_status run_all(const ptq_model *fused, const ptq_calibration *calibration,
-                          const ptq_dataset *data, ptq_allocator allocator)
+typedef struct searched {
+    const ptq_model *fused;
+    const ptq_calibration *calibration;
+    pictures p;
+} searched;
+
+static ptq_status run_all(void *user, ptq_allocator allocator)
 {
+    searched *on = (searched *)user;
+    const ptq_dataset *data = pictures_dataset(&on->p);
     ptq_search_options search = search_for(bits("tflite", 4, 0), data);
     ptq_convert_options o = with_scheme(bits("best", 4, 4), data);
     ptq_goal goal = {0, 4, 0};
@@ -856,9 +866,10 @@ static ptq_status run_all(const ptq_model *fused, const ptq_calibration *calibra
     memset(&sensitivity, 0, sizeof sensitivity);
     memset(&mix, 0, sizeof mix);
     o.work.allocator = search.work.allocator = allocator;
-    (void)((s = ptq_convert(fused, calibration, &o, &m, NULL, &err)) ||
-           (s = ptq_measure_sensitivity(fused, calibration, &search, &sensitivity, &err)) ||
-           (s = ptq_convert_mixed(fused, calibration, &search, &goal, &mixed, &mix, &err)));
+    (void)((s = ptq_convert(on->fused, on->calibration, &o, &m, NULL, &err)) ||
+           (s = ptq_measure_sensitivity(on->fused, on->calibration, &search, &sensitivity, &err)) ||
+           (s = ptq_convert_mixed(on->fused, on->calibration, &search, &goal, &mixed, &mix,
+                                  &err)));
     ptq_release(&mix.memory);
     ptq_model_free(mixed);
     ptq_release(&sensitivity.memory);
@@ -868,13 +879,9 @@ static ptq_status run_all(const ptq_model *fused, const ptq_calibration *calibra
 
 static void every_allocation_may_fail(void **state)
 {
-    test_heap heap;
-    ptq_allocator allocator = test_heap_start(&heap);
     ptq_model *m = NULL, *fused;
     ptq_calibration *calibration;
-    pictures p;
-    ptq_status s = PTQ_OUT_OF_MEMORY;
-    long n, step = 1;
+    searched on;
     int x;
 
     (void)state;
@@ -883,19 +890,11 @@ static void every_allocation_may_fail(void **state)
     ptq_add_dense(m, "fc", ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", x), 3);
     fill_model(m, 5);
     fused = fused_of(m);
-    p = pictures_for(fused, 2, 3);
-    calibration = calibrated_on(fused, pictures_dataset(&p));
-    for (n = 0; s != PTQ_OK; n += step) { /* the later ones repeat themselves: some will do */
-        heap.calls = 0;
-        heap.fail_at = n;
-        s = run_all(fused, calibration, pictures_dataset(&p), allocator);
-        if (heap.live)
-            fail_msg("failing allocation %ld leaks %ld blocks", n, heap.live);
-        if (s != PTQ_OK)
-            assert_int_equal(s, PTQ_OUT_OF_MEMORY);
-        step = n < 150 ? 1 : 17;
-    }
-    assert_true(n > 300);
+    on.p = pictures_for(fused, 2, 3);
+    calibration = calibrated_on(fused, pictures_dataset(&on.p));
+    on.fused = fused;
+    on.calibration = calibration;
+    assert_true(fail_each_forked(run_all, NULL, &on, 1) > 300);
     ptq_calibration_free(calibration);
     ptq_model_free(fused);
 }

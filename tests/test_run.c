@@ -9,11 +9,11 @@ static void counted_free(void *pointer);
 #include "test.h"
 
 static long mallocs, frees;
+static long malloc_fails_at = -1; /* the one of this number, and no other; -1: none */
 
 static void *counted_malloc(size_t size)
 {
-    mallocs++;
-    return malloc(size);
+    return mallocs++ == malloc_fails_at ? NULL : malloc(size);
 }
 
 static void counted_free(void *pointer)
@@ -492,6 +492,48 @@ static void builders_run_out_of_memory(void **state)
     assert_true(n > 40);
 }
 
+static ptq_status self_test_scalar(const fixture *f)
+{
+    (void)f;
+    return ptq_kernel_self_test(PTQ_ISA_SCALAR, &err);
+}
+
+static ptq_status save_model(const fixture *f)
+{
+    return ptq_model_save(f->model, in_directory("model"), &err);
+}
+
+/* What takes no allocator uses the default one, which may fail as well. The self-test's networks
+   repeat themselves: those of the first part are one of real numbers and others of integers. */
+static void malloc_may_fail(void **state)
+{
+    static const struct {
+        ptq_status (*call)(const fixture *f);
+        int parts; /* the first of so many is failed */
+    } tried[] = {{self_test_scalar, 5}, {save_model, 1}};
+    const fixture *f = (const fixture *)*state;
+    int i;
+
+    assert_int_equal(make_directory(state), 0);
+    for (i = 0; i < COUNT(tried); i++) {
+        long n, before = mallocs, live = mallocs - frees, total;
+
+        assert_ok(tried[i].call(f));
+        total = mallocs - before;
+        assert_true(total > 10 * tried[i].parts);
+        assert_int_equal(mallocs - frees, live);
+        for (n = 0; n < total / tried[i].parts; n++) {
+            malloc_fails_at = mallocs + n;
+            err.text[0] = 0;
+            assert_int_equal(tried[i].call(f), PTQ_OUT_OF_MEMORY);
+            assert_true(err.text[0]);
+            assert_int_equal(mallocs - frees, ++live); /* the failed one is never freed */
+        }
+        malloc_fails_at = -1;
+    }
+    assert_int_equal(remove_directory(state), 0);
+}
+
 static void freeing_nothing(void **state)
 {
     (void)state;
@@ -522,6 +564,7 @@ int main(void)
         cmocka_unit_test(plans_need_a_sound_model),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(builders_run_out_of_memory),
+        cmocka_unit_test(malloc_may_fail),
         cmocka_unit_test(freeing_nothing),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
