@@ -3346,16 +3346,6 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     return NULL;
 }
 
-/* Index of the last node that reads the result of node `index`; itself if none does. Until then the
-   result must stay in memory. */
-static int ptq__last_use(const ptq_model *model, int index) {
-    int i, last = index;
-    for (i = index + 1; i < model->nodes; i++)
-        if (model->node[i].input[0] == index || model->node[i].input[1] == index)
-            last = i;
-    return last;
-}
-
 /* How many operands are the result of node `index`. Fusion may hide a tensor that has one reader.
    */
 static int ptq__uses(const ptq_model *model, int index) {
