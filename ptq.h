@@ -988,8 +988,8 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
                                         ptq_calibration **out, ptq_error *err);
 #endif
 
-/* FNV-1a, 64 bits (http://www.isthe.com/chongo/tech/comp/fnv), of a model's graph, preprocessing and
-   parameters: by it a calibration knows its model. */
+/* FNV-1a, 64 bits (http://www.isthe.com/chongo/tech/comp/fnv), of a model's graph, preprocessing
+   and parameters: by it a calibration knows its model. */
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model);
 
 /* ---------------------------------------------------------------------------------------------
@@ -1203,13 +1203,14 @@ typedef struct ptq_comparison {
     double p_value;              /* McNemar's exact test, two-sided */
     double sqnr_db;              /* of the logits: 10 log10(sum x^2 / sum (x - x')^2), infinite if
                                     they are equal; 0 if an evaluation has none */
-    double kl;                   /* mean Kullback-Leibler divergence of the quantized model's softmax
-                                    from the float model's, in nats; 0 if there are no logits */
+    double kl;                   /* mean Kullback-Leibler divergence of the quantized model's
+                                    softmax from the float model's, in nats; 0 without logits */
 } ptq_comparison;
 
 /* PTQ_INVALID_ARGUMENT unless both saw the same number of images with the same labels, and have the
-   same number of classes. Sums are exact: the order of the images does not matter. The interval is Clopper and Pearson's (1934) for the share of `won` among the images that changed between
-   right and wrong; the test is McNemar's (1947) in its exact, binomial form. */
+   same number of classes. Sums are exact: the order of the images does not matter. The interval is
+   Clopper and Pearson's (1934) for the share of `won` among the images that changed between right
+   and wrong; the test is McNemar's (1947) in its exact, binomial form. */
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err);
 
@@ -1408,7 +1409,7 @@ static int ptq__is_separator(char c);
 #endif
 
 /* ---- [STATUS] -----------------------------------------------------------------------------------
-   What everything below stands on: names, text, errors, memory, sorting, and the reading of numbers.
+   What everything below stands on: names, text, errors, memory, sorting, the reading of numbers.
    None of it is about networks. The library formats and reads numbers itself, since printf and
    strtod obey the locale of the program, in which 0.5 may be written "0,5", and since a build
    without stdio has neither. */
@@ -1817,9 +1818,9 @@ static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out
     return 1;
 }
 
-/* A decimal number, "-12.5e-3", whose value is finite: 1 on success. The first 17 or 18 digits count
-   as an integer, `digits`, which a power of ten then scales; that is exact enough for every float
-   that was written with nine digits to come back the same. */
+/* A decimal number, "-12.5e-3", whose value is finite: 1 on success. The first 17 or 18 digits make
+   an integer, `digits`, which a power of ten then scales; that is exact enough for every float that
+   was written with nine digits to come back the same. */
 static int ptq__read_double(ptq__span span, double *out) {
     ptq__span rest = span;
     uint64_t digits = 0;
@@ -1874,7 +1875,7 @@ static int ptq__read_float(ptq__span span, float *out) {
    along dim[0], which is an output channel, begins on a byte of its own, so that channels can be
    read apart. Five codes of three bits, a b c d e:
 
-       byte 0: c1 c0 b2 b1 b0 a2 a1 a0      byte 1: - e2 e1 e0 d2 d1 d0 c2                          */
+       byte 0: c1 c0 b2 b1 b0 a2 a1 a0      byte 1: - e2 e1 e0 d2 d1 d0 c2 */
 
 static int ptq__is_packed(ptq_type type) {
     return type == PTQ_TYPE_PACKED_U || type == PTQ_TYPE_PACKED_S;
@@ -2074,8 +2075,8 @@ PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code)
 /* Half precision: 1 bit of sign, 5 of exponent, 10 of mantissa; single has 8 and 23. Shifting by 13
    bits rounds the mantissa; half of the last bit less one is added first, and one more where the
    result would be odd, so that ties go to even. A carry runs into the exponent, which is then the
-   right one, infinity included. Numbers below 2^-14 have no exponent of their own in half precision:
-   there the leading 1, which is not stored, becomes visible and moves to the right. */
+   right one, infinity included. Below 2^-14 half precision has one exponent for all numbers: there
+   the leading 1, which is not stored elsewhere, becomes visible and moves to the right. */
 PTQ_API uint16_t ptq_f32_to_f16(float value) {
     uint32_t bits, sign, shift = 13;
     memcpy(&bits, &value, sizeof bits);
@@ -2213,8 +2214,8 @@ static int ptq__is_normal(float value) {
 
 /* Affine: the range lo..hi takes all codes least..most, s = (hi - lo) / (most - least), and 0 gets
    the code nearest to least - lo / s. Symmetric: the zero point is given, 0 or the middle, and the
-   farther end decides, s = max(-lo, hi) / (most - z). The range holds 0, since zeros are everywhere:
-   padding, and what ReLU leaves; their code must stand for exactly 0. */
+   farther end decides, s = max(-lo, hi) / (most - z). The range holds 0: zeros are everywhere, as
+   padding and behind ReLU, and their code must stand for exactly 0. */
 PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int bits, int symmetric,
                                       ptq_qparams *out, ptq_error *err) {
     double lo = low < 0 ? (double)low : 0, hi = high > 0 ? (double)high : 0, scale, reach;
@@ -6963,8 +6964,8 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
 
 /* ---- [DATA] -------------------------------------------------------------------------------------
    Where images come from. CIFAR-10's binary version (Krizhevsky 2009) is a list of records without
-   any header: a byte with the label, then 32 x 32 bytes of red, as many of green, of blue. They stay
-   in memory as they are, and become H x W x C when they are asked for. As nothing in such a file
+   any header: a byte with the label, then 32 x 32 bytes of red, as many of green, of blue. They
+   stay in memory as they are, and become H x W x C when they are asked for. As nothing in such a file
    says what it is, what can be checked is: its size, its labels, its name. */
 
 enum { PTQ__CIFAR_SIDE = 32, PTQ__CIFAR_PIXELS = 1024, PTQ__CIFAR_CLASSES = 10 };
@@ -7255,8 +7256,8 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
 
 #endif /* PTQ_NO_STDIO */
 
-/* Chance. PCG32 keeps 64 bits of state, a linear congruential generator, and returns 32 of them that
-   are shifted and rotated by the highest ones, which are the most random. */
+/* Chance. PCG32 keeps 64 bits of state, a linear congruential generator, and returns 32 of them,
+   shifted and rotated by the highest ones, which are the most random. */
 
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     uint64_t old = rng->state;
@@ -7513,8 +7514,8 @@ static double ptq__binomial_cdf(size_t k, size_t n, double p) {
 }
 
 /* One end of Clopper and Pearson's interval, by bisection. The lower end is the share p at which so
-   many hits or more, 1 - P(X <= k - 1), become as unlikely as `tail`, the upper end the one at which
-   so few or fewer, P(X <= k), do. */
+   many hits or more, 1 - P(X <= k - 1), become as unlikely as `tail`; the upper end is the one at
+   which so few or fewer, P(X <= k), do. */
 static double ptq__exact_end(size_t k, size_t n, double tail, int upper) {
     double a = 0, b = 1, p = upper;
     int i;
@@ -7587,8 +7588,8 @@ static void ptq__compare_logits(const ptq_evaluation *baseline, const ptq_evalua
     out->sqnr_db = ptq__sqnr(ptq__exact_value(&signal), ptq__exact_value(&noise));
 }
 
-/* Of the images that changed between right and wrong, half would be won by chance alone. How far the
-   share that was won is from 1/2 makes both the interval and the test. */
+/* Of the images that changed between right and wrong, half would be won by chance alone. How far
+   the share that was won is from 1/2 makes both the interval and the test. */
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err) {
     ptq_comparison result;
@@ -8581,8 +8582,8 @@ static ptq_status ptq__header_meta(ptq__header *header, ptq_error *err) {
         if (!status && key && value && ptq__find_meta(archive->meta, archive->metas, key) >= 0)
             ptq__json_wrong(json, "every metadata key once");
         else if (!status && value)
-            status = ptq__set_meta(&archive->meta, &archive->metas, key, value,
-                                   &archive->allocator, err);
+            status = ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator,
+                                   err);
         ptq__free(json->allocator, key);
         ptq__free(json->allocator, value);
         if (archive->metas > PTQ_MAX_NODES)
