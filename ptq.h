@@ -1479,6 +1479,8 @@ static ptq__text ptq__text_over(char *data, size_t size) {
     return text;
 }
 
+/* All text passes through here, a character at a time: a megabyte of it takes milliseconds, and
+   nothing else has to know where the buffer ends. */
 static void ptq__put_char(ptq__text *text, char c) {
     if (text->length + 1 < text->size) {
         text->data[text->length] = c;
@@ -1494,6 +1496,7 @@ static void ptq__put_string(ptq__text *text, const char *s) {
         ptq__put_char(text, *s++);
 }
 
+/* Digits come from the last to the first; 2^64 has 20 of them. */
 static void ptq__put_unsigned(ptq__text *text, uint64_t value) {
     char digit[20];
     int n = 0;
@@ -1504,6 +1507,7 @@ static void ptq__put_unsigned(ptq__text *text, uint64_t value) {
         ptq__put_char(text, digit[--n]);
 }
 
+/* The least integer has no positive counterpart but as an unsigned one. */
 static void ptq__put_signed(ptq__text *text, int64_t value) {
     if (value < 0)
         ptq__put_char(text, '-');
@@ -1556,7 +1560,9 @@ static uint64_t ptq__shortest(float value, int *exponent) {
     return digits;
 }
 
-/* A float as people write it, "0.05", "1200", or "1.2e-7" where that would take many zeros. */
+/* A float as people write it, "0.05", "1200", or "1.2e-7" where that would take many zeros. Digit p
+   stands before the decimal point if p < whole; beyond the digits that there are, on either side,
+   stand zeros. */
 static void ptq__put_float(ptq__text *text, float value) {
     char digit[24];
     ptq__text digits = ptq__text_over(digit, sizeof digit);
@@ -1632,7 +1638,11 @@ PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *
     return status;
 }
 
-/* What an object keeps of the allocator that it is made with; all zeros mean the default. */
+/* Memory. Every allocation goes through ptq__alloc, which names what it is for and checks the size,
+   and every function that fails has released what it took: the tests let each allocation in turn
+   fail, and count.
+
+   What an object keeps of the allocator that it is made with; all zeros mean the default. */
 static ptq_allocator ptq__allocator(const ptq_allocator *allocator) {
     ptq_allocator result;
     memset(&result, 0, sizeof result);
@@ -1759,7 +1769,10 @@ static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, co
     }
 }
 
-/* A piece of a text that is being read: n bytes, not terminated. */
+/* Reading. What is read may come from anywhere: nothing relies on a terminating 0, and numbers are
+   refused unless the whole of their text is one.
+
+   A piece of a text that is being read: n bytes, not terminated. */
 typedef struct ptq__span {
     const char *p;
     size_t n;
@@ -1860,6 +1873,7 @@ static int ptq__read_double(ptq__span span, double *out) {
     return 1;
 }
 
+/* What rounds to a float, that is, lies below the point from which it would round to infinity. */
 static int ptq__read_float(ptq__span span, float *out) {
     double value;
     const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
@@ -1911,7 +1925,8 @@ PTQ_API size_t ptq_tensor_elements(const ptq_tensor *tensor) {
     return tensor->rank ? ptq__shape_elements(tensor->rank, tensor->dim) : 0;
 }
 
-/* A tensor without data: what create and borrow begin with. */
+/* A tensor without data: what create and borrow begin with. It is made apart and copied to the
+   caller's when nothing can fail any more, here as everywhere: results are written on success. */
 static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                    const int *dims, ptq_error *err) {
     int i;
@@ -2020,6 +2035,7 @@ static int32_t ptq__packed_get(const ptq_tensor *tensor, size_t index) {
     return tensor->type == PTQ_TYPE_PACKED_S && code >> (bits - 1) ? code - (1 << bits) : code;
 }
 
+/* The mask reaches into a second byte, bits 8 and up, where the code does. */
 static void ptq__packed_set(ptq_tensor *tensor, size_t index, int32_t code) {
     size_t position = ptq__packed_position(tensor, index);
     uint8_t *data = (uint8_t *)tensor->data + position / 8;
@@ -2096,6 +2112,8 @@ PTQ_API uint16_t ptq_f32_to_f16(float value) {
     return (uint16_t)(sign | (bits >> shift));
 }
 
+/* Exact: every half is a single. An exponent of 0 means mantissa * 2^-24, one of 31 means infinity
+   or NaN. */
 PTQ_API float ptq_f16_to_f32(uint16_t half) {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, mantissa = half & 0x3ffu, bits;
     int exponent = (half >> 10) & 31;
@@ -2132,6 +2150,7 @@ typedef float ptq__float;
 typedef double ptq__double;
 #endif
 
+/* One rounding each: no compiler may fuse what follows into the product. */
 static float ptq__mul(float a, float b) {
     ptq__float x = a, y = b, result = x * y;
     return result;
@@ -2183,6 +2202,8 @@ static int32_t ptq__to_code(float f, int32_t zero_point, int32_t low, int32_t hi
     return ptq__rne(f) + zero_point;
 }
 
+/* An accumulator of up to 31 bits loses its low bits when it becomes a float, which has 24; that is
+   part of the definition (ONNX Runtime does the same), and far below half a code. */
 PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point, int32_t low,
                                int32_t high) {
     return ptq__to_code(ptq__mul((float)acc, multiplier), zero_point, low, high);
@@ -6965,8 +6986,8 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
 /* ---- [DATA] -------------------------------------------------------------------------------------
    Where images come from. CIFAR-10's binary version (Krizhevsky 2009) is a list of records without
    any header: a byte with the label, then 32 x 32 bytes of red, as many of green, of blue. They
-   stay in memory as they are, and become H x W x C when they are asked for. As nothing in such a file
-   says what it is, what can be checked is: its size, its labels, its name. */
+   stay in memory as they are, and become H x W x C when they are asked for. Nothing in such a file
+   says what it is; what can be checked is its size, its labels and its name. */
 
 enum { PTQ__CIFAR_SIDE = 32, PTQ__CIFAR_PIXELS = 1024, PTQ__CIFAR_CLASSES = 10 };
 
@@ -7010,6 +7031,7 @@ PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data) {
     return data ? &data->dataset : &none;
 }
 
+/* Without images yet, and with CIFAR-10's names. */
 static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
     PTQ__TRY(PTQ__NEW(allocator, out, 1, "data set", err));
@@ -7050,7 +7072,8 @@ static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const uint8_t *bytes
     return PTQ_OK;
 }
 
-/* Checks records, and puts a copy behind those that are there. */
+/* Checks records, and puts a copy behind those that are there. CIFAR-10 comes in six files, so that
+   growing by one file at a time is no waste. */
 static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
                                     const char *where, ptq_error *err) {
     size_t before = data->dataset.count, count = size / PTQ_CIFAR10_RECORD;
@@ -7134,7 +7157,8 @@ static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error
     return status;
 }
 
-/* One more name of a class. */
+/* One more name of a class. Names are shown to people and written into reports, hence no control
+   characters; each must tell its class apart. */
 static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, ptq__span name, const char *where,
                                       ptq_error *err) {
     char *own;
@@ -7304,7 +7328,9 @@ static ptq_status ptq__read_labels(const ptq_dataset *data, int *label, void *it
     return PTQ_OK;
 }
 
-/* Draws `want` images of class c to the front of `pool`, which has room for all of that class. */
+/* Draws `want` images of class c to the front of `pool`, which has room for all of that class: the
+   first so many steps of a Fisher-Yates shuffle (Durstenfeld 1964), by a stream of chance that is
+   the class's own, so that what is drawn of one class does not depend on the others. */
 static ptq_status ptq__sample_class(const ptq_dataset *data, const int *label, int c, size_t want,
                                     uint64_t seed, size_t *pool, ptq_error *err) {
     int wanted = label[0] < 0 ? -1 : c; /* without labels all are of class 0 */
@@ -7329,6 +7355,7 @@ static ptq_status ptq__sample_class(const ptq_dataset *data, const int *label, i
     return PTQ_OK;
 }
 
+/* For ascending order. */
 static int ptq__index_before(const void *a, const void *b, const void *context) {
     (void)context;
     return *(const size_t *)a < *(const size_t *)b;
@@ -7370,6 +7397,7 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
     return status;
 }
 
+/* The item that stands at `index` of the subset. */
 static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *label,
                                   ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
@@ -7379,6 +7407,7 @@ static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *lab
     return subset->base->get(subset->base->user, subset->indices[index], item, label, err);
 }
 
+/* Indices are checked here once, and not whenever an item is asked for. */
 PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
                                    const size_t *indices, size_t count, ptq_error *err) {
     size_t i;
@@ -7436,6 +7465,7 @@ static void ptq__evaluation_count(ptq_evaluation *e) {
     }
 }
 
+/* One image, on some thread: it writes to places of its own, and needs no lock. */
 static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                     ptq_error *err) {
     ptq_evaluation *e = (ptq_evaluation *)job->context;
@@ -7458,26 +7488,26 @@ static ptq_status ptq__evaluate_labelled(ptq__job *job, ptq__worker *worker, siz
 static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, int labelled,
                                 ptq_evaluation *out, ptq_error *err) {
+    ptq_evaluate_options plain;
     ptq_evaluation result;
     ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
+    memset(&plain, 0, sizeof plain);
     memset(&result, 0, sizeof result);
     memset(&job, 0, sizeof job);
+    options = options ? options : &plain;
     job.plan = plan;
     job.data = data;
-    job.total = data->count;
+    job.total = options->limit && options->limit < data->count ? options->limit : data->count;
     job.one = labelled ? ptq__evaluate_labelled : ptq__evaluate_one;
     job.context = &result;
-    if (options) {
-        job.total = options->limit && options->limit < job.total ? options->limit : job.total;
-        result.memory.allocator = job.allocator = options->work.allocator;
-        job.progress = options->work.progress;
-        job.user = options->work.user;
-    }
+    result.memory.allocator = job.allocator = options->work.allocator;
+    job.progress = options->work.progress;
+    job.user = options->work.user;
     status = ptq__evaluation_create(&result, job.total, data->classes, err);
     if (!status)
-        status = ptq__job_run(&job, options ? options->work.threads : 1, err);
+        status = ptq__job_run(&job, options->work.threads, err);
     if (status) {
         ptq_release(&result.memory);
         return status;
@@ -7554,6 +7584,7 @@ static double ptq__kl(const float *x, const float *y, int classes) {
     return kl > 0 ? kl : 0;
 }
 
+/* For exact sums, which take floats: what is too large counts as the largest. */
 static float ptq__finite_float(double value) {
     return value < (double)FLT_MAX ? (float)value : FLT_MAX;
 }
@@ -7627,7 +7658,10 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
     return PTQ_OK;
 }
 
-/* The factors that the metadata keep for a node's result, as text; 0: none. */
+/* Layer by layer. A model may have been equalized: channels of its tensors are then smaller or
+   larger than the float model's by factors that the metadata keep, "name factor factor ...;name ...".
+
+   The factors of a node's result, as text; 0: none. */
 static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
     const char *kept = ptq_model_get_meta(model, "equalization");
     ptq__span rest = ptq__span_of(kept ? kept : "");
@@ -7720,6 +7754,7 @@ static ptq_status ptq__compare_image(ptq__layers *layers, ptq_error *err) {
     return PTQ_OK;
 }
 
+/* Every node makes two tensors at most: before a fused addition, and its result. */
 static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *baseline,
                                    const ptq_plan *quantized, const ptq_dataset *data,
                                    ptq_error *err) {
@@ -7736,6 +7771,7 @@ static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *baseline
     return PTQ__KEEP(&layers->report.memory, &layers->report.item, most, "layer report", err);
 }
 
+/* Both models on each image in turn; the sums then make the figures. */
 static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *data, size_t count,
                                       ptq_error *err) {
     size_t i;
