@@ -7659,7 +7659,7 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
 }
 
 /* Layer by layer. A model may have been equalized: channels of its tensors are then smaller or
-   larger than the float model's by factors that the metadata keep, "name factor factor ...;name ...".
+   larger than the float model's by factors in the metadata, "name factor factor ...;name ...".
 
    The factors of a node's result, as text; 0: none. */
 static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
