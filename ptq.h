@@ -1402,7 +1402,9 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
+#ifndef PTQ_RUN_ONLY
 static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err);
+#endif
 #ifndef PTQ_NO_STDIO
 static FILE *ptq__open(const char *path, int writing);
 static int ptq__is_separator(char c);
@@ -2369,6 +2371,8 @@ static float ptq__activate(float x, ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU6 && x > 6 ? 6 : x;
 }
 
+/* The codes that a result may have, of a scale in which 0 is always exact, and 6 as near as can be.
+   */
 static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act) {
     ptq__clamp clamp;
     int32_t six = ptq_quantize(6, q);
@@ -2382,8 +2386,8 @@ static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act) {
 }
 
 static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *x = (const float *)frame->in[0];
-    float *y = (float *)frame->out;
+    const float *x = (const float *)frame->in[0]; /* H x W x C */
+    float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
     int i;
     for (i = 0; i < step->elements; i++)
         y[i] = ptq__activate(x[i], step->act);
@@ -2404,6 +2408,7 @@ static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
    b's product is rounded first, then everything once: so the order of the operands matters, and is
    the graph's. */
 
+/* What does not depend on the image: two ratios, and what the three zero points come to. */
 static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
                                 ptq_activation act) {
     ptq__adder adder;
@@ -2416,12 +2421,14 @@ static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, cons
     return adder;
 }
 
+/* a and b: codes as they lie in memory, the zero point not taken off. */
 static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
     float sum = ptq__fma((float)b, adder->ratio_b, adder->offset);
     sum = ptq__fma((float)a, adder->ratio_a, sum);
     return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
 }
 
+/* H x W x C, H x W x C -> H x W x C */
 static ptq_status ptq__add_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
     if (memcmp(a, b, sizeof node->shape))
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
@@ -2432,8 +2439,8 @@ static ptq_status ptq__add_shape(ptq_node *node, const int *a, const int *b, ptq
 }
 
 static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *a = (const float *)frame->in[0], *b = (const float *)frame->in[1];
-    float *y = (float *)frame->out;
+    const float *a = (const float *)frame->in[0], *b = (const float *)frame->in[1]; /* H x W x C */
+    float *y = (float *)frame->out; /* H x W x C, perhaps a */
     int i;
     for (i = 0; i < step->elements; i++)
         y[i] = ptq__activate(a[i] + b[i], step->act);
@@ -2471,10 +2478,10 @@ static ptq_status ptq__check_ratios(const ptq_model *model, const ptq_node *node
 /* Size of the result along one axis, and the padding; 0 if no window fits. */
 static int ptq__window(int size, int kernel, int stride, ptq_padding padding, int *before,
                        int *after) {
-    int out = (size + stride - 1) / stride, total;
+    int out = (size + stride - 1) / stride, total; /* of SAME: one result for each stride begun */
     if (padding == PTQ_PADDING_SAME) {
         total = (out - 1) * stride + kernel - size;
-        *before = total < 0 ? 0 : total / 2;
+        *before = total < 0 ? 0 : total / 2; /* an odd row goes behind, as in TensorFlow */
         *after = total < 0 ? 0 : total - total / 2;
         return out;
     }
@@ -2531,7 +2538,7 @@ static ptq_status ptq__conv_shape(ptq_node *node, const int *in, const int *resi
                              "%d groups must divide %d input and %d output channels", node->groups,
                              in[2], node->channels);
     PTQ__TRY(ptq__window_shape(node, in, NULL, err));
-    node->shape[2] = node->channels;
+    node->shape[2] = node->channels; /* not the input's, as for pools */
     if ((node->residual != PTQ_RESIDUAL_NONE) != (residual != NULL))
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a fused addition goes with a second input");
     if (residual && memcmp(residual, out, sizeof node->shape))
@@ -2575,21 +2582,14 @@ static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int c
     float product = ptq__mul(model->node[node->input[0]].q.scale,
                              weight->scale[weight->scales > 1 ? channel : 0]);
     if (!ptq__is_normal(product))
-        return 0;
+        return 0; /* refused by ptq__check_sums */
     return out->type == PTQ_TYPE_F32 ? product : ptq__div(product, out->scale);
 }
 
 /* Sum of |w - z| of one output channel. */
 static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel) {
     size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0], i;
-    const int8_t *s8 = (const int8_t *)weight->data + (size_t)channel * n;
     uint64_t sum = 0;
-    int32_t part = 0;
-    if (weight->type == PTQ_TYPE_S8 && weight->zero_point == 0 && n < 1 << 23) {
-        for (i = 0; i < n; i++) /* the usual case, in a loop that compilers make fast */
-            part += s8[i] < 0 ? -s8[i] : s8[i];
-        return (uint64_t)part;
-    }
     for (i = 0; i < n; i++) {
         int32_t w = ptq__code(weight, (size_t)channel * n + i) - weight->zero_point;
         sum += (uint64_t)(w < 0 ? -w : w);
@@ -2613,6 +2613,8 @@ static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, 
                 err, PTQ_BAD_NUMBER, node,
                 "the accumulator of channel %d could reach %llu and overflow 32 bits", c,
                 (unsigned long long)most);
+        /* A multiplier that rounds to 0 would silence the channel; processors differ on denormals.
+           */
         if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
             return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
                                  "scales %g (input), %g (weight %d) and %g (result) give no normal"
@@ -2656,23 +2658,30 @@ static const float *ptq__gather_f32(const ptq__step *step, const float *x, int p
     return patch;
 }
 
-/* The same of codes less their zero point, so that padding, which stands for it, is 0. */
-static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q, int p,
-                              int g, int16_t *patch) {
+/* The same of codes less their zero point, so that padding, which stands for it, is 0. Returns
+   their sum. */
+static uint32_t ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q,
+                                  int p, int g, int16_t *patch) {
     int top = p / step->node->shape[1] * step->stride[0] - step->pad[0];
     int left = p % step->node->shape[1] * step->stride[1] - step->pad[1];
     int deep = step->in[2] / step->groups, area = step->kernel[0] * step->kernel[1], u, v, c;
     int flip = q->type == PTQ_TYPE_S8 ? 128 : 0, zero = q->zero_point + flip; /* s8 + 128 as u8 */
+    uint32_t mass = 0;
     for (u = 0; u < step->kernel[0]; u++)
         for (v = 0; v < step->kernel[1]; v++) {
             int at = ptq__under(step, top + u, left + v);
             int16_t *to = patch + u * step->kernel[1] + v;
-            for (c = 0; c < deep; c++)
-                to[c * area] = (int16_t)(at < 0 ? 0 : (x[at + g * deep + c] ^ flip) - zero);
+            for (c = 0; c < deep; c++) {
+                int code = at < 0 ? 0 : (x[at + g * deep + c] ^ flip) - zero;
+                to[c * area] = (int16_t)code;
+                mass += (uint32_t)code;
+            }
         }
+    return mass;
 }
 
-/* Eight partial sums: the order of additions is fixed, and a compiler may still use vectors. */
+/* sum of a[i] b[i], n numbers each. Eight partial sums: the order of additions is fixed, and a
+   compiler may still use vectors. */
 static float ptq__dot_f32(const float *a, const float *b, int n) {
     float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     int i, j;
@@ -2684,50 +2693,34 @@ static float ptq__dot_f32(const float *a, const float *b, int n) {
     return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
 
-/* The same of codes, exact. Blocks of 32: compilers turn them into vector code, where a plain loop
-   stays scalar at -O2. */
-static int32_t ptq__dot_s8(const int16_t *x, const int8_t *w, int n) {
-    int32_t sum = 0;
-    int i, j;
-    for (i = 0; i + 32 <= n; i += 32) {
-        int32_t part = 0;
-        for (j = 0; j < 32; j++)
-            part += x[i + j] * w[i + j];
-        sum += part;
+/* The same of codes: x, less its zero point, n of 16 bits; w, n codes as they are. Sums wrap at 32
+   bits. Blocks of 32 become vector code; a plain loop stays scalar at -O2. */
+#define PTQ__DOT(NAME, TYPE)                                                                       \
+    static uint32_t NAME(const int16_t *x, const TYPE *w, int n) {                                 \
+        uint32_t sum = 0;                                                                          \
+        int i, j;                                                                                  \
+        for (i = 0; i + 32 <= n; i += 32) {                                                        \
+            int32_t part = 0;                                                                      \
+            for (j = 0; j < 32; j++)                                                               \
+                part += x[i + j] * w[i + j];                                                       \
+            sum += (uint32_t)part;                                                                 \
+        }                                                                                          \
+        for (; i < n; i++)                                                                         \
+            sum += (uint32_t)(x[i] * w[i]);                                                        \
+        return sum;                                                                                \
     }
-    for (; i < n; i++)
-        sum += x[i] * w[i];
-    return sum;
-}
+PTQ__DOT(ptq__dot_s8, int8_t)
+PTQ__DOT(ptq__dot_u8, uint8_t)
 
-/* sum x (w - zw) = sum x w - zw sum x. The two sums may wrap where their difference fits. */
-static int32_t ptq__dot_u8(const int16_t *x, const uint8_t *w, int zero_point, int n) {
-    uint32_t sum = 0, sum_x = 0;
-    int i, j;
-    for (i = 0; i + 32 <= n; i += 32) {
-        int32_t part = 0, part_x = 0;
-        for (j = 0; j < 32; j++)
-            part += x[i + j] * w[i + j];
-        for (j = 0; j < 32; j++)
-            part_x += x[i + j];
-        sum += (uint32_t)part;
-        sum_x += (uint32_t)part_x;
-    }
-    for (; i < n; i++) {
-        int32_t value = x[i];
-        sum += (uint32_t)(value * w[i]);
-        sum_x += (uint32_t)value;
-    }
-    return (int32_t)(sum - (uint32_t)zero_point * sum_x);
-}
-
-/* sum of (x - zx)(w - zw) for one channel: `taps` inputs with zx taken off already. */
-static int32_t ptq__dot(const ptq__step *step, const int16_t *x, int channel) {
+/* sum of (w - zw)(x - zx) = sum w (x - zx) - zw sum (x - zx) for one output channel; `mass` is the
+   second sum. Both may wrap where their difference, which ptq__check_sums bounds, does not. */
+static int32_t ptq__dot(const ptq__step *step, const int16_t *patch, uint32_t mass, int channel) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    const int8_t *w = (const int8_t *)step->weight + (ptrdiff_t)channel * step->taps;
-    return weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S
-               ? ptq__dot_s8(x, w, step->taps)
-               : ptq__dot_u8(x, (const uint8_t *)w, weight->zero_point, step->taps);
+    const uint8_t *w = (const uint8_t *)step->weight + (ptrdiff_t)channel * step->taps;
+    uint32_t sum = weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S
+                       ? ptq__dot_s8(patch, (const int8_t *)w, step->taps)
+                       : ptq__dot_u8(patch, w, step->taps);
+    return (int32_t)(sum - (uint32_t)weight->zero_point * mass);
 }
 
 /* What becomes of a sum that stands for element `at` of the result. The residual may lie where the
@@ -2763,11 +2756,14 @@ static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int
     ptq__store(frame->out, at, code);
 }
 
+/* Position by position, group by group: the inputs are gathered once, for all channels of the
+   group. The integer kernel below is the same but for the words "codes", "accumulator" and
+   "requantize". */
 static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *weight = (const float *)step->weight, *patch;
-    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data;
+    const float *weight = (const float *)step->weight, *patch;                 /* O x taps; taps */
+    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
     int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
-    for (p = 0; p < step->elements / channels; p++)
+    for (p = 0; p < step->elements / channels; p++) /* p = y * W' + x */
         for (g = 0; g < step->groups; g++) {
             patch =
                 ptq__gather_f32(step, (const float *)frame->in[0], p, g, (float *)frame->scratch);
@@ -2779,15 +2775,17 @@ static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
 }
 
 static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
-    const int32_t *bias = (const int32_t *)step->node->param[PTQ_PARAM_BIAS].data;
-    int16_t *patch = (int16_t *)frame->scratch;
+    const int32_t *bias = (const int32_t *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
+    int16_t *patch = (int16_t *)frame->scratch; /* taps, each -255 .. 255 */
+    uint32_t mass;                              /* their sum */
     int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
     for (p = 0; p < step->elements / channels; p++)
         for (g = 0; g < step->groups; g++) {
-            ptq__gather_codes(step, (const uint8_t *)frame->in[0], &step->from[0]->q, p, g, patch);
+            mass = ptq__gather_codes(step, (const uint8_t *)frame->in[0], &step->from[0]->q, p, g,
+                                     patch);
             for (o = g * each; o < (g + 1) * each; o++)
                 ptq__finish_code(step, frame, p * channels + o,
-                                 ptq__dot(step, patch, o) + (bias ? bias[o] : 0),
+                                 ptq__dot(step, patch, mass, o) + (bias ? bias[o] : 0),
                                  step->multiplier[o]);
         }
 }
@@ -2796,7 +2794,7 @@ static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
    range. */
 static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes) {
     ptq_qparams q;
-    float low = 0, high = 0;
+    float low = 0, high = 0; /* 0 is always in the range */
     int i;
     for (i = 0; i < n; i++) {
         low = x[i] < low ? x[i] : low;
@@ -2813,18 +2811,18 @@ static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes) {
    once: y = act(acc * (sx * sw[o]) + b[o]). */
 static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data;
-    int16_t *patch = (int16_t *)frame->scratch;
-    uint8_t *codes = (uint8_t *)(patch + step->taps);
+    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
+    int16_t *patch = (int16_t *)frame->scratch;                                /* taps */
+    uint8_t *codes = (uint8_t *)(patch + step->taps); /* H x W x C, made for this image */
     ptq_qparams q = ptq__quantize_input((const float *)frame->in[0],
                                         step->in[0] * step->in[1] * step->in[2], codes);
     int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
     for (p = 0; p < step->elements / channels; p++)
         for (g = 0; g < step->groups; g++) {
-            ptq__gather_codes(step, codes, &q, p, g, patch);
+            uint32_t mass = ptq__gather_codes(step, codes, &q, p, g, patch);
             for (o = g * each; o < (g + 1) * each; o++) {
                 float scale = ptq__mul(q.scale, weight->scale[weight->scales > 1 ? o : 0]);
-                float sum = ptq__mul((float)ptq__dot(step, patch, o), scale);
+                float sum = ptq__mul((float)ptq__dot(step, patch, mass, o), scale);
                 ptq__finish_real(step, frame, p * channels + o, sum + (bias ? bias[o] : 0));
             }
         }
@@ -2849,9 +2847,9 @@ static int ptq__norm_param(const ptq_node *node, const int *in, int param, int *
 }
 
 static void ptq__norm_f32(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_tensor *param = step->node->param;
-    const float *x = (const float *)frame->in[0];
-    float *y = (float *)frame->out;
+    const ptq_tensor *param = step->node->param;  /* C numbers each */
+    const float *x = (const float *)frame->in[0]; /* H x W x C */
+    float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
     int channels = step->in[2], i, c;
     for (c = 0; c < channels; c++) {
         float mean = ((const float *)param[PTQ_PARAM_MEAN].data)[c];
@@ -2874,6 +2872,7 @@ typedef struct ptq__clip {
     int begin[2], end[2];
 } ptq__clip;
 
+/* That of position p = y * W' + x of the result. */
 static ptq__clip ptq__clip_window(const ptq__step *step, int p) {
     ptq__clip clip;
     int axis, at[2];
@@ -2895,59 +2894,6 @@ static int ptq__pool_taps(const ptq__step *step, const ptq__clip *clip) {
     return (clip->end[0] - clip->begin[0]) * (clip->end[1] - clip->begin[1]);
 }
 
-/* One number of a pool's result; x: the input from this channel on. */
-typedef float (*ptq__pool_real)(const ptq__step *step, const float *x, const ptq__clip *clip);
-typedef int32_t (*ptq__pool_code)(const ptq__step *step, const uint8_t *x, const ptq__clip *clip);
-
-static void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame, ptq__pool_real one) {
-    float *y = (float *)frame->out;
-    int channels = step->in[2], p, c;
-    for (p = 0; p < step->elements / channels; p++) {
-        ptq__clip clip = ptq__clip_window(step, p);
-        for (c = 0; c < channels; c++)
-            *y++ = one(step, (const float *)frame->in[0] + c, &clip);
-    }
-}
-
-static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, ptq__pool_code one) {
-    int channels = step->in[2], i = 0, p, c;
-    for (p = 0; p < step->elements / channels; p++) {
-        ptq__clip clip = ptq__clip_window(step, p);
-        for (c = 0; c < channels; c++)
-            ptq__store(frame->out, i++, one(step, (const uint8_t *)frame->in[0] + c, &clip));
-    }
-}
-
-static float ptq__largest(const ptq__step *step, const float *x, const ptq__clip *clip) {
-    int u, v, width = step->in[1], deep = step->in[2];
-    float most = x[(clip->begin[0] * width + clip->begin[1]) * deep];
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++)
-            if (x[(u * width + v) * deep] > most)
-                most = x[(u * width + v) * deep];
-    return most;
-}
-
-static int32_t ptq__largest_code(const ptq__step *step, const uint8_t *x, const ptq__clip *clip) {
-    int u, v, width = step->in[1], deep = step->in[2];
-    int32_t most = INT32_MIN;
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++) {
-            int32_t code = ptq__load(x, (u * width + v) * deep, step->node->q.type);
-            most = code > most ? code : most;
-        }
-    return most;
-}
-
-static float ptq__average(const ptq__step *step, const float *x, const ptq__clip *clip) {
-    int u, v, width = step->in[1], deep = step->in[2];
-    float sum = 0;
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++)
-            sum += x[(u * width + v) * deep];
-    return sum / (float)ptq__pool_taps(step, clip);
-}
-
 /* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
 static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n) {
     return ptq__div(x->scale, ptq__mul(y->scale, (float)n));
@@ -2960,31 +2906,43 @@ static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int
     return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
 }
 
-static int32_t ptq__average_codes(const ptq__step *step, const uint8_t *x, const ptq__clip *clip) {
-    const ptq_qparams *q = &step->from[0]->q;
-    int u, v, width = step->in[1], deep = step->in[2];
-    int32_t sum = 0;
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++)
-            sum += ptq__load(x, (u * width + v) * deep, q->type) - q->zero_point;
-    return ptq__average_code(q, &step->node->q, sum, ptq__pool_taps(step, clip));
-}
+/* Every pool in one loop. For each element of the result `sum` begins at START, with x[at] the
+   first input under the window; FOLD takes in one input after the other; PUT stores it. */
+#define PTQ__POOL(NAME, SUM, START, FOLD, PUT)                                                     \
+    static void NAME(const ptq__step *step, const ptq__frame *frame) {                             \
+        const ptq_qparams *q = &step->from[0]->q;                                                  \
+        const void *x = frame->in[0];                                                              \
+        int width = step->in[1], channels = step->in[2], i, c, u, v, at, taps;                     \
+        for (i = 0; i < step->elements; i += channels) {                                           \
+            ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
+            taps = ptq__pool_taps(step, &clip);                                                    \
+            for (c = 0; c < channels; c++) {                                                       \
+                SUM sum;                                                                           \
+                at = (clip.begin[0] * width + clip.begin[1]) * channels + c;                       \
+                sum = START;                                                                       \
+                for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
+                    for (v = clip.begin[1]; v < clip.end[1]; v++) {                                \
+                        at = (u * width + v) * channels + c;                                       \
+                        FOLD;                                                                      \
+                    }                                                                              \
+                PUT;                                                                               \
+            }                                                                                      \
+        }                                                                                          \
+        (void)q, (void)taps;                                                                       \
+    }
 
-static void ptq__max_pool_f32(const ptq__step *step, const ptq__frame *frame) {
-    ptq__pool_f32(step, frame, ptq__largest);
-}
-
-static void ptq__max_pool_int(const ptq__step *step, const ptq__frame *frame) {
-    ptq__pool_int(step, frame, ptq__largest_code);
-}
-
-static void ptq__avg_pool_f32(const ptq__step *step, const ptq__frame *frame) {
-    ptq__pool_f32(step, frame, ptq__average);
-}
-
-static void ptq__avg_pool_int(const ptq__step *step, const ptq__frame *frame) {
-    ptq__pool_int(step, frame, ptq__average_codes);
-}
+#define PTQ__REAL ((const float *)x)[at]
+#define PTQ__CODE ptq__load(x, at, q->type)
+/* clang-format off */
+PTQ__POOL(ptq__max_pool_f32, float, PTQ__REAL, sum = PTQ__REAL > sum ? PTQ__REAL : sum,
+          ((float *)frame->out)[i + c] = sum)
+PTQ__POOL(ptq__max_pool_int, int32_t, PTQ__CODE, sum = PTQ__CODE > sum ? PTQ__CODE : sum,
+          ptq__store(frame->out, i + c, sum))
+PTQ__POOL(ptq__avg_pool_f32, float, 0, sum += PTQ__REAL,
+          ((float *)frame->out)[i + c] = sum / (float)taps)
+PTQ__POOL(ptq__avg_pool_int, int32_t, 0, sum += PTQ__CODE - q->zero_point,
+          ptq__store(frame->out, i + c, ptq__average_code(q, &step->node->q, sum, taps)))
+/* clang-format on */
 
 /* H x W x C -> 1 x 1 x C */
 static ptq_status ptq__global_shape(ptq_node *node, const int *in, const int *second,
@@ -3008,6 +2966,7 @@ static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *nod
 
 /* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows. */
 
+/* 1 x 1 x C -> 1 x 1 x C */
 static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *second,
                                      ptq_error *err) {
     (void)second;
@@ -3049,26 +3008,14 @@ static void ptq__dequantize_all(const ptq__step *step, const ptq__frame *frame) 
 
 /* The keys of the graph text, as bits. A row of the table says which of them a node may have, and
    with that what it has: weights, a window, a fused activation. */
+/* clang-format off */
 enum {
-    PTQ__KEY_IN = 1 << 0,
-    PTQ__KEY_OUT = 1 << 1,
-    PTQ__KEY_Q = 1 << 2,
-    PTQ__KEY_SHAPE = 1 << 3,
-    PTQ__KEY_MEAN = 1 << 4,
-    PTQ__KEY_STD = 1 << 5,
-    PTQ__KEY_CHANNELS = 1 << 6,
-    PTQ__KEY_BIAS = 1 << 7,
-    PTQ__KEY_W = 1 << 8,
-    PTQ__KEY_DYNAMIC = 1 << 9,
-    PTQ__KEY_ACT = 1 << 10,
-    PTQ__KEY_KERNEL = 1 << 11,
-    PTQ__KEY_STRIDE = 1 << 12,
-    PTQ__KEY_PAD = 1 << 13,
-    PTQ__KEY_INCLUDE_PAD = 1 << 14,
-    PTQ__KEY_GROUPS = 1 << 15,
-    PTQ__KEY_ADD = 1 << 16,
-    PTQ__KEY_ADD_ACT = 1 << 17,
-    PTQ__KEY_MID = 1 << 18,
+    PTQ__KEY_IN = 1 << 0, PTQ__KEY_OUT = 1 << 1, PTQ__KEY_Q = 1 << 2, PTQ__KEY_SHAPE = 1 << 3,
+    PTQ__KEY_MEAN = 1 << 4, PTQ__KEY_STD = 1 << 5, PTQ__KEY_CHANNELS = 1 << 6,
+    PTQ__KEY_BIAS = 1 << 7, PTQ__KEY_W = 1 << 8, PTQ__KEY_DYNAMIC = 1 << 9,
+    PTQ__KEY_ACT = 1 << 10, PTQ__KEY_KERNEL = 1 << 11, PTQ__KEY_STRIDE = 1 << 12,
+    PTQ__KEY_PAD = 1 << 13, PTQ__KEY_INCLUDE_PAD = 1 << 14, PTQ__KEY_GROUPS = 1 << 15,
+    PTQ__KEY_ADD = 1 << 16, PTQ__KEY_ADD_ACT = 1 << 17, PTQ__KEY_MID = 1 << 18,
     PTQ__KEY_EPSILON = 1 << 19,
     PTQ__INPUT_KEYS = PTQ__KEY_Q | PTQ__KEY_SHAPE | PTQ__KEY_MEAN | PTQ__KEY_STD,
     PTQ__PLAIN_KEYS = PTQ__KEY_IN | PTQ__KEY_OUT | PTQ__KEY_Q, /* of all with operands */
@@ -3078,6 +3025,7 @@ enum {
     PTQ__CONV_KEYS = PTQ__DENSE_KEYS | PTQ__WINDOW_KEYS | PTQ__KEY_GROUPS | PTQ__KEY_ADD |
                      PTQ__KEY_ADD_ACT | PTQ__KEY_MID
 };
+/* clang-format on */
 
 /* How an operator is converted: what its integer form does with codes. */
 typedef enum ptq__codes {
@@ -3104,13 +3052,15 @@ typedef struct ptq__rules {
     /* Fills node->shape from the operands' shapes and checks its attributes; NULL: as the first
        operand. `second` is NULL where there is no such operand. */
     ptq_status (*shape)(ptq_node *node, const int *in, const int *second, ptq_error *err);
-    /* Rank of a parameter, 0 if there is none; dims come in as {C', 1, 1, 1}. */
+    /* Rank of a parameter, 0 if there is none; dims come in as {C', 1, 1, 1}. The cost follows from
+       it: each result takes as many multiplications as there are weights for one channel. */
     int (*param)(const ptq_node *node, const int *in, int param, int *dims);
     /* What the integer kernel relies on. */
     ptq_status (*check)(const ptq_model *model, const ptq_node *node, ptq_error *err);
 } ptq__rules;
 
-/* Scalar kernels: on real numbers, on codes, on real numbers with integer weights. */
+/* Scalar kernels: on real numbers, on codes, on real numbers with integer weights (dynamic
+   quantization). NULL where the operator has no such form. */
 typedef struct ptq__kernels {
     ptq__kernel real, integer, dynamic;
 } ptq__kernels;
@@ -3200,7 +3150,7 @@ static void ptq__describe_step(ptq__step *step) {
     int axis, window = ptq__has_key(node, PTQ__KEY_KERNEL);
     step->elements = (int)ptq__shape_elements(3, node->shape);
     memcpy(step->in, a ? a->shape : node->shape, sizeof step->in);
-    if (ptq__has_weight(node->op) && !window) {
+    if (ptq__has_weight(node->op) && !window) { /* a dense layer: one pixel of many channels */
         step->in[2] *= step->in[0] * step->in[1];
         step->in[0] = step->in[1] = 1;
     }
@@ -3260,6 +3210,7 @@ static const char *ptq__param_name(int param) {
 }
 
 /* What a node computes with: its weights say it where there are some, else its result. */
+/* What a node computes with: its weights say it where there are some, else its result does. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
     ptq_type weight = node->param[PTQ_PARAM_WEIGHT].type;
@@ -3295,6 +3246,7 @@ PTQ_API int ptq_model_find(const ptq_model *model, const char *name) {
     return ptq__find(model, name, strlen(name));
 }
 
+/* Classes are compared by their logits: a softmax behind them changes no order. */
 PTQ_API int ptq_model_logits(const ptq_model *model) {
     int last = model->nodes - 1;
     if (last > 0 && ptq__operator_of(&model->node[last])->properties & PTQ__LAST)
@@ -3302,6 +3254,8 @@ PTQ_API int ptq_model_logits(const ptq_model *model) {
     return last;
 }
 
+/* "conv1.weight": what stands behind the last dot is the parameter, what stands before it the node,
+   or the tensor that it produces. */
 PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     const char *dot = strrchr(name, '.');
     int i = dot ? ptq__find(model, name, (size_t)(dot - name)) : -1, param;
@@ -3311,7 +3265,8 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     return NULL;
 }
 
-/* Index of the last node that reads the result of node `index`; itself if none does. */
+/* Index of the last node that reads the result of node `index`; itself if none does. Until then the
+   result must stay in memory. */
 static int ptq__last_use(const ptq_model *model, int index) {
     int i, last = index;
     for (i = index + 1; i < model->nodes; i++)
@@ -3320,7 +3275,8 @@ static int ptq__last_use(const ptq_model *model, int index) {
     return last;
 }
 
-/* How many operands are the result of node `index`. */
+/* How many operands are the result of node `index`. Fusion may hide a tensor that has one reader.
+   */
 static int ptq__uses(const ptq_model *model, int index) {
     int i, uses = 0;
     for (i = index + 1; i < model->nodes; i++)
@@ -3328,7 +3284,8 @@ static int ptq__uses(const ptq_model *model, int index) {
     return uses;
 }
 
-/* Models: nodes, preprocessing, metadata. */
+/* A model owns its nodes, their parameters and its metadata; all come from its allocator, of which
+   it keeps a copy. Preprocessing of an empty model is none: (pixel - 0) / 1. */
 
 PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
                                     ptq_error *err) {
@@ -3342,6 +3299,9 @@ PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **
     return PTQ_OK;
 }
 
+/* Metadata: pairs of strings in the order in which they were set, few enough to be searched. Models
+   and archives, which are files in memory, share these functions. */
+
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
     int i;
     for (i = 0; i < metas; i++) {
@@ -3351,6 +3311,7 @@ static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allo
     ptq__free(allocator, meta);
 }
 
+/* Bytes of parameters that are borrowed stay: a tensor knows what it owns. */
 static void ptq__free_params(ptq_node *node, const ptq_allocator *allocator) {
     int param;
     for (param = 0; param < PTQ_PARAM_COUNT; param++)
@@ -3457,6 +3418,7 @@ PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) 
     return i < 0 ? NULL : model->meta[i].value;
 }
 
+/* Keys that only the file format writes. */
 static int ptq__is_own_meta(const char *key) {
     return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
 }
@@ -3469,7 +3431,10 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
     return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
 }
 
-/* Copies preprocessing and metadata, all that is not nodes. */
+/* Copies. Every pass (fusion, equalization, conversion) leaves its input alone and builds a new
+   model: so a failure half-way loses nothing. */
+
+/* Preprocessing and metadata, all that is not nodes. */
 static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error *err) {
     int i;
     memcpy(to->mean, from->mean, sizeof to->mean);
@@ -3479,7 +3444,8 @@ static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error
     return PTQ_OK;
 }
 
-/* Appends a copy of a node with its parameters. Input indices are taken as they are. */
+/* Appends a copy of a node with its parameters. Input indices are taken as they are: a pass that
+   drops nodes puts them right itself. */
 static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error *err) {
     ptq_node node = *from;
     ptq_status status = PTQ_OK;
@@ -3489,6 +3455,15 @@ static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error 
     for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
         status = ptq__tensor_copy(&node.param[p], &from->param[p], &to->allocator, err);
     to->node[to->nodes++] = node; /* even after a failure: freed with the model */
+    return status;
+}
+
+/* The end of every function that makes a model: hands it out, or frees it after a failure. */
+static ptq_status ptq__hand_over(ptq_model *model, ptq_status status, ptq_model **out) {
+    if (status)
+        ptq_model_free(model);
+    else
+        *out = model;
     return status;
 }
 
@@ -3502,15 +3477,14 @@ PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *a
     status = ptq__copy_head(copy, model, err);
     for (i = 0; i < model->nodes && !status; i++)
         status = ptq__copy_node(copy, &model->node[i], err);
-    if (status)
-        ptq_model_free(copy);
-    else
-        *out = copy;
-    return status;
+    return ptq__hand_over(copy, status, out);
 }
 
-/* The builder: a node is checked against those before it, gets its shape, then its parameters. */
+/* The builder. A node is checked against those before it, gets its shape, and then its parameters.
+   So each line of a network that someone writes down is judged at once, where the mistake is, and
+   the message names the node. */
 
+/* Names go into files, ONNX, C identifiers and shells' patterns: letters, digits, _ and . only. */
 static int ptq__is_name(const char *name, size_t length) {
     size_t i;
     for (i = 0; i < length; i++) {
@@ -3522,6 +3496,8 @@ static int ptq__is_name(const char *name, size_t length) {
     return length > 0 && length < PTQ_NAME_SIZE;
 }
 
+/* Operands come before their node: the order of the array is an order in which the graph can run.
+   */
 static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
                                     ptq_error *err) {
     int k, need = ptq__operator_of(node)->operands + (node->residual != PTQ_RESIDUAL_NONE);
@@ -3539,7 +3515,8 @@ static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node
     return PTQ_OK;
 }
 
-/* The attributes that passes and files set, against each other. */
+/* The attributes that passes and files set, against each other and against the operator's row. What
+   belongs to one operator alone is checked by its shape rule. */
 static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
     if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
         (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
@@ -3557,7 +3534,8 @@ static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Fills shape and padding of a node whose attributes and inputs are set. */
+/* Fills shape and padding of a node whose attributes and inputs are set. Elements are bounded, so
+   that int indices are enough everywhere. */
 static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *err) {
     const ptq__rules *rules = &ptq__operator_of(node)->rules;
     const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : NULL;
@@ -3647,7 +3625,8 @@ static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_t
     return status;
 }
 
-/* A node without attributes, ready to be filled. */
+/* A node without attributes, ready to be filled. A window of 1 x 1 and one group are what operators
+   without a window have. */
 static ptq_node ptq__blank(ptq_op op, int first, int second) {
     ptq_node node;
     memset(&node, 0, sizeof node);
@@ -3691,14 +3670,18 @@ PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input)
     return ptq__build(model, &node, name);
 }
 
+/* Height and width, where 0 stands for the height, and for a default if that is 0 too. */
+static void ptq__set_pair(int *pair, int height, int width, int default_h, int default_w) {
+    pair[0] = height ? height : default_h;
+    pair[1] = width ? width : height ? height : default_w;
+}
+
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options) {
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
     node.channels = options->channels;
-    node.kernel[0] = options->kernel_h;
-    node.kernel[1] = options->kernel_w ? options->kernel_w : options->kernel_h;
-    node.stride[0] = options->stride_h ? options->stride_h : 1;
-    node.stride[1] = options->stride_w ? options->stride_w : node.stride[0];
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, 0, 0);
+    ptq__set_pair(node.stride, options->stride_h, options->stride_w, 1, 1);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
     node.groups = options->groups ? options->groups : 1;
@@ -3706,6 +3689,7 @@ PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
     return ptq__build(model, &node, name);
 }
 
+/* Windows do not overlap by default: the stride is the kernel. */
 PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options) {
     ptq_node node = ptq__blank(op, input, -1);
@@ -3713,12 +3697,9 @@ PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int inpu
         ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT,
                       "node %s: ptq_add_pool makes max_pool and avg_pool",
                       ptq__quoted(ptq__span_of(name ? name : "")).text);
-    node.kernel[0] = options->kernel_h;
-    node.kernel[1] = options->kernel_w ? options->kernel_w : options->kernel_h;
-    node.stride[0] = options->stride_h ? options->stride_h : node.kernel[0];
-    node.stride[1] = options->stride_w   ? options->stride_w
-                     : options->stride_h ? options->stride_h
-                                         : node.kernel[1];
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, 0, 0);
+    ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.kernel[0],
+                  node.kernel[1]);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
     node.include_pad = op == PTQ_OP_AVG_POOL && options->include_pad;
@@ -3742,9 +3723,12 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
     return ptq__build(model, &node, name);
 }
 
-/* ResNet8, the network of the examples: conv1, three residual blocks, an average, a dense layer. */
+/* ResNet8, the network of MLPerf Tiny, of which the examples tell: a first convolution, three
+   residual blocks, an average over the whole image, a dense layer. For CIFAR-10 78,666 parameters
+   and 12.5 million multiplications. The smallest network in which everything occurs that makes
+   quantization hard: batch norms to fold, sums of tensors of different scales, logits. */
 
-/* A convolution or batch norm with the block's number in its name: "block2.conv1". */
+/* Names with the block's number: "block2.conv1". */
 static const char *ptq__block_name(char *name, int block, const char *part) {
     ptq__text text = ptq__text_over(name, PTQ_NAME_SIZE);
     ptq__put(&text, "block%d.%s", block, part);
@@ -3791,15 +3775,15 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
             width, classes);
     PTQ__TRY(ptq_model_create(allocator, &m, err));
     m->bare = bare;
-    x = ptq_add_input(m, "input", size, size, 3);
-    x = ptq__resnet_conv(m, "conv1", x, width, 3, 1);
+    x = ptq_add_input(m, "input", size, size, 3);     /* shapes for MLPerf's: 32 x 32 x 3 */
+    x = ptq__resnet_conv(m, "conv1", x, width, 3, 1); /* 32 x 32 x 16 */
     x = ptq_add_batch_norm(m, "bn1", x, 1e-3f);
     x = ptq_add_op(m, PTQ_OP_RELU, "conv1.relu", x);
-    x = ptq__resnet_block(m, 1, x, width, 1);
-    x = ptq__resnet_block(m, 2, x, width * 2, 2);
-    x = ptq__resnet_block(m, 3, x, width * 4, 2);
-    x = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", x);
-    x = ptq_add_dense(m, "fc", x, classes);
+    x = ptq__resnet_block(m, 1, x, width, 1);             /* 32 x 32 x 16 */
+    x = ptq__resnet_block(m, 2, x, width * 2, 2);         /* 16 x 16 x 32 */
+    x = ptq__resnet_block(m, 3, x, width * 4, 2);         /* 8 x 8 x 64 */
+    x = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", x); /* 1 x 1 x 64 */
+    x = ptq_add_dense(m, "fc", x, classes);               /* 1 x 1 x 10 */
     ptq_add_op(m, PTQ_OP_SOFTMAX, "softmax", x);
     *out = m;
     return PTQ_OK;
@@ -3808,17 +3792,13 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
 PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_allocator *allocator,
                                ptq_model **out, ptq_error *err) {
     ptq_model *model = NULL;
-    ptq_status status;
     PTQ__TRY(ptq__build_resnet8(size, width, classes, 0, allocator, &model, err));
-    status = ptq_model_check(model, err);
-    if (status)
-        ptq_model_free(model);
-    else
-        *out = model;
-    return status;
+    return ptq__hand_over(model, ptq_model_check(model, err), out);
 }
 
-/* The checks of a whole model. */
+/* The checks of a whole model, whoever made it. Files come from strangers, and nodes are open to
+   everyone between building and use: so nothing that the builder has checked is taken for granted.
+   */
 
 /* Integer weights: one scale, or one for each output channel; a zero point only with one scale. */
 static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
@@ -3861,7 +3841,7 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
     if (t->type != type)
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s is of type %s, needed is %s", what,
                              ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
-    if (ptq__is_integer_type(type))
+    if (ptq__is_integer_type(type)) /* any code is legal */
         return ptq__check_scales(node, t, err);
     for (i = 0; i < n && type != PTQ_TYPE_S32; i++) {
         float value = ptq_tensor_number(t, i);
@@ -3876,6 +3856,7 @@ static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node,
     return PTQ_OK;
 }
 
+/* How a result is coded: 2 to 8 bits, a scale to divide by, and a code for 0. */
 static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err) {
     int32_t low, high;
     if (q->type == PTQ_TYPE_F32)
@@ -3893,12 +3874,14 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
     return PTQ_OK;
 }
 
+/* Scales are compared as numbers, without ==, which compilers warn of. */
 static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
     return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
            !(a->scale < b->scale) && !(a->scale > b->scale);
 }
 
-/* 1 if operands and result of a node may be codes, or real numbers, as they are. */
+/* 1 if operands and result of a node may be codes, or real numbers, as they are. Two operands are
+   always of one kind; a fused addition also rounds in between, to the codes of `mid`. */
 static int ptq__codes_fit(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
     const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
@@ -3907,19 +3890,19 @@ static int ptq__codes_fit(const ptq_model *model, int index) {
     if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
         return 0;
     switch (ptq__operator_of(node)->codes) {
-    case PTQ__NO_CODES:
+    case PTQ__NO_CODES: /* real numbers in, real numbers out */
         return !coded && !from;
-    case PTQ__SAME_CODES:
+    case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
         return ptq__same_qparams(&node->q, &a->q);
-    case PTQ__WEIGHT_CODES:
+    case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
         return from == integer && coded == integer;
-    case PTQ__LOGIT_CODES:
+    case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
         return from == integer && coded <= integer;
     case PTQ__TO_CODES:
         return coded && !from;
     case PTQ__FROM_CODES:
         return !coded && from;
-    default:
+    default: /* codes in, codes out */
         return coded == from;
     }
 }
@@ -3941,6 +3924,8 @@ static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error 
     return PTQ_OK;
 }
 
+/* A node as the builder would have made it: attributes, operands, shape and padding inferred once
+   more, then parameters, then codes. */
 static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
     const ptq_node *node = &model->node[index];
     ptq_node again = *node;
@@ -3958,6 +3943,8 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
     return ptq__check_codes(model, index, err);
 }
 
+/* Names are terminated, legal, and name one tensor each. A node may bear the name of its own
+   result. */
 static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
     int i;
     for (i = 0; i < model->nodes; i++) {
@@ -3973,6 +3960,7 @@ static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
     return PTQ_OK;
 }
 
+/* Images are preprocessed by (pixel - mean) / std. */
 static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     int c;
     for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
@@ -3985,6 +3973,7 @@ static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     return PTQ_OK;
 }
 
+/* Names first, since all other messages use them; readers last, since they need legal operands. */
 PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
     int i;
     if (model->error.status)
@@ -4002,7 +3991,8 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* What a model costs, and its description for people. */
+/* What a model costs, and its description for people. Scales count as parameters' bytes: they are
+   stored. */
 
 PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
@@ -4050,6 +4040,7 @@ static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
     ptq__put(text, "%llu\n", (unsigned long long)cost->macs);
 }
 
+/* One line a node, a line of sums: what `ptq info` prints. */
 PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     ptq_cost sum, cost;
@@ -4095,6 +4086,7 @@ typedef struct ptq__fuser {
     int quantized;
 } ptq__fuser;
 
+/* One line of the report: what became of a node, and why not more. */
 static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
                                  ptq_fusion_kind kind, const char *reason, ptq_error *err) {
     ptq_fuse_report *report = fuser->report;
@@ -4148,7 +4140,7 @@ static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *n
     if (norm ? !(ptq__operator_of(host)->properties & PTQ__TAKES_NORM)
              : !ptq__has_key(host, PTQ__KEY_ACT))
         return "the node before it is of a kind that cannot take it in";
-    if (strcmp(host->out, fuser->old->node[from].out))
+    if (strcmp(host->out, fuser->old->node[from].out)) /* the host ends elsewhere already */
         return "another node has taken in what lies before it";
     if (ptq__uses(fuser->old, from) != 1)
         return "its input is used elsewhere too";
@@ -4180,7 +4172,7 @@ static void ptq__take_addition(const ptq__fuser *fuser, const ptq_node *add, int
     host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
     host->input[1] = fuser->to[add->input[1 - k]];
     host->add_act = add->act;
-    host->mid = host->q;
+    host->mid = host->q; /* the convolution rounds to its own codes first, as it did */
     host->q = add->q;
 }
 
@@ -4212,6 +4204,7 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, const char **reas
     return ptq__fuse_note(fuser, node, host, kind, NULL, err);
 }
 
+/* Node after node: each fused into its host, or copied with its operands' new numbers. */
 static ptq_status ptq__fuse_or_copy(ptq__fuser *fuser, int index, ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
@@ -4261,16 +4254,11 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     if (!status)
         status = ptq__fuse_all(&fuser, err);
     ptq__free(&model->allocator, fuser.to);
-    if (status) {
-        ptq_model_free(fuser.model);
-        if (report) {
-            ptq_release(&report->memory);
-            memset(report, 0, sizeof *report);
-        }
-    } else {
-        *out = fuser.model;
+    if (status && report) {
+        ptq_release(&report->memory);
+        memset(report, 0, sizeof *report);
     }
-    return status;
+    return ptq__hand_over(fuser.model, status, out);
 }
 
 /* ---- [PLAN] ------------------------------------------------------------------------------ */
@@ -4912,8 +4900,8 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
 }
 
 /* One element explained: taps in the order of the weights. */
-static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch, int c,
-                              int taps) {
+static int32_t ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch,
+                                 int c, int taps) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     int32_t sum = 0;
     int k;
@@ -4923,6 +4911,7 @@ static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int1
         ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
                  (int)sum);
     }
+    return sum;
 }
 
 /* What follows the sum of products. */
@@ -4981,6 +4970,7 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     ptq__text text = ptq__text_over(buffer, size);
     ptq__frame frame;
     int16_t *patch;
+    int32_t sum;
     if (!session->frame.keep || !session->frame.input)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "explain: the session must be made with `keep`, and have run");
@@ -4997,14 +4987,16 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     each = step->node->shape[2] / step->groups;
     ptq__gather(session, i, c / each, y * step->node->shape[1] + x, patch);
     ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_taps(&text, step, patch, c, step->taps);
-    ptq__explain_end(&text, step, ptq__dot(step, patch, c), c);
+    sum = ptq__explain_taps(&text, step, patch, c, step->taps);
+    ptq__explain_end(&text, step, sum, c);
     if (step->node->residual)
         ptq__explain_residual(&text, step, &frame,
                               (y * step->node->shape[1] + x) * step->node->shape[2] + c);
     *length = text.length;
     return PTQ_OK;
 }
+
+#ifndef PTQ_RUN_ONLY
 
 /* ---- [WORK] --------------------------------------------------------------------------------- */
 
@@ -7826,6 +7818,8 @@ static ptq_status ptq__diverge(const ptq_evaluation *baseline, const ptq_evaluat
     return PTQ_OK;
 }
 
+#endif /* PTQ_RUN_ONLY */
+
 /* =============================================================================================
    PART TWO: FILES
    Models, graphs and calibrations as bytes, read as if an enemy had written them.
@@ -9431,6 +9425,7 @@ PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_
 
 #endif /* PTQ_NO_STDIO */
 
+#ifndef PTQ_RUN_ONLY
 /* ---- [CALIBRATION FILE] --------------------------------------------------------------------- */
 
 /* The JSON form. */
@@ -9800,6 +9795,8 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
 }
 
 #endif /* PTQ_NO_STDIO */
+
+#endif /* PTQ_RUN_ONLY */
 
 /* =============================================================================================
    PART THREE: SPEED
@@ -11895,6 +11892,7 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
 }
 #endif /* PTQ__VECTOR */
 
+#ifndef PTQ_RUN_ONLY
 /* ---- [SELF-TEST] ------------------------------------------------------------------------- */
 
 /* Random networks: a convolution of any kind, one more, a third with a fused addition, an addition
@@ -12150,10 +12148,14 @@ PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
     return PTQ_OK;
 }
 
+#endif /* PTQ_RUN_ONLY */
+
 /* =============================================================================================
    PART FOUR: SEARCH
    What lowers the loss of accuracy: built on part one, from outside.
    ============================================================================================= */
+
+#if !defined(PTQ_NO_SEARCH) && !defined(PTQ_RUN_ONLY)
 
 /* ---- [EQUALIZE] ----------------------------------------------------------------------------- */
 
@@ -14214,6 +14216,102 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
         ptq_release(&made.memory);
     return status;
 }
+#endif /* PTQ_NO_SEARCH, PTQ_RUN_ONLY */
+
+/* ---- [LEFT OUT] ----------------------------------------------------------------------------- */
+
+/* What a macro left out says so, and by which macro, where it has a status to say it with; other
+   functions are then not declared. */
+#if defined(PTQ_NO_SEARCH) || defined(PTQ_RUN_ONLY)
+#ifdef PTQ_RUN_ONLY
+#define PTQ__OUT_BY "PTQ_RUN_ONLY"
+#else
+#define PTQ__OUT_BY "PTQ_NO_SEARCH"
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#endif
+#define PTQ__LEFT_OUT(name, parameters)                                                            \
+    PTQ_API ptq_status name parameters {                                                           \
+        return ptq_error_set(err, PTQ_UNSUPPORTED, "%s was left out by the macro %s", #name,       \
+                             PTQ__OUT_BY);                                                         \
+    }
+PTQ__LEFT_OUT(ptq_equalize_like,
+              (const ptq_model *model, const ptq_model *quantized, ptq_model **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_measure_sensitivity,
+              (const ptq_model *model, const ptq_calibration *calibration,
+               const ptq_search_options *options, ptq_sensitivity_report *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_convert_mixed, (const ptq_model *model, const ptq_calibration *calibration,
+                                  const ptq_search_options *options, const ptq_goal *goal,
+                                  ptq_model **out, ptq_mix_report *report, ptq_error *err))
+#ifdef PTQ_RUN_ONLY
+PTQ__LEFT_OUT(ptq_observer_create, (ptq_observer * observer, int channels,
+                                    const ptq_allocator *allocator, ptq_error *err))
+PTQ__LEFT_OUT(ptq_observe, (ptq_observer * observer, const float *values, size_t n, ptq_error *err))
+PTQ__LEFT_OUT(ptq_observer_range,
+              (const ptq_observer *observer, int channel, ptq_method method, float percentile,
+               ptq_type type, int bits, int symmetric, float *low, float *high, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_merge,
+              (ptq_calibration * calibration, const ptq_calibration *other, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibrate,
+              (const ptq_plan *plan, const ptq_dataset *data, const ptq_calibrate_options *options,
+               ptq_calibration **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_overlap, (const ptq_calibration *calibration, const ptq_dataset *data,
+                                        size_t *overlap, ptq_error *err))
+PTQ__LEFT_OUT(ptq_preset, (const char *name, ptq_scheme *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_scheme_check, (const ptq_scheme *scheme, ptq_error *err))
+PTQ__LEFT_OUT(ptq_quantize_weight,
+              (const ptq_tensor *weight, const ptq_scheme *scheme, const ptq_allocator *allocator,
+               ptq_tensor *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_convert, (const ptq_model *model, const ptq_calibration *calibration,
+                            const ptq_convert_options *options, ptq_model **out,
+                            ptq_convert_report *report, ptq_error *err))
+PTQ__LEFT_OUT(ptq_self_test_add, (ptq_model * model, ptq_error *err))
+PTQ__LEFT_OUT(ptq_self_test_check, (const ptq_plan *plan, ptq_error *err))
+PTQ__LEFT_OUT(ptq_cifar10_parse, (const void *bytes, size_t size, const ptq_allocator *allocator,
+                                  ptq_cifar10 **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_sample, (const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
+                           const ptq_allocator *allocator, ptq_error *err))
+PTQ__LEFT_OUT(ptq_subset_open, (ptq_subset * subset, const ptq_dataset *base, const size_t *indices,
+                                size_t count, ptq_error *err))
+PTQ__LEFT_OUT(ptq_evaluate,
+              (const ptq_plan *plan, const ptq_dataset *data, const ptq_evaluate_options *options,
+               ptq_evaluation *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_compare, (const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                            ptq_comparison *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_compare_layers,
+              (const ptq_plan *baseline, const ptq_plan *quantized, const ptq_dataset *data,
+               size_t count, ptq_layer_report *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_compare_logits, (const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                                   ptq_divergence *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_write,
+              (const ptq_calibration *calibration, void **bytes, size_t *size, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_parse,
+              (const void *bytes, size_t size, const ptq_allocator *allocator,
+               ptq_calibration **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_kernel_self_test, (ptq_isa isa, ptq_error *err))
+#ifndef PTQ_NO_STDIO
+PTQ__LEFT_OUT(ptq_cifar10_open, (const char *path, ptq_split split, const ptq_allocator *allocator,
+                                 ptq_cifar10 **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_save,
+              (const ptq_calibration *calibration, const char *path, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_load, (const char *path, const ptq_allocator *allocator,
+                                     ptq_calibration **out, ptq_error *err))
+#endif
+#else
+static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
+    return ptq_error_set(err, PTQ_UNSUPPORTED,
+                         "this scheme (%s) learns or searches, which was left out by the macro"
+                         " PTQ_NO_SEARCH; the preset minmax8 does neither",
+                         cv->options->scheme.confirm ? "best" : "learned");
+}
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#endif
+
 #endif /* PTQ_IMPLEMENTATION_DONE */
 #endif /* PTQ_IMPLEMENTATION */
 
