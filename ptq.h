@@ -258,7 +258,7 @@ PTQ_API ptq_status ptq_tensor_create(ptq_tensor *tensor, ptq_type type, int bits
                                      const int *dims, const ptq_allocator *allocator,
                                      ptq_error *err);
 
-/* The same over memory that stays the caller's: at least ptq_tensor_bytes of it, aligned for the
+/* The same over memory that stays the caller's: enough of it for the shape, aligned for the
    type, and valid as long as the tensor is used. */
 PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                      const int *dims, void *data, size_t size, ptq_error *err);
@@ -273,9 +273,6 @@ PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, 
 
 /* Number of elements, 0 when empty. */
 PTQ_API size_t ptq_tensor_elements(const ptq_tensor *tensor);
-
-/* Bytes that such a tensor needs, packing included; 0 if the shape is not legal. */
-PTQ_API size_t ptq_tensor_bytes(ptq_type type, int bits, int rank, const int *dims);
 
 /* Element `index` in row-major order: the stored number or code, and the real value that it stands
    for, scale * (code - zero_point) where there are scales. `index` must be in range. */
@@ -934,7 +931,7 @@ typedef struct ptq_calibrated {
 typedef struct ptq_calibration {
     uint64_t model;            /* ptq_model_hash of the model that ran */
     size_t images;
-    uint64_t *hash;            /* one for each image, ascending: ptq_image_hash */
+    uint64_t *hash;            /* FNV-1a of the bytes of each image, ascending */
     int classes;
     uint64_t *class_count;     /* of the images that have a label */
     uint64_t pixel[256];       /* how often each pixel value occurred; of real numbers none ... */
@@ -991,9 +988,8 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
                                         ptq_calibration **out, ptq_error *err);
 #endif
 
-/* FNV-1a, 64 bits (http://www.isthe.com/chongo/tech/comp/fnv), of an image's pixels, and of a
-   model's graph, preprocessing and parameters. */
-PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size);
+/* FNV-1a, 64 bits (http://www.isthe.com/chongo/tech/comp/fnv), of a model's graph, preprocessing
+   and parameters: by it a calibration knows its model. */
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model);
 
 /* ---------------------------------------------------------------------------------------------
@@ -1205,11 +1201,16 @@ typedef struct ptq_comparison {
     double delta_pp;             /* accuracy difference in percentage points */
     double low_pp, high_pp;      /* exact 95 % interval of it, given the images that changed */
     double p_value;              /* McNemar's exact test, two-sided */
+    double sqnr_db;              /* of the logits: 10 log10(sum x^2 / sum (x - x')^2), infinite if
+                                    they are equal; 0 if an evaluation has none */
+    double kl;                   /* mean Kullback-Leibler divergence of the quantized model's
+                                    softmax from the float model's, in nats; 0 without logits */
 } ptq_comparison;
 
-/* PTQ_INVALID_ARGUMENT unless both saw the same number of images with the same labels. The interval
-   is Clopper and Pearson's (1934) for the share of `won` among the images that changed between
-   right and wrong; the test is McNemar's (1947) in its exact, binomial form. */
+/* PTQ_INVALID_ARGUMENT unless both saw the same number of images with the same labels, and have the
+   same number of classes. Sums are exact: the order of the images does not matter. The interval is
+   Clopper and Pearson's (1934) for the share of `won` among the images that changed between right
+   and wrong; the test is McNemar's (1947) in its exact, binomial form. */
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err);
 
@@ -1244,12 +1245,6 @@ typedef struct ptq_divergence {
     double agreement; /* share of images with the same prediction, 0 to 1 */
     double delta_pp;  /* accuracy difference in percentage points */
 } ptq_divergence;
-
-/* Sums are exact: the order of the images does not matter. Errors as ptq_compare, and
-   PTQ_INVALID_ARGUMENT if the number of classes differs. */
-PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
-                                      const ptq_evaluation *quantized, ptq_divergence *out,
-                                      ptq_error *err);
 
 /* ---- Which layer is to blame, and how many bits each deserves ---- */
 
@@ -1407,13 +1402,19 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
+#ifndef PTQ_RUN_ONLY
 static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err);
+#endif
 #ifndef PTQ_NO_STDIO
 static FILE *ptq__open(const char *path, int writing);
 static int ptq__is_separator(char c);
 #endif
 
-/* ---- [STATUS] ---------------------------------------------------------------------------- */
+/* ---- [STATUS] -----------------------------------------------------------------------------------
+   What everything below stands on: names, text, errors, memory, sorting, the reading of numbers.
+   None of it is about networks. The library formats and reads numbers itself, since printf and
+   strtod obey the locale of the program, in which 0.5 may be written "0,5", and since a build
+   without stdio has neither. */
 
 /* The lists of ptq_names one after another, each closed by a NULL. The X lists above the divider
    give the same entries to the enumerators, so that the two agree. */
@@ -1441,7 +1442,7 @@ static const char *const ptq__names[] = {
 
 PTQ_API const char *ptq_name(ptq_names list, int value) {
     const char *const *name = ptq__names;
-    int before = (int)list;
+    int before = (int)list; /* lists to step over */
     if (before < 0 || before > PTQ_NAMES_PRESET_TEXT || value < 0)
         return NULL;
     while (before > 0)
@@ -1461,26 +1462,27 @@ PTQ_API int ptq_find_name(ptq_names list, const char *name) {
 
 PTQ_API const char *ptq_version(void) { return PTQ_VERSION; }
 
-/* Text goes into a buffer of fixed size while its full length is counted, as snprintf does. Own
-   formatting because printf's depends on the locale, and because PTQ_NO_STDIO has no printf. */
+/* Text goes into a buffer of fixed size, which is always terminated, while its full length is
+   counted, as snprintf does: a caller may measure first, with no buffer at all. */
 struct ptq__text {
     char *data;
-    size_t size; /* of the buffer, 0 allowed */
-    size_t length;
-    size_t line; /* where the current line began, for columns */
+    size_t size;   /* of the buffer; may be 0 */
+    size_t length; /* of the text, whether it fits or not */
+    size_t line;   /* where its last line begins, for columns */
 };
 
 static ptq__text ptq__text_over(char *data, size_t size) {
     ptq__text text;
     text.data = data;
     text.size = size;
-    text.length = 0;
-    text.line = 0;
+    text.length = text.line = 0;
     if (size)
         data[0] = 0;
     return text;
 }
 
+/* All text passes through here, a character at a time: a megabyte of it takes milliseconds, and
+   nothing else has to know where the buffer ends. */
 static void ptq__put_char(ptq__text *text, char c) {
     if (text->length + 1 < text->size) {
         text->data[text->length] = c;
@@ -1496,17 +1498,18 @@ static void ptq__put_string(ptq__text *text, const char *s) {
         ptq__put_char(text, *s++);
 }
 
+/* Digits come from the last to the first; 2^64 has 20 of them. */
 static void ptq__put_unsigned(ptq__text *text, uint64_t value) {
     char digit[20];
     int n = 0;
-    do {
+    do
         digit[n++] = (char)('0' + (int)(value % 10));
-        value /= 10;
-    } while (value);
+    while ((value /= 10) > 0);
     while (n)
         ptq__put_char(text, digit[--n]);
 }
 
+/* The least integer has no positive counterpart but as an unsigned one. */
 static void ptq__put_signed(ptq__text *text, int64_t value) {
     if (value < 0)
         ptq__put_char(text, '-');
@@ -1521,7 +1524,15 @@ static void ptq__put_column(ptq__text *text, size_t column) {
         ptq__put_char(text, ' ');
 }
 
-/* 10^n in double precision; n within the range of double. */
+/* Neither NaN nor infinite. The exponent's bits say it; isfinite() would be optimized away by
+   -ffast-math, which assumes that there is nothing else. */
+static int ptq__is_finite(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (bits & 0x7f800000u) != 0x7f800000u;
+}
+
+/* 10^n in double precision, by squaring; n within the range of double. */
 static double ptq__pow10(int n) {
     double result = 1, base = 10;
     int k = n < 0 ? -n : n;
@@ -1531,8 +1542,9 @@ static double ptq__pow10(int n) {
     return n < 0 ? 1 / result : result;
 }
 
-/* Digits and exponent of the shortest decimal (at most nine digits, always enough for a single)
-   that reads back as the same float: value = digits * 10^exponent. */
+/* The shortest decimal, digits * 10^exponent, that reads back as the same float, which is positive.
+   Nine digits are enough for any float; fewer are tried first, so that 0.1f is 1 * 10^-1 and not
+   100000001 * 10^-9. */
 static uint64_t ptq__shortest(float value, int *exponent) {
     double v = (double)value;
     int e = 0, n;
@@ -1550,79 +1562,61 @@ static uint64_t ptq__shortest(float value, int *exponent) {
     return digits;
 }
 
+/* A float as people write it, "0.05", "1200", or "1.2e-7" where that would take many zeros. Digit p
+   stands before the decimal point if p < whole; beyond the digits that there are, on either side,
+   stand zeros. */
 static void ptq__put_float(ptq__text *text, float value) {
     char digit[24];
-    int exponent, point, n = 0, k;
-    uint64_t digits;
-    if (value != value || value - value != 0) {
-        ptq__put_string(text, value != value ? "nan" : value < 0 ? "-inf" : "inf");
-        return;
-    }
-    if (value < 0)
+    ptq__text digits = ptq__text_over(digit, sizeof digit);
+    int p, n, point, whole, exponent = 0;
+    if (value < 0) {
         ptq__put_char(text, '-');
-    if (value == 0) {
-        ptq__put_char(text, '0');
+        value = -value;
+    }
+    if (!ptq__is_finite(value)) {
+        ptq__put_string(text, value > 0 ? "inf" : "nan");
         return;
     }
-    for (digits = ptq__shortest(value < 0 ? -value : value, &exponent); digits; digits /= 10)
-        digit[n++] = (char)('0' + (int)(digits % 10));
-    point = n + exponent; /* digits before the decimal point */
-    if (point > 10 || point < -4) {
-        ptq__put_char(text, digit[n - 1]); /* NOLINT: what is not 0 has a digit */
-        if (n > 1)
+    ptq__put_unsigned(&digits, value > 0 ? ptq__shortest(value, &exponent) : 0);
+    n = (int)digits.length;
+    point = n + exponent; /* digits before the decimal point; below 0: zeros behind it */
+    whole = point > 10 || point < -4 ? 1 : point;
+    for (p = whole > 0 ? 0 : whole - 1; p < n || p < whole; p++) {
+        if (p == whole)
             ptq__put_char(text, '.');
-        for (k = n - 2; k >= 0; k--)
-            ptq__put_char(text, digit[k]);
+        ptq__put_char(text, p >= 0 && p < n ? digit[p] : '0');
+    }
+    if (whole != point) {
         ptq__put_char(text, 'e');
         ptq__put_signed(text, point - 1);
-        return;
     }
-    if (point <= 0)
-        ptq__put_string(text, "0.");
-    for (k = point; k < 0; k++)
-        ptq__put_char(text, '0');
-    for (k = n - 1; k >= 0; k--) {
-        if (n - 1 - k == point && point > 0)
-            ptq__put_char(text, '.');
-        ptq__put_char(text, digit[k]);
-    }
-    for (k = exponent; k > 0; k--)
-        ptq__put_char(text, '0');
 }
 
-/* Some of printf's formats: %s (NULL is "?"), %d, %u, %zu, %llu, %g (of a float's value), %%. */
+/* Those of printf's formats that the library needs, without widths. An empty name is seen as "?".*/
 static void ptq__vput(ptq__text *text, const char *format, va_list args) {
+    const char *s;
     for (; *format; format++) {
-        const char *s;
         if (*format != '%') {
             ptq__put_char(text, *format);
             continue;
         }
+        /* clang-format off */
         switch (*++format) {
-        case 's':
-            s = va_arg(args, const char *);
-            ptq__put_string(text, s ? s : "?");
-            break;
-        case 'd':
-            ptq__put_signed(text, va_arg(args, int));
-            break;
-        case 'u':
-            ptq__put_unsigned(text, va_arg(args, unsigned));
-            break;
-        case 'z':
+        case 's': s = va_arg(args, const char *); ptq__put_string(text, s ? s : "?"); break;
+        case 'd': ptq__put_signed(text, va_arg(args, int)); break;
+        case 'u': ptq__put_unsigned(text, va_arg(args, unsigned)); break;
+        case 'g': ptq__put_float(text, (float)va_arg(args, double)); break;
+        case 'z': /* %zu */
             ptq__put_unsigned(text, va_arg(args, size_t));
             format += format[1] == 'u';
             break;
-        case 'l':
+        case 'l': /* %llu */
             ptq__put_unsigned(text, va_arg(args, unsigned long long));
             format += strncmp(format, "llu", 3) ? 0 : 2;
             break;
-        case 'g':
-            ptq__put_float(text, (float)va_arg(args, double));
-            break;
-        default:
-            ptq__put_char(text, *format);
+        default: ptq__put_char(text, *format);
         }
+        /* clang-format on */
     }
 }
 
@@ -1646,17 +1640,20 @@ PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *
     return status;
 }
 
-/* A function that may change the allocator: all zeros means the default. */
+/* Memory. Every allocation goes through ptq__alloc, which names what it is for and checks the size,
+   and every function that fails has released what it took: the tests let each allocation in turn
+   fail, and count.
+
+   What an object keeps of the allocator that it is made with; all zeros mean the default. */
 static ptq_allocator ptq__allocator(const ptq_allocator *allocator) {
     ptq_allocator result;
     memset(&result, 0, sizeof result);
-    if (allocator)
-        result = *allocator;
-    return result;
+    return allocator ? *allocator : result;
 }
 
-/* Zeroed memory for count elements, never NULL on success, even for count 0. `out` is the address
-   of a pointer of any type, which is written as bytes: so no caller needs a void * and a cast. */
+/* Zeroed memory for `count` elements, never NULL on success, even for none. `out` is the address of
+   a pointer of any type. It is written as bytes, and so no caller needs a void * and a cast, which
+   C++ asks for. */
 static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_t size,
                              const char *what, void *out, ptq_error *err) {
     size_t bytes;
@@ -1687,7 +1684,8 @@ static void ptq__free(const ptq_allocator *allocator, void *memory) {
         PTQ_FREE(memory);
 }
 
-/* Zeroed memory as ptq__alloc gives it, for a report to own. */
+/* Memory that goes with others in one ptq_release: of a report, or of a function that needs several
+   arrays for a while. */
 static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const char *what,
                             void *out, ptq_error *err) {
     void **block = memory->block;
@@ -1709,16 +1707,18 @@ PTQ_API void ptq_release(ptq_memory *memory) {
     }
 }
 
+/* Text of `length` bytes as a string of its own. */
 static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
                               char **out, ptq_error *err) {
-    void *copy = NULL;
-    PTQ__TRY(ptq__alloc(allocator, length + 1, 1, "a string", &copy, err));
+    char *copy = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &copy, length + 1, "a string", err));
     memcpy(copy, text, length);
-    *out = (char *)copy;
+    *out = copy;
     return PTQ_OK;
 }
 
-/* Makes room for one more element in a growing array, whose pointer may be of any type as above. */
+/* Makes room for one more element in an array that doubles when it is full. Its pointer may be of
+   any type, as above. */
 static ptq_status ptq__grow(const ptq_allocator *allocator, void *array, int count, int *capacity,
                             size_t size, const char *what, ptq_error *err) {
     void *larger = NULL, *smaller;
@@ -1771,15 +1771,10 @@ static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, co
     }
 }
 
-/* A NaN or an infinity. Comparisons, not isfinite(), which -ffast-math removes: the exponent bits
-   themselves say it. */
-static int ptq__is_finite(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return (bits & 0x7f800000u) != 0x7f800000u;
-}
+/* Reading. What is read may come from anywhere: nothing relies on a terminating 0, and numbers are
+   refused unless the whole of their text is one.
 
-/* A piece of text that is read, not terminated. */
+   A piece of a text that is being read: n bytes, not terminated. */
 typedef struct ptq__span {
     const char *p;
     size_t n;
@@ -1796,22 +1791,19 @@ static int ptq__span_is(ptq__span span, const char *text) {
     return span.n == strlen(text) && !memcmp(span.p, text, span.n);
 }
 
-/* Cuts off and returns what stands before the first `separator`, or everything. */
+/* Cuts off and returns what stands before the first `separator`; everything where there is none. */
 static ptq__span ptq__cut(ptq__span *rest, char separator) {
     ptq__span head = *rest;
     const char *at = rest->n ? (const char *)memchr(rest->p, separator, rest->n) : NULL;
-    if (at) {
-        head.n = (size_t)(at - rest->p);
-        rest->p += head.n + 1;
-        rest->n -= head.n + 1;
-    } else {
-        rest->p += rest->n;
-        rest->n = 0;
-    }
+    size_t taken = at ? (size_t)(at - rest->p) + 1 : rest->n;
+    head.n = at ? taken - 1 : taken;
+    rest->p += taken;
+    rest->n -= taken;
     return head;
 }
 
-/* A copy that fits into an error message. Anything that is not printable becomes '?'. */
+/* A copy that fits into an error message: files may hold anything, so what is not printable becomes
+   '?', and what is too long is cut. */
 typedef struct ptq__quote {
     char text[PTQ_NAME_SIZE];
 } ptq__quote;
@@ -1825,31 +1817,31 @@ static ptq__quote ptq__quoted(ptq__span span) {
     return quote;
 }
 
-/* Digits alone, within limits: 1 on success. */
+/* An integer from low to high: at most 18 digits, and a '-'. 1 on success. */
 static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out) {
     int64_t value = 0;
-    size_t i = 0;
-    int negative = span.n && span.p[0] == '-';
-    for (i = (size_t)negative; i < span.n; i++) {
-        if (span.p[i] < '0' || span.p[i] > '9' || i - (size_t)negative >= 18)
+    size_t i, sign = span.n && span.p[0] == '-';
+    for (i = sign; i < span.n; i++) {
+        if (span.p[i] < '0' || span.p[i] > '9' || i - sign >= 18)
             return 0;
         value = value * 10 + (span.p[i] - '0');
     }
-    if (negative)
-        value = -value;
-    if (span.n == (size_t)negative || value < low || value > high)
+    value = sign ? -value : value;
+    if (span.n == sign || value < low || value > high)
         return 0;
     *out = value;
     return 1;
 }
 
-/* A decimal number, independent of the locale; nothing but finite values: 1 on success. Exact
-   enough for every float written with nine digits to come back the same. */
+/* A decimal number, "-12.5e-3", whose value is finite: 1 on success. The first 17 or 18 digits make
+   an integer, `digits`, which a power of ten then scales; that is exact enough for every float that
+   was written with nine digits to come back the same. */
 static int ptq__read_double(ptq__span span, double *out) {
+    ptq__span rest = span;
     uint64_t digits = 0;
     int64_t power = 0;
     int exponent = 0, seen = 0, point = 0;
-    size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+') ? 1 : 0;
+    size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+');
     for (; i < span.n && span.p[i] != 'e' && span.p[i] != 'E'; i++) {
         if (span.p[i] == '.' && !point) {
             point = 1;
@@ -1862,39 +1854,28 @@ static int ptq__read_double(ptq__span span, double *out) {
             digits = digits * 10 + (uint64_t)(span.p[i] - '0');
             exponent -= point;
         } else {
-            exponent += !point;
+            exponent += !point; /* a digit more than counts: ten times as much */
         }
     }
-    if (!seen)
-        return 0;
-    if (i < span.n) {
-        ptq__span rest;
-        rest.p = span.p + i + 1;
-        rest.n = span.n - i - 1;
-        if (rest.n && rest.p[0] == '+') {
-            rest.p++;
-            rest.n--;
-            if (rest.n && rest.p[0] == '-')
-                return 0;
-        }
-        if (!ptq__read_int(rest, -400, 400, &power))
-            return 0;
+    if (i < span.n) { /* behind the e */
+        i += i + 2 < span.n && span.p[i + 1] == '+' && span.p[i + 2] != '-';
+        rest.p += i + 1;
+        rest.n -= i + 1;
+        seen = seen && ptq__read_int(rest, -400, 400, &power);
     }
     exponent += (int)power;
-    if (exponent > 300 || !digits)
-        *out = 0;
-    else if (exponent < -300)
-        *out = (double)digits * ptq__pow10(-300) * ptq__pow10(exponent + 300);
-    else
-        *out = exponent < 0 ? (double)digits / ptq__pow10(-exponent)
-                            : (double)digits * ptq__pow10(exponent);
-    if (exponent > 300 && digits)
+    if (!seen || (digits && exponent > 300))
         return 0;
+    *out = !digits           ? 0
+           : exponent < -300 ? (double)digits * ptq__pow10(-300) * ptq__pow10(exponent + 300)
+           : exponent < 0    ? (double)digits / ptq__pow10(-exponent)
+                             : (double)digits * ptq__pow10(exponent);
     if (span.p[0] == '-')
         *out = -*out;
     return 1;
 }
 
+/* What rounds to a float, that is, lies below the point from which it would round to infinity. */
 static int ptq__read_float(ptq__span span, float *out) {
     double value;
     const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
@@ -1904,7 +1885,13 @@ static int ptq__read_float(ptq__span span, float *out) {
     return 1;
 }
 
-/* ---- [TENSOR] ---------------------------------------------------------------------------- */
+/* ---- [TENSOR] -----------------------------------------------------------------------------------
+   Weights and activations, as real numbers or as codes. Weights of 2 to 7 bits lie packed: codes
+   follow one another as a stream of bits, the least significant bit first, across bytes. Each slice
+   along dim[0], which is an output channel, begins on a byte of its own, so that channels can be
+   read apart. Five codes of three bits, a b c d e:
+
+       byte 0: c1 c0 b2 b1 b0 a2 a1 a0      byte 1: - e2 e1 e0 d2 d1 d0 c2 */
 
 static int ptq__is_packed(ptq_type type) {
     return type == PTQ_TYPE_PACKED_U || type == PTQ_TYPE_PACKED_S;
@@ -1912,29 +1899,17 @@ static int ptq__is_packed(ptq_type type) {
 
 /* Bits of one element; 0 if type and bits do not go together. */
 static int ptq__type_bits(ptq_type type, int bits) {
-    switch (type) {
-    case PTQ_TYPE_F32:
-    case PTQ_TYPE_S32:
-        return 32;
-    case PTQ_TYPE_F16:
-        return 16;
-    case PTQ_TYPE_U8:
-    case PTQ_TYPE_S8:
-        return 8;
-    case PTQ_TYPE_PACKED_U:
-    case PTQ_TYPE_PACKED_S:
-        return bits >= 2 && bits <= 7 ? bits : 0;
-    }
-    return 0;
+    static const int width[] = {32, 16, 8, 8, 32}; /* F32 F16 U8 S8 S32 */
+    if ((unsigned)type < sizeof width / sizeof width[0])
+        return width[type];
+    return ptq__is_packed(type) && bits >= 2 && bits <= 7 ? bits : 0;
 }
 
-/* Elements of a shape, or 0 if it is not legal. */
+/* Elements of a shape; 0 if it is not legal. */
 static size_t ptq__shape_elements(int rank, const int *dims) {
-    size_t n = 1;
+    size_t n = rank >= 1 && rank <= PTQ_MAX_RANK;
     int i;
-    if (rank < 1 || rank > PTQ_MAX_RANK)
-        return 0;
-    for (i = 0; i < rank; i++) {
+    for (i = 0; i < rank && n; i++) {
         if (dims[i] < 1 || n > (size_t)PTQ_MAX_ELEMENTS / (size_t)dims[i])
             return 0;
         n *= (size_t)dims[i];
@@ -1942,30 +1917,24 @@ static size_t ptq__shape_elements(int rank, const int *dims) {
     return n;
 }
 
-/* Bytes of one slice along dim[0]. */
-static size_t ptq__slice_bytes(size_t elements, int rows, int bits) {
-    return (elements / (size_t)rows * (size_t)bits + 7) / 8;
-}
-
-PTQ_API size_t ptq_tensor_bytes(ptq_type type, int bits, int rank, const int *dims) {
-    size_t n = ptq__shape_elements(rank, dims);
-    int width = ptq__type_bits(type, bits);
-    if (!n || !width)
-        return 0;
-    return ptq__slice_bytes(n, dims[0], width) * (size_t)dims[0];
+/* Bytes of a tensor, slices rounded up to bytes; 0 if shape, type and bits are not legal. */
+static size_t ptq__tensor_bytes(ptq_type type, int bits, int rank, const int *dims) {
+    size_t n = ptq__shape_elements(rank, dims), width = (size_t)ptq__type_bits(type, bits);
+    return n && width ? (n / (size_t)dims[0] * width + 7) / 8 * (size_t)dims[0] : 0;
 }
 
 PTQ_API size_t ptq_tensor_elements(const ptq_tensor *tensor) {
     return tensor->rank ? ptq__shape_elements(tensor->rank, tensor->dim) : 0;
 }
 
-/* The common start of create and borrow. */
+/* A tensor without data: what create and borrow begin with. It is made apart and copied to the
+   caller's when nothing can fail any more, here as everywhere: results are written on success. */
 static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                    const int *dims, ptq_error *err) {
-    size_t size = ptq_tensor_bytes(type, bits, rank, dims);
     int i;
     memset(tensor, 0, sizeof *tensor);
-    if (!size)
+    tensor->size = ptq__tensor_bytes(type, bits, rank, dims);
+    if (!tensor->size)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "tensor of type %s: needs 1 to 4 dimensions of at least 1, at most "
                              "%d elements, and 2 to 7 bits if packed",
@@ -1975,7 +1944,6 @@ static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, 
     tensor->rank = rank;
     for (i = 0; i < PTQ_MAX_RANK; i++)
         tensor->dim[i] = i < rank ? dims[i] : 1;
-    tensor->size = size;
     return PTQ_OK;
 }
 
@@ -2015,78 +1983,72 @@ PTQ_API void ptq_tensor_free(ptq_tensor *tensor, const ptq_allocator *allocator)
 PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, int count,
                                         int32_t zero_point, const ptq_allocator *allocator,
                                         ptq_error *err) {
-    void *copy = NULL;
+    float *copy = NULL;
     if (!tensor->rank || (count != 1 && count != tensor->dim[0]))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "a tensor has one scale, or one for each of its %d channels, not %d",
                              tensor->dim[0], count);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &copy, err));
-    memcpy(copy, scale, (size_t)count * sizeof(float));
+    PTQ__TRY(PTQ__NEW(allocator, &copy, (size_t)count, "scales", err));
+    memcpy(copy, scale, (size_t)count * sizeof *copy);
     if (tensor->owned & 2)
         ptq__free(allocator, tensor->scale);
     tensor->owned |= 2;
-    tensor->scale = (float *)copy;
+    tensor->scale = copy;
     tensor->scales = count;
     tensor->zero_point = zero_point;
     return PTQ_OK;
 }
 
-/* Copies a tensor with everything it owns. */
+/* A copy that owns data and scales, whoever owned the first's. */
 static ptq_status ptq__tensor_copy(ptq_tensor *to, const ptq_tensor *from,
                                    const ptq_allocator *allocator, ptq_error *err) {
     ptq_tensor made;
-    ptq_status status;
+    ptq_status status = PTQ_OK;
     memset(&made, 0, sizeof made);
     if (from->rank) {
         PTQ__TRY(ptq_tensor_create(&made, from->type, from->bits, from->rank, from->dim, allocator,
                                    err));
         memcpy(made.data, from->data, from->size);
-        if (from->scales) {
+        if (from->scales)
             status = ptq_tensor_set_scale(&made, from->scale, from->scales, from->zero_point,
                                           allocator, err);
-            if (status) {
-                ptq_tensor_free(&made, allocator);
-                return status;
-            }
-        }
     }
-    *to = made;
-    return PTQ_OK;
+    if (status)
+        ptq_tensor_free(&made, allocator);
+    else
+        *to = made;
+    return status;
 }
 
-/* Where the code of a packed tensor starts, in bits from the beginning of the data. */
+/* Where a packed code begins, in bits from the beginning of the data. */
 static size_t ptq__packed_position(const ptq_tensor *tensor, size_t index) {
-    size_t per_row = ptq_tensor_elements(tensor) / (size_t)tensor->dim[0];
-    size_t row_bytes = tensor->size / (size_t)tensor->dim[0];
+    size_t rows = (size_t)tensor->dim[0], per_row = ptq_tensor_elements(tensor) / rows;
     /* NOLINTNEXTLINE: there is an element `index`, so that no row is empty */
-    return (index / per_row) * row_bytes * 8 + (index % per_row) * (size_t)tensor->bits;
+    return index / per_row * (tensor->size / rows) * 8 + index % per_row * (size_t)tensor->bits;
 }
 
+/* A code of at most 7 bits lies in one byte or in two. */
 static int32_t ptq__packed_get(const ptq_tensor *tensor, size_t index) {
-    const uint8_t *data = (const uint8_t *)tensor->data;
     size_t position = ptq__packed_position(tensor, index);
+    const uint8_t *data = (const uint8_t *)tensor->data + position / 8;
     int bits = tensor->bits, shift = (int)(position % 8);
-    unsigned word = data[position / 8];
-    if (shift + bits > 8)
-        word |= (unsigned)data[position / 8 + 1] << 8;
-    word = (word >> shift) & ((1u << bits) - 1);
-    if (tensor->type == PTQ_TYPE_PACKED_S && (word >> (bits - 1)))
-        return (int32_t)word - (1 << bits);
-    return (int32_t)word;
+    int32_t code = data[0] | (shift + bits > 8 ? data[1] << 8 : 0);
+    code = (code >> shift) & ((1 << bits) - 1);
+    return tensor->type == PTQ_TYPE_PACKED_S && code >> (bits - 1) ? code - (1 << bits) : code;
 }
 
+/* The mask reaches into a second byte, bits 8 and up, where the code does. */
 static void ptq__packed_set(ptq_tensor *tensor, size_t index, int32_t code) {
-    uint8_t *data = (uint8_t *)tensor->data;
     size_t position = ptq__packed_position(tensor, index);
+    uint8_t *data = (uint8_t *)tensor->data + position / 8;
     int shift = (int)(position % 8);
-    unsigned mask = ((1u << tensor->bits) - 1) << shift;
-    unsigned word = ((unsigned)code << shift) & mask;
-    data[position / 8] = (uint8_t)((data[position / 8] & ~mask) | word);
+    unsigned mask = ((1u << tensor->bits) - 1) << shift, word = ((unsigned)code << shift) & mask;
+    data[0] = (uint8_t)((data[0] & ~mask) | word);
     if (mask >> 8)
-        data[position / 8 + 1] = (uint8_t)((data[position / 8 + 1] & ~(mask >> 8)) | (word >> 8));
+        data[1] = (uint8_t)((data[1] & ~(mask >> 8)) | (word >> 8));
 }
 
-/* The code of an integer tensor. */
+/* The code at `index` of an integer tensor, whatever its width. */
 static int32_t ptq__code(const ptq_tensor *tensor, size_t index) {
     switch (tensor->type) {
     case PTQ_TYPE_U8:
@@ -2108,6 +2070,7 @@ PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index) {
     return (float)ptq__code(tensor, index);
 }
 
+/* real = scale (code - zero_point), with the scale of the element's channel where each has one. */
 PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index) {
     size_t per_row;
     if (!tensor->scales || tensor->type == PTQ_TYPE_F32 || tensor->type == PTQ_TYPE_F16)
@@ -2118,50 +2081,41 @@ PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index) {
 }
 
 PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code) {
-    switch (tensor->type) {
-    case PTQ_TYPE_U8:
-        ((uint8_t *)tensor->data)[index] = (uint8_t)code;
-        break;
-    case PTQ_TYPE_S8:
-        ((int8_t *)tensor->data)[index] = (int8_t)code;
-        break;
-    case PTQ_TYPE_S32:
+    PTQ_ASSERT(tensor->type != PTQ_TYPE_F32 && tensor->type != PTQ_TYPE_F16);
+    if (tensor->type == PTQ_TYPE_S32)
         ((int32_t *)tensor->data)[index] = code;
-        break;
-    case PTQ_TYPE_PACKED_U:
-    case PTQ_TYPE_PACKED_S:
+    else if (ptq__is_packed(tensor->type))
         ptq__packed_set(tensor, index, code);
-        break;
-    default:
-        PTQ_ASSERT(0 && "codes go into integer tensors");
-    }
+    else
+        ((uint8_t *)tensor->data)[index] = (uint8_t)code; /* of either sign: two's complement */
 }
 
+/* Half precision: 1 bit of sign, 5 of exponent, 10 of mantissa; single has 8 and 23. Shifting by 13
+   bits rounds the mantissa; half of the last bit less one is added first, and one more where the
+   result would be odd, so that ties go to even. A carry runs into the exponent, which is then the
+   right one, infinity included. Below 2^-14 half precision has one exponent for all numbers: there
+   the leading 1, which is not stored elsewhere, becomes visible and moves to the right. */
 PTQ_API uint16_t ptq_f32_to_f16(float value) {
-    uint32_t bits, sign, mantissa, half, rest;
-    int exponent, shift;
+    uint32_t bits, sign, shift = 13;
     memcpy(&bits, &value, sizeof bits);
     sign = (bits >> 16) & 0x8000u;
-    exponent = (int)((bits >> 23) & 255) - 127 + 15;
-    mantissa = bits & 0x7fffffu;
-    if (exponent >= 31) /* overflow, infinity, NaN */
-        return (uint16_t)(sign | (exponent == 143 && mantissa ? 0x7e00u : 0x7c00u));
-    if (exponent < -10)
+    bits &= 0x7fffffffu;
+    if (bits >= 0x47800000u) /* from 2^16: infinity, or NaN */
+        return (uint16_t)(sign | (bits > 0x7f800000u ? 0x7e00u : 0x7c00u));
+    if (bits < 0x33000000u) /* below 2^-25, half of the smallest number */
         return (uint16_t)sign;
-    if (exponent > 0) {
-        shift = 13;
-        half = ((uint32_t)exponent << 10) | (mantissa >> 13);
-    } else { /* subnormal: the hidden bit becomes visible and moves right */
-        mantissa |= 0x800000u;
-        shift = 14 - exponent;
-        half = mantissa >> shift;
+    if (bits < 0x38800000u) { /* below 2^-14 */
+        shift = 126 - (bits >> 23);
+        bits = (bits & 0x7fffffu) | 0x800000u;
+    } else {
+        bits -= 112u << 23; /* the exponents' biases are 127 and 15 */
     }
-    rest = mantissa & ((1u << shift) - 1);
-    if (rest > (1u << (shift - 1)) || (rest == (1u << (shift - 1)) && (half & 1)))
-        half++; /* may carry into the exponent: then it is the right one, infinity included */
-    return (uint16_t)(sign | half);
+    bits += (1u << (shift - 1)) - 1 + ((bits >> shift) & 1);
+    return (uint16_t)(sign | (bits >> shift));
 }
 
+/* Exact: every half is a single. An exponent of 0 means mantissa * 2^-24, one of 31 means infinity
+   or NaN. */
 PTQ_API float ptq_f16_to_f32(uint16_t half) {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, mantissa = half & 0x3ffu, bits;
     int exponent = (half >> 10) & 31;
@@ -2176,12 +2130,20 @@ PTQ_API float ptq_f16_to_f32(uint16_t half) {
     return value;
 }
 
-/* ---- [QUANTIZE] -------------------------------------------------------------------------- */
+/* ---- [QUANTIZE] ---------------------------------------------------------------------------------
+   A real number x and its code q, of a tensor with scale s and zero point z:
 
-/* The arithmetic below is IEEE single precision, one operation at a time. Where the compiler may
-   compute in more (x87) or rearrange (-ffast-math), each result goes through memory, which rounds
-   it and ends the rearranging. Rounding to double-extended first and to single then gives the same
-   as rounding once, for + - * / (Figueroa 1995). */
+       q = clamp(round(x / s) + z)        x' = s (q - z)        |x - x'| <= s / 2 within the range
+
+   and the integer network's own step, from an accumulator (a sum of products of codes) to a code of
+   the result, clamp(round(acc m) + z), with m = s_in s_weight / s_out (Jacob et al. 2018, 2.2).
+
+   Integers are the same on every machine, and what is real here is IEEE single precision, one
+   operation at a time, rounded to nearest even. That is why every processor gives the same codes.
+   Where a compiler may compute in more bits (x87) or rearrange (-ffast-math), each result goes
+   through memory, which rounds it and ends the rearranging. To round to double-extended first and
+   then to single gives the same as to round once, for + - * / (Figueroa 1995). */
+
 #if defined(__FAST_MATH__) || !defined(FLT_EVAL_METHOD) || FLT_EVAL_METHOD != 0
 typedef volatile float ptq__float;
 typedef volatile double ptq__double;
@@ -2190,6 +2152,7 @@ typedef float ptq__float;
 typedef double ptq__double;
 #endif
 
+/* One rounding each: no compiler may fuse what follows into the product. */
 static float ptq__mul(float a, float b) {
     ptq__float x = a, y = b, result = x * y;
     return result;
@@ -2200,7 +2163,7 @@ static float ptq__div(float a, float b) {
     return result;
 }
 
-/* a * b + c, rounded once. */
+/* a b + c, rounded once. */
 #ifdef FP_FAST_FMAF
 static float ptq__fma(float a, float b, float c) { return fmaf(a, b, c); }
 #else
@@ -2221,7 +2184,8 @@ static float ptq__fma(float a, float b, float c) {
 }
 #endif
 
-/* Rounds half to even, for |x| < 2^22: adding 1.5 * 2^23 leaves the integer in the low bits. */
+/* Rounds half to even, |x| < 2^22: floats from 2^23 to 2^24 are the integers there, so that adding
+   1.5 * 2^23 = 0x4b400000 rounds x as all additions round, and leaves it in the low bits. */
 static int32_t ptq__rne(float x) {
     ptq__float shifted = x + 12582912.0f;
     float value = shifted;
@@ -2240,6 +2204,8 @@ static int32_t ptq__to_code(float f, int32_t zero_point, int32_t low, int32_t hi
     return ptq__rne(f) + zero_point;
 }
 
+/* An accumulator of up to 31 bits loses its low bits when it becomes a float, which has 24; that is
+   part of the definition (ONNX Runtime does the same), and far below half a code. */
 PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point, int32_t low,
                                int32_t high) {
     return ptq__to_code(ptq__mul((float)acc, multiplier), zero_point, low, high);
@@ -2248,7 +2214,7 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
 PTQ_API void ptq_code_range(ptq_type type, int bits, int32_t *low, int32_t *high) {
     int is_signed = type == PTQ_TYPE_S8 || type == PTQ_TYPE_PACKED_S;
     *low = is_signed ? -(1 << (bits - 1)) : 0;
-    *high = is_signed ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
+    *high = *low + (1 << bits) - 1;
 }
 
 PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q) {
@@ -2261,8 +2227,7 @@ PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q) {
     return ptq__mul(q->scale, (float)(code - q->zero_point));
 }
 
-/* Finite and not denormal: processors may treat denormals as 0. Judged by the bits, which
-   -ffast-math leaves alone. */
+/* Finite and not denormal: processors may treat denormals as 0. By the bits, as ptq__is_finite. */
 static int ptq__is_normal(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -2270,6 +2235,10 @@ static int ptq__is_normal(float value) {
     return bits != 0 && bits != 255;
 }
 
+/* Affine: the range lo..hi takes all codes least..most, s = (hi - lo) / (most - least), and 0 gets
+   the code nearest to least - lo / s. Symmetric: the zero point is given, 0 or the middle, and the
+   farther end decides, s = max(-lo, hi) / (most - z). The range holds 0: zeros are everywhere, as
+   padding and behind ReLU, and their code must stand for exactly 0. */
 PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int bits, int symmetric,
                                       ptq_qparams *out, ptq_error *err) {
     double lo = low < 0 ? (double)low : 0, hi = high > 0 ? (double)high : 0, scale, reach;
@@ -2285,8 +2254,7 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     ptq_code_range(type, bits, &least, &most);
     q.type = type;
     q.bits = bits;
-    q.zero_point =
-        type == PTQ_TYPE_S8 || !symmetric || lo == 0 ? (symmetric ? 0 : least) : 1 << (bits - 1);
+    q.zero_point = !symmetric ? least : type == PTQ_TYPE_S8 || lo == 0 ? 0 : 1 << (bits - 1);
     reach = -lo > hi ? -lo : hi;
     scale = symmetric ? reach / (most - q.zero_point) : (hi - lo) / (most - least);
     q.scale = hi - lo > 0 ? (float)scale : 1;
@@ -5039,6 +5007,8 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     return PTQ_OK;
 }
 
+#ifndef PTQ_RUN_ONLY
+
 /* ---- [WORK] --------------------------------------------------------------------------------- */
 
 /* Image size and label range of a data set, before it is relied upon. */
@@ -5744,7 +5714,7 @@ static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
 
 static const uint64_t ptq__fnv_start = 14695981039346656037u;
 
-PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size) {
+static uint64_t ptq__image_hash(const uint8_t *pixels, size_t size) {
     return ptq__fnv(ptq__fnv_start, pixels, size);
 }
 
@@ -5768,7 +5738,7 @@ static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor) {
 static uint64_t ptq__item_hash(const ptq_dataset *data, const void *item) {
     size_t n = ptq__item_elements(data);
     return data->type == PTQ_TYPE_F32 ? ptq__fnv_numbers(ptq__fnv_start, item, n, sizeof(float))
-                                      : ptq_image_hash((const uint8_t *)item, n);
+                                      : ptq__image_hash((const uint8_t *)item, n);
 }
 
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
@@ -6929,7 +6899,7 @@ static ptq_status ptq__self_test_run(const ptq_plan *plan, float *logits, uint64
     options.allocator = plan->allocator;
     PTQ__TRY(ptq__alloc(&plan->allocator, n, 1, "an image", &pixels, err));
     ptq__test_picture(plan->info.model->node[0].shape, (uint8_t *)pixels);
-    *hash = ptq_image_hash((uint8_t *)pixels, n);
+    *hash = ptq__image_hash((uint8_t *)pixels, n);
     status = ptq_session_create(plan, &options, &session, err);
     if (!status)
         status = ptq_run(session, (uint8_t *)pixels, 1, logits, NULL, err);
@@ -7016,67 +6986,58 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
     return status;
 }
 
-/* ---- [DATA] ------------------------------------------------------------------------------ */
+/* ---- [DATA] -------------------------------------------------------------------------------------
+   Where images come from. CIFAR-10's binary version (Krizhevsky 2009) is a list of records without
+   any header: a byte with the label, then 32 x 32 bytes of red, as many of green, of blue. They
+   stay in memory as they are, and become H x W x C when they are asked for. Nothing in such a file
+   says what it is; what can be checked is its size, its labels and its name. */
 
 enum { PTQ__CIFAR_SIDE = 32, PTQ__CIFAR_PIXELS = 1024, PTQ__CIFAR_CLASSES = 10 };
 
 struct ptq_cifar10 {
     ptq_dataset dataset; /* its class_name: CIFAR-10's, or `own_name` */
-    uint8_t *records;
+    uint8_t *records;    /* dataset.count x PTQ_CIFAR10_RECORD */
     const char *own_name[PTQ__CIFAR_CLASSES];
     char name[PTQ__CIFAR_CLASSES][PTQ_CLASS_NAME_SIZE];
     ptq_allocator allocator;
 };
 
-static const char *const ptq__cifar_names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
-                                               "dog",      "frog",       "horse", "ship", "truck"};
-
-static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *label, ptq_error *err);
-
-/* Whether bytes are records. `where` names them in errors. */
-static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const void *bytes, size_t size,
-                                   const char *where, ptq_error *err) {
-    const uint8_t *records = (const uint8_t *)bytes;
-    size_t count = size / PTQ_CIFAR10_RECORD, i;
-    if (!size)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: empty; a record has %d bytes", where,
-                             PTQ_CIFAR10_RECORD);
-    if (size % PTQ_CIFAR10_RECORD)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %zu bytes are no whole number of records of %d; truncated, or not"
-                             " CIFAR-10's binary version",
-                             where, size, PTQ_CIFAR10_RECORD);
-    for (i = 0; i < count; i++)
-        if (records[i * PTQ_CIFAR10_RECORD] >= data->dataset.classes)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's"
-                                 " binary version?",
-                                 where, i, records[i * PTQ_CIFAR10_RECORD],
-                                 data->dataset.classes - 1);
+/* Planes, 3 x 1024, to pixels, 1024 x 3. */
+static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *label, ptq_error *err) {
+    const ptq_cifar10 *data = (const ptq_cifar10 *)user;
+    size_t count = data ? data->dataset.count : 0;
+    const uint8_t *record;
+    uint8_t *pixels = (uint8_t *)item;
+    int i, c;
+    if (index >= count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index, count);
+    record = data->records + index * PTQ_CIFAR10_RECORD;
+    *label = *record++;
+    for (i = 0; i < PTQ__CIFAR_PIXELS; i++)
+        for (c = 0; c < 3; c++)
+            *pixels++ = record[c * PTQ__CIFAR_PIXELS + i];
     return PTQ_OK;
 }
 
-/* Appends records that were checked. */
-static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
-                                    ptq_error *err) {
-    size_t count = size / PTQ_CIFAR10_RECORD;
-    void *larger = NULL;
-    PTQ__TRY(ptq__alloc(&data->allocator, data->dataset.count + count, PTQ_CIFAR10_RECORD, "images",
-                        &larger, err));
-    if (data->dataset.count)
-        memcpy(larger, data->records, data->dataset.count * PTQ_CIFAR10_RECORD);
-    memcpy((uint8_t *)larger + data->dataset.count * PTQ_CIFAR10_RECORD, bytes, size);
-    ptq__free(&data->allocator, data->records);
-    data->records = (uint8_t *)larger;
-    data->dataset.count += count;
-    return PTQ_OK;
+PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data) {
+    static const char *const names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
+                                        "dog",      "frog",       "horse", "ship", "truck"};
+    static const ptq_dataset none = {0,
+                                     PTQ__CIFAR_SIDE,
+                                     PTQ__CIFAR_SIDE,
+                                     3,
+                                     PTQ__CIFAR_CLASSES,
+                                     PTQ_TYPE_U8,
+                                     ptq__cifar_get,
+                                     NULL,
+                                     names};
+    return data ? &data->dataset : &none;
 }
 
+/* Without images yet, and with CIFAR-10's names. */
 static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(allocator, 1, sizeof(ptq_cifar10), "data set", &memory, err));
-    *out = (ptq_cifar10 *)memory;
+    PTQ__TRY(PTQ__NEW(allocator, out, 1, "data set", err));
     (*out)->allocator = ptq__allocator(allocator);
     (*out)->dataset = *ptq_cifar10_dataset(NULL);
     (*out)->dataset.user = *out;
@@ -7092,14 +7053,52 @@ PTQ_API void ptq_cifar10_free(ptq_cifar10 *data) {
     ptq__free(&allocator, data);
 }
 
+/* Whether bytes are records. `where` names them in errors. */
+static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const uint8_t *bytes, size_t size,
+                                   const char *where, ptq_error *err) {
+    size_t i;
+    if (!size)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: empty; a record has %d bytes", where,
+                             PTQ_CIFAR10_RECORD);
+    if (size % PTQ_CIFAR10_RECORD)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "%s: %zu bytes are no whole number of records of %d; truncated, or not"
+                             " CIFAR-10's binary version",
+                             where, size, PTQ_CIFAR10_RECORD);
+    for (i = 0; i < size; i += PTQ_CIFAR10_RECORD)
+        if (bytes[i] >= data->dataset.classes)
+            return ptq_error_set(err, PTQ_BAD_DATA,
+                                 "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's"
+                                 " binary version?",
+                                 where, i / PTQ_CIFAR10_RECORD, bytes[i],
+                                 data->dataset.classes - 1);
+    return PTQ_OK;
+}
+
+/* Checks records, and puts a copy behind those that are there. CIFAR-10 comes in six files, so that
+   growing by one file at a time is no waste. */
+static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
+                                    const char *where, ptq_error *err) {
+    size_t before = data->dataset.count, count = size / PTQ_CIFAR10_RECORD;
+    uint8_t *larger = NULL;
+    PTQ__TRY(ptq__cifar_check(data, (const uint8_t *)bytes, size, where, err));
+    PTQ__TRY(
+        ptq__alloc(&data->allocator, before + count, PTQ_CIFAR10_RECORD, "images", &larger, err));
+    if (before)
+        memcpy(larger, data->records, before * PTQ_CIFAR10_RECORD);
+    memcpy(larger + before * PTQ_CIFAR10_RECORD, bytes, size);
+    ptq__free(&data->allocator, data->records);
+    data->records = larger;
+    data->dataset.count += count;
+    return PTQ_OK;
+}
+
 PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_allocator *allocator,
                                      ptq_cifar10 **out, ptq_error *err) {
     ptq_cifar10 *data = NULL;
     ptq_status status;
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_check(data, bytes, size, "CIFAR-10 data", err);
-    if (!status)
-        status = ptq__cifar_append(data, bytes, size, err);
+    status = ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err);
     if (status)
         ptq_cifar10_free(data);
     else
@@ -7109,18 +7108,16 @@ PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_a
 
 #ifndef PTQ_NO_STDIO
 
+/* Files are looked for by opening them, since ISO C cannot list a directory. */
+
 enum { PTQ__PATH_SIZE = 1024 };
 
-/* Opens `directory/part`, or returns NULL. */
-static FILE *ptq__open_in(const char *directory, const char *part, char *path) {
+/* Writes directory/part to `path`; 1 if there is such a file. */
+static int ptq__find_in(const char *directory, const char *part, char path[PTQ__PATH_SIZE]) {
     ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
+    FILE *file;
     ptq__put(&text, "%s/%s", directory, part);
-    return text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
-}
-
-static int ptq__exists_in(const char *directory, const char *part) {
-    char path[PTQ__PATH_SIZE];
-    FILE *file = ptq__open_in(directory, part, path);
+    file = text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
     if (file)
         fclose(file);
     return file != NULL;
@@ -7141,9 +7138,10 @@ static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_err
         {"data_batch_1.bin", "CIFAR-10's training files but not the file asked for"},
         {"test_batch.bin", "CIFAR-10's test file but not the file asked for"},
     };
+    char found[PTQ__PATH_SIZE];
     size_t i;
     for (i = 0; i < sizeof sign / sizeof sign[0]; i++)
-        if (ptq__exists_in(path, sign[i][0]))
+        if (ptq__find_in(path, sign[i][0], found))
             return ptq_error_set(err, PTQ_BAD_DATA, "%s: no %s there, but %s: this is %s", path,
                                  wanted, sign[i][0], sign[i][1]);
     return ptq_error_set(err, PTQ_IO_ERROR,
@@ -7157,40 +7155,34 @@ static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error
     size_t size = 0;
     ptq_status status;
     PTQ__TRY(ptq_file_read(path, 0, &data->allocator, &bytes, &size, err));
-    status = ptq__cifar_check(data, bytes, size, path, err);
-    if (!status && !data->dataset.count) { /* the first file's bytes stay where they are */
-        data->records = (uint8_t *)bytes;
-        data->dataset.count = size / PTQ_CIFAR10_RECORD;
-        return PTQ_OK;
-    }
-    if (!status)
-        status = ptq__cifar_append(data, bytes, size, err);
+    status = ptq__cifar_append(data, bytes, size, path, err);
     ptq__free(&data->allocator, bytes);
     return status;
 }
 
-/* One more name of a class: `length` bytes that are no string yet. */
-static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, const char *name, size_t length,
-                                      const char *where, ptq_error *err) {
+/* One more name of a class. Names are shown to people and written into reports, hence no control
+   characters; each must tell its class apart. */
+static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, ptq__span name, const char *where,
+                                      ptq_error *err) {
     char *own;
     size_t i;
-    int c;
-    if (data->dataset.classes == PTQ__CIFAR_CLASSES)
+    int c, n = data->dataset.classes;
+    if (n == PTQ__CIFAR_CLASSES)
         return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where,
                              (int)PTQ__CIFAR_CLASSES);
-    own = data->name[data->dataset.classes];
-    if (length >= PTQ_CLASS_NAME_SIZE)
+    if (name.n >= PTQ_CLASS_NAME_SIZE)
         return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d has over %d bytes", where,
-                             data->dataset.classes, PTQ_CLASS_NAME_SIZE - 1);
-    for (i = 0; i < length; i++)
-        if ((unsigned char)name[i] < 32 || name[i] == 127)
+                             n, PTQ_CLASS_NAME_SIZE - 1);
+    for (i = 0; i < name.n; i++)
+        if ((unsigned char)name.p[i] < 32 || name.p[i] == 127)
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "%s: the name of class %d has a control character; it must be"
                                  " text with one name a line",
-                                 where, data->dataset.classes);
-    memcpy(own, name, length);
-    own[length] = 0;
-    for (c = 0; c < data->dataset.classes; c++)
+                                 where, n);
+    own = data->name[n];
+    memcpy(own, name.p, name.n);
+    own[name.n] = 0;
+    for (c = 0; c < n; c++)
         if (!strcmp(own, data->name[c]))
             return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where, own);
     data->own_name[data->dataset.classes++] = own;
@@ -7198,76 +7190,56 @@ static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, const char *name, size_
 }
 
 /* Names of classes, one a line; empty lines, with which CIFAR-10's file ends, do not count. */
-static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, const char *text, size_t size,
-                                        const char *where, ptq_error *err) {
-    size_t start, end;
+static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, ptq__span text, const char *where,
+                                        ptq_error *err) {
     data->dataset.classes = 0;
     data->dataset.class_name = data->own_name;
-    for (start = 0; start < size; start = end + 1) {
-        size_t length;
-        for (end = start; end < size && text[end] != '\n'; end++)
-            ;
-        length = end - start;
-        if (length && text[end - 1] == '\r')
-            length--;
-        if (length)
-            PTQ__TRY(ptq__cifar_add_name(data, text + start, length, where, err));
+    while (text.n) {
+        ptq__span name = ptq__cut(&text, '\n');
+        name.n -= name.n && name.p[name.n - 1] == '\r';
+        if (name.n)
+            PTQ__TRY(ptq__cifar_add_name(data, name, where, err));
     }
-    return data->dataset.classes
-               ? PTQ_OK
-               : ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", where);
+    if (!data->dataset.classes)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", where);
+    return PTQ_OK;
 }
 
-/* Reads batches.meta.txt in a directory of `length` bytes; without it the names stay CIFAR-10's. */
-static ptq_status ptq__cifar_load_names(ptq_cifar10 *data, const char *directory, size_t length,
+/* Reads batches.meta.txt in the directory that `length` bytes of `path` name; without it the names
+   stay CIFAR-10's. */
+static ptq_status ptq__cifar_load_names(ptq_cifar10 *data, const char *path, size_t length,
                                         ptq_error *err) {
-    char path[PTQ__PATH_SIZE], name[PTQ__PATH_SIZE];
+    char directory[PTQ__PATH_SIZE] = ".", found[PTQ__PATH_SIZE];
     void *bytes = NULL;
-    size_t size = 0;
-    FILE *file;
+    ptq__span text = {NULL, 0};
     ptq_status status;
-    if (length >= sizeof name)
+    if (length >= sizeof directory)
         return PTQ_OK; /* too long to open: what reads the records says so */
-    memcpy(name, directory, length);
-    name[length] = 0;
-    file = ptq__open_in(length ? name : ".", "batches.meta.txt", path);
-    if (!file)
+    if (length) {
+        memcpy(directory, path, length);
+        directory[length] = 0;
+    }
+    if (!ptq__find_in(directory, "batches.meta.txt", found))
         return PTQ_OK;
-    fclose(file);
-    PTQ__TRY(ptq_file_read(path, 4096, &data->allocator, &bytes, &size, err));
-    status = ptq__cifar_read_names(data, (const char *)bytes, size, path, err);
+    PTQ__TRY(ptq_file_read(found, 4096, &data->allocator, &bytes, &text.n, err));
+    text.p = (const char *)bytes;
+    status = ptq__cifar_read_names(data, text, found, err);
     ptq__free(&data->allocator, bytes);
     return status;
 }
 
-/* Length of the directory part of a path; 0 where there is none. */
-static size_t ptq__directory_length(const char *path) {
-    size_t length = strlen(path);
-    while (length && !ptq__is_separator(path[length - 1]))
-        length--;
-    return length > 1 ? length - 1 : length; /* without the separator, unless it is the root */
-}
-
-/* The files of a directory, in numeric order. */
+/* The files of a directory, in numeric order. Gaps are allowed: a part of CIFAR-10 is enough. */
 static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
                                        ptq_error *err) {
-    char part[32], full[PTQ__PATH_SIZE];
-    int i, files = 0, last = split == PTQ_SPLIT_TRAIN ? 99 : 1;
+    char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
+    int i, last = split == PTQ_SPLIT_TRAIN ? 99 : 1;
     for (i = 1; i <= last; i++) {
-        ptq__text text = ptq__text_over(part, sizeof part);
-        FILE *file;
-        if (split == PTQ_SPLIT_TRAIN)
-            ptq__put(&text, "data_batch_%d.bin", i);
-        else
-            ptq__put_string(&text, "test_batch.bin");
-        file = ptq__open_in(path, part, full);
-        if (!file)
-            continue;
-        fclose(file);
-        files++;
-        PTQ__TRY(ptq__cifar_load(data, full, err));
+        ptq__text text = ptq__text_over(part, split == PTQ_SPLIT_TRAIN ? sizeof part : 0);
+        ptq__put(&text, "data_batch_%d.bin", i);
+        if (ptq__find_in(path, part, found))
+            PTQ__TRY(ptq__cifar_load(data, found, err));
     }
-    if (!files)
+    if (!data->dataset.count)
         return ptq__cifar_wrong(
             path, split == PTQ_SPLIT_TRAIN ? "data_batch_1.bin" : "test_batch.bin", err);
     return PTQ_OK;
@@ -7291,10 +7263,14 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     ptq_error *err) {
     ptq_cifar10 *data = NULL;
     ptq_status status;
+    size_t directory = strlen(path); /* the bytes that name it; 0: none do */
     int is_file = ptq__is_file(path);
+    while (is_file && directory && !ptq__is_separator(path[directory - 1]))
+        directory--;
+    if (is_file && directory > 1)
+        directory--; /* the separator, unless that is the root */
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_load_names(data, path, is_file ? ptq__directory_length(path) : strlen(path),
-                                   err);
+    status = ptq__cifar_load_names(data, path, directory, err);
     if (!status)
         status = is_file ? ptq__cifar_load(data, path, err)
                          : ptq__cifar_directory(data, path, split, err);
@@ -7307,29 +7283,8 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
 
 #endif /* PTQ_NO_STDIO */
 
-/* Planes to interleaved channels. */
-static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *label, ptq_error *err) {
-    const ptq_cifar10 *data = (const ptq_cifar10 *)user;
-    const uint8_t *record;
-    uint8_t *pixels = (uint8_t *)item;
-    int i, c;
-    if (!data || index >= data->dataset.count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
-                             data ? data->dataset.count : (size_t)0);
-    record = data->records + index * PTQ_CIFAR10_RECORD;
-    *label = record[0];
-    for (i = 0; i < PTQ__CIFAR_PIXELS; i++)
-        for (c = 0; c < 3; c++)
-            pixels[i * 3 + c] = record[1 + c * PTQ__CIFAR_PIXELS + i];
-    return PTQ_OK;
-}
-
-PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data) {
-    static const ptq_dataset none = {
-        0,    PTQ__CIFAR_SIDE, PTQ__CIFAR_SIDE, 3, PTQ__CIFAR_CLASSES, PTQ_TYPE_U8, ptq__cifar_get,
-        NULL, ptq__cifar_names};
-    return data ? &data->dataset : &none;
-}
+/* Chance. PCG32 keeps 64 bits of state, a linear congruential generator, and returns 32 of them,
+   shifted and rotated by the highest ones, which are the most random. */
 
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     uint64_t old = rng->state;
@@ -7359,98 +7314,93 @@ PTQ_API float ptq_rng_float(ptq_rng *rng) {
     return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
 }
 
-/* All labels, checked. */
-static ptq_status ptq__read_labels(const ptq_dataset *data, int *labels,
-                                   const ptq_allocator *allocator, ptq_error *err) {
+/* All labels, data->count of them, checked. `item` has room for one. */
+static ptq_status ptq__read_labels(const ptq_dataset *data, int *label, void *item,
+                                   ptq_error *err) {
     size_t i;
-    void *item = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &item, err));
-    status = PTQ_OK;
-    for (i = 0; i < data->count && !status; i++) {
-        status = data->get(data->user, i, item, &labels[i], err);
-        if (!status && (labels[i] < -1 || labels[i] >= data->classes))
-            status = ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", i,
-                                   labels[i], data->classes);
-        else if (!status && (labels[i] < 0) != (labels[0] < 0))
-            status = ptq_error_set(err, PTQ_BAD_DATA,
-                                   "image %zu has %s label, unlike image 0; label all or none", i,
-                                   labels[i] < 0 ? "no" : "a");
-    }
-    ptq__free(allocator, item);
-    return status;
-}
-
-/* Marks `want` images of one class in `chosen`. `pool` has room for all images. */
-static ptq_status ptq__sample_class(const ptq_dataset *data, const int *labels, int label,
-                                    size_t want, uint64_t seed, size_t *pool, uint8_t *chosen,
-                                    ptq_error *err) {
-    ptq_rng rng;
-    size_t i, n = 0;
-    for (i = 0; i < data->count; i++)
-        if (labels[i] == label)
-            pool[n++] = i;
-    if (n < want) {
-        if (data->class_name)
+    for (i = 0; i < data->count; i++) {
+        PTQ__TRY(data->get(data->user, i, item, &label[i], err));
+        if (label[i] < -1 || label[i] >= data->classes)
+            return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", i,
+                                 label[i], data->classes);
+        if ((label[i] < 0) != (label[0] < 0))
             return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "class %s has %zu images, %zu are needed; ask for fewer",
-                                 data->class_name[label], n, want);
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "class %d has %zu images, %zu are needed; ask for fewer", label, n,
-                             want);
-    }
-    ptq_rng_seed(&rng, seed, label < 0 ? 0 : (uint64_t)label);
-    for (i = 0; i < want; i++) {
-        size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i)), swap = pool[i];
-        pool[i] = pool[k];
-        pool[k] = swap;
-        chosen[pool[i]] = 1;
+                                 "image %zu has %s label, unlike image 0; label all or none", i,
+                                 label[i] < 0 ? "no" : "a");
     }
     return PTQ_OK;
 }
 
-/* Memory of ptq_sample: labels, a pool of indices, marks. */
-typedef struct ptq__sampler {
-    void *labels, *pool, *chosen;
-} ptq__sampler;
-
-static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_t seed,
-                                  ptq__sampler *s, const ptq_allocator *allocator, ptq_error *err) {
-    int c, first = 0, classes = data->classes;
-    PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(int), "labels", &s->labels, err));
-    PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(size_t), "sampling", &s->pool, err));
-    PTQ__TRY(ptq__alloc(allocator, data->count, 1, "sampling", &s->chosen, err));
-    PTQ__TRY(ptq__read_labels(data, (int *)s->labels, allocator, err));
-    if (*(int *)s->labels < 0) { /* none has a label: one class */
-        first = -1;
-        classes = 1;
+/* Draws `want` images of class c to the front of `pool`, which has room for all of that class: the
+   first so many steps of a Fisher-Yates shuffle (Durstenfeld 1964), by a stream of chance that is
+   the class's own, so that what is drawn of one class does not depend on the others. */
+static ptq_status ptq__sample_class(const ptq_dataset *data, const int *label, int c, size_t want,
+                                    uint64_t seed, size_t *pool, ptq_error *err) {
+    int wanted = label[0] < 0 ? -1 : c; /* without labels all are of class 0 */
+    char number[16];
+    ptq__text text = ptq__text_over(number, sizeof number);
+    ptq_rng rng;
+    size_t i, n = 0;
+    for (i = 0; i < data->count; i++)
+        if (label[i] == wanted)
+            pool[n++] = i;
+    ptq__put(&text, "%d", c);
+    if (n < want)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "class %s has %zu images, %zu are needed; ask for fewer",
+                             data->class_name ? data->class_name[c] : number, n, want);
+    ptq_rng_seed(&rng, seed, (uint64_t)c);
+    for (i = 0; i < want; i++) {
+        size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i)), swap = pool[i];
+        pool[i] = pool[k];
+        pool[k] = swap;
     }
-    for (c = 0; c < classes; c++)
-        PTQ__TRY(ptq__sample_class(data, (int *)s->labels, first + c,
-                                   count / (size_t)classes + ((size_t)c < count % (size_t)classes),
-                                   seed, (size_t *)s->pool, (uint8_t *)s->chosen, err));
+    return PTQ_OK;
+}
+
+/* For ascending order. */
+static int ptq__index_before(const void *a, const void *b, const void *context) {
+    (void)context;
+    return *(const size_t *)a < *(const size_t *)b;
+}
+
+/* What is drawn of one class stays at the front of the pool; the next class comes behind it. */
+static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_t seed,
+                                  size_t *indices, ptq_memory *memory, ptq_error *err) {
+    size_t *pool = NULL, c, drawn = 0, classes;
+    void *item = NULL;
+    int *label = NULL;
+    PTQ__TRY(PTQ__KEEP(memory, &label, data->count, "labels", err));
+    PTQ__TRY(PTQ__KEEP(memory, &pool, data->count, "sampling", err));
+    PTQ__TRY(ptq__keep(memory, ptq__item_size(data), 1, "an image", &item, err));
+    PTQ__TRY(ptq__read_labels(data, label, item, err));
+    classes = label[0] < 0 ? 1 : (size_t)data->classes;
+    for (c = 0; c < classes; c++) {
+        size_t want = count / classes + (c < count % classes);
+        PTQ__TRY(ptq__sample_class(data, label, (int)c, want, seed, pool + drawn, err));
+        drawn += want;
+    }
+    ptq__sort(pool, count, sizeof *pool, ptq__index_before, NULL);
+    memcpy(indices, pool, count * sizeof *pool);
     return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err) {
-    ptq__sampler s = {NULL, NULL, NULL};
+    ptq_memory memory;
     ptq_status status;
-    size_t i;
     PTQ__TRY(ptq__check_dataset(data, err));
     if (!count || count > data->count || data->count > UINT32_MAX)
         return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %zu of %zu images", count,
                              data->count);
-    status = ptq__sample_all(data, count, seed, &s, allocator, err);
-    for (i = 0; i < data->count && !status; i++)
-        if (((uint8_t *)s.chosen)[i])
-            *indices++ = i;
-    ptq__free(allocator, s.labels);
-    ptq__free(allocator, s.pool);
-    ptq__free(allocator, s.chosen);
+    memset(&memory, 0, sizeof memory);
+    memory.allocator = ptq__allocator(allocator);
+    status = ptq__sample_all(data, count, seed, indices, &memory, err);
+    ptq_release(&memory);
     return status;
 }
 
+/* The item that stands at `index` of the subset. */
 static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *label,
                                   ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
@@ -7460,6 +7410,7 @@ static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *lab
     return subset->base->get(subset->base->user, subset->indices[index], item, label, err);
 }
 
+/* Indices are checked here once, and not whenever an item is asked for. */
 PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
                                    const size_t *indices, size_t count, ptq_error *err) {
     size_t i;
@@ -7477,44 +7428,54 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
     return PTQ_OK;
 }
 
-/* ---- [METRICS] --------------------------------------------------------------------------- */
+/* ---- [METRICS] ----------------------------------------------------------------------------------
+   What quantization did. First a model alone: its answers beside the labels. Then two models on the
+   same images, the float one and the quantized one: how often they answer alike, whether the one is
+   better than chance explains, how far the logits drift apart, and in which tensor the difference
+   arises. */
 
-static ptq_status ptq__evaluation_create(ptq_evaluation *result, size_t total, int classes,
+/* One block holds all lists, the widest elements first, so that each is aligned. */
+static ptq_status ptq__evaluation_create(ptq_evaluation *e, size_t total, int classes,
                                          ptq_error *err) {
-    size_t n = (size_t)classes;
-    result->total = total;
-    result->classes = classes;
-    if (n > 46340 || total > SIZE_MAX / sizeof(float) / n)
+    size_t n = (size_t)classes, each = 2 * sizeof(int) + n * sizeof(float); /* of an image */
+    double bytes = (double)n * ((double)n + 2) * sizeof(size_t) + (double)total * (double)each;
+    if (bytes > (double)(SIZE_MAX / 2))
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%zu images of %d classes are too many", total,
                              classes);
-    PTQ__TRY(PTQ__KEEP(&result->memory, &result->class_total, 2 * n + n * n, "counts", err));
-    result->class_correct = result->class_total + n;
-    result->confusion = result->class_correct + n;
-    PTQ__TRY(PTQ__KEEP(&result->memory, &result->label, 2 * total, "predictions", err));
-    result->prediction = result->label + total;
-    return PTQ__KEEP(&result->memory, &result->logits, total * n, "logits", err);
+    PTQ__TRY(ptq__keep(&e->memory, (n * n + 2 * n) * sizeof(size_t) + total * each, 1,
+                       "an evaluation", &e->class_total, err));
+    e->total = total;
+    e->classes = classes;
+    e->class_correct = e->class_total + n;
+    e->confusion = e->class_correct + n;
+    e->label = (int *)(void *)(e->confusion + n * n);
+    e->prediction = e->label + total;
+    e->logits = (float *)(void *)(e->prediction + total);
+    return PTQ_OK;
 }
 
-static void ptq__evaluation_count(ptq_evaluation *result) {
-    size_t i;
-    for (i = 0; i < result->total; i++) {
-        int label = result->label[i], prediction = result->prediction[i];
-        if (label < 0)
+/* Images are counted when all have run: threads finish them in any order. */
+static void ptq__evaluation_count(ptq_evaluation *e) {
+    size_t i, n = (size_t)e->classes;
+    for (i = 0; i < e->total; i++) {
+        size_t label = (size_t)e->label[i], prediction = (size_t)e->prediction[i];
+        if (e->label[i] < 0)
             continue;
-        result->class_total[label]++;
-        result->class_correct[label] += label == prediction;
-        result->correct += label == prediction;
-        result->confusion[label * result->classes + prediction]++;
+        e->class_total[label]++;
+        e->class_correct[label] += label == prediction;
+        e->correct += label == prediction;
+        e->confusion[label * n + prediction]++;
     }
 }
 
+/* One image, on some thread: it writes to places of its own, and needs no lock. */
 static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                     ptq_error *err) {
-    ptq_evaluation *result = (ptq_evaluation *)job->context;
-    float *logits = result->logits + index * (size_t)result->classes;
+    ptq_evaluation *e = (ptq_evaluation *)job->context;
+    float *logits = e->logits + index * (size_t)e->classes;
     PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, logits, err));
-    result->label[index] = label;
-    result->prediction[index] = ptq_argmax(logits, result->classes);
+    e->label[index] = label;
+    e->prediction[index] = ptq_argmax(logits, e->classes);
     return PTQ_OK;
 }
 
@@ -7526,30 +7487,30 @@ static ptq_status ptq__evaluate_labelled(ptq__job *job, ptq__worker *worker, siz
     return ptq__evaluate_one(job, worker, index, label, err);
 }
 
-/* The searches of part four compare logits with logits and need no labels. */
+/* The searches of part four compare logits with logits, and need no labels. */
 static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, int labelled,
                                 ptq_evaluation *out, ptq_error *err) {
+    ptq_evaluate_options plain;
     ptq_evaluation result;
     ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
+    memset(&plain, 0, sizeof plain);
     memset(&result, 0, sizeof result);
     memset(&job, 0, sizeof job);
+    options = options ? options : &plain;
     job.plan = plan;
     job.data = data;
-    job.total = data->count;
+    job.total = options->limit && options->limit < data->count ? options->limit : data->count;
     job.one = labelled ? ptq__evaluate_labelled : ptq__evaluate_one;
     job.context = &result;
-    if (options) {
-        job.total = options->limit && options->limit < job.total ? options->limit : job.total;
-        result.memory.allocator = job.allocator = options->work.allocator;
-        job.progress = options->work.progress;
-        job.user = options->work.user;
-    }
+    result.memory.allocator = job.allocator = options->work.allocator;
+    job.progress = options->work.progress;
+    job.user = options->work.user;
     status = ptq__evaluation_create(&result, job.total, data->classes, err);
     if (!status)
-        status = ptq__job_run(&job, options ? options->work.threads : 1, err);
+        status = ptq__job_run(&job, options->work.threads, err);
     if (status) {
         ptq_release(&result.memory);
         return status;
@@ -7565,12 +7526,13 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
-/* ln of the binomial coefficient. */
+/* ln of the binomial coefficient, n over k; lgamma(n + 1) is ln n!. */
 static double ptq__log_choose(double n, double k) {
     return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1);
 }
 
-/* P(X <= k) for X binomial with n trials of probability p. */
+/* P(X <= k) for X binomial with n trials of probability p: the sum over i of
+   (n over i) p^i (1 - p)^(n - i), by logarithms, since the factors leave the range of double. */
 static double ptq__binomial_cdf(size_t k, size_t n, double p) {
     double sum = 0;
     size_t i;
@@ -7584,222 +7546,32 @@ static double ptq__binomial_cdf(size_t k, size_t n, double p) {
     return sum < 1 ? sum : 1;
 }
 
-PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high) {
-    double tail = (1 - level) / 2, a, b;
+/* One end of Clopper and Pearson's interval, by bisection. The lower end is the share p at which so
+   many hits or more, 1 - P(X <= k - 1), become as unlikely as `tail`; the upper end is the one at
+   which so few or fewer, P(X <= k), do. */
+static double ptq__exact_end(size_t k, size_t n, double tail, int upper) {
+    double a = 0, b = 1, p = upper;
     int i;
-    *low = 0;
-    *high = 1;
-    /* Bisection: P(X >= k | p) grows with p, P(X <= k | p) falls. */
-    for (i = 0, a = 0, b = 1; i < 60 && n && k > 0; i++) {
-        *low = (a + b) / 2;
-        if (1 - ptq__binomial_cdf(k - 1, n, *low) < tail)
-            a = *low;
+    if (!n || k == (upper ? n : 0)) /* all, or none: the end is 1, or 0 */
+        return p;
+    for (i = 0; i < 60; i++) {
+        p = (a + b) / 2;
+        if (upper ? ptq__binomial_cdf(k, n, p) > tail : 1 - ptq__binomial_cdf(k - 1, n, p) < tail)
+            a = p;
         else
-            b = *low;
+            b = p;
     }
-    for (i = 0, a = 0, b = 1; i < 60 && n && k < n; i++) {
-        *high = (a + b) / 2;
-        if (ptq__binomial_cdf(k, n, *high) > tail)
-            a = *high;
-        else
-            b = *high;
-    }
+    return p;
 }
 
-PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
-                               ptq_comparison *out, ptq_error *err) {
-    ptq_comparison result;
-    size_t i, changed, fewer;
-    double low, high, share;
-    if (baseline->total != quantized->total || !baseline->total ||
-        memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the evaluations saw different images (%zu and %zu); run both on the"
-                             " same data set in one program",
-                             baseline->total, quantized->total);
-    memset(&result, 0, sizeof result);
-    result.total = baseline->total;
-    for (i = 0; i < result.total; i++) {
-        int label = baseline->label[i], a = baseline->prediction[i], b = quantized->prediction[i];
-        result.agree += a == b;
-        result.lost += a == label && b != label;
-        result.won += a != label && b == label;
-    }
-    changed = result.lost + result.won;
-    fewer = result.lost < result.won ? result.lost : result.won;
-    share = 100 * (double)changed / (double)result.total;
-    result.delta_pp = 100 * ((double)result.won - (double)result.lost) / (double)result.total;
-    ptq_exact_interval(result.won, changed, 0.95, &low, &high);
-    result.low_pp = share > 0 ? (2 * low - 1) * share : 0;
-    result.high_pp = share > 0 ? (2 * high - 1) * share : 0;
-    result.p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
-    result.p_value = result.p_value > 1 ? 1 : result.p_value;
-    *out = result;
-    return PTQ_OK;
+PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high) {
+    *low = ptq__exact_end(k, n, (1 - level) / 2, 0);
+    *high = ptq__exact_end(k, n, (1 - level) / 2, 1);
 }
 
-/* The factors that the metadata keep for a node's result, as text; 0: none. */
-static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
-    const char *kept = ptq_model_get_meta(model, "equalization");
-    ptq__span rest = ptq__span_of(kept ? kept : ""), name;
-    while (rest.n) {
-        *factors = ptq__cut(&rest, ';');
-        name = ptq__cut(factors, ' ');
-        if (name.n == strlen(node->out) && memcmp(name.p, node->out, name.n) == 0)
-            return 1;
-    }
-    return 0;
-}
-
-/* A float tensor in the units of an equalized model: its channels divided by the factors in the
-   metadata. They lie in the session, which writes them anew with every run. */
-static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real) {
-    size_t i, k, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
-    float *x = (float *)real->data, factor;
-    ptq__span factors;
-    if (real->type != PTQ_TYPE_F32 || !ptq__find_factors(model, node, &factors))
-        return;
-    for (i = 0; i < channels; i++) {
-        if (!ptq__read_float(ptq__cut(&factors, ' '), &factor) || !(factor > 0))
-            return; /* damaged: for people to see */
-        for (k = i; k < n; k += channels)
-            x[k] /= factor;
-    }
-}
-
-/* Sums over images for one tensor. */
-typedef struct ptq__layer_sum {
-    double signal, noise;
-    uint64_t clipped, elements;
-} ptq__layer_sum;
-
-static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq_tensor *real,
-                           const ptq_tensor *coded, const ptq_qparams *q) {
-    size_t i, n = ptq_tensor_elements(real);
-    int32_t low = 0, high = 0;
-    if (q->type != PTQ_TYPE_F32)
-        ptq_code_range(q->type, q->bits, &low, &high);
-    for (i = 0; i < n; i++) {
-        float x = ptq_tensor_real(real, i), y = ptq_tensor_real(coded, i), d = x - y;
-        sum->signal += (double)x * (double)x;
-        sum->noise += (double)d * (double)d;
-        d = d < 0 ? -d : d;
-        item->largest = d > item->largest ? d : item->largest;
-        if (q->type != PTQ_TYPE_F32) {
-            int32_t code = ptq__load(coded->data, (int)i, q->type);
-            sum->clipped +=
-                (code == low && x < y - q->scale / 2) || (code == high && x > y + q->scale / 2);
-        }
-    }
-    sum->elements += n;
-}
-
-/* The tensors that a node of the quantized model makes: before a fused addition, and the result. */
-static const ptq_qparams *ptq__layer_tensor(const ptq_node *node, int middle, const char **name) {
-    if (middle && !node->residual)
-        return NULL;
-    *name = middle ? node->name : node->out;
-    return middle ? &node->mid : &node->q;
-}
-
-typedef struct ptq__layers {
-    ptq_session *a, *b;
-    void *item;
-    ptq__layer_sum *sum;
-    ptq_layer_report *report;
-} ptq__layers;
-
-/* One image: both sessions have run. */
-static ptq_status ptq__compare_image(const ptq__layers *layers, const ptq_model *model,
-                                     ptq_error *err) {
-    const ptq_model *baseline = ptq_plan_get_info(layers->a->plan)->model;
-    int i, middle, item = 0;
-    for (i = 1; i < model->nodes; i++)
-        for (middle = 1; middle >= 0; middle--) {
-            const char *name;
-            const ptq_qparams *q = ptq__layer_tensor(&model->node[i], middle, &name);
-            ptq_tensor real, coded;
-            if (!q || ptq_model_find(baseline, name) < 0)
-                continue;
-            PTQ__TRY(ptq_session_tensor(layers->a, name, &real, err));
-            PTQ__TRY(ptq_session_tensor(layers->b, name, &coded, err));
-            memcpy(layers->report->item[item].name, name, strlen(name) + 1);
-            ptq__in_units_of(model, &model->node[i], &real);
-            if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
-                ptq__layer_add(&layers->sum[item], &layers->report->item[item], &real, &coded, q);
-            item++;
-        }
-    layers->report->items = item;
-    return PTQ_OK;
-}
-
-static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *data, size_t count,
-                                      ptq_error *err) {
-    const ptq_model *model = ptq_plan_get_info(layers->b->plan)->model;
-    size_t i;
-    int k, label;
-    for (i = 0; i < count; i++) {
-        PTQ__TRY(data->get(data->user, i, layers->item, &label, err));
-        PTQ__TRY(ptq__run_item(layers->a, data, layers->item, NULL, err));
-        PTQ__TRY(ptq__run_item(layers->b, data, layers->item, NULL, err));
-        PTQ__TRY(ptq__compare_image(layers, model, err));
-    }
-    for (k = 0; k < layers->report->items; k++) {
-        const ptq__layer_sum *sum = &layers->sum[k];
-        layers->report->item[k].sqnr_db =
-            sum->noise > 0 ? 10 * log10(sum->signal / sum->noise) : HUGE_VAL;
-        layers->report->item[k].clipped =
-            sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const ptq_plan *b,
-                                   const ptq_dataset *data, ptq_error *err) {
-    const ptq_allocator *allocator = &b->allocator;
-    size_t most = 2 * (size_t)ptq_plan_get_info(b)->model->nodes;
-    ptq_session_options keep;
-    void *memory = NULL;
-    memset(&keep, 0, sizeof keep);
-    keep.keep = 1;
-    keep.allocator = *allocator;
-    PTQ__TRY(ptq_session_create(a, &keep, &layers->a, err));
-    PTQ__TRY(ptq_session_create(b, &keep, &layers->b, err));
-    PTQ__TRY(ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &layers->item, err));
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq__layer_sum), "layer report", &memory, err));
-    layers->sum = (ptq__layer_sum *)memory;
-    return PTQ__KEEP(&layers->report->memory, &layers->report->item, most, "layer report", err);
-}
-
-PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
-                                      const ptq_dataset *data, size_t count, ptq_layer_report *out,
-                                      ptq_error *err) {
-    ptq_layer_report report;
-    ptq__layers layers;
-    ptq_status status;
-    PTQ__TRY(ptq__check_fits(baseline, data, err));
-    PTQ__TRY(ptq__check_fits(quantized, data, err));
-    memset(&report, 0, sizeof report);
-    memset(&layers, 0, sizeof layers);
-    report.memory.allocator = quantized->allocator;
-    layers.report = &report;
-    status = ptq__layers_open(&layers, baseline, quantized, data, err);
-    if (!status)
-        status = ptq__compare_images(&layers, data,
-                                     count && count < data->count ? count : data->count, err);
-    ptq_session_free(layers.a);
-    ptq_session_free(layers.b);
-    ptq__free(&report.memory.allocator, layers.item);
-    ptq__free(&report.memory.allocator, layers.sum);
-    if (status)
-        ptq_release(&report.memory);
-    else
-        *out = report;
-    return status;
-}
-
-/* Divergence of logits. */
-
+/* Kullback and Leibler's divergence of two softmax distributions P and Q over the classes, from the
+   logits x and y: sum over c of P(c) (ln P(c) - ln Q(c)), in nats, with ln P(c) = x(c) - max -
+   ln sum exp(x - max). */
 static double ptq__kl(const float *x, const float *y, int classes) {
     double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
     double sum_x = 0, sum_y = 0, kl = 0;
@@ -7815,24 +7587,24 @@ static double ptq__kl(const float *x, const float *y, int classes) {
     return kl > 0 ? kl : 0;
 }
 
+/* For exact sums, which take floats: what is too large counts as the largest. */
 static float ptq__finite_float(double value) {
     return value < (double)FLT_MAX ? (float)value : FLT_MAX;
 }
 
-PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
-                                      const ptq_evaluation *quantized, ptq_divergence *out,
-                                      ptq_error *err) {
-    ptq_comparison compared;
+/* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB. */
+static double ptq__sqnr(double signal, double noise) {
+    return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
+}
+
+/* Logits against logits. The sums over images are exact, and so do not depend on their order. */
+static void ptq__compare_logits(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                                ptq_comparison *out) {
     ptq_exact_sum kl, signal, noise;
-    double n = (double)baseline->total;
     size_t i;
     int c, classes = baseline->classes;
     memset(&kl, 0, sizeof kl);
     signal = noise = kl;
-    PTQ__TRY(ptq_compare(baseline, quantized, &compared, err));
-    if (classes != quantized->classes)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
-                             classes, quantized->classes);
     for (i = 0; i < baseline->total; i++) {
         const float *x = baseline->logits + i * (size_t)classes;
         const float *y = quantized->logits + i * (size_t)classes;
@@ -7846,14 +7618,218 @@ PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
         ptq__exact_add(&signal, ptq__finite_float(xx));
         ptq__exact_add(&noise, ptq__finite_float(dd));
     }
-    out->kl = ptq__exact_value(&kl) / n;
-    out->sqnr_db = ptq__exact_value(&noise) > 0
-                       ? 10 * log10(ptq__exact_value(&signal) / ptq__exact_value(&noise))
-                       : HUGE_VAL;
+    out->kl = ptq__exact_value(&kl) / (double)baseline->total;
+    out->sqnr_db = ptq__sqnr(ptq__exact_value(&signal), ptq__exact_value(&noise));
+}
+
+/* Of the images that changed between right and wrong, half would be won by chance alone. How far
+   the share that was won is from 1/2 makes both the interval and the test. */
+PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                               ptq_comparison *out, ptq_error *err) {
+    ptq_comparison result;
+    size_t i, changed, fewer;
+    double low, high, share, n = (double)baseline->total;
+    if (baseline->total != quantized->total || !baseline->total ||
+        memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "the evaluations saw different images (%zu and %zu); run both on the"
+                             " same data set in one program",
+                             baseline->total, quantized->total);
+    if (baseline->classes != quantized->classes)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
+                             baseline->classes, quantized->classes);
+    memset(&result, 0, sizeof result);
+    result.total = baseline->total;
+    for (i = 0; i < result.total; i++) {
+        int label = baseline->label[i], a = baseline->prediction[i], b = quantized->prediction[i];
+        result.agree += a == b;
+        result.lost += a == label && b != label;
+        result.won += a != label && b == label;
+    }
+    changed = result.lost + result.won;
+    fewer = result.lost < result.won ? result.lost : result.won;
+    share = 100 * (double)changed / n;
+    result.delta_pp = 100 * ((double)result.won - (double)result.lost) / n;
+    ptq_exact_interval(result.won, changed, 0.95, &low, &high);
+    result.low_pp = share > 0 ? (2 * low - 1) * share : 0;
+    result.high_pp = share > 0 ? (2 * high - 1) * share : 0;
+    result.p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
+    result.p_value = result.p_value > 1 ? 1 : result.p_value;
+    if (baseline->logits && quantized->logits)
+        ptq__compare_logits(baseline, quantized, &result);
+    *out = result;
+    return PTQ_OK;
+}
+
+/* Layer by layer. A model may have been equalized: channels of its tensors are then smaller or
+   larger than the float model's by factors in the metadata, "name factor factor ...;name ...".
+
+   The factors of a node's result, as text; 0: none. */
+static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
+    const char *kept = ptq_model_get_meta(model, "equalization");
+    ptq__span rest = ptq__span_of(kept ? kept : "");
+    while (rest.n) {
+        *factors = ptq__cut(&rest, ';');
+        if (ptq__span_is(ptq__cut(factors, ' '), node->out))
+            return 1;
+    }
+    return 0;
+}
+
+/* A float tensor, H x W x C, in the units of an equalized model: channels divided by the factors in
+   the metadata. The tensor lies in the session, which writes it anew with every run. */
+static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real) {
+    size_t i, k, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
+    float *x = (float *)real->data, factor;
+    ptq__span factors;
+    if (real->type != PTQ_TYPE_F32 || !ptq__find_factors(model, node, &factors))
+        return;
+    for (i = 0; i < channels; i++) {
+        if (!ptq__read_float(ptq__cut(&factors, ' '), &factor) || !(factor > 0))
+            return; /* damaged: for people to see */
+        for (k = i; k < n; k += channels)
+            x[k] /= factor;
+    }
+}
+
+/* Two sessions that keep every tensor, and sums over images, one for each item of the report. */
+typedef struct ptq__layer_sum {
+    double signal, noise;
+    uint64_t clipped, elements;
+} ptq__layer_sum;
+
+typedef struct ptq__layers {
+    ptq_session *real, *coded;
+    void *image;
+    ptq__layer_sum *sum;
+    ptq_layer_report report;
+    ptq_memory memory; /* what goes at the end */
+} ptq__layers;
+
+/* One tensor of one image. An element is clipped if its code is the lowest or the highest while the
+   real value lies more than half a step beyond. */
+static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq_tensor *real,
+                           const ptq_tensor *coded, const ptq_qparams *q) {
+    size_t i, n = ptq_tensor_elements(real);
+    int32_t low = 0, high = 0, code;
+    if (q->type != PTQ_TYPE_F32)
+        ptq_code_range(q->type, q->bits, &low, &high);
+    for (i = 0; i < n; i++) {
+        float x = ptq_tensor_real(real, i), y = ptq_tensor_real(coded, i), d = x - y;
+        sum->signal += (double)x * (double)x;
+        sum->noise += (double)d * (double)d;
+        d = d < 0 ? -d : d;
+        item->largest = d > item->largest ? d : item->largest;
+        if (q->type == PTQ_TYPE_F32)
+            continue;
+        code = ptq__load(coded->data, (int)i, q->type);
+        sum->clipped +=
+            (code == low && x < y - q->scale / 2) || (code == high && x > y + q->scale / 2);
+    }
+    sum->elements += n;
+}
+
+/* Every tensor of the quantized model that the float model has too, after both have run: of a node
+   with a fused addition first what is before it, then its result. */
+static ptq_status ptq__compare_image(ptq__layers *layers, ptq_error *err) {
+    const ptq_model *model = layers->coded->plan->info.model;
+    ptq_layer_error *item = layers->report.item;
+    ptq__layer_sum *sum = layers->sum;
+    int i, middle;
+    for (i = 1; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        for (middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
+            const char *name = middle ? node->name : node->out;
+            ptq_tensor real, coded;
+            if (ptq_model_find(layers->real->plan->info.model, name) < 0)
+                continue;
+            PTQ__TRY(ptq_session_tensor(layers->real, name, &real, err));
+            PTQ__TRY(ptq_session_tensor(layers->coded, name, &coded, err));
+            memcpy(item->name, name, strlen(name) + 1);
+            ptq__in_units_of(model, node, &real);
+            if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
+                ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
+            item++;
+            sum++;
+        }
+    }
+    layers->report.items = (int)(item - layers->report.item);
+    return PTQ_OK;
+}
+
+/* Every node makes two tensors at most: before a fused addition, and its result. */
+static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *baseline,
+                                   const ptq_plan *quantized, const ptq_dataset *data,
+                                   ptq_error *err) {
+    size_t most = 2 * (size_t)quantized->info.model->nodes;
+    ptq_session_options keep;
+    memset(&keep, 0, sizeof keep);
+    keep.keep = 1;
+    keep.allocator = layers->memory.allocator = layers->report.memory.allocator =
+        quantized->allocator;
+    PTQ__TRY(ptq_session_create(baseline, &keep, &layers->real, err));
+    PTQ__TRY(ptq_session_create(quantized, &keep, &layers->coded, err));
+    PTQ__TRY(ptq__keep(&layers->memory, ptq__item_size(data), 1, "an image", &layers->image, err));
+    PTQ__TRY(PTQ__KEEP(&layers->memory, &layers->sum, most, "layer report", err));
+    return PTQ__KEEP(&layers->report.memory, &layers->report.item, most, "layer report", err);
+}
+
+/* Both models on each image in turn; the sums then make the figures. */
+static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *data, size_t count,
+                                      ptq_error *err) {
+    size_t i;
+    int k, label;
+    for (i = 0; i < count; i++) {
+        PTQ__TRY(data->get(data->user, i, layers->image, &label, err));
+        PTQ__TRY(ptq__run_item(layers->real, data, layers->image, NULL, err));
+        PTQ__TRY(ptq__run_item(layers->coded, data, layers->image, NULL, err));
+        PTQ__TRY(ptq__compare_image(layers, err));
+    }
+    for (k = 0; k < layers->report.items; k++) {
+        const ptq__layer_sum *sum = &layers->sum[k];
+        layers->report.item[k].sqnr_db = ptq__sqnr(sum->signal, sum->noise);
+        layers->report.item[k].clipped =
+            sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
+    }
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
+                                      const ptq_dataset *data, size_t count, ptq_layer_report *out,
+                                      ptq_error *err) {
+    ptq__layers layers;
+    ptq_status status;
+    PTQ__TRY(ptq__check_fits(baseline, data, err));
+    PTQ__TRY(ptq__check_fits(quantized, data, err));
+    memset(&layers, 0, sizeof layers);
+    status = ptq__layers_open(&layers, baseline, quantized, data, err);
+    if (!status)
+        status = ptq__compare_images(&layers, data,
+                                     count && count < data->count ? count : data->count, err);
+    ptq_session_free(layers.real);
+    ptq_session_free(layers.coded);
+    ptq_release(&layers.memory);
+    if (status)
+        ptq_release(&layers.report.memory);
+    else
+        *out = layers.report;
+    return status;
+}
+
+/* What the searches of part four go by. */
+static ptq_status ptq__diverge(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                               ptq_divergence *out, ptq_error *err) {
+    ptq_comparison compared;
+    memset(out, 0, sizeof *out);
+    PTQ__TRY(ptq_compare(baseline, quantized, &compared, err));
+    out->sqnr_db = compared.sqnr_db;
+    out->kl = compared.kl;
     out->agreement = (double)compared.agree / (double)compared.total;
     out->delta_pp = compared.delta_pp;
     return PTQ_OK;
 }
+
+#endif /* PTQ_RUN_ONLY */
 
 /* =============================================================================================
    PART TWO: FILES
@@ -8647,8 +8623,8 @@ static ptq_status ptq__header_meta(ptq__header *header, ptq_error *err) {
         if (!status && key && value && ptq__find_meta(archive->meta, archive->metas, key) >= 0)
             ptq__json_wrong(json, "every metadata key once");
         else if (!status && value)
-            status = ptq__set_meta(&archive->meta, &archive->metas, key, value,
-                                   &archive->allocator, err);
+            status = ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator,
+                                   err);
         ptq__free(json->allocator, key);
         ptq__free(json->allocator, value);
         if (archive->metas > PTQ_MAX_NODES)
@@ -9096,7 +9072,7 @@ static ptq_status ptq__take_param(ptq_archive *archive, ptq_model *model, ptq_no
         return PTQ_OK;
     memcpy(stored, dims, sizeof stored);
     if (ptq__is_packed(type)) {
-        stored[1] = (int)(ptq_tensor_bytes(type, bits, rank, dims) / (size_t)dims[0]);
+        stored[1] = (int)(ptq__tensor_bytes(type, bits, rank, dims) / (size_t)dims[0]);
         stored[2] = stored[3] = 1;
     }
     PTQ__TRY(ptq__take(archive, ptq__full_name(node, ptq__param_name(param)).text,
@@ -9460,6 +9436,7 @@ PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_
 
 #endif /* PTQ_NO_STDIO */
 
+#ifndef PTQ_RUN_ONLY
 /* ---- [CALIBRATION FILE] --------------------------------------------------------------------- */
 
 /* The JSON form. */
@@ -9829,6 +9806,8 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
 }
 
 #endif /* PTQ_NO_STDIO */
+
+#endif /* PTQ_RUN_ONLY */
 
 /* =============================================================================================
    PART THREE: SPEED
@@ -11924,6 +11903,7 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
 }
 #endif /* PTQ__VECTOR */
 
+#ifndef PTQ_RUN_ONLY
 /* ---- [SELF-TEST] ------------------------------------------------------------------------- */
 
 /* Random networks: a convolution of any kind, one more, a third with a fused addition, an addition
@@ -12179,10 +12159,14 @@ PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
     return PTQ_OK;
 }
 
+#endif /* PTQ_RUN_ONLY */
+
 /* =============================================================================================
    PART FOUR: SEARCH
    What lowers the loss of accuracy: built on part one, from outside.
    ============================================================================================= */
+
+#if !defined(PTQ_NO_SEARCH) && !defined(PTQ_RUN_ONLY)
 
 /* ---- [EQUALIZE] ----------------------------------------------------------------------------- */
 
@@ -13317,7 +13301,7 @@ static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model
     ptq_evaluation measured;
     ptq_status status;
     PTQ__TRY(ptq__search_evaluate(search, model, &measured, err));
-    status = ptq_compare_logits(&search->real, &measured, cost, err);
+    status = ptq__diverge(&search->real, &measured, cost, err);
     ptq_release(&measured.memory);
     return status;
 }
@@ -13813,8 +13797,8 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
         return 0;
     if (scheme->mode == PTQ_MODE_FLOAT)
         return weight->size + node->param[PTQ_PARAM_BIAS].size;
-    return ptq_tensor_bytes(ptq__weight_type(scheme), ptq__weight_bits(scheme), weight->rank,
-                            weight->dim) +
+    return ptq__tensor_bytes(ptq__weight_type(scheme), ptq__weight_bits(scheme), weight->rank,
+                             weight->dim) +
            node->param[PTQ_PARAM_BIAS].size + scales * sizeof(float);
 }
 
@@ -14243,6 +14227,102 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
         ptq_release(&made.memory);
     return status;
 }
+#endif /* PTQ_NO_SEARCH, PTQ_RUN_ONLY */
+
+/* ---- [LEFT OUT] ----------------------------------------------------------------------------- */
+
+/* What a macro left out says so, and by which macro, where it has a status to say it with; other
+   functions are then not declared. */
+#if defined(PTQ_NO_SEARCH) || defined(PTQ_RUN_ONLY)
+#ifdef PTQ_RUN_ONLY
+#define PTQ__OUT_BY "PTQ_RUN_ONLY"
+#else
+#define PTQ__OUT_BY "PTQ_NO_SEARCH"
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#endif
+#define PTQ__LEFT_OUT(name, parameters)                                                            \
+    PTQ_API ptq_status name parameters {                                                           \
+        return ptq_error_set(err, PTQ_UNSUPPORTED, "%s was left out by the macro %s", #name,       \
+                             PTQ__OUT_BY);                                                         \
+    }
+PTQ__LEFT_OUT(ptq_equalize_like,
+              (const ptq_model *model, const ptq_model *quantized, ptq_model **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_measure_sensitivity,
+              (const ptq_model *model, const ptq_calibration *calibration,
+               const ptq_search_options *options, ptq_sensitivity_report *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_convert_mixed, (const ptq_model *model, const ptq_calibration *calibration,
+                                  const ptq_search_options *options, const ptq_goal *goal,
+                                  ptq_model **out, ptq_mix_report *report, ptq_error *err))
+#ifdef PTQ_RUN_ONLY
+PTQ__LEFT_OUT(ptq_observer_create, (ptq_observer * observer, int channels,
+                                    const ptq_allocator *allocator, ptq_error *err))
+PTQ__LEFT_OUT(ptq_observe, (ptq_observer * observer, const float *values, size_t n, ptq_error *err))
+PTQ__LEFT_OUT(ptq_observer_range,
+              (const ptq_observer *observer, int channel, ptq_method method, float percentile,
+               ptq_type type, int bits, int symmetric, float *low, float *high, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_merge,
+              (ptq_calibration * calibration, const ptq_calibration *other, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibrate,
+              (const ptq_plan *plan, const ptq_dataset *data, const ptq_calibrate_options *options,
+               ptq_calibration **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_overlap, (const ptq_calibration *calibration, const ptq_dataset *data,
+                                        size_t *overlap, ptq_error *err))
+PTQ__LEFT_OUT(ptq_preset, (const char *name, ptq_scheme *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_scheme_check, (const ptq_scheme *scheme, ptq_error *err))
+PTQ__LEFT_OUT(ptq_quantize_weight,
+              (const ptq_tensor *weight, const ptq_scheme *scheme, const ptq_allocator *allocator,
+               ptq_tensor *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_convert, (const ptq_model *model, const ptq_calibration *calibration,
+                            const ptq_convert_options *options, ptq_model **out,
+                            ptq_convert_report *report, ptq_error *err))
+PTQ__LEFT_OUT(ptq_self_test_add, (ptq_model * model, ptq_error *err))
+PTQ__LEFT_OUT(ptq_self_test_check, (const ptq_plan *plan, ptq_error *err))
+PTQ__LEFT_OUT(ptq_cifar10_parse, (const void *bytes, size_t size, const ptq_allocator *allocator,
+                                  ptq_cifar10 **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_sample, (const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
+                           const ptq_allocator *allocator, ptq_error *err))
+PTQ__LEFT_OUT(ptq_subset_open, (ptq_subset * subset, const ptq_dataset *base, const size_t *indices,
+                                size_t count, ptq_error *err))
+PTQ__LEFT_OUT(ptq_evaluate,
+              (const ptq_plan *plan, const ptq_dataset *data, const ptq_evaluate_options *options,
+               ptq_evaluation *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_compare, (const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                            ptq_comparison *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_compare_layers,
+              (const ptq_plan *baseline, const ptq_plan *quantized, const ptq_dataset *data,
+               size_t count, ptq_layer_report *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_compare_logits, (const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                                   ptq_divergence *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_write,
+              (const ptq_calibration *calibration, void **bytes, size_t *size, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_parse,
+              (const void *bytes, size_t size, const ptq_allocator *allocator,
+               ptq_calibration **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_kernel_self_test, (ptq_isa isa, ptq_error *err))
+#ifndef PTQ_NO_STDIO
+PTQ__LEFT_OUT(ptq_cifar10_open, (const char *path, ptq_split split, const ptq_allocator *allocator,
+                                 ptq_cifar10 **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_save,
+              (const ptq_calibration *calibration, const char *path, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_load, (const char *path, const ptq_allocator *allocator,
+                                     ptq_calibration **out, ptq_error *err))
+#endif
+#else
+static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
+    return ptq_error_set(err, PTQ_UNSUPPORTED,
+                         "this scheme (%s) learns or searches, which was left out by the macro"
+                         " PTQ_NO_SEARCH; the preset minmax8 does neither",
+                         cv->options->scheme.confirm ? "best" : "learned");
+}
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#endif
+
 #endif /* PTQ_IMPLEMENTATION_DONE */
 #endif /* PTQ_IMPLEMENTATION */
 

@@ -246,7 +246,6 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator)
     ptq_evaluate_options o;
     ptq_evaluation a, b;
     ptq_layer_report layers;
-    ptq_divergence apart;
     ptq_comparison compared;
     size_t index[2];
     ptq_status s;
@@ -261,7 +260,6 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator)
            (s = ptq_evaluate(f->plan, data, &o, &a, &err)) ||
            (s = ptq_evaluate(f->integer_plan, data, &o, &b, &err)) ||
            (s = ptq_compare(&a, &b, &compared, &err)) ||
-           (s = ptq_compare_logits(&a, &b, &apart, &err)) ||
            (s = ptq_compare_layers(f->plan, f->integer_plan, data, 2, &layers, &err)));
     ptq_release(&layers.memory);
     ptq_release(&b.memory);
@@ -366,7 +364,6 @@ static ptq_status judge(const long_chain *c, ptq_allocator allocator, products *
     ptq_evaluate_options evaluating = {{0, NULL, NULL, allocator}, 0};
     const ptq_dataset *data = c->options.images;
     ptq_comparison compared;
-    ptq_divergence apart;
     ptq_status s;
 
     m->layers.memory.allocator = m->fusions.memory.allocator = allocator;
@@ -377,7 +374,6 @@ static ptq_status judge(const long_chain *c, ptq_allocator allocator, products *
            (s = ptq_evaluate(c->f->plan, data, &evaluating, &m->before, &err)) ||
            (s = ptq_evaluate(m->plan, data, &evaluating, &m->after, &err)) ||
            (s = ptq_compare(&m->before, &m->after, &compared, &err)) ||
-           (s = ptq_compare_logits(&m->before, &m->after, &apart, &err)) ||
            (s = ptq_compare_layers(c->f->plan, m->plan, data, 2, &m->layers, &err)));
     return s;
 }

@@ -80,7 +80,7 @@ static void archive_of_every_type(void **state)
     assert_ok(ptq_archive_create(NULL, &a, &err));
     for (i = 4; i >= 0; i--) { /* bytes before floats: offsets are odd */
         assert_ok(ptq_tensor_borrow(&t[i], type[i], 0, 3, dims, data[i],
-                                    ptq_tensor_bytes(type[i], 0, 3, dims), &err));
+                                    ptq__tensor_bytes(type[i], 0, 3, dims), &err));
         if (i == 2) {
             const int odd[] = {1, 1, 3};
             assert_ok(ptq_tensor_borrow(&t[i], type[i], 0, 3, odd, data[i], 3, &err));

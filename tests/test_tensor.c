@@ -58,19 +58,19 @@ static void bytes_of_every_type(void **state)
     const int many[] = {2, 3, 4, 5};
 
     (void)state;
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_F32, 0, 2, dims), 60);
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_F16, 0, 2, dims), 30);
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_U8, 0, 2, dims), 15);
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_S8, 0, 2, dims), 15);
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_S32, 0, 2, dims), 60);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_F32, 0, 2, dims), 60);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_F16, 0, 2, dims), 30);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_U8, 0, 2, dims), 15);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_S8, 0, 2, dims), 15);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_S32, 0, 2, dims), 60);
     /* packed: three slices of five codes, each rounded up to a byte */
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_S, 2, 2, dims), 3 * 2);
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_S, 5, 2, dims), 3 * 4);
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_U, 7, 2, dims), 3 * 5);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_PACKED_S, 2, 2, dims), 3 * 2);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_PACKED_S, 5, 2, dims), 3 * 4);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_PACKED_U, 7, 2, dims), 3 * 5);
     /* two slices of 60 codes of 3 bits: 180 bits, 23 bytes each */
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_U, 3, 4, many), 2 * 23);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_PACKED_U, 3, 4, many), 2 * 23);
     /* rank 1: a slice is a single code */
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_U, 3, 1, dims), 3);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_PACKED_U, 3, 1, dims), 3);
 }
 
 static void absurd_shapes_are_refused(void **state)
@@ -102,7 +102,7 @@ static void absurd_shapes_are_refused(void **state)
 
     (void)state;
     for (i = 0; i < COUNT(bad); i++) {
-        assert_int_equal(ptq_tensor_bytes(bad[i].type, bad[i].bits, bad[i].rank, bad[i].dims), 0);
+        assert_int_equal(ptq__tensor_bytes(bad[i].type, bad[i].bits, bad[i].rank, bad[i].dims), 0);
         assert_fails(
             PTQ_INVALID_ARGUMENT, "",
             ptq_tensor_create(&t, bad[i].type, bad[i].bits, bad[i].rank, bad[i].dims, NULL, &err));
@@ -110,7 +110,7 @@ static void absurd_shapes_are_refused(void **state)
                      ptq_tensor_borrow(&t, bad[i].type, bad[i].bits, bad[i].rank, bad[i].dims,
                                        &byte, SIZE_MAX, &err));
     }
-    assert_true(ptq_tensor_bytes(PTQ_TYPE_F32, 0, 2, largest) == (size_t)1 << 30);
+    assert_true(ptq__tensor_bytes(PTQ_TYPE_F32, 0, 2, largest) == (size_t)1 << 30);
 }
 
 static void no_memory_is_an_error(void **state)
