@@ -2717,8 +2717,10 @@ PTQ__DOT(ptq__dot_u8, uint8_t)
 static uint32_t ptq__mass(const ptq__step *step, const int16_t *patch) {
     uint32_t sum = 0;
     int i;
-    for (i = 0; i < step->taps && step->node->param[PTQ_PARAM_WEIGHT].zero_point; i++)
-        sum += (uint32_t)patch[i];
+    for (i = 0; i < step->taps && step->node->param[PTQ_PARAM_WEIGHT].zero_point; i++) {
+        int32_t x = patch[i];
+        sum += (uint32_t)x;
+    }
     return sum;
 }
 
