@@ -2357,11 +2357,11 @@ struct ptq__step {
     /* Geometry. A dense layer reads its input as 1 x 1 x (H * W * C), with a window of 1 x 1. */
     int in[3];                        /* H, W, C of the first operand */
     int kernel[2], stride[2], pad[2]; /* of the window; pad: rows above, columns to the left */
-    int groups;
-    int taps;           /* inputs that one result depends on: C / groups * KH * KW */
-    ptq_activation act; /* fused, or what the operator itself is */
-    ptq__clamp clamp;   /* coded results: of the operator's own ... */
-    ptq__adder adder;   /* ... and of an addition, own or fused */
+    int groups, deep;                 /* deep: input channels of a group, C / groups */
+    int taps;                         /* inputs that one result depends on: deep * KH * KW */
+    ptq_activation act;               /* fused, or what the operator itself is */
+    ptq__clamp clamp;                 /* coded results: of the operator's own ... */
+    ptq__adder adder;                 /* ... and of an addition, own or fused */
     ptq__kernel run;
     const void *weight; /* the model's, or the plan's own where it had to be changed */
     void *owned;        /* what the plan made for this step */
@@ -2692,7 +2692,7 @@ static const float *ptq__gather_f32(const ptq__step *step, const float *x, int p
                                     float *patch) {
     int top = p / step->node->shape[1] * step->stride[0] - step->pad[0];
     int left = p % step->node->shape[1] * step->stride[1] - step->pad[1];
-    int deep = step->in[2] / step->groups, area = step->kernel[0] * step->kernel[1], u, v, c;
+    int deep = step->deep, area = step->kernel[0] * step->kernel[1], u, v, c;
     if (ptq__is_direct(step))
         return x + ptq__under(step, top, left);
     for (u = 0; u < step->kernel[0]; u++)
@@ -2705,26 +2705,25 @@ static const float *ptq__gather_f32(const ptq__step *step, const float *x, int p
     return patch;
 }
 
-/* The same of codes less their zero point, so that padding, which stands for it, is 0. Returns
-   their sum. */
-static uint32_t ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q,
-                                  int p, int g, int16_t *patch) {
+/* The same of codes less their zero point, so that padding, which stands for it, is 0. */
+static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q, int p,
+                              int g, int16_t *patch) {
     int top = p / step->node->shape[1] * step->stride[0] - step->pad[0];
     int left = p % step->node->shape[1] * step->stride[1] - step->pad[1];
-    int deep = step->in[2] / step->groups, area = step->kernel[0] * step->kernel[1], u, v, c;
+    int deep = step->deep, area = step->kernel[0] * step->kernel[1], u, v, c;
     int flip = q->type == PTQ_TYPE_S8 ? 128 : 0, zero = q->zero_point + flip; /* s8 + 128 as u8 */
-    uint32_t mass = 0;
     for (u = 0; u < step->kernel[0]; u++)
         for (v = 0; v < step->kernel[1]; v++) {
             int at = ptq__under(step, top + u, left + v);
             int16_t *to = patch + u * step->kernel[1] + v;
-            for (c = 0; c < deep; c++) {
-                int code = at < 0 ? 0 : (x[at + g * deep + c] ^ flip) - zero;
-                to[c * area] = (int16_t)code;
-                mass += (uint32_t)code;
-            }
+            const uint8_t *from = x + (at < 0 ? 0 : at) + g * deep;
+            if (at < 0)
+                for (c = 0; c < deep; c++)
+                    to[c * area] = 0;
+            else
+                for (c = 0; c < deep; c++)
+                    to[c * area] = (int16_t)((from[c] ^ flip) - zero);
         }
-    return mass;
 }
 
 /* sum of a[i] b[i], n numbers each. Eight partial sums: the order of additions is fixed, and a
@@ -2759,8 +2758,19 @@ static float ptq__dot_f32(const float *a, const float *b, int n) {
 PTQ__DOT(ptq__dot_s8, int8_t)
 PTQ__DOT(ptq__dot_u8, uint8_t)
 
-/* sum of (w - zw)(x - zx) = sum w (x - zx) - zw sum (x - zx) for one output channel; `mass` is the
-   second sum. Both may wrap where their difference, which ptq__check_sums bounds, does not. */
+/* sum of (w - zw)(x - zx) = sum w (x - zx) - zw sum (x - zx). The second sum is the same for all
+   channels of a group: ptq__mass. Both may wrap where their difference, which ptq__check_sums
+   bounds, does not. */
+static uint32_t ptq__mass(const ptq__step *step, const int16_t *patch) {
+    uint32_t sum = 0;
+    int i;
+    for (i = 0; i < step->taps && step->node->param[PTQ_PARAM_WEIGHT].zero_point; i++) {
+        int32_t x = patch[i];
+        sum += (uint32_t)x;
+    }
+    return sum;
+}
+
 static int32_t ptq__dot(const ptq__step *step, const int16_t *patch, uint32_t mass, int channel) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     const uint8_t *w = (const uint8_t *)step->weight + (ptrdiff_t)channel * step->taps;
@@ -2824,12 +2834,12 @@ static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
 static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
     const int32_t *bias = (const int32_t *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
     int16_t *patch = (int16_t *)frame->scratch; /* taps, each -255 .. 255 */
-    uint32_t mass;                              /* their sum */
+    uint32_t mass;                              /* see ptq__mass */
     int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
     for (p = 0; p < step->elements / channels; p++)
         for (g = 0; g < step->groups; g++) {
-            mass = ptq__gather_codes(step, (const uint8_t *)frame->in[0], &step->from[0]->q, p, g,
-                                     patch);
+            ptq__gather_codes(step, (const uint8_t *)frame->in[0], &step->from[0]->q, p, g, patch);
+            mass = ptq__mass(step, patch);
             for (o = g * each; o < (g + 1) * each; o++)
                 ptq__finish_code(step, frame, p * channels + o,
                                  ptq__dot(step, patch, mass, o) + (bias ? bias[o] : 0),
@@ -2861,12 +2871,14 @@ static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
     int16_t *patch = (int16_t *)frame->scratch;                                /* taps */
     uint8_t *codes = (uint8_t *)(patch + step->taps); /* H x W x C, made for this image */
+    uint32_t mass;
     ptq_qparams q = ptq__quantize_input((const float *)frame->in[0],
                                         step->in[0] * step->in[1] * step->in[2], codes);
     int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
     for (p = 0; p < step->elements / channels; p++)
         for (g = 0; g < step->groups; g++) {
-            uint32_t mass = ptq__gather_codes(step, codes, &q, p, g, patch);
+            ptq__gather_codes(step, codes, &q, p, g, patch);
+            mass = ptq__mass(step, patch);
             for (o = g * each; o < (g + 1) * each; o++) {
                 float scale = ptq__mul(q.scale, weight->scale[weight->scales > 1 ? o : 0]);
                 float sum = ptq__mul((float)ptq__dot(step, patch, mass, o), scale);
@@ -3207,8 +3219,9 @@ static void ptq__describe_step(ptq__step *step) {
         step->pad[axis] = node->pad[axis];
     }
     step->groups = node->groups;
+    step->deep = step->in[2] / step->groups;
     if (ptq__has_weight(node->op))
-        step->taps = step->in[2] / step->groups * step->kernel[0] * step->kernel[1];
+        step->taps = step->deep * step->kernel[0] * step->kernel[1];
     step->act = ptq__act_of(node);
     if (!ptq__is_coded(node))
         return;
