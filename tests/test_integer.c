@@ -448,7 +448,7 @@ static void codes_of_the_input(void **state)
     assert_ok(ptq_model_create(NULL, &m, &err));
     ptq_add_input(m, "input", 1, 1, 4);
     m->node[0].q = q;
-    ptq_add_dequantize(m, "real", 0);
+    ptq_add_op(m, PTQ_OP_DEQUANTIZE, "real", 0);
     for (keep = 0; keep < 2; keep++) {
         test_run run = open_run(m, keep);
         assert_ok(ptq_run_codes(run.session, pixels[0], 2, codes, &err));
