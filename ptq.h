@@ -6156,47 +6156,70 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
 /* A scheme says how each tensor becomes codes: how many, of which type, over which range, and how
    much work goes into choosing them. Presets are schemes with a name. */
 
-/* What "best" and "w4a8" have in common: ranges of least squared error, rounding learned. */
-static void ptq__learn_weights(ptq_scheme *s) {
-    s->weight_method = s->activation_method = PTQ_METHOD_MSE;
-    s->rounding = PTQ_ROUNDING_LEARNED;
-    s->refit = PTQ_REFIT_BELOW_8;
-}
+/* Presets by column; what is 0 is as in the plain scheme. Names are those of PTQ_PRESET_LIST, in
+   its order. */
+enum {
+    PTQ__PER_TENSOR = 1,    /* one weight scale for the tensor */
+    PTQ__AFFINE = 2,        /* weights with a zero point */
+    PTQ__FULL_RANGE = 4,    /* the lowest weight code too */
+    PTQ__SIGNED_CODES = 8,  /* activations s8, not u8 */
+    PTQ__CODED_LOGITS = 16, /* the last layer gives codes */
+    PTQ__LEARNED = 32,      /* ranges of least error, learned rounding, refitting below 8 bits */
+    PTQ__SEARCHED = 64      /* equalization, fitted ranges, each step confirmed */
+};
+
+/* clang-format off */
+static const struct {
+    ptq_mode mode;
+    int weight_bits, activation_bits;
+    ptq_method activation_method;
+    int flags;
+} ptq__presets[] = {
+    /* best */
+    /* best */
+    {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MSE, PTQ__LEARNED | PTQ__SEARCHED},
+    /* ort-u8, ort-s8 */
+    {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MINMAX, PTQ__PER_TENSOR | PTQ__AFFINE | PTQ__CODED_LOGITS},
+    {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MINMAX,
+        PTQ__PER_TENSOR | PTQ__SIGNED_CODES | PTQ__CODED_LOGITS},
+    /* fbgemm: with more than 7 bits its pairs of products would saturate at 16 bits on AVX2 */
+    {PTQ_MODE_INTEGER, 0, 7, PTQ_METHOD_HISTOGRAM, PTQ__FULL_RANGE | PTQ__CODED_LOGITS},
+    /* tflite, dynamic, fp16, w4a8 */
+    {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MINMAX, PTQ__SIGNED_CODES | PTQ__CODED_LOGITS},
+    {PTQ_MODE_DYNAMIC, 0, 0, PTQ_METHOD_MINMAX, 0},
+    {PTQ_MODE_HALF, 0, 0, PTQ_METHOD_MINMAX, 0},
+    {PTQ_MODE_INTEGER, 4, 0, PTQ_METHOD_MSE, PTQ__LEARNED},
+    /* minmax8: its bits are said, since all zeros would be "best" */
+    {PTQ_MODE_INTEGER, 8, 8, PTQ_METHOD_MINMAX, 0},
+};
+/* clang-format on */
 
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err) {
+    int i, k = ptq_find_name(PTQ_NAMES_PRESET, name), flags;
     ptq_scheme s;
-    memset(&s, 0, sizeof s);
-    if (!strcmp(name, "best")) {
-        ptq__learn_weights(&s);
-        s.equalize = s.fit_ranges = s.confirm = 1;
-    } else if (!strcmp(name, "ort-u8")) {
-        s.weight_per_tensor = s.weight_affine = s.code_logits = 1;
-    } else if (!strcmp(name, "ort-s8")) {
-        s.weight_per_tensor = s.activation_signed = s.code_logits = 1;
-    } else if (!strcmp(name, "fbgemm")) {
-        s.weight_full_range = s.code_logits = 1;
-        s.activation_bits = 7; /* so that pairs of products never saturate at 16 bits on AVX2 */
-        s.activation_method = PTQ_METHOD_HISTOGRAM;
-    } else if (!strcmp(name, "tflite")) {
-        s.activation_signed = s.code_logits = 1;
-    } else if (!strcmp(name, "dynamic")) {
-        s.mode = PTQ_MODE_DYNAMIC;
-    } else if (!strcmp(name, "fp16")) {
-        s.mode = PTQ_MODE_HALF;
-    } else if (!strcmp(name, "w4a8")) {
-        ptq__learn_weights(&s);
-        s.weight_bits = 4;
-    } else if (!strcmp(name, "minmax8")) {
-        s.weight_bits = s.activation_bits = 8; /* said aloud: all zeros would be "best" */
-    } else {
+    if (k < 0) {
         char names[160];
         ptq__text text = ptq__text_over(names, sizeof names);
-        int i;
         for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
             ptq__put(&text, i ? ", %s" : "%s", ptq_name(PTQ_NAMES_PRESET, i));
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no preset '%s'; there are: %s",
                              ptq__quoted(ptq__span_of(name)).text, names);
     }
+    memset(&s, 0, sizeof s);
+    flags = ptq__presets[k].flags;
+    s.mode = ptq__presets[k].mode;
+    s.weight_bits = ptq__presets[k].weight_bits;
+    s.activation_bits = ptq__presets[k].activation_bits;
+    s.activation_method = ptq__presets[k].activation_method;
+    s.weight_per_tensor = (flags & PTQ__PER_TENSOR) != 0;
+    s.weight_affine = (flags & PTQ__AFFINE) != 0;
+    s.weight_full_range = (flags & PTQ__FULL_RANGE) != 0;
+    s.activation_signed = (flags & PTQ__SIGNED_CODES) != 0;
+    s.code_logits = (flags & PTQ__CODED_LOGITS) != 0;
+    s.weight_method = flags & PTQ__LEARNED ? PTQ_METHOD_MSE : PTQ_METHOD_MINMAX;
+    s.rounding = flags & PTQ__LEARNED ? PTQ_ROUNDING_LEARNED : PTQ_ROUNDING_NEAREST;
+    s.refit = flags & PTQ__LEARNED ? PTQ_REFIT_BELOW_8 : PTQ_REFIT_NEVER;
+    s.equalize = s.fit_ranges = s.confirm = (flags & PTQ__SEARCHED) != 0;
     *out = s;
     return PTQ_OK;
 }
@@ -6342,13 +6365,20 @@ static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*cha
 
 /* ---- [CONVERT] --------------------------------------------------------------------------- */
 
-/* A fused float model and the ranges of its tensors become a model of codes. The work has three
-   levels, in this order below: a tensor gets scales and codes; a node gets coded operands, weights
-   and a coded result; the model is its nodes one after the other. What part four can do better, it
-   does to the outcome, or to what goes in; nothing here depends on it. */
+/* A fused float model and the ranges of its tensors become a model of codes (Jacob et al. 2018,
+   https://arxiv.org/abs/1712.05877, section 2). The work has three levels, in this order below: a
+   tensor gets scales and codes; a node gets coded operands, weights and a coded result; the model
+   is its nodes one after the other. What part four can do better, it does to the outcome, or to
+   what goes in; nothing here depends on it.
 
-/* The tensor. Weights first: w = s (q - z), one scale for each output channel or for the tensor.
-   w: n weights of one channel (or all). Returns the squared error; `codes` may be NULL. */
+   Level one: the tensor
+   ---------------------
+   Weights are coded once and for all, w = s (q - z), with one scale for each output channel or one
+   for the tensor. A scale for each channel costs nothing at run time, as the sum of a channel is
+   multiplied anyway, and gains most where the ranges of channels differ (Krishnamoorthi 2018,
+   https://arxiv.org/abs/1806.08342).
+
+   w: n weights of one channel, or all. Returns the squared error; `codes` may be NULL. */
 static double ptq__code_weights(const float *w, size_t n, float scale, int32_t zero_point,
                                 int32_t low, int32_t high, ptq_tensor *codes, size_t at) {
     double error = 0;
@@ -6607,7 +6637,11 @@ static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *s
                               scheme->activation_symmetric && scheme->activation_signed, out, err);
 }
 
-/* The node. What became of it goes into the report. */
+/* Level two: the node
+   -------------------
+   A node runs on integers if its scheme says so and there is an integer kernel: then its operands
+   are codes, its weights too, and so is its result. Where integer and float nodes meet, a quantize
+   or dequantize node stands between them. What became of a node goes into the report. */
 static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
                             size_t after, ptq_error *err) {
     ptq_convert_report *report = cv->report;
@@ -6711,7 +6745,9 @@ static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *t
     return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
 }
 
-/* b = round(b / (s_in * s_w)), 32 bits, one for each output channel. */
+/* q_b = round(b / (s_in * s_w)), 32 bits, one for each output channel: the scale of the sum of
+   products that it is added to, so that the addition is one of integers (Jacob et al. 2018,
+   2.4). */
 static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, float in_scale,
                                     ptq_node *to, ptq_error *err) {
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
@@ -6801,7 +6837,10 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
     return ptq__note_node(cv, from, &to, integer, err);
 }
 
-/* The model. Its input is codes where any node that reads it runs on integers. */
+/* Level three: the model
+   ----------------------
+   Its input is codes where any node that reads it runs on integers: pixels are bytes already, and a
+   quantize node behind the input would be a pass over the image for nothing. */
 static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
     int i, coded = 0;
     PTQ__TRY(ptq__copy_node(cv->model, &cv->old->node[0], err));
@@ -12267,6 +12306,22 @@ PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
 
 #if !defined(PTQ_NO_SEARCH) && !defined(PTQ_RUN_ONLY)
 
+/* What all searches do with what they were given: a plan of a model, and work within their own, of
+   which nobody is told. */
+static ptq_status ptq__plan_model(const ptq_model *model, const ptq_allocator *allocator,
+                                  ptq_plan **out, ptq_error *err) {
+    ptq_plan_options options;
+    memset(&options, 0, sizeof options);
+    options.allocator = *allocator;
+    return ptq_plan_create(model, &options, out, err);
+}
+
+static ptq_work ptq__quiet(const ptq_work *work) {
+    ptq_work quiet = *work;
+    quiet.progress = NULL;
+    return quiet;
+}
+
 /* ---- [EQUALIZE] ----------------------------------------------------------------------------- */
 
 /* One scale has to suit all channels of a tensor, so channels of like ranges lose least. A channel
@@ -12303,9 +12358,10 @@ static void ptq__join(ptq__equalizer *eq, int a, int b) {
 /* Softmax, batch norm and ReLU6 do not let factors through; the logits are for others. */
 static int ptq__needs_units(const ptq_model *model, int i) {
     const ptq_node *node = &model->node[i];
-    return node->op == PTQ_OP_SOFTMAX || node->op == PTQ_OP_BATCH_NORM ||
-           node->op == PTQ_OP_RELU6 || node->act == PTQ_ACTIVATION_RELU6 ||
-           node->add_act == PTQ_ACTIVATION_RELU6 || i == ptq_model_logits(model);
+    return ptq__operator_of(node)->codes == PTQ__NO_CODES ||
+           ptq__operator_of(node)->act == PTQ_ACTIVATION_RELU6 ||
+           node->act == PTQ_ACTIVATION_RELU6 || node->add_act == PTQ_ACTIVATION_RELU6 ||
+           i == ptq_model_logits(model);
 }
 
 static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model,
@@ -12416,7 +12472,7 @@ static void ptq__choose_factors(ptq__equalizer *eq, int root) {
 /* The input channel that weight k of output channel o belongs to. */
 static int ptq__tap_channel(const ptq_model *model, const ptq_node *node, int o, size_t k) {
     int channels = model->node[node->input[0]].shape[2];
-    int area = node->op == PTQ_OP_CONV2D ? node->kernel[0] * node->kernel[1] : 1;
+    int area = node->kernel[0] * node->kernel[1];
     int first = o / (node->shape[2] / node->groups) * (channels / node->groups);
     return (first + (int)k / area) % channels;
 }
@@ -13052,14 +13108,6 @@ static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *su
     return status;
 }
 
-static ptq_status ptq__plan_model(const ptq_model *model, const ptq_allocator *allocator,
-                                  ptq_plan **out, ptq_error *err) {
-    ptq_plan_options options;
-    memset(&options, 0, sizeof options);
-    options.allocator = *allocator;
-    return ptq_plan_create(model, &options, out, err);
-}
-
 /* One pass: sums over the images, then lesson after lesson. The plan is of the model as it has
    become so far. */
 static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq__lesson *lesson,
@@ -13213,14 +13261,18 @@ static void ptq__expect_weighted(const ptq_model *model, const ptq_node *node, c
     }
 }
 
+static int ptq__is_norm(const ptq_node *node) {
+    return ptq__operator_of(node)->fusion == PTQ_FUSION_BATCH_NORM;
+}
+
 /* The batch norm whose result a node computes: its own, or one that fusing folded into it. NULL if
    none can be seen. */
 static const ptq_node *ptq__norm_of(const ptq_model *unfused, const ptq_node *node) {
     int conv = unfused ? ptq_model_find(unfused, node->name) : -1, i;
-    if (node->op == PTQ_OP_BATCH_NORM)
+    if (ptq__is_norm(node))
         return node;
     for (i = conv + 1; conv >= 0 && i < unfused->nodes; i++)
-        if (unfused->node[i].op == PTQ_OP_BATCH_NORM && unfused->node[i].input[0] == conv &&
+        if (ptq__is_norm(&unfused->node[i]) && unfused->node[i].input[0] == conv &&
             unfused->node[i].shape[2] == node->shape[2])
             return &unfused->node[i];
     return NULL;
@@ -13261,9 +13313,10 @@ static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **
         ptq__expect_weighted(cv->old, node, x, m);
     else
         memcpy(m, x, 2 * (size_t)n * sizeof *m);
-    if (node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6)
-        after = node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
-    if (node->op == PTQ_OP_ADD) {
+    if (ptq__operator_of(node)->act)
+        after = ptq__operator_of(node)->act;
+    if (ptq__operator_of(node)->operands ==
+        2) { /* an addition by itself: its activation comes last */
         before = PTQ_ACTIVATION_NONE;
         after = node->act;
     }
@@ -13367,16 +13420,11 @@ static ptq_dataset ptq__learned_images(const ptq_search_options *options) {
 static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_model *model,
                                        ptq_evaluation *out, ptq_error *err) {
     ptq_evaluate_options options;
-    ptq_plan_options plan_options;
     ptq_plan *plan = NULL;
     ptq_status status;
-    memset(&options, 0, sizeof options);
     options.limit = search->options->measure;
-    options.work.threads = search->options->work.threads;
-    options.work.allocator = search->options->work.allocator;
-    memset(&plan_options, 0, sizeof plan_options);
-    plan_options.allocator = search->options->work.allocator;
-    PTQ__TRY(ptq_plan_create(model, &plan_options, &plan, err));
+    options.work = ptq__quiet(&search->options->work);
+    PTQ__TRY(ptq__plan_model(model, &options.work.allocator, &plan, err));
     status = ptq__evaluate(plan, search->options->images, &options, 0, out, err);
     ptq_plan_free(plan);
     return status;
@@ -13414,8 +13462,7 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     options.override = search->override;
     options.overrides = search->overrides;
     options.images = &learned;
-    options.work.threads = work->threads;
-    options.work.allocator = work->allocator;
+    options.work = ptq__quiet(work);
     PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
     if (bytes)
         *bytes = report.bytes_after;
@@ -13584,8 +13631,7 @@ static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     fit.cv = cv;
     fit.measure.images = &subset.dataset;
     fit.measure.measure = PTQ__FIT_IMAGES;
-    fit.measure.work.threads = cv->options->work.threads;
-    fit.measure.work.allocator = *allocator;
+    fit.measure.work = ptq__quiet(&cv->options->work);
     fit.search.options = &fit.measure;
     PTQ__TRY(PTQ__NEW(allocator, &cv->range, (size_t)cv->calibration->tensors, "ranges", err));
     PTQ__TRY(ptq__order_by_hash(images, allocator, &indices, err));
@@ -13650,22 +13696,17 @@ static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_error *err) {
     const ptq_convert_options *options = cv->options;
     ptq__converter other = *cv;
     ptq_calibrate_options calibrate;
-    ptq_plan_options plan_options;
     ptq_model *equalized = NULL;
     ptq_calibration *calibration = NULL;
     ptq_plan *plan = NULL, *before = NULL;
     ptq_status status;
-    memset(&calibrate, 0, sizeof calibrate);
-    calibrate.work.threads = options->work.threads;
-    calibrate.work.allocator = options->work.allocator;
+    calibrate.work = ptq__quiet(&options->work);
     calibrate.accept_any = 1; /* they were accepted before */
-    memset(&plan_options, 0, sizeof plan_options);
-    plan_options.allocator = options->work.allocator;
-    PTQ__TRY(ptq_plan_create(cv->old, &plan_options, &before, err));
+    PTQ__TRY(ptq__plan_model(cv->old, &calibrate.work.allocator, &before, err));
     status = ptq__equalize(before, options->images, &calibrate.work, &equalized, err);
     ptq_plan_free(before);
     if (!status)
-        status = ptq_plan_create(equalized, &plan_options, &plan, err);
+        status = ptq__plan_model(equalized, &calibrate.work.allocator, &plan, err);
     if (!status)
         status = ptq_calibrate(plan, options->images, &calibrate, &calibration, err);
     if (!status) {
