@@ -12574,8 +12574,8 @@ enum {
 };
 
 /* A group of a layer that learns, all of the layer where it has one group: groups share neither
-   inputs nor channels. And where its sums lie among those of all lessons. x are codes less their zero point, so |x| < 2^8, and
-   |y| < 2^28: no sum over fewer than 2^27 positions can overflow. */
+   inputs nor channels. And where its sums lie among those of all lessons. x are codes less their
+   zero point, so |x| < 2^8, and |y| < 2^28: no sum over fewer than 2^27 positions can overflow. */
 typedef struct ptq__lesson {
     int index, old;       /* its node in the model that is being made, and in the float model */
     ptq_node *to;         /* the node of the new model: its codes and biases are replaced */
