@@ -518,7 +518,7 @@ static void observing_equalizing(void **state)
     long_chain c = chain_with((const fixture *)*state, "best");
 
     fail_each_of("observers", observe, &c, 2);
-    fail_each_of("calibrate", calibrate, &c, 50);
+    fail_each_of("calibrate", calibrate, &c, 30);
 }
 
 static ptq_search_options searching_with(const long_chain *c, ptq_allocator allocator)
