@@ -1,8 +1,9 @@
 # ptq.h itself needs no build: this makes what stands around it, in build/ only.
-# Another compiler or SAN=1 has a directory of its own: build/clang, build/san, build/clang-san.
+# Another compiler, SAN=1 or NO_SIMD=1 has a directory of its own: build/clang, build/clang-san,
+# build/san-scalar.
 
 VARIANT := $(strip $(filter-out cc gcc,$(notdir $(firstword $(CC)))) $(if $(SAN),san) \
-             $(if $(COVERAGE),coverage))
+             $(if $(NO_SIMD),scalar) $(if $(COVERAGE),coverage))
 EMPTY   :=
 BUILD   := $(patsubst %/,%,build/$(subst $(EMPTY) ,-,$(VARIANT)))
 
@@ -16,14 +17,15 @@ ifneq ($(SAN),)
 # Line numbers are what a report needs; what more -g tells takes a quarter of the time to compile.
 CFLAGS  += -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 # clang needs minutes to instrument the vector kernels; under gcc they are sanitized too.
-ifneq ($(findstring clang,$(CC)),)
-CFLAGS  += -DPTQ_NO_SIMD
+NO_VECTORS := $(or $(NO_SIMD),$(findstring clang,$(CC)))
 endif
+ifneq ($(or $(NO_SIMD),$(NO_VECTORS)),)
+CFLAGS  += -DPTQ_NO_SIMD
 endif
 
 ifneq ($(COVERAGE),)
 # Release behaviour is measured: no test can make an assertion fail that holds.
-CFLAGS  += -O1 --coverage -DNDEBUG
+CFLAGS  += -O1 --coverage -DNDEBUG -DTEST_COVERAGE
 endif
 
 # The tool does without what pkg-config does not know, and says so where it matters.
@@ -55,7 +57,6 @@ endif
 TOOL_OBJECTS := $(patsubst tools/ptq/%.c,$(BUILD)/ptq-%.o,$(wildcard tools/ptq/*.c)) $(ONNX_OBJECT)
 EXAMPLES     := $(patsubst examples/%,$(BUILD)/%,$(basename $(wildcard examples/*.c \
                   examples/*.cpp)) examples/09_two_files)
-TESTS        := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 ifeq ($(STB),)
 EXAMPLES     := $(filter-out $(BUILD)/06_classify_a_picture,$(EXAMPLES))
 endif
@@ -63,14 +64,6 @@ HAVE_CXX     := $(shell command -v $(firstword $(CXX)))
 ifeq ($(HAVE_CXX),)
 EXAMPLES     := $(filter-out $(BUILD)/08_from_cpp,$(EXAMPLES))
 endif
-ifeq ($(HAVE_ONNX),)
-TESTS        := $(filter-out $(BUILD)/test_onnx,$(TESTS))
-endif
-# test_kernels_emulated has all that test_kernels has: under sanitizers one copy is enough. clang's
-# go without vector kernels: there is nothing to test of them, and thousands of images take minutes.
-LEFT_OUT     := $(if $(SAN),kernels $(if $(findstring clang,$(CC)),kernels_emulated golden \
-                golden_int recover))
-TESTS        := $(filter-out $(LEFT_OUT:%=$(BUILD)/test_%),$(TESTS))
 
 PTQ_SHARED ?= ../shared
 DATA  = $(or $(CIFAR10_DIR),$(patsubst %/test_batch.bin,%,$(firstword $(wildcard \
@@ -87,9 +80,8 @@ SHAPES_MODEL := examples/models/resnet8-shapes10.safetensors
 # calibration: its images are not here.
 INTEGER_MODELS := $(patsubst %,build/models/resnet8-%-int8.safetensors,shapes10 cifar10)
 
-.PHONY: all tools no-stb run run-cifar10 run-shapes10 test check-all test-programs bench \
-        bench-peers web check-web bench-web data figures fuzz bench-train coverage analyze clean \
-        help print-build FORCE
+.PHONY: all tools no-stb run run-cifar10 run-shapes10 bench bench-peers web check-web bench-web \
+        data figures bench-train clean help print-build FORCE
 
 all: tools examples
 
@@ -106,7 +98,11 @@ help:
 	@echo 'make          build the command-line tool, the programs that make data, the examples'
 	@echo 'make run      quantize ResNet8 with every preset and compare with float, on CIFAR-10 where'
 	@echo '              it is at hand, else on Shapes-10, which is drawn on the spot'
-	@echo 'make test     every compiler at hand, plain and under sanitizers; CC= or SAN= picks one'
+	@echo 'make test     every test once with one compiler, CC=gcc, under sanitizers what reads files;'
+	@echo '              ONLY=NAME runs one alone, SAN=1 all under sanitizers, SAN= none'
+	@echo 'make test-ci  the second compiler, all sanitizers, and what takes long'
+	@echo 'make test-all check-all, analyze, coverage: an hour or so; TABLE=docs/targets.md keeps the table'
+	@echo 'make manifest writes tests/manifest anew, hashes of what must not change, and says what did'
 	@echo 'make fuzz     fuzz every parser, the command line, and kernels against kernels with libFuzzer or'
 	@echo '              FUZZER=afl, FUZZ_SECONDS=60 each (clang, afl++)'
 	@echo 'make bench    time float and integers, all instruction sets, layer by layer (a minute)'
@@ -173,21 +169,6 @@ build/models/%-int8.safetensors: examples/models/%.safetensors | $(BUILD)/ptq \
 INTEGERS_FROM_resnet8-shapes10 = --data $(SHAPES)
 INTEGERS_FROM_resnet8-cifar10  = --preset tflite \
                                  --calibration examples/models/resnet8-cifar10.calibration.json
-
-test:
-	@sh tools/packages.sh
-	@sh tests/run.sh $(if $(findstring command,$(origin CC) $(origin SAN)),'$(CC)' '$(CXX)' '$(SAN)')
-
-check-all: $(BUILD)/ptq
-	@sh tests/check_all.sh $(if $(TABLE),--markdown '$(TABLE)') $(N)
-
-coverage:
-	@sh tests/coverage.sh
-
-analyze: $(BUILD)/ptq
-	@sh tests/analyze.sh $(filter-out -W%,$(CFLAGS)) -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)
-
-test-programs: $(TESTS)
 
 print-build:
 	@echo $(BUILD)
@@ -257,8 +238,8 @@ uninstall:
 # For other languages: the public functions as a shared library.
 lib: $(BUILD)/libptq.so
 
-$(BUILD)/libptq.so: tools/ptq_impl.c ptq.h | $(BUILD)
-	$(Q)$(CC) $(CFLAGS) -fPIC -shared $< -lm -o $@
+$(BUILD)/libptq.so: $(BUILD)/ptq_impl.o
+	$(Q)$(CC) $(CFLAGS) -shared $< -lm -o $@
 
 clean:
 	rm -rf build
@@ -270,8 +251,9 @@ $(BUILD):
 $(BUILD)/libs: FORCE | $(BUILD)
 	@echo '$(LIBS)' | cmp -s - $@ || echo '$(LIBS)' >$@
 
+# One object for programs and for the shared library: it takes ten seconds to compile.
 $(BUILD)/ptq_impl.o: tools/ptq_impl.c ptq.h | $(BUILD)
-	$(Q)$(CC) $(CFLAGS) -c $< -o $@
+	$(Q)$(CC) $(CFLAGS) -fPIC -fno-semantic-interposition -c $< -o $@
 
 # What the compiler of another project's format makes is not held to our warnings.
 $(BUILD)/onnx/onnx.pb-c.c: $(ONNX_PROTO) | $(BUILD)
@@ -305,6 +287,13 @@ $(BUILD)/ptq-trainer_kernels.o: CFLAGS += -ffp-contract=fast
 $(TRAINER) $(BUILD)/ptq-train.o: $(wildcard tools/ptq/trainer*.h tools/ptq/optimizer.h)
 
 $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
+	$(Q)$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
+
+# Without vector kernels, to make what is the same on every machine: tests/cli_manifest.sh.
+$(BUILD)/ptq_impl-scalar.o: tools/ptq_impl.c ptq.h | $(BUILD)
+	$(Q)$(CC) $(CFLAGS) -DPTQ_NO_SIMD -c $< -o $@
+
+$(BUILD)/ptq-scalar: $(TOOL_OBJECTS) $(BUILD)/ptq_impl-scalar.o
 	$(Q)$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
 
 # Programs that make data sets.
@@ -347,66 +336,4 @@ endif
 $(BUILD)/09_two_files: $(wildcard examples/09_two_files/*.[ch]) ptq.h $(BUILD)/ptq_impl.o
 	$(Q)$(CC) $(CFLAGS) $(LINK_EXAMPLE)
 
-# To compile the library again for every test takes minutes under the sanitizers. Only the tests
-# that see internals or set macros need a copy of their own; the others link the one object.
-OWN_COPY := $(shell grep -l 'ptq__\|define PTQ_' tests/test_*.c)
-linked    = $(if $(filter $<,$(OWN_COPY)),,$(1))
-# And what of them is not about vector kernels does without these.
-$(BUILD)/test_run: private CFLAGS += -DPTQ_NO_SIMD
-
-$(BUILD)/test_train: LINKED := $(TRAINER)
-$(BUILD)/test_train: $(TRAINER)
-
-$(TESTS): $(BUILD)/%: tests/%.c $(wildcard tests/*.h) ptq.h $(BUILD)/ptq_impl.o
-	$(Q)$(CC) $(CFLAGS) $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \
-	    $(call linked,$(BUILD)/ptq_impl.o) $(LINKED) -lcmocka -lm -o $@
-
-# This one tests files of the tool, which print; the tool's own objects are linked.
-ONNX_TESTED := $(patsubst %,$(BUILD)/ptq-%.o,common onnx_file onnx_import onnx_export) \
-               $(ONNX_OBJECT)
-$(BUILD)/test_onnx: CFLAGS += -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS)
-$(BUILD)/test_onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
-$(BUILD)/test_onnx: $(ONNX_TESTED) tools/ptq/onnx.h
-
-# Fuzzing: `make fuzz` drives every target with libFuzzer (FUZZER=afl: with AFL++) for FUZZ_SECONDS;
-# the tests replay the seeds. A driver brings main(): the one that replays files, or the fuzzer's.
-FUZZ_TARGETS := model graph cifar10 calibration $(if $(HAVE_ONNX),onnx) arguments kernels
-FUZZ_SECONDS ?= 60
-FUZZER       ?= libfuzzer
-FUZZ_DRIVER  ?= tests/fuzz/replay.c
-
-fuzz:
-	@FUZZER=$(FUZZER) sh tests/fuzz/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
-
-$(BUILD)/fuzz-seeds: tests/fuzz/seeds.c tests/fuzz/fuzz.h $(BUILD)/ptq_impl.o
-	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< \
-	    $(BUILD)/ptq_impl.o -lm -o $@
-
-$(BUILD)/fuzz-onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
-$(BUILD)/fuzz-onnx: $(ONNX_TESTED)
-
-$(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h $(filter %.c,$(FUZZ_DRIVER)) $(BUILD)/ptq_impl.o
-	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< $(FUZZ_DRIVER) \
-	    $(BUILD)/ptq_impl.o $(LINKED) -lm -o $@
-
-# The tool as one object: its variables in sections that the harness can find, and those of its
-# functions weak that the harness has its own of.
-$(BUILD)/fuzz-tool.o: $(TOOL_OBJECTS)
-	$(Q)$(CC) -nostdlib -r -Wl,--wrap=trainer_create $^ -o $@.all
-	@objcopy --redefine-sym main=ptq_main --redefine-sym pthread_create=ptq_thread \
-	    --redefine-sym __wrap_trainer_create=ptq_tool_trainer_create \
-	    $(foreach f,resnet8 calibrate calibration_load convert evaluate kernel_self_test \
-	        observer_range,--redefine-sym ptq_$f=ptq_tool_$f) \
-	    --weaken-symbol=count_cores --weaken-symbol=seconds_now --weaken-symbol=progress_show \
-	    --weaken-symbol=images_open \
-	    --rename-section .data=ptq_data --rename-section .data.rel.local=ptq_data \
-	    --rename-section .data.rel=ptq_data --rename-section .bss=ptq_bss $@.all $@
-
-$(BUILD)/fuzz-arguments: LINKED := $(BUILD)/fuzz-tool.o $(LIB_LDFLAGS)
-$(BUILD)/fuzz-arguments: $(BUILD)/fuzz-tool.o
-$(BUILD)/fuzz-arguments $(BUILD)/fuzz-seeds: tests/fuzz/networks.h
-
-# This one sees internals, and its vector kernels take minutes to instrument.
-$(BUILD)/fuzz-kernels: tests/fuzz/kernels.c tests/fuzz/fuzz.h ptq.h $(filter %.c,$(FUZZ_DRIVER)) \
-                       | $(BUILD)
-	$(Q)$(CC) $(CFLAGS) $< $(FUZZ_DRIVER) -lm -o $@
+include tests/tests.mk

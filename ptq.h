@@ -130,6 +130,15 @@
 #define PTQ_API extern
 #endif
 
+/* Lets compilers check the arguments of formats, C's own and not those of Windows' C library. */
+#if defined(__clang__)
+#define PTQ_FORMAT(at, first) __attribute__((format(printf, at, first)))
+#elif defined(__GNUC__)
+#define PTQ_FORMAT(at, first) __attribute__((format(gnu_printf, at, first)))
+#else
+#define PTQ_FORMAT(at, first)
+#endif
+
 /* ---------------------------------------------------------------------------------------------
    [STATUS] Errors and memory */
 
@@ -162,9 +171,74 @@ typedef struct ptq_error {
     char text[PTQ_ERROR_SIZE];
 } ptq_error;
 
-/* "PTQ_BAD_FILE" for PTQ_BAD_FILE, and its general meaning. Static strings, never NULL. */
-PTQ_API const char *ptq_status_name(ptq_status status);
-PTQ_API const char *ptq_status_text(ptq_status status);
+/* ---------------------------------------------------------------------------------------------
+   [NET] What most programs need: a model file that classifies images; the float model that becomes
+   a quantized one; what that did to its accuracy. The rest of the interface is what these functions
+   are made of, and may be used beside them on the same objects. */
+
+typedef struct ptq_model ptq_model;
+typedef struct ptq_plan ptq_plan;
+typedef struct ptq_session ptq_session;
+typedef struct ptq_comparison ptq_comparison;
+
+/* A model, float or quantized, fused and ready to run on the best instruction set of this
+   processor. One thread at a time uses a net; threads that share its plan need sessions of their
+   own. */
+typedef struct ptq_net {
+    ptq_model *model; /* see ptq_net_open: batch norm and others are fused */
+    ptq_plan *plan;   /* ptq_plan_get_info tells its shapes and number of classes */
+    ptq_session *session;
+} ptq_net;
+
+/* From the bytes of a model file, which need not outlive the call. Errors: those of
+   ptq_model_parse, and PTQ_OUT_OF_MEMORY. */
+PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net **out,
+                                       ptq_error *err);
+PTQ_API void ptq_net_free(ptq_net *net);
+
+/* One image of H x W x C bytes, as the model's preprocessing takes them, channels innermost: its
+   logits, one for each class, or the class with the largest, counted from 0. Allocates nothing. */
+PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err);
+PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best, ptq_error *err);
+
+#ifndef PTQ_NO_STDIO
+/* The same from a file. Errors: those of ptq_model_load as well. */
+PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err);
+
+/* Quantizes the float model in one file into another, which gets a self-test vector. Calibration
+   images are CIFAR-10's training images, see ptq_cifar10_open for what `data_path` may be: all of
+   them if there are up to 1,000, else 1,000 with as many of each class, drawn with the seed 42.
+   `scheme` names a preset, see ptq_preset; NULL: "best". Takes minutes where the scheme learns.
+   PTQ_INVALID_ARGUMENT if the output is the model itself. */
+PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_path,
+                                      const char *out_path, const char *scheme, ptq_error *err);
+
+/* Runs both models on CIFAR-10's test images and compares: how much accuracy the first one has lost
+   against the second, the baseline. */
+PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baseline_path,
+                                     const char *data_path, ptq_comparison *out, ptq_error *err);
+#endif
+
+/* ---------------------------------------------------------------------------------------------
+   [STATUS], continued: names, memory, work that takes its time */
+
+/* The lists of names that the library has. A TEXT says in half a sentence what a value means. */
+typedef enum ptq_names {
+    PTQ_NAMES_STATUS,      /* ptq_status: "PTQ_BAD_FILE" */
+    PTQ_NAMES_STATUS_TEXT, /* "a file is damaged or not of the expected format" */
+    PTQ_NAMES_TYPE,        /* ptq_type: "F32", "PACKED_S" */
+    PTQ_NAMES_OP,          /* ptq_op, as in the graph text: "conv2d" */
+    PTQ_NAMES_ISA,         /* ptq_isa: "avx2" */
+    PTQ_NAMES_METHOD,      /* ptq_method: "minmax" */
+    PTQ_NAMES_MODE,        /* ptq_mode: "integer", "dynamic", "half", "float" */
+    PTQ_NAMES_PRESET,      /* what ptq_preset takes: "best" */
+    PTQ_NAMES_PRESET_TEXT
+} ptq_names;
+
+/* The name of a value, a static string; NULL behind the last one, so that lists can be walked from
+   0. And the value of a name; -1 if the list has no such name. */
+PTQ_API const char *ptq_name(ptq_names list, int value);
+PTQ_API int ptq_find_name(ptq_names list, const char *name);
 
 /* "0.1.0" of the compiled implementation, to compare with PTQ_VERSION. Static string. */
 PTQ_API const char *ptq_version(void);
@@ -177,6 +251,14 @@ typedef struct ptq_allocator {
     void (*release)(void *user, void *pointer);
     void *user;
 } ptq_allocator;
+
+/* What a report owns: the first member of every struct that the library fills with lists. Releasing
+   it ends them; NULL, zeros and a second time are fine. */
+typedef struct ptq_memory {
+    void *block[3];
+    ptq_allocator allocator;
+} ptq_memory;
+PTQ_API void ptq_release(ptq_memory *memory);
 
 /* Called during long work with `done` of `total` units; non-zero stops the work, which then
    returns PTQ_CANCELLED. Always called on the thread that called the library. */
@@ -227,7 +309,7 @@ PTQ_API ptq_status ptq_tensor_create(ptq_tensor *tensor, ptq_type type, int bits
                                      const int *dims, const ptq_allocator *allocator,
                                      ptq_error *err);
 
-/* The same over memory that stays the caller's: at least ptq_tensor_bytes of it, aligned for the
+/* The same over memory that stays the caller's: enough of it for the shape, aligned for the
    type, and valid as long as the tensor is used. */
 PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                      const int *dims, void *data, size_t size, ptq_error *err);
@@ -243,9 +325,6 @@ PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, 
 /* Number of elements, 0 when empty. */
 PTQ_API size_t ptq_tensor_elements(const ptq_tensor *tensor);
 
-/* Bytes that such a tensor needs, packing included; 0 if the shape is not legal. */
-PTQ_API size_t ptq_tensor_bytes(ptq_type type, int bits, int rank, const int *dims);
-
 /* Element `index` in row-major order: the stored number or code, and the real value that it stands
    for, scale * (code - zero_point) where there are scales. `index` must be in range. */
 PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index);
@@ -253,9 +332,6 @@ PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index);
 
 /* Stores a code in an integer tensor; it must fit the tensor's bits. */
 PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code);
-
-/* "F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S". Static strings. */
-PTQ_API const char *ptq_type_name(ptq_type type);
 
 /* IEEE half precision: round to nearest even, and back (exact). */
 PTQ_API uint16_t ptq_f32_to_f16(float value);
@@ -302,19 +378,19 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
 
 /* One list makes the operators and their names in the graph text. */
 #define PTQ_OP_LIST(X)                                                                             \
-    X(PTQ_OP_INPUT, "input")           /* the image                                      */        \
-    X(PTQ_OP_CONV2D, "conv2d")         /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x   */        \
-    X(PTQ_OP_BATCH_NORM, "batch_norm") /* gamma (x - mean) / sqrt(var + epsilon) + beta  */        \
-    X(PTQ_OP_RELU, "relu")             /* max(x, 0)                                      */        \
-    X(PTQ_OP_RELU6, "relu6")           /* min(max(x, 0), 6)                              */        \
-    X(PTQ_OP_ADD, "add")               /* a + b, equal shapes                            */        \
-    X(PTQ_OP_MAX_POOL, "max_pool")     /* padding is ignored                             */        \
-    X(PTQ_OP_AVG_POOL, "avg_pool")     /* padding counts only with include_pad           */        \
-    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool") /* H x W x C -> 1 x 1 x C               */        \
-    X(PTQ_OP_DENSE, "dense")           /* y[o] = b[o] + sum over i of w[o,i] x[i]        */        \
-    X(PTQ_OP_SOFTMAX, "softmax")       /* exp(x - max) / sum                             */        \
-    X(PTQ_OP_QUANTIZE, "quantize")     /* real numbers to codes                          */        \
-    X(PTQ_OP_DEQUANTIZE, "dequantize") /* codes to real numbers                          */
+    X(PTQ_OP_INPUT, "input")                   /* the image */                                     \
+    X(PTQ_OP_CONV2D, "conv2d")                 /* y[o] = b[o] + sum over i,u,v of w[o,i,u,v] x */  \
+    X(PTQ_OP_BATCH_NORM, "batch_norm")         /* gamma (x - mean) / sqrt(var + epsilon) + beta */ \
+    X(PTQ_OP_RELU, "relu")                     /* max(x, 0) */                                     \
+    X(PTQ_OP_RELU6, "relu6")                   /* min(max(x, 0), 6) */                             \
+    X(PTQ_OP_ADD, "add")                       /* a + b, equal shapes */                           \
+    X(PTQ_OP_MAX_POOL, "max_pool")             /* padding is ignored */                            \
+    X(PTQ_OP_AVG_POOL, "avg_pool")             /* padding counts only with include_pad */          \
+    X(PTQ_OP_GLOBAL_AVG_POOL, "global_avg_pool") /* H x W x C to 1 x 1 x C */                      \
+    X(PTQ_OP_DENSE, "dense")                   /* y[o] = b[o] + sum over i of w[o,i] x[i] */       \
+    X(PTQ_OP_SOFTMAX, "softmax")               /* exp(x - max) / sum */                            \
+    X(PTQ_OP_QUANTIZE, "quantize")             /* real numbers to codes */                         \
+    X(PTQ_OP_DEQUANTIZE, "dequantize")         /* codes to real numbers */
 
 typedef enum ptq_op {
 #define PTQ_X(name, text) name,
@@ -384,7 +460,7 @@ typedef struct ptq_meta {
 
 /* A graph with its weights, in topological order; node 0 is the input, the last node the result.
    Built by ptq_add_xxx or loaded from a file; immutable from then on. */
-typedef struct ptq_model {
+struct ptq_model {
     ptq_node *node;
     int nodes, capacity;
     float mean[PTQ_MAX_PIXEL_CHANNELS]; /* preprocessing: x = (pixel - mean[c]) / std[c] ... */
@@ -395,7 +471,7 @@ typedef struct ptq_model {
                  allocating by the shapes that a hostile graph names would be a trap */
     ptq_allocator allocator;
     ptq_error error; /* first failure of the builder */
-} ptq_model;
+};
 
 /* An empty model. `allocator` may be NULL. */
 PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
@@ -422,28 +498,25 @@ typedef struct ptq_pool_options {
     int stride_h, stride_w;       /* 0: as the kernel */
     ptq_padding padding;
     int pad[4];
-    int include_pad;              /* average pool */
+    int include_pad;              /* average pool: as in ptq_node */
 } ptq_pool_options;
 
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels);
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options);
-PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon);
-PTQ_API int ptq_add_relu(ptq_model *model, const char *name, int input);
-PTQ_API int ptq_add_relu6(ptq_model *model, const char *name, int input);
-PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second);
-PTQ_API int ptq_add_max_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options);
-PTQ_API int ptq_add_avg_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options);
-PTQ_API int ptq_add_global_avg_pool(ptq_model *model, const char *name, int input);
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels);
-PTQ_API int ptq_add_softmax(ptq_model *model, const char *name, int input);
+PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon);
+PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second);
 
-/* The borders between real numbers and codes, for those who build quantized models node by node;
-   ptq_convert sets them itself. The codes of other nodes are set in ptq_node.q. */
-PTQ_API int ptq_add_quantize(ptq_model *model, const char *name, int input, const ptq_qparams *q);
-PTQ_API int ptq_add_dequantize(ptq_model *model, const char *name, int input);
+/* PTQ_OP_MAX_POOL or PTQ_OP_AVG_POOL. */
+PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
+                         const ptq_pool_options *options);
+
+/* An operator with one input and no parameters: relu, relu6, global_avg_pool, softmax; and for
+   those who build quantized models node by node, quantize and dequantize, the borders between real
+   numbers and codes (ptq_convert sets them itself). How a result is coded is then set in the node's
+   `q`. */
+PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input);
 
 /* ResNet8 of MLPerf Tiny (Banbury et al. 2021, https://github.com/mlcommons/tiny): a 3x3
    convolution, three residual blocks of `width`, 2 and 4 times `width` channels, a global average
@@ -501,9 +574,6 @@ PTQ_API size_t ptq_graph_write(const ptq_model *model, char *text, size_t size);
    from an enemy. Errors name the line. */
 PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_allocator *allocator,
                                    ptq_model **out, ptq_error *err);
-
-/* Name of an operator in the graph text. Static string. */
-PTQ_API const char *ptq_op_name(ptq_op op);
 
 /* ---------------------------------------------------------------------------------------------
    [FILE] safetensors (https://huggingface.co/docs/safetensors): 8 bytes with the length of a JSON
@@ -597,9 +667,9 @@ typedef struct ptq_fusion {
 } ptq_fusion;
 
 typedef struct ptq_fuse_report {
+    ptq_memory memory;
     ptq_fusion *item; /* one for each batch norm, activation and addition of the model */
     int items;
-    ptq_allocator allocator;
 } ptq_fuse_report;
 
 /* A new model in which batch norm is folded into the convolution before it, ReLU and ReLU6 into the
@@ -611,7 +681,6 @@ typedef struct ptq_fuse_report {
    same. */
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err);
-PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report);
 
 /* ---------------------------------------------------------------------------------------------
    [PLAN] A model made ready for one instruction set */
@@ -636,11 +705,6 @@ typedef enum ptq_isa {
     PTQ_ISA_COUNT
 } ptq_isa;
 
-PTQ_API const char *ptq_isa_name(ptq_isa isa);
-
-/* PTQ_ISA_COUNT if there is no such name. */
-PTQ_API ptq_isa ptq_isa_find(const char *name);
-
 /* 1 if this build has kernels for it and this processor can run them. Linux lets a process use AMX
    only after it has asked for permission, which happens here (and in ptq_plan_create). */
 PTQ_API int ptq_isa_available(ptq_isa isa);
@@ -653,8 +717,6 @@ PTQ_API int ptq_isa_compiled(ptq_isa isa);
    every time, in under a tenth of a second: codes must be equal, real numbers close. PTQ_BAD_NUMBER
    names the tensor that differs. */
 PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err);
-
-typedef struct ptq_plan ptq_plan;
 
 typedef struct ptq_plan_options {
     ptq_isa isa; /* PTQ_UNSUPPORTED if it is not available here */
@@ -699,13 +761,16 @@ PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps);
 /* ---------------------------------------------------------------------------------------------
    [SESSION] Running */
 
-typedef struct ptq_session ptq_session;
-
 typedef struct ptq_session_options {
     int keep;           /* keep every intermediate tensor of the last image readable by name, in a
                            larger arena */
     void *memory;       /* NULL: from the allocator; else the caller's, any alignment ... */
     size_t memory_size; /* ... at least ptq_session_bytes */
+    /* For timing layers; may be NULL. Called while the session runs, for every image first with
+       node 0 when the input's tensor is ready, then with each node that ran, in order, when its
+       result is there. It must not use the session. */
+    void (*after_node)(void *user, int node);
+    void *user; /* for `after_node` */
     ptq_allocator allocator;
 } ptq_session_options;
 
@@ -716,12 +781,6 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
 
 /* Frees memory from the allocator; the caller's stays the caller's. */
 PTQ_API void ptq_session_free(ptq_session *session);
-
-/* For timing layers: from now on `after_node` is called while the session runs, for every image
-   first with node 0 when the input's tensor is ready, then with each node that ran, in order, when
-   its result is there. It must not use the session. NULL ends it. */
-PTQ_API void ptq_session_watch(ptq_session *session, void (*after_node)(void *user, int node),
-                               void *user);
 
 /* Runs `count` images of H x W x C bytes one behind the other, and writes count x classes logits
    and, if not NULL, softmax probabilities; either may be NULL. The result for an image does not
@@ -776,9 +835,10 @@ typedef struct ptq_dataset {
     const char *const *class_name; /* `classes` names, or NULL */
 } ptq_dataset;
 
-/* For callbacks: fills `err` (which may be NULL) and returns `status`. Understands %s %d %u
-   (unsigned) %z (size_t) %g (double) %%; no widths. */
-PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...);
+/* For callbacks: fills `err` (which may be NULL) and returns `status`. Of printf's formats it knows
+   %s %d %u %zu %llu %g %%, without widths; a float is printed with as many digits as it needs. */
+PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...)
+    PTQ_FORMAT(3, 4);
 
 #define PTQ_CIFAR10_RECORD 3073 /* label, then 32x32 bytes of red, of green, of blue */
 #define PTQ_CLASS_NAME_SIZE 32  /* names of classes: 1..31 bytes without control characters */
@@ -858,9 +918,6 @@ typedef enum ptq_method {
     PTQ_METHOD_COUNT
 } ptq_method;
 
-PTQ_API const char *ptq_method_name(ptq_method range);
-PTQ_API ptq_method ptq_method_find(const char *name); /* PTQ_METHOD_COUNT if there is none */
-
 #define PTQ_BINS 4096
 
 /* A sum of floats without rounding: fixed point over the whole range of a float, so that the result
@@ -918,7 +975,7 @@ typedef struct ptq_calibrated {
 typedef struct ptq_calibration {
     uint64_t model;            /* ptq_model_hash of the model that ran */
     size_t images;
-    uint64_t *hash;            /* one for each image, ascending: ptq_image_hash */
+    uint64_t *hash;            /* FNV-1a of the bytes of each image, ascending */
     int classes;
     uint64_t *class_count;     /* of the images that have a label */
     uint64_t pixel[256];       /* how often each pixel value occurred; of real numbers none ... */
@@ -975,9 +1032,8 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
                                         ptq_calibration **out, ptq_error *err);
 #endif
 
-/* FNV-1a, 64 bits (http://www.isthe.com/chongo/tech/comp/fnv), of an image's pixels, and of a
-   model's graph, preprocessing and parameters. */
-PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size);
+/* FNV-1a, 64 bits (http://www.isthe.com/chongo/tech/comp/fnv), of a model's graph, preprocessing
+   and parameters: by it a calibration knows its model. */
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model);
 
 /* ---------------------------------------------------------------------------------------------
@@ -1033,7 +1089,8 @@ typedef enum ptq_bias_correction {
                            PTQ_ROUNDING_NEAREST only */
 } ptq_bias_correction;
 
-/* All zeros: 8 bits, one weight scale per channel, u8 affine activations, MinMax. */
+/* All zeros stand for the preset "best", in options that are NULL too. Otherwise every member
+   counts as it is: begin with a preset, then change members. */
 typedef struct ptq_scheme {
     ptq_mode mode;
     int weight_bits;           /* 2..8; 0: 8 */
@@ -1073,13 +1130,11 @@ typedef struct ptq_scheme {
     X("tflite", "TensorFlow Lite: s8 affine activations, s8 weights per channel, MinMax")          \
     X("dynamic", "s8 weights; activation ranges found per image")                                  \
     X("fp16", "half-precision weights, float arithmetic")                                          \
-    X("w4a8", "4-bit weights per channel, otherwise as best")
+    X("w4a8", "4-bit weights per channel, otherwise as best")                                      \
+    X("minmax8", "plain: 8 bits, one weight scale per channel, MinMax; learns from no images")
 
-/* A preset by name: PTQ_INVALID_ARGUMENT lists the names. And the names with a line about each, by
-   number from 0; NULL behind the last. */
+/* A preset by name: PTQ_INVALID_ARGUMENT lists the names, as does PTQ_NAMES_PRESET. */
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err);
-PTQ_API const char *ptq_preset_name(int number);
-PTQ_API const char *ptq_preset_text(int number);
 
 /* A scheme as one line, "w8 per-channel mse, a8 u8 mse", in the manner of snprintf. */
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *text, size_t size);
@@ -1096,22 +1151,11 @@ typedef struct ptq_override {
 /* ---------------------------------------------------------------------------------------------
    [CONVERT] A float model and a calibration give a quantized model */
 
-/* Cross-layer equalization (Nagel et al. 2019, https://arxiv.org/abs/1906.04721): a copy of a fused
-   float model that computes the same logits, to rounding, from channels of like ranges, so that one
-   scale suits them all. A channel is divided by the square root of its largest value relative to
-   the tensor's largest, and its consumers' weights multiplied. ReLU lets a positive factor through,
-   and so do pools; the tensors of a residual addition share their factors. Inputs and results of
-   ReLU6, batch norm and softmax, the image and the logits stay as they are. Only integer layers
-   gain, and only where activations have few bits. Largest values are those on `data`; of `options`,
-   which may be NULL, `work` counts. The metadata "equalization" keeps the
-   factors. */
-PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, const ptq_dataset *data,
-                                const ptq_calibrate_options *options, ptq_model **out,
-                                ptq_error *err);
-
-/* The same with the factors that `quantized` keeps in its metadata, without images: from the fused
-   float model that it was made of, the float weights that its scales belong to. A plain copy where
-   it was not equalized. PTQ_BAD_FILE where the factors are damaged or of another network. */
+/* The equalized model (ptq_scheme.equalize; Nagel et al. 2019, https://arxiv.org/abs/1906.04721)
+   that `quantized` was made of, from the fused float model: with the factors that `quantized` keeps
+   in its metadata "equalization", without images. Its float weights are those that the scales
+   belong to. A plain copy where it was not equalized. PTQ_BAD_FILE where the factors are damaged or
+   of another network. */
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
                                      ptq_model **out, ptq_error *err);
 
@@ -1135,10 +1179,10 @@ typedef struct ptq_conversion {
 } ptq_conversion;
 
 typedef struct ptq_convert_report {
+    ptq_memory memory;
     ptq_conversion *item;
     int items;
     size_t bytes_before, bytes_after;
-    ptq_allocator allocator;
 } ptq_convert_report;
 
 /* A new model; the float one stays as it is. `calibration` may be NULL if no node is
@@ -1150,7 +1194,6 @@ typedef struct ptq_convert_report {
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err);
-PTQ_API void ptq_convert_report_free(ptq_convert_report *report);
 
 /* Codes for one weight tensor (dim[0]: output channels) under a scheme: the part of conversion that
    needs nothing else. A channel of zeros gets codes 0 and the scale 1. */
@@ -1160,7 +1203,6 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
 
 /* How a node computes: PTQ_MODE_INTEGER means that it really runs on integers alone. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int node);
-PTQ_API const char *ptq_mode_name(ptq_mode mode); /* "integer", "dynamic", "half", "float" */
 
 /* A vector to test a loaded model with: the logits of a picture that is drawn from a fixed seed.
    `add` computes them on scalar kernels and puts them into the metadata ("self_test"); `check` runs
@@ -1178,6 +1220,7 @@ typedef struct ptq_evaluate_options {
 } ptq_evaluate_options;
 
 typedef struct ptq_evaluation {
+    ptq_memory memory;
     size_t total, correct;
     int classes;
     size_t *class_total;   /* classes */
@@ -1186,7 +1229,6 @@ typedef struct ptq_evaluation {
     int *label;            /* total */
     int *prediction;       /* total */
     float *logits;         /* total x classes */
-    ptq_allocator allocator;
 } ptq_evaluation;
 
 /* Runs the plan over a data set. PTQ_BAD_DATA if there are no images, if their size or the number
@@ -1195,20 +1237,25 @@ typedef struct ptq_evaluation {
 PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err);
-PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation);
 
 /* Two evaluations of the same images: a quantized model against the float model it came from. */
-typedef struct ptq_comparison {
+struct ptq_comparison {
     size_t total, agree;         /* same prediction */
+    size_t before, after;        /* right answers of the baseline, and of the other */
     size_t lost, won;            /* right to wrong, wrong to right */
     double delta_pp;             /* accuracy difference in percentage points */
     double low_pp, high_pp;      /* exact 95 % interval of it, given the images that changed */
     double p_value;              /* McNemar's exact test, two-sided */
-} ptq_comparison;
+    double sqnr_db;              /* of the logits: 10 log10(sum x^2 / sum (x - x')^2), infinite if
+                                    they are equal; 0 if an evaluation has none */
+    double kl;                   /* mean Kullback-Leibler divergence of the quantized model's
+                                    softmax from the float model's, in nats; 0 without logits */
+};
 
-/* PTQ_INVALID_ARGUMENT unless both saw the same number of images with the same labels. The interval
-   is Clopper and Pearson's (1934) for the share of `won` among the images that changed between
-   right and wrong; the test is McNemar's (1947) in its exact, binomial form. */
+/* PTQ_INVALID_ARGUMENT unless both saw the same number of images with the same labels, and have the
+   same number of classes. Sums are exact: the order of the images does not matter. The interval is
+   Clopper and Pearson's (1934) for the share of `won` among the images that changed between right
+   and wrong; the test is McNemar's (1947) in its exact, binomial form. */
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err);
 
@@ -1225,9 +1272,9 @@ typedef struct ptq_layer_error {
 } ptq_layer_error;
 
 typedef struct ptq_layer_report {
+    ptq_memory memory;
     ptq_layer_error *item;
     int items;
-    ptq_allocator allocator;
 } ptq_layer_report;
 
 /* Runs both plans on the first `count` images (0: all) and compares every tensor that both have, in
@@ -1235,7 +1282,6 @@ typedef struct ptq_layer_report {
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err);
-PTQ_API void ptq_layer_report_free(ptq_layer_report *report);
 
 /* How far a model's logits are from the float model's, over the images of two evaluations. */
 typedef struct ptq_divergence {
@@ -1244,12 +1290,6 @@ typedef struct ptq_divergence {
     double agreement; /* share of images with the same prediction, 0 to 1 */
     double delta_pp;  /* accuracy difference in percentage points */
 } ptq_divergence;
-
-/* Sums are exact: the order of the images does not matter. Errors as ptq_compare, and
-   PTQ_INVALID_ARGUMENT if the number of classes differs. */
-PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
-                                      const ptq_evaluation *quantized, ptq_divergence *out,
-                                      ptq_error *err);
 
 /* ---- Which layer is to blame, and how many bits each deserves ---- */
 
@@ -1280,13 +1320,13 @@ typedef struct ptq_advice {
 } ptq_advice;
 
 typedef struct ptq_sensitivity_report {
+    ptq_memory memory;
     ptq_sensitivity *item; /* largest divergence first */
     int items;
     ptq_divergence whole;  /* of the model with every node under the scheme */
     ptq_advice *advice;    /* largest gain first, only gains; may be empty */
     int advices;
     size_t images;
-    ptq_allocator allocator;
 } ptq_sensitivity_report;
 
 /* Measures every node that can run on integers alone, ranks them, and tries remedies: on the whole
@@ -1298,7 +1338,6 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
                                            const ptq_calibration *calibration,
                                            const ptq_search_options *options,
                                            ptq_sensitivity_report *out, ptq_error *err);
-PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report);
 
 /* What a mixed model must keep to; of the fields that are not zero, all. */
 typedef struct ptq_goal {
@@ -1317,6 +1356,7 @@ typedef struct ptq_mix {
 } ptq_mix;
 
 typedef struct ptq_mix_report {
+    ptq_memory memory;
     char (*node)[PTQ_NAME_SIZE]; /* layers with weights that can run on integers */
     int nodes;
     ptq_mix *item;     /* the frontier, largest model first */
@@ -1325,7 +1365,6 @@ typedef struct ptq_mix_report {
     int chosen;        /* the model returned */
     int met;           /* 1: it keeps to the goal */
     size_t images;
-    ptq_allocator allocator;
 } ptq_mix_report;
 
 /* Chooses the bits of each layer's weights. The divergence that each layer causes alone is measured
@@ -1339,7 +1378,6 @@ typedef struct ptq_mix_report {
 PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibration *calibration,
                                      const ptq_search_options *options, const ptq_goal *goal,
                                      ptq_model **out, ptq_mix_report *report, ptq_error *err);
-PTQ_API void ptq_mix_report_free(ptq_mix_report *report);
 
 #endif /* PTQ_H */
 
@@ -1409,56 +1447,87 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
-static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, ptq_error *err);
-static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err);
-static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err);
+#ifndef PTQ_RUN_ONLY
+static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err);
+#endif
 #ifndef PTQ_NO_STDIO
 static FILE *ptq__open(const char *path, int writing);
 static int ptq__is_separator(char c);
 #endif
 
-/* ---- [STATUS] ---------------------------------------------------------------------------- */
+/* ---- [STATUS] -----------------------------------------------------------------------------------
+   What everything below stands on: names, text, errors, memory, sorting, the reading of numbers.
+   None of it is about networks. The library formats and reads numbers itself, since printf and
+   strtod obey the locale of the program, in which 0.5 may be written "0,5", and since a build
+   without stdio has neither. */
 
-PTQ_API const char *ptq_status_name(ptq_status status) {
-    static const char *const name[] = {
-#define PTQ_X(name, text) #name,
-        PTQ_STATUS_LIST(PTQ_X)
+/* The lists of ptq_names one after another, each closed by a NULL. The X lists above the divider
+   give the same entries to the enumerators, so that the two agree. */
+/* clang-format off */
+static const char *const ptq__names[] = {
+#define PTQ_X(id, text) #id,
+    PTQ_STATUS_LIST(PTQ_X) NULL,
 #undef PTQ_X
-    };
-    return (unsigned)status < sizeof name / sizeof name[0] ? name[status] : "?";
+#define PTQ_X(id, text) text,
+    PTQ_STATUS_LIST(PTQ_X) NULL,
+    "F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S", NULL,
+    PTQ_OP_LIST(PTQ_X) NULL,
+    PTQ_ISA_LIST(PTQ_X) NULL,
+    PTQ_METHOD_LIST(PTQ_X) NULL,
+    "integer", "dynamic", "half", "float", NULL,
+#undef PTQ_X
+#define PTQ_X(name, text) name,
+    PTQ_PRESET_LIST(PTQ_X) NULL,
+#undef PTQ_X
+#define PTQ_X(name, text) text,
+    PTQ_PRESET_LIST(PTQ_X) NULL
+#undef PTQ_X
+};
+/* clang-format on */
+
+PTQ_API const char *ptq_name(ptq_names list, int value) {
+    const char *const *name = ptq__names;
+    int before = (int)list; /* lists to step over */
+    if (before < 0 || before > PTQ_NAMES_PRESET_TEXT || value < 0)
+        return NULL;
+    while (before > 0)
+        before -= *name++ == NULL;
+    while (*name && value-- > 0)
+        name++;
+    return *name;
 }
 
-PTQ_API const char *ptq_status_text(ptq_status status) {
-    static const char *const text[] = {
-#define PTQ_X(name, text) text,
-        PTQ_STATUS_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)status < sizeof text / sizeof text[0] ? text[status] : "unknown status";
+PTQ_API int ptq_find_name(ptq_names list, const char *name) {
+    int value;
+    for (value = 0; ptq_name(list, value); value++)
+        if (!strcmp(name, ptq_name(list, value)))
+            return value;
+    return -1;
 }
 
 PTQ_API const char *ptq_version(void) { return PTQ_VERSION; }
 
-/* Text goes into a buffer of fixed size while its full length is counted, as snprintf does. Own
-   formatting because printf's depends on the locale, and because PTQ_NO_STDIO has no printf. */
+/* Text goes into a buffer of fixed size, which is always terminated, while its full length is
+   counted, as snprintf does: a caller may measure first, with no buffer at all. */
 struct ptq__text {
     char *data;
-    size_t size; /* of the buffer, 0 allowed */
-    size_t length;
-    size_t line; /* where the current line began, for columns */
+    size_t size;   /* of the buffer; may be 0 */
+    size_t length; /* of the text, whether it fits or not */
+    size_t line;   /* where its last line begins, for columns */
 };
 
 static ptq__text ptq__text_over(char *data, size_t size) {
     ptq__text text;
     text.data = data;
     text.size = size;
-    text.length = 0;
-    text.line = 0;
+    text.length = text.line = 0;
     if (size)
         data[0] = 0;
     return text;
 }
 
+/* All text passes through here, a character at a time: a megabyte of it takes milliseconds, and
+   nothing else has to know where the buffer ends. */
 static void ptq__put_char(ptq__text *text, char c) {
     if (text->length + 1 < text->size) {
         text->data[text->length] = c;
@@ -1474,17 +1543,18 @@ static void ptq__put_string(ptq__text *text, const char *s) {
         ptq__put_char(text, *s++);
 }
 
+/* Digits come from the last to the first; 2^64 has 20 of them. */
 static void ptq__put_unsigned(ptq__text *text, uint64_t value) {
     char digit[20];
     int n = 0;
-    do {
+    do
         digit[n++] = (char)('0' + (int)(value % 10));
-        value /= 10;
-    } while (value);
+    while ((value /= 10) > 0);
     while (n)
         ptq__put_char(text, digit[--n]);
 }
 
+/* The least integer has no positive counterpart but as an unsigned one. */
 static void ptq__put_signed(ptq__text *text, int64_t value) {
     if (value < 0)
         ptq__put_char(text, '-');
@@ -1499,7 +1569,15 @@ static void ptq__put_column(ptq__text *text, size_t column) {
         ptq__put_char(text, ' ');
 }
 
-/* 10^n in double precision; n within the range of double. */
+/* Neither NaN nor infinite. The exponent's bits say it; isfinite() would be optimized away by
+   -ffast-math, which assumes that there is nothing else. */
+static int ptq__is_finite(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (bits & 0x7f800000u) != 0x7f800000u;
+}
+
+/* 10^n in double precision, by squaring; n within the range of double. */
 static double ptq__pow10(int n) {
     double result = 1, base = 10;
     int k = n < 0 ? -n : n;
@@ -1509,8 +1587,9 @@ static double ptq__pow10(int n) {
     return n < 0 ? 1 / result : result;
 }
 
-/* Digits and exponent of the shortest decimal (at most nine digits, always enough for a single)
-   that reads back as the same float: value = digits * 10^exponent. */
+/* The shortest decimal, digits * 10^exponent, that reads back as the same float, which is positive.
+   Nine digits are enough for any float; fewer are tried first, so that 0.1f is 1 * 10^-1 and not
+   100000001 * 10^-9. */
 static uint64_t ptq__shortest(float value, int *exponent) {
     double v = (double)value;
     int e = 0, n;
@@ -1528,78 +1607,65 @@ static uint64_t ptq__shortest(float value, int *exponent) {
     return digits;
 }
 
+/* A float as people write it, "0.05", "1200", or "1.2e-7" where that would take many zeros. Digit p
+   stands before the decimal point if p < whole; beyond the digits that there are, on either side,
+   stand zeros. */
 static void ptq__put_float(ptq__text *text, float value) {
     char digit[24];
-    int exponent, point, n = 0, k;
-    uint64_t digits;
-    if (value != value || value - value != 0) {
-        ptq__put_string(text, value != value ? "nan" : value < 0 ? "-inf" : "inf");
-        return;
-    }
-    if (value < 0)
+    ptq__text digits = ptq__text_over(digit, sizeof digit);
+    int p, n, point, whole, exponent = 0;
+    if (value < 0) {
         ptq__put_char(text, '-');
-    if (value == 0) {
-        ptq__put_char(text, '0');
+        value = -value;
+    }
+    if (!ptq__is_finite(value)) {
+        ptq__put_string(text, value > 0 ? "inf" : "nan");
         return;
     }
-    for (digits = ptq__shortest(value < 0 ? -value : value, &exponent); digits; digits /= 10)
-        digit[n++] = (char)('0' + (int)(digits % 10));
-    point = n + exponent; /* digits before the decimal point */
-    if (point > 10 || point < -4) {
-        ptq__put_char(text, digit[n - 1]); /* NOLINT: what is not 0 has a digit */
-        if (n > 1)
+    ptq__put_unsigned(&digits, value > 0 ? ptq__shortest(value, &exponent) : 0);
+    n = (int)digits.length;
+    point = n + exponent; /* digits before the decimal point; below 0: zeros behind it */
+    whole = point > 10 || point < -4 ? 1 : point;
+    for (p = whole > 0 ? 0 : whole - 1; p < n || p < whole; p++) {
+        if (p == whole)
             ptq__put_char(text, '.');
-        for (k = n - 2; k >= 0; k--)
-            ptq__put_char(text, digit[k]);
+        ptq__put_char(text, p >= 0 && p < n ? digit[p] : '0');
+    }
+    if (whole != point) {
         ptq__put_char(text, 'e');
         ptq__put_signed(text, point - 1);
-        return;
     }
-    if (point <= 0)
-        ptq__put_string(text, "0.");
-    for (k = point; k < 0; k++)
-        ptq__put_char(text, '0');
-    for (k = n - 1; k >= 0; k--) {
-        if (n - 1 - k == point && point > 0)
-            ptq__put_char(text, '.');
-        ptq__put_char(text, digit[k]);
-    }
-    for (k = exponent; k > 0; k--)
-        ptq__put_char(text, '0');
 }
 
-/* %s, %d int, %u unsigned, %z size_t, %L uint64_t, %g double (printed as a float), %% */
+/* Those of printf's formats that the library needs, without widths. An empty name is seen as "?".*/
 static void ptq__vput(ptq__text *text, const char *format, va_list args) {
+    const char *s;
     for (; *format; format++) {
         if (*format != '%') {
             ptq__put_char(text, *format);
             continue;
         }
+        /* clang-format off */
         switch (*++format) {
-        case 's':
-            ptq__put_string(text, va_arg(args, const char *));
-            break;
-        case 'd':
-            ptq__put_signed(text, va_arg(args, int));
-            break;
-        case 'u':
-            ptq__put_unsigned(text, va_arg(args, unsigned));
-            break;
-        case 'z':
+        case 's': s = va_arg(args, const char *); ptq__put_string(text, s ? s : "?"); break;
+        case 'd': ptq__put_signed(text, va_arg(args, int)); break;
+        case 'u': ptq__put_unsigned(text, va_arg(args, unsigned)); break;
+        case 'g': ptq__put_float(text, (float)va_arg(args, double)); break;
+        case 'z': /* %zu */
             ptq__put_unsigned(text, va_arg(args, size_t));
+            format += format[1] == 'u';
             break;
-        case 'L':
-            ptq__put_unsigned(text, va_arg(args, uint64_t));
+        case 'l': /* %llu */
+            ptq__put_unsigned(text, va_arg(args, unsigned long long));
+            format += strncmp(format, "llu", 3) ? 0 : 2;
             break;
-        case 'g':
-            ptq__put_float(text, (float)va_arg(args, double));
-            break;
-        default:
-            ptq__put_char(text, *format);
+        default: ptq__put_char(text, *format);
         }
+        /* clang-format on */
     }
 }
 
+PTQ_FORMAT(2, 3)
 static void ptq__put(ptq__text *text, const char *format, ...) {
     va_list args;
     va_start(args, format);
@@ -1619,29 +1685,32 @@ PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *
     return status;
 }
 
-/* A function that may change the allocator: all zeros means the default. */
+/* Memory. Every allocation goes through ptq__alloc, which names what it is for and checks the size,
+   and every function that fails has released what it took: the tests let each allocation in turn
+   fail, and count.
+
+   What an object keeps of the allocator that it is made with; all zeros mean the default. */
 static ptq_allocator ptq__allocator(const ptq_allocator *allocator) {
     ptq_allocator result;
     memset(&result, 0, sizeof result);
-    if (allocator)
-        result = *allocator;
-    return result;
+    return allocator ? *allocator : result;
 }
 
-/* Zeroed memory for count elements, never NULL on success, even for count 0. `out` is the address
-   of a pointer of any type, which is written as bytes: so no caller needs a void * and a cast. */
+/* Zeroed memory for `count` elements, never NULL on success, even for none. `out` is the address of
+   a pointer of any type. It is written as bytes, and so no caller needs a void * and a cast, which
+   C++ asks for. */
 static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_t size,
                              const char *what, void *out, ptq_error *err) {
     size_t bytes;
     void *memory;
     if (count > (SIZE_MAX - 1) / size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: %z elements of %z bytes are too many",
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: %zu elements of %zu bytes are too many",
                              what, count, size);
     bytes = count ? count * size : 1;
     memory = allocator && allocator->allocate ? allocator->allocate(allocator->user, bytes)
                                               : PTQ_MALLOC(bytes);
     if (!memory)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: no memory for %z bytes", what, bytes);
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%s: no memory for %zu bytes", what, bytes);
     memset(memory, 0, bytes);
     memcpy(out, &memory, sizeof memory);
     return PTQ_OK;
@@ -1660,16 +1729,41 @@ static void ptq__free(const ptq_allocator *allocator, void *memory) {
         PTQ_FREE(memory);
 }
 
-static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
-                              char **out, ptq_error *err) {
-    void *copy = NULL;
-    PTQ__TRY(ptq__alloc(allocator, length + 1, 1, "a string", &copy, err));
-    memcpy(copy, text, length);
-    *out = (char *)copy;
+/* Memory that goes with others in one ptq_release: of a report, or of a function that needs several
+   arrays for a while. */
+static ptq_status ptq__keep(ptq_memory *memory, size_t count, size_t size, const char *what,
+                            void *out, ptq_error *err) {
+    void **block = memory->block;
+    while (*block)
+        block++;
+    PTQ__TRY(ptq__alloc(&memory->allocator, count, size, what, block, err));
+    memcpy(out, block, sizeof *block);
     return PTQ_OK;
 }
 
-/* Makes room for one more element in a growing array, whose pointer may be of any type as above. */
+#define PTQ__KEEP(memory, pointer, count, what, err)                                               \
+    ptq__keep(memory, count, sizeof **(pointer), what, pointer, err)
+
+PTQ_API void ptq_release(ptq_memory *memory) {
+    int i;
+    for (i = 0; memory && i < 3; i++) {
+        ptq__free(&memory->allocator, memory->block[i]);
+        memory->block[i] = NULL;
+    }
+}
+
+/* Text of `length` bytes as a string of its own. */
+static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
+                              char **out, ptq_error *err) {
+    char *copy = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &copy, length + 1, "a string", err));
+    memcpy(copy, text, length);
+    *out = copy;
+    return PTQ_OK;
+}
+
+/* Makes room for one more element in an array that doubles when it is full. Its pointer may be of
+   any type, as above. */
 static ptq_status ptq__grow(const ptq_allocator *allocator, void *array, int count, int *capacity,
                             size_t size, const char *what, ptq_error *err) {
     void *larger = NULL, *smaller;
@@ -1722,15 +1816,10 @@ static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, co
     }
 }
 
-/* A NaN or an infinity. Comparisons, not isfinite(), which -ffast-math removes: the exponent bits
-   themselves say it. */
-static int ptq__is_finite(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return (bits & 0x7f800000u) != 0x7f800000u;
-}
+/* Reading. What is read may come from anywhere: nothing relies on a terminating 0, and numbers are
+   refused unless the whole of their text is one.
 
-/* A piece of text that is read, not terminated. */
+   A piece of a text that is being read: n bytes, not terminated. */
 typedef struct ptq__span {
     const char *p;
     size_t n;
@@ -1747,22 +1836,19 @@ static int ptq__span_is(ptq__span span, const char *text) {
     return span.n == strlen(text) && !memcmp(span.p, text, span.n);
 }
 
-/* Cuts off and returns what stands before the first `separator`, or everything. */
+/* Cuts off and returns what stands before the first `separator`; everything where there is none. */
 static ptq__span ptq__cut(ptq__span *rest, char separator) {
     ptq__span head = *rest;
     const char *at = rest->n ? (const char *)memchr(rest->p, separator, rest->n) : NULL;
-    if (at) {
-        head.n = (size_t)(at - rest->p);
-        rest->p += head.n + 1;
-        rest->n -= head.n + 1;
-    } else {
-        rest->p += rest->n;
-        rest->n = 0;
-    }
+    size_t taken = at ? (size_t)(at - rest->p) + 1 : rest->n;
+    head.n = at ? taken - 1 : taken;
+    rest->p += taken;
+    rest->n -= taken;
     return head;
 }
 
-/* A copy that fits into an error message. Anything that is not printable becomes '?'. */
+/* A copy that fits into an error message: files may hold anything, so what is not printable becomes
+   '?', and what is too long is cut. */
 typedef struct ptq__quote {
     char text[PTQ_NAME_SIZE];
 } ptq__quote;
@@ -1776,31 +1862,31 @@ static ptq__quote ptq__quoted(ptq__span span) {
     return quote;
 }
 
-/* Digits alone, within limits: 1 on success. */
+/* An integer from low to high: at most 18 digits, and a '-'. 1 on success. */
 static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out) {
     int64_t value = 0;
-    size_t i = 0;
-    int negative = span.n && span.p[0] == '-';
-    for (i = (size_t)negative; i < span.n; i++) {
-        if (span.p[i] < '0' || span.p[i] > '9' || i - (size_t)negative >= 18)
+    size_t i, sign = span.n && span.p[0] == '-';
+    for (i = sign; i < span.n; i++) {
+        if (span.p[i] < '0' || span.p[i] > '9' || i - sign >= 18)
             return 0;
         value = value * 10 + (span.p[i] - '0');
     }
-    if (negative)
-        value = -value;
-    if (span.n == (size_t)negative || value < low || value > high)
+    value = sign ? -value : value;
+    if (span.n == sign || value < low || value > high)
         return 0;
     *out = value;
     return 1;
 }
 
-/* A decimal number, independent of the locale; nothing but finite values: 1 on success. Exact
-   enough for every float written with nine digits to come back the same. */
+/* A decimal number, "-12.5e-3", whose value is finite: 1 on success. The first 17 or 18 digits make
+   an integer, `digits`, which a power of ten then scales; that is exact enough for every float that
+   was written with nine digits to come back the same. */
 static int ptq__read_double(ptq__span span, double *out) {
+    ptq__span rest = span;
     uint64_t digits = 0;
     int64_t power = 0;
     int exponent = 0, seen = 0, point = 0;
-    size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+') ? 1 : 0;
+    size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+');
     for (; i < span.n && span.p[i] != 'e' && span.p[i] != 'E'; i++) {
         if (span.p[i] == '.' && !point) {
             point = 1;
@@ -1813,39 +1899,28 @@ static int ptq__read_double(ptq__span span, double *out) {
             digits = digits * 10 + (uint64_t)(span.p[i] - '0');
             exponent -= point;
         } else {
-            exponent += !point;
+            exponent += !point; /* a digit more than counts: ten times as much */
         }
     }
-    if (!seen)
-        return 0;
-    if (i < span.n) {
-        ptq__span rest;
-        rest.p = span.p + i + 1;
-        rest.n = span.n - i - 1;
-        if (rest.n && rest.p[0] == '+') {
-            rest.p++;
-            rest.n--;
-            if (rest.n && rest.p[0] == '-')
-                return 0;
-        }
-        if (!ptq__read_int(rest, -400, 400, &power))
-            return 0;
+    if (i < span.n) { /* behind the e */
+        i += i + 2 < span.n && span.p[i + 1] == '+' && span.p[i + 2] != '-';
+        rest.p += i + 1;
+        rest.n -= i + 1;
+        seen = seen && ptq__read_int(rest, -400, 400, &power);
     }
     exponent += (int)power;
-    if (exponent > 300 || !digits)
-        *out = 0;
-    else if (exponent < -300)
-        *out = (double)digits * ptq__pow10(-300) * ptq__pow10(exponent + 300);
-    else
-        *out = exponent < 0 ? (double)digits / ptq__pow10(-exponent)
-                            : (double)digits * ptq__pow10(exponent);
-    if (exponent > 300 && digits)
+    if (!seen || (digits && exponent > 300))
         return 0;
+    *out = !digits           ? 0
+           : exponent < -300 ? (double)digits * ptq__pow10(-300) * ptq__pow10(exponent + 300)
+           : exponent < 0    ? (double)digits / ptq__pow10(-exponent)
+                             : (double)digits * ptq__pow10(exponent);
     if (span.p[0] == '-')
         *out = -*out;
     return 1;
 }
 
+/* What rounds to a float, that is, lies below the point from which it would round to infinity. */
 static int ptq__read_float(ptq__span span, float *out) {
     double value;
     const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
@@ -1855,12 +1930,13 @@ static int ptq__read_float(ptq__span span, float *out) {
     return 1;
 }
 
-/* ---- [TENSOR] ---------------------------------------------------------------------------- */
+/* ---- [TENSOR] -----------------------------------------------------------------------------------
+   Weights and activations, as real numbers or as codes. Weights of 2 to 7 bits lie packed: codes
+   follow one another as a stream of bits, the least significant bit first, across bytes. Each slice
+   along dim[0], which is an output channel, begins on a byte of its own, so that channels can be
+   read apart. Five codes of three bits, a b c d e:
 
-PTQ_API const char *ptq_type_name(ptq_type type) {
-    static const char *const name[] = {"F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S"};
-    return (unsigned)type < sizeof name / sizeof name[0] ? name[type] : "?";
-}
+       byte 0: c1 c0 b2 b1 b0 a2 a1 a0      byte 1: - e2 e1 e0 d2 d1 d0 c2 */
 
 static int ptq__is_packed(ptq_type type) {
     return type == PTQ_TYPE_PACKED_U || type == PTQ_TYPE_PACKED_S;
@@ -1868,29 +1944,17 @@ static int ptq__is_packed(ptq_type type) {
 
 /* Bits of one element; 0 if type and bits do not go together. */
 static int ptq__type_bits(ptq_type type, int bits) {
-    switch (type) {
-    case PTQ_TYPE_F32:
-    case PTQ_TYPE_S32:
-        return 32;
-    case PTQ_TYPE_F16:
-        return 16;
-    case PTQ_TYPE_U8:
-    case PTQ_TYPE_S8:
-        return 8;
-    case PTQ_TYPE_PACKED_U:
-    case PTQ_TYPE_PACKED_S:
-        return bits >= 2 && bits <= 7 ? bits : 0;
-    }
-    return 0;
+    static const int width[] = {32, 16, 8, 8, 32}; /* F32 F16 U8 S8 S32 */
+    if ((unsigned)type < sizeof width / sizeof width[0])
+        return width[type];
+    return ptq__is_packed(type) && bits >= 2 && bits <= 7 ? bits : 0;
 }
 
-/* Elements of a shape, or 0 if it is not legal. */
+/* Elements of a shape; 0 if it is not legal. */
 static size_t ptq__shape_elements(int rank, const int *dims) {
-    size_t n = 1;
+    size_t n = rank >= 1 && rank <= PTQ_MAX_RANK;
     int i;
-    if (rank < 1 || rank > PTQ_MAX_RANK)
-        return 0;
-    for (i = 0; i < rank; i++) {
+    for (i = 0; i < rank && n; i++) {
         if (dims[i] < 1 || n > (size_t)PTQ_MAX_ELEMENTS / (size_t)dims[i])
             return 0;
         n *= (size_t)dims[i];
@@ -1898,40 +1962,33 @@ static size_t ptq__shape_elements(int rank, const int *dims) {
     return n;
 }
 
-/* Bytes of one slice along dim[0]. */
-static size_t ptq__slice_bytes(size_t elements, int rows, int bits) {
-    return (elements / (size_t)rows * (size_t)bits + 7) / 8;
-}
-
-PTQ_API size_t ptq_tensor_bytes(ptq_type type, int bits, int rank, const int *dims) {
-    size_t n = ptq__shape_elements(rank, dims);
-    int width = ptq__type_bits(type, bits);
-    if (!n || !width)
-        return 0;
-    return ptq__slice_bytes(n, dims[0], width) * (size_t)dims[0];
+/* Bytes of a tensor, slices rounded up to bytes; 0 if shape, type and bits are not legal. */
+static size_t ptq__tensor_bytes(ptq_type type, int bits, int rank, const int *dims) {
+    size_t n = ptq__shape_elements(rank, dims), width = (size_t)ptq__type_bits(type, bits);
+    return n && width ? (n / (size_t)dims[0] * width + 7) / 8 * (size_t)dims[0] : 0;
 }
 
 PTQ_API size_t ptq_tensor_elements(const ptq_tensor *tensor) {
     return tensor->rank ? ptq__shape_elements(tensor->rank, tensor->dim) : 0;
 }
 
-/* The common start of create and borrow. */
+/* A tensor without data: what create and borrow begin with. It is made apart and copied to the
+   caller's when nothing can fail any more, here as everywhere: results are written on success. */
 static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                    const int *dims, ptq_error *err) {
-    size_t size = ptq_tensor_bytes(type, bits, rank, dims);
     int i;
     memset(tensor, 0, sizeof *tensor);
-    if (!size)
+    tensor->size = ptq__tensor_bytes(type, bits, rank, dims);
+    if (!tensor->size)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "tensor of type %s: needs 1 to 4 dimensions of at least 1, at most "
                              "%d elements, and 2 to 7 bits if packed",
-                             ptq_type_name(type), PTQ_MAX_ELEMENTS);
+                             ptq_name(PTQ_NAMES_TYPE, type), PTQ_MAX_ELEMENTS);
     tensor->type = type;
     tensor->bits = ptq__type_bits(type, bits);
     tensor->rank = rank;
     for (i = 0; i < PTQ_MAX_RANK; i++)
         tensor->dim[i] = i < rank ? dims[i] : 1;
-    tensor->size = size;
     return PTQ_OK;
 }
 
@@ -1951,7 +2008,7 @@ PTQ_API ptq_status ptq_tensor_borrow(ptq_tensor *tensor, ptq_type type, int bits
     ptq_tensor made;
     PTQ__TRY(ptq__tensor_init(&made, type, bits, rank, dims, err));
     if (!data || size < made.size)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "tensor needs %z bytes, given are %z",
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "tensor needs %zu bytes, given are %zu",
                              made.size, data ? size : (size_t)0);
     made.data = data;
     *tensor = made;
@@ -1971,78 +2028,72 @@ PTQ_API void ptq_tensor_free(ptq_tensor *tensor, const ptq_allocator *allocator)
 PTQ_API ptq_status ptq_tensor_set_scale(ptq_tensor *tensor, const float *scale, int count,
                                         int32_t zero_point, const ptq_allocator *allocator,
                                         ptq_error *err) {
-    void *copy = NULL;
+    float *copy = NULL;
     if (!tensor->rank || (count != 1 && count != tensor->dim[0]))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "a tensor has one scale, or one for each of its %d channels, not %d",
                              tensor->dim[0], count);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &copy, err));
-    memcpy(copy, scale, (size_t)count * sizeof(float));
+    PTQ__TRY(PTQ__NEW(allocator, &copy, (size_t)count, "scales", err));
+    memcpy(copy, scale, (size_t)count * sizeof *copy);
     if (tensor->owned & 2)
         ptq__free(allocator, tensor->scale);
     tensor->owned |= 2;
-    tensor->scale = (float *)copy;
+    tensor->scale = copy;
     tensor->scales = count;
     tensor->zero_point = zero_point;
     return PTQ_OK;
 }
 
-/* Copies a tensor with everything it owns. */
+/* A copy that owns data and scales, whoever owned the first's. */
 static ptq_status ptq__tensor_copy(ptq_tensor *to, const ptq_tensor *from,
                                    const ptq_allocator *allocator, ptq_error *err) {
     ptq_tensor made;
-    ptq_status status;
+    ptq_status status = PTQ_OK;
     memset(&made, 0, sizeof made);
     if (from->rank) {
         PTQ__TRY(ptq_tensor_create(&made, from->type, from->bits, from->rank, from->dim, allocator,
                                    err));
         memcpy(made.data, from->data, from->size);
-        if (from->scales) {
+        if (from->scales)
             status = ptq_tensor_set_scale(&made, from->scale, from->scales, from->zero_point,
                                           allocator, err);
-            if (status) {
-                ptq_tensor_free(&made, allocator);
-                return status;
-            }
-        }
     }
-    *to = made;
-    return PTQ_OK;
+    if (status)
+        ptq_tensor_free(&made, allocator);
+    else
+        *to = made;
+    return status;
 }
 
-/* Where the code of a packed tensor starts, in bits from the beginning of the data. */
+/* Where a packed code begins, in bits from the beginning of the data. */
 static size_t ptq__packed_position(const ptq_tensor *tensor, size_t index) {
-    size_t per_row = ptq_tensor_elements(tensor) / (size_t)tensor->dim[0];
-    size_t row_bytes = tensor->size / (size_t)tensor->dim[0];
+    size_t rows = (size_t)tensor->dim[0], per_row = ptq_tensor_elements(tensor) / rows;
     /* NOLINTNEXTLINE: there is an element `index`, so that no row is empty */
-    return (index / per_row) * row_bytes * 8 + (index % per_row) * (size_t)tensor->bits;
+    return index / per_row * (tensor->size / rows) * 8 + index % per_row * (size_t)tensor->bits;
 }
 
+/* A code of at most 7 bits lies in one byte or in two. */
 static int32_t ptq__packed_get(const ptq_tensor *tensor, size_t index) {
-    const uint8_t *data = (const uint8_t *)tensor->data;
     size_t position = ptq__packed_position(tensor, index);
+    const uint8_t *data = (const uint8_t *)tensor->data + position / 8;
     int bits = tensor->bits, shift = (int)(position % 8);
-    unsigned word = data[position / 8];
-    if (shift + bits > 8)
-        word |= (unsigned)data[position / 8 + 1] << 8;
-    word = (word >> shift) & ((1u << bits) - 1);
-    if (tensor->type == PTQ_TYPE_PACKED_S && (word >> (bits - 1)))
-        return (int32_t)word - (1 << bits);
-    return (int32_t)word;
+    int32_t code = data[0] | (shift + bits > 8 ? data[1] << 8 : 0);
+    code = (code >> shift) & ((1 << bits) - 1);
+    return tensor->type == PTQ_TYPE_PACKED_S && code >> (bits - 1) ? code - (1 << bits) : code;
 }
 
+/* The mask reaches into a second byte, bits 8 and up, where the code does. */
 static void ptq__packed_set(ptq_tensor *tensor, size_t index, int32_t code) {
-    uint8_t *data = (uint8_t *)tensor->data;
     size_t position = ptq__packed_position(tensor, index);
+    uint8_t *data = (uint8_t *)tensor->data + position / 8;
     int shift = (int)(position % 8);
-    unsigned mask = ((1u << tensor->bits) - 1) << shift;
-    unsigned word = ((unsigned)code << shift) & mask;
-    data[position / 8] = (uint8_t)((data[position / 8] & ~mask) | word);
+    unsigned mask = ((1u << tensor->bits) - 1) << shift, word = ((unsigned)code << shift) & mask;
+    data[0] = (uint8_t)((data[0] & ~mask) | word);
     if (mask >> 8)
-        data[position / 8 + 1] = (uint8_t)((data[position / 8 + 1] & ~(mask >> 8)) | (word >> 8));
+        data[1] = (uint8_t)((data[1] & ~(mask >> 8)) | (word >> 8));
 }
 
-/* The code of an integer tensor. */
+/* The code at `index` of an integer tensor, whatever its width. */
 static int32_t ptq__code(const ptq_tensor *tensor, size_t index) {
     switch (tensor->type) {
     case PTQ_TYPE_U8:
@@ -2064,6 +2115,7 @@ PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index) {
     return (float)ptq__code(tensor, index);
 }
 
+/* real = scale (code - zero_point), with the scale of the element's channel where each has one. */
 PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index) {
     size_t per_row;
     if (!tensor->scales || tensor->type == PTQ_TYPE_F32 || tensor->type == PTQ_TYPE_F16)
@@ -2074,50 +2126,41 @@ PTQ_API float ptq_tensor_real(const ptq_tensor *tensor, size_t index) {
 }
 
 PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code) {
-    switch (tensor->type) {
-    case PTQ_TYPE_U8:
-        ((uint8_t *)tensor->data)[index] = (uint8_t)code;
-        break;
-    case PTQ_TYPE_S8:
-        ((int8_t *)tensor->data)[index] = (int8_t)code;
-        break;
-    case PTQ_TYPE_S32:
+    PTQ_ASSERT(tensor->type != PTQ_TYPE_F32 && tensor->type != PTQ_TYPE_F16);
+    if (tensor->type == PTQ_TYPE_S32)
         ((int32_t *)tensor->data)[index] = code;
-        break;
-    case PTQ_TYPE_PACKED_U:
-    case PTQ_TYPE_PACKED_S:
+    else if (ptq__is_packed(tensor->type))
         ptq__packed_set(tensor, index, code);
-        break;
-    default:
-        PTQ_ASSERT(0 && "codes go into integer tensors");
-    }
+    else
+        ((uint8_t *)tensor->data)[index] = (uint8_t)code; /* of either sign: two's complement */
 }
 
+/* Half precision: 1 bit of sign, 5 of exponent, 10 of mantissa; single has 8 and 23. Shifting by 13
+   bits rounds the mantissa; half of the last bit less one is added first, and one more where the
+   result would be odd, so that ties go to even. A carry runs into the exponent, which is then the
+   right one, infinity included. Below 2^-14 half precision has one exponent for all numbers: there
+   the leading 1, which is not stored elsewhere, becomes visible and moves to the right. */
 PTQ_API uint16_t ptq_f32_to_f16(float value) {
-    uint32_t bits, sign, mantissa, half, rest;
-    int exponent, shift;
+    uint32_t bits, sign, shift = 13;
     memcpy(&bits, &value, sizeof bits);
     sign = (bits >> 16) & 0x8000u;
-    exponent = (int)((bits >> 23) & 255) - 127 + 15;
-    mantissa = bits & 0x7fffffu;
-    if (exponent >= 31) /* overflow, infinity, NaN */
-        return (uint16_t)(sign | (exponent == 143 && mantissa ? 0x7e00u : 0x7c00u));
-    if (exponent < -10)
+    bits &= 0x7fffffffu;
+    if (bits >= 0x47800000u) /* from 2^16: infinity, or NaN */
+        return (uint16_t)(sign | (bits > 0x7f800000u ? 0x7e00u : 0x7c00u));
+    if (bits < 0x33000000u) /* below 2^-25, half of the smallest number */
         return (uint16_t)sign;
-    if (exponent > 0) {
-        shift = 13;
-        half = ((uint32_t)exponent << 10) | (mantissa >> 13);
-    } else { /* subnormal: the hidden bit becomes visible and moves right */
-        mantissa |= 0x800000u;
-        shift = 14 - exponent;
-        half = mantissa >> shift;
+    if (bits < 0x38800000u) { /* below 2^-14 */
+        shift = 126 - (bits >> 23);
+        bits = (bits & 0x7fffffu) | 0x800000u;
+    } else {
+        bits -= 112u << 23; /* the exponents' biases are 127 and 15 */
     }
-    rest = mantissa & ((1u << shift) - 1);
-    if (rest > (1u << (shift - 1)) || (rest == (1u << (shift - 1)) && (half & 1)))
-        half++; /* may carry into the exponent: then it is the right one, infinity included */
-    return (uint16_t)(sign | half);
+    bits += (1u << (shift - 1)) - 1 + ((bits >> shift) & 1);
+    return (uint16_t)(sign | (bits >> shift));
 }
 
+/* Exact: every half is a single. An exponent of 0 means mantissa * 2^-24, one of 31 means infinity
+   or NaN. */
 PTQ_API float ptq_f16_to_f32(uint16_t half) {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, mantissa = half & 0x3ffu, bits;
     int exponent = (half >> 10) & 31;
@@ -2132,12 +2175,20 @@ PTQ_API float ptq_f16_to_f32(uint16_t half) {
     return value;
 }
 
-/* ---- [QUANTIZE] -------------------------------------------------------------------------- */
+/* ---- [QUANTIZE] ---------------------------------------------------------------------------------
+   A real number x and its code q, of a tensor with scale s and zero point z:
 
-/* The arithmetic below is IEEE single precision, one operation at a time. Where the compiler may
-   compute in more (x87) or rearrange (-ffast-math), each result goes through memory, which rounds
-   it and ends the rearranging. Rounding to double-extended first and to single then gives the same
-   as rounding once, for + - * / (Figueroa 1995). */
+       q = clamp(round(x / s) + z)        x' = s (q - z)        |x - x'| <= s / 2 within the range
+
+   and the integer network's own step, from an accumulator (a sum of products of codes) to a code of
+   the result, clamp(round(acc m) + z), with m = s_in s_weight / s_out (Jacob et al. 2018, 2.2).
+
+   Integers are the same on every machine, and what is real here is IEEE single precision, one
+   operation at a time, rounded to nearest even. That is why every processor gives the same codes.
+   Where a compiler may compute in more bits (x87) or rearrange (-ffast-math), each result goes
+   through memory, which rounds it and ends the rearranging. To round to double-extended first and
+   then to single gives the same as to round once, for + - * / (Figueroa 1995). */
+
 #if defined(__FAST_MATH__) || !defined(FLT_EVAL_METHOD) || FLT_EVAL_METHOD != 0
 typedef volatile float ptq__float;
 typedef volatile double ptq__double;
@@ -2146,6 +2197,7 @@ typedef float ptq__float;
 typedef double ptq__double;
 #endif
 
+/* One rounding each: no compiler may fuse what follows into the product. */
 static float ptq__mul(float a, float b) {
     ptq__float x = a, y = b, result = x * y;
     return result;
@@ -2156,7 +2208,7 @@ static float ptq__div(float a, float b) {
     return result;
 }
 
-/* a * b + c, rounded once. */
+/* a b + c, rounded once. */
 #ifdef FP_FAST_FMAF
 static float ptq__fma(float a, float b, float c) { return fmaf(a, b, c); }
 #else
@@ -2177,7 +2229,8 @@ static float ptq__fma(float a, float b, float c) {
 }
 #endif
 
-/* Rounds half to even, for |x| < 2^22: adding 1.5 * 2^23 leaves the integer in the low bits. */
+/* Rounds half to even, |x| < 2^22: floats from 2^23 to 2^24 are the integers there, so that adding
+   1.5 * 2^23 = 0x4b400000 rounds x as all additions round, and leaves it in the low bits. */
 static int32_t ptq__rne(float x) {
     ptq__float shifted = x + 12582912.0f;
     float value = shifted;
@@ -2196,6 +2249,8 @@ static int32_t ptq__to_code(float f, int32_t zero_point, int32_t low, int32_t hi
     return ptq__rne(f) + zero_point;
 }
 
+/* An accumulator of up to 31 bits loses its low bits when it becomes a float, which has 24; that is
+   part of the definition (ONNX Runtime does the same), and far below half a code. */
 PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point, int32_t low,
                                int32_t high) {
     return ptq__to_code(ptq__mul((float)acc, multiplier), zero_point, low, high);
@@ -2204,7 +2259,7 @@ PTQ_API int32_t ptq_requantize(int32_t acc, float multiplier, int32_t zero_point
 PTQ_API void ptq_code_range(ptq_type type, int bits, int32_t *low, int32_t *high) {
     int is_signed = type == PTQ_TYPE_S8 || type == PTQ_TYPE_PACKED_S;
     *low = is_signed ? -(1 << (bits - 1)) : 0;
-    *high = is_signed ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
+    *high = *low + (1 << bits) - 1;
 }
 
 PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q) {
@@ -2217,8 +2272,7 @@ PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q) {
     return ptq__mul(q->scale, (float)(code - q->zero_point));
 }
 
-/* Finite and not denormal: processors may treat denormals as 0. Judged by the bits, which
-   -ffast-math leaves alone. */
+/* Finite and not denormal: processors may treat denormals as 0. By the bits, as ptq__is_finite. */
 static int ptq__is_normal(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -2226,6 +2280,10 @@ static int ptq__is_normal(float value) {
     return bits != 0 && bits != 255;
 }
 
+/* Affine: the range lo..hi takes all codes least..most, s = (hi - lo) / (most - least), and 0 gets
+   the code nearest to least - lo / s. Symmetric: the zero point is given, 0 or the middle, and the
+   farther end decides, s = max(-lo, hi) / (most - z). The range holds 0: zeros are everywhere, as
+   padding and behind ReLU, and their code must stand for exactly 0. */
 PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int bits, int symmetric,
                                       ptq_qparams *out, ptq_error *err) {
     double lo = low < 0 ? (double)low : 0, hi = high > 0 ? (double)high : 0, scale, reach;
@@ -2233,16 +2291,15 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
     ptq_qparams q;
     if ((type != PTQ_TYPE_U8 && type != PTQ_TYPE_S8) || bits < 2 || bits > 8)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d", ptq_type_name(type),
-                             bits);
+                             "codes are u8 or s8 of 2 to 8 bits, not %s of %d",
+                             ptq_name(PTQ_NAMES_TYPE, type), bits);
     if (!ptq__is_finite(low) || !ptq__is_finite(high))
         return ptq_error_set(err, PTQ_BAD_NUMBER, "a range of %g to %g cannot be quantized",
                              (double)low, (double)high);
     ptq_code_range(type, bits, &least, &most);
     q.type = type;
     q.bits = bits;
-    q.zero_point =
-        type == PTQ_TYPE_S8 || !symmetric || lo == 0 ? (symmetric ? 0 : least) : 1 << (bits - 1);
+    q.zero_point = !symmetric ? least : type == PTQ_TYPE_S8 || lo == 0 ? 0 : 1 << (bits - 1);
     reach = -lo > hi ? -lo : hi;
     scale = symmetric ? reach / (most - q.zero_point) : (hi - lo) / (most - least);
     q.scale = hi - lo > 0 ? (float)scale : 1;
@@ -2258,9 +2315,9 @@ PTQ_API ptq_status ptq_choose_qparams(float low, float high, ptq_type type, int 
 /* ---- [OPERATORS] ----------------------------------------------------------------------------- */
 
 /* What a network is made of. Each operator stands here whole: its formula, the shape of its result,
-   its parameters, its kernel on real numbers and its kernel on codes, side by side, since the second
-   differs from the first by quantization alone. A table at the end of the section collects them, and
-   the rest of this file knows an operator by its row only.
+   its parameters, its kernel on real numbers and its kernel on codes, side by side, since the
+   second differs from the first by quantization alone. A table at the end of the section collects
+   them, and the rest of this file knows an operator by its row only.
 
    These kernels are the truth. They are written to be read, in one fixed order of additions; the
    vector kernels of part three must give the same codes to the byte. Activations are H x W x C of
@@ -2298,11 +2355,11 @@ struct ptq__step {
     /* Geometry. A dense layer reads its input as 1 x 1 x (H * W * C), with a window of 1 x 1. */
     int in[3];                        /* H, W, C of the first operand */
     int kernel[2], stride[2], pad[2]; /* of the window; pad: rows above, columns to the left */
-    int groups;
-    int taps;           /* inputs that one result depends on: C / groups * KH * KW */
-    ptq_activation act; /* fused, or what the operator itself is */
-    ptq__clamp clamp;   /* coded results: of the operator's own ... */
-    ptq__adder adder;   /* ... and of an addition, own or fused */
+    int groups, deep;                 /* deep: input channels of a group, C / groups */
+    int taps;                         /* inputs that one result depends on: deep * KH * KW */
+    ptq_activation act;               /* fused, or what the operator itself is */
+    ptq__clamp clamp;                 /* coded results: of the operator's own ... */
+    ptq__adder adder;                 /* ... and of an addition, own or fused */
     ptq__kernel run;
     const void *weight; /* the model's, or the plan's own where it had to be changed */
     void *owned;        /* what the plan made for this step */
@@ -2312,6 +2369,7 @@ struct ptq__step {
 };
 
 /* All messages about a node begin with its name. */
+PTQ_FORMAT(4, 5)
 static ptq_status ptq__bad_node(ptq_error *err, ptq_status status, const ptq_node *node,
                                 const char *format, ...) {
     va_list args;
@@ -2358,6 +2416,8 @@ static float ptq__activate(float x, ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU6 && x > 6 ? 6 : x;
 }
 
+/* The codes that a result may have, of a scale in which 0 is always exact, and 6 as near as can be.
+   */
 static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act) {
     ptq__clamp clamp;
     int32_t six = ptq_quantize(6, q);
@@ -2371,8 +2431,8 @@ static ptq__clamp ptq__clamp_of(const ptq_qparams *q, ptq_activation act) {
 }
 
 static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *x = (const float *)frame->in[0];
-    float *y = (float *)frame->out;
+    const float *x = (const float *)frame->in[0]; /* H x W x C */
+    float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
     int i;
     for (i = 0; i < step->elements; i++)
         y[i] = ptq__activate(x[i], step->act);
@@ -2393,6 +2453,7 @@ static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
    b's product is rounded first, then everything once: so the order of the operands matters, and is
    the graph's. */
 
+/* What does not depend on the image: two ratios, and what the three zero points come to. */
 static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *y,
                                 ptq_activation act) {
     ptq__adder adder;
@@ -2405,12 +2466,14 @@ static ptq__adder ptq__adder_of(const ptq_qparams *a, const ptq_qparams *b, cons
     return adder;
 }
 
+/* a and b: codes as they lie in memory, the zero point not taken off. */
 static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
     float sum = ptq__fma((float)b, adder->ratio_b, adder->offset);
     sum = ptq__fma((float)a, adder->ratio_a, sum);
     return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
 }
 
+/* H x W x C, H x W x C -> H x W x C */
 static ptq_status ptq__add_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
     if (memcmp(a, b, sizeof node->shape))
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
@@ -2421,8 +2484,8 @@ static ptq_status ptq__add_shape(ptq_node *node, const int *a, const int *b, ptq
 }
 
 static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *a = (const float *)frame->in[0], *b = (const float *)frame->in[1];
-    float *y = (float *)frame->out;
+    const float *a = (const float *)frame->in[0], *b = (const float *)frame->in[1]; /* H x W x C */
+    float *y = (float *)frame->out; /* H x W x C, perhaps a */
     int i;
     for (i = 0; i < step->elements; i++)
         y[i] = ptq__activate(a[i] + b[i], step->act);
@@ -2460,10 +2523,10 @@ static ptq_status ptq__check_ratios(const ptq_model *model, const ptq_node *node
 /* Size of the result along one axis, and the padding; 0 if no window fits. */
 static int ptq__window(int size, int kernel, int stride, ptq_padding padding, int *before,
                        int *after) {
-    int out = (size + stride - 1) / stride, total;
+    int out = (size + stride - 1) / stride, total; /* of SAME: one result for each stride begun */
     if (padding == PTQ_PADDING_SAME) {
         total = (out - 1) * stride + kernel - size;
-        *before = total < 0 ? 0 : total / 2;
+        *before = total < 0 ? 0 : total / 2; /* an odd row goes behind, as in TensorFlow */
         *after = total < 0 ? 0 : total - total / 2;
         return out;
     }
@@ -2520,7 +2583,7 @@ static ptq_status ptq__conv_shape(ptq_node *node, const int *in, const int *resi
                              "%d groups must divide %d input and %d output channels", node->groups,
                              in[2], node->channels);
     PTQ__TRY(ptq__window_shape(node, in, NULL, err));
-    node->shape[2] = node->channels;
+    node->shape[2] = node->channels; /* not the input's, as for pools */
     if ((node->residual != PTQ_RESIDUAL_NONE) != (residual != NULL))
         return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a fused addition goes with a second input");
     if (residual && memcmp(residual, out, sizeof node->shape))
@@ -2564,21 +2627,14 @@ static float ptq__multiplier(const ptq_model *model, const ptq_node *node, int c
     float product = ptq__mul(model->node[node->input[0]].q.scale,
                              weight->scale[weight->scales > 1 ? channel : 0]);
     if (!ptq__is_normal(product))
-        return 0;
+        return 0; /* refused by ptq__check_sums */
     return out->type == PTQ_TYPE_F32 ? product : ptq__div(product, out->scale);
 }
 
 /* Sum of |w - z| of one output channel. */
 static uint64_t ptq__weight_mass(const ptq_tensor *weight, int channel) {
     size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0], i;
-    const int8_t *s8 = (const int8_t *)weight->data + (size_t)channel * n;
     uint64_t sum = 0;
-    int32_t part = 0;
-    if (weight->type == PTQ_TYPE_S8 && weight->zero_point == 0 && n < 1 << 23) {
-        for (i = 0; i < n; i++) /* the usual case, in a loop that compilers make fast */
-            part += s8[i] < 0 ? -s8[i] : s8[i];
-        return (uint64_t)part;
-    }
     for (i = 0; i < n; i++) {
         int32_t w = ptq__code(weight, (size_t)channel * n + i) - weight->zero_point;
         sum += (uint64_t)(w < 0 ? -w : w);
@@ -2600,7 +2656,10 @@ static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, 
         if (most > INT32_MAX)
             return ptq__bad_node(
                 err, PTQ_BAD_NUMBER, node,
-                "the accumulator of channel %d could reach %L and overflow 32 bits", c, most);
+                "the accumulator of channel %d could reach %llu and overflow 32 bits", c,
+                (unsigned long long)most);
+        /* A multiplier that rounds to 0 would silence the channel; processors differ on denormals.
+           */
         if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
             return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
                                  "scales %g (input), %g (weight %d) and %g (result) give no normal"
@@ -2631,7 +2690,7 @@ static const float *ptq__gather_f32(const ptq__step *step, const float *x, int p
                                     float *patch) {
     int top = p / step->node->shape[1] * step->stride[0] - step->pad[0];
     int left = p % step->node->shape[1] * step->stride[1] - step->pad[1];
-    int deep = step->in[2] / step->groups, area = step->kernel[0] * step->kernel[1], u, v, c;
+    int deep = step->deep, area = step->kernel[0] * step->kernel[1], u, v, c;
     if (ptq__is_direct(step))
         return x + ptq__under(step, top, left);
     for (u = 0; u < step->kernel[0]; u++)
@@ -2649,18 +2708,24 @@ static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq
                               int g, int16_t *patch) {
     int top = p / step->node->shape[1] * step->stride[0] - step->pad[0];
     int left = p % step->node->shape[1] * step->stride[1] - step->pad[1];
-    int deep = step->in[2] / step->groups, area = step->kernel[0] * step->kernel[1], u, v, c;
+    int deep = step->deep, area = step->kernel[0] * step->kernel[1], u, v, c;
     int flip = q->type == PTQ_TYPE_S8 ? 128 : 0, zero = q->zero_point + flip; /* s8 + 128 as u8 */
     for (u = 0; u < step->kernel[0]; u++)
         for (v = 0; v < step->kernel[1]; v++) {
             int at = ptq__under(step, top + u, left + v);
             int16_t *to = patch + u * step->kernel[1] + v;
-            for (c = 0; c < deep; c++)
-                to[c * area] = (int16_t)(at < 0 ? 0 : (x[at + g * deep + c] ^ flip) - zero);
+            const uint8_t *from = x + (at < 0 ? 0 : at) + g * deep;
+            if (at < 0)
+                for (c = 0; c < deep; c++)
+                    to[c * area] = 0;
+            else
+                for (c = 0; c < deep; c++)
+                    to[c * area] = (int16_t)((from[c] ^ flip) - zero);
         }
 }
 
-/* Eight partial sums: the order of additions is fixed, and a compiler may still use vectors. */
+/* sum of a[i] b[i], n numbers each. Eight partial sums: the order of additions is fixed, and a
+   compiler may still use vectors. */
 static float ptq__dot_f32(const float *a, const float *b, int n) {
     float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     int i, j;
@@ -2672,50 +2737,45 @@ static float ptq__dot_f32(const float *a, const float *b, int n) {
     return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
 
-/* The same of codes, exact. Blocks of 32: compilers turn them into vector code, where a plain loop
-   stays scalar at -O2. */
-static int32_t ptq__dot_s8(const int16_t *x, const int8_t *w, int n) {
-    int32_t sum = 0;
-    int i, j;
-    for (i = 0; i + 32 <= n; i += 32) {
-        int32_t part = 0;
-        for (j = 0; j < 32; j++)
-            part += x[i + j] * w[i + j];
-        sum += part;
+/* The same of codes: x, less its zero point, n of 16 bits; w, n codes as they are. Sums wrap at 32
+   bits. Blocks of 32 become vector code; a plain loop stays scalar at -O2. */
+#define PTQ__DOT(NAME, TYPE)                                                                       \
+    static uint32_t NAME(const int16_t *x, const TYPE *w, int n) {                                 \
+        uint32_t sum = 0;                                                                          \
+        int i, j;                                                                                  \
+        for (i = 0; i + 32 <= n; i += 32) {                                                        \
+            int32_t part = 0;                                                                      \
+            for (j = 0; j < 32; j++)                                                               \
+                part += x[i + j] * w[i + j];                                                       \
+            sum += (uint32_t)part;                                                                 \
+        }                                                                                          \
+        for (; i < n; i++)                                                                         \
+            sum += (uint32_t)(x[i] * w[i]);                                                        \
+        return sum;                                                                                \
     }
-    for (; i < n; i++)
-        sum += x[i] * w[i];
+PTQ__DOT(ptq__dot_s8, int8_t)
+PTQ__DOT(ptq__dot_u8, uint8_t)
+
+/* sum of (w - zw)(x - zx) = sum w (x - zx) - zw sum (x - zx). The second sum is the same for all
+   channels of a group: ptq__mass. Both may wrap where their difference, which ptq__check_sums
+   bounds, does not. */
+static uint32_t ptq__mass(const ptq__step *step, const int16_t *patch) {
+    uint32_t sum = 0;
+    int i;
+    for (i = 0; i < step->taps && step->node->param[PTQ_PARAM_WEIGHT].zero_point; i++) {
+        int32_t x = patch[i];
+        sum += (uint32_t)x;
+    }
     return sum;
 }
 
-/* sum x (w - zw) = sum x w - zw sum x. The two sums may wrap where their difference fits. */
-static int32_t ptq__dot_u8(const int16_t *x, const uint8_t *w, int zero_point, int n) {
-    uint32_t sum = 0, sum_x = 0;
-    int i, j;
-    for (i = 0; i + 32 <= n; i += 32) {
-        int32_t part = 0, part_x = 0;
-        for (j = 0; j < 32; j++)
-            part += x[i + j] * w[i + j];
-        for (j = 0; j < 32; j++)
-            part_x += x[i + j];
-        sum += (uint32_t)part;
-        sum_x += (uint32_t)part_x;
-    }
-    for (; i < n; i++) {
-        int32_t value = x[i];
-        sum += (uint32_t)(value * w[i]);
-        sum_x += (uint32_t)value;
-    }
-    return (int32_t)(sum - (uint32_t)zero_point * sum_x);
-}
-
-/* sum of (x - zx)(w - zw) for one channel: `taps` inputs with zx taken off already. */
-static int32_t ptq__dot(const ptq__step *step, const int16_t *x, int channel) {
+static int32_t ptq__dot(const ptq__step *step, const int16_t *patch, uint32_t mass, int channel) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    const int8_t *w = (const int8_t *)step->weight + (ptrdiff_t)channel * step->taps;
-    return weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S
-               ? ptq__dot_s8(x, w, step->taps)
-               : ptq__dot_u8(x, (const uint8_t *)w, weight->zero_point, step->taps);
+    const uint8_t *w = (const uint8_t *)step->weight + (ptrdiff_t)channel * step->taps;
+    uint32_t sum = weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S
+                       ? ptq__dot_s8(patch, (const int8_t *)w, step->taps)
+                       : ptq__dot_u8(patch, w, step->taps);
+    return (int32_t)(sum - (uint32_t)weight->zero_point * mass);
 }
 
 /* What becomes of a sum that stands for element `at` of the result. The residual may lie where the
@@ -2751,11 +2811,14 @@ static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int
     ptq__store(frame->out, at, code);
 }
 
+/* Position by position, group by group: the inputs are gathered once, for all channels of the
+   group. The integer kernel below is the same but for the words "codes", "accumulator" and
+   "requantize". */
 static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *weight = (const float *)step->weight, *patch;
-    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data;
+    const float *weight = (const float *)step->weight, *patch;                 /* O x taps; taps */
+    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
     int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
-    for (p = 0; p < step->elements / channels; p++)
+    for (p = 0; p < step->elements / channels; p++) /* p = y * W' + x */
         for (g = 0; g < step->groups; g++) {
             patch =
                 ptq__gather_f32(step, (const float *)frame->in[0], p, g, (float *)frame->scratch);
@@ -2767,15 +2830,17 @@ static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
 }
 
 static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
-    const int32_t *bias = (const int32_t *)step->node->param[PTQ_PARAM_BIAS].data;
-    int16_t *patch = (int16_t *)frame->scratch;
+    const int32_t *bias = (const int32_t *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
+    int16_t *patch = (int16_t *)frame->scratch; /* taps, each -255 .. 255 */
+    uint32_t mass;                              /* see ptq__mass */
     int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
     for (p = 0; p < step->elements / channels; p++)
         for (g = 0; g < step->groups; g++) {
             ptq__gather_codes(step, (const uint8_t *)frame->in[0], &step->from[0]->q, p, g, patch);
+            mass = ptq__mass(step, patch);
             for (o = g * each; o < (g + 1) * each; o++)
                 ptq__finish_code(step, frame, p * channels + o,
-                                 ptq__dot(step, patch, o) + (bias ? bias[o] : 0),
+                                 ptq__dot(step, patch, mass, o) + (bias ? bias[o] : 0),
                                  step->multiplier[o]);
         }
 }
@@ -2784,7 +2849,7 @@ static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
    range. */
 static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes) {
     ptq_qparams q;
-    float low = 0, high = 0;
+    float low = 0, high = 0; /* 0 is always in the range */
     int i;
     for (i = 0; i < n; i++) {
         low = x[i] < low ? x[i] : low;
@@ -2801,18 +2866,20 @@ static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes) {
    once: y = act(acc * (sx * sw[o]) + b[o]). */
 static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data;
-    int16_t *patch = (int16_t *)frame->scratch;
-    uint8_t *codes = (uint8_t *)(patch + step->taps);
+    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
+    int16_t *patch = (int16_t *)frame->scratch;                                /* taps */
+    uint8_t *codes = (uint8_t *)(patch + step->taps); /* H x W x C, made for this image */
+    uint32_t mass;
     ptq_qparams q = ptq__quantize_input((const float *)frame->in[0],
                                         step->in[0] * step->in[1] * step->in[2], codes);
     int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
     for (p = 0; p < step->elements / channels; p++)
         for (g = 0; g < step->groups; g++) {
             ptq__gather_codes(step, codes, &q, p, g, patch);
+            mass = ptq__mass(step, patch);
             for (o = g * each; o < (g + 1) * each; o++) {
                 float scale = ptq__mul(q.scale, weight->scale[weight->scales > 1 ? o : 0]);
-                float sum = ptq__mul((float)ptq__dot(step, patch, o), scale);
+                float sum = ptq__mul((float)ptq__dot(step, patch, mass, o), scale);
                 ptq__finish_real(step, frame, p * channels + o, sum + (bias ? bias[o] : 0));
             }
         }
@@ -2837,9 +2904,9 @@ static int ptq__norm_param(const ptq_node *node, const int *in, int param, int *
 }
 
 static void ptq__norm_f32(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_tensor *param = step->node->param;
-    const float *x = (const float *)frame->in[0];
-    float *y = (float *)frame->out;
+    const ptq_tensor *param = step->node->param;  /* C numbers each */
+    const float *x = (const float *)frame->in[0]; /* H x W x C */
+    float *y = (float *)frame->out;               /* H x W x C, perhaps x itself */
     int channels = step->in[2], i, c;
     for (c = 0; c < channels; c++) {
         float mean = ((const float *)param[PTQ_PARAM_MEAN].data)[c];
@@ -2862,6 +2929,7 @@ typedef struct ptq__clip {
     int begin[2], end[2];
 } ptq__clip;
 
+/* That of position p = y * W' + x of the result. */
 static ptq__clip ptq__clip_window(const ptq__step *step, int p) {
     ptq__clip clip;
     int axis, at[2];
@@ -2883,59 +2951,6 @@ static int ptq__pool_taps(const ptq__step *step, const ptq__clip *clip) {
     return (clip->end[0] - clip->begin[0]) * (clip->end[1] - clip->begin[1]);
 }
 
-/* One number of a pool's result; x: the input from this channel on. */
-typedef float (*ptq__pool_real)(const ptq__step *step, const float *x, const ptq__clip *clip);
-typedef int32_t (*ptq__pool_code)(const ptq__step *step, const uint8_t *x, const ptq__clip *clip);
-
-static void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame, ptq__pool_real one) {
-    float *y = (float *)frame->out;
-    int channels = step->in[2], p, c;
-    for (p = 0; p < step->elements / channels; p++) {
-        ptq__clip clip = ptq__clip_window(step, p);
-        for (c = 0; c < channels; c++)
-            *y++ = one(step, (const float *)frame->in[0] + c, &clip);
-    }
-}
-
-static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, ptq__pool_code one) {
-    int channels = step->in[2], i = 0, p, c;
-    for (p = 0; p < step->elements / channels; p++) {
-        ptq__clip clip = ptq__clip_window(step, p);
-        for (c = 0; c < channels; c++)
-            ptq__store(frame->out, i++, one(step, (const uint8_t *)frame->in[0] + c, &clip));
-    }
-}
-
-static float ptq__largest(const ptq__step *step, const float *x, const ptq__clip *clip) {
-    int u, v, width = step->in[1], deep = step->in[2];
-    float most = x[(clip->begin[0] * width + clip->begin[1]) * deep];
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++)
-            if (x[(u * width + v) * deep] > most)
-                most = x[(u * width + v) * deep];
-    return most;
-}
-
-static int32_t ptq__largest_code(const ptq__step *step, const uint8_t *x, const ptq__clip *clip) {
-    int u, v, width = step->in[1], deep = step->in[2];
-    int32_t most = INT32_MIN;
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++) {
-            int32_t code = ptq__load(x, (u * width + v) * deep, step->node->q.type);
-            most = code > most ? code : most;
-        }
-    return most;
-}
-
-static float ptq__average(const ptq__step *step, const float *x, const ptq__clip *clip) {
-    int u, v, width = step->in[1], deep = step->in[2];
-    float sum = 0;
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++)
-            sum += x[(u * width + v) * deep];
-    return sum / (float)ptq__pool_taps(step, clip);
-}
-
 /* m = sx / (sy * n), as ONNX Runtime's QLinearGlobalAveragePool. */
 static float ptq__average_multiplier(const ptq_qparams *x, const ptq_qparams *y, int n) {
     return ptq__div(x->scale, ptq__mul(y->scale, (float)n));
@@ -2948,31 +2963,43 @@ static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int
     return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
 }
 
-static int32_t ptq__average_codes(const ptq__step *step, const uint8_t *x, const ptq__clip *clip) {
-    const ptq_qparams *q = &step->from[0]->q;
-    int u, v, width = step->in[1], deep = step->in[2];
-    int32_t sum = 0;
-    for (u = clip->begin[0]; u < clip->end[0]; u++)
-        for (v = clip->begin[1]; v < clip->end[1]; v++)
-            sum += ptq__load(x, (u * width + v) * deep, q->type) - q->zero_point;
-    return ptq__average_code(q, &step->node->q, sum, ptq__pool_taps(step, clip));
-}
+/* Every pool in one loop. For each element of the result `sum` begins at START, with x[at] the
+   first input under the window; FOLD takes in one input after the other; PUT stores it. */
+#define PTQ__POOL(NAME, SUM, START, FOLD, PUT)                                                     \
+    static void NAME(const ptq__step *step, const ptq__frame *frame) {                             \
+        const ptq_qparams *q = &step->from[0]->q;                                                  \
+        const void *x = frame->in[0];                                                              \
+        int width = step->in[1], channels = step->in[2], i, c, u, v, at, taps;                     \
+        for (i = 0; i < step->elements; i += channels) {                                           \
+            ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
+            taps = ptq__pool_taps(step, &clip);                                                    \
+            for (c = 0; c < channels; c++) {                                                       \
+                SUM sum;                                                                           \
+                at = (clip.begin[0] * width + clip.begin[1]) * channels + c;                       \
+                sum = START;                                                                       \
+                for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
+                    for (v = clip.begin[1]; v < clip.end[1]; v++) {                                \
+                        at = (u * width + v) * channels + c;                                       \
+                        FOLD;                                                                      \
+                    }                                                                              \
+                PUT;                                                                               \
+            }                                                                                      \
+        }                                                                                          \
+        (void)q, (void)taps;                                                                       \
+    }
 
-static void ptq__max_pool_f32(const ptq__step *step, const ptq__frame *frame) {
-    ptq__pool_f32(step, frame, ptq__largest);
-}
-
-static void ptq__max_pool_int(const ptq__step *step, const ptq__frame *frame) {
-    ptq__pool_int(step, frame, ptq__largest_code);
-}
-
-static void ptq__avg_pool_f32(const ptq__step *step, const ptq__frame *frame) {
-    ptq__pool_f32(step, frame, ptq__average);
-}
-
-static void ptq__avg_pool_int(const ptq__step *step, const ptq__frame *frame) {
-    ptq__pool_int(step, frame, ptq__average_codes);
-}
+#define PTQ__REAL ((const float *)x)[at]
+#define PTQ__CODE ptq__load(x, at, q->type)
+/* clang-format off */
+PTQ__POOL(ptq__max_pool_f32, float, PTQ__REAL, sum = PTQ__REAL > sum ? PTQ__REAL : sum,
+          ((float *)frame->out)[i + c] = sum)
+PTQ__POOL(ptq__max_pool_int, int32_t, PTQ__CODE, sum = PTQ__CODE > sum ? PTQ__CODE : sum,
+          ptq__store(frame->out, i + c, sum))
+PTQ__POOL(ptq__avg_pool_f32, float, 0, sum += PTQ__REAL,
+          ((float *)frame->out)[i + c] = sum / (float)taps)
+PTQ__POOL(ptq__avg_pool_int, int32_t, 0, sum += PTQ__CODE - q->zero_point,
+          ptq__store(frame->out, i + c, ptq__average_code(q, &step->node->q, sum, taps)))
+/* clang-format on */
 
 /* H x W x C -> 1 x 1 x C */
 static ptq_status ptq__global_shape(ptq_node *node, const int *in, const int *second,
@@ -2989,13 +3016,14 @@ static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *nod
     uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
     if (most > INT32_MAX)
         return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                             "the sum of %dx%d codes could reach %L and overflow 32 bits",
-                             in->shape[0], in->shape[1], most);
+                             "the sum of %dx%d codes could reach %llu and overflow 32 bits",
+                             in->shape[0], in->shape[1], (unsigned long long)most);
     return ptq__check_ratios(model, node, err);
 }
 
 /* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows. */
 
+/* 1 x 1 x C -> 1 x 1 x C */
 static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *second,
                                      ptq_error *err) {
     (void)second;
@@ -3037,26 +3065,14 @@ static void ptq__dequantize_all(const ptq__step *step, const ptq__frame *frame) 
 
 /* The keys of the graph text, as bits. A row of the table says which of them a node may have, and
    with that what it has: weights, a window, a fused activation. */
+/* clang-format off */
 enum {
-    PTQ__KEY_IN = 1 << 0,
-    PTQ__KEY_OUT = 1 << 1,
-    PTQ__KEY_Q = 1 << 2,
-    PTQ__KEY_SHAPE = 1 << 3,
-    PTQ__KEY_MEAN = 1 << 4,
-    PTQ__KEY_STD = 1 << 5,
-    PTQ__KEY_CHANNELS = 1 << 6,
-    PTQ__KEY_BIAS = 1 << 7,
-    PTQ__KEY_W = 1 << 8,
-    PTQ__KEY_DYNAMIC = 1 << 9,
-    PTQ__KEY_ACT = 1 << 10,
-    PTQ__KEY_KERNEL = 1 << 11,
-    PTQ__KEY_STRIDE = 1 << 12,
-    PTQ__KEY_PAD = 1 << 13,
-    PTQ__KEY_INCLUDE_PAD = 1 << 14,
-    PTQ__KEY_GROUPS = 1 << 15,
-    PTQ__KEY_ADD = 1 << 16,
-    PTQ__KEY_ADD_ACT = 1 << 17,
-    PTQ__KEY_MID = 1 << 18,
+    PTQ__KEY_IN = 1 << 0, PTQ__KEY_OUT = 1 << 1, PTQ__KEY_Q = 1 << 2, PTQ__KEY_SHAPE = 1 << 3,
+    PTQ__KEY_MEAN = 1 << 4, PTQ__KEY_STD = 1 << 5, PTQ__KEY_CHANNELS = 1 << 6,
+    PTQ__KEY_BIAS = 1 << 7, PTQ__KEY_W = 1 << 8, PTQ__KEY_DYNAMIC = 1 << 9,
+    PTQ__KEY_ACT = 1 << 10, PTQ__KEY_KERNEL = 1 << 11, PTQ__KEY_STRIDE = 1 << 12,
+    PTQ__KEY_PAD = 1 << 13, PTQ__KEY_INCLUDE_PAD = 1 << 14, PTQ__KEY_GROUPS = 1 << 15,
+    PTQ__KEY_ADD = 1 << 16, PTQ__KEY_ADD_ACT = 1 << 17, PTQ__KEY_MID = 1 << 18,
     PTQ__KEY_EPSILON = 1 << 19,
     PTQ__INPUT_KEYS = PTQ__KEY_Q | PTQ__KEY_SHAPE | PTQ__KEY_MEAN | PTQ__KEY_STD,
     PTQ__PLAIN_KEYS = PTQ__KEY_IN | PTQ__KEY_OUT | PTQ__KEY_Q, /* of all with operands */
@@ -3066,6 +3082,7 @@ enum {
     PTQ__CONV_KEYS = PTQ__DENSE_KEYS | PTQ__WINDOW_KEYS | PTQ__KEY_GROUPS | PTQ__KEY_ADD |
                      PTQ__KEY_ADD_ACT | PTQ__KEY_MID
 };
+/* clang-format on */
 
 /* How an operator is converted: what its integer form does with codes. */
 typedef enum ptq__codes {
@@ -3092,20 +3109,22 @@ typedef struct ptq__rules {
     /* Fills node->shape from the operands' shapes and checks its attributes; NULL: as the first
        operand. `second` is NULL where there is no such operand. */
     ptq_status (*shape)(ptq_node *node, const int *in, const int *second, ptq_error *err);
-    /* Rank of a parameter, 0 if there is none; dims come in as {C', 1, 1, 1}. */
+    /* Rank of a parameter, 0 if there is none; dims come in as {C', 1, 1, 1}. The cost follows from
+       it: each result takes as many multiplications as there are weights for one channel. */
     int (*param)(const ptq_node *node, const int *in, int param, int *dims);
     /* What the integer kernel relies on. */
     ptq_status (*check)(const ptq_model *model, const ptq_node *node, ptq_error *err);
 } ptq__rules;
 
-/* Scalar kernels: on real numbers, on codes, on real numbers with integer weights. */
+/* Scalar kernels: on real numbers, on codes, on real numbers with integer weights (dynamic
+   quantization). NULL where the operator has no such form. */
 typedef struct ptq__kernels {
     ptq__kernel real, integer, dynamic;
 } ptq__kernels;
 
 typedef struct ptq__operator {
-    const char *name; /* in the graph text */
-    int operands;     /* a fused residual aside */
+    ptq_op op;
+    int operands; /* a fused residual aside */
     unsigned keys, properties;
     ptq__codes codes;
     ptq_fusion_kind fusion; /* how [FUSE] moves it into the node before it */
@@ -3127,38 +3146,38 @@ typedef struct ptq__operator {
    conversion go by the row. The tests find a new row by themselves where they go through all. */
 /* clang-format off */
 static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
-    {"input", 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {NULL, NULL, NULL}},
-    {"conv2d", 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES, PTQ_FUSION_NONE,
+    {PTQ_OP_CONV2D, 1, PTQ__CONV_KEYS, PTQ__TAKES_NORM, PTQ__WEIGHT_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__conv_shape, ptq__conv_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
-    {"batch_norm", 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
+    {PTQ_OP_BATCH_NORM, 1, PTQ__PLAIN_KEYS | PTQ__KEY_EPSILON, PTQ__IN_PLACE, PTQ__NO_CODES,
         PTQ_FUSION_BATCH_NORM, PTQ_ACTIVATION_NONE, {ptq__norm_shape, ptq__norm_param, NULL},
         {ptq__norm_f32, NULL, NULL}},
-    {"relu", 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
+    {PTQ_OP_RELU, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
         PTQ_ACTIVATION_RELU, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
-    {"relu6", 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
+    {PTQ_OP_RELU6, 1, PTQ__PLAIN_KEYS, PTQ__IN_PLACE, PTQ__SAME_CODES, PTQ_FUSION_ACTIVATION,
         PTQ_ACTIVATION_RELU6, {NULL, NULL, NULL}, {ptq__relu_f32, ptq__relu_int, NULL}},
-    {"add", 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES, PTQ_FUSION_RESIDUAL,
-        PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
+    {PTQ_OP_ADD, 2, PTQ__PLAIN_KEYS | PTQ__KEY_ACT, PTQ__IN_PLACE, PTQ__OWN_CODES,
+        PTQ_FUSION_RESIDUAL, PTQ_ACTIVATION_NONE, {ptq__add_shape, NULL, ptq__check_ratios},
         {ptq__add_f32, ptq__add_int, NULL}},
-    {"max_pool", 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_MAX_POOL, 1, PTQ__WINDOW_KEYS, 0, PTQ__SAME_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__window_shape, NULL, NULL}, {ptq__max_pool_f32, ptq__max_pool_int, NULL}},
-    {"avg_pool", 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
+    {PTQ_OP_AVG_POOL, 1, PTQ__WINDOW_KEYS | PTQ__KEY_INCLUDE_PAD, 0, PTQ__OWN_CODES,
+        PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {"global_avg_pool", 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
+    {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__global_shape, NULL, ptq__check_average},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {"dense", 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {ptq__dense_shape, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
-    {"softmax", 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
-    {"quantize", 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
+    {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
+    {PTQ_OP_QUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__TO_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
         {NULL, NULL, NULL}, {NULL, ptq__quantize_all, NULL}},
-    {"dequantize", 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
+    {PTQ_OP_DEQUANTIZE, 1, PTQ__PLAIN_KEYS, 0, PTQ__FROM_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {NULL, NULL, NULL}, {ptq__dequantize_all, NULL, NULL}},
 };
 /* clang-format on */
 
@@ -3188,7 +3207,7 @@ static void ptq__describe_step(ptq__step *step) {
     int axis, window = ptq__has_key(node, PTQ__KEY_KERNEL);
     step->elements = (int)ptq__shape_elements(3, node->shape);
     memcpy(step->in, a ? a->shape : node->shape, sizeof step->in);
-    if (ptq__has_weight(node->op) && !window) {
+    if (ptq__has_weight(node->op) && !window) { /* a dense layer: one pixel of many channels */
         step->in[2] *= step->in[0] * step->in[1];
         step->in[0] = step->in[1] = 1;
     }
@@ -3198,8 +3217,9 @@ static void ptq__describe_step(ptq__step *step) {
         step->pad[axis] = node->pad[axis];
     }
     step->groups = node->groups;
+    step->deep = step->in[2] / step->groups;
     if (ptq__has_weight(node->op))
-        step->taps = step->in[2] / step->groups * step->kernel[0] * step->kernel[1];
+        step->taps = step->deep * step->kernel[0] * step->kernel[1];
     step->act = ptq__act_of(node);
     if (!ptq__is_coded(node))
         return;
@@ -3230,87 +3250,45 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
         step->scratch += (size_t)(step->in[0] * step->in[1] * step->in[2]);
 }
 
-/* ---- [GRAPH] ----------------------------------------------------------------------------- */
+/* ---- [GRAPH] --------------------------------------------------------------------------------- */
 
-PTQ_API const char *ptq_op_name(ptq_op op) {
-    static const char *const name[] = {
-#define PTQ_X(name, text) text,
-        PTQ_OP_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)op < PTQ_OP_COUNT ? name[op] : "?";
-}
+/* A model is an array of nodes in topological order, each with its parameters. It comes from the
+   builder, from a file's graph text, or from a pass that copies another model; all three end in
+   ptq__append or ptq__copy_node. What later sections rely on is proved once, in ptq_model_check:
+   shapes, parameters, codes that go together, sums that fit. No kernel looks again. */
 
 static const char *ptq__act_name(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
 }
 
-static int ptq__is_name(const char *name, size_t length) {
-    size_t i;
-    if (length < 1 || length >= PTQ_NAME_SIZE)
-        return 0;
-    for (i = 0; i < length; i++) {
-        char c = name[i];
-        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-              c == '_' || c == '.'))
-            return 0;
-    }
-    return 1;
+/* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
+static const char *ptq__param_name(int param) {
+    static const char *const name[] = {"weight", "bias", "running_mean", "running_var"};
+    return name[param];
 }
 
-PTQ_API const char *ptq_mode_name(ptq_mode mode) {
-    static const char *const name[] = {"integer", "dynamic", "half", "float"};
-    return (unsigned)mode < sizeof name / sizeof name[0] ? name[mode] : "?";
-}
-
+/* What a node computes with: its weights say it where there are some, else its result. */
+/* What a node computes with: its weights say it where there are some, else its result does. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    if (ptq__has_weight(node->op)) {
-        if (!ptq__is_integer_type(weight->type))
-            return weight->type == PTQ_TYPE_F16 ? PTQ_MODE_HALF : PTQ_MODE_FLOAT;
+    ptq_type weight = node->param[PTQ_PARAM_WEIGHT].type;
+    if (!ptq__has_weight(node->op))
+        return ptq__is_coded(node) ? PTQ_MODE_INTEGER : PTQ_MODE_FLOAT;
+    if (ptq__is_integer_type(weight))
         return node->dynamic ? PTQ_MODE_DYNAMIC : PTQ_MODE_INTEGER;
-    }
-    return ptq__is_coded(node) ? PTQ_MODE_INTEGER : PTQ_MODE_FLOAT;
+    return weight == PTQ_TYPE_F16 ? PTQ_MODE_HALF : PTQ_MODE_FLOAT;
 }
 
-PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
-                                    ptq_error *err) {
-    void *memory = NULL;
-    ptq_model *model;
-    int c;
-    PTQ__TRY(ptq__alloc(allocator, 1, sizeof *model, "model", &memory, err));
-    model = (ptq_model *)memory;
-    model->allocator = ptq__allocator(allocator);
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
-        model->std[c] = 1;
-    *out = model;
-    return PTQ_OK;
-}
-
-static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
+/* 1 if any node has left float. */
+static int ptq__is_quantized(const ptq_model *model) {
     int i;
-    for (i = 0; i < metas; i++) {
-        ptq__free(allocator, meta[i].key);
-        ptq__free(allocator, meta[i].value);
-    }
-    ptq__free(allocator, meta);
-}
-
-PTQ_API void ptq_model_free(ptq_model *model) {
-    ptq_allocator allocator;
-    int i, p;
-    if (!model)
-        return;
-    allocator = model->allocator;
     for (i = 0; i < model->nodes; i++)
-        for (p = 0; p < PTQ_PARAM_COUNT; p++)
-            ptq_tensor_free(&model->node[i].param[p], &allocator);
-    ptq__free(&allocator, model->node);
-    ptq__free_metas(model->meta, model->metas, &allocator);
-    ptq__free(&allocator, model);
+        if (ptq_node_mode(model, i) != PTQ_MODE_FLOAT)
+            return 1;
+    return 0;
 }
 
+/* By the name of a node or of its result; -1 if there is none. */
 static int ptq__find(const ptq_model *model, const char *name, size_t length) {
     int i;
     for (i = 0; i < model->nodes; i++) {
@@ -3326,561 +3304,16 @@ PTQ_API int ptq_model_find(const ptq_model *model, const char *name) {
     return ptq__find(model, name, strlen(name));
 }
 
+/* Classes are compared by their logits: a softmax behind them changes no order. */
 PTQ_API int ptq_model_logits(const ptq_model *model) {
     int last = model->nodes - 1;
-    return last > 0 && model->node[last].op == PTQ_OP_SOFTMAX ? model->node[last].input[0] : last;
-}
-
-/* Fills shape and padding of a node whose attributes and inputs are set. */
-static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *err) {
-    const ptq__rules *rules = &ptq__operator_of(node)->rules;
-    const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : NULL;
-    const int *second = node->input[1] >= 0 ? model->node[node->input[1]].shape : NULL;
-    if (rules->shape)
-        PTQ__TRY(rules->shape(node, in, second, err));
-    else if (in)
-        memcpy(node->shape, in, sizeof node->shape);
-    if (!ptq__shape_elements(3, node->shape))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "shape %dx%dx%d is empty or has more than %d elements", node->shape[0],
-                             node->shape[1], node->shape[2], PTQ_MAX_ELEMENTS);
-    return PTQ_OK;
-}
-
-/* Rank and dimensions that a parameter must have; rank 0 if the operator has no such parameter. */
-static int ptq__param_shape(const ptq_model *model, const ptq_node *node, int param, int *dims) {
-    const ptq__rules *rules = &ptq__operator_of(node)->rules;
-    dims[0] = node->shape[2];
-    dims[1] = dims[2] = dims[3] = 1;
-    return rules->param ? rules->param(node, model->node[node->input[0]].shape, param, dims) : 0;
-}
-
-/* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
-static const char *ptq__param_name(int param) {
-    static const char *const name[] = {"weight", "bias", "running_mean", "running_var"};
-    return name[param];
-}
-
-/* Weights keep the type that they have, or are announced with. Biases go with them: sums of integer
-   products on integer inputs, else real numbers. */
-static ptq_type ptq__param_type(const ptq_node *node, int param) {
-    ptq_type type = node->param[PTQ_PARAM_WEIGHT].type;
-    if (!ptq__has_weight(node->op))
-        return PTQ_TYPE_F32;
-    if (param == PTQ_PARAM_WEIGHT)
-        return type;
-    return ptq__is_integer_type(type) && !node->dynamic ? PTQ_TYPE_S32 : PTQ_TYPE_F32;
-}
-
-static ptq_status ptq__create_params(const ptq_model *model, ptq_node *node, ptq_error *err) {
-    const float one = 1;
-    int param, dims[PTQ_MAX_RANK], rank, c;
-    for (param = 0; param < PTQ_PARAM_COUNT; param++) {
-        rank = ptq__param_shape(model, node, param, dims);
-        if (!rank)
-            continue;
-        if (!ptq__shape_elements(rank, dims))
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: its %s would have more than %d"
-                                 " elements",
-                                 node->name, ptq__param_name(param), PTQ_MAX_ELEMENTS);
-        PTQ__TRY(ptq_tensor_create(&node->param[param], ptq__param_type(node, param),
-                                   node->param[param].bits, rank, dims, &model->allocator, err));
-        if (ptq__is_integer_type(node->param[param].type))
-            PTQ__TRY(ptq_tensor_set_scale(&node->param[param], &one, 1, 0, &model->allocator, err));
-    }
-    if (node->op == PTQ_OP_BATCH_NORM)
-        for (c = 0; c < node->shape[2]; c++)
-            ((float *)node->param[PTQ_PARAM_WEIGHT].data)[c] =
-                ((float *)node->param[PTQ_PARAM_VARIANCE].data)[c] = 1;
-    return PTQ_OK;
-}
-
-static ptq_status ptq__check_new_name(const ptq_model *model, const char *name, ptq_error *err) {
-    if (!ptq__is_name(name, strlen(name)))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "'%s' is no node name: 1 to %d of A-Z a-z 0-9 _ .",
-                             ptq__quoted(ptq__span_of(name)).text, PTQ_NAME_SIZE - 1);
-    if (ptq_model_find(model, name) >= 0)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s", name);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
-                                    ptq_error *err) {
-    int k, need = ptq__operator_of(node)->operands + (node->residual != PTQ_RESIDUAL_NONE);
-    (void)model;
-    if ((index == 0) != (node->op == PTQ_OP_INPUT))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: the first node, and no other, must be the input",
-                             node->name);
-    for (k = 0; k < 2; k++)
-        if (k < need ? node->input[k] < 0 || node->input[k] >= index : node->input[k] != -1)
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: needs %d inputs, each an earlier node", node->name,
-                                 need);
-    for (k = 0; k < need; k++)
-        if (model->node[node->input[k]].op == PTQ_OP_SOFTMAX)
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: softmax can only be the last node",
-                                 node->name);
-    return PTQ_OK;
-}
-
-/* The attributes that passes and files set, against each other. */
-static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
-    if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
-        (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
-        (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
-        (unsigned)node->residual > PTQ_RESIDUAL_SECOND)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: an attribute is none of its kind",
-                             node->name);
-    if (node->act != PTQ_ACTIVATION_NONE && !ptq__has_key(node, PTQ__KEY_ACT))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused activation",
-                             node->name, ptq_op_name(node->op));
-    if (node->residual != PTQ_RESIDUAL_NONE && !ptq__has_key(node, PTQ__KEY_ADD))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: a %s has no fused addition", node->name,
-                             ptq_op_name(node->op));
-    if (node->add_act != PTQ_ACTIVATION_NONE && node->residual == PTQ_RESIDUAL_NONE)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: add_act without a fused addition",
-                             node->name);
-    return PTQ_OK;
-}
-
-/* Appends a node whose attributes are set; `out` may be empty. */
-static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_error *err) {
-    ptq_node node = *prototype;
-    void *array = model->node;
-    ptq_status status;
-    int p;
-    if (model->nodes >= PTQ_MAX_NODES)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: more than %d nodes", node.name,
-                             PTQ_MAX_NODES);
-    PTQ__TRY(ptq__check_new_name(model, node.name, err));
-    if (!node.out[0])
-        memcpy(node.out, node.name, sizeof node.out);
-    else if (strcmp(node.out, node.name))
-        PTQ__TRY(ptq__check_new_name(model, node.out, err));
-    PTQ__TRY(ptq__check_attributes(&node, err));
-    PTQ__TRY(ptq__check_inputs(model, &node, model->nodes, err));
-    PTQ__TRY(ptq__infer(model, &node, err));
-    PTQ__TRY(ptq__grow(&model->allocator, &array, model->nodes, &model->capacity, sizeof node,
-                       "nodes", err));
-    model->node = (ptq_node *)array;
-    status = model->bare ? PTQ_OK : ptq__create_params(model, &node, err);
-    if (status) {
-        for (p = 0; p < PTQ_PARAM_COUNT; p++)
-            ptq_tensor_free(&node.param[p], &model->allocator);
-        return status;
-    }
-    model->node[model->nodes++] = node;
-    return PTQ_OK;
-}
-
-/* A node without attributes, ready to be filled. */
-static ptq_node ptq__blank(ptq_op op, int first, int second) {
-    ptq_node node;
-    memset(&node, 0, sizeof node);
-    node.op = op;
-    node.input[0] = first;
-    node.input[1] = second;
-    node.kernel[0] = node.kernel[1] = node.stride[0] = node.stride[1] = node.groups = 1;
-    return node;
-}
-
-/* The builder's end of ptq__append: sticky error, index as result. */
-static int ptq__build(ptq_model *model, ptq_node *node, const char *name) {
-    size_t length = name ? strlen(name) : 0;
-    if (model->error.status)
-        return -1;
-    if (!ptq__is_name(name, length)) {
-        ptq_error_set(&model->error, PTQ_BAD_GRAPH,
-                      "'%s' is no node name: 1 to %d of A-Z a-z 0-9 _ .",
-                      ptq__quoted(ptq__span_of(name ? name : "")).text, PTQ_NAME_SIZE - 1);
-        return -1;
-    }
-    memcpy(node->name, name, length);
-    if (ptq__append(model, node, &model->error))
-        return -1;
-    return model->nodes - 1;
-}
-
-PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
-    ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
-    node.shape[0] = height;
-    node.shape[1] = width;
-    node.shape[2] = channels;
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
-                           const ptq_conv_options *options) {
-    ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
-    node.channels = options->channels;
-    node.kernel[0] = options->kernel_h;
-    node.kernel[1] = options->kernel_w ? options->kernel_w : options->kernel_h;
-    node.stride[0] = options->stride_h ? options->stride_h : 1;
-    node.stride[1] = options->stride_w ? options->stride_w : node.stride[0];
-    node.padding = options->padding;
-    memcpy(node.pad, options->pad, sizeof node.pad);
-    node.groups = options->groups ? options->groups : 1;
-    node.no_bias = options->no_bias != 0;
-    return ptq__build(model, &node, name);
-}
-
-static int ptq__add_pool(ptq_model *model, ptq_op op, const char *name, int input,
-                         const ptq_pool_options *options) {
-    ptq_node node = ptq__blank(op, input, -1);
-    node.kernel[0] = options->kernel_h;
-    node.kernel[1] = options->kernel_w ? options->kernel_w : options->kernel_h;
-    node.stride[0] = options->stride_h ? options->stride_h : node.kernel[0];
-    node.stride[1] = options->stride_w   ? options->stride_w
-                     : options->stride_h ? options->stride_h
-                                         : node.kernel[1];
-    node.padding = options->padding;
-    memcpy(node.pad, options->pad, sizeof node.pad);
-    node.include_pad = op == PTQ_OP_AVG_POOL && options->include_pad;
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_max_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options) {
-    return ptq__add_pool(model, PTQ_OP_MAX_POOL, name, input, options);
-}
-
-PTQ_API int ptq_add_avg_pool(ptq_model *model, const char *name, int input,
-                             const ptq_pool_options *options) {
-    return ptq__add_pool(model, PTQ_OP_AVG_POOL, name, input, options);
-}
-
-PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon) {
-    ptq_node node = ptq__blank(PTQ_OP_BATCH_NORM, input, -1);
-    node.epsilon = epsilon;
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_relu(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_RELU, input, -1);
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_relu6(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_RELU6, input, -1);
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second) {
-    ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_global_avg_pool(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_GLOBAL_AVG_POOL, input, -1);
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels) {
-    ptq_node node = ptq__blank(PTQ_OP_DENSE, input, -1);
-    node.channels = channels;
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_softmax(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_SOFTMAX, input, -1);
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_quantize(ptq_model *model, const char *name, int input, const ptq_qparams *q) {
-    ptq_node node = ptq__blank(PTQ_OP_QUANTIZE, input, -1);
-    node.q = *q;
-    return ptq__build(model, &node, name);
-}
-
-PTQ_API int ptq_add_dequantize(ptq_model *model, const char *name, int input) {
-    ptq_node node = ptq__blank(PTQ_OP_DEQUANTIZE, input, -1);
-    return ptq__build(model, &node, name);
-}
-
-/* ResNet8 from small pieces. Names are built with the block's number. */
-
-typedef struct ptq__resnet {
-    ptq_model *model;
-    char name[PTQ_NAME_SIZE];
-} ptq__resnet;
-
-static const char *ptq__block_name(ptq__resnet *net, int block, const char *part) {
-    ptq__text text = ptq__text_over(net->name, sizeof net->name);
-    ptq__put(&text, "block%d.%s", block, part);
-    return net->name;
-}
-
-static int ptq__resnet_conv(ptq_model *model, const char *name, int input, int channels, int kernel,
-                            int stride) {
-    ptq_conv_options options;
-    memset(&options, 0, sizeof options);
-    options.channels = channels;
-    options.kernel_h = kernel;
-    options.stride_h = stride;
-    return ptq_add_conv2d(model, name, input, &options);
-}
-
-/* x -> conv-bn-relu -> conv-bn -> + shortcut(x) -> relu, the sum with the shortcut first as in
-   Keras. Where the block changes the shape, the shortcut is a 1x1 convolution. */
-static int ptq__resnet_block(ptq__resnet *net, int block, int input, int channels, int stride) {
-    const float epsilon = 1e-3f; /* Keras' default, the one that the model was trained with */
-    ptq_model *m = net->model;
-    int x, shortcut = input;
-    x = ptq__resnet_conv(m, ptq__block_name(net, block, "conv1"), input, channels, 3, stride);
-    x = ptq_add_batch_norm(m, ptq__block_name(net, block, "bn1"), x, epsilon);
-    x = ptq_add_relu(m, ptq__block_name(net, block, "conv1.relu"), x);
-    if (stride != 1)
-        shortcut = ptq__resnet_conv(m, ptq__block_name(net, block, "shortcut"), input, channels, 1,
-                                    stride);
-    x = ptq__resnet_conv(m, ptq__block_name(net, block, "conv2"), x, channels, 3, 1);
-    x = ptq_add_batch_norm(m, ptq__block_name(net, block, "bn2"), x, epsilon);
-    x = ptq_add_add(m, ptq__block_name(net, block, "add"), shortcut, x);
-    return ptq_add_relu(m, ptq__block_name(net, block, "add.relu"), x);
-}
-
-static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
-                                     const ptq_allocator *allocator, ptq_model **out,
-                                     ptq_error *err) {
-    ptq__resnet net;
-    int x;
-    if (size < 4 || size > 4096 || width < 1 || width > 4096 || classes < 2 || classes > 65536)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "resnet8: size %d (4 to 4096), width %d (1 to 4096), classes %d (2 to"
-                             " 65536)",
-                             size, width, classes);
-    PTQ__TRY(ptq_model_create(allocator, &net.model, err));
-    net.model->bare = bare;
-    x = ptq_add_input(net.model, "input", size, size, 3);
-    x = ptq__resnet_conv(net.model, "conv1", x, width, 3, 1);
-    x = ptq_add_batch_norm(net.model, "bn1", x, 1e-3f);
-    x = ptq_add_relu(net.model, "conv1.relu", x);
-    x = ptq__resnet_block(&net, 1, x, width, 1);
-    x = ptq__resnet_block(&net, 2, x, width * 2, 2);
-    x = ptq__resnet_block(&net, 3, x, width * 4, 2);
-    x = ptq_add_global_avg_pool(net.model, "pool", x);
-    x = ptq_add_dense(net.model, "fc", x, classes);
-    ptq_add_softmax(net.model, "softmax", x);
-    *out = net.model;
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_allocator *allocator,
-                               ptq_model **out, ptq_error *err) {
-    ptq_model *model = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__build_resnet8(size, width, classes, 0, allocator, &model, err));
-    status = ptq_model_check(model, err);
-    if (status)
-        ptq_model_free(model);
-    else
-        *out = model;
-    return status;
-}
-
-/* Scales of integer weights, and their zero point. */
-static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
-                                    ptq_error *err) {
-    int32_t low, high;
-    int i;
-    ptq_code_range(weight->type, weight->bits, &low, &high);
-    if (weight->scales != 1 && weight->scales != weight->dim[0])
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its weights have %d scales", node->name,
-                             weight->scales);
-    for (i = 0; i < weight->scales; i++)
-        if (!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0)
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: weight_scale[%d] is %g; must be"
-                                 " positive, finite and not denormal",
-                                 node->name, i, (double)weight->scale[i]);
-    if (weight->zero_point < low || weight->zero_point > high ||
-        (weight->zero_point && weight->scales != 1))
-        return ptq_error_set(err, PTQ_BAD_NUMBER,
-                             "node %s: weight_zero_point %d; must be a code, and 0 where every"
-                             " channel has its own scale",
-                             node->name, (int)weight->zero_point);
-    return PTQ_OK;
-}
-
-/* Parameters present, of the right shape and type, finite. */
-static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
-                                   ptq_error *err) {
-    const ptq_tensor *tensor = &node->param[param];
-    const char *what = ptq__param_name(param);
-    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
-    size_t i, n = ptq_tensor_elements(tensor);
-    if (!tensor->rank && !rank)
-        return PTQ_OK;
-    if (tensor->rank != rank || memcmp(tensor->dim, dims, sizeof dims))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: %s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]",
-                             node->name, what, tensor->dim[0], tensor->dim[1], tensor->dim[2],
-                             tensor->dim[3], dims[0], dims[1], dims[2], dims[3]);
-    if (tensor->type != ptq__param_type(node, param) || (!param && tensor->type == PTQ_TYPE_S32))
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: %s is of type %s, needed is %s",
-                             node->name, what, ptq_type_name(tensor->type),
-                             ptq_type_name(param ? ptq__param_type(node, param) : PTQ_TYPE_F32));
-    if (ptq__is_integer_type(tensor->type))
-        return ptq__check_scales(node, tensor, err);
-    for (i = 0; i < n && tensor->type != PTQ_TYPE_S32; i++) {
-        float value = ptq_tensor_number(tensor, i);
-        if (!ptq__is_finite(value))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "node %s: %s[%z] is %g", node->name, what, i,
-                                 (double)value);
-        if (param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: variance[%z] is %g with epsilon %g; must be positive",
-                                 node->name, i, (double)value, (double)node->epsilon);
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err) {
-    int32_t low, high;
-    if (q->type == PTQ_TYPE_F32)
-        return PTQ_OK;
-    if ((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8)
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: its result cannot be coded as %s of %d"
-                             " bits",
-                             node->name, ptq_type_name(q->type), q->bits);
-    ptq_code_range(q->type, q->bits, &low, &high);
-    if (!ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high)
-        return ptq_error_set(err, PTQ_BAD_NUMBER,
-                             "node %s: scale %g and zero point %d; the scale must be positive,"
-                             " finite and not denormal, the zero point a code",
-                             node->name, (double)q->scale, (int)q->zero_point);
-    return PTQ_OK;
-}
-
-static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
-    return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
-           !(a->scale < b->scale) && !(a->scale > b->scale);
-}
-
-/* 1 if operands and result of a node may be codes, or real numbers, as they are. */
-static int ptq__codes_fit(const ptq_model *model, int index) {
-    const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
-    const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
-    int coded = ptq__is_coded(node), from = ptq__is_coded(a);
-    int integer = ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
-    if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
-        return 0;
-    switch (ptq__operator_of(node)->codes) {
-    case PTQ__NO_CODES:
-        return !coded && !from;
-    case PTQ__SAME_CODES:
-        return ptq__same_qparams(&node->q, &a->q);
-    case PTQ__WEIGHT_CODES:
-        return from == integer && coded == integer;
-    case PTQ__LOGIT_CODES:
-        return from == integer && coded <= integer;
-    case PTQ__TO_CODES:
-        return coded && !from;
-    case PTQ__FROM_CODES:
-        return !coded && from;
-    default:
-        return coded == from;
-    }
-}
-
-static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
-    const ptq_node *node = &model->node[index];
-    const ptq__operator *op = ptq__operator_of(node);
-    int integer = ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type);
-    PTQ__TRY(ptq__check_qparams(node, &node->q, err));
-    PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
-    if (op->operands && !ptq__codes_fit(model, index))
-        return ptq__bad_node(
-            err, PTQ_BAD_GRAPH, node,
-            "its inputs, weights and result do not agree on being codes or real numbers");
-    if (node->dynamic && !(integer && ptq__has_weight(node->op)))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "dynamic needs integer weights");
-    if (op->rules.check && (integer || ptq__is_coded(node)))
-        return op->rules.check(model, node, err);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
-    const ptq_node *node = &model->node[index];
-    ptq_node again = *node;
-    int param;
-    PTQ__TRY(ptq__check_attributes(node, err));
-    PTQ__TRY(ptq__check_inputs(model, node, index, err));
-    PTQ__TRY(ptq__infer(model, &again, err));
-    if (memcmp(again.shape, node->shape, sizeof again.shape) ||
-        memcmp(again.pad, node->pad, sizeof again.pad))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "node %s: its shape %dx%dx%d does not follow from its input",
-                             node->name, node->shape[0], node->shape[1], node->shape[2]);
-    for (param = 0; param < PTQ_PARAM_COUNT; param++)
-        PTQ__TRY(ptq__check_param(model, node, param, err));
-    return ptq__check_codes(model, index, err);
-}
-
-/* Index of the last node that reads the result of node `index`; itself if none does. */
-static int ptq__last_use(const ptq_model *model, int index) {
-    int i, last = index;
-    for (i = index + 1; i < model->nodes; i++)
-        if (model->node[i].input[0] == index || model->node[i].input[1] == index)
-            last = i;
+    if (last > 0 && ptq__operator_of(&model->node[last])->properties & PTQ__LAST)
+        return model->node[last].input[0];
     return last;
 }
 
-/* How many nodes read the result of node `index`. */
-static int ptq__uses(const ptq_model *model, int index) {
-    int i, uses = 0;
-    for (i = index + 1; i < model->nodes; i++)
-        uses += (model->node[i].input[0] == index) + (model->node[i].input[1] == index);
-    return uses;
-}
-
-static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
-    int i;
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        if (!memchr(node->name, 0, PTQ_NAME_SIZE) || !memchr(node->out, 0, PTQ_NAME_SIZE) ||
-            !ptq__is_name(node->name, strlen(node->name)) ||
-            !ptq__is_name(node->out, strlen(node->out)))
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "node %d has no legal name", i);
-        if (ptq_model_find(model, node->name) != i || ptq_model_find(model, node->out) != i)
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
-                                 ptq_model_find(model, node->name) != i ? node->name : node->out);
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
-    int c;
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
-        if (!ptq__is_finite(model->mean[c]) || !ptq__is_finite(model->std[c]) ||
-            !(model->std[c] > 0))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "preprocessing of channel %d: mean %g, std %g; std must be"
-                                 " positive",
-                                 c, (double)model->mean[c], (double)model->std[c]);
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
-    int i;
-    if (model->error.status)
-        return ptq_error_set(err, model->error.status, "%s", model->error.text);
-    if (model->nodes < 2)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
-    PTQ__TRY(ptq__check_names(model, err));
-    PTQ__TRY(ptq__check_pixels(model, err));
-    for (i = 0; i < model->nodes; i++)
-        PTQ__TRY(ptq__check_node(model, i, err));
-    for (i = 0; i + 1 < model->nodes; i++)
-        if (!ptq__uses(model, i))
-            return ptq_error_set(err, PTQ_BAD_GRAPH,
-                                 "node %s: nothing uses its result, and it is not the last node",
-                                 model->node[i].name);
-    return PTQ_OK;
-}
-
+/* "conv1.weight": what stands behind the last dot is the parameter, what stands before it the node,
+   or the tensor that it produces. */
 PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     const char *dot = strrchr(name, '.');
     int i = dot ? ptq__find(model, name, (size_t)(dot - name)) : -1, param;
@@ -3890,38 +3323,60 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     return NULL;
 }
 
-/* Metadata, shared by models and archives. */
-
-static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
-    int i;
-    for (i = 0; i < metas; i++)
-        if (!strcmp(meta[i].key, key))
-            return i;
-    return -1;
+/* How many operands are the result of node `index`. Fusion may hide a tensor that has one reader.
+   */
+static int ptq__uses(const ptq_model *model, int index) {
+    int i, uses = 0;
+    for (i = index + 1; i < model->nodes; i++)
+        uses += (model->node[i].input[0] == index) + (model->node[i].input[1] == index);
+    return uses;
 }
 
-static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
-                                   const ptq_allocator *allocator, ptq_error *err) {
-    void *larger = NULL;
-    ptq_meta made;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, (size_t)*metas + 1, sizeof made, "metadata", &larger, err));
-    status = ptq__strdup(allocator, key, strlen(key), &made.key, err);
-    if (!status) {
-        status = ptq__strdup(allocator, value, strlen(value), &made.value, err);
-        if (status)
-            ptq__free(allocator, made.key);
-    }
-    if (status) {
-        ptq__free(allocator, larger);
-        return status;
-    }
-    if (*metas)
-        memcpy(larger, *meta, (size_t)*metas * sizeof made);
-    ptq__free(allocator, *meta);
-    *meta = (ptq_meta *)larger;
-    (*meta)[(*metas)++] = made;
+/* A model owns its nodes, their parameters and its metadata; all come from its allocator, of which
+   it keeps a copy. Preprocessing of an empty model is none: (pixel - 0) / 1. */
+
+PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
+                                    ptq_error *err) {
+    ptq_model *model = NULL;
+    int c;
+    PTQ__TRY(PTQ__NEW(allocator, &model, 1, "model", err));
+    model->allocator = ptq__allocator(allocator);
+    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
+        model->std[c] = 1;
+    *out = model;
     return PTQ_OK;
+}
+
+/* Metadata: pairs of strings in the order in which they were set, few enough to be searched. Models
+   and archives, which are files in memory, share these functions. */
+
+static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
+    int i;
+    for (i = 0; i < metas; i++) {
+        ptq__free(allocator, meta[i].key);
+        ptq__free(allocator, meta[i].value);
+    }
+    ptq__free(allocator, meta);
+}
+
+/* Bytes of parameters that are borrowed stay: a tensor knows what it owns. */
+static void ptq__free_params(ptq_node *node, const ptq_allocator *allocator) {
+    int param;
+    for (param = 0; param < PTQ_PARAM_COUNT; param++)
+        ptq_tensor_free(&node->param[param], allocator);
+}
+
+PTQ_API void ptq_model_free(ptq_model *model) {
+    ptq_allocator allocator;
+    int i;
+    if (!model)
+        return;
+    allocator = model->allocator;
+    for (i = 0; i < model->nodes; i++)
+        ptq__free_params(&model->node[i], &allocator);
+    ptq__free(&allocator, model->node);
+    ptq__free_metas(model->meta, model->metas, &allocator);
+    ptq__free(&allocator, model);
 }
 
 /* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
@@ -3952,17 +3407,50 @@ static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error 
     return n ? PTQ_OK : ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
 }
 
+static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
+    int i;
+    for (i = 0; i < metas; i++)
+        if (!strcmp(meta[i].key, key))
+            return i;
+    return -1;
+}
+
+/* Appends a key that is not there yet; takes over `value`, also when it fails. */
+static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key, char *value,
+                                   const ptq_allocator *allocator, ptq_error *err) {
+    size_t n = (size_t)*metas;
+    ptq_meta *larger = NULL;
+    char *copy = NULL;
+    ptq_status status = ptq__strdup(allocator, key, strlen(key), &copy, err);
+    if (!status)
+        status = PTQ__NEW(allocator, &larger, n + 1, "metadata", err);
+    if (status) {
+        ptq__free(allocator, copy);
+        ptq__free(allocator, value);
+        return status;
+    }
+    if (n)
+        memcpy(larger, *meta, n * sizeof *larger);
+    larger[n].key = copy;
+    larger[n].value = value;
+    ptq__free(allocator, *meta);
+    *meta = larger;
+    (*metas)++;
+    return PTQ_OK;
+}
+
+/* Of models and archives alike; `value` NULL removes the key. */
 static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
                                 const ptq_allocator *allocator, ptq_error *err) {
     int i = ptq__find_meta(*meta, *metas, key);
     char *copy = NULL;
     PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
-    if (value)
+    if (value) {
         PTQ__TRY(ptq__check_utf8(value, key, err));
-    if (i < 0)
-        return value ? ptq__append_meta(meta, metas, key, value, allocator, err) : PTQ_OK;
-    if (value)
         PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &copy, err));
+    }
+    if (i < 0)
+        return value ? ptq__append_meta(meta, metas, key, copy, allocator, err) : PTQ_OK;
     ptq__free(allocator, (*meta)[i].value);
     (*meta)[i].value = copy;
     if (!value) {
@@ -3978,6 +3466,7 @@ PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) 
     return i < 0 ? NULL : model->meta[i].value;
 }
 
+/* Keys that only the file format writes. */
 static int ptq__is_own_meta(const char *key) {
     return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
 }
@@ -3990,7 +3479,10 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
     return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
 }
 
-/* Copies preprocessing and metadata, all that is not nodes. */
+/* Copies. Every pass (fusion, equalization, conversion) leaves its input alone and builds a new
+   model: so a failure half-way loses nothing. */
+
+/* Preprocessing and metadata, all that is not nodes. */
 static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error *err) {
     int i;
     memcpy(to->mean, from->mean, sizeof to->mean);
@@ -4000,19 +3492,26 @@ static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error
     return PTQ_OK;
 }
 
-/* Appends a copy of a node with its parameters. Input indices are taken as they are. */
+/* Appends a copy of a node with its parameters. Input indices are taken as they are: a pass that
+   drops nodes puts them right itself. */
 static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error *err) {
     ptq_node node = *from;
-    void *array = to->node;
     ptq_status status = PTQ_OK;
     int p;
-    PTQ__TRY(
-        ptq__grow(&to->allocator, &array, to->nodes, &to->capacity, sizeof node, "nodes", err));
-    to->node = (ptq_node *)array;
+    PTQ__TRY(PTQ__GROW(&to->allocator, &to->node, to->nodes, &to->capacity, "nodes", err));
     memset(node.param, 0, sizeof node.param);
     for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
         status = ptq__tensor_copy(&node.param[p], &from->param[p], &to->allocator, err);
     to->node[to->nodes++] = node; /* even after a failure: freed with the model */
+    return status;
+}
+
+/* The end of every function that makes a model: hands it out, or frees it after a failure. */
+static ptq_status ptq__hand_over(ptq_model *model, ptq_status status, ptq_model **out) {
+    if (status)
+        ptq_model_free(model);
+    else
+        *out = model;
     return status;
 }
 
@@ -4026,34 +3525,542 @@ PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *a
     status = ptq__copy_head(copy, model, err);
     for (i = 0; i < model->nodes && !status; i++)
         status = ptq__copy_node(copy, &model->node[i], err);
+    return ptq__hand_over(copy, status, out);
+}
+
+/* The builder. A node is checked against those before it, gets its shape, and then its parameters.
+   So each line of a network that someone writes down is judged at once, where the mistake is, and
+   the message names the node. */
+
+/* Names go into files, ONNX, C identifiers and shells' patterns: letters, digits, _ and . only. */
+static int ptq__is_name(const char *name, size_t length) {
+    size_t i;
+    for (i = 0; i < length; i++) {
+        char c = name[i];
+        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+              c == '_' || c == '.'))
+            return 0;
+    }
+    return length > 0 && length < PTQ_NAME_SIZE;
+}
+
+/* Operands come before their node: the order of the array is an order in which the graph can run.
+   */
+static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
+                                    ptq_error *err) {
+    int k, need = ptq__operator_of(node)->operands + (node->residual != PTQ_RESIDUAL_NONE);
+    if ((index == 0) != (ptq__operator_of(node)->operands == 0))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "the first node, and no other, must be the input");
+    for (k = 0; k < 2; k++)
+        if (k < need ? node->input[k] < 0 || node->input[k] >= index : node->input[k] != -1)
+            return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "needs %d inputs, each an earlier node",
+                                 need);
+    for (k = 0; k < need; k++)
+        if (ptq__operator_of(&model->node[node->input[k]])->properties & PTQ__LAST)
+            return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s can only be the last node",
+                                 ptq_name(PTQ_NAMES_OP, model->node[node->input[k]].op));
+    return PTQ_OK;
+}
+
+/* The attributes that passes and files set, against each other and against the operator's row. What
+   belongs to one operator alone is checked by its shape rule. */
+static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
+    if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
+        (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
+        (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
+        (unsigned)node->residual > PTQ_RESIDUAL_SECOND)
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "an attribute is none of its kind");
+    if (node->act && !ptq__has_key(node, PTQ__KEY_ACT))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a %s has no fused activation",
+                             ptq_name(PTQ_NAMES_OP, node->op));
+    if (node->residual && !ptq__has_key(node, PTQ__KEY_ADD))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a %s has no fused addition",
+                             ptq_name(PTQ_NAMES_OP, node->op));
+    if (node->add_act && !node->residual)
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "add_act without a fused addition");
+    return PTQ_OK;
+}
+
+/* Fills shape and padding of a node whose attributes and inputs are set. Elements are bounded, so
+   that int indices are enough everywhere. */
+static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *err) {
+    const ptq__rules *rules = &ptq__operator_of(node)->rules;
+    const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : NULL;
+    const int *second = node->input[1] >= 0 ? model->node[node->input[1]].shape : NULL;
+    if (rules->shape)
+        PTQ__TRY(rules->shape(node, in, second, err));
+    else if (in)
+        memcpy(node->shape, in, sizeof node->shape);
+    if (!ptq__shape_elements(3, node->shape))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "shape %dx%dx%d is empty or has more than %d elements", node->shape[0],
+                             node->shape[1], node->shape[2], PTQ_MAX_ELEMENTS);
+    return PTQ_OK;
+}
+
+/* Rank and dimensions that a parameter must have; rank 0 if the operator has no such parameter. */
+static int ptq__param_shape(const ptq_model *model, const ptq_node *node, int param, int *dims) {
+    const ptq__rules *rules = &ptq__operator_of(node)->rules;
+    dims[0] = node->shape[2];
+    dims[1] = dims[2] = dims[3] = 1;
+    return rules->param ? rules->param(node, model->node[node->input[0]].shape, param, dims) : 0;
+}
+
+/* Weights may be of any type but S32. Biases go with them: sums of integer products on integer
+   inputs, else real numbers. All else is real. */
+static ptq_type ptq__param_type(const ptq_node *node, int param) {
+    ptq_type weight = node->param[PTQ_PARAM_WEIGHT].type;
+    if (!ptq__has_weight(node->op))
+        return PTQ_TYPE_F32;
+    if (param == PTQ_PARAM_WEIGHT)
+        return weight == PTQ_TYPE_S32 ? PTQ_TYPE_F32 : weight;
+    return ptq__is_integer_type(weight) && !node->dynamic ? PTQ_TYPE_S32 : PTQ_TYPE_F32;
+}
+
+/* Parameters of a new node: zeros, and ones where they multiply channels (gamma and variance of a
+   batch norm). Of a bare model they have type and shape, but no memory. */
+static ptq_status ptq__create_param(const ptq_model *model, ptq_node *node, int param,
+                                    ptq_type type, int bits, ptq_error *err) {
+    ptq_tensor *tensor = &node->param[param];
+    const float one = 1;
+    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims), c;
+    if (!rank)
+        return PTQ_OK;
+    if (!ptq__shape_elements(rank, dims))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "its %s would have more than %d elements",
+                             ptq__param_name(param), PTQ_MAX_ELEMENTS);
+    if (model->bare)
+        return ptq__tensor_init(tensor, type, bits, rank, dims, err);
+    PTQ__TRY(ptq_tensor_create(tensor, type, bits, rank, dims, &model->allocator, err));
+    if (ptq__is_integer_type(type))
+        return ptq_tensor_set_scale(tensor, &one, 1, 0, &model->allocator, err);
+    if (rank == 1 && (param == PTQ_PARAM_WEIGHT || param == PTQ_PARAM_VARIANCE))
+        for (c = 0; c < dims[0]; c++)
+            ((float *)tensor->data)[c] = 1;
+    return PTQ_OK;
+}
+
+/* Appends a node whose name, attributes and inputs are set, with weights of a type; `out` may be
+   empty. */
+static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_type type, int bits,
+                              ptq_error *err) {
+    ptq_node node = *prototype;
+    const char *twice;
+    ptq_status status = PTQ_OK;
+    int p;
+    if (model->nodes >= PTQ_MAX_NODES)
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, &node, "more than %d nodes", PTQ_MAX_NODES);
+    if (!node.out[0])
+        memcpy(node.out, node.name, sizeof node.out);
+    twice = ptq_model_find(model, node.name) >= 0  ? node.name
+            : ptq_model_find(model, node.out) >= 0 ? node.out
+                                                   : NULL;
+    if (twice)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s", twice);
+    PTQ__TRY(ptq__check_attributes(&node, err));
+    PTQ__TRY(ptq__check_inputs(model, &node, model->nodes, err));
+    PTQ__TRY(ptq__infer(model, &node, err));
+    PTQ__TRY(
+        PTQ__GROW(&model->allocator, &model->node, model->nodes, &model->capacity, "nodes", err));
+    for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
+        status =
+            ptq__create_param(model, &node, p, p ? ptq__param_type(&node, p) : type, bits, err);
     if (status)
-        ptq_model_free(copy);
+        ptq__free_params(&node, &model->allocator);
     else
-        *out = copy;
+        model->node[model->nodes++] = node;
     return status;
 }
 
+/* A node without attributes, ready to be filled. A window of 1 x 1 and one group are what operators
+   without a window have. */
+static ptq_node ptq__blank(ptq_op op, int first, int second) {
+    ptq_node node;
+    memset(&node, 0, sizeof node);
+    node.op = op;
+    node.input[0] = first;
+    node.input[1] = second;
+    node.kernel[0] = node.kernel[1] = node.stride[0] = node.stride[1] = node.groups = 1;
+    return node;
+}
+
+/* The builder's end of ptq__append: sticky error, index as result. */
+static int ptq__build(ptq_model *model, ptq_node *node, const char *name) {
+    size_t length = name ? strlen(name) : 0;
+    if (model->error.status)
+        return -1;
+    if (!ptq__is_name(name, length)) {
+        ptq_error_set(&model->error, PTQ_BAD_GRAPH,
+                      "'%s' is no node name: 1 to %d of A-Z a-z 0-9 _ .",
+                      ptq__quoted(ptq__span_of(name ? name : "")).text, PTQ_NAME_SIZE - 1);
+        return -1;
+    }
+    memcpy(node->name, name, length);
+    return ptq__append(model, node, PTQ_TYPE_F32, 32, &model->error) ? -1 : model->nodes - 1;
+}
+
+PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
+    ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
+    node.shape[0] = height;
+    node.shape[1] = width;
+    node.shape[2] = channels;
+    return ptq__build(model, &node, name);
+}
+
+PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input) {
+    ptq_node node = ptq__blank(op, input, -1);
+    if (!model->error.status && ((unsigned)op >= PTQ_OP_COUNT || ptq__operators[op].operands != 1 ||
+                                 ptq__operators[op].keys != PTQ__PLAIN_KEYS))
+        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT,
+                      "node %s: ptq_add_op is for operators with one input and without parameters",
+                      ptq__quoted(ptq__span_of(name ? name : "")).text);
+    return ptq__build(model, &node, name);
+}
+
+/* Height and width, where 0 stands for the height, and for a default if that is 0 too. */
+static void ptq__set_pair(int *pair, int height, int width, int default_h, int default_w) {
+    pair[0] = height ? height : default_h;
+    pair[1] = width ? width : height ? height : default_w;
+}
+
+PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
+                           const ptq_conv_options *options) {
+    ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
+    node.channels = options->channels;
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, 0, 0);
+    ptq__set_pair(node.stride, options->stride_h, options->stride_w, 1, 1);
+    node.padding = options->padding;
+    memcpy(node.pad, options->pad, sizeof node.pad);
+    node.groups = options->groups ? options->groups : 1;
+    node.no_bias = options->no_bias != 0;
+    return ptq__build(model, &node, name);
+}
+
+/* Windows do not overlap by default: the stride is the kernel. */
+PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
+                         const ptq_pool_options *options) {
+    ptq_node node = ptq__blank(op, input, -1);
+    if (!model->error.status && op != PTQ_OP_MAX_POOL && op != PTQ_OP_AVG_POOL)
+        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT,
+                      "node %s: ptq_add_pool makes max_pool and avg_pool",
+                      ptq__quoted(ptq__span_of(name ? name : "")).text);
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, 0, 0);
+    ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.kernel[0],
+                  node.kernel[1]);
+    node.padding = options->padding;
+    memcpy(node.pad, options->pad, sizeof node.pad);
+    node.include_pad = op == PTQ_OP_AVG_POOL && options->include_pad;
+    return ptq__build(model, &node, name);
+}
+
+PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon) {
+    ptq_node node = ptq__blank(PTQ_OP_BATCH_NORM, input, -1);
+    node.epsilon = epsilon;
+    return ptq__build(model, &node, name);
+}
+
+PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second) {
+    ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
+    return ptq__build(model, &node, name);
+}
+
+PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels) {
+    ptq_node node = ptq__blank(PTQ_OP_DENSE, input, -1);
+    node.channels = channels;
+    return ptq__build(model, &node, name);
+}
+
+/* ResNet8, the network of MLPerf Tiny, of which the examples tell: a first convolution, three
+   residual blocks, an average over the whole image, a dense layer. For CIFAR-10 78,666 parameters
+   and 12.5 million multiplications. The smallest network in which everything occurs that makes
+   quantization hard: batch norms to fold, sums of tensors of different scales, logits. */
+
+/* Names with the block's number: "block2.conv1". */
+static const char *ptq__block_name(char *name, int block, const char *part) {
+    ptq__text text = ptq__text_over(name, PTQ_NAME_SIZE);
+    ptq__put(&text, "block%d.%s", block, part);
+    return name;
+}
+
+static int ptq__resnet_conv(ptq_model *model, const char *name, int input, int channels, int kernel,
+                            int stride) {
+    ptq_conv_options options;
+    memset(&options, 0, sizeof options);
+    options.channels = channels;
+    options.kernel_h = kernel;
+    options.stride_h = stride;
+    return ptq_add_conv2d(model, name, input, &options);
+}
+
+/* x -> conv-bn-relu -> conv-bn -> + shortcut(x) -> relu, the sum with the shortcut first as in
+   Keras, H x W x C -> H/s x W/s x channels. Where the block changes the shape, the shortcut is a
+   1 x 1 convolution. The epsilon of Keras, with which the model was trained. */
+static int ptq__resnet_block(ptq_model *m, int block, int input, int channels, int stride) {
+    char name[PTQ_NAME_SIZE];
+    int x, shortcut = input;
+    x = ptq__resnet_conv(m, ptq__block_name(name, block, "conv1"), input, channels, 3, stride);
+    x = ptq_add_batch_norm(m, ptq__block_name(name, block, "bn1"), x, 1e-3f);
+    x = ptq_add_op(m, PTQ_OP_RELU, ptq__block_name(name, block, "conv1.relu"), x);
+    if (stride != 1)
+        shortcut = ptq__resnet_conv(m, ptq__block_name(name, block, "shortcut"), input, channels, 1,
+                                    stride);
+    x = ptq__resnet_conv(m, ptq__block_name(name, block, "conv2"), x, channels, 3, 1);
+    x = ptq_add_batch_norm(m, ptq__block_name(name, block, "bn2"), x, 1e-3f);
+    x = ptq_add_add(m, ptq__block_name(name, block, "add"), shortcut, x);
+    return ptq_add_op(m, PTQ_OP_RELU, ptq__block_name(name, block, "add.relu"), x);
+}
+
+static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
+                                     const ptq_allocator *allocator, ptq_model **out,
+                                     ptq_error *err) {
+    ptq_model *m = NULL;
+    int x;
+    if (size < 4 || size > 4096 || width < 1 || width > 4096 || classes < 2 || classes > 65536)
+        return ptq_error_set(
+            err, PTQ_INVALID_ARGUMENT,
+            "resnet8: size %d (4 to 4096), width %d (1 to 4096), classes %d (2 to 65536)", size,
+            width, classes);
+    PTQ__TRY(ptq_model_create(allocator, &m, err));
+    m->bare = bare;
+    x = ptq_add_input(m, "input", size, size, 3);     /* shapes for MLPerf's: 32 x 32 x 3 */
+    x = ptq__resnet_conv(m, "conv1", x, width, 3, 1); /* 32 x 32 x 16 */
+    x = ptq_add_batch_norm(m, "bn1", x, 1e-3f);
+    x = ptq_add_op(m, PTQ_OP_RELU, "conv1.relu", x);
+    x = ptq__resnet_block(m, 1, x, width, 1);             /* 32 x 32 x 16 */
+    x = ptq__resnet_block(m, 2, x, width * 2, 2);         /* 16 x 16 x 32 */
+    x = ptq__resnet_block(m, 3, x, width * 4, 2);         /* 8 x 8 x 64 */
+    x = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", x); /* 1 x 1 x 64 */
+    x = ptq_add_dense(m, "fc", x, classes);               /* 1 x 1 x 10 */
+    ptq_add_op(m, PTQ_OP_SOFTMAX, "softmax", x);
+    *out = m;
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_allocator *allocator,
+                               ptq_model **out, ptq_error *err) {
+    ptq_model *model = NULL;
+    PTQ__TRY(ptq__build_resnet8(size, width, classes, 0, allocator, &model, err));
+    return ptq__hand_over(model, ptq_model_check(model, err), out);
+}
+
+/* The checks of a whole model, whoever made it. Files come from strangers, and nodes are open to
+   everyone between building and use: so nothing that the builder has checked is taken for granted.
+   */
+
+/* Integer weights: one scale, or one for each output channel; a zero point only with one scale. */
+static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
+                                    ptq_error *err) {
+    int32_t low, high;
+    int i;
+    ptq_code_range(weight->type, weight->bits, &low, &high);
+    if (weight->scales != 1 && weight->scales != weight->dim[0])
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "its weights have %d scales",
+                             weight->scales);
+    for (i = 0; i < weight->scales; i++)
+        if (!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0)
+            return ptq__bad_node(
+                err, PTQ_BAD_NUMBER, node,
+                "weight_scale[%d] is %g; must be positive, finite and not denormal", i,
+                (double)weight->scale[i]);
+    if (weight->zero_point < low || weight->zero_point > high ||
+        (weight->zero_point && weight->scales != 1))
+        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
+                             "weight_zero_point %d; must be a code, and 0 where every channel has"
+                             " its own scale",
+                             (int)weight->zero_point);
+    return PTQ_OK;
+}
+
+/* Parameters present, of the right shape and type, finite. */
+static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
+                                   ptq_error *err) {
+    const ptq_tensor *t = &node->param[param];
+    const char *what = ptq__param_name(param);
+    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
+    ptq_type type = ptq__param_type(node, param);
+    size_t i, n = ptq_tensor_elements(t);
+    if (!t->rank && !rank)
+        return PTQ_OK;
+    if (t->rank != rank || memcmp(t->dim, dims, sizeof dims))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "%s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]", what, t->dim[0],
+                             t->dim[1], t->dim[2], t->dim[3], dims[0], dims[1], dims[2], dims[3]);
+    if (t->type != type)
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s is of type %s, needed is %s", what,
+                             ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
+    if (ptq__is_integer_type(type)) /* any code is legal */
+        return ptq__check_scales(node, t, err);
+    for (i = 0; i < n && type != PTQ_TYPE_S32; i++) {
+        float value = ptq_tensor_number(t, i);
+        if (!ptq__is_finite(value))
+            return ptq__bad_node(err, PTQ_BAD_NUMBER, node, "%s[%zu] is %g", what, i,
+                                 (double)value);
+        if (param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0))
+            return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
+                                 "variance[%zu] is %g with epsilon %g; must be positive", i,
+                                 (double)value, (double)node->epsilon);
+    }
+    return PTQ_OK;
+}
+
+/* How a result is coded: 2 to 8 bits, a scale to divide by, and a code for 0. */
+static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err) {
+    int32_t low, high;
+    if (q->type == PTQ_TYPE_F32)
+        return PTQ_OK;
+    if ((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8)
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "its result cannot be coded as %s of %d bits",
+                             ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
+    ptq_code_range(q->type, q->bits, &low, &high);
+    if (!ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high)
+        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
+                             "scale %g and zero point %d; the scale must be positive, finite and"
+                             " not denormal, the zero point a code",
+                             (double)q->scale, (int)q->zero_point);
+    return PTQ_OK;
+}
+
+/* Scales are compared as numbers, without ==, which compilers warn of. */
+static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
+    return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
+           !(a->scale < b->scale) && !(a->scale > b->scale);
+}
+
+/* 1 if operands and result of a node may be codes, or real numbers, as they are. Two operands are
+   always of one kind; a fused addition also rounds in between, to the codes of `mid`. */
+static int ptq__codes_fit(const ptq_model *model, int index) {
+    const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
+    const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
+    int coded = ptq__is_coded(node), from = ptq__is_coded(a);
+    int integer = ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
+    if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
+        return 0;
+    switch (ptq__operator_of(node)->codes) {
+    case PTQ__NO_CODES: /* real numbers in, real numbers out */
+        return !coded && !from;
+    case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
+        return ptq__same_qparams(&node->q, &a->q);
+    case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
+        return from == integer && coded == integer;
+    case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
+        return from == integer && coded <= integer;
+    case PTQ__TO_CODES:
+        return coded && !from;
+    case PTQ__FROM_CODES:
+        return !coded && from;
+    default: /* codes in, codes out */
+        return coded == from;
+    }
+}
+
+static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
+    const ptq_node *node = &model->node[index];
+    const ptq__operator *op = ptq__operator_of(node);
+    int integer = ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type);
+    PTQ__TRY(ptq__check_qparams(node, &node->q, err));
+    PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
+    if (op->operands && !ptq__codes_fit(model, index))
+        return ptq__bad_node(
+            err, PTQ_BAD_GRAPH, node,
+            "its inputs, weights and result do not agree on being codes or real numbers");
+    if (node->dynamic && !(integer && ptq__has_weight(node->op)))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "dynamic needs integer weights");
+    if (op->rules.check && (integer || ptq__is_coded(node)))
+        return op->rules.check(model, node, err);
+    return PTQ_OK;
+}
+
+/* A node as the builder would have made it: attributes, operands, shape and padding inferred once
+   more, then parameters, then codes. */
+static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
+    const ptq_node *node = &model->node[index];
+    ptq_node again = *node;
+    int param;
+    PTQ__TRY(ptq__check_attributes(node, err));
+    PTQ__TRY(ptq__check_inputs(model, node, index, err));
+    PTQ__TRY(ptq__infer(model, &again, err));
+    if (memcmp(again.shape, node->shape, sizeof again.shape) ||
+        memcmp(again.pad, node->pad, sizeof again.pad))
+        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
+                             "its shape %dx%dx%d does not follow from its input", node->shape[0],
+                             node->shape[1], node->shape[2]);
+    for (param = 0; param < PTQ_PARAM_COUNT; param++)
+        PTQ__TRY(ptq__check_param(model, node, param, err));
+    return ptq__check_codes(model, index, err);
+}
+
+/* Names are terminated, legal, and name one tensor each. A node may bear the name of its own
+   result. */
+static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
+    int i;
+    for (i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        if (!memchr(node->name, 0, PTQ_NAME_SIZE) || !memchr(node->out, 0, PTQ_NAME_SIZE) ||
+            !ptq__is_name(node->name, strlen(node->name)) ||
+            !ptq__is_name(node->out, strlen(node->out)))
+            return ptq_error_set(err, PTQ_BAD_GRAPH, "node %d has no legal name", i);
+        if (ptq_model_find(model, node->name) != i || ptq_model_find(model, node->out) != i)
+            return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
+                                 ptq_model_find(model, node->name) != i ? node->name : node->out);
+    }
+    return PTQ_OK;
+}
+
+/* Images are preprocessed by (pixel - mean) / std. */
+static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
+    int c;
+    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
+        if (!ptq__is_finite(model->mean[c]) || !ptq__is_finite(model->std[c]) ||
+            !(model->std[c] > 0))
+            return ptq_error_set(
+                err, PTQ_BAD_NUMBER,
+                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
+                (double)model->mean[c], (double)model->std[c]);
+    return PTQ_OK;
+}
+
+/* Names first, since all other messages use them; readers last, since they need legal operands. */
+PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
+    int i;
+    if (model->error.status)
+        return ptq_error_set(err, model->error.status, "%s", model->error.text);
+    if (model->nodes < 2)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
+    PTQ__TRY(ptq__check_names(model, err));
+    PTQ__TRY(ptq__check_pixels(model, err));
+    for (i = 0; i < model->nodes; i++)
+        PTQ__TRY(ptq__check_node(model, i, err));
+    for (i = 0; i + 1 < model->nodes; i++)
+        if (!ptq__uses(model, i))
+            return ptq__bad_node(err, PTQ_BAD_GRAPH, &model->node[i],
+                                 "nothing uses its result, and it is not the last node");
+    return PTQ_OK;
+}
+
+/* What a model costs, and its description for people. Scales count as parameters' bytes: they are
+   stored. */
+
 PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
-    ptq_cost cost;
     uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
-    int p, dims[PTQ_MAX_RANK];
+    ptq_cost cost;
+    int p, dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
     memset(&cost, 0, sizeof cost);
     for (p = 0; p < PTQ_PARAM_COUNT; p++) {
         cost.parameters += ptq_tensor_elements(&node->param[p]);
         cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
     }
-    if (ptq__has_weight(node->op)) {
-        int rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
+    if (ptq__has_weight(node->op)) /* each result needs the weights of one channel */
         cost.macs = outputs * (uint64_t)(ptq__shape_elements(rank, dims) / (size_t)dims[0]);
-    }
     cost.output_bytes = outputs * (ptq__is_coded(node) ? 1 : sizeof(float));
     return cost;
 }
 
 /* "conv2d 3x3/2 +add +relu" */
 static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
-    ptq__put_string(text, ptq_op_name(node->op));
+    ptq__put_string(text, ptq_name(PTQ_NAMES_OP, node->op));
     if (ptq__has_key(node, PTQ__KEY_KERNEL)) {
         ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
         if (node->stride[0] != node->stride[1])
@@ -4066,79 +4073,77 @@ static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
     if (node->act)
         ptq__put(text, " +%s", ptq__act_name(node->act));
     if (node->residual)
-        ptq__put(text, " +%s", ptq_op_name(PTQ_OP_ADD));
+        ptq__put(text, " +%s", ptq_name(PTQ_NAMES_OP, PTQ_OP_ADD));
     if (node->add_act)
         ptq__put(text, " +%s", ptq__act_name(node->add_act));
 }
 
+/* The columns of numbers, and the end of a line. */
+static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
+    ptq__put_column(text, 67);
+    ptq__put_unsigned(text, cost->parameters);
+    ptq__put_column(text, 79);
+    ptq__put_unsigned(text, cost->param_bytes);
+    ptq__put_column(text, 89);
+    ptq__put(text, "%llu\n", (unsigned long long)cost->macs);
+}
+
+/* One line a node, a line of sums: what `ptq info` prints. */
 PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
-    static const size_t column[] = {22, 48, 57, 67, 79, 89};
     ptq__text text = ptq__text_over(buffer, size);
-    ptq_cost sum;
+    ptq_cost sum, cost;
     int i;
     memset(&sum, 0, sizeof sum);
-    ptq__put_string(&text, "node");
-    for (i = 0; i < 6; i++) {
-        static const char *const title[] = {"operator",   "computes", "shape",
-                                            "parameters", "bytes",    "MACs"};
-        ptq__put_column(&text, column[i]);
-        ptq__put_string(&text, title[i]);
-    }
-    ptq__put_char(&text, '\n');
+    ptq__put_string(&text, "node                  operator                  computes shape     "
+                           "parameters  bytes     MACs\n");
     for (i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
-        ptq_cost cost = ptq_node_cost(model, i);
+        cost = ptq_node_cost(model, i);
         ptq__put_string(&text, node->name);
-        ptq__put_column(&text, column[0]);
+        ptq__put_column(&text, 22);
         ptq__put_operator(&text, node);
-        ptq__put_column(&text, column[1]);
-        ptq__put_string(&text, ptq_mode_name(ptq_node_mode(model, i)));
-        ptq__put_column(&text, column[2]);
+        ptq__put_column(&text, 48);
+        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i)));
+        ptq__put_column(&text, 57);
         ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
-        ptq__put_column(&text, column[3]);
-        ptq__put(&text, "%L", cost.parameters);
-        ptq__put_column(&text, column[4]);
-        ptq__put(&text, "%L", cost.param_bytes);
-        ptq__put_column(&text, column[5]);
-        ptq__put(&text, "%L\n", cost.macs);
+        ptq__put_cost(&text, &cost);
         sum.parameters += cost.parameters;
         sum.param_bytes += cost.param_bytes;
         sum.macs += cost.macs;
     }
     ptq__put_string(&text, "total");
-    ptq__put_column(&text, column[3]);
-    ptq__put(&text, "%L", sum.parameters);
-    ptq__put_column(&text, column[4]);
-    ptq__put(&text, "%L", sum.param_bytes);
-    ptq__put_column(&text, column[5]);
-    ptq__put(&text, "%L\n", sum.macs);
+    ptq__put_cost(&text, &sum);
     return text.length;
 }
 
-/* ---- [FUSE] ------------------------------------------------------------------------------ */
+/* ---- [FUSE] ---------------------------------------------------------------------------------- */
 
-/* One pass over the graph. `to[i]` is the node of the new model that computes what node i of the
-   old one computed. */
+/* Batch norm, activations and residual additions cost little to compute and much to store and load:
+   they move into the node before them, which does them on its way to memory. One pass over the old
+   graph builds the new one; a node either joins its host, which then ends in the node's result
+   and bears its name as `out`, or is copied. On codes it matters which tensors are rounded: a model
+   that is quantized already only gets its additions fused, which round where they did before. */
+
+/* `to[i]` is the node of the new model that computes what node i of the old one computed. */
 typedef struct ptq__fuser {
     const ptq_model *old;
     ptq_model *model;
     ptq_fuse_report *report;
     int *to;
-    int capacity;  /* of the report */
-    int quantized; /* the old model: only additions of codes are fused */
+    int capacity; /* of the report */
+    int quantized;
 } ptq__fuser;
 
+/* One line of the report: what became of a node, and why not more. */
 static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
                                  ptq_fusion_kind kind, const char *reason, ptq_error *err) {
     ptq_fuse_report *report = fuser->report;
     ptq_fusion *item;
-    void *array;
     if (!report)
         return PTQ_OK;
-    array = report->item;
-    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &fuser->capacity, sizeof *item,
+    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &fuser->capacity,
                        "fusion report", err));
-    report->item = (ptq_fusion *)array;
+    report->memory.block[0] = report->item;
     item = &report->item[report->items++];
     memset(item, 0, sizeof *item);
     memcpy(item->node, node->name, sizeof item->node);
@@ -4149,73 +4154,49 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
     return PTQ_OK;
 }
 
-/* w' = w g and b' = (b - mean) g + beta with g = gamma / sqrt(variance + epsilon), in double
-   precision, rounded once. */
+/* Folding. With g = gamma / sqrt(variance + epsilon) for each channel,
+       g (w x + b - mean) + beta = (w g) x + (b - mean) g + beta:
+   a convolution again, with w' = w g and b' = (b - mean) g + beta. In double precision, rounded
+   once. Jacob et al. 2018, 3.2. */
 static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const ptq_node *norm,
                                        ptq_error *err) {
-    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data; /* C each */
     const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
     const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
     const float *variance = (const float *)norm->param[PTQ_PARAM_VARIANCE].data;
-    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias;
-    int o, channels = conv->shape[2];
-    size_t k, taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / (size_t)channels;
+    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias; /* C x taps, C */
+    size_t k, channels = (size_t)conv->channels, o;
+    size_t taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / channels;
     if (conv->no_bias)
-        PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1, &channels,
-                                   &model->allocator, err));
+        PTQ__TRY(ptq_tensor_create(&conv->param[PTQ_PARAM_BIAS], PTQ_TYPE_F32, 32, 1,
+                                   &conv->channels, &model->allocator, err));
     conv->no_bias = 0;
     bias = (float *)conv->param[PTQ_PARAM_BIAS].data;
     for (o = 0; o < channels; o++) {
         double g = (double)gamma[o] / sqrt((double)variance[o] + (double)norm->epsilon);
-        for (k = 0; k < taps; k++)
-            weight[(size_t)o * taps + k] = (float)((double)weight[(size_t)o * taps + k] * g);
+        for (k = o * taps; k < (o + 1) * taps; k++)
+            weight[k] = (float)((double)weight[k] * g);
         bias[o] = (float)(((double)bias[o] - (double)mean[o]) * g + (double)beta[o]);
     }
     return PTQ_OK;
 }
 
-/* Why a node cannot move into the one before it; NULL if it can. */
-static const char *ptq__cannot_follow(const ptq__fuser *fuser, int index, int can) {
-    int from = fuser->old->node[index].input[0];
+/* Why a batch norm or an activation cannot move into the node before it; NULL if it can. */
+static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *node, int norm) {
+    int from = node->input[0];
     const ptq_node *host = &fuser->model->node[fuser->to[from]];
-    if (!can)
+    if (norm ? !(ptq__operator_of(host)->properties & PTQ__TAKES_NORM)
+             : !ptq__has_key(host, PTQ__KEY_ACT))
         return "the node before it is of a kind that cannot take it in";
-    if (strcmp(host->out, fuser->old->node[from].out))
+    if (strcmp(host->out, fuser->old->node[from].out)) /* the host ends elsewhere already */
         return "another node has taken in what lies before it";
     if (ptq__uses(fuser->old, from) != 1)
         return "its input is used elsewhere too";
+    if (norm && (host->act || host->residual))
+        return "an activation or an addition lies between it and the convolution";
+    if (!norm && (host->residual ? host->add_act : host->act))
+        return "the node before it ends in an activation already";
     return NULL;
-}
-
-static ptq_status ptq__fuse_norm(ptq__fuser *fuser, int index, const char **reason,
-                                 ptq_error *err) {
-    const ptq_node *norm = &fuser->old->node[index];
-    ptq_node *host = &fuser->model->node[fuser->to[norm->input[0]]];
-    *reason =
-        ptq__cannot_follow(fuser, index, ptq__operator_of(host)->properties & PTQ__TAKES_NORM);
-    if (!*reason && (host->act || host->residual))
-        *reason = "an activation or an addition lies between it and the convolution";
-    if (*reason)
-        return PTQ_OK;
-    PTQ__TRY(ptq__fold_batch_norm(fuser->model, host, norm, err));
-    memcpy(host->out, norm->out, sizeof host->out);
-    fuser->to[index] = fuser->to[norm->input[0]];
-    return ptq__fuse_note(fuser, norm, host, PTQ_FUSION_BATCH_NORM, NULL, err);
-}
-
-static ptq_status ptq__fuse_act(ptq__fuser *fuser, int index, const char **reason, ptq_error *err) {
-    const ptq_node *act = &fuser->old->node[index];
-    ptq_node *host = &fuser->model->node[fuser->to[act->input[0]]];
-    ptq_activation *place = host->residual ? &host->add_act : &host->act;
-    *reason = ptq__cannot_follow(fuser, index, ptq__has_key(host, PTQ__KEY_ACT));
-    if (!*reason && *place != PTQ_ACTIVATION_NONE)
-        *reason = "the node before it ends in an activation already";
-    if (*reason)
-        return PTQ_OK;
-    *place = act->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
-    memcpy(host->out, act->out, sizeof host->out);
-    fuser->to[index] = fuser->to[act->input[0]];
-    return ptq__fuse_note(fuser, act, host, PTQ_FUSION_ACTIVATION, NULL, err);
 }
 
 /* The operand of an addition whose convolution can take the addition in: the last node of the new
@@ -4225,7 +4206,7 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     for (k = 0; k < 2; k++) {
         int from = add->input[k], other = add->input[1 - k];
         const ptq_node *host = &fuser->model->node[fuser->to[from]];
-        if (host->op == PTQ_OP_CONV2D && !host->residual && from != other &&
+        if (ptq__has_key(host, PTQ__KEY_ADD) && !host->residual && from != other &&
             !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1 &&
             fuser->to[from] > fuser->to[other])
             return k;
@@ -4233,44 +4214,62 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     return -1;
 }
 
-static ptq_status ptq__fuse_add(ptq__fuser *fuser, int index, const char **reason, ptq_error *err) {
-    const ptq_node *add = &fuser->old->node[index];
-    int k = ptq__residual_host(fuser, add);
-    ptq_node *host;
-    if (k < 0) {
-        *reason = "neither operand is a convolution, used once, behind the other operand";
-        return PTQ_OK;
-    }
-    host = &fuser->model->node[fuser->to[add->input[k]]];
+/* Makes the addition, of which the host is operand k, the end of its host. */
+static void ptq__take_addition(const ptq__fuser *fuser, const ptq_node *add, int k,
+                               ptq_node *host) {
     host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
     host->input[1] = fuser->to[add->input[1 - k]];
     host->add_act = add->act;
-    host->mid = host->q;
+    host->mid = host->q; /* the convolution rounds to its own codes first, as it did */
     host->q = add->q;
-    memcpy(host->out, add->out, sizeof host->out);
-    fuser->to[index] = fuser->to[add->input[k]];
-    return ptq__fuse_note(fuser, add, host, PTQ_FUSION_RESIDUAL, NULL, err);
 }
 
-static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, ptq_error *err) {
+/* Moves a node into its host, if one can take it in; `reason` says why not. */
+static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, const char **reason,
+                                 ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
+    ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
+    ptq_node *host;
+    int k = 0;
+    if (kind == PTQ_FUSION_RESIDUAL) {
+        k = ptq__residual_host(fuser, node);
+        if (k < 0)
+            *reason = "neither operand is a convolution, used once, behind the other operand";
+    } else {
+        *reason = ptq__cannot_follow(fuser, node, kind == PTQ_FUSION_BATCH_NORM);
+    }
+    if (*reason)
+        return PTQ_OK;
+    fuser->to[index] = fuser->to[node->input[k]];
+    host = &fuser->model->node[fuser->to[index]];
+    if (kind == PTQ_FUSION_BATCH_NORM)
+        PTQ__TRY(ptq__fold_batch_norm(fuser->model, host, node, err));
+    else if (kind == PTQ_FUSION_RESIDUAL)
+        ptq__take_addition(fuser, node, k, host);
+    else
+        *(host->residual ? &host->add_act : &host->act) = ptq__act_of(node);
+    memcpy(host->out, node->out, sizeof host->out);
+    return ptq__fuse_note(fuser, node, host, kind, NULL, err);
+}
+
+/* Node after node: each fused into its host, or copied with its operands' new numbers. */
+static ptq_status ptq__fuse_or_copy(ptq__fuser *fuser, int index, ptq_error *err) {
+    const ptq_node *node = &fuser->old->node[index];
+    ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     const char *reason = NULL;
     ptq_node *copy;
     int k;
     fuser->to[index] = -1;
-    if (node->op == PTQ_OP_BATCH_NORM && !fuser->quantized)
-        PTQ__TRY(ptq__fuse_norm(fuser, index, &reason, err));
-    else if ((node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6) && !fuser->quantized)
-        PTQ__TRY(ptq__fuse_act(fuser, index, &reason, err));
-    else if (node->op == PTQ_OP_ADD && (!fuser->quantized || ptq__is_coded(node)))
-        PTQ__TRY(ptq__fuse_add(fuser, index, &reason, err));
+    if (kind != PTQ_FUSION_NONE &&
+        (!fuser->quantized || (kind == PTQ_FUSION_RESIDUAL && ptq__is_coded(node))))
+        PTQ__TRY(ptq__fuse_node(fuser, index, &reason, err));
     if (fuser->to[index] >= 0)
         return PTQ_OK;
     if (reason)
         PTQ__TRY(ptq__fuse_note(fuser, node, NULL, PTQ_FUSION_NONE, reason, err));
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
-    copy = &fuser->model->node[fuser->model->nodes - 1];
+    copy = &fuser->model->node[fuser->to[index]];
     for (k = 0; k < 2; k++)
         if (node->input[k] >= 0)
             copy->input[k] = fuser->to[node->input[k]];
@@ -4281,83 +4280,59 @@ static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err) {
     int i;
     PTQ__TRY(ptq__copy_head(fuser->model, fuser->old, err));
     for (i = 0; i < fuser->old->nodes; i++)
-        PTQ__TRY(ptq__fuse_node(fuser, i, err));
+        PTQ__TRY(ptq__fuse_or_copy(fuser, i, err));
     return ptq_model_check(fuser->model, err);
-}
-
-/* 1 if any node has left float. */
-static int ptq__is_quantized(const ptq_model *model) {
-    int i;
-    for (i = 0; i < model->nodes; i++)
-        if (ptq_node_mode(model, i) != PTQ_MODE_FLOAT)
-            return 1;
-    return 0;
 }
 
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err) {
     ptq__fuser fuser;
-    void *to = NULL;
     ptq_status status;
     memset(&fuser, 0, sizeof fuser);
     fuser.old = model;
     fuser.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->allocator = model->allocator;
+        report->memory.allocator = model->allocator;
     }
     PTQ__TRY(ptq_model_check(model, err));
     fuser.quantized = ptq__is_quantized(model);
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
-    status = ptq__alloc(&model->allocator, (size_t)model->nodes, sizeof(int), "fusion", &to, err);
-    fuser.to = (int *)to;
+    status = PTQ__NEW(&model->allocator, &fuser.to, (size_t)model->nodes, "fusion", err);
     if (!status)
         status = ptq__fuse_all(&fuser, err);
-    ptq__free(&model->allocator, to);
-    if (status) {
-        ptq_model_free(fuser.model);
-        ptq_fuse_report_free(report);
-    } else {
-        *out = fuser.model;
+    ptq__free(&model->allocator, fuser.to);
+    if (status && report) {
+        ptq_release(&report->memory);
+        memset(report, 0, sizeof *report);
     }
-    return status;
+    return ptq__hand_over(fuser.model, status, out);
 }
 
-PTQ_API void ptq_fuse_report_free(ptq_fuse_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
-}
+/* ---- [PLAN] --------------------------------------------------------------------------------- */
 
-/* ---- [PLAN] ------------------------------------------------------------------------------ */
+/* A plan is a model made ready to run on one instruction set: for each node a step, which knows its
+   kernel, its weights as that kernel reads them and its constants; and for each tensor a place in
+   one piece of memory, the arena. A plan does not change once it is made, so that threads share it.
+   What changes, the arena, belongs to a session.
 
-/* Where tensors lie in the arena. Two layouts are made: one that reuses memory, one that keeps
-   everything. */
-typedef struct ptq__layout {
-    size_t *offset; /* nodes: the result */
-    size_t *mid;    /* nodes: the result before a fused addition; only in the keeping layout */
-    size_t scratch; /* memory for one step's own use */
-    size_t size;
-} ptq__layout;
-
+   The arena is laid out twice: once so that tensors take over each other's memory, and once, for
+   sessions that keep their intermediates, so that every tensor has a place of its own. */
 enum { PTQ__REUSE, PTQ__KEEP, PTQ__LAYOUTS };
 
-/* What a session's steps work on. */
-typedef struct ptq__memory {
-    const ptq__layout *layout;
-    const void *input; /* node 0's tensor, which may be the caller's memory */
-    char *arena;
-    int keep;
-} ptq__memory;
+typedef struct ptq__layout {
+    size_t *offset; /* of each node's result. In PTQ__KEEP, behind a result lies what it was before
+                       a fused addition */
+    size_t scratch; /* offset of the memory that each step has for itself */
+    size_t size;    /* of the arena */
+} ptq__layout;
 
 struct ptq_plan {
     ptq_plan_info info;
     ptq__step *step; /* one for each node; step 0 is never run */
     int steps;
-    uint8_t *table; /* pixel to code, 256 for each channel; NULL: codes are the pixels themselves,
-                        or the input is not coded */
+    uint8_t *table; /* C x 256: the code of each pixel; NULL where pixels are codes already, or
+                        where the input is real numbers */
     ptq__layout layout[PTQ__LAYOUTS];
     ptq_allocator allocator;
 };
@@ -4371,121 +4346,108 @@ static size_t ptq__node_bytes(const ptq_node *node) {
                       (ptq__is_coded(node) ? 1 : sizeof(float)));
 }
 
-/* The preprocessing of one pixel. */
-static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
-    if (channel >= PTQ_MAX_PIXEL_CHANNELS)
-        return (float)pixel;
-    return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
-}
+/* Laying out the arena. Tensors that share memory, a result written over an operand, make one
+   block, which lives from the step that first writes any of them to the last that reads any. */
+typedef struct ptq__block ptq__block;
+struct ptq__block {
+    int tensor, root; /* the root is the first tensor of the block, and describes all of it */
+    int first, last;  /* steps between which the block lives */
+    size_t size, at;  /* `at`: its place */
+    ptq__block *next; /* the one placed next, in the order of addresses */
+};
 
-/* Laying out the arena. Tensors that share memory (a result written over an operand) are one block,
-   named by its first tensor; a block lives from the first write to the last read of any of its
-   tensors. The largest block is placed first, each at the lowest address where nothing that lives
-   at the same time lies. */
-typedef struct ptq__block {
-    int root;        /* the tensor that names the block of this one */
-    int first, last; /* steps, of the whole block (in its root) */
-    size_t size;
-    int placed;
-} ptq__block;
-
-/* The operand that the result may be written over: the residual of a convolution, the first operand
-   of an elementwise operator. -1 if none: it must not be read again later, nor be the input, which
-   may be the caller's. */
+/* The operand that a result is written over, or -1: the residual of a convolution, or the first
+   operand of what works element by element. It must not be read again later, nor be the image,
+   which may be the caller's; and a convolution reads its input all the while. */
 static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int index) {
     const ptq_node *node = &model->node[index];
-    int conv = node->residual != PTQ_RESIDUAL_NONE;
-    int elementwise = (ptq__operator_of(node)->properties & PTQ__IN_PLACE) != 0;
-    int over = node->input[conv ? 1 : 0];
-    if ((!conv && !elementwise) || over <= 0 || ptq__last_use(model, over) != index)
+    int in_place = (ptq__operator_of(node)->properties & PTQ__IN_PLACE) != 0;
+    int over = node->residual ? node->input[1] : in_place ? node->input[0] : -1;
+    if (over <= 0 || block[over].last != index || block[over].size != block[index].size ||
+        (node->residual && block[node->input[0]].root == block[over].root))
         return -1;
-    if (conv && (node->input[0] == over ||
-                 (node->input[0] > 0 && block[node->input[0]].root == block[over].root)))
-        return -1;
-    return block[over].size == ptq__node_bytes(node) ? over : -1;
+    return over;
 }
 
 static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
-    int i, over, last;
+    int i, k;
     for (i = 0; i < model->nodes; i++) {
-        last = i == ptq_model_logits(model) ? model->nodes : ptq__last_use(model, i);
-        block[i].size = ptq__node_bytes(&model->node[i]);
-        over = ptq__overwrites(model, block, i);
-        block[i].root = over < 0 ? i : block[over].root;
-        if (over < 0)
-            block[i].first = i;
-        if (over < 0 || last > block[block[i].root].last)
-            block[block[i].root].last = last;
+        const ptq_node *node = &model->node[i];
+        block[i].tensor = block[i].root = block[i].first = block[i].last = i;
+        block[i].size = ptq__node_bytes(node);
+        for (k = 0; k < 2; k++)
+            if (node->input[k] >= 0)
+                block[node->input[k]].last = i;
+    }
+    block[ptq_model_logits(model)].last = model->nodes; /* the caller reads them in the end */
+    for (i = 0; i < model->nodes; i++) {
+        int over = ptq__overwrites(model, block, i);
+        ptq__block *root = &block[over < 0 ? i : block[over].root];
+        block[i].root = root->tensor;
+        root->last = block[i].last > root->last ? block[i].last : root->last;
     }
 }
 
-/* Lowest offset for a block among those placed already. */
-static size_t ptq__place(const ptq__block *block, const size_t *offset, int nodes, int index) {
-    size_t at = 0;
-    int i, moved = 1;
-    while (moved) {
-        moved = 0;
-        for (i = 0; i < nodes; i++)
-            if (block[i].placed && block[i].root == i && block[i].first <= block[index].last &&
-                block[index].first <= block[i].last && at < offset[i] + block[i].size &&
-                offset[i] < at + block[index].size) {
-                at = offset[i] + block[i].size;
-                moved = 1;
-            }
-    }
-    return at;
+static int ptq__larger_block(const void *a, const void *b, const void *context) {
+    const ptq__block *x = (const ptq__block *)a, *y = (const ptq__block *)b;
+    (void)context;
+    return x->size != y->size ? x->size > y->size : x->tensor < y->tensor;
 }
 
-static void ptq__lay_reusing(const ptq_model *model, ptq__block *block, ptq__layout *layout) {
-    int i, largest;
-    ptq__make_blocks(model, block);
-    for (;;) {
-        largest = -1;
-        for (i = 0; i < model->nodes; i++)
-            if (block[i].root == i && !block[i].placed &&
-                (largest < 0 || block[i].size > block[largest].size))
-                largest = i;
-        if (largest < 0)
-            break;
-        layout->offset[largest] = ptq__place(block, layout->offset, model->nodes, largest);
-        block[largest].placed = 1;
-        if (layout->offset[largest] + block[largest].size > layout->size)
-            layout->size = layout->offset[largest] + block[largest].size;
-    }
-    for (i = 0; i < model->nodes; i++)
-        layout->offset[i] = layout->offset[block[i].root];
+/* The lowest place at which nothing lies that lives at the same time. `placed` lists the blocks
+   that have theirs by address, so that one pass over it is enough. */
+static void ptq__place(ptq__block *block, ptq__block **placed) {
+    const ptq__block *other;
+    for (other = *placed; other; other = other->next)
+        if (other->first <= block->last && block->first <= other->last &&
+            other->at < block->at + block->size && block->at < other->at + other->size)
+            block->at = other->at + other->size;
+    while (*placed && (*placed)->at < block->at)
+        placed = &(*placed)->next;
+    block->next = *placed;
+    *placed = block;
+}
+
+/* The largest block is placed first: small ones then fill the gaps. */
+static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
+    ptq__block *b, *placed = NULL;
+    ptq__sort(block, (size_t)n, sizeof *block, ptq__larger_block, NULL);
+    for (b = block; b < block + n; b++)
+        if (b->root == b->tensor) {
+            ptq__place(b, &placed);
+            layout->offset[b->tensor] = b->at;
+            layout->size = b->at + b->size > layout->size ? b->at + b->size : layout->size;
+        }
+    for (b = block; b < block + n; b++)
+        layout->offset[b->tensor] = layout->offset[b->root];
 }
 
 static void ptq__lay_keeping(const ptq_model *model, ptq__layout *layout) {
     int i;
     for (i = 0; i < model->nodes; i++) {
-        size_t bytes = ptq__node_bytes(&model->node[i]);
         layout->offset[i] = layout->size;
-        layout->mid[i] = layout->size + bytes;
-        layout->size += model->node[i].residual ? 2 * bytes : bytes;
+        layout->size += ptq__node_bytes(&model->node[i]) * (model->node[i].residual ? 2 : 1);
     }
 }
 
 static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
-    size_t n = (size_t)model->nodes, scratch = 0;
-    void *memory = NULL;
+    size_t n = (size_t)plan->steps, scratch = 0;
+    ptq__block *block = NULL;
     uint64_t sum = 0;
     int i, k;
-    for (i = 0; i < model->nodes; i++) {
+    for (i = 0; i < plan->steps; i++) {
         sum += 2 * (uint64_t)ptq__node_bytes(&model->node[i]);
         scratch = plan->step[i].scratch > scratch ? plan->step[i].scratch : scratch;
     }
     if (sum + scratch > SIZE_MAX / 4)
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the activations do not fit into memory");
-    for (k = 0; k < PTQ__LAYOUTS; k++) {
-        PTQ__TRY(ptq__alloc(&plan->allocator, 2 * n, sizeof(size_t), "layout", &memory, err));
-        plan->layout[k].offset = (size_t *)memory;
-        plan->layout[k].mid = plan->layout[k].offset + n;
-    }
-    PTQ__TRY(ptq__alloc(&plan->allocator, n, sizeof(ptq__block), "layout", &memory, err));
-    ptq__lay_reusing(model, (ptq__block *)memory, &plan->layout[PTQ__REUSE]);
-    ptq__free(&plan->allocator, memory);
+    for (k = 0; k < PTQ__LAYOUTS; k++)
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->layout[k].offset, n, "layout", err));
+    PTQ__TRY(PTQ__NEW(&plan->allocator, &block, n, "layout", err));
+    ptq__make_blocks(model, block);
+    ptq__lay_reusing(block, plan->steps, &plan->layout[PTQ__REUSE]);
+    ptq__free(&plan->allocator, block);
     ptq__lay_keeping(model, &plan->layout[PTQ__KEEP]);
     for (k = 0; k < PTQ__LAYOUTS; k++) {
         plan->layout[k].scratch = plan->layout[k].size;
@@ -4494,7 +4456,8 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Weights in a form that kernels read: packed codes one a byte, half precision as single. */
+/* Weights in a form that kernels read: packed codes one a byte, half precision as single. All
+   others are used where they lie in the model, which may be flash memory. */
 static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     size_t i, n = ptq_tensor_elements(weight);
@@ -4513,34 +4476,46 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
     return PTQ_OK;
 }
 
-static ptq_status ptq__prepare_step(ptq_plan *plan, ptq__step *step, ptq_error *err) {
-    const ptq_node *node = step->node;
-    void *memory = NULL;
-    int c;
-    if (!ptq__has_weight(node->op))
-        return PTQ_OK;
-    PTQ__TRY(ptq__unpack_weight(plan, step, err));
-    if (ptq_node_mode(plan->info.model, step->index) != PTQ_MODE_INTEGER)
-        return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)node->shape[2], sizeof(float), "multipliers",
-                        &memory, err));
-    step->multiplier = (float *)memory;
-    for (c = 0; c < node->shape[2]; c++)
-        step->multiplier[c] = ptq__multiplier(plan->info.model, node, c);
-    return PTQ_OK;
+/* One step: first the scalar kernel, which part three may replace by a faster one. */
+static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
+    const ptq_model *model = plan->info.model;
+    const ptq_node *node = &model->node[index];
+    ptq_mode mode = ptq_node_mode(model, index);
+    ptq__step *step = &plan->step[index];
+    int k, c;
+    step->node = node;
+    step->index = index;
+    for (k = 0; k < 2; k++)
+        step->from[k] = node->input[k] >= 0 ? &model->node[node->input[k]] : NULL;
+    ptq__describe_step(step);
+    ptq__choose_kernel(step, mode);
+    if (ptq__has_weight(node->op))
+        PTQ__TRY(ptq__unpack_weight(plan, step, err));
+    if (ptq__has_weight(node->op) && mode == PTQ_MODE_INTEGER) {
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->multiplier, (size_t)node->shape[2],
+                          "multipliers", err));
+        for (c = 0; c < node->shape[2]; c++)
+            step->multiplier[c] = ptq__multiplier(model, node, c);
+    }
+    return ptq__vectorize(plan, step, err);
 }
 
-/* The preprocessing and the coding of pixels in one table; none where a pixel is its own code. */
+/* The preprocessing of one pixel. */
+static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
+    if (channel >= PTQ_MAX_PIXEL_CHANNELS)
+        return (float)pixel;
+    return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
+}
+
+/* Preprocessing and coding of pixels in one table; none where a pixel is its own code. */
 static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *input = &model->node[0];
-    void *memory = NULL;
     int c, p, same = input->q.type == PTQ_TYPE_U8;
     if (!ptq__is_coded(input))
         return PTQ_OK;
-    PTQ__TRY(
-        ptq__alloc(&plan->allocator, (size_t)input->shape[2], 256, "pixel table", &memory, err));
-    plan->table = (uint8_t *)memory;
+    PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->table, (size_t)input->shape[2] * 256, "pixel table",
+                      err));
     for (c = 0; c < input->shape[2]; c++)
         for (p = 0; p < 256; p++) {
             int32_t code = ptq_quantize(ptq__pixel(model, c, p), &input->q);
@@ -4554,51 +4529,37 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     return PTQ_OK;
 }
 
-static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err) {
+static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
-    void *memory = NULL;
-    int i, k;
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)model->nodes, sizeof(ptq__step), "plan", &memory,
-                        err));
-    plan->step = (ptq__step *)memory;
+    ptq_plan_info *info = &plan->info;
+    int i;
+    PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->step, (size_t)model->nodes, "plan", err));
     plan->steps = model->nodes;
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        plan->step[i].node = node;
-        plan->step[i].index = i;
-        for (k = 0; k < 2; k++)
-            plan->step[i].from[k] = node->input[k] >= 0 ? &model->node[node->input[k]] : NULL;
-        ptq__describe_step(&plan->step[i]);
-        ptq__choose_kernel(&plan->step[i], ptq_node_mode(model, i));
-        PTQ__TRY(ptq__prepare_step(plan, &plan->step[i], err));
-        PTQ__TRY(ptq__vectorize(plan, &plan->step[i], err));
-    }
-    return ptq__make_table(plan, err);
+    for (i = 0; i < plan->steps; i++)
+        PTQ__TRY(ptq__make_step(plan, i, err));
+    PTQ__TRY(ptq__make_table(plan, err));
+    PTQ__TRY(ptq__lay_out(plan, err));
+    info->logits = ptq_model_logits(model);
+    info->classes = (int)ptq__shape_elements(3, model->node[info->logits].shape);
+    info->pixels = ptq__shape_elements(3, model->node[0].shape);
+    info->arena_bytes = plan->layout[PTQ__REUSE].size;
+    return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
                                    ptq_plan **out, ptq_error *err) {
-    void *memory = NULL;
-    ptq_plan *plan;
+    ptq_plan *plan = NULL;
     ptq_isa isa = options ? options->isa : PTQ_ISA_AUTO;
     ptq_status status;
     if (!ptq_isa_available(isa))
         return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
-                             ptq_isa_name(isa));
+                             ptq_name(PTQ_NAMES_ISA, (int)isa));
     PTQ__TRY(ptq_model_check(model, err));
-    PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, 1, sizeof(ptq_plan), "plan", &memory,
-                        err));
-    plan = (ptq_plan *)memory;
+    PTQ__TRY(PTQ__NEW(options ? &options->allocator : NULL, &plan, 1, "plan", err));
     plan->allocator = ptq__allocator(options ? &options->allocator : NULL);
     plan->info.model = model;
     plan->info.isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
-    plan->info.logits = ptq_model_logits(model);
-    plan->info.classes = (int)ptq__shape_elements(3, model->node[plan->info.logits].shape);
-    plan->info.pixels = ptq__shape_elements(3, model->node[0].shape);
-    status = ptq__make_steps(plan, err);
-    if (!status)
-        status = ptq__lay_out(plan, err);
-    plan->info.arena_bytes = plan->layout[PTQ__REUSE].size;
+    status = ptq__fill_plan(plan, err);
     if (status)
         ptq_plan_free(plan);
     else
@@ -4645,15 +4606,20 @@ PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
     return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
 }
 
-/* ---- [SESSION] --------------------------------------------------------------------------- */
+/* ---- [SESSION] ------------------------------------------------------------------------------ */
 
+/* A session runs a plan on one image after the other. The image becomes the tensor of node 0; then
+   each step works from the tensors before it to its own; what was asked for is read off the last.
+   All that changes on the way is the session's arena: nothing is allocated, and nothing of an image
+   is left that could reach the next. */
 struct ptq_session {
     const ptq_plan *plan;
-    ptq__memory frame; /* what steps see; its `input` is that of the last run, NULL before */
-    void *owned;      /* memory from the allocator */
-    void (*after_node)(void *user, int node); /* NULL: nobody watches */
-    void *watcher;
-    ptq_allocator allocator;
+    const ptq__layout *layout;
+    ptq_session_options options;
+    const void
+        *input; /* the tensor of node 0, which may be the caller's; NULL before the first run */
+    char *arena;
+    void *owned; /* memory from the allocator; NULL where it is the caller's */
 };
 
 static const ptq__layout *ptq__session_layout(const ptq_plan *plan, int keep) {
@@ -4669,24 +4635,26 @@ PTQ_API size_t ptq_session_bytes(const ptq_plan *plan, const ptq_session_options
 PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_options *options,
                                       ptq_session **out, ptq_error *err) {
     size_t size = ptq_session_bytes(plan, options);
-    void *memory = options ? options->memory : NULL, *owned = NULL;
+    ptq_session_options given;
     ptq_session *session;
-    if (memory && options->memory_size < size)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %z bytes, given are %z",
-                             size, options->memory_size);
-    if (!memory) {
-        PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, size, 1, "session", &owned, err));
-        memory = owned;
-    }
-    memory = (char *)memory + (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN;
-    session = (ptq_session *)memory;
+    void *memory;
+    memset(&given, 0, sizeof given);
+    if (options)
+        given = *options;
+    memory = given.memory;
+    if (memory && given.memory_size < size)
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %zu bytes, given are %zu",
+                             size, given.memory_size);
+    if (!memory)
+        PTQ__TRY(ptq__alloc(&given.allocator, size, 1, "session", &memory, err));
+    session = (ptq_session *)(void *)((char *)memory +
+                                      (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN);
     memset(session, 0, sizeof *session);
     session->plan = plan;
-    session->frame.keep = options && options->keep;
-    session->frame.layout = ptq__session_layout(plan, session->frame.keep);
-    session->frame.arena = (char *)memory + ptq__align(sizeof *session);
-    session->owned = owned;
-    session->allocator = ptq__allocator(options ? &options->allocator : NULL);
+    session->layout = ptq__session_layout(plan, given.keep);
+    session->options = given;
+    session->arena = (char *)session + ptq__align(sizeof *session);
+    session->owned = given.memory ? NULL : memory;
     *out = session;
     return PTQ_OK;
 }
@@ -4695,14 +4663,8 @@ PTQ_API void ptq_session_free(ptq_session *session) {
     ptq_allocator allocator;
     if (!session)
         return;
-    allocator = session->allocator;
+    allocator = session->options.allocator; /* a copy: the session lies in what is released */
     ptq__free(&allocator, session->owned);
-}
-
-PTQ_API void ptq_session_watch(ptq_session *session, void (*after_node)(void *user, int node),
-                               void *user) {
-    session->after_node = after_node;
-    session->watcher = user;
 }
 
 PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out) {
@@ -4721,244 +4683,179 @@ PTQ_API int ptq_argmax(const float *values, int n) {
     return best;
 }
 
-/* A tensor of one image as real numbers. */
-static void ptq__read_reals(const ptq_node *node, const void *data, int n, float *out) {
-    int i;
-    if (!ptq__is_coded(node)) {
-        memcpy(out, data, (size_t)n * sizeof(float));
-        return;
-    }
-    for (i = 0; i < n; i++)
-        out[i] = ptq_dequantize(ptq__load(data, i, node->q.type), &node->q);
+/* Node 0's tensor for one item, H x W x C: PTQ_TYPE_U8 pixels become real numbers, or codes by
+   table; PTQ_TYPE_F32 are preprocessed already. What need not change is used where it lies, and
+   only copied where the caller may look at it later. */
+static const void *ptq__load_item(const ptq_session *session, ptq_type type, const void *item) {
+    const ptq_plan *plan = session->plan;
+    const ptq_node *input = &plan->info.model->node[0];
+    const uint8_t *pixel = (const uint8_t *)item;
+    const float *real = (const float *)item;
+    void *buffer = session->arena + session->layout->offset[0];
+    size_t i, c, n = plan->info.pixels, channels = (size_t)input->shape[2];
+    int coded = ptq__is_coded(input), as_is = type == PTQ_TYPE_F32 ? !coded : coded && !plan->table;
+    if (as_is && !session->options.keep)
+        return item;
+    if (as_is)
+        memcpy(buffer, item, n * (coded ? 1 : sizeof(float)));
+    else if (!coded)
+        ptq__preprocess(plan, pixel, (float *)buffer);
+    else if (type == PTQ_TYPE_F32)
+        for (i = 0; i < n; i++)
+            ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(real[i], &input->q);
+    else
+        for (i = 0; i < n; i += channels)
+            for (c = 0; c < channels; c++)
+                ((uint8_t *)buffer)[i + c] = plan->table[c * 256 + pixel[i + c]];
+    return buffer;
 }
 
-/* Where a step works in a session's memory. */
-static ptq__frame ptq__frame_of(const ptq_session *session, const ptq__step *step) {
-    const ptq__memory *memory = &session->frame;
+/* The result of a node, as the last run left it. */
+static const void *ptq__result(const ptq_session *session, int node) {
+    return node == 0 ? session->input : session->arena + session->layout->offset[node];
+}
+
+/* Where a step works in the session's memory. */
+static ptq__frame ptq__frame_of(const ptq_session *session, int index) {
+    const ptq_node *node = session->plan->step[index].node;
     ptq__frame frame;
+    char *out = session->arena + session->layout->offset[index];
     int k;
-    for (k = 0; k < 2; k++) {
-        int from = step->node->input[k];
-        frame.in[k] = from < 0 ? NULL
-                      : from   ? memory->arena + memory->layout->offset[from]
-                               : memory->input;
-    }
-    frame.out = memory->arena + memory->layout->offset[step->index];
-    frame.mid = memory->keep && step->node->residual
-                    ? memory->arena + memory->layout->mid[step->index]
-                    : NULL;
-    frame.scratch = memory->arena + memory->layout->scratch;
+    for (k = 0; k < 2; k++)
+        frame.in[k] = node->input[k] < 0 ? NULL : ptq__result(session, node->input[k]);
+    frame.out = out;
+    frame.mid = session->options.keep && node->residual ? out + ptq__node_bytes(node) : NULL;
+    frame.scratch = session->arena + session->layout->scratch;
     return frame;
 }
 
-/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
-static const void *ptq__operand(const ptq_session *session, int node, int k) {
-    return ptq__frame_of(session, &session->plan->step[node]).in[k];
-}
-
-/* The inputs under the kernel of a group at one position of a convolution's result (row * W +
-   column), in the order of its weights: int16_t codes less their zero point for a node on integers,
-   float for one on real numbers. Of a dense layer, all of its inputs. Returns how many. */
-static int ptq__gather(const ptq_session *session, int index, int group, int position,
-                       void *patch) {
-    const ptq__step *step = &session->plan->step[index];
-    const ptq_qparams *q = &step->from[0]->q;
-    const void *x = ptq__operand(session, index, 0), *from;
-    if (q->type != PTQ_TYPE_F32) {
-        ptq__gather_codes(step, (const uint8_t *)x, q, position, group, (int16_t *)patch);
-        return step->taps;
-    }
-    from = ptq__gather_f32(step, (const float *)x, position, group, (float *)patch);
-    if (from != patch)
-        memcpy(patch, from, (size_t)step->taps * sizeof(float));
-    return step->taps;
-}
-
-/* One image, from the tensor of node 0, through the nodes up to `last`. */
-static void ptq__run_steps(ptq_session *session, const void *input, int last) {
+/* One item, PTQ_TYPE_U8 pixels or PTQ_TYPE_F32 real numbers, through the nodes before `end`. */
+static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int end) {
+    const ptq_session_options *options = &session->options;
     const ptq__step *step = session->plan->step;
     int i;
-    session->frame.input = input;
-    for (i = 0; i <= last; i++) {
-        if (i > 0) {
-            ptq__frame frame = ptq__frame_of(session, &step[i]);
+    session->input = ptq__load_item(session, type, item);
+    for (i = 0; i < end; i++) {
+        ptq__frame frame = ptq__frame_of(session, i);
+        if (i > 0)
             step[i].run(&step[i], &frame);
-        }
-        if (session->after_node)
-            session->after_node(session->watcher, i);
+        if (options->after_node)
+            options->after_node(options->user, i);
     }
 }
 
-/* All of it. Steps behind the logits (a softmax) run only where they are kept. Returns the logits'
-   tensor. */
-static const void *ptq__run_image(ptq_session *session, const void *input) {
+/* What is wanted of each image's result, one row behind the other; NULL: not wanted. */
+typedef struct ptq__wanted {
+    float *logits, *probabilities; /* count x classes */
+    int32_t *codes;                /* count x classes */
+    int *classes;                  /* count */
+} ptq__wanted;
+
+/* The node whose result is the logits as codes: the last one, or the one before that makes them
+   real numbers. -1 if they never were codes. */
+static int ptq__coded_logits(const ptq_plan_info *info) {
+    const ptq_node *node = &info->model->node[info->logits];
+    int index = node->op == PTQ_OP_DEQUANTIZE ? node->input[0] : info->logits;
+    return ptq__is_coded(&info->model->node[index]) ? index : -1;
+}
+
+/* Element i of a node's result as a real number. */
+static float ptq__real(const ptq_node *node, const void *data, int i) {
+    return ptq__is_coded(node) ? ptq_dequantize(ptq__load(data, i, node->q.type), &node->q)
+                               : ((const float *)data)[i];
+}
+
+static void ptq__read_result(const ptq_session *session, size_t image, const ptq__wanted *wanted) {
     const ptq_plan_info *info = &session->plan->info;
-    ptq__run_steps(session, input, session->frame.keep ? info->model->nodes - 1 : info->logits);
-    return info->logits ? ptq__frame_of(session, &session->plan->step[info->logits]).out : input;
-}
-
-/* Logits and probabilities of one image; either may be NULL. `row` is their row of the result. */
-static void ptq__write_result(const ptq_plan *plan, const void *result, float *logits,
-                              float *probabilities) {
-    const ptq_node *node = &plan->info.model->node[plan->info.logits];
-    int classes = plan->info.classes;
-    if (logits)
-        ptq__read_reals(node, result, classes, logits);
-    if (probabilities) {
-        ptq__read_reals(node, result, classes, probabilities);
+    const ptq_node *node = &info->model->node[info->logits];
+    const void *result = ptq__result(session, info->logits);
+    int c, best = 0, classes = info->classes, coded = ptq__coded_logits(info);
+    size_t row = image * (size_t)classes;
+    float *probabilities = wanted->probabilities ? wanted->probabilities + row : NULL;
+    for (c = 0; c < classes; c++) {
+        float value = ptq__real(node, result, c);
+        if (wanted->logits)
+            wanted->logits[row + (size_t)c] = value;
+        if (probabilities)
+            probabilities[c] = value;
+        if (wanted->codes)
+            wanted->codes[row + (size_t)c] =
+                ptq__load(ptq__result(session, coded), c, info->model->node[coded].q.type);
+        best = value > ptq__real(node, result, best) ? c : best;
+    }
+    if (probabilities)
         ptq__softmax(probabilities, probabilities, classes);
+    if (wanted->classes)
+        wanted->classes[image] = best;
+}
+
+/* Steps behind the logits (a softmax) run only where their results are kept. */
+static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *items, size_t count,
+                               const ptq__wanted *wanted, ptq_error *err) {
+    const ptq_plan_info *info = &session->plan->info;
+    int end = session->options.keep ? info->model->nodes : info->logits + 1,
+        real = type == PTQ_TYPE_F32;
+    size_t i, k, bytes = info->pixels * (real ? sizeof(float) : 1);
+    if (!items && count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no %s given",
+                             real ? "input is" : "pixels are");
+    for (i = 0; i < count; i++) {
+        const void *item = (const char *)items + i * bytes;
+        for (k = 0; k < info->pixels && real; k++)
+            if (!ptq__is_finite(((const float *)item)[k]))
+                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
+                                     (double)((const float *)item)[k]);
+        ptq__run_until(session, type, item, end);
+        ptq__read_result(session, i, wanted);
     }
-}
-
-static void *ptq__input_buffer(const ptq_session *session) {
-    return session->frame.arena + session->frame.layout->offset[0];
-}
-
-/* Node 0's tensor for an image: preprocessed floats, codes by table, or the pixels themselves. */
-static const void *ptq__load_pixels(const ptq_session *session, const uint8_t *pixels) {
-    const ptq_plan *plan = session->plan;
-    const ptq_node *input = &plan->info.model->node[0];
-    void *buffer = ptq__input_buffer(session);
-    size_t i, c, n = plan->info.pixels, channels = (size_t)input->shape[2];
-    if (!ptq__is_coded(input)) {
-        ptq__preprocess(plan, pixels, (float *)buffer);
-    } else if (plan->table) {
-        for (i = 0; i < n; i += channels)
-            for (c = 0; c < channels; c++)
-                ((uint8_t *)buffer)[i + c] = plan->table[c * 256 + pixels[i + c]];
-    } else {
-        if (!session->frame.keep)
-            return pixels;
-        memcpy(buffer, pixels, n);
-    }
-    return buffer;
-}
-
-/* The same for preprocessed floats. */
-static const void *ptq__load_reals(const ptq_session *session, const float *reals) {
-    const ptq_node *input = &session->plan->info.model->node[0];
-    void *buffer = ptq__input_buffer(session);
-    size_t i, n = ptq_plan_get_info(session->plan)->pixels;
-    if (ptq__is_coded(input)) {
-        for (i = 0; i < n; i++)
-            ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(reals[i], &input->q);
-        return buffer;
-    }
-    if (!session->frame.keep)
-        return reals;
-    memcpy(buffer, reals, n * sizeof(float));
-    return buffer;
-}
-
-/* Runs the nodes before `node` on one item of a data set of that type: then its operands are ready,
-   and it can be looked at what it would compute from. */
-static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int node) {
-    const void *input = type == PTQ_TYPE_F32 ? ptq__load_reals(session, (const float *)item)
-                                             : ptq__load_pixels(session, (const uint8_t *)item);
-    ptq__run_steps(session, input, node - 1);
+    return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
                            float *probabilities, ptq_error *err) {
-    size_t i, n = ptq_plan_get_info(session->plan)->pixels;
-    size_t classes = (size_t)ptq_plan_get_info(session->plan)->classes;
-    if (!pixels && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
-    for (i = 0; i < count; i++) {
-        const void *result = ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
-        ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
-                          probabilities ? probabilities + i * classes : NULL);
-    }
-    return PTQ_OK;
+    ptq__wanted wanted = {logits, probabilities, NULL, NULL};
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
 }
 
 PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
                                float *logits, float *probabilities, ptq_error *err) {
-    size_t i, k, n = ptq_plan_get_info(session->plan)->pixels;
-    size_t classes = (size_t)ptq_plan_get_info(session->plan)->classes;
-    if (!input && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no input is given");
-    for (i = 0; i < count; i++) {
-        const void *result;
-        for (k = 0; k < n; k++)
-            if (!ptq__is_finite(input[i * n + k]))
-                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %z of image %z is %g", k, i,
-                                     (double)input[i * n + k]);
-        result = ptq__run_image(session, ptq__load_reals(session, input + i * n));
-        ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
-                          probabilities ? probabilities + i * classes : NULL);
-    }
-    return PTQ_OK;
-}
-
-/* The last node whose result is codes, where the logits are those codes made real; NULL if they
-   never were codes. */
-static const ptq__step *ptq__coded_logits(const ptq_plan *plan) {
-    const ptq__step *step = &plan->step[plan->info.logits];
-    if (step->node->op == PTQ_OP_DEQUANTIZE)
-        step = &plan->step[step->node->input[0]];
-    return ptq__is_coded(step->node) ? step : NULL;
+    ptq__wanted wanted = {logits, probabilities, NULL, NULL};
+    return ptq__run_all(session, PTQ_TYPE_F32, input, count, &wanted, err);
 }
 
 PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
                                  int32_t *codes, ptq_error *err) {
-    const ptq_plan *plan = session->plan;
-    const ptq__step *step = ptq__coded_logits(plan);
-    int c, classes = plan->info.classes;
-    size_t i, n = plan->info.pixels;
-    if (!step)
+    ptq__wanted wanted = {NULL, NULL, codes, NULL};
+    if (ptq__coded_logits(&session->plan->info) < 0)
         return ptq_error_set(err, PTQ_UNSUPPORTED,
                              "the logits of this model are real numbers;"
                              " convert it with code_logits");
-    if (!pixels && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
-    for (i = 0; i < count; i++) {
-        const char *result;
-        ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
-        result = session->frame.arena + session->frame.layout->offset[step->index];
-        for (c = 0; c < classes; c++)
-            *codes++ = ptq__load(result, c, step->node->q.type);
-    }
-    return PTQ_OK;
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
 }
 
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err) {
-    const ptq_plan *plan = session->plan;
-    const ptq_node *node = &plan->info.model->node[plan->info.logits];
-    int c, n = plan->info.classes;
-    size_t i;
-    if (!pixels && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
-    for (i = 0; i < count; i++) {
-        const void *input = ptq__load_pixels(session, pixels + i * plan->info.pixels);
-        const void *result = ptq__run_image(session, input);
-        int best = 0;
-        for (c = 1; c < n && ptq__is_coded(node); c++)
-            if (ptq__load(result, c, node->q.type) > ptq__load(result, best, node->q.type))
-                best = c;
-        classes[i] = ptq__is_coded(node) ? best : ptq_argmax((const float *)result, n);
-    }
-    return PTQ_OK;
+    ptq__wanted wanted = {NULL, NULL, NULL, classes};
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
 }
 
 PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
                                       ptq_tensor *view, ptq_error *err) {
-    const ptq_plan *plan = session->plan;
-    const ptq__layout *layout = session->frame.layout;
-    int i = ptq_model_find(plan->info.model, name), middle;
-    const ptq_node *node = i < 0 ? NULL : &plan->info.model->node[i];
+    const ptq_model *model = session->plan->info.model;
+    int index = ptq_model_find(model, name), middle;
+    const ptq_node *node = &model->node[index < 0 ? 0 : index];
     const ptq_qparams *q;
-    if (!session->frame.keep || !session->frame.input)
+    ptq__frame frame;
+    if (!session->options.keep || !session->input)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "tensor %s: the session must be made with `keep`, and have run", name);
-    if (!node)
+    if (index < 0)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no tensor named %s",
                              ptq__quoted(ptq__span_of(name)).text);
     middle = node->residual && strcmp(name, node->out);
     q = middle ? &node->mid : &node->q;
-    PTQ__TRY(ptq_tensor_borrow(view, q->type, 0, 3, node->shape,
-                               session->frame.arena + (middle ? layout->mid[i] : layout->offset[i]),
+    frame = ptq__frame_of(session, index);
+    PTQ__TRY(ptq_tensor_borrow(view, q->type, 0, 3, node->shape, middle ? frame.mid : frame.out,
                                ptq__node_bytes(node), err));
     if (q->type != PTQ_TYPE_F32) { /* the model's own scale: the view owns nothing */
         view->scale = (float *)(uintptr_t)&q->scale;
@@ -4969,18 +4866,43 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     return PTQ_OK;
 }
 
-/* One element explained: taps in the order of the weights. */
-static void ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch, int c,
-                              int taps) {
+/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
+static const void *ptq__operand(const ptq_session *session, int node, int k) {
+    return ptq__frame_of(session, node).in[k];
+}
+
+/* The inputs of a group that one position (row * W + column) of a convolution's or dense layer's
+   result depends on, in the order of its weights: int16_t codes less their zero point for a node on
+   integers, float for one on real numbers. Returns how many. */
+static int ptq__gather(const ptq_session *session, int index, int group, int position,
+                       void *patch) {
+    const ptq__step *step = &session->plan->step[index];
+    const ptq_qparams *q = &step->from[0]->q;
+    const void *x = ptq__operand(session, index, 0), *from;
+    if (q->type != PTQ_TYPE_F32) {
+        ptq__gather_codes(step, (const uint8_t *)x, q, position, group, (int16_t *)patch);
+    } else {
+        from = ptq__gather_f32(step, (const float *)x, position, group, (float *)patch);
+        if (from != patch)
+            memcpy(patch, from, (size_t)step->taps * sizeof(float));
+    }
+    return step->taps;
+}
+
+/* One element explained: the products, in the order of the weights. */
+static int32_t ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch,
+                                 int c) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
+    size_t first = (size_t)c * (size_t)step->taps;
     int32_t sum = 0;
     int k;
-    for (k = 0; k < taps; k++) {
-        int w = ptq__code(weight, (size_t)c * (size_t)taps + (size_t)k) - weight->zero_point;
+    for (k = 0; k < step->taps; k++) {
+        int w = ptq__code(weight, first + (size_t)k) - weight->zero_point;
         sum += patch[k] * w;
         ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
                  (int)sum);
     }
+    return sum;
 }
 
 /* What follows the sum of products. */
@@ -4989,9 +4911,9 @@ static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_qparams *q = node->residual ? &node->mid : &node->q;
     const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    int32_t acc = sum + (bias ? bias[c] : 0);
+    const ptq__clamp *clamp = &step->clamp;
+    int32_t acc = sum + (bias ? bias[c] : 0), code, zero = clamp->zero_point;
     float m = step->multiplier[c], f = ptq__mul((float)acc, m);
-    ptq__clamp clamp;
     ptq__put(text, "bias %d: accumulator %d\n", bias ? (int)bias[c] : 0, (int)acc);
     ptq__put(text, "multiplier %g = input scale %g * weight scale %g", (double)m,
              (double)step->from[0]->q.scale, (double)weight->scale[weight->scales > 1 ? c : 0]);
@@ -4999,74 +4921,239 @@ static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum
         ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)acc, (double)m, (double)f);
         return;
     }
-    clamp = ptq__clamp_of(q, node->act);
+    code = ptq_requantize(acc, m, zero, clamp->low, clamp->high);
     ptq__put(text, " / output scale %g\n", (double)q->scale);
     ptq__put(text,
-             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d:"
-             " code %d\n",
-             (int)acc, (double)m, (double)f, (int)(clamp.low - clamp.zero_point),
-             (int)(clamp.high - clamp.zero_point), (int)clamp.zero_point,
-             (int)ptq_requantize(acc, m, clamp.zero_point, clamp.low, clamp.high));
-    ptq__put(
-        text, "code stands for %g\n",
-        (double)ptq_dequantize(ptq_requantize(acc, m, clamp.zero_point, clamp.low, clamp.high), q));
+             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
+             "code stands for %g\n",
+             (int)acc, (double)m, (double)f, (int)(clamp->low - zero), (int)(clamp->high - zero),
+             (int)zero, (int)code, (double)ptq_dequantize(code, q));
 }
 
+/* The addition fused behind it, of element `at`. */
 static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
                                   int at) {
     const ptq_node *node = step->node;
     const ptq_qparams *other = &step->from[1]->q;
+    const ptq__adder *adder = &step->adder;
     int32_t own = ptq__load(frame->mid, at, node->mid.type);
     int32_t residual = ptq__load(frame->in[1], at, other->type);
     int32_t y = ptq__load(frame->out, at, node->q.type);
     int first = node->residual == PTQ_RESIDUAL_FIRST;
-    const ptq__adder adder = step->adder;
     ptq__put(text, "residual code %d stands for %g\n", (int)residual,
              (double)ptq_dequantize(residual, other));
     ptq__put(text,
              "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
              " %d, stands for %g\n",
-             (int)(first ? residual : own), (double)adder.ratio_a, (int)(first ? own : residual),
-             (double)adder.ratio_b, (double)adder.offset, (int)adder.clamp.low,
-             (int)adder.clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
+             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
+             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
+             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
 }
 
 PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
                                char *buffer, size_t size, size_t *length, ptq_error *err) {
-    const ptq_plan *plan = session->plan;
-    int i = ptq_model_find(plan->info.model, name), each;
-    const ptq__step *step = i < 0 ? NULL : &plan->step[i];
+    const ptq_model *model = session->plan->info.model;
+    int index = ptq_model_find(model, name), position;
+    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
+    const int *shape = step->node->shape;
     ptq__text text = ptq__text_over(buffer, size);
     ptq__frame frame;
     int16_t *patch;
-    if (!session->frame.keep || !session->frame.input)
+    if (!session->options.keep || !session->input)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "explain: the session must be made with `keep`, and have run");
-    if (!step || !ptq__has_weight(step->node->op) ||
-        ptq_node_mode(plan->info.model, i) != PTQ_MODE_INTEGER || y < 0 ||
-        y >= step->node->shape[0] || x < 0 || x >= step->node->shape[1] || c < 0 ||
-        c >= step->node->shape[2])
+    if (index < 0 || !ptq__has_weight(step->node->op) ||
+        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
+        x >= shape[1] || c < 0 || c >= shape[2])
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "explain: '%s' is no integer convolution or dense layer with an"
                              " element (%d, %d, %d)",
                              ptq__quoted(ptq__span_of(name)).text, y, x, c);
-    frame = ptq__frame_of(session, step);
+    frame = ptq__frame_of(session, index);
     patch = (int16_t *)frame.scratch;
-    each = step->node->shape[2] / step->groups;
-    ptq__gather(session, i, c / each, y * step->node->shape[1] + x, patch);
+    position = y * shape[1] + x;
+    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
     ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_taps(&text, step, patch, c, step->taps);
-    ptq__explain_end(&text, step, ptq__dot(step, patch, c), c);
+    ptq__explain_end(&text, step, ptq__explain_taps(&text, step, patch, c), c);
     if (step->node->residual)
-        ptq__explain_residual(&text, step, &frame,
-                              (y * step->node->shape[1] + x) * step->node->shape[2] + c);
+        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
     *length = text.length;
+    return PTQ_OK;
+}
+
+#ifndef PTQ_RUN_ONLY
+
+/* ---- [TEST VECTOR] -------------------------------------------------------------------------- */
+
+/* A model file can carry what it computes from one picture, the logits of scalar kernels, so that
+   whoever loads it finds out whether file, build and processor still agree. The picture itself is
+   drawn anew each time, from a fixed seed; the file has its hash. */
+
+/* FNV-1a, byte by byte. */
+static const uint64_t ptq__fnv_start = 14695981039346656037u;
+
+static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
+    const uint8_t *p = (const uint8_t *)bytes;
+    size_t i;
+    for (i = 0; i < size; i++)
+        hash = (hash ^ p[i]) * 1099511628211u;
+    return hash;
+}
+
+static uint64_t ptq__image_hash(const uint8_t *pixels, size_t size) {
+    return ptq__fnv(ptq__fnv_start, pixels, size);
+}
+
+/* Smooth colours with a little noise, so that it looks like data: H x W x C. */
+static void ptq__test_picture(const int *shape, uint8_t *pixels) {
+    ptq_rng rng;
+    int y, x, c;
+    ptq_rng_seed(&rng, 8, 8);
+    for (y = 0; y < shape[0]; y++)
+        for (x = 0; x < shape[1]; x++)
+            for (c = 0; c < shape[2]; c++) {
+                int slope = y * (c + 3) + x * (5 - c % 5);
+                *pixels++ = (uint8_t)((slope * 4 + (int)ptq_rng_below(&rng, 24)) & 255);
+            }
+}
+
+enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
+
+/* Logits of the picture, at most PTQ__TEST_LOGITS, and its hash. */
+static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, uint64_t *hash,
+                                   ptq_error *err) {
+    const ptq_plan_info *info = &plan->info;
+    const ptq_allocator *allocator = &plan->allocator;
+    ptq_session_options options;
+    ptq_session *session = NULL;
+    uint8_t *pixels = NULL;
+    float *all = NULL;
+    ptq_status status = PTQ__NEW(allocator, &pixels, info->pixels, "an image", err);
+    if (!status)
+        status = PTQ__NEW(allocator, &all, (size_t)info->classes, "logits", err);
+    memset(&options, 0, sizeof options);
+    options.allocator = *allocator;
+    if (!status)
+        status = ptq_session_create(plan, &options, &session, err);
+    if (!status) {
+        ptq__test_picture(info->model->node[0].shape, pixels);
+        *hash = ptq__image_hash(pixels, info->pixels);
+        status = ptq_run(session, pixels, 1, all, NULL, err);
+        *count = info->classes < PTQ__TEST_LOGITS ? info->classes : PTQ__TEST_LOGITS;
+        memcpy(logits, all, (size_t)*count * sizeof *logits);
+    }
+    ptq_session_free(session);
+    ptq__free(allocator, all);
+    ptq__free(allocator, pixels);
+    return status;
+}
+
+PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
+    char line[2048]; /* "HASH LOGIT LOGIT ..." */
+    ptq__text text = ptq__text_over(line, sizeof line);
+    float logits[PTQ__TEST_LOGITS];
+    ptq_plan_options scalar;
+    ptq_plan *plan = NULL;
+    ptq_status status;
+    uint64_t hash = 0;
+    int i, n = 0;
+    memset(&scalar, 0, sizeof scalar);
+    scalar.isa = PTQ_ISA_SCALAR;
+    scalar.allocator = model->allocator;
+    PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
+    status = ptq__run_picture(plan, logits, &n, &hash, err);
+    ptq_plan_free(plan);
+    if (status)
+        return status;
+    ptq__put(&text, "%llu", (unsigned long long)hash);
+    for (i = 0; i < n; i++)
+        ptq__put(&text, " %g", (double)logits[i]);
+    return ptq_model_set_meta(model, "self_test", line, err);
+}
+
+/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. */
+static int ptq__is_exact(const ptq_model *model) {
+    int i;
+    for (i = 0; i < model->nodes; i++)
+        if (model->node[i].op == PTQ_OP_BATCH_NORM ||
+            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
+            return 0;
+    return 1;
+}
+
+PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
+    const char *line = ptq_model_get_meta(plan->info.model, "self_test");
+    float logits[PTQ__TEST_LOGITS], allowed = ptq__is_exact(plan->info.model) ? 0 : 1e-3f;
+    uint64_t hash = 0, expected = 0;
+    ptq__span rest, item;
+    int i, n = 0;
+    if (!line)
+        return ptq_error_set(err, PTQ_NOT_READY, "the model has no self-test vector");
+    rest = ptq__span_of(line);
+    for (item = ptq__cut(&rest, ' '), i = 0; (size_t)i < item.n; i++)
+        expected = expected * 10 + (uint64_t)(item.p[i] - '0');
+    PTQ__TRY(ptq__run_picture(plan, logits, &n, &hash, err));
+    if (hash != expected)
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "the self-test is of another picture");
+    for (i = 0; i < n; i++) {
+        float want = 0, difference;
+        int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
+        difference = want > logits[i] ? want - logits[i] : logits[i] - want;
+        if (!read || !(difference <= allowed * (1 + (want < 0 ? -want : want))))
+            return ptq_error_set(err, PTQ_BAD_NUMBER,
+                                 "self-test: logit %d is %g, the file says %g; the file or the"
+                                 " build is damaged",
+                                 i, (double)logits[i], (double)want);
+    }
     return PTQ_OK;
 }
 
 /* ---- [WORK] --------------------------------------------------------------------------------- */
 
-/* Image size and label range of a data set, before it is relied upon. */
+/* Calibration, evaluation and learning all do the same: they run a plan over a data set and note
+   something about every item. A job says what. `begin` makes what a worker notes down on its own,
+   `one` is called for each item, `end` adds the worker's notes to all others. With PTQ_THREADS
+   several workers share the items, in runs so short that no one waits long for the last; each has a
+   session of its own. Who gets which items is left to chance, so what a job notes must not depend
+   on it: counts, exact sums, or a place of its own for every item. */
+
+typedef struct ptq__job ptq__job;
+
+/* One thread's share of a job. */
+typedef struct ptq__worker {
+    ptq_session *session;
+    void *item;    /* the one at hand: H x W x C bytes or floats, see ptq_dataset.type */
+    void *own;     /* what `begin` made */
+    int is_caller; /* it runs on the thread that called the library */
+} ptq__worker;
+
+struct ptq__job {
+    const ptq_plan *plan;
+    const ptq_dataset *data;
+    ptq_work work;
+    size_t total; /* the first so many items */
+    int keep;     /* sessions keep intermediates */
+    ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
+    ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
+    ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
+    void *context;
+    size_t next, done; /* items handed out, items finished */
+    ptq_status status; /* the first failure stops all */
+    ptq_error error;
+#ifdef PTQ_THREADS
+    pthread_mutex_t lock; /* of the members from `next` on */
+#endif
+};
+
+/* Elements of an item, and its bytes. */
+static size_t ptq__item_elements(const ptq_dataset *data) {
+    return (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+}
+
+static size_t ptq__item_size(const ptq_dataset *data) {
+    return ptq__item_elements(data) * (data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
+}
+
 static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
     if (!data || !data->count)
         return ptq_error_set(err, PTQ_BAD_DATA, "the data set has no images");
@@ -5078,190 +5165,8 @@ static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
     if (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "items of a data set are PTQ_TYPE_U8 or PTQ_TYPE_F32, not %s",
-                             ptq_type_name(data->type));
+                             ptq_name(PTQ_NAMES_TYPE, (int)data->type));
     return PTQ_OK;
-}
-
-/* Elements of an item, and its bytes. */
-static size_t ptq__item_elements(const ptq_dataset *data) {
-    return (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-}
-
-static size_t ptq__item_size(const ptq_dataset *data) {
-    return ptq__item_elements(data) * (data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
-}
-
-/* One item through a session. `logits` may be NULL. */
-static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
-                                float *logits, ptq_error *err) {
-    return data->type == PTQ_TYPE_F32
-               ? ptq_run_f32(session, (const float *)item, 1, logits, NULL, err)
-               : ptq_run(session, (const uint8_t *)item, 1, logits, NULL, err);
-}
-
-/* Work over the images of a data set, shared by evaluation and calibration. Images are handed out
-   in small runs, so that no thread waits long; every worker has a session of its own. */
-typedef struct ptq__job ptq__job;
-
-typedef struct ptq__worker {
-    ptq_session *session;
-    void *item;    /* the current one */
-    void *own;     /* what `begin` made */
-    int is_caller; /* runs on the thread that called the library */
-} ptq__worker;
-
-struct ptq__job {
-    const ptq_plan *plan;
-    const ptq_dataset *data;
-    int keep; /* sessions keep intermediates */
-    ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
-    ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
-    ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
-    void *context;
-    ptq_progress progress;
-    void *user;
-    ptq_allocator allocator;
-    size_t total, next, done;
-    ptq_status status; /* the first failure stops all */
-    ptq_error error;
-#ifdef PTQ_THREADS
-    pthread_mutex_t lock;
-#endif
-};
-
-#ifdef PTQ_THREADS
-static void ptq__lock_create(ptq__job *job) { pthread_mutex_init(&job->lock, NULL); }
-static void ptq__lock_destroy(ptq__job *job) { pthread_mutex_destroy(&job->lock); }
-static void ptq__lock(ptq__job *job) { pthread_mutex_lock(&job->lock); }
-static void ptq__unlock(ptq__job *job) { pthread_mutex_unlock(&job->lock); }
-#else
-static void ptq__lock_create(ptq__job *job) { (void)job; }
-static void ptq__lock_destroy(ptq__job *job) { (void)job; }
-static void ptq__lock(ptq__job *job) { (void)job; }
-static void ptq__unlock(ptq__job *job) { (void)job; }
-#endif
-
-/* Takes the next images; 0 when there are none or the work has stopped. */
-static size_t ptq__job_take(ptq__job *job, size_t *first) {
-    const size_t run = 16;
-    size_t left, n;
-    ptq__lock(job);
-    left = job->status ? 0 : job->total - job->next;
-    n = left < run ? left : run;
-    *first = job->next;
-    job->next += n;
-    ptq__unlock(job);
-    return n;
-}
-
-/* Counts finished images and tells the caller how far the work is; only on the calling thread. */
-static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller, ptq_error *err) {
-    size_t done;
-    ptq__lock(job);
-    done = job->done += finished;
-    ptq__unlock(job);
-    if (is_caller && job->progress && job->progress(job->user, done, job->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z images", done,
-                             job->total);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t index, ptq_error *err) {
-    int label = 0;
-    PTQ__TRY(job->data->get(job->data->user, index, worker->item, &label, err));
-    if (label < -1 || label >= job->data->classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", index, label,
-                             job->data->classes);
-    return job->one(job, worker, index, label, err);
-}
-
-static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    size_t i, first, n;
-    while ((n = ptq__job_take(job, &first)) > 0) {
-        for (i = 0; i < n; i++)
-            PTQ__TRY(ptq__job_image(job, worker, first + i, err));
-        PTQ__TRY(ptq__job_report(job, n, worker->is_caller, err));
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    ptq_session_options options;
-    memset(&options, 0, sizeof options);
-    options.allocator = job->allocator;
-    options.keep = job->keep;
-    PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
-    PTQ__TRY(
-        ptq__alloc(&job->allocator, ptq__item_size(job->data), 1, "an image", &worker->item, err));
-    return job->begin ? job->begin(job, worker, err) : PTQ_OK;
-}
-
-/* What each thread does. */
-static void ptq__job_work(ptq__job *job, int is_caller) {
-    ptq__worker worker;
-    ptq_error error;
-    ptq_status status, ended = PTQ_OK;
-    memset(&worker, 0, sizeof worker);
-    worker.is_caller = is_caller;
-    status = ptq__worker_open(job, &worker, &error);
-    if (!status)
-        status = ptq__job_loop(job, &worker, &error);
-    ptq__lock(job);
-    if (status && !job->status) {
-        job->status = status;
-        job->error = error;
-    }
-    if (job->end)
-        ended = job->end(job, &worker, &error);
-    if (ended && !job->status) {
-        job->status = ended;
-        job->error = error;
-    }
-    ptq__unlock(job);
-    ptq__free(&job->allocator, worker.item);
-    ptq_session_free(worker.session);
-}
-
-#ifdef PTQ_THREADS
-
-static void *ptq__job_thread(void *job) {
-    ptq__job_work((ptq__job *)job, 0);
-    return NULL;
-}
-
-/* The calling thread works too. A thread that cannot be started leaves its work to the others. */
-static void ptq__job_spread(ptq__job *job, int threads) {
-    pthread_t thread[64];
-    int i, started = 0;
-    if (threads > 64)
-        threads = 64;
-    while (started < threads - 1 &&
-           pthread_create(&thread[started], NULL, ptq__job_thread, job) == 0)
-        started++;
-    ptq__job_work(job, 1);
-    for (i = 0; i < started; i++)
-        pthread_join(thread[i], NULL);
-}
-
-#else
-
-static void ptq__job_spread(ptq__job *job, int threads) {
-    (void)threads;
-    ptq__job_work(job, 1);
-}
-
-#endif
-
-static ptq_status ptq__job_run(ptq__job *job, int threads, ptq_error *err) {
-    ptq_status status = PTQ_OK;
-    ptq__lock_create(job);
-    ptq__job_spread(job, threads);
-    if (job->status)
-        status = ptq_error_set(err, job->status, "%s", job->error.text);
-    else if (threads > 1) /* the caller may have finished before the last thread */
-        status = ptq__job_report(job, 0, 1, err);
-    ptq__lock_destroy(job);
-    return status;
 }
 
 /* Images that a plan can take, and classes that it knows. */
@@ -5278,6 +5183,143 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
     return PTQ_OK;
 }
 
+/* One item through a session. `logits` may be NULL. */
+static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
+                                float *logits, ptq_error *err) {
+    ptq__wanted wanted = {logits, NULL, NULL, NULL};
+    return ptq__run_all(session, data->type, item, 1, &wanted, err);
+}
+
+/* A job over all items, to which the caller adds what is to be done. `work` may be NULL. */
+static ptq__job ptq__job_over(const ptq_plan *plan, const ptq_dataset *data, const ptq_work *work) {
+    ptq__job job;
+    memset(&job, 0, sizeof job);
+    job.plan = plan;
+    job.data = data;
+    job.total = data->count;
+    if (work)
+        job.work = *work;
+    return job;
+}
+
+#ifdef PTQ_THREADS
+static void ptq__lock(ptq__job *job) { pthread_mutex_lock(&job->lock); }
+static void ptq__unlock(ptq__job *job) { pthread_mutex_unlock(&job->lock); }
+#else
+static void ptq__lock(ptq__job *job) { (void)job; }
+static void ptq__unlock(ptq__job *job) { (void)job; }
+#endif
+
+/* Takes the next items; 0 when there are none or the work has stopped. */
+static size_t ptq__job_take(ptq__job *job, size_t *first) {
+    const size_t run = 16;
+    size_t left, n;
+    ptq__lock(job);
+    left = job->status ? 0 : job->total - job->next;
+    n = left < run ? left : run;
+    *first = job->next;
+    job->next += n;
+    ptq__unlock(job);
+    return n;
+}
+
+/* Tells the caller how far the work is, and hears whether it is to stop. */
+static ptq_status ptq__job_tell(const ptq__job *job, size_t done, ptq_error *err) {
+    if (job->work.progress && job->work.progress(job->work.user, done, job->total))
+        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu images", done,
+                             job->total);
+    return PTQ_OK;
+}
+
+static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err) {
+    size_t i, first, n, done;
+    while ((n = ptq__job_take(job, &first)) > 0) {
+        for (i = first; i < first + n; i++) {
+            int label = -1;
+            PTQ__TRY(job->data->get(job->data->user, i, worker->item, &label, err));
+            if (label < -1 || label >= job->data->classes)
+                return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", i,
+                                     label, job->data->classes);
+            PTQ__TRY(job->one(job, worker, i, label, err));
+        }
+        ptq__lock(job);
+        done = job->done += n;
+        ptq__unlock(job);
+        if (worker->is_caller)
+            PTQ__TRY(ptq__job_tell(job, done, err));
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
+    ptq_session_options options;
+    memset(&options, 0, sizeof options);
+    options.allocator = job->work.allocator;
+    options.keep = job->keep;
+    PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
+    PTQ__TRY(ptq__alloc(&job->work.allocator, ptq__item_size(job->data), 1, "an image",
+                        &worker->item, err));
+    return job->begin ? job->begin(job, worker, err) : PTQ_OK;
+}
+
+static void ptq__job_fail(ptq__job *job, ptq_status status, const ptq_error *error) {
+    if (!status || job->status)
+        return;
+    job->status = status;
+    job->error = *error;
+}
+
+/* What each thread does. `end` is called even after a failure: it releases what `begin` made. */
+static void ptq__job_work(ptq__job *job, int is_caller) {
+    ptq__worker worker;
+    ptq_error error = {PTQ_OK, ""};
+    ptq_status status;
+    memset(&worker, 0, sizeof worker);
+    worker.is_caller = is_caller;
+    status = ptq__worker_open(job, &worker, &error);
+    if (!status)
+        status = ptq__job_loop(job, &worker, &error);
+    ptq__lock(job);
+    ptq__job_fail(job, status, &error);
+    if (job->end)
+        ptq__job_fail(job, job->end(job, &worker, &error), &error);
+    ptq__unlock(job);
+    ptq__free(&job->work.allocator, worker.item);
+    ptq_session_free(worker.session);
+}
+
+#ifdef PTQ_THREADS
+static void *ptq__job_thread(void *job) {
+    ptq__job_work((ptq__job *)job, 0);
+    return NULL;
+}
+
+/* The calling thread works too. A thread that cannot be started leaves its work to the others. */
+static void ptq__job_spread(ptq__job *job) {
+    enum { MOST = 64 };
+    pthread_t thread[MOST];
+    int i, started = 0, wanted = job->work.threads < MOST ? job->work.threads : MOST;
+    pthread_mutex_init(&job->lock, NULL);
+    while (started < wanted - 1 &&
+           pthread_create(&thread[started], NULL, ptq__job_thread, job) == 0)
+        started++;
+    ptq__job_work(job, 1);
+    for (i = 0; i < started; i++)
+        pthread_join(thread[i], NULL);
+    pthread_mutex_destroy(&job->lock);
+}
+#else
+static void ptq__job_spread(ptq__job *job) { ptq__job_work(job, 1); }
+#endif
+
+static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
+    ptq__job_spread(job);
+    if (job->status)
+        return ptq_error_set(err, job->status, "%s", job->error.text);
+    /* The caller may have finished before the last thread. */
+    return job->work.threads > 1 ? ptq__job_tell(job, job->done, err) : PTQ_OK;
+}
+
 /* ---- [OBSERVE] ------------------------------------------------------------------------------ */
 
 /* Before a tensor can be coded, the range of its values must be known. An observer looks at the
@@ -5288,22 +5330,6 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
    What is kept depends on the multiset of images alone: neither their order nor the number of
    threads among which they were shared shows in a single bit. Hence exact sums instead of floating
    ones, and bins whose width is a power of two that the largest magnitude decides. */
-
-PTQ_API const char *ptq_method_name(ptq_method range) {
-    static const char *const name[] = {
-#define PTQ_X(id, text) text,
-        PTQ_METHOD_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)range < PTQ_METHOD_COUNT ? name[range] : "?";
-}
-
-PTQ_API ptq_method ptq_method_find(const char *name) {
-    int range = 0;
-    while (range < PTQ_METHOD_COUNT && strcmp(name, ptq_method_name((ptq_method)range)))
-        range++;
-    return (ptq_method)range;
-}
 
 /* sum += value. A float is mantissa * 2^(shift - 149) with a mantissa of 24 bits, which fall into
    two neighbouring limbs. 31 bits are left above each for carries that wait. */
@@ -5443,7 +5469,7 @@ static ptq_status ptq__image_range(const float *values, size_t n, size_t step, f
     *low = *high = values[0];
     for (i = 0; i < n; i += step) {
         if (!ptq__is_finite(values[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %z is %g", i, (double)values[i]);
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %zu is %g", i, (double)values[i]);
         *low = values[i] < *low ? values[i] : *low;
         *high = values[i] > *high ? values[i] : *high;
     }
@@ -5455,7 +5481,7 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
     size_t channels = (size_t)observer->channels, c;
     float low, high;
     if (!n || n % channels)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%z values for %z channels", n, channels);
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n, channels);
     for (c = 0; c < channels; c++) /* first all of them: a failure must change nothing */
         PTQ__TRY(ptq__image_range(values + c, n - c, channels, &low, &high, err));
     for (c = 0; c < channels; c++) {
@@ -5773,21 +5799,12 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
     return PTQ_OK;
 }
 
-/* ---- [CALIBRATE] ------------------------------------------------------------------------- */
+/* ---- [CALIBRATE] ---------------------------------------------------------------------------- */
 
-static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
-    const uint8_t *p = (const uint8_t *)bytes;
-    size_t i;
-    for (i = 0; i < size; i++)
-        hash = (hash ^ p[i]) * 1099511628211u;
-    return hash;
-}
-
-static const uint64_t ptq__fnv_start = 14695981039346656037u;
-
-PTQ_API uint64_t ptq_image_hash(const uint8_t *pixels, size_t size) {
-    return ptq__fnv(ptq__fnv_start, pixels, size);
-}
+/* Calibration runs the float model over images and observes every tensor. It also notes what tells
+   whether the images were any good: how many there were of each class, how often each pixel value
+   occurred, how much neighbouring pixels differ; and a hash of each image, so that evaluation can
+   say whether it is measured on what was learned from. */
 
 /* Numbers of `width` bytes enter byte by byte from the least, the same on every machine. */
 static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t count, size_t width) {
@@ -5800,16 +5817,10 @@ static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t coun
     return hash;
 }
 
-static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor) {
-    size_t width = tensor->bits >= 8 ? (size_t)tensor->bits / 8 : 1;
-    return ptq__fnv_numbers(hash, tensor->data, tensor->size / width, width);
-}
-
-/* By which an item of a data set is known again: of its bytes, real numbers being little-endian. */
+/* By which an item of a data set is known again. */
 static uint64_t ptq__item_hash(const ptq_dataset *data, const void *item) {
-    size_t n = ptq__item_elements(data);
-    return data->type == PTQ_TYPE_F32 ? ptq__fnv_numbers(ptq__fnv_start, item, n, sizeof(float))
-                                      : ptq_image_hash((const uint8_t *)item, n);
+    return ptq__fnv_numbers(ptq__fnv_start, item, ptq__item_elements(data),
+                            data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
 }
 
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
@@ -5820,30 +5831,29 @@ PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
         ptq__text text = ptq__text_over(line, sizeof line);
         ptq__put_node(&text, model, &model->node[i]);
         hash = ptq__fnv(hash, line, strlen(line));
-        for (p = 0; p < PTQ_PARAM_COUNT; p++)
-            if (model->node[i].param[p].rank)
-                hash = ptq__fnv_tensor(hash, &model->node[i].param[p]);
+        for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+            const ptq_tensor *param = &model->node[i].param[p];
+            size_t width = param->bits >= 8 ? (size_t)param->bits / 8 : 1;
+            if (param->rank)
+                hash = ptq__fnv_numbers(hash, param->data, param->size / width, width);
+        }
     }
     return hash;
 }
 
 static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int classes,
                                           ptq_calibration **out, ptq_error *err) {
-    void *memory = NULL, *counts = NULL;
-    ptq_calibration *calibration;
+    ptq_calibration *calibration = NULL;
     ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, 1, sizeof *calibration, "calibration", &memory, err));
-    status = ptq__alloc(allocator, (size_t)classes, sizeof(uint64_t), "calibration", &counts, err);
-    if (status) {
-        ptq__free(allocator, memory);
-        return status;
-    }
-    calibration = (ptq_calibration *)memory;
+    PTQ__TRY(PTQ__NEW(allocator, &calibration, 1, "calibration", err));
     calibration->allocator = ptq__allocator(allocator);
     calibration->classes = classes;
-    calibration->class_count = (uint64_t *)counts;
-    *out = calibration;
-    return PTQ_OK;
+    status = PTQ__NEW(allocator, &calibration->class_count, (size_t)classes, "calibration", err);
+    if (status)
+        ptq_calibration_free(calibration);
+    else
+        *out = calibration;
+    return status;
 }
 
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
@@ -5868,16 +5878,7 @@ PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char 
     return -1;
 }
 
-/* Room for `count` tensors. */
-static ptq_status ptq__calibration_reserve(ptq_calibration *calibration, size_t count,
-                                           ptq_error *err) {
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(&calibration->allocator, count, sizeof(ptq_calibrated), "calibration",
-                        &memory, err));
-    calibration->tensor = (ptq_calibrated *)memory;
-    return PTQ_OK;
-}
-
+/* Adds a tensor that was observed or will be; there must be room. */
 static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, const char *name,
                                               ptq_error *err) {
     ptq_calibrated *tensor = &calibration->tensor[calibration->tensors];
@@ -5890,16 +5891,20 @@ static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, cons
 /* Every tensor that conversion may ask for: results, and results before a fused addition. */
 static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const ptq_model *model,
                                            ptq_error *err) {
-    int i, middle;
-    PTQ__TRY(ptq__calibration_reserve(calibration, 2 * (size_t)model->nodes, err));
-    for (i = 1; i < model->nodes; i++)
-        for (middle = model->node[i].residual ? 1 : 0; middle >= 0; middle--)
-            if (model->node[i].op != PTQ_OP_SOFTMAX)
-                PTQ__TRY(ptq__calibration_add_tensor(
-                    calibration, middle ? model->node[i].name : model->node[i].out, err));
+    const ptq_node *node;
+    PTQ__TRY(PTQ__NEW(&calibration->allocator, &calibration->tensor, 2 * (size_t)model->nodes,
+                      "calibration", err));
+    for (node = model->node + 1; node < model->node + model->nodes; node++) {
+        if (node->residual)
+            PTQ__TRY(ptq__calibration_add_tensor(calibration, node->name, err));
+        if (node->op != PTQ_OP_SOFTMAX)
+            PTQ__TRY(ptq__calibration_add_tensor(calibration, node->out, err));
+    }
     return PTQ_OK;
 }
 
+/* How often each value occurs, and how far pixels are from those of the same channel to their
+   left. */
 static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixels,
                               const int *shape) {
     int width = shape[1] * shape[2], n = shape[0] * width, i;
@@ -5913,28 +5918,23 @@ static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixel
     }
 }
 
-static void ptq__sort_hashes(uint64_t *hash, size_t n) {
-    size_t gap, i, k;
-    for (gap = n / 2; gap > 0; gap /= 2) /* Shell sort: small, and n is */
-        for (i = gap; i < n; i++) {
-            uint64_t value = hash[i];
-            for (k = i; k >= gap && hash[k - gap] > value; k -= gap)
-                hash[k] = hash[k - gap];
-            hash[k] = value;
-        }
+static int ptq__smaller_hash(const void *a, const void *b, const void *context) {
+    (void)context;
+    return *(const uint64_t *)a < *(const uint64_t *)b;
 }
 
+static void ptq__sort_hashes(uint64_t *hash, size_t n) {
+    ptq__sort(hash, n, sizeof *hash, ptq__smaller_hash, NULL);
+}
+
+/* Each worker keeps a calibration of its own, which is merged in the end. */
 static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    const ptq_model *model = ptq_plan_get_info(job->plan)->model;
     ptq_calibration *part = NULL;
-    void *memory = NULL;
-    PTQ__TRY(ptq__calibration_create(&job->allocator, job->data->classes, &part, err));
+    PTQ__TRY(ptq__calibration_create(&job->work.allocator, job->data->classes, &part, err));
     worker->own = part;
     part->model = ((const ptq_calibration *)job->context)->model;
-    PTQ__TRY(
-        ptq__alloc(&job->allocator, job->total, sizeof(uint64_t), "image hashes", &memory, err));
-    part->hash = (uint64_t *)memory;
-    return ptq__calibration_tensors(part, model, err);
+    PTQ__TRY(PTQ__NEW(&part->allocator, &part->hash, job->total, "image hashes", err));
+    return ptq__calibration_tensors(part, job->plan->info.model, err);
 }
 
 static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
@@ -5950,7 +5950,7 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
         status = ptq_observe(&part->tensor[i].observer, (const float *)view.data,
                              ptq_tensor_elements(&view), &inner);
         if (status)
-            return ptq_error_set(err, status, "node %s: %s, on image %z; check its weights",
+            return ptq_error_set(err, status, "node %s: %s, on image %zu; check its weights",
                                  part->tensor[i].name, inner.text, index);
     }
     part->hash[part->images++] = ptq__item_hash(job->data, worker->item);
@@ -5958,7 +5958,7 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
         part->class_count[label]++;
     if (job->data->type == PTQ_TYPE_U8)
         ptq__count_pixels(part, (const uint8_t *)worker->item,
-                          ptq_plan_get_info(job->plan)->model->node[0].shape);
+                          job->plan->info.model->node[0].shape);
     return PTQ_OK;
 }
 
@@ -5971,20 +5971,19 @@ static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_err
     return status;
 }
 
-/* Hashes of both, in order, into memory of the first. */
+/* Hashes of both, in ascending order, in new memory of the first. */
 static ptq_status ptq__merge_hashes(ptq_calibration *a, const ptq_calibration *b, ptq_error *err) {
-    void *memory = NULL;
+    uint64_t *both = NULL;
     if (!b->images)
         return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&a->allocator, a->images + b->images, sizeof(uint64_t), "image hashes",
-                        &memory, err));
+    PTQ__TRY(PTQ__NEW(&a->allocator, &both, a->images + b->images, "image hashes", err));
     if (a->images)
-        memcpy(memory, a->hash, a->images * sizeof(uint64_t));
-    memcpy((uint64_t *)memory + a->images, b->hash, b->images * sizeof(uint64_t));
+        memcpy(both, a->hash, a->images * sizeof *both);
+    memcpy(both + a->images, b->hash, b->images * sizeof *both);
     ptq__free(&a->allocator, a->hash);
-    a->hash = (uint64_t *)memory;
+    a->hash = both;
     a->images += b->images;
-    ptq__sort_hashes(a->hash, a->images);
+    ptq__sort_hashes(both, a->images);
     return PTQ_OK;
 }
 
@@ -6015,15 +6014,13 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
 }
 
 /* How far horizontal neighbours differ, as a share of what independent draws from the same pixels
-   would differ by: about 0.2 for photographs, 1 for noise, 0 for constant pictures. */
+   would differ by: about 0.2 for photographs, 1 for noise, 0 for constant pictures. With F(v) the
+   share of pixels up to v, two draws differ by 2 * sum over v of F(v) (1 - F(v)) on average. */
 static double ptq__roughness(const ptq_calibration *calibration) {
     double total = 0, below = 0, spread = 0, seen;
     int v;
     for (v = 0; v < 256; v++)
         total += (double)calibration->pixel[v];
-    if (!(total > 0))
-        return 0.5; /* real numbers: nothing is known, and nothing to be said */
-    /* E|a - b| = 2 * sum over v of F(v) (1 - F(v)), F the share of pixels up to v. */
     for (v = 0; v < 255; v++) {
         below += (double)calibration->pixel[v] / total;
         spread += 2 * below * (1 - below);
@@ -6049,33 +6046,26 @@ static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err) {
+    const ptq_model *model = plan->info.model;
     ptq_calibration *calibration = NULL;
     ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
-    if (ptq__is_quantized(plan->info.model))
+    if (ptq__is_quantized(model))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "this model is quantized already; calibrate the float model");
-    memset(&job, 0, sizeof job);
-    job.plan = plan;
-    job.data = data;
-    job.total = data->count;
+    job = ptq__job_over(plan, data, options ? &options->work : NULL);
     job.keep = 1;
     job.begin = ptq__calibrate_begin;
     job.one = ptq__calibrate_one;
     job.end = ptq__calibrate_end;
-    if (options) {
-        job.allocator = options->work.allocator;
-        job.progress = options->work.progress;
-        job.user = options->work.user;
-    }
-    PTQ__TRY(ptq__calibration_create(&job.allocator, data->classes, &calibration, err));
-    calibration->model = ptq_model_hash(plan->info.model);
+    PTQ__TRY(ptq__calibration_create(&job.work.allocator, data->classes, &calibration, err));
     job.context = calibration;
-    status = ptq__calibration_tensors(calibration, plan->info.model, err);
+    calibration->model = ptq_model_hash(model);
+    status = ptq__calibration_tensors(calibration, model, err);
     if (!status)
-        status = ptq__job_run(&job, options ? options->work.threads : 1, err);
-    if (!status && !(options && options->accept_any))
+        status = ptq__job_run(&job, err);
+    if (!status && data->type == PTQ_TYPE_U8 && !(options && options->accept_any))
         status = ptq__check_calibration(calibration, err);
     if (status)
         ptq_calibration_free(calibration);
@@ -6090,10 +6080,8 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     uint64_t least = UINT64_MAX, most = 0;
     size_t i, twice = 0;
     int c, missing = 0, top = 255;
-    uint64_t labelled = 0;
     for (c = 0; c < calibration->classes; c++) {
         uint64_t n = calibration->class_count[c];
-        labelled += n;
         least = n < least ? n : least;
         most = n > most ? n : most;
         missing += n == 0;
@@ -6103,17 +6091,17 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     while (top >= 0 && !calibration->pixel[top])
         top--;
     if (calibration->images < 100)
-        ptq__put(&text, "Only %z images: ranges will be uncertain; use at least 100.\n",
+        ptq__put(&text, "Only %zu images: ranges will be uncertain; use at least 100.\n",
                  calibration->images);
-    if (missing && labelled)
+    if (missing && most)
         ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
                  calibration->classes);
-    else if (labelled && most > 2 * least)
-        ptq__put(&text, "Classes have from %L to %L images: take about as many of each.\n", least,
-                 most);
+    else if (most > 2 * least)
+        ptq__put(&text, "Classes have from %llu to %llu images: take about as many of each.\n",
+                 (unsigned long long)least, (unsigned long long)most);
     if (twice)
-        ptq__put(&text, "%z images occur more than once: take different ones.\n", twice);
-    if (top >= 0 && top < 128) /* of real numbers there are no pixels */
+        ptq__put(&text, "%zu images occur more than once: take different ones.\n", twice);
+    if (top >= 0 && top < 128)
         ptq__put(&text,
                  "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
                  " scaled ones.\n",
@@ -6137,11 +6125,11 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
                                            const ptq_dataset *data, size_t *overlap,
                                            ptq_error *err) {
     size_t i, found = 0;
-    void *item = NULL;
-    ptq_status status = PTQ_OK;
+    uint8_t *item = NULL;
+    ptq_status status;
     int label;
     PTQ__TRY(ptq__check_dataset(data, err));
-    PTQ__TRY(ptq__alloc(&calibration->allocator, ptq__item_size(data), 1, "an image", &item, err));
+    status = PTQ__NEW(&calibration->allocator, &item, ptq__item_size(data), "an image", err);
     for (i = 0; i < data->count && !status; i++) {
         status = data->get(data->user, i, item, &label, err);
         if (!status)
@@ -6155,30 +6143,21 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
 
 /* ---- [SCHEME] ---------------------------------------------------------------------------- */
 
-static const char *const ptq__presets[][2] = {
-#define PTQ_X(name, text) {name, text},
-    PTQ_PRESET_LIST(PTQ_X)
-#undef PTQ_X
-};
+/* A scheme says how each tensor becomes codes: how many, of which type, over which range, and how
+   much work goes into choosing them. Presets are schemes with a name. */
 
-enum { PTQ__PRESETS = sizeof ptq__presets / sizeof ptq__presets[0] };
-
-PTQ_API const char *ptq_preset_name(int number) {
-    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][0] : NULL;
-}
-
-PTQ_API const char *ptq_preset_text(int number) {
-    return number >= 0 && number < PTQ__PRESETS ? ptq__presets[number][1] : NULL;
+/* What "best" and "w4a8" have in common: ranges of least squared error, rounding learned. */
+static void ptq__learn_weights(ptq_scheme *s) {
+    s->weight_method = s->activation_method = PTQ_METHOD_MSE;
+    s->rounding = PTQ_ROUNDING_LEARNED;
+    s->refit = PTQ_REFIT_BELOW_8;
 }
 
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err) {
     ptq_scheme s;
     memset(&s, 0, sizeof s);
     if (!strcmp(name, "best")) {
-        s.weight_method = PTQ_METHOD_MSE;
-        s.activation_method = PTQ_METHOD_MSE;
-        s.rounding = PTQ_ROUNDING_LEARNED;
-        s.refit = PTQ_REFIT_BELOW_8;
+        ptq__learn_weights(&s);
         s.equalize = s.fit_ranges = s.confirm = 1;
     } else if (!strcmp(name, "ort-u8")) {
         s.weight_per_tensor = s.weight_affine = s.code_logits = 1;
@@ -6186,7 +6165,7 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
         s.weight_per_tensor = s.activation_signed = s.code_logits = 1;
     } else if (!strcmp(name, "fbgemm")) {
         s.weight_full_range = s.code_logits = 1;
-        s.activation_bits = 7;
+        s.activation_bits = 7; /* so that pairs of products never saturate at 16 bits on AVX2 */
         s.activation_method = PTQ_METHOD_HISTOGRAM;
     } else if (!strcmp(name, "tflite")) {
         s.activation_signed = s.code_logits = 1;
@@ -6195,17 +6174,16 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
     } else if (!strcmp(name, "fp16")) {
         s.mode = PTQ_MODE_HALF;
     } else if (!strcmp(name, "w4a8")) {
+        ptq__learn_weights(&s);
         s.weight_bits = 4;
-        s.weight_method = PTQ_METHOD_MSE;
-        s.activation_method = PTQ_METHOD_MSE;
-        s.rounding = PTQ_ROUNDING_LEARNED;
-        s.refit = PTQ_REFIT_BELOW_8;
+    } else if (!strcmp(name, "minmax8")) {
+        s.weight_bits = s.activation_bits = 8; /* said aloud: all zeros would be "best" */
     } else {
         char names[160];
         ptq__text text = ptq__text_over(names, sizeof names);
         int i;
-        for (i = 0; i < PTQ__PRESETS; i++)
-            ptq__put(&text, i ? ", %s" : "%s", ptq__presets[i][0]);
+        for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
+            ptq__put(&text, i ? ", %s" : "%s", ptq_name(PTQ_NAMES_PRESET, i));
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no preset '%s'; there are: %s",
                              ptq__quoted(ptq__span_of(name)).text, names);
     }
@@ -6213,36 +6191,54 @@ PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err)
     return PTQ_OK;
 }
 
-static int ptq__weight_bits(const ptq_scheme *scheme) {
-    return scheme->weight_bits ? scheme->weight_bits : 8;
+/* All zeros stand for "best". Field by field, for a comparison of bytes would see the padding, and
+   members that say 0 by default. Returns 1 if something changed. */
+static int ptq__default_scheme(ptq_scheme *s) {
+    int chosen = s->mode || s->weight_bits || s->weight_per_tensor || s->weight_affine ||
+                 s->weight_full_range || s->weight_method || s->activation_bits ||
+                 s->activation_signed || s->activation_symmetric || s->activation_method ||
+                 s->percentile != 0 || s->code_logits || s->rounding || s->refit || s->equalize ||
+                 s->bias || s->fit_ranges || s->confirm;
+    return !chosen && ptq_preset("best", s, NULL) == PTQ_OK;
 }
 
-static int ptq__activation_bits(const ptq_scheme *scheme) {
-    return scheme->activation_bits ? scheme->activation_bits : 8;
+static int ptq__weight_bits(const ptq_scheme *s) { return s->weight_bits ? s->weight_bits : 8; }
+
+static int ptq__activation_bits(const ptq_scheme *s) {
+    return s->activation_bits ? s->activation_bits : 8;
 }
 
-/* Whether a switch that is for few activation bits alone takes effect. */
-static int ptq__below_8(const ptq_scheme *scheme, int on) {
-    return on && scheme->mode == PTQ_MODE_INTEGER && ptq__activation_bits(scheme) < 8;
+/* Equalization and fitted ranges are for few activation bits alone; at 8 they gain nothing. */
+static int ptq__below_8(const ptq_scheme *s, int on) {
+    return on && s->mode == PTQ_MODE_INTEGER && ptq__activation_bits(s) < 8;
 }
 
 /* Whether layers of this scheme are fitted anew. */
 static int ptq__refits(const ptq_scheme *s) {
+    int few = ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8;
     return s->rounding == PTQ_ROUNDING_LEARNED &&
-           (s->refit == PTQ_REFIT_ALWAYS ||
-            (s->refit == PTQ_REFIT_BELOW_8 &&
-             (ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8)));
+           (s->refit == PTQ_REFIT_ALWAYS || (s->refit == PTQ_REFIT_BELOW_8 && few));
 }
 
-PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size) {
+/* Whether part four has anything to do for this scheme. */
+static int ptq__searches(const ptq_scheme *s) {
+    return s->mode == PTQ_MODE_INTEGER && (s->rounding == PTQ_ROUNDING_LEARNED || s->bias ||
+                                           s->equalize || s->fit_ranges || s->confirm);
+}
+
+/* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized" */
+PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
+    ptq_scheme copy = *scheme;
+    const ptq_scheme *s = &copy;
+    ptq__default_scheme(&copy);
     if (s->mode == PTQ_MODE_FLOAT || s->mode == PTQ_MODE_HALF) {
-        ptq__put_string(&text, ptq_mode_name(s->mode));
+        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, s->mode));
         return text.length;
     }
     ptq__put(&text, "w%d %s%s%s %s%s", ptq__weight_bits(s),
              s->weight_per_tensor ? "per-tensor" : "per-channel", s->weight_affine ? " affine" : "",
-             s->weight_full_range ? " full" : "", ptq_method_name(s->weight_method),
+             s->weight_full_range ? " full" : "", ptq_name(PTQ_NAMES_METHOD, s->weight_method),
              ptq__refits(s)                        ? " refitted"
              : s->rounding == PTQ_ROUNDING_LEARNED ? " learned"
                                                    : "");
@@ -6254,15 +6250,13 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *s, char *buffer, size_t size) 
         return text.length;
     }
     ptq__put(&text, ", a%d %s%s %s", ptq__activation_bits(s), s->activation_signed ? "s8" : "u8",
-             s->activation_symmetric ? " symmetric" : "", ptq_method_name(s->activation_method));
+             s->activation_symmetric ? " symmetric" : "",
+             ptq_name(PTQ_NAMES_METHOD, s->activation_method));
     if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
         ptq__put(&text, " %g", (double)s->percentile);
-    if (ptq__below_8(s, s->fit_ranges))
-        ptq__put_string(&text, " fitted");
-    if (ptq__below_8(s, s->equalize))
-        ptq__put_string(&text, ", equalized");
-    if (s->code_logits)
-        ptq__put_string(&text, ", logits coded");
+    ptq__put_string(&text, ptq__below_8(s, s->fit_ranges) ? " fitted" : "");
+    ptq__put_string(&text, ptq__below_8(s, s->equalize) ? ", equalized" : "");
+    ptq__put_string(&text, s->code_logits ? ", logits coded" : "");
     return text.length;
 }
 
@@ -6283,7 +6277,7 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
                              " goes with rounding to nearest");
     if (s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
-                             ptq_method_name(s->weight_method));
+                             ptq_name(PTQ_NAMES_METHOD, s->weight_method));
     if (s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "affine weights have one scale for the tensor, from minmax");
@@ -6294,7 +6288,8 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* `*` any characters, `?` one. */
+/* Patterns of overrides: `*` stands for any characters, `?` for one. After a mismatch the last star
+   takes in one character more: no recursion, and no name for which that takes long. */
 static int ptq__matches(const char *pattern, const char *name) {
     const char *star = NULL, *from = NULL;
     while (*name) {
@@ -6316,9 +6311,34 @@ static int ptq__matches(const char *pattern, const char *name) {
     return !*pattern;
 }
 
+/* A copy of options in which `change` was applied to every scheme. Its overrides are to be
+   freed. */
+static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*change)(ptq_scheme *),
+                                      ptq_convert_options *out, ptq_error *err) {
+    ptq_override *override = NULL;
+    int i;
+    *out = *from;
+    out->override = NULL;
+    change(&out->scheme);
+    if (!from->overrides)
+        return PTQ_OK;
+    PTQ__TRY(PTQ__NEW(&from->work.allocator, &override, (size_t)from->overrides, "overrides", err));
+    memcpy(override, from->override, (size_t)from->overrides * sizeof *override);
+    for (i = 0; i < from->overrides; i++)
+        change(&override[i].scheme);
+    out->override = override;
+    return PTQ_OK;
+}
+
 /* ---- [CONVERT] --------------------------------------------------------------------------- */
 
-/* Codes of n weights under a scale; returns the squared error. `codes` may be NULL. */
+/* A fused float model and the ranges of its tensors become a model of codes. The work has three
+   levels, in this order below: a tensor gets scales and codes; a node gets coded operands, weights
+   and a coded result; the model is its nodes one after the other. What part four can do better, it
+   does to the outcome, or to what goes in; nothing here depends on it. */
+
+/* The tensor. Weights first: w = s (q - z), one scale for each output channel or for the tensor.
+   w: n weights of one channel (or all). Returns the squared error; `codes` may be NULL. */
 static double ptq__code_weights(const float *w, size_t n, float scale, int32_t zero_point,
                                 int32_t low, int32_t high, ptq_tensor *codes, size_t at) {
     double error = 0;
@@ -6333,7 +6353,8 @@ static double ptq__code_weights(const float *w, size_t n, float scale, int32_t z
     return error;
 }
 
-/* The scale that fits given codes best: sum(w q) / sum(q q). */
+/* The scale that fits the codes it gives best: the minimum over s of sum (w - s q)^2 lies at
+   sum(w q) / sum(q q). */
 static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t low, int32_t high) {
     double wq = 0, qq = 0;
     size_t i;
@@ -6345,8 +6366,9 @@ static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t lo
     return qq > 0 && wq > 0 ? (float)(wq / qq) : scale;
 }
 
-/* The scale of least squared error: between a fifth of the MinMax scale and all of it, then fitted
-   to its own codes. */
+/* The scale of least squared error. Clipping a few large weights lets all others have finer steps:
+   of 160 scales between a fifth of the MinMax scale and all of it the best is taken, then fitted to
+   its own codes as long as that helps. */
 static float ptq__search_scale(const float *w, size_t n, float full, int32_t low, int32_t high) {
     float best = full, scale;
     double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0), error;
@@ -6371,7 +6393,23 @@ static float ptq__search_scale(const float *w, size_t n, float full, int32_t low
     return best;
 }
 
-/* Symmetric scale for n weights; 1 for weights that are all zero. */
+/* Type of the codes of weights, and their limits. Symmetric weights leave out the lowest code,
+   which has no positive twin, unless the scheme wants the full range. */
+static ptq_type ptq__weight_type(const ptq_scheme *scheme) {
+    int packed = ptq__weight_bits(scheme) < 8;
+    if (scheme->weight_affine)
+        return packed ? PTQ_TYPE_PACKED_U : PTQ_TYPE_U8;
+    return packed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_S8;
+}
+
+static void ptq__weight_limits(const ptq_scheme *scheme, int32_t *low, int32_t *high) {
+    ptq_code_range(ptq__weight_type(scheme), ptq__weight_bits(scheme), low, high);
+    if (!scheme->weight_affine && !scheme->weight_full_range)
+        *low = -*high;
+}
+
+/* Symmetric scale for n weights: the largest |w| gets the highest code. 1 for weights that are all
+   zero, or too small to tell from it. */
 static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *scheme, int32_t low,
                                int32_t high) {
     float reach = 0, full;
@@ -6381,122 +6419,128 @@ static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *schem
         reach = a > reach ? a : reach;
     }
     full = (float)((double)reach / (scheme->weight_full_range ? ((double)high - low) / 2 : high));
-    if (!ptq__is_normal(full)) /* all zero, or too small to tell from it */
+    if (!ptq__is_normal(full))
         return 1;
     return scheme->weight_method == PTQ_METHOD_MSE ? ptq__search_scale(w, n, full, low, high)
                                                    : full;
 }
 
-/* u8 codes with a zero point, for the whole tensor. */
-static ptq_status ptq__affine_weight(const float *w, size_t n, int bits, float *scale,
-                                     int32_t *zero_point, ptq_error *err) {
-    ptq_qparams q;
-    float low = 0, high = 0;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        low = w[i] < low ? w[i] : low;
-        high = w[i] > high ? w[i] : high;
-    }
-    PTQ__TRY(ptq_choose_qparams(low, high, PTQ_TYPE_U8, bits, 0, &q, err));
-    *scale = q.scale;
-    *zero_point = q.zero_point;
-    return PTQ_OK;
-}
-
-/* Type and lowest code of weights under a scheme. */
-static ptq_type ptq__weight_type(const ptq_scheme *scheme) {
-    int packed = ptq__weight_bits(scheme) < 8;
-    if (scheme->weight_affine)
-        return packed ? PTQ_TYPE_PACKED_U : PTQ_TYPE_U8;
-    return packed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_S8;
-}
-
-/* Codes with scales that are given: one, or one for each channel. */
-static ptq_status ptq__weights_from_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                           const float *scales, int count, int32_t zero_point,
-                                           const ptq_allocator *allocator, ptq_tensor *out,
-                                           ptq_error *err) {
-    const float *w = (const float *)weight->data;
-    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int32_t low, high;
-    ptq_tensor made;
-    ptq_status status;
-    int c;
-    PTQ__TRY(ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
-                               weight->rank, weight->dim, allocator, err));
-    status = ptq_tensor_set_scale(&made, scales, count, zero_point, allocator, err);
-    if (status) {
-        ptq_tensor_free(&made, allocator);
-        return status;
-    }
-    ptq_code_range(made.type, made.bits, &low, &high);
-    if (!scheme->weight_affine && !scheme->weight_full_range)
-        low = -high;
-    for (c = 0; c < weight->dim[0]; c++)
-        ptq__code_weights(w + (size_t)c * n, n, scales[count > 1 ? c : 0], zero_point, low, high,
-                          &made, (size_t)c * n);
-    *out = made;
-    return PTQ_OK;
-}
-
-/* The scales that a scheme chooses, `count` of them, and the zero point. */
+/* The scales that a scheme chooses, `count` of them: 1, or one for each output channel; and the
+   zero point, which only affine weights have. weight: O x ... of F32. */
 static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
                                      float *scales, int count, int32_t *zero_point,
                                      ptq_error *err) {
     const float *w = (const float *)weight->data;
-    size_t n = ptq_tensor_elements(weight) / (size_t)count;
+    size_t n = ptq_tensor_elements(weight) / (size_t)count, i;
+    float least = 0, most = 0;
     int32_t low, high;
+    ptq_qparams q;
     int c;
     *zero_point = 0;
-    if (scheme->weight_affine)
-        return ptq__affine_weight(w, n, ptq__weight_bits(scheme), scales, zero_point, err);
-    ptq_code_range(PTQ_TYPE_S8, ptq__weight_bits(scheme), &low, &high);
-    if (!scheme->weight_full_range)
-        low = -high; /* the lowest code has no positive twin: left out, for symmetry */
-    for (c = 0; c < count; c++)
+    ptq__weight_limits(scheme, &low, &high);
+    for (c = 0; c < count && !scheme->weight_affine; c++)
         scales[c] = ptq__weight_scale(w + (size_t)c * n, n, scheme, low, high);
+    if (!scheme->weight_affine)
+        return PTQ_OK;
+    for (i = 0; i < n; i++) {
+        least = w[i] < least ? w[i] : least;
+        most = w[i] > most ? w[i] : most;
+    }
+    PTQ__TRY(ptq_choose_qparams(least, most, PTQ_TYPE_U8, ptq__weight_bits(scheme), 0, &q, err));
+    *scales = q.scale;
+    *zero_point = q.zero_point;
     return PTQ_OK;
+}
+
+/* The largest bias code: 2^30 leaves the other half of int32 to the products. */
+static const double ptq__most_bias = 1073741824.0;
+
+/* The bias is coded with the scale s_in * s_w of the accumulator it is added to. A weight scale so
+   small that the bias would not fit is enlarged; a channel without weights gets one at which its
+   bias keeps 24 bits. */
+static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale) {
+    double b = bias < 0 ? -(double)bias : (double)bias;
+    double least = b / (ptq__most_bias * (double)in_scale);
+    if (all_zero && b > 0)
+        return (float)(b / (16777216.0 * (double)in_scale));
+    return (double)scale < least ? (float)(least * 1.0000002) : scale;
+}
+
+static int ptq__all_zero(const float *w, size_t n) {
+    size_t i = 0;
+    while (i < n && !(w[i] < 0) && !(w[i] > 0))
+        i++;
+    return i == n;
+}
+
+/* Codes of a weight tensor (O x ..., F32) under a scheme. `bias`: what must fit beside them, on
+   inputs of scale in_scale; NULL: nothing. */
+static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
+                                      const float *bias, float in_scale,
+                                      const ptq_allocator *allocator, ptq_tensor *out,
+                                      ptq_error *err) {
+    int count = scheme->weight_per_tensor ? 1 : weight->dim[0], c;
+    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    const float *w = (const float *)weight->data;
+    int32_t zero_point, low, high;
+    float *scales = NULL;
+    ptq_tensor made;
+    ptq_status status;
+    memset(&made, 0, sizeof made);
+    PTQ__TRY(PTQ__NEW(allocator, &scales, (size_t)count, "scales", err));
+    status = ptq__choose_scales(weight, scheme, scales, count, &zero_point, err);
+    for (c = 0; c < weight->dim[0] && bias && !status; c++) {
+        float *scale = &scales[count > 1 ? c : 0];
+        int zero = count > 1 && ptq__all_zero(w + (size_t)c * n, n);
+        *scale = ptq__scale_for_bias(*scale, zero, bias[c], in_scale);
+    }
+    if (!status)
+        status = ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
+                                   weight->rank, weight->dim, allocator, err);
+    if (!status)
+        status = ptq_tensor_set_scale(&made, scales, count, zero_point, allocator, err);
+    ptq__weight_limits(scheme, &low, &high);
+    for (c = 0; c < weight->dim[0] && !status; c++)
+        ptq__code_weights(w + (size_t)c * n, n, scales[count > 1 ? c : 0], zero_point, low, high,
+                          &made, (size_t)c * n);
+    ptq__free(allocator, scales);
+    if (status)
+        ptq_tensor_free(&made, allocator);
+    else
+        *out = made;
+    return status;
 }
 
 PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
                                        const ptq_allocator *allocator, ptq_tensor *out,
                                        ptq_error *err) {
-    int count = scheme->weight_per_tensor ? 1 : weight->dim[0];
-    int32_t zero_point = 0;
-    void *scales = NULL;
     size_t i, n = ptq_tensor_elements(weight);
-    ptq_status status;
     PTQ__TRY(ptq_scheme_check(scheme, err));
     if (weight->type != PTQ_TYPE_F32 || !n)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weights to quantize must be F32");
     for (i = 0; i < n; i++)
         if (!ptq__is_finite(((const float *)weight->data)[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %z is %g", i,
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %zu is %g", i,
                                  (double)((const float *)weight->data)[i]);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &scales, err));
-    status = ptq__choose_scales(weight, scheme, (float *)scales, count, &zero_point, err);
-    if (!status)
-        status = ptq__weights_from_scales(weight, scheme, (float *)scales, count, zero_point,
-                                          allocator, out, err);
-    ptq__free(allocator, scales);
-    return status;
+    return ptq__convert_weight(weight, scheme, NULL, 0, allocator, out, err);
 }
 
+/* A range that was found for a tensor; 0, 0: none yet. */
 typedef struct ptq__interval {
-    float low, high; /* 0, 0: not known yet */
+    float low, high;
 } ptq__interval;
 
-/* One pass over the fused float model. A tensor of the old model may exist in the new one as real
-   numbers, as codes, or both; -1 where it does not. */
+/* One conversion. A tensor of the old model may exist in the new one as real numbers, as codes, or
+   both: `real` and `coded` have the node of the new model that makes it, or -1. */
 struct ptq__converter {
     const ptq_model *old;
     const ptq_calibration *calibration;
     const ptq_convert_options *options;
-    ptq_model *model;
-    ptq_convert_report *report;
+    ptq__interval *range; /* of each calibrated tensor, used and filled; NULL: as the scheme says */
+    ptq_model *model;     /* that is being made */
     int *real, *coded;
-    int capacity;         /* of the report */
-    ptq__interval *range; /* of each calibrated tensor; NULL: as the scheme says */
+    ptq_convert_report *report;
+    int capacity; /* of the report */
 };
 
 /* The scheme of a node: the last override that matches its name, or the name of its result. */
@@ -6509,45 +6553,12 @@ static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node
     return &cv->options->scheme;
 }
 
-/* Whether a node of the old model is to run on integers. */
-static int ptq__goes_integer(const ptq__converter *cv, int index) {
-    const ptq_node *node = &cv->old->node[index];
-    ptq__codes codes = ptq__operator_of(node)->codes;
-    if (codes == PTQ__INPUT_CODES || codes == PTQ__NO_CODES)
-        return 0;
-    return ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
-}
-
-static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
-                            size_t after, ptq_error *err) {
-    ptq_convert_report *report = cv->report;
-    void *array;
-    ptq_conversion *item;
-    ptq__text text;
-    if (!report)
-        return PTQ_OK;
-    array = report->item;
-    PTQ__TRY(ptq__grow(&report->allocator, &array, report->items, &cv->capacity, sizeof *item,
-                       "conversion report", err));
-    report->item = (ptq_conversion *)array;
-    item = &report->item[report->items++];
-    text = ptq__text_over(item->node, sizeof item->node);
-    ptq__put_string(&text, node);
-    text = ptq__text_over(item->what, sizeof item->what);
-    ptq__put_string(&text, what);
-    item->bytes_before = before;
-    item->bytes_after = after;
-    report->bytes_before += before;
-    report->bytes_after += after;
-    return PTQ_OK;
-}
-
-/* What calibration and scheme make of the tensor `name`. */
+/* How the activation tensor `name` is coded: its observed range, cut by the scheme's method. */
 static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name,
-                                      const ptq_scheme *scheme, ptq_qparams *out, ptq_error *err) {
-    ptq_type type = scheme->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
-    int bits = ptq__activation_bits(scheme), i;
-    float low, high;
+                                      const ptq_scheme *s, ptq_qparams *out, ptq_error *err) {
+    ptq_type type = s->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
+    int bits = ptq__activation_bits(s), i, known;
+    ptq__interval range = {0, 0};
     ptq_error inner;
     ptq_status status = PTQ_OK;
     if (!cv->calibration)
@@ -6557,21 +6568,18 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
     if (i < 0)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "tensor %s was never observed; calibrate this very model", name);
-    if (cv->range && cv->range[i].high > cv->range[i].low) {
-        low = cv->range[i].low;
-        high = cv->range[i].high;
-    } else {
-        status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0,
-                                    scheme->activation_method, scheme->percentile, type, bits,
-                                    scheme->activation_symmetric, &low, &high, &inner);
-    }
-    if (!status && cv->range) {
-        cv->range[i].low = low;
-        cv->range[i].high = high;
-    }
+    known = cv->range && cv->range[i].high > cv->range[i].low;
+    if (known)
+        range = cv->range[i];
+    else
+        status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0, s->activation_method,
+                                    s->percentile, type, bits, s->activation_symmetric, &range.low,
+                                    &range.high, &inner);
+    if (!status && cv->range)
+        cv->range[i] = range;
     if (!status)
-        status =
-            ptq_choose_qparams(low, high, type, bits, scheme->activation_symmetric, out, &inner);
+        status = ptq_choose_qparams(range.low, range.high, type, bits, s->activation_symmetric, out,
+                                    &inner);
     return status ? ptq_error_set(err, status, "tensor %s: %s", name, inner.text) : PTQ_OK;
 }
 
@@ -6589,88 +6597,111 @@ static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *s
                               scheme->activation_symmetric && scheme->activation_signed, out, err);
 }
 
+/* The node. What became of it goes into the report. */
+static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
+                            size_t after, ptq_error *err) {
+    ptq_convert_report *report = cv->report;
+    ptq_conversion *item;
+    ptq__text text;
+    if (!report)
+        return PTQ_OK;
+    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &cv->capacity,
+                       "conversion report", err));
+    report->memory.block[0] = report->item;
+    item = &report->item[report->items++];
+    text = ptq__text_over(item->node, sizeof item->node);
+    ptq__put_string(&text, node);
+    text = ptq__text_over(item->what, sizeof item->what);
+    ptq__put_string(&text, what);
+    item->bytes_before = before;
+    item->bytes_after = after;
+    report->bytes_before += before;
+    report->bytes_after += after;
+    return PTQ_OK;
+}
+
+/* "s8 per channel, u8 -> u8" */
+static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
+                                 int integer, ptq_error *err) {
+    char what[96];
+    ptq__text text = ptq__text_over(what, sizeof what);
+    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
+    size_t before = 0, after = 0;
+    int p;
+    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+        before += from->param[p].size;
+        after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
+    }
+    if (weight->scales)
+        ptq__put(&text, "%d-bit weights %s, ", weight->bits,
+                 weight->scales > 1 ? "per channel" : "per tensor");
+    if (integer)
+        ptq__put(&text, "%s to %s", ptq_name(PTQ_NAMES_TYPE, cv->model->node[to->input[0]].q.type),
+                 ptq_name(PTQ_NAMES_TYPE, to->q.type));
+    else
+        ptq__put_string(&text, to->dynamic                    ? "dynamic"
+                               : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
+                                                              : "float");
+    return ptq__note(cv, from->name, what, before, after, err);
+}
+
 /* Appends a quantize or dequantize node behind node `from` of the new model. */
 static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq_qparams *q,
                               int *out, ptq_error *err) {
     ptq_node node = ptq__blank(op, from, -1);
     ptq__text text = ptq__text_over(node.name, sizeof node.name);
-    ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_op_name(op));
+    ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_name(PTQ_NAMES_OP, op));
     if (text.length >= sizeof node.name)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its name is too long to insert a %s",
-                             cv->model->node[from].name, ptq_op_name(op));
+                             cv->model->node[from].name, ptq_name(PTQ_NAMES_OP, op));
     if (q)
         node.q = *q;
-    PTQ__TRY(ptq__append(cv->model, &node, err));
+    PTQ__TRY(ptq__append(cv->model, &node, PTQ_TYPE_F32, 32, err));
     *out = cv->model->nodes - 1;
     return ptq__note(cv, node.name, "inserted", 0, 0, err);
 }
 
-/* Node of the new model with the codes of old tensor i, made if need be. */
-static ptq_status ptq__get_coded(ptq__converter *cv, int i, const ptq_scheme *scheme, int *out,
-                                 ptq_error *err) {
+/* The node of the new model that has old tensor i as codes (or as real numbers). Where integer and
+   float nodes meet, it is inserted: once for each tensor, however many nodes read it. */
+static ptq_status ptq__operand_node(ptq__converter *cv, int i, int coded, const ptq_scheme *scheme,
+                                    int *out, ptq_error *err) {
+    int *have = &(coded ? cv->coded : cv->real)[i];
     ptq_qparams q;
-    if (cv->coded[i] < 0) {
+    if (*have < 0 && coded) {
         PTQ__TRY(ptq__tensor_qparams(cv, cv->old->node[i].out, scheme, &q, err));
-        PTQ__TRY(ptq__insert(cv, PTQ_OP_QUANTIZE, cv->real[i], &q, &cv->coded[i], err));
+        PTQ__TRY(ptq__insert(cv, PTQ_OP_QUANTIZE, cv->real[i], &q, have, err));
+    } else if (*have < 0) {
+        PTQ__TRY(ptq__insert(cv, PTQ_OP_DEQUANTIZE, cv->coded[i], NULL, have, err));
     }
-    *out = cv->coded[i];
+    *out = *have;
     return PTQ_OK;
 }
 
-static ptq_status ptq__get_real(ptq__converter *cv, int i, int *out, ptq_error *err) {
-    if (cv->real[i] < 0)
-        PTQ__TRY(ptq__insert(cv, PTQ_OP_DEQUANTIZE, cv->coded[i], NULL, &cv->real[i], err));
-    *out = cv->real[i];
-    return PTQ_OK;
+/* Whether a node of the old model is to run on integers. */
+static int ptq__goes_integer(const ptq__converter *cv, int index) {
+    const ptq_node *node = &cv->old->node[index];
+    ptq__codes codes = ptq__operator_of(node)->codes;
+    return codes != PTQ__INPUT_CODES && codes != PTQ__NO_CODES &&
+           ptq__scheme_of(cv, node)->mode == PTQ_MODE_INTEGER;
 }
 
-/* The largest bias code: 2^30 leaves the other half of int32 to the products. */
-static const double ptq__most_bias = 1073741824.0;
-
-/* A weight scale at which the bias fits; a channel without weights gets one at which its bias keeps
-   24 bits. */
-static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale) {
-    double b = bias < 0 ? -(double)bias : (double)bias;
-    double least = b / (ptq__most_bias * (double)in_scale);
-    if (all_zero && b > 0)
-        return (float)(b / (16777216.0 * (double)in_scale));
-    return (double)scale < least ? (float)(least * 1.0000002) : scale;
-}
-
-static int ptq__all_zero(const float *w, size_t n) {
-    size_t i;
-    for (i = 0; i < n; i++)
-        if (w[i] < 0 || w[i] > 0)
-            return 0;
-    return 1;
-}
-
-/* Scales chosen for the weights alone are enlarged where the bias needs it; then codes. */
-static ptq_status ptq__convert_weight(ptq__converter *cv, const ptq_node *from, float in_scale,
-                                      const ptq_scheme *scheme, ptq_tensor *out, ptq_error *err) {
-    const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
-    const float *bias = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    const ptq_allocator *allocator = &cv->model->allocator;
-    int count = scheme->weight_per_tensor ? 1 : weight->dim[0], c;
-    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int32_t zero_point;
-    void *memory = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, (size_t)count, sizeof(float), "scales", &memory, err));
-    status = ptq__choose_scales(weight, scheme, (float *)memory, count, &zero_point, err);
-    for (c = 0; c < weight->dim[0] && bias && !status; c++) {
-        float *scale = (float *)memory + (count > 1 ? c : 0);
-        const float *w = (const float *)weight->data + (size_t)c * n;
-        *scale = ptq__scale_for_bias(*scale, count > 1 && ptq__all_zero(w, n), bias[c], in_scale);
+/* How the result of an integer node is coded. Operators that choose among the codes of their input
+   keep them; the logits stay real numbers, straight from the accumulators, unless asked for. */
+static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err) {
+    const ptq_node *from = &cv->old->node[index];
+    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
+    if (ptq__operator_of(from)->codes == PTQ__SAME_CODES) {
+        to->q = cv->model->node[to->input[0]].q;
+        return PTQ_OK;
     }
-    if (!status)
-        status = ptq__weights_from_scales(weight, scheme, (float *)memory, count, zero_point,
-                                          allocator, out, err);
-    ptq__free(allocator, memory);
-    return status;
+    if (index == ptq_model_logits(cv->old) && from->op == PTQ_OP_DENSE && !scheme->code_logits)
+        return PTQ_OK;
+    if (from->residual)
+        PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
+    return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
 }
 
-/* round(b / (s_in * s_w)) */
+/* b = round(b / (s_in * s_w)), 32 bits, one for each output channel. */
 static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, float in_scale,
                                     ptq_node *to, ptq_error *err) {
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
@@ -6703,79 +6734,38 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
         uint16_t half = ptq_f32_to_f16(((const float *)weight->data)[i]);
         if ((half & 0x7c00) == 0x7c00)
             return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: weight[%z] = %g does not fit half precision", from->name,
-                                 i, (double)((const float *)weight->data)[i]);
+                                 "node %s: weight[%zu] = %g does not fit half precision",
+                                 from->name, i, (double)((const float *)weight->data)[i]);
         ((uint16_t *)to->param[PTQ_PARAM_WEIGHT].data)[i] = half;
     }
     return PTQ_OK;
 }
 
-/* Weights and biases of a node in its new form; `to` owns what was made even after a failure. */
+/* Weights and biases in their new form: codes on coded inputs, codes on real inputs (dynamic), half
+   precision, or as they are. `to` owns what was made even after a failure. */
 static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, ptq_node *to,
                                       int integer, ptq_error *err) {
     const ptq_allocator *allocator = &cv->model->allocator;
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    int p, first = 0;
-    memset(to->param, 0, sizeof to->param);
-    if (integer && ptq__has_weight(from->op)) {
+    const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
+    int p = 0, changes = ptq__has_weight(from->op);
+    if (changes && integer) {
         float in_scale = cv->model->node[to->input[0]].q.scale;
-        PTQ__TRY(
-            ptq__convert_weight(cv, from, in_scale, scheme, &to->param[PTQ_PARAM_WEIGHT], err));
+        PTQ__TRY(ptq__convert_weight(weight, scheme, (float *)from->param[PTQ_PARAM_BIAS].data,
+                                     in_scale, allocator, &to->param[PTQ_PARAM_WEIGHT], err));
         return ptq__convert_bias(cv, from, in_scale, to, err);
     }
-    if (ptq__has_weight(from->op) && scheme->mode == PTQ_MODE_DYNAMIC) {
-        PTQ__TRY(ptq_quantize_weight(&from->param[PTQ_PARAM_WEIGHT], scheme, allocator,
-                                     &to->param[PTQ_PARAM_WEIGHT], err));
+    if (changes && scheme->mode == PTQ_MODE_DYNAMIC) {
+        PTQ__TRY(ptq_quantize_weight(weight, scheme, allocator, &to->param[PTQ_PARAM_WEIGHT], err));
         to->dynamic = 1;
-        first = 1;
-    } else if (ptq__has_weight(from->op) && scheme->mode == PTQ_MODE_HALF) {
+        p = 1;
+    } else if (changes && scheme->mode == PTQ_MODE_HALF) {
         PTQ__TRY(ptq__half_weight(cv, from, to, err));
-        first = 1;
+        p = 1;
     }
-    for (p = first; p < PTQ_PARAM_COUNT; p++)
+    for (; p < PTQ_PARAM_COUNT; p++)
         PTQ__TRY(ptq__tensor_copy(&to->param[p], &from->param[p], allocator, err));
     return PTQ_OK;
-}
-
-/* How the result of an integer node is coded. */
-static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *to, ptq_error *err) {
-    const ptq_node *from = &cv->old->node[index];
-    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    if (ptq__operator_of(from)->codes == PTQ__SAME_CODES) {
-        to->q = cv->model->node[to->input[0]].q;
-        return PTQ_OK;
-    }
-    if (index == ptq_model_logits(cv->old) && from->op == PTQ_OP_DENSE && !scheme->code_logits)
-        return PTQ_OK; /* real numbers, straight from the accumulators */
-    if (from->residual)
-        PTQ__TRY(ptq__tensor_qparams(cv, from->name, scheme, &to->mid, err));
-    return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
-}
-
-/* "s8 per channel, u8 -> u8" */
-static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
-                                 int integer, ptq_error *err) {
-    char what[96];
-    ptq__text text = ptq__text_over(what, sizeof what);
-    const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
-    size_t before = 0, after = 0;
-    int p;
-    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
-        before += from->param[p].size;
-        after += to->param[p].size + (size_t)to->param[p].scales * sizeof(float);
-    }
-    if (weight->scales)
-        ptq__put(&text, "%d-bit weights %s, ", weight->bits,
-                 weight->scales > 1 ? "per channel" : "per tensor");
-    if (integer)
-        ptq__put(&text, "%s to %s",
-                 to->input[0] >= 0 ? ptq_type_name(cv->model->node[to->input[0]].q.type) : "pixels",
-                 ptq_type_name(to->q.type));
-    else
-        ptq__put_string(&text, to->dynamic                    ? "dynamic"
-                               : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
-                                                              : "float");
-    return ptq__note(cv, from->name, what, before, after, err);
 }
 
 /* Appends the new form of node `index`. Failing half-way leaves what was made in the model, which
@@ -6785,46 +6775,39 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
     int integer = ptq__goes_integer(cv, index), k;
     ptq_node to = *from;
-    void *array;
     ptq_status status;
+    memset(to.param, 0, sizeof to.param);
     for (k = 0; k < 2; k++)
         if (from->input[k] >= 0)
-            PTQ__TRY(integer ? ptq__get_coded(cv, from->input[k], scheme, &to.input[k], err)
-                             : ptq__get_real(cv, from->input[k], &to.input[k], err));
-    memset(to.param, 0, sizeof to.param);
+            PTQ__TRY(ptq__operand_node(cv, from->input[k], integer, scheme, &to.input[k], err));
     if (integer)
         PTQ__TRY(ptq__result_qparams(cv, index, &to, err));
-    array = cv->model->node;
-    PTQ__TRY(ptq__grow(&cv->model->allocator, &array, cv->model->nodes, &cv->model->capacity,
-                       sizeof to, "nodes", err));
-    cv->model->node = (ptq_node *)array;
+    PTQ__TRY(PTQ__GROW(&cv->model->allocator, &cv->model->node, cv->model->nodes,
+                       &cv->model->capacity, "nodes", err));
     status = ptq__convert_params(cv, from, &to, integer, err);
     cv->model->node[cv->model->nodes++] = to;
     PTQ__TRY(status);
-    (to.q.type == PTQ_TYPE_F32 ? cv->real : cv->coded)[index] = cv->model->nodes - 1;
+    (ptq__is_coded(&to) ? cv->coded : cv->real)[index] = cv->model->nodes - 1;
     return ptq__note_node(cv, from, &to, integer, err);
 }
 
-/* The input is codes where any node that reads it runs on integers. */
+/* The model. Its input is codes where any node that reads it runs on integers. */
 static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
-    ptq_node *input;
     int i, coded = 0;
     PTQ__TRY(ptq__copy_node(cv->model, &cv->old->node[0], err));
-    input = &cv->model->node[0];
     for (i = 1; i < cv->old->nodes; i++)
         coded = coded || ((cv->old->node[i].input[0] == 0 || cv->old->node[i].input[1] == 0) &&
                           ptq__goes_integer(cv, i));
     if (coded)
-        PTQ__TRY(ptq__input_qparams(cv->old, &cv->options->scheme, &input->q, err));
+        PTQ__TRY(ptq__input_qparams(cv->old, &cv->options->scheme, &cv->model->node[0].q, err));
     (coded ? cv->coded : cv->real)[0] = 0;
     return PTQ_OK;
 }
 
 /* Scheme and overrides into the metadata, for people. */
 static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
-    char line[1024];
+    char line[1024], scheme[160];
     ptq__text text = ptq__text_over(line, sizeof line);
-    char scheme[160];
     int i;
     ptq_scheme_write(&cv->options->scheme, scheme, sizeof scheme);
     ptq__put_string(&text, scheme);
@@ -6836,12 +6819,14 @@ static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     if (!cv->calibration)
         return PTQ_OK;
     text = ptq__text_over(line, sizeof line);
-    ptq__put(&text, "%z images of %d classes", cv->calibration->images, cv->calibration->classes);
+    ptq__put(&text, "%zu images of %d classes", cv->calibration->images, cv->calibration->classes);
     return ptq_model_set_meta(cv->model, "calibration", line, err);
 }
 
-static ptq_status ptq__convert_all(ptq__converter *cv, ptq_error *err) {
+static ptq_status ptq__convert_nodes(ptq__converter *cv, ptq_error *err) {
     int i;
+    for (i = 0; i < 2 * cv->old->nodes; i++)
+        cv->real[i] = -1; /* and `coded`, which lies behind */
     PTQ__TRY(ptq__copy_head(cv->model, cv->old, err));
     PTQ__TRY(ptq__convert_input(cv, err));
     for (i = 1; i < cv->old->nodes; i++)
@@ -6850,25 +6835,45 @@ static ptq_status ptq__convert_all(ptq__converter *cv, ptq_error *err) {
     return ptq_model_check(cv->model, err);
 }
 
-/* Refuses what conversion cannot start from. */
+/* Makes cv->model, the plain conversion; NULL after a failure. */
+static ptq_status ptq__convert_model(ptq__converter *cv, ptq_error *err) {
+    const ptq_allocator *allocator = &cv->options->work.allocator;
+    size_t n = (size_t)cv->old->nodes;
+    ptq_status status;
+    cv->model = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &cv->real, 2 * n, "conversion", err));
+    cv->coded = cv->real + n;
+    status = ptq_model_create(allocator, &cv->model, err);
+    if (!status)
+        status = ptq__convert_nodes(cv, err);
+    ptq__free(allocator, cv->real);
+    if (status) {
+        ptq_model_free(cv->model);
+        cv->model = NULL;
+    }
+    return status;
+}
+
+/* Refuses what conversion cannot start from. A model is fused if fusing it again would change
+   nothing. */
 static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calibration *calibration,
                                          const ptq_convert_options *options, ptq_error *err) {
     ptq_fuse_report report;
     ptq_model *fused = NULL;
-    int i, left = 0;
     char node[PTQ_NAME_SIZE] = "";
+    int i;
     PTQ__TRY(ptq_model_check(model, err));
     if (ptq__is_quantized(model))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "this model is quantized already; convert"
                              " the float model");
     PTQ__TRY(ptq_fuse(model, &fused, &report, err));
-    for (i = 0; i < report.items; i++)
-        if (report.item[i].kind != PTQ_FUSION_NONE && !left++)
+    for (i = report.items - 1; i >= 0; i--)
+        if (report.item[i].kind != PTQ_FUSION_NONE)
             memcpy(node, report.item[i].node, sizeof node);
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
-    if (left)
+    if (node[0])
         return ptq_error_set(err, PTQ_NOT_READY,
                              "the model is not fused (node %s could be); call ptq_fuse, and"
                              " calibrate its result",
@@ -6883,250 +6888,102 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     return PTQ_OK;
 }
 
-/* Whether a scheme of the model asks for a bias correction. */
-static int ptq__uses_bias(const ptq__converter *cv, ptq_bias_correction bias) {
-    int i, uses = cv->options->scheme.bias == bias;
+static ptq_status ptq__convert_checked(ptq__converter *cv, int dry, ptq_error *err) {
+    int i, searches = ptq__searches(&cv->options->scheme);
     for (i = 0; i < cv->options->overrides; i++)
-        uses = uses || cv->options->override[i].scheme.bias == bias;
-    return uses && cv->calibration;
-}
-
-static ptq_status ptq__convert_run(ptq__converter *cv, int dry, ptq_error *err) {
-    size_t n = (size_t)cv->old->nodes, i;
-    void *memory = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(&cv->model->allocator, 2 * n, sizeof(int), "conversion", &memory, err));
-    cv->real = (int *)memory;
-    cv->coded = cv->real + n;
-    for (i = 0; i < 2 * n; i++)
-        cv->real[i] = -1;
-    status = ptq__convert_all(cv, err);
-    if (!status && !dry && ptq__uses_bias(cv, PTQ_BIAS_CORRECTION_ANALYTIC))
-        status = ptq__correct_analytically(cv, err);
-    if (!status && !dry)
-        status = ptq__learn(cv, err);
-    if (!status)
-        status = ptq_model_check(cv->model, err); /* accumulators of the final codes */
-    ptq__free(&cv->model->allocator, memory);
-    return status;
-}
-
-static ptq_status ptq__convert_plainly(ptq__converter *cv, ptq_model **out, ptq_error *err) {
-    ptq_status status;
-    PTQ__TRY(ptq_model_create(&cv->options->work.allocator, &cv->model, err));
-    status = ptq__convert_run(cv, out == NULL, err);
-    if (status || !out)
-        ptq_model_free(cv->model);
-    else
-        *out = cv->model;
-    return status;
+        searches = searches || ptq__searches(&cv->options->override[i].scheme);
+    PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, cv->options, err));
+    return searches && !dry ? ptq__convert_searched(cv, err) : ptq__convert_model(cv, err);
 }
 
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err) {
-    ptq_convert_options plain;
+    ptq_convert_options plain, resolved;
     ptq__converter cv;
     ptq_status status;
     memset(&cv, 0, sizeof cv);
+    memset(&plain, 0, sizeof plain);
+    options = options ? options : &plain;
+    plain.scheme = options->scheme;
     cv.old = model;
     cv.calibration = calibration;
-    memset(&plain, 0, sizeof plain);
-    cv.options = options ? options : &plain;
+    cv.options = &resolved;
     cv.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->allocator = cv.options->work.allocator;
+        report->memory.allocator = options->work.allocator;
     }
-    PTQ__TRY(ptq__check_convertible(model, calibration, cv.options, err));
-    status = ptq__convert_confirmed(&cv, out, err);
-    if (status)
-        ptq_convert_report_free(report);
-    return status;
-}
-
-PTQ_API void ptq_convert_report_free(ptq_convert_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
-}
-
-/* The self-test: a picture of smooth colours from a fixed seed, so that it looks like data. */
-
-static void ptq__test_picture(const int *shape, uint8_t *pixels) {
-    ptq_rng rng;
-    int y, x, c;
-    ptq_rng_seed(&rng, 8, 8);
-    for (y = 0; y < shape[0]; y++)
-        for (x = 0; x < shape[1]; x++)
-            for (c = 0; c < shape[2]; c++)
-                *pixels++ =
-                    (uint8_t)(((y * (c + 3) + x * (5 - c % 5)) * 4 + (int)ptq_rng_below(&rng, 24)) &
-                              255);
-}
-
-/* Logits of the picture. */
-static ptq_status ptq__self_test_run(const ptq_plan *plan, float *logits, uint64_t *hash,
-                                     ptq_error *err) {
-    size_t n = plan->info.pixels;
-    ptq_session *session = NULL;
-    ptq_session_options options;
-    void *pixels = NULL;
-    ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.allocator = plan->allocator;
-    PTQ__TRY(ptq__alloc(&plan->allocator, n, 1, "an image", &pixels, err));
-    ptq__test_picture(plan->info.model->node[0].shape, (uint8_t *)pixels);
-    *hash = ptq_image_hash((uint8_t *)pixels, n);
-    status = ptq_session_create(plan, &options, &session, err);
-    if (!status)
-        status = ptq_run(session, (uint8_t *)pixels, 1, logits, NULL, err);
-    ptq_session_free(session);
-    ptq__free(&plan->allocator, pixels);
-    return status;
-}
-
-enum { PTQ__SELF_TEST_CLASSES = 64 }; /* more logits than this are left out */
-
-static ptq_status ptq__self_test_of(const ptq_model *model, float *logits, int *n, uint64_t *hash,
-                                    ptq_error *err) {
-    ptq_plan_options options;
-    ptq_plan *plan = NULL;
-    void *all = NULL;
-    ptq_status status;
-    int classes;
-    memset(&options, 0, sizeof options);
-    options.isa = PTQ_ISA_SCALAR;
-    options.allocator = model->allocator;
-    PTQ__TRY(ptq_plan_create(model, &options, &plan, err));
-    classes = plan->info.classes;
-    status = ptq__alloc(&model->allocator, (size_t)classes, sizeof(float), "logits", &all, err);
-    if (!status)
-        status = ptq__self_test_run(plan, (float *)all, hash, err);
-    *n = classes < PTQ__SELF_TEST_CLASSES ? classes : PTQ__SELF_TEST_CLASSES;
-    if (!status)
-        memcpy(logits, all, (size_t)*n * sizeof(float));
-    ptq__free(&model->allocator, all);
-    ptq_plan_free(plan);
-    return status;
-}
-
-PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
-    char line[2048];
-    ptq__text text = ptq__text_over(line, sizeof line);
-    float logits[PTQ__SELF_TEST_CLASSES];
-    uint64_t hash = 0;
-    int i, n = 0;
-    PTQ__TRY(ptq__self_test_of(model, logits, &n, &hash, err));
-    ptq__put(&text, "%L", hash);
-    for (i = 0; i < n; i++)
-        ptq__put(&text, " %g", (double)logits[i]);
-    return ptq_model_set_meta(model, "self_test", line, err);
-}
-
-/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. */
-static int ptq__is_exact(const ptq_model *model) {
-    int i;
-    for (i = 0; i < model->nodes; i++)
-        if (model->node[i].op == PTQ_OP_BATCH_NORM ||
-            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
-            return 0;
-    return 1;
-}
-
-PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
-    const char *line = ptq_model_get_meta(plan->info.model, "self_test");
-    int i, classes = plan->info.classes, exact = ptq__is_exact(plan->info.model);
-    uint64_t hash = 0, expected = 0;
-    ptq__span rest, item;
-    void *logits = NULL;
-    ptq_status status;
-    if (!line)
-        return ptq_error_set(err, PTQ_NOT_READY, "the model has no self-test vector");
-    rest = ptq__span_of(line);
-    for (item = ptq__cut(&rest, ' '), i = 0; (size_t)i < item.n; i++)
-        expected = expected * 10 + (uint64_t)(item.p[i] - '0');
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)classes, sizeof(float), "logits", &logits, err));
-    status = ptq__self_test_run(plan, (float *)logits, &hash, err);
-    if (!status && hash != expected)
-        status = ptq_error_set(err, PTQ_BAD_NUMBER, "the self-test is of another picture");
-    for (i = 0; i < classes && i < PTQ__SELF_TEST_CLASSES && !status; i++) {
-        float want = 0, got = ((float *)logits)[i], difference;
-        int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
-        difference = want > got ? want - got : got - want;
-        if (!read || !(difference <= (exact ? 0 : 1e-3f * (1 + (want < 0 ? -want : want)))))
-            status = ptq_error_set(err, PTQ_BAD_NUMBER,
-                                   "self-test: logit %d is %g, the file says %g; the file or the"
-                                   " build is damaged",
-                                   i, (double)got, (double)want);
+    if (out && ptq__default_scheme(&plain.scheme) && !(options->images && options->images->count))
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "no scheme is given, and the preset 'best' learns from the calibration"
+                             " images: give these in the options, or choose the preset 'minmax8'");
+    PTQ__TRY(ptq__change_schemes(options, ptq__default_scheme, &resolved, err));
+    status = ptq__convert_checked(&cv, out == NULL, err);
+    ptq__free(&resolved.work.allocator, (void *)(uintptr_t)resolved.override);
+    if (status && report) {
+        ptq_release(&report->memory);
+        memset(report, 0, sizeof *report);
+    } else if (!status && out) {
+        *out = cv.model;
+    } else if (!status) {
+        ptq_model_free(cv.model);
     }
-    ptq__free(&plan->allocator, logits);
     return status;
 }
 
-/* ---- [DATA] ------------------------------------------------------------------------------ */
+/* ---- [DATA] -------------------------------------------------------------------------------------
+   Where images come from. CIFAR-10's binary version (Krizhevsky 2009) is a list of records without
+   any header: a byte with the label, then 32 x 32 bytes of red, as many of green, of blue. They
+   stay in memory as they are, and become H x W x C when they are asked for. Nothing in such a file
+   says what it is; what can be checked is its size, its labels and its name. */
 
 enum { PTQ__CIFAR_SIDE = 32, PTQ__CIFAR_PIXELS = 1024, PTQ__CIFAR_CLASSES = 10 };
 
 struct ptq_cifar10 {
     ptq_dataset dataset; /* its class_name: CIFAR-10's, or `own_name` */
-    uint8_t *records;
+    uint8_t *records;    /* dataset.count x PTQ_CIFAR10_RECORD */
     const char *own_name[PTQ__CIFAR_CLASSES];
     char name[PTQ__CIFAR_CLASSES][PTQ_CLASS_NAME_SIZE];
     ptq_allocator allocator;
 };
 
-static const char *const ptq__cifar_names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
-                                               "dog",      "frog",       "horse", "ship", "truck"};
-
-static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *label, ptq_error *err);
-
-/* Whether bytes are records. `where` names them in errors. */
-static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const void *bytes, size_t size,
-                                   const char *where, ptq_error *err) {
-    const uint8_t *records = (const uint8_t *)bytes;
-    size_t count = size / PTQ_CIFAR10_RECORD, i;
-    if (!size)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: empty; a record has %d bytes", where,
-                             PTQ_CIFAR10_RECORD);
-    if (size % PTQ_CIFAR10_RECORD)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %z bytes are no whole number of records of %d; truncated, or not"
-                             " CIFAR-10's binary version",
-                             where, size, PTQ_CIFAR10_RECORD);
-    for (i = 0; i < count; i++)
-        if (records[i * PTQ_CIFAR10_RECORD] >= data->dataset.classes)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: record %z has label %d, labels are 0 to %d; not CIFAR-10's"
-                                 " binary version?",
-                                 where, i, records[i * PTQ_CIFAR10_RECORD],
-                                 data->dataset.classes - 1);
+/* Planes, 3 x 1024, to pixels, 1024 x 3. */
+static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *label, ptq_error *err) {
+    const ptq_cifar10 *data = (const ptq_cifar10 *)user;
+    size_t count = data ? data->dataset.count : 0;
+    const uint8_t *record;
+    uint8_t *pixels = (uint8_t *)item;
+    int i, c;
+    if (index >= count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index, count);
+    record = data->records + index * PTQ_CIFAR10_RECORD;
+    *label = *record++;
+    for (i = 0; i < PTQ__CIFAR_PIXELS; i++)
+        for (c = 0; c < 3; c++)
+            *pixels++ = record[c * PTQ__CIFAR_PIXELS + i];
     return PTQ_OK;
 }
 
-/* Appends records that were checked. */
-static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
-                                    ptq_error *err) {
-    size_t count = size / PTQ_CIFAR10_RECORD;
-    void *larger = NULL;
-    PTQ__TRY(ptq__alloc(&data->allocator, data->dataset.count + count, PTQ_CIFAR10_RECORD, "images",
-                        &larger, err));
-    if (data->dataset.count)
-        memcpy(larger, data->records, data->dataset.count * PTQ_CIFAR10_RECORD);
-    memcpy((uint8_t *)larger + data->dataset.count * PTQ_CIFAR10_RECORD, bytes, size);
-    ptq__free(&data->allocator, data->records);
-    data->records = (uint8_t *)larger;
-    data->dataset.count += count;
-    return PTQ_OK;
+PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data) {
+    static const char *const names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
+                                        "dog",      "frog",       "horse", "ship", "truck"};
+    static const ptq_dataset none = {0,
+                                     PTQ__CIFAR_SIDE,
+                                     PTQ__CIFAR_SIDE,
+                                     3,
+                                     PTQ__CIFAR_CLASSES,
+                                     PTQ_TYPE_U8,
+                                     ptq__cifar_get,
+                                     NULL,
+                                     names};
+    return data ? &data->dataset : &none;
 }
 
+/* Without images yet, and with CIFAR-10's names. */
 static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(allocator, 1, sizeof(ptq_cifar10), "data set", &memory, err));
-    *out = (ptq_cifar10 *)memory;
+    PTQ__TRY(PTQ__NEW(allocator, out, 1, "data set", err));
     (*out)->allocator = ptq__allocator(allocator);
     (*out)->dataset = *ptq_cifar10_dataset(NULL);
     (*out)->dataset.user = *out;
@@ -7142,14 +6999,52 @@ PTQ_API void ptq_cifar10_free(ptq_cifar10 *data) {
     ptq__free(&allocator, data);
 }
 
+/* Whether bytes are records. `where` names them in errors. */
+static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const uint8_t *bytes, size_t size,
+                                   const char *where, ptq_error *err) {
+    size_t i;
+    if (!size)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: empty; a record has %d bytes", where,
+                             PTQ_CIFAR10_RECORD);
+    if (size % PTQ_CIFAR10_RECORD)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "%s: %zu bytes are no whole number of records of %d; truncated, or not"
+                             " CIFAR-10's binary version",
+                             where, size, PTQ_CIFAR10_RECORD);
+    for (i = 0; i < size; i += PTQ_CIFAR10_RECORD)
+        if (bytes[i] >= data->dataset.classes)
+            return ptq_error_set(err, PTQ_BAD_DATA,
+                                 "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's"
+                                 " binary version?",
+                                 where, i / PTQ_CIFAR10_RECORD, bytes[i],
+                                 data->dataset.classes - 1);
+    return PTQ_OK;
+}
+
+/* Checks records, and puts a copy behind those that are there. CIFAR-10 comes in six files, so that
+   growing by one file at a time is no waste. */
+static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
+                                    const char *where, ptq_error *err) {
+    size_t before = data->dataset.count, count = size / PTQ_CIFAR10_RECORD;
+    uint8_t *larger = NULL;
+    PTQ__TRY(ptq__cifar_check(data, (const uint8_t *)bytes, size, where, err));
+    PTQ__TRY(
+        ptq__alloc(&data->allocator, before + count, PTQ_CIFAR10_RECORD, "images", &larger, err));
+    if (before)
+        memcpy(larger, data->records, before * PTQ_CIFAR10_RECORD);
+    memcpy(larger + before * PTQ_CIFAR10_RECORD, bytes, size);
+    ptq__free(&data->allocator, data->records);
+    data->records = larger;
+    data->dataset.count += count;
+    return PTQ_OK;
+}
+
 PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_allocator *allocator,
                                      ptq_cifar10 **out, ptq_error *err) {
     ptq_cifar10 *data = NULL;
     ptq_status status;
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_check(data, bytes, size, "CIFAR-10 data", err);
-    if (!status)
-        status = ptq__cifar_append(data, bytes, size, err);
+    status = ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err);
     if (status)
         ptq_cifar10_free(data);
     else
@@ -7159,18 +7054,16 @@ PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_a
 
 #ifndef PTQ_NO_STDIO
 
+/* Files are looked for by opening them, since ISO C cannot list a directory. */
+
 enum { PTQ__PATH_SIZE = 1024 };
 
-/* Opens `directory/part`, or returns NULL. */
-static FILE *ptq__open_in(const char *directory, const char *part, char *path) {
+/* Writes directory/part to `path`; 1 if there is such a file. */
+static int ptq__find_in(const char *directory, const char *part, char path[PTQ__PATH_SIZE]) {
     ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
+    FILE *file;
     ptq__put(&text, "%s/%s", directory, part);
-    return text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
-}
-
-static int ptq__exists_in(const char *directory, const char *part) {
-    char path[PTQ__PATH_SIZE];
-    FILE *file = ptq__open_in(directory, part, path);
+    file = text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
     if (file)
         fclose(file);
     return file != NULL;
@@ -7191,9 +7084,10 @@ static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_err
         {"data_batch_1.bin", "CIFAR-10's training files but not the file asked for"},
         {"test_batch.bin", "CIFAR-10's test file but not the file asked for"},
     };
+    char found[PTQ__PATH_SIZE];
     size_t i;
     for (i = 0; i < sizeof sign / sizeof sign[0]; i++)
-        if (ptq__exists_in(path, sign[i][0]))
+        if (ptq__find_in(path, sign[i][0], found))
             return ptq_error_set(err, PTQ_BAD_DATA, "%s: no %s there, but %s: this is %s", path,
                                  wanted, sign[i][0], sign[i][1]);
     return ptq_error_set(err, PTQ_IO_ERROR,
@@ -7207,40 +7101,34 @@ static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error
     size_t size = 0;
     ptq_status status;
     PTQ__TRY(ptq_file_read(path, 0, &data->allocator, &bytes, &size, err));
-    status = ptq__cifar_check(data, bytes, size, path, err);
-    if (!status && !data->dataset.count) { /* the first file's bytes stay where they are */
-        data->records = (uint8_t *)bytes;
-        data->dataset.count = size / PTQ_CIFAR10_RECORD;
-        return PTQ_OK;
-    }
-    if (!status)
-        status = ptq__cifar_append(data, bytes, size, err);
+    status = ptq__cifar_append(data, bytes, size, path, err);
     ptq__free(&data->allocator, bytes);
     return status;
 }
 
-/* One more name of a class: `length` bytes that are no string yet. */
-static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, const char *name, size_t length,
-                                      const char *where, ptq_error *err) {
+/* One more name of a class. Names are shown to people and written into reports, hence no control
+   characters; each must tell its class apart. */
+static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, ptq__span name, const char *where,
+                                      ptq_error *err) {
     char *own;
     size_t i;
-    int c;
-    if (data->dataset.classes == PTQ__CIFAR_CLASSES)
+    int c, n = data->dataset.classes;
+    if (n == PTQ__CIFAR_CLASSES)
         return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where,
                              (int)PTQ__CIFAR_CLASSES);
-    own = data->name[data->dataset.classes];
-    if (length >= PTQ_CLASS_NAME_SIZE)
+    if (name.n >= PTQ_CLASS_NAME_SIZE)
         return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d has over %d bytes", where,
-                             data->dataset.classes, PTQ_CLASS_NAME_SIZE - 1);
-    for (i = 0; i < length; i++)
-        if ((unsigned char)name[i] < 32 || name[i] == 127)
+                             n, PTQ_CLASS_NAME_SIZE - 1);
+    for (i = 0; i < name.n; i++)
+        if ((unsigned char)name.p[i] < 32 || name.p[i] == 127)
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "%s: the name of class %d has a control character; it must be"
                                  " text with one name a line",
-                                 where, data->dataset.classes);
-    memcpy(own, name, length);
-    own[length] = 0;
-    for (c = 0; c < data->dataset.classes; c++)
+                                 where, n);
+    own = data->name[n];
+    memcpy(own, name.p, name.n);
+    own[name.n] = 0;
+    for (c = 0; c < n; c++)
         if (!strcmp(own, data->name[c]))
             return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where, own);
     data->own_name[data->dataset.classes++] = own;
@@ -7248,76 +7136,56 @@ static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, const char *name, size_
 }
 
 /* Names of classes, one a line; empty lines, with which CIFAR-10's file ends, do not count. */
-static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, const char *text, size_t size,
-                                        const char *where, ptq_error *err) {
-    size_t start, end;
+static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, ptq__span text, const char *where,
+                                        ptq_error *err) {
     data->dataset.classes = 0;
     data->dataset.class_name = data->own_name;
-    for (start = 0; start < size; start = end + 1) {
-        size_t length;
-        for (end = start; end < size && text[end] != '\n'; end++)
-            ;
-        length = end - start;
-        if (length && text[end - 1] == '\r')
-            length--;
-        if (length)
-            PTQ__TRY(ptq__cifar_add_name(data, text + start, length, where, err));
+    while (text.n) {
+        ptq__span name = ptq__cut(&text, '\n');
+        name.n -= name.n && name.p[name.n - 1] == '\r';
+        if (name.n)
+            PTQ__TRY(ptq__cifar_add_name(data, name, where, err));
     }
-    return data->dataset.classes
-               ? PTQ_OK
-               : ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", where);
+    if (!data->dataset.classes)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", where);
+    return PTQ_OK;
 }
 
-/* Reads batches.meta.txt in a directory of `length` bytes; without it the names stay CIFAR-10's. */
-static ptq_status ptq__cifar_load_names(ptq_cifar10 *data, const char *directory, size_t length,
+/* Reads batches.meta.txt in the directory that `length` bytes of `path` name; without it the names
+   stay CIFAR-10's. */
+static ptq_status ptq__cifar_load_names(ptq_cifar10 *data, const char *path, size_t length,
                                         ptq_error *err) {
-    char path[PTQ__PATH_SIZE], name[PTQ__PATH_SIZE];
+    char directory[PTQ__PATH_SIZE] = ".", found[PTQ__PATH_SIZE];
     void *bytes = NULL;
-    size_t size = 0;
-    FILE *file;
+    ptq__span text = {NULL, 0};
     ptq_status status;
-    if (length >= sizeof name)
+    if (length >= sizeof directory)
         return PTQ_OK; /* too long to open: what reads the records says so */
-    memcpy(name, directory, length);
-    name[length] = 0;
-    file = ptq__open_in(length ? name : ".", "batches.meta.txt", path);
-    if (!file)
+    if (length) {
+        memcpy(directory, path, length);
+        directory[length] = 0;
+    }
+    if (!ptq__find_in(directory, "batches.meta.txt", found))
         return PTQ_OK;
-    fclose(file);
-    PTQ__TRY(ptq_file_read(path, 4096, &data->allocator, &bytes, &size, err));
-    status = ptq__cifar_read_names(data, (const char *)bytes, size, path, err);
+    PTQ__TRY(ptq_file_read(found, 4096, &data->allocator, &bytes, &text.n, err));
+    text.p = (const char *)bytes;
+    status = ptq__cifar_read_names(data, text, found, err);
     ptq__free(&data->allocator, bytes);
     return status;
 }
 
-/* Length of the directory part of a path; 0 where there is none. */
-static size_t ptq__directory_length(const char *path) {
-    size_t length = strlen(path);
-    while (length && !ptq__is_separator(path[length - 1]))
-        length--;
-    return length > 1 ? length - 1 : length; /* without the separator, unless it is the root */
-}
-
-/* The files of a directory, in numeric order. */
+/* The files of a directory, in numeric order. Gaps are allowed: a part of CIFAR-10 is enough. */
 static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
                                        ptq_error *err) {
-    char part[32], full[PTQ__PATH_SIZE];
-    int i, files = 0, last = split == PTQ_SPLIT_TRAIN ? 99 : 1;
+    char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
+    int i, last = split == PTQ_SPLIT_TRAIN ? 99 : 1;
     for (i = 1; i <= last; i++) {
-        ptq__text text = ptq__text_over(part, sizeof part);
-        FILE *file;
-        if (split == PTQ_SPLIT_TRAIN)
-            ptq__put(&text, "data_batch_%d.bin", i);
-        else
-            ptq__put_string(&text, "test_batch.bin");
-        file = ptq__open_in(path, part, full);
-        if (!file)
-            continue;
-        fclose(file);
-        files++;
-        PTQ__TRY(ptq__cifar_load(data, full, err));
+        ptq__text text = ptq__text_over(part, split == PTQ_SPLIT_TRAIN ? sizeof part : 0);
+        ptq__put(&text, "data_batch_%d.bin", i);
+        if (ptq__find_in(path, part, found))
+            PTQ__TRY(ptq__cifar_load(data, found, err));
     }
-    if (!files)
+    if (!data->dataset.count)
         return ptq__cifar_wrong(
             path, split == PTQ_SPLIT_TRAIN ? "data_batch_1.bin" : "test_batch.bin", err);
     return PTQ_OK;
@@ -7341,10 +7209,14 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     ptq_error *err) {
     ptq_cifar10 *data = NULL;
     ptq_status status;
+    size_t directory = strlen(path); /* the bytes that name it; 0: none do */
     int is_file = ptq__is_file(path);
+    while (is_file && directory && !ptq__is_separator(path[directory - 1]))
+        directory--;
+    if (is_file && directory > 1)
+        directory--; /* the separator, unless that is the root */
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_load_names(data, path, is_file ? ptq__directory_length(path) : strlen(path),
-                                   err);
+    status = ptq__cifar_load_names(data, path, directory, err);
     if (!status)
         status = is_file ? ptq__cifar_load(data, path, err)
                          : ptq__cifar_directory(data, path, split, err);
@@ -7357,29 +7229,8 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
 
 #endif /* PTQ_NO_STDIO */
 
-/* Planes to interleaved channels. */
-static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *label, ptq_error *err) {
-    const ptq_cifar10 *data = (const ptq_cifar10 *)user;
-    const uint8_t *record;
-    uint8_t *pixels = (uint8_t *)item;
-    int i, c;
-    if (!data || index >= data->dataset.count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %z of %z", index,
-                             data ? data->dataset.count : (size_t)0);
-    record = data->records + index * PTQ_CIFAR10_RECORD;
-    *label = record[0];
-    for (i = 0; i < PTQ__CIFAR_PIXELS; i++)
-        for (c = 0; c < 3; c++)
-            pixels[i * 3 + c] = record[1 + c * PTQ__CIFAR_PIXELS + i];
-    return PTQ_OK;
-}
-
-PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data) {
-    static const ptq_dataset none = {
-        0,    PTQ__CIFAR_SIDE, PTQ__CIFAR_SIDE, 3, PTQ__CIFAR_CLASSES, PTQ_TYPE_U8, ptq__cifar_get,
-        NULL, ptq__cifar_names};
-    return data ? &data->dataset : &none;
-}
+/* Chance. PCG32 keeps 64 bits of state, a linear congruential generator, and returns 32 of them,
+   shifted and rotated by the highest ones, which are the most random. */
 
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     uint64_t old = rng->state;
@@ -7409,114 +7260,110 @@ PTQ_API float ptq_rng_float(ptq_rng *rng) {
     return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
 }
 
-/* All labels, checked. */
-static ptq_status ptq__read_labels(const ptq_dataset *data, int *labels,
-                                   const ptq_allocator *allocator, ptq_error *err) {
+/* All labels, data->count of them, checked. `item` has room for one. */
+static ptq_status ptq__read_labels(const ptq_dataset *data, int *label, void *item,
+                                   ptq_error *err) {
     size_t i;
-    void *item = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &item, err));
-    status = PTQ_OK;
-    for (i = 0; i < data->count && !status; i++) {
-        status = data->get(data->user, i, item, &labels[i], err);
-        if (!status && (labels[i] < -1 || labels[i] >= data->classes))
-            status = ptq_error_set(err, PTQ_BAD_DATA, "image %z has label %d of %d classes", i,
-                                   labels[i], data->classes);
-        else if (!status && (labels[i] < 0) != (labels[0] < 0))
-            status = ptq_error_set(err, PTQ_BAD_DATA,
-                                   "image %z has %s label, unlike image 0; label all or none", i,
-                                   labels[i] < 0 ? "no" : "a");
-    }
-    ptq__free(allocator, item);
-    return status;
-}
-
-/* Marks `want` images of one class in `chosen`. `pool` has room for all images. */
-static ptq_status ptq__sample_class(const ptq_dataset *data, const int *labels, int label,
-                                    size_t want, uint64_t seed, size_t *pool, uint8_t *chosen,
-                                    ptq_error *err) {
-    ptq_rng rng;
-    size_t i, n = 0;
-    for (i = 0; i < data->count; i++)
-        if (labels[i] == label)
-            pool[n++] = i;
-    if (n < want) {
-        if (data->class_name)
+    for (i = 0; i < data->count; i++) {
+        PTQ__TRY(data->get(data->user, i, item, &label[i], err));
+        if (label[i] < -1 || label[i] >= data->classes)
+            return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", i,
+                                 label[i], data->classes);
+        if ((label[i] < 0) != (label[0] < 0))
             return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "class %s has %z images, %z are needed; ask for fewer",
-                                 data->class_name[label], n, want);
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "class %d has %z images, %z are needed; ask for fewer", label, n,
-                             want);
-    }
-    ptq_rng_seed(&rng, seed, label < 0 ? 0 : (uint64_t)label);
-    for (i = 0; i < want; i++) {
-        size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i)), swap = pool[i];
-        pool[i] = pool[k];
-        pool[k] = swap;
-        chosen[pool[i]] = 1;
+                                 "image %zu has %s label, unlike image 0; label all or none", i,
+                                 label[i] < 0 ? "no" : "a");
     }
     return PTQ_OK;
 }
 
-/* Memory of ptq_sample: labels, a pool of indices, marks. */
-typedef struct ptq__sampler {
-    void *labels, *pool, *chosen;
-} ptq__sampler;
-
-static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_t seed,
-                                  ptq__sampler *s, const ptq_allocator *allocator, ptq_error *err) {
-    int c, first = 0, classes = data->classes;
-    PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(int), "labels", &s->labels, err));
-    PTQ__TRY(ptq__alloc(allocator, data->count, sizeof(size_t), "sampling", &s->pool, err));
-    PTQ__TRY(ptq__alloc(allocator, data->count, 1, "sampling", &s->chosen, err));
-    PTQ__TRY(ptq__read_labels(data, (int *)s->labels, allocator, err));
-    if (*(int *)s->labels < 0) { /* none has a label: one class */
-        first = -1;
-        classes = 1;
+/* Draws `want` images of class c to the front of `pool`, which has room for all of that class: the
+   first so many steps of a Fisher-Yates shuffle (Durstenfeld 1964), by a stream of chance that is
+   the class's own, so that what is drawn of one class does not depend on the others. */
+static ptq_status ptq__sample_class(const ptq_dataset *data, const int *label, int c, size_t want,
+                                    uint64_t seed, size_t *pool, ptq_error *err) {
+    int wanted = label[0] < 0 ? -1 : c; /* without labels all are of class 0 */
+    char number[16];
+    ptq__text text = ptq__text_over(number, sizeof number);
+    ptq_rng rng;
+    size_t i, n = 0;
+    for (i = 0; i < data->count; i++)
+        if (label[i] == wanted)
+            pool[n++] = i;
+    ptq__put(&text, "%d", c);
+    if (n < want)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "class %s has %zu images, %zu are needed; ask for fewer",
+                             data->class_name ? data->class_name[c] : number, n, want);
+    ptq_rng_seed(&rng, seed, (uint64_t)c);
+    for (i = 0; i < want; i++) {
+        size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i)), swap = pool[i];
+        pool[i] = pool[k];
+        pool[k] = swap;
     }
-    for (c = 0; c < classes; c++)
-        PTQ__TRY(ptq__sample_class(data, (int *)s->labels, first + c,
-                                   count / (size_t)classes + ((size_t)c < count % (size_t)classes),
-                                   seed, (size_t *)s->pool, (uint8_t *)s->chosen, err));
+    return PTQ_OK;
+}
+
+/* For ascending order. */
+static int ptq__index_before(const void *a, const void *b, const void *context) {
+    (void)context;
+    return *(const size_t *)a < *(const size_t *)b;
+}
+
+/* What is drawn of one class stays at the front of the pool; the next class comes behind it. */
+static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_t seed,
+                                  size_t *indices, ptq_memory *memory, ptq_error *err) {
+    size_t *pool = NULL, c, drawn = 0, classes;
+    void *item = NULL;
+    int *label = NULL;
+    PTQ__TRY(PTQ__KEEP(memory, &label, data->count, "labels", err));
+    PTQ__TRY(PTQ__KEEP(memory, &pool, data->count, "sampling", err));
+    PTQ__TRY(ptq__keep(memory, ptq__item_size(data), 1, "an image", &item, err));
+    PTQ__TRY(ptq__read_labels(data, label, item, err));
+    classes = label[0] < 0 ? 1 : (size_t)data->classes;
+    for (c = 0; c < classes; c++) {
+        size_t want = count / classes + (c < count % classes);
+        PTQ__TRY(ptq__sample_class(data, label, (int)c, want, seed, pool + drawn, err));
+        drawn += want;
+    }
+    ptq__sort(pool, count, sizeof *pool, ptq__index_before, NULL);
+    memcpy(indices, pool, count * sizeof *pool);
     return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err) {
-    ptq__sampler s = {NULL, NULL, NULL};
+    ptq_memory memory;
     ptq_status status;
-    size_t i;
     PTQ__TRY(ptq__check_dataset(data, err));
     if (!count || count > data->count || data->count > UINT32_MAX)
-        return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %z of %z images", count,
+        return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %zu of %zu images", count,
                              data->count);
-    status = ptq__sample_all(data, count, seed, &s, allocator, err);
-    for (i = 0; i < data->count && !status; i++)
-        if (((uint8_t *)s.chosen)[i])
-            *indices++ = i;
-    ptq__free(allocator, s.labels);
-    ptq__free(allocator, s.pool);
-    ptq__free(allocator, s.chosen);
+    memset(&memory, 0, sizeof memory);
+    memory.allocator = ptq__allocator(allocator);
+    status = ptq__sample_all(data, count, seed, indices, &memory, err);
+    ptq_release(&memory);
     return status;
 }
 
+/* The item that stands at `index` of the subset. */
 static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *label,
                                   ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
     if (index >= subset->dataset.count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %z of %z", index,
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
                              subset->dataset.count);
     return subset->base->get(subset->base->user, subset->indices[index], item, label, err);
 }
 
+/* Indices are checked here once, and not whenever an item is asked for. */
 PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
                                    const size_t *indices, size_t count, ptq_error *err) {
     size_t i;
     for (i = 0; i < count; i++)
         if (indices[i] >= base->count)
             return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                                 "index %z of a subset is %z; the data set has %z items", i,
+                                 "index %zu of a subset is %zu; the data set has %zu items", i,
                                  indices[i], base->count);
     subset->dataset = *base;
     subset->dataset.count = count;
@@ -7527,87 +7374,87 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
     return PTQ_OK;
 }
 
-/* ---- [METRICS] --------------------------------------------------------------------------- */
+/* ---- [METRICS] ----------------------------------------------------------------------------------
+   What quantization did. First a model alone: its answers beside the labels. Then two models on the
+   same images, the float one and the quantized one: how often they answer alike, whether the one is
+   better than chance explains, how far the logits drift apart, and in which tensor the difference
+   arises. */
 
-static ptq_status ptq__evaluation_create(ptq_evaluation *result, size_t total, int classes,
+/* One block holds all lists, the widest elements first, so that each is aligned. */
+static ptq_status ptq__evaluation_create(ptq_evaluation *e, size_t total, int classes,
                                          ptq_error *err) {
-    const ptq_allocator *allocator = &result->allocator;
-    size_t n = (size_t)classes;
-    void *memory = NULL;
-    result->total = total;
-    result->classes = classes;
-    if (n > 46340 || total > SIZE_MAX / sizeof(float) / n)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%z images of %d classes are too many", total,
+    size_t n = (size_t)classes, each = 2 * sizeof(int) + n * sizeof(float); /* of an image */
+    double bytes = (double)n * ((double)n + 2) * sizeof(size_t) + (double)total * (double)each;
+    if (bytes > (double)(SIZE_MAX / 2))
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%zu images of %d classes are too many", total,
                              classes);
-    PTQ__TRY(ptq__alloc(allocator, 2 * n + n * n, sizeof(size_t), "counts", &memory, err));
-    result->class_total = (size_t *)memory;
-    result->class_correct = result->class_total + n;
-    result->confusion = result->class_correct + n;
-    PTQ__TRY(ptq__alloc(allocator, total, 2 * sizeof(int), "predictions", &memory, err));
-    result->label = (int *)memory;
-    result->prediction = result->label + total;
-    PTQ__TRY(ptq__alloc(allocator, total * n, sizeof(float), "logits", &memory, err));
-    result->logits = (float *)memory;
+    PTQ__TRY(ptq__keep(&e->memory, (n * n + 2 * n) * sizeof(size_t) + total * each, 1,
+                       "an evaluation", &e->class_total, err));
+    e->total = total;
+    e->classes = classes;
+    e->class_correct = e->class_total + n;
+    e->confusion = e->class_correct + n;
+    e->label = (int *)(void *)(e->confusion + n * n);
+    e->prediction = e->label + total;
+    e->logits = (float *)(void *)(e->prediction + total);
     return PTQ_OK;
 }
 
-static void ptq__evaluation_count(ptq_evaluation *result) {
-    size_t i;
-    for (i = 0; i < result->total; i++) {
-        int label = result->label[i], prediction = result->prediction[i];
-        if (label < 0)
+/* Images are counted when all have run: threads finish them in any order. */
+static void ptq__evaluation_count(ptq_evaluation *e) {
+    size_t i, n = (size_t)e->classes;
+    for (i = 0; i < e->total; i++) {
+        size_t label = (size_t)e->label[i], prediction = (size_t)e->prediction[i];
+        if (e->label[i] < 0)
             continue;
-        result->class_total[label]++;
-        result->class_correct[label] += label == prediction;
-        result->correct += label == prediction;
-        result->confusion[label * result->classes + prediction]++;
+        e->class_total[label]++;
+        e->class_correct[label] += label == prediction;
+        e->correct += label == prediction;
+        e->confusion[label * n + prediction]++;
     }
 }
 
+/* One image, on some thread: it writes to places of its own, and needs no lock. */
 static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                     ptq_error *err) {
-    ptq_evaluation *result = (ptq_evaluation *)job->context;
-    float *logits = result->logits + index * (size_t)result->classes;
+    ptq_evaluation *e = (ptq_evaluation *)job->context;
+    float *logits = e->logits + index * (size_t)e->classes;
     PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, logits, err));
-    result->label[index] = label;
-    result->prediction[index] = ptq_argmax(logits, result->classes);
+    e->label[index] = label;
+    e->prediction[index] = ptq_argmax(logits, e->classes);
     return PTQ_OK;
 }
 
 static ptq_status ptq__evaluate_labelled(ptq__job *job, ptq__worker *worker, size_t index,
                                          int label, ptq_error *err) {
     if (label < 0)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %z has no label to compare the answer with",
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has no label to compare the answer with",
                              index);
     return ptq__evaluate_one(job, worker, index, label, err);
 }
 
-/* The searches of part four compare logits with logits and need no labels. */
+/* The searches of part four compare logits with logits, and need no labels. */
 static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, int labelled,
                                 ptq_evaluation *out, ptq_error *err) {
+    ptq_evaluate_options plain;
     ptq_evaluation result;
     ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
+    memset(&plain, 0, sizeof plain);
     memset(&result, 0, sizeof result);
-    memset(&job, 0, sizeof job);
-    job.plan = plan;
-    job.data = data;
-    job.total = data->count;
+    options = options ? options : &plain;
+    job = ptq__job_over(plan, data, &options->work);
+    job.total = options->limit && options->limit < job.total ? options->limit : job.total;
     job.one = labelled ? ptq__evaluate_labelled : ptq__evaluate_one;
     job.context = &result;
-    if (options) {
-        job.total = options->limit && options->limit < job.total ? options->limit : job.total;
-        result.allocator = job.allocator = options->work.allocator;
-        job.progress = options->work.progress;
-        job.user = options->work.user;
-    }
+    result.memory.allocator = options->work.allocator;
     status = ptq__evaluation_create(&result, job.total, data->classes, err);
     if (!status)
-        status = ptq__job_run(&job, options ? options->work.threads : 1, err);
+        status = ptq__job_run(&job, err);
     if (status) {
-        ptq_evaluation_free(&result);
+        ptq_release(&result.memory);
         return status;
     }
     ptq__evaluation_count(&result);
@@ -7621,23 +7468,13 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
-PTQ_API void ptq_evaluation_free(ptq_evaluation *evaluation) {
-    ptq_allocator allocator;
-    if (!evaluation)
-        return;
-    allocator = evaluation->allocator;
-    ptq__free(&allocator, evaluation->class_total);
-    ptq__free(&allocator, evaluation->label);
-    ptq__free(&allocator, evaluation->logits);
-    memset(evaluation, 0, sizeof *evaluation);
-}
-
-/* ln of the binomial coefficient. */
+/* ln of the binomial coefficient, n over k; lgamma(n + 1) is ln n!. */
 static double ptq__log_choose(double n, double k) {
     return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1);
 }
 
-/* P(X <= k) for X binomial with n trials of probability p. */
+/* P(X <= k) for X binomial with n trials of probability p: the sum over i of
+   (n over i) p^i (1 - p)^(n - i), by logarithms, since the factors leave the range of double. */
 static double ptq__binomial_cdf(size_t k, size_t n, double p) {
     double sum = 0;
     size_t i;
@@ -7651,232 +7488,32 @@ static double ptq__binomial_cdf(size_t k, size_t n, double p) {
     return sum < 1 ? sum : 1;
 }
 
-PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high) {
-    double tail = (1 - level) / 2, a, b;
+/* One end of Clopper and Pearson's interval, by bisection. The lower end is the share p at which so
+   many hits or more, 1 - P(X <= k - 1), become as unlikely as `tail`; the upper end is the one at
+   which so few or fewer, P(X <= k), do. */
+static double ptq__exact_end(size_t k, size_t n, double tail, int upper) {
+    double a = 0, b = 1, p = upper;
     int i;
-    *low = 0;
-    *high = 1;
-    /* Bisection: P(X >= k | p) grows with p, P(X <= k | p) falls. */
-    for (i = 0, a = 0, b = 1; i < 60 && n && k > 0; i++) {
-        *low = (a + b) / 2;
-        if (1 - ptq__binomial_cdf(k - 1, n, *low) < tail)
-            a = *low;
+    if (!n || k == (upper ? n : 0)) /* all, or none: the end is 1, or 0 */
+        return p;
+    for (i = 0; i < 60; i++) {
+        p = (a + b) / 2;
+        if (upper ? ptq__binomial_cdf(k, n, p) > tail : 1 - ptq__binomial_cdf(k - 1, n, p) < tail)
+            a = p;
         else
-            b = *low;
+            b = p;
     }
-    for (i = 0, a = 0, b = 1; i < 60 && n && k < n; i++) {
-        *high = (a + b) / 2;
-        if (ptq__binomial_cdf(k, n, *high) > tail)
-            a = *high;
-        else
-            b = *high;
-    }
+    return p;
 }
 
-PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
-                               ptq_comparison *out, ptq_error *err) {
-    ptq_comparison result;
-    size_t i, changed, fewer;
-    double low, high, share;
-    if (baseline->total != quantized->total || !baseline->total ||
-        memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the evaluations saw different images (%z and %z); run both on the"
-                             " same data set in one program",
-                             baseline->total, quantized->total);
-    memset(&result, 0, sizeof result);
-    result.total = baseline->total;
-    for (i = 0; i < result.total; i++) {
-        int label = baseline->label[i], a = baseline->prediction[i], b = quantized->prediction[i];
-        result.agree += a == b;
-        result.lost += a == label && b != label;
-        result.won += a != label && b == label;
-    }
-    changed = result.lost + result.won;
-    fewer = result.lost < result.won ? result.lost : result.won;
-    share = 100 * (double)changed / (double)result.total;
-    result.delta_pp = 100 * ((double)result.won - (double)result.lost) / (double)result.total;
-    ptq_exact_interval(result.won, changed, 0.95, &low, &high);
-    result.low_pp = share > 0 ? (2 * low - 1) * share : 0;
-    result.high_pp = share > 0 ? (2 * high - 1) * share : 0;
-    result.p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
-    result.p_value = result.p_value > 1 ? 1 : result.p_value;
-    *out = result;
-    return PTQ_OK;
+PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high) {
+    *low = ptq__exact_end(k, n, (1 - level) / 2, 0);
+    *high = ptq__exact_end(k, n, (1 - level) / 2, 1);
 }
 
-/* The factors that the metadata keep for a node's result, as text; 0: none. */
-static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
-    const char *kept = ptq_model_get_meta(model, "equalization");
-    ptq__span rest = ptq__span_of(kept ? kept : ""), name;
-    while (rest.n) {
-        *factors = ptq__cut(&rest, ';');
-        name = ptq__cut(factors, ' ');
-        if (name.n == strlen(node->out) && memcmp(name.p, node->out, name.n) == 0)
-            return 1;
-    }
-    return 0;
-}
-
-/* A float tensor in the units of an equalized model: its channels divided by the factors in the
-   metadata. They lie in the session, which writes them anew with every run. */
-static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real) {
-    size_t i, k, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
-    float *x = (float *)real->data, factor;
-    ptq__span factors;
-    if (real->type != PTQ_TYPE_F32 || !ptq__find_factors(model, node, &factors))
-        return;
-    for (i = 0; i < channels; i++) {
-        if (!ptq__read_float(ptq__cut(&factors, ' '), &factor) || !(factor > 0))
-            return; /* damaged: for people to see */
-        for (k = i; k < n; k += channels)
-            x[k] /= factor;
-    }
-}
-
-/* Sums over images for one tensor. */
-typedef struct ptq__layer_sum {
-    double signal, noise;
-    uint64_t clipped, elements;
-} ptq__layer_sum;
-
-static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq_tensor *real,
-                           const ptq_tensor *coded, const ptq_qparams *q) {
-    size_t i, n = ptq_tensor_elements(real);
-    int32_t low = 0, high = 0;
-    if (q->type != PTQ_TYPE_F32)
-        ptq_code_range(q->type, q->bits, &low, &high);
-    for (i = 0; i < n; i++) {
-        float x = ptq_tensor_real(real, i), y = ptq_tensor_real(coded, i), d = x - y;
-        sum->signal += (double)x * (double)x;
-        sum->noise += (double)d * (double)d;
-        d = d < 0 ? -d : d;
-        item->largest = d > item->largest ? d : item->largest;
-        if (q->type != PTQ_TYPE_F32) {
-            int32_t code = ptq__load(coded->data, (int)i, q->type);
-            sum->clipped +=
-                (code == low && x < y - q->scale / 2) || (code == high && x > y + q->scale / 2);
-        }
-    }
-    sum->elements += n;
-}
-
-/* The tensors that a node of the quantized model makes: before a fused addition, and the result. */
-static const ptq_qparams *ptq__layer_tensor(const ptq_node *node, int middle, const char **name) {
-    if (middle && !node->residual)
-        return NULL;
-    *name = middle ? node->name : node->out;
-    return middle ? &node->mid : &node->q;
-}
-
-typedef struct ptq__layers {
-    ptq_session *a, *b;
-    void *item;
-    ptq__layer_sum *sum;
-    ptq_layer_report *report;
-} ptq__layers;
-
-/* One image: both sessions have run. */
-static ptq_status ptq__compare_image(const ptq__layers *layers, const ptq_model *model,
-                                     ptq_error *err) {
-    const ptq_model *baseline = ptq_plan_get_info(layers->a->plan)->model;
-    int i, middle, item = 0;
-    for (i = 1; i < model->nodes; i++)
-        for (middle = 1; middle >= 0; middle--) {
-            const char *name;
-            const ptq_qparams *q = ptq__layer_tensor(&model->node[i], middle, &name);
-            ptq_tensor real, coded;
-            if (!q || ptq_model_find(baseline, name) < 0)
-                continue;
-            PTQ__TRY(ptq_session_tensor(layers->a, name, &real, err));
-            PTQ__TRY(ptq_session_tensor(layers->b, name, &coded, err));
-            memcpy(layers->report->item[item].name, name, strlen(name) + 1);
-            ptq__in_units_of(model, &model->node[i], &real);
-            if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
-                ptq__layer_add(&layers->sum[item], &layers->report->item[item], &real, &coded, q);
-            item++;
-        }
-    layers->report->items = item;
-    return PTQ_OK;
-}
-
-static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *data, size_t count,
-                                      ptq_error *err) {
-    const ptq_model *model = ptq_plan_get_info(layers->b->plan)->model;
-    size_t i;
-    int k, label;
-    for (i = 0; i < count; i++) {
-        PTQ__TRY(data->get(data->user, i, layers->item, &label, err));
-        PTQ__TRY(ptq__run_item(layers->a, data, layers->item, NULL, err));
-        PTQ__TRY(ptq__run_item(layers->b, data, layers->item, NULL, err));
-        PTQ__TRY(ptq__compare_image(layers, model, err));
-    }
-    for (k = 0; k < layers->report->items; k++) {
-        const ptq__layer_sum *sum = &layers->sum[k];
-        layers->report->item[k].sqnr_db =
-            sum->noise > 0 ? 10 * log10(sum->signal / sum->noise) : HUGE_VAL;
-        layers->report->item[k].clipped =
-            sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *a, const ptq_plan *b,
-                                   const ptq_dataset *data, ptq_error *err) {
-    const ptq_allocator *allocator = &b->allocator;
-    size_t most = 2 * (size_t)ptq_plan_get_info(b)->model->nodes;
-    ptq_session_options keep;
-    void *memory = NULL;
-    memset(&keep, 0, sizeof keep);
-    keep.keep = 1;
-    keep.allocator = *allocator;
-    PTQ__TRY(ptq_session_create(a, &keep, &layers->a, err));
-    PTQ__TRY(ptq_session_create(b, &keep, &layers->b, err));
-    PTQ__TRY(ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &layers->item, err));
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq__layer_sum), "layer report", &memory, err));
-    layers->sum = (ptq__layer_sum *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_layer_error), "layer report", &memory, err));
-    layers->report->item = (ptq_layer_error *)memory;
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
-                                      const ptq_dataset *data, size_t count, ptq_layer_report *out,
-                                      ptq_error *err) {
-    ptq_layer_report report;
-    ptq__layers layers;
-    ptq_status status;
-    PTQ__TRY(ptq__check_fits(baseline, data, err));
-    PTQ__TRY(ptq__check_fits(quantized, data, err));
-    memset(&report, 0, sizeof report);
-    memset(&layers, 0, sizeof layers);
-    report.allocator = quantized->allocator;
-    layers.report = &report;
-    status = ptq__layers_open(&layers, baseline, quantized, data, err);
-    if (!status)
-        status = ptq__compare_images(&layers, data,
-                                     count && count < data->count ? count : data->count, err);
-    ptq_session_free(layers.a);
-    ptq_session_free(layers.b);
-    ptq__free(&report.allocator, layers.item);
-    ptq__free(&report.allocator, layers.sum);
-    if (status)
-        ptq_layer_report_free(&report);
-    else
-        *out = report;
-    return status;
-}
-
-PTQ_API void ptq_layer_report_free(ptq_layer_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    report->item = NULL;
-    report->items = 0;
-}
-
-/* Divergence of logits. */
-
+/* Kullback and Leibler's divergence of two softmax distributions P and Q over the classes, from the
+   logits x and y: sum over c of P(c) (ln P(c) - ln Q(c)), in nats, with ln P(c) = x(c) - max -
+   ln sum exp(x - max). */
 static double ptq__kl(const float *x, const float *y, int classes) {
     double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
     double sum_x = 0, sum_y = 0, kl = 0;
@@ -7892,24 +7529,24 @@ static double ptq__kl(const float *x, const float *y, int classes) {
     return kl > 0 ? kl : 0;
 }
 
+/* For exact sums, which take floats: what is too large counts as the largest. */
 static float ptq__finite_float(double value) {
     return value < (double)FLT_MAX ? (float)value : FLT_MAX;
 }
 
-PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
-                                      const ptq_evaluation *quantized, ptq_divergence *out,
-                                      ptq_error *err) {
-    ptq_comparison compared;
+/* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB. */
+static double ptq__sqnr(double signal, double noise) {
+    return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
+}
+
+/* Logits against logits. The sums over images are exact, and so do not depend on their order. */
+static void ptq__compare_logits(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                                ptq_comparison *out) {
     ptq_exact_sum kl, signal, noise;
-    double n = (double)baseline->total;
     size_t i;
     int c, classes = baseline->classes;
     memset(&kl, 0, sizeof kl);
     signal = noise = kl;
-    PTQ__TRY(ptq_compare(baseline, quantized, &compared, err));
-    if (classes != quantized->classes)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
-                             classes, quantized->classes);
     for (i = 0; i < baseline->total; i++) {
         const float *x = baseline->logits + i * (size_t)classes;
         const float *y = quantized->logits + i * (size_t)classes;
@@ -7923,14 +7560,364 @@ PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
         ptq__exact_add(&signal, ptq__finite_float(xx));
         ptq__exact_add(&noise, ptq__finite_float(dd));
     }
-    out->kl = ptq__exact_value(&kl) / n;
-    out->sqnr_db = ptq__exact_value(&noise) > 0
-                       ? 10 * log10(ptq__exact_value(&signal) / ptq__exact_value(&noise))
-                       : HUGE_VAL;
+    out->kl = ptq__exact_value(&kl) / (double)baseline->total;
+    out->sqnr_db = ptq__sqnr(ptq__exact_value(&signal), ptq__exact_value(&noise));
+}
+
+/* Of the images that changed between right and wrong, half would be won by chance alone. How far
+   the share that was won is from 1/2 makes both the interval and the test. */
+PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                               ptq_comparison *out, ptq_error *err) {
+    ptq_comparison result;
+    size_t i, changed, fewer;
+    double low, high, share, n = (double)baseline->total;
+    if (baseline->total != quantized->total || !baseline->total ||
+        memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "the evaluations saw different images (%zu and %zu); run both on the"
+                             " same data set in one program",
+                             baseline->total, quantized->total);
+    if (baseline->classes != quantized->classes)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
+                             baseline->classes, quantized->classes);
+    memset(&result, 0, sizeof result);
+    result.total = baseline->total;
+    for (i = 0; i < result.total; i++) {
+        int label = baseline->label[i], a = baseline->prediction[i], b = quantized->prediction[i];
+        result.agree += a == b;
+        result.before += a == label;
+        result.after += b == label;
+        result.lost += a == label && b != label;
+        result.won += a != label && b == label;
+    }
+    changed = result.lost + result.won;
+    fewer = result.lost < result.won ? result.lost : result.won;
+    share = 100 * (double)changed / n;
+    result.delta_pp = 100 * ((double)result.won - (double)result.lost) / n;
+    ptq_exact_interval(result.won, changed, 0.95, &low, &high);
+    result.low_pp = share > 0 ? (2 * low - 1) * share : 0;
+    result.high_pp = share > 0 ? (2 * high - 1) * share : 0;
+    result.p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
+    result.p_value = result.p_value > 1 ? 1 : result.p_value;
+    if (baseline->logits && quantized->logits)
+        ptq__compare_logits(baseline, quantized, &result);
+    *out = result;
+    return PTQ_OK;
+}
+
+/* Layer by layer. A model may have been equalized: channels of its tensors are then smaller or
+   larger than the float model's by factors in the metadata, "name factor factor ...;name ...".
+
+   The factors of a node's result, as text; 0: none. */
+static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
+    const char *kept = ptq_model_get_meta(model, "equalization");
+    ptq__span rest = ptq__span_of(kept ? kept : "");
+    while (rest.n) {
+        *factors = ptq__cut(&rest, ';');
+        if (ptq__span_is(ptq__cut(factors, ' '), node->out))
+            return 1;
+    }
+    return 0;
+}
+
+/* A float tensor, H x W x C, in the units of an equalized model: channels divided by the factors in
+   the metadata. The tensor lies in the session, which writes it anew with every run. */
+static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_tensor *real) {
+    size_t i, k, n = ptq_tensor_elements(real), channels = (size_t)node->shape[2];
+    float *x = (float *)real->data, factor;
+    ptq__span factors;
+    if (real->type != PTQ_TYPE_F32 || !ptq__find_factors(model, node, &factors))
+        return;
+    for (i = 0; i < channels; i++) {
+        if (!ptq__read_float(ptq__cut(&factors, ' '), &factor) || !(factor > 0))
+            return; /* damaged: for people to see */
+        for (k = i; k < n; k += channels)
+            x[k] /= factor;
+    }
+}
+
+/* Two sessions that keep every tensor, and sums over images, one for each item of the report. */
+typedef struct ptq__layer_sum {
+    double signal, noise;
+    uint64_t clipped, elements;
+} ptq__layer_sum;
+
+typedef struct ptq__layers {
+    ptq_session *real, *coded;
+    void *image;
+    ptq__layer_sum *sum;
+    ptq_layer_report report;
+    ptq_memory memory; /* what goes at the end */
+} ptq__layers;
+
+/* One tensor of one image. An element is clipped if its code is the lowest or the highest while the
+   real value lies more than half a step beyond. */
+static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq_tensor *real,
+                           const ptq_tensor *coded, const ptq_qparams *q) {
+    size_t i, n = ptq_tensor_elements(real);
+    int32_t low = 0, high = 0, code;
+    if (q->type != PTQ_TYPE_F32)
+        ptq_code_range(q->type, q->bits, &low, &high);
+    for (i = 0; i < n; i++) {
+        float x = ptq_tensor_real(real, i), y = ptq_tensor_real(coded, i), d = x - y;
+        sum->signal += (double)x * (double)x;
+        sum->noise += (double)d * (double)d;
+        d = d < 0 ? -d : d;
+        item->largest = d > item->largest ? d : item->largest;
+        if (q->type == PTQ_TYPE_F32)
+            continue;
+        code = ptq__load(coded->data, (int)i, q->type);
+        sum->clipped +=
+            (code == low && x < y - q->scale / 2) || (code == high && x > y + q->scale / 2);
+    }
+    sum->elements += n;
+}
+
+/* Every tensor of the quantized model that the float model has too, after both have run: of a node
+   with a fused addition first what is before it, then its result. */
+static ptq_status ptq__compare_image(ptq__layers *layers, ptq_error *err) {
+    const ptq_model *model = layers->coded->plan->info.model;
+    ptq_layer_error *item = layers->report.item;
+    ptq__layer_sum *sum = layers->sum;
+    int i, middle;
+    for (i = 1; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        for (middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
+            const char *name = middle ? node->name : node->out;
+            ptq_tensor real, coded;
+            if (ptq_model_find(layers->real->plan->info.model, name) < 0)
+                continue;
+            PTQ__TRY(ptq_session_tensor(layers->real, name, &real, err));
+            PTQ__TRY(ptq_session_tensor(layers->coded, name, &coded, err));
+            memcpy(item->name, name, strlen(name) + 1);
+            ptq__in_units_of(model, node, &real);
+            if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
+                ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
+            item++;
+            sum++;
+        }
+    }
+    layers->report.items = (int)(item - layers->report.item);
+    return PTQ_OK;
+}
+
+/* Every node makes two tensors at most: before a fused addition, and its result. */
+static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *baseline,
+                                   const ptq_plan *quantized, const ptq_dataset *data,
+                                   ptq_error *err) {
+    size_t most = 2 * (size_t)quantized->info.model->nodes;
+    ptq_session_options keep;
+    memset(&keep, 0, sizeof keep);
+    keep.keep = 1;
+    keep.allocator = layers->memory.allocator = layers->report.memory.allocator =
+        quantized->allocator;
+    PTQ__TRY(ptq_session_create(baseline, &keep, &layers->real, err));
+    PTQ__TRY(ptq_session_create(quantized, &keep, &layers->coded, err));
+    PTQ__TRY(ptq__keep(&layers->memory, ptq__item_size(data), 1, "an image", &layers->image, err));
+    PTQ__TRY(PTQ__KEEP(&layers->memory, &layers->sum, most, "layer report", err));
+    return PTQ__KEEP(&layers->report.memory, &layers->report.item, most, "layer report", err);
+}
+
+/* Both models on each image in turn; the sums then make the figures. */
+static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *data, size_t count,
+                                      ptq_error *err) {
+    size_t i;
+    int k, label;
+    for (i = 0; i < count; i++) {
+        PTQ__TRY(data->get(data->user, i, layers->image, &label, err));
+        PTQ__TRY(ptq__run_item(layers->real, data, layers->image, NULL, err));
+        PTQ__TRY(ptq__run_item(layers->coded, data, layers->image, NULL, err));
+        PTQ__TRY(ptq__compare_image(layers, err));
+    }
+    for (k = 0; k < layers->report.items; k++) {
+        const ptq__layer_sum *sum = &layers->sum[k];
+        layers->report.item[k].sqnr_db = ptq__sqnr(sum->signal, sum->noise);
+        layers->report.item[k].clipped =
+            sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
+    }
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
+                                      const ptq_dataset *data, size_t count, ptq_layer_report *out,
+                                      ptq_error *err) {
+    ptq__layers layers;
+    ptq_status status;
+    PTQ__TRY(ptq__check_fits(baseline, data, err));
+    PTQ__TRY(ptq__check_fits(quantized, data, err));
+    memset(&layers, 0, sizeof layers);
+    status = ptq__layers_open(&layers, baseline, quantized, data, err);
+    if (!status)
+        status = ptq__compare_images(&layers, data,
+                                     count && count < data->count ? count : data->count, err);
+    ptq_session_free(layers.real);
+    ptq_session_free(layers.coded);
+    ptq_release(&layers.memory);
+    if (status)
+        ptq_release(&layers.report.memory);
+    else
+        *out = layers.report;
+    return status;
+}
+
+/* What the searches of part four go by. */
+static ptq_status ptq__diverge(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                               ptq_divergence *out, ptq_error *err) {
+    ptq_comparison compared;
+    memset(out, 0, sizeof *out);
+    PTQ__TRY(ptq_compare(baseline, quantized, &compared, err));
+    out->sqnr_db = compared.sqnr_db;
+    out->kl = compared.kl;
     out->agreement = (double)compared.agree / (double)compared.total;
     out->delta_pp = compared.delta_pp;
     return PTQ_OK;
 }
+
+#endif /* PTQ_RUN_ONLY */
+
+/* ---- [NET] ---------------------------------------------------------------------------------- */
+
+/* The first screen of the interface, in terms of all that stands above. Whoever wants another
+   allocator, instruction set, scheme or data set writes these functions anew for it: each is what a
+   program that uses the full interface looks like. */
+
+/* The model, fused and ready to run. It stays the caller's: fusing makes another. */
+static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *err) {
+    ptq_net *net = NULL;
+    ptq_status status = PTQ__NEW(NULL, &net, 1, "net", err);
+    if (!status)
+        status = ptq_fuse(model, &net->model, NULL, err);
+    if (!status)
+        status = ptq_plan_create(net->model, NULL, &net->plan, err);
+    if (!status)
+        status = ptq_session_create(net->plan, NULL, &net->session, err);
+    if (status)
+        ptq_net_free(net);
+    else
+        *out = net;
+    return status;
+}
+
+PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net **out,
+                                       ptq_error *err) {
+    ptq_model *model = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq_model_parse(bytes, size, NULL, &model, err));
+    status = ptq__net_of(model, out, err);
+    ptq_model_free(model);
+    return status;
+}
+
+PTQ_API void ptq_net_free(ptq_net *net) {
+    if (!net)
+        return;
+    ptq_session_free(net->session);
+    ptq_plan_free(net->plan);
+    ptq_model_free(net->model);
+    ptq__free(NULL, net);
+}
+
+PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err) {
+    return ptq_run(net->session, pixels, 1, logits, NULL, err);
+}
+
+PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best,
+                                    ptq_error *err) {
+    return ptq_classify(net->session, pixels, 1, best, err);
+}
+
+#ifndef PTQ_NO_STDIO
+PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err) {
+    ptq_model *model = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq_model_load(path, NULL, &model, err));
+    status = ptq__net_of(model, out, err);
+    ptq_model_free(model);
+    return status;
+}
+
+#ifndef PTQ_RUN_ONLY
+enum { PTQ__NET_SAMPLES = 1000 };
+
+/* Calibrates the plan of the float model, and converts that. At most a sample of the images is
+   looked at: more would not change the ranges. */
+static ptq_status ptq__net_quantize(const ptq_net *net, const ptq_dataset *data,
+                                    ptq_convert_options *options, ptq_model **out, ptq_error *err) {
+    ptq_calibration *calibration = NULL;
+    size_t index[PTQ__NET_SAMPLES], i;
+    size_t n = data->count < PTQ__NET_SAMPLES ? data->count : (size_t)PTQ__NET_SAMPLES;
+    ptq_subset subset;
+    ptq_status status;
+    for (i = 0; i < n; i++)
+        index[i] = i;
+    if (data->count > n)
+        PTQ__TRY(ptq_sample(data, n, 42, index, NULL, err));
+    PTQ__TRY(ptq_subset_open(&subset, data, index, n, err));
+    PTQ__TRY(ptq_calibrate(net->plan, &subset.dataset, NULL, &calibration, err));
+    options->images = &subset.dataset;
+    status = ptq_convert(net->model, calibration, options, out, NULL, err);
+    ptq_calibration_free(calibration);
+    return status;
+}
+
+PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_path,
+                                      const char *out_path, const char *scheme, ptq_error *err) {
+    ptq_convert_options options;
+    ptq_model *model = NULL, *quantized = NULL;
+    ptq_cifar10 *data = NULL;
+    ptq_net *net = NULL;
+    ptq_status status;
+    memset(&options, 0, sizeof options);
+    PTQ__TRY(ptq_preset(scheme ? scheme : "best", &options.scheme, err));
+    if (!strcmp(model_path, out_path))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "%s would be overwritten; give the quantized model another name",
+                             out_path);
+    status = ptq_model_load(model_path, NULL, &model, err);
+    options.unfused = model;
+    if (!status)
+        status = ptq__net_of(model, &net, err);
+    if (!status)
+        status = ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &data, err);
+    if (!status)
+        status = ptq__net_quantize(net, ptq_cifar10_dataset(data), &options, &quantized, err);
+    if (!status)
+        status = ptq_self_test_add(quantized, err);
+    if (!status)
+        status = ptq_model_save(quantized, out_path, err);
+    ptq_model_free(quantized);
+    ptq_cifar10_free(data);
+    ptq_net_free(net);
+    ptq_model_free(model);
+    return status;
+}
+
+PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baseline_path,
+                                     const char *data_path, ptq_comparison *out, ptq_error *err) {
+    const char *path[2];
+    ptq_evaluation seen[2]; /* by the baseline, by the model */
+    ptq_cifar10 *data = NULL;
+    ptq_status status = ptq_cifar10_open(data_path, PTQ_SPLIT_TEST, NULL, &data, err);
+    int i;
+    memset(seen, 0, sizeof seen);
+    path[0] = baseline_path;
+    path[1] = model_path;
+    for (i = 0; i < 2 && !status; i++) {
+        ptq_net *net = NULL;
+        status = ptq_net_open(path[i], &net, err);
+        if (!status)
+            status = ptq_evaluate(net->plan, ptq_cifar10_dataset(data), NULL, &seen[i], err);
+        ptq_net_free(net);
+    }
+    if (!status)
+        status = ptq_compare(&seen[0], &seen[1], out, err);
+    for (i = 0; i < 2; i++)
+        ptq_release(&seen[i].memory);
+    ptq_cifar10_free(data);
+    return status;
+}
+#endif /* PTQ_RUN_ONLY */
+#endif /* PTQ_NO_STDIO */
 
 /* =============================================================================================
    PART TWO: FILES
@@ -7952,6 +7939,8 @@ PTQ_API ptq_status ptq_compare_logits(const ptq_evaluation *baseline,
 typedef struct ptq__line {
     ptq_model *model; /* which holds the nodes of the lines before */
     ptq_node node;
+    ptq_type weight_type;
+    int weight_bits;
     unsigned seen;              /* keys that were read, as bits */
     const struct ptq__key *key; /* whose value is at hand */
     ptq__text *text;            /* to put it into; NULL: reading */
@@ -7971,7 +7960,7 @@ static void *ptq__value_at(const ptq__line *line, void *holder) {
 }
 
 /* A fixed piece of text. Written if `given`; 1 if it is given, or what comes next. */
-static int ptq__literal(ptq__line *line, const char *piece, int given) {
+static int ptq__line_text(ptq__line *line, const char *piece, int given) {
     size_t n = strlen(piece);
     if (line->text) {
         ptq__put_string(line->text, given ? piece : "");
@@ -7985,7 +7974,7 @@ static int ptq__literal(ptq__line *line, const char *piece, int given) {
 }
 
 /* Cuts off the characters of a number. */
-static ptq__span ptq__digits(ptq__line *line) {
+static ptq__span ptq__line_digits(ptq__line *line) {
     ptq__span number = line->value;
     for (; line->value.n && line->value.p[0] && strchr("+-.eE0123456789", line->value.p[0]);
          line->value.n--)
@@ -7995,26 +7984,26 @@ static ptq__span ptq__digits(ptq__line *line) {
 }
 
 /* n integers from `low` to `high`. */
-static int ptq__integers(ptq__line *line, const char *between, int n, int low, int high,
-                         int *value) {
+static int ptq__line_integers(ptq__line *line, const char *between, int n, int low, int high,
+                              int *value) {
     int i;
     for (i = 0; i < n; i++) {
         int64_t number = value[i];
-        if (i > 0 && !ptq__literal(line, between, 1))
+        if (i > 0 && !ptq__line_text(line, between, 1))
             return 0;
         if (line->text)
             ptq__put_signed(line->text, number);
-        else if (!ptq__read_int(ptq__digits(line), low, high, &number))
+        else if (!ptq__read_int(ptq__line_digits(line), low, high, &number))
             return 0;
         value[i] = (int)number;
     }
     return 1;
 }
 
-static int ptq__real(ptq__line *line, float *value) {
+static int ptq__line_float(ptq__line *line, float *value) {
     if (line->text)
         ptq__put_float(line->text, *value);
-    return line->text || ptq__read_float(ptq__digits(line), value);
+    return line->text || ptq__read_float(ptq__line_digits(line), value);
 }
 
 /* "3x3": whole numbers from 1, or from 0 where the largest is 1: a flag. */
@@ -8023,7 +8012,7 @@ static int ptq__value_numbers(ptq__line *line) {
     int *number = (int *)ptq__value_at(line, &line->node), i, usual = line->text != NULL;
     for (i = 0; i < key->n; i++)
         usual &= number[i] == key->usual;
-    return usual || ptq__integers(line, "x", key->n, key->most > 1, key->most, number);
+    return usual || ptq__line_integers(line, "x", key->n, key->most > 1, key->most, number);
 }
 
 /* "conv1" or "conv1,block1.add.relu": nodes, or tensors fused into them, of earlier lines. */
@@ -8067,7 +8056,7 @@ static int ptq__value_pixels(ptq__line *line) {
     if (usual || channels > PTQ_MAX_PIXEL_CHANNELS)
         return usual;
     for (c = 0; c < channels; c++)
-        if ((c > 0 && !ptq__literal(line, ",", 1)) || !ptq__real(line, &number[c]))
+        if ((c > 0 && !ptq__line_text(line, ",", 1)) || !ptq__line_float(line, &number[c]))
             return 0;
     return 1;
 }
@@ -8075,28 +8064,30 @@ static int ptq__value_pixels(ptq__line *line) {
 /* "same", which is not written, "valid", or "0,1,1,0": top, left, bottom, right. */
 static int ptq__value_padding(ptq__line *line) {
     ptq_padding *padding = &line->node.padding;
-    if (ptq__literal(line, "valid", *padding == PTQ_PADDING_VALID))
+    if (ptq__line_text(line, "valid", *padding == PTQ_PADDING_VALID))
         *padding = PTQ_PADDING_VALID;
-    else if (line->text ? *padding == PTQ_PADDING_EXPLICIT : !ptq__literal(line, "same", 0)) {
+    else if (line->text ? *padding == PTQ_PADDING_EXPLICIT : !ptq__line_text(line, "same", 0)) {
         *padding = PTQ_PADDING_EXPLICIT;
-        return ptq__integers(line, ",", 4, 0, PTQ_MAX_KERNEL, line->node.pad);
+        return ptq__line_integers(line, ",", 4, 0, PTQ_MAX_KERNEL, line->node.pad);
     }
     return 1;
 }
 
 /* "0": without a bias. */
 static int ptq__value_bias(ptq__line *line) {
-    line->node.no_bias = ptq__literal(line, "0", line->node.no_bias);
-    return line->node.no_bias || ptq__literal(line, "1", 0);
+    line->node.no_bias = ptq__line_text(line, "0", line->node.no_bias);
+    return line->node.no_bias || ptq__line_text(line, "1", 0);
 }
 
-static int ptq__value_epsilon(ptq__line *line) { return ptq__real(line, &line->node.epsilon); }
+static int ptq__value_epsilon(ptq__line *line) {
+    return ptq__line_float(line, &line->node.epsilon);
+}
 
 /* "relu6" or "relu" */
 static int ptq__value_act(ptq__line *line) {
     ptq_activation *place = (ptq_activation *)ptq__value_at(line, &line->node);
     int act = PTQ_ACTIVATION_RELU6;
-    while (act && !ptq__literal(line, ptq__act_name((ptq_activation)act), (int)*place == act))
+    while (act && !ptq__line_text(line, ptq__act_name((ptq_activation)act), (int)*place == act))
         act--;
     *place = (ptq_activation)act;
     return act != PTQ_ACTIVATION_NONE;
@@ -8105,32 +8096,31 @@ static int ptq__value_act(ptq__line *line) {
 /* "first" or "second": which operand of a fused addition the residual is. */
 static int ptq__value_residual(ptq__line *line) {
     ptq_residual *residual = &line->node.residual;
-    if (ptq__literal(line, "first", *residual == PTQ_RESIDUAL_FIRST))
+    if (ptq__line_text(line, "first", *residual == PTQ_RESIDUAL_FIRST))
         *residual = PTQ_RESIDUAL_FIRST;
-    else if (ptq__literal(line, "second", *residual == PTQ_RESIDUAL_SECOND))
+    else if (ptq__line_text(line, "second", *residual == PTQ_RESIDUAL_SECOND))
         *residual = PTQ_RESIDUAL_SECOND;
     return *residual != PTQ_RESIDUAL_NONE;
 }
 
 /* "s8", "u4", "f16": the type of the weights, which the file holds; float is not mentioned. */
 static int ptq__value_weight(ptq__line *line) {
-    ptq_tensor *weight = &line->node.param[PTQ_PARAM_WEIGHT];
-    int is_signed = weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S;
-    if (line->text && weight->type == PTQ_TYPE_F32)
+    ptq_type *type = &line->weight_type;
+    int is_signed = *type == PTQ_TYPE_S8 || *type == PTQ_TYPE_PACKED_S;
+    if (line->text && *type == PTQ_TYPE_F32)
         return 1;
-    if (ptq__literal(line, "f16", weight->type == PTQ_TYPE_F16)) {
-        weight->type = PTQ_TYPE_F16;
-        weight->bits = 16;
+    if (ptq__line_text(line, "f16", *type == PTQ_TYPE_F16)) {
+        *type = PTQ_TYPE_F16;
         return 1;
     }
-    is_signed = ptq__literal(line, "s", is_signed);
-    if (!(is_signed || ptq__literal(line, "u", 1)) ||
-        !ptq__integers(line, "", 1, 2, 8, &weight->bits))
+    is_signed = ptq__line_text(line, "s", is_signed);
+    if (!(is_signed || ptq__line_text(line, "u", 1)) || (!line->text && line->value.n != 1) ||
+        !ptq__line_integers(line, "", 1, 2, 8, &line->weight_bits))
         return 0;
-    if (weight->bits == 8)
-        weight->type = is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
+    if (line->weight_bits == 8)
+        *type = is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
     else
-        weight->type = is_signed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_PACKED_U;
+        *type = is_signed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_PACKED_U;
     return 1;
 }
 
@@ -8140,11 +8130,11 @@ static int ptq__value_qparams(ptq__line *line) {
     int is_signed, zero_point = q->zero_point;
     if (line->text && q->type == PTQ_TYPE_F32)
         return 1;
-    is_signed = ptq__literal(line, "s8:", q->type == PTQ_TYPE_S8);
-    if (!(is_signed || ptq__literal(line, "u8:", 1)) ||
-        !ptq__integers(line, "", 1, 2, 8, &q->bits) || !ptq__literal(line, ":", 1) ||
-        !ptq__real(line, &q->scale) || !ptq__literal(line, ":", 1) ||
-        !ptq__integers(line, "", 1, -128, 255, &zero_point))
+    is_signed = ptq__line_text(line, "s8:", q->type == PTQ_TYPE_S8);
+    if (!(is_signed || ptq__line_text(line, "u8:", 1)) ||
+        !ptq__line_integers(line, "", 1, 2, 8, &q->bits) || !ptq__line_text(line, ":", 1) ||
+        !ptq__line_float(line, &q->scale) || !ptq__line_text(line, ":", 1) ||
+        !ptq__line_integers(line, "", 1, -128, 255, &zero_point))
         return 0;
     q->type = is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
     q->zero_point = zero_point;
@@ -8152,28 +8142,28 @@ static int ptq__value_qparams(ptq__line *line) {
 }
 
 /* clang-format off */
-#define PTQ__NODE(member) offsetof(ptq_node, member)
+#define PTQ__AT(member) offsetof(ptq_node, member)
 
 static const ptq__key ptq__keys[] = {
     {"in", PTQ__KEY_IN, ptq__value_inputs, 0, 0, 0, 0},
-    {"shape", PTQ__KEY_SHAPE, ptq__value_numbers, PTQ__NODE(shape), 3, PTQ_MAX_ELEMENTS, 0},
+    {"shape", PTQ__KEY_SHAPE, ptq__value_numbers, PTQ__AT(shape), 3, PTQ_MAX_ELEMENTS, 0},
     {"mean", PTQ__KEY_MEAN, ptq__value_pixels, offsetof(ptq_model, mean), 0, 0, 0},
     {"std", PTQ__KEY_STD, ptq__value_pixels, offsetof(ptq_model, std), 0, 0, 0},
-    {"channels", PTQ__KEY_CHANNELS, ptq__value_numbers, PTQ__NODE(channels), 1, PTQ_MAX_ELEMENTS, 0},
-    {"kernel", PTQ__KEY_KERNEL, ptq__value_numbers, PTQ__NODE(kernel), 2, PTQ_MAX_KERNEL, 0},
-    {"stride", PTQ__KEY_STRIDE, ptq__value_numbers, PTQ__NODE(stride), 2, PTQ_MAX_KERNEL, 1},
+    {"channels", PTQ__KEY_CHANNELS, ptq__value_numbers, PTQ__AT(channels), 1, PTQ_MAX_ELEMENTS, 0},
+    {"kernel", PTQ__KEY_KERNEL, ptq__value_numbers, PTQ__AT(kernel), 2, PTQ_MAX_KERNEL, 0},
+    {"stride", PTQ__KEY_STRIDE, ptq__value_numbers, PTQ__AT(stride), 2, PTQ_MAX_KERNEL, 1},
     {"pad", PTQ__KEY_PAD, ptq__value_padding, 0, 0, 0, 0},
-    {"include_pad", PTQ__KEY_INCLUDE_PAD, ptq__value_numbers, PTQ__NODE(include_pad), 1, 1, 0},
-    {"groups", PTQ__KEY_GROUPS, ptq__value_numbers, PTQ__NODE(groups), 1, PTQ_MAX_ELEMENTS, 1},
+    {"include_pad", PTQ__KEY_INCLUDE_PAD, ptq__value_numbers, PTQ__AT(include_pad), 1, 1, 0},
+    {"groups", PTQ__KEY_GROUPS, ptq__value_numbers, PTQ__AT(groups), 1, PTQ_MAX_ELEMENTS, 1},
     {"bias", PTQ__KEY_BIAS, ptq__value_bias, 0, 0, 0, 0},
     {"epsilon", PTQ__KEY_EPSILON, ptq__value_epsilon, 0, 0, 0, 0},
-    {"act", PTQ__KEY_ACT, ptq__value_act, PTQ__NODE(act), 0, 0, 0},
+    {"act", PTQ__KEY_ACT, ptq__value_act, PTQ__AT(act), 0, 0, 0},
     {"add", PTQ__KEY_ADD, ptq__value_residual, 0, 0, 0, 0},
-    {"add_act", PTQ__KEY_ADD_ACT, ptq__value_act, PTQ__NODE(add_act), 0, 0, 0},
+    {"add_act", PTQ__KEY_ADD_ACT, ptq__value_act, PTQ__AT(add_act), 0, 0, 0},
     {"w", PTQ__KEY_W, ptq__value_weight, 0, 0, 0, 0},
-    {"dynamic", PTQ__KEY_DYNAMIC, ptq__value_numbers, PTQ__NODE(dynamic), 1, 1, 0},
-    {"mid", PTQ__KEY_MID, ptq__value_qparams, PTQ__NODE(mid), 0, 0, 0},
-    {"q", PTQ__KEY_Q, ptq__value_qparams, PTQ__NODE(q), 0, 0, 0},
+    {"dynamic", PTQ__KEY_DYNAMIC, ptq__value_numbers, PTQ__AT(dynamic), 1, 1, 0},
+    {"mid", PTQ__KEY_MID, ptq__value_qparams, PTQ__AT(mid), 0, 0, 0},
+    {"q", PTQ__KEY_Q, ptq__value_qparams, PTQ__AT(q), 0, 0, 0},
     {"out", PTQ__KEY_OUT, ptq__value_out, 0, 0, 0, 0},
 };
 /* clang-format on */
@@ -8187,8 +8177,10 @@ static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_nod
     memset(&line, 0, sizeof line);
     line.model = (ptq_model *)(uintptr_t)model; /* only read, here */
     line.node = *node;
+    line.weight_type = node->param[PTQ_PARAM_WEIGHT].type;
+    line.weight_bits = node->param[PTQ_PARAM_WEIGHT].bits;
     line.text = text;
-    ptq__put(text, "%s %s", node->name, ptq_op_name(node->op));
+    ptq__put(text, "%s %s", node->name, ptq_name(PTQ_NAMES_OP, node->op));
     for (k = 0; k < PTQ__KEYS; k++) {
         size_t before = text->length, length;
         line.key = &ptq__keys[k];
@@ -8215,23 +8207,16 @@ PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size
     return text.length;
 }
 
-static int ptq__find_op(ptq__span name) {
-    int op;
-    for (op = 0; op < PTQ_OP_COUNT; op++)
-        if (ptq__span_is(name, ptq_op_name((ptq_op)op)))
-            return op;
-    return -1;
-}
-
+/* key=value. */
 static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, ptq_error *err) {
     ptq__span value = pair, name = ptq__cut(&value, '=');
     const ptq__key *key = ptq__keys, *end = key + PTQ__KEYS;
     while (key < end && !ptq__span_is(name, key->name))
         key++;
     if (key == end || !ptq__has_key(&line->node, key->bit) || (line->seen & key->bit))
-        return ptq_error_set(err, PTQ_BAD_GRAPH,
-                             "graph line %d, node %s: a %s does not take '%s' here", number,
-                             line->node.name, ptq_op_name(line->node.op), ptq__quoted(name).text);
+        return ptq_error_set(
+            err, PTQ_BAD_GRAPH, "graph line %d, node %s: a %s does not take '%s' here", number,
+            line->node.name, ptq_name(PTQ_NAMES_OP, line->node.op), ptq__quoted(name).text);
     line->seen |= key->bit;
     line->key = key;
     line->value = value;
@@ -8242,12 +8227,14 @@ static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, pt
     return PTQ_OK;
 }
 
+/* NAME OP key=value ... The line is taken for itself here; ptq__append, which the builder uses too,
+   checks it against the nodes before it and infers its shape. */
 static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, ptq_error *err) {
     ptq__span name = ptq__cut(&text, ' '), op_name = ptq__cut(&text, ' ');
     ptq__line line;
     ptq_error inner;
     ptq_status status;
-    int op = ptq__find_op(op_name);
+    int op = ptq_find_name(PTQ_NAMES_OP, ptq__quoted(op_name).text);
     memset(&line, 0, sizeof line);
     line.model = model;
     if (op < 0)
@@ -8260,11 +8247,13 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
                              ptq__quoted(name).text);
     while (text.n)
         PTQ__TRY(ptq__read_pair(&line, ptq__cut(&text, ' '), number, err));
-    status = ptq__append(model, &line.node, &inner);
+    status = ptq__append(model, &line.node, line.weight_type, line.weight_bits, &inner);
     return status ? ptq_error_set(err, status, "graph line %d: %s", number, inner.text) : PTQ_OK;
 }
 
-/* `bare`: without parameters, which a file brings; the whole is checked once they are there. */
+/* All lines. Nodes get parameters of zeros unless the model is to stay `bare`: a file brings its
+   own, which are not allocated by shapes that only the text claims, and the whole is checked once
+   they are there. */
 static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator *allocator,
                                   ptq_model **out, ptq_error *err) {
     ptq__span line = ptq__cut(&text, '\n');
@@ -8301,10 +8290,19 @@ PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_al
 
 /* ---- [FILE] ------------------------------------------------------------------------------ */
 
-/* Three layers: JSON, in which the header of a safetensors file and a calibration are written; the
-   archive, which is such a file with its tensors; and the model, an archive whose tensors have the
-   names that its graph asks for. Nothing that a file says is believed before it was checked, and
-   memory is taken for what is there, never for what a number promises. */
+/* A model file is a safetensors file:
+
+       8 bytes  how long the header is, little-endian
+       header   {"__metadata__":{"format":"ptq","format_version":"1","graph":"ptq-graph 1\n..."},
+                 "conv1.bias":{"dtype":"I32","shape":[16],"data_offsets":[0,64]},
+                 "conv1.weight":{"dtype":"I8","shape":[16,3,3,3],"data_offsets":[64,496]},...}
+       data     the tensors, little-endian, at offsets that count from the end of the header
+
+   It holds numbers and names, nothing that could be run, and Python reads it without a line of
+   ours. Three layers read it here: JSON, in which calibrations are written too; the archive, which
+   is any such file; and the model, an archive with the tensors that its graph asks for. Nothing
+   that a file says is believed before it is checked, and memory is taken for what is there, never
+   for what a number promises. */
 
 /* A reader for JSON (RFC 8259) that keeps no tree: it stands at a place in the text and is asked
    for what should come next. The first failure stays: from then on nothing is read, loops over
@@ -8319,13 +8317,15 @@ typedef struct ptq__json {
 static ptq_status ptq__json_open(ptq__json *json, const void *text, size_t size,
                                  const ptq_allocator *allocator, ptq_error *err) {
     PTQ__TRY(PTQ__NEW(allocator, &json->start, size + 1, "a copy of the text", err));
-    memcpy(json->start, text, size);
+    if (size)
+        memcpy(json->start, text, size);
     json->at = json->start;
     json->end = json->start + size;
     json->wrong = NULL;
     return PTQ_OK;
 }
 
+/* Remembers what was expected, unless something went wrong before. Returns 0, a failure. */
 static int ptq__json_wrong(ptq__json *json, const char *what) {
     json->wrong = json->wrong ? json->wrong : what;
     return 0;
@@ -8449,7 +8449,7 @@ static char *ptq__json_key(ptq__json *json, const char *what, int *n) {
     return key && ptq__json_take(json, ':', "a colon") ? key : NULL;
 }
 
-/* The characters of a number. */
+/* The characters of a number, of which the functions that read it know more. */
 static int ptq__json_number(ptq__json *json, ptq__span *out) {
     ptq__json_peek(json);
     out->p = json->at;
@@ -8458,6 +8458,7 @@ static int ptq__json_number(ptq__json *json, ptq__span *out) {
     return out->n && !json->wrong ? 1 : ptq__json_wrong(json, "a number");
 }
 
+/* An integer as JSON has it: "-0" is one, "007" and "1e3" are not. */
 static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t *out) {
     ptq__span span;
     size_t sign;
@@ -8473,12 +8474,12 @@ static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t
 static ptq_status ptq__json_end(ptq__json *json, const char *what, ptq_error *err) {
     if (!json->wrong && (ptq__json_peek(json) || json->at < json->end))
         ptq__json_wrong(json, "the end");
-    return json->wrong ? ptq_error_set(err, PTQ_BAD_FILE, "%s: expected %s at byte %z", what,
+    return json->wrong ? ptq_error_set(err, PTQ_BAD_FILE, "%s: expected %s at byte %zu", what,
                                        json->wrong, (size_t)(json->at - json->start))
                        : PTQ_OK;
 }
 
-/* JSON text for a string. */
+/* JSON text for a string, which is UTF-8. Only what must be escaped is. */
 static void ptq__put_json(ptq__text *text, const char *s) {
     ptq__put_char(text, '"');
     for (; *s; s++) {
@@ -8530,8 +8531,9 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes) {
             d[i] = s[i / width * width + (width - 1 - i % width)];
 }
 
-/* n numbers of BF16 (2 bytes) or F64 (8) as single precision. BF16 is a
-   single without its lower half. */
+/* n numbers of BF16 (2 bytes each) or F64 (8) as single precision. BF16 is the upper half of a
+   single. An F64 beyond the range of a single becomes infinite, and the check of the model refuses
+   it; C leaves open what a cast makes of such a number. */
 static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes) {
     size_t i;
     for (i = 0; i < n; i++, from += bytes) {
@@ -8539,7 +8541,7 @@ static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes)
         double wide = 0;
         if (bytes == 8) {
             ptq__copy_le(&wide, from, 1, bytes);
-            bits = wide > 0 ? 0x7f800000 : 0xff800000; /* infinite, as a cast need not be */
+            bits = wide > 0 ? 0x7f800000 : 0xff800000;
         }
         if (bytes == 8 && !(wide > (double)FLT_MAX) && !(wide < -(double)FLT_MAX))
             to[i] = (float)wide;
@@ -8570,6 +8572,7 @@ PTQ_API void ptq_archive_free(ptq_archive *archive) {
     ptq__free(&allocator, archive);
 }
 
+/* Where the tensor of that name is; -1: nowhere. */
 static int ptq__archive_index(const ptq_archive *archive, const char *name) {
     int i = archive->entries - 1;
     while (i >= 0 && strcmp(archive->entry[i].name, name))
@@ -8620,7 +8623,11 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
     return PTQ_OK;
 }
 
-/* Reading. What the header says of each entry of the archive, beside its name. */
+/* Reading goes in three steps: the header is read into the names of the archive and a record for
+   each; then all records are checked against each other and the size of the file; only then is any
+   data touched. */
+
+/* What the header says of a tensor, besides its name. */
 typedef struct ptq__record {
     int dtype, rank;
     int64_t dim[PTQ_MAX_RANK]; /* the first four */
@@ -8641,6 +8648,7 @@ static ptq_status ptq__tensor_error(const char *name, const char *what, ptq_erro
                          what);
 }
 
+/* "F32" */
 static void ptq__read_dtype(ptq__json *json, ptq__record *record) {
     const char *name = ptq__json_string(json);
     int i = 0;
@@ -8651,6 +8659,8 @@ static void ptq__read_dtype(ptq__json *json, ptq__record *record) {
         ptq__json_wrong(json, "a known dtype");
 }
 
+/* [16,3,3,3]. A rank of more than four is counted only: such a tensor belongs to no model, but the
+   file may have it. The bounds keep every product below from overflowing. */
 static void ptq__read_shape(ptq__json *json, ptq__record *record) {
     int64_t d = 0;
     record->elements = 1;
@@ -8667,6 +8677,7 @@ static void ptq__read_shape(ptq__json *json, ptq__record *record) {
     }
 }
 
+/* [0,1728]: where its bytes begin and end. */
 static void ptq__read_offsets(ptq__json *json, ptq__record *record) {
     const int64_t most = (int64_t)1 << 56;
     if (ptq__json_take(json, '[', "two offsets") &&
@@ -8716,8 +8727,7 @@ static ptq_status ptq__header_meta(ptq__json *json, ptq_archive *archive, ptq_er
         else if (value && ptq__archive_meta(archive, key))
             ptq__json_wrong(json, "every metadata key once");
         else if (value)
-            PTQ__TRY(ptq__append_meta(&archive->meta, &archive->metas, key, value,
-                                      &archive->allocator, err));
+            PTQ__TRY(ptq_archive_set_meta(archive, key, value, err));
     }
     return PTQ_OK;
 }
@@ -8749,7 +8759,8 @@ static int ptq__data_before(const void *a, const void *b, const void *record) {
     return r->begin != s->begin ? r->begin < s->begin : r->end < s->end;
 }
 
-/* Names unique; the data covered exactly, without overlap or hole, as the format demands. */
+/* Names unique; the data covered exactly, without overlap or hole, as the format demands: so no
+   byte of a file is unaccounted for. Indices are sorted, not records: entries keep their order. */
 static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_size, ptq_error *err) {
     const ptq_archive_entry *entry = header->archive->entry;
     int i, n = header->archive->entries, *order = header->order;
@@ -8776,12 +8787,13 @@ static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_siz
         at = r->end;
     }
     if ((uint64_t)at != data_size)
-        return ptq_error_set(err, PTQ_BAD_FILE, "%z bytes behind the last tensor belong to none",
+        return ptq_error_set(err, PTQ_BAD_FILE, "%zu bytes behind the last tensor belong to none",
                              (size_t)(data_size - (uint64_t)at));
     return PTQ_OK;
 }
 
-/* The tensor of a record, copied or borrowed. What cannot be one keeps rank 0. */
+/* The tensor of a record: borrowed where the caller allows it and its bytes lie as the host would
+   have them, else copied. What this library has no type for, or no rank, keeps rank 0. */
 static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *data, int borrow,
                                    const ptq_allocator *allocator, ptq_archive_entry *out,
                                    ptq_error *err) {
@@ -8839,9 +8851,9 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
         length = length << 8 | file[i];
     if (size < 8 || length > size - 8 || length > most || length < 2)
         return ptq_error_set(err, PTQ_BAD_FILE,
-                             "not a safetensors file, or truncated: %z bytes, the header should"
-                             " have %L",
-                             size, length);
+                             "not a safetensors file, or truncated: %zu bytes, the header should"
+                             " have %llu",
+                             size, (unsigned long long)length);
     memset(&header, 0, sizeof header);
     PTQ__TRY(ptq_archive_create(options ? &options->allocator : NULL, &header.archive, err));
     status = ptq__parse_archive(&header, file, 8 + (size_t)length, size, options && options->borrow,
@@ -8856,7 +8868,8 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
     return status;
 }
 
-/* Writing. Packed codes go into the file as bytes, one row for each channel. */
+/* Writing. Codes of fewer than 8 bits, which the format has no type for, go into the file as bytes,
+   O rows of as many as an output channel takes. */
 static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin) {
     const ptq_tensor *tensor = &entry->tensor;
     int i = 0, packed = ptq__is_packed(tensor->type);
@@ -8866,13 +8879,15 @@ static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, siz
         i++;
     ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", ptq__dtypes[i].name);
     if (packed)
-        ptq__put(text, "%d,%z", tensor->dim[0], tensor->size / (size_t)tensor->dim[0]);
+        ptq__put(text, "%d,%zu", tensor->dim[0], tensor->size / (size_t)tensor->dim[0]);
     for (i = 0; i < tensor->rank && !packed; i++)
         ptq__put(text, i ? ",%d" : "%d", tensor->dim[i]);
-    ptq__put(text, "],\"data_offsets\":[%z,%z]}", begin, begin + tensor->size);
+    ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + tensor->size);
 }
 
-/* The header alone: as much as fits into `size`, and counted beyond it. */
+/* The header: as much as fits into `size`, and counted beyond it, so that the same function tells
+   its length first and then writes it. Spaces fill it up to a multiple of 8, for the data behind it
+   to be aligned. */
 static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     size_t begin = 0;
@@ -8928,7 +8943,8 @@ PTQ_API void ptq_bytes_free(void *bytes, const ptq_allocator *allocator) {
     ptq__free(allocator, bytes);
 }
 
-/* Models in archives. "conv1.weight": */
+/* Models in archives. A node's tensors are named after it, as PyTorch does: conv1.weight,
+   conv1.bias, bn1.running_mean; integer weights have conv1.weight_scale beside them. */
 typedef struct ptq__param_text {
     char text[PTQ_NAME_SIZE + 32];
 } ptq__param_text;
@@ -8980,7 +8996,8 @@ static const ptq_tensor *ptq__find_param(const ptq_archive *archive, const ptq_n
     return ptq_archive_find(archive, ptq__full_name(node, param).text);
 }
 
-/* Finds a tensor of the type, rank and dimensions that it must have, for the node to take. */
+/* Finds a tensor of a node and marks it as taken, if its type, rank and dimensions are what the
+   graph says they must be. */
 static ptq_status ptq__take(ptq_archive *archive, const ptq_node *node, const char *param,
                             ptq_type type, int rank, const int *dims, ptq_tensor **out,
                             ptq_error *err) {
@@ -8998,7 +9015,8 @@ static ptq_status ptq__take(ptq_archive *archive, const ptq_node *node, const ch
                              rank);
     if (tensor->type != type)
         return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: of type %s, expected is %s", name.text,
-                             ptq_type_name(tensor->type), ptq_type_name(type));
+                             ptq_name(PTQ_NAMES_TYPE, tensor->type),
+                             ptq_name(PTQ_NAMES_TYPE, type));
     archive->entry[i].taken = 1;
     *out = tensor;
     return PTQ_OK;
@@ -9028,21 +9046,21 @@ static ptq_status ptq__take_param(ptq_archive *archive, ptq_model *model, ptq_no
     int rows[PTQ_MAX_RANK] = {1, 1, 1, 1}, bits = node->param[param].bits;
     ptq_type type = ptq__param_type(node, param);
     int packed = ptq__is_packed(type);
-    ptq_tensor *taken;
+    ptq_tensor *taken, *to = &node->param[param];
     if (!rank)
         return PTQ_OK;
     if (packed) {
         rows[0] = dims[0];
-        rows[1] = (int)(ptq_tensor_bytes(type, bits, rank, dims) / (size_t)dims[0]);
+        rows[1] = (int)(ptq__tensor_bytes(type, bits, rank, dims) / (size_t)dims[0]);
     }
     PTQ__TRY(ptq__take(archive, node, ptq__param_name(param), packed ? PTQ_TYPE_U8 : type,
                        packed ? 2 : rank, packed ? rows : dims, &taken, err));
-    node->param[param] = *taken;
+    *to = *taken;
     memset(taken, 0, sizeof *taken);
-    node->param[param].type = type;
-    node->param[param].rank = rank;
-    node->param[param].bits = packed ? bits : node->param[param].bits;
-    memcpy(node->param[param].dim, dims, sizeof dims);
+    to->type = type;
+    to->rank = rank;
+    to->bits = packed ? bits : to->bits;
+    memcpy(to->dim, dims, sizeof dims);
     return ptq__is_integer_type(type) ? ptq__take_scales(archive, model, node, err) : PTQ_OK;
 }
 
@@ -9061,15 +9079,17 @@ static ptq_status ptq__check_leftover(const ptq_archive *archive, ptq_error *err
     return PTQ_OK;
 }
 
-/* Everything but the graph itself, which stands in `model`. */
+/* Parameters and metadata for a model that has its graph, and the check of the whole. */
 static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_error *err) {
     int i, param;
     for (i = 0; i < model->nodes; i++) {
         ptq_node *node = &model->node[i];
-        /* A file without a graph may leave biases out, as PyTorch does before a batch norm. */
+        /* A file without a graph may leave out biases, as networks do before a batch norm. */
         if (!ptq__archive_meta(archive, "graph") && ptq__has_weight(node->op) &&
-            !ptq__find_param(archive, node, "bias"))
+            !ptq__find_param(archive, node, "bias")) {
             node->no_bias = 1;
+            memset(&node->param[PTQ_PARAM_BIAS], 0, sizeof(ptq_tensor));
+        }
         for (param = 0; param < PTQ_PARAM_COUNT; param++)
             PTQ__TRY(ptq__take_param(archive, model, node, param, err));
     }
@@ -9113,8 +9133,8 @@ static ptq_status ptq__put_scales(ptq_archive *archive, const ptq_node *node, pt
     return ptq_archive_add(archive, ptq__full_name(node, "weight_zero_point").text, &tensor, err);
 }
 
-/* Parameters of one width after the other, wide ones first: so each lies aligned in the file and
-   can be used where it is. */
+/* Parameters of 4 bytes an element come first, then the narrower ones: so each lies aligned in the
+   file and can be used where it is. */
 static ptq_status ptq__put_params(ptq_archive *archive, const ptq_model *model, int wide,
                                   ptq_error *err) {
     int i, param;
@@ -9168,8 +9188,8 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
 
 #ifndef PTQ_NO_STDIO
 
-/* Opening, renaming over a file that exists, and removing. Windows takes names in UTF-16, and its
-   rename replaces nothing. */
+/* What differs between systems: opening, renaming over a file that exists, and removing. Windows
+   takes names in UTF-16, and its rename replaces nothing. */
 #ifdef _WIN32
 #ifdef __cplusplus
 #define PTQ__WIN32 extern "C" __declspec(dllimport)
@@ -9239,7 +9259,7 @@ static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
     while ((got = fread(*bytes + *size, 1, capacity - *size, file)) > 0) {
         *size += got;
         if (limit && *size > limit)
-            return ptq_error_set(err, PTQ_BAD_FILE, "%s: larger than %z bytes", path, limit);
+            return ptq_error_set(err, PTQ_BAD_FILE, "%s: larger than %zu bytes", path, limit);
         if (*size < capacity)
             continue;
         PTQ__TRY(ptq__alloc(allocator, capacity, 2, path, &larger, err));
@@ -9292,7 +9312,8 @@ static int ptq__is_special(const char *path) {
 }
 #endif
 
-/* Writes to the path with a suffix, then puts that file in the place of the old one. */
+/* Writes to the path with a suffix, then puts that file in the place of the old one: whatever
+   happens on the way, `path` holds either the old bytes or the new. */
 static ptq_status ptq__write_file(const char *path, const void *bytes, size_t size,
                                   const ptq_allocator *allocator, ptq_error *err) {
     static const char suffix[] = ".ptq-tmp";
@@ -9370,11 +9391,24 @@ PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_
 
 #endif /* PTQ_NO_STDIO */
 
+#ifndef PTQ_RUN_ONLY
 /* ---- [CALIBRATION FILE] --------------------------------------------------------------------- */
 
-/* Statistics as JSON: people can read them, and every number comes back as it was. Members may come
-   in any order, but "first" before "bins"; what is missing keeps its zero and fails the check of
-   the whole, which also keeps out numbers that no images could have caused. */
+/* Statistics as JSON, which people can read, and of which every number comes back as it was.
+
+       {"format": "ptq-calibration", "format_version": 1,
+        "model": "d04c7ee3c5b02a1f",                hash of the float model that ran
+        "class_count": [100,...],                   images of each class
+        "pixel": [12,...],                          how often each of the 256 values occurred
+        "neighbours": 2976000, "neighbour_sum": 36201530,   how far neighbouring pixels differ
+        "images": ["00a1...", ...],                 hashes, ascending
+        "tensors": {"conv1": {"count": 16384000, "zeros": 5, "images": 1000, "min": 0, "max": 6.5,
+            "min_sum": [...], "max_sum": [...],     of the images' extremes: ten limbs, see
+                                                    ptq_exact_sum
+            "exponent": -8, "first": 2048, "bins": [...]}, ...}}
+
+   Members come in any order, but "first" before "bins". What is missing stays 0 and fails the check
+   of the whole, as do numbers that no images could have caused. */
 
 static void ptq__put_hash(ptq__text *text, uint64_t hash) {
     ptq__put_char(text, '"');
@@ -9393,16 +9427,17 @@ static void ptq__put_integers(ptq__text *text, const char *key, const void *valu
     ptq__put_char(text, ']');
 }
 
-/* Bins from the first to the last that is not empty. */
+/* Bins go from the first to the last that is not empty. */
 static void ptq__put_statistics(ptq__text *text, const ptq_statistics *s) {
     int first = 0, end = PTQ_BINS;
     while (end > 0 && !s->bin[end - 1])
         end--;
     while (first < end && !s->bin[first])
         first++;
-    ptq__put(text,
-             "\"count\": %L, \"zeros\": %L, \"images\": %L, \"min\": %g, \"max\": %g,\n      ",
-             s->count, s->zeros, s->images, (double)s->min, (double)s->max);
+    ptq__put(text, "\"count\": %llu, \"zeros\": %llu, \"images\": %llu, ",
+             (unsigned long long)s->count, (unsigned long long)s->zeros,
+             (unsigned long long)s->images);
+    ptq__put(text, "\"min\": %g, \"max\": %g,\n      ", (double)s->min, (double)s->max);
     ptq__put_integers(text, "min_sum", s->min_sum.limb, 10);
     ptq__put_string(text, ", ");
     ptq__put_integers(text, "max_sum", s->max_sum.limb, 10);
@@ -9421,8 +9456,8 @@ static size_t ptq__put_calibration(const ptq_calibration *c, char *buffer, size_
     ptq__put_integers(&text, "class_count", c->class_count, c->classes);
     ptq__put_string(&text, ",\n  ");
     ptq__put_integers(&text, "pixel", c->pixel, 256);
-    ptq__put(&text, ",\n  \"neighbours\": %L,\n  \"neighbour_sum\": %L,\n  \"images\": [",
-             c->neighbours, c->neighbour_sum);
+    ptq__put(&text, ",\n  \"neighbours\": %llu,\n  \"neighbour_sum\": %llu,\n  \"images\": [",
+             (unsigned long long)c->neighbours, (unsigned long long)c->neighbour_sum);
     for (i = 0; i < c->images; i++) {
         ptq__put_string(&text, i ? (i % 5 ? ", " : ",\n    ") : "\n    ");
         ptq__put_hash(&text, c->hash[i]);
@@ -9542,6 +9577,7 @@ static void ptq__json_statistics(ptq__json *json, ptq_statistics *s) {
         ptq__json_wrong(json, "counts that agree with each other");
 }
 
+/* {"conv1": {...}, ...} */
 static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_error *err) {
     const char *name;
     int n = 0;
@@ -9557,6 +9593,7 @@ static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_err
     return PTQ_OK;
 }
 
+/* ["00a1...", ...]. A file that is not sorted is sorted here: others search the hashes. */
 static ptq_status ptq__json_images(ptq__json *json, ptq_calibration *c, ptq_error *err) {
     int n = 0, capacity = 0;
     while (n < INT32_MAX / 2 && ptq__json_next(json, "[]", "a list", &n)) {
@@ -9633,7 +9670,8 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
     ptq_status status;
     PTQ__TRY(ptq__calibration_create(allocator, ptq__at_most(MOST_CLASSES, size / 2), &c, err));
     memset(&json, 0, sizeof json);
-    status = ptq__calibration_reserve(c, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6), err);
+    status = PTQ__NEW(&c->allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
+                      "calibration", err);
     if (!status)
         status = ptq__json_open(&json, bytes, size, allocator, err);
     if (!status)
@@ -9669,15 +9707,19 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
 
 #endif /* PTQ_NO_STDIO */
 
+#endif /* PTQ_RUN_ONLY */
+
 /* =============================================================================================
    PART THREE: SPEED
    Vector kernels. Skip it freely: part one computes the same bytes.
    ============================================================================================= */
 
-/* ---- [CPU] ------------------------------------------------------------------------------- */
+/* ---- [CPU] ----------------------------------------------------------------------------------- */
 
-/* Vector kernels carry their instruction set as an attribute of the function, so that no compiler
-   flag is needed and a compiler that lacks one of them only lacks its kernels. */
+/* Which instruction sets were compiled, and which of them this processor has. Vector kernels carry
+   theirs as an attribute of the function: so no compiler flag is needed, and a compiler that lacks
+   one of them only lacks its kernels. They are written with the vector types of gcc and clang; with
+   any other compiler PTQ__VECTOR stays undefined, and the scalar kernels do everything. */
 #if !defined(PTQ_NO_SIMD) && !defined(__TINYC__) && defined(__x86_64__) &&                         \
     (!defined(__MINGW32__) || defined(__clang__) || defined(PTQ_MINGW_SIMD)) &&                    \
     (defined(__clang__) ? __clang_major__ >= 7 : defined(__GNUC__) && __GNUC__ >= 8)
@@ -9695,7 +9737,7 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
 #endif
 #define PTQ__AVX2 __attribute__((target("avx2,fma")))
 #define PTQ__AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
-#ifdef PTQ__EMULATE_VNNI /* for tests on processors without it: see ptq__dot_vnni256 */
+#ifdef PTQ__EMULATE_VNNI /* for tests on processors without it: see PTQ__DOT_OF_FOUR */
 #define PTQ__AVXVNNI PTQ__AVX2
 #define PTQ__AVX512VNNI PTQ__AVX512
 #define PTQ__HAS_AVXVNNI 1
@@ -9726,31 +9768,34 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
      1u << PTQ_ISA_AVX512VNNI | (unsigned)PTQ__HAS_AMX << PTQ_ISA_AMX)
 #endif
 
-/* NEON is part of every 64-bit ARM, and a matter of compiler flags on 32-bit ones. */
+/* NEON is part of every 64-bit ARM, and a matter of compiler flags on 32-bit ones. Its dot product
+   came with Armv8.2; clang 16 is the first whose arm_neon.h goes by the target of the function. */
 #if !defined(PTQ_NO_SIMD) && !defined(__TINYC__) && defined(__ARM_NEON) &&                         \
     !defined(__ARM_BIG_ENDIAN) && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 8))
 #define PTQ__NEON
 #define PTQ__VECTOR
 #define PTQ__128
 #include <arm_neon.h>
-/* clang 16 is the first whose arm_neon.h goes by the target of the function. */
 #if defined(__ARM_FEATURE_DOTPROD)
 #define PTQ__DOTPROD
-#define PTQ__HAS_DOTPROD 1
-#elif defined(__aarch64__) && defined(__linux__) && defined(__clang__) && __clang_major__ >= 16
-#define PTQ__DOTPROD __attribute__((target("dotprod")))
-#define PTQ__HAS_DOTPROD 1
-#elif defined(__aarch64__) && defined(__linux__) && !defined(__clang__)
-#define PTQ__DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
-#define PTQ__HAS_DOTPROD 1
-#else
-#define PTQ__HAS_DOTPROD 0
-#endif
-#if PTQ__HAS_DOTPROD && !defined(__ARM_FEATURE_DOTPROD)
+#define ptq__has_dotprod() 1 /* the compiler was told so */
+#elif defined(__aarch64__) && defined(__linux__) && (!defined(__clang__) || __clang_major__ >= 16)
 #include <sys/auxv.h>
+#ifdef __clang__
+#define PTQ__DOTPROD __attribute__((target("dotprod")))
+#else
+#define PTQ__DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+#define ptq__has_dotprod() (getauxval(AT_HWCAP) >> 20 & 1) /* HWCAP_ASIMDDP: newer than headers */
 #endif
 #ifdef __aarch64__
 #define PTQ__BY_LANE
+#endif
+#ifdef PTQ__DOTPROD
+#define PTQ__BUILT_ISAS (1u << PTQ_ISA_NEON | 1u << PTQ_ISA_NEONDOT)
+#else
+#define PTQ__BUILT_ISAS (1u << PTQ_ISA_NEON)
+#define ptq__has_dotprod() 0
 #endif
 #endif
 
@@ -9759,15 +9804,11 @@ PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, cons
 #define PTQ__VECTOR
 #define PTQ__128
 #include <wasm_simd128.h>
+#define PTQ__BUILT_ISAS (1u << PTQ_ISA_WASM)
 #endif
 
-#ifdef PTQ__VECTOR
-#define PTQ__INLINE static inline __attribute__((always_inline))
-#ifdef PTQ__WASM
-enum { PTQ__FUSED = 0 };
-#else
-enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
-#endif
+#ifndef PTQ__BUILT_ISAS /* the vector kernels that were compiled, as a set of 1 << isa */
+#define PTQ__BUILT_ISAS 0u
 #endif
 
 #ifdef PTQ__X86
@@ -9779,12 +9820,9 @@ static unsigned ptq__saved_registers(void) {
     return low;
 }
 
-#if defined(PTQ__EMULATE_AMX)
-static int ptq__may_use_amx(unsigned features, unsigned saved) {
-    (void)features, (void)saved;
-    return 1;
-}
-#elif PTQ__HAS_AMX
+#if !PTQ__HAS_AMX || defined(PTQ__EMULATE_AMX)
+#define ptq__may_use_amx(features, saved) PTQ__HAS_AMX
+#else
 /* Tiles are 8 KB more to be saved for each thread, so Linux wants to be asked, once per process; to
    ask again does nothing. A kernel without AMX says no. arch_prctl(ARCH_REQ_XCOMP_PERM, tiles) is
    called directly, as not every libc has a name for it. */
@@ -9799,11 +9837,6 @@ static int ptq__may_use_amx(unsigned features, unsigned saved) {
                      : "rcx", "r11", "memory");
     return result == 0;
 }
-#else
-static int ptq__may_use_amx(unsigned features, unsigned saved) {
-    (void)features, (void)saved;
-    return 0;
-}
 #endif
 
 /* What processor and operating system have in common, as a set of 1 << isa. */
@@ -9817,9 +9850,7 @@ static unsigned ptq__cpu_isas(void) {
     if ((saved & 6) != 6 || !(b7 >> 5 & 1))
         return 0;
     isas = 1u << PTQ_ISA_AVX2;
-    if (!__get_cpuid_count(7, 1, &a71, &b, &c, &d))
-        a71 = 0;
-    if (PTQ__HAS_AVXVNNI && a71 >> 4 & 1)
+    if (__get_cpuid_count(7, 1, &a71, &b, &c, &d) && a71 >> 4 & 1)
         isas |= 1u << PTQ_ISA_AVXVNNI;
     if ((saved & 0xe6) == 0xe6 && (b7 & 0xc0030000) == 0xc0030000) { /* F, DQ, BW, VL */
         isas |= 1u << PTQ_ISA_AVX512;
@@ -9831,49 +9862,15 @@ static unsigned ptq__cpu_isas(void) {
 #endif
     if (isas >> PTQ_ISA_AVX512 & 1 && ptq__may_use_amx(d7, saved))
         isas |= 1u << PTQ_ISA_AMX;
-    return isas;
+    return isas & PTQ__BUILT_ISAS;
 }
 #elif defined(PTQ__NEON)
-#if !PTQ__HAS_DOTPROD
-static int ptq__has_dotprod(void) { return 0; }
-#elif defined(__ARM_FEATURE_DOTPROD)
-static int ptq__has_dotprod(void) { return 1; /* the compiler was told so */ }
-#else
-static int ptq__has_dotprod(void) {
-    return getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP, which older headers lack */
-}
-#endif
-
 static unsigned ptq__cpu_isas(void) {
     return 1u << PTQ_ISA_NEON | (ptq__has_dotprod() ? 1u << PTQ_ISA_NEONDOT : 0u);
 }
-#elif defined(PTQ__WASM)
-static unsigned ptq__cpu_isas(void) {
-    return 1u << PTQ_ISA_WASM; /* a runtime without it would not have loaded the module */
-}
-#else
-static unsigned ptq__cpu_isas(void) { return 0; }
+#else /* a runtime without WebAssembly's vectors would not have loaded the module */
+static unsigned ptq__cpu_isas(void) { return PTQ__BUILT_ISAS; }
 #endif
-
-#ifndef PTQ__BUILT_ISAS /* the vector kernels that were compiled, as a set of 1 << isa */
-#define PTQ__BUILT_ISAS 0u
-#endif
-
-PTQ_API const char *ptq_isa_name(ptq_isa isa) {
-    static const char *const name[] = {
-#define PTQ_X(id, text) text,
-        PTQ_ISA_LIST(PTQ_X)
-#undef PTQ_X
-    };
-    return (unsigned)isa < PTQ_ISA_COUNT ? name[isa] : "?";
-}
-
-PTQ_API ptq_isa ptq_isa_find(const char *name) {
-    int isa = 0;
-    while (isa < PTQ_ISA_COUNT && strcmp(name, ptq_isa_name((ptq_isa)isa)))
-        isa++;
-    return (ptq_isa)isa;
-}
 
 PTQ_API int ptq_isa_available(ptq_isa isa) {
     return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
@@ -9892,7 +9889,7 @@ static ptq_isa ptq__best_isa(void) {
     return (ptq_isa)isa;
 }
 
-/* ---- [VECTOR] ---------------------------------------------------------------------------- */
+/* ---- [VECTOR] -------------------------------------------------------------------------------- */
 
 /* Convolution and dense layers with vector instructions. There is one design for all of them:
 
@@ -9903,30 +9900,38 @@ static ptq_isa ptq__best_isa(void) {
    - A staged pixel is cut into slabs of 32 bytes, and the pixels of one slab lie side by side (at
      stride 2 the even ones, then the odd ones): neighbouring outputs then read their inputs at a
      distance which the compiler knows, and the addresses in the inner loop are constants.
-   - The inner loop takes a word of 32 bits (one float, two 16-bit or four 8-bit codes) of several
-     pixels and multiplies each with the weights of one or two vectors of output channels. All sums
-     stay in registers.
-   - Requantization, activation and residual are applied vector by vector before the only store to
-     the arena, where tensors have the layout of the scalar kernels: by the tile itself, or by a
-     loop over a row of tiles where that leaves the tile more registers.
+   - The inner loop, a *tile*, takes a word of 32 bits (one float, two 16-bit or four 8-bit codes)
+     of several pixels and multiplies each with the weights of one or two vectors of output
+     channels. Its sums stay in registers.
+   - A row of tiles leaves its sums in a buffer, and another loop finishes them: requantization,
+     activation and residual, vector by vector, before the only store to the arena, where tensors
+     have the layout of the scalar kernels.
    - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_rows.
 
-   Everything is written once, as macros over a handful of small operations on a vector of real
-   numbers (F) or of integers (I), one number in 32 bits; n says how many lanes count, and nothing
-   beyond them is read or written:
+   The section goes from there to here: what a layer is made ready into; the loops as macros over a
+   vector type; the widths and instruction sets that fill these in; the layer's own loop; packing,
+   and which step gets which kernel.
 
-     F_all(value)  F_load(at)  F_spread(at)      the same in all lanes; a vector; one word in all
-     F_get(x, i, n)  F_put(y, i, n, v)           elements i to i + n of a tensor
-     F_add  F_sub  F_mul  F_div  F_clamp         lane by lane
-     F_fma(sum, x, w)                            sum + x w, rounded once
-     I_all  I_load  I_spread                     as for F
-     I_add  I_sub  I_mul  I_quarter              likewise; a quarter, of multiples of 4
-     I_get(x, i, n, is_signed)  I_put            elements of one byte; stored is the lowest one
-     I_real(v)  I_round(f)                       to F, and back: half to even
+   Macros are given a vector type V, of reals (F) or of integers (I), 32 bits each, and paste the
+   names of its operations together. The compiler knows + - * / & ^ on such types. What is left:
+
+     V_load(p)  V_store(p, v)     a whole vector, anywhere in memory
+     V_all(value)  V_spread(p)    one number, or the one at p, in all lanes
+     V_get(x, at, n, is_signed)   elements `at` to `at` + n of a tensor, of 4 bytes (F) or 1 (I);
+     V_put(y, at, n, v)           nothing beyond them is read or written
+     F_clamp(v, least, most)  F_fma(sum, x, w)    lane by lane; sum + x w, rounded once
+     I_real(v)  I_round(f)        to F, and back: half to even
 
    An instruction set is these operations, one multiplication for each form of staged codes, and a
-   choice of tile sizes. */
+   choice of tile sizes. To make another operator fast, write its kernel over V, and enter it in
+   PTQ__OPERATORS. */
 #ifdef PTQ__VECTOR
+#define PTQ__INLINE static inline __attribute__((always_inline))
+#ifdef PTQ__WASM
+enum { PTQ__FUSED = 0 };
+#else
+enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
+#endif
 
 enum { PTQ__SLAB = 32, PTQ__WORD = 4, PTQ__SLAB_WORDS = PTQ__SLAB / PTQ__WORD };
 
@@ -9939,52 +9944,57 @@ typedef struct ptq__finish {
     int residual_first;        /* the residual is operand a of ptq__adder, else b */
     int residual_signed;
     float ratio_a, ratio_b, offset;
-    float sure;           /* how far from its code a plain sum has surely the same code */
-    const void *residual; /* NULL: none */
-    void *y, *mid;        /* mid: before the addition; NULL: not kept */
-    int channels;         /* of the result: the distance of its pixels */
+    float sure;           /* a plain sum this near to its code has the same code as the exact one */
+    const void *residual; /* H x W x C; NULL: none */
+    void *y, *mid;        /* H x W x C; mid: before the addition; NULL: not kept */
+    int channels;         /* C */
 } ptq__finish;
+
+/* Sums of some pixels of a row by one or two vectors of channels, which wait to be finished. */
+typedef struct ptq__sums {
+    char *at; /* pixel by pixel, vector by vector */
+    int pixels, channels, vectors;
+    ptrdiff_t out;           /* index of the first result */
+    const float *multiplier; /* integers: one for each channel */
+} ptq__sums;
 
 /* A piece of the kernel: the words of one tap that lie in one slab. */
 typedef struct ptq__piece {
     const char *from; /* for the first pixel of the row at hand */
     int offset;       /* in bytes, in the staged row */
-    int words;
+    int words;        /* 1 to PTQ__SLAB_WORDS */
 } ptq__piece;
-
-typedef struct ptq__packed ptq__packed;
-typedef struct ptq__panel ptq__panel;
-
-/* Sums that are not finished yet: of a row of tiles, or of one while the next is at work. */
-typedef struct ptq__later {
-    char *sums; /* pixel by pixel, vector by vector */
-    int pixels, channels, vectors;
-    ptrdiff_t out;
-    const float *multiplier;
-} ptq__later;
-
-/* Some pixels of one row by some channels: the inner loop. */
-typedef struct ptq__tile {
-    const ptq__packed *conv;
-    const ptq__piece *piece;
-    int pieces;
-    ptrdiff_t at; /* bytes from the start of the row to the first pixel */
-    const char *weight, *bias;
-    const float *multiplier;
-    int pixels, channels; /* to be stored: the tile may be larger */
-    ptrdiff_t out;        /* index of the first result */
-    const ptq__finish *finish;
-    char *sums; /* where they go, if the tile does not finish them */
-    int planes; /* see ptq__winograd_rows; bytes of one, of input and of sums */
-    ptrdiff_t plane, sums_plane;
-    ptq__later *later;
-} ptq__tile;
 
 /* What is copied into a staged row: `count` pixels of one slab and one phase. */
 typedef struct ptq__strip {
     ptrdiff_t from, to; /* bytes in the row of the tensor, in the staged row */
     int count;
 } ptq__strip;
+
+/* Up to two vectors of channels. */
+typedef struct ptq__panel {
+    const char *weight;
+    int first, channels; /* of the result */
+    int lane;            /* where its padded channels begin */
+    int group;
+    int two; /* vectors, less one */
+} ptq__panel;
+
+typedef struct ptq__packed ptq__packed;
+
+/* Some pixels of one row by some channels: the inner loop. */
+typedef struct ptq__tile {
+    const ptq__packed *conv;
+    const ptq__piece *piece; /* pieces */
+    int pieces;
+    ptrdiff_t at; /* bytes from the start of a piece's row to the first pixel */
+    const char *weight, *bias;
+    int planes; /* see ptq__winograd_rows; bytes of one, of input and of sums */
+    ptrdiff_t plane, sums_plane;
+    ptq__sums sums;    /* what the tile makes */
+    ptq__sums waiting; /* matrices: what the tile before made */
+    const ptq__finish *finish;
+} ptq__tile;
 
 /* The transforms of ptq__winograd_rows. */
 typedef struct ptq__winograd {
@@ -9994,73 +10004,80 @@ typedef struct ptq__winograd {
     void (*gather)(const ptq__packed *k, const ptq__panel *panel, const char *planes, char *sums);
 } ptq__winograd;
 
-/* One way to compute. */
+/* A unit that multiplies matrices, and must be told so: see ptq__describe_matrix. */
+typedef struct ptq__matrix {
+    void (*begin)(const ptq__packed *k); /* before the first tile of a layer */
+    void (*end)(ptq__tile *t);           /* after the last */
+} ptq__matrix;
+
+/* The forms of staged words and of their weights. */
+enum {
+    PTQ__PLANAR = 1,    /* weights: the first code of the word for all lanes, then the next one */
+    PTQ__SIGNED = 2,    /* bytes are staged as signed codes, else as unsigned ones */
+    PTQ__SATURATES = 4, /* only for weights of which ptq__pairs_fit */
+};
+
+/* One way to compute. Tiles: [one vector of channels, two][a small one, a large one]. */
 typedef struct ptq__engine {
+    int lanes, codes; /* sums in a vector; elements in a word: 1 (floats), 2 or 4 */
+    unsigned form;
     void (*stage)(const ptq__packed *k, const char *from, const char *end, char *to, int count);
-    int size;                               /* bytes of an element in the arena */
-    int codes;                              /* elements in a word */
-    int lanes;                              /* sums in a vector */
-    int pixels[2][2];                       /* of tiles with one and two vectors of channels: */
-    void (*tile[2][2])(const ptq__tile *t); /* a small one, a large one */
-    int planar;    /* weights: the first code of the word for all lanes of a vector, the next ... */
-    int is_signed; /* bytes are staged as signed codes, else as unsigned ones */
-    int matrix;    /* rows are staged whole: see ptq__describe_matrix */
-    void (*begin)(const ptq__packed *k); /* before the first tile of a layer; NULL: nothing */
-    void (*end)(const ptq__tile *t);     /* after the last */
-    void (*finish)(const ptq__tile *t);  /* after each row of tiles; NULL: they do it */
-    const ptq__winograd *winograd;       /* NULL: none */
+    void (*finish)(const ptq__sums *sums, const ptq__finish *f);
+    const ptq__winograd *winograd; /* NULL: none */
+    const ptq__matrix *matrix;     /* NULL: none */
+    int pixels[2][2];
+    void (*tile[2][2])(ptq__tile *t);
 } ptq__engine;
 
-/* Up to two vectors of channels. */
-struct ptq__panel {
-    const char *weight;
-    int first, channels; /* of the result */
-    int lane;            /* where its padded channels begin */
-    int group;
-    int two; /* vectors, less one */
-};
+/* Bytes of an element in the arena. */
+static int ptq__engine_size(const ptq__engine *engine) { return engine->codes == 1 ? 4 : 1; }
 
 /* A convolution made ready: in the memory of ptq__step.packed, together with all it points to. */
 struct ptq__packed {
     const ptq__engine *engine;
-    int in[3], out[3], kernel[2], stride[2], pad[2], groups;
-    int pixels[2][2];      /* as in the engine */
+    const int *in, *out, *kernel, *stride, *pad; /* as in the step: H, W, C; rows, columns */
+    int groups;
+    int pixels[2][2]; /* as in the engine */
+    /* The staged input. */
     int slabs;             /* of one group of input channels */
     int apart;             /* distance of the columns that become neighbours in a staged row */
     int phases, positions; /* columns of a staged row: x % apart, x / apart */
     ptrdiff_t pitch;       /* bytes of a staged pixel */
     ptrdiff_t advance;     /* bytes from the input of an output pixel to that of the next */
     ptrdiff_t slab_bytes, row_bytes;
-    int run;       /* taps whose weights lie one after the other, without a gap: */
-    int run_words; /* words of these, the gap behind them included */
-    int blank;     /* byte that stands for 0 in a staged row */
-    int strips, pieces, panels;
-    int piece_words; /* matrices: of each piece */
-    int taps;        /* of the packed weights */
-    int rows;        /* staged ones that are kept, besides the blank one */
-    int tiles;       /* ptq__winograd_rows: in a row; 0: not used */
-    int room;        /* for these, in whole tiles of the kernels */
-    ptq__strip *strip;
-    ptq__piece *piece;
-    ptq__panel *panel;
-    char *bias;
-    float *multiplier; /* integers only */
-    ptq__finish finish;
-    ptrdiff_t step; /* bytes from a pixel to the next of the same phase */
+    ptrdiff_t jump; /* bytes of the tensor from a pixel to the next of the same phase */
     int flip, zero; /* codes: what is flipped in a staged one; the zero point after that */
+    int blank;      /* byte that stands for 0 in a staged row */
+    int rows;       /* staged ones that are kept, besides the blank one */
+    /* The weights. */
+    int taps;        /* for which there are weights */
+    int run;         /* taps whose weights lie one after the other, without a gap: */
+    int run_words;   /* words of these, the gap behind them included */
+    int piece_words; /* matrices: of each piece */
+    int tiles, room; /* ptq__winograd_rows: in a row, 0: not used; in whole tiles of the kernels */
+    int lanes;       /* channels, padded */
+    int strips, pieces, panels;
+    ptq__strip *strip; /* strips */
+    ptq__piece *piece; /* pieces */
+    ptq__panel *panel; /* panels */
+    char *bias;        /* lanes words */
+    float *multiplier; /* lanes; integers only */
+    char *weight;      /* taps / run x run_words x lanes words, panel by panel */
+    ptq__finish finish;
 };
 
 enum { PTQ__PLACES = 16 }; /* see ptq__winograd_rows */
 
-/* Bytes of a plane of inputs. */
+/* Bytes of a plane of inputs, and of one of sums. */
 static ptrdiff_t ptq__input_plane(const ptq__packed *k) {
     return (ptrdiff_t)k->slabs * k->room * PTQ__SLAB;
 }
 
-/* Bytes of a plane of sums. */
 static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
     return (ptrdiff_t)k->room * vectors * k->engine->lanes * PTQ__WORD;
 }
+
+/* The inner loop. */
 
 #if defined(__clang__)
 #define PTQ__UNROLL _Pragma("clang loop unroll(full)")
@@ -10069,59 +10086,62 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
 #endif
 
 /* One word of PIXELS pixels times the weights of VECTORS vectors of channels. */
-#define PTQ__STEP(PIXELS, VECTORS, OP, DOT, WEIGHT, FROM)                                          \
+#define PTQ__STEP(V, PIXELS, VECTORS, DOT, WEIGHT)                                                 \
     do {                                                                                           \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = OP##_load((WEIGHT) + v * (int)sizeof x);  \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load((WEIGHT) + v * (int)sizeof x);   \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
-            x = OP##_spread((FROM) + p * PTQ__SLAB);                                               \
+            x = V##_spread(from + p * PTQ__SLAB);                                                  \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] = DOT(sum[p][v], x, w[v]);         \
         }                                                                                          \
     } while (0)
 
 /* The next word of a slab. */
-#define PTQ__NEXT(PIXELS, VECTORS, OP, DOT)                                                        \
+#define PTQ__NEXT(V, PIXELS, VECTORS, DOT)                                                         \
     do {                                                                                           \
-        PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight, from);                                         \
+        PTQ__STEP(V, PIXELS, VECTORS, DOT, weight);                                                \
         weight += VECTORS * sizeof x;                                                              \
         from += PTQ__WORD;                                                                         \
     } while (0)
 
+/* All words of a piece. Where a multiplication can name a lane of its operand, as on 64-bit ARM,
+   four words of a pixel are loaded at once: to spread a word costs more than to load it.
+
+   WebAssembly: written out, and left after the last word. The compilers of the runtimes see no
+   further than from jump to jump: without these they would first load all words, for which there
+   are no registers. They fold constants into the addresses of weights, but not of words to be
+   spread: so `from` moves on, which the empty statement hides from the compiler, and the distances
+   of pixels stay the same for all words, and in registers.
+
+   Else a whole slab is written out, so that it has no loop to be mispredicted. */
 #if defined(PTQ__BY_LANE)
-/* Where a multiplication can name a lane of its operand, four words of a pixel are loaded at once:
-   to spread a word costs more than to load it. */
-#define PTQ__LANE(PIXELS, VECTORS, OP, DOT, LANE)                                                  \
+#define PTQ__LANE(V, PIXELS, VECTORS, DOT, LANE)                                                   \
     do {                                                                                           \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = OP##_load(weight + v * (int)sizeof x);    \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load(weight + v * (int)sizeof x);     \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] =                                  \
                 DOT##_lane(sum[p][v], four[p], w[v], LANE);                                        \
         }                                                                                          \
         weight += VECTORS * sizeof x;                                                              \
     } while (0)
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
         for (; word >= 4; word -= 4, from += 4 * PTQ__WORD) {                                      \
-            __typeof__(x) four[PIXELS];                                                            \
-            PTQ__UNROLL for (p = 0; p < PIXELS; p++) four[p] = OP##_load(from + p * PTQ__SLAB);    \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 0);                                                \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 1);                                                \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 2);                                                \
-            PTQ__LANE(PIXELS, VECTORS, OP, DOT, 3);                                                \
+            V four[PIXELS];                                                                        \
+            PTQ__UNROLL for (p = 0; p < PIXELS; p++) four[p] = V##_load(from + p * PTQ__SLAB);     \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 0);                                                 \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 1);                                                 \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 2);                                                 \
+            PTQ__LANE(V, PIXELS, VECTORS, DOT, 3);                                                 \
         }                                                                                          \
         for (; word > 0; word--)                                                                   \
-            PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                                   \
+            PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                    \
     } while (0)
 #elif defined(PTQ__WASM)
-/* Written out, and left after the last word. The compilers of the runtimes see no further than from
-   jump to jump: without these they would first load all words, for which there are no registers.
-   They fold constants into the addresses of weights, but not of words to be spread: so `from` moves
-   on, which the empty statement hides from the compiler, and the distances of pixels stay the same
-   for all words, and in registers. */
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
         int nth;                                                                                   \
         PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++) {                                  \
-            PTQ__STEP(PIXELS, VECTORS, OP, DOT, weight + nth * VECTORS * (int)sizeof x, from);     \
+            PTQ__STEP(V, PIXELS, VECTORS, DOT, weight + nth * VECTORS * (int)sizeof x);            \
             if (nth + 1 == word)                                                                   \
                 break;                                                                             \
             from += PTQ__WORD;                                                                     \
@@ -10130,80 +10150,76 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
         weight += word * VECTORS * (int)sizeof x;                                                  \
     } while (0)
 #else
-/* A whole slab is written out, so that it has no loop to be mispredicted. */
-#define PTQ__WORDS(PIXELS, VECTORS, OP, DOT)                                                       \
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
         if (word == PTQ__SLAB_WORDS) {                                                             \
             PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                             \
-                PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                               \
+                PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                \
             break;                                                                                 \
         }                                                                                          \
         for (; word > 0; word--)                                                                   \
-            PTQ__NEXT(PIXELS, VECTORS, OP, DOT);                                                   \
+            PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                    \
     } while (0)
 #endif
 
 /* The sums of a tile, in PIXELS x VECTORS registers: they begin with the bias, and each vector of
    weights is read once. */
-#define PTQ__SUMS(PIXELS, VECTORS, OP, DOT, AT)                                                    \
+#define PTQ__SUMS(V, PIXELS, VECTORS, DOT)                                                         \
     do {                                                                                           \
         const char *from;                                                                          \
         int i, word;                                                                               \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++) {                                                \
-            w[v] = OP##_load(t->bias + v * (int)sizeof x);                                         \
+            w[v] = V##_load(t->bias + v * (int)sizeof x);                                          \
             PTQ__UNROLL for (p = 0; p < PIXELS; p++) sum[p][v] = w[v];                             \
         }                                                                                          \
         for (i = 0; i < t->pieces; i++) {                                                          \
-            from = t->piece[i].from + (AT);                                                        \
+            from = t->piece[i].from + at;                                                          \
             word = t->piece[i].words;                                                              \
-            PTQ__WORDS(PIXELS, VECTORS, OP, DOT);                                                  \
+            PTQ__WORDS(V, PIXELS, VECTORS, DOT);                                                   \
         }                                                                                          \
     } while (0)
 
-/* A tile that finishes its sums. That is a loop, not written out, since it is long: hence the copy
-   of the sums. */
-#define PTQ__TILE(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                     \
-    TARGET static void NAME(const ptq__tile *t) {                                                  \
-        VEC sum[PIXELS][VECTORS], done[PIXELS][VECTORS], w[VECTORS], x;                            \
-        const ptq__finish f = *t->finish; /* no store below can change it */                       \
-        const char *weight = t->weight;                                                            \
-        const float *multiplier = t->multiplier;                                                   \
-        int p, v, pixels = t->pixels, channels = t->channels, lanes = sizeof x / 4;                \
-        ptrdiff_t out = t->out;                                                                    \
-        PTQ__SUMS(PIXELS, VECTORS, OP, DOT, t->at);                                                \
-        PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
-            PTQ__UNROLL for (v = 0; v < VECTORS; v++) done[p][v] = sum[p][v];                      \
-        }                                                                                          \
-        for (p = 0; p < pixels; p++, out += f.channels) {                                          \
-            PTQ__UNROLL for (v = 0; v < VECTORS; v++) OP##_finish(                                 \
-                &f, multiplier + v * lanes, out + v * lanes, channels - v * lanes, done[p][v]);    \
-        }                                                                                          \
-    }
-
-/* Tiles side by side, which leave their sums to be finished row by row; and planes of such, whose
-   weights lie one after the other. */
-#define PTQ__TILES(NAME, TARGET, VEC, PIXELS, VECTORS, OP, DOT)                                    \
-    TARGET static void NAME(const ptq__tile *t) {                                                  \
-        VEC sum[PIXELS][VECTORS], w[VECTORS], x;                                                   \
+/* Tiles side by side; and planes of such, whose weights lie one after the other. */
+#define PTQ__TILE(NAME, TARGET, V, PIXELS, VECTORS, DOT)                                           \
+    TARGET static void NAME(ptq__tile *t) {                                                        \
+        V sum[PIXELS][VECTORS], w[VECTORS], x;                                                     \
         const char *weight = t->weight, *first;                                                    \
         char *to;                                                                                  \
         ptrdiff_t at;                                                                              \
         int p, v, left, plane;                                                                     \
         for (plane = 0; plane < t->planes; plane++) {                                              \
             at = t->at + plane * t->plane;                                                         \
-            to = t->sums + plane * t->sums_plane;                                                  \
+            to = t->sums.at + plane * t->sums_plane;                                               \
             first = weight;                                                                        \
-            for (left = t->pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {           \
+            for (left = t->sums.pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {      \
                 weight = first;                                                                    \
-                PTQ__SUMS(PIXELS, VECTORS, OP, DOT, at);                                           \
+                PTQ__SUMS(V, PIXELS, VECTORS, DOT);                                                \
                 PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                         \
                     PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                      \
-                        memcpy(to + (p * VECTORS + v) * (int)sizeof x, &sum[p][v], sizeof x);      \
+                        V##_store(to + (p * VECTORS + v) * (int)sizeof x, sum[p][v]);              \
                 }                                                                                  \
                 to += PIXELS * VECTORS * (int)sizeof x;                                            \
             }                                                                                      \
         }                                                                                          \
     }
+
+/* An engine with its tiles: A and B pixels by one vector of channels, C and D by two. */
+#define PTQ__ENGINE(NAME, TARGET, V, DOT, CODES, FORM, STAGE, WINOGRAD, A, B, C, D)                \
+    PTQ__TILE(NAME##_a, TARGET, V, A, 1, DOT)                                                      \
+    PTQ__TILE(NAME##_b, TARGET, V, B, 1, DOT)                                                      \
+    PTQ__TILE(NAME##_c, TARGET, V, C, 2, DOT)                                                      \
+    PTQ__TILE(NAME##_d, TARGET, V, D, 2, DOT)                                                      \
+    static const ptq__engine NAME = {sizeof(V) / PTQ__WORD,                                        \
+                                     CODES,                                                        \
+                                     FORM,                                                         \
+                                     STAGE,                                                        \
+                                     V##_finish_row,                                               \
+                                     WINOGRAD,                                                     \
+                                     NULL,                                                         \
+                                     {{A, B}, {C, D}},                                             \
+                                     {{NAME##_a, NAME##_b}, {NAME##_c, NAME##_d}}};
+
+/* Finishing. */
 
 static float ptq__act_least(ptq_activation act) { return act ? 0 : (float)-HUGE_VAL; }
 
@@ -10211,7 +10227,8 @@ static float ptq__act_most(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU6 ? 6 : (float)HUGE_VAL;
 }
 
-static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
+static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
+    const ptq__adder *adder = &step->adder;
     f->ratio_a = adder->ratio_a;
     f->ratio_b = adder->ratio_b;
     f->offset = adder->offset;
@@ -10222,116 +10239,110 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
     f->add_most = (float)adder->clamp.high;
 }
 
-/* What becomes of real sums. */
-#define PTQ__FINISH_REAL(NAME, TARGET, REAL, F)                                                    \
-    TARGET PTQ__INLINE void NAME(const ptq__finish *f, const float *multiplier, ptrdiff_t at,      \
-                                 int n, REAL sum) {                                                \
+/* What becomes of n real sums: y = clamp(clamp(sum) + residual). */
+#define PTQ__FINISH_REAL(F, TARGET)                                                                \
+    TARGET PTQ__INLINE void F##_finish(const ptq__finish *f, const float *multiplier,              \
+                                       ptrdiff_t at, int n, F sum) {                               \
         (void)multiplier;                                                                          \
         sum = F##_clamp(sum, f->least, f->most);                                                   \
         if (f->mid)                                                                                \
             F##_put(f->mid, at, n, sum);                                                           \
-        if (f->residual) {                                                                         \
-            sum = F##_add(sum, F##_get(f->residual, at, n));                                       \
-            sum = F##_clamp(sum, f->add_least, f->add_most);                                       \
-        }                                                                                          \
+        if (f->residual)                                                                           \
+            sum = F##_clamp(sum + F##_get(f->residual, at, n, 0), f->add_least, f->add_most);      \
         F##_put(f->y, at, n, sum);                                                                 \
     }
 
 /* ptq__add_codes, of which the residual is operand a or b. */
-#define PTQ__SUM_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                            \
-    TARGET PTQ__INLINE WHOLE NAME##_of(const ptq__finish *f, REAL a, REAL b) {                     \
-        REAL sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                            \
+#define PTQ__SUM_CODES(NAME, F, I, TARGET)                                                         \
+    TARGET PTQ__INLINE I NAME##_of(const ptq__finish *f, F a, F b) {                               \
+        F sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                               \
         sum = F##_fma(sum, a, F##_all(f->ratio_a));                                                \
         return I##_round(F##_clamp(sum, f->add_least, f->add_most));                               \
     }                                                                                              \
                                                                                                    \
-    TARGET PTQ__INLINE WHOLE NAME(const ptq__finish *f, REAL own, REAL residual) {                 \
+    TARGET PTQ__INLINE I NAME(const ptq__finish *f, F own, F residual) {                           \
         return f->residual_first ? NAME##_of(f, residual, own) : NAME##_of(f, own, residual);      \
     }
 
-/* What becomes of integer sums: ptq__to_code, then the addition. */
-#define PTQ__FINISH_CODES(NAME, TARGET, REAL, WHOLE, F, I)                                         \
-    TARGET PTQ__INLINE void NAME(const ptq__finish *f, const float *multiplier, ptrdiff_t at,      \
-                                 int n, WHOLE sum) {                                               \
-        REAL real = F##_mul(I##_real(sum), F##_load((const char *)(const void *)multiplier));      \
-        WHOLE code;                                                                                \
-        real = F##_clamp(real, f->least, f->most);                                                 \
+/* What becomes of n integer sums: ptq__to_code, then the addition. */
+#define PTQ__FINISH_CODES(F, I, TARGET)                                                            \
+    TARGET PTQ__INLINE void I##_finish(const ptq__finish *f, const float *multiplier,              \
+                                       ptrdiff_t at, int n, I sum) {                               \
+        F real = F##_clamp(I##_real(sum) * F##_load(multiplier), f->least, f->most);               \
+        I code;                                                                                    \
         if (f->real) {                                                                             \
             F##_put(f->y, at, n, real);                                                            \
             return;                                                                                \
         }                                                                                          \
-        code = I##_add(I##_round(real), I##_all(f->zero_point));                                   \
+        code = I##_round(real) + (uint32_t)f->zero_point;                                          \
         if (f->mid)                                                                                \
             I##_put(f->mid, at, n, code);                                                          \
-        if (f->residual) {                                                                         \
-            WHOLE residual = I##_get(f->residual, at, n, f->residual_signed);                      \
-            code = I##_sum(f, I##_real(code), I##_real(residual));                                 \
-        }                                                                                          \
+        if (f->residual)                                                                           \
+            code = I##_sum(f, I##_real(code),                                                      \
+                           I##_real(I##_get(f->residual, at, n, f->residual_signed)));             \
         I##_put(f->y, at, n, code);                                                                \
     }
 
-/* What tiles have left. The loop of the usual cases is written once more, without its questions: it
+/* Finishes all sums. The loop of the usual cases is written once more, without its questions: it
    knows whether there is a residual, and that all lanes are stored. */
-#define PTQ__FINISH_LATER(NAME, TARGET, OP)                                                        \
-    TARGET PTQ__INLINE void NAME##_all(const ptq__later *l, const ptq__finish *f, int lanes,       \
-                                       int whole) {                                                \
-        ptrdiff_t size = lanes * PTQ__WORD;                                                        \
+#define PTQ__FINISH_ROW(V, TARGET)                                                                 \
+    TARGET PTQ__INLINE void V##_finish_all(const ptq__sums *s, const ptq__finish *f, int whole) {  \
+        enum { SIZE = sizeof(V), LANES = SIZE / PTQ__WORD };                                       \
         int p, v;                                                                                  \
-        for (v = 0; v < l->vectors; v++) {                                                         \
-            const float *multiplier = l->multiplier + v * lanes;                                   \
-            const char *sums = l->sums + v * size;                                                 \
-            ptrdiff_t out = l->out + v * lanes;                                                    \
-            for (p = 0; p < l->pixels; p++, out += f->channels, sums += l->vectors * size)         \
-                OP##_finish(f, multiplier, out, whole ? lanes : l->channels - v * lanes,           \
-                            OP##_load(sums));                                                      \
+        for (v = 0; v < s->vectors; v++) {                                                         \
+            const float *multiplier = s->multiplier + v * LANES;                                   \
+            const char *sums = s->at + v * SIZE;                                                   \
+            ptrdiff_t out = s->out + v * LANES;                                                    \
+            for (p = 0; p < s->pixels; p++, out += f->channels, sums += s->vectors * SIZE)         \
+                V##_finish(f, multiplier, out, whole ? LANES : s->channels - v * LANES,            \
+                           V##_load(sums));                                                        \
         }                                                                                          \
     }                                                                                              \
                                                                                                    \
-    TARGET static void NAME(const ptq__tile *t) {                                                  \
-        const ptq__later l = *t->later; /* no store below can change them */                       \
-        ptq__finish f = *t->finish;                                                                \
-        enum { LANES = sizeof(OP##_load(NULL)) / PTQ__WORD };                                      \
-        if (f.real || f.mid || l.channels < l.vectors * LANES) {                                   \
-            NAME##_all(&l, &f, LANES, 0);                                                          \
+    TARGET static void V##_finish_row(const ptq__sums *sums, const ptq__finish *finish) {          \
+        const ptq__sums s = *sums; /* no store below can change them */                            \
+        ptq__finish f = *finish;                                                                   \
+        if (f.real || f.mid || s.channels < s.vectors * (int)(sizeof(V) / PTQ__WORD)) {            \
+            V##_finish_all(&s, &f, 0);                                                             \
             return;                                                                                \
         }                                                                                          \
         f.real = 0;                                                                                \
         f.mid = NULL;                                                                              \
         if (f.residual) {                                                                          \
-            NAME##_all(&l, &f, LANES, 1);                                                          \
+            V##_finish_all(&s, &f, 1);                                                             \
             return;                                                                                \
         }                                                                                          \
         f.residual = NULL;                                                                         \
-        NAME##_all(&l, &f, LANES, 1);                                                              \
+        V##_finish_all(&s, &f, 1);                                                                 \
     }
 
-/* The transforms of ptq__winograd_rows. H: twice as many numbers as I, of 16 bits each. */
-#define PTQ__WINOGRAD(NAME, TARGET, HALF, H, WHOLE, I)                                             \
-    /* A vector of channels in one column of B X: the sum or the difference of two rows of X. */   \
-    TARGET PTQ__INLINE HALF NAME##_column(const char *a, const char *b, int sum) {                 \
-        HALF x, y;                                                                                 \
-        memcpy(&x, a, sizeof x);                                                                   \
-        memcpy(&y, b, sizeof y);                                                                   \
-        return sum ? H##_add(x, y) : H##_sub(x, y);                                                \
-    }                                                                                              \
-                                                                                                   \
+#define PTQ__FINISHES(F, I, TARGET)                                                                \
+    PTQ__FINISH_REAL(F, TARGET)                                                                    \
+    PTQ__FINISH_CODES(F, I, TARGET)                                                                \
+    PTQ__FINISH_ROW(F, TARGET)                                                                     \
+    PTQ__FINISH_ROW(I, TARGET)
+
+/* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
+   X, where two columns of B X are shared with the next tile. */
+#define PTQ__SCATTER(NAME, TARGET, H)                                                              \
     /* A tile's part of a row of B X B': a place in four planes. */                                \
-    TARGET PTQ__INLINE void NAME##_places(const HALF *x, char *to, ptrdiff_t plane) {              \
-        HALF place[4];                                                                             \
-        int i;                                                                                     \
-        place[0] = H##_sub(x[0], x[2]);                                                            \
-        place[1] = H##_add(x[1], x[2]);                                                            \
-        place[2] = H##_sub(x[2], x[1]);                                                            \
-        place[3] = H##_sub(x[1], x[3]);                                                            \
-        PTQ__UNROLL for (i = 0; i < 4; i++) memcpy(to + i * plane, &place[i], sizeof *place);      \
+    TARGET PTQ__INLINE void NAME##_places(const H *x, char *to, ptrdiff_t plane) {                 \
+        H##_store(to, x[0] - x[2]);                                                                \
+        H##_store(to + plane, x[1] + x[2]);                                                        \
+        H##_store(to + 2 * plane, x[2] - x[1]);                                                    \
+        H##_store(to + 3 * plane, x[1] - x[3]);                                                    \
     }                                                                                              \
                                                                                                    \
-    /* That row for all tiles. Two columns of B X are shared with the next tile. */                \
+    /* A vector of channels in one column of B X: the sum or the difference of two rows of X. */   \
+    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
+        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                        \
+    }                                                                                              \
+                                                                                                   \
     TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *a, const char *b,         \
                                        int sum, char *to) {                                        \
-        enum { SIZE = sizeof(HALF), PARTS = PTQ__SLAB / SIZE };                                    \
+        enum { SIZE = sizeof(H), PARTS = PTQ__SLAB / SIZE };                                       \
         ptrdiff_t plane = ptq__input_plane(k), at;                                                 \
-        HALF x[4];                                                                                 \
+        H x[4];                                                                                    \
         int i, tile;                                                                               \
         for (i = 0; i < PARTS * k->slabs; i++) {                                                   \
             char *place = to + i / PARTS * k->room * PTQ__SLAB + i % PARTS * SIZE;                 \
@@ -10355,37 +10366,34 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
         NAME##_row(k, row[1].from, row[2].from, 1, planes + four);                                 \
         NAME##_row(k, row[2].from, row[1].from, 0, planes + 2 * four);                             \
         NAME##_row(k, row[1].from, row[3].from, 0, planes + 3 * four);                             \
-    }                                                                                              \
-                                                                                                   \
-    /* Two outputs from one row of A M, where M are the sums. */                                   \
-    TARGET PTQ__INLINE void NAME##_pair(const WHOLE *m, WHOLE bias, char *left, char *right) {     \
-        WHOLE one = I##_add(I##_add(m[0], m[1]), m[2]);                                            \
-        WHOLE two = I##_sub(I##_sub(m[1], m[2]), m[3]);                                            \
-        one = I##_add(I##_quarter(one), bias);                                                     \
-        two = I##_add(I##_quarter(two), bias);                                                     \
-        memcpy(left, &one, sizeof one);                                                            \
-        memcpy(right, &two, sizeof two);                                                           \
+    }
+
+/* Then the sums M. S: numbers as in I, but signed, so that a shift divides. */
+#define PTQ__GATHER(NAME, TARGET, I, S)                                                            \
+    /* Two outputs from one row of A M. */                                                         \
+    TARGET PTQ__INLINE void NAME##_pair(const I *m, I bias, char *left, char *right) {             \
+        S one = (S)(m[0] + m[1] + m[2]) >> 2, two = (S)(m[1] - m[2] - m[3]) >> 2;                  \
+        I##_store(left, (I)one + bias);                                                            \
+        I##_store(right, (I)two + bias);                                                           \
     }                                                                                              \
                                                                                                    \
     TARGET static void NAME##_gather(const ptq__packed *k, const ptq__panel *panel,                \
                                      const char *planes, char *sums) {                             \
-        enum { SIZE = sizeof(WHOLE) };                                                             \
+        enum { SIZE = sizeof(I) };                                                                 \
         int v, tile, j, vectors = panel->two + 1;                                                  \
         ptrdiff_t plane = ptq__sums_plane(k, vectors), pixel = vectors * SIZE;                     \
         ptrdiff_t row = 2 * k->tiles * pixel;                                                      \
         for (v = 0; v < vectors; v++) {                                                            \
             const char *from = planes + v * SIZE;                                                  \
             char *to = sums + v * SIZE;                                                            \
-            WHOLE bias = I##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                   \
+            I bias = I##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                       \
             for (tile = 0; tile < k->tiles; tile++, from += pixel, to += 2 * pixel) {              \
-                WHOLE top[4], bottom[4];                                                           \
+                I top[4], bottom[4];                                                               \
                 PTQ__UNROLL for (j = 0; j < 4; j++) {                                              \
-                    WHOLE first = I##_load(from + j * plane);                                      \
-                    WHOLE second = I##_load(from + (4 + j) * plane);                               \
-                    WHOLE third = I##_load(from + (8 + j) * plane);                                \
-                    WHOLE fourth = I##_load(from + (12 + j) * plane);                              \
-                    top[j] = I##_add(I##_add(first, second), third);                               \
-                    bottom[j] = I##_sub(I##_sub(second, third), fourth);                           \
+                    I second = I##_load(from + (4 + j) * plane);                                   \
+                    I third = I##_load(from + (8 + j) * plane);                                    \
+                    top[j] = I##_load(from + j * plane) + second + third;                          \
+                    bottom[j] = second - third - I##_load(from + (12 + j) * plane);                \
                 }                                                                                  \
                 NAME##_pair(top, bias, to, to + pixel);                                            \
                 NAME##_pair(bottom, bias, to + row, to + row + pixel);                             \
@@ -10397,7 +10405,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__adder *adder) {
 
 /* Staging: `count` pixels of one slab. What lies behind the channels of a pixel does not matter, as
    its weights are 0, so all copy a whole slab; but nothing from `end` on, the end of the tensor,
-   may be read. */
+   may be read. MOVE(to, from, flip, zero) writes a slab from BYTES bytes of the tensor. */
 
 static const char *ptq__guard(const char *from, const char *end, int size, char *copy) {
     if (end - from >= size)
@@ -10407,130 +10415,149 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
     return copy;
 }
 
-/* MOVE(to, from, flip, zero) writes a slab from BYTES bytes of the tensor. */
 #define PTQ__STAGE(NAME, TARGET, BYTES, MOVE)                                                      \
     TARGET static void NAME(const ptq__packed *k, const char *from, const char *end, char *to,     \
                             int count) {                                                           \
-        ptrdiff_t step = k->step;                                                                  \
+        ptrdiff_t step = k->jump;                                                                  \
         int flip = k->flip, zero = k->zero;                                                        \
         char copy[PTQ__SLAB];                                                                      \
         for (; count > 0; count--, from += step, to += PTQ__SLAB)                                  \
             MOVE(to, ptq__guard(from, end, BYTES, copy), flip, zero);                              \
     }
 
-/* Global average pool: a vector of channels at a time. */
-#define PTQ__AVERAGE_REAL(NAME, TARGET, REAL, F)                                                   \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
-        const float *x = (const float *)frame->in[0];                                              \
-        int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        for (c = 0; c < channels; c += (int)(sizeof(REAL) / sizeof(float))) {                      \
-            REAL sum = F##_all(0);                                                                 \
-            for (i = 0; i < pixels; i++)                                                           \
-                sum = F##_add(sum, F##_get(x, (ptrdiff_t)i * channels + c, channels - c));         \
-            F##_put(frame->out, c, channels - c, F##_div(sum, F##_all((float)pixels)));            \
-        }                                                                                          \
-    }
+/* Staging of all widths: floats as they are, and bytes, whose zero point is in the bias. B: a
+   vector of bytes. */
+#define PTQ__STAGES(B, TARGET)                                                                     \
+    TARGET PTQ__INLINE void B##_move(char *to, const char *from, int flip, int zero) {             \
+        int i;                                                                                     \
+        (void)zero;                                                                                \
+        PTQ__UNROLL for (i = 0; i < PTQ__SLAB; i += (int)sizeof(B))                                \
+            B##_store(to + i, B##_load(from + i) ^ (uint8_t)flip);                                 \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE void B##_move_real(char *to, const char *from, int flip, int zero) {        \
+        (void)flip, (void)zero;                                                                    \
+        B##_move(to, from, 0, 0);                                                                  \
+    }                                                                                              \
+                                                                                                   \
+    PTQ__STAGE(B##_stage_real, TARGET, PTQ__SLAB, B##_move_real)                                   \
+    PTQ__STAGE(B##_stage_pairs, TARGET, PTQ__SLAB / 2, B##_move_pairs)                             \
+    PTQ__STAGE(B##_stage_bytes, TARGET, PTQ__SLAB, B##_move)
 
-#define PTQ__AVERAGE_CODES(NAME, TARGET, WHOLE, I)                                                 \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+/* The other operators: a vector of channels, or of elements, at a time. */
+
+/* Global average pool. */
+#define PTQ__AVERAGE(F, I, TARGET)                                                                 \
+    TARGET static void F##_average(const ptq__step *step, const ptq__frame *frame) {               \
+        const void *x = frame->in[0];                                                              \
+        int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
+        for (c = 0; c < channels; c += (int)(sizeof(F) / PTQ__WORD)) {                             \
+            F sum = F##_all(0);                                                                    \
+            for (i = 0; i < pixels; i++)                                                           \
+                sum += F##_get(x, (ptrdiff_t)i * channels + c, channels - c, 0);                   \
+            F##_put(frame->out, c, channels - c, sum / F##_all((float)pixels));                    \
+        }                                                                                          \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void I##_average(const ptq__step *step, const ptq__frame *frame) {               \
+        enum { LANES = sizeof(I) / PTQ__WORD };                                                    \
         const ptq_qparams *in = &step->from[0]->q;                                                 \
         const void *x = frame->in[0];                                                              \
-        int32_t sums[sizeof(WHOLE) / sizeof(int32_t)];                                             \
+        int32_t sums[LANES];                                                                       \
         int pixels = step->in[0] * step->in[1], channels = step->in[2], i, c;                      \
-        int lanes = (int)(sizeof sums / sizeof *sums), is_signed = in->type == PTQ_TYPE_S8;        \
-        for (c = 0; c < channels; c += lanes) {                                                    \
-            WHOLE sum = I##_all(-pixels * in->zero_point);                                         \
+        for (c = 0; c < channels; c += LANES) {                                                    \
+            I sum = I##_all((uint32_t)(-pixels * in->zero_point));                                 \
             for (i = 0; i < pixels; i++)                                                           \
-                sum = I##_add(sum,                                                                 \
-                              I##_get(x, (ptrdiff_t)i * channels + c, channels - c, is_signed));   \
-            memcpy(sums, &sum, sizeof sums);                                                       \
-            for (i = 0; i < lanes && c + i < channels; i++)                                        \
+                sum += I##_get(x, (ptrdiff_t)i * channels + c, channels - c,                       \
+                               in->type == PTQ_TYPE_S8);                                           \
+            I##_store(sums, sum);                                                                  \
+            for (i = 0; i < LANES && c + i < channels; i++)                                        \
                 ptq__store(frame->out, c + i,                                                      \
                            ptq__average_code(in, &step->node->q, sums[i], pixels));                \
         }                                                                                          \
     }
 
 /* Unfused addition. The result may lie over an operand: each element is read before. */
-#define PTQ__ADD_REAL(NAME, TARGET, REAL, F)                                                       \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+#define PTQ__ADD(F, I, TARGET)                                                                     \
+    TARGET static void F##_add(const ptq__step *step, const ptq__frame *frame) {                   \
         const void *a = frame->in[0], *b = frame->in[1];                                           \
-        float least = ptq__act_least(step->node->act), most = ptq__act_most(step->node->act);      \
-        int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
-        for (i = 0; i < n; i += (int)(sizeof(REAL) / sizeof(float))) {                             \
-            REAL sum = F##_add(F##_get(a, i, n - i), F##_get(b, i, n - i));                        \
+        float least = ptq__act_least(step->act), most = ptq__act_most(step->act);                  \
+        int i, n = step->elements;                                                                 \
+        for (i = 0; i < n; i += (int)(sizeof(F) / PTQ__WORD)) {                                    \
+            F sum = F##_get(a, i, n - i, 0) + F##_get(b, i, n - i, 0);                             \
             F##_put(frame->out, i, n - i, F##_clamp(sum, least, most));                            \
         }                                                                                          \
-    }
-
-#define PTQ__ADD_CODES(NAME, TARGET, WHOLE, I)                                                     \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void I##_add(const ptq__step *step, const ptq__frame *frame) {                   \
         const void *a = frame->in[0], *b = frame->in[1];                                           \
         int signed_a = step->from[0]->q.type == PTQ_TYPE_S8;                                       \
         int signed_b = step->from[1]->q.type == PTQ_TYPE_S8;                                       \
-        int i, n = (int)ptq__shape_elements(3, step->node->shape);                                 \
+        int i, n = step->elements;                                                                 \
         ptq__finish f;                                                                             \
         memset(&f, 0, sizeof f);                                                                   \
-        ptq__describe_adder(&f, &step->adder);                                                     \
-        for (i = 0; i < n; i += (int)(sizeof(WHOLE) / sizeof(int32_t)))                            \
+        ptq__describe_adder(&f, step);                                                             \
+        for (i = 0; i < n; i += (int)(sizeof(I) / PTQ__WORD))                                      \
             I##_put(frame->out, i, n - i,                                                          \
                     I##_sum(&f, I##_real(I##_get(a, i, n - i, signed_a)),                          \
                             I##_real(I##_get(b, i, n - i, signed_b))));                            \
     }
 
-/* Depthwise convolution: each channel for itself, so the lanes are channels. A tap outside the
-   image adds nothing. OP_term adds a tap; MAC is sum + x w. */
-#define PTQ__DEPTHWISE_REAL(NAME, TARGET, REAL, F, MAC)                                            \
-    TARGET PTQ__INLINE REAL F##_term(const ptq__packed *k, REAL sum, const void *x, ptrdiff_t at,  \
-                                     int n, const char *weight) {                                  \
-        (void)k;                                                                                   \
-        return MAC(sum, F##_get(x, at, n), F##_load(weight));                                      \
-    }                                                                                              \
-    PTQ__DEPTHWISE(NAME, TARGET, REAL, F)
-
-#define PTQ__DEPTHWISE_CODES(NAME, TARGET, WHOLE, I)                                               \
-    TARGET PTQ__INLINE WHOLE I##_term(const ptq__packed *k, WHOLE sum, const void *x,              \
-                                      ptrdiff_t at, int n, const char *weight) {                   \
-        WHOLE code = I##_add(I##_get(x, at, n, k->flip != 0), I##_all(k->flip - k->zero));         \
-        return I##_add(sum, I##_mul(code, I##_load(weight)));                                      \
-    }                                                                                              \
-    PTQ__DEPTHWISE(NAME, TARGET, WHOLE, I)
-
-#define PTQ__DEPTHWISE(NAME, TARGET, VEC, OP)                                                      \
-    TARGET static void NAME(const ptq__step *step, const ptq__frame *frame) {                      \
+/* Depthwise convolution: each channel for itself, so the lanes are channels. V_term adds a tap; one
+   outside the image adds nothing. */
+#define PTQ__DEPTHWISE(V, TARGET)                                                                  \
+    TARGET static void V##_depthwise(const ptq__step *step, const ptq__frame *frame) {             \
         const ptq__packed *k = (const ptq__packed *)step->packed;                                  \
         const void *x = frame->in[0];                                                              \
-        ptq__finish f = k->finish;                                                                 \
+        ptq__finish f = ptq__finish_of(step, frame);                                               \
         int channels = k->out[2], i, c, u, v, y, left, width = k->in[1];                           \
-        f.residual = frame->in[1];                                                                 \
-        f.y = frame->out;                                                                          \
-        f.mid = frame->mid;                                                                        \
         for (i = 0; i < k->out[0] * k->out[1]; i++) {                                              \
             y = i / k->out[1] * k->stride[0] - k->pad[0];                                          \
             left = i % k->out[1] * k->stride[1] - k->pad[1];                                       \
-            for (c = 0; c < channels; c += (int)(sizeof(VEC) / PTQ__WORD)) {                       \
-                const char *weight = k->bias + (2 * ptq__deep_lanes(channels) + c) * PTQ__WORD;    \
-                VEC sum = OP##_load(k->bias + c * PTQ__WORD);                                      \
+            for (c = 0; c < channels; c += (int)(sizeof(V) / PTQ__WORD)) {                         \
+                const char *weight = k->weight + c * PTQ__WORD;                                    \
+                V sum = V##_load(k->bias + c * PTQ__WORD);                                         \
                 for (u = 0; u < k->kernel[0]; u++)                                                 \
-                    for (v = 0; v < k->kernel[1]; v++) {                                           \
+                    for (v = 0; v < k->kernel[1]; v++, weight += k->lanes * PTQ__WORD)             \
                         if (y + u >= 0 && y + u < k->in[0] && left + v >= 0 && left + v < width)   \
-                            sum = OP##_term(                                                       \
-                                k, sum, x, ((ptrdiff_t)(y + u) * width + left + v) * channels + c, \
-                                channels - c, weight);                                             \
-                        weight += ptq__deep_lanes(channels) * PTQ__WORD;                           \
-                    }                                                                              \
-                OP##_finish(&f, k->multiplier + c, (ptrdiff_t)i * channels + c, channels - c,      \
-                            sum);                                                                  \
+                            sum = V##_term(k, sum, x,                                              \
+                                           ((ptrdiff_t)(y + u) * width + left + v) * channels + c, \
+                                           channels - c, weight);                                  \
+                V##_finish(&f, k->multiplier + c, (ptrdiff_t)i * channels + c, channels - c, sum); \
             }                                                                                      \
         }                                                                                          \
     }
 
-/* Channels of a depthwise convolution, rounded up to the widest vector. */
-static int ptq__deep_lanes(int channels) { return (channels + 15) / 16 * 16; }
+#define PTQ__DEPTHWISES(F, I, TARGET)                                                              \
+    TARGET PTQ__INLINE F F##_term(const ptq__packed *k, F sum, const void *x, ptrdiff_t at, int n, \
+                                  const char *weight) {                                            \
+        (void)k;                                                                                   \
+        return F##_mac(sum, F##_get(x, at, n, 0), F##_load(weight));                               \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE I I##_term(const ptq__packed *k, I sum, const void *x, ptrdiff_t at, int n, \
+                                  const char *weight) {                                            \
+        I code = I##_get(x, at, n, k->flip != 0) + (uint32_t)(k->flip - k->zero);                  \
+        return sum + code * I##_load(weight);                                                      \
+    }                                                                                              \
+                                                                                                   \
+    PTQ__DEPTHWISE(F, TARGET)                                                                      \
+    PTQ__DEPTHWISE(I, TARGET)
+
+/* What becomes of the sums in this run. */
+static ptq__finish ptq__finish_of(const ptq__step *step, const ptq__frame *frame) {
+    ptq__finish f = ((const ptq__packed *)step->packed)->finish;
+    f.residual = frame->in[1];
+    f.y = frame->out;
+    f.mid = frame->mid;
+    return f;
+}
 
 /* ptq_preprocess. Means and deviations repeat after a vector for every channel. */
-#define PTQ__PREPROCESS(NAME, TARGET, REAL, F, I)                                                  \
-    TARGET static void NAME(const ptq_model *model, const uint8_t *pixels, float *out, int n) {    \
-        enum { LANES = sizeof(REAL) / sizeof(float) };                                             \
+#define PTQ__PREPROCESS(F, I, TARGET)                                                              \
+    TARGET static void F##_preprocess(const ptq_model *model, const uint8_t *pixels, float *out,   \
+                                      int n) {                                                     \
+        enum { LANES = sizeof(F) / PTQ__WORD };                                                    \
         float mean[LANES * PTQ_MAX_PIXEL_CHANNELS], std[LANES * PTQ_MAX_PIXEL_CHANNELS];           \
         int i, at = 0, channels = model->node[0].shape[2];                                         \
         for (i = 0; i < LANES * channels; i++) {                                                   \
@@ -10538,339 +10565,220 @@ static int ptq__deep_lanes(int channels) { return (channels + 15) / 16 * 16; }
             std[i] = model->std[i % channels];                                                     \
         }                                                                                          \
         for (i = 0; i < n; i += LANES) {                                                           \
-            REAL x = I##_real(I##_get(pixels, i, n - i, 0));                                       \
-            x = F##_sub(x, F##_load((const char *)(const void *)(mean + at)));                     \
-            x = F##_div(x, F##_load((const char *)(const void *)(std + at)));                      \
-            F##_put(out, i, n - i, x);                                                             \
+            F x = I##_real(I##_get(pixels, i, n - i, 0)) - F##_load(mean + at);                    \
+            F##_put(out, i, n - i, x / F##_load(std + at));                                        \
             at = at + LANES == LANES * channels ? 0 : at + LANES;                                  \
         }                                                                                          \
     }
 
+/* The vector kernels of an operator, on real numbers and on codes. */
+typedef struct ptq__vector_kernel {
+    ptq_op op;
+    ptq__kernel real, codes;
+} ptq__vector_kernel;
+
+/* The table of them, for one width. A convolution that is not depthwise runs ptq__conv_vector. */
+#define PTQ__OPERATORS(F, I, TARGET)                                                               \
+    PTQ__AVERAGE(F, I, TARGET)                                                                     \
+    PTQ__ADD(F, I, TARGET)                                                                         \
+    PTQ__DEPTHWISES(F, I, TARGET)                                                                  \
+    PTQ__PREPROCESS(F, I, TARGET)                                                                  \
+    static const ptq__vector_kernel F##_operators[] = {                                            \
+        {PTQ_OP_CONV2D, F##_depthwise, I##_depthwise},                                             \
+        {PTQ_OP_GLOBAL_AVG_POOL, F##_average, I##_average},                                        \
+        {PTQ_OP_ADD, F##_add, I##_add},                                                            \
+        {PTQ_OP_INPUT, NULL, NULL}, /* the end */                                                  \
+    };
+
 /* The kernels of an instruction set. */
 typedef struct ptq__family {
+    ptq_isa isa;
     const ptq__engine *real;
-    const ptq__engine *exact;  /* any codes, as 16 bits */
-    const ptq__engine *bytes;  /* weights that fit s8; NULL: none */
-    const ptq__engine *pairs;  /* those of which ptq__pairs_fit; NULL: none */
-    const ptq__engine *places; /* layers that ptq__can_winograd; NULL: none */
-    void (*average_real)(const ptq__step *step, const ptq__frame *frame);
-    void (*average_codes)(const ptq__step *step, const ptq__frame *frame);
-    void (*add_real)(const ptq__step *step, const ptq__frame *frame);
-    void (*add_codes)(const ptq__step *step, const ptq__frame *frame);
-    void (*depthwise_real)(const ptq__step *step, const ptq__frame *frame);
-    void (*depthwise_codes)(const ptq__step *step, const ptq__frame *frame);
+    const ptq__engine *pairs; /* any codes, as 16 bits */
+    const ptq__engine *bytes; /* weights that fit s8; NULL: none */
+    const ptq__vector_kernel *operators;
     void (*preprocess)(const ptq_model *model, const uint8_t *pixels, float *out, int n);
 } ptq__family;
 
+/* A vector type V of BYTES bytes, and what all of them can. */
+#define PTQ__VECTOR_TYPE(V, SCALAR, BYTES, TARGET)                                                 \
+    typedef SCALAR V __attribute__((vector_size(BYTES)));                                          \
+    typedef SCALAR V##_anywhere __attribute__((vector_size(BYTES), aligned(1), may_alias));        \
+    TARGET PTQ__INLINE V V##_load(const void *p) { return *(const V##_anywhere *)p; }              \
+    TARGET PTQ__INLINE void V##_store(void *p, V v) { *(V##_anywhere *)p = v; }
+
+/* Those of 32 bits. `value` less nothing is `value`, also where that is -0. */
+#define PTQ__WORD_TYPE(V, SCALAR, BYTES, TARGET)                                                   \
+    PTQ__VECTOR_TYPE(V, SCALAR, BYTES, TARGET)                                                     \
+    TARGET PTQ__INLINE V V##_all(SCALAR value) {                                                   \
+        V nothing = {0};                                                                           \
+        return value - nothing;                                                                    \
+    }                                                                                              \
+    TARGET PTQ__INLINE V V##_spread(const void *p) {                                               \
+        SCALAR value;                                                                              \
+        memcpy(&value, p, sizeof value);                                                           \
+        return V##_all(value);                                                                     \
+    }
+
+/* V_get and V_put, from V_widen(from, is_signed) and V_narrow(to, v) of all lanes; SIZE: bytes of
+   an element. */
+#define PTQ__ELEMENTS(V, SIZE, TARGET)                                                             \
+    TARGET PTQ__INLINE V V##_get(const void *x, ptrdiff_t at, int n, int is_signed) {              \
+        const char *from = (const char *)x + at * SIZE;                                            \
+        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
+            char copy[sizeof(V) / PTQ__WORD * SIZE] = {0};                                         \
+            memcpy(copy, from, (size_t)n *SIZE);                                                   \
+            return V##_widen(copy, is_signed);                                                     \
+        }                                                                                          \
+        return V##_widen(from, is_signed);                                                         \
+    }                                                                                              \
+                                                                                                   \
+    TARGET PTQ__INLINE void V##_put(void *y, ptrdiff_t at, int n, V v) {                           \
+        char *to = (char *)y + at * SIZE;                                                          \
+        if (n < (int)(sizeof(V) / PTQ__WORD)) {                                                    \
+            char copy[sizeof(V) / PTQ__WORD * SIZE];                                               \
+            V##_narrow(copy, v);                                                                   \
+            memcpy(to, copy, (size_t)n *SIZE);                                                     \
+        } else {                                                                                   \
+            V##_narrow(to, v);                                                                     \
+        }                                                                                          \
+    }
+
 #ifdef PTQ__X86
 
-/* AVX2. */
+/* What AVX2 and AVX-512 have under names that differ by the width W alone. Exact are both products:
 
-PTQ__AVX2 PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero) {
-    (void)flip, (void)zero;
-    _mm256_storeu_ps((float *)(void *)to, _mm256_loadu_ps((const float *)(const void *)from));
-}
-
-/* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
-PTQ__AVX2 PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
-    __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)from);
-    __m256i x = _mm256_cvtepu8_epi16(_mm_xor_si128(codes, _mm_set1_epi8((char)flip)));
-    x = _mm256_sub_epi16(x, _mm256_set1_epi16((short)zero));
-    _mm256_storeu_si256((__m256i *)(void *)to, x);
-}
-
-/* 32 codes as unsigned bytes; their zero point is in the bias. */
-PTQ__AVX2 PTQ__INLINE void ptq__move_u8(char *to, const char *from, int flip, int zero) {
-    __m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)from);
-    (void)zero;
-    _mm256_storeu_si256((__m256i *)(void *)to,
-                        _mm256_xor_si256(codes, _mm256_set1_epi8((char)flip)));
-}
-
-PTQ__STAGE(ptq__stage_f32, PTQ__AVX2, PTQ__SLAB, ptq__move_f32)
-PTQ__STAGE(ptq__stage_s16, PTQ__AVX2, PTQ__SLAB / 2, ptq__move_s16)
-PTQ__STAGE(ptq__stage_u8, PTQ__AVX2, PTQ__SLAB, ptq__move_u8)
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_all(float value) { return _mm256_set1_ps(value); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_load(const char *p) {
-    return _mm256_loadu_ps((const float *)(const void *)p);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_spread(const char *p) {
-    return _mm256_broadcast_ss((const float *)(const void *)p);
-}
-
-/* The first n lanes. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__mask256(int n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_get(const void *x, ptrdiff_t at, int n) {
-    const float *from = (const float *)x + at;
-    return n >= 8 ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, ptq__mask256(n));
-}
-
-PTQ__AVX2 PTQ__INLINE void ptq__f256_put(void *y, ptrdiff_t at, int n, __m256 value) {
-    if (n >= 8)
-        _mm256_storeu_ps((float *)y + at, value);
-    else
-        _mm256_maskstore_ps((float *)y + at, ptq__mask256(n), value);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_add(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_sub(__m256 a, __m256 b) { return _mm256_sub_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_mul(__m256 a, __m256 b) { return _mm256_mul_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_div(__m256 a, __m256 b) { return _mm256_div_ps(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_clamp(__m256 x, float least, float most) {
-    return _mm256_min_ps(_mm256_set1_ps(most), _mm256_max_ps(_mm256_set1_ps(least), x));
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__f256_fma(__m256 sum, __m256 x, __m256 w) {
-    return _mm256_fmadd_ps(x, w, sum);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_all(int32_t value) { return _mm256_set1_epi32(value); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_load(const char *p) {
-    return _mm256_loadu_si256((const __m256i *)(const void *)p);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_spread(const char *p) {
-    return _mm256_set1_epi32(*(const int32_t *)(const void *)p);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_add(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_sub(__m256i a, __m256i b) { return _mm256_sub_epi32(a, b); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_quarter(__m256i x) { return _mm256_srai_epi32(x, 2); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_mul(__m256i a, __m256i b) {
-    return _mm256_mullo_epi32(a, b);
-}
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    const uint8_t *from = (const uint8_t *)x + at;
-    uint8_t copy[8] = {0};
-    __m128i codes;
-    if (n < 8) {
-        memcpy(copy, from, (size_t)n);
-        from = copy;
+   I_dot2: of two codes of 16 bits; nothing saturates. The addition is written out since GCC
+   otherwise collects the products of several steps before it adds them, for which there are no
+   registers.
+   I_dot4: of four unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
+   would saturate: only for weights of which ptq__pairs_fit. It takes three instructions where two
+   I_dot2 take four. */
+#define PTQ__X86_WIDTH(F, I, BYTES, W, TARGET)                                                     \
+    PTQ__WORD_TYPE(F, float, BYTES, TARGET)                                                        \
+    PTQ__WORD_TYPE(I, uint32_t, BYTES, TARGET)                                                     \
+    TARGET PTQ__INLINE F F##_clamp(F x, float least, float most) {                                 \
+        return _mm##W##_min_ps(F##_all(most), _mm##W##_max_ps(F##_all(least), x));                 \
+    }                                                                                              \
+    TARGET PTQ__INLINE F F##_fma(F sum, F x, F w) { return _mm##W##_fmadd_ps(x, w, sum); }         \
+    TARGET PTQ__INLINE F F##_mac(F sum, F x, F w) { return F##_fma(sum, x, w); }                   \
+    TARGET PTQ__INLINE F I##_real(I x) { return _mm##W##_cvtepi32_ps((__m##W##i)x); }              \
+    TARGET PTQ__INLINE I I##_round(F x) { return (I)_mm##W##_cvtps_epi32(x); }                     \
+    TARGET PTQ__INLINE I I##_dot2(I sum, I x, I w) {                                               \
+        I products = (I)_mm##W##_madd_epi16((__m##W##i)x, (__m##W##i)w);                           \
+        __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));                                  \
+        return sum;                                                                                \
+    }                                                                                              \
+    TARGET PTQ__INLINE I I##_dot4(I sum, I x, I w) {                                               \
+        I two = (I)_mm##W##_maddubs_epi16((__m##W##i)x, (__m##W##i)w);                             \
+        return I##_dot2(sum, two, I##_all(0x00010001));                                            \
     }
-    codes = _mm_loadl_epi64((const __m128i *)(const void *)from);
-    return is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes);
-}
 
-PTQ__AVX2 PTQ__INLINE void ptq__i256_put(void *y, ptrdiff_t at, int n, __m256i codes) {
-    __m256i low = _mm256_and_si256(codes, _mm256_set1_epi32(255));
-    __m128i pack = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
-    pack = _mm_packus_epi16(pack, pack);
-    if (n >= 8) {
-        _mm_storel_epi64((__m128i *)(void *)((uint8_t *)y + at), pack);
-    } else {
-        uint8_t copy[16];
-        _mm_storeu_si128((__m128i *)(void *)copy, pack);
-        memcpy((uint8_t *)y + at, copy, (size_t)n);
-    }
-}
-
-PTQ__AVX2 PTQ__INLINE __m256 ptq__i256_real(__m256i x) { return _mm256_cvtepi32_ps(x); }
-
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_round(__m256 x) { return _mm256_cvtps_epi32(x); }
-
-/* Two products of 16 bits are summed exactly: nothing saturates. The addition is written out since
-   GCC otherwise collects the products of several steps before it adds them, for which there are no
-   registers. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__i256_dot(__m256i sum, __m256i x, __m256i w) {
-    __m256i products = _mm256_madd_epi16(x, w);
-    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
-    return sum;
-}
-
-/* Four products of unsigned codes and signed weights. Pairs of them are summed in 16 bits, which
-   would saturate: only for weights of which ptq__pairs_fit. Then it is exact, and takes three
-   instructions where ptq__i256_dot takes four. */
-PTQ__AVX2 PTQ__INLINE __m256i ptq__pairs256_dot(__m256i sum, __m256i x, __m256i w) {
-    __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1));
-    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
-    return sum;
-}
-
-/* AVX-VNNI: four products of unsigned codes and signed weights, summed exactly. */
+/* VNNI: four products, summed exactly, by one instruction; or by others in its place. */
 #ifdef PTQ__EMULATE_VNNI
-PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w) {
-    __m256i even = _mm256_madd_epi16(_mm256_and_si256(x, _mm256_set1_epi16(255)),
-                                     _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
-    __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8));
-    return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
-}
-#elif PTQ__HAS_AVXVNNI
-PTQ__AVXVNNI PTQ__INLINE __m256i ptq__dot_vnni256(__m256i sum, __m256i x, __m256i w) {
-    return _mm256_dpbusd_avx_epi32(sum, x, w);
-}
+#define PTQ__DOT_OF_FOUR(I, W, INSTRUCTION, TARGET)                                                \
+    TARGET PTQ__INLINE I I##_vnni(I sum, I x, I w) {                                               \
+        I even = (I)_mm##W##_srai_epi16(_mm##W##_slli_epi16((__m##W##i)w, 8), 8);                  \
+        I odd = (I)_mm##W##_srai_epi16((__m##W##i)w, 8);                                           \
+        return I##_dot2(I##_dot2(sum, x & 0x00ff00ffu, even), x >> 8 & 0x00ff00ffu, odd);          \
+    }
+#else
+#define PTQ__DOT_OF_FOUR(I, W, INSTRUCTION, TARGET)                                                \
+    TARGET PTQ__INLINE I I##_vnni(I sum, I x, I w) {                                               \
+        return (I)INSTRUCTION((__m##W##i)sum, (__m##W##i)x, (__m##W##i)w);                         \
+    }
 #endif
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_add(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
+/* AVX2: 16 registers, for 12 sums and what goes with them. */
+PTQ__X86_WIDTH(ptq__f256, ptq__i256, 32, 256, PTQ__AVX2)
+PTQ__VECTOR_TYPE(ptq__b256, uint8_t, 32, PTQ__AVX2)
+PTQ__VECTOR_TYPE(ptq__s256, uint16_t, 32, PTQ__AVX2)
+typedef int32_t ptq__z256 __attribute__((vector_size(32)));
 
-PTQ__AVX2 PTQ__INLINE __m256i ptq__s256_sub(__m256i a, __m256i b) { return _mm256_sub_epi16(a, b); }
+/* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
+PTQ__AVX2 PTQ__INLINE void ptq__b256_move_pairs(char *to, const char *from, int flip, int zero) {
+    __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)from);
+    codes = _mm_xor_si128(codes, _mm_set1_epi8((char)flip));
+    ptq__s256_store(to, (ptq__s256)_mm256_cvtepu8_epi16(codes) - (uint16_t)zero);
+}
 
-PTQ__FINISH_REAL(ptq__f256_finish, PTQ__AVX2, __m256, ptq__f256)
-PTQ__SUM_CODES(ptq__i256_sum, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
-PTQ__FINISH_CODES(ptq__i256_finish, PTQ__AVX2, __m256, __m256i, ptq__f256, ptq__i256)
-PTQ__FINISH_LATER(ptq__i256_later, PTQ__AVX2, ptq__i256)
-PTQ__WINOGRAD(ptq__winograd256, PTQ__AVX2, __m256i, ptq__s256, __m256i, ptq__i256)
-PTQ__AVERAGE_REAL(ptq__average_f256, PTQ__AVX2, __m256, ptq__f256)
-PTQ__AVERAGE_CODES(ptq__average_i256, PTQ__AVX2, __m256i, ptq__i256)
-PTQ__ADD_REAL(ptq__add_f256, PTQ__AVX2, __m256, ptq__f256)
-PTQ__ADD_CODES(ptq__add_i256, PTQ__AVX2, __m256i, ptq__i256)
-PTQ__DEPTHWISE_REAL(ptq__depthwise_f256, PTQ__AVX2, __m256, ptq__f256, ptq__f256_fma)
-PTQ__DEPTHWISE_CODES(ptq__depthwise_i256, PTQ__AVX2, __m256i, ptq__i256)
-PTQ__PREPROCESS(ptq__preprocess_256, PTQ__AVX2, __m256, ptq__f256, ptq__i256)
+PTQ__AVX2 PTQ__INLINE ptq__f256 ptq__f256_widen(const void *from, int is_signed) {
+    (void)is_signed;
+    return ptq__f256_load(from);
+}
 
-/* AVX-512. */
+PTQ__AVX2 PTQ__INLINE void ptq__f256_narrow(void *to, ptq__f256 v) { ptq__f256_store(to, v); }
 
-PTQ__AVX512 PTQ__INLINE __mmask16 ptq__mask512(int n) {
+PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed) {
+    __m128i codes = _mm_loadl_epi64((const __m128i *)from);
+    return (ptq__i256)(is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes));
+}
+
+PTQ__AVX2 PTQ__INLINE void ptq__i256_narrow(void *to, ptq__i256 v) {
+    __m256i low = (__m256i)(v & 255);
+    __m128i pack = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+    _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(pack, pack));
+}
+
+PTQ__ELEMENTS(ptq__f256, 4, PTQ__AVX2)
+PTQ__ELEMENTS(ptq__i256, 1, PTQ__AVX2)
+PTQ__STAGES(ptq__b256, PTQ__AVX2)
+PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__SCATTER(ptq__winograd256, PTQ__AVX2, ptq__s256)
+PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256)
+PTQ__OPERATORS(ptq__f256, ptq__i256, PTQ__AVX2)
+PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_real, NULL, 4,
+            8, 4, 6)
+PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_stage_pairs,
+            &ptq__winograd256, 4, 8, 4, 6)
+PTQ__ENGINE(ptq__bytes256, PTQ__AVX2, ptq__i256, ptq__i256_dot4, 4, PTQ__SATURATES,
+            ptq__b256_stage_bytes, NULL, 4, 8, 4, 6)
+#if PTQ__HAS_AVXVNNI
+PTQ__DOT_OF_FOUR(ptq__i256, 256, _mm256_dpbusd_avx_epi32, PTQ__AVXVNNI)
+PTQ__ENGINE(ptq__vnni256, PTQ__AVXVNNI, ptq__i256, ptq__i256_vnni, 4, 0, ptq__b256_stage_bytes,
+            NULL, 4, 8, 4, 6)
+#endif
+
+/* AVX-512: 32 registers, and masks for some lanes of a vector. */
+PTQ__X86_WIDTH(ptq__f512, ptq__i512, 64, 512, PTQ__AVX512)
+typedef int32_t ptq__z512 __attribute__((vector_size(64)));
+
+PTQ__AVX512 PTQ__INLINE __mmask16 ptq__first512(int n) {
     return (__mmask16)(n >= 16 ? 0xffff : (1 << n) - 1);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_all(float value) { return _mm512_set1_ps(value); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_load(const char *p) { return _mm512_loadu_ps(p); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_spread(const char *p) {
-    return _mm512_set1_ps(*(const float *)(const void *)p);
+PTQ__AVX512 PTQ__INLINE ptq__f512 ptq__f512_get(const void *x, ptrdiff_t at, int n, int is_signed) {
+    (void)is_signed;
+    return _mm512_maskz_loadu_ps(ptq__first512(n), (const float *)x + at);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_get(const void *x, ptrdiff_t at, int n) {
-    return _mm512_maskz_loadu_ps(ptq__mask512(n), (const float *)x + at);
+PTQ__AVX512 PTQ__INLINE void ptq__f512_put(void *y, ptrdiff_t at, int n, ptq__f512 v) {
+    _mm512_mask_storeu_ps((float *)y + at, ptq__first512(n), v);
 }
 
-PTQ__AVX512 PTQ__INLINE void ptq__f512_put(void *y, ptrdiff_t at, int n, __m512 value) {
-    _mm512_mask_storeu_ps((float *)y + at, ptq__mask512(n), value);
+PTQ__AVX512 PTQ__INLINE ptq__i512 ptq__i512_get(const void *x, ptrdiff_t at, int n, int is_signed) {
+    __m128i codes = _mm_maskz_loadu_epi8(ptq__first512(n), (const uint8_t *)x + at);
+    return (ptq__i512)(is_signed ? _mm512_cvtepi8_epi32(codes) : _mm512_cvtepu8_epi32(codes));
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_add(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_mul(__m512 a, __m512 b) { return _mm512_mul_ps(a, b); }
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_clamp(__m512 x, float least, float most) {
-    return _mm512_min_ps(_mm512_set1_ps(most), _mm512_max_ps(_mm512_set1_ps(least), x));
+PTQ__AVX512 PTQ__INLINE void ptq__i512_put(void *y, ptrdiff_t at, int n, ptq__i512 v) {
+    _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)y + at, ptq__first512(n), (__m512i)v);
 }
 
-PTQ__AVX512 PTQ__INLINE __m512 ptq__f512_fma(__m512 sum, __m512 x, __m512 w) {
-    return _mm512_fmadd_ps(x, w, sum);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_all(int32_t value) { return _mm512_set1_epi32(value); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_load(const char *p) { return _mm512_loadu_si512(p); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_spread(const char *p) {
-    return _mm512_set1_epi32(*(const int32_t *)(const void *)p);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_add(__m512i a, __m512i b) {
-    return _mm512_add_epi32(a, b);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_sub(__m512i a, __m512i b) {
-    return _mm512_sub_epi32(a, b);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_quarter(__m512i x) { return _mm512_srai_epi32(x, 2); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    __m128i codes = _mm_maskz_loadu_epi8(ptq__mask512(n), (const uint8_t *)x + at);
-    return is_signed ? _mm512_cvtepi8_epi32(codes) : _mm512_cvtepu8_epi32(codes);
-}
-
-PTQ__AVX512 PTQ__INLINE void ptq__i512_put(void *y, ptrdiff_t at, int n, __m512i codes) {
-    _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)y + at, ptq__mask512(n), codes);
-}
-
-PTQ__AVX512 PTQ__INLINE __m512 ptq__i512_real(__m512i x) { return _mm512_cvtepi32_ps(x); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_round(__m512 x) { return _mm512_cvtps_epi32(x); }
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__i512_dot(__m512i sum, __m512i x, __m512i w) {
-    __m512i products = _mm512_madd_epi16(x, w);
-    __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
-    return sum;
-}
-
-PTQ__AVX512 PTQ__INLINE __m512i ptq__pairs512_dot(__m512i sum, __m512i x, __m512i w) {
-    __m512i products = _mm512_madd_epi16(_mm512_maddubs_epi16(x, w), _mm512_set1_epi16(1));
-    __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(products));
-    return sum;
-}
-
-#ifdef PTQ__EMULATE_VNNI
-PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w) {
-    __m512i even = _mm512_madd_epi16(_mm512_and_si512(x, _mm512_set1_epi16(255)),
-                                     _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8));
-    __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(x, 8), _mm512_srai_epi16(w, 8));
-    return _mm512_add_epi32(sum, _mm512_add_epi32(even, odd));
-}
-#else
-PTQ__AVX512VNNI PTQ__INLINE __m512i ptq__dot_vnni512(__m512i sum, __m512i x, __m512i w) {
-    return _mm512_dpbusd_epi32(sum, x, w);
-}
-#endif
-
-PTQ__FINISH_REAL(ptq__f512_finish, PTQ__AVX512, __m512, ptq__f512)
-PTQ__SUM_CODES(ptq__i512_sum, PTQ__AVX512, __m512, __m512i, ptq__f512, ptq__i512)
-PTQ__FINISH_CODES(ptq__i512_finish, PTQ__AVX512, __m512, __m512i, ptq__f512, ptq__i512)
-PTQ__FINISH_LATER(ptq__i512_later, PTQ__AVX512, ptq__i512)
-PTQ__WINOGRAD(ptq__winograd512, PTQ__AVX512, __m256i, ptq__s256, __m512i, ptq__i512)
-
-/* 16 registers: 12 sums and what goes with them. */
-PTQ__TILE(ptq__f256_4x1, PTQ__AVX2, __m256, 4, 1, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__f256_8x1, PTQ__AVX2, __m256, 8, 1, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__f256_4x2, PTQ__AVX2, __m256, 4, 2, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__f256_6x2, PTQ__AVX2, __m256, 6, 2, ptq__f256, ptq__f256_fma)
-PTQ__TILE(ptq__i256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__i256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__i256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__i256_6x2, PTQ__AVX2, __m256i, 6, 2, ptq__i256, ptq__i256_dot)
-PTQ__TILE(ptq__pairs256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__pairs256_dot)
-PTQ__TILE(ptq__pairs256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__pairs256_dot)
-PTQ__TILE(ptq__pairs256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__pairs256_dot)
-PTQ__TILE(ptq__pairs256_6x2, PTQ__AVX2, __m256i, 6, 2, ptq__i256, ptq__pairs256_dot)
-PTQ__TILES(ptq__places256_4x1, PTQ__AVX2, __m256i, 4, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILES(ptq__places256_8x1, PTQ__AVX2, __m256i, 8, 1, ptq__i256, ptq__i256_dot)
-PTQ__TILES(ptq__places256_4x2, PTQ__AVX2, __m256i, 4, 2, ptq__i256, ptq__i256_dot)
-#if PTQ__HAS_AVXVNNI
-PTQ__TILE(ptq__vnni256_4x1, PTQ__AVXVNNI, __m256i, 4, 1, ptq__i256, ptq__dot_vnni256)
-PTQ__TILE(ptq__vnni256_8x1, PTQ__AVXVNNI, __m256i, 8, 1, ptq__i256, ptq__dot_vnni256)
-PTQ__TILE(ptq__vnni256_4x2, PTQ__AVXVNNI, __m256i, 4, 2, ptq__i256, ptq__dot_vnni256)
-PTQ__TILE(ptq__vnni256_6x2, PTQ__AVXVNNI, __m256i, 6, 2, ptq__i256, ptq__dot_vnni256)
-#endif
-/* 32 registers. */
-PTQ__TILE(ptq__f512_8x1, PTQ__AVX512, __m512, 8, 1, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__f512_16x1, PTQ__AVX512, __m512, 16, 1, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__f512_4x2, PTQ__AVX512, __m512, 4, 2, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__f512_8x2, PTQ__AVX512, __m512, 8, 2, ptq__f512, ptq__f512_fma)
-PTQ__TILE(ptq__i512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__i512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__i512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__i512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__pairs512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__pairs512_dot)
-PTQ__TILE(ptq__pairs512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__pairs512_dot)
-PTQ__TILE(ptq__pairs512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__pairs512_dot)
-PTQ__TILE(ptq__pairs512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__pairs512_dot)
-PTQ__TILES(ptq__places512_8x1, PTQ__AVX512, __m512i, 8, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILES(ptq__places512_16x1, PTQ__AVX512, __m512i, 16, 1, ptq__i512, ptq__i512_dot)
-PTQ__TILES(ptq__places512_4x2, PTQ__AVX512, __m512i, 4, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILES(ptq__places512_8x2, PTQ__AVX512, __m512i, 8, 2, ptq__i512, ptq__i512_dot)
-PTQ__TILE(ptq__vnni512_8x1, PTQ__AVX512VNNI, __m512i, 8, 1, ptq__i512, ptq__dot_vnni512)
-PTQ__TILE(ptq__vnni512_16x1, PTQ__AVX512VNNI, __m512i, 16, 1, ptq__i512, ptq__dot_vnni512)
-PTQ__TILE(ptq__vnni512_4x2, PTQ__AVX512VNNI, __m512i, 4, 2, ptq__i512, ptq__dot_vnni512)
-PTQ__TILE(ptq__vnni512_8x2, PTQ__AVX512VNNI, __m512i, 8, 2, ptq__i512, ptq__dot_vnni512)
+PTQ__DOT_OF_FOUR(ptq__i512, 512, _mm512_dpbusd_epi32, PTQ__AVX512VNNI)
+PTQ__SUM_CODES(ptq__i512_sum, ptq__f512, ptq__i512, PTQ__AVX512)
+PTQ__FINISHES(ptq__f512, ptq__i512, PTQ__AVX512)
+PTQ__SCATTER(ptq__winograd512, PTQ__AVX512, ptq__s256)
+PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512)
+PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_real, NULL,
+            8, 16, 4, 8)
+PTQ__ENGINE(ptq__pairs512, PTQ__AVX512, ptq__i512, ptq__i512_dot2, 2, 0, ptq__b256_stage_pairs,
+            &ptq__winograd512, 8, 16, 4, 8)
+PTQ__ENGINE(ptq__bytes512, PTQ__AVX512, ptq__i512, ptq__i512_dot4, 4, PTQ__SATURATES,
+            ptq__b256_stage_bytes, NULL, 8, 16, 4, 8)
+PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq__b256_stage_bytes,
+            NULL, 8, 16, 4, 8)
 
 #if PTQ__HAS_AMX
 /* AMX. A tile register holds up to 16 rows of 64 bytes. A tile of inputs has a row for each output
@@ -10896,7 +10804,7 @@ PTQ__TILE(ptq__vnni512_8x2, PTQ__AVX512VNNI, __m512i, 8, 2, ptq__i512, ptq__dot_
 PTQ__AMX static void ptq__amx_begin(const ptq__packed *k) {
     union {
         uint8_t byte[64]; /* 0: palette; 16 to 31: bytes of a row, 16 bits; 48 to 55: rows */
-        __m512i all;      /* for its alignment */
+        ptq__i512 all;    /* for its alignment */
     } config;
     int i;
     memset(&config, 0, sizeof config);
@@ -10909,8 +10817,8 @@ PTQ__AMX static void ptq__amx_begin(const ptq__packed *k) {
     ptq__tile_config(&config);
 }
 
-PTQ__AMX static void ptq__amx_end(const ptq__tile *t) {
-    ptq__i512_later(t);
+PTQ__AMX static void ptq__amx_end(ptq__tile *t) {
+    ptq__i512_finish_row(&t->waiting, t->finish);
     ptq__tile_release();
 }
 
@@ -10918,19 +10826,19 @@ PTQ__AMX static void ptq__amx_end(const ptq__tile *t) {
    same bias. The vector units finish the tile before while the matrix unit, which has a queue of
    its own, works on this one: so the store, which must wait for it, comes last. */
 #define PTQ__AMX_TILE(NAME, PIXELS, VECTORS)                                                       \
-    PTQ__AMX static void NAME(const ptq__tile *t) {                                                \
-        enum { WIDE = 64 * VECTORS };                                                              \
+    PTQ__AMX static void NAME(ptq__tile *t) {                                                      \
+        enum { WIDE = 64 * VECTORS, BOTH = PIXELS == 2 && VECTORS == 2 };                          \
         ptrdiff_t advance = t->conv->advance, next = t->conv->pixels[0][0];                        \
         const char *weight = t->weight, *from;                                                     \
+        char *to = t->sums.at;                                                                     \
         int i, words = t->conv->piece_words;                                                       \
-        ptq__later *later = t->later;                                                              \
         ptq__tile_fence(t);                                                                        \
         ptq__tile_load(0, t->bias, 0);                                                             \
         if (VECTORS == 2)                                                                          \
             ptq__tile_load(1, t->bias + 64, 0);                                                    \
         if (PIXELS == 2)                                                                           \
             ptq__tile_load(2, t->bias, 0);                                                         \
-        if (PIXELS == 2 && VECTORS == 2)                                                           \
+        if (BOTH)                                                                                  \
             ptq__tile_load(3, t->bias + 64, 0);                                                    \
         for (i = 0; i < t->pieces; i++, weight += words * WIDE) {                                  \
             from = t->piece[i].from + t->at;                                                       \
@@ -10945,23 +10853,19 @@ PTQ__AMX static void ptq__amx_end(const ptq__tile *t) {
                 ptq__tile_load(7, weight + 64, WIDE);                                              \
                 ptq__tile_dot(1, 4, 7);                                                            \
             }                                                                                      \
-            if (PIXELS == 2 && VECTORS == 2)                                                       \
+            if (BOTH)                                                                              \
                 ptq__tile_dot(3, 5, 7);                                                            \
         }                                                                                          \
-        ptq__i512_later(t); /* of the tile before, if there is one */                              \
-        ptq__tile_store(0, later->sums, WIDE);                                                     \
+        ptq__i512_finish_row(&t->waiting, t->finish);                                              \
+        ptq__tile_store(0, to, WIDE);                                                              \
         if (VECTORS == 2)                                                                          \
-            ptq__tile_store(1, later->sums + 64, WIDE);                                            \
+            ptq__tile_store(1, to + 64, WIDE);                                                     \
         if (PIXELS == 2)                                                                           \
-            ptq__tile_store(2, later->sums + next * WIDE, WIDE);                                   \
-        if (PIXELS == 2 && VECTORS == 2)                                                           \
-            ptq__tile_store(3, later->sums + next * WIDE + 64, WIDE);                              \
-        ptq__tile_fence(later);                                                                    \
-        later->pixels = t->pixels;                                                                 \
-        later->channels = t->channels;                                                             \
-        later->vectors = VECTORS;                                                                  \
-        later->out = t->out;                                                                       \
-        later->multiplier = t->multiplier;                                                         \
+            ptq__tile_store(2, to + next * WIDE, WIDE);                                            \
+        if (BOTH)                                                                                  \
+            ptq__tile_store(3, to + next * WIDE + 64, WIDE);                                       \
+        ptq__tile_fence(to);                                                                       \
+        t->waiting = t->sums;                                                                      \
     }
 
 PTQ__AMX_TILE(ptq__amx_1x1, 1, 1)
@@ -10986,313 +10890,101 @@ PTQ__AMX static void ptq__stage_matrix(const ptq__packed *k, const char *from, c
             _mm512_mask_storeu_epi8(to + i, lanes, _mm512_xor_si512(codes, flip));
         }
 }
+
+static const ptq__matrix ptq__amx_unit = {ptq__amx_begin, ptq__amx_end};
+static const ptq__engine ptq__amx = {16,
+                                     4,
+                                     0,
+                                     ptq__stage_matrix,
+                                     ptq__i512_finish_row,
+                                     NULL,
+                                     &ptq__amx_unit,
+                                     {{16, 32}, {16, 32}},
+                                     {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}}};
 #endif
 
-#define PTQ__AS_IT_IS 0, 0, 0, NULL, NULL, NULL, NULL /* neither planar nor signed nor a matrix */
-static const ptq__engine ptq__engine_f256 = {
-    ptq__stage_f32,
-    4,
-    1,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__f256_4x1, ptq__f256_8x1}, {ptq__f256_4x2, ptq__f256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_i256 = {
-    ptq__stage_s16,
-    1,
-    2,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__i256_4x1, ptq__i256_8x1}, {ptq__i256_4x2, ptq__i256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_places256 = {
-    ptq__stage_s16,
-    1,
-    2,
-    8,
-    {{4, 8}, {4, 4}},
-    {{ptq__places256_4x1, ptq__places256_8x1}, {ptq__places256_4x2, ptq__places256_4x2}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    ptq__i256_later,
-    &ptq__winograd256};
-static const ptq__engine ptq__engine_pairs256 = {
-    ptq__stage_u8,
-    1,
-    4,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__pairs256_4x1, ptq__pairs256_8x1}, {ptq__pairs256_4x2, ptq__pairs256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_f512 = {
-    ptq__stage_f32,
-    4,
-    1,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__f512_8x1, ptq__f512_16x1}, {ptq__f512_4x2, ptq__f512_8x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_i512 = {
-    ptq__stage_s16,
-    1,
-    2,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__i512_8x1, ptq__i512_16x1}, {ptq__i512_4x2, ptq__i512_8x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_places512 = {
-    ptq__stage_s16,
-    1,
-    2,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__places512_8x1, ptq__places512_16x1}, {ptq__places512_4x2, ptq__places512_8x2}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    ptq__i512_later,
-    &ptq__winograd512};
-static const ptq__engine ptq__engine_pairs512 = {
-    ptq__stage_u8,
-    1,
-    4,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__pairs512_8x1, ptq__pairs512_16x1}, {ptq__pairs512_4x2, ptq__pairs512_8x2}},
-    PTQ__AS_IT_IS};
-static const ptq__engine ptq__engine_vnni512 = {
-    ptq__stage_u8,
-    1,
-    4,
-    16,
-    {{8, 16}, {4, 8}},
-    {{ptq__vnni512_8x1, ptq__vnni512_16x1}, {ptq__vnni512_4x2, ptq__vnni512_8x2}},
-    PTQ__AS_IT_IS};
-
-#define PTQ__WITH_AVX2                                                                             \
-    ptq__average_f256, ptq__average_i256, ptq__add_f256, ptq__add_i256, ptq__depthwise_f256,       \
-        ptq__depthwise_i256, ptq__preprocess_256
-static const ptq__family ptq__avx2 = {
-    &ptq__engine_f256,     &ptq__engine_i256,      NULL,
-    &ptq__engine_pairs256, &ptq__engine_places256, PTQ__WITH_AVX2};
-static const ptq__family ptq__avx512 = {
-    &ptq__engine_f512,     &ptq__engine_i512,      NULL,
-    &ptq__engine_pairs512, &ptq__engine_places512, PTQ__WITH_AVX2};
-static const ptq__family ptq__avx512vnni = {&ptq__engine_f512,      &ptq__engine_i512,
-                                            &ptq__engine_vnni512,   NULL,
-                                            &ptq__engine_places512, PTQ__WITH_AVX2};
+#define PTQ__OTHERS ptq__f256_operators, ptq__f256_preprocess
+static const ptq__family ptq__families[] = {
+    {PTQ_ISA_AVX2, &ptq__real256, &ptq__pairs256, &ptq__bytes256, PTQ__OTHERS},
+    {PTQ_ISA_AVX512, &ptq__real512, &ptq__pairs512, &ptq__bytes512, PTQ__OTHERS},
+    {PTQ_ISA_AVX512VNNI, &ptq__real512, &ptq__pairs512, &ptq__vnni512, PTQ__OTHERS},
 #if PTQ__HAS_AVXVNNI
-static const ptq__engine ptq__engine_vnni256 = {
-    ptq__stage_u8,
-    1,
-    4,
-    8,
-    {{4, 8}, {4, 6}},
-    {{ptq__vnni256_4x1, ptq__vnni256_8x1}, {ptq__vnni256_4x2, ptq__vnni256_6x2}},
-    PTQ__AS_IT_IS};
-static const ptq__family ptq__avxvnni = {&ptq__engine_f256,      &ptq__engine_i256,
-                                         &ptq__engine_vnni256,   NULL,
-                                         &ptq__engine_places256, PTQ__WITH_AVX2};
-#else
-#define ptq__avxvnni ptq__avx2 /* never chosen */
+    {PTQ_ISA_AVXVNNI, &ptq__real256, &ptq__pairs256, &ptq__vnni256, PTQ__OTHERS},
 #endif
 #if PTQ__HAS_AMX
-static const ptq__engine ptq__engine_amx = {
-    ptq__stage_matrix,
-    1,
-    4,
-    16,
-    {{16, 32}, {16, 32}},
-    {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}},
-    0,
-    0,
-    1,
-    ptq__amx_begin,
-    ptq__amx_end,
-    NULL,
-    NULL};
-static const ptq__family ptq__amx = {&ptq__engine_f512,      &ptq__engine_i512,
-                                     &ptq__engine_amx,       NULL,
-                                     &ptq__engine_places512, PTQ__WITH_AVX2};
-#else
-#define ptq__amx ptq__avx512 /* never chosen */
+    {PTQ_ISA_AMX, &ptq__real512, &ptq__pairs512, &ptq__amx, PTQ__OTHERS},
 #endif
-
-/* Only for what ptq_isa_available. */
-static const ptq__family *ptq__family_of(ptq_isa isa) {
-    switch (isa) {
-    case PTQ_ISA_AVX2:
-        return &ptq__avx2;
-    case PTQ_ISA_AVXVNNI:
-        return &ptq__avxvnni;
-    case PTQ_ISA_AVX512:
-        return &ptq__avx512;
-    case PTQ_ISA_AVX512VNNI:
-        return &ptq__avx512vnni;
-    case PTQ_ISA_AMX:
-        return &ptq__amx;
-    default:
-        return NULL;
-    }
-}
+};
 #endif /* PTQ__X86 */
 
 #ifdef PTQ__128
 
-/* 128 bits: NEON and WebAssembly. The vectors of both are vectors of the compiler, on which + - * /
-   work lane by lane; only what follows PTQ__NEON and PTQ__WASM below differs. */
-#ifdef PTQ__NEON
-typedef float32x4_t ptq__f128;
-typedef int32x4_t ptq__i128;
-
-/* GCC would copy memory through other registers. */
-PTQ__INLINE ptq__f128 ptq__f128_load(const char *p) {
-    return vld1q_f32((const float *)(const void *)p);
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_load(const char *p) {
-    return vld1q_s32((const int32_t *)(const void *)p);
-}
+/* 128 bits: NEON and WebAssembly. No attribute: the whole program has these instructions. 64-bit
+   ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
+   WebAssembly runs on have 16 or more. The runtimes of WebAssembly need some for themselves. */
+#define PTQ__BASE
+#if defined(PTQ__BY_LANE)
+#define PTQ__WIDE 8
+#elif defined(PTQ__NEON)
+#define PTQ__WIDE 6
 #else
-typedef float ptq__f128 __attribute__((vector_size(16)));
-typedef int32_t ptq__i128 __attribute__((vector_size(16)));
-
-PTQ__INLINE ptq__f128 ptq__f128_load(const char *p) {
-    ptq__f128 x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_load(const char *p) {
-    ptq__i128 x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
+#define PTQ__WIDE 4
 #endif
-#define PTQ__BASE /* no attribute: the whole program has these instructions */
+PTQ__WORD_TYPE(ptq__f128, float, 16, PTQ__BASE)
+PTQ__WORD_TYPE(ptq__i128, uint32_t, 16, PTQ__BASE)
+PTQ__VECTOR_TYPE(ptq__b128, uint8_t, 16, PTQ__BASE)
+typedef int32_t ptq__z128 __attribute__((vector_size(16)));
 
-PTQ__INLINE ptq__f128 ptq__f128_all(float value) {
-    ptq__f128 x = {value, value, value, value};
-    return x;
+PTQ__INLINE ptq__f128 ptq__f128_widen(const void *from, int is_signed) {
+    (void)is_signed;
+    return ptq__f128_load(from);
 }
 
-PTQ__INLINE ptq__f128 ptq__f128_spread(const char *p) {
-    float value;
-    memcpy(&value, p, sizeof value);
-    return ptq__f128_all(value);
+PTQ__INLINE void ptq__f128_narrow(void *to, ptq__f128 v) { ptq__f128_store(to, v); }
+
+/* As ptq__rne: what is rounded has been clamped. */
+PTQ__INLINE ptq__i128 ptq__i128_near(ptq__f128 x) {
+    return (ptq__i128)(x + 12582912.0f) - 0x4b400000;
 }
-
-PTQ__INLINE ptq__f128 ptq__f128_get(const void *x, ptrdiff_t at, int n) {
-    const float *from = (const float *)x + at;
-    float copy[4] = {0, 0, 0, 0};
-    if (n >= 4)
-        return ptq__f128_load((const char *)(const void *)from);
-    memcpy(copy, from, (size_t)n * sizeof *copy);
-    return ptq__f128_load((const char *)copy);
-}
-
-PTQ__INLINE void ptq__f128_put(void *y, ptrdiff_t at, int n, ptq__f128 value) {
-    float copy[4];
-    if (n >= 4) {
-        memcpy((float *)y + at, &value, sizeof value);
-    } else {
-        memcpy(copy, &value, sizeof copy);
-        memcpy((float *)y + at, copy, (size_t)n * sizeof *copy);
-    }
-}
-
-PTQ__INLINE ptq__f128 ptq__f128_add(ptq__f128 a, ptq__f128 b) { return a + b; }
-
-PTQ__INLINE ptq__f128 ptq__f128_sub(ptq__f128 a, ptq__f128 b) { return a - b; }
-
-PTQ__INLINE ptq__f128 ptq__f128_mul(ptq__f128 a, ptq__f128 b) { return a * b; }
-
-PTQ__INLINE ptq__f128 ptq__f128_div(ptq__f128 a, ptq__f128 b) { return a / b; }
-
-PTQ__INLINE ptq__i128 ptq__i128_all(int32_t value) {
-    ptq__i128 x = {value, value, value, value};
-    return x;
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_spread(const char *p) {
-    int32_t value;
-    memcpy(&value, p, sizeof value);
-    return ptq__i128_all(value);
-}
-
-PTQ__INLINE ptq__i128 ptq__i128_add(ptq__i128 a, ptq__i128 b) { return a + b; }
-
-PTQ__INLINE ptq__i128 ptq__i128_sub(ptq__i128 a, ptq__i128 b) { return a - b; }
-
-PTQ__INLINE ptq__i128 ptq__i128_quarter(ptq__i128 x) { return x >> 2; }
-
-PTQ__INLINE ptq__i128 ptq__i128_mul(ptq__i128 a, ptq__i128 b) { return a * b; }
-
-/* Four bytes in the lowest lane; ptq__i128_get and ptq__i128_put widen and narrow. */
-PTQ__INLINE uint32_t ptq__get_bytes(const void *x, ptrdiff_t at, int n) {
-    uint32_t bytes, some = 0;
-    if (n >= 4) {
-        memcpy(&bytes, (const uint8_t *)x + at, sizeof bytes);
-        return bytes;
-    }
-    memcpy(&some, (const uint8_t *)x + at, (size_t)n);
-    return some;
-}
-
-PTQ__INLINE void ptq__put_bytes(void *y, ptrdiff_t at, int n, uint32_t bytes) {
-    uint32_t some = bytes; /* its own, so that `bytes` may stay in a register */
-    if (n >= 4)
-        memcpy((uint8_t *)y + at, &bytes, sizeof bytes);
-    else
-        memcpy((uint8_t *)y + at, &some, (size_t)n);
-}
-
-PTQ__INLINE void ptq__move_f32(char *to, const char *from, int flip, int zero) {
-    (void)flip, (void)zero;
-    memcpy(to, from, PTQ__SLAB);
-}
+#endif /* PTQ__128 */
 
 #ifdef PTQ__NEON
-
 /* Sixteen codes less their zero point, 16 bits each: an input outside the image is 0. */
-PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
-    uint8x16_t codes = vld1q_u8((const uint8_t *)from);
+PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
+    uint8x16_t codes = ptq__b128_load(from) ^ (uint8_t)flip;
     uint8x8_t less = vdup_n_u8((uint8_t)zero);
-    codes = veorq_u8(codes, vdupq_n_u8((uint8_t)flip));
-    vst1q_u8((uint8_t *)to, vreinterpretq_u8_u16(vsubl_u8(vget_low_u8(codes), less)));
-    vst1q_u8((uint8_t *)to + 16, vreinterpretq_u8_u16(vsubl_u8(vget_high_u8(codes), less)));
+    ptq__b128_store(to, (ptq__b128)vsubl_u8(vget_low_u8(codes), less));
+    ptq__b128_store(to + 16, (ptq__b128)vsubl_u8(vget_high_u8(codes), less));
 }
 
 PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return vminq_f32(vmaxq_f32(x, vdupq_n_f32(least)), vdupq_n_f32(most));
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    uint8x8_t codes = vreinterpret_u8_u32(vdup_n_u32(ptq__get_bytes(x, at, n)));
+PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
+    uint32_t bytes;
+    uint8x8_t codes;
+    memcpy(&bytes, from, sizeof bytes);
+    codes = vreinterpret_u8_u32(vdup_n_u32(bytes));
     if (is_signed)
-        return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(codes))));
-    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(codes))));
+        return (ptq__i128)vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(codes))));
+    return vmovl_u16(vget_low_u16(vmovl_u8(codes)));
 }
 
-PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes) {
-    int16x4_t half = vmovn_s32(codes);
-    int8x8_t bytes = vmovn_s16(vcombine_s16(half, half));
-    ptq__put_bytes(y, at, n, vget_lane_u32(vreinterpret_u32_s8(bytes), 0));
+PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
+    uint16x4_t half = vmovn_u32(v);
+    uint8x8_t codes = vmovn_u16(vcombine_u16(half, half));
+    uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(codes), 0);
+    memcpy(to, &bytes, sizeof bytes);
 }
 
-PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) { return vcvtq_f32_s32(x); }
+PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) { return vcvtq_f32_s32((int32x4_t)x); }
 
 /* Two 16-bit codes, and the weights of the first for four channels before those of the second. */
-PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
-    int16x4_t code = vget_low_s16(vreinterpretq_s16_s32(x));
-    int16x8_t weight = vreinterpretq_s16_s32(w);
-    sum = vmlal_lane_s16(sum, vget_low_s16(weight), code, 0);
-    return vmlal_lane_s16(sum, vget_high_s16(weight), code, 1);
+PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    int16x4_t code = vget_low_s16((int16x8_t)x);
+    int32x4_t first = vmlal_lane_s16((int32x4_t)sum, vget_low_s16((int16x8_t)w), code, 0);
+    return (ptq__i128)vmlal_lane_s16(first, vget_high_s16((int16x8_t)w), code, 1);
 }
 
 #ifdef __aarch64__
@@ -11300,14 +10992,15 @@ PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return vfmaq_f32(sum, x, w);
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return vcvtnq_s32_f32(x); }
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return (ptq__i128)vcvtnq_s32_f32(x); }
 
 #define ptq__f128_fma ptq__f128_mac
 #define ptq__f128_mac_lane(sum, x, w, lane) vfmaq_laneq_f32(sum, w, x, lane)
-#define ptq__i128_dot_lane(sum, x, w, lane)                                                        \
-    vmlal_high_laneq_s16(vmlal_laneq_s16(sum, vget_low_s16(vreinterpretq_s16_s32(w)),              \
-                                         vreinterpretq_s16_s32(x), 2 * (lane)),                    \
-                         vreinterpretq_s16_s32(w), vreinterpretq_s16_s32(x), 2 * (lane) + 1)
+#define ptq__i128_dot2_lane(sum, x, w, lane)                                                       \
+    (ptq__i128)                                                                                    \
+        vmlal_high_laneq_s16(vmlal_laneq_s16((int32x4_t)(sum), vget_low_s16((int16x8_t)(w)),       \
+                                             (int16x8_t)(x), 2 * (lane)),                          \
+                             (int16x8_t)(w), (int16x8_t)(x), 2 * (lane) + 1)
 #else
 /* 32-bit ARM. Its vectors take denormal numbers for 0. To codes that makes no difference: sums are
    integers and multipliers normal, so that no product is denormal unless it is 0, and the fused
@@ -11319,45 +11012,25 @@ PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return sum;
 }
 
-/* As ptq__rne: what is rounded has been clamped. */
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) {
-    ptq__f128 shifted = vaddq_f32(x, vdupq_n_f32(12582912.0f));
-    return vsubq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(0x4b400000));
-}
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
 PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
     return vmlaq_f32(sum, x, w);
 }
 #endif
 
-#if PTQ__HAS_DOTPROD
-/* Four products of signed codes and signed weights, summed exactly. */
-PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
-    return vdotq_s32(sum, vreinterpretq_s8_s32(x), vreinterpretq_s8_s32(w));
-}
-
-#define ptq__i128_sdot_lane(sum, x, w, lane)                                                       \
-    vdotq_laneq_s32(sum, vreinterpretq_s8_s32(w), vreinterpretq_s8_s32(x), lane)
-
-/* 32 codes as signed bytes; their zero point is in the bias. */
-PTQ__INLINE void ptq__move_s8(char *to, const char *from, int flip, int zero) {
-    uint8x16_t change = vdupq_n_u8((uint8_t)flip);
-    (void)zero;
-    vst1q_u8((uint8_t *)to, veorq_u8(vld1q_u8((const uint8_t *)from), change));
-    vst1q_u8((uint8_t *)to + 16, veorq_u8(vld1q_u8((const uint8_t *)from + 16), change));
-}
-
-PTQ__STAGE(ptq__stage_s8, PTQ__BASE, PTQ__SLAB, ptq__move_s8)
-#endif
+PTQ__SUM_CODES(ptq__i128_sum, ptq__f128, ptq__i128, PTQ__BASE)
+#define PTQ__PAIRS_FORM PTQ__PLANAR
+#define PTQ__WINOGRAD128 NULL
 #endif /* PTQ__NEON */
 
 #ifdef PTQ__WASM
+PTQ__VECTOR_TYPE(ptq__s128, uint16_t, 16, PTQ__BASE)
 
-PTQ__INLINE void ptq__move_s16(char *to, const char *from, int flip, int zero) {
-    v128_t codes = wasm_v128_xor(wasm_v128_load(from), wasm_i8x16_splat((int8_t)flip));
-    v128_t less = wasm_i16x8_splat((int16_t)zero);
-    wasm_v128_store(to, wasm_i16x8_sub(wasm_u16x8_extend_low_u8x16(codes), less));
-    wasm_v128_store(to + 16, wasm_i16x8_sub(wasm_u16x8_extend_high_u8x16(codes), less));
+PTQ__INLINE void ptq__b128_move_pairs(char *to, const char *from, int flip, int zero) {
+    v128_t codes = (v128_t)(ptq__b128_load(from) ^ (uint8_t)flip);
+    ptq__s128_store(to, (ptq__s128)wasm_u16x8_extend_low_u8x16(codes) - (uint16_t)zero);
+    ptq__s128_store(to + 16, (ptq__s128)wasm_u16x8_extend_high_u8x16(codes) - (uint16_t)zero);
 }
 
 /* pmax(a, b) is a < b ? b : a: one instruction where max, which minds the sign of 0, is several. A
@@ -11367,29 +11040,24 @@ PTQ__INLINE ptq__f128 ptq__f128_clamp(ptq__f128 x, float least, float most) {
     return (ptq__f128)wasm_f32x4_pmin(y, wasm_f32x4_splat(most));
 }
 
-PTQ__INLINE ptq__i128 ptq__i128_get(const void *x, ptrdiff_t at, int n, int is_signed) {
-    v128_t codes = (v128_t)ptq__i128_all((int32_t)ptq__get_bytes(x, at, n));
+PTQ__INLINE ptq__i128 ptq__i128_widen(const void *from, int is_signed) {
+    v128_t codes = wasm_v128_load32_splat(from);
     if (is_signed)
         return (ptq__i128)wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(codes));
     return (ptq__i128)wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(codes));
 }
 
-PTQ__INLINE void ptq__i128_put(void *y, ptrdiff_t at, int n, ptq__i128 codes) {
-    v128_t pack = wasm_v128_and((v128_t)codes, wasm_i32x4_splat(255));
+PTQ__INLINE void ptq__i128_narrow(void *to, ptq__i128 v) {
+    v128_t pack = (v128_t)(v & 255);
     pack = wasm_u16x8_narrow_i32x4(pack, pack);
-    pack = wasm_u8x16_narrow_i16x8(pack, pack);
-    ptq__put_bytes(y, at, n, (uint32_t)wasm_i32x4_extract_lane(pack, 0));
+    wasm_v128_store32_lane(to, wasm_u8x16_narrow_i16x8(pack, pack), 0);
 }
 
 PTQ__INLINE ptq__f128 ptq__i128_real(ptq__i128 x) {
     return (ptq__f128)wasm_f32x4_convert_i32x4((v128_t)x);
 }
 
-/* As ptq__rne: what is rounded has been clamped. */
-PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) {
-    v128_t shifted = wasm_f32x4_add((v128_t)x, wasm_f32x4_splat(12582912.0f));
-    return (ptq__i128)wasm_i32x4_sub(shifted, wasm_i32x4_splat(0x4b400000));
-}
+PTQ__INLINE ptq__i128 ptq__i128_round(ptq__f128 x) { return ptq__i128_near(x); }
 
 PTQ__INLINE v128_t ptq__fma_low(v128_t sum, v128_t x, v128_t w) {
     v128_t product =
@@ -11414,12 +11082,11 @@ PTQ__INLINE ptq__f128 ptq__f128_fma(ptq__f128 sum, ptq__f128 x, ptq__f128 w) {
 PTQ__INLINE ptq__f128 ptq__f128_mac(ptq__f128 sum, ptq__f128 x, ptq__f128 w) { return sum + x * w; }
 
 /* Two products of 16 bits are summed exactly. */
-PTQ__INLINE ptq__i128 ptq__i128_dot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
-    v128_t products = wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
-    return (ptq__i128)wasm_i32x4_add((v128_t)sum, products);
+PTQ__INLINE ptq__i128 ptq__i128_dot2(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    return sum + (ptq__i128)wasm_i32x4_dot_i16x8((v128_t)x, (v128_t)w);
 }
 
-PTQ__SUM_CODES(ptq__exact_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
+PTQ__SUM_CODES(ptq__exact_sum, ptq__f128, ptq__i128, PTQ__BASE)
 
 /* Double precision takes its time. A plain sum that is not near a half rounds to the same code. */
 PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f128 residual) {
@@ -11434,154 +11101,63 @@ PTQ__INLINE ptq__i128 ptq__i128_sum(const ptq__finish *f, ptq__f128 own, ptq__f1
         return ptq__exact_sum(f, own, residual);
     return code;
 }
-#else
-PTQ__SUM_CODES(ptq__i128_sum, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
+
+PTQ__SCATTER(ptq__winograd128, PTQ__BASE, ptq__s128)
+PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128)
+#define PTQ__PAIRS_FORM 0
+#define PTQ__WINOGRAD128 &ptq__winograd128
 #endif /* PTQ__WASM */
 
-PTQ__STAGE(ptq__stage_f32, PTQ__BASE, PTQ__SLAB, ptq__move_f32)
-PTQ__STAGE(ptq__stage_s16, PTQ__BASE, PTQ__SLAB / 2, ptq__move_s16)
-PTQ__FINISH_REAL(ptq__f128_finish, PTQ__BASE, ptq__f128, ptq__f128)
-PTQ__FINISH_CODES(ptq__i128_finish, PTQ__BASE, ptq__f128, ptq__i128, ptq__f128, ptq__i128)
-PTQ__AVERAGE_REAL(ptq__average_f128, PTQ__BASE, ptq__f128, ptq__f128)
-PTQ__AVERAGE_CODES(ptq__average_i128, PTQ__BASE, ptq__i128, ptq__i128)
-PTQ__ADD_REAL(ptq__add_f128, PTQ__BASE, ptq__f128, ptq__f128)
-PTQ__ADD_CODES(ptq__add_i128, PTQ__BASE, ptq__i128, ptq__i128)
-PTQ__DEPTHWISE_REAL(ptq__depthwise_f128, PTQ__BASE, ptq__f128, ptq__f128, ptq__f128_mac)
-PTQ__DEPTHWISE_CODES(ptq__depthwise_i128, PTQ__BASE, ptq__i128, ptq__i128)
-PTQ__PREPROCESS(ptq__preprocess_128, PTQ__BASE, ptq__f128, ptq__f128, ptq__i128)
+#ifdef PTQ__128
+PTQ__ELEMENTS(ptq__f128, 4, PTQ__BASE)
+PTQ__ELEMENTS(ptq__i128, 1, PTQ__BASE)
+PTQ__STAGES(ptq__b128, PTQ__BASE)
+PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
+PTQ__OPERATORS(ptq__f128, ptq__i128, PTQ__BASE)
+PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_real, NULL, 4,
+            8, 4, PTQ__WIDE)
+PTQ__ENGINE(ptq__pairs128, PTQ__BASE, ptq__i128, ptq__i128_dot2, 2, PTQ__PAIRS_FORM,
+            ptq__b128_stage_pairs, PTQ__WINOGRAD128, 4, 8, 4, PTQ__WIDE)
 
-/* 64-bit ARM has 32 registers, which hold four words of each pixel besides; 32-bit ARM and what
-   WebAssembly runs on have 16 or more. The runtimes of WebAssembly need some for themselves. */
-#if defined(PTQ__BY_LANE)
-#define PTQ__WIDE 8
-#elif defined(PTQ__NEON)
-#define PTQ__WIDE 6
-#else
-#define PTQ__WIDE 4
-#endif
-#ifdef PTQ__WASM
-PTQ__INLINE v128_t ptq__s128_add(v128_t a, v128_t b) { return wasm_i16x8_add(a, b); }
-
-PTQ__INLINE v128_t ptq__s128_sub(v128_t a, v128_t b) { return wasm_i16x8_sub(a, b); }
-
-PTQ__WINOGRAD(ptq__winograd128, PTQ__BASE, v128_t, ptq__s128, ptq__i128, ptq__i128)
-#define PTQ__TILE128 PTQ__TILES
-#define PTQ__FINISH128(finish) finish
-PTQ__FINISH_LATER(ptq__f128_later, PTQ__BASE, ptq__f128)
-PTQ__FINISH_LATER(ptq__i128_later, PTQ__BASE, ptq__i128)
-#else
-#define PTQ__TILE128 PTQ__TILE
-#define PTQ__FINISH128(finish) NULL
-#endif
-PTQ__TILE128(ptq__f128_4x1, PTQ__BASE, ptq__f128, 4, 1, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__f128_8x1, PTQ__BASE, ptq__f128, 8, 1, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__f128_4x2, PTQ__BASE, ptq__f128, 4, 2, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__f128_wide, PTQ__BASE, ptq__f128, PTQ__WIDE, 2, ptq__f128, ptq__f128_mac)
-PTQ__TILE128(ptq__i128_4x1, PTQ__BASE, ptq__i128, 4, 1, ptq__i128, ptq__i128_dot)
-PTQ__TILE128(ptq__i128_8x1, PTQ__BASE, ptq__i128, 8, 1, ptq__i128, ptq__i128_dot)
-PTQ__TILE128(ptq__i128_4x2, PTQ__BASE, ptq__i128, 4, 2, ptq__i128, ptq__i128_dot)
-PTQ__TILE128(ptq__i128_wide, PTQ__BASE, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_dot)
-
-static const ptq__engine ptq__engine_f128 = {
-    ptq__stage_f32,
-    4,
-    1,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__f128_4x1, ptq__f128_8x1}, {ptq__f128_4x2, ptq__f128_wide}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    PTQ__FINISH128(ptq__f128_later),
-    NULL};
-#ifdef PTQ__NEON
-#define PTQ__PLANAR 1
-#else
-#define PTQ__PLANAR 0
-#endif
-static const ptq__engine ptq__engine_i128 = {
-    ptq__stage_s16,
-    1,
-    2,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    PTQ__PLANAR,
-    0,
-    0,
-    NULL,
-    NULL,
-    PTQ__FINISH128(ptq__i128_later),
-    NULL};
-#ifdef PTQ__WASM
-static const ptq__engine ptq__engine_places128 = {
-    ptq__stage_s16,
-    1,
-    2,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__i128_4x1, ptq__i128_8x1}, {ptq__i128_4x2, ptq__i128_wide}},
-    0,
-    0,
-    0,
-    NULL,
-    NULL,
-    ptq__i128_later,
-    &ptq__winograd128};
-#define PTQ__PLACES128 &ptq__engine_places128
-#else
-#define PTQ__PLACES128 NULL
-#endif
-
-#define PTQ__WITH_128                                                                              \
-    ptq__average_f128, ptq__average_i128, ptq__add_f128, ptq__add_i128, ptq__depthwise_f128,       \
-        ptq__depthwise_i128, ptq__preprocess_128
-static const ptq__family ptq__plain128 = {&ptq__engine_f128, &ptq__engine_i128, NULL, NULL,
-                                          PTQ__PLACES128,    PTQ__WITH_128};
-#if defined(PTQ__NEON) && PTQ__HAS_DOTPROD
-PTQ__TILE(ptq__sdot_4x1, PTQ__DOTPROD, ptq__i128, 4, 1, ptq__i128, ptq__i128_sdot)
-PTQ__TILE(ptq__sdot_8x1, PTQ__DOTPROD, ptq__i128, 8, 1, ptq__i128, ptq__i128_sdot)
-PTQ__TILE(ptq__sdot_4x2, PTQ__DOTPROD, ptq__i128, 4, 2, ptq__i128, ptq__i128_sdot)
-PTQ__TILE(ptq__sdot_wide, PTQ__DOTPROD, ptq__i128, PTQ__WIDE, 2, ptq__i128, ptq__i128_sdot)
-static const ptq__engine ptq__engine_sdot = {
-    ptq__stage_s8,
-    1,
-    4,
-    4,
-    {{4, 8}, {4, PTQ__WIDE}},
-    {{ptq__sdot_4x1, ptq__sdot_8x1}, {ptq__sdot_4x2, ptq__sdot_wide}},
-    0,
-    1,
-    0,
-    NULL,
-    NULL,
-    NULL,
-    NULL};
-static const ptq__family ptq__neondot = {
-    &ptq__engine_f128, &ptq__engine_i128, &ptq__engine_sdot, NULL, PTQ__PLACES128, PTQ__WITH_128};
-#else
-#define ptq__neondot ptq__plain128 /* never chosen */
-#endif
-
-/* Only for what ptq_isa_available. */
-static const ptq__family *ptq__family_of(ptq_isa isa) {
-    switch (isa) {
-    case PTQ_ISA_NEON:
-    case PTQ_ISA_WASM:
-        return &ptq__plain128;
-    case PTQ_ISA_NEONDOT:
-        return &ptq__neondot;
-    default:
-        return NULL;
-    }
+#ifdef PTQ__DOTPROD
+/* Four products of signed codes and signed weights, summed exactly. */
+PTQ__DOTPROD PTQ__INLINE ptq__i128 ptq__i128_sdot(ptq__i128 sum, ptq__i128 x, ptq__i128 w) {
+    return (ptq__i128)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w);
 }
+
+#define ptq__i128_sdot_lane(sum, x, w, lane)                                                       \
+    (ptq__i128) vdotq_laneq_s32((int32x4_t)(sum), (int8x16_t)(w), (int8x16_t)(x), lane)
+PTQ__ENGINE(ptq__sdot128, PTQ__DOTPROD, ptq__i128, ptq__i128_sdot, 4, PTQ__SIGNED,
+            ptq__b128_stage_bytes, NULL, 4, 8, 4, PTQ__WIDE)
+#endif
+
+#define PTQ__OTHERS ptq__f128_operators, ptq__f128_preprocess
+static const ptq__family ptq__families[] = {
+#ifdef PTQ__DOTPROD
+    {PTQ_ISA_NEONDOT, &ptq__real128, &ptq__pairs128, &ptq__sdot128, PTQ__OTHERS},
+#endif
+#ifdef PTQ__NEON
+    {PTQ_ISA_NEON, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+#else
+    {PTQ_ISA_WASM, &ptq__real128, &ptq__pairs128, NULL, PTQ__OTHERS},
+#endif
+};
 #endif /* PTQ__128 */
+
+/* NULL where scalar kernels do everything. */
+static const ptq__family *ptq__family_of(ptq_isa isa) {
+    size_t i;
+    for (i = 0; i < sizeof ptq__families / sizeof *ptq__families; i++)
+        if (ptq__families[i].isa == isa)
+            return &ptq__families[i];
+    return NULL;
+}
+
+/* A layer, row by row. */
 
 /* Row y of the input, of which `row` holds the blank margins. */
 static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row) {
-    ptrdiff_t bytes = (ptrdiff_t)k->in[1] * k->in[2] * k->engine->size;
+    ptrdiff_t bytes = (ptrdiff_t)k->in[1] * k->in[2] * ptq__engine_size(k->engine);
     int i;
     for (i = 0; i < k->strips; i++)
         k->engine->stage(k, x + y * bytes + k->strip[i].from, x + k->in[0] * bytes,
@@ -11608,39 +11184,40 @@ static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *ne
     }
 }
 
-static void ptq__finish_row(const ptq__packed *k, const ptq__panel *panel, const ptq__tile *t,
-                            int oy) {
-    t->later->pixels = k->out[1];
-    t->later->channels = panel->channels;
-    t->later->vectors = panel->two + 1;
-    t->later->out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
-    t->later->multiplier = k->multiplier + panel->lane;
-    k->engine->finish(t);
+/* The sums of an output row of a panel, which lie at `at`. */
+static ptq__sums ptq__sums_of_row(const ptq__packed *k, const ptq__panel *panel, char *at, int oy) {
+    ptq__sums s;
+    s.at = at;
+    s.pixels = k->out[1];
+    s.channels = panel->channels;
+    s.vectors = panel->two + 1;
+    s.out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
+    s.multiplier = k->multiplier + panel->lane;
+    return s;
 }
 
 /* One output row of a panel, in large tiles as far as they fit. */
-static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, int oy) {
-    int small = k->pixels[panel->two][0], large = k->pixels[panel->two][1];
-    int ox, left;
+static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, char *sums,
+                           int oy) {
+    const ptq__sums row = ptq__sums_of_row(k, panel, sums, oy);
+    int small = k->pixels[panel->two][0], large = k->pixels[panel->two][1], ox, left;
     t->weight = panel->weight;
     t->bias = k->bias + panel->lane * PTQ__WORD;
-    t->multiplier = k->multiplier + panel->lane;
-    t->channels = panel->channels;
-    for (ox = 0; ox < k->out[1]; ox += t->pixels) {
+    t->sums = row;
+    for (ox = 0; ox < k->out[1]; ox += t->sums.pixels) {
+        int fits = k->out[1] - ox == large || k->out[1] - ox >= large + small;
         left = k->out[1] - ox;
-        t->sums = t->later->sums + ((ptrdiff_t)ox * k->engine->lanes << panel->two) * PTQ__WORD;
         t->at = panel->group * k->slabs * k->slab_bytes + ox * k->advance;
-        t->out = ((ptrdiff_t)oy * k->out[1] + ox) * k->out[2] + panel->first;
-        if (left == large || left >= large + small) {
-            t->pixels = k->engine->finish ? left / large * large : large;
-            k->engine->tile[panel->two][1](t);
-        } else {
-            t->pixels = left < small ? left : small;
-            k->engine->tile[panel->two][0](t);
-        }
+        t->sums.at = sums + (ptrdiff_t)ox * row.vectors * k->engine->lanes * PTQ__WORD;
+        t->sums.out = row.out + (ptrdiff_t)ox * k->out[2];
+        if (fits)
+            t->sums.pixels = k->engine->matrix ? large : left / large * large;
+        else
+            t->sums.pixels = left < small ? left : small;
+        k->engine->tile[panel->two][fits](t);
     }
-    if (k->engine->finish)
-        ptq__finish_row(k, panel, t, oy);
+    if (!k->engine->matrix)
+        k->engine->finish(&row, t->finish);
 }
 
 /* 3 x 3 kernels that move by one pixel: minimal filtering, as S. Winograd's (A. Lavin and S. Gray,
@@ -11660,29 +11237,30 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
    is a multiple of 4: see ptq__can_winograd. */
 
 static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t,
-                                int oy) {
+                                char *sums, int oy) {
     static const int32_t none[2 * 16] = {0}; /* for two vectors of up to 512 bits */
     int i, vectors = panel->two + 1, large = k->tiles % k->pixels[panel->two][1] == 0;
-    ptrdiff_t plane = ptq__sums_plane(k, vectors);
-    char *sums = t->later->sums, *gathered = sums + PTQ__PLACES * plane;
+    char *gathered;
     t->weight = panel->weight;
     t->bias = (const char *)none;
-    t->pixels = k->tiles;
-    t->sums = sums;
-    t->sums_plane = plane;
+    t->sums.at = sums;
+    t->sums.pixels = k->tiles;
+    t->sums_plane = ptq__sums_plane(k, vectors);
+    gathered = sums + PTQ__PLACES * t->sums_plane;
     k->engine->tile[panel->two][large](t);
     k->engine->winograd->gather(k, panel, sums, gathered);
     for (i = 0; i < 2 && oy + i < k->out[0]; i++) {
-        t->later->sums = gathered + i * 2 * k->tiles * vectors * k->engine->lanes * PTQ__WORD;
-        ptq__finish_row(k, panel, t, oy + i);
+        ptq__sums row = ptq__sums_of_row(k, panel, gathered, oy + i);
+        row.at += (ptrdiff_t)i * 2 * k->tiles * vectors * k->engine->lanes * PTQ__WORD;
+        k->engine->finish(&row, t->finish);
     }
-    t->later->sums = sums;
 }
 
 /* Output rows oy and oy + 1. The first pieces are the four staged rows of their input, those behind
    are the tile's. */
-static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char *planes,
-                               ptq__piece *piece, ptq__tile *t, int oy) {
+static void ptq__winograd_rows(const ptq__packed *k, ptq__piece *row, char *planes, ptq__tile *t,
+                               char *sums, int oy) {
+    ptq__piece *piece = row + k->rows;
     int i;
     k->engine->winograd->scatter(k, row, planes);
     for (i = 0; i < k->slabs; i++)
@@ -11692,47 +11270,42 @@ static void ptq__winograd_rows(const ptq__packed *k, const ptq__piece *row, char
     t->planes = PTQ__PLACES;
     t->plane = ptq__input_plane(k);
     for (i = 0; i < k->panels; i++)
-        ptq__winograd_panel(k, &k->panel[i], t, oy);
+        ptq__winograd_panel(k, &k->panel[i], t, sums, oy);
 }
 
+/* Scratch memory: the pieces, the staged rows, the planes, the sums. */
 static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     const ptq__packed *k = (const ptq__packed *)step->packed;
+    const ptq__finish finish = ptq__finish_of(step, frame);
     const char *x = (const char *)frame->in[0];
     ptq__piece *piece = (ptq__piece *)frame->scratch;
     char *buffer = (char *)piece + ptq__align((size_t)k->pieces * sizeof *piece);
     char *planes = buffer + (k->rows + 1) * k->row_bytes;
-    ptq__finish finish = k->finish;
-    ptq__later later;
+    char *sums = planes + PTQ__PLACES * ptq__input_plane(k);
     ptq__tile tile;
     int oy, i, next = 0;
     memcpy(piece, k->piece, (size_t)k->pieces * sizeof *piece);
     memset(buffer, k->blank, (size_t)(k->rows + 1) * (size_t)k->row_bytes);
-    finish.residual = frame->in[1];
-    finish.y = frame->out;
-    finish.mid = frame->mid;
-    memset(&later, 0, sizeof later);
     memset(&tile, 0, sizeof tile);
-    later.sums = planes + PTQ__PLACES * ptq__input_plane(k);
     tile.conv = k;
-    tile.later = &later;
     tile.piece = piece;
     tile.pieces = k->pieces;
     tile.planes = 1;
     tile.finish = &finish;
-    if (k->engine->begin)
-        k->engine->begin(k);
+    if (k->engine->matrix)
+        k->engine->matrix->begin(k);
     for (oy = 0; oy < k->out[0]; oy += k->tiles ? 2 : 1) {
         ptq__stage_rows(k, x, oy, &next, buffer, piece);
         if (k->tiles)
-            ptq__winograd_rows(k, piece, planes, piece + k->rows, &tile, oy);
+            ptq__winograd_rows(k, piece, planes, &tile, sums, oy);
         for (i = 0; i < k->panels && !k->tiles; i++)
-            ptq__run_panel(k, &k->panel[i], &tile, oy);
+            ptq__run_panel(k, &k->panel[i], &tile, sums, oy);
     }
-    if (k->engine->end)
-        k->engine->end(&tile);
+    if (k->engine->matrix)
+        k->engine->matrix->end(&tile);
 }
 
-/* Packing, once per plan. */
+/* Packing, once per plan. First, what a layer's numbers allow. */
 
 /* An integer weight less its zero point. */
 static int ptq__weight_code(const ptq__step *step, size_t from) {
@@ -11743,26 +11316,28 @@ static int ptq__weight_code(const ptq__step *step, size_t from) {
 }
 
 /* Whether weights less their zero point fit into signed bytes. */
-static int ptq__fits_s8(const ptq_tensor *weight, const uint8_t *codes) {
-    size_t i, n = ptq_tensor_elements(weight);
-    if (weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S)
-        return 1;
+static int ptq__fits_s8(const ptq__step *step) {
+    size_t i, n = ptq_tensor_elements(&step->node->param[PTQ_PARAM_WEIGHT]);
     for (i = 0; i < n; i++)
-        if (codes[i] - weight->zero_point > 127 || codes[i] - weight->zero_point < -128)
+        if (ptq__weight_code(step, i) > 127 || ptq__weight_code(step, i) < -128)
             return 0;
     return 1;
 }
 
-/* Whether all sums of ptq__add_codes are exact in double precision: whether every term is a
-   multiple of one power of two of which the sum of all is less than 2^53. The codes are below 256.
-   The first sum is rounded to single between the two, but is a multiple of that power even then. */
-static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset) {
+/* Whether the vector kernels can do the addition of a step on codes: where nothing multiplies and
+   adds with one rounding, all sums of ptq__add_codes must be exact in double precision. They are if
+   every term is a multiple of one power of two of which the sum of all is less than 2^53. The codes
+   are below 256. The first sum is rounded to single between the two, but is a multiple of that
+   power even then. */
+static int ptq__can_add(const ptq__step *step) {
     float term[3];
     double total = 0;
     int i, e, least = INT_MAX;
-    term[0] = ratio_a;
-    term[1] = ratio_b;
-    term[2] = offset;
+    if (PTQ__FUSED || !step->from[1])
+        return 1;
+    term[0] = step->adder.ratio_a;
+    term[1] = step->adder.ratio_b;
+    term[2] = step->adder.offset;
     for (i = 0; i < 3; i++) {
         frexp((double)term[i], &e); /* 24 bits below 2^e */
         if (term[i] != 0 && e - 24 < least)
@@ -11770,13 +11345,6 @@ static int ptq__adds_in_double(float ratio_a, float ratio_b, float offset) {
         total += fabs((double)term[i]) * (i < 2 ? 256 : 1);
     }
     return total < ldexp(1, least + 53);
-}
-
-/* Whether the vector kernels can do the addition of a step on codes. */
-static int ptq__can_add(const ptq__step *step) {
-    const ptq__adder *adder = &step->adder;
-    return PTQ__FUSED || !step->from[1] ||
-           ptq__adds_in_double(adder->ratio_a, adder->ratio_b, adder->offset);
 }
 
 /* Whether x0 w0 + x1 w1 fits 16 bits for any two neighbouring weights of one tap and any codes
@@ -11825,42 +11393,18 @@ static int ptq__can_winograd(const ptq__step *step) {
     return 1;
 }
 
-/* The engine for a step; NULL where the scalar kernel stays. Groups of few channels would leave
-   most lanes idle. */
-static const ptq__engine *ptq__choose_engine(const ptq_plan *plan, const ptq__family *family,
-                                             const ptq__step *step) {
-    const ptq_node *node = step->node;
-    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
-    if (!ptq__has_weight(node->op) || mode == PTQ_MODE_DYNAMIC ||
-        (node->groups > 1 && node->shape[2] / node->groups < 4))
-        return NULL;
-    if (mode != PTQ_MODE_INTEGER)
-        return ptq__is_coded(node) ? NULL : family->real;
-    if (!ptq__can_add(step))
-        return NULL;
-    if (family->bytes &&
-        ptq__fits_s8(&node->param[PTQ_PARAM_WEIGHT], (const uint8_t *)step->weight))
-        return family->bytes;
-    if (family->places && ptq__can_winograd(step))
-        return family->places;
-    if (family->pairs &&
-        ptq__fits_s8(&node->param[PTQ_PARAM_WEIGHT], (const uint8_t *)step->weight) &&
-        ptq__pairs_fit(step, &step->from[0]->q))
-        return family->pairs;
-    return family->exact;
-}
+/* Then the layer's shape, in the engine's terms. */
 
 /* How rows are staged in slabs. */
 static void ptq__describe_slabs(ptq__packed *k) {
     int deep = k->in[2] / k->groups, codes = k->engine->codes;
-    memcpy(k->pixels, k->engine->pixels, sizeof k->pixels);
     k->pitch = k->advance = PTQ__SLAB;
     k->slabs = (deep + PTQ__SLAB_WORDS * codes - 1) / (PTQ__SLAB_WORDS * codes);
     k->apart = k->stride[1];
     k->phases = k->stride[1] < k->kernel[1] ? k->stride[1] : k->kernel[1];
     k->positions = k->out[1] + (k->kernel[1] - 1) / k->stride[1] + k->pixels[0][0] - 1;
     k->slab_bytes = (ptrdiff_t)k->phases * k->positions * PTQ__SLAB;
-    k->step = (ptrdiff_t)k->stride[1] * k->in[2] * k->engine->size;
+    k->jump = (ptrdiff_t)k->stride[1] * k->in[2] * ptq__engine_size(k->engine);
     k->pieces = k->kernel[0] * k->kernel[1] * k->slabs;
     k->run = 1;
     k->run_words = (deep + codes - 1) / codes;
@@ -11893,56 +11437,28 @@ static void ptq__describe_winograd(ptq__packed *k) {
     k->tiles = (k->out[1] + 1) / 2;
     k->room = (k->tiles + k->pixels[0][0] - 1) / k->pixels[0][0] * k->pixels[0][0];
     k->rows = 4;
-    k->taps = PTQ__PLACES;
+    k->taps = k->run = PTQ__PLACES;
     k->pieces = k->rows + k->slabs;
-}
-
-static void ptq__describe_conv(ptq__packed *k, const ptq__step *step) {
-    const ptq_node *node = step->node;
-    int conv = node->op == PTQ_OP_CONV2D, i;
-    for (i = 0; i < 3; i++) {
-        k->in[i] = conv ? step->in[i] : 1;
-        k->out[i] = node->shape[i];
-    }
-    for (i = 0; i < 2; i++) {
-        k->kernel[i] = conv ? node->kernel[i] : 1;
-        k->stride[i] = conv ? node->stride[i] : 1;
-        k->pad[i] = conv ? node->pad[i] : 0;
-    }
-    k->groups = conv ? node->groups : 1;
-    if (!conv)
-        k->in[2] = node->param[PTQ_PARAM_WEIGHT].dim[1];
-    if (k->engine->matrix)
-        ptq__describe_matrix(k);
-    else
-        ptq__describe_slabs(k);
-    k->taps = k->kernel[0] * k->kernel[1];
-    k->rows = k->kernel[0];
-    if (k->engine->winograd)
-        ptq__describe_winograd(k);
-    k->row_bytes = (ptrdiff_t)ptq__align((size_t)(k->slab_bytes * k->slabs * k->groups));
-    k->strips = k->phases * k->slabs * k->groups;
 }
 
 static void ptq__describe_codes(ptq__packed *k, const ptq__step *step) {
     const ptq_node *node = step->node;
-    const ptq_qparams *in = &step->from[0]->q, *first = node->residual ? &node->mid : &node->q;
+    const ptq_qparams *in = &step->from[0]->q;
+    int is_signed = (k->engine->form & PTQ__SIGNED) != 0;
     ptq__finish *f = &k->finish;
-    k->flip = (in->type == PTQ_TYPE_S8) != k->engine->is_signed ? 128 : 0;
-    k->zero = in->zero_point + (k->engine->is_signed ? -k->flip : k->flip);
+    k->flip = (in->type == PTQ_TYPE_S8) != is_signed ? 128 : 0;
+    k->zero = in->zero_point + (is_signed ? -k->flip : k->flip);
     k->blank = k->engine->codes == 4 ? k->zero : 0;
     f->real = !ptq__is_coded(node);
     if (!f->real) {
-        ptq__clamp clamp = ptq__clamp_of(first, node->act);
-        f->zero_point = clamp.zero_point;
-        f->least = (float)(clamp.low - clamp.zero_point);
-        f->most = (float)(clamp.high - clamp.zero_point);
+        f->zero_point = step->clamp.zero_point;
+        f->least = (float)(step->clamp.low - step->clamp.zero_point);
+        f->most = (float)(step->clamp.high - step->clamp.zero_point);
     }
     if (node->residual) {
-        const ptq_qparams *r = &step->from[1]->q;
-        ptq__describe_adder(f, &step->adder);
+        ptq__describe_adder(f, step);
         f->residual_first = node->residual == PTQ_RESIDUAL_FIRST;
-        f->residual_signed = r->type == PTQ_TYPE_S8;
+        f->residual_signed = step->from[1]->q.type == PTQ_TYPE_S8;
     }
 }
 
@@ -11957,29 +11473,46 @@ static void ptq__describe_finish(ptq__packed *k, const ptq__step *step) {
         ptq__describe_codes(k, step);
 }
 
-/* Panels of two vectors, and one vector where it is enough for the rest. Counts them, and writes
-   them if there is a place. */
-static int ptq__make_panels(const ptq__packed *k, ptq__panel *panel, int *lanes) {
-    int each = k->out[2] / k->groups, wide = k->engine->lanes, n = 0, group, first, left;
-    *lanes = 0;
+static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engine) {
+    ptq__packed k;
+    memset(&k, 0, sizeof k);
+    k.engine = engine;
+    memcpy(k.pixels, engine->pixels, sizeof k.pixels);
+    k.in = step->in;
+    k.out = step->node->shape;
+    k.kernel = step->kernel;
+    k.stride = step->stride;
+    k.pad = step->pad;
+    k.groups = step->groups;
+    k.taps = k.kernel[0] * k.kernel[1];
+    k.rows = k.kernel[0];
+    ptq__describe_finish(&k, step);
+    return k;
+}
+
+/* Panels of two vectors, and one vector where it is enough for the rest. Counts them and their
+   lanes, and writes them if there is a place. */
+static void ptq__make_panels(ptq__packed *k) {
+    int each = k->out[2] / k->groups, wide = k->engine->lanes, group, first;
+    k->panels = k->lanes = 0;
     for (group = 0; group < k->groups; group++)
         for (first = 0; first < each; first += 2 * wide) {
-            left = each - first;
-            if (panel) {
-                panel[n].first = group * each + first;
-                panel[n].channels = left < 2 * wide ? left : 2 * wide;
-                panel[n].lane = *lanes;
-                panel[n].group = group;
-                panel[n].two = left > wide;
+            int left = each - first, two = left > wide;
+            if (k->panel) {
+                ptq__panel *panel = &k->panel[k->panels];
+                panel->first = group * each + first;
+                panel->channels = left < 2 * wide ? left : 2 * wide;
+                panel->lane = k->lanes;
+                panel->group = group;
+                panel->two = two;
             }
-            *lanes += left > wide ? 2 * wide : wide;
-            n++;
+            k->lanes += two ? 2 * wide : wide;
+            k->panels++;
         }
-    return n;
 }
 
 static void ptq__make_strips(ptq__packed *k) {
-    int apart = k->apart, deep = k->in[2] / k->groups, size = k->engine->size, i;
+    int apart = k->apart, deep = k->in[2] / k->groups, size = ptq__engine_size(k->engine), i;
     for (i = 0; i < k->strips; i++) {
         int slab = i / k->phases, phase = i % k->phases;
         int column = (phase + apart * k->pad[1] - k->pad[1]) % apart; /* the first of its phase */
@@ -12007,18 +11540,24 @@ static void ptq__make_pieces(ptq__packed *k) {
     }
 }
 
-/* One weight, as float, or as integer less its zero point. */
-static void ptq__copy_weight(const ptq__packed *k, const ptq__step *step, size_t from, char *to) {
-    int16_t both;
-    if (k->engine->codes == 1) {
+/* Then the weights. */
+
+/* One weight, as float, or as integer of 8, 16 or 32 bits less its zero point. */
+static void ptq__copy_weight(const ptq__step *step, size_t from, int size, char *to) {
+    int32_t word;
+    int16_t half;
+    if (!step->multiplier) {
         memcpy(to, (const float *)step->weight + from, sizeof(float));
         return;
     }
-    both = (int16_t)ptq__weight_code(step, from);
-    if (k->engine->codes == 2)
-        memcpy(to, &both, sizeof both);
+    word = ptq__weight_code(step, from);
+    half = (int16_t)word;
+    if (size == 4)
+        memcpy(to, &word, sizeof word);
+    else if (size == 2)
+        memcpy(to, &half, sizeof half);
     else
-        *to = (char)both;
+        *to = (char)word;
 }
 
 /* G x, of three numbers that lie `from` apart, to four that lie `to` apart: ptq__winograd_rows. */
@@ -12047,7 +11586,7 @@ static void ptq__copy_places(const ptq__step *step, size_t from, char *to, ptrdi
 /* Where code i of a run for one lane lies, from the start of the run. */
 static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, int lane) {
     int codes = engine->codes, size = PTQ__WORD / codes, word = i / codes * wide + lane;
-    if (engine->planar)
+    if (engine->form & PTQ__PLANAR)
         return (word - lane % engine->lanes) * PTQ__WORD +
                (i % codes * engine->lanes + lane % engine->lanes) * size;
     return word * PTQ__WORD + i % codes * size;
@@ -12057,17 +11596,17 @@ static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, 
    places, all runs at once. */
 static char *ptq__pack_run(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel,
                            int tap, char *to) {
-    int deep = k->in[2] / k->groups, taps = k->kernel[0] * k->kernel[1];
-    int wide = k->engine->lanes << panel->two, i, lane;
+    int deep = k->in[2] / k->groups, wide = k->engine->lanes << panel->two, i, lane;
+    int taps = k->kernel[0] * k->kernel[1], size = PTQ__WORD / k->engine->codes;
     ptrdiff_t bytes = (ptrdiff_t)k->run_words * wide * PTQ__WORD;
-    for (i = 0; i < k->run * deep; i++)
+    for (i = 0; i < (k->tiles ? 1 : k->run) * deep; i++)
         for (lane = 0; lane < panel->channels; lane++) {
             size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
             char *at = to + ptq__weight_offset(k->engine, wide, i, lane);
             if (k->tiles)
                 ptq__copy_places(step, from * (size_t)taps, at, bytes);
             else
-                ptq__copy_weight(k, step, from * (size_t)taps + (size_t)(tap + i / deep), at);
+                ptq__copy_weight(step, from * (size_t)taps + (size_t)(tap + i / deep), size, at);
         }
     return to + (k->tiles ? PTQ__PLACES : 1) * bytes;
 }
@@ -12079,7 +11618,7 @@ static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, in
     size_t i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
     uint32_t sum = 0;
     for (i = 0; i < taps && k->engine->codes == 4; i++)
-        sum += (uint32_t)(ptq__code(weight, (size_t)channel * taps + i) - weight->zero_point);
+        sum += (uint32_t)ptq__weight_code(step, (size_t)channel * taps + i);
     return (bias->rank ? (uint32_t)((const int32_t *)bias->data)[channel] : 0) -
            (uint32_t)k->zero * sum;
 }
@@ -12096,128 +11635,153 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
     }
 }
 
-static void ptq__pack(ptq__packed *k, const ptq__step *step, char *weight) {
+static void ptq__pack(ptq__packed *k, const ptq__step *step) {
+    char *weight = k->weight;
     int i, c, tap;
     for (i = 0; i < k->panels; i++) {
         k->panel[i].weight = weight;
-        for (tap = 0; tap < k->taps; tap += k->tiles ? PTQ__PLACES : k->run)
+        for (tap = 0; tap < k->taps; tap += k->run)
             weight = ptq__pack_run(k, step, &k->panel[i], tap, weight);
         for (c = 0; c < k->panel[i].channels; c++)
             ptq__pack_channel(k, step, k->panel[i].first + c, k->panel[i].lane + c);
     }
 }
 
-/* Pixels whose sums are not finished at once: of a tile, or of a row, which may end with a part of
-   a tile. */
-static size_t ptq__later_pixels(const ptq__packed *k) {
-    size_t tile = (size_t)k->pixels[0][1]; /* the largest */
-    if (k->tiles)
-        return (size_t)(PTQ__PLACES * k->room + 4 * k->tiles);
-    if (k->engine->finish)
-        return (size_t)k->out[1] + tile;
-    return k->engine->matrix ? tile : 0;
-}
-
-static int ptq__is_depthwise(const ptq_plan *plan, const ptq__step *step) {
-    const ptq_node *node = step->node;
-    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
-    return node->op == PTQ_OP_CONV2D && node->groups > 1 && node->groups == step->in[2] &&
-           node->groups == node->shape[2] && mode != PTQ_MODE_DYNAMIC &&
-           (mode == PTQ_MODE_INTEGER ? ptq__can_add(step) : !ptq__is_coded(node));
-}
-
-/* Weights tap by tap, one word each. */
-static void ptq__pack_depthwise(const ptq__packed *k, const ptq__step *step) {
-    int taps = k->kernel[0] * k->kernel[1], lanes = ptq__deep_lanes(k->out[2]), c, tap;
-    char *weight = k->bias + 2 * lanes * PTQ__WORD;
+/* Weights of a depthwise convolution: tap by tap, one word each. */
+static void ptq__pack_depthwise(ptq__packed *k, const ptq__step *step) {
+    int c, tap;
     for (c = 0; c < k->out[2]; c++) {
         ptq__pack_channel(k, step, c, c);
-        for (tap = 0; tap < taps; tap++) {
-            char *to = weight + (tap * lanes + c) * PTQ__WORD;
-            size_t from = (size_t)c * (size_t)taps + (size_t)tap;
-            int16_t code[2] = {0, 0};
-            int32_t word;
-            if (!step->multiplier) {
-                ptq__copy_weight(k, step, from, to);
-                continue;
-            }
-            ptq__copy_weight(k, step, from, (char *)code);
-            word = code[0];
-            memcpy(to, &word, sizeof word);
-        }
+        for (tap = 0; tap < k->taps; tap++)
+            ptq__copy_weight(step, (size_t)c * (size_t)k->taps + (size_t)tap, PTQ__WORD,
+                             k->weight + (tap * k->lanes + c) * PTQ__WORD);
     }
 }
 
-static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, const ptq__family *family,
-                                           ptq__step *step, ptq_error *err) {
-    size_t taps = (size_t)(step->node->kernel[0] * step->node->kernel[1]);
-    size_t lanes = (size_t)ptq__deep_lanes(step->node->shape[2]);
-    ptq__packed *k;
-    size_t size = sizeof *k + (taps + 2) * lanes * PTQ__WORD + PTQ__ALIGN;
+/* Memory for what a layer packs: `bytes` more of *at. NULL while it is only measured. */
+static void *ptq__carve(char *memory, size_t *at, size_t bytes) {
+    char *place = memory ? memory + *at : NULL;
+    *at += ptq__align(bytes);
+    return place;
+}
+
+/* How much all of it is; and where it lies, if there is memory. */
+static size_t ptq__carve_all(ptq__packed *k, char *memory) {
+    size_t lanes = (size_t)k->lanes, at = 0;
+    size_t words = (size_t)k->run_words * (size_t)(k->tiles ? k->taps : k->taps / k->run);
+    k->piece = (ptq__piece *)ptq__carve(memory, &at, (size_t)k->pieces * sizeof *k->piece);
+    k->strip = (ptq__strip *)ptq__carve(memory, &at, (size_t)k->strips * sizeof *k->strip);
+    k->panel = (ptq__panel *)ptq__carve(memory, &at, (size_t)k->panels * sizeof *k->panel);
+    k->bias = (char *)ptq__carve(memory, &at, lanes * PTQ__WORD);
+    k->multiplier = (float *)ptq__carve(memory, &at, lanes * sizeof *k->multiplier);
+    k->weight = (char *)ptq__carve(memory, &at, words * lanes * PTQ__WORD);
+    return at;
+}
+
+/* Moves what was described into memory of the plan. */
+static ptq_status ptq__keep_packed(ptq_plan *plan, ptq__step *step, ptq__packed *shape,
+                                   ptq__packed **out, ptq_error *err) {
+    size_t size = sizeof *shape + PTQ__ALIGN + ptq__carve_all(shape, NULL);
+    char *memory;
     PTQ__TRY(ptq__alloc(&plan->allocator, size, 1, "packed weights", &step->packed, err));
-    k = (ptq__packed *)step->packed;
-    k->engine = step->multiplier ? family->exact : family->real; /* forms of weights and codes */
-    k->bias = (char *)(k + 1);
-    k->bias += (PTQ__ALIGN - (uintptr_t)k->bias % PTQ__ALIGN) % PTQ__ALIGN;
-    k->multiplier = (float *)(void *)(k->bias + lanes * PTQ__WORD);
-    ptq__describe_conv(k, step);
-    ptq__describe_finish(k, step);
-    ptq__pack_depthwise(k, step);
-    step->run = step->multiplier ? family->depthwise_codes : family->depthwise_real;
+    memory = (char *)step->packed + sizeof *shape;
+    memory += (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN;
+    *out = (ptq__packed *)step->packed;
+    **out = *shape;
+    ptq__carve_all(*out, memory);
     return PTQ_OK;
+}
+
+static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, ptq__step *step,
+                                           const ptq__engine *engine, ptq_error *err) {
+    ptq__packed shape = ptq__describe(step, engine), *k;
+    shape.lanes = (shape.out[2] + 15) / 16 * 16; /* whole vectors, also of the widest */
+    shape.run = shape.run_words = 1;
+    PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
+    ptq__pack_depthwise(k, step);
+    return PTQ_OK;
+}
+
+/* Bytes for what ptq__conv_vector keeps while it runs. Sums are those of a row, which may end with
+   a part of a tile, or of all places and two rows. */
+static size_t ptq__conv_scratch(const ptq__packed *k) {
+    size_t pixels = k->tiles ? (size_t)(PTQ__PLACES * k->room + 4 * k->tiles)
+                             : (size_t)(k->out[1] + k->pixels[0][1]);
+    return ptq__align((size_t)k->pieces * sizeof *k->piece) +
+           (size_t)(k->rows + 1) * (size_t)k->row_bytes +
+           PTQ__PLACES * (size_t)ptq__input_plane(k) +
+           pixels * 2 * (size_t)k->engine->lanes * PTQ__WORD;
+}
+
+static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq__engine *engine,
+                                      ptq_error *err) {
+    ptq__packed shape = ptq__describe(step, engine), *k;
+    size_t scratch;
+    if (engine->matrix)
+        ptq__describe_matrix(&shape);
+    else
+        ptq__describe_slabs(&shape);
+    if (engine->winograd && ptq__can_winograd(step))
+        ptq__describe_winograd(&shape);
+    shape.row_bytes =
+        (ptrdiff_t)ptq__align((size_t)(shape.slab_bytes * shape.slabs * shape.groups));
+    shape.strips = shape.phases * shape.slabs * shape.groups;
+    ptq__make_panels(&shape);
+    PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
+    ptq__make_panels(k);
+    ptq__make_strips(k);
+    ptq__make_pieces(k);
+    ptq__pack(k, step);
+    step->run = ptq__conv_vector;
+    scratch = ptq__conv_scratch(k);
+    step->scratch = scratch > step->scratch ? scratch : step->scratch;
+    return PTQ_OK;
+}
+
+/* Bytes are fastest, unless 16 bits take fewer multiplications, or bytes would saturate. */
+static const ptq__engine *ptq__choose_engine(const ptq__family *family, const ptq__step *step) {
+    if (!step->multiplier)
+        return family->real;
+    if (!family->bytes || !ptq__fits_s8(step))
+        return family->pairs;
+    if (family->bytes->form & PTQ__SATURATES &&
+        (ptq__can_winograd(step) || !ptq__pairs_fit(step, &step->from[0]->q)))
+        return family->pairs;
+    return family->bytes;
+}
+
+/* A layer with weights. The scalar kernel stays where codes and floats are mixed, and for groups of
+   few channels, which would leave most lanes idle. */
+static ptq_status ptq__vectorize_weights(ptq_plan *plan, const ptq__family *family, ptq__step *step,
+                                         ptq__kernel depthwise, ptq_error *err) {
+    ptq_mode mode = ptq_node_mode(plan->info.model, step->index);
+    int groups = step->groups, each = step->node->shape[2] / groups;
+    if (mode == PTQ_MODE_DYNAMIC || (mode != PTQ_MODE_INTEGER && ptq__is_coded(step->node)))
+        return PTQ_OK;
+    if (groups > 1 && groups == step->in[2] && each == 1) {
+        step->run = depthwise;
+        return ptq__vectorize_depthwise(plan, step, step->multiplier ? family->pairs : family->real,
+                                        err);
+    }
+    if (groups > 1 && each < 4)
+        return PTQ_OK;
+    return ptq__vectorize_conv(plan, step, ptq__choose_engine(family, step), err);
 }
 
 /* Gives a step its vector kernel, if there is one for it. */
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     const ptq__family *family = ptq__family_of(plan->info.isa);
-    ptq__packed shape, *k;
-    size_t words, size, at;
-    int lanes, panels;
-    char *memory;
-    memset(&shape, 0, sizeof shape);
-    if (!family)
+    const ptq__vector_kernel *kernel = family ? family->operators : NULL;
+    int coded = ptq__is_coded(step->node) || step->multiplier;
+    if (!family || (coded && !ptq__can_add(step)))
         return PTQ_OK;
-    if (step->node->op == PTQ_OP_GLOBAL_AVG_POOL)
-        step->run = ptq__is_coded(step->node) ? family->average_codes : family->average_real;
-    if (step->node->op == PTQ_OP_ADD && !ptq__is_coded(step->node))
-        step->run = family->add_real;
-    if (step->node->op == PTQ_OP_ADD && ptq__is_coded(step->node) && ptq__can_add(step))
-        step->run = family->add_codes;
-    if (ptq__is_depthwise(plan, step))
-        return ptq__vectorize_depthwise(plan, family, step, err);
-    shape.engine = ptq__choose_engine(plan, family, step);
-    if (!shape.engine)
-        return PTQ_OK;
-    ptq__describe_conv(&shape, step);
-    ptq__describe_finish(&shape, step);
-    panels = ptq__make_panels(&shape, NULL, &lanes);
-    words = (size_t)shape.run_words * (size_t)(shape.taps / shape.run);
-    at = ptq__align(sizeof shape) + ptq__align((size_t)shape.pieces * sizeof *shape.piece) +
-         ptq__align((size_t)shape.strips * sizeof *shape.strip) +
-         ptq__align((size_t)panels * sizeof *shape.panel);
-    size = at + ((size_t)lanes * 2 + words * (size_t)lanes) * PTQ__WORD + PTQ__ALIGN;
-    PTQ__TRY(ptq__alloc(&plan->allocator, size, 1, "packed weights", &step->packed, err));
-    memory = (char *)step->packed;
-    k = (ptq__packed *)step->packed;
-    *k = shape;
-    k->panels = panels;
-    k->piece = (ptq__piece *)(void *)(memory + ptq__align(sizeof shape));
-    k->panel =
-        (ptq__panel *)(void *)((char *)k->piece + ptq__align((size_t)k->pieces * sizeof *k->piece));
-    k->strip =
-        (ptq__strip *)(void *)((char *)k->panel + ptq__align((size_t)panels * sizeof *k->panel));
-    k->bias = memory + at + (PTQ__ALIGN - (uintptr_t)(memory + at) % PTQ__ALIGN) % PTQ__ALIGN;
-    k->multiplier = (float *)(void *)(k->bias + lanes * PTQ__WORD);
-    ptq__make_panels(k, k->panel, &lanes);
-    ptq__make_strips(k);
-    ptq__make_pieces(k);
-    ptq__pack(k, step, k->bias + 2 * lanes * PTQ__WORD);
-    step->run = ptq__conv_vector;
-    size = ptq__align((size_t)k->pieces * sizeof *k->piece) +
-           (size_t)(k->rows + 1) * (size_t)k->row_bytes +
-           PTQ__PLACES * (size_t)ptq__input_plane(k) +
-           ptq__later_pixels(k) * 2 * (size_t)k->engine->lanes * PTQ__WORD;
-    step->scratch = size > step->scratch ? size : step->scratch;
+    while (kernel->real && kernel->op != step->node->op)
+        kernel++;
+    if (ptq__has_weight(step->node->op))
+        return ptq__vectorize_weights(plan, family, step, coded ? kernel->codes : kernel->real,
+                                      err);
+    if (kernel->real)
+        step->run = coded ? kernel->codes : kernel->real;
     return PTQ_OK;
 }
 
@@ -12239,6 +11803,7 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
 }
 #endif /* PTQ__VECTOR */
 
+#ifndef PTQ_RUN_ONLY
 /* ---- [SELF-TEST] ------------------------------------------------------------------------- */
 
 /* Random networks: a convolution of any kind, one more, a third with a fused addition, an addition
@@ -12431,7 +11996,7 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
         return ptq_error_set(err, PTQ_BAD_NUMBER,
                              "the %s kernels differ from scalar ones by %g in"
                              " tensor %s",
-                             ptq_isa_name(b->plan->info.isa), (double)distance, name);
+                             ptq_name(PTQ_NAMES_ISA, b->plan->info.isa), (double)distance, name);
     return PTQ_OK;
 }
 
@@ -12452,7 +12017,7 @@ static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, 
     if (memcmp(logits[0], logits[1],
                (size_t)ptq_plan_get_info(s[0]->plan)->classes * sizeof(float)))
         return ptq_error_set(err, PTQ_BAD_NUMBER, "the %s kernels depend on where tensors lie",
-                             ptq_isa_name(s[1]->plan->info.isa));
+                             ptq_name(PTQ_NAMES_ISA, s[1]->plan->info.isa));
     return PTQ_OK;
 }
 
@@ -12495,28 +12060,39 @@ PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err) {
     return PTQ_OK;
 }
 
+#endif /* PTQ_RUN_ONLY */
+
 /* =============================================================================================
    PART FOUR: SEARCH
    What lowers the loss of accuracy: built on part one, from outside.
    ============================================================================================= */
 
+#if !defined(PTQ_NO_SEARCH) && !defined(PTQ_RUN_ONLY)
+
 /* ---- [EQUALIZE] ----------------------------------------------------------------------------- */
 
-/* Equalization. `group` joins tensors that must share factors, as a forest of node indices; 0, the
-   image, is the root of all that must stay as they are. */
-
+/* One scale has to suit all channels of a tensor, so channels of like ranges lose least. A channel
+   of any tensor may be divided by a positive factor if those who read it multiply by it: ReLU and
+   pools let factors through (Nagel et al. 2019, section 4.1). Tensors that must share factors, as
+   the operands of an addition, form a group: `group` is a forest of node indices. The group of node
+   0, the image, stays as it is, and with it whatever joins it. */
 typedef struct ptq__equalizer {
-    ptq_model *model;
-    int *group;
-    int *first;   /* where the channels of a node's result begin in `reach` */
-    float *reach; /* largest absolute value of each channel, later its factor */
-    int channels; /* of all results together */
+    ptq_model *model; /* a copy, to be equalized */
+    int *group;       /* of each node's result: another one of its group, or itself, the root */
+    int *first;       /* where the channels of a node's result begin in the arrays below */
+    float *reach;     /* the largest absolute value of each channel on the images */
+    float *factor;    /* what each channel is divided by; of a group, those of its root count */
+    int channels;     /* of all results together */
 } ptq__equalizer;
 
 static int ptq__group_of(const ptq__equalizer *eq, int i) {
     while (eq->group[i] != i)
         i = eq->group[i];
     return i;
+}
+
+static const float *ptq__factors_of(const ptq__equalizer *eq, int node) {
+    return eq->factor + eq->first[ptq__group_of(eq, node)];
 }
 
 /* The smaller root wins: so 0 keeps whatever joins it. */
@@ -12526,24 +12102,56 @@ static void ptq__join(ptq__equalizer *eq, int a, int b) {
     eq->group[a > b ? a : b] = a > b ? b : a;
 }
 
-static void ptq__join_tensors(ptq__equalizer *eq) {
-    int i;
-    for (i = 0; i < eq->model->nodes; i++)
+/* Softmax, batch norm and ReLU6 do not let factors through; the logits are for others. */
+static int ptq__needs_units(const ptq_model *model, int i) {
+    const ptq_node *node = &model->node[i];
+    return node->op == PTQ_OP_SOFTMAX || node->op == PTQ_OP_BATCH_NORM ||
+           node->op == PTQ_OP_RELU6 || node->act == PTQ_ACTIVATION_RELU6 ||
+           node->add_act == PTQ_ACTIVATION_RELU6 || i == ptq_model_logits(model);
+}
+
+static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_model *model,
+                                      const ptq_allocator *allocator, ptq_error *err) {
+    int n = model->nodes, i;
+    memset(eq, 0, sizeof *eq);
+    if (ptq__is_quantized(model))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "this model is quantized already; equalize the float model");
+    PTQ__TRY(ptq_model_copy(model, allocator, &eq->model, err));
+    PTQ__TRY(PTQ__NEW(allocator, &eq->group, 2 * (size_t)n, "equalization", err));
+    eq->first = eq->group + n;
+    for (i = 0; i < n; i++) {
+        const ptq_node *node = &model->node[i];
+        eq->first[i] = eq->channels;
+        eq->channels += node->shape[2];
         eq->group[i] = i;
-    for (i = 1; i < eq->model->nodes; i++) {
-        const ptq_node *node = &eq->model->node[i];
-        if (!ptq__has_weight(node->op))
+        if (i > 0 && !ptq__has_weight(node->op))
             ptq__join(eq, i, node->input[0]);
         if (node->input[1] >= 0)
             ptq__join(eq, i, node->input[1]);
-        if (node->op == PTQ_OP_SOFTMAX || node->op == PTQ_OP_BATCH_NORM ||
-            node->op == PTQ_OP_RELU6 || node->act == PTQ_ACTIVATION_RELU6 ||
-            node->add_act == PTQ_ACTIVATION_RELU6 || i == ptq_model_logits(eq->model))
+        if (i > 0 && ptq__needs_units(model, i))
             ptq__join(eq, i, 0);
     }
+    PTQ__TRY(PTQ__NEW(allocator, &eq->reach, 2 * (size_t)eq->channels, "channel ranges", err));
+    eq->factor = eq->reach + eq->channels;
+    for (i = 0; i < eq->channels; i++)
+        eq->factor[i] = 1;
+    return PTQ_OK;
 }
 
-/* What an image says about the channels of a tensor. */
+/* Hands the model over, or frees it. */
+static ptq_status ptq__equalizer_close(ptq__equalizer *eq, const ptq_allocator *allocator,
+                                       ptq_status status, ptq_model **out) {
+    ptq__free(allocator, eq->group);
+    ptq__free(allocator, eq->reach);
+    if (status)
+        ptq_model_free(eq->model);
+    else
+        *out = eq->model;
+    return status;
+}
+
+/* reach[c] becomes the largest |x| of channel c; x: n values, channels innermost. */
 static void ptq__reach_channels(float *reach, const float *x, size_t n, int channels) {
     size_t i;
     for (i = 0; i < n; i++) {
@@ -12555,7 +12163,7 @@ static void ptq__reach_channels(float *reach, const float *x, size_t n, int chan
 
 static ptq_status ptq__equalize_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     const ptq__equalizer *eq = (const ptq__equalizer *)job->context;
-    return ptq__alloc(&job->allocator, (size_t)eq->channels, sizeof(float), "channel ranges",
+    return ptq__alloc(&job->work.allocator, (size_t)eq->channels, sizeof(float), "channel ranges",
                       &worker->own, err);
 }
 
@@ -12579,29 +12187,31 @@ static ptq_status ptq__equalize_one(ptq__job *job, ptq__worker *worker, size_t i
     return PTQ_OK;
 }
 
+/* The largest of largest values: so threads may end in any order. */
 static ptq_status ptq__equalize_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__equalizer *eq = (ptq__equalizer *)job->context;
     (void)err;
     if (worker->own)
         ptq__reach_channels(eq->reach, (const float *)worker->own, (size_t)eq->channels,
                             eq->channels);
-    ptq__free(&job->allocator, worker->own);
+    ptq__free(&job->work.allocator, worker->own);
     return PTQ_OK;
 }
 
-/* Ranges of a group's tensors become factors, the same for all of them. A channel twenty times
-   smaller than the largest is noise, which need not be magnified further. */
+/* factor = sqrt(reach of the channel / reach of the group): half of the way to equal ranges, since
+   what the activation gains, the weights that read it lose. A channel twenty times smaller than the
+   largest is noise, which need not be magnified further. */
 static void ptq__choose_factors(ptq__equalizer *eq, int root) {
     int i, c, channels = eq->model->node[root].shape[2];
-    float *to = eq->reach + eq->first[root], most = 0;
+    float *reach = eq->reach + eq->first[root], *factor = eq->factor + eq->first[root], most = 0;
     for (i = root + 1; i < eq->model->nodes; i++)
         if (ptq__group_of(eq, i) == root)
-            ptq__reach_channels(to, eq->reach + eq->first[i], (size_t)channels, channels);
+            ptq__reach_channels(reach, eq->reach + eq->first[i], (size_t)channels, channels);
     for (c = 0; c < channels; c++)
-        most = to[c] > most ? to[c] : most;
-    for (c = 0; c < channels; c++) {
-        float share = most > 0 ? to[c] / most : 1;
-        to[c] = root == 0 ? 1 : (float)sqrt((double)(share > 0.05f ? share : 0.05f));
+        most = reach[c] > most ? reach[c] : most;
+    for (c = 0; c < channels && most > 0; c++) {
+        float share = reach[c] / most;
+        factor[c] = (float)sqrt((double)(share > 0.05f ? share : 0.05f));
     }
 }
 
@@ -12613,65 +12223,64 @@ static int ptq__tap_channel(const ptq_model *model, const ptq_node *node, int o,
     return (first + (int)k / area) % channels;
 }
 
-/* w[o][i] * factor of i / factor of o; b[o] / factor of o. */
+/* w[o][i] = w[o][i] * factor of i / factor of o;   b[o] = b[o] / factor of o */
 static void ptq__apply_factors(const ptq__equalizer *eq, int index) {
     ptq_node *node = &eq->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    int in = ptq__group_of(eq, node->input[0]), out = ptq__group_of(eq, index);
-    const float *from = eq->reach + eq->first[in], *to = eq->reach + eq->first[out];
+    const float *from = ptq__factors_of(eq, node->input[0]), *to = ptq__factors_of(eq, index);
     float *w = (float *)weight->data, *b = (float *)node->param[PTQ_PARAM_BIAS].data;
     size_t k, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int o;
+    int o, out = ptq__group_of(eq, index), in = ptq__group_of(eq, node->input[0]);
     for (o = 0; o < weight->dim[0]; o++) {
-        float own = out ? to[o] : 1;
-        for (k = 0; k < taps; k++) {
-            float *at = &w[(size_t)o * taps + k];
-            *at = *at * (in ? from[ptq__tap_channel(eq->model, node, o, k)] : 1) / own;
-        }
+        float own = out ? to[o] : 1; /* roots differ in channels: none of node 0's are meant */
+        for (k = 0; k < taps; k++, w++)
+            *w = *w * (in ? from[ptq__tap_channel(eq->model, node, o, k)] : 1) / own;
         if (b)
             b[o] /= own;
     }
 }
 
-/* "conv1 1 0.5;block1.conv1 0.7 1": what the channels of each tensor were divided by. */
+/* "conv1 1 0.5;block1.conv1 0.7 1": what the channels of each tensor were divided by. Into the
+   metadata, so that the model can be compared with float, tensor by tensor. */
 static void ptq__put_factors(ptq__text *text, const ptq__equalizer *eq) {
     int i, c;
     for (i = 1; i < eq->model->nodes; i++) {
-        int root = ptq__group_of(eq, i);
-        if (!root)
+        if (!ptq__group_of(eq, i))
             continue;
         ptq__put(text, text->length ? ";%s" : "%s", eq->model->node[i].out);
         for (c = 0; c < eq->model->node[i].shape[2]; c++)
-            ptq__put(text, " %g", (double)eq->reach[eq->first[root] + c]);
+            ptq__put(text, " %g", (double)ptq__factors_of(eq, i)[c]);
     }
 }
 
-/* Into the metadata, for ptq_compare_layers. */
-static ptq_status ptq__keep_factors(const ptq__equalizer *eq, ptq_error *err) {
+static ptq_status ptq__apply_all_factors(ptq__equalizer *eq, ptq_error *err) {
+    const ptq_allocator *allocator = &eq->model->allocator;
     ptq__text text = ptq__text_over(NULL, 0);
-    void *memory = NULL;
+    char *kept = NULL;
     size_t size;
     ptq_status status;
+    int i;
+    for (i = 1; i < eq->model->nodes; i++)
+        if (ptq__has_weight(eq->model->node[i].op))
+            ptq__apply_factors(eq, i);
     ptq__put_factors(&text, eq);
     size = text.length + 1;
-    PTQ__TRY(ptq__alloc(&eq->model->allocator, size, 1, "factors", &memory, err));
-    text = ptq__text_over((char *)memory, size);
+    PTQ__TRY(PTQ__NEW(allocator, &kept, size, "factors", err));
+    text = ptq__text_over(kept, size);
     ptq__put_factors(&text, eq);
-    status = ptq_model_set_meta(eq->model, "equalization", (char *)memory, err);
-    ptq__free(&eq->model->allocator, memory);
-    return status;
+    status = ptq_model_set_meta(eq->model, "equalization", kept, err);
+    ptq__free(allocator, kept);
+    return status ? status : ptq_model_check(eq->model, err);
 }
 
-/* All tensors of a group keep the same. */
+/* The reverse of ptq__put_factors. All tensors of a group keep the same. */
 static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantized,
                                     ptq_error *err) {
     int i, c;
-    for (i = 0; i < eq->channels; i++)
-        eq->reach[i] = 1;
     for (i = 1; i < eq->model->nodes; i++) {
         const ptq_node *node = &eq->model->node[i];
         int root = ptq__group_of(eq, i);
-        float *to = eq->reach + eq->first[root];
+        float *to = eq->factor + eq->first[root];
         ptq__span factors;
         if (!root || !ptq__find_factors(quantized, node, &factors))
             continue;
@@ -12685,483 +12294,356 @@ static ptq_status ptq__read_factors(ptq__equalizer *eq, const ptq_model *quantiz
     return PTQ_OK;
 }
 
-static ptq_status ptq__equalizer_open(ptq__equalizer *eq, const ptq_allocator *allocator,
-                                      ptq_error *err) {
-    size_t n = (size_t)eq->model->nodes, i;
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(allocator, 2 * n, sizeof(int), "equalization", &memory, err));
-    eq->group = (int *)memory;
-    eq->first = eq->group + n;
-    for (i = 0; i < n; i++) {
-        eq->first[i] = eq->channels;
-        eq->channels += eq->model->node[i].shape[2];
-    }
-    PTQ__TRY(
-        ptq__alloc(allocator, (size_t)eq->channels, sizeof(float), "channel ranges", &memory, err));
-    eq->reach = (float *)memory;
-    ptq__join_tensors(eq);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__apply_all_factors(ptq__equalizer *eq, ptq_error *err) {
-    int i;
-    for (i = 1; i < eq->model->nodes; i++)
-        if (ptq__has_weight(eq->model->node[i].op))
-            ptq__apply_factors(eq, i);
-    PTQ__TRY(ptq__keep_factors(eq, err));
-    return ptq_model_check(eq->model, err);
-}
-
-static ptq_status ptq__equalize_with(ptq__equalizer *eq, const ptq_plan *plan,
-                                     const ptq_dataset *data, const ptq_calibrate_options *options,
-                                     ptq_error *err) {
+static ptq_status ptq__equalize_on(ptq__equalizer *eq, const ptq_plan *plan,
+                                   const ptq_dataset *data, const ptq_work *work, ptq_error *err) {
     ptq__job job;
     int i;
-    memset(&job, 0, sizeof job);
-    job.plan = plan;
-    job.data = data;
-    job.total = data->count;
+    job = ptq__job_over(plan, data, work);
     job.keep = 1;
     job.begin = ptq__equalize_begin;
     job.one = ptq__equalize_one;
     job.end = ptq__equalize_end;
     job.context = eq;
-    job.progress = options->work.progress;
-    job.user = options->work.user;
-    job.allocator = options->work.allocator;
-    PTQ__TRY(ptq__equalizer_open(eq, &job.allocator, err));
-    PTQ__TRY(ptq__job_run(&job, options->work.threads, err));
-    for (i = 0; i < eq->model->nodes; i++)
+    PTQ__TRY(ptq__job_run(&job, err));
+    for (i = 1; i < eq->model->nodes; i++)
         if (ptq__group_of(eq, i) == i)
             ptq__choose_factors(eq, i);
     return ptq__apply_all_factors(eq, err);
 }
 
-/* Hands the model over, or frees it. */
-static ptq_status ptq__equalizer_close(ptq__equalizer *eq, const ptq_allocator *allocator,
-                                       ptq_status status, ptq_model **out) {
-    ptq__free(allocator, eq->group);
-    ptq__free(allocator, eq->reach);
-    if (status)
-        ptq_model_free(eq->model);
-    else
-        *out = eq->model;
-    return status;
-}
-
-PTQ_API ptq_status ptq_equalize(const ptq_plan *plan, const ptq_dataset *data,
-                                const ptq_calibrate_options *options, ptq_model **out,
-                                ptq_error *err) {
-    ptq_calibrate_options plain;
+/* Cross-layer equalization (Nagel et al. 2019, https://arxiv.org/abs/1906.04721): a copy of a fused
+   float model that computes the same logits, to rounding, from channels of like ranges. */
+static ptq_status ptq__equalize(const ptq_plan *plan, const ptq_dataset *data, const ptq_work *work,
+                                ptq_model **out, ptq_error *err) {
+    const ptq_model *model = ptq_plan_get_info(plan)->model;
     ptq__equalizer eq;
     ptq_status status;
-    memset(&plain, 0, sizeof plain);
-    memset(&eq, 0, sizeof eq);
-    options = options ? options : &plain;
     PTQ__TRY(ptq__check_fits(plan, data, err));
-    if (ptq__is_quantized(plan->info.model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; equalize the float model");
-    PTQ__TRY(ptq_model_copy(plan->info.model, &options->work.allocator, &eq.model, err));
-    status = ptq__equalize_with(&eq, plan, data, options, err);
-    return ptq__equalizer_close(&eq, &options->work.allocator, status, out);
+    status = ptq__equalizer_open(&eq, model, &work->allocator, err);
+    if (!status)
+        status = ptq__equalize_on(&eq, plan, data, work, err);
+    return ptq__equalizer_close(&eq, &work->allocator, status, out);
 }
 
 PTQ_API ptq_status ptq_equalize_like(const ptq_model *model, const ptq_model *quantized,
                                      ptq_model **out, ptq_error *err) {
-    const ptq_allocator *allocator = &model->allocator;
     ptq__equalizer eq;
-    ptq_status status;
-    memset(&eq, 0, sizeof eq);
-    if (ptq__is_quantized(model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; equalize the float model");
-    PTQ__TRY(ptq_model_copy(model, allocator, &eq.model, err));
-    status = ptq__equalizer_open(&eq, allocator, err);
+    ptq_status status = ptq__equalizer_open(&eq, model, &model->allocator, err);
     if (!status)
         status = ptq__read_factors(&eq, quantized, err);
     if (!status && ptq_model_get_meta(quantized, "equalization"))
         status = ptq__apply_all_factors(&eq, err);
-    return ptq__equalizer_close(&eq, allocator, status, out);
+    return ptq__equalizer_close(&eq, &model->allocator, status, out);
 }
 
 /* ---- [LEARN] -------------------------------------------------------------------------------- */
 
-/* Learned rounding. For one channel with weights w, scale s and codes q, the error of the result is
-   d x with d = w - s q, x the input; its variance over images is d C d with C the covariance of x.
-   Starting from the nearest codes, the one step of a code by 1 that lowers d C d most is taken, as
-   long as there is one. The mean of the error goes into the bias. C comes from the integer codes of
-   the layer's input as the quantized model computes them: exact sums, so that neither the order of
-   images nor threads matter.
+/* Learned rounding: codes chosen for what a layer makes of its inputs, not for themselves.
 
-   Refitting (ptq_scheme.refit) first replaces w by the weights that make of the codes x what the
-   float model makes of its real inputs: the minimum of E(y - w x - b)^2, y the float model's result
-   before its activation. Layers are then learned one after the other, each on what the layers
-   before it became. */
+   One channel of a layer computes y = w x + b, with x the inputs under the kernel ("taps") at one
+   position of one image. Codes q with the scale s put w off by d = w - s q, and y by d x. Rounding
+   to nearest keeps every d small; what matters is how much d x varies from input to input,
 
-typedef struct ptq__moments {
-    int taps;         /* of one group; 0: this node does not learn */
-    uint64_t count;   /* input vectors seen */
-    int64_t *sum;     /* groups x taps: of x */
-    int64_t *product; /* groups x taps x taps, lower triangle: of x[i] x[j]. NULL: only the bias is
-                          learned */
-    int64_t *target;  /* channels: of y, in units of `unit`. NULL: all nodes learn in one pass */
-    int64_t *cross;   /* channels x taps: of y x[i]. NULL: no refitting */
-    double unit;
-} ptq__moments;
+       E (d x - E d x)^2 = d C d',    C = E (x - E x)(x - E x)', the covariance of the inputs,
+
+   and where inputs go together, a weight rounded the wrong way can make up for others (AdaRound:
+   Nagel et al. 2020, https://arxiv.org/abs/2004.10568, section 3). Trying all roundings is not
+   feasible, so the error descends: from the nearest codes, the one step of one code that lowers
+   d C d' most is taken, again and again, until there is none. The mean E d x needs no weights: the
+   bias takes it (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2).
+
+   Refitting (ptq_scheme.refit): with few bits, the layers before have changed x, and w is no longer
+   the best thing to round. It is replaced by the w' that, with some b', minimizes
+
+       E (y - w' x - b')^2 + r |w' - w|^2,
+
+   y being what the float model has in this place for the same image, and r small: ridge regression
+   (Hoerl and Kennard 1970). Where the derivative is zero, (C + r I)(w' - w) = cov(x, y) - C w,
+   which Cholesky's method solves. Each layer then learns from what those before it have become, in
+   a pass over the images of its own; without refitting, one pass serves all layers.
+
+   All that a layer needs to know of the images are sums: of x, x x', y and y x'. x are codes, y is
+   rounded to a fixed point, and sums of integers are exact: neither the order of the images nor
+   the number of threads can change a bit of the result.
+
+   Memory: n (n + 1) / 2 sums of 8 bytes for each group of n taps and each thread, 85 MB for 512
+   channels of 3x3, and two n x n matrices of doubles while a group is solved. Time: n^2 / 2
+   multiplications for each position looked at, n^3 / 6 to solve, 2 n for each step of a code. */
 
 enum {
-    PTQ__MOMENT_PATCHES = 64, /* output positions looked at per image */
-    PTQ__MOST_LEARNED = 4608  /* taps: 512 channels of 3x3. More would need gigabytes */
+    PTQ__MOST_TAPS = 4608, /* of a layer that learns: 512 channels of 3x3 */
+    PTQ__PATCHES = 64      /* positions looked at in an image */
 };
 
-typedef struct ptq__learner {
-    const ptq__converter *cv;
-    const ptq_plan *plan;  /* of the model that is being made */
-    const ptq_plan *real;  /* of the float model, where there are targets */
-    int only;              /* the node to learn; -1: all */
-    int last;              /* the last node that must run */
-    ptq__moments *moments; /* one for each node of the new model */
-    int16_t *patch;        /* PTQ__MOMENT_PATCHES vectors, as gathered and transposed */
-    int16_t *column;
-    float *reals;         /* one vector of real inputs */
-    int32_t *target;      /* channels x PTQ__MOMENT_PATCHES */
-    ptq_session *session; /* of `real` */
-} ptq__learner;
+/* A layer that learns, or one group of it, since groups share neither inputs nor channels; and
+   where its sums lie among those of all. x are codes less their zero point, so |x| < 2^8, and
+   |y| < 2^28: no sum over fewer than 2^27 positions can overflow. */
+typedef struct ptq__lesson {
+    int index, old;       /* its node in the model that is being made, and in the float model */
+    ptq_node *to;         /* the node of the new model: its codes and biases are replaced */
+    const ptq_node *from; /* the node of the float model: its weights are wanted */
+    const ptq_scheme *scheme;
+    int group, first; /* its number, and its first channel */
+    int taps, each;   /* inputs under its kernel, and channels */
+    int rounds;       /* codes are learned; 0: the bias alone */
+    int targets;      /* the float model's y is looked at; 0: w x + b stands for it */
+    double unit;      /* of y in the sums */
+    double in_scale;  /* of x: w (in_scale x) is a real number */
+    size_t count;     /* 1: how many positions there are in the sums */
+    size_t x;         /* taps: x[i] */
+    size_t xx;        /* taps x (taps + 1) / 2: x[i] x[j], the lower triangle. If `rounds` */
+    size_t y;         /* each: y of a channel. If `targets` */
+    size_t yx;        /* each x taps: y x[i]. If both */
+} ptq__lesson;
 
-/* Taps of a node that learns; 0 otherwise. */
-static int ptq__learned_taps(const ptq__converter *cv, int index) {
-    const ptq_node *node = &cv->model->node[index];
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_scheme *scheme = ptq__scheme_of(cv, node);
-    size_t taps;
-    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_MODE_INTEGER ||
-        (scheme->rounding != PTQ_ROUNDING_LEARNED && scheme->bias != PTQ_BIAS_CORRECTION_EMPIRICAL))
-        return 0;
-    taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    return taps <= PTQ__MOST_LEARNED ? (int)taps : 0;
+/* Lays out the sums from `at` on. Returns where they end, SIZE_MAX if memory cannot hold them. */
+static size_t ptq__place_sums(ptq__lesson *lesson, size_t at) {
+    size_t n = (size_t)lesson->taps, each = lesson->targets ? (size_t)lesson->each : 0, end;
+    lesson->count = at;
+    lesson->x = at + 1;
+    lesson->xx = lesson->x + n;
+    lesson->y = lesson->xx + (lesson->rounds ? n * (n + 1) / 2 : 0);
+    lesson->yx = lesson->y + each;
+    end = lesson->yx + (lesson->rounds ? each * n : 0);
+    return end < at ? SIZE_MAX : end;
 }
 
-static void ptq__learner_free(ptq__learner *learner) {
-    const ptq_allocator *allocator = &learner->cv->model->allocator;
-    int i;
-    for (i = 0; i < learner->cv->model->nodes && learner->moments; i++) {
-        ptq__free(allocator, learner->moments[i].sum);
-        ptq__free(allocator, learner->moments[i].product);
-        ptq__free(allocator, learner->moments[i].target);
-        ptq__free(allocator, learner->moments[i].cross);
-    }
-    ptq__free(allocator, learner->moments);
-    ptq__free(allocator, learner->patch);
-    ptq__free(allocator, learner->column);
-    ptq__free(allocator, learner->reals);
-    ptq__free(allocator, learner->target);
-    ptq_session_free(learner->session);
-}
-
-static ptq_status ptq__new_sums(const ptq_allocator *allocator, size_t n, int64_t **out,
-                                ptq_error *err) {
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int64_t), "moments", &memory, err));
-    *out = (int64_t *)memory;
-    return PTQ_OK;
-}
-
-/* The largest absolute value of a tensor of the float model on calibration images; of the input, on
-   any. */
-static double ptq__reach(const ptq__converter *cv, int index) {
-    const ptq_statistics *s;
-    double low = 0, high = 0;
-    int c, t = ptq_calibration_find(cv->calibration, cv->old->node[index].out);
+/* The largest absolute value of a tensor of the float model on the calibration images; of the
+   input, on any image. */
+static double ptq__peak(const ptq__converter *cv, int node) {
+    int t = ptq_calibration_find(cv->calibration, cv->old->node[node].out), c;
+    double most = 0;
     if (t >= 0) {
-        s = &cv->calibration->tensor[t].observer.channel[0];
-        low = (double)s->min;
-        high = (double)s->max;
+        const ptq_statistics *s = &cv->calibration->tensor[t].observer.channel[0];
+        most = fmax(fabs((double)s->min), fabs((double)s->max));
     }
-    for (c = 0; c < cv->old->node[0].shape[2] && index == 0; c++) {
-        low = (double)ptq__pixel(cv->old, c, 0) < low ? (double)ptq__pixel(cv->old, c, 0) : low;
-        high =
-            (double)ptq__pixel(cv->old, c, 255) > high ? (double)ptq__pixel(cv->old, c, 255) : high;
-    }
-    return high > -low ? high : -low;
+    for (c = 0; c < cv->old->node[0].shape[2] && node == 0; c++)
+        most = fmax(most, fmax(fabs((double)ptq__pixel(cv->old, c, 0)),
+                               fabs((double)ptq__pixel(cv->old, c, 255))));
+    return most;
 }
 
-/* A power of two, so small that real results of a node keep 26 bits, and so large that no target
-   passes 2^27. */
-static double ptq__target_unit(const ptq__converter *cv, const ptq_node *from, size_t taps) {
-    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    double most = 0, reach = ptq__reach(cv, from->input[0]);
-    size_t o, i, n = (size_t)from->shape[2];
-    int exponent;
-    for (o = 0; o < n; o++) {
+/* The unit of y: a power of two, so small that y keeps 26 bits, and so large that no y reaches 2^28
+   with the correction of a residual in it. */
+static double ptq__target_unit(const ptq__converter *cv, const ptq__lesson *lesson) {
+    const float *w = (const float *)lesson->from->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)lesson->from->param[PTQ_PARAM_BIAS].data;
+    double most = 0, reach = ptq__peak(cv, lesson->from->input[0]);
+    int o, i, exponent;
+    for (o = 0; o < lesson->from->shape[2]; o++) {
         double sum = b ? fabs((double)b[o]) : 0;
-        for (i = 0; i < taps; i++)
-            sum += fabs((double)w[o * taps + i]) * reach;
+        for (i = 0; i < lesson->taps; i++)
+            sum += fabs((double)*w++) * reach;
         most = sum > most ? sum : most;
     }
-    if (from->residual)
-        most += 2 * ptq__reach(cv, from->input[1]);
+    if (lesson->from->residual)
+        most += 2 * ptq__peak(cv, lesson->from->input[1]);
     frexp(most, &exponent);
     return ldexp(1, exponent - 26);
 }
 
-static const ptq_node *ptq__old_node(const ptq__converter *cv, int index) {
-    return &cv->old->node[ptq_model_find(cv->old, cv->model->node[index].name)];
-}
-
-/* Whether a layer is compared with the float model's: it then learns after those before it. */
-static int ptq__takes_targets(const ptq_scheme *scheme) {
-    return ptq__refits(scheme) || scheme->rounding == PTQ_ROUNDING_NEAREST;
-}
-
-static ptq_status ptq__moments_open(const ptq__learner *learner, int index, ptq_error *err) {
-    const ptq_model *model = learner->cv->model;
-    const ptq_node *node = &model->node[index];
-    ptq__moments *m = &learner->moments[index];
-    const ptq_scheme *scheme = ptq__scheme_of(learner->cv, node);
-    size_t taps, groups = (size_t)node->groups, channels = (size_t)node->shape[2];
-    if (learner->only < 0 || learner->only == index)
-        m->taps = ptq__learned_taps(learner->cv, index);
-    taps = (size_t)m->taps;
-    if (!taps)
-        return PTQ_OK;
-    PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps, &m->sum, err));
-    if (scheme->rounding == PTQ_ROUNDING_LEARNED)
-        PTQ__TRY(ptq__new_sums(&model->allocator, groups * taps * taps, &m->product, err));
-    if (learner->only < 0 || !ptq__takes_targets(scheme))
-        return PTQ_OK;
-    m->unit = ptq__target_unit(learner->cv, ptq__old_node(learner->cv, index), taps);
-    PTQ__TRY(ptq__new_sums(&model->allocator, channels, &m->target, err));
-    if (!m->product)
-        return PTQ_OK;
-    return ptq__new_sums(&model->allocator, channels * taps, &m->cross, err);
-}
-
-/* What fails half-way is released by ptq__learner_free. */
-static ptq_status ptq__learner_open(ptq__learner *learner, ptq_error *err) {
-    const ptq_model *model = learner->cv->model;
-    const ptq_allocator *allocator = &model->allocator;
-    size_t most = 1, channels = 1;
-    void *memory = NULL;
-    int i;
-    PTQ__TRY(
-        ptq__alloc(allocator, (size_t)model->nodes, sizeof(ptq__moments), "moments", &memory, err));
-    learner->moments = (ptq__moments *)memory;
-    for (i = 0; i < model->nodes; i++) {
-        PTQ__TRY(ptq__moments_open(learner, i, err));
-        if ((size_t)learner->moments[i].taps > most)
-            most = (size_t)learner->moments[i].taps;
-        if (learner->moments[i].target && (size_t)model->node[i].shape[2] > channels)
-            channels = (size_t)model->node[i].shape[2];
+/* Describes the groups of a node, if it learns. Returns how many there are. */
+static int ptq__find_lessons(const ptq__converter *cv, int index, ptq__lesson *lesson) {
+    ptq_node *node = &cv->model->node[index];
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_scheme *scheme = ptq__scheme_of(cv, node);
+    size_t n;
+    int g;
+    if (!ptq__has_weight(node->op) || ptq_node_mode(cv->model, index) != PTQ_MODE_INTEGER ||
+        (scheme->rounding != PTQ_ROUNDING_LEARNED && scheme->bias != PTQ_BIAS_CORRECTION_EMPIRICAL))
+        return 0;
+    n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    if (n > PTQ__MOST_TAPS)
+        return 0;
+    lesson->index = index;
+    lesson->old = ptq_model_find(cv->old, node->name);
+    lesson->to = node;
+    lesson->from = &cv->old->node[lesson->old];
+    lesson->scheme = scheme;
+    lesson->taps = (int)n;
+    lesson->each = node->shape[2] / node->groups;
+    lesson->rounds = scheme->rounding == PTQ_ROUNDING_LEARNED;
+    lesson->targets = !lesson->rounds || ptq__refits(scheme);
+    lesson->unit = lesson->targets ? ptq__target_unit(cv, lesson) : 1;
+    lesson->in_scale = (double)cv->model->node[node->input[0]].q.scale;
+    for (g = 1; g < node->groups; g++) {
+        lesson[g] = lesson[0];
+        lesson[g].group = g;
+        lesson[g].first = g * lesson->each;
     }
-    PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
-                        err));
-    learner->patch = (int16_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most * PTQ__MOMENT_PATCHES, sizeof(int16_t), "moments", &memory,
-                        err));
-    learner->column = (int16_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(float), "moments", &memory, err));
-    learner->reals = (float *)memory;
-    PTQ__TRY(ptq__alloc(allocator, channels * PTQ__MOMENT_PATCHES, sizeof(int32_t), "moments",
-                        &memory, err));
-    learner->target = (int32_t *)memory;
-    return PTQ_OK;
+    return node->groups;
 }
 
-/* Sum of products over the patches of one image: fits int32, since codes less the zero point are
-   under 2^8. */
-static int32_t ptq__dot_patches(const int16_t *a, const int16_t *b) {
-    int32_t sum = 0;
-    int i;
-    for (i = 0; i < PTQ__MOMENT_PATCHES; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
+/* A pass over the images. Each thread has one of these; in the end their sums are added up. */
+typedef struct ptq__learner {
+    const ptq__converter *cv;
+    const ptq_plan *real;      /* of the float model; NULL if no lesson has targets */
+    const ptq__lesson *lesson; /* in the order of the model's nodes */
+    int lessons;
+    size_t size, taps, each; /* all sums together; the largest of any lesson */
+    int64_t *sums;
+    ptq_session *session; /* of `real` */
+    void *patch;          /* taps: inputs under a kernel, int16_t codes or float */
+    int16_t *x;           /* taps x PTQ__PATCHES: of a lesson, at all positions looked at */
+    int32_t *y;           /* each x PTQ__PATCHES: targets there, in `unit` */
+} ptq__learner;
 
-/* Adds the gathered vectors, `n` of them, to the moments of one group. */
-static void ptq__add_moments(ptq__learner *learner, const ptq__moments *m, int group, int n) {
-    int taps = m->taps, i, j, p;
-    int64_t *sum = m->sum + (size_t)group * (size_t)taps;
-    int64_t *product = m->product ? m->product + (size_t)group * (size_t)taps * (size_t)taps : NULL;
-    for (i = 0; i < taps; i++)
-        for (p = 0; p < PTQ__MOMENT_PATCHES; p++)
-            learner->column[i * PTQ__MOMENT_PATCHES + p] =
-                p < n ? learner->patch[p * taps + i] : (int16_t)0;
-    for (i = 0; i < taps; i++) {
-        const int16_t *a = learner->column + i * PTQ__MOMENT_PATCHES;
-        for (p = 0; p < n; p++)
-            sum[i] += a[p];
-        for (j = 0; j <= i && m->product; j++)
-            product[(size_t)i * (size_t)taps + (size_t)j] +=
-                ptq__dot_patches(a, learner->column + j * PTQ__MOMENT_PATCHES);
-    }
-}
-
-/* The same for the products with the targets of the group's channels. */
-static void ptq__add_targets(ptq__learner *learner, const ptq__moments *m, int first, int each,
-                             int n) {
-    int o, i, p;
-    for (o = first; o < first + each; o++) {
-        const int32_t *y = learner->target + (o - first) * PTQ__MOMENT_PATCHES;
-        int64_t *cross = m->cross ? m->cross + (size_t)o * (size_t)m->taps : NULL;
-        for (p = 0; p < n; p++)
-            m->target[o] += y[p];
-        for (i = 0; i < m->taps && cross; i++) {
-            const int16_t *x = learner->column + i * PTQ__MOMENT_PATCHES;
-            int64_t sum = 0;
-            for (p = 0; p < n; p++)
-                sum += (int64_t)y[p] * x[p];
-            cross[i] += sum;
-        }
-    }
-}
-
-/* What the channels of a group should become at position `at`: the float model's result before its
-   activation; where a residual is added, also what the residual lacks. */
-static void ptq__gather_targets(ptq__learner *learner, const ptq_session *session, int index,
-                                int group, int at, int n) {
-    const ptq__moments *m = &learner->moments[index];
-    const ptq_node *node = &learner->cv->model->node[index];
-    int real = ptq_model_find(learner->cv->old, node->name), each = node->shape[2] / node->groups;
-    const ptq_node *from = &learner->cv->old->node[real];
-    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
-    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    const float *r = (const float *)ptq__operand(learner->session, real, 1);
-    int o;
-    ptq__gather(learner->session, real, group, at, learner->reals);
-    for (o = group * each; o < (group + 1) * each; o++) {
-        double y = (double)ptq__dot_f32(w + (size_t)o * (size_t)m->taps, learner->reals, m->taps) +
-                   (b ? (double)b[o] : 0);
-        if (r && node->act == PTQ_ACTIVATION_NONE) {
-            int k = at * node->shape[2] + o;
-            const ptq_qparams *q = &learner->cv->model->node[node->input[1]].q;
-            y += (double)r[k] -
-                 (double)ptq_dequantize(ptq__load(ptq__operand(session, index, 1), k, q->type), q);
-        }
-        learner->target[(o - group * each) * PTQ__MOMENT_PATCHES + n] =
-            (int32_t)floor(y / m->unit + 0.5);
-    }
-}
-
-/* One layer on the image that has just run. Of a large image some positions are looked at, others
-   from image to image; which ones depends on the image alone. */
-static void ptq__learn_layer(ptq__learner *learner, const ptq_session *session, int index,
-                             uint64_t hash) {
-    const ptq_node *node = &learner->cv->model->node[index];
-    ptq__moments *m = &learner->moments[index];
-    int pixels = node->shape[0] * node->shape[1], g, p, n = 0;
-    int stride = (pixels + PTQ__MOMENT_PATCHES - 1) / PTQ__MOMENT_PATCHES;
-    int each = node->shape[2] / node->groups;
-    for (g = 0; g < node->groups; g++) {
-        for (n = 0, p = 0; n < PTQ__MOMENT_PATCHES; n++, p += stride) {
-            int at = p + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
-            if (at >= pixels)
-                break;
-            ptq__gather(session, index, g, at, learner->patch + n * m->taps);
-            if (m->target)
-                ptq__gather_targets(learner, session, index, g, at, n);
-        }
-        ptq__add_moments(learner, m, g, n);
-        if (m->target)
-            ptq__add_targets(learner, m, g * each, each, n);
-    }
-    m->count += (uint64_t)n;
-}
-
+/* What fails half-way is released by ptq__learn_end. */
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    const ptq__learner *all = (const ptq__learner *)job->context;
+    const ptq_allocator *allocator = &job->work.allocator;
     ptq_session_options options;
-    void *memory = NULL;
-    ptq__learner *part;
-    PTQ__TRY(ptq__alloc(&job->allocator, 1, sizeof(ptq__learner), "moments", &memory, err));
-    part = (ptq__learner *)memory;
-    part->cv = all->cv;
-    part->plan = all->plan;
-    part->real = all->real;
-    part->only = all->only;
-    part->last = all->last;
+    ptq__learner *part = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &part, 1, "moments", err));
     worker->own = part;
-    PTQ__TRY(ptq__learner_open(part, err));
-    if (!part->real)
-        return PTQ_OK;
+    *part = *(const ptq__learner *)job->context;
+    part->sums = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &part->sums, part->size, "moments", err));
+    PTQ__TRY(ptq__alloc(allocator, part->taps, sizeof(float), "moments", &part->patch, err));
+    PTQ__TRY(PTQ__NEW(allocator, &part->x, part->taps * PTQ__PATCHES, "moments", err));
+    PTQ__TRY(PTQ__NEW(allocator, &part->y, part->each * PTQ__PATCHES, "moments", err));
     memset(&options, 0, sizeof options);
     options.keep = 1;
-    options.allocator = job->allocator;
-    return ptq_session_create(part->real, &options, &part->session, err);
+    options.allocator = *allocator;
+    return part->real ? ptq_session_create(part->real, &options, &part->session, err) : PTQ_OK;
 }
 
+/* Column n of y: what the channels should become at position `at`. That is the float model's result
+   before its activation, and where a residual is added right to it, also what the new model's
+   residual lacks. */
+static void ptq__take_targets(ptq__learner *part, const ptq__lesson *lesson,
+                              const ptq_session *session, int at, int n) {
+    const ptq_node *from = lesson->from;
+    const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
+    const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
+    const float *want = (const float *)ptq__operand(part->session, lesson->old, 1);
+    const void *have = ptq__operand(session, lesson->index, 1);
+    int k, o, taps = lesson->taps;
+    ptq__gather(part->session, lesson->old, lesson->group, at, part->patch);
+    for (k = 0, o = lesson->first; k < lesson->each; k++, o++) {
+        const float *x = (const float *)part->patch;
+        double y = (double)ptq__dot_f32(w + (ptrdiff_t)o * taps, x, taps) + (b ? (double)b[o] : 0);
+        if (want && from->act == PTQ_ACTIVATION_NONE) {
+            const ptq_qparams *q = &part->cv->model->node[lesson->to->input[1]].q;
+            int i = at * from->shape[2] + o;
+            y += (double)want[i] - (double)ptq_dequantize(ptq__load(have, i, q->type), q);
+        }
+        part->y[k * PTQ__PATCHES + n] = (int32_t)floor(y / lesson->unit + 0.5);
+    }
+}
+
+/* Adds the first n columns of x and y to the sums. Further columns of x are zeros, so that products
+   of x, nearly all of the work, come in a number that the compiler knows; 64 * 2^16 fit 32 bits. */
+static void ptq__add_patches(const ptq__learner *part, const ptq__lesson *lesson, int n) {
+    int64_t *x = part->sums + lesson->x, *xx = part->sums + lesson->xx;
+    int64_t *y = part->sums + lesson->y, *yx = part->sums + lesson->yx;
+    int i, j, o, p;
+    part->sums[lesson->count] += n;
+    for (i = 0; i < lesson->taps; i++) {
+        const int16_t *a = part->x + i * PTQ__PATCHES, *b = part->x;
+        for (p = 0; p < n; p++)
+            x[i] += a[p];
+        for (j = 0; j <= i && lesson->rounds; j++, b += PTQ__PATCHES) {
+            int32_t sum = 0;
+            for (p = 0; p < PTQ__PATCHES; p++)
+                sum += a[p] * b[p];
+            *xx++ += sum;
+        }
+    }
+    for (o = 0; o < lesson->each && lesson->targets; o++) {
+        const int32_t *a = part->y + o * PTQ__PATCHES;
+        for (p = 0; p < n; p++)
+            y[o] += a[p];
+        for (i = 0; i < lesson->taps && lesson->rounds; i++, yx++)
+            for (p = 0; p < n; p++)
+                *yx += (int64_t)a[p] * part->x[i * PTQ__PATCHES + p];
+    }
+}
+
+/* One lesson on the image that has just run. Of an image with more than 64 positions one in every
+   `stride` is looked at, which ones depending on the image's hash: different ones from image to
+   image, and yet the same wherever the image stands in the data set. */
+static void ptq__learn_image(ptq__learner *part, const ptq__lesson *lesson,
+                             const ptq_session *session, uint64_t hash) {
+    int positions = lesson->to->shape[0] * lesson->to->shape[1], i, n;
+    int stride = (positions + PTQ__PATCHES - 1) / PTQ__PATCHES;
+    memset(part->x, 0, (size_t)lesson->taps * PTQ__PATCHES * sizeof *part->x);
+    for (n = 0; n < PTQ__PATCHES; n++) {
+        int at = n * stride + (int)((hash + (uint64_t)n * 5) % (uint64_t)stride);
+        if (at >= positions)
+            break;
+        ptq__gather(session, lesson->index, lesson->group, at, part->patch);
+        for (i = 0; i < lesson->taps; i++)
+            part->x[i * PTQ__PATCHES + n] = ((const int16_t *)part->patch)[i];
+        if (lesson->targets)
+            ptq__take_targets(part, lesson, session, at, n);
+    }
+    ptq__add_patches(part, lesson, n);
+}
+
+/* Both models run up to the last layer that learns: what follows is not needed. */
 static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                  ptq_error *err) {
     ptq__learner *part = (ptq__learner *)worker->own;
+    const ptq__lesson *last = &part->lesson[part->lessons - 1];
     uint64_t hash = ptq__item_hash(job->data, worker->item);
     int i;
     (void)label;
     if (!ptq__has_hash(part->cv->calibration, hash))
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "image %z to learn from was not calibrated on; give the calibration"
+                             "image %zu to learn from was not calibrated on; give the calibration"
                              " images",
                              index);
-    ptq__run_until(worker->session, job->data->type, worker->item, part->last);
+    ptq__run_until(worker->session, job->data->type, worker->item, last->index);
     if (part->real)
-        ptq__run_until(part->session, job->data->type, worker->item,
-                       ptq_model_find(part->cv->old, part->cv->model->node[part->last].name));
-    for (i = 0; i <= part->last; i++)
-        if (part->moments[i].taps)
-            ptq__learn_layer(part, worker->session, i, hash);
+        ptq__run_until(part->session, job->data->type, worker->item, last->old);
+    for (i = 0; i < part->lessons; i++)
+        ptq__learn_image(part, &part->lesson[i], worker->session, hash);
     return PTQ_OK;
 }
 
-/* `to` may be NULL. */
-static void ptq__add_sums(int64_t *to, const int64_t *from, size_t n) {
-    size_t k;
-    for (k = 0; k < n && to; k++)
-        to[k] += from[k];
-}
-
+/* Only one thread at a time is in here. */
 static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__learner *all = (ptq__learner *)job->context, *part = (ptq__learner *)worker->own;
-    int i;
+    size_t k;
     (void)err;
-    for (i = 0; i < job->plan->info.model->nodes && part && !job->status; i++) {
-        const ptq_node *node = &job->plan->info.model->node[i];
-        ptq__moments *to = &all->moments[i], *from = &part->moments[i];
-        size_t taps = (size_t)to->taps, n = taps * (size_t)node->groups;
-        ptq__add_sums(to->sum, from->sum, n);
-        ptq__add_sums(to->product, from->product, n * taps);
-        ptq__add_sums(to->target, from->target, (size_t)node->shape[2]);
-        ptq__add_sums(to->cross, from->cross, (size_t)node->shape[2] * taps);
-        to->count += from->count;
-    }
-    if (part) {
-        ptq__learner_free(part);
-        ptq__free(&job->allocator, part);
-    }
+    if (!part)
+        return PTQ_OK;
+    for (k = 0; k < all->size && !job->status; k++)
+        all->sums[k] += part->sums[k];
+    ptq_session_free(part->session);
+    ptq__free(&job->work.allocator, part->sums);
+    ptq__free(&job->work.allocator, part->patch);
+    ptq__free(&job->work.allocator, part->x);
+    ptq__free(&job->work.allocator, part->y);
+    ptq__free(&job->work.allocator, part);
     return PTQ_OK;
 }
 
-/* Chosen on training images that were not calibrated on. */
+/* r as a share of the average variance of the inputs. Chosen on training images that were not
+   calibrated on. */
 static const double ptq__ridge = 0.01;
 
-/* The covariance of a group's inputs, with a little added to its diagonal: what 1 % of the average
-   variance does not show is not worth a large change of weights. */
-static void ptq__covariance(const ptq__moments *m, int group, double *c) {
-    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
-    const int64_t *product = m->product + (size_t)group * (size_t)m->taps * (size_t)m->taps;
-    size_t n = (size_t)m->taps, i, j;
-    double count = (double)m->count, trace = 0;
-    for (i = 0; i < n; i++)
-        for (j = 0; j <= i; j++) {
-            double value = (double)product[i * n + j] / count -
-                           (double)sum[i] / count * ((double)sum[j] / count);
-            c[i * n + j] = c[j * n + i] = value;
-            trace += i == j ? value : 0;
-        }
-    for (i = 0; i < n; i++)
-        c[i * n + i] += ptq__ridge * trace / (double)n;
-}
+/* What a lesson is solved with, channel after channel. */
+typedef struct ptq__bench {
+    const ptq__lesson *lesson;
+    const int64_t *sums;
+    double count;
+    ptq_tensor *codes; /* of the layer */
+    int32_t low, high; /* that they may have */
+    double *mean;      /* taps: E x */
+    double *c, r;      /* taps x taps: C + r I, where codes are learned */
+    double *factor;    /* taps x taps: the lower triangle l of l l' = C + r I */
+    int refits;        /* there are targets, and `factor` */
+    int channel;
+    const float *w; /* taps: to be coded; of the float model, or `fitted` */
+    float *fitted;
+    float bias;    /* of the float model */
+    float *scale;  /* of the codes */
+    double *d, *g; /* taps: scratch, the error of each weight and the gradient C d */
+} ptq__bench;
 
-/* Cholesky's factor l of c, lower triangle, l l' = c. 0 if c is not positive definite. */
+/* Cholesky's factor of c, n x n. 0 if c is not positive definite (Golub and Van Loan, Matrix
+   Computations, section 4.2). */
 static int ptq__factorize(const double *c, size_t n, double *l) {
     size_t i, j, k;
     for (i = 0; i < n; i++)
@@ -13176,7 +12658,7 @@ static int ptq__factorize(const double *c, size_t n, double *l) {
     return 1;
 }
 
-/* x: the solution of l l' x = x. */
+/* Replaces x by the solution z of l l' z = x: forwards through l, back through l'. */
 static void ptq__solve(const double *l, size_t n, double *x) {
     size_t i, k;
     for (i = 0; i < n; i++) {
@@ -13191,25 +12673,72 @@ static void ptq__solve(const double *l, size_t n, double *x) {
     }
 }
 
-/* One channel: the weights, their codes in `codes` from `at` on. `d` and `g` are scratch of n.
-   Returns d C d. */
-static double ptq__descend(const float *w, size_t n, float scale, int32_t low, int32_t high,
-                           const double *c, ptq_tensor *codes, size_t at, double *d, double *g) {
-    double s = (double)scale, gain, error = 0;
-    size_t i, j, k, moves;
+/* From sums to mean and covariance. r serves rounding too: errors that only inputs of very little
+   variance show are not worth a large change of codes. */
+static void ptq__find_covariance(ptq__bench *b) {
+    const int64_t *x = b->sums + b->lesson->x, *xx = b->sums + b->lesson->xx;
+    size_t n = (size_t)b->lesson->taps, i, j;
+    double trace = 0;
     for (i = 0; i < n; i++)
-        d[i] = (double)w[i] - s * (double)ptq__code(codes, at + i);
+        b->mean[i] = (double)x[i] / b->count;
+    if (!b->lesson->rounds)
+        return;
+    for (i = 0; i < n; i++) {
+        for (j = 0; j <= i; j++)
+            b->c[i * n + j] = b->c[j * n + i] = (double)*xx++ / b->count - b->mean[i] * b->mean[j];
+        trace += b->c[i * n + i];
+    }
+    b->r = ptq__ridge * trace / (double)n;
+    for (i = 0; i < n; i++)
+        b->c[i * n + i] += b->r;
+    b->refits = b->lesson->targets && ptq__factorize(b->c, n, b->factor);
+}
+
+/* The channel's weights fitted anew: w + (C + r I)^-1 (cov(x, y) - C w). x counts codes, y counts
+   units; C w is (C + r I) w - r w. */
+static void ptq__refit(ptq__bench *b) {
+    const ptq__lesson *lesson = b->lesson;
+    size_t n = (size_t)lesson->taps, o = (size_t)(b->channel - lesson->first), i, j;
+    const int64_t *yx = b->sums + lesson->yx + o * n;
+    double y = (double)b->sums[lesson->y + o] / b->count;
+    for (i = 0; i < n; i++) {
+        double side = (double)yx[i] / b->count - y * b->mean[i];
+        side = side * lesson->unit / lesson->in_scale;
+        for (j = 0; j < n; j++)
+            side -= b->c[i * n + j] * (double)b->w[j];
+        b->d[i] = side + b->r * (double)b->w[i];
+    }
+    ptq__solve(b->factor, n, b->d);
+    for (i = 0; i < n; i++)
+        b->fitted[i] = (float)((double)b->w[i] + b->d[i]);
+    b->w = b->fitted;
+}
+
+/* The channel's codes under a scale: the nearest, then descent, unless they have a zero point
+   (affine). Returns d C d'. With g = C d, a step of code i changes it by s^2 C[i][i] - 2 s |g[i]|
+   at best, up where g[i] > 0. Every move lowers it: 20 moves a weight are a limit only because sums
+   of doubles are rounded. */
+static double ptq__round_channel(const ptq__bench *b, float scale) {
+    size_t n = (size_t)b->lesson->taps, at = (size_t)b->channel * n, i, j, k, moves;
+    double *d = b->d, *g = b->g, s = (double)scale, error = 0;
+    const double *c = b->c;
+    ptq__code_weights(b->w, n, scale, b->codes->zero_point, b->low, b->high, b->codes, at);
+    if (b->codes->zero_point)
+        return 0;
+    for (i = 0; i < n; i++)
+        d[i] = (double)b->w[i] - s * (double)ptq__code(b->codes, at + i);
     for (i = 0; i < n; i++) {
         for (g[i] = 0, j = 0; j < n; j++)
             g[i] += c[i * n + j] * d[j];
         error += d[i] * g[i];
     }
     for (moves = 0; moves < 20 * n; moves++) {
-        int32_t step, code;
-        for (gain = 0, k = n, i = 0; i < n; i++) { /* d C d changes by s^2 C[i][i] - 2 s |g[i]| */
-            double change = s * (s * c[i * n + i] - 2 * (g[i] < 0 ? -g[i] : g[i]));
-            code = ptq__code(codes, at + i) + (g[i] > 0 ? 1 : -1);
-            if (change < gain && code >= low && code <= high) {
+        double gain = 0;
+        int32_t step;
+        for (k = n, i = 0; i < n; i++) {
+            double change = s * (s * c[i * n + i] - 2 * fabs(g[i]));
+            int32_t code = ptq__code(b->codes, at + i) + (g[i] > 0 ? 1 : -1);
+            if (change < gain && code >= b->low && code <= b->high) {
                 gain = change;
                 k = i;
             }
@@ -13218,100 +12747,48 @@ static double ptq__descend(const float *w, size_t n, float scale, int32_t low, i
             break;
         error += gain;
         step = g[k] > 0 ? 1 : -1;
-        ptq_tensor_set_code(codes, at + k, ptq__code(codes, at + k) + step);
+        ptq_tensor_set_code(b->codes, at + k, ptq__code(b->codes, at + k) + step);
         for (i = 0; i < n; i++)
             g[i] -= s * step * c[k * n + i];
     }
     return error;
 }
 
-/* Scratch for learning one node. */
-typedef struct ptq__workbench {
-    double *c, *l;     /* taps x taps */
-    double *d, *g, *x; /* taps */
-    float *w;
-    int factorized;
-} ptq__workbench;
-
-/* The weights of channel o fitted anew, into bench->w. */
-static void ptq__refit_weights(const ptq__moments *m, int group, int o, const float *w,
-                               double in_scale, ptq__workbench *bench) {
-    const int64_t *sum = m->sum + (size_t)group * (size_t)m->taps;
-    const int64_t *cross = m->cross + (size_t)o * (size_t)m->taps;
-    size_t n = (size_t)m->taps, i, j;
-    double count = (double)m->count, y = (double)m->target[o] / count, trace = 0;
-    for (i = 0; i < n; i++)
-        trace += bench->c[i * n + i];
-    trace *= ptq__ridge / (1 + ptq__ridge);
-    for (i = 0; i < n; i++) {
-        bench->x[i] = ((double)cross[i] / count - y * ((double)sum[i] / count));
-        bench->x[i] = bench->x[i] * m->unit / in_scale;
-        for (j = 0; j < n; j++)
-            bench->x[i] -= bench->c[i * n + j] * (double)w[j];
-        bench->x[i] += trace / (double)n * (double)w[i]; /* the diagonal's share */
-    }
-    ptq__solve(bench->l, n, bench->x);
-    for (i = 0; i < n; i++)
-        bench->w[i] = (float)((double)w[i] + bench->x[i]);
-}
-
-/* What learning a channel works on. */
-typedef struct ptq__channel {
-    const ptq__moments *m;
-    int index, group; /* of the channel */
-    const float *w;   /* target weights */
-    float bias;       /* of the float model */
-    double in_scale;
-    int32_t low, high;
-    ptq_tensor *codes;
-    float *scale;
-} ptq__channel;
-
-/* Nearest codes under a scale, then descent. Returns d C d. */
-static double ptq__round_channel(const ptq__channel *ch, float scale, ptq__workbench *bench) {
-    size_t n = (size_t)ch->m->taps, at = (size_t)ch->index * n;
-    ptq__code_weights(ch->w, n, scale, ch->codes->zero_point, ch->low, ch->high, ch->codes, at);
-    if (ch->codes->zero_point)
-        return 0;
-    return ptq__descend(ch->w, n, scale, ch->low, ch->high, bench->c, ch->codes, at, bench->d,
-                        bench->g);
-}
-
-/* A refitted channel needs a scale of its own: of several around the one of least squared error of
-   weights, that with the least error of the result. */
-static void ptq__rescale_channel(const ptq__channel *ch, const ptq_scheme *scheme,
-                                 ptq__workbench *bench) {
-    float base = ptq__weight_scale(ch->w, (size_t)ch->m->taps, scheme, ch->low, ch->high);
+/* Fitted weights need a scale of their own: of nine within 20 % of the one with the least squared
+   error of the weights, the one with the least error of the result. */
+static void ptq__rescale_channel(ptq__bench *b) {
+    size_t n = (size_t)b->lesson->taps, i = 0;
+    float base = ptq__weight_scale(b->w, n, b->lesson->scheme, b->low, b->high);
     double least = HUGE_VAL;
-    int i = 0, k;
-    while (i < ch->m->taps && fabsf(ch->w[i]) < FLT_MIN)
+    int k;
+    while (i < n && fabsf(b->w[i]) < FLT_MIN)
         i++;
-    if (i == ch->m->taps)
+    if (i == n)
         return; /* nothing but a bias, whose scale was chosen for it */
     for (k = -4; k <= 4; k++) {
-        float scale =
-            ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, ch->bias, (float)ch->in_scale);
-        double error = ptq__round_channel(ch, scale, bench);
+        float scale = ptq__scale_for_bias(base * (1 + 0.05f * (float)k), 0, b->bias,
+                                          (float)b->lesson->in_scale);
+        double error = ptq__round_channel(b, scale);
         if (error < least) {
             least = error;
-            *ch->scale = scale;
+            *b->scale = scale;
         }
     }
 }
 
-/* The bias, per unit of the input's scale, that ends the mean error: E y - E(s q x); without
-   targets, that of the float model and what rounding takes from it. */
-static double ptq__mean_bias(const ptq__channel *ch) {
-    const ptq__moments *m = ch->m;
-    const int64_t *sum = m->sum + (size_t)ch->group * (size_t)m->taps;
-    size_t n = (size_t)m->taps, at = (size_t)ch->index * n, i;
-    double count = (double)m->count, bias;
-    bias = m->target ? (double)m->target[ch->index] / count * m->unit / ch->in_scale
-                     : (double)ch->bias / ch->in_scale;
+/* The bias, per unit of the input's scale, that ends the mean error: E y - s q E x, and where no y
+   was looked at, b + w E x for E y. */
+static double ptq__mean_bias(const ptq__bench *b) {
+    const ptq__lesson *lesson = b->lesson;
+    size_t n = (size_t)lesson->taps, at = (size_t)b->channel * n, i;
+    double bias = (double)b->bias / lesson->in_scale;
+    if (lesson->targets)
+        bias = (double)b->sums[lesson->y + (size_t)(b->channel - lesson->first)] / b->count *
+               lesson->unit / lesson->in_scale;
     for (i = 0; i < n; i++) {
-        double w =
-            (double)*ch->scale * (double)(ptq__code(ch->codes, at + i) - ch->codes->zero_point);
-        bias += ((m->target ? 0 : (double)ch->w[i]) - w) * ((double)sum[i] / count);
+        int32_t q = ptq__code(b->codes, at + i) - b->codes->zero_point;
+        double w = lesson->targets ? 0 : (double)b->w[i];
+        bias += (w - (double)*b->scale * (double)q) * b->mean[i];
     }
     return bias;
 }
@@ -13327,154 +12804,151 @@ static ptq_status ptq__set_bias(ptq_node *node, int o, double bias, ptq_error *e
     return PTQ_OK;
 }
 
-static ptq_status ptq__learn_channel(const ptq__learner *learner, int index, int o,
-                                     ptq__workbench *bench, ptq_error *err) {
-    const ptq__converter *cv = learner->cv;
-    ptq_node *node = &cv->model->node[index];
-    const ptq_node *from = ptq__old_node(cv, index);
-    const ptq_scheme *scheme = ptq__scheme_of(cv, from);
-    ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
-    ptq__channel ch;
-    ch.m = &learner->moments[index];
-    ch.index = o;
-    ch.group = o / (node->shape[2] / node->groups);
-    ch.w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (size_t)o * (size_t)ch.m->taps;
-    ch.bias = bias->rank ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
-    ch.in_scale = (double)cv->model->node[node->input[0]].q.scale;
-    ch.codes = &node->param[PTQ_PARAM_WEIGHT];
-    ch.scale = &ch.codes->scale[ch.codes->scales > 1 ? o : 0];
-    ptq_code_range(ch.codes->type, ch.codes->bits, &ch.low, &ch.high);
-    if (!scheme->weight_affine && !scheme->weight_full_range)
-        ch.low = -ch.high;
-    if (bench->factorized) {
-        ptq__refit_weights(ch.m, ch.group, o, ch.w, ch.in_scale, bench);
-        ch.w = bench->w;
-        if (ch.codes->scales > 1)
-            ptq__rescale_channel(&ch, scheme, bench);
-    }
-    if (ch.m->product)
-        ptq__round_channel(&ch, *ch.scale, bench);
-    return bias->rank ? ptq__set_bias(node, o, ptq__mean_bias(&ch), err) : PTQ_OK;
+static ptq_status ptq__learn_channel(ptq__bench *b, int o, ptq_error *err) {
+    const ptq__lesson *lesson = b->lesson;
+    const ptq_node *from = lesson->from;
+    int biased = lesson->to->param[PTQ_PARAM_BIAS].rank != 0;
+    b->channel = o;
+    b->w = (const float *)from->param[PTQ_PARAM_WEIGHT].data + (ptrdiff_t)o * lesson->taps;
+    b->bias = biased ? ((const float *)from->param[PTQ_PARAM_BIAS].data)[o] : 0;
+    b->scale = &b->codes->scale[b->codes->scales > 1 ? o : 0];
+    if (b->refits)
+        ptq__refit(b);
+    if (b->refits && b->codes->scales > 1)
+        ptq__rescale_channel(b);
+    if (lesson->rounds)
+        ptq__round_channel(b, *b->scale);
+    return biased ? ptq__set_bias(lesson->to, o, ptq__mean_bias(b), err) : PTQ_OK;
 }
 
-static ptq_status ptq__learn_node(const ptq__learner *learner, int index, ptq_error *err) {
-    const ptq_allocator *allocator = &learner->cv->options->work.allocator;
-    const ptq__moments *m = &learner->moments[index];
-    const ptq_node *node = &learner->cv->model->node[index];
-    size_t n = (size_t)m->taps, square = m->product ? n * n : 0;
-    ptq__workbench bench;
-    void *memory = NULL;
-    ptq_status status = PTQ_OK;
-    int o, each = node->shape[2] / node->groups;
-    PTQ__TRY(ptq__alloc(allocator, (m->cross ? 2 : 1) * square + 4 * n, sizeof(double),
-                        "covariance", &memory, err));
-    bench.d = (double *)memory;
-    bench.g = bench.d + n;
-    bench.x = bench.g + n;
-    bench.w = (float *)(bench.x + n);
-    bench.c = bench.x + 2 * n;
-    bench.l = bench.c + square; /* not touched unless refitting */
-    bench.factorized = 0;
-    for (o = 0; o < node->shape[2] && !status; o++) {
-        if (o % each == 0 && m->product) {
-            ptq__covariance(m, o / each, bench.c);
-            bench.factorized = m->cross && ptq__factorize(bench.c, n, bench.l);
-        }
-        status = ptq__learn_channel(learner, index, o, &bench, err);
+static ptq_status ptq__solve_lesson(const ptq__lesson *lesson, const int64_t *sums,
+                                    const ptq_allocator *allocator, ptq_error *err) {
+    size_t n = (size_t)lesson->taps, square = lesson->rounds ? n * n : 0;
+    double *vectors = NULL;
+    ptq__bench b;
+    ptq_status status;
+    int o;
+    memset(&b, 0, sizeof b);
+    b.lesson = lesson;
+    b.sums = sums;
+    b.count = (double)sums[lesson->count];
+    b.codes = &lesson->to->param[PTQ_PARAM_WEIGHT];
+    ptq_code_range(b.codes->type, b.codes->bits, &b.low, &b.high);
+    if (!lesson->scheme->weight_affine && !lesson->scheme->weight_full_range)
+        b.low = -b.high;
+    PTQ__TRY(PTQ__NEW(allocator, &b.fitted, n, "weights", err));
+    status = PTQ__NEW(allocator, &vectors, 3 * n + (lesson->targets ? 2 : 1) * square, "covariance",
+                      err);
+    if (!status) {
+        b.mean = vectors;
+        b.d = b.mean + n;
+        b.g = b.d + n;
+        b.c = b.g + n;
+        b.factor = b.c + square;
+        ptq__find_covariance(&b);
     }
-    ptq__free(allocator, memory);
+    for (o = 0; o < lesson->each && !status; o++)
+        status = ptq__learn_channel(&b, lesson->first + o, err);
+    ptq__free(allocator, vectors);
+    ptq__free(allocator, b.fitted);
     return status;
 }
 
-/* Moments in one pass over the images, then layer after layer. */
-static ptq_status ptq__learn_with(ptq__learner *learner, ptq_error *err) {
-    const ptq_convert_options *options = learner->cv->options;
+static ptq_status ptq__plan_model(const ptq_model *model, const ptq_allocator *allocator,
+                                  ptq_plan **out, ptq_error *err) {
+    ptq_plan_options options;
+    memset(&options, 0, sizeof options);
+    options.allocator = *allocator;
+    return ptq_plan_create(model, &options, out, err);
+}
+
+/* One pass: sums over the images, then lesson after lesson. The plan is of the model as it has
+   become so far. */
+static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq__lesson *lesson,
+                                  int lessons, ptq_error *err) {
+    const ptq_work *work = &cv->options->work;
+    ptq__learner learner;
     ptq__job job;
+    ptq_plan *plan = NULL;
+    ptq_status status;
     int i;
-    memset(&job, 0, sizeof job);
-    job.plan = learner->plan;
-    job.data = options->images;
-    job.total = options->images->count;
+    memset(&learner, 0, sizeof learner);
+    learner.cv = cv;
+    learner.real = real;
+    learner.lesson = lesson;
+    learner.lessons = lessons;
+    for (i = 0; i < lessons; i++) {
+        size_t taps = (size_t)lesson[i].taps, each = (size_t)lesson[i].each;
+        learner.size = ptq__place_sums(&lesson[i], learner.size);
+        learner.taps = taps > learner.taps ? taps : learner.taps;
+        learner.each = each > learner.each ? each : learner.each;
+    }
+    PTQ__TRY(ptq__plan_model(cv->model, &work->allocator, &plan, err));
+    job = ptq__job_over(plan, cv->options->images, work);
     job.keep = 1;
     job.begin = ptq__learn_begin;
     job.one = ptq__learn_one;
     job.end = ptq__learn_end;
-    job.context = learner;
-    job.progress = options->work.progress;
-    job.user = options->work.user;
-    job.allocator = options->work.allocator;
-    PTQ__TRY(ptq__check_fits(learner->plan, job.data, err));
-    PTQ__TRY(ptq__learner_open(learner, err));
-    PTQ__TRY(ptq__job_run(&job, options->work.threads, err));
-    for (i = 0; i < learner->plan->info.model->nodes; i++)
-        if (learner->moments[i].taps)
-            PTQ__TRY(ptq__learn_node(learner, i, err));
-    return PTQ_OK;
-}
-
-/* Learns node `only`, or all (-1), from one pass over the images. */
-static ptq_status ptq__learn_stage(ptq__converter *cv, int only, int last, const ptq_plan *real,
-                                   ptq_error *err) {
-    ptq_plan_options options;
-    ptq__learner learner;
-    ptq_plan *plan = NULL;
-    ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.allocator = cv->options->work.allocator;
-    PTQ__TRY(ptq_plan_create(cv->model, &options, &plan, err));
-    memset(&learner, 0, sizeof learner);
-    learner.cv = cv;
-    learner.plan = plan;
-    learner.real = real;
-    learner.only = only;
-    learner.last = last;
-    status = ptq__learn_with(&learner, err);
-    ptq__learner_free(&learner);
+    job.context = &learner;
+    status = ptq__check_fits(plan, job.data, err);
+    if (!status)
+        status = PTQ__NEW(&work->allocator, &learner.sums, learner.size, "moments", err);
+    if (!status)
+        status = ptq__job_run(&job, err);
+    for (i = 0; i < lessons && !status; i++)
+        status = ptq__solve_lesson(&lesson[i], learner.sums, &work->allocator, err);
+    ptq__free(&work->allocator, learner.sums);
     ptq_plan_free(plan);
     return status;
 }
 
+/* Replaces codes, scales and biases of cv->model wherever a scheme learns. As soon as one layer has
+   targets, each has a pass of its own. */
 static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
-    ptq_plan_options options;
+    const ptq_allocator *allocator = &cv->options->work.allocator;
+    ptq__lesson *lesson = NULL;
     ptq_plan *real = NULL;
     ptq_status status = PTQ_OK;
-    int i, last = -1, targets = 0;
+    size_t groups = 0;
+    int i, k, n = 0, targets = 0;
     for (i = 0; i < cv->model->nodes; i++)
-        if (ptq__learned_taps(cv, i)) {
-            last = i;
-            targets = targets || ptq__takes_targets(ptq__scheme_of(cv, &cv->model->node[i]));
-        }
-    if (last < 0)
-        return PTQ_OK;
-    if (!cv->options->images || !cv->options->images->count)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "learned rounding and empirical bias correction need the calibration"
-                             " images; give them in the options, or do without");
-    if (!targets)
-        return ptq__learn_stage(cv, -1, last, NULL, err);
-    memset(&options, 0, sizeof options);
-    options.allocator = cv->options->work.allocator;
-    PTQ__TRY(ptq_plan_create(cv->old, &options, &real, err));
-    for (i = 0; i <= last && !status; i++)
-        if (ptq__learned_taps(cv, i))
-            status = ptq__learn_stage(cv, i, i, real, err);
+        groups += ptq__has_weight(cv->model->node[i].op) ? (size_t)cv->model->node[i].groups : 0;
+    PTQ__TRY(PTQ__NEW(allocator, &lesson, groups, "lessons", err));
+    for (i = 0; i < cv->model->nodes; i++)
+        n += ptq__find_lessons(cv, i, &lesson[n]);
+    for (i = 0; i < n; i++)
+        targets = targets || lesson[i].targets;
+    if (n && (!cv->options->images || !cv->options->images->count))
+        status = ptq_error_set(err, PTQ_NOT_READY,
+                               "learned rounding and empirical bias correction need the calibration"
+                               " images; give them in the options, or do without");
+    else if (targets)
+        status = ptq__plan_model(cv->old, allocator, &real, err);
+    for (i = 0; i < n && !status; i += k) {
+        k = targets ? lesson[i].to->groups : n;
+        status = ptq__learn_pass(cv, real, &lesson[i], k, err);
+    }
     ptq_plan_free(real);
+    ptq__free(allocator, lesson);
     return status;
 }
-
 /* ---- [EXPECT] ------------------------------------------------------------------------------- */
 
-/* Analytic bias correction. Of each channel of each float tensor, the mean and standard deviation
-   that it is expected to have, without looking at images. */
+/* Analytic bias correction (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2): the
+   mean error of a layer, (w - s q) E x, goes into its bias, and E x comes from the model itself
+   instead of from images. A batch norm says what mean and deviation it gives each channel; from
+   there they are followed through the network, as if every channel were normally distributed and
+   independent of the others. One pass over the nodes; nothing is run.
 
-typedef struct ptq__expected {
-    const ptq__converter *cv;
-    int *first; /* where the channels of a node's result begin */
-    float *mean, *deviation;
-} ptq__expected;
+   mean[i]: of node i of the float model, the means of its C channels and then as many standard
+   deviations. */
 
-/* Those of a normal x become those of max(0, x), or of min(6, max(0, x)): the moments of a clipped
-   normal distribution (Nagel et al. 2019, appendix C). */
+/* Mean m and deviation s of a normal x become those of min(high, max(0, x)), high 6 or infinite
+   (appendix C there). With phi and Phi density and distribution of the standard normal, a = -m / s,
+   b = (high - m) / s and p = Phi(b) - Phi(a), the share that is not clipped,
+       E x'   = m p + s (phi(a) - phi(b)) + high (1 - Phi(b))
+       E x'^2 = (m^2 + s^2) p + 2 m s (phi(a) - phi(b)) + s^2 (a phi(a) - b phi(b))
+                + high^2 (1 - Phi(b)). */
 static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) {
     const double root = sqrt(2.0), peak = 1 / sqrt(8 * atan(1.0));
     double m = (double)*mean, s = (double)*deviation, a, b = 0, at_a, at_b = 0, above = 0, inside;
@@ -13497,14 +12971,14 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
     *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
 }
 
-/* From the pixels of the calibration, all channels alike. */
-static ptq_status ptq__expect_pixels(ptq__expected *ex, ptq_error *err) {
-    const ptq_model *model = ex->cv->old;
-    int c, v;
-    for (c = 0; c < model->node[0].shape[2]; c++) {
+/* Of the image: the pixel values that were counted in calibration, all channels alike. */
+static ptq_status ptq__expect_pixels(const ptq__converter *cv, float *mean, ptq_error *err) {
+    const ptq_model *model = cv->old;
+    int c, v, channels = model->node[0].shape[2];
+    for (c = 0; c < channels; c++) {
         double n = 0, sum = 0, square = 0;
         for (v = 0; v < 256; v++) {
-            double count = (double)ex->cv->calibration->pixel[v];
+            double count = (double)cv->calibration->pixel[v];
             double x = (double)ptq__pixel(model, c, v);
             n += count;
             sum += count * x;
@@ -13515,35 +12989,38 @@ static ptq_status ptq__expect_pixels(ptq__expected *ex, ptq_error *err) {
                                  "analytic bias correction needs a calibration on pixels; this one"
                                  " saw real numbers");
         square = square / n - sum / n * (sum / n);
-        ex->mean[c] = (float)(sum / n);
-        ex->deviation[c] = square > 0 ? (float)sqrt(square) : 0;
+        mean[c] = (float)(sum / n);
+        mean[channels + c] = square > 0 ? (float)sqrt(square) : 0;
     }
     return PTQ_OK;
 }
 
-/* Sum of independent inputs times weights. */
-static void ptq__expect_weighted(ptq__expected *ex, int index) {
-    const ptq_node *node = &ex->cv->old->node[index];
+/* Of w x + b: means add up, and so do variances: b + sum of w E x, sum of w^2 Var x. */
+static void ptq__expect_weighted(const ptq_model *model, const ptq_node *node, const float *x,
+                                 float *mean) {
     const float *w = (const float *)node->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)node->param[PTQ_PARAM_BIAS].data;
     size_t k, taps = ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]) / (size_t)node->shape[2];
-    int o;
+    int o, channels = model->node[node->input[0]].shape[2];
     for (o = 0; o < node->shape[2]; o++, w += taps) {
-        double mean = b ? (double)b[o] : 0, variance = 0;
+        double sum = b ? (double)b[o] : 0, variance = 0;
         for (k = 0; k < taps; k++) {
-            int from = ex->first[node->input[0]] + ptq__tap_channel(ex->cv->old, node, o, k);
-            double deviation = (double)w[k] * (double)ex->deviation[from];
-            mean += (double)w[k] * (double)ex->mean[from];
+            int from = ptq__tap_channel(model, node, o, k);
+            double deviation = (double)w[k] * (double)x[channels + from];
+            sum += (double)w[k] * (double)x[from];
             variance += deviation * deviation;
         }
-        ex->mean[ex->first[index] + o] = (float)mean;
-        ex->deviation[ex->first[index] + o] = (float)sqrt(variance);
+        mean[o] = (float)sum;
+        mean[node->shape[2] + o] = (float)sqrt(variance);
     }
 }
 
-/* The batch norm that was folded into a node; NULL if none can be seen. */
-static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node *node) {
+/* The batch norm whose result a node computes: its own, or one that fusing folded into it. NULL if
+   none can be seen. */
+static const ptq_node *ptq__norm_of(const ptq_model *unfused, const ptq_node *node) {
     int conv = unfused ? ptq_model_find(unfused, node->name) : -1, i;
+    if (node->op == PTQ_OP_BATCH_NORM)
+        return node;
     for (i = conv + 1; conv >= 0 && i < unfused->nodes; i++)
         if (unfused->node[i].op == PTQ_OP_BATCH_NORM && unfused->node[i].input[0] == conv &&
             unfused->node[i].shape[2] == node->shape[2])
@@ -13551,127 +13028,117 @@ static const ptq_node *ptq__folded_norm(const ptq_model *unfused, const ptq_node
     return NULL;
 }
 
-/* Batch norm makes the mean beta and the deviation gamma, in units of an equalized model too. */
-static ptq_status ptq__expect_norm(ptq__expected *ex, int index, const ptq_node *norm,
+/* Of a batch norm: mean beta and deviation |gamma|, in the units of an equalized model too. */
+static ptq_status ptq__expect_norm(const ptq_model *model, const ptq_node *node,
+                                   const ptq_node *norm, float *mean, ptq_error *err) {
+    const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data;
+    int c, n = node->shape[2], dim[2];
+    ptq_tensor both;
+    for (c = 0; c < n; c++) {
+        mean[c] = beta[c];
+        mean[n + c] = fabsf(gamma[c]);
+    }
+    dim[0] = 2;
+    dim[1] = n;
+    PTQ__TRY(ptq_tensor_borrow(&both, PTQ_TYPE_F32, 32, 2, dim, mean, 2 * (size_t)n * sizeof *mean,
+                               err));
+    ptq__in_units_of(model, node, &both);
+    return PTQ_OK;
+}
+
+/* Of a node's result: what its batch norm or its weights make (pools pass on a mean, and at most
+   the deviation); then its activation, the residual, and the activation behind that. */
+static ptq_status ptq__expect_node(const ptq__converter *cv, int index, float **mean,
                                    ptq_error *err) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    float *mean = ex->mean + ex->first[index], *deviation = ex->deviation + ex->first[index];
-    size_t bytes = (size_t)node->shape[2] * sizeof(float);
-    ptq_tensor view;
-    int c;
-    for (c = 0; c < node->shape[2]; c++) {
-        mean[c] = ((const float *)norm->param[PTQ_PARAM_BIAS].data)[c];
-        deviation[c] = fabsf(((const float *)norm->param[PTQ_PARAM_WEIGHT].data)[c]);
+    const ptq_node *node = &cv->old->node[index], *norm = ptq__norm_of(cv->options->unfused, node);
+    const float *x = mean[node->input[0]];
+    const float *other = node->input[1] >= 0 ? mean[node->input[1]] : NULL;
+    ptq_activation before = node->act, after = node->add_act;
+    float *m = mean[index], *s = m + node->shape[2];
+    int c, n = node->shape[2];
+    if (norm)
+        PTQ__TRY(ptq__expect_norm(cv->old, node, norm, m, err));
+    else if (ptq__has_weight(node->op))
+        ptq__expect_weighted(cv->old, node, x, m);
+    else
+        memcpy(m, x, 2 * (size_t)n * sizeof *m);
+    if (node->op == PTQ_OP_RELU || node->op == PTQ_OP_RELU6)
+        after = node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6;
+    if (node->op == PTQ_OP_ADD) {
+        before = PTQ_ACTIVATION_NONE;
+        after = node->act;
     }
-    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_TYPE_F32, 32, 1, &node->shape[2], mean, bytes, err));
-    ptq__in_units_of(ex->cv->old, node, &view);
-    PTQ__TRY(ptq_tensor_borrow(&view, PTQ_TYPE_F32, 32, 1, &node->shape[2], deviation, bytes, err));
-    ptq__in_units_of(ex->cv->old, node, &view);
-    return PTQ_OK;
-}
-
-/* Activation, residual addition, and its activation. */
-static void ptq__expect_result(ptq__expected *ex, int index) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    int c, adds = node->op == PTQ_OP_ADD;
-    ptq_activation after = adds                       ? node->act
-                           : node->op == PTQ_OP_RELU  ? PTQ_ACTIVATION_RELU
-                           : node->op == PTQ_OP_RELU6 ? PTQ_ACTIVATION_RELU6
-                                                      : node->add_act;
-    for (c = 0; c < node->shape[2]; c++) {
-        float *mean = &ex->mean[ex->first[index] + c], *d = &ex->deviation[ex->first[index] + c];
-        ptq__clip_normal(adds ? PTQ_ACTIVATION_NONE : node->act, mean, d);
-        if (node->input[1] >= 0) {
-            float other = ex->deviation[ex->first[node->input[1]] + c];
-            *mean += ex->mean[ex->first[node->input[1]] + c];
-            *d = sqrtf(*d * *d + other * other);
+    for (c = 0; c < n; c++) {
+        ptq__clip_normal(before, &m[c], &s[c]);
+        if (other) {
+            m[c] += other[c];
+            s[c] = sqrtf(s[c] * s[c] + other[n + c] * other[n + c]);
         }
-        ptq__clip_normal(after, mean, d);
+        ptq__clip_normal(after, &m[c], &s[c]);
     }
-}
-
-static ptq_status ptq__expect_node(ptq__expected *ex, int index, ptq_error *err) {
-    const ptq_node *node = &ex->cv->old->node[index];
-    const ptq_node *norm =
-        node->op == PTQ_OP_BATCH_NORM ? node : ptq__folded_norm(ex->cv->options->unfused, node);
-    size_t bytes = (size_t)node->shape[2] * sizeof(float);
-    if (norm) {
-        PTQ__TRY(ptq__expect_norm(ex, index, norm, err));
-    } else if (ptq__has_weight(node->op)) {
-        ptq__expect_weighted(ex, index);
-    } else { /* pools keep the mean, and at most the deviation */
-        memcpy(ex->mean + ex->first[index], ex->mean + ex->first[node->input[0]], bytes);
-        memcpy(ex->deviation + ex->first[index], ex->deviation + ex->first[node->input[0]], bytes);
-    }
-    ptq__expect_result(ex, index);
     return PTQ_OK;
 }
 
-/* b + sum over inputs of (w - w') E x */
-static ptq_status ptq__correct_bias(const ptq__expected *ex, int index, ptq_error *err) {
-    const ptq_model *old = ex->cv->old;
-    const ptq_node *from = ptq__old_node(ex->cv, index);
-    ptq_node *node = &ex->cv->model->node[index];
+/* b + (w - s q) E x for each channel. */
+static ptq_status ptq__correct_bias(const ptq__converter *cv, int index, float **mean,
+                                    ptq_error *err) {
+    ptq_node *node = &cv->model->node[index];
+    const ptq_node *from = &cv->old->node[ptq_model_find(cv->old, node->name)];
     const ptq_tensor *codes = &node->param[PTQ_PARAM_WEIGHT];
     const float *w = (const float *)from->param[PTQ_PARAM_WEIGHT].data;
     const float *b = (const float *)from->param[PTQ_PARAM_BIAS].data;
-    size_t k, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
+    size_t k, at = 0, taps = ptq_tensor_elements(codes) / (size_t)node->shape[2];
     int o;
     for (o = 0; o < node->shape[2] && b; o++) {
         double bias = (double)b[o];
-        for (k = 0; k < taps; k++) {
-            size_t at = (size_t)o * taps + k;
+        for (k = 0; k < taps; k++, at++)
             bias += ((double)w[at] - (double)ptq_tensor_real(codes, at)) *
-                    (double)ex->mean[ex->first[from->input[0]] + ptq__tap_channel(old, from, o, k)];
-        }
-        PTQ__TRY(ptq__set_bias(node, o, bias / (double)ex->cv->model->node[node->input[0]].q.scale,
-                               err));
-    }
-    return PTQ_OK;
-}
-
-static ptq_status ptq__correct_with(ptq__expected *ex, ptq_error *err) {
-    const ptq__converter *cv = ex->cv;
-    int i;
-    PTQ__TRY(ptq__expect_pixels(ex, err));
-    for (i = 1; i < cv->old->nodes; i++)
-        PTQ__TRY(ptq__expect_node(ex, i, err));
-    for (i = 1; i < cv->model->nodes; i++) {
-        const ptq_node *node = &cv->model->node[i];
-        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_MODE_INTEGER &&
-            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_CORRECTION_ANALYTIC)
-            PTQ__TRY(ptq__correct_bias(ex, i, err));
+                    (double)mean[from->input[0]][ptq__tap_channel(cv->old, from, o, k)];
+        bias /= (double)cv->model->node[node->input[0]].q.scale;
+        PTQ__TRY(ptq__set_bias(node, o, bias, err));
     }
     return PTQ_OK;
 }
 
 static ptq_status ptq__correct_analytically(ptq__converter *cv, ptq_error *err) {
-    const ptq_allocator *allocator = &cv->model->allocator;
-    size_t n = (size_t)cv->old->nodes, channels = 0, i;
-    ptq__expected ex;
-    void *memory = NULL;
+    const ptq_allocator *allocator = &cv->options->work.allocator;
+    const ptq_node *node = cv->old->node;
+    size_t channels = 0;
+    float **mean = NULL, *all = NULL;
     ptq_status status;
-    ex.cv = cv;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int), "channels", &memory, err));
-    ex.first = (int *)memory;
-    for (i = 0; i < n; i++) {
-        ex.first[i] = (int)channels;
-        channels += (size_t)cv->old->node[i].shape[2];
+    int i;
+    for (i = 0; i < cv->old->nodes; i++)
+        channels += (size_t)node[i].shape[2];
+    PTQ__TRY(PTQ__NEW(allocator, &mean, (size_t)cv->old->nodes, "channels", err));
+    status = PTQ__NEW(allocator, &all, 2 * channels, "expected values", err);
+    for (i = 0; i < cv->old->nodes && !status; i++) {
+        mean[i] = i ? mean[i - 1] + 2 * (size_t)node[i - 1].shape[2] : all;
+        status = i ? ptq__expect_node(cv, i, mean, err) : ptq__expect_pixels(cv, all, err);
     }
-    status = ptq__alloc(allocator, 2 * channels, sizeof(float), "expected values", &memory, err);
-    if (!status) {
-        ex.mean = (float *)memory;
-        ex.deviation = ex.mean + channels;
-        status = ptq__correct_with(&ex, err);
-        ptq__free(allocator, ex.mean);
+    for (i = 1; i < cv->model->nodes && !status; i++) {
+        node = &cv->model->node[i];
+        if (ptq__has_weight(node->op) && ptq_node_mode(cv->model, i) == PTQ_MODE_INTEGER &&
+            ptq__scheme_of(cv, node)->bias == PTQ_BIAS_CORRECTION_ANALYTIC)
+            status = ptq__correct_bias(cv, i, mean, err);
     }
-    ptq__free(allocator, ex.first);
+    ptq__free(allocator, all);
+    ptq__free(allocator, mean);
     return status;
+}
+
+/* Whether a scheme of the model asks for a bias correction. */
+static int ptq__uses_bias(const ptq__converter *cv, ptq_bias_correction bias) {
+    int i, uses = cv->options->scheme.bias == bias;
+    for (i = 0; i < cv->options->overrides; i++)
+        uses = uses || cv->options->override[i].scheme.bias == bias;
+    return uses && cv->calibration;
 }
 
 /* ---- [SEARCH] ------------------------------------------------------------------------------- */
 
-/* Searches convert again and again, and measure against the float model. */
+/* Whatever searches converts again and again, and measures against the float model: on the first
+   images of those given, the others being there to learn from. */
 typedef struct ptq__search {
     const ptq_model *model;
     const ptq_calibration *calibration;
@@ -13717,20 +13184,30 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
     return status;
 }
 
+/* How far a model's logits are from float's. */
+static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model *model,
+                                      ptq_divergence *cost, ptq_error *err) {
+    ptq_evaluation measured;
+    ptq_status status;
+    PTQ__TRY(ptq__search_evaluate(search, model, &measured, err));
+    status = ptq__diverge(&search->real, &measured, cost, err);
+    ptq_release(&measured.memory);
+    return status;
+}
+
 /* Converts with the overrides of the search, and measures. `bytes` and `made` may be NULL; only a
    model that is kept is worth confirming. */
 static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
                                   ptq_divergence *cost, size_t *bytes, ptq_model **made,
                                   ptq_error *err) {
-    ptq_dataset learned;
+    const ptq_work *work = &search->options->work;
+    ptq_dataset learned = ptq__learned_images(search->options);
     ptq_convert_options options;
     ptq_convert_report report;
-    ptq_evaluation measured;
     ptq_model *model = NULL;
     ptq_status status;
-    if (search->options->work.progress &&
-        search->options->work.progress(search->options->work.user, search->done, search->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %z of %z models", search->done,
+    if (work->progress && work->progress(work->user, search->done, search->total))
+        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu models", search->done,
                              search->total);
     search->done++;
     memset(&options, 0, sizeof options);
@@ -13738,19 +13215,14 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
     options.scheme.confirm = scheme->confirm && made;
     options.override = search->override;
     options.overrides = search->overrides;
-    learned = ptq__learned_images(search->options);
     options.images = &learned;
-    options.work.threads = search->options->work.threads;
-    options.work.allocator = search->options->work.allocator;
+    options.work.threads = work->threads;
+    options.work.allocator = work->allocator;
     PTQ__TRY(ptq_convert(search->model, search->calibration, &options, &model, &report, err));
     if (bytes)
         *bytes = report.bytes_after;
-    ptq_convert_report_free(&report);
-    status = ptq__search_evaluate(search, model, &measured, err);
-    if (!status) {
-        status = ptq_compare_logits(&search->real, &measured, cost, err);
-        ptq_evaluation_free(&measured);
-    }
+    ptq_release(&report.memory);
+    status = ptq__search_measure(search, model, cost, err);
     if (status || !made)
         ptq_model_free(model);
     else
@@ -13759,145 +13231,109 @@ static ptq_status ptq__search_try(ptq__search *search, const ptq_scheme *scheme,
 }
 
 static ptq_status ptq__search_open(ptq__search *search, int overrides, ptq_error *err) {
+    const ptq_scheme *scheme = &search->options->scheme;
     ptq_convert_options plain;
-    void *memory = NULL;
-    if (search->options->scheme.mode != PTQ_MODE_INTEGER)
+    if (scheme->mode != PTQ_MODE_INTEGER)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the scheme must be one of integers, not %s",
-                             ptq_mode_name(search->options->scheme.mode));
+                             ptq_name(PTQ_NAMES_MODE, scheme->mode));
     memset(&plain, 0, sizeof plain);
-    plain.scheme = search->options->scheme;
+    plain.scheme = *scheme;
     PTQ__TRY(ptq__check_convertible(search->model, search->calibration, &plain, err));
-    PTQ__TRY(ptq__alloc(&search->options->work.allocator, (size_t)overrides, sizeof(ptq_override),
-                        "overrides", &memory, err));
-    search->override = (ptq_override *)memory;
+    PTQ__TRY(PTQ__NEW(&search->options->work.allocator, &search->override, (size_t)overrides,
+                      "overrides", err));
     return ptq__search_evaluate(search, search->model, &search->real, err);
 }
 
 static void ptq__search_close(ptq__search *search) {
-    ptq_evaluation_free(&search->real);
+    ptq_release(&search->real.memory);
     ptq__free(&search->options->work.allocator, search->override);
 }
 
-/* The scheme without what learns: fast to convert with. */
+/* The scheme without what learns: fast to convert with. Never all zeros, which would be "best". */
 static ptq_scheme ptq__plain_scheme(const ptq_scheme *scheme) {
     ptq_scheme plain = *scheme;
     plain.rounding = PTQ_ROUNDING_NEAREST;
     plain.refit = PTQ_REFIT_NEVER;
     plain.equalize = plain.fit_ranges = plain.confirm = 0;
     plain.bias = PTQ_BIAS_CORRECTION_NONE;
+    plain.weight_bits = ptq__weight_bits(scheme);
     return plain;
 }
 
-/* A copy of options with every scheme changed. Its overrides are to be freed. */
-static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*change)(ptq_scheme *),
-                                      ptq_convert_options *out, ptq_error *err) {
-    ptq_override *override;
-    void *memory = NULL;
-    int i;
-    *out = *from;
-    out->override = NULL;
-    change(&out->scheme);
-    if (!from->overrides)
-        return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&from->work.allocator, (size_t)from->overrides, sizeof(ptq_override),
-                        "overrides", &memory, err));
-    override = (ptq_override *)memory;
-    memcpy(override, from->override, (size_t)from->overrides * sizeof(ptq_override));
-    for (i = 0; i < from->overrides; i++)
-        change(&override[i].scheme);
-    out->override = override;
-    return PTQ_OK;
-}
-
-/* Images in an order of their own, by hash, so that those who take the first of them take the same
+/* Images in an order of their own, by hash: those who take the first of them take the same ones,
    whatever the order that they came in. */
 typedef struct ptq__by_hash {
     uint64_t hash;
     size_t index;
 } ptq__by_hash;
 
-static void ptq__sort_by_hash(ptq__by_hash *item, size_t n) {
-    size_t gap, i, k;
-    for (gap = n / 2; gap; gap = gap == 2 ? 1 : gap * 5 / 11) /* Shell 1959 */
-        for (i = gap; i < n; i++) {
-            ptq__by_hash moved = item[i];
-            for (k = i; k >= gap && item[k - gap].hash > moved.hash; k -= gap)
-                item[k] = item[k - gap];
-            item[k] = moved;
-        }
-}
-
-static ptq_status ptq__hash_images(const ptq_dataset *data, ptq__by_hash *item, void *pixels,
-                                   ptq_error *err) {
-    size_t i;
-    int label;
-    for (i = 0; i < data->count; i++) {
-        PTQ__TRY(data->get(data->user, i, pixels, &label, err));
-        item[i].hash = ptq__item_hash(data, pixels);
-        item[i].index = i;
-    }
-    return PTQ_OK;
+static int ptq__hash_before(const void *a, const void *b, const void *context) {
+    const ptq__by_hash *x = (const ptq__by_hash *)a, *y = (const ptq__by_hash *)b;
+    (void)context;
+    return x->hash != y->hash ? x->hash < y->hash : x->index < y->index;
 }
 
 /* `indices` is to be freed. */
 static ptq_status ptq__order_by_hash(const ptq_dataset *data, const ptq_allocator *allocator,
                                      size_t **indices, ptq_error *err) {
-    void *item = NULL, *pixels = NULL, *memory = NULL;
     size_t i;
-    ptq_status status =
-        ptq__alloc(allocator, data->count, sizeof(ptq__by_hash), "hashes", &item, err);
+    ptq__by_hash *order = NULL;
+    void *item = NULL;
+    size_t *made = NULL;
+    int label;
+    ptq_status status = PTQ__NEW(allocator, &order, data->count, "hashes", err);
     if (!status)
-        status = ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &pixels, err);
+        status = ptq__alloc(allocator, ptq__item_size(data), 1, "an image", &item, err);
     if (!status)
-        status = ptq__alloc(allocator, data->count, sizeof(size_t), "indices", &memory, err);
+        status = PTQ__NEW(allocator, &made, data->count, "indices", err);
+    for (i = 0; i < data->count && !status; i++) {
+        status = data->get(data->user, i, item, &label, err);
+        order[i].hash = status ? 0 : ptq__item_hash(data, item);
+        order[i].index = i;
+    }
     if (!status)
-        status = ptq__hash_images(data, (ptq__by_hash *)item, pixels, err);
-    if (!status)
-        ptq__sort_by_hash((ptq__by_hash *)item, data->count);
+        ptq__sort(order, data->count, sizeof *order, ptq__hash_before, NULL);
     for (i = 0; i < data->count && !status; i++)
-        ((size_t *)memory)[i] = ((ptq__by_hash *)item)[i].index;
+        made[i] = order[i].index;
+    ptq__free(allocator, order);
     ptq__free(allocator, item);
-    ptq__free(allocator, pixels);
     if (status)
-        ptq__free(allocator, memory);
+        ptq__free(allocator, made);
     else
-        *indices = (size_t *)memory;
+        *indices = made;
     return status;
 }
 
-/* Range fitting. Weights are plain and of 8 bits meanwhile, so that it is the activations that
-   decide, and a model is made quickly. */
+/* Fitting ranges. The range of one tensor after the other is made smaller or larger as long as the
+   logits come closer to float's. Weights are plain and of 8 bits meanwhile, so that it is the
+   activations that decide, and a model is made quickly. */
 
 enum { PTQ__FIT_IMAGES = 256 };
 
 typedef struct ptq__fitter {
-    ptq__converter *cv;
+    ptq__converter *cv;          /* of the model that is wanted; cv->range is filled */
     ptq_convert_options options; /* of the models tried */
     ptq_search_options measure;
     ptq__search search;
-    double most; /* SQNR of the logits so far */
+    double most; /* SQNR of the logits so far, in dB */
 } ptq__fitter;
 
 static ptq_status ptq__fit_measure(ptq__fitter *fit, double *sqnr_db, ptq_error *err) {
     ptq__converter trial = *fit->cv;
-    ptq_evaluation measured;
     ptq_divergence d;
-    ptq_model *model = NULL;
     ptq_status status;
     trial.options = &fit->options;
     trial.report = NULL;
-    PTQ__TRY(ptq__convert_plainly(&trial, &model, err));
-    status = ptq__search_evaluate(&fit->search, model, &measured, err);
-    ptq_model_free(model);
-    PTQ__TRY(status);
-    status = ptq_compare_logits(&fit->search.real, &measured, &d, err);
-    ptq_evaluation_free(&measured);
-    *sqnr_db = d.sqnr_db;
+    PTQ__TRY(ptq__convert_model(&trial, err));
+    status = ptq__search_measure(&fit->search, trial.model, &d, err);
+    ptq_model_free(trial.model);
+    if (!status)
+        *sqnr_db = d.sqnr_db;
     return status;
 }
 
-/* Multiplies the range of a tensor by `factor` as long as that is better. */
+/* Multiplies the range of a tensor by `factor`, three times at most, as long as that is better. */
 static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float factor,
                                    ptq_error *err) {
     int k;
@@ -13917,15 +13353,16 @@ static ptq_status ptq__fit_towards(ptq__fitter *fit, ptq__interval *range, float
 }
 
 static ptq_status ptq__fit_tensors(ptq__fitter *fit, ptq_error *err) {
-    static const float factor[] = {0.85f, 1.15f};
     ptq__interval *range = fit->cv->range;
-    int t, k;
+    int t;
     PTQ__TRY(ptq__search_evaluate(&fit->search, fit->cv->old, &fit->search.real, err));
     PTQ__TRY(ptq__fit_measure(fit, &fit->most, err));
     for (t = 0; t < fit->cv->calibration->tensors; t++) {
         double before = fit->most;
-        for (k = 0; k < 2 && range[t].high > range[t].low && !(fit->most > before); k++)
-            PTQ__TRY(ptq__fit_towards(fit, &range[t], factor[k], err));
+        if (range[t].high > range[t].low)
+            PTQ__TRY(ptq__fit_towards(fit, &range[t], 0.85f, err));
+        if (range[t].high > range[t].low && !(fit->most > before))
+            PTQ__TRY(ptq__fit_towards(fit, &range[t], 1.15f, err));
     }
     return PTQ_OK;
 }
@@ -13937,51 +13374,60 @@ static int ptq__to_fit_with(ptq_scheme *scheme) {
     return 1;
 }
 
-/* Fills cv->range. */
+/* Fills cv->range, which is to be freed, after a failure too. */
 static ptq_status ptq__fit_ranges(ptq__converter *cv, ptq_error *err) {
     const ptq_allocator *allocator = &cv->options->work.allocator;
+    const ptq_dataset *images = cv->options->images;
     ptq__fitter fit;
     ptq_subset subset;
     size_t *indices = NULL;
     ptq_status status;
     memset(&fit, 0, sizeof fit);
     fit.cv = cv;
-    PTQ__TRY(ptq__order_by_hash(cv->options->images, allocator, &indices, err));
-    status = ptq__change_schemes(cv->options, ptq__to_fit_with, &fit.options, err);
     fit.measure.images = &subset.dataset;
     fit.measure.measure = PTQ__FIT_IMAGES;
     fit.measure.work.threads = cv->options->work.threads;
     fit.measure.work.allocator = *allocator;
     fit.search.options = &fit.measure;
+    PTQ__TRY(PTQ__NEW(allocator, &cv->range, (size_t)cv->calibration->tensors, "ranges", err));
+    PTQ__TRY(ptq__order_by_hash(images, allocator, &indices, err));
+    status = ptq__change_schemes(cv->options, ptq__to_fit_with, &fit.options, err);
     if (!status)
-        status =
-            ptq_subset_open(&subset, cv->options->images, indices, cv->options->images->count, err);
+        status = ptq_subset_open(&subset, images, indices, images->count, err);
     if (!status)
         status = ptq__fit_tensors(&fit, err);
-    ptq_evaluation_free(&fit.search.real);
+    ptq_release(&fit.search.real.memory);
     ptq__free(allocator, (void *)(uintptr_t)fit.options.override);
     ptq__free(allocator, indices);
     return status;
 }
 
-/* Converts once model and calibration are what they should be. */
-static ptq_status ptq__convert_from(ptq__converter *cv, ptq_model **out, ptq_error *err) {
-    const ptq_allocator *allocator = &cv->options->work.allocator;
-    void *memory = NULL;
-    ptq_status status;
-    if (!out || !ptq__below_8(&cv->options->scheme, cv->options->scheme.fit_ranges))
-        return ptq__convert_plainly(cv, out, err);
-    PTQ__TRY(ptq__alloc(allocator, (size_t)cv->calibration->tensors, sizeof(ptq__interval),
-                        "ranges", &memory, err));
-    cv->range = (ptq__interval *)memory;
-    status = ptq__fit_ranges(cv, err);
+/* Converts the model that `cv` names: fits ranges first if that is asked for, then converts, then
+   learns on what has become of it. */
+static ptq_status ptq__convert_learned(ptq__converter *cv, ptq_error *err) {
+    ptq_status status = PTQ_OK;
+    cv->range = NULL;
+    if (ptq__below_8(&cv->options->scheme, cv->options->scheme.fit_ranges))
+        status = ptq__fit_ranges(cv, err);
     if (!status)
-        status = ptq__convert_plainly(cv, out, err);
-    ptq__free(allocator, cv->range);
+        status = ptq__convert_model(cv, err);
+    ptq__free(&cv->options->work.allocator, cv->range);
+    PTQ__TRY(status);
+    if (ptq__uses_bias(cv, PTQ_BIAS_CORRECTION_ANALYTIC))
+        status = ptq__correct_analytically(cv, err);
+    if (!status)
+        status = ptq__learn(cv, err);
+    if (!status)
+        status = ptq_model_check(cv->model, err); /* accumulators of the final codes */
+    if (status) {
+        ptq_model_free(cv->model);
+        cv->model = NULL;
+    }
     return status;
 }
 
-/* Every image must be one that was calibrated on. */
+/* Every image must be one that was calibrated on: learning on others would be worth as much, but
+   then nobody could tell which images a model has seen. */
 static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
     const ptq_dataset *images = cv->options->images;
     size_t known = 0;
@@ -13995,15 +13441,16 @@ static ptq_status ptq__check_images(const ptq__converter *cv, ptq_error *err) {
     PTQ__TRY(ptq_calibration_overlap(cv->calibration, images, &known, err));
     if (known < images->count)
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%z of %z images given were not calibrated on; give the calibration"
+                             "%zu of %zu images given were not calibrated on; give the calibration"
                              " images",
                              images->count - known, images->count);
     return PTQ_OK;
 }
 
 /* Equalizes, calibrates anew, converts that. */
-static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, ptq_error *err) {
+static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_error *err) {
     const ptq_convert_options *options = cv->options;
+    ptq__converter other = *cv;
     ptq_calibrate_options calibrate;
     ptq_plan_options plan_options;
     ptq_model *equalized = NULL;
@@ -14012,21 +13459,22 @@ static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, pt
     ptq_status status;
     memset(&calibrate, 0, sizeof calibrate);
     calibrate.work.threads = options->work.threads;
-    calibrate.accept_any = 1; /* they were accepted before */
     calibrate.work.allocator = options->work.allocator;
+    calibrate.accept_any = 1; /* they were accepted before */
     memset(&plan_options, 0, sizeof plan_options);
     plan_options.allocator = options->work.allocator;
     PTQ__TRY(ptq_plan_create(cv->old, &plan_options, &before, err));
-    status = ptq_equalize(before, options->images, &calibrate, &equalized, err);
+    status = ptq__equalize(before, options->images, &calibrate.work, &equalized, err);
     ptq_plan_free(before);
     if (!status)
         status = ptq_plan_create(equalized, &plan_options, &plan, err);
     if (!status)
         status = ptq_calibrate(plan, options->images, &calibrate, &calibration, err);
     if (!status) {
-        cv->old = equalized;
-        cv->calibration = calibration;
-        status = ptq__convert_from(cv, out, err);
+        other.old = equalized;
+        other.calibration = calibration;
+        status = ptq__convert_learned(&other, err);
+        cv->model = other.model;
     }
     ptq_calibration_free(calibration);
     ptq_plan_free(plan);
@@ -14034,23 +13482,26 @@ static ptq_status ptq__convert_equalized(ptq__converter *cv, ptq_model **out, pt
     return status;
 }
 
-/* Converts as decided. A dry run shows the same without equalization and fitted ranges. */
-static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_model **out, ptq_error *err) {
+/* Converts as decided. */
+static ptq_status ptq__convert_decided(ptq__converter *cv, ptq_error *err) {
     const ptq_scheme *scheme = &cv->options->scheme;
-    int equalizes = out && ptq__below_8(scheme, scheme->equalize);
-    if (equalizes || (out && ptq__below_8(scheme, scheme->fit_ranges)))
+    int equalizes = ptq__below_8(scheme, scheme->equalize);
+    if (equalizes || ptq__below_8(scheme, scheme->fit_ranges))
         PTQ__TRY(ptq__check_images(cv, err));
-    return equalizes ? ptq__convert_equalized(cv, out, err) : ptq__convert_from(cv, out, err);
+    return equalizes ? ptq__convert_equalized(cv, err) : ptq__convert_learned(cv, err);
 }
 
 /* ---- [CONFIRM] ------------------------------------------------------------------------------ */
 
-/* Confirmation. What there is to decide: the name of each choice, and what leaves it out of a
-   scheme; 0 if that changes nothing. */
+/* What usually helps does not always. Each choice of a scheme is left out in turn, and stays out if
+   the model is then no farther from float on a quarter of the images, which nothing was learned
+   from. First what there is to decide: the name of a choice, and what leaves it out of a scheme,
+   which returns 0 if that changes nothing. */
 
 static int ptq__without_learning(ptq_scheme *s) {
     int changes = s->mode == PTQ_MODE_INTEGER && s->rounding == PTQ_ROUNDING_LEARNED;
     s->rounding = PTQ_ROUNDING_NEAREST;
+    s->weight_bits = ptq__weight_bits(s);
     return changes;
 }
 
@@ -14115,15 +13566,11 @@ static ptq_status ptq__measure_decided(ptq__decider *decider, const ptq_convert_
     return ptq__search_try(&decider->search, &options->scheme, cost, NULL, NULL, err);
 }
 
-/* "refitted weights: KL 0.0513, without 0.1021"; "no ..." for what was left out. */
-static void ptq__put_decision(ptq__decider *decider, int k, double with, double without) {
-    ptq__put(&decider->text, "%s%s%s: KL %g, without %g", decider->text.length ? "; " : "",
-             without > with ? "" : "no ", ptq__choices[k].name,
-             (double)(float)(floor(with * 1e5 + 0.5) / 1e5),
-             (double)(float)(floor(without * 1e5 + 0.5) / 1e5));
-}
+/* Five decimals are enough for people. */
+static double ptq__rounded(double value) { return (double)(float)(floor(value * 1e5 + 0.5) / 1e5); }
 
-/* Leaves choice k out where the model is then no farther from float's. */
+/* Leaves choice k out where the model is then no farther from float's. Says so in the manner of
+   "refitted weights: KL 0.0513, without 0.1021"; "no ..." for what was left out. */
 static ptq_status ptq__decide(ptq__decider *decider, int k, ptq_error *err) {
     ptq_convert_options without;
     ptq_divergence cost;
@@ -14131,8 +13578,11 @@ static ptq_status ptq__decide(ptq__decider *decider, int k, ptq_error *err) {
     PTQ__TRY(ptq__change_schemes(&decider->decided, ptq__choices[k].leave_out, &without, err));
     status = ptq__measure_decided(decider, &without, &cost, err);
     if (!status) {
-        ptq__put_decision(decider, k, decider->least.kl, cost.kl);
-        if (!(cost.kl > decider->least.kl)) {
+        int stays = cost.kl > decider->least.kl;
+        ptq__put(&decider->text, "%s%s%s: KL %g, without %g", decider->text.length ? "; " : "",
+                 stays ? "" : "no ", ptq__choices[k].name, ptq__rounded(decider->least.kl),
+                 ptq__rounded(cost.kl));
+        if (!stays) {
             ptq_convert_options before = decider->decided;
             decider->decided = without;
             without = before;
@@ -14158,6 +13608,7 @@ static ptq_status ptq__decide_all(ptq__decider *decider, ptq_error *err) {
 
 static int ptq__mark_decided(ptq_scheme *scheme) {
     scheme->confirm = 0;
+    scheme->weight_bits = ptq__weight_bits(scheme);
     return 1;
 }
 
@@ -14173,10 +13624,7 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
     rest = rest < PTQ__CONFIRM_LEARN ? rest : (size_t)PTQ__CONFIRM_LEARN;
     decider->options.images = &subset.dataset;
     decider->options.measure = slice;
-    decider->options.work.threads = options->work.threads;
-    decider->options.work.progress = options->work.progress;
-    decider->options.work.user = options->work.user;
-    decider->options.work.allocator = options->work.allocator;
+    decider->options.work = options->work;
     decider->search.model = cv->old;
     decider->search.calibration = cv->calibration;
     decider->search.options = &decider->options;
@@ -14185,38 +13633,43 @@ static ptq_status ptq__confirm(const ptq__converter *cv, ptq__decider *decider, 
         status = ptq_subset_open(&subset, options->images, indices, slice + rest, err);
     if (!status)
         status = ptq__decide_all(decider, err);
-    ptq_evaluation_free(&decider->search.real);
+    ptq_release(&decider->search.real.memory);
     ptq__free(&options->work.allocator, indices);
     return status;
 }
 
-/* Decides what there is to decide, and converts. */
-static ptq_status ptq__convert_confirmed(ptq__converter *cv, ptq_model **out, ptq_error *err) {
-    const ptq_scheme *scheme = &cv->options->scheme;
+/* The entry from part one: decides what there is to decide, and converts. */
+static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
+    const ptq_convert_options *options = cv->options;
     ptq__converter confirmed = *cv;
     ptq__decider decider;
-    ptq_model *made = NULL;
     ptq_status status;
-    if (!out || !scheme->confirm || scheme->mode != PTQ_MODE_INTEGER || !cv->calibration ||
-        !cv->options->images || cv->options->images->count < PTQ__CONFIRM_LEAST)
-        return ptq__convert_decided(cv, out, err);
+    if (!options->scheme.confirm || options->scheme.mode != PTQ_MODE_INTEGER || !cv->calibration ||
+        !options->images || options->images->count < PTQ__CONFIRM_LEAST)
+        return ptq__convert_decided(cv, err);
     memset(&decider, 0, sizeof decider);
     decider.text = ptq__text_over(decider.outcome, sizeof decider.outcome);
-    status = ptq__confirm(cv, &decider, err);
     confirmed.options = &decider.decided;
+    status = ptq__confirm(cv, &decider, err);
     if (!status)
-        status = ptq__convert_decided(&confirmed, &made, err);
+        status = ptq__convert_decided(&confirmed, err);
     if (!status && decider.text.length)
-        status = ptq_model_set_meta(made, "confirmed", decider.outcome, err);
+        status = ptq_model_set_meta(confirmed.model, "confirmed", decider.outcome, err);
     ptq__free(&decider.decided.work.allocator, (void *)(uintptr_t)decider.decided.override);
     if (status)
-        ptq_model_free(made);
+        ptq_model_free(confirmed.model);
     else
-        *out = made;
+        cv->model = confirmed.model;
     return status;
 }
 
 /* ---- [SENSITIVITY] -------------------------------------------------------------------------- */
+
+/* Which layer is to blame? The divergence of a model's logits from the float model's does not say.
+   So each node is measured alone: quantized under the scheme, with all others on real numbers. Then
+   remedies are tried, on the whole model and where most is lost, and what wins agreement back is
+   told. Everything is measured, nothing estimated: a conversion and an evaluation for each node and
+   each remedy. */
 
 static ptq_scheme ptq__float_scheme(void) {
     ptq_scheme scheme;
@@ -14225,7 +13678,7 @@ static ptq_scheme ptq__float_scheme(void) {
     return scheme;
 }
 
-/* Bytes of a node's parameters under a scheme. */
+/* Bytes of a node's parameters under a scheme: codes, scales, and biases, which stay 4 bytes. */
 static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t scales = scheme->weight_per_tensor ? 1 : (size_t)weight->dim[0];
@@ -14233,95 +13686,76 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
         return 0;
     if (scheme->mode == PTQ_MODE_FLOAT)
         return weight->size + node->param[PTQ_PARAM_BIAS].size;
-    return ptq_tensor_bytes(ptq__weight_type(scheme), ptq__weight_bits(scheme), weight->rank,
-                            weight->dim) +
+    return ptq__tensor_bytes(ptq__weight_type(scheme), ptq__weight_bits(scheme), weight->rank,
+                             weight->dim) +
            node->param[PTQ_PARAM_BIAS].size + scales * sizeof(float);
 }
 
-/* ---- Sensitivity ---- */
+/* Measures the model under `scheme`, except for `node`, which is under `own`; NULL: no exception.
+   */
+static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme, const char *node,
+                                  const ptq_scheme *own, ptq_divergence *cost, ptq_error *err) {
+    search->overrides = node != NULL;
+    if (node) {
+        search->override[0].pattern = node;
+        search->override[0].scheme = *own;
+    }
+    return ptq__search_try(search, scheme, cost, NULL, NULL, err);
+}
 
+/* Nodes whose results are rounded anew: those with weights, and sums and averages. What only moves
+   or compares codes (ReLU, maxima) adds no error of its own. */
 static int ptq__measurable(const ptq_node *node) {
     return ptq__has_weight(node->op) || ptq__operator_of(node)->codes == PTQ__OWN_CODES;
 }
 
-static ptq_status ptq__measure_node(ptq__search *search, const ptq_node *node,
-                                    ptq_sensitivity *item, ptq_error *err) {
-    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
-    memcpy(item->node, node->name, sizeof item->node);
-    search->override[0].pattern = item->node;
-    search->override[0].scheme = plain;
-    search->overrides = 1;
-    item->bytes = ptq__layer_bytes(node, &plain);
-    return ptq__search_try(search, &others, &item->cost, NULL, NULL, err);
+/* Largest divergence first; of equals the earlier node of the model. */
+static int ptq__costs_more(const void *a, const void *b, const void *context) {
+    const ptq_sensitivity *x = (const ptq_sensitivity *)a, *y = (const ptq_sensitivity *)b;
+    const ptq_model *model = (const ptq_model *)context;
+    if (x->cost.kl < y->cost.kl || x->cost.kl > y->cost.kl)
+        return x->cost.kl > y->cost.kl;
+    return ptq_model_find(model, x->node) < ptq_model_find(model, y->node);
 }
 
-/* Largest divergence first; of equals the earlier node. */
-static void ptq__rank_nodes(ptq_sensitivity_report *report) {
-    int i, k;
-    for (i = 1; i < report->items; i++) {
-        ptq_sensitivity item = report->item[i];
-        for (k = i; k > 0 && report->item[k - 1].cost.kl < item.cost.kl; k--)
-            report->item[k] = report->item[k - 1];
-        report->item[k] = item;
-    }
-}
+/* What remedies make of a scheme. One that leaves it as it is need not be tried. */
 
-/* Remedies: what they are called, and what they make of a scheme. 0 if they change nothing. */
+static void ptq__use_channels(ptq_scheme *s) { s->weight_per_tensor = s->weight_affine = 0; }
 
-static int ptq__remedy_channels(ptq_scheme *s) {
-    int changes = s->weight_per_tensor;
-    s->weight_per_tensor = s->weight_affine = 0;
-    return changes;
-}
-
-static int ptq__remedy_ranges(ptq_scheme *s) {
-    int changes = s->activation_method != PTQ_METHOD_MSE || s->weight_method != PTQ_METHOD_MSE;
+static void ptq__use_mse(ptq_scheme *s) {
     s->activation_method = PTQ_METHOD_MSE;
     s->weight_method = s->weight_affine ? PTQ_METHOD_MINMAX : PTQ_METHOD_MSE;
-    return changes;
 }
 
-static int ptq__remedy_weights(ptq_scheme *s) {
-    int changes = ptq__weight_bits(s) < 8;
-    s->weight_bits = 8;
-    return changes;
-}
+static void ptq__use_8_bit_weights(ptq_scheme *s) { s->weight_bits = s->weight_bits ? 8 : 0; }
 
-static int ptq__remedy_activations(ptq_scheme *s) {
-    int changes = ptq__activation_bits(s) < 8;
-    s->activation_bits = 8;
-    return changes;
-}
+static void ptq__use_8_bits(ptq_scheme *s) { s->activation_bits = s->activation_bits ? 8 : 0; }
 
-static int ptq__remedy_float(ptq_scheme *s) {
-    *s = ptq__float_scheme();
-    return 1;
-}
+static void ptq__use_float(ptq_scheme *s) { *s = ptq__float_scheme(); }
 
-/* For the whole model only: it learns. */
-static int ptq__remedy_best(ptq_scheme *s) {
+static void ptq__use_best(ptq_scheme *s) {
     int weight_bits = s->weight_bits, activation_bits = s->activation_bits;
-    int changes =
-        s->rounding != PTQ_ROUNDING_LEARNED || s->refit == PTQ_REFIT_NEVER || !s->equalize;
+    if (s->rounding == PTQ_ROUNDING_LEARNED && s->refit != PTQ_REFIT_NEVER && s->equalize)
+        return;
     ptq_preset("best", s, NULL);
     s->weight_bits = weight_bits;
     s->activation_bits = activation_bits;
-    return changes;
 }
 
 typedef struct ptq__remedy {
     const char *text;
-    int (*apply)(ptq_scheme *scheme);
-    int whole, single; /* is tried on the whole model, on single nodes */
+    void (*apply)(ptq_scheme *scheme);
+    int whole, single; /* it is tried on the whole model, on single nodes */
 } ptq__remedy;
 
+/* `best` equalizes, which only a whole model can be. */
 static const ptq__remedy ptq__remedies[] = {
-    {"per-channel weights", ptq__remedy_channels, 1, 1},
-    {"ranges of least squared error", ptq__remedy_ranges, 1, 1},
-    {"8-bit weights", ptq__remedy_weights, 1, 1},
-    {"8-bit activations", ptq__remedy_activations, 1, 1},
-    {"preset best at the same bits", ptq__remedy_best, 1, 0},
-    {"float", ptq__remedy_float, 0, 1},
+    {"per-channel weights", ptq__use_channels, 1, 1},
+    {"ranges of least squared error", ptq__use_mse, 1, 1},
+    {"8-bit weights", ptq__use_8_bit_weights, 1, 1},
+    {"8-bit activations", ptq__use_8_bits, 1, 1},
+    {"preset best at the same bits", ptq__use_best, 1, 0},
+    {"float", ptq__use_float, 0, 1},
 };
 
 enum {
@@ -14336,7 +13770,7 @@ static void ptq__put_hundredths(ptq__text *text, double value) {
     ptq__put(text, "%d.%d%d", n / 100, n / 10 % 10, n % 10);
 }
 
-/* Kept if it gains, in the order of gains. */
+/* Kept if it gains; the largest gain first, of equals the one that was tried first. */
 static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, double cost_pp,
                             const char *remedy, double gain_pp) {
     ptq_advice item;
@@ -14356,8 +13790,8 @@ static void ptq__add_advice(ptq_sensitivity_report *report, const char *node, do
     report->advice[k] = item;
 }
 
-/* One remedy, on one node or (item NULL) on all. `before`: the whole model as it is, without what
-   learns where single nodes are looked at. */
+/* One remedy on one node (`item`), or on all of them (NULL). `before`: the whole model without it,
+   and where single nodes are looked at, without what learns. */
 static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy,
                                   const ptq_sensitivity *item, const ptq_divergence *before,
                                   ptq_sensitivity_report *report, ptq_error *err) {
@@ -14366,14 +13800,11 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
     if (item)
         scheme = ptq__plain_scheme(&scheme);
     changed = scheme;
-    if (!remedy->apply(&changed))
+    remedy->apply(&changed);
+    if (!memcmp(&changed, &scheme, sizeof scheme))
         return PTQ_OK;
-    search->overrides = item != NULL;
-    if (item) {
-        search->override[0].pattern = item->node;
-        search->override[0].scheme = changed;
-    }
-    PTQ__TRY(ptq__search_try(search, item ? &scheme : &changed, &after, NULL, NULL, err));
+    PTQ__TRY(ptq__try_except(search, item ? &scheme : &changed, item ? item->node : NULL, &changed,
+                             &after, err));
     ptq__add_advice(report, item ? item->node : "",
                     100 * (1 - (item ? item->cost.agreement : before->agreement)), remedy->text,
                     100 * (after.agreement - before->agreement));
@@ -14381,43 +13812,45 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
 }
 
 static ptq_status ptq__advise(ptq__search *search, ptq_sensitivity_report *report, ptq_error *err) {
-    ptq_scheme plain = ptq__plain_scheme(&search->options->scheme);
+    const ptq_scheme *scheme = &search->options->scheme;
+    ptq_scheme plain = ptq__plain_scheme(scheme);
     ptq_divergence before;
     int i, k;
-    search->overrides = 0;
-    PTQ__TRY(ptq__search_try(search, &search->options->scheme, &report->whole, NULL, NULL, err));
-    PTQ__TRY(ptq__search_try(search, &plain, &before, NULL, NULL, err));
+    PTQ__TRY(ptq__try_except(search, scheme, NULL, NULL, &report->whole, err));
+    PTQ__TRY(ptq__try_except(search, &plain, NULL, NULL, &before, err));
     for (k = 0; k < PTQ__REMEDIES; k++) {
-        if (ptq__remedies[k].whole)
-            PTQ__TRY(ptq__try_remedy(search, &ptq__remedies[k], NULL, &report->whole, report, err));
-        for (i = 0; i < PTQ__COSTLIEST && i < report->items && ptq__remedies[k].single; i++)
-            PTQ__TRY(
-                ptq__try_remedy(search, &ptq__remedies[k], &report->item[i], &before, report, err));
+        const ptq__remedy *remedy = &ptq__remedies[k];
+        if (remedy->whole)
+            PTQ__TRY(ptq__try_remedy(search, remedy, NULL, &report->whole, report, err));
+        for (i = 0; i < PTQ__COSTLIEST && i < report->items && remedy->single; i++)
+            PTQ__TRY(ptq__try_remedy(search, remedy, &report->item[i], &before, report, err));
     }
     return PTQ_OK;
 }
 
+/* Nodes are measured without learning: it would take long, and hide what there is to find. */
 static ptq_status ptq__sensitivity_run(ptq__search *search, ptq_sensitivity_report *report,
                                        ptq_error *err) {
+    ptq_scheme others = ptq__float_scheme(), plain = ptq__plain_scheme(&search->options->scheme);
     const ptq_model *model = search->model;
-    void *memory = NULL;
     int i;
-    PTQ__TRY(ptq__alloc(&report->allocator, (size_t)model->nodes, sizeof(ptq_sensitivity),
-                        "sensitivities", &memory, err));
-    report->item = (ptq_sensitivity *)memory;
-    PTQ__TRY(ptq__alloc(&report->allocator, PTQ__MOST_ADVICE, sizeof(ptq_advice), "advice", &memory,
-                        err));
-    report->advice = (ptq_advice *)memory;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, (size_t)model->nodes, "sensitivities", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->advice, PTQ__MOST_ADVICE, "advice", err));
     search->total = 2 + PTQ__MOST_ADVICE;
     for (i = 0; i < model->nodes; i++)
         search->total += (size_t)ptq__measurable(&model->node[i]);
     PTQ__TRY(ptq__search_open(search, 1, err));
     report->images = search->real.total;
-    for (i = 0; i < model->nodes; i++)
-        if (ptq__measurable(&model->node[i]))
-            PTQ__TRY(
-                ptq__measure_node(search, &model->node[i], &report->item[report->items++], err));
-    ptq__rank_nodes(report);
+    for (i = 0; i < model->nodes; i++) {
+        ptq_sensitivity *item = &report->item[report->items];
+        if (!ptq__measurable(&model->node[i]))
+            continue;
+        memcpy(item->node, model->node[i].name, sizeof item->node);
+        item->bytes = ptq__layer_bytes(&model->node[i], &plain);
+        PTQ__TRY(ptq__try_except(search, &others, item->node, &plain, &item->cost, err));
+        report->items++;
+    }
+    ptq__sort(report->item, (size_t)report->items, sizeof *report->item, ptq__costs_more, model);
     return ptq__advise(search, report, err);
 }
 
@@ -14433,42 +13866,45 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
     search.model = model;
     search.calibration = calibration;
     search.options = options;
-    report.allocator = options->work.allocator;
+    report.memory.allocator = options->work.allocator;
     status = ptq__sensitivity_run(&search, &report, err);
     ptq__search_close(&search);
     if (status)
-        ptq_sensitivity_report_free(&report);
+        ptq_release(&report.memory);
     else
         *out = report;
     return status;
 }
-
-PTQ_API void ptq_sensitivity_report_free(ptq_sensitivity_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->item);
-    ptq__free(&report->allocator, report->advice);
-    report->item = NULL;
-    report->advice = NULL;
-    report->items = report->advices = 0;
-}
-
 /* ---- [MIX] ---------------------------------------------------------------------------------- */
 
-/* ---- Mixed precision ---- */
+/* Mixed precision: how many bits the weights of each layer deserve. There are 7^layers answers, too
+   many to try. So each layer is measured alone at each width, and divergences are taken to add up.
+   A greedy path then leads from the largest model to the smallest, each step giving up bits where
+   that costs least for the bytes it saves (HAWQ-V2: Dong et al. 2020,
+   https://arxiv.org/abs/1911.03852, where the trace of a Hessian stands for what is measured here).
+   The models on it are the frontier. That divergences do not really add up, and that learning makes
+   up for some of them, is seen to at the end: what is chosen between was converted in full and
+   measured. */
 
 static const int ptq__mix_bits[] = {32, 8, 6, 5, 4, 3, 2};
+
 enum {
     PTQ__WIDTHS = sizeof ptq__mix_bits / sizeof ptq__mix_bits[0],
-    PTQ__SPREAD = 4 /* models along the frontier that are measured */
+    PTQ__SPREAD = 4 /* models along the frontier that are measured in any case */
 };
+
+/* A layer with weights, and what it would be at each width. */
+typedef struct ptq__mix_layer {
+    double weights;            /* how many */
+    size_t bytes[PTQ__WIDTHS]; /* of its parameters */
+    double cost[PTQ__WIDTHS];  /* divergence, relative to 8 bits everywhere */
+} ptq__mix_layer;
 
 typedef struct ptq__mixer {
     ptq__search search;
     const ptq_goal *goal;
     ptq_mix_report *report;
-    int *index;    /* nodes: of the model */
-    double *alone; /* nodes x PTQ__WIDTHS: divergence, relative to 8 bits everywhere */
+    ptq__mix_layer *layer; /* as many as the report has nodes */
     ptq_model *best;
 } ptq__mixer;
 
@@ -14481,48 +13917,44 @@ static ptq_scheme ptq__mix_scheme(const ptq_scheme *scheme, int bits) {
     return made;
 }
 
-/* Parameters of a layer at a number of bits. */
-static size_t ptq__mix_bytes(const ptq__mixer *mixer, int k, int bits) {
-    ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, bits);
-    return ptq__layer_bytes(&mixer->search.model->node[mixer->index[k]], &scheme);
+static int ptq__mix_width(int bits) {
+    int width = 0;
+    while (ptq__mix_bits[width] != bits)
+        width++;
+    return width;
 }
 
 /* Divergence of each layer at each width, the others at 8 bits, without learning. */
 static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
-    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme);
-    ptq_divergence cost;
-    double floor_kl;
+    ptq_scheme plain = ptq__plain_scheme(&mixer->search.options->scheme), own;
+    ptq_divergence at_8, cost;
     int k, b;
     plain.weight_bits = 8;
-    mixer->search.overrides = 0;
-    PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
-    floor_kl = cost.kl;
+    PTQ__TRY(ptq__try_except(&mixer->search, &plain, NULL, NULL, &at_8, err));
     for (k = 0; k < mixer->report->nodes; k++)
         for (b = 0; b < PTQ__WIDTHS; b++) {
-            double *to = &mixer->alone[k * PTQ__WIDTHS + b];
             if (ptq__mix_bits[b] == 8)
                 continue;
-            mixer->search.override[0].pattern = mixer->report->node[k];
-            mixer->search.override[0].scheme = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
-            mixer->search.overrides = 1;
-            PTQ__TRY(ptq__search_try(&mixer->search, &plain, &cost, NULL, NULL, err));
-            *to = cost.kl - floor_kl;
+            own = ptq__mix_scheme(&plain, ptq__mix_bits[b]);
+            PTQ__TRY(
+                ptq__try_except(&mixer->search, &plain, mixer->report->node[k], &own, &cost, err));
+            mixer->layer[k].cost[b] = cost.kl - at_8.kl;
         }
     return PTQ_OK;
 }
 
 /* The next model of the frontier: of all layers and lower widths the step that costs least
-   divergence for each byte. 0 if nothing is left. */
+   divergence for each byte saved; of steps that even gain, the one with the most of both. 0 if
+   nothing is left to save. */
 static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     double least = HUGE_VAL;
-    int k, b, from, best = -1, best_bits = 0;
+    int k, b, best = -1, best_bits = 0;
     for (k = 0; k < mixer->report->nodes; k++) {
-        for (from = 0; ptq__mix_bits[from] != bits[k];)
-            from++;
+        const ptq__mix_layer *layer = &mixer->layer[k];
+        int from = ptq__mix_width(bits[k]);
         for (b = from + 1; b < PTQ__WIDTHS; b++) {
-            double saved = (double)ptq__mix_bytes(mixer, k, bits[k]) -
-                           (double)ptq__mix_bytes(mixer, k, ptq__mix_bits[b]);
-            double cost = mixer->alone[k * PTQ__WIDTHS + b] - mixer->alone[k * PTQ__WIDTHS + from];
+            double saved = (double)layer->bytes[from] - (double)layer->bytes[b];
+            double cost = layer->cost[b] - layer->cost[from];
             double rate = cost > 0 ? cost / saved : cost * saved;
             if (saved > 0 && rate < least) {
                 least = rate;
@@ -14536,60 +13968,47 @@ static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     return best >= 0;
 }
 
-/* Size and prediction of the model that item `at` stands for. */
-static void ptq__mix_describe(const ptq__mixer *mixer, int at) {
-    ptq_mix *item = &mixer->report->item[at];
-    const uint8_t *bits = mixer->report->bits + at * mixer->report->nodes;
-    double weights = 0, sum = 0;
-    int k, b;
-    item->bytes = 0;
-    item->predicted = 0;
-    for (k = 0; k < mixer->report->nodes; k++) {
-        const ptq_node *node = &mixer->search.model->node[mixer->index[k]];
-        double n = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
-        for (b = 0; ptq__mix_bits[b] != bits[k];)
-            b++;
-        item->bytes += ptq__mix_bytes(mixer, k, bits[k]);
-        item->predicted += mixer->alone[k * PTQ__WIDTHS + b];
-        weights += n;
-        sum += n * bits[k];
-    }
-    item->average_bits = sum / weights;
-}
-
-/* From float everywhere down to 2 bits everywhere. */
+/* From float everywhere down to 2 bits everywhere: size and prediction of every model on the way.
+   The row of bits behind the last is scratch. */
 static void ptq__mix_frontier(ptq__mixer *mixer) {
     ptq_mix_report *report = mixer->report;
-    size_t n = (size_t)report->nodes;
-    memset(report->bits, 32, n);
+    size_t n = (size_t)report->nodes, k;
+    uint8_t *bits = report->bits;
+    memset(bits, 32, n);
     do {
-        ptq__mix_describe(mixer, report->items);
-        memcpy(report->bits + (size_t)(report->items + 1) * n,
-               report->bits + (size_t)report->items * n, n);
-        report->items++;
-    } while (ptq__mix_step(mixer, report->bits + (size_t)report->items * n));
+        ptq_mix *item = &report->item[report->items++];
+        double weights = 0, sum = 0;
+        for (k = 0; k < n; k++) {
+            const ptq__mix_layer *layer = &mixer->layer[k];
+            int width = ptq__mix_width(bits[k]);
+            item->bytes += layer->bytes[width];
+            item->predicted += layer->cost[width];
+            weights += layer->weights;
+            sum += layer->weights * bits[k];
+        }
+        item->average_bits = sum / weights;
+        memcpy(bits + n, bits, n);
+        bits += n;
+    } while (ptq__mix_step(mixer, bits));
 }
 
 /* Converts item `at` under the full scheme and measures it; keeps the model if `keep`. */
 static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err) {
     const ptq_mix_report *report = mixer->report;
+    const ptq_scheme *scheme = &mixer->search.options->scheme;
     ptq_mix *item = &report->item[at];
-    ptq_model *made = NULL;
     int k;
     if (item->measured && !keep)
         return PTQ_OK;
     for (k = 0; k < report->nodes; k++) {
         mixer->search.override[k].pattern = report->node[k];
         mixer->search.override[k].scheme =
-            ptq__mix_scheme(&mixer->search.options->scheme, report->bits[at * report->nodes + k]);
+            ptq__mix_scheme(scheme, report->bits[at * report->nodes + k]);
     }
     mixer->search.overrides = report->nodes;
-    PTQ__TRY(ptq__search_try(&mixer->search, &mixer->search.options->scheme, &item->cost, NULL,
-                             keep ? &made : NULL, err));
     item->measured = 1;
-    if (keep)
-        mixer->best = made;
-    return PTQ_OK;
+    return ptq__search_try(&mixer->search, scheme, &item->cost, NULL, keep ? &mixer->best : NULL,
+                           err);
 }
 
 static int ptq__mix_small_enough(const ptq__mixer *mixer, int at) {
@@ -14604,60 +14023,58 @@ static int ptq__mix_good_enough(const ptq__mixer *mixer, int at) {
            -mixer->report->item[at].cost.delta_pp <= mixer->goal->drop_pp;
 }
 
-/* Sizes fall along the frontier, so the first that is small enough is the best under a size; the
-   last that is good enough is found by bisection, as if accuracy fell as well. */
+/* Sizes fall along the frontier, so the first model that is small enough is the best under a size.
+   Under a loss of accuracy the smallest is wanted, the last that is good enough: it is found by
+   bisection between `low`, which is (or is returned for want of a better), and `high`, which is
+   not, as if accuracy fell along the frontier as well. */
 static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
     ptq_mix_report *report = mixer->report;
-    int first = 0, low, high;
-    while (first < report->items - 1 && !ptq__mix_small_enough(mixer, first))
-        first++;
-    low = first;
-    high = report->items;
-    if (mixer->goal->drop_pp > 0)
-        PTQ__TRY(ptq__mix_measure(mixer, first, 0, err));
-    if (!ptq__mix_good_enough(mixer, first))
-        high = first + 1; /* none that is smaller will do */
-    while (mixer->goal->drop_pp > 0 && high - low > 1) {
-        int middle = low + (high - low) / 2;
-        PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
-        if (ptq__mix_good_enough(mixer, middle))
-            low = middle;
-        else
-            high = middle;
+    int low = 0, high = report->items;
+    while (low < report->items - 1 && !ptq__mix_small_enough(mixer, low))
+        low++;
+    if (mixer->goal->drop_pp > 0) {
+        PTQ__TRY(ptq__mix_measure(mixer, low, 0, err));
+        if (!ptq__mix_good_enough(mixer, low))
+            high = low + 1; /* none that is smaller will do */
+        while (high - low > 1) {
+            int middle = low + (high - low) / 2;
+            PTQ__TRY(ptq__mix_measure(mixer, middle, 0, err));
+            *(ptq__mix_good_enough(mixer, middle) ? &low : &high) = middle;
+        }
     }
     report->chosen = low;
     report->met = ptq__mix_small_enough(mixer, low) && ptq__mix_good_enough(mixer, low);
     return PTQ_OK;
 }
 
+/* Every step lowers the width of a layer: the frontier has at most 6 models for each, and one. */
 static ptq_status ptq__mix_open(ptq__mixer *mixer, ptq_error *err) {
     const ptq_model *model = mixer->search.model;
     ptq_mix_report *report = mixer->report;
-    const ptq_allocator *allocator = &report->allocator;
     size_t n = 0, most;
-    void *memory = NULL;
-    int i;
+    int i, b;
     for (i = 0; i < model->nodes; i++)
         n += ptq__has_weight(model->node[i].op) != 0;
     if (!n)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "the model has no layers with weights");
-    most = n * PTQ__WIDTHS + 1;
-    PTQ__TRY(ptq__alloc(allocator, n, PTQ_NAME_SIZE, "names", &memory, err));
-    report->node = (char(*)[PTQ_NAME_SIZE])memory;
-    PTQ__TRY(ptq__alloc(allocator, most, sizeof(ptq_mix), "frontier", &memory, err));
-    report->item = (ptq_mix *)memory;
-    PTQ__TRY(ptq__alloc(allocator, (most + 1) * n, 1, "frontier", &memory, err));
-    report->bits = (uint8_t *)memory;
-    PTQ__TRY(ptq__alloc(allocator, n, sizeof(int), "layers", &memory, err));
-    mixer->index = (int *)memory;
-    PTQ__TRY(ptq__alloc(allocator, n * PTQ__WIDTHS, sizeof(double), "divergences", &memory, err));
-    mixer->alone = (double *)memory;
-    for (i = 0; i < model->nodes; i++)
-        if (ptq__has_weight(model->node[i].op)) {
-            memcpy(report->node[report->nodes], model->node[i].name, PTQ_NAME_SIZE);
-            mixer->index[report->nodes++] = i;
+    most = n * (PTQ__WIDTHS - 1) + 1;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->node, n, "names", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "frontier", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->bits, (most + 1) * n, "frontier", err));
+    PTQ__TRY(PTQ__NEW(&report->memory.allocator, &mixer->layer, n, "layers", err));
+    for (i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        ptq__mix_layer *layer = &mixer->layer[report->nodes];
+        if (!ptq__has_weight(node->op))
+            continue;
+        memcpy(report->node[report->nodes++], node->name, PTQ_NAME_SIZE);
+        layer->weights = (double)ptq_tensor_elements(&node->param[PTQ_PARAM_WEIGHT]);
+        for (b = 0; b < PTQ__WIDTHS; b++) {
+            ptq_scheme scheme = ptq__mix_scheme(&mixer->search.options->scheme, ptq__mix_bits[b]);
+            layer->bytes[b] = ptq__layer_bytes(node, &scheme);
         }
-    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9;
+    }
+    mixer->search.total = 1 + n * (PTQ__WIDTHS - 1) + PTQ__SPREAD + 9; /* 9: of a bisection */
     return ptq__search_open(&mixer->search, report->nodes, err);
 }
 
@@ -14682,7 +14099,7 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     ptq_status status;
     memset(&mixer, 0, sizeof mixer);
     memset(&made, 0, sizeof made);
-    made.allocator = options->work.allocator;
+    made.memory.allocator = options->work.allocator;
     mixer.search.model = model;
     mixer.search.calibration = calibration;
     mixer.search.options = options;
@@ -14690,33 +14107,114 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
     mixer.report = &made;
     status = ptq__mix_run(&mixer, out != NULL, err);
     ptq__search_close(&mixer.search);
-    ptq__free(&options->work.allocator, mixer.index);
-    ptq__free(&options->work.allocator, mixer.alone);
-    if (status) {
-        ptq_model_free(mixer.best);
-        ptq_mix_report_free(&made);
-        return status;
-    }
-    if (out)
+    ptq__free(&options->work.allocator, mixer.layer);
+    if (!status && out)
         *out = mixer.best;
-    if (report)
+    if (!status && report)
         *report = made;
     else
-        ptq_mix_report_free(&made);
-    return PTQ_OK;
+        ptq_release(&made.memory);
+    return status;
 }
+#endif /* PTQ_NO_SEARCH, PTQ_RUN_ONLY */
 
-PTQ_API void ptq_mix_report_free(ptq_mix_report *report) {
-    if (!report)
-        return;
-    ptq__free(&report->allocator, report->node);
-    ptq__free(&report->allocator, report->item);
-    ptq__free(&report->allocator, report->bits);
-    report->node = NULL;
-    report->item = NULL;
-    report->bits = NULL;
-    report->nodes = report->items = 0;
+/* ---- [LEFT OUT] ----------------------------------------------------------------------------- */
+
+/* What a macro left out says so, and by which macro, where it has a status to say it with; other
+   functions are then not declared. */
+#if defined(PTQ_NO_SEARCH) || defined(PTQ_RUN_ONLY)
+#ifdef PTQ_RUN_ONLY
+#define PTQ__OUT_BY "PTQ_RUN_ONLY"
+#else
+#define PTQ__OUT_BY "PTQ_NO_SEARCH"
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#endif
+#define PTQ__LEFT_OUT(name, parameters)                                                            \
+    PTQ_API ptq_status name parameters {                                                           \
+        return ptq_error_set(err, PTQ_UNSUPPORTED, "%s was left out by the macro %s", #name,       \
+                             PTQ__OUT_BY);                                                         \
+    }
+PTQ__LEFT_OUT(ptq_equalize_like,
+              (const ptq_model *model, const ptq_model *quantized, ptq_model **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_measure_sensitivity,
+              (const ptq_model *model, const ptq_calibration *calibration,
+               const ptq_search_options *options, ptq_sensitivity_report *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_convert_mixed, (const ptq_model *model, const ptq_calibration *calibration,
+                                  const ptq_search_options *options, const ptq_goal *goal,
+                                  ptq_model **out, ptq_mix_report *report, ptq_error *err))
+#ifdef PTQ_RUN_ONLY
+PTQ__LEFT_OUT(ptq_observer_create, (ptq_observer * observer, int channels,
+                                    const ptq_allocator *allocator, ptq_error *err))
+PTQ__LEFT_OUT(ptq_observe, (ptq_observer * observer, const float *values, size_t n, ptq_error *err))
+PTQ__LEFT_OUT(ptq_observer_range,
+              (const ptq_observer *observer, int channel, ptq_method method, float percentile,
+               ptq_type type, int bits, int symmetric, float *low, float *high, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_merge,
+              (ptq_calibration * calibration, const ptq_calibration *other, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibrate,
+              (const ptq_plan *plan, const ptq_dataset *data, const ptq_calibrate_options *options,
+               ptq_calibration **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_overlap, (const ptq_calibration *calibration, const ptq_dataset *data,
+                                        size_t *overlap, ptq_error *err))
+PTQ__LEFT_OUT(ptq_preset, (const char *name, ptq_scheme *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_scheme_check, (const ptq_scheme *scheme, ptq_error *err))
+PTQ__LEFT_OUT(ptq_quantize_weight,
+              (const ptq_tensor *weight, const ptq_scheme *scheme, const ptq_allocator *allocator,
+               ptq_tensor *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_convert, (const ptq_model *model, const ptq_calibration *calibration,
+                            const ptq_convert_options *options, ptq_model **out,
+                            ptq_convert_report *report, ptq_error *err))
+PTQ__LEFT_OUT(ptq_self_test_add, (ptq_model * model, ptq_error *err))
+PTQ__LEFT_OUT(ptq_self_test_check, (const ptq_plan *plan, ptq_error *err))
+PTQ__LEFT_OUT(ptq_cifar10_parse, (const void *bytes, size_t size, const ptq_allocator *allocator,
+                                  ptq_cifar10 **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_sample, (const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
+                           const ptq_allocator *allocator, ptq_error *err))
+PTQ__LEFT_OUT(ptq_subset_open, (ptq_subset * subset, const ptq_dataset *base, const size_t *indices,
+                                size_t count, ptq_error *err))
+PTQ__LEFT_OUT(ptq_evaluate,
+              (const ptq_plan *plan, const ptq_dataset *data, const ptq_evaluate_options *options,
+               ptq_evaluation *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_compare, (const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                            ptq_comparison *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_compare_layers,
+              (const ptq_plan *baseline, const ptq_plan *quantized, const ptq_dataset *data,
+               size_t count, ptq_layer_report *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_compare_logits, (const ptq_evaluation *baseline, const ptq_evaluation *quantized,
+                                   ptq_divergence *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_write,
+              (const ptq_calibration *calibration, void **bytes, size_t *size, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_parse,
+              (const void *bytes, size_t size, const ptq_allocator *allocator,
+               ptq_calibration **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_kernel_self_test, (ptq_isa isa, ptq_error *err))
+#ifndef PTQ_NO_STDIO
+PTQ__LEFT_OUT(ptq_quantize_files, (const char *model_path, const char *data_path,
+                                   const char *out_path, const char *scheme, ptq_error *err))
+PTQ__LEFT_OUT(ptq_measure_files, (const char *model_path, const char *baseline_path,
+                                  const char *data_path, ptq_comparison *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_cifar10_open, (const char *path, ptq_split split, const ptq_allocator *allocator,
+                                 ptq_cifar10 **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_save,
+              (const ptq_calibration *calibration, const char *path, ptq_error *err))
+PTQ__LEFT_OUT(ptq_calibration_load, (const char *path, const ptq_allocator *allocator,
+                                     ptq_calibration **out, ptq_error *err))
+#endif
+#else
+static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
+    return ptq_error_set(err, PTQ_UNSUPPORTED,
+                         "this scheme (%s) learns or searches, which was left out by the macro"
+                         " PTQ_NO_SEARCH; the preset minmax8 does neither",
+                         cv->options->scheme.confirm ? "best" : "learned");
 }
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#endif
 
 #endif /* PTQ_IMPLEMENTATION_DONE */
 #endif /* PTQ_IMPLEMENTATION */

@@ -44,7 +44,7 @@ int main(int argc, char **argv)
         printf("%-11s %4zu of %4zu right, %.2f %%\n", "all", result.correct, result.total,
                100.0 * (double)result.correct / (double)result.total);
     }
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     ptq_cifar10_free(data);
     ptq_plan_free(plan);
     ptq_model_free(fused);

@@ -88,7 +88,7 @@ static ptq_status measure_preset(flow *f, const char *name)
         !ptq_model_write(quantized, &file, &bytes, &f->err))
         print_row(name, &result, &comparison, bytes);
     ptq_bytes_free(file, NULL);
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     ptq_plan_free(plan);
     ptq_model_free(quantized);
     return f->err.status;
@@ -109,13 +109,13 @@ int main(int argc, char **argv)
         !ptq_model_write(f.fused, &file, &bytes, &f.err)) {
         printf("scheme        right   accuracy  to float, points [95 %%]   agreement    bytes\n");
         print_row("float", &f.baseline, NULL, bytes);
-        for (i = 0; ptq_preset_name(i) && !f.err.status; i++)
-            measure_preset(&f, ptq_preset_name(i));
+        for (i = 0; ptq_name(PTQ_NAMES_PRESET, i) && !f.err.status; i++)
+            measure_preset(&f, ptq_name(PTQ_NAMES_PRESET, i));
     }
     if (f.err.status)
         fprintf(stderr, "%s\n", f.err.text);
     ptq_bytes_free(file, NULL);
-    ptq_evaluation_free(&f.baseline);
+    ptq_release(&f.baseline.memory);
     ptq_calibration_free(f.calibration);
     ptq_cifar10_free(f.train);
     ptq_cifar10_free(f.test);

@@ -24,7 +24,7 @@ static ptq_status build(ptq_model **out, ptq_error *err)
     at = ptq_add_input(*out, "input", SIZE, SIZE, 3);
     at = ptq_add_conv2d(*out, "conv", at, &conv);
     at = ptq_add_batch_norm(*out, "bn", at, 1e-3f);
-    ptq_add_relu(*out, "relu", at);
+    ptq_add_op(*out, PTQ_OP_RELU, "relu", at);
     return ptq_model_check(*out, err);
 }
 

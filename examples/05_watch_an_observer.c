@@ -53,7 +53,7 @@ static int show(const ptq_observer *observer, const char *title, const float *fr
 
         if (ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err))
             return fprintf(stderr, "%s\n", err.text), 1;
-        printf("    %-11s %5.2f .. %6.2f   %7.4f %%   %.2e\n", ptq_method_name((ptq_method)rule),
+        printf("    %-11s %5.2f .. %6.2f   %7.4f %%   %.2e\n", ptq_name(PTQ_NAMES_METHOD, rule),
                (double)low, (double)high, 100 * ptq_observer_clipped(observer, 0, low, high),
                error_of(fresh, low, high));
     }

@@ -26,7 +26,7 @@ static int layer(ptq_model *m, const char *block, const char *name, int from, in
     snprintf(full, sizeof full, "%s%s.bn", block, name);
     from = ptq_add_batch_norm(m, full, from, 1e-3f);
     snprintf(full, sizeof full, "%s%s.relu6", block, name);
-    return activation ? ptq_add_relu6(m, full, from) : from;
+    return activation ? ptq_add_op(m, PTQ_OP_RELU6, full, from) : from;
 }
 
 /* Twice as wide, each channel for itself, and back; added to the input where that fits. */
@@ -56,7 +56,7 @@ static ptq_status build(ptq_model **out, ptq_error *err)
     at = block(*out, "block2", at, 16, 32, 2);
     at = block(*out, "block3", at, 32, 32, 1);
     at = layer(*out, "head", "", at, 64, 1, 1, 1, 1);
-    at = ptq_add_global_avg_pool(*out, "pool", at);
+    at = ptq_add_op(*out, PTQ_OP_GLOBAL_AVG_POOL, "pool", at);
     ptq_add_dense(*out, "fc", at, CLASSES);
     return ptq_model_check(*out, err);
 }
@@ -106,7 +106,7 @@ static void measure(const ptq_model *fused, const char *preset, const ptq_calibr
         printf("%-7s %zu of %zu right, %6zu bytes\n", preset ? preset : "float", result.correct,
                result.total, bytes);
     ptq_bytes_free(file, NULL);
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     ptq_plan_free(plan);
     ptq_model_free(integers);
 }

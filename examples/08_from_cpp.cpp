@@ -116,7 +116,7 @@ void fail()
     try {
         classifier missing("no-such-model.safetensors");
     } catch (const error &e) {
-        std::printf("\n%s: %s\n", ptq_status_name(e.status), e.what());
+        std::printf("\n%s: %s\n", ptq_name(PTQ_NAMES_STATUS, e.status), e.what());
     }
 }
 

@@ -81,7 +81,7 @@ static ptq_status run(size_t bytes, ptq_isa isa, float *logits, ptq_error *err)
     ptq_allocator allocator = {pool_allocate, pool_release, &memory};
     ptq_load_options load = {allocator, 1}; /* 1: weights stay where the file lies */
     ptq_plan_options how = {isa, allocator};
-    ptq_session_options where = {0, arena, sizeof arena, allocator};
+    ptq_session_options where = {0, arena, sizeof arena, NULL, NULL, allocator};
     ptq_model *model = NULL;
     ptq_plan *plan = NULL;
     ptq_session *session = NULL;
@@ -94,7 +94,7 @@ static ptq_status run(size_t bytes, ptq_isa isa, float *logits, ptq_error *err)
             ptq_error_set(err, PTQ_UNSUPPORTED, "not a model from 32x32x3 pixels to 10 classes");
         else if (!ptq_session_create(plan, &where, &session, err) &&
                  !ptq_run(session, pixels, 1, logits, NULL, err))
-            printf("%-10s %8zu %10zu %9zu %9d %8d\n", ptq_isa_name(ptq_plan_get_info(plan)->isa), bytes,
+            printf("%-10s %8zu %10zu %9zu %9d %8d\n", ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(plan)->isa), bytes,
                    memory.most, ptq_session_bytes(plan, &where), memory.requests,
                    ptq_argmax(logits, CLASSES));
     }

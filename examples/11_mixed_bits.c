@@ -61,7 +61,7 @@ static void show(work *w, const char *name, const ptq_model *model)
         printf("  %7zu bytes, %zu of %zu right, agrees with float on %.1f %%\n", bytes,
                result.correct, result.total, 100.0 * (double)compared.agree / (double)result.total);
     fflush(stdout);
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     ptq_plan_free(plan);
 }
 
@@ -130,7 +130,7 @@ int main(int argc, char **argv)
     }
     if (w.err.status)
         fprintf(stderr, "%s\n", w.err.text);
-    ptq_evaluation_free(&w.baseline);
+    ptq_release(&w.baseline.memory);
     ptq_calibration_free(w.seen);
     ptq_cifar10_free(w.test);
     ptq_cifar10_free(w.train);

@@ -58,7 +58,6 @@ has() {
 # uninitvar             ptq__full_name: the text is put into it through a pointer
 # knownConditionTrueFalse  ptq__quoted: it follows one call only
 # arrayIndexThenCheck   ptq__statistics_agree: the index is compared with another, not with its limit
-# invalidPointerCast    ptq__learn_node: one block of memory for doubles and, behind them, floats
 # It is told which libraries there are, else it takes what does without them for all there is.
 libraries=
 for flag; do
@@ -70,7 +69,7 @@ for_cppcheck() {
         --inline-suppr --max-configs=1 -D__linux__ $libraries -I. \
         --suppress=variableScope --suppress=shadowFunction \
         --suppress=uninitvar:ptq.h --suppress=knownConditionTrueFalse:ptq.h \
-        --suppress=arrayIndexThenCheck:ptq.h --suppress=invalidPointerCast:ptq.h "$@"
+        --suppress=arrayIndexThenCheck:ptq.h "$@"
 }
 
 if has clang-tidy; then

@@ -272,6 +272,8 @@ What \`make check-all\` found on $(date -u +%Y-%m-%d) at commit $commit, made an
 
     make check-all TABLE=docs/targets.md
 
+and by \`make test-all TABLE=docs/targets.md\`, which goes on to static analysis and coverage.
+
 On Debian 12 all of it comes from
 
     apt-get install g++ clang lld tcc gcc-12-multilib musl-tools gcc-mingw-w64-x86-64-posix wine64 \\

@@ -2,7 +2,10 @@
 # terminals. PTQ is the tool's path, BUILD where it was built. In the first variant alone: compilers
 # do not matter.
 . tests/cli.sh
-[ "$BUILD" = build ] || exit 77
+if [ "$BUILD" != build ]; then
+    echo "skipped: runs in build/ only"
+    exit 77
+fi
 commands=$("$PTQ" --help | sed -n 's/^  \([a-z]*\)  .*/\1/p')
 
 # Options of a subcommand as its help lists them, one a line; `values` with their placeholders.

@@ -33,7 +33,9 @@ find_python() {
 find_ort() {
     ort=
     if [ "$BUILD" != build ]; then return 0; fi
-    if reason=$(sh tests/get_ort.sh build/ort); then
+    if [ -n "${PTQ_TEST_QUICK:-}" ] && [ ! -f build/ort/installed ]; then
+        echo "left out until make test-ci has fetched it: ONNX Runtime"
+    elif reason=$(sh tests/get_ort.sh build/ort); then
         ort=build/ort
     else
         echo "left out is the comparison with ONNX Runtime: $reason"

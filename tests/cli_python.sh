@@ -1,6 +1,9 @@
 # The example for Python: ctypes and numpy on the shared library. In the first variant alone.
 . tests/cli.sh
-[ "$BUILD" = build ] || exit 77
+if [ "$BUILD" != build ]; then
+    echo "skipped: runs in build/ only"
+    exit 77
+fi
 python=/usr/bin/python3
 if ! $python -c 'import numpy' 2>/dev/null; then
     echo "python3-numpy is not installed: examples/python is not tested"

@@ -23,7 +23,7 @@ for tool in gcc lcov; do
 done
 rm -rf "$build"
 failed=0
-sh tests/run.sh gcc g++ '' || failed=1
+CC=gcc CXX=g++ sh tests/run.sh one || failed=1
 
 with="--quiet --rc lcov_branch_coverage=1"
 # shellcheck disable=SC2086

@@ -20,7 +20,7 @@ static int failed(const char *isa, const char *what, const ptq_error *err)
 
 static int check_networks(ptq_isa isa, long count)
 {
-    const char *name = ptq_isa_name(isa);
+    const char *name = ptq_name(PTQ_NAMES_ISA, isa);
     ptq_error err;
     long seed;
     int integer;
@@ -69,9 +69,9 @@ static int logits_of(ptq_isa isa, const ptq_model *model, const uint8_t *pixels,
     ptq_session_free(session);
     ptq_plan_free(plan);
     if (status)
-        return failed(ptq_isa_name(isa), "logits", &err);
+        return failed(ptq_name(PTQ_NAMES_ISA, isa), "logits", &err);
     *sum = checksum(logits, images * CLASSES);
-    printf("%s: logits %08x%08x of %d images\n", ptq_isa_name(isa), (unsigned)(*sum >> 32),
+    printf("%s: logits %08x%08x of %d images\n", ptq_name(PTQ_NAMES_ISA, isa), (unsigned)(*sum >> 32),
            (unsigned)(*sum & 0xffffffffu), images);
     return 0;
 }
@@ -90,7 +90,7 @@ static int check_logits(const uint8_t *pixels, int images, const char *path)
             continue;
         bad = logits_of((ptq_isa)isa, model, pixels, images, &sum);
         if (!bad && sum != scalar) {
-            printf("%s: the logits differ from those of scalar\n", ptq_isa_name((ptq_isa)isa));
+            printf("%s: the logits differ from those of scalar\n", ptq_name(PTQ_NAMES_ISA, isa));
             bad = 1;
         }
     }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "ptq.h"
+#include "schemes.h"
 
 enum { IMAGES = 3, HEIGHT = 11, WIDTH = 9, CHANNELS = 2, CLASSES = 5 };
 
@@ -43,8 +44,7 @@ static int add_conv(ptq_model *model, const char *name, int input, ptq_conv_opti
 
 static int add_pool(ptq_model *model, const char *name, int input, int is_max, ptq_pool_options o)
 {
-    return is_max ? ptq_add_max_pool(model, name, input, &o)
-                  : ptq_add_avg_pool(model, name, input, &o);
+    return ptq_add_pool(model, is_max ? PTQ_OP_MAX_POOL : PTQ_OP_AVG_POOL, name, input, &o);
 }
 
 static ptq_conv_options conv_of(int channels, int kernel, int stride, int groups, int no_bias)
@@ -80,20 +80,21 @@ static ptq_model *build(int variant)
     wide.kernel_w = 3;
     wide.padding = PTQ_PADDING_EXPLICIT;
     wide.pad[0] = 2, wide.pad[1] = 1, wide.pad[2] = 1;
-    x = ptq_add_relu(model, "wide.relu", add_conv(model, "wide", x, wide));
+    x = ptq_add_op(model, PTQ_OP_RELU, "wide.relu", add_conv(model, "wide", x, wide));
     y = add_conv(model, "grouped", x, conv_of(6, 3, 1, 3, 1));
     x = variant % 2 ? ptq_add_add(model, "sum", x, y) : ptq_add_add(model, "sum", y, x);
-    x = ptq_add_relu(model, "sum.relu", x);
-    x = ptq_add_relu6(model, "depthwise.relu6",
+    x = ptq_add_op(model, PTQ_OP_RELU, "sum.relu", x);
+    x = ptq_add_op(model, PTQ_OP_RELU6, "depthwise.relu6",
                       add_conv(model, "depthwise", x, conv_of(6, 3, 2, 6, 0)));
     y = add_pool(model, "max", x, 1, pool_of(3, 1, PTQ_PADDING_SAME, 0));
     z = add_pool(model, "average", x, 0, pool_of(3, 1, PTQ_PADDING_SAME, variant % 2));
     x = ptq_add_add(model, "pools", y, z); /* nothing to be fused into */
-    x = ptq_add_relu(model, "late.relu", add_pool(model, "two", x, 0, pool_of(2, 1, PTQ_PADDING_VALID, 0)));
+    x = add_pool(model, "two", x, 0, pool_of(2, 1, PTQ_PADDING_VALID, 0));
+    x = ptq_add_op(model, PTQ_OP_RELU, "late.relu", x);
     x = add_conv(model, "last", x, conv_of(7, 1, 0, 0, 0));
     if (variant % 3)
-        x = ptq_add_global_avg_pool(model, "pool", x);
-    x = ptq_add_softmax(model, "softmax", ptq_add_dense(model, "fc", x, CLASSES));
+        x = ptq_add_op(model, PTQ_OP_GLOBAL_AVG_POOL, "pool", x);
+    x = ptq_add_op(model, PTQ_OP_SOFTMAX, "softmax", ptq_add_dense(model, "fc", x, CLASSES));
     try(ptq_model_check(model, &err));
     return model;
 }
@@ -172,13 +173,7 @@ int main(int argc, char **argv)
         make(argv[1], presets[i], i, &scheme);
     }
     for (int bits = 2; bits <= 7; bits++) {
-        memset(&scheme, 0, sizeof scheme);
-        scheme.weight_bits = bits;
-        scheme.activation_bits = bits + 1;
-        scheme.weight_affine = scheme.weight_per_tensor = bits % 2;
-        scheme.activation_signed = bits > 4;
-        scheme.activation_symmetric = bits == 6;
-        scheme.code_logits = bits < 4;
+        scheme = few_bits(bits);
         snprintf(name, sizeof name, "w%d", bits);
         make(argv[1], name, bits, &scheme);
     }

@@ -311,9 +311,9 @@ static inline int add_random_pool(graph_maker *g, int input)
     o.stride_h = stride[0];
     o.stride_w = stride[1];
     if (chance(g, 50))
-        return ptq_add_max_pool(g->model, next_name(g, "max"), input, &o);
+        return ptq_add_pool(g->model, PTQ_OP_MAX_POOL, next_name(g, "max"), input, &o);
     o.include_pad = chance(g, 50);
-    return ptq_add_avg_pool(g->model, next_name(g, "avg"), input, &o);
+    return ptq_add_pool(g->model, PTQ_OP_AVG_POOL, next_name(g, "avg"), input, &o);
 }
 
 /* Batch norm and activations, each perhaps. */
@@ -323,9 +323,9 @@ static inline int add_random_tail(graph_maker *g, int input)
         input = ptq_add_batch_norm(g->model, next_name(g, "bn"), input,
                                    random_float(g->random, 1e-5, 0.1));
     if (chance(g, 50))
-        input = ptq_add_relu(g->model, next_name(g, "relu"), input);
+        input = ptq_add_op(g->model, PTQ_OP_RELU, next_name(g, "relu"), input);
     else if (chance(g, 30))
-        input = ptq_add_relu6(g->model, next_name(g, "relu6x"), input);
+        input = ptq_add_op(g->model, PTQ_OP_RELU6, next_name(g, "relu6x"), input);
     return input;
 }
 
@@ -361,13 +361,15 @@ static inline ptq_model *random_graph(uint64_t seed)
 {
     test_random random = {0};
     graph_maker g = {NULL, NULL, 0, 0};
-    int steps;
+    int steps, h, w, c;
 
     random.state = seed;
     g.random = &random;
     assert_ok(ptq_model_create(NULL, &g.model, &err));
-    g.last = ptq_add_input(g.model, "input", random_int(&random, 3, 13), random_int(&random, 3, 13),
-                           random_int(&random, 1, 7));
+    c = random_int(&random, 1, 7); /* one after the other: compilers differ in order of arguments */
+    w = random_int(&random, 3, 13);
+    h = random_int(&random, 3, 13);
+    g.last = ptq_add_input(g.model, "input", h, w, c);
     for (steps = random_int(&random, 1, 6); steps > 0; steps--) {
         int kind = random_int(&random, 0, 9);
         if (kind < 4)
@@ -379,11 +381,11 @@ static inline ptq_model *random_graph(uint64_t seed)
         else
             g.last = add_random_residual(&g, g.last);
     }
-    g.last = ptq_add_global_avg_pool(g.model, "pool", g.last);
+    g.last = ptq_add_op(g.model, PTQ_OP_GLOBAL_AVG_POOL, "pool", g.last);
     if (chance(&g, 70))
         g.last = ptq_add_dense(g.model, "fc", g.last, random_int(&random, 2, 11));
     if (chance(&g, 50))
-        ptq_add_softmax(g.model, "softmax", g.last);
+        ptq_add_op(g.model, PTQ_OP_SOFTMAX, "softmax", g.last);
     fill_model(g.model, seed);
     assert_ok(ptq_model_check(g.model, &err));
     return g.model;

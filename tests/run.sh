@@ -1,132 +1,382 @@
 #!/bin/sh
-# run.sh               builds and tests with every compiler at hand, plain and under sanitizers
-# run.sh CC CXX SAN    with one compiler; SAN is 1 or empty
+# run.sh test            what a person runs all day: one compiler, every test program and script
+#                        once, those that read hostile input under sanitizers
+# run.sh ci              what `test` leaves out: the second compiler, both under all sanitizers, and
+#                        what takes long
+# run.sh one [SAN]       everything with one compiler; SAN=1: under its sanitizers
 #
-# A test is: a test in a cmocka program tests/test_*.c; a script tests/build_*.sh, run with CC, CXX
-# and BUILD; a script tests/cli_*.sh, or the replay of fuzzing, run with PTQ, the path of the
-# command-line tool, as well. A script that exits with 77 is skipped. The last line is "N passed, N
-# failed".
+# CC and CXX name the compiler (without them gcc, else cc), ONLY='NAME...' the tests to run, JOBS
+# how many at a time. A test is: a test in a cmocka program tests/test_*.c; a script tests/build_*.sh,
+# run with CC, CXX and BUILD; a script tests/cli_*.sh, or the replay of fuzzing, run with PTQ, the
+# path of the command-line tool, as well. A script that exits with 77 is skipped; why says its last
+# line. What failed is told at the end; the last line is "N passed, N failed, N skipped".
 cd "$(dirname "$0")/.." || exit 1
 unset MAKEFLAGS MFLAGS MAKELEVEL
 export PTQ_SHARED="${PTQ_SHARED:-../shared}"
 limit="timeout 600"
 
-# Counts what one test did, tells it, and shows the output where something failed.
-report() { # BUILD NAME PASSED FAILED SKIPPED LOG
-    echo "$3 $4 $5" >>"$1/test.count"
-    if [ "$4" -gt 0 ]; then
-        result="$4 FAILED
-$(tail -n 60 "$6")"
-    elif [ "$3" -eq 0 ]; then
-        result="skipped"
-    else
-        result="$3 passed"
-    fi
-    printf '%-16s %-20s %3d s  %s\n' "$1" "$2" $(($(date +%s) - start)) "$result"
+# What reads files that anybody may have written: in `test`, these run under sanitizers, without the
+# vector kernels, which take longest to instrument and read no files.
+parsers="test_data test_file test_graph test_numeric test_observe test_onnx cli_import replay"
+
+# What does not depend on the compiler: the first one is enough.
+once="cli_docs cli_faults cli_install cli_manifest cli_python cli_web"
+
+# Left to `ci`, where `test` would take more than three minutes on a slow machine: WebAssembly
+# needs clang, the second compiler, for ten seconds; of the pages, `test` checks all but what
+# their commands print (30 s of processor time); of the examples, it does not run the two that
+# convert over and over (16 s); and ONNX Runtime takes part only where `ci` has fetched it (290 MB).
+later="cli_docs cli_examples cli_onnx cli_web"
+not_in_test="cli_web"
+
+# Longest first, so that all processors end together. After the first run its times are known.
+longest="test_manifest test_memory build_variants cli_examples cli_docs cli_export cli_onnx
+    cli_manifest cli_web test_kernels_emulated
+    cli_basic replay test_convert cli_bench test_kernels cli_quantize cli_install cli_report"
+
+is_in() { # NAME NAMES...
+    one_of=$1
+    shift
+    case " $* " in *" $one_of "*) return 0 ;; *) return 1 ;; esac
 }
 
+# ---- One test ----
+
 # A program that dies early, or reports no test at all, is a failure of its own.
-run_program() { # BUILD NAME
-    log=$1/$2.log
-    start=$(date +%s)
-    CMOCKA_MESSAGE_OUTPUT=TAP $limit "$1/$2" >"$log" 2>&1
+run_program() {
+    CMOCKA_MESSAGE_OUTPUT=TAP $limit "$BUILD/$name" >"$log" 2>&1
     status=$?
-    set -- "$1" "$2" $(awk '
+    # shellcheck disable=SC2046
+    set -- $(awk '
         /^1\.\.[0-9]+/ { planned += substr($0, 4) }
         /^(not )?ok .*# SKIP/ { skipped++; next } # cmocka 1.1.5 says "not ok" even then
         /^ok / { passed++ }
         /^not ok / { failed++ }
         END { print passed + 0, failed + 0, skipped + 0, planned + 0 }' "$log")
-    passed=$3 failed=$4 skipped=$5 planned=$6
+    passed=$1 failed=$2 skipped=$3 planned=$4
     if [ $status -ne 0 ] && [ "$failed" -eq 0 ] ||
         [ $((passed + failed + skipped)) -lt "$planned" ] || [ "$planned" -eq 0 ]; then
         failed=$((failed + 1))
         echo "exit status $status, $planned tests planned" >>"$log"
     fi
-    report "$1" "$2" "$passed" "$failed" "$skipped" "$log"
+    broken=$(sed -n 's/^not ok [0-9]* - //p' "$log" | paste -sd' ' -)
+    reason=$(sed -n 's/^\(not \)\{0,1\}ok [0-9]*.*# SKIP *//p' "$log" | paste -sd, -)
 }
 
-run_script() { # BUILD SCRIPT
-    name=$(basename "$2" .sh)
-    log=$1/$name.log
-    start=$(date +%s)
-    $limit sh "$2" >"$log" 2>&1
+run_script() { # SCRIPT
+    $limit sh "$1" >"$log" 2>&1
     case $? in
-    0) report "$1" "$name" 1 0 0 "$log" ;;
-    77) report "$1" "$name" 0 0 1 "$log" ;;
-    *) report "$1" "$name" 0 1 0 "$log" ;;
+    0) passed=1 ;;
+    77) skipped=1 reason=$(tail -n 1 "$log" | sed 's/^skipped: //') ;;
+    *) failed=1 ;;
     esac
 }
 
-# Under clang's sanitizers, without vector kernels (see Makefile), networks take minutes: only what
-# reads files runs there. Under gcc's everything does.
-is_slow() { # BUILD SCRIPT
-    case $1/${2##*/} in
-    build/clang-san/cli_data.sh | build/clang-san/cli_import.sh | build/clang-san/cli_onnx.sh) return 1 ;;
-    build/clang-san/cli_*) ;;
-    *) return 1 ;;
-    esac
-}
-
-test_one() { # CC CXX SAN
-    CC=$1 CXX=$2 SAN=$3
-    BUILD=$(make -s --no-print-directory CC="$CC" SAN="$SAN" print-build)
-    PTQ=$BUILD/ptq
-    export CC CXX SAN BUILD PTQ
-    start=$(date +%s)
-    mkdir -p "$BUILD"
-    rm -f "$BUILD/test.count" "$BUILD"/test_*
-    # Under sanitizers the examples take long to build and show nothing that the tests do not.
-    if [ -n "$SAN" ]; then targets=tools; else targets=all; fi
-    if pkg-config --exists cmocka 2>/dev/null; then targets="$targets test-programs"; fi
-    if ! make -s -k CC="$CC" SAN="$SAN" $targets >"$BUILD/build.log" 2>&1; then
-        report "$BUILD" build 0 1 0 "$BUILD/build.log"
-    elif grep -qv " is left out: " "$BUILD/build.log"; then
-        report "$BUILD" warnings 0 1 0 "$BUILD/build.log"
+# What make said: the warnings of a compiler are a failure, too.
+run_build() {
+    read -r status seconds <"$BUILD/build.status"
+    start=$((start - seconds))
+    if [ "$status" != 0 ]; then
+        failed=1 broken="make failed"
+    elif grep -qv " is left out: " "$log"; then
+        failed=1 broken="there are warnings"
     else
-        report "$BUILD" build 1 0 0 "$BUILD/build.log"
+        passed=1
     fi
-    for program in "$BUILD"/test_*; do
-        if [ -x "$program" ]; then run_program "$BUILD" "$(basename "$program")"; fi
-    done
-    for script in tests/build_*.sh; do
-        if [ -f "$script" ] && [ -z "$SAN" ]; then run_script "$BUILD" "$script"; fi
-    done
-    for script in tests/cli_*.sh tests/fuzz/replay.sh; do
-        if [ -x "$PTQ" ] && ! is_slow "$BUILD" "$script"; then run_script "$BUILD" "$script"; fi
-    done
 }
+
+# Leaves a line in results/, tells it, and shows the output where something failed.
+report() {
+    case $failed.$passed.$skipped in
+    0.0.*) result="skipped: $reason" ;;
+    0.*.0) result="$passed passed" ;;
+    0.*) result="$passed passed, $skipped skipped: $reason" ;;
+    *) result="$failed FAILED" ;;
+    esac
+    seconds=$(($(date +%s) - start))
+    echo "$passed $failed $skipped $seconds $BUILD $name $broken" >"$state/results/$id"
+    line=$(printf '%-18s %-22s %3d s  %s' "$BUILD" "$name" $seconds "$result")
+    [ "$failed" -eq 0 ] || line="$line
+$(tail -n 60 "$log" | sed 's/^/    /')"
+    if [ -z "$live" ]; then
+        echo "$line"
+    elif [ $((failed + skipped)) -gt 0 ]; then
+        printf '\r\033[K%s\n' "$line"
+    fi
+    rm -f "$state/running/$id"
+    show_running
+}
+
+# On a terminal: one line of what runs at this moment.
+show_running() {
+    [ -n "$live" ] || return 0
+    printf '\r\033[K%s' "$(echo "$(ls "$state/results" | wc -l) of $(wc -l <"$state/jobs"):" \
+        "$(ls "$state/running" | sed 's/^[0-9]*\.//' | tr '\n' ' ')" | cut -c "1-$live")"
+}
+
+# Runs in a process of its own, with what the first one exports.
+run_one() { # NUMBER-OF-BUILD NAME
+    id=$1.$2 name=$2
+    . "$state/build.$1"
+    export CC CXX SAN NO_SIMD BUILD
+    export PTQ="$BUILD/ptq"
+    passed=0 failed=0 skipped=0 broken='' reason='' log=$BUILD/$name.log
+    start=$(date +%s)
+    : >"$state/running/$id"
+    show_running
+    case $name in
+    build) run_build ;;
+    test_*) run_program ;;
+    replay) run_script tests/fuzz/replay.sh ;;
+    *) run_script "tests/$name.sh" ;;
+    esac
+    report
+}
+
+# ---- What is to be run ----
 
 can_sanitize() { # CC
     echo 'int main(void) { return 0; }' |
         "$1" -fsanitize=address,undefined -x c - -o /dev/null >/dev/null 2>&1
 }
 
-# Lines of CC CXX SAN; those that take longest come first, so that two at a time end together.
-variants() {
-    for san in 1 ""; do
-        for pair in "gcc g++" "clang clang++"; do
-            compiler=${pair%% *}
-            if ! command -v "$compiler" >/dev/null 2>&1; then continue; fi
-            if [ -z "$san" ] || can_sanitize "$compiler"; then echo "$pair" $san; fi
-        done
+has() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+# Names of tests, the wanted ones among them.
+names() { # NAME...
+    for name; do
+        # shellcheck disable=SC2086
+        if [ -z "${ONLY:-}" ] || is_in "$name" $ONLY; then echo "$name"; fi
     done
 }
 
-if [ $# -gt 0 ]; then
-    test_one "$1" "$2" "$3"
-    [ -z "$PTQ_TEST_PART" ] || exit 0
-    counts=$BUILD/test.count
-else
-    rm -f build/test.count build/*/test.count
-    export PTQ_TEST_PART=1
-    variants | xargs -P 2 -L 1 sh -c 'sh tests/run.sh "$1" "$2" "$3"' run
-    counts=$(ls build/test.count build/*/test.count 2>/dev/null)
+# Those of NAME... that are in a list, and those that are not.
+among() { # LIST NAME...
+    list=$1
+    shift
+    # shellcheck disable=SC2086
+    for one; do ! is_in "$one" $list || echo "$one"; done
+}
+but() { # LIST NAME...
+    list=$1
+    shift
+    # shellcheck disable=SC2086
+    for one; do is_in "$one" $list || echo "$one"; done
+}
+
+# All tests that there are for a build.
+everything() {
+    make -s --no-print-directory CC="$CC" SAN="$SAN" NO_SIMD="$NO_SIMD" print-tests
+    for script in tests/build_*.sh tests/cli_*.sh; do
+        name=$(basename "$script" .sh)
+        case $SAN$name in
+        1build_*) ;; # compiles only
+        # Under clang's sanitizers, without vector kernels (see tests.mk), networks take minutes:
+        # only what reads files runs there. Under gcc's everything does.
+        1cli_data | 1cli_import | 1cli_onnx) echo "$name" ;;
+        1cli_examples) ;;
+        1cli_*) case $CC in *clang*) ;; *) echo "$name" ;; esac ;;
+        *) echo "$name" ;;
+        esac
+    done
+    echo replay
+}
+
+# Which targets make needs for a test.
+target_of() { # NAME
+    case $1 in
+    test_*) echo "$BUILD/$1" ;;
+    build_*) ;;
+    replay) echo test-fuzz ;;
+    cli_import) echo "$BUILD/ptq" ;;
+    cli_manifest) [ -n "$SAN" ] || echo "$BUILD/ptq-scalar" && echo tools test-programs ;;
+    cli_python) echo lib tools "$SHAPES" ;;
+    *) if [ -n "$SAN" ]; then echo tools; else echo all; fi ;; # examples show nothing more there
+    esac
+}
+
+# A build with the tests that run in it: CC, CXX, SAN and NO_SIMD are set, and the command that runs
+# one of its tests, `again`.
+plan() { # NAME...
+    # shellcheck disable=SC2046
+    set -- $(names "$@")
+    [ $# -gt 0 ] || return 0
+    builds=$((builds + 1))
+    BUILD=$(make -s --no-print-directory CC="$CC" SAN="$SAN" NO_SIMD="$NO_SIMD" print-build)
+    SHAPES=$BUILD/shapes10-data/test_batch.bin
+    mkdir -p "$BUILD"
+    for name; do rm -f "$BUILD/$name.log"; done
+    targets=$(for name; do target_of "$name"; done | sort -u)
+    # The programs that have the vector kernels inside compile longest: they come first.
+    targets=$(echo "$targets" | grep kernels; echo "$targets" | grep -v kernels)
+    targets=$(echo "$targets" | tr '\n' ' ')
+    cat >"$state/build.$builds" <<VARIABLES
+CC='$CC' CXX='$CXX' SAN='$SAN' NO_SIMD='$NO_SIMD' BUILD='$BUILD' AGAIN="$again"
+VARIABLES
+    # Under make's own -j, so that no processor waits while one build has more to do than another.
+    {
+        printf 'all: b%d\nb%d:\n' $builds $builds
+        printf "\t+@start=\$\$(date +%%s); \$(MAKE) -s -k --no-print-directory -f Makefile"
+        printf " CC='%s' CXX='%s' SAN='%s' NO_SIMD='%s'" "$CC" "$CXX" "$SAN" "$NO_SIMD"
+        printf " %s >%s/build.log 2>&1; " "$targets" "$BUILD"
+        printf "echo \$\$? \$\$((\$\$(date +%%s) - start)) >%s/build.status\n" "$BUILD"
+    } >>"$state/builds.mk"
+    echo "1000 $builds build" >>"$state/jobs" # told first
+    for name; do
+        seconds=$(awk -v b="$BUILD" -v n="$name" '$1 == b && $2 == n { s = $3 } END { print s }' \
+            build/test.times 2>/dev/null)
+        # shellcheck disable=SC2086
+        [ -n "$seconds" ] || ! is_in "$name" $longest || seconds=$(echo $longest | tr ' ' '\n' |
+            awk -v n="$name" '$0 == n { print 100 - NR }')
+        echo "${seconds:-1} $builds $name" >>"$state/jobs"
+    done
+}
+
+# shellcheck disable=SC2046
+plan_test() {
+    again="make test$given"
+    SAN='' NO_SIMD=''
+    all=$(everything)
+    if can_sanitize "$CC"; then
+        plan $(but "$parsers $not_in_test" $all)
+        SAN=1 NO_SIMD=1
+        plan $(among "$parsers" $all)
+    else
+        echo "left out: $CC has no sanitizers here"
+        plan $(but "$not_in_test" $all)
+    fi
+}
+
+# shellcheck disable=SC2046
+plan_ci() {
+    first=$CC first_cxx=$CXX
+    case $CC in *clang*) second=gcc second_cxx=g++ ;; *) second=clang second_cxx=clang++ ;; esac
+    NO_SIMD=''
+    for SAN in 1 ''; do
+        for CC in "$first" $second; do
+            if [ "$CC" = "$first" ]; then CXX=$first_cxx; else CXX=$second_cxx; fi
+            again="make test CC='$CC' SAN=$SAN"
+            if ! has "${CC%% *}"; then
+                [ -n "$SAN" ] || echo "left out: $CC is not installed"
+            elif [ -n "$SAN" ] && ! can_sanitize "$CC"; then
+                echo "left out: $CC has no sanitizers here"
+            elif [ -z "$SAN" ] && [ "$CC" = "$first" ]; then
+                again="make test-ci$given"
+                plan $(among "$later" $(everything))
+            else
+                plan $(but "$once" $(everything))
+            fi
+        done
+    done
+    CC=$first CXX=$first_cxx
+}
+
+plan_one() {
+    again="make test CC='$CC' SAN=$SAN"
+    NO_SIMD=''
+    # shellcheck disable=SC2046
+    plan $(everything)
+}
+
+# ---- From the start to the last line ----
+
+minutes() { # SECONDS
+    if [ "$1" -lt 60 ]; then echo "$1 s"; else echo "$(($1 / 60)) min $(($1 % 60)) s"; fi
+}
+
+announce() {
+    case $mode in
+    test) what="every test once with $CC, under its sanitizers what reads files" ;;
+    ci) what="the second compiler, all sanitizers, and what takes long" ;;
+    one) what="every test with $CC${SAN:+ under its sanitizers}" ;;
+    esac
+    last=$(cat "build/test.$mode.seconds" 2>/dev/null)
+    [ -z "${ONLY:-}" ] || what="$ONLY" last=
+    echo "$what; $jobs at a time.${last:+ Last time it took $(minutes "$last").}"
+}
+
+# The command that runs a test alone, in the build that it failed in.
+command_for() { # ID
+    . "$state/build.${1%%.*}"
+    case $1 in
+    *.build) echo "make CC=$CC SAN=$SAN NO_SIMD=$NO_SIMD all test-programs" ;;
+    *) echo "$AGAIN ONLY=${1#*.}" ;;
+    esac
+}
+
+# What failed, and the sum.
+close() {
+    for result in "$state"/results/*; do
+        [ -f "$result" ] || continue
+        read -r passed failed skipped seconds BUILD name broken <"$result"
+        [ "$failed" -eq 0 ] || printf 'FAILED in %s: %s (%s); alone: %s\n' "$BUILD" "$name" \
+            "${broken:-see $BUILD/$name.log}" "$(command_for "${result##*/}")"
+    done
+    cat "$state"/results/* </dev/null 2>/dev/null | awk '
+        { passed += $1; failed += $2; skipped += $3 }
+        END {
+            printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
+            exit failed > 0 || passed == 0
+        }'
+}
+
+# How long each test took, for the order of the next run; and the whole.
+keep_times() {
+    {
+        cat build/test.times 2>/dev/null
+        awk '{ print $5, $6, $4 }' "$state"/results/*
+    } | awk '{ s[$1 " " $2] = $3 } END { for (n in s) print n, s[n] }' >"$state/times"
+    mv "$state/times" build/test.times
+    [ -n "${ONLY:-}" ] || echo $(($(date +%s) - began)) >"build/test.$mode.seconds"
+}
+
+if [ "$1" = --job ]; then
+    run_one "$2" "$3"
+    exit 0
 fi
-cat $counts </dev/null | awk '
-    { passed += $1; failed += $2; skipped += $3 }
-    END {
-        line = (passed + 0) " passed, " (failed + 0) " failed"
-        print skipped ? line ", " skipped " skipped" : line
-        exit failed > 0 || passed == 0
-    }'
+
+mode=$1 builds=0 began=$(date +%s)
+if [ -z "${CC:-}" ]; then
+    if has gcc; then CC=gcc; else CC=cc; fi
+    given=
+else
+    given=" CC='$CC'"
+fi
+case $CC in *clang*) CXX=${CXX:-clang++} ;; *) CXX=${CXX:-g++} ;; esac
+jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
+live=
+[ ! -t 1 ] || live=$(stty size 2>/dev/null <&1 | awk '{ c = $2 } END { print (c > 1 ? c : 80) - 1 }')
+PTQ_TEST_QUICK=
+[ "$mode" != test ] || PTQ_TEST_QUICK=1
+state=$PWD/build/testing/$mode
+export live state PTQ_TEST_QUICK
+rm -rf "$state"
+mkdir -p "$state/results" "$state/running"
+: >"$state/jobs"
+
+for name in ${ONLY:-}; do
+    [ "$name" = replay ] || [ -f "tests/$name.c" ] || [ -f "tests/$name.sh" ] || {
+        echo "ONLY: there is no test '$name': name files of tests/ without their endings, or replay"
+        exit 1
+    }
+done
+case $mode in
+test) plan_test ;;
+ci) plan_ci ;;
+one) SAN=${2:-} && plan_one ;;
+*) sed -n '2,/^$/s/^# \{0,1\}//p' "$0" && exit 1 ;;
+esac
+if [ $builds -eq 0 ]; then
+    echo "Nothing to run: ${ONLY:-every test} is left out here"
+    exit 1
+fi
+announce
+pkg-config --exists cmocka 2>/dev/null || echo "left out: test programs need cmocka (libcmocka-dev)"
+[ -z "$live" ] || printf 'compiling'
+make -s -k -j "$jobs" -f "$state/builds.mk" all
+sort -k1,1nr "$state/jobs" | cut -d' ' -f2- | xargs -P "$jobs" -L 1 sh tests/run.sh --job
+[ -z "$live" ] || printf '\r\033[K'
+keep_times
+close

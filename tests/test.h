@@ -43,6 +43,23 @@
 /* The error that all calls of a test fill in. */
 static ptq_error err;
 
+/* With TEST_LIST in the environment a program tells the names of its tests and runs none. */
+static inline int run_group(const char *group, const struct CMUnitTest *tests, size_t count,
+                            CMFixtureFunction setup, CMFixtureFunction teardown)
+{
+    size_t i;
+
+    if (!getenv("TEST_LIST"))
+        return _cmocka_run_group_tests(group, tests, count, setup, teardown);
+    for (i = 0; i < count; i++)
+        puts(tests[i].name);
+    return 0;
+}
+
+#undef cmocka_run_group_tests
+#define cmocka_run_group_tests(tests, setup, teardown)                                             \
+    run_group(#tests, tests, sizeof(tests) / sizeof((tests)[0]), setup, teardown)
+
 /* ---------------------------------------------------------------------------------------------
    Calls that must succeed, calls that must fail */
 
@@ -50,7 +67,7 @@ static inline void expect_ok(ptq_status status, const char *call, const char *fi
 {
     if (status == PTQ_OK)
         return;
-    print_error("%s\n  gives %s: %s\n", call, ptq_status_name(status), err.text);
+    print_error("%s\n  gives %s: %s\n", call, ptq_name(PTQ_NAMES_STATUS, status), err.text);
     _fail(file, line);
 }
 
@@ -74,7 +91,7 @@ static inline void expect_failure(ptq_status status, ptq_status wanted, const ch
         return;
     err.text[sizeof err.text - 1] = 0;
     print_error("%s\n  gives %s: %s: \"%s\"; wanted %s with \"%s\"\n", call, wrong,
-                ptq_status_name(status), status ? err.text : "", ptq_status_name(wanted), says);
+                ptq_name(PTQ_NAMES_STATUS, status), status ? err.text : "", ptq_name(PTQ_NAMES_STATUS, wanted), says);
     _fail(file, line);
 }
 

@@ -149,7 +149,7 @@ static void what_is_kept(void **state)
         for (k = 0; k < (int)sizeof pixels; k++)
             pixel[pixels[k]]++;
         for (e = 0; e < c->images; e++)
-            found += c->hash[e] == ptq_image_hash(pixels, sizeof pixels);
+            found += c->hash[e] == ptq__image_hash(pixels, sizeof pixels);
         assert_int_equal(found, 1);
         assert_ok(ptq_run(session, pixels, 1, NULL, NULL, &err));
         for (t = 0; t < c->tensors; t++) {
@@ -184,9 +184,9 @@ static void what_is_kept(void **state)
 static void image_hash(void **state)
 {
     (void)state;
-    assert_true(ptq_image_hash((const uint8_t *)"", 0) == UINT64_C(0xcbf29ce484222325));
-    assert_true(ptq_image_hash((const uint8_t *)"a", 1) == UINT64_C(0xaf63dc4c8601ec8c));
-    assert_true(ptq_image_hash((const uint8_t *)"foobar", 6) == UINT64_C(0x85944171f73967e8));
+    assert_true(ptq__image_hash((const uint8_t *)"", 0) == UINT64_C(0xcbf29ce484222325));
+    assert_true(ptq__image_hash((const uint8_t *)"a", 1) == UINT64_C(0xaf63dc4c8601ec8c));
+    assert_true(ptq__image_hash((const uint8_t *)"foobar", 6) == UINT64_C(0x85944171f73967e8));
 }
 
 /* Everything that changes the function changes the hash. */
@@ -361,7 +361,7 @@ static ptq_status failing_picture(void *user, size_t index, void *pixels, int *l
                                   ptq_error *e)
 {
     if (index == 33)
-        return ptq_error_set(e, PTQ_IO_ERROR, "the disk is on fire at image %z", index);
+        return ptq_error_set(e, PTQ_IO_ERROR, "the disk is on fire at image %zu", index);
     return get_picture(user, index, pixels, label, e);
 }
 
@@ -559,7 +559,7 @@ static char *small_json(size_t *size)
 
     assert_ok(ptq_model_create(NULL, &m, &err));
     last = ptq_add_input(m, "input", 4, 4, 2);
-    last = ptq_add_global_avg_pool(m, "pool", last);
+    last = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", last);
     ptq_add_dense(m, "fc", last, 3);
     fill_model(m, 4);
     m = fused_of(m);

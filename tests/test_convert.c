@@ -1,6 +1,7 @@
 /* Conversion: what it refuses, what it reports, mixed models, and the files that quantized models
    are kept in, sound and damaged. */
 #include "quantized.h"
+#include "faults.h"
 
 enum { SIDE = 8, IMAGES = 20, CLASSES = 5 };
 
@@ -83,8 +84,8 @@ static void float_model_is_untouched(void **state)
     int i;
 
     assert_ok(ptq_model_copy(f->fused, NULL, &copy, &err));
-    for (i = 0; ptq_preset_name(i); i++)
-        ptq_model_free(convert_preset(f, ptq_preset_name(i)));
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
+        ptq_model_free(convert_preset(f, ptq_name(PTQ_NAMES_PRESET, i)));
     assert_true(ptq_model_hash(f->fused) == hash);
     assert_same_model(f->fused, copy);
     ptq_model_free(copy);
@@ -106,8 +107,8 @@ static void report_and_dry_run(void **state)
     const fixture *f = (const fixture *)*state;
     int i, k;
 
-    for (i = 0; ptq_preset_name(i); i++) {
-        ptq_convert_options o = with_scheme(preset(ptq_preset_name(i)), &f->data);
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++) {
+        ptq_convert_options o = with_scheme(preset(ptq_name(PTQ_NAMES_PRESET, i)), &f->data);
         ptq_convert_report dry, report;
         ptq_model *m = NULL;
         size_t before = 0, after = 0;
@@ -128,8 +129,8 @@ static void report_and_dry_run(void **state)
         assert_int_equal(before, param_bytes(f->fused));
         assert_int_equal(after, param_bytes(m));
         assert_true(after < before);
-        ptq_convert_report_free(&report);
-        ptq_convert_report_free(&dry);
+        ptq_release(&report.memory);
+        ptq_release(&dry.memory);
         ptq_model_free(m);
     }
 }
@@ -155,12 +156,12 @@ static void mode_of_every_node(void **state)
                                                                         : table[i].others;
             if (ptq_node_mode(m, k) != wanted)
                 fail_msg("%s: %s is %s", table[i].name, m->node[k].name,
-                         ptq_mode_name(ptq_node_mode(m, k)));
+                         ptq_name(PTQ_NAMES_MODE, ptq_node_mode(m, k)));
         }
         ptq_model_free(m);
     }
-    assert_string_equal(ptq_mode_name(PTQ_MODE_INTEGER), "integer");
-    assert_string_equal(ptq_mode_name(PTQ_MODE_HALF), "half");
+    assert_string_equal(ptq_name(PTQ_NAMES_MODE, PTQ_MODE_INTEGER), "integer");
+    assert_string_equal(ptq_name(PTQ_NAMES_MODE, PTQ_MODE_HALF), "half");
 }
 
 /* Scales of results follow from what was observed; weights are at most half a step off. */
@@ -268,18 +269,21 @@ static void schemes_and_presets(void **state)
 
     (void)state;
     assert_fails(PTQ_INVALID_ARGUMENT, "ort-u8", ptq_preset("bets", &s, &err));
-    assert_null(ptq_preset_name(-1));
-    assert_null(ptq_preset_text(100));
-    for (i = 0; ptq_preset_name(i); i++) {
-        s = preset(ptq_preset_name(i));
+    assert_null(ptq_name(PTQ_NAMES_PRESET, -1));
+    assert_null(ptq_name(PTQ_NAMES_PRESET_TEXT, 100));
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++) {
+        s = preset(ptq_name(PTQ_NAMES_PRESET, i));
         assert_ok(ptq_scheme_check(&s, &err));
-        assert_non_null(ptq_preset_text(i));
+        assert_non_null(ptq_name(PTQ_NAMES_PRESET_TEXT, i));
         n = ptq_scheme_write(&s, text, sizeof text);
         assert_int_equal(strlen(text), n);
         assert_int_equal(ptq_scheme_write(&s, NULL, 0), n);
     }
-    assert_int_equal(i, 8);
+    assert_int_equal(i, 9);
     memset(&s, 0, sizeof s);
+    ptq_scheme_write(&s, text, sizeof text);
+    assert_string_equal(text, "w8 per-channel mse learned, a8 u8 mse"); /* best */
+    s = preset("minmax8");
     ptq_scheme_write(&s, text, sizeof text);
     assert_string_equal(text, "w8 per-channel minmax, a8 u8 minmax");
     s.weight_method = PTQ_METHOD_ENTROPY;
@@ -287,6 +291,27 @@ static void schemes_and_presets(void **state)
     s.weight_method = PTQ_METHOD_MINMAX;
     s.percentile = 40;
     assert_fails(PTQ_INVALID_ARGUMENT, "percentile", ptq_scheme_check(&s, &err));
+}
+
+/* No scheme means best, for options that are NULL or zeros; it is refused by name without images. */
+static void best_by_default(void **state)
+{
+    const fixture *f = (const fixture *)*state;
+    ptq_convert_options o = with_scheme(preset("best"), &f->data), zeros;
+    ptq_model *a = converted(f->fused, f->calibration, &o), *b = NULL, *none = NULL;
+
+    memset(&zeros, 0, sizeof zeros);
+    zeros.images = &f->data;
+    b = converted(f->fused, f->calibration, &zeros);
+    assert_int_equal(ptq_model_hash(a), ptq_model_hash(b));
+    zeros.images = NULL;
+    assert_fails(PTQ_NOT_READY, "minmax8",
+                 ptq_convert(f->fused, f->calibration, &zeros, &none, NULL, &err));
+    assert_fails(PTQ_NOT_READY, "'best'",
+                 ptq_convert(f->fused, f->calibration, NULL, &none, NULL, &err));
+    assert_null(none);
+    ptq_model_free(a);
+    ptq_model_free(b);
 }
 
 /* Learning needs the images again, and no others; their order and threads do not matter. */
@@ -378,7 +403,7 @@ static void float_node_in_the_middle(void **state)
     assert_int_equal(count_ops(m, PTQ_OP_DEQUANTIZE), count_ops(plain, PTQ_OP_DEQUANTIZE) + 3);
     if (quality(f, m) < quality(f, plain) - 3)
         fail_msg("mixed %.1f dB, integer %.1f dB", quality(f, m), quality(f, plain));
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(plain);
     ptq_model_free(m);
 }
@@ -425,8 +450,8 @@ static void files_of_every_preset(void **state)
     float before[8 * CLASSES], after[8 * CLASSES];
     int i;
 
-    for (i = 0; ptq_preset_name(i); i++) {
-        ptq_model *m = convert_preset(f, ptq_preset_name(i)), *back = NULL;
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++) {
+        ptq_model *m = convert_preset(f, ptq_name(PTQ_NAMES_PRESET, i)), *back = NULL;
         void *bytes = NULL, *again = NULL;
         size_t n = 0, k = 0;
         assert_ok(ptq_self_test_add(m, &err));
@@ -635,7 +660,7 @@ static void damaged_numbers(void **state)
         if (!s)
             s = ptq_model_check(m, &err);
         if (!s || !strstr(err.text, "conv"))
-            fail_msg("%s gives %s: %s", wrong[i], ptq_status_name(s), s ? err.text : "");
+            fail_msg("%s gives %s: %s", wrong[i], ptq_name(PTQ_NAMES_STATUS, s), s ? err.text : "");
         ptq_model_free(m);
     }
     m = model_of_text("ptq-graph 1\ninput input shape=4x4x1 q=u8:8:1:0\n"
@@ -672,8 +697,8 @@ static void self_test(void **state)
     const fixture *f = (const fixture *)*state;
     int i;
 
-    for (i = 0; ptq_preset_name(i); i++) {
-        ptq_model *m = convert_preset(f, ptq_preset_name(i));
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++) {
+        ptq_model *m = convert_preset(f, ptq_name(PTQ_NAMES_PRESET, i));
         ptq_tensor *w = ptq_model_param(m, "fc.weight");
         int k, seen = 0, size = (int)w->size;
         assert_fails(PTQ_NOT_READY, "self-test", self_tested(m));
@@ -685,7 +710,7 @@ static void self_test(void **state)
             ((uint8_t *)w->data)[k] ^= 0x24;
         }
         if (seen <= size / 4)
-            fail_msg("%s: %d of %d bytes seen", ptq_preset_name(i), seen, size);
+            fail_msg("%s: %d of %d bytes seen", ptq_name(PTQ_NAMES_PRESET, i), seen, size);
         assert_ok(ptq_model_set_meta(m, "self_test", "12 nonsense", &err));
         assert_fails(PTQ_BAD_NUMBER, "self-test", self_tested(m));
         ptq_model_free(m);
@@ -693,10 +718,13 @@ static void self_test(void **state)
 }
 
 /* ---------------------------------------------------------------------------------------------
-   Every allocation fails once */
+   Every allocation fails once, and all after it */
 
-static ptq_status run_chain(const ptq_model *fused, const ptq_dataset *data, ptq_allocator allocator)
+static ptq_status run_chain(void *user, ptq_allocator allocator)
 {
+    const ptq_model *fused = (const ptq_model *)user;
+    pictures p = pictures_for(fused, 4, 5);
+    const ptq_dataset *data = pictures_dataset(&p);
     ptq_plan_options planning = {PTQ_ISA_SCALAR, allocator};
     ptq_load_options load = {allocator, 0};
     ptq_calibrate_options calibrating;
@@ -727,7 +755,7 @@ static ptq_status run_chain(const ptq_model *fused, const ptq_dataset *data, ptq
     ptq_plan_free(integer);
     ptq_model_free(back);
     ptq_bytes_free(bytes, &allocator);
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(m);
     ptq_calibration_free(again);
     ptq_bytes_free(json, &allocator);
@@ -739,12 +767,7 @@ static ptq_status run_chain(const ptq_model *fused, const ptq_dataset *data, ptq
 static void every_allocation_may_fail(void **state)
 {
     ptq_conv_options conv;
-    test_heap heap;
-    ptq_allocator allocator = test_heap_start(&heap);
     ptq_model *m = NULL, *fused;
-    pictures p;
-    ptq_status s = PTQ_OUT_OF_MEMORY;
-    long n;
     int x, y;
 
     (void)state;
@@ -755,23 +778,11 @@ static void every_allocation_may_fail(void **state)
     x = ptq_add_input(m, "input", 4, 4, 2);
     x = ptq_add_conv2d(m, "a", x, &conv);
     y = ptq_add_add(m, "add", ptq_add_conv2d(m, "b", x, &conv), x);
-    y = ptq_add_global_avg_pool(m, "pool", y);
+    y = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", y);
     ptq_add_dense(m, "fc", y, 3);
     fill_model(m, 5);
     fused = fused_of(m);
-    p = pictures_for(fused, 4, 5);
-    for (n = 0; s != PTQ_OK; n += TEST_SANITIZED ? 7 : 1) { /* test_faults.c: each, sanitized too */
-        heap.calls = 0;
-        heap.fail_at = n;
-        err.text[0] = 0;
-        s = run_chain(fused, pictures_dataset(&p), allocator);
-        if (heap.live)
-            fail_msg("failing allocation %ld leaks %ld blocks", n, heap.live);
-        if (s != PTQ_OK && s != PTQ_OUT_OF_MEMORY)
-            fail_msg("failing allocation %ld gives %s: %s", n, ptq_status_name(s), err.text);
-        assert_true(s == PTQ_OK || err.text[0]);
-    }
-    assert_true(n > 100);
+    assert_true(fail_each_forked(run_chain, NULL, fused, 1) > 100);
     ptq_model_free(fused);
 }
 
@@ -784,6 +795,7 @@ int main(void)
         cmocka_unit_test(scales_by_hand),
         cmocka_unit_test(refusals),
         cmocka_unit_test(schemes_and_presets),
+        cmocka_unit_test(best_by_default),
         cmocka_unit_test(learned_rounding),
         cmocka_unit_test(float_node_in_the_middle),
         cmocka_unit_test(last_override_counts),

@@ -144,7 +144,7 @@ static void expect_open_failure(ptq_split split, const char *says)
     ptq_status status = ptq_cifar10_open(test_directory, split, NULL, &data, &err);
 
     if (status == PTQ_OK || !strstr(err.text, says))
-        fail_msg("%s: \"%s\"; wanted \"%s\"", ptq_status_name(status), status ? err.text : "",
+        fail_msg("%s: \"%s\"; wanted \"%s\"", ptq_name(PTQ_NAMES_STATUS, status), status ? err.text : "",
                  says);
     assert_null(data);
 }
@@ -597,7 +597,7 @@ static ptq_status get_synthetic(void *user, size_t index, void *item, int *label
         pixels[i] = (uint8_t)(i % 3 == (int)index % 3 ? 200 : 10);
     *label = index % 5 ? (int)index % 3 : 0;
     if ((int)index == s->broken && s->failure)
-        return ptq_error_set(e, PTQ_IO_ERROR, "the tape broke at %z", index);
+        return ptq_error_set(e, PTQ_IO_ERROR, "the tape broke at %zu", index);
     if ((int)index == s->broken)
         *label = s->label;
     return PTQ_OK;
@@ -628,7 +628,7 @@ static counter open_counter(void)
     counter c = {NULL, NULL};
 
     assert_ok(ptq_model_create(NULL, &c.model, &err));
-    ptq_add_global_avg_pool(c.model, "pool", ptq_add_input(c.model, "input", 2, 2, 3));
+    ptq_add_op(c.model, PTQ_OP_GLOBAL_AVG_POOL, "pool", ptq_add_input(c.model, "input", 2, 2, 3));
     assert_ok(ptq_plan_create(c.model, NULL, &c.plan, &err));
     return c;
 }
@@ -667,9 +667,9 @@ static void evaluation_counts(void **state)
         assert_near(e.logits[3 * i + i % 3], 200, 1e-4);
         assert_near(e.logits[3 * i + (i + 1) % 3], 10, 1e-4);
     }
-    ptq_evaluation_free(&e);
-    assert_null(e.logits);
-    ptq_evaluation_free(&e); /* twice is once */
+    ptq_release(&e.memory);
+    assert_null(e.memory.block[0]);
+    ptq_release(&e.memory); /* twice is once */
     close_counter(&c);
 }
 
@@ -685,13 +685,13 @@ static void evaluation_of_the_first_images(void **state)
     o.limit = 7;
     assert_ok(ptq_evaluate(c.plan, synthetic_data(&beyond), &o, &e, &err));
     assert_int_equal(e.total, 7);
-    ptq_evaluation_free(&e);
+    ptq_release(&e.memory);
     o.limit = 100000; /* more than there are: all */
     {
         const synthetic good = {-1, 0, 0};
         assert_ok(ptq_evaluate(c.plan, synthetic_data(&good), &o, &e, &err));
         assert_int_equal(e.total, SAMPLES);
-        ptq_evaluation_free(&e);
+        ptq_release(&e.memory);
     }
     close_counter(&c);
 }
@@ -741,7 +741,7 @@ static void evaluation_of_real_numbers(void **state)
         assert_near(e.logits[3 * i + i % 3], 200.25, 1e-4);
         assert_near(e.logits[3 * i + (i + 1) % 3], 10.25, 1e-4);
     }
-    ptq_evaluation_free(&e);
+    ptq_release(&e.memory);
     reals.get = get_nan;
     assert_fails(PTQ_BAD_NUMBER, "input 0", ptq_evaluate(c.plan, &reals, &o, &e, &err));
     close_counter(&c);
@@ -817,7 +817,7 @@ static ptq_status evaluate_watched(const counter *c, int threads, watcher *w)
     w->thread = pthread_self();
     status = ptq_evaluate(c->plan, synthetic_data(&good), &o, &e, &err);
     assert_int_equal(status == PTQ_OK, e.total == SAMPLES);
-    ptq_evaluation_free(&e);
+    ptq_release(&e.memory);
     return status;
 }
 
@@ -865,13 +865,13 @@ static void threads_change_nothing(void **state)
     assert_memory_equal(one.confusion, three.confusion, 100 * sizeof *one.confusion);
     assert_memory_equal(one.label, three.label, 50 * sizeof *one.label);
     assert_memory_equal(one.prediction, three.prediction, 50 * sizeof *one.prediction);
-    ptq_evaluation_free(&one);
-    ptq_evaluation_free(&three);
+    ptq_release(&one.memory);
+    ptq_release(&three.memory);
     o.work.threads = 200; /* more than images */
     o.limit = 5;
     assert_ok(ptq_evaluate(plan, ptq_cifar10_dataset(data), &o, &one, &err));
     assert_int_equal(one.total, 5);
-    ptq_evaluation_free(&one);
+    ptq_release(&one.memory);
     ptq_plan_free(plan);
     ptq_cifar10_free(data);
     ptq_model_free(model);

@@ -2,16 +2,17 @@
    process killed while it writes. Each time an error comes back, nothing leaks, and what was there
    before is as it was. */
 #include "quantized.h"
+#include "faults.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 enum { THREADS = 3 };
 
 /* ---------------------------------------------------------------------------------------------
-   One allocation fails, those after it do not: so an error that somebody swallows shows as well */
+   One allocation fails, those after it do not: so an error that somebody swallows shows as well.
+   Here chains that are short, with threads and files; long ones further down. */
 
 typedef struct faulty {
     long live, calls, fail_at;
@@ -124,15 +125,13 @@ static int close_fixture(void **state)
     return remove_directory(state);
 }
 
-static void assert_untouched(const fixture *f)
+static int is_untouched(const fixture *f)
 {
     float logits[3];
 
-    assert_ok(ptq_run(f->session, f->pixels, 1, logits, NULL, &err));
-    assert_memory_equal(logits, f->logits, sizeof logits);
-    assert_int_equal(ptq_model_hash(f->model), f->hash[0]);
-    assert_int_equal(ptq_model_hash(f->fused), f->hash[1]);
-    assert_int_equal(ptq_model_hash(f->integer), f->hash[2]);
+    return !ptq_run(f->session, f->pixels, 1, logits, NULL, NULL) &&
+           !memcmp(logits, f->logits, sizeof logits) && ptq_model_hash(f->model) == f->hash[0] &&
+           ptq_model_hash(f->fused) == f->hash[1] && ptq_model_hash(f->integer) == f->hash[2];
 }
 
 /* Runs a chain of calls, which frees all that it made, with each allocation failing in turn. */
@@ -156,8 +155,8 @@ static void fail_each(const fixture *f, chain run, long least)
         s = run(f, allocator);
         if (s != PTQ_OUT_OF_MEMORY || !err.text[0] || heap.live)
             fail_msg("allocation %ld of %ld fails: %s, \"%s\", %ld blocks leak", n, total,
-                     ptq_status_name(s), err.text, heap.live);
-        assert_untouched(f);
+                     ptq_name(PTQ_NAMES_STATUS, s), err.text, heap.live);
+        assert_true(is_untouched(f));
     }
     print_message("%ld allocations, each failed once\n", total);
 }
@@ -175,7 +174,7 @@ static ptq_status load_and_run(const fixture *f, ptq_allocator allocator)
     ptq_status s;
 
     memset(&report, 0, sizeof report);
-    report.allocator = allocator;
+    report.memory.allocator = allocator;
     memset(&running, 0, sizeof running);
     running.keep = 1;
     running.allocator = allocator;
@@ -188,7 +187,7 @@ static ptq_status load_and_run(const fixture *f, ptq_allocator allocator)
            (s = ptq_model_save(fused, in_directory("saved"), &err)));
     ptq_session_free(session);
     ptq_plan_free(plan);
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(copy);
     ptq_model_free(model);
@@ -205,9 +204,9 @@ static void loading_running_saving(void **state)
 
 static ptq_status calibrate_and_convert(const fixture *f, ptq_allocator allocator)
 {
-    ptq_dataset data = *pictures_dataset((pictures *)&f->p);
+    const ptq_dataset *data = pictures_dataset((pictures *)(uintptr_t)&f->p);
     ptq_calibrate_options calibrating;
-    ptq_convert_options o = with_scheme(preset("tflite"), &data);
+    ptq_convert_options o = with_scheme(preset("tflite"), data);
     ptq_calibration *seen = NULL, *again = NULL;
     ptq_model *model = NULL;
     ptq_convert_report report;
@@ -222,14 +221,14 @@ static ptq_status calibrate_and_convert(const fixture *f, ptq_allocator allocato
     o.scheme.equalize = 1;
     o.scheme.rounding = PTQ_ROUNDING_LEARNED;
     o.scheme.refit = PTQ_REFIT_ALWAYS;
-    o.work.allocator = calibrating.work.allocator = report.allocator = allocator;
-    (void)((s = ptq_calibrate(f->plan, &data, &calibrating, &seen, &err)) ||
+    o.work.allocator = calibrating.work.allocator = report.memory.allocator = allocator;
+    (void)((s = ptq_calibrate(f->plan, data, &calibrating, &seen, &err)) ||
            (s = ptq_calibration_save(seen, in_directory("seen"), &err)) ||
            (s = ptq_calibration_load(in_directory("seen"), &allocator, &again, &err)) ||
-           (s = ptq_calibration_overlap(again, &data, &overlap, &err)) ||
+           (s = ptq_calibration_overlap(again, data, &overlap, &err)) ||
            (s = ptq_convert(f->fused, again, &o, &model, &report, &err)) ||
            (s = ptq_model_save(model, in_directory("integer"), &err)));
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(model);
     ptq_calibration_free(again);
     ptq_calibration_free(seen);
@@ -243,11 +242,10 @@ static void calibrating_converting(void **state)
 
 static ptq_status evaluate(const fixture *f, ptq_allocator allocator)
 {
-    ptq_dataset data = *pictures_dataset((pictures *)&f->p);
+    const ptq_dataset *data = pictures_dataset((pictures *)(uintptr_t)&f->p);
     ptq_evaluate_options o;
     ptq_evaluation a, b;
     ptq_layer_report layers;
-    ptq_divergence apart;
     ptq_comparison compared;
     size_t index[2];
     ptq_status s;
@@ -256,17 +254,16 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator)
     memset(&a, 0, sizeof a);
     memset(&b, 0, sizeof b);
     memset(&layers, 0, sizeof layers);
-    o.work.allocator = layers.allocator = allocator;
+    o.work.allocator = layers.memory.allocator = allocator;
     o.work.threads = THREADS;
-    (void)((s = ptq_sample(&data, 2, 5, index, &allocator, &err)) ||
-           (s = ptq_evaluate(f->plan, &data, &o, &a, &err)) ||
-           (s = ptq_evaluate(f->integer_plan, &data, &o, &b, &err)) ||
+    (void)((s = ptq_sample(data, 2, 5, index, &allocator, &err)) ||
+           (s = ptq_evaluate(f->plan, data, &o, &a, &err)) ||
+           (s = ptq_evaluate(f->integer_plan, data, &o, &b, &err)) ||
            (s = ptq_compare(&a, &b, &compared, &err)) ||
-           (s = ptq_compare_logits(&a, &b, &apart, &err)) ||
-           (s = ptq_compare_layers(f->plan, f->integer_plan, &data, 2, &layers, &err)));
-    ptq_layer_report_free(&layers);
-    ptq_evaluation_free(&b);
-    ptq_evaluation_free(&a);
+           (s = ptq_compare_layers(f->plan, f->integer_plan, data, 2, &layers, &err)));
+    ptq_release(&layers.memory);
+    ptq_release(&b.memory);
+    ptq_release(&a.memory);
     return s;
 }
 
@@ -275,46 +272,302 @@ static void evaluating(void **state)
     fail_each((const fixture *)*state, evaluate, 10);
 }
 
-static ptq_status search(const fixture *f, ptq_allocator allocator)
+/* ---------------------------------------------------------------------------------------------
+   Long chains, each allocation in a process of its own */
+
+typedef struct long_chain {
+    const fixture *f;
+    const ptq_calibration *calibration;
+    ptq_convert_options options;
+    int is_judged; /* the result is also evaluated and compared */
+} long_chain;
+
+static int chain_is_untouched(void *user)
 {
-    ptq_dataset data = *pictures_dataset((pictures *)&f->p);
+    return is_untouched(((const long_chain *)user)->f);
+}
+
+static long fail_each_of(const char *what, forked_chain run, long_chain *c, long least)
+{
+    long n = fail_each_forked(run, chain_is_untouched, c, 0);
+
+    print_message("%-11s %4ld allocations, each failed once\n", what, n);
+    assert_true(n >= least);
+    return n;
+}
+
+/* With the fixture's calibration and its pictures. */
+static long_chain chain_with(const fixture *f, const char *name)
+{
+    long_chain c;
+
+    memset(&c, 0, sizeof c);
+    c.f = f;
+    c.calibration = f->calibration;
+    c.options = with_scheme(preset(name), pictures_dataset((pictures *)(uintptr_t)&f->p));
+    c.options.unfused = f->model;
+    return c;
+}
+
+typedef struct products {
+    ptq_model *model, *back, *fused;
+    ptq_plan *plan, *tested;
+    ptq_session *session;
+    ptq_convert_report report;
+    ptq_fuse_report fusions;
+    ptq_evaluation before, after;
+    ptq_layer_report layers;
+    void *bytes;
+} products;
+
+static void free_products(products *m, const ptq_allocator *allocator)
+{
+    ptq_release(&m->layers.memory);
+    ptq_release(&m->after.memory);
+    ptq_release(&m->before.memory);
+    ptq_session_free(m->session);
+    ptq_plan_free(m->tested);
+    ptq_plan_free(m->plan);
+    ptq_release(&m->fusions.memory);
+    ptq_model_free(m->fused);
+    ptq_model_free(m->back);
+    ptq_bytes_free(m->bytes, allocator);
+    ptq_release(&m->report.memory);
+    ptq_model_free(m->model);
+}
+
+/* What each preset does in ways of its own: its tensors, their codes in a file, their kernels. */
+static ptq_status convert_and_run(const long_chain *c, ptq_allocator allocator, products *m)
+{
+    ptq_load_options load = {allocator, 0};
+    ptq_plan_options planning = {PTQ_ISA_AUTO, allocator};
+    ptq_session_options running = {1, NULL, 0, NULL, NULL, allocator};
+    ptq_convert_options o = c->options;
+    size_t n = 0;
+    float logits[3];
+    ptq_status s;
+
+    o.work.allocator = allocator;
+    (void)((s = ptq_convert(c->f->fused, c->calibration, &o, &m->model, &m->report, &err)) ||
+           (s = ptq_model_write(m->model, &m->bytes, &n, &err)) ||
+           (s = ptq_model_parse(m->bytes, n, &load, &m->back, &err)) ||
+           (s = ptq_plan_create(m->back, &planning, &m->plan, &err)) ||
+           (s = ptq_session_create(m->plan, &running, &m->session, &err)) ||
+           (s = ptq_run(m->session, c->f->pixels, 1, logits, NULL, &err)));
+    return s;
+}
+
+/* And what is alike for all of them. */
+static ptq_status judge(const long_chain *c, ptq_allocator allocator, products *m)
+{
+    ptq_plan_options planning = {PTQ_ISA_AUTO, allocator};
+    ptq_evaluate_options evaluating = {{0, NULL, NULL, allocator}, 0};
+    const ptq_dataset *data = c->options.images;
+    ptq_comparison compared;
+    ptq_status s;
+
+    m->layers.memory.allocator = m->fusions.memory.allocator = allocator;
+    (void)((s = ptq_fuse(m->back, &m->fused, &m->fusions, &err)) ||
+           (s = ptq_self_test_add(m->fused, &err)) ||
+           (s = ptq_plan_create(m->fused, &planning, &m->tested, &err)) ||
+           (s = ptq_self_test_check(m->tested, &err)) ||
+           (s = ptq_evaluate(c->f->plan, data, &evaluating, &m->before, &err)) ||
+           (s = ptq_evaluate(m->plan, data, &evaluating, &m->after, &err)) ||
+           (s = ptq_compare(&m->before, &m->after, &compared, &err)) ||
+           (s = ptq_compare_layers(c->f->plan, m->plan, data, 2, &m->layers, &err)));
+    return s;
+}
+
+static ptq_status with_preset(void *user, ptq_allocator allocator)
+{
+    const long_chain *c = (const long_chain *)user;
+    products m;
+    ptq_status s;
+
+    memset(&m, 0, sizeof m);
+    s = convert_and_run(c, allocator, &m);
+    if (!s && c->is_judged)
+        s = judge(c, allocator, &m);
+    free_products(&m, &allocator);
+    return s;
+}
+
+static void every_preset(void **state)
+{
+    const fixture *f = (const fixture *)*state;
+    const char *name;
+    int i;
+
+    for (i = 0; (name = ptq_name(PTQ_NAMES_PRESET, i)) != NULL; i++) {
+        long_chain c = chain_with(f, name);
+        c.is_judged = i == 0;
+        fail_each_of(name, with_preset, &c, 50);
+    }
+    assert_true(i > 0);
+}
+
+static ptq_status only_convert(void *user, ptq_allocator allocator)
+{
+    const long_chain *c = (const long_chain *)user;
+    ptq_convert_options o = c->options;
+    ptq_model *model = NULL;
+    ptq_status s;
+
+    o.work.allocator = allocator;
+    s = ptq_convert(c->f->fused, c->calibration, &o, &model, NULL, &err);
+    ptq_model_free(model);
+    return s;
+}
+
+/* Below 8 bits and with the images that confirming needs, all of the searches of `best` run. */
+static void best_with_its_searches(void **state)
+{
+    const fixture *f = (const fixture *)*state;
+    pictures p = pictures_for(f->fused, 200, 7);
+    ptq_calibration *calibration = calibrated_on(f->fused, pictures_dataset(&p));
+    long_chain c = chain_with(f, "best");
+    ptq_override dense = {"d", preset("w4a8")};
+    const char *confirmed;
+    ptq_model *model;
+
+    c.calibration = calibration;
+    c.options.images = pictures_dataset(&p);
+    c.options.scheme.weight_bits = 4;
+    c.options.scheme.activation_bits = 6;
+    c.options.override = &dense;
+    c.options.overrides = 1;
+    model = converted(f->fused, calibration, &c.options);
+    confirmed = ptq_model_get_meta(model, "confirmed");
+    assert_non_null(confirmed);
+    assert_non_null(strstr(confirmed, "fitted ranges"));
+    assert_non_null(strstr(confirmed, "equalization"));
+    assert_non_null(strstr(confirmed, "refitted weights"));
+    assert_non_null(strstr(confirmed, "learned rounding"));
+    ptq_model_free(model);
+    fail_each_of("best, w4a6", only_convert, &c, 1000);
+    ptq_calibration_free(calibration);
+}
+
+/* Both ways to correct biases without learning, a range rule for weights, codes as logits. */
+static void bias_corrections(void **state)
+{
+    const fixture *f = (const fixture *)*state;
+    long_chain c = chain_with(f, "tflite");
+
+    c.options.scheme.weight_method = PTQ_METHOD_MSE;
+    c.options.scheme.code_logits = 1;
+    c.options.scheme.bias = PTQ_BIAS_CORRECTION_EMPIRICAL;
+    fail_each_of("empirical", only_convert, &c, 20);
+    c.options.scheme.bias = PTQ_BIAS_CORRECTION_ANALYTIC;
+    fail_each_of("analytic", only_convert, &c, 20);
+}
+
+/* Every range rule, from observers that were merged. */
+static ptq_status observe(void *user, ptq_allocator allocator)
+{
+    const long_chain *c = (const long_chain *)user;
+    ptq_observer a, b;
+    float low, high;
+    ptq_status s;
+    int rule;
+
+    memset(&a, 0, sizeof a);
+    memset(&b, 0, sizeof b);
+    (void)((s = ptq_observer_create(&a, 3, &allocator, &err)) ||
+           (s = ptq_observer_create(&b, 3, &allocator, &err)) ||
+           (s = ptq_observe(&a, c->f->logits, 3, &err)) ||
+           (s = ptq_observe(&b, c->f->logits, 3, &err)));
+    for (rule = 0; rule < PTQ_METHOD_COUNT && !s; rule++)
+        s = ptq_observer_range(&a, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, 4, 0, &low, &high, &err);
+    ptq_observer_free(&b);
+    ptq_observer_free(&a);
+    return s;
+}
+
+/* Calibration of every kind, and all that is asked of one, without files. */
+static ptq_status calibrate(void *user, ptq_allocator allocator)
+{
+    const long_chain *c = (const long_chain *)user;
+    const ptq_dataset *data = c->options.images;
+    ptq_plan_options planning = {PTQ_ISA_AUTO, allocator};
+    ptq_calibrate_options o = {{0, NULL, NULL, allocator}, 1};
+    ptq_calibration *seen = NULL, *again = NULL;
+    ptq_model *alike = NULL;
+    ptq_plan *plan = NULL;
+    void *json = NULL;
+    size_t n = 0, overlap;
+    ptq_status s;
+
+    (void)((s = ptq_plan_create(c->f->fused, &planning, &plan, &err)) ||
+           (s = ptq_calibrate(plan, data, &o, &seen, &err)) ||
+           (s = ptq_calibration_write(seen, &json, &n, &err)) ||
+           (s = ptq_calibration_parse(json, n, &allocator, &again, &err)) ||
+           (s = ptq_calibration_merge(again, seen, &err)) ||
+           (s = ptq_calibration_overlap(again, data, &overlap, &err)) ||
+            (s = ptq_equalize_like(c->f->fused, c->f->fused, &alike, &err)));
+    ptq_model_free(alike);
+    ptq_calibration_free(again);
+    ptq_bytes_free(json, &allocator);
+    ptq_calibration_free(seen);
+    ptq_plan_free(plan);
+    return s;
+}
+
+static void observing_equalizing(void **state)
+{
+    long_chain c = chain_with((const fixture *)*state, "best");
+
+    fail_each_of("observers", observe, &c, 2);
+    fail_each_of("calibrate", calibrate, &c, 50);
+}
+
+static ptq_search_options searching_with(const long_chain *c, ptq_allocator allocator)
+{
     ptq_search_options o;
+
+    memset(&o, 0, sizeof o);
+    o.scheme = c->options.scheme;
+    o.images = c->options.images;
+    o.measure = 1;
+    o.work.allocator = allocator;
+    return o;
+}
+
+static ptq_status sensitivity(void *user, ptq_allocator allocator)
+{
+    const long_chain *c = (const long_chain *)user;
+    ptq_search_options o = searching_with(c, allocator);
+    ptq_sensitivity_report report;
+    ptq_status s;
+
+    memset(&report, 0, sizeof report);
+    s = ptq_measure_sensitivity(c->f->fused, c->calibration, &o, &report, &err);
+    ptq_release(&report.memory);
+    return s;
+}
+
+static ptq_status mixed_bits(void *user, ptq_allocator allocator)
+{
+    const long_chain *c = (const long_chain *)user;
+    ptq_search_options o = searching_with(c, allocator);
     ptq_goal goal = {0, 5, 0};
     ptq_model *mixed = NULL;
     ptq_mix_report mix;
     ptq_status s;
 
-    memset(&o, 0, sizeof o);
     memset(&mix, 0, sizeof mix);
-    o.scheme = preset("tflite");
-    data.count = 1;
-    o.images = &data;
-    o.work.allocator = allocator;
-    s = ptq_convert_mixed(f->fused, f->calibration, &o, &goal, &mixed, &mix, &err);
-    ptq_mix_report_free(&mix);
+    s = ptq_convert_mixed(c->f->fused, c->calibration, &o, &goal, &mixed, &mix, &err);
+    ptq_release(&mix.memory);
     ptq_model_free(mixed);
     return s;
 }
 
-/* Thousands of allocations that repeat themselves: a few are failed here, every one of a smaller
-   network in test_recover.c. */
 static void searching(void **state)
 {
-    const fixture *f = (const fixture *)*state;
-    faulty heap;
-    ptq_allocator allocator = allocator_of(&heap);
-    long n, total;
+    long_chain c = chain_with((const fixture *)*state, "tflite");
 
-    assert_ok(search(f, allocator));
-    assert_int_equal(heap.live, 0);
-    total = heap.calls;
-    for (n = 0; n < total; n += total / (TEST_SANITIZED ? 9 : 60)) {
-        heap.calls = 0;
-        heap.fail_at = n;
-        assert_int_equal(search(f, allocator), PTQ_OUT_OF_MEMORY);
-        assert_int_equal(heap.live, 0);
-        assert_untouched(f);
-    }
+    fail_each_of("sensitivity", sensitivity, &c, 300);
+    fail_each_of("mixed bits", mixed_bits, &c, 300);
 }
 
 /* ---------------------------------------------------------------------------------------------
@@ -598,6 +851,10 @@ int main(void)
         cmocka_unit_test(loading_running_saving),
         cmocka_unit_test(calibrating_converting),
         cmocka_unit_test(evaluating),
+        cmocka_unit_test(every_preset),
+        cmocka_unit_test(best_with_its_searches),
+        cmocka_unit_test(bias_corrections),
+        cmocka_unit_test(observing_equalizing),
         cmocka_unit_test(searching),
         cmocka_unit_test(merging_calibrations),
         cmocka_unit_test(changing_a_model),

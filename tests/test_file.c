@@ -51,7 +51,7 @@ static int is_refused(const char *header, size_t data_size, const char *says)
     assert_int_equal(heap.live, 0);
     if (status == PTQ_BAD_FILE && strstr(err.text, says) && !archive)
         return 1;
-    print_error("%.200s\n  gives %s: \"%s\"; wanted \"%s\"\n", header, ptq_status_name(status),
+    print_error("%.200s\n  gives %s: \"%s\"; wanted \"%s\"\n", header, ptq_name(PTQ_NAMES_STATUS, status),
                 err.text, says);
     return 0;
 }
@@ -80,7 +80,7 @@ static void archive_of_every_type(void **state)
     assert_ok(ptq_archive_create(NULL, &a, &err));
     for (i = 4; i >= 0; i--) { /* bytes before floats: offsets are odd */
         assert_ok(ptq_tensor_borrow(&t[i], type[i], 0, 3, dims, data[i],
-                                    ptq_tensor_bytes(type[i], 0, 3, dims), &err));
+                                    ptq__tensor_bytes(type[i], 0, 3, dims), &err));
         if (i == 2) {
             const int odd[] = {1, 1, 3};
             assert_ok(ptq_tensor_borrow(&t[i], type[i], 0, 3, odd, data[i], 3, &err));
@@ -455,8 +455,8 @@ static ptq_model *small_model(void)
     o.kernel_h = 1;
     assert_ok(ptq_model_create(NULL, &m, &err));
     x = ptq_add_conv2d(m, "conv", ptq_add_input(m, "input", 3, 3, 1), &o);
-    x = ptq_add_relu(m, "relu", ptq_add_batch_norm(m, "bn", x, 0.25f));
-    ptq_add_dense(m, "fc", ptq_add_global_avg_pool(m, "pool", x), 3);
+    x = ptq_add_op(m, PTQ_OP_RELU, "relu", ptq_add_batch_norm(m, "bn", x, 0.25f));
+    ptq_add_dense(m, "fc", ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", x), 3);
     fill_model(m, 1);
     assert_ok(ptq_model_set_meta(m, "license", "MIT", &err));
     return m;
@@ -658,7 +658,7 @@ static void assert_damage(const char *tensor, int kind, const char *says)
     err.text[0] = 0;
     status = ptq_model_parse(bytes, size, NULL, &b, &err);
     if (status == PTQ_OK || !strstr(err.text, says))
-        fail_msg("%s, damage %d: %s: \"%s\"", tensor, kind, ptq_status_name(status), err.text);
+        fail_msg("%s, damage %d: %s: \"%s\"", tensor, kind, ptq_name(PTQ_NAMES_STATUS, status), err.text);
     ptq_bytes_free(bytes, NULL);
     ptq_archive_free(a);
     ptq_archive_free(whole);

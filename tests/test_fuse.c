@@ -131,8 +131,8 @@ static void resnet8(void **state)
 
     assert_ok(ptq_fuse(fused, &again, NULL, &err)); /* nothing is left to do */
     assert_same_model(fused, again);
-    ptq_fuse_report_free(&report);
-    assert_null(report.item);
+    ptq_release(&report.memory);
+    assert_null(report.memory.block[0]);
     ptq_model_free(again);
     ptq_model_free(fused);
     ptq_model_free(copy);
@@ -199,7 +199,8 @@ static void convolution_without_bias_gets_one(void **state)
     o.channels = o.groups = 3; /* and depthwise, for good measure */
     o.kernel_h = 3;
     o.no_bias = 1;
-    ptq_add_relu6(m, "relu6", ptq_add_batch_norm(m, "bn", ptq_add_conv2d(m, "dw", 0, &o), 1e-3f));
+    ptq_add_op(m, PTQ_OP_RELU6, "relu6",
+               ptq_add_batch_norm(m, "bn", ptq_add_conv2d(m, "dw", 0, &o), 1e-3f));
     fill_model(m, 2);
     fused = fuse_and_compare(m, 2, NULL);
     assert_int_equal(fused->nodes, 2);
@@ -213,18 +214,18 @@ static void activations_of_dense_and_addition(void **state)
 {
     ptq_model *m = start(3, 3, 2), *fused;
     ptq_fuse_report report;
-    int x = ptq_add_add(m, "add", ptq_add_relu6(m, "six", 0), 0);
+    int x = ptq_add_add(m, "add", ptq_add_op(m, PTQ_OP_RELU6, "six", 0), 0);
 
     (void)state;
-    x = ptq_add_global_avg_pool(m, "pool", ptq_add_relu(m, "add.relu", x));
-    ptq_add_relu6(m, "fc.relu6", ptq_add_dense(m, "fc", x, 4));
+    x = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", ptq_add_op(m, PTQ_OP_RELU, "add.relu", x));
+    ptq_add_op(m, PTQ_OP_RELU6, "fc.relu6", ptq_add_dense(m, "fc", x, 4));
     fill_model(m, 3);
     fused = fuse_and_compare(m, 3, &report);
     assert_fused(&report, "add.relu", PTQ_FUSION_ACTIVATION, "add");
     assert_fused(&report, "fc.relu6", PTQ_FUSION_ACTIVATION, "fc");
     assert_stays(&report, fused, "add");
     assert_stays(&report, fused, "six"); /* behind the input itself */
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -257,11 +258,12 @@ static void residual_keeps_its_place(void **state)
 static void activations_on_both_sides_of_an_addition(void **state)
 {
     ptq_model *m = start(5, 4, 2), *fused;
-    int x = add_conv(m, "a", 0, 3), y = ptq_add_relu(m, "b.relu", add_conv(m, "b", x, 3));
+    int x = add_conv(m, "a", 0, 3);
+    int y = ptq_add_op(m, PTQ_OP_RELU, "b.relu", add_conv(m, "b", x, 3));
     const ptq_node *n;
 
     (void)state;
-    ptq_add_relu6(m, "add.relu6", ptq_add_add(m, "add", y, x));
+    ptq_add_op(m, PTQ_OP_RELU6, "add.relu6", ptq_add_add(m, "add", y, x));
     fill_model(m, 4);
     fused = fuse_and_compare(m, 4, NULL);
     n = &fused->node[fused->nodes - 1];
@@ -308,7 +310,7 @@ static void the_later_convolution_takes_the_addition(void **state)
         fill_model(m, 4);
         fused = fuse_and_compare(m, 4, &report);
         assert_fused(&report, "add", PTQ_FUSION_RESIDUAL, "late");
-        ptq_fuse_report_free(&report);
+        ptq_release(&report.memory);
         ptq_model_free(fused);
         ptq_model_free(m);
     }
@@ -321,11 +323,11 @@ static void the_later_convolution_takes_the_addition(void **state)
 static void residual_is_the_convolution_input(void **state)
 {
     ptq_model *m = start(6, 6, 3), *fused;
-    int x = ptq_add_relu(m, "relu", add_conv(m, "first", 0, 4));
+    int x = ptq_add_op(m, PTQ_OP_RELU, "relu", add_conv(m, "first", 0, 4));
 
     (void)state;
     x = ptq_add_add(m, "add", add_conv(m, "second", x, 4), x);
-    ptq_add_global_avg_pool(m, "pool", x);
+    ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", x);
     fill_model(m, 6);
     fused = fuse_and_compare(m, 6, NULL);
     compare_logits(m, fused, 7);
@@ -342,7 +344,7 @@ static void residual_is_needed_again(void **state)
     (void)state;
     y = ptq_add_add(m, "add1", add_conv(m, "second", add_conv(m, "inner", x, 5), 4), x);
     z = ptq_add_add(m, "add2", add_conv(m, "third", add_conv(m, "inner2", y, 5), 4), x);
-    ptq_add_global_avg_pool(m, "pool", z);
+    ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", z);
     fill_model(m, 6);
     fused = fuse_and_compare(m, 6, NULL);
     compare_logits(m, fused, 7);
@@ -357,16 +359,16 @@ static void batch_norm_after_relu_stays(void **state)
 {
     ptq_model *m = start(4, 4, 2), *fused;
     ptq_fuse_report report;
-    int x = ptq_add_relu(m, "relu", add_conv(m, "conv", 0, 3));
+    int x = ptq_add_op(m, PTQ_OP_RELU, "relu", add_conv(m, "conv", 0, 3));
 
     (void)state;
-    ptq_add_relu(m, "last", ptq_add_batch_norm(m, "bn", x, 1e-3f));
+    ptq_add_op(m, PTQ_OP_RELU, "last", ptq_add_batch_norm(m, "bn", x, 1e-3f));
     fill_model(m, 1);
     fused = fuse_and_compare(m, 1, &report);
     assert_fused(&report, "relu", PTQ_FUSION_ACTIVATION, "conv");
     assert_stays(&report, fused, "bn");
     assert_stays(&report, fused, "last");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -383,7 +385,7 @@ static void convolution_read_twice_stays(void **state)
     fused = fuse_and_compare(m, 1, &report);
     assert_stays(&report, fused, "bn");
     assert_stays(&report, fused, "add");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -400,7 +402,7 @@ static void convolution_read_by_two_additions_stays(void **state)
     fused = fuse_and_compare(m, 1, &report);
     assert_stays(&report, fused, "add1");
     assert_stays(&report, fused, "add2");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -412,11 +414,11 @@ static void relu_of_a_tensor_read_twice_stays(void **state)
     int x = add_conv(m, "conv", 0, 3);
 
     (void)state;
-    ptq_add_add(m, "add", x, ptq_add_relu(m, "relu", x));
+    ptq_add_add(m, "add", x, ptq_add_op(m, PTQ_OP_RELU, "relu", x));
     fill_model(m, 1);
     fused = fuse_and_compare(m, 1, &report);
     assert_stays(&report, fused, "relu");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -430,10 +432,11 @@ static void addition_of_pools_stays(void **state)
     (void)state;
     memset(&o, 0, sizeof o);
     o.kernel_h = 2;
-    ptq_add_add(m, "add", ptq_add_max_pool(m, "max", 0, &o), ptq_add_avg_pool(m, "avg", 0, &o));
+    ptq_add_add(m, "add", ptq_add_pool(m, PTQ_OP_MAX_POOL, "max", 0, &o),
+                ptq_add_pool(m, PTQ_OP_AVG_POOL, "avg", 0, &o));
     fused = fuse_and_compare(m, 1, &report);
     assert_stays(&report, fused, "add");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -450,7 +453,7 @@ static void addition_to_itself_stays(void **state)
     fill_model(m, 1);
     fused = fuse_and_compare(m, 1, &report);
     assert_stays(&report, fused, "add");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }
@@ -460,16 +463,16 @@ static void second_activation_stays(void **state)
 {
     ptq_model *m = start(4, 4, 2), *fused;
     ptq_fuse_report report;
-    int x = ptq_add_relu(m, "relu", add_conv(m, "conv", 0, 3));
+    int x = ptq_add_op(m, PTQ_OP_RELU, "relu", add_conv(m, "conv", 0, 3));
 
     (void)state;
-    ptq_add_relu6(m, "relu6", x);
+    ptq_add_op(m, PTQ_OP_RELU6, "relu6", x);
     fill_model(m, 1);
     ((float *)ptq_model_param(m, "conv.bias")->data)[0] = 20; /* something to clamp */
     fused = fuse_and_compare(m, 1, &report);
     assert_fused(&report, "relu", PTQ_FUSION_ACTIVATION, "conv");
     assert_stays(&report, fused, "relu6");
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(m);
 }

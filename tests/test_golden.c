@@ -90,7 +90,7 @@ static void mlperf_performance_set(void **state)
         assert_int_equal(e.total, 200);
         assert_int_equal(e.correct, 171);
     }
-    ptq_evaluation_free(&e);
+    ptq_release(&e.memory);
 }
 
 static void cifar10_test_images(void **state)
@@ -110,7 +110,7 @@ static void cifar10_test_images(void **state)
             assert_int_equal(e.confusion[11 * c], per_class[c]);
         }
     }
-    ptq_evaluation_free(&e);
+    ptq_release(&e.memory);
 }
 
 /* Image `n` of a golden tensor N,C,H,W against ours, H,W,C. */

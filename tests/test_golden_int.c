@@ -48,6 +48,7 @@ static ptq_evaluation float_evaluation(const fixture *f)
     e.classes = 10;
     e.label = (int *)calloc(2 * LIMIT, sizeof(int));
     assert_non_null(e.label);
+    e.memory.block[0] = e.label;
     e.prediction = e.label + LIMIT;
     for (i = 0; i < LIMIT; i++) {
         assert_ok(data.get(data.user, i, pixels, &e.label[i], &err));
@@ -143,7 +144,7 @@ static void expect_agreement(const fixture *f, const char *name, double least)
     print_message("%s: %.2f %% agree, %+.2f points\n", name, percent, c.delta_pp);
     if (percent < least - (LIMIT < 5000 ? 1.5 : 0))
         fail_msg("%s: %.2f %%, wanted %.2f %%", name, percent, least);
-    ptq_evaluation_free(&e);
+    ptq_release(&e.memory);
     ptq_plan_free(plan);
     ptq_model_free(m);
 }

@@ -117,20 +117,20 @@ static void shapes_of_other_nodes(void **state)
     pool.kernel_w = 2; /* the stride is that of the kernel */
     assert_ok(ptq_model_create(NULL, &m, &err));
     x = ptq_add_input(m, "input", 8, 9, 5);
-    x = ptq_add_max_pool(m, "max", x, &pool);
+    x = ptq_add_pool(m, PTQ_OP_MAX_POOL, "max", x, &pool);
     assert_ints(m->node[x].shape, 3, 5, 5, -1);
     pool.padding = PTQ_PADDING_VALID;
     pool.stride_h = 1;
-    x = ptq_add_avg_pool(m, "avg", x, &pool);
+    x = ptq_add_pool(m, PTQ_OP_AVG_POOL, "avg", x, &pool);
     assert_ints(m->node[x].shape, 1, 4, 5, -1);
     x = ptq_add_batch_norm(m, "bn", x, 0.5f);
     assert_ints(m->node[x].shape, 1, 4, 5, -1);
     assert_near(((float *)ptq_model_param(m, "bn.weight")->data)[4], 1, 0);
     assert_near(((float *)ptq_model_param(m, "bn.running_var")->data)[4], 1, 0);
     assert_near(((float *)ptq_model_param(m, "bn.bias")->data)[4], 0, 0);
-    x = ptq_add_add(m, "add", x, ptq_add_relu6(m, "relu6", x));
+    x = ptq_add_add(m, "add", x, ptq_add_op(m, PTQ_OP_RELU6, "relu6", x));
     assert_ints(m->node[x].shape, 1, 4, 5, -1);
-    x = ptq_add_global_avg_pool(m, "gap", x);
+    x = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "gap", x);
     assert_ints(m->node[x].shape, 1, 1, 5, -1);
     x = ptq_add_dense(m, "fc", x, 7);
     assert_ints(m->node[x].shape, 1, 1, 7, -1);
@@ -138,7 +138,7 @@ static void shapes_of_other_nodes(void **state)
     assert_int_equal(ptq_model_param(m, "fc.weight")->dim[0], 7);
     assert_int_equal(ptq_model_param(m, "fc.weight")->dim[1], 5);
     assert_int_equal(ptq_model_logits(m), x);
-    x = ptq_add_softmax(m, "softmax", x);
+    x = ptq_add_op(m, PTQ_OP_SOFTMAX, "softmax", x);
     assert_int_equal(ptq_model_logits(m), x - 1);
     assert_int_equal(ptq_model_find(m, "fc"), x - 1);
     assert_int_equal(ptq_model_find(m, "f"), -1);
@@ -207,13 +207,13 @@ static void pool_over_image(builder *b)
 {
     b->pool.kernel_w = 9;
     b->pool.padding = PTQ_PADDING_VALID;
-    ptq_add_max_pool(b->m, "culprit", b->x, &b->pool);
+    ptq_add_pool(b->m, PTQ_OP_MAX_POOL, "culprit", b->x, &b->pool);
 }
 static void window_in_padding(builder *b)
 {
     b->pool.padding = PTQ_PADDING_EXPLICIT; /* a window without a single pixel has no maximum */
     b->pool.pad[0] = b->pool.kernel_h;
-    ptq_add_max_pool(b->m, "culprit", b->x, &b->pool);
+    ptq_add_pool(b->m, PTQ_OP_MAX_POOL, "culprit", b->x, &b->pool);
 }
 static void unlike_operands(builder *b)
 {
@@ -226,11 +226,11 @@ static void missing_operand(builder *b)
 }
 static void input_ahead(builder *b)
 {
-    ptq_add_relu(b->m, "culprit", 1); /* itself */
+    ptq_add_op(b->m, PTQ_OP_RELU, "culprit", 1); /* itself */
 }
 static void input_negative(builder *b)
 {
-    ptq_add_relu(b->m, "culprit", -2);
+    ptq_add_op(b->m, PTQ_OP_RELU, "culprit", -2);
 }
 static void second_input(builder *b)
 {
@@ -242,33 +242,47 @@ static void no_classes(builder *b)
 }
 static void huge_dense(builder *b)
 {
-    ptq_add_dense(b->m, "culprit", ptq_add_global_avg_pool(b->m, "gap", b->x), INT32_MAX);
+    ptq_add_dense(b->m, "culprit", ptq_add_op(b->m, PTQ_OP_GLOBAL_AVG_POOL, "gap", b->x),
+                  INT32_MAX);
 }
 static void same_name(builder *b)
 {
-    ptq_add_relu(b->m, "culprit", b->x);
-    ptq_add_relu(b->m, "culprit", 1);
+    ptq_add_op(b->m, PTQ_OP_RELU, "culprit", b->x);
+    ptq_add_op(b->m, PTQ_OP_RELU, "culprit", 1);
 }
 static void odd_name(builder *b)
 {
-    ptq_add_relu(b->m, "culprit name", b->x);
+    ptq_add_op(b->m, PTQ_OP_RELU, "culprit name", b->x);
 }
 static void name_with_a_newline(builder *b)
 {
-    ptq_add_relu(b->m, "cul\nprit", b->x);
+    ptq_add_op(b->m, PTQ_OP_RELU, "cul\nprit", b->x);
 }
 static void below_softmax(builder *b)
 {
-    int x = ptq_add_softmax(b->m, "softmax", ptq_add_global_avg_pool(b->m, "gap", b->x));
-    ptq_add_relu(b->m, "culprit", x);
+    int x = ptq_add_op(b->m, PTQ_OP_GLOBAL_AVG_POOL, "gap", b->x);
+    x = ptq_add_op(b->m, PTQ_OP_SOFTMAX, "softmax", x);
+    ptq_add_op(b->m, PTQ_OP_RELU, "culprit", x);
+}
+static void op_with_parameters(builder *b)
+{
+    ptq_add_op(b->m, PTQ_OP_CONV2D, "culprit", b->x);
+}
+static void op_of_no_kind(builder *b)
+{
+    ptq_add_op(b->m, (ptq_op)99, "culprit", b->x);
+}
+static void pool_that_is_none(builder *b)
+{
+    ptq_add_pool(b->m, PTQ_OP_RELU, "culprit", b->x, &b->pool);
 }
 static void softmax_of_an_image(builder *b)
 {
-    ptq_add_softmax(b->m, "culprit", b->x);
+    ptq_add_op(b->m, PTQ_OP_SOFTMAX, "culprit", b->x);
 }
 static void empty_name(builder *b)
 {
-    ptq_add_relu(b->m, "", b->x);
+    ptq_add_op(b->m, PTQ_OP_RELU, "", b->x);
 }
 static void long_name(builder *b)
 {
@@ -276,7 +290,7 @@ static void long_name(builder *b)
 
     memset(name, 'a', sizeof name);
     name[PTQ_NAME_SIZE] = 0; /* one too many */
-    ptq_add_relu(b->m, name, b->x);
+    ptq_add_op(b->m, PTQ_OP_RELU, name, b->x);
 }
 
 static void builder_remembers_the_first_failure(void **state)
@@ -297,7 +311,8 @@ static void builder_remembers_the_first_failure(void **state)
         {odd_name, "culprit name"},     {window_in_padding, "culprit"},
         {empty_name, "name"},           {long_name, "aaaaaaaa"},
         {below_softmax, "culprit"},     {softmax_of_an_image, "culprit"},
-        {name_with_a_newline, "name"},
+        {name_with_a_newline, "name"},  {op_with_parameters, "culprit"},
+        {op_of_no_kind, "culprit"},     {pool_that_is_none, "culprit"},
     };
     int i, wrong = 0;
 
@@ -321,7 +336,7 @@ static void builder_remembers_the_first_failure(void **state)
             print_error("case %d (%s) says: \"%s\"\n", i, bad[i].says, err.text);
             wrong++;
         } else { /* later calls do nothing */
-            assert_int_equal(ptq_add_relu(b.m, "later", b.x), -1);
+            assert_int_equal(ptq_add_op(b.m, PTQ_OP_RELU, "later", b.x), -1);
             assert_int_equal(ptq_add_dense(b.m, "later", -1, 0), -1);
             assert_int_equal(b.m->nodes, nodes);
         }
@@ -338,7 +353,7 @@ static void unfinished_models_are_refused(void **state)
     (void)state;
     assert_ok(ptq_model_create(NULL, &m, &err));
     assert_fails(PTQ_BAD_GRAPH, "", ptq_model_check(m, &err)); /* no nodes at all */
-    assert_int_equal(ptq_add_relu(m, "early", 0), -1);
+    assert_int_equal(ptq_add_op(m, PTQ_OP_RELU, "early", 0), -1);
     assert_fails(PTQ_BAD_GRAPH, "early", ptq_model_check(m, &err));
     ptq_model_free(m);
     assert_fails(PTQ_INVALID_ARGUMENT, "", ptq_resnet8(3, 16, 10, NULL, &m, &err));
@@ -444,8 +459,8 @@ static void check_finds_unused_nodes(void **state)
     (void)state;
     assert_ok(ptq_model_create(NULL, &m, &err));
     x = ptq_add_input(m, "input", 4, 4, 1);
-    ptq_add_relu(m, "lonely", x);
-    ptq_add_relu6(m, "result", x);
+    ptq_add_op(m, PTQ_OP_RELU, "lonely", x);
+    ptq_add_op(m, PTQ_OP_RELU6, "result", x);
     assert_fails(PTQ_BAD_GRAPH, "lonely", ptq_model_check(m, &err));
     ptq_model_free(m);
 }
@@ -618,16 +633,16 @@ static ptq_model *motley(void)
     c.no_bias = 1;
     x = ptq_add_conv2d(m, "a.b_C.9", x, &c);
     c.padding = PTQ_PADDING_EXPLICIT, c.groups = 0, c.no_bias = 0, c.pad[0] = 1, c.pad[3] = 4;
-    x = ptq_add_relu(m, "relu", ptq_add_conv2d(m, "explicit", x, &c));
+    x = ptq_add_op(m, PTQ_OP_RELU, "relu", ptq_add_conv2d(m, "explicit", x, &c));
     c.padding = PTQ_PADDING_VALID, c.kernel_h = c.kernel_w = c.stride_h = 1;
-    x = ptq_add_relu6(m, "relu6", ptq_add_conv2d(m, "valid", x, &c));
+    x = ptq_add_op(m, PTQ_OP_RELU6, "relu6", ptq_add_conv2d(m, "valid", x, &c));
     p.kernel_h = 2, p.stride_h = 1;
-    y = ptq_add_max_pool(m, "max", x, &p);
+    y = ptq_add_pool(m, PTQ_OP_MAX_POOL, "max", x, &p);
     p.include_pad = 1;
-    x = ptq_add_add(m, "add", y, ptq_add_avg_pool(m, "avg", x, &p));
+    x = ptq_add_add(m, "add", y, ptq_add_pool(m, PTQ_OP_AVG_POOL, "avg", x, &p));
     x = ptq_add_batch_norm(m, "bn", x, 1.1e-5f);
-    x = ptq_add_dense(m, "fc", ptq_add_global_avg_pool(m, "gap", x), 5);
-    ptq_add_softmax(m, "softmax", x);
+    x = ptq_add_dense(m, "fc", ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "gap", x), 5);
+    ptq_add_op(m, PTQ_OP_SOFTMAX, "softmax", x);
     fill_model(m, 1);
     assert_ok(ptq_model_check(m, &err));
     return m;
@@ -648,7 +663,8 @@ static void text_of_a_small_graph(void **state)
     c.channels = 16;
     c.kernel_h = 3;
     assert_ok(ptq_model_create(NULL, &m, &err));
-    ptq_add_relu(m, "relu", ptq_add_conv2d(m, "conv1", ptq_add_input(m, "input", 32, 32, 3), &c));
+    ptq_add_op(m, PTQ_OP_RELU, "relu",
+               ptq_add_conv2d(m, "conv1", ptq_add_input(m, "input", 32, 32, 3), &c));
     text = graph_text(m);
     assert_string_equal(text, wanted);
     assert_int_equal(ptq_graph_write(m, shorter, sizeof shorter), strlen(wanted));
@@ -716,7 +732,7 @@ static void numbers_survive_the_text(void **state)
     for (round = 0; round < 500; round++) {
         ptq_model *m = NULL;
         assert_ok(ptq_model_create(NULL, &m, &err));
-        ptq_add_relu(m, "relu", ptq_add_input(m, "input", 1, 1, PTQ_MAX_PIXEL_CHANNELS));
+        ptq_add_op(m, PTQ_OP_RELU, "relu", ptq_add_input(m, "input", 1, 1, PTQ_MAX_PIXEL_CHANNELS));
         for (i = 0; i < PTQ_MAX_PIXEL_CHANNELS; i++) {
             uint32_t bits = (uint32_t)random_bits(&random) % 0x7F800000u;
             memcpy(&m->std[i], &bits, sizeof bits);
@@ -835,7 +851,7 @@ static void hostile_text(void **state)
         status = ptq_graph_parse(exact, n, &allocator, &m, &err);
         if (status == PTQ_OK || !strstr(err.text, bad[i].says) || strchr(err.text, '\n')) {
             print_error("%s\ngives %s: \"%s\"; wanted \"%s\"\n", bad[i].text,
-                        ptq_status_name(status), err.text, bad[i].says);
+                        ptq_name(PTQ_NAMES_STATUS, status), err.text, bad[i].says);
             wrong++;
         }
         ptq_model_free(m);
@@ -874,10 +890,10 @@ static void very_many_nodes(void **state)
     for (i = 1; i < PTQ_MAX_NODES; i++) {
         char name[PTQ_NAME_SIZE];
         snprintf(name, sizeof name, "%d", i);
-        x = ptq_add_relu(m, name, x);
+        x = ptq_add_op(m, PTQ_OP_RELU, name, x);
     }
     assert_ok(ptq_model_check(m, &err));
-    assert_int_equal(ptq_add_relu(m, "one.more", x), -1);
+    assert_int_equal(ptq_add_op(m, PTQ_OP_RELU, "one.more", x), -1);
     assert_fails(PTQ_BAD_GRAPH, "one.more", ptq_model_check(m, &err));
     ptq_model_free(m);
 }

@@ -179,7 +179,7 @@ static ptq_model *small_model(int channels, int no_bias)
     assert_ok(ptq_model_create(NULL, &m, &err));
     last = ptq_add_input(m, "input", 4, 4, 2);
     last = ptq_add_conv2d(m, "conv", last, &o);
-    last = ptq_add_global_avg_pool(m, "pool", last);
+    last = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", last);
     ptq_add_dense(m, "fc", last, 3);
     fill_model(m, 21);
     return m;
@@ -335,8 +335,8 @@ static void batches_of_any_size(void **state)
     float logits[2][IMAGES * CLASSES];
     int number, i;
 
-    for (number = 0; ptq_preset_name(number); number++) {
-        ptq_convert_options o = with_scheme(preset(ptq_preset_name(number)), &f->data);
+    for (number = 0; ptq_name(PTQ_NAMES_PRESET, number); number++) {
+        ptq_convert_options o = with_scheme(preset(ptq_name(PTQ_NAMES_PRESET, number)), &f->data);
         ptq_model *m = converted(f->fused, f->calibration, &o);
         test_run run = open_run(m, 0);
         for (i = 0; i < COUNT(sizes); i++) {
@@ -362,8 +362,8 @@ static void keeping_changes_no_result(void **state)
     float logits[2][20 * CLASSES];
     int number;
 
-    for (number = 0; ptq_preset_name(number); number++) {
-        ptq_convert_options o = with_scheme(preset(ptq_preset_name(number)), &f->data);
+    for (number = 0; ptq_name(PTQ_NAMES_PRESET, number); number++) {
+        ptq_convert_options o = with_scheme(preset(ptq_name(PTQ_NAMES_PRESET, number)), &f->data);
         ptq_model *m = converted(f->fused, f->calibration, &o);
         test_run kept_run = open_run(m, 1), run = open_run(m, 0);
         assert_ok(ptq_run(run.session, f->pixels, 20, logits[0], NULL, &err));
@@ -432,6 +432,37 @@ static void coded_logits(void **state)
         close_run(&run);
         ptq_model_free(m);
     }
+}
+
+/* A model whose only codes are the input's own, which are the pixels where they lie. */
+static void codes_of_the_input(void **state)
+{
+    static const uint8_t pixels[2][4] = {{0, 1, 128, 255}, {9, 8, 7, 6}};
+    const ptq_qparams q = {PTQ_TYPE_U8, 8, 1, 0};
+    ptq_model *m = NULL;
+    int32_t codes[2 * 4];
+    float logits[2 * 4];
+    int keep, i, best[2];
+
+    (void)state;
+    assert_ok(ptq_model_create(NULL, &m, &err));
+    ptq_add_input(m, "input", 1, 1, 4);
+    m->node[0].q = q;
+    ptq_add_op(m, PTQ_OP_DEQUANTIZE, "real", 0);
+    for (keep = 0; keep < 2; keep++) {
+        test_run run = open_run(m, keep);
+        assert_ok(ptq_run_codes(run.session, pixels[0], 2, codes, &err));
+        assert_ok(ptq_run(run.session, pixels[0], 2, logits, NULL, &err));
+        assert_ok(ptq_classify(run.session, pixels[0], 2, best, &err));
+        for (i = 0; i < 8; i++) {
+            assert_int_equal(codes[i], pixels[i / 4][i % 4]);
+            assert_true(logits[i] == (float)pixels[i / 4][i % 4]);
+        }
+        assert_int_equal(best[0], 3);
+        assert_int_equal(best[1], 0);
+        close_run(&run);
+    }
+    ptq_model_free(m);
 }
 
 static void real_logits(void **state)
@@ -648,6 +679,7 @@ int main(void)
         cmocka_unit_test(keeping_changes_no_result),
         cmocka_unit_test(presets_stay_close_to_float),
         cmocka_unit_test(coded_logits),
+        cmocka_unit_test(codes_of_the_input),
         cmocka_unit_test(real_logits),
         cmocka_unit_test(floats_in_give_the_same),
         cmocka_unit_test(explained),

@@ -8,7 +8,7 @@ enum { NETWORKS = TEST_SANITIZED ? 100 : 2000, FLOAT_NETWORKS = TEST_SANITIZED ?
 
 static ptq_isa isa_of(void **state)
 {
-    ptq_isa isa = ptq_isa_find((const char *)*state);
+    ptq_isa isa = (ptq_isa)ptq_find_name(PTQ_NAMES_ISA, (const char *)*state);
 
     if (!ptq_isa_available(isa)) {
         print_message("%s: not available here\n", (const char *)*state);
@@ -24,7 +24,7 @@ static void expect_probes(ptq_isa isa, int integer, int count)
     for (seed = 0; seed < count; seed++) {
         if (ptq__probe_once(isa, 1000 + (uint64_t)seed, integer, &err) == PTQ_OK)
             continue;
-        fail_msg("%s, network %d: %s", ptq_isa_name(isa), 1000 + seed, err.text);
+        fail_msg("%s, network %d: %s", ptq_name(PTQ_NAMES_ISA, isa), 1000 + seed, err.text);
     }
 }
 
@@ -274,7 +274,7 @@ static void choice(void **state)
     for (isa = 1; isa < PTQ_ISA_COUNT; isa++) {
         o.isa = (ptq_isa)isa;
         if (!ptq_isa_available(o.isa))
-            assert_fails(PTQ_UNSUPPORTED, ptq_isa_name(o.isa),
+            assert_fails(PTQ_UNSUPPORTED, ptq_name(PTQ_NAMES_ISA, o.isa),
                          ptq_plan_create(model, &o, &plan, &err));
     }
     ptq_model_free(model);

@@ -256,7 +256,7 @@ static void error_of_every_layer(void **state)
         assert_true(report.item[i].clipped >= 0 && report.item[i].clipped < 0.2);
         assert_true(report.item[i].sqnr_db > 15);
     }
-    ptq_layer_report_free(&report);
+    ptq_release(&report.memory);
     ptq_session_free(a);
     ptq_session_free(b);
 }
@@ -274,7 +274,7 @@ static void a_model_beside_itself(void **state)
         assert_near(report.item[i].largest, 0, 0);
         assert_near(report.item[i].clipped, 0, 0);
     }
-    ptq_layer_report_free(&report);
+    ptq_release(&report.memory);
     data.width++;
     assert_fails(PTQ_BAD_DATA, "8x9x3", ptq_compare_layers(f->a, f->b, &data, 0, &report, &err));
 }
@@ -300,7 +300,7 @@ static void clipped_share(void **state)
             seen++;
         }
     assert_int_equal(seen, 1);
-    ptq_layer_report_free(&report);
+    ptq_release(&report.memory);
     ptq_plan_free(plan);
     ptq_model_free(m);
 }

@@ -19,7 +19,7 @@ static void expect_range(const ptq_observer *o, int channel, ptq_method range, f
 
     assert_ok(ptq_observer_range(o, channel, range, percentile, PTQ_TYPE_U8, bits, 0, &l, &h, &err));
     if (!is_near((double)l, low, tolerance, 0) || !is_near((double)h, high, tolerance, 0))
-        fail_msg("%s: %.9g to %.9g, wanted %.9g to %.9g", ptq_method_name(range), (double)l,
+        fail_msg("%s: %.9g to %.9g, wanted %.9g to %.9g", ptq_name(PTQ_NAMES_METHOD, range), (double)l,
                  (double)h, low, high);
 }
 
@@ -426,7 +426,7 @@ static void outlier_is_cut_off(void **state)
         float low, high;
         assert_ok(ptq_observer_range(&o, 0, rules[i], 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
         if (!(high < 20 && high > 2.5f && low < -1 && low >= o.channel[0].min))
-            fail_msg("%s: %g to %g", ptq_method_name(rules[i]), (double)low, (double)high);
+            fail_msg("%s: %g to %g", ptq_name(PTQ_NAMES_METHOD, rules[i]), (double)low, (double)high);
     }
     ptq_observer_free(&o);
 }
@@ -454,8 +454,8 @@ static void names_of_rules(void **state)
 
     (void)state;
     for (i = 0; i < PTQ_METHOD_COUNT; i++)
-        assert_int_equal(ptq_method_find(ptq_method_name((ptq_method)i)), i);
-    assert_int_equal(ptq_method_find("widest"), PTQ_METHOD_COUNT);
+        assert_int_equal(ptq_find_name(PTQ_NAMES_METHOD, ptq_name(PTQ_NAMES_METHOD, i)), i);
+    assert_int_equal(ptq_find_name(PTQ_NAMES_METHOD, "widest"), -1);
 }
 
 static void out_of_memory(void **state)

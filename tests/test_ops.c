@@ -252,11 +252,11 @@ static void clamps(void **state)
     float out[6];
 
     (void)state;
-    ptq_add_relu(m, "relu", 0);
+    ptq_add_op(m, PTQ_OP_RELU, "relu", 0);
     run_last(m, in, out);
     assert_floats(out, relu, 6);
     m = start(2, 1, 3);
-    ptq_add_relu6(m, "relu6", 0);
+    ptq_add_op(m, PTQ_OP_RELU6, "relu6", 0);
     run_last(m, in, out);
     assert_floats(out, relu6, 6);
 }
@@ -268,7 +268,7 @@ static void additions(void **state)
     float out[3];
 
     (void)state;
-    ptq_add_add(m, "add", 0, ptq_add_relu(m, "relu", 0));
+    ptq_add_add(m, "add", 0, ptq_add_op(m, PTQ_OP_RELU, "relu", 0));
     run_last(m, in, out);
     assert_floats(out, sum, 3);
     m = start(1, 1, 3);
@@ -297,7 +297,7 @@ static void max_pool_ignores_padding(void **state)
     float out[9];
 
     (void)state;
-    ptq_add_max_pool(m, "max", 0, &o);
+    ptq_add_pool(m, PTQ_OP_MAX_POOL, "max", 0, &o);
     run_last(m, in, out);
     assert_floats(out, wanted, 9);
 }
@@ -310,7 +310,7 @@ static void max_pool_per_channel(void **state)
     float out[2];
 
     (void)state;
-    ptq_add_max_pool(m, "max", 0, &o);
+    ptq_add_pool(m, PTQ_OP_MAX_POOL, "max", 0, &o);
     run_last(m, in, out);
     assert_floats(out, wanted, 2);
 }
@@ -332,14 +332,14 @@ static void avg_pool_with_and_without_padding(void **state)
         m = start(2, 2, 1);
         o = pool(3, 1, PTQ_PADDING_SAME);
         o.include_pad = include;
-        ptq_add_avg_pool(m, "avg", 0, &o);
+        ptq_add_pool(m, PTQ_OP_AVG_POOL, "avg", 0, &o);
         run_last(m, in, out);
         assert_floats(out, include ? whole : inside, 4);
         m = start(2, 2, 1);
         o = pool(2, 1, PTQ_PADDING_EXPLICIT);
         o.pad[0] = o.pad[1] = 1;
         o.include_pad = include;
-        ptq_add_avg_pool(m, "avg", 0, &o);
+        ptq_add_pool(m, PTQ_OP_AVG_POOL, "avg", 0, &o);
         run_last(m, in, out);
         assert_floats(out, include ? corner_whole : corner, 4);
     }
@@ -352,7 +352,7 @@ static void global_avg_pool(void **state)
     float out[2];
 
     (void)state;
-    ptq_add_global_avg_pool(m, "pool", 0);
+    ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", 0);
     run_last(m, in, out);
     assert_floats(out, wanted, 2);
 }
@@ -383,7 +383,7 @@ static void softmax_of_large_values(void **state)
     int i;
 
     (void)state;
-    ptq_add_softmax(m, "softmax", 0);
+    ptq_add_op(m, PTQ_OP_SOFTMAX, "softmax", 0);
     run = open_run(m, 0);
     assert_ok(ptq_run_f32(run.session, in, 1, logits, probabilities, &err));
     assert_memory_equal(logits, in, sizeof in); /* logits come before a final softmax */
@@ -404,7 +404,7 @@ static void probabilities_without_softmax(void **state)
     test_run run;
 
     (void)state;
-    ptq_add_relu(m, "relu", 0);
+    ptq_add_op(m, PTQ_OP_RELU, "relu", 0);
     run = open_run(m, 0);
     assert_ok(ptq_run_f32(run.session, in, 1, NULL, probabilities, &err));
     assert_near(probabilities[1], 1 / (1 + exp(-1)), 1e-6);

@@ -9,11 +9,11 @@ static void counted_free(void *pointer);
 #include "test.h"
 
 static long mallocs, frees;
+static long malloc_fails_at = -1; /* the one of this number, and no other; -1: none */
 
 static void *counted_malloc(size_t size)
 {
-    mallocs++;
-    return malloc(size);
+    return mallocs++ == malloc_fails_at ? NULL : malloc(size);
 }
 
 static void counted_free(void *pointer)
@@ -85,9 +85,9 @@ static void instruction_sets(void **state)
     int i;
 
     for (i = 0; i < PTQ_ISA_COUNT; i++)
-        assert_int_equal(ptq_isa_find(ptq_isa_name((ptq_isa)i)), i);
-    assert_int_equal(ptq_isa_find("abacus"), PTQ_ISA_COUNT);
-    assert_int_equal(ptq_isa_find("SCALAR"), PTQ_ISA_COUNT);
+        assert_int_equal(ptq_find_name(PTQ_NAMES_ISA, ptq_name(PTQ_NAMES_ISA, i)), i);
+    assert_int_equal(ptq_find_name(PTQ_NAMES_ISA, "abacus"), -1);
+    assert_int_equal(ptq_find_name(PTQ_NAMES_ISA, "SCALAR"), -1);
     assert_true(ptq_isa_available(PTQ_ISA_SCALAR));
     assert_false(ptq_isa_available(PTQ_ISA_COUNT));
     assert_false(ptq_isa_compiled(PTQ_ISA_COUNT));
@@ -268,7 +268,7 @@ static void keeping_changes_no_result(void **state)
 {
     const fixture *f = (const fixture *)*state;
     ptq_session *kept = open_session(f, 1), *plain = open_session(f, 0);
-    ptq_session_options keep = {1, NULL, 0, {NULL, NULL, NULL}};
+    ptq_session_options keep = {1, NULL, 0, NULL, NULL, {NULL, NULL, NULL}};
     float a[CLASSES], b[CLASSES];
     ptq_tensor view;
 
@@ -297,22 +297,25 @@ static void log_node(void *user, int node)
 static void watching_sees_every_node(void **state)
 {
     const fixture *f = (const fixture *)*state;
-    ptq_session *session = open_session(f, 0);
+    ptq_session *session = open_session(f, 0), *watching = NULL;
     int i, nodes = ptq_model_logits(f->model) + 1;
     float plain[2 * CLASSES], watched[2 * CLASSES];
+    ptq_session_options o;
     watch_log seen;
 
     memset(&seen, 0, sizeof seen);
+    memset(&o, 0, sizeof o);
+    o.after_node = log_node;
+    o.user = &seen;
+    assert_ok(ptq_session_create(f->plan, &o, &watching, &err));
     assert_ok(ptq_run(session, f->pixels, 2, plain, NULL, &err));
-    ptq_session_watch(session, log_node, &seen);
-    assert_ok(ptq_run(session, f->pixels, 2, watched, NULL, &err));
+    assert_int_equal(seen.count, 0);
+    assert_ok(ptq_run(watching, f->pixels, 2, watched, NULL, &err));
     assert_memory_equal(plain, watched, sizeof plain);
     assert_int_equal(seen.count, 2 * nodes);
     for (i = 0; i < seen.count; i++)
         assert_int_equal(seen.node[i], i % nodes);
-    ptq_session_watch(session, NULL, NULL);
-    assert_ok(ptq_run(session, f->pixels, 1, plain, NULL, &err));
-    assert_int_equal(seen.count, 2 * nodes);
+    ptq_session_free(watching);
     ptq_session_free(session);
 }
 
@@ -349,7 +352,7 @@ static void input_is_not_written(void **state)
     assert_ok(ptq_model_create(NULL, &m, &err));
     x = ptq_add_input(m, "input", 4, 4, 2);
     y = ptq_add_add(m, "add", ptq_add_conv2d(m, "conv", x, &o), x);
-    y = ptq_add_global_avg_pool(m, "pool", y);
+    y = ptq_add_op(m, PTQ_OP_GLOBAL_AVG_POOL, "pool", y);
     fill_model(m, 3);
     assert_ok(ptq_fuse(m, &fused, NULL, &err));
     random_floats(&random, input, 32, -1, 1);
@@ -406,7 +409,7 @@ static ptq_status run_chain(const chain *c, ptq_allocator allocator)
 {
     ptq_load_options load = {allocator, 0};
     ptq_plan_options planning = {PTQ_ISA_SCALAR, allocator};
-    ptq_session_options sitting = {1, NULL, 0, allocator};
+    ptq_session_options sitting = {1, NULL, 0, NULL, NULL, allocator};
     ptq_evaluate_options evaluating = {{0, NULL, NULL, allocator}, 0};
     ptq_dataset data = {2, SIDE, SIDE, 3, CLASSES, PTQ_TYPE_U8, one_image, NULL, NULL};
     ptq_model *model = NULL, *fused = NULL, *copy = NULL;
@@ -419,7 +422,7 @@ static ptq_status run_chain(const chain *c, ptq_allocator allocator)
     ptq_status s;
 
     memset(&report, 0, sizeof report);
-    report.allocator = allocator;
+    report.memory.allocator = allocator;
     memset(&result, 0, sizeof result);
     data.user = (void *)(uintptr_t)c->pixels;
     (void)((s = ptq_model_parse(c->bytes, c->size, &load, &model, &err)) ||
@@ -430,12 +433,12 @@ static ptq_status run_chain(const chain *c, ptq_allocator allocator)
            (s = ptq_plan_create(copy, &planning, &plan, &err)) ||
            (s = ptq_session_create(plan, &sitting, &session, &err)) ||
            (s = ptq_evaluate(plan, &data, &evaluating, &result, &err)));
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     ptq_session_free(session);
     ptq_plan_free(plan);
     ptq_bytes_free(bytes, &allocator);
     ptq_model_free(copy);
-    ptq_fuse_report_free(&report);
+    ptq_release(&report.memory);
     ptq_model_free(fused);
     ptq_model_free(model);
     return s;
@@ -462,7 +465,7 @@ static void every_allocation_may_fail(void **state)
         s = run_chain(&c, allocator);
         assert_int_equal(heap.live, 0);
         if (s != PTQ_OK && s != PTQ_OUT_OF_MEMORY)
-            fail_msg("failing allocation %ld gives %s: %s", n, ptq_status_name(s), err.text);
+            fail_msg("failing allocation %ld gives %s: %s", n, ptq_name(PTQ_NAMES_STATUS, s), err.text);
         assert_true(s == PTQ_OK || err.text[0]);
     }
     assert_true(n > 20);
@@ -490,6 +493,48 @@ static void builders_run_out_of_memory(void **state)
         assert_int_equal(heap.live, 0);
     }
     assert_true(n > 40);
+}
+
+static ptq_status self_test_scalar(const fixture *f)
+{
+    (void)f;
+    return ptq_kernel_self_test(PTQ_ISA_SCALAR, &err);
+}
+
+static ptq_status save_model(const fixture *f)
+{
+    return ptq_model_save(f->model, in_directory("model"), &err);
+}
+
+/* What takes no allocator uses the default one, which may fail as well. The self-test's networks
+   repeat themselves: those of the first part are one of real numbers and others of integers. */
+static void malloc_may_fail(void **state)
+{
+    static const struct {
+        ptq_status (*call)(const fixture *f);
+        int parts; /* the first of so many is failed */
+    } tried[] = {{self_test_scalar, 5}, {save_model, 1}};
+    const fixture *f = (const fixture *)*state;
+    int i;
+
+    assert_int_equal(make_directory(state), 0);
+    for (i = 0; i < COUNT(tried); i++) {
+        long n, before = mallocs, live = mallocs - frees, total;
+
+        assert_ok(tried[i].call(f));
+        total = mallocs - before;
+        assert_true(total > 10 * tried[i].parts);
+        assert_int_equal(mallocs - frees, live);
+        for (n = 0; n < total / tried[i].parts; n++) {
+            malloc_fails_at = mallocs + n;
+            err.text[0] = 0;
+            assert_int_equal(tried[i].call(f), PTQ_OUT_OF_MEMORY);
+            assert_true(err.text[0]);
+            assert_int_equal(mallocs - frees, ++live); /* the failed one is never freed */
+        }
+        malloc_fails_at = -1;
+    }
+    assert_int_equal(remove_directory(state), 0);
 }
 
 static void freeing_nothing(void **state)
@@ -522,6 +567,7 @@ int main(void)
         cmocka_unit_test(plans_need_a_sound_model),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(builders_run_out_of_memory),
+        cmocka_unit_test(malloc_may_fail),
         cmocka_unit_test(freeing_nothing),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);

@@ -58,19 +58,19 @@ static void bytes_of_every_type(void **state)
     const int many[] = {2, 3, 4, 5};
 
     (void)state;
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_F32, 0, 2, dims), 60);
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_F16, 0, 2, dims), 30);
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_U8, 0, 2, dims), 15);
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_S8, 0, 2, dims), 15);
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_S32, 0, 2, dims), 60);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_F32, 0, 2, dims), 60);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_F16, 0, 2, dims), 30);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_U8, 0, 2, dims), 15);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_S8, 0, 2, dims), 15);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_S32, 0, 2, dims), 60);
     /* packed: three slices of five codes, each rounded up to a byte */
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_S, 2, 2, dims), 3 * 2);
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_S, 5, 2, dims), 3 * 4);
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_U, 7, 2, dims), 3 * 5);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_PACKED_S, 2, 2, dims), 3 * 2);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_PACKED_S, 5, 2, dims), 3 * 4);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_PACKED_U, 7, 2, dims), 3 * 5);
     /* two slices of 60 codes of 3 bits: 180 bits, 23 bytes each */
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_U, 3, 4, many), 2 * 23);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_PACKED_U, 3, 4, many), 2 * 23);
     /* rank 1: a slice is a single code */
-    assert_int_equal(ptq_tensor_bytes(PTQ_TYPE_PACKED_U, 3, 1, dims), 3);
+    assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_PACKED_U, 3, 1, dims), 3);
 }
 
 static void absurd_shapes_are_refused(void **state)
@@ -102,7 +102,7 @@ static void absurd_shapes_are_refused(void **state)
 
     (void)state;
     for (i = 0; i < COUNT(bad); i++) {
-        assert_int_equal(ptq_tensor_bytes(bad[i].type, bad[i].bits, bad[i].rank, bad[i].dims), 0);
+        assert_int_equal(ptq__tensor_bytes(bad[i].type, bad[i].bits, bad[i].rank, bad[i].dims), 0);
         assert_fails(
             PTQ_INVALID_ARGUMENT, "",
             ptq_tensor_create(&t, bad[i].type, bad[i].bits, bad[i].rank, bad[i].dims, NULL, &err));
@@ -110,7 +110,7 @@ static void absurd_shapes_are_refused(void **state)
                      ptq_tensor_borrow(&t, bad[i].type, bad[i].bits, bad[i].rank, bad[i].dims,
                                        &byte, SIZE_MAX, &err));
     }
-    assert_true(ptq_tensor_bytes(PTQ_TYPE_F32, 0, 2, largest) == (size_t)1 << 30);
+    assert_true(ptq__tensor_bytes(PTQ_TYPE_F32, 0, 2, largest) == (size_t)1 << 30);
 }
 
 static void no_memory_is_an_error(void **state)
@@ -298,13 +298,18 @@ static void halves_round_to_nearest_even(void **state)
 static void names_and_texts(void **state)
 {
     (void)state;
-    assert_string_equal(ptq_type_name(PTQ_TYPE_F32), "F32");
-    assert_string_equal(ptq_type_name(PTQ_TYPE_PACKED_S), "PACKED_S");
-    assert_non_null(ptq_type_name((ptq_type)99));
-    assert_string_equal(ptq_status_name(PTQ_BAD_FILE), "PTQ_BAD_FILE");
-    assert_non_null(strstr(ptq_status_text(PTQ_BAD_FILE), "file"));
-    assert_non_null(ptq_status_name((ptq_status)99));
-    assert_non_null(ptq_status_text((ptq_status)-1));
+    assert_string_equal(ptq_name(PTQ_NAMES_TYPE, PTQ_TYPE_F32), "F32");
+    assert_string_equal(ptq_name(PTQ_NAMES_TYPE, PTQ_TYPE_PACKED_S), "PACKED_S");
+    assert_null(ptq_name(PTQ_NAMES_TYPE, 7));
+    assert_int_equal(ptq_find_name(PTQ_NAMES_TYPE, "S8"), PTQ_TYPE_S8);
+    assert_int_equal(ptq_find_name(PTQ_NAMES_TYPE, "input"), -1); /* of the next list */
+    assert_string_equal(ptq_name(PTQ_NAMES_STATUS, PTQ_BAD_FILE), "PTQ_BAD_FILE");
+    assert_non_null(strstr(ptq_name(PTQ_NAMES_STATUS_TEXT, PTQ_BAD_FILE), "file"));
+    assert_null(ptq_name(PTQ_NAMES_STATUS, 99));
+    assert_null(ptq_name(PTQ_NAMES_STATUS_TEXT, -1));
+    assert_null(ptq_name((ptq_names)99, 0));
+    assert_string_equal(ptq_name(PTQ_NAMES_OP, PTQ_OP_DEQUANTIZE), "dequantize");
+    assert_string_equal(ptq_name(PTQ_NAMES_PRESET, 0), "best");
     assert_string_equal(ptq_version(), PTQ_VERSION);
 }
 
@@ -315,11 +320,11 @@ static void error_texts_are_bounded(void **state)
     ptq_error e;
 
     (void)state;
-    assert_int_equal(
-        ptq_error_set(&e, PTQ_BAD_DATA, "%s %d %u %z %g %%", "x", -3, 4000000000u, (size_t)5, 0.5),
-        PTQ_BAD_DATA);
+    assert_int_equal(ptq_error_set(&e, PTQ_BAD_DATA, "%s %d %u %zu %llu %g %%", "x", -3,
+                                   4000000000u, (size_t)5, 18446744073709551615ull, 0.5),
+                     PTQ_BAD_DATA);
     assert_int_equal(e.status, PTQ_BAD_DATA);
-    assert_string_equal(e.text, "x -3 4000000000 5 0.5 %");
+    assert_string_equal(e.text, "x -3 4000000000 5 18446744073709551615 0.5 %");
     memset(longer, 'y', sizeof longer);
     longer[sizeof longer - 1] = 0;
     ptq_error_set(&e, PTQ_IO_ERROR, "%s%d", longer, INT32_MIN);

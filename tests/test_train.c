@@ -555,7 +555,7 @@ static void check_integers(pair *made)
         expect_close((double)logit[classes[i]], (double)logit[integers.prediction[i]], 1e-6);
         assert_int_equal(integers.label[i], labels[i]);
     }
-    ptq_evaluation_free(&integers);
+    ptq_release(&integers.memory);
     ptq_plan_free(plan);
     optimizer_free(&descent);
     trainer_free(t);
@@ -774,7 +774,7 @@ static void test_refusals(void **state)
     trainer_options no_thread = {1, 0, NULL, 0.1f, 0}, no_isa = {1, 1, "mmx", 0.1f, 0};
     noise from = {model, 9 * 7 * 4, 4};
     ptq_dataset images = {BATCH, 9, 7, 4, 4, PTQ_TYPE_U8, noise_get, &from, NULL};
-    ptq_scheme dynamic = {.mode = PTQ_MODE_DYNAMIC}, integer = {0};
+    ptq_scheme dynamic = {.mode = PTQ_MODE_DYNAMIC}, integer = {.weight_bits = 8};
     trainer *t;
 
     (void)state;

@@ -96,7 +96,7 @@ static void run_and_compare(const shared *all, const ptq_plan *plan, int isa)
 
     run_images(plan, logits);
     if (memcmp(logits, all->logits[isa], sizeof logits)) {
-        fprintf(stderr, "%s: other logits than from one thread\n", ptq_isa_name((ptq_isa)isa));
+        fprintf(stderr, "%s: other logits than from one thread\n", ptq_name(PTQ_NAMES_ISA, isa));
         exit(1);
     }
 }
@@ -199,8 +199,8 @@ static void evaluate_both(const ptq_model *model, const ptq_dataset *data)
     expect(!ptq_evaluate(plan, data, &options, &many, &err));
     expect(!memcmp(one.logits, many.logits, IMAGES * CLASSES * sizeof(float)));
     expect(one.correct == many.correct);
-    ptq_evaluation_free(&one);
-    ptq_evaluation_free(&many);
+    ptq_release(&one.memory);
+    ptq_release(&many.memory);
     ptq_plan_free(plan);
 }
 

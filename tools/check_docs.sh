@@ -227,7 +227,7 @@ check_usage() {
         done <"$work/used"
         code_of "$page" | grep -o '\(^\|[ (]\)make [a-z][a-z0-9-]*' | awk '{ print $2 }' | sort -u >"$work/used"
         while read -r target; do
-            grep -q "^\(.* \)\?$target\( .*\)\?:" Makefile || wrong "$page: make has no target $target"
+            grep -q "^\(.* \)\?$target\( .*\)\?:" Makefile tests/*.mk || wrong "$page: make has no target $target"
         done <"$work/used"
     done
 }

@@ -68,7 +68,7 @@ static int calibrate(source *s)
 
 static void close_source(source *s)
 {
-    ptq_evaluation_free(&s->before);
+    ptq_release(&s->before.memory);
     ptq_calibration_free(s->calibration);
     ptq_cifar10_free(s->train);
     ptq_cifar10_free(s->test);
@@ -298,8 +298,8 @@ static int draw_observers(source *s, FILE *out)
         float low[2], high[2];
         int k;
 
-        printf("%-11s", ptq_method_name((ptq_method)rule));
-        svg_label(out, 104, y + 4, "small end", ptq_method_name((ptq_method)rule));
+        printf("%-11s", ptq_name(PTQ_NAMES_METHOD, rule));
+        svg_label(out, 104, y + 4, "small end", ptq_name(PTQ_NAMES_METHOD, rule));
         for (k = 0; k < 2; k++) {
             if (did(s, ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, k ? 4 : 8, 0,
                                           &low[k], &high[k], &s->err)))
@@ -510,7 +510,7 @@ static int accuracy_at(source *s, const bit_line *l, int bits, double *out)
     status = status || convert(s, &scheme, &model) || evaluate(s, model, &result);
     if (!status)
         *out = 100 * (double)result.correct / (double)result.total;
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     ptq_model_free(model);
     return status;
 }
@@ -717,7 +717,7 @@ static int draw_interval(source *s, FILE *out)
         x.low = fmin(x.low, c[n].low_pp);
         x.high = fmax(x.high, c[n].high_pp);
     }
-    ptq_evaluation_free(&after);
+    ptq_release(&after.memory);
     ptq_model_free(model);
     if (status)
         return 1;
@@ -758,7 +758,7 @@ static int draw_sensitivity(source *s, FILE *out)
     }
     draw_bars(out, "4-bit weights in one layer alone: divergence from float, in thousandths", bars,
               i, "%.2f", "Kullback-Leibler divergence of the answers' probabilities, nats / 1000.");
-    ptq_sensitivity_report_free(&report);
+    ptq_release(&report.memory);
     return 0;
 }
 

@@ -13,6 +13,7 @@ import os
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+_NAMES_STATUS = 0
 LIBRARY = os.environ.get("PTQ_LIBRARY", os.path.join(HERE, "..", "..", "build", "libptq.so"))
 
 
@@ -57,7 +58,7 @@ def _load():
         "ptq_model_free": (None, [pointer]),
         "ptq_plan_free": (None, [pointer]),
         "ptq_session_free": (None, [pointer]),
-        "ptq_status_name": (string, [ctypes.c_int]),
+        "ptq_name": (string, [ctypes.c_int, ctypes.c_int]),
         "ptq_version": (string, []),
     }
     for name, (result, arguments) in signatures.items():
@@ -74,7 +75,7 @@ def _call(function, *arguments):
     """Calls a function whose last parameter is the error, and raises that."""
     err = _Error()
     if function(*arguments, ctypes.byref(err)):
-        raise Error(_lib.ptq_status_name(err.status).decode(), err.text.decode())
+        raise Error(_lib.ptq_name(_NAMES_STATUS, err.status).decode(), err.text.decode())
 
 
 class _Handle:

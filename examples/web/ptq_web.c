@@ -117,7 +117,7 @@ EXPORT(load) ptq_status load(int kind, const void *bytes, size_t size)
 
 EXPORT(isa) const char *isa(void)
 {
-    return ptq_isa_name(ptq_plan_get_info(networks[FLOAT].plan)->isa);
+    return ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(networks[FLOAT].plan)->isa);
 }
 
 /* Bytes of weights, biases and scales. */

@@ -367,7 +367,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         restore_files();
         steps = threads = conversions = loads = 0;
         /* Most runs end where long work begins. */
-        patience = ptq_image_hash(data, size) % 2048 ? 0 : 24;
+        patience = seed_of(data, size) % 2048 ? 0 : 24;
         signal(SIGINT, SIG_IGN);
         expect(!fchdir(folder));
         status = ptq_main(argc, argv);

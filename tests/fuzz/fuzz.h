@@ -27,6 +27,17 @@ static inline void release_little(void *user, void *pointer)
 
 static const ptq_allocator little = {allocate_little, release_little, NULL};
 
+/* A number from all bytes of an input: FNV-1a. */
+static inline uint64_t seed_of(const uint8_t *data, size_t size)
+{
+    uint64_t hash = 14695981039346656037u;
+    size_t i;
+
+    for (i = 0; i < size; i++)
+        hash = (hash ^ data[i]) * 1099511628211u;
+    return hash;
+}
+
 #define expect(condition)                                                                          \
     do {                                                                                           \
         if (!(condition)) {                                                                        \

@@ -4,7 +4,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    uint64_t seed = ptq_image_hash(data, size);
+    uint64_t seed = seed_of(data, size);
     ptq_isa here[PTQ_ISA_COUNT];
     unsigned count = 0;
     int isa;

@@ -199,7 +199,7 @@ static int bench(const engine *ready, team *crew, report *made)
     made->sum_images =
         crew->images->count < CHECKSUM_IMAGES ? crew->images->count : CHECKSUM_IMAGES;
     made->sum = team_checksum(crew, made->sum_images, 1);
-    made->isa = ptq_isa_name(ptq_plan_get_info(ready->plan)->isa);
+    made->isa = ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(ready->plan)->isa);
     find_machine(made->machine, sizeof made->machine);
     describe_precision(ready->model, made->precision, sizeof made->precision);
     print_report(made, crew);

@@ -194,12 +194,21 @@ static int open_subjects(table *made)
 
 /* ---- Configurations ---- */
 
+static void stamp_node(void *user, int node)
+{
+    ((table *)user)->stamp[node + 1] = seconds_now();
+}
+
 static int open_entry(table *made, const subject *from, ptq_isa isa)
 {
     entry *e = &made->entry[made->entries];
     ptq_plan_options options = {PTQ_ISA_AUTO, {NULL, NULL, NULL}};
+    ptq_session_options watching;
     ptq_error err;
 
+    memset(&watching, 0, sizeof watching);
+    watching.after_node = stamp_node;
+    watching.user = made;
     made->entries++;
     options.isa = isa;
     e->from = from;
@@ -208,7 +217,7 @@ static int open_entry(table *made, const subject *from, ptq_isa isa)
     if (!e->layer)
         return fail("no memory for the layers");
     if (ptq_plan_create(from->model, &options, &e->plan, &err) ||
-        ptq_session_create(e->plan, NULL, &e->watched, &err))
+        ptq_session_create(e->plan, &watching, &e->watched, &err))
         return fail("%s", err.text);
     if (!made->images.pixels &&
         images_open(made->options->data, ptq_plan_get_info(e->plan)->pixels, (size_t)made->options->batch,
@@ -284,11 +293,6 @@ static void time_calls(table *made, team *crew, int images, double seconds, seri
     record(to, median_of(made->sample, n), min);
 }
 
-static void stamp_node(void *user, int node)
-{
-    ((table *)user)->stamp[node + 1] = seconds_now();
-}
-
 /* Every node's own time, with the clock's taken off; the input's begins with the call. */
 static int time_layers(table *made, entry *e, double seconds)
 {
@@ -298,7 +302,6 @@ static int time_layers(table *made, entry *e, double seconds)
 
     if (!took)
         return fail("no memory for the layers");
-    ptq_session_watch(e->watched, stamp_node, made);
     do {
         made->stamp[0] = seconds_now();
         if (ptq_run(e->watched, made->images.pixels, 1, NULL, NULL, &err)) {
@@ -544,7 +547,7 @@ static void print_figure(const table *made, const entry *e, int f)
     const series *time = &e->time[f];
 
     say("%-9s %-11s %5d %3d %9.1f %9.1f %9.1f %9.0f", e->from->precision,
-        ptq_isa_name(ptq_plan_get_info(e->plan)->isa), f == SINGLE ? 1 : made->options->batch,
+        ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(e->plan)->isa), f == SINGLE ? 1 : made->options->batch,
         f == BATCH_PAIR ? 2 : 1, overall(time), lowest(time), time->min, 1e6 / overall(time));
     if (f == BATCH_PAIR)
         say(" %7.2fx", ratio(&e->time[BATCH], time));
@@ -571,7 +574,7 @@ static void print_layers(const entry *e)
     double sum = 0;
 
     say("\n%s, %s%s%s\n%-24s %8s %9s %9s %9s %8s\n", e->from->precision,
-        ptq_isa_name(ptq_plan_get_info(e->plan)->isa), e->unit ? ": share of " : "",
+        ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(e->plan)->isa), e->unit ? ": share of " : "",
         e->unit ? e->unit->name : "", "node", "MMAC", "median us", "min us", "GMAC/s", "of peak");
     for (int i = 0; i <= ptq_model_logits(model); i++) {
         uint64_t macs = ptq_node_cost(model, i).macs;
@@ -653,7 +656,7 @@ static json_t *entry_json(const entry *e, int batch)
     json_t *made = json_object();
 
     json_object_set_new(made, "precision", json_string(e->from->precision));
-    json_object_set_new(made, "isa", json_string(ptq_isa_name(ptq_plan_get_info(e->plan)->isa)));
+    json_object_set_new(made, "isa", json_string(ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(e->plan)->isa)));
     if (e->unit)
         json_object_set_new(made, "peak",
                             json_pack("{s:s,s:f,s:f}", "unit", e->unit->name,

@@ -91,7 +91,7 @@ static int refuse_node(const ptq_node *node, const char *why)
 {
     return fail("node %s (%s) %s, which --standalone cannot write; quantize all nodes with a "
                 "preset such as best, or leave out --standalone",
-                node->name, ptq_op_name(node->op), why);
+                node->name, ptq_name(PTQ_NAMES_OP, node->op), why);
 }
 
 static int check_node(const header *h, int index)

@@ -286,7 +286,7 @@ static int print_tensor(const ptq_calibrated *tensor)
     for (int rule = 0; rule < PTQ_METHOD_COUNT; rule++) {
         if (find_range(tensor, (ptq_method)rule, &range))
             return 1;
-        say("  %-10s %12.6g .. %-12.6g clips %.4f %%\n", ptq_method_name((ptq_method)rule),
+        say("  %-10s %12.6g .. %-12.6g clips %.4f %%\n", ptq_name(PTQ_NAMES_METHOD, rule),
             (double)range.low, (double)range.high, 100 * range.clipped);
     }
     return 0;
@@ -346,7 +346,7 @@ static json_t *tensor_json(const ptq_calibrated *tensor)
     json_object_set_new(made, "max", json_real((double)seen->max));
     for (int rule = 0; rule < PTQ_METHOD_COUNT; rule++)
         if (!find_range(tensor, (ptq_method)rule, &range))
-            json_object_set_new(rules, ptq_method_name((ptq_method)rule),
+            json_object_set_new(rules, ptq_name(PTQ_NAMES_METHOD, rule),
                                 json_pack("{s:f,s:f,s:f}", "low", (double)range.low, "high",
                                           (double)range.high, "clipped", range.clipped));
     json_object_set_new(made, "ranges", rules);

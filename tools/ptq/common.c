@@ -332,15 +332,18 @@ int choose_isa(const char *name, ptq_isa *out)
 {
     char known[256] = "";
     size_t used = 0;
+    int found;
 
     if (!name)
         name = environment("PTQ_ISA");
-    *out = name ? ptq_isa_find(name) : PTQ_ISA_AUTO;
-    if (*out != PTQ_ISA_COUNT)
+    found = name ? ptq_find_name(PTQ_NAMES_ISA, name) : PTQ_ISA_AUTO;
+    if (found >= 0) {
+        *out = (ptq_isa)found;
         return 0;
+    }
     for (int i = 0; i < PTQ_ISA_COUNT && used < sizeof known; i++)
         used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
-                                 ptq_isa_name((ptq_isa)i));
+                                 ptq_name(PTQ_NAMES_ISA, i));
     return fail("unknown instruction set '%s'; choose one of %s", name, known);
 }
 

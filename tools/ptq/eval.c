@@ -71,13 +71,13 @@ static int open_outcome(const char *option, const char *data, outcome *out)
         return 1;
     describe_precision(out->ready.model, precision, sizeof precision);
     snprintf(out->backend, sizeof out->backend, "ptq %s %s",
-             ptq_isa_name(ptq_plan_get_info(out->ready.plan)->isa), precision);
+             ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(out->ready.plan)->isa), precision);
     return 0;
 }
 
 static void close_outcome(outcome *from)
 {
-    ptq_evaluation_free(&from->result);
+    ptq_release(&from->result.memory);
     engine_close(&from->ready);
 }
 
@@ -410,7 +410,7 @@ int command_eval(int argc, char **argv)
     if (json_setup(json_option) || find_data(data_option, both.data))
         return 1;
     status = evaluate(&both);
-    ptq_layer_report_free(&both.layers);
+    ptq_release(&both.layers.memory);
     close_outcome(&both.model);
     close_outcome(&both.baseline);
     return status;

@@ -43,7 +43,7 @@ typedef struct model_info {
 
 static void free_info(model_info *info)
 {
-    ptq_fuse_report_free(&info->report);
+    ptq_release(&info->report.memory);
     ptq_model_free(info->model);
 }
 
@@ -66,7 +66,7 @@ static int measure_memory(model_info *info)
     keep.keep = 1;
     if (engine_open(info->path, fuse, NULL, &ready))
         return 1;
-    info->isa = ptq_isa_name(ptq_plan_get_info(ready.plan)->isa);
+    info->isa = ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(ready.plan)->isa);
     info->arena = ptq_plan_get_info(ready.plan)->arena_bytes;
     info->session = ptq_session_bytes(ready.plan, NULL);
     info->session_keep = ptq_session_bytes(ready.plan, &keep);
@@ -105,7 +105,7 @@ static void list_others(model_info *info)
 
         if (is_asked(model, i) && mode != PTQ_MODE_INTEGER)
             add_words(info, "%s%s (%s)", others++ ? ", " : "; not: ", model->node[i].name,
-                      ptq_mode_name(mode));
+                      ptq_name(PTQ_NAMES_MODE, mode));
     }
 }
 
@@ -243,7 +243,7 @@ static void print_codes(const model_info *info)
     for (int i = 0; i < info->model->nodes; i++) {
         const ptq_node *node = &info->model->node[i];
 
-        say("%-20s %-8s", node->name, ptq_mode_name(ptq_node_mode(info->model, i)));
+        say("%-20s %-8s", node->name, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(info->model, i)));
         print_weight(&node->param[PTQ_PARAM_WEIGHT]);
         if (node->residual) {
             print_result(node->name, &node->mid);
@@ -334,13 +334,13 @@ static json_t *nodes_json(const ptq_model *model)
         json_t *made = json_object();
 
         json_object_set_new(made, "name", json_string(node->name));
-        json_object_set_new(made, "op", json_string(ptq_op_name(node->op)));
+        json_object_set_new(made, "op", json_string(ptq_name(PTQ_NAMES_OP, node->op)));
         json_object_set_new(made, "out", json_string(node->out));
         json_object_set_new(made, "shape",
                             json_pack("[i,i,i]", node->shape[0], node->shape[1], node->shape[2]));
         set_cost(made, cost);
         json_set_count(made, "output_bytes", cost.output_bytes);
-        json_object_set_new(made, "computes", json_string(ptq_mode_name(ptq_node_mode(model, i))));
+        json_object_set_new(made, "computes", json_string(ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i))));
         if (node->param[PTQ_PARAM_WEIGHT].rank)
             json_object_set_new(made, "weight", weight_json(&node->param[PTQ_PARAM_WEIGHT]));
         if (node->residual)

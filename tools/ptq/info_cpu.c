@@ -46,7 +46,7 @@ static int find_best(ptq_isa *out)
 
     if (ptq_resnet8(4, 1, 2, NULL, &model, &err))
         return fail("%s", err.text);
-    if (engine_adopt(model, ptq_isa_name(PTQ_ISA_AUTO), &ready))
+    if (engine_adopt(model, ptq_name(PTQ_NAMES_ISA, PTQ_ISA_AUTO), &ready))
         return 1;
     *out = ptq_plan_get_info(ready.plan)->isa;
     engine_close(&ready);
@@ -55,7 +55,7 @@ static int find_best(ptq_isa *out)
 
 static void print_isa(const isa_info *info)
 {
-    say("%-12s %-3s %s", ptq_isa_name(info->isa), info->available ? "yes" : "no",
+    say("%-12s %-3s %s", ptq_name(PTQ_NAMES_ISA, info->isa), info->available ? "yes" : "no",
         info->chosen ? "chosen; " : "");
     if (info->available)
         say("self-test %s (%.0f ms)\n", info->tested ? info->error.text : "passed", info->test_ms);
@@ -69,7 +69,7 @@ static json_t *isa_json(const isa_info *info)
 {
     json_t *made = json_object();
 
-    json_object_set_new(made, "name", json_string(ptq_isa_name(info->isa)));
+    json_object_set_new(made, "name", json_string(ptq_name(PTQ_NAMES_ISA, info->isa)));
     json_object_set_new(made, "compiled", json_boolean(info->compiled));
     json_object_set_new(made, "available", json_boolean(info->available));
     json_object_set_new(made, "chosen", json_boolean(info->chosen));
@@ -87,7 +87,7 @@ static int write_json(const isa_info *info, int count, ptq_isa best, int forced)
     json_t *root = json_object(), *list = json_array();
 
     json_object_set_new(root, "schema_version", json_integer(SCHEMA_VERSION));
-    json_object_set_new(root, "best", json_string(ptq_isa_name(best)));
+    json_object_set_new(root, "best", json_string(ptq_name(PTQ_NAMES_ISA, best)));
     json_object_set_new(root, "forced", json_boolean(forced));
     for (int i = 0; i < count; i++)
         json_array_append_new(list, isa_json(&info[i]));
@@ -122,11 +122,11 @@ int show_cpu(int json)
             print_isa(&info[count]);
             failed |= info[count++].tested != PTQ_OK;
         }
-    say("without PTQ_ISA the choice is %s%s%s\n", ptq_isa_name(best),
-        forced ? "; PTQ_ISA forces " : "", forced ? ptq_isa_name(chosen) : "");
+    say("without PTQ_ISA the choice is %s%s%s\n", ptq_name(PTQ_NAMES_ISA, best),
+        forced ? "; PTQ_ISA forces " : "", forced ? ptq_name(PTQ_NAMES_ISA, chosen) : "");
     if (json && write_json(info, count, best, forced))
         return 1;
     if (!ptq_isa_available(chosen))
-        return fail("PTQ_ISA asks for %s, which is not available here", ptq_isa_name(chosen));
+        return fail("PTQ_ISA asks for %s, which is not available here", ptq_name(PTQ_NAMES_ISA, chosen));
     return failed ? fail("kernels failed their self-test") : 0;
 }

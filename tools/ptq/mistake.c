@@ -88,7 +88,7 @@ int measure_plan(const char *how, const lab *at, const ptq_plan *plan, const ptq
     for (size_t i = 0; i < result.total; i++)
         count_answer(&sum, at, i, result.prediction[i]);
     print_row(how, at, &sum);
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     return 0;
 }
 
@@ -218,7 +218,7 @@ static int prepare(lab *at)
 
 static void clean_up(lab *at)
 {
-    ptq_evaluation_free(&at->before);
+    ptq_release(&at->before.memory);
     ptq_model_free(at->quantized);
     ptq_calibration_free(at->calibration);
     ptq_cifar10_free(at->test);

@@ -399,8 +399,8 @@ int mistake_runs(lab *at)
         show_parts(at, &real, &coded);
         status = show_pair(&real, &coded);
     }
-    ptq_evaluation_free(&real);
-    ptq_evaluation_free(&coded);
+    ptq_release(&real.memory);
+    ptq_release(&coded.memory);
     ptq_plan_free(plan);
     return status;
 }

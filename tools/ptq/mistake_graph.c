@@ -40,17 +40,14 @@ static int add_copy(coded_graph *g, const ptq_node *node)
     case PTQ_OP_BATCH_NORM:
         return ptq_add_batch_norm(g->model, node->name, a, node->epsilon);
     case PTQ_OP_RELU:
-        return ptq_add_relu(g->model, node->name, a);
     case PTQ_OP_RELU6:
-        return ptq_add_relu6(g->model, node->name, a);
+    case PTQ_OP_GLOBAL_AVG_POOL:
+    case PTQ_OP_SOFTMAX:
+        return ptq_add_op(g->model, node->op, node->name, a);
     case PTQ_OP_ADD:
         return ptq_add_add(g->model, node->name, a, g->to[node->input[1]]);
-    case PTQ_OP_GLOBAL_AVG_POOL:
-        return ptq_add_global_avg_pool(g->model, node->name, a);
     case PTQ_OP_DENSE:
         return ptq_add_dense(g->model, node->name, a, node->shape[2]);
-    case PTQ_OP_SOFTMAX:
-        return ptq_add_softmax(g->model, node->name, a);
     default:
         return -1;
     }
@@ -97,8 +94,10 @@ static int add_border(coded_graph *g, const ptq_node *node, int made)
     }
     snprintf(name[0], sizeof name[0], "%s.codes", node->name);
     snprintf(name[1], sizeof name[1], "%s.real", node->name);
-    made = ptq_add_quantize(g->model, name[0], made, &q);
-    return ptq_add_dequantize(g->model, name[1], made);
+    made = ptq_add_op(g->model, PTQ_OP_QUANTIZE, name[0], made);
+    if (made >= 0)
+        g->model->node[made].q = q;
+    return ptq_add_op(g->model, PTQ_OP_DEQUANTIZE, name[1], made);
 }
 
 static int build_coded(coded_graph *g)
@@ -116,7 +115,7 @@ static int build_coded(coded_graph *g)
 
         if (made < 0)
             return fail("node %s (%s) cannot be copied here; take another model", node->name,
-                        ptq_op_name(node->op));
+                        ptq_name(PTQ_NAMES_OP, node->op));
         if (copy_params(g, node, &g->model->node[made]))
             return 1;
         g->to[i] = add_border(g, node, made);
@@ -317,7 +316,7 @@ static int count_batch(const lab *at, ptq_model *model, const size_t *indices, s
         return 1;
     for (size_t i = 0; i < count; i++)
         count_answer(sum, at, indices[i], result.prediction[i]);
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     return 0;
 }
 

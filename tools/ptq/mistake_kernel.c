@@ -36,7 +36,7 @@ int check_layers(const lab *at)
 
         if (!layer || (i && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
             return fail("node %s (%s) is not imitated here; take another model", node->name,
-                        ptq_op_name(node->op));
+                        ptq_name(PTQ_NAMES_OP, node->op));
     }
     return 0;
 }
@@ -280,7 +280,7 @@ static int measure_both(runner *r, const lab *at, const char *name, const ptq_da
     snprintf(how, sizeof how, "%s, saturating at 16 bits", name);
     if (!status)
         status = run_images(r, at, how, &exact, pixels);
-    ptq_evaluation_free(&exact);
+    ptq_release(&exact.memory);
     free(pixels);
     return status;
 }

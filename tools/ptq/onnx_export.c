@@ -859,7 +859,7 @@ static int export_node(exporter *ex, int index)
         export_dequantize(ex, node, to);
         break;
     default:
-        return fail("node %s: a %s has no counterpart in ONNX", node->name, ptq_op_name(node->op));
+        return fail("node %s: a %s has no counterpart in ONNX", node->name, ptq_name(PTQ_NAMES_OP, node->op));
     }
     if (is_coded(node) && !to->q.codes)
         to->q = quantize(ex, to->real, node->out, node, &node->q);

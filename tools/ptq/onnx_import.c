@@ -541,7 +541,7 @@ static int add_dequantize(importer *im, const value *from)
 
     snprintf(wanted, sizeof wanted, "%s.dequantize", im->model->node[from->node].out);
     make_name(im, from->dequantize ? from->dequantize : wanted, name);
-    return ptq_add_dequantize(im->model, name, from->node);
+    return ptq_add_op(im->model, PTQ_OP_DEQUANTIZE, name, from->node);
 }
 
 /* The model's node that has the tensor in real numbers; -1 after an error. */
@@ -1162,8 +1162,8 @@ static int add_act(importer *im, ptq_activation act)
         return 1;
     if (from->state == STATE_CODES)
         return refuse(im, "it gets codes where it needs real numbers");
-    index = act == PTQ_ACTIVATION_RELU ? ptq_add_relu(im->model, name, index)
-                                : ptq_add_relu6(im->model, name, index);
+    index = ptq_add_op(im->model, act == PTQ_ACTIVATION_RELU ? PTQ_OP_RELU : PTQ_OP_RELU6, name,
+                       index);
     if (index >= 0)
         im->model->node[index].q = im->model->node[from->node].q;
     return finish(im, index, from->view, from->state);
@@ -1267,7 +1267,7 @@ static int import_softmax(importer *im)
     if (!flat && (im->opset < 13 || from->view >= VIEW_FLAT_CHW))
         return refuse(im, "only softmax over the channels is supported");
     make_name(im, node_label(im->at), name);
-    return finish(im, ptq_add_softmax(im->model, name, real), from->view, STATE_REAL);
+    return finish(im, ptq_add_op(im->model, PTQ_OP_SOFTMAX, name, real), from->view, STATE_REAL);
 }
 
 /* ---- Preprocessing: arithmetic with constants right behind the input ---- */
@@ -1465,7 +1465,7 @@ static int import_max_pool(importer *im)
     if (input < 0)
         return 1;
     make_name(im, node_label(im->at), name);
-    index = ptq_add_max_pool(im->model, name, input, &options);
+    index = ptq_add_pool(im->model, PTQ_OP_MAX_POOL, name, input, &options);
     if (index >= 0 && coded)
         im->model->node[index].q = im->model->node[input].q;
     return finish(im, index, VIEW_NCHW, from->state == STATE_PENDING ? STATE_REAL : from->state);
@@ -1486,8 +1486,8 @@ static int add_average(importer *im, int input, const value *from, const ptq_poo
     make_name(im, node_label(im->at), name);
     if (!options || (options->kernel_h == shape[0] && options->kernel_w == shape[1] &&
                      options->padding == PTQ_PADDING_VALID))
-        return ptq_add_global_avg_pool(im->model, name, input);
-    return ptq_add_avg_pool(im->model, name, input, options);
+        return ptq_add_op(im->model, PTQ_OP_GLOBAL_AVG_POOL, name, input);
+    return ptq_add_pool(im->model, PTQ_OP_AVG_POOL, name, input, options);
 }
 
 /* A Pad node in front adds zeros that count; its numbers are taken only where they alone pad. */
@@ -1940,14 +1940,17 @@ static int quantize_pending(importer *im, const value *from, const ptq_qparams *
 static int quantize_real(importer *im, value *from, const ptq_qparams *q)
 {
     char name[PTQ_NAME_SIZE];
-    int real;
+    int real, index;
 
     if (from->state == STATE_REAL && from->node == 0 && im->model->nodes == 1)
         return quantize_pending(im, from, q);
     if ((real = real_node(im, from)) < 0)
         return 1;
     make_name(im, node_label(im->at), name);
-    return finish(im, ptq_add_quantize(im->model, name, real, q), from->view, STATE_CODES);
+    index = ptq_add_op(im->model, PTQ_OP_QUANTIZE, name, real);
+    if (index >= 0)
+        im->model->node[index].q = *q;
+    return finish(im, index, from->view, STATE_CODES);
 }
 
 static int import_quantize(importer *im)

@@ -129,7 +129,7 @@ static const peak_unit units[] = {{"", "", 0, 0, NULL}};
 const peak_unit *peak_find(ptq_isa isa, int integer)
 {
     for (size_t i = 0; i < sizeof units / sizeof *units; i++)
-        if (strcmp(units[i].isa, ptq_isa_name(isa)) == 0 && units[i].integer == integer &&
+        if (strcmp(units[i].isa, ptq_name(PTQ_NAMES_ISA, isa)) == 0 && units[i].integer == integer &&
             ptq_isa_available(isa))
             return &units[i];
     return NULL;

@@ -145,12 +145,13 @@ static int set_range(const char *option, const char *name, ptq_method *out)
     char known[128] = "";
     size_t used = 0;
 
-    *out = ptq_method_find(name);
-    if (*out != PTQ_METHOD_COUNT)
+    if (ptq_find_name(PTQ_NAMES_METHOD, name) >= 0) {
+        *out = (ptq_method)ptq_find_name(PTQ_NAMES_METHOD, name);
         return 0;
+    }
     for (int i = 0; i < PTQ_METHOD_COUNT; i++)
         used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
-                                 ptq_method_name((ptq_method)i));
+                                 ptq_name(PTQ_NAMES_METHOD, i));
     return fail("--%s: there is no rule '%s'; there are %s", option, name, known);
 }
 
@@ -730,10 +731,10 @@ static int quantize(job *work)
 
 static void close_job(job *work)
 {
-    ptq_evaluation_free(&work->before);
-    ptq_evaluation_free(&work->after);
-    ptq_convert_report_free(&work->plan);
-    ptq_mix_report_free(&work->mix);
+    ptq_release(&work->before.memory);
+    ptq_release(&work->after.memory);
+    ptq_release(&work->plan.memory);
+    ptq_release(&work->mix.memory);
     ptq_model_free(work->unfused);
     ptq_calibration_free(work->calibration);
     ptq_cifar10_free(work->test);
@@ -754,9 +755,9 @@ static const char *describe(void)
         "override the preset. --node may be given several times; of several patterns that match a\n"
         "node the last counts; * and ? are wildcards. Presets:\n");
 
-    for (int i = 0; ptq_preset_name(i) && used < sizeof text; i++)
-        used += (size_t)snprintf(text + used, sizeof text - used, "\n  %-8s %s", ptq_preset_name(i),
-                                 ptq_preset_text(i));
+    for (int i = 0; ptq_name(PTQ_NAMES_PRESET, i) && used < sizeof text; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "\n  %-8s %s", ptq_name(PTQ_NAMES_PRESET, i),
+                                 ptq_name(PTQ_NAMES_PRESET_TEXT, i));
     return text;
 }
 

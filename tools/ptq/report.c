@@ -93,8 +93,8 @@ static int open_subject(const char *option, subject *s)
 static void close_subject(subject *s)
 {
     free(s->codes);
-    ptq_layer_report_free(&s->layers);
-    ptq_evaluation_free(&s->result);
+    ptq_release(&s->layers.memory);
+    ptq_release(&s->result.memory);
     engine_close(&s->ready);
 }
 
@@ -202,7 +202,7 @@ static void close_report(report *r)
     for (int i = 0; i < MOST_SUBJECTS; i++)
         close_subject(&r->model[i]);
     close_subject(&r->baseline);
-    ptq_sensitivity_report_free(&r->advice);
+    ptq_release(&r->advice.memory);
     ptq_calibration_free(r->seen);
     sample_close(&r->drawn);
     ptq_cifar10_free(r->test);

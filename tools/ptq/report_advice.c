@@ -14,8 +14,8 @@ static void read_weight_word(const char *word, ptq_scheme *s)
     s->weight_per_tensor |= !strcmp(word, "per-tensor");
     s->weight_affine |= !strcmp(word, "affine");
     s->weight_full_range |= !strcmp(word, "full");
-    if (ptq_method_find(word) != PTQ_METHOD_COUNT)
-        s->weight_method = ptq_method_find(word);
+    if (ptq_find_name(PTQ_NAMES_METHOD, word) >= 0)
+        s->weight_method = (ptq_method)ptq_find_name(PTQ_NAMES_METHOD, word);
     if (!strcmp(word, "learned") || !strcmp(word, "refitted"))
         s->rounding = PTQ_ROUNDING_LEARNED;
     if (!strcmp(word, "refitted"))
@@ -31,8 +31,8 @@ static void read_activation_word(const char *word, ptq_scheme *s)
     s->fit_ranges |= !strcmp(word, "fitted");
     s->equalize |= !strcmp(word, "equalized");
     s->code_logits |= !strcmp(word, "coded");
-    if (ptq_method_find(word) != PTQ_METHOD_COUNT)
-        s->activation_method = ptq_method_find(word);
+    if (ptq_find_name(PTQ_NAMES_METHOD, word) >= 0)
+        s->activation_method = (ptq_method)ptq_find_name(PTQ_NAMES_METHOD, word);
     if (s->activation_method == PTQ_METHOD_PERCENTILE && strtof(word, NULL) > 50)
         s->percentile = strtof(word, NULL);
 }

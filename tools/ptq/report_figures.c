@@ -308,7 +308,7 @@ static void draw_ranges(FILE *out, const ptq_observer *observer, const ptq_qpara
         float least, most;
         double y = top + 13 * rule;
 
-        svg_label(out, x->from - 6, y + 4, "small end f-mut", ptq_method_name((ptq_method)rule));
+        svg_label(out, x->from - 6, y + 4, "small end f-mut", ptq_name(PTQ_NAMES_METHOD, rule));
         if (ptq_observer_range(observer, 0, (ptq_method)rule, 0, type, q->bits ? q->bits : 8, 0,
                                &least, &most, NULL))
             continue;
@@ -469,13 +469,13 @@ static void draw_graph(FILE *out, const report *r, const subject *s, int tensor)
                 "height=\"%d\" rx=\"5\"/>\n",
                 node->q.type == PTQ_TYPE_F32 && !node->dynamic ? "c6" : "c1", y, row - 14);
         svg_label(out, 12, y + 16, "", node->name);
-        snprintf(text, sizeof text, "%s%s  %dx%dx%d", ptq_op_name(node->op),
+        snprintf(text, sizeof text, "%s%s  %dx%dx%d", ptq_name(PTQ_NAMES_OP, node->op),
                  node->residual ? " + add" : "", node->shape[0], node->shape[1], node->shape[2]);
         svg_label(out, 292, y + 16, "small end f-mut", text);
         describe_coding(node, text, sizeof text);
         svg_label(out, 12, y + 33, "small", text);
         if (w->rank) {
-            snprintf(text, sizeof text, "weights %s %d bit%s", ptq_type_name(w->type), w->bits,
+            snprintf(text, sizeof text, "weights %s %d bit%s", ptq_name(PTQ_NAMES_TYPE, w->type), w->bits,
                      w->scales > 1 ? ", per channel" : "");
             svg_label(out, 12, y + 48, "small f-mut", text);
         }

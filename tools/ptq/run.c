@@ -86,11 +86,11 @@ static int run_images(const engine *ready, const ptq_cifar10 *data)
     if (status)
         return fail("%s", err.text);
     if (write_words(logits_option, result.logits, result.total * (size_t)result.classes)) {
-        ptq_evaluation_free(&result);
+        ptq_release(&result.memory);
         return 1;
     }
     say("%zu images x %d logits in %s\n", result.total, result.classes, logits_option);
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     return 0;
 }
 

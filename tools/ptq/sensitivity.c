@@ -166,7 +166,7 @@ int command_sensitivity(int argc, char **argv)
     if (json_setup(json_option))
         return 1;
     status = run(&work);
-    ptq_sensitivity_report_free(&work.report);
+    ptq_release(&work.report.memory);
     ptq_calibration_free(work.calibration);
     sample_close(&work.drawn);
     engine_close(&work.ready);

@@ -133,8 +133,8 @@ static int read_presets(list *out)
     ptq_error err;
 
     if (strcmp(presets_option, "all") == 0) {
-        for (int i = 0; ptq_preset_name(i); i++)
-            if (add_choice(out, ptq_preset_name(i), strlen(ptq_preset_name(i)), "presets"))
+        for (int i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
+            if (add_choice(out, ptq_name(PTQ_NAMES_PRESET, i), strlen(ptq_name(PTQ_NAMES_PRESET, i)), "presets"))
                 return 1;
         return 0;
     }
@@ -150,7 +150,7 @@ static int read_ranges(list *out)
 {
     if (ranges_option && strcmp(ranges_option, "all") == 0) {
         for (int i = 0; i < PTQ_METHOD_COUNT; i++)
-            if (add_choice(out, ptq_method_name((ptq_method)i), strlen(ptq_method_name((ptq_method)i)),
+            if (add_choice(out, ptq_name(PTQ_NAMES_METHOD, i), strlen(ptq_name(PTQ_NAMES_METHOD, i)),
                            "activation-ranges"))
                 return 1;
         return 0;
@@ -158,7 +158,7 @@ static int read_ranges(list *out)
     if (read_list(ranges_option, "activation-ranges", out))
         return 1;
     for (int i = 0; ranges_option && i < out->items; i++)
-        if (ptq_method_find(out->item[i]) == PTQ_METHOD_COUNT)
+        if (ptq_find_name(PTQ_NAMES_METHOD, out->item[i]) < 0)
             return fail("--activation-ranges: there is no range '%s'", out->item[i]);
     return 0;
 }
@@ -203,7 +203,7 @@ static int scheme_of(const combination *c, ptq_scheme *out)
         out->weight_affine &= out->weight_per_tensor;
     }
     if (*c->range)
-        out->activation_method = ptq_method_find(c->range);
+        out->activation_method = (ptq_method)ptq_find_name(PTQ_NAMES_METHOD, c->range);
     return ptq_scheme_check(out, NULL) == PTQ_OK;
 }
 
@@ -362,7 +362,7 @@ static int calibrate(job *work)
 
 static void end_set(job *work)
 {
-    ptq_evaluation_free(&work->real);
+    ptq_release(&work->real.memory);
     memset(&work->real, 0, sizeof work->real);
     ptq_calibration_free(work->calibration);
     work->calibration = NULL;
@@ -397,7 +397,7 @@ static int measure(job *work, const ptq_scheme *scheme, row *out)
     if (ptq_convert(work->ready.model, work->calibration, &options, &made, &report, &err))
         return fail("%s", err.text);
     out->bytes = (long)report.bytes_after;
-    ptq_convert_report_free(&report);
+    ptq_release(&report.memory);
     if (engine_adopt(made, NULL, &quantized))
         return 1;
     status = evaluate(quantized.plan, &work->images, &result);
@@ -410,7 +410,7 @@ static int measure(job *work, const ptq_scheme *scheme, row *out)
         out->agree = (int)compared.agree;
     }
     if (result.total)
-        ptq_evaluation_free(&result);
+        ptq_release(&result.memory);
     engine_close(&quantized);
     return status;
 }
@@ -548,7 +548,7 @@ static void print_summary(void *to, const summary *s)
     if (scheme_of(&s->c, &scheme) && scheme.mode == PTQ_MODE_INTEGER) {
         snprintf(bits, sizeof bits, "%dx%d", scheme.weight_bits ? scheme.weight_bits : 8,
                  scheme.activation_bits ? scheme.activation_bits : 8);
-        snprintf(range, sizeof range, "%s", ptq_method_name(scheme.activation_method));
+        snprintf(range, sizeof range, "%s", ptq_name(PTQ_NAMES_METHOD, scheme.activation_method));
         scales = scheme.weight_per_tensor ? "tensor" : "channel";
     }
     say("%-8s %5s %-8s %-10s %7d %5d %+9.2f %7.2f %9.2f %% %8ld\n", s->c.preset, bits, scales,

@@ -207,7 +207,7 @@ int team_check(const team *crew)
 {
     for (int i = 0; i < crew->members; i++)
         if (crew->member[i].status)
-            return fail("running failed: %s", ptq_status_text(crew->member[i].status));
+            return fail("running failed: %s", ptq_name(PTQ_NAMES_STATUS_TEXT, crew->member[i].status));
     return 0;
 }
 

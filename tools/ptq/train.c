@@ -609,7 +609,7 @@ static int validate(run *r, double *percent)
     if (status)
         return status;
     *percent = 100 * fraction(result.correct, result.total);
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     return 0;
 }
 
@@ -786,7 +786,7 @@ static int check_integers(run *r)
     if (status)
         return status;
     status = compare_classes(r, &result);
-    ptq_evaluation_free(&result);
+    ptq_release(&result.memory);
     return status;
 }
 

@@ -493,7 +493,7 @@ static ptq_status compile_node(trainer *t, int i, ptq_error *err)
         break;
     default:
         return ptq_error_set(err, PTQ_UNSUPPORTED, "node %s: %s cannot be trained", node->name,
-                             ptq_op_name(node->op));
+                             ptq_name(PTQ_NAMES_OP, node->op));
     }
     t->unit_of_node[i] = (int)(u - t->unit);
     return PTQ_OK;
@@ -738,7 +738,7 @@ static ptq_status prepare(trainer *t, ptq_error *err)
     t->unit_of_node = calloc(nodes, sizeof *t->unit_of_node);
     t->param = calloc(TRAINER_PARAM_COUNT * nodes, sizeof *t->param);
     if (!t->unit || !t->unit_of_node || !t->param)
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "no memory for a graph of %z nodes", nodes);
+        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "no memory for a graph of %zu nodes", nodes);
     status = compile(t, err);
     if (!status)
         status = allocate(t, err);

@@ -1,0 +1,135 @@
+# The tests, read by Makefile: what runs them, what they are built from, and fuzzing.
+
+.PHONY: test test-ci test-all test-programs test-fuzz check-all coverage analyze fuzz print-tests manifest
+
+# CC and CXX as given, if they are.
+given = $(if $(filter default undefined,$(origin $(1))),,$($(1)))
+
+# make test                one compiler, everything once
+# make test SAN=1          everything under its sanitizers; SAN= without any
+# make test ONLY=cli_data  this one alone
+test:
+	@sh tools/packages.sh
+	@CC='$(call given,CC)' CXX='$(call given,CXX)' ONLY='$(ONLY)' JOBS='$(JOBS)' \
+	    sh tests/run.sh $(if $(findstring command,$(origin SAN)),one $(SAN),test)
+
+test-ci:
+	@sh tools/packages.sh
+	@CC='$(call given,CC)' CXX='$(call given,CXX)' ONLY='$(ONLY)' JOBS='$(JOBS)' \
+	    sh tests/run.sh ci
+
+# What takes an hour, one after the other: all of them, even if one fails.
+TEST_ALL := check-all analyze coverage
+test-all:
+	@failed=; for target in $(TEST_ALL); do \
+	    echo "make $$target"; \
+	    $(MAKE) --no-print-directory $$target || failed="$$failed $$target"; \
+	done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+
+check-all: $(BUILD)/ptq
+	@sh tests/check_all.sh $(if $(TABLE),--markdown '$(TABLE)') $(N)
+
+coverage:
+	@sh tests/coverage.sh
+
+analyze: $(BUILD)/ptq
+	@sh tests/analyze.sh $(filter-out -W%,$(CFLAGS)) -D_POSIX_C_SOURCE=200809L -I$(BUILD) $(LIB_CFLAGS)
+
+TESTS := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
+ifeq ($(HAVE_ONNX),)
+TESTS := $(filter-out $(BUILD)/test_onnx,$(TESTS))
+endif
+ifneq ($(shell pkg-config --exists cmocka 2>/dev/null || echo none),)
+TESTS :=
+endif
+# test_kernels_emulated has all that test_kernels has, and test_manifest runs what others run too:
+# under sanitizers one copy is enough. clang's go without vector kernels: there is nothing to test
+# of them, and thousands of images take minutes.
+LEFT_OUT := $(if $(SAN),kernels manifest $(if $(findstring clang,$(CC)),kernels_emulated \
+            golden golden_int recover))
+TESTS    := $(filter-out $(LEFT_OUT:%=$(BUILD)/test_%),$(TESTS))
+
+# To compile the library again for every test takes minutes under the sanitizers. Only the tests
+# that see internals or set macros need a copy of their own; the others link the one object.
+OWN_COPY := $(shell grep -l 'ptq__\|define PTQ_' tests/test_*.c)
+
+# What takes longest to compile comes first, so that all processors end together.
+test-programs: $(filter $(patsubst tests/%.c,$(BUILD)/%,$(OWN_COPY)),$(TESTS)) $(TESTS) \
+               $(if $(SAN),,$(BUILD)/ptq-scalar)
+
+# What must not change, written anew: a person looks at the differences.
+manifest: test-programs tools
+	@$(BUILD)/test_manifest --write >$(BUILD)/manifest.log 2>&1 || \
+	    { cat $(BUILD)/manifest.log; exit 1; }
+	@grep -E '^(changed|new|gone|tests/manifest)' $(BUILD)/manifest.log
+	@BUILD=$(BUILD) PTQ=$(BUILD)/ptq sh tests/cli_manifest.sh --write
+
+print-tests:
+	@echo $(notdir $(TESTS))
+
+linked    = $(if $(filter $<,$(OWN_COPY)),,$(1))
+# What of them is not about vector kernels does without these; and what is not about how the
+# compiler optimizes them is compiled in half the time.
+$(BUILD)/test_run: private CFLAGS += -DPTQ_NO_SIMD -O1
+$(BUILD)/test_kernels_emulated: private CFLAGS += -O1
+
+$(BUILD)/test_train: LINKED := $(TRAINER)
+$(BUILD)/test_train: $(TRAINER)
+
+$(TESTS): $(BUILD)/%: tests/%.c $(wildcard tests/*.h) ptq.h $(BUILD)/ptq_impl.o
+	$(Q)$(CC) $(CFLAGS) $(call linked,-DPTQ_IMPLEMENTATION_DONE) $< \
+	    $(call linked,$(BUILD)/ptq_impl.o) $(LINKED) -lcmocka -lm -o $@
+
+# This one tests files of the tool, which print; the tool's own objects are linked.
+ONNX_TESTED := $(patsubst %,$(BUILD)/ptq-%.o,common onnx_file onnx_import onnx_export) \
+               $(ONNX_OBJECT)
+$(BUILD)/test_onnx: CFLAGS += -D_POSIX_C_SOURCE=200809L $(LIB_CFLAGS)
+$(BUILD)/test_onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
+$(BUILD)/test_onnx: $(ONNX_TESTED) tools/ptq/onnx.h
+
+# Fuzzing: `make fuzz` drives every target with libFuzzer (FUZZER=afl: with AFL++) for FUZZ_SECONDS;
+# the tests replay the seeds. A driver brings main(): the one that replays files, or the fuzzer's.
+FUZZ_TARGETS := model graph cifar10 calibration $(if $(HAVE_ONNX),onnx) arguments kernels
+FUZZ_SECONDS ?= 60
+FUZZER       ?= libfuzzer
+FUZZ_DRIVER  ?= tests/fuzz/replay.c
+
+# What tests/fuzz/replay.sh runs; the ordinary tests compare kernels in their own way.
+test-fuzz: $(BUILD)/ptq $(patsubst %,$(BUILD)/fuzz-%,seeds $(filter-out kernels,$(FUZZ_TARGETS)))
+
+fuzz:
+	@FUZZER=$(FUZZER) sh tests/fuzz/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+$(BUILD)/fuzz-seeds: tests/fuzz/seeds.c tests/fuzz/fuzz.h $(BUILD)/ptq_impl.o
+	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< \
+	    $(BUILD)/ptq_impl.o -lm -o $@
+
+$(BUILD)/fuzz-onnx: LINKED := $(ONNX_TESTED) $(LIB_LDFLAGS)
+$(BUILD)/fuzz-onnx: $(ONNX_TESTED)
+
+$(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h $(filter %.c,$(FUZZ_DRIVER)) $(BUILD)/ptq_impl.o
+	$(Q)$(CC) $(CFLAGS) -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< $(FUZZ_DRIVER) \
+	    $(BUILD)/ptq_impl.o $(LINKED) -lm -o $@
+
+# The tool as one object: its variables in sections that the harness can find, and those of its
+# functions weak that the harness has its own of.
+$(BUILD)/fuzz-tool.o: $(TOOL_OBJECTS)
+	$(Q)$(CC) -nostdlib -r -Wl,--wrap=trainer_create $^ -o $@.all
+	@objcopy --redefine-sym main=ptq_main --redefine-sym pthread_create=ptq_thread \
+	    --redefine-sym __wrap_trainer_create=ptq_tool_trainer_create \
+	    $(foreach f,resnet8 calibrate calibration_load convert evaluate kernel_self_test \
+	        observer_range,--redefine-sym ptq_$f=ptq_tool_$f) \
+	    --weaken-symbol=count_cores --weaken-symbol=seconds_now --weaken-symbol=progress_show \
+	    --weaken-symbol=images_open \
+	    --rename-section .data=ptq_data --rename-section .data.rel.local=ptq_data \
+	    --rename-section .data.rel=ptq_data --rename-section .bss=ptq_bss $@.all $@
+
+$(BUILD)/fuzz-arguments: LINKED := $(BUILD)/fuzz-tool.o $(LIB_LDFLAGS)
+$(BUILD)/fuzz-arguments: $(BUILD)/fuzz-tool.o
+$(BUILD)/fuzz-arguments $(BUILD)/fuzz-seeds: tests/fuzz/networks.h
+
+# This one sees internals, and its vector kernels take minutes to instrument.
+$(BUILD)/fuzz-kernels: tests/fuzz/kernels.c tests/fuzz/fuzz.h ptq.h $(filter %.c,$(FUZZ_DRIVER)) \
+                       | $(BUILD)
+	$(Q)$(CC) $(CFLAGS) $< $(FUZZ_DRIVER) -lm -o $@
