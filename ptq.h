@@ -1,4 +1,4 @@
-/* ptq.h - post-training quantization of convolutional networks in one C file - version 0.1.0
+/* ptq.h - post-training quantization of convolutional networks in one C file - version 0.2.0
 
    WHAT IT IS
      A trained float network goes in; a network that computes on 8-bit integers (or fewer) comes
@@ -15,44 +15,37 @@
 
      and everywhere else only the #include. Link with -lm.
 
-   A PROGRAM
-         #include <stdio.h>
-         #define PTQ_IMPLEMENTATION
-         #include "ptq.h"
+   TWO PROGRAMS (each begins with these two lines and #include <stdio.h>)
+     Quantize, and see what it did:
 
-         int main(void)
-         {
+         int main(void) {
              ptq_error e = {PTQ_OK, ""};
-             ptq_model *model, *fused, *q;
-             ptq_plan *plan, *qplan;
-             ptq_cifar10 *train, *test;
-             ptq_calibration *calibration;
-             static ptq_convert_options options; // zeros: 8 bits, per channel, MinMax
-             ptq_evaluation before, after;
-             static size_t index[1000];
-             ptq_subset images;
-
-             if (ptq_model_load("resnet8.safetensors", NULL, &model, &e) ||
-                 ptq_fuse(model, &fused, NULL, &e) || ptq_plan_create(fused, NULL, &plan, &e) ||
-                 ptq_cifar10_open("cifar-10-batches-bin", PTQ_SPLIT_TRAIN, NULL, &train, &e) ||
-                 ptq_cifar10_open("cifar-10-batches-bin", PTQ_SPLIT_TEST, NULL, &test, &e))
+             ptq_comparison c;
+             if (ptq_quantize_files("resnet8.safetensors", "cifar-10-batches-bin",
+                                    "int8.safetensors", NULL, &e) ||
+                 ptq_measure_files("int8.safetensors", "resnet8.safetensors",
+                                   "cifar-10-batches-bin", &c, &e))
                  return fprintf(stderr, "%s\n", e.text), 1;
-             if (ptq_sample(ptq_cifar10_dataset(train), 1000, 42, index, NULL, &e) ||
-                 ptq_subset_open(&images, ptq_cifar10_dataset(train), index, 1000, &e) ||
-                 ptq_calibrate(plan, &images.dataset, NULL, &calibration, &e) ||
-                 ptq_convert(fused, calibration, &options, &q, NULL, &e) ||
-                 ptq_plan_create(q, NULL, &qplan, &e) ||
-                 ptq_evaluate(plan, ptq_cifar10_dataset(test), NULL, &before, &e) ||
-                 ptq_evaluate(qplan, ptq_cifar10_dataset(test), NULL, &after, &e))
-                 return fprintf(stderr, "%s\n", e.text), 1;
-             printf("float %d, 8-bit integers %d of %d right\n", (int)before.correct,
-                    (int)after.correct, (int)after.total);
+             printf("float %zu, integers %zu of %zu right\n", c.before, c.after, c.total);
              return 0;
          }
 
-     prints, with MLPerf Tiny's ResNet8 and 5,000 of CIFAR-10's test images:
+     prints after seconds, with MLPerf Tiny's ResNet8, 1,000 of CIFAR-10's training images to
+     calibrate on and 5,000 of its test images:
 
-         float 4371, 8-bit integers 4363 of 5000 right
+         float 4371, integers 4366 of 5000 right
+
+     Classify one image of 32 x 32 x 3 bytes:
+
+         int classify(const uint8_t *pixels) {
+             ptq_net *net;
+             int best = -1;
+             if (ptq_net_open("int8.safetensors", &net, NULL) == PTQ_OK) {
+                 ptq_net_classify(net, pixels, &best, NULL);
+                 ptq_net_free(net);
+             }
+             return best;
+         }
 
    THE EQUATION
      Everything rests on one: a real number is stored as an integer code q, and
@@ -69,21 +62,32 @@
        may be NULL. On failure it holds one sentence that names the thing and says what to do.
      - Results come back through out parameters, written on success only.
      - Objects from ptq_xxx_create/open/load belong to the caller, who frees each with its own
-       ptq_xxx_free (NULL is fine). Nothing is global; nothing prints; nothing exits.
-     - Option structs may be all zeros, or NULL: every zero means the sensible default. (The program
-       above uses those; the preset "best" does better, see [SCHEME].)
-     - A model does not change while plans use it, and outlives them; a plan outlives its sessions.
-       One plan may serve many threads; a session belongs to one thread at a time.
+       ptq_xxx_free (NULL is fine); reports and other structs that own memory are released by
+       ptq_release. Nothing is global; nothing prints; nothing exits.
+     - Option structs may be all zeros, or NULL: every zero means the sensible default. A scheme of
+       zeros is the preset "best", which learns from images; "minmax8" is the plain one.
+     - A model does not change while plans use it, and is there as long as they run; a plan as long
+       as its sessions run. They may be freed in any order. One plan may serve many threads; a
+       session belongs to one thread at a time.
 
    CONTENTS (search for the tag)
-     [CONFIG]    macros                         [SESSION]   running
-     [STATUS]    errors, memory                 [DATA]      data sets, CIFAR-10, sampling
-     [TENSOR]    arrays of numbers or codes     [OBSERVE]   ranges from data
-     [QUANTIZE]  from real numbers to codes     [CALIBRATE] statistics of every tensor
-     [GRAPH]     nodes, builder, ResNet8        [SCHEME]    what to quantize how, presets
-     [FILE]      safetensors, model files       [CONVERT]   float model to quantized model
-     [FUSE]      folding batch norm and others  [METRICS]   evaluation, comparison
-     [PLAN]      models made ready to run       [IMPLEMENTATION] follows in the same order
+     The interface                                The implementation
+     [CONFIG]    macros                           One: From floats to integers. Scalar code, the
+     [NET]       the whole in a few calls           whole way of one image: [STATUS] [TENSOR]
+     [STATUS]    errors, memory                     [QUANTIZE] [OPERATORS] [GRAPH] [FUSE] [PLAN]
+     [TENSOR]    arrays of numbers or codes         [SESSION] [WORK] [OBSERVE] [CALIBRATE]
+     [QUANTIZE]  from real numbers to codes         [SCHEME] [CONVERT] [DATA] [METRICS] [NET]
+     [GRAPH]     nodes, builder, ResNet8          Two: Files. [GRAPH TEXT] [FILE]
+     [FILE]      safetensors, model files           [CALIBRATION FILE]
+     [FUSE]      folding batch norm and others    Three: Speed. [CPU] [VECTOR] [SELF-TEST]
+     [PLAN]      models made ready to run         Four: Search. [EQUALIZE] [LEARN] [EXPECT]
+     [SESSION]   running                            [SEARCH] [CONFIRM] [SENSITIVITY] [MIX]
+     [DATA]      data sets, CIFAR-10, sampling
+     [OBSERVE]   ranges from data                 Part one is the book; two, three and four need it,
+     [CALIBRATE] statistics of every tensor       it needs none of them. To add an operator, read
+     [SCHEME]    what to quantize how, presets    the end of [OPERATORS]: one row of a table and its
+     [CONVERT]   float model to quantized model   functions beside it; and, to make it fast, one
+     [METRICS]   evaluation, comparison           entry of a table in [VECTOR].
 
    LIMITS
      One input and one result per graph; 4096 nodes; 2^28 elements in a tensor; kernels up to
@@ -98,22 +102,26 @@
 #include <stdint.h>
 
 #define PTQ_VERSION_MAJOR 0
-#define PTQ_VERSION_MINOR 1
+#define PTQ_VERSION_MINOR 2
 #define PTQ_VERSION_PATCH 0
-#define PTQ_VERSION "0.1.0"
+#define PTQ_VERSION "0.2.0"
 
 /* ---------------------------------------------------------------------------------------------
    [CONFIG] Macros to define before the #include, in the file that has PTQ_IMPLEMENTATION
-   (PTQ_STATIC and PTQ_NO_STDIO wherever the header is included). None of them changes a result.
+   (PTQ_STATIC, PTQ_NO_STDIO and PTQ_RUN_ONLY wherever the header is included). None of them changes
+   a result. A function that one of them left out returns PTQ_UNSUPPORTED and names the macro; those
+   that return something else are then not declared.
 
      PTQ_IMPLEMENTATION   compile the implementation here
      PTQ_STATIC           make every function static: a private copy for one C file
      PTQ_NO_STDIO         leave out everything that opens a file; models load from memory
-     PTQ_NO_SIMD          leave out the vector kernels
+     PTQ_NO_SIMD          leave out part three, the vector kernels
+     PTQ_NO_SEARCH        leave out part four: schemes that learn or search are refused
+     PTQ_RUN_ONLY         leave out all that loading and running does not need
      PTQ_MINGW_SIMD       GCC for Windows: do not leave them out, as is done there because GCC takes
                           the stack for more aligned than it is (its bug 54412). For a GCC that is
                           mended, as Debian's, or together with -Wa,-muse-unaligned-vector-move
-     PTQ_THREADS          let ptq_evaluate use POSIX threads (link with -pthread)
+     PTQ_THREADS          let work over many images use POSIX threads (link with -pthread)
      PTQ_MALLOC(size)     default allocator; define both of these or neither
      PTQ_FREE(pointer)
      PTQ_ASSERT(cond)     checks of the library's own reasoning; default assert()
@@ -240,7 +248,7 @@ typedef enum ptq_names {
 PTQ_API const char *ptq_name(ptq_names list, int value);
 PTQ_API int ptq_find_name(ptq_names list, const char *name);
 
-/* "0.1.0" of the compiled implementation, to compare with PTQ_VERSION. Static string. */
+/* "0.2.0" of the compiled implementation, to compare with PTQ_VERSION. Static string. */
 PTQ_API const char *ptq_version(void);
 
 /* Where memory comes from. All zeros: PTQ_MALLOC and PTQ_FREE. Set both functions or neither.
@@ -14221,6 +14229,9 @@ static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
 
 /*
    HISTORY
+     0.2.0  four parts; operators in a table; [NET]; enumerators that carry their type, one struct
+            for threads and progress, data sets of bytes or real numbers; "best" by default.
+            docs/changes.md of the project has old and new names
      0.1.0  first version
 
    MIT License
