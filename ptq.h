@@ -7947,7 +7947,7 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
 typedef struct ptq__line {
     ptq_model *model; /* which holds the nodes of the lines before */
     ptq_node node;
-    ptq_type weight_type;
+    ptq_type weight_type; /* of its weights, which the file holds */
     int weight_bits;
     unsigned seen;              /* keys that were read, as bits */
     const struct ptq__key *key; /* whose value is at hand */
