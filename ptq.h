@@ -7947,7 +7947,7 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
 typedef struct ptq__line {
     ptq_model *model; /* which holds the nodes of the lines before */
     ptq_node node;
-    ptq_type weight_type; /* of the node's weights, which another part of the file holds */
+    ptq_type weight_type; /* of its weights, which the file holds */
     int weight_bits;
     unsigned seen;              /* keys that were read, as bits */
     const struct ptq__key *key; /* whose value is at hand */
@@ -7968,7 +7968,7 @@ static void *ptq__value_at(const ptq__line *line, void *holder) {
 }
 
 /* A fixed piece of text. Written if `given`; 1 if it is given, or what comes next. */
-static int ptq__literal(ptq__line *line, const char *piece, int given) {
+static int ptq__line_text(ptq__line *line, const char *piece, int given) {
     size_t n = strlen(piece);
     if (line->text) {
         ptq__put_string(line->text, given ? piece : "");
@@ -7982,7 +7982,7 @@ static int ptq__literal(ptq__line *line, const char *piece, int given) {
 }
 
 /* Cuts off the characters of a number. */
-static ptq__span ptq__digits(ptq__line *line) {
+static ptq__span ptq__line_digits(ptq__line *line) {
     ptq__span number = line->value;
     for (; line->value.n && line->value.p[0] && strchr("+-.eE0123456789", line->value.p[0]);
          line->value.n--)
@@ -7992,35 +7992,35 @@ static ptq__span ptq__digits(ptq__line *line) {
 }
 
 /* n integers from `low` to `high`. */
-static int ptq__integers(ptq__line *line, const char *between, int n, int low, int high,
-                         int *value) {
+static int ptq__line_integers(ptq__line *line, const char *between, int n, int low, int high,
+                              int *value) {
     int i;
     for (i = 0; i < n; i++) {
         int64_t number = value[i];
-        if (i > 0 && !ptq__literal(line, between, 1))
+        if (i > 0 && !ptq__line_text(line, between, 1))
             return 0;
         if (line->text)
             ptq__put_signed(line->text, number);
-        else if (!ptq__read_int(ptq__digits(line), low, high, &number))
+        else if (!ptq__read_int(ptq__line_digits(line), low, high, &number))
             return 0;
         value[i] = (int)number;
     }
     return 1;
 }
 
-static int ptq__decimal(ptq__line *line, float *value) {
+static int ptq__line_float(ptq__line *line, float *value) {
     if (line->text)
         ptq__put_float(line->text, *value);
-    return line->text || ptq__read_float(ptq__digits(line), value);
+    return line->text || ptq__read_float(ptq__line_digits(line), value);
 }
 
 /* "3x3": whole numbers from 1, or from 0 where the largest is 1: a flag. */
-static int ptq__value_whole(ptq__line *line) {
+static int ptq__value_numbers(ptq__line *line) {
     const ptq__key *key = line->key;
     int *number = (int *)ptq__value_at(line, &line->node), i, usual = line->text != NULL;
     for (i = 0; i < key->n; i++)
         usual &= number[i] == key->usual;
-    return usual || ptq__integers(line, "x", key->n, key->most > 1, key->most, number);
+    return usual || ptq__line_integers(line, "x", key->n, key->most > 1, key->most, number);
 }
 
 /* "conv1" or "conv1,block1.add.relu": nodes, or tensors fused into them, of earlier lines. */
@@ -8064,7 +8064,7 @@ static int ptq__value_pixels(ptq__line *line) {
     if (usual || channels > PTQ_MAX_PIXEL_CHANNELS)
         return usual;
     for (c = 0; c < channels; c++)
-        if ((c > 0 && !ptq__literal(line, ",", 1)) || !ptq__decimal(line, &number[c]))
+        if ((c > 0 && !ptq__line_text(line, ",", 1)) || !ptq__line_float(line, &number[c]))
             return 0;
     return 1;
 }
@@ -8072,28 +8072,30 @@ static int ptq__value_pixels(ptq__line *line) {
 /* "same", which is not written, "valid", or "0,1,1,0": top, left, bottom, right. */
 static int ptq__value_padding(ptq__line *line) {
     ptq_padding *padding = &line->node.padding;
-    if (ptq__literal(line, "valid", *padding == PTQ_PADDING_VALID))
+    if (ptq__line_text(line, "valid", *padding == PTQ_PADDING_VALID))
         *padding = PTQ_PADDING_VALID;
-    else if (line->text ? *padding == PTQ_PADDING_EXPLICIT : !ptq__literal(line, "same", 0)) {
+    else if (line->text ? *padding == PTQ_PADDING_EXPLICIT : !ptq__line_text(line, "same", 0)) {
         *padding = PTQ_PADDING_EXPLICIT;
-        return ptq__integers(line, ",", 4, 0, PTQ_MAX_KERNEL, line->node.pad);
+        return ptq__line_integers(line, ",", 4, 0, PTQ_MAX_KERNEL, line->node.pad);
     }
     return 1;
 }
 
 /* "0": without a bias. */
 static int ptq__value_bias(ptq__line *line) {
-    line->node.no_bias = ptq__literal(line, "0", line->node.no_bias);
-    return line->node.no_bias || ptq__literal(line, "1", 0);
+    line->node.no_bias = ptq__line_text(line, "0", line->node.no_bias);
+    return line->node.no_bias || ptq__line_text(line, "1", 0);
 }
 
-static int ptq__value_epsilon(ptq__line *line) { return ptq__decimal(line, &line->node.epsilon); }
+static int ptq__value_epsilon(ptq__line *line) {
+    return ptq__line_float(line, &line->node.epsilon);
+}
 
 /* "relu6" or "relu" */
 static int ptq__value_act(ptq__line *line) {
     ptq_activation *place = (ptq_activation *)ptq__value_at(line, &line->node);
     int act = PTQ_ACTIVATION_RELU6;
-    while (act && !ptq__literal(line, ptq__act_name((ptq_activation)act), (int)*place == act))
+    while (act && !ptq__line_text(line, ptq__act_name((ptq_activation)act), (int)*place == act))
         act--;
     *place = (ptq_activation)act;
     return act != PTQ_ACTIVATION_NONE;
@@ -8102,9 +8104,9 @@ static int ptq__value_act(ptq__line *line) {
 /* "first" or "second": which operand of a fused addition the residual is. */
 static int ptq__value_residual(ptq__line *line) {
     ptq_residual *residual = &line->node.residual;
-    if (ptq__literal(line, "first", *residual == PTQ_RESIDUAL_FIRST))
+    if (ptq__line_text(line, "first", *residual == PTQ_RESIDUAL_FIRST))
         *residual = PTQ_RESIDUAL_FIRST;
-    else if (ptq__literal(line, "second", *residual == PTQ_RESIDUAL_SECOND))
+    else if (ptq__line_text(line, "second", *residual == PTQ_RESIDUAL_SECOND))
         *residual = PTQ_RESIDUAL_SECOND;
     return *residual != PTQ_RESIDUAL_NONE;
 }
@@ -8115,13 +8117,13 @@ static int ptq__value_weight(ptq__line *line) {
     int is_signed = *type == PTQ_TYPE_S8 || *type == PTQ_TYPE_PACKED_S;
     if (line->text && *type == PTQ_TYPE_F32)
         return 1;
-    if (ptq__literal(line, "f16", *type == PTQ_TYPE_F16)) {
+    if (ptq__line_text(line, "f16", *type == PTQ_TYPE_F16)) {
         *type = PTQ_TYPE_F16;
         return 1;
     }
-    is_signed = ptq__literal(line, "s", is_signed);
-    if (!(is_signed || ptq__literal(line, "u", 1)) ||
-        !ptq__integers(line, "", 1, 2, 8, &line->weight_bits))
+    is_signed = ptq__line_text(line, "s", is_signed);
+    if (!(is_signed || ptq__line_text(line, "u", 1)) || (!line->text && line->value.n != 1) ||
+        !ptq__line_integers(line, "", 1, 2, 8, &line->weight_bits))
         return 0;
     if (line->weight_bits == 8)
         *type = is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
@@ -8136,11 +8138,11 @@ static int ptq__value_qparams(ptq__line *line) {
     int is_signed, zero_point = q->zero_point;
     if (line->text && q->type == PTQ_TYPE_F32)
         return 1;
-    is_signed = ptq__literal(line, "s8:", q->type == PTQ_TYPE_S8);
-    if (!(is_signed || ptq__literal(line, "u8:", 1)) ||
-        !ptq__integers(line, "", 1, 2, 8, &q->bits) || !ptq__literal(line, ":", 1) ||
-        !ptq__decimal(line, &q->scale) || !ptq__literal(line, ":", 1) ||
-        !ptq__integers(line, "", 1, -128, 255, &zero_point))
+    is_signed = ptq__line_text(line, "s8:", q->type == PTQ_TYPE_S8);
+    if (!(is_signed || ptq__line_text(line, "u8:", 1)) ||
+        !ptq__line_integers(line, "", 1, 2, 8, &q->bits) || !ptq__line_text(line, ":", 1) ||
+        !ptq__line_float(line, &q->scale) || !ptq__line_text(line, ":", 1) ||
+        !ptq__line_integers(line, "", 1, -128, 255, &zero_point))
         return 0;
     q->type = is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
     q->zero_point = zero_point;
@@ -8148,28 +8150,28 @@ static int ptq__value_qparams(ptq__line *line) {
 }
 
 /* clang-format off */
-#define PTQ__NODE(member) offsetof(ptq_node, member)
+#define PTQ__AT(member) offsetof(ptq_node, member)
 
 static const ptq__key ptq__keys[] = {
     {"in", PTQ__KEY_IN, ptq__value_inputs, 0, 0, 0, 0},
-    {"shape", PTQ__KEY_SHAPE, ptq__value_whole, PTQ__NODE(shape), 3, PTQ_MAX_ELEMENTS, 0},
+    {"shape", PTQ__KEY_SHAPE, ptq__value_numbers, PTQ__AT(shape), 3, PTQ_MAX_ELEMENTS, 0},
     {"mean", PTQ__KEY_MEAN, ptq__value_pixels, offsetof(ptq_model, mean), 0, 0, 0},
     {"std", PTQ__KEY_STD, ptq__value_pixels, offsetof(ptq_model, std), 0, 0, 0},
-    {"channels", PTQ__KEY_CHANNELS, ptq__value_whole, PTQ__NODE(channels), 1, PTQ_MAX_ELEMENTS, 0},
-    {"kernel", PTQ__KEY_KERNEL, ptq__value_whole, PTQ__NODE(kernel), 2, PTQ_MAX_KERNEL, 0},
-    {"stride", PTQ__KEY_STRIDE, ptq__value_whole, PTQ__NODE(stride), 2, PTQ_MAX_KERNEL, 1},
+    {"channels", PTQ__KEY_CHANNELS, ptq__value_numbers, PTQ__AT(channels), 1, PTQ_MAX_ELEMENTS, 0},
+    {"kernel", PTQ__KEY_KERNEL, ptq__value_numbers, PTQ__AT(kernel), 2, PTQ_MAX_KERNEL, 0},
+    {"stride", PTQ__KEY_STRIDE, ptq__value_numbers, PTQ__AT(stride), 2, PTQ_MAX_KERNEL, 1},
     {"pad", PTQ__KEY_PAD, ptq__value_padding, 0, 0, 0, 0},
-    {"include_pad", PTQ__KEY_INCLUDE_PAD, ptq__value_whole, PTQ__NODE(include_pad), 1, 1, 0},
-    {"groups", PTQ__KEY_GROUPS, ptq__value_whole, PTQ__NODE(groups), 1, PTQ_MAX_ELEMENTS, 1},
+    {"include_pad", PTQ__KEY_INCLUDE_PAD, ptq__value_numbers, PTQ__AT(include_pad), 1, 1, 0},
+    {"groups", PTQ__KEY_GROUPS, ptq__value_numbers, PTQ__AT(groups), 1, PTQ_MAX_ELEMENTS, 1},
     {"bias", PTQ__KEY_BIAS, ptq__value_bias, 0, 0, 0, 0},
     {"epsilon", PTQ__KEY_EPSILON, ptq__value_epsilon, 0, 0, 0, 0},
-    {"act", PTQ__KEY_ACT, ptq__value_act, PTQ__NODE(act), 0, 0, 0},
+    {"act", PTQ__KEY_ACT, ptq__value_act, PTQ__AT(act), 0, 0, 0},
     {"add", PTQ__KEY_ADD, ptq__value_residual, 0, 0, 0, 0},
-    {"add_act", PTQ__KEY_ADD_ACT, ptq__value_act, PTQ__NODE(add_act), 0, 0, 0},
+    {"add_act", PTQ__KEY_ADD_ACT, ptq__value_act, PTQ__AT(add_act), 0, 0, 0},
     {"w", PTQ__KEY_W, ptq__value_weight, 0, 0, 0, 0},
-    {"dynamic", PTQ__KEY_DYNAMIC, ptq__value_whole, PTQ__NODE(dynamic), 1, 1, 0},
-    {"mid", PTQ__KEY_MID, ptq__value_qparams, PTQ__NODE(mid), 0, 0, 0},
-    {"q", PTQ__KEY_Q, ptq__value_qparams, PTQ__NODE(q), 0, 0, 0},
+    {"dynamic", PTQ__KEY_DYNAMIC, ptq__value_numbers, PTQ__AT(dynamic), 1, 1, 0},
+    {"mid", PTQ__KEY_MID, ptq__value_qparams, PTQ__AT(mid), 0, 0, 0},
+    {"q", PTQ__KEY_Q, ptq__value_qparams, PTQ__AT(q), 0, 0, 0},
     {"out", PTQ__KEY_OUT, ptq__value_out, 0, 0, 0, 0},
 };
 /* clang-format on */
@@ -8213,14 +8215,7 @@ PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size
     return text.length;
 }
 
-static int ptq__find_op(ptq__span name) {
-    int op;
-    for (op = 0; op < PTQ_OP_COUNT; op++)
-        if (ptq__span_is(name, ptq_name(PTQ_NAMES_OP, op)))
-            return op;
-    return -1;
-}
-
+/* key=value. */
 static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, ptq_error *err) {
     ptq__span value = pair, name = ptq__cut(&value, '=');
     const ptq__key *key = ptq__keys, *end = key + PTQ__KEYS;
@@ -8240,12 +8235,14 @@ static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, pt
     return PTQ_OK;
 }
 
+/* NAME OP key=value ... The line is taken for itself here; ptq__append, which the builder uses too,
+   checks it against the nodes before it and infers its shape. */
 static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, ptq_error *err) {
     ptq__span name = ptq__cut(&text, ' '), op_name = ptq__cut(&text, ' ');
     ptq__line line;
     ptq_error inner;
     ptq_status status;
-    int op = ptq__find_op(op_name);
+    int op = ptq_find_name(PTQ_NAMES_OP, ptq__quoted(op_name).text);
     memset(&line, 0, sizeof line);
     line.model = model;
     if (op < 0)
@@ -8262,7 +8259,9 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
     return status ? ptq_error_set(err, status, "graph line %d: %s", number, inner.text) : PTQ_OK;
 }
 
-/* `bare`: without parameters, which a file brings; the whole is checked once they are there. */
+/* All lines. Nodes get parameters of zeros unless the model is to stay `bare`: a file brings its
+   own, which are not allocated by shapes that only the text claims, and the whole is checked once
+   they are there. */
 static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator *allocator,
                                   ptq_model **out, ptq_error *err) {
     ptq__span line = ptq__cut(&text, '\n');
@@ -8299,10 +8298,19 @@ PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_al
 
 /* ---- [FILE] ------------------------------------------------------------------------------ */
 
-/* Three layers: JSON, in which the header of a safetensors file and a calibration are written; the
-   archive, which is such a file with its tensors; and the model, an archive whose tensors have the
-   names that its graph asks for. Nothing that a file says is believed before it was checked, and
-   memory is taken for what is there, never for what a number promises. */
+/* A model file is a safetensors file:
+
+       8 bytes  how long the header is, little-endian
+       header   {"__metadata__":{"format":"ptq","format_version":"1","graph":"ptq-graph 1\n..."},
+                 "conv1.bias":{"dtype":"I32","shape":[16],"data_offsets":[0,64]},
+                 "conv1.weight":{"dtype":"I8","shape":[16,3,3,3],"data_offsets":[64,496]},...}
+       data     the tensors, little-endian, at offsets that count from the end of the header
+
+   It holds numbers and names, nothing that could be run, and Python reads it without a line of
+   ours. Three layers read it here: JSON, in which calibrations are written too; the archive, which
+   is any such file; and the model, an archive with the tensors that its graph asks for. Nothing
+   that a file says is believed before it is checked, and memory is taken for what is there, never
+   for what a number promises. */
 
 /* A reader for JSON (RFC 8259) that keeps no tree: it stands at a place in the text and is asked
    for what should come next. The first failure stays: from then on nothing is read, loops over
@@ -8317,13 +8325,15 @@ typedef struct ptq__json {
 static ptq_status ptq__json_open(ptq__json *json, const void *text, size_t size,
                                  const ptq_allocator *allocator, ptq_error *err) {
     PTQ__TRY(PTQ__NEW(allocator, &json->start, size + 1, "a copy of the text", err));
-    memcpy(json->start, text, size);
+    if (size)
+        memcpy(json->start, text, size);
     json->at = json->start;
     json->end = json->start + size;
     json->wrong = NULL;
     return PTQ_OK;
 }
 
+/* Remembers what was expected, unless something went wrong before. Returns 0, a failure. */
 static int ptq__json_wrong(ptq__json *json, const char *what) {
     json->wrong = json->wrong ? json->wrong : what;
     return 0;
@@ -8447,7 +8457,7 @@ static char *ptq__json_key(ptq__json *json, const char *what, int *n) {
     return key && ptq__json_take(json, ':', "a colon") ? key : NULL;
 }
 
-/* The characters of a number. */
+/* The characters of a number, of which the functions that read it know more. */
 static int ptq__json_number(ptq__json *json, ptq__span *out) {
     ptq__json_peek(json);
     out->p = json->at;
@@ -8456,6 +8466,7 @@ static int ptq__json_number(ptq__json *json, ptq__span *out) {
     return out->n && !json->wrong ? 1 : ptq__json_wrong(json, "a number");
 }
 
+/* An integer as JSON has it: "-0" is one, "007" and "1e3" are not. */
 static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t *out) {
     ptq__span span;
     size_t sign;
@@ -8476,7 +8487,7 @@ static ptq_status ptq__json_end(ptq__json *json, const char *what, ptq_error *er
                        : PTQ_OK;
 }
 
-/* JSON text for a string. */
+/* JSON text for a string, which is UTF-8. Only what must be escaped is. */
 static void ptq__put_json(ptq__text *text, const char *s) {
     ptq__put_char(text, '"');
     for (; *s; s++) {
@@ -8528,8 +8539,9 @@ static void ptq__copy_le(void *to, const void *from, size_t n, int bytes) {
             d[i] = s[i / width * width + (width - 1 - i % width)];
 }
 
-/* n numbers of BF16 (2 bytes) or F64 (8) as single precision. BF16 is a
-   single without its lower half. */
+/* n numbers of BF16 (2 bytes each) or F64 (8) as single precision. BF16 is the upper half of a
+   single. An F64 beyond the range of a single becomes infinite, and the check of the model refuses
+   it; C leaves open what a cast makes of such a number. */
 static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes) {
     size_t i;
     for (i = 0; i < n; i++, from += bytes) {
@@ -8537,7 +8549,7 @@ static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes)
         double wide = 0;
         if (bytes == 8) {
             ptq__copy_le(&wide, from, 1, bytes);
-            bits = wide > 0 ? 0x7f800000 : 0xff800000; /* infinite, as a cast need not be */
+            bits = wide > 0 ? 0x7f800000 : 0xff800000;
         }
         if (bytes == 8 && !(wide > (double)FLT_MAX) && !(wide < -(double)FLT_MAX))
             to[i] = (float)wide;
@@ -8568,6 +8580,7 @@ PTQ_API void ptq_archive_free(ptq_archive *archive) {
     ptq__free(&allocator, archive);
 }
 
+/* Where the tensor of that name is; -1: nowhere. */
 static int ptq__archive_index(const ptq_archive *archive, const char *name) {
     int i = archive->entries - 1;
     while (i >= 0 && strcmp(archive->entry[i].name, name))
@@ -8618,7 +8631,11 @@ PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const
     return PTQ_OK;
 }
 
-/* Reading. What the header says of each entry of the archive, beside its name. */
+/* Reading goes in three steps: the header is read into the names of the archive and a record for
+   each; then all records are checked against each other and the size of the file; only then is any
+   data touched. */
+
+/* What the header says of a tensor, besides its name. */
 typedef struct ptq__record {
     int dtype, rank;
     int64_t dim[PTQ_MAX_RANK]; /* the first four */
@@ -8639,6 +8656,7 @@ static ptq_status ptq__tensor_error(const char *name, const char *what, ptq_erro
                          what);
 }
 
+/* "F32" */
 static void ptq__read_dtype(ptq__json *json, ptq__record *record) {
     const char *name = ptq__json_string(json);
     int i = 0;
@@ -8649,6 +8667,8 @@ static void ptq__read_dtype(ptq__json *json, ptq__record *record) {
         ptq__json_wrong(json, "a known dtype");
 }
 
+/* [16,3,3,3]. A rank of more than four is counted only: such a tensor belongs to no model, but the
+   file may have it. The bounds keep every product below from overflowing. */
 static void ptq__read_shape(ptq__json *json, ptq__record *record) {
     int64_t d = 0;
     record->elements = 1;
@@ -8665,6 +8685,7 @@ static void ptq__read_shape(ptq__json *json, ptq__record *record) {
     }
 }
 
+/* [0,1728]: where its bytes begin and end. */
 static void ptq__read_offsets(ptq__json *json, ptq__record *record) {
     const int64_t most = (int64_t)1 << 56;
     if (ptq__json_take(json, '[', "two offsets") &&
@@ -8714,8 +8735,7 @@ static ptq_status ptq__header_meta(ptq__json *json, ptq_archive *archive, ptq_er
         else if (value && ptq__archive_meta(archive, key))
             ptq__json_wrong(json, "every metadata key once");
         else if (value)
-            PTQ__TRY(ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator,
-                                   err));
+            PTQ__TRY(ptq_archive_set_meta(archive, key, value, err));
     }
     return PTQ_OK;
 }
@@ -8747,7 +8767,8 @@ static int ptq__data_before(const void *a, const void *b, const void *record) {
     return r->begin != s->begin ? r->begin < s->begin : r->end < s->end;
 }
 
-/* Names unique; the data covered exactly, without overlap or hole, as the format demands. */
+/* Names unique; the data covered exactly, without overlap or hole, as the format demands: so no
+   byte of a file is unaccounted for. Indices are sorted, not records: entries keep their order. */
 static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_size, ptq_error *err) {
     const ptq_archive_entry *entry = header->archive->entry;
     int i, n = header->archive->entries, *order = header->order;
@@ -8779,7 +8800,8 @@ static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_siz
     return PTQ_OK;
 }
 
-/* The tensor of a record, copied or borrowed. What cannot be one keeps rank 0. */
+/* The tensor of a record: borrowed where the caller allows it and its bytes lie as the host would
+   have them, else copied. What this library has no type for, or no rank, keeps rank 0. */
 static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *data, int borrow,
                                    const ptq_allocator *allocator, ptq_archive_entry *out,
                                    ptq_error *err) {
@@ -8854,7 +8876,8 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
     return status;
 }
 
-/* Writing. Packed codes go into the file as bytes, one row for each channel. */
+/* Writing. Codes of fewer than 8 bits, which the format has no type for, go into the file as bytes,
+   O rows of as many as an output channel takes. */
 static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin) {
     const ptq_tensor *tensor = &entry->tensor;
     int i = 0, packed = ptq__is_packed(tensor->type);
@@ -8870,7 +8893,9 @@ static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, siz
     ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + tensor->size);
 }
 
-/* The header alone: as much as fits into `size`, and counted beyond it. */
+/* The header: as much as fits into `size`, and counted beyond it, so that the same function tells
+   its length first and then writes it. Spaces fill it up to a multiple of 8, for the data behind it
+   to be aligned. */
 static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     size_t begin = 0;
@@ -8926,7 +8951,8 @@ PTQ_API void ptq_bytes_free(void *bytes, const ptq_allocator *allocator) {
     ptq__free(allocator, bytes);
 }
 
-/* Models in archives. "conv1.weight": */
+/* Models in archives. A node's tensors are named after it, as PyTorch does: conv1.weight,
+   conv1.bias, bn1.running_mean; integer weights have conv1.weight_scale beside them. */
 typedef struct ptq__param_text {
     char text[PTQ_NAME_SIZE + 32];
 } ptq__param_text;
@@ -8978,7 +9004,8 @@ static const ptq_tensor *ptq__find_param(const ptq_archive *archive, const ptq_n
     return ptq_archive_find(archive, ptq__full_name(node, param).text);
 }
 
-/* Finds a tensor of the type, rank and dimensions that it must have, for the node to take. */
+/* Finds a tensor of a node and marks it as taken, if its type, rank and dimensions are what the
+   graph says they must be. */
 static ptq_status ptq__take(ptq_archive *archive, const ptq_node *node, const char *param,
                             ptq_type type, int rank, const int *dims, ptq_tensor **out,
                             ptq_error *err) {
@@ -9027,7 +9054,7 @@ static ptq_status ptq__take_param(ptq_archive *archive, ptq_model *model, ptq_no
     int rows[PTQ_MAX_RANK] = {1, 1, 1, 1}, bits = node->param[param].bits;
     ptq_type type = ptq__param_type(node, param);
     int packed = ptq__is_packed(type);
-    ptq_tensor *taken;
+    ptq_tensor *taken, *to = &node->param[param];
     if (!rank)
         return PTQ_OK;
     if (packed) {
@@ -9036,12 +9063,12 @@ static ptq_status ptq__take_param(ptq_archive *archive, ptq_model *model, ptq_no
     }
     PTQ__TRY(ptq__take(archive, node, ptq__param_name(param), packed ? PTQ_TYPE_U8 : type,
                        packed ? 2 : rank, packed ? rows : dims, &taken, err));
-    node->param[param] = *taken;
+    *to = *taken;
     memset(taken, 0, sizeof *taken);
-    node->param[param].type = type;
-    node->param[param].rank = rank;
-    node->param[param].bits = packed ? bits : node->param[param].bits;
-    memcpy(node->param[param].dim, dims, sizeof dims);
+    to->type = type;
+    to->rank = rank;
+    to->bits = packed ? bits : to->bits;
+    memcpy(to->dim, dims, sizeof dims);
     return ptq__is_integer_type(type) ? ptq__take_scales(archive, model, node, err) : PTQ_OK;
 }
 
@@ -9060,12 +9087,12 @@ static ptq_status ptq__check_leftover(const ptq_archive *archive, ptq_error *err
     return PTQ_OK;
 }
 
-/* Everything but the graph itself, which stands in `model`. */
+/* Parameters and metadata for a model that has its graph, and the check of the whole. */
 static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_error *err) {
     int i, param;
     for (i = 0; i < model->nodes; i++) {
         ptq_node *node = &model->node[i];
-        /* A file without a graph may leave biases out, as PyTorch does before a batch norm. */
+        /* A file without a graph may leave out biases, as networks do before a batch norm. */
         if (!ptq__archive_meta(archive, "graph") && ptq__has_weight(node->op) &&
             !ptq__find_param(archive, node, "bias")) {
             node->no_bias = 1;
@@ -9114,8 +9141,8 @@ static ptq_status ptq__put_scales(ptq_archive *archive, const ptq_node *node, pt
     return ptq_archive_add(archive, ptq__full_name(node, "weight_zero_point").text, &tensor, err);
 }
 
-/* Parameters of one width after the other, wide ones first: so each lies aligned in the file and
-   can be used where it is. */
+/* Parameters of 4 bytes an element come first, then the narrower ones: so each lies aligned in the
+   file and can be used where it is. */
 static ptq_status ptq__put_params(ptq_archive *archive, const ptq_model *model, int wide,
                                   ptq_error *err) {
     int i, param;
@@ -9169,8 +9196,8 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
 
 #ifndef PTQ_NO_STDIO
 
-/* Opening, renaming over a file that exists, and removing. Windows takes names in UTF-16, and its
-   rename replaces nothing. */
+/* What differs between systems: opening, renaming over a file that exists, and removing. Windows
+   takes names in UTF-16, and its rename replaces nothing. */
 #ifdef _WIN32
 #ifdef __cplusplus
 #define PTQ__WIN32 extern "C" __declspec(dllimport)
@@ -9293,7 +9320,8 @@ static int ptq__is_special(const char *path) {
 }
 #endif
 
-/* Writes to the path with a suffix, then puts that file in the place of the old one. */
+/* Writes to the path with a suffix, then puts that file in the place of the old one: whatever
+   happens on the way, `path` holds either the old bytes or the new. */
 static ptq_status ptq__write_file(const char *path, const void *bytes, size_t size,
                                   const ptq_allocator *allocator, ptq_error *err) {
     static const char suffix[] = ".ptq-tmp";
@@ -9374,9 +9402,21 @@ PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_
 #ifndef PTQ_RUN_ONLY
 /* ---- [CALIBRATION FILE] --------------------------------------------------------------------- */
 
-/* Statistics as JSON: people can read them, and every number comes back as it was. Members may come
-   in any order, but "first" before "bins"; what is missing keeps its zero and fails the check of
-   the whole, which also keeps out numbers that no images could have caused. */
+/* Statistics as JSON, which people can read, and of which every number comes back as it was.
+
+       {"format": "ptq-calibration", "format_version": 1,
+        "model": "d04c7ee3c5b02a1f",                hash of the float model that ran
+        "class_count": [100,...],                   images of each class
+        "pixel": [12,...],                          how often each of the 256 values occurred
+        "neighbours": 2976000, "neighbour_sum": 36201530,   how far neighbouring pixels differ
+        "images": ["00a1...", ...],                 hashes, ascending
+        "tensors": {"conv1": {"count": 16384000, "zeros": 5, "images": 1000, "min": 0, "max": 6.5,
+            "min_sum": [...], "max_sum": [...],     of the images' extremes: ten limbs, see
+                                                    ptq_exact_sum
+            "exponent": -8, "first": 2048, "bins": [...]}, ...}}
+
+   Members come in any order, but "first" before "bins". What is missing stays 0 and fails the check
+   of the whole, as do numbers that no images could have caused. */
 
 static void ptq__put_hash(ptq__text *text, uint64_t hash) {
     ptq__put_char(text, '"');
@@ -9395,18 +9435,17 @@ static void ptq__put_integers(ptq__text *text, const char *key, const void *valu
     ptq__put_char(text, ']');
 }
 
-/* Bins from the first to the last that is not empty. */
+/* Bins go from the first to the last that is not empty. */
 static void ptq__put_statistics(ptq__text *text, const ptq_statistics *s) {
     int first = 0, end = PTQ_BINS;
     while (end > 0 && !s->bin[end - 1])
         end--;
     while (first < end && !s->bin[first])
         first++;
-    ptq__put(
-        text,
-        "\"count\": %llu, \"zeros\": %llu, \"images\": %llu, \"min\": %g, \"max\": %g,\n      ",
-        (unsigned long long)s->count, (unsigned long long)s->zeros, (unsigned long long)s->images,
-        (double)s->min, (double)s->max);
+    ptq__put(text, "\"count\": %llu, \"zeros\": %llu, \"images\": %llu, ",
+             (unsigned long long)s->count, (unsigned long long)s->zeros,
+             (unsigned long long)s->images);
+    ptq__put(text, "\"min\": %g, \"max\": %g,\n      ", (double)s->min, (double)s->max);
     ptq__put_integers(text, "min_sum", s->min_sum.limb, 10);
     ptq__put_string(text, ", ");
     ptq__put_integers(text, "max_sum", s->max_sum.limb, 10);
@@ -9546,6 +9585,7 @@ static void ptq__json_statistics(ptq__json *json, ptq_statistics *s) {
         ptq__json_wrong(json, "counts that agree with each other");
 }
 
+/* {"conv1": {...}, ...} */
 static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_error *err) {
     const char *name;
     int n = 0;
@@ -9561,6 +9601,7 @@ static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_err
     return PTQ_OK;
 }
 
+/* ["00a1...", ...]. A file that is not sorted is sorted here: others search the hashes. */
 static ptq_status ptq__json_images(ptq__json *json, ptq_calibration *c, ptq_error *err) {
     int n = 0, capacity = 0;
     while (n < INT32_MAX / 2 && ptq__json_next(json, "[]", "a list", &n)) {
@@ -9637,7 +9678,7 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
     ptq_status status;
     PTQ__TRY(ptq__calibration_create(allocator, ptq__at_most(MOST_CLASSES, size / 2), &c, err));
     memset(&json, 0, sizeof json);
-    status = PTQ__NEW(allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
+    status = PTQ__NEW(&c->allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
                       "calibration", err);
     if (!status)
         status = ptq__json_open(&json, bytes, size, allocator, err);
