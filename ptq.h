@@ -5038,6 +5038,16 @@ static size_t ptq__item_size(const ptq_dataset *data) {
     return ptq__item_elements(data) * (data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
 }
 
+/* One item of a data set, and its label, -1 where there is none. */
+static ptq_status ptq__get_item(const ptq_dataset *data, size_t index, void *item, int *label,
+                                ptq_error *err) {
+    PTQ__TRY(data->get(data->user, index, item, label, err));
+    if (*label < -1 || *label >= data->classes)
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", index,
+                             *label, data->classes);
+    return PTQ_OK;
+}
+
 /* One item through a session. `logits` may be NULL. */
 static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
                                 float *logits, ptq_error *err) {
@@ -5060,7 +5070,8 @@ typedef struct ptq__worker {
 struct ptq__job {
     const ptq_plan *plan;
     const ptq_dataset *data;
-    int keep; /* sessions keep intermediates */
+    int keep;     /* sessions keep intermediates */
+    int labelled; /* an image without a label is an error */
     ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
     ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
     ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
@@ -5087,6 +5098,21 @@ static void ptq__lock_destroy(ptq__job *job) { (void)job; }
 static void ptq__lock(ptq__job *job) { (void)job; }
 static void ptq__unlock(ptq__job *job) { (void)job; }
 #endif
+
+/* A job over all images. What is done with each is left to set; `work` may be NULL. */
+static ptq__job ptq__job_of(const ptq_plan *plan, const ptq_dataset *data, const ptq_work *work) {
+    ptq__job job;
+    memset(&job, 0, sizeof job);
+    job.plan = plan;
+    job.data = data;
+    job.total = data ? data->count : 0;
+    if (work) {
+        job.progress = work->progress;
+        job.user = work->user;
+        job.allocator = work->allocator;
+    }
+    return job;
+}
 
 /* Takes the next images; 0 when there are none or the work has stopped. */
 static size_t ptq__job_take(ptq__job *job, size_t *first) {
@@ -5115,10 +5141,10 @@ static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller,
 
 static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t index, ptq_error *err) {
     int label = 0;
-    PTQ__TRY(job->data->get(job->data->user, index, worker->item, &label, err));
-    if (label < -1 || label >= job->data->classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", index,
-                             label, job->data->classes);
+    PTQ__TRY(ptq__get_item(job->data, index, worker->item, &label, err));
+    if (job->labelled && label < 0)
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has no label to compare the answer with",
+                             index);
     return job->one(job, worker, index, label, err);
 }
 
@@ -6989,22 +7015,27 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
 }
 
 /* ---- [DATA] -------------------------------------------------------------------------------------
-   Where images come from. CIFAR-10's binary version (Krizhevsky 2009) is a list of records without
-   any header: a byte with the label, then 32 x 32 bytes of red, as many of green, of blue. They
-   stay in memory as they are, and become H x W x C when they are asked for. Nothing in such a file
-   says what it is; what can be checked is its size, its labels and its name. */
+   Where images come from. To the library a data set is a function that writes one image and its
+   label; what stands behind it is the caller's affair. One such function is here: the binary
+   version of CIFAR-10 (Krizhevsky 2009), files of records without any header,
 
-enum { PTQ__CIFAR_SIDE = 32, PTQ__CIFAR_PIXELS = 1024, PTQ__CIFAR_CLASSES = 10 };
+       byte 0: label      1..1024: red, 32 x 32      1025..2048: green      2049..3072: blue
+
+   which stay in memory as they are, and become H x W x C when they are asked for. Nothing in such
+   a file says what it is; what can be checked is its size, its labels and its name. After it come
+   random numbers, samples and subsets, by which one data set becomes another. */
+
+enum { PTQ__CIFAR_PIXELS = 32 * 32, PTQ__CIFAR_CLASSES = 10 };
 
 struct ptq_cifar10 {
-    ptq_dataset dataset; /* its class_name: CIFAR-10's, or `own_name` */
-    uint8_t *records;    /* dataset.count x PTQ_CIFAR10_RECORD */
-    const char *own_name[PTQ__CIFAR_CLASSES];
+    ptq_dataset dataset;                      /* its class_name: CIFAR-10's, or own_name */
+    uint8_t *records;                         /* dataset.count x PTQ_CIFAR10_RECORD */
+    const char *own_name[PTQ__CIFAR_CLASSES]; /* of the first dataset.classes: into `name` */
     char name[PTQ__CIFAR_CLASSES][PTQ_CLASS_NAME_SIZE];
     ptq_allocator allocator;
 };
 
-/* Planes, 3 x 1024, to pixels, 1024 x 3. */
+/* Planes, 3 x 1024, to pixels, 1024 x 3. Only reads, and so serves any number of threads. */
 static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *label, ptq_error *err) {
     const ptq_cifar10 *data = (const ptq_cifar10 *)user;
     size_t count = data ? data->dataset.count : 0;
@@ -7021,22 +7052,15 @@ static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *labe
     return PTQ_OK;
 }
 
+/* Without images it still tells their size and the names of the classes: what every CIFAR-10 begins
+   with, and what a program needs that has a model but no data. */
 PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data) {
     static const char *const names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
                                         "dog",      "frog",       "horse", "ship", "truck"};
-    static const ptq_dataset none = {0,
-                                     PTQ__CIFAR_SIDE,
-                                     PTQ__CIFAR_SIDE,
-                                     3,
-                                     PTQ__CIFAR_CLASSES,
-                                     PTQ_TYPE_U8,
-                                     ptq__cifar_get,
-                                     NULL,
-                                     names};
+    static const ptq_dataset none = {0, 32, 32, 3, 10, PTQ_TYPE_U8, ptq__cifar_get, NULL, names};
     return data ? &data->dataset : &none;
 }
 
-/* Without images yet, and with CIFAR-10's names. */
 static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
     PTQ__TRY(PTQ__NEW(allocator, out, 1, "data set", err));
@@ -7047,43 +7071,40 @@ static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 
 }
 
 PTQ_API void ptq_cifar10_free(ptq_cifar10 *data) {
-    ptq_allocator allocator;
-    if (!data)
-        return;
-    allocator = data->allocator;
-    ptq__free(&allocator, data->records);
+    ptq_allocator allocator = ptq__allocator(data ? &data->allocator : NULL);
+    if (data)
+        ptq__free(&allocator, data->records);
     ptq__free(&allocator, data);
 }
 
-/* Whether bytes are records. `where` names them in errors. */
-static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const uint8_t *bytes, size_t size,
-                                   const char *where, ptq_error *err) {
-    size_t i;
-    if (!size)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: empty; a record has %d bytes", where,
-                             PTQ_CIFAR10_RECORD);
-    if (size % PTQ_CIFAR10_RECORD)
+/* The end of every way to a data set: the caller gets it whole or not at all. */
+static ptq_status ptq__cifar_finish(ptq_cifar10 *data, ptq_status status, ptq_cifar10 **out) {
+    if (status)
+        ptq_cifar10_free(data);
+    else
+        *out = data;
+    return status;
+}
+
+/* Checks `size` bytes of records, and puts a copy behind those that are there. `where` names them
+   in errors. CIFAR-10 comes in six files, so growing by one file at a time is no waste. */
+static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
+                                    const char *where, ptq_error *err) {
+    size_t i, count = size / PTQ_CIFAR10_RECORD, before = data->dataset.count;
+    const uint8_t *record = (const uint8_t *)bytes;
+    uint8_t *larger = NULL;
+    int classes = data->dataset.classes;
+    if (!size || size % PTQ_CIFAR10_RECORD)
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %zu bytes are no whole number of records of %d; truncated, or not"
-                             " CIFAR-10's binary version",
+                             "%s: %zu bytes are no whole number of records of %d; empty, truncated,"
+                             " or not CIFAR-10's binary version",
                              where, size, PTQ_CIFAR10_RECORD);
-    for (i = 0; i < size; i += PTQ_CIFAR10_RECORD)
-        if (bytes[i] >= data->dataset.classes)
+    for (i = 0; i < count; i++, record += PTQ_CIFAR10_RECORD)
+        if (*record >= classes)
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's"
                                  " binary version?",
-                                 where, i / PTQ_CIFAR10_RECORD, bytes[i],
-                                 data->dataset.classes - 1);
-    return PTQ_OK;
-}
-
-/* Checks records, and puts a copy behind those that are there. CIFAR-10 comes in six files, so that
-   growing by one file at a time is no waste. */
-static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
-                                    const char *where, ptq_error *err) {
-    size_t before = data->dataset.count, count = size / PTQ_CIFAR10_RECORD;
-    uint8_t *larger = NULL;
-    PTQ__TRY(ptq__cifar_check(data, (const uint8_t *)bytes, size, where, err));
+                                 where, i, *record, classes - 1);
     PTQ__TRY(
         ptq__alloc(&data->allocator, before + count, PTQ_CIFAR10_RECORD, "images", &larger, err));
     if (before)
@@ -7098,27 +7119,25 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
 PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_allocator *allocator,
                                      ptq_cifar10 **out, ptq_error *err) {
     ptq_cifar10 *data = NULL;
-    ptq_status status;
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err);
-    if (status)
-        ptq_cifar10_free(data);
-    else
-        *out = data;
-    return status;
+    return ptq__cifar_finish(data, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err), out);
 }
 
 #ifndef PTQ_NO_STDIO
 
-/* Files are looked for by opening them, since ISO C cannot list a directory. */
-
 enum { PTQ__PATH_SIZE = 1024 };
 
-/* Writes directory/part to `path`; 1 if there is such a file. */
-static int ptq__find_in(const char *directory, const char *part, char path[PTQ__PATH_SIZE]) {
+/* Writes the path of `part` in a folder, the first `length` bytes of `folder` (0: where the program
+   runs), to `path`; 1 if such a file opens. ISO C cannot list a directory: files are looked for by
+   their names. */
+static int ptq__find_in(const char *folder, size_t length, const char *part,
+                        char path[PTQ__PATH_SIZE]) {
     ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
     FILE *file;
-    ptq__put(&text, "%s/%s", directory, part);
+    size_t i;
+    for (i = 0; i < length; i++)
+        ptq__put_char(&text, folder[i]);
+    ptq__put(&text, "%s%s", length && !ptq__is_separator(folder[length - 1]) ? "/" : "", part);
     file = text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
     if (file)
         fclose(file);
@@ -7143,7 +7162,7 @@ static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_err
     char found[PTQ__PATH_SIZE];
     size_t i;
     for (i = 0; i < sizeof sign / sizeof sign[0]; i++)
-        if (ptq__find_in(path, sign[i][0], found))
+        if (ptq__find_in(path, strlen(path), sign[i][0], found))
             return ptq_error_set(err, PTQ_BAD_DATA, "%s: no %s there, but %s: this is %s", path,
                                  wanted, sign[i][0], sign[i][1]);
     return ptq_error_set(err, PTQ_IO_ERROR,
@@ -7152,142 +7171,117 @@ static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_err
                          path, wanted);
 }
 
-static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error *err) {
-    void *bytes = NULL;
-    size_t size = 0;
-    ptq_status status;
-    PTQ__TRY(ptq_file_read(path, 0, &data->allocator, &bytes, &size, err));
-    status = ptq__cifar_append(data, bytes, size, path, err);
-    ptq__free(&data->allocator, bytes);
-    return status;
-}
-
-/* One more name of a class. Names are shown to people and written into reports, hence no control
-   characters; each must tell its class apart. */
-static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, ptq__span name, const char *where,
-                                      ptq_error *err) {
-    char *own;
-    size_t i;
-    int c, n = data->dataset.classes;
-    if (n == PTQ__CIFAR_CLASSES)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where,
-                             (int)PTQ__CIFAR_CLASSES);
-    if (name.n >= PTQ_CLASS_NAME_SIZE)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d has over %d bytes", where,
-                             n, PTQ_CLASS_NAME_SIZE - 1);
-    for (i = 0; i < name.n; i++)
-        if ((unsigned char)name.p[i] < 32 || name.p[i] == 127)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: the name of class %d has a control character; it must be"
-                                 " text with one name a line",
-                                 where, n);
-    own = data->name[n];
-    memcpy(own, name.p, name.n);
-    own[name.n] = 0;
-    for (c = 0; c < n; c++)
-        if (!strcmp(own, data->name[c]))
-            return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where, own);
-    data->own_name[data->dataset.classes++] = own;
-    return PTQ_OK;
-}
-
-/* Names of classes, one a line; empty lines, with which CIFAR-10's file ends, do not count. */
-static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, ptq__span text, const char *where,
-                                        ptq_error *err) {
-    data->dataset.classes = 0;
-    data->dataset.class_name = data->own_name;
-    while (text.n) {
-        ptq__span name = ptq__cut(&text, '\n');
-        name.n -= name.n && name.p[name.n - 1] == '\r';
-        if (name.n)
-            PTQ__TRY(ptq__cifar_add_name(data, name, where, err));
-    }
-    if (!data->dataset.classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", where);
-    return PTQ_OK;
-}
-
-/* Reads batches.meta.txt in the directory that `length` bytes of `path` name; without it the names
-   stay CIFAR-10's. */
-static ptq_status ptq__cifar_load_names(ptq_cifar10 *data, const char *path, size_t length,
-                                        ptq_error *err) {
-    char directory[PTQ__PATH_SIZE] = ".", found[PTQ__PATH_SIZE];
-    void *bytes = NULL;
-    ptq__span text = {NULL, 0};
-    ptq_status status;
-    if (length >= sizeof directory)
-        return PTQ_OK; /* too long to open: what reads the records says so */
-    if (length) {
-        memcpy(directory, path, length);
-        directory[length] = 0;
-    }
-    if (!ptq__find_in(directory, "batches.meta.txt", found))
-        return PTQ_OK;
-    PTQ__TRY(ptq_file_read(found, 4096, &data->allocator, &bytes, &text.n, err));
-    text.p = (const char *)bytes;
-    status = ptq__cifar_read_names(data, text, found, err);
-    ptq__free(&data->allocator, bytes);
-    return status;
-}
-
-/* The files of a directory, in numeric order. Gaps are allowed: a part of CIFAR-10 is enough. */
+/* The files of a directory, in numeric order, and not in that of their names, where 10 comes before
+   2. Gaps are allowed: a part of CIFAR-10 is enough. */
 static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
                                        ptq_error *err) {
     char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
-    int i, last = split == PTQ_SPLIT_TRAIN ? 99 : 1;
-    for (i = 1; i <= last; i++) {
-        ptq__text text = ptq__text_over(part, split == PTQ_SPLIT_TRAIN ? sizeof part : 0);
+    int i, train = split == PTQ_SPLIT_TRAIN;
+    for (i = 1; i <= (train ? 99 : 1); i++) {
+        ptq__text text = ptq__text_over(part, train ? sizeof part : 0);
+        ptq_status status;
+        void *bytes = NULL;
+        size_t size = 0;
         ptq__put(&text, "data_batch_%d.bin", i);
-        if (ptq__find_in(path, part, found))
-            PTQ__TRY(ptq__cifar_load(data, found, err));
+        if (!ptq__find_in(path, strlen(path), part, found))
+            continue;
+        PTQ__TRY(ptq_file_read(found, 0, &data->allocator, &bytes, &size, err));
+        status = ptq__cifar_append(data, bytes, size, found, err);
+        ptq__free(&data->allocator, bytes);
+        PTQ__TRY(status);
     }
     if (!data->dataset.count)
-        return ptq__cifar_wrong(
-            path, split == PTQ_SPLIT_TRAIN ? "data_batch_1.bin" : "test_batch.bin", err);
+        return ptq__cifar_wrong(path, train ? "data_batch_1.bin" : "test_batch.bin", err);
     return PTQ_OK;
 }
 
-/* A regular file, as far as the C library can tell: a directory opens but does not read. */
-static int ptq__is_file(const char *path) {
-    size_t n = strlen(path);
-    FILE *file = ptq__open(path, 0);
-    int readable = 0;
-    if (file) {
-        (void)fgetc(file);
-        readable = !ferror(file);
-        fclose(file);
-    }
-    return readable || (n > 4 && !strcmp(path + n - 4, ".bin"));
+/* What is wrong with a name, which people will see and reports will hold; NULL: nothing. */
+static const char *ptq__bad_class_name(ptq__span name) {
+    size_t i;
+    for (i = 0; i < name.n; i++)
+        if ((unsigned char)name.p[i] < 32 || name.p[i] == 127)
+            return "has a control character; it must be text with one name a line";
+    return name.n < PTQ_CLASS_NAME_SIZE ? NULL : "is too long; it may have 31 bytes";
 }
 
+/* One more class. Its name must tell it apart from the others. */
+static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
+                                       ptq_error *err) {
+    int c, n = data->dataset.classes;
+    const char *wrong = ptq__bad_class_name(name);
+    if (n == PTQ__CIFAR_CLASSES)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
+    if (wrong)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d %s", where, n, wrong);
+    for (c = 0; c < n; c++)
+        if (ptq__span_is(name, data->name[c]))
+            return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where,
+                                 data->name[c]);
+    memcpy(data->name[n], name.p, name.n);
+    data->own_name[n] = data->name[n];
+    data->dataset.classes++;
+    return PTQ_OK;
+}
+
+/* batches.meta.txt of the folder: names of classes, one a line, of which empty ones do not count:
+   CIFAR-10's own file ends with one. Without the file the names stay CIFAR-10's. */
+static ptq_status ptq__cifar_classes(ptq_cifar10 *data, const char *folder, size_t length,
+                                     ptq_error *err) {
+    char found[PTQ__PATH_SIZE];
+    void *bytes = NULL;
+    ptq__span text = {NULL, 0};
+    ptq_status status = PTQ_OK;
+    if (!ptq__find_in(folder, length, "batches.meta.txt", found))
+        return PTQ_OK;
+    PTQ__TRY(ptq_file_read(found, 4096, &data->allocator, &bytes, &text.n, err));
+    text.p = (const char *)bytes;
+    data->dataset.classes = 0;
+    data->dataset.class_name = data->own_name;
+    while (text.n && !status) {
+        ptq__span name = ptq__cut(&text, '\n');
+        name.n -= name.n && name.p[name.n - 1] == '\r';
+        status = name.n ? ptq__cifar_add_class(data, name, found, err) : PTQ_OK;
+    }
+    if (!status && !data->dataset.classes)
+        status = ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", found);
+    ptq__free(&data->allocator, bytes);
+    return status;
+}
+
+/* What cannot be read as a file is taken for a directory, unless it is called .bin. The names of
+   the classes come first, since they say how many labels are legal; for a file they lie beside
+   it, in what is left of the path without the file's name. */
 PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
+    size_t size = 0, length = strlen(path), folder = length;
+    int is_bin = length > 4 && !strcmp(path + length - 4, ".bin"), is_file;
     ptq_cifar10 *data = NULL;
+    ptq_error unread;
     ptq_status status;
-    size_t directory = strlen(path); /* the bytes that name it; 0: none do */
-    int is_file = ptq__is_file(path);
-    while (is_file && directory && !ptq__is_separator(path[directory - 1]))
-        directory--;
-    if (is_file && directory > 1)
-        directory--; /* the separator, unless that is the root */
+    void *bytes = NULL;
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_load_names(data, path, directory, err);
-    if (!status)
-        status = is_file ? ptq__cifar_load(data, path, err)
-                         : ptq__cifar_directory(data, path, split, err);
+    status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
+    is_file = status == PTQ_OK;
+    if (status == PTQ_IO_ERROR && !is_bin)
+        status = PTQ_OK;
     if (status)
-        ptq_cifar10_free(data);
-    else
-        *out = data;
-    return status;
+        ptq_error_set(err, status, "%s", unread.text);
+    while (is_file && folder && !ptq__is_separator(path[folder - 1]))
+        folder--;
+    if (!status)
+        status = ptq__cifar_classes(data, path, folder, err);
+    if (!status)
+        status = is_file ? ptq__cifar_append(data, bytes, size, path, err)
+                         : ptq__cifar_directory(data, path, split, err);
+    ptq__free(allocator, bytes);
+    return ptq__cifar_finish(data, status, out);
 }
 
 #endif /* PTQ_NO_STDIO */
 
-/* Chance. PCG32 keeps 64 bits of state, a linear congruential generator, and returns 32 of them,
-   shifted and rotated by the highest ones, which are the most random. */
-
+/* Chance. PCG32 (O'Neill 2014) keeps 64 bits of state, a linear congruential generator, and returns
+   32 of them, shifted and rotated by the highest ones, which are the most random. */
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     uint64_t old = rng->state;
     uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
@@ -7295,6 +7289,7 @@ PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     return (shifted >> rotation) | (shifted << ((32 - rotation) & 31));
 }
 
+/* The increment must be odd, and names the stream: streams of one seed have nothing in common. */
 PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream) {
     rng->state = 0;
     rng->increment = stream << 1 | 1;
@@ -7303,7 +7298,8 @@ PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream) {
     ptq_rng_next(rng);
 }
 
-/* Numbers under 2^32 mod bound are drawn again: the rest divide evenly. */
+/* A number under 2^32 mod bound is drawn again: those that are left divide evenly, and no remainder
+   comes more often than another. */
 PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound) {
     uint32_t threshold = ((uint32_t)0 - bound) % bound, value;
     do
@@ -7316,88 +7312,76 @@ PTQ_API float ptq_rng_float(ptq_rng *rng) {
     return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
 }
 
-/* All labels, data->count of them, checked. `item` has room for one. */
-static ptq_status ptq__read_labels(const ptq_dataset *data, int *label, void *item,
-                                   ptq_error *err) {
+/* Order of image numbers: by their labels first, if the context has them. */
+static int ptq__image_before(const void *a, const void *b, const void *context) {
+    size_t i = *(const size_t *)a, k = *(const size_t *)b;
+    const int *label = (const int *)context;
+    return label && label[i] != label[k] ? label[i] < label[k] : i < k;
+}
+
+/* The number of every image, class after class, and ascending in each. */
+static ptq_status ptq__sort_by_class(const ptq_dataset *data, void *item, int *label, size_t *pool,
+                                     ptq_error *err) {
     size_t i;
     for (i = 0; i < data->count; i++) {
-        PTQ__TRY(data->get(data->user, i, item, &label[i], err));
-        if (label[i] < -1 || label[i] >= data->classes)
-            return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", i,
-                                 label[i], data->classes);
+        PTQ__TRY(ptq__get_item(data, i, item, &label[i], err));
         if ((label[i] < 0) != (label[0] < 0))
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "image %zu has %s label, unlike image 0; label all or none", i,
                                  label[i] < 0 ? "no" : "a");
+        pool[i] = i;
     }
+    ptq__sort(pool, data->count, sizeof *pool, ptq__image_before, label);
     return PTQ_OK;
 }
 
-/* Draws `want` images of class c to the front of `pool`, which has room for all of that class: the
-   first so many steps of a Fisher-Yates shuffle (Durstenfeld 1964), by a stream of chance that is
-   the class's own, so that what is drawn of one class does not depend on the others. */
-static ptq_status ptq__sample_class(const ptq_dataset *data, const int *label, int c, size_t want,
-                                    uint64_t seed, size_t *pool, ptq_error *err) {
-    int wanted = label[0] < 0 ? -1 : c; /* without labels all are of class 0 */
-    char number[16];
-    ptq__text text = ptq__text_over(number, sizeof number);
+/* Of each class, the first steps of a Fisher-Yates shuffle (Durstenfeld 1964): image i of the class
+   changes places with one of those from i on. Every class has a stream of chance of its own, so
+   that what is drawn of it does not depend on the other classes. */
+static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, const int *label,
+                            size_t *pool, size_t *indices, ptq_error *err) {
+    int first = label[0] < 0 ? -1 : 0; /* without labels there is one class, of label -1 */
+    size_t c, i, n, classes = first ? 1 : (size_t)data->classes, left = data->count, drawn = 0;
     ptq_rng rng;
-    size_t i, n = 0;
-    for (i = 0; i < data->count; i++)
-        if (label[i] == wanted)
-            pool[n++] = i;
-    ptq__put(&text, "%d", c);
-    if (n < want)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "class %s has %zu images, %zu are needed; ask for fewer",
-                             data->class_name ? data->class_name[c] : number, n, want);
-    ptq_rng_seed(&rng, seed, (uint64_t)c);
-    for (i = 0; i < want; i++) {
-        size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i)), swap = pool[i];
-        pool[i] = pool[k];
-        pool[k] = swap;
-    }
-    return PTQ_OK;
-}
-
-/* For ascending order. */
-static int ptq__index_before(const void *a, const void *b, const void *context) {
-    (void)context;
-    return *(const size_t *)a < *(const size_t *)b;
-}
-
-/* What is drawn of one class stays at the front of the pool; the next class comes behind it. */
-static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_t seed,
-                                  size_t *indices, ptq_memory *memory, ptq_error *err) {
-    size_t *pool = NULL, c, drawn = 0, classes;
-    void *item = NULL;
-    int *label = NULL;
-    PTQ__TRY(PTQ__KEEP(memory, &label, data->count, "labels", err));
-    PTQ__TRY(PTQ__KEEP(memory, &pool, data->count, "sampling", err));
-    PTQ__TRY(ptq__keep(memory, ptq__item_size(data), 1, "an image", &item, err));
-    PTQ__TRY(ptq__read_labels(data, label, item, err));
-    classes = label[0] < 0 ? 1 : (size_t)data->classes;
-    for (c = 0; c < classes; c++) {
+    for (c = 0; c < classes; c++, pool += n, left -= n) {
         size_t want = count / classes + (c < count % classes);
-        PTQ__TRY(ptq__sample_class(data, label, (int)c, want, seed, pool + drawn, err));
-        drawn += want;
+        for (n = 0; n < left && label[pool[n]] == first + (int)c;)
+            n++;
+        if (n < want)
+            return ptq_error_set(err, PTQ_BAD_DATA,
+                                 "class %zu (%s) has %zu images, %zu are needed; ask for fewer", c,
+                                 data->class_name ? data->class_name[c] : "unnamed", n, want);
+        ptq_rng_seed(&rng, seed, c);
+        for (i = 0; i < want; i++) {
+            size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i));
+            indices[drawn++] = pool[k];
+            pool[k] = pool[i];
+        }
     }
-    ptq__sort(pool, count, sizeof *pool, ptq__index_before, NULL);
-    memcpy(indices, pool, count * sizeof *pool);
+    ptq__sort(indices, count, sizeof *indices, ptq__image_before, NULL);
     return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err) {
-    ptq_memory memory;
+    ptq_memory memory = {{NULL, NULL, NULL}, ptq__allocator(allocator)};
     ptq_status status;
+    size_t *pool = NULL; /* data->count: numbers of images */
+    int *label = NULL;   /* data->count */
+    void *item = NULL;
     PTQ__TRY(ptq__check_dataset(data, err));
     if (!count || count > data->count || data->count > UINT32_MAX)
         return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %zu of %zu images", count,
                              data->count);
-    memset(&memory, 0, sizeof memory);
-    memory.allocator = ptq__allocator(allocator);
-    status = ptq__sample_all(data, count, seed, indices, &memory, err);
+    status = PTQ__KEEP(&memory, &pool, data->count, "sampling", err);
+    if (!status)
+        status = PTQ__KEEP(&memory, &label, data->count, "labels", err);
+    if (!status)
+        status = ptq__keep(&memory, ptq__item_size(data), 1, "an image", &item, err);
+    if (!status)
+        status = ptq__sort_by_class(data, item, label, pool, err);
+    if (!status)
+        status = ptq__draw(data, count, seed, label, pool, indices, err);
     ptq_release(&memory);
     return status;
 }
@@ -7434,25 +7418,29 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
    What quantization did. First a model alone: its answers beside the labels. Then two models on the
    same images, the float one and the quantized one: how often they answer alike, whether the one is
    better than chance explains, how far the logits drift apart, and in which tensor the difference
-   arises. */
+   arises. Nothing depends on the number of threads or on the order in which images finish. */
 
-/* One block holds all lists, the widest elements first, so that each is aligned. */
-static ptq_status ptq__evaluation_create(ptq_evaluation *e, size_t total, int classes,
-                                         ptq_error *err) {
-    size_t n = (size_t)classes, each = 2 * sizeof(int) + n * sizeof(float); /* of an image */
-    double bytes = (double)n * ((double)n + 2) * sizeof(size_t) + (double)total * (double)each;
-    if (bytes > (double)(SIZE_MAX / 2))
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%zu images of %d classes are too many", total,
-                             classes);
-    PTQ__TRY(ptq__keep(&e->memory, (n * n + 2 * n) * sizeof(size_t) + total * each, 1,
-                       "an evaluation", &e->class_total, err));
-    e->total = total;
-    e->classes = classes;
+/* One image, on some thread: it writes to places of its own, and needs no lock. */
+static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
+                                    ptq_error *err) {
+    ptq_evaluation *e = (ptq_evaluation *)job->context;
+    float *logits = e->logits + index * (size_t)e->classes;
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, logits, err));
+    e->label[index] = label;
+    e->prediction[index] = ptq_argmax(logits, e->classes);
+    return PTQ_OK;
+}
+
+/* Room for the answers, in three blocks: counts of classes, numbers of images, logits. */
+static ptq_status ptq__evaluation_create(ptq_evaluation *e, ptq_error *err) {
+    const char *what = "an evaluation";
+    size_t n = (size_t)e->classes, square = (n + 2) * sizeof(size_t);
+    PTQ__TRY(ptq__keep(&e->memory, n, square, what, &e->class_total, err));
+    PTQ__TRY(ptq__keep(&e->memory, e->total, 2 * sizeof(int), what, &e->label, err));
+    PTQ__TRY(ptq__keep(&e->memory, e->total, n * sizeof(float), what, &e->logits, err));
     e->class_correct = e->class_total + n;
     e->confusion = e->class_correct + n;
-    e->label = (int *)(void *)(e->confusion + n * n);
-    e->prediction = e->label + total;
-    e->logits = (float *)(void *)(e->prediction + total);
+    e->prediction = e->label + e->total;
     return PTQ_OK;
 }
 
@@ -7470,49 +7458,26 @@ static void ptq__evaluation_count(ptq_evaluation *e) {
     }
 }
 
-/* One image, on some thread: it writes to places of its own, and needs no lock. */
-static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
-                                    ptq_error *err) {
-    ptq_evaluation *e = (ptq_evaluation *)job->context;
-    float *logits = e->logits + index * (size_t)e->classes;
-    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, logits, err));
-    e->label[index] = label;
-    e->prediction[index] = ptq_argmax(logits, e->classes);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__evaluate_labelled(ptq__job *job, ptq__worker *worker, size_t index,
-                                         int label, ptq_error *err) {
-    if (label < 0)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has no label to compare the answer with",
-                             index);
-    return ptq__evaluate_one(job, worker, index, label, err);
-}
-
 /* The searches of part four compare logits with logits, and need no labels. */
 static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, int labelled,
                                 ptq_evaluation *out, ptq_error *err) {
-    ptq_evaluate_options plain;
+    ptq__job job = ptq__job_of(plan, data, options ? &options->work : NULL);
     ptq_evaluation result;
-    ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
-    memset(&plain, 0, sizeof plain);
-    memset(&result, 0, sizeof result);
-    memset(&job, 0, sizeof job);
-    options = options ? options : &plain;
-    job.plan = plan;
-    job.data = data;
-    job.total = options->limit && options->limit < data->count ? options->limit : data->count;
-    job.one = labelled ? ptq__evaluate_labelled : ptq__evaluate_one;
+    if (options && options->limit && options->limit < job.total)
+        job.total = options->limit;
+    job.labelled = labelled;
+    job.one = ptq__evaluate_one;
     job.context = &result;
-    result.memory.allocator = job.allocator = options->work.allocator;
-    job.progress = options->work.progress;
-    job.user = options->work.user;
-    status = ptq__evaluation_create(&result, job.total, data->classes, err);
+    memset(&result, 0, sizeof result);
+    result.memory.allocator = job.allocator;
+    result.total = job.total;
+    result.classes = data->classes;
+    status = ptq__evaluation_create(&result, err);
     if (!status)
-        status = ptq__job_run(&job, options->work.threads, err);
+        status = ptq__job_run(&job, options ? options->work.threads : 1, err);
     if (status) {
         ptq_release(&result.memory);
         return status;
@@ -7528,22 +7493,18 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
-/* ln of the binomial coefficient, n over k; lgamma(n + 1) is ln n!. */
-static double ptq__log_choose(double n, double k) {
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1);
-}
-
 /* P(X <= k) for X binomial with n trials of probability p: the sum over i of
-   (n over i) p^i (1 - p)^(n - i), by logarithms, since the factors leave the range of double. */
+   n! / (i! (n - i)!) p^i (1 - p)^(n - i), by logarithms, since the factors leave the range of
+   double; lgamma(n + 1) is ln n!. */
 static double ptq__binomial_cdf(size_t k, size_t n, double p) {
-    double sum = 0;
+    double sum = 0, all = lgamma((double)n + 1);
     size_t i;
     if (p <= 0 || k >= n)
         return 1;
     if (p >= 1)
         return 0;
     for (i = 0; i <= k; i++)
-        sum += exp(ptq__log_choose((double)n, (double)i) + (double)i * log(p) +
+        sum += exp(all - lgamma((double)i + 1) - lgamma((double)(n - i) + 1) + (double)i * log(p) +
                    (double)(n - i) * log1p(-p));
     return sum < 1 ? sum : 1;
 }
@@ -7571,22 +7532,9 @@ PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, d
     *high = ptq__exact_end(k, n, (1 - level) / 2, 1);
 }
 
-/* Kullback and Leibler's divergence of two softmax distributions P and Q over the classes, from the
-   logits x and y: sum over c of P(c) (ln P(c) - ln Q(c)), in nats, with ln P(c) = x(c) - max -
-   ln sum exp(x - max). */
-static double ptq__kl(const float *x, const float *y, int classes) {
-    double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
-    double sum_x = 0, sum_y = 0, kl = 0;
-    int c;
-    for (c = 0; c < classes; c++) {
-        sum_x += exp((double)x[c] - most_x);
-        sum_y += exp((double)y[c] - most_y);
-    }
-    for (c = 0; c < classes; c++) {
-        double log_x = (double)x[c] - most_x - log(sum_x);
-        kl += exp(log_x) * (log_x - ((double)y[c] - most_y - log(sum_y)));
-    }
-    return kl > 0 ? kl : 0;
+/* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB. */
+static double ptq__sqnr(double signal, double noise) {
+    return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
 }
 
 /* For exact sums, which take floats: what is too large counts as the largest. */
@@ -7594,71 +7542,82 @@ static float ptq__finite_float(double value) {
     return value < (double)FLT_MAX ? (float)value : FLT_MAX;
 }
 
-/* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB. */
-static double ptq__sqnr(double signal, double noise) {
-    return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
-}
-
-/* Logits against logits. The sums over images are exact, and so do not depend on their order. */
-static void ptq__compare_logits(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
-                                ptq_comparison *out) {
+/* How far logits drift apart: sums over images, which are exact, and so the same in any order. */
+typedef struct ptq__drift {
     ptq_exact_sum kl, signal, noise;
-    size_t i;
-    int c, classes = baseline->classes;
-    memset(&kl, 0, sizeof kl);
-    signal = noise = kl;
-    for (i = 0; i < baseline->total; i++) {
-        const float *x = baseline->logits + i * (size_t)classes;
-        const float *y = quantized->logits + i * (size_t)classes;
-        double xx = 0, dd = 0;
-        for (c = 0; c < classes; c++) {
-            double d = (double)x[c] - (double)y[c];
-            xx += (double)x[c] * (double)x[c];
-            dd += d * d;
-        }
-        ptq__exact_add(&kl, ptq__finite_float(ptq__kl(x, y, classes)));
-        ptq__exact_add(&signal, ptq__finite_float(xx));
-        ptq__exact_add(&noise, ptq__finite_float(dd));
+} ptq__drift;
+
+/* One image's logits x, and those of the quantized model, y, `classes` of each. Kullback and
+   Leibler's divergence of their softmax distributions P and Q is, in nats,
+
+       sum over c of P(c) (ln P(c) - ln Q(c))    with  ln P(c) = x(c) - max x - ln sum exp(x - max x)
+
+   and never negative but by rounding. */
+static void ptq__drift_add(ptq__drift *drift, const float *x, const float *y, int classes) {
+    double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
+    double sum_x = 0, sum_y = 0, signal = 0, noise = 0, kl = 0;
+    int c;
+    for (c = 0; c < classes; c++) {
+        double d = (double)x[c] - (double)y[c];
+        signal += (double)x[c] * (double)x[c];
+        noise += d * d;
+        sum_x += exp((double)x[c] - most_x);
+        sum_y += exp((double)y[c] - most_y);
     }
-    out->kl = ptq__exact_value(&kl) / (double)baseline->total;
-    out->sqnr_db = ptq__sqnr(ptq__exact_value(&signal), ptq__exact_value(&noise));
+    for (c = 0; c < classes; c++) {
+        double log_x = (double)x[c] - most_x - log(sum_x);
+        kl += exp(log_x) * (log_x - ((double)y[c] - most_y - log(sum_y)));
+    }
+    ptq__exact_add(&drift->kl, ptq__finite_float(kl > 0 ? kl : 0));
+    ptq__exact_add(&drift->signal, ptq__finite_float(signal));
+    ptq__exact_add(&drift->noise, ptq__finite_float(noise));
 }
 
 /* Of the images that changed between right and wrong, half would be won by chance alone. How far
    the share that was won is from 1/2 makes both the interval and the test. */
+static void ptq__compare_accuracy(ptq_comparison *c) {
+    size_t changed = c->lost + c->won, fewer = c->lost < c->won ? c->lost : c->won;
+    double low, high, n = (double)c->total, share = 100 * (double)changed / n;
+    c->delta_pp = 100 * ((double)c->won - (double)c->lost) / n;
+    ptq_exact_interval(c->won, changed, 0.95, &low, &high);
+    c->low_pp = changed ? (2 * low - 1) * share : 0;
+    c->high_pp = changed ? (2 * high - 1) * share : 0;
+    c->p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
+    c->p_value = c->p_value > 1 ? 1 : c->p_value;
+}
+
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err) {
+    int classes = baseline->classes, logits = baseline->logits && quantized->logits;
+    size_t i, total = baseline->total;
     ptq_comparison result;
-    size_t i, changed, fewer;
-    double low, high, share, n = (double)baseline->total;
-    if (baseline->total != quantized->total || !baseline->total ||
-        memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
+    ptq__drift drift;
+    if (total != quantized->total || !total ||
+        memcmp(baseline->label, quantized->label, total * sizeof(int)))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the evaluations saw different images (%zu and %zu); run both on the"
                              " same data set in one program",
-                             baseline->total, quantized->total);
-    if (baseline->classes != quantized->classes)
+                             total, quantized->total);
+    if (classes != quantized->classes)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
-                             baseline->classes, quantized->classes);
+                             classes, quantized->classes);
     memset(&result, 0, sizeof result);
-    result.total = baseline->total;
-    for (i = 0; i < result.total; i++) {
+    memset(&drift, 0, sizeof drift);
+    result.total = total;
+    for (i = 0; i < total; i++) {
         int label = baseline->label[i], a = baseline->prediction[i], b = quantized->prediction[i];
+        size_t at = i * (size_t)classes;
         result.agree += a == b;
         result.lost += a == label && b != label;
         result.won += a != label && b == label;
+        if (logits)
+            ptq__drift_add(&drift, baseline->logits + at, quantized->logits + at, classes);
     }
-    changed = result.lost + result.won;
-    fewer = result.lost < result.won ? result.lost : result.won;
-    share = 100 * (double)changed / n;
-    result.delta_pp = 100 * ((double)result.won - (double)result.lost) / n;
-    ptq_exact_interval(result.won, changed, 0.95, &low, &high);
-    result.low_pp = share > 0 ? (2 * low - 1) * share : 0;
-    result.high_pp = share > 0 ? (2 * high - 1) * share : 0;
-    result.p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
-    result.p_value = result.p_value > 1 ? 1 : result.p_value;
-    if (baseline->logits && quantized->logits)
-        ptq__compare_logits(baseline, quantized, &result);
+    ptq__compare_accuracy(&result);
+    if (logits) {
+        result.kl = ptq__exact_value(&drift.kl) / (double)total;
+        result.sqnr_db = ptq__sqnr(ptq__exact_value(&drift.signal), ptq__exact_value(&drift.noise));
+    }
     *out = result;
     return PTQ_OK;
 }
@@ -7694,18 +7653,19 @@ static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_t
     }
 }
 
-/* Two sessions that keep every tensor, and sums over images, one for each item of the report. */
+/* Sums over images, one for each tensor of the report. */
 typedef struct ptq__layer_sum {
     double signal, noise;
     uint64_t clipped, elements;
 } ptq__layer_sum;
 
+/* Two sessions that keep every tensor, of the float model and of the quantized one. */
 typedef struct ptq__layers {
     ptq_session *real, *coded;
     void *image;
     ptq__layer_sum *sum;
     ptq_layer_report report;
-    ptq_memory memory; /* what goes at the end */
+    ptq_memory memory; /* of image and sum */
 } ptq__layers;
 
 /* One tensor of one image. An element is clipped if its code is the lowest or the highest while the
@@ -7724,7 +7684,7 @@ static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq
         item->largest = d > item->largest ? d : item->largest;
         if (q->type == PTQ_TYPE_F32)
             continue;
-        code = ptq__load(coded->data, (int)i, q->type);
+        code = ptq__code(coded, i);
         sum->clipped +=
             (code == low && x < y - q->scale / 2) || (code == high && x > y + q->scale / 2);
     }
@@ -7734,36 +7694,38 @@ static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq
 /* Every tensor of the quantized model that the float model has too, after both have run: of a node
    with a fused addition first what is before it, then its result. */
 static ptq_status ptq__compare_image(ptq__layers *layers, ptq_error *err) {
+    const ptq_model *float_model = layers->real->plan->info.model;
     const ptq_model *model = layers->coded->plan->info.model;
-    ptq_layer_error *item = layers->report.item;
-    ptq__layer_sum *sum = layers->sum;
-    int i, middle;
+    int i, middle, items = 0;
     for (i = 1; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
         for (middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
             const char *name = middle ? node->name : node->out;
+            ptq_layer_error *item = &layers->report.item[items];
             ptq_tensor real, coded;
-            if (ptq_model_find(layers->real->plan->info.model, name) < 0)
+            if (ptq_model_find(float_model, name) < 0)
                 continue;
             PTQ__TRY(ptq_session_tensor(layers->real, name, &real, err));
             PTQ__TRY(ptq_session_tensor(layers->coded, name, &coded, err));
             memcpy(item->name, name, strlen(name) + 1);
             ptq__in_units_of(model, node, &real);
             if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
-                ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
-            item++;
-            sum++;
+                ptq__layer_add(&layers->sum[items], item, &real, &coded,
+                               middle ? &node->mid : &node->q);
+            items++;
         }
     }
-    layers->report.items = (int)(item - layers->report.item);
+    layers->report.items = items;
     return PTQ_OK;
 }
 
-/* Every node makes two tensors at most: before a fused addition, and its result. */
-static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *baseline,
-                                   const ptq_plan *quantized, const ptq_dataset *data,
-                                   ptq_error *err) {
-    size_t most = 2 * (size_t)quantized->info.model->nodes;
+/* Both models on each image in turn; the sums then make the figures. Every node makes two tensors
+   at most: before a fused addition, and its result. */
+static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_plan *baseline,
+                                      const ptq_plan *quantized, const ptq_dataset *data,
+                                      size_t count, ptq_error *err) {
+    size_t i, most = 2 * (size_t)quantized->info.model->nodes;
+    int k, label;
     ptq_session_options keep;
     memset(&keep, 0, sizeof keep);
     keep.keep = 1;
@@ -7773,14 +7735,7 @@ static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *baseline
     PTQ__TRY(ptq_session_create(quantized, &keep, &layers->coded, err));
     PTQ__TRY(ptq__keep(&layers->memory, ptq__item_size(data), 1, "an image", &layers->image, err));
     PTQ__TRY(PTQ__KEEP(&layers->memory, &layers->sum, most, "layer report", err));
-    return PTQ__KEEP(&layers->report.memory, &layers->report.item, most, "layer report", err);
-}
-
-/* Both models on each image in turn; the sums then make the figures. */
-static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *data, size_t count,
-                                      ptq_error *err) {
-    size_t i;
-    int k, label;
+    PTQ__TRY(PTQ__KEEP(&layers->report.memory, &layers->report.item, most, "layer report", err));
     for (i = 0; i < count; i++) {
         PTQ__TRY(data->get(data->user, i, layers->image, &label, err));
         PTQ__TRY(ptq__run_item(layers->real, data, layers->image, NULL, err));
@@ -7804,10 +7759,8 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
     PTQ__TRY(ptq__check_fits(baseline, data, err));
     PTQ__TRY(ptq__check_fits(quantized, data, err));
     memset(&layers, 0, sizeof layers);
-    status = ptq__layers_open(&layers, baseline, quantized, data, err);
-    if (!status)
-        status = ptq__compare_images(&layers, data,
-                                     count && count < data->count ? count : data->count, err);
+    count = count && count < data->count ? count : data->count;
+    status = ptq__compare_images(&layers, baseline, quantized, data, count, err);
     ptq_session_free(layers.real);
     ptq_session_free(layers.coded);
     ptq_release(&layers.memory);
@@ -7816,19 +7769,6 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
     else
         *out = layers.report;
     return status;
-}
-
-/* What the searches of part four go by. */
-static ptq_status ptq__diverge(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
-                               ptq_divergence *out, ptq_error *err) {
-    ptq_comparison compared;
-    memset(out, 0, sizeof *out);
-    PTQ__TRY(ptq_compare(baseline, quantized, &compared, err));
-    out->sqnr_db = compared.sqnr_db;
-    out->kl = compared.kl;
-    out->agreement = (double)compared.agree / (double)compared.total;
-    out->delta_pp = compared.delta_pp;
-    return PTQ_OK;
 }
 
 #endif /* PTQ_RUN_ONLY */
@@ -13301,11 +13241,17 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
 static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model *model,
                                       ptq_divergence *cost, ptq_error *err) {
     ptq_evaluation measured;
+    ptq_comparison compared;
     ptq_status status;
     PTQ__TRY(ptq__search_evaluate(search, model, &measured, err));
-    status = ptq__diverge(&search->real, &measured, cost, err);
+    status = ptq_compare(&search->real, &measured, &compared, err);
     ptq_release(&measured.memory);
-    return status;
+    PTQ__TRY(status);
+    cost->sqnr_db = compared.sqnr_db;
+    cost->kl = compared.kl;
+    cost->agreement = (double)compared.agree / (double)compared.total;
+    cost->delta_pp = compared.delta_pp;
+    return PTQ_OK;
 }
 
 /* Converts with the overrides of the search, and measures. `bytes` and `made` may be NULL; only a
