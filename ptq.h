@@ -1,4 +1,4 @@
-/* ptq.h - post-training quantization of convolutional networks in one C file - version 0.1.0
+/* ptq.h - post-training quantization of convolutional networks in one C file - version 0.2.0
 
    WHAT IT IS
      A trained float network goes in; a network that computes on 8-bit integers (or fewer) comes
@@ -15,44 +15,37 @@
 
      and everywhere else only the #include. Link with -lm.
 
-   A PROGRAM
-         #include <stdio.h>
-         #define PTQ_IMPLEMENTATION
-         #include "ptq.h"
+   TWO PROGRAMS (each begins with these two lines and #include <stdio.h>)
+     Quantize, and see what it did:
 
-         int main(void)
-         {
+         int main(void) {
              ptq_error e = {PTQ_OK, ""};
-             ptq_model *model, *fused, *q;
-             ptq_plan *plan, *qplan;
-             ptq_cifar10 *train, *test;
-             ptq_calibration *calibration;
-             static ptq_convert_options options; // zeros: 8 bits, per channel, MinMax
-             ptq_evaluation before, after;
-             static size_t index[1000];
-             ptq_subset images;
-
-             if (ptq_model_load("resnet8.safetensors", NULL, &model, &e) ||
-                 ptq_fuse(model, &fused, NULL, &e) || ptq_plan_create(fused, NULL, &plan, &e) ||
-                 ptq_cifar10_open("cifar-10-batches-bin", PTQ_SPLIT_TRAIN, NULL, &train, &e) ||
-                 ptq_cifar10_open("cifar-10-batches-bin", PTQ_SPLIT_TEST, NULL, &test, &e))
+             ptq_comparison c;
+             if (ptq_quantize_files("resnet8.safetensors", "cifar-10-batches-bin",
+                                    "int8.safetensors", NULL, &e) ||
+                 ptq_measure_files("int8.safetensors", "resnet8.safetensors",
+                                   "cifar-10-batches-bin", &c, &e))
                  return fprintf(stderr, "%s\n", e.text), 1;
-             if (ptq_sample(ptq_cifar10_dataset(train), 1000, 42, index, NULL, &e) ||
-                 ptq_subset_open(&images, ptq_cifar10_dataset(train), index, 1000, &e) ||
-                 ptq_calibrate(plan, &images.dataset, NULL, &calibration, &e) ||
-                 ptq_convert(fused, calibration, &options, &q, NULL, &e) ||
-                 ptq_plan_create(q, NULL, &qplan, &e) ||
-                 ptq_evaluate(plan, ptq_cifar10_dataset(test), NULL, &before, &e) ||
-                 ptq_evaluate(qplan, ptq_cifar10_dataset(test), NULL, &after, &e))
-                 return fprintf(stderr, "%s\n", e.text), 1;
-             printf("float %d, 8-bit integers %d of %d right\n", (int)before.correct,
-                    (int)after.correct, (int)after.total);
+             printf("float %zu, integers %zu of %zu right\n", c.before, c.after, c.total);
              return 0;
          }
 
-     prints, with MLPerf Tiny's ResNet8 and 5,000 of CIFAR-10's test images:
+     prints after seconds, with MLPerf Tiny's ResNet8, 1,000 of CIFAR-10's training images to
+     calibrate on and 5,000 of its test images:
 
-         float 4371, 8-bit integers 4363 of 5000 right
+         float 4371, integers 4366 of 5000 right
+
+     Classify one image of 32 x 32 x 3 bytes:
+
+         int classify(const uint8_t *pixels) {
+             ptq_net *net;
+             int best = -1;
+             if (ptq_net_open("int8.safetensors", &net, NULL) == PTQ_OK) {
+                 ptq_net_classify(net, pixels, &best, NULL);
+                 ptq_net_free(net);
+             }
+             return best;
+         }
 
    THE EQUATION
      Everything rests on one: a real number is stored as an integer code q, and
@@ -69,21 +62,32 @@
        may be NULL. On failure it holds one sentence that names the thing and says what to do.
      - Results come back through out parameters, written on success only.
      - Objects from ptq_xxx_create/open/load belong to the caller, who frees each with its own
-       ptq_xxx_free (NULL is fine). Nothing is global; nothing prints; nothing exits.
-     - Option structs may be all zeros, or NULL: every zero means the sensible default. (The program
-       above uses those; the preset "best" does better, see [SCHEME].)
-     - A model does not change while plans use it, and outlives them; a plan outlives its sessions.
-       One plan may serve many threads; a session belongs to one thread at a time.
+       ptq_xxx_free (NULL is fine); reports and other structs that own memory are released by
+       ptq_release. Nothing is global; nothing prints; nothing exits.
+     - Option structs may be all zeros, or NULL: every zero means the sensible default. A scheme of
+       zeros is the preset "best", which learns from images; "minmax8" is the plain one.
+     - A model does not change while plans use it, and is there as long as they run; a plan as long
+       as its sessions run. They may be freed in any order. One plan may serve many threads; a
+       session belongs to one thread at a time.
 
    CONTENTS (search for the tag)
-     [CONFIG]    macros                         [SESSION]   running
-     [STATUS]    errors, memory                 [DATA]      data sets, CIFAR-10, sampling
-     [TENSOR]    arrays of numbers or codes     [OBSERVE]   ranges from data
-     [QUANTIZE]  from real numbers to codes     [CALIBRATE] statistics of every tensor
-     [GRAPH]     nodes, builder, ResNet8        [SCHEME]    what to quantize how, presets
-     [FILE]      safetensors, model files       [CONVERT]   float model to quantized model
-     [FUSE]      folding batch norm and others  [METRICS]   evaluation, comparison
-     [PLAN]      models made ready to run       [IMPLEMENTATION] follows in the same order
+     The interface                                The implementation
+     [CONFIG]    macros                           One: From floats to integers. Scalar code, the
+     [NET]       the whole in a few calls           whole way of one image: [STATUS] [TENSOR]
+     [STATUS]    errors, memory                     [QUANTIZE] [OPERATORS] [GRAPH] [FUSE] [PLAN]
+     [TENSOR]    arrays of numbers or codes         [SESSION] [WORK] [OBSERVE] [CALIBRATE]
+     [QUANTIZE]  from real numbers to codes         [SCHEME] [CONVERT] [DATA] [METRICS] [NET]
+     [GRAPH]     nodes, builder, ResNet8          Two: Files. [GRAPH TEXT] [FILE]
+     [FILE]      safetensors, model files           [CALIBRATION FILE]
+     [FUSE]      folding batch norm and others    Three: Speed. [CPU] [VECTOR] [SELF-TEST]
+     [PLAN]      models made ready to run         Four: Search. [EQUALIZE] [LEARN] [EXPECT]
+     [SESSION]   running                            [SEARCH] [CONFIRM] [SENSITIVITY] [MIX]
+     [DATA]      data sets, CIFAR-10, sampling
+     [OBSERVE]   ranges from data                 Part one is the book; two, three and four need it,
+     [CALIBRATE] statistics of every tensor       it needs none of them. To add an operator, read
+     [SCHEME]    what to quantize how, presets    the end of [OPERATORS]: one row of a table and its
+     [CONVERT]   float model to quantized model   functions beside it; and, to make it fast, one
+     [METRICS]   evaluation, comparison           entry of a table in [VECTOR].
 
    LIMITS
      One input and one result per graph; 4096 nodes; 2^28 elements in a tensor; kernels up to
@@ -98,22 +102,26 @@
 #include <stdint.h>
 
 #define PTQ_VERSION_MAJOR 0
-#define PTQ_VERSION_MINOR 1
+#define PTQ_VERSION_MINOR 2
 #define PTQ_VERSION_PATCH 0
-#define PTQ_VERSION "0.1.0"
+#define PTQ_VERSION "0.2.0"
 
 /* ---------------------------------------------------------------------------------------------
    [CONFIG] Macros to define before the #include, in the file that has PTQ_IMPLEMENTATION
-   (PTQ_STATIC and PTQ_NO_STDIO wherever the header is included). None of them changes a result.
+   (PTQ_STATIC, PTQ_NO_STDIO and PTQ_RUN_ONLY wherever the header is included). None of them changes
+   a result. A function that one of them left out returns PTQ_UNSUPPORTED and names the macro; those
+   that return something else are then not declared.
 
      PTQ_IMPLEMENTATION   compile the implementation here
      PTQ_STATIC           make every function static: a private copy for one C file
      PTQ_NO_STDIO         leave out everything that opens a file; models load from memory
-     PTQ_NO_SIMD          leave out the vector kernels
+     PTQ_NO_SIMD          leave out part three, the vector kernels
+     PTQ_NO_SEARCH        leave out part four: schemes that learn or search are refused
+     PTQ_RUN_ONLY         leave out all that loading and running does not need
      PTQ_MINGW_SIMD       GCC for Windows: do not leave them out, as is done there because GCC takes
                           the stack for more aligned than it is (its bug 54412). For a GCC that is
                           mended, as Debian's, or together with -Wa,-muse-unaligned-vector-move
-     PTQ_THREADS          let ptq_evaluate use POSIX threads (link with -pthread)
+     PTQ_THREADS          let work over many images use POSIX threads (link with -pthread)
      PTQ_MALLOC(size)     default allocator; define both of these or neither
      PTQ_FREE(pointer)
      PTQ_ASSERT(cond)     checks of the library's own reasoning; default assert()
@@ -171,6 +179,57 @@ typedef struct ptq_error {
     char text[PTQ_ERROR_SIZE];
 } ptq_error;
 
+/* ---------------------------------------------------------------------------------------------
+   [NET] What most programs need: a model file that classifies images; the float model that becomes
+   a quantized one; what that did to its accuracy. The rest of the interface is what these functions
+   are made of, and may be used beside them on the same objects. */
+
+typedef struct ptq_model ptq_model;
+typedef struct ptq_plan ptq_plan;
+typedef struct ptq_session ptq_session;
+typedef struct ptq_comparison ptq_comparison;
+
+/* A model, float or quantized, fused and ready to run on the best instruction set of this
+   processor. One thread at a time uses a net; threads that share its plan need sessions of their
+   own. */
+typedef struct ptq_net {
+    ptq_model *model; /* see ptq_net_open: batch norm and others are fused */
+    ptq_plan *plan;   /* ptq_plan_get_info tells its shapes and number of classes */
+    ptq_session *session;
+} ptq_net;
+
+/* From the bytes of a model file, which need not outlive the call. Errors: those of
+   ptq_model_parse, and PTQ_OUT_OF_MEMORY. */
+PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net **out,
+                                       ptq_error *err);
+PTQ_API void ptq_net_free(ptq_net *net);
+
+/* One image of H x W x C bytes, as the model's preprocessing takes them, channels innermost: its
+   logits, one for each class, or the class with the largest, counted from 0. Allocates nothing. */
+PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err);
+PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best, ptq_error *err);
+
+#ifndef PTQ_NO_STDIO
+/* The same from a file. Errors: those of ptq_model_load as well. */
+PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err);
+
+/* Quantizes the float model in one file into another, which gets a self-test vector. Calibration
+   images are CIFAR-10's training images, see ptq_cifar10_open for what `data_path` may be: all of
+   them if there are up to 1,000, else 1,000 with as many of each class, drawn with the seed 42.
+   `scheme` names a preset, see ptq_preset; NULL: "best". Takes minutes where the scheme learns.
+   PTQ_INVALID_ARGUMENT if the output is the model itself. */
+PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_path,
+                                      const char *out_path, const char *scheme, ptq_error *err);
+
+/* Runs both models on CIFAR-10's test images and compares: how much accuracy the first one has lost
+   against the second, the baseline. */
+PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baseline_path,
+                                     const char *data_path, ptq_comparison *out, ptq_error *err);
+#endif
+
+/* ---------------------------------------------------------------------------------------------
+   [STATUS], continued: names, memory, work that takes its time */
+
 /* The lists of names that the library has. A TEXT says in half a sentence what a value means. */
 typedef enum ptq_names {
     PTQ_NAMES_STATUS,      /* ptq_status: "PTQ_BAD_FILE" */
@@ -189,7 +248,7 @@ typedef enum ptq_names {
 PTQ_API const char *ptq_name(ptq_names list, int value);
 PTQ_API int ptq_find_name(ptq_names list, const char *name);
 
-/* "0.1.0" of the compiled implementation, to compare with PTQ_VERSION. Static string. */
+/* "0.2.0" of the compiled implementation, to compare with PTQ_VERSION. Static string. */
 PTQ_API const char *ptq_version(void);
 
 /* Where memory comes from. All zeros: PTQ_MALLOC and PTQ_FREE. Set both functions or neither.
@@ -409,7 +468,7 @@ typedef struct ptq_meta {
 
 /* A graph with its weights, in topological order; node 0 is the input, the last node the result.
    Built by ptq_add_xxx or loaded from a file; immutable from then on. */
-typedef struct ptq_model {
+struct ptq_model {
     ptq_node *node;
     int nodes, capacity;
     float mean[PTQ_MAX_PIXEL_CHANNELS]; /* preprocessing: x = (pixel - mean[c]) / std[c] ... */
@@ -420,7 +479,7 @@ typedef struct ptq_model {
                  allocating by the shapes that a hostile graph names would be a trap */
     ptq_allocator allocator;
     ptq_error error; /* first failure of the builder */
-} ptq_model;
+};
 
 /* An empty model. `allocator` may be NULL. */
 PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **out,
@@ -669,8 +728,6 @@ PTQ_API int ptq_isa_compiled(ptq_isa isa);
    names the tensor that differs. */
 PTQ_API ptq_status ptq_kernel_self_test(ptq_isa isa, ptq_error *err);
 
-typedef struct ptq_plan ptq_plan;
-
 typedef struct ptq_plan_options {
     ptq_isa isa; /* PTQ_UNSUPPORTED if it is not available here */
     ptq_allocator allocator;
@@ -714,13 +771,16 @@ PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps);
 /* ---------------------------------------------------------------------------------------------
    [SESSION] Running */
 
-typedef struct ptq_session ptq_session;
-
 typedef struct ptq_session_options {
     int keep;           /* keep every intermediate tensor of the last image readable by name, in a
                            larger arena */
     void *memory;       /* NULL: from the allocator; else the caller's, any alignment ... */
     size_t memory_size; /* ... at least ptq_session_bytes */
+    /* For timing layers; may be NULL. Called while the session runs, for every image first with
+       node 0 when the input's tensor is ready, then with each node that ran, in order, when its
+       result is there. It must not use the session. */
+    void (*after_node)(void *user, int node);
+    void *user; /* for `after_node` */
     ptq_allocator allocator;
 } ptq_session_options;
 
@@ -731,12 +791,6 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
 
 /* Frees memory from the allocator; the caller's stays the caller's. */
 PTQ_API void ptq_session_free(ptq_session *session);
-
-/* For timing layers: from now on `after_node` is called while the session runs, for every image
-   first with node 0 when the input's tensor is ready, then with each node that ran, in order, when
-   its result is there. It must not use the session. NULL ends it. */
-PTQ_API void ptq_session_watch(ptq_session *session, void (*after_node)(void *user, int node),
-                               void *user);
 
 /* Runs `count` images of H x W x C bytes one behind the other, and writes count x classes logits
    and, if not NULL, softmax probabilities; either may be NULL. The result for an image does not
@@ -1195,8 +1249,9 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 ptq_error *err);
 
 /* Two evaluations of the same images: a quantized model against the float model it came from. */
-typedef struct ptq_comparison {
+struct ptq_comparison {
     size_t total, agree;         /* same prediction */
+    size_t before, after;        /* right answers of the baseline, and of the other */
     size_t lost, won;            /* right to wrong, wrong to right */
     double delta_pp;             /* accuracy difference in percentage points */
     double low_pp, high_pp;      /* exact 95 % interval of it, given the images that changed */
@@ -1205,7 +1260,7 @@ typedef struct ptq_comparison {
                                     they are equal; 0 if an evaluation has none */
     double kl;                   /* mean Kullback-Leibler divergence of the quantized model's
                                     softmax from the float model's, in nats; 0 without logits */
-} ptq_comparison;
+};
 
 /* PTQ_INVALID_ARGUMENT unless both saw the same number of images with the same labels, and have the
    same number of classes. Sums are exact: the order of the images does not matter. The interval is
@@ -3278,16 +3333,6 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     return NULL;
 }
 
-/* Index of the last node that reads the result of node `index`; itself if none does. Until then the
-   result must stay in memory. */
-static int ptq__last_use(const ptq_model *model, int index) {
-    int i, last = index;
-    for (i = index + 1; i < model->nodes; i++)
-        if (model->node[i].input[0] == index || model->node[i].input[1] == index)
-            last = i;
-    return last;
-}
-
 /* How many operands are the result of node `index`. Fusion may hide a tensor that has one reader.
    */
 static int ptq__uses(const ptq_model *model, int index) {
@@ -4274,33 +4319,30 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     return ptq__hand_over(fuser.model, status, out);
 }
 
-/* ---- [PLAN] ------------------------------------------------------------------------------ */
+/* ---- [PLAN] --------------------------------------------------------------------------------- */
 
-/* Where tensors lie in the arena. Two layouts are made: one that reuses memory, one that keeps
-   everything. */
-typedef struct ptq__layout {
-    size_t *offset; /* nodes: the result */
-    size_t *mid;    /* nodes: the result before a fused addition; only in the keeping layout */
-    size_t scratch; /* memory for one step's own use */
-    size_t size;
-} ptq__layout;
+/* A plan is a model made ready to run on one instruction set: for each node a step, which knows its
+   kernel, its weights as that kernel reads them and its constants; and for each tensor a place in
+   one piece of memory, the arena. A plan does not change once it is made, so that threads share it.
+   What changes, the arena, belongs to a session.
 
+   The arena is laid out twice: once so that tensors take over each other's memory, and once, for
+   sessions that keep their intermediates, so that every tensor has a place of its own. */
 enum { PTQ__REUSE, PTQ__KEEP, PTQ__LAYOUTS };
 
-/* What a session's steps work on. */
-typedef struct ptq__memory {
-    const ptq__layout *layout;
-    const void *input; /* node 0's tensor, which may be the caller's memory */
-    char *arena;
-    int keep;
-} ptq__memory;
+typedef struct ptq__layout {
+    size_t *offset; /* of each node's result. In PTQ__KEEP, behind a result lies what it was before
+                       a fused addition */
+    size_t scratch; /* offset of the memory that each step has for itself */
+    size_t size;    /* of the arena */
+} ptq__layout;
 
 struct ptq_plan {
     ptq_plan_info info;
     ptq__step *step; /* one for each node; step 0 is never run */
     int steps;
-    uint8_t *table; /* pixel to code, 256 for each channel; NULL: codes are the pixels themselves,
-                        or the input is not coded */
+    uint8_t *table; /* C x 256: the code of each pixel; NULL where pixels are codes already, or
+                        where the input is real numbers */
     ptq__layout layout[PTQ__LAYOUTS];
     ptq_allocator allocator;
 };
@@ -4314,121 +4356,108 @@ static size_t ptq__node_bytes(const ptq_node *node) {
                       (ptq__is_coded(node) ? 1 : sizeof(float)));
 }
 
-/* The preprocessing of one pixel. */
-static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
-    if (channel >= PTQ_MAX_PIXEL_CHANNELS)
-        return (float)pixel;
-    return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
-}
+/* Laying out the arena. Tensors that share memory, a result written over an operand, make one
+   block, which lives from the step that first writes any of them to the last that reads any. */
+typedef struct ptq__block ptq__block;
+struct ptq__block {
+    int tensor, root; /* the root is the first tensor of the block, and describes all of it */
+    int first, last;  /* steps between which the block lives */
+    size_t size, at;  /* `at`: its place */
+    ptq__block *next; /* the one placed next, in the order of addresses */
+};
 
-/* Laying out the arena. Tensors that share memory (a result written over an operand) are one block,
-   named by its first tensor; a block lives from the first write to the last read of any of its
-   tensors. The largest block is placed first, each at the lowest address where nothing that lives
-   at the same time lies. */
-typedef struct ptq__block {
-    int root;        /* the tensor that names the block of this one */
-    int first, last; /* steps, of the whole block (in its root) */
-    size_t size;
-    int placed;
-} ptq__block;
-
-/* The operand that the result may be written over: the residual of a convolution, the first operand
-   of an elementwise operator. -1 if none: it must not be read again later, nor be the input, which
-   may be the caller's. */
+/* The operand that a result is written over, or -1: the residual of a convolution, or the first
+   operand of what works element by element. It must not be read again later, nor be the image,
+   which may be the caller's; and a convolution reads its input all the while. */
 static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int index) {
     const ptq_node *node = &model->node[index];
-    int conv = node->residual != PTQ_RESIDUAL_NONE;
-    int elementwise = (ptq__operator_of(node)->properties & PTQ__IN_PLACE) != 0;
-    int over = node->input[conv ? 1 : 0];
-    if ((!conv && !elementwise) || over <= 0 || ptq__last_use(model, over) != index)
+    int in_place = (ptq__operator_of(node)->properties & PTQ__IN_PLACE) != 0;
+    int over = node->residual ? node->input[1] : in_place ? node->input[0] : -1;
+    if (over <= 0 || block[over].last != index || block[over].size != block[index].size ||
+        (node->residual && block[node->input[0]].root == block[over].root))
         return -1;
-    if (conv && (node->input[0] == over ||
-                 (node->input[0] > 0 && block[node->input[0]].root == block[over].root)))
-        return -1;
-    return block[over].size == ptq__node_bytes(node) ? over : -1;
+    return over;
 }
 
 static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
-    int i, over, last;
+    int i, k;
     for (i = 0; i < model->nodes; i++) {
-        last = i == ptq_model_logits(model) ? model->nodes : ptq__last_use(model, i);
-        block[i].size = ptq__node_bytes(&model->node[i]);
-        over = ptq__overwrites(model, block, i);
-        block[i].root = over < 0 ? i : block[over].root;
-        if (over < 0)
-            block[i].first = i;
-        if (over < 0 || last > block[block[i].root].last)
-            block[block[i].root].last = last;
+        const ptq_node *node = &model->node[i];
+        block[i].tensor = block[i].root = block[i].first = block[i].last = i;
+        block[i].size = ptq__node_bytes(node);
+        for (k = 0; k < 2; k++)
+            if (node->input[k] >= 0)
+                block[node->input[k]].last = i;
+    }
+    block[ptq_model_logits(model)].last = model->nodes; /* the caller reads them in the end */
+    for (i = 0; i < model->nodes; i++) {
+        int over = ptq__overwrites(model, block, i);
+        ptq__block *root = &block[over < 0 ? i : block[over].root];
+        block[i].root = root->tensor;
+        root->last = block[i].last > root->last ? block[i].last : root->last;
     }
 }
 
-/* Lowest offset for a block among those placed already. */
-static size_t ptq__place(const ptq__block *block, const size_t *offset, int nodes, int index) {
-    size_t at = 0;
-    int i, moved = 1;
-    while (moved) {
-        moved = 0;
-        for (i = 0; i < nodes; i++)
-            if (block[i].placed && block[i].root == i && block[i].first <= block[index].last &&
-                block[index].first <= block[i].last && at < offset[i] + block[i].size &&
-                offset[i] < at + block[index].size) {
-                at = offset[i] + block[i].size;
-                moved = 1;
-            }
-    }
-    return at;
+static int ptq__larger_block(const void *a, const void *b, const void *context) {
+    const ptq__block *x = (const ptq__block *)a, *y = (const ptq__block *)b;
+    (void)context;
+    return x->size != y->size ? x->size > y->size : x->tensor < y->tensor;
 }
 
-static void ptq__lay_reusing(const ptq_model *model, ptq__block *block, ptq__layout *layout) {
-    int i, largest;
-    ptq__make_blocks(model, block);
-    for (;;) {
-        largest = -1;
-        for (i = 0; i < model->nodes; i++)
-            if (block[i].root == i && !block[i].placed &&
-                (largest < 0 || block[i].size > block[largest].size))
-                largest = i;
-        if (largest < 0)
-            break;
-        layout->offset[largest] = ptq__place(block, layout->offset, model->nodes, largest);
-        block[largest].placed = 1;
-        if (layout->offset[largest] + block[largest].size > layout->size)
-            layout->size = layout->offset[largest] + block[largest].size;
-    }
-    for (i = 0; i < model->nodes; i++)
-        layout->offset[i] = layout->offset[block[i].root];
+/* The lowest place at which nothing lies that lives at the same time. `placed` lists the blocks
+   that have theirs by address, so that one pass over it is enough. */
+static void ptq__place(ptq__block *block, ptq__block **placed) {
+    const ptq__block *other;
+    for (other = *placed; other; other = other->next)
+        if (other->first <= block->last && block->first <= other->last &&
+            other->at < block->at + block->size && block->at < other->at + other->size)
+            block->at = other->at + other->size;
+    while (*placed && (*placed)->at < block->at)
+        placed = &(*placed)->next;
+    block->next = *placed;
+    *placed = block;
+}
+
+/* The largest block is placed first: small ones then fill the gaps. */
+static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
+    ptq__block *b, *placed = NULL;
+    ptq__sort(block, (size_t)n, sizeof *block, ptq__larger_block, NULL);
+    for (b = block; b < block + n; b++)
+        if (b->root == b->tensor) {
+            ptq__place(b, &placed);
+            layout->offset[b->tensor] = b->at;
+            layout->size = b->at + b->size > layout->size ? b->at + b->size : layout->size;
+        }
+    for (b = block; b < block + n; b++)
+        layout->offset[b->tensor] = layout->offset[b->root];
 }
 
 static void ptq__lay_keeping(const ptq_model *model, ptq__layout *layout) {
     int i;
     for (i = 0; i < model->nodes; i++) {
-        size_t bytes = ptq__node_bytes(&model->node[i]);
         layout->offset[i] = layout->size;
-        layout->mid[i] = layout->size + bytes;
-        layout->size += model->node[i].residual ? 2 * bytes : bytes;
+        layout->size += ptq__node_bytes(&model->node[i]) * (model->node[i].residual ? 2 : 1);
     }
 }
 
 static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
-    size_t n = (size_t)model->nodes, scratch = 0;
-    void *memory = NULL;
+    size_t n = (size_t)plan->steps, scratch = 0;
+    ptq__block *block = NULL;
     uint64_t sum = 0;
     int i, k;
-    for (i = 0; i < model->nodes; i++) {
+    for (i = 0; i < plan->steps; i++) {
         sum += 2 * (uint64_t)ptq__node_bytes(&model->node[i]);
         scratch = plan->step[i].scratch > scratch ? plan->step[i].scratch : scratch;
     }
     if (sum + scratch > SIZE_MAX / 4)
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the activations do not fit into memory");
-    for (k = 0; k < PTQ__LAYOUTS; k++) {
-        PTQ__TRY(ptq__alloc(&plan->allocator, 2 * n, sizeof(size_t), "layout", &memory, err));
-        plan->layout[k].offset = (size_t *)memory;
-        plan->layout[k].mid = plan->layout[k].offset + n;
-    }
-    PTQ__TRY(ptq__alloc(&plan->allocator, n, sizeof(ptq__block), "layout", &memory, err));
-    ptq__lay_reusing(model, (ptq__block *)memory, &plan->layout[PTQ__REUSE]);
-    ptq__free(&plan->allocator, memory);
+    for (k = 0; k < PTQ__LAYOUTS; k++)
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->layout[k].offset, n, "layout", err));
+    PTQ__TRY(PTQ__NEW(&plan->allocator, &block, n, "layout", err));
+    ptq__make_blocks(model, block);
+    ptq__lay_reusing(block, plan->steps, &plan->layout[PTQ__REUSE]);
+    ptq__free(&plan->allocator, block);
     ptq__lay_keeping(model, &plan->layout[PTQ__KEEP]);
     for (k = 0; k < PTQ__LAYOUTS; k++) {
         plan->layout[k].scratch = plan->layout[k].size;
@@ -4437,7 +4466,8 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Weights in a form that kernels read: packed codes one a byte, half precision as single. */
+/* Weights in a form that kernels read: packed codes one a byte, half precision as single. All
+   others are used where they lie in the model, which may be flash memory. */
 static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error *err) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     size_t i, n = ptq_tensor_elements(weight);
@@ -4456,34 +4486,46 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
     return PTQ_OK;
 }
 
-static ptq_status ptq__prepare_step(ptq_plan *plan, ptq__step *step, ptq_error *err) {
-    const ptq_node *node = step->node;
-    void *memory = NULL;
-    int c;
-    if (!ptq__has_weight(node->op))
-        return PTQ_OK;
-    PTQ__TRY(ptq__unpack_weight(plan, step, err));
-    if (ptq_node_mode(plan->info.model, step->index) != PTQ_MODE_INTEGER)
-        return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)node->shape[2], sizeof(float), "multipliers",
-                        &memory, err));
-    step->multiplier = (float *)memory;
-    for (c = 0; c < node->shape[2]; c++)
-        step->multiplier[c] = ptq__multiplier(plan->info.model, node, c);
-    return PTQ_OK;
+/* One step: first the scalar kernel, which part three may replace by a faster one. */
+static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
+    const ptq_model *model = plan->info.model;
+    const ptq_node *node = &model->node[index];
+    ptq_mode mode = ptq_node_mode(model, index);
+    ptq__step *step = &plan->step[index];
+    int k, c;
+    step->node = node;
+    step->index = index;
+    for (k = 0; k < 2; k++)
+        step->from[k] = node->input[k] >= 0 ? &model->node[node->input[k]] : NULL;
+    ptq__describe_step(step);
+    ptq__choose_kernel(step, mode);
+    if (ptq__has_weight(node->op))
+        PTQ__TRY(ptq__unpack_weight(plan, step, err));
+    if (ptq__has_weight(node->op) && mode == PTQ_MODE_INTEGER) {
+        PTQ__TRY(PTQ__NEW(&plan->allocator, &step->multiplier, (size_t)node->shape[2],
+                          "multipliers", err));
+        for (c = 0; c < node->shape[2]; c++)
+            step->multiplier[c] = ptq__multiplier(model, node, c);
+    }
+    return ptq__vectorize(plan, step, err);
 }
 
-/* The preprocessing and the coding of pixels in one table; none where a pixel is its own code. */
+/* The preprocessing of one pixel. */
+static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
+    if (channel >= PTQ_MAX_PIXEL_CHANNELS)
+        return (float)pixel;
+    return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
+}
+
+/* Preprocessing and coding of pixels in one table; none where a pixel is its own code. */
 static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *input = &model->node[0];
-    void *memory = NULL;
     int c, p, same = input->q.type == PTQ_TYPE_U8;
     if (!ptq__is_coded(input))
         return PTQ_OK;
-    PTQ__TRY(
-        ptq__alloc(&plan->allocator, (size_t)input->shape[2], 256, "pixel table", &memory, err));
-    plan->table = (uint8_t *)memory;
+    PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->table, (size_t)input->shape[2] * 256, "pixel table",
+                      err));
     for (c = 0; c < input->shape[2]; c++)
         for (p = 0; p < 256; p++) {
             int32_t code = ptq_quantize(ptq__pixel(model, c, p), &input->q);
@@ -4497,51 +4539,37 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     return PTQ_OK;
 }
 
-static ptq_status ptq__make_steps(ptq_plan *plan, ptq_error *err) {
+static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
-    void *memory = NULL;
-    int i, k;
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)model->nodes, sizeof(ptq__step), "plan", &memory,
-                        err));
-    plan->step = (ptq__step *)memory;
+    ptq_plan_info *info = &plan->info;
+    int i;
+    PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->step, (size_t)model->nodes, "plan", err));
     plan->steps = model->nodes;
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        plan->step[i].node = node;
-        plan->step[i].index = i;
-        for (k = 0; k < 2; k++)
-            plan->step[i].from[k] = node->input[k] >= 0 ? &model->node[node->input[k]] : NULL;
-        ptq__describe_step(&plan->step[i]);
-        ptq__choose_kernel(&plan->step[i], ptq_node_mode(model, i));
-        PTQ__TRY(ptq__prepare_step(plan, &plan->step[i], err));
-        PTQ__TRY(ptq__vectorize(plan, &plan->step[i], err));
-    }
-    return ptq__make_table(plan, err);
+    for (i = 0; i < plan->steps; i++)
+        PTQ__TRY(ptq__make_step(plan, i, err));
+    PTQ__TRY(ptq__make_table(plan, err));
+    PTQ__TRY(ptq__lay_out(plan, err));
+    info->logits = ptq_model_logits(model);
+    info->classes = (int)ptq__shape_elements(3, model->node[info->logits].shape);
+    info->pixels = ptq__shape_elements(3, model->node[0].shape);
+    info->arena_bytes = plan->layout[PTQ__REUSE].size;
+    return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
                                    ptq_plan **out, ptq_error *err) {
-    void *memory = NULL;
-    ptq_plan *plan;
+    ptq_plan *plan = NULL;
     ptq_isa isa = options ? options->isa : PTQ_ISA_AUTO;
     ptq_status status;
     if (!ptq_isa_available(isa))
         return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
-                             ptq_name(PTQ_NAMES_ISA, isa));
+                             ptq_name(PTQ_NAMES_ISA, (int)isa));
     PTQ__TRY(ptq_model_check(model, err));
-    PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, 1, sizeof(ptq_plan), "plan", &memory,
-                        err));
-    plan = (ptq_plan *)memory;
+    PTQ__TRY(PTQ__NEW(options ? &options->allocator : NULL, &plan, 1, "plan", err));
     plan->allocator = ptq__allocator(options ? &options->allocator : NULL);
     plan->info.model = model;
     plan->info.isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
-    plan->info.logits = ptq_model_logits(model);
-    plan->info.classes = (int)ptq__shape_elements(3, model->node[plan->info.logits].shape);
-    plan->info.pixels = ptq__shape_elements(3, model->node[0].shape);
-    status = ptq__make_steps(plan, err);
-    if (!status)
-        status = ptq__lay_out(plan, err);
-    plan->info.arena_bytes = plan->layout[PTQ__REUSE].size;
+    status = ptq__fill_plan(plan, err);
     if (status)
         ptq_plan_free(plan);
     else
@@ -4588,15 +4616,20 @@ PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
     return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
 }
 
-/* ---- [SESSION] --------------------------------------------------------------------------- */
+/* ---- [SESSION] ------------------------------------------------------------------------------ */
 
+/* A session runs a plan on one image after the other. The image becomes the tensor of node 0; then
+   each step works from the tensors before it to its own; what was asked for is read off the last.
+   All that changes on the way is the session's arena: nothing is allocated, and nothing of an image
+   is left that could reach the next. */
 struct ptq_session {
     const ptq_plan *plan;
-    ptq__memory frame; /* what steps see; its `input` is that of the last run, NULL before */
-    void *owned;       /* memory from the allocator */
-    void (*after_node)(void *user, int node); /* NULL: nobody watches */
-    void *watcher;
-    ptq_allocator allocator;
+    const ptq__layout *layout;
+    ptq_session_options options;
+    const void
+        *input; /* the tensor of node 0, which may be the caller's; NULL before the first run */
+    char *arena;
+    void *owned; /* memory from the allocator; NULL where it is the caller's */
 };
 
 static const ptq__layout *ptq__session_layout(const ptq_plan *plan, int keep) {
@@ -4612,24 +4645,26 @@ PTQ_API size_t ptq_session_bytes(const ptq_plan *plan, const ptq_session_options
 PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_options *options,
                                       ptq_session **out, ptq_error *err) {
     size_t size = ptq_session_bytes(plan, options);
-    void *memory = options ? options->memory : NULL, *owned = NULL;
+    ptq_session_options given;
     ptq_session *session;
-    if (memory && options->memory_size < size)
+    void *memory;
+    memset(&given, 0, sizeof given);
+    if (options)
+        given = *options;
+    memory = given.memory;
+    if (memory && given.memory_size < size)
         return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "the session needs %zu bytes, given are %zu",
-                             size, options->memory_size);
-    if (!memory) {
-        PTQ__TRY(ptq__alloc(options ? &options->allocator : NULL, size, 1, "session", &owned, err));
-        memory = owned;
-    }
-    memory = (char *)memory + (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN;
-    session = (ptq_session *)memory;
+                             size, given.memory_size);
+    if (!memory)
+        PTQ__TRY(ptq__alloc(&given.allocator, size, 1, "session", &memory, err));
+    session = (ptq_session *)(void *)((char *)memory +
+                                      (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN);
     memset(session, 0, sizeof *session);
     session->plan = plan;
-    session->frame.keep = options && options->keep;
-    session->frame.layout = ptq__session_layout(plan, session->frame.keep);
-    session->frame.arena = (char *)memory + ptq__align(sizeof *session);
-    session->owned = owned;
-    session->allocator = ptq__allocator(options ? &options->allocator : NULL);
+    session->layout = ptq__session_layout(plan, given.keep);
+    session->options = given;
+    session->arena = (char *)session + ptq__align(sizeof *session);
+    session->owned = given.memory ? NULL : memory;
     *out = session;
     return PTQ_OK;
 }
@@ -4638,14 +4673,8 @@ PTQ_API void ptq_session_free(ptq_session *session) {
     ptq_allocator allocator;
     if (!session)
         return;
-    allocator = session->allocator;
+    allocator = session->options.allocator; /* a copy: the session lies in what is released */
     ptq__free(&allocator, session->owned);
-}
-
-PTQ_API void ptq_session_watch(ptq_session *session, void (*after_node)(void *user, int node),
-                               void *user) {
-    session->after_node = after_node;
-    session->watcher = user;
 }
 
 PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out) {
@@ -4664,244 +4693,179 @@ PTQ_API int ptq_argmax(const float *values, int n) {
     return best;
 }
 
-/* A tensor of one image as real numbers. */
-static void ptq__read_reals(const ptq_node *node, const void *data, int n, float *out) {
-    int i;
-    if (!ptq__is_coded(node)) {
-        memcpy(out, data, (size_t)n * sizeof(float));
-        return;
-    }
-    for (i = 0; i < n; i++)
-        out[i] = ptq_dequantize(ptq__load(data, i, node->q.type), &node->q);
+/* Node 0's tensor for one item, H x W x C: PTQ_TYPE_U8 pixels become real numbers, or codes by
+   table; PTQ_TYPE_F32 are preprocessed already. What need not change is used where it lies, and
+   only copied where the caller may look at it later. */
+static const void *ptq__load_item(const ptq_session *session, ptq_type type, const void *item) {
+    const ptq_plan *plan = session->plan;
+    const ptq_node *input = &plan->info.model->node[0];
+    const uint8_t *pixel = (const uint8_t *)item;
+    const float *real = (const float *)item;
+    void *buffer = session->arena + session->layout->offset[0];
+    size_t i, c, n = plan->info.pixels, channels = (size_t)input->shape[2];
+    int coded = ptq__is_coded(input), as_is = type == PTQ_TYPE_F32 ? !coded : coded && !plan->table;
+    if (as_is && !session->options.keep)
+        return item;
+    if (as_is)
+        memcpy(buffer, item, n * (coded ? 1 : sizeof(float)));
+    else if (!coded)
+        ptq__preprocess(plan, pixel, (float *)buffer);
+    else if (type == PTQ_TYPE_F32)
+        for (i = 0; i < n; i++)
+            ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(real[i], &input->q);
+    else
+        for (i = 0; i < n; i += channels)
+            for (c = 0; c < channels; c++)
+                ((uint8_t *)buffer)[i + c] = plan->table[c * 256 + pixel[i + c]];
+    return buffer;
 }
 
-/* Where a step works in a session's memory. */
-static ptq__frame ptq__frame_of(const ptq_session *session, const ptq__step *step) {
-    const ptq__memory *memory = &session->frame;
+/* The result of a node, as the last run left it. */
+static const void *ptq__result(const ptq_session *session, int node) {
+    return node == 0 ? session->input : session->arena + session->layout->offset[node];
+}
+
+/* Where a step works in the session's memory. */
+static ptq__frame ptq__frame_of(const ptq_session *session, int index) {
+    const ptq_node *node = session->plan->step[index].node;
     ptq__frame frame;
+    char *out = session->arena + session->layout->offset[index];
     int k;
-    for (k = 0; k < 2; k++) {
-        int from = step->node->input[k];
-        frame.in[k] = from < 0 ? NULL
-                      : from   ? memory->arena + memory->layout->offset[from]
-                               : memory->input;
-    }
-    frame.out = memory->arena + memory->layout->offset[step->index];
-    frame.mid = memory->keep && step->node->residual
-                    ? memory->arena + memory->layout->mid[step->index]
-                    : NULL;
-    frame.scratch = memory->arena + memory->layout->scratch;
+    for (k = 0; k < 2; k++)
+        frame.in[k] = node->input[k] < 0 ? NULL : ptq__result(session, node->input[k]);
+    frame.out = out;
+    frame.mid = session->options.keep && node->residual ? out + ptq__node_bytes(node) : NULL;
+    frame.scratch = session->arena + session->layout->scratch;
     return frame;
 }
 
-/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
-static const void *ptq__operand(const ptq_session *session, int node, int k) {
-    return ptq__frame_of(session, &session->plan->step[node]).in[k];
-}
-
-/* The inputs under the kernel of a group at one position of a convolution's result (row * W +
-   column), in the order of its weights: int16_t codes less their zero point for a node on integers,
-   float for one on real numbers. Of a dense layer, all of its inputs. Returns how many. */
-static int ptq__gather(const ptq_session *session, int index, int group, int position,
-                       void *patch) {
-    const ptq__step *step = &session->plan->step[index];
-    const ptq_qparams *q = &step->from[0]->q;
-    const void *x = ptq__operand(session, index, 0), *from;
-    if (q->type != PTQ_TYPE_F32) {
-        ptq__gather_codes(step, (const uint8_t *)x, q, position, group, (int16_t *)patch);
-        return step->taps;
-    }
-    from = ptq__gather_f32(step, (const float *)x, position, group, (float *)patch);
-    if (from != patch)
-        memcpy(patch, from, (size_t)step->taps * sizeof(float));
-    return step->taps;
-}
-
-/* One image, from the tensor of node 0, through the nodes up to `last`. */
-static void ptq__run_steps(ptq_session *session, const void *input, int last) {
+/* One item, PTQ_TYPE_U8 pixels or PTQ_TYPE_F32 real numbers, through the nodes before `end`. */
+static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int end) {
+    const ptq_session_options *options = &session->options;
     const ptq__step *step = session->plan->step;
     int i;
-    session->frame.input = input;
-    for (i = 0; i <= last; i++) {
-        if (i > 0) {
-            ptq__frame frame = ptq__frame_of(session, &step[i]);
+    session->input = ptq__load_item(session, type, item);
+    for (i = 0; i < end; i++) {
+        ptq__frame frame = ptq__frame_of(session, i);
+        if (i > 0)
             step[i].run(&step[i], &frame);
-        }
-        if (session->after_node)
-            session->after_node(session->watcher, i);
+        if (options->after_node)
+            options->after_node(options->user, i);
     }
 }
 
-/* All of it. Steps behind the logits (a softmax) run only where they are kept. Returns the logits'
-   tensor. */
-static const void *ptq__run_image(ptq_session *session, const void *input) {
+/* What is wanted of each image's result, one row behind the other; NULL: not wanted. */
+typedef struct ptq__wanted {
+    float *logits, *probabilities; /* count x classes */
+    int32_t *codes;                /* count x classes */
+    int *classes;                  /* count */
+} ptq__wanted;
+
+/* The node whose result is the logits as codes: the last one, or the one before that makes them
+   real numbers. -1 if they never were codes. */
+static int ptq__coded_logits(const ptq_plan_info *info) {
+    const ptq_node *node = &info->model->node[info->logits];
+    int index = node->op == PTQ_OP_DEQUANTIZE ? node->input[0] : info->logits;
+    return ptq__is_coded(&info->model->node[index]) ? index : -1;
+}
+
+/* Element i of a node's result as a real number. */
+static float ptq__real(const ptq_node *node, const void *data, int i) {
+    return ptq__is_coded(node) ? ptq_dequantize(ptq__load(data, i, node->q.type), &node->q)
+                               : ((const float *)data)[i];
+}
+
+static void ptq__read_result(const ptq_session *session, size_t image, const ptq__wanted *wanted) {
     const ptq_plan_info *info = &session->plan->info;
-    ptq__run_steps(session, input, session->frame.keep ? info->model->nodes - 1 : info->logits);
-    return info->logits ? ptq__frame_of(session, &session->plan->step[info->logits]).out : input;
-}
-
-/* Logits and probabilities of one image; either may be NULL. `row` is their row of the result. */
-static void ptq__write_result(const ptq_plan *plan, const void *result, float *logits,
-                              float *probabilities) {
-    const ptq_node *node = &plan->info.model->node[plan->info.logits];
-    int classes = plan->info.classes;
-    if (logits)
-        ptq__read_reals(node, result, classes, logits);
-    if (probabilities) {
-        ptq__read_reals(node, result, classes, probabilities);
+    const ptq_node *node = &info->model->node[info->logits];
+    const void *result = ptq__result(session, info->logits);
+    int c, best = 0, classes = info->classes, coded = ptq__coded_logits(info);
+    size_t row = image * (size_t)classes;
+    float *probabilities = wanted->probabilities ? wanted->probabilities + row : NULL;
+    for (c = 0; c < classes; c++) {
+        float value = ptq__real(node, result, c);
+        if (wanted->logits)
+            wanted->logits[row + (size_t)c] = value;
+        if (probabilities)
+            probabilities[c] = value;
+        if (wanted->codes)
+            wanted->codes[row + (size_t)c] =
+                ptq__load(ptq__result(session, coded), c, info->model->node[coded].q.type);
+        best = value > ptq__real(node, result, best) ? c : best;
+    }
+    if (probabilities)
         ptq__softmax(probabilities, probabilities, classes);
+    if (wanted->classes)
+        wanted->classes[image] = best;
+}
+
+/* Steps behind the logits (a softmax) run only where their results are kept. */
+static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *items, size_t count,
+                               const ptq__wanted *wanted, ptq_error *err) {
+    const ptq_plan_info *info = &session->plan->info;
+    int end = session->options.keep ? info->model->nodes : info->logits + 1,
+        real = type == PTQ_TYPE_F32;
+    size_t i, k, bytes = info->pixels * (real ? sizeof(float) : 1);
+    if (!items && count)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no %s given",
+                             real ? "input is" : "pixels are");
+    for (i = 0; i < count; i++) {
+        const void *item = (const char *)items + i * bytes;
+        for (k = 0; k < info->pixels && real; k++)
+            if (!ptq__is_finite(((const float *)item)[k]))
+                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
+                                     (double)((const float *)item)[k]);
+        ptq__run_until(session, type, item, end);
+        ptq__read_result(session, i, wanted);
     }
-}
-
-static void *ptq__input_buffer(const ptq_session *session) {
-    return session->frame.arena + session->frame.layout->offset[0];
-}
-
-/* Node 0's tensor for an image: preprocessed floats, codes by table, or the pixels themselves. */
-static const void *ptq__load_pixels(const ptq_session *session, const uint8_t *pixels) {
-    const ptq_plan *plan = session->plan;
-    const ptq_node *input = &plan->info.model->node[0];
-    void *buffer = ptq__input_buffer(session);
-    size_t i, c, n = plan->info.pixels, channels = (size_t)input->shape[2];
-    if (!ptq__is_coded(input)) {
-        ptq__preprocess(plan, pixels, (float *)buffer);
-    } else if (plan->table) {
-        for (i = 0; i < n; i += channels)
-            for (c = 0; c < channels; c++)
-                ((uint8_t *)buffer)[i + c] = plan->table[c * 256 + pixels[i + c]];
-    } else {
-        if (!session->frame.keep)
-            return pixels;
-        memcpy(buffer, pixels, n);
-    }
-    return buffer;
-}
-
-/* The same for preprocessed floats. */
-static const void *ptq__load_reals(const ptq_session *session, const float *reals) {
-    const ptq_node *input = &session->plan->info.model->node[0];
-    void *buffer = ptq__input_buffer(session);
-    size_t i, n = ptq_plan_get_info(session->plan)->pixels;
-    if (ptq__is_coded(input)) {
-        for (i = 0; i < n; i++)
-            ((uint8_t *)buffer)[i] = (uint8_t)ptq_quantize(reals[i], &input->q);
-        return buffer;
-    }
-    if (!session->frame.keep)
-        return reals;
-    memcpy(buffer, reals, n * sizeof(float));
-    return buffer;
-}
-
-/* Runs the nodes before `node` on one item of a data set of that type: then its operands are ready,
-   and it can be looked at what it would compute from. */
-static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int node) {
-    const void *input = type == PTQ_TYPE_F32 ? ptq__load_reals(session, (const float *)item)
-                                             : ptq__load_pixels(session, (const uint8_t *)item);
-    ptq__run_steps(session, input, node - 1);
+    return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
                            float *probabilities, ptq_error *err) {
-    size_t i, n = ptq_plan_get_info(session->plan)->pixels;
-    size_t classes = (size_t)ptq_plan_get_info(session->plan)->classes;
-    if (!pixels && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
-    for (i = 0; i < count; i++) {
-        const void *result = ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
-        ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
-                          probabilities ? probabilities + i * classes : NULL);
-    }
-    return PTQ_OK;
+    ptq__wanted wanted = {logits, probabilities, NULL, NULL};
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
 }
 
 PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
                                float *logits, float *probabilities, ptq_error *err) {
-    size_t i, k, n = ptq_plan_get_info(session->plan)->pixels;
-    size_t classes = (size_t)ptq_plan_get_info(session->plan)->classes;
-    if (!input && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no input is given");
-    for (i = 0; i < count; i++) {
-        const void *result;
-        for (k = 0; k < n; k++)
-            if (!ptq__is_finite(input[i * n + k]))
-                return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
-                                     (double)input[i * n + k]);
-        result = ptq__run_image(session, ptq__load_reals(session, input + i * n));
-        ptq__write_result(session->plan, result, logits ? logits + i * classes : NULL,
-                          probabilities ? probabilities + i * classes : NULL);
-    }
-    return PTQ_OK;
-}
-
-/* The last node whose result is codes, where the logits are those codes made real; NULL if they
-   never were codes. */
-static const ptq__step *ptq__coded_logits(const ptq_plan *plan) {
-    const ptq__step *step = &plan->step[plan->info.logits];
-    if (step->node->op == PTQ_OP_DEQUANTIZE)
-        step = &plan->step[step->node->input[0]];
-    return ptq__is_coded(step->node) ? step : NULL;
+    ptq__wanted wanted = {logits, probabilities, NULL, NULL};
+    return ptq__run_all(session, PTQ_TYPE_F32, input, count, &wanted, err);
 }
 
 PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
                                  int32_t *codes, ptq_error *err) {
-    const ptq_plan *plan = session->plan;
-    const ptq__step *step = ptq__coded_logits(plan);
-    int c, classes = plan->info.classes;
-    size_t i, n = plan->info.pixels;
-    if (!step)
+    ptq__wanted wanted = {NULL, NULL, codes, NULL};
+    if (ptq__coded_logits(&session->plan->info) < 0)
         return ptq_error_set(err, PTQ_UNSUPPORTED,
                              "the logits of this model are real numbers;"
                              " convert it with code_logits");
-    if (!pixels && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
-    for (i = 0; i < count; i++) {
-        const char *result;
-        ptq__run_image(session, ptq__load_pixels(session, pixels + i * n));
-        result = session->frame.arena + session->frame.layout->offset[step->index];
-        for (c = 0; c < classes; c++)
-            *codes++ = ptq__load(result, c, step->node->q.type);
-    }
-    return PTQ_OK;
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
 }
 
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err) {
-    const ptq_plan *plan = session->plan;
-    const ptq_node *node = &plan->info.model->node[plan->info.logits];
-    int c, n = plan->info.classes;
-    size_t i;
-    if (!pixels && count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no pixels are given");
-    for (i = 0; i < count; i++) {
-        const void *input = ptq__load_pixels(session, pixels + i * plan->info.pixels);
-        const void *result = ptq__run_image(session, input);
-        int best = 0;
-        for (c = 1; c < n && ptq__is_coded(node); c++)
-            if (ptq__load(result, c, node->q.type) > ptq__load(result, best, node->q.type))
-                best = c;
-        classes[i] = ptq__is_coded(node) ? best : ptq_argmax((const float *)result, n);
-    }
-    return PTQ_OK;
+    ptq__wanted wanted = {NULL, NULL, NULL, classes};
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
 }
 
 PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
                                       ptq_tensor *view, ptq_error *err) {
-    const ptq_plan *plan = session->plan;
-    const ptq__layout *layout = session->frame.layout;
-    int i = ptq_model_find(plan->info.model, name), middle;
-    const ptq_node *node = i < 0 ? NULL : &plan->info.model->node[i];
+    const ptq_model *model = session->plan->info.model;
+    int index = ptq_model_find(model, name), middle;
+    const ptq_node *node = &model->node[index < 0 ? 0 : index];
     const ptq_qparams *q;
-    if (!session->frame.keep || !session->frame.input)
+    ptq__frame frame;
+    if (!session->options.keep || !session->input)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "tensor %s: the session must be made with `keep`, and have run", name);
-    if (!node)
+    if (index < 0)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "there is no tensor named %s",
                              ptq__quoted(ptq__span_of(name)).text);
     middle = node->residual && strcmp(name, node->out);
     q = middle ? &node->mid : &node->q;
-    PTQ__TRY(ptq_tensor_borrow(view, q->type, 0, 3, node->shape,
-                               session->frame.arena + (middle ? layout->mid[i] : layout->offset[i]),
+    frame = ptq__frame_of(session, index);
+    PTQ__TRY(ptq_tensor_borrow(view, q->type, 0, 3, node->shape, middle ? frame.mid : frame.out,
                                ptq__node_bytes(node), err));
     if (q->type != PTQ_TYPE_F32) { /* the model's own scale: the view owns nothing */
         view->scale = (float *)(uintptr_t)&q->scale;
@@ -4912,14 +4876,38 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     return PTQ_OK;
 }
 
-/* One element explained: taps in the order of the weights. */
+/* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
+static const void *ptq__operand(const ptq_session *session, int node, int k) {
+    return ptq__frame_of(session, node).in[k];
+}
+
+/* The inputs of a group that one position (row * W + column) of a convolution's or dense layer's
+   result depends on, in the order of its weights: int16_t codes less their zero point for a node on
+   integers, float for one on real numbers. Returns how many. */
+static int ptq__gather(const ptq_session *session, int index, int group, int position,
+                       void *patch) {
+    const ptq__step *step = &session->plan->step[index];
+    const ptq_qparams *q = &step->from[0]->q;
+    const void *x = ptq__operand(session, index, 0), *from;
+    if (q->type != PTQ_TYPE_F32) {
+        ptq__gather_codes(step, (const uint8_t *)x, q, position, group, (int16_t *)patch);
+    } else {
+        from = ptq__gather_f32(step, (const float *)x, position, group, (float *)patch);
+        if (from != patch)
+            memcpy(patch, from, (size_t)step->taps * sizeof(float));
+    }
+    return step->taps;
+}
+
+/* One element explained: the products, in the order of the weights. */
 static int32_t ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch,
-                                 int c, int taps) {
+                                 int c) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
+    size_t first = (size_t)c * (size_t)step->taps;
     int32_t sum = 0;
     int k;
-    for (k = 0; k < taps; k++) {
-        int w = ptq__code(weight, (size_t)c * (size_t)taps + (size_t)k) - weight->zero_point;
+    for (k = 0; k < step->taps; k++) {
+        int w = ptq__code(weight, first + (size_t)k) - weight->zero_point;
         sum += patch[k] * w;
         ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
                  (int)sum);
@@ -4933,9 +4921,9 @@ static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_qparams *q = node->residual ? &node->mid : &node->q;
     const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    int32_t acc = sum + (bias ? bias[c] : 0);
+    const ptq__clamp *clamp = &step->clamp;
+    int32_t acc = sum + (bias ? bias[c] : 0), code, zero = clamp->zero_point;
     float m = step->multiplier[c], f = ptq__mul((float)acc, m);
-    ptq__clamp clamp;
     ptq__put(text, "bias %d: accumulator %d\n", bias ? (int)bias[c] : 0, (int)acc);
     ptq__put(text, "multiplier %g = input scale %g * weight scale %g", (double)m,
              (double)step->from[0]->q.scale, (double)weight->scale[weight->scales > 1 ? c : 0]);
@@ -4943,77 +4931,240 @@ static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum
         ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)acc, (double)m, (double)f);
         return;
     }
-    clamp = ptq__clamp_of(q, node->act);
+    code = ptq_requantize(acc, m, zero, clamp->low, clamp->high);
     ptq__put(text, " / output scale %g\n", (double)q->scale);
     ptq__put(text,
-             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d:"
-             " code %d\n",
-             (int)acc, (double)m, (double)f, (int)(clamp.low - clamp.zero_point),
-             (int)(clamp.high - clamp.zero_point), (int)clamp.zero_point,
-             (int)ptq_requantize(acc, m, clamp.zero_point, clamp.low, clamp.high));
-    ptq__put(
-        text, "code stands for %g\n",
-        (double)ptq_dequantize(ptq_requantize(acc, m, clamp.zero_point, clamp.low, clamp.high), q));
+             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
+             "code stands for %g\n",
+             (int)acc, (double)m, (double)f, (int)(clamp->low - zero), (int)(clamp->high - zero),
+             (int)zero, (int)code, (double)ptq_dequantize(code, q));
 }
 
+/* The addition fused behind it, of element `at`. */
 static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
                                   int at) {
     const ptq_node *node = step->node;
     const ptq_qparams *other = &step->from[1]->q;
+    const ptq__adder *adder = &step->adder;
     int32_t own = ptq__load(frame->mid, at, node->mid.type);
     int32_t residual = ptq__load(frame->in[1], at, other->type);
     int32_t y = ptq__load(frame->out, at, node->q.type);
     int first = node->residual == PTQ_RESIDUAL_FIRST;
-    const ptq__adder adder = step->adder;
     ptq__put(text, "residual code %d stands for %g\n", (int)residual,
              (double)ptq_dequantize(residual, other));
     ptq__put(text,
              "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
              " %d, stands for %g\n",
-             (int)(first ? residual : own), (double)adder.ratio_a, (int)(first ? own : residual),
-             (double)adder.ratio_b, (double)adder.offset, (int)adder.clamp.low,
-             (int)adder.clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
+             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
+             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
+             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
 }
 
 PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
                                char *buffer, size_t size, size_t *length, ptq_error *err) {
-    const ptq_plan *plan = session->plan;
-    int i = ptq_model_find(plan->info.model, name), each;
-    const ptq__step *step = i < 0 ? NULL : &plan->step[i];
+    const ptq_model *model = session->plan->info.model;
+    int index = ptq_model_find(model, name), position;
+    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
+    const int *shape = step->node->shape;
     ptq__text text = ptq__text_over(buffer, size);
     ptq__frame frame;
     int16_t *patch;
-    int32_t sum;
-    if (!session->frame.keep || !session->frame.input)
+    if (!session->options.keep || !session->input)
         return ptq_error_set(err, PTQ_NOT_READY,
                              "explain: the session must be made with `keep`, and have run");
-    if (!step || !ptq__has_weight(step->node->op) ||
-        ptq_node_mode(plan->info.model, i) != PTQ_MODE_INTEGER || y < 0 ||
-        y >= step->node->shape[0] || x < 0 || x >= step->node->shape[1] || c < 0 ||
-        c >= step->node->shape[2])
+    if (index < 0 || !ptq__has_weight(step->node->op) ||
+        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
+        x >= shape[1] || c < 0 || c >= shape[2])
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "explain: '%s' is no integer convolution or dense layer with an"
                              " element (%d, %d, %d)",
                              ptq__quoted(ptq__span_of(name)).text, y, x, c);
-    frame = ptq__frame_of(session, step);
+    frame = ptq__frame_of(session, index);
     patch = (int16_t *)frame.scratch;
-    each = step->node->shape[2] / step->groups;
-    ptq__gather(session, i, c / each, y * step->node->shape[1] + x, patch);
+    position = y * shape[1] + x;
+    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
     ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    sum = ptq__explain_taps(&text, step, patch, c, step->taps);
-    ptq__explain_end(&text, step, sum, c);
+    ptq__explain_end(&text, step, ptq__explain_taps(&text, step, patch, c), c);
     if (step->node->residual)
-        ptq__explain_residual(&text, step, &frame,
-                              (y * step->node->shape[1] + x) * step->node->shape[2] + c);
+        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
     *length = text.length;
     return PTQ_OK;
 }
 
 #ifndef PTQ_RUN_ONLY
 
+/* ---- [TEST VECTOR] -------------------------------------------------------------------------- */
+
+/* A model file can carry what it computes from one picture, the logits of scalar kernels, so that
+   whoever loads it finds out whether file, build and processor still agree. The picture itself is
+   drawn anew each time, from a fixed seed; the file has its hash. */
+
+/* FNV-1a, byte by byte. */
+static const uint64_t ptq__fnv_start = 14695981039346656037u;
+
+static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
+    const uint8_t *p = (const uint8_t *)bytes;
+    size_t i;
+    for (i = 0; i < size; i++)
+        hash = (hash ^ p[i]) * 1099511628211u;
+    return hash;
+}
+
+static uint64_t ptq__image_hash(const uint8_t *pixels, size_t size) {
+    return ptq__fnv(ptq__fnv_start, pixels, size);
+}
+
+/* Smooth colours with a little noise, so that it looks like data: H x W x C. */
+static void ptq__test_picture(const int *shape, uint8_t *pixels) {
+    ptq_rng rng;
+    int y, x, c;
+    ptq_rng_seed(&rng, 8, 8);
+    for (y = 0; y < shape[0]; y++)
+        for (x = 0; x < shape[1]; x++)
+            for (c = 0; c < shape[2]; c++) {
+                int slope = y * (c + 3) + x * (5 - c % 5);
+                *pixels++ = (uint8_t)((slope * 4 + (int)ptq_rng_below(&rng, 24)) & 255);
+            }
+}
+
+enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
+
+/* Logits of the picture, at most PTQ__TEST_LOGITS, and its hash. */
+static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, uint64_t *hash,
+                                   ptq_error *err) {
+    const ptq_plan_info *info = &plan->info;
+    const ptq_allocator *allocator = &plan->allocator;
+    ptq_session_options options;
+    ptq_session *session = NULL;
+    uint8_t *pixels = NULL;
+    float *all = NULL;
+    ptq_status status = PTQ__NEW(allocator, &pixels, info->pixels, "an image", err);
+    if (!status)
+        status = PTQ__NEW(allocator, &all, (size_t)info->classes, "logits", err);
+    memset(&options, 0, sizeof options);
+    options.allocator = *allocator;
+    if (!status)
+        status = ptq_session_create(plan, &options, &session, err);
+    if (!status) {
+        ptq__test_picture(info->model->node[0].shape, pixels);
+        *hash = ptq__image_hash(pixels, info->pixels);
+        status = ptq_run(session, pixels, 1, all, NULL, err);
+        *count = info->classes < PTQ__TEST_LOGITS ? info->classes : PTQ__TEST_LOGITS;
+        memcpy(logits, all, (size_t)*count * sizeof *logits);
+    }
+    ptq_session_free(session);
+    ptq__free(allocator, all);
+    ptq__free(allocator, pixels);
+    return status;
+}
+
+PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
+    char line[2048]; /* "HASH LOGIT LOGIT ..." */
+    ptq__text text = ptq__text_over(line, sizeof line);
+    float logits[PTQ__TEST_LOGITS];
+    ptq_plan_options scalar;
+    ptq_plan *plan = NULL;
+    ptq_status status;
+    uint64_t hash = 0;
+    int i, n = 0;
+    memset(&scalar, 0, sizeof scalar);
+    scalar.isa = PTQ_ISA_SCALAR;
+    scalar.allocator = model->allocator;
+    PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
+    status = ptq__run_picture(plan, logits, &n, &hash, err);
+    ptq_plan_free(plan);
+    if (status)
+        return status;
+    ptq__put(&text, "%llu", (unsigned long long)hash);
+    for (i = 0; i < n; i++)
+        ptq__put(&text, " %g", (double)logits[i]);
+    return ptq_model_set_meta(model, "self_test", line, err);
+}
+
+/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. */
+static int ptq__is_exact(const ptq_model *model) {
+    int i;
+    for (i = 0; i < model->nodes; i++)
+        if (model->node[i].op == PTQ_OP_BATCH_NORM ||
+            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
+            return 0;
+    return 1;
+}
+
+PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
+    const char *line = ptq_model_get_meta(plan->info.model, "self_test");
+    float logits[PTQ__TEST_LOGITS], allowed = ptq__is_exact(plan->info.model) ? 0 : 1e-3f;
+    uint64_t hash = 0, expected = 0;
+    ptq__span rest, item;
+    int i, n = 0;
+    if (!line)
+        return ptq_error_set(err, PTQ_NOT_READY, "the model has no self-test vector");
+    rest = ptq__span_of(line);
+    for (item = ptq__cut(&rest, ' '), i = 0; (size_t)i < item.n; i++)
+        expected = expected * 10 + (uint64_t)(item.p[i] - '0');
+    PTQ__TRY(ptq__run_picture(plan, logits, &n, &hash, err));
+    if (hash != expected)
+        return ptq_error_set(err, PTQ_BAD_NUMBER, "the self-test is of another picture");
+    for (i = 0; i < n; i++) {
+        float want = 0, difference;
+        int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
+        difference = want > logits[i] ? want - logits[i] : logits[i] - want;
+        if (!read || !(difference <= allowed * (1 + (want < 0 ? -want : want))))
+            return ptq_error_set(err, PTQ_BAD_NUMBER,
+                                 "self-test: logit %d is %g, the file says %g; the file or the"
+                                 " build is damaged",
+                                 i, (double)logits[i], (double)want);
+    }
+    return PTQ_OK;
+}
+
 /* ---- [WORK] --------------------------------------------------------------------------------- */
 
-/* Image size and label range of a data set, before it is relied upon. */
+/* Calibration, evaluation and learning all do the same: they run a plan over a data set and note
+   something about every item. A job says what. `begin` makes what a worker notes down on its own,
+   `one` is called for each item, `end` adds the worker's notes to all others. With PTQ_THREADS
+   several workers share the items, in runs so short that no one waits long for the last; each has a
+   session of its own. Who gets which items is left to chance, so what a job notes must not depend
+   on it: counts, exact sums, or a place of its own for every item. */
+
+typedef struct ptq__job ptq__job;
+
+/* One thread's share of a job. */
+typedef struct ptq__worker {
+    ptq_session *session;
+    void *item;    /* the one at hand: H x W x C bytes or floats, see ptq_dataset.type */
+    void *own;     /* what `begin` made */
+    int is_caller; /* it runs on the thread that called the library */
+} ptq__worker;
+
+struct ptq__job {
+    const ptq_plan *plan;
+    const ptq_dataset *data;
+    ptq_work work;
+    size_t total; /* the first so many items */
+    int keep;     /* sessions keep intermediates */
+    int labelled; /* an item without a label is an error */
+    ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
+    ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
+    ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
+    void *context;
+    size_t next, done; /* items handed out, items finished */
+    ptq_status status; /* the first failure stops all */
+    ptq_error error;
+#ifdef PTQ_THREADS
+    pthread_mutex_t lock; /* of the members from `next` on */
+#endif
+};
+
+/* Elements of an item, and its bytes. */
+static size_t ptq__item_elements(const ptq_dataset *data) {
+    return (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+}
+
+static size_t ptq__item_size(const ptq_dataset *data) {
+    return ptq__item_elements(data) * (data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
+}
+
 static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
     if (!data || !data->count)
         return ptq_error_set(err, PTQ_BAD_DATA, "the data set has no images");
@@ -5025,17 +5176,22 @@ static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
     if (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "items of a data set are PTQ_TYPE_U8 or PTQ_TYPE_F32, not %s",
-                             ptq_name(PTQ_NAMES_TYPE, data->type));
+                             ptq_name(PTQ_NAMES_TYPE, (int)data->type));
     return PTQ_OK;
 }
 
-/* Elements of an item, and its bytes. */
-static size_t ptq__item_elements(const ptq_dataset *data) {
-    return (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-}
-
-static size_t ptq__item_size(const ptq_dataset *data) {
-    return ptq__item_elements(data) * (data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
+/* Images that a plan can take, and classes that it knows. */
+static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data, ptq_error *err) {
+    const int *shape = plan->info.model->node[0].shape;
+    PTQ__TRY(ptq__check_dataset(data, err));
+    if (data->height != shape[0] || data->width != shape[1] || data->channels != shape[2])
+        return ptq_error_set(err, PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d",
+                             data->height, data->width, data->channels, shape[0], shape[1],
+                             shape[2]);
+    if (data->classes != plan->info.classes)
+        return ptq_error_set(err, PTQ_BAD_DATA, "the data have %d classes, the model has %d",
+                             data->classes, plan->info.classes);
+    return PTQ_OK;
 }
 
 /* One item of a data set, and its label, -1 where there is none. */
@@ -5051,70 +5207,31 @@ static ptq_status ptq__get_item(const ptq_dataset *data, size_t index, void *ite
 /* One item through a session. `logits` may be NULL. */
 static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
                                 float *logits, ptq_error *err) {
-    return data->type == PTQ_TYPE_F32
-               ? ptq_run_f32(session, (const float *)item, 1, logits, NULL, err)
-               : ptq_run(session, (const uint8_t *)item, 1, logits, NULL, err);
+    ptq__wanted wanted = {logits, NULL, NULL, NULL};
+    return ptq__run_all(session, data->type, item, 1, &wanted, err);
 }
 
-/* Work over the images of a data set, shared by evaluation and calibration. Images are handed out
-   in small runs, so that no thread waits long; every worker has a session of its own. */
-typedef struct ptq__job ptq__job;
-
-typedef struct ptq__worker {
-    ptq_session *session;
-    void *item;    /* the current one */
-    void *own;     /* what `begin` made */
-    int is_caller; /* runs on the thread that called the library */
-} ptq__worker;
-
-struct ptq__job {
-    const ptq_plan *plan;
-    const ptq_dataset *data;
-    int keep;     /* sessions keep intermediates */
-    int labelled; /* an image without a label is an error */
-    ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
-    ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
-    ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
-    void *context;
-    ptq_progress progress;
-    void *user;
-    ptq_allocator allocator;
-    size_t total, next, done;
-    ptq_status status; /* the first failure stops all */
-    ptq_error error;
-#ifdef PTQ_THREADS
-    pthread_mutex_t lock;
-#endif
-};
-
-#ifdef PTQ_THREADS
-static void ptq__lock_create(ptq__job *job) { pthread_mutex_init(&job->lock, NULL); }
-static void ptq__lock_destroy(ptq__job *job) { pthread_mutex_destroy(&job->lock); }
-static void ptq__lock(ptq__job *job) { pthread_mutex_lock(&job->lock); }
-static void ptq__unlock(ptq__job *job) { pthread_mutex_unlock(&job->lock); }
-#else
-static void ptq__lock_create(ptq__job *job) { (void)job; }
-static void ptq__lock_destroy(ptq__job *job) { (void)job; }
-static void ptq__lock(ptq__job *job) { (void)job; }
-static void ptq__unlock(ptq__job *job) { (void)job; }
-#endif
-
-/* A job over all images. What is done with each is left to set; `work` may be NULL. */
-static ptq__job ptq__job_of(const ptq_plan *plan, const ptq_dataset *data, const ptq_work *work) {
+/* A job over all items, to which the caller adds what is to be done. `work` may be NULL. */
+static ptq__job ptq__job_over(const ptq_plan *plan, const ptq_dataset *data, const ptq_work *work) {
     ptq__job job;
     memset(&job, 0, sizeof job);
     job.plan = plan;
     job.data = data;
-    job.total = data ? data->count : 0;
-    if (work) {
-        job.progress = work->progress;
-        job.user = work->user;
-        job.allocator = work->allocator;
-    }
+    job.total = data->count;
+    if (work)
+        job.work = *work;
     return job;
 }
 
-/* Takes the next images; 0 when there are none or the work has stopped. */
+#ifdef PTQ_THREADS
+static void ptq__lock(ptq__job *job) { pthread_mutex_lock(&job->lock); }
+static void ptq__unlock(ptq__job *job) { pthread_mutex_unlock(&job->lock); }
+#else
+static void ptq__lock(ptq__job *job) { (void)job; }
+static void ptq__unlock(ptq__job *job) { (void)job; }
+#endif
+
+/* Takes the next items; 0 when there are none or the work has stopped. */
 static size_t ptq__job_take(ptq__job *job, size_t *first) {
     const size_t run = 16;
     size_t left, n;
@@ -5127,33 +5244,30 @@ static size_t ptq__job_take(ptq__job *job, size_t *first) {
     return n;
 }
 
-/* Counts finished images and tells the caller how far the work is; only on the calling thread. */
-static ptq_status ptq__job_report(ptq__job *job, size_t finished, int is_caller, ptq_error *err) {
-    size_t done;
-    ptq__lock(job);
-    done = job->done += finished;
-    ptq__unlock(job);
-    if (is_caller && job->progress && job->progress(job->user, done, job->total))
+/* Tells the caller how far the work is, and hears whether it is to stop. */
+static ptq_status ptq__job_tell(const ptq__job *job, size_t done, ptq_error *err) {
+    if (job->work.progress && job->work.progress(job->work.user, done, job->total))
         return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu images", done,
                              job->total);
     return PTQ_OK;
 }
 
-static ptq_status ptq__job_image(ptq__job *job, ptq__worker *worker, size_t index, ptq_error *err) {
-    int label = 0;
-    PTQ__TRY(ptq__get_item(job->data, index, worker->item, &label, err));
-    if (job->labelled && label < 0)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has no label to compare the answer with",
-                             index);
-    return job->one(job, worker, index, label, err);
-}
-
 static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    size_t i, first, n;
+    size_t i, first, n, done;
     while ((n = ptq__job_take(job, &first)) > 0) {
-        for (i = 0; i < n; i++)
-            PTQ__TRY(ptq__job_image(job, worker, first + i, err));
-        PTQ__TRY(ptq__job_report(job, n, worker->is_caller, err));
+        for (i = first; i < first + n; i++) {
+            int label = -1;
+            PTQ__TRY(ptq__get_item(job->data, i, worker->item, &label, err));
+            if (job->labelled && label < 0)
+                return ptq_error_set(err, PTQ_BAD_DATA,
+                                     "image %zu has no label to compare the answer with", i);
+            PTQ__TRY(job->one(job, worker, i, label, err));
+        }
+        ptq__lock(job);
+        done = job->done += n;
+        ptq__unlock(job);
+        if (worker->is_caller)
+            PTQ__TRY(ptq__job_tell(job, done, err));
     }
     return PTQ_OK;
 }
@@ -5161,94 +5275,70 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
 static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_session_options options;
     memset(&options, 0, sizeof options);
-    options.allocator = job->allocator;
+    options.allocator = job->work.allocator;
     options.keep = job->keep;
     PTQ__TRY(ptq_session_create(job->plan, &options, &worker->session, err));
-    PTQ__TRY(
-        ptq__alloc(&job->allocator, ptq__item_size(job->data), 1, "an image", &worker->item, err));
+    PTQ__TRY(ptq__alloc(&job->work.allocator, ptq__item_size(job->data), 1, "an image",
+                        &worker->item, err));
     return job->begin ? job->begin(job, worker, err) : PTQ_OK;
 }
 
-/* What each thread does. */
+static void ptq__job_fail(ptq__job *job, ptq_status status, const ptq_error *error) {
+    if (!status || job->status)
+        return;
+    job->status = status;
+    job->error = *error;
+}
+
+/* What each thread does. `end` is called even after a failure: it releases what `begin` made. */
 static void ptq__job_work(ptq__job *job, int is_caller) {
     ptq__worker worker;
-    ptq_error error;
-    ptq_status status, ended = PTQ_OK;
+    ptq_error error = {PTQ_OK, ""};
+    ptq_status status;
     memset(&worker, 0, sizeof worker);
     worker.is_caller = is_caller;
     status = ptq__worker_open(job, &worker, &error);
     if (!status)
         status = ptq__job_loop(job, &worker, &error);
     ptq__lock(job);
-    if (status && !job->status) {
-        job->status = status;
-        job->error = error;
-    }
+    ptq__job_fail(job, status, &error);
     if (job->end)
-        ended = job->end(job, &worker, &error);
-    if (ended && !job->status) {
-        job->status = ended;
-        job->error = error;
-    }
+        ptq__job_fail(job, job->end(job, &worker, &error), &error);
     ptq__unlock(job);
-    ptq__free(&job->allocator, worker.item);
+    ptq__free(&job->work.allocator, worker.item);
     ptq_session_free(worker.session);
 }
 
 #ifdef PTQ_THREADS
-
 static void *ptq__job_thread(void *job) {
     ptq__job_work((ptq__job *)job, 0);
     return NULL;
 }
 
 /* The calling thread works too. A thread that cannot be started leaves its work to the others. */
-static void ptq__job_spread(ptq__job *job, int threads) {
-    pthread_t thread[64];
-    int i, started = 0;
-    if (threads > 64)
-        threads = 64;
-    while (started < threads - 1 &&
+static void ptq__job_spread(ptq__job *job) {
+    enum { MOST = 64 };
+    pthread_t thread[MOST];
+    int i, started = 0, wanted = job->work.threads < MOST ? job->work.threads : MOST;
+    pthread_mutex_init(&job->lock, NULL);
+    while (started < wanted - 1 &&
            pthread_create(&thread[started], NULL, ptq__job_thread, job) == 0)
         started++;
     ptq__job_work(job, 1);
     for (i = 0; i < started; i++)
         pthread_join(thread[i], NULL);
+    pthread_mutex_destroy(&job->lock);
 }
-
 #else
-
-static void ptq__job_spread(ptq__job *job, int threads) {
-    (void)threads;
-    ptq__job_work(job, 1);
-}
-
+static void ptq__job_spread(ptq__job *job) { ptq__job_work(job, 1); }
 #endif
 
-static ptq_status ptq__job_run(ptq__job *job, int threads, ptq_error *err) {
-    ptq_status status = PTQ_OK;
-    ptq__lock_create(job);
-    ptq__job_spread(job, threads);
+static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
+    ptq__job_spread(job);
     if (job->status)
-        status = ptq_error_set(err, job->status, "%s", job->error.text);
-    else if (threads > 1) /* the caller may have finished before the last thread */
-        status = ptq__job_report(job, 0, 1, err);
-    ptq__lock_destroy(job);
-    return status;
-}
-
-/* Images that a plan can take, and classes that it knows. */
-static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data, ptq_error *err) {
-    const int *shape = plan->info.model->node[0].shape;
-    PTQ__TRY(ptq__check_dataset(data, err));
-    if (data->height != shape[0] || data->width != shape[1] || data->channels != shape[2])
-        return ptq_error_set(err, PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d",
-                             data->height, data->width, data->channels, shape[0], shape[1],
-                             shape[2]);
-    if (data->classes != plan->info.classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "the data have %d classes, the model has %d",
-                             data->classes, plan->info.classes);
-    return PTQ_OK;
+        return ptq_error_set(err, job->status, "%s", job->error.text);
+    /* The caller may have finished before the last thread. */
+    return job->work.threads > 1 ? ptq__job_tell(job, job->done, err) : PTQ_OK;
 }
 
 /* ---- [OBSERVE] ------------------------------------------------------------------------------ */
@@ -5730,21 +5820,12 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
     return PTQ_OK;
 }
 
-/* ---- [CALIBRATE] ------------------------------------------------------------------------- */
+/* ---- [CALIBRATE] ---------------------------------------------------------------------------- */
 
-static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
-    const uint8_t *p = (const uint8_t *)bytes;
-    size_t i;
-    for (i = 0; i < size; i++)
-        hash = (hash ^ p[i]) * 1099511628211u;
-    return hash;
-}
-
-static const uint64_t ptq__fnv_start = 14695981039346656037u;
-
-static uint64_t ptq__image_hash(const uint8_t *pixels, size_t size) {
-    return ptq__fnv(ptq__fnv_start, pixels, size);
-}
+/* Calibration runs the float model over images and observes every tensor. It also notes what tells
+   whether the images were any good: how many there were of each class, how often each pixel value
+   occurred, how much neighbouring pixels differ; and a hash of each image, so that evaluation can
+   say whether it is measured on what was learned from. */
 
 /* Numbers of `width` bytes enter byte by byte from the least, the same on every machine. */
 static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t count, size_t width) {
@@ -5757,16 +5838,10 @@ static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t coun
     return hash;
 }
 
-static uint64_t ptq__fnv_tensor(uint64_t hash, const ptq_tensor *tensor) {
-    size_t width = tensor->bits >= 8 ? (size_t)tensor->bits / 8 : 1;
-    return ptq__fnv_numbers(hash, tensor->data, tensor->size / width, width);
-}
-
-/* By which an item of a data set is known again: of its bytes, real numbers being little-endian. */
+/* By which an item of a data set is known again. */
 static uint64_t ptq__item_hash(const ptq_dataset *data, const void *item) {
-    size_t n = ptq__item_elements(data);
-    return data->type == PTQ_TYPE_F32 ? ptq__fnv_numbers(ptq__fnv_start, item, n, sizeof(float))
-                                      : ptq__image_hash((const uint8_t *)item, n);
+    return ptq__fnv_numbers(ptq__fnv_start, item, ptq__item_elements(data),
+                            data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
 }
 
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
@@ -5777,30 +5852,29 @@ PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
         ptq__text text = ptq__text_over(line, sizeof line);
         ptq__put_node(&text, model, &model->node[i]);
         hash = ptq__fnv(hash, line, strlen(line));
-        for (p = 0; p < PTQ_PARAM_COUNT; p++)
-            if (model->node[i].param[p].rank)
-                hash = ptq__fnv_tensor(hash, &model->node[i].param[p]);
+        for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+            const ptq_tensor *param = &model->node[i].param[p];
+            size_t width = param->bits >= 8 ? (size_t)param->bits / 8 : 1;
+            if (param->rank)
+                hash = ptq__fnv_numbers(hash, param->data, param->size / width, width);
+        }
     }
     return hash;
 }
 
 static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int classes,
                                           ptq_calibration **out, ptq_error *err) {
-    void *memory = NULL, *counts = NULL;
-    ptq_calibration *calibration;
+    ptq_calibration *calibration = NULL;
     ptq_status status;
-    PTQ__TRY(ptq__alloc(allocator, 1, sizeof *calibration, "calibration", &memory, err));
-    status = ptq__alloc(allocator, (size_t)classes, sizeof(uint64_t), "calibration", &counts, err);
-    if (status) {
-        ptq__free(allocator, memory);
-        return status;
-    }
-    calibration = (ptq_calibration *)memory;
+    PTQ__TRY(PTQ__NEW(allocator, &calibration, 1, "calibration", err));
     calibration->allocator = ptq__allocator(allocator);
     calibration->classes = classes;
-    calibration->class_count = (uint64_t *)counts;
-    *out = calibration;
-    return PTQ_OK;
+    status = PTQ__NEW(allocator, &calibration->class_count, (size_t)classes, "calibration", err);
+    if (status)
+        ptq_calibration_free(calibration);
+    else
+        *out = calibration;
+    return status;
 }
 
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
@@ -5825,16 +5899,7 @@ PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char 
     return -1;
 }
 
-/* Room for `count` tensors. */
-static ptq_status ptq__calibration_reserve(ptq_calibration *calibration, size_t count,
-                                           ptq_error *err) {
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(&calibration->allocator, count, sizeof(ptq_calibrated), "calibration",
-                        &memory, err));
-    calibration->tensor = (ptq_calibrated *)memory;
-    return PTQ_OK;
-}
-
+/* Adds a tensor that was observed or will be; there must be room. */
 static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, const char *name,
                                               ptq_error *err) {
     ptq_calibrated *tensor = &calibration->tensor[calibration->tensors];
@@ -5847,16 +5912,20 @@ static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, cons
 /* Every tensor that conversion may ask for: results, and results before a fused addition. */
 static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const ptq_model *model,
                                            ptq_error *err) {
-    int i, middle;
-    PTQ__TRY(ptq__calibration_reserve(calibration, 2 * (size_t)model->nodes, err));
-    for (i = 1; i < model->nodes; i++)
-        for (middle = model->node[i].residual ? 1 : 0; middle >= 0; middle--)
-            if (model->node[i].op != PTQ_OP_SOFTMAX)
-                PTQ__TRY(ptq__calibration_add_tensor(
-                    calibration, middle ? model->node[i].name : model->node[i].out, err));
+    const ptq_node *node;
+    PTQ__TRY(PTQ__NEW(&calibration->allocator, &calibration->tensor, 2 * (size_t)model->nodes,
+                      "calibration", err));
+    for (node = model->node + 1; node < model->node + model->nodes; node++) {
+        if (node->residual)
+            PTQ__TRY(ptq__calibration_add_tensor(calibration, node->name, err));
+        if (node->op != PTQ_OP_SOFTMAX)
+            PTQ__TRY(ptq__calibration_add_tensor(calibration, node->out, err));
+    }
     return PTQ_OK;
 }
 
+/* How often each value occurs, and how far pixels are from those of the same channel to their
+   left. */
 static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixels,
                               const int *shape) {
     int width = shape[1] * shape[2], n = shape[0] * width, i;
@@ -5870,28 +5939,23 @@ static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixel
     }
 }
 
-static void ptq__sort_hashes(uint64_t *hash, size_t n) {
-    size_t gap, i, k;
-    for (gap = n / 2; gap > 0; gap /= 2) /* Shell sort: small, and n is */
-        for (i = gap; i < n; i++) {
-            uint64_t value = hash[i];
-            for (k = i; k >= gap && hash[k - gap] > value; k -= gap)
-                hash[k] = hash[k - gap];
-            hash[k] = value;
-        }
+static int ptq__smaller_hash(const void *a, const void *b, const void *context) {
+    (void)context;
+    return *(const uint64_t *)a < *(const uint64_t *)b;
 }
 
+static void ptq__sort_hashes(uint64_t *hash, size_t n) {
+    ptq__sort(hash, n, sizeof *hash, ptq__smaller_hash, NULL);
+}
+
+/* Each worker keeps a calibration of its own, which is merged in the end. */
 static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    const ptq_model *model = ptq_plan_get_info(job->plan)->model;
     ptq_calibration *part = NULL;
-    void *memory = NULL;
-    PTQ__TRY(ptq__calibration_create(&job->allocator, job->data->classes, &part, err));
+    PTQ__TRY(ptq__calibration_create(&job->work.allocator, job->data->classes, &part, err));
     worker->own = part;
     part->model = ((const ptq_calibration *)job->context)->model;
-    PTQ__TRY(
-        ptq__alloc(&job->allocator, job->total, sizeof(uint64_t), "image hashes", &memory, err));
-    part->hash = (uint64_t *)memory;
-    return ptq__calibration_tensors(part, model, err);
+    PTQ__TRY(PTQ__NEW(&part->allocator, &part->hash, job->total, "image hashes", err));
+    return ptq__calibration_tensors(part, job->plan->info.model, err);
 }
 
 static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
@@ -5915,7 +5979,7 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
         part->class_count[label]++;
     if (job->data->type == PTQ_TYPE_U8)
         ptq__count_pixels(part, (const uint8_t *)worker->item,
-                          ptq_plan_get_info(job->plan)->model->node[0].shape);
+                          job->plan->info.model->node[0].shape);
     return PTQ_OK;
 }
 
@@ -5928,20 +5992,19 @@ static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_err
     return status;
 }
 
-/* Hashes of both, in order, into memory of the first. */
+/* Hashes of both, in ascending order, in new memory of the first. */
 static ptq_status ptq__merge_hashes(ptq_calibration *a, const ptq_calibration *b, ptq_error *err) {
-    void *memory = NULL;
+    uint64_t *both = NULL;
     if (!b->images)
         return PTQ_OK;
-    PTQ__TRY(ptq__alloc(&a->allocator, a->images + b->images, sizeof(uint64_t), "image hashes",
-                        &memory, err));
+    PTQ__TRY(PTQ__NEW(&a->allocator, &both, a->images + b->images, "image hashes", err));
     if (a->images)
-        memcpy(memory, a->hash, a->images * sizeof(uint64_t));
-    memcpy((uint64_t *)memory + a->images, b->hash, b->images * sizeof(uint64_t));
+        memcpy(both, a->hash, a->images * sizeof *both);
+    memcpy(both + a->images, b->hash, b->images * sizeof *both);
     ptq__free(&a->allocator, a->hash);
-    a->hash = (uint64_t *)memory;
+    a->hash = both;
     a->images += b->images;
-    ptq__sort_hashes(a->hash, a->images);
+    ptq__sort_hashes(both, a->images);
     return PTQ_OK;
 }
 
@@ -5972,15 +6035,13 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
 }
 
 /* How far horizontal neighbours differ, as a share of what independent draws from the same pixels
-   would differ by: about 0.2 for photographs, 1 for noise, 0 for constant pictures. */
+   would differ by: about 0.2 for photographs, 1 for noise, 0 for constant pictures. With F(v) the
+   share of pixels up to v, two draws differ by 2 * sum over v of F(v) (1 - F(v)) on average. */
 static double ptq__roughness(const ptq_calibration *calibration) {
     double total = 0, below = 0, spread = 0, seen;
     int v;
     for (v = 0; v < 256; v++)
         total += (double)calibration->pixel[v];
-    if (!(total > 0))
-        return 0.5; /* real numbers: nothing is known, and nothing to be said */
-    /* E|a - b| = 2 * sum over v of F(v) (1 - F(v)), F the share of pixels up to v. */
     for (v = 0; v < 255; v++) {
         below += (double)calibration->pixel[v] / total;
         spread += 2 * below * (1 - below);
@@ -6006,33 +6067,26 @@ static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err) {
+    const ptq_model *model = plan->info.model;
     ptq_calibration *calibration = NULL;
     ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
-    if (ptq__is_quantized(plan->info.model))
+    if (ptq__is_quantized(model))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "this model is quantized already; calibrate the float model");
-    memset(&job, 0, sizeof job);
-    job.plan = plan;
-    job.data = data;
-    job.total = data->count;
+    job = ptq__job_over(plan, data, options ? &options->work : NULL);
     job.keep = 1;
     job.begin = ptq__calibrate_begin;
     job.one = ptq__calibrate_one;
     job.end = ptq__calibrate_end;
-    if (options) {
-        job.allocator = options->work.allocator;
-        job.progress = options->work.progress;
-        job.user = options->work.user;
-    }
-    PTQ__TRY(ptq__calibration_create(&job.allocator, data->classes, &calibration, err));
-    calibration->model = ptq_model_hash(plan->info.model);
+    PTQ__TRY(ptq__calibration_create(&job.work.allocator, data->classes, &calibration, err));
     job.context = calibration;
-    status = ptq__calibration_tensors(calibration, plan->info.model, err);
+    calibration->model = ptq_model_hash(model);
+    status = ptq__calibration_tensors(calibration, model, err);
     if (!status)
-        status = ptq__job_run(&job, options ? options->work.threads : 1, err);
-    if (!status && !(options && options->accept_any))
+        status = ptq__job_run(&job, err);
+    if (!status && data->type == PTQ_TYPE_U8 && !(options && options->accept_any))
         status = ptq__check_calibration(calibration, err);
     if (status)
         ptq_calibration_free(calibration);
@@ -6047,10 +6101,8 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     uint64_t least = UINT64_MAX, most = 0;
     size_t i, twice = 0;
     int c, missing = 0, top = 255;
-    uint64_t labelled = 0;
     for (c = 0; c < calibration->classes; c++) {
         uint64_t n = calibration->class_count[c];
-        labelled += n;
         least = n < least ? n : least;
         most = n > most ? n : most;
         missing += n == 0;
@@ -6062,15 +6114,15 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     if (calibration->images < 100)
         ptq__put(&text, "Only %zu images: ranges will be uncertain; use at least 100.\n",
                  calibration->images);
-    if (missing && labelled)
+    if (missing && most)
         ptq__put(&text, "%d of %d classes have no image: take some of every class.\n", missing,
                  calibration->classes);
-    else if (labelled && most > 2 * least)
+    else if (most > 2 * least)
         ptq__put(&text, "Classes have from %llu to %llu images: take about as many of each.\n",
                  (unsigned long long)least, (unsigned long long)most);
     if (twice)
         ptq__put(&text, "%zu images occur more than once: take different ones.\n", twice);
-    if (top >= 0 && top < 128) /* of real numbers there are no pixels */
+    if (top >= 0 && top < 128)
         ptq__put(&text,
                  "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
                  " scaled ones.\n",
@@ -6094,11 +6146,11 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
                                            const ptq_dataset *data, size_t *overlap,
                                            ptq_error *err) {
     size_t i, found = 0;
-    void *item = NULL;
-    ptq_status status = PTQ_OK;
+    uint8_t *item = NULL;
+    ptq_status status;
     int label;
     PTQ__TRY(ptq__check_dataset(data, err));
-    PTQ__TRY(ptq__alloc(&calibration->allocator, ptq__item_size(data), 1, "an image", &item, err));
+    status = PTQ__NEW(&calibration->allocator, &item, ptq__item_size(data), "an image", err);
     for (i = 0; i < data->count && !status; i++) {
         status = data->get(data->user, i, item, &label, err);
         if (!status)
@@ -6901,119 +6953,6 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
     return status;
 }
 
-/* The self-test: a picture of smooth colours from a fixed seed, so that it looks like data. */
-
-static void ptq__test_picture(const int *shape, uint8_t *pixels) {
-    ptq_rng rng;
-    int y, x, c;
-    ptq_rng_seed(&rng, 8, 8);
-    for (y = 0; y < shape[0]; y++)
-        for (x = 0; x < shape[1]; x++)
-            for (c = 0; c < shape[2]; c++)
-                *pixels++ =
-                    (uint8_t)(((y * (c + 3) + x * (5 - c % 5)) * 4 + (int)ptq_rng_below(&rng, 24)) &
-                              255);
-}
-
-/* Logits of the picture. */
-static ptq_status ptq__self_test_run(const ptq_plan *plan, float *logits, uint64_t *hash,
-                                     ptq_error *err) {
-    size_t n = plan->info.pixels;
-    ptq_session *session = NULL;
-    ptq_session_options options;
-    void *pixels = NULL;
-    ptq_status status;
-    memset(&options, 0, sizeof options);
-    options.allocator = plan->allocator;
-    PTQ__TRY(ptq__alloc(&plan->allocator, n, 1, "an image", &pixels, err));
-    ptq__test_picture(plan->info.model->node[0].shape, (uint8_t *)pixels);
-    *hash = ptq__image_hash((uint8_t *)pixels, n);
-    status = ptq_session_create(plan, &options, &session, err);
-    if (!status)
-        status = ptq_run(session, (uint8_t *)pixels, 1, logits, NULL, err);
-    ptq_session_free(session);
-    ptq__free(&plan->allocator, pixels);
-    return status;
-}
-
-enum { PTQ__SELF_TEST_CLASSES = 64 }; /* more logits than this are left out */
-
-static ptq_status ptq__self_test_of(const ptq_model *model, float *logits, int *n, uint64_t *hash,
-                                    ptq_error *err) {
-    ptq_plan_options options;
-    ptq_plan *plan = NULL;
-    void *all = NULL;
-    ptq_status status;
-    int classes;
-    memset(&options, 0, sizeof options);
-    options.isa = PTQ_ISA_SCALAR;
-    options.allocator = model->allocator;
-    PTQ__TRY(ptq_plan_create(model, &options, &plan, err));
-    classes = plan->info.classes;
-    status = ptq__alloc(&model->allocator, (size_t)classes, sizeof(float), "logits", &all, err);
-    if (!status)
-        status = ptq__self_test_run(plan, (float *)all, hash, err);
-    *n = classes < PTQ__SELF_TEST_CLASSES ? classes : PTQ__SELF_TEST_CLASSES;
-    if (!status)
-        memcpy(logits, all, (size_t)*n * sizeof(float));
-    ptq__free(&model->allocator, all);
-    ptq_plan_free(plan);
-    return status;
-}
-
-PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
-    char line[2048];
-    ptq__text text = ptq__text_over(line, sizeof line);
-    float logits[PTQ__SELF_TEST_CLASSES];
-    uint64_t hash = 0;
-    int i, n = 0;
-    PTQ__TRY(ptq__self_test_of(model, logits, &n, &hash, err));
-    ptq__put_unsigned(&text, hash);
-    for (i = 0; i < n; i++)
-        ptq__put(&text, " %g", (double)logits[i]);
-    return ptq_model_set_meta(model, "self_test", line, err);
-}
-
-/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. */
-static int ptq__is_exact(const ptq_model *model) {
-    int i;
-    for (i = 0; i < model->nodes; i++)
-        if (model->node[i].op == PTQ_OP_BATCH_NORM ||
-            (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
-            return 0;
-    return 1;
-}
-
-PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
-    const char *line = ptq_model_get_meta(plan->info.model, "self_test");
-    int i, classes = plan->info.classes, exact = ptq__is_exact(plan->info.model);
-    uint64_t hash = 0, expected = 0;
-    ptq__span rest, item;
-    void *logits = NULL;
-    ptq_status status;
-    if (!line)
-        return ptq_error_set(err, PTQ_NOT_READY, "the model has no self-test vector");
-    rest = ptq__span_of(line);
-    for (item = ptq__cut(&rest, ' '), i = 0; (size_t)i < item.n; i++)
-        expected = expected * 10 + (uint64_t)(item.p[i] - '0');
-    PTQ__TRY(ptq__alloc(&plan->allocator, (size_t)classes, sizeof(float), "logits", &logits, err));
-    status = ptq__self_test_run(plan, (float *)logits, &hash, err);
-    if (!status && hash != expected)
-        status = ptq_error_set(err, PTQ_BAD_NUMBER, "the self-test is of another picture");
-    for (i = 0; i < classes && i < PTQ__SELF_TEST_CLASSES && !status; i++) {
-        float want = 0, got = ((float *)logits)[i], difference;
-        int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
-        difference = want > got ? want - got : got - want;
-        if (!read || !(difference <= (exact ? 0 : 1e-3f * (1 + (want < 0 ? -want : want)))))
-            status = ptq_error_set(err, PTQ_BAD_NUMBER,
-                                   "self-test: logit %d is %g, the file says %g; the file or the"
-                                   " build is damaged",
-                                   i, (double)got, (double)want);
-    }
-    ptq__free(&plan->allocator, logits);
-    return status;
-}
-
 /* ---- [DATA] -------------------------------------------------------------------------------------
    Where images come from. To the library a data set is a function that writes one image and its
    label; what stands behind it is the caller's affair. One such function is here: the binary
@@ -7462,22 +7401,23 @@ static void ptq__evaluation_count(ptq_evaluation *e) {
 static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, int labelled,
                                 ptq_evaluation *out, ptq_error *err) {
-    ptq__job job = ptq__job_of(plan, data, options ? &options->work : NULL);
     ptq_evaluation result;
+    ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
+    memset(&result, 0, sizeof result);
+    job = ptq__job_over(plan, data, options ? &options->work : NULL);
     if (options && options->limit && options->limit < job.total)
         job.total = options->limit;
     job.labelled = labelled;
     job.one = ptq__evaluate_one;
     job.context = &result;
-    memset(&result, 0, sizeof result);
-    result.memory.allocator = job.allocator;
+    result.memory.allocator = job.work.allocator;
     result.total = job.total;
     result.classes = data->classes;
     status = ptq__evaluation_create(&result, err);
     if (!status)
-        status = ptq__job_run(&job, options ? options->work.threads : 1, err);
+        status = ptq__job_run(&job, err);
     if (status) {
         ptq_release(&result.memory);
         return status;
@@ -7608,6 +7548,8 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
         int label = baseline->label[i], a = baseline->prediction[i], b = quantized->prediction[i];
         size_t at = i * (size_t)classes;
         result.agree += a == b;
+        result.before += a == label;
+        result.after += b == label;
         result.lost += a == label && b != label;
         result.won += a != label && b == label;
         if (logits)
@@ -7772,6 +7714,150 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
 }
 
 #endif /* PTQ_RUN_ONLY */
+
+/* ---- [NET] ---------------------------------------------------------------------------------- */
+
+/* The first screen of the interface, in terms of all that stands above. Whoever wants another
+   allocator, instruction set, scheme or data set writes these functions anew for it: each is what a
+   program that uses the full interface looks like. */
+
+/* The model, fused and ready to run. It stays the caller's: fusing makes another. */
+static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *err) {
+    ptq_net *net = NULL;
+    ptq_status status = PTQ__NEW(NULL, &net, 1, "net", err);
+    if (!status)
+        status = ptq_fuse(model, &net->model, NULL, err);
+    if (!status)
+        status = ptq_plan_create(net->model, NULL, &net->plan, err);
+    if (!status)
+        status = ptq_session_create(net->plan, NULL, &net->session, err);
+    if (status)
+        ptq_net_free(net);
+    else
+        *out = net;
+    return status;
+}
+
+PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net **out,
+                                       ptq_error *err) {
+    ptq_model *model = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq_model_parse(bytes, size, NULL, &model, err));
+    status = ptq__net_of(model, out, err);
+    ptq_model_free(model);
+    return status;
+}
+
+PTQ_API void ptq_net_free(ptq_net *net) {
+    if (!net)
+        return;
+    ptq_session_free(net->session);
+    ptq_plan_free(net->plan);
+    ptq_model_free(net->model);
+    ptq__free(NULL, net);
+}
+
+PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err) {
+    return ptq_run(net->session, pixels, 1, logits, NULL, err);
+}
+
+PTQ_API ptq_status ptq_net_classify(ptq_net *net, const uint8_t *pixels, int *best,
+                                    ptq_error *err) {
+    return ptq_classify(net->session, pixels, 1, best, err);
+}
+
+#ifndef PTQ_NO_STDIO
+PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err) {
+    ptq_model *model = NULL;
+    ptq_status status;
+    PTQ__TRY(ptq_model_load(path, NULL, &model, err));
+    status = ptq__net_of(model, out, err);
+    ptq_model_free(model);
+    return status;
+}
+
+#ifndef PTQ_RUN_ONLY
+enum { PTQ__NET_SAMPLES = 1000 };
+
+/* Calibrates the plan of the float model, and converts that. At most a sample of the images is
+   looked at: more would not change the ranges. */
+static ptq_status ptq__net_quantize(const ptq_net *net, const ptq_dataset *data,
+                                    ptq_convert_options *options, ptq_model **out, ptq_error *err) {
+    ptq_calibration *calibration = NULL;
+    size_t index[PTQ__NET_SAMPLES], i;
+    size_t n = data->count < PTQ__NET_SAMPLES ? data->count : (size_t)PTQ__NET_SAMPLES;
+    ptq_subset subset;
+    ptq_status status;
+    for (i = 0; i < n; i++)
+        index[i] = i;
+    if (data->count > n)
+        PTQ__TRY(ptq_sample(data, n, 42, index, NULL, err));
+    PTQ__TRY(ptq_subset_open(&subset, data, index, n, err));
+    PTQ__TRY(ptq_calibrate(net->plan, &subset.dataset, NULL, &calibration, err));
+    options->images = &subset.dataset;
+    status = ptq_convert(net->model, calibration, options, out, NULL, err);
+    ptq_calibration_free(calibration);
+    return status;
+}
+
+PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_path,
+                                      const char *out_path, const char *scheme, ptq_error *err) {
+    ptq_convert_options options;
+    ptq_model *model = NULL, *quantized = NULL;
+    ptq_cifar10 *data = NULL;
+    ptq_net *net = NULL;
+    ptq_status status;
+    memset(&options, 0, sizeof options);
+    PTQ__TRY(ptq_preset(scheme ? scheme : "best", &options.scheme, err));
+    if (!strcmp(model_path, out_path))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "%s would be overwritten; give the quantized model another name",
+                             out_path);
+    status = ptq_model_load(model_path, NULL, &model, err);
+    options.unfused = model;
+    if (!status)
+        status = ptq__net_of(model, &net, err);
+    if (!status)
+        status = ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &data, err);
+    if (!status)
+        status = ptq__net_quantize(net, ptq_cifar10_dataset(data), &options, &quantized, err);
+    if (!status)
+        status = ptq_self_test_add(quantized, err);
+    if (!status)
+        status = ptq_model_save(quantized, out_path, err);
+    ptq_model_free(quantized);
+    ptq_cifar10_free(data);
+    ptq_net_free(net);
+    ptq_model_free(model);
+    return status;
+}
+
+PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baseline_path,
+                                     const char *data_path, ptq_comparison *out, ptq_error *err) {
+    const char *path[2];
+    ptq_evaluation seen[2]; /* by the baseline, by the model */
+    ptq_cifar10 *data = NULL;
+    ptq_status status = ptq_cifar10_open(data_path, PTQ_SPLIT_TEST, NULL, &data, err);
+    int i;
+    memset(seen, 0, sizeof seen);
+    path[0] = baseline_path;
+    path[1] = model_path;
+    for (i = 0; i < 2 && !status; i++) {
+        ptq_net *net = NULL;
+        status = ptq_net_open(path[i], &net, err);
+        if (!status)
+            status = ptq_evaluate(net->plan, ptq_cifar10_dataset(data), NULL, &seen[i], err);
+        ptq_net_free(net);
+    }
+    if (!status)
+        status = ptq_compare(&seen[0], &seen[1], out, err);
+    for (i = 0; i < 2; i++)
+        ptq_release(&seen[i].memory);
+    ptq_cifar10_free(data);
+    return status;
+}
+#endif /* PTQ_RUN_ONLY */
+#endif /* PTQ_NO_STDIO */
 
 /* =============================================================================================
    PART TWO: FILES
@@ -9716,7 +9802,8 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
     ptq_status status;
     PTQ__TRY(
         ptq__calibration_create(allocator, ptq__at_most(PTQ__MOST_CLASSES, size / 2), &c, err));
-    status = ptq__calibration_reserve(c, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6), err);
+    status = PTQ__NEW(&c->allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
+                      "calibration", err);
     if (!status)
         status = ptq__json_calibration(&json, c, err);
     if (status)
@@ -12204,7 +12291,7 @@ static void ptq__reach_channels(float *reach, const float *x, size_t n, int chan
 
 static ptq_status ptq__equalize_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     const ptq__equalizer *eq = (const ptq__equalizer *)job->context;
-    return ptq__alloc(&job->allocator, (size_t)eq->channels, sizeof(float), "channel ranges",
+    return ptq__alloc(&job->work.allocator, (size_t)eq->channels, sizeof(float), "channel ranges",
                       &worker->own, err);
 }
 
@@ -12235,7 +12322,7 @@ static ptq_status ptq__equalize_end(ptq__job *job, ptq__worker *worker, ptq_erro
     if (worker->own)
         ptq__reach_channels(eq->reach, (const float *)worker->own, (size_t)eq->channels,
                             eq->channels);
-    ptq__free(&job->allocator, worker->own);
+    ptq__free(&job->work.allocator, worker->own);
     return PTQ_OK;
 }
 
@@ -12339,19 +12426,13 @@ static ptq_status ptq__equalize_on(ptq__equalizer *eq, const ptq_plan *plan,
                                    const ptq_dataset *data, const ptq_work *work, ptq_error *err) {
     ptq__job job;
     int i;
-    memset(&job, 0, sizeof job);
-    job.plan = plan;
-    job.data = data;
-    job.total = data->count;
+    job = ptq__job_over(plan, data, work);
     job.keep = 1;
     job.begin = ptq__equalize_begin;
     job.one = ptq__equalize_one;
     job.end = ptq__equalize_end;
     job.context = eq;
-    job.progress = work->progress;
-    job.user = work->user;
-    job.allocator = work->allocator;
-    PTQ__TRY(ptq__job_run(&job, work->threads, err));
+    PTQ__TRY(ptq__job_run(&job, err));
     for (i = 1; i < eq->model->nodes; i++)
         if (ptq__group_of(eq, i) == i)
             ptq__choose_factors(eq, i);
@@ -12537,7 +12618,7 @@ typedef struct ptq__learner {
 
 /* What fails half-way is released by ptq__learn_end. */
 static ptq_status ptq__learn_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    const ptq_allocator *allocator = &job->allocator;
+    const ptq_allocator *allocator = &job->work.allocator;
     ptq_session_options options;
     ptq__learner *part = NULL;
     PTQ__TRY(PTQ__NEW(allocator, &part, 1, "moments", err));
@@ -12658,11 +12739,11 @@ static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *
     for (k = 0; k < all->size && !job->status; k++)
         all->sums[k] += part->sums[k];
     ptq_session_free(part->session);
-    ptq__free(&job->allocator, part->sums);
-    ptq__free(&job->allocator, part->patch);
-    ptq__free(&job->allocator, part->x);
-    ptq__free(&job->allocator, part->y);
-    ptq__free(&job->allocator, part);
+    ptq__free(&job->work.allocator, part->sums);
+    ptq__free(&job->work.allocator, part->patch);
+    ptq__free(&job->work.allocator, part->x);
+    ptq__free(&job->work.allocator, part->y);
+    ptq__free(&job->work.allocator, part);
     return PTQ_OK;
 }
 
@@ -12931,23 +13012,17 @@ static ptq_status ptq__learn_pass(ptq__converter *cv, const ptq_plan *real, ptq_
         learner.each = each > learner.each ? each : learner.each;
     }
     PTQ__TRY(ptq__plan_model(cv->model, &work->allocator, &plan, err));
-    memset(&job, 0, sizeof job);
-    job.plan = plan;
-    job.data = cv->options->images;
-    job.total = job.data->count;
+    job = ptq__job_over(plan, cv->options->images, work);
     job.keep = 1;
     job.begin = ptq__learn_begin;
     job.one = ptq__learn_one;
     job.end = ptq__learn_end;
     job.context = &learner;
-    job.progress = work->progress;
-    job.user = work->user;
-    job.allocator = work->allocator;
     status = ptq__check_fits(plan, job.data, err);
     if (!status)
         status = PTQ__NEW(&work->allocator, &learner.sums, learner.size, "moments", err);
     if (!status)
-        status = ptq__job_run(&job, work->threads, err);
+        status = ptq__job_run(&job, err);
     for (i = 0; i < lessons && !status; i++)
         status = ptq__solve_lesson(&lesson[i], learner.sums, &work->allocator, err);
     ptq__free(&work->allocator, learner.sums);
@@ -14251,6 +14326,10 @@ PTQ__LEFT_OUT(ptq_calibration_parse,
                ptq_calibration **out, ptq_error *err))
 PTQ__LEFT_OUT(ptq_kernel_self_test, (ptq_isa isa, ptq_error *err))
 #ifndef PTQ_NO_STDIO
+PTQ__LEFT_OUT(ptq_quantize_files, (const char *model_path, const char *data_path,
+                                   const char *out_path, const char *scheme, ptq_error *err))
+PTQ__LEFT_OUT(ptq_measure_files, (const char *model_path, const char *baseline_path,
+                                  const char *data_path, ptq_comparison *out, ptq_error *err))
 PTQ__LEFT_OUT(ptq_cifar10_open, (const char *path, ptq_split split, const ptq_allocator *allocator,
                                  ptq_cifar10 **out, ptq_error *err))
 PTQ__LEFT_OUT(ptq_calibration_save,
@@ -14276,6 +14355,9 @@ static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err) {
 
 /*
    HISTORY
+     0.2.0  four parts; operators in a table; [NET]; enumerators that carry their type, one struct
+            for threads and progress, data sets of bytes or real numbers; "best" by default.
+            docs/changes.md of the project has old and new names
      0.1.0  first version
 
    MIT License

@@ -81,7 +81,7 @@ static ptq_status run(size_t bytes, ptq_isa isa, float *logits, ptq_error *err)
     ptq_allocator allocator = {pool_allocate, pool_release, &memory};
     ptq_load_options load = {allocator, 1}; /* 1: weights stay where the file lies */
     ptq_plan_options how = {isa, allocator};
-    ptq_session_options where = {0, arena, sizeof arena, allocator};
+    ptq_session_options where = {0, arena, sizeof arena, NULL, NULL, allocator};
     ptq_model *model = NULL;
     ptq_plan *plan = NULL;
     ptq_session *session = NULL;

@@ -341,7 +341,7 @@ static ptq_status convert_and_run(const long_chain *c, ptq_allocator allocator, 
 {
     ptq_load_options load = {allocator, 0};
     ptq_plan_options planning = {PTQ_ISA_AUTO, allocator};
-    ptq_session_options running = {1, NULL, 0, allocator};
+    ptq_session_options running = {1, NULL, 0, NULL, NULL, allocator};
     ptq_convert_options o = c->options;
     size_t n = 0;
     float logits[3];

@@ -434,6 +434,37 @@ static void coded_logits(void **state)
     }
 }
 
+/* A model whose only codes are the input's own, which are the pixels where they lie. */
+static void codes_of_the_input(void **state)
+{
+    static const uint8_t pixels[2][4] = {{0, 1, 128, 255}, {9, 8, 7, 6}};
+    const ptq_qparams q = {PTQ_TYPE_U8, 8, 1, 0};
+    ptq_model *m = NULL;
+    int32_t codes[2 * 4];
+    float logits[2 * 4];
+    int keep, i, best[2];
+
+    (void)state;
+    assert_ok(ptq_model_create(NULL, &m, &err));
+    ptq_add_input(m, "input", 1, 1, 4);
+    m->node[0].q = q;
+    ptq_add_op(m, PTQ_OP_DEQUANTIZE, "real", 0);
+    for (keep = 0; keep < 2; keep++) {
+        test_run run = open_run(m, keep);
+        assert_ok(ptq_run_codes(run.session, pixels[0], 2, codes, &err));
+        assert_ok(ptq_run(run.session, pixels[0], 2, logits, NULL, &err));
+        assert_ok(ptq_classify(run.session, pixels[0], 2, best, &err));
+        for (i = 0; i < 8; i++) {
+            assert_int_equal(codes[i], pixels[i / 4][i % 4]);
+            assert_true(logits[i] == (float)pixels[i / 4][i % 4]);
+        }
+        assert_int_equal(best[0], 3);
+        assert_int_equal(best[1], 0);
+        close_run(&run);
+    }
+    ptq_model_free(m);
+}
+
 static void real_logits(void **state)
 {
     const fixture *f = (const fixture *)*state;
@@ -648,6 +679,7 @@ int main(void)
         cmocka_unit_test(keeping_changes_no_result),
         cmocka_unit_test(presets_stay_close_to_float),
         cmocka_unit_test(coded_logits),
+        cmocka_unit_test(codes_of_the_input),
         cmocka_unit_test(real_logits),
         cmocka_unit_test(floats_in_give_the_same),
         cmocka_unit_test(explained),

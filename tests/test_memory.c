@@ -275,7 +275,7 @@ static void use_session(const fixture *f, const ptq_model *model, ptq_session *s
     static char text[4096];
     ptq_tensor view;
     size_t length;
-    int watched = 0, i;
+    int i;
 
     assert_ok(ptq_run(session, f->pixels, 1, logits, NULL, &err));
     assert_ok(ptq_run(session, f->pixels, IMAGES, logits, share, &err));
@@ -289,10 +289,6 @@ static void use_session(const fixture *f, const ptq_model *model, ptq_session *s
     for (i = 0; i < PIXELS; i++)
         bad[i] = NAN;
     assert_int_equal(ptq_run_f32(session, bad, 1, logits, share, &err), PTQ_BAD_NUMBER);
-    ptq_session_watch(session, watch_nothing, &watched);
-    assert_ok(ptq_run(session, f->pixels, IMAGES, logits, share, &err));
-    assert_true(watched > 0);
-    ptq_session_watch(session, NULL, NULL);
     ptq_preprocess(f->fused, f->pixels, bad);
     assert_int_equal(ptq_argmax(logits, CLASSES), classes[0]);
     if (keeps) {
@@ -308,7 +304,10 @@ static void count_session(const fixture *f, const network_form *form, const ptq_
 {
     ptq_session *session = NULL;
     long calls, given;
+    int watched = 0;
 
+    o->after_node = watch_nothing;
+    o->user = &watched;
     o->memory_size = o->memory ? ptq_session_bytes(plan, o) : 0;
     assert_ok(ptq_session_create(plan, o, &session, &err));
     use_session(f, form->model, session, o->keep); /* the linker is done */
@@ -316,6 +315,7 @@ static void count_session(const fixture *f, const network_form *form, const ptq_
     start_counting();
     use_session(f, form->model, session, o->keep);
     calls = stop_counting();
+    assert_true(watched > 0);
     if (calls || heap->calls != given)
         fail_msg("%s, %s%s: running makes %ld calls of malloc or free, %ld of the allocator",
                  form->name, ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(plan)->isa), o->keep ? ", kept" : "", calls,

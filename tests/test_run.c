@@ -268,7 +268,7 @@ static void keeping_changes_no_result(void **state)
 {
     const fixture *f = (const fixture *)*state;
     ptq_session *kept = open_session(f, 1), *plain = open_session(f, 0);
-    ptq_session_options keep = {1, NULL, 0, {NULL, NULL, NULL}};
+    ptq_session_options keep = {1, NULL, 0, NULL, NULL, {NULL, NULL, NULL}};
     float a[CLASSES], b[CLASSES];
     ptq_tensor view;
 
@@ -297,22 +297,25 @@ static void log_node(void *user, int node)
 static void watching_sees_every_node(void **state)
 {
     const fixture *f = (const fixture *)*state;
-    ptq_session *session = open_session(f, 0);
+    ptq_session *session = open_session(f, 0), *watching = NULL;
     int i, nodes = ptq_model_logits(f->model) + 1;
     float plain[2 * CLASSES], watched[2 * CLASSES];
+    ptq_session_options o;
     watch_log seen;
 
     memset(&seen, 0, sizeof seen);
+    memset(&o, 0, sizeof o);
+    o.after_node = log_node;
+    o.user = &seen;
+    assert_ok(ptq_session_create(f->plan, &o, &watching, &err));
     assert_ok(ptq_run(session, f->pixels, 2, plain, NULL, &err));
-    ptq_session_watch(session, log_node, &seen);
-    assert_ok(ptq_run(session, f->pixels, 2, watched, NULL, &err));
+    assert_int_equal(seen.count, 0);
+    assert_ok(ptq_run(watching, f->pixels, 2, watched, NULL, &err));
     assert_memory_equal(plain, watched, sizeof plain);
     assert_int_equal(seen.count, 2 * nodes);
     for (i = 0; i < seen.count; i++)
         assert_int_equal(seen.node[i], i % nodes);
-    ptq_session_watch(session, NULL, NULL);
-    assert_ok(ptq_run(session, f->pixels, 1, plain, NULL, &err));
-    assert_int_equal(seen.count, 2 * nodes);
+    ptq_session_free(watching);
     ptq_session_free(session);
 }
 
@@ -406,7 +409,7 @@ static ptq_status run_chain(const chain *c, ptq_allocator allocator)
 {
     ptq_load_options load = {allocator, 0};
     ptq_plan_options planning = {PTQ_ISA_SCALAR, allocator};
-    ptq_session_options sitting = {1, NULL, 0, allocator};
+    ptq_session_options sitting = {1, NULL, 0, NULL, NULL, allocator};
     ptq_evaluate_options evaluating = {{0, NULL, NULL, allocator}, 0};
     ptq_dataset data = {2, SIDE, SIDE, 3, CLASSES, PTQ_TYPE_U8, one_image, NULL, NULL};
     ptq_model *model = NULL, *fused = NULL, *copy = NULL;

@@ -194,12 +194,21 @@ static int open_subjects(table *made)
 
 /* ---- Configurations ---- */
 
+static void stamp_node(void *user, int node)
+{
+    ((table *)user)->stamp[node + 1] = seconds_now();
+}
+
 static int open_entry(table *made, const subject *from, ptq_isa isa)
 {
     entry *e = &made->entry[made->entries];
     ptq_plan_options options = {PTQ_ISA_AUTO, {NULL, NULL, NULL}};
+    ptq_session_options watching;
     ptq_error err;
 
+    memset(&watching, 0, sizeof watching);
+    watching.after_node = stamp_node;
+    watching.user = made;
     made->entries++;
     options.isa = isa;
     e->from = from;
@@ -208,7 +217,7 @@ static int open_entry(table *made, const subject *from, ptq_isa isa)
     if (!e->layer)
         return fail("no memory for the layers");
     if (ptq_plan_create(from->model, &options, &e->plan, &err) ||
-        ptq_session_create(e->plan, NULL, &e->watched, &err))
+        ptq_session_create(e->plan, &watching, &e->watched, &err))
         return fail("%s", err.text);
     if (!made->images.pixels &&
         images_open(made->options->data, ptq_plan_get_info(e->plan)->pixels, (size_t)made->options->batch,
@@ -284,11 +293,6 @@ static void time_calls(table *made, team *crew, int images, double seconds, seri
     record(to, median_of(made->sample, n), min);
 }
 
-static void stamp_node(void *user, int node)
-{
-    ((table *)user)->stamp[node + 1] = seconds_now();
-}
-
 /* Every node's own time, with the clock's taken off; the input's begins with the call. */
 static int time_layers(table *made, entry *e, double seconds)
 {
@@ -298,7 +302,6 @@ static int time_layers(table *made, entry *e, double seconds)
 
     if (!took)
         return fail("no memory for the layers");
-    ptq_session_watch(e->watched, stamp_node, made);
     do {
         made->stamp[0] = seconds_now();
         if (ptq_run(e->watched, made->images.pixels, 1, NULL, NULL, &err)) {

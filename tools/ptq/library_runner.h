@@ -76,7 +76,7 @@ static ptq_status net_open(net_heap *heap, ptq_isa isa, const void *file, size_t
 {
     ptq_load_options load = {{net_allocate, net_release, NULL}, 1};
     ptq_plan_options plan_options = {PTQ_ISA_AUTO, {NULL, NULL, NULL}};
-    ptq_session_options session_options = {0, NULL, 0, {NULL, NULL, NULL}};
+    ptq_session_options session_options = {0, NULL, 0, NULL, NULL, {NULL, NULL, NULL}};
     ptq_model *model = NULL;
     ptq_plan *plan = NULL;
     ptq_status status;
