@@ -1467,9 +1467,9 @@ static int ptq__is_separator(char c);
 
 /* ---- [STATUS] -----------------------------------------------------------------------------------
    What everything below stands on: names, text, errors, memory, sorting, the reading of numbers.
-   None of it is about networks. The library formats and reads numbers itself, since printf and
-   strtod obey the locale of the program, in which 0.5 may be written "0,5", and since a build
-   without stdio has neither. */
+   None of it is about networks; skip it, and come back where a name is not plain. The library
+   formats and reads numbers itself, since printf and strtod obey the locale of the program, in
+   which 0.5 may be written "0,5", and since a build without stdio has neither. */
 
 /* The lists of ptq_names one after another, each closed by a NULL. The X lists above the divider
    give the same entries to the enumerators, so that the two agree. */
@@ -1527,10 +1527,7 @@ struct ptq__text {
 };
 
 static ptq__text ptq__text_over(char *data, size_t size) {
-    ptq__text text;
-    text.data = data;
-    text.size = size;
-    text.length = text.line = 0;
+    ptq__text text = {data, size, 0, 0};
     if (size)
         data[0] = 0;
     return text;
@@ -1564,7 +1561,7 @@ static void ptq__put_unsigned(ptq__text *text, uint64_t value) {
         ptq__put_char(text, digit[--n]);
 }
 
-/* The least integer has no positive counterpart but as an unsigned one. */
+/* The least integer, -2^63, has no positive counterpart but as an unsigned one. */
 static void ptq__put_signed(ptq__text *text, int64_t value) {
     if (value < 0)
         ptq__put_char(text, '-');
@@ -1579,12 +1576,19 @@ static void ptq__put_column(ptq__text *text, size_t column) {
         ptq__put_char(text, ' ');
 }
 
-/* Neither NaN nor infinite. The exponent's bits say it; isfinite() would be optimized away by
-   -ffast-math, which assumes that there is nothing else. */
-static int ptq__is_finite(float value) {
+/* The bits of a float's exponent: 0 in zeros and denormals, which processors may treat as 0; 255 in
+   infinities and NaN. Such questions are asked of the bits, since -ffast-math lets the compiler
+   assume that all numbers are finite, and drop isfinite(). */
+static uint32_t ptq__exponent_bits(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
-    return (bits & 0x7f800000u) != 0x7f800000u;
+    return (bits >> 23) & 255;
+}
+
+static int ptq__is_finite(float value) { return ptq__exponent_bits(value) != 255; }
+
+static int ptq__is_normal(float value) {
+    return ptq__exponent_bits(value) != 0 && ptq__exponent_bits(value) != 255;
 }
 
 /* 10^n in double precision, by squaring; n within the range of double. */
@@ -1623,16 +1627,14 @@ static uint64_t ptq__shortest(float value, int *exponent) {
 static void ptq__put_float(ptq__text *text, float value) {
     char digit[24];
     ptq__text digits = ptq__text_over(digit, sizeof digit);
+    float size = value < 0 ? -value : value;
     int p, n, point, whole, exponent = 0;
-    if (value < 0) {
-        ptq__put_char(text, '-');
-        value = -value;
-    }
-    if (!ptq__is_finite(value)) {
-        ptq__put_string(text, value > 0 ? "inf" : "nan");
+    ptq__put_string(text, value < 0 ? "-" : "");
+    if (!ptq__is_finite(size)) {
+        ptq__put_string(text, size > 0 ? "inf" : "nan");
         return;
     }
-    ptq__put_unsigned(&digits, value > 0 ? ptq__shortest(value, &exponent) : 0);
+    ptq__put_unsigned(&digits, size > 0 ? ptq__shortest(size, &exponent) : 0);
     n = (int)digits.length;
     point = n + exponent; /* digits before the decimal point; below 0: zeros behind it */
     whole = point > 10 || point < -4 ? 1 : point;
@@ -1647,10 +1649,11 @@ static void ptq__put_float(ptq__text *text, float value) {
     }
 }
 
-/* Those of printf's formats that the library needs, without widths. An empty name is seen as "?".*/
+/* Those of printf's formats that the library needs, %s %d %u %zu %llu %g %%, without widths. A name
+   that is NULL is seen as "?". */
 static void ptq__vput(ptq__text *text, const char *format, va_list args) {
-    const char *s;
     for (; *format; format++) {
+        const char *s;
         if (*format != '%') {
             ptq__put_char(text, *format);
             continue;
@@ -1661,14 +1664,8 @@ static void ptq__vput(ptq__text *text, const char *format, va_list args) {
         case 'd': ptq__put_signed(text, va_arg(args, int)); break;
         case 'u': ptq__put_unsigned(text, va_arg(args, unsigned)); break;
         case 'g': ptq__put_float(text, (float)va_arg(args, double)); break;
-        case 'z': /* %zu */
-            ptq__put_unsigned(text, va_arg(args, size_t));
-            format += format[1] == 'u';
-            break;
-        case 'l': /* %llu */
-            ptq__put_unsigned(text, va_arg(args, unsigned long long));
-            format += strncmp(format, "llu", 3) ? 0 : 2;
-            break;
+        case 'z': ptq__put_unsigned(text, va_arg(args, size_t)); format += 1; break;
+        case 'l': ptq__put_unsigned(text, va_arg(args, unsigned long long)); format += 2; break;
         default: ptq__put_char(text, *format);
         }
         /* clang-format on */
@@ -1701,9 +1698,8 @@ PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *
 
    What an object keeps of the allocator that it is made with; all zeros mean the default. */
 static ptq_allocator ptq__allocator(const ptq_allocator *allocator) {
-    ptq_allocator result;
-    memset(&result, 0, sizeof result);
-    return allocator ? *allocator : result;
+    static const ptq_allocator standard = {NULL, NULL, NULL};
+    return allocator ? *allocator : standard;
 }
 
 /* Zeroed memory for `count` elements, never NULL on success, even for none. `out` is the address of
@@ -1731,11 +1727,9 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
     ptq__alloc(allocator, count, sizeof **(pointer), what, pointer, err)
 
 static void ptq__free(const ptq_allocator *allocator, void *memory) {
-    if (!memory)
-        return;
-    if (allocator && allocator->release)
+    if (memory && allocator && allocator->release)
         allocator->release(allocator->user, memory);
-    else
+    else if (memory)
         PTQ_FREE(memory);
 }
 
@@ -1836,9 +1830,7 @@ typedef struct ptq__span {
 } ptq__span;
 
 static ptq__span ptq__span_of(const char *text) {
-    ptq__span span;
-    span.p = text;
-    span.n = strlen(text);
+    ptq__span span = {text, strlen(text)};
     return span;
 }
 
@@ -1888,11 +1880,16 @@ static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out
     return 1;
 }
 
-/* A decimal number, "-12.5e-3", whose value is finite: 1 on success. The first 17 or 18 digits make
-   an integer, `digits`, which a power of ten then scales; that is exact enough for every float that
-   was written with nine digits to come back the same. */
-static int ptq__read_double(ptq__span span, double *out) {
-    ptq__span rest = span;
+/* A decimal number, "-12.5e-3", as a float: 1 on success, 0 if it is none or rounds to infinity.
+   The first 17 or 18 digits make an integer, `digits`, which a power of ten then scales in double
+   precision:
+
+       value = digits * 10^exponent
+
+   That is exact enough for every float that was written with nine digits to come back the same. */
+static int ptq__read_float(ptq__span span, float *out) {
+    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
+    double value = 0;
     uint64_t digits = 0;
     int64_t power = 0;
     int exponent = 0, seen = 0, point = 0;
@@ -1913,30 +1910,22 @@ static int ptq__read_double(ptq__span span, double *out) {
         }
     }
     if (i < span.n) { /* behind the e */
-        i += i + 2 < span.n && span.p[i + 1] == '+' && span.p[i + 2] != '-';
-        rest.p += i + 1;
-        rest.n -= i + 1;
+        ptq__span rest = {span.p + i + 1, span.n - i - 1};
+        if (rest.n > 1 && rest.p[0] == '+' && rest.p[1] != '-') {
+            rest.p++;
+            rest.n--;
+        }
         seen = seen && ptq__read_int(rest, -400, 400, &power);
     }
     exponent += (int)power;
     if (!seen || (digits && exponent > 300))
         return 0;
-    *out = !digits           ? 0
-           : exponent < -300 ? (double)digits * ptq__pow10(-300) * ptq__pow10(exponent + 300)
-           : exponent < 0    ? (double)digits / ptq__pow10(-exponent)
+    if (digits && exponent >= -300) /* below is nothing that a float could hold */
+        value = exponent < 0 ? (double)digits / ptq__pow10(-exponent)
                              : (double)digits * ptq__pow10(exponent);
-    if (span.p[0] == '-')
-        *out = -*out;
-    return 1;
-}
-
-/* What rounds to a float, that is, lies below the point from which it would round to infinity. */
-static int ptq__read_float(ptq__span span, float *out) {
-    double value;
-    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
-    if (!ptq__read_double(span, &value) || value >= most || value <= -most)
+    if (value >= most)
         return 0;
-    *out = (float)value;
+    *out = (float)(span.p[0] == '-' ? -value : value);
     return 1;
 }
 
@@ -2075,46 +2064,36 @@ static ptq_status ptq__tensor_copy(ptq_tensor *to, const ptq_tensor *from,
     return status;
 }
 
-/* Where a packed code begins, in bits from the beginning of the data. */
-static size_t ptq__packed_position(const ptq_tensor *tensor, size_t index) {
+/* A packed code: at most 7 bits, and so in one byte or in two. Where `set` is not NULL, *set is
+   stored first. Bits 8 and up of mask and word belong to the second byte. A signed code whose
+   highest bit is set is negative. */
+static int32_t ptq__packed_code(const ptq_tensor *tensor, size_t index, const int32_t *set) {
     size_t rows = (size_t)tensor->dim[0], per_row = ptq_tensor_elements(tensor) / rows;
-    /* NOLINTNEXTLINE: there is an element `index`, so that no row is empty */
-    return index / per_row * (tensor->size / rows) * 8 + index % per_row * (size_t)tensor->bits;
-}
-
-/* A code of at most 7 bits lies in one byte or in two. */
-static int32_t ptq__packed_get(const ptq_tensor *tensor, size_t index) {
-    size_t position = ptq__packed_position(tensor, index);
-    const uint8_t *data = (const uint8_t *)tensor->data + position / 8;
-    int bits = tensor->bits, shift = (int)(position % 8);
-    int32_t code = data[0] | (shift + bits > 8 ? data[1] << 8 : 0);
-    code = (code >> shift) & ((1 << bits) - 1);
-    return tensor->type == PTQ_TYPE_PACKED_S && code >> (bits - 1) ? code - (1 << bits) : code;
-}
-
-/* The mask reaches into a second byte, bits 8 and up, where the code does. */
-static void ptq__packed_set(ptq_tensor *tensor, size_t index, int32_t code) {
-    size_t position = ptq__packed_position(tensor, index);
-    uint8_t *data = (uint8_t *)tensor->data + position / 8;
-    int shift = (int)(position % 8);
-    unsigned mask = ((1u << tensor->bits) - 1) << shift, word = ((unsigned)code << shift) & mask;
-    data[0] = (uint8_t)((data[0] & ~mask) | word);
-    if (mask >> 8)
-        data[1] = (uint8_t)((data[1] & ~(mask >> 8)) | (word >> 8));
+    size_t row = index / per_row, column = index % per_row; /* NOLINT: no row is empty */
+    size_t bit = row * (tensor->size / rows) * 8 + column * (size_t)tensor->bits;
+    uint8_t *byte = (uint8_t *)tensor->data + bit / 8;
+    unsigned shift = bit % 8, mask = ((1u << tensor->bits) - 1) << shift;
+    unsigned word = byte[0] | (mask >> 8 ? (unsigned)byte[1] << 8 : 0);
+    int32_t code, sign = tensor->type == PTQ_TYPE_PACKED_S ? 1 << (tensor->bits - 1) : 0;
+    if (set) {
+        word = (word & ~mask) | (((unsigned)*set << shift) & mask);
+        byte[0] = (uint8_t)word;
+        if (mask >> 8)
+            byte[1] = (uint8_t)(word >> 8);
+    }
+    code = (int32_t)((word & mask) >> shift);
+    return code & sign ? code - 2 * sign : code;
 }
 
 /* The code at `index` of an integer tensor, whatever its width. */
 static int32_t ptq__code(const ptq_tensor *tensor, size_t index) {
-    switch (tensor->type) {
-    case PTQ_TYPE_U8:
+    if (tensor->type == PTQ_TYPE_U8)
         return ((const uint8_t *)tensor->data)[index];
-    case PTQ_TYPE_S8:
+    if (tensor->type == PTQ_TYPE_S8)
         return ((const int8_t *)tensor->data)[index];
-    case PTQ_TYPE_S32:
+    if (tensor->type == PTQ_TYPE_S32)
         return ((const int32_t *)tensor->data)[index];
-    default:
-        return ptq__packed_get(tensor, index);
-    }
+    return ptq__packed_code(tensor, index, NULL);
 }
 
 PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index) {
@@ -2140,7 +2119,7 @@ PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code)
     if (tensor->type == PTQ_TYPE_S32)
         ((int32_t *)tensor->data)[index] = code;
     else if (ptq__is_packed(tensor->type))
-        ptq__packed_set(tensor, index, code);
+        (void)ptq__packed_code(tensor, index, &code);
     else
         ((uint8_t *)tensor->data)[index] = (uint8_t)code; /* of either sign: two's complement */
 }
@@ -2280,14 +2259,6 @@ PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q) {
 
 PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q) {
     return ptq__mul(q->scale, (float)(code - q->zero_point));
-}
-
-/* Finite and not denormal: processors may treat denormals as 0. By the bits, as ptq__is_finite. */
-static int ptq__is_normal(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    bits = (bits >> 23) & 255;
-    return bits != 0 && bits != 255;
 }
 
 /* Affine: the range lo..hi takes all codes least..most, s = (hi - lo) / (most - least), and 0 gets
@@ -4482,7 +4453,7 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
         if (half)
             ((float *)step->owned)[i] = ptq_tensor_number(weight, i);
         else
-            ((uint8_t *)step->owned)[i] = (uint8_t)ptq__packed_get(weight, i);
+            ((uint8_t *)step->owned)[i] = (uint8_t)ptq__code(weight, i);
     return PTQ_OK;
 }
 
@@ -7490,7 +7461,7 @@ typedef struct ptq__drift {
 /* One image's logits x, and those of the quantized model, y, `classes` of each. Kullback and
    Leibler's divergence of their softmax distributions P and Q is, in nats,
 
-       sum over c of P(c) (ln P(c) - ln Q(c))    with  ln P(c) = x(c) - max x - ln sum exp(x - max x)
+       sum over c of P(c) (ln P(c) - ln Q(c)),    ln P(c) = x(c) - max x - ln sum exp(x - max x),
 
    and never negative but by rounding. */
 static void ptq__drift_add(ptq__drift *drift, const float *x, const float *y, int classes) {
@@ -7601,13 +7572,11 @@ typedef struct ptq__layer_sum {
     uint64_t clipped, elements;
 } ptq__layer_sum;
 
-/* Two sessions that keep every tensor, of the float model and of the quantized one. */
+/* What a comparison of layers holds: the float model's session beside the job's own. */
 typedef struct ptq__layers {
-    ptq_session *real, *coded;
-    void *image;
+    ptq_session *real;
     ptq__layer_sum *sum;
     ptq_layer_report report;
-    ptq_memory memory; /* of image and sum */
 } ptq__layers;
 
 /* One tensor of one image. An element is clipped if its code is the lowest or the highest while the
@@ -7633,27 +7602,32 @@ static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq
     sum->elements += n;
 }
 
-/* Every tensor of the quantized model that the float model has too, after both have run: of a node
-   with a fused addition first what is before it, then its result. */
-static ptq_status ptq__compare_image(ptq__layers *layers, ptq_error *err) {
-    const ptq_model *float_model = layers->real->plan->info.model;
-    const ptq_model *model = layers->coded->plan->info.model;
+/* One image through both models; then every tensor of the quantized model that the float model has
+   too: of a node with a fused addition first what is before it, then its result. */
+static ptq_status ptq__compare_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
+                                   ptq_error *err) {
+    const ptq_model *model = job->plan->info.model;
+    ptq__layers *layers = (ptq__layers *)job->context;
     int i, middle, items = 0;
+    (void)index;
+    (void)label;
+    PTQ__TRY(ptq__run_item(layers->real, job->data, worker->item, NULL, err));
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
     for (i = 1; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
         for (middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
             const char *name = middle ? node->name : node->out;
+            const ptq_qparams *q = middle ? &node->mid : &node->q;
             ptq_layer_error *item = &layers->report.item[items];
             ptq_tensor real, coded;
-            if (ptq_model_find(float_model, name) < 0)
+            if (ptq_model_find(layers->real->plan->info.model, name) < 0)
                 continue;
             PTQ__TRY(ptq_session_tensor(layers->real, name, &real, err));
-            PTQ__TRY(ptq_session_tensor(layers->coded, name, &coded, err));
+            PTQ__TRY(ptq_session_tensor(worker->session, name, &coded, err));
             memcpy(item->name, name, strlen(name) + 1);
             ptq__in_units_of(model, node, &real);
             if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
-                ptq__layer_add(&layers->sum[items], item, &real, &coded,
-                               middle ? &node->mid : &node->q);
+                ptq__layer_add(&layers->sum[items], item, &real, &coded, q);
             items++;
         }
     }
@@ -7661,34 +7635,19 @@ static ptq_status ptq__compare_image(ptq__layers *layers, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Both models on each image in turn; the sums then make the figures. Every node makes two tensors
-   at most: before a fused addition, and its result. */
-static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_plan *baseline,
-                                      const ptq_plan *quantized, const ptq_dataset *data,
-                                      size_t count, ptq_error *err) {
-    size_t i, most = 2 * (size_t)quantized->info.model->nodes;
-    int k, label;
-    ptq_session_options keep;
-    memset(&keep, 0, sizeof keep);
-    keep.keep = 1;
-    keep.allocator = layers->memory.allocator = layers->report.memory.allocator =
-        quantized->allocator;
-    PTQ__TRY(ptq_session_create(baseline, &keep, &layers->real, err));
-    PTQ__TRY(ptq_session_create(quantized, &keep, &layers->coded, err));
-    PTQ__TRY(ptq__keep(&layers->memory, ptq__item_size(data), 1, "an image", &layers->image, err));
-    PTQ__TRY(PTQ__KEEP(&layers->memory, &layers->sum, most, "layer report", err));
+/* Runs the job, and makes the figures of the sums. A node makes two tensors at most: what is before
+   its fused addition, and its result. */
+static ptq_status ptq__compare_run(ptq__job *job, ptq__layers *layers, ptq_error *err) {
+    size_t most = 2 * (size_t)job->plan->info.model->nodes;
+    ptq_layer_error *item;
+    int i;
+    PTQ__TRY(PTQ__NEW(&job->work.allocator, &layers->sum, most, "layer report", err));
     PTQ__TRY(PTQ__KEEP(&layers->report.memory, &layers->report.item, most, "layer report", err));
-    for (i = 0; i < count; i++) {
-        PTQ__TRY(data->get(data->user, i, layers->image, &label, err));
-        PTQ__TRY(ptq__run_item(layers->real, data, layers->image, NULL, err));
-        PTQ__TRY(ptq__run_item(layers->coded, data, layers->image, NULL, err));
-        PTQ__TRY(ptq__compare_image(layers, err));
-    }
-    for (k = 0; k < layers->report.items; k++) {
-        const ptq__layer_sum *sum = &layers->sum[k];
-        layers->report.item[k].sqnr_db = ptq__sqnr(sum->signal, sum->noise);
-        layers->report.item[k].clipped =
-            sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
+    PTQ__TRY(ptq__job_run(job, err));
+    for (i = 0, item = layers->report.item; i < layers->report.items; i++, item++) {
+        const ptq__layer_sum *sum = &layers->sum[i];
+        item->sqnr_db = ptq__sqnr(sum->signal, sum->noise);
+        item->clipped = sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
     }
     return PTQ_OK;
 }
@@ -7696,16 +7655,25 @@ static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_plan *basel
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err) {
+    ptq_session_options keep;
     ptq__layers layers;
+    ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(baseline, data, err));
     PTQ__TRY(ptq__check_fits(quantized, data, err));
+    memset(&keep, 0, sizeof keep);
     memset(&layers, 0, sizeof layers);
-    count = count && count < data->count ? count : data->count;
-    status = ptq__compare_images(&layers, baseline, quantized, data, count, err);
+    job = ptq__job_over(quantized, data, NULL);
+    job.total = count && count < data->count ? count : data->count;
+    job.one = ptq__compare_one;
+    job.context = &layers;
+    job.keep = keep.keep = 1;
+    job.work.allocator = keep.allocator = layers.report.memory.allocator = quantized->allocator;
+    status = ptq_session_create(baseline, &keep, &layers.real, err);
+    if (!status)
+        status = ptq__compare_run(&job, &layers, err);
     ptq_session_free(layers.real);
-    ptq_session_free(layers.coded);
-    ptq_release(&layers.memory);
+    ptq__free(&job.work.allocator, layers.sum);
     if (status)
         ptq_release(&layers.report.memory);
     else
