@@ -1517,8 +1517,11 @@ PTQ_API int ptq_find_name(ptq_names list, const char *name) {
 
 PTQ_API const char *ptq_version(void) { return PTQ_VERSION; }
 
-/* Text goes into a buffer of fixed size, which is always terminated, while its full length is
-   counted, as snprintf does: a caller may measure first, with no buffer at all. */
+/* Text.
+
+   It goes into a buffer of fixed size, which is always terminated, while its full length is
+   counted, as snprintf does. So one function writes a text and measures it: called with no buffer
+   at all it only counts, and the caller then allocates what the second call needs. */
 struct ptq__text {
     char *data;
     size_t size;   /* of the buffer; may be 0 */
@@ -1603,7 +1606,8 @@ static double ptq__pow10(int n) {
 
 /* The shortest decimal, digits * 10^exponent, that reads back as the same float, which is positive.
    Nine digits are enough for any float; fewer are tried first, so that 0.1f is 1 * 10^-1 and not
-   100000001 * 10^-9. */
+   100000001 * 10^-9. What files hold is written so: people can read it, and nothing is lost. First
+   comes e with 10^e <= value < 10^(e + 1), then n digits, the first of which stands for 10^e. */
 static uint64_t ptq__shortest(float value, int *exponent) {
     double v = (double)value;
     int e = 0, n;
@@ -1692,9 +1696,13 @@ PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *
     return status;
 }
 
-/* Memory. Every allocation goes through ptq__alloc, which names what it is for and checks the size,
-   and every function that fails has released what it took: the tests let each allocation in turn
-   fail, and count.
+/* Memory.
+
+   Every allocation goes through ptq__alloc, which names what it is for and checks the size, and
+   every function that fails has released what it took: the tests let each allocation in turn fail,
+   and count. An object is allocated zeroed and filled from top to bottom, and its ptq_xxx_free
+   releases what there is; so a function that fails half way frees the object as it stands. Nothing
+   allocates while images run.
 
    What an object keeps of the allocator that it is made with; all zeros mean the default. */
 static ptq_allocator ptq__allocator(const ptq_allocator *allocator) {
@@ -1722,7 +1730,10 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
     return PTQ_OK;
 }
 
-/* The same for *pointer, of which it takes the size of the elements. */
+/* The same for a pointer of any type, which gives the size of an element. `pointer` is its address:
+
+       float *scale = NULL;
+       PTQ__TRY(PTQ__NEW(allocator, &scale, channels, "scales", err)); */
 #define PTQ__NEW(allocator, pointer, count, what, err)                                             \
     ptq__alloc(allocator, count, sizeof **(pointer), what, pointer, err)
 
@@ -1799,9 +1810,13 @@ static void ptq__swap(uint8_t *a, uint8_t *b, size_t size) {
 typedef int ptq__before(const void *a, const void *b, const void *context);
 
 /* Heap sort (Williams 1964) of n elements of `size` bytes. The library sorts what files bring: heap
-   sort needs no recursion and no memory, and has no bad case for an enemy to find. Equal elements
-   come in any order, so `before` decides ties where they matter. First the heap is built, from the
-   middle down to element 0; then the largest goes behind the heap again and again. */
+   sort needs no recursion and no memory, and has no bad case for an enemy to find; qsort promises
+   none of these. Equal elements come in any order, so `before` decides ties where they matter.
+
+   In a heap no element comes before its children: of element k these are 2k + 1 and 2k + 2. First
+   the heap is built, from the middle, behind which there are no parents, down to element 0. Then
+   the top, which is the last in order, goes behind the heap, again and again. Either way one
+   element, `root`, may be out of place, and sinks until none of its children comes after it. */
 static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, const void *context) {
     uint8_t *item = (uint8_t *)base;
     size_t start = n / 2, end = n, root, child;
@@ -1820,10 +1835,13 @@ static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, co
     }
 }
 
-/* Reading. What is read may come from anywhere: nothing relies on a terminating 0, and numbers are
-   refused unless the whole of their text is one.
+/* Reading.
 
-   A piece of a text that is being read: n bytes, not terminated. */
+   What is read may come from anywhere: nothing relies on a terminating 0, and numbers are refused
+   unless the whole of their text is one. Readers walk over a text by cutting pieces off its front;
+   nothing is copied, so that the text must stay as long as its pieces are used.
+
+   A piece of a text: n bytes, not terminated. */
 typedef struct ptq__span {
     const char *p;
     size_t n;
@@ -1930,10 +1948,14 @@ static int ptq__read_float(ptq__span span, float *out) {
 }
 
 /* ---- [TENSOR] -----------------------------------------------------------------------------------
-   Weights and activations, as real numbers or as codes. Weights of 2 to 7 bits lie packed: codes
-   follow one another as a stream of bits, the least significant bit first, across bytes. Each slice
-   along dim[0], which is an output channel, begins on a byte of its own, so that channels can be
-   read apart. Five codes of three bits, a b c d e:
+   Weights and activations, as real numbers or as codes. The last dimension runs fastest: images and
+   activations are H x W x C, a convolution's weights O x I x KH x KW, a dense layer's O x I, with O
+   the channels of the result. So dim[0] of weights is what a scale may belong to; element i of n is
+   in channel i / (n / O), and stands for scale[channel] (code - zero_point).
+
+   Weights of 2 to 7 bits lie packed: codes follow one another as a stream of bits, the least
+   significant bit first, across bytes. Each slice along dim[0] begins on a byte of its own, so that
+   channels can be read apart. Five codes of three bits, a b c d e:
 
        byte 0: c1 c0 b2 b1 b0 a2 a1 a0      byte 1: - e2 e1 e0 d2 d1 d0 c2 */
 
@@ -1949,7 +1971,8 @@ static int ptq__type_bits(ptq_type type, int bits) {
     return ptq__is_packed(type) && bits >= 2 && bits <= 7 ? bits : 0;
 }
 
-/* Elements of a shape; 0 if it is not legal. */
+/* Elements of a shape of `rank` dimensions; 0 if it is not legal. Files name shapes, hence the
+   division: the product is compared before it is made, and cannot overflow. */
 static size_t ptq__shape_elements(int rank, const int *dims) {
     size_t n = rank >= 1 && rank <= PTQ_MAX_RANK;
     int i;
@@ -1971,8 +1994,8 @@ PTQ_API size_t ptq_tensor_elements(const ptq_tensor *tensor) {
     return tensor->rank ? ptq__shape_elements(tensor->rank, tensor->dim) : 0;
 }
 
-/* A tensor without data: what create and borrow begin with. It is made apart and copied to the
-   caller's when nothing can fail any more, here as everywhere: results are written on success. */
+/* A tensor without data: what create and borrow begin with. It is made apart, and copied to the
+   caller's when nothing can fail any more: here as everywhere, results are written on success. */
 static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                    const int *dims, ptq_error *err) {
     int i;
@@ -2124,11 +2147,16 @@ PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code)
         ((uint8_t *)tensor->data)[index] = (uint8_t)code; /* of either sign: two's complement */
 }
 
-/* Half precision: 1 bit of sign, 5 of exponent, 10 of mantissa; single has 8 and 23. Shifting by 13
-   bits rounds the mantissa; half of the last bit less one is added first, and one more where the
-   result would be odd, so that ties go to even. A carry runs into the exponent, which is then the
-   right one, infinity included. Below 2^-14 half precision has one exponent for all numbers: there
-   the leading 1, which is not stored elsewhere, becomes visible and moves to the right. */
+/* Half precision, and single:
+
+       s eeeee mmmmmmmmmm                    value = (-1)^s 1.m 2^(e - 15)
+       s eeeeeeee mmmmmmmmmmmmmmmmmmmmmmm    value = (-1)^s 1.m 2^(e - 127)
+
+   Shifting by 13 bits rounds the mantissa; half of the last bit less one is added first, and one
+   more where the result would be odd, so that ties go to even. A carry runs into the exponent,
+   which is then the right one, infinity included. Below 2^-14 half precision has one exponent for
+   all numbers: there the leading 1, which is not stored elsewhere, becomes visible and moves to the
+   right. */
 PTQ_API uint16_t ptq_f32_to_f16(float value) {
     uint32_t bits, sign, shift = 13;
     memcpy(&bits, &value, sizeof bits);
@@ -7190,8 +7218,10 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
 
 #endif /* PTQ_NO_STDIO */
 
-/* Chance. PCG32 (O'Neill 2014) keeps 64 bits of state, a linear congruential generator, and returns
-   32 of them, shifted and rotated by the highest ones, which are the most random. */
+/* Chance. Own code, since rand() is another one with every C library, while the same images must be
+   drawn everywhere for the same model to come out. PCG32 (O'Neill 2014) keeps 64 bits of state, a
+   linear congruential generator, and returns 32 of them, shifted and rotated by the highest ones,
+   which are the most random. */
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     uint64_t old = rng->state;
     uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
@@ -7222,7 +7252,10 @@ PTQ_API float ptq_rng_float(ptq_rng *rng) {
     return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
 }
 
-/* Order of image numbers: by their labels first, if the context has them. */
+/* Samples. A class that is rare in the data must not be missing from what calibration sees, hence
+   as many of each class as can be: images are sorted by class, and each class is drawn from alone.
+
+   The order of image numbers: by their labels first, if the context has them. */
 static int ptq__image_before(const void *a, const void *b, const void *context) {
     size_t i = *(const size_t *)a, k = *(const size_t *)b;
     const int *label = (const int *)context;
@@ -7330,7 +7363,8 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
    better than chance explains, how far the logits drift apart, and in which tensor the difference
    arises. Nothing depends on the number of threads or on the order in which images finish. */
 
-/* One image, on some thread: it writes to places of its own, and needs no lock. */
+/* One image, on some thread: it writes to places of its own, and needs no lock. The answer is the
+   class of the largest logit, the first one if several are. */
 static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                     ptq_error *err) {
     ptq_evaluation *e = (ptq_evaluation *)job->context;
@@ -7354,7 +7388,8 @@ static ptq_status ptq__evaluation_create(ptq_evaluation *e, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Images are counted when all have run: threads finish them in any order. */
+/* Images are counted when all have run: threads finish them in any order. confusion[l n + p] is how
+   many images of class l were taken for class p; those of its diagonal are right. */
 static void ptq__evaluation_count(ptq_evaluation *e) {
     size_t i, n = (size_t)e->classes;
     for (i = 0; i < e->total; i++) {
@@ -7443,7 +7478,8 @@ PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, d
     *high = ptq__exact_end(k, n, (1 - level) / 2, 1);
 }
 
-/* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB. */
+/* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB: one bit more in the codes of
+   everything is worth about 6 of it. */
 static double ptq__sqnr(double signal, double noise) {
     return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
 }
@@ -7485,7 +7521,14 @@ static void ptq__drift_add(ptq__drift *drift, const float *x, const float *y, in
 }
 
 /* Of the images that changed between right and wrong, half would be won by chance alone. How far
-   the share that was won is from 1/2 makes both the interval and the test. */
+   the share p that was won is from 1/2 makes both the interval and the test (McNemar 1947):
+
+       delta = (won - lost) / n = (2 p - 1) (won + lost) / n
+       p-value = 2 P(X <= min(won, lost))    for X binomial, won + lost trials of probability 1/2
+
+   Images that both models get right, or both wrong, tell nothing about which is better, and so do
+   not enter. That makes the test far sharper than one that takes the two accuracies for those of
+   different images. */
 static void ptq__compare_accuracy(ptq_comparison *c) {
     size_t changed = c->lost + c->won, fewer = c->lost < c->won ? c->lost : c->won;
     double low, high, n = (double)c->total, share = 100 * (double)changed / n;
@@ -7535,8 +7578,12 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
     return PTQ_OK;
 }
 
-/* Layer by layer. A model may have been equalized: channels of its tensors are then smaller or
-   larger than the float model's by factors in the metadata, "name factor factor ...;name ...".
+/* Layer by layer: both models run on the same image, keeping every tensor, and each tensor of the
+   one is laid beside that of the same name in the other. Where the ratio of signal to noise falls
+   at once, from one tensor to the next, the layer between them is to blame.
+
+   A model may have been equalized: channels of its tensors are then smaller or larger than the
+   float model's by factors in the metadata, "name factor factor ...;name ...".
 
    The factors of a node's result, as text; 0: none. */
 static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
