@@ -707,13 +707,17 @@ typedef enum ptq_isa {
     PTQ_ISA_COUNT
 } ptq_isa;
 
-/* 1 if this build has kernels for it and this processor can run them. Linux lets a process use AMX
-   only after it has asked for permission, which happens here (and in ptq_plan_create). */
-PTQ_API int ptq_isa_available(ptq_isa isa);
+/* What there is for an instruction set, each more than the one before. */
+typedef enum ptq_support {
+    PTQ_SUPPORT_NONE,     /* no kernels in this build: it was made with PTQ_NO_SIMD, for another kind
+                             of processor, or by a compiler too old for them */
+    PTQ_SUPPORT_COMPILED, /* kernels, but this processor cannot run them */
+    PTQ_SUPPORT_AVAILABLE
+} ptq_support;
 
-/* 1 if this build has kernels for it, whatever the processor. They are left out by PTQ_NO_SIMD, for
-   another kind of processor, and where the compiler is too old for them. */
-PTQ_API int ptq_isa_compiled(ptq_isa isa);
+/* Linux lets a process use AMX only after it has asked for permission, which happens here (and in
+   ptq_plan_create). PTQ_SUPPORT_NONE if there is no such instruction set. */
+PTQ_API ptq_support ptq_isa_support(ptq_isa isa);
 
 /* Compares the kernels of an instruction set with the scalar ones on random networks, the same ones
    every time, in under a tenth of a second: codes must be equal, real numbers close. PTQ_BAD_NUMBER
@@ -2699,8 +2703,13 @@ static const float *ptq__gather_f32(const ptq__step *step, const float *x, int p
         for (v = 0; v < step->kernel[1]; v++) {
             int at = ptq__under(step, top + u, left + v);
             float *to = patch + u * step->kernel[1] + v;
-            for (c = 0; c < deep; c++)
-                to[c * area] = at < 0 ? 0 : x[at + g * deep + c];
+            const float *from = x + (at < 0 ? 0 : at) + g * deep;
+            if (at < 0)
+                for (c = 0; c < deep; c++)
+                    to[c * area] = 0;
+            else
+                for (c = 0; c < deep; c++)
+                    to[c * area] = from[c];
         }
     return patch;
 }
@@ -2740,14 +2749,14 @@ static float ptq__dot_f32(const float *a, const float *b, int n) {
 }
 
 /* The same of codes: x, less its zero point, n of 16 bits; w, n codes as they are. Sums wrap at 32
-   bits. Blocks of 32 become vector code; a plain loop stays scalar at -O2. */
+   bits. Blocks of 16 become vector code; a plain loop stays scalar at -O2. */
 #define PTQ__DOT(NAME, TYPE)                                                                       \
     static uint32_t NAME(const int16_t *x, const TYPE *w, int n) {                                 \
         uint32_t sum = 0;                                                                          \
         int i, j;                                                                                  \
-        for (i = 0; i + 32 <= n; i += 32) {                                                        \
+        for (i = 0; i + 16 <= n; i += 16) {                                                        \
             int32_t part = 0;                                                                      \
-            for (j = 0; j < 32; j++)                                                               \
+            for (j = 0; j < 16; j++)                                                               \
                 part += x[i + j] * w[i + j];                                                       \
             sum += (uint32_t)part;                                                                 \
         }                                                                                          \
@@ -2782,7 +2791,8 @@ static int32_t ptq__dot(const ptq__step *step, const int16_t *patch, uint32_t ma
 
 /* What becomes of a sum that stands for element `at` of the result. The residual may lie where the
    result is written: each element is read before. */
-static void ptq__finish_real(const ptq__step *step, const ptq__frame *frame, int at, float sum) {
+static inline void ptq__finish_real(const ptq__step *step, const ptq__frame *frame, int at,
+                                    float sum) {
     const float *residual = (const float *)frame->in[1];
     sum = ptq__activate(sum, step->act);
     if (frame->mid)
@@ -4553,7 +4563,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     ptq_plan *plan = NULL;
     ptq_isa isa = options ? options->isa : PTQ_ISA_AUTO;
     ptq_status status;
-    if (!ptq_isa_available(isa))
+    if (ptq_isa_support(isa) != PTQ_SUPPORT_AVAILABLE)
         return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
                              ptq_name(PTQ_NAMES_ISA, (int)isa));
     PTQ__TRY(ptq_model_check(model, err));
@@ -10063,19 +10073,17 @@ static unsigned ptq__cpu_isas(void) {
 static unsigned ptq__cpu_isas(void) { return PTQ__BUILT_ISAS; }
 #endif
 
-PTQ_API int ptq_isa_available(ptq_isa isa) {
-    return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
-           ((unsigned)isa < PTQ_ISA_COUNT && (ptq__cpu_isas() >> isa & 1));
-}
-
-PTQ_API int ptq_isa_compiled(ptq_isa isa) {
-    return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
-           ((unsigned)isa < PTQ_ISA_COUNT && (PTQ__BUILT_ISAS >> isa & 1));
+PTQ_API ptq_support ptq_isa_support(ptq_isa isa) {
+    if (isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR)
+        return PTQ_SUPPORT_AVAILABLE;
+    if ((unsigned)isa >= PTQ_ISA_COUNT || !(PTQ__BUILT_ISAS >> isa & 1))
+        return PTQ_SUPPORT_NONE;
+    return ptq__cpu_isas() >> isa & 1 ? PTQ_SUPPORT_AVAILABLE : PTQ_SUPPORT_COMPILED;
 }
 
 static ptq_isa ptq__best_isa(void) {
     int isa = PTQ_ISA_COUNT - 1;
-    while (!ptq_isa_available((ptq_isa)isa))
+    while (ptq_isa_support((ptq_isa)isa) != PTQ_SUPPORT_AVAILABLE)
         isa--;
     return (ptq_isa)isa;
 }
@@ -10660,28 +10668,40 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
                             I##_real(I##_get(b, i, n - i, signed_b))));                            \
     }
 
-/* Depthwise convolution: each channel for itself, so the lanes are channels. V_term adds a tap; one
-   outside the image adds nothing. */
+/* Depthwise convolution: each channel for itself, so the lanes are channels. V_window is the sum for
+   n channels from c on, at most a vector of them; y, left: the input under the first tap. A tap
+   outside the image adds nothing; V_term adds one that is inside. */
 #define PTQ__DEPTHWISE(V, TARGET)                                                                  \
+    TARGET PTQ__INLINE V V##_window(const ptq__packed *k, const void *x, int y, int left, int c,   \
+                                    int n) {                                                       \
+        int channels = k->out[2], width = k->in[1], height = k->in[0], u, v;                       \
+        const char *weight = k->weight + c * PTQ__WORD;                                            \
+        V sum = V##_load(k->bias + c * PTQ__WORD);                                                 \
+        for (u = 0; u < k->kernel[0]; u++)                                                         \
+            for (v = 0; v < k->kernel[1]; v++, weight += k->lanes * PTQ__WORD)                     \
+                if (y + u >= 0 && y + u < height && left + v >= 0 && left + v < width)             \
+                    sum = V##_term(k, sum, x,                                                      \
+                                   ((ptrdiff_t)(y + u) * width + left + v) * channels + c, n,      \
+                                   weight);                                                        \
+        return sum;                                                                                \
+    }                                                                                              \
+                                                                                                   \
     TARGET static void V##_depthwise(const ptq__step *step, const ptq__frame *frame) {             \
+        enum { LANES = sizeof(V) / PTQ__WORD };                                                    \
         const ptq__packed *k = (const ptq__packed *)step->packed;                                  \
+        const ptq__finish f = ptq__finish_of(step, frame);                                         \
         const void *x = frame->in[0];                                                              \
-        ptq__finish f = ptq__finish_of(step, frame);                                               \
-        int channels = k->out[2], i, c, u, v, y, left, width = k->in[1];                           \
-        for (i = 0; i < k->out[0] * k->out[1]; i++) {                                              \
-            y = i / k->out[1] * k->stride[0] - k->pad[0];                                          \
-            left = i % k->out[1] * k->stride[1] - k->pad[1];                                       \
-            for (c = 0; c < channels; c += (int)(sizeof(V) / PTQ__WORD)) {                         \
-                const char *weight = k->weight + c * PTQ__WORD;                                    \
-                V sum = V##_load(k->bias + c * PTQ__WORD);                                         \
-                for (u = 0; u < k->kernel[0]; u++)                                                 \
-                    for (v = 0; v < k->kernel[1]; v++, weight += k->lanes * PTQ__WORD)             \
-                        if (y + u >= 0 && y + u < k->in[0] && left + v >= 0 && left + v < width)   \
-                            sum = V##_term(k, sum, x,                                              \
-                                           ((ptrdiff_t)(y + u) * width + left + v) * channels + c, \
-                                           channels - c, weight);                                  \
-                V##_finish(&f, k->multiplier + c, (ptrdiff_t)i * channels + c, channels - c, sum); \
-            }                                                                                      \
+        int channels = k->out[2], pixels = k->out[0] * k->out[1], i, c;                            \
+        for (i = 0; i < pixels; i++) {                                                             \
+            int y = i / k->out[1] * k->stride[0] - k->pad[0];                                      \
+            int left = i % k->out[1] * k->stride[1] - k->pad[1];                                   \
+            ptrdiff_t to = (ptrdiff_t)i * channels;                                                \
+            for (c = 0; c + LANES <= channels; c += LANES)                                         \
+                V##_finish(&f, k->multiplier + c, to + c, LANES,                                   \
+                           V##_window(k, x, y, left, c, LANES));                                   \
+            if (c < channels)                                                                      \
+                V##_finish(&f, k->multiplier + c, to + c, channels - c,                            \
+                           V##_window(k, x, y, left, c, channels - c));                            \
         }                                                                                          \
     }
 
@@ -12134,9 +12154,9 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
 }
 
 /* All tensors of a run under both, and the logits of a run that reuses memory. */
-static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, ptq_error *err) {
+static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, uint8_t *pixels,
+                                      ptq_error *err) {
     static const char *const name[] = {"a", "b", "c", "sum", "e", "pool", "d"};
-    uint8_t pixels[6 * 40 * 120];
     float logits[2][40];
     size_t i;
     int rails = !ptq__pick(probe, 0, 3);
@@ -12162,6 +12182,7 @@ static ptq_status ptq__probe_once(ptq_isa isa, uint64_t seed, int integer, ptq_e
     ptq_plan_options options;
     ptq_session_options keep;
     ptq__probe probe;
+    uint8_t *pixels = NULL;
     ptq_status status;
     int i;
     memset(&probe, 0, sizeof probe);
@@ -12177,7 +12198,10 @@ static ptq_status ptq__probe_once(ptq_isa isa, uint64_t seed, int integer, ptq_e
     for (i = 0; i < 3 && !status; i++)
         status = ptq_session_create(plan[i > 0], i < 2 ? &keep : NULL, &session[i], err);
     if (!status)
-        status = ptq__probe_sessions(session, &probe, err);
+        status = PTQ__NEW(NULL, &pixels, plan[0]->info.pixels, "a random image", err);
+    if (!status)
+        status = ptq__probe_sessions(session, &probe, pixels, err);
+    ptq__free(NULL, pixels);
     for (i = 0; i < 3; i++)
         ptq_session_free(session[i]);
     for (i = 0; i < 2; i++)
