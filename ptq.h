@@ -709,8 +709,8 @@ typedef enum ptq_isa {
 
 /* What there is for an instruction set, each more than the one before. */
 typedef enum ptq_support {
-    PTQ_SUPPORT_NONE,     /* no kernels in this build: it was made with PTQ_NO_SIMD, for another kind
-                             of processor, or by a compiler too old for them */
+    PTQ_SUPPORT_NONE,     /* no kernels in this build: it was made with PTQ_NO_SIMD, for another
+                             kind of processor, or by a compiler too old for them */
     PTQ_SUPPORT_COMPILED, /* kernels, but this processor cannot run them */
     PTQ_SUPPORT_AVAILABLE
 } ptq_support;
@@ -10059,7 +10059,7 @@ static unsigned ptq__cpu_isas(void) {
             isas |= 1u << PTQ_ISA_AVX512VNNI;
     }
 #ifdef PTQ__EMULATE_VNNI
-    isas |= isas << 1;
+    isas |= (isas & (1u << PTQ_ISA_AVX2 | 1u << PTQ_ISA_AVX512)) << 1;
 #endif
     if (isas >> PTQ_ISA_AVX512 & 1 && ptq__may_use_amx(d7, saved))
         isas |= 1u << PTQ_ISA_AMX;
@@ -10316,8 +10316,8 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
 #define PTQ__HIDE(pointer) (void)0
 #endif
 #else
-/* Where a multiplication can name a lane of its operand, as on 64-bit ARM, four words of a pixel are
-   loaded at once: to spread a word costs more than to load it. */
+/* Where a multiplication can name a lane of its operand, as on 64-bit ARM, four words of a pixel
+   are loaded at once: to spread a word costs more than to load it. */
 #define PTQ__LANE(V, PIXELS, VECTORS, DOT, LANE)                                                   \
     do {                                                                                           \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load(weight + v * (int)sizeof x);     \
@@ -10668,8 +10668,8 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
                             I##_real(I##_get(b, i, n - i, signed_b))));                            \
     }
 
-/* Depthwise convolution: each channel for itself, so the lanes are channels. V_window is the sum for
-   n channels from c on, at most a vector of them; y, left: the input under the first tap. A tap
+/* Depthwise convolution: each channel for itself, so the lanes are channels. V_window is the sum
+   for n channels from c on, at most a vector of them; y, left: the input under the first tap. A tap
    outside the image adds nothing; V_term adds one that is inside. */
 #define PTQ__DEPTHWISE(V, TARGET)                                                                  \
     TARGET PTQ__INLINE V V##_window(const ptq__packed *k, const void *x, int y, int left, int c,   \
@@ -12130,8 +12130,7 @@ static ptq_status ptq__probe_model(uint64_t seed, int integer, ptq_model **out, 
     return status;
 }
 
-/* Codes must be equal; real numbers within 1e-4 of the tensor's
-   largest. */
+/* Codes must be equal; real numbers within 1e-4 of the tensor's largest. */
 static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b, const char *name,
                                      ptq_error *err) {
     ptq_tensor x, y;
@@ -12147,8 +12146,7 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
     }
     if (distance > (ptq__is_coded(&a->plan->info.model->node[1]) ? 0 : 1e-5f + 1e-4f * largest))
         return ptq_error_set(err, PTQ_BAD_NUMBER,
-                             "the %s kernels differ from scalar ones by %g in"
-                             " tensor %s",
+                             "the %s kernels differ from scalar ones by %g in tensor %s",
                              ptq_name(PTQ_NAMES_ISA, b->plan->info.isa), (double)distance, name);
     return PTQ_OK;
 }
