@@ -713,13 +713,17 @@ typedef enum ptq_isa {
     PTQ_ISA_COUNT
 } ptq_isa;
 
-/* 1 if this build has kernels for it and this processor can run them. Linux lets a process use AMX
-   only after it has asked for permission, which happens here (and in ptq_plan_create). */
-PTQ_API int ptq_isa_available(ptq_isa isa);
+/* What there is for an instruction set, each more than the one before. */
+typedef enum ptq_support {
+    PTQ_SUPPORT_NONE,     /* no kernels in this build: it was made with PTQ_NO_SIMD, for another
+                             kind of processor, or by a compiler too old for them */
+    PTQ_SUPPORT_COMPILED, /* kernels, but this processor cannot run them */
+    PTQ_SUPPORT_AVAILABLE
+} ptq_support;
 
-/* 1 if this build has kernels for it, whatever the processor. They are left out by PTQ_NO_SIMD, for
-   another kind of processor, and where the compiler is too old for them. */
-PTQ_API int ptq_isa_compiled(ptq_isa isa);
+/* Linux lets a process use AMX only after it has asked for permission, which happens here (and in
+   ptq_plan_create). PTQ_SUPPORT_NONE if there is no such instruction set. */
+PTQ_API ptq_support ptq_isa_support(ptq_isa isa);
 
 /* Compares the kernels of an instruction set with the scalar ones on random networks, the same ones
    every time, in under a tenth of a second: codes must be equal, real numbers close. PTQ_BAD_NUMBER
@@ -2704,8 +2708,13 @@ static const float *ptq__gather_f32(const ptq__step *step, const float *x, int p
         for (v = 0; v < step->kernel[1]; v++) {
             int at = ptq__under(step, top + u, left + v);
             float *to = patch + u * step->kernel[1] + v;
-            for (c = 0; c < deep; c++)
-                to[c * area] = at < 0 ? 0 : x[at + g * deep + c];
+            const float *from = x + (at < 0 ? 0 : at) + g * deep;
+            if (at < 0)
+                for (c = 0; c < deep; c++)
+                    to[c * area] = 0;
+            else
+                for (c = 0; c < deep; c++)
+                    to[c * area] = from[c];
         }
     return patch;
 }
@@ -2745,14 +2754,14 @@ static float ptq__dot_f32(const float *a, const float *b, int n) {
 }
 
 /* The same of codes: x, less its zero point, n of 16 bits; w, n codes as they are. Sums wrap at 32
-   bits. Blocks of 32 become vector code; a plain loop stays scalar at -O2. */
+   bits. Blocks of 16 become vector code; a plain loop stays scalar at -O2. */
 #define PTQ__DOT(NAME, TYPE)                                                                       \
     static uint32_t NAME(const int16_t *x, const TYPE *w, int n) {                                 \
         uint32_t sum = 0;                                                                          \
         int i, j;                                                                                  \
-        for (i = 0; i + 32 <= n; i += 32) {                                                        \
+        for (i = 0; i + 16 <= n; i += 16) {                                                        \
             int32_t part = 0;                                                                      \
-            for (j = 0; j < 32; j++)                                                               \
+            for (j = 0; j < 16; j++)                                                               \
                 part += x[i + j] * w[i + j];                                                       \
             sum += (uint32_t)part;                                                                 \
         }                                                                                          \
@@ -2787,7 +2796,8 @@ static int32_t ptq__dot(const ptq__step *step, const int16_t *patch, uint32_t ma
 
 /* What becomes of a sum that stands for element `at` of the result. The residual may lie where the
    result is written: each element is read before. */
-static void ptq__finish_real(const ptq__step *step, const ptq__frame *frame, int at, float sum) {
+static inline void ptq__finish_real(const ptq__step *step, const ptq__frame *frame, int at,
+                                    float sum) {
     const float *residual = (const float *)frame->in[1];
     sum = ptq__activate(sum, step->act);
     if (frame->mid)
@@ -4558,7 +4568,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     ptq_plan *plan = NULL;
     ptq_isa isa = options ? options->isa : PTQ_ISA_AUTO;
     ptq_status status;
-    if (!ptq_isa_available(isa))
+    if (ptq_isa_support(isa) != PTQ_SUPPORT_AVAILABLE)
         return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
                              ptq_name(PTQ_NAMES_ISA, (int)isa));
     PTQ__TRY(ptq_model_check(model, err));
@@ -9850,7 +9860,7 @@ static unsigned ptq__cpu_isas(void) {
             isas |= 1u << PTQ_ISA_AVX512VNNI;
     }
 #ifdef PTQ__EMULATE_VNNI
-    isas |= isas << 1;
+    isas |= (isas & (1u << PTQ_ISA_AVX2 | 1u << PTQ_ISA_AVX512)) << 1;
 #endif
     if (isas >> PTQ_ISA_AVX512 & 1 && ptq__may_use_amx(d7, saved))
         isas |= 1u << PTQ_ISA_AMX;
@@ -9864,19 +9874,17 @@ static unsigned ptq__cpu_isas(void) {
 static unsigned ptq__cpu_isas(void) { return PTQ__BUILT_ISAS; }
 #endif
 
-PTQ_API int ptq_isa_available(ptq_isa isa) {
-    return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
-           ((unsigned)isa < PTQ_ISA_COUNT && (ptq__cpu_isas() >> isa & 1));
-}
-
-PTQ_API int ptq_isa_compiled(ptq_isa isa) {
-    return isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR ||
-           ((unsigned)isa < PTQ_ISA_COUNT && (PTQ__BUILT_ISAS >> isa & 1));
+PTQ_API ptq_support ptq_isa_support(ptq_isa isa) {
+    if (isa == PTQ_ISA_AUTO || isa == PTQ_ISA_SCALAR)
+        return PTQ_SUPPORT_AVAILABLE;
+    if ((unsigned)isa >= PTQ_ISA_COUNT || !(PTQ__BUILT_ISAS >> isa & 1))
+        return PTQ_SUPPORT_NONE;
+    return ptq__cpu_isas() >> isa & 1 ? PTQ_SUPPORT_AVAILABLE : PTQ_SUPPORT_COMPILED;
 }
 
 static ptq_isa ptq__best_isa(void) {
     int isa = PTQ_ISA_COUNT - 1;
-    while (!ptq_isa_available((ptq_isa)isa))
+    while (ptq_isa_support((ptq_isa)isa) != PTQ_SUPPORT_AVAILABLE)
         isa--;
     return (ptq_isa)isa;
 }
@@ -9898,7 +9906,7 @@ static ptq_isa ptq__best_isa(void) {
    - A row of tiles leaves its sums in a buffer, and another loop finishes them: requantization,
      activation and residual, vector by vector, before the only store to the arena, where tensors
      have the layout of the scalar kernels.
-   - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_rows.
+   - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_row.
 
    The section goes from there to here: what a layer is made ready into; the loops as macros over a
    vector type; the widths and instruction sets that fill these in; the layer's own loop; packing,
@@ -9963,13 +9971,11 @@ typedef struct ptq__strip {
     int count;
 } ptq__strip;
 
-/* Up to two vectors of channels. */
+/* Up to two vectors of channels of a group. */
 typedef struct ptq__panel {
-    const char *weight;
-    int first, channels; /* of the result */
-    int lane;            /* where its padded channels begin */
-    int group;
-    int two; /* vectors, less one */
+    int group, first, channels; /* of the result */
+    int lane;                   /* where its padded channels begin */
+    int vectors;                /* 1 or 2 */
 } ptq__panel;
 
 typedef struct ptq__packed ptq__packed;
@@ -9981,14 +9987,14 @@ typedef struct ptq__tile {
     int pieces;
     ptrdiff_t at; /* bytes from the start of a piece's row to the first pixel */
     const char *weight, *bias;
-    int planes; /* see ptq__winograd_rows; bytes of one, of input and of sums */
+    int planes; /* see ptq__winograd_row; bytes of one, of input and of sums */
     ptrdiff_t plane, sums_plane;
     ptq__sums sums;    /* what the tile makes */
     ptq__sums waiting; /* matrices: what the tile before made */
     const ptq__finish *finish;
 } ptq__tile;
 
-/* The transforms of ptq__winograd_rows. */
+/* The transforms of ptq__winograd_row. */
 typedef struct ptq__winograd {
     /* A row of tiles from four staged rows: 16 planes, one for each place in a tile. */
     void (*scatter)(const ptq__packed *k, const ptq__piece *row, char *planes);
@@ -10028,8 +10034,8 @@ static int ptq__engine_size(const ptq__engine *engine) { return engine->codes ==
 struct ptq__packed {
     const ptq__engine *engine;
     const int *in, *out, *kernel, *stride, *pad; /* as in the step: H, W, C; rows, columns */
-    int groups;
-    int pixels[2][2]; /* as in the engine */
+    int groups, each;                            /* output channels of a group */
+    int pixels[2][2];                            /* as in the engine */
     /* The staged input. */
     int slabs;             /* of one group of input channels */
     int apart;             /* distance of the columns that become neighbours in a staged row */
@@ -10042,11 +10048,10 @@ struct ptq__packed {
     int blank;      /* byte that stands for 0 in a staged row */
     int rows;       /* staged ones that are kept, besides the blank one */
     /* The weights. */
-    int taps;        /* for which there are weights */
     int run;         /* taps whose weights lie one after the other, without a gap: */
     int run_words;   /* words of these, the gap behind them included */
     int piece_words; /* matrices: of each piece */
-    int tiles, room; /* ptq__winograd_rows: in a row, 0: not used; in whole tiles of the kernels */
+    int tiles, room; /* ptq__winograd_row: in a row, 0: not used; in whole tiles of the kernels */
     int lanes;       /* channels, padded */
     int strips, pieces, panels;
     ptq__strip *strip; /* strips */
@@ -10054,11 +10059,12 @@ struct ptq__packed {
     ptq__panel *panel; /* panels */
     char *bias;        /* lanes words */
     float *multiplier; /* lanes; integers only */
-    char *weight;      /* taps / run x run_words x lanes words, panel by panel */
+    ptrdiff_t lane_bytes;
+    char *weight; /* lanes x lane_bytes, panel by panel; of a panel run by run, word by word */
     ptq__finish finish;
 };
 
-enum { PTQ__PLACES = 16 }; /* see ptq__winograd_rows */
+enum { PTQ__PLACES = 16 }; /* see ptq__winograd_row */
 
 /* Bytes of a plane of inputs, and of one of sums. */
 static ptrdiff_t ptq__input_plane(const ptq__packed *k) {
@@ -10087,25 +10093,32 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
         }                                                                                          \
     } while (0)
 
-/* The next word of a slab. */
-#define PTQ__NEXT(V, PIXELS, VECTORS, DOT)                                                         \
+/* All words of a piece: written out, and left after the last one. So a whole slab has no loop to be
+   mispredicted; and the compilers of WebAssembly's runtimes, which see no further than from jump to
+   jump, do not load all words first, for which there are no registers. These fold constants into
+   the addresses of weights, but not of words to be spread: so `from` moves on, which the empty
+   statement hides from the compiler, and the distances of pixels stay the same, in registers. */
+#ifndef PTQ__BY_LANE
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
-        PTQ__STEP(V, PIXELS, VECTORS, DOT, weight);                                                \
-        weight += VECTORS * sizeof x;                                                              \
-        from += PTQ__WORD;                                                                         \
+        int nth;                                                                                   \
+        PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++) {                                  \
+            PTQ__STEP(V, PIXELS, VECTORS, DOT, weight + nth * VECTORS * (int)sizeof x);            \
+            if (nth + 1 == word)                                                                   \
+                break;                                                                             \
+            from += PTQ__WORD;                                                                     \
+            PTQ__HIDE(from);                                                                       \
+        }                                                                                          \
+        weight += word * VECTORS * (int)sizeof x;                                                  \
     } while (0)
-
-/* All words of a piece. Where a multiplication can name a lane of its operand, as on 64-bit ARM,
-   four words of a pixel are loaded at once: to spread a word costs more than to load it.
-
-   WebAssembly: written out, and left after the last word. The compilers of the runtimes see no
-   further than from jump to jump: without these they would first load all words, for which there
-   are no registers. They fold constants into the addresses of weights, but not of words to be
-   spread: so `from` moves on, which the empty statement hides from the compiler, and the distances
-   of pixels stay the same for all words, and in registers.
-
-   Else a whole slab is written out, so that it has no loop to be mispredicted. */
-#if defined(PTQ__BY_LANE)
+#ifdef PTQ__WASM
+#define PTQ__HIDE(pointer) __asm__("" : "+r"(pointer))
+#else
+#define PTQ__HIDE(pointer) (void)0
+#endif
+#else
+/* Where a multiplication can name a lane of its operand, as on 64-bit ARM, four words of a pixel
+   are loaded at once: to spread a word costs more than to load it. */
 #define PTQ__LANE(V, PIXELS, VECTORS, DOT, LANE)                                                   \
     do {                                                                                           \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load(weight + v * (int)sizeof x);     \
@@ -10125,32 +10138,8 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
             PTQ__LANE(V, PIXELS, VECTORS, DOT, 2);                                                 \
             PTQ__LANE(V, PIXELS, VECTORS, DOT, 3);                                                 \
         }                                                                                          \
-        for (; word > 0; word--)                                                                   \
-            PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                    \
-    } while (0)
-#elif defined(PTQ__WASM)
-#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
-    do {                                                                                           \
-        int nth;                                                                                   \
-        PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++) {                                  \
-            PTQ__STEP(V, PIXELS, VECTORS, DOT, weight + nth * VECTORS * (int)sizeof x);            \
-            if (nth + 1 == word)                                                                   \
-                break;                                                                             \
-            from += PTQ__WORD;                                                                     \
-            __asm__("" : "+r"(from));                                                              \
-        }                                                                                          \
-        weight += word * VECTORS * (int)sizeof x;                                                  \
-    } while (0)
-#else
-#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
-    do {                                                                                           \
-        if (word == PTQ__SLAB_WORDS) {                                                             \
-            PTQ__UNROLL for (word = 0; word < PTQ__SLAB_WORDS; word++)                             \
-                PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                \
-            break;                                                                                 \
-        }                                                                                          \
-        for (; word > 0; word--)                                                                   \
-            PTQ__NEXT(V, PIXELS, VECTORS, DOT);                                                    \
+        for (; word > 0; word--, weight += VECTORS * sizeof x, from += PTQ__WORD)                  \
+            PTQ__STEP(V, PIXELS, VECTORS, DOT, weight);                                            \
     } while (0)
 #endif
 
@@ -10195,21 +10184,17 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
         }                                                                                          \
     }
 
+/* clang-format off */
 /* An engine with its tiles: A and B pixels by one vector of channels, C and D by two. */
 #define PTQ__ENGINE(NAME, TARGET, V, DOT, CODES, FORM, STAGE, WINOGRAD, A, B, C, D)                \
     PTQ__TILE(NAME##_a, TARGET, V, A, 1, DOT)                                                      \
     PTQ__TILE(NAME##_b, TARGET, V, B, 1, DOT)                                                      \
     PTQ__TILE(NAME##_c, TARGET, V, C, 2, DOT)                                                      \
     PTQ__TILE(NAME##_d, TARGET, V, D, 2, DOT)                                                      \
-    static const ptq__engine NAME = {sizeof(V) / PTQ__WORD,                                        \
-                                     CODES,                                                        \
-                                     FORM,                                                         \
-                                     STAGE,                                                        \
-                                     V##_finish_row,                                               \
-                                     WINOGRAD,                                                     \
-                                     NULL,                                                         \
-                                     {{A, B}, {C, D}},                                             \
-                                     {{NAME##_a, NAME##_b}, {NAME##_c, NAME##_d}}};
+    static const ptq__engine NAME = {                                                              \
+        sizeof(V) / PTQ__WORD, CODES, FORM, STAGE, V##_finish_row, WINOGRAD, NULL,                 \
+        {{A, B}, {C, D}}, {{NAME##_a, NAME##_b}, {NAME##_c, NAME##_d}}};
+/* clang-format on */
 
 /* Finishing. */
 
@@ -10246,14 +10231,11 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 
 /* ptq__add_codes, of which the residual is operand a or b. */
 #define PTQ__SUM_CODES(NAME, F, I, TARGET)                                                         \
-    TARGET PTQ__INLINE I NAME##_of(const ptq__finish *f, F a, F b) {                               \
+    TARGET PTQ__INLINE I NAME(const ptq__finish *f, F own, F residual) {                           \
+        F a = f->residual_first ? residual : own, b = f->residual_first ? own : residual;          \
         F sum = F##_fma(F##_all(f->offset), b, F##_all(f->ratio_b));                               \
         sum = F##_fma(sum, a, F##_all(f->ratio_a));                                                \
         return I##_round(F##_clamp(sum, f->add_least, f->add_most));                               \
-    }                                                                                              \
-                                                                                                   \
-    TARGET PTQ__INLINE I NAME(const ptq__finish *f, F own, F residual) {                           \
-        return f->residual_first ? NAME##_of(f, residual, own) : NAME##_of(f, own, residual);      \
     }
 
 /* What becomes of n integer sums: ptq__to_code, then the addition. */
@@ -10314,7 +10296,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
     PTQ__FINISH_ROW(F, TARGET)                                                                     \
     PTQ__FINISH_ROW(I, TARGET)
 
-/* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
+/* The transforms of ptq__winograd_row. H: twice as many numbers as in I, of 16 bits each. First
    X, where two columns of B X are shared with the next tile. */
 #define PTQ__SCATTER(NAME, TARGET, H)                                                              \
     /* A tile's part of a row of B X B': a place in four planes. */                                \
@@ -10372,7 +10354,7 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
     TARGET static void NAME##_gather(const ptq__packed *k, const ptq__panel *panel,                \
                                      const char *planes, char *sums) {                             \
         enum { SIZE = sizeof(I) };                                                                 \
-        int v, tile, j, vectors = panel->two + 1;                                                  \
+        int v, tile, j, vectors = panel->vectors;                                                  \
         ptrdiff_t plane = ptq__sums_plane(k, vectors), pixel = vectors * SIZE;                     \
         ptrdiff_t row = 2 * k->tiles * pixel;                                                      \
         for (v = 0; v < vectors; v++) {                                                            \
@@ -10417,24 +10399,16 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
             MOVE(to, ptq__guard(from, end, BYTES, copy), flip, zero);                              \
     }
 
-/* Staging of all widths: floats as they are, and bytes, whose zero point is in the bias. B: a
-   vector of bytes. */
+/* B: a vector of bytes. Floats are staged as bytes are, with nothing to flip. */
 #define PTQ__STAGES(B, TARGET)                                                                     \
-    TARGET PTQ__INLINE void B##_move(char *to, const char *from, int flip, int zero) {             \
+    TARGET PTQ__INLINE void B##_move_bytes(char *to, const char *from, int flip, int zero) {       \
         int i;                                                                                     \
-        (void)zero;                                                                                \
+        (void)zero; /* that is in the bias */                                                      \
         PTQ__UNROLL for (i = 0; i < PTQ__SLAB; i += (int)sizeof(B))                                \
             B##_store(to + i, B##_load(from + i) ^ (uint8_t)flip);                                 \
     }                                                                                              \
-                                                                                                   \
-    TARGET PTQ__INLINE void B##_move_real(char *to, const char *from, int flip, int zero) {        \
-        (void)flip, (void)zero;                                                                    \
-        B##_move(to, from, 0, 0);                                                                  \
-    }                                                                                              \
-                                                                                                   \
-    PTQ__STAGE(B##_stage_real, TARGET, PTQ__SLAB, B##_move_real)                                   \
-    PTQ__STAGE(B##_stage_pairs, TARGET, PTQ__SLAB / 2, B##_move_pairs)                             \
-    PTQ__STAGE(B##_stage_bytes, TARGET, PTQ__SLAB, B##_move)
+    PTQ__STAGE(B##_stage_bytes, TARGET, PTQ__SLAB, B##_move_bytes)                                 \
+    PTQ__STAGE(B##_stage_pairs, TARGET, PTQ__SLAB / 2, B##_move_pairs)
 
 /* The other operators: a vector of channels, or of elements, at a time. */
 
@@ -10495,28 +10469,40 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
                             I##_real(I##_get(b, i, n - i, signed_b))));                            \
     }
 
-/* Depthwise convolution: each channel for itself, so the lanes are channels. V_term adds a tap; one
-   outside the image adds nothing. */
+/* Depthwise convolution: each channel for itself, so the lanes are channels. V_window is the sum
+   for n channels from c on, at most a vector of them; y, left: the input under the first tap. A tap
+   outside the image adds nothing; V_term adds one that is inside. */
 #define PTQ__DEPTHWISE(V, TARGET)                                                                  \
+    TARGET PTQ__INLINE V V##_window(const ptq__packed *k, const void *x, int y, int left, int c,   \
+                                    int n) {                                                       \
+        int channels = k->out[2], width = k->in[1], height = k->in[0], u, v;                       \
+        const char *weight = k->weight + c * PTQ__WORD;                                            \
+        V sum = V##_load(k->bias + c * PTQ__WORD);                                                 \
+        for (u = 0; u < k->kernel[0]; u++)                                                         \
+            for (v = 0; v < k->kernel[1]; v++, weight += k->lanes * PTQ__WORD)                     \
+                if (y + u >= 0 && y + u < height && left + v >= 0 && left + v < width)             \
+                    sum = V##_term(k, sum, x,                                                      \
+                                   ((ptrdiff_t)(y + u) * width + left + v) * channels + c, n,      \
+                                   weight);                                                        \
+        return sum;                                                                                \
+    }                                                                                              \
+                                                                                                   \
     TARGET static void V##_depthwise(const ptq__step *step, const ptq__frame *frame) {             \
+        enum { LANES = sizeof(V) / PTQ__WORD };                                                    \
         const ptq__packed *k = (const ptq__packed *)step->packed;                                  \
+        const ptq__finish f = ptq__finish_of(step, frame);                                         \
         const void *x = frame->in[0];                                                              \
-        ptq__finish f = ptq__finish_of(step, frame);                                               \
-        int channels = k->out[2], i, c, u, v, y, left, width = k->in[1];                           \
-        for (i = 0; i < k->out[0] * k->out[1]; i++) {                                              \
-            y = i / k->out[1] * k->stride[0] - k->pad[0];                                          \
-            left = i % k->out[1] * k->stride[1] - k->pad[1];                                       \
-            for (c = 0; c < channels; c += (int)(sizeof(V) / PTQ__WORD)) {                         \
-                const char *weight = k->weight + c * PTQ__WORD;                                    \
-                V sum = V##_load(k->bias + c * PTQ__WORD);                                         \
-                for (u = 0; u < k->kernel[0]; u++)                                                 \
-                    for (v = 0; v < k->kernel[1]; v++, weight += k->lanes * PTQ__WORD)             \
-                        if (y + u >= 0 && y + u < k->in[0] && left + v >= 0 && left + v < width)   \
-                            sum = V##_term(k, sum, x,                                              \
-                                           ((ptrdiff_t)(y + u) * width + left + v) * channels + c, \
-                                           channels - c, weight);                                  \
-                V##_finish(&f, k->multiplier + c, (ptrdiff_t)i * channels + c, channels - c, sum); \
-            }                                                                                      \
+        int channels = k->out[2], pixels = k->out[0] * k->out[1], i, c;                            \
+        for (i = 0; i < pixels; i++) {                                                             \
+            int y = i / k->out[1] * k->stride[0] - k->pad[0];                                      \
+            int left = i % k->out[1] * k->stride[1] - k->pad[1];                                   \
+            ptrdiff_t to = (ptrdiff_t)i * channels;                                                \
+            for (c = 0; c + LANES <= channels; c += LANES)                                         \
+                V##_finish(&f, k->multiplier + c, to + c, LANES,                                   \
+                           V##_window(k, x, y, left, c, LANES));                                   \
+            if (c < channels)                                                                      \
+                V##_finish(&f, k->multiplier + c, to + c, channels - c,                            \
+                           V##_window(k, x, y, left, c, channels - c));                            \
         }                                                                                          \
     }
 
@@ -10636,6 +10622,14 @@ typedef struct ptq__family {
         }                                                                                          \
     }
 
+#define PTQ__REALS(F, TARGET)                                                                      \
+    TARGET PTQ__INLINE F F##_widen(const void *from, int is_signed) {                              \
+        (void)is_signed;                                                                           \
+        return F##_load(from);                                                                     \
+    }                                                                                              \
+    TARGET PTQ__INLINE void F##_narrow(void *to, F v) { F##_store(to, v); }                        \
+    PTQ__ELEMENTS(F, 4, TARGET)
+
 #ifdef PTQ__X86
 
 /* What AVX2 and AVX-512 have under names that differ by the width W alone. Exact are both products:
@@ -10694,13 +10688,6 @@ PTQ__AVX2 PTQ__INLINE void ptq__b256_move_pairs(char *to, const char *from, int 
     ptq__s256_store(to, (ptq__s256)_mm256_cvtepu8_epi16(codes) - (uint16_t)zero);
 }
 
-PTQ__AVX2 PTQ__INLINE ptq__f256 ptq__f256_widen(const void *from, int is_signed) {
-    (void)is_signed;
-    return ptq__f256_load(from);
-}
-
-PTQ__AVX2 PTQ__INLINE void ptq__f256_narrow(void *to, ptq__f256 v) { ptq__f256_store(to, v); }
-
 PTQ__AVX2 PTQ__INLINE ptq__i256 ptq__i256_widen(const void *from, int is_signed) {
     __m128i codes = _mm_loadl_epi64((const __m128i *)from);
     return (ptq__i256)(is_signed ? _mm256_cvtepi8_epi32(codes) : _mm256_cvtepu8_epi32(codes));
@@ -10712,7 +10699,7 @@ PTQ__AVX2 PTQ__INLINE void ptq__i256_narrow(void *to, ptq__i256 v) {
     _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(pack, pack));
 }
 
-PTQ__ELEMENTS(ptq__f256, 4, PTQ__AVX2)
+PTQ__REALS(ptq__f256, PTQ__AVX2)
 PTQ__ELEMENTS(ptq__i256, 1, PTQ__AVX2)
 PTQ__STAGES(ptq__b256, PTQ__AVX2)
 PTQ__SUM_CODES(ptq__i256_sum, ptq__f256, ptq__i256, PTQ__AVX2)
@@ -10720,7 +10707,7 @@ PTQ__FINISHES(ptq__f256, ptq__i256, PTQ__AVX2)
 PTQ__SCATTER(ptq__winograd256, PTQ__AVX2, ptq__s256)
 PTQ__GATHER(ptq__winograd256, PTQ__AVX2, ptq__i256, ptq__z256)
 PTQ__OPERATORS(ptq__f256, ptq__i256, PTQ__AVX2)
-PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_real, NULL, 4,
+PTQ__ENGINE(ptq__real256, PTQ__AVX2, ptq__f256, ptq__f256_mac, 1, 0, ptq__b256_stage_bytes, NULL, 4,
             8, 4, 6)
 PTQ__ENGINE(ptq__pairs256, PTQ__AVX2, ptq__i256, ptq__i256_dot2, 2, 0, ptq__b256_stage_pairs,
             &ptq__winograd256, 4, 8, 4, 6)
@@ -10763,7 +10750,7 @@ PTQ__SUM_CODES(ptq__i512_sum, ptq__f512, ptq__i512, PTQ__AVX512)
 PTQ__FINISHES(ptq__f512, ptq__i512, PTQ__AVX512)
 PTQ__SCATTER(ptq__winograd512, PTQ__AVX512, ptq__s256)
 PTQ__GATHER(ptq__winograd512, PTQ__AVX512, ptq__i512, ptq__z512)
-PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_real, NULL,
+PTQ__ENGINE(ptq__real512, PTQ__AVX512, ptq__f512, ptq__f512_mac, 1, 0, ptq__b256_stage_bytes, NULL,
             8, 16, 4, 8)
 PTQ__ENGINE(ptq__pairs512, PTQ__AVX512, ptq__i512, ptq__i512_dot2, 2, 0, ptq__b256_stage_pairs,
             &ptq__winograd512, 8, 16, 4, 8)
@@ -10884,15 +10871,11 @@ PTQ__AMX static void ptq__stage_matrix(const ptq__packed *k, const char *from, c
 }
 
 static const ptq__matrix ptq__amx_unit = {ptq__amx_begin, ptq__amx_end};
-static const ptq__engine ptq__amx = {16,
-                                     4,
-                                     0,
-                                     ptq__stage_matrix,
-                                     ptq__i512_finish_row,
-                                     NULL,
-                                     &ptq__amx_unit,
-                                     {{16, 32}, {16, 32}},
-                                     {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}}};
+/* clang-format off */
+static const ptq__engine ptq__amx = {
+    16, 4, 0, ptq__stage_matrix, ptq__i512_finish_row, NULL, &ptq__amx_unit, {{16, 32}, {16, 32}},
+    {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}}};
+/* clang-format on */
 #endif
 
 #define PTQ__OTHERS ptq__f256_operators, ptq__f256_preprocess
@@ -10926,13 +10909,6 @@ PTQ__WORD_TYPE(ptq__f128, float, 16, PTQ__BASE)
 PTQ__WORD_TYPE(ptq__i128, uint32_t, 16, PTQ__BASE)
 PTQ__VECTOR_TYPE(ptq__b128, uint8_t, 16, PTQ__BASE)
 typedef int32_t ptq__z128 __attribute__((vector_size(16)));
-
-PTQ__INLINE ptq__f128 ptq__f128_widen(const void *from, int is_signed) {
-    (void)is_signed;
-    return ptq__f128_load(from);
-}
-
-PTQ__INLINE void ptq__f128_narrow(void *to, ptq__f128 v) { ptq__f128_store(to, v); }
 
 /* As ptq__rne: what is rounded has been clamped. */
 PTQ__INLINE ptq__i128 ptq__i128_near(ptq__f128 x) {
@@ -11101,12 +11077,12 @@ PTQ__GATHER(ptq__winograd128, PTQ__BASE, ptq__i128, ptq__z128)
 #endif /* PTQ__WASM */
 
 #ifdef PTQ__128
-PTQ__ELEMENTS(ptq__f128, 4, PTQ__BASE)
+PTQ__REALS(ptq__f128, PTQ__BASE)
 PTQ__ELEMENTS(ptq__i128, 1, PTQ__BASE)
 PTQ__STAGES(ptq__b128, PTQ__BASE)
 PTQ__FINISHES(ptq__f128, ptq__i128, PTQ__BASE)
 PTQ__OPERATORS(ptq__f128, ptq__i128, PTQ__BASE)
-PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_real, NULL, 4,
+PTQ__ENGINE(ptq__real128, PTQ__BASE, ptq__f128, ptq__f128_mac, 1, 0, ptq__b128_stage_bytes, NULL, 4,
             8, 4, PTQ__WIDE)
 PTQ__ENGINE(ptq__pairs128, PTQ__BASE, ptq__i128, ptq__i128_dot2, 2, PTQ__PAIRS_FORM,
             ptq__b128_stage_pairs, PTQ__WINOGRAD128, 4, 8, 4, PTQ__WIDE)
@@ -11182,7 +11158,7 @@ static ptq__sums ptq__sums_of_row(const ptq__packed *k, const ptq__panel *panel,
     s.at = at;
     s.pixels = k->out[1];
     s.channels = panel->channels;
-    s.vectors = panel->two + 1;
+    s.vectors = panel->vectors;
     s.out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
     s.multiplier = k->multiplier + panel->lane;
     return s;
@@ -11192,21 +11168,22 @@ static ptq__sums ptq__sums_of_row(const ptq__packed *k, const ptq__panel *panel,
 static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, char *sums,
                            int oy) {
     const ptq__sums row = ptq__sums_of_row(k, panel, sums, oy);
-    int small = k->pixels[panel->two][0], large = k->pixels[panel->two][1], ox, left;
-    t->weight = panel->weight;
+    const int *pixels = k->pixels[row.vectors - 1];
+    int ox, left, fits;
+    t->weight = k->weight + panel->lane * k->lane_bytes;
     t->bias = k->bias + panel->lane * PTQ__WORD;
     t->sums = row;
     for (ox = 0; ox < k->out[1]; ox += t->sums.pixels) {
-        int fits = k->out[1] - ox == large || k->out[1] - ox >= large + small;
         left = k->out[1] - ox;
+        fits = left == pixels[1] || left >= pixels[1] + pixels[0];
         t->at = panel->group * k->slabs * k->slab_bytes + ox * k->advance;
         t->sums.at = sums + (ptrdiff_t)ox * row.vectors * k->engine->lanes * PTQ__WORD;
         t->sums.out = row.out + (ptrdiff_t)ox * k->out[2];
         if (fits)
-            t->sums.pixels = k->engine->matrix ? large : left / large * large;
+            t->sums.pixels = k->engine->matrix ? pixels[1] : left / pixels[1] * pixels[1];
         else
-            t->sums.pixels = left < small ? left : small;
-        k->engine->tile[panel->two][fits](t);
+            t->sums.pixels = left < pixels[0] ? left : pixels[0];
+        k->engine->tile[row.vectors - 1][fits](t);
     }
     if (!k->engine->matrix)
         k->engine->finish(&row, t->finish);
@@ -11228,30 +11205,8 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
    most 4 * 255, weights 9 * 255, which fit 16 bits; sums may wrap, but their last one does not, and
    is a multiple of 4: see ptq__can_winograd. */
 
-static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t,
-                                char *sums, int oy) {
-    static const int32_t none[2 * 16] = {0}; /* for two vectors of up to 512 bits */
-    int i, vectors = panel->two + 1, large = k->tiles % k->pixels[panel->two][1] == 0;
-    char *gathered;
-    t->weight = panel->weight;
-    t->bias = (const char *)none;
-    t->sums.at = sums;
-    t->sums.pixels = k->tiles;
-    t->sums_plane = ptq__sums_plane(k, vectors);
-    gathered = sums + PTQ__PLACES * t->sums_plane;
-    k->engine->tile[panel->two][large](t);
-    k->engine->winograd->gather(k, panel, sums, gathered);
-    for (i = 0; i < 2 && oy + i < k->out[0]; i++) {
-        ptq__sums row = ptq__sums_of_row(k, panel, gathered, oy + i);
-        row.at += (ptrdiff_t)i * 2 * k->tiles * vectors * k->engine->lanes * PTQ__WORD;
-        k->engine->finish(&row, t->finish);
-    }
-}
-
-/* Output rows oy and oy + 1. The first pieces are the four staged rows of their input, those behind
-   are the tile's. */
-static void ptq__winograd_rows(const ptq__packed *k, ptq__piece *row, char *planes, ptq__tile *t,
-                               char *sums, int oy) {
+/* The planes, from the first pieces, which are four staged rows; those behind are the tile's. */
+static void ptq__winograd_row(const ptq__packed *k, ptq__piece *row, char *planes, ptq__tile *t) {
     ptq__piece *piece = row + k->rows;
     int i;
     k->engine->winograd->scatter(k, row, planes);
@@ -11261,8 +11216,26 @@ static void ptq__winograd_rows(const ptq__packed *k, ptq__piece *row, char *plan
     t->pieces = k->slabs;
     t->planes = PTQ__PLACES;
     t->plane = ptq__input_plane(k);
-    for (i = 0; i < k->panels; i++)
-        ptq__winograd_panel(k, &k->panel[i], t, sums, oy);
+}
+
+/* Output rows oy and oy + 1 of a panel. */
+static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t,
+                                char *sums, int oy) {
+    static const int32_t none[2 * 16] = {0}; /* for two vectors of up to 512 bits */
+    int i, v = panel->vectors - 1, large = k->tiles % k->pixels[v][1] == 0;
+    char *gathered = sums + PTQ__PLACES * ptq__sums_plane(k, panel->vectors);
+    t->weight = k->weight + panel->lane * k->lane_bytes;
+    t->bias = (const char *)none;
+    t->sums.at = sums;
+    t->sums.pixels = k->tiles;
+    t->sums_plane = ptq__sums_plane(k, panel->vectors);
+    k->engine->tile[v][large](t);
+    k->engine->winograd->gather(k, panel, sums, gathered);
+    for (i = 0; i < 2 && oy + i < k->out[0]; i++) {
+        ptq__sums row = ptq__sums_of_row(k, panel, gathered, oy + i);
+        row.at += (ptrdiff_t)i * 2 * k->tiles * row.vectors * k->engine->lanes * PTQ__WORD;
+        k->engine->finish(&row, t->finish);
+    }
 }
 
 /* Scratch memory: the pieces, the staged rows, the planes, the sums. */
@@ -11289,9 +11262,12 @@ static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     for (oy = 0; oy < k->out[0]; oy += k->tiles ? 2 : 1) {
         ptq__stage_rows(k, x, oy, &next, buffer, piece);
         if (k->tiles)
-            ptq__winograd_rows(k, piece, planes, &tile, sums, oy);
-        for (i = 0; i < k->panels && !k->tiles; i++)
-            ptq__run_panel(k, &k->panel[i], &tile, sums, oy);
+            ptq__winograd_row(k, piece, planes, &tile);
+        for (i = 0; i < k->panels; i++)
+            if (k->tiles)
+                ptq__winograd_panel(k, &k->panel[i], &tile, sums, oy);
+            else
+                ptq__run_panel(k, &k->panel[i], &tile, sums, oy);
     }
     if (k->engine->matrix)
         k->engine->matrix->end(&tile);
@@ -11342,43 +11318,42 @@ static int ptq__can_add(const ptq__step *step) {
 /* Whether x0 w0 + x1 w1 fits 16 bits for any two neighbouring weights of one tap and any codes
    0 <= x <= 255, or fewer where the input has fewer bits: they always do for 7 bits of codes, or of
    symmetric weights. Products of different signs do not help, as one of the codes may be 0. */
-static int ptq__pairs_fit(const ptq__step *step, const ptq_qparams *in) {
+static int ptq__pairs_fit(const ptq__step *step) {
     const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    size_t taps = weight->rank == 4 ? (size_t)weight->dim[2] * (size_t)weight->dim[3] : 1;
-    size_t deep = (size_t)weight->dim[1], n = (size_t)weight->dim[0] * deep * taps, i, j;
-    int32_t low, high, code, most, least;
+    const ptq_qparams *in = &step->from[0]->q;
+    int taps = step->kernel[0] * step->kernel[1], deep = step->taps / taps, c, i;
+    int32_t low, high;
     ptq_code_range(in->type, in->bits, &low, &high);
     if (in->type == PTQ_TYPE_S8)
         high += 128; /* as they are staged */
-    for (i = 0; i < n; i++) {
-        if (i / taps % deep % 2)
-            continue;
-        for (j = i, most = least = 0; j <= i + taps && (j == i || i / taps % deep + 1 < deep);
-             j += taps) {
-            code = ptq__weight_code(step, j);
-            most += code > 0 ? code : 0;
-            least += code < 0 ? code : 0;
+    for (c = 0; c < weight->dim[0]; c++)
+        for (i = 0; i < deep * taps; i++) {
+            size_t at = (size_t)c * (size_t)(deep * taps) + (size_t)i;
+            int a = ptq__weight_code(step, at), b = 0;
+            if (i / taps % 2)
+                continue;
+            if (i / taps + 1 < deep)
+                b = ptq__weight_code(step, at + (size_t)taps);
+            if (((a > 0 ? a : 0) + (b > 0 ? b : 0)) * high > INT16_MAX ||
+                ((a < 0 ? a : 0) + (b < 0 ? b : 0)) * high < INT16_MIN)
+                return 0;
         }
-        if (most * high > INT16_MAX || least * high < INT16_MIN)
-            return 0;
-    }
     return 1;
 }
 
 /* Whether all sums without bias, times 4, fit 32 bits; and whether it pays: with few channels the
    transforms take longer than what they save. */
 static int ptq__can_winograd(const ptq__step *step) {
-    const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    size_t channel, i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    int64_t sum;
-    if (node->op != PTQ_OP_CONV2D || node->kernel[0] != 3 || node->kernel[1] != 3 ||
-        node->stride[0] != 1 || node->stride[1] != 1 || node->groups > 1 || step->in[2] < 8 ||
-        node->shape[0] < 2 || node->shape[1] < 2)
+    const int *out = step->node->shape;
+    int c, i,
+        geometry = step->kernel[0] == 3 && step->kernel[1] == 3 && step->stride[0] == 1 &&
+                   step->stride[1] == 1 && step->groups == 1;
+    if (!geometry || step->in[2] < 8 || out[0] < 2 || out[1] < 2)
         return 0;
-    for (channel = 0; channel < (size_t)node->shape[2]; channel++) {
-        for (sum = 0, i = channel * taps; i < (channel + 1) * taps; i++)
-            sum += 255 * abs(ptq__weight_code(step, i));
+    for (c = 0; c < out[2]; c++) {
+        int64_t sum = 0;
+        for (i = 0; i < step->taps; i++)
+            sum += 255 * abs(ptq__weight_code(step, (size_t)c * (size_t)step->taps + (size_t)i));
         if (sum >= 1 << 29)
             return 0;
     }
@@ -11429,7 +11404,6 @@ static void ptq__describe_winograd(ptq__packed *k) {
     k->tiles = (k->out[1] + 1) / 2;
     k->room = (k->tiles + k->pixels[0][0] - 1) / k->pixels[0][0] * k->pixels[0][0];
     k->rows = 4;
-    k->taps = k->run = PTQ__PLACES;
     k->pieces = k->rows + k->slabs;
 }
 
@@ -11476,31 +11450,30 @@ static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engin
     k.stride = step->stride;
     k.pad = step->pad;
     k.groups = step->groups;
-    k.taps = k.kernel[0] * k.kernel[1];
+    k.each = k.out[2] / k.groups;
     k.rows = k.kernel[0];
     ptq__describe_finish(&k, step);
     return k;
 }
 
-/* Panels of two vectors, and one vector where it is enough for the rest. Counts them and their
-   lanes, and writes them if there is a place. */
+/* Two vectors of channels each, and one where it is enough for the rest of a group. Counts them and
+   their lanes, and writes them if there is a place. */
 static void ptq__make_panels(ptq__packed *k) {
-    int each = k->out[2] / k->groups, wide = k->engine->lanes, group, first;
-    k->panels = k->lanes = 0;
-    for (group = 0; group < k->groups; group++)
-        for (first = 0; first < each; first += 2 * wide) {
-            int left = each - first, two = left > wide;
-            if (k->panel) {
-                ptq__panel *panel = &k->panel[k->panels];
-                panel->first = group * each + first;
-                panel->channels = left < 2 * wide ? left : 2 * wide;
-                panel->lane = k->lanes;
-                panel->group = group;
-                panel->two = two;
-            }
-            k->lanes += two ? 2 * wide : wide;
-            k->panels++;
-        }
+    int wide = k->engine->lanes;
+    ptq__panel p = {0, 0, 0, 0, 0};
+    k->panels = 0;
+    while (p.first < k->out[2]) {
+        int left = (p.group + 1) * k->each - p.first;
+        p.channels = left < 2 * wide ? left : 2 * wide;
+        p.vectors = left > wide ? 2 : 1;
+        if (k->panel)
+            k->panel[k->panels] = p;
+        k->panels++;
+        p.first += p.channels;
+        p.lane += p.vectors * wide;
+        p.group += p.channels == left;
+    }
+    k->lanes = p.lane;
 }
 
 static void ptq__make_strips(ptq__packed *k) {
@@ -11519,7 +11492,7 @@ static void ptq__make_strips(ptq__packed *k) {
 
 static void ptq__make_pieces(ptq__packed *k) {
     int words = (k->in[2] / k->groups + k->engine->codes - 1) / k->engine->codes, i;
-    int rows = k->tiles ? k->rows : 0; /* as they are: see ptq__winograd_rows */
+    int rows = k->tiles ? k->rows : 0; /* as they are: see ptq__winograd_row */
     for (i = 0; i < k->pieces && k->engine->matrix; i++)
         k->piece[i].offset = i % (k->run_words / k->piece_words) * k->piece_words * PTQ__WORD;
     for (i = 0; i < k->pieces - rows && !k->engine->matrix; i++) {
@@ -11552,7 +11525,7 @@ static void ptq__copy_weight(const ptq__step *step, size_t from, int size, char 
         *to = (char)word;
 }
 
-/* G x, of three numbers that lie `from` apart, to four that lie `to` apart: ptq__winograd_rows. */
+/* G x, of three numbers that lie `from` apart, to four that lie `to` apart: ptq__winograd_row. */
 static void ptq__four_of_three(const int *x, int from, int *y, int to) {
     y[0] = 2 * x[0];
     y[to] = x[0] + x[from] + x[2 * from];
@@ -11584,68 +11557,58 @@ static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, 
     return word * PTQ__WORD + i % codes * size;
 }
 
-/* The weights of one run of taps for one panel: word by word, lane by lane. Memory is zeroed. Of
-   places, all runs at once. */
-static char *ptq__pack_run(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel,
-                           int tap, char *to) {
-    int deep = k->in[2] / k->groups, wide = k->engine->lanes << panel->two, i, lane;
-    int taps = k->kernel[0] * k->kernel[1], size = PTQ__WORD / k->engine->codes;
+/* The weights of a panel: run by run of taps, word by word, lane by lane. Memory is zeroed. */
+static void ptq__pack_panel(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel) {
+    int taps = k->kernel[0] * k->kernel[1], deep = step->taps / taps, tap, i, lane;
+    int wide = k->engine->lanes * panel->vectors, size = PTQ__WORD / k->engine->codes;
     ptrdiff_t bytes = (ptrdiff_t)k->run_words * wide * PTQ__WORD;
-    for (i = 0; i < (k->tiles ? 1 : k->run) * deep; i++)
-        for (lane = 0; lane < panel->channels; lane++) {
+    for (i = 0; i < deep * (k->tiles ? 1 : taps); i++)
+        for (tap = i / deep, lane = 0; lane < panel->channels; lane++) {
+            int code = tap % k->run * deep + i % deep;
+            char *to = k->weight + panel->lane * k->lane_bytes + tap / k->run * bytes +
+                       ptq__weight_offset(k->engine, wide, code, lane);
             size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
-            char *at = to + ptq__weight_offset(k->engine, wide, i, lane);
             if (k->tiles)
-                ptq__copy_places(step, from * (size_t)taps, at, bytes);
+                ptq__copy_places(step, from * (size_t)taps, to, bytes);
             else
-                ptq__copy_weight(step, from * (size_t)taps + (size_t)(tap + i / deep), size, at);
+                ptq__copy_weight(step, from * (size_t)taps + (size_t)tap, size, to);
         }
-    return to + (k->tiles ? PTQ__PLACES : 1) * bytes;
 }
 
 /* The zero point of staged bytes is taken off the bias: sum (x - zx) w = sum x w - zx sum w. */
-static uint32_t ptq__folded_bias(const ptq__packed *k, const ptq__step *step, int channel) {
-    const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *bias = &node->param[PTQ_PARAM_BIAS];
-    size_t i, taps = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
-    uint32_t sum = 0;
-    for (i = 0; i < taps && k->engine->codes == 4; i++)
-        sum += (uint32_t)ptq__weight_code(step, (size_t)channel * taps + i);
-    return (bias->rank ? (uint32_t)((const int32_t *)bias->data)[channel] : 0) -
-           (uint32_t)k->zero * sum;
-}
-
 static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int channel, int lane) {
     const ptq_tensor *bias = &step->node->param[PTQ_PARAM_BIAS];
-    uint32_t folded;
-    if (step->multiplier) {
-        folded = ptq__folded_bias(k, step, channel);
-        memcpy(k->bias + lane * PTQ__WORD, &folded, sizeof folded);
-        k->multiplier[lane] = step->multiplier[channel];
-    } else if (bias->rank) {
-        memcpy(k->bias + lane * PTQ__WORD, (const float *)bias->data + channel, sizeof(float));
-    }
+    size_t first = (size_t)channel * (size_t)step->taps, i;
+    char *to = k->bias + lane * PTQ__WORD;
+    uint32_t sum = 0, bits;
+    if (bias->rank) /* 32 bits of either kind */
+        memcpy(to, (const char *)bias->data + channel * PTQ__WORD, PTQ__WORD);
+    if (!step->multiplier)
+        return;
+    for (i = 0; i < (size_t)step->taps && k->engine->codes == 4; i++)
+        sum += (uint32_t)k->zero * (uint32_t)ptq__weight_code(step, first + i);
+    memcpy(&bits, to, sizeof bits);
+    bits -= sum;
+    memcpy(to, &bits, sizeof bits);
+    k->multiplier[lane] = step->multiplier[channel];
 }
 
-static void ptq__pack(ptq__packed *k, const ptq__step *step) {
-    char *weight = k->weight;
-    int i, c, tap;
+static void ptq__pack(const ptq__packed *k, const ptq__step *step) {
+    int i, c;
     for (i = 0; i < k->panels; i++) {
-        k->panel[i].weight = weight;
-        for (tap = 0; tap < k->taps; tap += k->run)
-            weight = ptq__pack_run(k, step, &k->panel[i], tap, weight);
+        ptq__pack_panel(k, step, &k->panel[i]);
         for (c = 0; c < k->panel[i].channels; c++)
             ptq__pack_channel(k, step, k->panel[i].first + c, k->panel[i].lane + c);
     }
 }
 
 /* Weights of a depthwise convolution: tap by tap, one word each. */
-static void ptq__pack_depthwise(ptq__packed *k, const ptq__step *step) {
+static void ptq__pack_depthwise(const ptq__packed *k, const ptq__step *step) {
     int c, tap;
     for (c = 0; c < k->out[2]; c++) {
         ptq__pack_channel(k, step, c, c);
-        for (tap = 0; tap < k->taps; tap++)
-            ptq__copy_weight(step, (size_t)c * (size_t)k->taps + (size_t)tap, PTQ__WORD,
+        for (tap = 0; tap < step->taps; tap++)
+            ptq__copy_weight(step, (size_t)(c * step->taps + tap), PTQ__WORD,
                              k->weight + (tap * k->lanes + c) * PTQ__WORD);
     }
 }
@@ -11660,13 +11623,12 @@ static void *ptq__carve(char *memory, size_t *at, size_t bytes) {
 /* How much all of it is; and where it lies, if there is memory. */
 static size_t ptq__carve_all(ptq__packed *k, char *memory) {
     size_t lanes = (size_t)k->lanes, at = 0;
-    size_t words = (size_t)k->run_words * (size_t)(k->tiles ? k->taps : k->taps / k->run);
     k->piece = (ptq__piece *)ptq__carve(memory, &at, (size_t)k->pieces * sizeof *k->piece);
     k->strip = (ptq__strip *)ptq__carve(memory, &at, (size_t)k->strips * sizeof *k->strip);
     k->panel = (ptq__panel *)ptq__carve(memory, &at, (size_t)k->panels * sizeof *k->panel);
     k->bias = (char *)ptq__carve(memory, &at, lanes * PTQ__WORD);
     k->multiplier = (float *)ptq__carve(memory, &at, lanes * sizeof *k->multiplier);
-    k->weight = (char *)ptq__carve(memory, &at, words * lanes * PTQ__WORD);
+    k->weight = (char *)ptq__carve(memory, &at, lanes * (size_t)k->lane_bytes);
     return at;
 }
 
@@ -11688,7 +11650,7 @@ static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, ptq__step *step,
                                            const ptq__engine *engine, ptq_error *err) {
     ptq__packed shape = ptq__describe(step, engine), *k;
     shape.lanes = (shape.out[2] + 15) / 16 * 16; /* whole vectors, also of the widest */
-    shape.run = shape.run_words = 1;
+    shape.lane_bytes = (ptrdiff_t)step->taps * PTQ__WORD;
     PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
     ptq__pack_depthwise(k, step);
     return PTQ_OK;
@@ -11718,6 +11680,8 @@ static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq
     shape.row_bytes =
         (ptrdiff_t)ptq__align((size_t)(shape.slab_bytes * shape.slabs * shape.groups));
     shape.strips = shape.phases * shape.slabs * shape.groups;
+    shape.lane_bytes = (ptrdiff_t)shape.run_words * PTQ__WORD *
+                       (shape.tiles ? PTQ__PLACES : step->kernel[0] * step->kernel[1] / shape.run);
     ptq__make_panels(&shape);
     PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
     ptq__make_panels(k);
@@ -11736,8 +11700,7 @@ static const ptq__engine *ptq__choose_engine(const ptq__family *family, const pt
         return family->real;
     if (!family->bytes || !ptq__fits_s8(step))
         return family->pairs;
-    if (family->bytes->form & PTQ__SATURATES &&
-        (ptq__can_winograd(step) || !ptq__pairs_fit(step, &step->from[0]->q)))
+    if (family->bytes->form & PTQ__SATURATES && (ptq__can_winograd(step) || !ptq__pairs_fit(step)))
         return family->pairs;
     return family->bytes;
 }
@@ -11969,8 +11932,7 @@ static ptq_status ptq__probe_model(uint64_t seed, int integer, ptq_model **out, 
     return status;
 }
 
-/* Codes must be equal; real numbers within 1e-4 of the tensor's
-   largest. */
+/* Codes must be equal; real numbers within 1e-4 of the tensor's largest. */
 static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b, const char *name,
                                      ptq_error *err) {
     ptq_tensor x, y;
@@ -11986,16 +11948,15 @@ static ptq_status ptq__probe_compare(const ptq_session *a, const ptq_session *b,
     }
     if (distance > (ptq__is_coded(&a->plan->info.model->node[1]) ? 0 : 1e-5f + 1e-4f * largest))
         return ptq_error_set(err, PTQ_BAD_NUMBER,
-                             "the %s kernels differ from scalar ones by %g in"
-                             " tensor %s",
+                             "the %s kernels differ from scalar ones by %g in tensor %s",
                              ptq_name(PTQ_NAMES_ISA, b->plan->info.isa), (double)distance, name);
     return PTQ_OK;
 }
 
 /* All tensors of a run under both, and the logits of a run that reuses memory. */
-static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, ptq_error *err) {
+static ptq_status ptq__probe_sessions(ptq_session *const *s, ptq__probe *probe, uint8_t *pixels,
+                                      ptq_error *err) {
     static const char *const name[] = {"a", "b", "c", "sum", "e", "pool", "d"};
-    uint8_t pixels[6 * 40 * 120];
     float logits[2][40];
     size_t i;
     int rails = !ptq__pick(probe, 0, 3);
@@ -12021,6 +11982,7 @@ static ptq_status ptq__probe_once(ptq_isa isa, uint64_t seed, int integer, ptq_e
     ptq_plan_options options;
     ptq_session_options keep;
     ptq__probe probe;
+    uint8_t *pixels = NULL;
     ptq_status status;
     int i;
     memset(&probe, 0, sizeof probe);
@@ -12036,7 +11998,10 @@ static ptq_status ptq__probe_once(ptq_isa isa, uint64_t seed, int integer, ptq_e
     for (i = 0; i < 3 && !status; i++)
         status = ptq_session_create(plan[i > 0], i < 2 ? &keep : NULL, &session[i], err);
     if (!status)
-        status = ptq__probe_sessions(session, &probe, err);
+        status = PTQ__NEW(NULL, &pixels, plan[0]->info.pixels, "a random image", err);
+    if (!status)
+        status = ptq__probe_sessions(session, &probe, pixels, err);
+    ptq__free(NULL, pixels);
     for (i = 0; i < 3; i++)
         ptq_session_free(session[i]);
     for (i = 0; i < 2; i++)

@@ -86,7 +86,7 @@ static int check_logits(const uint8_t *pixels, int images, const char *path)
         return failed("model", path, &err);
     bad = logits_of(PTQ_ISA_SCALAR, model, pixels, images, &scalar);
     for (isa = PTQ_ISA_SCALAR + 1; isa < PTQ_ISA_COUNT && !bad; isa++) {
-        if (!ptq_isa_available((ptq_isa)isa))
+        if (ptq_isa_support((ptq_isa)isa) != PTQ_SUPPORT_AVAILABLE)
             continue;
         bad = logits_of((ptq_isa)isa, model, pixels, images, &sum);
         if (!bad && sum != scalar) {
@@ -126,7 +126,7 @@ int main(int argc, char **argv)
         return 1;
     }
     for (isa = PTQ_ISA_SCALAR + 1; isa < PTQ_ISA_COUNT; isa++)
-        if (ptq_isa_available((ptq_isa)isa)) {
+        if (ptq_isa_support((ptq_isa)isa) == PTQ_SUPPORT_AVAILABLE) {
             bad |= check_networks((ptq_isa)isa, strtol(argv[1], NULL, 10));
             some = 1;
         }

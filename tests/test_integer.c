@@ -59,7 +59,7 @@ static size_t compare_network(uint64_t seed)
     memset(&planning, 0, sizeof planning);
     do /* any instruction set that this processor has */
         planning.isa = (ptq_isa)random_int(&r, 0, PTQ_ISA_COUNT - 1);
-    while (!ptq_isa_available(planning.isa));
+    while (ptq_isa_support(planning.isa) != PTQ_SUPPORT_AVAILABLE);
     memset(&keep, 0, sizeof keep);
     keep.keep = 1;
     assert_ok(ptq_plan_create(m, &planning, &run.plan, &err));

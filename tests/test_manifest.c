@@ -459,9 +459,9 @@ static void find_isas(void)
     int isa;
 
     for (isa = PTQ_ISA_SCALAR; isa < PTQ_ISA_COUNT; isa++) {
-        isa_here[isa] = ptq_isa_available((ptq_isa)isa);
+        isa_here[isa] = ptq_isa_support((ptq_isa)isa) == PTQ_SUPPORT_AVAILABLE;
         hide_processor = 1;
-        if (isa != PTQ_ISA_SCALAR && ptq_isa_available((ptq_isa)isa))
+        if (isa != PTQ_ISA_SCALAR && ptq_isa_support((ptq_isa)isa) == PTQ_SUPPORT_AVAILABLE)
             isa_stays = isa;
         hide_processor = 0;
     }

@@ -34,7 +34,7 @@ static ptq_status run_everywhere(const ptq_model *model, const float *input, int
         ptq_plan *plan = NULL;
         ptq_session *session = NULL;
 
-        if (!ptq_isa_available((ptq_isa)isa))
+        if (ptq_isa_support((ptq_isa)isa) != PTQ_SUPPORT_AVAILABLE)
             continue;
         memset(&planning, 0, sizeof planning);
         planning.isa = (ptq_isa)isa;
@@ -293,7 +293,7 @@ static void largest_accumulators(void **state)
         ptq_plan *plan = NULL;
         ptq_session *session = NULL;
 
-        if (!ptq_isa_available((ptq_isa)isa))
+        if (ptq_isa_support((ptq_isa)isa) != PTQ_SUPPORT_AVAILABLE)
             continue;
         memset(&planning, 0, sizeof planning);
         planning.isa = (ptq_isa)isa;

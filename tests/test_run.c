@@ -74,7 +74,7 @@ static void what_a_plan_tells(void **state)
     assert_int_equal(ptq_plan_get_info(f->plan)->classes, CLASSES);
     assert_int_equal(ptq_plan_get_info(f->plan)->pixels, PIXELS);
     assert_int_not_equal(ptq_plan_get_info(f->plan)->isa, PTQ_ISA_AUTO);
-    assert_true(ptq_isa_available(ptq_plan_get_info(f->plan)->isa));
+    assert_int_equal(ptq_isa_support(ptq_plan_get_info(f->plan)->isa), PTQ_SUPPORT_AVAILABLE);
 }
 
 static void instruction_sets(void **state)
@@ -88,12 +88,18 @@ static void instruction_sets(void **state)
         assert_int_equal(ptq_find_name(PTQ_NAMES_ISA, ptq_name(PTQ_NAMES_ISA, i)), i);
     assert_int_equal(ptq_find_name(PTQ_NAMES_ISA, "abacus"), -1);
     assert_int_equal(ptq_find_name(PTQ_NAMES_ISA, "SCALAR"), -1);
-    assert_true(ptq_isa_available(PTQ_ISA_SCALAR));
-    assert_false(ptq_isa_available(PTQ_ISA_COUNT));
-    assert_false(ptq_isa_compiled(PTQ_ISA_COUNT));
-    for (i = 0; i < PTQ_ISA_COUNT; i++)
-        assert_true(ptq_isa_compiled((ptq_isa)i) || !ptq_isa_available((ptq_isa)i));
+    assert_int_equal(ptq_isa_support(PTQ_ISA_SCALAR), PTQ_SUPPORT_AVAILABLE);
+    assert_int_equal(ptq_isa_support(PTQ_ISA_COUNT), PTQ_SUPPORT_NONE);
     memset(&o, 0, sizeof o);
+    for (i = 0; i < PTQ_ISA_COUNT; i++) {
+        int available = ptq_isa_support((ptq_isa)i) == PTQ_SUPPORT_AVAILABLE;
+
+        o.isa = (ptq_isa)i;
+        assert_int_equal(ptq_plan_create(f->model, &o, &plan, &err),
+                         available ? PTQ_OK : PTQ_UNSUPPORTED);
+        if (available)
+            ptq_plan_free(plan);
+    }
     o.isa = PTQ_ISA_SCALAR;
     assert_ok(ptq_plan_create(f->model, &o, &plan, &err));
     assert_int_equal(ptq_plan_get_info(plan)->isa, PTQ_ISA_SCALAR);

@@ -136,7 +136,7 @@ static int share(const ptq_model *model)
     for (isa = PTQ_ISA_SCALAR; isa < PTQ_ISA_COUNT; isa++) {
         ptq_plan_options options;
 
-        if (!ptq_isa_available((ptq_isa)isa))
+        if (ptq_isa_support((ptq_isa)isa) != PTQ_SUPPORT_AVAILABLE)
             continue;
         memset(&options, 0, sizeof options);
         options.isa = (ptq_isa)isa;

@@ -105,7 +105,7 @@ ptq_status ptq_tool_resnet8(int size, int width, int classes, const ptq_allocato
 ptq_status ptq_tool_kernel_self_test(ptq_isa isa, ptq_error *e)
 {
     (void)e;
-    return ptq_isa_available(isa) ? PTQ_OK : PTQ_UNSUPPORTED;
+    return ptq_isa_support(isa) == PTQ_SUPPORT_AVAILABLE ? PTQ_OK : PTQ_UNSUPPORTED;
 }
 
 /* A sweep converts for every line of its table. Nothing begins unless the run may be long. */

@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int isa;
 
     for (isa = PTQ_ISA_SCALAR + 1; isa < PTQ_ISA_COUNT; isa++)
-        if (ptq_isa_available((ptq_isa)isa))
+        if (ptq_isa_support((ptq_isa)isa) == PTQ_SUPPORT_AVAILABLE)
             here[count++] = (ptq_isa)isa;
     if (count)
         expect(!ptq__probe_once(here[seed / 5 % count], seed, seed % 5 != 0, &err));

@@ -240,7 +240,9 @@ static int open_entries(table *made)
         return fail("no memory for the table");
     for (int k = 0; k < 2; k++)
         for (int isa = 0; isa < PTQ_ISA_COUNT; isa++) {
-            int wanted = only == PTQ_ISA_AUTO ? ptq_isa_available((ptq_isa)isa) : isa == (int)only;
+            int wanted = only == PTQ_ISA_AUTO
+                             ? ptq_isa_support((ptq_isa)isa) == PTQ_SUPPORT_AVAILABLE
+                             : isa == (int)only;
 
             if (isa != PTQ_ISA_AUTO && wanted && open_entry(made, &made->subject[k], (ptq_isa)isa))
                 return 1;

@@ -27,8 +27,8 @@ static void examine(ptq_isa isa, ptq_isa chosen, isa_info *out)
 
     memset(out, 0, sizeof *out);
     out->isa = isa;
-    out->compiled = ptq_isa_compiled(isa);
-    out->available = ptq_isa_available(isa);
+    out->compiled = ptq_isa_support(isa) != PTQ_SUPPORT_NONE;
+    out->available = ptq_isa_support(isa) == PTQ_SUPPORT_AVAILABLE;
     out->chosen = isa == chosen;
     if (!out->available)
         return;
@@ -126,7 +126,7 @@ int show_cpu(int json)
         forced ? "; PTQ_ISA forces " : "", forced ? ptq_name(PTQ_NAMES_ISA, chosen) : "");
     if (json && write_json(info, count, best, forced))
         return 1;
-    if (!ptq_isa_available(chosen))
+    if (ptq_isa_support(chosen) != PTQ_SUPPORT_AVAILABLE)
         return fail("PTQ_ISA asks for %s, which is not available here", ptq_name(PTQ_NAMES_ISA, chosen));
     return failed ? fail("kernels failed their self-test") : 0;
 }

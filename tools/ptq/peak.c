@@ -2,7 +2,7 @@
 
    Each loop turns twelve independent sums, which is more than latency times instructions per cycle
    on the processors that have them; the operands are zeros, which take as long as anything else.
-   Only what ptq_isa_available names is run, so that nothing is asked of the processor here. */
+   Only what ptq_isa_support finds available is run, so that nothing is asked of the processor here. */
 #include <string.h>
 
 #include "bench.h"
@@ -130,7 +130,7 @@ const peak_unit *peak_find(ptq_isa isa, int integer)
 {
     for (size_t i = 0; i < sizeof units / sizeof *units; i++)
         if (strcmp(units[i].isa, ptq_name(PTQ_NAMES_ISA, isa)) == 0 && units[i].integer == integer &&
-            ptq_isa_available(isa))
+            ptq_isa_support(isa) == PTQ_SUPPORT_AVAILABLE)
             return &units[i];
     return NULL;
 }
