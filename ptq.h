@@ -10276,7 +10276,8 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
     TARGET static void V##_finish_row(const ptq__sums *sums, const ptq__finish *finish) {          \
         const ptq__sums s = *sums; /* no store below can change them */                            \
         ptq__finish f = *finish;                                                                   \
-        if (f.real || f.mid || s.channels < s.vectors * (int)(sizeof(V) / PTQ__WORD)) {            \
+        int usual = !f.real && !f.mid && s.channels >= s.vectors * (int)(sizeof(V) / PTQ__WORD);   \
+        if (!usual) {                                                                              \
             V##_finish_all(&s, &f, 0);                                                             \
             return;                                                                                \
         }                                                                                          \
@@ -10284,10 +10285,10 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
         f.mid = NULL;                                                                              \
         if (f.residual) {                                                                          \
             V##_finish_all(&s, &f, 1);                                                             \
-            return;                                                                                \
+        } else {                                                                                   \
+            f.residual = NULL;                                                                     \
+            V##_finish_all(&s, &f, 1);                                                             \
         }                                                                                          \
-        f.residual = NULL;                                                                         \
-        V##_finish_all(&s, &f, 1);                                                                 \
     }
 
 #define PTQ__FINISHES(F, I, TARGET)                                                                \
@@ -11407,39 +11408,30 @@ static void ptq__describe_winograd(ptq__packed *k) {
     k->pieces = k->rows + k->slabs;
 }
 
-static void ptq__describe_codes(ptq__packed *k, const ptq__step *step) {
+/* What becomes of the sums of a step, but for the tensors of a run. */
+static void ptq__describe_finish(ptq__finish *f, const ptq__step *step) {
     const ptq_node *node = step->node;
-    const ptq_qparams *in = &step->from[0]->q;
-    int is_signed = (k->engine->form & PTQ__SIGNED) != 0;
-    ptq__finish *f = &k->finish;
-    k->flip = (in->type == PTQ_TYPE_S8) != is_signed ? 128 : 0;
-    k->zero = in->zero_point + (is_signed ? -k->flip : k->flip);
-    k->blank = k->engine->codes == 4 ? k->zero : 0;
-    f->real = !ptq__is_coded(node);
-    if (!f->real) {
+    f->channels = node->shape[2];
+    f->least = ptq__act_least(node->act);
+    f->most = ptq__act_most(node->act);
+    f->add_least = ptq__act_least(node->add_act);
+    f->add_most = ptq__act_most(node->add_act);
+    f->real = step->multiplier && !ptq__is_coded(node);
+    if (ptq__is_coded(node)) {
         f->zero_point = step->clamp.zero_point;
         f->least = (float)(step->clamp.low - step->clamp.zero_point);
         f->most = (float)(step->clamp.high - step->clamp.zero_point);
     }
-    if (node->residual) {
+    if (ptq__is_coded(node) && node->residual) {
         ptq__describe_adder(f, step);
         f->residual_first = node->residual == PTQ_RESIDUAL_FIRST;
         f->residual_signed = step->from[1]->q.type == PTQ_TYPE_S8;
     }
 }
 
-static void ptq__describe_finish(ptq__packed *k, const ptq__step *step) {
-    const ptq_node *node = step->node;
-    k->finish.channels = node->shape[2];
-    k->finish.least = ptq__act_least(node->act);
-    k->finish.most = ptq__act_most(node->act);
-    k->finish.add_least = ptq__act_least(node->add_act);
-    k->finish.add_most = ptq__act_most(node->add_act);
-    if (step->multiplier)
-        ptq__describe_codes(k, step);
-}
-
 static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engine) {
+    const ptq_qparams *in = &step->from[0]->q;
+    int is_signed = (engine->form & PTQ__SIGNED) != 0;
     ptq__packed k;
     memset(&k, 0, sizeof k);
     k.engine = engine;
@@ -11452,7 +11444,12 @@ static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engin
     k.groups = step->groups;
     k.each = k.out[2] / k.groups;
     k.rows = k.kernel[0];
-    ptq__describe_finish(&k, step);
+    if (step->multiplier) {
+        k.flip = (in->type == PTQ_TYPE_S8) != is_signed ? 128 : 0;
+        k.zero = in->zero_point + (is_signed ? -k.flip : k.flip);
+        k.blank = engine->codes == 4 ? k.zero : 0;
+    }
+    ptq__describe_finish(&k.finish, step);
     return k;
 }
 
@@ -11509,15 +11506,11 @@ static void ptq__make_pieces(ptq__packed *k) {
 
 /* One weight, as float, or as integer of 8, 16 or 32 bits less its zero point. */
 static void ptq__copy_weight(const ptq__step *step, size_t from, int size, char *to) {
-    int32_t word;
-    int16_t half;
-    if (!step->multiplier) {
+    int32_t word = step->multiplier ? ptq__weight_code(step, from) : 0;
+    int16_t half = (int16_t)word;
+    if (!step->multiplier)
         memcpy(to, (const float *)step->weight + from, sizeof(float));
-        return;
-    }
-    word = ptq__weight_code(step, from);
-    half = (int16_t)word;
-    if (size == 4)
+    else if (size == 4)
         memcpy(to, &word, sizeof word);
     else if (size == 2)
         memcpy(to, &half, sizeof half);
@@ -11525,25 +11518,16 @@ static void ptq__copy_weight(const ptq__step *step, size_t from, int size, char 
         *to = (char)word;
 }
 
-/* G x, of three numbers that lie `from` apart, to four that lie `to` apart: ptq__winograd_row. */
-static void ptq__four_of_three(const int *x, int from, int *y, int to) {
-    y[0] = 2 * x[0];
-    y[to] = x[0] + x[from] + x[2 * from];
-    y[2 * to] = x[0] - x[from] + x[2 * from];
-    y[3 * to] = 2 * x[2 * from];
-}
-
 /* G W G', of which `from` is the first weight: a number for each place, `plane` bytes apart. */
 static void ptq__copy_places(const ptq__step *step, size_t from, char *to, ptrdiff_t plane) {
-    int w[9], columns[4 * 3], place[PTQ__PLACES], i;
+    static const int g[4][3] = {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}};
+    int w[9], i, j;
     for (i = 0; i < 9; i++)
         w[i] = ptq__weight_code(step, from + (size_t)i);
-    for (i = 0; i < 3; i++)
-        ptq__four_of_three(w + i, 3, columns + i, 3);
-    for (i = 0; i < 4; i++)
-        ptq__four_of_three(columns + 3 * i, 1, place + 4 * i, 1);
     for (i = 0; i < PTQ__PLACES; i++) {
-        int16_t code = (int16_t)place[i];
+        int16_t code = 0;
+        for (j = 0; j < 9; j++)
+            code = (int16_t)(code + g[i / 4][j / 3] * g[i % 4][j % 3] * w[j]);
         memcpy(to + i * plane, &code, sizeof code);
     }
 }
@@ -11555,24 +11539,6 @@ static ptrdiff_t ptq__weight_offset(const ptq__engine *engine, int wide, int i, 
         return (word - lane % engine->lanes) * PTQ__WORD +
                (i % codes * engine->lanes + lane % engine->lanes) * size;
     return word * PTQ__WORD + i % codes * size;
-}
-
-/* The weights of a panel: run by run of taps, word by word, lane by lane. Memory is zeroed. */
-static void ptq__pack_panel(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel) {
-    int taps = k->kernel[0] * k->kernel[1], deep = step->taps / taps, tap, i, lane;
-    int wide = k->engine->lanes * panel->vectors, size = PTQ__WORD / k->engine->codes;
-    ptrdiff_t bytes = (ptrdiff_t)k->run_words * wide * PTQ__WORD;
-    for (i = 0; i < deep * (k->tiles ? 1 : taps); i++)
-        for (tap = i / deep, lane = 0; lane < panel->channels; lane++) {
-            int code = tap % k->run * deep + i % deep;
-            char *to = k->weight + panel->lane * k->lane_bytes + tap / k->run * bytes +
-                       ptq__weight_offset(k->engine, wide, code, lane);
-            size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
-            if (k->tiles)
-                ptq__copy_places(step, from * (size_t)taps, to, bytes);
-            else
-                ptq__copy_weight(step, from * (size_t)taps + (size_t)tap, size, to);
-        }
 }
 
 /* The zero point of staged bytes is taken off the bias: sum (x - zx) w = sum x w - zx sum w. */
@@ -11593,24 +11559,24 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
     k->multiplier[lane] = step->multiplier[channel];
 }
 
-static void ptq__pack(const ptq__packed *k, const ptq__step *step) {
-    int i, c;
-    for (i = 0; i < k->panels; i++) {
-        ptq__pack_panel(k, step, &k->panel[i]);
-        for (c = 0; c < k->panel[i].channels; c++)
-            ptq__pack_channel(k, step, k->panel[i].first + c, k->panel[i].lane + c);
-    }
-}
-
-/* Weights of a depthwise convolution: tap by tap, one word each. */
-static void ptq__pack_depthwise(const ptq__packed *k, const ptq__step *step) {
-    int c, tap;
-    for (c = 0; c < k->out[2]; c++) {
-        ptq__pack_channel(k, step, c, c);
-        for (tap = 0; tap < step->taps; tap++)
-            ptq__copy_weight(step, (size_t)(c * step->taps + tap), PTQ__WORD,
-                             k->weight + (tap * k->lanes + c) * PTQ__WORD);
-    }
+/* What a panel needs. Weights: run by run of taps, word by word, lane by lane. Memory is zeroed. */
+static void ptq__pack_panel(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel) {
+    int taps = k->kernel[0] * k->kernel[1], deep = step->taps / taps, tap, i, lane;
+    int wide = k->engine->lanes * panel->vectors, size = PTQ__WORD / k->engine->codes;
+    ptrdiff_t bytes = (ptrdiff_t)k->run_words * wide * PTQ__WORD;
+    for (i = 0; i < deep * (k->tiles ? 1 : taps); i++)
+        for (tap = i / deep, lane = 0; lane < panel->channels; lane++) {
+            int code = tap % k->run * deep + i % deep;
+            char *to = k->weight + panel->lane * k->lane_bytes + tap / k->run * bytes +
+                       ptq__weight_offset(k->engine, wide, code, lane);
+            size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
+            if (k->tiles)
+                ptq__copy_places(step, from * (size_t)taps, to, bytes);
+            else
+                ptq__copy_weight(step, from * (size_t)taps + (size_t)tap, size, to);
+        }
+    for (lane = 0; lane < panel->channels; lane++)
+        ptq__pack_channel(k, step, panel->first + lane, panel->lane + lane);
 }
 
 /* Memory for what a layer packs: `bytes` more of *at. NULL while it is only measured. */
@@ -11646,16 +11612,6 @@ static ptq_status ptq__keep_packed(ptq_plan *plan, ptq__step *step, ptq__packed 
     return PTQ_OK;
 }
 
-static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, ptq__step *step,
-                                           const ptq__engine *engine, ptq_error *err) {
-    ptq__packed shape = ptq__describe(step, engine), *k;
-    shape.lanes = (shape.out[2] + 15) / 16 * 16; /* whole vectors, also of the widest */
-    shape.lane_bytes = (ptrdiff_t)step->taps * PTQ__WORD;
-    PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
-    ptq__pack_depthwise(k, step);
-    return PTQ_OK;
-}
-
 /* Bytes for what ptq__conv_vector keeps while it runs. Sums are those of a row, which may end with
    a part of a tile, or of all places and two rows. */
 static size_t ptq__conv_scratch(const ptq__packed *k) {
@@ -11671,6 +11627,7 @@ static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq
                                       ptq_error *err) {
     ptq__packed shape = ptq__describe(step, engine), *k;
     size_t scratch;
+    int i;
     if (engine->matrix)
         ptq__describe_matrix(&shape);
     else
@@ -11687,7 +11644,8 @@ static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq
     ptq__make_panels(k);
     ptq__make_strips(k);
     ptq__make_pieces(k);
-    ptq__pack(k, step);
+    for (i = 0; i < k->panels; i++)
+        ptq__pack_panel(k, step, &k->panel[i]);
     step->run = ptq__conv_vector;
     scratch = ptq__conv_scratch(k);
     step->scratch = scratch > step->scratch ? scratch : step->scratch;
@@ -11698,11 +11656,28 @@ static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq
 static const ptq__engine *ptq__choose_engine(const ptq__family *family, const ptq__step *step) {
     if (!step->multiplier)
         return family->real;
-    if (!family->bytes || !ptq__fits_s8(step))
-        return family->pairs;
-    if (family->bytes->form & PTQ__SATURATES && (ptq__can_winograd(step) || !ptq__pairs_fit(step)))
+    if (!family->bytes || !ptq__fits_s8(step) ||
+        (family->bytes->form & PTQ__SATURATES &&
+         (ptq__can_winograd(step) || !ptq__pairs_fit(step))))
         return family->pairs;
     return family->bytes;
+}
+
+/* A depthwise convolution. Weights: tap by tap, one word each. */
+static ptq_status ptq__vectorize_depthwise(ptq_plan *plan, ptq__step *step,
+                                           const ptq__engine *engine, ptq_error *err) {
+    ptq__packed shape = ptq__describe(step, engine), *k;
+    int c, tap;
+    shape.lanes = (shape.out[2] + 15) / 16 * 16; /* whole vectors, also of the widest */
+    shape.lane_bytes = (ptrdiff_t)step->taps * PTQ__WORD;
+    PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
+    for (c = 0; c < k->out[2]; c++) {
+        ptq__pack_channel(k, step, c, c);
+        for (tap = 0; tap < step->taps; tap++)
+            ptq__copy_weight(step, (size_t)(c * step->taps + tap), PTQ__WORD,
+                             k->weight + (tap * k->lanes + c) * PTQ__WORD);
+    }
+    return PTQ_OK;
 }
 
 /* A layer with weights. The scalar kernel stays where codes and floats are mixed, and for groups of
@@ -11718,9 +11693,9 @@ static ptq_status ptq__vectorize_weights(ptq_plan *plan, const ptq__family *fami
         return ptq__vectorize_depthwise(plan, step, step->multiplier ? family->pairs : family->real,
                                         err);
     }
-    if (groups > 1 && each < 4)
-        return PTQ_OK;
-    return ptq__vectorize_conv(plan, step, ptq__choose_engine(family, step), err);
+    return groups > 1 && each < 4
+               ? PTQ_OK
+               : ptq__vectorize_conv(plan, step, ptq__choose_engine(family, step), err);
 }
 
 /* Gives a step its vector kernel, if there is one for it. */
@@ -11765,20 +11740,23 @@ static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *
    of its own, a pool, a dense layer. */
 typedef struct ptq__probe {
     ptq_rng rng;
-    ptq__text text;
+    ptq__text text; /* of the graph */
     int integer;
-    int height, width, channels; /* of the last tensor */
-    ptq_qparams q;               /* its codes */
+    ptq_qparams q; /* codes of the last tensor */
 } ptq__probe;
 
 static int ptq__pick(ptq__probe *probe, int low, int high) {
     return low + (int)ptq_rng_below(&probe->rng, (uint32_t)(high - low + 1));
 }
 
-/* Codes of a tensor whose values reach about +-spread: some are clamped, most are not. */
+/* Codes of a tensor, unless it is real. They reach `spread` times as far as those of the last one:
+   some values are clamped, most are not. */
 static void ptq__probe_codes(ptq__probe *probe, const char *key, float spread) {
     ptq_qparams *q = &probe->q;
     int32_t low, high;
+    if (!probe->integer)
+        return;
+    spread *= q->scale * (float)(1 << q->bits);
     q->type = ptq__pick(probe, 0, 1) ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
     q->bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
     q->scale = spread * (1 + ptq_rng_float(&probe->rng)) / (float)(1 << q->bits);
@@ -11788,20 +11766,14 @@ static void ptq__probe_codes(ptq__probe *probe, const char *key, float spread) {
              (double)q->scale, (int)q->zero_point);
 }
 
-/* The window of a convolution: kernel, stride, padding. */
-static void ptq__probe_window(ptq__probe *probe) {
-    int kernel[2], stride[2], pad[4] = {0, 0, 0, 0}, size[2], i, kind = ptq__pick(probe, 0, 2);
-    size[0] = probe->height;
-    size[1] = probe->width;
+/* The window of a convolution over an image of this size: kernel, stride, padding. */
+static void ptq__probe_window(ptq__probe *probe, const int *size) {
+    int kernel[2], stride[2], pad[4] = {0, 0, 0, 0}, i, kind = ptq__pick(probe, 0, 2);
     for (i = 0; i < 2; i++) {
         kernel[i] = ptq__pick(probe, 1, size[i] < 4 ? size[i] : 4);
         stride[i] = ptq__pick(probe, 0, 1) ? 1 : ptq__pick(probe, 1, 3);
-        if (kind == 2) {
-            pad[i] = ptq__pick(probe, 0, kernel[i] - 1);
-            pad[i + 2] = ptq__pick(probe, 0, kernel[i] - 1);
-        }
-        size[i] += kind ? pad[i] + pad[i + 2] - kernel[i] : 0;
-        size[i] = kind ? size[i] / stride[i] + 1 : (size[i] + stride[i] - 1) / stride[i];
+        pad[i] = ptq__pick(probe, 0, kernel[i] - 1);
+        pad[i + 2] = ptq__pick(probe, 0, kernel[i] - 1);
     }
     ptq__put(&probe->text, " kernel=%dx%d stride=%dx%d", kernel[0], kernel[1], stride[0],
              stride[1]);
@@ -11809,24 +11781,19 @@ static void ptq__probe_window(ptq__probe *probe) {
         ptq__put_string(&probe->text, " pad=valid");
     if (kind == 2)
         ptq__put(&probe->text, " pad=%d,%d,%d,%d", pad[0], pad[1], pad[2], pad[3]);
-    probe->height = size[0];
-    probe->width = size[1];
 }
 
 /* How weights and results are coded; weights get a scale of 0.01 when they are filled. */
 static void ptq__probe_coding(ptq__probe *probe, int residual, int logits) {
-    float spread = probe->q.scale * (float)(1 << probe->q.bits) * 10;
     int bits = ptq__pick(probe, 0, 2) ? 8 : ptq__pick(probe, 2, 8);
-    if (!probe->integer) {
-        if (!ptq__pick(probe, 0, 3))
-            ptq__put_string(&probe->text, " w=f16");
-        return;
-    }
-    ptq__put(&probe->text, " w=%s%d", ptq__pick(probe, 0, 2) ? "s" : "u", bits);
+    if (probe->integer)
+        ptq__put(&probe->text, " w=%s%d", ptq__pick(probe, 0, 2) ? "s" : "u", bits);
+    else if (!ptq__pick(probe, 0, 3))
+        ptq__put_string(&probe->text, " w=f16");
     if (residual)
-        ptq__probe_codes(probe, "mid", spread);
+        ptq__probe_codes(probe, "mid", 10);
     if (!logits || ptq__pick(probe, 0, 1))
-        ptq__probe_codes(probe, "q", spread);
+        ptq__probe_codes(probe, "q", residual ? 1 : 10);
 }
 
 static void ptq__probe_act(ptq__probe *probe, const char *key) {
@@ -11837,40 +11804,33 @@ static void ptq__probe_act(ptq__probe *probe, const char *key) {
 
 static void ptq__probe_graph(ptq__probe *probe) {
     ptq__text *text = &probe->text;
-    int groups = ptq__pick(probe, 0, 3) ? 1 : ptq__pick(probe, 2, 3), size = ptq__pick(probe, 1, 3);
-    int depthwise = !ptq__pick(probe, 0, 5);
-    if (depthwise)
-        groups = ptq__pick(probe, 2, 40);
-    probe->height = ptq__pick(probe, 1, 6);
-    probe->width = ptq__pick(probe, 1, ptq__pick(probe, 0, 3) ? 10 : 40);
-    probe->channels = groups;
-    if (!depthwise)
-        probe->channels *= ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 8 : 40);
-    ptq__put(text, "ptq-graph 1\ninput input shape=%dx%dx%d", probe->height, probe->width,
-             probe->channels);
-    if (probe->integer)
-        ptq__probe_codes(probe, "q", 300);
-    if (!depthwise)
-        probe->channels = groups * ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 20 : 40);
-    ptq__put(text, "\na conv2d in=input channels=%d groups=%d", probe->channels, groups);
-    ptq__probe_window(probe);
+    int depthwise = !ptq__pick(probe, 0, 5), square = ptq__pick(probe, 1, 3), size[2];
+    int groups =
+        depthwise ? ptq__pick(probe, 2, 40) : (ptq__pick(probe, 0, 3) ? 1 : ptq__pick(probe, 2, 3));
+    int in = depthwise ? 1 : ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 8 : 40);
+    int out = depthwise ? 1 : ptq__pick(probe, 1, ptq__pick(probe, 0, 2) ? 20 : 40);
+    size[0] = ptq__pick(probe, 1, 6);
+    size[1] = ptq__pick(probe, 1, ptq__pick(probe, 0, 3) ? 10 : 40);
+    probe->q.scale = 300; /* of a tensor of one code */
+    ptq__put(text, "ptq-graph 1\ninput input shape=%dx%dx%d", size[0], size[1], groups * in);
+    ptq__probe_codes(probe, "q", 1);
+    ptq__put(text, "\na conv2d in=input channels=%d groups=%d", groups * out, groups);
+    ptq__probe_window(probe, size);
     ptq__probe_act(probe, "act");
     ptq__probe_coding(probe, 0, 0);
-    ptq__put(text, "\nb conv2d in=a channels=%d kernel=%dx%d bias=%d", probe->channels, size, size,
+    ptq__put(text, "\nb conv2d in=a channels=%d kernel=%dx%d bias=%d", groups * out, square, square,
              ptq__pick(probe, 0, 1));
     ptq__probe_coding(probe, 0, 0);
-    ptq__put(text, "\nc conv2d in=b,a channels=%d kernel=%dx%d add=%s", probe->channels, size, 1,
+    ptq__put(text, "\nc conv2d in=b,a channels=%d kernel=%dx1 add=%s", groups * out, square,
              ptq__pick(probe, 0, 1) ? "first" : "second");
     ptq__probe_act(probe, "act");
     ptq__probe_act(probe, "add_act");
     ptq__probe_coding(probe, 1, 0);
     ptq__put(text, " out=sum\ne add in=%s", ptq__pick(probe, 0, 1) ? "b,c" : "c,b");
     ptq__probe_act(probe, "act");
-    if (probe->integer)
-        ptq__probe_codes(probe, "q", 2 * probe->q.scale * (float)(1 << probe->q.bits));
+    ptq__probe_codes(probe, "q", 2);
     ptq__put_string(text, "\npool global_avg_pool in=e");
-    if (probe->integer)
-        ptq__probe_codes(probe, "q", probe->q.scale * (float)(1 << probe->q.bits));
+    ptq__probe_codes(probe, "q", 1);
     ptq__put(text, "\nd dense in=pool channels=%d", ptq__pick(probe, 1, 40));
     ptq__probe_coding(probe, 0, 1);
     ptq__put_char(text, '\n');
@@ -11880,32 +11840,31 @@ static void ptq__probe_graph(ptq__probe *probe) {
 static ptq_status ptq__probe_fill(ptq__probe *probe, ptq_model *model, ptq_node *node,
                                   ptq_error *err) {
     ptq_tensor *w = &node->param[PTQ_PARAM_WEIGHT], *b = &node->param[PTQ_PARAM_BIAS];
-    int is_signed = w->type == PTQ_TYPE_S8 || w->type == PTQ_TYPE_PACKED_S,
-        rails = !ptq__pick(probe, 0, 3);
+    int is_signed = w->type == PTQ_TYPE_S8 || w->type == PTQ_TYPE_PACKED_S;
+    int rails = !ptq__pick(probe, 0, 3);
     size_t i, n = ptq_tensor_elements(w);
-    float scale = 1.28f / (float)(1 << w->bits % 16);
+    float reach = 1 / sqrtf((float)(n / (size_t)w->dim[0]));
+    float scale = 1.28f * reach / (float)(1 << w->bits % 16);
     int32_t low, high;
     for (i = 0; i < ptq_tensor_elements(b); i++)
         if (probe->integer)
             ((int32_t *)b->data)[i] = ptq__pick(probe, -5000, 5000);
         else
             ((float *)b->data)[i] = ptq_rng_float(&probe->rng) - 0.5f;
-    for (i = 0; i < n && !probe->integer; i++) {
-        float value = (ptq_rng_float(&probe->rng) - 0.5f) / sqrtf((float)(n / (size_t)w->dim[0]));
-        if (w->type == PTQ_TYPE_F16)
-            ((uint16_t *)w->data)[i] = ptq_f32_to_f16(value);
+    ptq_code_range(is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, probe->integer ? w->bits : 8, &low,
+                   &high);
+    for (i = 0; i < n; i++) {
+        float real = (ptq_rng_float(&probe->rng) - 0.5f) * reach;
+        int end = ptq__pick(probe, 0, 1) ? low : high;
+        if (probe->integer)
+            ptq_tensor_set_code(w, i, rails ? end : ptq__pick(probe, low, high));
+        else if (w->type == PTQ_TYPE_F16)
+            ((uint16_t *)w->data)[i] = ptq_f32_to_f16(real);
         else
-            ((float *)w->data)[i] = value;
+            ((float *)w->data)[i] = real;
     }
     if (!probe->integer)
         return PTQ_OK;
-    ptq_code_range(is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8, w->bits, &low, &high);
-    for (i = 0; i < n; i++)
-        ptq_tensor_set_code(w, i,
-                            !rails                   ? ptq__pick(probe, low, high)
-                            : ptq__pick(probe, 0, 1) ? low
-                                                     : high);
-    scale /= sqrtf((float)(n / (size_t)w->dim[0]));
     return ptq_tensor_set_scale(w, &scale, 1, is_signed ? 0 : ptq__pick(probe, low, high),
                                 &model->allocator, err);
 }
