@@ -3705,210 +3705,14 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
     return ptq__hand_over(model, ptq_model_check(model, err), out);
 }
 
-/* The checks of a whole model, whoever made it. Files come from strangers, and nodes are open to
-   everyone between building and use: so nothing that the builder has checked is taken for granted.
-   */
-
-/* Integer weights: one scale, or one for each output channel; a zero point only with one scale. */
-static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
-                                    ptq_error *err) {
-    int32_t low, high;
-    int i;
-    ptq_code_range(weight->type, weight->bits, &low, &high);
-    if (weight->scales != 1 && weight->scales != weight->dim[0])
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "its weights have %d scales",
-                             weight->scales);
-    for (i = 0; i < weight->scales; i++)
-        if (!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0)
-            return ptq__bad_node(
-                err, PTQ_BAD_NUMBER, node,
-                "weight_scale[%d] is %g; must be positive, finite and not denormal", i,
-                (double)weight->scale[i]);
-    if (weight->zero_point < low || weight->zero_point > high ||
-        (weight->zero_point && weight->scales != 1))
-        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                             "weight_zero_point %d; must be a code, and 0 where every channel has"
-                             " its own scale",
-                             (int)weight->zero_point);
-    return PTQ_OK;
-}
-
-/* Parameters present, of the right shape and type, finite. */
-static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
-                                   ptq_error *err) {
-    const ptq_tensor *t = &node->param[param];
-    const char *what = ptq__param_name(param);
-    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
-    ptq_type type = ptq__param_type(node, param);
-    size_t i, n = ptq_tensor_elements(t);
-    if (!t->rank && !rank)
-        return PTQ_OK;
-    if (t->rank != rank || memcmp(t->dim, dims, sizeof dims))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "%s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]", what, t->dim[0],
-                             t->dim[1], t->dim[2], t->dim[3], dims[0], dims[1], dims[2], dims[3]);
-    if (t->type != type)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s is of type %s, needed is %s", what,
-                             ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
-    if (ptq__is_integer_type(type)) /* any code is legal */
-        return ptq__check_scales(node, t, err);
-    for (i = 0; i < n && type != PTQ_TYPE_S32; i++) {
-        float value = ptq_tensor_number(t, i);
-        if (!ptq__is_finite(value))
-            return ptq__bad_node(err, PTQ_BAD_NUMBER, node, "%s[%zu] is %g", what, i,
-                                 (double)value);
-        if (param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0))
-            return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                                 "variance[%zu] is %g with epsilon %g; must be positive", i,
-                                 (double)value, (double)node->epsilon);
-    }
-    return PTQ_OK;
-}
-
-/* How a result is coded: 2 to 8 bits, a scale to divide by, and a code for 0. */
-static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err) {
-    int32_t low, high;
-    if (q->type == PTQ_TYPE_F32)
-        return PTQ_OK;
-    if ((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "its result cannot be coded as %s of %d bits",
-                             ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
-    ptq_code_range(q->type, q->bits, &low, &high);
-    if (!ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high)
-        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                             "scale %g and zero point %d; the scale must be positive, finite and"
-                             " not denormal, the zero point a code",
-                             (double)q->scale, (int)q->zero_point);
-    return PTQ_OK;
-}
-
-/* Scales are compared as numbers, without ==, which compilers warn of. */
-static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
-    return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
-           !(a->scale < b->scale) && !(a->scale > b->scale);
-}
-
-/* 1 if operands and result of a node may be codes, or real numbers, as they are. Two operands are
-   always of one kind; a fused addition also rounds in between, to the codes of `mid`. */
-static int ptq__codes_fit(const ptq_model *model, int index) {
-    const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
-    const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
-    int coded = ptq__is_coded(node), from = ptq__is_coded(a);
-    int integer = ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
-    if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
-        return 0;
-    switch (ptq__operator_of(node)->codes) {
-    case PTQ__NO_CODES: /* real numbers in, real numbers out */
-        return !coded && !from;
-    case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
-        return ptq__same_qparams(&node->q, &a->q);
-    case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
-        return from == integer && coded == integer;
-    case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
-        return from == integer && coded <= integer;
-    case PTQ__TO_CODES:
-        return coded && !from;
-    case PTQ__FROM_CODES:
-        return !coded && from;
-    default: /* codes in, codes out */
-        return coded == from;
-    }
-}
-
-static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
-    const ptq_node *node = &model->node[index];
-    const ptq__operator *op = ptq__operator_of(node);
-    int integer = ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type);
-    PTQ__TRY(ptq__check_qparams(node, &node->q, err));
-    PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
-    if (op->operands && !ptq__codes_fit(model, index))
-        return ptq__bad_node(
-            err, PTQ_BAD_GRAPH, node,
-            "its inputs, weights and result do not agree on being codes or real numbers");
-    if (node->dynamic && !(integer && ptq__has_weight(node->op)))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "dynamic needs integer weights");
-    if (op->rules.check && (integer || ptq__is_coded(node)))
-        return op->rules.check(model, node, err);
-    return PTQ_OK;
-}
-
-/* A node as the builder would have made it: attributes, operands, shape and padding inferred once
-   more, then parameters, then codes. */
-static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
-    const ptq_node *node = &model->node[index];
-    ptq_node again = *node;
-    int param;
-    PTQ__TRY(ptq__check_attributes(node, err));
-    PTQ__TRY(ptq__check_inputs(model, node, index, err));
-    PTQ__TRY(ptq__infer(model, &again, err));
-    if (memcmp(again.shape, node->shape, sizeof again.shape) ||
-        memcmp(again.pad, node->pad, sizeof again.pad))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "its shape %dx%dx%d does not follow from its input", node->shape[0],
-                             node->shape[1], node->shape[2]);
-    for (param = 0; param < PTQ_PARAM_COUNT; param++)
-        PTQ__TRY(ptq__check_param(model, node, param, err));
-    return ptq__check_codes(model, index, err);
-}
-
-/* Names are terminated, legal, and name one tensor each. A node may bear the name of its own
-   result. */
-static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
-    int i;
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        if (!memchr(node->name, 0, PTQ_NAME_SIZE) || !memchr(node->out, 0, PTQ_NAME_SIZE) ||
-            !ptq__is_name(node->name, strlen(node->name)) ||
-            !ptq__is_name(node->out, strlen(node->out)))
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "node %d has no legal name", i);
-        if (ptq_model_find(model, node->name) != i || ptq_model_find(model, node->out) != i)
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
-                                 ptq_model_find(model, node->name) != i ? node->name : node->out);
-    }
-    return PTQ_OK;
-}
-
-/* Images are preprocessed by (pixel - mean) / std. */
-static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
-    int c;
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
-        if (!ptq__is_finite(model->mean[c]) || !ptq__is_finite(model->std[c]) ||
-            !(model->std[c] > 0))
-            return ptq_error_set(
-                err, PTQ_BAD_NUMBER,
-                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
-                (double)model->mean[c], (double)model->std[c]);
-    return PTQ_OK;
-}
-
-/* Names first, since all other messages use them; readers last, since they need legal operands. */
-PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
-    int i;
-    if (model->error.status)
-        return ptq_error_set(err, model->error.status, "%s", model->error.text);
-    if (model->nodes < 2)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
-    PTQ__TRY(ptq__check_names(model, err));
-    PTQ__TRY(ptq__check_pixels(model, err));
-    for (i = 0; i < model->nodes; i++)
-        PTQ__TRY(ptq__check_node(model, i, err));
-    for (i = 0; i + 1 < model->nodes; i++)
-        if (!ptq__uses(model, i))
-            return ptq__bad_node(err, PTQ_BAD_GRAPH, &model->node[i],
-                                 "nothing uses its result, and it is not the last node");
-    return PTQ_OK;
-}
-
 /* What a model costs, and its description for people. Scales count as parameters' bytes: they are
    stored. */
 
 PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
     uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
-    ptq_cost cost;
+    ptq_cost cost = {0, 0, 0, 0};
     int p, dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
-    memset(&cost, 0, sizeof cost);
     for (p = 0; p < PTQ_PARAM_COUNT; p++) {
         cost.parameters += ptq_tensor_elements(&node->param[p]);
         cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
@@ -3919,22 +3723,22 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
     return cost;
 }
 
-/* "conv2d 3x3/2 +add +relu" */
+/* "conv2d 3x3/2 g4 +relu +add +relu": what stands behind a plus is fused. */
 static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
+    const int *stride = node->stride;
     ptq__put_string(text, ptq_name(PTQ_NAMES_OP, node->op));
-    if (ptq__has_key(node, PTQ__KEY_KERNEL)) {
+    if (ptq__has_key(node, PTQ__KEY_KERNEL))
         ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
-        if (node->stride[0] != node->stride[1])
-            ptq__put(text, "/%dx%d", node->stride[0], node->stride[1]);
-        else if (node->stride[0] != 1)
-            ptq__put(text, "/%d", node->stride[0]);
-    }
+    if (stride[0] != stride[1])
+        ptq__put(text, "/%dx%d", stride[0], stride[1]);
+    else if (stride[0] != 1)
+        ptq__put(text, "/%d", stride[0]);
     if (node->groups > 1)
         ptq__put(text, " g%d", node->groups);
     if (node->act)
         ptq__put(text, " +%s", ptq__act_name(node->act));
     if (node->residual)
-        ptq__put(text, " +%s", ptq_name(PTQ_NAMES_OP, PTQ_OP_ADD));
+        ptq__put_string(text, " +add");
     if (node->add_act)
         ptq__put(text, " +%s", ptq__act_name(node->add_act));
 }
@@ -3952,14 +3756,13 @@ static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
 /* One line a node, a line of sums: what `ptq info` prints. */
 PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
-    ptq_cost sum, cost;
+    ptq_cost sum = {0, 0, 0, 0};
     int i;
-    memset(&sum, 0, sizeof sum);
     ptq__put_string(&text, "node                  operator                  computes shape     "
                            "parameters  bytes     MACs\n");
     for (i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
-        cost = ptq_node_cost(model, i);
+        ptq_cost cost = ptq_node_cost(model, i);
         ptq__put_string(&text, node->name);
         ptq__put_column(&text, 22);
         ptq__put_operator(&text, node);
@@ -3985,19 +3788,18 @@ PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t s
    and bears its name as `out`, or is copied. On codes it matters which tensors are rounded: a model
    that is quantized already only gets its additions fused, which round where they did before. */
 
-/* `to[i]` is the node of the new model that computes what node i of the old one computed. */
 typedef struct ptq__fuser {
     const ptq_model *old;
-    ptq_model *model;
-    ptq_fuse_report *report;
-    int *to;
-    int capacity; /* of the report */
-    int quantized;
+    ptq_model *model;        /* the new one */
+    int *to;                 /* the node of the new model that computes what node i of the old one
+                                computed; -1 before that is known */
+    ptq_fuse_report *report; /* NULL: not wanted */
+    int capacity;            /* of the report */
 } ptq__fuser;
 
-/* One line of the report: what became of a node, and why not more. */
+/* One line of the report: what became of a node; `into` NULL: it stays, and why. */
 static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
-                                 ptq_fusion_kind kind, const char *reason, ptq_error *err) {
+                                 const char *reason, ptq_error *err) {
     ptq_fuse_report *report = fuser->report;
     ptq_fusion *item;
     if (!report)
@@ -4010,7 +3812,7 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
     memcpy(item->node, node->name, sizeof item->node);
     if (into)
         memcpy(item->into, into->name, sizeof item->into);
-    item->kind = kind;
+    item->kind = into ? ptq__operator_of(node)->fusion : PTQ_FUSION_NONE;
     item->reason = reason;
     return PTQ_OK;
 }
@@ -4042,6 +3844,13 @@ static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const p
     return PTQ_OK;
 }
 
+/* 1 if the node that computes tensor `from` of the old model ends in it, and nothing else reads it:
+   then what follows may join that node, and the tensor disappear. */
+static int ptq__may_vanish(const ptq__fuser *fuser, int from) {
+    const ptq_node *host = &fuser->model->node[fuser->to[from]];
+    return !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1;
+}
+
 /* Why a batch norm or an activation cannot move into the node before it; NULL if it can. */
 static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *node, int norm) {
     int from = node->input[0];
@@ -4049,10 +3858,9 @@ static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *n
     if (norm ? !(ptq__operator_of(host)->properties & PTQ__TAKES_NORM)
              : !ptq__has_key(host, PTQ__KEY_ACT))
         return "the node before it is of a kind that cannot take it in";
-    if (strcmp(host->out, fuser->old->node[from].out)) /* the host ends elsewhere already */
-        return "another node has taken in what lies before it";
-    if (ptq__uses(fuser->old, from) != 1)
-        return "its input is used elsewhere too";
+    if (!ptq__may_vanish(fuser, from))
+        return ptq__uses(fuser->old, from) == 1 ? "another node has taken in what lies before it"
+                                                : "its input is used elsewhere too";
     if (norm && (host->act || host->residual))
         return "an activation or an addition lies between it and the convolution";
     if (!norm && (host->residual ? host->add_act : host->act))
@@ -4068,8 +3876,7 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
         int from = add->input[k], other = add->input[1 - k];
         const ptq_node *host = &fuser->model->node[fuser->to[from]];
         if (ptq__has_key(host, PTQ__KEY_ADD) && !host->residual && from != other &&
-            !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1 &&
-            fuser->to[from] > fuser->to[other])
+            ptq__may_vanish(fuser, from) && fuser->to[from] > fuser->to[other])
             return k;
     }
     return -1;
@@ -4090,15 +3897,12 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, const char **reas
                                  ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
+    int k = kind == PTQ_FUSION_RESIDUAL ? ptq__residual_host(fuser, node) : 0;
     ptq_node *host;
-    int k = 0;
-    if (kind == PTQ_FUSION_RESIDUAL) {
-        k = ptq__residual_host(fuser, node);
-        if (k < 0)
-            *reason = "neither operand is a convolution, used once, behind the other operand";
-    } else {
+    if (kind != PTQ_FUSION_RESIDUAL)
         *reason = ptq__cannot_follow(fuser, node, kind == PTQ_FUSION_BATCH_NORM);
-    }
+    else if (k < 0)
+        *reason = "neither operand is a convolution, used once, behind the other operand";
     if (*reason)
         return PTQ_OK;
     fuser->to[index] = fuser->to[node->input[k]];
@@ -4110,38 +3914,35 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, const char **reas
     else
         *(host->residual ? &host->add_act : &host->act) = ptq__act_of(node);
     memcpy(host->out, node->out, sizeof host->out);
-    return ptq__fuse_note(fuser, node, host, kind, NULL, err);
+    return ptq__fuse_note(fuser, node, host, NULL, err);
 }
 
-/* Node after node: each fused into its host, or copied with its operands' new numbers. */
-static ptq_status ptq__fuse_or_copy(ptq__fuser *fuser, int index, ptq_error *err) {
+/* A node is fused into its host, or copied with its operands' new numbers. */
+static ptq_status ptq__fuse_or_copy(ptq__fuser *fuser, int index, int quantized, ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     const char *reason = NULL;
-    ptq_node *copy;
-    int k;
+    int k, *input;
     fuser->to[index] = -1;
-    if (kind != PTQ_FUSION_NONE &&
-        (!fuser->quantized || (kind == PTQ_FUSION_RESIDUAL && ptq__is_coded(node))))
+    if (quantized ? kind == PTQ_FUSION_RESIDUAL && ptq__is_coded(node) : kind != PTQ_FUSION_NONE)
         PTQ__TRY(ptq__fuse_node(fuser, index, &reason, err));
     if (fuser->to[index] >= 0)
         return PTQ_OK;
     if (reason)
-        PTQ__TRY(ptq__fuse_note(fuser, node, NULL, PTQ_FUSION_NONE, reason, err));
+        PTQ__TRY(ptq__fuse_note(fuser, node, NULL, reason, err));
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
-    copy = &fuser->model->node[fuser->to[index]];
+    input = fuser->model->node[fuser->to[index]].input;
     for (k = 0; k < 2; k++)
-        if (node->input[k] >= 0)
-            copy->input[k] = fuser->to[node->input[k]];
+        input[k] = input[k] < 0 ? -1 : fuser->to[input[k]];
     return PTQ_OK;
 }
 
 static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err) {
-    int i;
+    int i, quantized = ptq__is_quantized(fuser->old);
     PTQ__TRY(ptq__copy_head(fuser->model, fuser->old, err));
     for (i = 0; i < fuser->old->nodes; i++)
-        PTQ__TRY(ptq__fuse_or_copy(fuser, i, err));
+        PTQ__TRY(ptq__fuse_or_copy(fuser, i, quantized, err));
     return ptq_model_check(fuser->model, err);
 }
 
@@ -4157,7 +3958,6 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
         report->memory.allocator = model->allocator;
     }
     PTQ__TRY(ptq_model_check(model, err));
-    fuser.quantized = ptq__is_quantized(model);
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
     status = PTQ__NEW(&model->allocator, &fuser.to, (size_t)model->nodes, "fusion", err);
     if (!status)
@@ -7782,6 +7582,198 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
    PART TWO: FILES
    Models, graphs and calibrations as bytes, read as if an enemy had written them.
    ============================================================================================= */
+
+/* ---- [CHECK] ------------------------------------------------------------------------------------
+   The proof that a model can run, whoever made it. Files come from strangers, and nodes are open to
+   everyone between building and use: so nothing that the builder has checked is taken for granted.
+   Kernels trust what stands here and look at nothing again; each rule says what they would do
+   without it. */
+
+/* Integer weights: one scale, or one for each output channel, which is what kernels index; positive
+   and normal, since processors differ on denormals. A zero point only with one scale: sums take off
+   the same number for all channels. */
+static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
+                                    ptq_error *err) {
+    int32_t low, high, zero = weight->zero_point;
+    int i;
+    ptq_code_range(weight->type, weight->bits, &low, &high);
+    PTQ__REFUSE_IF(weight->scales != 1 && weight->scales != weight->dim[0], PTQ_BAD_GRAPH,
+                   "its weights have %d scales", weight->scales);
+    for (i = 0; i < weight->scales; i++)
+        PTQ__REFUSE_IF(!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0, PTQ_BAD_NUMBER,
+                       "weight_scale[%d] is %g; must be positive, finite and not denormal", i,
+                       (double)weight->scale[i]);
+    PTQ__REFUSE_IF(
+        zero < low || zero > high || (zero && weight->scales != 1), PTQ_BAD_NUMBER,
+        "weight_zero_point %d; must be a code, and 0 where every channel has its own scale",
+        (int)zero);
+    return PTQ_OK;
+}
+
+/* Parameters are there, with the dimensions that the kernel walks and the type that it reads. They
+   are finite: a NaN among the weights would reach every code, and calibration would blame the
+   images. A batch norm divides by sqrt(variance + epsilon). Of integers any code is legal. */
+static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
+                                   ptq_error *err) {
+    const ptq_tensor *t = &node->param[param];
+    const char *what = ptq__param_name(param);
+    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
+    ptq_type type = ptq__param_type(node, param);
+    size_t i, n = type == PTQ_TYPE_S32 ? 0 : ptq_tensor_elements(t);
+    if (!t->rank && !rank)
+        return PTQ_OK;
+    PTQ__REFUSE_IF(t->rank != rank || memcmp(t->dim, dims, sizeof dims), PTQ_BAD_GRAPH,
+                   "%s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]", what, t->dim[0],
+                   t->dim[1], t->dim[2], t->dim[3], dims[0], dims[1], dims[2], dims[3]);
+    PTQ__REFUSE_IF(t->type != type, PTQ_BAD_GRAPH, "%s is of type %s, needed is %s", what,
+                   ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
+    if (ptq__is_integer_type(type))
+        return ptq__check_scales(node, t, err);
+    for (i = 0; i < n; i++) {
+        float value = ptq_tensor_number(t, i);
+        PTQ__REFUSE_IF(!ptq__is_finite(value), PTQ_BAD_NUMBER, "%s[%zu] is %g", what, i,
+                       (double)value);
+        PTQ__REFUSE_IF(param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0),
+                       PTQ_BAD_NUMBER, "variance[%zu] is %g with epsilon %g; must be positive", i,
+                       (double)value, (double)node->epsilon);
+    }
+    return PTQ_OK;
+}
+
+/* How a result is coded: one byte for each code, a scale to divide by, and a code for 0, which is
+   what padding and ReLU stand on. */
+static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err) {
+    int32_t low, high;
+    if (q->type == PTQ_TYPE_F32)
+        return PTQ_OK;
+    PTQ__REFUSE_IF((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8,
+                   PTQ_BAD_GRAPH, "its result cannot be coded as %s of %d bits",
+                   ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
+    ptq_code_range(q->type, q->bits, &low, &high);
+    PTQ__REFUSE_IF(
+        !ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high,
+        PTQ_BAD_NUMBER,
+        "scale %g and zero point %d; the scale must be positive, finite and not denormal,"
+        " the zero point a code",
+        (double)q->scale, (int)q->zero_point);
+    return PTQ_OK;
+}
+
+/* Scales are compared as numbers, without ==, which compilers warn of. */
+static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
+    return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
+           !(a->scale < b->scale) && !(a->scale > b->scale);
+}
+
+/* 1 if operands and result of a node may be codes, or real numbers, as they are: a kernel reads bytes
+   or floats, and does not ask. Two operands are always of one kind; a fused addition also rounds in
+   between, to the codes of `mid`. */
+static int ptq__codes_fit(const ptq_model *model, int index) {
+    const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
+    const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
+    int coded = ptq__is_coded(node), from = ptq__is_coded(a);
+    int integer = ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
+    if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
+        return 0;
+    switch (ptq__operator_of(node)->codes) {
+    case PTQ__NO_CODES: /* real numbers in, real numbers out */
+        return !coded && !from;
+    case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
+        return ptq__same_qparams(&node->q, &a->q);
+    case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
+        return from == integer && coded == integer;
+    case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
+        return from == integer && coded <= integer;
+    case PTQ__TO_CODES:
+        return coded && !from;
+    case PTQ__FROM_CODES:
+        return !coded && from;
+    default: /* codes in, codes out */
+        return coded == from;
+    }
+}
+
+static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
+    const ptq_node *node = &model->node[index];
+    const ptq__operator *op = ptq__operator_of(node);
+    int integer = ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type);
+    PTQ__TRY(ptq__check_qparams(node, &node->q, err));
+    PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
+    PTQ__REFUSE_IF(op->operands && !ptq__codes_fit(model, index), PTQ_BAD_GRAPH,
+                   "its inputs, weights and result do not agree on being codes or real numbers");
+    PTQ__REFUSE_IF(node->dynamic && !(integer && ptq__has_weight(node->op)), PTQ_BAD_GRAPH,
+                   "dynamic needs integer weights");
+    if (op->rules.check && (integer || ptq__is_coded(node)))
+        return op->rules.check(model, node, err);
+    return PTQ_OK;
+}
+
+/* A node as the builder would have made it: attributes, operands, shape and padding inferred once
+   more, since memory is planned by them; then parameters, then codes. */
+static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
+    const ptq_node *node = &model->node[index];
+    ptq_node again = *node;
+    int param;
+    PTQ__TRY(ptq__check_attributes(node, err));
+    PTQ__TRY(ptq__check_inputs(model, node, index, err));
+    PTQ__TRY(ptq__infer(model, &again, err));
+    PTQ__REFUSE_IF(memcmp(again.shape, node->shape, sizeof again.shape) ||
+                       memcmp(again.pad, node->pad, sizeof again.pad),
+                   PTQ_BAD_GRAPH, "its shape %dx%dx%d does not follow from its input",
+                   node->shape[0], node->shape[1], node->shape[2]);
+    for (param = 0; param < PTQ_PARAM_COUNT; param++)
+        PTQ__TRY(ptq__check_param(model, node, param, err));
+    return ptq__check_codes(model, index, err);
+}
+
+/* Names are terminated, legal, and name one tensor each, so that files and messages mean one thing.
+   A node may bear the name of its own result. */
+static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
+    int i, k;
+    for (i = 0; i < model->nodes; i++)
+        for (k = 0; k < 2; k++) {
+            const char *name = k ? model->node[i].out : model->node[i].name;
+            if (!memchr(name, 0, PTQ_NAME_SIZE) || !ptq__is_name(name, strlen(name)))
+                return ptq_error_set(err, PTQ_BAD_GRAPH, "node %d has no legal name", i);
+            if (ptq_model_find(model, name) != i)
+                return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
+                                     name);
+        }
+    return PTQ_OK;
+}
+
+/* Images are preprocessed by (pixel - mean) / std. */
+static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
+    int c;
+    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
+        float mean = model->mean[c], std = model->std[c];
+        if (!ptq__is_finite(mean) || !ptq__is_finite(std) || !(std > 0))
+            return ptq_error_set(
+                err, PTQ_BAD_NUMBER,
+                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
+                (double)mean, (double)std);
+    }
+    return PTQ_OK;
+}
+
+/* Names first, since all other messages use them; readers last, since they need legal operands. */
+PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
+    int i;
+    if (model->error.status)
+        return ptq_error_set(err, model->error.status, "%s", model->error.text);
+    if (model->nodes < 2)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
+    PTQ__TRY(ptq__check_names(model, err));
+    PTQ__TRY(ptq__check_pixels(model, err));
+    for (i = 0; i < model->nodes; i++)
+        PTQ__TRY(ptq__check_node(model, i, err));
+    for (i = 0; i + 1 < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        PTQ__REFUSE_IF(!ptq__uses(model, i), PTQ_BAD_GRAPH,
+                       "nothing uses its result, and it is not the last node");
+    }
+    return PTQ_OK;
+}
 
 /* ---- [METADATA] ---------------------------------------------------------------------------------
    Pairs of strings that travel with a model, in the order in which they were set, few enough to be
