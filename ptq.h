@@ -3104,10 +3104,12 @@ typedef struct ptq__operator {
         number, and the code. What the code depends on is checked by a function beside them.
      3. Here, in the order of ptq_op, a row: the kernels, how many operands, the keys of the graph
         text that it takes, how it is converted, and whether it fuses.
-     4. If it has attributes of its own, ptq_node gets a member, [GRAPH TEXT] a key. If it is to be
-        fast, part three gets an entry; until then the scalar kernel runs on every processor.
-   Nothing else asks which operator a node is: the builder, files, checks, cost, fusion, layout and
-   conversion go by the row. The tests find a new row by themselves where they go through all. */
+     4. If it has attributes of its own, ptq_node gets a member, and [GRAPH TEXT] a key. If it is to
+        be fast, part three gets an entry; until then the scalar kernel runs on every processor.
+   The builder, files, checks, cost, fusion, layout and plain conversion go by the row. What does not
+   is written for one operator because it is about that one: the tools' exports to other formats,
+   and in part four the searches that know what a convolution is. A step has two operands and one
+   fused addition; an operator that needs more has to widen the step first. */
 /* clang-format off */
 static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
     {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
@@ -3166,17 +3168,16 @@ static ptq_activation ptq__act_of(const ptq_node *node) {
    integer kernel. */
 static void ptq__describe_step(ptq__step *step) {
     const ptq_node *node = step->node, *a = step->from[0], *b = step->from[1];
-    const ptq_qparams *first = a ? &a->q : NULL, *second = b ? &b->q : NULL;
-    unsigned properties = ptq__operator_of(node)->properties;
-    int axis, window = ptq__has_key(node, PTQ__KEY_KERNEL);
+    const ptq_qparams *second = b ? &b->q : NULL;
+    int axis, whole = (ptq__operator_of(node)->properties & PTQ__WHOLE) != 0;
     step->elements = (int)ptq__shape_elements(3, node->shape);
     memcpy(step->in, a ? a->shape : node->shape, sizeof step->in);
-    if (ptq__has_weight(node->op) && !window) { /* a dense layer: one pixel of many channels */
+    if (ptq__has_weight(node->op) && whole) { /* a dense layer: one pixel of many channels */
         step->in[2] *= step->in[0] * step->in[1];
         step->in[0] = step->in[1] = 1;
     }
     for (axis = 0; axis < 2; axis++) {
-        step->kernel[axis] = properties & PTQ__WHOLE ? step->in[axis] : node->kernel[axis];
+        step->kernel[axis] = whole ? step->in[axis] : node->kernel[axis];
         step->stride[axis] = node->stride[axis];
         step->pad[axis] = node->pad[axis];
     }
@@ -3188,12 +3189,12 @@ static void ptq__describe_step(ptq__step *step) {
     if (!ptq__is_coded(node))
         return;
     step->clamp = ptq__clamp_of(node->residual ? &node->mid : &node->q, step->act);
-    if (node->residual == PTQ_RESIDUAL_FIRST)
+    if (second && !node->residual)
+        step->adder = ptq__adder_of(&a->q, second, &node->q, node->act);
+    else if (second && node->residual == PTQ_RESIDUAL_FIRST)
         step->adder = ptq__adder_of(second, &node->mid, &node->q, node->add_act);
-    else if (node->residual)
-        step->adder = ptq__adder_of(&node->mid, second, &node->q, node->add_act);
     else if (second)
-        step->adder = ptq__adder_of(first, second, &node->q, node->act);
+        step->adder = ptq__adder_of(&node->mid, second, &node->q, node->add_act);
 }
 
 /* The scalar kernel of a step, and the memory that it needs for itself: the taps of one result, and
@@ -3220,10 +3221,6 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
    builder, from a file's graph text, or from a pass that copies another model; all three end in
    ptq__append or ptq__copy_node. What later sections rely on is proved once, in ptq_model_check:
    shapes, parameters, codes that go together, sums that fit. No kernel looks again. */
-
-static const char *ptq__act_name(ptq_activation act) {
-    return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
-}
 
 /* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
 static const char *ptq__param_name(int param) {
@@ -3639,7 +3636,8 @@ static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node 
     if (block)
         ptq__put(&text, "block%d.", block);
     ptq__put_string(&text, part);
-    node.epsilon = 1e-3f; /* of batch norms: Keras's, with which the model was trained */
+    if (ptq__has_key(&node, PTQ__KEY_EPSILON))
+        node.epsilon = 1e-3f; /* Keras's, with which the model was trained */
     return ptq__build(m, &node, name);
 }
 
@@ -3703,81 +3701,6 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
     ptq_model *model = NULL;
     PTQ__TRY(ptq__build_resnet8(size, width, classes, 0, allocator, &model, err));
     return ptq__hand_over(model, ptq_model_check(model, err), out);
-}
-
-/* What a model costs, and its description for people. Scales count as parameters' bytes: they are
-   stored. */
-
-PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
-    const ptq_node *node = &model->node[index];
-    uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
-    ptq_cost cost = {0, 0, 0, 0};
-    int p, dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
-    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
-        cost.parameters += ptq_tensor_elements(&node->param[p]);
-        cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
-    }
-    if (ptq__has_weight(node->op)) /* each result needs the weights of one channel */
-        cost.macs = outputs * (uint64_t)(ptq__shape_elements(rank, dims) / (size_t)dims[0]);
-    cost.output_bytes = outputs * (ptq__is_coded(node) ? 1 : sizeof(float));
-    return cost;
-}
-
-/* "conv2d 3x3/2 g4 +relu +add +relu": what stands behind a plus is fused. */
-static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
-    const int *stride = node->stride;
-    ptq__put_string(text, ptq_name(PTQ_NAMES_OP, node->op));
-    if (ptq__has_key(node, PTQ__KEY_KERNEL))
-        ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
-    if (stride[0] != stride[1])
-        ptq__put(text, "/%dx%d", stride[0], stride[1]);
-    else if (stride[0] != 1)
-        ptq__put(text, "/%d", stride[0]);
-    if (node->groups > 1)
-        ptq__put(text, " g%d", node->groups);
-    if (node->act)
-        ptq__put(text, " +%s", ptq__act_name(node->act));
-    if (node->residual)
-        ptq__put_string(text, " +add");
-    if (node->add_act)
-        ptq__put(text, " +%s", ptq__act_name(node->add_act));
-}
-
-/* The columns of numbers, and the end of a line. */
-static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
-    ptq__put_column(text, 67);
-    ptq__put_unsigned(text, cost->parameters);
-    ptq__put_column(text, 79);
-    ptq__put_unsigned(text, cost->param_bytes);
-    ptq__put_column(text, 89);
-    ptq__put(text, "%llu\n", (unsigned long long)cost->macs);
-}
-
-/* One line a node, a line of sums: what `ptq info` prints. */
-PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq_cost sum = {0, 0, 0, 0};
-    int i;
-    ptq__put_string(&text, "node                  operator                  computes shape     "
-                           "parameters  bytes     MACs\n");
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        ptq_cost cost = ptq_node_cost(model, i);
-        ptq__put_string(&text, node->name);
-        ptq__put_column(&text, 22);
-        ptq__put_operator(&text, node);
-        ptq__put_column(&text, 48);
-        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i)));
-        ptq__put_column(&text, 57);
-        ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
-        ptq__put_cost(&text, &cost);
-        sum.parameters += cost.parameters;
-        sum.param_bytes += cost.param_bytes;
-        sum.macs += cost.macs;
-    }
-    ptq__put_string(&text, "total");
-    ptq__put_cost(&text, &sum);
-    return text.length;
 }
 
 /* ---- [FUSE] ---------------------------------------------------------------------------------- */
@@ -7773,6 +7696,86 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
                        "nothing uses its result, and it is not the last node");
     }
     return PTQ_OK;
+}
+
+/* ---- [DESCRIBE] ---------------------------------------------------------------------------------
+   What a model costs, and the table of it that people read: one line for each node, the sum below. */
+
+static const char *ptq__act_name(ptq_activation act) {
+    return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
+}
+
+/* Scales count as parameters' bytes: they are stored. */
+PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
+    const ptq_node *node = &model->node[index];
+    uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
+    ptq_cost cost = {0, 0, 0, 0};
+    int p, dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
+    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+        cost.parameters += ptq_tensor_elements(&node->param[p]);
+        cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
+    }
+    if (ptq__has_weight(node->op)) /* each result needs the weights of one channel */
+        cost.macs = outputs * (uint64_t)(ptq__shape_elements(rank, dims) / (size_t)dims[0]);
+    cost.output_bytes = outputs * (ptq__is_coded(node) ? 1 : sizeof(float));
+    return cost;
+}
+
+/* "conv2d 3x3/2 g4 +relu +add +relu": what stands behind a plus is fused. */
+static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
+    const int *stride = node->stride;
+    ptq__put_string(text, ptq_name(PTQ_NAMES_OP, node->op));
+    if (ptq__has_key(node, PTQ__KEY_KERNEL))
+        ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
+    if (stride[0] != stride[1])
+        ptq__put(text, "/%dx%d", stride[0], stride[1]);
+    else if (stride[0] != 1)
+        ptq__put(text, "/%d", stride[0]);
+    if (node->groups > 1)
+        ptq__put(text, " g%d", node->groups);
+    if (node->act)
+        ptq__put(text, " +%s", ptq__act_name(node->act));
+    if (node->residual)
+        ptq__put_string(text, " +add");
+    if (node->add_act)
+        ptq__put(text, " +%s", ptq__act_name(node->add_act));
+}
+
+/* The columns of numbers, and the end of a line. */
+static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
+    ptq__put_column(text, 67);
+    ptq__put_unsigned(text, cost->parameters);
+    ptq__put_column(text, 79);
+    ptq__put_unsigned(text, cost->param_bytes);
+    ptq__put_column(text, 89);
+    ptq__put(text, "%llu\n", (unsigned long long)cost->macs);
+}
+
+/* One line a node, a line of sums: what `ptq info` prints. */
+PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
+    ptq__text text = ptq__text_over(buffer, size);
+    ptq_cost sum = {0, 0, 0, 0};
+    int i;
+    ptq__put_string(&text, "node                  operator                  computes shape     "
+                           "parameters  bytes     MACs\n");
+    for (i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        ptq_cost cost = ptq_node_cost(model, i);
+        ptq__put_string(&text, node->name);
+        ptq__put_column(&text, 22);
+        ptq__put_operator(&text, node);
+        ptq__put_column(&text, 48);
+        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i)));
+        ptq__put_column(&text, 57);
+        ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
+        ptq__put_cost(&text, &cost);
+        sum.parameters += cost.parameters;
+        sum.param_bytes += cost.param_bytes;
+        sum.macs += cost.macs;
+    }
+    ptq__put_string(&text, "total");
+    ptq__put_cost(&text, &sum);
+    return text.length;
 }
 
 /* ---- [METADATA] ---------------------------------------------------------------------------------
