@@ -2670,8 +2670,8 @@ static int ptq__is_direct(const ptq__step *step) {
     return step->kernel[0] * step->kernel[1] == 1 && step->pad[0] == 0 && step->pad[1] == 0;
 }
 
-/* Where the input under tap (u, v) of the window at position p = y * W' + x of the result begins, at
-   channel 0; -1 in the padding. */
+/* Where the input under tap (u, v) of the window at position p = y * W' + x of the result begins,
+   at channel 0; -1 in the padding. */
 static ptrdiff_t ptq__under(const ptq__step *step, int p, int u, int v) {
     int y = p / step->node->shape[1] * step->stride[0] - step->pad[0] + u;
     int x = p % step->node->shape[1] * step->stride[1] - step->pad[1] + v;
@@ -3103,10 +3103,10 @@ typedef struct ptq__operator {
         text that it takes, how it is converted, and whether it fuses.
      4. If it has attributes of its own, ptq_node gets a member, and [GRAPH TEXT] a key. If it is to
         be fast, part three gets an entry; until then the scalar kernel runs on every processor.
-   The builder, files, checks, cost, fusion, layout and plain conversion go by the row. What does not
-   is written for one operator because it is about that one: the tools' exports to other formats,
-   and in part four the searches that know what a convolution is. A step has two operands and one
-   fused addition; an operator that needs more has to widen the step first. */
+   The builder, files, checks, cost, fusion, layout and plain conversion go by the row. What does
+   not is written for one operator because it is about that one: the tools' exports to other
+   formats, and in part four the searches that know what a convolution is. A step has two operands
+   and one fused addition; an operator that needs more has to widen the step first. */
 /* clang-format off */
 static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
     {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
@@ -3132,8 +3132,8 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
     {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {NULL, NULL, ptq__check_average},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {NULL, ptq__dense_param, ptq__check_sums},
+    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE, PTQ__LOGIT_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {NULL, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
     {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
@@ -7531,9 +7531,9 @@ static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
            !(a->scale < b->scale) && !(a->scale > b->scale);
 }
 
-/* 1 if operands and result of a node may be codes, or real numbers, as they are: a kernel reads bytes
-   or floats, and does not ask. Two operands are always of one kind; a fused addition also rounds in
-   between, to the codes of `mid`. */
+/* 1 if operands and result of a node may be codes, or real numbers, as they are: a kernel reads
+   bytes or floats, and does not ask. Two operands are always of one kind; a fused addition also
+   rounds in between, to the codes of `mid`. */
 static int ptq__codes_fit(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
     const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
@@ -7642,7 +7642,7 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
 }
 
 /* ---- [DESCRIBE] ---------------------------------------------------------------------------------
-   What a model costs, and the table of it that people read: one line for each node, the sum below. */
+   What a model costs, and the table of it that people read: one line for each node, then sums. */
 
 static const char *ptq__act_name(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
