@@ -2454,6 +2454,7 @@ static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
         y[i] = ptq__activate(x[i], step->act);
 }
 
+/* Codes are compared as numbers: their order is that of what they stand for. */
 static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
     int i;
     for (i = 0; i < step->elements; i++) {
@@ -2505,6 +2506,7 @@ static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame) {
         y[i] = ptq__activate(a[i] + b[i], step->act);
 }
 
+/* H x W x C codes each; the result may lie over the first operand, whose code is read before. */
 static void ptq__add_int(const ptq__step *step, const ptq__frame *frame) {
     ptq_type a = step->from[0]->q.type, b = step->from[1]->q.type;
     int i;
@@ -2862,6 +2864,7 @@ static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
 /* Batch norm. y = gamma (x - mean) / sqrt(variance + epsilon) + beta, each parameter of C numbers.
    On real numbers only: [FUSE] folds it into the convolution before it. */
 
+/* A negative epsilon could make the root's argument negative; one above 1 is surely a mistake. */
 static ptq_status ptq__norm_shape(ptq_node *node, const int *in, const int *second,
                                   ptq_error *err) {
     PTQ__REFUSE_IF(!(node->epsilon >= 0 && node->epsilon <= 1), PTQ_BAD_GRAPH,
@@ -2870,6 +2873,7 @@ static ptq_status ptq__norm_shape(ptq_node *node, const int *in, const int *seco
     return PTQ_OK;
 }
 
+/* All four parameters of C numbers: gamma, beta, mean, variance. */
 static int ptq__norm_param(const ptq_node *node, const int *in, int param, int *dims) {
     (void)node, (void)in, (void)param, (void)dims;
     return 1;
@@ -2973,7 +2977,8 @@ PTQ__POOL(ptq__avg_pool_int, int32_t, 0, sum += PTQ__CODE - q->zero_point,
           ptq__store(frame->out, i + c, ptq__average_code(q, &step->node->q, sum, taps)))
 /* clang-format on */
 
-/* No sum of an average over the whole image may leave 32 bits. Windows are small enough. */
+/* No sum of an average over the whole image may leave 32 bits: it would wrap into a wrong code, and
+   say nothing. Windows are small enough: PTQ_MAX_KERNEL squared times 255. */
 static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *node, ptq_error *err) {
     const ptq_node *in = &model->node[node->input[0]];
     uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
@@ -2985,7 +2990,7 @@ static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *nod
 
 /* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows. */
 
-/* 1 x 1 x C -> 1 x 1 x C */
+/* 1 x 1 x C -> 1 x 1 x C. With more positions it would be unclear which numbers sum to 1. */
 static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *second,
                                      ptq_error *err) {
     PTQ__REFUSE_IF(in[0] != 1 || in[1] != 1, PTQ_BAD_GRAPH,
@@ -3010,12 +3015,14 @@ static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
 
 /* The borders between real numbers and codes: q = clamp(rne(x / s) + z), x = s (q - z). */
 
+/* H x W x C real numbers -> as many codes. */
 static void ptq__quantize_all(const ptq__step *step, const ptq__frame *frame) {
     int i;
     for (i = 0; i < step->elements; i++)
         ptq__store(frame->out, i, ptq_quantize(((const float *)frame->in[0])[i], &step->node->q));
 }
 
+/* H x W x C codes -> as many real numbers. */
 static void ptq__dequantize_all(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
     int i;
@@ -3216,8 +3223,14 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
 
 /* A model is an array of nodes in topological order, each with its parameters. It comes from the
    builder, from a file's graph text, or from a pass that copies another model; all three end in
-   ptq__append or ptq__copy_node. What later sections rely on is proved once, in ptq_model_check:
-   shapes, parameters, codes that go together, sums that fit. No kernel looks again. */
+   ptq__append or ptq__copy_node. What later sections rely on is proved once, in ptq_model_check
+   ([CHECK], in part two): shapes, parameters, codes that go together, sums that fit. No kernel
+   looks again.
+
+   Operands are indices of earlier nodes, so the order of the array is an order in which the network
+   can run, and no pass has to search for one. Each node makes one tensor, which bears the node's
+   name, or the name `out` where other nodes were fused into it. First come questions about a model,
+   then its memory and copies, then the builder, and ResNet8 as what the builder is for. */
 
 /* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
 static const char *ptq__param_name(int param) {
@@ -3237,7 +3250,7 @@ PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
     return weight == PTQ_TYPE_F16 ? PTQ_MODE_HALF : PTQ_MODE_FLOAT;
 }
 
-/* 1 if any node has left float. */
+/* 1 if any node has left float: such a model is calibrated and converted no second time. */
 static int ptq__is_quantized(const ptq_model *model) {
     int i;
     for (i = 0; i < model->nodes; i++)
@@ -3530,7 +3543,9 @@ static ptq_node ptq__blank(ptq_op op, int first, int second) {
     return node;
 }
 
-/* The builder's end of ptq__append: sticky error, index as result. */
+/* The builder's end of ptq__append: the index as result, -1 after a failure. The first failure
+   stays in the model and makes all later calls fail, so that a network can be written down without
+   a check behind every line; ptq_model_check reports it. */
 static int ptq__build(ptq_model *model, ptq_node *node, const char *name) {
     size_t length = name ? strlen(name) : 0;
     if (model->error.status)
@@ -3545,6 +3560,7 @@ static int ptq__build(ptq_model *model, ptq_node *node, const char *name) {
     return ptq__append(model, node, PTQ_TYPE_F32, 32, &model->error) ? -1 : model->nodes - 1;
 }
 
+/* -> H x W x C */
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
     node.shape[0] = height;
@@ -3575,6 +3591,7 @@ static void ptq__set_pair(int *pair, int height, int width, int default_h, int d
     pair[1] = width ? width : height ? height : default_w;
 }
 
+/* H x W x C -> H' x W' x channels; strides and groups are 1 unless given. */
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options) {
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
@@ -3604,17 +3621,20 @@ PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int inpu
     return ptq__build(model, &node, name);
 }
 
+/* H x W x C -> H x W x C; gamma and variance begin as 1, beta and mean as 0. */
 PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon) {
     ptq_node node = ptq__blank(PTQ_OP_BATCH_NORM, input, -1);
     node.epsilon = epsilon;
     return ptq__build(model, &node, name);
 }
 
+/* Two of H x W x C -> H x W x C. On codes their order matters to the last bit. */
 PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
     return ptq__build(model, &node, name);
 }
 
+/* H x W x C -> 1 x 1 x channels: every input goes into every result. */
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_DENSE, input, -1);
     node.channels = channels;
@@ -3667,6 +3687,7 @@ static int ptq__resnet_block(ptq_model *m, int block, int input, int channels, i
     return ptq__resnet_op(m, block, "add.relu", PTQ_OP_RELU, x);
 }
 
+/* A bare model has shapes but no parameters: a file brings them. */
 static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
                                      const ptq_allocator *allocator, ptq_model **out,
                                      ptq_error *err) {
@@ -3705,7 +3726,11 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
 /* Batch norm, activations and residual additions cost little to compute and much to store and load:
    they move into the node before them, which does them on its way to memory. One pass over the old
    graph builds the new one; a node either joins its host, which then ends in the node's result
-   and bears its name as `out`, or is copied. On codes it matters which tensors are rounded: a model
+   and bears its name as `out`, or is copied with its operands' new numbers. So the convolution of
+       conv -> batch norm -> add(shortcut) -> relu
+   ends as one node, which reads its input and the shortcut once and writes once; and calibration
+   sees only tensors that still exist, which have one rounding each. The report says of every node
+   where it went, or why it could not. On codes it matters which tensors are rounded: a model
    that is quantized already only gets its additions fused, which round where they did before. */
 
 typedef struct ptq__fuser {
@@ -3802,7 +3827,8 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     return -1;
 }
 
-/* Makes the addition, of which the host is operand k, the end of its host. */
+/* Makes the addition, of which the host is operand k, the end of its host. Which operand came first
+   is kept: on codes the second one's product is rounded first. */
 static void ptq__take_addition(const ptq__fuser *fuser, const ptq_node *add, int k,
                                ptq_node *host) {
     host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
