@@ -7133,29 +7133,26 @@ static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_
     return PTQ_OK;
 }
 
-/* What is wrong with a name, which people will see and reports will hold; NULL: nothing. */
-static const char *ptq__bad_class_name(ptq__span name) {
-    size_t i;
-    for (i = 0; i < name.n; i++)
-        if ((unsigned char)name.p[i] < 32 || name.p[i] == 127)
-            return "has a control character; it must be text with one name a line";
-    return name.n < PTQ_CLASS_NAME_SIZE ? NULL : "is too long; it may have 31 bytes";
-}
-
-/* One more class. Its name must tell it apart from the others. */
+/* One more class. Its name is shown to people and goes into reports, hence no control characters;
+   and it must tell the class apart from the others. */
 static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
                                        ptq_error *err) {
-    int c, n = data->dataset.classes;
-    const char *wrong = ptq__bad_class_name(name);
+    int c, n = data->dataset.classes, legal = name.n < PTQ_CLASS_NAME_SIZE;
+    size_t i;
+    for (i = 0; i < name.n; i++)
+        legal &= (unsigned char)name.p[i] >= 32 && name.p[i] != 127;
     if (n == PTQ__CIFAR_CLASSES)
         return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
-    if (wrong)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d %s", where, n, wrong);
+    if (!legal)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "%s: the name of class %d has over %d bytes or a control character; it"
+                             " must be text with one name a line",
+                             where, n, PTQ_CLASS_NAME_SIZE - 1);
     for (c = 0; c < n; c++)
         if (ptq__span_is(name, data->name[c]))
             return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where,
                                  data->name[c]);
-    memcpy(data->name[n], name.p, name.n);
+    memcpy(data->name[n], name.p, name.n); /* zeros follow */
     data->own_name[n] = data->name[n];
     data->dataset.classes++;
     return PTQ_OK;
