@@ -7034,7 +7034,7 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
     int classes = data->dataset.classes;
     if (!size || size % PTQ_CIFAR10_RECORD)
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %zu bytes are no whole number of records of %d; empty, truncated,"
+                             "%s: %zu bytes are not one or more records of %d; empty, truncated,"
                              " or not CIFAR-10's binary version",
                              where, size, PTQ_CIFAR10_RECORD);
     for (i = 0; i < count; i++, record += PTQ_CIFAR10_RECORD)
