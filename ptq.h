@@ -4348,9 +4348,8 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     return ptq__hand_over(fuser.model, status, out);
 }
 
-/* ---- [PLAN] --------------------------------------------------------------------------------- */
-
-/* A plan is a model made ready to run on one instruction set: for each node a step, which knows its
+/* ---- [PLAN] -------------------------------------------------------------------------------------
+   A plan is a model made ready to run on one instruction set: for each node a step, which knows its
    kernel, its weights as that kernel reads them and its constants; and for each tensor a place in
    one piece of memory, the arena. A plan does not change once it is made, so that threads share it.
    What changes, the arena, belongs to a session.
@@ -4386,7 +4385,16 @@ static size_t ptq__node_bytes(const ptq_node *node) {
 }
 
 /* Laying out the arena. Tensors that share memory, a result written over an operand, make one
-   block, which lives from the step that first writes any of them to the last that reads any. */
+   block, which lives from the step that first writes any of them to the last that reads any. In a
+   residual block x -> conv a -> conv b, to which x is added,
+
+       step      1   2   3    address
+       x         #   #   #    0           read by conv a, and again by the addition
+       a             #   #    behind x    made while x must stay
+       b + x             #    0           written over x, which nobody reads after it
+
+   two places are enough for three tensors, and the arena is as large as the most that lives at one
+   time, not as all tensors together. */
 typedef struct ptq__block ptq__block;
 struct ptq__block {
     int tensor, root; /* the root is the first tensor of the block, and describes all of it */
@@ -4447,7 +4455,9 @@ static void ptq__place(ptq__block *block, ptq__block **placed) {
     *placed = block;
 }
 
-/* The largest block is placed first: small ones then fill the gaps. */
+/* The largest block is placed first: small ones then fill the gaps that large ones leave, while a
+   large one finds no gap among many small ones. The best layout is hard to find (it is a case of
+   bin packing); this order is the usual approximation. */
 static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
     ptq__block *b, *placed = NULL;
     ptq__sort(block, (size_t)n, sizeof *block, ptq__larger_block, NULL);
@@ -4599,11 +4609,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     plan->info.model = model;
     plan->info.isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
     status = ptq__fill_plan(plan, err);
-    if (status)
-        ptq_plan_free(plan);
-    else
-        *out = plan;
-    return status;
+    PTQ__GIVE(status, plan, ptq_plan_free, out);
 }
 
 PTQ_API void ptq_plan_free(ptq_plan *plan) {
@@ -4645,18 +4651,19 @@ PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
     return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
 }
 
-/* ---- [SESSION] ------------------------------------------------------------------------------ */
-
-/* A session runs a plan on one image after the other. The image becomes the tensor of node 0; then
+/* ---- [SESSION] ----------------------------------------------------------------------------------
+   A session runs a plan on one image after the other. The image becomes the tensor of node 0; then
    each step works from the tensors before it to its own; what was asked for is read off the last.
-   All that changes on the way is the session's arena: nothing is allocated, and nothing of an image
-   is left that could reach the next. */
+
+   All that changes on the way is the session's arena, whose size the plan knows. So running
+   allocates nothing and cannot fail for want of memory; the time for an image does not depend on an
+   allocator; and a device without one hands over a static array. Nothing of an image is left that
+   could reach the next: every step writes all of its result before anyone reads it. */
 struct ptq_session {
     const ptq_plan *plan;
     const ptq__layout *layout;
     ptq_session_options options;
-    const void
-        *input; /* the tensor of node 0, which may be the caller's; NULL before the first run */
+    const void *input; /* node 0's tensor, perhaps the caller's; NULL before the first run */
     char *arena;
     void *owned; /* memory from the allocator; NULL where it is the caller's */
 };
@@ -5175,9 +5182,8 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
     return ptq_model_set_meta(model, "self_test", line, err);
 }
 
-/* ---- [WORK] --------------------------------------------------------------------------------- */
-
-/* Calibration, evaluation and learning all do the same: they run a plan over a data set and note
+/* ---- [WORK] -------------------------------------------------------------------------------------
+   Calibration, evaluation and learning all do the same: they run a plan over a data set and note
    something about every item. A job says what. `begin` makes what a worker notes down on its own,
    `one` is called for each item, `end` adds the worker's notes to all others. With PTQ_THREADS
    several workers share the items, in runs so short that no one waits long for the last; each has a
@@ -5864,12 +5870,14 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
     return PTQ_OK;
 }
 
-/* ---- [CALIBRATE] ---------------------------------------------------------------------------- */
+/* ---- [CALIBRATE] --------------------------------------------------------------------------------
+   Calibration runs the float model over images and observes every tensor that conversion may ask
+   for. It also notes what tells whether the images were any good: how many there were of each
+   class, how often each pixel value occurred, how much neighbouring pixels differ; and a hash of
+   each image, so that evaluation can say whether it is measured on what was learned from.
 
-/* Calibration runs the float model over images and observes every tensor. It also notes what tells
-   whether the images were any good: how many there were of each class, how often each pixel value
-   occurred, how much neighbouring pixels differ; and a hash of each image, so that evaluation can
-   say whether it is measured on what was learned from. */
+   A calibration is a sum: parts that saw different images are merged into what one would be that
+   saw all. So workers need no lock while they observe, and users can calibrate in several runs. */
 
 /* Numbers of `width` bytes enter byte by byte from the least, the same on every machine. */
 static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t count, size_t width) {
@@ -5914,11 +5922,7 @@ static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int cl
     calibration->allocator = ptq__allocator(allocator);
     calibration->classes = classes;
     status = PTQ__NEW(allocator, &calibration->class_count, (size_t)classes, "calibration", err);
-    if (status)
-        ptq_calibration_free(calibration);
-    else
-        *out = calibration;
-    return status;
+    PTQ__GIVE(status, calibration, ptq_calibration_free, out);
 }
 
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
@@ -6078,9 +6082,13 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
     return PTQ_OK;
 }
 
-/* How far horizontal neighbours differ, as a share of what independent draws from the same pixels
-   would differ by: about 0.2 for photographs, 1 for noise, 0 for constant pictures. With F(v) the
-   share of pixels up to v, two draws differ by 2 * sum over v of F(v) (1 - F(v)) on average. */
+/* Roughness: how far horizontal neighbours differ, as a share of what independent draws from the
+   same pixels would differ by. It is about 0.2 for photographs, 1 for noise, 0 for constant
+   pictures, whatever their contrast. With F(v) the share of pixels up to v, two draws differ by
+
+       2 * sum over v of F(v) (1 - F(v))
+
+   on average: they lie on different sides of each v that is between them. */
 static double ptq__roughness(const ptq_calibration *calibration) {
     double total = 0, below = 0, spread = 0, seen;
     int v;
@@ -6128,15 +6136,10 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     job.context = calibration;
     calibration->model = ptq_model_hash(model);
     status = ptq__calibration_tensors(calibration, model, err);
-    if (!status)
-        status = ptq__job_run(&job, err);
-    if (!status && data->type == PTQ_TYPE_U8 && !(options && options->accept_any))
-        status = ptq__check_calibration(calibration, err);
-    if (status)
-        ptq_calibration_free(calibration);
-    else
-        *out = calibration;
-    return status;
+    PTQ__THEN(status, ptq__job_run(&job, err));
+    if (data->type == PTQ_TYPE_U8 && !(options && options->accept_any))
+        PTQ__THEN(status, ptq__check_calibration(calibration, err));
+    PTQ__GIVE(status, calibration, ptq_calibration_free, out);
 }
 
 PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
