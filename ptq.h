@@ -878,11 +878,13 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err);
 #endif
+#ifndef PTQ_RUN_ONLY
 PTQ_API void ptq_cifar10_free(ptq_cifar10 *data);
 
 /* The images as a data set, which lives as long as `data` does. The classes have the names that
    were found beside the data, else CIFAR-10's. NULL: CIFAR-10 without images, for its names. */
 PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data);
+#endif
 
 /* PCG32 (O'Neill 2014, https://www.pcg-random.org): the same numbers everywhere. */
 typedef struct ptq_rng {
@@ -958,7 +960,9 @@ typedef struct ptq_observer {
 
 PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
                                        const ptq_allocator *allocator, ptq_error *err);
+#ifndef PTQ_RUN_ONLY
 PTQ_API void ptq_observer_free(ptq_observer *observer);
+#endif
 
 /* Looks at one image's tensor of n values; value i belongs to channel i % channels. PTQ_BAD_NUMBER,
    and nothing changed, if one is NaN or infinite. */
@@ -972,9 +976,11 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err);
 
+#ifndef PTQ_RUN_ONLY
 /* Share of the observed values that lie outside low..high: what coding them would clip. */
 PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
                                     float high);
+#endif
 
 /* ---------------------------------------------------------------------------------------------
    [CALIBRATE] Statistics of every tensor of a model */
@@ -1010,12 +1016,15 @@ typedef struct ptq_calibrate_options {
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err);
+#ifndef PTQ_RUN_ONLY
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration);
+#endif
 
 /* Adds what another calibration of the same model saw. */
 PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
                                          const ptq_calibration *other, ptq_error *err);
 
+#ifndef PTQ_RUN_ONLY
 /* Index of a tensor by name; -1 if it was not observed. */
 PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name);
 
@@ -1024,6 +1033,7 @@ PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char 
    that is not 0..255. In the manner of snprintf. */
 PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *text,
                                         size_t size);
+#endif
 
 /* How many of the images were calibrated on: must be 0 for images that are reported on. */
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
@@ -1044,9 +1054,11 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
                                         ptq_calibration **out, ptq_error *err);
 #endif
 
+#ifndef PTQ_RUN_ONLY
 /* FNV-1a, 64 bits (http://www.isthe.com/chongo/tech/comp/fnv), of a model's graph, preprocessing
    and parameters: by it a calibration knows its model. */
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model);
+#endif
 
 /* ---------------------------------------------------------------------------------------------
    [SCHEME] What to quantize how */
@@ -1148,8 +1160,10 @@ typedef struct ptq_scheme {
 /* A preset by name: PTQ_INVALID_ARGUMENT lists the names, as does PTQ_NAMES_PRESET. */
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err);
 
+#ifndef PTQ_RUN_ONLY
 /* A scheme as one line, "w8 per-channel mse, a8 u8 mse", in the manner of snprintf. */
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *text, size_t size);
+#endif
 
 /* PTQ_INVALID_ARGUMENT for bits outside 2..8 and choices that exclude each other. */
 PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *scheme, ptq_error *err);
@@ -1271,8 +1285,10 @@ struct ptq_comparison {
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err);
 
+#ifndef PTQ_RUN_ONLY
 /* Clopper and Pearson's exact interval for a share: `k` of `n`, at confidence 0 < level < 1. */
 PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high);
+#endif
 
 /* One tensor of the quantized model beside the same tensor of the float model. */
 typedef struct ptq_layer_error {
@@ -1441,6 +1457,19 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
         ptq_status ptq__try = (expression);                                                        \
         if (ptq__try != PTQ_OK)                                                                    \
             return ptq__try;                                                                       \
+    } while (0)
+
+/* The next thing to do as long as nothing has failed, in functions that release something. */
+#define PTQ__THEN(status, expression) (status) = (status) ? (status) : (expression)
+
+/* The end of a function that makes an object: the caller gets all of it, or nothing is left. */
+#define PTQ__GIVE(status, object, release, out)                                                    \
+    do {                                                                                           \
+        if (status)                                                                                \
+            release(object);                                                                       \
+        else                                                                                       \
+            *(out) = (object);                                                                     \
+        return status;                                                                             \
     } while (0)
 
 /* =============================================================================================
@@ -3919,9 +3948,8 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     return ptq__hand_over(fuser.model, status, out);
 }
 
-/* ---- [PLAN] --------------------------------------------------------------------------------- */
-
-/* A plan is a model made ready to run on one instruction set: for each node a step, which knows its
+/* ---- [PLAN] -------------------------------------------------------------------------------------
+   A plan is a model made ready to run on one instruction set: for each node a step, which knows its
    kernel, its weights as that kernel reads them and its constants; and for each tensor a place in
    one piece of memory, the arena. A plan does not change once it is made, so that threads share it.
    What changes, the arena, belongs to a session.
@@ -3957,7 +3985,16 @@ static size_t ptq__node_bytes(const ptq_node *node) {
 }
 
 /* Laying out the arena. Tensors that share memory, a result written over an operand, make one
-   block, which lives from the step that first writes any of them to the last that reads any. */
+   block, which lives from the step that first writes any of them to the last that reads any. In a
+   residual block x -> conv a -> conv b, to which x is added,
+
+       step      1   2   3    address
+       x         #   #   #    0           read by conv a, and again by the addition
+       a             #   #    behind x    made while x must stay
+       b + x             #    0           written over x, which nobody reads after it
+
+   two places are enough for three tensors, and the arena is as large as the most that lives at one
+   time, not as all tensors together. */
 typedef struct ptq__block ptq__block;
 struct ptq__block {
     int tensor, root; /* the root is the first tensor of the block, and describes all of it */
@@ -4018,7 +4055,9 @@ static void ptq__place(ptq__block *block, ptq__block **placed) {
     *placed = block;
 }
 
-/* The largest block is placed first: small ones then fill the gaps. */
+/* The largest block is placed first: small ones then fill the gaps that large ones leave, while a
+   large one finds no gap among many small ones. The best layout is hard to find (it is a case of
+   bin packing); this order is the usual approximation. */
 static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
     ptq__block *b, *placed = NULL;
     ptq__sort(block, (size_t)n, sizeof *block, ptq__larger_block, NULL);
@@ -4170,11 +4209,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     plan->info.model = model;
     plan->info.isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
     status = ptq__fill_plan(plan, err);
-    if (status)
-        ptq_plan_free(plan);
-    else
-        *out = plan;
-    return status;
+    PTQ__GIVE(status, plan, ptq_plan_free, out);
 }
 
 PTQ_API void ptq_plan_free(ptq_plan *plan) {
@@ -4216,18 +4251,19 @@ PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
     return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
 }
 
-/* ---- [SESSION] ------------------------------------------------------------------------------ */
-
-/* A session runs a plan on one image after the other. The image becomes the tensor of node 0; then
+/* ---- [SESSION] ----------------------------------------------------------------------------------
+   A session runs a plan on one image after the other. The image becomes the tensor of node 0; then
    each step works from the tensors before it to its own; what was asked for is read off the last.
-   All that changes on the way is the session's arena: nothing is allocated, and nothing of an image
-   is left that could reach the next. */
+
+   All that changes on the way is the session's arena, whose size the plan knows. So running
+   allocates nothing and cannot fail for want of memory; the time for an image does not depend on an
+   allocator; and a device without one hands over a static array. Nothing of an image is left that
+   could reach the next: every step writes all of its result before anyone reads it. */
 struct ptq_session {
     const ptq_plan *plan;
     const ptq__layout *layout;
     ptq_session_options options;
-    const void
-        *input; /* the tensor of node 0, which may be the caller's; NULL before the first run */
+    const void *input; /* node 0's tensor, perhaps the caller's; NULL before the first run */
     char *arena;
     void *owned; /* memory from the allocator; NULL where it is the caller's */
 };
@@ -4476,6 +4512,7 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     return PTQ_OK;
 }
 
+#ifndef PTQ_RUN_ONLY
 /* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
 static const void *ptq__operand(const ptq_session *session, int node, int k) {
     return ptq__frame_of(session, node).in[k];
@@ -4588,16 +4625,46 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     *length = text.length;
     return PTQ_OK;
 }
+#endif /* PTQ_RUN_ONLY */
 
-#ifndef PTQ_RUN_ONLY
-
-/* ---- [TEST VECTOR] -------------------------------------------------------------------------- */
-
-/* A model file can carry what it computes from one picture, the logits of scalar kernels, so that
+/* ---- [TEST VECTOR] ------------------------------------------------------------------------------
+   A model file can carry what it computes from one picture, the logits of scalar kernels, so that
    whoever loads it finds out whether file, build and processor still agree. The picture itself is
-   drawn anew each time, from a fixed seed; the file has its hash. */
+   not in the file: it is drawn anew each time from a fixed seed, which takes a few lines instead of
+   kilobytes. Its hash is, so that a fault in the drawing is told from one in the network. */
 
-/* FNV-1a, byte by byte. */
+/* Chance. PCG32 keeps 64 bits of state, a linear congruential generator, and returns 32 of them,
+   shifted and rotated by the highest ones, which are the most random. */
+
+PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
+    uint64_t old = rng->state;
+    uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
+    rng->state = old * 6364136223846793005u + rng->increment;
+    return (shifted >> rotation) | (shifted << ((32 - rotation) & 31));
+}
+
+PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream) {
+    rng->state = 0;
+    rng->increment = stream << 1 | 1;
+    ptq_rng_next(rng);
+    rng->state += seed;
+    ptq_rng_next(rng);
+}
+
+/* Numbers under 2^32 mod bound are drawn again: the rest divide evenly. */
+PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound) {
+    uint32_t threshold = ((uint32_t)0 - bound) % bound, value;
+    do
+        value = ptq_rng_next(rng);
+    while (value < threshold);
+    return value % bound;
+}
+
+PTQ_API float ptq_rng_float(ptq_rng *rng) {
+    return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
+}
+
+/* FNV-1a, byte by byte: exclusive or, then a multiplication that carries each bit upwards. */
 static const uint64_t ptq__fnv_start = 14695981039346656037u;
 
 static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
@@ -4606,10 +4673,6 @@ static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
     for (i = 0; i < size; i++)
         hash = (hash ^ p[i]) * 1099511628211u;
     return hash;
-}
-
-static uint64_t ptq__image_hash(const uint8_t *pixels, size_t size) {
-    return ptq__fnv(ptq__fnv_start, pixels, size);
 }
 
 /* Smooth colours with a little noise, so that it looks like data: H x W x C. */
@@ -4631,55 +4694,32 @@ enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
 static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, uint64_t *hash,
                                    ptq_error *err) {
     const ptq_plan_info *info = &plan->info;
-    const ptq_allocator *allocator = &plan->allocator;
     ptq_session_options options;
     ptq_session *session = NULL;
-    uint8_t *pixels = NULL;
-    float *all = NULL;
-    ptq_status status = PTQ__NEW(allocator, &pixels, info->pixels, "an image", err);
-    if (!status)
-        status = PTQ__NEW(allocator, &all, (size_t)info->classes, "logits", err);
+    ptq_memory memory;
+    uint8_t *pixels = NULL; /* H x W x C */
+    float *all = NULL;      /* one for each class */
+    ptq_status status;
+    memset(&memory, 0, sizeof memory);
     memset(&options, 0, sizeof options);
-    options.allocator = *allocator;
-    if (!status)
-        status = ptq_session_create(plan, &options, &session, err);
+    memory.allocator = options.allocator = plan->allocator;
+    status = PTQ__KEEP(&memory, &pixels, info->pixels, "an image", err);
+    PTQ__THEN(status, PTQ__KEEP(&memory, &all, (size_t)info->classes, "logits", err));
+    PTQ__THEN(status, ptq_session_create(plan, &options, &session, err));
     if (!status) {
         ptq__test_picture(info->model->node[0].shape, pixels);
-        *hash = ptq__image_hash(pixels, info->pixels);
+        *hash = ptq__fnv(ptq__fnv_start, pixels, info->pixels);
         status = ptq_run(session, pixels, 1, all, NULL, err);
         *count = info->classes < PTQ__TEST_LOGITS ? info->classes : PTQ__TEST_LOGITS;
         memcpy(logits, all, (size_t)*count * sizeof *logits);
     }
     ptq_session_free(session);
-    ptq__free(allocator, all);
-    ptq__free(allocator, pixels);
+    ptq_release(&memory);
     return status;
 }
 
-PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
-    char line[2048]; /* "HASH LOGIT LOGIT ..." */
-    ptq__text text = ptq__text_over(line, sizeof line);
-    float logits[PTQ__TEST_LOGITS];
-    ptq_plan_options scalar;
-    ptq_plan *plan = NULL;
-    ptq_status status;
-    uint64_t hash = 0;
-    int i, n = 0;
-    memset(&scalar, 0, sizeof scalar);
-    scalar.isa = PTQ_ISA_SCALAR;
-    scalar.allocator = model->allocator;
-    PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
-    status = ptq__run_picture(plan, logits, &n, &hash, err);
-    ptq_plan_free(plan);
-    if (status)
-        return status;
-    ptq__put(&text, "%llu", (unsigned long long)hash);
-    for (i = 0; i < n; i++)
-        ptq__put(&text, " %g", (double)logits[i]);
-    return ptq_model_set_meta(model, "self_test", line, err);
-}
-
-/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. */
+/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. Sums
+   of real numbers may be added in another order. */
 static int ptq__is_exact(const ptq_model *model) {
     int i;
     for (i = 0; i < model->nodes; i++)
@@ -4716,9 +4756,32 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* ---- [WORK] --------------------------------------------------------------------------------- */
+#ifndef PTQ_RUN_ONLY
+PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
+    char line[2048]; /* "HASH LOGIT LOGIT ..." */
+    ptq__text text = ptq__text_over(line, sizeof line);
+    float logits[PTQ__TEST_LOGITS];
+    ptq_plan_options scalar;
+    ptq_plan *plan = NULL;
+    ptq_status status;
+    uint64_t hash = 0;
+    int i, n = 0;
+    memset(&scalar, 0, sizeof scalar);
+    scalar.isa = PTQ_ISA_SCALAR;
+    scalar.allocator = model->allocator;
+    PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
+    status = ptq__run_picture(plan, logits, &n, &hash, err);
+    ptq_plan_free(plan);
+    if (status)
+        return status;
+    ptq__put(&text, "%llu", (unsigned long long)hash);
+    for (i = 0; i < n; i++)
+        ptq__put(&text, " %g", (double)logits[i]);
+    return ptq_model_set_meta(model, "self_test", line, err);
+}
 
-/* Calibration, evaluation and learning all do the same: they run a plan over a data set and note
+/* ---- [WORK] -------------------------------------------------------------------------------------
+   Calibration, evaluation and learning all do the same: they run a plan over a data set and note
    something about every item. A job says what. `begin` makes what a worker notes down on its own,
    `one` is called for each item, `end` adds the worker's notes to all others. With PTQ_THREADS
    several workers share the items, in runs so short that no one waits long for the last; each has a
@@ -4939,9 +5002,8 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
     return job->work.threads > 1 ? ptq__job_tell(job, job->done, err) : PTQ_OK;
 }
 
-/* ---- [OBSERVE] ------------------------------------------------------------------------------ */
-
-/* Before a tensor can be coded, the range of its values must be known. An observer looks at the
+/* ---- [OBSERVE] ----------------------------------------------------------------------------------
+   Before a tensor can be coded, the range of its values must be known. An observer looks at the
    tensor on every calibration image and keeps, of the whole tensor or of each channel: the smallest
    and the largest value, the mean over images of each image's extremes, and a histogram. From these
    six rules then read a range.
@@ -4950,8 +5012,10 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
    threads among which they were shared shows in a single bit. Hence exact sums instead of floating
    ones, and bins whose width is a power of two that the largest magnitude decides. */
 
-/* sum += value. A float is mantissa * 2^(shift - 149) with a mantissa of 24 bits, which fall into
-   two neighbouring limbs. 31 bits are left above each for carries that wait. */
+/* Exact sums. Floats round at every addition, and so their sum depends on its order; integers do
+   not. A float is an integer m of 24 bits times 2^(shift - 149), with 0 <= shift <= 253: in units
+   of 2^-149, the smallest float there is, it is an integer, and ten limbs of 32 bits hold any sum.
+   Its bits fall into two neighbouring limbs, above which 31 bits are left for carries that wait. */
 static void ptq__exact_add(ptq_exact_sum *sum, float value) {
     uint32_t bits;
     uint64_t wide;
@@ -4966,21 +5030,16 @@ static void ptq__exact_add(ptq_exact_sum *sum, float value) {
     sum->limb[shift / 32 + 1] += sign * (int64_t)(wide >> 32);
 }
 
-/* Carries, so that equal sums have equal limbs: all but the last in 0..2^32 - 1. */
-static void ptq__exact_normalize(ptq_exact_sum *sum) {
+/* Adds, and carries so that equal sums have equal limbs: all but the last in 0..2^32 - 1. */
+static void ptq__exact_merge(ptq_exact_sum *sum, const ptq_exact_sum *other) {
+    int64_t carry = 0, low;
     int i;
-    for (i = 0; i < 9; i++) {
-        int64_t low = sum->limb[i] & (int64_t)0xffffffff;
-        sum->limb[i + 1] += (sum->limb[i] - low) / ((int64_t)1 << 32);
+    for (i = 0; i < 10; i++) {
+        sum->limb[i] += other->limb[i] + carry;
+        low = i < 9 ? sum->limb[i] & (int64_t)0xffffffff : sum->limb[i];
+        carry = (sum->limb[i] - low) / ((int64_t)1 << 32);
         sum->limb[i] = low;
     }
-}
-
-static void ptq__exact_merge(ptq_exact_sum *sum, const ptq_exact_sum *other) {
-    int i;
-    for (i = 0; i < 10; i++)
-        sum->limb[i] += other->limb[i];
-    ptq__exact_normalize(sum);
 }
 
 static double ptq__exact_value(const ptq_exact_sum *sum) {
@@ -4991,17 +5050,15 @@ static double ptq__exact_value(const ptq_exact_sum *sum) {
     return value;
 }
 
+/* The bins of all channels lie behind the statistics, in one allocation. */
 PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
                                        const ptq_allocator *allocator, ptq_error *err) {
-    void *memory = NULL;
     int c;
     if (channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "an observer of %d channels", channels);
-    /* The bins of all channels lie behind the statistics. */
     PTQ__TRY(ptq__alloc(allocator, (size_t)channels,
-                        sizeof(ptq_statistics) + PTQ_BINS * sizeof(uint64_t), "observer", &memory,
-                        err));
-    observer->channel = (ptq_statistics *)memory;
+                        sizeof(ptq_statistics) + PTQ_BINS * sizeof(uint64_t), "observer",
+                        &observer->channel, err));
     observer->channels = channels;
     observer->allocator = ptq__allocator(allocator);
     for (c = 0; c < channels; c++) {
@@ -5019,7 +5076,12 @@ PTQ_API void ptq_observer_free(ptq_observer *observer) {
     observer->channels = 0;
 }
 
-enum { PTQ__HALF_BINS = PTQ_BINS / 2 }; /* for values below 0, and as many for those above */
+/* Bins. Bin b counts values in [(b - 2048) w, (b - 2047) w), w = 2^exponent: half of the bins are
+   for values below 0, as many for those above. Zeros are counted on their own, since behind a ReLU
+   they are the majority, and since they are coded without error whatever the range. When a value
+   does not fit, w doubles and neighbours fall together; their edges stay multiples of w, and so the
+   bins come out the same whether the large value is seen first or last. */
+enum { PTQ__HALF_BINS = PTQ_BINS / 2 };
 
 /* The smallest exponent at which a value falls into a bin. */
 static int ptq__fitting_exponent(float value) {
@@ -5027,22 +5089,20 @@ static int ptq__fitting_exponent(float value) {
     double m = frexp((double)value, &e); /* value = m 2^e, 0.5 <= |m| < 1: 2^11 bins up to 2^e */
     if (m < 0 && !(m < -0.5))
         e--; /* -2^k lies in the lowest bin of the smaller range */
-    return e - 11 < -149 ? -149 : e - 11;
+    return e - 11 < -149 || !(m < 0 || m > 0) ? -149 : e - 11;
 }
 
 static int ptq__bin_of(float value, int exponent) {
     return (int)floor(ldexp((double)value, -exponent)) + PTQ__HALF_BINS;
 }
 
-/* The value where a bin begins, and the one that stands for it: its middle. */
-static double ptq__bin_edge(const ptq_statistics *s, int bin) {
-    return ldexp((double)(bin - PTQ__HALF_BINS), s->exponent);
-}
-static double ptq__bin_value(const ptq_statistics *s, int bin) {
-    return ldexp((double)(bin - PTQ__HALF_BINS) + 0.5, s->exponent);
+/* The value at a place on the axis of bins: b is where bin b begins, b + 0.5 its middle, which
+   stands for all that it counts. */
+static double ptq__bin_value(const ptq_statistics *s, double place) {
+    return ldexp(place - PTQ__HALF_BINS, s->exponent);
 }
 
-/* Where a bin lies once the bins are 2^shift times as wide: edges stay multiples of the width. */
+/* Where a bin lies once the bins are 2^shift times as wide. */
 static int ptq__wider_bin(int bin, int shift) {
     int from_zero = bin - PTQ__HALF_BINS;
     shift = shift > 12 ? 12 : shift; /* more moves nothing any further */
@@ -5053,20 +5113,57 @@ static int ptq__wider_bin(int bin, int shift) {
 
 /* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. */
 static void ptq__widen(ptq_statistics *s, int exponent) {
-    int shift = exponent - s->exponent, i, b;
+    int shift = exponent - s->exponent, i;
     if (shift <= 0)
         return;
     s->exponent = exponent;
     for (i = 0; i < PTQ_BINS; i++) {
-        uint64_t count;
-        b = i < PTQ__HALF_BINS ? PTQ__HALF_BINS + i : PTQ_BINS - 1 - i;
-        count = s->bin[b];
+        int b = i < PTQ__HALF_BINS ? PTQ__HALF_BINS + i : PTQ_BINS - 1 - i;
+        uint64_t count = s->bin[b];
         s->bin[b] = 0;
         s->bin[ptq__wider_bin(b, shift)] += count;
     }
 }
 
-/* Counts values of one channel, which fit the bins already: n floats, `step` apart. */
+/* All that two observations have in common but the bins, which are then wide enough for both. */
+static void ptq__add_seen(ptq_statistics *s, const ptq_statistics *seen) {
+    ptq__widen(s, seen->exponent);
+    s->min = !s->count || seen->min < s->min ? seen->min : s->min;
+    s->max = !s->count || seen->max > s->max ? seen->max : s->max;
+    s->count += seen->count;
+    s->zeros += seen->zeros;
+    s->images += seen->images;
+    ptq__exact_merge(&s->min_sum, &seen->min_sum);
+    ptq__exact_merge(&s->max_sum, &seen->max_sum);
+}
+
+/* One channel of one image, n floats of which every step-th is the channel's: all but its bins.
+   Finds what cannot be observed. */
+static ptq_status ptq__see_image(const float *values, size_t n, size_t step, ptq_statistics *seen,
+                                 ptq_error *err) {
+    float low = values[0], high = values[0];
+    int e_low, e_high;
+    size_t i;
+    for (i = 0; i < n; i += step) {
+        if (!ptq__is_finite(values[i]))
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %zu is %g", i, (double)values[i]);
+        low = values[i] < low ? values[i] : low;
+        high = values[i] > high ? values[i] : high;
+    }
+    memset(seen, 0, sizeof *seen);
+    seen->count = (n + step - 1) / step;
+    seen->images = 1;
+    seen->min = low;
+    seen->max = high;
+    ptq__exact_add(&seen->min_sum, low);
+    ptq__exact_add(&seen->max_sum, high);
+    e_low = ptq__fitting_exponent(low);
+    e_high = ptq__fitting_exponent(high);
+    seen->exponent = e_low > e_high ? e_low : e_high;
+    return PTQ_OK;
+}
+
+/* Counts the values of one channel into bins that they fit. */
 static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, size_t step) {
     double bins_per_unit = ldexp(1, -s->exponent);
     size_t i;
@@ -5081,42 +5178,19 @@ static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, 
     }
 }
 
-/* Smallest and largest of one channel of an image; also finds what cannot be observed. */
-static ptq_status ptq__image_range(const float *values, size_t n, size_t step, float *low,
-                                   float *high, ptq_error *err) {
-    size_t i;
-    *low = *high = values[0];
-    for (i = 0; i < n; i += step) {
-        if (!ptq__is_finite(values[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %zu is %g", i, (double)values[i]);
-        *low = values[i] < *low ? values[i] : *low;
-        *high = values[i] > *high ? values[i] : *high;
-    }
-    return PTQ_OK;
-}
-
+/* First all channels are looked at, since a failure must change nothing. */
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err) {
     size_t channels = (size_t)observer->channels, c;
-    float low, high;
+    ptq_statistics seen;
     if (!n || n % channels)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n, channels);
-    for (c = 0; c < channels; c++) /* first all of them: a failure must change nothing */
-        PTQ__TRY(ptq__image_range(values + c, n - c, channels, &low, &high, err));
+    for (c = 0; c < channels; c++)
+        PTQ__TRY(ptq__see_image(values + c, n - c, channels, &seen, err));
     for (c = 0; c < channels; c++) {
-        ptq_statistics *s = &observer->channel[c];
-        ptq__image_range(values + c, n - c, channels, &low, &high, NULL);
-        ptq__widen(s, low < 0 ? ptq__fitting_exponent(low) : -149);
-        ptq__widen(s, high > 0 ? ptq__fitting_exponent(high) : -149);
-        ptq__count_values(s, values + c, n - c, channels);
-        s->min = !s->count || low < s->min ? low : s->min;
-        s->max = !s->count || high > s->max ? high : s->max;
-        s->count += n / channels;
-        s->images++;
-        ptq__exact_add(&s->min_sum, low);
-        ptq__exact_add(&s->max_sum, high);
-        ptq__exact_normalize(&s->min_sum);
-        ptq__exact_normalize(&s->max_sum);
+        ptq__see_image(values + c, n - c, channels, &seen, NULL);
+        ptq__add_seen(&observer->channel[c], &seen);
+        ptq__count_values(&observer->channel[c], values + c, n - c, channels);
     }
     return PTQ_OK;
 }
@@ -5133,16 +5207,9 @@ static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer
         const ptq_statistics *b = &other->channel[c];
         if (!b->count)
             continue;
-        ptq__widen(a, b->exponent);
+        ptq__add_seen(a, b);
         for (i = 0; i < PTQ_BINS; i++)
             a->bin[ptq__wider_bin(i, a->exponent - b->exponent)] += b->bin[i];
-        a->min = !a->count || b->min < a->min ? b->min : a->min;
-        a->max = !a->count || b->max > a->max ? b->max : a->max;
-        a->count += b->count;
-        a->zeros += b->zeros;
-        a->images += b->images;
-        ptq__exact_merge(&a->min_sum, &b->min_sum);
-        ptq__exact_merge(&a->max_sum, &b->max_sum);
     }
     return PTQ_OK;
 }
@@ -5153,98 +5220,84 @@ PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, f
     uint64_t outside = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++)
-        if (ptq__bin_value(s, b) < (double)low || ptq__bin_value(s, b) > (double)high)
+        if (ptq__bin_value(s, b + 0.5) < (double)low || ptq__bin_value(s, b + 0.5) > (double)high)
             outside += s->bin[b];
     return s->count ? (double)outside / (double)s->count : 0;
 }
 
-/* Now the rules. Each starts from the whole range and may draw its ends in: values beyond are
-   clipped, and all others coded more finely. */
+/* Rules. Each starts from the whole range and may draw its ends in: values beyond are clipped, to
+   an error that may be large, and all others are coded more finely. What to give for what is the
+   question to which each rule has an answer of its own. */
 typedef struct ptq__range {
     const ptq_statistics *s;
     ptq_type type; /* of the codes, with their bits */
     int bits, symmetric;
     double percentile;
     double low, high; /* low <= 0 <= high */
+    int from, to;     /* the whole range in bins; of a side without values only the 0 is left */
 } ptq__range;
-
-/* The best range that a search has seen so far, in whatever units it counts. */
-typedef struct ptq__best {
-    double error, low, high;
-} ptq__best;
-
-/* Of equals, the first wins. */
-static void ptq__offer(ptq__best *best, double error, double low, double high) {
-    ptq__best offered = {error, low, high};
-    if (error < best->error)
-        *best = offered;
-}
-
-/* The whole range in bins. Of a side that has no values, nothing but the 0 is left. */
-static void ptq__whole_bins(const ptq__range *r, int *first, int *last) {
-    *first = r->low < 0 ? ptq__bin_of((float)r->low, r->s->exponent) : PTQ__HALF_BINS;
-    *last = r->high > 0 ? ptq__bin_of((float)r->high, r->s->exponent) : PTQ__HALF_BINS - 1;
-}
 
 /* Draws the range in to the bins first..last; an end that lost no bin stays as it is. */
 static void ptq__keep_bins(ptq__range *r, int first, int last) {
-    int lowest, highest;
-    ptq__whole_bins(r, &lowest, &highest);
-    if (first > lowest)
-        r->low = ptq__bin_edge(r->s, first);
-    if (last < highest)
-        r->high = ptq__bin_edge(r->s, last + 1);
+    if (first > r->from)
+        r->low = ptq__bin_value(r->s, first);
+    if (last < r->to)
+        r->high = ptq__bin_value(r->s, last + 1);
 }
 
-/* PTQ_METHOD_MINMAX: nothing is clipped. */
+/* PTQ_METHOD_MINMAX: nothing is clipped. The largest error is the smallest that can be; one outlier
+   makes all other codes coarse (Krishnamoorthi 2018). */
 static void ptq__range_minmax(ptq__range *r) { (void)r; }
 
-/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. */
+/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average of
+   batches (Krishnamoorthi 2018) it keeps the purpose, that one odd image does not decide
+   the range, and not the dependence on the order. */
 static void ptq__range_average(ptq__range *r) {
     r->low = ptq__exact_value(&r->s->min_sum) / (double)r->s->images;
     r->high = ptq__exact_value(&r->s->max_sum) / (double)r->s->images;
 }
 
-/* Squared error of spreading a bin's density over codes of width `w`, integrated in closed form as
-   PyTorch's HistogramObserver does: a bin that lies between two codes' centres is cut there. */
-static double ptq__spread_error(double begin, double end, double w, int levels, double density) {
-    double b = floor(begin / w), e = floor(end / w), from, to, h = w / 2;
-    b = b < 0 ? 0 : b > levels - 1 ? levels - 1 : b;
-    e = e < 0 ? 0 : e > levels - 1 ? levels - 1 : e;
-    from = begin - (b * w + h);
-    to = end - (e * w + h);
-    if (b >= e)
-        return density / 3 * (to * to * to - from * from * from);
-    return density / 3 *
-           ((h * h * h - from * from * from) + (e - b - 1) * 2 * h * h * h +
-            (to * to * to + h * h * h));
-}
-
-/* The same of all bins lowest..highest, when the codes cover first..last. */
-static double ptq__bins_error(const ptq_statistics *s, int lowest, int highest, int first, int last,
-                              int levels) {
-    double w = (double)(last - first + 1) / levels, sum = 0;
-    int b;
-    for (b = lowest; b <= highest; b++) {
-        double count = (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
-        if (count > 0)
-            sum += ptq__spread_error(b - first, b - first + 1, w, levels, count);
+/* Squared error of all values in the whole range, in bin widths, when `levels` codes of the width
+       w = (last - first + 1) / levels
+   cover the bins first..last. A bin's values are taken to lie evenly in it: one that reaches from
+   `begin` to `end`, measured from a code's centre, has the error density / 3 * (end^3 - begin^3). A
+   bin that reaches over several codes is cut between them, each whole one giving 2/3 (w/2)^3; what
+   is clipped belongs to the outermost code. */
+static double ptq__bins_error(const ptq__range *r, int first, int last, int levels) {
+    double w = (double)(last - first + 1) / levels, h = w / 2, sum = 0;
+    int bin;
+    for (bin = r->from; bin <= r->to || bin == PTQ__HALF_BINS; bin++) {
+        double count = (double)r->s->bin[bin] + (bin == PTQ__HALF_BINS ? (double)r->s->zeros : 0);
+        double begin = bin - first, end = begin + 1, b, e;
+        if (!(count > 0))
+            continue;
+        b = floor(begin / w);
+        e = floor(end / w);
+        b = b < 0 ? 0 : b > levels - 1 ? levels - 1 : b;
+        e = e < 0 ? 0 : e > levels - 1 ? levels - 1 : e;
+        begin -= b * w + h;
+        end -= e * w + h;
+        if (b >= e)
+            sum += count / 3 * (end * end * end - begin * begin * begin);
+        else
+            sum += count / 3 *
+                   ((h * h * h - begin * begin * begin) + (e - b - 1) * 2 * h * h * h +
+                    (end * end * end + h * h * h));
     }
     return sum;
 }
 
-/* PTQ_METHOD_HISTOGRAM, PyTorch's search: cut 0.001 % of the values off whichever end gives up more
-   bins for them, as long as the error falls. Index 0 stands for the lower end, 1 for the upper. */
+/* PTQ_METHOD_HISTOGRAM, the search of PyTorch's HistogramObserver for the least squared error: cut
+   0.001 % of the values off whichever end gives up more bins for them, as long as the error falls.
+   Index 0 stands for the lower end, 1 for the upper. */
 static void ptq__range_histogram(ptq__range *r) {
     const ptq_statistics *s = r->s;
-    int whole[2], end[2], next[2], trial[2], side;
     double allowed[2] = {0, 0}, gone[2] = {0, 0}, sum[2]; /* how many values may go, have gone */
-    double cut = 0, error, best = HUGE_VAL, share = 1e-5 * (double)s->count;
-    ptq__whole_bins(r, &whole[0], &whole[1]);
-    whole[1] = r->high > 0 ? whole[1] : PTQ__HALF_BINS;
-    memcpy(end, whole, sizeof end);
-    while (cut < 0.5 * (double)s->count) {
-        cut += share;
+    double cut, error, best = HUGE_VAL, share = 1e-5 * (double)s->count;
+    int end[2], next[2], side;
+    end[0] = r->from;
+    end[1] = r->high > 0 ? r->to : PTQ__HALF_BINS; /* the bin that zeros count with */
+    for (cut = 0; cut < 0.5 * (double)s->count; cut += share) {
         for (side = 0; side < 2; side++) {
             sum[side] = gone[side];
             for (next[side] = end[side]; next[side] != end[!side]; next[side] += side ? -1 : 1) {
@@ -5253,14 +5306,13 @@ static void ptq__range_histogram(ptq__range *r) {
                 sum[side] += (double)s->bin[next[side]];
             }
         }
-        side = next[0] - end[0] > end[1] - next[1] ? 0 : 1;
+        side = next[0] - end[0] <= end[1] - next[1];
         allowed[side] += share;
         gone[side] = sum[side];
         if (next[side] == end[side])
             continue;
-        memcpy(trial, end, sizeof trial);
-        trial[side] = next[side];
-        error = ptq__bins_error(s, whole[0], whole[1], trial[0], trial[1], 1 << r->bits);
+        next[!side] = end[!side];
+        error = ptq__bins_error(r, next[0], next[1], 1 << r->bits);
         if (error > best)
             break;
         best = error;
@@ -5274,16 +5326,16 @@ static double ptq__quantile(const ptq_statistics *s, double share) {
     double want = share * (double)s->count, seen = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++) {
-        if (b == PTQ__HALF_BINS)
-            seen += (double)s->zeros;
+        seen += b == PTQ__HALF_BINS ? (double)s->zeros : 0;
         seen += (double)s->bin[b];
         if (seen >= want && seen > 0)
-            return ptq__bin_value(s, b);
+            return ptq__bin_value(s, b + 0.5);
     }
     return (double)s->max;
 }
 
-/* PTQ_METHOD_PERCENTILE: a fixed share of the values is clipped at either end. */
+/* PTQ_METHOD_PERCENTILE: a fixed share of the values is clipped at either end, whatever that does
+   to the error (Wu et al. 2020). */
 static void ptq__range_percentile(ptq__range *r) {
     double low = ptq__quantile(r->s, 1 - r->percentile / 100);
     double high = ptq__quantile(r->s, r->percentile / 100);
@@ -5291,17 +5343,19 @@ static void ptq__range_percentile(ptq__range *r) {
     r->high = high < r->high ? high : r->high;
 }
 
-/* Divergence of the coded distribution from the true one, sum of p log(p / q), for a range of whole
-   bins first..last. What is clipped counts at the ends of p; q spreads each code's share evenly
-   over those of its bins that had values (Migacz, GTC 2017). */
+/* Kullback-Leibler divergence of the coded distribution q from the true one p,
+       sum over bins of p log(p / q),
+   for a range of whole bins first..last: how many bits are lost about which value it was (Migacz,
+   "8-bit Inference with TensorRT", GTC 2017). What is clipped counts at the ends of p and
+   is missing from q, which spreads each code's share evenly over those of its bins that had
+   values. */
 static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels) {
     double p_sum = 0, q_sum = 0, result = 0, below = 0, above = 0;
     int b, k, n = last - first + 1;
     for (b = 0; b < PTQ_BINS; b++) {
-        below += b < first ? (double)s->bin[b] : 0;
-        above += b > last ? (double)s->bin[b] : 0;
-        p_sum += (double)s->bin[b];
-        q_sum += b >= first && b <= last ? (double)s->bin[b] : 0;
+        double count = (double)s->bin[b];
+        p_sum += count;
+        *(b < first ? &below : b > last ? &above : &q_sum) += count;
     }
     if (q_sum <= 0)
         return HUGE_VAL;
@@ -5323,28 +5377,28 @@ static double ptq__divergence(const ptq_statistics *s, int first, int last, int 
     return result;
 }
 
-/* PTQ_METHOD_ENTROPY: first the upper end is drawn in, by hundredths, then the lower, as long as a
-   bin is left for every code. */
+/* PTQ_METHOD_ENTROPY, the range of least divergence: first the upper end is drawn in, by
+   hundredths, then the lower, as long as a bin is left for every code. Of equals the first wins. */
 static void ptq__range_entropy(ptq__range *r) {
-    int lowest, highest, first, last, side, k, levels = 1 << r->bits;
-    ptq__best best;
-    ptq__whole_bins(r, &lowest, &highest);
-    best.error = ptq__divergence(r->s, lowest, highest, levels);
-    best.low = lowest;
-    best.high = highest;
+    int best_first = r->from, best_last = r->to, side, k, levels = 1 << r->bits;
+    double error, best = ptq__divergence(r->s, r->from, r->to, levels);
     for (side = 0; side < 2; side++)
         for (k = 1; k < 100; k++) {
-            first = side ? lowest + (PTQ__HALF_BINS - lowest) * k / 100 : lowest;
-            last = side ? (int)best.high : highest - (highest + 1 - PTQ__HALF_BINS) * k / 100;
-            if (last - first + 1 >= levels)
-                ptq__offer(&best, ptq__divergence(r->s, first, last, levels), first, last);
+            int first = side ? r->from + (PTQ__HALF_BINS - r->from) * k / 100 : r->from;
+            int last = side ? best_last : r->to - (r->to + 1 - PTQ__HALF_BINS) * k / 100;
+            error = last - first + 1 < levels ? best : ptq__divergence(r->s, first, last, levels);
+            if (error < best) {
+                best = error;
+                best_first = first;
+                best_last = last;
+            }
         }
-    ptq__keep_bins(r, (int)best.low, (int)best.high);
+    ptq__keep_bins(r, best_first, best_last);
 }
 
-/* Expected squared error of coding the values under a range: the sum over bins of
-   count * (x - dequantize(quantize(x)))^2, which stops where it passes `limit`. Exact zeros cost
-   nothing, since 0 is always a code. */
+/* Expected squared error of coding the values under a range,
+       sum over bins of count * (x - dequantize(quantize(x)))^2, x the middle of the bin,
+   which stops where it passes `limit`. Exact zeros cost nothing, since 0 is always a code. */
 static double ptq__range_error(const ptq__range *r, double low, double high, double limit) {
     const double width = ldexp(1, r->s->exponent);
     ptq_qparams q;
@@ -5364,29 +5418,34 @@ static double ptq__range_error(const ptq__range *r, double low, double high, dou
     return sum;
 }
 
-/* PTQ_METHOD_MSE: a grid over both ends, as shares of the whole range, then a finer one around the
-   best point, twice. An end that is 0 stays so. */
+/* PTQ_METHOD_MSE: unlike HISTOGRAM it asks the real codes, and moves both ends at once. A grid over
+   both, as shares of the whole range, then a finer one around the best point, twice. An end that is
+   0 stays so. */
 static void ptq__range_mse(ptq__range *r) {
     const int steps = 20;
-    double corner_low = 0, corner_high = 0, width = 1;
-    ptq__best best = {HUGE_VAL, 1, 1};
+    double corner_low = 0, corner_high = 0, width = 1, best = HUGE_VAL, best_low = 1, best_high = 1;
     int round, i, j;
     for (round = 0; round < 3; round++) {
         for (i = 0; i <= (r->low < 0 ? steps : 0); i++)
             for (j = 0; j <= (r->high > 0 ? steps : 0); j++) {
                 double l = corner_low + width * i / steps, h = corner_high + width * j / steps;
+                double error = HUGE_VAL;
                 l = l > 1 ? 1 : l;
                 h = h > 1 ? 1 : h;
                 if (l >= 0 && h >= 0)
-                    ptq__offer(&best, ptq__range_error(r, r->low * l, r->high * h, best.error), l,
-                               h);
+                    error = ptq__range_error(r, r->low * l, r->high * h, best);
+                if (error < best) {
+                    best = error;
+                    best_low = l;
+                    best_high = h;
+                }
             }
         width /= 8;
-        corner_low = best.low - width / 2;
-        corner_high = best.high - width / 2;
+        corner_low = best_low - width / 2;
+        corner_high = best_high - width / 2;
     }
-    r->low *= best.low;
-    r->high *= best.high;
+    r->low *= best_low;
+    r->high *= best_high;
 }
 
 /* In the order of ptq_method. */
@@ -5412,18 +5471,22 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
     r.symmetric = symmetric;
     r.low = r.s->min < 0 ? (double)r.s->min : 0;
     r.high = r.s->max > 0 ? (double)r.s->max : 0;
+    r.from = ptq__bin_of((float)r.low, r.s->exponent);
+    r.to = r.high > 0 ? ptq__bin_of((float)r.high, r.s->exponent) : PTQ__HALF_BINS - 1;
     ptq__range_rules[method](&r);
     *low = r.low < 0 ? (float)r.low : 0;
     *high = r.high > 0 ? (float)r.high : 0;
     return PTQ_OK;
 }
 
-/* ---- [CALIBRATE] ---------------------------------------------------------------------------- */
+/* ---- [CALIBRATE] --------------------------------------------------------------------------------
+   Calibration runs the float model over images and observes every tensor that conversion may ask
+   for. It also notes what tells whether the images were any good: how many there were of each
+   class, how often each pixel value occurred, how much neighbouring pixels differ; and a hash of
+   each image, so that evaluation can say whether it is measured on what was learned from.
 
-/* Calibration runs the float model over images and observes every tensor. It also notes what tells
-   whether the images were any good: how many there were of each class, how often each pixel value
-   occurred, how much neighbouring pixels differ; and a hash of each image, so that evaluation can
-   say whether it is measured on what was learned from. */
+   A calibration is a sum: parts that saw different images are merged into what one would be that
+   saw all. So workers need no lock while they observe, and users can calibrate in several runs. */
 
 /* Numbers of `width` bytes enter byte by byte from the least, the same on every machine. */
 static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t count, size_t width) {
@@ -5468,11 +5531,7 @@ static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int cl
     calibration->allocator = ptq__allocator(allocator);
     calibration->classes = classes;
     status = PTQ__NEW(allocator, &calibration->class_count, (size_t)classes, "calibration", err);
-    if (status)
-        ptq_calibration_free(calibration);
-    else
-        *out = calibration;
-    return status;
+    PTQ__GIVE(status, calibration, ptq_calibration_free, out);
 }
 
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
@@ -5632,9 +5691,13 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
     return PTQ_OK;
 }
 
-/* How far horizontal neighbours differ, as a share of what independent draws from the same pixels
-   would differ by: about 0.2 for photographs, 1 for noise, 0 for constant pictures. With F(v) the
-   share of pixels up to v, two draws differ by 2 * sum over v of F(v) (1 - F(v)) on average. */
+/* Roughness: how far horizontal neighbours differ, as a share of what independent draws from the
+   same pixels would differ by. It is about 0.2 for photographs, 1 for noise, 0 for constant
+   pictures, whatever their contrast. With F(v) the share of pixels up to v, two draws differ by
+
+       2 * sum over v of F(v) (1 - F(v))
+
+   on average: they lie on different sides of each v that is between them. */
 static double ptq__roughness(const ptq_calibration *calibration) {
     double total = 0, below = 0, spread = 0, seen;
     int v;
@@ -5682,15 +5745,10 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     job.context = calibration;
     calibration->model = ptq_model_hash(model);
     status = ptq__calibration_tensors(calibration, model, err);
-    if (!status)
-        status = ptq__job_run(&job, err);
-    if (!status && data->type == PTQ_TYPE_U8 && !(options && options->accept_any))
-        status = ptq__check_calibration(calibration, err);
-    if (status)
-        ptq_calibration_free(calibration);
-    else
-        *out = calibration;
-    return status;
+    PTQ__THEN(status, ptq__job_run(&job, err));
+    if (data->type == PTQ_TYPE_U8 && !(options && options->accept_any))
+        PTQ__THEN(status, ptq__check_calibration(calibration, err));
+    PTQ__GIVE(status, calibration, ptq_calibration_free, out);
 }
 
 PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
@@ -6855,40 +6913,6 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
 
 #endif /* PTQ_NO_STDIO */
 
-/* Chance. Own code, since rand() is another one with every C library, while the same images must be
-   drawn everywhere for the same model to come out. PCG32 (O'Neill 2014) keeps 64 bits of state, a
-   linear congruential generator, and returns 32 of them, shifted and rotated by the highest ones,
-   which are the most random. */
-PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
-    uint64_t old = rng->state;
-    uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
-    rng->state = old * 6364136223846793005u + rng->increment;
-    return (shifted >> rotation) | (shifted << ((32 - rotation) & 31));
-}
-
-/* The increment must be odd, and names the stream: streams of one seed have nothing in common. */
-PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream) {
-    rng->state = 0;
-    rng->increment = stream << 1 | 1;
-    ptq_rng_next(rng);
-    rng->state += seed;
-    ptq_rng_next(rng);
-}
-
-/* A number under 2^32 mod bound is drawn again: those that are left divide evenly, and no remainder
-   comes more often than another. */
-PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound) {
-    uint32_t threshold = ((uint32_t)0 - bound) % bound, value;
-    do
-        value = ptq_rng_next(rng);
-    while (value < threshold);
-    return value % bound;
-}
-
-PTQ_API float ptq_rng_float(ptq_rng *rng) {
-    return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
-}
-
 /* Samples. A class that is rare in the data must not be missing from what calibration sees, hence
    as many of each class as can be: images are sorted by class, and each class is drawn from alone.
 
@@ -7372,27 +7396,21 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
 
 #endif /* PTQ_RUN_ONLY */
 
-/* ---- [NET] ---------------------------------------------------------------------------------- */
-
-/* The first screen of the interface, in terms of all that stands above. Whoever wants another
-   allocator, instruction set, scheme or data set writes these functions anew for it: each is what a
-   program that uses the full interface looks like. */
+/* ---- [NET] --------------------------------------------------------------------------------------
+   The first screen of the interface, in terms of all that stands above, and so also a summary of
+   it: a file becomes a model, the model is fused, planned, given a session, and runs; or it is
+   calibrated, converted and saved. Whoever wants another allocator, instruction set, scheme or data
+   set writes these functions anew for it: each is what a program that uses the full interface looks
+   like. */
 
 /* The model, fused and ready to run. It stays the caller's: fusing makes another. */
 static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *err) {
     ptq_net *net = NULL;
     ptq_status status = PTQ__NEW(NULL, &net, 1, "net", err);
-    if (!status)
-        status = ptq_fuse(model, &net->model, NULL, err);
-    if (!status)
-        status = ptq_plan_create(net->model, NULL, &net->plan, err);
-    if (!status)
-        status = ptq_session_create(net->plan, NULL, &net->session, err);
-    if (status)
-        ptq_net_free(net);
-    else
-        *out = net;
-    return status;
+    PTQ__THEN(status, ptq_fuse(model, &net->model, NULL, err));
+    PTQ__THEN(status, ptq_plan_create(net->model, NULL, &net->plan, err));
+    PTQ__THEN(status, ptq_session_create(net->plan, NULL, &net->session, err));
+    PTQ__GIVE(status, net, ptq_net_free, out);
 }
 
 PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net **out,
@@ -7471,17 +7489,12 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
                              "%s would be overwritten; give the quantized model another name",
                              out_path);
     status = ptq_model_load(model_path, NULL, &model, err);
-    options.unfused = model;
-    if (!status)
-        status = ptq__net_of(model, &net, err);
-    if (!status)
-        status = ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &data, err);
-    if (!status)
-        status = ptq__net_quantize(net, ptq_cifar10_dataset(data), &options, &quantized, err);
-    if (!status)
-        status = ptq_self_test_add(quantized, err);
-    if (!status)
-        status = ptq_model_save(quantized, out_path, err);
+    options.unfused = model; /* with the batch norms, from which biases can be corrected */
+    PTQ__THEN(status, ptq__net_of(model, &net, err));
+    PTQ__THEN(status, ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &data, err));
+    PTQ__THEN(status, ptq__net_quantize(net, ptq_cifar10_dataset(data), &options, &quantized, err));
+    PTQ__THEN(status, ptq_self_test_add(quantized, err));
+    PTQ__THEN(status, ptq_model_save(quantized, out_path, err));
     ptq_model_free(quantized);
     ptq_cifar10_free(data);
     ptq_net_free(net);
@@ -7502,12 +7515,10 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
     for (i = 0; i < 2 && !status; i++) {
         ptq_net *net = NULL;
         status = ptq_net_open(path[i], &net, err);
-        if (!status)
-            status = ptq_evaluate(net->plan, ptq_cifar10_dataset(data), NULL, &seen[i], err);
+        PTQ__THEN(status, ptq_evaluate(net->plan, ptq_cifar10_dataset(data), NULL, &seen[i], err));
         ptq_net_free(net);
     }
-    if (!status)
-        status = ptq_compare(&seen[0], &seen[1], out, err);
+    PTQ__THEN(status, ptq_compare(&seen[0], &seen[1], out, err));
     for (i = 0; i < 2; i++)
         ptq_release(&seen[i].memory);
     ptq_cifar10_free(data);
@@ -14074,8 +14085,9 @@ PTQ__LEFT_OUT(ptq_quantize_weight,
 PTQ__LEFT_OUT(ptq_convert, (const ptq_model *model, const ptq_calibration *calibration,
                             const ptq_convert_options *options, ptq_model **out,
                             ptq_convert_report *report, ptq_error *err))
+PTQ__LEFT_OUT(ptq_explain, (const ptq_session *session, const char *node, int y, int x, int c,
+                            char *text, size_t size, size_t *length, ptq_error *err))
 PTQ__LEFT_OUT(ptq_self_test_add, (ptq_model * model, ptq_error *err))
-PTQ__LEFT_OUT(ptq_self_test_check, (const ptq_plan *plan, ptq_error *err))
 PTQ__LEFT_OUT(ptq_cifar10_parse, (const void *bytes, size_t size, const ptq_allocator *allocator,
                                   ptq_cifar10 **out, ptq_error *err))
 PTQ__LEFT_OUT(ptq_sample, (const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
