@@ -9238,14 +9238,14 @@ typedef struct ptq__wide {
 } ptq__wide;
 
 /* UTF-8 to UTF-16; 0 if that is not what `path` is, or it is too long. */
-static int ptq__widen(const char *path, ptq__wide *wide) {
+static int ptq__utf16(const char *path, ptq__wide *wide) {
     enum { UTF_8 = 65001, INVALID_IS_AN_ERROR = 8, SIZE = sizeof wide->text / sizeof(wchar_t) };
     return MultiByteToWideChar(UTF_8, INVALID_IS_AN_ERROR, path, -1, wide->text, SIZE) > 0;
 }
 
 static FILE *ptq__open(const char *path, int writing) {
     ptq__wide wide;
-    return ptq__widen(path, &wide) ? _wfopen(wide.text, writing ? L"wb" : L"rb") : NULL;
+    return ptq__utf16(path, &wide) ? _wfopen(wide.text, writing ? L"wb" : L"rb") : NULL;
 }
 #else
 static FILE *ptq__open(const char *path, int writing) { return fopen(path, writing ? "wb" : "rb"); }
@@ -9333,7 +9333,7 @@ PTQ_API ptq_status ptq_model_load(const char *path, const ptq_load_options *opti
 static int ptq__move(const char *from, const char *to) {
     enum { REPLACE_EXISTING = 1 };
     ptq__wide source, target;
-    if (!ptq__widen(from, &source) || (to && !ptq__widen(to, &target)))
+    if (!ptq__utf16(from, &source) || (to && !ptq__utf16(to, &target)))
         return 0;
     return to ? MoveFileExW(source.text, target.text, REPLACE_EXISTING) : !_wremove(source.text);
 }
