@@ -1489,9 +1489,9 @@ static int ptq__is_separator(char c);
 
 /* ---- [STATUS] -----------------------------------------------------------------------------------
    What everything below stands on: names, text, errors, memory, sorting, the reading of numbers.
-   None of it is about networks. The library formats and reads numbers itself, since printf and
-   strtod obey the locale of the program, in which 0.5 may be written "0,5", and since a build
-   without stdio has neither. */
+   None of it is about networks; skip it, and come back where a name is not plain. The library
+   formats and reads numbers itself, since printf and strtod obey the locale of the program, in
+   which 0.5 may be written "0,5", and since a build without stdio has neither. */
 
 /* The lists of ptq_names one after another, each closed by a NULL. The X lists above the divider
    give the same entries to the enumerators, so that the two agree. */
@@ -1539,8 +1539,11 @@ PTQ_API int ptq_find_name(ptq_names list, const char *name) {
 
 PTQ_API const char *ptq_version(void) { return PTQ_VERSION; }
 
-/* Text goes into a buffer of fixed size, which is always terminated, while its full length is
-   counted, as snprintf does: a caller may measure first, with no buffer at all. */
+/* Text.
+
+   It goes into a buffer of fixed size, which is always terminated, while its full length is
+   counted, as snprintf does. So one function writes a text and measures it: called with no buffer
+   at all it only counts, and the caller then allocates what the second call needs. */
 struct ptq__text {
     char *data;
     size_t size;   /* of the buffer; may be 0 */
@@ -1549,10 +1552,7 @@ struct ptq__text {
 };
 
 static ptq__text ptq__text_over(char *data, size_t size) {
-    ptq__text text;
-    text.data = data;
-    text.size = size;
-    text.length = text.line = 0;
+    ptq__text text = {data, size, 0, 0};
     if (size)
         data[0] = 0;
     return text;
@@ -1586,7 +1586,7 @@ static void ptq__put_unsigned(ptq__text *text, uint64_t value) {
         ptq__put_char(text, digit[--n]);
 }
 
-/* The least integer has no positive counterpart but as an unsigned one. */
+/* The least integer, -2^63, has no positive counterpart but as an unsigned one. */
 static void ptq__put_signed(ptq__text *text, int64_t value) {
     if (value < 0)
         ptq__put_char(text, '-');
@@ -1601,12 +1601,19 @@ static void ptq__put_column(ptq__text *text, size_t column) {
         ptq__put_char(text, ' ');
 }
 
-/* Neither NaN nor infinite. The exponent's bits say it; isfinite() would be optimized away by
-   -ffast-math, which assumes that there is nothing else. */
-static int ptq__is_finite(float value) {
+/* The bits of a float's exponent: 0 in zeros and denormals, which processors may treat as 0; 255 in
+   infinities and NaN. Such questions are asked of the bits, since -ffast-math lets the compiler
+   assume that all numbers are finite, and drop isfinite(). */
+static uint32_t ptq__exponent_bits(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
-    return (bits & 0x7f800000u) != 0x7f800000u;
+    return (bits >> 23) & 255;
+}
+
+static int ptq__is_finite(float value) { return ptq__exponent_bits(value) != 255; }
+
+static int ptq__is_normal(float value) {
+    return ptq__exponent_bits(value) != 0 && ptq__exponent_bits(value) != 255;
 }
 
 /* 10^n in double precision, by squaring; n within the range of double. */
@@ -1621,7 +1628,8 @@ static double ptq__pow10(int n) {
 
 /* The shortest decimal, digits * 10^exponent, that reads back as the same float, which is positive.
    Nine digits are enough for any float; fewer are tried first, so that 0.1f is 1 * 10^-1 and not
-   100000001 * 10^-9. */
+   100000001 * 10^-9. What files hold is written so: people can read it, and nothing is lost. First
+   comes e with 10^e <= value < 10^(e + 1), then n digits, the first of which stands for 10^e. */
 static uint64_t ptq__shortest(float value, int *exponent) {
     double v = (double)value;
     int e = 0, n;
@@ -1645,16 +1653,14 @@ static uint64_t ptq__shortest(float value, int *exponent) {
 static void ptq__put_float(ptq__text *text, float value) {
     char digit[24];
     ptq__text digits = ptq__text_over(digit, sizeof digit);
+    float size = value < 0 ? -value : value;
     int p, n, point, whole, exponent = 0;
-    if (value < 0) {
-        ptq__put_char(text, '-');
-        value = -value;
-    }
-    if (!ptq__is_finite(value)) {
-        ptq__put_string(text, value > 0 ? "inf" : "nan");
+    ptq__put_string(text, value < 0 ? "-" : "");
+    if (!ptq__is_finite(size)) {
+        ptq__put_string(text, size > 0 ? "inf" : "nan");
         return;
     }
-    ptq__put_unsigned(&digits, value > 0 ? ptq__shortest(value, &exponent) : 0);
+    ptq__put_unsigned(&digits, size > 0 ? ptq__shortest(size, &exponent) : 0);
     n = (int)digits.length;
     point = n + exponent; /* digits before the decimal point; below 0: zeros behind it */
     whole = point > 10 || point < -4 ? 1 : point;
@@ -1669,10 +1675,11 @@ static void ptq__put_float(ptq__text *text, float value) {
     }
 }
 
-/* Those of printf's formats that the library needs, without widths. An empty name is seen as "?".*/
+/* Those of printf's formats that the library needs, %s %d %u %zu %llu %g %%, without widths. A name
+   that is NULL is seen as "?". */
 static void ptq__vput(ptq__text *text, const char *format, va_list args) {
-    const char *s;
     for (; *format; format++) {
+        const char *s;
         if (*format != '%') {
             ptq__put_char(text, *format);
             continue;
@@ -1683,14 +1690,8 @@ static void ptq__vput(ptq__text *text, const char *format, va_list args) {
         case 'd': ptq__put_signed(text, va_arg(args, int)); break;
         case 'u': ptq__put_unsigned(text, va_arg(args, unsigned)); break;
         case 'g': ptq__put_float(text, (float)va_arg(args, double)); break;
-        case 'z': /* %zu */
-            ptq__put_unsigned(text, va_arg(args, size_t));
-            format += format[1] == 'u';
-            break;
-        case 'l': /* %llu */
-            ptq__put_unsigned(text, va_arg(args, unsigned long long));
-            format += strncmp(format, "llu", 3) ? 0 : 2;
-            break;
+        case 'z': ptq__put_unsigned(text, va_arg(args, size_t)); format += 1; break;
+        case 'l': ptq__put_unsigned(text, va_arg(args, unsigned long long)); format += 2; break;
         default: ptq__put_char(text, *format);
         }
         /* clang-format on */
@@ -1717,15 +1718,18 @@ PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *
     return status;
 }
 
-/* Memory. Every allocation goes through ptq__alloc, which names what it is for and checks the size,
-   and every function that fails has released what it took: the tests let each allocation in turn
-   fail, and count.
+/* Memory.
+
+   Every allocation goes through ptq__alloc, which names what it is for and checks the size, and
+   every function that fails has released what it took: the tests let each allocation in turn fail,
+   and count. An object is allocated zeroed and filled from top to bottom, and its ptq_xxx_free
+   releases what there is; so a function that fails half way frees the object as it stands. Nothing
+   allocates while images run.
 
    What an object keeps of the allocator that it is made with; all zeros mean the default. */
 static ptq_allocator ptq__allocator(const ptq_allocator *allocator) {
-    ptq_allocator result;
-    memset(&result, 0, sizeof result);
-    return allocator ? *allocator : result;
+    static const ptq_allocator standard = {NULL, NULL, NULL};
+    return allocator ? *allocator : standard;
 }
 
 /* Zeroed memory for `count` elements, never NULL on success, even for none. `out` is the address of
@@ -1748,16 +1752,17 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
     return PTQ_OK;
 }
 
-/* The same for *pointer, of which it takes the size of the elements. */
+/* The same for a pointer of any type, which gives the size of an element. `pointer` is its address:
+
+       float *scale = NULL;
+       PTQ__TRY(PTQ__NEW(allocator, &scale, channels, "scales", err)); */
 #define PTQ__NEW(allocator, pointer, count, what, err)                                             \
     ptq__alloc(allocator, count, sizeof **(pointer), what, pointer, err)
 
 static void ptq__free(const ptq_allocator *allocator, void *memory) {
-    if (!memory)
-        return;
-    if (allocator && allocator->release)
+    if (memory && allocator && allocator->release)
         allocator->release(allocator->user, memory);
-    else
+    else if (memory)
         PTQ_FREE(memory);
 }
 
@@ -1827,9 +1832,13 @@ static void ptq__swap(uint8_t *a, uint8_t *b, size_t size) {
 typedef int ptq__before(const void *a, const void *b, const void *context);
 
 /* Heap sort (Williams 1964) of n elements of `size` bytes. The library sorts what files bring: heap
-   sort needs no recursion and no memory, and has no bad case for an enemy to find. Equal elements
-   come in any order, so `before` decides ties where they matter. First the heap is built, from the
-   middle down to element 0; then the largest goes behind the heap again and again. */
+   sort needs no recursion and no memory, and has no bad case for an enemy to find; qsort promises
+   none of these. Equal elements come in any order, so `before` decides ties where they matter.
+
+   In a heap no element comes before its children: of element k these are 2k + 1 and 2k + 2. First
+   the heap is built, from the middle, behind which there are no parents, down to element 0. Then
+   the top, which is the last in order, goes behind the heap, again and again. Either way one
+   element, `root`, may be out of place, and sinks until none of its children comes after it. */
 static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, const void *context) {
     uint8_t *item = (uint8_t *)base;
     size_t start = n / 2, end = n, root, child;
@@ -1848,19 +1857,20 @@ static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, co
     }
 }
 
-/* Reading. What is read may come from anywhere: nothing relies on a terminating 0, and numbers are
-   refused unless the whole of their text is one.
+/* Reading.
 
-   A piece of a text that is being read: n bytes, not terminated. */
+   What is read may come from anywhere: nothing relies on a terminating 0, and numbers are refused
+   unless the whole of their text is one. Readers walk over a text by cutting pieces off its front;
+   nothing is copied, so that the text must stay as long as its pieces are used.
+
+   A piece of a text: n bytes, not terminated. */
 typedef struct ptq__span {
     const char *p;
     size_t n;
 } ptq__span;
 
 static ptq__span ptq__span_of(const char *text) {
-    ptq__span span;
-    span.p = text;
-    span.n = strlen(text);
+    ptq__span span = {text, strlen(text)};
     return span;
 }
 
@@ -1910,11 +1920,16 @@ static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out
     return 1;
 }
 
-/* A decimal number, "-12.5e-3", whose value is finite: 1 on success. The first 17 or 18 digits make
-   an integer, `digits`, which a power of ten then scales; that is exact enough for every float that
-   was written with nine digits to come back the same. */
-static int ptq__read_double(ptq__span span, double *out) {
-    ptq__span rest = span;
+/* A decimal number, "-12.5e-3", as a float: 1 on success, 0 if it is none or rounds to infinity.
+   The first 17 or 18 digits make an integer, `digits`, which a power of ten then scales in double
+   precision:
+
+       value = digits * 10^exponent
+
+   That is exact enough for every float that was written with nine digits to come back the same. */
+static int ptq__read_float(ptq__span span, float *out) {
+    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
+    double value = 0;
     uint64_t digits = 0;
     int64_t power = 0;
     int exponent = 0, seen = 0, point = 0;
@@ -1935,38 +1950,34 @@ static int ptq__read_double(ptq__span span, double *out) {
         }
     }
     if (i < span.n) { /* behind the e */
-        i += i + 2 < span.n && span.p[i + 1] == '+' && span.p[i + 2] != '-';
-        rest.p += i + 1;
-        rest.n -= i + 1;
+        ptq__span rest = {span.p + i + 1, span.n - i - 1};
+        if (rest.n > 1 && rest.p[0] == '+' && rest.p[1] != '-') {
+            rest.p++;
+            rest.n--;
+        }
         seen = seen && ptq__read_int(rest, -400, 400, &power);
     }
     exponent += (int)power;
     if (!seen || (digits && exponent > 300))
         return 0;
-    *out = !digits           ? 0
-           : exponent < -300 ? (double)digits * ptq__pow10(-300) * ptq__pow10(exponent + 300)
-           : exponent < 0    ? (double)digits / ptq__pow10(-exponent)
+    if (digits && exponent >= -300) /* below is nothing that a float could hold */
+        value = exponent < 0 ? (double)digits / ptq__pow10(-exponent)
                              : (double)digits * ptq__pow10(exponent);
-    if (span.p[0] == '-')
-        *out = -*out;
-    return 1;
-}
-
-/* What rounds to a float, that is, lies below the point from which it would round to infinity. */
-static int ptq__read_float(ptq__span span, float *out) {
-    double value;
-    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
-    if (!ptq__read_double(span, &value) || value >= most || value <= -most)
+    if (value >= most)
         return 0;
-    *out = (float)value;
+    *out = (float)(span.p[0] == '-' ? -value : value);
     return 1;
 }
 
 /* ---- [TENSOR] -----------------------------------------------------------------------------------
-   Weights and activations, as real numbers or as codes. Weights of 2 to 7 bits lie packed: codes
-   follow one another as a stream of bits, the least significant bit first, across bytes. Each slice
-   along dim[0], which is an output channel, begins on a byte of its own, so that channels can be
-   read apart. Five codes of three bits, a b c d e:
+   Weights and activations, as real numbers or as codes. The last dimension runs fastest: images and
+   activations are H x W x C, a convolution's weights O x I x KH x KW, a dense layer's O x I, with O
+   the channels of the result. So dim[0] of weights is what a scale may belong to; element i of n is
+   in channel i / (n / O), and stands for scale[channel] (code - zero_point).
+
+   Weights of 2 to 7 bits lie packed: codes follow one another as a stream of bits, the least
+   significant bit first, across bytes. Each slice along dim[0] begins on a byte of its own, so that
+   channels can be read apart. Five codes of three bits, a b c d e:
 
        byte 0: c1 c0 b2 b1 b0 a2 a1 a0      byte 1: - e2 e1 e0 d2 d1 d0 c2 */
 
@@ -1982,7 +1993,8 @@ static int ptq__type_bits(ptq_type type, int bits) {
     return ptq__is_packed(type) && bits >= 2 && bits <= 7 ? bits : 0;
 }
 
-/* Elements of a shape; 0 if it is not legal. */
+/* Elements of a shape of `rank` dimensions; 0 if it is not legal. Files name shapes, hence the
+   division: the product is compared before it is made, and cannot overflow. */
 static size_t ptq__shape_elements(int rank, const int *dims) {
     size_t n = rank >= 1 && rank <= PTQ_MAX_RANK;
     int i;
@@ -2004,8 +2016,8 @@ PTQ_API size_t ptq_tensor_elements(const ptq_tensor *tensor) {
     return tensor->rank ? ptq__shape_elements(tensor->rank, tensor->dim) : 0;
 }
 
-/* A tensor without data: what create and borrow begin with. It is made apart and copied to the
-   caller's when nothing can fail any more, here as everywhere: results are written on success. */
+/* A tensor without data: what create and borrow begin with. It is made apart, and copied to the
+   caller's when nothing can fail any more: here as everywhere, results are written on success. */
 static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                    const int *dims, ptq_error *err) {
     int i;
@@ -2097,46 +2109,36 @@ static ptq_status ptq__tensor_copy(ptq_tensor *to, const ptq_tensor *from,
     return status;
 }
 
-/* Where a packed code begins, in bits from the beginning of the data. */
-static size_t ptq__packed_position(const ptq_tensor *tensor, size_t index) {
+/* A packed code: at most 7 bits, and so in one byte or in two. Where `set` is not NULL, *set is
+   stored first. Bits 8 and up of mask and word belong to the second byte. A signed code whose
+   highest bit is set is negative. */
+static int32_t ptq__packed_code(const ptq_tensor *tensor, size_t index, const int32_t *set) {
     size_t rows = (size_t)tensor->dim[0], per_row = ptq_tensor_elements(tensor) / rows;
-    /* NOLINTNEXTLINE: there is an element `index`, so that no row is empty */
-    return index / per_row * (tensor->size / rows) * 8 + index % per_row * (size_t)tensor->bits;
-}
-
-/* A code of at most 7 bits lies in one byte or in two. */
-static int32_t ptq__packed_get(const ptq_tensor *tensor, size_t index) {
-    size_t position = ptq__packed_position(tensor, index);
-    const uint8_t *data = (const uint8_t *)tensor->data + position / 8;
-    int bits = tensor->bits, shift = (int)(position % 8);
-    int32_t code = data[0] | (shift + bits > 8 ? data[1] << 8 : 0);
-    code = (code >> shift) & ((1 << bits) - 1);
-    return tensor->type == PTQ_TYPE_PACKED_S && code >> (bits - 1) ? code - (1 << bits) : code;
-}
-
-/* The mask reaches into a second byte, bits 8 and up, where the code does. */
-static void ptq__packed_set(ptq_tensor *tensor, size_t index, int32_t code) {
-    size_t position = ptq__packed_position(tensor, index);
-    uint8_t *data = (uint8_t *)tensor->data + position / 8;
-    int shift = (int)(position % 8);
-    unsigned mask = ((1u << tensor->bits) - 1) << shift, word = ((unsigned)code << shift) & mask;
-    data[0] = (uint8_t)((data[0] & ~mask) | word);
-    if (mask >> 8)
-        data[1] = (uint8_t)((data[1] & ~(mask >> 8)) | (word >> 8));
+    size_t row = index / per_row, column = index % per_row; /* NOLINT: no row is empty */
+    size_t bit = row * (tensor->size / rows) * 8 + column * (size_t)tensor->bits;
+    uint8_t *byte = (uint8_t *)tensor->data + bit / 8;
+    unsigned shift = bit % 8, mask = ((1u << tensor->bits) - 1) << shift;
+    unsigned word = byte[0] | (mask >> 8 ? (unsigned)byte[1] << 8 : 0);
+    int32_t code, sign = tensor->type == PTQ_TYPE_PACKED_S ? 1 << (tensor->bits - 1) : 0;
+    if (set) {
+        word = (word & ~mask) | (((unsigned)*set << shift) & mask);
+        byte[0] = (uint8_t)word;
+        if (mask >> 8)
+            byte[1] = (uint8_t)(word >> 8);
+    }
+    code = (int32_t)((word & mask) >> shift);
+    return code & sign ? code - 2 * sign : code;
 }
 
 /* The code at `index` of an integer tensor, whatever its width. */
 static int32_t ptq__code(const ptq_tensor *tensor, size_t index) {
-    switch (tensor->type) {
-    case PTQ_TYPE_U8:
+    if (tensor->type == PTQ_TYPE_U8)
         return ((const uint8_t *)tensor->data)[index];
-    case PTQ_TYPE_S8:
+    if (tensor->type == PTQ_TYPE_S8)
         return ((const int8_t *)tensor->data)[index];
-    case PTQ_TYPE_S32:
+    if (tensor->type == PTQ_TYPE_S32)
         return ((const int32_t *)tensor->data)[index];
-    default:
-        return ptq__packed_get(tensor, index);
-    }
+    return ptq__packed_code(tensor, index, NULL);
 }
 
 PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index) {
@@ -2162,16 +2164,21 @@ PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code)
     if (tensor->type == PTQ_TYPE_S32)
         ((int32_t *)tensor->data)[index] = code;
     else if (ptq__is_packed(tensor->type))
-        ptq__packed_set(tensor, index, code);
+        (void)ptq__packed_code(tensor, index, &code);
     else
         ((uint8_t *)tensor->data)[index] = (uint8_t)code; /* of either sign: two's complement */
 }
 
-/* Half precision: 1 bit of sign, 5 of exponent, 10 of mantissa; single has 8 and 23. Shifting by 13
-   bits rounds the mantissa; half of the last bit less one is added first, and one more where the
-   result would be odd, so that ties go to even. A carry runs into the exponent, which is then the
-   right one, infinity included. Below 2^-14 half precision has one exponent for all numbers: there
-   the leading 1, which is not stored elsewhere, becomes visible and moves to the right. */
+/* Half precision, and single:
+
+       s eeeee mmmmmmmmmm                    value = (-1)^s 1.m 2^(e - 15)
+       s eeeeeeee mmmmmmmmmmmmmmmmmmmmmmm    value = (-1)^s 1.m 2^(e - 127)
+
+   Shifting by 13 bits rounds the mantissa; half of the last bit less one is added first, and one
+   more where the result would be odd, so that ties go to even. A carry runs into the exponent,
+   which is then the right one, infinity included. Below 2^-14 half precision has one exponent for
+   all numbers: there the leading 1, which is not stored elsewhere, becomes visible and moves to the
+   right. */
 PTQ_API uint16_t ptq_f32_to_f16(float value) {
     uint32_t bits, sign, shift = 13;
     memcpy(&bits, &value, sizeof bits);
@@ -2302,14 +2309,6 @@ PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q) {
 
 PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q) {
     return ptq__mul(q->scale, (float)(code - q->zero_point));
-}
-
-/* Finite and not denormal: processors may treat denormals as 0. By the bits, as ptq__is_finite. */
-static int ptq__is_normal(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    bits = (bits >> 23) & 255;
-    return bits != 0 && bits != 255;
 }
 
 /* Affine: the range lo..hi takes all codes least..most, s = (hi - lo) / (most - least), and 0 gets
@@ -4504,7 +4503,7 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
         if (half)
             ((float *)step->owned)[i] = ptq_tensor_number(weight, i);
         else
-            ((uint8_t *)step->owned)[i] = (uint8_t)ptq__packed_get(weight, i);
+            ((uint8_t *)step->owned)[i] = (uint8_t)ptq__code(weight, i);
     return PTQ_OK;
 }
 
@@ -5165,6 +5164,7 @@ struct ptq__job {
     ptq_work work;
     size_t total; /* the first so many items */
     int keep;     /* sessions keep intermediates */
+    int labelled; /* an item without a label is an error */
     ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
     ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
     ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
@@ -5212,6 +5212,16 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
     if (data->classes != plan->info.classes)
         return ptq_error_set(err, PTQ_BAD_DATA, "the data have %d classes, the model has %d",
                              data->classes, plan->info.classes);
+    return PTQ_OK;
+}
+
+/* One item of a data set, and its label, -1 where there is none. */
+static ptq_status ptq__get_item(const ptq_dataset *data, size_t index, void *item, int *label,
+                                ptq_error *err) {
+    PTQ__TRY(data->get(data->user, index, item, label, err));
+    if (*label < -1 || *label >= data->classes)
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", index,
+                             *label, data->classes);
     return PTQ_OK;
 }
 
@@ -5268,10 +5278,10 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
     while ((n = ptq__job_take(job, &first)) > 0) {
         for (i = first; i < first + n; i++) {
             int label = -1;
-            PTQ__TRY(job->data->get(job->data->user, i, worker->item, &label, err));
-            if (label < -1 || label >= job->data->classes)
-                return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", i,
-                                     label, job->data->classes);
+            PTQ__TRY(ptq__get_item(job->data, i, worker->item, &label, err));
+            if (job->labelled && label < 0)
+                return ptq_error_set(err, PTQ_BAD_DATA,
+                                     "image %zu has no label to compare the answer with", i);
             PTQ__TRY(job->one(job, worker, i, label, err));
         }
         ptq__lock(job);
@@ -6965,22 +6975,27 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
 }
 
 /* ---- [DATA] -------------------------------------------------------------------------------------
-   Where images come from. CIFAR-10's binary version (Krizhevsky 2009) is a list of records without
-   any header: a byte with the label, then 32 x 32 bytes of red, as many of green, of blue. They
-   stay in memory as they are, and become H x W x C when they are asked for. Nothing in such a file
-   says what it is; what can be checked is its size, its labels and its name. */
+   Where images come from. To the library a data set is a function that writes one image and its
+   label; what stands behind it is the caller's affair. One such function is here: the binary
+   version of CIFAR-10 (Krizhevsky 2009), files of records without any header,
 
-enum { PTQ__CIFAR_SIDE = 32, PTQ__CIFAR_PIXELS = 1024, PTQ__CIFAR_CLASSES = 10 };
+       byte 0: label      1..1024: red, 32 x 32      1025..2048: green      2049..3072: blue
+
+   which stay in memory as they are, and become H x W x C when they are asked for. Nothing in such
+   a file says what it is; what can be checked is its size, its labels and its name. After it come
+   random numbers, samples and subsets, by which one data set becomes another. */
+
+enum { PTQ__CIFAR_PIXELS = 32 * 32, PTQ__CIFAR_CLASSES = 10 };
 
 struct ptq_cifar10 {
-    ptq_dataset dataset; /* its class_name: CIFAR-10's, or `own_name` */
-    uint8_t *records;    /* dataset.count x PTQ_CIFAR10_RECORD */
-    const char *own_name[PTQ__CIFAR_CLASSES];
+    ptq_dataset dataset;                      /* its class_name: CIFAR-10's, or own_name */
+    uint8_t *records;                         /* dataset.count x PTQ_CIFAR10_RECORD */
+    const char *own_name[PTQ__CIFAR_CLASSES]; /* of the first dataset.classes: into `name` */
     char name[PTQ__CIFAR_CLASSES][PTQ_CLASS_NAME_SIZE];
     ptq_allocator allocator;
 };
 
-/* Planes, 3 x 1024, to pixels, 1024 x 3. */
+/* Planes, 3 x 1024, to pixels, 1024 x 3. Only reads, and so serves any number of threads. */
 static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *label, ptq_error *err) {
     const ptq_cifar10 *data = (const ptq_cifar10 *)user;
     size_t count = data ? data->dataset.count : 0;
@@ -6997,22 +7012,15 @@ static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *labe
     return PTQ_OK;
 }
 
+/* Without images it still tells their size and the names of the classes: what every CIFAR-10 begins
+   with, and what a program needs that has a model but no data. */
 PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data) {
     static const char *const names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
                                         "dog",      "frog",       "horse", "ship", "truck"};
-    static const ptq_dataset none = {0,
-                                     PTQ__CIFAR_SIDE,
-                                     PTQ__CIFAR_SIDE,
-                                     3,
-                                     PTQ__CIFAR_CLASSES,
-                                     PTQ_TYPE_U8,
-                                     ptq__cifar_get,
-                                     NULL,
-                                     names};
+    static const ptq_dataset none = {0, 32, 32, 3, 10, PTQ_TYPE_U8, ptq__cifar_get, NULL, names};
     return data ? &data->dataset : &none;
 }
 
-/* Without images yet, and with CIFAR-10's names. */
 static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
     PTQ__TRY(PTQ__NEW(allocator, out, 1, "data set", err));
@@ -7023,43 +7031,40 @@ static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 
 }
 
 PTQ_API void ptq_cifar10_free(ptq_cifar10 *data) {
-    ptq_allocator allocator;
-    if (!data)
-        return;
-    allocator = data->allocator;
-    ptq__free(&allocator, data->records);
+    ptq_allocator allocator = ptq__allocator(data ? &data->allocator : NULL);
+    if (data)
+        ptq__free(&allocator, data->records);
     ptq__free(&allocator, data);
 }
 
-/* Whether bytes are records. `where` names them in errors. */
-static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const uint8_t *bytes, size_t size,
-                                   const char *where, ptq_error *err) {
-    size_t i;
-    if (!size)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: empty; a record has %d bytes", where,
-                             PTQ_CIFAR10_RECORD);
-    if (size % PTQ_CIFAR10_RECORD)
+/* The end of every way to a data set: the caller gets it whole or not at all. */
+static ptq_status ptq__cifar_finish(ptq_cifar10 *data, ptq_status status, ptq_cifar10 **out) {
+    if (status)
+        ptq_cifar10_free(data);
+    else
+        *out = data;
+    return status;
+}
+
+/* Checks `size` bytes of records, and puts a copy behind those that are there. `where` names them
+   in errors. CIFAR-10 comes in six files, so growing by one file at a time is no waste. */
+static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
+                                    const char *where, ptq_error *err) {
+    size_t i, count = size / PTQ_CIFAR10_RECORD, before = data->dataset.count;
+    const uint8_t *record = (const uint8_t *)bytes;
+    uint8_t *larger = NULL;
+    int classes = data->dataset.classes;
+    if (!size || size % PTQ_CIFAR10_RECORD)
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %zu bytes are no whole number of records of %d; truncated, or not"
-                             " CIFAR-10's binary version",
+                             "%s: %zu bytes are no whole number of records of %d; empty, truncated,"
+                             " or not CIFAR-10's binary version",
                              where, size, PTQ_CIFAR10_RECORD);
-    for (i = 0; i < size; i += PTQ_CIFAR10_RECORD)
-        if (bytes[i] >= data->dataset.classes)
+    for (i = 0; i < count; i++, record += PTQ_CIFAR10_RECORD)
+        if (*record >= classes)
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's"
                                  " binary version?",
-                                 where, i / PTQ_CIFAR10_RECORD, bytes[i],
-                                 data->dataset.classes - 1);
-    return PTQ_OK;
-}
-
-/* Checks records, and puts a copy behind those that are there. CIFAR-10 comes in six files, so that
-   growing by one file at a time is no waste. */
-static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
-                                    const char *where, ptq_error *err) {
-    size_t before = data->dataset.count, count = size / PTQ_CIFAR10_RECORD;
-    uint8_t *larger = NULL;
-    PTQ__TRY(ptq__cifar_check(data, (const uint8_t *)bytes, size, where, err));
+                                 where, i, *record, classes - 1);
     PTQ__TRY(
         ptq__alloc(&data->allocator, before + count, PTQ_CIFAR10_RECORD, "images", &larger, err));
     if (before)
@@ -7074,27 +7079,25 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
 PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_allocator *allocator,
                                      ptq_cifar10 **out, ptq_error *err) {
     ptq_cifar10 *data = NULL;
-    ptq_status status;
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err);
-    if (status)
-        ptq_cifar10_free(data);
-    else
-        *out = data;
-    return status;
+    return ptq__cifar_finish(data, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err), out);
 }
 
 #ifndef PTQ_NO_STDIO
 
-/* Files are looked for by opening them, since ISO C cannot list a directory. */
-
 enum { PTQ__PATH_SIZE = 1024 };
 
-/* Writes directory/part to `path`; 1 if there is such a file. */
-static int ptq__find_in(const char *directory, const char *part, char path[PTQ__PATH_SIZE]) {
+/* Writes the path of `part` in a folder, the first `length` bytes of `folder` (0: where the program
+   runs), to `path`; 1 if such a file opens. ISO C cannot list a directory: files are looked for by
+   their names. */
+static int ptq__find_in(const char *folder, size_t length, const char *part,
+                        char path[PTQ__PATH_SIZE]) {
     ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
     FILE *file;
-    ptq__put(&text, "%s/%s", directory, part);
+    size_t i;
+    for (i = 0; i < length; i++)
+        ptq__put_char(&text, folder[i]);
+    ptq__put(&text, "%s%s", length && !ptq__is_separator(folder[length - 1]) ? "/" : "", part);
     file = text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
     if (file)
         fclose(file);
@@ -7119,7 +7122,7 @@ static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_err
     char found[PTQ__PATH_SIZE];
     size_t i;
     for (i = 0; i < sizeof sign / sizeof sign[0]; i++)
-        if (ptq__find_in(path, sign[i][0], found))
+        if (ptq__find_in(path, strlen(path), sign[i][0], found))
             return ptq_error_set(err, PTQ_BAD_DATA, "%s: no %s there, but %s: this is %s", path,
                                  wanted, sign[i][0], sign[i][1]);
     return ptq_error_set(err, PTQ_IO_ERROR,
@@ -7128,142 +7131,119 @@ static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_err
                          path, wanted);
 }
 
-static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error *err) {
-    void *bytes = NULL;
-    size_t size = 0;
-    ptq_status status;
-    PTQ__TRY(ptq_file_read(path, 0, &data->allocator, &bytes, &size, err));
-    status = ptq__cifar_append(data, bytes, size, path, err);
-    ptq__free(&data->allocator, bytes);
-    return status;
-}
-
-/* One more name of a class. Names are shown to people and written into reports, hence no control
-   characters; each must tell its class apart. */
-static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, ptq__span name, const char *where,
-                                      ptq_error *err) {
-    char *own;
-    size_t i;
-    int c, n = data->dataset.classes;
-    if (n == PTQ__CIFAR_CLASSES)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where,
-                             (int)PTQ__CIFAR_CLASSES);
-    if (name.n >= PTQ_CLASS_NAME_SIZE)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d has over %d bytes", where,
-                             n, PTQ_CLASS_NAME_SIZE - 1);
-    for (i = 0; i < name.n; i++)
-        if ((unsigned char)name.p[i] < 32 || name.p[i] == 127)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: the name of class %d has a control character; it must be"
-                                 " text with one name a line",
-                                 where, n);
-    own = data->name[n];
-    memcpy(own, name.p, name.n);
-    own[name.n] = 0;
-    for (c = 0; c < n; c++)
-        if (!strcmp(own, data->name[c]))
-            return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where, own);
-    data->own_name[data->dataset.classes++] = own;
-    return PTQ_OK;
-}
-
-/* Names of classes, one a line; empty lines, with which CIFAR-10's file ends, do not count. */
-static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, ptq__span text, const char *where,
-                                        ptq_error *err) {
-    data->dataset.classes = 0;
-    data->dataset.class_name = data->own_name;
-    while (text.n) {
-        ptq__span name = ptq__cut(&text, '\n');
-        name.n -= name.n && name.p[name.n - 1] == '\r';
-        if (name.n)
-            PTQ__TRY(ptq__cifar_add_name(data, name, where, err));
-    }
-    if (!data->dataset.classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", where);
-    return PTQ_OK;
-}
-
-/* Reads batches.meta.txt in the directory that `length` bytes of `path` name; without it the names
-   stay CIFAR-10's. */
-static ptq_status ptq__cifar_load_names(ptq_cifar10 *data, const char *path, size_t length,
-                                        ptq_error *err) {
-    char directory[PTQ__PATH_SIZE] = ".", found[PTQ__PATH_SIZE];
-    void *bytes = NULL;
-    ptq__span text = {NULL, 0};
-    ptq_status status;
-    if (length >= sizeof directory)
-        return PTQ_OK; /* too long to open: what reads the records says so */
-    if (length) {
-        memcpy(directory, path, length);
-        directory[length] = 0;
-    }
-    if (!ptq__find_in(directory, "batches.meta.txt", found))
-        return PTQ_OK;
-    PTQ__TRY(ptq_file_read(found, 4096, &data->allocator, &bytes, &text.n, err));
-    text.p = (const char *)bytes;
-    status = ptq__cifar_read_names(data, text, found, err);
-    ptq__free(&data->allocator, bytes);
-    return status;
-}
-
-/* The files of a directory, in numeric order. Gaps are allowed: a part of CIFAR-10 is enough. */
+/* The files of a directory, in numeric order, and not in that of their names, where 10 comes before
+   2. Gaps are allowed: a part of CIFAR-10 is enough. */
 static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
                                        ptq_error *err) {
     char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
-    int i, last = split == PTQ_SPLIT_TRAIN ? 99 : 1;
-    for (i = 1; i <= last; i++) {
-        ptq__text text = ptq__text_over(part, split == PTQ_SPLIT_TRAIN ? sizeof part : 0);
+    int i, train = split == PTQ_SPLIT_TRAIN;
+    for (i = 1; i <= (train ? 99 : 1); i++) {
+        ptq__text text = ptq__text_over(part, train ? sizeof part : 0);
+        ptq_status status;
+        void *bytes = NULL;
+        size_t size = 0;
         ptq__put(&text, "data_batch_%d.bin", i);
-        if (ptq__find_in(path, part, found))
-            PTQ__TRY(ptq__cifar_load(data, found, err));
+        if (!ptq__find_in(path, strlen(path), part, found))
+            continue;
+        PTQ__TRY(ptq_file_read(found, 0, &data->allocator, &bytes, &size, err));
+        status = ptq__cifar_append(data, bytes, size, found, err);
+        ptq__free(&data->allocator, bytes);
+        PTQ__TRY(status);
     }
     if (!data->dataset.count)
-        return ptq__cifar_wrong(
-            path, split == PTQ_SPLIT_TRAIN ? "data_batch_1.bin" : "test_batch.bin", err);
+        return ptq__cifar_wrong(path, train ? "data_batch_1.bin" : "test_batch.bin", err);
     return PTQ_OK;
 }
 
-/* A regular file, as far as the C library can tell: a directory opens but does not read. */
-static int ptq__is_file(const char *path) {
-    size_t n = strlen(path);
-    FILE *file = ptq__open(path, 0);
-    int readable = 0;
-    if (file) {
-        (void)fgetc(file);
-        readable = !ferror(file);
-        fclose(file);
-    }
-    return readable || (n > 4 && !strcmp(path + n - 4, ".bin"));
+/* What is wrong with a name, which people will see and reports will hold; NULL: nothing. */
+static const char *ptq__bad_class_name(ptq__span name) {
+    size_t i;
+    for (i = 0; i < name.n; i++)
+        if ((unsigned char)name.p[i] < 32 || name.p[i] == 127)
+            return "has a control character; it must be text with one name a line";
+    return name.n < PTQ_CLASS_NAME_SIZE ? NULL : "is too long; it may have 31 bytes";
 }
 
+/* One more class. Its name must tell it apart from the others. */
+static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
+                                       ptq_error *err) {
+    int c, n = data->dataset.classes;
+    const char *wrong = ptq__bad_class_name(name);
+    if (n == PTQ__CIFAR_CLASSES)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
+    if (wrong)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d %s", where, n, wrong);
+    for (c = 0; c < n; c++)
+        if (ptq__span_is(name, data->name[c]))
+            return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where,
+                                 data->name[c]);
+    memcpy(data->name[n], name.p, name.n);
+    data->own_name[n] = data->name[n];
+    data->dataset.classes++;
+    return PTQ_OK;
+}
+
+/* batches.meta.txt of the folder: names of classes, one a line, of which empty ones do not count:
+   CIFAR-10's own file ends with one. Without the file the names stay CIFAR-10's. */
+static ptq_status ptq__cifar_classes(ptq_cifar10 *data, const char *folder, size_t length,
+                                     ptq_error *err) {
+    char found[PTQ__PATH_SIZE];
+    void *bytes = NULL;
+    ptq__span text = {NULL, 0};
+    ptq_status status = PTQ_OK;
+    if (!ptq__find_in(folder, length, "batches.meta.txt", found))
+        return PTQ_OK;
+    PTQ__TRY(ptq_file_read(found, 4096, &data->allocator, &bytes, &text.n, err));
+    text.p = (const char *)bytes;
+    data->dataset.classes = 0;
+    data->dataset.class_name = data->own_name;
+    while (text.n && !status) {
+        ptq__span name = ptq__cut(&text, '\n');
+        name.n -= name.n && name.p[name.n - 1] == '\r';
+        status = name.n ? ptq__cifar_add_class(data, name, found, err) : PTQ_OK;
+    }
+    if (!status && !data->dataset.classes)
+        status = ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", found);
+    ptq__free(&data->allocator, bytes);
+    return status;
+}
+
+/* What cannot be read as a file is taken for a directory, unless it is called .bin. The names of
+   the classes come first, since they say how many labels are legal; for a file they lie beside
+   it, in what is left of the path without the file's name. */
 PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
+    size_t size = 0, length = strlen(path), folder = length;
+    int is_bin = length > 4 && !strcmp(path + length - 4, ".bin"), is_file;
     ptq_cifar10 *data = NULL;
+    ptq_error unread;
     ptq_status status;
-    size_t directory = strlen(path); /* the bytes that name it; 0: none do */
-    int is_file = ptq__is_file(path);
-    while (is_file && directory && !ptq__is_separator(path[directory - 1]))
-        directory--;
-    if (is_file && directory > 1)
-        directory--; /* the separator, unless that is the root */
+    void *bytes = NULL;
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_load_names(data, path, directory, err);
-    if (!status)
-        status = is_file ? ptq__cifar_load(data, path, err)
-                         : ptq__cifar_directory(data, path, split, err);
+    status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
+    is_file = status == PTQ_OK;
+    if (status == PTQ_IO_ERROR && !is_bin)
+        status = PTQ_OK;
     if (status)
-        ptq_cifar10_free(data);
-    else
-        *out = data;
-    return status;
+        ptq_error_set(err, status, "%s", unread.text);
+    while (is_file && folder && !ptq__is_separator(path[folder - 1]))
+        folder--;
+    if (!status)
+        status = ptq__cifar_classes(data, path, folder, err);
+    if (!status)
+        status = is_file ? ptq__cifar_append(data, bytes, size, path, err)
+                         : ptq__cifar_directory(data, path, split, err);
+    ptq__free(allocator, bytes);
+    return ptq__cifar_finish(data, status, out);
 }
 
 #endif /* PTQ_NO_STDIO */
 
-/* Chance. PCG32 keeps 64 bits of state, a linear congruential generator, and returns 32 of them,
-   shifted and rotated by the highest ones, which are the most random. */
-
+/* Chance. Own code, since rand() is another one with every C library, while the same images must be
+   drawn everywhere for the same model to come out. PCG32 (O'Neill 2014) keeps 64 bits of state, a
+   linear congruential generator, and returns 32 of them, shifted and rotated by the highest ones,
+   which are the most random. */
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     uint64_t old = rng->state;
     uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
@@ -7271,6 +7251,7 @@ PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     return (shifted >> rotation) | (shifted << ((32 - rotation) & 31));
 }
 
+/* The increment must be odd, and names the stream: streams of one seed have nothing in common. */
 PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream) {
     rng->state = 0;
     rng->increment = stream << 1 | 1;
@@ -7279,7 +7260,8 @@ PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream) {
     ptq_rng_next(rng);
 }
 
-/* Numbers under 2^32 mod bound are drawn again: the rest divide evenly. */
+/* A number under 2^32 mod bound is drawn again: those that are left divide evenly, and no remainder
+   comes more often than another. */
 PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound) {
     uint32_t threshold = ((uint32_t)0 - bound) % bound, value;
     do
@@ -7292,88 +7274,79 @@ PTQ_API float ptq_rng_float(ptq_rng *rng) {
     return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
 }
 
-/* All labels, data->count of them, checked. `item` has room for one. */
-static ptq_status ptq__read_labels(const ptq_dataset *data, int *label, void *item,
-                                   ptq_error *err) {
+/* Samples. A class that is rare in the data must not be missing from what calibration sees, hence
+   as many of each class as can be: images are sorted by class, and each class is drawn from alone.
+
+   The order of image numbers: by their labels first, if the context has them. */
+static int ptq__image_before(const void *a, const void *b, const void *context) {
+    size_t i = *(const size_t *)a, k = *(const size_t *)b;
+    const int *label = (const int *)context;
+    return label && label[i] != label[k] ? label[i] < label[k] : i < k;
+}
+
+/* The number of every image, class after class, and ascending in each. */
+static ptq_status ptq__sort_by_class(const ptq_dataset *data, void *item, int *label, size_t *pool,
+                                     ptq_error *err) {
     size_t i;
     for (i = 0; i < data->count; i++) {
-        PTQ__TRY(data->get(data->user, i, item, &label[i], err));
-        if (label[i] < -1 || label[i] >= data->classes)
-            return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", i,
-                                 label[i], data->classes);
+        PTQ__TRY(ptq__get_item(data, i, item, &label[i], err));
         if ((label[i] < 0) != (label[0] < 0))
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "image %zu has %s label, unlike image 0; label all or none", i,
                                  label[i] < 0 ? "no" : "a");
+        pool[i] = i;
     }
+    ptq__sort(pool, data->count, sizeof *pool, ptq__image_before, label);
     return PTQ_OK;
 }
 
-/* Draws `want` images of class c to the front of `pool`, which has room for all of that class: the
-   first so many steps of a Fisher-Yates shuffle (Durstenfeld 1964), by a stream of chance that is
-   the class's own, so that what is drawn of one class does not depend on the others. */
-static ptq_status ptq__sample_class(const ptq_dataset *data, const int *label, int c, size_t want,
-                                    uint64_t seed, size_t *pool, ptq_error *err) {
-    int wanted = label[0] < 0 ? -1 : c; /* without labels all are of class 0 */
-    char number[16];
-    ptq__text text = ptq__text_over(number, sizeof number);
+/* Of each class, the first steps of a Fisher-Yates shuffle (Durstenfeld 1964): image i of the class
+   changes places with one of those from i on. Every class has a stream of chance of its own, so
+   that what is drawn of it does not depend on the other classes. */
+static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, const int *label,
+                            size_t *pool, size_t *indices, ptq_error *err) {
+    int first = label[0] < 0 ? -1 : 0; /* without labels there is one class, of label -1 */
+    size_t c, i, n, classes = first ? 1 : (size_t)data->classes, left = data->count, drawn = 0;
     ptq_rng rng;
-    size_t i, n = 0;
-    for (i = 0; i < data->count; i++)
-        if (label[i] == wanted)
-            pool[n++] = i;
-    ptq__put(&text, "%d", c);
-    if (n < want)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "class %s has %zu images, %zu are needed; ask for fewer",
-                             data->class_name ? data->class_name[c] : number, n, want);
-    ptq_rng_seed(&rng, seed, (uint64_t)c);
-    for (i = 0; i < want; i++) {
-        size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i)), swap = pool[i];
-        pool[i] = pool[k];
-        pool[k] = swap;
-    }
-    return PTQ_OK;
-}
-
-/* For ascending order. */
-static int ptq__index_before(const void *a, const void *b, const void *context) {
-    (void)context;
-    return *(const size_t *)a < *(const size_t *)b;
-}
-
-/* What is drawn of one class stays at the front of the pool; the next class comes behind it. */
-static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_t seed,
-                                  size_t *indices, ptq_memory *memory, ptq_error *err) {
-    size_t *pool = NULL, c, drawn = 0, classes;
-    void *item = NULL;
-    int *label = NULL;
-    PTQ__TRY(PTQ__KEEP(memory, &label, data->count, "labels", err));
-    PTQ__TRY(PTQ__KEEP(memory, &pool, data->count, "sampling", err));
-    PTQ__TRY(ptq__keep(memory, ptq__item_size(data), 1, "an image", &item, err));
-    PTQ__TRY(ptq__read_labels(data, label, item, err));
-    classes = label[0] < 0 ? 1 : (size_t)data->classes;
-    for (c = 0; c < classes; c++) {
+    for (c = 0; c < classes; c++, pool += n, left -= n) {
         size_t want = count / classes + (c < count % classes);
-        PTQ__TRY(ptq__sample_class(data, label, (int)c, want, seed, pool + drawn, err));
-        drawn += want;
+        for (n = 0; n < left && label[pool[n]] == first + (int)c;)
+            n++;
+        if (n < want)
+            return ptq_error_set(err, PTQ_BAD_DATA,
+                                 "class %zu (%s) has %zu images, %zu are needed; ask for fewer", c,
+                                 data->class_name ? data->class_name[c] : "unnamed", n, want);
+        ptq_rng_seed(&rng, seed, c);
+        for (i = 0; i < want; i++) {
+            size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i));
+            indices[drawn++] = pool[k];
+            pool[k] = pool[i];
+        }
     }
-    ptq__sort(pool, count, sizeof *pool, ptq__index_before, NULL);
-    memcpy(indices, pool, count * sizeof *pool);
+    ptq__sort(indices, count, sizeof *indices, ptq__image_before, NULL);
     return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err) {
-    ptq_memory memory;
+    ptq_memory memory = {{NULL, NULL, NULL}, ptq__allocator(allocator)};
     ptq_status status;
+    size_t *pool = NULL; /* data->count: numbers of images */
+    int *label = NULL;   /* data->count */
+    void *item = NULL;
     PTQ__TRY(ptq__check_dataset(data, err));
     if (!count || count > data->count || data->count > UINT32_MAX)
         return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %zu of %zu images", count,
                              data->count);
-    memset(&memory, 0, sizeof memory);
-    memory.allocator = ptq__allocator(allocator);
-    status = ptq__sample_all(data, count, seed, indices, &memory, err);
+    status = PTQ__KEEP(&memory, &pool, data->count, "sampling", err);
+    if (!status)
+        status = PTQ__KEEP(&memory, &label, data->count, "labels", err);
+    if (!status)
+        status = ptq__keep(&memory, ptq__item_size(data), 1, "an image", &item, err);
+    if (!status)
+        status = ptq__sort_by_class(data, item, label, pool, err);
+    if (!status)
+        status = ptq__draw(data, count, seed, label, pool, indices, err);
     ptq_release(&memory);
     return status;
 }
@@ -7410,29 +7383,35 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
    What quantization did. First a model alone: its answers beside the labels. Then two models on the
    same images, the float one and the quantized one: how often they answer alike, whether the one is
    better than chance explains, how far the logits drift apart, and in which tensor the difference
-   arises. */
+   arises. Nothing depends on the number of threads or on the order in which images finish. */
 
-/* One block holds all lists, the widest elements first, so that each is aligned. */
-static ptq_status ptq__evaluation_create(ptq_evaluation *e, size_t total, int classes,
-                                         ptq_error *err) {
-    size_t n = (size_t)classes, each = 2 * sizeof(int) + n * sizeof(float); /* of an image */
-    double bytes = (double)n * ((double)n + 2) * sizeof(size_t) + (double)total * (double)each;
-    if (bytes > (double)(SIZE_MAX / 2))
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%zu images of %d classes are too many", total,
-                             classes);
-    PTQ__TRY(ptq__keep(&e->memory, (n * n + 2 * n) * sizeof(size_t) + total * each, 1,
-                       "an evaluation", &e->class_total, err));
-    e->total = total;
-    e->classes = classes;
-    e->class_correct = e->class_total + n;
-    e->confusion = e->class_correct + n;
-    e->label = (int *)(void *)(e->confusion + n * n);
-    e->prediction = e->label + total;
-    e->logits = (float *)(void *)(e->prediction + total);
+/* One image, on some thread: it writes to places of its own, and needs no lock. The answer is the
+   class of the largest logit, the first one if several are. */
+static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
+                                    ptq_error *err) {
+    ptq_evaluation *e = (ptq_evaluation *)job->context;
+    float *logits = e->logits + index * (size_t)e->classes;
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, logits, err));
+    e->label[index] = label;
+    e->prediction[index] = ptq_argmax(logits, e->classes);
     return PTQ_OK;
 }
 
-/* Images are counted when all have run: threads finish them in any order. */
+/* Room for the answers, in three blocks: counts of classes, numbers of images, logits. */
+static ptq_status ptq__evaluation_create(ptq_evaluation *e, ptq_error *err) {
+    const char *what = "an evaluation";
+    size_t n = (size_t)e->classes, square = (n + 2) * sizeof(size_t);
+    PTQ__TRY(ptq__keep(&e->memory, n, square, what, &e->class_total, err));
+    PTQ__TRY(ptq__keep(&e->memory, e->total, 2 * sizeof(int), what, &e->label, err));
+    PTQ__TRY(ptq__keep(&e->memory, e->total, n * sizeof(float), what, &e->logits, err));
+    e->class_correct = e->class_total + n;
+    e->confusion = e->class_correct + n;
+    e->prediction = e->label + e->total;
+    return PTQ_OK;
+}
+
+/* Images are counted when all have run: threads finish them in any order. confusion[l n + p] is how
+   many images of class l were taken for class p; those of its diagonal are right. */
 static void ptq__evaluation_count(ptq_evaluation *e) {
     size_t i, n = (size_t)e->classes;
     for (i = 0; i < e->total; i++) {
@@ -7446,43 +7425,25 @@ static void ptq__evaluation_count(ptq_evaluation *e) {
     }
 }
 
-/* One image, on some thread: it writes to places of its own, and needs no lock. */
-static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
-                                    ptq_error *err) {
-    ptq_evaluation *e = (ptq_evaluation *)job->context;
-    float *logits = e->logits + index * (size_t)e->classes;
-    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, logits, err));
-    e->label[index] = label;
-    e->prediction[index] = ptq_argmax(logits, e->classes);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__evaluate_labelled(ptq__job *job, ptq__worker *worker, size_t index,
-                                         int label, ptq_error *err) {
-    if (label < 0)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has no label to compare the answer with",
-                             index);
-    return ptq__evaluate_one(job, worker, index, label, err);
-}
-
 /* The searches of part four compare logits with logits, and need no labels. */
 static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, int labelled,
                                 ptq_evaluation *out, ptq_error *err) {
-    ptq_evaluate_options plain;
     ptq_evaluation result;
     ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
-    memset(&plain, 0, sizeof plain);
     memset(&result, 0, sizeof result);
-    options = options ? options : &plain;
-    job = ptq__job_over(plan, data, &options->work);
-    job.total = options->limit && options->limit < job.total ? options->limit : job.total;
-    job.one = labelled ? ptq__evaluate_labelled : ptq__evaluate_one;
+    job = ptq__job_over(plan, data, options ? &options->work : NULL);
+    if (options && options->limit && options->limit < job.total)
+        job.total = options->limit;
+    job.labelled = labelled;
+    job.one = ptq__evaluate_one;
     job.context = &result;
-    result.memory.allocator = options->work.allocator;
-    status = ptq__evaluation_create(&result, job.total, data->classes, err);
+    result.memory.allocator = job.work.allocator;
+    result.total = job.total;
+    result.classes = data->classes;
+    status = ptq__evaluation_create(&result, err);
     if (!status)
         status = ptq__job_run(&job, err);
     if (status) {
@@ -7500,22 +7461,18 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
-/* ln of the binomial coefficient, n over k; lgamma(n + 1) is ln n!. */
-static double ptq__log_choose(double n, double k) {
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1);
-}
-
 /* P(X <= k) for X binomial with n trials of probability p: the sum over i of
-   (n over i) p^i (1 - p)^(n - i), by logarithms, since the factors leave the range of double. */
+   n! / (i! (n - i)!) p^i (1 - p)^(n - i), by logarithms, since the factors leave the range of
+   double; lgamma(n + 1) is ln n!. */
 static double ptq__binomial_cdf(size_t k, size_t n, double p) {
-    double sum = 0;
+    double sum = 0, all = lgamma((double)n + 1);
     size_t i;
     if (p <= 0 || k >= n)
         return 1;
     if (p >= 1)
         return 0;
     for (i = 0; i <= k; i++)
-        sum += exp(ptq__log_choose((double)n, (double)i) + (double)i * log(p) +
+        sum += exp(all - lgamma((double)i + 1) - lgamma((double)(n - i) + 1) + (double)i * log(p) +
                    (double)(n - i) * log1p(-p));
     return sum < 1 ? sum : 1;
 }
@@ -7543,22 +7500,10 @@ PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, d
     *high = ptq__exact_end(k, n, (1 - level) / 2, 1);
 }
 
-/* Kullback and Leibler's divergence of two softmax distributions P and Q over the classes, from the
-   logits x and y: sum over c of P(c) (ln P(c) - ln Q(c)), in nats, with ln P(c) = x(c) - max -
-   ln sum exp(x - max). */
-static double ptq__kl(const float *x, const float *y, int classes) {
-    double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
-    double sum_x = 0, sum_y = 0, kl = 0;
-    int c;
-    for (c = 0; c < classes; c++) {
-        sum_x += exp((double)x[c] - most_x);
-        sum_y += exp((double)y[c] - most_y);
-    }
-    for (c = 0; c < classes; c++) {
-        double log_x = (double)x[c] - most_x - log(sum_x);
-        kl += exp(log_x) * (log_x - ((double)y[c] - most_y - log(sum_y)));
-    }
-    return kl > 0 ? kl : 0;
+/* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB: one bit more in the codes of
+   everything is worth about 6 of it. */
+static double ptq__sqnr(double signal, double noise) {
+    return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
 }
 
 /* For exact sums, which take floats: what is too large counts as the largest. */
@@ -7566,79 +7511,101 @@ static float ptq__finite_float(double value) {
     return value < (double)FLT_MAX ? (float)value : FLT_MAX;
 }
 
-/* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB. */
-static double ptq__sqnr(double signal, double noise) {
-    return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
-}
-
-/* Logits against logits. The sums over images are exact, and so do not depend on their order. */
-static void ptq__compare_logits(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
-                                ptq_comparison *out) {
+/* How far logits drift apart: sums over images, which are exact, and so the same in any order. */
+typedef struct ptq__drift {
     ptq_exact_sum kl, signal, noise;
-    size_t i;
-    int c, classes = baseline->classes;
-    memset(&kl, 0, sizeof kl);
-    signal = noise = kl;
-    for (i = 0; i < baseline->total; i++) {
-        const float *x = baseline->logits + i * (size_t)classes;
-        const float *y = quantized->logits + i * (size_t)classes;
-        double xx = 0, dd = 0;
-        for (c = 0; c < classes; c++) {
-            double d = (double)x[c] - (double)y[c];
-            xx += (double)x[c] * (double)x[c];
-            dd += d * d;
-        }
-        ptq__exact_add(&kl, ptq__finite_float(ptq__kl(x, y, classes)));
-        ptq__exact_add(&signal, ptq__finite_float(xx));
-        ptq__exact_add(&noise, ptq__finite_float(dd));
+} ptq__drift;
+
+/* One image's logits x, and those of the quantized model, y, `classes` of each. Kullback and
+   Leibler's divergence of their softmax distributions P and Q is, in nats,
+
+       sum over c of P(c) (ln P(c) - ln Q(c)),    ln P(c) = x(c) - max x - ln sum exp(x - max x),
+
+   and never negative but by rounding. */
+static void ptq__drift_add(ptq__drift *drift, const float *x, const float *y, int classes) {
+    double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
+    double sum_x = 0, sum_y = 0, signal = 0, noise = 0, kl = 0;
+    int c;
+    for (c = 0; c < classes; c++) {
+        double d = (double)x[c] - (double)y[c];
+        signal += (double)x[c] * (double)x[c];
+        noise += d * d;
+        sum_x += exp((double)x[c] - most_x);
+        sum_y += exp((double)y[c] - most_y);
     }
-    out->kl = ptq__exact_value(&kl) / (double)baseline->total;
-    out->sqnr_db = ptq__sqnr(ptq__exact_value(&signal), ptq__exact_value(&noise));
+    for (c = 0; c < classes; c++) {
+        double log_x = (double)x[c] - most_x - log(sum_x);
+        kl += exp(log_x) * (log_x - ((double)y[c] - most_y - log(sum_y)));
+    }
+    ptq__exact_add(&drift->kl, ptq__finite_float(kl > 0 ? kl : 0));
+    ptq__exact_add(&drift->signal, ptq__finite_float(signal));
+    ptq__exact_add(&drift->noise, ptq__finite_float(noise));
 }
 
 /* Of the images that changed between right and wrong, half would be won by chance alone. How far
-   the share that was won is from 1/2 makes both the interval and the test. */
+   the share p that was won is from 1/2 makes both the interval and the test (McNemar 1947):
+
+       delta = (won - lost) / n = (2 p - 1) (won + lost) / n
+       p-value = 2 P(X <= min(won, lost))    for X binomial, won + lost trials of probability 1/2
+
+   Images that both models get right, or both wrong, tell nothing about which is better, and so do
+   not enter. That makes the test far sharper than one that takes the two accuracies for those of
+   different images. */
+static void ptq__compare_accuracy(ptq_comparison *c) {
+    size_t changed = c->lost + c->won, fewer = c->lost < c->won ? c->lost : c->won;
+    double low, high, n = (double)c->total, share = 100 * (double)changed / n;
+    c->delta_pp = 100 * ((double)c->won - (double)c->lost) / n;
+    ptq_exact_interval(c->won, changed, 0.95, &low, &high);
+    c->low_pp = changed ? (2 * low - 1) * share : 0;
+    c->high_pp = changed ? (2 * high - 1) * share : 0;
+    c->p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
+    c->p_value = c->p_value > 1 ? 1 : c->p_value;
+}
+
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err) {
+    int classes = baseline->classes, logits = baseline->logits && quantized->logits;
+    size_t i, total = baseline->total;
     ptq_comparison result;
-    size_t i, changed, fewer;
-    double low, high, share, n = (double)baseline->total;
-    if (baseline->total != quantized->total || !baseline->total ||
-        memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
+    ptq__drift drift;
+    if (total != quantized->total || !total ||
+        memcmp(baseline->label, quantized->label, total * sizeof(int)))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the evaluations saw different images (%zu and %zu); run both on the"
                              " same data set in one program",
-                             baseline->total, quantized->total);
-    if (baseline->classes != quantized->classes)
+                             total, quantized->total);
+    if (classes != quantized->classes)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
-                             baseline->classes, quantized->classes);
+                             classes, quantized->classes);
     memset(&result, 0, sizeof result);
-    result.total = baseline->total;
-    for (i = 0; i < result.total; i++) {
+    memset(&drift, 0, sizeof drift);
+    result.total = total;
+    for (i = 0; i < total; i++) {
         int label = baseline->label[i], a = baseline->prediction[i], b = quantized->prediction[i];
+        size_t at = i * (size_t)classes;
         result.agree += a == b;
         result.before += a == label;
         result.after += b == label;
         result.lost += a == label && b != label;
         result.won += a != label && b == label;
+        if (logits)
+            ptq__drift_add(&drift, baseline->logits + at, quantized->logits + at, classes);
     }
-    changed = result.lost + result.won;
-    fewer = result.lost < result.won ? result.lost : result.won;
-    share = 100 * (double)changed / n;
-    result.delta_pp = 100 * ((double)result.won - (double)result.lost) / n;
-    ptq_exact_interval(result.won, changed, 0.95, &low, &high);
-    result.low_pp = share > 0 ? (2 * low - 1) * share : 0;
-    result.high_pp = share > 0 ? (2 * high - 1) * share : 0;
-    result.p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
-    result.p_value = result.p_value > 1 ? 1 : result.p_value;
-    if (baseline->logits && quantized->logits)
-        ptq__compare_logits(baseline, quantized, &result);
+    ptq__compare_accuracy(&result);
+    if (logits) {
+        result.kl = ptq__exact_value(&drift.kl) / (double)total;
+        result.sqnr_db = ptq__sqnr(ptq__exact_value(&drift.signal), ptq__exact_value(&drift.noise));
+    }
     *out = result;
     return PTQ_OK;
 }
 
-/* Layer by layer. A model may have been equalized: channels of its tensors are then smaller or
-   larger than the float model's by factors in the metadata, "name factor factor ...;name ...".
+/* Layer by layer: both models run on the same image, keeping every tensor, and each tensor of the
+   one is laid beside that of the same name in the other. Where the ratio of signal to noise falls
+   at once, from one tensor to the next, the layer between them is to blame.
+
+   A model may have been equalized: channels of its tensors are then smaller or larger than the
+   float model's by factors in the metadata, "name factor factor ...;name ...".
 
    The factors of a node's result, as text; 0: none. */
 static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
@@ -7668,18 +7635,17 @@ static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_t
     }
 }
 
-/* Two sessions that keep every tensor, and sums over images, one for each item of the report. */
+/* Sums over images, one for each tensor of the report. */
 typedef struct ptq__layer_sum {
     double signal, noise;
     uint64_t clipped, elements;
 } ptq__layer_sum;
 
+/* What a comparison of layers holds: the float model's session beside the job's own. */
 typedef struct ptq__layers {
-    ptq_session *real, *coded;
-    void *image;
+    ptq_session *real;
     ptq__layer_sum *sum;
     ptq_layer_report report;
-    ptq_memory memory; /* what goes at the end */
 } ptq__layers;
 
 /* One tensor of one image. An element is clipped if its code is the lowest or the highest while the
@@ -7698,74 +7664,59 @@ static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq
         item->largest = d > item->largest ? d : item->largest;
         if (q->type == PTQ_TYPE_F32)
             continue;
-        code = ptq__load(coded->data, (int)i, q->type);
+        code = ptq__code(coded, i);
         sum->clipped +=
             (code == low && x < y - q->scale / 2) || (code == high && x > y + q->scale / 2);
     }
     sum->elements += n;
 }
 
-/* Every tensor of the quantized model that the float model has too, after both have run: of a node
-   with a fused addition first what is before it, then its result. */
-static ptq_status ptq__compare_image(ptq__layers *layers, ptq_error *err) {
-    const ptq_model *model = layers->coded->plan->info.model;
-    ptq_layer_error *item = layers->report.item;
-    ptq__layer_sum *sum = layers->sum;
-    int i, middle;
+/* One image through both models; then every tensor of the quantized model that the float model has
+   too: of a node with a fused addition first what is before it, then its result. */
+static ptq_status ptq__compare_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
+                                   ptq_error *err) {
+    const ptq_model *model = job->plan->info.model;
+    ptq__layers *layers = (ptq__layers *)job->context;
+    int i, middle, items = 0;
+    (void)index;
+    (void)label;
+    PTQ__TRY(ptq__run_item(layers->real, job->data, worker->item, NULL, err));
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
     for (i = 1; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
         for (middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
             const char *name = middle ? node->name : node->out;
+            const ptq_qparams *q = middle ? &node->mid : &node->q;
+            ptq_layer_error *item = &layers->report.item[items];
             ptq_tensor real, coded;
             if (ptq_model_find(layers->real->plan->info.model, name) < 0)
                 continue;
             PTQ__TRY(ptq_session_tensor(layers->real, name, &real, err));
-            PTQ__TRY(ptq_session_tensor(layers->coded, name, &coded, err));
+            PTQ__TRY(ptq_session_tensor(worker->session, name, &coded, err));
             memcpy(item->name, name, strlen(name) + 1);
             ptq__in_units_of(model, node, &real);
             if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
-                ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
-            item++;
-            sum++;
+                ptq__layer_add(&layers->sum[items], item, &real, &coded, q);
+            items++;
         }
     }
-    layers->report.items = (int)(item - layers->report.item);
+    layers->report.items = items;
     return PTQ_OK;
 }
 
-/* Every node makes two tensors at most: before a fused addition, and its result. */
-static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *baseline,
-                                   const ptq_plan *quantized, const ptq_dataset *data,
-                                   ptq_error *err) {
-    size_t most = 2 * (size_t)quantized->info.model->nodes;
-    ptq_session_options keep;
-    memset(&keep, 0, sizeof keep);
-    keep.keep = 1;
-    keep.allocator = layers->memory.allocator = layers->report.memory.allocator =
-        quantized->allocator;
-    PTQ__TRY(ptq_session_create(baseline, &keep, &layers->real, err));
-    PTQ__TRY(ptq_session_create(quantized, &keep, &layers->coded, err));
-    PTQ__TRY(ptq__keep(&layers->memory, ptq__item_size(data), 1, "an image", &layers->image, err));
-    PTQ__TRY(PTQ__KEEP(&layers->memory, &layers->sum, most, "layer report", err));
-    return PTQ__KEEP(&layers->report.memory, &layers->report.item, most, "layer report", err);
-}
-
-/* Both models on each image in turn; the sums then make the figures. */
-static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *data, size_t count,
-                                      ptq_error *err) {
-    size_t i;
-    int k, label;
-    for (i = 0; i < count; i++) {
-        PTQ__TRY(data->get(data->user, i, layers->image, &label, err));
-        PTQ__TRY(ptq__run_item(layers->real, data, layers->image, NULL, err));
-        PTQ__TRY(ptq__run_item(layers->coded, data, layers->image, NULL, err));
-        PTQ__TRY(ptq__compare_image(layers, err));
-    }
-    for (k = 0; k < layers->report.items; k++) {
-        const ptq__layer_sum *sum = &layers->sum[k];
-        layers->report.item[k].sqnr_db = ptq__sqnr(sum->signal, sum->noise);
-        layers->report.item[k].clipped =
-            sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
+/* Runs the job, and makes the figures of the sums. A node makes two tensors at most: what is before
+   its fused addition, and its result. */
+static ptq_status ptq__compare_run(ptq__job *job, ptq__layers *layers, ptq_error *err) {
+    size_t most = 2 * (size_t)job->plan->info.model->nodes;
+    ptq_layer_error *item;
+    int i;
+    PTQ__TRY(PTQ__NEW(&job->work.allocator, &layers->sum, most, "layer report", err));
+    PTQ__TRY(PTQ__KEEP(&layers->report.memory, &layers->report.item, most, "layer report", err));
+    PTQ__TRY(ptq__job_run(job, err));
+    for (i = 0, item = layers->report.item; i < layers->report.items; i++, item++) {
+        const ptq__layer_sum *sum = &layers->sum[i];
+        item->sqnr_db = ptq__sqnr(sum->signal, sum->noise);
+        item->clipped = sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
     }
     return PTQ_OK;
 }
@@ -7773,36 +7724,30 @@ static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *da
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err) {
+    ptq_session_options keep;
     ptq__layers layers;
+    ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(baseline, data, err));
     PTQ__TRY(ptq__check_fits(quantized, data, err));
+    memset(&keep, 0, sizeof keep);
     memset(&layers, 0, sizeof layers);
-    status = ptq__layers_open(&layers, baseline, quantized, data, err);
+    job = ptq__job_over(quantized, data, NULL);
+    job.total = count && count < data->count ? count : data->count;
+    job.one = ptq__compare_one;
+    job.context = &layers;
+    job.keep = keep.keep = 1;
+    job.work.allocator = keep.allocator = layers.report.memory.allocator = quantized->allocator;
+    status = ptq_session_create(baseline, &keep, &layers.real, err);
     if (!status)
-        status = ptq__compare_images(&layers, data,
-                                     count && count < data->count ? count : data->count, err);
+        status = ptq__compare_run(&job, &layers, err);
     ptq_session_free(layers.real);
-    ptq_session_free(layers.coded);
-    ptq_release(&layers.memory);
+    ptq__free(&job.work.allocator, layers.sum);
     if (status)
         ptq_release(&layers.report.memory);
     else
         *out = layers.report;
     return status;
-}
-
-/* What the searches of part four go by. */
-static ptq_status ptq__diverge(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
-                               ptq_divergence *out, ptq_error *err) {
-    ptq_comparison compared;
-    memset(out, 0, sizeof *out);
-    PTQ__TRY(ptq_compare(baseline, quantized, &compared, err));
-    out->sqnr_db = compared.sqnr_db;
-    out->kl = compared.kl;
-    out->agreement = (double)compared.agree / (double)compared.total;
-    out->delta_pp = compared.delta_pp;
-    return PTQ_OK;
 }
 
 #endif /* PTQ_RUN_ONLY */
@@ -13204,11 +13149,17 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
 static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model *model,
                                       ptq_divergence *cost, ptq_error *err) {
     ptq_evaluation measured;
+    ptq_comparison compared;
     ptq_status status;
     PTQ__TRY(ptq__search_evaluate(search, model, &measured, err));
-    status = ptq__diverge(&search->real, &measured, cost, err);
+    status = ptq_compare(&search->real, &measured, &compared, err);
     ptq_release(&measured.memory);
-    return status;
+    PTQ__TRY(status);
+    cost->sqnr_db = compared.sqnr_db;
+    cost->kl = compared.kl;
+    cost->agreement = (double)compared.agree / (double)compared.total;
+    cost->delta_pp = compared.delta_pp;
+    return PTQ_OK;
 }
 
 /* Converts with the overrides of the search, and measures. `bytes` and `made` may be NULL; only a
