@@ -9252,9 +9252,10 @@ PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_alloc
     return PTQ_OK;
 }
 
-/* The bytes of a file are freed once something was made of them; errors get its path in front. */
-static ptq_status ptq__close(const char *path, void *bytes, const ptq_allocator *allocator,
-                             ptq_status status, const ptq_error *inner, ptq_error *err) {
+/* The end of loading: something was made of the bytes of a file, or not. They are freed, and the
+   error, which comes from them, gets the path in front. */
+static ptq_status ptq__loaded(const char *path, void *bytes, const ptq_allocator *allocator,
+                              ptq_status status, const ptq_error *inner, ptq_error *err) {
     ptq__free(allocator, bytes);
     return status ? ptq_error_set(err, status, "%s: %s", path, inner->text) : PTQ_OK;
 }
@@ -9271,12 +9272,12 @@ PTQ_API ptq_status ptq_model_load(const char *path, const ptq_load_options *opti
     copying.allocator = ptq__allocator(options ? &options->allocator : NULL);
     PTQ__TRY(ptq_file_read(path, 0, &copying.allocator, &bytes, &size, err));
     status = ptq_model_parse(bytes, size, &copying, out, &inner);
-    return ptq__close(path, bytes, &copying.allocator, status, &inner, err);
+    return ptq__loaded(path, bytes, &copying.allocator, status, &inner, err);
 }
 
 #ifndef PTQ_RUN_ONLY
 #ifdef _WIN32
-/* `to` NULL: removes the file. */
+/* In one step, over a file that may exist. `to` NULL: removes the file. 1 on success. */
 static int ptq__move(const char *from, const char *to) {
     enum { REPLACE_EXISTING = 1 };
     ptq__wide source, target;
@@ -9295,14 +9296,17 @@ static int ptq__is_separator(char c) { return c == '/'; }
 #endif
 
 /* A device, a pipe: written to as it is, for a file in its place would be the end of it. */
-static int ptq__is_special(const char *path) {
 #ifdef PTQ__HAS_STAT
+static int ptq__is_special(const char *path) {
     struct stat status;
     return stat(path, &status) == 0 && !S_ISREG(status.st_mode);
-#else
-    return path == NULL;
-#endif
 }
+#else
+static int ptq__is_special(const char *path) {
+    (void)path;
+    return 0;
+}
+#endif
 
 static int ptq__write_bytes(const char *path, const void *bytes, size_t size) {
     FILE *file = ptq__open(path, 1);
@@ -9654,7 +9658,7 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
     ptq_status status;
     PTQ__TRY(ptq_file_read(path, 0, allocator, &bytes, &size, err));
     status = ptq_calibration_parse(bytes, size, allocator, out, &inner);
-    return ptq__close(path, bytes, allocator, status, &inner, err);
+    return ptq__loaded(path, bytes, allocator, status, &inner, err);
 }
 
 PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, const char *path,
