@@ -12342,9 +12342,9 @@ enum {
     PTQ__PATCHES = 64      /* positions looked at in an image */
 };
 
-/* A layer that learns, or one group of it, since groups share neither inputs nor channels; and
-   where its sums lie among those of all. x are codes less their zero point, so |x| < 2^8, and
-   |y| < 2^28: no sum over fewer than 2^27 positions can overflow. */
+/* A group of a layer that learns, all of the layer where it has one group: groups share neither
+   inputs nor channels. And where its sums lie among those of all lessons. x are codes less their
+   zero point, so |x| < 2^8, and |y| < 2^28: no sum over fewer than 2^27 positions can overflow. */
 typedef struct ptq__lesson {
     int index, old;       /* its node in the model that is being made, and in the float model */
     ptq_node *to;         /* the node of the new model: its codes and biases are replaced */
@@ -12355,7 +12355,7 @@ typedef struct ptq__lesson {
     int rounds;       /* codes are learned; 0: the bias alone */
     int targets;      /* the float model's y is looked at; 0: w x + b stands for it */
     double unit;      /* of y in the sums */
-    double in_scale;  /* of x: w (in_scale x) is a real number */
+    double in_scale;  /* of x: in_scale x is the real input */
     size_t count;     /* 1: how many positions there are in the sums */
     size_t x;         /* taps: x[i] */
     size_t xx;        /* taps x (taps + 1) / 2: x[i] x[j], the lower triangle. If `rounds` */
@@ -12409,7 +12409,7 @@ static double ptq__target_unit(const ptq__converter *cv, const ptq__lesson *less
     return ldexp(1, exponent - 26);
 }
 
-/* Describes the groups of a node, if it learns. Returns how many there are. */
+/* Describes the groups of a node, if it learns; returns how many. */
 static int ptq__find_lessons(const ptq__converter *cv, int index, ptq__lesson *lesson) {
     ptq_node *node = &cv->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
@@ -12568,7 +12568,7 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
     return PTQ_OK;
 }
 
-/* Only one thread at a time is in here. */
+/* Only one thread at a time is in here. What it gathered is added to what others have. */
 static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__learner *all = (ptq__learner *)job->context, *part = (ptq__learner *)worker->own;
     size_t k;
@@ -12899,6 +12899,7 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
     ptq__free(allocator, lesson);
     return status;
 }
+
 /* ---- [EXPECT] ------------------------------------------------------------------------------- */
 
 /* Analytic bias correction (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2): the
@@ -12938,7 +12939,8 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
     *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
 }
 
-/* Of the image: the pixel values that were counted in calibration, all channels alike. */
+/* Of the image: mean and deviation of the pixel values that were counted in calibration. All
+   channels are counted together; what differs is how each is preprocessed. */
 static ptq_status ptq__expect_pixels(const ptq__converter *cv, float *mean, ptq_error *err) {
     const ptq_model *model = cv->old;
     int c, v, channels = model->node[0].shape[2];
@@ -12982,8 +12984,8 @@ static void ptq__expect_weighted(const ptq_model *model, const ptq_node *node, c
     }
 }
 
-/* The batch norm whose result a node computes: its own, or one that fusing folded into it. NULL if
-   none can be seen. */
+/* The batch norm whose result a node computes: itself, or one that fusing folded into it and that
+   only the model before fusing shows. NULL: none. */
 static const ptq_node *ptq__norm_of(const ptq_model *unfused, const ptq_node *node) {
     int conv = unfused ? ptq_model_find(unfused, node->name) : -1, i;
     if (node->op == PTQ_OP_BATCH_NORM)
@@ -13664,8 +13666,7 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
            node->param[PTQ_PARAM_BIAS].size + scales * sizeof(float);
 }
 
-/* Measures the model under `scheme`, except for `node`, which is under `own`; NULL: no exception.
-   */
+/* Measures the model under `scheme`, all but `node`, which is under `own`. NULL: all. */
 static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme, const char *node,
                                   const ptq_scheme *own, ptq_divergence *cost, ptq_error *err) {
     search->overrides = node != NULL;
@@ -13676,8 +13677,8 @@ static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme,
     return ptq__search_try(search, scheme, cost, NULL, NULL, err);
 }
 
-/* Nodes whose results are rounded anew: those with weights, and sums and averages. What only moves
-   or compares codes (ReLU, maxima) adds no error of its own. */
+/* Nodes whose results are rounded anew: those with weights, sums, averages. What only chooses among
+   codes (ReLU, maxima) adds no error of its own. */
 static int ptq__measurable(const ptq_node *node) {
     return ptq__has_weight(node->op) || ptq__operator_of(node)->codes == PTQ__OWN_CODES;
 }
@@ -13691,7 +13692,7 @@ static int ptq__costs_more(const void *a, const void *b, const void *context) {
     return ptq_model_find(model, x->node) < ptq_model_find(model, y->node);
 }
 
-/* What remedies make of a scheme. One that leaves it as it is need not be tried. */
+/* Remedies: functions from one scheme to another. */
 
 static void ptq__use_channels(ptq_scheme *s) { s->weight_per_tensor = s->weight_affine = 0; }
 
@@ -13700,9 +13701,9 @@ static void ptq__use_mse(ptq_scheme *s) {
     s->weight_method = s->weight_affine ? PTQ_METHOD_MINMAX : PTQ_METHOD_MSE;
 }
 
-static void ptq__use_8_bit_weights(ptq_scheme *s) { s->weight_bits = s->weight_bits ? 8 : 0; }
+static void ptq__use_8_bit_weights(ptq_scheme *s) { s->weight_bits = 8; }
 
-static void ptq__use_8_bits(ptq_scheme *s) { s->activation_bits = s->activation_bits ? 8 : 0; }
+static void ptq__use_8_bits(ptq_scheme *s) { s->activation_bits = 8; }
 
 static void ptq__use_float(ptq_scheme *s) { *s = ptq__float_scheme(); }
 
@@ -13770,12 +13771,15 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
                                   ptq_sensitivity_report *report, ptq_error *err) {
     ptq_scheme scheme = search->options->scheme, changed;
     ptq_divergence after;
+    char was[160], is[160];
     if (item)
         scheme = ptq__plain_scheme(&scheme);
     changed = scheme;
     remedy->apply(&changed);
-    if (!memcmp(&changed, &scheme, sizeof scheme))
-        return PTQ_OK;
+    ptq_scheme_write(&scheme, was, sizeof was);
+    ptq_scheme_write(&changed, is, sizeof is);
+    if (!strcmp(was, is))
+        return PTQ_OK; /* nothing to try */
     PTQ__TRY(ptq__try_except(search, item ? &scheme : &changed, item ? item->node : NULL, &changed,
                              &after, err));
     ptq__add_advice(report, item ? item->node : "",
@@ -13848,6 +13852,7 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
         *out = report;
     return status;
 }
+
 /* ---- [MIX] ---------------------------------------------------------------------------------- */
 
 /* Mixed precision: how many bits the weights of each layer deserve. There are 7^layers answers, too
@@ -13855,9 +13860,9 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
    A greedy path then leads from the largest model to the smallest, each step giving up bits where
    that costs least for the bytes it saves (HAWQ-V2: Dong et al. 2020,
    https://arxiv.org/abs/1911.03852, where the trace of a Hessian stands for what is measured here).
-   The models on it are the frontier. That divergences do not really add up, and that learning makes
-   up for some of them, is seen to at the end: what is chosen between was converted in full and
-   measured. */
+   The models on it are the frontier. Divergences do not really add up, and learning makes up for a
+   part of them; so the models among which an accuracy is looked for are converted in full and
+   measured, and so is the one returned. */
 
 static const int ptq__mix_bits[] = {32, 8, 6, 5, 4, 3, 2};
 
@@ -13921,7 +13926,8 @@ static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
    nothing is left to save. */
 static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     double least = HUGE_VAL;
-    int k, b, best = -1, best_bits = 0;
+    uint8_t *best = NULL;
+    int k, b, best_bits = 0;
     for (k = 0; k < mixer->report->nodes; k++) {
         const ptq__mix_layer *layer = &mixer->layer[k];
         int from = ptq__mix_width(bits[k]);
@@ -13931,14 +13937,14 @@ static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
             double rate = cost > 0 ? cost / saved : cost * saved;
             if (saved > 0 && rate < least) {
                 least = rate;
-                best = k;
+                best = &bits[k];
                 best_bits = ptq__mix_bits[b];
             }
         }
     }
-    if (best >= 0)
-        bits[best] = (uint8_t)best_bits;
-    return best >= 0;
+    if (best)
+        *best = (uint8_t)best_bits;
+    return best != NULL;
 }
 
 /* From float everywhere down to 2 bits everywhere: size and prediction of every model on the way.
@@ -13965,7 +13971,8 @@ static void ptq__mix_frontier(ptq__mixer *mixer) {
     } while (ptq__mix_step(mixer, bits));
 }
 
-/* Converts item `at` under the full scheme and measures it; keeps the model if `keep`. */
+/* Converts item `at` under the full scheme and measures it. Only a model that is kept need be made
+   a second time, as the search confirms its choices for that one alone. */
 static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err) {
     const ptq_mix_report *report = mixer->report;
     const ptq_scheme *scheme = &mixer->search.options->scheme;
@@ -13997,9 +14004,9 @@ static int ptq__mix_good_enough(const ptq__mixer *mixer, int at) {
 }
 
 /* Sizes fall along the frontier, so the first model that is small enough is the best under a size.
-   Under a loss of accuracy the smallest is wanted, the last that is good enough: it is found by
-   bisection between `low`, which is (or is returned for want of a better), and `high`, which is
-   not, as if accuracy fell along the frontier as well. */
+   Under a limit on the accuracy lost the smallest is wanted, that is the last that is good enough.
+   Bisection finds it between `low`, which is (or which is returned for want of a better one), and
+   `high`, which is not, as if accuracy fell along the frontier as well. */
 static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
     ptq_mix_report *report = mixer->report;
     int low = 0, high = report->items;
@@ -14089,6 +14096,7 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
         ptq_release(&made.memory);
     return status;
 }
+
 #endif /* PTQ_NO_SEARCH, PTQ_RUN_ONLY */
 
 /* ---- [LEFT OUT] ----------------------------------------------------------------------------- */
