@@ -576,7 +576,9 @@ PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int node);
        conv1 conv2d in=input channels=16 kernel=3x3
    The padding that ptq_padding calls SAME, stride 1, one group, and a bias are not written. */
 PTQ_API size_t ptq_model_describe(const ptq_model *model, char *text, size_t size);
+#ifndef PTQ_RUN_ONLY
 PTQ_API size_t ptq_graph_write(const ptq_model *model, char *text, size_t size);
+#endif
 
 /* The reverse: a model with zero parameters from a graph text of `length` bytes, which may come
    from an enemy. Errors name the line. */
@@ -880,9 +882,11 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
 #endif
 #ifndef PTQ_RUN_ONLY
 PTQ_API void ptq_cifar10_free(ptq_cifar10 *data);
+#endif
 
 /* The images as a data set, which lives as long as `data` does. The classes have the names that
    were found beside the data, else CIFAR-10's. NULL: CIFAR-10 without images, for its names. */
+#ifndef PTQ_RUN_ONLY
 PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data);
 #endif
 
@@ -890,10 +894,12 @@ PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data);
 typedef struct ptq_rng {
     uint64_t state, increment;
 } ptq_rng;
+#ifndef PTQ_RUN_ONLY
 PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream);
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng);
 PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound); /* unbiased; bound >= 1 */
 PTQ_API float ptq_rng_float(ptq_rng *rng);                    /* [0, 1), 24 bits */
+#endif
 
 /* Chooses `count` items, as many of every class as possible (the first classes get the remainder):
    per class a Fisher-Yates shuffle by PCG32(seed, class) from the front (i swaps with i plus a
@@ -1027,10 +1033,12 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
 #ifndef PTQ_RUN_ONLY
 /* Index of a tensor by name; -1 if it was not observed. */
 PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name);
+#endif
 
 /* What a user should know before relying on it, one sentence with its remedy a line, empty if there
    is nothing: fewer than 100 images, classes missing or uneven, the same image twice, a pixel range
    that is not 0..255. In the manner of snprintf. */
+#ifndef PTQ_RUN_ONLY
 PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *text,
                                         size_t size);
 #endif
@@ -1484,17 +1492,17 @@ typedef struct ptq__text ptq__text;
 typedef struct ptq__step ptq__step;
 typedef struct ptq__converter ptq__converter;
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator);
-static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node);
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
 #ifndef PTQ_RUN_ONLY
+static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node);
 static ptq_status ptq__convert_searched(ptq__converter *cv, ptq_error *err);
-#endif
 #ifndef PTQ_NO_STDIO
 static FILE *ptq__open(const char *path, int writing);
 static int ptq__is_separator(char c);
+#endif
 #endif
 
 /* ---- [STATUS] -----------------------------------------------------------------------------------
@@ -3956,10 +3964,10 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
 
    The arena is laid out twice: once so that tensors take over each other's memory, and once, for
    sessions that keep their intermediates, so that every tensor has a place of its own. */
-enum { PTQ__REUSE, PTQ__KEEP, PTQ__LAYOUTS };
+enum { PTQ__LAYOUT_REUSE, PTQ__LAYOUT_KEEP, PTQ__LAYOUTS };
 
 typedef struct ptq__layout {
-    size_t *offset; /* of each node's result. In PTQ__KEEP, behind a result lies what it was before
+    size_t *offset; /* of each node's result. In PTQ__LAYOUT_KEEP, behind a result lies what it was before
                        a fused addition */
     size_t scratch; /* offset of the memory that each step has for itself */
     size_t size;    /* of the arena */
@@ -4095,9 +4103,9 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
         PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->layout[k].offset, n, "layout", err));
     PTQ__TRY(PTQ__NEW(&plan->allocator, &block, n, "layout", err));
     ptq__make_blocks(model, block);
-    ptq__lay_reusing(block, plan->steps, &plan->layout[PTQ__REUSE]);
+    ptq__lay_reusing(block, plan->steps, &plan->layout[PTQ__LAYOUT_REUSE]);
     ptq__free(&plan->allocator, block);
-    ptq__lay_keeping(model, &plan->layout[PTQ__KEEP]);
+    ptq__lay_keeping(model, &plan->layout[PTQ__LAYOUT_KEEP]);
     for (k = 0; k < PTQ__LAYOUTS; k++) {
         plan->layout[k].scratch = plan->layout[k].size;
         plan->layout[k].size += ptq__align(scratch);
@@ -4191,7 +4199,7 @@ static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
     info->logits = ptq_model_logits(model);
     info->classes = (int)ptq__shape_elements(3, model->node[info->logits].shape);
     info->pixels = ptq__shape_elements(3, model->node[0].shape);
-    info->arena_bytes = plan->layout[PTQ__REUSE].size;
+    info->arena_bytes = plan->layout[PTQ__LAYOUT_REUSE].size;
     return PTQ_OK;
 }
 
@@ -4235,7 +4243,7 @@ PTQ_API const ptq_plan_info *ptq_plan_get_info(const ptq_plan *plan) { return &p
 PTQ_API void ptq_plan_step(const ptq_plan *plan, int node, ptq_step_info *out) {
     const ptq__step *step = &plan->step[node];
     memset(out, 0, sizeof *out);
-    out->offset = plan->layout[PTQ__REUSE].offset[node];
+    out->offset = plan->layout[PTQ__LAYOUT_REUSE].offset[node];
     out->multiplier = step->multiplier;
     out->low = step->clamp.low;
     out->high = step->clamp.high;
@@ -4269,7 +4277,7 @@ struct ptq_session {
 };
 
 static const ptq__layout *ptq__session_layout(const ptq_plan *plan, int keep) {
-    return &plan->layout[keep ? PTQ__KEEP : PTQ__REUSE];
+    return &plan->layout[keep ? PTQ__LAYOUT_KEEP : PTQ__LAYOUT_REUSE];
 }
 
 /* The session and its arena, and room to align both. */
@@ -8158,6 +8166,7 @@ static const ptq__key ptq__keys[] = {
 
 enum { PTQ__KEYS = sizeof ptq__keys / sizeof ptq__keys[0] };
 
+#ifndef PTQ_RUN_ONLY
 /* One line. A key whose value turned out empty is taken back. */
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node) {
     ptq__line line;
@@ -8194,6 +8203,7 @@ PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size
         ptq__put_node(&text, model, &model->node[i]);
     return text.length;
 }
+#endif /* PTQ_RUN_ONLY */
 
 /* key=value. */
 static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, ptq_error *err) {
@@ -8261,11 +8271,7 @@ static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator 
     }
     if (!status && !bare)
         status = ptq_model_check(model, err);
-    if (status)
-        ptq_model_free(model);
-    else
-        *out = model;
-    return status;
+    return ptq__hand_over(model, status, out);
 }
 
 PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_allocator *allocator,
@@ -8358,11 +8364,6 @@ static int ptq__read_hex(const char *p, int digits, uint64_t *out) {
         *out = *out << 4 | (uint64_t)(digit - ptq__hex);
     }
     return 1;
-}
-
-static void ptq__put_hex(ptq__text *text, uint64_t value, int digits) {
-    while (digits-- > 0)
-        ptq__put_char(text, ptq__hex[value >> (4 * digits) & 15]);
 }
 
 /* UTF-8 (RFC 3629): a lead byte that tells how many follow, with six bits each. */
@@ -8467,22 +8468,6 @@ static ptq_status ptq__json_end(ptq__json *json, const char *what, ptq_error *er
                        : PTQ_OK;
 }
 
-/* JSON text for a string, which is UTF-8. Only what must be escaped is. */
-static void ptq__put_json(ptq__text *text, const char *s) {
-    ptq__put_char(text, '"');
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\')
-            ptq__put_char(text, '\\');
-        if ((unsigned char)*s >= 32) {
-            ptq__put_char(text, *s);
-        } else {
-            ptq__put_string(text, *s == '\n' ? "\\n" : "\\u");
-            ptq__put_hex(text, (uint64_t)*s, *s == '\n' ? 0 : 4);
-        }
-    }
-    ptq__put_char(text, '"');
-}
-
 /* safetensors' names of types, with the bytes of an element in the file. Where several become one
    type, the one to write comes first. Those with `type` below 0 the format knows, and this library
    skips. */
@@ -8538,13 +8523,6 @@ static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes)
     }
 }
 
-PTQ_API ptq_status ptq_archive_create(const ptq_allocator *allocator, ptq_archive **out,
-                                      ptq_error *err) {
-    PTQ__TRY(PTQ__NEW(allocator, out, 1, "archive", err));
-    (*out)->allocator = ptq__allocator(allocator);
-    return PTQ_OK;
-}
-
 PTQ_API void ptq_archive_free(ptq_archive *archive) {
     ptq_allocator allocator;
     int i;
@@ -8578,11 +8556,6 @@ static const char *ptq__archive_meta(const ptq_archive *archive, const char *key
     return i < 0 ? NULL : archive->meta[i].value;
 }
 
-PTQ_API ptq_status ptq_archive_set_meta(ptq_archive *archive, const char *key, const char *value,
-                                        ptq_error *err) {
-    return ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator, err);
-}
-
 /* An entry more, with a copy of the name and no tensor yet. */
 static ptq_status ptq__archive_append(ptq_archive *archive, const char *name, ptq_error *err) {
     ptq_archive_entry entry;
@@ -8591,23 +8564,6 @@ static ptq_status ptq__archive_append(ptq_archive *archive, const char *name, pt
                        "tensors", err));
     PTQ__TRY(ptq__strdup(&archive->allocator, name, strlen(name), &entry.name, err));
     archive->entry[archive->entries++] = entry;
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const ptq_tensor *tensor,
-                                   ptq_error *err) {
-    ptq_tensor *entry;
-    if (!name[0] || !strcmp(name, "__metadata__") || ptq_archive_find(archive, name) ||
-        !tensor->rank)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "archive: '%s' is empty, reserved or there already", name);
-    PTQ__TRY(ptq__check_utf8(name, "archive: the name of a tensor", err));
-    PTQ__TRY(ptq__archive_append(archive, name, err));
-    entry = &archive->entry[archive->entries - 1].tensor;
-    *entry = *tensor;
-    entry->owned = 0; /* of neither data nor scale */
-    entry->scale = NULL;
-    entry->scales = 0;
     return PTQ_OK;
 }
 
@@ -8715,7 +8671,8 @@ static ptq_status ptq__header_meta(ptq__json *json, ptq_archive *archive, ptq_er
         else if (value && ptq__archive_meta(archive, key))
             ptq__json_wrong(json, "every metadata key once");
         else if (value)
-            PTQ__TRY(ptq_archive_set_meta(archive, key, value, err));
+            PTQ__TRY(ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator,
+                                   err));
     }
     return PTQ_OK;
 }
@@ -8831,6 +8788,7 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
                                      ptq_error *err) {
     const uint8_t *file = (const uint8_t *)bytes;
     const uint64_t most = 100000000; /* the format's own limit */
+    const ptq_allocator *allocator;
     uint64_t length = 0;
     ptq__header header;
     ptq_status status;
@@ -8843,88 +8801,19 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
                              " have %llu",
                              size, (unsigned long long)length);
     memset(&header, 0, sizeof header);
-    PTQ__TRY(ptq_archive_create(options ? &options->allocator : NULL, &header.archive, err));
+    allocator = options ? &options->allocator : NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &header.archive, 1, "archive", err));
+    header.archive->allocator = ptq__allocator(allocator);
     status = ptq__parse_archive(&header, file, 8 + (size_t)length, size, options && options->borrow,
                                 err);
-    ptq__free(&header.archive->allocator, header.json.start);
-    ptq__free(&header.archive->allocator, header.record);
-    ptq__free(&header.archive->allocator, header.order);
+    ptq__free(allocator, header.json.start);
+    ptq__free(allocator, header.record);
+    ptq__free(allocator, header.order);
     if (status)
         ptq_archive_free(header.archive);
     else
         *out = header.archive;
     return status;
-}
-
-/* Writing. Codes of fewer than 8 bits, which the format has no type for, go into the file as bytes,
-   O rows of as many as an output channel takes. */
-static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin) {
-    const ptq_tensor *tensor = &entry->tensor;
-    int i = 0, packed = ptq__is_packed(tensor->type);
-    ptq_type type = packed ? PTQ_TYPE_U8 : tensor->type;
-    ptq__put_json(text, entry->name);
-    while (ptq__dtypes[i].type != (int)type)
-        i++;
-    ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", ptq__dtypes[i].name);
-    if (packed)
-        ptq__put(text, "%d,%zu", tensor->dim[0], tensor->size / (size_t)tensor->dim[0]);
-    for (i = 0; i < tensor->rank && !packed; i++)
-        ptq__put(text, i ? ",%d" : "%d", tensor->dim[i]);
-    ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + tensor->size);
-}
-
-/* The header: as much as fits into `size`, and counted beyond it, so that the same function tells
-   its length first and then writes it. Spaces fill it up to a multiple of 8, for the data behind it
-   to be aligned. */
-static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
-    size_t begin = 0;
-    int i;
-    ptq__put_char(&text, '{');
-    for (i = 0; i < archive->metas; i++) {
-        ptq__put_string(&text, i ? "," : "\"__metadata__\":{");
-        ptq__put_json(&text, archive->meta[i].key);
-        ptq__put_char(&text, ':');
-        ptq__put_json(&text, archive->meta[i].value);
-    }
-    if (archive->metas)
-        ptq__put_char(&text, '}');
-    for (i = 0; i < archive->entries; i++) {
-        if (i || archive->metas)
-            ptq__put_char(&text, ',');
-        ptq__put_record(&text, &archive->entry[i], begin);
-        begin += archive->entry[i].tensor.size;
-    }
-    ptq__put_char(&text, '}');
-    while (text.length % 8)
-        ptq__put_char(&text, ' ');
-    return text.length;
-}
-
-PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, size_t *size,
-                                     ptq_error *err) {
-    size_t header = ptq__put_header(archive, NULL, 0), total = 8 + header;
-    uint8_t *file = NULL;
-    int i;
-    for (i = 0; i < archive->entries; i++) {
-        if (total > SIZE_MAX / 2 - archive->entry[i].tensor.size)
-            return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "archive: larger than memory can be");
-        total += archive->entry[i].tensor.size;
-    }
-    PTQ__TRY(PTQ__NEW(&archive->allocator, &file, total + 1, "file", err));
-    *bytes = file;
-    *size = total;
-    for (i = 0; i < 8; i++)
-        file[i] = (uint8_t)((uint64_t)header >> (8 * i));
-    ptq__put_header(archive, (char *)file + 8, header + 1);
-    file += 8 + header;
-    for (i = 0; i < archive->entries; i++) {
-        const ptq_tensor *tensor = &archive->entry[i].tensor;
-        int width = tensor->bits >= 8 ? tensor->bits / 8 : 1;
-        ptq__copy_le(file, tensor->data, tensor->size / (size_t)width, width);
-        file += tensor->size;
-    }
-    return PTQ_OK;
 }
 
 PTQ_API void ptq_bytes_free(void *bytes, const ptq_allocator *allocator) {
@@ -9099,11 +8988,129 @@ PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_loa
     if (!status)
         status = ptq__fill_model(archive, model, err);
     ptq_archive_free(archive);
-    if (status)
-        ptq_model_free(model);
-    else
-        *out = model;
-    return status;
+    return ptq__hand_over(model, status, out);
+}
+
+#ifndef PTQ_RUN_ONLY
+static void ptq__put_hex(ptq__text *text, uint64_t value, int digits) {
+    while (digits-- > 0)
+        ptq__put_char(text, ptq__hex[value >> (4 * digits) & 15]);
+}
+
+/* JSON text for a string, which is UTF-8. Only what must be escaped is. */
+static void ptq__put_json(ptq__text *text, const char *s) {
+    ptq__put_char(text, '"');
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\')
+            ptq__put_char(text, '\\');
+        if ((unsigned char)*s >= 32) {
+            ptq__put_char(text, *s);
+        } else {
+            ptq__put_string(text, *s == '\n' ? "\\n" : "\\u");
+            ptq__put_hex(text, (uint64_t)*s, *s == '\n' ? 0 : 4);
+        }
+    }
+    ptq__put_char(text, '"');
+}
+
+PTQ_API ptq_status ptq_archive_create(const ptq_allocator *allocator, ptq_archive **out,
+                                      ptq_error *err) {
+    PTQ__TRY(PTQ__NEW(allocator, out, 1, "archive", err));
+    (*out)->allocator = ptq__allocator(allocator);
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_archive_set_meta(ptq_archive *archive, const char *key, const char *value,
+                                        ptq_error *err) {
+    return ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator, err);
+}
+
+PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const ptq_tensor *tensor,
+                                   ptq_error *err) {
+    ptq_tensor *entry;
+    if (!name[0] || !strcmp(name, "__metadata__") || ptq_archive_find(archive, name) ||
+        !tensor->rank)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "archive: '%s' is empty, reserved or there already", name);
+    PTQ__TRY(ptq__check_utf8(name, "archive: the name of a tensor", err));
+    PTQ__TRY(ptq__archive_append(archive, name, err));
+    entry = &archive->entry[archive->entries - 1].tensor;
+    *entry = *tensor;
+    entry->owned = 0; /* of neither data nor scale */
+    entry->scale = NULL;
+    entry->scales = 0;
+    return PTQ_OK;
+}
+
+/* Writing. Codes of fewer than 8 bits, which the format has no type for, go into the file as bytes,
+   O rows of as many as an output channel takes. */
+static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin) {
+    const ptq_tensor *tensor = &entry->tensor;
+    int i = 0, packed = ptq__is_packed(tensor->type);
+    ptq_type type = packed ? PTQ_TYPE_U8 : tensor->type;
+    ptq__put_json(text, entry->name);
+    while (ptq__dtypes[i].type != (int)type)
+        i++;
+    ptq__put(text, ":{\"dtype\":\"%s\",\"shape\":[", ptq__dtypes[i].name);
+    if (packed)
+        ptq__put(text, "%d,%zu", tensor->dim[0], tensor->size / (size_t)tensor->dim[0]);
+    for (i = 0; i < tensor->rank && !packed; i++)
+        ptq__put(text, i ? ",%d" : "%d", tensor->dim[i]);
+    ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + tensor->size);
+}
+
+/* The header: as much as fits into `size`, and counted beyond it, so that the same function tells
+   its length first and then writes it. Spaces fill it up to a multiple of 8, for the data behind it
+   to be aligned. */
+static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t size) {
+    ptq__text text = ptq__text_over(buffer, size);
+    size_t begin = 0;
+    int i;
+    ptq__put_char(&text, '{');
+    for (i = 0; i < archive->metas; i++) {
+        ptq__put_string(&text, i ? "," : "\"__metadata__\":{");
+        ptq__put_json(&text, archive->meta[i].key);
+        ptq__put_char(&text, ':');
+        ptq__put_json(&text, archive->meta[i].value);
+    }
+    if (archive->metas)
+        ptq__put_char(&text, '}');
+    for (i = 0; i < archive->entries; i++) {
+        if (i || archive->metas)
+            ptq__put_char(&text, ',');
+        ptq__put_record(&text, &archive->entry[i], begin);
+        begin += archive->entry[i].tensor.size;
+    }
+    ptq__put_char(&text, '}');
+    while (text.length % 8)
+        ptq__put_char(&text, ' ');
+    return text.length;
+}
+
+PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, size_t *size,
+                                     ptq_error *err) {
+    size_t header = ptq__put_header(archive, NULL, 0), total = 8 + header;
+    uint8_t *file = NULL;
+    int i;
+    for (i = 0; i < archive->entries; i++) {
+        if (total > SIZE_MAX / 2 - archive->entry[i].tensor.size)
+            return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "archive: larger than memory can be");
+        total += archive->entry[i].tensor.size;
+    }
+    PTQ__TRY(PTQ__NEW(&archive->allocator, &file, total + 1, "file", err));
+    *bytes = file;
+    *size = total;
+    for (i = 0; i < 8; i++)
+        file[i] = (uint8_t)((uint64_t)header >> (8 * i));
+    ptq__put_header(archive, (char *)file + 8, header + 1);
+    file += 8 + header;
+    for (i = 0; i < archive->entries; i++) {
+        const ptq_tensor *tensor = &archive->entry[i].tensor;
+        int width = tensor->bits >= 8 ? tensor->bits / 8 : 1;
+        ptq__copy_le(file, tensor->data, tensor->size / (size_t)width, width);
+        file += tensor->size;
+    }
+    return PTQ_OK;
 }
 
 /* The scales of integer weights, as tensors of their own over the model's memory. */
@@ -9173,11 +9180,11 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
     ptq_archive_free(archive);
     return status;
 }
+#endif /* PTQ_RUN_ONLY */
 
 #ifndef PTQ_NO_STDIO
 
-/* What differs between systems: opening, renaming over a file that exists, and removing. Windows
-   takes names in UTF-16, and its rename replaces nothing. */
+/* What differs between systems. Windows takes names in UTF-16, and its rename replaces nothing. */
 #ifdef _WIN32
 #ifdef __cplusplus
 #define PTQ__WIN32 extern "C" __declspec(dllimport)
@@ -9190,41 +9197,22 @@ PTQ__WIN32 int __stdcall MultiByteToWideChar(unsigned int page, unsigned long fl
 PTQ__WIN32 int __stdcall MoveFileExW(const wchar_t *from, const wchar_t *to, unsigned long flags);
 #undef PTQ__WIN32
 
-enum { PTQ__WIDE_SIZE = 1024 };
+typedef struct ptq__wide {
+    wchar_t text[1024];
+} ptq__wide;
 
 /* UTF-8 to UTF-16; 0 if that is not what `path` is, or it is too long. */
-static int ptq__wide(const char *path, wchar_t *wide) {
-    enum { UTF_8 = 65001, INVALID_IS_AN_ERROR = 8 };
-    return MultiByteToWideChar(UTF_8, INVALID_IS_AN_ERROR, path, -1, wide, PTQ__WIDE_SIZE) > 0;
+static int ptq__utf16(const char *path, ptq__wide *wide) {
+    enum { UTF_8 = 65001, INVALID_IS_AN_ERROR = 8, SIZE = sizeof wide->text / sizeof(wchar_t) };
+    return MultiByteToWideChar(UTF_8, INVALID_IS_AN_ERROR, path, -1, wide->text, SIZE) > 0;
 }
 
 static FILE *ptq__open(const char *path, int writing) {
-    wchar_t wide[PTQ__WIDE_SIZE];
-    return ptq__wide(path, wide) ? _wfopen(wide, writing ? L"wb" : L"rb") : NULL;
+    ptq__wide wide;
+    return ptq__utf16(path, &wide) ? _wfopen(wide.text, writing ? L"wb" : L"rb") : NULL;
 }
-
-static int ptq__replace(const char *from, const char *to) {
-    enum { REPLACE_EXISTING = 1 };
-    wchar_t wide_from[PTQ__WIDE_SIZE], wide_to[PTQ__WIDE_SIZE];
-    return ptq__wide(from, wide_from) && ptq__wide(to, wide_to) &&
-           MoveFileExW(wide_from, wide_to, REPLACE_EXISTING);
-}
-
-static void ptq__remove(const char *path) {
-    wchar_t wide[PTQ__WIDE_SIZE];
-    if (ptq__wide(path, wide))
-        (void)_wremove(wide);
-}
-
-static int ptq__is_separator(char c) { return c == '/' || c == '\\'; }
 #else
 static FILE *ptq__open(const char *path, int writing) { return fopen(path, writing ? "wb" : "rb"); }
-
-static int ptq__replace(const char *from, const char *to) { return rename(from, to) == 0; }
-
-static void ptq__remove(const char *path) { (void)remove(path); }
-
-static int ptq__is_separator(char c) { return c == '/'; }
 #endif
 
 /* A little more than the file's size, where that can be known: then one piece does. Only a hint; a
@@ -9281,11 +9269,48 @@ PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_alloc
     return PTQ_OK;
 }
 
-static int ptq__write_bytes(const char *path, const void *bytes, size_t size) {
-    FILE *file = ptq__open(path, 1);
-    int good = file && fwrite(bytes, 1, size, file) == size;
-    return file && fclose(file) == 0 && good;
+/* The end of loading: something was made of the bytes of a file, or not. They are freed, and the
+   error, which comes from them, gets the path in front. */
+static ptq_status ptq__loaded(const char *path, void *bytes, const ptq_allocator *allocator,
+                              ptq_status status, const ptq_error *inner, ptq_error *err) {
+    ptq__free(allocator, bytes);
+    return status ? ptq_error_set(err, status, "%s: %s", path, inner->text) : PTQ_OK;
 }
+
+/* Nothing is borrowed from bytes that do not stay. */
+PTQ_API ptq_status ptq_model_load(const char *path, const ptq_load_options *options,
+                                  ptq_model **out, ptq_error *err) {
+    ptq_load_options copying;
+    ptq_error inner;
+    void *bytes = NULL;
+    size_t size = 0;
+    ptq_status status;
+    memset(&copying, 0, sizeof copying);
+    copying.allocator = ptq__allocator(options ? &options->allocator : NULL);
+    PTQ__TRY(ptq_file_read(path, 0, &copying.allocator, &bytes, &size, err));
+    status = ptq_model_parse(bytes, size, &copying, out, &inner);
+    return ptq__loaded(path, bytes, &copying.allocator, status, &inner, err);
+}
+
+#ifndef PTQ_RUN_ONLY
+#ifdef _WIN32
+/* In one step, over a file that may exist. `to` NULL: removes the file. 1 on success. */
+static int ptq__move(const char *from, const char *to) {
+    enum { REPLACE_EXISTING = 1 };
+    ptq__wide source, target;
+    if (!ptq__utf16(from, &source) || (to && !ptq__utf16(to, &target)))
+        return 0;
+    return to ? MoveFileExW(source.text, target.text, REPLACE_EXISTING) : !_wremove(source.text);
+}
+
+static int ptq__is_separator(char c) { return c == '/' || c == '\\'; }
+#else
+static int ptq__move(const char *from, const char *to) {
+    return (to ? rename(from, to) : remove(from)) == 0;
+}
+
+static int ptq__is_separator(char c) { return c == '/'; }
+#endif
 
 /* A device, a pipe: written to as it is, for a file in its place would be the end of it. */
 #ifdef PTQ__HAS_STAT
@@ -9300,24 +9325,27 @@ static int ptq__is_special(const char *path) {
 }
 #endif
 
+static int ptq__write_bytes(const char *path, const void *bytes, size_t size) {
+    FILE *file = ptq__open(path, 1);
+    int good = file && fwrite(bytes, 1, size, file) == size;
+    return file && fclose(file) == 0 && good;
+}
+
 /* Writes to the path with a suffix, then puts that file in the place of the old one: whatever
    happens on the way, `path` holds either the old bytes or the new. */
-static ptq_status ptq__write_file(const char *path, const void *bytes, size_t size,
-                                  const ptq_allocator *allocator, ptq_error *err) {
+static ptq_status ptq__save(const char *path, const void *bytes, size_t size,
+                            const ptq_allocator *allocator, ptq_error *err) {
     static const char suffix[] = ".ptq-tmp";
+    int good, special = ptq__is_special(path);
     size_t length = strlen(path);
     char *name = NULL;
-    int good;
     PTQ__TRY(PTQ__NEW(allocator, &name, length + sizeof suffix, "file name", err));
     memcpy(name, path, length);
     memcpy(name + length, suffix, sizeof suffix);
-    if (ptq__is_special(path)) {
-        good = ptq__write_bytes(path, bytes, size);
-    } else {
-        good = ptq__write_bytes(name, bytes, size) && ptq__replace(name, path);
-        if (!good)
-            ptq__remove(name);
-    }
+    good = ptq__write_bytes(special ? path : name, bytes, size);
+    good = good && (special || ptq__move(name, path));
+    if (!good && !special)
+        (void)ptq__move(name, NULL);
     ptq__free(allocator, name);
     return good ? PTQ_OK
                 : ptq_error_set(err, PTQ_IO_ERROR,
@@ -9328,54 +9356,19 @@ static ptq_status ptq__write_file(const char *path, const void *bytes, size_t si
 
 PTQ_API ptq_status ptq_file_write(const char *path, const void *bytes, size_t size,
                                   ptq_error *err) {
-    return ptq__write_file(path, bytes, size, NULL, err);
-}
-
-/* What makes an object from bytes; `out` is the address of a pointer to it. */
-typedef ptq_status ptq__parser(const void *bytes, size_t size, const ptq_allocator *allocator,
-                               void *out, ptq_error *err);
-
-/* An object from a file; errors that come from its bytes get the path in front. */
-static ptq_status ptq__load_object(const char *path, const ptq_allocator *allocator,
-                                   ptq__parser *parse, void *out, ptq_error *err) {
-    ptq_error inner;
-    void *bytes = NULL;
-    size_t size = 0;
-    ptq_status status;
-    PTQ__TRY(ptq_file_read(path, 0, allocator, &bytes, &size, err));
-    status = parse(bytes, size, allocator, out, &inner);
-    ptq__free(allocator, bytes);
-    return status ? ptq_error_set(err, status, "%s: %s", path, inner.text) : PTQ_OK;
-}
-
-/* Writes bytes that were made for it, and frees them. */
-static ptq_status ptq__save_bytes(const char *path, void *bytes, size_t size,
-                                  const ptq_allocator *allocator, ptq_error *err) {
-    ptq_status status = ptq__write_file(path, bytes, size, allocator, err);
-    ptq__free(allocator, bytes);
-    return status;
-}
-
-/* Nothing is borrowed from bytes that do not stay. */
-static ptq_status ptq__parse_model(const void *bytes, size_t size, const ptq_allocator *allocator,
-                                   void *out, ptq_error *err) {
-    ptq_load_options copying;
-    memset(&copying, 0, sizeof copying);
-    copying.allocator = ptq__allocator(allocator);
-    return ptq_model_parse(bytes, size, &copying, (ptq_model **)out, err);
-}
-
-PTQ_API ptq_status ptq_model_load(const char *path, const ptq_load_options *options,
-                                  ptq_model **out, ptq_error *err) {
-    return ptq__load_object(path, options ? &options->allocator : NULL, ptq__parse_model, out, err);
+    return ptq__save(path, bytes, size, NULL, err);
 }
 
 PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_error *err) {
     void *bytes = NULL;
     size_t size = 0;
+    ptq_status status;
     PTQ__TRY(ptq_model_write(model, &bytes, &size, err));
-    return ptq__save_bytes(path, bytes, size, &model->allocator, err);
+    status = ptq__save(path, bytes, size, &model->allocator, err);
+    ptq__free(&model->allocator, bytes);
+    return status;
 }
+#endif /* PTQ_RUN_ONLY */
 
 #endif /* PTQ_NO_STDIO */
 
@@ -9674,23 +9667,26 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
 
 #ifndef PTQ_NO_STDIO
 
-static ptq_status ptq__parse_calibration(const void *bytes, size_t size,
-                                         const ptq_allocator *allocator, void *out,
-                                         ptq_error *err) {
-    return ptq_calibration_parse(bytes, size, allocator, (ptq_calibration **)out, err);
-}
-
 PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *allocator,
                                         ptq_calibration **out, ptq_error *err) {
-    return ptq__load_object(path, allocator, ptq__parse_calibration, out, err);
+    ptq_error inner;
+    void *bytes = NULL;
+    size_t size = 0;
+    ptq_status status;
+    PTQ__TRY(ptq_file_read(path, 0, allocator, &bytes, &size, err));
+    status = ptq_calibration_parse(bytes, size, allocator, out, &inner);
+    return ptq__loaded(path, bytes, allocator, status, &inner, err);
 }
 
 PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, const char *path,
                                         ptq_error *err) {
     void *bytes = NULL;
     size_t size = 0;
+    ptq_status status;
     PTQ__TRY(ptq_calibration_write(calibration, &bytes, &size, err));
-    return ptq__save_bytes(path, bytes, size, &calibration->allocator, err);
+    status = ptq__save(path, bytes, size, &calibration->allocator, err);
+    ptq__free(&calibration->allocator, bytes);
+    return status;
 }
 
 #endif /* PTQ_NO_STDIO */
@@ -14104,6 +14100,15 @@ PTQ__LEFT_OUT(ptq_compare_layers,
                size_t count, ptq_layer_report *out, ptq_error *err))
 PTQ__LEFT_OUT(ptq_compare_logits, (const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                    ptq_divergence *out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_archive_create,
+              (const ptq_allocator *allocator, ptq_archive **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_archive_add,
+              (ptq_archive * archive, const char *name, const ptq_tensor *tensor, ptq_error *err))
+PTQ__LEFT_OUT(ptq_archive_set_meta,
+              (ptq_archive * archive, const char *key, const char *value, ptq_error *err))
+PTQ__LEFT_OUT(ptq_archive_write,
+              (const ptq_archive *archive, void **bytes, size_t *size, ptq_error *err))
+PTQ__LEFT_OUT(ptq_model_write, (const ptq_model *model, void **bytes, size_t *size, ptq_error *err))
 PTQ__LEFT_OUT(ptq_calibration_write,
               (const ptq_calibration *calibration, void **bytes, size_t *size, ptq_error *err))
 PTQ__LEFT_OUT(ptq_calibration_parse,
@@ -14117,6 +14122,8 @@ PTQ__LEFT_OUT(ptq_measure_files, (const char *model_path, const char *baseline_p
                                   const char *data_path, ptq_comparison *out, ptq_error *err))
 PTQ__LEFT_OUT(ptq_cifar10_open, (const char *path, ptq_split split, const ptq_allocator *allocator,
                                  ptq_cifar10 **out, ptq_error *err))
+PTQ__LEFT_OUT(ptq_model_save, (const ptq_model *model, const char *path, ptq_error *err))
+PTQ__LEFT_OUT(ptq_file_write, (const char *path, const void *bytes, size_t size, ptq_error *err))
 PTQ__LEFT_OUT(ptq_calibration_save,
               (const ptq_calibration *calibration, const char *path, ptq_error *err))
 PTQ__LEFT_OUT(ptq_calibration_load, (const char *path, const ptq_allocator *allocator,
