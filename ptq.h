@@ -590,6 +590,7 @@ PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_al
 
 typedef struct ptq_archive_entry {
     char *name;
+    int taken;         /* 1: a model took the tensor out */
     ptq_tensor tensor; /* F32, F16, U8, I8 (S8), I32 (S32); BF16 and F64 come as F32, F64 rounded. A
                           scalar gets rank 1. Rank 0: another type, no elements, or more than four
                           dimensions; bytes not kept */
@@ -597,7 +598,7 @@ typedef struct ptq_archive_entry {
 
 typedef struct ptq_archive {
     ptq_archive_entry *entry;
-    int entries;
+    int entries, capacity;
     ptq_meta *meta; /* the file's __metadata__ */
     int metas;
     ptq_allocator allocator;
@@ -641,19 +642,16 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
                                    ptq_error *err);
 
 #ifndef PTQ_NO_STDIO
-/* The same with files. Saving writes a temporary file, `path` with ".ptq-tmp" behind it, and
+/* Models in files. Saving writes a temporary file, `path` with ".ptq-tmp" behind it, and
    renames it, so that `path` holds either the old bytes or the new. What is no ordinary file, such
    as /dev/stdout, is written to as it is. Paths are UTF-8 on Windows, of at most 1023 units in
    UTF-16; elsewhere they are what fopen takes. */
-PTQ_API ptq_status ptq_archive_load(const char *path, const ptq_load_options *options,
-                                    ptq_archive **out, ptq_error *err);
-PTQ_API ptq_status ptq_archive_save(const ptq_archive *archive, const char *path, ptq_error *err);
 PTQ_API ptq_status ptq_model_load(const char *path, const ptq_load_options *options,
                                   ptq_model **out, ptq_error *err);
 PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_error *err);
 
-/* Whole files; `limit` is the largest size accepted, 0 for none. Used by the functions above, and
-   by tools that keep files of their own. */
+/* Whole files, for archives, which are parsed and written as bytes, and for any other format.
+   `limit` is the largest size accepted, 0 for none; the bytes are freed with ptq_bytes_free. */
 PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_allocator *allocator,
                                  void **bytes, size_t *size, ptq_error *err);
 PTQ_API ptq_status ptq_file_write(const char *path, const void *bytes, size_t size, ptq_error *err);
@@ -1496,9 +1494,9 @@ static int ptq__is_separator(char c);
 
 /* ---- [STATUS] -----------------------------------------------------------------------------------
    What everything below stands on: names, text, errors, memory, sorting, the reading of numbers.
-   None of it is about networks. The library formats and reads numbers itself, since printf and
-   strtod obey the locale of the program, in which 0.5 may be written "0,5", and since a build
-   without stdio has neither. */
+   None of it is about networks; skip it, and come back where a name is not plain. The library
+   formats and reads numbers itself, since printf and strtod obey the locale of the program, in
+   which 0.5 may be written "0,5", and since a build without stdio has neither. */
 
 /* The lists of ptq_names one after another, each closed by a NULL. The X lists above the divider
    give the same entries to the enumerators, so that the two agree. */
@@ -1546,8 +1544,11 @@ PTQ_API int ptq_find_name(ptq_names list, const char *name) {
 
 PTQ_API const char *ptq_version(void) { return PTQ_VERSION; }
 
-/* Text goes into a buffer of fixed size, which is always terminated, while its full length is
-   counted, as snprintf does: a caller may measure first, with no buffer at all. */
+/* Text.
+
+   It goes into a buffer of fixed size, which is always terminated, while its full length is
+   counted, as snprintf does. So one function writes a text and measures it: called with no buffer
+   at all it only counts, and the caller then allocates what the second call needs. */
 struct ptq__text {
     char *data;
     size_t size;   /* of the buffer; may be 0 */
@@ -1556,10 +1557,7 @@ struct ptq__text {
 };
 
 static ptq__text ptq__text_over(char *data, size_t size) {
-    ptq__text text;
-    text.data = data;
-    text.size = size;
-    text.length = text.line = 0;
+    ptq__text text = {data, size, 0, 0};
     if (size)
         data[0] = 0;
     return text;
@@ -1593,7 +1591,7 @@ static void ptq__put_unsigned(ptq__text *text, uint64_t value) {
         ptq__put_char(text, digit[--n]);
 }
 
-/* The least integer has no positive counterpart but as an unsigned one. */
+/* The least integer, -2^63, has no positive counterpart but as an unsigned one. */
 static void ptq__put_signed(ptq__text *text, int64_t value) {
     if (value < 0)
         ptq__put_char(text, '-');
@@ -1608,12 +1606,19 @@ static void ptq__put_column(ptq__text *text, size_t column) {
         ptq__put_char(text, ' ');
 }
 
-/* Neither NaN nor infinite. The exponent's bits say it; isfinite() would be optimized away by
-   -ffast-math, which assumes that there is nothing else. */
-static int ptq__is_finite(float value) {
+/* The bits of a float's exponent: 0 in zeros and denormals, which processors may treat as 0; 255 in
+   infinities and NaN. Such questions are asked of the bits, since -ffast-math lets the compiler
+   assume that all numbers are finite, and drop isfinite(). */
+static uint32_t ptq__exponent_bits(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
-    return (bits & 0x7f800000u) != 0x7f800000u;
+    return (bits >> 23) & 255;
+}
+
+static int ptq__is_finite(float value) { return ptq__exponent_bits(value) != 255; }
+
+static int ptq__is_normal(float value) {
+    return ptq__exponent_bits(value) != 0 && ptq__exponent_bits(value) != 255;
 }
 
 /* 10^n in double precision, by squaring; n within the range of double. */
@@ -1628,7 +1633,8 @@ static double ptq__pow10(int n) {
 
 /* The shortest decimal, digits * 10^exponent, that reads back as the same float, which is positive.
    Nine digits are enough for any float; fewer are tried first, so that 0.1f is 1 * 10^-1 and not
-   100000001 * 10^-9. */
+   100000001 * 10^-9. What files hold is written so: people can read it, and nothing is lost. First
+   comes e with 10^e <= value < 10^(e + 1), then n digits, the first of which stands for 10^e. */
 static uint64_t ptq__shortest(float value, int *exponent) {
     double v = (double)value;
     int e = 0, n;
@@ -1652,16 +1658,14 @@ static uint64_t ptq__shortest(float value, int *exponent) {
 static void ptq__put_float(ptq__text *text, float value) {
     char digit[24];
     ptq__text digits = ptq__text_over(digit, sizeof digit);
+    float size = value < 0 ? -value : value;
     int p, n, point, whole, exponent = 0;
-    if (value < 0) {
-        ptq__put_char(text, '-');
-        value = -value;
-    }
-    if (!ptq__is_finite(value)) {
-        ptq__put_string(text, value > 0 ? "inf" : "nan");
+    ptq__put_string(text, value < 0 ? "-" : "");
+    if (!ptq__is_finite(size)) {
+        ptq__put_string(text, size > 0 ? "inf" : "nan");
         return;
     }
-    ptq__put_unsigned(&digits, value > 0 ? ptq__shortest(value, &exponent) : 0);
+    ptq__put_unsigned(&digits, size > 0 ? ptq__shortest(size, &exponent) : 0);
     n = (int)digits.length;
     point = n + exponent; /* digits before the decimal point; below 0: zeros behind it */
     whole = point > 10 || point < -4 ? 1 : point;
@@ -1676,10 +1680,11 @@ static void ptq__put_float(ptq__text *text, float value) {
     }
 }
 
-/* Those of printf's formats that the library needs, without widths. An empty name is seen as "?".*/
+/* Those of printf's formats that the library needs, %s %d %u %zu %llu %g %%, without widths. A name
+   that is NULL is seen as "?". */
 static void ptq__vput(ptq__text *text, const char *format, va_list args) {
-    const char *s;
     for (; *format; format++) {
+        const char *s;
         if (*format != '%') {
             ptq__put_char(text, *format);
             continue;
@@ -1690,14 +1695,8 @@ static void ptq__vput(ptq__text *text, const char *format, va_list args) {
         case 'd': ptq__put_signed(text, va_arg(args, int)); break;
         case 'u': ptq__put_unsigned(text, va_arg(args, unsigned)); break;
         case 'g': ptq__put_float(text, (float)va_arg(args, double)); break;
-        case 'z': /* %zu */
-            ptq__put_unsigned(text, va_arg(args, size_t));
-            format += format[1] == 'u';
-            break;
-        case 'l': /* %llu */
-            ptq__put_unsigned(text, va_arg(args, unsigned long long));
-            format += strncmp(format, "llu", 3) ? 0 : 2;
-            break;
+        case 'z': ptq__put_unsigned(text, va_arg(args, size_t)); format += 1; break;
+        case 'l': ptq__put_unsigned(text, va_arg(args, unsigned long long)); format += 2; break;
         default: ptq__put_char(text, *format);
         }
         /* clang-format on */
@@ -1724,15 +1723,18 @@ PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *
     return status;
 }
 
-/* Memory. Every allocation goes through ptq__alloc, which names what it is for and checks the size,
-   and every function that fails has released what it took: the tests let each allocation in turn
-   fail, and count.
+/* Memory.
+
+   Every allocation goes through ptq__alloc, which names what it is for and checks the size, and
+   every function that fails has released what it took: the tests let each allocation in turn fail,
+   and count. An object is allocated zeroed and filled from top to bottom, and its ptq_xxx_free
+   releases what there is; so a function that fails half way frees the object as it stands. Nothing
+   allocates while images run.
 
    What an object keeps of the allocator that it is made with; all zeros mean the default. */
 static ptq_allocator ptq__allocator(const ptq_allocator *allocator) {
-    ptq_allocator result;
-    memset(&result, 0, sizeof result);
-    return allocator ? *allocator : result;
+    static const ptq_allocator standard = {NULL, NULL, NULL};
+    return allocator ? *allocator : standard;
 }
 
 /* Zeroed memory for `count` elements, never NULL on success, even for none. `out` is the address of
@@ -1755,16 +1757,17 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
     return PTQ_OK;
 }
 
-/* The same for *pointer, of which it takes the size of the elements. */
+/* The same for a pointer of any type, which gives the size of an element. `pointer` is its address:
+
+       float *scale = NULL;
+       PTQ__TRY(PTQ__NEW(allocator, &scale, channels, "scales", err)); */
 #define PTQ__NEW(allocator, pointer, count, what, err)                                             \
     ptq__alloc(allocator, count, sizeof **(pointer), what, pointer, err)
 
 static void ptq__free(const ptq_allocator *allocator, void *memory) {
-    if (!memory)
-        return;
-    if (allocator && allocator->release)
+    if (memory && allocator && allocator->release)
         allocator->release(allocator->user, memory);
-    else
+    else if (memory)
         PTQ_FREE(memory);
 }
 
@@ -1794,10 +1797,8 @@ PTQ_API void ptq_release(ptq_memory *memory) {
 /* Text of `length` bytes as a string of its own. */
 static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
                               char **out, ptq_error *err) {
-    char *copy = NULL;
-    PTQ__TRY(PTQ__NEW(allocator, &copy, length + 1, "a string", err));
-    memcpy(copy, text, length);
-    *out = copy;
+    PTQ__TRY(PTQ__NEW(allocator, out, length + 1, "a string", err));
+    memcpy(*out, text, length);
     return PTQ_OK;
 }
 
@@ -1834,9 +1835,13 @@ static void ptq__swap(uint8_t *a, uint8_t *b, size_t size) {
 typedef int ptq__before(const void *a, const void *b, const void *context);
 
 /* Heap sort (Williams 1964) of n elements of `size` bytes. The library sorts what files bring: heap
-   sort needs no recursion and no memory, and has no bad case for an enemy to find. Equal elements
-   come in any order, so `before` decides ties where they matter. First the heap is built, from the
-   middle down to element 0; then the largest goes behind the heap again and again. */
+   sort needs no recursion and no memory, and has no bad case for an enemy to find; qsort promises
+   none of these. Equal elements come in any order, so `before` decides ties where they matter.
+
+   In a heap no element comes before its children: of element k these are 2k + 1 and 2k + 2. First
+   the heap is built, from the middle, behind which there are no parents, down to element 0. Then
+   the top, which is the last in order, goes behind the heap, again and again. Either way one
+   element, `root`, may be out of place, and sinks until none of its children comes after it. */
 static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, const void *context) {
     uint8_t *item = (uint8_t *)base;
     size_t start = n / 2, end = n, root, child;
@@ -1855,19 +1860,20 @@ static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, co
     }
 }
 
-/* Reading. What is read may come from anywhere: nothing relies on a terminating 0, and numbers are
-   refused unless the whole of their text is one.
+/* Reading.
 
-   A piece of a text that is being read: n bytes, not terminated. */
+   What is read may come from anywhere: nothing relies on a terminating 0, and numbers are refused
+   unless the whole of their text is one. Readers walk over a text by cutting pieces off its front;
+   nothing is copied, so that the text must stay as long as its pieces are used.
+
+   A piece of a text: n bytes, not terminated. */
 typedef struct ptq__span {
     const char *p;
     size_t n;
 } ptq__span;
 
 static ptq__span ptq__span_of(const char *text) {
-    ptq__span span;
-    span.p = text;
-    span.n = strlen(text);
+    ptq__span span = {text, strlen(text)};
     return span;
 }
 
@@ -1917,11 +1923,16 @@ static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out
     return 1;
 }
 
-/* A decimal number, "-12.5e-3", whose value is finite: 1 on success. The first 17 or 18 digits make
-   an integer, `digits`, which a power of ten then scales; that is exact enough for every float that
-   was written with nine digits to come back the same. */
-static int ptq__read_double(ptq__span span, double *out) {
-    ptq__span rest = span;
+/* A decimal number, "-12.5e-3", as a float: 1 on success, 0 if it is none or rounds to infinity.
+   The first 17 or 18 digits make an integer, `digits`, which a power of ten then scales in double
+   precision:
+
+       value = digits * 10^exponent
+
+   That is exact enough for every float that was written with nine digits to come back the same. */
+static int ptq__read_float(ptq__span span, float *out) {
+    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
+    double value = 0;
     uint64_t digits = 0;
     int64_t power = 0;
     int exponent = 0, seen = 0, point = 0;
@@ -1942,38 +1953,34 @@ static int ptq__read_double(ptq__span span, double *out) {
         }
     }
     if (i < span.n) { /* behind the e */
-        i += i + 2 < span.n && span.p[i + 1] == '+' && span.p[i + 2] != '-';
-        rest.p += i + 1;
-        rest.n -= i + 1;
+        ptq__span rest = {span.p + i + 1, span.n - i - 1};
+        if (rest.n > 1 && rest.p[0] == '+' && rest.p[1] != '-') {
+            rest.p++;
+            rest.n--;
+        }
         seen = seen && ptq__read_int(rest, -400, 400, &power);
     }
     exponent += (int)power;
     if (!seen || (digits && exponent > 300))
         return 0;
-    *out = !digits           ? 0
-           : exponent < -300 ? (double)digits * ptq__pow10(-300) * ptq__pow10(exponent + 300)
-           : exponent < 0    ? (double)digits / ptq__pow10(-exponent)
+    if (digits && exponent >= -300) /* below is nothing that a float could hold */
+        value = exponent < 0 ? (double)digits / ptq__pow10(-exponent)
                              : (double)digits * ptq__pow10(exponent);
-    if (span.p[0] == '-')
-        *out = -*out;
-    return 1;
-}
-
-/* What rounds to a float, that is, lies below the point from which it would round to infinity. */
-static int ptq__read_float(ptq__span span, float *out) {
-    double value;
-    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
-    if (!ptq__read_double(span, &value) || value >= most || value <= -most)
+    if (value >= most)
         return 0;
-    *out = (float)value;
+    *out = (float)(span.p[0] == '-' ? -value : value);
     return 1;
 }
 
 /* ---- [TENSOR] -----------------------------------------------------------------------------------
-   Weights and activations, as real numbers or as codes. Weights of 2 to 7 bits lie packed: codes
-   follow one another as a stream of bits, the least significant bit first, across bytes. Each slice
-   along dim[0], which is an output channel, begins on a byte of its own, so that channels can be
-   read apart. Five codes of three bits, a b c d e:
+   Weights and activations, as real numbers or as codes. The last dimension runs fastest: images and
+   activations are H x W x C, a convolution's weights O x I x KH x KW, a dense layer's O x I, with O
+   the channels of the result. So dim[0] of weights is what a scale may belong to; element i of n is
+   in channel i / (n / O), and stands for scale[channel] (code - zero_point).
+
+   Weights of 2 to 7 bits lie packed: codes follow one another as a stream of bits, the least
+   significant bit first, across bytes. Each slice along dim[0] begins on a byte of its own, so that
+   channels can be read apart. Five codes of three bits, a b c d e:
 
        byte 0: c1 c0 b2 b1 b0 a2 a1 a0      byte 1: - e2 e1 e0 d2 d1 d0 c2 */
 
@@ -1989,7 +1996,8 @@ static int ptq__type_bits(ptq_type type, int bits) {
     return ptq__is_packed(type) && bits >= 2 && bits <= 7 ? bits : 0;
 }
 
-/* Elements of a shape; 0 if it is not legal. */
+/* Elements of a shape of `rank` dimensions; 0 if it is not legal. Files name shapes, hence the
+   division: the product is compared before it is made, and cannot overflow. */
 static size_t ptq__shape_elements(int rank, const int *dims) {
     size_t n = rank >= 1 && rank <= PTQ_MAX_RANK;
     int i;
@@ -2011,8 +2019,8 @@ PTQ_API size_t ptq_tensor_elements(const ptq_tensor *tensor) {
     return tensor->rank ? ptq__shape_elements(tensor->rank, tensor->dim) : 0;
 }
 
-/* A tensor without data: what create and borrow begin with. It is made apart and copied to the
-   caller's when nothing can fail any more, here as everywhere: results are written on success. */
+/* A tensor without data: what create and borrow begin with. It is made apart, and copied to the
+   caller's when nothing can fail any more: here as everywhere, results are written on success. */
 static ptq_status ptq__tensor_init(ptq_tensor *tensor, ptq_type type, int bits, int rank,
                                    const int *dims, ptq_error *err) {
     int i;
@@ -2104,46 +2112,36 @@ static ptq_status ptq__tensor_copy(ptq_tensor *to, const ptq_tensor *from,
     return status;
 }
 
-/* Where a packed code begins, in bits from the beginning of the data. */
-static size_t ptq__packed_position(const ptq_tensor *tensor, size_t index) {
+/* A packed code: at most 7 bits, and so in one byte or in two. Where `set` is not NULL, *set is
+   stored first. Bits 8 and up of mask and word belong to the second byte. A signed code whose
+   highest bit is set is negative. */
+static int32_t ptq__packed_code(const ptq_tensor *tensor, size_t index, const int32_t *set) {
     size_t rows = (size_t)tensor->dim[0], per_row = ptq_tensor_elements(tensor) / rows;
-    /* NOLINTNEXTLINE: there is an element `index`, so that no row is empty */
-    return index / per_row * (tensor->size / rows) * 8 + index % per_row * (size_t)tensor->bits;
-}
-
-/* A code of at most 7 bits lies in one byte or in two. */
-static int32_t ptq__packed_get(const ptq_tensor *tensor, size_t index) {
-    size_t position = ptq__packed_position(tensor, index);
-    const uint8_t *data = (const uint8_t *)tensor->data + position / 8;
-    int bits = tensor->bits, shift = (int)(position % 8);
-    int32_t code = data[0] | (shift + bits > 8 ? data[1] << 8 : 0);
-    code = (code >> shift) & ((1 << bits) - 1);
-    return tensor->type == PTQ_TYPE_PACKED_S && code >> (bits - 1) ? code - (1 << bits) : code;
-}
-
-/* The mask reaches into a second byte, bits 8 and up, where the code does. */
-static void ptq__packed_set(ptq_tensor *tensor, size_t index, int32_t code) {
-    size_t position = ptq__packed_position(tensor, index);
-    uint8_t *data = (uint8_t *)tensor->data + position / 8;
-    int shift = (int)(position % 8);
-    unsigned mask = ((1u << tensor->bits) - 1) << shift, word = ((unsigned)code << shift) & mask;
-    data[0] = (uint8_t)((data[0] & ~mask) | word);
-    if (mask >> 8)
-        data[1] = (uint8_t)((data[1] & ~(mask >> 8)) | (word >> 8));
+    size_t row = index / per_row, column = index % per_row; /* NOLINT: no row is empty */
+    size_t bit = row * (tensor->size / rows) * 8 + column * (size_t)tensor->bits;
+    uint8_t *byte = (uint8_t *)tensor->data + bit / 8;
+    unsigned shift = bit % 8, mask = ((1u << tensor->bits) - 1) << shift;
+    unsigned word = byte[0] | (mask >> 8 ? (unsigned)byte[1] << 8 : 0);
+    int32_t code, sign = tensor->type == PTQ_TYPE_PACKED_S ? 1 << (tensor->bits - 1) : 0;
+    if (set) {
+        word = (word & ~mask) | (((unsigned)*set << shift) & mask);
+        byte[0] = (uint8_t)word;
+        if (mask >> 8)
+            byte[1] = (uint8_t)(word >> 8);
+    }
+    code = (int32_t)((word & mask) >> shift);
+    return code & sign ? code - 2 * sign : code;
 }
 
 /* The code at `index` of an integer tensor, whatever its width. */
 static int32_t ptq__code(const ptq_tensor *tensor, size_t index) {
-    switch (tensor->type) {
-    case PTQ_TYPE_U8:
+    if (tensor->type == PTQ_TYPE_U8)
         return ((const uint8_t *)tensor->data)[index];
-    case PTQ_TYPE_S8:
+    if (tensor->type == PTQ_TYPE_S8)
         return ((const int8_t *)tensor->data)[index];
-    case PTQ_TYPE_S32:
+    if (tensor->type == PTQ_TYPE_S32)
         return ((const int32_t *)tensor->data)[index];
-    default:
-        return ptq__packed_get(tensor, index);
-    }
+    return ptq__packed_code(tensor, index, NULL);
 }
 
 PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index) {
@@ -2169,16 +2167,21 @@ PTQ_API void ptq_tensor_set_code(ptq_tensor *tensor, size_t index, int32_t code)
     if (tensor->type == PTQ_TYPE_S32)
         ((int32_t *)tensor->data)[index] = code;
     else if (ptq__is_packed(tensor->type))
-        ptq__packed_set(tensor, index, code);
+        (void)ptq__packed_code(tensor, index, &code);
     else
         ((uint8_t *)tensor->data)[index] = (uint8_t)code; /* of either sign: two's complement */
 }
 
-/* Half precision: 1 bit of sign, 5 of exponent, 10 of mantissa; single has 8 and 23. Shifting by 13
-   bits rounds the mantissa; half of the last bit less one is added first, and one more where the
-   result would be odd, so that ties go to even. A carry runs into the exponent, which is then the
-   right one, infinity included. Below 2^-14 half precision has one exponent for all numbers: there
-   the leading 1, which is not stored elsewhere, becomes visible and moves to the right. */
+/* Half precision, and single:
+
+       s eeeee mmmmmmmmmm                    value = (-1)^s 1.m 2^(e - 15)
+       s eeeeeeee mmmmmmmmmmmmmmmmmmmmmmm    value = (-1)^s 1.m 2^(e - 127)
+
+   Shifting by 13 bits rounds the mantissa; half of the last bit less one is added first, and one
+   more where the result would be odd, so that ties go to even. A carry runs into the exponent,
+   which is then the right one, infinity included. Below 2^-14 half precision has one exponent for
+   all numbers: there the leading 1, which is not stored elsewhere, becomes visible and moves to the
+   right. */
 PTQ_API uint16_t ptq_f32_to_f16(float value) {
     uint32_t bits, sign, shift = 13;
     memcpy(&bits, &value, sizeof bits);
@@ -2309,14 +2312,6 @@ PTQ_API int32_t ptq_quantize(float x, const ptq_qparams *q) {
 
 PTQ_API float ptq_dequantize(int32_t code, const ptq_qparams *q) {
     return ptq__mul(q->scale, (float)(code - q->zero_point));
-}
-
-/* Finite and not denormal: processors may treat denormals as 0. By the bits, as ptq__is_finite. */
-static int ptq__is_normal(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    bits = (bits >> 23) & 255;
-    return bits != 0 && bits != 255;
 }
 
 /* Affine: the range lo..hi takes all codes least..most, s = (hi - lo) / (most - least), and 0 gets
@@ -4521,7 +4516,7 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
         if (half)
             ((float *)step->owned)[i] = ptq_tensor_number(weight, i);
         else
-            ((uint8_t *)step->owned)[i] = (uint8_t)ptq__packed_get(weight, i);
+            ((uint8_t *)step->owned)[i] = (uint8_t)ptq__code(weight, i);
     return PTQ_OK;
 }
 
@@ -5035,9 +5030,10 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
    not in the file: it is drawn anew each time from a fixed seed, which takes a few lines instead of
    kilobytes. Its hash is, so that a fault in the drawing is told from one in the network. */
 
-/* Chance. PCG32 keeps 64 bits of state, a linear congruential generator, and returns 32 of them,
-   shifted and rotated by the highest ones, which are the most random. */
-
+/* Chance. Own code, since rand() is another one with every C library, while the same images must be
+   drawn everywhere for the same model to come out. PCG32 (O'Neill 2014) keeps 64 bits of state, a
+   linear congruential generator, and returns 32 of them, shifted and rotated by the highest ones,
+   which are the most random. */
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     uint64_t old = rng->state;
     uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
@@ -5045,6 +5041,7 @@ PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     return (shifted >> rotation) | (shifted << ((32 - rotation) & 31));
 }
 
+/* The increment must be odd, and names the stream: streams of one seed have nothing in common. */
 PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream) {
     rng->state = 0;
     rng->increment = stream << 1 | 1;
@@ -5053,7 +5050,8 @@ PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream) {
     ptq_rng_next(rng);
 }
 
-/* Numbers under 2^32 mod bound are drawn again: the rest divide evenly. */
+/* A number under 2^32 mod bound is drawn again: those that are left divide evenly, and no remainder
+   comes more often than another. */
 PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound) {
     uint32_t threshold = ((uint32_t)0 - bound) % bound, value;
     do
@@ -5206,6 +5204,7 @@ struct ptq__job {
     ptq_work work;
     size_t total; /* the first so many items */
     int keep;     /* sessions keep intermediates */
+    int labelled; /* an item without a label is an error */
     ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
     ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
     ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
@@ -5253,6 +5252,16 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
     if (data->classes != plan->info.classes)
         return ptq_error_set(err, PTQ_BAD_DATA, "the data have %d classes, the model has %d",
                              data->classes, plan->info.classes);
+    return PTQ_OK;
+}
+
+/* One item of a data set, and its label, -1 where there is none. */
+static ptq_status ptq__get_item(const ptq_dataset *data, size_t index, void *item, int *label,
+                                ptq_error *err) {
+    PTQ__TRY(data->get(data->user, index, item, label, err));
+    if (*label < -1 || *label >= data->classes)
+        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", index,
+                             *label, data->classes);
     return PTQ_OK;
 }
 
@@ -5309,10 +5318,10 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
     while ((n = ptq__job_take(job, &first)) > 0) {
         for (i = first; i < first + n; i++) {
             int label = -1;
-            PTQ__TRY(job->data->get(job->data->user, i, worker->item, &label, err));
-            if (label < -1 || label >= job->data->classes)
-                return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", i,
-                                     label, job->data->classes);
+            PTQ__TRY(ptq__get_item(job->data, i, worker->item, &label, err));
+            if (job->labelled && label < 0)
+                return ptq_error_set(err, PTQ_BAD_DATA,
+                                     "image %zu has no label to compare the answer with", i);
             PTQ__TRY(job->one(job, worker, i, label, err));
         }
         ptq__lock(job);
@@ -7001,22 +7010,29 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
 }
 
 /* ---- [DATA] -------------------------------------------------------------------------------------
-   Where images come from. CIFAR-10's binary version (Krizhevsky 2009) is a list of records without
-   any header: a byte with the label, then 32 x 32 bytes of red, as many of green, of blue. They
-   stay in memory as they are, and become H x W x C when they are asked for. Nothing in such a file
-   says what it is; what can be checked is its size, its labels and its name. */
+   Where images come from. To the library a data set is a function that writes one image and its
+   label; what stands behind it is the caller's affair. One such function is here: the binary
+   version of CIFAR-10 (Krizhevsky 2009), files of records without any header,
 
-enum { PTQ__CIFAR_SIDE = 32, PTQ__CIFAR_PIXELS = 1024, PTQ__CIFAR_CLASSES = 10 };
+       byte 0: label      1..1024: red, 32 x 32      1025..2048: green      2049..3072: blue
+
+   which stay in memory as they are, and become H x W x C when they are asked for. Nothing in such
+   a file says what it is; what can be checked is its size, its labels and its name. After it come
+   random numbers, samples and subsets, by which one data set becomes another. */
+
+enum { PTQ__CIFAR_PIXELS = 32 * 32, PTQ__CIFAR_CLASSES = 10 };
 
 struct ptq_cifar10 {
-    ptq_dataset dataset; /* its class_name: CIFAR-10's, or `own_name` */
-    uint8_t *records;    /* dataset.count x PTQ_CIFAR10_RECORD */
-    const char *own_name[PTQ__CIFAR_CLASSES];
+    ptq_dataset dataset;                      /* its class_name: CIFAR-10's, or own_name */
+    uint8_t *records;                         /* dataset.count x PTQ_CIFAR10_RECORD */
+    const char *own_name[PTQ__CIFAR_CLASSES]; /* of the first dataset.classes: into `name` */
     char name[PTQ__CIFAR_CLASSES][PTQ_CLASS_NAME_SIZE];
     ptq_allocator allocator;
 };
 
-/* Planes, 3 x 1024, to pixels, 1024 x 3. */
+/* Image `index` of the data set `user`: planes, 3 x 32 x 32, become pixels, 32 x 32 x 3, in `item`.
+   Done anew for each image that is asked for: it costs far less than running a model on it, and the
+   records are kept only once. Nothing is written but the result, so any thread may ask. */
 static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *label, ptq_error *err) {
     const ptq_cifar10 *data = (const ptq_cifar10 *)user;
     size_t count = data ? data->dataset.count : 0;
@@ -7033,22 +7049,15 @@ static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *labe
     return PTQ_OK;
 }
 
+/* Without images it still tells their size and the names of the classes: what every data set here
+   begins with, and what a program needs that has a model but no data. */
 PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data) {
     static const char *const names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
                                         "dog",      "frog",       "horse", "ship", "truck"};
-    static const ptq_dataset none = {0,
-                                     PTQ__CIFAR_SIDE,
-                                     PTQ__CIFAR_SIDE,
-                                     3,
-                                     PTQ__CIFAR_CLASSES,
-                                     PTQ_TYPE_U8,
-                                     ptq__cifar_get,
-                                     NULL,
-                                     names};
+    static const ptq_dataset none = {0, 32, 32, 3, 10, PTQ_TYPE_U8, ptq__cifar_get, NULL, names};
     return data ? &data->dataset : &none;
 }
 
-/* Without images yet, and with CIFAR-10's names. */
 static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
     PTQ__TRY(PTQ__NEW(allocator, out, 1, "data set", err));
@@ -7059,43 +7068,40 @@ static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 
 }
 
 PTQ_API void ptq_cifar10_free(ptq_cifar10 *data) {
-    ptq_allocator allocator;
-    if (!data)
-        return;
-    allocator = data->allocator;
-    ptq__free(&allocator, data->records);
+    ptq_allocator allocator = ptq__allocator(data ? &data->allocator : NULL);
+    if (data)
+        ptq__free(&allocator, data->records);
     ptq__free(&allocator, data);
 }
 
-/* Whether bytes are records. `where` names them in errors. */
-static ptq_status ptq__cifar_check(const ptq_cifar10 *data, const uint8_t *bytes, size_t size,
-                                   const char *where, ptq_error *err) {
-    size_t i;
-    if (!size)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: empty; a record has %d bytes", where,
-                             PTQ_CIFAR10_RECORD);
-    if (size % PTQ_CIFAR10_RECORD)
+/* The end of every way to a data set: the caller gets it whole or not at all. */
+static ptq_status ptq__cifar_finish(ptq_cifar10 *data, ptq_status status, ptq_cifar10 **out) {
+    if (status)
+        ptq_cifar10_free(data);
+    else
+        *out = data;
+    return status;
+}
+
+/* Checks `size` bytes of records, and puts a copy behind those that are there. `where` names them
+   in errors. CIFAR-10 comes in six files, so growing by one file at a time is no waste. */
+static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
+                                    const char *where, ptq_error *err) {
+    size_t i, count = size / PTQ_CIFAR10_RECORD, before = data->dataset.count;
+    const uint8_t *record = (const uint8_t *)bytes;
+    uint8_t *larger = NULL;
+    int classes = data->dataset.classes;
+    if (!size || size % PTQ_CIFAR10_RECORD)
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %zu bytes are no whole number of records of %d; truncated, or not"
-                             " CIFAR-10's binary version",
+                             "%s: %zu bytes are not one or more records of %d; empty, truncated,"
+                             " or not CIFAR-10's binary version",
                              where, size, PTQ_CIFAR10_RECORD);
-    for (i = 0; i < size; i += PTQ_CIFAR10_RECORD)
-        if (bytes[i] >= data->dataset.classes)
+    for (i = 0; i < count; i++, record += PTQ_CIFAR10_RECORD)
+        if (*record >= classes)
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's"
                                  " binary version?",
-                                 where, i / PTQ_CIFAR10_RECORD, bytes[i],
-                                 data->dataset.classes - 1);
-    return PTQ_OK;
-}
-
-/* Checks records, and puts a copy behind those that are there. CIFAR-10 comes in six files, so that
-   growing by one file at a time is no waste. */
-static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
-                                    const char *where, ptq_error *err) {
-    size_t before = data->dataset.count, count = size / PTQ_CIFAR10_RECORD;
-    uint8_t *larger = NULL;
-    PTQ__TRY(ptq__cifar_check(data, (const uint8_t *)bytes, size, where, err));
+                                 where, i, *record, classes - 1);
     PTQ__TRY(
         ptq__alloc(&data->allocator, before + count, PTQ_CIFAR10_RECORD, "images", &larger, err));
     if (before)
@@ -7110,27 +7116,25 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
 PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_allocator *allocator,
                                      ptq_cifar10 **out, ptq_error *err) {
     ptq_cifar10 *data = NULL;
-    ptq_status status;
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err);
-    if (status)
-        ptq_cifar10_free(data);
-    else
-        *out = data;
-    return status;
+    return ptq__cifar_finish(data, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err), out);
 }
 
 #ifndef PTQ_NO_STDIO
 
-/* Files are looked for by opening them, since ISO C cannot list a directory. */
-
 enum { PTQ__PATH_SIZE = 1024 };
 
-/* Writes directory/part to `path`; 1 if there is such a file. */
-static int ptq__find_in(const char *directory, const char *part, char path[PTQ__PATH_SIZE]) {
+/* Writes the path of `part` in a folder, the first `length` bytes of `folder` (0: where the program
+   runs), to `path`; 1 if such a file opens. ISO C cannot list a directory: files are looked for by
+   their names. */
+static int ptq__find_in(const char *folder, size_t length, const char *part,
+                        char path[PTQ__PATH_SIZE]) {
     ptq__text text = ptq__text_over(path, PTQ__PATH_SIZE);
     FILE *file;
-    ptq__put(&text, "%s/%s", directory, part);
+    size_t i;
+    for (i = 0; i < length; i++)
+        ptq__put_char(&text, folder[i]);
+    ptq__put(&text, "%s%s", length && !ptq__is_separator(folder[length - 1]) ? "/" : "", part);
     file = text.length < PTQ__PATH_SIZE ? ptq__open(path, 0) : NULL;
     if (file)
         fclose(file);
@@ -7155,7 +7159,7 @@ static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_err
     char found[PTQ__PATH_SIZE];
     size_t i;
     for (i = 0; i < sizeof sign / sizeof sign[0]; i++)
-        if (ptq__find_in(path, sign[i][0], found))
+        if (ptq__find_in(path, strlen(path), sign[i][0], found))
             return ptq_error_set(err, PTQ_BAD_DATA, "%s: no %s there, but %s: this is %s", path,
                                  wanted, sign[i][0], sign[i][1]);
     return ptq_error_set(err, PTQ_IO_ERROR,
@@ -7164,226 +7168,193 @@ static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_err
                          path, wanted);
 }
 
-static ptq_status ptq__cifar_load(ptq_cifar10 *data, const char *path, ptq_error *err) {
-    void *bytes = NULL;
-    size_t size = 0;
-    ptq_status status;
-    PTQ__TRY(ptq_file_read(path, 0, &data->allocator, &bytes, &size, err));
-    status = ptq__cifar_append(data, bytes, size, path, err);
-    ptq__free(&data->allocator, bytes);
-    return status;
-}
-
-/* One more name of a class. Names are shown to people and written into reports, hence no control
-   characters; each must tell its class apart. */
-static ptq_status ptq__cifar_add_name(ptq_cifar10 *data, ptq__span name, const char *where,
-                                      ptq_error *err) {
-    char *own;
-    size_t i;
-    int c, n = data->dataset.classes;
-    if (n == PTQ__CIFAR_CLASSES)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where,
-                             (int)PTQ__CIFAR_CLASSES);
-    if (name.n >= PTQ_CLASS_NAME_SIZE)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d has over %d bytes", where,
-                             n, PTQ_CLASS_NAME_SIZE - 1);
-    for (i = 0; i < name.n; i++)
-        if ((unsigned char)name.p[i] < 32 || name.p[i] == 127)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: the name of class %d has a control character; it must be"
-                                 " text with one name a line",
-                                 where, n);
-    own = data->name[n];
-    memcpy(own, name.p, name.n);
-    own[name.n] = 0;
-    for (c = 0; c < n; c++)
-        if (!strcmp(own, data->name[c]))
-            return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where, own);
-    data->own_name[data->dataset.classes++] = own;
-    return PTQ_OK;
-}
-
-/* Names of classes, one a line; empty lines, with which CIFAR-10's file ends, do not count. */
-static ptq_status ptq__cifar_read_names(ptq_cifar10 *data, ptq__span text, const char *where,
-                                        ptq_error *err) {
-    data->dataset.classes = 0;
-    data->dataset.class_name = data->own_name;
-    while (text.n) {
-        ptq__span name = ptq__cut(&text, '\n');
-        name.n -= name.n && name.p[name.n - 1] == '\r';
-        if (name.n)
-            PTQ__TRY(ptq__cifar_add_name(data, name, where, err));
-    }
-    if (!data->dataset.classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", where);
-    return PTQ_OK;
-}
-
-/* Reads batches.meta.txt in the directory that `length` bytes of `path` name; without it the names
-   stay CIFAR-10's. */
-static ptq_status ptq__cifar_load_names(ptq_cifar10 *data, const char *path, size_t length,
-                                        ptq_error *err) {
-    char directory[PTQ__PATH_SIZE] = ".", found[PTQ__PATH_SIZE];
-    void *bytes = NULL;
-    ptq__span text = {NULL, 0};
-    ptq_status status;
-    if (length >= sizeof directory)
-        return PTQ_OK; /* too long to open: what reads the records says so */
-    if (length) {
-        memcpy(directory, path, length);
-        directory[length] = 0;
-    }
-    if (!ptq__find_in(directory, "batches.meta.txt", found))
-        return PTQ_OK;
-    PTQ__TRY(ptq_file_read(found, 4096, &data->allocator, &bytes, &text.n, err));
-    text.p = (const char *)bytes;
-    status = ptq__cifar_read_names(data, text, found, err);
-    ptq__free(&data->allocator, bytes);
-    return status;
-}
-
-/* The files of a directory, in numeric order. Gaps are allowed: a part of CIFAR-10 is enough. */
+/* The files of a directory, in numeric order, and not in that of their names, where 10 comes before
+   2. Gaps are allowed: a part of CIFAR-10 is enough. */
 static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
                                        ptq_error *err) {
     char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
-    int i, last = split == PTQ_SPLIT_TRAIN ? 99 : 1;
-    for (i = 1; i <= last; i++) {
-        ptq__text text = ptq__text_over(part, split == PTQ_SPLIT_TRAIN ? sizeof part : 0);
+    int i, train = split == PTQ_SPLIT_TRAIN;
+    for (i = 1; i <= (train ? 99 : 1); i++) {
+        ptq__text text = ptq__text_over(part, train ? sizeof part : 0);
+        ptq_status status;
+        void *bytes = NULL;
+        size_t size = 0;
         ptq__put(&text, "data_batch_%d.bin", i);
-        if (ptq__find_in(path, part, found))
-            PTQ__TRY(ptq__cifar_load(data, found, err));
+        if (!ptq__find_in(path, strlen(path), part, found))
+            continue;
+        PTQ__TRY(ptq_file_read(found, 0, &data->allocator, &bytes, &size, err));
+        status = ptq__cifar_append(data, bytes, size, found, err);
+        ptq__free(&data->allocator, bytes);
+        PTQ__TRY(status);
     }
     if (!data->dataset.count)
-        return ptq__cifar_wrong(
-            path, split == PTQ_SPLIT_TRAIN ? "data_batch_1.bin" : "test_batch.bin", err);
+        return ptq__cifar_wrong(path, train ? "data_batch_1.bin" : "test_batch.bin", err);
     return PTQ_OK;
 }
 
-/* A regular file, as far as the C library can tell: a directory opens but does not read. */
-static int ptq__is_file(const char *path) {
-    size_t n = strlen(path);
-    FILE *file = ptq__open(path, 0);
-    int readable = 0;
-    if (file) {
-        (void)fgetc(file);
-        readable = !ferror(file);
-        fclose(file);
-    }
-    return readable || (n > 4 && !strcmp(path + n - 4, ".bin"));
+/* One more class. Its name is shown to people and goes into reports, hence no control characters;
+   and it must tell the class apart from the others. */
+static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
+                                       ptq_error *err) {
+    int c, n = data->dataset.classes, legal = name.n < PTQ_CLASS_NAME_SIZE;
+    size_t i;
+    for (i = 0; i < name.n; i++)
+        legal &= (unsigned char)name.p[i] >= 32 && name.p[i] != 127;
+    if (n == PTQ__CIFAR_CLASSES)
+        return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
+    if (!legal)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "%s: the name of class %d has over %d bytes or a control character; it"
+                             " must be text with one name a line",
+                             where, n, PTQ_CLASS_NAME_SIZE - 1);
+    for (c = 0; c < n; c++)
+        if (ptq__span_is(name, data->name[c]))
+            return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where,
+                                 data->name[c]);
+    memcpy(data->name[n], name.p, name.n); /* zeros follow */
+    data->own_name[n] = data->name[n];
+    data->dataset.classes++;
+    return PTQ_OK;
 }
 
+/* batches.meta.txt of the folder: names of classes, one a line, of which empty ones do not count:
+   CIFAR-10's own file ends with one. Without the file the names stay CIFAR-10's. */
+static ptq_status ptq__cifar_classes(ptq_cifar10 *data, const char *folder, size_t length,
+                                     ptq_error *err) {
+    char found[PTQ__PATH_SIZE];
+    void *bytes = NULL;
+    ptq__span text = {NULL, 0};
+    ptq_status status = PTQ_OK;
+    if (!ptq__find_in(folder, length, "batches.meta.txt", found))
+        return PTQ_OK;
+    PTQ__TRY(ptq_file_read(found, 4096, &data->allocator, &bytes, &text.n, err));
+    text.p = (const char *)bytes;
+    data->dataset.classes = 0;
+    data->dataset.class_name = data->own_name;
+    while (text.n && !status) {
+        ptq__span name = ptq__cut(&text, '\n');
+        name.n -= name.n && name.p[name.n - 1] == '\r';
+        status = name.n ? ptq__cifar_add_class(data, name, found, err) : PTQ_OK;
+    }
+    if (!status && !data->dataset.classes)
+        status = ptq_error_set(err, PTQ_BAD_DATA, "%s: no names of classes", found);
+    ptq__free(&data->allocator, bytes);
+    return status;
+}
+
+/* What cannot be read as a file is taken for a directory, unless it is called .bin. The names of
+   the classes come first, since they say how many labels are legal; for a file they lie beside
+   it, in what is left of the path without the file's name. */
 PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
+    size_t size = 0, length = strlen(path), folder = length;
+    int is_bin = length > 4 && !strcmp(path + length - 4, ".bin"), is_file;
     ptq_cifar10 *data = NULL;
+    ptq_error unread;
     ptq_status status;
-    size_t directory = strlen(path); /* the bytes that name it; 0: none do */
-    int is_file = ptq__is_file(path);
-    while (is_file && directory && !ptq__is_separator(path[directory - 1]))
-        directory--;
-    if (is_file && directory > 1)
-        directory--; /* the separator, unless that is the root */
+    void *bytes = NULL;
     PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq__cifar_load_names(data, path, directory, err);
-    if (!status)
-        status = is_file ? ptq__cifar_load(data, path, err)
-                         : ptq__cifar_directory(data, path, split, err);
+    status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
+    is_file = status == PTQ_OK;
+    if (status == PTQ_IO_ERROR && !is_bin)
+        status = PTQ_OK;
     if (status)
-        ptq_cifar10_free(data);
-    else
-        *out = data;
-    return status;
+        ptq_error_set(err, status, "%s", unread.text);
+    while (is_file && folder && !ptq__is_separator(path[folder - 1]))
+        folder--;
+    if (!status)
+        status = ptq__cifar_classes(data, path, folder, err);
+    if (!status)
+        status = is_file ? ptq__cifar_append(data, bytes, size, path, err)
+                         : ptq__cifar_directory(data, path, split, err);
+    ptq__free(allocator, bytes);
+    return ptq__cifar_finish(data, status, out);
 }
 
 #endif /* PTQ_NO_STDIO */
 
-/* All labels, data->count of them, checked. `item` has room for one. */
-static ptq_status ptq__read_labels(const ptq_dataset *data, int *label, void *item,
-                                   ptq_error *err) {
+/* Samples. A class that is rare in the data must not be missing from what calibration sees, hence
+   as many of each class as can be: images are sorted by class, and each class is drawn from alone.
+
+   The order of image numbers: by their labels first, if the context has them. */
+static int ptq__image_before(const void *a, const void *b, const void *context) {
+    size_t i = *(const size_t *)a, k = *(const size_t *)b;
+    const int *label = (const int *)context;
+    return label && label[i] != label[k] ? label[i] < label[k] : i < k;
+}
+
+/* The numbers of all images in `pool`, class after class, and ascending in each. `label` gets their
+   labels, all of them -1 or none; both have data->count elements, and `item` has room for one. */
+static ptq_status ptq__sort_by_class(const ptq_dataset *data, void *item, int *label, size_t *pool,
+                                     ptq_error *err) {
     size_t i;
     for (i = 0; i < data->count; i++) {
-        PTQ__TRY(data->get(data->user, i, item, &label[i], err));
-        if (label[i] < -1 || label[i] >= data->classes)
-            return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", i,
-                                 label[i], data->classes);
+        PTQ__TRY(ptq__get_item(data, i, item, &label[i], err));
         if ((label[i] < 0) != (label[0] < 0))
             return ptq_error_set(err, PTQ_BAD_DATA,
                                  "image %zu has %s label, unlike image 0; label all or none", i,
                                  label[i] < 0 ? "no" : "a");
+        pool[i] = i;
     }
+    ptq__sort(pool, data->count, sizeof *pool, ptq__image_before, label);
     return PTQ_OK;
 }
 
-/* Draws `want` images of class c to the front of `pool`, which has room for all of that class: the
-   first so many steps of a Fisher-Yates shuffle (Durstenfeld 1964), by a stream of chance that is
-   the class's own, so that what is drawn of one class does not depend on the others. */
-static ptq_status ptq__sample_class(const ptq_dataset *data, const int *label, int c, size_t want,
-                                    uint64_t seed, size_t *pool, ptq_error *err) {
-    int wanted = label[0] < 0 ? -1 : c; /* without labels all are of class 0 */
-    char number[16];
-    ptq__text text = ptq__text_over(number, sizeof number);
+/* Of each class, the first steps of a Fisher-Yates shuffle (Durstenfeld 1964): image i of the class
+   changes places with one of those from i on. Every class has a stream of chance of its own, so
+   that what is drawn of it does not depend on the other classes. `pool` is as sorted above, and
+   walks from class to class; `count` numbers of images go to `indices`. */
+static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, const int *label,
+                            size_t *pool, size_t *indices, ptq_error *err) {
+    int first = label[0] < 0 ? -1 : 0; /* without labels there is one class, of label -1 */
+    size_t c, i, n, classes = first ? 1 : (size_t)data->classes, left = data->count, drawn = 0;
     ptq_rng rng;
-    size_t i, n = 0;
-    for (i = 0; i < data->count; i++)
-        if (label[i] == wanted)
-            pool[n++] = i;
-    ptq__put(&text, "%d", c);
-    if (n < want)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "class %s has %zu images, %zu are needed; ask for fewer",
-                             data->class_name ? data->class_name[c] : number, n, want);
-    ptq_rng_seed(&rng, seed, (uint64_t)c);
-    for (i = 0; i < want; i++) {
-        size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i)), swap = pool[i];
-        pool[i] = pool[k];
-        pool[k] = swap;
-    }
-    return PTQ_OK;
-}
-
-/* For ascending order. */
-static int ptq__index_before(const void *a, const void *b, const void *context) {
-    (void)context;
-    return *(const size_t *)a < *(const size_t *)b;
-}
-
-/* What is drawn of one class stays at the front of the pool; the next class comes behind it. */
-static ptq_status ptq__sample_all(const ptq_dataset *data, size_t count, uint64_t seed,
-                                  size_t *indices, ptq_memory *memory, ptq_error *err) {
-    size_t *pool = NULL, c, drawn = 0, classes;
-    void *item = NULL;
-    int *label = NULL;
-    PTQ__TRY(PTQ__KEEP(memory, &label, data->count, "labels", err));
-    PTQ__TRY(PTQ__KEEP(memory, &pool, data->count, "sampling", err));
-    PTQ__TRY(ptq__keep(memory, ptq__item_size(data), 1, "an image", &item, err));
-    PTQ__TRY(ptq__read_labels(data, label, item, err));
-    classes = label[0] < 0 ? 1 : (size_t)data->classes;
-    for (c = 0; c < classes; c++) {
+    for (c = 0; c < classes; c++, pool += n, left -= n) {
         size_t want = count / classes + (c < count % classes);
-        PTQ__TRY(ptq__sample_class(data, label, (int)c, want, seed, pool + drawn, err));
-        drawn += want;
+        for (n = 0; n < left && label[pool[n]] == first + (int)c;)
+            n++;
+        if (n < want)
+            return ptq_error_set(err, PTQ_BAD_DATA,
+                                 "class %zu (%s) has %zu images, %zu are needed; ask for fewer", c,
+                                 data->class_name ? data->class_name[c] : "unnamed", n, want);
+        ptq_rng_seed(&rng, seed, c);
+        for (i = 0; i < want; i++) {
+            size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i));
+            indices[drawn++] = pool[k];
+            pool[k] = pool[i];
+        }
     }
-    ptq__sort(pool, count, sizeof *pool, ptq__index_before, NULL);
-    memcpy(indices, pool, count * sizeof *pool);
+    ptq__sort(indices, count, sizeof *indices, ptq__image_before, NULL);
     return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err) {
-    ptq_memory memory;
+    ptq_memory memory = {{NULL, NULL, NULL}, ptq__allocator(allocator)};
     ptq_status status;
+    size_t *pool = NULL; /* data->count: numbers of images */
+    int *label = NULL;   /* data->count */
+    void *item = NULL;
     PTQ__TRY(ptq__check_dataset(data, err));
     if (!count || count > data->count || data->count > UINT32_MAX)
         return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %zu of %zu images", count,
                              data->count);
-    memset(&memory, 0, sizeof memory);
-    memory.allocator = ptq__allocator(allocator);
-    status = ptq__sample_all(data, count, seed, indices, &memory, err);
+    status = PTQ__KEEP(&memory, &pool, data->count, "sampling", err);
+    if (!status)
+        status = PTQ__KEEP(&memory, &label, data->count, "labels", err);
+    if (!status)
+        status = ptq__keep(&memory, ptq__item_size(data), 1, "an image", &item, err);
+    if (!status)
+        status = ptq__sort_by_class(data, item, label, pool, err);
+    if (!status)
+        status = ptq__draw(data, count, seed, label, pool, indices, err);
     ptq_release(&memory);
     return status;
 }
 
-/* The item that stands at `index` of the subset. */
+/* Subsets. A part of a data set is a data set itself: it has the size of images and the classes of
+   its base, and a `get` that looks up where the base has the item. */
 static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *label,
                                   ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
@@ -7415,29 +7386,35 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
    What quantization did. First a model alone: its answers beside the labels. Then two models on the
    same images, the float one and the quantized one: how often they answer alike, whether the one is
    better than chance explains, how far the logits drift apart, and in which tensor the difference
-   arises. */
+   arises. Nothing depends on the number of threads or on the order in which images finish. */
 
-/* One block holds all lists, the widest elements first, so that each is aligned. */
-static ptq_status ptq__evaluation_create(ptq_evaluation *e, size_t total, int classes,
-                                         ptq_error *err) {
-    size_t n = (size_t)classes, each = 2 * sizeof(int) + n * sizeof(float); /* of an image */
-    double bytes = (double)n * ((double)n + 2) * sizeof(size_t) + (double)total * (double)each;
-    if (bytes > (double)(SIZE_MAX / 2))
-        return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "%zu images of %d classes are too many", total,
-                             classes);
-    PTQ__TRY(ptq__keep(&e->memory, (n * n + 2 * n) * sizeof(size_t) + total * each, 1,
-                       "an evaluation", &e->class_total, err));
-    e->total = total;
-    e->classes = classes;
-    e->class_correct = e->class_total + n;
-    e->confusion = e->class_correct + n;
-    e->label = (int *)(void *)(e->confusion + n * n);
-    e->prediction = e->label + total;
-    e->logits = (float *)(void *)(e->prediction + total);
+/* One image, on some thread: it writes to places of its own, and needs no lock. The answer is the
+   class of the largest logit, the first one if several are. */
+static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
+                                    ptq_error *err) {
+    ptq_evaluation *e = (ptq_evaluation *)job->context;
+    float *logits = e->logits + index * (size_t)e->classes;
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, logits, err));
+    e->label[index] = label;
+    e->prediction[index] = ptq_argmax(logits, e->classes);
     return PTQ_OK;
 }
 
-/* Images are counted when all have run: threads finish them in any order. */
+/* Room for the answers, in three blocks: counts of classes, numbers of images, logits. */
+static ptq_status ptq__evaluation_create(ptq_evaluation *e, ptq_error *err) {
+    const char *what = "an evaluation";
+    size_t n = (size_t)e->classes, square = (n + 2) * sizeof(size_t);
+    PTQ__TRY(ptq__keep(&e->memory, n, square, what, &e->class_total, err));
+    PTQ__TRY(ptq__keep(&e->memory, e->total, 2 * sizeof(int), what, &e->label, err));
+    PTQ__TRY(ptq__keep(&e->memory, e->total, n * sizeof(float), what, &e->logits, err));
+    e->class_correct = e->class_total + n;
+    e->confusion = e->class_correct + n;
+    e->prediction = e->label + e->total;
+    return PTQ_OK;
+}
+
+/* Images are counted when all have run: threads finish them in any order. confusion[l n + p] is how
+   many images of class l were taken for class p; those of its diagonal are right. */
 static void ptq__evaluation_count(ptq_evaluation *e) {
     size_t i, n = (size_t)e->classes;
     for (i = 0; i < e->total; i++) {
@@ -7451,43 +7428,26 @@ static void ptq__evaluation_count(ptq_evaluation *e) {
     }
 }
 
-/* One image, on some thread: it writes to places of its own, and needs no lock. */
-static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
-                                    ptq_error *err) {
-    ptq_evaluation *e = (ptq_evaluation *)job->context;
-    float *logits = e->logits + index * (size_t)e->classes;
-    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, logits, err));
-    e->label[index] = label;
-    e->prediction[index] = ptq_argmax(logits, e->classes);
-    return PTQ_OK;
-}
-
-static ptq_status ptq__evaluate_labelled(ptq__job *job, ptq__worker *worker, size_t index,
-                                         int label, ptq_error *err) {
-    if (label < 0)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has no label to compare the answer with",
-                             index);
-    return ptq__evaluate_one(job, worker, index, label, err);
-}
-
-/* The searches of part four compare logits with logits, and need no labels. */
+/* Runs the plan over the first images, as many as the options say. Only if `labelled` is set must
+   images have labels: the searches of part four compare logits with logits. */
 static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, int labelled,
                                 ptq_evaluation *out, ptq_error *err) {
-    ptq_evaluate_options plain;
     ptq_evaluation result;
     ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
-    memset(&plain, 0, sizeof plain);
     memset(&result, 0, sizeof result);
-    options = options ? options : &plain;
-    job = ptq__job_over(plan, data, &options->work);
-    job.total = options->limit && options->limit < job.total ? options->limit : job.total;
-    job.one = labelled ? ptq__evaluate_labelled : ptq__evaluate_one;
+    job = ptq__job_over(plan, data, options ? &options->work : NULL);
+    if (options && options->limit && options->limit < job.total)
+        job.total = options->limit;
+    job.labelled = labelled;
+    job.one = ptq__evaluate_one;
     job.context = &result;
-    result.memory.allocator = options->work.allocator;
-    status = ptq__evaluation_create(&result, job.total, data->classes, err);
+    result.memory.allocator = job.work.allocator;
+    result.total = job.total;
+    result.classes = data->classes;
+    status = ptq__evaluation_create(&result, err);
     if (!status)
         status = ptq__job_run(&job, err);
     if (status) {
@@ -7505,22 +7465,18 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
-/* ln of the binomial coefficient, n over k; lgamma(n + 1) is ln n!. */
-static double ptq__log_choose(double n, double k) {
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1);
-}
-
 /* P(X <= k) for X binomial with n trials of probability p: the sum over i of
-   (n over i) p^i (1 - p)^(n - i), by logarithms, since the factors leave the range of double. */
+   n! / (i! (n - i)!) p^i (1 - p)^(n - i), by logarithms, since the factors leave the range of
+   double; lgamma(n + 1) is ln n!. */
 static double ptq__binomial_cdf(size_t k, size_t n, double p) {
-    double sum = 0;
+    double sum = 0, all = lgamma((double)n + 1);
     size_t i;
     if (p <= 0 || k >= n)
         return 1;
     if (p >= 1)
         return 0;
     for (i = 0; i <= k; i++)
-        sum += exp(ptq__log_choose((double)n, (double)i) + (double)i * log(p) +
+        sum += exp(all - lgamma((double)i + 1) - lgamma((double)(n - i) + 1) + (double)i * log(p) +
                    (double)(n - i) * log1p(-p));
     return sum < 1 ? sum : 1;
 }
@@ -7548,22 +7504,10 @@ PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, d
     *high = ptq__exact_end(k, n, (1 - level) / 2, 1);
 }
 
-/* Kullback and Leibler's divergence of two softmax distributions P and Q over the classes, from the
-   logits x and y: sum over c of P(c) (ln P(c) - ln Q(c)), in nats, with ln P(c) = x(c) - max -
-   ln sum exp(x - max). */
-static double ptq__kl(const float *x, const float *y, int classes) {
-    double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
-    double sum_x = 0, sum_y = 0, kl = 0;
-    int c;
-    for (c = 0; c < classes; c++) {
-        sum_x += exp((double)x[c] - most_x);
-        sum_y += exp((double)y[c] - most_y);
-    }
-    for (c = 0; c < classes; c++) {
-        double log_x = (double)x[c] - most_x - log(sum_x);
-        kl += exp(log_x) * (log_x - ((double)y[c] - most_y - log(sum_y)));
-    }
-    return kl > 0 ? kl : 0;
+/* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB: one bit more in the codes of
+   everything is worth about 6 of it. */
+static double ptq__sqnr(double signal, double noise) {
+    return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
 }
 
 /* For exact sums, which take floats: what is too large counts as the largest. */
@@ -7571,79 +7515,101 @@ static float ptq__finite_float(double value) {
     return value < (double)FLT_MAX ? (float)value : FLT_MAX;
 }
 
-/* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB. */
-static double ptq__sqnr(double signal, double noise) {
-    return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
-}
-
-/* Logits against logits. The sums over images are exact, and so do not depend on their order. */
-static void ptq__compare_logits(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
-                                ptq_comparison *out) {
+/* How far logits drift apart: sums over images, which are exact, and so the same in any order. */
+typedef struct ptq__drift {
     ptq_exact_sum kl, signal, noise;
-    size_t i;
-    int c, classes = baseline->classes;
-    memset(&kl, 0, sizeof kl);
-    signal = noise = kl;
-    for (i = 0; i < baseline->total; i++) {
-        const float *x = baseline->logits + i * (size_t)classes;
-        const float *y = quantized->logits + i * (size_t)classes;
-        double xx = 0, dd = 0;
-        for (c = 0; c < classes; c++) {
-            double d = (double)x[c] - (double)y[c];
-            xx += (double)x[c] * (double)x[c];
-            dd += d * d;
-        }
-        ptq__exact_add(&kl, ptq__finite_float(ptq__kl(x, y, classes)));
-        ptq__exact_add(&signal, ptq__finite_float(xx));
-        ptq__exact_add(&noise, ptq__finite_float(dd));
+} ptq__drift;
+
+/* One image's logits x, and those of the quantized model, y, `classes` of each. Kullback and
+   Leibler's divergence of their softmax distributions P and Q is, in nats,
+
+       sum over c of P(c) (ln P(c) - ln Q(c)),    ln P(c) = x(c) - max x - ln sum exp(x - max x),
+
+   and never negative but by rounding. */
+static void ptq__drift_add(ptq__drift *drift, const float *x, const float *y, int classes) {
+    double most_x = (double)x[ptq_argmax(x, classes)], most_y = (double)y[ptq_argmax(y, classes)];
+    double sum_x = 0, sum_y = 0, signal = 0, noise = 0, kl = 0;
+    int c;
+    for (c = 0; c < classes; c++) {
+        double d = (double)x[c] - (double)y[c];
+        signal += (double)x[c] * (double)x[c];
+        noise += d * d;
+        sum_x += exp((double)x[c] - most_x);
+        sum_y += exp((double)y[c] - most_y);
     }
-    out->kl = ptq__exact_value(&kl) / (double)baseline->total;
-    out->sqnr_db = ptq__sqnr(ptq__exact_value(&signal), ptq__exact_value(&noise));
+    for (c = 0; c < classes; c++) {
+        double log_x = (double)x[c] - most_x - log(sum_x);
+        kl += exp(log_x) * (log_x - ((double)y[c] - most_y - log(sum_y)));
+    }
+    ptq__exact_add(&drift->kl, ptq__finite_float(kl > 0 ? kl : 0));
+    ptq__exact_add(&drift->signal, ptq__finite_float(signal));
+    ptq__exact_add(&drift->noise, ptq__finite_float(noise));
 }
 
 /* Of the images that changed between right and wrong, half would be won by chance alone. How far
-   the share that was won is from 1/2 makes both the interval and the test. */
+   the share p that was won is from 1/2 makes both the interval and the test (McNemar 1947):
+
+       delta = (won - lost) / n = (2 p - 1) (won + lost) / n
+       p-value = 2 P(X <= min(won, lost))    for X binomial, won + lost trials of probability 1/2
+
+   Images that both models get right, or both wrong, tell nothing about which is better, and so do
+   not enter. That makes the test far sharper than one that takes the two accuracies for those of
+   different images. */
+static void ptq__compare_accuracy(ptq_comparison *c) {
+    size_t changed = c->lost + c->won, fewer = c->lost < c->won ? c->lost : c->won;
+    double low, high, n = (double)c->total, share = 100 * (double)changed / n;
+    c->delta_pp = 100 * ((double)c->won - (double)c->lost) / n;
+    ptq_exact_interval(c->won, changed, 0.95, &low, &high);
+    c->low_pp = changed ? (2 * low - 1) * share : 0;
+    c->high_pp = changed ? (2 * high - 1) * share : 0;
+    c->p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
+    c->p_value = c->p_value > 1 ? 1 : c->p_value;
+}
+
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err) {
+    int classes = baseline->classes, logits = baseline->logits && quantized->logits;
+    size_t i, total = baseline->total;
     ptq_comparison result;
-    size_t i, changed, fewer;
-    double low, high, share, n = (double)baseline->total;
-    if (baseline->total != quantized->total || !baseline->total ||
-        memcmp(baseline->label, quantized->label, baseline->total * sizeof(int)))
+    ptq__drift drift;
+    if (total != quantized->total || !total ||
+        memcmp(baseline->label, quantized->label, total * sizeof(int)))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "the evaluations saw different images (%zu and %zu); run both on the"
                              " same data set in one program",
-                             baseline->total, quantized->total);
-    if (baseline->classes != quantized->classes)
+                             total, quantized->total);
+    if (classes != quantized->classes)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
-                             baseline->classes, quantized->classes);
+                             classes, quantized->classes);
     memset(&result, 0, sizeof result);
-    result.total = baseline->total;
-    for (i = 0; i < result.total; i++) {
+    memset(&drift, 0, sizeof drift);
+    result.total = total;
+    for (i = 0; i < total; i++) {
         int label = baseline->label[i], a = baseline->prediction[i], b = quantized->prediction[i];
+        size_t at = i * (size_t)classes;
         result.agree += a == b;
         result.before += a == label;
         result.after += b == label;
         result.lost += a == label && b != label;
         result.won += a != label && b == label;
+        if (logits)
+            ptq__drift_add(&drift, baseline->logits + at, quantized->logits + at, classes);
     }
-    changed = result.lost + result.won;
-    fewer = result.lost < result.won ? result.lost : result.won;
-    share = 100 * (double)changed / n;
-    result.delta_pp = 100 * ((double)result.won - (double)result.lost) / n;
-    ptq_exact_interval(result.won, changed, 0.95, &low, &high);
-    result.low_pp = share > 0 ? (2 * low - 1) * share : 0;
-    result.high_pp = share > 0 ? (2 * high - 1) * share : 0;
-    result.p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
-    result.p_value = result.p_value > 1 ? 1 : result.p_value;
-    if (baseline->logits && quantized->logits)
-        ptq__compare_logits(baseline, quantized, &result);
+    ptq__compare_accuracy(&result);
+    if (logits) {
+        result.kl = ptq__exact_value(&drift.kl) / (double)total;
+        result.sqnr_db = ptq__sqnr(ptq__exact_value(&drift.signal), ptq__exact_value(&drift.noise));
+    }
     *out = result;
     return PTQ_OK;
 }
 
-/* Layer by layer. A model may have been equalized: channels of its tensors are then smaller or
-   larger than the float model's by factors in the metadata, "name factor factor ...;name ...".
+/* Layer by layer: both models run on the same image, keeping every tensor, and each tensor of the
+   one is laid beside that of the same name in the other. Where the ratio of signal to noise falls
+   at once, from one tensor to the next, the layer between them is to blame.
+
+   A model may have been equalized: channels of its tensors are then smaller or larger than the
+   float model's by factors in the metadata, "name factor factor ...;name ...".
 
    The factors of a node's result, as text; 0: none. */
 static int ptq__find_factors(const ptq_model *model, const ptq_node *node, ptq__span *factors) {
@@ -7673,22 +7639,22 @@ static void ptq__in_units_of(const ptq_model *model, const ptq_node *node, ptq_t
     }
 }
 
-/* Two sessions that keep every tensor, and sums over images, one for each item of the report. */
+/* Sums over images, one for each tensor of the report. */
 typedef struct ptq__layer_sum {
     double signal, noise;
     uint64_t clipped, elements;
 } ptq__layer_sum;
 
+/* What a comparison of layers holds: the float model's session beside the job's own. */
 typedef struct ptq__layers {
-    ptq_session *real, *coded;
-    void *image;
+    ptq_session *real;
     ptq__layer_sum *sum;
     ptq_layer_report report;
-    ptq_memory memory; /* what goes at the end */
 } ptq__layers;
 
-/* One tensor of one image. An element is clipped if its code is the lowest or the highest while the
-   real value lies more than half a step beyond. */
+/* One tensor of one image, H x W x C: `real` of the float model, `coded` of the quantized one, in
+   codes as `q` says, or in real numbers too. An element is clipped if its code is the lowest or the
+   highest while the real value lies more than half a step beyond: rounding errs by no more. */
 static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq_tensor *real,
                            const ptq_tensor *coded, const ptq_qparams *q) {
     size_t i, n = ptq_tensor_elements(real);
@@ -7703,74 +7669,59 @@ static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq
         item->largest = d > item->largest ? d : item->largest;
         if (q->type == PTQ_TYPE_F32)
             continue;
-        code = ptq__load(coded->data, (int)i, q->type);
+        code = ptq__code(coded, i);
         sum->clipped +=
             (code == low && x < y - q->scale / 2) || (code == high && x > y + q->scale / 2);
     }
     sum->elements += n;
 }
 
-/* Every tensor of the quantized model that the float model has too, after both have run: of a node
-   with a fused addition first what is before it, then its result. */
-static ptq_status ptq__compare_image(ptq__layers *layers, ptq_error *err) {
-    const ptq_model *model = layers->coded->plan->info.model;
-    ptq_layer_error *item = layers->report.item;
-    ptq__layer_sum *sum = layers->sum;
-    int i, middle;
+/* One image through both models; then every tensor of the quantized model that the float model has
+   too: of a node with a fused addition first what is before it, then its result. */
+static ptq_status ptq__compare_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
+                                   ptq_error *err) {
+    const ptq_model *model = job->plan->info.model;
+    ptq__layers *layers = (ptq__layers *)job->context;
+    int i, middle, items = 0;
+    (void)index;
+    (void)label;
+    PTQ__TRY(ptq__run_item(layers->real, job->data, worker->item, NULL, err));
+    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
     for (i = 1; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
         for (middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
             const char *name = middle ? node->name : node->out;
+            const ptq_qparams *q = middle ? &node->mid : &node->q;
+            ptq_layer_error *item = &layers->report.item[items];
             ptq_tensor real, coded;
             if (ptq_model_find(layers->real->plan->info.model, name) < 0)
                 continue;
             PTQ__TRY(ptq_session_tensor(layers->real, name, &real, err));
-            PTQ__TRY(ptq_session_tensor(layers->coded, name, &coded, err));
+            PTQ__TRY(ptq_session_tensor(worker->session, name, &coded, err));
             memcpy(item->name, name, strlen(name) + 1);
             ptq__in_units_of(model, node, &real);
             if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
-                ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
-            item++;
-            sum++;
+                ptq__layer_add(&layers->sum[items], item, &real, &coded, q);
+            items++;
         }
     }
-    layers->report.items = (int)(item - layers->report.item);
+    layers->report.items = items;
     return PTQ_OK;
 }
 
-/* Every node makes two tensors at most: before a fused addition, and its result. */
-static ptq_status ptq__layers_open(ptq__layers *layers, const ptq_plan *baseline,
-                                   const ptq_plan *quantized, const ptq_dataset *data,
-                                   ptq_error *err) {
-    size_t most = 2 * (size_t)quantized->info.model->nodes;
-    ptq_session_options keep;
-    memset(&keep, 0, sizeof keep);
-    keep.keep = 1;
-    keep.allocator = layers->memory.allocator = layers->report.memory.allocator =
-        quantized->allocator;
-    PTQ__TRY(ptq_session_create(baseline, &keep, &layers->real, err));
-    PTQ__TRY(ptq_session_create(quantized, &keep, &layers->coded, err));
-    PTQ__TRY(ptq__keep(&layers->memory, ptq__item_size(data), 1, "an image", &layers->image, err));
-    PTQ__TRY(PTQ__KEEP(&layers->memory, &layers->sum, most, "layer report", err));
-    return PTQ__KEEP(&layers->report.memory, &layers->report.item, most, "layer report", err);
-}
-
-/* Both models on each image in turn; the sums then make the figures. */
-static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *data, size_t count,
-                                      ptq_error *err) {
-    size_t i;
-    int k, label;
-    for (i = 0; i < count; i++) {
-        PTQ__TRY(data->get(data->user, i, layers->image, &label, err));
-        PTQ__TRY(ptq__run_item(layers->real, data, layers->image, NULL, err));
-        PTQ__TRY(ptq__run_item(layers->coded, data, layers->image, NULL, err));
-        PTQ__TRY(ptq__compare_image(layers, err));
-    }
-    for (k = 0; k < layers->report.items; k++) {
-        const ptq__layer_sum *sum = &layers->sum[k];
-        layers->report.item[k].sqnr_db = ptq__sqnr(sum->signal, sum->noise);
-        layers->report.item[k].clipped =
-            sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
+/* Runs the job, and makes the figures of the sums. A node makes two tensors at most: what is before
+   its fused addition, and its result. */
+static ptq_status ptq__compare_run(ptq__job *job, ptq__layers *layers, ptq_error *err) {
+    size_t most = 2 * (size_t)job->plan->info.model->nodes;
+    ptq_layer_error *item;
+    int i;
+    PTQ__TRY(PTQ__NEW(&job->work.allocator, &layers->sum, most, "layer report", err));
+    PTQ__TRY(PTQ__KEEP(&layers->report.memory, &layers->report.item, most, "layer report", err));
+    PTQ__TRY(ptq__job_run(job, err));
+    for (i = 0, item = layers->report.item; i < layers->report.items; i++, item++) {
+        const ptq__layer_sum *sum = &layers->sum[i];
+        item->sqnr_db = ptq__sqnr(sum->signal, sum->noise);
+        item->clipped = sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
     }
     return PTQ_OK;
 }
@@ -7778,36 +7729,30 @@ static ptq_status ptq__compare_images(ptq__layers *layers, const ptq_dataset *da
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err) {
+    ptq_session_options keep;
     ptq__layers layers;
+    ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(baseline, data, err));
     PTQ__TRY(ptq__check_fits(quantized, data, err));
+    memset(&keep, 0, sizeof keep);
     memset(&layers, 0, sizeof layers);
-    status = ptq__layers_open(&layers, baseline, quantized, data, err);
+    job = ptq__job_over(quantized, data, NULL);
+    job.total = count && count < data->count ? count : data->count;
+    job.one = ptq__compare_one;
+    job.context = &layers;
+    job.keep = keep.keep = 1;
+    job.work.allocator = keep.allocator = layers.report.memory.allocator = quantized->allocator;
+    status = ptq_session_create(baseline, &keep, &layers.real, err);
     if (!status)
-        status = ptq__compare_images(&layers, data,
-                                     count && count < data->count ? count : data->count, err);
+        status = ptq__compare_run(&job, &layers, err);
     ptq_session_free(layers.real);
-    ptq_session_free(layers.coded);
-    ptq_release(&layers.memory);
+    ptq__free(&job.work.allocator, layers.sum);
     if (status)
         ptq_release(&layers.report.memory);
     else
         *out = layers.report;
     return status;
-}
-
-/* What the searches of part four go by. */
-static ptq_status ptq__diverge(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
-                               ptq_divergence *out, ptq_error *err) {
-    ptq_comparison compared;
-    memset(out, 0, sizeof *out);
-    PTQ__TRY(ptq_compare(baseline, quantized, &compared, err));
-    out->sqnr_db = compared.sqnr_db;
-    out->kl = compared.kl;
-    out->agreement = (double)compared.agree / (double)compared.total;
-    out->delta_pp = compared.delta_pp;
-    return PTQ_OK;
 }
 
 #endif /* PTQ_RUN_ONLY */
@@ -7950,119 +7895,105 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
 
 /* ---- [GRAPH TEXT] --------------------------------------------------------------------------- */
 
-/* The graph text. Each key has one line in the writer and one in the reader. */
+/* A graph as text is for people: a node a line, with the keys that its operator takes.
 
-static void ptq__put_pair(ptq__text *text, const char *key, const int *pair) {
-    ptq__put(text, " %s=%dx%d", key, pair[0], pair[1]);
+       conv1 conv2d in=input channels=16 kernel=3x3 act=relu w=s8 q=u8:8:0.0235294:0
+
+   One table lists the keys. The writer goes through it from top to bottom, so that its order is
+   that of every line; the reader looks up in it what it finds, in any order. Each row has one
+   function for its value, which puts and reads it alike: so whatever is written can be read. A
+   function that puts nothing means that the value goes without saying, and the key is left out. */
+
+/* A line while it is written or read. */
+typedef struct ptq__line {
+    ptq_model *model; /* which holds the nodes of the lines before */
+    ptq_node node;
+    ptq_type weight_type; /* of its weights, which the file holds */
+    int weight_bits;
+    unsigned seen;              /* keys that were read, as bits */
+    const struct ptq__key *key; /* whose value is at hand */
+    ptq__text *text;            /* to put it into; NULL: reading */
+    ptq__span value;            /* what is left to be read of it */
+} ptq__line;
+
+typedef struct ptq__key {
+    const char *name;
+    unsigned bit;                  /* PTQ__KEY_..., for the rows of the operators that take it */
+    int (*value)(ptq__line *line); /* puts it, or reads it: then 0 if that fails */
+    size_t at;                     /* where it stands in the node (preprocessing: in the model) */
+    int n, most, usual; /* whole numbers: how many, the largest, the one that is not written */
+} ptq__key;
+
+static void *ptq__value_at(const ptq__line *line, void *holder) {
+    return (char *)holder + line->key->at;
 }
 
-static void ptq__put_list(ptq__text *text, const char *key, const float *values, int n) {
-    int i;
-    ptq__put(text, " %s=", key);
-    for (i = 0; i < n; i++)
-        ptq__put(text, i ? ",%g" : "%g", (double)values[i]);
-}
-
-static int ptq__has_preprocessing(const ptq_model *model) {
-    int c;
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
-        if (model->mean[c] != 0 || model->std[c] != 1)
-            return 1;
-    return 0;
-}
-
-static void ptq__put_input(ptq__text *text, const ptq_model *model, const ptq_node *node) {
-    int channels = node->shape[2];
-    ptq__put(text, " shape=%dx%dx%d", node->shape[0], node->shape[1], channels);
-    if (ptq__has_preprocessing(model) && channels <= PTQ_MAX_PIXEL_CHANNELS) {
-        ptq__put_list(text, "mean", model->mean, channels);
-        ptq__put_list(text, "std", model->std, channels);
+/* A fixed piece of text. Written if `given`; 1 if it is given, or what comes next. */
+static int ptq__line_text(ptq__line *line, const char *piece, int given) {
+    size_t n = strlen(piece);
+    if (line->text) {
+        ptq__put_string(line->text, given ? piece : "");
+        return given;
     }
+    if (line->value.n < n || memcmp(line->value.p, piece, n))
+        return 0;
+    line->value.p += n;
+    line->value.n -= n;
+    return 1;
 }
 
-static void ptq__put_window(ptq__text *text, const ptq_node *node) {
-    ptq__put_pair(text, "kernel", node->kernel);
-    if (node->stride[0] != 1 || node->stride[1] != 1)
-        ptq__put_pair(text, "stride", node->stride);
-    if (node->padding == PTQ_PADDING_VALID)
-        ptq__put_string(text, " pad=valid");
-    if (node->padding == PTQ_PADDING_EXPLICIT)
-        ptq__put(text, " pad=%d,%d,%d,%d", node->pad[0], node->pad[1], node->pad[2], node->pad[3]);
-    if (node->include_pad)
-        ptq__put_string(text, " include_pad=1");
+/* Cuts off the characters of a number. */
+static ptq__span ptq__line_digits(ptq__line *line) {
+    ptq__span number = line->value;
+    for (; line->value.n && line->value.p[0] && strchr("+-.eE0123456789", line->value.p[0]);
+         line->value.n--)
+        line->value.p++;
+    number.n -= line->value.n;
+    return number;
 }
 
-/* TYPE:BITS:SCALE:ZERO_POINT */
-static void ptq__put_qparams(ptq__text *text, const char *key, const ptq_qparams *q) {
-    if (q->type != PTQ_TYPE_F32)
-        ptq__put(text, " %s=%s:%d:%g:%d", key, q->type == PTQ_TYPE_S8 ? "s8" : "u8", q->bits,
-                 (double)q->scale, (int)q->zero_point);
-}
-
-/* w=s8, w=u4, w=f16; float weights are not mentioned. */
-static void ptq__put_weight(ptq__text *text, const ptq_node *node) {
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    if (!ptq__has_weight(node->op) || weight->type == PTQ_TYPE_F32)
-        return;
-    ptq__put(text, " w=%s%d",
-             weight->type == PTQ_TYPE_F16                                       ? "f"
-             : weight->type == PTQ_TYPE_S8 || weight->type == PTQ_TYPE_PACKED_S ? "s"
-                                                                                : "u",
-             weight->bits);
-    if (node->dynamic)
-        ptq__put_string(text, " dynamic=1");
-}
-
-static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node) {
-    ptq__put(text, "%s %s", node->name, ptq_name(PTQ_NAMES_OP, node->op));
-    if (node->input[0] >= 0)
-        ptq__put(text, " in=%s", model->node[node->input[0]].name);
-    if (node->input[1] >= 0)
-        ptq__put(text, ",%s", model->node[node->input[1]].name);
-    if (node->op == PTQ_OP_INPUT)
-        ptq__put_input(text, model, node);
-    if (ptq__has_weight(node->op))
-        ptq__put(text, " channels=%d", node->channels);
-    if (ptq__has_key(node, PTQ__KEY_KERNEL))
-        ptq__put_window(text, node);
-    if (node->groups > 1)
-        ptq__put(text, " groups=%d", node->groups);
-    if (node->no_bias)
-        ptq__put_string(text, " bias=0");
-    if (node->op == PTQ_OP_BATCH_NORM)
-        ptq__put(text, " epsilon=%g", (double)node->epsilon);
-    if (node->act)
-        ptq__put(text, " act=%s", ptq__act_name(node->act));
-    if (node->residual)
-        ptq__put(text, " add=%s", node->residual == PTQ_RESIDUAL_FIRST ? "first" : "second");
-    if (node->add_act)
-        ptq__put(text, " add_act=%s", ptq__act_name(node->add_act));
-    ptq__put_weight(text, node);
-    ptq__put_qparams(text, "mid", &node->mid);
-    ptq__put_qparams(text, "q", &node->q);
-    if (strcmp(node->out, node->name))
-        ptq__put(text, " out=%s", node->out);
-    ptq__put_char(text, '\n');
-}
-
-PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
-    int i;
-    ptq__put_string(&text, "ptq-graph 1\n");
-    for (i = 0; i < model->nodes; i++)
-        ptq__put_node(&text, model, &model->node[i]);
-    return text.length;
-}
-
-/* n integers between separators, within limits: 1 on success. */
-static int ptq__read_ints(ptq__span span, char separator, int n, int low, int high, int *out) {
-    int64_t value;
+/* n integers from `low` to `high`. */
+static int ptq__line_integers(ptq__line *line, const char *between, int n, int low, int high,
+                              int *value) {
     int i;
     for (i = 0; i < n; i++) {
-        ptq__span item = i + 1 < n ? ptq__cut(&span, separator) : span;
-        if (!ptq__read_int(item, low, high, &value))
+        int64_t number = value[i];
+        if (i > 0 && !ptq__line_text(line, between, 1))
             return 0;
-        out[i] = (int)value;
+        if (line->text)
+            ptq__put_signed(line->text, number);
+        else if (!ptq__read_int(ptq__line_digits(line), low, high, &number))
+            return 0;
+        value[i] = (int)number;
+    }
+    return 1;
+}
+
+static int ptq__line_float(ptq__line *line, float *value) {
+    if (line->text)
+        ptq__put_float(line->text, *value);
+    return line->text || ptq__read_float(ptq__line_digits(line), value);
+}
+
+/* "3x3": whole numbers from 1, or from 0 where the largest is 1: a flag. */
+static int ptq__value_numbers(ptq__line *line) {
+    const ptq__key *key = line->key;
+    int *number = (int *)ptq__value_at(line, &line->node), i, usual = line->text != NULL;
+    for (i = 0; i < key->n; i++)
+        usual &= number[i] == key->usual;
+    return usual || ptq__line_integers(line, "x", key->n, key->most > 1, key->most, number);
+}
+
+/* "conv1" or "conv1,block1.add.relu": nodes, or tensors fused into them, of earlier lines. */
+static int ptq__value_inputs(ptq__line *line) {
+    int k, *input = line->node.input;
+    for (k = 0; line->text && k < 2 && input[k] >= 0; k++)
+        ptq__put(line->text, k ? ",%s" : "%s", line->model->node[input[k]].name);
+    for (k = 0; !line->text && k < 2 && (k == 0 || line->value.n); k++) {
+        ptq__span name = ptq__cut(&line->value, ',');
+        input[k] = ptq__find(line->model, name.p, name.n);
+        if (input[k] < 0)
+            return 0;
     }
     return 1;
 }
@@ -8075,201 +8006,204 @@ static int ptq__read_name(ptq__span span, char *name) {
     return 1;
 }
 
-static int ptq__read_act(ptq__span span, ptq_activation *out) {
-    *out = ptq__span_is(span, "relu")    ? PTQ_ACTIVATION_RELU
-           : ptq__span_is(span, "relu6") ? PTQ_ACTIVATION_RELU6
-                                         : PTQ_ACTIVATION_NONE;
-    return *out != PTQ_ACTIVATION_NONE;
+/* "block1.add.relu": the last tensor that was fused into the node, where there is one. */
+static int ptq__value_out(ptq__line *line) {
+    ptq_node *node = &line->node;
+    if (line->text)
+        ptq__put_string(line->text, strcmp(node->out, node->name) ? node->out : "");
+    return line->text || ptq__read_name(ptq__cut(&line->value, ' '), node->out);
 }
 
-static int ptq__read_padding(ptq__span span, ptq_node *node) {
-    if (ptq__span_is(span, "same") || ptq__span_is(span, "valid")) {
-        node->padding = span.p[0] == 's' ? PTQ_PADDING_SAME : PTQ_PADDING_VALID;
+/* "127.5,127.5,127.5": mean or standard deviation, a number for each channel of the image, whose
+   shape stands before. Both are written when one of them is not the usual one. */
+static int ptq__value_pixels(ptq__line *line) {
+    const ptq_model *model = line->model;
+    float *number = (float *)ptq__value_at(line, line->model);
+    int c, usual = line->text != NULL, channels = line->node.shape[2];
+    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
+        usual &= model->mean[c] == 0 && model->std[c] == 1;
+    if (usual || channels > PTQ_MAX_PIXEL_CHANNELS)
+        return usual;
+    for (c = 0; c < channels; c++)
+        if ((c > 0 && !ptq__line_text(line, ",", 1)) || !ptq__line_float(line, &number[c]))
+            return 0;
+    return 1;
+}
+
+/* "same", which is not written, "valid", or "0,1,1,0": top, left, bottom, right. */
+static int ptq__value_padding(ptq__line *line) {
+    ptq_padding *padding = &line->node.padding;
+    if (ptq__line_text(line, "valid", *padding == PTQ_PADDING_VALID))
+        *padding = PTQ_PADDING_VALID;
+    else if (line->text ? *padding == PTQ_PADDING_EXPLICIT : !ptq__line_text(line, "same", 0)) {
+        *padding = PTQ_PADDING_EXPLICIT;
+        return ptq__line_integers(line, ",", 4, 0, PTQ_MAX_KERNEL, line->node.pad);
+    }
+    return 1;
+}
+
+/* "0": without a bias. */
+static int ptq__value_bias(ptq__line *line) {
+    line->node.no_bias = ptq__line_text(line, "0", line->node.no_bias);
+    return line->node.no_bias || ptq__line_text(line, "1", 0);
+}
+
+static int ptq__value_epsilon(ptq__line *line) {
+    return ptq__line_float(line, &line->node.epsilon);
+}
+
+/* "relu6" or "relu" */
+static int ptq__value_act(ptq__line *line) {
+    ptq_activation *place = (ptq_activation *)ptq__value_at(line, &line->node);
+    int act = PTQ_ACTIVATION_RELU6;
+    while (act && !ptq__line_text(line, ptq__act_name((ptq_activation)act), (int)*place == act))
+        act--;
+    *place = (ptq_activation)act;
+    return act != PTQ_ACTIVATION_NONE;
+}
+
+/* "first" or "second": which operand of a fused addition the residual is. */
+static int ptq__value_residual(ptq__line *line) {
+    ptq_residual *residual = &line->node.residual;
+    if (ptq__line_text(line, "first", *residual == PTQ_RESIDUAL_FIRST))
+        *residual = PTQ_RESIDUAL_FIRST;
+    else if (ptq__line_text(line, "second", *residual == PTQ_RESIDUAL_SECOND))
+        *residual = PTQ_RESIDUAL_SECOND;
+    return *residual != PTQ_RESIDUAL_NONE;
+}
+
+/* "s8", "u4", "f16": the type of the weights, which the file holds; float is not mentioned. */
+static int ptq__value_weight(ptq__line *line) {
+    ptq_type *type = &line->weight_type;
+    int is_signed = *type == PTQ_TYPE_S8 || *type == PTQ_TYPE_PACKED_S;
+    if (line->text && *type == PTQ_TYPE_F32)
+        return 1;
+    if (ptq__line_text(line, "f16", *type == PTQ_TYPE_F16)) {
+        *type = PTQ_TYPE_F16;
         return 1;
     }
-    node->padding = PTQ_PADDING_EXPLICIT;
-    return ptq__read_ints(span, ',', 4, 0, PTQ_MAX_KERNEL, node->pad);
-}
-
-static int ptq__read_inputs(ptq__span span, const ptq_model *model, ptq_node *node) {
-    int k;
-    for (k = 0; k < 2 && span.n; k++) {
-        ptq__span name = ptq__cut(&span, ',');
-        node->input[k] = ptq__find(model, name.p, name.n);
-        if (node->input[k] < 0)
-            return 0;
-    }
-    return k > 0 && !span.n;
-}
-
-/* mean= and std= of the input, behind its shape: one number for each channel. */
-static int ptq__read_pixels(ptq__span span, int channels, float *out) {
-    int n;
-    for (n = 0; n < PTQ_MAX_PIXEL_CHANNELS && span.n; n++)
-        if (!ptq__read_float(ptq__cut(&span, ','), &out[n]))
-            return 0;
-    return n == channels && !span.n;
-}
-
-typedef struct ptq__key {
-    const char *name;
-    unsigned bit;
-} ptq__key;
-
-static const ptq__key ptq__keys[] = {
-    {"in", PTQ__KEY_IN},
-    {"out", PTQ__KEY_OUT},
-    {"shape", PTQ__KEY_SHAPE},
-    {"mean", PTQ__KEY_MEAN},
-    {"std", PTQ__KEY_STD},
-    {"channels", PTQ__KEY_CHANNELS},
-    {"kernel", PTQ__KEY_KERNEL},
-    {"stride", PTQ__KEY_STRIDE},
-    {"pad", PTQ__KEY_PAD},
-    {"include_pad", PTQ__KEY_INCLUDE_PAD},
-    {"groups", PTQ__KEY_GROUPS},
-    {"bias", PTQ__KEY_BIAS},
-    {"epsilon", PTQ__KEY_EPSILON},
-    {"act", PTQ__KEY_ACT},
-    {"add", PTQ__KEY_ADD},
-    {"add_act", PTQ__KEY_ADD_ACT},
-    {"w", PTQ__KEY_W},
-    {"dynamic", PTQ__KEY_DYNAMIC},
-    {"mid", PTQ__KEY_MID},
-    {"q", PTQ__KEY_Q},
-};
-
-enum { PTQ__KEYS = sizeof ptq__keys / sizeof ptq__keys[0] };
-
-/* A line of the graph text while it is read. */
-typedef struct ptq__line {
-    ptq_model *model;
-    ptq_node node;
-    ptq_type weight_type;
-    int weight_bits;
-    unsigned seen; /* keys */
-} ptq__line;
-
-static int ptq__read_flag(ptq__span value, int *out) {
-    return ptq__read_ints(value, ',', 1, 0, 1, out);
-}
-
-/* bias=0 is all that is ever written. */
-static int ptq__read_bias(ptq__span value, int *no_bias) {
-    *no_bias = ptq__span_is(value, "0");
-    return *no_bias || ptq__span_is(value, "1");
-}
-
-static int ptq__read_qparams(ptq__span value, ptq_qparams *q) {
-    ptq__span type = ptq__cut(&value, ':'), bits = ptq__cut(&value, ':');
-    ptq__span scale = ptq__cut(&value, ':');
-    int zero_point;
-    q->type = ptq__span_is(type, "s8") ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
-    if ((!ptq__span_is(type, "s8") && !ptq__span_is(type, "u8")) ||
-        !ptq__read_ints(bits, ':', 1, 2, 8, &q->bits) || !ptq__read_float(scale, &q->scale) ||
-        !ptq__read_ints(value, ':', 1, -128, 255, &zero_point))
+    is_signed = ptq__line_text(line, "s", is_signed);
+    if (!(is_signed || ptq__line_text(line, "u", 1)) || (!line->text && line->value.n != 1) ||
+        !ptq__line_integers(line, "", 1, 2, 8, &line->weight_bits))
         return 0;
+    if (line->weight_bits == 8)
+        *type = is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
+    else
+        *type = is_signed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_PACKED_U;
+    return 1;
+}
+
+/* "u8:8:0.0235294:0": how a result is coded, by type, bits, scale and zero point. */
+static int ptq__value_qparams(ptq__line *line) {
+    ptq_qparams *q = (ptq_qparams *)ptq__value_at(line, &line->node);
+    int is_signed, zero_point = q->zero_point;
+    if (line->text && q->type == PTQ_TYPE_F32)
+        return 1;
+    is_signed = ptq__line_text(line, "s8:", q->type == PTQ_TYPE_S8);
+    if (!(is_signed || ptq__line_text(line, "u8:", 1)) ||
+        !ptq__line_integers(line, "", 1, 2, 8, &q->bits) || !ptq__line_text(line, ":", 1) ||
+        !ptq__line_float(line, &q->scale) || !ptq__line_text(line, ":", 1) ||
+        !ptq__line_integers(line, "", 1, -128, 255, &zero_point))
+        return 0;
+    q->type = is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
     q->zero_point = zero_point;
     return 1;
 }
 
-static int ptq__read_weight_type(ptq__span value, ptq_type *type, int *bits) {
-    int is_signed = value.n == 2 && value.p[0] == 's';
-    if (ptq__span_is(value, "f16")) {
-        *type = PTQ_TYPE_F16;
-        return 1;
+/* clang-format off */
+#define PTQ__AT(member) offsetof(ptq_node, member)
+
+static const ptq__key ptq__keys[] = {
+    {"in", PTQ__KEY_IN, ptq__value_inputs, 0, 0, 0, 0},
+    {"shape", PTQ__KEY_SHAPE, ptq__value_numbers, PTQ__AT(shape), 3, PTQ_MAX_ELEMENTS, 0},
+    {"mean", PTQ__KEY_MEAN, ptq__value_pixels, offsetof(ptq_model, mean), 0, 0, 0},
+    {"std", PTQ__KEY_STD, ptq__value_pixels, offsetof(ptq_model, std), 0, 0, 0},
+    {"channels", PTQ__KEY_CHANNELS, ptq__value_numbers, PTQ__AT(channels), 1, PTQ_MAX_ELEMENTS, 0},
+    {"kernel", PTQ__KEY_KERNEL, ptq__value_numbers, PTQ__AT(kernel), 2, PTQ_MAX_KERNEL, 0},
+    {"stride", PTQ__KEY_STRIDE, ptq__value_numbers, PTQ__AT(stride), 2, PTQ_MAX_KERNEL, 1},
+    {"pad", PTQ__KEY_PAD, ptq__value_padding, 0, 0, 0, 0},
+    {"include_pad", PTQ__KEY_INCLUDE_PAD, ptq__value_numbers, PTQ__AT(include_pad), 1, 1, 0},
+    {"groups", PTQ__KEY_GROUPS, ptq__value_numbers, PTQ__AT(groups), 1, PTQ_MAX_ELEMENTS, 1},
+    {"bias", PTQ__KEY_BIAS, ptq__value_bias, 0, 0, 0, 0},
+    {"epsilon", PTQ__KEY_EPSILON, ptq__value_epsilon, 0, 0, 0, 0},
+    {"act", PTQ__KEY_ACT, ptq__value_act, PTQ__AT(act), 0, 0, 0},
+    {"add", PTQ__KEY_ADD, ptq__value_residual, 0, 0, 0, 0},
+    {"add_act", PTQ__KEY_ADD_ACT, ptq__value_act, PTQ__AT(add_act), 0, 0, 0},
+    {"w", PTQ__KEY_W, ptq__value_weight, 0, 0, 0, 0},
+    {"dynamic", PTQ__KEY_DYNAMIC, ptq__value_numbers, PTQ__AT(dynamic), 1, 1, 0},
+    {"mid", PTQ__KEY_MID, ptq__value_qparams, PTQ__AT(mid), 0, 0, 0},
+    {"q", PTQ__KEY_Q, ptq__value_qparams, PTQ__AT(q), 0, 0, 0},
+    {"out", PTQ__KEY_OUT, ptq__value_out, 0, 0, 0, 0},
+};
+/* clang-format on */
+
+enum { PTQ__KEYS = sizeof ptq__keys / sizeof ptq__keys[0] };
+
+/* One line. A key whose value turned out empty is taken back. */
+static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node) {
+    ptq__line line;
+    int k;
+    memset(&line, 0, sizeof line);
+    line.model = (ptq_model *)(uintptr_t)model; /* only read, here */
+    line.node = *node;
+    line.weight_type = node->param[PTQ_PARAM_WEIGHT].type;
+    line.weight_bits = node->param[PTQ_PARAM_WEIGHT].bits;
+    line.text = text;
+    ptq__put(text, "%s %s", node->name, ptq_name(PTQ_NAMES_OP, node->op));
+    for (k = 0; k < PTQ__KEYS; k++) {
+        size_t before = text->length, length;
+        line.key = &ptq__keys[k];
+        if (!ptq__has_key(node, line.key->bit))
+            continue;
+        ptq__put(text, " %s=", line.key->name);
+        length = text->length;
+        line.key->value(&line);
+        if (text->length == length) {
+            text->length = before;
+            if (before < text->size)
+                text->data[before] = 0;
+        }
     }
-    if (value.n != 2 || (!is_signed && value.p[0] != 'u') || value.p[1] < '2' || value.p[1] > '8')
-        return 0;
-    *bits = value.p[1] - '0';
-    *type = *bits == 8 ? (is_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8)
-                       : (is_signed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_PACKED_U);
-    return 1;
+    ptq__put_char(text, '\n');
 }
 
-/* Reads one value into the node: 1 on success. */
-static int ptq__read_key(ptq__line *line, unsigned key, ptq__span value) {
-    ptq_node *node = &line->node;
-    switch (key) {
-    case PTQ__KEY_IN:
-        return ptq__read_inputs(value, line->model, node);
-    case PTQ__KEY_OUT:
-        return ptq__read_name(value, node->out);
-    case PTQ__KEY_SHAPE:
-        return ptq__read_ints(value, 'x', 3, 1, PTQ_MAX_ELEMENTS, node->shape);
-    case PTQ__KEY_MEAN:
-        return ptq__read_pixels(value, node->shape[2], line->model->mean);
-    case PTQ__KEY_STD:
-        return ptq__read_pixels(value, node->shape[2], line->model->std);
-    case PTQ__KEY_CHANNELS:
-        return ptq__read_ints(value, 'x', 1, 1, PTQ_MAX_ELEMENTS, &node->channels);
-    case PTQ__KEY_KERNEL:
-        return ptq__read_ints(value, 'x', 2, 1, PTQ_MAX_KERNEL, node->kernel);
-    case PTQ__KEY_STRIDE:
-        return ptq__read_ints(value, 'x', 2, 1, PTQ_MAX_KERNEL, node->stride);
-    case PTQ__KEY_PAD:
-        return ptq__read_padding(value, node);
-    case PTQ__KEY_INCLUDE_PAD:
-        return ptq__read_flag(value, &node->include_pad);
-    case PTQ__KEY_GROUPS:
-        return ptq__read_ints(value, 'x', 1, 1, PTQ_MAX_ELEMENTS, &node->groups);
-    case PTQ__KEY_BIAS:
-        return ptq__read_bias(value, &node->no_bias);
-    case PTQ__KEY_EPSILON:
-        return ptq__read_float(value, &node->epsilon);
-    case PTQ__KEY_ACT:
-        return ptq__read_act(value, &node->act);
-    case PTQ__KEY_ADD:
-        node->residual = ptq__span_is(value, "first") ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
-        return ptq__span_is(value, "first") || ptq__span_is(value, "second");
-    case PTQ__KEY_ADD_ACT:
-        return ptq__read_act(value, &node->add_act);
-    case PTQ__KEY_W:
-        return ptq__read_weight_type(value, &line->weight_type, &line->weight_bits);
-    case PTQ__KEY_DYNAMIC:
-        return ptq__read_flag(value, &node->dynamic);
-    case PTQ__KEY_MID:
-        return ptq__read_qparams(value, &node->mid);
-    case PTQ__KEY_Q:
-        return ptq__read_qparams(value, &node->q);
-    default:
-        return 0;
-    }
+PTQ_API size_t ptq_graph_write(const ptq_model *model, char *buffer, size_t size) {
+    ptq__text text = ptq__text_over(buffer, size);
+    int i;
+    ptq__put_string(&text, "ptq-graph 1\n");
+    for (i = 0; i < model->nodes; i++)
+        ptq__put_node(&text, model, &model->node[i]);
+    return text.length;
 }
 
-static int ptq__find_op(ptq__span name) {
-    int op;
-    for (op = 0; op < PTQ_OP_COUNT; op++)
-        if (ptq__span_is(name, ptq_name(PTQ_NAMES_OP, op)))
-            return op;
-    return -1;
-}
-
+/* key=value. */
 static ptq_status ptq__read_pair(ptq__line *line, ptq__span pair, int number, ptq_error *err) {
     ptq__span value = pair, name = ptq__cut(&value, '=');
-    int key = 0;
-    while (key < PTQ__KEYS && !ptq__span_is(name, ptq__keys[key].name))
+    const ptq__key *key = ptq__keys, *end = key + PTQ__KEYS;
+    while (key < end && !ptq__span_is(name, key->name))
         key++;
-    if (key == PTQ__KEYS || !ptq__has_key(&line->node, ptq__keys[key].bit) ||
-        (line->seen & ptq__keys[key].bit))
+    if (key == end || !ptq__has_key(&line->node, key->bit) || (line->seen & key->bit))
         return ptq_error_set(
             err, PTQ_BAD_GRAPH, "graph line %d, node %s: a %s does not take '%s' here", number,
             line->node.name, ptq_name(PTQ_NAMES_OP, line->node.op), ptq__quoted(name).text);
-    line->seen |= ptq__keys[key].bit;
-    if (!ptq__read_key(line, ptq__keys[key].bit, value))
+    line->seen |= key->bit;
+    line->key = key;
+    line->value = value;
+    if (!key->value(line) || line->value.n)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "graph line %d, node %s: cannot use '%s' as %s%s",
-                             number, line->node.name, ptq__quoted(value).text, ptq__keys[key].name,
-                             ptq__keys[key].bit == PTQ__KEY_IN ? ": inputs are earlier nodes" : "");
+                             number, line->node.name, ptq__quoted(value).text, key->name,
+                             key->bit == PTQ__KEY_IN ? ": inputs are earlier nodes" : "");
     return PTQ_OK;
 }
 
-/* One line: NAME OP key=value ... */
+/* NAME OP key=value ... The line is taken for itself here; ptq__append, which the builder uses too,
+   checks it against the nodes before it and infers its shape. */
 static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, ptq_error *err) {
     ptq__span name = ptq__cut(&text, ' '), op_name = ptq__cut(&text, ' ');
     ptq__line line;
     ptq_error inner;
     ptq_status status;
-    int op = ptq__find_op(op_name);
+    int op = ptq_find_name(PTQ_NAMES_OP, ptq__quoted(op_name).text);
     memset(&line, 0, sizeof line);
     line.model = model;
     if (op < 0)
@@ -8286,28 +8220,28 @@ static ptq_status ptq__read_node(ptq_model *model, ptq__span text, int number, p
     return status ? ptq_error_set(err, status, "graph line %d: %s", number, inner.text) : PTQ_OK;
 }
 
-/* Reads the graph without checking it as a whole: parameters may still be missing. */
-static ptq_status ptq__read_graph(const char *text, size_t length, int bare,
-                                  const ptq_allocator *allocator, ptq_model **out, ptq_error *err) {
-    ptq__span rest, line;
+/* All lines. Nodes get parameters of zeros unless the model is to stay `bare`: a file brings its
+   own, which are not allocated by shapes that only the text claims, and the whole is checked once
+   they are there. */
+static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator *allocator,
+                                  ptq_model **out, ptq_error *err) {
+    ptq__span line = ptq__cut(&text, '\n');
     ptq_model *model = NULL;
     ptq_status status = PTQ_OK;
-    int number = 1;
-    rest.p = text;
-    rest.n = length;
-    line = ptq__cut(&rest, '\n');
+    int number;
     if (!ptq__span_is(line, "ptq-graph 1"))
         return ptq_error_set(err, PTQ_BAD_GRAPH,
                              "the graph text begins with '%s', expected is 'ptq-graph 1'",
                              ptq__quoted(line).text);
     PTQ__TRY(ptq_model_create(allocator, &model, err));
     model->bare = bare;
-    while (rest.n && !status) {
-        line = ptq__cut(&rest, '\n');
-        number++;
+    for (number = 2; text.n && !status; number++) {
+        line = ptq__cut(&text, '\n');
         if (line.n)
             status = ptq__read_node(model, line, number, err);
     }
+    if (!status && !bare)
+        status = ptq_model_check(model, err);
     if (status)
         ptq_model_free(model);
     else
@@ -8317,187 +8251,183 @@ static ptq_status ptq__read_graph(const char *text, size_t length, int bare,
 
 PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_allocator *allocator,
                                    ptq_model **out, ptq_error *err) {
-    ptq_model *model = NULL;
-    ptq_status status;
-    PTQ__TRY(ptq__read_graph(text, length, 0, allocator, &model, err));
-    status = ptq_model_check(model, err);
-    if (status)
-        ptq_model_free(model);
-    else
-        *out = model;
-    return status;
+    ptq__span span;
+    span.p = text;
+    span.n = length;
+    return ptq__read_graph(span, 0, allocator, out, err);
 }
 
 /* ---- [FILE] ------------------------------------------------------------------------------ */
 
-/* A reader for JSON that keeps no tree: it stands at a place in the text and is asked for what
-   should come next. Every function returns 1 on success; on failure `wrong` says what was expected,
-   and `at` where. */
+/* A model file is a safetensors file:
+
+       8 bytes  how long the header is, little-endian
+       header   {"__metadata__":{"format":"ptq","format_version":"1","graph":"ptq-graph 1\n..."},
+                 "conv1.bias":{"dtype":"I32","shape":[16],"data_offsets":[0,64]},
+                 "conv1.weight":{"dtype":"I8","shape":[16,3,3,3],"data_offsets":[64,496]},...}
+       data     the tensors, little-endian, at offsets that count from the end of the header
+
+   It holds numbers and names, nothing that could be run, and Python reads it without a line of
+   ours. Three layers read it here: JSON, in which calibrations are written too; the archive, which
+   is any such file; and the model, an archive with the tensors that its graph asks for. Nothing
+   that a file says is believed before it is checked, and memory is taken for what is there, never
+   for what a number promises. */
+
+/* A reader for JSON (RFC 8259) that keeps no tree: it stands at a place in the text and is asked
+   for what should come next. The first failure stays: from then on nothing is read, loops over
+   elements and members end, functions return 0. So whoever reads asks once, at the end. It works on
+   a copy of the text with a 0 behind it, where strings are decoded in place. */
 typedef struct ptq__json {
-    const char *start, *at, *end;
-    const char *wrong;
-    const ptq_allocator *allocator;
+    char *start, *at, *end;
+    const char *wrong; /* what was expected at `at`; NULL while all is well */
 } ptq__json;
 
-static ptq__json ptq__json_over(const char *text, size_t size, const ptq_allocator *allocator) {
-    ptq__json json;
-    json.start = json.at = text;
-    json.end = text + size;
-    json.wrong = NULL;
-    json.allocator = allocator;
-    return json;
+/* The copy, `start`, is the caller's to free. */
+static ptq_status ptq__json_open(ptq__json *json, const void *text, size_t size,
+                                 const ptq_allocator *allocator, ptq_error *err) {
+    PTQ__TRY(PTQ__NEW(allocator, &json->start, size + 1, "a copy of the text", err));
+    if (size)
+        memcpy(json->start, text, size);
+    json->at = json->start;
+    json->end = json->start + size;
+    json->wrong = NULL;
+    return PTQ_OK;
 }
 
+/* Remembers what was expected, unless something went wrong before. Returns 0, a failure. */
 static int ptq__json_wrong(ptq__json *json, const char *what) {
-    if (!json->wrong)
-        json->wrong = what;
+    json->wrong = json->wrong ? json->wrong : what;
     return 0;
 }
 
 /* The next character that is not white space; 0 at the end. */
 static char ptq__json_peek(ptq__json *json) {
-    while (json->at < json->end &&
-           (*json->at == ' ' || *json->at == '\n' || *json->at == '\t' || *json->at == '\r'))
+    while (*json->at && strchr(" \n\t\r", *json->at))
         json->at++;
-    return json->at < json->end ? *json->at : (char)0;
+    return *json->at;
 }
 
 static int ptq__json_take(ptq__json *json, char c, const char *what) {
-    if (ptq__json_peek(json) != c || json->at == json->end)
+    if (json->wrong || ptq__json_peek(json) != c)
         return ptq__json_wrong(json, what);
     json->at++;
     return 1;
 }
 
-/* For the elements of a list: 1 while there is another one. `first` starts as 1. */
-static int ptq__json_next(ptq__json *json, char close, int *first) {
-    if (json->wrong)
+/* Goes on to the next element between brackets, "[]" or "{}": 1 if there is one. n counts them; at
+   0, where it starts, the opening bracket is taken too. */
+static int ptq__json_next(ptq__json *json, const char *brackets, const char *what, int *n) {
+    if (*n == 0 && !ptq__json_take(json, brackets[0], what))
         return 0;
-    if (ptq__json_peek(json) == close && json->at < json->end) {
+    if (!json->wrong && ptq__json_peek(json) == brackets[1]) {
         json->at++;
         return 0;
     }
-    if (!*first && !ptq__json_take(json, ',', "a comma"))
+    if (json->wrong || (*n > 0 && !ptq__json_take(json, ',', "a comma")))
         return 0;
-    *first = 0;
+    ++*n;
     return 1;
 }
 
-static int ptq__json_hex(ptq__json *json, uint32_t *out) {
-    int i;
-    *out = 0;
-    if (json->end - json->at < 4)
-        return 0;
-    for (i = 0; i < 4; i++) {
-        char c = *json->at++;
-        int digit = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
-        if (digit < 0)
+static const char ptq__hex[] = "0123456789abcdef";
+
+static int ptq__read_hex(const char *p, int digits, uint64_t *out) {
+    for (*out = 0; digits > 0; digits--, p++) {
+        const char *digit = strchr(ptq__hex, *p >= 'A' && *p <= 'F' ? *p - 'A' + 'a' : *p);
+        if (!*p || !digit)
             return 0;
-        *out = *out * 16 + (uint32_t)digit;
+        *out = *out << 4 | (uint64_t)(digit - ptq__hex);
     }
     return 1;
 }
 
-static char *ptq__put_utf8(char *to, uint32_t code) {
-    if (code < 0x80) {
-        *to++ = (char)code;
-    } else if (code < 0x800) {
-        *to++ = (char)(0xc0 | (code >> 6));
-        *to++ = (char)(0x80 | (code & 63));
-    } else if (code < 0x10000) {
-        *to++ = (char)(0xe0 | (code >> 12));
-        *to++ = (char)(0x80 | ((code >> 6) & 63));
-        *to++ = (char)(0x80 | (code & 63));
-    } else {
-        *to++ = (char)(0xf0 | (code >> 18));
-        *to++ = (char)(0x80 | ((code >> 12) & 63));
-        *to++ = (char)(0x80 | ((code >> 6) & 63));
-        *to++ = (char)(0x80 | (code & 63));
-    }
-    return to;
+static void ptq__put_hex(ptq__text *text, uint64_t value, int digits) {
+    while (digits-- > 0)
+        ptq__put_char(text, ptq__hex[value >> (4 * digits) & 15]);
+}
+
+/* UTF-8 (RFC 3629): a lead byte that tells how many follow, with six bits each. */
+static void ptq__put_utf8(char **to, uint32_t code) {
+    static const uint32_t lead[] = {0, 0xc0, 0xe0, 0xf0};
+    int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    *(*to)++ = (char)(lead[more] | code >> (6 * more));
+    while (more-- > 0)
+        *(*to)++ = (char)(0x80 | (code >> (6 * more) & 63));
 }
 
 /* Behind "\u": one code point, perhaps from a pair of surrogates. NUL is refused, since strings end
    with it. */
 static int ptq__json_unicode(ptq__json *json, char **to) {
-    uint32_t code, low;
-    if (!ptq__json_hex(json, &code) || code == 0 || (code >= 0xdc00 && code < 0xe000))
+    uint64_t code, low;
+    if (!ptq__read_hex(json->at, 4, &code) || code == 0 || (code >= 0xdc00 && code < 0xe000))
         return 0;
+    json->at += 4;
     if (code >= 0xd800 && code < 0xdc00) {
-        if (json->end - json->at < 6 || json->at[0] != '\\' || json->at[1] != 'u')
+        if (json->at[0] != '\\' || json->at[1] != 'u' || !ptq__read_hex(json->at + 2, 4, &low) ||
+            low < 0xdc00 || low >= 0xe000)
             return 0;
-        json->at += 2;
-        if (!ptq__json_hex(json, &low) || low < 0xdc00 || low >= 0xe000)
-            return 0;
+        json->at += 6;
         code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
     }
-    *to = ptq__put_utf8(*to, code);
+    ptq__put_utf8(to, (uint32_t)code);
     return 1;
 }
 
-static int ptq__json_escape(ptq__json *json, char **to) {
+/* One character or escape, decoded to `to`, which never overtakes: escapes only shrink. 0 where it
+   is not legal. */
+static int ptq__json_char(ptq__json *json, char **to) {
     static const char from[] = "\"\\/bfnrt", plain[] = "\"\\/\b\f\n\r\t";
-    const char *found;
-    char c = json->at < json->end ? *json->at++ : (char)0;
-    if (c == 'u')
+    const char *escape;
+    int i, n = (unsigned char)*json->at < 32 ? 0 : ptq__utf8_length(json->at, json->end);
+    if (*json->at != '\\') {
+        for (i = 0; i < n; i++)
+            *(*to)++ = *json->at++;
+        return n;
+    }
+    if (*++json->at == 'u') {
+        json->at++;
         return ptq__json_unicode(json, to);
-    found = c ? strchr(from, c) : NULL;
-    if (!found)
+    }
+    escape = *json->at ? strchr(from, *json->at) : NULL;
+    if (!escape)
         return 0;
-    *(*to)++ = plain[found - from];
+    *(*to)++ = plain[escape - from];
+    json->at++;
     return 1;
 }
 
-/* A string, decoded into memory of its own. Escapes only ever shrink. */
-static ptq_status ptq__json_string(ptq__json *json, char **out, ptq_error *err) {
-    const char *close;
-    void *memory = NULL;
-    char *to;
+/* A string, decoded and ended by 0; NULL on failure. */
+static char *ptq__json_string(ptq__json *json) {
+    char *text = NULL, *to;
     if (!ptq__json_take(json, '"', "a string"))
-        return PTQ_OK;
-    for (close = json->at; close < json->end && *close != '"'; close++)
-        if (*close == '\\')
-            close++;
-    if (close >= json->end) {
-        ptq__json_wrong(json, "the end of a string");
-        return PTQ_OK;
-    }
-    PTQ__TRY(
-        ptq__alloc(json->allocator, (size_t)(close - json->at) + 1, 1, "a string", &memory, err));
-    to = (char *)memory;
-    while (json->at < close) {
-        int n = (unsigned char)*json->at < 32 ? 0 : ptq__utf8_length(json->at, close);
-        int escape = *json->at == '\\';
-        if (escape)
-            json->at++;
-        if (escape ? !ptq__json_escape(json, &to) : !n) {
-            ptq__json_wrong(json, "a legal character in a string");
-            ptq__free(json->allocator, memory);
-            return PTQ_OK;
+        return NULL;
+    for (text = to = json->at; *json->at != '"';)
+        if (!ptq__json_char(json, &to)) {
+            ptq__json_wrong(json, json->at == json->end ? "the end of a string"
+                                                        : "a legal character in a string");
+            return NULL;
         }
-        for (; n > 0 && !escape; n--)
-            *to++ = *json->at++;
-    }
-    json->at = close + 1;
+    json->at++;
     *to = 0;
-    *out = (char *)memory;
-    return PTQ_OK;
+    return text;
 }
 
-/* The characters of a number. */
+/* The next key of an object, and its colon; NULL if there is none. */
+static char *ptq__json_key(ptq__json *json, const char *what, int *n) {
+    char *key = ptq__json_next(json, "{}", what, n) ? ptq__json_string(json) : NULL;
+    return key && ptq__json_take(json, ':', "a colon") ? key : NULL;
+}
+
+/* The characters of a number, of which the functions that read it know more. */
 static int ptq__json_number(ptq__json *json, ptq__span *out) {
     ptq__json_peek(json);
     out->p = json->at;
-    while (json->at < json->end &&
-           (strchr("+-.eE", *json->at) || (*json->at >= '0' && *json->at <= '9')) && *json->at)
-        json->at++;
-    out->n = (size_t)(json->at - out->p);
-    return out->n ? 1 : ptq__json_wrong(json, "a number");
+    out->n = strspn(json->at, "+-.eE0123456789");
+    json->at += out->n;
+    return out->n && !json->wrong ? 1 : ptq__json_wrong(json, "a number");
 }
 
+/* An integer as JSON has it: "-0" is one, "007" and "1e3" are not. */
 static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t *out) {
     ptq__span span;
     size_t sign;
@@ -8509,46 +8439,34 @@ static int ptq__json_integer(ptq__json *json, int64_t low, int64_t high, int64_t
     return 1;
 }
 
-/* Nothing but white space may follow. */
-static int ptq__json_end(ptq__json *json) {
-    ptq__json_peek(json);
-    return json->at == json->end ? !json->wrong : ptq__json_wrong(json, "the end");
+/* Nothing but white space may follow in what the message calls `what`. */
+static ptq_status ptq__json_end(ptq__json *json, const char *what, ptq_error *err) {
+    if (!json->wrong && (ptq__json_peek(json) || json->at < json->end))
+        ptq__json_wrong(json, "the end");
+    return json->wrong ? ptq_error_set(err, PTQ_BAD_FILE, "%s: expected %s at byte %zu", what,
+                                       json->wrong, (size_t)(json->at - json->start))
+                       : PTQ_OK;
 }
 
-/* A key and its colon. */
-static ptq_status ptq__json_key(ptq__json *json, char **out, ptq_error *err) {
-    ptq_status status = ptq__json_string(json, out, err);
-    if (!status && *out && !ptq__json_take(json, ':', "a colon")) {
-        ptq__free(json->allocator, *out);
-        *out = NULL;
-    }
-    return status;
-}
-
-/* JSON text for a string. */
+/* JSON text for a string, which is UTF-8. Only what must be escaped is. */
 static void ptq__put_json(ptq__text *text, const char *s) {
-    static const char hex[] = "0123456789abcdef";
     ptq__put_char(text, '"');
     for (; *s; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (c == '\n') {
-            ptq__put_string(text, "\\n");
-        } else if (c < 32) {
-            ptq__put_string(text, "\\u00");
-            ptq__put_char(text, hex[c >> 4]);
-            ptq__put_char(text, hex[c & 15]);
+        if (*s == '"' || *s == '\\')
+            ptq__put_char(text, '\\');
+        if ((unsigned char)*s >= 32) {
+            ptq__put_char(text, *s);
         } else {
-            if (c == '"' || c == '\\')
-                ptq__put_char(text, '\\');
-            ptq__put_char(text, (char)c);
+            ptq__put_string(text, *s == '\n' ? "\\n" : "\\u");
+            ptq__put_hex(text, (uint64_t)*s, *s == '\n' ? 0 : 4);
         }
     }
     ptq__put_char(text, '"');
 }
 
-/* safetensors' names of types, with the bytes of an element in the file: of several that become one
-   type, the one to write comes first. Those with `type` below 0 are known to the format and skipped
-   here. */
+/* safetensors' names of types, with the bytes of an element in the file. Where several become one
+   type, the one to write comes first. Those with `type` below 0 the format knows, and this library
+   skips. */
 typedef struct ptq__dtype {
     const char *name;
     int type;
@@ -8565,31 +8483,26 @@ static const ptq__dtype ptq__dtypes[] = {
 
 enum { PTQ__DTYPES = sizeof ptq__dtypes / sizeof ptq__dtypes[0] };
 
-static int ptq__find_dtype(const char *name) {
-    int i;
-    for (i = 0; i < PTQ__DTYPES; i++)
-        if (!strcmp(ptq__dtypes[i].name, name))
-            return i;
-    return -1;
+static int ptq__host_is_le(void) {
+    const uint16_t probe = 1;
+    return *(const uint8_t *)&probe == 1;
 }
 
 /* Copies n elements of `bytes` bytes between the file's little-endian order and the host's. */
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes) {
-    const uint16_t probe = 1;
     uint8_t *d = (uint8_t *)to;
     const uint8_t *s = (const uint8_t *)from;
-    size_t i;
-    int b;
-    if (bytes == 1 || *(const uint8_t *)&probe == 1) {
-        memcpy(to, from, n * (size_t)bytes);
-        return;
-    }
-    for (i = 0; i < n; i++)
-        for (b = 0; b < bytes; b++)
-            d[i * (size_t)bytes + (size_t)b] = s[i * (size_t)bytes + (size_t)(bytes - 1 - b)];
+    size_t i, width = (size_t)bytes;
+    if (width == 1 || ptq__host_is_le())
+        memcpy(to, from, n * width);
+    else
+        for (i = 0; i < n * width; i++)
+            d[i] = s[i / width * width + (width - 1 - i % width)];
 }
 
-/* n numbers of BF16 (2 bytes) or F64 (8) as single precision. */
+/* n numbers of BF16 (2 bytes each) or F64 (8) as single precision. BF16 is the upper half of a
+   single. An F64 beyond the range of a single becomes infinite, and the check of the model refuses
+   it; C leaves open what a cast makes of such a number. */
 static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes) {
     size_t i;
     for (i = 0; i < n; i++, from += bytes) {
@@ -8597,7 +8510,7 @@ static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes)
         double wide = 0;
         if (bytes == 8) {
             ptq__copy_le(&wide, from, 1, bytes);
-            bits = wide > 0 ? 0x7f800000 : 0xff800000; /* infinite, as a cast need not be */
+            bits = wide > 0 ? 0x7f800000 : 0xff800000;
         }
         if (bytes == 8 && !(wide > (double)FLT_MAX) && !(wide < -(double)FLT_MAX))
             to[i] = (float)wide;
@@ -8606,289 +8519,9 @@ static void ptq__convert_le(float *to, const uint8_t *from, size_t n, int bytes)
     }
 }
 
-static int ptq__host_is_le(void) {
-    const uint16_t probe = 1;
-    return *(const uint8_t *)&probe == 1;
-}
-
-/* What the header says of one tensor. */
-typedef struct ptq__record {
-    char *name;
-    int dtype, rank;
-    int64_t dim[PTQ_MAX_RANK];
-    uint64_t elements;
-    int64_t begin, end;
-} ptq__record;
-
-/* An archive while it is read. */
-typedef struct ptq__header {
-    ptq__json json;
-    ptq__record *record;
-    int records, capacity;
-    ptq_archive *archive;
-} ptq__header;
-
-static ptq_status ptq__header_error(ptq__header *header, const char *name, const char *what,
-                                    ptq_error *err) {
-    if (name)
-        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: %s",
-                             ptq__quoted(ptq__span_of(name)).text, what);
-    return ptq_error_set(err, PTQ_BAD_FILE, "file header: expected %s at byte %zu",
-                         header->json.wrong ? header->json.wrong : what,
-                         (size_t)(header->json.at - header->json.start) + 8);
-}
-
-/* "shape":[...] */
-static void ptq__header_shape(ptq__header *header, ptq__record *record) {
-    ptq__json *json = &header->json;
-    int first = 1;
-    record->rank = 0;
-    record->elements = 1;
-    ptq__json_take(json, '[', "a shape");
-    while (ptq__json_next(json, ']', &first)) {
-        int64_t d = 0;
-        if (!ptq__json_integer(json, 0, (int64_t)1 << 40, &d))
-            return;
-        if (d && record->elements > ((uint64_t)1 << 48) / (uint64_t)d) {
-            ptq__json_wrong(json, "a shape of fewer than 2^48 elements");
-            return;
-        }
-        record->elements *= (uint64_t)d;
-        if (record->rank < PTQ_MAX_RANK)
-            record->dim[record->rank] = d;
-        record->rank++;
-        if (record->rank > 64) {
-            ptq__json_wrong(json, "at most 64 dimensions");
-            return;
-        }
-    }
-}
-
-static ptq_status ptq__header_dtype(ptq__header *header, ptq__record *record, ptq_error *err) {
-    char *text = NULL;
-    PTQ__TRY(ptq__json_string(&header->json, &text, err));
-    if (text) {
-        record->dtype = ptq__find_dtype(text);
-        if (record->dtype < 0)
-            ptq__json_wrong(&header->json, "a known dtype");
-        ptq__free(header->json.allocator, text);
-    }
-    return PTQ_OK;
-}
-
-static void ptq__header_offsets(ptq__header *header, ptq__record *record) {
-    ptq__json *json = &header->json;
-    const int64_t most = (int64_t)1 << 56;
-    if (ptq__json_take(json, '[', "two offsets") &&
-        ptq__json_integer(json, 0, most, &record->begin) && ptq__json_take(json, ',', "a comma") &&
-        ptq__json_integer(json, 0, most, &record->end))
-        ptq__json_take(json, ']', "the end of two offsets");
-}
-
-/* {"dtype":..., "shape":..., "data_offsets":...} in any order, each exactly once. */
-static ptq_status ptq__header_tensor(ptq__header *header, ptq__record *record, ptq_error *err) {
-    ptq__json *json = &header->json;
-    int first = 1, seen = 0, bit;
-    ptq_status status = PTQ_OK;
-    ptq__json_take(json, '{', "an object");
-    while (!status && ptq__json_next(json, '}', &first)) {
-        char *key = NULL;
-        status = ptq__json_key(json, &key, err);
-        if (status || !key)
-            break;
-        bit = !strcmp(key, "dtype")          ? 1
-              : !strcmp(key, "shape")        ? 2
-              : !strcmp(key, "data_offsets") ? 4
-                                             : 0;
-        ptq__free(json->allocator, key);
-        if (!bit || (seen & bit))
-            ptq__json_wrong(json, "dtype, shape and data_offsets, each once");
-        seen |= bit;
-        if (bit == 1)
-            status = ptq__header_dtype(header, record, err);
-        else if (bit == 2)
-            ptq__header_shape(header, record);
-        else if (bit == 4)
-            ptq__header_offsets(header, record);
-    }
-    if (status)
-        return status;
-    if (json->wrong || seen != 7)
-        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: expected %s in its header entry",
-                             ptq__quoted(ptq__span_of(record->name)).text,
-                             json->wrong ? json->wrong : "dtype, shape and data_offsets");
-    return PTQ_OK;
-}
-
-/* "__metadata__": strings by name. */
-static ptq_status ptq__header_meta(ptq__header *header, ptq_error *err) {
-    ptq__json *json = &header->json;
-    ptq_archive *archive = header->archive;
-    ptq_status status = PTQ_OK;
-    int first = 1;
-    ptq__json_take(json, '{', "the metadata object");
-    while (!status && ptq__json_next(json, '}', &first)) {
-        char *key = NULL, *value = NULL;
-        status = ptq__json_key(json, &key, err);
-        if (!status && key)
-            status = ptq__json_string(json, &value, err);
-        if (!status && key && value && ptq__find_meta(archive->meta, archive->metas, key) >= 0)
-            ptq__json_wrong(json, "every metadata key once");
-        else if (!status && value)
-            status = ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator,
-                                   err);
-        ptq__free(json->allocator, key);
-        ptq__free(json->allocator, value);
-        if (archive->metas > PTQ_MAX_NODES)
-            ptq__json_wrong(json, "at most 4096 metadata entries");
-    }
-    return status;
-}
-
-static ptq_status ptq__header_entry(ptq__header *header, char *key, ptq_error *err) {
-    void *array = header->record;
-    PTQ__TRY(ptq__grow(header->json.allocator, &array, header->records, &header->capacity,
-                       sizeof(ptq__record), "tensors", err));
-    header->record = (ptq__record *)array;
-    memset(&header->record[header->records], 0, sizeof(ptq__record));
-    header->record[header->records].name = key;
-    header->records++;
-    if (!key[0])
-        return ptq_error_set(err, PTQ_BAD_FILE, "file header: a tensor has an empty name");
-    return ptq__header_tensor(header, &header->record[header->records - 1], err);
-}
-
-static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
-    ptq__json *json = &header->json;
-    ptq_status status = PTQ_OK;
-    int first = 1, metas = 0;
-    if (*json->at != '{') /* the format allows no space before it */
-        ptq__json_wrong(json, "a JSON object");
-    ptq__json_take(json, '{', "a JSON object");
-    while (!status && ptq__json_next(json, '}', &first)) {
-        char *key = NULL;
-        status = ptq__json_key(json, &key, err);
-        if (status || !key)
-            break;
-        if (!strcmp(key, "__metadata__")) {
-            ptq__free(json->allocator, key);
-            if (metas++)
-                ptq__json_wrong(json, "__metadata__ once");
-            status = ptq__header_meta(header, err);
-        } else {
-            int before = header->records;
-            status = ptq__header_entry(header, key, err);
-            if (header->records == before)
-                ptq__free(json->allocator, key);
-        }
-    }
-    if (!status && (json->wrong || !ptq__json_end(json)))
-        return ptq__header_error(header, NULL, "JSON", err);
-    return status;
-}
-
-static int ptq__name_before(const void *a, const void *b, const void *record) {
-    const ptq__record *r = (const ptq__record *)record;
-    return strcmp(r[*(const int *)a].name, r[*(const int *)b].name) < 0;
-}
-
-static int ptq__data_before(const void *a, const void *b, const void *record) {
-    const ptq__record *r = (const ptq__record *)record + *(const int *)a;
-    const ptq__record *s = (const ptq__record *)record + *(const int *)b;
-    return r->begin != s->begin ? r->begin < s->begin : r->end < s->end;
-}
-
-/* Names unique; the data covered exactly, without overlap or hole, as the format demands. */
-static ptq_status ptq__check_layout(ptq__header *header, int *order, uint64_t data_size,
-                                    ptq_error *err) {
-    const ptq__record *record = header->record;
-    const size_t n = (size_t)header->records;
-    int64_t at = 0;
-    int i;
-    for (i = 0; i < header->records; i++)
-        order[i] = i;
-    ptq__sort(order, n, sizeof *order, ptq__name_before, record);
-    for (i = 1; i < header->records; i++)
-        if (!strcmp(record[order[i]].name, record[order[i - 1]].name))
-            return ptq__header_error(header, record[order[i]].name, "occurs twice", err);
-    ptq__sort(order, n, sizeof *order, ptq__data_before, record);
-    for (i = 0; i < header->records; i++) {
-        const ptq__record *r = &record[order[i]];
-        uint64_t bytes = r->elements * (uint64_t)ptq__dtypes[r->dtype].bytes;
-        if (r->end < r->begin || (uint64_t)(r->end - r->begin) != bytes)
-            return ptq__header_error(header, r->name,
-                                     "its offsets do not agree with its shape and"
-                                     " dtype",
-                                     err);
-        if (r->begin != at)
-            return ptq__header_error(
-                header, r->name,
-                r->begin < at ? "overlaps another tensor" : "a hole lies before its data", err);
-        if ((uint64_t)r->end > data_size)
-            return ptq__header_error(header, r->name,
-                                     "its data end behind the end of the file; is"
-                                     " the file truncated?",
-                                     err);
-        at = r->end;
-    }
-    if ((uint64_t)at != data_size)
-        return ptq_error_set(err, PTQ_BAD_FILE, "%zu bytes behind the last tensor belong to none",
-                             (size_t)(data_size - (uint64_t)at));
-    return PTQ_OK;
-}
-
-/* The tensor of a record, copied or borrowed. */
-static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *data, int borrow,
-                                   const ptq_allocator *allocator, ptq_tensor *out,
-                                   ptq_error *err) {
-    const ptq__dtype *dtype = &ptq__dtypes[record->dtype];
-    const uint8_t *from = data + record->begin;
-    int dims[PTQ_MAX_RANK] = {1, 1, 1, 1}, i, rank = record->rank ? record->rank : 1;
-    int other = dtype->type == PTQ_TYPE_F32 && dtype->bytes != 4;
-    memset(out, 0, sizeof *out);
-    if (dtype->type < 0 || rank > PTQ_MAX_RANK || record->elements == 0)
-        return PTQ_OK;
-    if (record->elements > PTQ_MAX_ELEMENTS)
-        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: more than %d elements",
-                             ptq__quoted(ptq__span_of(record->name)).text, PTQ_MAX_ELEMENTS);
-    for (i = 0; i < record->rank; i++)
-        dims[i] = (int)record->dim[i];
-    if (borrow && !other && (dtype->bytes == 1 || ptq__host_is_le()) &&
-        (uintptr_t)from % (uintptr_t)dtype->bytes == 0)
-        return ptq_tensor_borrow(out, (ptq_type)dtype->type, 0, rank, dims, (void *)(uintptr_t)from,
-                                 (size_t)(record->end - record->begin), err);
-    PTQ__TRY(ptq_tensor_create(out, (ptq_type)dtype->type, 0, rank, dims, allocator, err));
-    if (other)
-        ptq__convert_le((float *)out->data, from, (size_t)record->elements, dtype->bytes);
-    else
-        ptq__copy_le(out->data, from, (size_t)record->elements, dtype->bytes);
-    return PTQ_OK;
-}
-
-/* Moves names and tensors of a checked header into the archive. */
-static ptq_status ptq__fill_archive(ptq__header *header, const uint8_t *data, int borrow,
-                                    ptq_error *err) {
-    ptq_archive *archive = header->archive;
-    void *memory = NULL;
-    int i;
-    PTQ__TRY(ptq__alloc(&archive->allocator, (size_t)header->records, sizeof(ptq_archive_entry),
-                        "tensors", &memory, err));
-    archive->entry = (ptq_archive_entry *)memory;
-    for (i = 0; i < header->records; i++) {
-        ptq_archive_entry *entry = &archive->entry[archive->entries++];
-        PTQ__TRY(ptq__read_tensor(&header->record[i], data, borrow, &archive->allocator,
-                                  &entry->tensor, err));
-        entry->name = header->record[i].name;
-        header->record[i].name = NULL;
-    }
-    return PTQ_OK;
-}
-
 PTQ_API ptq_status ptq_archive_create(const ptq_allocator *allocator, ptq_archive **out,
                                       ptq_error *err) {
-    void *memory = NULL;
-    PTQ__TRY(ptq__alloc(allocator, 1, sizeof(ptq_archive), "archive", &memory, err));
-    *out = (ptq_archive *)memory;
+    PTQ__TRY(PTQ__NEW(allocator, out, 1, "archive", err));
     (*out)->allocator = ptq__allocator(allocator);
     return PTQ_OK;
 }
@@ -8908,18 +8541,270 @@ PTQ_API void ptq_archive_free(ptq_archive *archive) {
     ptq__free(&allocator, archive);
 }
 
-/* The part of parsing that needs the header's records, which the caller releases. */
-static ptq_status ptq__parse_records(ptq__header *header, const uint8_t *data, size_t data_size,
-                                     int borrow, ptq_error *err) {
-    const ptq_allocator *allocator = header->json.allocator;
-    void *order = NULL;
-    ptq_status status;
+/* Where the tensor of that name is; -1: nowhere. */
+static int ptq__archive_index(const ptq_archive *archive, const char *name) {
+    int i = archive->entries - 1;
+    while (i >= 0 && strcmp(archive->entry[i].name, name))
+        i--;
+    return i;
+}
+
+PTQ_API const ptq_tensor *ptq_archive_find(const ptq_archive *archive, const char *name) {
+    int i = ptq__archive_index(archive, name);
+    return i < 0 ? NULL : &archive->entry[i].tensor;
+}
+
+static const char *ptq__archive_meta(const ptq_archive *archive, const char *key) {
+    int i = ptq__find_meta(archive->meta, archive->metas, key);
+    return i < 0 ? NULL : archive->meta[i].value;
+}
+
+PTQ_API ptq_status ptq_archive_set_meta(ptq_archive *archive, const char *key, const char *value,
+                                        ptq_error *err) {
+    return ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator, err);
+}
+
+/* An entry more, with a copy of the name and no tensor yet. */
+static ptq_status ptq__archive_append(ptq_archive *archive, const char *name, ptq_error *err) {
+    ptq_archive_entry entry;
+    memset(&entry, 0, sizeof entry);
+    PTQ__TRY(PTQ__GROW(&archive->allocator, &archive->entry, archive->entries, &archive->capacity,
+                       "tensors", err));
+    PTQ__TRY(ptq__strdup(&archive->allocator, name, strlen(name), &entry.name, err));
+    archive->entry[archive->entries++] = entry;
+    return PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const ptq_tensor *tensor,
+                                   ptq_error *err) {
+    ptq_tensor *entry;
+    if (!name[0] || !strcmp(name, "__metadata__") || ptq_archive_find(archive, name) ||
+        !tensor->rank)
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "archive: '%s' is empty, reserved or there already", name);
+    PTQ__TRY(ptq__check_utf8(name, "archive: the name of a tensor", err));
+    PTQ__TRY(ptq__archive_append(archive, name, err));
+    entry = &archive->entry[archive->entries - 1].tensor;
+    *entry = *tensor;
+    entry->owned = 0; /* of neither data nor scale */
+    entry->scale = NULL;
+    entry->scales = 0;
+    return PTQ_OK;
+}
+
+/* Reading goes in three steps: the header is read into the names of the archive and a record for
+   each; then all records are checked against each other and the size of the file; only then is any
+   data touched. */
+
+/* What the header says of a tensor, besides its name. */
+typedef struct ptq__record {
+    int dtype, rank;
+    int64_t dim[PTQ_MAX_RANK]; /* the first four */
+    uint64_t elements;
+    int64_t begin, end; /* of its bytes, counted from the end of the header */
+} ptq__record;
+
+typedef struct ptq__header {
+    ptq__json json;
+    ptq_archive *archive;
+    ptq__record *record; /* as many as archive->entries */
+    int capacity;
+    int *order; /* of the records, by name or by place */
+} ptq__header;
+
+static ptq_status ptq__tensor_error(const char *name, const char *what, ptq_error *err) {
+    return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: %s", ptq__quoted(ptq__span_of(name)).text,
+                         what);
+}
+
+/* "F32" */
+static void ptq__read_dtype(ptq__json *json, ptq__record *record) {
+    const char *name = ptq__json_string(json);
+    int i = 0;
+    while (name && i < PTQ__DTYPES && strcmp(ptq__dtypes[i].name, name))
+        i++;
+    record->dtype = i;
+    if (i == PTQ__DTYPES)
+        ptq__json_wrong(json, "a known dtype");
+}
+
+/* [16,3,3,3]. A rank of more than four is counted only: such a tensor belongs to no model, but the
+   file may have it. The bounds keep every product below from overflowing. */
+static void ptq__read_shape(ptq__json *json, ptq__record *record) {
+    int64_t d = 0;
+    record->elements = 1;
+    while (ptq__json_next(json, "[]", "a shape", &record->rank)) {
+        if (!ptq__json_integer(json, 0, (int64_t)1 << 40, &d))
+            return;
+        if (d && record->elements > ((uint64_t)1 << 48) / (uint64_t)d)
+            ptq__json_wrong(json, "a shape of fewer than 2^48 elements");
+        else if (record->rank > 64)
+            ptq__json_wrong(json, "at most 64 dimensions");
+        record->elements *= (uint64_t)d;
+        if (record->rank <= PTQ_MAX_RANK)
+            record->dim[record->rank - 1] = d;
+    }
+}
+
+/* [0,1728]: where its bytes begin and end. */
+static void ptq__read_offsets(ptq__json *json, ptq__record *record) {
+    const int64_t most = (int64_t)1 << 56;
+    if (ptq__json_take(json, '[', "two offsets") &&
+        ptq__json_integer(json, 0, most, &record->begin) && ptq__json_take(json, ',', "a comma") &&
+        ptq__json_integer(json, 0, most, &record->end))
+        ptq__json_take(json, ']', "the end of two offsets");
+}
+
+/* "conv1.weight":{"dtype":"F32","shape":[16,3,3,3],"data_offsets":[0,1728]}, in any order. */
+static ptq_status ptq__header_entry(ptq__header *header, const char *name, ptq_error *err) {
+    static const char all[] = "dtype, shape and data_offsets, each once";
+    static const char *const key[] = {"dtype", "shape", "data_offsets"};
+    static void (*const read[])(ptq__json *, ptq__record *) = {ptq__read_dtype, ptq__read_shape,
+                                                               ptq__read_offsets};
+    ptq__json *json = &header->json;
+    int i = header->archive->entries, k, n = 0, seen = 0;
+    const char *found;
+    PTQ__TRY(PTQ__GROW(&header->archive->allocator, &header->record, i, &header->capacity,
+                       "tensors", err));
+    memset(&header->record[i], 0, sizeof header->record[i]);
+    PTQ__TRY(ptq__archive_append(header->archive, name, err));
+    if (!name[0])
+        return ptq_error_set(err, PTQ_BAD_FILE, "file header: a tensor has an empty name");
+    while ((found = ptq__json_key(json, "an object", &n)) != NULL) {
+        for (k = 0; k < 3 && (strcmp(found, key[k]) || (seen >> k & 1));)
+            k++;
+        if (k < 3)
+            read[k](json, &header->record[i]);
+        else
+            ptq__json_wrong(json, all);
+        seen |= 1 << k;
+    }
+    if (json->wrong || seen != 7)
+        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: expected %s in its header entry",
+                             ptq__quoted(ptq__span_of(name)).text, json->wrong ? json->wrong : all);
+    return PTQ_OK;
+}
+
+/* "__metadata__": strings by name. */
+static ptq_status ptq__header_meta(ptq__json *json, ptq_archive *archive, ptq_error *err) {
+    const char *key, *value;
+    int n = 0;
+    while ((key = ptq__json_key(json, "the metadata object", &n)) != NULL) {
+        value = ptq__json_string(json);
+        if (n > PTQ_MAX_NODES)
+            ptq__json_wrong(json, "at most 4096 metadata entries");
+        else if (value && ptq__archive_meta(archive, key))
+            ptq__json_wrong(json, "every metadata key once");
+        else if (value)
+            PTQ__TRY(ptq_archive_set_meta(archive, key, value, err));
+    }
+    return PTQ_OK;
+}
+
+static ptq_status ptq__read_header(ptq__header *header, ptq_error *err) {
+    ptq__json *json = &header->json;
+    const char *key;
+    int n = 0, metas = 0;
+    if (*json->at != '{') /* the format allows no space before it */
+        ptq__json_wrong(json, "a JSON object");
+    while ((key = ptq__json_key(json, "a JSON object", &n)) != NULL)
+        if (strcmp(key, "__metadata__"))
+            PTQ__TRY(ptq__header_entry(header, key, err));
+        else if (metas++)
+            ptq__json_wrong(json, "__metadata__ once");
+        else
+            PTQ__TRY(ptq__header_meta(json, header->archive, err));
+    return ptq__json_end(json, "file header", err);
+}
+
+static int ptq__name_before(const void *a, const void *b, const void *archive) {
+    const ptq_archive_entry *entry = ((const ptq_archive *)archive)->entry;
+    return strcmp(entry[*(const int *)a].name, entry[*(const int *)b].name) < 0;
+}
+
+static int ptq__data_before(const void *a, const void *b, const void *record) {
+    const ptq__record *r = (const ptq__record *)record + *(const int *)a;
+    const ptq__record *s = (const ptq__record *)record + *(const int *)b;
+    return r->begin != s->begin ? r->begin < s->begin : r->end < s->end;
+}
+
+/* Names unique; the data covered exactly, without overlap or hole, as the format demands: so no
+   byte of a file is unaccounted for. Indices are sorted, not records: entries keep their order. */
+static ptq_status ptq__check_layout(const ptq__header *header, uint64_t data_size, ptq_error *err) {
+    const ptq_archive_entry *entry = header->archive->entry;
+    int i, n = header->archive->entries, *order = header->order;
+    int64_t at = 0;
+    for (i = 0; i < n; i++)
+        order[i] = i;
+    ptq__sort(order, (size_t)n, sizeof *order, ptq__name_before, header->archive);
+    for (i = 1; i < n; i++)
+        if (!strcmp(entry[order[i]].name, entry[order[i - 1]].name))
+            return ptq__tensor_error(entry[order[i]].name, "occurs twice", err);
+    ptq__sort(order, (size_t)n, sizeof *order, ptq__data_before, header->record);
+    for (i = 0; i < n; i++) {
+        const ptq__record *r = &header->record[order[i]];
+        const char *what = NULL;
+        if (r->end < r->begin ||
+            (uint64_t)(r->end - r->begin) != r->elements * (uint64_t)ptq__dtypes[r->dtype].bytes)
+            what = "its offsets do not agree with its shape and dtype";
+        else if (r->begin != at)
+            what = r->begin < at ? "overlaps another tensor" : "a hole lies before its data";
+        else if ((uint64_t)r->end > data_size)
+            what = "its data end behind the end of the file; is the file truncated?";
+        if (what)
+            return ptq__tensor_error(entry[order[i]].name, what, err);
+        at = r->end;
+    }
+    if ((uint64_t)at != data_size)
+        return ptq_error_set(err, PTQ_BAD_FILE, "%zu bytes behind the last tensor belong to none",
+                             (size_t)(data_size - (uint64_t)at));
+    return PTQ_OK;
+}
+
+/* The tensor of a record: borrowed where the caller allows it and its bytes lie as the host would
+   have them, else copied. What this library has no type for, or no rank, keeps rank 0. */
+static ptq_status ptq__read_tensor(const ptq__record *record, const uint8_t *data, int borrow,
+                                   const ptq_allocator *allocator, ptq_archive_entry *out,
+                                   ptq_error *err) {
+    const ptq__dtype *dtype = &ptq__dtypes[record->dtype];
+    const uint8_t *from = data + record->begin;
+    int dims[PTQ_MAX_RANK] = {1, 1, 1, 1}, i, rank = record->rank ? record->rank : 1;
+    int other = dtype->type == PTQ_TYPE_F32 && dtype->bytes != 4;
+    if (dtype->type < 0 || rank > PTQ_MAX_RANK || record->elements == 0)
+        return PTQ_OK;
+    if (record->elements > PTQ_MAX_ELEMENTS)
+        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: more than %d elements",
+                             ptq__quoted(ptq__span_of(out->name)).text, PTQ_MAX_ELEMENTS);
+    for (i = 0; i < record->rank; i++)
+        dims[i] = (int)record->dim[i];
+    if (borrow && !other && (dtype->bytes == 1 || ptq__host_is_le()) &&
+        (uintptr_t)from % (uintptr_t)dtype->bytes == 0)
+        return ptq_tensor_borrow(&out->tensor, (ptq_type)dtype->type, 0, rank, dims,
+                                 (void *)(uintptr_t)from, (size_t)(record->end - record->begin),
+                                 err);
+    PTQ__TRY(ptq_tensor_create(&out->tensor, (ptq_type)dtype->type, 0, rank, dims, allocator, err));
+    if (other)
+        ptq__convert_le((float *)out->tensor.data, from, (size_t)record->elements, dtype->bytes);
+    else
+        ptq__copy_le(out->tensor.data, from, (size_t)record->elements, dtype->bytes);
+    return PTQ_OK;
+}
+
+/* `length`: of the header and the 8 bytes before it. What it allocates, the caller frees. */
+static ptq_status ptq__parse_archive(ptq__header *header, const uint8_t *file, size_t length,
+                                     size_t size, int borrow, ptq_error *err) {
+    ptq_archive *archive = header->archive;
+    const ptq_allocator *allocator = &archive->allocator;
+    int i;
+    PTQ__TRY(ptq__json_open(&header->json, file, length, allocator, err));
+    header->json.at += 8;
     PTQ__TRY(ptq__read_header(header, err));
-    PTQ__TRY(
-        ptq__alloc(allocator, (size_t)header->records, sizeof(int), "tensor order", &order, err));
-    status = ptq__check_layout(header, (int *)order, data_size, err);
-    ptq__free(allocator, order);
-    return status ? status : ptq__fill_archive(header, data, borrow, err);
+    PTQ__TRY(PTQ__NEW(allocator, &header->order, (size_t)archive->entries, "tensor order", err));
+    PTQ__TRY(ptq__check_layout(header, size - length, err));
+    for (i = 0; i < archive->entries; i++)
+        PTQ__TRY(ptq__read_tensor(&header->record[i], file + length, borrow, allocator,
+                                  &archive->entry[i], err));
+    return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
@@ -8940,13 +8825,11 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
                              size, (unsigned long long)length);
     memset(&header, 0, sizeof header);
     PTQ__TRY(ptq_archive_create(options ? &options->allocator : NULL, &header.archive, err));
-    header.json =
-        ptq__json_over((const char *)file + 8, (size_t)length, &header.archive->allocator);
-    status = ptq__parse_records(&header, file + 8 + length, size - 8 - (size_t)length,
-                                options && options->borrow, err);
-    for (i = 0; i < header.records; i++)
-        ptq__free(&header.archive->allocator, header.record[i].name);
+    status = ptq__parse_archive(&header, file, 8 + (size_t)length, size, options && options->borrow,
+                                err);
+    ptq__free(&header.archive->allocator, header.json.start);
     ptq__free(&header.archive->allocator, header.record);
+    ptq__free(&header.archive->allocator, header.order);
     if (status)
         ptq_archive_free(header.archive);
     else
@@ -8954,54 +8837,8 @@ PTQ_API ptq_status ptq_archive_parse(const void *bytes, size_t size,
     return status;
 }
 
-static int ptq__archive_index(const ptq_archive *archive, const char *name) {
-    int i;
-    for (i = 0; i < archive->entries; i++)
-        if (!strcmp(archive->entry[i].name, name))
-            return i;
-    return -1;
-}
-
-PTQ_API const ptq_tensor *ptq_archive_find(const ptq_archive *archive, const char *name) {
-    int i = ptq__archive_index(archive, name);
-    return i < 0 ? NULL : &archive->entry[i].tensor;
-}
-
-PTQ_API ptq_status ptq_archive_add(ptq_archive *archive, const char *name, const ptq_tensor *tensor,
-                                   ptq_error *err) {
-    ptq_archive_entry entry;
-    void *larger = NULL;
-    ptq_status status;
-    if (!name[0] || !strcmp(name, "__metadata__") || ptq_archive_find(archive, name) ||
-        !tensor->rank)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "archive: '%s' is empty, reserved or there already", name);
-    PTQ__TRY(ptq__check_utf8(name, "archive: the name of a tensor", err));
-    PTQ__TRY(ptq__strdup(&archive->allocator, name, strlen(name), &entry.name, err));
-    entry.tensor = *tensor;
-    entry.tensor.owned = 0; /* of neither data nor scale */
-    entry.tensor.scale = NULL;
-    entry.tensor.scales = 0;
-    status = ptq__alloc(&archive->allocator, (size_t)archive->entries + 1, sizeof entry, "tensors",
-                        &larger, err);
-    if (status) {
-        ptq__free(&archive->allocator, entry.name);
-        return status;
-    }
-    if (archive->entries)
-        memcpy(larger, archive->entry, (size_t)archive->entries * sizeof entry);
-    ptq__free(&archive->allocator, archive->entry);
-    archive->entry = (ptq_archive_entry *)larger;
-    archive->entry[archive->entries++] = entry;
-    return PTQ_OK;
-}
-
-PTQ_API ptq_status ptq_archive_set_meta(ptq_archive *archive, const char *key, const char *value,
-                                        ptq_error *err) {
-    return ptq__set_meta(&archive->meta, &archive->metas, key, value, &archive->allocator, err);
-}
-
-/* Packed codes go into the file as bytes, one row for each channel. */
+/* Writing. Codes of fewer than 8 bits, which the format has no type for, go into the file as bytes,
+   O rows of as many as an output channel takes. */
 static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, size_t begin) {
     const ptq_tensor *tensor = &entry->tensor;
     int i = 0, packed = ptq__is_packed(tensor->type);
@@ -9017,7 +8854,9 @@ static void ptq__put_record(ptq__text *text, const ptq_archive_entry *entry, siz
     ptq__put(text, "],\"data_offsets\":[%zu,%zu]}", begin, begin + tensor->size);
 }
 
-/* The header alone: as long as text.size is, and counted beyond it. */
+/* The header: as much as fits into `size`, and counted beyond it, so that the same function tells
+   its length first and then writes it. Spaces fill it up to a multiple of 8, for the data behind it
+   to be aligned. */
 static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     size_t begin = 0;
@@ -9045,28 +8884,27 @@ static size_t ptq__put_header(const ptq_archive *archive, char *buffer, size_t s
 
 PTQ_API ptq_status ptq_archive_write(const ptq_archive *archive, void **bytes, size_t *size,
                                      ptq_error *err) {
-    size_t header = ptq__put_header(archive, NULL, 0), total = 8 + header, at = total;
-    void *memory = NULL;
-    uint8_t *file;
+    size_t header = ptq__put_header(archive, NULL, 0), total = 8 + header;
+    uint8_t *file = NULL;
     int i;
     for (i = 0; i < archive->entries; i++) {
         if (total > SIZE_MAX / 2 - archive->entry[i].tensor.size)
             return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "archive: larger than memory can be");
         total += archive->entry[i].tensor.size;
     }
-    PTQ__TRY(ptq__alloc(&archive->allocator, total + 1, 1, "file", &memory, err));
-    file = (uint8_t *)memory;
+    PTQ__TRY(PTQ__NEW(&archive->allocator, &file, total + 1, "file", err));
+    *bytes = file;
+    *size = total;
     for (i = 0; i < 8; i++)
         file[i] = (uint8_t)((uint64_t)header >> (8 * i));
     ptq__put_header(archive, (char *)file + 8, header + 1);
+    file += 8 + header;
     for (i = 0; i < archive->entries; i++) {
         const ptq_tensor *tensor = &archive->entry[i].tensor;
         int width = tensor->bits >= 8 ? tensor->bits / 8 : 1;
-        ptq__copy_le(file + at, tensor->data, tensor->size / (size_t)width, width);
-        at += tensor->size;
+        ptq__copy_le(file, tensor->data, tensor->size / (size_t)width, width);
+        file += tensor->size;
     }
-    *bytes = memory;
-    *size = total;
     return PTQ_OK;
 }
 
@@ -9074,9 +8912,8 @@ PTQ_API void ptq_bytes_free(void *bytes, const ptq_allocator *allocator) {
     ptq__free(allocator, bytes);
 }
 
-/* Models in archives. */
-
-/* "conv1.weight" */
+/* Models in archives. A node's tensors are named after it, as PyTorch does: conv1.weight,
+   conv1.bias, bn1.running_mean; integer weights have conv1.weight_scale beside them. */
 typedef struct ptq__param_text {
     char text[PTQ_NAME_SIZE + 32];
 } ptq__param_text;
@@ -9092,15 +8929,16 @@ static ptq__param_text ptq__full_name(const ptq_node *node, const char *param) {
 static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, ptq_error *err) {
     const ptq_tensor *first = ptq_archive_find(archive, "conv1.weight");
     const ptq_tensor *last = ptq_archive_find(archive, "fc.weight");
-    int meta = ptq__find_meta(archive->meta, archive->metas, "epsilon"), i;
+    const char *meta = ptq__archive_meta(archive, "epsilon");
     float epsilon = 1e-3f;
+    int i;
     if (!first || !last || first->rank != 4 || last->rank != 2 || last->dim[1] != 4 * first->dim[0])
         return ptq_error_set(err, PTQ_BAD_FILE,
                              "the file has no graph in its metadata, and its tensors are not"
                              " those of ResNet8 (conv1.weight to fc.bias)");
-    if (meta >= 0 && !ptq__read_float(ptq__span_of(archive->meta[meta].value), &epsilon))
+    if (meta && !ptq__read_float(ptq__span_of(meta), &epsilon))
         return ptq_error_set(err, PTQ_BAD_FILE, "metadata 'epsilon' is not a number: %s",
-                             ptq__quoted(ptq__span_of(archive->meta[meta].value)).text);
+                             ptq__quoted(ptq__span_of(meta)).text);
     PTQ__TRY(ptq__build_resnet8(32, first->dim[0], last->dim[0], 1, &archive->allocator, out, err));
     for (i = 0; i < (*out)->nodes; i++)
         if ((*out)->node[i].op == PTQ_OP_BATCH_NORM)
@@ -9110,121 +8948,114 @@ static ptq_status ptq__guess_graph(const ptq_archive *archive, ptq_model **out, 
 
 /* The graph of the file, without parameters. */
 static ptq_status ptq__archive_graph(const ptq_archive *archive, ptq_model **out, ptq_error *err) {
-    int format = ptq__find_meta(archive->meta, archive->metas, "format");
-    int version = ptq__find_meta(archive->meta, archive->metas, "format_version");
-    int graph = ptq__find_meta(archive->meta, archive->metas, "graph");
-    if (graph < 0)
+    const char *format = ptq__archive_meta(archive, "format");
+    const char *version = ptq__archive_meta(archive, "format_version");
+    const char *graph = ptq__archive_meta(archive, "graph");
+    if (!graph)
         return ptq__guess_graph(archive, out, err);
-    if (format < 0 || strcmp(archive->meta[format].value, "ptq") || version < 0 ||
-        strcmp(archive->meta[version].value, "1"))
+    if (!format || strcmp(format, "ptq") || !version || strcmp(version, "1"))
         return ptq_error_set(err, PTQ_BAD_FILE,
                              "the metadata should say format ptq, format_version 1; a newer"
                              " version of the library may have written this file");
-    return ptq__read_graph(archive->meta[graph].value, strlen(archive->meta[graph].value), 1,
-                           &archive->allocator, out, err);
+    return ptq__read_graph(ptq__span_of(graph), 1, &archive->allocator, out, err);
 }
 
-/* Takes a tensor out of the archive: the caller owns what it owned. `dims` and `rank` are what it
-   must have, its type is given too. */
-static ptq_status ptq__take(ptq_archive *archive, const char *name, ptq_type type, int rank,
-                            const int *dims, ptq_tensor *out, ptq_error *err) {
-    int i = ptq__archive_index(archive, name);
+static const ptq_tensor *ptq__find_param(const ptq_archive *archive, const ptq_node *node,
+                                         const char *param) {
+    return ptq_archive_find(archive, ptq__full_name(node, param).text);
+}
+
+/* Finds a tensor of a node and marks it as taken, if its type, rank and dimensions are what the
+   graph says they must be. */
+static ptq_status ptq__take(ptq_archive *archive, const ptq_node *node, const char *param,
+                            ptq_type type, int rank, const int *dims, ptq_tensor **out,
+                            ptq_error *err) {
+    ptq__param_text name = ptq__full_name(node, param);
+    int i = ptq__archive_index(archive, name.text);
     ptq_tensor *tensor = i < 0 ? NULL : &archive->entry[i].tensor;
-    if (!tensor)
-        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s is missing", name);
+    if (!tensor || archive->entry[i].taken)
+        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s is missing", name.text);
     if (tensor->rank != rank || memcmp(tensor->dim, dims, sizeof tensor->dim))
         return ptq_error_set(err, PTQ_BAD_FILE,
                              "tensor %s: shape [%d,%d,%d,%d] of rank %d, expected [%d,%d,%d,%d] of"
                              " rank %d (rank 0: of a type that is not supported)",
-                             name, tensor->dim[0], tensor->dim[1], tensor->dim[2], tensor->dim[3],
-                             tensor->rank, dims[0], dims[1], dims[2], dims[3], rank);
+                             name.text, tensor->dim[0], tensor->dim[1], tensor->dim[2],
+                             tensor->dim[3], tensor->rank, dims[0], dims[1], dims[2], dims[3],
+                             rank);
     if (tensor->type != type)
-        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: of type %s, expected is %s", name,
+        return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s: of type %s, expected is %s", name.text,
                              ptq_name(PTQ_NAMES_TYPE, tensor->type),
                              ptq_name(PTQ_NAMES_TYPE, type));
-    *out = *tensor;
-    memset(tensor, 0, sizeof *tensor);
-    archive->entry[i].name[0] = 0; /* taken */
+    archive->entry[i].taken = 1;
+    *out = tensor;
     return PTQ_OK;
 }
 
-/* NODE.weight_scale and, where weights are affine, NODE.weight_zero_point. */
+/* NODE.weight_scale, one or one for each channel, and, where weights are affine,
+   NODE.weight_zero_point. */
 static ptq_status ptq__take_scales(ptq_archive *archive, ptq_model *model, ptq_node *node,
                                    ptq_error *err) {
-    ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    ptq__param_text scale_name = ptq__full_name(node, "weight_scale");
-    ptq__param_text zero_name = ptq__full_name(node, "weight_zero_point");
-    const ptq_tensor *found = ptq_archive_find(archive, scale_name.text);
-    int one[PTQ_MAX_RANK] = {1, 1, 1, 1}, dims[PTQ_MAX_RANK] = {1, 1, 1, 1};
-    ptq_tensor scale, zero;
-    ptq_status status;
-    int32_t zero_point = 0;
+    ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *scale = NULL, *zero = NULL;
+    const ptq_tensor *found = ptq__find_param(archive, node, "weight_scale");
+    int dims[PTQ_MAX_RANK] = {1, 1, 1, 1};
+    if (ptq__find_param(archive, node, "weight_zero_point"))
+        PTQ__TRY(ptq__take(archive, node, "weight_zero_point", PTQ_TYPE_S32, 1, dims, &zero, err));
     if (found && found->dim[0] != 1)
         dims[0] = weight->dim[0];
-    if (ptq_archive_find(archive, zero_name.text)) {
-        PTQ__TRY(ptq__take(archive, zero_name.text, PTQ_TYPE_S32, 1, one, &zero, err));
-        zero_point = *(const int32_t *)zero.data;
-        ptq_tensor_free(&zero, &model->allocator);
-    }
-    PTQ__TRY(ptq__take(archive, scale_name.text, PTQ_TYPE_F32, 1, dims, &scale, err));
-    status = ptq_tensor_set_scale(weight, (const float *)scale.data, dims[0], zero_point,
-                                  &model->allocator, err);
-    ptq_tensor_free(&scale, &model->allocator);
-    return status;
+    PTQ__TRY(ptq__take(archive, node, "weight_scale", PTQ_TYPE_F32, 1, dims, &scale, err));
+    return ptq_tensor_set_scale(weight, (const float *)scale->data, dims[0],
+                                zero ? *(const int32_t *)zero->data : 0, &model->allocator, err);
 }
 
-/* Moves a parameter from the archive into its node. Packed codes are bytes in the file. */
+/* Moves a parameter from the archive into its node, with the memory that it owns. Packed codes are
+   rows of bytes in the file; they get their own type and shape back. */
 static ptq_status ptq__take_param(ptq_archive *archive, ptq_model *model, ptq_node *node, int param,
                                   ptq_error *err) {
     int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
-    int stored[PTQ_MAX_RANK] = {1, 1, 1, 1}, bits = node->param[param].bits;
+    int rows[PTQ_MAX_RANK] = {1, 1, 1, 1}, bits = node->param[param].bits;
     ptq_type type = ptq__param_type(node, param);
-    ptq_tensor taken;
+    int packed = ptq__is_packed(type);
+    ptq_tensor *taken, *to = &node->param[param];
     if (!rank)
         return PTQ_OK;
-    memcpy(stored, dims, sizeof stored);
-    if (ptq__is_packed(type)) {
-        stored[1] = (int)(ptq__tensor_bytes(type, bits, rank, dims) / (size_t)dims[0]);
-        stored[2] = stored[3] = 1;
+    if (packed) {
+        rows[0] = dims[0];
+        rows[1] = (int)(ptq__tensor_bytes(type, bits, rank, dims) / (size_t)dims[0]);
     }
-    PTQ__TRY(ptq__take(archive, ptq__full_name(node, ptq__param_name(param)).text,
-                       ptq__is_packed(type) ? PTQ_TYPE_U8 : type, ptq__is_packed(type) ? 2 : rank,
-                       stored, &taken, err));
-    if (ptq__is_packed(type)) {
-        taken.type = type;
-        taken.bits = bits;
-        taken.rank = rank;
-        memcpy(taken.dim, dims, sizeof dims);
-    }
-    node->param[param] = taken;
-    if (ptq__is_integer_type(type))
-        PTQ__TRY(ptq__take_scales(archive, model, node, err));
-    return PTQ_OK;
+    PTQ__TRY(ptq__take(archive, node, ptq__param_name(param), packed ? PTQ_TYPE_U8 : type,
+                       packed ? 2 : rank, packed ? rows : dims, &taken, err));
+    *to = *taken;
+    memset(taken, 0, sizeof *taken);
+    to->type = type;
+    to->rank = rank;
+    to->bits = packed ? bits : to->bits;
+    memcpy(to->dim, dims, sizeof dims);
+    return ptq__is_integer_type(type) ? ptq__take_scales(archive, model, node, err) : PTQ_OK;
 }
 
-/* Tensors that no node took. PyTorch counts batches beside its batch norms; no parameter, that. */
+/* Tensors that no node took. PyTorch counts batches beside its batch norms, which is not one of
+   their parameters. */
 static ptq_status ptq__check_leftover(const ptq_archive *archive, ptq_error *err) {
     static const char ignored[] = ".num_batches_tracked";
     int i;
     for (i = 0; i < archive->entries; i++) {
         const char *name = archive->entry[i].name;
         size_t n = strlen(name), tail = sizeof ignored - 1;
-        if (n && (n < tail || strcmp(name + n - tail, ignored)))
+        if (!archive->entry[i].taken && (n < tail || strcmp(name + n - tail, ignored)))
             return ptq_error_set(err, PTQ_BAD_FILE, "tensor %s belongs to no node of the graph",
                                  ptq__quoted(ptq__span_of(name)).text);
     }
     return PTQ_OK;
 }
 
-/* Everything but the graph itself, which stands in `model`. */
+/* Parameters and metadata for a model that has its graph, and the check of the whole. */
 static ptq_status ptq__fill_model(ptq_archive *archive, ptq_model *model, ptq_error *err) {
     int i, param;
     for (i = 0; i < model->nodes; i++) {
         ptq_node *node = &model->node[i];
-        /* A file without a graph may leave biases out, as PyTorch does before a batch norm. */
-        if (ptq__find_meta(archive->meta, archive->metas, "graph") < 0 &&
-            ptq__has_weight(node->op) &&
-            !ptq_archive_find(archive, ptq__full_name(node, "bias").text)) {
+        /* A file without a graph may leave out biases, as networks do before a batch norm. */
+        if (!ptq__archive_meta(archive, "graph") && ptq__has_weight(node->op) &&
+            !ptq__find_param(archive, node, "bias")) {
             node->no_bias = 1;
             memset(&node->param[PTQ_PARAM_BIAS], 0, sizeof(ptq_tensor));
         }
@@ -9271,8 +9102,8 @@ static ptq_status ptq__put_scales(ptq_archive *archive, const ptq_node *node, pt
     return ptq_archive_add(archive, ptq__full_name(node, "weight_zero_point").text, &tensor, err);
 }
 
-/* Parameters of one width after the other, wide ones first: so each lies aligned in the file and
-   can be used where it is. */
+/* Parameters of 4 bytes an element come first, then the narrower ones: so each lies aligned in the
+   file and can be used where it is. */
 static ptq_status ptq__put_params(ptq_archive *archive, const ptq_model *model, int wide,
                                   ptq_error *err) {
     int i, param;
@@ -9290,17 +9121,16 @@ static ptq_status ptq__put_params(ptq_archive *archive, const ptq_model *model, 
 
 static ptq_status ptq__put_graph(ptq_archive *archive, const ptq_model *model, ptq_error *err) {
     size_t length = ptq_graph_write(model, NULL, 0);
-    void *memory = NULL;
+    char *text = NULL;
     ptq_status status;
-    PTQ__TRY(ptq__alloc(&archive->allocator, length + 1, 1, "graph text", &memory, err));
-    ptq_graph_write(model, (char *)memory, length + 1);
-    status = ptq_archive_set_meta(archive, "graph", (const char *)memory, err);
-    ptq__free(&archive->allocator, memory);
+    PTQ__TRY(PTQ__NEW(&archive->allocator, &text, length + 1, "graph text", err));
+    ptq_graph_write(model, text, length + 1);
+    status = ptq_archive_set_meta(archive, "graph", text, err);
+    ptq__free(&archive->allocator, text);
     return status;
 }
 
-static ptq_status ptq__fill_archive_from(ptq_archive *archive, const ptq_model *model,
-                                         ptq_error *err) {
+static ptq_status ptq__fill_archive(ptq_archive *archive, const ptq_model *model, ptq_error *err) {
     int i;
     PTQ__TRY(ptq_archive_set_meta(archive, "format", "ptq", err));
     PTQ__TRY(ptq_archive_set_meta(archive, "format_version", "1", err));
@@ -9318,7 +9148,7 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
     ptq_status status;
     PTQ__TRY(ptq_model_check(model, err));
     PTQ__TRY(ptq_archive_create(&model->allocator, &archive, err));
-    status = ptq__fill_archive_from(archive, model, err);
+    status = ptq__fill_archive(archive, model, err);
     if (!status)
         status = ptq_archive_write(archive, bytes, size, err);
     ptq_archive_free(archive);
@@ -9327,8 +9157,8 @@ PTQ_API ptq_status ptq_model_write(const ptq_model *model, void **bytes, size_t 
 
 #ifndef PTQ_NO_STDIO
 
-/* Opening, renaming over a file that exists, and removing. Windows takes names in UTF-16, and its
-   rename replaces nothing. */
+/* What differs between systems: opening, renaming over a file that exists, and removing. Windows
+   takes names in UTF-16, and its rename replaces nothing. */
 #ifdef _WIN32
 #ifdef __cplusplus
 #define PTQ__WIN32 extern "C" __declspec(dllimport)
@@ -9390,28 +9220,39 @@ static size_t ptq__likely_size(FILE *file, size_t limit) {
 
 /* Reads to the end in growing pieces, so that pipes work as well as files. */
 static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
-                                const ptq_allocator *allocator, void **bytes, size_t *size,
+                                const ptq_allocator *allocator, char **bytes, size_t *size,
                                 ptq_error *err) {
-    size_t capacity = ptq__likely_size(file, limit), length = 0, got = 0;
-    void *memory = NULL;
-    ptq_status status = ptq__alloc(allocator, capacity, 1, path, &memory, err);
-    while (!status && (got = fread((char *)memory + length, 1, capacity - length, file)) > 0) {
-        void *larger = NULL;
-        length += got;
-        if (limit && length > limit)
-            status = ptq_error_set(err, PTQ_BAD_FILE, "%s: larger than %zu bytes", path, limit);
-        if (status || length < capacity)
+    size_t capacity = ptq__likely_size(file, limit), got;
+    char *larger = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, bytes, capacity, path, err));
+    while ((got = fread(*bytes + *size, 1, capacity - *size, file)) > 0) {
+        *size += got;
+        if (limit && *size > limit)
+            return ptq_error_set(err, PTQ_BAD_FILE, "%s: larger than %zu bytes", path, limit);
+        if (*size < capacity)
             continue;
-        status = ptq__alloc(allocator, capacity, 2, path, &larger, err);
-        if (!status) {
-            memcpy(larger, memory, length);
-            ptq__free(allocator, memory);
-            memory = larger;
-            capacity *= 2;
-        }
+        PTQ__TRY(ptq__alloc(allocator, capacity, 2, path, &larger, err));
+        memcpy(larger, *bytes, *size);
+        ptq__free(allocator, *bytes);
+        *bytes = larger;
+        capacity *= 2;
     }
-    if (!status && ferror(file))
-        status = ptq_error_set(err, PTQ_IO_ERROR, "%s: cannot be read; is it a directory?", path);
+    return ferror(file)
+               ? ptq_error_set(err, PTQ_IO_ERROR, "%s: cannot be read; is it a directory?", path)
+               : PTQ_OK;
+}
+
+PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_allocator *allocator,
+                                 void **bytes, size_t *size, ptq_error *err) {
+    FILE *file = ptq__open(path, 0);
+    char *memory = NULL;
+    size_t length = 0;
+    ptq_status status;
+    if (!file)
+        return ptq_error_set(err, PTQ_IO_ERROR,
+                             "%s: cannot be opened; does it exist, and may you read it?", path);
+    status = ptq__read_all(file, path, limit, allocator, &memory, &length, err);
+    fclose(file);
     if (status) {
         ptq__free(allocator, memory);
         return status;
@@ -9421,34 +9262,10 @@ static ptq_status ptq__read_all(FILE *file, const char *path, size_t limit,
     return PTQ_OK;
 }
 
-PTQ_API ptq_status ptq_file_read(const char *path, size_t limit, const ptq_allocator *allocator,
-                                 void **bytes, size_t *size, ptq_error *err) {
-    FILE *file = ptq__open(path, 0);
-    ptq_status status;
-    if (!file)
-        return ptq_error_set(err, PTQ_IO_ERROR,
-                             "%s: cannot be opened; does it exist, and may you read it?", path);
-    status = ptq__read_all(file, path, limit, allocator, bytes, size, err);
-    fclose(file);
-    return status;
-}
-
 static int ptq__write_bytes(const char *path, const void *bytes, size_t size) {
     FILE *file = ptq__open(path, 1);
-    int good;
-    if (!file)
-        return 0;
-    good = fwrite(bytes, 1, size, file) == size;
-    return fclose(file) == 0 && good;
-}
-
-/* Writes to the path with a suffix, then puts that file in the place of the old one. */
-static int ptq__replace_file(const char *path, const char *temporary, const void *bytes,
-                             size_t size) {
-    int good = ptq__write_bytes(temporary, bytes, size) && ptq__replace(temporary, path);
-    if (!good)
-        ptq__remove(temporary);
-    return good;
+    int good = file && fwrite(bytes, 1, size, file) == size;
+    return file && fclose(file) == 0 && good;
 }
 
 /* A device, a pipe: written to as it is, for a file in its place would be the end of it. */
@@ -9464,79 +9281,74 @@ static int ptq__is_special(const char *path) {
 }
 #endif
 
-PTQ_API ptq_status ptq_file_write(const char *path, const void *bytes, size_t size,
-                                  ptq_error *err) {
+/* Writes to the path with a suffix, then puts that file in the place of the old one: whatever
+   happens on the way, `path` holds either the old bytes or the new. */
+static ptq_status ptq__write_file(const char *path, const void *bytes, size_t size,
+                                  const ptq_allocator *allocator, ptq_error *err) {
     static const char suffix[] = ".ptq-tmp";
     size_t length = strlen(path);
-    void *name = NULL;
+    char *name = NULL;
     int good;
-    PTQ__TRY(ptq__alloc(NULL, length + sizeof suffix, 1, "file name", &name, err));
+    PTQ__TRY(PTQ__NEW(allocator, &name, length + sizeof suffix, "file name", err));
     memcpy(name, path, length);
-    memcpy((char *)name + length, suffix, sizeof suffix);
-    good = ptq__is_special(path) ? ptq__write_bytes(path, bytes, size)
-                                 : ptq__replace_file(path, (const char *)name, bytes, size);
-    ptq__free(NULL, name);
-    if (!good)
-        return ptq_error_set(err, PTQ_IO_ERROR,
-                             "%s: cannot be written; is the folder there and"
-                             " writable, and the disk not full?",
-                             path);
-    return PTQ_OK;
-}
-
-/* Puts the path in front of an error that came from its bytes. */
-static ptq_status ptq__error_in(const char *path, ptq_status status, ptq_error *err) {
-    ptq_error inner;
-    if (status && err) {
-        inner = *err;
-        ptq_error_set(err, status, "%s: %s", path, inner.text);
+    memcpy(name + length, suffix, sizeof suffix);
+    if (ptq__is_special(path)) {
+        good = ptq__write_bytes(path, bytes, size);
+    } else {
+        good = ptq__write_bytes(name, bytes, size) && ptq__replace(name, path);
+        if (!good)
+            ptq__remove(name);
     }
-    return status;
+    ptq__free(allocator, name);
+    return good ? PTQ_OK
+                : ptq_error_set(err, PTQ_IO_ERROR,
+                                "%s: cannot be written; is the folder there and"
+                                " writable, and the disk not full?",
+                                path);
 }
 
-PTQ_API ptq_status ptq_archive_load(const char *path, const ptq_load_options *options,
-                                    ptq_archive **out, ptq_error *err) {
-    ptq_load_options copying;
+PTQ_API ptq_status ptq_file_write(const char *path, const void *bytes, size_t size,
+                                  ptq_error *err) {
+    return ptq__write_file(path, bytes, size, NULL, err);
+}
+
+/* What makes an object from bytes; `out` is the address of a pointer to it. */
+typedef ptq_status ptq__parser(const void *bytes, size_t size, const ptq_allocator *allocator,
+                               void *out, ptq_error *err);
+
+/* An object from a file; errors that come from its bytes get the path in front. */
+static ptq_status ptq__load_object(const char *path, const ptq_allocator *allocator,
+                                   ptq__parser *parse, void *out, ptq_error *err) {
+    ptq_error inner;
     void *bytes = NULL;
     size_t size = 0;
     ptq_status status;
-    memset(&copying, 0, sizeof copying);
-    if (options)
-        copying.allocator = options->allocator;
-    PTQ__TRY(ptq_file_read(path, 0, &copying.allocator, &bytes, &size, err));
-    status = ptq_archive_parse(bytes, size, &copying, out, err);
-    ptq__free(&copying.allocator, bytes);
-    return ptq__error_in(path, status, err);
+    PTQ__TRY(ptq_file_read(path, 0, allocator, &bytes, &size, err));
+    status = parse(bytes, size, allocator, out, &inner);
+    ptq__free(allocator, bytes);
+    return status ? ptq_error_set(err, status, "%s: %s", path, inner.text) : PTQ_OK;
 }
 
-PTQ_API ptq_status ptq_model_load(const char *path, const ptq_load_options *options,
-                                  ptq_model **out, ptq_error *err) {
-    ptq_load_options copying;
-    void *bytes = NULL;
-    size_t size = 0;
-    ptq_status status;
-    memset(&copying, 0, sizeof copying);
-    if (options)
-        copying.allocator = options->allocator;
-    PTQ__TRY(ptq_file_read(path, 0, &copying.allocator, &bytes, &size, err));
-    status = ptq_model_parse(bytes, size, &copying, out, err);
-    ptq__free(&copying.allocator, bytes);
-    return ptq__error_in(path, status, err);
-}
-
-/* Writes bytes that came with a status, and frees them. */
+/* Writes bytes that were made for it, and frees them. */
 static ptq_status ptq__save_bytes(const char *path, void *bytes, size_t size,
                                   const ptq_allocator *allocator, ptq_error *err) {
-    ptq_status status = ptq_file_write(path, bytes, size, err);
+    ptq_status status = ptq__write_file(path, bytes, size, allocator, err);
     ptq__free(allocator, bytes);
     return status;
 }
 
-PTQ_API ptq_status ptq_archive_save(const ptq_archive *archive, const char *path, ptq_error *err) {
-    void *bytes = NULL;
-    size_t size = 0;
-    PTQ__TRY(ptq_archive_write(archive, &bytes, &size, err));
-    return ptq__save_bytes(path, bytes, size, &archive->allocator, err);
+/* Nothing is borrowed from bytes that do not stay. */
+static ptq_status ptq__parse_model(const void *bytes, size_t size, const ptq_allocator *allocator,
+                                   void *out, ptq_error *err) {
+    ptq_load_options copying;
+    memset(&copying, 0, sizeof copying);
+    copying.allocator = ptq__allocator(allocator);
+    return ptq_model_parse(bytes, size, &copying, (ptq_model **)out, err);
+}
+
+PTQ_API ptq_status ptq_model_load(const char *path, const ptq_load_options *options,
+                                  ptq_model **out, ptq_error *err) {
+    return ptq__load_object(path, options ? &options->allocator : NULL, ptq__parse_model, out, err);
 }
 
 PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_error *err) {
@@ -9551,154 +9363,132 @@ PTQ_API ptq_status ptq_model_save(const ptq_model *model, const char *path, ptq_
 #ifndef PTQ_RUN_ONLY
 /* ---- [CALIBRATION FILE] --------------------------------------------------------------------- */
 
-/* The JSON form. */
+/* Statistics as JSON, which people can read, and of which every number comes back as it was.
+
+       {"format": "ptq-calibration", "format_version": 1,
+        "model": "d04c7ee3c5b02a1f",                hash of the float model that ran
+        "class_count": [100,...],                   images of each class
+        "pixel": [12,...],                          how often each of the 256 values occurred
+        "neighbours": 2976000, "neighbour_sum": 36201530,   how far neighbouring pixels differ
+        "images": ["00a1...", ...],                 hashes, ascending
+        "tensors": {"conv1": {"count": 16384000, "zeros": 5, "images": 1000, "min": 0, "max": 6.5,
+            "min_sum": [...], "max_sum": [...],     of the images' extremes: ten limbs, see
+                                                    ptq_exact_sum
+            "exponent": -8, "first": 2048, "bins": [...]}, ...}}
+
+   Members come in any order, but "first" before "bins". What is missing stays 0 and fails the check
+   of the whole, as do numbers that no images could have caused. */
 
 static void ptq__put_hash(ptq__text *text, uint64_t hash) {
-    static const char hex[] = "0123456789abcdef";
-    int i;
     ptq__put_char(text, '"');
-    for (i = 60; i >= 0; i -= 4)
-        ptq__put_char(text, hex[(hash >> i) & 15]);
+    ptq__put_hex(text, hash, 16);
     ptq__put_char(text, '"');
 }
 
-static void ptq__put_integers(ptq__text *text, const char *key, const uint64_t *values, int n) {
+/* Counts, or the signed limbs of a sum: all below 2^63. */
+static void ptq__put_integers(ptq__text *text, const char *key, const void *values, int n) {
     int i;
     ptq__put(text, "\"%s\": [", key);
     for (i = 0; i < n; i++) {
         ptq__put_string(text, i ? "," : "");
-        ptq__put_unsigned(text, values[i]);
+        ptq__put_signed(text, ((const int64_t *)values)[i]);
     }
-    ptq__put_string(text, "]");
+    ptq__put_char(text, ']');
 }
 
-static void ptq__put_sum(ptq__text *text, const char *key, const ptq_exact_sum *sum) {
-    int i;
-    ptq__put(text, "\"%s\": [", key);
-    for (i = 0; i < 10; i++) {
-        ptq__put_string(text, i ? "," : "");
-        ptq__put_signed(text, sum->limb[i]);
-    }
-    ptq__put_string(text, "], ");
-}
-
-/* Bins from the first to the last that is not empty. */
+/* Bins go from the first to the last that is not empty. */
 static void ptq__put_statistics(ptq__text *text, const ptq_statistics *s) {
-    int first = 0, last = PTQ_BINS - 1;
-    while (first < PTQ_BINS && !s->bin[first])
+    int first = 0, end = PTQ_BINS;
+    while (end > 0 && !s->bin[end - 1])
+        end--;
+    while (first < end && !s->bin[first])
         first++;
-    while (last > first && !s->bin[last])
-        last--;
     ptq__put(text, "\"count\": %llu, \"zeros\": %llu, \"images\": %llu, ",
              (unsigned long long)s->count, (unsigned long long)s->zeros,
              (unsigned long long)s->images);
     ptq__put(text, "\"min\": %g, \"max\": %g,\n      ", (double)s->min, (double)s->max);
-    ptq__put_sum(text, "min_sum", &s->min_sum);
-    ptq__put_sum(text, "max_sum", &s->max_sum);
-    ptq__put(text, "\n      \"exponent\": %d, \"first\": %d, ", s->exponent,
-             first < PTQ_BINS ? first : 0);
-    ptq__put_integers(text, "bins", s->bin + first, first < PTQ_BINS ? last - first + 1 : 0);
+    ptq__put_integers(text, "min_sum", s->min_sum.limb, 10);
+    ptq__put_string(text, ", ");
+    ptq__put_integers(text, "max_sum", s->max_sum.limb, 10);
+    ptq__put(text, ", \n      \"exponent\": %d, \"first\": %d, ", s->exponent, first);
+    ptq__put_integers(text, "bins", s->bin + first, end - first);
 }
 
-static void ptq__put_calibration(ptq__text *text, const ptq_calibration *c) {
+static size_t ptq__put_calibration(const ptq_calibration *c, char *buffer, size_t size) {
+    ptq__text text = ptq__text_over(buffer, size);
     size_t i;
     int t;
-    ptq__put_string(text, "{\n  \"format\": \"ptq-calibration\",\n  \"format_version\": 1,\n"
-                          "  \"model\": ");
-    ptq__put_hash(text, c->model);
-    ptq__put_string(text, ",\n  ");
-    ptq__put_integers(text, "class_count", c->class_count, c->classes);
-    ptq__put_string(text, ",\n  ");
-    ptq__put_integers(text, "pixel", c->pixel, 256);
-    ptq__put(text, ",\n  \"neighbours\": %llu,\n  \"neighbour_sum\": %llu,\n  \"images\": [",
+    ptq__put_string(&text, "{\n  \"format\": \"ptq-calibration\",\n  \"format_version\": 1,\n"
+                           "  \"model\": ");
+    ptq__put_hash(&text, c->model);
+    ptq__put_string(&text, ",\n  ");
+    ptq__put_integers(&text, "class_count", c->class_count, c->classes);
+    ptq__put_string(&text, ",\n  ");
+    ptq__put_integers(&text, "pixel", c->pixel, 256);
+    ptq__put(&text, ",\n  \"neighbours\": %llu,\n  \"neighbour_sum\": %llu,\n  \"images\": [",
              (unsigned long long)c->neighbours, (unsigned long long)c->neighbour_sum);
     for (i = 0; i < c->images; i++) {
-        ptq__put_string(text, i ? (i % 5 ? ", " : ",\n    ") : "\n    ");
-        ptq__put_hash(text, c->hash[i]);
+        ptq__put_string(&text, i ? (i % 5 ? ", " : ",\n    ") : "\n    ");
+        ptq__put_hash(&text, c->hash[i]);
     }
-    ptq__put_string(text, "\n  ],\n  \"tensors\": {");
+    ptq__put_string(&text, "\n  ],\n  \"tensors\": {");
     for (t = 0; t < c->tensors; t++) {
-        ptq__put_string(text, t ? ",\n    " : "\n    ");
-        ptq__put_json(text, c->tensor[t].name);
-        ptq__put_string(text, ": {\n      ");
-        ptq__put_statistics(text, &c->tensor[t].observer.channel[0]);
-        ptq__put_string(text, "}");
+        ptq__put_string(&text, t ? ",\n    " : "\n    ");
+        ptq__put_json(&text, c->tensor[t].name);
+        ptq__put_string(&text, ": {\n      ");
+        ptq__put_statistics(&text, c->tensor[t].observer.channel);
+        ptq__put_char(&text, '}');
     }
-    ptq__put_string(text, "\n  }\n}\n");
+    ptq__put_string(&text, "\n  }\n}\n");
+    return text.length;
 }
 
 PTQ_API ptq_status ptq_calibration_write(const ptq_calibration *calibration, void **bytes,
                                          size_t *size, ptq_error *err) {
-    ptq__text text = ptq__text_over(NULL, 0);
-    void *memory = NULL;
-    ptq__put_calibration(&text, calibration);
-    *size = text.length;
-    PTQ__TRY(ptq__alloc(&calibration->allocator, text.length + 1, 1, "calibration", &memory, err));
-    text = ptq__text_over((char *)memory, text.length + 1);
-    ptq__put_calibration(&text, calibration);
-    *bytes = memory;
+    size_t length = ptq__put_calibration(calibration, NULL, 0);
+    char *text = NULL;
+    PTQ__TRY(PTQ__NEW(&calibration->allocator, &text, length + 1, "calibration", err));
+    ptq__put_calibration(calibration, text, length + 1);
+    *bytes = text;
+    *size = length;
     return PTQ_OK;
 }
 
-/* Reading: each function leaves `wrong` set in the JSON reader if something is not as it should. */
+/* Counts end where a double stops holding every integer: readers elsewhere may know no others. */
+static const int64_t ptq__most_count = (int64_t)1 << 53;
 
-static uint64_t ptq__json_count(ptq__json *json) {
-    int64_t value = 0;
-    ptq__json_integer(json, 0, (int64_t)1 << 53, &value);
-    return (uint64_t)value;
+static void ptq__json_count(ptq__json *json, uint64_t *out) {
+    ptq__json_integer(json, 0, ptq__most_count, (int64_t *)out);
 }
 
-static float ptq__json_float(ptq__json *json) {
+static void ptq__json_float(ptq__json *json, float *out) {
     ptq__span span;
-    float value = 0;
-    if (ptq__json_number(json, &span) && !ptq__read_float(span, &value))
+    if (ptq__json_number(json, &span) && !ptq__read_float(span, out))
         ptq__json_wrong(json, "a finite number");
-    return value;
 }
 
-/* Up to `most` integers; returns how many. */
-static int ptq__json_counts(ptq__json *json, uint64_t *out, int most) {
-    int first = 1, n = 0;
-    ptq__json_take(json, '[', "a list");
-    while (ptq__json_next(json, ']', &first)) {
-        uint64_t value = ptq__json_count(json);
-        if (n == most) {
+/* A list of at most `most` integers; returns how many. */
+static int ptq__json_integers(ptq__json *json, int64_t low, int64_t high, void *out, int most) {
+    int n = 0;
+    while (ptq__json_next(json, "[]", "a list", &n))
+        if (n > most)
             ptq__json_wrong(json, "a shorter list");
-            break;
-        }
-        out[n++] = value;
-    }
+        else
+            ptq__json_integer(json, low, high, (int64_t *)out + n - 1);
     return n;
 }
 
 static void ptq__json_sum(ptq__json *json, ptq_exact_sum *sum) {
     const int64_t most = (int64_t)1 << 52;
-    int first = 1, n = 0;
-    ptq__json_take(json, '[', "a list");
-    while (n < 10 && ptq__json_next(json, ']', &first))
-        ptq__json_integer(json, -most, most, &sum->limb[n++]);
-    if (n == 10)
-        ptq__json_take(json, ']', "ten integers");
-    else
+    if (ptq__json_integers(json, -most, most, sum->limb, 10) != 10)
         ptq__json_wrong(json, "ten integers");
 }
 
-static ptq_status ptq__json_hash(ptq__json *json, uint64_t *hash, ptq_error *err) {
-    char *text = NULL;
-    size_t i;
-    PTQ__TRY(ptq__json_string(json, &text, err));
-    *hash = 0;
-    for (i = 0; text && i < 16; i++) {
-        static const char hex[] = "0123456789abcdef";
-        const char *digit = text[i] ? strchr(hex, text[i]) : NULL;
-        if (!digit)
-            break;
-        *hash = *hash << 4 | (uint64_t)(digit - hex);
-    }
-    if (!text || i < 16 || text[16])
+static void ptq__json_hash(ptq__json *json, uint64_t *out) {
+    const char *text = ptq__json_string(json);
+    if (text &&
+        (strlen(text) != 16 || strspn(text, ptq__hex) != 16 || !ptq__read_hex(text, 16, out)))
         ptq__json_wrong(json, "a hash of 16 hexadecimal digits");
-    ptq__free(json->allocator, text);
-    return PTQ_OK;
 }
 
 /* The bin of an extreme value, which must be the first or last that counts anything; zeros have
@@ -9724,6 +9514,66 @@ static int ptq__statistics_agree(const ptq_statistics *s) {
            (s->min < 0 || first >= PTQ__HALF_BINS) && (s->max > 0 || last < PTQ__HALF_BINS);
 }
 
+static void ptq__json_statistics(ptq__json *json, ptq_statistics *s) {
+    int64_t exponent = s->exponent, first = 0;
+    const char *key;
+    int n = 0;
+    while ((key = ptq__json_key(json, "an object", &n)) != NULL)
+        if (!strcmp(key, "count"))
+            ptq__json_count(json, &s->count);
+        else if (!strcmp(key, "zeros"))
+            ptq__json_count(json, &s->zeros);
+        else if (!strcmp(key, "images"))
+            ptq__json_count(json, &s->images);
+        else if (!strcmp(key, "min"))
+            ptq__json_float(json, &s->min);
+        else if (!strcmp(key, "max"))
+            ptq__json_float(json, &s->max);
+        else if (!strcmp(key, "min_sum"))
+            ptq__json_sum(json, &s->min_sum);
+        else if (!strcmp(key, "max_sum"))
+            ptq__json_sum(json, &s->max_sum);
+        else if (!strcmp(key, "exponent"))
+            ptq__json_integer(json, -149, 117, &exponent);
+        else if (!strcmp(key, "first"))
+            ptq__json_integer(json, 0, PTQ_BINS - 1, &first);
+        else if (!strcmp(key, "bins"))
+            ptq__json_integers(json, 0, ptq__most_count, s->bin + first, PTQ_BINS - (int)first);
+        else
+            ptq__json_wrong(json, "a known key");
+    s->exponent = (int)exponent;
+    if (!json->wrong && !ptq__statistics_agree(s))
+        ptq__json_wrong(json, "counts that agree with each other");
+}
+
+/* {"conv1": {...}, ...} */
+static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_error *err) {
+    const char *name;
+    int n = 0;
+    while ((name = ptq__json_key(json, "an object", &n)) != NULL) {
+        if (!ptq__is_name(name, strlen(name)) || ptq_calibration_find(c, name) >= 0 ||
+            c->tensors == 2 * PTQ_MAX_NODES) {
+            ptq__json_wrong(json, "tensor names, each once");
+            break;
+        }
+        PTQ__TRY(ptq__calibration_add_tensor(c, name, err));
+        ptq__json_statistics(json, c->tensor[c->tensors - 1].observer.channel);
+    }
+    return PTQ_OK;
+}
+
+/* ["00a1...", ...]. A file that is not sorted is sorted here: others search the hashes. */
+static ptq_status ptq__json_images(ptq__json *json, ptq_calibration *c, ptq_error *err) {
+    int n = 0, capacity = 0;
+    while (n < INT32_MAX / 2 && ptq__json_next(json, "[]", "a list", &n)) {
+        PTQ__TRY(PTQ__GROW(&c->allocator, &c->hash, n - 1, &capacity, "image hashes", err));
+        ptq__json_hash(json, &c->hash[n - 1]);
+    }
+    c->images = (size_t)n;
+    ptq__sort_hashes(c->hash, c->images);
+    return PTQ_OK;
+}
+
 /* Every image was seen by every tensor, and has one class or none. */
 static int ptq__calibration_agrees(const ptq_calibration *c) {
     uint64_t sum = 0;
@@ -9736,119 +9586,43 @@ static int ptq__calibration_agrees(const ptq_calibration *c) {
     return c->images > 0 && c->tensors > 0 && sum <= c->images;
 }
 
-static ptq_status ptq__json_statistics(ptq__json *json, ptq_statistics *s, ptq_error *err) {
-    int first = 1;
-    int64_t value = 0, start = 0;
-    ptq_status status = PTQ_OK;
-    ptq__json_take(json, '{', "an object");
-    while (!status && ptq__json_next(json, '}', &first)) {
-        char *key = NULL;
-        status = ptq__json_key(json, &key, err);
-        if (status || !key)
-            break;
-        if (!strcmp(key, "count"))
-            s->count = ptq__json_count(json);
-        else if (!strcmp(key, "zeros"))
-            s->zeros = ptq__json_count(json);
-        else if (!strcmp(key, "images"))
-            s->images = ptq__json_count(json);
-        else if (!strcmp(key, "min"))
-            s->min = ptq__json_float(json);
-        else if (!strcmp(key, "max"))
-            s->max = ptq__json_float(json);
-        else if (!strcmp(key, "min_sum"))
-            ptq__json_sum(json, &s->min_sum);
-        else if (!strcmp(key, "max_sum"))
-            ptq__json_sum(json, &s->max_sum);
-        else if (!strcmp(key, "exponent") && ptq__json_integer(json, -149, 117, &value))
-            s->exponent = (int)value;
-        else if (!strcmp(key, "first"))
-            ptq__json_integer(json, 0, PTQ_BINS - 1, &start);
-        else if (!strcmp(key, "bins"))
-            ptq__json_counts(json, s->bin + start, PTQ_BINS - (int)start);
-        else
+static ptq_status ptq__read_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err) {
+    const char *key, *format;
+    int64_t version = 1;
+    int n = 0;
+    while ((key = ptq__json_key(json, "an object", &n)) != NULL)
+        if (!strcmp(key, "format")) {
+            format = ptq__json_string(json);
+            if (format && strcmp(format, "ptq-calibration"))
+                ptq__json_wrong(json, "the format ptq-calibration");
+        } else if (!strcmp(key, "format_version")) {
+            if (ptq__json_integer(json, 0, ptq__most_count, &version) && version != 1)
+                ptq__json_wrong(json, "format_version 1 (a newer library wrote this file?)");
+        } else if (!strcmp(key, "model")) {
+            ptq__json_hash(json, &c->model);
+        } else if (!strcmp(key, "class_count")) {
+            c->classes = ptq__json_integers(json, 0, ptq__most_count, c->class_count, c->classes);
+        } else if (!strcmp(key, "pixel")) {
+            if (ptq__json_integers(json, 0, ptq__most_count, c->pixel, 256) != 256)
+                ptq__json_wrong(json, "256 pixel counts");
+        } else if (!strcmp(key, "neighbours")) {
+            ptq__json_count(json, &c->neighbours);
+        } else if (!strcmp(key, "neighbour_sum")) {
+            ptq__json_count(json, &c->neighbour_sum);
+        } else if (!strcmp(key, "images") && !c->images) {
+            PTQ__TRY(ptq__json_images(json, c, err));
+        } else if (!strcmp(key, "tensors")) {
+            PTQ__TRY(ptq__json_tensors(json, c, err));
+        } else {
             ptq__json_wrong(json, "a known key");
-        ptq__free(json->allocator, key);
-    }
-    if (!status && !json->wrong && !ptq__statistics_agree(s))
-        ptq__json_wrong(json, "counts that agree with each other");
-    return status;
+        }
+    PTQ__TRY(ptq__json_end(json, "calibration file", err));
+    if (!ptq__calibration_agrees(c))
+        return ptq_error_set(err, PTQ_BAD_FILE,
+                             "calibration file: it has no images or tensors, or their counts"
+                             " disagree");
+    return PTQ_OK;
 }
-
-static ptq_status ptq__json_tensors(ptq__json *json, ptq_calibration *c, ptq_error *err) {
-    int first = 1;
-    ptq_status status = PTQ_OK;
-    ptq__json_take(json, '{', "an object");
-    while (!status && ptq__json_next(json, '}', &first)) {
-        char *key = NULL;
-        status = ptq__json_key(json, &key, err);
-        if (status || !key)
-            break;
-        if (!ptq__is_name(key, strlen(key)) || ptq_calibration_find(c, key) >= 0 ||
-            c->tensors == 2 * PTQ_MAX_NODES)
-            ptq__json_wrong(json, "tensor names, each once");
-        else
-            status = ptq__calibration_add_tensor(c, key, err);
-        ptq__free(json->allocator, key);
-        if (!status && !json->wrong)
-            status =
-                ptq__json_statistics(json, &c->tensor[c->tensors - 1].observer.channel[0], err);
-    }
-    return status;
-}
-
-static ptq_status ptq__json_images(ptq__json *json, ptq_calibration *c, ptq_error *err) {
-    int first = 1, capacity = 0;
-    void *array = c->hash;
-    ptq_status status = PTQ_OK;
-    ptq__json_take(json, '[', "a list");
-    while (!status && ptq__json_next(json, ']', &first) && c->images < INT32_MAX / 2) {
-        status = ptq__grow(json->allocator, &array, (int)c->images, &capacity, sizeof(uint64_t),
-                           "image hashes", err);
-        c->hash = (uint64_t *)array;
-        if (!status)
-            status = ptq__json_hash(json, &c->hash[c->images++], err);
-    }
-    if (!status)
-        ptq__sort_hashes(c->hash, c->images);
-    return status;
-}
-
-/* One key of the outermost object. */
-static ptq_status ptq__json_calibration_key(ptq__json *json, const char *key, ptq_calibration *c,
-                                            ptq_error *err) {
-    ptq_status status = PTQ_OK;
-    char *text = NULL;
-    if (!strcmp(key, "format")) {
-        status = ptq__json_string(json, &text, err);
-        if (text && strcmp(text, "ptq-calibration"))
-            ptq__json_wrong(json, "the format ptq-calibration");
-        ptq__free(json->allocator, text);
-    } else if (!strcmp(key, "format_version")) {
-        if (ptq__json_count(json) != 1)
-            ptq__json_wrong(json, "format_version 1 (a newer library wrote this file?)");
-    } else if (!strcmp(key, "model")) {
-        status = ptq__json_hash(json, &c->model, err);
-    } else if (!strcmp(key, "class_count")) {
-        c->classes = ptq__json_counts(json, c->class_count, c->classes);
-    } else if (!strcmp(key, "pixel")) {
-        if (ptq__json_counts(json, c->pixel, 256) != 256)
-            ptq__json_wrong(json, "256 pixel counts");
-    } else if (!strcmp(key, "neighbours")) {
-        c->neighbours = ptq__json_count(json);
-    } else if (!strcmp(key, "neighbour_sum")) {
-        c->neighbour_sum = ptq__json_count(json);
-    } else if (!strcmp(key, "images")) {
-        status = c->images ? PTQ_OK : ptq__json_images(json, c, err);
-    } else if (!strcmp(key, "tensors")) {
-        status = ptq__json_tensors(json, c, err);
-    } else {
-        ptq__json_wrong(json, "a known key");
-    }
-    return status;
-}
-
-enum { PTQ__MOST_CLASSES = 46340 };
 
 /* A small file gets a small share of what the largest could need: a count takes two bytes of it, a
    tensor ("a":{}) at least six. */
@@ -9856,40 +9630,22 @@ static int ptq__at_most(int most, size_t room) {
     return room + 1 < (size_t)most ? (int)room + 1 : most;
 }
 
-static ptq_status ptq__json_calibration(ptq__json *json, ptq_calibration *c, ptq_error *err) {
-    int first = 1;
-    ptq_status status = PTQ_OK;
-    ptq__json_take(json, '{', "an object");
-    while (!status && ptq__json_next(json, '}', &first)) {
-        char *key = NULL;
-        status = ptq__json_key(json, &key, err);
-        if (status || !key)
-            break;
-        status = ptq__json_calibration_key(json, key, c, err);
-        ptq__free(json->allocator, key);
-    }
-    if (!status && (json->wrong || !ptq__json_end(json)))
-        status = ptq_error_set(err, PTQ_BAD_FILE, "calibration file: expected %s at byte %zu",
-                               json->wrong, (size_t)(json->at - json->start));
-    if (!status && !ptq__calibration_agrees(c))
-        status = ptq_error_set(err, PTQ_BAD_FILE,
-                               "calibration file: it has no images or tensors, or their counts"
-                               " disagree");
-    return status;
-}
-
 PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
                                          const ptq_allocator *allocator, ptq_calibration **out,
                                          ptq_error *err) {
-    ptq__json json = ptq__json_over((const char *)bytes, size, allocator);
+    enum { MOST_CLASSES = 46340 };
+    ptq__json json;
     ptq_calibration *c = NULL;
     ptq_status status;
-    PTQ__TRY(
-        ptq__calibration_create(allocator, ptq__at_most(PTQ__MOST_CLASSES, size / 2), &c, err));
+    PTQ__TRY(ptq__calibration_create(allocator, ptq__at_most(MOST_CLASSES, size / 2), &c, err));
+    memset(&json, 0, sizeof json);
     status = PTQ__NEW(&c->allocator, &c->tensor, (size_t)ptq__at_most(2 * PTQ_MAX_NODES, size / 6),
                       "calibration", err);
     if (!status)
-        status = ptq__json_calibration(&json, c, err);
+        status = ptq__json_open(&json, bytes, size, allocator, err);
+    if (!status)
+        status = ptq__read_calibration(&json, c, err);
+    ptq__free(allocator, json.start);
     if (status)
         ptq_calibration_free(c);
     else
@@ -9899,23 +9655,23 @@ PTQ_API ptq_status ptq_calibration_parse(const void *bytes, size_t size,
 
 #ifndef PTQ_NO_STDIO
 
+static ptq_status ptq__parse_calibration(const void *bytes, size_t size,
+                                         const ptq_allocator *allocator, void *out,
+                                         ptq_error *err) {
+    return ptq_calibration_parse(bytes, size, allocator, (ptq_calibration **)out, err);
+}
+
+PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *allocator,
+                                        ptq_calibration **out, ptq_error *err) {
+    return ptq__load_object(path, allocator, ptq__parse_calibration, out, err);
+}
+
 PTQ_API ptq_status ptq_calibration_save(const ptq_calibration *calibration, const char *path,
                                         ptq_error *err) {
     void *bytes = NULL;
     size_t size = 0;
     PTQ__TRY(ptq_calibration_write(calibration, &bytes, &size, err));
     return ptq__save_bytes(path, bytes, size, &calibration->allocator, err);
-}
-
-PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *allocator,
-                                        ptq_calibration **out, ptq_error *err) {
-    void *bytes = NULL;
-    size_t size = 0;
-    ptq_status status;
-    PTQ__TRY(ptq_file_read(path, 0, allocator, &bytes, &size, err));
-    status = ptq_calibration_parse(bytes, size, allocator, out, err);
-    ptq__free(allocator, bytes);
-    return ptq__error_in(path, status, err);
 }
 
 #endif /* PTQ_NO_STDIO */
@@ -12042,7 +11798,8 @@ static void ptq__probe_codes(ptq__probe *probe, const char *key, float spread) {
     q->scale = spread * (1 + ptq_rng_float(&probe->rng)) / (float)(1 << q->bits);
     ptq_code_range(q->type, q->bits, &low, &high);
     q->zero_point = ptq__pick(probe, 0, 3) ? ptq__pick(probe, low, high) : low;
-    ptq__put_qparams(&probe->text, key, q);
+    ptq__put(&probe->text, " %s=%s:%d:%g:%d", key, q->type == PTQ_TYPE_S8 ? "s8" : "u8", q->bits,
+             (double)q->scale, (int)q->zero_point);
 }
 
 /* The window of a convolution: kernel, stride, padding. */
@@ -12587,9 +12344,9 @@ enum {
     PTQ__PATCHES = 64      /* positions looked at in an image */
 };
 
-/* A layer that learns, or one group of it, since groups share neither inputs nor channels; and
-   where its sums lie among those of all. x are codes less their zero point, so |x| < 2^8, and
-   |y| < 2^28: no sum over fewer than 2^27 positions can overflow. */
+/* A group of a layer that learns, all of the layer where it has one group: groups share neither
+   inputs nor channels. And where its sums lie among those of all lessons. x are codes less their
+   zero point, so |x| < 2^8, and |y| < 2^28: no sum over fewer than 2^27 positions can overflow. */
 typedef struct ptq__lesson {
     int index, old;       /* its node in the model that is being made, and in the float model */
     ptq_node *to;         /* the node of the new model: its codes and biases are replaced */
@@ -12600,7 +12357,7 @@ typedef struct ptq__lesson {
     int rounds;       /* codes are learned; 0: the bias alone */
     int targets;      /* the float model's y is looked at; 0: w x + b stands for it */
     double unit;      /* of y in the sums */
-    double in_scale;  /* of x: w (in_scale x) is a real number */
+    double in_scale;  /* of x: in_scale x is the real input */
     size_t count;     /* 1: how many positions there are in the sums */
     size_t x;         /* taps: x[i] */
     size_t xx;        /* taps x (taps + 1) / 2: x[i] x[j], the lower triangle. If `rounds` */
@@ -12654,7 +12411,7 @@ static double ptq__target_unit(const ptq__converter *cv, const ptq__lesson *less
     return ldexp(1, exponent - 26);
 }
 
-/* Describes the groups of a node, if it learns. Returns how many there are. */
+/* Describes the groups of a node, if it learns; returns how many. */
 static int ptq__find_lessons(const ptq__converter *cv, int index, ptq__lesson *lesson) {
     ptq_node *node = &cv->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
@@ -12813,7 +12570,7 @@ static ptq_status ptq__learn_one(ptq__job *job, ptq__worker *worker, size_t inde
     return PTQ_OK;
 }
 
-/* Only one thread at a time is in here. */
+/* Only one thread at a time is in here. What it gathered is added to what others have. */
 static ptq_status ptq__learn_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq__learner *all = (ptq__learner *)job->context, *part = (ptq__learner *)worker->own;
     size_t k;
@@ -13144,6 +12901,7 @@ static ptq_status ptq__learn(ptq__converter *cv, ptq_error *err) {
     ptq__free(allocator, lesson);
     return status;
 }
+
 /* ---- [EXPECT] ------------------------------------------------------------------------------- */
 
 /* Analytic bias correction (Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2): the
@@ -13183,7 +12941,8 @@ static void ptq__clip_normal(ptq_activation act, float *mean, float *deviation) 
     *deviation = second > first * first ? (float)sqrt(second - first * first) : 0;
 }
 
-/* Of the image: the pixel values that were counted in calibration, all channels alike. */
+/* Of the image: mean and deviation of the pixel values that were counted in calibration. All
+   channels are counted together; what differs is how each is preprocessed. */
 static ptq_status ptq__expect_pixels(const ptq__converter *cv, float *mean, ptq_error *err) {
     const ptq_model *model = cv->old;
     int c, v, channels = model->node[0].shape[2];
@@ -13227,8 +12986,8 @@ static void ptq__expect_weighted(const ptq_model *model, const ptq_node *node, c
     }
 }
 
-/* The batch norm whose result a node computes: its own, or one that fusing folded into it. NULL if
-   none can be seen. */
+/* The batch norm whose result a node computes: itself, or one that fusing folded into it and that
+   only the model before fusing shows. NULL: none. */
 static const ptq_node *ptq__norm_of(const ptq_model *unfused, const ptq_node *node) {
     int conv = unfused ? ptq_model_find(unfused, node->name) : -1, i;
     if (node->op == PTQ_OP_BATCH_NORM)
@@ -13400,11 +13159,17 @@ static ptq_status ptq__search_evaluate(const ptq__search *search, const ptq_mode
 static ptq_status ptq__search_measure(const ptq__search *search, const ptq_model *model,
                                       ptq_divergence *cost, ptq_error *err) {
     ptq_evaluation measured;
+    ptq_comparison compared;
     ptq_status status;
     PTQ__TRY(ptq__search_evaluate(search, model, &measured, err));
-    status = ptq__diverge(&search->real, &measured, cost, err);
+    status = ptq_compare(&search->real, &measured, &compared, err);
     ptq_release(&measured.memory);
-    return status;
+    PTQ__TRY(status);
+    cost->sqnr_db = compared.sqnr_db;
+    cost->kl = compared.kl;
+    cost->agreement = (double)compared.agree / (double)compared.total;
+    cost->delta_pp = compared.delta_pp;
+    return PTQ_OK;
 }
 
 /* Converts with the overrides of the search, and measures. `bytes` and `made` may be NULL; only a
@@ -13903,8 +13668,7 @@ static size_t ptq__layer_bytes(const ptq_node *node, const ptq_scheme *scheme) {
            node->param[PTQ_PARAM_BIAS].size + scales * sizeof(float);
 }
 
-/* Measures the model under `scheme`, except for `node`, which is under `own`; NULL: no exception.
-   */
+/* Measures the model under `scheme`, all but `node`, which is under `own`. NULL: all. */
 static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme, const char *node,
                                   const ptq_scheme *own, ptq_divergence *cost, ptq_error *err) {
     search->overrides = node != NULL;
@@ -13915,8 +13679,8 @@ static ptq_status ptq__try_except(ptq__search *search, const ptq_scheme *scheme,
     return ptq__search_try(search, scheme, cost, NULL, NULL, err);
 }
 
-/* Nodes whose results are rounded anew: those with weights, and sums and averages. What only moves
-   or compares codes (ReLU, maxima) adds no error of its own. */
+/* Nodes whose results are rounded anew: those with weights, sums, averages. What only chooses among
+   codes (ReLU, maxima) adds no error of its own. */
 static int ptq__measurable(const ptq_node *node) {
     return ptq__has_weight(node->op) || ptq__operator_of(node)->codes == PTQ__OWN_CODES;
 }
@@ -13930,7 +13694,7 @@ static int ptq__costs_more(const void *a, const void *b, const void *context) {
     return ptq_model_find(model, x->node) < ptq_model_find(model, y->node);
 }
 
-/* What remedies make of a scheme. One that leaves it as it is need not be tried. */
+/* Remedies: functions from one scheme to another. */
 
 static void ptq__use_channels(ptq_scheme *s) { s->weight_per_tensor = s->weight_affine = 0; }
 
@@ -13939,9 +13703,9 @@ static void ptq__use_mse(ptq_scheme *s) {
     s->weight_method = s->weight_affine ? PTQ_METHOD_MINMAX : PTQ_METHOD_MSE;
 }
 
-static void ptq__use_8_bit_weights(ptq_scheme *s) { s->weight_bits = s->weight_bits ? 8 : 0; }
+static void ptq__use_8_bit_weights(ptq_scheme *s) { s->weight_bits = 8; }
 
-static void ptq__use_8_bits(ptq_scheme *s) { s->activation_bits = s->activation_bits ? 8 : 0; }
+static void ptq__use_8_bits(ptq_scheme *s) { s->activation_bits = 8; }
 
 static void ptq__use_float(ptq_scheme *s) { *s = ptq__float_scheme(); }
 
@@ -14009,12 +13773,15 @@ static ptq_status ptq__try_remedy(ptq__search *search, const ptq__remedy *remedy
                                   ptq_sensitivity_report *report, ptq_error *err) {
     ptq_scheme scheme = search->options->scheme, changed;
     ptq_divergence after;
+    char was[160], is[160];
     if (item)
         scheme = ptq__plain_scheme(&scheme);
     changed = scheme;
     remedy->apply(&changed);
-    if (!memcmp(&changed, &scheme, sizeof scheme))
-        return PTQ_OK;
+    ptq_scheme_write(&scheme, was, sizeof was);
+    ptq_scheme_write(&changed, is, sizeof is);
+    if (!strcmp(was, is))
+        return PTQ_OK; /* nothing to try */
     PTQ__TRY(ptq__try_except(search, item ? &scheme : &changed, item ? item->node : NULL, &changed,
                              &after, err));
     ptq__add_advice(report, item ? item->node : "",
@@ -14087,6 +13854,7 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
         *out = report;
     return status;
 }
+
 /* ---- [MIX] ---------------------------------------------------------------------------------- */
 
 /* Mixed precision: how many bits the weights of each layer deserve. There are 7^layers answers, too
@@ -14094,9 +13862,9 @@ PTQ_API ptq_status ptq_measure_sensitivity(const ptq_model *model,
    A greedy path then leads from the largest model to the smallest, each step giving up bits where
    that costs least for the bytes it saves (HAWQ-V2: Dong et al. 2020,
    https://arxiv.org/abs/1911.03852, where the trace of a Hessian stands for what is measured here).
-   The models on it are the frontier. That divergences do not really add up, and that learning makes
-   up for some of them, is seen to at the end: what is chosen between was converted in full and
-   measured. */
+   The models on it are the frontier. Divergences do not really add up, and learning makes up for a
+   part of them; so the models among which an accuracy is looked for are converted in full and
+   measured, and so is the one returned. */
 
 static const int ptq__mix_bits[] = {32, 8, 6, 5, 4, 3, 2};
 
@@ -14160,7 +13928,8 @@ static ptq_status ptq__mix_measure_alone(ptq__mixer *mixer, ptq_error *err) {
    nothing is left to save. */
 static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
     double least = HUGE_VAL;
-    int k, b, best = -1, best_bits = 0;
+    uint8_t *best = NULL;
+    int k, b, best_bits = 0;
     for (k = 0; k < mixer->report->nodes; k++) {
         const ptq__mix_layer *layer = &mixer->layer[k];
         int from = ptq__mix_width(bits[k]);
@@ -14170,14 +13939,14 @@ static int ptq__mix_step(const ptq__mixer *mixer, uint8_t *bits) {
             double rate = cost > 0 ? cost / saved : cost * saved;
             if (saved > 0 && rate < least) {
                 least = rate;
-                best = k;
+                best = &bits[k];
                 best_bits = ptq__mix_bits[b];
             }
         }
     }
-    if (best >= 0)
-        bits[best] = (uint8_t)best_bits;
-    return best >= 0;
+    if (best)
+        *best = (uint8_t)best_bits;
+    return best != NULL;
 }
 
 /* From float everywhere down to 2 bits everywhere: size and prediction of every model on the way.
@@ -14204,7 +13973,8 @@ static void ptq__mix_frontier(ptq__mixer *mixer) {
     } while (ptq__mix_step(mixer, bits));
 }
 
-/* Converts item `at` under the full scheme and measures it; keeps the model if `keep`. */
+/* Converts item `at` under the full scheme and measures it. Only a model that is kept need be made
+   a second time, as the search confirms its choices for that one alone. */
 static ptq_status ptq__mix_measure(ptq__mixer *mixer, int at, int keep, ptq_error *err) {
     const ptq_mix_report *report = mixer->report;
     const ptq_scheme *scheme = &mixer->search.options->scheme;
@@ -14236,9 +14006,9 @@ static int ptq__mix_good_enough(const ptq__mixer *mixer, int at) {
 }
 
 /* Sizes fall along the frontier, so the first model that is small enough is the best under a size.
-   Under a loss of accuracy the smallest is wanted, the last that is good enough: it is found by
-   bisection between `low`, which is (or is returned for want of a better), and `high`, which is
-   not, as if accuracy fell along the frontier as well. */
+   Under a limit on the accuracy lost the smallest is wanted, that is the last that is good enough.
+   Bisection finds it between `low`, which is (or which is returned for want of a better one), and
+   `high`, which is not, as if accuracy fell along the frontier as well. */
 static ptq_status ptq__mix_choose(ptq__mixer *mixer, ptq_error *err) {
     ptq_mix_report *report = mixer->report;
     int low = 0, high = report->items;
@@ -14328,6 +14098,7 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
         ptq_release(&made.memory);
     return status;
 }
+
 #endif /* PTQ_NO_SEARCH, PTQ_RUN_ONLY */
 
 /* ---- [LEFT OUT] ----------------------------------------------------------------------------- */

@@ -1,13 +1,11 @@
 /* A network of one's own, written down with the builder: depthwise separable convolutions in the
-   manner of MobileNetV2 (Sandler et al. 2018, https://arxiv.org/abs/1801.04381). It loads trained
-   weights by their names and is quantized. The second line writes its graph for "ptq train", see
-   examples/models/README.md.
+   manner of MobileNetV2 (Sandler et al. 2018, https://arxiv.org/abs/1801.04381). It loads weights by
+   their names and is quantized. --graph writes it for "ptq train": see examples/models/README.md.
        build/07_your_own_network [WEIGHTS.safetensors CIFAR-10-FOLDER]
        build/07_your_own_network --graph
 */
 #include <stdio.h>
 #include <string.h>
-
 #define PTQ_IMPLEMENTATION
 #include "../ptq.h"
 
@@ -68,13 +66,14 @@ static ptq_status load_weights(ptq_model *model, const char *path, ptq_error *er
 {
     static const char *const part[] = {"weight", "bias", "running_mean", "running_var"};
     char name[2 * PTQ_NAME_SIZE];
-    ptq_archive *file;
+    ptq_archive *file = NULL;
+    void *bytes = NULL;
+    size_t size = 0;
 
-    if (ptq_archive_load(path, NULL, &file, err))
-        return err->status;
+    if (!ptq_file_read(path, 0, NULL, &bytes, &size, err))
+        ptq_archive_parse(bytes, size, NULL, &file, err);
     for (int i = 0; i < 4 * model->nodes && !err->status; i++) {
         ptq_tensor *to = &model->node[i / 4].param[i % 4];
-
         snprintf(name, sizeof name, "%s.%s", model->node[i / 4].name, part[i % 4]);
         const ptq_tensor *from = ptq_archive_find(file, name);
         if (to->rank && (!from || from->type != to->type || from->size != to->size))
@@ -83,6 +82,7 @@ static ptq_status load_weights(ptq_model *model, const char *path, ptq_error *er
             memcpy(to->data, from->data, to->size);
     }
     ptq_archive_free(file);
+    ptq_bytes_free(bytes, NULL);
     return err->status;
 }
 

@@ -454,6 +454,32 @@ static int is_too_long(const char *path)
     return length >= PATH_SIZE || (stat(longer, &status) != 0 && errno == ENAMETOOLONG);
 }
 
+int read_archive(const char *path, ptq_archive **out)
+{
+    void *bytes;
+    size_t size;
+    ptq_error err;
+    int failed;
+
+    if (ptq_file_read(path, 0, NULL, &bytes, &size, &err))
+        return fail("%s", err.text);
+    failed = ptq_archive_parse(bytes, size, NULL, out, &err) ? fail("%s: %s", path, err.text) : 0;
+    ptq_bytes_free(bytes, NULL);
+    return failed;
+}
+
+int save_archive(const ptq_archive *archive, const char *path)
+{
+    void *bytes = NULL;
+    size_t size;
+    ptq_error err;
+    int failed = ptq_archive_write(archive, &bytes, &size, &err) ||
+                 ptq_file_write(path, bytes, size, &err);
+
+    ptq_bytes_free(bytes, NULL);
+    return failed ? fail("%s", err.text) : 0;
+}
+
 int check_output(const char *path, const char *source)
 {
     char directory[PATH_SIZE];

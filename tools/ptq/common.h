@@ -115,6 +115,10 @@ int engine_self_test(const engine *ready);
    where some nodes compute otherwise than others. */
 void describe_precision(const ptq_model *model, char *text, size_t size);
 
+/* A safetensors file as it is. 0, or 1 after an error. */
+int read_archive(const char *path, ptq_archive **out);
+int save_archive(const ptq_archive *archive, const char *path);
+
 /* Before long work: whether a file can be written there. It must not be `source`, unless NULL. */
 int check_output(const char *path, const char *source);
 

@@ -88,14 +88,13 @@ static int save_stacks(const stacks *all, const char *path)
 {
     ptq_archive *archive = NULL;
     ptq_error err;
-    ptq_status status = ptq_archive_create(NULL, &archive, &err);
+    int failed = ptq_archive_create(NULL, &archive, &err);
 
-    for (int i = 0; i < all->count && !status; i++)
-        status = ptq_archive_add(archive, all->item[i].name, &all->item[i].tensor, &err);
-    if (!status)
-        status = ptq_archive_save(archive, path, &err);
+    for (int i = 0; i < all->count && !failed; i++)
+        failed = ptq_archive_add(archive, all->item[i].name, &all->item[i].tensor, &err);
+    failed = failed ? fail("%s", err.text) : save_archive(archive, path);
     ptq_archive_free(archive);
-    return status ? fail("%s", err.text) : 0;
+    return failed;
 }
 
 static void free_stacks(stacks *all)

@@ -563,8 +563,8 @@ int read_torch(const char *path, const torch_options *options, ptq_model **out)
     ptq_error err;
     int status;
 
-    if (ptq_archive_load(path, NULL, &archive, &err))
-        return fail("%s", err.text);
+    if (read_archive(path, &archive))
+        return 1;
     if (!has_graph(archive))
         status = import_archive(path, options, archive, out);
     else if (options->map || options->graph || options->epsilon)

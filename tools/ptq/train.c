@@ -496,10 +496,11 @@ static int save_checkpoint(run *r)
 
     if (!checkpoint_option)
         return 0;
-    failed = ptq_archive_create(NULL, &archive, &err) || fill_checkpoint(r, archive, &err) ||
-             ptq_archive_save(archive, checkpoint_option, &err);
+    failed = ptq_archive_create(NULL, &archive, &err) || fill_checkpoint(r, archive, &err)
+                 ? fail("%s", err.text)
+                 : save_archive(archive, checkpoint_option);
     ptq_archive_free(archive);
-    return failed ? fail("%s", err.text) : 0;
+    return failed;
 }
 
 static const char *checkpoint_meta(const ptq_archive *archive, const char *key)
@@ -562,7 +563,6 @@ static int restore(run *r, const ptq_archive *archive)
 static int load_checkpoint(run *r)
 {
     ptq_archive *archive;
-    ptq_error err;
     int status;
 
     if (!resume_option)
@@ -571,8 +571,8 @@ static int load_checkpoint(run *r)
         return fail("--resume needs --checkpoint FILE");
     if (access(checkpoint_option, F_OK) != 0)
         return 0;
-    if (ptq_archive_load(checkpoint_option, NULL, &archive, &err))
-        return fail("%s", err.text);
+    if (read_archive(checkpoint_option, &archive))
+        return 1;
     status = restore(r, archive);
     ptq_archive_free(archive);
     return status;
