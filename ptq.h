@@ -4641,9 +4641,10 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
    not in the file: it is drawn anew each time from a fixed seed, which takes a few lines instead of
    kilobytes. Its hash is, so that a fault in the drawing is told from one in the network. */
 
-/* Chance. PCG32 keeps 64 bits of state, a linear congruential generator, and returns 32 of them,
-   shifted and rotated by the highest ones, which are the most random. */
-
+/* Chance. Own code, since rand() is another one with every C library, while the same images must be
+   drawn everywhere for the same model to come out. PCG32 (O'Neill 2014) keeps 64 bits of state, a
+   linear congruential generator, and returns 32 of them, shifted and rotated by the highest ones,
+   which are the most random. */
 PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     uint64_t old = rng->state;
     uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
@@ -4651,6 +4652,7 @@ PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
     return (shifted >> rotation) | (shifted << ((32 - rotation) & 31));
 }
 
+/* The increment must be odd, and names the stream: streams of one seed have nothing in common. */
 PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream) {
     rng->state = 0;
     rng->increment = stream << 1 | 1;
@@ -4659,7 +4661,8 @@ PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream) {
     ptq_rng_next(rng);
 }
 
-/* Numbers under 2^32 mod bound are drawn again: the rest divide evenly. */
+/* A number under 2^32 mod bound is drawn again: those that are left divide evenly, and no remainder
+   comes more often than another. */
 PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound) {
     uint32_t threshold = ((uint32_t)0 - bound) % bound, value;
     do
