@@ -3967,8 +3967,8 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
 enum { PTQ__LAYOUT_REUSE, PTQ__LAYOUT_KEEP, PTQ__LAYOUTS };
 
 typedef struct ptq__layout {
-    size_t *offset; /* of each node's result. In PTQ__LAYOUT_KEEP, behind a result lies what it was before
-                       a fused addition */
+    size_t *offset; /* of each node's result. In the layout that keeps, behind a result lies what
+                       it was before a fused addition */
     size_t scratch; /* offset of the memory that each step has for itself */
     size_t size;    /* of the arena */
 } ptq__layout;
