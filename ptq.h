@@ -1769,10 +1769,8 @@ PTQ_API void ptq_release(ptq_memory *memory) {
 /* Text of `length` bytes as a string of its own. */
 static ptq_status ptq__strdup(const ptq_allocator *allocator, const char *text, size_t length,
                               char **out, ptq_error *err) {
-    char *copy = NULL;
-    PTQ__TRY(PTQ__NEW(allocator, &copy, length + 1, "a string", err));
-    memcpy(copy, text, length);
-    *out = copy;
+    PTQ__TRY(PTQ__NEW(allocator, out, length + 1, "a string", err));
+    memcpy(*out, text, length);
     return PTQ_OK;
 }
 
@@ -6569,7 +6567,9 @@ struct ptq_cifar10 {
     ptq_allocator allocator;
 };
 
-/* Planes, 3 x 1024, to pixels, 1024 x 3. Only reads, and so serves any number of threads. */
+/* Image `index` of the data set `user`: planes, 3 x 32 x 32, become pixels, 32 x 32 x 3, in `item`.
+   Done anew for each image that is asked for: it costs far less than running a model on it, and the
+   records are kept only once. Nothing is written but the result, so any thread may ask. */
 static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *label, ptq_error *err) {
     const ptq_cifar10 *data = (const ptq_cifar10 *)user;
     size_t count = data ? data->dataset.count : 0;
@@ -6586,8 +6586,8 @@ static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *labe
     return PTQ_OK;
 }
 
-/* Without images it still tells their size and the names of the classes: what every CIFAR-10 begins
-   with, and what a program needs that has a model but no data. */
+/* Without images it still tells their size and the names of the classes: what every data set here
+   begins with, and what a program needs that has a model but no data. */
 PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data) {
     static const char *const names[] = {"airplane", "automobile", "bird",  "cat",  "deer",
                                         "dog",      "frog",       "horse", "ship", "truck"};
@@ -6630,7 +6630,7 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
     int classes = data->dataset.classes;
     if (!size || size % PTQ_CIFAR10_RECORD)
         return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %zu bytes are no whole number of records of %d; empty, truncated,"
+                             "%s: %zu bytes are not one or more records of %d; empty, truncated,"
                              " or not CIFAR-10's binary version",
                              where, size, PTQ_CIFAR10_RECORD);
     for (i = 0; i < count; i++, record += PTQ_CIFAR10_RECORD)
@@ -6729,29 +6729,26 @@ static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_
     return PTQ_OK;
 }
 
-/* What is wrong with a name, which people will see and reports will hold; NULL: nothing. */
-static const char *ptq__bad_class_name(ptq__span name) {
-    size_t i;
-    for (i = 0; i < name.n; i++)
-        if ((unsigned char)name.p[i] < 32 || name.p[i] == 127)
-            return "has a control character; it must be text with one name a line";
-    return name.n < PTQ_CLASS_NAME_SIZE ? NULL : "is too long; it may have 31 bytes";
-}
-
-/* One more class. Its name must tell it apart from the others. */
+/* One more class. Its name is shown to people and goes into reports, hence no control characters;
+   and it must tell the class apart from the others. */
 static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
                                        ptq_error *err) {
-    int c, n = data->dataset.classes;
-    const char *wrong = ptq__bad_class_name(name);
+    int c, n = data->dataset.classes, legal = name.n < PTQ_CLASS_NAME_SIZE;
+    size_t i;
+    for (i = 0; i < name.n; i++)
+        legal &= (unsigned char)name.p[i] >= 32 && name.p[i] != 127;
     if (n == PTQ__CIFAR_CLASSES)
         return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
-    if (wrong)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: the name of class %d %s", where, n, wrong);
+    if (!legal)
+        return ptq_error_set(err, PTQ_BAD_DATA,
+                             "%s: the name of class %d has over %d bytes or a control character; it"
+                             " must be text with one name a line",
+                             where, n, PTQ_CLASS_NAME_SIZE - 1);
     for (c = 0; c < n; c++)
         if (ptq__span_is(name, data->name[c]))
             return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where,
                                  data->name[c]);
-    memcpy(data->name[n], name.p, name.n);
+    memcpy(data->name[n], name.p, name.n); /* zeros follow */
     data->own_name[n] = data->name[n];
     data->dataset.classes++;
     return PTQ_OK;
@@ -6858,7 +6855,8 @@ static int ptq__image_before(const void *a, const void *b, const void *context) 
     return label && label[i] != label[k] ? label[i] < label[k] : i < k;
 }
 
-/* The number of every image, class after class, and ascending in each. */
+/* The numbers of all images in `pool`, class after class, and ascending in each. `label` gets their
+   labels, all of them -1 or none; both have data->count elements, and `item` has room for one. */
 static ptq_status ptq__sort_by_class(const ptq_dataset *data, void *item, int *label, size_t *pool,
                                      ptq_error *err) {
     size_t i;
@@ -6876,7 +6874,8 @@ static ptq_status ptq__sort_by_class(const ptq_dataset *data, void *item, int *l
 
 /* Of each class, the first steps of a Fisher-Yates shuffle (Durstenfeld 1964): image i of the class
    changes places with one of those from i on. Every class has a stream of chance of its own, so
-   that what is drawn of it does not depend on the other classes. */
+   that what is drawn of it does not depend on the other classes. `pool` is as sorted above, and
+   walks from class to class; `count` numbers of images go to `indices`. */
 static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, const int *label,
                             size_t *pool, size_t *indices, ptq_error *err) {
     int first = label[0] < 0 ? -1 : 0; /* without labels there is one class, of label -1 */
@@ -6925,7 +6924,8 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
     return status;
 }
 
-/* The item that stands at `index` of the subset. */
+/* Subsets. A part of a data set is a data set itself: it has the size of images and the classes of
+   its base, and a `get` that looks up where the base has the item. */
 static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *label,
                                   ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
@@ -6999,7 +6999,8 @@ static void ptq__evaluation_count(ptq_evaluation *e) {
     }
 }
 
-/* The searches of part four compare logits with logits, and need no labels. */
+/* Runs the plan over the first images, as many as the options say. Only if `labelled` is set must
+   images have labels: the searches of part four compare logits with logits. */
 static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, int labelled,
                                 ptq_evaluation *out, ptq_error *err) {
@@ -7222,8 +7223,9 @@ typedef struct ptq__layers {
     ptq_layer_report report;
 } ptq__layers;
 
-/* One tensor of one image. An element is clipped if its code is the lowest or the highest while the
-   real value lies more than half a step beyond. */
+/* One tensor of one image, H x W x C: `real` of the float model, `coded` of the quantized one, in
+   codes as `q` says, or in real numbers too. An element is clipped if its code is the lowest or the
+   highest while the real value lies more than half a step beyond: rounding errs by no more. */
 static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq_tensor *real,
                            const ptq_tensor *coded, const ptq_qparams *q) {
     size_t i, n = ptq_tensor_elements(real);
