@@ -1479,6 +1479,7 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
 typedef struct ptq__text ptq__text;
 typedef struct ptq__step ptq__step;
 typedef struct ptq__converter ptq__converter;
+static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator);
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node);
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
 static ptq_isa ptq__best_isa(void);
@@ -2418,6 +2419,14 @@ static ptq_status ptq__bad_node(ptq_error *err, ptq_status status, const ptq_nod
     return status;
 }
 
+/* Rules are lists of these: what must not be, and the message if it is. Each leaves the function,
+   and works on its `node` and `err`. */
+#define PTQ__REFUSE_IF(condition, status, ...)                                                     \
+    do {                                                                                           \
+        if (condition)                                                                             \
+            return ptq__bad_node(err, status, node, __VA_ARGS__);                                  \
+    } while (0)
+
 static int ptq__is_coded(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
 
 /* Weights that are integers of any width. */
@@ -2472,6 +2481,7 @@ static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
         y[i] = ptq__activate(x[i], step->act);
 }
 
+/* Codes are compared as numbers: their order is that of what they stand for. */
 static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
     int i;
     for (i = 0; i < step->elements; i++) {
@@ -2507,13 +2517,11 @@ static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
     return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
 }
 
-/* H x W x C, H x W x C -> H x W x C */
+/* H x W x C, H x W x C -> H x W x C: kernels walk both operands with one index. */
 static ptq_status ptq__add_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
-    if (memcmp(a, b, sizeof node->shape))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "adds %dx%dx%d and %dx%dx%d; shapes must be equal", a[0], a[1], a[2],
-                             b[0], b[1], b[2]);
-    memcpy(node->shape, a, sizeof node->shape);
+    PTQ__REFUSE_IF(memcmp(a, b, sizeof node->shape), PTQ_BAD_GRAPH,
+                   "adds %dx%dx%d and %dx%dx%d; shapes must be equal", a[0], a[1], a[2], b[0], b[1],
+                   b[2]);
     return PTQ_OK;
 }
 
@@ -2525,6 +2533,7 @@ static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame) {
         y[i] = ptq__activate(a[i] + b[i], step->act);
 }
 
+/* H x W x C codes each; the result may lie over the first operand, whose code is read before. */
 static void ptq__add_int(const ptq__step *step, const ptq__frame *frame) {
     ptq_type a = step->from[0]->q.type, b = step->from[1]->q.type;
     int i;
@@ -2543,10 +2552,9 @@ static ptq_status ptq__check_ratios(const ptq_model *model, const ptq_node *node
         const ptq_qparams *q = &model->node[node->input[k]].q;
         float in = node->residual && k == 0 ? node->mid.scale : q->scale;
         float ratio = ptq__div(in, node->q.scale);
-        if (!ptq__is_normal(ratio) || ratio > 1e6f || ratio < 1e-12f)
-            return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                                 "an operand's scale %g does not go with the result's %g",
-                                 (double)in, (double)node->q.scale);
+        PTQ__REFUSE_IF(!ptq__is_normal(ratio) || ratio > 1e6f || ratio < 1e-12f, PTQ_BAD_NUMBER,
+                       "an operand's scale %g does not go with the result's %g", (double)in,
+                       (double)node->q.scale);
     }
     return PTQ_OK;
 }
@@ -2570,33 +2578,30 @@ static int ptq__window(int size, int kernel, int stride, ptq_padding padding, in
     return total < 0 ? 0 : total / stride + 1;
 }
 
-/* H x W x C -> H' x W' x C. Also fills in the padding that SAME and VALID stand for. */
+/* H x W x C -> H' x W' x C. Also fills in the padding that SAME and VALID stand for. Padding less
+   than the kernel leaves every window at least one input: an average divides by their number. */
 static ptq_status ptq__window_shape(ptq_node *node, const int *in, const int *second,
                                     ptq_error *err) {
     const int *kernel = node->kernel, *stride = node->stride, *pad = node->pad;
     int axis;
-    (void)second;
     for (axis = 0; axis < 2; axis++) {
         int *before = &node->pad[axis], *after = &node->pad[axis + 2];
-        if (kernel[axis] < 1 || kernel[axis] > PTQ_MAX_KERNEL || stride[axis] < 1 ||
-            stride[axis] > PTQ_MAX_KERNEL)
-            return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                                 "kernel %dx%d with stride %dx%d; both must be 1 to %d", kernel[0],
-                                 kernel[1], stride[0], stride[1], PTQ_MAX_KERNEL);
-        if (node->padding == PTQ_PADDING_EXPLICIT &&
-            (*before < 0 || *after < 0 || *before >= kernel[axis] || *after >= kernel[axis]))
-            return ptq__bad_node(
-                err, PTQ_BAD_GRAPH, node,
-                "padding %d,%d,%d,%d must be at least 0 and less than the kernel %dx%d", pad[0],
-                pad[1], pad[2], pad[3], kernel[0], kernel[1]);
+        PTQ__REFUSE_IF(kernel[axis] < 1 || kernel[axis] > PTQ_MAX_KERNEL || stride[axis] < 1 ||
+                           stride[axis] > PTQ_MAX_KERNEL,
+                       PTQ_BAD_GRAPH, "kernel %dx%d with stride %dx%d; both must be 1 to %d",
+                       kernel[0], kernel[1], stride[0], stride[1], PTQ_MAX_KERNEL);
+        PTQ__REFUSE_IF(
+            node->padding == PTQ_PADDING_EXPLICIT &&
+                (*before < 0 || *after < 0 || *before >= kernel[axis] || *after >= kernel[axis]),
+            PTQ_BAD_GRAPH, "padding %d,%d,%d,%d must be at least 0 and less than the kernel %dx%d",
+            pad[0], pad[1], pad[2], pad[3], kernel[0], kernel[1]);
         node->shape[axis] =
             ptq__window(in[axis], kernel[axis], stride[axis], node->padding, before, after);
-        if (node->shape[axis] < 1)
-            return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                                 "a kernel of %dx%d does not fit into its input of %dx%d",
-                                 kernel[0], kernel[1], in[0], in[1]);
+        PTQ__REFUSE_IF(node->shape[axis] < 1, PTQ_BAD_GRAPH,
+                       "a kernel of %dx%d does not fit into its input of %dx%d", kernel[0],
+                       kernel[1], in[0], in[1]);
     }
-    node->shape[2] = in[2];
+    (void)second;
     return PTQ_OK;
 }
 
@@ -2608,31 +2613,19 @@ static ptq_status ptq__window_shape(ptq_node *node, const int *in, const int *se
        acc = b[o] + sum of (w - zw) (x - zx),     y = clamp(rne(acc * m[o]) + zy),
    b in units of sx * sw[o], and m[o] = sx * sw[o] / sy. No accumulator leaves 32 bits. */
 
-/* H x W x C -> H' x W' x channels */
+/* H x W x C -> H' x W' x channels. A residual is added element by element, in place. */
 static ptq_status ptq__conv_shape(ptq_node *node, const int *in, const int *residual,
                                   ptq_error *err) {
     const int *out = node->shape;
-    if (node->groups < 1 || in[2] % node->groups || node->channels % node->groups)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "%d groups must divide %d input and %d output channels", node->groups,
-                             in[2], node->channels);
+    PTQ__REFUSE_IF(node->groups < 1 || in[2] % node->groups || node->channels % node->groups,
+                   PTQ_BAD_GRAPH, "%d groups must divide %d input and %d output channels",
+                   node->groups, in[2], node->channels);
     PTQ__TRY(ptq__window_shape(node, in, NULL, err));
-    node->shape[2] = node->channels; /* not the input's, as for pools */
-    if ((node->residual != PTQ_RESIDUAL_NONE) != (residual != NULL))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a fused addition goes with a second input");
-    if (residual && memcmp(residual, out, sizeof node->shape))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "adds a residual of %dx%dx%d to a result of %dx%dx%d", residual[0],
-                             residual[1], residual[2], out[0], out[1], out[2]);
-    return PTQ_OK;
-}
-
-/* H x W x C -> 1 x 1 x channels */
-static ptq_status ptq__dense_shape(ptq_node *node, const int *in, const int *second,
-                                   ptq_error *err) {
-    (void)in, (void)second, (void)err;
-    node->shape[0] = node->shape[1] = 1;
-    node->shape[2] = node->channels;
+    PTQ__REFUSE_IF((node->residual != PTQ_RESIDUAL_NONE) != (residual != NULL), PTQ_BAD_GRAPH,
+                   "a fused addition goes with a second input");
+    PTQ__REFUSE_IF(residual && memcmp(residual, out, sizeof node->shape), PTQ_BAD_GRAPH,
+                   "adds a residual of %dx%dx%d to a result of %dx%dx%d", residual[0], residual[1],
+                   residual[2], out[0], out[1], out[2]);
     return PTQ_OK;
 }
 
@@ -2687,76 +2680,56 @@ static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, 
         uint64_t most = ptq__weight_mass(w, c) * reach;
         int64_t bias = b->rank && !node->dynamic ? ((const int32_t *)b->data)[c] : 0;
         most += (uint64_t)(bias < 0 ? -bias : bias);
-        if (most > INT32_MAX)
-            return ptq__bad_node(
-                err, PTQ_BAD_NUMBER, node,
-                "the accumulator of channel %d could reach %llu and overflow 32 bits", c,
-                (unsigned long long)most);
-        /* A multiplier that rounds to 0 would silence the channel; processors differ on denormals.
-           */
-        if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
-            return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                                 "scales %g (input), %g (weight %d) and %g (result) give no normal"
-                                 " multiplier",
-                                 (double)in->scale, (double)w->scale[w->scales > 1 ? c : 0], c,
-                                 (double)(node->residual ? node->mid.scale : node->q.scale));
+        PTQ__REFUSE_IF(most > INT32_MAX, PTQ_BAD_NUMBER,
+                       "the accumulator of channel %d could reach %llu and overflow 32 bits", c,
+                       (unsigned long long)most);
+        /* One that rounds to 0 would silence the channel; processors differ on denormals. */
+        PTQ__REFUSE_IF(!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)),
+                       PTQ_BAD_NUMBER,
+                       "scales %g (input), %g (weight %d) and %g (result) give no normal"
+                       " multiplier",
+                       (double)in->scale, (double)w->scale[w->scales > 1 ? c : 0], c,
+                       (double)(node->residual ? node->mid.scale : node->q.scale));
     }
     return node->residual && ptq__is_coded(node) ? ptq__check_ratios(model, node, err) : PTQ_OK;
 }
 
-/* Where the input under one tap begins, at channel 0; -1 in the padding. */
-static int ptq__under(const ptq__step *step, int y, int x) {
+/* A window of 1 x 1 without padding: what lies under it needs no gathering. */
+static int ptq__is_direct(const ptq__step *step) {
+    return step->kernel[0] * step->kernel[1] == 1 && step->pad[0] == 0 && step->pad[1] == 0;
+}
+
+/* Where the input under tap (u, v) of the window at position p = y * W' + x of the result begins,
+   at channel 0; -1 in the padding. */
+static ptrdiff_t ptq__under(const ptq__step *step, int p, int u, int v) {
+    int y = p / step->node->shape[1] * step->stride[0] - step->pad[0] + u;
+    int x = p % step->node->shape[1] * step->stride[1] - step->pad[1] + v;
     if (y < 0 || y >= step->in[0] || x < 0 || x >= step->in[1])
         return -1;
-    return (y * step->in[1] + x) * step->in[2];
+    return ((ptrdiff_t)y * step->in[1] + x) * step->in[2];
 }
 
-/* A window of 1 x 1 over all channels, without padding. */
-static int ptq__is_direct(const ptq__step *step) {
-    return step->kernel[0] * step->kernel[1] == 1 && step->groups == 1 && step->pad[0] == 0 &&
-           step->pad[1] == 0;
-}
+/* The inputs under the window at position p, of n channels from `first` on, put into the order of
+   the weights, n x KH x KW. Of all channels, group g has its `taps` numbers from g * taps on; so a
+   result is the product of two plain vectors. Padding is 0. */
+#define PTQ__PATCH(NAME, FROM, TO, NUMBER)                                                         \
+    static void NAME(const ptq__step *step, const FROM *x, const ptq_qparams *q, int p, int first, \
+                     int n, TO *patch) {                                                           \
+        int area = step->kernel[0] * step->kernel[1], tap, c;                                      \
+        int flip = q->type == PTQ_TYPE_S8 ? 128 : 0, zero = q->zero_point + flip;                  \
+        for (tap = 0; tap < area; tap++) {                                                         \
+            ptrdiff_t at = ptq__under(step, p, tap / step->kernel[1], tap % step->kernel[1]);      \
+            for (c = 0; c < n && at < 0; c++)                                                      \
+                patch[c * area + tap] = 0;                                                         \
+            for (c = 0; c < n && at >= 0; c++)                                                     \
+                patch[c * area + tap] = NUMBER;                                                    \
+        }                                                                                          \
+        (void)flip, (void)zero;                                                                    \
+    }
 
-/* The inputs of group g under the window at position p = y * W' + x of the result, in the order of
-   the weights: I x KH x KW. So a result is the product of two plain vectors of `taps` numbers. What
-   lies in that order already is not copied. */
-static const float *ptq__gather_f32(const ptq__step *step, const float *x, int p, int g,
-                                    float *patch) {
-    int top = p / step->node->shape[1] * step->stride[0] - step->pad[0];
-    int left = p % step->node->shape[1] * step->stride[1] - step->pad[1];
-    int deep = step->deep, area = step->kernel[0] * step->kernel[1], u, v, c;
-    if (ptq__is_direct(step))
-        return x + ptq__under(step, top, left);
-    for (u = 0; u < step->kernel[0]; u++)
-        for (v = 0; v < step->kernel[1]; v++) {
-            int at = ptq__under(step, top + u, left + v);
-            float *to = patch + u * step->kernel[1] + v;
-            for (c = 0; c < deep; c++)
-                to[c * area] = at < 0 ? 0 : x[at + g * deep + c];
-        }
-    return patch;
-}
-
-/* The same of codes less their zero point, so that padding, which stands for it, is 0. */
-static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q, int p,
-                              int g, int16_t *patch) {
-    int top = p / step->node->shape[1] * step->stride[0] - step->pad[0];
-    int left = p % step->node->shape[1] * step->stride[1] - step->pad[1];
-    int deep = step->deep, area = step->kernel[0] * step->kernel[1], u, v, c;
-    int flip = q->type == PTQ_TYPE_S8 ? 128 : 0, zero = q->zero_point + flip; /* s8 + 128 as u8 */
-    for (u = 0; u < step->kernel[0]; u++)
-        for (v = 0; v < step->kernel[1]; v++) {
-            int at = ptq__under(step, top + u, left + v);
-            int16_t *to = patch + u * step->kernel[1] + v;
-            const uint8_t *from = x + (at < 0 ? 0 : at) + g * deep;
-            if (at < 0)
-                for (c = 0; c < deep; c++)
-                    to[c * area] = 0;
-            else
-                for (c = 0; c < deep; c++)
-                    to[c * area] = (int16_t)((from[c] ^ flip) - zero);
-        }
-}
+/* Real numbers; and codes less their zero point, s8 + 128 taken for u8, each -255 to 255. */
+PTQ__PATCH(ptq__gather_f32, float, float, x[at + first + c])
+PTQ__PATCH(ptq__gather_codes, uint8_t, int16_t, (int16_t)((x[at + first + c] ^ flip) - zero))
 
 /* sum of a[i] b[i], n numbers each. Eight partial sums: the order of additions is fixed, and a
    compiler may still use vectors. */
@@ -2845,46 +2818,65 @@ static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int
     ptq__store(frame->out, at, code);
 }
 
-/* Position by position, group by group: the inputs are gathered once, for all channels of the
-   group. The integer kernel below is the same but for the words "codes", "accumulator" and
-   "requantize". */
+/* Position by position: the inputs under the window are gathered once, for all channels. The kernel
+   on codes below is the same but for the words "codes", "accumulator" and "requantize". */
 static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *weight = (const float *)step->weight, *patch;                 /* O x taps; taps */
+    const ptq_qparams *q = &step->from[0]->q;
+    const float *x = (const float *)frame->in[0], *patch; /* H x W x C; C x KH x KW */
+    const float *weight = (const float *)step->weight;    /* O x taps */
     const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
-    int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
-    for (p = 0; p < step->elements / channels; p++) /* p = y * W' + x */
-        for (g = 0; g < step->groups; g++) {
-            patch =
-                ptq__gather_f32(step, (const float *)frame->in[0], p, g, (float *)frame->scratch);
-            for (o = g * each; o < (g + 1) * each; o++) {
-                float sum = ptq__dot_f32(patch, weight + (ptrdiff_t)o * step->taps, step->taps);
-                ptq__finish_real(step, frame, p * channels + o, sum + (bias ? bias[o] : 0));
+    int taps = step->taps, each = step->node->shape[2] / step->groups, p, g, o, at = 0;
+    for (p = 0; at < step->elements; p++) { /* p = y * W' + x */
+        patch = ptq__is_direct(step) ? x + ptq__under(step, p, 0, 0) : (float *)frame->scratch;
+        if (!ptq__is_direct(step))
+            ptq__gather_f32(step, x, q, p, 0, step->in[2], (float *)frame->scratch);
+        for (g = 0, o = 0; g < step->groups; g++, patch += taps)
+            for (; o < (g + 1) * each; o++, at++) {
+                float sum = ptq__dot_f32(patch, weight + (ptrdiff_t)o * taps, taps);
+                ptq__finish_real(step, frame, at, sum + (bias ? bias[o] : 0));
+            }
+    }
+}
+
+/* Codes x of scale and zero point q. With multipliers accumulators become codes; without them, in
+   dynamic quantization, real numbers at once: y = act(acc * (sx * sw[o]) + b[o]). */
+static void ptq__conv_codes(const ptq__step *step, const ptq__frame *frame, const uint8_t *x,
+                            const ptq_qparams *q) {
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT]; /* O x taps */
+    const void *bias = step->node->param[PTQ_PARAM_BIAS].data;       /* O, sums or real, or NULL */
+    int each = step->node->shape[2] / step->groups, p, g, o, at = 0;
+    for (p = 0; at < step->elements; p++) {
+        const int16_t *patch = (const int16_t *)frame->scratch; /* C x KH x KW */
+        ptq__gather_codes(step, x, q, p, 0, step->in[2], (int16_t *)frame->scratch);
+        for (g = 0, o = 0; g < step->groups; g++, patch += step->taps) {
+            uint32_t mass = ptq__mass(step, patch);
+            for (; o < (g + 1) * each; o++, at++) {
+                int32_t acc = ptq__dot(step, patch, mass, o);
+                if (step->multiplier) {
+                    acc += bias ? ((const int32_t *)bias)[o] : 0;
+                    ptq__finish_code(step, frame, at, acc, step->multiplier[o]);
+                } else {
+                    float scale = ptq__mul(q->scale, weight->scale[weight->scales > 1 ? o : 0]);
+                    float sum = ptq__mul((float)acc, scale);
+                    ptq__finish_real(step, frame, at, sum + (bias ? ((const float *)bias)[o] : 0));
+                }
             }
         }
+    }
 }
 
 static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
-    const int32_t *bias = (const int32_t *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
-    int16_t *patch = (int16_t *)frame->scratch; /* taps, each -255 .. 255 */
-    uint32_t mass;                              /* see ptq__mass */
-    int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
-    for (p = 0; p < step->elements / channels; p++)
-        for (g = 0; g < step->groups; g++) {
-            ptq__gather_codes(step, (const uint8_t *)frame->in[0], &step->from[0]->q, p, g, patch);
-            mass = ptq__mass(step, patch);
-            for (o = g * each; o < (g + 1) * each; o++)
-                ptq__finish_code(step, frame, p * channels + o,
-                                 ptq__dot(step, patch, mass, o) + (bias ? bias[o] : 0),
-                                 step->multiplier[o]);
-        }
+    ptq__conv_codes(step, frame, (const uint8_t *)frame->in[0], &step->from[0]->q);
 }
 
-/* Dynamic quantization: integer weights on real inputs. Codes of a real tensor under its own
-   range. */
-static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes) {
-    ptq_qparams q;
+/* Dynamic quantization: integer weights on real inputs, whose codes are found anew for each image,
+   under the range of that image. */
+static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
+    const float *x = (const float *)frame->in[0]; /* H x W x C */
+    uint8_t *codes = (uint8_t *)((int16_t *)frame->scratch + step->taps * step->groups);
+    int n = step->in[0] * step->in[1] * step->in[2], i;
     float low = 0, high = 0; /* 0 is always in the range */
-    int i;
+    ptq_qparams q;
     for (i = 0; i < n; i++) {
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
@@ -2893,45 +2885,22 @@ static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes) {
         ptq_choose_qparams(0, 0, PTQ_TYPE_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
     for (i = 0; i < n; i++)
         codes[i] = (uint8_t)ptq_quantize(x[i], &q);
-    return q;
-}
-
-/* The range of this image's input gives its codes; sums of integer products become real numbers at
-   once: y = act(acc * (sx * sw[o]) + b[o]). */
-static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
-    int16_t *patch = (int16_t *)frame->scratch;                                /* taps */
-    uint8_t *codes = (uint8_t *)(patch + step->taps); /* H x W x C, made for this image */
-    uint32_t mass;
-    ptq_qparams q = ptq__quantize_input((const float *)frame->in[0],
-                                        step->in[0] * step->in[1] * step->in[2], codes);
-    int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
-    for (p = 0; p < step->elements / channels; p++)
-        for (g = 0; g < step->groups; g++) {
-            ptq__gather_codes(step, codes, &q, p, g, patch);
-            mass = ptq__mass(step, patch);
-            for (o = g * each; o < (g + 1) * each; o++) {
-                float scale = ptq__mul(q.scale, weight->scale[weight->scales > 1 ? o : 0]);
-                float sum = ptq__mul((float)ptq__dot(step, patch, mass, o), scale);
-                ptq__finish_real(step, frame, p * channels + o, sum + (bias ? bias[o] : 0));
-            }
-        }
+    ptq__conv_codes(step, frame, codes, &q);
 }
 
 /* Batch norm. y = gamma (x - mean) / sqrt(variance + epsilon) + beta, each parameter of C numbers.
    On real numbers only: [FUSE] folds it into the convolution before it. */
 
+/* A negative epsilon could make the root's argument negative; one above 1 is surely a mistake. */
 static ptq_status ptq__norm_shape(ptq_node *node, const int *in, const int *second,
                                   ptq_error *err) {
-    (void)second;
-    if (!(node->epsilon >= 0 && node->epsilon <= 1))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "epsilon %g is not in 0 to 1",
-                             (double)node->epsilon);
-    memcpy(node->shape, in, sizeof node->shape);
+    PTQ__REFUSE_IF(!(node->epsilon >= 0 && node->epsilon <= 1), PTQ_BAD_GRAPH,
+                   "epsilon %g is not in 0 to 1", (double)node->epsilon);
+    (void)in, (void)second;
     return PTQ_OK;
 }
 
+/* All four parameters of C numbers: gamma, beta, mean, variance. */
 static int ptq__norm_param(const ptq_node *node, const int *in, int param, int *dims) {
     (void)node, (void)in, (void)param, (void)dims;
     return 1;
@@ -3035,36 +3004,25 @@ PTQ__POOL(ptq__avg_pool_int, int32_t, 0, sum += PTQ__CODE - q->zero_point,
           ptq__store(frame->out, i + c, ptq__average_code(q, &step->node->q, sum, taps)))
 /* clang-format on */
 
-/* H x W x C -> 1 x 1 x C */
-static ptq_status ptq__global_shape(ptq_node *node, const int *in, const int *second,
-                                    ptq_error *err) {
-    (void)second, (void)err;
-    node->shape[0] = node->shape[1] = 1;
-    node->shape[2] = in[2];
-    return PTQ_OK;
-}
-
-/* No sum of an average over the whole image may leave 32 bits. Windows are small enough. */
+/* No sum of an average over the whole image may leave 32 bits: it would wrap into a wrong code, and
+   say nothing. Windows are small enough: PTQ_MAX_KERNEL squared times 255. */
 static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *node, ptq_error *err) {
     const ptq_node *in = &model->node[node->input[0]];
     uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
-    if (most > INT32_MAX)
-        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                             "the sum of %dx%d codes could reach %llu and overflow 32 bits",
-                             in->shape[0], in->shape[1], (unsigned long long)most);
+    PTQ__REFUSE_IF(most > INT32_MAX, PTQ_BAD_NUMBER,
+                   "the sum of %dx%d codes could reach %llu and overflow 32 bits", in->shape[0],
+                   in->shape[1], (unsigned long long)most);
     return ptq__check_ratios(model, node, err);
 }
 
 /* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows. */
 
-/* 1 x 1 x C -> 1 x 1 x C */
+/* 1 x 1 x C -> 1 x 1 x C. With more positions it would be unclear which numbers sum to 1. */
 static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *second,
                                      ptq_error *err) {
+    PTQ__REFUSE_IF(in[0] != 1 || in[1] != 1, PTQ_BAD_GRAPH,
+                   "softmax works on 1x1xC, its input is %dx%dx%d", in[0], in[1], in[2]);
     (void)second;
-    if (in[0] != 1 || in[1] != 1)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "softmax works on 1x1xC, its input is %dx%dx%d", in[0], in[1], in[2]);
-    memcpy(node->shape, in, sizeof node->shape);
     return PTQ_OK;
 }
 
@@ -3084,12 +3042,14 @@ static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
 
 /* The borders between real numbers and codes: q = clamp(rne(x / s) + z), x = s (q - z). */
 
+/* H x W x C real numbers -> as many codes. */
 static void ptq__quantize_all(const ptq__step *step, const ptq__frame *frame) {
     int i;
     for (i = 0; i < step->elements; i++)
         ptq__store(frame->out, i, ptq_quantize(((const float *)frame->in[0])[i], &step->node->q));
 }
 
+/* H x W x C codes -> as many real numbers. */
 static void ptq__dequantize_all(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
     int i;
@@ -3134,14 +3094,15 @@ typedef enum ptq__codes {
 enum {
     PTQ__IN_PLACE = 1,   /* element by element: the result may lie over the first operand */
     PTQ__TAKES_NORM = 2, /* a batch norm behind it folds into its weights */
-    PTQ__WHOLE = 4,      /* the window is the whole image */
+    PTQ__WHOLE = 4,      /* one window, the whole image: H x W x C -> 1 x 1 x C' */
     PTQ__LAST = 8        /* only as the last node, behind the logits */
 };
 
 /* What [GRAPH] asks about a node. Any may be NULL. */
 typedef struct ptq__rules {
-    /* Fills node->shape from the operands' shapes and checks its attributes; NULL: as the first
-       operand. `second` is NULL where there is no such operand. */
+    /* Checks the attributes, and changes node->shape where it is not what it comes in as: the first
+       operand's H x W x C, C' for operators with channels of their own, 1 x 1 where the window is
+       the whole image. `second` is NULL where there is no such operand. */
     ptq_status (*shape)(ptq_node *node, const int *in, const int *second, ptq_error *err);
     /* Rank of a parameter, 0 if there is none; dims come in as {C', 1, 1, 1}. The cost follows from
        it: each result takes as many multiplications as there are weights for one channel. */
@@ -3174,10 +3135,12 @@ typedef struct ptq__operator {
         number, and the code. What the code depends on is checked by a function beside them.
      3. Here, in the order of ptq_op, a row: the kernels, how many operands, the keys of the graph
         text that it takes, how it is converted, and whether it fuses.
-     4. If it has attributes of its own, ptq_node gets a member, [GRAPH TEXT] a key. If it is to be
-        fast, part three gets an entry; until then the scalar kernel runs on every processor.
-   Nothing else asks which operator a node is: the builder, files, checks, cost, fusion, layout and
-   conversion go by the row. The tests find a new row by themselves where they go through all. */
+     4. If it has attributes of its own, ptq_node gets a member, and [GRAPH TEXT] a key. If it is to
+        be fast, part three gets an entry; until then the scalar kernel runs on every processor.
+   The builder, files, checks, cost, fusion, layout and plain conversion go by the row. What does
+   not is written for one operator because it is about that one: the tools' exports to other
+   formats, and in part four the searches that know what a convolution is. A step has two operands
+   and one fused addition; an operator that needs more has to widen the step first. */
 /* clang-format off */
 static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
     {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
@@ -3201,10 +3164,10 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
         PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
     {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__global_shape, NULL, ptq__check_average},
+        PTQ_ACTIVATION_NONE, {NULL, NULL, ptq__check_average},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__dense_shape, ptq__dense_param, ptq__check_sums},
+    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE, PTQ__LOGIT_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {NULL, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
     {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
@@ -3236,17 +3199,16 @@ static ptq_activation ptq__act_of(const ptq_node *node) {
    integer kernel. */
 static void ptq__describe_step(ptq__step *step) {
     const ptq_node *node = step->node, *a = step->from[0], *b = step->from[1];
-    const ptq_qparams *first = a ? &a->q : NULL, *second = b ? &b->q : NULL;
-    unsigned properties = ptq__operator_of(node)->properties;
-    int axis, window = ptq__has_key(node, PTQ__KEY_KERNEL);
+    const ptq_qparams *second = b ? &b->q : NULL;
+    int axis, whole = (ptq__operator_of(node)->properties & PTQ__WHOLE) != 0;
     step->elements = (int)ptq__shape_elements(3, node->shape);
     memcpy(step->in, a ? a->shape : node->shape, sizeof step->in);
-    if (ptq__has_weight(node->op) && !window) { /* a dense layer: one pixel of many channels */
+    if (ptq__has_weight(node->op) && whole) { /* a dense layer: one pixel of many channels */
         step->in[2] *= step->in[0] * step->in[1];
         step->in[0] = step->in[1] = 1;
     }
     for (axis = 0; axis < 2; axis++) {
-        step->kernel[axis] = properties & PTQ__WHOLE ? step->in[axis] : node->kernel[axis];
+        step->kernel[axis] = whole ? step->in[axis] : node->kernel[axis];
         step->stride[axis] = node->stride[axis];
         step->pad[axis] = node->pad[axis];
     }
@@ -3258,19 +3220,19 @@ static void ptq__describe_step(ptq__step *step) {
     if (!ptq__is_coded(node))
         return;
     step->clamp = ptq__clamp_of(node->residual ? &node->mid : &node->q, step->act);
-    if (node->residual == PTQ_RESIDUAL_FIRST)
+    if (second && !node->residual)
+        step->adder = ptq__adder_of(&a->q, second, &node->q, node->act);
+    else if (second && node->residual == PTQ_RESIDUAL_FIRST)
         step->adder = ptq__adder_of(second, &node->mid, &node->q, node->add_act);
-    else if (node->residual)
-        step->adder = ptq__adder_of(&node->mid, second, &node->q, node->add_act);
     else if (second)
-        step->adder = ptq__adder_of(first, second, &node->q, node->act);
+        step->adder = ptq__adder_of(&node->mid, second, &node->q, node->add_act);
 }
 
 /* The scalar kernel of a step, and the memory that it needs for itself: the taps of one result, and
    the codes of a dynamic input. */
 static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
     const ptq__kernels *kernels = &ptq__operator_of(step->node)->kernels;
-    size_t taps = (size_t)step->taps;
+    size_t taps = (size_t)step->taps * (size_t)step->groups;
     step->run = mode == PTQ_MODE_INTEGER   ? kernels->integer
                 : mode == PTQ_MODE_DYNAMIC ? kernels->dynamic
                                            : kernels->real;
@@ -3288,12 +3250,14 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
 
 /* A model is an array of nodes in topological order, each with its parameters. It comes from the
    builder, from a file's graph text, or from a pass that copies another model; all three end in
-   ptq__append or ptq__copy_node. What later sections rely on is proved once, in ptq_model_check:
-   shapes, parameters, codes that go together, sums that fit. No kernel looks again. */
+   ptq__append or ptq__copy_node. What later sections rely on is proved once, in ptq_model_check
+   ([CHECK], in part two): shapes, parameters, codes that go together, sums that fit. No kernel
+   looks again.
 
-static const char *ptq__act_name(ptq_activation act) {
-    return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
-}
+   Operands are indices of earlier nodes, so the order of the array is an order in which the network
+   can run, and no pass has to search for one. Each node makes one tensor, which bears the node's
+   name, or the name `out` where other nodes were fused into it. First come questions about a model,
+   then its memory and copies, then the builder, and ResNet8 as what the builder is for. */
 
 /* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
 static const char *ptq__param_name(int param) {
@@ -3313,7 +3277,7 @@ PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
     return weight == PTQ_TYPE_F16 ? PTQ_MODE_HALF : PTQ_MODE_FLOAT;
 }
 
-/* 1 if any node has left float. */
+/* 1 if any node has left float: such a model is calibrated and converted no second time. */
 static int ptq__is_quantized(const ptq_model *model) {
     int i;
     for (i = 0; i < model->nodes; i++)
@@ -3381,18 +3345,6 @@ PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **
     return PTQ_OK;
 }
 
-/* Metadata: pairs of strings in the order in which they were set, few enough to be searched. Models
-   and archives, which are files in memory, share these functions. */
-
-static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
-    int i;
-    for (i = 0; i < metas; i++) {
-        ptq__free(allocator, meta[i].key);
-        ptq__free(allocator, meta[i].value);
-    }
-    ptq__free(allocator, meta);
-}
-
 /* Bytes of parameters that are borrowed stay: a tensor knows what it owns. */
 static void ptq__free_params(ptq_node *node, const ptq_allocator *allocator) {
     int param;
@@ -3411,106 +3363,6 @@ PTQ_API void ptq_model_free(ptq_model *model) {
     ptq__free(&allocator, model->node);
     ptq__free_metas(model->meta, model->metas, &allocator);
     ptq__free(&allocator, model);
-}
-
-/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
-   short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
-static int ptq__utf8_length(const char *p, const char *end) {
-    unsigned char c = (unsigned char)*p, second;
-    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
-    if (n < 2)
-        return n;
-    if (end - p < n)
-        return 0;
-    second = (unsigned char)p[1];
-    if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second >= 0xa0) ||
-        (c == 0xf0 && second < 0x90) || (c == 0xf4 && second >= 0x90))
-        return 0;
-    for (i = 1; i < n; i++)
-        if (((unsigned char)p[i] & 0xc0) != 0x80)
-            return 0;
-    return n;
-}
-
-/* Files hold their texts in UTF-8: what is not would be written, and refused when it is read. */
-static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err) {
-    const char *end = text + strlen(text), *at = text;
-    int n = 1;
-    for (; at < end && n; at += n)
-        n = ptq__utf8_length(at, end);
-    return n ? PTQ_OK : ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
-}
-
-static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
-    int i;
-    for (i = 0; i < metas; i++)
-        if (!strcmp(meta[i].key, key))
-            return i;
-    return -1;
-}
-
-/* Appends a key that is not there yet; takes over `value`, also when it fails. */
-static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key, char *value,
-                                   const ptq_allocator *allocator, ptq_error *err) {
-    size_t n = (size_t)*metas;
-    ptq_meta *larger = NULL;
-    char *copy = NULL;
-    ptq_status status = ptq__strdup(allocator, key, strlen(key), &copy, err);
-    if (!status)
-        status = PTQ__NEW(allocator, &larger, n + 1, "metadata", err);
-    if (status) {
-        ptq__free(allocator, copy);
-        ptq__free(allocator, value);
-        return status;
-    }
-    if (n)
-        memcpy(larger, *meta, n * sizeof *larger);
-    larger[n].key = copy;
-    larger[n].value = value;
-    ptq__free(allocator, *meta);
-    *meta = larger;
-    (*metas)++;
-    return PTQ_OK;
-}
-
-/* Of models and archives alike; `value` NULL removes the key. */
-static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
-                                const ptq_allocator *allocator, ptq_error *err) {
-    int i = ptq__find_meta(*meta, *metas, key);
-    char *copy = NULL;
-    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
-    if (value) {
-        PTQ__TRY(ptq__check_utf8(value, key, err));
-        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &copy, err));
-    }
-    if (i < 0)
-        return value ? ptq__append_meta(meta, metas, key, copy, allocator, err) : PTQ_OK;
-    ptq__free(allocator, (*meta)[i].value);
-    (*meta)[i].value = copy;
-    if (!value) {
-        ptq__free(allocator, (*meta)[i].key);
-        memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(*metas - i - 1) * sizeof(ptq_meta));
-        (*metas)--;
-    }
-    return PTQ_OK;
-}
-
-PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) {
-    int i = ptq__find_meta(model->meta, model->metas, key);
-    return i < 0 ? NULL : model->meta[i].value;
-}
-
-/* Keys that only the file format writes. */
-static int ptq__is_own_meta(const char *key) {
-    return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
-}
-
-PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
-                                      ptq_error *err) {
-    if (ptq__is_own_meta(key))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "metadata '%s' is written by the file format itself", key);
-    return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
 }
 
 /* Copies. Every pass (fusion, equalization, conversion) leaves its input alone and builds a new
@@ -3579,40 +3431,40 @@ static int ptq__is_name(const char *name, size_t length) {
 }
 
 /* Operands come before their node: the order of the array is an order in which the graph can run.
-   */
+   A step has two operands at most. */
 static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
                                     ptq_error *err) {
-    int k, need = ptq__operator_of(node)->operands + (node->residual != PTQ_RESIDUAL_NONE);
-    if ((index == 0) != (ptq__operator_of(node)->operands == 0))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "the first node, and no other, must be the input");
+    int operands = ptq__operator_of(node)->operands, need = operands + (node->residual != 0), k;
+    PTQ__REFUSE_IF((index == 0) != (operands == 0), PTQ_BAD_GRAPH,
+                   "the first node, and no other, must be the input");
     for (k = 0; k < 2; k++)
-        if (k < need ? node->input[k] < 0 || node->input[k] >= index : node->input[k] != -1)
-            return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "needs %d inputs, each an earlier node",
-                                 need);
-    for (k = 0; k < need; k++)
-        if (ptq__operator_of(&model->node[node->input[k]])->properties & PTQ__LAST)
-            return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s can only be the last node",
-                                 ptq_name(PTQ_NAMES_OP, model->node[node->input[k]].op));
+        PTQ__REFUSE_IF(k < need ? node->input[k] < 0 || node->input[k] >= index
+                                : node->input[k] != -1,
+                       PTQ_BAD_GRAPH, "needs %d inputs, each an earlier node", need);
+    for (k = 0; k < need; k++) {
+        const ptq_node *in = &model->node[node->input[k]];
+        PTQ__REFUSE_IF(ptq__operator_of(in)->properties & PTQ__LAST, PTQ_BAD_GRAPH,
+                       "%s can only be the last node", ptq_name(PTQ_NAMES_OP, in->op));
+    }
     return PTQ_OK;
 }
 
-/* The attributes that passes and files set, against each other and against the operator's row. What
-   belongs to one operator alone is checked by its shape rule. */
+/* The attributes that passes and files set, against each other and against the operator's row. A
+   kernel would not look at one that is not its own, and the file would say what nobody computes.
+   What belongs to one operator alone is checked by its shape rule. */
 static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
-    if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
-        (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
-        (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
-        (unsigned)node->residual > PTQ_RESIDUAL_SECOND)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "an attribute is none of its kind");
-    if (node->act && !ptq__has_key(node, PTQ__KEY_ACT))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a %s has no fused activation",
-                             ptq_name(PTQ_NAMES_OP, node->op));
-    if (node->residual && !ptq__has_key(node, PTQ__KEY_ADD))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a %s has no fused addition",
-                             ptq_name(PTQ_NAMES_OP, node->op));
-    if (node->add_act && !node->residual)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "add_act without a fused addition");
+    PTQ__REFUSE_IF((unsigned)node->op >= PTQ_OP_COUNT ||
+                       (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
+                       (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
+                       (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
+                       (unsigned)node->residual > PTQ_RESIDUAL_SECOND,
+                   PTQ_BAD_GRAPH, "an attribute is none of its kind");
+    PTQ__REFUSE_IF(node->act && !ptq__has_key(node, PTQ__KEY_ACT), PTQ_BAD_GRAPH,
+                   "a %s has no fused activation", ptq_name(PTQ_NAMES_OP, node->op));
+    PTQ__REFUSE_IF(node->residual && !ptq__has_key(node, PTQ__KEY_ADD), PTQ_BAD_GRAPH,
+                   "a %s has no fused addition", ptq_name(PTQ_NAMES_OP, node->op));
+    PTQ__REFUSE_IF(node->add_act && !node->residual, PTQ_BAD_GRAPH,
+                   "add_act without a fused addition");
     return PTQ_OK;
 }
 
@@ -3622,14 +3474,17 @@ static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *
     const ptq__rules *rules = &ptq__operator_of(node)->rules;
     const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : NULL;
     const int *second = node->input[1] >= 0 ? model->node[node->input[1]].shape : NULL;
+    if (in)
+        memcpy(node->shape, in, sizeof node->shape);
+    if (ptq__operator_of(node)->properties & PTQ__WHOLE)
+        node->shape[0] = node->shape[1] = 1;
+    if (ptq__has_key(node, PTQ__KEY_CHANNELS))
+        node->shape[2] = node->channels;
     if (rules->shape)
         PTQ__TRY(rules->shape(node, in, second, err));
-    else if (in)
-        memcpy(node->shape, in, sizeof node->shape);
-    if (!ptq__shape_elements(3, node->shape))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "shape %dx%dx%d is empty or has more than %d elements", node->shape[0],
-                             node->shape[1], node->shape[2], PTQ_MAX_ELEMENTS);
+    PTQ__REFUSE_IF(!ptq__shape_elements(3, node->shape), PTQ_BAD_GRAPH,
+                   "shape %dx%dx%d is empty or has more than %d elements", node->shape[0],
+                   node->shape[1], node->shape[2], PTQ_MAX_ELEMENTS);
     return PTQ_OK;
 }
 
@@ -3661,9 +3516,9 @@ static ptq_status ptq__create_param(const ptq_model *model, ptq_node *node, int 
     int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims), c;
     if (!rank)
         return PTQ_OK;
-    if (!ptq__shape_elements(rank, dims))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "its %s would have more than %d elements",
-                             ptq__param_name(param), PTQ_MAX_ELEMENTS);
+    PTQ__REFUSE_IF(!ptq__shape_elements(rank, dims), PTQ_BAD_GRAPH,
+                   "its %s would have more than %d elements", ptq__param_name(param),
+                   PTQ_MAX_ELEMENTS);
     if (model->bare)
         return ptq__tensor_init(tensor, type, bits, rank, dims, err);
     PTQ__TRY(ptq_tensor_create(tensor, type, bits, rank, dims, &model->allocator, err));
@@ -3675,35 +3530,31 @@ static ptq_status ptq__create_param(const ptq_model *model, ptq_node *node, int 
     return PTQ_OK;
 }
 
-/* Appends a node whose name, attributes and inputs are set, with weights of a type; `out` may be
-   empty. */
+/* Appends a copy of `prototype`, of which name, attributes and inputs are set, with weights of a
+   type; `out` may be empty. */
 static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_type type, int bits,
                               ptq_error *err) {
-    ptq_node node = *prototype;
-    const char *twice;
+    ptq_node copy = *prototype, *node = &copy;
     ptq_status status = PTQ_OK;
     int p;
-    if (model->nodes >= PTQ_MAX_NODES)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, &node, "more than %d nodes", PTQ_MAX_NODES);
-    if (!node.out[0])
-        memcpy(node.out, node.name, sizeof node.out);
-    twice = ptq_model_find(model, node.name) >= 0  ? node.name
-            : ptq_model_find(model, node.out) >= 0 ? node.out
-                                                   : NULL;
-    if (twice)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s", twice);
-    PTQ__TRY(ptq__check_attributes(&node, err));
-    PTQ__TRY(ptq__check_inputs(model, &node, model->nodes, err));
-    PTQ__TRY(ptq__infer(model, &node, err));
+    PTQ__REFUSE_IF(model->nodes >= PTQ_MAX_NODES, PTQ_BAD_GRAPH, "more than %d nodes",
+                   PTQ_MAX_NODES);
+    if (!node->out[0])
+        memcpy(node->out, node->name, sizeof node->out);
+    if (ptq_model_find(model, node->name) >= 0 || ptq_model_find(model, node->out) >= 0)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
+                             ptq_model_find(model, node->name) >= 0 ? node->name : node->out);
+    PTQ__TRY(ptq__check_attributes(node, err));
+    PTQ__TRY(ptq__check_inputs(model, node, model->nodes, err));
+    PTQ__TRY(ptq__infer(model, node, err));
     PTQ__TRY(
         PTQ__GROW(&model->allocator, &model->node, model->nodes, &model->capacity, "nodes", err));
     for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
-        status =
-            ptq__create_param(model, &node, p, p ? ptq__param_type(&node, p) : type, bits, err);
+        status = ptq__create_param(model, node, p, p ? ptq__param_type(node, p) : type, bits, err);
     if (status)
-        ptq__free_params(&node, &model->allocator);
+        ptq__free_params(node, &model->allocator);
     else
-        model->node[model->nodes++] = node;
+        model->node[model->nodes++] = *node;
     return status;
 }
 
@@ -3719,7 +3570,9 @@ static ptq_node ptq__blank(ptq_op op, int first, int second) {
     return node;
 }
 
-/* The builder's end of ptq__append: sticky error, index as result. */
+/* The builder's end of ptq__append: the index as result, -1 after a failure. The first failure
+   stays in the model and makes all later calls fail, so that a network can be written down without
+   a check behind every line; ptq_model_check reports it. */
 static int ptq__build(ptq_model *model, ptq_node *node, const char *name) {
     size_t length = name ? strlen(name) : 0;
     if (model->error.status)
@@ -3734,6 +3587,7 @@ static int ptq__build(ptq_model *model, ptq_node *node, const char *name) {
     return ptq__append(model, node, PTQ_TYPE_F32, 32, &model->error) ? -1 : model->nodes - 1;
 }
 
+/* -> H x W x C */
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
     node.shape[0] = height;
@@ -3742,13 +3596,19 @@ PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int wi
     return ptq__build(model, &node, name);
 }
 
+/* Refuses, as the builder does, operators that are not of the kind that a function makes. */
+static void ptq__require(ptq_model *model, int right, const char *name, const char *what) {
+    if (!right && !model->error.status)
+        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT, "node %s: %s",
+                      ptq__quoted(ptq__span_of(name ? name : "")).text, what);
+}
+
 PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input) {
     ptq_node node = ptq__blank(op, input, -1);
-    if (!model->error.status && ((unsigned)op >= PTQ_OP_COUNT || ptq__operators[op].operands != 1 ||
-                                 ptq__operators[op].keys != PTQ__PLAIN_KEYS))
-        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT,
-                      "node %s: ptq_add_op is for operators with one input and without parameters",
-                      ptq__quoted(ptq__span_of(name ? name : "")).text);
+    ptq__require(model,
+                 (unsigned)op < PTQ_OP_COUNT && ptq__operators[op].operands == 1 &&
+                     ptq__operators[op].keys == PTQ__PLAIN_KEYS,
+                 name, "ptq_add_op is for operators with one input and without parameters");
     return ptq__build(model, &node, name);
 }
 
@@ -3758,6 +3618,7 @@ static void ptq__set_pair(int *pair, int height, int width, int default_h, int d
     pair[1] = width ? width : height ? height : default_w;
 }
 
+/* H x W x C -> H' x W' x channels; strides and groups are 1 unless given. */
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options) {
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
@@ -3775,30 +3636,32 @@ PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
 PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options) {
     ptq_node node = ptq__blank(op, input, -1);
-    if (!model->error.status && op != PTQ_OP_MAX_POOL && op != PTQ_OP_AVG_POOL)
-        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT,
-                      "node %s: ptq_add_pool makes max_pool and avg_pool",
-                      ptq__quoted(ptq__span_of(name ? name : "")).text);
+    unsigned keys = (unsigned)op < PTQ_OP_COUNT ? ptq__operators[op].keys : 0;
+    ptq__require(model, (keys & ~(unsigned)PTQ__KEY_INCLUDE_PAD) == PTQ__WINDOW_KEYS, name,
+                 "ptq_add_pool makes max_pool and avg_pool");
     ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, 0, 0);
     ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.kernel[0],
                   node.kernel[1]);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
-    node.include_pad = op == PTQ_OP_AVG_POOL && options->include_pad;
+    node.include_pad = (keys & PTQ__KEY_INCLUDE_PAD) && options->include_pad;
     return ptq__build(model, &node, name);
 }
 
+/* H x W x C -> H x W x C; gamma and variance begin as 1, beta and mean as 0. */
 PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon) {
     ptq_node node = ptq__blank(PTQ_OP_BATCH_NORM, input, -1);
     node.epsilon = epsilon;
     return ptq__build(model, &node, name);
 }
 
+/* Two of H x W x C -> H x W x C. On codes their order matters to the last bit. */
 PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
     return ptq__build(model, &node, name);
 }
 
+/* H x W x C -> 1 x 1 x channels: every input goes into every result. */
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_DENSE, input, -1);
     node.channels = channels;
@@ -3810,41 +3673,48 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
    and 12.5 million multiplications. The smallest network in which everything occurs that makes
    quantization hard: batch norms to fold, sums of tensors of different scales, logits. */
 
-/* Names with the block's number: "block2.conv1". */
-static const char *ptq__block_name(char *name, int block, const char *part) {
-    ptq__text text = ptq__text_over(name, PTQ_NAME_SIZE);
-    ptq__put(&text, "block%d.%s", block, part);
-    return name;
+/* Appends a node of a block, named "block2.conv1"; of none, block 0, just "conv1". */
+static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node node) {
+    char name[PTQ_NAME_SIZE];
+    ptq__text text = ptq__text_over(name, sizeof name);
+    if (block)
+        ptq__put(&text, "block%d.", block);
+    ptq__put_string(&text, part);
+    if (ptq__has_key(&node, PTQ__KEY_EPSILON))
+        node.epsilon = 1e-3f; /* Keras's, with which the model was trained */
+    return ptq__build(m, &node, name);
 }
 
-static int ptq__resnet_conv(ptq_model *model, const char *name, int input, int channels, int kernel,
-                            int stride) {
-    ptq_conv_options options;
-    memset(&options, 0, sizeof options);
-    options.channels = channels;
-    options.kernel_h = kernel;
-    options.stride_h = stride;
-    return ptq_add_conv2d(model, name, input, &options);
+static int ptq__resnet_conv(ptq_model *m, int block, const char *part, int input, int channels,
+                            int kernel, int stride) {
+    ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
+    node.channels = channels;
+    node.kernel[0] = node.kernel[1] = kernel;
+    node.stride[0] = node.stride[1] = stride;
+    return ptq__resnet_node(m, block, part, node);
+}
+
+static int ptq__resnet_op(ptq_model *m, int block, const char *part, ptq_op op, int input) {
+    return ptq__resnet_node(m, block, part, ptq__blank(op, input, -1));
 }
 
 /* x -> conv-bn-relu -> conv-bn -> + shortcut(x) -> relu, the sum with the shortcut first as in
    Keras, H x W x C -> H/s x W/s x channels. Where the block changes the shape, the shortcut is a
-   1 x 1 convolution. The epsilon of Keras, with which the model was trained. */
+   1 x 1 convolution. */
 static int ptq__resnet_block(ptq_model *m, int block, int input, int channels, int stride) {
-    char name[PTQ_NAME_SIZE];
     int x, shortcut = input;
-    x = ptq__resnet_conv(m, ptq__block_name(name, block, "conv1"), input, channels, 3, stride);
-    x = ptq_add_batch_norm(m, ptq__block_name(name, block, "bn1"), x, 1e-3f);
-    x = ptq_add_op(m, PTQ_OP_RELU, ptq__block_name(name, block, "conv1.relu"), x);
+    x = ptq__resnet_conv(m, block, "conv1", input, channels, 3, stride);
+    x = ptq__resnet_op(m, block, "bn1", PTQ_OP_BATCH_NORM, x);
+    x = ptq__resnet_op(m, block, "conv1.relu", PTQ_OP_RELU, x);
     if (stride != 1)
-        shortcut = ptq__resnet_conv(m, ptq__block_name(name, block, "shortcut"), input, channels, 1,
-                                    stride);
-    x = ptq__resnet_conv(m, ptq__block_name(name, block, "conv2"), x, channels, 3, 1);
-    x = ptq_add_batch_norm(m, ptq__block_name(name, block, "bn2"), x, 1e-3f);
-    x = ptq_add_add(m, ptq__block_name(name, block, "add"), shortcut, x);
-    return ptq_add_op(m, PTQ_OP_RELU, ptq__block_name(name, block, "add.relu"), x);
+        shortcut = ptq__resnet_conv(m, block, "shortcut", input, channels, 1, stride);
+    x = ptq__resnet_conv(m, block, "conv2", x, channels, 3, 1);
+    x = ptq__resnet_op(m, block, "bn2", PTQ_OP_BATCH_NORM, x);
+    x = ptq__resnet_node(m, block, "add", ptq__blank(PTQ_OP_ADD, shortcut, x));
+    return ptq__resnet_op(m, block, "add.relu", PTQ_OP_RELU, x);
 }
 
+/* A bare model has shapes but no parameters: a file brings them. */
 static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
                                      const ptq_allocator *allocator, ptq_model **out,
                                      ptq_error *err) {
@@ -3857,10 +3727,10 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
             width, classes);
     PTQ__TRY(ptq_model_create(allocator, &m, err));
     m->bare = bare;
-    x = ptq_add_input(m, "input", size, size, 3);     /* shapes for MLPerf's: 32 x 32 x 3 */
-    x = ptq__resnet_conv(m, "conv1", x, width, 3, 1); /* 32 x 32 x 16 */
-    x = ptq_add_batch_norm(m, "bn1", x, 1e-3f);
-    x = ptq_add_op(m, PTQ_OP_RELU, "conv1.relu", x);
+    x = ptq_add_input(m, "input", size, size, 3);        /* shapes for MLPerf's: 32 x 32 x 3 */
+    x = ptq__resnet_conv(m, 0, "conv1", x, width, 3, 1); /* 32 x 32 x 16 */
+    x = ptq__resnet_op(m, 0, "bn1", PTQ_OP_BATCH_NORM, x);
+    x = ptq__resnet_op(m, 0, "conv1.relu", PTQ_OP_RELU, x);
     x = ptq__resnet_block(m, 1, x, width, 1);             /* 32 x 32 x 16 */
     x = ptq__resnet_block(m, 2, x, width * 2, 2);         /* 16 x 16 x 32 */
     x = ptq__resnet_block(m, 3, x, width * 4, 2);         /* 8 x 8 x 64 */
@@ -3878,299 +3748,30 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
     return ptq__hand_over(model, ptq_model_check(model, err), out);
 }
 
-/* The checks of a whole model, whoever made it. Files come from strangers, and nodes are open to
-   everyone between building and use: so nothing that the builder has checked is taken for granted.
-   */
-
-/* Integer weights: one scale, or one for each output channel; a zero point only with one scale. */
-static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
-                                    ptq_error *err) {
-    int32_t low, high;
-    int i;
-    ptq_code_range(weight->type, weight->bits, &low, &high);
-    if (weight->scales != 1 && weight->scales != weight->dim[0])
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "its weights have %d scales",
-                             weight->scales);
-    for (i = 0; i < weight->scales; i++)
-        if (!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0)
-            return ptq__bad_node(
-                err, PTQ_BAD_NUMBER, node,
-                "weight_scale[%d] is %g; must be positive, finite and not denormal", i,
-                (double)weight->scale[i]);
-    if (weight->zero_point < low || weight->zero_point > high ||
-        (weight->zero_point && weight->scales != 1))
-        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                             "weight_zero_point %d; must be a code, and 0 where every channel has"
-                             " its own scale",
-                             (int)weight->zero_point);
-    return PTQ_OK;
-}
-
-/* Parameters present, of the right shape and type, finite. */
-static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
-                                   ptq_error *err) {
-    const ptq_tensor *t = &node->param[param];
-    const char *what = ptq__param_name(param);
-    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
-    ptq_type type = ptq__param_type(node, param);
-    size_t i, n = ptq_tensor_elements(t);
-    if (!t->rank && !rank)
-        return PTQ_OK;
-    if (t->rank != rank || memcmp(t->dim, dims, sizeof dims))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "%s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]", what, t->dim[0],
-                             t->dim[1], t->dim[2], t->dim[3], dims[0], dims[1], dims[2], dims[3]);
-    if (t->type != type)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s is of type %s, needed is %s", what,
-                             ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
-    if (ptq__is_integer_type(type)) /* any code is legal */
-        return ptq__check_scales(node, t, err);
-    for (i = 0; i < n && type != PTQ_TYPE_S32; i++) {
-        float value = ptq_tensor_number(t, i);
-        if (!ptq__is_finite(value))
-            return ptq__bad_node(err, PTQ_BAD_NUMBER, node, "%s[%zu] is %g", what, i,
-                                 (double)value);
-        if (param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0))
-            return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                                 "variance[%zu] is %g with epsilon %g; must be positive", i,
-                                 (double)value, (double)node->epsilon);
-    }
-    return PTQ_OK;
-}
-
-/* How a result is coded: 2 to 8 bits, a scale to divide by, and a code for 0. */
-static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err) {
-    int32_t low, high;
-    if (q->type == PTQ_TYPE_F32)
-        return PTQ_OK;
-    if ((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "its result cannot be coded as %s of %d bits",
-                             ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
-    ptq_code_range(q->type, q->bits, &low, &high);
-    if (!ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high)
-        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                             "scale %g and zero point %d; the scale must be positive, finite and"
-                             " not denormal, the zero point a code",
-                             (double)q->scale, (int)q->zero_point);
-    return PTQ_OK;
-}
-
-/* Scales are compared as numbers, without ==, which compilers warn of. */
-static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
-    return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
-           !(a->scale < b->scale) && !(a->scale > b->scale);
-}
-
-/* 1 if operands and result of a node may be codes, or real numbers, as they are. Two operands are
-   always of one kind; a fused addition also rounds in between, to the codes of `mid`. */
-static int ptq__codes_fit(const ptq_model *model, int index) {
-    const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
-    const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
-    int coded = ptq__is_coded(node), from = ptq__is_coded(a);
-    int integer = ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
-    if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
-        return 0;
-    switch (ptq__operator_of(node)->codes) {
-    case PTQ__NO_CODES: /* real numbers in, real numbers out */
-        return !coded && !from;
-    case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
-        return ptq__same_qparams(&node->q, &a->q);
-    case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
-        return from == integer && coded == integer;
-    case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
-        return from == integer && coded <= integer;
-    case PTQ__TO_CODES:
-        return coded && !from;
-    case PTQ__FROM_CODES:
-        return !coded && from;
-    default: /* codes in, codes out */
-        return coded == from;
-    }
-}
-
-static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
-    const ptq_node *node = &model->node[index];
-    const ptq__operator *op = ptq__operator_of(node);
-    int integer = ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type);
-    PTQ__TRY(ptq__check_qparams(node, &node->q, err));
-    PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
-    if (op->operands && !ptq__codes_fit(model, index))
-        return ptq__bad_node(
-            err, PTQ_BAD_GRAPH, node,
-            "its inputs, weights and result do not agree on being codes or real numbers");
-    if (node->dynamic && !(integer && ptq__has_weight(node->op)))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "dynamic needs integer weights");
-    if (op->rules.check && (integer || ptq__is_coded(node)))
-        return op->rules.check(model, node, err);
-    return PTQ_OK;
-}
-
-/* A node as the builder would have made it: attributes, operands, shape and padding inferred once
-   more, then parameters, then codes. */
-static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
-    const ptq_node *node = &model->node[index];
-    ptq_node again = *node;
-    int param;
-    PTQ__TRY(ptq__check_attributes(node, err));
-    PTQ__TRY(ptq__check_inputs(model, node, index, err));
-    PTQ__TRY(ptq__infer(model, &again, err));
-    if (memcmp(again.shape, node->shape, sizeof again.shape) ||
-        memcmp(again.pad, node->pad, sizeof again.pad))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "its shape %dx%dx%d does not follow from its input", node->shape[0],
-                             node->shape[1], node->shape[2]);
-    for (param = 0; param < PTQ_PARAM_COUNT; param++)
-        PTQ__TRY(ptq__check_param(model, node, param, err));
-    return ptq__check_codes(model, index, err);
-}
-
-/* Names are terminated, legal, and name one tensor each. A node may bear the name of its own
-   result. */
-static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
-    int i;
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        if (!memchr(node->name, 0, PTQ_NAME_SIZE) || !memchr(node->out, 0, PTQ_NAME_SIZE) ||
-            !ptq__is_name(node->name, strlen(node->name)) ||
-            !ptq__is_name(node->out, strlen(node->out)))
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "node %d has no legal name", i);
-        if (ptq_model_find(model, node->name) != i || ptq_model_find(model, node->out) != i)
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
-                                 ptq_model_find(model, node->name) != i ? node->name : node->out);
-    }
-    return PTQ_OK;
-}
-
-/* Images are preprocessed by (pixel - mean) / std. */
-static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
-    int c;
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
-        if (!ptq__is_finite(model->mean[c]) || !ptq__is_finite(model->std[c]) ||
-            !(model->std[c] > 0))
-            return ptq_error_set(
-                err, PTQ_BAD_NUMBER,
-                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
-                (double)model->mean[c], (double)model->std[c]);
-    return PTQ_OK;
-}
-
-/* Names first, since all other messages use them; readers last, since they need legal operands. */
-PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
-    int i;
-    if (model->error.status)
-        return ptq_error_set(err, model->error.status, "%s", model->error.text);
-    if (model->nodes < 2)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
-    PTQ__TRY(ptq__check_names(model, err));
-    PTQ__TRY(ptq__check_pixels(model, err));
-    for (i = 0; i < model->nodes; i++)
-        PTQ__TRY(ptq__check_node(model, i, err));
-    for (i = 0; i + 1 < model->nodes; i++)
-        if (!ptq__uses(model, i))
-            return ptq__bad_node(err, PTQ_BAD_GRAPH, &model->node[i],
-                                 "nothing uses its result, and it is not the last node");
-    return PTQ_OK;
-}
-
-/* What a model costs, and its description for people. Scales count as parameters' bytes: they are
-   stored. */
-
-PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
-    const ptq_node *node = &model->node[index];
-    uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
-    ptq_cost cost;
-    int p, dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
-    memset(&cost, 0, sizeof cost);
-    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
-        cost.parameters += ptq_tensor_elements(&node->param[p]);
-        cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
-    }
-    if (ptq__has_weight(node->op)) /* each result needs the weights of one channel */
-        cost.macs = outputs * (uint64_t)(ptq__shape_elements(rank, dims) / (size_t)dims[0]);
-    cost.output_bytes = outputs * (ptq__is_coded(node) ? 1 : sizeof(float));
-    return cost;
-}
-
-/* "conv2d 3x3/2 +add +relu" */
-static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
-    ptq__put_string(text, ptq_name(PTQ_NAMES_OP, node->op));
-    if (ptq__has_key(node, PTQ__KEY_KERNEL)) {
-        ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
-        if (node->stride[0] != node->stride[1])
-            ptq__put(text, "/%dx%d", node->stride[0], node->stride[1]);
-        else if (node->stride[0] != 1)
-            ptq__put(text, "/%d", node->stride[0]);
-    }
-    if (node->groups > 1)
-        ptq__put(text, " g%d", node->groups);
-    if (node->act)
-        ptq__put(text, " +%s", ptq__act_name(node->act));
-    if (node->residual)
-        ptq__put(text, " +%s", ptq_name(PTQ_NAMES_OP, PTQ_OP_ADD));
-    if (node->add_act)
-        ptq__put(text, " +%s", ptq__act_name(node->add_act));
-}
-
-/* The columns of numbers, and the end of a line. */
-static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
-    ptq__put_column(text, 67);
-    ptq__put_unsigned(text, cost->parameters);
-    ptq__put_column(text, 79);
-    ptq__put_unsigned(text, cost->param_bytes);
-    ptq__put_column(text, 89);
-    ptq__put(text, "%llu\n", (unsigned long long)cost->macs);
-}
-
-/* One line a node, a line of sums: what `ptq info` prints. */
-PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq_cost sum, cost;
-    int i;
-    memset(&sum, 0, sizeof sum);
-    ptq__put_string(&text, "node                  operator                  computes shape     "
-                           "parameters  bytes     MACs\n");
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        cost = ptq_node_cost(model, i);
-        ptq__put_string(&text, node->name);
-        ptq__put_column(&text, 22);
-        ptq__put_operator(&text, node);
-        ptq__put_column(&text, 48);
-        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i)));
-        ptq__put_column(&text, 57);
-        ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
-        ptq__put_cost(&text, &cost);
-        sum.parameters += cost.parameters;
-        sum.param_bytes += cost.param_bytes;
-        sum.macs += cost.macs;
-    }
-    ptq__put_string(&text, "total");
-    ptq__put_cost(&text, &sum);
-    return text.length;
-}
-
 /* ---- [FUSE] ---------------------------------------------------------------------------------- */
 
 /* Batch norm, activations and residual additions cost little to compute and much to store and load:
    they move into the node before them, which does them on its way to memory. One pass over the old
    graph builds the new one; a node either joins its host, which then ends in the node's result
-   and bears its name as `out`, or is copied. On codes it matters which tensors are rounded: a model
+   and bears its name as `out`, or is copied with its operands' new numbers. So the convolution of
+       conv -> batch norm -> add(shortcut) -> relu
+   ends as one node, which reads its input and the shortcut once and writes once; and calibration
+   sees only tensors that still exist, which have one rounding each. The report says of every node
+   where it went, or why it could not. On codes it matters which tensors are rounded: a model
    that is quantized already only gets its additions fused, which round where they did before. */
 
-/* `to[i]` is the node of the new model that computes what node i of the old one computed. */
 typedef struct ptq__fuser {
     const ptq_model *old;
-    ptq_model *model;
-    ptq_fuse_report *report;
-    int *to;
-    int capacity; /* of the report */
-    int quantized;
+    ptq_model *model;        /* the new one */
+    int *to;                 /* the node of the new model that computes what node i of the old one
+                                computed; -1 before that is known */
+    ptq_fuse_report *report; /* NULL: not wanted */
+    int capacity;            /* of the report */
 } ptq__fuser;
 
-/* One line of the report: what became of a node, and why not more. */
+/* One line of the report: what became of a node; `into` NULL: it stays, and why. */
 static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
-                                 ptq_fusion_kind kind, const char *reason, ptq_error *err) {
+                                 const char *reason, ptq_error *err) {
     ptq_fuse_report *report = fuser->report;
     ptq_fusion *item;
     if (!report)
@@ -4183,7 +3784,7 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
     memcpy(item->node, node->name, sizeof item->node);
     if (into)
         memcpy(item->into, into->name, sizeof item->into);
-    item->kind = kind;
+    item->kind = into ? ptq__operator_of(node)->fusion : PTQ_FUSION_NONE;
     item->reason = reason;
     return PTQ_OK;
 }
@@ -4215,6 +3816,13 @@ static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const p
     return PTQ_OK;
 }
 
+/* 1 if the node that computes tensor `from` of the old model ends in it, and nothing else reads it:
+   then what follows may join that node, and the tensor disappear. */
+static int ptq__may_vanish(const ptq__fuser *fuser, int from) {
+    const ptq_node *host = &fuser->model->node[fuser->to[from]];
+    return !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1;
+}
+
 /* Why a batch norm or an activation cannot move into the node before it; NULL if it can. */
 static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *node, int norm) {
     int from = node->input[0];
@@ -4222,10 +3830,9 @@ static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *n
     if (norm ? !(ptq__operator_of(host)->properties & PTQ__TAKES_NORM)
              : !ptq__has_key(host, PTQ__KEY_ACT))
         return "the node before it is of a kind that cannot take it in";
-    if (strcmp(host->out, fuser->old->node[from].out)) /* the host ends elsewhere already */
-        return "another node has taken in what lies before it";
-    if (ptq__uses(fuser->old, from) != 1)
-        return "its input is used elsewhere too";
+    if (!ptq__may_vanish(fuser, from))
+        return ptq__uses(fuser->old, from) == 1 ? "another node has taken in what lies before it"
+                                                : "its input is used elsewhere too";
     if (norm && (host->act || host->residual))
         return "an activation or an addition lies between it and the convolution";
     if (!norm && (host->residual ? host->add_act : host->act))
@@ -4241,14 +3848,14 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
         int from = add->input[k], other = add->input[1 - k];
         const ptq_node *host = &fuser->model->node[fuser->to[from]];
         if (ptq__has_key(host, PTQ__KEY_ADD) && !host->residual && from != other &&
-            !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1 &&
-            fuser->to[from] > fuser->to[other])
+            ptq__may_vanish(fuser, from) && fuser->to[from] > fuser->to[other])
             return k;
     }
     return -1;
 }
 
-/* Makes the addition, of which the host is operand k, the end of its host. */
+/* Makes the addition, of which the host is operand k, the end of its host. Which operand came first
+   is kept: on codes the second one's product is rounded first. */
 static void ptq__take_addition(const ptq__fuser *fuser, const ptq_node *add, int k,
                                ptq_node *host) {
     host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
@@ -4263,15 +3870,12 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, const char **reas
                                  ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
+    int k = kind == PTQ_FUSION_RESIDUAL ? ptq__residual_host(fuser, node) : 0;
     ptq_node *host;
-    int k = 0;
-    if (kind == PTQ_FUSION_RESIDUAL) {
-        k = ptq__residual_host(fuser, node);
-        if (k < 0)
-            *reason = "neither operand is a convolution, used once, behind the other operand";
-    } else {
+    if (kind != PTQ_FUSION_RESIDUAL)
         *reason = ptq__cannot_follow(fuser, node, kind == PTQ_FUSION_BATCH_NORM);
-    }
+    else if (k < 0)
+        *reason = "neither operand is a convolution, used once, behind the other operand";
     if (*reason)
         return PTQ_OK;
     fuser->to[index] = fuser->to[node->input[k]];
@@ -4283,38 +3887,35 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, const char **reas
     else
         *(host->residual ? &host->add_act : &host->act) = ptq__act_of(node);
     memcpy(host->out, node->out, sizeof host->out);
-    return ptq__fuse_note(fuser, node, host, kind, NULL, err);
+    return ptq__fuse_note(fuser, node, host, NULL, err);
 }
 
-/* Node after node: each fused into its host, or copied with its operands' new numbers. */
-static ptq_status ptq__fuse_or_copy(ptq__fuser *fuser, int index, ptq_error *err) {
+/* A node is fused into its host, or copied with its operands' new numbers. */
+static ptq_status ptq__fuse_or_copy(ptq__fuser *fuser, int index, int quantized, ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     const char *reason = NULL;
-    ptq_node *copy;
-    int k;
+    int k, *input;
     fuser->to[index] = -1;
-    if (kind != PTQ_FUSION_NONE &&
-        (!fuser->quantized || (kind == PTQ_FUSION_RESIDUAL && ptq__is_coded(node))))
+    if (quantized ? kind == PTQ_FUSION_RESIDUAL && ptq__is_coded(node) : kind != PTQ_FUSION_NONE)
         PTQ__TRY(ptq__fuse_node(fuser, index, &reason, err));
     if (fuser->to[index] >= 0)
         return PTQ_OK;
     if (reason)
-        PTQ__TRY(ptq__fuse_note(fuser, node, NULL, PTQ_FUSION_NONE, reason, err));
+        PTQ__TRY(ptq__fuse_note(fuser, node, NULL, reason, err));
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
-    copy = &fuser->model->node[fuser->to[index]];
+    input = fuser->model->node[fuser->to[index]].input;
     for (k = 0; k < 2; k++)
-        if (node->input[k] >= 0)
-            copy->input[k] = fuser->to[node->input[k]];
+        input[k] = input[k] < 0 ? -1 : fuser->to[input[k]];
     return PTQ_OK;
 }
 
 static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err) {
-    int i;
+    int i, quantized = ptq__is_quantized(fuser->old);
     PTQ__TRY(ptq__copy_head(fuser->model, fuser->old, err));
     for (i = 0; i < fuser->old->nodes; i++)
-        PTQ__TRY(ptq__fuse_or_copy(fuser, i, err));
+        PTQ__TRY(ptq__fuse_or_copy(fuser, i, quantized, err));
     return ptq_model_check(fuser->model, err);
 }
 
@@ -4330,7 +3931,6 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
         report->memory.allocator = model->allocator;
     }
     PTQ__TRY(ptq_model_check(model, err));
-    fuser.quantized = ptq__is_quantized(model);
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
     status = PTQ__NEW(&model->allocator, &fuser.to, (size_t)model->nodes, "fusion", err);
     if (!status)
@@ -4920,14 +4520,12 @@ static int ptq__gather(const ptq_session *session, int index, int group, int pos
                        void *patch) {
     const ptq__step *step = &session->plan->step[index];
     const ptq_qparams *q = &step->from[0]->q;
-    const void *x = ptq__operand(session, index, 0), *from;
-    if (q->type != PTQ_TYPE_F32) {
-        ptq__gather_codes(step, (const uint8_t *)x, q, position, group, (int16_t *)patch);
-    } else {
-        from = ptq__gather_f32(step, (const float *)x, position, group, (float *)patch);
-        if (from != patch)
-            memcpy(patch, from, (size_t)step->taps * sizeof(float));
-    }
+    const void *x = ptq__operand(session, index, 0);
+    int first = group * step->deep, n = step->deep;
+    if (q->type != PTQ_TYPE_F32)
+        ptq__gather_codes(step, (const uint8_t *)x, q, position, first, n, (int16_t *)patch);
+    else
+        ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
     return step->taps;
 }
 
@@ -7892,6 +7490,386 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
    PART TWO: FILES
    Models, graphs and calibrations as bytes, read as if an enemy had written them.
    ============================================================================================= */
+
+/* ---- [CHECK] ------------------------------------------------------------------------------------
+   The proof that a model can run, whoever made it. Files come from strangers, and nodes are open to
+   everyone between building and use: so nothing that the builder has checked is taken for granted.
+   Kernels trust what stands here and look at nothing again; each rule says what they would do
+   without it. */
+
+/* Integer weights: one scale, or one for each output channel, which is what kernels index; positive
+   and normal, since processors differ on denormals. A zero point only with one scale: sums take off
+   the same number for all channels. */
+static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
+                                    ptq_error *err) {
+    int32_t low, high, zero = weight->zero_point;
+    int i;
+    ptq_code_range(weight->type, weight->bits, &low, &high);
+    PTQ__REFUSE_IF(weight->scales != 1 && weight->scales != weight->dim[0], PTQ_BAD_GRAPH,
+                   "its weights have %d scales", weight->scales);
+    for (i = 0; i < weight->scales; i++)
+        PTQ__REFUSE_IF(!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0, PTQ_BAD_NUMBER,
+                       "weight_scale[%d] is %g; must be positive, finite and not denormal", i,
+                       (double)weight->scale[i]);
+    PTQ__REFUSE_IF(
+        zero < low || zero > high || (zero && weight->scales != 1), PTQ_BAD_NUMBER,
+        "weight_zero_point %d; must be a code, and 0 where every channel has its own scale",
+        (int)zero);
+    return PTQ_OK;
+}
+
+/* Parameters are there, with the dimensions that the kernel walks and the type that it reads. They
+   are finite: a NaN among the weights would reach every code, and calibration would blame the
+   images. A batch norm divides by sqrt(variance + epsilon). Of integers any code is legal. */
+static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
+                                   ptq_error *err) {
+    const ptq_tensor *t = &node->param[param];
+    const char *what = ptq__param_name(param);
+    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
+    ptq_type type = ptq__param_type(node, param);
+    size_t i, n = type == PTQ_TYPE_S32 ? 0 : ptq_tensor_elements(t);
+    if (!t->rank && !rank)
+        return PTQ_OK;
+    PTQ__REFUSE_IF(t->rank != rank || memcmp(t->dim, dims, sizeof dims), PTQ_BAD_GRAPH,
+                   "%s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]", what, t->dim[0],
+                   t->dim[1], t->dim[2], t->dim[3], dims[0], dims[1], dims[2], dims[3]);
+    PTQ__REFUSE_IF(t->type != type, PTQ_BAD_GRAPH, "%s is of type %s, needed is %s", what,
+                   ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
+    if (ptq__is_integer_type(type))
+        return ptq__check_scales(node, t, err);
+    for (i = 0; i < n; i++) {
+        float value = ptq_tensor_number(t, i);
+        PTQ__REFUSE_IF(!ptq__is_finite(value), PTQ_BAD_NUMBER, "%s[%zu] is %g", what, i,
+                       (double)value);
+        PTQ__REFUSE_IF(param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0),
+                       PTQ_BAD_NUMBER, "variance[%zu] is %g with epsilon %g; must be positive", i,
+                       (double)value, (double)node->epsilon);
+    }
+    return PTQ_OK;
+}
+
+/* How a result is coded: one byte for each code, a scale to divide by, and a code for 0, which is
+   what padding and ReLU stand on. */
+static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err) {
+    int32_t low, high;
+    if (q->type == PTQ_TYPE_F32)
+        return PTQ_OK;
+    PTQ__REFUSE_IF((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8,
+                   PTQ_BAD_GRAPH, "its result cannot be coded as %s of %d bits",
+                   ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
+    ptq_code_range(q->type, q->bits, &low, &high);
+    PTQ__REFUSE_IF(
+        !ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high,
+        PTQ_BAD_NUMBER,
+        "scale %g and zero point %d; the scale must be positive, finite and not denormal,"
+        " the zero point a code",
+        (double)q->scale, (int)q->zero_point);
+    return PTQ_OK;
+}
+
+/* Scales are compared as numbers, without ==, which compilers warn of. */
+static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
+    return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
+           !(a->scale < b->scale) && !(a->scale > b->scale);
+}
+
+/* 1 if operands and result of a node may be codes, or real numbers, as they are: a kernel reads
+   bytes or floats, and does not ask. Two operands are always of one kind; a fused addition also
+   rounds in between, to the codes of `mid`. */
+static int ptq__codes_fit(const ptq_model *model, int index) {
+    const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
+    const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
+    int coded = ptq__is_coded(node), from = ptq__is_coded(a);
+    int integer = ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
+    if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
+        return 0;
+    switch (ptq__operator_of(node)->codes) {
+    case PTQ__NO_CODES: /* real numbers in, real numbers out */
+        return !coded && !from;
+    case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
+        return ptq__same_qparams(&node->q, &a->q);
+    case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
+        return from == integer && coded == integer;
+    case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
+        return from == integer && coded <= integer;
+    case PTQ__TO_CODES:
+        return coded && !from;
+    case PTQ__FROM_CODES:
+        return !coded && from;
+    default: /* codes in, codes out */
+        return coded == from;
+    }
+}
+
+static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
+    const ptq_node *node = &model->node[index];
+    const ptq__operator *op = ptq__operator_of(node);
+    int integer = ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type);
+    PTQ__TRY(ptq__check_qparams(node, &node->q, err));
+    PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
+    PTQ__REFUSE_IF(op->operands && !ptq__codes_fit(model, index), PTQ_BAD_GRAPH,
+                   "its inputs, weights and result do not agree on being codes or real numbers");
+    PTQ__REFUSE_IF(node->dynamic && !(integer && ptq__has_weight(node->op)), PTQ_BAD_GRAPH,
+                   "dynamic needs integer weights");
+    if (op->rules.check && (integer || ptq__is_coded(node)))
+        return op->rules.check(model, node, err);
+    return PTQ_OK;
+}
+
+/* A node as the builder would have made it: attributes, operands, shape and padding inferred once
+   more, since memory is planned by them; then parameters, then codes. */
+static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
+    const ptq_node *node = &model->node[index];
+    ptq_node again = *node;
+    int param;
+    PTQ__TRY(ptq__check_attributes(node, err));
+    PTQ__TRY(ptq__check_inputs(model, node, index, err));
+    PTQ__TRY(ptq__infer(model, &again, err));
+    PTQ__REFUSE_IF(memcmp(again.shape, node->shape, sizeof again.shape) ||
+                       memcmp(again.pad, node->pad, sizeof again.pad),
+                   PTQ_BAD_GRAPH, "its shape %dx%dx%d does not follow from its input",
+                   node->shape[0], node->shape[1], node->shape[2]);
+    for (param = 0; param < PTQ_PARAM_COUNT; param++)
+        PTQ__TRY(ptq__check_param(model, node, param, err));
+    return ptq__check_codes(model, index, err);
+}
+
+/* Names are terminated, legal, and name one tensor each, so that files and messages mean one thing.
+   A node may bear the name of its own result. */
+static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
+    int i, k;
+    for (i = 0; i < model->nodes; i++)
+        for (k = 0; k < 2; k++) {
+            const char *name = k ? model->node[i].out : model->node[i].name;
+            if (!memchr(name, 0, PTQ_NAME_SIZE) || !ptq__is_name(name, strlen(name)))
+                return ptq_error_set(err, PTQ_BAD_GRAPH, "node %d has no legal name", i);
+            if (ptq_model_find(model, name) != i)
+                return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
+                                     name);
+        }
+    return PTQ_OK;
+}
+
+/* Images are preprocessed by (pixel - mean) / std. */
+static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
+    int c;
+    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
+        float mean = model->mean[c], std = model->std[c];
+        if (!ptq__is_finite(mean) || !ptq__is_finite(std) || !(std > 0))
+            return ptq_error_set(
+                err, PTQ_BAD_NUMBER,
+                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
+                (double)mean, (double)std);
+    }
+    return PTQ_OK;
+}
+
+/* Names first, since all other messages use them; readers last, since they need legal operands. */
+PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
+    int i;
+    if (model->error.status)
+        return ptq_error_set(err, model->error.status, "%s", model->error.text);
+    if (model->nodes < 2)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
+    PTQ__TRY(ptq__check_names(model, err));
+    PTQ__TRY(ptq__check_pixels(model, err));
+    for (i = 0; i < model->nodes; i++)
+        PTQ__TRY(ptq__check_node(model, i, err));
+    for (i = 0; i + 1 < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        PTQ__REFUSE_IF(!ptq__uses(model, i), PTQ_BAD_GRAPH,
+                       "nothing uses its result, and it is not the last node");
+    }
+    return PTQ_OK;
+}
+
+/* ---- [DESCRIBE] ---------------------------------------------------------------------------------
+   What a model costs, and the table of it that people read: one line for each node, then sums. */
+
+static const char *ptq__act_name(ptq_activation act) {
+    return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
+}
+
+/* Scales count as parameters' bytes: they are stored. */
+PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
+    const ptq_node *node = &model->node[index];
+    uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
+    ptq_cost cost = {0, 0, 0, 0};
+    int p, dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
+    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+        cost.parameters += ptq_tensor_elements(&node->param[p]);
+        cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
+    }
+    if (ptq__has_weight(node->op)) /* each result needs the weights of one channel */
+        cost.macs = outputs * (uint64_t)(ptq__shape_elements(rank, dims) / (size_t)dims[0]);
+    cost.output_bytes = outputs * (ptq__is_coded(node) ? 1 : sizeof(float));
+    return cost;
+}
+
+/* "conv2d 3x3/2 g4 +relu +add +relu": what stands behind a plus is fused. */
+static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
+    const int *stride = node->stride;
+    ptq__put_string(text, ptq_name(PTQ_NAMES_OP, node->op));
+    if (ptq__has_key(node, PTQ__KEY_KERNEL))
+        ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
+    if (stride[0] != stride[1])
+        ptq__put(text, "/%dx%d", stride[0], stride[1]);
+    else if (stride[0] != 1)
+        ptq__put(text, "/%d", stride[0]);
+    if (node->groups > 1)
+        ptq__put(text, " g%d", node->groups);
+    if (node->act)
+        ptq__put(text, " +%s", ptq__act_name(node->act));
+    if (node->residual)
+        ptq__put_string(text, " +add");
+    if (node->add_act)
+        ptq__put(text, " +%s", ptq__act_name(node->add_act));
+}
+
+/* The columns of numbers, and the end of a line. */
+static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
+    ptq__put_column(text, 67);
+    ptq__put_unsigned(text, cost->parameters);
+    ptq__put_column(text, 79);
+    ptq__put_unsigned(text, cost->param_bytes);
+    ptq__put_column(text, 89);
+    ptq__put(text, "%llu\n", (unsigned long long)cost->macs);
+}
+
+/* One line a node, a line of sums: what `ptq info` prints. */
+PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
+    ptq__text text = ptq__text_over(buffer, size);
+    ptq_cost sum = {0, 0, 0, 0};
+    int i;
+    ptq__put_string(&text, "node                  operator                  computes shape     "
+                           "parameters  bytes     MACs\n");
+    for (i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        ptq_cost cost = ptq_node_cost(model, i);
+        ptq__put_string(&text, node->name);
+        ptq__put_column(&text, 22);
+        ptq__put_operator(&text, node);
+        ptq__put_column(&text, 48);
+        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i)));
+        ptq__put_column(&text, 57);
+        ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
+        ptq__put_cost(&text, &cost);
+        sum.parameters += cost.parameters;
+        sum.param_bytes += cost.param_bytes;
+        sum.macs += cost.macs;
+    }
+    ptq__put_string(&text, "total");
+    ptq__put_cost(&text, &sum);
+    return text.length;
+}
+
+/* ---- [METADATA] ---------------------------------------------------------------------------------
+   Pairs of strings that travel with a model, in the order in which they were set, few enough to be
+   searched. Models and archives, which are files in memory, share these functions. */
+
+/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
+   short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). The bits of all bytes, less the marks,
+   are the character; each length has a smallest one. */
+static int ptq__utf8_length(const char *p, const char *end) {
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    uint32_t c = (unsigned char)*p;
+    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
+    if (n < 2 || end - p < n)
+        return n < 2 ? n : 0;
+    c &= 0xffu >> (n + 1);
+    for (i = 1; i < n; i++) {
+        if (((unsigned char)p[i] & 0xc0) != 0x80)
+            return 0;
+        c = c << 6 | ((unsigned char)p[i] & 0x3f);
+    }
+    return c < least[n] || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff ? 0 : n;
+}
+
+/* Files hold their texts in UTF-8: what is not would be written, and refused when it is read. */
+static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err) {
+    const char *end = text + strlen(text), *at = text;
+    int n = 1;
+    for (; at < end && n; at += n)
+        n = ptq__utf8_length(at, end);
+    return n ? PTQ_OK : ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
+}
+
+static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
+    int i;
+    for (i = 0; i < metas; i++) {
+        ptq__free(allocator, meta[i].key);
+        ptq__free(allocator, meta[i].value);
+    }
+    ptq__free(allocator, meta);
+}
+
+static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
+    int i;
+    for (i = 0; i < metas; i++)
+        if (!strcmp(meta[i].key, key))
+            return i;
+    return -1;
+}
+
+/* Room for one more pair, which is filled with a copy of the key and with `value`. */
+static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key, char *value,
+                                   const ptq_allocator *allocator, ptq_error *err) {
+    size_t n = (size_t)*metas;
+    ptq_meta *larger = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &larger, n + 1, "metadata", err));
+    if (n)
+        memcpy(larger, *meta, n * sizeof *larger);
+    ptq__free(allocator, *meta);
+    *meta = larger;
+    PTQ__TRY(ptq__strdup(allocator, key, strlen(key), &larger[n].key, err));
+    larger[n].value = value;
+    (*metas)++;
+    return PTQ_OK;
+}
+
+/* Sets a key to a copy of `value`; NULL removes it. */
+static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
+                                const ptq_allocator *allocator, ptq_error *err) {
+    int i = ptq__find_meta(*meta, *metas, key);
+    ptq_status status = PTQ_OK;
+    char *copy = NULL;
+    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
+    if (value) {
+        PTQ__TRY(ptq__check_utf8(value, key, err));
+        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &copy, err));
+        if (i < 0)
+            status = ptq__append_meta(meta, metas, key, copy, allocator, err);
+        if (status)
+            ptq__free(allocator, copy);
+    }
+    if (i < 0)
+        return status;
+    ptq__free(allocator, (*meta)[i].value);
+    (*meta)[i].value = copy;
+    if (!value) {
+        ptq__free(allocator, (*meta)[i].key);
+        memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(--*metas - i) * sizeof(ptq_meta));
+    }
+    return PTQ_OK;
+}
+
+PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) {
+    int i = ptq__find_meta(model->meta, model->metas, key);
+    return i < 0 ? NULL : model->meta[i].value;
+}
+
+/* Keys that only the file format writes. */
+static int ptq__is_own_meta(const char *key) {
+    return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
+}
+
+PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
+                                      ptq_error *err) {
+    if (ptq__is_own_meta(key))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "metadata '%s' is written by the file format itself", key);
+    return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
+}
 
 /* ---- [GRAPH TEXT] --------------------------------------------------------------------------- */
 
