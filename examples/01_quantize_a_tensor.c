@@ -12,8 +12,7 @@ enum { COUNT = 8 };
 static const float values[COUNT] = {-1.20f, -0.75f, -0.01f, 0.0f, 0.004f, 0.33f, 1.00f, 2.50f};
 
 /* One row for each value: code, what the code stands for, the error. Returns the largest error. */
-static float show(const char *title, const ptq_qparams *q)
-{
+static float show(const char *title, const ptq_qparams *q) {
     float worst = 0;
     int i;
 
@@ -31,8 +30,7 @@ static float show(const char *title, const ptq_qparams *q)
     return worst;
 }
 
-int main(void)
-{
+int main(void) {
     ptq_error err;
     ptq_qparams q;
     float worst;

@@ -8,16 +8,14 @@
 #define PTQ_IMPLEMENTATION
 #include "../ptq.h"
 
-static int show_progress(void *user, size_t done, size_t total)
-{
+static int show_progress(void *user, size_t done, size_t total) {
     (void)user;
     if (done % 1024 == 0)
         fprintf(stderr, "%zu of %zu images\n", done, total);
     return 0; /* anything else would stop the work */
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     ptq_error err = {PTQ_OK, ""};
     ptq_model *model = NULL, *fused = NULL;
     ptq_plan *plan = NULL;

@@ -26,8 +26,7 @@ typedef struct flow {
 } flow;
 
 /* The float model: load it, fold batch norm into the convolutions, measure it. */
-static ptq_status measure_float(flow *f, const char *model, const char *data)
-{
+static ptq_status measure_float(flow *f, const char *model, const char *data) {
     if (ptq_model_load(model, NULL, &f->model, &f->err) ||
         ptq_fuse(f->model, &f->fused, NULL, &f->err) ||
         ptq_plan_create(f->fused, NULL, &f->plan, &f->err) ||
@@ -38,8 +37,7 @@ static ptq_status measure_float(flow *f, const char *model, const char *data)
 
 /* Calibration: 100 training images of each class pass through the float model while every tensor's
    range is observed. Never test images: those are for measuring. */
-static ptq_status calibrate(flow *f, const char *data)
-{
+static ptq_status calibrate(flow *f, const char *data) {
     ptq_calibrate_options options = {0};
     const ptq_dataset *images;
 
@@ -54,8 +52,7 @@ static ptq_status calibrate(flow *f, const char *data)
 }
 
 static void print_row(const char *name, const ptq_evaluation *e, const ptq_comparison *c,
-                      size_t bytes)
-{
+                      size_t bytes) {
     printf("%-9s %5zu of %zu  %6.2f %%", name, e->correct, e->total,
            100.0 * (double)e->correct / (double)e->total);
     if (c)
@@ -68,8 +65,7 @@ static void print_row(const char *name, const ptq_evaluation *e, const ptq_compa
 }
 
 /* One preset: convert, run every test image on the new model, compare with float. */
-static ptq_status measure_preset(flow *f, const char *name)
-{
+static ptq_status measure_preset(flow *f, const char *name) {
     ptq_convert_options options = {0};
     ptq_model *quantized = NULL;
     ptq_plan *plan = NULL;
@@ -94,8 +90,7 @@ static ptq_status measure_preset(flow *f, const char *name)
     return f->err.status;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static flow f; /* zeroed, and too large for some stacks */
     void *file = NULL;
     size_t bytes = 0;

@@ -12,8 +12,7 @@ enum { SIZE = 6, CHANNELS = 4, TAPS = 3 * 3 * 3 };
 
 /* conv, batch norm, ReLU on a small picture. The epsilon is Keras's; a wrong one is a classic way
    to lose accuracy without noticing. */
-static ptq_status build(ptq_model **out, ptq_error *err)
-{
+static ptq_status build(ptq_model **out, ptq_error *err) {
     ptq_conv_options conv = {0};
     int at;
 
@@ -29,8 +28,7 @@ static ptq_status build(ptq_model **out, ptq_error *err)
 }
 
 /* Numbers from low to low + width: nothing was trained here. */
-static void fill(ptq_model *model, const char *name, ptq_rng *rng, float low, float width)
-{
+static void fill(ptq_model *model, const char *name, ptq_rng *rng, float low, float width) {
     ptq_tensor *t = ptq_model_param(model, name);
     size_t i;
 
@@ -38,8 +36,7 @@ static void fill(ptq_model *model, const char *name, ptq_rng *rng, float low, fl
         ((float *)t->data)[i] = low + width * ptq_rng_float(rng);
 }
 
-static void fill_all(ptq_model *model)
-{
+static void fill_all(ptq_model *model) {
     ptq_rng rng;
 
     ptq_rng_seed(&rng, 1, 0);
@@ -51,15 +48,13 @@ static void fill_all(ptq_model *model)
     fill(model, "bn.running_var", &rng, 50.0f, 900.0f);
 }
 
-static float value(ptq_model *model, const char *name, int i)
-{
+static float value(ptq_model *model, const char *name, int i) {
     return ptq_tensor_real(ptq_model_param(model, name), (size_t)i);
 }
 
 /* y = gamma (w x + b - mean) / sqrt(var + eps) + beta is again a convolution, of w g and
    (b - mean) g + beta, with g = gamma / sqrt(var + eps). */
-static float fold_by_hand(ptq_model *model, ptq_model *fused)
-{
+static float fold_by_hand(ptq_model *model, ptq_model *fused) {
     float worst = 0;
     int c, i;
 
@@ -79,8 +74,8 @@ static float fold_by_hand(ptq_model *model, ptq_model *fused)
     return worst;
 }
 
-static ptq_status run(const ptq_model *model, const uint8_t *pixels, float *result, ptq_error *err)
-{
+static ptq_status run(const ptq_model *model, const uint8_t *pixels, float *result,
+                      ptq_error *err) {
     ptq_plan *plan = NULL;
     ptq_session *session = NULL;
 
@@ -91,8 +86,7 @@ static ptq_status run(const ptq_model *model, const uint8_t *pixels, float *resu
     return err->status;
 }
 
-int main(void)
-{
+int main(void) {
     static float before[SIZE * SIZE * CHANNELS], after[SIZE * SIZE * CHANNELS];
     uint8_t pixels[SIZE * SIZE * 3];
     ptq_model *model = NULL, *fused = NULL;

@@ -12,8 +12,7 @@
 enum { VALUES = 4096, PICTURES = 20 };
 
 /* What a layer's results often look like: a bell with long tails, cut off at 0 by ReLU. */
-static void make_values(ptq_rng *rng, float spread, float *values)
-{
+static void make_values(ptq_rng *rng, float spread, float *values) {
     int i, k;
 
     for (i = 0; i < VALUES; i++) {
@@ -26,8 +25,7 @@ static void make_values(ptq_rng *rng, float spread, float *values)
 }
 
 /* The mean squared error of coding the values with that range. */
-static double error_of(const float *values, float low, float high)
-{
+static double error_of(const float *values, float low, float high) {
     ptq_qparams q;
     double sum = 0;
     int i;
@@ -42,8 +40,7 @@ static double error_of(const float *values, float low, float high)
     return sum / VALUES;
 }
 
-static int show(const ptq_observer *observer, const char *title, const float *fresh)
-{
+static int show(const ptq_observer *observer, const char *title, const float *fresh) {
     int rule;
 
     printf("%s\n    rule          range            clipped   error on a new picture\n", title);
@@ -51,7 +48,8 @@ static int show(const ptq_observer *observer, const char *title, const float *fr
         float low, high;
         ptq_error err;
 
-        if (ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err))
+        if (ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, 8, 0, &low, &high,
+                               &err))
             return fprintf(stderr, "%s\n", err.text), 1;
         printf("    %-11s %5.2f .. %6.2f   %7.4f %%   %.2e\n", ptq_name(PTQ_NAMES_METHOD, rule),
                (double)low, (double)high, 100 * ptq_observer_clipped(observer, 0, low, high),
@@ -61,8 +59,7 @@ static int show(const ptq_observer *observer, const char *title, const float *fr
     return 0;
 }
 
-int main(void)
-{
+int main(void) {
     static float values[VALUES], fresh[VALUES];
     ptq_observer observer;
     ptq_error err;
@@ -80,13 +77,15 @@ int main(void)
             return fprintf(stderr, "%s\n", err.text), 1;
     }
     failed = show(&observer, "20 ordinary pictures", fresh);
-    ptq_observer_range(&observer, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low[0], &high[0], &err);
+    ptq_observer_range(&observer, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low[0], &high[0],
+                       &err);
 
     make_values(&rng, 4, values); /* one that is four times as bright */
     if (ptq_observe(&observer, values, VALUES, &err))
         return fprintf(stderr, "%s\n", err.text), 1;
     failed |= show(&observer, "and one outlier", fresh);
-    ptq_observer_range(&observer, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low[1], &high[1], &err);
+    ptq_observer_range(&observer, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low[1], &high[1],
+                       &err);
     printf("One picture in %d stretched MinMax from %.1f to %.1f: every step of all the others is "
            "now %.1f times as coarse.\n",
            PICTURES + 1, (double)high[0], (double)high[1], (double)(high[1] / high[0]));

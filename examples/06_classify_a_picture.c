@@ -27,8 +27,7 @@ static const char *const shapes[CLASSES] = {"arrow",    "crescent", "cross",  "d
                                             "pentagon", "ring",     "square", "star", "triangle"};
 
 /* Red on a shaded ground, as R G B A. The curve is (x^2 + y^2 - 1)^3 = x^2 y^3. */
-static void draw_heart(uint8_t *rgba)
-{
+static void draw_heart(uint8_t *rgba) {
     int i;
 
     for (i = 0; i < DRAWN * DRAWN; i++, rgba += 4) {
@@ -45,8 +44,7 @@ static void draw_heart(uint8_t *rgba)
 
 /* The square in the middle, each of the model's pixels the mean of what it covers; a picture that
    is smaller than the model's input is repeated pixel by pixel. Transparent parts are white. */
-static void fit(const uint8_t *rgba, int width, int height, uint8_t *out)
-{
+static void fit(const uint8_t *rgba, int width, int height, uint8_t *out) {
     int side = width < height ? width : height, at, x, y, c;
 
     for (at = 0; at < SIZE * SIZE; at++) {
@@ -71,8 +69,7 @@ static void fit(const uint8_t *rgba, int width, int height, uint8_t *out)
 
 /* Probabilities of the classes, and microseconds for one run. */
 static ptq_status classify(const char *path, const uint8_t *pixels, float *p, double *microseconds,
-                           ptq_error *err)
-{
+                           ptq_error *err) {
     ptq_model *model = NULL, *fused = NULL;
     ptq_plan *plan = NULL;
     ptq_session *session = NULL;
@@ -82,7 +79,8 @@ static ptq_status classify(const char *path, const uint8_t *pixels, float *p, do
     if (!ptq_model_load(path, NULL, &model, err) && !ptq_fuse(model, &fused, NULL, err) &&
         !ptq_plan_create(fused, NULL, &plan, err) &&
         !ptq_session_create(plan, NULL, &session, err)) {
-        if (ptq_plan_get_info(plan)->pixels != SIZE * SIZE * 3 || ptq_plan_get_info(plan)->classes != CLASSES)
+        if (ptq_plan_get_info(plan)->pixels != SIZE * SIZE * 3 ||
+            ptq_plan_get_info(plan)->classes != CLASSES)
             ptq_error_set(err, PTQ_UNSUPPORTED, "%s: not a model from 32x32x3 pixels to 10 classes",
                           path);
         start = clock();
@@ -98,8 +96,7 @@ static ptq_status classify(const char *path, const uint8_t *pixels, float *p, do
 }
 
 /* The five most probable classes of the float model, beside the integer model's opinion. */
-static void print_top(const float *a, const float *b, const char *const *name)
-{
+static void print_top(const float *a, const float *b, const char *const *name) {
     float left[CLASSES];
     int i, best;
 
@@ -112,8 +109,7 @@ static void print_top(const float *a, const float *b, const char *const *name)
     }
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static uint8_t drawn[DRAWN * DRAWN * 4], pixels[SIZE * SIZE * 3];
     const char *model = argc > 2 ? argv[2] : argc > 1 ? PHOTOGRAPHS : DRAWINGS;
     const char *file = argc > 2 ? model : strrchr(model, '/') + 1;

@@ -1,6 +1,7 @@
 /* A network of one's own, written down with the builder: depthwise separable convolutions in the
-   manner of MobileNetV2 (Sandler et al. 2018, https://arxiv.org/abs/1801.04381). It loads weights by
-   their names and is quantized. --graph writes it for "ptq train": see examples/models/README.md.
+   manner of MobileNetV2 (Sandler et al. 2018, https://arxiv.org/abs/1801.04381). It loads weights
+   by their names and is quantized. --graph writes it for "ptq train": see
+   examples/models/README.md.
        build/07_your_own_network [WEIGHTS.safetensors CIFAR-10-FOLDER]
        build/07_your_own_network --graph
 */
@@ -16,9 +17,9 @@ enum { SAMPLES = 300, CLASSES = 10 };
 /* Convolution, batch norm and, unless it is the last of a block, ReLU6. A depthwise convolution has
    as many groups as channels: each channel is filtered for itself. */
 static int layer(ptq_model *m, const char *block, const char *name, int from, int channels,
-                 int kernel, int stride, int groups, int activation)
-{
-    ptq_conv_options conv = {channels, kernel, kernel, stride, stride, PTQ_PADDING_SAME, {0}, groups, 1};
+                 int kernel, int stride, int groups, int activation) {
+    ptq_conv_options conv = {channels,         kernel, kernel, stride, stride,
+                             PTQ_PADDING_SAME, {0},    groups, 1};
     char full[PTQ_NAME_SIZE]; /* the last 1: no bias, batch norm has one */
 
     snprintf(full, sizeof full, "%s%s", block, name);
@@ -30,8 +31,7 @@ static int layer(ptq_model *m, const char *block, const char *name, int from, in
 }
 
 /* Twice as wide, each channel for itself, and back; added to the input where that fits. */
-static int block(ptq_model *m, const char *name, int from, int width, int channels, int stride)
-{
+static int block(ptq_model *m, const char *name, int from, int width, int channels, int stride) {
     char sum[PTQ_NAME_SIZE];
     int at = layer(m, name, ".expand", from, 2 * width, 1, 1, 1, 1);
 
@@ -42,8 +42,7 @@ static int block(ptq_model *m, const char *name, int from, int width, int channe
 }
 
 /* No line is tested: the builder remembers its first failure, and ptq_model_check tells it. */
-static ptq_status build(ptq_model **out, ptq_error *err)
-{
+static ptq_status build(ptq_model **out, ptq_error *err) {
     int at;
 
     if (ptq_model_create(NULL, out, err))
@@ -62,8 +61,7 @@ static ptq_status build(ptq_model **out, ptq_error *err)
 }
 
 /* Any safetensors file with tensors of these names will do: PyTorch's state_dict has them. */
-static ptq_status load_weights(ptq_model *model, const char *path, ptq_error *err)
-{
+static ptq_status load_weights(ptq_model *model, const char *path, ptq_error *err) {
     static const char *const part[] = {"weight", "bias", "running_mean", "running_var"};
     char name[2 * PTQ_NAME_SIZE];
     ptq_archive *file = NULL;
@@ -88,8 +86,7 @@ static ptq_status load_weights(ptq_model *model, const char *path, ptq_error *er
 
 /* One model on the test images; with a preset it is quantized first. */
 static void measure(const ptq_model *fused, const char *preset, const ptq_calibration *seen,
-                    const ptq_dataset *images, const ptq_dataset *test, ptq_error *err)
-{
+                    const ptq_dataset *images, const ptq_dataset *test, ptq_error *err) {
     ptq_model *integers = NULL;
     ptq_plan *plan = NULL;
     ptq_convert_options options = {0};
@@ -111,8 +108,7 @@ static void measure(const ptq_model *fused, const char *preset, const ptq_calibr
     ptq_model_free(integers);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static const char *const preset[] = {NULL, "best", "ort-u8", "w4a8"};
     static char text[1 << 14];
     ptq_model *model = NULL, *fused = NULL;

@@ -36,8 +36,7 @@ typedef struct pool {
 } pool;
 
 /* Behind each piece stands where it began. */
-static void *pool_allocate(void *user, size_t size)
-{
+static void *pool_allocate(void *user, size_t size) {
     pool *p = user;
     size_t whole = (size + 15) / 16 * 16 + 16, start = p->used;
 
@@ -50,8 +49,7 @@ static void *pool_allocate(void *user, size_t size)
     return p->block + start;
 }
 
-static void pool_release(void *user, void *pointer)
-{
+static void pool_release(void *user, void *pointer) {
     pool *p = user;
     size_t start;
 
@@ -61,8 +59,7 @@ static void pool_release(void *user, void *pointer)
 }
 
 /* A disc, brighter than its ground. */
-static void draw(uint8_t *pixels)
-{
+static void draw(uint8_t *pixels) {
     int i, c;
 
     for (i = 0; i < 32 * 32; i++) {
@@ -75,8 +72,7 @@ static void draw(uint8_t *pixels)
 }
 
 /* One classification, everything anew; prints a row. */
-static ptq_status run(size_t bytes, ptq_isa isa, float *logits, ptq_error *err)
-{
+static ptq_status run(size_t bytes, ptq_isa isa, float *logits, ptq_error *err) {
     pool memory = {pool_block.byte, sizeof pool_block.byte, 0, 0, 0};
     ptq_allocator allocator = {pool_allocate, pool_release, &memory};
     ptq_load_options load = {allocator, 1}; /* 1: weights stay where the file lies */
@@ -90,13 +86,14 @@ static ptq_status run(size_t bytes, ptq_isa isa, float *logits, ptq_error *err)
     draw(pixels);
     if (!ptq_model_parse(file.byte, bytes, &load, &model, err) &&
         !ptq_plan_create(model, &how, &plan, err)) {
-        if (ptq_plan_get_info(plan)->classes != CLASSES || ptq_plan_get_info(plan)->pixels != sizeof pixels)
+        if (ptq_plan_get_info(plan)->classes != CLASSES ||
+            ptq_plan_get_info(plan)->pixels != sizeof pixels)
             ptq_error_set(err, PTQ_UNSUPPORTED, "not a model from 32x32x3 pixels to 10 classes");
         else if (!ptq_session_create(plan, &where, &session, err) &&
                  !ptq_run(session, pixels, 1, logits, NULL, err))
-            printf("%-10s %8zu %10zu %9zu %9d %8d\n", ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(plan)->isa), bytes,
-                   memory.most, ptq_session_bytes(plan, &where), memory.requests,
-                   ptq_argmax(logits, CLASSES));
+            printf("%-10s %8zu %10zu %9zu %9d %8d\n",
+                   ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(plan)->isa), bytes, memory.most,
+                   ptq_session_bytes(plan, &where), memory.requests, ptq_argmax(logits, CLASSES));
     }
     ptq_session_free(session);
     ptq_plan_free(plan);
@@ -104,8 +101,7 @@ static ptq_status run(size_t bytes, ptq_isa isa, float *logits, ptq_error *err)
     return err->status;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     const char *path = argc > 1 ? argv[1] : "build/models/resnet8-shapes10-int8.safetensors";
     FILE *from = fopen(path, "rb"); /* on a microcontroller: a constant array, see README.md */
     float scalar[CLASSES] = {0}, fast[CLASSES] = {0};

@@ -21,8 +21,7 @@ typedef struct work {
     ptq_error err;
 } work;
 
-static ptq_status prepare(work *w, const char *model, const char *data)
-{
+static ptq_status prepare(work *w, const char *model, const char *data) {
     ptq_evaluate_options limit = {0};
 
     limit.limit = MEASURED;
@@ -39,8 +38,7 @@ static ptq_status prepare(work *w, const char *model, const char *data)
 }
 
 /* Prints the bits of every layer's weights, then how the model does on the test images. */
-static void show(work *w, const char *name, const ptq_model *model)
-{
+static void show(work *w, const char *name, const ptq_model *model) {
     ptq_evaluate_options limit = {0};
     ptq_evaluation result = {0};
     ptq_comparison compared;
@@ -66,8 +64,7 @@ static void show(work *w, const char *name, const ptq_model *model)
 }
 
 /* The preset "best", but for the rounding. */
-static ptq_scheme scheme(int bits, ptq_error *err)
-{
+static ptq_scheme scheme(int bits, ptq_error *err) {
     ptq_scheme made = {0};
 
     ptq_preset("best", &made, err);
@@ -78,8 +75,7 @@ static ptq_scheme scheme(int bits, ptq_error *err)
 
 /* Overrides are a list of patterns; of those that match a node's name the last counts. */
 static void by_hand(work *w, const char *name, int bits, const ptq_override *override,
-                    int overrides)
-{
+                    int overrides) {
     ptq_convert_options options = {0};
     ptq_model *model = NULL;
 
@@ -93,8 +89,7 @@ static void by_hand(work *w, const char *name, int bits, const ptq_override *ove
 }
 
 /* The library's search: so many bits for a weight on average, where they hurt least. */
-static void by_search(work *w, const char *name, double average_bits)
-{
+static void by_search(work *w, const char *name, double average_bits) {
     ptq_search_options options = {0};
     ptq_goal goal = {0};
     ptq_model *model = NULL;
@@ -108,8 +103,7 @@ static void by_search(work *w, const char *name, double average_bits)
     ptq_model_free(model);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static work w;
     ptq_override override[3] = {{"block3.*", {0}}, {"block?.shortcut", {0}}, {"fc", {0}}};
     int i;

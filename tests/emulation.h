@@ -24,15 +24,13 @@ static struct {
     } tile[8];
 } amx_unit;
 
-static void fault(const char *why)
-{
+static void fault(const char *why) {
     fprintf(stderr, "AMX: %s\n", why);
     abort();
 }
 
 #if defined(__x86_64__) && !defined(PTQ_NO_SIMD) /* else there is no kernel to call them */
-static void ptq__tile_config(const void *memory)
-{
+static void ptq__tile_config(const void *memory) {
     const uint8_t *config = (const uint8_t *)memory;
     int i;
 
@@ -54,25 +52,17 @@ static void ptq__tile_config(const void *memory)
     }
 }
 
-static void ptq__tile_release(void)
-{
-    memset(&amx_unit, 0, sizeof amx_unit);
-}
+static void ptq__tile_release(void) { memset(&amx_unit, 0, sizeof amx_unit); }
 
-static void ptq__tile_fence(const void *memory)
-{
-    (void)memory;
-}
+static void ptq__tile_fence(const void *memory) { (void)memory; }
 
-static void usable(int tile)
-{
+static void usable(int tile) {
     if (!amx_unit.configured || !amx_unit.rows[tile])
         fault("a tile is used that is not configured");
 }
 
 /* Rows and bytes that the configuration leaves out become 0. */
-static void ptq__tile_load(int tile, const char *from, ptrdiff_t step)
-{
+static void ptq__tile_load(int tile, const char *from, ptrdiff_t step) {
     int i;
 
     usable(tile);
@@ -81,8 +71,7 @@ static void ptq__tile_load(int tile, const char *from, ptrdiff_t step)
         memcpy(amx_unit.tile[tile].u8[i], from + i * step, (size_t)amx_unit.bytes[tile]);
 }
 
-static void ptq__tile_store(int tile, char *to, ptrdiff_t step)
-{
+static void ptq__tile_store(int tile, char *to, ptrdiff_t step) {
     int i;
 
     usable(tile);
@@ -91,8 +80,7 @@ static void ptq__tile_store(int tile, char *to, ptrdiff_t step)
 }
 
 /* sum (M x N) += a (M x 4 K, unsigned) b (K x 4 N, signed) */
-static void ptq__tile_dot(int sum, int a, int b)
-{
+static void ptq__tile_dot(int sum, int a, int b) {
     int m, n, k, i;
 
     usable(sum), usable(a), usable(b);
@@ -112,8 +100,7 @@ static void ptq__tile_dot(int sum, int a, int b)
 #endif
 
 /* At the end every layer has released what it configured. */
-static int tiles_are_released(void **state)
-{
+static int tiles_are_released(void **state) {
     (void)state;
     if (amx_unit.configured)
         fault("tiles are still in use");

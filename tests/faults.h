@@ -15,8 +15,7 @@
    time. */
 #if TEST_SANITIZED
 const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
+const char *__asan_default_options(void) {
     return "quarantine_size_mb=1:thread_local_quarantine_size_kb=64";
 }
 #endif
@@ -33,8 +32,7 @@ typedef struct forking_heap {
 } forking_heap;
 
 /* Returns 1 in the child. The parent waits, and stops at the first that is not well. */
-static inline int fork_at_allocation(forking_heap *heap)
-{
+static inline int fork_at_allocation(forking_heap *heap) {
     int status = 0;
     pid_t child = fork();
 
@@ -48,8 +46,7 @@ static inline int fork_at_allocation(forking_heap *heap)
     return 0;
 }
 
-static inline void *forking_allocate(void *user, size_t size)
-{
+static inline void *forking_allocate(void *user, size_t size) {
     forking_heap *heap = (forking_heap *)user;
     void *pointer;
 
@@ -63,19 +60,18 @@ static inline void *forking_allocate(void *user, size_t size)
     return pointer;
 }
 
-static inline void forking_release(void *user, void *pointer)
-{
+static inline void forking_release(void *user, void *pointer) {
     ((forking_heap *)user)->live--;
     free(pointer);
 }
 
 /* What a child has to show. No assertions: they would go on with the next test. */
-static inline int failed_well(const forking_heap *heap, ptq_status status, int intact)
-{
+static inline int failed_well(const forking_heap *heap, ptq_status status, int intact) {
     if (status == PTQ_OUT_OF_MEMORY && err.status == status && err.text[0] && !heap->live && intact)
         return 1;
     fprintf(stderr, "allocation %ld fails: %s, \"%s\", %ld blocks leak%s\n", heap->calls,
-            ptq_name(PTQ_NAMES_STATUS, status), err.text, heap->live, intact ? "" : ", old objects differ");
+            ptq_name(PTQ_NAMES_STATUS, status), err.text, heap->live,
+            intact ? "" : ", old objects differ");
     return 0;
 }
 
@@ -86,8 +82,7 @@ typedef int (*forked_check)(void *user);
 
 /* Returns how many allocations there were. */
 static inline long fail_each_forked(forked_chain run, forked_check is_intact, void *user,
-                                    int all_after)
-{
+                                    int all_after) {
     forking_heap heap;
     ptq_allocator allocator;
     ptq_status s;

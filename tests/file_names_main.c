@@ -11,16 +11,14 @@
 #define RECORDS FOLDER "/test_batch.bin"
 #endif
 
-static int check(int good, const char *what, const ptq_error *err)
-{
+static int check(int good, const char *what, const ptq_error *err) {
     if (!good)
         printf("%s: %s\n", what, err->text);
     return !good;
 }
 
 /* One record, whose folder names the classes. */
-static int check_records(const char *path, const char *what)
-{
+static int check_records(const char *path, const char *what) {
     ptq_cifar10 *data = NULL;
     ptq_error err = {PTQ_OK, ""};
     int bad;
@@ -33,8 +31,7 @@ static int check_records(const char *path, const char *what)
     return bad;
 }
 
-int main(void)
-{
+int main(void) {
     ptq_error err = {PTQ_OK, ""};
     void *bytes = NULL;
     size_t size = 0;

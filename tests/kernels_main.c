@@ -12,14 +12,12 @@
 
 enum { MOST_IMAGES = 200, CLASSES = 10 };
 
-static int failed(const char *isa, const char *what, const ptq_error *err)
-{
+static int failed(const char *isa, const char *what, const ptq_error *err) {
     printf("%s: %s: %s\n", isa, what, err->text);
     return 1;
 }
 
-static int check_networks(ptq_isa isa, long count)
-{
+static int check_networks(ptq_isa isa, long count) {
     const char *name = ptq_name(PTQ_NAMES_ISA, isa);
     ptq_error err;
     long seed;
@@ -37,8 +35,7 @@ static int check_networks(ptq_isa isa, long count)
 }
 
 /* FNV-1a of 64 bits over the numbers as files have them, least significant byte first. */
-static uint64_t checksum(const float *logits, int count)
-{
+static uint64_t checksum(const float *logits, int count) {
     uint64_t sum = 14695981039346656037u;
     uint32_t bits;
     int i, byte;
@@ -51,8 +48,7 @@ static uint64_t checksum(const float *logits, int count)
 }
 
 static int logits_of(ptq_isa isa, const ptq_model *model, const uint8_t *pixels, int images,
-                     uint64_t *sum)
-{
+                     uint64_t *sum) {
     static float logits[MOST_IMAGES * CLASSES];
     ptq_plan_options options;
     ptq_plan *plan = NULL;
@@ -71,13 +67,12 @@ static int logits_of(ptq_isa isa, const ptq_model *model, const uint8_t *pixels,
     if (status)
         return failed(ptq_name(PTQ_NAMES_ISA, isa), "logits", &err);
     *sum = checksum(logits, images * CLASSES);
-    printf("%s: logits %08x%08x of %d images\n", ptq_name(PTQ_NAMES_ISA, isa), (unsigned)(*sum >> 32),
-           (unsigned)(*sum & 0xffffffffu), images);
+    printf("%s: logits %08x%08x of %d images\n", ptq_name(PTQ_NAMES_ISA, isa),
+           (unsigned)(*sum >> 32), (unsigned)(*sum & 0xffffffffu), images);
     return 0;
 }
 
-static int check_logits(const uint8_t *pixels, int images, const char *path)
-{
+static int check_logits(const uint8_t *pixels, int images, const char *path) {
     ptq_model *model = NULL;
     ptq_error err;
     uint64_t scalar = 0, sum;
@@ -99,8 +94,7 @@ static int check_logits(const uint8_t *pixels, int images, const char *path)
 }
 
 /* How many images there are. */
-static int read_pixels(const char *path, uint8_t *pixels)
-{
+static int read_pixels(const char *path, uint8_t *pixels) {
     ptq_cifar10 *data = NULL;
     ptq_dataset set;
     ptq_error err;
@@ -117,8 +111,7 @@ static int read_pixels(const char *path, uint8_t *pixels)
     return i;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static uint8_t pixels[MOST_IMAGES * 3072];
     int isa, i, images = 0, bad = 0, some = 0;
     if (argc < 2) {

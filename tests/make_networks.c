@@ -13,20 +13,17 @@ enum { IMAGES = 3, HEIGHT = 11, WIDTH = 9, CHANNELS = 2, CLASSES = 5 };
 static ptq_rng rng;
 static ptq_error err;
 
-static void stop(void)
-{
+static void stop(void) {
     fprintf(stderr, "make_networks: %s\n", err.text);
     exit(1);
 }
 
-static void try(ptq_status status)
-{
+static void try(ptq_status status) {
     if (status)
         stop();
 }
 
-static ptq_status get_image(void *user, size_t index, void *item, int *label, ptq_error *e)
-{
+static ptq_status get_image(void *user, size_t index, void *item, int *label, ptq_error *e) {
     uint8_t *pixels = (uint8_t *)item;
     ptq_rng own;
     (void)user, (void)e;
@@ -37,18 +34,15 @@ static ptq_status get_image(void *user, size_t index, void *item, int *label, pt
     return PTQ_OK;
 }
 
-static int add_conv(ptq_model *model, const char *name, int input, ptq_conv_options o)
-{
+static int add_conv(ptq_model *model, const char *name, int input, ptq_conv_options o) {
     return ptq_add_conv2d(model, name, input, &o);
 }
 
-static int add_pool(ptq_model *model, const char *name, int input, int is_max, ptq_pool_options o)
-{
+static int add_pool(ptq_model *model, const char *name, int input, int is_max, ptq_pool_options o) {
     return ptq_add_pool(model, is_max ? PTQ_OP_MAX_POOL : PTQ_OP_AVG_POOL, name, input, &o);
 }
 
-static ptq_conv_options conv_of(int channels, int kernel, int stride, int groups, int no_bias)
-{
+static ptq_conv_options conv_of(int channels, int kernel, int stride, int groups, int no_bias) {
     ptq_conv_options o = {0};
     o.channels = channels;
     o.kernel_h = kernel;
@@ -58,8 +52,7 @@ static ptq_conv_options conv_of(int channels, int kernel, int stride, int groups
     return o;
 }
 
-static ptq_pool_options pool_of(int kernel, int stride, ptq_padding padding, int include_pad)
-{
+static ptq_pool_options pool_of(int kernel, int stride, ptq_padding padding, int include_pad) {
     ptq_pool_options o = {0};
     o.kernel_h = kernel;
     o.stride_h = stride;
@@ -68,8 +61,7 @@ static ptq_pool_options pool_of(int kernel, int stride, ptq_padding padding, int
     return o;
 }
 
-static ptq_model *build(int variant)
-{
+static ptq_model *build(int variant) {
     ptq_conv_options wide = conv_of(6, 5, 0, 0, 0);
     ptq_model *model;
     int x, y, z;
@@ -85,7 +77,7 @@ static ptq_model *build(int variant)
     x = variant % 2 ? ptq_add_add(model, "sum", x, y) : ptq_add_add(model, "sum", y, x);
     x = ptq_add_op(model, PTQ_OP_RELU, "sum.relu", x);
     x = ptq_add_op(model, PTQ_OP_RELU6, "depthwise.relu6",
-                      add_conv(model, "depthwise", x, conv_of(6, 3, 2, 6, 0)));
+                   add_conv(model, "depthwise", x, conv_of(6, 3, 2, 6, 0)));
     y = add_pool(model, "max", x, 1, pool_of(3, 1, PTQ_PADDING_SAME, 0));
     z = add_pool(model, "average", x, 0, pool_of(3, 1, PTQ_PADDING_SAME, variant % 2));
     x = ptq_add_add(model, "pools", y, z); /* nothing to be fused into */
@@ -99,8 +91,7 @@ static ptq_model *build(int variant)
     return model;
 }
 
-static void randomize(ptq_model *model)
-{
+static void randomize(ptq_model *model) {
     for (int i = 0; i < model->nodes; i++)
         for (int k = 0; k < PTQ_PARAM_COUNT; k++) {
             ptq_tensor *t = &model->node[i].param[k];
@@ -109,8 +100,7 @@ static void randomize(ptq_model *model)
         }
 }
 
-static void write_results(const ptq_model *q, const char *directory, const char *name)
-{
+static void write_results(const ptq_model *q, const char *directory, const char *name) {
     static uint8_t pixels[IMAGES * HEIGHT * WIDTH * CHANNELS];
     float logits[IMAGES * CLASSES];
     ptq_plan_options options = {PTQ_ISA_SCALAR, {NULL, NULL, NULL}};
@@ -133,8 +123,7 @@ static void write_results(const ptq_model *q, const char *directory, const char 
     ptq_plan_free(plan);
 }
 
-static void make(const char *directory, const char *name, int variant, const ptq_scheme *scheme)
-{
+static void make(const char *directory, const char *name, int variant, const ptq_scheme *scheme) {
     ptq_dataset data = {20, HEIGHT, WIDTH, CHANNELS, CLASSES, PTQ_TYPE_U8, get_image, NULL, NULL};
     ptq_calibrate_options calibrate = {0};
     ptq_convert_options convert;
@@ -159,8 +148,7 @@ static void make(const char *directory, const char *name, int variant, const ptq
     ptq_model_free(model);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static const char *const presets[] = {"best",   "ort-u8", "ort-s8",  "fbgemm",
                                           "tflite", "w4a8",   "dynamic", "fp16"};
     ptq_scheme scheme;

@@ -11,8 +11,7 @@
 static ptq_rng rng;
 static ptq_error err;
 
-static void try(ptq_status status)
-{
+static void try(ptq_status status) {
     if (status) {
         fprintf(stderr, "make_tensors: %s\n", err.text);
         exit(1);
@@ -20,14 +19,14 @@ static void try(ptq_status status)
 }
 
 /* Multiples of 1/16 with at most 7 bits, which every type holds exactly. */
-static void randomize(ptq_model *model)
-{
+static void randomize(ptq_model *model) {
     for (int i = 0; i < model->nodes; i++)
         for (int k = 0; k < PTQ_PARAM_COUNT; k++) {
             ptq_tensor *t = &model->node[i].param[k];
             for (size_t j = 0; j < ptq_tensor_elements(t); j++)
-                ((float *)t->data)[j] =
-                    (float)(1 + (int)ptq_rng_below(&rng, 127) - (k == PTQ_PARAM_VARIANCE ? 0 : 64)) / 16;
+                ((float *)t->data)[j] = (float)(1 + (int)ptq_rng_below(&rng, 127) -
+                                                (k == PTQ_PARAM_VARIANCE ? 0 : 64)) /
+                                        16;
         }
 }
 
@@ -39,14 +38,12 @@ typedef struct writer {
     size_t length, size;
 } writer;
 
-static void put_bytes(writer *w, uint64_t value, int count)
-{
+static void put_bytes(writer *w, uint64_t value, int count) {
     for (int i = 0; i < count; i++)
         w->data[w->size++] = (unsigned char)(value >> 8 * i);
 }
 
-static void put_value(writer *w, const char *dtype, float value)
-{
+static void put_value(writer *w, const char *dtype, float value) {
     double wide = value;
     uint32_t single;
     uint64_t bits;
@@ -62,8 +59,7 @@ static void put_value(writer *w, const char *dtype, float value)
         put_bytes(w, single, 4);
 }
 
-static void put_text(writer *w, const char *format, ...)
-{
+static void put_text(writer *w, const char *format, ...) {
     va_list args;
     va_start(args, format);
     w->length +=
@@ -73,8 +69,7 @@ static void put_text(writer *w, const char *format, ...)
 
 /* `from` tells which element of the tensor comes next; NULL: in order. */
 static void put_tensor(writer *w, const char *name, const char *dtype, const ptq_tensor *t,
-                       const size_t *from)
-{
+                       const size_t *from) {
     size_t begin = w->size;
     put_text(w, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[", w->length ? "," : "{", name, dtype);
     for (int i = 0; i < t->rank; i++)
@@ -84,8 +79,7 @@ static void put_tensor(writer *w, const char *name, const char *dtype, const ptq
     put_text(w, "],\"data_offsets\":[%lu,%lu]}", (unsigned long)begin, (unsigned long)w->size);
 }
 
-static void put_counter(writer *w, const char *name)
-{
+static void put_counter(writer *w, const char *name) {
     put_text(w,
              ",\"%s.num_batches_tracked\":{\"dtype\":\"I64\",\"shape\":[],"
              "\"data_offsets\":[%lu,%lu]}",
@@ -93,8 +87,7 @@ static void put_counter(writer *w, const char *name)
     put_bytes(w, 1234, 8);
 }
 
-static void write_file(writer *w, const char *directory, const char *name)
-{
+static void write_file(writer *w, const char *directory, const char *name) {
     unsigned char *file;
     char path[4096];
     put_text(w, "}");
@@ -114,8 +107,7 @@ static void write_file(writer *w, const char *directory, const char *name)
 
 static const char *const params[] = {"weight", "bias", "running_mean", "running_var"};
 
-static void save(const ptq_model *model, const char *directory, const char *name)
-{
+static void save(const ptq_model *model, const char *directory, const char *name) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s.safetensors", directory, name);
     try(ptq_model_check(model, &err));
@@ -124,8 +116,7 @@ static void save(const ptq_model *model, const char *directory, const char *name
 
 /* block1.conv2.weight is called module.blocks.1.conv2.weight, the others module.stem.NAME; no
    convolution has a bias, and PyTorch's epsilon is 1e-5. */
-static void make_resnet8(const char *directory)
-{
+static void make_resnet8(const char *directory) {
     static const char *const dtypes[] = {"F32", "F16", "BF16", "F64"};
     static writer w;
     ptq_model *model;
@@ -157,8 +148,7 @@ static void make_resnet8(const char *directory)
 }
 
 /* A dense layer over a map of 3 x 2 places and 4 channels, which PyTorch flattens by channels. */
-static void make_flat(const char *directory)
-{
+static void make_flat(const char *directory) {
     enum { OUT = 5, ROWS = 3, COLUMNS = 2, CHANNELS = 4 };
     static writer w;
     size_t from[OUT * ROWS * COLUMNS * CHANNELS], n = 0;
@@ -184,8 +174,7 @@ static void make_flat(const char *directory)
     ptq_model_free(model);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc != 2)
         return fprintf(stderr, "usage: make_tensors DIRECTORY\n"), 1;
     ptq_rng_seed(&rng, 6, 2);

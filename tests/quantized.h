@@ -19,8 +19,7 @@ typedef struct pictures {
 } pictures;
 
 static inline ptq_status get_picture(void *user, size_t index, void *item, int *label,
-                                     ptq_error *e)
-{
+                                     ptq_error *e) {
     uint8_t *pixels = (uint8_t *)item;
     const pictures *p = (const pictures *)user;
     size_t number = p->order ? p->order[index] : index;
@@ -42,8 +41,7 @@ static inline ptq_status get_picture(void *user, size_t index, void *item, int *
     return PTQ_OK;
 }
 
-static inline const ptq_dataset *pictures_dataset(pictures *p)
-{
+static inline const ptq_dataset *pictures_dataset(pictures *p) {
     ptq_dataset *data = &p->data;
 
     memset(data, 0, sizeof *data);
@@ -59,8 +57,7 @@ static inline const ptq_dataset *pictures_dataset(pictures *p)
 }
 
 /* Pictures that a model takes. */
-static inline pictures pictures_for(const ptq_model *model, size_t count, uint64_t seed)
-{
+static inline pictures pictures_for(const ptq_model *model, size_t count, uint64_t seed) {
     const ptq_node *in = &model->node[0], *out = &model->node[ptq_model_logits(model)];
     pictures p;
 
@@ -78,8 +75,7 @@ static inline pictures pictures_for(const ptq_model *model, size_t count, uint64
    From float to integers */
 
 /* Fuses the model, and frees it. */
-static inline ptq_model *fused_of(ptq_model *model)
-{
+static inline ptq_model *fused_of(ptq_model *model) {
     ptq_model *fused = NULL;
 
     assert_ok(ptq_fuse(model, &fused, NULL, &err));
@@ -87,8 +83,7 @@ static inline ptq_model *fused_of(ptq_model *model)
     return fused;
 }
 
-static inline ptq_calibration *calibrated_on(const ptq_model *fused, const ptq_dataset *data)
-{
+static inline ptq_calibration *calibrated_on(const ptq_model *fused, const ptq_dataset *data) {
     ptq_calibrate_options o;
     ptq_calibration *calibration = NULL;
     ptq_plan *plan = NULL;
@@ -101,8 +96,7 @@ static inline ptq_calibration *calibrated_on(const ptq_model *fused, const ptq_d
     return calibration;
 }
 
-static inline ptq_scheme preset(const char *name)
-{
+static inline ptq_scheme preset(const char *name) {
     ptq_scheme scheme;
 
     assert_ok(ptq_preset(name, &scheme, &err));
@@ -110,8 +104,7 @@ static inline ptq_scheme preset(const char *name)
 }
 
 /* Options; `images` are for schemes that learn from them. */
-static inline ptq_convert_options with_scheme(ptq_scheme scheme, const ptq_dataset *images)
-{
+static inline ptq_convert_options with_scheme(ptq_scheme scheme, const ptq_dataset *images) {
     ptq_convert_options o;
 
     memset(&o, 0, sizeof o);
@@ -121,8 +114,7 @@ static inline ptq_convert_options with_scheme(ptq_scheme scheme, const ptq_datas
 }
 
 static inline ptq_model *converted(const ptq_model *fused, const ptq_calibration *calibration,
-                                   const ptq_convert_options *options)
-{
+                                   const ptq_convert_options *options) {
     ptq_model *model = NULL;
 
     assert_ok(ptq_convert(fused, calibration, options, &model, NULL, &err));
@@ -130,8 +122,7 @@ static inline ptq_model *converted(const ptq_model *fused, const ptq_calibration
 }
 
 /* A model from graph text; its parameters are zeros with scales of 1. */
-static inline ptq_model *model_of_text(const char *text)
-{
+static inline ptq_model *model_of_text(const char *text) {
     ptq_model *model = NULL;
 
     assert_ok(ptq_graph_parse(text, strlen(text), NULL, &model, &err));
@@ -140,8 +131,7 @@ static inline ptq_model *model_of_text(const char *text)
 
 /* Gives an integer weight scales, a zero point and codes. */
 static inline void set_weight(ptq_model *model, const char *name, const float *scale, int scales,
-                              int zero_point, const int *code)
-{
+                              int zero_point, const int *code) {
     ptq_tensor *w = ptq_model_param(model, name);
     size_t i;
 
@@ -155,17 +145,13 @@ static inline void set_weight(ptq_model *model, const char *name, const float *s
    Integer operators again */
 
 /* Rounding half to even, of a value that an int32 holds. */
-static inline int32_t nearest(float f)
-{
-    return (int32_t)rintf(f);
-}
+static inline int32_t nearest(float f) { return (int32_t)rintf(f); }
 
 typedef struct code_limits {
     int32_t zero_point, low, high;
 } code_limits;
 
-static inline code_limits limits_of(const ptq_qparams *q, ptq_activation act)
-{
+static inline code_limits limits_of(const ptq_qparams *q, ptq_activation act) {
     code_limits l;
 
     l.zero_point = q->zero_point;
@@ -181,8 +167,7 @@ static inline code_limits limits_of(const ptq_qparams *q, ptq_activation act)
     return l;
 }
 
-static inline int32_t code_of(float f, code_limits l)
-{
+static inline int32_t code_of(float f, code_limits l) {
     f = fminf(fmaxf(f, (float)(l.low - l.zero_point)), (float)(l.high - l.zero_point));
     return nearest(f) + l.zero_point;
 }
@@ -194,8 +179,7 @@ typedef struct kept {
     ptq_tensor view;
 } kept;
 
-static inline kept kept_tensor(const ptq_session *session, const ptq_node *node, const char *name)
-{
+static inline kept kept_tensor(const ptq_session *session, const ptq_node *node, const char *name) {
     kept k;
 
     memset(&k, 0, sizeof k);
@@ -206,34 +190,29 @@ static inline kept kept_tensor(const ptq_session *session, const ptq_node *node,
     return k;
 }
 
-static inline int32_t code_at(const kept *k, size_t i)
-{
+static inline int32_t code_at(const kept *k, size_t i) {
     return k->view.type == PTQ_TYPE_S8 ? ((const int8_t *)k->view.data)[i]
-                                  : ((const uint8_t *)k->view.data)[i];
+                                       : ((const uint8_t *)k->view.data)[i];
 }
 
-static inline float real_at(const kept *k, size_t i)
-{
-    return ((const float *)k->view.data)[i];
+static inline float real_at(const kept *k, size_t i) { return ((const float *)k->view.data)[i]; }
+
+static inline int32_t weight_at(const ptq_node *n, size_t i) {
+    return (int32_t)ptq_tensor_number(&n->param[PTQ_PARAM_WEIGHT], i) -
+           n->param[PTQ_PARAM_WEIGHT].zero_point;
 }
 
-static inline int32_t weight_at(const ptq_node *n, size_t i)
-{
-    return (int32_t)ptq_tensor_number(&n->param[PTQ_PARAM_WEIGHT], i) - n->param[PTQ_PARAM_WEIGHT].zero_point;
-}
-
-static inline float weight_scale(const ptq_node *n, int channel)
-{
+static inline float weight_scale(const ptq_node *n, int channel) {
     const ptq_tensor *w = &n->param[PTQ_PARAM_WEIGHT];
 
     return w->scale[w->scales == 1 ? 0 : channel];
 }
 
 /* The exact accumulator of one element of a convolution or dense layer. */
-static inline int64_t accumulator(const ptq_node *n, const kept *x, int y0, int x0, int o)
-{
+static inline int64_t accumulator(const ptq_node *n, const kept *x, int y0, int x0, int o) {
     const int *in = x->node->shape;
-    int64_t sum = n->param[PTQ_PARAM_BIAS].rank ? ((const int32_t *)n->param[PTQ_PARAM_BIAS].data)[o] : 0;
+    int64_t sum =
+        n->param[PTQ_PARAM_BIAS].rank ? ((const int32_t *)n->param[PTQ_PARAM_BIAS].data)[o] : 0;
     int per_group, first, i, u, v;
 
     if (n->op == PTQ_OP_DENSE) {
@@ -261,8 +240,7 @@ static inline int64_t accumulator(const ptq_node *n, const kept *x, int y0, int 
 
 /* (s_in * s_w) / s_out, in this order; s_out NULL for real results. */
 static inline float multiplier(const ptq_node *n, const ptq_qparams *in, const ptq_qparams *out,
-                               int channel)
-{
+                               int channel) {
     float product = in->scale * weight_scale(n, channel);
 
     return out->type == PTQ_TYPE_F32 ? product : product / out->scale;
@@ -270,8 +248,7 @@ static inline float multiplier(const ptq_node *n, const ptq_qparams *in, const p
 
 /* QLinearAdd: the order of operands and operations is part of the result. */
 static inline int32_t added(int32_t a, const ptq_qparams *qa, int32_t b, const ptq_qparams *qb,
-                            const ptq_qparams *qc, ptq_activation act)
-{
+                            const ptq_qparams *qc, ptq_activation act) {
     float ac = qa->scale / qc->scale, bc = qb->scale / qc->scale;
     float product = bc * (float)qb->zero_point;
     float fp = (float)qc->zero_point - fmaf(ac, (float)qa->zero_point, product);
@@ -281,21 +258,18 @@ static inline int32_t added(int32_t a, const ptq_qparams *qa, int32_t b, const p
     return code_of(fmaf((float)a, ac, fmaf((float)b, bc, fp)), l);
 }
 
-static inline int32_t averaged(int64_t sum, int n, const ptq_qparams *x, const ptq_qparams *y)
-{
+static inline int32_t averaged(int64_t sum, int n, const ptq_qparams *x, const ptq_qparams *y) {
     float m = x->scale / (y->scale * (float)n);
 
     return code_of((float)sum * m, limits_of(y, PTQ_ACTIVATION_NONE));
 }
 
-static inline float activated(float x, ptq_activation act)
-{
+static inline float activated(float x, ptq_activation act) {
     return act == PTQ_ACTIVATION_NONE || x > 0 ? (act == PTQ_ACTIVATION_RELU6 && x > 6 ? 6 : x) : 0;
 }
 
 /* Sum of codes less the zero point, or the largest code, and the divisor of the average. */
-static inline int64_t pooled(const ptq_node *n, const kept *x, int y0, int x0, int c, int *taps)
-{
+static inline int64_t pooled(const ptq_node *n, const kept *x, int y0, int x0, int c, int *taps) {
     const int *in = x->node->shape;
     int64_t sum = 0, most = INT64_MIN;
     int u, v;
@@ -326,8 +300,7 @@ typedef struct expected {
 } expected;
 
 static inline expected expect_weighted(const ptq_node *n, const kept *x, const ptq_qparams *out,
-                                       int y0, int x0, int o)
-{
+                                       int y0, int x0, int o) {
     int64_t acc = accumulator(n, x, y0, x0, o);
     float f = (float)acc * multiplier(n, &x->q, out, o);
     expected e = {0, 0, 0, 0};
@@ -341,13 +314,11 @@ static inline expected expect_weighted(const ptq_node *n, const kept *x, const p
     return e;
 }
 
-static inline double exact_real(const kept *k, size_t i)
-{
+static inline double exact_real(const kept *k, size_t i) {
     return (double)k->q.scale * (double)(code_at(k, i) - k->q.zero_point);
 }
 
-static inline expected expect_sum(const ptq_node *n, const kept *a, const kept *b, size_t i)
-{
+static inline expected expect_sum(const ptq_node *n, const kept *a, const kept *b, size_t i) {
     expected e = {0, 0, 0, 0};
     double x = exact_real(a, i), y = exact_real(b, i);
 
@@ -358,8 +329,7 @@ static inline expected expect_sum(const ptq_node *n, const kept *a, const kept *
     return e;
 }
 
-static inline expected expect_pooled(const ptq_node *n, const kept *x, int y0, int x0, int c)
-{
+static inline expected expect_pooled(const ptq_node *n, const kept *x, int y0, int x0, int c) {
     expected e = {0, 0, 0, 0};
     int taps;
     int64_t v = pooled(n, x, y0, x0, c, &taps);
@@ -376,8 +346,7 @@ static inline expected expect_pooled(const ptq_node *n, const kept *x, int y0, i
 }
 
 /* The result in double precision, after an activation, as a number of steps from the zero point. */
-static inline double clamped_steps(double exact, ptq_activation act, const ptq_qparams *q)
-{
+static inline double clamped_steps(double exact, ptq_activation act, const ptq_qparams *q) {
     code_limits l = limits_of(q, PTQ_ACTIVATION_NONE);
     double steps;
 
@@ -392,8 +361,7 @@ static inline double clamped_steps(double exact, ptq_activation act, const ptq_q
 /* Byte-equal to the formulas, and within half a step of double precision. Beside the half step, the
    formulas round at most six times in single precision: 6 * 2^-24 of the largest term. */
 static inline void compare_element(const char *what, size_t i, expected e, const kept *got,
-                                   ptq_activation act)
-{
+                                   ptq_activation act) {
     double steps, tolerance;
 
     if (got->q.type == PTQ_TYPE_F32) {
@@ -412,8 +380,7 @@ static inline void compare_element(const char *what, size_t i, expected e, const
 
 /* Every element of one node against the reference; returns how many were compared. Nodes on real
    numbers are left alone. */
-static inline size_t check_node(const ptq_model *model, const ptq_session *session, int index)
-{
+static inline size_t check_node(const ptq_model *model, const ptq_session *session, int index) {
     const ptq_node *n = &model->node[index];
     int weighted = n->op == PTQ_OP_CONV2D || n->op == PTQ_OP_DENSE, y, x, c;
     kept a, b, middle, out;
@@ -440,7 +407,7 @@ static inline size_t check_node(const ptq_model *model, const ptq_session *sessi
                         continue;
                     act = n->add_act;
                     e = n->residual == PTQ_RESIDUAL_FIRST ? expect_sum(n, &b, &middle, i)
-                                                     : expect_sum(n, &middle, &b, i);
+                                                          : expect_sum(n, &middle, &b, i);
                 } else if (n->op == PTQ_OP_ADD) {
                     e = expect_sum(n, &a, &b, i);
                 } else if (n->op == PTQ_OP_MAX_POOL || n->op == PTQ_OP_AVG_POOL) {
@@ -459,7 +426,8 @@ static inline size_t check_node(const ptq_model *model, const ptq_session *sessi
                                                        : code_at(&a, i);
                     e.exact = exact_real(&a, i);
                 } else if (n->op == PTQ_OP_QUANTIZE) {
-                    e.code = code_of(real_at(&a, i) / n->q.scale, limits_of(&n->q, PTQ_ACTIVATION_NONE));
+                    e.code =
+                        code_of(real_at(&a, i) / n->q.scale, limits_of(&n->q, PTQ_ACTIVATION_NONE));
                     e.exact = (double)real_at(&a, i);
                     e.size = fabs(e.exact);
                 } else {

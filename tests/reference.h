@@ -11,8 +11,7 @@ typedef struct image {
     double *at;
 } image;
 
-static inline image new_image(int h, int w, int c)
-{
+static inline image new_image(int h, int w, int c) {
     image m = {0, 0, 0, NULL};
 
     m.h = h;
@@ -23,24 +22,18 @@ static inline image new_image(int h, int w, int c)
     return m;
 }
 
-static inline double *pixel(image m, int y, int x, int c)
-{
+static inline double *pixel(image m, int y, int x, int c) {
     return &m.at[((size_t)y * (size_t)m.w + (size_t)x) * (size_t)m.c + (size_t)c];
 }
 
-static inline size_t image_size(image m)
-{
-    return (size_t)m.h * (size_t)m.w * (size_t)m.c;
-}
+static inline size_t image_size(image m) { return (size_t)m.h * (size_t)m.w * (size_t)m.c; }
 
-static inline double param(const ptq_node *n, int which, size_t index)
-{
+static inline double param(const ptq_node *n, int which, size_t index) {
     return n->param[which].rank ? (double)((const float *)n->param[which].data)[index] : 0;
 }
 
 /* Along one axis (0: height, 1: width): how many outputs, and how much padding comes before. */
-static inline int window(const ptq_node *n, int axis, int in, int *before)
-{
+static inline int window(const ptq_node *n, int axis, int in, int *before) {
     int k = n->kernel[axis], s = n->stride[axis], out, missing;
 
     *before = 0;
@@ -57,8 +50,7 @@ static inline int window(const ptq_node *n, int axis, int in, int *before)
     return (in - k) / s + 1;
 }
 
-static inline double conv_at(const ptq_node *n, image in, int y0, int x0, int o, int outputs)
-{
+static inline double conv_at(const ptq_node *n, image in, int y0, int x0, int o, int outputs) {
     int per_group = in.c / n->groups, group = o / (outputs / n->groups);
     double sum = param(n, PTQ_PARAM_BIAS, (size_t)o);
     int i, u, v;
@@ -74,8 +66,7 @@ static inline double conv_at(const ptq_node *n, image in, int y0, int x0, int o,
     return sum;
 }
 
-static inline double pool_at(const ptq_node *n, image in, int y0, int x0, int c)
-{
+static inline double pool_at(const ptq_node *n, image in, int y0, int x0, int c) {
     double sum = 0, most = -HUGE_VAL;
     int taps = 0, u, v;
 
@@ -94,8 +85,7 @@ static inline double pool_at(const ptq_node *n, image in, int y0, int x0, int c)
 }
 
 /* Convolution and pools: whatever looks through a window. */
-static inline image run_windows(const ptq_node *n, image in)
-{
+static inline image run_windows(const ptq_node *n, image in) {
     int top, left, y, x, c;
     int h = window(n, 0, in.h, &top), w = window(n, 1, in.w, &left);
     int channels = n->op == PTQ_OP_CONV2D ? n->param[PTQ_PARAM_WEIGHT].dim[0] : in.c;
@@ -106,13 +96,12 @@ static inline image run_windows(const ptq_node *n, image in)
             for (c = 0; c < channels; c++) {
                 int y0 = y * n->stride[0] - top, x0 = x * n->stride[1] - left;
                 *pixel(out, y, x, c) = n->op == PTQ_OP_CONV2D ? conv_at(n, in, y0, x0, c, channels)
-                                                           : pool_at(n, in, y0, x0, c);
+                                                              : pool_at(n, in, y0, x0, c);
             }
     return out;
 }
 
-static inline double elementwise(const ptq_node *n, double a, double b, size_t c)
-{
+static inline double elementwise(const ptq_node *n, double a, double b, size_t c) {
     switch (n->op) {
     case PTQ_OP_BATCH_NORM:
         return param(n, PTQ_PARAM_WEIGHT, c) * (a - param(n, PTQ_PARAM_MEAN, c)) /
@@ -127,8 +116,7 @@ static inline double elementwise(const ptq_node *n, double a, double b, size_t c
     }
 }
 
-static inline image run_elements(const ptq_node *n, image a, image b)
-{
+static inline image run_elements(const ptq_node *n, image a, image b) {
     image out = new_image(a.h, a.w, a.c);
     size_t i;
 
@@ -137,8 +125,7 @@ static inline image run_elements(const ptq_node *n, image a, image b)
     return out;
 }
 
-static inline image run_global_pool(image in)
-{
+static inline image run_global_pool(image in) {
     image out = new_image(1, 1, in.c);
     size_t i;
 
@@ -147,8 +134,7 @@ static inline image run_global_pool(image in)
     return out;
 }
 
-static inline image run_dense(const ptq_node *n, image in)
-{
+static inline image run_dense(const ptq_node *n, image in) {
     int inputs = (int)image_size(in), o, i;
     image out = new_image(1, 1, n->param[PTQ_PARAM_WEIGHT].dim[0]);
 
@@ -160,8 +146,7 @@ static inline image run_dense(const ptq_node *n, image in)
     return out;
 }
 
-static inline image run_softmax(image in)
-{
+static inline image run_softmax(image in) {
     image out = new_image(1, 1, in.c);
     double most = in.at[0], sum = 0;
     int i;
@@ -176,8 +161,7 @@ static inline image run_softmax(image in)
 }
 
 /* One image per node of an unfused model; free with reference_free. */
-static inline image *reference_run(const ptq_model *model, const float *input)
-{
+static inline image *reference_run(const ptq_model *model, const float *input) {
     image *value = (image *)calloc((size_t)model->nodes, sizeof *value), none = {0, 0, 0, NULL};
     int i;
     size_t j;
@@ -216,8 +200,7 @@ static inline image *reference_run(const ptq_model *model, const float *input)
     return value;
 }
 
-static inline void reference_free(image *value, int nodes)
-{
+static inline void reference_free(image *value, int nodes) {
     int i;
 
     for (i = 0; i < nodes; i++)
@@ -226,8 +209,8 @@ static inline void reference_free(image *value, int nodes)
 }
 
 /* `n` floats against the reference, within `tolerance` of the largest value. */
-static inline void expect_image(const float *got, image wanted, double tolerance, const char *what)
-{
+static inline void expect_image(const float *got, image wanted, double tolerance,
+                                const char *what) {
     double most = 0;
     size_t i;
 
@@ -248,13 +231,11 @@ typedef struct graph_maker {
     int names;
 } graph_maker;
 
-static inline int chance(graph_maker *g, int percent)
-{
+static inline int chance(graph_maker *g, int percent) {
     return random_int(g->random, 1, 100) <= percent;
 }
 
-static inline const char *next_name(graph_maker *g, const char *stem)
-{
+static inline const char *next_name(graph_maker *g, const char *stem) {
     static char name[PTQ_NAME_SIZE];
 
     snprintf(name, sizeof name, "%s%d", stem, ++g->names);
@@ -263,8 +244,7 @@ static inline const char *next_name(graph_maker *g, const char *stem)
 
 /* Windows that never lie in the padding alone. */
 static inline void random_window(graph_maker *g, const int *shape, int *kernel, int *stride,
-                                 ptq_padding *padding, int *pad)
-{
+                                 ptq_padding *padding, int *pad) {
     int axis;
 
     *padding = (ptq_padding)random_int(g->random, 0, 2);
@@ -279,8 +259,7 @@ static inline void random_window(graph_maker *g, const int *shape, int *kernel, 
         memset(pad, 0, 4 * sizeof *pad);
 }
 
-static inline int add_random_conv(graph_maker *g, int input)
-{
+static inline int add_random_conv(graph_maker *g, int input) {
     const int *shape = g->model->node[input].shape;
     ptq_conv_options o;
     int kernel[2], stride[2];
@@ -299,8 +278,7 @@ static inline int add_random_conv(graph_maker *g, int input)
     return ptq_add_conv2d(g->model, next_name(g, "conv"), input, &o);
 }
 
-static inline int add_random_pool(graph_maker *g, int input)
-{
+static inline int add_random_pool(graph_maker *g, int input) {
     ptq_pool_options o;
     int kernel[2], stride[2];
 
@@ -317,8 +295,7 @@ static inline int add_random_pool(graph_maker *g, int input)
 }
 
 /* Batch norm and activations, each perhaps. */
-static inline int add_random_tail(graph_maker *g, int input)
-{
+static inline int add_random_tail(graph_maker *g, int input) {
     if (chance(g, 50))
         input = ptq_add_batch_norm(g->model, next_name(g, "bn"), input,
                                    random_float(g->random, 1e-5, 0.1));
@@ -330,8 +307,7 @@ static inline int add_random_tail(graph_maker *g, int input)
 }
 
 /* A 1x1 or 3x3 convolution that keeps height and width. */
-static inline int add_plain_conv(graph_maker *g, int input, int channels)
-{
+static inline int add_plain_conv(graph_maker *g, int input, int channels) {
     ptq_conv_options o;
 
     memset(&o, 0, sizeof o);
@@ -341,8 +317,7 @@ static inline int add_plain_conv(graph_maker *g, int input, int channels)
 }
 
 /* x + f(x), f(x) + x or f(x) + g(x), with activations here and there. */
-static inline int add_random_residual(graph_maker *g, int input)
-{
+static inline int add_random_residual(graph_maker *g, int input) {
     int both = chance(g, 30), inner, left, right;
     int channels = both ? random_int(g->random, 1, 6) : g->model->node[input].shape[2];
 
@@ -357,8 +332,7 @@ static inline int add_random_residual(graph_maker *g, int input)
 }
 
 /* A random network, which always ends in a few logits. */
-static inline ptq_model *random_graph(uint64_t seed)
-{
+static inline ptq_model *random_graph(uint64_t seed) {
     test_random random = {0};
     graph_maker g = {NULL, NULL, 0, 0};
     int steps, h, w, c;
@@ -392,8 +366,7 @@ static inline ptq_model *random_graph(uint64_t seed)
 }
 
 /* An input for it, to be freed. */
-static inline float *random_input(const ptq_model *model, uint64_t seed)
-{
+static inline float *random_input(const ptq_model *model, uint64_t seed) {
     const int *s = model->node[0].shape;
     size_t n = (size_t)s[0] * (size_t)s[1] * (size_t)s[2];
     float *input = (float *)malloc(n * sizeof *input);

@@ -6,8 +6,7 @@
 
 /* 2..7 bits for weights and one more for activations; the other choices differ from one number of
    bits to the next. */
-static inline ptq_scheme few_bits(int bits)
-{
+static inline ptq_scheme few_bits(int bits) {
     ptq_scheme scheme;
 
     memset(&scheme, 0, sizeof scheme);

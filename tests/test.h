@@ -45,8 +45,7 @@ static ptq_error err;
 
 /* With TEST_LIST in the environment a program tells the names of its tests and runs none. */
 static inline int run_group(const char *group, const struct CMUnitTest *tests, size_t count,
-                            CMFixtureFunction setup, CMFixtureFunction teardown)
-{
+                            CMFixtureFunction setup, CMFixtureFunction teardown) {
     size_t i;
 
     if (!getenv("TEST_LIST"))
@@ -63,8 +62,7 @@ static inline int run_group(const char *group, const struct CMUnitTest *tests, s
 /* ---------------------------------------------------------------------------------------------
    Calls that must succeed, calls that must fail */
 
-static inline void expect_ok(ptq_status status, const char *call, const char *file, int line)
-{
+static inline void expect_ok(ptq_status status, const char *call, const char *file, int line) {
     if (status == PTQ_OK)
         return;
     print_error("%s\n  gives %s: %s\n", call, ptq_name(PTQ_NAMES_STATUS, status), err.text);
@@ -73,8 +71,7 @@ static inline void expect_ok(ptq_status status, const char *call, const char *fi
 
 /* A failure must come with one terminated sentence without a newline that contains `says`. */
 static inline void expect_failure(ptq_status status, ptq_status wanted, const char *says,
-                                  const char *call, const char *file, int line)
-{
+                                  const char *call, const char *file, int line) {
     const char *wrong = NULL;
 
     if (status != wanted)
@@ -91,7 +88,8 @@ static inline void expect_failure(ptq_status status, ptq_status wanted, const ch
         return;
     err.text[sizeof err.text - 1] = 0;
     print_error("%s\n  gives %s: %s: \"%s\"; wanted %s with \"%s\"\n", call, wrong,
-                ptq_name(PTQ_NAMES_STATUS, status), status ? err.text : "", ptq_name(PTQ_NAMES_STATUS, wanted), says);
+                ptq_name(PTQ_NAMES_STATUS, status), status ? err.text : "",
+                ptq_name(PTQ_NAMES_STATUS, wanted), says);
     _fail(file, line);
 }
 
@@ -100,21 +98,16 @@ static inline void expect_failure(ptq_status status, ptq_status wanted, const ch
     (memset(&err, 'x', sizeof err),                                                                \
      expect_failure((call), (wanted), (says), #call, __FILE__, __LINE__))
 
-static inline int is_nan(double x)
-{
-    return x != x;
-}
+static inline int is_nan(double x) { return x != x; }
 
 /* Equal within `absolute`, or within `relative` of the larger. NaN never is. */
-static inline int is_near(double a, double b, double absolute, double relative)
-{
+static inline int is_near(double a, double b, double absolute, double relative) {
     double larger = fabs(a) > fabs(b) ? fabs(a) : fabs(b);
     return fabs(a - b) <= absolute + relative * larger;
 }
 
 static inline void expect_near(double a, double b, double tolerance, const char *text,
-                               const char *file, int line)
-{
+                               const char *file, int line) {
     if (is_near(a, b, tolerance, 0))
         return;
     print_error("%s: %.9g is not %.9g\n", text, a, b);
@@ -126,8 +119,7 @@ static inline void expect_near(double a, double b, double tolerance, const char 
 
 /* `n` floats against what was computed by hand. */
 static inline void expect_floats(const float *got, const float *wanted, int n, double tolerance,
-                                 const char *file, int line)
-{
+                                 const char *file, int line) {
     int i;
 
     for (i = 0; i < n; i++) {
@@ -150,8 +142,7 @@ typedef struct test_heap {
     long fail_at; /* the allocation of this number (from 0) fails, and all after it; -1: none */
 } test_heap;
 
-static inline void *test_heap_allocate(void *user, size_t size)
-{
+static inline void *test_heap_allocate(void *user, size_t size) {
     test_heap *heap = (test_heap *)user;
     void *pointer;
 
@@ -166,8 +157,7 @@ static inline void *test_heap_allocate(void *user, size_t size)
     return pointer;
 }
 
-static inline void test_heap_release(void *user, void *pointer)
-{
+static inline void test_heap_release(void *user, void *pointer) {
     test_heap *heap = (test_heap *)user;
 
     assert_non_null(pointer); /* the library promises never to release NULL */
@@ -175,8 +165,7 @@ static inline void test_heap_release(void *user, void *pointer)
     free(pointer);
 }
 
-static inline ptq_allocator test_heap_start(test_heap *heap)
-{
+static inline ptq_allocator test_heap_start(test_heap *heap) {
     ptq_allocator allocator;
 
     heap->live = heap->calls = 0;
@@ -194,8 +183,7 @@ typedef struct test_random {
     uint64_t state;
 } test_random;
 
-static inline uint64_t random_bits(test_random *r)
-{
+static inline uint64_t random_bits(test_random *r) {
     uint64_t z = (r->state += UINT64_C(0x9E3779B97F4A7C15));
 
     z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
@@ -204,26 +192,22 @@ static inline uint64_t random_bits(test_random *r)
 }
 
 /* lo..hi, both included */
-static inline int random_int(test_random *r, int lo, int hi)
-{
+static inline int random_int(test_random *r, int lo, int hi) {
     return lo + (int)(random_bits(r) % (uint64_t)(hi - lo + 1));
 }
 
-static inline float random_float(test_random *r, double lo, double hi)
-{
+static inline float random_float(test_random *r, double lo, double hi) {
     return (float)(lo + (hi - lo) * ((double)(random_bits(r) >> 11) / 9007199254740992.0));
 }
 
-static inline void random_floats(test_random *r, float *out, size_t n, double lo, double hi)
-{
+static inline void random_floats(test_random *r, float *out, size_t n, double lo, double hi) {
     size_t i;
 
     for (i = 0; i < n; i++)
         out[i] = random_float(r, lo, hi);
 }
 
-static inline void random_pixels(test_random *r, uint8_t *out, size_t n)
-{
+static inline void random_pixels(test_random *r, uint8_t *out, size_t n) {
     size_t i;
 
     for (i = 0; i < n; i++)
@@ -233,15 +217,13 @@ static inline void random_pixels(test_random *r, uint8_t *out, size_t n)
 /* ---------------------------------------------------------------------------------------------
    Models */
 
-static inline void fill_tensor(ptq_tensor *t, test_random *r, double lo, double hi)
-{
+static inline void fill_tensor(ptq_tensor *t, test_random *r, double lo, double hi) {
     if (t->rank)
         random_floats(r, (float *)t->data, ptq_tensor_elements(t), lo, hi);
 }
 
 /* Random parameters that keep activations near 1, however deep the network. */
-static inline void fill_model(ptq_model *model, uint64_t seed)
-{
+static inline void fill_model(ptq_model *model, uint64_t seed) {
     test_random r = {0};
     int i;
 
@@ -264,8 +246,7 @@ static inline void fill_model(ptq_model *model, uint64_t seed)
 
 /* ResNet8 with random weights, and preprocessing that brings pixels to the range -1..1. */
 static inline ptq_model *random_resnet8(int size, int width, int classes, uint64_t seed,
-                                        const ptq_allocator *allocator)
-{
+                                        const ptq_allocator *allocator) {
     ptq_model *model = NULL;
     int c;
 
@@ -279,8 +260,7 @@ static inline ptq_model *random_resnet8(int size, int width, int classes, uint64
 }
 
 /* Equal in everything that a file holds: graph text, preprocessing, parameters bit for bit. */
-static inline void assert_same_model(const ptq_model *a, const ptq_model *b)
-{
+static inline void assert_same_model(const ptq_model *a, const ptq_model *b) {
     void *x = NULL, *y = NULL;
     size_t m = 0, n = 0;
 
@@ -298,8 +278,7 @@ typedef struct test_run {
     ptq_session *session;
 } test_run;
 
-static inline test_run open_run(const ptq_model *model, int keep)
-{
+static inline test_run open_run(const ptq_model *model, int keep) {
     test_run run = {NULL, NULL};
     ptq_session_options options;
 
@@ -310,15 +289,13 @@ static inline test_run open_run(const ptq_model *model, int keep)
     return run;
 }
 
-static inline void close_run(test_run *run)
-{
+static inline void close_run(test_run *run) {
     ptq_session_free(run->session);
     ptq_plan_free(run->plan);
 }
 
 /* Logits of one float image; `logits` is to be freed. */
-static inline float *logits_of(const ptq_model *model, const float *input)
-{
+static inline float *logits_of(const ptq_model *model, const float *input) {
     test_run run = open_run(model, 0);
     float *logits = (float *)malloc(sizeof(float) * (size_t)ptq_plan_get_info(run.plan)->classes);
 
@@ -332,8 +309,7 @@ static inline float *logits_of(const ptq_model *model, const float *input)
    Files */
 
 /* A path below the directory of shared data, in a static buffer; NULL if there is no such file. */
-static inline const char *shared_path(const char *name)
-{
+static inline const char *shared_path(const char *name) {
     static char path[2][1024];
     static int turn;
     const char *directory = getenv("PTQ_SHARED");
@@ -351,8 +327,7 @@ static inline const char *shared_path(const char *name)
 static char test_directory[256];
 
 /* A fresh directory for the files of one test. */
-static inline int make_directory(void **state)
-{
+static inline int make_directory(void **state) {
     const char *base = getenv("TMPDIR");
 
     (void)state;
@@ -360,16 +335,14 @@ static inline int make_directory(void **state)
     return mkdtemp(test_directory) ? 0 : -1;
 }
 
-static inline const char *in_directory(const char *name)
-{
+static inline const char *in_directory(const char *name) {
     static char path[512];
 
     snprintf(path, sizeof path, "%s/%s", test_directory, name);
     return path;
 }
 
-static inline int count_files(void)
-{
+static inline int count_files(void) {
     DIR *directory = opendir(test_directory);
     int n = 0;
 
@@ -380,8 +353,7 @@ static inline int count_files(void)
     return n - 2; /* . and .. */
 }
 
-static inline int remove_directory(void **state)
-{
+static inline int remove_directory(void **state) {
     DIR *directory = opendir(test_directory);
     struct dirent *entry;
 
@@ -395,8 +367,7 @@ static inline int remove_directory(void **state)
     return rmdir(test_directory);
 }
 
-static inline void write_file(const char *path, const void *bytes, size_t size)
-{
+static inline void write_file(const char *path, const void *bytes, size_t size) {
     FILE *file = fopen(path, "wb");
 
     assert_non_null(file);

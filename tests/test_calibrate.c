@@ -10,8 +10,7 @@ typedef struct fixture {
     pictures p;
 } fixture;
 
-static int open_fixture(void **state)
-{
+static int open_fixture(void **state) {
     fixture *f = (fixture *)calloc(1, sizeof *f);
 
     assert_non_null(f);
@@ -22,8 +21,7 @@ static int open_fixture(void **state)
     return 0;
 }
 
-static int close_fixture(void **state)
-{
+static int close_fixture(void **state) {
     fixture *f = (fixture *)*state;
 
     ptq_plan_free(f->plan);
@@ -33,8 +31,8 @@ static int close_fixture(void **state)
 }
 
 /* The pictures that `order` names, by the options given. */
-static ptq_calibration *calibrate(const fixture *f, const size_t *order, size_t count, int threads)
-{
+static ptq_calibration *calibrate(const fixture *f, const size_t *order, size_t count,
+                                  int threads) {
     pictures p = f->p;
     ptq_calibrate_options o;
     ptq_calibration *c = NULL;
@@ -50,8 +48,7 @@ static ptq_calibration *calibrate(const fixture *f, const size_t *order, size_t 
 }
 
 /* Frees the calibration. */
-static char *json_of(ptq_calibration *c, size_t *size)
-{
+static char *json_of(ptq_calibration *c, size_t *size) {
     void *bytes = NULL;
     char *text;
 
@@ -65,8 +62,7 @@ static char *json_of(ptq_calibration *c, size_t *size)
     return text;
 }
 
-static void expect_json(ptq_calibration *c, const char *wanted, size_t size)
-{
+static void expect_json(ptq_calibration *c, const char *wanted, size_t size) {
     size_t n = 0;
     char *text = json_of(c, &n);
 
@@ -78,8 +74,7 @@ static void expect_json(ptq_calibration *c, const char *wanted, size_t size)
 /* ---------------------------------------------------------------------------------------------
    The same bytes */
 
-static void same_bytes_however_it_is_done(void **state)
-{
+static void same_bytes_however_it_is_done(void **state) {
     const fixture *f = (const fixture *)*state;
     size_t order[IMAGES], size = 0, i, at;
     test_random r = {3};
@@ -113,8 +108,7 @@ static void same_bytes_however_it_is_done(void **state)
     free(wanted);
 }
 
-static void one_image_less_is_another_file(void **state)
-{
+static void one_image_less_is_another_file(void **state) {
     const fixture *f = (const fixture *)*state;
     size_t m = 0, n = 0;
     char *a = json_of(calibrate(f, NULL, 40, 0), &m), *b = json_of(calibrate(f, NULL, 39, 0), &n);
@@ -125,8 +119,7 @@ static void one_image_less_is_another_file(void **state)
 }
 
 /* What is kept agrees with the images and with the session's tensors. */
-static void what_is_kept(void **state)
-{
+static void what_is_kept(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_calibration *c = calibrate(f, NULL, 20, 0);
     ptq_dataset data = *pictures_dataset((pictures *)(uintptr_t)&f->p);
@@ -181,17 +174,16 @@ static void what_is_kept(void **state)
 }
 
 /* FNV-1a of the published test vectors. */
-static void image_hash(void **state)
-{
+static void image_hash(void **state) {
     (void)state;
     assert_true(ptq__fnv(ptq__fnv_start, (const uint8_t *)"", 0) == UINT64_C(0xcbf29ce484222325));
     assert_true(ptq__fnv(ptq__fnv_start, (const uint8_t *)"a", 1) == UINT64_C(0xaf63dc4c8601ec8c));
-    assert_true(ptq__fnv(ptq__fnv_start, (const uint8_t *)"foobar", 6) == UINT64_C(0x85944171f73967e8));
+    assert_true(ptq__fnv(ptq__fnv_start, (const uint8_t *)"foobar", 6) ==
+                UINT64_C(0x85944171f73967e8));
 }
 
 /* Everything that changes the function changes the hash. */
-static void model_hash(void **state)
-{
+static void model_hash(void **state) {
     const fixture *f = (const fixture *)*state;
     uint64_t hash = ptq_model_hash(f->fused);
     ptq_model *m = NULL;
@@ -218,8 +210,7 @@ static void model_hash(void **state)
 /* Pictures of other kinds: `user` says which. */
 enum { NOISE, CONSTANT, DIM };
 
-static ptq_status odd_picture(void *user, size_t index, void *item, int *label, ptq_error *e)
-{
+static ptq_status odd_picture(void *user, size_t index, void *item, int *label, ptq_error *e) {
     uint8_t *pixels = (uint8_t *)item;
     test_random r = {0};
     int i, kind = *(const int *)user;
@@ -235,16 +226,14 @@ static ptq_status odd_picture(void *user, size_t index, void *item, int *label, 
 }
 
 /* The data set is one: the next call gives it another kind. */
-static const ptq_dataset *odd_pictures(int *kind)
-{
+static const ptq_dataset *odd_pictures(int *kind) {
     static ptq_dataset data = {100, SIDE, SIDE, 3, CLASSES, PTQ_TYPE_U8, odd_picture, NULL, NULL};
 
     data.user = kind;
     return &data;
 }
 
-static void unsuitable_images(void **state)
-{
+static void unsuitable_images(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_calibration *c = NULL;
     ptq_calibrate_options any;
@@ -282,8 +271,7 @@ typedef struct real_pictures {
     const ptq_model *model;
 } real_pictures;
 
-static ptq_status real_picture(void *user, size_t index, void *item, int *label, ptq_error *e)
-{
+static ptq_status real_picture(void *user, size_t index, void *item, int *label, ptq_error *e) {
     real_pictures *r = (real_pictures *)user;
     uint8_t pixels[SIDE * SIDE * 3];
     int i;
@@ -293,16 +281,14 @@ static ptq_status real_picture(void *user, size_t index, void *item, int *label,
     if (get_picture(&r->p, index, pixels, label, e))
         return PTQ_BAD_DATA;
     for (i = 0; i < SIDE * SIDE * 3; i++)
-        ((float *)item)[i] =
-            ((float)pixels[i] - r->model->mean[i % 3]) / r->model->std[i % 3];
+        ((float *)item)[i] = ((float)pixels[i] - r->model->mean[i % 3]) / r->model->std[i % 3];
     *label = index % 3 ? -1 : *label;
     return PTQ_OK;
 }
 
 /* Real numbers give what the bytes that they are made of give, but no statistics of pixels; images
    without labels count for no class. */
-static void real_numbers_without_labels(void **state)
-{
+static void real_numbers_without_labels(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_calibration *bytes = calibrate(f, NULL, IMAGES, 0), *reals = NULL, *read = NULL;
     real_pictures real = {f->p, f->fused};
@@ -358,15 +344,13 @@ static void real_numbers_without_labels(void **state)
 }
 
 static ptq_status failing_picture(void *user, size_t index, void *pixels, int *label,
-                                  ptq_error *e)
-{
+                                  ptq_error *e) {
     if (index == 33)
         return ptq_error_set(e, PTQ_IO_ERROR, "the disk is on fire at image %zu", index);
     return get_picture(user, index, pixels, label, e);
 }
 
-static ptq_status wrong_label(void *user, size_t index, void *pixels, int *label, ptq_error *e)
-{
+static ptq_status wrong_label(void *user, size_t index, void *pixels, int *label, ptq_error *e) {
     ptq_status s = get_picture(user, index, pixels, label, e);
 
     if (index == 21)
@@ -374,15 +358,13 @@ static ptq_status wrong_label(void *user, size_t index, void *pixels, int *label
     return s;
 }
 
-static int cancel(void *user, size_t done, size_t total)
-{
+static int cancel(void *user, size_t done, size_t total) {
     assert_int_equal(total, IMAGES);
     *(size_t *)user = done;
     return done >= 30;
 }
 
-static void stopped_half_way(void **state)
-{
+static void stopped_half_way(void **state) {
     const fixture *f = (const fixture *)*state;
     pictures p = f->p;
     ptq_dataset data = *pictures_dataset(&p);
@@ -410,8 +392,7 @@ static void stopped_half_way(void **state)
 /* Calibrates a copy of the network in which the weights of a node are two other numbers. What is
    not finite no plan would take: it comes in afterwards, which only the scalar plan sees, since it
    uses weights where they lie. */
-static void expect_bad_number(const fixture *f, const char *name, float first, float second)
-{
+static void expect_bad_number(const fixture *f, const char *name, float first, float second) {
     ptq_plan_options planning = {PTQ_ISA_SCALAR, {NULL, NULL, NULL}};
     int late = isnan(first);
     pictures p = f->p;
@@ -437,8 +418,7 @@ static void expect_bad_number(const fixture *f, const char *name, float first, f
     ptq_model_free(m);
 }
 
-static void numbers_that_cannot_be_observed(void **state)
-{
+static void numbers_that_cannot_be_observed(void **state) {
     const fixture *f = (const fixture *)*state;
 
     expect_bad_number(f, "fc", NAN, 1);
@@ -447,16 +427,14 @@ static void numbers_that_cannot_be_observed(void **state)
 }
 
 /* An activation may not turn NaN into 0 and so hide it. */
-static void nan_behind_an_activation(void **state)
-{
+static void nan_behind_an_activation(void **state) {
     const fixture *f = (const fixture *)*state;
 
     expect_bad_number(f, "block2.conv1", NAN, 1);
     expect_bad_number(f, "block2.conv1", 3e38f, -3e38f); /* infinity less infinity, on any kernel */
 }
 
-static void quantized_models_are_not_calibrated(void **state)
-{
+static void quantized_models_are_not_calibrated(void **state) {
     const fixture *f = (const fixture *)*state;
     pictures p = f->p;
     ptq_convert_options o = with_scheme(preset("fp16"), pictures_dataset(&p));
@@ -471,8 +449,7 @@ static void quantized_models_are_not_calibrated(void **state)
     ptq_model_free(m);
 }
 
-static void expect_warning(ptq_calibration *c, const char *says)
-{
+static void expect_warning(ptq_calibration *c, const char *says) {
     char text[1000];
     size_t n = ptq_calibration_warnings(c, text, sizeof text);
 
@@ -483,8 +460,7 @@ static void expect_warning(ptq_calibration *c, const char *says)
     ptq_calibration_free(c);
 }
 
-static void warnings(void **state)
-{
+static void warnings(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_calibrate_options any;
     ptq_calibration *c = NULL;
@@ -509,8 +485,7 @@ static void warnings(void **state)
     expect_warning(c, "0 to 255");
 }
 
-static void overlap_by_hash(void **state)
-{
+static void overlap_by_hash(void **state) {
     const fixture *f = (const fixture *)*state;
     static const size_t order[] = {200, 3, 17, 300, 29, 30, 0};
     ptq_calibration *c = calibrate(f, NULL, 30, 0);
@@ -527,8 +502,7 @@ static void overlap_by_hash(void **state)
     ptq_calibration_free(c);
 }
 
-static void merging_what_does_not_belong_together(void **state)
-{
+static void merging_what_does_not_belong_together(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_model *other = fused_of(random_resnet8(SIDE, 2, CLASSES, 6, NULL));
     pictures p = f->p;
@@ -550,8 +524,7 @@ static void merging_what_does_not_belong_together(void **state)
    The file */
 
 /* A calibration of a network so small that its file is a few thousand bytes. */
-static char *small_json(size_t *size)
-{
+static char *small_json(size_t *size) {
     ptq_model *m = NULL;
     pictures p;
     ptq_calibration *c;
@@ -570,8 +543,7 @@ static char *small_json(size_t *size)
 }
 
 /* Everything that a calibration is used for must work on whatever the reader lets through. */
-static void use(ptq_calibration *c)
-{
+static void use(ptq_calibration *c) {
     char text[2000];
     void *bytes = NULL;
     size_t size;
@@ -594,8 +566,7 @@ static void use(ptq_calibration *c)
 }
 
 /* 1 if the reader takes it. */
-static int try_json(const char *text, size_t size)
-{
+static int try_json(const char *text, size_t size) {
     ptq_calibration *c = NULL;
     char *copy = (char *)malloc(size ? size : 1); /* so that reading on is seen */
     ptq_status s;
@@ -618,8 +589,7 @@ static int try_json(const char *text, size_t size)
 }
 
 /* The text with one piece replaced, to be freed; the piece must be there. */
-static char *replaced(const char *text, const char *from, const char *to)
-{
+static char *replaced(const char *text, const char *from, const char *to) {
     const char *at = strstr(text, from);
     char *out = (char *)malloc(strlen(text) + strlen(to) + 1);
 
@@ -632,8 +602,7 @@ static char *replaced(const char *text, const char *from, const char *to)
     return out;
 }
 
-static void json_round_trip(void **state)
-{
+static void json_round_trip(void **state) {
     const fixture *f = (const fixture *)*state;
     size_t size = 0;
     char *text = json_of(calibrate(f, NULL, 50, 0), &size);
@@ -652,8 +621,7 @@ static void json_round_trip(void **state)
     free(text);
 }
 
-static void calibration_files(void **state)
-{
+static void calibration_files(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_calibration *c = calibrate(f, NULL, 20, 0), *again = NULL;
     size_t size = 0;
@@ -674,8 +642,7 @@ static void calibration_files(void **state)
     remove_directory(NULL);
 }
 
-static void truncated_files(void **state)
-{
+static void truncated_files(void **state) {
     size_t size = 0, n;
     char *text = small_json(&size);
 
@@ -690,8 +657,7 @@ static void truncated_files(void **state)
 }
 
 /* What stands in a file made by hand, wrong in one place. */
-static void wrong_values(void **state)
-{
+static void wrong_values(void **state) {
     static const char *const change[][2] = {
         {"\"ptq-calibration\"", "\"another\""},
         {"\"ptq-calibration\"", "1"},
@@ -742,8 +708,7 @@ static void wrong_values(void **state)
 
 /* Numbers that are fine each for itself, but do not agree: three images in the list are three in
    every tensor and in the classes. */
-static void numbers_that_disagree(void **state)
-{
+static void numbers_that_disagree(void **state) {
     size_t size = 0;
     char *text = small_json(&size), *images, *classes;
     int taken;
@@ -759,8 +724,7 @@ static void numbers_that_disagree(void **state)
 }
 
 /* A largest value far beyond the bins: searches for a range begin at its bin. */
-static void extremes_beyond_the_bins(void **state)
-{
+static void extremes_beyond_the_bins(void **state) {
     size_t size = 0;
     char *text = small_json(&size), *at, *end, wrong[65536];
     static const char *const value[] = {"1e30", "-1e30", "3e38", "1e-40", "-3e38", "1e5"};
@@ -782,8 +746,7 @@ static void extremes_beyond_the_bins(void **state)
     free(text);
 }
 
-static void deep_nesting(void **state)
-{
+static void deep_nesting(void **state) {
     enum { DEPTH = 200000 };
     char *text = (char *)malloc(DEPTH + 40);
 
@@ -799,8 +762,7 @@ static void deep_nesting(void **state)
     free(text);
 }
 
-static void random_mutations(void **state)
-{
+static void random_mutations(void **state) {
     static const char *const piece[] = {
         "-1", "0",     "99999999999999999999", "1e38", "-1e-45",        "{", "}", "]", ",", "\"",
         "[",  "\\u00", "9007199254740992",     "null", "\"max\": 1e38,"};
@@ -853,8 +815,7 @@ static void random_mutations(void **state)
     free(text);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_bytes_however_it_is_done),
         cmocka_unit_test(one_image_less_is_another_file),

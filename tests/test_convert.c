@@ -12,8 +12,7 @@ typedef struct fixture {
     ptq_dataset data;
 } fixture;
 
-static int open_fixture(void **state)
-{
+static int open_fixture(void **state) {
     fixture *f = (fixture *)calloc(1, sizeof *f);
 
     assert_non_null(f);
@@ -25,8 +24,7 @@ static int open_fixture(void **state)
     return 0;
 }
 
-static int close_fixture(void **state)
-{
+static int close_fixture(void **state) {
     fixture *f = (fixture *)*state;
 
     ptq_calibration_free(f->calibration);
@@ -35,16 +33,14 @@ static int close_fixture(void **state)
     return 0;
 }
 
-static ptq_model *convert_preset(const fixture *f, const char *name)
-{
+static ptq_model *convert_preset(const fixture *f, const char *name) {
     ptq_convert_options o = with_scheme(preset(name), &f->data);
 
     return converted(f->fused, f->calibration, &o);
 }
 
 /* Logits of the first eight pictures. */
-static void run_pictures(const fixture *f, const ptq_model *m, float *logits)
-{
+static void run_pictures(const fixture *f, const ptq_model *m, float *logits) {
     test_run run = open_run(m, 0);
     uint8_t pixels[SIDE * SIDE * 3];
     size_t i;
@@ -58,8 +54,7 @@ static void run_pictures(const fixture *f, const ptq_model *m, float *logits)
 }
 
 /* Signal to noise ratio of the logits against float, in dB. */
-static double quality(const fixture *f, const ptq_model *m)
-{
+static double quality(const fixture *f, const ptq_model *m) {
     float wanted[8 * CLASSES], got[8 * CLASSES];
     double signal = 0, noise = 1e-30;
     int i;
@@ -76,8 +71,7 @@ static double quality(const fixture *f, const ptq_model *m)
 /* ---------------------------------------------------------------------------------------------
    The whole */
 
-static void float_model_is_untouched(void **state)
-{
+static void float_model_is_untouched(void **state) {
     const fixture *f = (const fixture *)*state;
     uint64_t hash = ptq_model_hash(f->fused);
     ptq_model *copy = NULL;
@@ -91,8 +85,7 @@ static void float_model_is_untouched(void **state)
     ptq_model_free(copy);
 }
 
-static size_t param_bytes(const ptq_model *m)
-{
+static size_t param_bytes(const ptq_model *m) {
     size_t sum = 0;
     int i, p;
 
@@ -102,8 +95,7 @@ static size_t param_bytes(const ptq_model *m)
     return sum;
 }
 
-static void report_and_dry_run(void **state)
-{
+static void report_and_dry_run(void **state) {
     const fixture *f = (const fixture *)*state;
     int i, k;
 
@@ -136,14 +128,16 @@ static void report_and_dry_run(void **state)
 }
 
 /* Static presets run on integers but for the softmax; the others nowhere. */
-static void mode_of_every_node(void **state)
-{
+static void mode_of_every_node(void **state) {
     static const struct {
         const char *name;
         ptq_mode weights, others;
-    } table[] = {{"best", PTQ_MODE_INTEGER, PTQ_MODE_INTEGER},   {"ort-u8", PTQ_MODE_INTEGER, PTQ_MODE_INTEGER},
-                 {"tflite", PTQ_MODE_INTEGER, PTQ_MODE_INTEGER}, {"w4a8", PTQ_MODE_INTEGER, PTQ_MODE_INTEGER},
-                 {"dynamic", PTQ_MODE_DYNAMIC, PTQ_MODE_FLOAT},  {"fp16", PTQ_MODE_HALF, PTQ_MODE_FLOAT}};
+    } table[] = {{"best", PTQ_MODE_INTEGER, PTQ_MODE_INTEGER},
+                 {"ort-u8", PTQ_MODE_INTEGER, PTQ_MODE_INTEGER},
+                 {"tflite", PTQ_MODE_INTEGER, PTQ_MODE_INTEGER},
+                 {"w4a8", PTQ_MODE_INTEGER, PTQ_MODE_INTEGER},
+                 {"dynamic", PTQ_MODE_DYNAMIC, PTQ_MODE_FLOAT},
+                 {"fp16", PTQ_MODE_HALF, PTQ_MODE_FLOAT}};
     const fixture *f = (const fixture *)*state;
     int i, k;
 
@@ -153,7 +147,7 @@ static void mode_of_every_node(void **state)
             ptq_op op = m->node[k].op;
             ptq_mode wanted = op == PTQ_OP_SOFTMAX || op == PTQ_OP_DEQUANTIZE ? PTQ_MODE_FLOAT
                               : op == PTQ_OP_CONV2D || op == PTQ_OP_DENSE     ? table[i].weights
-                                                                        : table[i].others;
+                                                                              : table[i].others;
             if (ptq_node_mode(m, k) != wanted)
                 fail_msg("%s: %s is %s", table[i].name, m->node[k].name,
                          ptq_name(PTQ_NAMES_MODE, ptq_node_mode(m, k)));
@@ -165,8 +159,7 @@ static void mode_of_every_node(void **state)
 }
 
 /* Scales of results follow from what was observed; weights are at most half a step off. */
-static void scales_by_hand(void **state)
-{
+static void scales_by_hand(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_model *m = convert_preset(f, "tflite");
     int i;
@@ -188,8 +181,9 @@ static void scales_by_hand(void **state)
         if (!w->rank)
             continue;
         each = ptq_tensor_elements(w) / (size_t)w->dim[0];
-        real =
-            (const float *)f->fused->node[ptq_model_find(f->fused, n->name)].param[PTQ_PARAM_WEIGHT].data;
+        real = (const float *)f->fused->node[ptq_model_find(f->fused, n->name)]
+                   .param[PTQ_PARAM_WEIGHT]
+                   .data;
         for (k = 0; k < ptq_tensor_elements(w); k++) {
             double scale = (double)w->scale[k / each];
             assert_near(ptq_tensor_real(w, k), real[k], scale * 0.5001);
@@ -209,8 +203,7 @@ static void scales_by_hand(void **state)
 /* ---------------------------------------------------------------------------------------------
    Refusals */
 
-static void refusals(void **state)
-{
+static void refusals(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_convert_options o = with_scheme(preset("tflite"), &f->data);
     ptq_model *raw = random_resnet8(SIDE, 3, CLASSES, 5, NULL), *m = NULL;
@@ -260,8 +253,7 @@ static void refusals(void **state)
     ptq_model_free(raw);
 }
 
-static void schemes_and_presets(void **state)
-{
+static void schemes_and_presets(void **state) {
     ptq_scheme s;
     char text[200];
     size_t n;
@@ -293,9 +285,8 @@ static void schemes_and_presets(void **state)
     assert_fails(PTQ_INVALID_ARGUMENT, "percentile", ptq_scheme_check(&s, &err));
 }
 
-/* No scheme means best, for options that are NULL or zeros; it is refused by name without images. */
-static void best_by_default(void **state)
-{
+/* No scheme means best, for NULL and for zeros; it is refused by name without images. */
+static void best_by_default(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_convert_options o = with_scheme(preset("best"), &f->data), zeros;
     ptq_model *a = converted(f->fused, f->calibration, &o), *b = NULL, *none = NULL;
@@ -315,8 +306,7 @@ static void best_by_default(void **state)
 }
 
 /* Learning needs the images again, and no others; their order and threads do not matter. */
-static void learned_rounding(void **state)
-{
+static void learned_rounding(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_convert_options o = with_scheme(preset("w4a8"), &f->data);
     size_t order[IMAGES], i;
@@ -351,8 +341,7 @@ static void learned_rounding(void **state)
 /* ---------------------------------------------------------------------------------------------
    Mixed models */
 
-static ptq_override override_of(const char *pattern, const char *name)
-{
+static ptq_override override_of(const char *pattern, const char *name) {
     ptq_override o;
 
     o.pattern = pattern;
@@ -360,8 +349,7 @@ static ptq_override override_of(const char *pattern, const char *name)
     return o;
 }
 
-static int count_ops(const ptq_model *m, ptq_op op)
-{
+static int count_ops(const ptq_model *m, ptq_op op) {
     int i, n = 0;
 
     for (i = 0; i < m->nodes; i++)
@@ -370,8 +358,7 @@ static int count_ops(const ptq_model *m, ptq_op op)
 }
 
 /* A float node between integer ones: codes become real before it, and codes again behind it. */
-static void float_node_in_the_middle(void **state)
-{
+static void float_node_in_the_middle(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_convert_options o = with_scheme(preset("tflite"), &f->data);
     ptq_override override[2];
@@ -409,8 +396,7 @@ static void float_node_in_the_middle(void **state)
 }
 
 /* Of several patterns that match, the last counts. */
-static void last_override_counts(void **state)
-{
+static void last_override_counts(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_convert_options o = with_scheme(preset("tflite"), &f->data);
     ptq_override override[4];
@@ -444,8 +430,7 @@ static void last_override_counts(void **state)
 /* ---------------------------------------------------------------------------------------------
    Files */
 
-static void files_of_every_preset(void **state)
-{
+static void files_of_every_preset(void **state) {
     const fixture *f = (const fixture *)*state;
     float before[8 * CLASSES], after[8 * CLASSES];
     int i;
@@ -474,8 +459,7 @@ static void files_of_every_preset(void **state)
 }
 
 /* Codes of 2 to 7 bits in the file: from the lowest bit up, each output channel from a new byte. */
-static void packed_codes_in_the_file(void **state)
-{
+static void packed_codes_in_the_file(void **state) {
     const fixture *f = (const fixture *)*state;
     int bits, affine;
 
@@ -520,8 +504,7 @@ static void packed_codes_in_the_file(void **state)
 /* The file with one tensor changed or added, or (t NULL) left out: parsing it must fail, and say
    what is wrong. */
 static void expect_damage(const void *bytes, size_t n, const char *name, const ptq_tensor *t,
-                          const char *says)
-{
+                          const char *says) {
     ptq_archive *archive = NULL, *changed = NULL;
     ptq_model *m = NULL;
     void *wrong = NULL;
@@ -557,8 +540,7 @@ static void expect_damage(const void *bytes, size_t n, const char *name, const p
     ptq_archive_free(archive);
 }
 
-static ptq_tensor borrowed(ptq_type type, int rank, int d0, int d1, void *data, size_t size)
-{
+static ptq_tensor borrowed(ptq_type type, int rank, int d0, int d1, void *data, size_t size) {
     ptq_tensor t;
     int dims[2];
 
@@ -568,8 +550,7 @@ static ptq_tensor borrowed(ptq_type type, int rank, int d0, int d1, void *data, 
     return t;
 }
 
-static void damaged_files(void **state)
-{
+static void damaged_files(void **state) {
     static const float bad_scale[] = {0, -1, NAN, INFINITY, 1e-40f};
     const fixture *f = (const fixture *)*state;
     ptq_model *m = convert_preset(f, "tflite"), *affine = convert_preset(f, "ort-u8");
@@ -622,8 +603,7 @@ static void damaged_files(void **state)
 }
 
 /* Biases so large that a sum could leave int32, and text of the graph with wrong scales. */
-static void damaged_numbers(void **state)
-{
+static void damaged_numbers(void **state) {
     static const char *const wrong[] = {
         "conv conv2d in=input channels=1 kernel=1x1 w=s8 q=u8:8:0:0\n",
         "conv conv2d in=input channels=1 kernel=1x1 w=s8 q=u8:8:-1:0\n",
@@ -681,8 +661,7 @@ static void damaged_numbers(void **state)
 }
 
 /* The self-test on the model as it is now. */
-static ptq_status self_tested(const ptq_model *m)
-{
+static ptq_status self_tested(const ptq_model *m) {
     ptq_plan *plan = NULL;
     ptq_status s;
 
@@ -692,8 +671,7 @@ static ptq_status self_tested(const ptq_model *m)
     return s;
 }
 
-static void self_test(void **state)
-{
+static void self_test(void **state) {
     const fixture *f = (const fixture *)*state;
     int i;
 
@@ -720,8 +698,7 @@ static void self_test(void **state)
 /* ---------------------------------------------------------------------------------------------
    Every allocation fails once, and all after it */
 
-static ptq_status run_chain(void *user, ptq_allocator allocator)
-{
+static ptq_status run_chain(void *user, ptq_allocator allocator) {
     const ptq_model *fused = (const ptq_model *)user;
     pictures p = pictures_for(fused, 4, 5);
     const ptq_dataset *data = pictures_dataset(&p);
@@ -764,8 +741,7 @@ static ptq_status run_chain(void *user, ptq_allocator allocator)
     return s;
 }
 
-static void every_allocation_may_fail(void **state)
-{
+static void every_allocation_may_fail(void **state) {
     ptq_conv_options conv;
     ptq_model *m = NULL, *fused;
     int x, y;
@@ -786,8 +762,7 @@ static void every_allocation_may_fail(void **state)
     ptq_model_free(fused);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(float_model_is_untouched),
         cmocka_unit_test(report_and_dry_run),

@@ -6,13 +6,11 @@
 enum { RECORD = PTQ_CIFAR10_RECORD };
 
 /* Record `n` of a synthetic file: its label is n % 10, its pixels tell n, plane and place. */
-static uint8_t pixel_of(int n, int plane, int place)
-{
+static uint8_t pixel_of(int n, int plane, int place) {
     return (uint8_t)(n * 31 + plane * 7 + place);
 }
 
-static void make_record(uint8_t *record, int n)
-{
+static void make_record(uint8_t *record, int n) {
     int plane, place;
 
     record[0] = (uint8_t)(n % 10);
@@ -22,8 +20,7 @@ static void make_record(uint8_t *record, int n)
 }
 
 /* `count` records from number `first` on, in a buffer to be freed. */
-static uint8_t *make_records(int first, int count)
-{
+static uint8_t *make_records(int first, int count) {
     uint8_t *bytes = (uint8_t *)malloc((size_t)count * RECORD + 1);
     int i;
 
@@ -33,8 +30,7 @@ static uint8_t *make_records(int first, int count)
     return bytes;
 }
 
-static void write_records(const char *name, int first, int count)
-{
+static void write_records(const char *name, int first, int count) {
     uint8_t *bytes = make_records(first, count);
 
     write_file(in_directory(name), bytes, (size_t)count * RECORD);
@@ -42,8 +38,7 @@ static void write_records(const char *name, int first, int count)
 }
 
 /* Image `index` is record number `n`, channels innermost. */
-static void assert_record(const ptq_dataset *data, size_t index, int n)
-{
+static void assert_record(const ptq_dataset *data, size_t index, int n) {
     uint8_t pixels[3072];
     int label = -1, i;
 
@@ -57,8 +52,7 @@ static void assert_record(const ptq_dataset *data, size_t index, int n)
 /* ---------------------------------------------------------------------------------------------
    The reader */
 
-static void records_from_memory(void **state)
-{
+static void records_from_memory(void **state) {
     uint8_t *bytes = make_records(4, 13), pixels[3072];
     ptq_cifar10 *data = NULL;
     ptq_dataset view;
@@ -86,8 +80,7 @@ static void records_from_memory(void **state)
     assert_int_equal(view.count, 0);
 }
 
-static void damaged_records(void **state)
-{
+static void damaged_records(void **state) {
     uint8_t *bytes = make_records(0, 5);
     ptq_cifar10 *data = NULL;
 
@@ -105,8 +98,7 @@ static void damaged_records(void **state)
     free(bytes);
 }
 
-static void one_file_or_a_directory(void **state)
-{
+static void one_file_or_a_directory(void **state) {
     ptq_cifar10 *data = NULL;
     ptq_dataset view;
     size_t i;
@@ -131,26 +123,25 @@ static void one_file_or_a_directory(void **state)
     assert_record(&view, 3, 53);
     ptq_cifar10_free(data);
     /* a file is itself, whatever the split */
-    assert_ok(ptq_cifar10_open(in_directory("data_batch_2.bin"), PTQ_SPLIT_TEST, NULL, &data, &err));
+    assert_ok(
+        ptq_cifar10_open(in_directory("data_batch_2.bin"), PTQ_SPLIT_TEST, NULL, &data, &err));
     view = *ptq_cifar10_dataset(data);
     assert_int_equal(view.count, 3);
     assert_record(&view, 0, 20);
     ptq_cifar10_free(data);
 }
 
-static void expect_open_failure(ptq_split split, const char *says)
-{
+static void expect_open_failure(ptq_split split, const char *says) {
     ptq_cifar10 *data = NULL;
     ptq_status status = ptq_cifar10_open(test_directory, split, NULL, &data, &err);
 
     if (status == PTQ_OK || !strstr(err.text, says))
-        fail_msg("%s: \"%s\"; wanted \"%s\"", ptq_name(PTQ_NAMES_STATUS, status), status ? err.text : "",
-                 says);
+        fail_msg("%s: \"%s\"; wanted \"%s\"", ptq_name(PTQ_NAMES_STATUS, status),
+                 status ? err.text : "", says);
     assert_null(data);
 }
 
-static void damaged_files_are_named(void **state)
-{
+static void damaged_files_are_named(void **state) {
     uint8_t *bytes = make_records(0, 2);
 
     (void)state;
@@ -166,14 +157,14 @@ static void damaged_files_are_named(void **state)
     free(bytes);
 }
 
-static void wrong_directories(void **state)
-{
+static void wrong_directories(void **state) {
     ptq_cifar10 *data = NULL;
 
     (void)state;
     expect_open_failure(PTQ_SPLIT_TEST, test_directory); /* nothing there at all */
-    assert_fails(PTQ_IO_ERROR, "no-such-place",
-                 ptq_cifar10_open(in_directory("no-such-place"), PTQ_SPLIT_TEST, NULL, &data, &err));
+    assert_fails(
+        PTQ_IO_ERROR, "no-such-place",
+        ptq_cifar10_open(in_directory("no-such-place"), PTQ_SPLIT_TEST, NULL, &data, &err));
     write_file(in_directory("cifar-10-binary.tar.gz"), "\x1F\x8B", 2);
     expect_open_failure(PTQ_SPLIT_TEST, "cifar-10-binary.tar.gz");
     remove(in_directory("cifar-10-binary.tar.gz"));
@@ -190,8 +181,7 @@ static void wrong_directories(void **state)
     expect_open_failure(PTQ_SPLIT_TEST, "test_batch.bin");
 }
 
-static void a_single_file_of_another_kind(void **state)
-{
+static void a_single_file_of_another_kind(void **state) {
     ptq_cifar10 *data = NULL;
 
     (void)state;
@@ -201,14 +191,12 @@ static void a_single_file_of_another_kind(void **state)
     assert_non_null(strstr(err.text, "notes.txt"));
 }
 
-static void write_names(const char *text)
-{
+static void write_names(const char *text) {
     write_file(in_directory("batches.meta.txt"), text, strlen(text));
 }
 
 /* Names lie beside the data, a directory or one file, and say how many classes there are. */
-static void names_of_classes(void **state)
-{
+static void names_of_classes(void **state) {
     ptq_cifar10 *data = NULL;
     ptq_dataset view;
 
@@ -227,8 +215,9 @@ static void names_of_classes(void **state)
     ptq_cifar10_free(data);
     data = NULL;
     write_names("a\nb\n");
-    assert_fails(PTQ_BAD_DATA, "record 2 has label 2, labels are 0 to 1",
-                 ptq_cifar10_open(in_directory("test_batch.bin"), PTQ_SPLIT_TEST, NULL, &data, &err));
+    assert_fails(
+        PTQ_BAD_DATA, "record 2 has label 2, labels are 0 to 1",
+        ptq_cifar10_open(in_directory("test_batch.bin"), PTQ_SPLIT_TEST, NULL, &data, &err));
     write_names("0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n\n");
     assert_ok(ptq_cifar10_open(in_directory("test_batch.bin"), PTQ_SPLIT_TEST, NULL, &data, &err));
     view = *ptq_cifar10_dataset(data);
@@ -241,8 +230,7 @@ static void names_of_classes(void **state)
     ptq_cifar10_free(data);
 }
 
-static void damaged_names(void **state)
-{
+static void damaged_names(void **state) {
     static const char *const text[][2] = {
         {"", "no names"},
         {"\n\r\n\n", "no names"},
@@ -268,8 +256,7 @@ static void damaged_names(void **state)
     expect_open_failure(PTQ_SPLIT_TEST, "batches.meta.txt");
 }
 
-static void reader_runs_out_of_memory(void **state)
-{
+static void reader_runs_out_of_memory(void **state) {
     test_heap heap;
     ptq_allocator allocator = test_heap_start(&heap);
     ptq_cifar10 *data = NULL;
@@ -299,8 +286,7 @@ typedef struct pcg {
     uint64_t state, inc;
 } pcg;
 
-static uint32_t pcg_next(pcg *g)
-{
+static uint32_t pcg_next(pcg *g) {
     uint64_t old = g->state;
     uint32_t mixed = (uint32_t)(((old >> 18) ^ old) >> 27), turn = (uint32_t)(old >> 59);
 
@@ -308,8 +294,7 @@ static uint32_t pcg_next(pcg *g)
     return turn ? (mixed >> turn) | (mixed << (32 - turn)) : mixed;
 }
 
-static pcg pcg_start(uint64_t seed, uint64_t stream)
-{
+static pcg pcg_start(uint64_t seed, uint64_t stream) {
     pcg g;
 
     g.state = 0;
@@ -321,8 +306,7 @@ static pcg pcg_start(uint64_t seed, uint64_t stream)
 }
 
 /* Evenly below `bound`: numbers under 2^32 mod bound are thrown away. */
-static uint32_t pcg_below(pcg *g, uint32_t bound)
-{
+static uint32_t pcg_below(pcg *g, uint32_t bound) {
     uint32_t reject = (uint32_t)((UINT64_C(1) << 32) % bound), r;
 
     do
@@ -331,8 +315,7 @@ static uint32_t pcg_below(pcg *g, uint32_t bound)
     return r % bound;
 }
 
-static void pcg32_reference_values(void **state)
-{
+static void pcg32_reference_values(void **state) {
     /* the output of the reference implementation's demo: seed 42, stream 54 */
     static const uint32_t wanted[] = {0xa15c02b7u, 0x7b47f409u, 0xba1d3330u,
                                       0x83d2f293u, 0xbfa4784bu, 0xcbed606eu};
@@ -350,8 +333,7 @@ static void pcg32_reference_values(void **state)
         assert_int_equal(ptq_rng_next(&rng), pcg_next(&mine));
 }
 
-static void random_numbers_in_range(void **state)
-{
+static void random_numbers_in_range(void **state) {
     static const uint32_t bounds[] = {1, 2, 3, 10, 1000, 0x80000001u, UINT32_MAX};
     ptq_rng rng;
     pcg mine;
@@ -382,8 +364,7 @@ typedef struct labelled {
     size_t asked;
 } labelled;
 
-static ptq_status get_label(void *user, size_t index, void *pixels, int *label, ptq_error *e)
-{
+static ptq_status get_label(void *user, size_t index, void *pixels, int *label, ptq_error *e) {
     labelled *l = (labelled *)user;
 
     (void)e;
@@ -393,8 +374,7 @@ static ptq_status get_label(void *user, size_t index, void *pixels, int *label, 
     return PTQ_OK;
 }
 
-static ptq_dataset labelled_data(labelled *l, size_t count, int classes)
-{
+static ptq_dataset labelled_data(labelled *l, size_t count, int classes) {
     ptq_dataset d;
 
     memset(&d, 0, sizeof d);
@@ -410,8 +390,7 @@ static ptq_dataset labelled_data(labelled *l, size_t count, int classes)
 
 /* The sampling rule in its plainest form. */
 static void sample_again(const int *label, size_t count, int classes, size_t wanted, uint64_t seed,
-                         size_t *out)
-{
+                         size_t *out) {
     unsigned char chosen[400];
     size_t pool[400], i, n, take;
     int c;
@@ -435,8 +414,7 @@ static void sample_again(const int *label, size_t count, int classes, size_t wan
             *out++ = i;
 }
 
-static void sampling_is_stratified_and_repeatable(void **state)
-{
+static void sampling_is_stratified_and_repeatable(void **state) {
     static const uint64_t seeds[] = {0, 1, 42, UINT64_MAX};
     test_random random = {8};
     int label[400], classes = 7, i;
@@ -468,8 +446,7 @@ static void sampling_is_stratified_and_repeatable(void **state)
         }
 }
 
-static void too_few_images_of_a_class(void **state)
-{
+static void too_few_images_of_a_class(void **state) {
     static const int label[] = {0, 1, 2, 0, 1, 0, 1, 2, 0, 3};
     static const char *const names[] = {"ant", "bee", "cow", "dog"};
     labelled l = {NULL, 0};
@@ -493,8 +470,7 @@ static void too_few_images_of_a_class(void **state)
 }
 
 /* Without labels every image is of one class; a mixture is a mistake. */
-static void samples_without_labels(void **state)
-{
+static void samples_without_labels(void **state) {
     int label[200];
     labelled l = {NULL, 0};
     ptq_dataset data;
@@ -525,8 +501,7 @@ static void samples_without_labels(void **state)
     assert_fails(PTQ_BAD_DATA, "image 78 has label -2", ptq_sample(&data, 2, 3, out, NULL, &err));
 }
 
-static void sampling_runs_out_of_memory(void **state)
-{
+static void sampling_runs_out_of_memory(void **state) {
     static const int label[] = {0, 1, 2, 0, 1, 0, 1, 2, 0, 2};
     test_heap heap;
     ptq_allocator allocator = test_heap_start(&heap);
@@ -548,8 +523,7 @@ static void sampling_runs_out_of_memory(void **state)
     }
 }
 
-static void subsets(void **state)
-{
+static void subsets(void **state) {
     static const size_t indices[] = {4, 0, 4, 2}, beyond[] = {5, 6};
     uint8_t pixels[3072];
     int label;
@@ -587,8 +561,7 @@ typedef struct synthetic {
 enum { SAMPLES = 60 };
 
 /* Image i is brightest in channel i % 3; its label is that, but 0 for every fifth. */
-static ptq_status get_synthetic(void *user, size_t index, void *item, int *label, ptq_error *e)
-{
+static ptq_status get_synthetic(void *user, size_t index, void *item, int *label, ptq_error *e) {
     uint8_t *pixels = (uint8_t *)item;
     const synthetic *s = (const synthetic *)user;
     int i;
@@ -604,8 +577,7 @@ static ptq_status get_synthetic(void *user, size_t index, void *item, int *label
 }
 
 /* The data set is one: the next call makes it another. */
-static const ptq_dataset *synthetic_data(const synthetic *s)
-{
+static const ptq_dataset *synthetic_data(const synthetic *s) {
     static ptq_dataset d;
 
     memset(&d, 0, sizeof d);
@@ -623,8 +595,7 @@ typedef struct counter {
     ptq_plan *plan;
 } counter;
 
-static counter open_counter(void)
-{
+static counter open_counter(void) {
     counter c = {NULL, NULL};
 
     assert_ok(ptq_model_create(NULL, &c.model, &err));
@@ -633,14 +604,12 @@ static counter open_counter(void)
     return c;
 }
 
-static void close_counter(counter *c)
-{
+static void close_counter(counter *c) {
     ptq_plan_free(c->plan);
     ptq_model_free(c->model);
 }
 
-static void evaluation_counts(void **state)
-{
+static void evaluation_counts(void **state) {
     const synthetic good = {-1, 0, 0};
     counter c = open_counter();
     ptq_evaluation e;
@@ -673,8 +642,7 @@ static void evaluation_counts(void **state)
     close_counter(&c);
 }
 
-static void evaluation_of_the_first_images(void **state)
-{
+static void evaluation_of_the_first_images(void **state) {
     const synthetic beyond = {7, 99, 0}; /* not reached */
     ptq_evaluate_options o;
     counter c = open_counter();
@@ -697,8 +665,7 @@ static void evaluation_of_the_first_images(void **state)
 }
 
 /* The synthetic images as real numbers, a little brighter than bytes can say. */
-static ptq_status get_real(void *user, size_t index, void *item, int *label, ptq_error *e)
-{
+static ptq_status get_real(void *user, size_t index, void *item, int *label, ptq_error *e) {
     uint8_t pixels[12];
     float *real = (float *)item;
     int i;
@@ -712,8 +679,7 @@ static ptq_status get_real(void *user, size_t index, void *item, int *label, ptq
     return PTQ_OK;
 }
 
-static ptq_status get_nan(void *user, size_t index, void *item, int *label, ptq_error *e)
-{
+static ptq_status get_nan(void *user, size_t index, void *item, int *label, ptq_error *e) {
     ptq_status status = get_real(user, index, item, label, e);
 
     if (index == 5)
@@ -721,8 +687,7 @@ static ptq_status get_nan(void *user, size_t index, void *item, int *label, ptq_
     return status;
 }
 
-static void evaluation_of_real_numbers(void **state)
-{
+static void evaluation_of_real_numbers(void **state) {
     const synthetic good = {-1, 0, 0};
     ptq_dataset reals = *synthetic_data(&good);
     counter c = open_counter();
@@ -747,8 +712,7 @@ static void evaluation_of_real_numbers(void **state)
     close_counter(&c);
 }
 
-static void evaluation_refuses(void **state)
-{
+static void evaluation_refuses(void **state) {
     const synthetic high = {40, 3, 0}, low = {41, -1, 0}, failing = {42, 0, 1}, good = {-1, 0, 0};
     counter c = open_counter();
     ptq_evaluate_options o;
@@ -790,8 +754,7 @@ typedef struct watcher {
     size_t calls, last, stop_at;
 } watcher;
 
-static int watch(void *user, size_t done, size_t total)
-{
+static int watch(void *user, size_t done, size_t total) {
     watcher *w = (watcher *)user;
 
     assert_true(pthread_equal(pthread_self(), w->thread));
@@ -802,8 +765,7 @@ static int watch(void *user, size_t done, size_t total)
     return done >= w->stop_at;
 }
 
-static ptq_status evaluate_watched(const counter *c, int threads, watcher *w)
-{
+static ptq_status evaluate_watched(const counter *c, int threads, watcher *w) {
     const synthetic good = {-1, 0, 0};
     ptq_evaluate_options o;
     ptq_evaluation e;
@@ -821,8 +783,7 @@ static ptq_status evaluate_watched(const counter *c, int threads, watcher *w)
     return status;
 }
 
-static void evaluation_reports_and_cancels(void **state)
-{
+static void evaluation_reports_and_cancels(void **state) {
     watcher w;
     counter c = open_counter();
     ptq_status status;
@@ -843,8 +804,7 @@ static void evaluation_reports_and_cancels(void **state)
     close_counter(&c);
 }
 
-static void threads_change_nothing(void **state)
-{
+static void threads_change_nothing(void **state) {
     uint8_t *bytes = make_records(0, 50);
     ptq_model *model = random_resnet8(32, 4, 10, 3, NULL);
     ptq_cifar10 *data = NULL;
@@ -880,8 +840,7 @@ static void threads_change_nothing(void **state)
 
 #define IN_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, make_directory, remove_directory)
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(records_from_memory),
         cmocka_unit_test(damaged_records),

@@ -19,8 +19,7 @@ typedef struct faulty {
     pthread_mutex_t lock; /* the library's threads allocate too */
 } faulty;
 
-static void *faulty_allocate(void *user, size_t size)
-{
+static void *faulty_allocate(void *user, size_t size) {
     faulty *heap = (faulty *)user;
     void *pointer = malloc(size ? size : 1);
     int fails;
@@ -37,8 +36,7 @@ static void *faulty_allocate(void *user, size_t size)
     return NULL;
 }
 
-static void faulty_release(void *user, void *pointer)
-{
+static void faulty_release(void *user, void *pointer) {
     faulty *heap = (faulty *)user;
 
     pthread_mutex_lock(&heap->lock);
@@ -47,8 +45,7 @@ static void faulty_release(void *user, void *pointer)
     free(pointer);
 }
 
-static ptq_allocator allocator_of(faulty *heap)
-{
+static ptq_allocator allocator_of(faulty *heap) {
     ptq_allocator allocator;
 
     memset(heap, 0, sizeof *heap);
@@ -84,8 +81,7 @@ static const char network[] = "ptq-graph 1\n"
                               "d dense in=p channels=3\n"
                               "o softmax in=d\n";
 
-static int open_fixture(void **state)
-{
+static int open_fixture(void **state) {
     fixture *f = (fixture *)calloc(1, sizeof *f);
     ptq_convert_options o;
     int i;
@@ -110,8 +106,7 @@ static int open_fixture(void **state)
     return make_directory(state) ? -1 : 0;
 }
 
-static int close_fixture(void **state)
-{
+static int close_fixture(void **state) {
     fixture *f = (fixture *)*state;
 
     ptq_session_free(f->session);
@@ -125,8 +120,7 @@ static int close_fixture(void **state)
     return remove_directory(state);
 }
 
-static int is_untouched(const fixture *f)
-{
+static int is_untouched(const fixture *f) {
     float logits[3];
 
     return !ptq_run(f->session, f->pixels, 1, logits, NULL, NULL) &&
@@ -137,8 +131,7 @@ static int is_untouched(const fixture *f)
 /* Runs a chain of calls, which frees all that it made, with each allocation failing in turn. */
 typedef ptq_status (*chain)(const fixture *f, ptq_allocator allocator);
 
-static void fail_each(const fixture *f, chain run, long least)
-{
+static void fail_each(const fixture *f, chain run, long least) {
     faulty heap;
     ptq_allocator allocator = allocator_of(&heap);
     long n, total;
@@ -161,8 +154,7 @@ static void fail_each(const fixture *f, chain run, long least)
     print_message("%ld allocations, each failed once\n", total);
 }
 
-static ptq_status load_and_run(const fixture *f, ptq_allocator allocator)
-{
+static ptq_status load_and_run(const fixture *f, ptq_allocator allocator) {
     ptq_load_options load = {allocator, 0};
     ptq_plan_options planning = {PTQ_ISA_AUTO, allocator};
     ptq_session_options running;
@@ -194,16 +186,14 @@ static ptq_status load_and_run(const fixture *f, ptq_allocator allocator)
     return s;
 }
 
-static void loading_running_saving(void **state)
-{
+static void loading_running_saving(void **state) {
     const fixture *f = (const fixture *)*state;
 
     assert_ok(ptq_model_save(f->model, in_directory("model"), &err));
     fail_each(f, load_and_run, 50);
 }
 
-static ptq_status calibrate_and_convert(const fixture *f, ptq_allocator allocator)
-{
+static ptq_status calibrate_and_convert(const fixture *f, ptq_allocator allocator) {
     const ptq_dataset *data = pictures_dataset((pictures *)(uintptr_t)&f->p);
     ptq_calibrate_options calibrating;
     ptq_convert_options o = with_scheme(preset("tflite"), data);
@@ -235,13 +225,11 @@ static ptq_status calibrate_and_convert(const fixture *f, ptq_allocator allocato
     return s;
 }
 
-static void calibrating_converting(void **state)
-{
+static void calibrating_converting(void **state) {
     fail_each((const fixture *)*state, calibrate_and_convert, 100);
 }
 
-static ptq_status evaluate(const fixture *f, ptq_allocator allocator)
-{
+static ptq_status evaluate(const fixture *f, ptq_allocator allocator) {
     const ptq_dataset *data = pictures_dataset((pictures *)(uintptr_t)&f->p);
     ptq_evaluate_options o;
     ptq_evaluation a, b;
@@ -267,10 +255,7 @@ static ptq_status evaluate(const fixture *f, ptq_allocator allocator)
     return s;
 }
 
-static void evaluating(void **state)
-{
-    fail_each((const fixture *)*state, evaluate, 10);
-}
+static void evaluating(void **state) { fail_each((const fixture *)*state, evaluate, 10); }
 
 /* ---------------------------------------------------------------------------------------------
    Long chains, each allocation in a process of its own */
@@ -282,13 +267,9 @@ typedef struct long_chain {
     int is_judged; /* the result is also evaluated and compared */
 } long_chain;
 
-static int chain_is_untouched(void *user)
-{
-    return is_untouched(((const long_chain *)user)->f);
-}
+static int chain_is_untouched(void *user) { return is_untouched(((const long_chain *)user)->f); }
 
-static long fail_each_of(const char *what, forked_chain run, long_chain *c, long least)
-{
+static long fail_each_of(const char *what, forked_chain run, long_chain *c, long least) {
     long n = fail_each_forked(run, chain_is_untouched, c, 0);
 
     print_message("%-11s %4ld allocations, each failed once\n", what, n);
@@ -297,8 +278,7 @@ static long fail_each_of(const char *what, forked_chain run, long_chain *c, long
 }
 
 /* With the fixture's calibration and its pictures. */
-static long_chain chain_with(const fixture *f, const char *name)
-{
+static long_chain chain_with(const fixture *f, const char *name) {
     long_chain c;
 
     memset(&c, 0, sizeof c);
@@ -320,8 +300,7 @@ typedef struct products {
     void *bytes;
 } products;
 
-static void free_products(products *m, const ptq_allocator *allocator)
-{
+static void free_products(products *m, const ptq_allocator *allocator) {
     ptq_release(&m->layers.memory);
     ptq_release(&m->after.memory);
     ptq_release(&m->before.memory);
@@ -337,8 +316,7 @@ static void free_products(products *m, const ptq_allocator *allocator)
 }
 
 /* What each preset does in ways of its own: its tensors, their codes in a file, their kernels. */
-static ptq_status convert_and_run(const long_chain *c, ptq_allocator allocator, products *m)
-{
+static ptq_status convert_and_run(const long_chain *c, ptq_allocator allocator, products *m) {
     ptq_load_options load = {allocator, 0};
     ptq_plan_options planning = {PTQ_ISA_AUTO, allocator};
     ptq_session_options running = {1, NULL, 0, NULL, NULL, allocator};
@@ -358,8 +336,7 @@ static ptq_status convert_and_run(const long_chain *c, ptq_allocator allocator, 
 }
 
 /* And what is alike for all of them. */
-static ptq_status judge(const long_chain *c, ptq_allocator allocator, products *m)
-{
+static ptq_status judge(const long_chain *c, ptq_allocator allocator, products *m) {
     ptq_plan_options planning = {PTQ_ISA_AUTO, allocator};
     ptq_evaluate_options evaluating = {{0, NULL, NULL, allocator}, 0};
     const ptq_dataset *data = c->options.images;
@@ -378,8 +355,7 @@ static ptq_status judge(const long_chain *c, ptq_allocator allocator, products *
     return s;
 }
 
-static ptq_status with_preset(void *user, ptq_allocator allocator)
-{
+static ptq_status with_preset(void *user, ptq_allocator allocator) {
     const long_chain *c = (const long_chain *)user;
     products m;
     ptq_status s;
@@ -392,8 +368,7 @@ static ptq_status with_preset(void *user, ptq_allocator allocator)
     return s;
 }
 
-static void every_preset(void **state)
-{
+static void every_preset(void **state) {
     const fixture *f = (const fixture *)*state;
     const char *name;
     int i;
@@ -406,8 +381,7 @@ static void every_preset(void **state)
     assert_true(i > 0);
 }
 
-static ptq_status only_convert(void *user, ptq_allocator allocator)
-{
+static ptq_status only_convert(void *user, ptq_allocator allocator) {
     const long_chain *c = (const long_chain *)user;
     ptq_convert_options o = c->options;
     ptq_model *model = NULL;
@@ -420,8 +394,7 @@ static ptq_status only_convert(void *user, ptq_allocator allocator)
 }
 
 /* Below 8 bits and with the images that confirming needs, all of the searches of `best` run. */
-static void best_with_its_searches(void **state)
-{
+static void best_with_its_searches(void **state) {
     const fixture *f = (const fixture *)*state;
     pictures p = pictures_for(f->fused, 200, 7);
     ptq_calibration *calibration = calibrated_on(f->fused, pictures_dataset(&p));
@@ -449,8 +422,7 @@ static void best_with_its_searches(void **state)
 }
 
 /* Both ways to correct biases without learning, a range rule for weights, codes as logits. */
-static void bias_corrections(void **state)
-{
+static void bias_corrections(void **state) {
     const fixture *f = (const fixture *)*state;
     long_chain c = chain_with(f, "tflite");
 
@@ -463,8 +435,7 @@ static void bias_corrections(void **state)
 }
 
 /* Every range rule, from observers that were merged. */
-static ptq_status observe(void *user, ptq_allocator allocator)
-{
+static ptq_status observe(void *user, ptq_allocator allocator) {
     const long_chain *c = (const long_chain *)user;
     ptq_observer a, b;
     float low, high;
@@ -485,8 +456,7 @@ static ptq_status observe(void *user, ptq_allocator allocator)
 }
 
 /* Calibration of every kind, and all that is asked of one, without files. */
-static ptq_status calibrate(void *user, ptq_allocator allocator)
-{
+static ptq_status calibrate(void *user, ptq_allocator allocator) {
     const long_chain *c = (const long_chain *)user;
     const ptq_dataset *data = c->options.images;
     ptq_plan_options planning = {PTQ_ISA_AUTO, allocator};
@@ -504,7 +474,7 @@ static ptq_status calibrate(void *user, ptq_allocator allocator)
            (s = ptq_calibration_parse(json, n, &allocator, &again, &err)) ||
            (s = ptq_calibration_merge(again, seen, &err)) ||
            (s = ptq_calibration_overlap(again, data, &overlap, &err)) ||
-            (s = ptq_equalize_like(c->f->fused, c->f->fused, &alike, &err)));
+           (s = ptq_equalize_like(c->f->fused, c->f->fused, &alike, &err)));
     ptq_model_free(alike);
     ptq_calibration_free(again);
     ptq_bytes_free(json, &allocator);
@@ -513,16 +483,14 @@ static ptq_status calibrate(void *user, ptq_allocator allocator)
     return s;
 }
 
-static void observing_equalizing(void **state)
-{
+static void observing_equalizing(void **state) {
     long_chain c = chain_with((const fixture *)*state, "best");
 
     fail_each_of("observers", observe, &c, 2);
     fail_each_of("calibrate", calibrate, &c, 30);
 }
 
-static ptq_search_options searching_with(const long_chain *c, ptq_allocator allocator)
-{
+static ptq_search_options searching_with(const long_chain *c, ptq_allocator allocator) {
     ptq_search_options o;
 
     memset(&o, 0, sizeof o);
@@ -533,8 +501,7 @@ static ptq_search_options searching_with(const long_chain *c, ptq_allocator allo
     return o;
 }
 
-static ptq_status sensitivity(void *user, ptq_allocator allocator)
-{
+static ptq_status sensitivity(void *user, ptq_allocator allocator) {
     const long_chain *c = (const long_chain *)user;
     ptq_search_options o = searching_with(c, allocator);
     ptq_sensitivity_report report;
@@ -546,8 +513,7 @@ static ptq_status sensitivity(void *user, ptq_allocator allocator)
     return s;
 }
 
-static ptq_status mixed_bits(void *user, ptq_allocator allocator)
-{
+static ptq_status mixed_bits(void *user, ptq_allocator allocator) {
     const long_chain *c = (const long_chain *)user;
     ptq_search_options o = searching_with(c, allocator);
     ptq_goal goal = {0, 5, 0};
@@ -562,8 +528,7 @@ static ptq_status mixed_bits(void *user, ptq_allocator allocator)
     return s;
 }
 
-static void searching(void **state)
-{
+static void searching(void **state) {
     long_chain c = chain_with((const fixture *)*state, "tflite");
 
     fail_each_of("sensitivity", sensitivity, &c, 300);
@@ -579,23 +544,20 @@ typedef struct snapshot {
     size_t size;
 } snapshot;
 
-static snapshot snapshot_of(const ptq_model *model)
-{
+static snapshot snapshot_of(const ptq_model *model) {
     snapshot made = {NULL, 0};
 
     assert_ok(ptq_model_write(model, &made.bytes, &made.size, &err));
     return made;
 }
 
-static void assert_same_snapshot(snapshot a, snapshot b, const ptq_allocator *allocator)
-{
+static void assert_same_snapshot(snapshot a, snapshot b, const ptq_allocator *allocator) {
     assert_int_equal(a.size, b.size);
     assert_memory_equal(a.bytes, b.bytes, a.size);
     ptq_bytes_free(b.bytes, allocator);
 }
 
-static void merging_calibrations(void **state)
-{
+static void merging_calibrations(void **state) {
     const fixture *f = (const fixture *)*state;
     faulty heap;
     ptq_allocator allocator = allocator_of(&heap);
@@ -624,15 +586,13 @@ static void merging_calibrations(void **state)
     assert_int_equal(heap.live, 0);
 }
 
-static ptq_status change_meta(ptq_model *model)
-{
+static ptq_status change_meta(ptq_model *model) {
     ptq_status s = ptq_model_set_meta(model, "old", "new value", &err);
 
     return s ? s : ptq_model_set_meta(model, "new", "value", &err);
 }
 
-static void changing_a_model(void **state)
-{
+static void changing_a_model(void **state) {
     static ptq_status (*const change[])(ptq_model *) = {change_meta, NULL};
     const fixture *f = (const fixture *)*state;
     size_t kind;
@@ -668,8 +628,7 @@ static void changing_a_model(void **state)
     }
 }
 
-static void growing_an_archive(void **state)
-{
+static void growing_an_archive(void **state) {
     const fixture *f = (const fixture *)*state;
     const ptq_tensor *weight = &f->fused->node[1].param[PTQ_PARAM_WEIGHT];
     faulty heap;
@@ -706,8 +665,7 @@ static void growing_an_archive(void **state)
 /* ---------------------------------------------------------------------------------------------
    Files */
 
-static void assert_old_file(const char *name)
-{
+static void assert_old_file(const char *name) {
     void *bytes = NULL;
     size_t size = 0;
 
@@ -717,8 +675,7 @@ static void assert_old_file(const char *name)
     ptq_bytes_free(bytes, NULL);
 }
 
-static void limit_files(rlim_t most)
-{
+static void limit_files(rlim_t most) {
     struct rlimit limit;
 
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
@@ -727,8 +684,7 @@ static void limit_files(rlim_t most)
 }
 
 /* Everything that the library saves, on a disk that fills up in the middle. */
-static void full_disk(void **state)
-{
+static void full_disk(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_archive *archive = NULL;
     ptq_status status[3];
@@ -758,8 +714,7 @@ static void full_disk(void **state)
 }
 
 /* The signal at the limit ends the process in the middle of its write. */
-static void killed_while_writing(void **state)
-{
+static void killed_while_writing(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_model *back = NULL;
     int status = 0, before;
@@ -785,16 +740,14 @@ static void killed_while_writing(void **state)
     ptq_model_free(back);
 }
 
-static int is_device(const char *path)
-{
+static int is_device(const char *path) {
     struct stat now;
 
     return !stat(path, &now) && S_ISCHR(now.st_mode);
 }
 
 /* No file takes their places. */
-static void devices(void **state)
-{
+static void devices(void **state) {
     const fixture *f = (const fixture *)*state;
 
     if (!is_device("/dev/full") || !is_device("/dev/null"))
@@ -806,8 +759,7 @@ static void devices(void **state)
 }
 
 /* What comes through a pipe comes in small pieces, and perhaps not to its end. */
-static void pipes(void **state)
-{
+static void pipes(void **state) {
     const fixture *f = (const fixture *)*state;
     const char *path = in_directory("pipe");
     void *bytes = NULL;
@@ -845,8 +797,7 @@ static void pipes(void **state)
     ptq_bytes_free(bytes, NULL);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(loading_running_saving),
         cmocka_unit_test(calibrating_converting),

@@ -8,8 +8,7 @@
 /* A file from a header and `data_size` bytes, in memory of exactly its size, so that the sanitizers
    see a read of one byte too many. To be freed. */
 static unsigned char *make_file(const char *header, size_t header_size, size_t data_size,
-                                size_t *size)
-{
+                                size_t *size) {
     unsigned char *bytes = (unsigned char *)malloc(8 + header_size + data_size);
     size_t i;
 
@@ -23,8 +22,7 @@ static unsigned char *make_file(const char *header, size_t header_size, size_t d
 }
 
 /* Parses such a file; nothing may leak, whatever comes out. */
-static ptq_status parse_text(const char *header, size_t data_size, ptq_archive **out)
-{
+static ptq_status parse_text(const char *header, size_t data_size, ptq_archive **out) {
     size_t size;
     unsigned char *bytes = make_file(header, strlen(header), data_size, &size);
     ptq_status status = ptq_archive_parse(bytes, size, NULL, out, &err);
@@ -34,8 +32,7 @@ static ptq_status parse_text(const char *header, size_t data_size, ptq_archive *
 }
 
 /* 1 if it is refused with a text that contains `says`; else tells what happened. */
-static int is_refused(const char *header, size_t data_size, const char *says)
-{
+static int is_refused(const char *header, size_t data_size, const char *says) {
     test_heap heap;
     ptq_load_options options = {{NULL, NULL, NULL}, 0};
     ptq_archive *archive = NULL;
@@ -51,23 +48,23 @@ static int is_refused(const char *header, size_t data_size, const char *says)
     assert_int_equal(heap.live, 0);
     if (status == PTQ_BAD_FILE && strstr(err.text, says) && !archive)
         return 1;
-    print_error("%.200s\n  gives %s: \"%s\"; wanted \"%s\"\n", header, ptq_name(PTQ_NAMES_STATUS, status),
-                err.text, says);
+    print_error("%.200s\n  gives %s: \"%s\"; wanted \"%s\"\n", header,
+                ptq_name(PTQ_NAMES_STATUS, status), err.text, says);
     return 0;
 }
 
 /* ---------------------------------------------------------------------------------------------
    Archives that are well */
 
-static void archive_of_every_type(void **state)
-{
+static void archive_of_every_type(void **state) {
     float f32[] = {1.5f, -0.0f, 1e-45f, 3e38f};
     uint16_t f16[] = {0x3C00, 0x8000, 0x0001, 0x7BFF};
     uint8_t u8[] = {0, 1, 254, 255};
     int8_t s8[] = {-128, -1, 0, 127};
     int32_t s32[] = {INT32_MIN, -1, 0, INT32_MAX};
     static const char *const name[] = {"f32", "f16", "u8", "s8", "s32"};
-    static const ptq_type type[] = {PTQ_TYPE_F32, PTQ_TYPE_F16, PTQ_TYPE_U8, PTQ_TYPE_S8, PTQ_TYPE_S32};
+    static const ptq_type type[] = {PTQ_TYPE_F32, PTQ_TYPE_F16, PTQ_TYPE_U8, PTQ_TYPE_S8,
+                                    PTQ_TYPE_S32};
     void *data[] = {f32, f16, u8, s8, s32};
     const int dims[] = {2, 1, 2};
     ptq_archive *a = NULL, *b = NULL;
@@ -111,8 +108,7 @@ static void archive_of_every_type(void **state)
     ptq_archive_free(b);
 }
 
-static void header_is_padded_to_eight(void **state)
-{
+static void header_is_padded_to_eight(void **state) {
     float x = 1;
     const int dims[] = {1};
     ptq_archive *a = NULL;
@@ -139,8 +135,7 @@ static void header_is_padded_to_eight(void **state)
     }
 }
 
-static void unusual_but_legal_headers(void **state)
-{
+static void unusual_but_legal_headers(void **state) {
     static const struct {
         const char *header;
         size_t data_size;
@@ -175,8 +170,7 @@ static void unusual_but_legal_headers(void **state)
 }
 
 /* Legal in the format, but nothing that a tensor here can hold: listed, and empty. */
-static void tensors_of_other_kinds(void **state)
-{
+static void tensors_of_other_kinds(void **state) {
     static const struct {
         const char *header;
         size_t data_size;
@@ -200,8 +194,7 @@ static void tensors_of_other_kinds(void **state)
 }
 
 /* Wider and narrower reals become single precision: BF16 exactly, F64 rounded half to even. */
-static void reals_of_other_widths(void **state)
-{
+static void reals_of_other_widths(void **state) {
     static const char header[] = "{\"b\":{\"dtype\":\"BF16\",\"shape\":[4],\"data_offsets\":[0,8]},"
                                  "\"d\":{\"dtype\":\"F64\",\"shape\":[4],\"data_offsets\":[8,40]}}";
     static const unsigned char data[] = {
@@ -231,8 +224,7 @@ static void reals_of_other_widths(void **state)
     }
 }
 
-static void metadata_with_escapes(void **state)
-{
+static void metadata_with_escapes(void **state) {
     static const char *const value[] = {
         "",
         "plain",
@@ -272,8 +264,7 @@ static void metadata_with_escapes(void **state)
 #define TENSOR(name, dtype, shape, offsets)                                                        \
     "\"" name "\":{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":" offsets "}"
 
-static void one_wrong_field_each(void **state)
-{
+static void one_wrong_field_each(void **state) {
     static const struct {
         const char *header;
         size_t data_size;
@@ -353,8 +344,7 @@ static void one_wrong_field_each(void **state)
     assert_int_equal(wrong, 0);
 }
 
-static void headers_that_are_not_json(void **state)
-{
+static void headers_that_are_not_json(void **state) {
     static const char *const bad[] = {
         "[]",
         "null",
@@ -400,8 +390,7 @@ static void headers_that_are_not_json(void **state)
 }
 
 /* A stack that grows with the nesting would fall over long before the end. */
-static void deep_nesting(void **state)
-{
+static void deep_nesting(void **state) {
     static char header[200000];
     size_t i;
 
@@ -414,8 +403,7 @@ static void deep_nesting(void **state)
     assert_true(is_refused(header, 0, ""));
 }
 
-static void header_lengths(void **state)
-{
+static void header_lengths(void **state) {
     static const uint64_t lengths[] = {
         0,         1, 3, 100, 101, 1 << 20, UINT64_C(1) << 32, UINT64_C(1) << 63, UINT64_MAX - 7,
         UINT64_MAX};
@@ -444,8 +432,7 @@ static void header_lengths(void **state)
 /* ---------------------------------------------------------------------------------------------
    Models */
 
-static ptq_model *small_model(void)
-{
+static ptq_model *small_model(void) {
     ptq_model *m = NULL;
     ptq_conv_options o;
     int x;
@@ -463,8 +450,7 @@ static ptq_model *small_model(void)
 }
 
 /* A file could be written with them, and not be read again. */
-static void texts_that_are_not_utf8(void **state)
-{
+static void texts_that_are_not_utf8(void **state) {
     static const char *const bad[] = {"\xFF", "ends \xC3", "\xC0\x80", "\xED\xA0\x80",
                                       "\xF5\x80\x80\x80"};
     ptq_model *m = small_model();
@@ -486,8 +472,7 @@ static void texts_that_are_not_utf8(void **state)
     ptq_model_free(m);
 }
 
-static void model_round_trip(void **state)
-{
+static void model_round_trip(void **state) {
     ptq_model *m[2], *b = NULL;
     void *bytes = NULL;
     size_t size = 0;
@@ -513,8 +498,7 @@ static void model_round_trip(void **state)
     }
 }
 
-static void fused_model_round_trip(void **state)
-{
+static void fused_model_round_trip(void **state) {
     ptq_model *m = random_resnet8(9, 3, 4, 2, NULL), *fused = NULL, *b = NULL;
     void *bytes = NULL;
     size_t size = 0;
@@ -539,8 +523,7 @@ static void fused_model_round_trip(void **state)
     ptq_model_free(m);
 }
 
-static void borrowed_parameters_point_into_the_bytes(void **state)
-{
+static void borrowed_parameters_point_into_the_bytes(void **state) {
     ptq_model *m = random_resnet8(8, 2, 3, 2, NULL), *b = NULL;
     ptq_load_options options = {{NULL, NULL, NULL}, 1};
     void *memory = NULL;
@@ -570,8 +553,7 @@ static void borrowed_parameters_point_into_the_bytes(void **state)
 }
 
 /* What PyTorch would write: the tensors alone, with the metadata of its own. */
-static void resnet8_without_a_graph(void **state)
-{
+static void resnet8_without_a_graph(void **state) {
     ptq_model *m = random_resnet8(32, 6, 7, 2, NULL), *b = NULL;
     ptq_archive *a = NULL, *whole = NULL;
     void *bytes = NULL;
@@ -615,8 +597,7 @@ static void resnet8_without_a_graph(void **state)
 }
 
 /* Takes a good model apart, damages one thing, and puts it together again. */
-static void assert_damage(const char *tensor, int kind, const char *says)
-{
+static void assert_damage(const char *tensor, int kind, const char *says) {
     ptq_model *m = small_model(), *b = NULL;
     ptq_archive *whole = NULL, *a = NULL;
     void *bytes = NULL;
@@ -658,15 +639,15 @@ static void assert_damage(const char *tensor, int kind, const char *says)
     err.text[0] = 0;
     status = ptq_model_parse(bytes, size, NULL, &b, &err);
     if (status == PTQ_OK || !strstr(err.text, says))
-        fail_msg("%s, damage %d: %s: \"%s\"", tensor, kind, ptq_name(PTQ_NAMES_STATUS, status), err.text);
+        fail_msg("%s, damage %d: %s: \"%s\"", tensor, kind, ptq_name(PTQ_NAMES_STATUS, status),
+                 err.text);
     ptq_bytes_free(bytes, NULL);
     ptq_archive_free(a);
     ptq_archive_free(whole);
     ptq_model_free(m);
 }
 
-static void models_that_do_not_fit_their_graph(void **state)
-{
+static void models_that_do_not_fit_their_graph(void **state) {
     (void)state;
     assert_damage("fc.weight", 0, "fc.weight");
     assert_damage("bn.running_var", 0, "bn.running_var");
@@ -683,8 +664,7 @@ static void models_that_do_not_fit_their_graph(void **state)
 }
 
 /* Neither a graph nor ResNet8: the message says what would help. */
-static void tensors_of_another_network(void **state)
-{
+static void tensors_of_another_network(void **state) {
     static const char *const header = "{" TENSOR("layer.weight", "\"F32\"", "[2,2]", "[0,16]") "}";
     size_t size;
     unsigned char *bytes = make_file(header, strlen(header), 16, &size);
@@ -698,8 +678,7 @@ static void tensors_of_another_network(void **state)
 /* ---------------------------------------------------------------------------------------------
    Damage at random */
 
-static void *small_file(size_t *size)
-{
+static void *small_file(size_t *size) {
     ptq_model *m = small_model();
     void *bytes = NULL;
 
@@ -708,8 +687,7 @@ static void *small_file(size_t *size)
     return bytes;
 }
 
-static void every_truncation_is_an_error(void **state)
-{
+static void every_truncation_is_an_error(void **state) {
     size_t size = 0, n;
     void *whole = small_file(&size);
 
@@ -728,8 +706,7 @@ static void every_truncation_is_an_error(void **state)
     ptq_bytes_free(whole, NULL);
 }
 
-static void mutate(test_random *random, unsigned char *bytes, size_t size)
-{
+static void mutate(test_random *random, unsigned char *bytes, size_t size) {
     static const char likely[] = "{}[]\",:0123456789-.eu\\ =x\n\0\xFF";
     size_t header = 8 + bytes[0] + 256u * bytes[1];
     int changes = random_int(random, 1, 4);
@@ -745,8 +722,7 @@ static void mutate(test_random *random, unsigned char *bytes, size_t size)
 }
 
 /* Whatever loads after that must be a model that runs. */
-static void random_damage(void **state)
-{
+static void random_damage(void **state) {
     size_t size = 0;
     void *whole = small_file(&size);
     unsigned char *bytes = (unsigned char *)malloc(size);
@@ -788,8 +764,7 @@ static void random_damage(void **state)
 /* ---------------------------------------------------------------------------------------------
    Files on disk */
 
-static void save_and_load(void **state)
-{
+static void save_and_load(void **state) {
     ptq_model *m = small_model(), *b = NULL;
     ptq_archive *a = NULL;
     void *bytes = NULL;
@@ -818,8 +793,7 @@ static void save_and_load(void **state)
     ptq_model_free(m);
 }
 
-static void files_that_cannot_be_read(void **state)
-{
+static void files_that_cannot_be_read(void **state) {
     ptq_model *m = NULL;
 
     (void)state;
@@ -833,8 +807,7 @@ static void files_that_cannot_be_read(void **state)
     assert_fails(PTQ_BAD_FILE, "other", ptq_model_load(in_directory("other"), NULL, &m, &err));
 }
 
-static void assert_survives(const char *path)
-{
+static void assert_survives(const char *path) {
     void *bytes = NULL;
     size_t size = 0;
 
@@ -845,8 +818,7 @@ static void assert_survives(const char *path)
 }
 
 /* A disk that fills up in the middle: the limit on file sizes fails the same way, for root too. */
-static void failing_save_leaves_the_old_file(void **state)
-{
+static void failing_save_leaves_the_old_file(void **state) {
     ptq_model *m = random_resnet8(32, 16, 10, 1, NULL);
     const char *path = in_directory("m.safetensors");
     struct rlimit old, low;
@@ -868,8 +840,7 @@ static void failing_save_leaves_the_old_file(void **state)
     ptq_model_free(m);
 }
 
-static void saving_where_nothing_may_be_written(void **state)
-{
+static void saving_where_nothing_may_be_written(void **state) {
     ptq_model *m = small_model();
 
     (void)state;
@@ -888,8 +859,7 @@ static void saving_where_nothing_may_be_written(void **state)
 
 #define IN_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, make_directory, remove_directory)
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(archive_of_every_type),
         cmocka_unit_test(header_is_padded_to_eight),

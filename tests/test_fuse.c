@@ -1,8 +1,7 @@
 /* Fusion: the same function with fewer nodes; what must not fuse stays, and the report says why. */
 #include "reference.h"
 
-static ptq_model *start(int h, int w, int c)
-{
+static ptq_model *start(int h, int w, int c) {
     ptq_model *m = NULL;
 
     assert_ok(ptq_model_create(NULL, &m, &err));
@@ -10,8 +9,7 @@ static ptq_model *start(int h, int w, int c)
     return m;
 }
 
-static int add_conv(ptq_model *m, const char *name, int input, int channels)
-{
+static int add_conv(ptq_model *m, const char *name, int input, int channels) {
     ptq_conv_options o;
 
     memset(&o, 0, sizeof o);
@@ -22,8 +20,7 @@ static int add_conv(ptq_model *m, const char *name, int input, int channels)
 
 /* Fuses a finished graph, compares every tensor that is left with the reference of the unfused one,
    and returns the fused model. */
-static ptq_model *fuse_and_compare(ptq_model *m, uint64_t seed, ptq_fuse_report *report)
-{
+static ptq_model *fuse_and_compare(ptq_model *m, uint64_t seed, ptq_fuse_report *report) {
     ptq_model *fused = NULL;
     float *input = random_input(m, seed);
     image *wanted = reference_run(m, input);
@@ -49,8 +46,7 @@ static ptq_model *fuse_and_compare(ptq_model *m, uint64_t seed, ptq_fuse_report 
 }
 
 /* The whole arena is reused in a session that keeps nothing: logits must not change with that. */
-static void compare_logits(const ptq_model *a, const ptq_model *b, uint64_t seed)
-{
+static void compare_logits(const ptq_model *a, const ptq_model *b, uint64_t seed) {
     float *input = random_input(a, seed), *x = logits_of(a, input), *y = logits_of(b, input);
     const int *shape = a->node[ptq_model_logits(a)].shape;
     int n = shape[0] * shape[1] * shape[2], i;
@@ -66,8 +62,7 @@ static void compare_logits(const ptq_model *a, const ptq_model *b, uint64_t seed
     free(y);
 }
 
-static const ptq_fusion *find_fusion(const ptq_fuse_report *report, const char *node)
-{
+static const ptq_fusion *find_fusion(const ptq_fuse_report *report, const char *node) {
     int i;
 
     for (i = 0; i < report->items; i++)
@@ -78,8 +73,7 @@ static const ptq_fusion *find_fusion(const ptq_fuse_report *report, const char *
 }
 
 static void assert_fused(const ptq_fuse_report *report, const char *node, ptq_fusion_kind kind,
-                         const char *into)
-{
+                         const char *into) {
     const ptq_fusion *f = find_fusion(report, node);
 
     if (f->kind == PTQ_FUSION_NONE)
@@ -89,8 +83,7 @@ static void assert_fused(const ptq_fuse_report *report, const char *node, ptq_fu
     assert_null(f->reason);
 }
 
-static void assert_stays(const ptq_fuse_report *report, const ptq_model *fused, const char *node)
-{
+static void assert_stays(const ptq_fuse_report *report, const ptq_model *fused, const char *node) {
     const ptq_fusion *f = find_fusion(report, node);
 
     if (f->kind != PTQ_FUSION_NONE)
@@ -103,8 +96,7 @@ static void assert_stays(const ptq_fuse_report *report, const ptq_model *fused, 
 /* ---------------------------------------------------------------------------------------------
    What fuses */
 
-static void resnet8(void **state)
-{
+static void resnet8(void **state) {
     ptq_model *m = random_resnet8(12, 6, 10, 5, NULL), *copy = NULL, *fused, *again = NULL;
     ptq_fuse_report report;
     int i;
@@ -139,8 +131,7 @@ static void resnet8(void **state)
     ptq_model_free(m);
 }
 
-static void random_networks(void **state)
-{
+static void random_networks(void **state) {
     int seed, seeds = TEST_SANITIZED ? 150 : 600;
 
     (void)state;
@@ -158,8 +149,7 @@ static void random_networks(void **state)
 }
 
 /* w' = w g, b' = (b - mean) g + beta, g = gamma / sqrt(variance + epsilon), of each node's own. */
-static void folding_by_hand(void **state)
-{
+static void folding_by_hand(void **state) {
     static const float epsilon[] = {0.001f, 0.75f};
     ptq_model *m = start(4, 4, 2), *fused = NULL;
     int x = 0, i;
@@ -177,20 +167,21 @@ static void folding_by_hand(void **state)
         const ptq_node *conv = &m->node[1 + 2 * i], *bn = conv + 1, *f = &fused->node[1 + i];
         for (j = 0; j < 2 * 18; j++) {
             size_t o = j / 18;
-            double g =
-                param(bn, PTQ_PARAM_WEIGHT, o) / sqrt(param(bn, PTQ_PARAM_VARIANCE, o) + (double)epsilon[i]);
+            double g = param(bn, PTQ_PARAM_WEIGHT, o) /
+                       sqrt(param(bn, PTQ_PARAM_VARIANCE, o) + (double)epsilon[i]);
             double b = (param(conv, PTQ_PARAM_BIAS, o) - param(bn, PTQ_PARAM_MEAN, o)) * g;
             /* computed in double and rounded once: the nearest single exactly */
-            assert_true(param(f, PTQ_PARAM_WEIGHT, j) == (double)(float)(param(conv, PTQ_PARAM_WEIGHT, j) * g));
-            assert_true(param(f, PTQ_PARAM_BIAS, o) == (double)(float)(b + param(bn, PTQ_PARAM_BIAS, o)));
+            assert_true(param(f, PTQ_PARAM_WEIGHT, j) ==
+                        (double)(float)(param(conv, PTQ_PARAM_WEIGHT, j) * g));
+            assert_true(param(f, PTQ_PARAM_BIAS, o) ==
+                        (double)(float)(b + param(bn, PTQ_PARAM_BIAS, o)));
         }
     }
     ptq_model_free(fused);
     ptq_model_free(m);
 }
 
-static void convolution_without_bias_gets_one(void **state)
-{
+static void convolution_without_bias_gets_one(void **state) {
     ptq_model *m = start(5, 5, 3), *fused;
     ptq_conv_options o;
 
@@ -210,8 +201,7 @@ static void convolution_without_bias_gets_one(void **state)
     ptq_model_free(m);
 }
 
-static void activations_of_dense_and_addition(void **state)
-{
+static void activations_of_dense_and_addition(void **state) {
     ptq_model *m = start(3, 3, 2), *fused;
     ptq_fuse_report report;
     int x = ptq_add_add(m, "add", ptq_add_op(m, PTQ_OP_RELU6, "six", 0), 0);
@@ -230,8 +220,7 @@ static void activations_of_dense_and_addition(void **state)
     ptq_model_free(m);
 }
 
-static void residual_keeps_its_place(void **state)
-{
+static void residual_keeps_its_place(void **state) {
     int residual_first;
 
     (void)state;
@@ -255,8 +244,7 @@ static void residual_keeps_its_place(void **state)
 }
 
 /* relu(relu(conv) + x): one activation before the addition, one behind it. */
-static void activations_on_both_sides_of_an_addition(void **state)
-{
+static void activations_on_both_sides_of_an_addition(void **state) {
     ptq_model *m = start(5, 4, 2), *fused;
     int x = add_conv(m, "a", 0, 3);
     int y = ptq_add_op(m, PTQ_OP_RELU, "b.relu", add_conv(m, "b", x, 3));
@@ -275,8 +263,7 @@ static void activations_on_both_sides_of_an_addition(void **state)
 }
 
 /* A graph in which the addition has its activation already, as a file may hold it. */
-static void addition_brings_its_activation(void **state)
-{
+static void addition_brings_its_activation(void **state) {
     static const char text[] = "ptq-graph 1\n"
                                "input input shape=5x5x2\n"
                                "a conv2d in=input channels=3 kernel=3x3\n"
@@ -296,8 +283,7 @@ static void addition_brings_its_activation(void **state)
 }
 
 /* Of two convolutions the later takes the addition in, whichever operand it is. */
-static void the_later_convolution_takes_the_addition(void **state)
-{
+static void the_later_convolution_takes_the_addition(void **state) {
     int swapped;
 
     (void)state;
@@ -320,8 +306,7 @@ static void the_later_convolution_takes_the_addition(void **state)
    What must not be written over */
 
 /* The residual is what the convolution itself reads; its neighbourhood is still needed. */
-static void residual_is_the_convolution_input(void **state)
-{
+static void residual_is_the_convolution_input(void **state) {
     ptq_model *m = start(6, 6, 3), *fused;
     int x = ptq_add_op(m, PTQ_OP_RELU, "relu", add_conv(m, "first", 0, 4));
 
@@ -336,8 +321,7 @@ static void residual_is_the_convolution_input(void **state)
 }
 
 /* The residual is read once more later on. */
-static void residual_is_needed_again(void **state)
-{
+static void residual_is_needed_again(void **state) {
     ptq_model *m = start(6, 6, 3), *fused;
     int x = add_conv(m, "first", 0, 4), y, z;
 
@@ -355,8 +339,7 @@ static void residual_is_needed_again(void **state)
 /* ---------------------------------------------------------------------------------------------
    What stays */
 
-static void batch_norm_after_relu_stays(void **state)
-{
+static void batch_norm_after_relu_stays(void **state) {
     ptq_model *m = start(4, 4, 2), *fused;
     ptq_fuse_report report;
     int x = ptq_add_op(m, PTQ_OP_RELU, "relu", add_conv(m, "conv", 0, 3));
@@ -373,8 +356,7 @@ static void batch_norm_after_relu_stays(void **state)
     ptq_model_free(m);
 }
 
-static void convolution_read_twice_stays(void **state)
-{
+static void convolution_read_twice_stays(void **state) {
     ptq_model *m = start(4, 4, 2), *fused;
     ptq_fuse_report report;
     int x = add_conv(m, "conv", 0, 3);
@@ -390,8 +372,7 @@ static void convolution_read_twice_stays(void **state)
     ptq_model_free(m);
 }
 
-static void convolution_read_by_two_additions_stays(void **state)
-{
+static void convolution_read_by_two_additions_stays(void **state) {
     ptq_model *m = start(4, 4, 2), *fused;
     ptq_fuse_report report;
     int a = add_conv(m, "a", 0, 3), b = add_conv(m, "b", a, 3);
@@ -407,8 +388,7 @@ static void convolution_read_by_two_additions_stays(void **state)
     ptq_model_free(m);
 }
 
-static void relu_of_a_tensor_read_twice_stays(void **state)
-{
+static void relu_of_a_tensor_read_twice_stays(void **state) {
     ptq_model *m = start(4, 4, 2), *fused;
     ptq_fuse_report report;
     int x = add_conv(m, "conv", 0, 3);
@@ -423,8 +403,7 @@ static void relu_of_a_tensor_read_twice_stays(void **state)
     ptq_model_free(m);
 }
 
-static void addition_of_pools_stays(void **state)
-{
+static void addition_of_pools_stays(void **state) {
     ptq_model *m = start(4, 4, 2), *fused;
     ptq_pool_options o;
     ptq_fuse_report report;
@@ -442,8 +421,7 @@ static void addition_of_pools_stays(void **state)
 }
 
 /* conv + conv: the very tensor would be its own residual. */
-static void addition_to_itself_stays(void **state)
-{
+static void addition_to_itself_stays(void **state) {
     ptq_model *m = start(4, 4, 2), *fused;
     ptq_fuse_report report;
     int x = add_conv(m, "conv", 0, 3);
@@ -459,8 +437,7 @@ static void addition_to_itself_stays(void **state)
 }
 
 /* A second activation behind a fused one is not lost. */
-static void second_activation_stays(void **state)
-{
+static void second_activation_stays(void **state) {
     ptq_model *m = start(4, 4, 2), *fused;
     ptq_fuse_report report;
     int x = ptq_add_op(m, PTQ_OP_RELU, "relu", add_conv(m, "conv", 0, 3));
@@ -478,8 +455,7 @@ static void second_activation_stays(void **state)
 }
 
 /* Folding that leaves the range of a float is refused, not silently infinite. */
-static void folding_that_overflows_is_an_error(void **state)
-{
+static void folding_that_overflows_is_an_error(void **state) {
     ptq_model *m = start(4, 4, 2), *fused = NULL;
 
     (void)state;
@@ -492,8 +468,7 @@ static void folding_that_overflows_is_an_error(void **state)
     ptq_model_free(m);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resnet8),
         cmocka_unit_test(random_networks),

@@ -7,16 +7,14 @@ enum { SMALL_LIMIT = TEST_SANITIZED ? 50 : 0, LARGE_LIMIT = TEST_SANITIZED ? 100
 
 static const char *const weights = "models/resnet8_mlperf.safetensors";
 
-static void skip_without(const char *name)
-{
+static void skip_without(const char *name) {
     if (shared_path(name))
         return;
     print_message("no %s below PTQ_SHARED: skipped\n", name);
     skip();
 }
 
-static ptq_model *load_float(void)
-{
+static ptq_model *load_float(void) {
     ptq_model *model = NULL;
 
     skip_without(weights);
@@ -24,8 +22,7 @@ static ptq_model *load_float(void)
     return model;
 }
 
-static ptq_model *load_fused(void)
-{
+static ptq_model *load_fused(void) {
     ptq_model *model = load_float(), *fused = NULL;
 
     assert_ok(ptq_fuse(model, &fused, NULL, &err));
@@ -34,8 +31,7 @@ static ptq_model *load_fused(void)
 }
 
 /* The first `total` images against the golden logits, of which the file holds more. */
-static void compare_logits(const ptq_evaluation *e, const char *golden)
-{
+static void compare_logits(const ptq_evaluation *e, const char *golden) {
     void *bytes = NULL;
     const float *wanted;
     size_t size = 0, i;
@@ -57,8 +53,7 @@ static void compare_logits(const ptq_evaluation *e, const char *golden)
 }
 
 /* All of one file, or only the first `limit` images. */
-static ptq_evaluation evaluate(const char *images, const char *golden, size_t limit)
-{
+static ptq_evaluation evaluate(const char *images, const char *golden, size_t limit) {
     ptq_model *model;
     ptq_cifar10 *data = NULL;
     ptq_plan *plan = NULL;
@@ -80,8 +75,7 @@ static ptq_evaluation evaluate(const char *images, const char *golden, size_t li
     return e;
 }
 
-static void mlperf_performance_set(void **state)
-{
+static void mlperf_performance_set(void **state) {
     ptq_evaluation e =
         evaluate("data/mlperf-tiny-ic200/test_batch.bin", "golden/ic200.logits.f32", SMALL_LIMIT);
 
@@ -93,8 +87,7 @@ static void mlperf_performance_set(void **state)
     ptq_release(&e.memory);
 }
 
-static void cifar10_test_images(void **state)
-{
+static void cifar10_test_images(void **state) {
     static const size_t per_class[] = {438, 477, 430, 372, 439, 366, 473, 454, 458, 464};
     ptq_evaluation e =
         evaluate("data/cifar-10-batches-bin/test_batch.bin", "golden/test.logits.f32", LARGE_LIMIT);
@@ -114,8 +107,7 @@ static void cifar10_test_images(void **state)
 }
 
 /* Image `n` of a golden tensor N,C,H,W against ours, H,W,C. */
-static double worst_difference(const ptq_tensor *golden, int n, const ptq_tensor *ours)
-{
+static double worst_difference(const ptq_tensor *golden, int n, const ptq_tensor *ours) {
     int c = ours->dim[2], hw = ours->dim[0] * ours->dim[1], i, j;
     const float *wanted = (const float *)golden->data + (size_t)n * (size_t)(c * hw);
     const float *got = (const float *)ours->data;
@@ -133,8 +125,7 @@ static double worst_difference(const ptq_tensor *golden, int n, const ptq_tensor
 }
 
 /* The golden "block1.conv2" includes its batch norm: before fusion that is another tensor. */
-static const char *name_in(const ptq_model *model, const char *golden)
-{
+static const char *name_in(const ptq_model *model, const char *golden) {
     static const char *const pair[][2] = {{"block1.conv2", "block1.bn2"},
                                           {"block2.conv2", "block2.bn2"},
                                           {"block3.conv2", "block3.bn2"}};
@@ -146,8 +137,7 @@ static const char *name_in(const ptq_model *model, const char *golden)
     return golden;
 }
 
-static void compare_activations(const ptq_model *model)
-{
+static void compare_activations(const ptq_model *model) {
     static const char *const images = "data/mlperf-tiny-ic200/test_batch.bin";
     static const char *const golden = "golden/activations2.safetensors";
     ptq_archive *archive = NULL;
@@ -184,8 +174,7 @@ static void compare_activations(const ptq_model *model)
     close_run(&run);
 }
 
-static void activations(void **state)
-{
+static void activations(void **state) {
     ptq_model *model;
 
     (void)state;
@@ -199,8 +188,7 @@ static void activations(void **state)
     ptq_model_free(model);
 }
 
-static void reference_file_is_resnet8(void **state)
-{
+static void reference_file_is_resnet8(void **state) {
     ptq_model *model = load_float(), *built = NULL;
     int i;
 
@@ -222,8 +210,7 @@ static void reference_file_is_resnet8(void **state)
     ptq_model_free(model);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reference_file_is_resnet8),
         cmocka_unit_test(activations),

@@ -19,8 +19,7 @@ typedef struct fixture {
     size_t index[SAMPLES];
 } fixture;
 
-static ptq_evaluation evaluate(const fixture *f, const ptq_plan *plan)
-{
+static ptq_evaluation evaluate(const fixture *f, const ptq_plan *plan) {
     ptq_evaluate_options o;
     ptq_evaluation e;
 
@@ -33,8 +32,7 @@ static ptq_evaluation evaluate(const fixture *f, const ptq_plan *plan)
 
 /* What the float network says, from PyTorch's logits: test_golden.c compares ours with them, and
    running 5,000 images again takes long. */
-static ptq_evaluation float_evaluation(const fixture *f)
-{
+static ptq_evaluation float_evaluation(const fixture *f) {
     ptq_dataset data = *ptq_cifar10_dataset(f->test);
     ptq_evaluation e;
     uint8_t pixels[3072];
@@ -59,8 +57,7 @@ static ptq_evaluation float_evaluation(const fixture *f)
     return e;
 }
 
-static int open_fixture(void **state)
-{
+static int open_fixture(void **state) {
     fixture *f;
     ptq_model *model = NULL;
     ptq_calibrate_options o;
@@ -87,8 +84,7 @@ static int open_fixture(void **state)
     return 0;
 }
 
-static int close_fixture(void **state)
-{
+static int close_fixture(void **state) {
     fixture *f = (fixture *)*state;
 
     if (!f)
@@ -103,8 +99,7 @@ static int close_fixture(void **state)
     return 0;
 }
 
-static const fixture *need(void **state)
-{
+static const fixture *need(void **state) {
     if (!*state) {
         print_message("no CIFAR-10 and no ResNet8 below PTQ_SHARED: skipped\n");
         skip();
@@ -113,8 +108,7 @@ static const fixture *need(void **state)
 }
 
 /* Plainly rounded where `plain`. */
-static ptq_model *convert(const fixture *f, const char *name, int plain)
-{
+static ptq_model *convert(const fixture *f, const char *name, int plain) {
     ptq_convert_options o;
     ptq_model *m = NULL;
 
@@ -129,8 +123,7 @@ static ptq_model *convert(const fixture *f, const char *name, int plain)
 }
 
 /* Agreement with float in percent. With 200 images one image is half a point: three are allowed. */
-static void expect_agreement(const fixture *f, const char *name, double least)
-{
+static void expect_agreement(const fixture *f, const char *name, double least) {
     ptq_model *m = convert(f, name, 0);
     ptq_plan *plan = NULL;
     ptq_evaluation e;
@@ -149,28 +142,15 @@ static void expect_agreement(const fixture *f, const char *name, double least)
     ptq_model_free(m);
 }
 
-static void agreement_of_ort_u8(void **state)
-{
-    expect_agreement(need(state), "ort-u8", 97.8);
-}
+static void agreement_of_ort_u8(void **state) { expect_agreement(need(state), "ort-u8", 97.8); }
 
-static void agreement_of_ort_s8(void **state)
-{
-    expect_agreement(need(state), "ort-s8", 97.2);
-}
+static void agreement_of_ort_s8(void **state) { expect_agreement(need(state), "ort-s8", 97.2); }
 
-static void agreement_of_fbgemm(void **state)
-{
-    expect_agreement(need(state), "fbgemm", 97.0);
-}
+static void agreement_of_fbgemm(void **state) { expect_agreement(need(state), "fbgemm", 97.0); }
 
-static void agreement_of_tflite(void **state)
-{
-    expect_agreement(need(state), "tflite", 98.2);
-}
+static void agreement_of_tflite(void **state) { expect_agreement(need(state), "tflite", 98.2); }
 
-static void float_accuracy(void **state)
-{
+static void float_accuracy(void **state) {
     const fixture *f = need(state);
 
     if (LIMIT == 5000)
@@ -178,8 +158,7 @@ static void float_accuracy(void **state)
     assert_int_equal(f->real.total, LIMIT);
 }
 
-static void calibration_is_clean(void **state)
-{
+static void calibration_is_clean(void **state) {
     const fixture *f = need(state);
     char text[1000] = "";
     size_t overlap = 1;
@@ -193,8 +172,7 @@ static void calibration_is_clean(void **state)
 
 /* Bytes of the file, and of the activations, at most. Learned rounding takes long and changes
    neither. */
-static void sizes(void **state)
-{
+static void sizes(void **state) {
     static const struct {
         const char *name;
         size_t file, arena;
@@ -225,8 +203,7 @@ static void sizes(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(float_accuracy),
         cmocka_unit_test(calibration_is_clean),

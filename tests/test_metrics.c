@@ -3,8 +3,7 @@
 #include "quantized.h"
 
 /* An evaluation made by hand from labels and predictions of `n` images. */
-static ptq_evaluation made(int *label, int *prediction, size_t n)
-{
+static ptq_evaluation made(int *label, int *prediction, size_t n) {
     ptq_evaluation e;
 
     memset(&e, 0, sizeof e);
@@ -17,8 +16,7 @@ static ptq_evaluation made(int *label, int *prediction, size_t n)
 
 /* `lost` images right to wrong, `won` wrong to right, `both` right twice, `neither` wrong twice,
    half of those (rounded down) with the same wrong prediction. */
-static ptq_comparison compared(int lost, int won, int both, int neither)
-{
+static ptq_comparison compared(int lost, int won, int both, int neither) {
     static int label[20000], a[20000], b[20000];
     ptq_evaluation before, after;
     ptq_comparison c;
@@ -43,8 +41,7 @@ static ptq_comparison compared(int lost, int won, int both, int neither)
     return c;
 }
 
-static void mcnemar_by_hand(void **state)
-{
+static void mcnemar_by_hand(void **state) {
     static const struct {
         int lost, won;
         double p;
@@ -71,8 +68,7 @@ static void mcnemar_by_hand(void **state)
 }
 
 /* Of many: the normal approximation with continuity correction gives 0.0244 for 400 against 465. */
-static void mcnemar_of_many(void **state)
-{
+static void mcnemar_of_many(void **state) {
     (void)state;
     assert_near(compared(400, 465, 4000, 200).p_value, erfc((65 - 1) / sqrt(865) / sqrt(2)), 5e-4);
     assert_near(compared(5000, 5000, 0, 0).p_value, 1, 1e-9);
@@ -80,8 +76,7 @@ static void mcnemar_of_many(void **state)
 }
 
 /* Clopper and Pearson's limits: closed forms at the ends, published tables between. */
-static void known_intervals(void **state)
-{
+static void known_intervals(void **state) {
     static const struct {
         size_t k, n;
         double level, low, high;
@@ -109,8 +104,7 @@ static void known_intervals(void **state)
 
 /* At its own limits, the chance of what was seen or more extreme is the tail: summed here by the
    ratio of neighbouring terms, not by logarithms of factorials. */
-static double at_most(int k, int n, double p)
-{
+static double at_most(int k, int n, double p) {
     double term = pow(1 - p, n), sum = term;
     int i;
 
@@ -121,8 +115,7 @@ static double at_most(int k, int n, double p)
     return sum;
 }
 
-static void intervals_have_their_level(void **state)
-{
+static void intervals_have_their_level(void **state) {
     int n, k;
 
     (void)state;
@@ -139,8 +132,7 @@ static void intervals_have_their_level(void **state)
 
 /* The interval of the difference: of 9 images that changed 1 was won; Clopper and Pearson give
    0.28 % to 48.25 %, hence -8.95 to -0.31 points in 100 images. */
-static void interval_of_the_difference(void **state)
-{
+static void interval_of_the_difference(void **state) {
     ptq_comparison c = compared(8, 1, 90, 1);
     double low, high;
 
@@ -157,8 +149,7 @@ static void interval_of_the_difference(void **state)
     assert_near(c.delta_pp, 0, 0);
 }
 
-static void different_sets(void **state)
-{
+static void different_sets(void **state) {
     int label[4] = {0, 1, 2, 0}, other[4] = {0, 1, 2, 1}, prediction[4] = {0, 0, 0, 0};
     ptq_evaluation a = made(label, prediction, 4), b = made(label, prediction, 3);
     ptq_evaluation c = made(other, prediction, 4), none = made(label, prediction, 0);
@@ -183,8 +174,7 @@ typedef struct fixture {
     pictures p;
 } fixture;
 
-static int open_fixture(void **state)
-{
+static int open_fixture(void **state) {
     fixture *f = (fixture *)calloc(1, sizeof *f);
     ptq_calibration *calibration;
     ptq_convert_options o;
@@ -202,8 +192,7 @@ static int open_fixture(void **state)
     return 0;
 }
 
-static int close_fixture(void **state)
-{
+static int close_fixture(void **state) {
     fixture *f = (fixture *)*state;
 
     ptq_plan_free(f->a);
@@ -214,8 +203,7 @@ static int close_fixture(void **state)
     return 0;
 }
 
-static void error_of_every_layer(void **state)
-{
+static void error_of_every_layer(void **state) {
     fixture *f = (fixture *)*state;
     ptq_dataset data = *pictures_dataset(&f->p);
     ptq_layer_report report;
@@ -261,8 +249,7 @@ static void error_of_every_layer(void **state)
     ptq_session_free(b);
 }
 
-static void a_model_beside_itself(void **state)
-{
+static void a_model_beside_itself(void **state) {
     fixture *f = (fixture *)*state;
     ptq_dataset data = *pictures_dataset(&f->p);
     ptq_layer_report report;
@@ -280,8 +267,7 @@ static void a_model_beside_itself(void **state)
 }
 
 /* Half of the values are cut off where the scale is halved. */
-static void clipped_share(void **state)
-{
+static void clipped_share(void **state) {
     fixture *f = (fixture *)*state;
     ptq_dataset data = *pictures_dataset(&f->p);
     ptq_layer_report report;
@@ -305,8 +291,7 @@ static void clipped_share(void **state)
     ptq_model_free(m);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mcnemar_by_hand),
         cmocka_unit_test(mcnemar_of_many),

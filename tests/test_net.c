@@ -6,16 +6,14 @@
 /* One allocation fails, those after it do not. */
 static long calls, live, fail_at = -1;
 
-static void *net_allocate(size_t size)
-{
+static void *net_allocate(size_t size) {
     if (calls++ == fail_at)
         return NULL;
     live++;
     return malloc(size);
 }
 
-static void net_release(void *pointer)
-{
+static void net_release(void *pointer) {
     live--;
     free(pointer);
 }
@@ -27,8 +25,7 @@ static void net_release(void *pointer)
 enum { SIDE = 32, PIXELS = SIDE * SIDE * 3, CLASSES = 10, RECORD = 1 + PIXELS };
 
 /* Smooth pictures, in the form of CIFAR-10: each class has a slope and colours of its own. */
-static void write_pictures(const char *name, int count, uint64_t seed)
-{
+static void write_pictures(const char *name, int count, uint64_t seed) {
     uint8_t *bytes = (uint8_t *)malloc((size_t)count * RECORD), *to = bytes;
     test_random r = {seed};
     int i, c, y, x;
@@ -47,8 +44,7 @@ static void write_pictures(const char *name, int count, uint64_t seed)
     free(bytes);
 }
 
-static int make_files(void **state)
-{
+static int make_files(void **state) {
     ptq_model *model;
 
     make_directory(state);
@@ -61,8 +57,7 @@ static int make_files(void **state)
 }
 
 /* Paths stay valid over several calls of in_directory. */
-static const char *path_of(const char *name)
-{
+static const char *path_of(const char *name) {
     static char path[64][4096];
     static int next;
     char *to = path[next++ % 64];
@@ -71,8 +66,7 @@ static const char *path_of(const char *name)
     return to;
 }
 
-static void assert_same_bytes(const char *name, const void *bytes, size_t size)
-{
+static void assert_same_bytes(const char *name, const void *bytes, size_t size) {
     void *found = NULL;
     size_t n = 0;
 
@@ -83,8 +77,7 @@ static void assert_same_bytes(const char *name, const void *bytes, size_t size)
 }
 
 /* From file and from memory, against plan and session made by hand. */
-static void a_net_runs(void **state)
-{
+static void a_net_runs(void **state) {
     static uint8_t pixels[2][PIXELS];
     float logits[CLASSES], wanted[CLASSES];
     ptq_model *model = NULL, *fused = NULL;
@@ -126,8 +119,7 @@ static void a_net_runs(void **state)
 }
 
 /* What ptq_quantize_files has to write, step by step. */
-static void *quantized_by_hand(const char *scheme, size_t count, size_t *size)
-{
+static void *quantized_by_hand(const char *scheme, size_t count, size_t *size) {
     static size_t index[1000];
     ptq_convert_options options;
     ptq_model *model = NULL, *fused = NULL, *made = NULL;
@@ -165,8 +157,7 @@ static void *quantized_by_hand(const char *scheme, size_t count, size_t *size)
     return bytes;
 }
 
-static void files_are_quantized(void **state)
-{
+static void files_are_quantized(void **state) {
     static const char *const scheme[] = {NULL, "best", "ort-u8", "dynamic"};
     size_t size = 0;
     int i;
@@ -182,33 +173,31 @@ static void files_are_quantized(void **state)
 }
 
 /* Of more than 1,000 images a sample is taken, as many of each class. */
-static void many_are_sampled(void **state)
-{
+static void many_are_sampled(void **state) {
     size_t size = 0;
     void *wanted;
 
     (void)state;
     write_pictures("data_batch_1.bin", 1020, 5);
     wanted = quantized_by_hand("ort-s8", 1000, &size);
-    assert_ok(ptq_quantize_files(path_of("float.safetensors"), path_of("."), path_of("q"),
-                                 "ort-s8", &err));
+    assert_ok(ptq_quantize_files(path_of("float.safetensors"), path_of("."), path_of("q"), "ort-s8",
+                                 &err));
     assert_same_bytes("q", wanted, size);
     ptq_bytes_free(wanted, NULL);
     write_pictures("data_batch_1.bin", 60, 1);
 }
 
-static void files_are_measured(void **state)
-{
+static void files_are_measured(void **state) {
     ptq_comparison got, wanted;
     ptq_evaluation before, after;
     ptq_cifar10 *data = NULL;
     ptq_net *a = NULL, *b = NULL;
 
     (void)state;
-    assert_ok(ptq_quantize_files(path_of("float.safetensors"), path_of("."), path_of("q"),
-                                 "ort-s8", &err));
-    assert_ok(ptq_measure_files(path_of("q"), path_of("float.safetensors"), path_of("."), &got,
-                                &err));
+    assert_ok(ptq_quantize_files(path_of("float.safetensors"), path_of("."), path_of("q"), "ort-s8",
+                                 &err));
+    assert_ok(
+        ptq_measure_files(path_of("q"), path_of("float.safetensors"), path_of("."), &got, &err));
     assert_ok(ptq_net_open(path_of("float.safetensors"), &a, &err));
     assert_ok(ptq_net_open(path_of("q"), &b, &err));
     assert_ok(ptq_cifar10_open(path_of("."), PTQ_SPLIT_TEST, NULL, &data, &err));
@@ -229,8 +218,7 @@ static void files_are_measured(void **state)
 }
 
 /* Each error names the thing; nothing is written, and a file that was there stays as it was. */
-static void errors_name_the_thing(void **state)
-{
+static void errors_name_the_thing(void **state) {
     const char *model = path_of("float.safetensors"), *here = path_of(".");
     ptq_comparison compared;
     ptq_net *net = NULL;
@@ -270,8 +258,7 @@ static void errors_name_the_thing(void **state)
 }
 
 /* Memory that is not to be had at any one call: an error, nothing lost, nothing half-written. */
-static void memory_fails(void **state)
-{
+static void memory_fails(void **state) {
     const char *model = path_of("float.safetensors"), *q = path_of("q"), *here = path_of(".");
     ptq_comparison compared;
     int what, files;
@@ -303,12 +290,14 @@ static void memory_fails(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_net_runs),         cmocka_unit_test(files_are_quantized),
-        cmocka_unit_test(many_are_sampled),   cmocka_unit_test(files_are_measured),
-        cmocka_unit_test(errors_name_the_thing), cmocka_unit_test(memory_fails),
+        cmocka_unit_test(a_net_runs),
+        cmocka_unit_test(files_are_quantized),
+        cmocka_unit_test(many_are_sampled),
+        cmocka_unit_test(files_are_measured),
+        cmocka_unit_test(errors_name_the_thing),
+        cmocka_unit_test(memory_fails),
     };
     return cmocka_run_group_tests(tests, make_files, remove_directory);
 }

@@ -19,8 +19,7 @@ static const char network[] = "ptq-graph 1\n"
 
 /* The same input on every instruction set that is here: status and, where these are exact, logits
    must be equal. `input` holds floats, or is NULL for bytes at both rails. */
-static ptq_status run_everywhere(const ptq_model *model, const float *input, int exact)
-{
+static ptq_status run_everywhere(const ptq_model *model, const float *input, int exact) {
     uint8_t pixels[PIXELS];
     float logits[2][CLASSES];
     ptq_status status[2];
@@ -59,8 +58,7 @@ static const float edges[] = {0,      -0.0f,   1e-45f,   -1e-40f,  FLT_MIN,   1e
 /* ---------------------------------------------------------------------------------------------
    In the parameters of a float model */
 
-static void quantize_and_run(const ptq_model *fused, const char *name)
-{
+static void quantize_and_run(const ptq_model *fused, const char *name) {
     pictures p = pictures_for(fused, 2, 3);
     ptq_dataset data = *pictures_dataset(&p);
     ptq_convert_options o = with_scheme(preset(name), &data);
@@ -88,8 +86,7 @@ static void quantize_and_run(const ptq_model *fused, const char *name)
 }
 
 /* One parameter, or all of a tensor. */
-static int set_edge(ptq_model *model, const char *name, float value, int all)
-{
+static int set_edge(ptq_model *model, const char *name, float value, int all) {
     ptq_tensor *t = ptq_model_param(model, name);
     size_t i, n;
 
@@ -100,8 +97,7 @@ static int set_edge(ptq_model *model, const char *name, float value, int all)
     return value - value == 0; /* finite */
 }
 
-static void parameters_at_the_edge(void **state)
-{
+static void parameters_at_the_edge(void **state) {
     static const char *const name[] = {"a.weight", "a.bias",         "n.weight",      "n.bias",
                                        "b.weight", "n.running_mean", "n.running_var", "d.weight"};
     static const char *const scheme[] = {"tflite", "ort-u8", "dynamic", "fp16"};
@@ -135,8 +131,7 @@ static void parameters_at_the_edge(void **state)
 /* ---------------------------------------------------------------------------------------------
    In images */
 
-static void images_at_the_edge(void **state)
-{
+static void images_at_the_edge(void **state) {
     static const char *const scheme[] = {"tflite", "ort-u8", "dynamic", "fp16"};
     ptq_model *fused = model_of_text(network), *made;
     ptq_calibration *seen;
@@ -183,8 +178,7 @@ static const char integer_network[] = "ptq-graph 1\n"
                                       "d dense in=p channels=3 w=s8\n";
 
 /* Every tensor with the same coding. NULL if it is refused. */
-static ptq_model *coded_network(const char *type, const char *scale, int zero_point, float weight)
-{
+static ptq_model *coded_network(const char *type, const char *scale, int zero_point, float weight) {
     char text[1024];
     ptq_model *model = NULL;
     ptq_status s;
@@ -214,8 +208,7 @@ static ptq_model *coded_network(const char *type, const char *scale, int zero_po
     return NULL;
 }
 
-static void scales_at_the_edge(void **state)
-{
+static void scales_at_the_edge(void **state) {
     static const char *const refused[] = {"0", "-0", "-1", "1e-45", "1e-38", "nan", "inf", "1e39"};
     static const char *const extreme[] = {"1.18e-38", "1e-30", "1", "1e30", "1e38", "3.4e38"};
     static const float weights[] = {FLT_MIN, 1e-20f, 0.01f, 1, 1e20f, 1e38f};
@@ -239,8 +232,7 @@ static void scales_at_the_edge(void **state)
                 6); /* the same scale before and after needs only a weight's that is normal */
 }
 
-static void zero_points_at_the_rails(void **state)
-{
+static void zero_points_at_the_rails(void **state) {
     static const int points[2][2] = {{0, 255}, {-128, 127}};
     int kind, rail;
 
@@ -263,8 +255,7 @@ static void zero_points_at_the_rails(void **state)
 
 enum { TAPS = 64 * 64 * 16, BIAS = INT32_MAX - TAPS * 255 * 128 };
 
-static ptq_model *widest_dense(int32_t bias)
-{
+static ptq_model *widest_dense(int32_t bias) {
     ptq_model *model = model_of_text("ptq-graph 1\n"
                                      "input input shape=64x64x16 q=u8:8:1:0\n"
                                      "d dense in=input channels=2 w=s8\n");
@@ -279,8 +270,7 @@ static ptq_model *widest_dense(int32_t bias)
     return model;
 }
 
-static void largest_accumulators(void **state)
-{
+static void largest_accumulators(void **state) {
     static uint8_t pixels[TAPS];
     ptq_model *model = widest_dense(BIAS);
     float logits[2];
@@ -312,8 +302,7 @@ static void largest_accumulators(void **state)
 }
 
 /* 2901 x 2902 codes of 255 are the most that an average can sum up. */
-static void largest_average(void **state)
-{
+static void largest_average(void **state) {
     static const char form[] = "ptq-graph 1\n"
                                "input input shape=%dx2902x1 q=u8:8:1:0\n"
                                "p global_avg_pool in=input q=u8:8:1:0\n";
@@ -329,8 +318,7 @@ static void largest_average(void **state)
                  ptq_graph_parse(text, strlen(text), NULL, &model, &err));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parameters_at_the_edge), cmocka_unit_test(images_at_the_edge),
         cmocka_unit_test(scales_at_the_edge),     cmocka_unit_test(zero_points_at_the_rails),

@@ -2,8 +2,7 @@
    the definition says, on data small enough to work it out. */
 #include "test.h"
 
-static ptq_observer new_observer(int channels)
-{
+static ptq_observer new_observer(int channels) {
     ptq_observer o;
 
     memset(&o, 0, sizeof o);
@@ -13,18 +12,17 @@ static ptq_observer new_observer(int channels)
 
 /* Smallest and largest of the chosen range. */
 static void expect_range(const ptq_observer *o, int channel, ptq_method range, float percentile,
-                         int bits, double low, double high, double tolerance)
-{
+                         int bits, double low, double high, double tolerance) {
     float l = NAN, h = NAN;
 
-    assert_ok(ptq_observer_range(o, channel, range, percentile, PTQ_TYPE_U8, bits, 0, &l, &h, &err));
+    assert_ok(
+        ptq_observer_range(o, channel, range, percentile, PTQ_TYPE_U8, bits, 0, &l, &h, &err));
     if (!is_near((double)l, low, tolerance, 0) || !is_near((double)h, high, tolerance, 0))
-        fail_msg("%s: %.9g to %.9g, wanted %.9g to %.9g", ptq_name(PTQ_NAMES_METHOD, range), (double)l,
-                 (double)h, low, high);
+        fail_msg("%s: %.9g to %.9g, wanted %.9g to %.9g", ptq_name(PTQ_NAMES_METHOD, range),
+                 (double)l, (double)h, low, high);
 }
 
-static int same_statistics(const ptq_statistics *a, const ptq_statistics *b)
-{
+static int same_statistics(const ptq_statistics *a, const ptq_statistics *b) {
     return a->count == b->count && a->zeros == b->zeros && a->images == b->images &&
            !memcmp(&a->min, &b->min, sizeof a->min) && !memcmp(&a->max, &b->max, sizeof a->max) &&
            !memcmp(&a->min_sum, &b->min_sum, sizeof a->min_sum) &&
@@ -32,8 +30,7 @@ static int same_statistics(const ptq_statistics *a, const ptq_statistics *b)
            !memcmp(a->bin, b->bin, PTQ_BINS * sizeof *a->bin);
 }
 
-static void assert_same_observer(const ptq_observer *a, const ptq_observer *b)
-{
+static void assert_same_observer(const ptq_observer *a, const ptq_observer *b) {
     int c;
 
     assert_int_equal(a->channels, b->channels);
@@ -45,8 +42,7 @@ static void assert_same_observer(const ptq_observer *a, const ptq_observer *b)
 /* ---------------------------------------------------------------------------------------------
    What is kept */
 
-static void statistics_by_hand(void **state)
-{
+static void statistics_by_hand(void **state) {
     static const float first[] = {0.5f, -1, 0, 2, 1.75f}, second[] = {0, 3.5f, -0.25f};
     ptq_observer o = new_observer(1);
     const ptq_statistics *s = &o.channel[0];
@@ -78,8 +74,7 @@ static void statistics_by_hand(void **state)
 }
 
 /* Every value lies in the bin that the header names, at the smallest width at which all fit. */
-static void bins_are_as_documented(void **state)
-{
+static void bins_are_as_documented(void **state) {
     test_random r = {3};
     int round, i, b;
 
@@ -114,8 +109,7 @@ static void bins_are_as_documented(void **state)
 }
 
 /* A sum that plain addition gets wrong: what is large cancels and leaves what is small. */
-static void sums_are_exact(void **state)
-{
+static void sums_are_exact(void **state) {
     static const double small[] = {3, 1e-38, 7e-45, -1.5};
     test_random r = {9};
     int k, i, n = 0;
@@ -144,8 +138,7 @@ static void sums_are_exact(void **state)
 }
 
 /* Sums of multiples of 2^-10 against 64-bit integers, negative totals too. */
-static void sums_against_integers(void **state)
-{
+static void sums_against_integers(void **state) {
     test_random r = {10};
     int round, i;
 
@@ -170,8 +163,7 @@ static void sums_against_integers(void **state)
     }
 }
 
-static void extreme_values(void **state)
-{
+static void extreme_values(void **state) {
     static const float large[] = {3.4028235e38f, -3.4028235e38f, 1e38f};
     static const float tiny[] = {1e-45f, -1e-38f, 1e-38f, 0};
     ptq_observer o = new_observer(1);
@@ -191,16 +183,16 @@ static void extreme_values(void **state)
     ptq_observer_free(&o);
 }
 
-static void refused_with_nothing_changed(void **state)
-{
+static void refused_with_nothing_changed(void **state) {
     static const float good[] = {1, -2, 3, 0}, bad[] = {NAN, INFINITY, -INFINITY};
     ptq_observer o = new_observer(2), same = new_observer(2), three = new_observer(3);
     float v[4], low, high;
     int i, at;
 
     (void)state;
-    assert_fails(PTQ_NOT_READY, "observed",
-                 ptq_observer_range(&o, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
+    assert_fails(
+        PTQ_NOT_READY, "observed",
+        ptq_observer_range(&o, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
     assert_ok(ptq_observe(&o, good, 4, &err));
     assert_ok(ptq_observe(&same, good, 4, &err));
     for (i = 0; i < COUNT(bad); i++)
@@ -214,12 +206,15 @@ static void refused_with_nothing_changed(void **state)
     assert_fails(PTQ_INVALID_ARGUMENT, "3", ptq_observe(&o, good, 3, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "0", ptq_observe(&o, good, 0, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "2", ptq__observer_merge(&o, &three, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "channel",
-                 ptq_observer_range(&o, 2, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
+    assert_fails(
+        PTQ_INVALID_ARGUMENT, "channel",
+        ptq_observer_range(&o, 2, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
+    assert_fails(
+        PTQ_INVALID_ARGUMENT, "percentile",
+        ptq_observer_range(&o, 0, PTQ_METHOD_PERCENTILE, 50, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
     assert_fails(PTQ_INVALID_ARGUMENT, "percentile",
-                 ptq_observer_range(&o, 0, PTQ_METHOD_PERCENTILE, 50, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "percentile",
-                 ptq_observer_range(&o, 0, PTQ_METHOD_PERCENTILE, 101, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
+                 ptq_observer_range(&o, 0, PTQ_METHOD_PERCENTILE, 101, PTQ_TYPE_U8, 8, 0, &low,
+                                    &high, &err));
     assert_same_observer(&o, &same);
     assert_fails(PTQ_INVALID_ARGUMENT, "0", ptq_observer_create(&o, 0, NULL, &err));
     ptq_observer_free(&three);
@@ -231,8 +226,7 @@ static void refused_with_nothing_changed(void **state)
    Merging */
 
 /* One stream, in parts and orders of all kinds: always the same statistics. */
-static void order_and_parts_do_not_matter(void **state)
-{
+static void order_and_parts_do_not_matter(void **state) {
     enum { IMAGES = 40, VALUES = 30, CHANNELS = 3 };
     static const int sizes[] = {1, 2, 7};
     test_random r = {5};
@@ -277,8 +271,7 @@ static void order_and_parts_do_not_matter(void **state)
 /* ---------------------------------------------------------------------------------------------
    Ranges */
 
-static void minmax_and_average(void **state)
-{
+static void minmax_and_average(void **state) {
     static const float image[3][4] = {{-1, 2, 0.5f, 0}, {-3, 1, 1, 1}, {0.5f, 6, 1, 1}};
     static const float positive[] = {2, 3, 5};
     ptq_observer o = new_observer(1), p = new_observer(1);
@@ -296,11 +289,11 @@ static void minmax_and_average(void **state)
     ptq_observer_free(&o);
 }
 
-static void channels_are_apart(void **state)
-{
+static void channels_are_apart(void **state) {
     static const float v[] = {1, 0, 7, 2, 0, 7, -3, 0, 7};
-    static const ptq_method rules[] = {PTQ_METHOD_MINMAX, PTQ_METHOD_MOVING_AVERAGE, PTQ_METHOD_PERCENTILE,
-                                      PTQ_METHOD_MSE,    PTQ_METHOD_HISTOGRAM,      PTQ_METHOD_ENTROPY};
+    static const ptq_method rules[] = {PTQ_METHOD_MINMAX,     PTQ_METHOD_MOVING_AVERAGE,
+                                       PTQ_METHOD_PERCENTILE, PTQ_METHOD_MSE,
+                                       PTQ_METHOD_HISTOGRAM,  PTQ_METHOD_ENTROPY};
     ptq_observer o = new_observer(3);
     int i;
 
@@ -316,16 +309,14 @@ static void channels_are_apart(void **state)
     ptq_observer_free(&o);
 }
 
-static int ascending(const void *a, const void *b)
-{
+static int ascending(const void *a, const void *b) {
     float x = *(const float *)a, y = *(const float *)b;
 
     return (x > y) - (x < y);
 }
 
 /* Against sorting: to one bin. */
-static void percentile(void **state)
-{
+static void percentile(void **state) {
     static const float share[] = {99.99f, 99.9f, 99, 90, 60, 100};
     enum { N = 20000 };
     static float v[N];
@@ -351,8 +342,7 @@ static void percentile(void **state)
 }
 
 /* What coding the values themselves costs under a range: no bins here. */
-static double squared_error(const float *v, int n, double low, double high, int bits)
-{
+static double squared_error(const float *v, int n, double low, double high, int bits) {
     double levels = ldexp(1, bits) - 1, scale = (high - low) / levels, sum = 0;
     double zero = nearbyint(-low / scale);
     int i;
@@ -365,8 +355,7 @@ static double squared_error(const float *v, int n, double low, double high, int 
 }
 
 /* The error of the chosen range is within 5 % of the best that a grid of all ranges finds. */
-static void least_squared_error(void **state)
-{
+static void least_squared_error(void **state) {
     enum { N = 600 };
     test_random r = {15};
     int round, i, j;
@@ -392,7 +381,8 @@ static void least_squared_error(void **state)
         for (i = 1; i <= 60; i++)
             for (j = 0; j <= (least < 0 ? 60 : 0); j++)
                 best = fmin(best, squared_error(v, N, least * j / 60, most * i / 60, bits));
-        assert_ok(ptq_observer_range(&o, 0, PTQ_METHOD_MSE, 0, PTQ_TYPE_U8, bits, 0, &low, &high, &err));
+        assert_ok(
+            ptq_observer_range(&o, 0, PTQ_METHOD_MSE, 0, PTQ_TYPE_U8, bits, 0, &low, &high, &err));
         got = squared_error(v, N, (double)low, (double)high, bits);
         if (got > best * 1.05 || (double)low < least || (double)high > most)
             fail_msg("%d bits: %g to %g has error %g, the best %g", bits, (double)low, (double)high,
@@ -401,11 +391,11 @@ static void least_squared_error(void **state)
     }
 }
 
-/* A Gaussian and one outlier: rules cut the outlier off, and keep the bulk. Not PTQ_METHOD_MSE: the square
-   of what is cut off here, 20^2 and more, outweighs the rounding of all the others. */
-static void outlier_is_cut_off(void **state)
-{
-    static const ptq_method rules[] = {PTQ_METHOD_HISTOGRAM, PTQ_METHOD_ENTROPY, PTQ_METHOD_PERCENTILE};
+/* A Gaussian and one outlier: rules cut the outlier off, and keep the bulk. Not PTQ_METHOD_MSE: the
+   square of what is cut off here, 20^2 and more, outweighs the rounding of all the others. */
+static void outlier_is_cut_off(void **state) {
+    static const ptq_method rules[] = {PTQ_METHOD_HISTOGRAM, PTQ_METHOD_ENTROPY,
+                                       PTQ_METHOD_PERCENTILE};
     enum { N = 50000 };
     static float v[N];
     test_random r = {16};
@@ -426,13 +416,13 @@ static void outlier_is_cut_off(void **state)
         float low, high;
         assert_ok(ptq_observer_range(&o, 0, rules[i], 0, PTQ_TYPE_U8, 8, 0, &low, &high, &err));
         if (!(high < 20 && high > 2.5f && low < -1 && low >= o.channel[0].min))
-            fail_msg("%s: %g to %g", ptq_name(PTQ_NAMES_METHOD, rules[i]), (double)low, (double)high);
+            fail_msg("%s: %g to %g", ptq_name(PTQ_NAMES_METHOD, rules[i]), (double)low,
+                     (double)high);
     }
     ptq_observer_free(&o);
 }
 
-static void share_that_is_clipped(void **state)
-{
+static void share_that_is_clipped(void **state) {
     float v[1000];
     ptq_observer o = new_observer(1);
     int i;
@@ -448,8 +438,7 @@ static void share_that_is_clipped(void **state)
     ptq_observer_free(&o);
 }
 
-static void names_of_rules(void **state)
-{
+static void names_of_rules(void **state) {
     int i;
 
     (void)state;
@@ -458,8 +447,7 @@ static void names_of_rules(void **state)
     assert_int_equal(ptq_find_name(PTQ_NAMES_METHOD, "widest"), -1);
 }
 
-static void out_of_memory(void **state)
-{
+static void out_of_memory(void **state) {
     test_heap heap;
     ptq_allocator allocator = test_heap_start(&heap);
     ptq_status s = PTQ_OUT_OF_MEMORY;
@@ -480,8 +468,7 @@ static void out_of_memory(void **state)
     ptq_observer_free(NULL);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(statistics_by_hand),
         cmocka_unit_test(bins_are_as_documented),

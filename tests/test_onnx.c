@@ -15,8 +15,7 @@ enum { SIDE = 8, WIDTH = 2, CLASSES = 3, PICTURES = 24 };
 
 /* ---- Round trips ---- */
 
-static ptq_model *round_trip(const ptq_model *model, const char *form)
-{
+static ptq_model *round_trip(const ptq_model *model, const char *form) {
     char from[512], onnx[512];
     ptq_model *back = NULL;
 
@@ -28,8 +27,7 @@ static ptq_model *round_trip(const ptq_model *model, const char *form)
     return back;
 }
 
-static void expect_same_logits(const ptq_model *a, const ptq_model *b)
-{
+static void expect_same_logits(const ptq_model *a, const ptq_model *b) {
     int n = b->node[ptq_model_logits(b)].shape[2];
     pictures p = pictures_for(a, 4, 77);
     test_run x = open_run(a, 0), y = open_run(b, 0);
@@ -51,8 +49,7 @@ static void expect_same_logits(const ptq_model *a, const ptq_model *b)
     close_run(&y);
 }
 
-static void expect_same_params(const ptq_node *a, const ptq_node *b)
-{
+static void expect_same_params(const ptq_node *a, const ptq_node *b) {
     for (int p = 0; p < PTQ_PARAM_COUNT; p++) {
         const ptq_tensor *x = &a->param[p], *y = &b->param[p];
 
@@ -70,8 +67,7 @@ static void expect_same_params(const ptq_node *a, const ptq_node *b)
 }
 
 /* Node by node; weights of fewer than 8 bits come back in bytes, with the same codes. */
-static void expect_same_nodes(const ptq_model *a, const ptq_model *b)
-{
+static void expect_same_nodes(const ptq_model *a, const ptq_model *b) {
     assert_int_equal(a->nodes, b->nodes);
     for (int i = 0; i < a->nodes; i++) {
         const ptq_node *x = &a->node[i], *y = &b->node[i];
@@ -88,8 +84,7 @@ static void expect_same_nodes(const ptq_model *a, const ptq_model *b)
     }
 }
 
-static void expect_same_graph(const ptq_model *a, const ptq_model *b)
-{
+static void expect_same_graph(const ptq_model *a, const ptq_model *b) {
     static char one[65536], two[65536];
 
     assert_true(ptq_graph_write(a, one, sizeof one) < sizeof one);
@@ -97,8 +92,7 @@ static void expect_same_graph(const ptq_model *a, const ptq_model *b)
     assert_string_equal(one, two);
 }
 
-static void test_float_round_trip(void **state)
-{
+static void test_float_round_trip(void **state) {
     ptq_model *model = random_resnet8(SIDE, WIDTH, CLASSES, 1, NULL), *back, *fused, *again;
 
     (void)state;
@@ -122,8 +116,7 @@ static void test_float_round_trip(void **state)
 
 /* A network with what ResNet8 lacks: groups, pools, explicit padding, ReLU6, an addition of its own
    and a dense layer over more than one pixel. */
-static ptq_model *varied_model(void)
-{
+static ptq_model *varied_model(void) {
     ptq_model *model =
         model_of_text("ptq-graph 1\n"
                       "image input shape=9x8x3 mean=10,20,30 std=50,60,70\n"
@@ -144,8 +137,7 @@ static ptq_model *varied_model(void)
     return model;
 }
 
-static void test_varied_float(void **state)
-{
+static void test_varied_float(void **state) {
     ptq_model *model = varied_model(), *back = round_trip(model, NULL);
 
     (void)state;
@@ -156,8 +148,7 @@ static void test_varied_float(void **state)
     ptq_model_free(back);
 }
 
-static ptq_model *quantized(ptq_model *model, ptq_scheme scheme)
-{
+static ptq_model *quantized(ptq_model *model, ptq_scheme scheme) {
     ptq_model *fused = fused_of(model), *made;
     pictures p = pictures_for(fused, PICTURES, 5);
     ptq_dataset data = *pictures_dataset(&p);
@@ -172,8 +163,7 @@ static ptq_model *quantized(ptq_model *model, ptq_scheme scheme)
 
 /* QDQ form keeps the graph as well. In QOperator form a ReLU whose zero point is the lowest code is
    no more than the saturation, and does not come back. */
-static void check_quantized(ptq_model *model, int same_bits)
-{
+static void check_quantized(ptq_model *model, int same_bits) {
     ptq_model *qdq = round_trip(model, "qdq"), *qoperator = round_trip(model, "qoperator");
 
     if (same_bits)
@@ -187,8 +177,7 @@ static void check_quantized(ptq_model *model, int same_bits)
     ptq_model_free(qoperator);
 }
 
-static void test_quantized_round_trip(void **state)
-{
+static void test_quantized_round_trip(void **state) {
     static const char *const name[] = {"ort-u8", "ort-s8", "fbgemm", "tflite", "w4a8"};
 
     (void)state;
@@ -202,8 +191,7 @@ static void test_quantized_round_trip(void **state)
 }
 
 /* Symmetric codes: ReLU's zero point lies inside the range, which takes a clamp. */
-static void test_symmetric_round_trip(void **state)
-{
+static void test_symmetric_round_trip(void **state) {
     ptq_scheme scheme = preset("ort-s8");
 
     (void)state;
@@ -212,8 +200,7 @@ static void test_symmetric_round_trip(void **state)
     check_quantized(quantized(random_resnet8(SIDE, WIDTH, CLASSES, 4, NULL), scheme), 1);
 }
 
-static void test_varied_quantized(void **state)
-{
+static void test_varied_quantized(void **state) {
     ptq_scheme scheme;
     ptq_model *model, *back;
 
@@ -231,8 +218,7 @@ static void test_varied_quantized(void **state)
 /* ---- Hostile files ---- */
 
 /* Runs an import with standard error caught, and returns what it printed. */
-static const char *catch_import(const char *path, int *status)
-{
+static const char *catch_import(const char *path, int *status) {
     static char text[4096];
     int saved = dup(STDERR_FILENO);
     FILE *caught = tmpfile();
@@ -255,8 +241,7 @@ static const char *catch_import(const char *path, int *status)
 }
 
 /* Any file is either a model or one line of error. */
-static int import_bytes(const uint8_t *bytes, size_t size)
-{
+static int import_bytes(const uint8_t *bytes, size_t size) {
     const char *path = in_directory("hostile.onnx"), *text, *line;
     int status;
 
@@ -269,8 +254,7 @@ static int import_bytes(const uint8_t *bytes, size_t size)
 }
 
 /* Files to damage: kind 0 in QDQ form, 1 in QOperator form, 2 float and varied. */
-static uint8_t *good_file_of(int kind, size_t *size)
-{
+static uint8_t *good_file_of(int kind, size_t *size) {
     ptq_model *model =
         kind == 2 ? varied_model()
                   : quantized(random_resnet8(SIDE, WIDTH, CLASSES, 6, NULL), preset("tflite"));
@@ -284,13 +268,9 @@ static uint8_t *good_file_of(int kind, size_t *size)
     return bytes;
 }
 
-static uint8_t *good_file(size_t *size)
-{
-    return good_file_of(0, size);
-}
+static uint8_t *good_file(size_t *size) { return good_file_of(0, size); }
 
-static void test_truncated(void **state)
-{
+static void test_truncated(void **state) {
     size_t size;
     uint8_t *bytes = good_file(&size);
 
@@ -304,8 +284,7 @@ static void test_truncated(void **state)
 /* A change to the unpacked file, which then must be refused with the given words. */
 typedef void (*change)(Onnx__ModelProto *model);
 
-static void refuse_changed(change apply, const char *says)
-{
+static void refuse_changed(change apply, const char *says) {
     const char *path = in_directory("changed.onnx"), *text;
     size_t size, changed;
     uint8_t *bytes = good_file(&size), *packed;
@@ -325,49 +304,41 @@ static void refuse_changed(change apply, const char *says)
     onnx__model_proto__free_unpacked(model, NULL);
 }
 
-static Onnx__NodeProto *find_node(Onnx__ModelProto *model, const char *op)
-{
+static Onnx__NodeProto *find_node(Onnx__ModelProto *model, const char *op) {
     for (size_t i = 0; i < model->graph->n_node; i++)
         if (strcmp(model->graph->node[i]->op_type, op) == 0)
             return model->graph->node[i];
     return NULL;
 }
 
-static void rename_text(char **at, const char *text)
-{
+static void rename_text(char **at, const char *text) {
     free(*at);
     *at = strcpy(malloc(strlen(text) + 1), text);
 }
 
-static void make_cyclic(Onnx__ModelProto *model)
-{
+static void make_cyclic(Onnx__ModelProto *model) {
     rename_text(&find_node(model, "QuantizeLinear")->input[0], "softmax");
 }
 
-static void make_unknown(Onnx__ModelProto *model)
-{
+static void make_unknown(Onnx__ModelProto *model) {
     rename_text(&find_node(model, "Softmax")->op_type, "Loop");
 }
 
-static void make_foreign(Onnx__ModelProto *model)
-{
+static void make_foreign(Onnx__ModelProto *model) {
     find_node(model, "Softmax")->domain = strcpy(malloc(16), "com.example");
 }
 
-static void make_huge_input(Onnx__ModelProto *model)
-{
+static void make_huge_input(Onnx__ModelProto *model) {
     Onnx__TensorShapeProto *shape = model->graph->input[0]->type->tensor_type->shape;
 
     shape->dim[2]->dim_value = shape->dim[3]->dim_value = (int64_t)1 << 40;
 }
 
-static void make_large_input(Onnx__ModelProto *model)
-{
+static void make_large_input(Onnx__ModelProto *model) {
     model->graph->input[0]->type->tensor_type->shape->dim[2]->dim_value = 1 << 27;
 }
 
-static void make_dynamic_input(Onnx__ModelProto *model)
-{
+static void make_dynamic_input(Onnx__ModelProto *model) {
     Onnx__TensorShapeProto__Dimension *dim =
         model->graph->input[0]->type->tensor_type->shape->dim[2];
 
@@ -376,47 +347,31 @@ static void make_dynamic_input(Onnx__ModelProto *model)
 }
 
 /* The first constant of four dimensions: a kernel. */
-static Onnx__TensorProto *find_kernel(Onnx__ModelProto *model)
-{
+static Onnx__TensorProto *find_kernel(Onnx__ModelProto *model) {
     for (size_t i = 0; i < model->graph->n_initializer; i++)
         if (model->graph->initializer[i]->n_dims == 4)
             return model->graph->initializer[i];
     return NULL;
 }
 
-static void make_huge_constant(Onnx__ModelProto *model)
-{
+static void make_huge_constant(Onnx__ModelProto *model) {
     for (int i = 0; i < 4; i++)
         find_kernel(model)->dims[i] = (int64_t)1 << 16;
 }
 
-static void make_negative_constant(Onnx__ModelProto *model)
-{
-    find_kernel(model)->dims[0] *= -1;
-}
+static void make_negative_constant(Onnx__ModelProto *model) { find_kernel(model)->dims[0] *= -1; }
 
-static void make_short_constant(Onnx__ModelProto *model)
-{
-    find_kernel(model)->raw_data.len--;
-}
+static void make_short_constant(Onnx__ModelProto *model) { find_kernel(model)->raw_data.len--; }
 
-static void make_text_constant(Onnx__ModelProto *model)
-{
+static void make_text_constant(Onnx__ModelProto *model) {
     find_kernel(model)->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__STRING;
 }
 
-static void make_old(Onnx__ModelProto *model)
-{
-    model->opset_import[0]->version = 6;
-}
+static void make_old(Onnx__ModelProto *model) { model->opset_import[0]->version = 6; }
 
-static void make_new(Onnx__ModelProto *model)
-{
-    model->opset_import[0]->version = 22;
-}
+static void make_new(Onnx__ModelProto *model) { model->opset_import[0]->version = 22; }
 
-static Onnx__TensorProto *find_constant(Onnx__ModelProto *model, const char *name)
-{
+static Onnx__TensorProto *find_constant(Onnx__ModelProto *model, const char *name) {
     for (size_t i = 0; i < model->graph->n_initializer; i++)
         if (strcmp(model->graph->initializer[i]->name, name) == 0)
             return model->graph->initializer[i];
@@ -424,8 +379,7 @@ static Onnx__TensorProto *find_constant(Onnx__ModelProto *model, const char *nam
 }
 
 /* The zero points of constant codes become numbers that fit no integer. */
-static void make_real_zero_points(Onnx__ModelProto *model)
-{
+static void make_real_zero_points(Onnx__ModelProto *model) {
     for (size_t i = 0; i < model->graph->n_node; i++) {
         Onnx__NodeProto *node = model->graph->node[i];
         Onnx__TensorProto *zero;
@@ -448,8 +402,7 @@ static void make_real_zero_points(Onnx__ModelProto *model)
 }
 
 /* A constant in a file beside it, outside the folder. */
-static void make_escaping(Onnx__ModelProto *model)
-{
+static void make_escaping(Onnx__ModelProto *model) {
     Onnx__TensorProto *kernel = find_kernel(model);
     Onnx__StringStringEntryProto *entry = malloc(sizeof *entry);
 
@@ -462,8 +415,7 @@ static void make_escaping(Onnx__ModelProto *model)
     kernel->data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
 }
 
-static void make_dilated(Onnx__ModelProto *model)
-{
+static void make_dilated(Onnx__ModelProto *model) {
     Onnx__NodeProto *conv = find_node(model, "Conv");
 
     for (size_t i = 0; i < conv->n_attribute; i++)
@@ -473,13 +425,11 @@ static void make_dilated(Onnx__ModelProto *model)
         }
 }
 
-static void make_without_output(Onnx__ModelProto *model)
-{
+static void make_without_output(Onnx__ModelProto *model) {
     rename_text(&model->graph->output[1]->name, "nowhere");
 }
 
-static void test_refusals(void **state)
-{
+static void test_refusals(void **state) {
     (void)state;
     refuse_changed(make_cyclic, "cyclic");
     refuse_changed(make_unknown, "node 'softmax' (Loop): this operator is not supported");
@@ -500,8 +450,7 @@ static void test_refusals(void **state)
 }
 
 /* Graphs in attributes of nodes in graphs ...: each layer takes two bytes of tag and a length. */
-static void test_nested(void **state)
-{
+static void test_nested(void **state) {
     enum { DEPTH = 20000, MOST = DEPTH * 20 };
     static const uint8_t tag[] = {0x0a, 0x2a, 0x32}; /* graph.node, node.attribute, attribute.g */
     uint8_t *bytes = malloc(MOST), *end = bytes + MOST, *at = end;
@@ -526,8 +475,7 @@ static void test_nested(void **state)
 }
 
 /* Empty nodes by the hundred thousand: two bytes in the file, hundreds in memory. */
-static void test_amplification(void **state)
-{
+static void test_amplification(void **state) {
     enum { COUNT = 400000 };
     uint8_t *bytes = malloc(2 * COUNT + 8), *at = bytes;
     size_t length = 2 * COUNT;
@@ -544,8 +492,7 @@ static void test_amplification(void **state)
 }
 
 /* Bytes flipped, replaced, removed, doubled, moved; several at a time. Returns the new size. */
-static size_t mutate(test_random *r, uint8_t *bytes, size_t size, size_t room)
-{
+static size_t mutate(test_random *r, uint8_t *bytes, size_t size, size_t room) {
     for (int n = random_int(r, 1, 4); n > 0; n--) {
         size_t at = (size_t)random_int(r, 0, (int)size - 1);
         size_t length = (size_t)random_int(r, 1, 16);
@@ -575,13 +522,9 @@ static size_t mutate(test_random *r, uint8_t *bytes, size_t size, size_t room)
     return size;
 }
 
-static double processor_seconds(void)
-{
-    return (double)clock() / CLOCKS_PER_SEC;
-}
+static double processor_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
 
-static void mutate_kind(int kind, int count)
-{
+static void mutate_kind(int kind, int count) {
     int refused = 0;
     size_t size, room;
     uint8_t *bytes = good_file_of(kind, &size), *copy;
@@ -608,8 +551,7 @@ static void mutate_kind(int kind, int count)
     ptq_bytes_free(bytes, NULL);
 }
 
-static void test_mutations(void **state)
-{
+static void test_mutations(void **state) {
     const char *wanted = getenv("PTQ_MUTATIONS");
 
     (void)state;
@@ -617,8 +559,7 @@ static void test_mutations(void **state)
         mutate_kind(kind, wanted ? atoi(wanted) : 100);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_float_round_trip),
         cmocka_unit_test(test_varied_float),

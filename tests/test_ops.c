@@ -1,8 +1,7 @@
 /* Operators: values worked out by hand, then random networks against the naive reference. */
 #include "reference.h"
 
-static void set_param(ptq_model *m, const char *name, const float *values, size_t n)
-{
+static void set_param(ptq_model *m, const char *name, const float *values, size_t n) {
     ptq_tensor *t = ptq_model_param(m, name);
 
     assert_non_null(t);
@@ -10,8 +9,7 @@ static void set_param(ptq_model *m, const char *name, const float *values, size_
     memcpy(t->data, values, n * sizeof *values);
 }
 
-static void fill_param(ptq_model *m, const char *name, float value)
-{
+static void fill_param(ptq_model *m, const char *name, float value) {
     ptq_tensor *t = ptq_model_param(m, name);
     size_t i;
 
@@ -21,8 +19,7 @@ static void fill_param(ptq_model *m, const char *name, float value)
 }
 
 /* Runs the model on one image, copies what its last node gives, and frees it. */
-static void run_last(ptq_model *m, const float *input, float *out)
-{
+static void run_last(ptq_model *m, const float *input, float *out) {
     test_run run = open_run(m, 1);
     ptq_tensor view;
 
@@ -33,8 +30,7 @@ static void run_last(ptq_model *m, const float *input, float *out)
     ptq_model_free(m);
 }
 
-static ptq_model *start(int h, int w, int c)
-{
+static ptq_model *start(int h, int w, int c) {
     ptq_model *m = NULL;
 
     assert_ok(ptq_model_create(NULL, &m, &err));
@@ -42,8 +38,7 @@ static ptq_model *start(int h, int w, int c)
     return m;
 }
 
-static ptq_conv_options conv(int channels, int kernel_h, int kernel_w)
-{
+static ptq_conv_options conv(int channels, int kernel_h, int kernel_w) {
     ptq_conv_options o;
 
     memset(&o, 0, sizeof o);
@@ -53,8 +48,7 @@ static ptq_conv_options conv(int channels, int kernel_h, int kernel_w)
     return o;
 }
 
-static void count_up(float *out, int n)
-{
+static void count_up(float *out, int n) {
     int i;
 
     for (i = 0; i < n; i++)
@@ -64,8 +58,7 @@ static void count_up(float *out, int n)
 /* ---------------------------------------------------------------------------------------------
    Convolution */
 
-static void same_padding_of_ones(void **state)
-{
+static void same_padding_of_ones(void **state) {
     static const float wanted[] = {4, 6, 6, 6, 4, 6, 9, 9, 9, 6, 6, 9, 9, 9, 6, 4, 6, 6, 6, 4};
     ptq_conv_options o = conv(1, 3, 3);
     ptq_model *m = start(4, 5, 1);
@@ -82,8 +75,7 @@ static void same_padding_of_ones(void **state)
 }
 
 /* Padded above and on the left as well, the first sum would be 1 + 2 + 5 + 6. */
-static void stride_two_pads_bottom_and_right(void **state)
-{
+static void stride_two_pads_bottom_and_right(void **state) {
     static const float wanted[] = {1 + 2 + 3 + 5 + 6 + 7 + 9 + 10 + 11, 3 + 4 + 7 + 8 + 11 + 12,
                                    9 + 10 + 11 + 13 + 14 + 15, 11 + 12 + 15 + 16};
     ptq_conv_options o = conv(1, 3, 3);
@@ -100,8 +92,7 @@ static void stride_two_pads_bottom_and_right(void **state)
 }
 
 /* At odd size the missing two rows and columns are split: the corner sees 1 + 2 + 4 + 5. */
-static void stride_two_at_odd_size(void **state)
-{
+static void stride_two_at_odd_size(void **state) {
     static const float wanted[] = {1 + 2 + 4 + 5, 2 + 3 + 5 + 6, 4 + 5 + 7 + 8, 5 + 6 + 8 + 9};
     ptq_conv_options o = conv(1, 3, 3);
     ptq_model *m = start(3, 3, 1);
@@ -117,8 +108,7 @@ static void stride_two_at_odd_size(void **state)
 }
 
 /* A row above, a column on the right:  0 0 0 / 1 2 0 / 3 4 0 */
-static void explicit_padding(void **state)
-{
+static void explicit_padding(void **state) {
     static const float in[] = {1, 2, 3, 4}, weight[] = {1, 10, 100, 1000};
     static const float wanted[] = {2100, 200, 4321, 402};
     ptq_conv_options o = conv(1, 2, 2);
@@ -135,8 +125,7 @@ static void explicit_padding(void **state)
 }
 
 /* Weights are O,I,H,W while pixels are H,W,C. */
-static void layouts_of_weights_and_pixels(void **state)
-{
+static void layouts_of_weights_and_pixels(void **state) {
     static const float in[] = {1, 2, 3, 4}; /* left pixel 1, 2; right pixel 3, 4 */
     static const float weight[] = {1, 10, 100, 1000, 2, 0, 0, 3}, bias[] = {0, 100};
     static const float wanted[] = {1 * 1 + 10 * 3 + 100 * 2 + 1000 * 4, 2 * 1 + 3 * 4 + 100};
@@ -153,8 +142,7 @@ static void layouts_of_weights_and_pixels(void **state)
     assert_floats(out, wanted, 2);
 }
 
-static void rectangular_kernel_and_stride(void **state)
-{
+static void rectangular_kernel_and_stride(void **state) {
     static const float weight[] = {1, 10, 100};
     static const float wanted[] = {1 + 20 + 300, 3 + 40 + 500, 6 + 70 + 800, 8 + 90 + 1000};
     ptq_conv_options o = conv(1, 1, 3);
@@ -172,8 +160,7 @@ static void rectangular_kernel_and_stride(void **state)
     assert_floats(out, wanted, 4);
 }
 
-static void two_groups(void **state)
-{
+static void two_groups(void **state) {
     static const float in[] = {1, 2, 3, 4}, weight[] = {1, 10, 2, 20, 3, 30, 4, 40};
     static const float bias[] = {0.5f, 0, 0, -1};
     static const float wanted[] = {21.5f, 42, 3 * 3 + 30 * 4, 4 * 3 + 40 * 4 - 1};
@@ -191,8 +178,7 @@ static void two_groups(void **state)
 }
 
 /* Two channels, three rows; each channel has its own column of weights. */
-static void depthwise(void **state)
-{
+static void depthwise(void **state) {
     static const float in[] = {1, 10, 2, 20, 3, 30}, weight[] = {1, 10, 100, 3, 2, 1};
     static const float wanted[] = {210, 20 + 20, 321, 30 + 40 + 30, 32, 60 + 60};
     ptq_conv_options o = conv(2, 3, 1);
@@ -209,8 +195,7 @@ static void depthwise(void **state)
 }
 
 /* A kernel larger than the image: every output sees all of it. */
-static void kernel_larger_than_image(void **state)
-{
+static void kernel_larger_than_image(void **state) {
     static const float in[] = {1, 2, 3, 4}, wanted[] = {10, 10, 10, 10};
     ptq_conv_options o = conv(1, 5, 5);
     ptq_model *m = start(2, 2, 1);
@@ -226,8 +211,7 @@ static void kernel_larger_than_image(void **state)
 /* ---------------------------------------------------------------------------------------------
    The others */
 
-static void batch_norm_with_epsilon(void **state)
-{
+static void batch_norm_with_epsilon(void **state) {
     static const float in[] = {3, 3, -1, 1}, gamma[] = {2, -1}, beta[] = {0.5f, 0};
     static const float mean[] = {1, 0}, variance[] = {3, 1.25f};
     static const float wanted[] = {2.5f, -2, -1.5f, -2.0f / 3}; /* sqrt(3 + 1), sqrt(1.25 + 1) */
@@ -244,8 +228,7 @@ static void batch_norm_with_epsilon(void **state)
     assert_floats(out, wanted, 4);
 }
 
-static void clamps(void **state)
-{
+static void clamps(void **state) {
     static const float in[] = {-1, 0, 0.5f, 6, 7, -1e30f};
     static const float relu[] = {0, 0, 0.5f, 6, 7, 0}, relu6[] = {0, 0, 0.5f, 6, 6, 0};
     ptq_model *m = start(1, 1, 6);
@@ -261,8 +244,7 @@ static void clamps(void **state)
     assert_floats(out, relu6, 6);
 }
 
-static void additions(void **state)
-{
+static void additions(void **state) {
     static const float in[] = {-1, 2, 7}, sum[] = {-1, 4, 14}, twice[] = {-2, 4, 14};
     ptq_model *m = start(1, 1, 3);
     float out[3];
@@ -277,8 +259,7 @@ static void additions(void **state)
     assert_floats(out, twice, 3);
 }
 
-static ptq_pool_options pool(int kernel, int stride, ptq_padding padding)
-{
+static ptq_pool_options pool(int kernel, int stride, ptq_padding padding) {
     ptq_pool_options o;
 
     memset(&o, 0, sizeof o);
@@ -288,8 +269,7 @@ static ptq_pool_options pool(int kernel, int stride, ptq_padding padding)
     return o;
 }
 
-static void max_pool_ignores_padding(void **state)
-{
+static void max_pool_ignores_padding(void **state) {
     static const float in[] = {-9, -8, -7, -6, -5, -4, -3, -2, -1};
     static const float wanted[] = {-5, -4, -4, -2, -1, -1, -2, -1, -1};
     ptq_pool_options o = pool(3, 1, PTQ_PADDING_SAME);
@@ -302,8 +282,7 @@ static void max_pool_ignores_padding(void **state)
     assert_floats(out, wanted, 9);
 }
 
-static void max_pool_per_channel(void **state)
-{
+static void max_pool_per_channel(void **state) {
     static const float in[] = {1, -1, 5, -5, 2, -2, 3, -3}, wanted[] = {5, -1};
     ptq_pool_options o = pool(2, 0, PTQ_PADDING_VALID);
     ptq_model *m = start(2, 2, 2);
@@ -315,8 +294,7 @@ static void max_pool_per_channel(void **state)
     assert_floats(out, wanted, 2);
 }
 
-static void avg_pool_with_and_without_padding(void **state)
-{
+static void avg_pool_with_and_without_padding(void **state) {
     static const float in[] = {1, 2, 3, 6};
     static const float inside[] = {3, 3, 3, 3};
     static const float whole[] = {4 / 3.0f, 4 / 3.0f, 4 / 3.0f, 4 / 3.0f}; /* 12 / 9 */
@@ -345,8 +323,7 @@ static void avg_pool_with_and_without_padding(void **state)
     }
 }
 
-static void global_avg_pool(void **state)
-{
+static void global_avg_pool(void **state) {
     static const float in[] = {1, 10, 2, 20, 3, 30, 4, 40, 5, 50, 9, 90}, wanted[] = {4, 40};
     ptq_model *m = start(3, 2, 2);
     float out[2];
@@ -357,8 +334,7 @@ static void global_avg_pool(void **state)
     assert_floats(out, wanted, 2);
 }
 
-static void dense(void **state)
-{
+static void dense(void **state) {
     static const float in[] = {1, -2, 3}, weight[] = {1, 10, 100, -1, 0, 1}, bias[] = {5, 0.5f};
     static const float wanted[] = {1 - 20 + 300 + 5, -1 + 3 + 0.5f};
     ptq_model *m = start(1, 1, 3);
@@ -373,8 +349,7 @@ static void dense(void **state)
 }
 
 /* e^1000 would overflow; only differences may count. */
-static void softmax_of_large_values(void **state)
-{
+static void softmax_of_large_values(void **state) {
     static const float in[] = {1000, 1001, 998, -1000};
     const double sum = exp(-1) + 1 + exp(-3);
     ptq_model *m = start(1, 1, 4);
@@ -396,8 +371,7 @@ static void softmax_of_large_values(void **state)
 }
 
 /* Probabilities are there even where the network has no softmax of its own. */
-static void probabilities_without_softmax(void **state)
-{
+static void probabilities_without_softmax(void **state) {
     static const float in[] = {0, 1};
     ptq_model *m = start(1, 1, 2);
     float logits[2], probabilities[2];
@@ -418,8 +392,7 @@ static void probabilities_without_softmax(void **state)
 /* ---------------------------------------------------------------------------------------------
    Random networks: every tensor against the reference */
 
-static void compare_with_reference(uint64_t seed)
-{
+static void compare_with_reference(uint64_t seed) {
     ptq_model *m = random_graph(seed);
     float *input = random_input(m, seed);
     image *wanted = reference_run(m, input);
@@ -446,8 +419,7 @@ static void compare_with_reference(uint64_t seed)
     ptq_model_free(m);
 }
 
-static void random_networks(void **state)
-{
+static void random_networks(void **state) {
     int seed, seeds = TEST_SANITIZED ? 150 : 600;
 
     (void)state;
@@ -457,8 +429,7 @@ static void random_networks(void **state)
 
 /* Nodes find their operator's row by number: a row out of its place would run another operator's
    kernel. Every row has a form that can run, and can be asked for its name. */
-static void rows_stand_in_the_order_of_ptq_op(void **state)
-{
+static void rows_stand_in_the_order_of_ptq_op(void **state) {
     int op;
     (void)state;
     for (op = 0; op < PTQ_OP_COUNT; op++) {
@@ -470,8 +441,7 @@ static void rows_stand_in_the_order_of_ptq_op(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_padding_of_ones),
         cmocka_unit_test(stride_two_pads_bottom_and_right),

@@ -17,8 +17,7 @@ static const char *const pinned = "tests/data/tiny-int8.safetensors";
 static const int32_t expected_code[PICTURES][CLASSES] = {
     {124, 6, 85, 248}, {118, 3, 86, 252}, {122, 6, 84, 252}};
 
-static void draw(int picture, uint8_t *pixels)
-{
+static void draw(int picture, uint8_t *pixels) {
     int i;
 
     for (i = 0; i < PIXELS; i++)
@@ -26,8 +25,7 @@ static void draw(int picture, uint8_t *pixels)
 }
 
 /* The library of the day makes the model. */
-static int write_model(const char *path)
-{
+static int write_model(const char *path) {
     ptq_model *fused = fused_of(random_resnet8(SIDE, 2, CLASSES, 77, NULL)), *model;
     pictures shown = pictures_for(fused, 40, 5);
     ptq_calibration *calibration = calibrated_on(fused, pictures_dataset(&shown));
@@ -55,8 +53,7 @@ static int write_model(const char *path)
     return 0;
 }
 
-static void expect_codes(const ptq_model *model, ptq_isa isa)
-{
+static void expect_codes(const ptq_model *model, ptq_isa isa) {
     ptq_plan_options options = {PTQ_ISA_AUTO, {NULL, NULL, NULL}};
     test_run run = {NULL, NULL};
     uint8_t pixels[PIXELS];
@@ -78,8 +75,7 @@ static void expect_codes(const ptq_model *model, ptq_isa isa)
     close_run(&run);
 }
 
-static void same_codes(void **state)
-{
+static void same_codes(void **state) {
     ptq_model *model = NULL;
 
     (void)state;
@@ -90,8 +86,7 @@ static void same_codes(void **state)
 }
 
 /* The codes above are not just what the library said once: each operator's formula gives them. */
-static void codes_follow_from_the_formulas(void **state)
-{
+static void codes_follow_from_the_formulas(void **state) {
     ptq_model *model = NULL;
     uint8_t pixels[PIXELS];
     test_run run;
@@ -110,8 +105,7 @@ static void codes_follow_from_the_formulas(void **state)
     ptq_model_free(model);
 }
 
-static void same_bytes(void **state)
-{
+static void same_bytes(void **state) {
     ptq_model *model = NULL;
     void *stored = NULL, *again = NULL;
     size_t m = 0, n = 0;
@@ -127,8 +121,7 @@ static void same_bytes(void **state)
     ptq_model_free(model);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_codes),
         cmocka_unit_test(codes_follow_from_the_formulas),

@@ -3,8 +3,7 @@
    time. */
 #include "quantized.h"
 
-static ptq_qparams params(ptq_type type, int bits, float scale, int zero_point)
-{
+static ptq_qparams params(ptq_type type, int bits, float scale, int zero_point) {
     ptq_qparams q;
 
     memset(&q, 0, sizeof q);
@@ -18,8 +17,7 @@ static ptq_qparams params(ptq_type type, int bits, float scale, int zero_point)
 /* ---------------------------------------------------------------------------------------------
    Scale and zero point */
 
-static void code_ranges(void **state)
-{
+static void code_ranges(void **state) {
     int32_t low, high;
     int bits;
 
@@ -43,8 +41,7 @@ typedef struct choice {
     int zero_point;
 } choice;
 
-static void chosen_by_hand(void **state)
-{
+static void chosen_by_hand(void **state) {
     static const choice table[] = {
         {0, 255, PTQ_TYPE_U8, 8, 0, 1, 0},
         {0, 255, PTQ_TYPE_S8, 8, 0, 1, -128},
@@ -88,8 +85,7 @@ static void chosen_by_hand(void **state)
 }
 
 /* 0 is always a code, and no value of the range is further than half a step from one. */
-static void random_ranges(void **state)
-{
+static void random_ranges(void **state) {
     test_random r = {4};
     int i, k;
 
@@ -119,8 +115,7 @@ static void random_ranges(void **state)
     }
 }
 
-static void ranges_refused(void **state)
-{
+static void ranges_refused(void **state) {
     static const float bad[][2] = {{NAN, 1},    {0, NAN},     {-INFINITY, 1},   {0, INFINITY},
                                    {0, 1e-40f}, {-1e-38f, 0}, {-1e-45f, 1e-45f}};
     ptq_qparams q, before;
@@ -134,17 +129,19 @@ static void ranges_refused(void **state)
                      ptq_choose_qparams(bad[i][0], bad[i][1], PTQ_TYPE_U8, 8, 0, &q, &err));
         assert_memory_equal(&q, &before, sizeof q); /* written on success only */
     }
-    assert_fails(PTQ_INVALID_ARGUMENT, "2 to 8", ptq_choose_qparams(0, 1, PTQ_TYPE_U8, 1, 0, &q, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "2 to 8", ptq_choose_qparams(0, 1, PTQ_TYPE_S8, 9, 0, &q, &err));
-    assert_fails(PTQ_INVALID_ARGUMENT, "F32", ptq_choose_qparams(0, 1, PTQ_TYPE_F32, 8, 0, &q, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "2 to 8",
+                 ptq_choose_qparams(0, 1, PTQ_TYPE_U8, 1, 0, &q, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "2 to 8",
+                 ptq_choose_qparams(0, 1, PTQ_TYPE_S8, 9, 0, &q, &err));
+    assert_fails(PTQ_INVALID_ARGUMENT, "F32",
+                 ptq_choose_qparams(0, 1, PTQ_TYPE_F32, 8, 0, &q, &err));
     assert_memory_equal(&q, &before, sizeof q);
 }
 
 /* ---------------------------------------------------------------------------------------------
    Quantize and dequantize */
 
-static void quantized_by_hand(void **state)
-{
+static void quantized_by_hand(void **state) {
     const ptq_qparams u = params(PTQ_TYPE_U8, 8, 0.5f, 10), s = params(PTQ_TYPE_S8, 8, 0.5f, -3);
     const ptq_qparams four = params(PTQ_TYPE_S8, 4, 2, 1);
 
@@ -180,8 +177,7 @@ static void quantized_by_hand(void **state)
 }
 
 /* NaN has no code, but what comes back must be one: it may become an index. */
-static void quantized_nan_is_some_code(void **state)
-{
+static void quantized_nan_is_some_code(void **state) {
     const ptq_qparams u = params(PTQ_TYPE_U8, 8, 0.5f, 10), s = params(PTQ_TYPE_S8, 4, 0.5f, 0);
 
     (void)state;
@@ -190,15 +186,14 @@ static void quantized_nan_is_some_code(void **state)
 }
 
 /* A code's own value comes back as that code, and x / s is a division: x * (1 / s) would differ. */
-static void round_trip_of_codes(void **state)
-{
+static void round_trip_of_codes(void **state) {
     test_random r = {8};
     int i, differ = 0;
 
     (void)state;
     for (i = 0; i < 20000; i++) {
-        ptq_qparams q = params(random_int(&r, 0, 1) ? PTQ_TYPE_U8 : PTQ_TYPE_S8, random_int(&r, 2, 8),
-                               random_float(&r, 1e-3, 2), 0);
+        ptq_qparams q = params(random_int(&r, 0, 1) ? PTQ_TYPE_U8 : PTQ_TYPE_S8,
+                               random_int(&r, 2, 8), random_float(&r, 1e-3, 2), 0);
         code_limits l = limits_of(&q, PTQ_ACTIVATION_NONE);
         int32_t code = random_int(&r, l.low, l.high);
         float x;
@@ -216,8 +211,7 @@ static void round_trip_of_codes(void **state)
    Requantization against integer arithmetic */
 
 /* value / 2^shift, rounded half to even */
-static uint64_t shifted(uint64_t value, int shift)
-{
+static uint64_t shifted(uint64_t value, int shift) {
     uint64_t low, half;
 
     if (shift <= 0)
@@ -230,8 +224,7 @@ static uint64_t shifted(uint64_t value, int shift)
     return value + (low > half || (low == half && (value & 1)));
 }
 
-static int width(uint64_t value)
-{
+static int width(uint64_t value) {
     int n = 0;
 
     for (; value; value >>= 1)
@@ -242,8 +235,7 @@ static int width(uint64_t value)
 /* clamp(rne((float)acc * m) + zero_point) without floating point: both roundings to 24 bits and the
    last one to an integer are done on integers. Clamping last gives the same. */
 static int32_t exactly_requantized(int32_t acc, float m, int32_t zero_point, int32_t low,
-                                   int32_t high)
-{
+                                   int32_t high) {
     int em, ea, ep;
     uint64_t mantissa = (uint64_t)ldexp(frexp((double)m, &em), 24), a, p;
     int64_t q;
@@ -262,8 +254,8 @@ static int32_t exactly_requantized(int32_t acc, float m, int32_t zero_point, int
     return (int32_t)(q < low ? low : q > high ? high : q);
 }
 
-static void compare_requantized(int32_t acc, float m, int32_t zero_point, int32_t low, int32_t high)
-{
+static void compare_requantized(int32_t acc, float m, int32_t zero_point, int32_t low,
+                                int32_t high) {
     int32_t got = ptq_requantize(acc, m, zero_point, low, high);
     int32_t wanted = exactly_requantized(acc, m, zero_point, low, high);
 
@@ -272,8 +264,7 @@ static void compare_requantized(int32_t acc, float m, int32_t zero_point, int32_
                  (int)low, (int)high, (int)got, (int)wanted);
 }
 
-static void requantized_by_hand(void **state)
-{
+static void requantized_by_hand(void **state) {
     (void)state;
     assert_int_equal(ptq_requantize(1, 0.5f, 0, -128, 127), 0);
     assert_int_equal(ptq_requantize(3, 0.5f, 0, -128, 127), 2);
@@ -302,8 +293,7 @@ static void requantized_by_hand(void **state)
     assert_int_equal(ptq_requantize(50, 1, 20, 20, 255), 70);
 }
 
-static void requantized_at_random(void **state)
-{
+static void requantized_at_random(void **state) {
     static const int32_t extreme[] = {
         0, 1, -1, INT32_MAX, INT32_MIN, INT32_MIN + 1, 16777216, 16777217, -16777219, 33554435};
     test_random r = {6};
@@ -329,8 +319,7 @@ static void requantized_at_random(void **state)
 
 /* Products that lie exactly between two codes: k + 1/2 goes to the even neighbour. And the same
    with a third of the multiplier, where only the rounding to single precision decides. */
-static void requantized_ties(void **state)
-{
+static void requantized_ties(void **state) {
     int32_t k;
     int shift;
 
@@ -352,8 +341,7 @@ static void requantized_ties(void **state)
    the pixel as code: so an addition sees all pairs of codes. `fused`: the second takes the addition
    in. */
 static ptq_model *adder(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *c,
-                        const char *act, int fused, int swapped)
-{
+                        const char *act, int fused, int swapped) {
     static const int left[] = {1, 0}, right[] = {0, 1};
     const char *s = a->type == PTQ_TYPE_S8 ? "s8" : "u8";
     int shift = a->type == PTQ_TYPE_S8 ? 128 : 0;
@@ -383,8 +371,7 @@ static ptq_model *adder(const ptq_qparams *a, const ptq_qparams *b, const ptq_qp
     return m;
 }
 
-static void run_pairs(const ptq_model *m, uint8_t *sums)
-{
+static void run_pairs(const ptq_model *m, uint8_t *sums) {
     uint8_t *pixels = (uint8_t *)malloc(2 * 65536);
     test_run run = open_run(m, 1);
     ptq_tensor view;
@@ -404,8 +391,7 @@ static void run_pairs(const ptq_model *m, uint8_t *sums)
 }
 
 static int compare_pairs(const ptq_qparams *a, const ptq_qparams *b, const ptq_qparams *c, int relu,
-                         int swapped)
-{
+                         int swapped) {
     static uint8_t plain[65536], fused[65536];
     ptq_activation act = relu ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_NONE;
     ptq_model *m = adder(a, b, c, relu ? "relu" : "", 0, swapped);
@@ -432,8 +418,7 @@ static int compare_pairs(const ptq_qparams *a, const ptq_qparams *b, const ptq_q
 
 /* Ties: scales in the ratio of 1 : 2 and the like, and thirds that are ties but for the
    rounding. */
-static void all_pairs_added(void **state)
-{
+static void all_pairs_added(void **state) {
     static const float scale[][3] = {
         {1, 1, 2},       {0.5f, 0.25f, 1},   {0.75f, 0.5f, 1.5f}, {0.1f, 0.1f, 0.2f},
         {0.3f, 0.7f, 1}, {0.1f, 0.2f, 0.6f}, {1e-3f, 0.9f, 0.9f}, {0.017f, 0.023f, 0.0271f}};
@@ -454,8 +439,7 @@ static void all_pairs_added(void **state)
 }
 
 /* One input channel, weight 1, scales 1, 0.5 and 1: the code is rne(0.5 * (x + bias)). */
-static void convolution_ties_and_rails(void **state)
-{
+static void convolution_ties_and_rails(void **state) {
     static const int one[] = {1, 1, 1};
     static const float half = 0.5f;
     static const uint8_t pixels[] = {0, 1, 2, 3, 5, 7, 9, 254, 255};
@@ -484,8 +468,7 @@ static void convolution_ties_and_rails(void **state)
 }
 
 /* Single operators, on random pixels, with scales and zero points that are no round numbers. */
-static void single_operators(void **state)
-{
+static void single_operators(void **state) {
     static const char *const graph[] = {
         "pool global_avg_pool in=input q=u8:8:0.61:17\n",
         "pool global_avg_pool in=input q=s8:8:0.29:-128\n",
@@ -515,7 +498,8 @@ static void single_operators(void **state)
                  graph[i]);
         m = model_of_text(text);
         if (m->node[1].param[PTQ_PARAM_WEIGHT].rank) {
-            ptq_tensor *w = &m->node[1].param[PTQ_PARAM_WEIGHT], *b = &m->node[1].param[PTQ_PARAM_BIAS];
+            ptq_tensor *w = &m->node[1].param[PTQ_PARAM_WEIGHT],
+                       *b = &m->node[1].param[PTQ_PARAM_BIAS];
             float scale[8];
             random_floats(&r, scale, 8, 0.01, 0.05);
             assert_ok(ptq_tensor_set_scale(w, scale, w->type == PTQ_TYPE_U8 ? 1 : w->dim[0],
@@ -523,8 +507,8 @@ static void single_operators(void **state)
             for (e = 0; e < ptq_tensor_elements(w); e++)
                 ptq_tensor_set_code(w, e,
                                     w->type == PTQ_TYPE_U8 ? random_int(&r, 0, 255)
-                                    : w->bits == 8    ? random_int(&r, -128, 127)
-                                                      : random_int(&r, -8, 7));
+                                    : w->bits == 8         ? random_int(&r, -128, 127)
+                                                           : random_int(&r, -8, 7));
             for (e = 0; e < ptq_tensor_elements(b); e++)
                 ((int32_t *)b->data)[e] = random_int(&r, -9000, 9000);
         }
@@ -539,21 +523,14 @@ static void single_operators(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(code_ranges),
-        cmocka_unit_test(chosen_by_hand),
-        cmocka_unit_test(random_ranges),
-        cmocka_unit_test(ranges_refused),
-        cmocka_unit_test(quantized_by_hand),
-        cmocka_unit_test(quantized_nan_is_some_code),
-        cmocka_unit_test(round_trip_of_codes),
-        cmocka_unit_test(requantized_by_hand),
-        cmocka_unit_test(requantized_at_random),
-        cmocka_unit_test(requantized_ties),
-        cmocka_unit_test(all_pairs_added),
-        cmocka_unit_test(convolution_ties_and_rails),
+        cmocka_unit_test(code_ranges),           cmocka_unit_test(chosen_by_hand),
+        cmocka_unit_test(random_ranges),         cmocka_unit_test(ranges_refused),
+        cmocka_unit_test(quantized_by_hand),     cmocka_unit_test(quantized_nan_is_some_code),
+        cmocka_unit_test(round_trip_of_codes),   cmocka_unit_test(requantized_by_hand),
+        cmocka_unit_test(requantized_at_random), cmocka_unit_test(requantized_ties),
+        cmocka_unit_test(all_pairs_added),       cmocka_unit_test(convolution_ties_and_rails),
         cmocka_unit_test(single_operators),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,8 +16,7 @@ typedef struct fixture {
 
 static const ptq_work no_work = {0, NULL, NULL, {NULL, NULL, NULL}};
 
-static int open_fixture(void **state)
-{
+static int open_fixture(void **state) {
     fixture *f = (fixture *)calloc(1, sizeof *f);
     int i;
 
@@ -33,8 +32,7 @@ static int open_fixture(void **state)
     return 0;
 }
 
-static int close_fixture(void **state)
-{
+static int close_fixture(void **state) {
     fixture *f = (fixture *)*state;
 
     ptq_calibration_free(f->calibration);
@@ -44,8 +42,7 @@ static int close_fixture(void **state)
     return 0;
 }
 
-static ptq_evaluation evaluated(const ptq_model *model, const ptq_dataset *data)
-{
+static ptq_evaluation evaluated(const ptq_model *model, const ptq_dataset *data) {
     ptq_evaluation e;
     ptq_plan *plan = NULL;
 
@@ -56,8 +53,7 @@ static ptq_evaluation evaluated(const ptq_model *model, const ptq_dataset *data)
 }
 
 /* How far a model is from the fixture's float model. */
-static ptq_divergence distance(fixture *f, const ptq_model *model)
-{
+static ptq_divergence distance(fixture *f, const ptq_model *model) {
     ptq_evaluation a = evaluated(f->fused, pictures_dataset(&f->p));
     ptq_evaluation b = evaluated(model, pictures_dataset(&f->p));
     ptq_comparison c;
@@ -75,8 +71,7 @@ static ptq_divergence distance(fixture *f, const ptq_model *model)
 }
 
 /* A preset at other widths, and with ranges that are found quickly. */
-static ptq_scheme bits(const char *name, int weights, int activations)
-{
+static ptq_scheme bits(const char *name, int weights, int activations) {
     ptq_scheme s = preset(name);
 
     s.activation_method = PTQ_METHOD_MINMAX;
@@ -88,13 +83,11 @@ static ptq_scheme bits(const char *name, int weights, int activations)
 /* ---------------------------------------------------------------------------------------------
    Equalization */
 
-static float *numbers(ptq_model *m, const char *name)
-{
+static float *numbers(ptq_model *m, const char *name) {
     return (float *)ptq_model_param(m, name)->data;
 }
 
-static ptq_status full_picture(void *user, size_t index, void *item, int *label, ptq_error *e)
-{
+static ptq_status full_picture(void *user, size_t index, void *item, int *label, ptq_error *e) {
     uint8_t *pixels = (uint8_t *)item;
     (void)user;
     (void)e;
@@ -103,8 +96,7 @@ static ptq_status full_picture(void *user, size_t index, void *item, int *label,
     return PTQ_OK;
 }
 
-static ptq_dataset full_pictures(void)
-{
+static ptq_dataset full_pictures(void) {
     ptq_dataset data;
 
     memset(&data, 0, sizeof data);
@@ -118,8 +110,7 @@ static ptq_dataset full_pictures(void)
 
 /* Two channels that reach 200 and 50: the second is divided by sqrt(50 / 200) = 1/2, its consumer
    multiplied. The third is always 0 and stays. The logits have no factor. */
-static void equalized_by_hand(void **state)
-{
+static void equalized_by_hand(void **state) {
     ptq_conv_options conv;
     ptq_model *m = NULL, *fused, *made = NULL;
     ptq_plan *plan = NULL;
@@ -155,8 +146,7 @@ static void equalized_by_hand(void **state)
 
 /* Largest value of each channel of a tensor on the fixture's pictures. */
 static void reaches(const fixture *f, const ptq_model *m, const char *name, int channels,
-                    float *reach)
-{
+                    float *reach) {
     test_run run = open_run(m, 1);
     uint8_t pixels[SIDE * SIDE * 3];
     size_t i, k;
@@ -179,8 +169,7 @@ static void reaches(const fixture *f, const ptq_model *m, const char *name, int 
 
 /* Float logits stay; both tensors of a residual addition get the same factors; ranges draw
    level. */
-static void equalized_network(void **state)
-{
+static void equalized_network(void **state) {
     static const char *const tied[] = {"conv1", "block1.conv2", "block1.add.relu"};
     fixture *f = (fixture *)*state;
     ptq_model *made = NULL, *again = NULL;
@@ -230,8 +219,7 @@ static void equalized_network(void **state)
 }
 
 /* Layers of an equalized model are compared in its own units: the error is that of few bits. */
-static void equalized_layers(void **state)
-{
+static void equalized_layers(void **state) {
     fixture *f = (fixture *)*state;
     ptq_model *made = NULL;
     ptq_plan *plan = NULL;
@@ -251,8 +239,7 @@ static void equalized_layers(void **state)
     ptq_model_free(made);
 }
 
-static void equalization_refuses(void **state)
-{
+static void equalization_refuses(void **state) {
     fixture *f = (fixture *)*state;
     ptq_convert_options o = with_scheme(bits("best", 4, 4), pictures_dataset(&f->p));
     ptq_model *coded = converted(f->fused, f->calibration, &o), *made = NULL;
@@ -284,8 +271,7 @@ static void equalization_refuses(void **state)
    Refitted weights */
 
 /* Each helps at few bits: refitting over rounding alone, that over the nearest codes. */
-static void refitting_helps(void **state)
-{
+static void refitting_helps(void **state) {
     static const int at[][2] = {{3, 8}, {4, 8}, {4, 4}, {3, 3}};
     fixture *f = (fixture *)*state;
     int i, k;
@@ -311,8 +297,7 @@ static void refitting_helps(void **state)
 
 /* The bias ends the mean error: the mean logits of the images are float's, to half a step of the
    bias, s_in * s_w / 2, whatever the layers before did. */
-static void assert_no_mean_error(fixture *f, ptq_scheme scheme)
-{
+static void assert_no_mean_error(fixture *f, ptq_scheme scheme) {
     ptq_convert_options o = with_scheme(scheme, pictures_dataset(&f->p));
     ptq_model *m = converted(f->fused, f->calibration, &o);
     ptq_evaluation a = evaluated(f->fused, o.images), b = evaluated(m, o.images);
@@ -334,14 +319,12 @@ static void assert_no_mean_error(fixture *f, ptq_scheme scheme)
     ptq_model_free(m);
 }
 
-static void mean_error_ends(void **state)
-{
+static void mean_error_ends(void **state) {
     assert_no_mean_error((fixture *)*state, bits("best", 3, 3));
 }
 
 /* At 8 bits the switch does nothing unless it is always on. */
-static void refits_below_8_only(void **state)
-{
+static void refits_below_8_only(void **state) {
     fixture *f = (fixture *)*state;
     ptq_convert_options o = with_scheme(bits("best", 8, 8), pictures_dataset(&f->p));
     ptq_model *a = converted(f->fused, f->calibration, &o), *b;
@@ -364,8 +347,7 @@ static void refits_below_8_only(void **state)
     assert_fails(PTQ_INVALID_ARGUMENT, "refit", ptq_scheme_check(&o.scheme, &err));
 }
 
-static void order_and_threads_do_not_matter(void **state)
-{
+static void order_and_threads_do_not_matter(void **state) {
     fixture *f = (fixture *)*state;
     ptq_convert_options o = with_scheme(bits("best", 3, 4), pictures_dataset(&f->p));
     ptq_model *a = converted(f->fused, f->calibration, &o), *b;
@@ -379,8 +361,7 @@ static void order_and_threads_do_not_matter(void **state)
 }
 
 /* Per-tensor and affine weights, and grouped and depthwise layers, are learned too. */
-static void every_kind_of_weights(void **state)
-{
+static void every_kind_of_weights(void **state) {
     fixture *f = (fixture *)*state;
     ptq_convert_options o = with_scheme(bits("best", 4, 6), pictures_dataset(&f->p));
     ptq_conv_options conv;
@@ -420,8 +401,7 @@ static void every_kind_of_weights(void **state)
 
 /* Pixels 40 and 200, mean 120 and deviation 80, through a convolution by 1 and a batch norm to mean
    1 and deviation 2. */
-static ptq_model *normed_model(void)
-{
+static ptq_model *normed_model(void) {
     ptq_conv_options conv;
     ptq_model *m = NULL;
     int x;
@@ -447,8 +427,7 @@ static ptq_model *normed_model(void)
    The two pictures have x = 0 and 3, mean 1.5; the normal distribution N(1, 4) clipped at 0 has the
    mean Phi(1/2) + 2 phi(1/2) = 0.6914625 + 2 * 0.3520653, whether batch norm tells mean and
    deviation or the pixels do. Another batch norm is believed. */
-static void biases_by_hand(void **state)
-{
+static void biases_by_hand(void **state) {
     static const struct {
         ptq_bias_correction bias;
         float beta; /* of the batch norm shown; 0: none is */
@@ -477,7 +456,8 @@ static void biases_by_hand(void **state)
         numbers(m, "norm.bias")[0] = table[i].beta;
         made = converted(fused, calibration, &o);
         fc = &made->node[ptq_model_logits(made)];
-        step = (double)made->node[fc->input[0]].q.scale * (double)fc->param[PTQ_PARAM_WEIGHT].scale[0];
+        step =
+            (double)made->node[fc->input[0]].q.scale * (double)fc->param[PTQ_PARAM_WEIGHT].scale[0];
         assert_near(((const int32_t *)fc->param[PTQ_PARAM_BIAS].data)[0] * step, 0, step * 0.501);
         assert_near(((const int32_t *)fc->param[PTQ_PARAM_BIAS].data)[1] * step, table[i].expected,
                     step * 0.51);
@@ -490,8 +470,7 @@ static void biases_by_hand(void **state)
 
 /* Measured correction brings a network closer to float and ends the mean error; computed correction
    needs no images, and one that learns has no place for it. */
-static void corrected_network(void **state)
-{
+static void corrected_network(void **state) {
     fixture *f = (fixture *)*state;
     ptq_convert_options o = with_scheme(bits("tflite", 4, 8), pictures_dataset(&f->p));
     ptq_model *made = NULL;
@@ -508,7 +487,8 @@ static void corrected_network(void **state)
         db[i] = distance(f, m).sqnr_db;
         ptq_model_free(m);
     }
-    if (!(db[PTQ_BIAS_CORRECTION_EMPIRICAL] > db[PTQ_BIAS_CORRECTION_NONE]) || !isfinite(db[PTQ_BIAS_CORRECTION_ANALYTIC]))
+    if (!(db[PTQ_BIAS_CORRECTION_EMPIRICAL] > db[PTQ_BIAS_CORRECTION_NONE]) ||
+        !isfinite(db[PTQ_BIAS_CORRECTION_ANALYTIC]))
         fail_msg("none %g, empirical %g, analytic %g dB", db[0], db[1], db[2]);
     o.scheme.bias = PTQ_BIAS_CORRECTION_EMPIRICAL;
     assert_no_mean_error(f, o.scheme);
@@ -530,8 +510,7 @@ static void corrected_network(void **state)
    Ranges by the error of the logits, and what a slice of the images confirms */
 
 /* Plain weights of 8 bits are what ranges are fitted with: there the gain is the one seen then. */
-static void fitted_ranges(void **state)
-{
+static void fitted_ranges(void **state) {
     fixture *f = (fixture *)*state;
     ptq_convert_options o = with_scheme(bits("tflite", 8, 3), pictures_dataset(&f->p));
     ptq_model *plain = converted(f->fused, f->calibration, &o), *fitted, *again;
@@ -556,8 +535,7 @@ static void fitted_ranges(void **state)
 }
 
 /* A scheme that does what the text of the decisions says, without deciding. */
-static ptq_scheme as_decided(ptq_scheme s, const char *text)
-{
+static ptq_scheme as_decided(ptq_scheme s, const char *text) {
     s.confirm = 0;
     if (strstr(text, "no fitted ranges"))
         s.fit_ranges = 0;
@@ -571,8 +549,7 @@ static ptq_scheme as_decided(ptq_scheme s, const char *text)
 }
 
 /* Each choice is decided, by the figures that are told; the model is the one that they lead to. */
-static void confirmed_choices(void **state)
-{
+static void confirmed_choices(void **state) {
     enum { MANY = 200 };
     static size_t order[MANY];
     fixture *f = (fixture *)*state;
@@ -617,8 +594,7 @@ static void confirmed_choices(void **state)
 }
 
 /* What only the scheme of one layer asks for is decided as well, and holds for that scheme. */
-static void confirmed_for_overrides(void **state)
-{
+static void confirmed_for_overrides(void **state) {
     fixture *f = (fixture *)*state;
     pictures p = pictures_for(f->fused, 200, 21);
     ptq_calibration *calibration = calibrated_on(f->fused, pictures_dataset(&p));
@@ -650,8 +626,7 @@ static void confirmed_for_overrides(void **state)
 
 /* softmax (1/2, 1/2) against (3/4, 1/4): KL = ln(2/3) / 2 + ln(2) / 2. Logits (1, -1) against (1,
    0): signal 2, noise 1. */
-static void divergence_by_hand(void **state)
-{
+static void divergence_by_hand(void **state) {
     float x[4] = {0, 0, 1, -1}, y[4] = {1.0986123f, 0, 1, 0};
     int label[2] = {1, 0}, first[2] = {0, 0}, second[2] = {0, 0};
     ptq_evaluation a, b;
@@ -682,8 +657,7 @@ static void divergence_by_hand(void **state)
     assert_fails(PTQ_INVALID_ARGUMENT, "2 and 3 classes", ptq_compare(&a, &b, &d, &err));
 }
 
-static ptq_search_options search_for(ptq_scheme scheme, const ptq_dataset *images)
-{
+static ptq_search_options search_for(ptq_scheme scheme, const ptq_dataset *images) {
     ptq_search_options o;
 
     memset(&o, 0, sizeof o);
@@ -692,14 +666,12 @@ static ptq_search_options search_for(ptq_scheme scheme, const ptq_dataset *image
     return o;
 }
 
-static void assert_same_divergence(const ptq_divergence *a, const ptq_divergence *b)
-{
+static void assert_same_divergence(const ptq_divergence *a, const ptq_divergence *b) {
     assert_memory_equal(a, b, sizeof *a);
 }
 
 /* Each figure is that of converting and comparing by hand; the order is falling. */
-static void sensitivity_of_nodes(void **state)
-{
+static void sensitivity_of_nodes(void **state) {
     fixture *f = (fixture *)*state;
     ptq_search_options o = search_for(bits("tflite", 3, 4), pictures_dataset(&f->p));
     ptq_sensitivity_report r, again;
@@ -748,15 +720,13 @@ static void sensitivity_of_nodes(void **state)
                  ptq_measure_sensitivity(f->fused, f->calibration, &o, &again, &err));
 }
 
-static int stop_at_three(void *user, size_t done, size_t total)
-{
+static int stop_at_three(void *user, size_t done, size_t total) {
     (void)user;
     (void)total;
     return done == 3;
 }
 
-static void searches_can_be_cancelled(void **state)
-{
+static void searches_can_be_cancelled(void **state) {
     fixture *f = (fixture *)*state;
     ptq_search_options o = search_for(preset("tflite"), pictures_dataset(&f->p));
     ptq_sensitivity_report r;
@@ -772,8 +742,7 @@ static void searches_can_be_cancelled(void **state)
 }
 
 /* The model returned has the bits and the size that the report says; the frontier falls. */
-static void mixed_precision(void **state)
-{
+static void mixed_precision(void **state) {
     fixture *f = (fixture *)*state;
     ptq_search_options o = search_for(bits("tflite", 0, 0), pictures_dataset(&f->p));
     ptq_goal goal = {0, 4, 0};
@@ -793,7 +762,8 @@ static void mixed_precision(void **state)
         assert_true(r.item[i].bytes < r.item[i - 1].bytes);
     chosen = r.bits + r.chosen * r.nodes;
     for (i = 0; i < r.nodes; i++)
-        assert_int_equal(m->node[ptq_model_find(m, r.node[i])].param[PTQ_PARAM_WEIGHT].bits, chosen[i]);
+        assert_int_equal(m->node[ptq_model_find(m, r.node[i])].param[PTQ_PARAM_WEIGHT].bits,
+                         chosen[i]);
     for (i = 0; i < m->nodes; i++)
         for (p = 0; p < PTQ_PARAM_COUNT; p++)
             bytes += m->node[i].param[p].size + 4 * (size_t)m->node[i].param[p].scales;
@@ -820,8 +790,7 @@ static void mixed_precision(void **state)
 
 /* Whatever the goal: it is kept to, or the closest model comes with the whole frontier; and always
    the same, whatever the order of the images and the threads. */
-static void goals_are_kept(void **state)
-{
+static void goals_are_kept(void **state) {
     fixture *f = (fixture *)*state;
     ptq_search_options o = search_for(bits("tflite", 0, 0), pictures_dataset(&f->p));
     ptq_goal met = {0, 3.5, 0}, missed = {0, 1.5, 0}; /* fewer than 2 bits there are not */
@@ -857,8 +826,7 @@ typedef struct searched {
     pictures p;
 } searched;
 
-static ptq_status run_all(void *user, ptq_allocator allocator)
-{
+static ptq_status run_all(void *user, ptq_allocator allocator) {
     searched *on = (searched *)user;
     const ptq_dataset *data = pictures_dataset(&on->p);
     ptq_search_options search = search_for(bits("tflite", 4, 0), data);
@@ -874,8 +842,7 @@ static ptq_status run_all(void *user, ptq_allocator allocator)
     o.work.allocator = search.work.allocator = allocator;
     (void)((s = ptq_convert(on->fused, on->calibration, &o, &m, NULL, &err)) ||
            (s = ptq_measure_sensitivity(on->fused, on->calibration, &search, &sensitivity, &err)) ||
-           (s = ptq_convert_mixed(on->fused, on->calibration, &search, &goal, &mixed, &mix,
-                                  &err)));
+           (s = ptq_convert_mixed(on->fused, on->calibration, &search, &goal, &mixed, &mix, &err)));
     ptq_release(&mix.memory);
     ptq_model_free(mixed);
     ptq_release(&sensitivity.memory);
@@ -883,8 +850,7 @@ static ptq_status run_all(void *user, ptq_allocator allocator)
     return s;
 }
 
-static void every_allocation_may_fail(void **state)
-{
+static void every_allocation_may_fail(void **state) {
     ptq_model *m = NULL, *fused;
     ptq_calibration *calibration;
     searched on;
@@ -905,8 +871,7 @@ static void every_allocation_may_fail(void **state)
     ptq_model_free(fused);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equalized_by_hand),     cmocka_unit_test(equalized_network),
         cmocka_unit_test(equalized_layers),      cmocka_unit_test(equalization_refuses),

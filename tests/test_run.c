@@ -11,13 +11,11 @@ static void counted_free(void *pointer);
 static long mallocs, frees;
 static long malloc_fails_at = -1; /* the one of this number, and no other; -1: none */
 
-static void *counted_malloc(size_t size)
-{
+static void *counted_malloc(size_t size) {
     return mallocs++ == malloc_fails_at ? NULL : malloc(size);
 }
 
-static void counted_free(void *pointer)
-{
+static void counted_free(void *pointer) {
     frees++;
     free(pointer);
 }
@@ -30,8 +28,7 @@ typedef struct fixture {
     uint8_t pixels[IMAGES * PIXELS];
 } fixture;
 
-static int open_fixture(void **state)
-{
+static int open_fixture(void **state) {
     test_random random = {3};
     ptq_model *model = random_resnet8(SIDE, 4, CLASSES, 11, NULL);
     fixture *f = (fixture *)calloc(1, sizeof *f);
@@ -45,8 +42,7 @@ static int open_fixture(void **state)
     return 0;
 }
 
-static int close_fixture(void **state)
-{
+static int close_fixture(void **state) {
     fixture *f = (fixture *)*state;
 
     ptq_plan_free(f->plan);
@@ -55,8 +51,7 @@ static int close_fixture(void **state)
     return 0;
 }
 
-static ptq_session *open_session(const fixture *f, int keep)
-{
+static ptq_session *open_session(const fixture *f, int keep) {
     ptq_session_options o;
     ptq_session *session = NULL;
 
@@ -66,8 +61,7 @@ static ptq_session *open_session(const fixture *f, int keep)
     return session;
 }
 
-static void what_a_plan_tells(void **state)
-{
+static void what_a_plan_tells(void **state) {
     const fixture *f = (const fixture *)*state;
 
     assert_ptr_equal(ptq_plan_get_info(f->plan)->model, f->model);
@@ -77,8 +71,7 @@ static void what_a_plan_tells(void **state)
     assert_int_equal(ptq_isa_support(ptq_plan_get_info(f->plan)->isa), PTQ_SUPPORT_AVAILABLE);
 }
 
-static void instruction_sets(void **state)
-{
+static void instruction_sets(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_plan_options o;
     ptq_plan *plan = NULL;
@@ -109,8 +102,7 @@ static void instruction_sets(void **state)
 }
 
 /* 32 x 32 x 16 floats are 64 KiB. Two of them live at most, the input and a little. */
-static void arena_of_resnet8(void **state)
-{
+static void arena_of_resnet8(void **state) {
     ptq_model *model = random_resnet8(32, 16, 10, 1, NULL), *fused = NULL;
     ptq_plan_options o;
     ptq_plan *plan = NULL;
@@ -128,8 +120,7 @@ static void arena_of_resnet8(void **state)
     ptq_model_free(model);
 }
 
-static void memory_from_the_caller(void **state)
-{
+static void memory_from_the_caller(void **state) {
     const fixture *f = (const fixture *)*state;
     float wanted[CLASSES], got[CLASSES];
     ptq_session_options o;
@@ -161,8 +152,7 @@ static void memory_from_the_caller(void **state)
     free(memory);
 }
 
-static void too_little_memory_names_the_need(void **state)
-{
+static void too_little_memory_names_the_need(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_session_options o;
     ptq_session *session = NULL;
@@ -179,8 +169,7 @@ static void too_little_memory_names_the_need(void **state)
 }
 
 /* An image's result does not depend on its neighbours, nor on how images are parcelled out. */
-static void batches_of_any_size(void **state)
-{
+static void batches_of_any_size(void **state) {
     static const size_t sizes[] = {IMAGES, 1, 7, 16};
     const fixture *f = (const fixture *)*state;
     float all[IMAGES * CLASSES], parts[IMAGES * CLASSES], p[IMAGES * CLASSES];
@@ -212,8 +201,7 @@ static void batches_of_any_size(void **state)
     ptq_session_free(session);
 }
 
-static void preprocessing_is_the_same_function(void **state)
-{
+static void preprocessing_is_the_same_function(void **state) {
     fixture *f = (fixture *)*state;
     float input[PIXELS], a[CLASSES], b[CLASSES];
     ptq_model *model = NULL;
@@ -236,8 +224,7 @@ static void preprocessing_is_the_same_function(void **state)
     ptq_model_free(model);
 }
 
-static void intermediate_tensors_by_name(void **state)
-{
+static void intermediate_tensors_by_name(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_session *session = open_session(f, 1), *plain = open_session(f, 0);
     float logits[2 * CLASSES];
@@ -270,8 +257,7 @@ static void intermediate_tensors_by_name(void **state)
     ptq_session_free(session);
 }
 
-static void keeping_changes_no_result(void **state)
-{
+static void keeping_changes_no_result(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_session *kept = open_session(f, 1), *plain = open_session(f, 0);
     ptq_session_options keep = {1, NULL, 0, NULL, NULL, {NULL, NULL, NULL}};
@@ -291,8 +277,7 @@ typedef struct watch_log {
     int count, node[64];
 } watch_log;
 
-static void log_node(void *user, int node)
-{
+static void log_node(void *user, int node) {
     watch_log *seen = (watch_log *)user;
 
     assert_true(seen->count < 64);
@@ -300,8 +285,7 @@ static void log_node(void *user, int node)
 }
 
 /* Every node up to the logits, the input first, for each image. */
-static void watching_sees_every_node(void **state)
-{
+static void watching_sees_every_node(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_session *session = open_session(f, 0), *watching = NULL;
     int i, nodes = ptq_model_logits(f->model) + 1;
@@ -325,8 +309,7 @@ static void watching_sees_every_node(void **state)
     ptq_session_free(session);
 }
 
-static void running_allocates_nothing(void **state)
-{
+static void running_allocates_nothing(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_session *session = open_session(f, 0);
     float logits[3 * CLASSES], p[3 * CLASSES], input[PIXELS];
@@ -342,8 +325,7 @@ static void running_allocates_nothing(void **state)
 }
 
 /* The residual lies in the user's own memory here, and may not be written over. */
-static void input_is_not_written(void **state)
-{
+static void input_is_not_written(void **state) {
     float input[4 * 4 * 2], copy[4 * 4 * 2];
     test_random random = {5};
     ptq_conv_options o;
@@ -371,8 +353,7 @@ static void input_is_not_written(void **state)
     ptq_model_free(m);
 }
 
-static void argmax(void **state)
-{
+static void argmax(void **state) {
     static const float v[] = {-3, -1, -2, -1};
 
     (void)state;
@@ -380,8 +361,7 @@ static void argmax(void **state)
     assert_int_equal(ptq_argmax(v, 1), 0);
 }
 
-static void plans_need_a_sound_model(void **state)
-{
+static void plans_need_a_sound_model(void **state) {
     ptq_model *model = random_resnet8(SIDE, 4, CLASSES, 1, NULL);
     ptq_plan *plan = NULL;
 
@@ -396,8 +376,7 @@ static void plans_need_a_sound_model(void **state)
 /* ---------------------------------------------------------------------------------------------
    Every allocation fails once */
 
-static ptq_status one_image(void *user, size_t index, void *pixels, int *label, ptq_error *e)
-{
+static ptq_status one_image(void *user, size_t index, void *pixels, int *label, ptq_error *e) {
     (void)e;
     memcpy(pixels, (const uint8_t *)user + index * PIXELS, PIXELS);
     *label = (int)index;
@@ -411,8 +390,7 @@ typedef struct chain {
 } chain;
 
 /* Everything that allocates, in a row: load, fuse with report, copy, plan, session, evaluate. */
-static ptq_status run_chain(const chain *c, ptq_allocator allocator)
-{
+static ptq_status run_chain(const chain *c, ptq_allocator allocator) {
     ptq_load_options load = {allocator, 0};
     ptq_plan_options planning = {PTQ_ISA_SCALAR, allocator};
     ptq_session_options sitting = {1, NULL, 0, NULL, NULL, allocator};
@@ -450,8 +428,7 @@ static ptq_status run_chain(const chain *c, ptq_allocator allocator)
     return s;
 }
 
-static void every_allocation_may_fail(void **state)
-{
+static void every_allocation_may_fail(void **state) {
     const fixture *f = (const fixture *)*state;
     ptq_model *model = random_resnet8(SIDE, 4, CLASSES, 11, NULL);
     test_heap heap;
@@ -471,7 +448,8 @@ static void every_allocation_may_fail(void **state)
         s = run_chain(&c, allocator);
         assert_int_equal(heap.live, 0);
         if (s != PTQ_OK && s != PTQ_OUT_OF_MEMORY)
-            fail_msg("failing allocation %ld gives %s: %s", n, ptq_name(PTQ_NAMES_STATUS, s), err.text);
+            fail_msg("failing allocation %ld gives %s: %s", n, ptq_name(PTQ_NAMES_STATUS, s),
+                     err.text);
         assert_true(s == PTQ_OK || err.text[0]);
     }
     assert_true(n > 20);
@@ -480,8 +458,7 @@ static void every_allocation_may_fail(void **state)
     ptq_model_free(model);
 }
 
-static void builders_run_out_of_memory(void **state)
-{
+static void builders_run_out_of_memory(void **state) {
     test_heap heap;
     ptq_allocator allocator = test_heap_start(&heap);
     ptq_model *model = NULL;
@@ -501,21 +478,18 @@ static void builders_run_out_of_memory(void **state)
     assert_true(n > 40);
 }
 
-static ptq_status self_test_scalar(const fixture *f)
-{
+static ptq_status self_test_scalar(const fixture *f) {
     (void)f;
     return ptq_kernel_self_test(PTQ_ISA_SCALAR, &err);
 }
 
-static ptq_status save_model(const fixture *f)
-{
+static ptq_status save_model(const fixture *f) {
     return ptq_model_save(f->model, in_directory("model"), &err);
 }
 
 /* What takes no allocator uses the default one, which may fail as well. The self-test's networks
    repeat themselves: those of the first part are one of real numbers and others of integers. */
-static void malloc_may_fail(void **state)
-{
+static void malloc_may_fail(void **state) {
     static const struct {
         ptq_status (*call)(const fixture *f);
         int parts; /* the first of so many is failed */
@@ -543,8 +517,7 @@ static void malloc_may_fail(void **state)
     assert_int_equal(remove_directory(state), 0);
 }
 
-static void freeing_nothing(void **state)
-{
+static void freeing_nothing(void **state) {
     (void)state;
     ptq_session_free(NULL);
     ptq_plan_free(NULL);
@@ -554,8 +527,7 @@ static void freeing_nothing(void **state)
     ptq_bytes_free(NULL, NULL);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_a_plan_tells),
         cmocka_unit_test(instruction_sets),

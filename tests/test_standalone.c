@@ -9,15 +9,13 @@
 
 static ptq_rng rng;
 
-static uint32_t bits_of(float value)
-{
+static uint32_t bits_of(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     return bits;
 }
 
-static float float_of(uint32_t bits)
-{
+static float float_of(uint32_t bits) {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
@@ -25,8 +23,7 @@ static float float_of(uint32_t bits)
 
 /* A positive number from 2^low to 2^(high + 1), with few bits set every other time: those make
    ties. */
-static float draw(int low, int high)
-{
+static float draw(int low, int high) {
     int exponent = low + (int)ptq_rng_below(&rng, (uint32_t)(high - low + 1));
     uint32_t fraction = ptq_rng_next(&rng) & 0x7fffff;
     if (ptq_rng_next(&rng) & 1)
@@ -34,20 +31,17 @@ static float draw(int low, int high)
     return float_of((uint32_t)(exponent + 127) << 23 | fraction);
 }
 
-static int32_t draw_int(int32_t low, int32_t high)
-{
+static int32_t draw_int(int32_t low, int32_t high) {
     return low + (int32_t)ptq_rng_below(&rng, (uint32_t)((int64_t)high - low + 1));
 }
 
 /* An accumulator of any magnitude up to 2^31 - 1. */
-static int32_t draw_acc(void)
-{
+static int32_t draw_acc(void) {
     int32_t acc = (int32_t)(ptq_rng_next(&rng) >> (1 + ptq_rng_below(&rng, 31)));
     return ptq_rng_next(&rng) & 1 ? -acc : acc;
 }
 
-static void check_requantize(int32_t acc, float m, int32_t zero, int32_t low, int32_t high)
-{
+static void check_requantize(int32_t acc, float m, int32_t zero, int32_t low, int32_t high) {
     int32_t want = ptq_requantize(acc, m, zero, low, high);
     int32_t got = net_requantize(acc, bits_of(m), zero, low, high);
     if (got != want)
@@ -55,8 +49,7 @@ static void check_requantize(int32_t acc, float m, int32_t zero, int32_t low, in
                  (int)want);
 }
 
-static void test_requantize(void **state)
-{
+static void test_requantize(void **state) {
     static const float multipliers[] = {1.0f, 0.5f, 0.25f, 1.5f, 1e-38f, 3e38f, 0x1p-24f, 0x1p-25f};
     int i, k;
     (void)state;
@@ -76,8 +69,7 @@ static void test_requantize(void **state)
 }
 
 /* Hand values: 2.5 and 3.5 round to the even neighbour, negative ones alike. */
-static void test_ties(void **state)
-{
+static void test_ties(void **state) {
     (void)state;
     assert_int_equal(net_requantize(5, bits_of(0.5f), 0, -128, 127), 2);
     assert_int_equal(net_requantize(7, bits_of(0.5f), 0, -128, 127), 4);
@@ -91,8 +83,7 @@ static void test_ties(void **state)
     assert_int_equal(net_requantize((1 << 24) + 2, bits_of(0x1p-25f), 0, -128, 127), 1);
 }
 
-static void test_logits(void **state)
-{
+static void test_logits(void **state) {
     int i;
     (void)state;
     for (i = 0; i < 400000; i++) {
@@ -108,16 +99,14 @@ static void test_logits(void **state)
 
 /* The order of operations is that of ONNX Runtime's QLinearAdd. */
 static int32_t sum_by_fma(const float ratio[2], float shift, int32_t a, int32_t b, int32_t low,
-                          int32_t high)
-{
+                          int32_t high) {
     float sum = fmaf((float)a, ratio[0], fmaf((float)b, ratio[1], shift));
     float clamped = sum > (float)low ? sum : (float)low;
     clamped = clamped < (float)high ? clamped : (float)high;
     return (int32_t)rintf(clamped);
 }
 
-static void check_sum(const float ratio[2], float shift, int32_t a, int32_t b)
-{
+static void check_sum(const float ratio[2], float shift, int32_t a, int32_t b) {
     net_adder adder;
     adder.ratio[0] = bits_of(ratio[0]);
     adder.ratio[1] = bits_of(ratio[1]);
@@ -130,8 +119,7 @@ static void check_sum(const float ratio[2], float shift, int32_t a, int32_t b)
                  (int)sum_by_fma(ratio, shift, a, b, -128, 255));
 }
 
-static void test_addition(void **state)
-{
+static void test_addition(void **state) {
     float ratio[2], shift;
     int i, k;
     (void)state;
@@ -151,8 +139,7 @@ static void test_addition(void **state)
 }
 
 /* Any width of codes, signed or not, against a sum over codes that lie one a byte. */
-static void test_packed(void **state)
-{
+static void test_packed(void **state) {
     int bits, is_signed, i, n = 37;
     (void)state;
     for (bits = 2; bits <= 7; bits++)
@@ -181,8 +168,7 @@ static void test_packed(void **state)
         }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requantize), cmocka_unit_test(test_ties),
         cmocka_unit_test(test_logits),     cmocka_unit_test(test_addition),

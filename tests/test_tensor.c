@@ -3,8 +3,7 @@
 
 static const int packed_bits[] = {2, 3, 4, 5, 6, 7};
 
-static void create_gives_zeroed_memory(void **state)
-{
+static void create_gives_zeroed_memory(void **state) {
     const int dims[] = {2, 3, 4};
     test_heap heap;
     ptq_allocator allocator = test_heap_start(&heap);
@@ -32,8 +31,7 @@ static void create_gives_zeroed_memory(void **state)
     ptq_tensor_free(&t, &allocator); /* an empty tensor may be freed again */
 }
 
-static void borrowed_memory_stays_the_callers(void **state)
-{
+static void borrowed_memory_stays_the_callers(void **state) {
     float memory[6] = {1, 2, 3, 4, 5, 6};
     const int dims[] = {2, 3};
     test_heap heap;
@@ -52,8 +50,7 @@ static void borrowed_memory_stays_the_callers(void **state)
                  ptq_tensor_borrow(&t, PTQ_TYPE_F32, 0, 2, dims, memory, sizeof memory - 1, &err));
 }
 
-static void bytes_of_every_type(void **state)
-{
+static void bytes_of_every_type(void **state) {
     const int dims[] = {3, 5};
     const int many[] = {2, 3, 4, 5};
 
@@ -73,8 +70,7 @@ static void bytes_of_every_type(void **state)
     assert_int_equal(ptq__tensor_bytes(PTQ_TYPE_PACKED_U, 3, 1, dims), 3);
 }
 
-static void absurd_shapes_are_refused(void **state)
-{
+static void absurd_shapes_are_refused(void **state) {
     static const struct {
         ptq_type type;
         int bits, rank, dims[4];
@@ -113,8 +109,7 @@ static void absurd_shapes_are_refused(void **state)
     assert_true(ptq__tensor_bytes(PTQ_TYPE_F32, 0, 2, largest) == (size_t)1 << 30);
 }
 
-static void no_memory_is_an_error(void **state)
-{
+static void no_memory_is_an_error(void **state) {
     const int dims[] = {4};
     test_heap heap;
     ptq_allocator allocator = test_heap_start(&heap);
@@ -127,8 +122,7 @@ static void no_memory_is_an_error(void **state)
 }
 
 /* The code of `bits` bits that starts at bit `at`, read bit by bit. */
-static int32_t read_bits(const uint8_t *bytes, size_t at, int bits, int is_signed)
-{
+static int32_t read_bits(const uint8_t *bytes, size_t at, int bits, int is_signed) {
     int32_t code = 0;
     int i;
 
@@ -137,8 +131,7 @@ static int32_t read_bits(const uint8_t *bytes, size_t at, int bits, int is_signe
     return is_signed && code >> (bits - 1) ? code - (1 << bits) : code;
 }
 
-static void packed_codes_of_every_width(void **state)
-{
+static void packed_codes_of_every_width(void **state) {
     const int dims[] = {3, 7, 3};
     test_random random = {7};
     int i, is_signed;
@@ -151,8 +144,8 @@ static void packed_codes_of_every_width(void **state)
             size_t j, row = (21 * (size_t)bits + 7) / 8;
             ptq_tensor t;
 
-            assert_ok(ptq_tensor_create(&t, is_signed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_PACKED_U, bits, 3, dims,
-                                        NULL, &err));
+            assert_ok(ptq_tensor_create(&t, is_signed ? PTQ_TYPE_PACKED_S : PTQ_TYPE_PACKED_U, bits,
+                                        3, dims, NULL, &err));
             assert_int_equal(t.size, 3 * row);
             memset(t.data, 0xFF, t.size); /* old bits must not shine through */
             for (j = 0; j < 63; j++)
@@ -172,8 +165,7 @@ static void packed_codes_of_every_width(void **state)
     }
 }
 
-static void packed_layout_by_hand(void **state)
-{
+static void packed_layout_by_hand(void **state) {
     /* Two slices of three 3-bit codes. -4, 3, -1 is 100, 011, 111; from the least significant bit:
        11 011 100 in the first byte, 1 in the second. */
     static const int32_t codes[] = {-4, 3, -1, 1, 0, 2};
@@ -191,8 +183,7 @@ static void packed_layout_by_hand(void **state)
     ptq_tensor_free(&t, NULL);
 }
 
-static void numbers_of_plain_types(void **state)
-{
+static void numbers_of_plain_types(void **state) {
     uint8_t u8[] = {0, 200, 255};
     int8_t s8[] = {-128, 127, 0};
     int32_t s32[] = {-2000000, 1, 16777216};
@@ -218,8 +209,7 @@ static void numbers_of_plain_types(void **state)
     assert_true(ptq_tensor_number(&t, 2) == ldexpf(1, -24));
 }
 
-static void real_values(void **state)
-{
+static void real_values(void **state) {
     const float one[] = {0.5f}, per_channel[] = {0.5f, 0.25f};
     uint8_t codes[] = {10, 20, 30, 40};
     const int dims[] = {2, 2};
@@ -244,16 +234,14 @@ static void real_values(void **state)
     assert_int_equal(heap.live, 0); /* scales are owned even where data is borrowed */
 }
 
-static double half_value(int h)
-{
+static double half_value(int h) {
     int e = (h >> 10) & 31, m = h & 1023;
     double v = e ? ldexp(1024 + m, e - 25) : ldexp(m, -24);
 
     return h & 0x8000 ? -v : v;
 }
 
-static void halves_round_trip(void **state)
-{
+static void halves_round_trip(void **state) {
     int h;
 
     (void)state;
@@ -275,8 +263,7 @@ static void halves_round_trip(void **state)
 
 /* Between each half and the next: the middle goes to the even one, its neighbours to the nearer.
    Above the largest half the same rule leads to infinity, at 65520. */
-static void halves_round_to_nearest_even(void **state)
-{
+static void halves_round_to_nearest_even(void **state) {
     int h;
 
     (void)state;
@@ -295,8 +282,7 @@ static void halves_round_to_nearest_even(void **state)
     assert_int_equal(ptq_f32_to_f16(1e-40f), 0); /* a subnormal single */
 }
 
-static void names_and_texts(void **state)
-{
+static void names_and_texts(void **state) {
     (void)state;
     assert_string_equal(ptq_name(PTQ_NAMES_TYPE, PTQ_TYPE_F32), "F32");
     assert_string_equal(ptq_name(PTQ_NAMES_TYPE, PTQ_TYPE_PACKED_S), "PACKED_S");
@@ -314,8 +300,7 @@ static void names_and_texts(void **state)
 }
 
 /* The small formatter that callbacks use as well. */
-static void error_texts_are_bounded(void **state)
-{
+static void error_texts_are_bounded(void **state) {
     char longer[2 * PTQ_ERROR_SIZE];
     ptq_error e;
 
@@ -332,8 +317,7 @@ static void error_texts_are_bounded(void **state)
     assert_int_equal(ptq_error_set(NULL, PTQ_IO_ERROR, "%s", "nobody listens"), PTQ_IO_ERROR);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(create_gives_zeroed_memory),
         cmocka_unit_test(borrowed_memory_stays_the_callers),

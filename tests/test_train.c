@@ -8,8 +8,7 @@
 
 enum { BATCH = 6 };
 
-static void expect_close(double got, double wanted, double tolerance)
-{
+static void expect_close(double got, double wanted, double tolerance) {
     if (!(fabs(got - wanted) <= tolerance * (1 + fabs(wanted))))
         fail_msg("%.9g, wanted %.9g", got, wanted);
 }
@@ -34,8 +33,7 @@ static const char every_operator[] =
     "fc dense in=g channels=4\n"
     "softmax softmax in=fc\n";
 
-static ptq_model *parse(const char *text)
-{
+static ptq_model *parse(const char *text) {
     ptq_model *model;
 
     assert_ok(ptq_graph_parse(text, strlen(text), NULL, &model, &err));
@@ -48,8 +46,7 @@ typedef struct source_of {
     int classes;
 } source_of;
 
-static void fill(void *user, int slot, float *image, int *label)
-{
+static void fill(void *user, int slot, float *image, int *label) {
     const source_of *from = user;
     ptq_rng rng;
 
@@ -65,8 +62,7 @@ typedef struct setup {
 } setup;
 
 static setup start_with(const ptq_model *model, const ptq_model *origin, const char *isa,
-                        int threads, int frozen)
-{
+                        int threads, int frozen) {
     trainer_options options = {BATCH, threads, isa, 0.1f, frozen};
     const int *shape = model->node[0].shape;
     setup made;
@@ -77,8 +73,7 @@ static setup start_with(const ptq_model *model, const ptq_model *origin, const c
     return made;
 }
 
-static double step_loss(setup *s)
-{
+static double step_loss(setup *s) {
     trainer_source source = {fill, &s->from};
     trainer_result result;
 
@@ -88,8 +83,7 @@ static double step_loss(setup *s)
 }
 
 /* Parameters that are neither 0 nor 1. */
-static void randomize(setup *s, uint64_t seed)
-{
+static void randomize(setup *s, uint64_t seed) {
     int params;
     const trainer_param *p = trainer_params(s->engine, &params);
     float *state = trainer_state(s->engine);
@@ -111,8 +105,7 @@ typedef struct check {
 } check;
 
 /* (L(w + h d) - L(w - h d)) / 2h for direction d over one parameter. */
-static double slope(check *c, const trainer_param *p, double h)
-{
+static double slope(check *c, const trainer_param *p, double h) {
     double loss[2];
 
     for (int side = 0; side < 2; side++) {
@@ -127,8 +120,7 @@ static double slope(check *c, const trainer_param *p, double h)
 }
 
 /* Kinks of ReLU and pools make some widths useless, rounding others; one must fit. */
-static void expect_slope(check *c, const trainer_param *p, const char *node)
-{
+static void expect_slope(check *c, const trainer_param *p, const char *node) {
     double wanted = 0, norm = 0, length = 0, worst = 1e9;
 
     for (size_t i = 0; i < p->count; i++) {
@@ -150,8 +142,7 @@ static void expect_slope(check *c, const trainer_param *p, const char *node)
 }
 
 /* Along the gradient itself, and along a random direction. */
-static void check_param(check *c, const trainer_param *p, const char *node)
-{
+static void check_param(check *c, const trainer_param *p, const char *node) {
     test_random random = {(uint64_t)p->offset + 1};
 
     memcpy(c->direction, c->gradient + p->offset, p->count * sizeof(float));
@@ -160,8 +151,7 @@ static void check_param(check *c, const trainer_param *p, const char *node)
     expect_slope(c, p, node);
 }
 
-static void check_gradients(const ptq_model *model, const char *isa, int frozen)
-{
+static void check_gradients(const ptq_model *model, const char *isa, int frozen) {
     check c;
     int params;
     const trainer_param *p;
@@ -186,8 +176,7 @@ static void check_gradients(const ptq_model *model, const char *isa, int frozen)
     trainer_free(c.s.engine);
 }
 
-static void test_gradients_of_every_operator(void **state)
-{
+static void test_gradients_of_every_operator(void **state) {
     ptq_model *model = parse(every_operator);
 
     (void)state;
@@ -197,8 +186,7 @@ static void test_gradients_of_every_operator(void **state)
     ptq_model_free(model);
 }
 
-static void test_gradients_of_resnet8(void **state)
-{
+static void test_gradients_of_resnet8(void **state) {
     ptq_model *model, *fused;
 
     (void)state;
@@ -211,8 +199,7 @@ static void test_gradients_of_resnet8(void **state)
 }
 
 /* Wide tiles, one vector and many, and every instruction set against plain C. */
-static void test_instruction_sets_agree(void **state)
-{
+static void test_instruction_sets_agree(void **state) {
     static const char *const name[] = {"avx2", "avx512"};
     ptq_model *model;
     setup plain;
@@ -250,8 +237,7 @@ static void test_instruction_sets_agree(void **state)
 /* ---- Batch norm, loss ---- */
 
 /* One channel, 6 images of one pixel: mean and variance by hand. */
-static void test_running_statistics(void **state)
-{
+static void test_running_statistics(void **state) {
     ptq_model *model = parse("ptq-graph 1\ninput input shape=1x1x1\n"
                              "n batch_norm in=input epsilon=0.001\nfc dense in=n channels=2\n");
     setup s = start_with(model, NULL, NULL, 1, 0);
@@ -278,8 +264,7 @@ static void test_running_statistics(void **state)
 
 /* ---- Reproducibility ---- */
 
-static void train_some(const ptq_model *model, int threads, uint64_t seed, float *out)
-{
+static void train_some(const ptq_model *model, int threads, uint64_t seed, float *out) {
     optimizer_options options = {OPTIMIZER_SGD, 0.9, 1e-3, 0.99};
     setup s = start_with(model, NULL, NULL, threads, 0);
     size_t size = trainer_size(s.engine);
@@ -299,8 +284,7 @@ static void train_some(const ptq_model *model, int threads, uint64_t seed, float
     trainer_free(s.engine);
 }
 
-static void test_threads_change_nothing(void **state)
-{
+static void test_threads_change_nothing(void **state) {
     ptq_model *model = parse(every_operator);
     float a[4096] = {0}, b[4096] = {0}, c[4096] = {0};
 
@@ -313,8 +297,7 @@ static void test_threads_change_nothing(void **state)
     ptq_model_free(model);
 }
 
-static void test_loss_falls(void **state)
-{
+static void test_loss_falls(void **state) {
     ptq_model *model = parse(every_operator);
     setup s = start_with(model, NULL, NULL, 2, 0);
     int params;
@@ -339,8 +322,7 @@ static void test_loss_falls(void **state)
 
 /* ---- Optimizers and schedule, by hand ---- */
 
-static void test_optimizers(void **state)
-{
+static void test_optimizers(void **state) {
     const trainer_param p[] = {{0, 0, 0, 1, 1, 1, 1}, {0, 1, 1, 1, 1, 0, 1}, {0, 2, 2, 1, 0, 0, 1}};
     const float gradient[] = {0.5f, 0.5f, 0.5f};
     optimizer_options sgd = {OPTIMIZER_SGD, 0.9, 0.1, 0.5}, adam = {OPTIMIZER_ADAMW, 0.9, 0.1, 0};
@@ -370,8 +352,7 @@ static void test_optimizers(void **state)
     optimizer_free(&o);
 }
 
-static void test_schedule(void **state)
-{
+static void test_schedule(void **state) {
     (void)state;
     expect_close(schedule_factor(0, 4, 104), 0.25, 1e-12);
     expect_close(schedule_factor(3, 4, 104), 1, 1e-12);
@@ -385,8 +366,7 @@ static void test_schedule(void **state)
 /* ---- Fake quantization ---- */
 
 /* Steps of 0.5, codes -2..1; one value at each place that matters. */
-static void test_step_gradient(void **state)
-{
+static void test_step_gradient(void **state) {
     float scale[20], zero[20] = {0}, y[20] = {0}, dv[20] = {0}, out[20];
     transform t = {scale, zero, scale, zero, zero, -2, 1, 0.5f};
     const char *const names[] = {"plain", "avx2", "avx512"};
@@ -419,8 +399,7 @@ static void test_step_gradient(void **state)
     }
 }
 
-static ptq_model *quantized(const ptq_model *fused, ptq_scheme scheme, const ptq_dataset *images)
-{
+static ptq_model *quantized(const ptq_model *fused, ptq_scheme scheme, const ptq_dataset *images) {
     ptq_calibrate_options loose = {0};
     ptq_convert_options options = {0};
     ptq_calibration *calibration;
@@ -444,8 +423,7 @@ typedef struct noise {
     int classes;
 } noise;
 
-static ptq_status noise_get(void *user, size_t index, void *item, int *label, ptq_error *e)
-{
+static ptq_status noise_get(void *user, size_t index, void *item, int *label, ptq_error *e) {
     uint8_t *pixels = (uint8_t *)item;
     const noise *from = user;
     test_random random = {index + 11};
@@ -456,8 +434,7 @@ static ptq_status noise_get(void *user, size_t index, void *item, int *label, pt
     return PTQ_OK;
 }
 
-static void noise_fill(void *user, int slot, float *image, int *label)
-{
+static void noise_fill(void *user, int slot, float *image, int *label) {
     const noise *from = user;
     const ptq_qparams *q = &from->model->node[0].q;
     uint8_t pixels[4096];
@@ -475,8 +452,7 @@ typedef struct pair {
 } pair;
 
 /* The data set is one: the next call makes it another. */
-static const ptq_dataset *images_of(pair *p)
-{
+static const ptq_dataset *images_of(pair *p) {
     static ptq_dataset images = {BATCH, 0, 0, 0, 0, PTQ_TYPE_U8, noise_get, NULL, NULL};
     const int *shape = p->fused->node[0].shape;
 
@@ -489,8 +465,7 @@ static const ptq_dataset *images_of(pair *p)
 }
 
 /* Takes the model over. */
-static pair make_pair(ptq_model *model, ptq_scheme scheme)
-{
+static pair make_pair(ptq_model *model, ptq_scheme scheme) {
     const int *shape = model->node[0].shape;
     pair p;
 
@@ -509,14 +484,12 @@ static pair make_pair(ptq_model *model, ptq_scheme scheme)
     return p;
 }
 
-static void free_pair(pair *p)
-{
+static void free_pair(pair *p) {
     ptq_model_free(p->q);
     ptq_model_free(p->fused);
 }
 
-static double pair_loss(trainer *t, pair *p)
-{
+static double pair_loss(trainer *t, pair *p) {
     trainer_source source = {noise_fill, &p->from};
     trainer_result result;
 
@@ -525,8 +498,7 @@ static double pair_loss(trainer *t, pair *p)
 }
 
 /* A few steps, then the integers that are exported answer as the fake quantization did. */
-static void check_integers(pair *made)
-{
+static void check_integers(pair *made) {
     trainer_options options = {BATCH, 2, NULL, 0.1f, 0};
     trainer_source source = {noise_fill, &made->from};
     optimizer_options adam = {OPTIMIZER_ADAMW, 0.9, 0, 0};
@@ -561,8 +533,7 @@ static void check_integers(pair *made)
     trainer_free(t);
 }
 
-static void test_integers_do_what_was_trained(void **state)
-{
+static void test_integers_do_what_was_trained(void **state) {
     static const ptq_scheme schemes[] = {
         {.weight_bits = 8, .activation_bits = 8},
         {.weight_bits = 4, .activation_bits = 4, .weight_method = PTQ_METHOD_MSE},
@@ -585,8 +556,7 @@ static void test_integers_do_what_was_trained(void **state)
 
 /* With the zero point at the highest code no code lies above it, with the lowest none below: either
    may be what calibration finds, and neither may divide by the number of codes on that side. */
-static void test_zero_point_at_either_end(void **state)
-{
+static void test_zero_point_at_either_end(void **state) {
     ptq_scheme scheme = {
         .weight_bits = 3, .weight_per_tensor = 1, .weight_affine = 1, .activation_bits = 3};
     trainer_options options = {BATCH, 1, NULL, 0.1f, 0};
@@ -613,8 +583,7 @@ static void test_zero_point_at_either_end(void **state)
 }
 
 /* The factor of LSQ that a step size's gradient carries: 1 / sqrt(values * largest code). */
-static double lsq_factor(const ptq_model *q, const trainer_param *p)
-{
+static double lsq_factor(const ptq_model *q, const trainer_param *p) {
     const ptq_node *node = &q->node[p->node];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const ptq_qparams *codes = p->param == TRAINER_STEP ? &node->q : &node->mid;
@@ -634,8 +603,7 @@ static double lsq_factor(const ptq_model *q, const trainer_param *p)
 /* The direction that scales the result of node `first`, and all results behind it: its real weights
    with their step sizes, and the step sizes of these results, grow by the same share, so that every
    code stays what it is. What the engine's gradients make of it, without LSQ's factor. */
-static double scaling_slope(trainer *t, const ptq_model *q, int first, float *direction)
-{
+static double scaling_slope(trainer *t, const ptq_model *q, int first, float *direction) {
     int params;
     const trainer_param *p = trainer_params(t, &params);
     const float *gradient = trainer_gradient(t), *now = trainer_state(t);
@@ -655,8 +623,8 @@ static double scaling_slope(trainer *t, const ptq_model *q, int first, float *di
     return sum;
 }
 
-static double loss_along(trainer *t, pair *p, const float *start, const float *direction, double h)
-{
+static double loss_along(trainer *t, pair *p, const float *start, const float *direction,
+                         double h) {
     float *state = trainer_state(t);
 
     for (size_t i = 0; i < trainer_size(t); i++)
@@ -670,8 +638,7 @@ static double loss_along(trainer *t, pair *p, const float *start, const float *d
    that the steps were charged with, and values that passed straight through, then cancel. That
    holds from every node on that all paths run through. Biases are 0, since their rounding depends
    on steps. */
-static void check_scaling(ptq_model *model, ptq_scheme scheme, const char *const *from, int count)
-{
+static void check_scaling(ptq_model *model, ptq_scheme scheme, const char *const *from, int count) {
     trainer_options options = {BATCH, 1, NULL, 0.1f, 0};
     pair p = make_pair(model, scheme);
     const trainer_param *param;
@@ -717,8 +684,7 @@ static const char chain[] = "ptq-graph 1\n"
                             "c.relu relu in=c\n"
                             "fc dense in=c.relu channels=4\n";
 
-static void test_step_gradients_through_the_engine(void **state)
-{
+static void test_step_gradients_through_the_engine(void **state) {
     static const char *const nodes[] = {"a", "b", "c", "fc"}, *const ends[] = {"conv1", "fc"};
     ptq_scheme three = {.weight_bits = 3, .activation_bits = 3};
     ptq_scheme affine = {
@@ -732,8 +698,7 @@ static void test_step_gradients_through_the_engine(void **state)
 
 /* ---- Numbers that are none ---- */
 
-static void test_check_names_the_node(void **state)
-{
+static void test_check_names_the_node(void **state) {
     trainer_options options = {BATCH, 1, NULL, 0.1f, 0};
     pair p = make_pair(parse(chain), (ptq_scheme){.weight_bits = 3, .activation_bits = 3});
     const trainer_param *param;
@@ -767,8 +732,7 @@ static void test_check_names_the_node(void **state)
 
 /* ---- Refusals ---- */
 
-static void test_refusals(void **state)
-{
+static void test_refusals(void **state) {
     ptq_model *model = parse(every_operator), *fused, *q, *image;
     trainer_options options = {BATCH, 1, NULL, 0.1f, 0}, no_batch = {0, 1, NULL, 0.1f, 0};
     trainer_options no_thread = {1, 0, NULL, 0.1f, 0}, no_isa = {1, 1, "mmx", 0.1f, 0};
@@ -800,8 +764,7 @@ static void test_refusals(void **state)
     ptq_model_free(model);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients_of_every_operator),
         cmocka_unit_test(test_gradients_of_resnet8),

@@ -24,16 +24,14 @@ static ptq_error err;
 
 static uint8_t pixels[IMAGES][SIDE * SIDE * 3];
 
-static ptq_status get_image(void *user, size_t index, void *out, int *label, ptq_error *e)
-{
+static ptq_status get_image(void *user, size_t index, void *out, int *label, ptq_error *e) {
     (void)user, (void)e;
     memcpy(out, pixels[index], sizeof pixels[index]);
     *label = (int)index % CLASSES;
     return PTQ_OK;
 }
 
-static ptq_dataset draw_images(void)
-{
+static ptq_dataset draw_images(void) {
     ptq_dataset data;
     ptq_rng rng;
     size_t i, k;
@@ -52,8 +50,7 @@ static ptq_dataset draw_images(void)
     return data;
 }
 
-static ptq_model *make_network(void)
-{
+static ptq_model *make_network(void) {
     ptq_model *model = NULL, *fused = NULL;
     ptq_rng rng;
     size_t k;
@@ -77,8 +74,7 @@ typedef struct shared {
     float logits[PTQ_ISA_COUNT][IMAGES * CLASSES];
 } shared;
 
-static void run_images(const ptq_plan *plan, float *logits)
-{
+static void run_images(const ptq_plan *plan, float *logits) {
     ptq_session *session = NULL;
     ptq_error e;
 
@@ -90,8 +86,7 @@ static void run_images(const ptq_plan *plan, float *logits)
     ptq_session_free(session);
 }
 
-static void run_and_compare(const shared *all, const ptq_plan *plan, int isa)
-{
+static void run_and_compare(const shared *all, const ptq_plan *plan, int isa) {
     float logits[IMAGES * CLASSES];
 
     run_images(plan, logits);
@@ -102,8 +97,7 @@ static void run_and_compare(const shared *all, const ptq_plan *plan, int isa)
 }
 
 /* Shared plans, and one of the thread's own from the shared model. */
-static void *work(void *user)
-{
+static void *work(void *user) {
     const shared *all = (const shared *)user;
     int round, isa;
 
@@ -125,8 +119,7 @@ static void *work(void *user)
     return NULL;
 }
 
-static int share(const ptq_model *model)
-{
+static int share(const ptq_model *model) {
     static shared all;
     pthread_t thread[THREADS];
     int isa, i, sets = 0;
@@ -155,9 +148,8 @@ static int share(const ptq_model *model)
 
 /* ---- The library's own threads: whatever their number, the same bytes ---- */
 
-static void *calibrated(const ptq_plan *plan, const ptq_dataset *data, int threads, ptq_calibration **out,
-                        size_t *size)
-{
+static void *calibrated(const ptq_plan *plan, const ptq_dataset *data, int threads,
+                        ptq_calibration **out, size_t *size) {
     ptq_calibrate_options options;
     void *bytes = NULL;
 
@@ -169,9 +161,8 @@ static void *calibrated(const ptq_plan *plan, const ptq_dataset *data, int threa
     return bytes;
 }
 
-static ptq_model *converted(const ptq_model *fused, const ptq_calibration *seen, const ptq_dataset *data,
-                            int threads)
-{
+static ptq_model *converted(const ptq_model *fused, const ptq_calibration *seen,
+                            const ptq_dataset *data, int threads) {
     ptq_convert_options options;
     ptq_model *made = NULL;
 
@@ -186,8 +177,7 @@ static ptq_model *converted(const ptq_model *fused, const ptq_calibration *seen,
     return made;
 }
 
-static void evaluate_both(const ptq_model *model, const ptq_dataset *data)
-{
+static void evaluate_both(const ptq_model *model, const ptq_dataset *data) {
     ptq_evaluate_options options;
     ptq_evaluation one, many;
     ptq_plan *plan = NULL;
@@ -204,8 +194,7 @@ static void evaluate_both(const ptq_model *model, const ptq_dataset *data)
     ptq_plan_free(plan);
 }
 
-static ptq_model *spread(const ptq_model *fused, const ptq_dataset *data)
-{
+static ptq_model *spread(const ptq_model *fused, const ptq_dataset *data) {
     ptq_calibration *seen[2] = {NULL, NULL};
     ptq_model *made[2];
     ptq_plan *plan = NULL;
@@ -231,8 +220,7 @@ static ptq_model *spread(const ptq_model *fused, const ptq_dataset *data)
     return made[1];
 }
 
-int main(void)
-{
+int main(void) {
     ptq_dataset data = draw_images();
     ptq_model *fused = make_network(), *integer = spread(fused, &data);
     int sets = share(fused);

@@ -10,8 +10,7 @@ enum { MOST_FILES = CIFAR_MOST / CIFAR_BATCH, NAME_BYTES = 32 };
 
 /* ---- Paths and command lines ---- */
 
-ptq_status make_directory(const char *path, ptq_error *err)
-{
+ptq_status make_directory(const char *path, ptq_error *err) {
     struct stat found;
 
     if (mkdir(path, 0777) == 0 || (stat(path, &found) == 0 && S_ISDIR(found.st_mode)))
@@ -21,8 +20,7 @@ ptq_status make_directory(const char *path, ptq_error *err)
 }
 
 ptq_status join_path(char path[FILE_PATH_BYTES], const char *directory, const char *name,
-                     ptq_error *err)
-{
+                     ptq_error *err) {
     int length = snprintf(path, FILE_PATH_BYTES, "%s/%s", directory, name);
 
     return length > 0 && length < FILE_PATH_BYTES
@@ -31,8 +29,7 @@ ptq_status join_path(char path[FILE_PATH_BYTES], const char *directory, const ch
                                (int)FILE_PATH_BYTES - 1);
 }
 
-int read_whole_number(const char *text, unsigned long most, unsigned long *out)
-{
+int read_whole_number(const char *text, unsigned long most, unsigned long *out) {
     char *end;
 
     if (!text || *text < '0' || *text > '9')
@@ -42,8 +39,7 @@ int read_whole_number(const char *text, unsigned long most, unsigned long *out)
     return *end || errno || *out > most;
 }
 
-int complain(const char *program, const char *text)
-{
+int complain(const char *program, const char *text) {
     fprintf(stderr, "%s: %s; see '%s --help'\n", program, text, program);
     return 1;
 }
@@ -52,8 +48,7 @@ int complain(const char *program, const char *text)
 
 /* File 0 is that of the test set. */
 static ptq_status file_path(char path[FILE_PATH_BYTES], const char *directory, int file,
-                            ptq_error *err)
-{
+                            ptq_error *err) {
     char name[NAME_BYTES] = "test_batch.bin";
 
     if (file)
@@ -61,16 +56,14 @@ static ptq_status file_path(char path[FILE_PATH_BYTES], const char *directory, i
     return join_path(path, directory, name, err);
 }
 
-static int has_file(const char *directory, int file)
-{
+static int has_file(const char *directory, int file) {
     char path[FILE_PATH_BYTES];
     struct stat found;
 
     return !file_path(path, directory, file, NULL) && stat(path, &found) == 0;
 }
 
-int cifar_has_split(const char *directory, ptq_split split)
-{
+int cifar_has_split(const char *directory, ptq_split split) {
     int i;
 
     if (split == PTQ_SPLIT_TEST)
@@ -82,8 +75,7 @@ int cifar_has_split(const char *directory, ptq_split split)
 }
 
 static ptq_status write_names(const char *directory, const char *const *class_name, int classes,
-                              ptq_error *err)
-{
+                              ptq_error *err) {
     char path[FILE_PATH_BYTES], text[1024];
     size_t used = 0;
     int i;
@@ -103,8 +95,7 @@ static ptq_status write_names(const char *directory, const char *const *class_na
 
 /* A leftover data_batch_7.bin would be read as part of the new data. */
 ptq_status cifar_writer_open(cifar_writer *writer, const char *directory,
-                             const char *const *class_name, int classes, ptq_error *err)
-{
+                             const char *const *class_name, int classes, ptq_error *err) {
     memset(writer, 0, sizeof *writer);
     writer->directory = directory;
     if (make_directory(directory, err))
@@ -119,8 +110,7 @@ ptq_status cifar_writer_open(cifar_writer *writer, const char *directory,
     return write_names(directory, class_name, classes, err);
 }
 
-static ptq_status flush(cifar_writer *writer, ptq_error *err)
-{
+static ptq_status flush(cifar_writer *writer, ptq_error *err) {
     int file = writer->split == PTQ_SPLIT_TRAIN ? writer->files + 1 : 0;
     char path[FILE_PATH_BYTES];
 
@@ -138,8 +128,7 @@ static ptq_status flush(cifar_writer *writer, ptq_error *err)
 }
 
 ptq_status cifar_writer_add(cifar_writer *writer, ptq_split split, const uint8_t *record,
-                            ptq_error *err)
-{
+                            ptq_error *err) {
     int full = writer->count == CIFAR_BATCH;
 
     if (full && split == PTQ_SPLIT_TEST && writer->split == split)
@@ -155,8 +144,7 @@ ptq_status cifar_writer_add(cifar_writer *writer, ptq_split split, const uint8_t
     return PTQ_OK;
 }
 
-static void remove_written(const cifar_writer *writer)
-{
+static void remove_written(const cifar_writer *writer) {
     char path[FILE_PATH_BYTES];
     int i;
 
@@ -167,8 +155,7 @@ static void remove_written(const cifar_writer *writer)
         remove(path);
 }
 
-ptq_status cifar_writer_close(cifar_writer *writer, ptq_status before, ptq_error *err)
-{
+ptq_status cifar_writer_close(cifar_writer *writer, ptq_status before, ptq_error *err) {
     ptq_status status = before ? before : flush(writer, err);
 
     if (status && writer->ours)

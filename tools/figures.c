@@ -30,20 +30,15 @@ typedef struct source {
     ptq_error err;
 } source;
 
-static int fail(const char *text)
-{
+static int fail(const char *text) {
     fprintf(stderr, "figures: %s\n", text);
     return 1;
 }
 
 /* Every call into the library goes through this. */
-static int did(source *s, ptq_status status)
-{
-    return status ? fail(s->err.text) : 0;
-}
+static int did(source *s, ptq_status status) { return status ? fail(s->err.text) : 0; }
 
-static int open_source(source *s)
-{
+static int open_source(source *s) {
     ptq_plan_options scalar = {PTQ_ISA_SCALAR, {NULL, NULL, NULL}};
 
     if (did(s, ptq_model_load(s->model_path, NULL, &s->original, &s->err)) ||
@@ -55,19 +50,17 @@ static int open_source(source *s)
     s->tested = *ptq_cifar10_dataset(s->test);
     if (s->tested.count > s->images)
         s->tested.count = s->images;
-    return did(s, ptq_sample(ptq_cifar10_dataset(s->train), SAMPLES, 42, s->index, NULL,
-                             &s->err)) ||
+    return did(s,
+               ptq_sample(ptq_cifar10_dataset(s->train), SAMPLES, 42, s->index, NULL, &s->err)) ||
            did(s, ptq_subset_open(&s->subset, ptq_cifar10_dataset(s->train), s->index, SAMPLES,
                                   &s->err));
 }
 
-static int calibrate(source *s)
-{
+static int calibrate(source *s) {
     return did(s, ptq_calibrate(s->plan, &s->subset.dataset, NULL, &s->calibration, &s->err));
 }
 
-static void close_source(source *s)
-{
+static void close_source(source *s) {
     ptq_release(&s->before.memory);
     ptq_calibration_free(s->calibration);
     ptq_cifar10_free(s->train);
@@ -78,8 +71,7 @@ static void close_source(source *s)
 }
 
 /* A plan on the best kernels of this processor: integers are the same on all of them. */
-static int evaluate(source *s, const ptq_model *model, ptq_evaluation *out)
-{
+static int evaluate(source *s, const ptq_model *model, ptq_evaluation *out) {
     ptq_plan *plan = NULL;
     int status = did(s, ptq_plan_create(model, NULL, &plan, &s->err)) ||
                  did(s, ptq_evaluate(plan, &s->tested, NULL, out, &s->err));
@@ -88,8 +80,7 @@ static int evaluate(source *s, const ptq_model *model, ptq_evaluation *out)
     return status;
 }
 
-static int convert(source *s, const ptq_scheme *scheme, ptq_model **out)
-{
+static int convert(source *s, const ptq_scheme *scheme, ptq_model **out) {
     ptq_convert_options options = {0};
 
     options.scheme = *scheme;
@@ -100,8 +91,7 @@ static int convert(source *s, const ptq_scheme *scheme, ptq_model **out)
 /* ---- Drawing ---- */
 
 /* A figure on a ground of its own, which reads well on light and on dark pages. */
-static void open_figure(FILE *out, int height, const char *title)
-{
+static void open_figure(FILE *out, int height, const char *title) {
     svg_begin(out, WIDTH, height, title);
     fputs("<style>", out);
     write_figure_style(out, 1);
@@ -110,16 +100,14 @@ static void open_figure(FILE *out, int height, const char *title)
     svg_label(out, 16, 22, "f-ink", title);
 }
 
-static void dot(FILE *out, double x, double y, double radius, const char *classes)
-{
+static void dot(FILE *out, double x, double y, double radius, const char *classes) {
     fprintf(out, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"/>\n", classes, x, y,
             radius);
 }
 
 /* Ticks of a vertical axis, with grid lines to the right end. */
 static void vertical_ticks(FILE *out, const svg_axis *y, double left, double right,
-                           const char *format)
-{
+                           const char *format) {
     double step = svg_tick_step(y, 5), at;
 
     for (at = ceil(y->low / step) * step; at <= y->high + step * 1e-6; at += step) {
@@ -130,8 +118,7 @@ static void vertical_ticks(FILE *out, const svg_axis *y, double left, double rig
 }
 
 static void curve(FILE *out, const svg_axis *x, const svg_axis *y, const double *at,
-                  const double *value, int n, const char *classes)
-{
+                  const double *value, int n, const char *classes) {
     int i;
 
     fprintf(out, "<path class=\"%s\" d=\"", classes);
@@ -146,8 +133,7 @@ static const float values[] = {-1.20f, -0.75f, -0.01f, 0.0f, 0.33f, 1.00f, 2.50f
 enum { VALUES = sizeof values / sizeof *values };
 
 static void draw_codes(FILE *out, const svg_axis *x, double y, const char *name,
-                       const ptq_qparams *q)
-{
+                       const ptq_qparams *q) {
     int32_t code, low, high;
     char text[96];
     int i;
@@ -175,8 +161,7 @@ static void draw_codes(FILE *out, const svg_axis *x, double y, const char *name,
     }
 }
 
-static int draw_number_line(source *s, FILE *out)
-{
+static int draw_number_line(source *s, FILE *out) {
     svg_axis x = {-2.6, 2.6, 30, WIDTH - 30};
     ptq_qparams affine, symmetric, clipped;
 
@@ -195,8 +180,7 @@ static int draw_number_line(source *s, FILE *out)
 
 /* ---- Chapter 2: weights before and after folding ---- */
 
-static double largest_of(const ptq_tensor *weight, int channel)
-{
+static double largest_of(const ptq_tensor *weight, int channel) {
     size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0], i;
     double most = 0;
 
@@ -205,8 +189,7 @@ static double largest_of(const ptq_tensor *weight, int channel)
     return most;
 }
 
-static int draw_fold(source *s, FILE *out)
-{
+static int draw_fold(source *s, FILE *out) {
     const ptq_tensor *weight[2];
     svg_axis y = {0, 0, 220, 46};
     int channels, c, k;
@@ -251,8 +234,7 @@ static int draw_fold(source *s, FILE *out)
 
 /* ---- Chapter 3: what observers choose ---- */
 
-static void draw_histogram(FILE *out, const ptq_statistics *seen, const svg_axis *x)
-{
+static void draw_histogram(FILE *out, const ptq_statistics *seen, const svg_axis *x) {
     enum { COLUMNS = 150 };
     double column[COLUMNS] = {0}, most = 1, width = ldexp(1, seen->exponent);
     int b;
@@ -273,8 +255,7 @@ static void draw_histogram(FILE *out, const ptq_statistics *seen, const svg_axis
         }
 }
 
-static int draw_observers(source *s, FILE *out)
-{
+static int draw_observers(source *s, FILE *out) {
     const char *tensor = "conv1.relu";
     const ptq_observer *observer;
     svg_axis x = {0, 0, 110, WIDTH - 24};
@@ -301,8 +282,8 @@ static int draw_observers(source *s, FILE *out)
         printf("%-11s", ptq_name(PTQ_NAMES_METHOD, rule));
         svg_label(out, 104, y + 4, "small end", ptq_name(PTQ_NAMES_METHOD, rule));
         for (k = 0; k < 2; k++) {
-            if (did(s, ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, k ? 4 : 8, 0,
-                                          &low[k], &high[k], &s->err)))
+            if (did(s, ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, k ? 4 : 8,
+                                          0, &low[k], &high[k], &s->err)))
                 return 1;
             printf(k ? " %24.3f %7.3f %%" : " %8.3f %7.3f %%", (double)high[k],
                    100 * ptq_observer_clipped(observer, 0, low[k], high[k]));
@@ -319,8 +300,7 @@ static int draw_observers(source *s, FILE *out)
 
 /* ---- Chapter 4: the accumulator ---- */
 
-static int explain(source *s, const ptq_model *model, const char *node, char *text, size_t size)
-{
+static int explain(source *s, const ptq_model *model, const char *node, char *text, size_t size) {
     ptq_session_options keep = {0};
     ptq_plan *plan = NULL;
     ptq_session *session = NULL;
@@ -341,8 +321,7 @@ static int explain(source *s, const ptq_model *model, const char *node, char *te
     return status;
 }
 
-static int draw_trace(source *s, FILE *out)
-{
+static int draw_trace(source *s, FILE *out) {
     static char text[65536];
     enum { MOST = 1024 };
     double tap[MOST], sum[MOST];
@@ -383,8 +362,7 @@ static int draw_trace(source *s, FILE *out)
 
 /* ---- Chapter 5: the ranges that meet at an addition ---- */
 
-static void range_of(const ptq_qparams *q, double *low, double *high)
-{
+static void range_of(const ptq_qparams *q, double *low, double *high) {
     int32_t least, most;
 
     ptq_code_range(q->type, q->bits, &least, &most);
@@ -392,8 +370,7 @@ static void range_of(const ptq_qparams *q, double *low, double *high)
     *high = (double)ptq_dequantize(most, q);
 }
 
-static int draw_residual(source *s, FILE *out)
-{
+static int draw_residual(source *s, FILE *out) {
     static const char *const what[] = {"residual", "convolution", "sum, ReLU"};
     svg_axis x = {0, 0, 200, WIDTH - 24};
     ptq_scheme plain = {0};
@@ -445,15 +422,13 @@ static int draw_residual(source *s, FILE *out)
 
 /* ---- Chapter 6: channels, bits ---- */
 
-static int descending(const void *a, const void *b)
-{
+static int descending(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
 
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-static int draw_channels(source *s, FILE *out)
-{
+static int draw_channels(source *s, FILE *out) {
     const ptq_tensor *weight = ptq_model_param(s->fused, "conv1.weight");
     double most[256], step, few = 0;
     svg_axis y = {0, 127, 216, 46};
@@ -498,8 +473,7 @@ static const bit_line bit_lines[LINES] = {
     {"best", 0, 0, 1, 1},
 };
 
-static int accuracy_at(source *s, const bit_line *l, int bits, double *out)
-{
+static int accuracy_at(source *s, const bit_line *l, int bits, double *out) {
     ptq_scheme scheme = {0};
     ptq_model *model = NULL;
     ptq_evaluation result = {0};
@@ -516,8 +490,7 @@ static int accuracy_at(source *s, const bit_line *l, int bits, double *out)
 }
 
 static void draw_bit_line(FILE *out, const bit_line *l, const double *value, const svg_axis *y,
-                          int row)
-{
+                          int row) {
     double left = l->of_weights ? 56 : WIDTH / 2.0 + 46, bits[BITS];
     svg_axis x = {0, BITS - 1, left + 12, left + 250};
     char classes[32];
@@ -534,8 +507,7 @@ static void draw_bit_line(FILE *out, const bit_line *l, const double *value, con
     svg_label(out, left + 28, y->from - 8 - 15.0 * row, "small", l->name);
 }
 
-static void draw_bit_axes(FILE *out, const svg_axis *y, double real)
-{
+static void draw_bit_axes(FILE *out, const svg_axis *y, double real) {
     int k, b;
 
     for (k = 0; k < 2; k++) {
@@ -552,8 +524,7 @@ static void draw_bit_axes(FILE *out, const svg_axis *y, double real)
     }
 }
 
-static const char *data_name(const source *s)
-{
+static const char *data_name(const source *s) {
     const char *first = s->tested.class_name[0];
 
     return strcmp(first, "airplane") == 0 ? "CIFAR-10"
@@ -561,8 +532,7 @@ static const char *data_name(const source *s)
                                           : s->data_path;
 }
 
-static int draw_bits(source *s, FILE *out)
-{
+static int draw_bits(source *s, FILE *out) {
     double value[LINES][BITS];
     svg_axis y = {0, 100, 246, 44};
     char title[PATH_SIZE];
@@ -607,8 +577,7 @@ typedef struct bar {
 
 /* Horizontal bars with their values. */
 static void draw_bars(FILE *out, const char *title, const bar *bars, int n, const char *format,
-                      const char *note)
-{
+                      const char *note) {
     svg_axis x = {0, 0, 270, WIDTH - 70};
     char text[32];
     int i;
@@ -632,8 +601,7 @@ static void draw_bars(FILE *out, const char *title, const bar *bars, int n, cons
 }
 
 /* Lines "NAME: MICROSECONDS us ...". */
-static int draw_kernel(source *s, FILE *out)
-{
+static int draw_kernel(source *s, FILE *out) {
     bar bars[MOST_BARS] = {{"", 0}};
     char line[256];
     int n = 0;
@@ -657,8 +625,7 @@ static int draw_kernel(source *s, FILE *out)
 
 /* The rows of ptq mistake: 42 columns of text, then numbers; the change is behind the percent sign.
    Of each mistake the first row, which is right, is left out. */
-static int draw_mistakes(source *s, FILE *out)
-{
+static int draw_mistakes(source *s, FILE *out) {
     bar bars[MOST_BARS] = {{"", 0}};
     char line[256], name[64] = "";
     int n = 0, row = 0;
@@ -691,14 +658,12 @@ static int draw_mistakes(source *s, FILE *out)
 
 /* The first n images of both evaluations. */
 static int compare_first(source *s, ptq_evaluation before, ptq_evaluation after, size_t n,
-                         ptq_comparison *out)
-{
+                         ptq_comparison *out) {
     before.total = after.total = n;
     return did(s, ptq_compare(&before, &after, out, &s->err));
 }
 
-static int draw_interval(source *s, FILE *out)
-{
+static int draw_interval(source *s, FILE *out) {
     static const size_t counts[] = {50, 100, 200, 500, 1000, 2000};
     enum { COUNTS = sizeof counts / sizeof *counts };
     ptq_comparison c[COUNTS];
@@ -739,8 +704,7 @@ static int draw_interval(source *s, FILE *out)
     return 0;
 }
 
-static int draw_sensitivity(source *s, FILE *out)
-{
+static int draw_sensitivity(source *s, FILE *out) {
     ptq_search_options options = {0};
     ptq_sensitivity_report report;
     bar bars[MOST_BARS] = {{"", 0}};
@@ -786,8 +750,7 @@ static const figure figures[] = {
 
 enum { FIGURES = sizeof figures / sizeof *figures };
 
-static int usage(void)
-{
+static int usage(void) {
     size_t i;
 
     fputs("usage: figures NAME OUT.svg MODEL DATA [IMAGES]\n"
@@ -800,8 +763,7 @@ static int usage(void)
 }
 
 /* First to memory: what fails leaves the old file alone. */
-static int draw(const figure *wanted, source *s, const char *path)
-{
+static int draw(const figure *wanted, source *s, const char *path) {
     char temporary[PATH_SIZE];
     FILE *out;
     int status;
@@ -822,8 +784,7 @@ static int draw(const figure *wanted, source *s, const char *path)
     return status;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static source s;
     const figure *wanted = NULL;
     size_t i;

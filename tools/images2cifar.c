@@ -52,41 +52,33 @@ typedef struct collection {
     size_t used[2][CLASSES], skipped;
 } collection;
 
-static int is_directory(const char *path)
-{
+static int is_directory(const char *path) {
     struct stat status;
 
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
 /* No pipe or device: reading one may never end. */
-static int is_file(const char *path)
-{
+static int is_file(const char *path) {
     struct stat status;
 
     return stat(path, &status) == 0 && S_ISREG(status.st_mode);
 }
 
-static ptq_status no_memory(ptq_error *err)
-{
+static ptq_status no_memory(ptq_error *err) {
     return ptq_error_set(err, PTQ_OUT_OF_MEMORY, "no memory");
 }
 
-static int is_visible(const struct dirent *entry)
-{
-    return entry->d_name[0] != '.';
-}
+static int is_visible(const struct dirent *entry) { return entry->d_name[0] != '.'; }
 
 /* By bytes: no locale has a say in the order. */
-static int by_bytes(const struct dirent **a, const struct dirent **b)
-{
+static int by_bytes(const struct dirent **a, const struct dirent **b) {
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
 /* The names in a directory, sorted, without hidden ones; NULL and a count of 0 on failure. */
 static ptq_status list_directory(const char *path, struct dirent ***entry, int *count,
-                                 ptq_error *err)
-{
+                                 ptq_error *err) {
     *count = scandir(path, entry, is_visible, by_bytes);
     if (*count >= 0)
         return PTQ_OK;
@@ -95,15 +87,13 @@ static ptq_status list_directory(const char *path, struct dirent ***entry, int *
     return ptq_error_set(err, PTQ_IO_ERROR, "cannot list %s: %s", path, strerror(errno));
 }
 
-static void free_directory(struct dirent **entry, int count)
-{
+static void free_directory(struct dirent **entry, int count) {
     while (count > 0)
         free(entry[--count]);
     free(entry);
 }
 
-static ptq_status add_class(collection *c, const char *name, ptq_error *err)
-{
+static ptq_status add_class(collection *c, const char *name, ptq_error *err) {
     size_t i, length = strlen(name);
 
     if (c->classes == CLASSES)
@@ -125,8 +115,7 @@ static ptq_status add_class(collection *c, const char *name, ptq_error *err)
 }
 
 /* Every directory in `path` is a class. */
-static ptq_status find_classes(collection *c, const char *path, ptq_error *err)
-{
+static ptq_status find_classes(collection *c, const char *path, ptq_error *err) {
     struct dirent **entry;
     char full[FILE_PATH_BYTES];
     int count, i;
@@ -144,8 +133,7 @@ static ptq_status find_classes(collection *c, const char *path, ptq_error *err)
     return status;
 }
 
-static ptq_status add_file(found_list *list, const char *path, int label, ptq_error *err)
-{
+static ptq_status add_file(found_list *list, const char *path, int label, ptq_error *err) {
     found *item;
 
     if (list->count == list->room) {
@@ -168,15 +156,13 @@ static ptq_status add_file(found_list *list, const char *path, int label, ptq_er
     return PTQ_OK;
 }
 
-static void skip(collection *c, const char *path, const char *reason)
-{
+static void skip(collection *c, const char *path, const char *reason) {
     fprintf(stderr, "images2cifar: skipped %s: %s\n", path, reason);
     c->skipped++;
 }
 
 static ptq_status find_files_of(collection *c, int split, int label, const char *path,
-                                ptq_error *err)
-{
+                                ptq_error *err) {
     struct dirent **entry;
     char full[FILE_PATH_BYTES];
     int count, i;
@@ -196,8 +182,7 @@ static ptq_status find_files_of(collection *c, int split, int label, const char 
 }
 
 /* A class that only one of the splits has is a mistake in a name. */
-static ptq_status find_files(collection *c, int split, const char *path, ptq_error *err)
-{
+static ptq_status find_files(collection *c, int split, const char *path, ptq_error *err) {
     struct dirent **entry;
     char full[FILE_PATH_BYTES];
     int label, count, i;
@@ -225,8 +210,7 @@ static ptq_status find_files(collection *c, int split, const char *path, ptq_err
     return status;
 }
 
-static ptq_status collect(collection *c, const char *from, ptq_error *err)
-{
+static ptq_status collect(collection *c, const char *from, ptq_error *err) {
     char path[2][FILE_PATH_BYTES];
     int split;
 
@@ -248,8 +232,7 @@ static ptq_status collect(collection *c, const char *from, ptq_error *err)
     return PTQ_OK;
 }
 
-static void collection_free(collection *c)
-{
+static void collection_free(collection *c) {
     int split;
     size_t i;
 
@@ -262,8 +245,7 @@ static void collection_free(collection *c)
 
 /* ---- Order ---- */
 
-static int by_name(const void *a, const void *b)
-{
+static int by_name(const void *a, const void *b) {
     const found *one = a, *other = b;
     int order = strcmp(one->name, other->name);
 
@@ -272,8 +254,7 @@ static int by_name(const void *a, const void *b)
 
 /* Files were found class after class. Any part of a data set should hold all classes, so they are
    shuffled (Fisher-Yates). */
-static void shuffle(found_list *list, unsigned long seed, int split)
-{
+static void shuffle(found_list *list, unsigned long seed, int split) {
     ptq_rng rng;
     size_t i;
 
@@ -287,8 +268,7 @@ static void shuffle(found_list *list, unsigned long seed, int split)
     }
 }
 
-static void put_in_order(collection *c, const settings *s)
-{
+static void put_in_order(collection *c, const settings *s) {
     int split;
 
     for (split = 0; split < 2; split++) {
@@ -305,8 +285,7 @@ static void put_in_order(collection *c, const settings *s)
 
 /* Pixels of R G B A, to be released with stbi_image_free; NULL with a reason. */
 static uint8_t *decode(const uint8_t *bytes, size_t size, int *width, int *height,
-                       const char **reason)
-{
+                       const char **reason) {
     uint8_t *pixels = NULL;
     int channels;
 
@@ -332,8 +311,7 @@ typedef struct region {
 /* The mean of what one of the 32x32 pixels covers, each source pixel weighed by the area of it that
    lies inside. In units of 1/32 pixel all borders are whole numbers, so the result is exact. What
    is transparent shows white. */
-static void shrink_pixel(const region *from, int at_x, int at_y, uint8_t *record)
-{
+static void shrink_pixel(const region *from, int at_x, int at_y, uint8_t *record) {
     uint64_t sum[3] = {0, 0, 0}, area = (uint64_t)from->width * (uint64_t)from->height * 255;
     int left = at_x * from->width, right = left + from->width;
     int top = at_y * from->height, bottom = top + from->height;
@@ -358,8 +336,7 @@ static void shrink_pixel(const region *from, int at_x, int at_y, uint8_t *record
             (uint8_t)((sum[c] + area / 2) / area);
 }
 
-static void shrink(const uint8_t *pixels, int width, int height, int stretch, uint8_t *record)
-{
+static void shrink(const uint8_t *pixels, int width, int height, int stretch, uint8_t *record) {
     int side = width < height ? width : height, i;
     region from = {pixels, width, width, height};
 
@@ -373,8 +350,7 @@ static void shrink(const uint8_t *pixels, int width, int height, int stretch, ui
 }
 
 /* 0 after filling the record, else after listing the file as skipped. */
-static int read_picture(collection *c, const found *file, int stretch, uint8_t *record)
-{
+static int read_picture(collection *c, const found *file, int stretch, uint8_t *record) {
     const char *reason;
     uint8_t *pixels;
     void *bytes = NULL;
@@ -402,8 +378,7 @@ static int read_picture(collection *c, const found *file, int stretch, uint8_t *
 /* ---- Pictures to records ---- */
 
 static ptq_status write_split(collection *c, int split, int stretch, cifar_writer *writer,
-                              ptq_error *err)
-{
+                              ptq_error *err) {
     uint8_t record[PTQ_CIFAR10_RECORD];
     const found_list *list = &c->files[split];
     size_t i;
@@ -425,8 +400,7 @@ static ptq_status write_split(collection *c, int split, int stretch, cifar_write
     return PTQ_OK;
 }
 
-static void print_counts(const collection *c)
-{
+static void print_counts(const collection *c) {
     size_t sum[2] = {0, 0};
     int label;
 
@@ -439,8 +413,7 @@ static void print_counts(const collection *c)
     printf("%-31s %7zu %7zu\n%zu skipped\n", "all", sum[0], sum[1], c->skipped);
 }
 
-static ptq_status convert(const settings *s, ptq_error *err)
-{
+static ptq_status convert(const settings *s, ptq_error *err) {
     static collection c;
     cifar_writer writer;
     ptq_status status = collect(&c, s->from, err);
@@ -467,8 +440,7 @@ typedef struct png {
     size_t size;
 } png;
 
-static void take_png(void *user, void *bytes, int size)
-{
+static void take_png(void *user, void *bytes, int size) {
     png *made = user;
 
     if (size > 0 && (size_t)size <= sizeof made->bytes) {
@@ -477,8 +449,7 @@ static void take_png(void *user, void *bytes, int size)
     }
 }
 
-static ptq_status write_png(const char *path, const uint8_t *pixels, ptq_error *err)
-{
+static ptq_status write_png(const char *path, const uint8_t *pixels, ptq_error *err) {
     png made;
 
     made.size = 0;
@@ -490,8 +461,7 @@ static ptq_status write_png(const char *path, const uint8_t *pixels, ptq_error *
 }
 
 /* Class names become names of directories: none may lead elsewhere. */
-static ptq_status make_class_directories(const char *path, const ptq_dataset *set, ptq_error *err)
-{
+static ptq_status make_class_directories(const char *path, const ptq_dataset *set, ptq_error *err) {
     char full[FILE_PATH_BYTES];
     int c;
 
@@ -508,8 +478,7 @@ static ptq_status make_class_directories(const char *path, const ptq_dataset *se
 }
 
 /* The number in the name is the record's: sorted by name, the pictures have the records' order. */
-static ptq_status write_pictures(const char *path, const ptq_dataset *set, ptq_error *err)
-{
+static ptq_status write_pictures(const char *path, const ptq_dataset *set, ptq_error *err) {
     char folder[FILE_PATH_BYTES], full[FILE_PATH_BYTES], name[32];
     uint8_t pixels[3 * CIFAR_PLANE];
     size_t i;
@@ -526,8 +495,7 @@ static ptq_status write_pictures(const char *path, const ptq_dataset *set, ptq_e
 }
 
 static ptq_status unpack_split(const settings *s, int split, const ptq_cifar10 *data,
-                               ptq_error *err)
-{
+                               ptq_error *err) {
     ptq_dataset set = *ptq_cifar10_dataset(data);
     char path[FILE_PATH_BYTES];
     struct stat status;
@@ -544,8 +512,7 @@ static ptq_status unpack_split(const settings *s, int split, const ptq_cifar10 *
 }
 
 /* Data may have only one of the splits; with neither, the reader says what it found. */
-static ptq_status unpack(const settings *s, ptq_error *err)
-{
+static ptq_status unpack(const settings *s, ptq_error *err) {
     ptq_status status = PTQ_OK;
     int split, there[2];
 
@@ -556,7 +523,8 @@ static ptq_status unpack(const settings *s, ptq_error *err)
 
         if (!there[split] && (there[0] || there[1]))
             continue;
-        status = ptq_cifar10_open(s->from, split ? PTQ_SPLIT_TEST : PTQ_SPLIT_TRAIN, NULL, &data, err);
+        status =
+            ptq_cifar10_open(s->from, split ? PTQ_SPLIT_TEST : PTQ_SPLIT_TRAIN, NULL, &data, err);
         if (!status)
             status = unpack_split(s, split, data, err);
         ptq_cifar10_free(data);
@@ -566,8 +534,7 @@ static ptq_status unpack(const settings *s, ptq_error *err)
 
 /* ---- The program ---- */
 
-static void print_usage(void)
-{
+static void print_usage(void) {
     printf(
         "usage: images2cifar [OPTIONS] PICTURES DATA\n"
         "       images2cifar --reverse DATA PICTURES\n\n"
@@ -591,8 +558,7 @@ static void print_usage(void)
         (int)CLASSES);
 }
 
-static int read_arguments(int argc, char **argv, settings *s)
-{
+static int read_arguments(int argc, char **argv, settings *s) {
     int i;
 
     for (i = 1; i < argc; i++) {
@@ -615,8 +581,7 @@ static int read_arguments(int argc, char **argv, settings *s)
     return s->to ? 0 : complain("images2cifar", "two directories are needed");
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     settings s = {NULL, NULL, 0, 0, 0, 1};
     ptq_error err;
 

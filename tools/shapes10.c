@@ -43,18 +43,15 @@ typedef struct mask {
 
 /* ---- Random choices ---- */
 
-static int between(ptq_rng *rng, int low, int high)
-{
+static int between(ptq_rng *rng, int low, int high) {
     return low + (int)ptq_rng_below(rng, (uint32_t)(high - low + 1));
 }
 
-static int clamp(int value, int low, int high)
-{
+static int clamp(int value, int low, int high) {
     return value < low ? low : value > high ? high : value;
 }
 
-static colour any_colour(ptq_rng *rng)
-{
+static colour any_colour(ptq_rng *rng) {
     colour made;
     int c;
 
@@ -64,8 +61,7 @@ static colour any_colour(ptq_rng *rng)
 }
 
 /* A colour at most `spread` away from another in each channel. */
-static colour near_colour(ptq_rng *rng, colour other, int spread)
-{
+static colour near_colour(ptq_rng *rng, colour other, int spread) {
     int c;
 
     for (c = 0; c < 3; c++)
@@ -73,8 +69,7 @@ static colour near_colour(ptq_rng *rng, colour other, int spread)
     return other;
 }
 
-static int colour_distance(colour a, colour b)
-{
+static int colour_distance(colour a, colour b) {
     int sum = 0, c;
 
     for (c = 0; c < 3; c++)
@@ -85,8 +80,7 @@ static int colour_distance(colour a, colour b)
 /* A direction with length UNIT, nearly uniform. The circle's rational parametrization by the
    tangent of half the angle covers an eighth of a turn to either side; quarter turns may follow. No
    sine is asked for: its last bit differs between C libraries. */
-static void any_direction(ptq_rng *rng, int *x, int *y)
-{
+static void any_direction(ptq_rng *rng, int *x, int *y) {
     int t = between(rng, -424, 424); /* tan(pi / 8) is 424 / 1024 */
     int along = (1024 * 1024 - t * t) * 4 / ((1024 * 1024 + t * t) / 1024);
     int across = 2 * 1024 * t * 4 / ((1024 * 1024 + t * t) / 1024);
@@ -121,8 +115,7 @@ typedef struct texture {
 
 enum { PLAIN, GRADIENT, STRIPES, CHECKER, CLOUDS, BLOBS, TEXTURES };
 
-static texture any_texture(ptq_rng *rng)
-{
+static texture any_texture(ptq_rng *rng) {
     texture made;
     int i, k;
 
@@ -137,16 +130,14 @@ static texture any_texture(ptq_rng *rng)
 }
 
 /* Position along a direction, from the picture's middle, in 256ths of a pixel. */
-static int along(int x, int y, int direction_x, int direction_y)
-{
+static int along(int x, int y, int direction_x, int direction_y) {
     const int middle = CIFAR_SIDE * PIXEL / 2;
 
     return ((x - middle) * direction_x + (y - middle) * direction_y) / UNIT;
 }
 
 /* 0 in one half of each period and 256 in the other, with a soft edge one pixel wide. */
-static int wave(int position, int period)
-{
+static int wave(int position, int period) {
     int rest = ((position % period) + period) % period;
     int from_edge = rest < period / 2 ? rest : period - rest;
 
@@ -154,8 +145,7 @@ static int wave(int position, int period)
 }
 
 /* Random values on a lattice with bilinear interpolation between them. */
-static int noise_at(const texture *t, int x, int y)
-{
+static int noise_at(const texture *t, int x, int y) {
     int cell = t->period / 2 + 2 * PIXEL, at_x = x + t->phase, at_y = y + t->phase;
     int i = at_y / cell, k = at_x / cell;
     int down = at_y % cell, right = at_x % cell;
@@ -165,8 +155,7 @@ static int noise_at(const texture *t, int x, int y)
     return (above / cell * (cell - down) + below / cell * down) / cell;
 }
 
-static int texture_at(const texture *t, int x, int y)
-{
+static int texture_at(const texture *t, int x, int y) {
     int position = along(x, y, t->x, t->y);
 
     switch (t->kind) {
@@ -190,8 +179,7 @@ static int texture_at(const texture *t, int x, int y)
 }
 
 /* Puts a texture of two colours over the picture wherever the mask covers it. */
-static void paint(picture *p, const mask *m, const texture *t, colour a, colour b)
-{
+static void paint(picture *p, const mask *m, const texture *t, colour a, colour b) {
     int i, c;
 
     for (i = 0; i < CIFAR_PLANE; i++) {
@@ -206,8 +194,7 @@ static void paint(picture *p, const mask *m, const texture *t, colour a, colour 
     }
 }
 
-static void paint_plain(picture *p, const mask *m, colour a)
-{
+static void paint_plain(picture *p, const mask *m, colour a) {
     static const texture plain = {PLAIN, 0, 0, 1, 0, {{0}}};
 
     paint(p, m, &plain, a, a);
@@ -238,9 +225,7 @@ typedef struct outline {
 } outline;
 
 #define OUTLINE(name)                                                                              \
-    {                                                                                              \
-        name, (int)(sizeof(name) / sizeof((name)[0]))                                              \
-    }
+    { name, (int)(sizeof(name) / sizeof((name)[0])) }
 
 /* Of the classes with corners. */
 static const outline outlines[CLASSES] = {
@@ -248,8 +233,7 @@ static const outline outlines[CLASSES] = {
     [SQUARE] = OUTLINE(square), [STAR] = OUTLINE(star),   [TRIANGLE] = OUTLINE(triangle)};
 
 /* Even-odd rule: how many edges cross the ray to the right of the point. */
-static int in_outline(const outline *o, int x, int y)
-{
+static int in_outline(const outline *o, int x, int y) {
     int inside = 0, i;
 
     for (i = 0; i < o->corners; i++) {
@@ -264,14 +248,10 @@ static int in_outline(const outline *o, int x, int y)
     return inside;
 }
 
-static int in_circle(int x, int y, int radius)
-{
-    return x * x + y * y <= radius * radius;
-}
+static int in_circle(int x, int y, int radius) { return x * x + y * y <= radius * radius; }
 
 /* (x^2 + y^2 - 1)^3 <= x^2 y^3, y upwards, in a circle around it of 1.25 units. */
-static int in_heart(int x, int y)
-{
+static int in_heart(int x, int y) {
     const int64_t one = 256;
     int64_t u = (int64_t)x * 5 / 64, v = -(int64_t)y * 5 / 64 + 24; /* from 4096 to 256 * 1.25 */
     int64_t base = u * u + v * v - one * one;
@@ -289,8 +269,7 @@ typedef struct object {
 } object;
 
 /* Whether a point in the object's own coordinates belongs to it. */
-static int in_object(const object *o, int x, int y)
-{
+static int in_object(const object *o, int x, int y) {
     if (!in_circle(x, y, UNIT + UNIT / 16))
         return 0;
     switch (o->label) {
@@ -308,8 +287,7 @@ static int in_object(const object *o, int x, int y)
 }
 
 /* The rotation and stretch are drawn for the inverse at once: from the picture to the object. */
-static object any_object(ptq_rng *rng, int label, int smallest, int largest)
-{
+static object any_object(ptq_rng *rng, int label, int smallest, int largest) {
     object made;
     int radius = between(rng, smallest, largest); /* in 256ths of a pixel */
     int stretch = between(rng, 208, 256);         /* of one axis */
@@ -329,8 +307,7 @@ static object any_object(ptq_rng *rng, int label, int smallest, int largest)
     return made;
 }
 
-static int in_object_at(const object *o, int x, int y)
-{
+static int in_object_at(const object *o, int x, int y) {
     int dx = x - o->x, dy = y - o->y;
 
     if (abs(dx) > o->reach || abs(dy) > o->reach)
@@ -339,8 +316,7 @@ static int in_object_at(const object *o, int x, int y)
                      (o->matrix[1][0] * dx + o->matrix[1][1] * dy) / 256);
 }
 
-static void cover_object(mask *m, const object *o)
-{
+static void cover_object(mask *m, const object *o) {
     const int step = PIXEL / SAMPLES;
     int i, s;
 
@@ -357,8 +333,7 @@ static void cover_object(mask *m, const object *o)
 }
 
 /* A line across the picture with smooth edges, its width in 256ths of a pixel. */
-static void cover_line(ptq_rng *rng, mask *m, int thinnest, int widest)
-{
+static void cover_line(ptq_rng *rng, mask *m, int thinnest, int widest) {
     int x, y, i, half = between(rng, thinnest, widest) / 2;
     int offset = between(rng, -14 * PIXEL, 14 * PIXEL);
 
@@ -374,8 +349,7 @@ static void cover_line(ptq_rng *rng, mask *m, int thinnest, int widest)
 
 /* ---- The picture ---- */
 
-static void draw_lines(ptq_rng *rng, picture *p, int most, int thinnest, int widest)
-{
+static void draw_lines(ptq_rng *rng, picture *p, int most, int thinnest, int widest) {
     mask m;
     int count = between(rng, 0, most);
 
@@ -386,8 +360,7 @@ static void draw_lines(ptq_rng *rng, picture *p, int most, int thinnest, int wid
 }
 
 /* Small discs and corners that are no object, but look like parts of one. */
-static void draw_crumbs(ptq_rng *rng, picture *p, int most)
-{
+static void draw_crumbs(ptq_rng *rng, picture *p, int most) {
     mask m;
     int count = between(rng, 0, most);
 
@@ -400,8 +373,7 @@ static void draw_crumbs(ptq_rng *rng, picture *p, int most)
 }
 
 /* The object's colour keeps some distance from both of the ground's, or nobody could see it. */
-static colour visible_colour(ptq_rng *rng, colour a, colour b, int distance)
-{
+static colour visible_colour(ptq_rng *rng, colour a, colour b, int distance) {
     colour made;
 
     do
@@ -410,8 +382,7 @@ static colour visible_colour(ptq_rng *rng, colour a, colour b, int distance)
     return made;
 }
 
-static void draw_scene(ptq_rng *rng, picture *p, int label)
-{
+static void draw_scene(ptq_rng *rng, picture *p, int label) {
     colour a = any_colour(rng), b = near_colour(rng, a, 64 * 256), over;
     texture ground = any_texture(rng), surface = any_texture(rng);
     object what = any_object(rng, label, 7 * PIXEL, 13 * PIXEL);
@@ -429,8 +400,7 @@ static void draw_scene(ptq_rng *rng, picture *p, int label)
 }
 
 /* Brighter on one side than on the other. */
-static void light(ptq_rng *rng, picture *p)
-{
+static void light(ptq_rng *rng, picture *p) {
     int x, y, i, c, strength = between(rng, 0, 112), level = between(rng, 192, 288);
 
     any_direction(rng, &x, &y);
@@ -444,8 +414,7 @@ static void light(ptq_rng *rng, picture *p)
 }
 
 /* One line of pixels through the kernel 1 2 1, the border repeated. */
-static void blur_line(int *value, int step)
-{
+static void blur_line(int *value, int step) {
     int before = value[0], i;
 
     for (i = 0; i < CIFAR_SIDE; i++) {
@@ -456,8 +425,7 @@ static void blur_line(int *value, int step)
     }
 }
 
-static void blur(picture *p)
-{
+static void blur(picture *p) {
     int c, i;
 
     for (c = 0; c < 3; c++) {
@@ -469,8 +437,7 @@ static void blur(picture *p)
 }
 
 /* The sum of four uniform numbers is close to a normal one; its deviation here is `strength`. */
-static int noise(ptq_rng *rng, int strength)
-{
+static int noise(ptq_rng *rng, int strength) {
     uint32_t bits = ptq_rng_next(rng);
     int sum = (int)(bits & 255) + (int)(bits >> 8 & 255) + (int)(bits >> 16 & 255) +
               (int)(bits >> 24) - 510;
@@ -479,8 +446,7 @@ static int noise(ptq_rng *rng, int strength)
 }
 
 /* To bytes, with noise of all channels together and of each for itself. */
-static void develop(ptq_rng *rng, const picture *p, uint8_t *record)
-{
+static void develop(ptq_rng *rng, const picture *p, uint8_t *record) {
     int grey = between(rng, 0, 10 * 256), own = between(rng, 0, 10 * 256), i, c;
 
     for (i = 0; i < CIFAR_PLANE; i++) {
@@ -494,8 +460,7 @@ static void develop(ptq_rng *rng, const picture *p, uint8_t *record)
     }
 }
 
-static void draw_record(ptq_rng *rng, int label, uint8_t *record)
-{
+static void draw_record(ptq_rng *rng, int label, uint8_t *record) {
     picture p;
     int blurs;
 
@@ -510,8 +475,7 @@ static void draw_record(ptq_rng *rng, int label, uint8_t *record)
 /* ---- The sets ---- */
 
 /* In every ten pictures each class comes once, in random order: a set cut short stays balanced. */
-static void shuffle_labels(ptq_rng *rng, int label[CLASSES])
-{
+static void shuffle_labels(ptq_rng *rng, int label[CLASSES]) {
     int i;
 
     for (i = 0; i < CLASSES; i++)
@@ -525,8 +489,7 @@ static void shuffle_labels(ptq_rng *rng, int label[CLASSES])
 }
 
 static ptq_status write_set(cifar_writer *writer, ptq_split split, int count, uint64_t seed,
-                            ptq_error *err)
-{
+                            ptq_error *err) {
     uint8_t record[PTQ_CIFAR10_RECORD];
     int label[CLASSES], i;
     ptq_rng rng;
@@ -547,8 +510,7 @@ typedef struct request {
     unsigned long train, test, seed;
 } request;
 
-static int usage(FILE *to, int status)
-{
+static int usage(FILE *to, int status) {
     fprintf(
         to,
         "usage: shapes10 DIR [--train N] [--test N] [--seed S]\n\n"
@@ -563,8 +525,7 @@ static int usage(FILE *to, int status)
     return status;
 }
 
-static int read_arguments(int argc, char **argv, request *r)
-{
+static int read_arguments(int argc, char **argv, request *r) {
     int i, bad;
 
     for (i = 1; i < argc; i++) {
@@ -586,8 +547,7 @@ static int read_arguments(int argc, char **argv, request *r)
     return r->train || r->test ? 0 : complain("shapes10", "no pictures asked for");
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     request r = {NULL, 20000, 5000, 1};
     cifar_writer writer;
     ptq_error err;

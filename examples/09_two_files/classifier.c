@@ -13,8 +13,7 @@ struct classifier {
     ptq_session *session;
 };
 
-classifier *classifier_open(const char *model, char *reason, size_t size)
-{
+classifier *classifier_open(const char *model, char *reason, size_t size) {
     classifier *c = calloc(1, sizeof *c);
     ptq_error err = {PTQ_OUT_OF_MEMORY, "no memory"};
 
@@ -28,8 +27,7 @@ classifier *classifier_open(const char *model, char *reason, size_t size)
     return NULL;
 }
 
-void classifier_close(classifier *c)
-{
+void classifier_close(classifier *c) {
     if (!c)
         return;
     ptq_session_free(c->session);
@@ -39,8 +37,7 @@ void classifier_close(classifier *c)
     free(c);
 }
 
-int classifier_run(classifier *c, const unsigned char *pixels)
-{
+int classifier_run(classifier *c, const unsigned char *pixels) {
     int best;
 
     return ptq_classify(c->session, pixels, 1, &best, NULL) ? -1 : best;

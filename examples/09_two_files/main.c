@@ -13,8 +13,7 @@
 
 enum { SHOWN = 10 };
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     const char *model = argc == 3 ? argv[1] : "build/models/resnet8-shapes10-int8.safetensors";
     const char *folder = argc == 3 ? argv[2] : "build/shapes10-data";
     char reason[PTQ_ERROR_SIZE];

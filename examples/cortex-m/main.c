@@ -10,47 +10,38 @@
 enum { OPEN = 1, CLOSE, WRITE = 5, READ, SEEK = 10, EXIT_EXTENDED = 32 };
 enum { MODE_READ = 1, MODE_WRITE = 5 }; /* "rb", "wb" */
 
-static int32_t host(int32_t operation, const void *arguments)
-{
+static int32_t host(int32_t operation, const void *arguments) {
     register int32_t r0 __asm__("r0") = operation;
     register const void *r1 __asm__("r1") = arguments;
     __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
     return r0;
 }
 
-static int32_t host_open(const char *name, uint32_t length, uint32_t mode)
-{
+static int32_t host_open(const char *name, uint32_t length, uint32_t mode) {
     const uintptr_t arguments[3] = {(uintptr_t)name, mode, length};
     return host(OPEN, arguments);
 }
 
-static void host_close(int32_t file)
-{
+static void host_close(int32_t file) {
     const int32_t arguments[1] = {file};
     host(CLOSE, arguments);
 }
 
 /* Bytes that were not read. */
-static int32_t host_read(int32_t file, void *to, uint32_t size)
-{
+static int32_t host_read(int32_t file, void *to, uint32_t size) {
     const uintptr_t arguments[3] = {(uintptr_t)file, (uintptr_t)to, size};
     return host(READ, arguments);
 }
 
 /* Bytes that were not written. */
-static int32_t host_write(int32_t file, const void *from, uint32_t size)
-{
+static int32_t host_write(int32_t file, const void *from, uint32_t size) {
     const uintptr_t arguments[3] = {(uintptr_t)file, (uintptr_t)from, size};
     return host(WRITE, arguments);
 }
 
-static void print(const char *text)
-{
-    host(4, text);
-}
+static void print(const char *text) { host(4, text); }
 
-static void print_number(const char *label, uint32_t number)
-{
+static void print_number(const char *label, uint32_t number) {
     char digits[12];
     char *at = digits + sizeof digits;
     *--at = 0;
@@ -67,8 +58,7 @@ static void print_number(const char *label, uint32_t number)
 
 extern uint32_t stack_bottom[], stack_top[];
 
-static uint32_t stack_used(void)
-{
+static uint32_t stack_used(void) {
     const uint32_t *at = stack_bottom;
     while (at < stack_top && *at == 0x5ac05ac0u)
         at++;
@@ -82,8 +72,7 @@ enum { PLANE = NET_HEIGHT * NET_WIDTH };
 static uint8_t pixels[NET_PIXELS];
 
 /* A record is a label, then a plane for each channel; the network wants channels together. */
-static int read_image(int32_t file)
-{
+static int read_image(int32_t file) {
     uint8_t some[64];
     int c, i, k;
     if (host_read(file, some, 1))
@@ -98,8 +87,7 @@ static int read_image(int32_t file)
     return 1;
 }
 
-int main(void)
-{
+int main(void) {
     int32_t images = host_open("images.bin", 10, MODE_READ);
     int32_t results = host_open("logits.f32", 10, MODE_WRITE);
     float logits[NET_CLASSES];
@@ -120,8 +108,7 @@ int main(void)
     return count == 0;
 }
 
-void leave(int status)
-{
+void leave(int status) {
     const uint32_t arguments[2] = {0x20026, (uint32_t)status}; /* ADP_Stopped_ApplicationExit */
     host(EXIT_EXTENDED, arguments);
     for (;;)

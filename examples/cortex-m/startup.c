@@ -9,15 +9,13 @@ int main(void);
 void leave(int status);
 
 /* On the way up from the bottom of the stack to this function's own frame. */
-static void paint_stack(void)
-{
+static void paint_stack(void) {
     uint32_t *at = stack_bottom, *here = (uint32_t *)__builtin_frame_address(0);
     while (at < here - 16)
         *at++ = 0x5ac05ac0u;
 }
 
-__attribute__((noreturn)) void reset(void)
-{
+__attribute__((noreturn)) void reset(void) {
     volatile uint32_t *to, *from = data_source;
     for (to = data_begin; to < data_end;)
         *to++ = *from++;
@@ -33,10 +31,7 @@ __attribute__((noreturn)) void reset(void)
         ;
 }
 
-static void fault(void)
-{
-    leave(2);
-}
+static void fault(void) { leave(2); }
 
 /* Initial stack pointer, reset, NMI and the faults; interrupts are never turned on. */
 __attribute__((section(".vectors"), used)) static const uintptr_t vectors[16] = {

@@ -13,7 +13,6 @@ import os
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-_NAMES_STATUS = 0
 LIBRARY = os.environ.get("PTQ_LIBRARY", os.path.join(HERE, "..", "..", "build", "libptq.so"))
 
 
@@ -30,14 +29,9 @@ class _Error(ctypes.Structure):
 
 
 class _PlanInfo(ctypes.Structure):
-    _fields_ = [
-        ("model", ctypes.c_void_p),
-        ("isa", ctypes.c_int),
-        ("logits", ctypes.c_int),
-        ("classes", ctypes.c_int),
-        ("pixels", ctypes.c_size_t),
-        ("arena_bytes", ctypes.c_size_t),
-    ]
+    _fields_ = [("model", ctypes.c_void_p)]
+    _fields_ += [(name, ctypes.c_int) for name in ("isa", "logits", "classes")]
+    _fields_ += [(name, ctypes.c_size_t) for name in ("pixels", "arena_bytes")]
 
 
 def _load():
@@ -75,7 +69,7 @@ def _call(function, *arguments):
     """Calls a function whose last parameter is the error, and raises that."""
     err = _Error()
     if function(*arguments, ctypes.byref(err)):
-        raise Error(_lib.ptq_name(_NAMES_STATUS, err.status).decode(), err.text.decode())
+        raise Error(_lib.ptq_name(0, err.status).decode(), err.text.decode())
 
 
 class _Handle:
@@ -119,9 +113,9 @@ class Plan(_Handle):
     def __init__(self, model):
         super().__init__(_lib.ptq_plan_free, keeps=(model,))
         _call(_lib.ptq_plan_create, model.pointer, None, ctypes.byref(self.pointer))
-        self.classes = _lib.ptq_plan_get_info(self.pointer).contents.classes
-        self.pixels = _lib.ptq_plan_get_info(self.pointer).contents.pixels
-        self.arena_bytes = _lib.ptq_plan_get_info(self.pointer).contents.arena_bytes
+        info = _lib.ptq_plan_get_info(self.pointer).contents
+        self.classes, self.pixels = info.classes, info.pixels
+        self.arena_bytes = info.arena_bytes
 
 
 class Session(_Handle):

@@ -25,26 +25,16 @@ static network networks[KINDS];
 static ptq_calibration *calibration;
 static ptq_error error;
 
-EXPORT(problem) const char *problem(void)
-{
-    return error.text;
-}
+EXPORT(problem) const char *problem(void) { return error.text; }
 
 /* Memory for what JavaScript passes and gets. */
-EXPORT(reserve) void *reserve(size_t size)
-{
-    return malloc(size);
-}
+EXPORT(reserve) void *reserve(size_t size) { return malloc(size); }
 
-EXPORT(release) void release(void *memory)
-{
-    free(memory);
-}
+EXPORT(release) void release(void *memory) { free(memory); }
 
 /* ---- Networks ---- */
 
-static void network_close(network *n)
-{
+static void network_close(network *n) {
     ptq_session_free(n->fast);
     ptq_session_free(n->keeping);
     ptq_plan_free(n->plan);
@@ -53,8 +43,7 @@ static void network_close(network *n)
 }
 
 /* Takes the model over, whatever happens. */
-static ptq_status network_open(network *n, ptq_model *model)
-{
+static ptq_status network_open(network *n, ptq_model *model) {
     ptq_session_options keep = {0};
 
     network_close(n);
@@ -70,24 +59,15 @@ static ptq_status network_open(network *n, ptq_model *model)
 }
 
 /* 1 if there is such a network; the other functions that take a kind ask for one that there is. */
-EXPORT(ready) int ready(int kind)
-{
-    return networks[kind].plan != NULL;
-}
+EXPORT(ready) int ready(int kind) { return networks[kind].plan != NULL; }
 
-EXPORT(classes) int classes(void)
-{
-    return ptq_plan_get_info(networks[FLOAT].plan)->classes;
-}
+EXPORT(classes) int classes(void) { return ptq_plan_get_info(networks[FLOAT].plan)->classes; }
 
-EXPORT(pixels) size_t pixels(void)
-{
-    return ptq_plan_get_info(networks[FLOAT].plan)->pixels;
-}
+EXPORT(pixels) size_t pixels(void) { return ptq_plan_get_info(networks[FLOAT].plan)->pixels; }
 
-static ptq_status check_alike(network *n)
-{
-    if (ptq_plan_get_info(n->plan)->pixels == pixels() && ptq_plan_get_info(n->plan)->classes == classes())
+static ptq_status check_alike(network *n) {
+    if (ptq_plan_get_info(n->plan)->pixels == pixels() &&
+        ptq_plan_get_info(n->plan)->classes == classes())
         return PTQ_OK;
     network_close(n);
     return ptq_error_set(&error, PTQ_INVALID_ARGUMENT,
@@ -96,8 +76,7 @@ static ptq_status check_alike(network *n)
 
 /* A network from the bytes of a model file. A float one comes first: with it goes all that was made
    from the one before. */
-EXPORT(load) ptq_status load(int kind, const void *bytes, size_t size)
-{
+EXPORT(load) ptq_status load(int kind, const void *bytes, size_t size) {
     ptq_model *model = NULL, *fused = NULL;
     ptq_status status;
 
@@ -115,14 +94,12 @@ EXPORT(load) ptq_status load(int kind, const void *bytes, size_t size)
     return status ? status : check_alike(&networks[kind]);
 }
 
-EXPORT(isa) const char *isa(void)
-{
+EXPORT(isa) const char *isa(void) {
     return ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(networks[FLOAT].plan)->isa);
 }
 
 /* Bytes of weights, biases and scales. */
-EXPORT(parameter_bytes) size_t parameter_bytes(int kind)
-{
+EXPORT(parameter_bytes) size_t parameter_bytes(int kind) {
     const ptq_model *model = networks[kind].model;
     size_t sum = 0;
 
@@ -133,8 +110,7 @@ EXPORT(parameter_bytes) size_t parameter_bytes(int kind)
 
 /* The integer network as a model file, released by the caller; its length goes to `size`. NULL on
    failure. */
-EXPORT(save) void *save(size_t *size)
-{
+EXPORT(save) void *save(size_t *size) {
     void *bytes = NULL;
 
     return ptq_model_write(networks[INTEGER].model, &bytes, size, &error) ? NULL : bytes;
@@ -142,8 +118,7 @@ EXPORT(save) void *save(size_t *size)
 
 /* ---- Quantization ---- */
 
-static ptq_status get_picture(void *user, size_t index, void *out, int *label, ptq_error *err)
-{
+static ptq_status get_picture(void *user, size_t index, void *out, int *label, ptq_error *err) {
     size_t size = pixels();
 
     (void)err;
@@ -153,8 +128,7 @@ static ptq_status get_picture(void *user, size_t index, void *out, int *label, p
 }
 
 /* Pictures of H x W x C bytes, one behind the other. */
-static ptq_dataset as_dataset(const uint8_t *pictures, size_t count)
-{
+static ptq_dataset as_dataset(const uint8_t *pictures, size_t count) {
     const int *shape = networks[FLOAT].model->node[0].shape;
     ptq_dataset data = {0};
 
@@ -170,8 +144,7 @@ static ptq_dataset as_dataset(const uint8_t *pictures, size_t count)
 }
 
 /* Observes the float network on more pictures. Few at a time keep the page alive. */
-EXPORT(calibrate) ptq_status calibrate(const uint8_t *pictures, size_t count)
-{
+EXPORT(calibrate) ptq_status calibrate(const uint8_t *pictures, size_t count) {
     const ptq_dataset data = as_dataset(pictures, count);
     ptq_calibration *part = NULL;
     ptq_status status;
@@ -187,15 +160,13 @@ EXPORT(calibrate) ptq_status calibrate(const uint8_t *pictures, size_t count)
 }
 
 /* The same from a calibration file made before. */
-EXPORT(read_calibration) ptq_status read_calibration(const void *bytes, size_t size)
-{
+EXPORT(read_calibration) ptq_status read_calibration(const void *bytes, size_t size) {
     ptq_calibration_free(calibration);
     calibration = NULL;
     return ptq_calibration_parse(bytes, size, NULL, &calibration, &error);
 }
 
-EXPORT(calibration_images) size_t calibration_images(void)
-{
+EXPORT(calibration_images) size_t calibration_images(void) {
     return calibration ? calibration->images : 0;
 }
 
@@ -203,8 +174,7 @@ EXPORT(calibration_images) size_t calibration_images(void)
    weights. Codes are rounded to nearest if `pictures` is NULL, which takes a moment. Else they are
    learned, as by the preset "best", from `count` pictures that were calibrated on: seconds. */
 EXPORT(convert)
-ptq_status convert(int weight_bits, int activation_bits, const uint8_t *pictures, size_t count)
-{
+ptq_status convert(int weight_bits, int activation_bits, const uint8_t *pictures, size_t count) {
     const ptq_dataset data = as_dataset(pictures, count);
     ptq_convert_options options = {0};
     ptq_model *model = NULL;
@@ -229,8 +199,7 @@ ptq_status convert(int weight_bits, int activation_bits, const uint8_t *pictures
    probabilities, count x classes each, either may be NULL. */
 EXPORT(run)
 ptq_status run(int kind, const uint8_t *pictures, size_t count, int repeat, float *logits,
-               float *probabilities)
-{
+               float *probabilities) {
     ptq_status status = PTQ_OK;
 
     for (int i = 0; i < repeat && !status; i++)
@@ -239,27 +208,19 @@ ptq_status run(int kind, const uint8_t *pictures, size_t count, int repeat, floa
 }
 
 /* One picture through both networks, for the functions below. */
-EXPORT(look) ptq_status look(const uint8_t *picture)
-{
+EXPORT(look) ptq_status look(const uint8_t *picture) {
     ptq_status status = ptq_run(networks[FLOAT].keeping, picture, 1, NULL, NULL, &error);
 
     return status ? status : ptq_run(networks[INTEGER].keeping, picture, 1, NULL, NULL, &error);
 }
 
 /* Tensors are numbered as the calibration lists them, in the order in which they are computed. */
-EXPORT(tensors) int tensors(void)
-{
-    return calibration->tensors;
-}
+EXPORT(tensors) int tensors(void) { return calibration->tensors; }
 
-EXPORT(tensor_name) const char *tensor_name(int tensor)
-{
-    return calibration->tensor[tensor].name;
-}
+EXPORT(tensor_name) const char *tensor_name(int tensor) { return calibration->tensor[tensor].name; }
 
 /* The real values of a tensor of the last picture looked at, H x W x C, and its shape. */
-EXPORT(tensor_values) ptq_status tensor_values(int kind, int tensor, float *values, int *shape)
-{
+EXPORT(tensor_values) ptq_status tensor_values(int kind, int tensor, float *values, int *shape) {
     ptq_tensor view;
     ptq_status status;
 
@@ -273,8 +234,7 @@ EXPORT(tensor_values) ptq_status tensor_values(int kind, int tensor, float *valu
 }
 
 /* How the integer network codes a tensor: PTQ_TYPE_F32 where it does not. */
-static ptq_qparams coding(int tensor)
-{
+static ptq_qparams coding(int tensor) {
     const ptq_model *model = networks[INTEGER].model;
     const ptq_qparams real = {PTQ_TYPE_F32, 0, 0, 0};
     const char *name = tensor_name(tensor);
@@ -295,8 +255,7 @@ typedef struct tensor_range {
     double clipped, zeros; /* shares of the values there: out of reach, exactly 0 */
 } tensor_range;
 
-EXPORT(describe_range) void describe_range(int tensor, tensor_range *out)
-{
+EXPORT(describe_range) void describe_range(int tensor, tensor_range *out) {
     const ptq_observer *observer = &calibration->tensor[tensor].observer;
     const ptq_statistics *seen = &observer->channel[0];
     ptq_qparams q = coding(tensor);
@@ -318,8 +277,7 @@ EXPORT(describe_range) void describe_range(int tensor, tensor_range *out)
 
 /* How many of a tensor's calibration values, exact zeros aside, fell into each of `columns` equal
    parts of from..to. A bin of the observer counts where its middle lies. */
-EXPORT(histogram) void histogram(int tensor, double from, double to, int columns, double *counts)
-{
+EXPORT(histogram) void histogram(int tensor, double from, double to, int columns, double *counts) {
     const ptq_statistics *seen = &calibration->tensor[tensor].observer.channel[0];
     double width = ldexp(1, seen->exponent);
 

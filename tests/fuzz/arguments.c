@@ -28,13 +28,13 @@ extern uint64_t __start_ptq_data[], __stop_ptq_data[], __start_ptq_bss[], __stop
    one, for memcpy and memset would check. */
 #if defined(__clang__)
 #define UNGUARDED                                                                                  \
-    __attribute__((no_sanitize("address", "undefined", "coverage"), no_builtin("memcpy", "memset")))
+    __attribute__((no_sanitize("address", "undefined", "coverage"), no_builtin("memcpy", "memse"   \
+                                                                                         "t")))
 #else
 #define UNGUARDED __attribute__((no_sanitize_address, optimize("no-tree-loop-distribute-patterns")))
 #endif
 
-UNGUARDED static void set_words(uint64_t *to, const uint64_t *from, size_t n)
-{
+UNGUARDED static void set_words(uint64_t *to, const uint64_t *from, size_t n) {
     if (from)
         for (size_t i = 0; i < n; i++)
             to[i] = from[i];
@@ -43,8 +43,7 @@ UNGUARDED static void set_words(uint64_t *to, const uint64_t *from, size_t n)
             to[i] = 0;
 }
 
-static void restore_variables(void)
-{
+static void restore_variables(void) {
     static uint64_t *first;
     size_t words = (size_t)(__stop_ptq_data - __start_ptq_data);
     char *empty[] = {NULL, NULL};
@@ -64,14 +63,10 @@ static void restore_variables(void)
 
 static int steps, patience, threads, conversions, loads;
 
-int count_cores(void)
-{
-    return 1;
-}
+int count_cores(void) { return 1; }
 
 /* Training is interrupted the way a user does it, if it listens. */
-static void interrupt(void)
-{
+static void interrupt(void) {
     struct sigaction now;
 
     if (!sigaction(SIGINT, NULL, &now) && now.sa_handler != SIG_IGN && now.sa_handler != SIG_DFL)
@@ -79,8 +74,7 @@ static void interrupt(void)
 }
 
 /* Time flies, ever faster: whoever asks for days gets them. */
-double seconds_now(void)
-{
+double seconds_now(void) {
     double now = steps;
 
     if (steps++ >= patience / 8)
@@ -88,22 +82,19 @@ double seconds_now(void)
     return now * now * now;
 }
 
-int progress_show(void *user, size_t done, size_t total)
-{
+int progress_show(void *user, size_t done, size_t total) {
     (void)user, (void)done, (void)total;
     return steps++ >= patience;
 }
 
 /* What takes long whatever the arguments are. */
 ptq_status ptq_tool_resnet8(int size, int width, int classes, const ptq_allocator *allocator,
-                            ptq_model **out, ptq_error *e)
-{
+                            ptq_model **out, ptq_error *e) {
     (void)width;
     return ptq_resnet8(size, 1, classes, allocator, out, e);
 }
 
-ptq_status ptq_tool_kernel_self_test(ptq_isa isa, ptq_error *e)
-{
+ptq_status ptq_tool_kernel_self_test(ptq_isa isa, ptq_error *e) {
     (void)e;
     return ptq_isa_support(isa) == PTQ_SUPPORT_AVAILABLE ? PTQ_OK : PTQ_UNSUPPORTED;
 }
@@ -111,8 +102,7 @@ ptq_status ptq_tool_kernel_self_test(ptq_isa isa, ptq_error *e)
 /* A sweep converts for every line of its table. Nothing begins unless the run may be long. */
 ptq_status ptq_tool_convert(const ptq_model *model, const ptq_calibration *calibration,
                             const ptq_convert_options *options, ptq_model **out,
-                            ptq_convert_report *report, ptq_error *e)
-{
+                            ptq_convert_report *report, ptq_error *e) {
     if (conversions++ >= patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
     return ptq_convert(model, calibration, options, out, report, e);
@@ -120,16 +110,14 @@ ptq_status ptq_tool_convert(const ptq_model *model, const ptq_calibration *calib
 
 ptq_status ptq_tool_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                               const ptq_calibrate_options *options, ptq_calibration **out,
-                              ptq_error *e)
-{
+                              ptq_error *e) {
     if (!patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
     return ptq_calibrate(plan, data, options, out, e);
 }
 
 ptq_status ptq_tool_trainer_create(const ptq_model *model, const ptq_model *source,
-                                   const trainer_options *options, trainer **out, ptq_error *e)
-{
+                                   const trainer_options *options, trainer **out, ptq_error *e) {
     if (!patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
     return trainer_create(model, source, options, out, e);
@@ -137,8 +125,7 @@ ptq_status ptq_tool_trainer_create(const ptq_model *model, const ptq_model *sour
 
 ptq_status ptq_tool_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                              const ptq_evaluate_options *options, ptq_evaluation *out,
-                             ptq_error *e)
-{
+                             ptq_error *e) {
     if (!patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
     return ptq_evaluate(plan, data, options, out, e);
@@ -146,16 +133,14 @@ ptq_status ptq_tool_evaluate(const ptq_plan *plan, const ptq_dataset *data,
 
 /* Some files are merged, not dozens. */
 ptq_status ptq_tool_calibration_load(const char *path, const ptq_allocator *allocator,
-                                     ptq_calibration **out, ptq_error *e)
-{
+                                     ptq_calibration **out, ptq_error *e) {
     if (loads++ >= 2 + patience)
         return ptq_error_set(e, PTQ_CANCELLED, "enough of this");
     return ptq_calibration_load(path, allocator, out, e);
 }
 
 /* What is timed: no more images than one call takes, black ones. */
-int images_open(const char *path, size_t image_bytes, size_t least, size_t most, image_store *out)
-{
+int images_open(const char *path, size_t image_bytes, size_t least, size_t most, image_store *out) {
     (void)path, (void)most;
     memset(out, 0, sizeof *out);
     out->image_bytes = image_bytes;
@@ -166,17 +151,15 @@ int images_open(const char *path, size_t image_bytes, size_t least, size_t most,
 
 ptq_status ptq_tool_observer_range(const ptq_observer *observer, int channel, ptq_method range,
                                    float percentile, ptq_type type, int bits, int symmetric,
-                                   float *low, float *high, ptq_error *e)
-{
+                                   float *low, float *high, ptq_error *e) {
     (void)range;
-    return ptq_observer_range(observer, channel, PTQ_METHOD_MINMAX, percentile, type, bits, symmetric, low,
-                              high, e);
+    return ptq_observer_range(observer, channel, PTQ_METHOD_MINMAX, percentile, type, bits,
+                              symmetric, low, high, e);
 }
 
 /* One more thread may start, the next one not. */
 int ptq_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
-               void *argument)
-{
+               void *argument) {
     return threads++ % 2 ? EAGAIN : pthread_create(thread, attributes, start, argument);
 }
 
@@ -201,8 +184,7 @@ typedef struct fixed_file {
 static fixed_file files[16];
 static int file_count, folder, home;
 
-static void add_file(const char *name, const void *bytes, size_t size)
-{
+static void add_file(const char *name, const void *bytes, size_t size) {
     fixed_file *file = &files[file_count++];
 
     file->name = name;
@@ -212,8 +194,7 @@ static void add_file(const char *name, const void *bytes, size_t size)
     memcpy(file->bytes, bytes, size);
 }
 
-static void add_model(const char *name, const ptq_model *model)
-{
+static void add_model(const char *name, const ptq_model *model) {
     void *bytes = NULL;
     size_t size = 0;
 
@@ -222,8 +203,7 @@ static void add_model(const char *name, const ptq_model *model)
     ptq_bytes_free(bytes, NULL);
 }
 
-static void make_files(void)
-{
+static void make_files(void) {
     static uint8_t records[22 * PTQ_CIFAR10_RECORD];
     ptq_model *model = make_network(network_text), *fused = NULL, *quantized = NULL;
     ptq_calibration *seen;
@@ -233,6 +213,7 @@ static void make_files(void)
     size_t size = 0;
 
     memset(&options, 0, sizeof options);
+    expect(!ptq_preset("minmax8", &options.scheme, &err));
     expect(!ptq_fuse(model, &fused, NULL, &err));
     seen = calibrate(fused, images_for(fused, &data));
     expect(!ptq_convert(fused, seen, &options, &quantized, NULL, &err));
@@ -255,16 +236,14 @@ static void make_files(void)
     ptq_model_free(model);
 }
 
-static fixed_file *find_file(const char *name)
-{
+static fixed_file *find_file(const char *name) {
     for (int i = 0; i < file_count; i++)
         if (!strcmp(files[i].name, name))
             return &files[i];
     return NULL;
 }
 
-static int is_untouched(const fixed_file *file)
-{
+static int is_untouched(const fixed_file *file) {
     struct stat now;
 
     return !fstatat(folder, file->name, &now, AT_SYMLINK_NOFOLLOW) &&
@@ -274,8 +253,7 @@ static int is_untouched(const fixed_file *file)
 }
 
 /* Takes away what the last run wrote; all files, at the end. */
-static void remove_files(int all)
-{
+static void remove_files(int all) {
     DIR *listing = fdopendir(openat(folder, ".", O_RDONLY | O_DIRECTORY));
     struct dirent *entry;
 
@@ -288,8 +266,7 @@ static void remove_files(int all)
 }
 
 /* What the last run wrote over. */
-static void restore_files(void)
-{
+static void restore_files(void) {
     for (int i = 0; i < file_count; i++) {
         fixed_file *file = &files[i];
         int to;
@@ -304,14 +281,12 @@ static void restore_files(void)
 
 static char folder_path[512];
 
-static void remove_folder(void)
-{
+static void remove_folder(void) {
     remove_files(1);
     rmdir(folder_path);
 }
 
-static void make_folder(void)
-{
+static void make_folder(void) {
     static const char *const unwanted[] = {"PTQ_MODEL", "CIFAR10_DIR", "PTQ_ISA", "PTQ_SHARED"};
     const char *base = getenv("TMPDIR");
 
@@ -330,8 +305,7 @@ static void make_folder(void)
 
 /* One a line. Without a slash no file outside the folder has a name; and lists, of which the tool
    tries every combination, stay short. Returns how many, 0 for what is not tried. */
-static int split(char *text, size_t size, char **argv)
-{
+static int split(char *text, size_t size, char **argv) {
     static char name[] = "ptq";
     char *line = text;
     int argc = 1, commas = 0;
@@ -351,8 +325,7 @@ static int split(char *text, size_t size, char **argv)
     return commas > MOST_COMMAS ? 0 : argc;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char *argv[MOST_ARGUMENTS + 2], *text = (char *)malloc(size + 1);
     int argc, status;
 

@@ -5,8 +5,7 @@
 #include "fuzz.h"
 
 /* One rule and one width a time: searching for all ranges would take most of the fuzzer's time. */
-static void choose_range(const ptq_observer *observer, size_t turn)
-{
+static void choose_range(const ptq_observer *observer, size_t turn) {
     float low, high;
 
     if (ptq_observer_range(observer, 0, (ptq_method)(turn % PTQ_METHOD_COUNT), 0, PTQ_TYPE_U8,
@@ -16,8 +15,7 @@ static void choose_range(const ptq_observer *observer, size_t turn)
         expect(low <= 0 && high >= 0);
 }
 
-static void write_again(ptq_calibration *seen)
-{
+static void write_again(ptq_calibration *seen) {
     ptq_calibration *again = NULL;
     void *bytes = NULL, *twice = NULL;
     size_t length = 0, second = 0;
@@ -32,8 +30,7 @@ static void write_again(ptq_calibration *seen)
     ptq_calibration_free(again);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     ptq_calibration *seen = NULL;
     char text[512];
 

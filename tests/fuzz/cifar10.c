@@ -1,8 +1,7 @@
 /* Fuzz target: any bytes as CIFAR-10 records. */
 #include "fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t pixels[32 * 32 * 3];
     ptq_cifar10 *set = NULL;
     ptq_dataset view;

@@ -13,14 +13,12 @@ static ptq_error err;
 
 /* Memory without end would not be had on a small machine either: a few bytes may name a gigabyte,
    which only makes the fuzzer slow. */
-static inline void *allocate_little(void *user, size_t size)
-{
+static inline void *allocate_little(void *user, size_t size) {
     (void)user;
     return size > 1 << 20 ? NULL : malloc(size ? size : 1);
 }
 
-static inline void release_little(void *user, void *pointer)
-{
+static inline void release_little(void *user, void *pointer) {
     (void)user;
     free(pointer);
 }
@@ -28,8 +26,7 @@ static inline void release_little(void *user, void *pointer)
 static const ptq_allocator little = {allocate_little, release_little, NULL};
 
 /* A number from all bytes of an input: FNV-1a. */
-static inline uint64_t seed_of(const uint8_t *data, size_t size)
-{
+static inline uint64_t seed_of(const uint8_t *data, size_t size) {
     uint64_t hash = 14695981039346656037u;
     size_t i;
 

@@ -3,8 +3,7 @@
 
 #include "fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     ptq_model *model = NULL, *again = NULL;
     size_t length;
     char *text, *twice;

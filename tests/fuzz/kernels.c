@@ -2,8 +2,7 @@
    sets that are here, in turn, must give what the scalar kernels give. */
 #include "fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint64_t seed = seed_of(data, size);
     ptq_isa here[PTQ_ISA_COUNT];
     unsigned count = 0;

@@ -4,8 +4,7 @@
 static const ptq_load_options within_limits = {{allocate_little, release_little, NULL}, 0};
 
 /* Small enough to run in no time; a hostile file may well describe a network of hours. */
-static int is_small(const ptq_model *model)
-{
+static int is_small(const ptq_model *model) {
     uint64_t macs = 0, outputs = 0;
     int i;
 
@@ -18,8 +17,7 @@ static int is_small(const ptq_model *model)
     return macs < 20000 && outputs < 20000;
 }
 
-static void run(const ptq_model *model)
-{
+static void run(const ptq_model *model) {
     ptq_plan *plan = NULL;
     ptq_session *session = NULL;
     uint8_t *pixels;
@@ -39,8 +37,7 @@ static void run(const ptq_model *model)
 }
 
 /* What was loaded and written loads again, and is the same. */
-static void write_again(const ptq_model *model)
-{
+static void write_again(const ptq_model *model) {
     ptq_model *again = NULL;
     void *bytes = NULL;
     size_t size = 0;
@@ -52,8 +49,7 @@ static void write_again(const ptq_model *model)
     ptq_bytes_free(bytes, &little);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     ptq_model *model = NULL, *fused = NULL;
 
     if (ptq_model_parse(data, size, &within_limits, &model, &err)) {

@@ -4,9 +4,7 @@
 #include "fuzz.h"
 
 /* Images that differ, of the size that a model takes; the data set is its own `user`. */
-static inline ptq_status get_image(void *user, size_t index, void *item, int *label,
-                                   ptq_error *e)
-{
+static inline ptq_status get_image(void *user, size_t index, void *item, int *label, ptq_error *e) {
     uint8_t *pixels = (uint8_t *)item;
     const ptq_dataset *data = (const ptq_dataset *)user;
     size_t i, n = (size_t)(data->height * data->width * data->channels);
@@ -18,8 +16,7 @@ static inline ptq_status get_image(void *user, size_t index, void *item, int *la
     return PTQ_OK;
 }
 
-static inline const ptq_dataset *images_for(const ptq_model *model, ptq_dataset *data)
-{
+static inline const ptq_dataset *images_for(const ptq_model *model, ptq_dataset *data) {
     memset(data, 0, sizeof *data);
     data->count = 2;
     data->height = model->node[0].shape[0];
@@ -32,8 +29,7 @@ static inline const ptq_dataset *images_for(const ptq_model *model, ptq_dataset 
     return data;
 }
 
-static inline void fill(ptq_model *model)
-{
+static inline void fill(ptq_model *model) {
     ptq_rng rng;
     size_t k;
     int i;
@@ -45,8 +41,7 @@ static inline void fill(ptq_model *model)
 }
 
 /* A network of that graph with random weights. */
-static inline ptq_model *make_network(const char *text)
-{
+static inline ptq_model *make_network(const char *text) {
     ptq_model *model = NULL;
 
     expect(!ptq_graph_parse(text, strlen(text), NULL, &model, &err));
@@ -54,8 +49,7 @@ static inline ptq_model *make_network(const char *text)
     return model;
 }
 
-static inline ptq_calibration *calibrate(const ptq_model *fused, const ptq_dataset *images)
-{
+static inline ptq_calibration *calibrate(const ptq_model *fused, const ptq_dataset *images) {
     ptq_calibrate_options any;
     ptq_calibration *seen = NULL;
     ptq_plan *plan = NULL;
@@ -69,8 +63,7 @@ static inline ptq_calibration *calibrate(const ptq_model *fused, const ptq_datas
 }
 
 /* A file of the model's tensors alone, without the graph. */
-static inline void *model_bytes(const ptq_model *model, size_t *size)
-{
+static inline void *model_bytes(const ptq_model *model, size_t *size) {
     ptq_archive *all = NULL, *bare = NULL;
     void *bytes = NULL;
     int i;
@@ -88,8 +81,7 @@ static inline void *model_bytes(const ptq_model *model, size_t *size)
 }
 
 /* Records of CIFAR-10: pictures of all classes in turn. */
-static inline void draw_records(uint8_t *records, size_t count)
-{
+static inline void draw_records(uint8_t *records, size_t count) {
     size_t i, k;
 
     for (i = 0; i < count; i++, records += PTQ_CIFAR10_RECORD) {

@@ -8,8 +8,7 @@
 int import_onnx(const char *path, ptq_model **out);
 
 /* The importer reads a file: one that has no name any more, and so needs no clearing away. */
-static const char *put_into_file(const uint8_t *data, size_t size)
-{
+static const char *put_into_file(const uint8_t *data, size_t size) {
     static char path[64];
     static int file = -1;
 
@@ -25,8 +24,7 @@ static const char *put_into_file(const uint8_t *data, size_t size)
     return path;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     ptq_model *model = NULL, *again = NULL;
     void *bytes = NULL;
     size_t length = 0;

@@ -5,8 +5,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static int replay(const char *path)
-{
+static int replay(const char *path) {
     FILE *file = fopen(path, "rb");
     uint8_t *data;
     long size;
@@ -27,8 +26,7 @@ static int replay(const char *path)
     return status;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     int i, failed = 0;
 
     for (i = 1; i < argc; i++)

@@ -28,8 +28,7 @@ static const char short_text[] = "ptq-graph 1\n"
 
 static const char *directory;
 
-static void save(const char *target, const char *name, const void *bytes, size_t size)
-{
+static void save(const char *target, const char *name, const void *bytes, size_t size) {
     char path[512];
 
     snprintf(path, sizeof path, "%s/%s", directory, target);
@@ -38,8 +37,7 @@ static void save(const char *target, const char *name, const void *bytes, size_t
     expect(!ptq_file_write(path, bytes, size, &err));
 }
 
-static void save_model(const ptq_model *model, const char *name)
-{
+static void save_model(const ptq_model *model, const char *name) {
     char text[4096];
     void *bytes = NULL;
     size_t size = 0, length = ptq_graph_write(model, text, sizeof text);
@@ -52,8 +50,7 @@ static void save_model(const ptq_model *model, const char *name)
 }
 
 /* The names of its tensors tell ResNet8. */
-static void save_tensors(const ptq_model *model, const char *name)
-{
+static void save_tensors(const ptq_model *model, const char *name) {
     size_t size = 0;
     void *bytes = model_bytes(model, &size);
 
@@ -61,8 +58,7 @@ static void save_tensors(const ptq_model *model, const char *name)
     ptq_bytes_free(bytes, NULL);
 }
 
-static void save_records(void)
-{
+static void save_records(void) {
     uint8_t records[2 * PTQ_CIFAR10_RECORD];
 
     draw_records(records, 2);
@@ -73,8 +69,8 @@ static void save_records(void)
 /* ---- Calibrated and quantized networks ---- */
 
 /* A network in every form that a preset makes of it, with few bits, with a self-test vector. */
-static void save_presets(const ptq_model *fused, const ptq_calibration *seen, const ptq_dataset *images)
-{
+static void save_presets(const ptq_model *fused, const ptq_calibration *seen,
+                         const ptq_dataset *images) {
     ptq_convert_options options;
     ptq_model *made = NULL;
     int i;
@@ -96,8 +92,7 @@ static void save_presets(const ptq_model *fused, const ptq_calibration *seen, co
     ptq_model_free(made);
 }
 
-static void save_calibration(const ptq_calibration *seen)
-{
+static void save_calibration(const ptq_calibration *seen) {
     void *bytes = NULL;
     size_t size = 0;
 
@@ -106,8 +101,7 @@ static void save_calibration(const ptq_calibration *seen)
     ptq_bytes_free(bytes, NULL);
 }
 
-static void save_network(const char *text, const char *name, int presets)
-{
+static void save_network(const char *text, const char *name, int presets) {
     ptq_model *model = make_network(text), *fused = NULL;
     ptq_calibration *seen;
     ptq_dataset data;
@@ -126,8 +120,7 @@ static void save_network(const char *text, const char *name, int presets)
     ptq_model_free(model);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     ptq_model *model = NULL;
 
     expect(argc == 2);

@@ -52,8 +52,7 @@ typedef struct timing {
 
 /* ---- Timing ---- */
 
-static void warm_up(team *crew)
-{
+static void warm_up(team *crew) {
     double start = seconds_now();
 
     do
@@ -62,8 +61,7 @@ static void warm_up(team *crew)
 }
 
 /* Calls until the time is over and 15 were made, or once through all images. */
-static size_t record_calls(team *crew, double *sample)
-{
+static size_t record_calls(team *crew, double *sample) {
     size_t pass = crew->images->count / (size_t)crew->call_images, calls = 0;
     double begin = seconds_now(), now = begin;
     progress state = progress_start("bench");
@@ -83,8 +81,7 @@ static size_t record_calls(team *crew, double *sample)
     return calls;
 }
 
-static int measure(team *crew, int images, timing *out)
-{
+static int measure(team *crew, int images, timing *out) {
     double *sample = malloc(MOST_CALLS * sizeof *sample);
     double scale = 1e6 / images;
 
@@ -113,21 +110,18 @@ typedef struct report {
     size_t sum_images;
 } report;
 
-static double images_per_second(const timing *took)
-{
+static double images_per_second(const timing *took) {
     return (double)took->calls * took->images / took->seconds;
 }
 
-static void print_timing(const timing *took)
-{
+static void print_timing(const timing *took) {
     say("batch %-4d  median %.1f us, min %.1f us per image; %.0f images/s over %zu images\n",
         took->images, took->median_us, took->min_us, images_per_second(took),
         took->calls * (size_t)took->images);
 }
 
 /* The name must be one word. */
-static void print_line(const report *made, const timing *took)
-{
+static void print_line(const report *made, const timing *took) {
     char precision[sizeof made->precision];
 
     snprintf(precision, sizeof precision, "%s", made->precision);
@@ -137,8 +131,7 @@ static void print_line(const report *made, const timing *took)
         threads, took->images, took->calls, took->median_us, took->min_us);
 }
 
-static void print_report(const report *made, const team *crew)
-{
+static void print_report(const report *made, const team *crew) {
     if (lines) {
         print_line(made, &made->batched);
         return;
@@ -155,15 +148,13 @@ static void print_report(const report *made, const team *crew)
 
 #ifdef PTQ_HAVE_jansson
 
-static json_t *timing_json(const timing *took)
-{
+static json_t *timing_json(const timing *took) {
     return json_pack("{s:i,s:I,s:f,s:f,s:f}", "batch", took->images, "calls",
                      (json_int_t)took->calls, "median_us", took->median_us, "min_us", took->min_us,
                      "images_per_second", images_per_second(took));
 }
 
-static int write_json(const report *made)
-{
+static int write_json(const report *made) {
     json_t *root = json_object();
 
     json_object_set_new(root, "schema_version", json_integer(SCHEMA_VERSION));
@@ -181,16 +172,14 @@ static int write_json(const report *made)
 
 #else
 
-static int write_json(const report *made)
-{
+static int write_json(const report *made) {
     (void)made;
     return 1;
 }
 
 #endif
 
-static int bench(const engine *ready, team *crew, report *made)
-{
+static int bench(const engine *ready, team *crew, report *made) {
     if (measure(crew, batch, &made->batched))
         return 1;
     made->single = made->batched;
@@ -206,8 +195,7 @@ static int bench(const engine *ready, team *crew, report *made)
     return json_option ? write_json(made) : 0;
 }
 
-static int bench_one(report *made)
-{
+static int bench_one(report *made) {
     image_store images = {0};
     team crew = {0};
     engine ready;
@@ -225,8 +213,7 @@ static int bench_one(report *made)
     return status;
 }
 
-static int bench_all(void)
-{
+static int bench_all(void) {
     table_options options = {0};
 
     if (threads != 1 || isa_option || all_images || lines)
@@ -241,8 +228,7 @@ static int bench_all(void)
     return bench_table(&options);
 }
 
-int command_bench(int argc, char **argv)
-{
+int command_bench(int argc, char **argv) {
     int parsed = parse_options(argc, argv, specs, &help, NULL, 0);
     report made = {0};
 

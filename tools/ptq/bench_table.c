@@ -59,15 +59,13 @@ static const char *const figure_names[] = {"single", "batch", "batch_two_threads
 
 /* ---- Models ---- */
 
-static int is_weighted(const ptq_node *node)
-{
+static int is_weighted(const ptq_node *node) {
     return node->op == PTQ_OP_CONV2D || node->op == PTQ_OP_DENSE;
 }
 
 /* MLPerf's ResNet8 with weights from a fixed seed: as fast as a trained one, and good for nothing
    else. */
-static int random_resnet8(ptq_model **out)
-{
+static int random_resnet8(ptq_model **out) {
     ptq_error err;
     ptq_rng rng;
 
@@ -87,9 +85,7 @@ static int random_resnet8(ptq_model **out)
     return 0;
 }
 
-static ptq_status random_image(void *user, size_t index, void *item, int *label,
-                               ptq_error *err)
-{
+static ptq_status random_image(void *user, size_t index, void *item, int *label, ptq_error *err) {
     uint8_t *pixels = item;
     const int *shape = user;
     ptq_rng rng;
@@ -103,8 +99,7 @@ static ptq_status random_image(void *user, size_t index, void *item, int *label,
 }
 
 /* An integer model to time: calibrated on noise, so that it needs no data and gives no accuracy. */
-static int quantize_for_speed(const ptq_model *model, ptq_model **out)
-{
+static int quantize_for_speed(const ptq_model *model, ptq_model **out) {
     ptq_calibrate_options calibrate = {0};
     ptq_convert_options convert = {0};
     ptq_calibration *calibration = NULL;
@@ -131,8 +126,7 @@ static int quantize_for_speed(const ptq_model *model, ptq_model **out)
     return status ? fail("%s", err.text) : 0;
 }
 
-static int describe_subject(subject *made)
-{
+static int describe_subject(subject *made) {
     ptq_error err;
 
     made->integer = 1;
@@ -147,8 +141,7 @@ static int describe_subject(subject *made)
     return 0;
 }
 
-static int fuse_into(ptq_model *model, subject *out)
-{
+static int fuse_into(ptq_model *model, subject *out) {
     ptq_error err;
     ptq_status status = ptq_fuse(model, &out->model, NULL, &err);
 
@@ -156,8 +149,7 @@ static int fuse_into(ptq_model *model, subject *out)
     return status ? fail("%s", err.text) : describe_subject(out);
 }
 
-static int load_subject(const char *path, subject *out)
-{
+static int load_subject(const char *path, subject *out) {
     ptq_model *model;
     ptq_error err;
 
@@ -166,8 +158,7 @@ static int load_subject(const char *path, subject *out)
     return fuse_into(model, out);
 }
 
-static int open_subjects(table *made)
-{
+static int open_subjects(table *made) {
     const table_options *options = made->options;
     subject *first = &made->subject[0], *second = &made->subject[1];
     ptq_model *model;
@@ -194,13 +185,9 @@ static int open_subjects(table *made)
 
 /* ---- Configurations ---- */
 
-static void stamp_node(void *user, int node)
-{
-    ((table *)user)->stamp[node + 1] = seconds_now();
-}
+static void stamp_node(void *user, int node) { ((table *)user)->stamp[node + 1] = seconds_now(); }
 
-static int open_entry(table *made, const subject *from, ptq_isa isa)
-{
+static int open_entry(table *made, const subject *from, ptq_isa isa) {
     entry *e = &made->entry[made->entries];
     ptq_plan_options options = {PTQ_ISA_AUTO, {NULL, NULL, NULL}};
     ptq_session_options watching;
@@ -220,8 +207,8 @@ static int open_entry(table *made, const subject *from, ptq_isa isa)
         ptq_session_create(e->plan, &watching, &e->watched, &err))
         return fail("%s", err.text);
     if (!made->images.pixels &&
-        images_open(made->options->data, ptq_plan_get_info(e->plan)->pixels, (size_t)made->options->batch,
-                    (size_t)made->options->batch, &made->images))
+        images_open(made->options->data, ptq_plan_get_info(e->plan)->pixels,
+                    (size_t)made->options->batch, (size_t)made->options->batch, &made->images))
         return 1;
     if (ptq_plan_get_info(e->plan)->pixels != made->images.image_bytes)
         return fail("the two models take images of different sizes");
@@ -229,8 +216,7 @@ static int open_entry(table *made, const subject *from, ptq_isa isa)
            team_create(e->plan, &made->images, 2, made->options->batch, &e->pair);
 }
 
-static int open_entries(table *made)
-{
+static int open_entries(table *made) {
     ptq_isa only;
 
     if (choose_isa(NULL, &only))
@@ -250,8 +236,7 @@ static int open_entries(table *made)
     return 0;
 }
 
-static void close_table(table *made)
-{
+static void close_table(table *made) {
     for (int i = 0; i < made->entries; i++) {
         team_free(&made->entry[i].one);
         team_free(&made->entry[i].pair);
@@ -270,15 +255,13 @@ static void close_table(table *made)
 
 /* ---- Measuring ---- */
 
-static void record(series *to, double median, double min)
-{
+static void record(series *to, double median, double min) {
     if (!to->rounds || min < to->min)
         to->min = min;
     to->median[to->rounds++] = median;
 }
 
-static void time_calls(table *made, team *crew, int images, double seconds, series *to)
-{
+static void time_calls(table *made, team *crew, int images, double seconds, series *to) {
     double begin = seconds_now(), now, scale = 1e6 / images, min = 0;
     size_t n = 0;
 
@@ -296,8 +279,7 @@ static void time_calls(table *made, team *crew, int images, double seconds, seri
 }
 
 /* Every node's own time, with the clock's taken off; the input's begins with the call. */
-static int time_layers(table *made, entry *e, double seconds)
-{
+static int time_layers(table *made, entry *e, double seconds) {
     int nodes = ptq_model_logits(e->from->model) + 1, runs = 0;
     double *took = malloc((size_t)nodes * LAYER_RUNS * sizeof *took), begin = seconds_now();
     ptq_error err;
@@ -325,8 +307,7 @@ static int time_layers(table *made, entry *e, double seconds)
 }
 
 /* From the file, or its bytes, to a session that could run. */
-static int time_load(table *made, entry *e)
-{
+static int time_load(table *made, entry *e) {
     ptq_plan_options options = {PTQ_ISA_AUTO, {NULL, NULL, NULL}};
     ptq_error err;
     double took[LOADS];
@@ -359,8 +340,7 @@ static int time_load(table *made, entry *e)
     return 0;
 }
 
-static int take_turn(table *made, entry *e, double slot)
-{
+static int take_turn(table *made, entry *e, double slot) {
     if (e->unit) {
         double rate = peak_measure(e->unit, slot / 8);
 
@@ -373,8 +353,7 @@ static int take_turn(table *made, entry *e, double slot)
 }
 
 /* What two looks at the clock cost. */
-static double time_clock(table *made)
-{
+static double time_clock(table *made) {
     for (int i = 0; i < MOST_SAMPLES; i++) {
         double start = seconds_now();
 
@@ -383,8 +362,7 @@ static double time_clock(table *made)
     return median_of(made->sample, MOST_SAMPLES);
 }
 
-static double load_average(void)
-{
+static double load_average(void) {
     FILE *file = fopen("/proc/loadavg", "r");
     double load = -1;
 
@@ -395,8 +373,7 @@ static double load_average(void)
     return load;
 }
 
-static int measure_all(table *made)
-{
+static int measure_all(table *made) {
     int batch = made->options->batch;
     double start, slot = (double)made->options->seconds / (PLANNED_ROUNDS * 4 * made->entries);
     progress state = progress_start("bench");
@@ -429,16 +406,14 @@ static int measure_all(table *made)
 
 /* ---- What the figures say ---- */
 
-static double overall(const series *from)
-{
+static double overall(const series *from) {
     double copy[MOST_ROUNDS];
 
     memcpy(copy, from->median, sizeof copy);
     return median_of(copy, (size_t)from->rounds);
 }
 
-static double lowest(const series *from)
-{
+static double lowest(const series *from) {
     double found = from->median[0];
 
     for (int i = 1; i < from->rounds; i++)
@@ -447,8 +422,7 @@ static double lowest(const series *from)
 }
 
 /* Median over the rounds of a / b. */
-static double ratio(const series *a, const series *b)
-{
+static double ratio(const series *a, const series *b) {
     double value[MOST_ROUNDS];
 
     for (int i = 0; i < a->rounds; i++)
@@ -457,8 +431,7 @@ static double ratio(const series *a, const series *b)
 }
 
 /* Share of the peak that `macs` per image are in the time of each round; 0 without a peak. */
-static double share(const entry *e, uint64_t macs, const series *time)
-{
+static double share(const entry *e, uint64_t macs, const series *time) {
     double value[MOST_ROUNDS];
 
     if (!e->unit)
@@ -468,15 +441,11 @@ static double share(const entry *e, uint64_t macs, const series *time)
     return median_of(value, (size_t)time->rounds);
 }
 
-static double gmacs(uint64_t macs, double us)
-{
-    return us > 0 ? (double)macs * 1e-3 / us : 0;
-}
+static double gmacs(uint64_t macs, double us) { return us > 0 ? (double)macs * 1e-3 / us : 0; }
 
 /* Every figure of a configuration has the same logits behind it, and every instruction set's
    integers are the same. */
-static int sums_agree(const table *made, int k)
-{
+static int sums_agree(const table *made, int k) {
     const entry *first = NULL;
 
     for (int i = 0; i < made->entries; i++) {
@@ -493,8 +462,7 @@ static int sums_agree(const table *made, int k)
     return 1;
 }
 
-static int check_sums(const table *made)
-{
+static int check_sums(const table *made) {
     for (int k = 0; k < 2; k++)
         if (!sums_agree(made, k))
             return fail("the checksums of the %s model differ; see the table",
@@ -504,8 +472,7 @@ static int check_sums(const table *made)
 
 /* ---- Text ---- */
 
-static void print_head(const table *made)
-{
+static void print_head(const table *made) {
     say("machine    %s, %d core%s; load average %.2f before, %.2f after\n", made->machine,
         count_cores(), count_cores() > 1 ? "s" : "", made->load_before, made->load_after);
     for (int k = 0; k < 2; k++) {
@@ -522,8 +489,7 @@ static void print_head(const table *made)
         made->rounds);
 }
 
-static void print_peaks(const table *made)
-{
+static void print_peaks(const table *made) {
     say("\n%-32s %15s %9s\n", "what one core can do, GMAC/s", "median", "best");
     for (int i = 0; i < made->entries; i++) {
         const entry *e = &made->entry[i];
@@ -536,21 +502,20 @@ static void print_peaks(const table *made)
     }
 }
 
-static void print_share(double value)
-{
+static void print_share(double value) {
     if (value > 0)
         say(" %5.0f %%", 100 * value);
     else
         say(" %7s", "-");
 }
 
-static void print_figure(const table *made, const entry *e, int f)
-{
+static void print_figure(const table *made, const entry *e, int f) {
     const series *time = &e->time[f];
 
     say("%-9s %-11s %5d %3d %9.1f %9.1f %9.1f %9.0f", e->from->precision,
-        ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(e->plan)->isa), f == SINGLE ? 1 : made->options->batch,
-        f == BATCH_PAIR ? 2 : 1, overall(time), lowest(time), time->min, 1e6 / overall(time));
+        ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(e->plan)->isa),
+        f == SINGLE ? 1 : made->options->batch, f == BATCH_PAIR ? 2 : 1, overall(time),
+        lowest(time), time->min, 1e6 / overall(time));
     if (f == BATCH_PAIR)
         say(" %7.2fx", ratio(&e->time[BATCH], time));
     else
@@ -558,8 +523,7 @@ static void print_figure(const table *made, const entry *e, int f)
     say(" %10.0f  %016llx\n", e->load_us, (unsigned long long)e->sum[f]);
 }
 
-static void print_figures(const table *made)
-{
+static void print_figures(const table *made) {
     say("\n%-9s %-11s %5s %3s %9s %9s %9s %9s %8s %10s  %s\n", "model", "kernels", "batch", "thr",
         "median", "lowest", "min", "images/s", "of peak", "load us", "checksum");
     for (int i = 0; i < made->entries; i++)
@@ -570,8 +534,7 @@ static void print_figures(const table *made)
         "convolutions;\nload us: from the file to a session that can run, fusing included\n");
 }
 
-static void print_layers(const entry *e)
-{
+static void print_layers(const entry *e) {
     const ptq_model *model = e->from->model;
     double sum = 0;
 
@@ -592,8 +555,7 @@ static void print_layers(const entry *e)
     say("%-24s %8.3f %9.2f\n", "together", (double)e->from->macs * 1e-6, sum);
 }
 
-static void print_table(const table *made)
-{
+static void print_table(const table *made) {
     print_head(made);
     print_peaks(made);
     print_figures(made);
@@ -610,19 +572,16 @@ static void print_table(const table *made)
 
 #ifdef PTQ_HAVE_jansson
 
-static json_t *series_json(const series *from)
-{
+static json_t *series_json(const series *from) {
     return json_pack("{s:f,s:f,s:f}", "median_us", overall(from), "lowest_median_us", lowest(from),
                      "min_us", from->min);
 }
 
-static void set_share(json_t *object, double value)
-{
+static void set_share(json_t *object, double value) {
     json_object_set_new(object, "share_of_peak", value > 0 ? json_real(value) : json_null());
 }
 
-static json_t *figure_json(const entry *e, int f, int batch)
-{
+static json_t *figure_json(const entry *e, int f, int batch) {
     json_t *made = series_json(&e->time[f]);
 
     json_object_set_new(made, "batch", json_integer(f == SINGLE ? 1 : batch));
@@ -635,8 +594,7 @@ static json_t *figure_json(const entry *e, int f, int batch)
     return made;
 }
 
-static json_t *layers_json(const entry *e)
-{
+static json_t *layers_json(const entry *e) {
     const ptq_model *model = e->from->model;
     json_t *list = json_array();
 
@@ -653,12 +611,12 @@ static json_t *layers_json(const entry *e)
     return list;
 }
 
-static json_t *entry_json(const entry *e, int batch)
-{
+static json_t *entry_json(const entry *e, int batch) {
     json_t *made = json_object();
 
     json_object_set_new(made, "precision", json_string(e->from->precision));
-    json_object_set_new(made, "isa", json_string(ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(e->plan)->isa)));
+    json_object_set_new(made, "isa",
+                        json_string(ptq_name(PTQ_NAMES_ISA, ptq_plan_get_info(e->plan)->isa)));
     if (e->unit)
         json_object_set_new(made, "peak",
                             json_pack("{s:s,s:f,s:f}", "unit", e->unit->name,
@@ -671,8 +629,7 @@ static json_t *entry_json(const entry *e, int batch)
     return made;
 }
 
-static int write_json(const table *made)
-{
+static int write_json(const table *made) {
     json_t *root = json_object(), *list = json_array(), *models = json_array();
 
     json_object_set_new(root, "schema_version", json_integer(SCHEMA_VERSION));
@@ -698,16 +655,14 @@ static int write_json(const table *made)
 
 #else
 
-static int write_json(const table *made)
-{
+static int write_json(const table *made) {
     (void)made, (void)figure_names;
     return 1;
 }
 
 #endif
 
-int bench_table(const table_options *options)
-{
+int bench_table(const table_options *options) {
     table *made = calloc(1, sizeof *made);
     int status;
 

@@ -17,8 +17,7 @@ static const char *const runner_lines[] = {
 
 /* ---- Names ---- */
 
-static void derive_name(const char *path, char name[NAME_LIMIT + 1])
-{
+static void derive_name(const char *path, char name[NAME_LIMIT + 1]) {
     const char *slash = strrchr(path, '/'), *from = slash ? slash + 1 : path;
     size_t n = 0;
 
@@ -29,8 +28,7 @@ static void derive_name(const char *path, char name[NAME_LIMIT + 1])
     name[n] = 0;
 }
 
-static int is_identifier(const char *name)
-{
+static int is_identifier(const char *name) {
     if (!isalpha((unsigned char)*name))
         return 0;
     while (isalnum((unsigned char)*name) || *name == '_')
@@ -38,8 +36,7 @@ static int is_identifier(const char *name)
     return !*name;
 }
 
-static int choose_name(header *h, const char *name, const char *path)
-{
+static int choose_name(header *h, const char *name, const char *path) {
     if (name && (!is_identifier(name) || strlen(name) > NAME_LIMIT))
         return fail("--name must be a letter, then letters, digits and _, at most %d in all, not "
                     "'%.60s'",
@@ -59,8 +56,7 @@ static int choose_name(header *h, const char *name, const char *path)
 
 /* A line with the network's name where an identifier begins with net_ or NET_, or where `net_.`
    stands. */
-static void put_line(const header *h, const char *line)
-{
+static void put_line(const header *h, const char *line) {
     int inside = 0; /* an identifier */
 
     while (*line) {
@@ -75,15 +71,13 @@ static void put_line(const header *h, const char *line)
     }
 }
 
-void put_lines(const header *h, const char *const *lines)
-{
+void put_lines(const header *h, const char *const *lines) {
     for (; *lines; lines++)
         put_line(h, *lines);
 }
 
 /* Copies the sections whose bit is set, without the lines that mark them. */
-void put_sections(const header *h, const char *const *lines, unsigned wanted)
-{
+void put_sections(const header *h, const char *const *lines, unsigned wanted) {
     static const char marker[] = "/* [section ";
     int section = -1;
 
@@ -96,14 +90,12 @@ void put_sections(const header *h, const char *const *lines, unsigned wanted)
 }
 
 /* Metadata may hold anything, even the end of a comment. */
-static void put_harmless(const header *h, const char *text)
-{
+static void put_harmless(const header *h, const char *text) {
     for (int n = 0; *text && n < 200; text++, n++)
         fputc(isalnum((unsigned char)*text) || strchr(" .,%:;+-()=_", *text) ? *text : '?', h->to);
 }
 
-static void put_meta(const header *h, const char *label, const char *key)
-{
+static void put_meta(const header *h, const char *label, const char *key) {
     const char *value = ptq_model_get_meta(h->model, key);
 
     if (!value)
@@ -114,8 +106,7 @@ static void put_meta(const header *h, const char *label, const char *key)
 }
 
 /* The items of a table, as many as fit into a line. */
-void put_item(header *h, const char *item)
-{
+void put_item(header *h, const char *item) {
     int length = (int)strlen(item) + 1;
 
     if (h->column == 0 || h->column + length + 1 > 100)
@@ -124,8 +115,7 @@ void put_item(header *h, const char *item)
         h->column += fprintf(h->to, " %s,", item);
 }
 
-void put_number(header *h, long number)
-{
+void put_number(header *h, long number) {
     char item[ITEM_SIZE];
 
     snprintf(item, sizeof item, "%ld", number);
@@ -134,13 +124,9 @@ void put_number(header *h, long number)
 
 /* ---- What both kinds have ---- */
 
-size_t elements(const int *shape)
-{
-    return (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2];
-}
+size_t elements(const int *shape) { return (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2]; }
 
-void put_sizes(const header *h, size_t arena)
-{
+void put_sizes(const header *h, size_t arena) {
     const int *shape = h->model->node[0].shape;
 
     fprintf(h->to,
@@ -153,34 +139,31 @@ void put_sizes(const header *h, size_t arena)
         fprintf(h->to, "#define %s_ARENA_BYTES %zu\n", h->upper, arena);
 }
 
-void put_head(const header *h, const char *title)
-{
+void put_head(const header *h, const char *title) {
     char precision[64];
 
     describe_precision(h->model, precision, sizeof precision);
     fprintf(h->to, "/* %s.h - %s\n\n     network: %s, %d operators, %dx%dx%d pixels to %d logits\n",
             h->name, title, precision, h->logits, h->model->node[0].shape[0],
-            h->model->node[0].shape[1], h->model->node[0].shape[2], ptq_plan_get_info(h->plan)->classes);
+            h->model->node[0].shape[1], h->model->node[0].shape[2],
+            ptq_plan_get_info(h->plan)->classes);
     put_meta(h, "scheme", "scheme");
     put_meta(h, "calibrated on", "calibration");
     put_meta(h, "accuracy, as measured when it was quantized", "accuracy");
 }
 
-void put_guard(const header *h, const char *include)
-{
+void put_guard(const header *h, const char *include) {
     fprintf(h->to, "#ifndef %s_H\n#define %s_H\n\n%s\n", h->upper, h->upper, include);
 }
 
-void put_middle(const header *h)
-{
+void put_middle(const header *h) {
     fprintf(h->to,
             "\n#endif /* %s_H */\n\n#ifdef %s_IMPLEMENTATION\n#ifndef %s_IMPLEMENTED\n"
             "#define %s_IMPLEMENTED\n\n",
             h->upper, h->upper, h->upper, h->upper);
 }
 
-void put_end(const header *h)
-{
+void put_end(const header *h) {
     fprintf(h->to, "\n#endif /* %s_IMPLEMENTED */\n#endif /* %s_IMPLEMENTATION */\n", h->upper,
             h->upper);
 }
@@ -244,8 +227,7 @@ static const char *const library_run[] = {
     NULL};
 
 /* What the header's own code takes on this machine; pointers are nowhere larger. */
-static int measure_memory(const void *file, size_t size, size_t *bytes)
-{
+static int measure_memory(const void *file, size_t size, size_t *bytes) {
     net_heap heap = {NULL, 0, 0};
     ptq_session *session;
     ptq_status status;
@@ -261,8 +243,7 @@ static int measure_memory(const void *file, size_t size, size_t *bytes)
     return status ? fail("%s", err.text) : 0;
 }
 
-static void put_file(header *h, const unsigned char *bytes, size_t size)
-{
+static void put_file(header *h, const unsigned char *bytes, size_t size) {
     fprintf(h->to,
             "/* The model file. */\nstatic const struct {\n    uint64_t align;\n"
             "    uint8_t bytes[%zu];\n} %s_file = {0, {\n",
@@ -273,8 +254,7 @@ static void put_file(header *h, const unsigned char *bytes, size_t size)
     fputs("\n}};\n\n", h->to);
 }
 
-static void put_library(header *h, const unsigned char *bytes, size_t size, size_t memory)
-{
+static void put_library(header *h, const unsigned char *bytes, size_t size, size_t memory) {
     put_head(h, "a network for ptq.h");
     fprintf(h->to, "     constants (flash): %zu bytes, and the library's code\n", size);
     fprintf(h->to, "     memory (RAM): %zu bytes, of which activations %zu\n", memory,
@@ -293,8 +273,7 @@ static void put_library(header *h, const unsigned char *bytes, size_t size, size
 }
 
 /* The model as it would be saved: what other programs put into the file stays behind. */
-static int write_library(header *h, FILE *to)
-{
+static int write_library(header *h, FILE *to) {
     void *bytes = NULL;
     size_t size, memory = 0;
     ptq_error err;
@@ -311,8 +290,7 @@ static int write_library(header *h, FILE *to)
 }
 /* ---- Both ---- */
 
-static int write_header(header *h, const char *out_path, int standalone)
-{
+static int write_header(header *h, const char *out_path, int standalone) {
     char *text = NULL;
     size_t size = 0;
     FILE *to = open_memstream(&text, &size);
@@ -330,8 +308,8 @@ static int write_header(header *h, const char *out_path, int standalone)
     return status;
 }
 
-int export_c_header(const char *model_path, const char *out_path, const char *name, int standalone)
-{
+int export_c_header(const char *model_path, const char *out_path, const char *name,
+                    int standalone) {
     header h;
     engine ready;
     int status;

@@ -47,16 +47,14 @@ enum {
 /* ---- Numbers ---- */
 
 /* As bits, since not every compiler reads decimal fractions right to the last one. */
-static uint32_t bits_of(float value)
-{
+static uint32_t bits_of(float value) {
     uint32_t bits;
 
     memcpy(&bits, &value, sizeof bits);
     return bits;
 }
 
-static void put_real(header *h, float value)
-{
+static void put_real(header *h, float value) {
     char item[16];
 
     snprintf(item, sizeof item, "0x%08lxu", (unsigned long)bits_of(value));
@@ -64,38 +62,28 @@ static void put_real(header *h, float value)
 }
 
 static void begin_table(header *h, const char *type, int node, const char *what, size_t count,
-                        size_t bytes)
-{
+                        size_t bytes) {
     fprintf(h->to, "static const %s %s_node%d_%s[%zu] = {\n", type, h->name, node, what, count);
     h->column = 0;
     h->constants += bytes;
 }
 
-static void end_table(header *h)
-{
-    fputs("\n};\n", h->to);
-}
+static void end_table(header *h) { fputs("\n};\n", h->to); }
 /* ---- Which models ---- */
 
-static int is_coded(const ptq_node *node)
-{
-    return node->q.type != PTQ_TYPE_F32;
-}
+static int is_coded(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
 
-static const ptq_node *input_of(const header *h, const ptq_node *node, int k)
-{
+static const ptq_node *input_of(const header *h, const ptq_node *node, int k) {
     return &h->model->node[node->input[k]];
 }
 
-static int refuse_node(const ptq_node *node, const char *why)
-{
+static int refuse_node(const ptq_node *node, const char *why) {
     return fail("node %s (%s) %s, which --standalone cannot write; quantize all nodes with a "
                 "preset such as best, or leave out --standalone",
                 node->name, ptq_name(PTQ_NAMES_OP, node->op), why);
 }
 
-static int check_node(const header *h, int index)
-{
+static int check_node(const header *h, int index) {
     const ptq_node *node = &h->model->node[index];
     int last = index == h->logits;
     ptq_mode mode = ptq_node_mode(h->model, index);
@@ -106,7 +94,7 @@ static int check_node(const header *h, int index)
                    : refuse_node(node, "makes codes of real numbers");
     if (!last || (node->op != PTQ_OP_DENSE && node->op != PTQ_OP_DEQUANTIZE))
         return refuse_node(node, mode == PTQ_MODE_INTEGER ? "has a result of real numbers"
-                                                     : "computes on real numbers");
+                                                          : "computes on real numbers");
     if (node->op == PTQ_OP_DENSE && mode != PTQ_MODE_INTEGER)
         return refuse_node(node, "computes on real numbers");
     if (node->op == PTQ_OP_DENSE && node->act != PTQ_ACTIVATION_NONE)
@@ -114,8 +102,7 @@ static int check_node(const header *h, int index)
     return 0;
 }
 
-static int check_model(header *h)
-{
+static int check_model(header *h) {
     h->logits = ptq_model_logits(h->model);
     /* The input last: other nodes say better why it is of real numbers. */
     for (int i = 1; i <= h->logits + 1; i++)
@@ -127,8 +114,7 @@ static int check_model(header *h)
 /* ---- What it needs ---- */
 
 /* The kernel that reads such weights, and its section. */
-static const char *dot_of(const ptq_tensor *weight, unsigned *section)
-{
+static const char *dot_of(const ptq_tensor *weight, unsigned *section) {
     if (weight->type == PTQ_TYPE_S8)
         return *section = USES(s8), "s8";
     if (weight->type == PTQ_TYPE_U8)
@@ -138,8 +124,7 @@ static const char *dot_of(const ptq_tensor *weight, unsigned *section)
     return *section = USES(packed), "packed";
 }
 
-static unsigned sections_of(const ptq_node *node)
-{
+static unsigned sections_of(const ptq_node *node) {
     unsigned dot = 0;
 
     if (node->param[PTQ_PARAM_WEIGHT].rank)
@@ -163,8 +148,7 @@ static unsigned sections_of(const ptq_node *node)
     }
 }
 
-static unsigned with_needs(unsigned sections)
-{
+static unsigned with_needs(unsigned sections) {
     static const unsigned needs[] = {
 #define X(name, needs) needs,
         SECTIONS(X)
@@ -182,15 +166,13 @@ static unsigned with_needs(unsigned sections)
 }
 
 /* Weights of one output channel: the inputs that one result is computed from. */
-static size_t taps_of(const ptq_node *node)
-{
+static size_t taps_of(const ptq_node *node) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
 
     return ptq_tensor_elements(weight) / (size_t)weight->dim[0];
 }
 
-static void measure(header *h)
-{
+static void measure(header *h) {
     h->sections = USES(logits);
     for (int i = 0; i <= h->logits; i++) {
         const ptq_node *node = &h->model->node[i];
@@ -211,16 +193,14 @@ static void measure(header *h)
 
 /* The element of an O,I,H,W tensor that is number `at` of its output channel in the order H,W,I, in
    which the inputs lie. */
-static size_t exchange_index(const ptq_tensor *weight, size_t channel, size_t at)
-{
+static size_t exchange_index(const ptq_tensor *weight, size_t channel, size_t at) {
     size_t inputs = (size_t)weight->dim[1], area = (size_t)weight->dim[2] * (size_t)weight->dim[3];
 
     return (channel * inputs + at % inputs) * area + at / inputs;
 }
 
 /* `weight` rows of codes, packed ones least significant bits first. */
-static void put_codes(header *h, const ptq_tensor *weight, size_t taps)
-{
+static void put_codes(header *h, const ptq_tensor *weight, size_t taps) {
     for (size_t channel = 0; channel < (size_t)weight->dim[0]; channel++) {
         uint32_t window = 0;
         int held = 0;
@@ -242,24 +222,22 @@ static void put_codes(header *h, const ptq_tensor *weight, size_t taps)
     }
 }
 
-static size_t channel_bytes(const ptq_node *node)
-{
+static size_t channel_bytes(const ptq_node *node) {
     return (taps_of(node) * (size_t)node->param[PTQ_PARAM_WEIGHT].bits + 7) / 8;
 }
 
-static void put_weight_table(header *h, int index)
-{
+static void put_weight_table(header *h, int index) {
     const ptq_node *node = &h->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t bytes = (size_t)weight->dim[0] * channel_bytes(node);
 
-    begin_table(h, weight->type == PTQ_TYPE_S8 ? "int8_t" : "uint8_t", index, "weight", bytes, bytes);
+    begin_table(h, weight->type == PTQ_TYPE_S8 ? "int8_t" : "uint8_t", index, "weight", bytes,
+                bytes);
     put_codes(h, weight, taps_of(node));
     end_table(h);
 }
 
-static void put_weighted_tables(header *h, int index)
-{
+static void put_weighted_tables(header *h, int index) {
     const ptq_node *node = &h->model->node[index];
     const ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
     size_t channels = (size_t)node->shape[2];
@@ -280,8 +258,7 @@ static void put_weighted_tables(header *h, int index)
 }
 
 /* {dot, code, channel_bytes, bits, flip, zero_point, bias, multiplier} */
-static void put_weights(const header *h, int index)
-{
+static void put_weights(const header *h, int index) {
     const ptq_node *node = &h->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     unsigned section;
@@ -298,29 +275,25 @@ static void put_weights(const header *h, int index)
 }
 
 /* {flip, zero_point} */
-static void put_code_kind(const header *h, const ptq_qparams *q)
-{
+static void put_code_kind(const header *h, const ptq_qparams *q) {
     fprintf(h->to, "{%d, %d}", q->type == PTQ_TYPE_S8 ? 128 : 0, (int)q->zero_point);
 }
 
 /* {ratio, shift, low, high} */
-static void put_adder(const header *h, const ptq_step_info *step)
-{
+static void put_adder(const header *h, const ptq_step_info *step) {
     fprintf(h->to, "{{0x%08lxu, 0x%08lxu}, 0x%08lxu, %d, %d}",
             (unsigned long)bits_of(step->ratio[0]), (unsigned long)bits_of(step->ratio[1]),
             (unsigned long)bits_of(step->shift), (int)step->sum_low, (int)step->sum_high);
 }
 
-static void put_shapes(const header *h, const ptq_node *node)
-{
+static void put_shapes(const header *h, const ptq_node *node) {
     const int *in = input_of(h, node, 0)->shape, *out = node->shape;
 
     fprintf(h->to, "    {%d, %d, %d}, {%d, %d, %d}, /* height, width, channels: in, out */\n",
             in[0], in[1], in[2], out[0], out[1], out[2]);
 }
 
-static void put_conv(header *h, int index)
-{
+static void put_conv(header *h, int index) {
     const ptq_node *node = &h->model->node[index];
     const ptq_qparams *own = node->residual ? &node->mid : &node->q;
     const ptq_qparams none = {PTQ_TYPE_F32, 0, 0, 0};
@@ -345,8 +318,7 @@ static void put_conv(header *h, int index)
     fputs("};\n\n", h->to);
 }
 
-static void put_dense(header *h, int index)
-{
+static void put_dense(header *h, int index) {
     const ptq_node *node = &h->model->node[index];
     ptq_step_info step;
 
@@ -360,8 +332,7 @@ static void put_dense(header *h, int index)
             (int)node->q.zero_point, (int)step.low, (int)step.high, taps_of(node), node->shape[2]);
 }
 
-static void put_addition(header *h, int index)
-{
+static void put_addition(header *h, int index) {
     ptq_step_info step;
 
     ptq_plan_step(h->plan, index, &step);
@@ -371,8 +342,7 @@ static void put_addition(header *h, int index)
 }
 
 /* Whether all averages are over as many elements as the window has. */
-static int averages_whole(const ptq_node *node)
-{
+static int averages_whole(const ptq_node *node) {
     const int *pad = node->pad;
 
     return node->op == PTQ_OP_GLOBAL_AVG_POOL || node->include_pad ||
@@ -381,8 +351,7 @@ static int averages_whole(const ptq_node *node)
 
 /* Multipliers of averages: over the whole window only, or over as many elements as padding leaves
    of it. */
-static void put_average_table(header *h, int index, const int *kernel)
-{
+static void put_average_table(header *h, int index, const int *kernel) {
     int all = kernel[0] * kernel[1], first = averages_whole(&h->model->node[index]) ? all : 1;
     size_t count = (size_t)(all - first + 1);
 
@@ -392,8 +361,7 @@ static void put_average_table(header *h, int index, const int *kernel)
     end_table(h);
 }
 
-static void put_pool(header *h, int index)
-{
+static void put_pool(header *h, int index) {
     const ptq_node *node = &h->model->node[index];
     int global = node->op == PTQ_OP_GLOBAL_AVG_POOL;
     const int *kernel = global ? input_of(h, node, 0)->shape : node->kernel;
@@ -417,8 +385,7 @@ static void put_pool(header *h, int index)
 }
 
 /* The codes of all pixel values for each channel of the input; 1 if a pixel is its own code. */
-static int make_pixel_table(const header *h, uint8_t *table)
-{
+static int make_pixel_table(const header *h, uint8_t *table) {
     const ptq_node *input = &h->model->node[0];
     size_t n = elements(input->shape), channels = (size_t)input->shape[2];
     uint8_t *pixels = malloc(n);
@@ -441,8 +408,7 @@ static int make_pixel_table(const header *h, uint8_t *table)
 }
 
 /* Sets *step to 256, or to 0 where one table serves all channels, or to -1 where none is needed. */
-static int put_pixel_table(header *h, int *step)
-{
+static int put_pixel_table(header *h, int *step) {
     size_t channels = (size_t)h->model->node[0].shape[2], count = 256 * channels;
     uint8_t *table = malloc(count);
     int same = table ? make_pixel_table(h, table) : -1;
@@ -466,8 +432,7 @@ static int put_pixel_table(header *h, int *step)
     return same < 0 ? fail("no memory for a table of pixels") : 0;
 }
 
-static void put_node_constants(header *h, int index)
-{
+static void put_node_constants(header *h, int index) {
     const ptq_node *node = &h->model->node[index];
     unsigned sections = sections_of(node);
 
@@ -485,8 +450,7 @@ static void put_node_constants(header *h, int index)
 }
 /* ---- The function ---- */
 
-static size_t offset_of(const header *h, int node)
-{
+static size_t offset_of(const header *h, int node) {
     ptq_step_info step;
 
     ptq_plan_step(h->plan, node, &step);
@@ -494,16 +458,14 @@ static size_t offset_of(const header *h, int node)
 }
 
 /* "arena + 1024", or "pixels" where those are the input's codes. */
-static void put_place(const header *h, int node, int table_step)
-{
+static void put_place(const header *h, int node, int table_step) {
     if (node == 0 && table_step < 0)
         fputs("pixels", h->to);
     else
         fprintf(h->to, "arena + %zu", offset_of(h, node));
 }
 
-static void put_window_call(const header *h, int index, const char *kernel, int table_step)
-{
+static void put_window_call(const header *h, int index, const char *kernel, int table_step) {
     const ptq_node *node = &h->model->node[index];
 
     fprintf(h->to, "    %s_%s(&%s_node%d, ", h->name, kernel, h->name, index);
@@ -522,8 +484,7 @@ static void put_window_call(const header *h, int index, const char *kernel, int 
     fprintf(h->to, node->param[PTQ_PARAM_WEIGHT].rank ? ", %s_patch);" : ");", h->name);
 }
 
-static void put_add_call(const header *h, int index, int table_step)
-{
+static void put_add_call(const header *h, int index, int table_step) {
     const ptq_node *node = &h->model->node[index];
 
     fprintf(h->to, "    %s_addition(&%s_node%d, kind%d, ", h->name, h->name, index, node->input[0]);
@@ -533,8 +494,7 @@ static void put_add_call(const header *h, int index, int table_step)
     fprintf(h->to, ", %zu, arena + %zu);", elements(node->shape), offset_of(h, index));
 }
 
-static void put_relu_call(const header *h, int index, int table_step)
-{
+static void put_relu_call(const header *h, int index, int table_step) {
     const ptq_node *node = &h->model->node[index];
     ptq_step_info step;
 
@@ -545,8 +505,7 @@ static void put_relu_call(const header *h, int index, int table_step)
     fprintf(h->to, ", %zu, arena + %zu);", elements(node->shape), offset_of(h, index));
 }
 
-static void put_logits_call(const header *h, int from, int table_step)
-{
+static void put_logits_call(const header *h, int from, int table_step) {
     const ptq_node *node = &h->model->node[from];
 
     fprintf(h->to, "    %s_code_logits(", h->name);
@@ -555,8 +514,7 @@ static void put_logits_call(const header *h, int from, int table_step)
             elements(node->shape));
 }
 
-static void put_call(const header *h, int index, int table_step)
-{
+static void put_call(const header *h, int index, int table_step) {
     const ptq_node *node = &h->model->node[index];
 
     if (node->op == PTQ_OP_CONV2D)
@@ -575,8 +533,7 @@ static void put_call(const header *h, int index, int table_step)
 }
 
 /* Whether the calls name the codes of a node's result. */
-static int needs_kind(const header *h, int index)
-{
+static int needs_kind(const header *h, int index) {
     for (int i = index + 1; i <= h->logits; i++) {
         const ptq_node *node = &h->model->node[i];
 
@@ -589,8 +546,7 @@ static int needs_kind(const header *h, int index)
     return index == h->logits && is_coded(&h->model->node[index]);
 }
 
-static void put_run(const header *h, int table_step)
-{
+static void put_run(const header *h, int table_step) {
     const ptq_node *input = &h->model->node[0];
 
     fprintf(h->to, "void %s_run(const uint8_t *pixels, float *logits)\n{\n", h->name);
@@ -644,8 +600,7 @@ static const char *const standalone_api[] = {
 
 /* The tables into memory first: the comment at the top tells their size, and which sections are
    needed is known only then. */
-static int make_tables(header *h, char **text, int *table_step)
-{
+static int make_tables(header *h, char **text, int *table_step) {
     size_t size;
     int status;
 
@@ -659,8 +614,7 @@ static int make_tables(header *h, char **text, int *table_step)
     return fclose(h->to) || status ? fail("no memory for the tables") : 0;
 }
 
-static void put_standalone(header *h, FILE *to, const char *tables, int table_step)
-{
+static void put_standalone(header *h, FILE *to, const char *tables, int table_step) {
     size_t patch = 2 * h->patch;
 
     h->to = to;
@@ -684,8 +638,7 @@ static void put_standalone(header *h, FILE *to, const char *tables, int table_st
     put_end(h);
 }
 
-int write_standalone(header *h, FILE *to)
-{
+int write_standalone(header *h, FILE *to) {
     int table_step = -1, status;
     char *tables;
 

@@ -37,15 +37,13 @@ static const command_help help = {
 
 /* ---- Images ---- */
 
-void sample_close(image_sample *drawn)
-{
+void sample_close(image_sample *drawn) {
     ptq_cifar10_free(drawn->data);
     free(drawn->indices);
     memset(drawn, 0, sizeof *drawn);
 }
 
-int sample_open(const char *data_path, int count, int draw, image_sample *out)
-{
+int sample_open(const char *data_path, int count, int draw, image_sample *out) {
     ptq_error err;
 
     memset(out, 0, sizeof *out);
@@ -67,8 +65,7 @@ int sample_open(const char *data_path, int count, int draw, image_sample *out)
 }
 
 /* Directory of a path, which may be one itself. */
-static void beside(const char *path, const char *name, char out[PATH_SIZE])
-{
+static void beside(const char *path, const char *name, char out[PATH_SIZE]) {
     struct stat status;
     const char *slash = strrchr(path, '/');
 
@@ -80,8 +77,7 @@ static void beside(const char *path, const char *name, char out[PATH_SIZE])
         snprintf(out, PATH_SIZE, "%s", name);
 }
 
-int open_test_set(const char *data_path, ptq_cifar10 **out)
-{
+int open_test_set(const char *data_path, ptq_cifar10 **out) {
     char path[PATH_SIZE];
     ptq_error err;
 
@@ -92,8 +88,7 @@ int open_test_set(const char *data_path, ptq_cifar10 **out)
     return ptq_cifar10_open(path, PTQ_SPLIT_TEST, NULL, out, &err) ? fail("%s", err.text) : 0;
 }
 
-int refuse_overlap(const ptq_calibration *calibration, const ptq_dataset *data)
-{
+int refuse_overlap(const ptq_calibration *calibration, const ptq_dataset *data) {
     size_t found = 0;
     ptq_error err;
 
@@ -109,8 +104,7 @@ int refuse_overlap(const ptq_calibration *calibration, const ptq_dataset *data)
 /* ---- Calibrating ---- */
 
 /* The warnings, to be freed; NULL without memory. */
-static char *get_warnings(const ptq_calibration *calibration)
-{
+static char *get_warnings(const ptq_calibration *calibration) {
     size_t length = ptq_calibration_warnings(calibration, NULL, 0);
     char *text = malloc(length + 1);
 
@@ -119,8 +113,7 @@ static char *get_warnings(const ptq_calibration *calibration)
     return text;
 }
 
-void print_warnings(const ptq_calibration *calibration)
-{
+void print_warnings(const ptq_calibration *calibration) {
     char *text = get_warnings(calibration);
 
     for (char *line = text ? strtok(text, "\n") : NULL; line; line = strtok(NULL, "\n"))
@@ -128,8 +121,7 @@ void print_warnings(const ptq_calibration *calibration)
     free(text);
 }
 
-int calibrate_on(const ptq_plan *plan, const image_sample *drawn, int team, ptq_calibration **out)
-{
+int calibrate_on(const ptq_plan *plan, const image_sample *drawn, int team, ptq_calibration **out) {
     ptq_calibrate_options options = {0};
     progress state = progress_start("calibrate");
     ptq_status status;
@@ -143,8 +135,7 @@ int calibrate_on(const ptq_plan *plan, const image_sample *drawn, int team, ptq_
     return status ? fail("%s", err.text) : 0;
 }
 
-static int refuse_test_images(const ptq_calibration *calibration, const char *data_path)
-{
+static int refuse_test_images(const ptq_calibration *calibration, const char *data_path) {
     ptq_cifar10 *test;
     int status = open_test_set(data_path, &test);
 
@@ -154,8 +145,7 @@ static int refuse_test_images(const ptq_calibration *calibration, const char *da
     return status;
 }
 
-static int save(const ptq_calibration *calibration)
-{
+static int save(const ptq_calibration *calibration) {
     ptq_error err;
 
     print_warnings(calibration);
@@ -165,8 +155,7 @@ static int save(const ptq_calibration *calibration)
     return 0;
 }
 
-static int calibrate(void)
-{
+static int calibrate(void) {
     char model_path[PATH_SIZE], data_path[PATH_SIZE];
     ptq_calibration *calibration = NULL;
     engine ready = {0};
@@ -188,8 +177,7 @@ static int calibrate(void)
 
 /* ---- Merging ---- */
 
-static int merge_into(ptq_calibration *calibration, const char *path)
-{
+static int merge_into(ptq_calibration *calibration, const char *path) {
     ptq_calibration *other = NULL;
     ptq_error err;
     ptq_status status = ptq_calibration_load(path, NULL, &other, &err);
@@ -201,8 +189,7 @@ static int merge_into(ptq_calibration *calibration, const char *path)
     return status ? fail("%s: %s", path, err.text) : 0;
 }
 
-static int merge_files(char **paths)
-{
+static int merge_files(char **paths) {
     ptq_calibration *calibration = NULL;
     ptq_error err;
     int status = 0;
@@ -224,8 +211,7 @@ static int merge_files(char **paths)
 /* ---- Inspecting ---- */
 
 /* The bins from the smallest to the largest value, gathered into columns. */
-static void gather_columns(const ptq_statistics *seen, uint64_t column[COLUMNS])
-{
+static void gather_columns(const ptq_statistics *seen, uint64_t column[COLUMNS]) {
     double width = ldexp(1, seen->exponent), low = (double)seen->min, high = (double)seen->max;
 
     memset(column, 0, COLUMNS * sizeof *column);
@@ -238,8 +224,7 @@ static void gather_columns(const ptq_statistics *seen, uint64_t column[COLUMNS])
 }
 
 /* A column's height is the logarithm of its count. */
-static void draw_columns(const uint64_t column[COLUMNS], char line[COLUMNS + 1])
-{
+static void draw_columns(const uint64_t column[COLUMNS], char line[COLUMNS + 1]) {
     static const char ink[] = " .:-=+*#%@";
     uint64_t most = 1;
 
@@ -258,8 +243,7 @@ typedef struct rule_range {
     double clipped;
 } rule_range;
 
-static int find_range(const ptq_calibrated *tensor, ptq_method rule, rule_range *out)
-{
+static int find_range(const ptq_calibrated *tensor, ptq_method rule, rule_range *out) {
     ptq_error err;
 
     if (ptq_observer_range(&tensor->observer, 0, rule, 0, PTQ_TYPE_U8, 8, 0, &out->low, &out->high,
@@ -269,8 +253,7 @@ static int find_range(const ptq_calibrated *tensor, ptq_method rule, rule_range 
     return 0;
 }
 
-static int print_tensor(const ptq_calibrated *tensor)
-{
+static int print_tensor(const ptq_calibrated *tensor) {
     const ptq_statistics *seen = &tensor->observer.channel[0];
     uint64_t column[COLUMNS];
     char line[COLUMNS + 1];
@@ -292,8 +275,7 @@ static int print_tensor(const ptq_calibrated *tensor)
     return 0;
 }
 
-static int print_calibration(const ptq_calibration *calibration)
-{
+static int print_calibration(const ptq_calibration *calibration) {
     char *text = get_warnings(calibration);
 
     say("%s\n%zu images of %d classes, %d tensors, model %016llx\n%s", inspect_option,
@@ -311,8 +293,7 @@ static int print_calibration(const ptq_calibration *calibration)
 
 #ifdef PTQ_HAVE_jansson
 
-json_t *json_warnings(const ptq_calibration *calibration)
-{
+json_t *json_warnings(const ptq_calibration *calibration) {
     json_t *list = json_array();
     char *text = get_warnings(calibration);
 
@@ -322,8 +303,7 @@ json_t *json_warnings(const ptq_calibration *calibration)
     return list;
 }
 
-static json_t *histogram_json(const ptq_statistics *seen)
-{
+static json_t *histogram_json(const ptq_statistics *seen) {
     uint64_t column[COLUMNS];
     json_t *list = json_array();
 
@@ -333,8 +313,7 @@ static json_t *histogram_json(const ptq_statistics *seen)
     return list;
 }
 
-static json_t *tensor_json(const ptq_calibrated *tensor)
-{
+static json_t *tensor_json(const ptq_calibrated *tensor) {
     const ptq_statistics *seen = &tensor->observer.channel[0];
     json_t *made = json_object(), *rules = json_object();
     rule_range range = {0};
@@ -354,8 +333,7 @@ static json_t *tensor_json(const ptq_calibrated *tensor)
     return made;
 }
 
-static int write_json(const ptq_calibration *calibration)
-{
+static int write_json(const ptq_calibration *calibration) {
     json_t *root = json_object(), *classes = json_array(), *tensors = json_array();
 
     json_object_set_new(root, "schema_version", json_integer(SCHEMA_VERSION));
@@ -375,16 +353,14 @@ static int write_json(const ptq_calibration *calibration)
 
 #else
 
-static int write_json(const ptq_calibration *calibration)
-{
+static int write_json(const ptq_calibration *calibration) {
     (void)calibration;
     return 1;
 }
 
 #endif
 
-static int inspect(void)
-{
+static int inspect(void) {
     ptq_calibration *calibration = NULL;
     ptq_error err;
     int status;
@@ -398,8 +374,7 @@ static int inspect(void)
     return status;
 }
 
-static int choose(char **paths)
-{
+static int choose(char **paths) {
     if (inspect_option && (merge || output_option))
         return fail("--inspect only shows a calibration; leave out --merge and -o");
     if (json_option && !inspect_option)
@@ -413,8 +388,7 @@ static int choose(char **paths)
     return merge ? merge_files(paths) : calibrate();
 }
 
-int command_calibrate(int argc, char **argv)
-{
+int command_calibrate(int argc, char **argv) {
     char **paths = calloc((size_t)argc + 1, sizeof *paths);
     int parsed, status;
 

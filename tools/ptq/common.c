@@ -18,15 +18,11 @@ static int quiet;
 
 /* ---- Errors and human-readable output ---- */
 
-void set_subcommand(const char *name)
-{
-    subcommand = name;
-}
+void set_subcommand(const char *name) { subcommand = name; }
 
 /* One line on standard error. Names that come from files may hold anything: a control character in
    them neither breaks the line nor reaches a terminal. */
-static void print_line(const char *kind, const char *format, va_list args)
-{
+static void print_line(const char *kind, const char *format, va_list args) {
     char line[4 * PATH_SIZE];
 
     vsnprintf(line, sizeof line, format, args);
@@ -36,8 +32,7 @@ static void print_line(const char *kind, const char *format, va_list args)
     fprintf(stderr, "ptq%s%s: %s%s\n", *subcommand ? " " : "", subcommand, kind, line);
 }
 
-int fail(const char *format, ...)
-{
+int fail(const char *format, ...) {
     va_list args;
 
     va_start(args, format);
@@ -46,8 +41,7 @@ int fail(const char *format, ...)
     return 1;
 }
 
-void warn(const char *format, ...)
-{
+void warn(const char *format, ...) {
     va_list args;
 
     va_start(args, format);
@@ -55,8 +49,7 @@ void warn(const char *format, ...)
     va_end(args);
 }
 
-void say(const char *format, ...)
-{
+void say(const char *format, ...) {
     va_list args;
 
     if (quiet)
@@ -68,8 +61,7 @@ void say(const char *format, ...)
 
 /* ---- Options ---- */
 
-static void print_help(const option_spec *specs, const command_help *help)
-{
+static void print_help(const option_spec *specs, const command_help *help) {
     printf("usage: ptq %s\n\n%s\n\n", help->usage, help->about);
     for (; specs->name; specs++) {
         char left[64];
@@ -82,8 +74,7 @@ static void print_help(const option_spec *specs, const command_help *help)
     printf("  %-28s %s\n\nExample:\n  %s\n", "    --help", "show this", help->example);
 }
 
-static int append_option(const option_spec *spec, const char *value)
-{
+static int append_option(const option_spec *spec, const char *value) {
     for (int i = 0; i < spec->least; i++) {
         if (!spec->text[i]) {
             spec->text[i] = value;
@@ -94,8 +85,7 @@ static int append_option(const option_spec *spec, const char *value)
     return OPTIONS_BAD;
 }
 
-static int store_option(const option_spec *spec, const char *value)
-{
+static int store_option(const option_spec *spec, const char *value) {
     char *end;
     long number;
 
@@ -120,8 +110,7 @@ static int store_option(const option_spec *spec, const char *value)
 }
 
 /* Fills getopt_long's tables; values are indices into specs, --help comes behind them. */
-static int make_tables(const option_spec *specs, struct option *longs, char *letters)
-{
+static int make_tables(const option_spec *specs, struct option *longs, char *letters) {
     int n = 0;
 
     *letters++ = ':';
@@ -146,8 +135,7 @@ static int make_tables(const option_spec *specs, struct option *longs, char *let
     return n;
 }
 
-static int find_option(const option_spec *specs, int code, int count)
-{
+static int find_option(const option_spec *specs, int code, int count) {
     if (code >= 256)
         return code - 256;
     for (int i = 0; i < count; i++)
@@ -157,8 +145,7 @@ static int find_option(const option_spec *specs, int code, int count)
 }
 
 int parse_options(int argc, char **argv, const option_spec *specs, const command_help *help,
-                  char **positional, int most)
-{
+                  char **positional, int most) {
     struct option longs[MOST_OPTIONS + 2];
     char letters[2 * MOST_OPTIONS + 2];
     int count = make_tables(specs, longs, letters);
@@ -193,37 +180,32 @@ int parse_options(int argc, char **argv, const option_spec *specs, const command
 
 /* ---- Models and data ---- */
 
-static int exists(const char *path)
-{
+static int exists(const char *path) {
     struct stat status;
 
     return stat(path, &status) == 0;
 }
 
-static const char *shared_directory(void)
-{
+static const char *shared_directory(void) {
     const char *shared = getenv("PTQ_SHARED");
 
     return shared && *shared ? shared : "../shared";
 }
 
-static const char *environment(const char *name)
-{
+static const char *environment(const char *name) {
     const char *value = getenv(name);
 
     return value && *value ? value : NULL;
 }
 
-static int take(char path[PATH_SIZE], const char *directory, const char *rest)
-{
+static int take(char path[PATH_SIZE], const char *directory, const char *rest) {
     int length = snprintf(path, PATH_SIZE, "%s%s", directory, rest);
 
     return length > 0 && length < PATH_SIZE && exists(path);
 }
 
 /* The directory part of a path: "." where there is none. */
-static void directory_of(const char *path, char directory[PATH_SIZE])
-{
+static void directory_of(const char *path, char directory[PATH_SIZE]) {
     const char *slash = strrchr(path, '/');
 
     if (!slash)
@@ -232,20 +214,17 @@ static void directory_of(const char *path, char directory[PATH_SIZE])
         snprintf(directory, PATH_SIZE, "%.*s", slash == path ? 1 : (int)(slash - path), path);
 }
 
-static int take_cifar10_model(char path[PATH_SIZE])
-{
+static int take_cifar10_model(char path[PATH_SIZE]) {
     return take(path, shared_directory(), "/models/resnet8_mlperf.safetensors") ||
            take(path, "examples/models", "/resnet8-cifar10.safetensors");
 }
 
-static int take_shapes10_model(char path[PATH_SIZE])
-{
+static int take_shapes10_model(char path[PATH_SIZE]) {
     return take(path, "examples/models", "/resnet8-shapes10.safetensors");
 }
 
 /* A model that the user names: 0 or 1 as find_model, -1 if there is no name. */
-static int named_model(const char *given, char path[PATH_SIZE])
-{
+static int named_model(const char *given, char path[PATH_SIZE]) {
     if (!given)
         given = environment("PTQ_MODEL");
     if (!given)
@@ -253,8 +232,7 @@ static int named_model(const char *given, char path[PATH_SIZE])
     return take(path, given, "") ? 0 : fail("no such model file: %s", given);
 }
 
-int look_for_model(const char *given, char path[PATH_SIZE])
-{
+int look_for_model(const char *given, char path[PATH_SIZE]) {
     if (!given)
         given = environment("PTQ_MODEL");
     if (given)
@@ -262,8 +240,7 @@ int look_for_model(const char *given, char path[PATH_SIZE])
     return !take_cifar10_model(path) && !take_shapes10_model(path);
 }
 
-int find_model(const char *given, char path[PATH_SIZE])
-{
+int find_model(const char *given, char path[PATH_SIZE]) {
     int status = named_model(given, path);
 
     if (status >= 0)
@@ -272,8 +249,7 @@ int find_model(const char *given, char path[PATH_SIZE])
 }
 
 /* The first class of a data set, from batches.meta.txt beside its files; CIFAR-10's without one. */
-static void read_first_class(const char *data, char *name, size_t size)
-{
+static void read_first_class(const char *data, char *name, size_t size) {
     char directory[PATH_SIZE], path[PATH_SIZE];
     struct stat status;
     FILE *file = NULL;
@@ -291,8 +267,7 @@ static void read_first_class(const char *data, char *name, size_t size)
         fclose(file);
 }
 
-int find_model_for(const char *given, const char *data, char path[PATH_SIZE])
-{
+int find_model_for(const char *given, const char *data, char path[PATH_SIZE]) {
     int status = named_model(given, path);
     char first[64];
 
@@ -306,8 +281,7 @@ int find_model_for(const char *given, const char *data, char path[PATH_SIZE])
                 data);
 }
 
-int look_for_data(const char *given, char path[PATH_SIZE])
-{
+int look_for_data(const char *given, char path[PATH_SIZE]) {
     const char *fixed = given ? given : environment("CIFAR10_DIR");
 
     if (fixed)
@@ -316,8 +290,7 @@ int look_for_data(const char *given, char path[PATH_SIZE])
            !take(path, shared_directory(), "/data/cifar-10-batches-bin");
 }
 
-int find_data(const char *given, char path[PATH_SIZE])
-{
+int find_data(const char *given, char path[PATH_SIZE]) {
     const char *fixed = given ? given : environment("CIFAR10_DIR");
 
     if (!look_for_data(given, path))
@@ -328,8 +301,7 @@ int find_data(const char *given, char path[PATH_SIZE])
                 "CIFAR10_DIR");
 }
 
-int choose_isa(const char *name, ptq_isa *out)
-{
+int choose_isa(const char *name, ptq_isa *out) {
     char known[256] = "";
     size_t used = 0;
     int found;
@@ -347,8 +319,7 @@ int choose_isa(const char *name, ptq_isa *out)
     return fail("unknown instruction set '%s'; choose one of %s", name, known);
 }
 
-int engine_adopt(ptq_model *model, const char *isa, engine *out)
-{
+int engine_adopt(ptq_model *model, const char *isa, engine *out) {
     ptq_plan_options options = {PTQ_ISA_AUTO, {NULL, NULL, NULL}};
     ptq_error err;
 
@@ -365,8 +336,7 @@ int engine_adopt(ptq_model *model, const char *isa, engine *out)
     return 0;
 }
 
-int engine_open(const char *path, int fuse, const char *isa, engine *out)
-{
+int engine_open(const char *path, int fuse, const char *isa, engine *out) {
     ptq_model *model = NULL, *fused = NULL;
     ptq_error err;
 
@@ -383,15 +353,13 @@ int engine_open(const char *path, int fuse, const char *isa, engine *out)
     return engine_adopt(fused, isa, out);
 }
 
-void engine_close(engine *ready)
-{
+void engine_close(engine *ready) {
     ptq_plan_free(ready->plan);
     ptq_model_free(ready->model);
     memset(ready, 0, sizeof *ready);
 }
 
-int engine_self_test(const engine *ready)
-{
+int engine_self_test(const engine *ready) {
     ptq_error err;
 
     if (!ptq_model_get_meta(ready->model, "self_test") || !ptq_self_test_check(ready->plan, &err))
@@ -400,16 +368,14 @@ int engine_self_test(const engine *ready)
 }
 
 /* Bits of a node's weights, or of its result; -1 where they are none, or real numbers. */
-static int own_bits(const ptq_node *node, int weights)
-{
+static int own_bits(const ptq_node *node, int weights) {
     if (!node->param[PTQ_PARAM_WEIGHT].rank || (!weights && node->q.type == PTQ_TYPE_F32))
         return -1;
     return weights ? node->param[PTQ_PARAM_WEIGHT].bits : node->q.bits;
 }
 
 /* Those of all nodes with weights; 0 where they differ. */
-static int common_bits(const ptq_model *model, int weights)
-{
+static int common_bits(const ptq_model *model, int weights) {
     int bits = -1;
 
     for (int i = 1; i < model->nodes; i++) {
@@ -421,8 +387,7 @@ static int common_bits(const ptq_model *model, int weights)
     return bits;
 }
 
-void describe_precision(const ptq_model *model, char *text, size_t size)
-{
+void describe_precision(const ptq_model *model, char *text, size_t size) {
     static const char *const name[] = {"int8", "dynamic int8", "float16", "float32"};
     int mode = -1, mixed = 0, weights = common_bits(model, 1), results = common_bits(model, 0);
 
@@ -445,8 +410,7 @@ void describe_precision(const ptq_model *model, char *text, size_t size)
 }
 
 /* Files are written under a longer name first, which must be possible as well. */
-static int is_too_long(const char *path)
-{
+static int is_too_long(const char *path) {
     char longer[PATH_SIZE];
     struct stat status;
     int length = snprintf(longer, sizeof longer, "%s.ptq-tmp", path);
@@ -454,8 +418,7 @@ static int is_too_long(const char *path)
     return length >= PATH_SIZE || (stat(longer, &status) != 0 && errno == ENAMETOOLONG);
 }
 
-int read_archive(const char *path, ptq_archive **out)
-{
+int read_archive(const char *path, ptq_archive **out) {
     void *bytes;
     size_t size;
     ptq_error err;
@@ -468,20 +431,18 @@ int read_archive(const char *path, ptq_archive **out)
     return failed;
 }
 
-int save_archive(const ptq_archive *archive, const char *path)
-{
+int save_archive(const ptq_archive *archive, const char *path) {
     void *bytes = NULL;
     size_t size;
     ptq_error err;
-    int failed = ptq_archive_write(archive, &bytes, &size, &err) ||
-                 ptq_file_write(path, bytes, size, &err);
+    int failed =
+        ptq_archive_write(archive, &bytes, &size, &err) || ptq_file_write(path, bytes, size, &err);
 
     ptq_bytes_free(bytes, NULL);
     return failed ? fail("%s", err.text) : 0;
 }
 
-int check_output(const char *path, const char *source)
-{
+int check_output(const char *path, const char *source) {
     char directory[PATH_SIZE];
     struct stat here, there;
 
@@ -500,27 +461,21 @@ int check_output(const char *path, const char *source)
     return 0;
 }
 
-size_t file_size(const char *path)
-{
+size_t file_size(const char *path) {
     struct stat status;
 
     return stat(path, &status) == 0 ? (size_t)status.st_size : 0;
 }
 
-double fraction(size_t part, size_t whole)
-{
-    return whole ? (double)part / (double)whole : 0;
-}
+double fraction(size_t part, size_t whole) { return whole ? (double)part / (double)whole : 0; }
 
-int count_cores(void)
-{
+int count_cores(void) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
     return cores > 0 && cores < 1024 ? (int)cores : 1;
 }
 
-double seconds_now(void)
-{
+double seconds_now(void) {
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -531,15 +486,13 @@ double seconds_now(void)
 
 /* Whether lines can be overwritten: not where standard error goes to a file, nor on a terminal that
    says that it cannot. */
-static int can_overwrite(void)
-{
+static int can_overwrite(void) {
     const char *terminal = environment("TERM");
 
     return isatty(STDERR_FILENO) && !(terminal && strcmp(terminal, "dumb") == 0);
 }
 
-progress progress_start(const char *what)
-{
+progress progress_start(const char *what) {
     progress made;
 
     made.what = what;
@@ -549,8 +502,7 @@ progress progress_start(const char *what)
     return made;
 }
 
-int progress_show(void *user, size_t done, size_t total)
-{
+int progress_show(void *user, size_t done, size_t total) {
     progress *state = user;
     double now = seconds_now();
     double rate = (double)done / (now - state->start + 1e-9);
@@ -563,8 +515,7 @@ int progress_show(void *user, size_t done, size_t total)
     return 0;
 }
 
-void progress_end(progress *state)
-{
+void progress_end(progress *state) {
     if (state->visible && state->shown > 0)
         fputs("\r\033[K", stderr);
 }
@@ -575,20 +526,17 @@ void progress_end(progress *state)
 
 static const char *json_path;
 
-int json_setup(const char *path)
-{
+int json_setup(const char *path) {
     json_path = path;
     quiet = path && strcmp(path, "-") == 0;
     return 0;
 }
 
-void json_set_count(json_t *object, const char *key, uint64_t value)
-{
+void json_set_count(json_t *object, const char *key, uint64_t value) {
     json_object_set_new(object, key, json_integer((json_int_t)value));
 }
 
-int json_finish(json_t *root)
-{
+int json_finish(json_t *root) {
     ptq_error err;
     ptq_status status = PTQ_OK;
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
@@ -609,8 +557,7 @@ int json_finish(json_t *root)
 
 #else
 
-int json_setup(const char *path)
-{
+int json_setup(const char *path) {
     return path ? fail("--json needs the jansson library; install it and build again") : 0;
 }
 

@@ -47,8 +47,7 @@ typedef struct pair {
 } pair;
 
 int evaluate_plan(const ptq_plan *plan, const ptq_dataset *data, const char *what, int team,
-                  ptq_evaluation *out)
-{
+                  ptq_evaluation *out) {
     ptq_evaluate_options options = {0};
     progress state = progress_start(what);
     ptq_status status;
@@ -62,8 +61,7 @@ int evaluate_plan(const ptq_plan *plan, const ptq_dataset *data, const char *wha
     return status ? fail("%s", err.text) : 0;
 }
 
-static int open_outcome(const char *option, const char *data, outcome *out)
-{
+static int open_outcome(const char *option, const char *data, outcome *out) {
     char precision[32];
 
     if (find_model_for(option, data, out->path) ||
@@ -75,15 +73,13 @@ static int open_outcome(const char *option, const char *data, outcome *out)
     return 0;
 }
 
-static void close_outcome(outcome *from)
-{
+static void close_outcome(outcome *from) {
     ptq_release(&from->result.memory);
     engine_close(&from->ready);
 }
 
 /* Wilson's score interval, 95 %: unlike the normal one it stays inside 0..1 near the ends. */
-static void wilson(size_t correct, size_t total, double *low, double *high)
-{
+static void wilson(size_t correct, size_t total, double *low, double *high) {
     const double z = 1.959963984540054;
     double n = (double)total, p = fraction(correct, total);
     double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
@@ -95,8 +91,7 @@ static void wilson(size_t correct, size_t total, double *low, double *high)
 
 /* ---- Text ---- */
 
-void print_accuracy(const char *what, const ptq_evaluation *result)
-{
+void print_accuracy(const char *what, const ptq_evaluation *result) {
     double low, high;
 
     wilson(result->correct, result->total, &low, &high);
@@ -105,8 +100,7 @@ void print_accuracy(const char *what, const ptq_evaluation *result)
 }
 
 /* Adding 0 turns -0 into 0. */
-void print_comparison(const ptq_comparison *compared)
-{
+void print_comparison(const ptq_comparison *compared) {
     say("change    %+.2f percentage points   (exact 95 %% interval %+.2f .. %+.2f)\n",
         compared->delta_pp + 0.0, compared->low_pp + 0.0, compared->high_pp + 0.0);
     say("agreement %.2f %%   (%zu of %zu answers)\n",
@@ -116,8 +110,7 @@ void print_comparison(const ptq_comparison *compared)
 }
 
 static void print_classes(const ptq_evaluation *result, const ptq_evaluation *baseline,
-                          const char *const *name)
-{
+                          const char *const *name) {
     say("\n%-12s %7s %7s %9s%s\n", "class", "right", "of", "accuracy",
         baseline ? "   baseline                 change" : "");
     for (int c = 0; c < result->classes; c++) {
@@ -134,8 +127,8 @@ static void print_classes(const ptq_evaluation *result, const ptq_evaluation *ba
     }
 }
 
-static void print_confusion(const char *what, const ptq_evaluation *result, const char *const *name)
-{
+static void print_confusion(const char *what, const ptq_evaluation *result,
+                            const char *const *name) {
     int classes = result->classes;
 
     say("\n%s; rows: what it is, columns: what the model says\n%-12s", what, "");
@@ -151,15 +144,13 @@ static void print_confusion(const char *what, const ptq_evaluation *result, cons
 }
 
 /* 1 if the image became right or wrong. */
-static int is_flip(const pair *both, size_t i)
-{
+static int is_flip(const pair *both, size_t i) {
     const ptq_evaluation *a = &both->model.result, *b = &both->baseline.result;
 
     return (a->prediction[i] == a->label[i]) != (b->prediction[i] == b->label[i]);
 }
 
-static void print_flips(const pair *both, const char *const *name)
-{
+static void print_flips(const pair *both, const char *const *name) {
     const ptq_evaluation *a = &both->model.result, *b = &both->baseline.result;
 
     if (both->compared.lost + both->compared.won == 0) {
@@ -174,8 +165,7 @@ static void print_flips(const pair *both, const char *const *name)
                 a->prediction[i] == a->label[i] ? "wrong to right" : "right to wrong");
 }
 
-static void print_layers(const ptq_layer_report *report)
-{
+static void print_layers(const ptq_layer_report *report) {
     say("\n%d image%s: each tensor beside the baseline's\n%-24s %9s %14s %10s\n", layers,
         layers > 1 ? "s" : "", "tensor", "SQNR dB", "largest error", "clipped");
     for (int i = 0; i < report->items; i++) {
@@ -186,8 +176,7 @@ static void print_layers(const ptq_layer_report *report)
     }
 }
 
-static void print_report(const pair *both)
-{
+static void print_report(const pair *both) {
     const char *const *name = both->class_name;
     const ptq_evaluation *a = &both->model.result;
     const ptq_evaluation *b = baseline_option ? &both->baseline.result : NULL;
@@ -218,14 +207,12 @@ static void print_report(const pair *both)
 
 #ifdef PTQ_HAVE_jansson
 
-json_t *json_accuracy(size_t correct, size_t total)
-{
+json_t *json_accuracy(size_t correct, size_t total) {
     return json_pack("{s:I,s:I,s:f}", "correct", (json_int_t)correct, "total", (json_int_t)total,
                      "accuracy", fraction(correct, total));
 }
 
-void json_set_comparison(json_t *object, const ptq_comparison *compared)
-{
+void json_set_comparison(json_t *object, const ptq_comparison *compared) {
     json_object_set_new(object, "agreement", json_real(fraction(compared->agree, compared->total)));
     json_object_set_new(object, "delta_pp", json_real(compared->delta_pp + 0.0));
     json_object_set_new(object, "interval",
@@ -236,8 +223,7 @@ void json_set_comparison(json_t *object, const ptq_comparison *compared)
     json_object_set_new(object, "mcnemar_p", json_real(compared->p_value));
 }
 
-static json_t *confusion_json(const ptq_evaluation *result)
-{
+static json_t *confusion_json(const ptq_evaluation *result) {
     json_t *rows = json_array();
 
     for (int label = 0; label < result->classes; label++) {
@@ -251,8 +237,7 @@ static json_t *confusion_json(const ptq_evaluation *result)
     return rows;
 }
 
-static json_t *outcome_json(const outcome *from, const pair *both)
-{
+static json_t *outcome_json(const outcome *from, const pair *both) {
     const char *const *name = both->class_name;
     const ptq_evaluation *result = &from->result;
     json_t *made = json_object(), *classes = json_array();
@@ -275,8 +260,7 @@ static json_t *outcome_json(const outcome *from, const pair *both)
     return made;
 }
 
-static json_t *flips_json(const pair *both)
-{
+static json_t *flips_json(const pair *both) {
     const ptq_evaluation *a = &both->model.result, *b = &both->baseline.result;
     json_t *list = json_array();
 
@@ -288,8 +272,7 @@ static json_t *flips_json(const pair *both)
     return list;
 }
 
-static json_t *layers_json(const ptq_layer_report *report)
-{
+static json_t *layers_json(const ptq_layer_report *report) {
     json_t *list = json_array();
 
     for (int i = 0; i < report->items; i++) {
@@ -305,8 +288,7 @@ static json_t *layers_json(const ptq_layer_report *report)
     return list;
 }
 
-static int write_json(const pair *both)
-{
+static int write_json(const pair *both) {
     json_t *root = outcome_json(&both->model, both);
 
     if (baseline_option) {
@@ -321,8 +303,7 @@ static int write_json(const pair *both)
 
 #else
 
-static int write_json(const pair *both)
-{
+static int write_json(const pair *both) {
     (void)both;
     return 1;
 }
@@ -331,8 +312,7 @@ static int write_json(const pair *both)
 
 /* ---- Evaluating ---- */
 
-static int check_calibration(const ptq_dataset *data)
-{
+static int check_calibration(const ptq_dataset *data) {
     ptq_calibration *calibration = NULL;
     ptq_error err;
     int status;
@@ -346,8 +326,7 @@ static int check_calibration(const ptq_dataset *data)
     return status;
 }
 
-static int compare(pair *both, const ptq_dataset *data)
-{
+static int compare(pair *both, const ptq_dataset *data) {
     ptq_error err;
 
     if (ptq_compare(&both->baseline.result, &both->model.result, &both->compared, &err))
@@ -358,8 +337,7 @@ static int compare(pair *both, const ptq_dataset *data)
     return 0;
 }
 
-static int evaluate_both(pair *both, const ptq_dataset *data)
-{
+static int evaluate_both(pair *both, const ptq_dataset *data) {
     if (check_calibration(data) || open_outcome(model_option, both->data, &both->model) ||
         (baseline_option && open_outcome(baseline_option, both->data, &both->baseline)) ||
         evaluate_plan(both->model.ready.plan, data, "eval", threads, &both->model.result))
@@ -371,8 +349,7 @@ static int evaluate_both(pair *both, const ptq_dataset *data)
            compare(both, data);
 }
 
-static int evaluate(pair *both)
-{
+static int evaluate(pair *both) {
     ptq_cifar10 *opened = NULL;
     ptq_dataset data;
     ptq_error err;
@@ -395,8 +372,7 @@ static int evaluate(pair *both)
     return status;
 }
 
-int command_eval(int argc, char **argv)
-{
+int command_eval(int argc, char **argv) {
     int parsed = parse_options(argc, argv, specs, &help, NULL, 0);
     pair both = {0};
     int status;

@@ -30,8 +30,7 @@ static const command_help help = {
     "ptq export --model resnet8-int8.safetensors --onnx resnet8-int8.onnx\n"
     "  ptq export --model resnet8-int8.safetensors --c-header net.h --standalone"};
 
-static int check_options(void)
-{
+static int check_options(void) {
     if (!onnx_option == !header_option)
         return fail("say what to write: --onnx OUT.onnx or --c-header OUT.h");
     if (onnx_option && (standalone || name_option))
@@ -41,8 +40,7 @@ static int check_options(void)
     return 0;
 }
 
-int command_export(int argc, char **argv)
-{
+int command_export(int argc, char **argv) {
     char path[PATH_SIZE];
     int parsed = parse_options(argc, argv, specs, &help, NULL, 0);
 

@@ -41,15 +41,13 @@ static const command_help help = {
     "ptq import pretrainedResnet.h5 -o resnet8.safetensors\n"
     "  ptq import state_dict.safetensors --map names.txt -o resnet8.safetensors"};
 
-static int has_suffix(const char *text, const char *suffix)
-{
+static int has_suffix(const char *text, const char *suffix) {
     size_t length = strlen(text), n = strlen(suffix);
 
     return length >= n && strcmp(text + length - n, suffix) == 0;
 }
 
-static int import_file(const char *path, ptq_model **out)
-{
+static int import_file(const char *path, ptq_model **out) {
     if (!has_suffix(path, ".safetensors") && (torch.map || torch.graph || torch.epsilon))
         return fail("--map, --graph and --epsilon go with .safetensors files");
     if (has_suffix(path, ".h5") || has_suffix(path, ".hdf5"))
@@ -62,8 +60,7 @@ static int import_file(const char *path, ptq_model **out)
 }
 
 /* "1.5,2,3": one number for each channel. */
-static int read_numbers(const char *option, const char *text, float *out, int count)
-{
+static int read_numbers(const char *option, const char *text, float *out, int count) {
     char *end = NULL;
 
     for (int i = 0; i < count; i++, text = end + 1) {
@@ -74,16 +71,14 @@ static int read_numbers(const char *option, const char *text, float *out, int co
     return 0;
 }
 
-static int has_preprocessing(const ptq_model *model, int channels)
-{
+static int has_preprocessing(const ptq_model *model, int channels) {
     for (int c = 0; c < channels; c++)
         if (model->mean[c] < 0 || model->mean[c] > 0 || model->std[c] < 1 || model->std[c] > 1)
             return 1;
     return 0;
 }
 
-static int set_preprocessing(ptq_model *model)
-{
+static int set_preprocessing(ptq_model *model) {
     int channels = model->node[0].shape[2];
 
     if (!mean_option && !std_option)
@@ -96,8 +91,7 @@ static int set_preprocessing(ptq_model *model)
            (std_option && read_numbers("std", std_option, model->std, channels));
 }
 
-int command_import(int argc, char **argv)
-{
+int command_import(int argc, char **argv) {
     char *path = NULL;
     int parsed = parse_options(argc, argv, specs, &help, &path, 1);
     ptq_model *model = NULL;

@@ -41,14 +41,12 @@ typedef struct model_info {
     ptq_error self_error;
 } model_info;
 
-static void free_info(model_info *info)
-{
+static void free_info(model_info *info) {
     ptq_release(&info->report.memory);
     ptq_model_free(info->model);
 }
 
-static void add_costs(model_info *info)
-{
+static void add_costs(model_info *info) {
     for (int i = 0; i < info->model->nodes; i++) {
         ptq_cost cost = ptq_node_cost(info->model, i);
 
@@ -58,8 +56,7 @@ static void add_costs(model_info *info)
     }
 }
 
-static int measure_memory(model_info *info)
-{
+static int measure_memory(model_info *info) {
     ptq_session_options keep = {0};
     engine ready;
 
@@ -77,16 +74,15 @@ static int measure_memory(model_info *info)
 
 /* Whether a node counts where it is asked what runs on integers: what computes, up to the
    logits. */
-static int is_asked(const ptq_model *model, int i)
-{
+static int is_asked(const ptq_model *model, int i) {
     ptq_op op = model->node[i].op;
 
-    return i > 0 && i <= ptq_model_logits(model) && op != PTQ_OP_QUANTIZE && op != PTQ_OP_DEQUANTIZE;
+    return i > 0 && i <= ptq_model_logits(model) && op != PTQ_OP_QUANTIZE &&
+           op != PTQ_OP_DEQUANTIZE;
 }
 
 /* Appends to the sentence; what does not fit is cut off. */
-PRINTF_LIKE(2, 3) static void add_words(model_info *info, const char *format, ...)
-{
+PRINTF_LIKE(2, 3) static void add_words(model_info *info, const char *format, ...) {
     size_t used = strlen(info->runs);
     va_list args;
 
@@ -95,8 +91,7 @@ PRINTF_LIKE(2, 3) static void add_words(model_info *info, const char *format, ..
     va_end(args);
 }
 
-static void list_others(model_info *info)
-{
+static void list_others(model_info *info) {
     const ptq_model *model = info->model;
     int others = 0;
 
@@ -109,8 +104,7 @@ static void list_others(model_info *info)
     }
 }
 
-static void describe_runs(model_info *info)
-{
+static void describe_runs(model_info *info) {
     const ptq_model *model = info->model;
     int asked = 0, integer = 0, conversions = 0;
 
@@ -136,8 +130,7 @@ static void describe_runs(model_info *info)
     describe_precision(model, info->precision, sizeof info->precision);
 }
 
-static int gather(model_info *info)
-{
+static int gather(model_info *info) {
     ptq_model *fused;
     ptq_error err;
 
@@ -156,8 +149,7 @@ static int gather(model_info *info)
 
 /* ---- Text ---- */
 
-static int print_table(const ptq_model *model)
-{
+static int print_table(const ptq_model *model) {
     size_t length = ptq_model_describe(model, NULL, 0);
     char *text = malloc(length + 1);
 
@@ -169,16 +161,14 @@ static int print_table(const ptq_model *model)
     return 0;
 }
 
-static void print_metadata(const ptq_model *model)
-{
+static void print_metadata(const ptq_model *model) {
     if (model->metas)
         say("\nmetadata:\n");
     for (int i = 0; i < model->metas; i++)
         say("  %s: %s\n", model->meta[i].key, model->meta[i].value);
 }
 
-static void print_fusions(const ptq_fuse_report *report)
-{
+static void print_fusions(const ptq_fuse_report *report) {
     say("\nfusion:\n");
     for (int i = 0; i < report->items; i++) {
         const ptq_fusion *item = &report->item[i];
@@ -191,8 +181,7 @@ static void print_fusions(const ptq_fuse_report *report)
 }
 
 /* "s8" and so on, with the bits where there are fewer than 8. */
-static void name_codes(ptq_type type, int bits, char *text, size_t size)
-{
+static void name_codes(ptq_type type, int bits, char *text, size_t size) {
     int is_signed = type == PTQ_TYPE_S8 || type == PTQ_TYPE_PACKED_S;
 
     if (type == PTQ_TYPE_F32 || type == PTQ_TYPE_F16)
@@ -201,8 +190,7 @@ static void name_codes(ptq_type type, int bits, char *text, size_t size)
         snprintf(text, size, "%c%d", is_signed ? 's' : 'u', bits);
 }
 
-static void print_result(const char *name, const ptq_qparams *q)
-{
+static void print_result(const char *name, const ptq_qparams *q) {
     char codes[16];
 
     name_codes(q->type, q->bits, codes, sizeof codes);
@@ -212,8 +200,7 @@ static void print_result(const char *name, const ptq_qparams *q)
         say(" %-20s %-5s %13.8g %5d\n", name, codes, (double)q->scale, (int)q->zero_point);
 }
 
-static void print_weight(const ptq_tensor *weight)
-{
+static void print_weight(const ptq_tensor *weight) {
     char codes[16] = "", range[64] = "";
 
     if (weight->rank)
@@ -236,8 +223,7 @@ static void print_weight(const ptq_tensor *weight)
 }
 
 /* Every scale and zero point. A convolution with a fused addition has two results. */
-static void print_codes(const model_info *info)
-{
+static void print_codes(const model_info *info) {
     say("\n%-20s %-8s %-5s %4s  %-26s %4s %-20s %-5s %13s %5s\n", "node", "computes", "w", "of",
         "weight scales", "zero", "result", "codes", "scale", "zero");
     for (int i = 0; i < info->model->nodes; i++) {
@@ -253,22 +239,19 @@ static void print_codes(const model_info *info)
     }
 }
 
-static void print_quantized(const model_info *info)
-{
+static void print_quantized(const model_info *info) {
     print_codes(info);
     say("\nprecision: %s; %s\n", info->precision, info->runs);
 }
 
-static void print_self_test(const model_info *info)
-{
+static void print_self_test(const model_info *info) {
     if (info->self_test == PTQ_NOT_READY)
         say("self-test: the file has no test vector\n");
     else
         say("self-test: %s\n", info->self_test ? info->self_error.text : "passed");
 }
 
-static int print_info(const model_info *info)
-{
+static int print_info(const model_info *info) {
     if (print_table(info->model))
         return 1;
     if (info->quantized)
@@ -287,15 +270,13 @@ static int print_info(const model_info *info)
 
 #ifdef PTQ_HAVE_jansson
 
-static void set_cost(json_t *object, ptq_cost cost)
-{
+static void set_cost(json_t *object, ptq_cost cost) {
     json_set_count(object, "parameters", cost.parameters);
     json_set_count(object, "param_bytes", cost.param_bytes);
     json_set_count(object, "macs", cost.macs);
 }
 
-static void set_qparams(json_t *object, const char *key, const ptq_qparams *q)
-{
+static void set_qparams(json_t *object, const char *key, const ptq_qparams *q) {
     json_t *made = json_object();
     char codes[16];
 
@@ -309,8 +290,7 @@ static void set_qparams(json_t *object, const char *key, const ptq_qparams *q)
     json_object_set_new(object, key, made);
 }
 
-static json_t *weight_json(const ptq_tensor *weight)
-{
+static json_t *weight_json(const ptq_tensor *weight) {
     json_t *made = json_object(), *scales = json_array();
     char codes[16];
 
@@ -324,8 +304,7 @@ static json_t *weight_json(const ptq_tensor *weight)
     return made;
 }
 
-static json_t *nodes_json(const ptq_model *model)
-{
+static json_t *nodes_json(const ptq_model *model) {
     json_t *list = json_array();
 
     for (int i = 0; i < model->nodes; i++) {
@@ -340,7 +319,8 @@ static json_t *nodes_json(const ptq_model *model)
                             json_pack("[i,i,i]", node->shape[0], node->shape[1], node->shape[2]));
         set_cost(made, cost);
         json_set_count(made, "output_bytes", cost.output_bytes);
-        json_object_set_new(made, "computes", json_string(ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i))));
+        json_object_set_new(made, "computes",
+                            json_string(ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i))));
         if (node->param[PTQ_PARAM_WEIGHT].rank)
             json_object_set_new(made, "weight", weight_json(&node->param[PTQ_PARAM_WEIGHT]));
         if (node->residual)
@@ -351,8 +331,7 @@ static json_t *nodes_json(const ptq_model *model)
     return list;
 }
 
-static json_t *fusions_json(const ptq_fuse_report *report)
-{
+static json_t *fusions_json(const ptq_fuse_report *report) {
     json_t *list = json_array();
 
     for (int i = 0; i < report->items; i++) {
@@ -370,8 +349,7 @@ static json_t *fusions_json(const ptq_fuse_report *report)
     return list;
 }
 
-static int write_json(const model_info *info)
-{
+static int write_json(const model_info *info) {
     json_t *root = json_object(), *total = json_object(), *meta = json_object();
 
     json_object_set_new(root, "schema_version", json_integer(SCHEMA_VERSION));
@@ -401,16 +379,14 @@ static int write_json(const model_info *info)
 
 #else
 
-static int write_json(const model_info *info)
-{
+static int write_json(const model_info *info) {
     (void)info;
     return 1;
 }
 
 #endif
 
-static int print_graph(const char *path)
-{
+static int print_graph(const char *path) {
     ptq_model *model = NULL;
     ptq_error err;
     size_t size;
@@ -429,8 +405,7 @@ static int print_graph(const char *path)
     return text ? 0 : fail("no memory for the graph");
 }
 
-int command_info(int argc, char **argv)
-{
+int command_info(int argc, char **argv) {
     char *named = NULL;
     int parsed = parse_options(argc, argv, specs, &help, &named, 1);
     model_info info = {0};

@@ -13,16 +13,14 @@ typedef struct isa_info {
     ptq_error error;
 } isa_info;
 
-static const char *why_not(const isa_info *info)
-{
+static const char *why_not(const isa_info *info) {
     if (info->available)
         return "";
     return info->compiled ? "the processor lacks it, or the operating system does not allow it"
                           : "not compiled in: for other processors, or newer compilers";
 }
 
-static void examine(ptq_isa isa, ptq_isa chosen, isa_info *out)
-{
+static void examine(ptq_isa isa, ptq_isa chosen, isa_info *out) {
     double start;
 
     memset(out, 0, sizeof *out);
@@ -38,8 +36,7 @@ static void examine(ptq_isa isa, ptq_isa chosen, isa_info *out)
 }
 
 /* What a plan takes where none is asked for. */
-static int find_best(ptq_isa *out)
-{
+static int find_best(ptq_isa *out) {
     ptq_model *model;
     engine ready;
     ptq_error err;
@@ -53,8 +50,7 @@ static int find_best(ptq_isa *out)
     return 0;
 }
 
-static void print_isa(const isa_info *info)
-{
+static void print_isa(const isa_info *info) {
     say("%-12s %-3s %s", ptq_name(PTQ_NAMES_ISA, info->isa), info->available ? "yes" : "no",
         info->chosen ? "chosen; " : "");
     if (info->available)
@@ -65,8 +61,7 @@ static void print_isa(const isa_info *info)
 
 #ifdef PTQ_HAVE_jansson
 
-static json_t *isa_json(const isa_info *info)
-{
+static json_t *isa_json(const isa_info *info) {
     json_t *made = json_object();
 
     json_object_set_new(made, "name", json_string(ptq_name(PTQ_NAMES_ISA, info->isa)));
@@ -82,8 +77,7 @@ static json_t *isa_json(const isa_info *info)
     return made;
 }
 
-static int write_json(const isa_info *info, int count, ptq_isa best, int forced)
-{
+static int write_json(const isa_info *info, int count, ptq_isa best, int forced) {
     json_t *root = json_object(), *list = json_array();
 
     json_object_set_new(root, "schema_version", json_integer(SCHEMA_VERSION));
@@ -97,16 +91,14 @@ static int write_json(const isa_info *info, int count, ptq_isa best, int forced)
 
 #else
 
-static int write_json(const isa_info *info, int count, ptq_isa best, int forced)
-{
+static int write_json(const isa_info *info, int count, ptq_isa best, int forced) {
     (void)info, (void)count, (void)best, (void)forced;
     return 1;
 }
 
 #endif
 
-int show_cpu(int json)
-{
+int show_cpu(int json) {
     isa_info info[PTQ_ISA_COUNT];
     ptq_isa best = PTQ_ISA_SCALAR, chosen;
     int count = 0, forced, failed = 0;
@@ -127,6 +119,7 @@ int show_cpu(int json)
     if (json && write_json(info, count, best, forced))
         return 1;
     if (ptq_isa_support(chosen) != PTQ_SUPPORT_AVAILABLE)
-        return fail("PTQ_ISA asks for %s, which is not available here", ptq_name(PTQ_NAMES_ISA, chosen));
+        return fail("PTQ_ISA asks for %s, which is not available here",
+                    ptq_name(PTQ_NAMES_ISA, chosen));
     return failed ? fail("kernels failed their self-test") : 0;
 }

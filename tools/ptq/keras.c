@@ -43,8 +43,7 @@ enum { ADDITIONS = 3, DENSE_LAYERS = 1 };
 
 /* ---- The configuration ---- */
 
-static char *read_variable_string(hid_t attribute, hid_t type, hid_t space)
-{
+static char *read_variable_string(hid_t attribute, hid_t type, hid_t space) {
     char *lent = NULL, *text = NULL;
 
     if (H5Aread(attribute, type, &lent) < 0 || !lent)
@@ -56,8 +55,7 @@ static char *read_variable_string(hid_t attribute, hid_t type, hid_t space)
     return text;
 }
 
-static char *read_fixed_string(hid_t attribute, hid_t type)
-{
+static char *read_fixed_string(hid_t attribute, hid_t type) {
     size_t size = H5Tget_size(type);
     char *text = size <= MOST_CONFIG_BYTES ? calloc(size + 1, 1) : NULL;
 
@@ -69,8 +67,7 @@ static char *read_fixed_string(hid_t attribute, hid_t type)
 }
 
 /* Older files have strings of fixed length, newer ones of variable length. */
-static char *read_string_attribute(hid_t file, const char *name)
-{
+static char *read_string_attribute(hid_t file, const char *name) {
     hid_t attribute = H5Aopen(file, name, H5P_DEFAULT);
     hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
     char *text = NULL;
@@ -85,43 +82,37 @@ static char *read_string_attribute(hid_t file, const char *name)
     return text;
 }
 
-static const char *layer_class(json_t *layer)
-{
+static const char *layer_class(json_t *layer) {
     const char *name = json_string_value(json_object_get(layer, "class_name"));
 
     return name ? name : "";
 }
 
-static json_t *setting(json_t *layer, const char *key)
-{
+static json_t *setting(json_t *layer, const char *key) {
     return json_object_get(json_object_get(layer, "config"), key);
 }
 
-static const char *layer_name(json_t *layer)
-{
+static const char *layer_name(json_t *layer) {
     const char *name = json_string_value(setting(layer, "name"));
 
     return name ? name : "(without a name)";
 }
 
-static const char *text_setting(json_t *layer, const char *key, const char *otherwise)
-{
+static const char *text_setting(json_t *layer, const char *key, const char *otherwise) {
     const char *text = json_string_value(setting(layer, key));
 
     return text ? text : otherwise;
 }
 
 /* 1 if a setting such as "strides" is missing or [value, value]. */
-static int is_pair(json_t *layer, const char *key, int value)
-{
+static int is_pair(json_t *layer, const char *key, int value) {
     json_t *pair = setting(layer, key);
 
     return !pair || (json_integer_value(json_array_get(pair, 0)) == value &&
                      json_integer_value(json_array_get(pair, 1)) == value);
 }
 
-static int append(keras_layers *list, json_t *layer)
-{
+static int append(keras_layers *list, json_t *layer) {
     if (list->count == MOST_LAYERS)
         return fail("layer '%s': more %s layers than ResNet8 has", layer_name(layer),
                     layer_class(layer));
@@ -129,8 +120,7 @@ static int append(keras_layers *list, json_t *layer)
     return 0;
 }
 
-static int is_harmless(const char *class_name)
-{
+static int is_harmless(const char *class_name) {
     static const char *const known[] = {
         "Activation", "ReLU", "AveragePooling2D", "GlobalAveragePooling2D", "Flatten", "Softmax"};
 
@@ -140,8 +130,7 @@ static int is_harmless(const char *class_name)
     return 0;
 }
 
-static int sort_layer(keras *from, json_t *layer)
-{
+static int sort_layer(keras *from, json_t *layer) {
     const char *class_name = layer_class(layer);
 
     if (strcmp(class_name, "Conv2D") == 0)
@@ -165,8 +154,7 @@ static int sort_layer(keras *from, json_t *layer)
                 class_name);
 }
 
-static int expect_count(const keras_layers *list, int expected, const char *what)
-{
+static int expect_count(const keras_layers *list, int expected, const char *what) {
     if (list->count == expected)
         return 0;
     if (list->count > expected)
@@ -177,8 +165,7 @@ static int expect_count(const keras_layers *list, int expected, const char *what
                 list->count ? layer_name(list->item[list->count - 1]) : "none");
 }
 
-static int read_config(keras *from)
-{
+static int read_config(keras *from) {
     char *text = read_string_attribute(from->file, "model_config");
     json_t *layers, *layer;
     json_error_t error;
@@ -196,8 +183,7 @@ static int read_config(keras *from)
     if (!json_is_array(layers))
         return fail("%s: model_config lists no layers; a functional Keras model is expected",
                     from->path);
-    json_array_foreach(layers, i, layer)
-    {
+    json_array_foreach(layers, i, layer) {
         if (sort_layer(from, layer))
             return 1;
     }
@@ -212,8 +198,7 @@ static int read_config(keras *from)
 
 /* ---- The weights ---- */
 
-static hid_t open_weight(const keras *from, const char *layer, const char *weight)
-{
+static hid_t open_weight(const keras *from, const char *layer, const char *weight) {
     char path[512];
     int length = snprintf(path, sizeof path, "/model_weights/%s/%s/%s:0", layer, layer, weight);
 
@@ -221,8 +206,7 @@ static hid_t open_weight(const keras *from, const char *layer, const char *weigh
 }
 
 /* "3x3x16x32" */
-static void print_shape(char *text, size_t size, int rank, const hsize_t *dims)
-{
+static void print_shape(char *text, size_t size, int rank, const hsize_t *dims) {
     size_t used = 0;
 
     snprintf(text, size, "%s", rank > 0 ? "" : "a scalar");
@@ -232,8 +216,7 @@ static void print_shape(char *text, size_t size, int rank, const hsize_t *dims)
 }
 
 static int check_weight(hid_t set, const char *layer, const char *weight, int rank,
-                        const hsize_t *expected)
-{
+                        const hsize_t *expected) {
     hid_t space = H5Dget_space(set), type = H5Dget_type(set);
     hsize_t dims[H5S_MAX_RANK] = {0};
     int found = H5Sget_simple_extent_dims(space, dims, NULL), status = 0;
@@ -254,8 +237,7 @@ static int check_weight(hid_t set, const char *layer, const char *weight, int ra
 
 /* Reads a weight of exactly the expected shape, still in Keras's order. */
 static int read_weight(const keras *from, const char *layer, const char *weight, int rank,
-                       const hsize_t *expected, float *out)
-{
+                       const hsize_t *expected, float *out) {
     hid_t set = open_weight(from, layer, weight);
     int status;
 
@@ -268,8 +250,7 @@ static int read_weight(const keras *from, const char *layer, const char *weight,
     return status;
 }
 
-static ptq_tensor *find_param(ptq_model *model, const char *node, const char *suffix)
-{
+static ptq_tensor *find_param(ptq_model *model, const char *node, const char *suffix) {
     char name[PTQ_NAME_SIZE + 32];
 
     snprintf(name, sizeof name, "%s.%s", node, suffix);
@@ -277,8 +258,7 @@ static ptq_tensor *find_param(ptq_model *model, const char *node, const char *su
 }
 
 /* HWIO -> OIHW; a dense layer is the case of height and width 1: IO -> OI. */
-static void transpose(const float *in, ptq_tensor *out)
-{
+static void transpose(const float *in, ptq_tensor *out) {
     int taps = out->rank == 4 ? out->dim[2] * out->dim[3] : 1;
     float *to = out->data;
 
@@ -288,8 +268,7 @@ static void transpose(const float *in, ptq_tensor *out)
                 *to++ = in[(t * out->dim[1] + i) * out->dim[0] + o];
 }
 
-static int import_kernel(const keras *from, const char *layer, ptq_tensor *out)
-{
+static int import_kernel(const keras *from, const char *layer, ptq_tensor *out) {
     hsize_t dims[PTQ_MAX_RANK];
     int rank = 0, status;
     float *buffer = malloc(out->size);
@@ -309,16 +288,15 @@ static int import_kernel(const keras *from, const char *layer, ptq_tensor *out)
     return status;
 }
 
-static int import_vector(const keras *from, const char *layer, const char *weight, ptq_tensor *out)
-{
+static int import_vector(const keras *from, const char *layer, const char *weight,
+                         ptq_tensor *out) {
     hsize_t length = (hsize_t)out->dim[0];
 
     return read_weight(from, layer, weight, 1, &length, out->data);
 }
 
 /* A setting that is not listed stands at the value that ResNet8 needs. */
-static int check_conv(json_t *layer, const ptq_node *node)
-{
+static int check_conv(json_t *layer, const ptq_node *node) {
     const char *name = layer_name(layer);
 
     if (!is_pair(layer, "kernel_size", node->kernel[0]))
@@ -338,8 +316,7 @@ static int check_conv(json_t *layer, const ptq_node *node)
     return 0;
 }
 
-static int import_weighted(const keras *from, json_t *layer, ptq_model *model, const char *node)
-{
+static int import_weighted(const keras *from, json_t *layer, ptq_model *model, const char *node) {
     const char *name = layer_name(layer);
 
     if (import_kernel(from, name, find_param(model, node, "weight")))
@@ -350,8 +327,7 @@ static int import_weighted(const keras *from, json_t *layer, ptq_model *model, c
 }
 
 static int import_convs(const keras *from, const keras_layers *list, const char *const *names,
-                        int count, ptq_model *model)
-{
+                        int count, ptq_model *model) {
     for (int i = 0; i < count; i++)
         if (check_conv(list->item[i], &model->node[ptq_model_find(model, names[i])]) ||
             import_weighted(from, list->item[i], model, names[i]))
@@ -359,8 +335,7 @@ static int import_convs(const keras *from, const keras_layers *list, const char 
     return 0;
 }
 
-static int import_norm(const keras *from, json_t *layer, ptq_model *model, const char *node)
-{
+static int import_norm(const keras *from, json_t *layer, ptq_model *model, const char *node) {
     static const char *const keras_names[] = {"gamma", "beta", "moving_mean", "moving_variance"};
     static const char *const names[] = {"weight", "bias", "running_mean", "running_var"};
     json_t *epsilon = setting(layer, "epsilon");
@@ -380,8 +355,7 @@ static int import_norm(const keras *from, json_t *layer, ptq_model *model, const
     return 0;
 }
 
-static int import_weights(const keras *from, ptq_model *model)
-{
+static int import_weights(const keras *from, ptq_model *model) {
     if (import_convs(from, &from->main, main_names, COUNT(main_names), model) ||
         import_convs(from, &from->shortcut, shortcut_names, COUNT(shortcut_names), model))
         return 1;
@@ -394,8 +368,7 @@ static int import_weights(const keras *from, ptq_model *model)
 /* ---- The model ---- */
 
 static int read_dimension(json_t *value, const char *layer, const char *what, int least, int most,
-                          int *out)
-{
+                          int *out) {
     json_int_t number = json_integer_value(value);
 
     if (!json_is_integer(value) || number < least || number > most)
@@ -404,8 +377,7 @@ static int read_dimension(json_t *value, const char *layer, const char *what, in
     return 0;
 }
 
-static int make_model(const keras *from, ptq_model **out)
-{
+static int make_model(const keras *from, ptq_model **out) {
     json_t *shape = setting(from->input, "batch_input_shape"), *conv = from->main.item[0];
     json_t *dense = from->dense.item[0];
     const char *input = layer_name(from->input);
@@ -427,8 +399,7 @@ static int make_model(const keras *from, ptq_model **out)
     return 0;
 }
 
-static int import_open_file(keras *from, ptq_model **out)
-{
+static int import_open_file(keras *from, ptq_model **out) {
     ptq_error err;
 
     if (read_config(from) || make_model(from, out))
@@ -438,8 +409,7 @@ static int import_open_file(keras *from, ptq_model **out)
     return ptq_model_check(*out, &err) ? fail("%s", err.text) : 0;
 }
 
-int read_keras(const char *path, ptq_model **out)
-{
+int read_keras(const char *path, ptq_model **out) {
     keras from;
     int status;
 
@@ -460,8 +430,7 @@ int read_keras(const char *path, ptq_model **out)
 
 #else
 
-int read_keras(const char *path, ptq_model **out)
-{
+int read_keras(const char *path, ptq_model **out) {
     (void)path, (void)out;
     return fail(".h5 files need the libraries hdf5 and jansson; install both and build again");
 }

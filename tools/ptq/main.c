@@ -27,8 +27,7 @@ static const command commands[] = {
 
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
-static void print_usage(FILE *to)
-{
+static void print_usage(FILE *to) {
     fputs("usage: ptq SUBCOMMAND [OPTIONS]\n\n"
           "Post-training quantization of convolutional networks, version " PTQ_VERSION ".\n\n",
           to);
@@ -40,13 +39,11 @@ static void print_usage(FILE *to)
           to);
 }
 
-static int is_one_of(const char *word, const char *a, const char *b)
-{
+static int is_one_of(const char *word, const char *a, const char *b) {
     return strcmp(word, a) == 0 || strcmp(word, b) == 0;
 }
 
-static int dispatch(int argc, char **argv)
-{
+static int dispatch(int argc, char **argv) {
     if (argc < 2)
         return fail("no subcommand; see 'ptq --help'");
     if (is_one_of(argv[1], "--help", "help")) {
@@ -66,8 +63,7 @@ static int dispatch(int argc, char **argv)
     return fail("unknown subcommand '%s'; see 'ptq --help'", argv[1]);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     int status = dispatch(argc, argv);
 
     /* A full disk shows itself only now. */

@@ -48,16 +48,14 @@ enum { MISTAKES = sizeof mistakes / sizeof *mistakes };
 
 /* ---- Measuring ---- */
 
-void count_answer(tally *sum, const lab *at, size_t index, int prediction)
-{
+void count_answer(tally *sum, const lab *at, size_t index, int prediction) {
     sum->total++;
     sum->right += prediction == at->before.label[index];
     sum->agree += prediction == at->before.prediction[index];
 }
 
 /* Adding 0 turns -0 into 0. */
-void print_row(const char *how, const lab *at, const tally *sum)
-{
+void print_row(const char *how, const lab *at, const tally *sum) {
     size_t before = 0;
 
     for (size_t i = 0; i < sum->total; i++)
@@ -68,8 +66,7 @@ void print_row(const char *how, const lab *at, const tally *sum)
         100 * fraction(sum->agree, sum->total));
 }
 
-int make_plan(const ptq_model *model, ptq_plan **out)
-{
+int make_plan(const ptq_model *model, ptq_plan **out) {
     ptq_plan_options options = {PTQ_ISA_AUTO, {NULL, NULL, NULL}};
     ptq_error err;
 
@@ -78,8 +75,7 @@ int make_plan(const ptq_model *model, ptq_plan **out)
     return ptq_plan_create(model, &options, out, &err) ? fail("%s", err.text) : 0;
 }
 
-int measure_plan(const char *how, const lab *at, const ptq_plan *plan, const ptq_dataset *images)
-{
+int measure_plan(const char *how, const lab *at, const ptq_plan *plan, const ptq_dataset *images) {
     ptq_evaluation result;
     tally sum = {0};
 
@@ -92,8 +88,8 @@ int measure_plan(const char *how, const lab *at, const ptq_plan *plan, const ptq
     return 0;
 }
 
-int measure_model(const char *how, const lab *at, const ptq_model *model, const ptq_dataset *images)
-{
+int measure_model(const char *how, const lab *at, const ptq_model *model,
+                  const ptq_dataset *images) {
     ptq_plan *plan = NULL;
     int status = make_plan(model, &plan) || measure_plan(how, at, plan, images);
 
@@ -101,8 +97,8 @@ int measure_model(const char *how, const lab *at, const ptq_model *model, const 
     return status;
 }
 
-int calibrate_any(const ptq_model *model, const ptq_dataset *images, int accept_any, ptq_calibration **out)
-{
+int calibrate_any(const ptq_model *model, const ptq_dataset *images, int accept_any,
+                  ptq_calibration **out) {
     ptq_plan_options scalar = {PTQ_ISA_SCALAR, {NULL, NULL, NULL}};
     ptq_calibrate_options options = {0};
     ptq_plan *plan = NULL;
@@ -119,8 +115,7 @@ int calibrate_any(const ptq_model *model, const ptq_dataset *images, int accept_
 }
 
 static int convert(const lab *at, const ptq_calibration *calibration, const ptq_scheme *scheme,
-                   ptq_model **out)
-{
+                   ptq_model **out) {
     ptq_convert_options options = {0};
     ptq_error err;
 
@@ -131,8 +126,7 @@ static int convert(const lab *at, const ptq_calibration *calibration, const ptq_
 }
 
 int measure_calibration(const char *how, const lab *at, const ptq_calibration *calibration,
-                        const ptq_scheme *scheme)
-{
+                        const ptq_scheme *scheme) {
     ptq_model *made = NULL;
     int status =
         convert(at, calibration, scheme, &made) || measure_model(how, at, made, &at->images);
@@ -141,13 +135,11 @@ int measure_calibration(const char *how, const lab *at, const ptq_calibration *c
     return status;
 }
 
-void print_guard(const char *where, const char *words)
-{
+void print_guard(const char *where, const char *words) {
     say("guard     %s: \"%s\"\n", where, words);
 }
 
-void print_warning_guards(const ptq_calibration *calibration)
-{
+void print_warning_guards(const ptq_calibration *calibration) {
     char text[1024];
 
     ptq_calibration_warnings(calibration, text, sizeof text);
@@ -157,22 +149,19 @@ void print_warning_guards(const ptq_calibration *calibration)
 
 /* ---- The subcommand ---- */
 
-static void print_list(void)
-{
+static void print_list(void) {
     for (size_t i = 0; i < MISTAKES; i++)
         say("%-20s %s\n", mistakes[i].name, mistakes[i].about);
 }
 
-static const mistake *find_mistake(const char *name)
-{
+static const mistake *find_mistake(const char *name) {
     for (size_t i = 0; i < MISTAKES; i++)
         if (strcmp(mistakes[i].name, name) == 0)
             return &mistakes[i];
     return NULL;
 }
 
-static int open_models(lab *at)
-{
+static int open_models(lab *at) {
     ptq_model *fused = NULL;
     ptq_error err;
 
@@ -182,8 +171,7 @@ static int open_models(lab *at)
     return engine_adopt(fused, NULL, &at->real);
 }
 
-static int open_images(lab *at)
-{
+static int open_images(lab *at) {
     ptq_error err;
 
     if (sample_open(at->data_path, at->samples, at->seed, &at->drawn))
@@ -197,13 +185,14 @@ static int open_images(lab *at)
 }
 
 /* What is right, for comparison. */
-static int prepare(lab *at)
-{
+static int prepare(lab *at) {
     ptq_error err;
 
     at->samples = samples;
     at->seed = seed;
-    at->scheme.weight_bits = weight_bits;
+    if (ptq_preset("minmax8", &at->scheme, &err))
+        return fail("%s", err.text);
+    at->scheme.weight_bits = weight_bits ? weight_bits : 8;
     at->scheme.activation_bits = activation_bits;
     if (ptq_scheme_check(&at->scheme, &err))
         return fail("%s", err.text);
@@ -216,8 +205,7 @@ static int prepare(lab *at)
            evaluate_plan(at->real.plan, &at->images, "float", 0, &at->before);
 }
 
-static void clean_up(lab *at)
-{
+static void clean_up(lab *at) {
     ptq_release(&at->before.memory);
     ptq_model_free(at->quantized);
     ptq_calibration_free(at->calibration);
@@ -227,8 +215,7 @@ static void clean_up(lab *at)
     ptq_model_free(at->original);
 }
 
-static int commit(const mistake *wanted)
-{
+static int commit(const mistake *wanted) {
     static lab at;
     char scheme[256];
     int status = prepare(&at) || (wanted->check && wanted->check(&at));
@@ -244,8 +231,7 @@ static int commit(const mistake *wanted)
     return status;
 }
 
-int command_mistake(int argc, char **argv)
-{
+int command_mistake(int argc, char **argv) {
     const mistake *wanted;
     char *name = NULL;
     int parsed = parse_options(argc, argv, specs, &help, &name, 1);

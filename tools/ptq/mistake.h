@@ -59,7 +59,8 @@ int make_plan(const ptq_model *model, ptq_plan **out);
 
 /* Measures on lab.images, or on others with the same labels. */
 int measure_plan(const char *how, const lab *at, const ptq_plan *plan, const ptq_dataset *images);
-int measure_model(const char *how, const lab *at, const ptq_model *model, const ptq_dataset *images);
+int measure_model(const char *how, const lab *at, const ptq_model *model,
+                  const ptq_dataset *images);
 
 /* Calibrates a float model on images; `accept_any` takes what the library refuses. */
 int calibrate_any(const ptq_model *model, const ptq_dataset *images, int accept_any,

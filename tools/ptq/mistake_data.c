@@ -5,16 +5,14 @@
 
 #include "mistake.h"
 
-static int measure_right(const lab *at)
-{
+static int measure_right(const lab *at) {
     return measure_model("right", at, at->quantized, &at->images);
 }
 
 /* ---- Calibration ---- */
 
 /* Pictures of random bytes, and grey ones, of the shape of a data set. */
-static ptq_status get_noise(void *user, size_t index, void *item, int *label, ptq_error *err)
-{
+static ptq_status get_noise(void *user, size_t index, void *item, int *label, ptq_error *err) {
     uint8_t *pixels = item;
     const ptq_dataset *like = user;
     size_t n = (size_t)like->height * (size_t)like->width * (size_t)like->channels;
@@ -28,8 +26,7 @@ static ptq_status get_noise(void *user, size_t index, void *item, int *label, pt
     return PTQ_OK;
 }
 
-static ptq_status get_grey(void *user, size_t index, void *pixels, int *label, ptq_error *err)
-{
+static ptq_status get_grey(void *user, size_t index, void *pixels, int *label, ptq_error *err) {
     const ptq_dataset *like = user;
 
     (void)err;
@@ -38,8 +35,7 @@ static ptq_status get_grey(void *user, size_t index, void *pixels, int *label, p
     return PTQ_OK;
 }
 
-static int measure_images(const char *how, const lab *at, const ptq_dataset *images)
-{
+static int measure_images(const char *how, const lab *at, const ptq_dataset *images) {
     ptq_calibration *seen = NULL;
     int status = calibrate_any(at->real.model, images, 1, &seen) ||
                  measure_calibration(how, at, seen, &at->scheme);
@@ -49,8 +45,7 @@ static int measure_images(const char *how, const lab *at, const ptq_dataset *ima
 }
 
 /* What the library says to such images; it must refuse them. */
-static int show_refusal(const lab *at, const ptq_dataset *images)
-{
+static int show_refusal(const lab *at, const ptq_dataset *images) {
     ptq_calibration *seen = NULL;
     ptq_error err;
 
@@ -62,8 +57,7 @@ static int show_refusal(const lab *at, const ptq_dataset *images)
     return 0;
 }
 
-int mistake_random(lab *at)
-{
+int mistake_random(lab *at) {
     ptq_dataset noise = at->drawn.subset.dataset, grey;
 
     noise.user = &at->drawn.subset.dataset;
@@ -78,8 +72,7 @@ int mistake_random(lab *at)
 }
 
 /* The first images of a sample that is drawn for this number. */
-static int measure_few(const lab *at, int count, int warn_too)
-{
+static int measure_few(const lab *at, int count, int warn_too) {
     image_sample drawn;
     ptq_calibration *seen = NULL;
     char how[64];
@@ -98,8 +91,7 @@ static int measure_few(const lab *at, int count, int warn_too)
     return status;
 }
 
-int mistake_few(lab *at)
-{
+int mistake_few(lab *at) {
     static const int counts[] = {1, 2, 5, 10, 30};
 
     if (measure_right(at))
@@ -114,9 +106,7 @@ int mistake_few(lab *at)
 /* ---- Preprocessing ---- */
 
 /* Blue, green, red: what some picture readers deliver. */
-static ptq_status get_reversed(void *user, size_t index, void *item, int *label,
-                               ptq_error *err)
-{
+static ptq_status get_reversed(void *user, size_t index, void *item, int *label, ptq_error *err) {
     uint8_t *pixels = item;
     const ptq_dataset *base = user;
     ptq_status status = base->get(base->user, index, pixels, label, err);
@@ -131,8 +121,7 @@ static ptq_status get_reversed(void *user, size_t index, void *item, int *label,
     return status;
 }
 
-static ptq_dataset reversed(const ptq_dataset *base)
-{
+static ptq_dataset reversed(const ptq_dataset *base) {
     ptq_dataset made = *base;
 
     made.user = (void *)base;
@@ -141,8 +130,7 @@ static ptq_dataset reversed(const ptq_dataset *base)
 }
 
 /* The float model with pixels of 0 to 1 where it learned from 0 to 255. */
-static int scale_pixels(const lab *at, ptq_model **out)
-{
+static int scale_pixels(const lab *at, ptq_model **out) {
     ptq_error err;
 
     if (ptq_model_copy(at->real.model, NULL, out, &err))
@@ -155,8 +143,7 @@ static int scale_pixels(const lab *at, ptq_model **out)
 }
 
 /* Ranges that a differently prepared model reached, given out for those of the right one. */
-static int measure_forged(const lab *at, const ptq_model *scaled, ptq_error *refusal)
-{
+static int measure_forged(const lab *at, const ptq_model *scaled, ptq_error *refusal) {
     ptq_calibration *seen = NULL;
     ptq_convert_options options = {0};
     ptq_model *made = NULL;
@@ -176,8 +163,7 @@ static int measure_forged(const lab *at, const ptq_model *scaled, ptq_error *ref
     return status;
 }
 
-int mistake_preprocessing(lab *at)
-{
+int mistake_preprocessing(lab *at) {
     ptq_dataset swapped = reversed(&at->images), learned = reversed(&at->drawn.subset.dataset);
     ptq_model *scaled = NULL;
     ptq_error refusal;
@@ -198,8 +184,7 @@ int mistake_preprocessing(lab *at)
 
 /* ---- Scales ---- */
 
-static int copy_right(const lab *at, ptq_model **out)
-{
+static int copy_right(const lab *at, ptq_model **out) {
     ptq_error err;
 
     if (ptq_model_copy(at->quantized, NULL, out, &err) || ptq_self_test_add(*out, &err))
@@ -208,8 +193,7 @@ static int copy_right(const lab *at, ptq_model **out)
 }
 
 /* As a format would that has room for one scale a tensor. */
-static void keep_first_scales(ptq_model *model)
-{
+static void keep_first_scales(ptq_model *model) {
     for (int i = 0; i < model->nodes; i++) {
         ptq_tensor *weight = &model->node[i].param[PTQ_PARAM_WEIGHT];
 
@@ -219,8 +203,7 @@ static void keep_first_scales(ptq_model *model)
 }
 
 /* As printf("%.2f") would. */
-static void keep_two_decimals(ptq_model *model)
-{
+static void keep_two_decimals(ptq_model *model) {
     for (int i = 0; i < model->nodes; i++) {
         ptq_qparams *q[2];
 
@@ -235,15 +218,13 @@ static void keep_two_decimals(ptq_model *model)
     }
 }
 
-static void keep_half_precision(ptq_model *model)
-{
+static void keep_half_precision(ptq_model *model) {
     for (int i = 0; i < model->nodes; i++)
         if (model->node[i].q.type != PTQ_TYPE_F32)
             model->node[i].q.scale = ptq_f16_to_f32(ptq_f32_to_f16(model->node[i].q.scale));
 }
 
-static int measure_loss(const char *how, const lab *at, void (*lose)(ptq_model *), int guard)
-{
+static int measure_loss(const char *how, const lab *at, void (*lose)(ptq_model *), int guard) {
     ptq_model *made = NULL;
     ptq_plan *plan = NULL;
     ptq_error err;
@@ -263,8 +244,7 @@ static int measure_loss(const char *how, const lab *at, void (*lose)(ptq_model *
 }
 
 /* A file without one of its scales. */
-static int without_a_scale(const ptq_archive *whole, ptq_error *err)
-{
+static int without_a_scale(const ptq_archive *whole, ptq_error *err) {
     ptq_archive *part = NULL;
     ptq_model *model = NULL;
     void *bytes = NULL;
@@ -287,8 +267,7 @@ static int without_a_scale(const ptq_archive *whole, ptq_error *err)
     return status ? 0 : fail("a file without fc.weight_scale was loaded");
 }
 
-static int show_missing(const lab *at)
-{
+static int show_missing(const lab *at) {
     ptq_archive *whole = NULL;
     void *bytes = NULL;
     size_t size;
@@ -308,8 +287,7 @@ static int show_missing(const lab *at)
     return status;
 }
 
-int mistake_scale(lab *at)
-{
+int mistake_scale(lab *at) {
     if (measure_right(at) ||
         measure_loss("one weight scale a tensor saved, the first", at, keep_first_scales, 0) ||
         measure_loss("activation scales saved with 2 decimals", at, keep_two_decimals, 0) ||
@@ -325,8 +303,7 @@ int mistake_scale(lab *at)
 
 #define MOST_PARTS 64
 
-int check_parts(const lab *at)
-{
+int check_parts(const lab *at) {
     size_t all = ptq_cifar10_dataset(at->test)->count;
 
     return all / at->images.count < 2
@@ -335,8 +312,7 @@ int check_parts(const lab *at)
 }
 
 /* Accuracy in percent on images that follow each other. */
-static double share_right(const ptq_evaluation *all, size_t from, size_t count)
-{
+static double share_right(const ptq_evaluation *all, size_t from, size_t count) {
     size_t right = 0;
 
     for (size_t i = from; i < from + count; i++)
@@ -344,8 +320,7 @@ static double share_right(const ptq_evaluation *all, size_t from, size_t count)
     return 100 * fraction(right, count);
 }
 
-static void show_parts(const lab *at, const ptq_evaluation *real, const ptq_evaluation *coded)
-{
+static void show_parts(const lab *at, const ptq_evaluation *real, const ptq_evaluation *coded) {
     size_t part = at->images.count, parts = real->total / part;
     double least = 100, most = -100, same_least = 100, same_most = -100;
 
@@ -368,8 +343,7 @@ static void show_parts(const lab *at, const ptq_evaluation *real, const ptq_eval
     say("  on two different parts:   %+.2f to %+.2f\n", least + 0.0, most + 0.0);
 }
 
-static int show_pair(const ptq_evaluation *real, const ptq_evaluation *coded)
-{
+static int show_pair(const ptq_evaluation *real, const ptq_evaluation *coded) {
     ptq_evaluation fewer = *coded;
     ptq_comparison compared;
     ptq_error err;
@@ -385,8 +359,7 @@ static int show_pair(const ptq_evaluation *real, const ptq_evaluation *coded)
     return 0;
 }
 
-int mistake_runs(lab *at)
-{
+int mistake_runs(lab *at) {
     ptq_dataset all = *ptq_cifar10_dataset(at->test);
     ptq_evaluation real = {0}, coded = {0};
     ptq_plan *plan = NULL;

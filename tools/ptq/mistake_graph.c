@@ -18,8 +18,7 @@ typedef struct coded_graph {
     int to[PTQ_MAX_NODES]; /* original node: the one in `model` that stands for it */
 } coded_graph;
 
-static int add_copy(coded_graph *g, const ptq_node *node)
-{
+static int add_copy(coded_graph *g, const ptq_node *node) {
     int a = node->input[0] < 0 ? -1 : g->to[node->input[0]];
     ptq_conv_options conv = {0};
 
@@ -54,8 +53,7 @@ static int add_copy(coded_graph *g, const ptq_node *node)
 }
 
 /* Parameters as they are; weights of convolutions and dense layers as their codes stand for. */
-static int copy_params(coded_graph *g, const ptq_node *from, ptq_node *to)
-{
+static int copy_params(coded_graph *g, const ptq_node *from, ptq_node *to) {
     int coded = from->op == PTQ_OP_CONV2D || from->op == PTQ_OP_DENSE;
     ptq_tensor codes = {0};
     ptq_error err;
@@ -74,10 +72,10 @@ static int copy_params(coded_graph *g, const ptq_node *from, ptq_node *to)
 }
 
 /* The result of node `made` through codes of the MinMax range that was seen. */
-static int add_border(coded_graph *g, const ptq_node *node, int made)
-{
-    int bits =
-        g->at->scheme.activation_bits && node->op != PTQ_OP_INPUT ? g->at->scheme.activation_bits : 8;
+static int add_border(coded_graph *g, const ptq_node *node, int made) {
+    int bits = g->at->scheme.activation_bits && node->op != PTQ_OP_INPUT
+                   ? g->at->scheme.activation_bits
+                   : 8;
     int tensor = ptq_calibration_find(g->seen, node->out);
     char name[2][PTQ_NAME_SIZE + 8];
     float low, high;
@@ -86,8 +84,8 @@ static int add_border(coded_graph *g, const ptq_node *node, int made)
 
     if (tensor < 0 || node->op == PTQ_OP_DENSE || node->op == PTQ_OP_SOFTMAX)
         return made;
-    if (ptq_observer_range(&g->seen->tensor[tensor].observer, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8, bits, 0,
-                           &low, &high, &err) ||
+    if (ptq_observer_range(&g->seen->tensor[tensor].observer, 0, PTQ_METHOD_MINMAX, 0, PTQ_TYPE_U8,
+                           bits, 0, &low, &high, &err) ||
         ptq_choose_qparams(low, high, PTQ_TYPE_U8, bits, 0, &q, &err)) {
         fail("%s: %s", node->name, err.text);
         return -1;
@@ -100,8 +98,7 @@ static int add_border(coded_graph *g, const ptq_node *node, int made)
     return ptq_add_op(g->model, PTQ_OP_DEQUANTIZE, name[1], made);
 }
 
-static int build_coded(coded_graph *g)
-{
+static int build_coded(coded_graph *g) {
     const ptq_model *from = g->at->original;
     ptq_error err;
 
@@ -125,12 +122,12 @@ static int build_coded(coded_graph *g)
     return ptq_model_check(g->model, &err) ? fail("%s", err.text) : 0;
 }
 
-static int show_unfused(const lab *at, const ptq_calibration *seen)
-{
+static int show_unfused(const lab *at, const ptq_calibration *seen) {
     ptq_convert_options options = {0};
     ptq_model *made = NULL;
     ptq_error err;
 
+    options.scheme = at->scheme;
     if (!ptq_convert(at->original, seen, &options, &made, NULL, &err)) {
         ptq_model_free(made);
         return fail("ptq_convert took a model that was not fused");
@@ -141,8 +138,7 @@ static int show_unfused(const lab *at, const ptq_calibration *seen)
     return 0;
 }
 
-int mistake_unfused(lab *at)
-{
+int mistake_unfused(lab *at) {
     static coded_graph g;
     ptq_calibration *seen = NULL;
     int status = calibrate_any(at->original, &at->drawn.subset.dataset, 0, &seen);
@@ -161,8 +157,7 @@ int mistake_unfused(lab *at)
 /* ---- A range from before the ReLU ---- */
 
 /* The observers of the tensors that enter a ReLU take the places of those behind it. */
-static void observe_before(const lab *at, ptq_calibration *before, ptq_calibration *fused)
-{
+static void observe_before(const lab *at, ptq_calibration *before, ptq_calibration *fused) {
     for (int i = 0; i < at->original->nodes; i++) {
         const ptq_node *relu = &at->original->node[i];
         int from, to = ptq_calibration_find(fused, relu->out);
@@ -179,8 +174,7 @@ static void observe_before(const lab *at, ptq_calibration *before, ptq_calibrati
     }
 }
 
-static int measure_at(const lab *at, const ptq_calibration *seen, const char *how, int bits)
-{
+static int measure_at(const lab *at, const ptq_calibration *seen, const char *how, int bits) {
     ptq_scheme scheme = at->scheme;
     char text[64];
 
@@ -189,8 +183,7 @@ static int measure_at(const lab *at, const ptq_calibration *seen, const char *ho
     return measure_calibration(text, at, seen, &scheme);
 }
 
-int mistake_relu(lab *at)
-{
+int mistake_relu(lab *at) {
     static const int bits[] = {8, 6, 5, 4};
     ptq_calibration *before = NULL, *wrong = NULL;
     int status = calibrate_any(at->original, &at->drawn.subset.dataset, 0, &before) ||
@@ -218,8 +211,7 @@ typedef struct moments {
     size_t count;
 } moments;
 
-static void add_moments(moments *m, const ptq_tensor *view, int channels)
-{
+static void add_moments(moments *m, const ptq_tensor *view, int channels) {
     size_t n = ptq_tensor_elements(view);
 
     for (size_t i = 0; i < n; i++) {
@@ -232,8 +224,7 @@ static void add_moments(moments *m, const ptq_tensor *view, int channels)
 }
 
 /* Mean and variance of the batch for one batch norm. */
-static void store_moments(const moments *m, ptq_node *norm)
-{
+static void store_moments(const moments *m, ptq_node *norm) {
     for (int c = 0; c < norm->shape[2]; c++) {
         double mean = m->sum[c] / (double)m->count;
 
@@ -244,8 +235,7 @@ static void store_moments(const moments *m, ptq_node *norm)
 }
 
 static int run_batch(ptq_session *session, const ptq_dataset *batch, const ptq_node *norm,
-                     const char *tensor, uint8_t *pixels, moments *m)
-{
+                     const char *tensor, uint8_t *pixels, moments *m) {
     ptq_tensor view;
     ptq_error err;
     int label;
@@ -262,8 +252,7 @@ static int run_batch(ptq_session *session, const ptq_dataset *batch, const ptq_n
 
 /* The statistics that batch norm `index` of the model meets on a batch, all those before it being
    set already. */
-static int set_moments(ptq_model *model, int index, const ptq_dataset *batch)
-{
+static int set_moments(ptq_model *model, int index, const ptq_dataset *batch) {
     static moments m;
     ptq_node *norm = &model->node[index];
     const char *tensor = model->node[norm->input[0]].out;
@@ -295,8 +284,7 @@ static int set_moments(ptq_model *model, int index, const ptq_dataset *batch)
 
 /* One batch, normalized by itself. */
 static int count_batch(const lab *at, ptq_model *model, const size_t *indices, size_t count,
-                       tally *sum)
-{
+                       tally *sum) {
     ptq_subset part;
     ptq_evaluation result;
     ptq_plan *plan = NULL;
@@ -320,8 +308,7 @@ static int count_batch(const lab *at, ptq_model *model, const size_t *indices, s
     return 0;
 }
 
-static int measure_batches(const lab *at, size_t size, size_t total)
-{
+static int measure_batches(const lab *at, size_t size, size_t total) {
     ptq_model *model = NULL;
     size_t indices[64];
     tally sum = {0};
@@ -345,8 +332,7 @@ static int measure_batches(const lab *at, size_t size, size_t total)
     return status;
 }
 
-int check_batch_norm(const lab *at)
-{
+int check_batch_norm(const lab *at) {
     int found = 0;
 
     for (int i = 0; i < at->original->nodes; i++) {
@@ -360,8 +346,7 @@ int check_batch_norm(const lab *at)
     return found ? 0 : fail("the model has no batch norm; take one that is not fused yet");
 }
 
-int mistake_training(lab *at)
-{
+int mistake_training(lab *at) {
     static const size_t sizes[] = {50, 10, 2};
     size_t total = at->images.count < 100 ? at->images.count : 100;
     ptq_dataset few = at->images;

@@ -20,13 +20,11 @@ typedef struct runner {
     uint64_t pairs, saturated;
 } runner;
 
-static size_t elements(const int shape[3])
-{
+static size_t elements(const int shape[3]) {
     return (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2];
 }
 
-int check_layers(const lab *at)
-{
+int check_layers(const lab *at) {
     const ptq_model *model = at->quantized;
 
     for (int i = 0; i <= ptq_model_logits(model); i++) {
@@ -41,8 +39,7 @@ int check_layers(const lab *at)
     return 0;
 }
 
-static int32_t *unpack(const ptq_tensor *weight)
-{
+static int32_t *unpack(const ptq_tensor *weight) {
     int out = weight->dim[0], in = weight->dim[1], taps = weight->dim[2] * weight->dim[3];
     int32_t *made = malloc(ptq_tensor_elements(weight) * sizeof *made);
 
@@ -56,8 +53,7 @@ static int32_t *unpack(const ptq_tensor *weight)
     return made;
 }
 
-static void close_runner(runner *r)
-{
+static void close_runner(runner *r) {
     for (int i = 0; i < PTQ_MAX_NODES; i++) {
         free(r->weight[i]);
         free(r->code[i]);
@@ -66,8 +62,7 @@ static void close_runner(runner *r)
     memset(r, 0, sizeof *r);
 }
 
-static int open_runner(runner *r, const ptq_plan *plan)
-{
+static int open_runner(runner *r, const ptq_plan *plan) {
     int logits, short_of = 0;
 
     memset(r, 0, sizeof *r);
@@ -92,8 +87,7 @@ static int open_runner(runner *r, const ptq_plan *plan)
 }
 
 /* The dot product of n codes, pair by pair; x NULL: the padding, which holds the zero point. */
-static int32_t dot(runner *r, const int32_t *x, int32_t padding, const int32_t *w, int n)
-{
+static int32_t dot(runner *r, const int32_t *x, int32_t padding, const int32_t *w, int n) {
     int32_t sum = 0;
 
     for (int i = 0; i < n; i += 2) {
@@ -111,8 +105,7 @@ static int32_t dot(runner *r, const int32_t *x, int32_t padding, const int32_t *
 }
 
 /* sum (x - zx) w + bias, with zx sum w taken off at the end, as fast kernels do. */
-static int32_t accumulate(runner *r, int index, int y, int x, int o)
-{
+static int32_t accumulate(runner *r, int index, int y, int x, int o) {
     const ptq_node *node = &r->model->node[index], *from = &r->model->node[node->input[0]];
     int dense = node->op == PTQ_OP_DENSE, height = dense ? 1 : node->kernel[0];
     int width = dense ? 1 : node->kernel[1], in = from->shape[2];
@@ -137,8 +130,7 @@ static int32_t accumulate(runner *r, int index, int y, int x, int o)
 
 /* The addition of ONNX Runtime, operands in the order of the graph. */
 static int32_t add_residual(const ptq_node *node, const ptq_step_info *step, int32_t code,
-                            int32_t residual)
-{
+                            int32_t residual) {
     float a = (float)(node->residual == PTQ_RESIDUAL_FIRST ? residual : code);
     float b = (float)(node->residual == PTQ_RESIDUAL_FIRST ? code : residual);
     float sum = fmaf(a, step->ratio[0], fmaf(b, step->ratio[1], step->shift));
@@ -147,8 +139,7 @@ static int32_t add_residual(const ptq_node *node, const ptq_step_info *step, int
     return (int32_t)rintf(sum);
 }
 
-static void run_layer(runner *r, int index)
-{
+static void run_layer(runner *r, int index) {
     const ptq_node *node = &r->model->node[index];
     const ptq_qparams *q = node->residual ? &node->mid : &node->q;
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
@@ -174,8 +165,7 @@ static void run_layer(runner *r, int index)
             }
 }
 
-static void run_pool(runner *r, int index)
-{
+static void run_pool(runner *r, int index) {
     const ptq_node *node = &r->model->node[index], *from = &r->model->node[node->input[0]];
     int taps = from->shape[0] * from->shape[1], channels = node->shape[2];
     float multiplier = ptq_plan_average(r->plan, index, taps);
@@ -192,8 +182,7 @@ static void run_pool(runner *r, int index)
 }
 
 /* The logits of one image. */
-static void run_image(runner *r, const uint8_t *pixels)
-{
+static void run_image(runner *r, const uint8_t *pixels) {
     const ptq_node *input = &r->model->node[0];
     float real[PTQ_MAX_PIXEL_CHANNELS];
 
@@ -212,8 +201,7 @@ static void run_image(runner *r, const uint8_t *pixels)
 }
 
 /* One image without saturation, beside the library. */
-static int check_loops(runner *r, const ptq_dataset *images, uint8_t *pixels)
-{
+static int check_loops(runner *r, const ptq_dataset *images, uint8_t *pixels) {
     int classes = ptq_plan_get_info(r->plan)->classes, label, status = 0;
     float *expected = malloc((size_t)classes * sizeof *expected);
     ptq_session *session = NULL;
@@ -236,8 +224,7 @@ static int check_loops(runner *r, const ptq_dataset *images, uint8_t *pixels)
 
 /* Answers on saturating sums, and how many logits are not those of `exact`. */
 static int run_images(runner *r, const lab *at, const char *how, const ptq_evaluation *exact,
-                      uint8_t *pixels)
-{
+                      uint8_t *pixels) {
     int classes = exact->classes, label;
     size_t changed = 0;
     tally sum = {0};
@@ -259,8 +246,7 @@ static int run_images(runner *r, const lab *at, const char *how, const ptq_evalu
     return 0;
 }
 
-static int measure_both(runner *r, const lab *at, const char *name, const ptq_dataset *images)
-{
+static int measure_both(runner *r, const lab *at, const char *name, const ptq_dataset *images) {
     uint8_t *pixels = malloc(ptq_plan_get_info(r->plan)->pixels);
     ptq_evaluation exact = {0};
     tally sum = {0};
@@ -286,8 +272,7 @@ static int measure_both(runner *r, const lab *at, const char *name, const ptq_da
 }
 
 /* A model on exact and on saturating sums. */
-static int measure_sums(const lab *at, const char *name, const ptq_model *model)
-{
+static int measure_sums(const lab *at, const char *name, const ptq_model *model) {
     static runner r;
     ptq_dataset few = at->images;
     ptq_plan *plan = NULL;
@@ -301,8 +286,7 @@ static int measure_sums(const lab *at, const char *name, const ptq_model *model)
 }
 
 /* Weights of 7 bits: then no pair of products can leave 16 bits, whatever the image. */
-static int convert_7_bits(const lab *at, ptq_model **out)
-{
+static int convert_7_bits(const lab *at, ptq_model **out) {
     ptq_convert_options options = {0};
     ptq_error err;
 
@@ -313,8 +297,7 @@ static int convert_7_bits(const lab *at, ptq_model **out)
                : 0;
 }
 
-int mistake_saturation(lab *at)
-{
+int mistake_saturation(lab *at) {
     ptq_model *narrow = NULL;
     int status = measure_sums(at, "8-bit weights", at->quantized) || convert_7_bits(at, &narrow) ||
                  measure_sums(at, "7-bit weights", narrow);

@@ -47,8 +47,7 @@ typedef struct exporter {
 /* ---- Memory ---- */
 
 /* Zeroed memory. There is nothing sensible to do without. */
-static void *grab(exporter *ex, size_t size)
-{
+static void *grab(exporter *ex, size_t size) {
     block *made = calloc(1, sizeof *made + size);
 
     if (!made)
@@ -60,8 +59,7 @@ static void *grab(exporter *ex, size_t size)
 
 static char *text(exporter *ex, const char *format, ...) PRINTF_LIKE(2, 3);
 
-static char *text(exporter *ex, const char *format, ...)
-{
+static char *text(exporter *ex, const char *format, ...) {
     va_list args;
     int length;
     char *made;
@@ -76,14 +74,12 @@ static char *text(exporter *ex, const char *format, ...)
     return made;
 }
 
-static char *writable(const char *constant)
-{
+static char *writable(const char *constant) {
     return (char *)(uintptr_t)constant; /* protobuf-c's structs know no const */
 }
 
 /* Makes room for one more pointer. */
-static void *grow(exporter *ex, void *array, size_t count, size_t *room)
-{
+static void *grow(exporter *ex, void *array, size_t count, size_t *room) {
     void *larger = array;
 
     if (count == *room) {
@@ -103,8 +99,7 @@ static void *grow(exporter *ex, void *array, size_t count, size_t *room)
 /* Appends a node with one result and returns the result's name. Inputs end with NO_MORE; an empty
    one is left out. */
 static const char *add_node(exporter *ex, Onnx__NodeProto **out, const char *op, const char *name,
-                            const char *made, ...)
-{
+                            const char *made, ...) {
     Onnx__NodeProto *node = grab(ex, sizeof *node);
     const char *input;
     va_list inputs;
@@ -130,15 +125,13 @@ static const char *add_node(exporter *ex, Onnx__NodeProto **out, const char *op,
 }
 
 /* The operators that ONNX Runtime adds to the standard. */
-static void set_microsoft(exporter *ex, Onnx__NodeProto *node)
-{
+static void set_microsoft(exporter *ex, Onnx__NodeProto *node) {
     node->domain = writable(MICROSOFT);
     ex->microsoft = 1;
 }
 
 static Onnx__AttributeProto *add_attribute(exporter *ex, Onnx__NodeProto *node, const char *name,
-                                           Onnx__AttributeProto__AttributeType type)
-{
+                                           Onnx__AttributeProto__AttributeType type) {
     Onnx__AttributeProto *made = grab(ex, sizeof *made);
 
     onnx__attribute_proto__init(made);
@@ -149,8 +142,7 @@ static Onnx__AttributeProto *add_attribute(exporter *ex, Onnx__NodeProto *node, 
     return made;
 }
 
-static void add_int(exporter *ex, Onnx__NodeProto *node, const char *name, int64_t number)
-{
+static void add_int(exporter *ex, Onnx__NodeProto *node, const char *name, int64_t number) {
     Onnx__AttributeProto *made =
         add_attribute(ex, node, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT);
 
@@ -158,8 +150,7 @@ static void add_int(exporter *ex, Onnx__NodeProto *node, const char *name, int64
     made->i = number;
 }
 
-static void add_float(exporter *ex, Onnx__NodeProto *node, const char *name, float number)
-{
+static void add_float(exporter *ex, Onnx__NodeProto *node, const char *name, float number) {
     Onnx__AttributeProto *made =
         add_attribute(ex, node, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT);
 
@@ -168,8 +159,7 @@ static void add_float(exporter *ex, Onnx__NodeProto *node, const char *name, flo
 }
 
 static void add_ints(exporter *ex, Onnx__NodeProto *node, const char *name, const int *numbers,
-                     size_t count)
-{
+                     size_t count) {
     Onnx__AttributeProto *made =
         add_attribute(ex, node, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS);
 
@@ -179,8 +169,7 @@ static void add_ints(exporter *ex, Onnx__NodeProto *node, const char *name, cons
         made->ints[i] = numbers[i];
 }
 
-static void add_window(exporter *ex, Onnx__NodeProto *to, const ptq_node *node)
-{
+static void add_window(exporter *ex, Onnx__NodeProto *to, const ptq_node *node) {
     add_ints(ex, to, "kernel_shape", node->kernel, 2);
     add_ints(ex, to, "strides", node->stride, 2);
     add_ints(ex, to, "pads", node->pad, 4);
@@ -190,8 +179,7 @@ static void add_window(exporter *ex, Onnx__NodeProto *to, const ptq_node *node)
 
 /* A constant whose bytes stay where they are, little-endian. Returns its name. */
 static const char *add_constant(exporter *ex, const char *name, int type, int rank, const int *dims,
-                                const void *data)
-{
+                                const void *data) {
     Onnx__TensorProto *made = grab(ex, sizeof *made);
     size_t count = 1;
 
@@ -214,15 +202,13 @@ static const char *add_constant(exporter *ex, const char *name, int type, int ra
 }
 
 /* Numbers are stored little-endian, whatever this machine is. */
-static void put_le(uint8_t *to, uint32_t bits)
-{
+static void put_le(uint8_t *to, uint32_t bits) {
     for (int i = 0; i < 4; i++)
         to[i] = (uint8_t)(bits >> (8 * i));
 }
 
 static const char *add_floats(exporter *ex, const char *name, int rank, const int *dims,
-                              const float *from, size_t count)
-{
+                              const float *from, size_t count) {
     uint8_t *bytes = grab(ex, 4 * count + 1);
     uint32_t bits;
 
@@ -233,8 +219,7 @@ static const char *add_floats(exporter *ex, const char *name, int rank, const in
     return add_constant(ex, name, ONNX_FLOAT, rank, dims, bytes);
 }
 
-static const char *add_int32s(exporter *ex, const char *name, const int32_t *from, int count)
-{
+static const char *add_int32s(exporter *ex, const char *name, const int32_t *from, int count) {
     uint8_t *bytes = grab(ex, 4 * (size_t)count + 1);
 
     for (int i = 0; i < count; i++)
@@ -242,13 +227,11 @@ static const char *add_int32s(exporter *ex, const char *name, const int32_t *fro
     return add_constant(ex, name, ONNX_INT32, 1, &count, bytes);
 }
 
-static int code_type(ptq_type type)
-{
+static int code_type(ptq_type type) {
     return type == PTQ_TYPE_S8 || type == PTQ_TYPE_PACKED_S ? ONNX_INT8 : ONNX_UINT8;
 }
 
-static const char *add_code(exporter *ex, const char *name, ptq_type type, int32_t code)
-{
+static const char *add_code(exporter *ex, const char *name, ptq_type type, int32_t code) {
     uint8_t *byte = grab(ex, 1);
 
     *byte = (uint8_t)code;
@@ -257,8 +240,7 @@ static const char *add_code(exporter *ex, const char *name, ptq_type type, int32
 
 /* ---- Codes ---- */
 
-static coded add_codes(exporter *ex, const char *name, const ptq_qparams *q)
-{
+static coded add_codes(exporter *ex, const char *name, const ptq_qparams *q) {
     coded made;
 
     made.codes = text(ex, "%s.codes", name);
@@ -268,8 +250,7 @@ static coded add_codes(exporter *ex, const char *name, const ptq_qparams *q)
 }
 
 /* Lowest and highest code that a node stores: its width, and the clamp of its activation. */
-static void clamp_range(const ptq_qparams *q, ptq_activation act, int32_t *low, int32_t *high)
-{
+static void clamp_range(const ptq_qparams *q, ptq_activation act, int32_t *low, int32_t *high) {
     ptq_code_range(q->type, q->bits, low, high);
     if (act != PTQ_ACTIVATION_NONE)
         *low = q->zero_point;
@@ -280,8 +261,7 @@ static void clamp_range(const ptq_qparams *q, ptq_activation act, int32_t *low, 
 /* The name for codes that may still have to be clamped, to be given to clamp_codes. ONNX operators
    saturate at the ends of 8 bits; whatever lies further inside takes a Clip. */
 static const char *raw_codes(exporter *ex, const coded *to, const ptq_qparams *q,
-                             ptq_activation act)
-{
+                             ptq_activation act) {
     int32_t low, high, bottom, top;
 
     clamp_range(q, act, &low, &high);
@@ -290,8 +270,7 @@ static const char *raw_codes(exporter *ex, const coded *to, const ptq_qparams *q
 }
 
 static void clamp_codes(exporter *ex, const char *raw, const char *name, const coded *to,
-                        const ptq_qparams *q, ptq_activation act)
-{
+                        const ptq_qparams *q, ptq_activation act) {
     int32_t low, high;
     const char *least, *most;
 
@@ -305,8 +284,7 @@ static void clamp_codes(exporter *ex, const char *raw, const char *name, const c
 
 /* Real numbers to the codes of tensor `name`, with a clamp where the width asks for one. */
 static coded quantize(exporter *ex, const char *real, const char *name, const ptq_node *node,
-                      const ptq_qparams *q)
-{
+                      const ptq_qparams *q) {
     coded made = add_codes(ex, name, q);
     const char *raw = raw_codes(ex, &made, q, PTQ_ACTIVATION_NONE);
 
@@ -318,16 +296,14 @@ static coded quantize(exporter *ex, const char *real, const char *name, const pt
 }
 
 /* The node that computes a tensor of that name exists already. */
-static int exists(const exporter *ex, const char *name)
-{
+static int exists(const exporter *ex, const char *name) {
     for (size_t i = 0; i < ex->graph.n_node; i++)
         if (strcmp(ex->graph.node[i]->output[0], name) == 0)
             return 1;
     return 0;
 }
 
-static const char *dequantize(exporter *ex, const char *codes, const coded *q)
-{
+static const char *dequantize(exporter *ex, const char *codes, const coded *q) {
     const char *made = text(ex, "%s.dequantized", codes);
 
     if (!exists(ex, made))
@@ -341,8 +317,7 @@ static const char *dequantize(exporter *ex, const char *codes, const coded *q)
 /* The tensor with the rank that its reader needs: 2 for dense layers, 4 for everything over
    space. */
 static const char *with_rank(exporter *ex, const char *name, const ptq_node *node, int has,
-                             int rank)
-{
+                             int rank) {
     const char *made = text(ex, rank == 2 ? "%s.flat" : "%s.spatial", name);
     uint8_t *bytes;
     const int four = 4;
@@ -366,15 +341,13 @@ static const char *with_rank(exporter *ex, const char *name, const ptq_node *nod
 }
 
 /* Operand `node` of the model in codes, or in real numbers. */
-static const char *codes_of(exporter *ex, int node, int rank)
-{
+static const char *codes_of(exporter *ex, int node, int rank) {
     const result *from = &ex->results[node];
 
     return with_rank(ex, from->q.codes, &ex->model->node[node], from->rank, rank);
 }
 
-static const char *real_of(exporter *ex, int node, int rank)
-{
+static const char *real_of(exporter *ex, int node, int rank) {
     const result *from = &ex->results[node];
 
     if (from->q.codes)
@@ -382,21 +355,16 @@ static const char *real_of(exporter *ex, int node, int rank)
     return with_rank(ex, from->real, &ex->model->node[node], from->rank, rank);
 }
 
-static int is_coded(const ptq_node *node)
-{
-    return node->q.type != PTQ_TYPE_F32;
-}
+static int is_coded(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
 
-static int is_integer_weight(const ptq_tensor *weight)
-{
+static int is_integer_weight(const ptq_tensor *weight) {
     return weight->rank && weight->type != PTQ_TYPE_F32 && weight->type != PTQ_TYPE_F16;
 }
 
 /* ---- Weights ---- */
 
 /* O,I,H,W already; columns of a dense layer come from H,W,C order and go to C,H,W. */
-static size_t column_source(const ptq_tensor *weight, const int *shape, size_t i)
-{
+static size_t column_source(const ptq_tensor *weight, const int *shape, size_t i) {
     size_t columns, pixels, o, k;
 
     if (weight->rank != 2 || shape[0] * shape[1] == 1)
@@ -408,13 +376,11 @@ static size_t column_source(const ptq_tensor *weight, const int *shape, size_t i
     return o * columns + k % pixels * (size_t)shape[2] + k / pixels;
 }
 
-static const int *input_shape(const exporter *ex, const ptq_node *node)
-{
+static const int *input_shape(const exporter *ex, const ptq_node *node) {
     return ex->model->node[node->input[0]].shape;
 }
 
-static const char *add_real_weight(exporter *ex, const ptq_node *node)
-{
+static const char *add_real_weight(exporter *ex, const ptq_node *node) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t count = ptq_tensor_elements(weight);
     const char *name = text(ex, "%s.weight", node->name);
@@ -442,8 +408,7 @@ static const char *add_real_weight(exporter *ex, const ptq_node *node)
 }
 
 /* Weight codes of any width in bytes, their scales and zero points. */
-static coded add_coded_weight(exporter *ex, const ptq_node *node)
-{
+static coded add_coded_weight(exporter *ex, const ptq_node *node) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     size_t count = ptq_tensor_elements(weight);
     int rank = weight->scales > 1, type = code_type(weight->type);
@@ -463,8 +428,7 @@ static coded add_coded_weight(exporter *ex, const ptq_node *node)
     return made;
 }
 
-static const char *add_bias(exporter *ex, const ptq_node *node)
-{
+static const char *add_bias(exporter *ex, const ptq_node *node) {
     const ptq_tensor *bias = &node->param[PTQ_PARAM_BIAS];
     const char *name = text(ex, "%s.bias", node->name);
 
@@ -475,8 +439,7 @@ static const char *add_bias(exporter *ex, const ptq_node *node)
     return add_floats(ex, name, 1, bias->dim, bias->data, (size_t)bias->dim[0]);
 }
 
-static const char *dequantize_weight(exporter *ex, const ptq_node *node)
-{
+static const char *dequantize_weight(exporter *ex, const ptq_node *node) {
     coded weight = add_coded_weight(ex, node);
     Onnx__NodeProto *made;
 
@@ -488,8 +451,7 @@ static const char *dequantize_weight(exporter *ex, const ptq_node *node)
 }
 
 /* A bias of integers has the scale s_in * s_w. */
-static const char *dequantize_bias(exporter *ex, const ptq_node *node)
-{
+static const char *dequantize_bias(exporter *ex, const ptq_node *node) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
     const char *bias = add_bias(ex, node);
     float *scale = grab(ex, (size_t)weight->scales * sizeof *scale);
@@ -511,14 +473,12 @@ static const char *dequantize_bias(exporter *ex, const ptq_node *node)
 /* ---- Stages: what a node computes one after the other ---- */
 
 /* The name of an activation's node and result; a model need not have given it one of its own. */
-static const char *act_name(exporter *ex, const char *wanted, const char *before)
-{
+static const char *act_name(exporter *ex, const char *wanted, const char *before) {
     return strcmp(wanted, before) == 0 ? text(ex, "%s.act", before) : wanted;
 }
 
 /* ReLU as such, ReLU6 as a Clip. */
-static const char *add_act(exporter *ex, ptq_activation act, const char *name, const char *from)
-{
+static const char *add_act(exporter *ex, ptq_activation act, const char *name, const char *from) {
     static const float bounds[] = {0, 6};
 
     if (act == PTQ_ACTIVATION_RELU)
@@ -530,9 +490,9 @@ static const char *add_act(exporter *ex, ptq_activation act, const char *name, c
 
 /* Convolution or dense layer in float, or between DequantizeLinear and QuantizeLinear. Returns the
    name of the real result; `shown` is what it is called behind its activation. */
-static const char *add_real_layer(exporter *ex, const ptq_node *node, const char *shown)
-{
-    int conv = node->op == PTQ_OP_CONV2D, coded_weight = is_integer_weight(&node->param[PTQ_PARAM_WEIGHT]);
+static const char *add_real_layer(exporter *ex, const ptq_node *node, const char *shown) {
+    int conv = node->op == PTQ_OP_CONV2D,
+        coded_weight = is_integer_weight(&node->param[PTQ_PARAM_WEIGHT]);
     const char *input = real_of(ex, node->input[0], conv ? 4 : 2), *made;
     const char *weight = coded_weight ? dequantize_weight(ex, node) : add_real_weight(ex, node);
     const char *bias = coded_weight ? dequantize_bias(ex, node) : add_bias(ex, node);
@@ -552,8 +512,7 @@ static const char *add_real_layer(exporter *ex, const ptq_node *node, const char
 /* The same on integers throughout. Only QGemm can return real numbers: *out then has no codes, and
    the name of the result is returned. */
 static const char *add_integer_layer(exporter *ex, const ptq_node *node, const ptq_qparams *q,
-                                     const char *shown, coded *out)
-{
+                                     const char *shown, coded *out) {
     int conv = node->op == PTQ_OP_CONV2D, has_codes = q->type != PTQ_TYPE_F32;
     const char *input = codes_of(ex, node->input[0], conv ? 4 : 2);
     const coded *in = &ex->results[node->input[0]].q;
@@ -589,8 +548,7 @@ static const char *add_integer_layer(exporter *ex, const ptq_node *node, const p
 }
 
 /* "block1.add" of "block1.add.relu": what an addition was called before its activation fused. */
-static const char *addition_name(exporter *ex, const ptq_node *node)
-{
+static const char *addition_name(exporter *ex, const ptq_node *node) {
     size_t length = strlen(node->out);
     const char *suffix = node->add_act == PTQ_ACTIVATION_RELU6 ? ".relu6" : ".relu";
     size_t tail = strlen(suffix);
@@ -604,8 +562,7 @@ static const char *addition_name(exporter *ex, const ptq_node *node)
 
 /* a + b with an activation behind it, in real numbers. */
 static const char *add_real_sum(exporter *ex, const char *name, const char *shown,
-                                ptq_activation act, const char *a, const char *b)
-{
+                                ptq_activation act, const char *a, const char *b) {
     const char *made = add_node(ex, NULL, "Add", name, name, a, b, NO_MORE);
 
     return act ? add_act(ex, act, act_name(ex, shown, name), made) : made;
@@ -613,8 +570,7 @@ static const char *add_real_sum(exporter *ex, const char *name, const char *show
 
 /* The same on codes. */
 static coded add_integer_sum(exporter *ex, const char *name, const char *shown, ptq_activation act,
-                             const ptq_qparams *q, const coded *a, const coded *b)
-{
+                             const ptq_qparams *q, const coded *a, const coded *b) {
     coded made = add_codes(ex, shown, q);
     const char *raw = raw_codes(ex, &made, q, act);
     Onnx__NodeProto *sum;
@@ -628,8 +584,7 @@ static coded add_integer_sum(exporter *ex, const char *name, const char *shown, 
 }
 
 /* A convolution with its residual in QDQ form or in float. */
-static void export_real_layer(exporter *ex, const ptq_node *node, result *to)
-{
+static void export_real_layer(exporter *ex, const ptq_node *node, result *to) {
     const char *shown = !node->residual ? node->out
                         : node->act     ? text(ex, "%s.relu", node->name)
                                         : node->name;
@@ -650,8 +605,7 @@ static void export_real_layer(exporter *ex, const ptq_node *node, result *to)
                             node->residual == PTQ_RESIDUAL_FIRST ? real : other);
 }
 
-static void export_integer_layer(exporter *ex, const ptq_node *node, result *to)
-{
+static void export_integer_layer(exporter *ex, const ptq_node *node, result *to) {
     const char *shown = node->residual ? node->name : node->out;
     coded mid, other;
 
@@ -669,8 +623,7 @@ static void export_integer_layer(exporter *ex, const ptq_node *node, result *to)
 
 /* ---- Nodes of the model ---- */
 
-static void export_layer(exporter *ex, const ptq_node *node, result *to)
-{
+static void export_layer(exporter *ex, const ptq_node *node, result *to) {
     int integer = is_integer_weight(&node->param[PTQ_PARAM_WEIGHT]);
 
     to->rank = node->op == PTQ_OP_DENSE ? 2 : 4;
@@ -680,8 +633,7 @@ static void export_layer(exporter *ex, const ptq_node *node, result *to)
         export_real_layer(ex, node, to);
 }
 
-static void export_add(exporter *ex, const ptq_node *node, result *to)
-{
+static void export_add(exporter *ex, const ptq_node *node, result *to) {
     int a = node->input[0], b = node->input[1];
     const char *name = node->act ? text(ex, "%s", node->name) : node->out;
     coded first = ex->results[a].q, second = ex->results[b].q;
@@ -697,8 +649,7 @@ static void export_add(exporter *ex, const ptq_node *node, result *to)
 }
 
 /* Averages on codes have operators of their own; ONNX's MaxPool works on codes as they are. */
-static void export_integer_pool(exporter *ex, const ptq_node *node, result *to)
-{
+static void export_integer_pool(exporter *ex, const ptq_node *node, result *to) {
     static const char *const name[] = {"MaxPool", "QLinearAveragePool", "QLinearGlobalAveragePool"};
     int kind = (int)node->op - PTQ_OP_MAX_POOL;
     const coded *in = &ex->results[node->input[0]].q;
@@ -722,8 +673,7 @@ static void export_integer_pool(exporter *ex, const ptq_node *node, result *to)
     clamp_codes(ex, raw, text(ex, "%s.clip", node->name), &to->q, &node->q, PTQ_ACTIVATION_NONE);
 }
 
-static void export_pool(exporter *ex, const ptq_node *node, result *to)
-{
+static void export_pool(exporter *ex, const ptq_node *node, result *to) {
     static const char *const name[] = {"MaxPool", "AveragePool", "GlobalAveragePool"};
     Onnx__NodeProto *pool;
 
@@ -740,8 +690,7 @@ static void export_pool(exporter *ex, const ptq_node *node, result *to)
         add_int(ex, pool, "count_include_pad", node->include_pad);
 }
 
-static void export_batch_norm(exporter *ex, const ptq_node *node, result *to)
-{
+static void export_batch_norm(exporter *ex, const ptq_node *node, result *to) {
     static const char *const name[] = {"weight", "bias", "running_mean", "running_var"};
     const char *param[PTQ_PARAM_COUNT];
     Onnx__NodeProto *norm;
@@ -750,21 +699,20 @@ static void export_batch_norm(exporter *ex, const ptq_node *node, result *to)
     for (int i = 0; i < PTQ_PARAM_COUNT; i++)
         param[i] = add_floats(ex, text(ex, "%s.%s", node->name, name[i]), 1, node->param[i].dim,
                               node->param[i].data, (size_t)node->param[i].dim[0]);
-    to->real = add_node(ex, &norm, "BatchNormalization", node->name, node->name,
-                        real_of(ex, node->input[0], to->rank), param[PTQ_PARAM_WEIGHT], param[PTQ_PARAM_BIAS],
-                        param[PTQ_PARAM_MEAN], param[PTQ_PARAM_VARIANCE], NO_MORE);
+    to->real =
+        add_node(ex, &norm, "BatchNormalization", node->name, node->name,
+                 real_of(ex, node->input[0], to->rank), param[PTQ_PARAM_WEIGHT],
+                 param[PTQ_PARAM_BIAS], param[PTQ_PARAM_MEAN], param[PTQ_PARAM_VARIANCE], NO_MORE);
     add_float(ex, norm, "epsilon", node->epsilon);
 }
 
-static void export_act(exporter *ex, const ptq_node *node, result *to)
-{
+static void export_act(exporter *ex, const ptq_node *node, result *to) {
     to->rank = ex->results[node->input[0]].rank;
-    to->real = add_act(ex, node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6, node->name,
-                       real_of(ex, node->input[0], to->rank));
+    to->real = add_act(ex, node->op == PTQ_OP_RELU ? PTQ_ACTIVATION_RELU : PTQ_ACTIVATION_RELU6,
+                       node->name, real_of(ex, node->input[0], to->rank));
 }
 
-static void export_softmax(exporter *ex, const ptq_node *node, result *to)
-{
+static void export_softmax(exporter *ex, const ptq_node *node, result *to) {
     Onnx__NodeProto *softmax;
 
     to->rank = ex->results[node->input[0]].rank;
@@ -773,8 +721,7 @@ static void export_softmax(exporter *ex, const ptq_node *node, result *to)
     add_int(ex, softmax, "axis", 1);
 }
 
-static void export_quantize(exporter *ex, const ptq_node *node, result *to)
-{
+static void export_quantize(exporter *ex, const ptq_node *node, result *to) {
     int from = node->input[0];
 
     to->rank = ex->results[from].rank;
@@ -782,8 +729,7 @@ static void export_quantize(exporter *ex, const ptq_node *node, result *to)
                         real_of(ex, from, to->rank), NO_MORE);
 }
 
-static void export_dequantize(exporter *ex, const ptq_node *node, result *to)
-{
+static void export_dequantize(exporter *ex, const ptq_node *node, result *to) {
     const result *from = &ex->results[node->input[0]];
 
     to->rank = from->rank;
@@ -793,8 +739,7 @@ static void export_dequantize(exporter *ex, const ptq_node *node, result *to)
 
 /* One step of preprocessing, x - mean or x / std, unless it changes nothing. */
 static const char *preprocess(exporter *ex, const char *op, const char *what, const char *from,
-                              const float *numbers, float neutral)
-{
+                              const float *numbers, float neutral) {
     const ptq_node *input = &ex->model->node[0];
     const int dims[] = {1, input->shape[2], 1, 1};
     int changes = 0;
@@ -810,15 +755,13 @@ static const char *preprocess(exporter *ex, const char *op, const char *what, co
                     NO_MORE);
 }
 
-static void export_input(exporter *ex, const ptq_node *node, result *to)
-{
+static void export_input(exporter *ex, const ptq_node *node, result *to) {
     to->rank = 4;
     to->real = preprocess(ex, "Sub", "mean", node->name, ex->model->mean, 0);
     to->real = preprocess(ex, "Div", "std", to->real, ex->model->std, 1);
 }
 
-static int export_node(exporter *ex, int index)
-{
+static int export_node(exporter *ex, int index) {
     const ptq_node *node = &ex->model->node[index];
     result *to = &ex->results[index];
 
@@ -859,7 +802,8 @@ static int export_node(exporter *ex, int index)
         export_dequantize(ex, node, to);
         break;
     default:
-        return fail("node %s: a %s has no counterpart in ONNX", node->name, ptq_name(PTQ_NAMES_OP, node->op));
+        return fail("node %s: a %s has no counterpart in ONNX", node->name,
+                    ptq_name(PTQ_NAMES_OP, node->op));
     }
     if (is_coded(node) && !to->q.codes)
         to->q = quantize(ex, to->real, node->out, node, &node->q);
@@ -870,8 +814,7 @@ static int export_node(exporter *ex, int index)
 
 /* N x C x H x W, or N x C. */
 static Onnx__ValueInfoProto *describe(exporter *ex, const char *name, const ptq_node *node,
-                                      int rank)
-{
+                                      int rank) {
     const int size[] = {0, node->shape[2], node->shape[0], node->shape[1]};
     Onnx__ValueInfoProto *made = grab(ex, sizeof *made);
     Onnx__TypeProto *type = grab(ex, sizeof *type);
@@ -906,8 +849,7 @@ static Onnx__ValueInfoProto *describe(exporter *ex, const char *name, const ptq_
 }
 
 /* The logits, and behind them the probabilities where the model has them. */
-static void add_outputs(exporter *ex)
-{
+static void add_outputs(exporter *ex) {
     int logits = ptq_model_logits(ex->model), last = ex->model->nodes - 1;
 
     ex->graph.output = grab(ex, 2 * sizeof(void *));
@@ -922,8 +864,7 @@ static void add_outputs(exporter *ex)
     }
 }
 
-static void add_metadata(exporter *ex, Onnx__ModelProto *onnx)
-{
+static void add_metadata(exporter *ex, Onnx__ModelProto *onnx) {
     const ptq_model *model = ex->model;
 
     onnx->metadata_props = grab(ex, ((size_t)model->metas + 1) * sizeof(void *));
@@ -939,8 +880,7 @@ static void add_metadata(exporter *ex, Onnx__ModelProto *onnx)
     }
 }
 
-static void add_opset(exporter *ex, Onnx__ModelProto *onnx, const char *domain, int64_t version)
-{
+static void add_opset(exporter *ex, Onnx__ModelProto *onnx, const char *domain, int64_t version) {
     Onnx__OperatorSetIdProto *made = grab(ex, sizeof *made);
 
     onnx__operator_set_id_proto__init(made);
@@ -950,8 +890,7 @@ static void add_opset(exporter *ex, Onnx__ModelProto *onnx, const char *domain, 
     onnx->opset_import[onnx->n_opset_import++] = made;
 }
 
-static int write_file(exporter *ex, const char *path)
-{
+static int write_file(exporter *ex, const char *path) {
     Onnx__ModelProto onnx = ONNX__MODEL_PROTO__INIT;
     uint8_t *bytes;
     ptq_error err;
@@ -972,8 +911,7 @@ static int write_file(exporter *ex, const char *path)
     return 0;
 }
 
-static int export_graph(exporter *ex, const char *path)
-{
+static int export_graph(exporter *ex, const char *path) {
     const ptq_node *input = &ex->model->node[0];
 
     onnx__graph_proto__init(&ex->graph);
@@ -988,8 +926,7 @@ static int export_graph(exporter *ex, const char *path)
     return write_file(ex, path);
 }
 
-static void free_blocks(exporter *ex)
-{
+static void free_blocks(exporter *ex) {
     while (ex->blocks) {
         block *next = ex->blocks->next;
 
@@ -998,8 +935,7 @@ static void free_blocks(exporter *ex)
     }
 }
 
-int export_onnx(const char *model_path, const char *out_path, const char *form)
-{
+int export_onnx(const char *model_path, const char *out_path, const char *form) {
     exporter ex;
     ptq_model *model = NULL;
     ptq_error err;
@@ -1020,8 +956,7 @@ int export_onnx(const char *model_path, const char *out_path, const char *form)
 
 #else
 
-int export_onnx(const char *model_path, const char *out_path, const char *form)
-{
+int export_onnx(const char *model_path, const char *out_path, const char *form) {
     (void)model_path, (void)out_path, (void)form;
     return fail(ONNX_MISSING);
 }

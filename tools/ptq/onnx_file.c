@@ -28,8 +28,7 @@ typedef struct wire_cost {
 enum { WIRE_VARINT, WIRE_64_BITS, WIRE_BYTES, WIRE_32_BITS = 5 };
 enum { ALLOCATION_BYTES = 32 }; /* of the smallest block that malloc hands out */
 
-static int read_varint(wire *in, uint64_t *out)
-{
+static int read_varint(wire *in, uint64_t *out) {
     *out = 0;
     for (int shift = 0; shift < 70 && in->at < in->end; shift += 7) {
         uint8_t byte = *in->at++;
@@ -43,8 +42,7 @@ static int read_varint(wire *in, uint64_t *out)
 }
 
 /* The bytes of one field, or none for a number; 0 if they run over the end. */
-static int read_field(wire *in, int kind, wire *field)
-{
+static int read_field(wire *in, int kind, wire *field) {
     uint64_t length = 0;
 
     if (kind == WIRE_VARINT && !read_varint(in, &length))
@@ -63,8 +61,7 @@ static int read_field(wire *in, int kind, wire *field)
 }
 
 static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *message,
-                                                  uint64_t number)
-{
+                                                  uint64_t number) {
     for (unsigned i = 0; i < message->n_fields; i++)
         if (message->fields[i].id == number)
             return &message->fields[i];
@@ -75,8 +72,7 @@ static const char *walk_message(const ProtobufCMessageDescriptor *message, wire 
                                 wire_cost *cost);
 
 /* A field of bytes: a message, a text, or numbers packed, of which one byte becomes at most 8. */
-static const char *walk_bytes(const ProtobufCFieldDescriptor *known, wire field, wire_cost *cost)
-{
+static const char *walk_bytes(const ProtobufCFieldDescriptor *known, wire field, wire_cost *cost) {
     size_t length = (size_t)(field.end - field.at);
     const char *wrong = NULL;
 
@@ -96,8 +92,8 @@ static const char *walk_bytes(const ProtobufCFieldDescriptor *known, wire field,
 }
 
 /* NULL, or what is wrong with the message. */
-static const char *walk_message(const ProtobufCMessageDescriptor *message, wire in, wire_cost *cost)
-{
+static const char *walk_message(const ProtobufCMessageDescriptor *message, wire in,
+                                wire_cost *cost) {
     cost->bytes += message->sizeof_message + ALLOCATION_BYTES;
     if (cost->depth > MOST_NESTING)
         return "its messages are nested too deeply";
@@ -121,8 +117,7 @@ static const char *walk_message(const ProtobufCMessageDescriptor *message, wire 
 
 /* ---- Opening ---- */
 
-static const char *check_model(const Onnx__ModelProto *model)
-{
+static const char *check_model(const Onnx__ModelProto *model) {
     if (!model)
         return "it is damaged or no ONNX file";
     if (!model->graph)
@@ -133,8 +128,7 @@ static const char *check_model(const Onnx__ModelProto *model)
     return "it does not say which opset it uses; it is damaged or no ONNX file";
 }
 
-int onnx_open(const char *path, onnx_file *out)
-{
+int onnx_open(const char *path, onnx_file *out) {
     wire_cost cost = {0, 0, 0};
     wire in;
     const char *wrong;
@@ -162,8 +156,7 @@ int onnx_open(const char *path, onnx_file *out)
     return fail("%s cannot be read as ONNX: %s", path, wrong);
 }
 
-void onnx_close(onnx_file *file)
-{
+void onnx_close(onnx_file *file) {
     if (file->model)
         onnx__model_proto__free_unpacked(file->model, NULL);
     file->model = NULL;
@@ -171,8 +164,7 @@ void onnx_close(onnx_file *file)
 
 /* ---- Constants ---- */
 
-size_t onnx_width(int type)
-{
+size_t onnx_width(int type) {
     switch (type) {
     case ONNX_UINT8:
     case ONNX_INT8:
@@ -190,8 +182,7 @@ size_t onnx_width(int type)
     }
 }
 
-const char *onnx_type_name(int type)
-{
+const char *onnx_type_name(int type) {
     static char text[32];
     const ProtobufCEnumValue *known =
         protobuf_c_enum_descriptor_get_value(&onnx__tensor_proto__data_type__descriptor, type);
@@ -203,8 +194,7 @@ const char *onnx_type_name(int type)
 }
 
 int onnx_create(onnx_file *file, int type, int rank, const int64_t *dims, const char *what,
-                onnx_constant *out)
-{
+                onnx_constant *out) {
     size_t count = 1, width = onnx_width(type);
 
     memset(out, 0, sizeof *out);
@@ -239,8 +229,7 @@ typedef struct stored {
     const Onnx__TensorProto *tensor;
 } stored;
 
-static uint64_t read_le(const uint8_t *bytes, size_t width)
-{
+static uint64_t read_le(const uint8_t *bytes, size_t width) {
     uint64_t value = 0;
 
     for (size_t i = 0; i < width; i++)
@@ -248,24 +237,21 @@ static uint64_t read_le(const uint8_t *bytes, size_t width)
     return value;
 }
 
-static float float_of_bits(uint32_t bits)
-{
+static float float_of_bits(uint32_t bits) {
     float value;
 
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-static double double_of_bits(uint64_t bits)
-{
+static double double_of_bits(uint64_t bits) {
     double value;
 
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-static float stored_float(const stored *from, size_t i)
-{
+static float stored_float(const stored *from, size_t i) {
     const Onnx__TensorProto *tensor = from->tensor;
 
     switch (tensor->data_type) {
@@ -281,8 +267,7 @@ static float stored_float(const stored *from, size_t i)
     }
 }
 
-static int64_t stored_integer(const stored *from, size_t i)
-{
+static int64_t stored_integer(const stored *from, size_t i) {
     const Onnx__TensorProto *tensor = from->tensor;
     size_t width = onnx_width(tensor->data_type);
 
@@ -292,8 +277,7 @@ static int64_t stored_integer(const stored *from, size_t i)
 }
 
 /* How many elements the field for this type holds; the field depends on the type. */
-static size_t count_listed(const Onnx__TensorProto *tensor)
-{
+static size_t count_listed(const Onnx__TensorProto *tensor) {
     switch (tensor->data_type) {
     case ONNX_FLOAT:
         return tensor->n_float_data;
@@ -306,8 +290,7 @@ static size_t count_listed(const Onnx__TensorProto *tensor)
     }
 }
 
-static const char *external_setting(const Onnx__TensorProto *tensor, const char *key)
-{
+static const char *external_setting(const Onnx__TensorProto *tensor, const char *key) {
     for (size_t i = 0; i < tensor->n_external_data; i++)
         if (tensor->external_data[i]->key && strcmp(tensor->external_data[i]->key, key) == 0)
             return tensor->external_data[i]->value;
@@ -315,8 +298,7 @@ static const char *external_setting(const Onnx__TensorProto *tensor, const char 
 }
 
 /* A location is relative to the model's folder and must stay inside it. */
-static int external_path(const char *model_path, const char *location, char path[PATH_SIZE])
-{
+static int external_path(const char *model_path, const char *location, char path[PATH_SIZE]) {
     const char *slash = strrchr(model_path, '/');
     int folder = slash ? (int)(slash - model_path) + 1 : 0;
 
@@ -326,8 +308,7 @@ static int external_path(const char *model_path, const char *location, char path
 }
 
 static int read_external(onnx_file *file, const Onnx__TensorProto *tensor, const char *what,
-                         size_t need, stored *out)
-{
+                         size_t need, stored *out) {
     const char *offset_text = external_setting(tensor, "offset");
     const char *length_text = external_setting(tensor, "length");
     long long offset = offset_text ? strtoll(offset_text, NULL, 10) : 0;
@@ -355,8 +336,7 @@ static int read_external(onnx_file *file, const Onnx__TensorProto *tensor, const
 }
 
 static int find_elements(onnx_file *file, const Onnx__TensorProto *tensor, const char *what,
-                         size_t count, stored *out)
-{
+                         size_t count, stored *out) {
     size_t need = count * onnx_width(tensor->data_type);
 
     memset(out, 0, sizeof *out);
@@ -371,8 +351,7 @@ static int find_elements(onnx_file *file, const Onnx__TensorProto *tensor, const
     return 0;
 }
 
-static size_t shape_elements(const Onnx__TensorProto *tensor)
-{
+static size_t shape_elements(const Onnx__TensorProto *tensor) {
     size_t count = 1;
 
     for (size_t i = 0; i < tensor->n_dims; i++) {
@@ -385,8 +364,7 @@ static size_t shape_elements(const Onnx__TensorProto *tensor)
     return count;
 }
 
-static void copy_elements(const stored *from, onnx_constant *to)
-{
+static void copy_elements(const stored *from, onnx_constant *to) {
     for (size_t i = 0; i < to->count; i++) {
         if (to->type == ONNX_FLOAT)
             ((float *)to->data)[i] = stored_float(from, i);
@@ -400,8 +378,7 @@ static void copy_elements(const stored *from, onnx_constant *to)
 }
 
 int onnx_load(onnx_file *file, const Onnx__TensorProto *tensor, const char *what,
-              onnx_constant *out)
-{
+              onnx_constant *out) {
     int type = tensor->data_type;
     size_t count = shape_elements(tensor);
     stored from;

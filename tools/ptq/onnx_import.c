@@ -68,32 +68,27 @@ typedef struct importer {
 
 /* ---- Errors ---- */
 
-static const char *text_or(const char *text, const char *otherwise)
-{
+static const char *text_or(const char *text, const char *otherwise) {
     return text && *text ? text : otherwise;
 }
 
-static const char *node_label(const onnx_node *node)
-{
+static const char *node_label(const onnx_node *node) {
     return text_or(node->name, node->n_output ? text_or(node->output[0], "?") : "?");
 }
 
 /* Every refusal names the file, the node, the operator and the reason. */
-static int refuse(const importer *im, const char *reason)
-{
+static int refuse(const importer *im, const char *reason) {
     return fail("%s: node '%.200s' (%.60s): %s", im->file.path, node_label(im->at),
                 text_or(im->at->op_type, "?"), reason);
 }
 
-static int library_error(const importer *im, const char *text)
-{
+static int library_error(const importer *im, const char *text) {
     return im->at ? refuse(im, text) : fail("%s: %s", im->file.path, text);
 }
 
 /* ---- Values by name ---- */
 
-static uint64_t hash_name(const char *name)
-{
+static uint64_t hash_name(const char *name) {
     uint64_t hash = 14695981039346656037u; /* FNV-1a */
 
     for (; *name; name++)
@@ -101,8 +96,7 @@ static uint64_t hash_name(const char *name)
     return hash;
 }
 
-static value *find_slot(const importer *im, const char *name)
-{
+static value *find_slot(const importer *im, const char *name) {
     size_t i = hash_name(name) & (im->capacity - 1);
 
     while (im->values[i].name && strcmp(im->values[i].name, name) != 0)
@@ -110,16 +104,14 @@ static value *find_slot(const importer *im, const char *name)
     return &im->values[i];
 }
 
-static value *find_value(const importer *im, const char *name)
-{
+static value *find_value(const importer *im, const char *name) {
     value *found = find_slot(im, name);
 
     return found->name ? found : NULL;
 }
 
 /* The value of that name, new or known. The table was made large enough for all names. */
-static value *add_value(importer *im, const char *name)
-{
+static value *add_value(importer *im, const char *name) {
     value *slot = find_slot(im, name);
 
     if (!slot->name) {
@@ -130,8 +122,7 @@ static value *add_value(importer *im, const char *name)
     return slot;
 }
 
-static size_t count_names(const Onnx__GraphProto *graph)
-{
+static size_t count_names(const Onnx__GraphProto *graph) {
     size_t names = graph->n_input + graph->n_output + graph->n_initializer;
 
     for (size_t i = 0; i < graph->n_node; i++)
@@ -139,8 +130,7 @@ static size_t count_names(const Onnx__GraphProto *graph)
     return names;
 }
 
-static int make_table(importer *im)
-{
+static int make_table(importer *im) {
     size_t names = count_names(im->graph);
 
     if (im->graph->n_node > MOST_NODES || names > 16 * MOST_NODES)
@@ -154,46 +144,37 @@ static int make_table(importer *im)
 
 /* ---- Node inputs, outputs, attributes ---- */
 
-static int has_input(const onnx_node *node, size_t i)
-{
+static int has_input(const onnx_node *node, size_t i) {
     return i < node->n_input && node->input[i] && *node->input[i];
 }
 
 /* Input i of the node at hand; NULL where there is none. */
-static value *input_of(const importer *im, size_t i)
-{
+static value *input_of(const importer *im, size_t i) {
     return has_input(im->at, i) ? find_value(im, im->at->input[i]) : NULL;
 }
 
-static value *output_of(importer *im, size_t i)
-{
-    return add_value(im, im->at->output[i]);
-}
+static value *output_of(importer *im, size_t i) { return add_value(im, im->at->output[i]); }
 
-static const Onnx__AttributeProto *attribute(const importer *im, const char *name)
-{
+static const Onnx__AttributeProto *attribute(const importer *im, const char *name) {
     for (size_t i = 0; i < im->at->n_attribute; i++)
         if (strcmp(text_or(im->at->attribute[i]->name, ""), name) == 0)
             return im->at->attribute[i];
     return NULL;
 }
 
-static int64_t int_attribute(const importer *im, const char *name, int64_t otherwise)
-{
+static int64_t int_attribute(const importer *im, const char *name, int64_t otherwise) {
     const Onnx__AttributeProto *found = attribute(im, name);
 
     return found && found->has_i ? found->i : otherwise;
 }
 
-static float float_attribute(const importer *im, const char *name, float otherwise)
-{
+static float float_attribute(const importer *im, const char *name, float otherwise) {
     const Onnx__AttributeProto *found = attribute(im, name);
 
     return found && found->has_f ? found->f : otherwise;
 }
 
-static int is_text_attribute(const importer *im, const char *name, const char *text)
-{
+static int is_text_attribute(const importer *im, const char *name, const char *text) {
     const Onnx__AttributeProto *found = attribute(im, name);
 
     return found && found->has_s && found->s.len == strlen(text) &&
@@ -202,8 +183,7 @@ static int is_text_attribute(const importer *im, const char *name, const char *t
 
 /* `count` integers, all `otherwise` where the attribute is missing. */
 static int ints_attribute(const importer *im, const char *name, size_t count, int64_t otherwise,
-                          int most, int *out)
-{
+                          int most, int *out) {
     const Onnx__AttributeProto *found = attribute(im, name);
 
     if (found && found->n_ints != count)
@@ -223,8 +203,7 @@ static int ints_attribute(const importer *im, const char *name, size_t count, in
 
 /* ---- Constants ---- */
 
-static float constant_float(const onnx_constant *from, size_t i)
-{
+static float constant_float(const onnx_constant *from, size_t i) {
     switch (from->type) {
     case ONNX_FLOAT:
         return ((const float *)from->data)[i];
@@ -240,8 +219,7 @@ static float constant_float(const onnx_constant *from, size_t i)
 }
 
 /* Of codes, axes, shapes: real numbers are refused before, as not all of them fit. */
-static int64_t constant_int(const onnx_constant *from, size_t i)
-{
+static int64_t constant_int(const onnx_constant *from, size_t i) {
     switch (from->type) {
     case ONNX_INT64:
         return ((const int64_t *)from->data)[i];
@@ -257,8 +235,7 @@ static int64_t constant_int(const onnx_constant *from, size_t i)
 static int load_dequantized(importer *im, value *from);
 
 /* Brings a constant into memory: from the file, or by dequantizing another one. */
-static int load_constant(importer *im, value *from)
-{
+static int load_constant(importer *im, value *from) {
     if (from->constant.data)
         return 0;
     return from->codes ? load_dequantized(im, from)
@@ -266,8 +243,7 @@ static int load_constant(importer *im, value *from)
 }
 
 /* Constant input i: NULL in *out where it is missing and may be. */
-static int constant_input(importer *im, size_t i, int needed, const onnx_constant **out)
-{
+static int constant_input(importer *im, size_t i, int needed, const onnx_constant **out) {
     value *from = input_of(im, i);
     char reason[160];
 
@@ -285,8 +261,7 @@ static int constant_input(importer *im, size_t i, int needed, const onnx_constan
 }
 
 /* Constant input i of whole numbers. */
-static int integer_input(importer *im, size_t i, int needed, const onnx_constant **out)
-{
+static int integer_input(importer *im, size_t i, int needed, const onnx_constant **out) {
     char reason[160];
 
     if (constant_input(im, i, needed, out))
@@ -298,8 +273,7 @@ static int integer_input(importer *im, size_t i, int needed, const onnx_constant
 }
 
 /* How many elements lie between two steps along an axis. */
-static size_t inner_elements(const onnx_constant *tensor, int axis)
-{
+static size_t inner_elements(const onnx_constant *tensor, int axis) {
     size_t inner = 1;
 
     for (int i = axis + 1; i < tensor->rank; i++)
@@ -309,8 +283,7 @@ static size_t inner_elements(const onnx_constant *tensor, int axis)
 
 /* The scale's index for element i: 0, or the position along the axis. 1 if they do not fit. */
 static int check_axis(const importer *im, const onnx_constant *tensor, const onnx_constant *scale,
-                      const onnx_constant *zero_point, int *axis)
-{
+                      const onnx_constant *zero_point, int *axis) {
     if (*axis < 0)
         *axis += tensor->rank;
     if (scale->type != ONNX_FLOAT || scale->count == 0 || scale->rank > 1)
@@ -327,13 +300,11 @@ static int check_axis(const importer *im, const onnx_constant *tensor, const onn
 }
 
 static size_t scale_index(const onnx_constant *tensor, const onnx_constant *scale, int axis,
-                          size_t i)
-{
+                          size_t i) {
     return scale->count == 1 ? 0 : i / inner_elements(tensor, axis) % (size_t)tensor->dim[axis];
 }
 
-static int load_dequantized(importer *im, value *from)
-{
+static int load_dequantized(importer *im, value *from) {
     const onnx_constant *codes = &from->codes->constant, *scale = &from->scale->constant;
     const onnx_constant *zero = from->zero_point ? &from->zero_point->constant : NULL;
     float *to;
@@ -351,8 +322,7 @@ static int load_dequantized(importer *im, value *from)
 }
 
 /* The constant result of the node at hand, to be filled. */
-static int fold(importer *im, int type, int rank, const int64_t *dims, onnx_constant **out)
-{
+static int fold(importer *im, int type, int rank, const int64_t *dims, onnx_constant **out) {
     value *made = output_of(im, 0);
 
     made->state = STATE_CONSTANT;
@@ -362,8 +332,7 @@ static int fold(importer *im, int type, int rank, const int64_t *dims, onnx_cons
 
 /* A constant with another shape or type, but the same elements. */
 static int fold_copy(importer *im, const onnx_constant *from, int type, int rank,
-                     const int64_t *dims)
-{
+                     const int64_t *dims) {
     onnx_constant *to;
 
     if (fold(im, type, rank, dims, &to))
@@ -380,8 +349,7 @@ static int fold_copy(importer *im, const onnx_constant *from, int type, int rank
     return 0;
 }
 
-static int fold_transpose(importer *im, const onnx_constant *from, const int *perm)
-{
+static int fold_transpose(importer *im, const onnx_constant *from, const int *perm) {
     int64_t dims[ONNX_MOST_RANK], index[ONNX_MOST_RANK] = {0};
     size_t stride[ONNX_MOST_RANK], width = onnx_width(from->type);
     onnx_constant *to;
@@ -408,8 +376,7 @@ static int fold_transpose(importer *im, const onnx_constant *from, const int *pe
 /* ---- Names ---- */
 
 /* Legal characters only, at most what leaves room for a number behind it. */
-static void clean_name(const char *from, char *to)
-{
+static void clean_name(const char *from, char *to) {
     size_t used = 0;
 
     while (*from == '/' || *from == '.')
@@ -426,8 +393,7 @@ static void clean_name(const char *from, char *to)
 }
 
 /* A legal name that the model does not have yet, from one that ONNX allows. */
-static void make_name(const importer *im, const char *from, char name[PTQ_NAME_SIZE])
-{
+static void make_name(const importer *im, const char *from, char name[PTQ_NAME_SIZE]) {
     size_t length;
 
     clean_name(from, name);
@@ -438,8 +404,7 @@ static void make_name(const importer *im, const char *from, char name[PTQ_NAME_S
 
 /* What a layer is called: by its weight if that is called "NAME.weight" as in PyTorch, which
    generates the names of nodes; else by the node; else by the result. */
-static void layer_name(const importer *im, const value *weight, char name[PTQ_NAME_SIZE])
-{
+static void layer_name(const importer *im, const value *weight, char name[PTQ_NAME_SIZE]) {
     static const char suffix[] = ".weight";
     size_t length = weight ? strlen(weight->name) : 0, tail = sizeof suffix - 1;
     char stem[PTQ_NAME_SIZE];
@@ -457,8 +422,7 @@ static void layer_name(const importer *im, const value *weight, char name[PTQ_NA
 /* ---- Results ---- */
 
 /* The result of the node at hand: node `index` of the model, or an error of the builder. */
-static int finish(importer *im, int index, view shown, state how)
-{
+static int finish(importer *im, int index, view shown, state how) {
     value *made;
 
     if (index < 0)
@@ -471,8 +435,7 @@ static int finish(importer *im, int index, view shown, state how)
 }
 
 /* The same tensor under another name. */
-static int alias(importer *im, const value *from, view shown)
-{
+static int alias(importer *im, const value *from, view shown) {
     value *made = output_of(im, 0);
     const char *name = made->name;
     int uses = made->uses;
@@ -484,24 +447,20 @@ static int alias(importer *im, const value *from, view shown)
     return 0;
 }
 
-static const int *shape_of(const importer *im, const value *from)
-{
+static const int *shape_of(const importer *im, const value *from) {
     return im->model->node[from->node].shape;
 }
 
-static int is_pixel(const importer *im, const value *from)
-{
+static int is_pixel(const importer *im, const value *from) {
     return shape_of(im, from)[0] == 1 && shape_of(im, from)[1] == 1;
 }
 
-static int is_padded(const value *from)
-{
+static int is_padded(const value *from) {
     return from->pad[0] || from->pad[1] || from->pad[2] || from->pad[3];
 }
 
 /* Tensor input i, not a constant; padded is fine. */
-static value *padded_input(importer *im, size_t i)
-{
+static value *padded_input(importer *im, size_t i) {
     value *from = input_of(im, i);
 
     if (!from)
@@ -517,8 +476,7 @@ static value *padded_input(importer *im, size_t i)
 }
 
 /* The same where no padding may be left to do. */
-static value *tensor_input(importer *im, size_t i)
-{
+static value *tensor_input(importer *im, size_t i) {
     value *from = padded_input(im, i);
 
     if (!from || !is_padded(from))
@@ -527,16 +485,14 @@ static value *tensor_input(importer *im, size_t i)
     return NULL;
 }
 
-static int needs_nchw(const importer *im, const value *from)
-{
+static int needs_nchw(const importer *im, const value *from) {
     if (from->view == VIEW_NCHW || is_pixel(im, from))
         return 0;
     return refuse(im, "it needs its input as N x C x H x W");
 }
 
 /* The name for a dequantize node, "NAME.dequantize" where the file had none. */
-static int add_dequantize(importer *im, const value *from)
-{
+static int add_dequantize(importer *im, const value *from) {
     char wanted[2 * PTQ_NAME_SIZE], name[PTQ_NAME_SIZE];
 
     snprintf(wanted, sizeof wanted, "%s.dequantize", im->model->node[from->node].out);
@@ -545,8 +501,7 @@ static int add_dequantize(importer *im, const value *from)
 }
 
 /* The model's node that has the tensor in real numbers; -1 after an error. */
-static int real_node(importer *im, const value *from)
-{
+static int real_node(importer *im, const value *from) {
     const ptq_node *node = &im->model->node[from->node];
 
     switch (from->state) {
@@ -574,8 +529,7 @@ static int real_node(importer *im, const value *from)
 }
 
 static int make_tensor(const importer *im, ptq_type type, int rank, const int *dims,
-                       ptq_tensor *out)
-{
+                       ptq_tensor *out) {
     ptq_error err;
 
     if (ptq_tensor_create(out, type, 32, rank, dims, NULL, &err))
@@ -584,8 +538,7 @@ static int make_tensor(const importer *im, ptq_type type, int rank, const int *d
 }
 
 /* Copies a constant of `count` numbers into a vector parameter. */
-static int set_vector(importer *im, int index, int param, const onnx_constant *from)
-{
+static int set_vector(importer *im, int index, int param, const onnx_constant *from) {
     ptq_node *node = &im->model->node[index];
     int count = node->shape[2];
     float *to;
@@ -612,8 +565,7 @@ typedef struct weights {
     const int *order; /* shape of the input: columns come channel first; NULL: they fit */
 } weights;
 
-static size_t weight_source(const weights *from, int o, size_t k)
-{
+static size_t weight_source(const weights *from, int o, size_t k) {
     size_t columns = 1;
 
     for (int i = 1; i < from->rank; i++)
@@ -626,15 +578,13 @@ static size_t weight_source(const weights *from, int o, size_t k)
     return from->swapped ? k * (size_t)from->dim[0] + (size_t)o : (size_t)o * columns + k;
 }
 
-static int32_t weight_zero(const weights *from, size_t k)
-{
+static int32_t weight_zero(const weights *from, size_t k) {
     return from->zero_point ? (int32_t)constant_int(from->zero_point, k) : 0;
 }
 
 /* u8 codes with a scale for each channel and the zero point 128 everywhere are s8 codes in another
    guise; other zero points than 0 there are not supported. */
-static int weight_offset(const importer *im, const weights *from, int *offset)
-{
+static int weight_offset(const importer *im, const weights *from, int *offset) {
     *offset = 0;
     if (from->scale->count == 1)
         return 0;
@@ -648,16 +598,15 @@ static int weight_offset(const importer *im, const weights *from, int *offset)
     return 0;
 }
 
-static int set_codes(importer *im, const weights *from, ptq_tensor *out)
-{
+static int set_codes(importer *im, const weights *from, ptq_tensor *out) {
     size_t count = from->numbers->count / (size_t)from->dim[0];
     int offset = 0;
     ptq_error err;
 
     if (weight_offset(im, from, &offset))
         return 1;
-    if (make_tensor(im, from->numbers->type == ONNX_INT8 || offset ? PTQ_TYPE_S8 : PTQ_TYPE_U8, from->rank,
-                    from->dim, out))
+    if (make_tensor(im, from->numbers->type == ONNX_INT8 || offset ? PTQ_TYPE_S8 : PTQ_TYPE_U8,
+                    from->rank, from->dim, out))
         return 1;
     for (int o = 0; o < from->dim[0]; o++)
         for (size_t k = 0; k < count; k++)
@@ -670,8 +619,7 @@ static int set_codes(importer *im, const weights *from, ptq_tensor *out)
     return 0;
 }
 
-static int set_numbers(importer *im, const weights *from, ptq_tensor *out)
-{
+static int set_numbers(importer *im, const weights *from, ptq_tensor *out) {
     size_t count = from->numbers->count / (size_t)from->dim[0];
     float *to;
 
@@ -684,8 +632,7 @@ static int set_numbers(importer *im, const weights *from, ptq_tensor *out)
     return 0;
 }
 
-static float input_weight_scale(const importer *im, int index, int channel)
-{
+static float input_weight_scale(const importer *im, int index, int channel) {
     const ptq_node *node = &im->model->node[index];
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
 
@@ -694,8 +641,7 @@ static float input_weight_scale(const importer *im, int index, int channel)
 }
 
 /* 1 if the codes of a bias have the scale that integer arithmetic needs. */
-static int has_bias_scale(const importer *im, int index, const value *bias)
-{
+static int has_bias_scale(const importer *im, int index, const value *bias) {
     const onnx_constant *scale;
 
     if (!bias->codes || bias->codes->constant.type != ONNX_INT32)
@@ -718,8 +664,7 @@ static int has_bias_scale(const importer *im, int index, const value *bias)
 
 /* The bias of a node with integer weights. Codes of the right scale are taken as they are, real
    numbers rounded to that scale. */
-static int set_integer_bias(importer *im, int index, value *bias)
-{
+static int set_integer_bias(importer *im, int index, value *bias) {
     ptq_node *node = &im->model->node[index];
     int count = node->shape[2], ready = has_bias_scale(im, index, bias);
     const onnx_constant *from = ready ? &bias->codes->constant : &bias->constant;
@@ -747,8 +692,7 @@ static int set_integer_bias(importer *im, int index, value *bias)
 }
 
 /* Fills weight and bias of a convolution or dense node; `bias` NULL: none. */
-static int set_weights(importer *im, int index, const weights *from, value *bias)
-{
+static int set_weights(importer *im, int index, const weights *from, value *bias) {
     ptq_tensor *weight;
 
     if (index < 0)
@@ -775,8 +719,7 @@ typedef struct layer {
 
 /* QDQ form and float: input, weight, bias. Integer arithmetic where input and weight are both
    dequantized from codes. */
-static int read_layer(importer *im, layer *out)
-{
+static int read_layer(importer *im, layer *out) {
     memset(out, 0, sizeof *out);
     out->input = padded_input(im, 0);
     out->weight = input_of(im, 1);
@@ -804,8 +747,7 @@ static int read_layer(importer *im, layer *out)
 }
 
 /* Codes with the scale and zero point that inputs `first` + 1 and + 2 give. */
-static int read_qparams(importer *im, size_t first, ptq_type type, ptq_qparams *out)
-{
+static int read_qparams(importer *im, size_t first, ptq_type type, ptq_qparams *out) {
     const onnx_constant *scale, *zero;
 
     if (constant_input(im, first, 1, &scale) || constant_input(im, first + 1, 0, &zero))
@@ -821,16 +763,14 @@ static int read_qparams(importer *im, size_t first, ptq_type type, ptq_qparams *
     return 0;
 }
 
-static int same_codes(const ptq_qparams *a, const ptq_qparams *b)
-{
+static int same_codes(const ptq_qparams *a, const ptq_qparams *b) {
     return a->type == b->type && a->zero_point == b->zero_point && !(a->scale < b->scale) &&
            !(a->scale > b->scale);
 }
 
 /* A UINT8 input learns from its first reader what its codes stand for. The model's input is pixels;
    preprocessing is chosen so that their codes are the pixels themselves. */
-static void adopt_input(importer *im, const ptq_qparams *q)
-{
+static void adopt_input(importer *im, const ptq_qparams *q) {
     ptq_model *model = im->model;
 
     model->node[0].q = *q;
@@ -842,8 +782,7 @@ static void adopt_input(importer *im, const ptq_qparams *q)
 }
 
 /* Codes that an operator reads as input `first`, with their scale and zero point behind it. */
-static value *coded_input(importer *im, size_t first)
-{
+static value *coded_input(importer *im, size_t first) {
     value *from = tensor_input(im, first);
     ptq_qparams q;
 
@@ -863,8 +802,7 @@ static value *coded_input(importer *im, size_t first)
 }
 
 /* QOperator form: input, its scale and zero point, weight, its scale and zero point. */
-static int read_coded_layer(importer *im, int bias, layer *out)
-{
+static int read_coded_layer(importer *im, int bias, layer *out) {
     memset(out, 0, sizeof *out);
     out->input = coded_input(im, 0);
     if (!out->input || constant_input(im, 3, 1, &out->w.numbers) ||
@@ -881,8 +819,7 @@ static int read_coded_layer(importer *im, int bias, layer *out)
     return 0;
 }
 
-static int check_weight_scales(const importer *im, const layer *of, int axis)
-{
+static int check_weight_scales(const importer *im, const layer *of, int axis) {
     if (of->w.scale && of->w.scale->count > 1 && of->weight->codes && of->weight->axis != axis)
         return refuse(im, "the scales of its weights are not for its output channels");
     return of->w.scale && check_axis(im, of->w.numbers, of->w.scale, of->w.zero_point, &axis);
@@ -895,8 +832,7 @@ typedef struct window {
 } window;
 
 /* TensorFlow's SAME; `lower`: an odd row goes to the top. */
-static void pad_same(int size, int kernel, int stride, int lower, int *before, int *after)
-{
+static void pad_same(int size, int kernel, int stride, int lower, int *before, int *after) {
     int out = (size + stride - 1) / stride, total = (out - 1) * stride + kernel - size;
 
     total = total > 0 ? total : 0;
@@ -905,8 +841,7 @@ static void pad_same(int size, int kernel, int stride, int lower, int *before, i
 }
 
 /* Prefers the names SAME and VALID to the numbers that they stand for. */
-static void name_padding(const int *shape, window *w)
-{
+static void name_padding(const int *shape, window *w) {
     int same[4];
 
     pad_same(shape[0], w->kernel[0], w->stride[0], 0, &same[0], &same[2]);
@@ -918,8 +853,7 @@ static void name_padding(const int *shape, window *w)
         w->padding = PTQ_PADDING_VALID;
 }
 
-static int read_padding(const importer *im, const value *from, window *w)
-{
+static int read_padding(const importer *im, const value *from, window *w) {
     const int *shape = shape_of(im, from);
     int lower = is_text_attribute(im, "auto_pad", "SAME_LOWER"), own[4];
 
@@ -938,8 +872,7 @@ static int read_padding(const importer *im, const value *from, window *w)
     return 0;
 }
 
-static int read_window(const importer *im, const value *from, window *w)
-{
+static int read_window(const importer *im, const value *from, window *w) {
     int dilation[2];
 
     if (ints_attribute(im, "strides", 2, 1, PTQ_MAX_KERNEL, w->stride) ||
@@ -952,8 +885,7 @@ static int read_window(const importer *im, const value *from, window *w)
     return read_padding(im, from, w);
 }
 
-static int add_conv(importer *im, layer *of, int *index)
-{
+static int add_conv(importer *im, layer *of, int *index) {
     const onnx_constant *w = of->w.numbers;
     ptq_conv_options options;
     char name[PTQ_NAME_SIZE];
@@ -989,8 +921,7 @@ static int add_conv(importer *im, layer *of, int *index)
     return check_weight_scales(im, of, 0) || set_weights(im, *index, &of->w, of->bias);
 }
 
-static int import_conv(importer *im)
-{
+static int import_conv(importer *im) {
     layer of;
     int index = -1;
 
@@ -1000,8 +931,7 @@ static int import_conv(importer *im)
 }
 
 /* Dense from a matrix of 2 dimensions, I x O or (`swapped` 0) O x I. */
-static int add_dense(importer *im, layer *of, int swapped, int *index)
-{
+static int add_dense(importer *im, layer *of, int swapped, int *index) {
     const onnx_constant *w = of->w.numbers;
     char name[PTQ_NAME_SIZE];
     const int *shape = shape_of(im, of->input);
@@ -1026,15 +956,16 @@ static int add_dense(importer *im, layer *of, int swapped, int *index)
     if (check_weight_scales(im, of, swapped))
         return 1;
     *index = ptq_add_dense(im->model, name, of->from, outputs);
-    if (*index >= 0)
-        im->model->node[*index].no_bias = !of->bias;
+    if (*index >= 0 && !of->bias) { /* in a bare model, the builder's bias has no memory yet */
+        im->model->node[*index].no_bias = 1;
+        memset(&im->model->node[*index].param[PTQ_PARAM_BIAS], 0, sizeof(ptq_tensor));
+    }
     /* the builder may have moved the nodes */
     of->w.order = of->w.order ? shape_of(im, of->input) : NULL;
     return set_weights(im, *index, &of->w, of->bias);
 }
 
-static int check_gemm(const importer *im)
-{
+static int check_gemm(const importer *im) {
     if (int_attribute(im, "transA", 0) != 0)
         return refuse(im, "transA is not supported");
     if (float_attribute(im, "alpha", 1) != 1 || float_attribute(im, "beta", 1) != 1)
@@ -1042,8 +973,7 @@ static int check_gemm(const importer *im)
     return 0;
 }
 
-static int import_gemm(importer *im)
-{
+static int import_gemm(importer *im) {
     layer of;
     int index = -1;
 
@@ -1053,8 +983,7 @@ static int import_gemm(importer *im)
     return finish(im, index, VIEW_FLAT_HWC, of.integer ? STATE_PENDING : STATE_REAL);
 }
 
-static int import_matmul(importer *im)
-{
+static int import_matmul(importer *im) {
     layer of;
     int index = -1;
 
@@ -1064,8 +993,7 @@ static int import_matmul(importer *im)
 }
 
 /* The result of an operator of the QOperator form: codes as inputs `first`, + 1 say. */
-static int finish_codes(importer *im, int index, view shown, size_t first)
-{
+static int finish_codes(importer *im, int index, view shown, size_t first) {
     ptq_qparams q;
 
     if (read_qparams(im, first, PTQ_TYPE_U8, &q))
@@ -1075,8 +1003,7 @@ static int finish_codes(importer *im, int index, view shown, size_t first)
     return finish(im, index, shown, STATE_CODES);
 }
 
-static int import_qlinear_conv(importer *im)
-{
+static int import_qlinear_conv(importer *im) {
     layer of;
     int index = -1;
 
@@ -1084,8 +1011,7 @@ static int import_qlinear_conv(importer *im)
            finish_codes(im, index, VIEW_NCHW, 6);
 }
 
-static int import_qlinear_matmul(importer *im)
-{
+static int import_qlinear_matmul(importer *im) {
     layer of;
     int index = -1;
 
@@ -1094,8 +1020,7 @@ static int import_qlinear_matmul(importer *im)
 }
 
 /* Without a scale for the result this one returns real numbers. */
-static int import_qgemm(importer *im)
-{
+static int import_qgemm(importer *im) {
     layer of;
     int index = -1;
 
@@ -1106,9 +1031,9 @@ static int import_qgemm(importer *im)
                                 : finish(im, index, VIEW_FLAT_HWC, STATE_PENDING);
 }
 
-static int import_batch_norm(importer *im)
-{
-    static const int param[] = {PTQ_PARAM_WEIGHT, PTQ_PARAM_BIAS, PTQ_PARAM_MEAN, PTQ_PARAM_VARIANCE};
+static int import_batch_norm(importer *im) {
+    static const int param[] = {PTQ_PARAM_WEIGHT, PTQ_PARAM_BIAS, PTQ_PARAM_MEAN,
+                                PTQ_PARAM_VARIANCE};
     const onnx_constant *from[4];
     value *input = tensor_input(im, 0);
     char name[PTQ_NAME_SIZE];
@@ -1132,16 +1057,15 @@ static int import_batch_norm(importer *im)
 /* ---- Activations ---- */
 
 /* 1 if an activation can become part of the node before it. */
-static int takes_act(const importer *im, const value *from)
-{
+static int takes_act(const importer *im, const value *from) {
     const ptq_node *node = &im->model->node[from->node];
 
-    return from->uses == 1 && node->act == PTQ_ACTIVATION_NONE && strcmp(node->out, node->name) == 0 &&
+    return from->uses == 1 && node->act == PTQ_ACTIVATION_NONE &&
+           strcmp(node->out, node->name) == 0 &&
            (node->op == PTQ_OP_CONV2D || node->op == PTQ_OP_DENSE || node->op == PTQ_OP_ADD);
 }
 
-static int add_act(importer *im, ptq_activation act)
-{
+static int add_act(importer *im, ptq_activation act) {
     value *from = tensor_input(im, 0);
     char name[PTQ_NAME_SIZE];
     int index;
@@ -1162,21 +1086,17 @@ static int add_act(importer *im, ptq_activation act)
         return 1;
     if (from->state == STATE_CODES)
         return refuse(im, "it gets codes where it needs real numbers");
-    index = ptq_add_op(im->model, act == PTQ_ACTIVATION_RELU ? PTQ_OP_RELU : PTQ_OP_RELU6, name,
-                       index);
+    index =
+        ptq_add_op(im->model, act == PTQ_ACTIVATION_RELU ? PTQ_OP_RELU : PTQ_OP_RELU6, name, index);
     if (index >= 0)
         im->model->node[index].q = im->model->node[from->node].q;
     return finish(im, index, from->view, from->state);
 }
 
-static int import_relu(importer *im)
-{
-    return add_act(im, PTQ_ACTIVATION_RELU);
-}
+static int import_relu(importer *im) { return add_act(im, PTQ_ACTIVATION_RELU); }
 
 /* One of Clip's bounds: an attribute before opset 11, an input since. */
-static int read_bound(importer *im, const char *name, size_t input, float otherwise, float *out)
-{
+static int read_bound(importer *im, const char *name, size_t input, float otherwise, float *out) {
     const onnx_constant *bound;
 
     *out = float_attribute(im, name, otherwise);
@@ -1190,8 +1110,7 @@ static int read_bound(importer *im, const char *name, size_t input, float otherw
 }
 
 /* The width of which `high` is the highest code; 0 if there is none. */
-static int bits_below(ptq_type type, float high)
-{
+static int bits_below(ptq_type type, float high) {
     for (int bits = 2; bits <= 8; bits++) {
         int32_t low, top;
 
@@ -1203,8 +1122,7 @@ static int bits_below(ptq_type type, float high)
 }
 
 /* Clip on codes: fewer bits, an activation, or both. */
-static int clip_codes(importer *im, const value *from, float low, float high)
-{
+static int clip_codes(importer *im, const value *from, float low, float high) {
     ptq_node *node = &im->model->node[from->node];
     char name[PTQ_NAME_SIZE];
     int bits = bits_below(node->q.type, high);
@@ -1226,8 +1144,7 @@ static int clip_codes(importer *im, const value *from, float low, float high)
     return alias(im, from, from->view);
 }
 
-static int import_clip(importer *im)
-{
+static int import_clip(importer *im) {
     value *from = tensor_input(im, 0);
     int coded = from && from->state == STATE_CODES;
     float low, high, most = coded ? 255 : HUGE_VALF;
@@ -1250,8 +1167,7 @@ static int import_clip(importer *im)
     return add_act(im, PTQ_ACTIVATION_RELU);
 }
 
-static int import_softmax(importer *im)
-{
+static int import_softmax(importer *im) {
     value *from = tensor_input(im, 0);
     int64_t axis = int_attribute(im, "axis", im->opset < 13 ? 1 : -1);
     char name[PTQ_NAME_SIZE];
@@ -1272,16 +1188,14 @@ static int import_softmax(importer *im)
 
 /* ---- Preprocessing: arithmetic with constants right behind the input ---- */
 
-static int is_raw_input(const importer *im, const value *from)
-{
+static int is_raw_input(const importer *im, const value *from) {
     return from && from->state == STATE_REAL && from->node == 0 && im->model->nodes == 1 &&
            from->uses == 1 && !is_padded(from);
 }
 
 /* Number i of a constant that is one number, or one for each channel in the tensor's view. */
 static int channel_number(const importer *im, const value *from, const onnx_constant *numbers,
-                          int channel, float *out)
-{
+                          int channel, float *out) {
     int channels = shape_of(im, from)[2], axis = from->view == VIEW_NCHW ? 1 : 3;
 
     if (numbers->count == 1) {
@@ -1297,8 +1211,7 @@ static int channel_number(const importer *im, const value *from, const onnx_cons
 }
 
 /* x = (pixel - mean) / std, and now x + a, x - a, x * a or x / a. */
-static int preprocess(importer *im, const value *from, const onnx_constant *numbers, char op)
-{
+static int preprocess(importer *im, const value *from, const onnx_constant *numbers, char op) {
     int channels = shape_of(im, from)[2];
     ptq_model *model = im->model;
     float a = 0;
@@ -1318,8 +1231,7 @@ static int preprocess(importer *im, const value *from, const onnx_constant *numb
     return alias(im, from, from->view);
 }
 
-static int import_arithmetic(importer *im, char op)
-{
+static int import_arithmetic(importer *im, char op) {
     value *from = input_of(im, 0);
     const onnx_constant *numbers;
 
@@ -1332,26 +1244,16 @@ static int import_arithmetic(importer *im, char op)
     return preprocess(im, from, numbers, op);
 }
 
-static int import_sub(importer *im)
-{
-    return import_arithmetic(im, '-');
-}
+static int import_sub(importer *im) { return import_arithmetic(im, '-'); }
 
-static int import_mul(importer *im)
-{
-    return import_arithmetic(im, '*');
-}
+static int import_mul(importer *im) { return import_arithmetic(im, '*'); }
 
-static int import_div(importer *im)
-{
-    return import_arithmetic(im, '/');
-}
+static int import_div(importer *im) { return import_arithmetic(im, '/'); }
 
 /* ---- Additions ---- */
 
 /* A constant added to a convolution or dense layer that has no bias yet. */
-static int add_bias(importer *im, value *from, value *bias)
-{
+static int add_bias(importer *im, value *from, value *bias) {
     ptq_node *node = &im->model->node[from->node];
     const onnx_constant *numbers;
     float first;
@@ -1377,8 +1279,7 @@ static int add_bias(importer *im, value *from, value *bias)
     return alias(im, from, from->view);
 }
 
-static int check_views(const importer *im, const value *a, const value *b)
-{
+static int check_views(const importer *im, const value *a, const value *b) {
     if (memcmp(shape_of(im, a), shape_of(im, b), 3 * sizeof(int)) != 0)
         return refuse(im, "its operands have different shapes; only equal ones can be added");
     if (a->view != b->view && !is_pixel(im, a))
@@ -1386,8 +1287,7 @@ static int check_views(const importer *im, const value *a, const value *b)
     return 0;
 }
 
-static int import_add(importer *im)
-{
+static int import_add(importer *im) {
     value *a = input_of(im, 0), *b = input_of(im, 1);
     char name[PTQ_NAME_SIZE];
     int coded, first, second;
@@ -1410,8 +1310,7 @@ static int import_add(importer *im)
                   coded ? STATE_PENDING : STATE_REAL);
 }
 
-static int import_qlinear_add(importer *im)
-{
+static int import_qlinear_add(importer *im) {
     value *a = coded_input(im, 0), *b = a ? coded_input(im, 3) : NULL;
     char name[PTQ_NAME_SIZE];
 
@@ -1423,8 +1322,7 @@ static int import_qlinear_add(importer *im)
 
 /* ---- Pools ---- */
 
-static int read_pool(importer *im, const value *from, ptq_pool_options *options)
-{
+static int read_pool(importer *im, const value *from, ptq_pool_options *options) {
     const int *shape = shape_of(im, from);
     window win;
 
@@ -1449,8 +1347,7 @@ static int read_pool(importer *im, const value *from, ptq_pool_options *options)
     return 0;
 }
 
-static int import_max_pool(importer *im)
-{
+static int import_max_pool(importer *im) {
     value *from = tensor_input(im, 0);
     ptq_pool_options options;
     char name[PTQ_NAME_SIZE];
@@ -1472,14 +1369,13 @@ static int import_max_pool(importer *im)
 }
 
 /* Reals or codes, as the operand of an average: its node, -1 after an error. */
-static int average_operand(importer *im, const value *from, state *how)
-{
+static int average_operand(importer *im, const value *from, state *how) {
     *how = from->state == STATE_DEQUANTIZED ? STATE_PENDING : STATE_REAL;
     return *how == STATE_PENDING ? from->node : real_node(im, from);
 }
 
-static int add_average(importer *im, int input, const value *from, const ptq_pool_options *options)
-{
+static int add_average(importer *im, int input, const value *from,
+                       const ptq_pool_options *options) {
     const int *shape = shape_of(im, from);
     char name[PTQ_NAME_SIZE];
 
@@ -1491,8 +1387,7 @@ static int add_average(importer *im, int input, const value *from, const ptq_poo
 }
 
 /* A Pad node in front adds zeros that count; its numbers are taken only where they alone pad. */
-static int check_average_pad(const importer *im, const value *from, ptq_pool_options *options)
-{
+static int check_average_pad(const importer *im, const value *from, ptq_pool_options *options) {
     int own[4];
 
     options->include_pad = int_attribute(im, "count_include_pad", 0) != 0;
@@ -1506,8 +1401,7 @@ static int check_average_pad(const importer *im, const value *from, ptq_pool_opt
     return 0;
 }
 
-static int import_average_pool(importer *im)
-{
+static int import_average_pool(importer *im) {
     value *from = padded_input(im, 0);
     ptq_pool_options options;
     state how;
@@ -1519,8 +1413,7 @@ static int import_average_pool(importer *im)
     return finish(im, add_average(im, input, from, &options), VIEW_NCHW, how);
 }
 
-static int import_global_pool(importer *im)
-{
+static int import_global_pool(importer *im) {
     value *from = tensor_input(im, 0);
     state how;
     int input;
@@ -1530,8 +1423,7 @@ static int import_global_pool(importer *im)
     return finish(im, add_average(im, input, from, NULL), VIEW_NCHW, how);
 }
 
-static int import_qlinear_global_pool(importer *im)
-{
+static int import_qlinear_global_pool(importer *im) {
     value *from = coded_input(im, 0);
 
     if (!from)
@@ -1542,8 +1434,7 @@ static int import_qlinear_global_pool(importer *im)
     return finish_codes(im, add_average(im, from->node, from, NULL), from->view, 3);
 }
 
-static int import_qlinear_average_pool(importer *im)
-{
+static int import_qlinear_average_pool(importer *im) {
     value *from = coded_input(im, 0);
     ptq_pool_options options;
 
@@ -1555,8 +1446,7 @@ static int import_qlinear_average_pool(importer *im)
 }
 
 /* Axes as an attribute, or, since the opset that says so, as input 2. */
-static int read_axes(importer *im, int rank, int *axes, int *count)
-{
+static int read_axes(importer *im, int rank, int *axes, int *count) {
     const Onnx__AttributeProto *given = attribute(im, "axes");
     const onnx_constant *input;
 
@@ -1576,18 +1466,13 @@ static int read_axes(importer *im, int rank, int *axes, int *count)
     return 0;
 }
 
-static int view_rank(view shown)
-{
-    return shown == VIEW_NCHW || shown == VIEW_NHWC ? 4 : 2;
-}
+static int view_rank(view shown) { return shown == VIEW_NCHW || shown == VIEW_NHWC ? 4 : 2; }
 
-static view flat_view(view shown)
-{
+static view flat_view(view shown) {
     return shown == VIEW_NCHW || shown == VIEW_FLAT_CHW ? VIEW_FLAT_CHW : VIEW_FLAT_HWC;
 }
 
-static int import_reduce_mean(importer *im)
-{
+static int import_reduce_mean(importer *im) {
     value *from = tensor_input(im, 0);
     int axes[ONNX_MOST_RANK], count, input, first;
     state how;
@@ -1607,8 +1492,7 @@ static int import_reduce_mean(importer *im)
 /* ---- Shapes ---- */
 
 /* What ONNX takes the tensor's dimensions for, the batch aside. */
-static void view_dims(const importer *im, const value *from, int64_t dims[4])
-{
+static void view_dims(const importer *im, const value *from, int64_t dims[4]) {
     const int *shape = shape_of(im, from);
 
     dims[0] = 0;
@@ -1620,8 +1504,7 @@ static void view_dims(const importer *im, const value *from, int64_t dims[4])
 }
 
 /* The view after a change to the given shape, which has one number too few where `open` is one. */
-static int reshape(importer *im, const value *from, int rank, const int64_t *dims)
-{
+static int reshape(importer *im, const value *from, int rank, const int64_t *dims) {
     const int *shape = shape_of(im, from);
     int64_t known[4], all = (int64_t)shape[0] * shape[1] * shape[2];
     int same = rank == view_rank(from->view);
@@ -1641,8 +1524,7 @@ static int reshape(importer *im, const value *from, int rank, const int64_t *dim
 }
 
 /* Constant input 1 as a shape, 0 in it standing for the old dimension. */
-static int fold_reshape(importer *im, const onnx_constant *from, const onnx_constant *shape)
-{
+static int fold_reshape(importer *im, const onnx_constant *from, const onnx_constant *shape) {
     int64_t dims[ONNX_MOST_RANK], known = 1;
     int open = -1, rank = (int)shape->count;
 
@@ -1662,8 +1544,7 @@ static int fold_reshape(importer *im, const onnx_constant *from, const onnx_cons
     return fold_copy(im, from, from->type, rank, dims);
 }
 
-static int import_reshape(importer *im)
-{
+static int import_reshape(importer *im) {
     value *from = input_of(im, 0);
     const onnx_constant *shape, *constant;
     int64_t dims[4] = {0}, known[4];
@@ -1685,8 +1566,7 @@ static int import_reshape(importer *im)
     return reshape(im, from, (int)shape->count, dims);
 }
 
-static int import_flatten(importer *im)
-{
+static int import_flatten(importer *im) {
     value *from = tensor_input(im, 0);
     int64_t axis = int_attribute(im, "axis", 1);
 
@@ -1698,8 +1578,7 @@ static int import_flatten(importer *im)
 }
 
 /* Squeeze, and Unsqueeze the other way: between N x C and N x C x 1 x 1 or N x 1 x 1 x C. */
-static int import_squeeze(importer *im)
-{
+static int import_squeeze(importer *im) {
     value *from = tensor_input(im, 0);
     int axes[ONNX_MOST_RANK], count;
 
@@ -1711,8 +1590,7 @@ static int import_squeeze(importer *im)
     return alias(im, from, flat_view(from->view));
 }
 
-static int import_unsqueeze(importer *im)
-{
+static int import_unsqueeze(importer *im) {
     value *from = input_of(im, 0);
     const onnx_constant *constant;
     int axes[ONNX_MOST_RANK], count;
@@ -1729,8 +1607,7 @@ static int import_unsqueeze(importer *im)
 }
 
 /* perm, or the reverse order that it stands for when missing. */
-static int read_perm(importer *im, int rank, int *perm)
-{
+static int read_perm(importer *im, int rank, int *perm) {
     const Onnx__AttributeProto *given = attribute(im, "perm");
     unsigned seen = 0;
 
@@ -1747,13 +1624,11 @@ static int read_perm(importer *im, int rank, int *perm)
     return 0;
 }
 
-static int is_perm(const int *perm, int a, int b, int c)
-{
+static int is_perm(const int *perm, int a, int b, int c) {
     return perm[0] == 0 && perm[1] == a && perm[2] == b && perm[3] == c;
 }
 
-static int import_transpose(importer *im)
-{
+static int import_transpose(importer *im) {
     value *from = input_of(im, 0);
     const onnx_constant *constant;
     int perm[ONNX_MOST_RANK];
@@ -1775,8 +1650,7 @@ static int import_transpose(importer *im)
 }
 
 /* Zeros around height and width, kept with the tensor until a convolution takes them in. */
-static int import_pad(importer *im)
-{
+static int import_pad(importer *im) {
     value *from = padded_input(im, 0);
     const Onnx__AttributeProto *given = attribute(im, "pads");
     const onnx_constant *pads = NULL, *number = NULL;
@@ -1811,8 +1685,7 @@ static int import_pad(importer *im)
 
 /* ---- Operators that change nothing, constants ---- */
 
-static int import_identity(importer *im)
-{
+static int import_identity(importer *im) {
     value *from = input_of(im, 0);
 
     const onnx_constant *constant;
@@ -1827,8 +1700,7 @@ static int import_identity(importer *im)
     return 0;
 }
 
-static int import_dropout(importer *im)
-{
+static int import_dropout(importer *im) {
     const onnx_constant *training;
 
     if (integer_input(im, 2, 0, &training))
@@ -1838,8 +1710,7 @@ static int import_dropout(importer *im)
     return import_identity(im);
 }
 
-static int import_cast(importer *im)
-{
+static int import_cast(importer *im) {
     value *from = input_of(im, 0);
     const onnx_constant *constant;
     int64_t to = int_attribute(im, "to", 0);
@@ -1864,8 +1735,7 @@ static int import_cast(importer *im)
     return alias(im, from, from->view);
 }
 
-static int import_constant(importer *im)
-{
+static int import_constant(importer *im) {
     static const char *const spellings[] = {"value", "value_float", "value_int", "value_ints",
                                             "value_floats"};
     const Onnx__AttributeProto *given = NULL;
@@ -1897,8 +1767,7 @@ static int import_constant(importer *im)
 /* ---- QuantizeLinear and DequantizeLinear ---- */
 
 /* Real numbers to codes, each with its own scale: for weights that a file holds as real numbers. */
-static int fold_quantize(importer *im, const onnx_constant *from)
-{
+static int fold_quantize(importer *im, const onnx_constant *from) {
     const onnx_constant *scale, *zero;
     int axis = (int)int_attribute(im, "axis", 1);
     ptq_qparams q = {PTQ_TYPE_U8, 8, 1, 0};
@@ -1925,8 +1794,7 @@ static int fold_quantize(importer *im, const onnx_constant *from)
 }
 
 /* Codes of a pending result: they become an attribute of its node. */
-static int quantize_pending(importer *im, const value *from, const ptq_qparams *q)
-{
+static int quantize_pending(importer *im, const value *from, const ptq_qparams *q) {
     ptq_node *node = &im->model->node[from->node];
 
     if (node->q.type != PTQ_TYPE_F32 && !same_codes(&node->q, q))
@@ -1937,8 +1805,7 @@ static int quantize_pending(importer *im, const value *from, const ptq_qparams *
     return 0;
 }
 
-static int quantize_real(importer *im, value *from, const ptq_qparams *q)
-{
+static int quantize_real(importer *im, value *from, const ptq_qparams *q) {
     char name[PTQ_NAME_SIZE];
     int real, index;
 
@@ -1953,8 +1820,7 @@ static int quantize_real(importer *im, value *from, const ptq_qparams *q)
     return finish(im, index, from->view, STATE_CODES);
 }
 
-static int import_quantize(importer *im)
-{
+static int import_quantize(importer *im) {
     value *from = input_of(im, 0);
     const onnx_constant *constant;
     ptq_qparams q;
@@ -1974,8 +1840,7 @@ static int import_quantize(importer *im)
 }
 
 /* A constant keeps its codes: a layer may want them. */
-static int dequantize_constant(importer *im, value *from)
-{
+static int dequantize_constant(importer *im, value *from) {
     const onnx_constant *codes, *scale, *zero;
     value *made = output_of(im, 0);
 
@@ -1996,8 +1861,7 @@ static int dequantize_constant(importer *im, value *from)
     return 0;
 }
 
-static int import_dequantize(importer *im)
-{
+static int import_dequantize(importer *im) {
     value *from = input_of(im, 0);
     ptq_qparams q;
 
@@ -2063,8 +1927,7 @@ static const operation operations[] = {
     {"Unsqueeze", import_unsqueeze},
 };
 
-static int import_node(importer *im, const onnx_node *node)
-{
+static int import_node(importer *im, const onnx_node *node) {
     const char *domain = text_or(node->domain, "ai.onnx"), *op = text_or(node->op_type, "?");
     value *made;
 
@@ -2083,8 +1946,7 @@ static int import_node(importer *im, const onnx_node *node)
     return refuse(im, "this operator is not supported");
 }
 
-static int collect_names(importer *im)
-{
+static int collect_names(importer *im) {
     const Onnx__GraphProto *graph = im->graph;
 
     for (size_t i = 0; i < graph->n_initializer; i++) {
@@ -2105,8 +1967,7 @@ static int collect_names(importer *im)
 
 /* Marks what the outputs depend on, from the end, and counts who reads it. A graph may carry nodes
    that nothing needs; in a sorted graph one pass finds them. */
-static int mark_needed(importer *im, char *needed)
-{
+static int mark_needed(importer *im, char *needed) {
     for (size_t i = 0; i < im->graph->n_output; i++)
         add_value(im, text_or(im->graph->output[i]->name, "?"))->uses++;
     for (size_t i = im->graph->n_node; i-- > 0;) {
@@ -2123,8 +1984,7 @@ static int mark_needed(importer *im, char *needed)
 
 /* Whether the input is NHWC: it is where the first thing done to it, arithmetic and codes aside, is
    a transposition to NCHW. */
-static int is_nhwc_input(const importer *im, const char *name)
-{
+static int is_nhwc_input(const importer *im, const char *name) {
     static const char *const passing[] = {
         "QuantizeLinear", "DequantizeLinear", "Identity", "Cast", "Sub", "Div", "Mul", "Add",
         "Dropout"};
@@ -2147,8 +2007,7 @@ static int is_nhwc_input(const importer *im, const char *name)
 }
 
 static int input_dimension(const importer *im, const Onnx__ValueInfoProto *input, size_t i,
-                           int *out)
-{
+                           int *out) {
     const Onnx__TensorShapeProto__Dimension *dim = input->type->tensor_type->shape->dim[i];
 
     if (dim->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE ||
@@ -2160,8 +2019,7 @@ static int input_dimension(const importer *im, const Onnx__ValueInfoProto *input
     return 0;
 }
 
-static int add_input(importer *im, const Onnx__ValueInfoProto *input)
-{
+static int add_input(importer *im, const Onnx__ValueInfoProto *input) {
     const Onnx__TypeProto__Tensor *type = input->type ? input->type->tensor_type : NULL;
     value *made = add_value(im, text_or(input->name, "?"));
     char name[PTQ_NAME_SIZE];
@@ -2189,8 +2047,7 @@ static int add_input(importer *im, const Onnx__ValueInfoProto *input)
 }
 
 /* Before version 4 of the format, constants were listed among the inputs. */
-static int find_input(importer *im)
-{
+static int find_input(importer *im) {
     const Onnx__ValueInfoProto *found = NULL;
 
     for (size_t i = 0; i < im->graph->n_input; i++) {
@@ -2207,8 +2064,7 @@ static int find_input(importer *im)
     return found ? add_input(im, found) : fail("%s: the graph has no input", im->file.path);
 }
 
-static int check_opset(importer *im)
-{
+static int check_opset(importer *im) {
     const Onnx__ModelProto *model = im->file.model;
 
     for (size_t i = 0; i < model->n_opset_import; i++) {
@@ -2226,8 +2082,7 @@ static int check_opset(importer *im)
 }
 
 /* The result must be real numbers, or codes with a scale. */
-static int check_outputs(const importer *im)
-{
+static int check_outputs(const importer *im) {
     for (size_t i = 0; i < im->graph->n_output; i++) {
         const value *out = find_value(im, text_or(im->graph->output[i]->name, "?"));
 
@@ -2245,8 +2100,7 @@ static int check_outputs(const importer *im)
 
 /* Ours alone travel along: other tools put their own bookkeeping there. The self-test vector is not
    among them, for a tool in between may have changed the model. */
-static int copy_metadata(importer *im)
-{
+static int copy_metadata(importer *im) {
     const Onnx__ModelProto *model = im->file.model;
     ptq_error err;
 
@@ -2261,8 +2115,7 @@ static int copy_metadata(importer *im)
     return 0;
 }
 
-static int import_nodes(importer *im)
-{
+static int import_nodes(importer *im) {
     char *needed = calloc(im->graph->n_node + 1, 1);
     int status = needed ? mark_needed(im, needed) : fail("no memory for the graph");
 
@@ -2276,8 +2129,7 @@ static int import_nodes(importer *im)
 
 /* Codes of additions fuse here, for there is no later step that would; a float model keeps its
    nodes, as it does from other formats. */
-static int finish_model(importer *im, ptq_model **out)
-{
+static int finish_model(importer *im, ptq_model **out) {
     int coded = 0;
     ptq_error err;
 
@@ -2293,8 +2145,7 @@ static int finish_model(importer *im, ptq_model **out)
     return 0;
 }
 
-static int import_graph(importer *im, ptq_model **out)
-{
+static int import_graph(importer *im, ptq_model **out) {
     ptq_error err;
 
     im->graph = im->file.model->graph;
@@ -2305,8 +2156,7 @@ static int import_graph(importer *im, ptq_model **out)
            import_nodes(im) || check_outputs(im) || copy_metadata(im) || finish_model(im, out);
 }
 
-static void close_importer(importer *im)
-{
+static void close_importer(importer *im) {
     for (size_t i = 0; i < im->capacity && im->values; i++)
         free(im->values[i].constant.data);
     free(im->values);
@@ -2314,8 +2164,7 @@ static void close_importer(importer *im)
     onnx_close(&im->file);
 }
 
-int import_onnx(const char *path, ptq_model **out)
-{
+int import_onnx(const char *path, ptq_model **out) {
     importer *im = calloc(1, sizeof *im);
     int status;
 
@@ -2329,8 +2178,7 @@ int import_onnx(const char *path, ptq_model **out)
 
 #else
 
-int import_onnx(const char *path, ptq_model **out)
-{
+int import_onnx(const char *path, ptq_model **out) {
     (void)path, (void)out;
     return fail(ONNX_MISSING);
 }

@@ -5,8 +5,7 @@
 #include <string.h>
 
 int optimizer_create(const optimizer_options *options, size_t size, const float *state,
-                     optimizer *out)
-{
+                     optimizer *out) {
     memset(out, 0, sizeof *out);
     out->options = *options;
     out->size = size;
@@ -21,8 +20,7 @@ int optimizer_create(const optimizer_options *options, size_t size, const float 
     return 0;
 }
 
-void optimizer_free(optimizer *o)
-{
+void optimizer_free(optimizer *o) {
     free(o->first);
     free(o->second);
     free(o->average);
@@ -31,8 +29,7 @@ void optimizer_free(optimizer *o)
 
 /* v = m v + g, then w -= rate (g + m v): as PyTorch writes Nesterov's momentum. */
 static void sgd(optimizer *o, const trainer_param *p, const float *gradient, double rate,
-                float *state)
-{
+                float *state) {
     double momentum = o->options.momentum, decay = p->decayed ? o->options.decay : 0;
 
     for (size_t i = p->offset; i < p->offset + p->count; i++) {
@@ -45,8 +42,7 @@ static void sgd(optimizer *o, const trainer_param *p, const float *gradient, dou
 }
 
 static void adamw(optimizer *o, const trainer_param *p, const float *gradient, double rate,
-                  float *state)
-{
+                  float *state) {
     const double beta2 = 0.999, epsilon = 1e-8;
     double beta1 = o->options.momentum, decay = p->decayed ? o->options.decay : 0;
     double correct1 = 1 - pow(beta1, (double)o->steps), correct2 = 1 - pow(beta2, (double)o->steps);
@@ -64,8 +60,7 @@ static void adamw(optimizer *o, const trainer_param *p, const float *gradient, d
 }
 
 /* The average follows fast at first, when the beginning counts for nothing. */
-static void update_average(optimizer *o, const float *state)
-{
+static void update_average(optimizer *o, const float *state) {
     double n = (double)o->steps, start = (1 + n) / (10 + n), keep = o->options.average;
 
     keep = keep < start ? keep : start;
@@ -74,8 +69,7 @@ static void update_average(optimizer *o, const float *state)
 }
 
 void optimizer_step(optimizer *o, const trainer_param *param, int params, const float *gradient,
-                    double rate, float *state)
-{
+                    double rate, float *state) {
     o->steps++;
     for (int i = 0; i < params; i++) {
         if (!param[i].trained)
@@ -88,8 +82,7 @@ void optimizer_step(optimizer *o, const trainer_param *param, int params, const 
     update_average(o, state);
 }
 
-double schedule_factor(uint64_t step, uint64_t warmup, uint64_t total)
-{
+double schedule_factor(uint64_t step, uint64_t warmup, uint64_t total) {
     if (step < warmup)
         return (double)(step + 1) / (double)warmup;
     if (total <= warmup)

@@ -2,7 +2,7 @@
 
    Each loop turns twelve independent sums, which is more than latency times instructions per cycle
    on the processors that have them; the operands are zeros, which take as long as anything else.
-   Only what ptq_isa_support finds available is run, so that nothing is asked of the processor here. */
+   Only what ptq_isa_support finds available is run: nothing is asked of the processor here. */
 #include <string.h>
 
 #include "bench.h"
@@ -17,8 +17,7 @@
 
 /* A function that runs its body `turns` times, all registers zero at first. */
 #define LOOP(name, body)                                                                           \
-    static void name(long turns)                                                                   \
-    {                                                                                              \
+    static void name(long turns) {                                                                 \
         __asm__ volatile("vzeroall\n1:\n\t" body "dec %0\n\tjnz 1b\n\tvzeroupper"                  \
                          : "+r"(turns)                                                             \
                          :                                                                         \
@@ -46,8 +45,7 @@ LOOP(dot512, TWELVE(DOT512))
 LOOP(dot256, TWELVE(DOT256))
 
 /* Four sums of 16 x 16, from two tiles of 16 x 64 activations and two of weights. */
-static void tiles(long turns)
-{
+static void tiles(long turns) {
     struct {
         uint8_t palette, start, reserved[14];
         uint16_t row_bytes[16];
@@ -94,8 +92,7 @@ static const peak_unit units[] = {
     "cc", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v14", "v15"
 
 #define LOOP(name, body)                                                                           \
-    static void name(long turns)                                                                   \
-    {                                                                                              \
+    static void name(long turns) {                                                                 \
         __asm__ volatile("movi v14.16b, #0\n\tmovi v15.16b, #0\n1:\n\t" body                       \
                          "subs %0, %0, #1\n\tb.ne 1b"                                              \
                          : "+r"(turns)                                                             \
@@ -126,19 +123,17 @@ static const peak_unit units[] = {{"", "", 0, 0, NULL}};
 
 #endif
 
-const peak_unit *peak_find(ptq_isa isa, int integer)
-{
+const peak_unit *peak_find(ptq_isa isa, int integer) {
     for (size_t i = 0; i < sizeof units / sizeof *units; i++)
-        if (strcmp(units[i].isa, ptq_name(PTQ_NAMES_ISA, isa)) == 0 && units[i].integer == integer &&
-            ptq_isa_support(isa) == PTQ_SUPPORT_AVAILABLE)
+        if (strcmp(units[i].isa, ptq_name(PTQ_NAMES_ISA, isa)) == 0 &&
+            units[i].integer == integer && ptq_isa_support(isa) == PTQ_SUPPORT_AVAILABLE)
             return &units[i];
     return NULL;
 }
 
 /* The median of pieces of a tenth of a millisecond or so: long enough for the clock, short enough
    to fit between interruptions. */
-double peak_measure(const peak_unit *unit, double seconds)
-{
+double peak_measure(const peak_unit *unit, double seconds) {
     enum { MOST = 1000, TURNS = 5000 };
     double rate[MOST], begin = seconds_now();
     size_t n = 0;

@@ -95,8 +95,7 @@ typedef struct job {
 
 /* ---- The scheme ---- */
 
-static int scheme_error(const char *where, const ptq_scheme *scheme)
-{
+static int scheme_error(const char *where, const ptq_scheme *scheme) {
     ptq_error err;
 
     if (!ptq_scheme_check(scheme, &err))
@@ -104,13 +103,11 @@ static int scheme_error(const char *where, const ptq_scheme *scheme)
     return where ? fail("--node %s: %s", where, err.text) : fail("%s", err.text);
 }
 
-static int exclude(int a, int b, const char *names)
-{
+static int exclude(int a, int b, const char *names) {
     return a && b ? fail("%s exclude each other; give one of them", names) : 0;
 }
 
-static int refuse_for_mode(const ptq_scheme *scheme)
-{
+static int refuse_for_mode(const ptq_scheme *scheme) {
     int weights = weight_bits || weight_method || per_tensor || per_channel || weight_affine ||
                   weight_symmetric;
     int activations = activation_bits || activation_method || percentile || activation_type ||
@@ -130,8 +127,7 @@ static int refuse_for_mode(const ptq_scheme *scheme)
 }
 
 /* A word of a list of two; -1 after an error. */
-static int either(const char *option, const char *word, const char *first, const char *second)
-{
+static int either(const char *option, const char *word, const char *first, const char *second) {
     if (strcmp(word, first) == 0)
         return 0;
     if (strcmp(word, second) == 0)
@@ -140,8 +136,7 @@ static int either(const char *option, const char *word, const char *first, const
     return -1;
 }
 
-static int set_range(const char *option, const char *name, ptq_method *out)
-{
+static int set_range(const char *option, const char *name, ptq_method *out) {
     char known[128] = "";
     size_t used = 0;
 
@@ -155,8 +150,7 @@ static int set_range(const char *option, const char *name, ptq_method *out)
     return fail("--%s: there is no rule '%s'; there are %s", option, name, known);
 }
 
-static int set_percentile(ptq_scheme *scheme)
-{
+static int set_percentile(ptq_scheme *scheme) {
     char *end;
 
     if (!activation_method)
@@ -170,8 +164,7 @@ static int set_percentile(ptq_scheme *scheme)
 }
 
 /* A switch, where it was given. */
-static int set_switch(const char *option, const char *word, int *out)
-{
+static int set_switch(const char *option, const char *word, int *out) {
     int chosen = word ? either(option, word, "no", "yes") : *out;
 
     if (chosen >= 0)
@@ -179,8 +172,7 @@ static int set_switch(const char *option, const char *word, int *out)
     return chosen < 0;
 }
 
-static int set_bias_correction(ptq_scheme *scheme)
-{
+static int set_bias_correction(ptq_scheme *scheme) {
     static const char *const names[] = {"none", "empirical", "analytic"};
 
     for (int i = 0; bias_correction && i < 3; i++)
@@ -194,8 +186,7 @@ static int set_bias_correction(ptq_scheme *scheme)
 }
 
 /* The single choices, over the preset. */
-static int apply_choices(ptq_scheme *scheme)
-{
+static int apply_choices(ptq_scheme *scheme) {
     int chosen;
 
     if (weight_bits)
@@ -234,8 +225,7 @@ static int apply_choices(ptq_scheme *scheme)
 }
 
 /* "w4", "a6", "w8a6": bits over the main scheme. 0 if it is something else. */
-static int read_shorthand(const char *text, ptq_scheme *scheme)
-{
+static int read_shorthand(const char *text, ptq_scheme *scheme) {
     int given = 0;
 
     for (; *text; text += 2, given++) {
@@ -247,8 +237,7 @@ static int read_shorthand(const char *text, ptq_scheme *scheme)
     return given > 0 && given < 3;
 }
 
-static int read_how(const char *option, const char *how, const ptq_scheme *base, ptq_scheme *out)
-{
+static int read_how(const char *option, const char *how, const ptq_scheme *base, ptq_scheme *out) {
     *out = *base;
     if (strcmp(how, "float") == 0) {
         memset(out, 0, sizeof *out);
@@ -269,8 +258,7 @@ static int read_how(const char *option, const char *how, const ptq_scheme *base,
 }
 
 /* The library's patterns know `*` and `?` alone. */
-static int matches_a_node(const char *pattern, const ptq_model *model)
-{
+static int matches_a_node(const char *pattern, const ptq_model *model) {
     for (int i = 1; i < model->nodes && !strchr(pattern, '['); i++)
         if (fnmatch(pattern, model->node[i].name, FNM_NOESCAPE) == 0 ||
             fnmatch(pattern, model->node[i].out, FNM_NOESCAPE) == 0)
@@ -278,8 +266,7 @@ static int matches_a_node(const char *pattern, const ptq_model *model)
     return 0;
 }
 
-static int add_override(job *work, const char *option)
-{
+static int add_override(job *work, const char *option) {
     const char *equals = strchr(option, '=');
     char *pattern = work->pattern[work->overrides];
     ptq_override *made = &work->override[work->overrides];
@@ -298,17 +285,17 @@ static int add_override(job *work, const char *option)
            scheme_error(option, &made->scheme);
 }
 
-static void note_needs(job *work, const ptq_scheme *scheme)
-{
+static void note_needs(job *work, const ptq_scheme *scheme) {
     work->calibrates |= scheme->mode == PTQ_MODE_INTEGER;
-    work->learns |= scheme->mode == PTQ_MODE_INTEGER &&
-                    (scheme->rounding == PTQ_ROUNDING_LEARNED || scheme->bias == PTQ_BIAS_CORRECTION_EMPIRICAL ||
-                     scheme->equalize || scheme->fit_ranges);
-    work->expects |= scheme->mode == PTQ_MODE_INTEGER && scheme->bias == PTQ_BIAS_CORRECTION_ANALYTIC;
+    work->learns |=
+        scheme->mode == PTQ_MODE_INTEGER &&
+        (scheme->rounding == PTQ_ROUNDING_LEARNED ||
+         scheme->bias == PTQ_BIAS_CORRECTION_EMPIRICAL || scheme->equalize || scheme->fit_ranges);
+    work->expects |=
+        scheme->mode == PTQ_MODE_INTEGER && scheme->bias == PTQ_BIAS_CORRECTION_ANALYTIC;
 }
 
-static int choose_scheme(job *work)
-{
+static int choose_scheme(job *work) {
     ptq_error err;
 
     if (ptq_preset(preset_option, &work->scheme, &err))
@@ -320,8 +307,7 @@ static int choose_scheme(job *work)
     return 0;
 }
 
-static int choose_overrides(job *work)
-{
+static int choose_overrides(job *work) {
     for (int i = 0; i < MOST_NODES && node_option[i]; i++) {
         if (add_override(work, node_option[i]))
             return 1;
@@ -332,8 +318,7 @@ static int choose_overrides(job *work)
 
 /* ---- Calibrating and converting ---- */
 
-static int get_calibration(job *work)
-{
+static int get_calibration(job *work) {
     ptq_error err;
     int status = 0;
 
@@ -353,8 +338,7 @@ static int get_calibration(job *work)
 }
 
 /* A quarter of the images judges the models, the others are learned from. */
-static int convert_mixed(job *work, ptq_model **made)
-{
+static int convert_mixed(job *work, ptq_model **made) {
     ptq_search_options options = {0};
     progress state = progress_start("choose bits");
     ptq_status status;
@@ -373,8 +357,7 @@ static int convert_mixed(job *work, ptq_model **made)
 }
 
 /* The bits that were chosen, as overrides: for the report. */
-static int adopt_mix(job *work)
-{
+static int adopt_mix(job *work) {
     const ptq_mix_report *mix = &work->mix;
 
     if (mix->nodes > MOST_NODES)
@@ -396,14 +379,12 @@ static int adopt_mix(job *work)
     return 0;
 }
 
-static int has_goal(const job *work)
-{
+static int has_goal(const job *work) {
     return work->goal.bytes || work->goal.average_bits > 0 || work->goal.drop_pp > 0;
 }
 
 /* A positive number. */
-static int read_positive(const char *option, const char *text, double *out)
-{
+static int read_positive(const char *option, const char *text, double *out) {
     char *end;
 
     if (!text)
@@ -414,8 +395,7 @@ static int read_positive(const char *option, const char *text, double *out)
                : 0;
 }
 
-static int choose_goal(job *work)
-{
+static int choose_goal(job *work) {
     work->goal.bytes = (size_t)budget;
     if (read_positive("average-bits", average_bits, &work->goal.average_bits) ||
         read_positive("accuracy-drop", accuracy_drop, &work->goal.drop_pp))
@@ -432,8 +412,7 @@ static int choose_goal(job *work)
     return 0;
 }
 
-static int convert(job *work)
-{
+static int convert(job *work) {
     ptq_convert_options options = {0};
     progress state = progress_start("learn rounding");
     int mixes = has_goal(work);
@@ -466,8 +445,7 @@ static int convert(job *work)
 /* ---- Measuring ---- */
 
 /* Both models on the test images, and the outcome into the metadata. */
-static int measure(job *work)
-{
+static int measure(job *work) {
     ptq_dataset data = *ptq_cifar10_dataset(work->test);
     ptq_error err;
 
@@ -483,8 +461,7 @@ static int measure(job *work)
     return 0;
 }
 
-static int finish_model(job *work)
-{
+static int finish_model(job *work) {
     ptq_error err;
 
     if (work->test && !no_measure && measure(work))
@@ -498,8 +475,7 @@ static int finish_model(job *work)
 /* ---- Text ---- */
 
 /* What was converted by: less than what was asked for where images did not confirm it. */
-static const char *scheme_used(const job *work, char *text, size_t size)
-{
+static const char *scheme_used(const job *work, char *text, size_t size) {
     const char *used = work->overrides || !work->quantized.model
                            ? NULL
                            : ptq_model_get_meta(work->quantized.model, "scheme");
@@ -510,16 +486,14 @@ static const char *scheme_used(const job *work, char *text, size_t size)
 }
 
 /* A line for each decision. */
-static void print_decisions(const char *text)
-{
+static void print_decisions(const char *text) {
     for (size_t n; text && *text; text += n + strspn(text + n, "; ")) {
         n = strcspn(text, ";");
         say("confirmed %.*s\n", (int)n, text);
     }
 }
 
-static void print_scheme(const job *work)
-{
+static void print_scheme(const job *work) {
     char text[256];
 
     say("model     %s\nscheme    %s\n", work->model_path, scheme_used(work, text, sizeof text));
@@ -534,8 +508,7 @@ static void print_scheme(const job *work)
             work->calibration->classes);
 }
 
-static void print_plan(const ptq_convert_report *plan)
-{
+static void print_plan(const ptq_convert_report *plan) {
     say("\n%-24s %-44s %9s %9s\n", "node", "becomes", "bytes", "after");
     for (int i = 0; i < plan->items; i++)
         say("%-24s %-44s %9zu %9zu\n", plan->item[i].node, plan->item[i].what,
@@ -545,8 +518,7 @@ static void print_plan(const ptq_convert_report *plan)
 }
 
 /* One line for each model of the frontier that was measured. */
-static void print_mix(const ptq_mix_report *mix)
-{
+static void print_mix(const ptq_mix_report *mix) {
     if (!mix->items)
         return;
     say("\nfrontier  measured on %zu calibration images that were not learned from\n", mix->images);
@@ -564,8 +536,7 @@ static void print_mix(const ptq_mix_report *mix)
     say("%s\n\n", mix->met ? "* meets the goal" : "* comes closest: no model meets the goal");
 }
 
-static void print_result(const job *work)
-{
+static void print_result(const job *work) {
     print_mix(&work->mix);
     if (work->after.total) {
         print_accuracy("accuracy", &work->after);
@@ -584,16 +555,14 @@ static void print_result(const job *work)
 
 #ifdef PTQ_HAVE_jansson
 
-static json_t *scheme_json(const ptq_scheme *scheme)
-{
+static json_t *scheme_json(const ptq_scheme *scheme) {
     char text[256];
 
     ptq_scheme_write(scheme, text, sizeof text);
     return json_string(text);
 }
 
-static json_t *plan_json(const ptq_convert_report *plan)
-{
+static json_t *plan_json(const ptq_convert_report *plan) {
     json_t *list = json_array();
 
     for (int i = 0; i < plan->items; i++) {
@@ -607,8 +576,7 @@ static json_t *plan_json(const ptq_convert_report *plan)
     return list;
 }
 
-static void set_measured(json_t *root, const job *work)
-{
+static void set_measured(json_t *root, const job *work) {
     json_t *baseline = json_object();
 
     json_object_set_new(root, "overall", json_accuracy(work->after.correct, work->after.total));
@@ -619,8 +587,7 @@ static void set_measured(json_t *root, const job *work)
 }
 
 /* The whole frontier; what was not measured has only its size and what was predicted. */
-static json_t *mix_json(const ptq_mix_report *mix)
-{
+static json_t *mix_json(const ptq_mix_report *mix) {
     json_t *nodes = json_array(), *points = json_array();
 
     for (int k = 0; k < mix->nodes; k++)
@@ -641,8 +608,7 @@ static json_t *mix_json(const ptq_mix_report *mix)
                      mix->chosen, "met", mix->met, "images", (json_int_t)mix->images);
 }
 
-static int write_json(const job *work)
-{
+static int write_json(const job *work) {
     json_t *root = json_object(), *overrides = json_array();
     char text[256];
 
@@ -680,8 +646,7 @@ static int write_json(const job *work)
 
 #else
 
-static int write_json(const job *work)
-{
+static int write_json(const job *work) {
     (void)work;
     return 1;
 }
@@ -692,8 +657,7 @@ static int write_json(const job *work)
 
 /* Images to calibrate on, or to learn from, must be there; without them a model is made, but cannot
    be measured. */
-static int open_data(job *work)
-{
+static int open_data(job *work) {
     int needs = work->calibrates && (!calibration_option || (work->learns && !dry_run));
 
     if (!needs && !data_option && look_for_data(NULL, work->data_path)) {
@@ -704,16 +668,14 @@ static int open_data(job *work)
 }
 
 /* The model says which data are needed, so whatever data there are can only help to find it. */
-static int find_float_model(job *work)
-{
+static int find_float_model(job *work) {
     char data[PATH_SIZE];
 
     return look_for_data(data_option, data) ? find_model(model_option, work->model_path)
                                             : find_model_for(model_option, data, work->model_path);
 }
 
-static int quantize(job *work)
-{
+static int quantize(job *work) {
     if (choose_scheme(work) || choose_goal(work) || find_float_model(work) ||
         (!dry_run && check_output(output_option, work->model_path)) ||
         engine_open(work->model_path, 1, NULL, &work->ready) || choose_overrides(work) ||
@@ -729,8 +691,7 @@ static int quantize(job *work)
     return json_option ? write_json(work) : 0;
 }
 
-static void close_job(job *work)
-{
+static void close_job(job *work) {
     ptq_release(&work->before.memory);
     ptq_release(&work->after.memory);
     ptq_release(&work->plan.memory);
@@ -744,8 +705,7 @@ static void close_job(job *work)
 }
 
 /* The list of presets stands in the help. */
-static const char *describe(void)
-{
+static const char *describe(void) {
     static char text[2048];
     size_t used = (size_t)snprintf(
         text, sizeof text,
@@ -756,13 +716,12 @@ static const char *describe(void)
         "node the last counts; * and ? are wildcards. Presets:\n");
 
     for (int i = 0; ptq_name(PTQ_NAMES_PRESET, i) && used < sizeof text; i++)
-        used += (size_t)snprintf(text + used, sizeof text - used, "\n  %-8s %s", ptq_name(PTQ_NAMES_PRESET, i),
-                                 ptq_name(PTQ_NAMES_PRESET_TEXT, i));
+        used += (size_t)snprintf(text + used, sizeof text - used, "\n  %-8s %s",
+                                 ptq_name(PTQ_NAMES_PRESET, i), ptq_name(PTQ_NAMES_PRESET_TEXT, i));
     return text;
 }
 
-int command_quantize(int argc, char **argv)
-{
+int command_quantize(int argc, char **argv) {
     command_help help = {"quantize [--model MODEL] [--data DIR] [--preset NAME] -o OUT [OPTIONS]",
                          NULL,
                          "ptq quantize --model resnet8.safetensors --node 'block3.*=w4' -o "

@@ -41,8 +41,7 @@ static command_help help = {
 
 /* ---- What figures share ---- */
 
-void coded_range(const ptq_qparams *q, double *low, double *high)
-{
+void coded_range(const ptq_qparams *q, double *low, double *high) {
     int32_t least, most;
 
     ptq_code_range(q->type, q->bits, &least, &most);
@@ -50,8 +49,7 @@ void coded_range(const ptq_qparams *q, double *low, double *high)
     *high = (double)q->scale * (most - q->zero_point);
 }
 
-ptq_qparams tensor_codes(const ptq_model *model, const char *tensor)
-{
+ptq_qparams tensor_codes(const ptq_model *model, const char *tensor) {
     const ptq_qparams none = {PTQ_TYPE_F32, 0, 0, 0};
     int i = ptq_model_find(model, tensor);
 
@@ -60,8 +58,7 @@ ptq_qparams tensor_codes(const ptq_model *model, const char *tensor)
     return strcmp(model->node[i].out, tensor) ? model->node[i].mid : model->node[i].q;
 }
 
-const ptq_layer_error *weakest_layer(const subject *s)
-{
+const ptq_layer_error *weakest_layer(const subject *s) {
     const ptq_layer_error *found = NULL;
 
     for (int i = 0; i < s->layers.items; i++)
@@ -73,15 +70,13 @@ const ptq_layer_error *weakest_layer(const subject *s)
 /* ---- Measuring ---- */
 
 /* The file's name without directory and ending: what the model is called in the report. */
-static void name_subject(subject *s)
-{
+static void name_subject(subject *s) {
     const char *slash = strrchr(s->path, '/'), *base = slash ? slash + 1 : s->path;
 
     snprintf(s->name, sizeof s->name, "%.*s", (int)strcspn(base, "."), base);
 }
 
-static int open_subject(const char *option, subject *s)
-{
+static int open_subject(const char *option, subject *s) {
     if (find_model(option, s->path) || engine_open(s->path, 1, NULL, &s->ready))
         return 1;
     name_subject(s);
@@ -90,8 +85,7 @@ static int open_subject(const char *option, subject *s)
     return 0;
 }
 
-static void close_subject(subject *s)
-{
+static void close_subject(subject *s) {
     free(s->codes);
     ptq_release(&s->layers.memory);
     ptq_release(&s->result.memory);
@@ -100,8 +94,7 @@ static void close_subject(subject *s)
 
 /* Adds the codes of one tensor of the image that ran last. A view has no scale where the values are
    real. */
-static void count_view(const ptq_tensor *view, code_count *into)
-{
+static void count_view(const ptq_tensor *view, code_count *into) {
     size_t n = ptq_tensor_elements(view);
 
     for (size_t i = 0; i < n; i++)
@@ -109,8 +102,7 @@ static void count_view(const ptq_tensor *view, code_count *into)
     into->total += n;
 }
 
-static int count_image(const report *r, subject *s, ptq_session *session, const uint8_t *pixels)
-{
+static int count_image(const report *r, subject *s, ptq_session *session, const uint8_t *pixels) {
     ptq_tensor view;
     ptq_error err;
 
@@ -125,8 +117,7 @@ static int count_image(const report *r, subject *s, ptq_session *session, const 
     return 0;
 }
 
-static int count_codes(const report *r, subject *s)
-{
+static int count_codes(const report *r, subject *s) {
     ptq_session_options keep = {0};
     ptq_session *session = NULL;
     ptq_error err;
@@ -152,8 +143,7 @@ static int count_codes(const report *r, subject *s)
     return status;
 }
 
-static int measure_subject(report *r, subject *s)
-{
+static int measure_subject(report *r, subject *s) {
     ptq_error err;
 
     if (evaluate_plan(s->ready.plan, &r->images, s->name, threads, &s->result))
@@ -165,8 +155,7 @@ static int measure_subject(report *r, subject *s)
     return count_codes(r, s);
 }
 
-static int open_images(report *r)
-{
+static int open_images(report *r) {
     if (find_data(data_option, r->data_path) || open_test_set(r->data_path, &r->test))
         return 1;
     if (!r->test)
@@ -180,8 +169,7 @@ static int open_images(report *r)
     return 0;
 }
 
-static int measure(report *r)
-{
+static int measure(report *r) {
     if (open_images(r) || open_subject(baseline_option, &r->baseline) ||
         sample_open(r->data_path, samples, seed, &r->drawn) ||
         calibrate_on(r->baseline.ready.plan, &r->drawn, threads, &r->seen) ||
@@ -197,8 +185,7 @@ static int measure(report *r)
     return with_advice ? measure_advice(r, threads) : 0;
 }
 
-static void close_report(report *r)
-{
+static void close_report(report *r) {
     for (int i = 0; i < MOST_SUBJECTS; i++)
         close_subject(&r->model[i]);
     close_subject(&r->baseline);
@@ -210,8 +197,7 @@ static void close_report(report *r)
 
 /* ---- Writing ---- */
 
-static int save_page(const report *r)
-{
+static int save_page(const report *r) {
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
@@ -236,8 +222,7 @@ static int save_page(const report *r)
 
 #ifdef PTQ_HAVE_librsvg
 
-static const figure *find_figure(const char *name)
-{
+static const figure *find_figure(const char *name) {
     const figure *f = report_figures;
 
     while (f->name && strcmp(f->name, name))
@@ -245,15 +230,13 @@ static const figure *find_figure(const char *name)
     return f->name ? f : NULL;
 }
 
-static cairo_status_t collect_png(void *closure, const unsigned char *bytes, unsigned length)
-{
+static cairo_status_t collect_png(void *closure, const unsigned char *bytes, unsigned length) {
     return fwrite(bytes, 1, length, closure) == length ? CAIRO_STATUS_SUCCESS
                                                        : CAIRO_STATUS_WRITE_ERROR;
 }
 
 /* One figure as PNG, drawn by librsvg at twice its nominal size, on white. */
-static int render_png(const char *svg, size_t length, FILE *out)
-{
+static int render_png(const char *svg, size_t length, FILE *out) {
     RsvgHandle *handle = rsvg_handle_new_from_data((const guint8 *)svg, length, NULL);
     double width = 0, height = 0;
     RsvgRectangle area = {0, 0, 0, 0};
@@ -279,8 +262,7 @@ static int render_png(const char *svg, size_t length, FILE *out)
     return status ? fail("the figure could not be drawn") : 0;
 }
 
-static char *draw_figure(const figure *f, const report *r, int tensor, size_t *size)
-{
+static char *draw_figure(const figure *f, const report *r, int tensor, size_t *size) {
     char *text = NULL;
     FILE *out = open_memstream(&text, size);
 
@@ -295,8 +277,7 @@ static char *draw_figure(const figure *f, const report *r, int tensor, size_t *s
 }
 
 /* A figure that stands alone needs its style inside. */
-static char *with_style(const char *svg, size_t *size)
-{
+static char *with_style(const char *svg, size_t *size) {
     const char *inside = strchr(svg, '>') + 1;
     char *text = NULL;
     FILE *out = open_memstream(&text, size);
@@ -313,8 +294,7 @@ static char *with_style(const char *svg, size_t *size)
     return text;
 }
 
-static int save_png(const report *r)
-{
+static int save_png(const report *r) {
     const figure *f = find_figure(figure_option);
     int tensor = tensor_option ? ptq_calibration_find(r->seen, tensor_option) : 0, status = 1;
     char *svg, *styled, *png = NULL;
@@ -343,8 +323,7 @@ static int save_png(const report *r)
     return status;
 }
 
-static int check_png(void)
-{
+static int check_png(void) {
     if (!find_figure(figure_option))
         return fail("there is no figure '%s'; ptq report --help lists them", figure_option);
     return 0;
@@ -352,14 +331,12 @@ static int check_png(void)
 
 #else
 
-static int save_png(const report *r)
-{
+static int save_png(const report *r) {
     (void)r;
     return 1;
 }
 
-static int check_png(void)
-{
+static int check_png(void) {
     return fail("--png needs librsvg, which this build is without; install librsvg2-dev and build "
                 "again, or take -o OUT.html");
 }
@@ -367,8 +344,7 @@ static int check_png(void)
 #endif
 
 /* "--help" lists the figures. */
-static const char *describe(char *text, size_t size)
-{
+static const char *describe(char *text, size_t size) {
     size_t at = (size_t)snprintf(
         text, size,
         "Evaluates the models on the test images and writes one self-contained HTML page: "
@@ -381,8 +357,7 @@ static const char *describe(char *text, size_t size)
     return text;
 }
 
-static int check_options(void)
-{
+static int check_options(void) {
     if (!model_option[0] || !baseline_option)
         return fail("name the quantized model with --model and the float model it comes from with "
                     "--baseline");
@@ -393,8 +368,7 @@ static int check_options(void)
     return check_output(output_option ? output_option : png_option, baseline_option);
 }
 
-int command_report(int argc, char **argv)
-{
+int command_report(int argc, char **argv) {
     static char about[1024]; /* the help keeps it */
     report *r;
     int parsed, status;

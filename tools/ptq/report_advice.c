@@ -9,8 +9,7 @@
 
 /* ---- The scheme of a model, from its metadata ---- */
 
-static void read_weight_word(const char *word, ptq_scheme *s)
-{
+static void read_weight_word(const char *word, ptq_scheme *s) {
     s->weight_per_tensor |= !strcmp(word, "per-tensor");
     s->weight_affine |= !strcmp(word, "affine");
     s->weight_full_range |= !strcmp(word, "full");
@@ -24,8 +23,7 @@ static void read_weight_word(const char *word, ptq_scheme *s)
         s->bias = word[5] == 'a' ? PTQ_BIAS_CORRECTION_ANALYTIC : PTQ_BIAS_CORRECTION_EMPIRICAL;
 }
 
-static void read_activation_word(const char *word, ptq_scheme *s)
-{
+static void read_activation_word(const char *word, ptq_scheme *s) {
     s->activation_signed |= !strcmp(word, "s8");
     s->activation_symmetric |= !strcmp(word, "symmetric");
     s->fit_ranges |= !strcmp(word, "fitted");
@@ -38,8 +36,7 @@ static void read_activation_word(const char *word, ptq_scheme *s)
 }
 
 /* What ptq_scheme_write wrote, up to the overrides. 0 if that is not a scheme of integers. */
-static int read_scheme(const char *text, ptq_scheme *s)
-{
+static int read_scheme(const char *text, ptq_scheme *s) {
     char copy[256], *word;
 
     memset(s, 0, sizeof *s);
@@ -62,8 +59,7 @@ static int read_scheme(const char *text, ptq_scheme *s)
 /* Images that judge: half of them, at most so many. The others are learned from. */
 enum { MOST_MEASURED = 500 };
 
-static int find_advised(report *r, ptq_scheme *scheme)
-{
+static int find_advised(report *r, ptq_scheme *scheme) {
     for (int i = 0; i < r->models; i++) {
         const char *text = ptq_model_get_meta(r->model[i].ready.model, "scheme");
 
@@ -75,8 +71,7 @@ static int find_advised(report *r, ptq_scheme *scheme)
     return fail("--advice needs a model on integers that ptq quantize made; none of these is one");
 }
 
-int measure_advice(report *r, int threads)
-{
+int measure_advice(report *r, int threads) {
     ptq_search_options options = {0};
     progress state;
     ptq_status status;
@@ -98,8 +93,7 @@ int measure_advice(report *r, int threads)
 
 /* ---- Writing ---- */
 
-static void write_cost(FILE *out, const char *name, const ptq_divergence *cost, double most)
-{
+static void write_cost(FILE *out, const char *name, const ptq_divergence *cost, double most) {
     fputs("<tr><td>", out);
     put_text(out, name);
     fprintf(out, "</td><td class=\"bar\"><span style=\"width:%.0f%%\"></span></td><td>%.5f</td>",
@@ -112,8 +106,7 @@ static void write_cost(FILE *out, const char *name, const ptq_divergence *cost, 
             cost->delta_pp + 0.0);
 }
 
-static void write_ranking(FILE *out, const ptq_sensitivity_report *advice)
-{
+static void write_ranking(FILE *out, const ptq_sensitivity_report *advice) {
     double most = advice->items ? advice->item[0].cost.kl : 0;
 
     fputs("<div class=\"wide\"><table><thead><tr><th>node alone</th><th></th><th>KL divergence</th>"
@@ -125,8 +118,7 @@ static void write_ranking(FILE *out, const ptq_sensitivity_report *advice)
     fputs("</tbody></table></div>\n", out);
 }
 
-void write_advice(FILE *out, const report *r)
-{
+void write_advice(FILE *out, const report *r) {
     const ptq_sensitivity_report *advice = &r->advice;
 
     fputs("<h2>What would help</h2>\n", out);

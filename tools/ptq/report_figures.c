@@ -9,15 +9,13 @@
 
 #define WIDTH 380
 
-static void coloured(char *text, size_t size, const char *kind, int i, const char *more)
-{
+static void coloured(char *text, size_t size, const char *kind, int i, const char *more) {
     snprintf(text, size, "%s-%s %s", kind, svg_colour(i), more);
 }
 
 /* ---- Change: accuracy against float, with intervals ---- */
 
-static void draw_change(FILE *out, const report *r, const subject *s, int tensor)
-{
+static void draw_change(FILE *out, const report *r, const subject *s, int tensor) {
     int top = 8, row = 30, height = top + row * r->models + 34;
     svg_axis x = {-0.2, 0.2, 12, WIDTH - 12};
     char classes[32], text[96];
@@ -49,14 +47,10 @@ static void draw_change(FILE *out, const report *r, const subject *s, int tensor
 
 /* ---- Frontier: size against accuracy ---- */
 
-static double percent(const ptq_evaluation *e)
-{
-    return 100 * fraction(e->correct, e->total);
-}
+static double percent(const ptq_evaluation *e) { return 100 * fraction(e->correct, e->total); }
 
 /* Whether the label of a point that was drawn before is where this one's would be. */
-static int is_crowded(const report *r, const svg_axis *x, const svg_axis *y, const subject *s)
-{
+static int is_crowded(const report *r, const svg_axis *x, const svg_axis *y, const subject *s) {
     for (int i = -1; i < r->models; i++) {
         const subject *other = i < 0 ? &r->baseline : &r->model[i];
 
@@ -71,8 +65,7 @@ static int is_crowded(const report *r, const svg_axis *x, const svg_axis *y, con
 }
 
 static void frontier_point(FILE *out, const report *r, const svg_axis *x, const svg_axis *y,
-                           const subject *s, int colour)
-{
+                           const subject *s, int colour) {
     double at = svg_place(x, log10((double)s->bytes)), low, high;
     double height = svg_place(y, percent(&s->result));
     char classes[32];
@@ -88,8 +81,7 @@ static void frontier_point(FILE *out, const report *r, const svg_axis *x, const 
 }
 
 /* Axes that hold every point with its interval. */
-static void frontier_axes(const report *r, svg_axis *x, svg_axis *y)
-{
+static void frontier_axes(const report *r, svg_axis *x, svg_axis *y) {
     for (int i = -1; i < r->models; i++) {
         const subject *s = i < 0 ? &r->baseline : &r->model[i];
         double low, high, size = log10((double)s->bytes);
@@ -102,8 +94,7 @@ static void frontier_axes(const report *r, svg_axis *x, svg_axis *y)
     }
 }
 
-static void draw_frontier(FILE *out, const report *r, const subject *s, int tensor)
-{
+static void draw_frontier(FILE *out, const report *r, const subject *s, int tensor) {
     static const double sizes[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
     int bottom = 238;
     svg_axis x = {1e9, -1e9, 46, WIDTH - 12}, y = {1e9, -1e9, bottom, 10};
@@ -137,8 +128,7 @@ static void draw_frontier(FILE *out, const report *r, const subject *s, int tens
 
 /* One matrix; `minus`, where given, is taken off. */
 static void draw_matrix(FILE *out, const report *r, const ptq_evaluation *e,
-                        const ptq_evaluation *minus, const char *title)
-{
+                        const ptq_evaluation *minus, const char *title) {
     int n = e->classes, left = 62, top = 58;
     double cell = (WIDTH - left - 6.0) / n;
 
@@ -173,28 +163,24 @@ static void draw_matrix(FILE *out, const report *r, const ptq_evaluation *e,
     svg_end(out);
 }
 
-static void draw_confusion(FILE *out, const report *r, const subject *s, int tensor)
-{
+static void draw_confusion(FILE *out, const report *r, const subject *s, int tensor) {
     (void)tensor;
     draw_matrix(out, r, &s->result, NULL, "Answers of the quantized model");
 }
 
-static void draw_confusion_float(FILE *out, const report *r, const subject *s, int tensor)
-{
+static void draw_confusion_float(FILE *out, const report *r, const subject *s, int tensor) {
     (void)s, (void)tensor;
     draw_matrix(out, r, &r->baseline.result, NULL, "Answers of the float model");
 }
 
-static void draw_confusion_change(FILE *out, const report *r, const subject *s, int tensor)
-{
+static void draw_confusion_change(FILE *out, const report *r, const subject *s, int tensor) {
     (void)tensor;
     draw_matrix(out, r, &s->result, &r->baseline.result, "Quantized less float");
 }
 
 /* ---- SQNR and clipping of every tensor ---- */
 
-static void draw_sqnr(FILE *out, const report *r, const subject *s, int tensor)
-{
+static void draw_sqnr(FILE *out, const report *r, const subject *s, int tensor) {
     int top = 6, row = 20, height = top + row * s->layers.items + 36, i;
     svg_axis x = {0, 40, 112, WIDTH - 106};
     char text[32];
@@ -233,16 +219,14 @@ typedef struct columns {
     double low, high, real[COLUMNS], code[COLUMNS], zeros;
 } columns;
 
-static void add_to(const columns *c, double *to, double value, double count)
-{
+static void add_to(const columns *c, double *to, double value, double count) {
     int i = (int)((value - c->low) / (c->high - c->low) * COLUMNS);
 
     to[i < 0 ? 0 : i >= COLUMNS ? COLUMNS - 1 : i] += count;
 }
 
 /* Spreads what lies between two values over the columns, as evenly as one knows. */
-static void spread(const columns *c, double *to, double from, double until, double count)
-{
+static void spread(const columns *c, double *to, double from, double until, double count) {
     double width = (c->high - c->low) / COLUMNS;
     int parts = 1 + (int)((until - from) / width * 2);
 
@@ -251,8 +235,7 @@ static void spread(const columns *c, double *to, double from, double until, doub
         add_to(c, to, from + (until - from) * (i + 0.5) / parts, count / parts);
 }
 
-static void fill_columns(columns *c, const ptq_statistics *seen, const code_count *codes)
-{
+static void fill_columns(columns *c, const ptq_statistics *seen, const code_count *codes) {
     double w = ldexp(1, seen->exponent), scale = codes->q.type != PTQ_TYPE_F32 ? codes->q.scale : 0;
 
     c->zeros = fraction(seen->zeros, seen->count);
@@ -273,14 +256,12 @@ static void fill_columns(columns *c, const ptq_statistics *seen, const code_coun
 }
 
 /* Logarithmic over four decades: tails matter as much as peaks. */
-static double bar(double share, double most)
-{
+static double bar(double share, double most) {
     return share > 0 && most > 0 ? fmax(0, 1 + log10(share / most) / 4) : 0;
 }
 
 static void draw_columns(FILE *out, const columns *c, double left, double wide, double bottom,
-                         double tall)
-{
+                         double tall) {
     double most = 0, step = wide / COLUMNS;
 
     for (int i = 0; i < COLUMNS; i++)
@@ -299,8 +280,7 @@ static void draw_columns(FILE *out, const columns *c, double left, double wide, 
 
 /* What each rule would choose for codes like the model's, and what the model has. */
 static void draw_ranges(FILE *out, const ptq_observer *observer, const ptq_qparams *q,
-                        const svg_axis *x, double top)
-{
+                        const svg_axis *x, double top) {
     ptq_type type = q->type == PTQ_TYPE_F32 ? PTQ_TYPE_U8 : q->type;
     double low, high;
 
@@ -322,8 +302,7 @@ static void draw_ranges(FILE *out, const ptq_observer *observer, const ptq_qpara
              top + 13 * PTQ_METHOD_COUNT, "s-c1 thick");
 }
 
-static void draw_histogram(FILE *out, const report *r, const subject *s, int tensor)
-{
+static void draw_histogram(FILE *out, const report *r, const subject *s, int tensor) {
     const ptq_calibrated *t = &r->seen->tensor[tensor];
     const ptq_statistics *seen = &t->observer.channel[0];
     const code_count *codes = &s->codes[tensor];
@@ -366,8 +345,8 @@ static void draw_histogram(FILE *out, const report *r, const subject *s, int ten
 /* ---- Weights per channel ---- */
 
 /* Smallest and largest weight of each output channel of each layer, with the reach of the codes. */
-static double draw_layer_weights(FILE *out, const ptq_node *real, const ptq_node *coded, double top)
-{
+static double draw_layer_weights(FILE *out, const ptq_node *real, const ptq_node *coded,
+                                 double top) {
     const ptq_tensor *w = &real->param[PTQ_PARAM_WEIGHT], *q = &coded->param[PTQ_PARAM_WEIGHT];
     int channels = w->dim[0];
     size_t each = ptq_tensor_elements(w) / (size_t)channels, i;
@@ -401,8 +380,7 @@ static double draw_layer_weights(FILE *out, const ptq_node *real, const ptq_node
     return top + 100;
 }
 
-static void draw_weights(FILE *out, const report *r, const subject *s, int tensor)
-{
+static void draw_weights(FILE *out, const report *r, const subject *s, int tensor) {
     const ptq_model *real = r->baseline.ready.model, *coded = s->ready.model;
     int layers = 0, i, k;
     double top = 4;
@@ -424,18 +402,17 @@ static void draw_weights(FILE *out, const report *r, const subject *s, int tenso
 /* ---- The graph ---- */
 
 /* "s = 0.0421, z = 0, u8", or what else the result is. */
-static void describe_coding(const ptq_node *node, char *text, size_t size)
-{
+static void describe_coding(const ptq_node *node, char *text, size_t size) {
     if (node->q.type == PTQ_TYPE_F32)
         snprintf(text, size, node->dynamic ? "range found per image" : "real numbers");
     else
-        snprintf(text, size, "%s%d  scale %.4g  zero point %d", node->q.type == PTQ_TYPE_U8 ? "u" : "s",
-                 node->q.bits, (double)node->q.scale, (int)node->q.zero_point);
+        snprintf(text, size, "%s%d  scale %.4g  zero point %d",
+                 node->q.type == PTQ_TYPE_U8 ? "u" : "s", node->q.bits, (double)node->q.scale,
+                 (int)node->q.zero_point);
 }
 
 /* A node that is not just below its input gets a line at the side. */
-static void draw_edge(FILE *out, int from, int to, int row)
-{
+static void draw_edge(FILE *out, int from, int to, int row) {
     double y1 = 4 + row * from + (row - 14) / 2.0, y2 = 4 + row * to + (row - 14) / 2.0;
 
     if (from == to - 1) {
@@ -447,8 +424,7 @@ static void draw_edge(FILE *out, int from, int to, int row)
             320 + 14 * (to - from > 3 ? 3 : to - from), y2, y2);
 }
 
-static void draw_graph(FILE *out, const report *r, const subject *s, int tensor)
-{
+static void draw_graph(FILE *out, const report *r, const subject *s, int tensor) {
     const ptq_model *model = s->ready.model;
     int row = 70, i, k;
     char text[160];
@@ -475,8 +451,8 @@ static void draw_graph(FILE *out, const report *r, const subject *s, int tensor)
         describe_coding(node, text, sizeof text);
         svg_label(out, 12, y + 33, "small", text);
         if (w->rank) {
-            snprintf(text, sizeof text, "weights %s %d bit%s", ptq_name(PTQ_NAMES_TYPE, w->type), w->bits,
-                     w->scales > 1 ? ", per channel" : "");
+            snprintf(text, sizeof text, "weights %s %d bit%s", ptq_name(PTQ_NAMES_TYPE, w->type),
+                     w->bits, w->scales > 1 ? ", per channel" : "");
             svg_label(out, 12, y + 48, "small f-mut", text);
         }
     }

@@ -34,14 +34,12 @@ static const char page_style[] =
 
 /* ---- Words ---- */
 
-static double accuracy_of(const subject *s)
-{
+static double accuracy_of(const subject *s) {
     return 100 * fraction(s->result.correct, s->result.total);
 }
 
 /* What the interval of the change allows to say. */
-static const char *judgement(const ptq_comparison *c)
-{
+static const char *judgement(const ptq_comparison *c) {
     if (c->low_pp > 0)
         return "better than float, and more than chance explains";
     if (c->high_pp < 0)
@@ -49,8 +47,7 @@ static const char *judgement(const ptq_comparison *c)
     return "which so few images cannot tell from no change";
 }
 
-static void write_verdict(FILE *out, const subject *s)
-{
+static void write_verdict(FILE *out, const subject *s) {
     const ptq_layer_error *weak = weakest_layer(s);
     const ptq_comparison *c = &s->compared;
 
@@ -71,8 +68,7 @@ static void write_verdict(FILE *out, const subject *s)
 }
 
 /* The smallest file among the models whose change may be nothing. */
-static const subject *find_bargain(const report *r)
-{
+static const subject *find_bargain(const report *r) {
     const subject *found = NULL;
 
     for (int i = 0; i < r->models; i++)
@@ -81,8 +77,7 @@ static const subject *find_bargain(const report *r)
     return found;
 }
 
-static void write_words(FILE *out, const report *r)
-{
+static void write_words(FILE *out, const report *r) {
     const subject *bargain = find_bargain(r);
 
     fprintf(
@@ -103,8 +98,7 @@ static void write_words(FILE *out, const report *r)
 
 /* ---- Tables ---- */
 
-static void write_row(FILE *out, const subject *s, int is_baseline)
-{
+static void write_row(FILE *out, const subject *s, int is_baseline) {
     double low, high;
 
     ptq_exact_interval(s->result.correct, s->result.total, 0.95, &low, &high);
@@ -122,8 +116,7 @@ static void write_row(FILE *out, const subject *s, int is_baseline)
                 s->compared.won);
 }
 
-static void write_table(FILE *out, const report *r)
-{
+static void write_table(FILE *out, const report *r) {
     fputs("<div class=\"wide\"><table><thead><tr><th>model</th><th>arithmetic</th><th>bytes</th>"
           "<th>right</th><th>accuracy</th><th>95 % interval</th><th>points to float</th>"
           "<th>95 % interval</th><th>agreement</th><th>lost / won</th></tr></thead><tbody>\n",
@@ -141,15 +134,14 @@ static void write_table(FILE *out, const report *r)
 
 /* ---- Figures ---- */
 
-static void write_figure(FILE *out, const report *r, const figure *f, const subject *s, int tensor)
-{
+static void write_figure(FILE *out, const report *r, const figure *f, const subject *s,
+                         int tensor) {
     fputs("<figure>", out);
     f->draw(out, r, s, tensor);
     fprintf(out, "<figcaption>%s</figcaption></figure>\n", f->scope == OF_TENSOR ? "" : f->about);
 }
 
-static void write_figures(FILE *out, const report *r, figure_scope scope, const subject *s)
-{
+static void write_figures(FILE *out, const report *r, figure_scope scope, const subject *s) {
     fputs("<div class=\"figures\">\n", out);
     for (const figure *f = report_figures; f->name; f++)
         for (int t = 0; f->scope == scope && t < (scope == OF_TENSOR ? r->seen->tensors : 1); t++)
@@ -159,8 +151,7 @@ static void write_figures(FILE *out, const report *r, figure_scope scope, const 
 
 /* ---- Pictures ---- */
 
-static void put_base64(FILE *out, const uint8_t *bytes, size_t size)
-{
+static void put_base64(FILE *out, const uint8_t *bytes, size_t size) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
     for (size_t i = 0; i < size; i += 3) {
@@ -175,16 +166,14 @@ static void put_base64(FILE *out, const uint8_t *bytes, size_t size)
     }
 }
 
-static void put_word(uint8_t *to, uint32_t value)
-{
+static void put_word(uint8_t *to, uint32_t value) {
     for (int i = 0; i < 4; i++)
         to[i] = (uint8_t)(value >> (8 * i));
 }
 
 /* A bitmap file (BITMAPINFOHEADER, 24 bits a pixel, rows from the top): every browser reads it, and
    it needs no compressor. `file` has room for 54 bytes and the rows; the result is the size. */
-static size_t make_bitmap(const ptq_dataset *data, const uint8_t *pixels, uint8_t *file)
-{
+static size_t make_bitmap(const ptq_dataset *data, const uint8_t *pixels, uint8_t *file) {
     size_t width = (size_t)data->width, height = (size_t)data->height;
     size_t row = (3 * width + 3) / 4 * 4, size = 54 + row * height, channels, x, y, c;
 
@@ -207,8 +196,7 @@ static size_t make_bitmap(const ptq_dataset *data, const uint8_t *pixels, uint8_
     return size;
 }
 
-static void write_picture(FILE *out, const report *r, const subject *s, size_t index)
-{
+static void write_picture(FILE *out, const report *r, const subject *s, size_t index) {
     static uint8_t pixels[1 << 16], file[1 << 17];
     const ptq_evaluation *e = &s->result;
     int truth = e->label[index], was = r->baseline.result.prediction[index], label;
@@ -232,8 +220,7 @@ static void write_picture(FILE *out, const report *r, const subject *s, size_t i
     fputs("</span></figure>\n", out);
 }
 
-static void write_pictures(FILE *out, const report *r, const subject *s)
-{
+static void write_pictures(FILE *out, const report *r, const subject *s) {
     size_t changed = s->compared.total - s->compared.agree, shown = 0;
 
     fprintf(out, "<h3>Images with another answer: %zu</h3>\n", changed);
@@ -250,8 +237,7 @@ static void write_pictures(FILE *out, const report *r, const subject *s)
 
 /* ---- The page ---- */
 
-static void write_model(FILE *out, const report *r, const subject *s, int open)
-{
+static void write_model(FILE *out, const report *r, const subject *s, int open) {
     fprintf(out, "<details%s><summary>", open ? " open" : "");
     put_text(out, s->name);
     fprintf(out, "</summary>\n<p class=\"muted\">");
@@ -268,8 +254,7 @@ static void write_model(FILE *out, const report *r, const subject *s, int open)
     fputs("</details>\n", out);
 }
 
-void write_page(FILE *out, const report *r)
-{
+void write_page(FILE *out, const report *r) {
     fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
           "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
           "<title>Quantization report</title>\n<style>",

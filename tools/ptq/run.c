@@ -36,8 +36,7 @@ static const command_help help = {
 
 /* The labels are nobody's business here, so that models with other classes run as well. */
 static ptq_status get_unlabelled(void *user, size_t index, void *pixels, int *label,
-                                 ptq_error *err)
-{
+                                 ptq_error *err) {
     const ptq_dataset *base = user;
     ptq_status status = base->get(base->user, index, pixels, label, err);
 
@@ -46,8 +45,7 @@ static ptq_status get_unlabelled(void *user, size_t index, void *pixels, int *la
 }
 
 /* Words of 32 bits, least significant byte first. */
-static int write_words(const char *path, const void *words, size_t count)
-{
+static int write_words(const char *path, const void *words, size_t count) {
     unsigned char *bytes = malloc(count * 4);
     ptq_status status;
     ptq_error err;
@@ -66,8 +64,7 @@ static int write_words(const char *path, const void *words, size_t count)
     return status ? fail("%s", err.text) : 0;
 }
 
-static int run_images(const engine *ready, const ptq_cifar10 *data)
-{
+static int run_images(const engine *ready, const ptq_cifar10 *data) {
     ptq_dataset base = *ptq_cifar10_dataset(data), unlabelled = base;
     ptq_evaluate_options options = {0};
     ptq_evaluation result = {0};
@@ -97,8 +94,7 @@ static int run_images(const engine *ready, const ptq_cifar10 *data)
 /* ---- Codes ---- */
 
 static int make_codes(ptq_session *session, const ptq_dataset *data, uint8_t *pixels,
-                      int32_t *codes, size_t classes)
-{
+                      int32_t *codes, size_t classes) {
     progress state = progress_start("codes");
     int label, status = 0;
     ptq_error err;
@@ -113,8 +109,7 @@ static int make_codes(ptq_session *session, const ptq_dataset *data, uint8_t *pi
     return status;
 }
 
-static int run_codes(const engine *ready, const ptq_cifar10 *opened)
-{
+static int run_codes(const engine *ready, const ptq_cifar10 *opened) {
     ptq_dataset data = *ptq_cifar10_dataset(opened);
     size_t classes = (size_t)ptq_plan_get_info(ready->plan)->classes;
     int32_t *codes = malloc(data.count * classes * sizeof *codes);
@@ -142,8 +137,7 @@ static int run_codes(const engine *ready, const ptq_cifar10 *opened)
 
 /* A session that keeps everything and has run the image. */
 static int run_one(const engine *ready, const ptq_cifar10 *opened, ptq_session **out, float *logits,
-                   int *label)
-{
+                   int *label) {
     ptq_dataset data = *ptq_cifar10_dataset(opened);
     ptq_session_options keep = {0};
     uint8_t *pixels = malloc(ptq_plan_get_info(ready->plan)->pixels);
@@ -162,8 +156,7 @@ static int run_one(const engine *ready, const ptq_cifar10 *opened, ptq_session *
 }
 
 /* "block1.conv2,3,4,5" */
-static int read_element(char name[PTQ_NAME_SIZE], int at[3])
-{
+static int read_element(char name[PTQ_NAME_SIZE], int at[3]) {
     const char *comma = strchr(explain_option, ',');
     size_t length = comma ? (size_t)(comma - explain_option) : 0;
     char end;
@@ -176,8 +169,7 @@ static int read_element(char name[PTQ_NAME_SIZE], int at[3])
     return 0;
 }
 
-static int print_explanation(const ptq_session *session, const char *name, const int at[3])
-{
+static int print_explanation(const ptq_session *session, const char *name, const int at[3]) {
     size_t length = 0;
     char *text;
     ptq_error err;
@@ -193,8 +185,7 @@ static int print_explanation(const ptq_session *session, const char *name, const
     return 0;
 }
 
-static int explain(const engine *ready, const ptq_cifar10 *data)
-{
+static int explain(const engine *ready, const ptq_cifar10 *data) {
     char name[PTQ_NAME_SIZE];
     ptq_session *session = NULL;
     int at[3], label, status;
@@ -206,8 +197,7 @@ static int explain(const engine *ready, const ptq_cifar10 *data)
 }
 
 static void print_side(const float *one, const float *other, int classes, int label,
-                       const ptq_dataset *set)
-{
+                       const ptq_dataset *set) {
     say("image %d of %s\n%-12s %14s %14s %14s\n", image, images_option, "class", "model", "other",
         "difference");
     for (int c = 0; c < classes; c++)
@@ -218,8 +208,7 @@ static void print_side(const float *one, const float *other, int classes, int la
 }
 
 static int fill_sides(const engine *ready, const engine *other, const ptq_cifar10 *data,
-                      float *logits)
-{
+                      float *logits) {
     int classes = ptq_plan_get_info(ready->plan)->classes, label, status;
     ptq_session *one = NULL, *two = NULL;
     ptq_dataset set = *ptq_cifar10_dataset(data);
@@ -233,8 +222,7 @@ static int fill_sides(const engine *ready, const engine *other, const ptq_cifar1
     return status;
 }
 
-static int show_beside(const engine *ready, const ptq_cifar10 *data)
-{
+static int show_beside(const engine *ready, const ptq_cifar10 *data) {
     char path[PATH_SIZE];
     engine other;
     float *logits;
@@ -258,8 +246,7 @@ static int show_beside(const engine *ready, const ptq_cifar10 *data)
 
 /* ---- All of it ---- */
 
-static int run_all(const engine *ready, const ptq_cifar10 *data)
-{
+static int run_all(const engine *ready, const ptq_cifar10 *data) {
     ptq_dataset set = *ptq_cifar10_dataset(data);
 
     if ((size_t)set.height * (size_t)set.width * (size_t)set.channels !=
@@ -273,8 +260,7 @@ static int run_all(const engine *ready, const ptq_cifar10 *data)
            (explain_option && explain(ready, data)) || (beside_option && show_beside(ready, data));
 }
 
-int command_run(int argc, char **argv)
-{
+int command_run(int argc, char **argv) {
     int parsed = parse_options(argc, argv, specs, &help, NULL, 0);
     char model_path[PATH_SIZE];
     ptq_cifar10 *data = NULL;

@@ -40,8 +40,7 @@ typedef struct job {
     ptq_sensitivity_report report;
 } job;
 
-static int choose_scheme(ptq_scheme *scheme)
-{
+static int choose_scheme(ptq_scheme *scheme) {
     ptq_error err;
 
     if (ptq_preset(preset_option, scheme, &err))
@@ -57,8 +56,7 @@ static int choose_scheme(ptq_scheme *scheme)
     return ptq_scheme_check(scheme, &err) ? fail("%s", err.text) : 0;
 }
 
-static int look(job *work)
-{
+static int look(job *work) {
     progress state = progress_start("measure nodes");
     ptq_status status;
     ptq_error err;
@@ -75,14 +73,12 @@ static int look(job *work)
     return status ? fail("%s", err.text) : 0;
 }
 
-static void print_cost(const char *name, const ptq_divergence *cost)
-{
+static void print_cost(const char *name, const ptq_divergence *cost) {
     say("%-24s %8.2f %10.5f %9.2f %% %+8.2f\n", name, cost->sqnr_db, cost->kl,
         100 * cost->agreement, cost->delta_pp);
 }
 
-static void print_report(const job *work)
-{
+static void print_report(const job *work) {
     const ptq_sensitivity_report *report = &work->report;
 
     say("model     %s\nscheme    %s\nmeasured  on %zu of %zu calibration images\n\n",
@@ -99,15 +95,13 @@ static void print_report(const job *work)
 
 #ifdef PTQ_HAVE_jansson
 
-json_t *json_divergence(const ptq_divergence *cost)
-{
+json_t *json_divergence(const ptq_divergence *cost) {
     return json_pack("{s:o,s:f,s:f,s:f}", "sqnr_db",
                      isfinite(cost->sqnr_db) ? json_real(cost->sqnr_db) : json_null(), "kl",
                      cost->kl, "agreement", cost->agreement, "delta_pp", cost->delta_pp + 0.0);
 }
 
-static int write_json(const job *work)
-{
+static int write_json(const job *work) {
     const ptq_sensitivity_report *report = &work->report;
     json_t *nodes = json_array(), *advice = json_array();
 
@@ -131,16 +125,14 @@ static int write_json(const job *work)
 
 #else
 
-static int write_json(const job *work)
-{
+static int write_json(const job *work) {
     (void)work;
     return 1;
 }
 
 #endif
 
-static int run(job *work)
-{
+static int run(job *work) {
     if (choose_scheme(&work->options.scheme) || find_model(model_option, work->model_path) ||
         find_data(data_option, work->data_path) ||
         engine_open(work->model_path, 1, NULL, &work->ready) ||
@@ -154,8 +146,7 @@ static int run(job *work)
     return json_option ? write_json(work) : 0;
 }
 
-int command_sensitivity(int argc, char **argv)
-{
+int command_sensitivity(int argc, char **argv) {
     static job work;
     int parsed = parse_options(argc, argv, specs, &help, NULL, 0), status;
 

@@ -12,21 +12,18 @@ static const char *const dark[] = {"#f2f1ec", "#b0aea6", "#45443f", "#5aa0ee", "
                                    "#e0a53a", "#b28ae6", "#f07a76", "#93a4b4"};
 enum { COLOURS = sizeof light / sizeof *light };
 
-static void put_variables(FILE *out, const char *const *value)
-{
+static void put_variables(FILE *out, const char *const *value) {
     for (int i = 0; i < COLOURS; i++)
         fprintf(out, "--%s:%s;", colour_names[i], value[i]);
 }
 
 static void put_rules(FILE *out, const char *name, const char *open, const char *value,
-                      const char *close)
-{
+                      const char *close) {
     fprintf(out, ".f-%s{fill:%s%s%s}.s-%s{stroke:%s%s%s;fill:none}", name, open, value, close, name,
             open, value, close);
 }
 
-void write_figure_style(FILE *out, int fixed)
-{
+void write_figure_style(FILE *out, int fixed) {
     fputs("svg text{font:11px system-ui,'DejaVu Sans',sans-serif;fill:", out);
     fputs(fixed ? light[0] : "var(--ink)", out);
     fputs("}svg text.small{font-size:9.5px}svg text.end{text-anchor:end}"
@@ -48,8 +45,7 @@ void write_figure_style(FILE *out, int fixed)
     fputs("}}\n", out);
 }
 
-void put_text(FILE *out, const char *text)
-{
+void put_text(FILE *out, const char *text) {
     for (; *text; text++)
         switch (*text) {
         case '<':
@@ -71,8 +67,7 @@ void put_text(FILE *out, const char *text)
 
 /* ---- Drawing ---- */
 
-void svg_begin(FILE *out, int width, int height, const char *title)
-{
+void svg_begin(FILE *out, int width, int height, const char *title) {
     fprintf(out,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" width=\"%d\" height=\"%d\" "
             "viewBox=\"0 0 %d %d\"><title>",
@@ -81,18 +76,13 @@ void svg_begin(FILE *out, int width, int height, const char *title)
     fputs("</title>\n", out);
 }
 
-void svg_end(FILE *out)
-{
-    fputs("</svg>\n", out);
-}
+void svg_end(FILE *out) { fputs("</svg>\n", out); }
 
-void svg_line(FILE *out, double x1, double y1, double x2, double y2, const char *classes)
-{
+void svg_line(FILE *out, double x1, double y1, double x2, double y2, const char *classes) {
     fprintf(out, "<path class=\"%s\" d=\"M%.1f %.1fL%.1f %.1f\"/>\n", classes, x1, y1, x2, y2);
 }
 
-void svg_box(FILE *out, double x, double y, double w, double h, const char *classes, double alpha)
-{
+void svg_box(FILE *out, double x, double y, double w, double h, const char *classes, double alpha) {
     fprintf(out, "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"", classes,
             x, y, w > 0 ? w : 0, h > 0 ? h : 0);
     if (alpha < 1)
@@ -100,37 +90,32 @@ void svg_box(FILE *out, double x, double y, double w, double h, const char *clas
     fputs("/>\n", out);
 }
 
-void svg_label(FILE *out, double x, double y, const char *classes, const char *text)
-{
+void svg_label(FILE *out, double x, double y, const char *classes, const char *text) {
     fprintf(out, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">", classes, x, y);
     put_text(out, text);
     fputs("</text>\n", out);
 }
 
 void svg_number(FILE *out, double x, double y, const char *classes, const char *format,
-                double value)
-{
+                double value) {
     char text[64];
 
     snprintf(text, sizeof text, format, value);
     svg_label(out, x, y, classes, text);
 }
 
-double svg_place(const svg_axis *a, double value)
-{
+double svg_place(const svg_axis *a, double value) {
     return a->high > a->low ? a->from + (value - a->low) / (a->high - a->low) * (a->to - a->from)
                             : a->from;
 }
 
-double svg_tick_step(const svg_axis *a, int wanted)
-{
+double svg_tick_step(const svg_axis *a, int wanted) {
     double rough = (a->high - a->low) / wanted, power = pow(10, floor(log10(rough)));
 
     return rough / power < 1.5 ? power : rough / power < 3.5 ? 2 * power : 5 * power;
 }
 
-void svg_ticks(FILE *out, const svg_axis *a, double y, double top, const char *format)
-{
+void svg_ticks(FILE *out, const svg_axis *a, double y, double top, const char *format) {
     double step, at;
 
     if (!(a->high > a->low))
@@ -143,8 +128,7 @@ void svg_ticks(FILE *out, const svg_axis *a, double y, double top, const char *f
     }
 }
 
-const char *svg_colour(int i)
-{
+const char *svg_colour(int i) {
     static const char *const names[] = {"c1", "c2", "c3", "c4", "c5", "c6"};
 
     return names[i % 6];

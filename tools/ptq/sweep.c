@@ -84,8 +84,7 @@ typedef struct job {
     ptq_evaluation real;
 } job;
 
-static int add_choice(list *to, const char *text, size_t length, const char *option)
-{
+static int add_choice(list *to, const char *text, size_t length, const char *option) {
     if (length == 0 || length >= NAME || to->items == MOST_CHOICES)
         return fail("--%s: the list has an item that is empty or too long, or more than %d items",
                     option, MOST_CHOICES);
@@ -95,8 +94,7 @@ static int add_choice(list *to, const char *text, size_t length, const char *opt
 }
 
 /* Splits at commas; nothing given is one empty choice. */
-static int read_list(const char *text, const char *option, list *out)
-{
+static int read_list(const char *text, const char *option, list *out) {
     if (!text) {
         out->items = 1;
         return 0;
@@ -112,8 +110,7 @@ static int read_list(const char *text, const char *option, list *out)
     }
 }
 
-static int read_numbers(const char *text, const char *option, int least, int most, list *out)
-{
+static int read_numbers(const char *text, const char *option, int least, int most, list *out) {
     if (read_list(text, option, out))
         return 1;
     for (int i = 0; text && i < out->items; i++) {
@@ -127,14 +124,14 @@ static int read_numbers(const char *text, const char *option, int least, int mos
     return 0;
 }
 
-static int read_presets(list *out)
-{
+static int read_presets(list *out) {
     ptq_scheme scheme;
     ptq_error err;
 
     if (strcmp(presets_option, "all") == 0) {
         for (int i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
-            if (add_choice(out, ptq_name(PTQ_NAMES_PRESET, i), strlen(ptq_name(PTQ_NAMES_PRESET, i)), "presets"))
+            if (add_choice(out, ptq_name(PTQ_NAMES_PRESET, i),
+                           strlen(ptq_name(PTQ_NAMES_PRESET, i)), "presets"))
                 return 1;
         return 0;
     }
@@ -146,12 +143,11 @@ static int read_presets(list *out)
     return 0;
 }
 
-static int read_ranges(list *out)
-{
+static int read_ranges(list *out) {
     if (ranges_option && strcmp(ranges_option, "all") == 0) {
         for (int i = 0; i < PTQ_METHOD_COUNT; i++)
-            if (add_choice(out, ptq_name(PTQ_NAMES_METHOD, i), strlen(ptq_name(PTQ_NAMES_METHOD, i)),
-                           "activation-ranges"))
+            if (add_choice(out, ptq_name(PTQ_NAMES_METHOD, i),
+                           strlen(ptq_name(PTQ_NAMES_METHOD, i)), "activation-ranges"))
                 return 1;
         return 0;
     }
@@ -163,8 +159,7 @@ static int read_ranges(list *out)
     return 0;
 }
 
-static int read_scales(list *out)
-{
+static int read_scales(list *out) {
     if (read_list(scales_option, "scales", out))
         return 1;
     for (int i = 0; scales_option && i < out->items; i++)
@@ -173,8 +168,7 @@ static int read_scales(list *out)
     return 0;
 }
 
-static int read_choices(job *work)
-{
+static int read_choices(job *work) {
     if (read_presets(&work->presets) || read_ranges(&work->ranges) || read_scales(&work->scales) ||
         read_numbers(weight_option, "weight-bits", 2, 8, &work->weights) ||
         read_numbers(activation_option, "activation-bits", 2, 8, &work->activations) ||
@@ -188,8 +182,7 @@ static int read_choices(job *work)
 }
 
 /* 0 where the combination makes no sense: it is left out. */
-static int scheme_of(const combination *c, ptq_scheme *out)
-{
+static int scheme_of(const combination *c, ptq_scheme *out) {
     if (ptq_preset(c->preset, out, NULL))
         return 0;
     if (out->mode != PTQ_MODE_INTEGER)
@@ -213,23 +206,20 @@ static const char header[] = "model,measured_on,limit,preset,weight_bits,activat
                              "activation_method,samples,seed,total,correct,float_correct,agree,"
                              "bytes\n";
 
-static void write_key(const job *work, const combination *c, char key[ROW])
-{
+static void write_key(const job *work, const combination *c, char key[ROW]) {
     snprintf(key, ROW, "%016llx,%s,%d,%s,%.0d,%.0d,%s,%s,%d,%d", (unsigned long long)work->hash,
              on_test ? "test" : "train", limit, c->preset, c->weight_bits, c->activation_bits,
              c->scales, c->range, c->samples, c->seed);
 }
 
-static row *find_row(const job *work, const char *key)
-{
+static row *find_row(const job *work, const char *key) {
     for (int i = 0; i < work->count; i++)
         if (strcmp(work->rows[i].key, key) == 0)
             return &work->rows[i];
     return NULL;
 }
 
-static int add_row(job *work, const row *made)
-{
+static int add_row(job *work, const row *made) {
     if (work->count == work->capacity) {
         int larger = work->capacity ? 2 * work->capacity : 64;
         row *rows = realloc(work->rows, (size_t)larger * sizeof *rows);
@@ -244,8 +234,7 @@ static int add_row(job *work, const row *made)
 }
 
 /* One line of the file: ten columns of the key, then five numbers. */
-static int parse_row(char *line, row *out)
-{
+static int parse_row(char *line, row *out) {
     char *at = line, extra;
 
     for (int i = 0; i < 10 && at; i++)
@@ -260,8 +249,7 @@ static int parse_row(char *line, row *out)
            out->real > out->total || out->agree < 0 || out->agree > out->total || out->bytes < 0;
 }
 
-static int read_rows(job *work)
-{
+static int read_rows(job *work) {
     FILE *file = fopen(output_option, "r");
     char line[2 * ROW];
     int number = 1, bad = 0;
@@ -284,8 +272,7 @@ static int read_rows(job *work)
 }
 
 /* The whole file, under its name only when complete. */
-static int write_rows(const job *work)
-{
+static int write_rows(const job *work) {
     size_t size = sizeof header + (size_t)work->count * 2 * ROW, used;
     char *text = malloc(size);
     ptq_status status;
@@ -308,8 +295,7 @@ static int write_rows(const job *work)
 /* ---- Measuring ---- */
 
 /* Training images that were not drawn, evenly spread. */
-static int hold_out(job *work)
-{
+static int hold_out(job *work) {
     const ptq_subset *sample = &work->drawn.subset;
     size_t all = sample->base->count, drawn = sample->dataset.count, k = 0, n = 0;
     size_t left = all - drawn, take = left < (size_t)limit ? left : (size_t)limit;
@@ -336,8 +322,7 @@ static int hold_out(job *work)
     return 0;
 }
 
-static int evaluate(const ptq_plan *plan, const ptq_dataset *images, ptq_evaluation *out)
-{
+static int evaluate(const ptq_plan *plan, const ptq_dataset *images, ptq_evaluation *out) {
     ptq_evaluate_options options = {0};
     ptq_error err;
 
@@ -346,13 +331,13 @@ static int evaluate(const ptq_plan *plan, const ptq_dataset *images, ptq_evaluat
     return ptq_evaluate(plan, images, &options, out, &err) ? fail("%s", err.text) : 0;
 }
 
-static int calibrate(job *work)
-{
+static int calibrate(job *work) {
     ptq_calibrate_options options = {0};
     ptq_error err;
 
     options.work.threads = threads;
-    if (ptq_calibrate(work->ready.plan, &work->drawn.subset.dataset, &options, &work->calibration, &err))
+    if (ptq_calibrate(work->ready.plan, &work->drawn.subset.dataset, &options, &work->calibration,
+                      &err))
         return fail("%s", err.text);
     if (!on_test)
         return hold_out(work);
@@ -360,8 +345,7 @@ static int calibrate(job *work)
     return refuse_overlap(work->calibration, &work->images);
 }
 
-static void end_set(job *work)
-{
+static void end_set(job *work) {
     ptq_release(&work->real.memory);
     memset(&work->real, 0, sizeof work->real);
     ptq_calibration_free(work->calibration);
@@ -372,16 +356,14 @@ static void end_set(job *work)
 }
 
 /* Calibration set, and the float model on what is left; once for all rows that share it. */
-static int begin_set(job *work, const combination *c)
-{
+static int begin_set(job *work, const combination *c) {
     if (work->calibration)
         return 0;
     return sample_open(work->data_path, c->samples, c->seed, &work->drawn) || calibrate(work) ||
            evaluate(work->ready.plan, &work->images, &work->real);
 }
 
-static int measure(job *work, const ptq_scheme *scheme, row *out)
-{
+static int measure(job *work, const ptq_scheme *scheme, row *out) {
     ptq_convert_options options = {0};
     ptq_convert_report report;
     ptq_evaluation result;
@@ -415,8 +397,7 @@ static int measure(job *work, const ptq_scheme *scheme, row *out)
     return status;
 }
 
-static int do_row(job *work, const combination *c)
-{
+static int do_row(job *work, const combination *c) {
     ptq_scheme scheme;
     row made;
 
@@ -433,8 +414,7 @@ static int do_row(job *work, const combination *c)
 }
 
 /* Combination `number` of one calibration set. */
-static combination pick(const job *work, int number)
-{
+static combination pick(const job *work, int number) {
     const list *lists[] = {&work->presets, &work->weights, &work->activations, &work->scales,
                            &work->ranges};
     const char *chosen[5];
@@ -452,8 +432,7 @@ static combination pick(const job *work, int number)
     return c;
 }
 
-static int do_set(job *work, int samples, int seed)
-{
+static int do_set(job *work, int samples, int seed) {
     int n = work->planned / work->samples.items / work->seeds.items, status = 0;
 
     for (int i = 0; i < n && !status; i++) {
@@ -467,8 +446,7 @@ static int do_set(job *work, int samples, int seed)
     return status;
 }
 
-static int do_all(job *work)
-{
+static int do_all(job *work) {
     int status = 0;
 
     work->state = progress_start("sweep");
@@ -489,8 +467,7 @@ typedef struct summary {
 } summary;
 
 /* 0 if no seed was measured. */
-static int summarize(const job *work, combination c, summary *out)
-{
+static int summarize(const job *work, combination c, summary *out) {
     double sum = 0, squares = 0, agree = 0;
 
     memset(out, 0, sizeof *out);
@@ -521,8 +498,7 @@ static int summarize(const job *work, combination c, summary *out)
     return 1;
 }
 
-static void for_each_summary(const job *work, void (*act)(void *to, const summary *s), void *to)
-{
+static void for_each_summary(const job *work, void (*act)(void *to, const summary *s), void *to) {
     int n = work->planned / work->samples.items / work->seeds.items;
 
     for (int i = 0; i < n; i++)
@@ -538,8 +514,7 @@ static void for_each_summary(const job *work, void (*act)(void *to, const summar
 }
 
 /* The bits that a combination really has. */
-static void print_summary(void *to, const summary *s)
-{
+static void print_summary(void *to, const summary *s) {
     ptq_scheme scheme;
     char bits[NAME] = "-", range[NAME] = "-";
     const char *scales = "-";
@@ -555,8 +530,7 @@ static void print_summary(void *to, const summary *s)
         range, s->c.samples, s->seeds, s->drop, s->spread, s->agreement, s->bytes);
 }
 
-static void print_table(const job *work)
-{
+static void print_table(const job *work) {
     say("model     %s\nmeasured  on %s\n\n", work->model_path,
         on_test ? "test images" : "training images that were not calibrated on");
     say("%-8s %5s %-8s %-10s %7s %5s %9s %7s %11s %8s\n", "preset", "w x a", "scales", "range",
@@ -569,8 +543,7 @@ static void print_table(const job *work)
 
 #ifdef PTQ_HAVE_jansson
 
-static void append_summary(void *to, const summary *s)
-{
+static void append_summary(void *to, const summary *s) {
     json_t *item =
         json_pack("{s:s,s:i,s:i,s:f,s:f,s:f,s:I}", "preset", s->c.preset, "samples", s->c.samples,
                   "seeds", s->seeds, "delta_pp", s->drop + 0.0, "spread_pp", s->spread, "agreement",
@@ -587,8 +560,7 @@ static void append_summary(void *to, const summary *s)
     json_array_append_new((json_t *)to, item);
 }
 
-static int write_json(const job *work)
-{
+static int write_json(const job *work) {
     json_t *rows = json_array();
 
     for_each_summary(work, append_summary, rows);
@@ -599,8 +571,7 @@ static int write_json(const job *work)
 
 #else
 
-static int write_json(const job *work)
-{
+static int write_json(const job *work) {
     (void)work;
     return 1;
 }
@@ -609,8 +580,7 @@ static int write_json(const job *work)
 
 /* ---- All of it ---- */
 
-static int sweep(job *work)
-{
+static int sweep(job *work) {
     if (read_choices(work) || find_model(model_option, work->model_path) ||
         find_data(data_option, work->data_path) || check_output(output_option, work->model_path) ||
         engine_open(work->model_path, 1, NULL, &work->ready))
@@ -626,8 +596,7 @@ static int sweep(job *work)
     return json_option ? write_json(work) : 0;
 }
 
-int command_sweep(int argc, char **argv)
-{
+int command_sweep(int argc, char **argv) {
     static job work;
     int parsed = parse_options(argc, argv, specs, &help, NULL, 0), status;
 

@@ -6,8 +6,7 @@
 
 /* ---- Images ---- */
 
-static void fill_random(image_store *images)
-{
+static void fill_random(image_store *images) {
     ptq_rng rng;
 
     ptq_rng_seed(&rng, 42, 0);
@@ -15,8 +14,7 @@ static void fill_random(image_store *images)
         images->pixels[i] = (uint8_t)(ptq_rng_next(&rng) >> 24);
 }
 
-static int fill_from(image_store *images, const ptq_dataset *data)
-{
+static int fill_from(image_store *images, const ptq_dataset *data) {
     ptq_error err;
     int label;
 
@@ -27,15 +25,13 @@ static int fill_from(image_store *images, const ptq_dataset *data)
     return 0;
 }
 
-static int allocate_images(image_store *images, size_t wanted, size_t least)
-{
+static int allocate_images(image_store *images, size_t wanted, size_t least) {
     images->count = wanted < least ? least : wanted;
     images->pixels = malloc(images->count * images->image_bytes);
     return images->pixels ? 0 : fail("no memory for %zu images", images->count);
 }
 
-static int fill_from_file(const char *path, size_t least, size_t most, image_store *images)
-{
+static int fill_from_file(const char *path, size_t least, size_t most, image_store *images) {
     ptq_cifar10 *data = NULL;
     ptq_dataset set;
     ptq_error err;
@@ -53,8 +49,7 @@ static int fill_from_file(const char *path, size_t least, size_t most, image_sto
     return status;
 }
 
-int images_open(const char *path, size_t image_bytes, size_t least, size_t most, image_store *out)
-{
+int images_open(const char *path, size_t image_bytes, size_t least, size_t most, image_store *out) {
     char found[PATH_SIZE];
 
     memset(out, 0, sizeof *out);
@@ -69,16 +64,14 @@ int images_open(const char *path, size_t image_bytes, size_t least, size_t most,
     return find_data(path, found) || fill_from_file(found, least, most, out);
 }
 
-void images_close(image_store *images)
-{
+void images_close(image_store *images) {
     free(images->pixels);
     images->pixels = NULL;
 }
 
 /* ---- Threads ---- */
 
-static void run_share(worker *self)
-{
+static void run_share(worker *self) {
     team *crew = self->crew;
     size_t index = (size_t)(self - crew->member), members = (size_t)crew->members;
     size_t from = (size_t)crew->call_images * index / members;
@@ -90,8 +83,7 @@ static void run_share(worker *self)
                                crew->logits + from * (size_t)crew->classes, NULL, NULL);
 }
 
-static void *follow(void *argument)
-{
+static void *follow(void *argument) {
     worker *self = argument;
     int complete;
 
@@ -108,8 +100,7 @@ static void *follow(void *argument)
     return NULL;
 }
 
-void team_call(team *crew)
-{
+void team_call(team *crew) {
     if (crew->first + (size_t)crew->call_images > crew->images->count)
         crew->first = 0;
     if (crew->members > 1)
@@ -122,8 +113,7 @@ void team_call(team *crew)
 
 /* Threads begin once all of them are there: without the last one, the others would wait at the
    barrier for good. */
-static int start_threads(team *crew, int members)
-{
+static int start_threads(team *crew, int members) {
     int started = 1;
 
     pthread_mutex_init(&crew->gate, NULL);
@@ -144,8 +134,8 @@ static int start_threads(team *crew, int members)
     return fail("cannot start %d threads", members);
 }
 
-int team_create(const ptq_plan *plan, const image_store *images, int members, int batch, team *out)
-{
+int team_create(const ptq_plan *plan, const image_store *images, int members, int batch,
+                team *out) {
     ptq_error err;
 
     memset(out, 0, sizeof *out);
@@ -165,8 +155,7 @@ int team_create(const ptq_plan *plan, const image_store *images, int members, in
     return start_threads(out, members);
 }
 
-void team_free(team *crew)
-{
+void team_free(team *crew) {
     if (crew->has_barriers && crew->members > 1) {
         crew->stop = 1;
         pthread_barrier_wait(&crew->start);
@@ -184,8 +173,7 @@ void team_free(team *crew)
     memset(crew, 0, sizeof *crew);
 }
 
-uint64_t team_checksum(team *crew, size_t images, int call_images)
-{
+uint64_t team_checksum(team *crew, size_t images, int call_images) {
     uint64_t hash = 14695981039346656037u;
 
     crew->call_images = call_images;
@@ -203,31 +191,28 @@ uint64_t team_checksum(team *crew, size_t images, int call_images)
     return hash;
 }
 
-int team_check(const team *crew)
-{
+int team_check(const team *crew) {
     for (int i = 0; i < crew->members; i++)
         if (crew->member[i].status)
-            return fail("running failed: %s", ptq_name(PTQ_NAMES_STATUS_TEXT, crew->member[i].status));
+            return fail("running failed: %s",
+                        ptq_name(PTQ_NAMES_STATUS_TEXT, crew->member[i].status));
     return 0;
 }
 
 /* ---- Numbers ---- */
 
-int compare_doubles(const void *a, const void *b)
-{
+int compare_doubles(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
 
     return (x > y) - (x < y);
 }
 
-double median_of(double *values, size_t count)
-{
+double median_of(double *values, size_t count) {
     qsort(values, count, sizeof *values, compare_doubles);
     return values[count / 2];
 }
 
-void find_machine(char *name, size_t size)
-{
+void find_machine(char *name, size_t size) {
     FILE *file = fopen("/proc/cpuinfo", "r");
     char line[256];
 

@@ -16,8 +16,7 @@ typedef struct stacks {
     int count;
 } stacks;
 
-static int add_stack(stacks *all, const ptq_session *session, const char *name, size_t images)
-{
+static int add_stack(stacks *all, const ptq_session *session, const char *name, size_t images) {
     stack *made = &all->item[all->count];
     ptq_tensor view;
     int dims[PTQ_MAX_RANK] = {(int)images};
@@ -36,8 +35,7 @@ static int add_stack(stacks *all, const ptq_session *session, const char *name, 
 
 /* A convolution with a fused addition has two results, and two names. */
 static int add_stacks(stacks *all, const ptq_session *session, const ptq_model *model,
-                      size_t images)
-{
+                      size_t images) {
     all->item = calloc(2 * (size_t)model->nodes, sizeof *all->item);
     if (!all->item)
         return fail("no memory for the tensors");
@@ -51,8 +49,7 @@ static int add_stacks(stacks *all, const ptq_session *session, const ptq_model *
     return 0;
 }
 
-static int copy_tensors(stacks *all, const ptq_session *session, size_t image)
-{
+static int copy_tensors(stacks *all, const ptq_session *session, size_t image) {
     ptq_tensor view;
     ptq_error err;
 
@@ -67,8 +64,7 @@ static int copy_tensors(stacks *all, const ptq_session *session, size_t image)
 }
 
 static int run_kept(const engine *ready, const ptq_dataset *data, ptq_session *session,
-                    uint8_t *pixels, stacks *all)
-{
+                    uint8_t *pixels, stacks *all) {
     int label, status = 0;
     ptq_error err;
 
@@ -84,8 +80,7 @@ static int run_kept(const engine *ready, const ptq_dataset *data, ptq_session *s
     return status;
 }
 
-static int save_stacks(const stacks *all, const char *path)
-{
+static int save_stacks(const stacks *all, const char *path) {
     ptq_archive *archive = NULL;
     ptq_error err;
     int failed = ptq_archive_create(NULL, &archive, &err);
@@ -97,15 +92,13 @@ static int save_stacks(const stacks *all, const char *path)
     return failed;
 }
 
-static void free_stacks(stacks *all)
-{
+static void free_stacks(stacks *all) {
     for (int i = 0; i < all->count; i++)
         ptq_tensor_free(&all->item[i].tensor, NULL);
     free(all->item);
 }
 
-int write_tensors(const engine *ready, const ptq_cifar10 *opened, const char *path)
-{
+int write_tensors(const engine *ready, const ptq_cifar10 *opened, const char *path) {
     ptq_dataset data = *ptq_cifar10_dataset(opened);
     uint8_t *pixels = malloc(ptq_plan_get_info(ready->plan)->pixels);
     ptq_session_options keep = {0};

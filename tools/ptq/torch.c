@@ -35,8 +35,7 @@ typedef struct captures {
     int count;
 } captures;
 
-static int count_stars(const char *pattern)
-{
+static int count_stars(const char *pattern) {
     int n = 0;
 
     for (; *pattern; pattern++)
@@ -46,8 +45,7 @@ static int count_stars(const char *pattern)
 
 /* Every star takes as little as it can; only the last one reached is ever lengthened, so that no
    name takes long. */
-static int match(const char *pattern, const char *name, captures *found)
-{
+static int match(const char *pattern, const char *name, captures *found) {
     const char *star = NULL;
 
     found->count = 0;
@@ -75,8 +73,7 @@ static int match(const char *pattern, const char *name, captures *found)
 }
 
 /* `ours` with each star replaced by what that of `theirs` stands for; NULL without memory. */
-static char *translate(const char *ours, const captures *found)
-{
+static char *translate(const char *ours, const captures *found) {
     size_t size = strlen(ours) + 1;
     char *made, *to;
     int star = 0;
@@ -98,16 +95,14 @@ static char *translate(const char *ours, const captures *found)
 }
 
 /* Names end up in messages of one line. */
-static int is_printable(const char *text)
-{
+static int is_printable(const char *text) {
     for (; *text; text++)
         if (iscntrl((unsigned char)*text))
             return 0;
     return 1;
 }
 
-static char *trim(char *text)
-{
+static char *trim(char *text) {
     char *end;
 
     while (isspace((unsigned char)*text))
@@ -119,8 +114,7 @@ static char *trim(char *text)
 }
 
 /* One line, which loses its comment; nothing where it is empty. */
-static int read_rule(rules *all, char *line, int number)
-{
+static int read_rule(rules *all, char *line, int number) {
     char *comment = strchr(line, '#'), *equals;
     rule *made = &all->item[all->count];
 
@@ -152,8 +146,7 @@ static int read_rule(rules *all, char *line, int number)
 }
 
 /* A text file, terminated. NULL after an error. */
-static char *read_text(const char *path, size_t *length)
-{
+static char *read_text(const char *path, size_t *length) {
     void *bytes = NULL;
     char *text;
     ptq_error err;
@@ -173,8 +166,7 @@ static char *read_text(const char *path, size_t *length)
     return text;
 }
 
-static int read_rules(const char *path, rules *all)
-{
+static int read_rules(const char *path, rules *all) {
     size_t length, lines = 1;
     int number = 1;
     char *line, *next;
@@ -208,8 +200,7 @@ typedef struct tensors {
 } tensors;
 
 /* PyTorch counts batches beside its batch norms. */
-static int is_counter(const char *name)
-{
+static int is_counter(const char *name) {
     static const char tail[] = ".num_batches_tracked";
     size_t n = strlen(name), k = sizeof tail - 1;
 
@@ -217,8 +208,7 @@ static int is_counter(const char *name)
 }
 
 /* The first rule that fits decides; without one the name stays. */
-static int name_tensor(tensors *all, rules *map, int index)
-{
+static int name_tensor(tensors *all, rules *map, int index) {
     const char *theirs = all->archive->entry[index].name, *ours = theirs;
     captures found = {{NULL}, {0}, 0};
 
@@ -242,16 +232,14 @@ static int name_tensor(tensors *all, rules *map, int index)
     return all->ours[index] ? 0 : fail("no memory for a name");
 }
 
-static int find_tensor(const tensors *all, const char *name)
-{
+static int find_tensor(const tensors *all, const char *name) {
     for (int i = 0; i < all->archive->entries; i++)
         if (all->ours[i] && strcmp(all->ours[i], name) == 0)
             return i;
     return -1;
 }
 
-static int name_tensors(tensors *all, rules *map)
-{
+static int name_tensors(tensors *all, rules *map) {
     for (int i = 0; i < all->archive->entries; i++)
         if (name_tensor(all, map, i))
             return 1;
@@ -269,8 +257,7 @@ static int name_tensors(tensors *all, rules *map)
     return 0;
 }
 
-static const ptq_tensor *tensor_called(const tensors *all, const char *name)
-{
+static const ptq_tensor *tensor_called(const tensors *all, const char *name) {
     int index = find_tensor(all, name);
 
     return index < 0 ? NULL : &all->archive->entry[index].tensor;
@@ -278,8 +265,7 @@ static const ptq_tensor *tensor_called(const tensors *all, const char *name)
 
 /* ---- The network ---- */
 
-static int read_graph(const char *path, ptq_model **out)
-{
+static int read_graph(const char *path, ptq_model **out) {
     size_t length;
     char *text = read_text(path, &length);
     ptq_status status;
@@ -292,8 +278,7 @@ static int read_graph(const char *path, ptq_model **out)
     return status ? fail("%s: %s", path, err.text) : 0;
 }
 
-static int read_epsilon(const char *text, float *out)
-{
+static int read_epsilon(const char *text, float *out) {
     char *end;
     double value = strtod(text, &end);
 
@@ -306,8 +291,7 @@ static int read_epsilon(const char *text, float *out)
 
 /* The file does not tell what was added to variances: PyTorch, which leaves its counters, adds 1e-5
    by default, Keras 1e-3. */
-static int choose_epsilon(const torch_options *options, const tensors *all, float *out)
-{
+static int choose_epsilon(const torch_options *options, const tensors *all, float *out) {
     for (int i = 0; i < all->archive->metas && !options->epsilon; i++)
         if (strcmp(all->archive->meta[i].key, "epsilon") == 0)
             return read_epsilon(all->archive->meta[i].value, out);
@@ -320,8 +304,7 @@ static int choose_epsilon(const torch_options *options, const tensors *all, floa
     return 0;
 }
 
-static int make_resnet8(const torch_options *options, const tensors *all, ptq_model **out)
-{
+static int make_resnet8(const torch_options *options, const tensors *all, ptq_model **out) {
     const ptq_tensor *first = tensor_called(all, "conv1.weight");
     const ptq_tensor *last = tensor_called(all, "fc.weight");
     float epsilon = 0;
@@ -343,8 +326,7 @@ static int make_resnet8(const torch_options *options, const tensors *all, ptq_mo
 }
 
 /* PyTorch leaves out biases that a batch norm would take away again. */
-static void leave_out_biases(const tensors *all, ptq_model *model)
-{
+static void leave_out_biases(const tensors *all, ptq_model *model) {
     for (int i = 0; i < model->nodes; i++) {
         ptq_node *node = &model->node[i];
         char name[PTQ_NAME_SIZE + 8];
@@ -365,8 +347,7 @@ typedef struct complaints {
     int missing, extra, shape;
 } complaints;
 
-static void complain(complaints *all, int *count, const char *heading, const char *name)
-{
+static void complain(complaints *all, int *count, const char *heading, const char *name) {
     if (*count)
         heading = ", ";
     else if (all->missing || all->extra || all->shape)
@@ -375,26 +356,22 @@ static void complain(complaints *all, int *count, const char *heading, const cha
     ++*count;
 }
 
-static void put_shape(FILE *to, const ptq_tensor *tensor)
-{
+static void put_shape(FILE *to, const ptq_tensor *tensor) {
     fputc('[', to);
     for (int i = 0; i < tensor->rank; i++)
         fprintf(to, "%s%d", i ? "," : "", tensor->dim[i]);
     fputc(']', to);
 }
 
-static int same_shape(const ptq_tensor *a, const ptq_tensor *b)
-{
+static int same_shape(const ptq_tensor *a, const ptq_tensor *b) {
     return a->rank == b->rank && memcmp(a->dim, b->dim, sizeof a->dim) == 0;
 }
 
-static int is_real(const ptq_tensor *tensor)
-{
+static int is_real(const ptq_tensor *tensor) {
     return tensor->rank && (tensor->type == PTQ_TYPE_F32 || tensor->type == PTQ_TYPE_F16);
 }
 
-static void check_present(const tensors *all, const ptq_model *model, complaints *wrong)
-{
+static void check_present(const tensors *all, const ptq_model *model, complaints *wrong) {
     static const char *const params[] = {"weight", "bias", "running_mean", "running_var"};
 
     for (int i = 0; i < model->nodes; i++)
@@ -407,15 +384,13 @@ static void check_present(const tensors *all, const ptq_model *model, complaints
         }
 }
 
-static void check_extra(const tensors *all, ptq_model *model, complaints *wrong)
-{
+static void check_extra(const tensors *all, ptq_model *model, complaints *wrong) {
     for (int i = 0; i < all->archive->entries; i++)
         if (all->ours[i] && !ptq_model_param(model, all->ours[i]))
             complain(wrong, &wrong->extra, "not of the network: ", all->ours[i]);
 }
 
-static void check_shapes(const tensors *all, ptq_model *model, complaints *wrong)
-{
+static void check_shapes(const tensors *all, ptq_model *model, complaints *wrong) {
     for (int i = 0; i < all->archive->entries; i++) {
         const ptq_tensor *from = &all->archive->entry[i].tensor;
         const ptq_tensor *to = all->ours[i] ? ptq_model_param(model, all->ours[i]) : NULL;
@@ -434,8 +409,7 @@ static void check_shapes(const tensors *all, ptq_model *model, complaints *wrong
     }
 }
 
-static int check_tensors(const char *path, const tensors *all, ptq_model *model)
-{
+static int check_tensors(const char *path, const tensors *all, ptq_model *model) {
     complaints wrong = {NULL, 0, 0, 0};
     char *text = NULL;
     size_t size;
@@ -457,8 +431,7 @@ static int check_tensors(const char *path, const tensors *all, ptq_model *model)
 }
 
 /* PyTorch flattens a map by channel, row, column; here it lies by row, column, channel. */
-static size_t flattened_index(const int *map, size_t index)
-{
+static size_t flattened_index(const int *map, size_t index) {
     size_t channels = (size_t)map[2], pixels = (size_t)map[0] * (size_t)map[1];
     size_t row = index / (channels * pixels), at = index % (channels * pixels);
 
@@ -466,8 +439,7 @@ static size_t flattened_index(const int *map, size_t index)
 }
 
 static void fill_param(const ptq_model *model, const ptq_node *node, const ptq_tensor *from,
-                       ptq_tensor *to)
-{
+                       ptq_tensor *to) {
     int flattens = node->op == PTQ_OP_DENSE && to == &node->param[PTQ_PARAM_WEIGHT];
 
     for (size_t i = 0; i < ptq_tensor_elements(to); i++)
@@ -475,8 +447,7 @@ static void fill_param(const ptq_model *model, const ptq_node *node, const ptq_t
             from, flattens ? flattened_index(model->node[node->input[0]].shape, i) : i);
 }
 
-static void fill_params(const tensors *all, ptq_model *model)
-{
+static void fill_params(const tensors *all, ptq_model *model) {
     for (int i = 0; i < all->archive->entries; i++) {
         const ptq_tensor *from = &all->archive->entry[i].tensor;
         ptq_tensor *to = all->ours[i] ? ptq_model_param(model, all->ours[i]) : NULL;
@@ -488,8 +459,7 @@ static void fill_params(const tensors *all, ptq_model *model)
 }
 
 /* What others wrote for people. The keys of our own format say something else there. */
-static int copy_meta(const ptq_archive *archive, ptq_model *model)
-{
+static int copy_meta(const ptq_archive *archive, ptq_model *model) {
     ptq_error err;
 
     for (int i = 0; i < archive->metas; i++) {
@@ -507,8 +477,7 @@ static int copy_meta(const ptq_archive *archive, ptq_model *model)
 /* ---- All of it ---- */
 
 static int build_model(const char *path, const torch_options *options, const tensors *all,
-                       ptq_model **out)
-{
+                       ptq_model **out) {
     ptq_error err;
 
     if (options->graph ? read_graph(options->graph, out) : make_resnet8(options, all, out))
@@ -529,8 +498,7 @@ static int build_model(const char *path, const torch_options *options, const ten
 }
 
 static int import_archive(const char *path, const torch_options *options,
-                          const ptq_archive *archive, ptq_model **out)
-{
+                          const ptq_archive *archive, ptq_model **out) {
     rules map = {NULL, NULL, NULL, 0};
     tensors all = {archive, NULL};
     int status;
@@ -549,16 +517,14 @@ static int import_archive(const char *path, const torch_options *options,
     return status;
 }
 
-static int has_graph(const ptq_archive *archive)
-{
+static int has_graph(const ptq_archive *archive) {
     for (int i = 0; i < archive->metas; i++)
         if (strcmp(archive->meta[i].key, "graph") == 0)
             return 1;
     return 0;
 }
 
-int read_torch(const char *path, const torch_options *options, ptq_model **out)
-{
+int read_torch(const char *path, const torch_options *options, ptq_model **out) {
     ptq_archive *archive = NULL;
     ptq_error err;
     int status;

@@ -83,8 +83,7 @@ typedef struct settings {
 } settings;
 
 static int read_number(const char *name, const char *text, double standard, double low, double high,
-                       double *out)
-{
+                       double *out) {
     char *end;
 
     *out = standard;
@@ -96,8 +95,7 @@ static int read_number(const char *name, const char *text, double standard, doub
     return 0;
 }
 
-static int read_settings(settings *s)
-{
+static int read_settings(settings *s) {
     int adam = optimizer_option ? strcmp(optimizer_option, "adamw") == 0 : qat_option != NULL;
 
     if (optimizer_option && !adam && strcmp(optimizer_option, "sgd") != 0)
@@ -121,8 +119,7 @@ static int read_settings(settings *s)
 }
 
 /* For the checkpoint, which only serves a run with the same text, and for the model. */
-static void write_settings(const settings *s, char *text, size_t size)
-{
+static void write_settings(const settings *s, char *text, size_t size) {
     snprintf(text, size,
              "%s rate %.9g momentum %.9g decay %.9g average %.9g warmup %.9g smoothing %.9g epochs "
              "%d batch %d shift %d mirror %d cutout %d holdout %d seed %llu%s",
@@ -146,8 +143,7 @@ typedef struct images {
     ptq_subset subset;
 } images;
 
-static void images_close(images *set)
-{
+static void images_close(images *set) {
     ptq_cifar10_free(set->file);
     free(set->pixels);
     free(set->label);
@@ -156,8 +152,7 @@ static void images_close(images *set)
     memset(set, 0, sizeof *set);
 }
 
-static int images_load(images *set)
-{
+static int images_load(images *set) {
     size_t n = set->base.count;
     ptq_error err;
 
@@ -175,8 +170,7 @@ static int images_load(images *set)
 }
 
 /* Held-out images are chosen by ptq_sample; the others are trained on. */
-static int images_split(images *set, const settings *s)
-{
+static int images_split(images *set, const settings *s) {
     size_t next = 0, held = (size_t)s->holdout;
     ptq_error err;
 
@@ -193,8 +187,7 @@ static int images_split(images *set, const settings *s)
     return set->count ? 0 : fail("all %d images are held out; hold out fewer", s->holdout);
 }
 
-static int images_open(const settings *s, images *set)
-{
+static int images_open(const settings *s, images *set) {
     char path[PATH_SIZE];
     ptq_error err;
 
@@ -207,8 +200,7 @@ static int images_open(const settings *s, images *set)
 }
 
 /* Mean and standard deviation of each channel, from exact sums. */
-static void measure_channels(const images *set, ptq_model *model)
-{
+static void measure_channels(const images *set, ptq_model *model) {
     size_t channels = (size_t)set->base.channels;
 
     for (size_t c = 0; c < channels; c++) {
@@ -231,8 +223,8 @@ static void measure_channels(const images *set, ptq_model *model)
 }
 
 /* "A,B,C", or one number for all channels. */
-static int read_channels(const char *name, const char *text, int channels, float least, float *out)
-{
+static int read_channels(const char *name, const char *text, int channels, float least,
+                         float *out) {
     for (int c = 0; c < channels; c++) {
         char *end;
         double value = strtod(text, &end);
@@ -253,8 +245,7 @@ static int read_channels(const char *name, const char *text, int channels, float
 
 /* ---- The model to train ---- */
 
-static int load_graph(const char *path, ptq_model **out)
-{
+static int load_graph(const char *path, ptq_model **out) {
     void *text;
     size_t size;
     ptq_error err;
@@ -269,8 +260,7 @@ static int load_graph(const char *path, ptq_model **out)
 
 /* The quantized model to train, and the fused float model with its real weights, equalized as they
    were for it: its scales fit no others. */
-static int load_pair(ptq_model **out, ptq_model **origin)
-{
+static int load_pair(ptq_model **out, ptq_model **origin) {
     ptq_model *real = NULL, *fused = NULL;
     ptq_error err;
     ptq_status status;
@@ -291,8 +281,7 @@ static int load_pair(ptq_model **out, ptq_model **origin)
 }
 
 /* Whether a graph's text brings a preprocessing of its own: without one it says 0 and 1. */
-static int has_channels(const ptq_model *model)
-{
+static int has_channels(const ptq_model *model) {
     int own = 0;
 
     for (int c = 0; c < model->node[0].shape[2]; c++)
@@ -300,8 +289,7 @@ static int has_channels(const ptq_model *model)
     return own;
 }
 
-static int open_model(const images *set, ptq_model **out, ptq_model **origin)
-{
+static int open_model(const images *set, ptq_model **out, ptq_model **origin) {
     int channels = set->base.channels, status = 0;
     const int *shape;
     ptq_error err;
@@ -350,24 +338,21 @@ typedef struct run {
 
 static volatile sig_atomic_t interrupted;
 
-static void on_signal(int number)
-{
+static void on_signal(int number) {
     (void)number;
     interrupted = 1;
 }
 
 /* Random numbers depend on seed, epoch and image alone, not on what came before: so threads and
    interruptions change nothing. Stream 0 of an epoch is its order. */
-static ptq_rng stream(const run *r, uint64_t number)
-{
+static ptq_rng stream(const run *r, uint64_t number) {
     ptq_rng rng;
 
     ptq_rng_seed(&rng, r->set.seed * 0x9e3779b97f4a7c15u + r->epoch, number);
     return rng;
 }
 
-static void shuffle(run *r)
-{
+static void shuffle(run *r) {
     ptq_rng rng = stream(r, 0);
 
     memcpy(r->order, r->data.trained, r->data.count * sizeof *r->order);
@@ -385,13 +370,11 @@ typedef struct view {
     int cut[4]; /* top, left, bottom, right of what is blank */
 } view;
 
-static int between(ptq_rng *rng, int low, int high)
-{
+static int between(ptq_rng *rng, int low, int high) {
     return low + (int)ptq_rng_below(rng, (uint32_t)(high - low + 1));
 }
 
-static view draw_view(const run *r, size_t index)
-{
+static view draw_view(const run *r, size_t index) {
     const settings *s = &r->set;
     ptq_rng rng = stream(r, 1 + index);
     view v = {0, 0, 0, {0, 0, 0, 0}};
@@ -412,8 +395,8 @@ static view draw_view(const run *r, size_t index)
 }
 
 /* Pixels from outside and those cut out become 0, the mean. */
-static void write_pixel(const run *r, const view *v, const uint8_t *image, int y, int x, float *out)
-{
+static void write_pixel(const run *r, const view *v, const uint8_t *image, int y, int x,
+                        float *out) {
     int height = r->data.base.height, width = r->data.base.width, n = r->data.base.channels;
     int cut = y >= v->cut[0] && y < v->cut[2] && x >= v->cut[1] && x < v->cut[3];
 
@@ -428,8 +411,7 @@ static void write_pixel(const run *r, const view *v, const uint8_t *image, int y
         out[c] = r->table[c * 256 + image[c]];
 }
 
-static void fill_image(void *user, int slot, float *out, int *label)
-{
+static void fill_image(void *user, int slot, float *out, int *label) {
     const run *r = user;
     size_t index = r->order[r->step * (uint64_t)r->set.batch + (uint64_t)slot];
     const uint8_t *image = r->data.pixels + index * r->data.bytes;
@@ -441,8 +423,7 @@ static void fill_image(void *user, int slot, float *out, int *label)
             write_pixel(r, &v, image, y, x, out);
 }
 
-static int make_table(run *r)
-{
+static int make_table(run *r) {
     int n = r->data.base.channels;
     const ptq_qparams *q = &r->model->node[0].q;
 
@@ -453,7 +434,8 @@ static int make_table(run *r)
         for (int i = 0; i < 256; i++) {
             float x = ((float)i - r->model->mean[c]) / r->model->std[c];
 
-            r->table[c * 256 + i] = q->type == PTQ_TYPE_F32 ? x : ptq_dequantize(ptq_quantize(x, q), q);
+            r->table[c * 256 + i] =
+                q->type == PTQ_TYPE_F32 ? x : ptq_dequantize(ptq_quantize(x, q), q);
         }
     }
     return 0;
@@ -461,8 +443,7 @@ static int make_table(run *r)
 
 /* ---- Checkpoint: everything that the rest of the run depends on ---- */
 
-static int add_vector(ptq_archive *to, const char *name, float *values, size_t n, ptq_error *err)
-{
+static int add_vector(ptq_archive *to, const char *name, float *values, size_t n, ptq_error *err) {
     int dim = (int)n;
     ptq_tensor vector;
 
@@ -470,8 +451,7 @@ static int add_vector(ptq_archive *to, const char *name, float *values, size_t n
            ptq_archive_add(to, name, &vector, err);
 }
 
-static int fill_checkpoint(run *r, ptq_archive *to, ptq_error *err)
-{
+static int fill_checkpoint(run *r, ptq_archive *to, ptq_error *err) {
     char position[256];
     size_t n = r->descent.size;
 
@@ -488,8 +468,7 @@ static int fill_checkpoint(run *r, ptq_archive *to, ptq_error *err)
            ptq_archive_set_meta(to, "history", r->history, err);
 }
 
-static int save_checkpoint(run *r)
-{
+static int save_checkpoint(run *r) {
     ptq_archive *archive = NULL;
     ptq_error err;
     int failed;
@@ -503,16 +482,14 @@ static int save_checkpoint(run *r)
     return failed;
 }
 
-static const char *checkpoint_meta(const ptq_archive *archive, const char *key)
-{
+static const char *checkpoint_meta(const ptq_archive *archive, const char *key) {
     for (int i = 0; i < archive->metas; i++)
         if (strcmp(archive->meta[i].key, key) == 0)
             return archive->meta[i].value;
     return "";
 }
 
-static int restore_vector(const ptq_archive *archive, const char *name, float *to, size_t n)
-{
+static int restore_vector(const ptq_archive *archive, const char *name, float *to, size_t n) {
     const ptq_tensor *from = ptq_archive_find(archive, name);
 
     if (!from || from->type != PTQ_TYPE_F32 || ptq_tensor_elements(from) != n)
@@ -522,8 +499,7 @@ static int restore_vector(const ptq_archive *archive, const char *name, float *t
     return 0;
 }
 
-static int restore_position(run *r, const char *text)
-{
+static int restore_position(run *r, const char *text) {
     unsigned long long epoch, step, steps, correct;
     double loss;
 
@@ -540,8 +516,7 @@ static int restore_position(run *r, const char *text)
     return 0;
 }
 
-static int restore(run *r, const ptq_archive *archive)
-{
+static int restore(run *r, const ptq_archive *archive) {
     size_t n = r->descent.size;
     const char *text = checkpoint_meta(archive, "settings");
     char *history;
@@ -560,8 +535,7 @@ static int restore(run *r, const ptq_archive *archive)
            restore_position(r, checkpoint_meta(archive, "position"));
 }
 
-static int load_checkpoint(run *r)
-{
+static int load_checkpoint(run *r) {
     ptq_archive *archive;
     int status;
 
@@ -581,14 +555,12 @@ static int load_checkpoint(run *r)
 /* ---- Epochs ---- */
 
 /* What is written and evaluated: the average, if there is one. */
-static const float *best_state(const run *r)
-{
+static const float *best_state(const run *r) {
     return r->set.optimizer.average > 0 ? r->descent.average : trainer_state(r->engine);
 }
 
 /* Accuracy on the held-out images in percent; negative without any. */
-static int validate(run *r, double *percent)
-{
+static int validate(run *r, double *percent) {
     ptq_model *fused = NULL;
     engine ready;
     ptq_evaluation result;
@@ -603,8 +575,8 @@ static int validate(run *r, double *percent)
         return fail("%s", err.text);
     if (engine_adopt(fused, NULL, &ready))
         return 1;
-    status = evaluate_plan(ready.plan, &r->data.subset.dataset,
-                           "held-out", threads_option, &result);
+    status =
+        evaluate_plan(ready.plan, &r->data.subset.dataset, "held-out", threads_option, &result);
     engine_close(&ready);
     if (status)
         return status;
@@ -613,8 +585,7 @@ static int validate(run *r, double *percent)
     return 0;
 }
 
-static int append_history(run *r, const char *line)
-{
+static int append_history(run *r, const char *line) {
     size_t length = strlen(r->history), more = strlen(line);
     char *longer = realloc(r->history, length + more + 1);
 
@@ -625,8 +596,7 @@ static int append_history(run *r, const char *line)
     return 0;
 }
 
-static int write_log(const run *r)
-{
+static int write_log(const run *r) {
     ptq_error err;
 
     if (log_option && ptq_file_write(log_option, r->history, strlen(r->history), &err))
@@ -634,8 +604,7 @@ static int write_log(const run *r)
     return 0;
 }
 
-static double rate_now(const run *r)
-{
+static double rate_now(const run *r) {
     uint64_t warmup = (uint64_t)(r->set.warmup * (double)r->steps);
 
     return r->set.rate *
@@ -644,16 +613,14 @@ static double rate_now(const run *r)
 
 /* The mean over the first 50 steps, then one that follows slowly. A step that takes many times as
    long as others was stopped, or the machine slept. */
-static void measure_pace(run *r, double seconds)
-{
+static void measure_pace(run *r, double seconds) {
     if (r->timed && seconds >= 20 * r->pace)
         return;
     r->timed += r->timed < 50;
     r->pace += (seconds - r->pace) / r->timed;
 }
 
-static int end_epoch(run *r)
-{
+static int end_epoch(run *r) {
     double images_seen = (double)(r->steps * (uint64_t)r->set.batch), held;
     double loss = r->loss / (double)r->steps, accuracy = 100 * (double)r->correct / images_seen;
     double left = (double)((uint64_t)r->set.epochs - r->epoch - 1) * (double)r->steps * r->pace;
@@ -681,8 +648,7 @@ static int end_epoch(run *r)
     return write_log(r) || save_checkpoint(r);
 }
 
-static int take_step(run *r)
-{
+static int take_step(run *r) {
     trainer_source source = {fill_image, r};
     trainer_result result;
     ptq_error err;
@@ -704,8 +670,7 @@ static int take_step(run *r)
     return 0;
 }
 
-static int run_epoch(run *r)
-{
+static int run_epoch(run *r) {
     progress shown = progress_start("training");
 
     shuffle(r);
@@ -727,8 +692,7 @@ static int run_epoch(run *r)
 
 /* ---- The integers against the fake quantization that was trained ---- */
 
-static void fill_plain(void *user, int slot, float *out, int *label)
-{
+static void fill_plain(void *user, int slot, float *out, int *label) {
     const run *r = user;
     size_t n = (size_t)r->data.base.channels, index;
     const uint8_t *image;
@@ -740,8 +704,7 @@ static void fill_plain(void *user, int slot, float *out, int *label)
         out[i] = r->table[i % n * 256 + image[i]];
 }
 
-static int compare_classes(run *r, const ptq_evaluation *integers)
-{
+static int compare_classes(run *r, const ptq_evaluation *integers) {
     trainer_source source = {fill_plain, r};
     size_t same = 0, right = 0, batch = (size_t)r->set.batch;
     int *class = calloc(2 * batch, sizeof *class), *label = class ? class + batch : NULL;
@@ -764,8 +727,7 @@ static int compare_classes(run *r, const ptq_evaluation *integers)
     return 0;
 }
 
-static int check_integers(run *r)
-{
+static int check_integers(run *r) {
     engine ready;
     ptq_model *copy = NULL;
     ptq_evaluation result;
@@ -780,8 +742,8 @@ static int check_integers(run *r)
         return fail("%s", err.text);
     if (engine_adopt(copy, NULL, &ready))
         return 1;
-    status = evaluate_plan(ready.plan, &r->data.subset.dataset,
-                           "held-out", threads_option, &result);
+    status =
+        evaluate_plan(ready.plan, &r->data.subset.dataset, "held-out", threads_option, &result);
     engine_close(&ready);
     if (status)
         return status;
@@ -791,8 +753,7 @@ static int check_integers(run *r)
 }
 
 /* What the quantized model's metadata said about its old weights holds no longer. */
-static int renew_metadata(run *r)
-{
+static int renew_metadata(run *r) {
     ptq_error err;
 
     if (ptq_model_set_meta(r->result, "training", r->text, &err) ||
@@ -802,8 +763,7 @@ static int renew_metadata(run *r)
     return 0;
 }
 
-static int write_result(run *r)
-{
+static int write_result(run *r) {
     ptq_error err;
 
     if (trainer_export(r->engine, best_state(r), r->result, &err))
@@ -816,8 +776,7 @@ static int write_result(run *r)
     return 0;
 }
 
-static int prepare(run *r)
-{
+static int prepare(run *r) {
     trainer_options options = {r->set.batch, threads_option, isa_option, 0.1f, 0};
     ptq_error err;
 
@@ -846,8 +805,7 @@ static int prepare(run *r)
     return load_checkpoint(r);
 }
 
-static void run_close(run *r)
-{
+static void run_close(run *r) {
     trainer_free(r->engine);
     optimizer_free(&r->descent);
     ptq_model_free(r->model);
@@ -859,8 +817,7 @@ static void run_close(run *r)
     free(r->history);
 }
 
-static int train(run *r)
-{
+static int train(run *r) {
     if (prepare(r))
         return 1;
     say("training on %zu images, %zu held out; %zu parameters, %d threads\n%s\n", r->data.count,
@@ -873,8 +830,7 @@ static int train(run *r)
     return write_result(r);
 }
 
-int command_train(int argc, char **argv)
-{
+int command_train(int argc, char **argv) {
     int parsed, status;
     run r;
 

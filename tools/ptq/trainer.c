@@ -55,7 +55,7 @@ typedef struct unit {
     const ptq_qparams *q;     /* how the value is coded; NULL: not at all */
     size_t step, weight_step; /* offsets in the state, or NONE */
     double *step_sum;         /* shards */
-    ptq_op op;                /* PTQ_OP_RELU: a copy, for what has no operator of its own before it */
+    ptq_op op; /* PTQ_OP_RELU: a copy, for what has no operator of its own before it */
     const ptq_node *node, *norm;
     ptq_activation act;
     int input[2], readers, written;
@@ -106,14 +106,10 @@ struct trainer {
 
 /* ---- Thread pool ---- */
 
-static int take_task(pool *p)
-{
-    return p->task < p->tasks ? p->task++ : -1;
-}
+static int take_task(pool *p) { return p->task < p->tasks ? p->task++ : -1; }
 
 /* Called with the lock held, which is given up during the work. */
-static void work_off(pool *p, int thread)
-{
+static void work_off(pool *p, int thread) {
     int task;
 
     while ((task = take_task(p)) >= 0) {
@@ -127,8 +123,7 @@ static void work_off(pool *p, int thread)
         pthread_cond_broadcast(&p->end);
 }
 
-static void *worker_main(void *argument)
-{
+static void *worker_main(void *argument) {
     worker self = *(worker *)argument;
     pool *p = self.from;
     int round = 0;
@@ -147,8 +142,7 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
-static void run_tasks(trainer *t, task_function function, int tasks)
-{
+static void run_tasks(trainer *t, task_function function, int tasks) {
     pool *p = &t->workers;
 
     pthread_mutex_lock(&p->lock);
@@ -164,8 +158,7 @@ static void run_tasks(trainer *t, task_function function, int tasks)
     pthread_mutex_unlock(&p->lock);
 }
 
-static ptq_status pool_start(trainer *t, int threads, ptq_error *err)
-{
+static ptq_status pool_start(trainer *t, int threads, ptq_error *err) {
     pool *p = &t->workers;
 
     p->owner = t;
@@ -192,8 +185,7 @@ static ptq_status pool_start(trainer *t, int threads, ptq_error *err)
     return PTQ_OK;
 }
 
-static void pool_stop(pool *p)
-{
+static void pool_stop(pool *p) {
     if (!p->threads)
         return;
     pthread_mutex_lock(&p->lock);
@@ -210,13 +202,9 @@ static void pool_stop(pool *p)
 
 /* ---- Compiling the graph ---- */
 
-static int round_down(int a, int b)
-{
-    return a >= 0 ? a / b : -((-a + b - 1) / b);
-}
+static int round_down(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
-static phase phase_of(const window *w, int axis, int number)
-{
+static phase phase_of(const window *w, int axis, int number) {
     int in = axis ? w->width : w->height, s = w->stride[axis], shift = number - w->pad[axis];
     phase p;
 
@@ -228,13 +216,9 @@ static phase phase_of(const window *w, int axis, int number)
     return p;
 }
 
-static int larger(int a, int b)
-{
-    return a > b ? a : b;
-}
+static int larger(int a, int b) { return a > b ? a : b; }
 
-static void measure_padding(unit *u, int axis)
-{
+static void measure_padding(unit *u, int axis) {
     const window *w = &u->w;
     int in = axis ? w->width : w->height, out = axis ? w->out_width : w->out_height;
 
@@ -252,8 +236,7 @@ static void measure_padding(unit *u, int axis)
     u->grown[axis] += u->before[axis];
 }
 
-static void set_window(const ptq_model *model, unit *u)
-{
+static void set_window(const ptq_model *model, unit *u) {
     const ptq_node *node = u->node;
     const int *in = model->node[node->input[0]].shape;
     window *w = &u->w;
@@ -282,20 +265,15 @@ static void set_window(const ptq_model *model, unit *u)
     measure_padding(u, 1);
 }
 
-static int has_weights(const unit *u)
-{
-    return u->op == PTQ_OP_CONV2D || u->op == PTQ_OP_DENSE;
-}
+static int has_weights(const unit *u) { return u->op == PTQ_OP_CONV2D || u->op == PTQ_OP_DENSE; }
 
-static const ptq_node *origin_of(const trainer *t, int node)
-{
+static const ptq_node *origin_of(const trainer *t, int node) {
     int found = ptq_model_find(t->origin, t->model->node[node].name);
 
     return found < 0 ? NULL : &t->origin->node[found];
 }
 
-static size_t add_numbers(trainer *t, int node, int param, size_t count, int trained, int decayed)
-{
+static size_t add_numbers(trainer *t, int node, int param, size_t count, int trained, int decayed) {
     trainer_param *made = &t->param[t->params];
 
     if (!count)
@@ -311,14 +289,12 @@ static size_t add_numbers(trainer *t, int node, int param, size_t count, int tra
     return made->offset;
 }
 
-static size_t add_param(trainer *t, int node, int param, int trained, int decayed)
-{
+static size_t add_param(trainer *t, int node, int param, int trained, int decayed) {
     return add_numbers(t, node, param, ptq_tensor_elements(&origin_of(t, node)->param[param]),
                        trained, decayed);
 }
 
-static int count_readers(const ptq_model *model, int node)
-{
+static int count_readers(const ptq_model *model, int node) {
     int readers = 0;
 
     for (int i = 0; i < model->nodes; i++)
@@ -326,8 +302,7 @@ static int count_readers(const ptq_model *model, int node)
     return readers;
 }
 
-static unit *new_unit(trainer *t, ptq_op op, int node)
-{
+static unit *new_unit(trainer *t, ptq_op op, int node) {
     unit *u = &t->unit[t->units++];
 
     u->op = op;
@@ -341,8 +316,7 @@ static unit *new_unit(trainer *t, ptq_op op, int node)
 
 /* The unit that computes the node's input, if the node may become a part of it: it is read by no
    other, and nothing stands behind it that would have to come later. */
-static unit *absorber(trainer *t, int node, int norm)
-{
+static unit *absorber(trainer *t, int node, int norm) {
     int input = t->model->node[node].input[0];
     unit *u = &t->unit[t->unit_of_node[input]];
 
@@ -351,16 +325,14 @@ static unit *absorber(trainer *t, int node, int norm)
     return u;
 }
 
-static unit *own_unit(trainer *t, int node)
-{
+static unit *own_unit(trainer *t, int node) {
     unit *u = new_unit(t, PTQ_OP_RELU, node);
 
     u->input[0] = t->unit_of_node[u->node->input[0]];
     return u;
 }
 
-static void take_norm(trainer *t, unit *u, int node)
-{
+static void take_norm(trainer *t, unit *u, int node) {
     u->norm = &t->model->node[node];
     u->gamma = add_param(t, node, PTQ_PARAM_WEIGHT, 1, 0);
     u->beta = add_param(t, node, PTQ_PARAM_BIAS, 1, 0);
@@ -375,16 +347,14 @@ static void take_norm(trainer *t, unit *u, int node)
 }
 
 /* Pixels keep the codes that they have: they are what they are. */
-static void take_codes(trainer *t, unit *u, int node, const ptq_qparams *q, int param)
-{
+static void take_codes(trainer *t, unit *u, int node, const ptq_qparams *q, int param) {
     if (q->type == PTQ_TYPE_F32 || u->op == PTQ_OP_INPUT)
         return;
     u->q = q;
     u->step = add_numbers(t, node, param, 1, 1, 0);
 }
 
-static unit *compile_weights(trainer *t, int i)
-{
+static unit *compile_weights(trainer *t, int i) {
     const ptq_node *node = &t->model->node[i];
     unit *u = new_unit(t, node->op, i);
 
@@ -395,8 +365,8 @@ static unit *compile_weights(trainer *t, int i)
     u->act = node->act;
     set_window(t->model, u);
     if (node->param[PTQ_PARAM_WEIGHT].scales)
-        u->weight_step =
-            add_numbers(t, i, TRAINER_WEIGHT_STEP, (size_t)node->param[PTQ_PARAM_WEIGHT].scales, 1, 0);
+        u->weight_step = add_numbers(t, i, TRAINER_WEIGHT_STEP,
+                                     (size_t)node->param[PTQ_PARAM_WEIGHT].scales, 1, 0);
     if (node->residual == PTQ_RESIDUAL_NONE) {
         take_codes(t, u, i, &node->q, TRAINER_STEP);
         return u;
@@ -410,8 +380,7 @@ static unit *compile_weights(trainer *t, int i)
     return u;
 }
 
-static unit *compile_plain(trainer *t, int i)
-{
+static unit *compile_plain(trainer *t, int i) {
     const ptq_node *node = &t->model->node[i];
     unit *u = new_unit(t, node->op, i);
 
@@ -425,8 +394,7 @@ static unit *compile_plain(trainer *t, int i)
 }
 
 /* What the engine cannot imitate, or has no real weights for. */
-static ptq_status check_node(const trainer *t, const ptq_node *node, ptq_error *err)
-{
+static ptq_status check_node(const trainer *t, const ptq_node *node, ptq_error *err) {
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *real;
     int found = ptq_model_find(t->origin, node->name);
 
@@ -452,8 +420,7 @@ static ptq_status check_node(const trainer *t, const ptq_node *node, ptq_error *
     return PTQ_OK;
 }
 
-static ptq_status compile_node(trainer *t, int i, ptq_error *err)
-{
+static ptq_status compile_node(trainer *t, int i, ptq_error *err) {
     const ptq_node *node = &t->model->node[i];
     unit *u = NULL;
     ptq_status status = check_node(t, node, err);
@@ -499,8 +466,7 @@ static ptq_status compile_node(trainer *t, int i, ptq_error *err)
     return PTQ_OK;
 }
 
-static ptq_status compile(trainer *t, ptq_error *err)
-{
+static ptq_status compile(trainer *t, ptq_error *err) {
     int last = ptq_model_logits(t->model);
     const int *shape = t->model->node[last].shape;
 
@@ -525,18 +491,13 @@ static ptq_status compile(trainer *t, ptq_error *err)
 
 /* ---- Memory ---- */
 
-static float *floats(size_t n)
-{
+static float *floats(size_t n) {
     return n < (SIZE_MAX / sizeof(float) - SLACK) ? calloc(n + SLACK, sizeof(float)) : NULL;
 }
 
-static size_t channels_of(const unit *u)
-{
-    return (size_t)u->shape[2];
-}
+static size_t channels_of(const unit *u) { return (size_t)u->shape[2]; }
 
-static size_t back_size(const window *w)
-{
+static size_t back_size(const window *w) {
     size_t n = 0;
 
     for (int y = 0; y < w->stride[0]; y++)
@@ -545,8 +506,7 @@ static size_t back_size(const window *w)
     return n * (size_t)(w->outputs / w->groups) * KERNEL_PADDED((size_t)(w->channels / w->groups));
 }
 
-static int allocate_weights(unit *u)
-{
+static int allocate_weights(unit *u) {
     const window *w = &u->w;
     size_t inputs = (size_t)(w->channels / w->groups), outputs = (size_t)(w->outputs / w->groups);
 
@@ -565,8 +525,7 @@ static int allocate_weights(unit *u)
            u->partial && u->partial_bias;
 }
 
-static int allocate_unit(const trainer *t, unit *u)
-{
+static int allocate_unit(const trainer *t, unit *u) {
     size_t c = channels_of(u);
     float **constant[] = {&u->t.scale, &u->t.shift, &u->t.a, &u->t.b, &u->t.d, &u->pivot};
 
@@ -594,8 +553,7 @@ static int allocate_unit(const trainer *t, unit *u)
     return !has_weights(u) || allocate_weights(u);
 }
 
-static size_t scratch_needed(const unit *u)
-{
+static size_t scratch_needed(const unit *u) {
     size_t n = u->size, m;
 
     if (!has_weights(u))
@@ -608,13 +566,11 @@ static size_t scratch_needed(const unit *u)
 
 enum { SOURCE, GRADIENT, IMAGE, SCRATCHES };
 
-static float *scratch(const trainer *t, int thread, int which)
-{
+static float *scratch(const trainer *t, int thread, int which) {
     return t->scratch[thread * SCRATCHES + which];
 }
 
-static ptq_status allocate(trainer *t, ptq_error *err)
-{
+static ptq_status allocate(trainer *t, ptq_error *err) {
     int ok, widest = 1;
 
     t->state = floats(t->size);
@@ -642,8 +598,7 @@ static ptq_status allocate(trainer *t, ptq_error *err)
     return PTQ_OK;
 }
 
-static void free_unit(unit *u)
-{
+static void free_unit(unit *u) {
     float *own[] = {u->y,   u->dy,    u->t.scale, u->t.shift,  u->t.a,         u->t.b,
                     u->t.d, u->pivot, u->forward, u->backward, u->packed_bias, u->partial};
 
@@ -657,8 +612,7 @@ static void free_unit(unit *u)
     free(u->rounded);
 }
 
-void trainer_free(trainer *t)
-{
+void trainer_free(trainer *t) {
     if (!t)
         return;
     pool_stop(&t->workers);
@@ -682,8 +636,7 @@ void trainer_free(trainer *t)
 /* With folded batch norm, weights of different layers differ in size by orders of magnitude; one
    learning rate suits all if it counts relative to the tensor's root mean square (Shazeer and Stern
    2018, https://arxiv.org/abs/1804.04235, 8). Logarithms are relative already. */
-static void set_rate(trainer *t, trainer_param *p)
-{
+static void set_rate(trainer *t, trainer_param *p) {
     double sum = 0;
 
     p->rate = p->param < PTQ_PARAM_COUNT ? 1 : 0.1f;
@@ -694,8 +647,7 @@ static void set_rate(trainer *t, trainer_param *p)
     p->rate = sum > 0 ? (float)sqrt(sum / (double)p->count) : 1e-3f;
 }
 
-static void import_steps(trainer *t, const trainer_param *p)
-{
+static void import_steps(trainer *t, const trainer_param *p) {
     const ptq_node *node = &t->model->node[p->node];
     float *to = t->state + p->offset;
 
@@ -706,8 +658,7 @@ static void import_steps(trainer *t, const trainer_param *p)
         *to = (float)log((double)(p->param == TRAINER_STEP ? node->q.scale : node->mid.scale));
 }
 
-static void import_state(trainer *t)
-{
+static void import_state(trainer *t) {
     for (int i = 0; i < t->params; i++) {
         trainer_param *p = &t->param[i];
         const ptq_tensor *from;
@@ -723,8 +674,7 @@ static void import_state(trainer *t)
     }
 }
 
-static ptq_status prepare(trainer *t, ptq_error *err)
-{
+static ptq_status prepare(trainer *t, ptq_error *err) {
     size_t nodes = (size_t)t->model->nodes;
     ptq_status status;
 
@@ -750,8 +700,7 @@ static ptq_status prepare(trainer *t, ptq_error *err)
 }
 
 ptq_status trainer_create(const ptq_model *model, const ptq_model *source,
-                          const trainer_options *options, trainer **out, ptq_error *err)
-{
+                          const trainer_options *options, trainer **out, ptq_error *err) {
     trainer *t;
     ptq_status status = ptq_model_check(model, err);
 
@@ -775,31 +724,18 @@ ptq_status trainer_create(const ptq_model *model, const ptq_model *source,
     return status;
 }
 
-size_t trainer_size(const trainer *t)
-{
-    return t->size;
-}
+size_t trainer_size(const trainer *t) { return t->size; }
 
-float *trainer_state(trainer *t)
-{
-    return t->state;
-}
+float *trainer_state(trainer *t) { return t->state; }
 
-const float *trainer_gradient(const trainer *t)
-{
-    return t->gradient;
-}
+const float *trainer_gradient(const trainer *t) { return t->gradient; }
 
-const trainer_param *trainer_params(const trainer *t, int *count)
-{
+const trainer_param *trainer_params(const trainer *t, int *count) {
     *count = t->params;
     return t->param;
 }
 
-int trainer_classes(const trainer *t)
-{
-    return t->unit[t->logits].shape[2];
-}
+int trainer_classes(const trainer *t) { return t->unit[t->logits].shape[2]; }
 
 /* ---- Fake quantization ---- */
 
@@ -808,8 +744,7 @@ typedef struct code_span {
     float low, high;
 } code_span;
 
-static code_span span_of(ptq_type type, int bits, int32_t zero_point)
-{
+static code_span span_of(ptq_type type, int bits, int32_t zero_point) {
     int32_t low, high;
     code_span span;
 
@@ -822,44 +757,36 @@ static code_span span_of(ptq_type type, int bits, int32_t zero_point)
 /* LSQ scales the gradient to a step down by the root of how many values share it and of its largest
    code (Esser et al. 2020, 2.2). Which end that is depends on the zero point: the other may be
    0. */
-static double share_of_step(size_t values, code_span span)
-{
+static double share_of_step(size_t values, code_span span) {
     double most = (double)(-span.low > span.high ? -span.low : span.high);
 
     return 1 / sqrt((double)values * most);
 }
 
-static float step_of(float logarithm)
-{
-    return (float)exp((double)logarithm);
-}
+static float step_of(float logarithm) { return (float)exp((double)logarithm); }
 
-static float clamped(float v, code_span span)
-{
+static float clamped(float v, code_span span) {
     return v < span.low ? span.low : v > span.high ? span.high : v;
 }
 
 /* Step size of output channel o. */
-static float weight_step(const unit *u, const float *state, int o)
-{
-    return step_of(state[u->weight_step + (u->node->param[PTQ_PARAM_WEIGHT].scales > 1 ? (size_t)o : 0)]);
+static float weight_step(const unit *u, const float *state, int o) {
+    return step_of(
+        state[u->weight_step + (u->node->param[PTQ_PARAM_WEIGHT].scales > 1 ? (size_t)o : 0)]);
 }
 
-static float round_weight(float w, float step, code_span span)
-{
+static float round_weight(float w, float step, code_span span) {
     return rintf(clamped(w / step, span));
 }
 
-static code_span weight_span(const unit *u)
-{
+static code_span weight_span(const unit *u) {
     const ptq_tensor *weight = &u->node->param[PTQ_PARAM_WEIGHT];
 
     return span_of(weight->type, weight->bits, weight->zero_point);
 }
 
 /* The weights as the integers will be, in u->rounded. */
-static void round_weights(trainer *t, unit *u)
-{
+static void round_weights(trainer *t, unit *u) {
     size_t each = (size_t)u->node->param[PTQ_PARAM_WEIGHT].dim[0];
 
     each = u->weights / each;
@@ -872,8 +799,7 @@ static void round_weights(trainer *t, unit *u)
 }
 
 /* From the gradient to the rounded weights, in place, to those of real weights and steps. */
-static void unround_gradient(trainer *t, const unit *u)
-{
+static void unround_gradient(trainer *t, const unit *u) {
     size_t each = u->weights / (size_t)u->w.outputs;
     code_span span = weight_span(u);
     int scales = u->node->param[PTQ_PARAM_WEIGHT].scales;
@@ -897,8 +823,7 @@ static void unround_gradient(trainer *t, const unit *u)
 }
 
 /* Step size of what the unit reads: its input's own, or that of the codes that it passes on. */
-static double input_step(const trainer *t, const unit *u, const float *state)
-{
+static double input_step(const trainer *t, const unit *u, const float *state) {
     const unit *in = &t->unit[u->input[0]];
 
     while (!in->q && in->op != PTQ_OP_INPUT)
@@ -908,14 +833,12 @@ static double input_step(const trainer *t, const unit *u, const float *state)
 
 /* The bias in units of input step times weight step, as it is added to integer products. Those are
    coarse at few bits, so that training has to know. */
-static double round_bias(const trainer *t, const unit *u, const float *state, int o, double *step)
-{
+static double round_bias(const trainer *t, const unit *u, const float *state, int o, double *step) {
     *step = input_step(t, u, state) * (double)weight_step(u, state, o);
     return rint((double)state[u->bias + (size_t)o] / *step);
 }
 
-static float bias_of(const trainer *t, const unit *u, int o)
-{
+static float bias_of(const trainer *t, const unit *u, int o) {
     double step, rounded;
 
     if (!u->rounded)
@@ -925,8 +848,7 @@ static float bias_of(const trainer *t, const unit *u, int o)
 }
 
 /* Clamp and rounding of the value, with an activation that comes before. */
-static void set_codes(const trainer *t, unit *u)
-{
+static void set_codes(const trainer *t, unit *u) {
     code_span span = span_of(u->q->type, u->q->bits, u->q->zero_point);
     float step = step_of(t->state[u->step]);
 
@@ -941,8 +863,7 @@ static void set_codes(const trainer *t, unit *u)
     }
 }
 
-static void collect_step(trainer *t, const unit *u)
-{
+static void collect_step(trainer *t, const unit *u) {
     code_span span = span_of(u->q->type, u->q->bits, u->q->zero_point);
     double sum = 0, step = (double)u->t.step;
 
@@ -954,8 +875,7 @@ static void collect_step(trainer *t, const unit *u)
 /* ---- Weights between the model's order and the kernels' ---- */
 
 /* Position of weight [o][i][y][x], O,I/g,H,W. */
-static size_t weight_at(const window *w, int o, int i, int y, int x)
-{
+static size_t weight_at(const window *w, int o, int i, int y, int x) {
     return (((size_t)o * (size_t)(w->channels / w->groups) + (size_t)i) * (size_t)w->kernel[0] +
             (size_t)y) *
                (size_t)w->kernel[1] +
@@ -963,8 +883,7 @@ static size_t weight_at(const window *w, int o, int i, int y, int x)
 }
 
 /* Calls for every weight of a group the same position in packed order: [y][x][i][o]. */
-static void pack_forward(const window *w, const float *from, int group, float *to)
-{
+static void pack_forward(const window *w, const float *from, int group, float *to) {
     int inputs = w->channels / w->groups, outputs = w->outputs / w->groups;
 
     for (int y = 0; y < w->kernel[0]; y++)
@@ -974,8 +893,7 @@ static void pack_forward(const window *w, const float *from, int group, float *t
                     to[o] = from[weight_at(w, group * outputs + o, i, y, x)];
 }
 
-static float *pack_phase(const window *w, const float *from, int group, int py, int px, float *to)
-{
+static float *pack_phase(const window *w, const float *from, int group, int py, int px, float *to) {
     int inputs = w->channels / w->groups, outputs = w->outputs / w->groups;
     int rows = phase_of(w, 0, py).taps, columns = phase_of(w, 1, px).taps;
 
@@ -988,15 +906,13 @@ static float *pack_phase(const window *w, const float *from, int group, int py, 
     return to;
 }
 
-static void pack_backward(const window *w, const float *from, int group, float *to)
-{
+static void pack_backward(const window *w, const float *from, int group, float *to) {
     for (int y = 0; y < w->stride[0]; y++)
         for (int x = 0; x < w->stride[1]; x++)
             to = pack_phase(w, from, group, y, x, to);
 }
 
-static void pack_unit(trainer *t, int task, int thread)
-{
+static void pack_unit(trainer *t, int task, int thread) {
     unit *u = &t->unit[task];
     const window *w = &u->w;
     const float *weight;
@@ -1019,8 +935,7 @@ static void pack_unit(trainer *t, int task, int thread)
     }
 }
 
-static float sum_shards(const unit *u, size_t at)
-{
+static float sum_shards(const unit *u, size_t at) {
     double sum = 0;
 
     for (size_t s = 0; s < TRAINER_SHARDS; s++)
@@ -1028,8 +943,7 @@ static float sum_shards(const unit *u, size_t at)
     return (float)sum;
 }
 
-static void unpack_weights(const unit *u, float *to)
-{
+static void unpack_weights(const unit *u, float *to) {
     const window *w = &u->w;
     int inputs = w->channels / w->groups, outputs = w->outputs / w->groups;
     size_t at = 0;
@@ -1042,8 +956,7 @@ static void unpack_weights(const unit *u, float *to)
                         to[weight_at(w, g * outputs + o, i, y, x)] = sum_shards(u, at + (size_t)o);
 }
 
-static void collect_unit(trainer *t, int task, int thread)
-{
+static void collect_unit(trainer *t, int task, int thread) {
     const unit *u = &t->unit[task];
 
     (void)thread;
@@ -1065,37 +978,31 @@ static void collect_unit(trainer *t, int task, int thread)
 
 /* ---- What all operators share ---- */
 
-static int shard_begin(const trainer *t, int shard)
-{
+static int shard_begin(const trainer *t, int shard) {
     return (int)((int64_t)t->images * shard / TRAINER_SHARDS);
 }
 
-static float *image_of(const unit *u, float *batch, int image)
-{
+static float *image_of(const unit *u, float *batch, int image) {
     return batch + (size_t)image * u->size;
 }
 
 /* The value of an image, batch norm and activation included. */
-static void read_value(const trainer *t, const unit *u, int image, float *out)
-{
+static void read_value(const trainer *t, const unit *u, int image, float *out) {
     t->kernel->value(&u->t, image_of(u, u->y, image), u->shape[0] * u->shape[1], u->shape[2], out);
 }
 
 /* The gradient that reaches the stored result. */
-static void read_gradient(const trainer *t, const unit *u, int image, float *out)
-{
+static void read_gradient(const trainer *t, const unit *u, int image, float *out) {
     t->kernel->gradient(&u->t, image_of(u, u->y, image), image_of(u, u->dy, image),
                         u->shape[0] * u->shape[1], u->shape[2], out);
 }
 
-static int needs_gradient(const trainer *t, const unit *u, int slot)
-{
+static int needs_gradient(const trainer *t, const unit *u, int slot) {
     return t->unit[u->input[slot]].op != PTQ_OP_INPUT;
 }
 
 /* What batch norm and step sizes need of an image's complete gradient, while it is in the cache. */
-static void sum_gradient(const trainer *t, const unit *u, int image, int shard)
-{
+static void sum_gradient(const trainer *t, const unit *u, int image, int shard) {
     const float *y = image_of(u, u->y, image), *dy = image_of(u, u->dy, image);
     size_t at = (size_t)shard * channels_of(u);
     int pixels = u->shape[0] * u->shape[1];
@@ -1108,8 +1015,7 @@ static void sum_gradient(const trainer *t, const unit *u, int image, int shard)
 }
 
 /* After the last contribution to an input's gradient. */
-static void finish_gradient(const trainer *t, const unit *u, int slot, int image, int shard)
-{
+static void finish_gradient(const trainer *t, const unit *u, int slot, int image, int shard) {
     if (u->last[slot])
         sum_gradient(t, &t->unit[u->input[slot]], image, shard);
 }
@@ -1119,8 +1025,7 @@ static void finish_gradient(const trainer *t, const unit *u, int slot, int image
 /* Copies a block of rows x columns x channels between buffers; a negative channel count is
    impossible here, a smaller one takes a group out. */
 static void copy_group(const float *from, size_t from_step, float *to, size_t to_step, int pixels,
-                       int channels)
-{
+                       int channels) {
     for (int p = 0; p < pixels; p++)
         memcpy(to + (size_t)p * to_step, from + (size_t)p * from_step,
                (size_t)channels * sizeof *to);
@@ -1128,8 +1033,7 @@ static void copy_group(const float *from, size_t from_step, float *to, size_t to
 
 /* The padded value of the input: [group][row][column][channel of the group]. The border stays zero
    from the beginning of the task. */
-static void read_padded(const trainer *t, const unit *u, int image, int thread, float *to)
-{
+static void read_padded(const trainer *t, const unit *u, int image, int thread, float *to) {
     const unit *in = &t->unit[u->input[0]];
     const window *w = &u->w;
     int channels = w->channels / w->groups;
@@ -1159,8 +1063,8 @@ static void read_padded(const trainer *t, const unit *u, int image, int thread, 
 }
 
 /* The padded gradient of the result, in the same layout. */
-static void read_padded_gradient(const trainer *t, const unit *u, int image, int thread, float *to)
-{
+static void read_padded_gradient(const trainer *t, const unit *u, int image, int thread,
+                                 float *to) {
     const window *w = &u->w;
     int outputs = w->outputs / w->groups;
     size_t row = (size_t)w->out_width * (size_t)w->outputs;
@@ -1183,8 +1087,8 @@ static void read_padded_gradient(const trainer *t, const unit *u, int image, int
                        outputs);
 }
 
-static void forward_group(const trainer *t, const unit *u, int group, const float *source, float *y)
-{
+static void forward_group(const trainer *t, const unit *u, int group, const float *source,
+                          float *y) {
     const window *w = &u->w;
     int channels = w->channels / w->groups, outputs = w->outputs / w->groups;
     conv_row r;
@@ -1207,8 +1111,7 @@ static void forward_group(const trainer *t, const unit *u, int group, const floa
     }
 }
 
-static void forward_weights(const trainer *t, const unit *u, int image, int thread)
-{
+static void forward_weights(const trainer *t, const unit *u, int image, int thread) {
     float *source = scratch(t, thread, SOURCE);
 
     read_padded(t, u, image, thread, source);
@@ -1218,8 +1121,7 @@ static void forward_weights(const trainer *t, const unit *u, int image, int thre
 
 /* dx for one phase of one group, all its rows. */
 static void backward_phase(const trainer *t, const unit *u, int group, int py, int px,
-                           const float *weight, const float *gradient, float *dx)
-{
+                           const float *weight, const float *gradient, float *dx) {
     const window *w = &u->w;
     int channels = w->channels / w->groups, outputs = w->outputs / w->groups;
     phase down = phase_of(w, 0, py), across = phase_of(w, 1, px);
@@ -1252,8 +1154,7 @@ static void backward_phase(const trainer *t, const unit *u, int group, int py, i
 }
 
 static void backward_inputs(const trainer *t, const unit *u, int group, const float *gradient,
-                            float *dx)
-{
+                            float *dx) {
     const window *w = &u->w;
     const float *weight = u->backward + u->packed_back / (size_t)w->groups * (size_t)group;
     size_t across = (size_t)KERNEL_PADDED(w->channels / w->groups);
@@ -1268,8 +1169,7 @@ static void backward_inputs(const trainer *t, const unit *u, int group, const fl
 }
 
 static void backward_group(const trainer *t, const unit *u, int group, const float *source,
-                           const float *gradient, int shard)
-{
+                           const float *gradient, int shard) {
     const window *w = &u->w;
     int channels = w->channels / w->groups, outputs = w->outputs / w->groups;
     conv_gradient g;
@@ -1292,8 +1192,7 @@ static void backward_group(const trainer *t, const unit *u, int group, const flo
     t->kernel->conv_weights(&g);
 }
 
-static void add_bias_gradient(const unit *u, const float *gradient, int shard)
-{
+static void add_bias_gradient(const unit *u, const float *gradient, int shard) {
     const window *w = &u->w;
     int outputs = w->outputs / w->groups;
     size_t pitch = (size_t)(u->grown[1] * outputs);
@@ -1308,8 +1207,7 @@ static void add_bias_gradient(const unit *u, const float *gradient, int shard)
                                          (size_t)((u->before[1] + x) * outputs + o)];
 }
 
-static void backward_weights(const trainer *t, const unit *u, int image, int shard, int thread)
-{
+static void backward_weights(const trainer *t, const unit *u, int image, int shard, int thread) {
     const unit *in = &t->unit[u->input[0]];
     float *source = scratch(t, thread, SOURCE), *gradient = scratch(t, thread, GRADIENT);
 
@@ -1329,8 +1227,7 @@ typedef struct taps {
     int y0, y1, x0, x1; /* of the input, inside it */
 } taps;
 
-static taps taps_of(const window *w, int y, int x)
-{
+static taps taps_of(const window *w, int y, int x) {
     taps at;
 
     at.y0 = y * w->stride[0] - w->pad[0];
@@ -1342,13 +1239,11 @@ static taps taps_of(const window *w, int y, int x)
     return at;
 }
 
-static size_t pixel_at(const window *w, int y, int x, int c)
-{
+static size_t pixel_at(const window *w, int y, int x, int c) {
     return ((size_t)y * (size_t)w->width + (size_t)x) * (size_t)w->channels + (size_t)c;
 }
 
-static size_t largest_tap(const window *w, taps at, int c, const float *value)
-{
+static size_t largest_tap(const window *w, taps at, int c, const float *value) {
     size_t best = pixel_at(w, at.y0, at.x0, c);
 
     for (int y = at.y0; y < at.y1; y++)
@@ -1358,16 +1253,14 @@ static size_t largest_tap(const window *w, taps at, int c, const float *value)
     return best;
 }
 
-static float average_share(const unit *u, taps at)
-{
+static float average_share(const unit *u, taps at) {
     int area =
         u->node->include_pad ? u->w.kernel[0] * u->w.kernel[1] : (at.y1 - at.y0) * (at.x1 - at.x0);
 
     return 1 / (float)area;
 }
 
-static float pool_value(const unit *u, taps at, int c, const float *value)
-{
+static float pool_value(const unit *u, taps at, int c, const float *value) {
     float sum = 0;
 
     if (u->op == PTQ_OP_MAX_POOL)
@@ -1378,8 +1271,7 @@ static float pool_value(const unit *u, taps at, int c, const float *value)
     return sum * average_share(u, at);
 }
 
-static void pool_gradient(const unit *u, taps at, int c, const float *value, float g, float *dx)
-{
+static void pool_gradient(const unit *u, taps at, int c, const float *value, float g, float *dx) {
     float share;
 
     if (u->op == PTQ_OP_MAX_POOL) {
@@ -1392,8 +1284,7 @@ static void pool_gradient(const unit *u, taps at, int c, const float *value, flo
             dx[pixel_at(&u->w, y, x, c)] += share;
 }
 
-static void forward_pool(const trainer *t, const unit *u, int image, int thread)
-{
+static void forward_pool(const trainer *t, const unit *u, int image, int thread) {
     float *value = scratch(t, thread, SOURCE), *y = image_of(u, u->y, image);
 
     read_value(t, &t->unit[u->input[0]], image, value);
@@ -1403,8 +1294,7 @@ static void forward_pool(const trainer *t, const unit *u, int image, int thread)
                 *y++ = pool_value(u, taps_of(&u->w, i, k), c, value);
 }
 
-static void backward_pool(const trainer *t, const unit *u, int image, int thread)
-{
+static void backward_pool(const trainer *t, const unit *u, int image, int thread) {
     const unit *in = &t->unit[u->input[0]];
     float *value = scratch(t, thread, SOURCE), *gradient = scratch(t, thread, GRADIENT);
     float *dx = image_of(in, in->dy, image);
@@ -1419,8 +1309,7 @@ static void backward_pool(const trainer *t, const unit *u, int image, int thread
                 pool_gradient(u, taps_of(&u->w, i, k), c, value, *gradient++, dx);
 }
 
-static void forward_global(const trainer *t, const unit *u, int image, int thread)
-{
+static void forward_global(const trainer *t, const unit *u, int image, int thread) {
     const unit *in = &t->unit[u->input[0]];
     float *value = scratch(t, thread, SOURCE), *y = image_of(u, u->y, image);
     int pixels = in->shape[0] * in->shape[1], channels = u->shape[2];
@@ -1434,8 +1323,7 @@ static void forward_global(const trainer *t, const unit *u, int image, int threa
         y[c] /= (float)pixels;
 }
 
-static void backward_global(const trainer *t, const unit *u, int image, int thread)
-{
+static void backward_global(const trainer *t, const unit *u, int image, int thread) {
     const unit *in = &t->unit[u->input[0]];
     float *gradient = scratch(t, thread, GRADIENT), *dx = image_of(in, in->dy, image);
     int pixels = in->shape[0] * in->shape[1], channels = u->shape[2];
@@ -1452,8 +1340,7 @@ static void backward_global(const trainer *t, const unit *u, int image, int thre
 
 /* ---- Addition and copy ---- */
 
-static void forward_sum(const trainer *t, const unit *u, int image)
-{
+static void forward_sum(const trainer *t, const unit *u, int image) {
     float *y = image_of(u, u->y, image);
 
     read_value(t, &t->unit[u->input[0]], image, y);
@@ -1465,8 +1352,7 @@ static void forward_sum(const trainer *t, const unit *u, int image)
     }
 }
 
-static void backward_sum(const trainer *t, const unit *u, int slot, int image, int thread)
-{
+static void backward_sum(const trainer *t, const unit *u, int slot, int image, int thread) {
     const unit *in = &t->unit[u->input[slot]];
     float *dx = image_of(in, in->dy, image), *gradient = scratch(t, thread, GRADIENT);
 
@@ -1481,8 +1367,7 @@ static void backward_sum(const trainer *t, const unit *u, int slot, int image, i
 
 /* ---- Batch norm ---- */
 
-static double over_shards(const double *sum, int c, int channels)
-{
+static double over_shards(const double *sum, int c, int channels) {
     double total = 0;
 
     for (int s = 0; s < TRAINER_SHARDS; s++)
@@ -1490,8 +1375,7 @@ static double over_shards(const double *sum, int c, int channels)
     return total;
 }
 
-static void set_norm(const trainer *t, unit *u, int c, double mean, double variance)
-{
+static void set_norm(const trainer *t, unit *u, int c, double mean, double variance) {
     double scale;
 
     u->inverse[c] = 1 / sqrt(variance + (double)u->norm->epsilon);
@@ -1500,15 +1384,13 @@ static void set_norm(const trainer *t, unit *u, int c, double mean, double varia
     u->t.shift[c] = (float)((double)t->state[u->beta + (size_t)c] - mean * scale);
 }
 
-static double norm_count(const trainer *t, const unit *u)
-{
+static double norm_count(const trainer *t, const unit *u) {
     return (double)t->images * u->shape[0] * u->shape[1];
 }
 
 /* Sums are taken around the running mean: a variance as a difference of two large numbers would
    lose its digits. */
-static void finish_norm(trainer *t, unit *u)
-{
+static void finish_norm(trainer *t, unit *u) {
     double n = norm_count(t, u), share = (double)t->options.momentum;
 
     for (int c = 0; c < u->shape[2]; c++) {
@@ -1533,8 +1415,7 @@ static void finish_norm(trainer *t, unit *u)
 /* The gradient through the batch's own mean and variance (Ioffe and Szegedy 2015,
    https://arxiv.org/abs/1502.03167, 3) as a function of dv and y. `pivot` now holds the mean, up to
    a rounding that the scale's own computation shares. */
-static void finish_norm_gradient(trainer *t, unit *u)
-{
+static void finish_norm_gradient(trainer *t, unit *u) {
     double n = norm_count(t, u);
 
     for (int c = 0; c < u->shape[2]; c++) {
@@ -1553,8 +1434,7 @@ static void finish_norm_gradient(trainer *t, unit *u)
 
 /* ---- One step ---- */
 
-static void fill_shard(trainer *t, int shard, int thread)
-{
+static void fill_shard(trainer *t, int shard, int thread) {
     unit *u = &t->unit[0];
 
     (void)thread;
@@ -1562,8 +1442,7 @@ static void fill_shard(trainer *t, int shard, int thread)
         t->source.fill(t->source.user, i, image_of(u, u->y, i), &t->label[i]);
 }
 
-static void forward_image(const trainer *t, const unit *u, int image, int thread)
-{
+static void forward_image(const trainer *t, const unit *u, int image, int thread) {
     switch (u->op) {
     case PTQ_OP_CONV2D:
     case PTQ_OP_DENSE:
@@ -1582,8 +1461,7 @@ static void forward_image(const trainer *t, const unit *u, int image, int thread
 }
 
 /* Borders that convolution relies on. */
-static void clear_scratch(const trainer *t, const unit *u, int thread, int backward)
-{
+static void clear_scratch(const trainer *t, const unit *u, int thread, int backward) {
     const window *w = &u->w;
     size_t n = (size_t)u->padded[0] * (size_t)u->padded[1] * (size_t)w->channels;
 
@@ -1595,8 +1473,7 @@ static void clear_scratch(const trainer *t, const unit *u, int thread, int backw
         memset(scratch(t, thread, GRADIENT), 0, n * sizeof(float));
 }
 
-static void forward_shard(trainer *t, int shard, int thread)
-{
+static void forward_shard(trainer *t, int shard, int thread) {
     unit *u = &t->unit[t->current];
     size_t c = channels_of(u);
     double *sum = u->sum + (size_t)shard * c, *square = u->square + (size_t)shard * c;
@@ -1612,8 +1489,7 @@ static void forward_shard(trainer *t, int shard, int thread)
     }
 }
 
-static void forward(trainer *t, trainer_source source, int images)
-{
+static void forward(trainer *t, trainer_source source, int images) {
     t->images = images;
     t->source = source;
     run_tasks(t, pack_unit, t->units);
@@ -1632,8 +1508,7 @@ static void forward(trainer *t, trainer_source source, int images)
 
 /* -sum over classes of target log(softmax), and its gradient softmax - target, over images. */
 static double image_loss(const float *logits, int classes, int label, float smoothing, int images,
-                         float *gradient)
-{
+                         float *gradient) {
     double sum = 0, loss = 0, top = (double)logits[ptq_argmax(logits, classes)];
 
     for (int c = 0; c < classes; c++)
@@ -1648,8 +1523,7 @@ static double image_loss(const float *logits, int classes, int label, float smoo
     return loss;
 }
 
-static void loss_shard(trainer *t, int shard, int thread)
-{
+static void loss_shard(trainer *t, int shard, int thread) {
     const unit *u = &t->unit[t->logits];
     int classes = u->shape[2];
     float *logits = scratch(t, thread, SOURCE);
@@ -1665,8 +1539,7 @@ static void loss_shard(trainer *t, int shard, int thread)
     }
 }
 
-static void backward_image(const trainer *t, const unit *u, int image, int shard, int thread)
-{
+static void backward_image(const trainer *t, const unit *u, int image, int shard, int thread) {
     switch (u->op) {
     case PTQ_OP_CONV2D:
     case PTQ_OP_DENSE:
@@ -1686,8 +1559,7 @@ static void backward_image(const trainer *t, const unit *u, int image, int shard
     }
 }
 
-static void backward_shard(trainer *t, int shard, int thread)
-{
+static void backward_shard(trainer *t, int shard, int thread) {
     const unit *u = &t->unit[t->current];
 
     clear_scratch(t, u, thread, 1);
@@ -1704,8 +1576,7 @@ static void backward_shard(trainer *t, int shard, int thread)
 }
 
 /* Where this unit's gradients go: into an empty dy or on top of what others wrote. */
-static void plan_backward(trainer *t, unit *u)
-{
+static void plan_backward(trainer *t, unit *u) {
     for (int k = 0; k < 2; k++) {
         unit *in;
 
@@ -1718,8 +1589,7 @@ static void plan_backward(trainer *t, unit *u)
     }
 }
 
-static void backward(trainer *t)
-{
+static void backward(trainer *t) {
     for (int i = 0; i < t->units; i++) {
         unit *u = &t->unit[i];
 
@@ -1741,8 +1611,7 @@ static void backward(trainer *t)
 }
 
 void trainer_step(trainer *t, trainer_source source, int images, float smoothing,
-                  trainer_result *out)
-{
+                  trainer_result *out) {
     t->smoothing = smoothing;
     forward(t, source, images);
     backward(t);
@@ -1757,8 +1626,7 @@ void trainer_step(trainer *t, trainer_source source, int images, float smoothing
 
 /* ---- Numbers that are none ---- */
 
-static const char *param_title(int param)
-{
+static const char *param_title(int param) {
     static const char *const title[TRAINER_PARAM_COUNT] = {"a weight",
                                                            "a bias",
                                                            "a mean",
@@ -1771,14 +1639,12 @@ static const char *param_title(int param)
 }
 
 /* What the state says: step sizes must be normal numbers, as in the model file. */
-static int is_sound(const trainer_param *p, float value)
-{
+static int is_sound(const trainer_param *p, float value) {
     return p->param < PTQ_PARAM_COUNT ? isfinite(value) : isnormal(step_of(value));
 }
 
 /* Of the last batch, in the order of computation: the first is the origin of all others. */
-static const unit *first_overflow(const trainer *t)
-{
+static const unit *first_overflow(const trainer *t) {
     for (int i = 0; i < t->units; i++)
         for (size_t k = 0; k < t->unit[i].size * (size_t)t->images; k++)
             if (!isfinite(t->unit[i].y[k]))
@@ -1786,8 +1652,7 @@ static const unit *first_overflow(const trainer *t)
     return &t->unit[t->logits];
 }
 
-ptq_status trainer_check(const trainer *t, double loss, ptq_error *err)
-{
+ptq_status trainer_check(const trainer *t, double loss, ptq_error *err) {
     for (int i = 0; i < t->params; i++) {
         const trainer_param *p = &t->param[i];
 
@@ -1804,16 +1669,14 @@ ptq_status trainer_check(const trainer *t, double loss, ptq_error *err)
 
 /* ---- Initialization and export ---- */
 
-static double normal(ptq_rng *rng)
-{
+static double normal(ptq_rng *rng) {
     double u = ((double)ptq_rng_next(rng) + 1) / 4294967297.0;
     double v = (double)ptq_rng_next(rng) / 4294967296.0;
 
     return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
 }
 
-void trainer_init(trainer *t, uint64_t seed)
-{
+void trainer_init(trainer *t, uint64_t seed) {
     for (int i = 0; i < t->params; i++) {
         const trainer_param *p = &t->param[i];
         const ptq_tensor *weight = &t->model->node[p->node].param[PTQ_PARAM_WEIGHT];
@@ -1831,8 +1694,7 @@ void trainer_init(trainer *t, uint64_t seed)
 /* Codes and scales of a node's weights, and its bias in units of their product with the scale of
    the input. */
 static ptq_status export_integers(const trainer *t, const unit *u, const float *state,
-                                  ptq_model *model, ptq_error *err)
-{
+                                  ptq_model *model, ptq_error *err) {
     ptq_node *node = &model->node[u->node - t->model->node];
     ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT], *bias = &node->param[PTQ_PARAM_BIAS];
     size_t each = u->weights / (size_t)u->w.outputs;
@@ -1858,8 +1720,7 @@ static ptq_status export_integers(const trainer *t, const unit *u, const float *
 }
 
 /* Step sizes of results, before the nodes that read them need them. */
-static void export_steps(const trainer *t, const float *state, ptq_model *model)
-{
+static void export_steps(const trainer *t, const float *state, ptq_model *model) {
     for (int i = 0; i < t->params; i++) {
         const trainer_param *p = &t->param[i];
         ptq_node *node = &model->node[p->node];
@@ -1877,8 +1738,7 @@ static void export_steps(const trainer *t, const float *state, ptq_model *model)
     }
 }
 
-ptq_status trainer_export(const trainer *t, const float *state, ptq_model *model, ptq_error *err)
-{
+ptq_status trainer_export(const trainer *t, const float *state, ptq_model *model, ptq_error *err) {
     export_steps(t, state, model);
     for (int i = 0; i < t->params; i++) {
         const trainer_param *p = &t->param[i];
@@ -1898,8 +1758,7 @@ ptq_status trainer_export(const trainer *t, const float *state, ptq_model *model
     return ptq_model_check(model, err);
 }
 
-void trainer_classify(trainer *t, trainer_source source, int images, int *classes, int *labels)
-{
+void trainer_classify(trainer *t, trainer_source source, int images, int *classes, int *labels) {
     const unit *u = &t->unit[t->logits];
     int frozen = t->options.frozen_norm;
     float *logits = scratch(t, 0, SOURCE);

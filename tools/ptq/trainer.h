@@ -18,7 +18,7 @@ enum { TRAINER_WEIGHT_STEP = PTQ_PARAM_COUNT, TRAINER_MID_STEP, TRAINER_STEP, TR
 
 /* A part of the state vector: one parameter of one node, in the order of the model file. */
 typedef struct trainer_param {
-    int node, param; /* of the model: PTQ_PARAM_WEIGHT, PTQ_PARAM_BIAS, PTQ_PARAM_MEAN, PTQ_PARAM_VARIANCE, or below */
+    int node, param; /* of the model: PTQ_PARAM_WEIGHT, _BIAS, _MEAN, _VARIANCE, or below */
     size_t offset, count;
     int trained; /* has a gradient; not so statistics, nor a bias that batch norm takes away */
     int decayed; /* weights of convolution and dense layers; not biases, gamma and beta */

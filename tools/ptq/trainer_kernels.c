@@ -33,21 +33,16 @@ typedef float pack;
 
 /* Vectors go through pointers: by value they would have a calling convention that depends on the
    instruction set. */
-INLINE void load(lanes *to, const float *from)
-{
-    memcpy(to, from, sizeof *to);
-}
+INLINE void load(lanes *to, const float *from) { memcpy(to, from, sizeof *to); }
 
-INLINE void store(float *to, const lanes *from, int n)
-{
+INLINE void store(float *to, const lanes *from, int n) {
     if (n >= LANES)
         memcpy(to, from, sizeof *from);
     else
         memcpy(to, from, (size_t)n * sizeof *to);
 }
 
-INLINE void store_result(float *to, lanes *from, int n, int accumulate)
-{
+INLINE void store_result(float *to, lanes *from, int n, int accumulate) {
     lanes before;
 
     if (accumulate) {
@@ -66,53 +61,49 @@ INLINE void store_result(float *to, lanes *from, int n, int accumulate)
 
 #define BEGIN_A(p) lanes a##p = start_a;
 #define BEGIN_B(p) lanes b##p = start_b;
-#define STEP_A(p) a##p += x[(p) * step] * wa;
-#define STEP_AB(p)              \
-    a##p += x[(p) * step] * wa; \
-    b##p += x[(p) * step] * wb;
-#define END_A(p) store_result(to + (p) * r->dest_step, &a##p, n, r->accumulate);
-#define END_B(p) store_result(to + LANES + (p) * r->dest_step, &b##p, n - LANES, r->accumulate);
+#define STEP_A(p) a##p += x[(p)*step] * wa;
+#define STEP_AB(p)                                                                                 \
+    a##p += x[(p)*step] * wa;                                                                      \
+    b##p += x[(p)*step] * wb;
+#define END_A(p) store_result(to + (p)*r->dest_step, &a##p, n, r->accumulate);
+#define END_B(p) store_result(to + LANES + (p)*r->dest_step, &b##p, n - LANES, r->accumulate);
 
 /* P results next to each other, one vector of outputs, or two. Named accumulators stay in registers
    where arrays may not. `step` is an argument because constants make short addresses. */
-#define CONV_TILES(P)                                                                        \
-    INLINE void conv_narrow_##P(const conv_row *r, size_t step, int x0, int o)               \
-    {                                                                                        \
-        const float *weight = r->weight + o;                                                 \
-        size_t across = KERNEL_PADDED((size_t)r->outputs);                                   \
-        float *to = r->dest + (size_t)x0 * r->dest_step + o;                                 \
-        int n = r->outputs - o;                                                              \
-        lanes wa, start_a;                                                                   \
-        load(&start_a, r->bias + o);                                                         \
-        LIST_##P(BEGIN_A) for (int u = 0; u < r->rows; u++)                                  \
-        {                                                                                    \
-            const float *x = r->source + (size_t)u * r->pitch + (size_t)x0 * step;           \
-            for (const float *end = x + r->run; x < end; x++, weight += across) {            \
-                load(&wa, weight);                                                           \
-                LIST_##P(STEP_A)                                                             \
-            }                                                                                \
-        }                                                                                    \
-        LIST_##P(END_A)                                                                      \
-    }                                                                                        \
-    INLINE void conv_wide_##P(const conv_row *r, size_t step, int x0, int o)                 \
-    {                                                                                        \
-        const float *weight = r->weight + o;                                                 \
-        size_t across = KERNEL_PADDED((size_t)r->outputs);                                   \
-        float *to = r->dest + (size_t)x0 * r->dest_step + o;                                 \
-        int n = r->outputs - o;                                                              \
-        lanes wa, wb, start_a, start_b;                                                      \
-        load(&start_a, r->bias + o);                                                         \
-        load(&start_b, r->bias + o + LANES);                                                 \
-        LIST_##P(BEGIN_A) LIST_##P(BEGIN_B) for (int u = 0; u < r->rows; u++)                \
-        {                                                                                    \
-            const float *x = r->source + (size_t)u * r->pitch + (size_t)x0 * step;           \
-            for (const float *end = x + r->run; x < end; x++, weight += across) {            \
-                load(&wa, weight);                                                           \
-                load(&wb, weight + LANES);                                                   \
-                LIST_##P(STEP_AB)                                                            \
-            }                                                                                \
-        }                                                                                    \
-        LIST_##P(END_A) LIST_##P(END_B)                                                      \
+#define CONV_TILES(P)                                                                              \
+    INLINE void conv_narrow_##P(const conv_row *r, size_t step, int x0, int o) {                   \
+        const float *weight = r->weight + o;                                                       \
+        size_t across = KERNEL_PADDED((size_t)r->outputs);                                         \
+        float *to = r->dest + (size_t)x0 * r->dest_step + o;                                       \
+        int n = r->outputs - o;                                                                    \
+        lanes wa, start_a;                                                                         \
+        load(&start_a, r->bias + o);                                                               \
+        LIST_##P(BEGIN_A) for (int u = 0; u < r->rows; u++) {                                      \
+            const float *x = r->source + (size_t)u * r->pitch + (size_t)x0 * step;                 \
+            for (const float *end = x + r->run; x < end; x++, weight += across) {                  \
+                load(&wa, weight);                                                                 \
+                LIST_##P(STEP_A)                                                                   \
+            }                                                                                      \
+        }                                                                                          \
+        LIST_##P(END_A)                                                                            \
+    }                                                                                              \
+    INLINE void conv_wide_##P(const conv_row *r, size_t step, int x0, int o) {                     \
+        const float *weight = r->weight + o;                                                       \
+        size_t across = KERNEL_PADDED((size_t)r->outputs);                                         \
+        float *to = r->dest + (size_t)x0 * r->dest_step + o;                                       \
+        int n = r->outputs - o;                                                                    \
+        lanes wa, wb, start_a, start_b;                                                            \
+        load(&start_a, r->bias + o);                                                               \
+        load(&start_b, r->bias + o + LANES);                                                       \
+        LIST_##P(BEGIN_A) LIST_##P(BEGIN_B) for (int u = 0; u < r->rows; u++) {                    \
+            const float *x = r->source + (size_t)u * r->pitch + (size_t)x0 * step;                 \
+            for (const float *end = x + r->run; x < end; x++, weight += across) {                  \
+                load(&wa, weight);                                                                 \
+                load(&wb, weight + LANES);                                                         \
+                LIST_##P(STEP_AB)                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+        LIST_##P(END_A) LIST_##P(END_B)                                                            \
     }
 
 CONV_TILES(1)
@@ -121,8 +112,7 @@ CONV_TILES(8)
 CONV_TILES(16)
 
 /* One vector of outputs for all results of the row. */
-INLINE void conv_narrow(const conv_row *r, size_t step, int o, int big)
-{
+INLINE void conv_narrow(const conv_row *r, size_t step, int o, int big) {
     int x = 0;
 
     if (big)
@@ -134,8 +124,7 @@ INLINE void conv_narrow(const conv_row *r, size_t step, int o, int big)
         conv_narrow_1(r, step, x, o);
 }
 
-INLINE void conv_wide(const conv_row *r, size_t step, int o)
-{
+INLINE void conv_wide(const conv_row *r, size_t step, int o) {
     int x = 0;
 
     for (; x + 8 <= r->count; x += 8)
@@ -144,8 +133,7 @@ INLINE void conv_wide(const conv_row *r, size_t step, int o)
         conv_wide_1(r, step, x, o);
 }
 
-INLINE void conv_outputs(const conv_row *r, size_t step, int big)
-{
+INLINE void conv_outputs(const conv_row *r, size_t step, int big) {
     int o = 0;
 
     if (big && LANES > 1)
@@ -155,8 +143,7 @@ INLINE void conv_outputs(const conv_row *r, size_t step, int big)
         conv_narrow(r, step, o, big);
 }
 
-INLINE void conv(const conv_row *r, int big)
-{
+INLINE void conv(const conv_row *r, int big) {
     switch (r->step) {
     case 16:
         conv_outputs(r, 16, big);
@@ -177,55 +164,51 @@ INLINE void conv(const conv_row *r, int big)
 #define ZERO_A(j) lanes a##j = zero;
 #define ZERO_B(j) lanes b##j = zero;
 #define GRADIENT_A(j) a##j += x[j] * ga;
-#define GRADIENT_AB(j)   \
-    a##j += x[j] * ga; \
+#define GRADIENT_AB(j)                                                                             \
+    a##j += x[j] * ga;                                                                             \
     b##j += x[j] * gb;
-#define ADD_A(j)                      \
-    load(&before, to + (j) * across); \
-    a##j += before;                   \
-    store(to + (j) * across, &a##j, LANES);
-#define ADD_B(j)                              \
-    load(&before, to + (j) * across + LANES); \
-    b##j += before;                           \
-    store(to + (j) * across + LANES, &b##j, LANES);
+#define ADD_A(j)                                                                                   \
+    load(&before, to + (j)*across);                                                                \
+    a##j += before;                                                                                \
+    store(to + (j)*across, &a##j, LANES);
+#define ADD_B(j)                                                                                   \
+    load(&before, to + (j)*across + LANES);                                                        \
+    b##j += before;                                                                                \
+    store(to + (j)*across + LANES, &b##j, LANES);
 
 /* J neighbouring floats of the source against one vector of outputs, or two. Lanes beyond the
    outputs collect what belongs to others; nobody reads them. */
-#define GRADIENT_TILES(J)                                                                     \
-    INLINE void weights_narrow_##J(const conv_gradient *g, int u, int j, int o)               \
-    {                                                                                         \
-        size_t across = KERNEL_PADDED((size_t)g->outputs);                                    \
-        float *to = g->weight + (size_t)(u * g->run + j) * across + o;                        \
-        lanes ga, before, zero;                                                               \
-        memset(&zero, 0, sizeof zero);                                                        \
-        LIST_##J(ZERO_A) for (int y = 0; y < g->height; y++)                                  \
-        {                                                                                     \
-            const float *x = g->source + (size_t)y * g->source_down + (size_t)u * g->pitch + j; \
-            const float *d = g->gradient + (size_t)y * g->gradient_down + o;                  \
-            for (int i = 0; i < g->width; i++, x += g->step, d += g->gradient_step) {         \
-                load(&ga, d);                                                                 \
-                LIST_##J(GRADIENT_A)                                                          \
-            }                                                                                 \
-        }                                                                                     \
-        LIST_##J(ADD_A)                                                                       \
-    }                                                                                         \
-    INLINE void weights_wide_##J(const conv_gradient *g, int u, int j, int o)                 \
-    {                                                                                         \
-        size_t across = KERNEL_PADDED((size_t)g->outputs);                                    \
-        float *to = g->weight + (size_t)(u * g->run + j) * across + o;                        \
-        lanes ga, gb, before, zero;                                                           \
-        memset(&zero, 0, sizeof zero);                                                        \
-        LIST_##J(ZERO_A) LIST_##J(ZERO_B) for (int y = 0; y < g->height; y++)                 \
-        {                                                                                     \
-            const float *x = g->source + (size_t)y * g->source_down + (size_t)u * g->pitch + j; \
-            const float *d = g->gradient + (size_t)y * g->gradient_down + o;                  \
-            for (int i = 0; i < g->width; i++, x += g->step, d += g->gradient_step) {         \
-                load(&ga, d);                                                                 \
-                load(&gb, d + LANES);                                                         \
-                LIST_##J(GRADIENT_AB)                                                         \
-            }                                                                                 \
-        }                                                                                     \
-        LIST_##J(ADD_A) LIST_##J(ADD_B)                                                       \
+#define GRADIENT_TILES(J)                                                                          \
+    INLINE void weights_narrow_##J(const conv_gradient *g, int u, int j, int o) {                  \
+        size_t across = KERNEL_PADDED((size_t)g->outputs);                                         \
+        float *to = g->weight + (size_t)(u * g->run + j) * across + o;                             \
+        lanes ga, before, zero;                                                                    \
+        memset(&zero, 0, sizeof zero);                                                             \
+        LIST_##J(ZERO_A) for (int y = 0; y < g->height; y++) {                                     \
+            const float *x = g->source + (size_t)y * g->source_down + (size_t)u * g->pitch + j;    \
+            const float *d = g->gradient + (size_t)y * g->gradient_down + o;                       \
+            for (int i = 0; i < g->width; i++, x += g->step, d += g->gradient_step) {              \
+                load(&ga, d);                                                                      \
+                LIST_##J(GRADIENT_A)                                                               \
+            }                                                                                      \
+        }                                                                                          \
+        LIST_##J(ADD_A)                                                                            \
+    }                                                                                              \
+    INLINE void weights_wide_##J(const conv_gradient *g, int u, int j, int o) {                    \
+        size_t across = KERNEL_PADDED((size_t)g->outputs);                                         \
+        float *to = g->weight + (size_t)(u * g->run + j) * across + o;                             \
+        lanes ga, gb, before, zero;                                                                \
+        memset(&zero, 0, sizeof zero);                                                             \
+        LIST_##J(ZERO_A) LIST_##J(ZERO_B) for (int y = 0; y < g->height; y++) {                    \
+            const float *x = g->source + (size_t)y * g->source_down + (size_t)u * g->pitch + j;    \
+            const float *d = g->gradient + (size_t)y * g->gradient_down + o;                       \
+            for (int i = 0; i < g->width; i++, x += g->step, d += g->gradient_step) {              \
+                load(&ga, d);                                                                      \
+                load(&gb, d + LANES);                                                              \
+                LIST_##J(GRADIENT_AB)                                                              \
+            }                                                                                      \
+        }                                                                                          \
+        LIST_##J(ADD_A) LIST_##J(ADD_B)                                                            \
     }
 
 GRADIENT_TILES(1)
@@ -233,8 +216,7 @@ GRADIENT_TILES(4)
 GRADIENT_TILES(8)
 GRADIENT_TILES(16)
 
-INLINE void weights_of_row(const conv_gradient *g, int u, int big)
-{
+INLINE void weights_of_row(const conv_gradient *g, int u, int big) {
     int o = 0, j;
 
     if (big && LANES > 1) {
@@ -257,26 +239,18 @@ INLINE void weights_of_row(const conv_gradient *g, int u, int big)
     }
 }
 
-INLINE void conv_weights(const conv_gradient *g, int big)
-{
+INLINE void conv_weights(const conv_gradient *g, int big) {
     for (int u = 0; u < g->rows; u++)
         weights_of_row(g, u, big);
 }
 
 /* ---- Elementwise passes: whole vectors of channels first, then single ones ---- */
 
-INLINE void read_pack(pack *to, const float *from)
-{
-    memcpy(to, from, sizeof *to);
-}
+INLINE void read_pack(pack *to, const float *from) { memcpy(to, from, sizeof *to); }
 
-INLINE void write_pack(float *to, const pack *from)
-{
-    memcpy(to, from, sizeof *from);
-}
+INLINE void write_pack(float *to, const pack *from) { memcpy(to, from, sizeof *from); }
 
-INLINE void constant(pack *to, float value)
-{
+INLINE void constant(pack *to, float value) {
     pack zero;
 
     memset(&zero, 0, sizeof zero);
@@ -287,8 +261,7 @@ INLINE void constant(pack *to, float value)
 #define ROUNDER 12582912.0f
 
 INLINE void value_block(const transform *t, const float *y, int pixels, int channels, int c,
-                        float *out, int add)
-{
+                        float *out, int add) {
     pack scale, shift, low, high, v, before;
 
     read_pack(&scale, t->scale + c);
@@ -311,15 +284,13 @@ INLINE void value_block(const transform *t, const float *y, int pixels, int chan
     }
 }
 
-INLINE float clamp(float v, float low, float high)
-{
+INLINE float clamp(float v, float low, float high) {
     v = v > low ? v : low;
     return v < high ? v : high;
 }
 
 INLINE void value_all(const transform *t, const float *y, int pixels, int channels, float *out,
-                      int add)
-{
+                      int add) {
     int c = 0;
 
     for (; c + PACK <= channels; c += PACK)
@@ -336,8 +307,7 @@ INLINE void value_all(const transform *t, const float *y, int pixels, int channe
 }
 
 INLINE void gradient_block(const transform *t, const float *y, const float *dv, int pixels,
-                           int channels, int c, float *out)
-{
+                           int channels, int c, float *out) {
     pack scale, shift, a, b, d, low, high, x, v, g;
 
     read_pack(&scale, t->scale + c);
@@ -358,16 +328,14 @@ INLINE void gradient_block(const transform *t, const float *y, const float *dv, 
     }
 }
 
-INLINE int is_inside(const transform *t, float y, int c)
-{
+INLINE int is_inside(const transform *t, float y, int c) {
     float v = y * t->scale[c] + t->shift[c];
 
     return v > t->low && v < t->high;
 }
 
 INLINE void gradient_all(const transform *t, const float *y, const float *dv, int pixels,
-                         int channels, float *out)
-{
+                         int channels, float *out) {
     int c = 0;
 
     for (; c + PACK <= channels; c += PACK)
@@ -382,8 +350,7 @@ INLINE void gradient_all(const transform *t, const float *y, const float *dv, in
 }
 
 /* Sums of one image fit in single precision; sums over images go to doubles. */
-INLINE void add_pack(double *to, const pack *sum)
-{
+INLINE void add_pack(double *to, const pack *sum) {
     float one[PACK];
 
     memcpy(one, sum, sizeof one);
@@ -392,8 +359,7 @@ INLINE void add_pack(double *to, const pack *sum)
 }
 
 INLINE void moments_all(const float *y, const float *pivot, int pixels, int channels, double *sum,
-                        double *square)
-{
+                        double *square) {
     size_t n = (size_t)pixels * (size_t)channels, across = (size_t)channels;
     int c = 0;
 
@@ -424,8 +390,7 @@ INLINE void moments_all(const float *y, const float *pivot, int pixels, int chan
 
 INLINE void gradient_moments_all(const transform *t, const float *y, const float *dv,
                                  const float *pivot, int pixels, int channels, double *sum,
-                                 double *product)
-{
+                                 double *product) {
     size_t n = (size_t)pixels * (size_t)channels, across = (size_t)channels;
     int c = 0;
 
@@ -461,8 +426,7 @@ INLINE void gradient_moments_all(const transform *t, const float *y, const float
 }
 
 INLINE double step_gradient_all(const transform *t, const float *y, const float *dv, int pixels,
-                                int channels)
-{
+                                int channels) {
     size_t n = (size_t)pixels * (size_t)channels, i = 0;
     pack x, g, v, inside, low, high, sum;
     double total[PACK] = {0};
@@ -485,8 +449,8 @@ INLINE double step_gradient_all(const transform *t, const float *y, const float 
     for (; i < n; i++) {
         float one = y[i] * t->scale[0], w = clamp(one, t->low, t->high);
 
-        total[0] += (double)dv[i] * (double)(((w + ROUNDER) - ROUNDER) -
-                                             (one > t->low && one < t->high ? one : 0));
+        total[0] += (double)dv[i] *
+                    (double)(((w + ROUNDER) - ROUNDER) - (one > t->low && one < t->high ? one : 0));
     }
     return total[0];
 }
@@ -494,57 +458,49 @@ INLINE double step_gradient_all(const transform *t, const float *y, const float 
 /* ---- One set of functions for each instruction set ---- */
 
 /* Attributes stand in no parentheses. NOLINTBEGIN(bugprone-macro-parentheses) */
-#define KERNEL_SET(SET, TARGET, PASSES, BIG)                                                      \
-    TARGET static void conv_##SET(const conv_row *r)                                              \
-    {                                                                                             \
-        conv(r, BIG);                                                                             \
-    }                                                                                             \
-    TARGET static void conv_weights_##SET(const conv_gradient *g)                                 \
-    {                                                                                             \
-        conv_weights(g, BIG);                                                                     \
-    }                                                                                             \
-    PASSES static void value_##SET(const transform *t, const float *y, int pixels, int channels,  \
-                                   float *out)                                                    \
-    {                                                                                             \
-        value_all(t, y, pixels, channels, out, 0);                                                \
-    }                                                                                             \
-    PASSES static void add_value_##SET(const transform *t, const float *y, int pixels,            \
-                                       int channels, float *out)                                  \
-    {                                                                                             \
-        value_all(t, y, pixels, channels, out, 1);                                                \
-    }                                                                                             \
-    PASSES static void gradient_##SET(const transform *t, const float *y, const float *dv,        \
-                                      int pixels, int channels, float *out)                       \
-    {                                                                                             \
-        gradient_all(t, y, dv, pixels, channels, out);                                            \
-    }                                                                                             \
-    PASSES static void moments_##SET(const float *y, const float *pivot, int pixels,              \
-                                     int channels, double *sum, double *square)                   \
-    {                                                                                             \
-        moments_all(y, pivot, pixels, channels, sum, square);                                     \
-    }                                                                                             \
-    PASSES static void gradient_moments_##SET(const transform *t, const float *y,                 \
-                                              const float *dv, const float *pivot, int pixels,    \
-                                              int channels, double *sum, double *product)         \
-    {                                                                                             \
-        gradient_moments_all(t, y, dv, pivot, pixels, channels, sum, product);                    \
-    }                                                                                             \
-    PASSES static double step_gradient_##SET(const transform *t, const float *y, const float *dv, \
-                                             int pixels, int channels)                            \
-    {                                                                                             \
-        return step_gradient_all(t, y, dv, pixels, channels);                                     \
-    }                                                                                             \
-    static const kernel_set set_##SET = {#SET,          conv_##SET,      conv_weights_##SET,      \
-                                         value_##SET,   add_value_##SET, gradient_##SET,          \
-                                         moments_##SET, gradient_moments_##SET,                   \
+#define KERNEL_SET(SET, TARGET, PASSES, BIG)                                                       \
+    TARGET static void conv_##SET(const conv_row *r) { conv(r, BIG); }                             \
+    TARGET static void conv_weights_##SET(const conv_gradient *g) { conv_weights(g, BIG); }        \
+    PASSES static void value_##SET(const transform *t, const float *y, int pixels, int channels,   \
+                                   float *out) {                                                   \
+        value_all(t, y, pixels, channels, out, 0);                                                 \
+    }                                                                                              \
+    PASSES static void add_value_##SET(const transform *t, const float *y, int pixels,             \
+                                       int channels, float *out) {                                 \
+        value_all(t, y, pixels, channels, out, 1);                                                 \
+    }                                                                                              \
+    PASSES static void gradient_##SET(const transform *t, const float *y, const float *dv,         \
+                                      int pixels, int channels, float *out) {                      \
+        gradient_all(t, y, dv, pixels, channels, out);                                             \
+    }                                                                                              \
+    PASSES static void moments_##SET(const float *y, const float *pivot, int pixels, int channels, \
+                                     double *sum, double *square) {                                \
+        moments_all(y, pivot, pixels, channels, sum, square);                                      \
+    }                                                                                              \
+    PASSES static void gradient_moments_##SET(const transform *t, const float *y, const float *dv, \
+                                              const float *pivot, int pixels, int channels,        \
+                                              double *sum, double *product) {                      \
+        gradient_moments_all(t, y, dv, pivot, pixels, channels, sum, product);                     \
+    }                                                                                              \
+    PASSES static double step_gradient_##SET(const transform *t, const float *y, const float *dv,  \
+                                             int pixels, int channels) {                           \
+        return step_gradient_all(t, y, dv, pixels, channels);                                      \
+    }                                                                                              \
+    static const kernel_set set_##SET = {#SET,                                                     \
+                                         conv_##SET,                                               \
+                                         conv_weights_##SET,                                       \
+                                         value_##SET,                                              \
+                                         add_value_##SET,                                          \
+                                         gradient_##SET,                                           \
+                                         moments_##SET,                                            \
+                                         gradient_moments_##SET,                                   \
                                          step_gradient_##SET};
 /* NOLINTEND(bugprone-macro-parentheses) */
 
 #define NO_TARGET
 KERNEL_SET(plain, NO_TARGET, NO_TARGET, 0)
 
-static int is_wanted(const kernel_set *set, const char *name)
-{
+static int is_wanted(const kernel_set *set, const char *name) {
     return !name || strcmp(set->name, name) == 0;
 }
 
@@ -555,8 +511,7 @@ static int is_wanted(const kernel_set *set, const char *name)
 KERNEL_SET(avx2, AVX2, AVX2, 0)
 KERNEL_SET(avx512, AVX512, AVX2, 1)
 
-const kernel_set *kernels_find(const char *name)
-{
+const kernel_set *kernels_find(const char *name) {
     __builtin_cpu_init();
     if (is_wanted(&set_avx512, name) && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
@@ -570,8 +525,7 @@ const kernel_set *kernels_find(const char *name)
 
 #else
 
-const kernel_set *kernels_find(const char *name)
-{
+const kernel_set *kernels_find(const char *name) {
     return is_wanted(&set_plain, name) ? &set_plain : NULL;
 }
 
