@@ -878,11 +878,13 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err);
 #endif
+#ifndef PTQ_RUN_ONLY
 PTQ_API void ptq_cifar10_free(ptq_cifar10 *data);
 
 /* The images as a data set, which lives as long as `data` does. The classes have the names that
    were found beside the data, else CIFAR-10's. NULL: CIFAR-10 without images, for its names. */
 PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data);
+#endif
 
 /* PCG32 (O'Neill 2014, https://www.pcg-random.org): the same numbers everywhere. */
 typedef struct ptq_rng {
@@ -958,7 +960,9 @@ typedef struct ptq_observer {
 
 PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
                                        const ptq_allocator *allocator, ptq_error *err);
+#ifndef PTQ_RUN_ONLY
 PTQ_API void ptq_observer_free(ptq_observer *observer);
+#endif
 
 /* Looks at one image's tensor of n values; value i belongs to channel i % channels. PTQ_BAD_NUMBER,
    and nothing changed, if one is NaN or infinite. */
@@ -972,9 +976,11 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err);
 
+#ifndef PTQ_RUN_ONLY
 /* Share of the observed values that lie outside low..high: what coding them would clip. */
 PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
                                     float high);
+#endif
 
 /* ---------------------------------------------------------------------------------------------
    [CALIBRATE] Statistics of every tensor of a model */
@@ -1010,12 +1016,15 @@ typedef struct ptq_calibrate_options {
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err);
+#ifndef PTQ_RUN_ONLY
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration);
+#endif
 
 /* Adds what another calibration of the same model saw. */
 PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration,
                                          const ptq_calibration *other, ptq_error *err);
 
+#ifndef PTQ_RUN_ONLY
 /* Index of a tensor by name; -1 if it was not observed. */
 PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name);
 
@@ -1024,6 +1033,7 @@ PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char 
    that is not 0..255. In the manner of snprintf. */
 PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *text,
                                         size_t size);
+#endif
 
 /* How many of the images were calibrated on: must be 0 for images that are reported on. */
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
@@ -1044,9 +1054,11 @@ PTQ_API ptq_status ptq_calibration_load(const char *path, const ptq_allocator *a
                                         ptq_calibration **out, ptq_error *err);
 #endif
 
+#ifndef PTQ_RUN_ONLY
 /* FNV-1a, 64 bits (http://www.isthe.com/chongo/tech/comp/fnv), of a model's graph, preprocessing
    and parameters: by it a calibration knows its model. */
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model);
+#endif
 
 /* ---------------------------------------------------------------------------------------------
    [SCHEME] What to quantize how */
@@ -1148,8 +1160,10 @@ typedef struct ptq_scheme {
 /* A preset by name: PTQ_INVALID_ARGUMENT lists the names, as does PTQ_NAMES_PRESET. */
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err);
 
+#ifndef PTQ_RUN_ONLY
 /* A scheme as one line, "w8 per-channel mse, a8 u8 mse", in the manner of snprintf. */
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *text, size_t size);
+#endif
 
 /* PTQ_INVALID_ARGUMENT for bits outside 2..8 and choices that exclude each other. */
 PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *scheme, ptq_error *err);
@@ -1271,8 +1285,10 @@ struct ptq_comparison {
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err);
 
+#ifndef PTQ_RUN_ONLY
 /* Clopper and Pearson's exact interval for a share: `k` of `n`, at confidence 0 < level < 1. */
 PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high);
+#endif
 
 /* One tensor of the quantized model beside the same tensor of the float model. */
 typedef struct ptq_layer_error {
@@ -1443,6 +1459,19 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
             return ptq__try;                                                                       \
     } while (0)
 
+/* The next thing to do as long as nothing has failed, in functions that release something. */
+#define PTQ__THEN(status, expression) (status) = (status) ? (status) : (expression)
+
+/* The end of a function that makes an object: the caller gets all of it, or nothing is left. */
+#define PTQ__GIVE(status, object, release, out)                                                    \
+    do {                                                                                           \
+        if (status)                                                                                \
+            release(object);                                                                       \
+        else                                                                                       \
+            *(out) = (object);                                                                     \
+        return status;                                                                             \
+    } while (0)
+
 /* =============================================================================================
    PART ONE: FROM FLOATS TO INTEGERS
    Read straight through, it shows all that happens to one image: scalar code only, complete. The
@@ -1454,6 +1483,7 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
 typedef struct ptq__text ptq__text;
 typedef struct ptq__step ptq__step;
 typedef struct ptq__converter ptq__converter;
+static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator);
 static void ptq__put_node(ptq__text *text, const ptq_model *model, const ptq_node *node);
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
 static ptq_isa ptq__best_isa(void);
@@ -2393,6 +2423,14 @@ static ptq_status ptq__bad_node(ptq_error *err, ptq_status status, const ptq_nod
     return status;
 }
 
+/* Rules are lists of these: what must not be, and the message if it is. Each leaves the function,
+   and works on its `node` and `err`. */
+#define PTQ__REFUSE_IF(condition, status, ...)                                                     \
+    do {                                                                                           \
+        if (condition)                                                                             \
+            return ptq__bad_node(err, status, node, __VA_ARGS__);                                  \
+    } while (0)
+
 static int ptq__is_coded(const ptq_node *node) { return node->q.type != PTQ_TYPE_F32; }
 
 /* Weights that are integers of any width. */
@@ -2447,6 +2485,7 @@ static void ptq__relu_f32(const ptq__step *step, const ptq__frame *frame) {
         y[i] = ptq__activate(x[i], step->act);
 }
 
+/* Codes are compared as numbers: their order is that of what they stand for. */
 static void ptq__relu_int(const ptq__step *step, const ptq__frame *frame) {
     int i;
     for (i = 0; i < step->elements; i++) {
@@ -2482,13 +2521,11 @@ static int32_t ptq__add_codes(const ptq__adder *adder, int32_t a, int32_t b) {
     return ptq__to_code(sum, 0, adder->clamp.low, adder->clamp.high);
 }
 
-/* H x W x C, H x W x C -> H x W x C */
+/* H x W x C, H x W x C -> H x W x C: kernels walk both operands with one index. */
 static ptq_status ptq__add_shape(ptq_node *node, const int *a, const int *b, ptq_error *err) {
-    if (memcmp(a, b, sizeof node->shape))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "adds %dx%dx%d and %dx%dx%d; shapes must be equal", a[0], a[1], a[2],
-                             b[0], b[1], b[2]);
-    memcpy(node->shape, a, sizeof node->shape);
+    PTQ__REFUSE_IF(memcmp(a, b, sizeof node->shape), PTQ_BAD_GRAPH,
+                   "adds %dx%dx%d and %dx%dx%d; shapes must be equal", a[0], a[1], a[2], b[0], b[1],
+                   b[2]);
     return PTQ_OK;
 }
 
@@ -2500,6 +2537,7 @@ static void ptq__add_f32(const ptq__step *step, const ptq__frame *frame) {
         y[i] = ptq__activate(a[i] + b[i], step->act);
 }
 
+/* H x W x C codes each; the result may lie over the first operand, whose code is read before. */
 static void ptq__add_int(const ptq__step *step, const ptq__frame *frame) {
     ptq_type a = step->from[0]->q.type, b = step->from[1]->q.type;
     int i;
@@ -2518,10 +2556,9 @@ static ptq_status ptq__check_ratios(const ptq_model *model, const ptq_node *node
         const ptq_qparams *q = &model->node[node->input[k]].q;
         float in = node->residual && k == 0 ? node->mid.scale : q->scale;
         float ratio = ptq__div(in, node->q.scale);
-        if (!ptq__is_normal(ratio) || ratio > 1e6f || ratio < 1e-12f)
-            return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                                 "an operand's scale %g does not go with the result's %g",
-                                 (double)in, (double)node->q.scale);
+        PTQ__REFUSE_IF(!ptq__is_normal(ratio) || ratio > 1e6f || ratio < 1e-12f, PTQ_BAD_NUMBER,
+                       "an operand's scale %g does not go with the result's %g", (double)in,
+                       (double)node->q.scale);
     }
     return PTQ_OK;
 }
@@ -2545,33 +2582,30 @@ static int ptq__window(int size, int kernel, int stride, ptq_padding padding, in
     return total < 0 ? 0 : total / stride + 1;
 }
 
-/* H x W x C -> H' x W' x C. Also fills in the padding that SAME and VALID stand for. */
+/* H x W x C -> H' x W' x C. Also fills in the padding that SAME and VALID stand for. Padding less
+   than the kernel leaves every window at least one input: an average divides by their number. */
 static ptq_status ptq__window_shape(ptq_node *node, const int *in, const int *second,
                                     ptq_error *err) {
     const int *kernel = node->kernel, *stride = node->stride, *pad = node->pad;
     int axis;
-    (void)second;
     for (axis = 0; axis < 2; axis++) {
         int *before = &node->pad[axis], *after = &node->pad[axis + 2];
-        if (kernel[axis] < 1 || kernel[axis] > PTQ_MAX_KERNEL || stride[axis] < 1 ||
-            stride[axis] > PTQ_MAX_KERNEL)
-            return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                                 "kernel %dx%d with stride %dx%d; both must be 1 to %d", kernel[0],
-                                 kernel[1], stride[0], stride[1], PTQ_MAX_KERNEL);
-        if (node->padding == PTQ_PADDING_EXPLICIT &&
-            (*before < 0 || *after < 0 || *before >= kernel[axis] || *after >= kernel[axis]))
-            return ptq__bad_node(
-                err, PTQ_BAD_GRAPH, node,
-                "padding %d,%d,%d,%d must be at least 0 and less than the kernel %dx%d", pad[0],
-                pad[1], pad[2], pad[3], kernel[0], kernel[1]);
+        PTQ__REFUSE_IF(kernel[axis] < 1 || kernel[axis] > PTQ_MAX_KERNEL || stride[axis] < 1 ||
+                           stride[axis] > PTQ_MAX_KERNEL,
+                       PTQ_BAD_GRAPH, "kernel %dx%d with stride %dx%d; both must be 1 to %d",
+                       kernel[0], kernel[1], stride[0], stride[1], PTQ_MAX_KERNEL);
+        PTQ__REFUSE_IF(
+            node->padding == PTQ_PADDING_EXPLICIT &&
+                (*before < 0 || *after < 0 || *before >= kernel[axis] || *after >= kernel[axis]),
+            PTQ_BAD_GRAPH, "padding %d,%d,%d,%d must be at least 0 and less than the kernel %dx%d",
+            pad[0], pad[1], pad[2], pad[3], kernel[0], kernel[1]);
         node->shape[axis] =
             ptq__window(in[axis], kernel[axis], stride[axis], node->padding, before, after);
-        if (node->shape[axis] < 1)
-            return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                                 "a kernel of %dx%d does not fit into its input of %dx%d",
-                                 kernel[0], kernel[1], in[0], in[1]);
+        PTQ__REFUSE_IF(node->shape[axis] < 1, PTQ_BAD_GRAPH,
+                       "a kernel of %dx%d does not fit into its input of %dx%d", kernel[0],
+                       kernel[1], in[0], in[1]);
     }
-    node->shape[2] = in[2];
+    (void)second;
     return PTQ_OK;
 }
 
@@ -2583,31 +2617,19 @@ static ptq_status ptq__window_shape(ptq_node *node, const int *in, const int *se
        acc = b[o] + sum of (w - zw) (x - zx),     y = clamp(rne(acc * m[o]) + zy),
    b in units of sx * sw[o], and m[o] = sx * sw[o] / sy. No accumulator leaves 32 bits. */
 
-/* H x W x C -> H' x W' x channels */
+/* H x W x C -> H' x W' x channels. A residual is added element by element, in place. */
 static ptq_status ptq__conv_shape(ptq_node *node, const int *in, const int *residual,
                                   ptq_error *err) {
     const int *out = node->shape;
-    if (node->groups < 1 || in[2] % node->groups || node->channels % node->groups)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "%d groups must divide %d input and %d output channels", node->groups,
-                             in[2], node->channels);
+    PTQ__REFUSE_IF(node->groups < 1 || in[2] % node->groups || node->channels % node->groups,
+                   PTQ_BAD_GRAPH, "%d groups must divide %d input and %d output channels",
+                   node->groups, in[2], node->channels);
     PTQ__TRY(ptq__window_shape(node, in, NULL, err));
-    node->shape[2] = node->channels; /* not the input's, as for pools */
-    if ((node->residual != PTQ_RESIDUAL_NONE) != (residual != NULL))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a fused addition goes with a second input");
-    if (residual && memcmp(residual, out, sizeof node->shape))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "adds a residual of %dx%dx%d to a result of %dx%dx%d", residual[0],
-                             residual[1], residual[2], out[0], out[1], out[2]);
-    return PTQ_OK;
-}
-
-/* H x W x C -> 1 x 1 x channels */
-static ptq_status ptq__dense_shape(ptq_node *node, const int *in, const int *second,
-                                   ptq_error *err) {
-    (void)in, (void)second, (void)err;
-    node->shape[0] = node->shape[1] = 1;
-    node->shape[2] = node->channels;
+    PTQ__REFUSE_IF((node->residual != PTQ_RESIDUAL_NONE) != (residual != NULL), PTQ_BAD_GRAPH,
+                   "a fused addition goes with a second input");
+    PTQ__REFUSE_IF(residual && memcmp(residual, out, sizeof node->shape), PTQ_BAD_GRAPH,
+                   "adds a residual of %dx%dx%d to a result of %dx%dx%d", residual[0], residual[1],
+                   residual[2], out[0], out[1], out[2]);
     return PTQ_OK;
 }
 
@@ -2662,81 +2684,56 @@ static ptq_status ptq__check_sums(const ptq_model *model, const ptq_node *node, 
         uint64_t most = ptq__weight_mass(w, c) * reach;
         int64_t bias = b->rank && !node->dynamic ? ((const int32_t *)b->data)[c] : 0;
         most += (uint64_t)(bias < 0 ? -bias : bias);
-        if (most > INT32_MAX)
-            return ptq__bad_node(
-                err, PTQ_BAD_NUMBER, node,
-                "the accumulator of channel %d could reach %llu and overflow 32 bits", c,
-                (unsigned long long)most);
-        /* A multiplier that rounds to 0 would silence the channel; processors differ on denormals.
-           */
-        if (!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)))
-            return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                                 "scales %g (input), %g (weight %d) and %g (result) give no normal"
-                                 " multiplier",
-                                 (double)in->scale, (double)w->scale[w->scales > 1 ? c : 0], c,
-                                 (double)(node->residual ? node->mid.scale : node->q.scale));
+        PTQ__REFUSE_IF(most > INT32_MAX, PTQ_BAD_NUMBER,
+                       "the accumulator of channel %d could reach %llu and overflow 32 bits", c,
+                       (unsigned long long)most);
+        /* One that rounds to 0 would silence the channel; processors differ on denormals. */
+        PTQ__REFUSE_IF(!node->dynamic && !ptq__is_normal(ptq__multiplier(model, node, c)),
+                       PTQ_BAD_NUMBER,
+                       "scales %g (input), %g (weight %d) and %g (result) give no normal"
+                       " multiplier",
+                       (double)in->scale, (double)w->scale[w->scales > 1 ? c : 0], c,
+                       (double)(node->residual ? node->mid.scale : node->q.scale));
     }
     return node->residual && ptq__is_coded(node) ? ptq__check_ratios(model, node, err) : PTQ_OK;
 }
 
-/* Where the input under one tap begins, at channel 0; -1 in the padding. */
-static int ptq__under(const ptq__step *step, int y, int x) {
+/* A window of 1 x 1 without padding: what lies under it needs no gathering. */
+static int ptq__is_direct(const ptq__step *step) {
+    return step->kernel[0] * step->kernel[1] == 1 && step->pad[0] == 0 && step->pad[1] == 0;
+}
+
+/* Where the input under tap (u, v) of the window at position p = y * W' + x of the result begins,
+   at channel 0; -1 in the padding. */
+static ptrdiff_t ptq__under(const ptq__step *step, int p, int u, int v) {
+    int y = p / step->node->shape[1] * step->stride[0] - step->pad[0] + u;
+    int x = p % step->node->shape[1] * step->stride[1] - step->pad[1] + v;
     if (y < 0 || y >= step->in[0] || x < 0 || x >= step->in[1])
         return -1;
-    return (y * step->in[1] + x) * step->in[2];
+    return ((ptrdiff_t)y * step->in[1] + x) * step->in[2];
 }
 
-/* A window of 1 x 1 over all channels, without padding. */
-static int ptq__is_direct(const ptq__step *step) {
-    return step->kernel[0] * step->kernel[1] == 1 && step->groups == 1 && step->pad[0] == 0 &&
-           step->pad[1] == 0;
-}
+/* The inputs under the window at position p, of n channels from `first` on, put into the order of
+   the weights, n x KH x KW. Of all channels, group g has its `taps` numbers from g * taps on; so a
+   result is the product of two plain vectors. Padding is 0. */
+#define PTQ__PATCH(NAME, FROM, TO, NUMBER)                                                         \
+    static void NAME(const ptq__step *step, const FROM *x, const ptq_qparams *q, int p, int first, \
+                     int n, TO *patch) {                                                           \
+        int area = step->kernel[0] * step->kernel[1], tap, c;                                      \
+        int flip = q->type == PTQ_TYPE_S8 ? 128 : 0, zero = q->zero_point + flip;                  \
+        for (tap = 0; tap < area; tap++) {                                                         \
+            ptrdiff_t at = ptq__under(step, p, tap / step->kernel[1], tap % step->kernel[1]);      \
+            for (c = 0; c < n && at < 0; c++)                                                      \
+                patch[c * area + tap] = 0;                                                         \
+            for (c = 0; c < n && at >= 0; c++)                                                     \
+                patch[c * area + tap] = NUMBER;                                                    \
+        }                                                                                          \
+        (void)flip, (void)zero;                                                                    \
+    }
 
-/* The inputs of group g under the window at position p = y * W' + x of the result, in the order of
-   the weights: I x KH x KW. So a result is the product of two plain vectors of `taps` numbers. What
-   lies in that order already is not copied. */
-static const float *ptq__gather_f32(const ptq__step *step, const float *x, int p, int g,
-                                    float *patch) {
-    int top = p / step->node->shape[1] * step->stride[0] - step->pad[0];
-    int left = p % step->node->shape[1] * step->stride[1] - step->pad[1];
-    int deep = step->deep, area = step->kernel[0] * step->kernel[1], u, v, c;
-    if (ptq__is_direct(step))
-        return x + ptq__under(step, top, left);
-    for (u = 0; u < step->kernel[0]; u++)
-        for (v = 0; v < step->kernel[1]; v++) {
-            int at = ptq__under(step, top + u, left + v);
-            float *to = patch + u * step->kernel[1] + v;
-            const float *from = x + (at < 0 ? 0 : at) + g * deep;
-            if (at < 0)
-                for (c = 0; c < deep; c++)
-                    to[c * area] = 0;
-            else
-                for (c = 0; c < deep; c++)
-                    to[c * area] = from[c];
-        }
-    return patch;
-}
-
-/* The same of codes less their zero point, so that padding, which stands for it, is 0. */
-static void ptq__gather_codes(const ptq__step *step, const uint8_t *x, const ptq_qparams *q, int p,
-                              int g, int16_t *patch) {
-    int top = p / step->node->shape[1] * step->stride[0] - step->pad[0];
-    int left = p % step->node->shape[1] * step->stride[1] - step->pad[1];
-    int deep = step->deep, area = step->kernel[0] * step->kernel[1], u, v, c;
-    int flip = q->type == PTQ_TYPE_S8 ? 128 : 0, zero = q->zero_point + flip; /* s8 + 128 as u8 */
-    for (u = 0; u < step->kernel[0]; u++)
-        for (v = 0; v < step->kernel[1]; v++) {
-            int at = ptq__under(step, top + u, left + v);
-            int16_t *to = patch + u * step->kernel[1] + v;
-            const uint8_t *from = x + (at < 0 ? 0 : at) + g * deep;
-            if (at < 0)
-                for (c = 0; c < deep; c++)
-                    to[c * area] = 0;
-            else
-                for (c = 0; c < deep; c++)
-                    to[c * area] = (int16_t)((from[c] ^ flip) - zero);
-        }
-}
+/* Real numbers; and codes less their zero point, s8 + 128 taken for u8, each -255 to 255. */
+PTQ__PATCH(ptq__gather_f32, float, float, x[at + first + c])
+PTQ__PATCH(ptq__gather_codes, uint8_t, int16_t, (int16_t)((x[at + first + c] ^ flip) - zero))
 
 /* sum of a[i] b[i], n numbers each. Eight partial sums: the order of additions is fixed, and a
    compiler may still use vectors. */
@@ -2826,46 +2823,65 @@ static void ptq__finish_code(const ptq__step *step, const ptq__frame *frame, int
     ptq__store(frame->out, at, code);
 }
 
-/* Position by position, group by group: the inputs are gathered once, for all channels of the
-   group. The integer kernel below is the same but for the words "codes", "accumulator" and
-   "requantize". */
+/* Position by position: the inputs under the window are gathered once, for all channels. The kernel
+   on codes below is the same but for the words "codes", "accumulator" and "requantize". */
 static void ptq__conv_f32(const ptq__step *step, const ptq__frame *frame) {
-    const float *weight = (const float *)step->weight, *patch;                 /* O x taps; taps */
+    const ptq_qparams *q = &step->from[0]->q;
+    const float *x = (const float *)frame->in[0], *patch; /* H x W x C; C x KH x KW */
+    const float *weight = (const float *)step->weight;    /* O x taps */
     const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
-    int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
-    for (p = 0; p < step->elements / channels; p++) /* p = y * W' + x */
-        for (g = 0; g < step->groups; g++) {
-            patch =
-                ptq__gather_f32(step, (const float *)frame->in[0], p, g, (float *)frame->scratch);
-            for (o = g * each; o < (g + 1) * each; o++) {
-                float sum = ptq__dot_f32(patch, weight + (ptrdiff_t)o * step->taps, step->taps);
-                ptq__finish_real(step, frame, p * channels + o, sum + (bias ? bias[o] : 0));
+    int taps = step->taps, each = step->node->shape[2] / step->groups, p, g, o, at = 0;
+    for (p = 0; at < step->elements; p++) { /* p = y * W' + x */
+        patch = ptq__is_direct(step) ? x + ptq__under(step, p, 0, 0) : (float *)frame->scratch;
+        if (!ptq__is_direct(step))
+            ptq__gather_f32(step, x, q, p, 0, step->in[2], (float *)frame->scratch);
+        for (g = 0, o = 0; g < step->groups; g++, patch += taps)
+            for (; o < (g + 1) * each; o++, at++) {
+                float sum = ptq__dot_f32(patch, weight + (ptrdiff_t)o * taps, taps);
+                ptq__finish_real(step, frame, at, sum + (bias ? bias[o] : 0));
+            }
+    }
+}
+
+/* Codes x of scale and zero point q. With multipliers accumulators become codes; without them, in
+   dynamic quantization, real numbers at once: y = act(acc * (sx * sw[o]) + b[o]). */
+static void ptq__conv_codes(const ptq__step *step, const ptq__frame *frame, const uint8_t *x,
+                            const ptq_qparams *q) {
+    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT]; /* O x taps */
+    const void *bias = step->node->param[PTQ_PARAM_BIAS].data;       /* O, sums or real, or NULL */
+    int each = step->node->shape[2] / step->groups, p, g, o, at = 0;
+    for (p = 0; at < step->elements; p++) {
+        const int16_t *patch = (const int16_t *)frame->scratch; /* C x KH x KW */
+        ptq__gather_codes(step, x, q, p, 0, step->in[2], (int16_t *)frame->scratch);
+        for (g = 0, o = 0; g < step->groups; g++, patch += step->taps) {
+            uint32_t mass = ptq__mass(step, patch);
+            for (; o < (g + 1) * each; o++, at++) {
+                int32_t acc = ptq__dot(step, patch, mass, o);
+                if (step->multiplier) {
+                    acc += bias ? ((const int32_t *)bias)[o] : 0;
+                    ptq__finish_code(step, frame, at, acc, step->multiplier[o]);
+                } else {
+                    float scale = ptq__mul(q->scale, weight->scale[weight->scales > 1 ? o : 0]);
+                    float sum = ptq__mul((float)acc, scale);
+                    ptq__finish_real(step, frame, at, sum + (bias ? ((const float *)bias)[o] : 0));
+                }
             }
         }
+    }
 }
 
 static void ptq__conv_int(const ptq__step *step, const ptq__frame *frame) {
-    const int32_t *bias = (const int32_t *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
-    int16_t *patch = (int16_t *)frame->scratch; /* taps, each -255 .. 255 */
-    uint32_t mass;                              /* see ptq__mass */
-    int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
-    for (p = 0; p < step->elements / channels; p++)
-        for (g = 0; g < step->groups; g++) {
-            ptq__gather_codes(step, (const uint8_t *)frame->in[0], &step->from[0]->q, p, g, patch);
-            mass = ptq__mass(step, patch);
-            for (o = g * each; o < (g + 1) * each; o++)
-                ptq__finish_code(step, frame, p * channels + o,
-                                 ptq__dot(step, patch, mass, o) + (bias ? bias[o] : 0),
-                                 step->multiplier[o]);
-        }
+    ptq__conv_codes(step, frame, (const uint8_t *)frame->in[0], &step->from[0]->q);
 }
 
-/* Dynamic quantization: integer weights on real inputs. Codes of a real tensor under its own
-   range. */
-static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes) {
-    ptq_qparams q;
+/* Dynamic quantization: integer weights on real inputs, whose codes are found anew for each image,
+   under the range of that image. */
+static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
+    const float *x = (const float *)frame->in[0]; /* H x W x C */
+    uint8_t *codes = (uint8_t *)((int16_t *)frame->scratch + step->taps * step->groups);
+    int n = step->in[0] * step->in[1] * step->in[2], i;
     float low = 0, high = 0; /* 0 is always in the range */
-    int i;
+    ptq_qparams q;
     for (i = 0; i < n; i++) {
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
@@ -2874,45 +2890,22 @@ static ptq_qparams ptq__quantize_input(const float *x, int n, uint8_t *codes) {
         ptq_choose_qparams(0, 0, PTQ_TYPE_U8, 8, 0, &q, NULL); /* too small to matter: all 0 */
     for (i = 0; i < n; i++)
         codes[i] = (uint8_t)ptq_quantize(x[i], &q);
-    return q;
-}
-
-/* The range of this image's input gives its codes; sums of integer products become real numbers at
-   once: y = act(acc * (sx * sw[o]) + b[o]). */
-static void ptq__conv_dynamic(const ptq__step *step, const ptq__frame *frame) {
-    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    const float *bias = (const float *)step->node->param[PTQ_PARAM_BIAS].data; /* O, or NULL */
-    int16_t *patch = (int16_t *)frame->scratch;                                /* taps */
-    uint8_t *codes = (uint8_t *)(patch + step->taps); /* H x W x C, made for this image */
-    uint32_t mass;
-    ptq_qparams q = ptq__quantize_input((const float *)frame->in[0],
-                                        step->in[0] * step->in[1] * step->in[2], codes);
-    int channels = step->node->shape[2], each = channels / step->groups, p, g, o;
-    for (p = 0; p < step->elements / channels; p++)
-        for (g = 0; g < step->groups; g++) {
-            ptq__gather_codes(step, codes, &q, p, g, patch);
-            mass = ptq__mass(step, patch);
-            for (o = g * each; o < (g + 1) * each; o++) {
-                float scale = ptq__mul(q.scale, weight->scale[weight->scales > 1 ? o : 0]);
-                float sum = ptq__mul((float)ptq__dot(step, patch, mass, o), scale);
-                ptq__finish_real(step, frame, p * channels + o, sum + (bias ? bias[o] : 0));
-            }
-        }
+    ptq__conv_codes(step, frame, codes, &q);
 }
 
 /* Batch norm. y = gamma (x - mean) / sqrt(variance + epsilon) + beta, each parameter of C numbers.
    On real numbers only: [FUSE] folds it into the convolution before it. */
 
+/* A negative epsilon could make the root's argument negative; one above 1 is surely a mistake. */
 static ptq_status ptq__norm_shape(ptq_node *node, const int *in, const int *second,
                                   ptq_error *err) {
-    (void)second;
-    if (!(node->epsilon >= 0 && node->epsilon <= 1))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "epsilon %g is not in 0 to 1",
-                             (double)node->epsilon);
-    memcpy(node->shape, in, sizeof node->shape);
+    PTQ__REFUSE_IF(!(node->epsilon >= 0 && node->epsilon <= 1), PTQ_BAD_GRAPH,
+                   "epsilon %g is not in 0 to 1", (double)node->epsilon);
+    (void)in, (void)second;
     return PTQ_OK;
 }
 
+/* All four parameters of C numbers: gamma, beta, mean, variance. */
 static int ptq__norm_param(const ptq_node *node, const int *in, int param, int *dims) {
     (void)node, (void)in, (void)param, (void)dims;
     return 1;
@@ -3016,36 +3009,25 @@ PTQ__POOL(ptq__avg_pool_int, int32_t, 0, sum += PTQ__CODE - q->zero_point,
           ptq__store(frame->out, i + c, ptq__average_code(q, &step->node->q, sum, taps)))
 /* clang-format on */
 
-/* H x W x C -> 1 x 1 x C */
-static ptq_status ptq__global_shape(ptq_node *node, const int *in, const int *second,
-                                    ptq_error *err) {
-    (void)second, (void)err;
-    node->shape[0] = node->shape[1] = 1;
-    node->shape[2] = in[2];
-    return PTQ_OK;
-}
-
-/* No sum of an average over the whole image may leave 32 bits. Windows are small enough. */
+/* No sum of an average over the whole image may leave 32 bits: it would wrap into a wrong code, and
+   say nothing. Windows are small enough: PTQ_MAX_KERNEL squared times 255. */
 static ptq_status ptq__check_average(const ptq_model *model, const ptq_node *node, ptq_error *err) {
     const ptq_node *in = &model->node[node->input[0]];
     uint64_t most = (uint64_t)in->shape[0] * (uint64_t)in->shape[1] * ptq__code_reach(&in->q);
-    if (most > INT32_MAX)
-        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                             "the sum of %dx%d codes could reach %llu and overflow 32 bits",
-                             in->shape[0], in->shape[1], (unsigned long long)most);
+    PTQ__REFUSE_IF(most > INT32_MAX, PTQ_BAD_NUMBER,
+                   "the sum of %dx%d codes could reach %llu and overflow 32 bits", in->shape[0],
+                   in->shape[1], (unsigned long long)most);
     return ptq__check_ratios(model, node, err);
 }
 
 /* Softmax. y[c] = exp(x[c] - max) / sum of all: the largest term is 1, so nothing overflows. */
 
-/* 1 x 1 x C -> 1 x 1 x C */
+/* 1 x 1 x C -> 1 x 1 x C. With more positions it would be unclear which numbers sum to 1. */
 static ptq_status ptq__softmax_shape(ptq_node *node, const int *in, const int *second,
                                      ptq_error *err) {
+    PTQ__REFUSE_IF(in[0] != 1 || in[1] != 1, PTQ_BAD_GRAPH,
+                   "softmax works on 1x1xC, its input is %dx%dx%d", in[0], in[1], in[2]);
     (void)second;
-    if (in[0] != 1 || in[1] != 1)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "softmax works on 1x1xC, its input is %dx%dx%d", in[0], in[1], in[2]);
-    memcpy(node->shape, in, sizeof node->shape);
     return PTQ_OK;
 }
 
@@ -3065,12 +3047,14 @@ static void ptq__softmax_f32(const ptq__step *step, const ptq__frame *frame) {
 
 /* The borders between real numbers and codes: q = clamp(rne(x / s) + z), x = s (q - z). */
 
+/* H x W x C real numbers -> as many codes. */
 static void ptq__quantize_all(const ptq__step *step, const ptq__frame *frame) {
     int i;
     for (i = 0; i < step->elements; i++)
         ptq__store(frame->out, i, ptq_quantize(((const float *)frame->in[0])[i], &step->node->q));
 }
 
+/* H x W x C codes -> as many real numbers. */
 static void ptq__dequantize_all(const ptq__step *step, const ptq__frame *frame) {
     const ptq_qparams *q = &step->from[0]->q;
     int i;
@@ -3115,14 +3099,15 @@ typedef enum ptq__codes {
 enum {
     PTQ__IN_PLACE = 1,   /* element by element: the result may lie over the first operand */
     PTQ__TAKES_NORM = 2, /* a batch norm behind it folds into its weights */
-    PTQ__WHOLE = 4,      /* the window is the whole image */
+    PTQ__WHOLE = 4,      /* one window, the whole image: H x W x C -> 1 x 1 x C' */
     PTQ__LAST = 8        /* only as the last node, behind the logits */
 };
 
 /* What [GRAPH] asks about a node. Any may be NULL. */
 typedef struct ptq__rules {
-    /* Fills node->shape from the operands' shapes and checks its attributes; NULL: as the first
-       operand. `second` is NULL where there is no such operand. */
+    /* Checks the attributes, and changes node->shape where it is not what it comes in as: the first
+       operand's H x W x C, C' for operators with channels of their own, 1 x 1 where the window is
+       the whole image. `second` is NULL where there is no such operand. */
     ptq_status (*shape)(ptq_node *node, const int *in, const int *second, ptq_error *err);
     /* Rank of a parameter, 0 if there is none; dims come in as {C', 1, 1, 1}. The cost follows from
        it: each result takes as many multiplications as there are weights for one channel. */
@@ -3155,10 +3140,12 @@ typedef struct ptq__operator {
         number, and the code. What the code depends on is checked by a function beside them.
      3. Here, in the order of ptq_op, a row: the kernels, how many operands, the keys of the graph
         text that it takes, how it is converted, and whether it fuses.
-     4. If it has attributes of its own, ptq_node gets a member, [GRAPH TEXT] a key. If it is to be
-        fast, part three gets an entry; until then the scalar kernel runs on every processor.
-   Nothing else asks which operator a node is: the builder, files, checks, cost, fusion, layout and
-   conversion go by the row. The tests find a new row by themselves where they go through all. */
+     4. If it has attributes of its own, ptq_node gets a member, and [GRAPH TEXT] a key. If it is to
+        be fast, part three gets an entry; until then the scalar kernel runs on every processor.
+   The builder, files, checks, cost, fusion, layout and plain conversion go by the row. What does
+   not is written for one operator because it is about that one: the tools' exports to other
+   formats, and in part four the searches that know what a convolution is. A step has two operands
+   and one fused addition; an operator that needs more has to widen the step first. */
 /* clang-format off */
 static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
     {PTQ_OP_INPUT, 0, PTQ__INPUT_KEYS, 0, PTQ__INPUT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
@@ -3182,10 +3169,10 @@ static const ptq__operator ptq__operators[PTQ_OP_COUNT] = {
         PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE, {ptq__window_shape, NULL, ptq__check_ratios},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
     {PTQ_OP_GLOBAL_AVG_POOL, 1, PTQ__PLAIN_KEYS, PTQ__WHOLE, PTQ__OWN_CODES, PTQ_FUSION_NONE,
-        PTQ_ACTIVATION_NONE, {ptq__global_shape, NULL, ptq__check_average},
+        PTQ_ACTIVATION_NONE, {NULL, NULL, ptq__check_average},
         {ptq__avg_pool_f32, ptq__avg_pool_int, NULL}},
-    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, 0, PTQ__LOGIT_CODES, PTQ_FUSION_NONE, PTQ_ACTIVATION_NONE,
-        {ptq__dense_shape, ptq__dense_param, ptq__check_sums},
+    {PTQ_OP_DENSE, 1, PTQ__DENSE_KEYS, PTQ__WHOLE, PTQ__LOGIT_CODES, PTQ_FUSION_NONE,
+        PTQ_ACTIVATION_NONE, {NULL, ptq__dense_param, ptq__check_sums},
         {ptq__conv_f32, ptq__conv_int, ptq__conv_dynamic}},
     {PTQ_OP_SOFTMAX, 1, PTQ__PLAIN_KEYS, PTQ__LAST, PTQ__NO_CODES, PTQ_FUSION_NONE,
         PTQ_ACTIVATION_NONE, {ptq__softmax_shape, NULL, NULL}, {ptq__softmax_f32, NULL, NULL}},
@@ -3217,17 +3204,16 @@ static ptq_activation ptq__act_of(const ptq_node *node) {
    integer kernel. */
 static void ptq__describe_step(ptq__step *step) {
     const ptq_node *node = step->node, *a = step->from[0], *b = step->from[1];
-    const ptq_qparams *first = a ? &a->q : NULL, *second = b ? &b->q : NULL;
-    unsigned properties = ptq__operator_of(node)->properties;
-    int axis, window = ptq__has_key(node, PTQ__KEY_KERNEL);
+    const ptq_qparams *second = b ? &b->q : NULL;
+    int axis, whole = (ptq__operator_of(node)->properties & PTQ__WHOLE) != 0;
     step->elements = (int)ptq__shape_elements(3, node->shape);
     memcpy(step->in, a ? a->shape : node->shape, sizeof step->in);
-    if (ptq__has_weight(node->op) && !window) { /* a dense layer: one pixel of many channels */
+    if (ptq__has_weight(node->op) && whole) { /* a dense layer: one pixel of many channels */
         step->in[2] *= step->in[0] * step->in[1];
         step->in[0] = step->in[1] = 1;
     }
     for (axis = 0; axis < 2; axis++) {
-        step->kernel[axis] = properties & PTQ__WHOLE ? step->in[axis] : node->kernel[axis];
+        step->kernel[axis] = whole ? step->in[axis] : node->kernel[axis];
         step->stride[axis] = node->stride[axis];
         step->pad[axis] = node->pad[axis];
     }
@@ -3239,19 +3225,19 @@ static void ptq__describe_step(ptq__step *step) {
     if (!ptq__is_coded(node))
         return;
     step->clamp = ptq__clamp_of(node->residual ? &node->mid : &node->q, step->act);
-    if (node->residual == PTQ_RESIDUAL_FIRST)
+    if (second && !node->residual)
+        step->adder = ptq__adder_of(&a->q, second, &node->q, node->act);
+    else if (second && node->residual == PTQ_RESIDUAL_FIRST)
         step->adder = ptq__adder_of(second, &node->mid, &node->q, node->add_act);
-    else if (node->residual)
-        step->adder = ptq__adder_of(&node->mid, second, &node->q, node->add_act);
     else if (second)
-        step->adder = ptq__adder_of(first, second, &node->q, node->act);
+        step->adder = ptq__adder_of(&node->mid, second, &node->q, node->add_act);
 }
 
 /* The scalar kernel of a step, and the memory that it needs for itself: the taps of one result, and
    the codes of a dynamic input. */
 static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
     const ptq__kernels *kernels = &ptq__operator_of(step->node)->kernels;
-    size_t taps = (size_t)step->taps;
+    size_t taps = (size_t)step->taps * (size_t)step->groups;
     step->run = mode == PTQ_MODE_INTEGER   ? kernels->integer
                 : mode == PTQ_MODE_DYNAMIC ? kernels->dynamic
                                            : kernels->real;
@@ -3269,12 +3255,14 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
 
 /* A model is an array of nodes in topological order, each with its parameters. It comes from the
    builder, from a file's graph text, or from a pass that copies another model; all three end in
-   ptq__append or ptq__copy_node. What later sections rely on is proved once, in ptq_model_check:
-   shapes, parameters, codes that go together, sums that fit. No kernel looks again. */
+   ptq__append or ptq__copy_node. What later sections rely on is proved once, in ptq_model_check
+   ([CHECK], in part two): shapes, parameters, codes that go together, sums that fit. No kernel
+   looks again.
 
-static const char *ptq__act_name(ptq_activation act) {
-    return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
-}
+   Operands are indices of earlier nodes, so the order of the array is an order in which the network
+   can run, and no pass has to search for one. Each node makes one tensor, which bears the node's
+   name, or the name `out` where other nodes were fused into it. First come questions about a model,
+   then its memory and copies, then the builder, and ResNet8 as what the builder is for. */
 
 /* "weight" of "conv1.weight". Batch norm has PyTorch's names. */
 static const char *ptq__param_name(int param) {
@@ -3294,7 +3282,7 @@ PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
     return weight == PTQ_TYPE_F16 ? PTQ_MODE_HALF : PTQ_MODE_FLOAT;
 }
 
-/* 1 if any node has left float. */
+/* 1 if any node has left float: such a model is calibrated and converted no second time. */
 static int ptq__is_quantized(const ptq_model *model) {
     int i;
     for (i = 0; i < model->nodes; i++)
@@ -3362,18 +3350,6 @@ PTQ_API ptq_status ptq_model_create(const ptq_allocator *allocator, ptq_model **
     return PTQ_OK;
 }
 
-/* Metadata: pairs of strings in the order in which they were set, few enough to be searched. Models
-   and archives, which are files in memory, share these functions. */
-
-static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
-    int i;
-    for (i = 0; i < metas; i++) {
-        ptq__free(allocator, meta[i].key);
-        ptq__free(allocator, meta[i].value);
-    }
-    ptq__free(allocator, meta);
-}
-
 /* Bytes of parameters that are borrowed stay: a tensor knows what it owns. */
 static void ptq__free_params(ptq_node *node, const ptq_allocator *allocator) {
     int param;
@@ -3392,106 +3368,6 @@ PTQ_API void ptq_model_free(ptq_model *model) {
     ptq__free(&allocator, model->node);
     ptq__free_metas(model->meta, model->metas, &allocator);
     ptq__free(&allocator, model);
-}
-
-/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
-   short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). */
-static int ptq__utf8_length(const char *p, const char *end) {
-    unsigned char c = (unsigned char)*p, second;
-    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
-    if (n < 2)
-        return n;
-    if (end - p < n)
-        return 0;
-    second = (unsigned char)p[1];
-    if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second >= 0xa0) ||
-        (c == 0xf0 && second < 0x90) || (c == 0xf4 && second >= 0x90))
-        return 0;
-    for (i = 1; i < n; i++)
-        if (((unsigned char)p[i] & 0xc0) != 0x80)
-            return 0;
-    return n;
-}
-
-/* Files hold their texts in UTF-8: what is not would be written, and refused when it is read. */
-static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err) {
-    const char *end = text + strlen(text), *at = text;
-    int n = 1;
-    for (; at < end && n; at += n)
-        n = ptq__utf8_length(at, end);
-    return n ? PTQ_OK : ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
-}
-
-static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
-    int i;
-    for (i = 0; i < metas; i++)
-        if (!strcmp(meta[i].key, key))
-            return i;
-    return -1;
-}
-
-/* Appends a key that is not there yet; takes over `value`, also when it fails. */
-static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key, char *value,
-                                   const ptq_allocator *allocator, ptq_error *err) {
-    size_t n = (size_t)*metas;
-    ptq_meta *larger = NULL;
-    char *copy = NULL;
-    ptq_status status = ptq__strdup(allocator, key, strlen(key), &copy, err);
-    if (!status)
-        status = PTQ__NEW(allocator, &larger, n + 1, "metadata", err);
-    if (status) {
-        ptq__free(allocator, copy);
-        ptq__free(allocator, value);
-        return status;
-    }
-    if (n)
-        memcpy(larger, *meta, n * sizeof *larger);
-    larger[n].key = copy;
-    larger[n].value = value;
-    ptq__free(allocator, *meta);
-    *meta = larger;
-    (*metas)++;
-    return PTQ_OK;
-}
-
-/* Of models and archives alike; `value` NULL removes the key. */
-static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
-                                const ptq_allocator *allocator, ptq_error *err) {
-    int i = ptq__find_meta(*meta, *metas, key);
-    char *copy = NULL;
-    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
-    if (value) {
-        PTQ__TRY(ptq__check_utf8(value, key, err));
-        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &copy, err));
-    }
-    if (i < 0)
-        return value ? ptq__append_meta(meta, metas, key, copy, allocator, err) : PTQ_OK;
-    ptq__free(allocator, (*meta)[i].value);
-    (*meta)[i].value = copy;
-    if (!value) {
-        ptq__free(allocator, (*meta)[i].key);
-        memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(*metas - i - 1) * sizeof(ptq_meta));
-        (*metas)--;
-    }
-    return PTQ_OK;
-}
-
-PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) {
-    int i = ptq__find_meta(model->meta, model->metas, key);
-    return i < 0 ? NULL : model->meta[i].value;
-}
-
-/* Keys that only the file format writes. */
-static int ptq__is_own_meta(const char *key) {
-    return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
-}
-
-PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
-                                      ptq_error *err) {
-    if (ptq__is_own_meta(key))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "metadata '%s' is written by the file format itself", key);
-    return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
 }
 
 /* Copies. Every pass (fusion, equalization, conversion) leaves its input alone and builds a new
@@ -3560,40 +3436,40 @@ static int ptq__is_name(const char *name, size_t length) {
 }
 
 /* Operands come before their node: the order of the array is an order in which the graph can run.
-   */
+   A step has two operands at most. */
 static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
                                     ptq_error *err) {
-    int k, need = ptq__operator_of(node)->operands + (node->residual != PTQ_RESIDUAL_NONE);
-    if ((index == 0) != (ptq__operator_of(node)->operands == 0))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "the first node, and no other, must be the input");
+    int operands = ptq__operator_of(node)->operands, need = operands + (node->residual != 0), k;
+    PTQ__REFUSE_IF((index == 0) != (operands == 0), PTQ_BAD_GRAPH,
+                   "the first node, and no other, must be the input");
     for (k = 0; k < 2; k++)
-        if (k < need ? node->input[k] < 0 || node->input[k] >= index : node->input[k] != -1)
-            return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "needs %d inputs, each an earlier node",
-                                 need);
-    for (k = 0; k < need; k++)
-        if (ptq__operator_of(&model->node[node->input[k]])->properties & PTQ__LAST)
-            return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s can only be the last node",
-                                 ptq_name(PTQ_NAMES_OP, model->node[node->input[k]].op));
+        PTQ__REFUSE_IF(k < need ? node->input[k] < 0 || node->input[k] >= index
+                                : node->input[k] != -1,
+                       PTQ_BAD_GRAPH, "needs %d inputs, each an earlier node", need);
+    for (k = 0; k < need; k++) {
+        const ptq_node *in = &model->node[node->input[k]];
+        PTQ__REFUSE_IF(ptq__operator_of(in)->properties & PTQ__LAST, PTQ_BAD_GRAPH,
+                       "%s can only be the last node", ptq_name(PTQ_NAMES_OP, in->op));
+    }
     return PTQ_OK;
 }
 
-/* The attributes that passes and files set, against each other and against the operator's row. What
-   belongs to one operator alone is checked by its shape rule. */
+/* The attributes that passes and files set, against each other and against the operator's row. A
+   kernel would not look at one that is not its own, and the file would say what nobody computes.
+   What belongs to one operator alone is checked by its shape rule. */
 static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
-    if ((unsigned)node->op >= PTQ_OP_COUNT || (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
-        (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
-        (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
-        (unsigned)node->residual > PTQ_RESIDUAL_SECOND)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "an attribute is none of its kind");
-    if (node->act && !ptq__has_key(node, PTQ__KEY_ACT))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a %s has no fused activation",
-                             ptq_name(PTQ_NAMES_OP, node->op));
-    if (node->residual && !ptq__has_key(node, PTQ__KEY_ADD))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "a %s has no fused addition",
-                             ptq_name(PTQ_NAMES_OP, node->op));
-    if (node->add_act && !node->residual)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "add_act without a fused addition");
+    PTQ__REFUSE_IF((unsigned)node->op >= PTQ_OP_COUNT ||
+                       (unsigned)node->padding > PTQ_PADDING_EXPLICIT ||
+                       (unsigned)node->act > PTQ_ACTIVATION_RELU6 ||
+                       (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
+                       (unsigned)node->residual > PTQ_RESIDUAL_SECOND,
+                   PTQ_BAD_GRAPH, "an attribute is none of its kind");
+    PTQ__REFUSE_IF(node->act && !ptq__has_key(node, PTQ__KEY_ACT), PTQ_BAD_GRAPH,
+                   "a %s has no fused activation", ptq_name(PTQ_NAMES_OP, node->op));
+    PTQ__REFUSE_IF(node->residual && !ptq__has_key(node, PTQ__KEY_ADD), PTQ_BAD_GRAPH,
+                   "a %s has no fused addition", ptq_name(PTQ_NAMES_OP, node->op));
+    PTQ__REFUSE_IF(node->add_act && !node->residual, PTQ_BAD_GRAPH,
+                   "add_act without a fused addition");
     return PTQ_OK;
 }
 
@@ -3603,14 +3479,17 @@ static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *
     const ptq__rules *rules = &ptq__operator_of(node)->rules;
     const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : NULL;
     const int *second = node->input[1] >= 0 ? model->node[node->input[1]].shape : NULL;
+    if (in)
+        memcpy(node->shape, in, sizeof node->shape);
+    if (ptq__operator_of(node)->properties & PTQ__WHOLE)
+        node->shape[0] = node->shape[1] = 1;
+    if (ptq__has_key(node, PTQ__KEY_CHANNELS))
+        node->shape[2] = node->channels;
     if (rules->shape)
         PTQ__TRY(rules->shape(node, in, second, err));
-    else if (in)
-        memcpy(node->shape, in, sizeof node->shape);
-    if (!ptq__shape_elements(3, node->shape))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "shape %dx%dx%d is empty or has more than %d elements", node->shape[0],
-                             node->shape[1], node->shape[2], PTQ_MAX_ELEMENTS);
+    PTQ__REFUSE_IF(!ptq__shape_elements(3, node->shape), PTQ_BAD_GRAPH,
+                   "shape %dx%dx%d is empty or has more than %d elements", node->shape[0],
+                   node->shape[1], node->shape[2], PTQ_MAX_ELEMENTS);
     return PTQ_OK;
 }
 
@@ -3642,9 +3521,9 @@ static ptq_status ptq__create_param(const ptq_model *model, ptq_node *node, int 
     int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims), c;
     if (!rank)
         return PTQ_OK;
-    if (!ptq__shape_elements(rank, dims))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "its %s would have more than %d elements",
-                             ptq__param_name(param), PTQ_MAX_ELEMENTS);
+    PTQ__REFUSE_IF(!ptq__shape_elements(rank, dims), PTQ_BAD_GRAPH,
+                   "its %s would have more than %d elements", ptq__param_name(param),
+                   PTQ_MAX_ELEMENTS);
     if (model->bare)
         return ptq__tensor_init(tensor, type, bits, rank, dims, err);
     PTQ__TRY(ptq_tensor_create(tensor, type, bits, rank, dims, &model->allocator, err));
@@ -3656,35 +3535,31 @@ static ptq_status ptq__create_param(const ptq_model *model, ptq_node *node, int 
     return PTQ_OK;
 }
 
-/* Appends a node whose name, attributes and inputs are set, with weights of a type; `out` may be
-   empty. */
+/* Appends a copy of `prototype`, of which name, attributes and inputs are set, with weights of a
+   type; `out` may be empty. */
 static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_type type, int bits,
                               ptq_error *err) {
-    ptq_node node = *prototype;
-    const char *twice;
+    ptq_node copy = *prototype, *node = &copy;
     ptq_status status = PTQ_OK;
     int p;
-    if (model->nodes >= PTQ_MAX_NODES)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, &node, "more than %d nodes", PTQ_MAX_NODES);
-    if (!node.out[0])
-        memcpy(node.out, node.name, sizeof node.out);
-    twice = ptq_model_find(model, node.name) >= 0  ? node.name
-            : ptq_model_find(model, node.out) >= 0 ? node.out
-                                                   : NULL;
-    if (twice)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s", twice);
-    PTQ__TRY(ptq__check_attributes(&node, err));
-    PTQ__TRY(ptq__check_inputs(model, &node, model->nodes, err));
-    PTQ__TRY(ptq__infer(model, &node, err));
+    PTQ__REFUSE_IF(model->nodes >= PTQ_MAX_NODES, PTQ_BAD_GRAPH, "more than %d nodes",
+                   PTQ_MAX_NODES);
+    if (!node->out[0])
+        memcpy(node->out, node->name, sizeof node->out);
+    if (ptq_model_find(model, node->name) >= 0 || ptq_model_find(model, node->out) >= 0)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
+                             ptq_model_find(model, node->name) >= 0 ? node->name : node->out);
+    PTQ__TRY(ptq__check_attributes(node, err));
+    PTQ__TRY(ptq__check_inputs(model, node, model->nodes, err));
+    PTQ__TRY(ptq__infer(model, node, err));
     PTQ__TRY(
         PTQ__GROW(&model->allocator, &model->node, model->nodes, &model->capacity, "nodes", err));
     for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
-        status =
-            ptq__create_param(model, &node, p, p ? ptq__param_type(&node, p) : type, bits, err);
+        status = ptq__create_param(model, node, p, p ? ptq__param_type(node, p) : type, bits, err);
     if (status)
-        ptq__free_params(&node, &model->allocator);
+        ptq__free_params(node, &model->allocator);
     else
-        model->node[model->nodes++] = node;
+        model->node[model->nodes++] = *node;
     return status;
 }
 
@@ -3700,7 +3575,9 @@ static ptq_node ptq__blank(ptq_op op, int first, int second) {
     return node;
 }
 
-/* The builder's end of ptq__append: sticky error, index as result. */
+/* The builder's end of ptq__append: the index as result, -1 after a failure. The first failure
+   stays in the model and makes all later calls fail, so that a network can be written down without
+   a check behind every line; ptq_model_check reports it. */
 static int ptq__build(ptq_model *model, ptq_node *node, const char *name) {
     size_t length = name ? strlen(name) : 0;
     if (model->error.status)
@@ -3715,6 +3592,7 @@ static int ptq__build(ptq_model *model, ptq_node *node, const char *name) {
     return ptq__append(model, node, PTQ_TYPE_F32, 32, &model->error) ? -1 : model->nodes - 1;
 }
 
+/* -> H x W x C */
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
     node.shape[0] = height;
@@ -3723,13 +3601,19 @@ PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int wi
     return ptq__build(model, &node, name);
 }
 
+/* Refuses, as the builder does, operators that are not of the kind that a function makes. */
+static void ptq__require(ptq_model *model, int right, const char *name, const char *what) {
+    if (!right && !model->error.status)
+        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT, "node %s: %s",
+                      ptq__quoted(ptq__span_of(name ? name : "")).text, what);
+}
+
 PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input) {
     ptq_node node = ptq__blank(op, input, -1);
-    if (!model->error.status && ((unsigned)op >= PTQ_OP_COUNT || ptq__operators[op].operands != 1 ||
-                                 ptq__operators[op].keys != PTQ__PLAIN_KEYS))
-        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT,
-                      "node %s: ptq_add_op is for operators with one input and without parameters",
-                      ptq__quoted(ptq__span_of(name ? name : "")).text);
+    ptq__require(model,
+                 (unsigned)op < PTQ_OP_COUNT && ptq__operators[op].operands == 1 &&
+                     ptq__operators[op].keys == PTQ__PLAIN_KEYS,
+                 name, "ptq_add_op is for operators with one input and without parameters");
     return ptq__build(model, &node, name);
 }
 
@@ -3739,6 +3623,7 @@ static void ptq__set_pair(int *pair, int height, int width, int default_h, int d
     pair[1] = width ? width : height ? height : default_w;
 }
 
+/* H x W x C -> H' x W' x channels; strides and groups are 1 unless given. */
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options) {
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
@@ -3756,30 +3641,32 @@ PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
 PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options) {
     ptq_node node = ptq__blank(op, input, -1);
-    if (!model->error.status && op != PTQ_OP_MAX_POOL && op != PTQ_OP_AVG_POOL)
-        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT,
-                      "node %s: ptq_add_pool makes max_pool and avg_pool",
-                      ptq__quoted(ptq__span_of(name ? name : "")).text);
+    unsigned keys = (unsigned)op < PTQ_OP_COUNT ? ptq__operators[op].keys : 0;
+    ptq__require(model, (keys & ~(unsigned)PTQ__KEY_INCLUDE_PAD) == PTQ__WINDOW_KEYS, name,
+                 "ptq_add_pool makes max_pool and avg_pool");
     ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, 0, 0);
     ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.kernel[0],
                   node.kernel[1]);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
-    node.include_pad = op == PTQ_OP_AVG_POOL && options->include_pad;
+    node.include_pad = (keys & PTQ__KEY_INCLUDE_PAD) && options->include_pad;
     return ptq__build(model, &node, name);
 }
 
+/* H x W x C -> H x W x C; gamma and variance begin as 1, beta and mean as 0. */
 PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon) {
     ptq_node node = ptq__blank(PTQ_OP_BATCH_NORM, input, -1);
     node.epsilon = epsilon;
     return ptq__build(model, &node, name);
 }
 
+/* Two of H x W x C -> H x W x C. On codes their order matters to the last bit. */
 PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
     return ptq__build(model, &node, name);
 }
 
+/* H x W x C -> 1 x 1 x channels: every input goes into every result. */
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_DENSE, input, -1);
     node.channels = channels;
@@ -3791,41 +3678,48 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
    and 12.5 million multiplications. The smallest network in which everything occurs that makes
    quantization hard: batch norms to fold, sums of tensors of different scales, logits. */
 
-/* Names with the block's number: "block2.conv1". */
-static const char *ptq__block_name(char *name, int block, const char *part) {
-    ptq__text text = ptq__text_over(name, PTQ_NAME_SIZE);
-    ptq__put(&text, "block%d.%s", block, part);
-    return name;
+/* Appends a node of a block, named "block2.conv1"; of none, block 0, just "conv1". */
+static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node node) {
+    char name[PTQ_NAME_SIZE];
+    ptq__text text = ptq__text_over(name, sizeof name);
+    if (block)
+        ptq__put(&text, "block%d.", block);
+    ptq__put_string(&text, part);
+    if (ptq__has_key(&node, PTQ__KEY_EPSILON))
+        node.epsilon = 1e-3f; /* Keras's, with which the model was trained */
+    return ptq__build(m, &node, name);
 }
 
-static int ptq__resnet_conv(ptq_model *model, const char *name, int input, int channels, int kernel,
-                            int stride) {
-    ptq_conv_options options;
-    memset(&options, 0, sizeof options);
-    options.channels = channels;
-    options.kernel_h = kernel;
-    options.stride_h = stride;
-    return ptq_add_conv2d(model, name, input, &options);
+static int ptq__resnet_conv(ptq_model *m, int block, const char *part, int input, int channels,
+                            int kernel, int stride) {
+    ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
+    node.channels = channels;
+    node.kernel[0] = node.kernel[1] = kernel;
+    node.stride[0] = node.stride[1] = stride;
+    return ptq__resnet_node(m, block, part, node);
+}
+
+static int ptq__resnet_op(ptq_model *m, int block, const char *part, ptq_op op, int input) {
+    return ptq__resnet_node(m, block, part, ptq__blank(op, input, -1));
 }
 
 /* x -> conv-bn-relu -> conv-bn -> + shortcut(x) -> relu, the sum with the shortcut first as in
    Keras, H x W x C -> H/s x W/s x channels. Where the block changes the shape, the shortcut is a
-   1 x 1 convolution. The epsilon of Keras, with which the model was trained. */
+   1 x 1 convolution. */
 static int ptq__resnet_block(ptq_model *m, int block, int input, int channels, int stride) {
-    char name[PTQ_NAME_SIZE];
     int x, shortcut = input;
-    x = ptq__resnet_conv(m, ptq__block_name(name, block, "conv1"), input, channels, 3, stride);
-    x = ptq_add_batch_norm(m, ptq__block_name(name, block, "bn1"), x, 1e-3f);
-    x = ptq_add_op(m, PTQ_OP_RELU, ptq__block_name(name, block, "conv1.relu"), x);
+    x = ptq__resnet_conv(m, block, "conv1", input, channels, 3, stride);
+    x = ptq__resnet_op(m, block, "bn1", PTQ_OP_BATCH_NORM, x);
+    x = ptq__resnet_op(m, block, "conv1.relu", PTQ_OP_RELU, x);
     if (stride != 1)
-        shortcut = ptq__resnet_conv(m, ptq__block_name(name, block, "shortcut"), input, channels, 1,
-                                    stride);
-    x = ptq__resnet_conv(m, ptq__block_name(name, block, "conv2"), x, channels, 3, 1);
-    x = ptq_add_batch_norm(m, ptq__block_name(name, block, "bn2"), x, 1e-3f);
-    x = ptq_add_add(m, ptq__block_name(name, block, "add"), shortcut, x);
-    return ptq_add_op(m, PTQ_OP_RELU, ptq__block_name(name, block, "add.relu"), x);
+        shortcut = ptq__resnet_conv(m, block, "shortcut", input, channels, 1, stride);
+    x = ptq__resnet_conv(m, block, "conv2", x, channels, 3, 1);
+    x = ptq__resnet_op(m, block, "bn2", PTQ_OP_BATCH_NORM, x);
+    x = ptq__resnet_node(m, block, "add", ptq__blank(PTQ_OP_ADD, shortcut, x));
+    return ptq__resnet_op(m, block, "add.relu", PTQ_OP_RELU, x);
 }
 
+/* A bare model has shapes but no parameters: a file brings them. */
 static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
                                      const ptq_allocator *allocator, ptq_model **out,
                                      ptq_error *err) {
@@ -3838,10 +3732,10 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
             width, classes);
     PTQ__TRY(ptq_model_create(allocator, &m, err));
     m->bare = bare;
-    x = ptq_add_input(m, "input", size, size, 3);     /* shapes for MLPerf's: 32 x 32 x 3 */
-    x = ptq__resnet_conv(m, "conv1", x, width, 3, 1); /* 32 x 32 x 16 */
-    x = ptq_add_batch_norm(m, "bn1", x, 1e-3f);
-    x = ptq_add_op(m, PTQ_OP_RELU, "conv1.relu", x);
+    x = ptq_add_input(m, "input", size, size, 3);        /* shapes for MLPerf's: 32 x 32 x 3 */
+    x = ptq__resnet_conv(m, 0, "conv1", x, width, 3, 1); /* 32 x 32 x 16 */
+    x = ptq__resnet_op(m, 0, "bn1", PTQ_OP_BATCH_NORM, x);
+    x = ptq__resnet_op(m, 0, "conv1.relu", PTQ_OP_RELU, x);
     x = ptq__resnet_block(m, 1, x, width, 1);             /* 32 x 32 x 16 */
     x = ptq__resnet_block(m, 2, x, width * 2, 2);         /* 16 x 16 x 32 */
     x = ptq__resnet_block(m, 3, x, width * 4, 2);         /* 8 x 8 x 64 */
@@ -3859,299 +3753,30 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
     return ptq__hand_over(model, ptq_model_check(model, err), out);
 }
 
-/* The checks of a whole model, whoever made it. Files come from strangers, and nodes are open to
-   everyone between building and use: so nothing that the builder has checked is taken for granted.
-   */
-
-/* Integer weights: one scale, or one for each output channel; a zero point only with one scale. */
-static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
-                                    ptq_error *err) {
-    int32_t low, high;
-    int i;
-    ptq_code_range(weight->type, weight->bits, &low, &high);
-    if (weight->scales != 1 && weight->scales != weight->dim[0])
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "its weights have %d scales",
-                             weight->scales);
-    for (i = 0; i < weight->scales; i++)
-        if (!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0)
-            return ptq__bad_node(
-                err, PTQ_BAD_NUMBER, node,
-                "weight_scale[%d] is %g; must be positive, finite and not denormal", i,
-                (double)weight->scale[i]);
-    if (weight->zero_point < low || weight->zero_point > high ||
-        (weight->zero_point && weight->scales != 1))
-        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                             "weight_zero_point %d; must be a code, and 0 where every channel has"
-                             " its own scale",
-                             (int)weight->zero_point);
-    return PTQ_OK;
-}
-
-/* Parameters present, of the right shape and type, finite. */
-static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
-                                   ptq_error *err) {
-    const ptq_tensor *t = &node->param[param];
-    const char *what = ptq__param_name(param);
-    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
-    ptq_type type = ptq__param_type(node, param);
-    size_t i, n = ptq_tensor_elements(t);
-    if (!t->rank && !rank)
-        return PTQ_OK;
-    if (t->rank != rank || memcmp(t->dim, dims, sizeof dims))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "%s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]", what, t->dim[0],
-                             t->dim[1], t->dim[2], t->dim[3], dims[0], dims[1], dims[2], dims[3]);
-    if (t->type != type)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "%s is of type %s, needed is %s", what,
-                             ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
-    if (ptq__is_integer_type(type)) /* any code is legal */
-        return ptq__check_scales(node, t, err);
-    for (i = 0; i < n && type != PTQ_TYPE_S32; i++) {
-        float value = ptq_tensor_number(t, i);
-        if (!ptq__is_finite(value))
-            return ptq__bad_node(err, PTQ_BAD_NUMBER, node, "%s[%zu] is %g", what, i,
-                                 (double)value);
-        if (param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0))
-            return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                                 "variance[%zu] is %g with epsilon %g; must be positive", i,
-                                 (double)value, (double)node->epsilon);
-    }
-    return PTQ_OK;
-}
-
-/* How a result is coded: 2 to 8 bits, a scale to divide by, and a code for 0. */
-static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err) {
-    int32_t low, high;
-    if (q->type == PTQ_TYPE_F32)
-        return PTQ_OK;
-    if ((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8)
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "its result cannot be coded as %s of %d bits",
-                             ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
-    ptq_code_range(q->type, q->bits, &low, &high);
-    if (!ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high)
-        return ptq__bad_node(err, PTQ_BAD_NUMBER, node,
-                             "scale %g and zero point %d; the scale must be positive, finite and"
-                             " not denormal, the zero point a code",
-                             (double)q->scale, (int)q->zero_point);
-    return PTQ_OK;
-}
-
-/* Scales are compared as numbers, without ==, which compilers warn of. */
-static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
-    return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
-           !(a->scale < b->scale) && !(a->scale > b->scale);
-}
-
-/* 1 if operands and result of a node may be codes, or real numbers, as they are. Two operands are
-   always of one kind; a fused addition also rounds in between, to the codes of `mid`. */
-static int ptq__codes_fit(const ptq_model *model, int index) {
-    const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
-    const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
-    int coded = ptq__is_coded(node), from = ptq__is_coded(a);
-    int integer = ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
-    if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
-        return 0;
-    switch (ptq__operator_of(node)->codes) {
-    case PTQ__NO_CODES: /* real numbers in, real numbers out */
-        return !coded && !from;
-    case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
-        return ptq__same_qparams(&node->q, &a->q);
-    case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
-        return from == integer && coded == integer;
-    case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
-        return from == integer && coded <= integer;
-    case PTQ__TO_CODES:
-        return coded && !from;
-    case PTQ__FROM_CODES:
-        return !coded && from;
-    default: /* codes in, codes out */
-        return coded == from;
-    }
-}
-
-static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
-    const ptq_node *node = &model->node[index];
-    const ptq__operator *op = ptq__operator_of(node);
-    int integer = ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type);
-    PTQ__TRY(ptq__check_qparams(node, &node->q, err));
-    PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
-    if (op->operands && !ptq__codes_fit(model, index))
-        return ptq__bad_node(
-            err, PTQ_BAD_GRAPH, node,
-            "its inputs, weights and result do not agree on being codes or real numbers");
-    if (node->dynamic && !(integer && ptq__has_weight(node->op)))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node, "dynamic needs integer weights");
-    if (op->rules.check && (integer || ptq__is_coded(node)))
-        return op->rules.check(model, node, err);
-    return PTQ_OK;
-}
-
-/* A node as the builder would have made it: attributes, operands, shape and padding inferred once
-   more, then parameters, then codes. */
-static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
-    const ptq_node *node = &model->node[index];
-    ptq_node again = *node;
-    int param;
-    PTQ__TRY(ptq__check_attributes(node, err));
-    PTQ__TRY(ptq__check_inputs(model, node, index, err));
-    PTQ__TRY(ptq__infer(model, &again, err));
-    if (memcmp(again.shape, node->shape, sizeof again.shape) ||
-        memcmp(again.pad, node->pad, sizeof again.pad))
-        return ptq__bad_node(err, PTQ_BAD_GRAPH, node,
-                             "its shape %dx%dx%d does not follow from its input", node->shape[0],
-                             node->shape[1], node->shape[2]);
-    for (param = 0; param < PTQ_PARAM_COUNT; param++)
-        PTQ__TRY(ptq__check_param(model, node, param, err));
-    return ptq__check_codes(model, index, err);
-}
-
-/* Names are terminated, legal, and name one tensor each. A node may bear the name of its own
-   result. */
-static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
-    int i;
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        if (!memchr(node->name, 0, PTQ_NAME_SIZE) || !memchr(node->out, 0, PTQ_NAME_SIZE) ||
-            !ptq__is_name(node->name, strlen(node->name)) ||
-            !ptq__is_name(node->out, strlen(node->out)))
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "node %d has no legal name", i);
-        if (ptq_model_find(model, node->name) != i || ptq_model_find(model, node->out) != i)
-            return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
-                                 ptq_model_find(model, node->name) != i ? node->name : node->out);
-    }
-    return PTQ_OK;
-}
-
-/* Images are preprocessed by (pixel - mean) / std. */
-static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
-    int c;
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++)
-        if (!ptq__is_finite(model->mean[c]) || !ptq__is_finite(model->std[c]) ||
-            !(model->std[c] > 0))
-            return ptq_error_set(
-                err, PTQ_BAD_NUMBER,
-                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
-                (double)model->mean[c], (double)model->std[c]);
-    return PTQ_OK;
-}
-
-/* Names first, since all other messages use them; readers last, since they need legal operands. */
-PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
-    int i;
-    if (model->error.status)
-        return ptq_error_set(err, model->error.status, "%s", model->error.text);
-    if (model->nodes < 2)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
-    PTQ__TRY(ptq__check_names(model, err));
-    PTQ__TRY(ptq__check_pixels(model, err));
-    for (i = 0; i < model->nodes; i++)
-        PTQ__TRY(ptq__check_node(model, i, err));
-    for (i = 0; i + 1 < model->nodes; i++)
-        if (!ptq__uses(model, i))
-            return ptq__bad_node(err, PTQ_BAD_GRAPH, &model->node[i],
-                                 "nothing uses its result, and it is not the last node");
-    return PTQ_OK;
-}
-
-/* What a model costs, and its description for people. Scales count as parameters' bytes: they are
-   stored. */
-
-PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
-    const ptq_node *node = &model->node[index];
-    uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
-    ptq_cost cost;
-    int p, dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
-    memset(&cost, 0, sizeof cost);
-    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
-        cost.parameters += ptq_tensor_elements(&node->param[p]);
-        cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
-    }
-    if (ptq__has_weight(node->op)) /* each result needs the weights of one channel */
-        cost.macs = outputs * (uint64_t)(ptq__shape_elements(rank, dims) / (size_t)dims[0]);
-    cost.output_bytes = outputs * (ptq__is_coded(node) ? 1 : sizeof(float));
-    return cost;
-}
-
-/* "conv2d 3x3/2 +add +relu" */
-static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
-    ptq__put_string(text, ptq_name(PTQ_NAMES_OP, node->op));
-    if (ptq__has_key(node, PTQ__KEY_KERNEL)) {
-        ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
-        if (node->stride[0] != node->stride[1])
-            ptq__put(text, "/%dx%d", node->stride[0], node->stride[1]);
-        else if (node->stride[0] != 1)
-            ptq__put(text, "/%d", node->stride[0]);
-    }
-    if (node->groups > 1)
-        ptq__put(text, " g%d", node->groups);
-    if (node->act)
-        ptq__put(text, " +%s", ptq__act_name(node->act));
-    if (node->residual)
-        ptq__put(text, " +%s", ptq_name(PTQ_NAMES_OP, PTQ_OP_ADD));
-    if (node->add_act)
-        ptq__put(text, " +%s", ptq__act_name(node->add_act));
-}
-
-/* The columns of numbers, and the end of a line. */
-static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
-    ptq__put_column(text, 67);
-    ptq__put_unsigned(text, cost->parameters);
-    ptq__put_column(text, 79);
-    ptq__put_unsigned(text, cost->param_bytes);
-    ptq__put_column(text, 89);
-    ptq__put(text, "%llu\n", (unsigned long long)cost->macs);
-}
-
-/* One line a node, a line of sums: what `ptq info` prints. */
-PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq_cost sum, cost;
-    int i;
-    memset(&sum, 0, sizeof sum);
-    ptq__put_string(&text, "node                  operator                  computes shape     "
-                           "parameters  bytes     MACs\n");
-    for (i = 0; i < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        cost = ptq_node_cost(model, i);
-        ptq__put_string(&text, node->name);
-        ptq__put_column(&text, 22);
-        ptq__put_operator(&text, node);
-        ptq__put_column(&text, 48);
-        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i)));
-        ptq__put_column(&text, 57);
-        ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
-        ptq__put_cost(&text, &cost);
-        sum.parameters += cost.parameters;
-        sum.param_bytes += cost.param_bytes;
-        sum.macs += cost.macs;
-    }
-    ptq__put_string(&text, "total");
-    ptq__put_cost(&text, &sum);
-    return text.length;
-}
-
 /* ---- [FUSE] ---------------------------------------------------------------------------------- */
 
 /* Batch norm, activations and residual additions cost little to compute and much to store and load:
    they move into the node before them, which does them on its way to memory. One pass over the old
    graph builds the new one; a node either joins its host, which then ends in the node's result
-   and bears its name as `out`, or is copied. On codes it matters which tensors are rounded: a model
+   and bears its name as `out`, or is copied with its operands' new numbers. So the convolution of
+       conv -> batch norm -> add(shortcut) -> relu
+   ends as one node, which reads its input and the shortcut once and writes once; and calibration
+   sees only tensors that still exist, which have one rounding each. The report says of every node
+   where it went, or why it could not. On codes it matters which tensors are rounded: a model
    that is quantized already only gets its additions fused, which round where they did before. */
 
-/* `to[i]` is the node of the new model that computes what node i of the old one computed. */
 typedef struct ptq__fuser {
     const ptq_model *old;
-    ptq_model *model;
-    ptq_fuse_report *report;
-    int *to;
-    int capacity; /* of the report */
-    int quantized;
+    ptq_model *model;        /* the new one */
+    int *to;                 /* the node of the new model that computes what node i of the old one
+                                computed; -1 before that is known */
+    ptq_fuse_report *report; /* NULL: not wanted */
+    int capacity;            /* of the report */
 } ptq__fuser;
 
-/* One line of the report: what became of a node, and why not more. */
+/* One line of the report: what became of a node; `into` NULL: it stays, and why. */
 static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const ptq_node *into,
-                                 ptq_fusion_kind kind, const char *reason, ptq_error *err) {
+                                 const char *reason, ptq_error *err) {
     ptq_fuse_report *report = fuser->report;
     ptq_fusion *item;
     if (!report)
@@ -4164,7 +3789,7 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
     memcpy(item->node, node->name, sizeof item->node);
     if (into)
         memcpy(item->into, into->name, sizeof item->into);
-    item->kind = kind;
+    item->kind = into ? ptq__operator_of(node)->fusion : PTQ_FUSION_NONE;
     item->reason = reason;
     return PTQ_OK;
 }
@@ -4196,6 +3821,13 @@ static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const p
     return PTQ_OK;
 }
 
+/* 1 if the node that computes tensor `from` of the old model ends in it, and nothing else reads it:
+   then what follows may join that node, and the tensor disappear. */
+static int ptq__may_vanish(const ptq__fuser *fuser, int from) {
+    const ptq_node *host = &fuser->model->node[fuser->to[from]];
+    return !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1;
+}
+
 /* Why a batch norm or an activation cannot move into the node before it; NULL if it can. */
 static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *node, int norm) {
     int from = node->input[0];
@@ -4203,10 +3835,9 @@ static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *n
     if (norm ? !(ptq__operator_of(host)->properties & PTQ__TAKES_NORM)
              : !ptq__has_key(host, PTQ__KEY_ACT))
         return "the node before it is of a kind that cannot take it in";
-    if (strcmp(host->out, fuser->old->node[from].out)) /* the host ends elsewhere already */
-        return "another node has taken in what lies before it";
-    if (ptq__uses(fuser->old, from) != 1)
-        return "its input is used elsewhere too";
+    if (!ptq__may_vanish(fuser, from))
+        return ptq__uses(fuser->old, from) == 1 ? "another node has taken in what lies before it"
+                                                : "its input is used elsewhere too";
     if (norm && (host->act || host->residual))
         return "an activation or an addition lies between it and the convolution";
     if (!norm && (host->residual ? host->add_act : host->act))
@@ -4222,14 +3853,14 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
         int from = add->input[k], other = add->input[1 - k];
         const ptq_node *host = &fuser->model->node[fuser->to[from]];
         if (ptq__has_key(host, PTQ__KEY_ADD) && !host->residual && from != other &&
-            !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1 &&
-            fuser->to[from] > fuser->to[other])
+            ptq__may_vanish(fuser, from) && fuser->to[from] > fuser->to[other])
             return k;
     }
     return -1;
 }
 
-/* Makes the addition, of which the host is operand k, the end of its host. */
+/* Makes the addition, of which the host is operand k, the end of its host. Which operand came first
+   is kept: on codes the second one's product is rounded first. */
 static void ptq__take_addition(const ptq__fuser *fuser, const ptq_node *add, int k,
                                ptq_node *host) {
     host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
@@ -4244,15 +3875,12 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, const char **reas
                                  ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
+    int k = kind == PTQ_FUSION_RESIDUAL ? ptq__residual_host(fuser, node) : 0;
     ptq_node *host;
-    int k = 0;
-    if (kind == PTQ_FUSION_RESIDUAL) {
-        k = ptq__residual_host(fuser, node);
-        if (k < 0)
-            *reason = "neither operand is a convolution, used once, behind the other operand";
-    } else {
+    if (kind != PTQ_FUSION_RESIDUAL)
         *reason = ptq__cannot_follow(fuser, node, kind == PTQ_FUSION_BATCH_NORM);
-    }
+    else if (k < 0)
+        *reason = "neither operand is a convolution, used once, behind the other operand";
     if (*reason)
         return PTQ_OK;
     fuser->to[index] = fuser->to[node->input[k]];
@@ -4264,38 +3892,35 @@ static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, const char **reas
     else
         *(host->residual ? &host->add_act : &host->act) = ptq__act_of(node);
     memcpy(host->out, node->out, sizeof host->out);
-    return ptq__fuse_note(fuser, node, host, kind, NULL, err);
+    return ptq__fuse_note(fuser, node, host, NULL, err);
 }
 
-/* Node after node: each fused into its host, or copied with its operands' new numbers. */
-static ptq_status ptq__fuse_or_copy(ptq__fuser *fuser, int index, ptq_error *err) {
+/* A node is fused into its host, or copied with its operands' new numbers. */
+static ptq_status ptq__fuse_or_copy(ptq__fuser *fuser, int index, int quantized, ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     const char *reason = NULL;
-    ptq_node *copy;
-    int k;
+    int k, *input;
     fuser->to[index] = -1;
-    if (kind != PTQ_FUSION_NONE &&
-        (!fuser->quantized || (kind == PTQ_FUSION_RESIDUAL && ptq__is_coded(node))))
+    if (quantized ? kind == PTQ_FUSION_RESIDUAL && ptq__is_coded(node) : kind != PTQ_FUSION_NONE)
         PTQ__TRY(ptq__fuse_node(fuser, index, &reason, err));
     if (fuser->to[index] >= 0)
         return PTQ_OK;
     if (reason)
-        PTQ__TRY(ptq__fuse_note(fuser, node, NULL, PTQ_FUSION_NONE, reason, err));
+        PTQ__TRY(ptq__fuse_note(fuser, node, NULL, reason, err));
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
-    copy = &fuser->model->node[fuser->to[index]];
+    input = fuser->model->node[fuser->to[index]].input;
     for (k = 0; k < 2; k++)
-        if (node->input[k] >= 0)
-            copy->input[k] = fuser->to[node->input[k]];
+        input[k] = input[k] < 0 ? -1 : fuser->to[input[k]];
     return PTQ_OK;
 }
 
 static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err) {
-    int i;
+    int i, quantized = ptq__is_quantized(fuser->old);
     PTQ__TRY(ptq__copy_head(fuser->model, fuser->old, err));
     for (i = 0; i < fuser->old->nodes; i++)
-        PTQ__TRY(ptq__fuse_or_copy(fuser, i, err));
+        PTQ__TRY(ptq__fuse_or_copy(fuser, i, quantized, err));
     return ptq_model_check(fuser->model, err);
 }
 
@@ -4311,7 +3936,6 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
         report->memory.allocator = model->allocator;
     }
     PTQ__TRY(ptq_model_check(model, err));
-    fuser.quantized = ptq__is_quantized(model);
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
     status = PTQ__NEW(&model->allocator, &fuser.to, (size_t)model->nodes, "fusion", err);
     if (!status)
@@ -4324,9 +3948,8 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     return ptq__hand_over(fuser.model, status, out);
 }
 
-/* ---- [PLAN] --------------------------------------------------------------------------------- */
-
-/* A plan is a model made ready to run on one instruction set: for each node a step, which knows its
+/* ---- [PLAN] -------------------------------------------------------------------------------------
+   A plan is a model made ready to run on one instruction set: for each node a step, which knows its
    kernel, its weights as that kernel reads them and its constants; and for each tensor a place in
    one piece of memory, the arena. A plan does not change once it is made, so that threads share it.
    What changes, the arena, belongs to a session.
@@ -4362,7 +3985,16 @@ static size_t ptq__node_bytes(const ptq_node *node) {
 }
 
 /* Laying out the arena. Tensors that share memory, a result written over an operand, make one
-   block, which lives from the step that first writes any of them to the last that reads any. */
+   block, which lives from the step that first writes any of them to the last that reads any. In a
+   residual block x -> conv a -> conv b, to which x is added,
+
+       step      1   2   3    address
+       x         #   #   #    0           read by conv a, and again by the addition
+       a             #   #    behind x    made while x must stay
+       b + x             #    0           written over x, which nobody reads after it
+
+   two places are enough for three tensors, and the arena is as large as the most that lives at one
+   time, not as all tensors together. */
 typedef struct ptq__block ptq__block;
 struct ptq__block {
     int tensor, root; /* the root is the first tensor of the block, and describes all of it */
@@ -4423,7 +4055,9 @@ static void ptq__place(ptq__block *block, ptq__block **placed) {
     *placed = block;
 }
 
-/* The largest block is placed first: small ones then fill the gaps. */
+/* The largest block is placed first: small ones then fill the gaps that large ones leave, while a
+   large one finds no gap among many small ones. The best layout is hard to find (it is a case of
+   bin packing); this order is the usual approximation. */
 static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
     ptq__block *b, *placed = NULL;
     ptq__sort(block, (size_t)n, sizeof *block, ptq__larger_block, NULL);
@@ -4575,11 +4209,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     plan->info.model = model;
     plan->info.isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
     status = ptq__fill_plan(plan, err);
-    if (status)
-        ptq_plan_free(plan);
-    else
-        *out = plan;
-    return status;
+    PTQ__GIVE(status, plan, ptq_plan_free, out);
 }
 
 PTQ_API void ptq_plan_free(ptq_plan *plan) {
@@ -4621,18 +4251,19 @@ PTQ_API float ptq_plan_average(const ptq_plan *plan, int node, int taps) {
     return ptq__average_multiplier(&step->from[0]->q, &step->node->q, taps);
 }
 
-/* ---- [SESSION] ------------------------------------------------------------------------------ */
-
-/* A session runs a plan on one image after the other. The image becomes the tensor of node 0; then
+/* ---- [SESSION] ----------------------------------------------------------------------------------
+   A session runs a plan on one image after the other. The image becomes the tensor of node 0; then
    each step works from the tensors before it to its own; what was asked for is read off the last.
-   All that changes on the way is the session's arena: nothing is allocated, and nothing of an image
-   is left that could reach the next. */
+
+   All that changes on the way is the session's arena, whose size the plan knows. So running
+   allocates nothing and cannot fail for want of memory; the time for an image does not depend on an
+   allocator; and a device without one hands over a static array. Nothing of an image is left that
+   could reach the next: every step writes all of its result before anyone reads it. */
 struct ptq_session {
     const ptq_plan *plan;
     const ptq__layout *layout;
     ptq_session_options options;
-    const void
-        *input; /* the tensor of node 0, which may be the caller's; NULL before the first run */
+    const void *input; /* node 0's tensor, perhaps the caller's; NULL before the first run */
     char *arena;
     void *owned; /* memory from the allocator; NULL where it is the caller's */
 };
@@ -4881,6 +4512,7 @@ PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *na
     return PTQ_OK;
 }
 
+#ifndef PTQ_RUN_ONLY
 /* The tensor of operand k of a node, as the last run left it; NULL if there is no such operand. */
 static const void *ptq__operand(const ptq_session *session, int node, int k) {
     return ptq__frame_of(session, node).in[k];
@@ -4893,14 +4525,12 @@ static int ptq__gather(const ptq_session *session, int index, int group, int pos
                        void *patch) {
     const ptq__step *step = &session->plan->step[index];
     const ptq_qparams *q = &step->from[0]->q;
-    const void *x = ptq__operand(session, index, 0), *from;
-    if (q->type != PTQ_TYPE_F32) {
-        ptq__gather_codes(step, (const uint8_t *)x, q, position, group, (int16_t *)patch);
-    } else {
-        from = ptq__gather_f32(step, (const float *)x, position, group, (float *)patch);
-        if (from != patch)
-            memcpy(patch, from, (size_t)step->taps * sizeof(float));
-    }
+    const void *x = ptq__operand(session, index, 0);
+    int first = group * step->deep, n = step->deep;
+    if (q->type != PTQ_TYPE_F32)
+        ptq__gather_codes(step, (const uint8_t *)x, q, position, first, n, (int16_t *)patch);
+    else
+        ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
     return step->taps;
 }
 
@@ -4995,16 +4625,49 @@ PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int
     *length = text.length;
     return PTQ_OK;
 }
+#endif /* PTQ_RUN_ONLY */
 
-#ifndef PTQ_RUN_ONLY
-
-/* ---- [TEST VECTOR] -------------------------------------------------------------------------- */
-
-/* A model file can carry what it computes from one picture, the logits of scalar kernels, so that
+/* ---- [TEST VECTOR] ------------------------------------------------------------------------------
+   A model file can carry what it computes from one picture, the logits of scalar kernels, so that
    whoever loads it finds out whether file, build and processor still agree. The picture itself is
-   drawn anew each time, from a fixed seed; the file has its hash. */
+   not in the file: it is drawn anew each time from a fixed seed, which takes a few lines instead of
+   kilobytes. Its hash is, so that a fault in the drawing is told from one in the network. */
 
-/* FNV-1a, byte by byte. */
+/* Chance. Own code, since rand() is another one with every C library, while the same images must be
+   drawn everywhere for the same model to come out. PCG32 (O'Neill 2014) keeps 64 bits of state, a
+   linear congruential generator, and returns 32 of them, shifted and rotated by the highest ones,
+   which are the most random. */
+PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
+    uint64_t old = rng->state;
+    uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
+    rng->state = old * 6364136223846793005u + rng->increment;
+    return (shifted >> rotation) | (shifted << ((32 - rotation) & 31));
+}
+
+/* The increment must be odd, and names the stream: streams of one seed have nothing in common. */
+PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream) {
+    rng->state = 0;
+    rng->increment = stream << 1 | 1;
+    ptq_rng_next(rng);
+    rng->state += seed;
+    ptq_rng_next(rng);
+}
+
+/* A number under 2^32 mod bound is drawn again: those that are left divide evenly, and no remainder
+   comes more often than another. */
+PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound) {
+    uint32_t threshold = ((uint32_t)0 - bound) % bound, value;
+    do
+        value = ptq_rng_next(rng);
+    while (value < threshold);
+    return value % bound;
+}
+
+PTQ_API float ptq_rng_float(ptq_rng *rng) {
+    return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
+}
+
+/* FNV-1a, byte by byte: exclusive or, then a multiplication that carries each bit upwards. */
 static const uint64_t ptq__fnv_start = 14695981039346656037u;
 
 static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
@@ -5013,10 +4676,6 @@ static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
     for (i = 0; i < size; i++)
         hash = (hash ^ p[i]) * 1099511628211u;
     return hash;
-}
-
-static uint64_t ptq__image_hash(const uint8_t *pixels, size_t size) {
-    return ptq__fnv(ptq__fnv_start, pixels, size);
 }
 
 /* Smooth colours with a little noise, so that it looks like data: H x W x C. */
@@ -5038,55 +4697,32 @@ enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
 static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, uint64_t *hash,
                                    ptq_error *err) {
     const ptq_plan_info *info = &plan->info;
-    const ptq_allocator *allocator = &plan->allocator;
     ptq_session_options options;
     ptq_session *session = NULL;
-    uint8_t *pixels = NULL;
-    float *all = NULL;
-    ptq_status status = PTQ__NEW(allocator, &pixels, info->pixels, "an image", err);
-    if (!status)
-        status = PTQ__NEW(allocator, &all, (size_t)info->classes, "logits", err);
+    ptq_memory memory;
+    uint8_t *pixels = NULL; /* H x W x C */
+    float *all = NULL;      /* one for each class */
+    ptq_status status;
+    memset(&memory, 0, sizeof memory);
     memset(&options, 0, sizeof options);
-    options.allocator = *allocator;
-    if (!status)
-        status = ptq_session_create(plan, &options, &session, err);
+    memory.allocator = options.allocator = plan->allocator;
+    status = PTQ__KEEP(&memory, &pixels, info->pixels, "an image", err);
+    PTQ__THEN(status, PTQ__KEEP(&memory, &all, (size_t)info->classes, "logits", err));
+    PTQ__THEN(status, ptq_session_create(plan, &options, &session, err));
     if (!status) {
         ptq__test_picture(info->model->node[0].shape, pixels);
-        *hash = ptq__image_hash(pixels, info->pixels);
+        *hash = ptq__fnv(ptq__fnv_start, pixels, info->pixels);
         status = ptq_run(session, pixels, 1, all, NULL, err);
         *count = info->classes < PTQ__TEST_LOGITS ? info->classes : PTQ__TEST_LOGITS;
         memcpy(logits, all, (size_t)*count * sizeof *logits);
     }
     ptq_session_free(session);
-    ptq__free(allocator, all);
-    ptq__free(allocator, pixels);
+    ptq_release(&memory);
     return status;
 }
 
-PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
-    char line[2048]; /* "HASH LOGIT LOGIT ..." */
-    ptq__text text = ptq__text_over(line, sizeof line);
-    float logits[PTQ__TEST_LOGITS];
-    ptq_plan_options scalar;
-    ptq_plan *plan = NULL;
-    ptq_status status;
-    uint64_t hash = 0;
-    int i, n = 0;
-    memset(&scalar, 0, sizeof scalar);
-    scalar.isa = PTQ_ISA_SCALAR;
-    scalar.allocator = model->allocator;
-    PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
-    status = ptq__run_picture(plan, logits, &n, &hash, err);
-    ptq_plan_free(plan);
-    if (status)
-        return status;
-    ptq__put(&text, "%llu", (unsigned long long)hash);
-    for (i = 0; i < n; i++)
-        ptq__put(&text, " %g", (double)logits[i]);
-    return ptq_model_set_meta(model, "self_test", line, err);
-}
-
-/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. */
+/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. Sums
+   of real numbers may be added in another order. */
 static int ptq__is_exact(const ptq_model *model) {
     int i;
     for (i = 0; i < model->nodes; i++)
@@ -5123,9 +4759,32 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* ---- [WORK] --------------------------------------------------------------------------------- */
+#ifndef PTQ_RUN_ONLY
+PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
+    char line[2048]; /* "HASH LOGIT LOGIT ..." */
+    ptq__text text = ptq__text_over(line, sizeof line);
+    float logits[PTQ__TEST_LOGITS];
+    ptq_plan_options scalar;
+    ptq_plan *plan = NULL;
+    ptq_status status;
+    uint64_t hash = 0;
+    int i, n = 0;
+    memset(&scalar, 0, sizeof scalar);
+    scalar.isa = PTQ_ISA_SCALAR;
+    scalar.allocator = model->allocator;
+    PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
+    status = ptq__run_picture(plan, logits, &n, &hash, err);
+    ptq_plan_free(plan);
+    if (status)
+        return status;
+    ptq__put(&text, "%llu", (unsigned long long)hash);
+    for (i = 0; i < n; i++)
+        ptq__put(&text, " %g", (double)logits[i]);
+    return ptq_model_set_meta(model, "self_test", line, err);
+}
 
-/* Calibration, evaluation and learning all do the same: they run a plan over a data set and note
+/* ---- [WORK] -------------------------------------------------------------------------------------
+   Calibration, evaluation and learning all do the same: they run a plan over a data set and note
    something about every item. A job says what. `begin` makes what a worker notes down on its own,
    `one` is called for each item, `end` adds the worker's notes to all others. With PTQ_THREADS
    several workers share the items, in runs so short that no one waits long for the last; each has a
@@ -5346,9 +5005,8 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
     return job->work.threads > 1 ? ptq__job_tell(job, job->done, err) : PTQ_OK;
 }
 
-/* ---- [OBSERVE] ------------------------------------------------------------------------------ */
-
-/* Before a tensor can be coded, the range of its values must be known. An observer looks at the
+/* ---- [OBSERVE] ----------------------------------------------------------------------------------
+   Before a tensor can be coded, the range of its values must be known. An observer looks at the
    tensor on every calibration image and keeps, of the whole tensor or of each channel: the smallest
    and the largest value, the mean over images of each image's extremes, and a histogram. From these
    six rules then read a range.
@@ -5357,8 +5015,10 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
    threads among which they were shared shows in a single bit. Hence exact sums instead of floating
    ones, and bins whose width is a power of two that the largest magnitude decides. */
 
-/* sum += value. A float is mantissa * 2^(shift - 149) with a mantissa of 24 bits, which fall into
-   two neighbouring limbs. 31 bits are left above each for carries that wait. */
+/* Exact sums. Floats round at every addition, and so their sum depends on its order; integers do
+   not. A float is an integer m of 24 bits times 2^(shift - 149), with 0 <= shift <= 253: in units
+   of 2^-149, the smallest float there is, it is an integer, and ten limbs of 32 bits hold any sum.
+   Its bits fall into two neighbouring limbs, above which 31 bits are left for carries that wait. */
 static void ptq__exact_add(ptq_exact_sum *sum, float value) {
     uint32_t bits;
     uint64_t wide;
@@ -5373,21 +5033,16 @@ static void ptq__exact_add(ptq_exact_sum *sum, float value) {
     sum->limb[shift / 32 + 1] += sign * (int64_t)(wide >> 32);
 }
 
-/* Carries, so that equal sums have equal limbs: all but the last in 0..2^32 - 1. */
-static void ptq__exact_normalize(ptq_exact_sum *sum) {
+/* Adds, and carries so that equal sums have equal limbs: all but the last in 0..2^32 - 1. */
+static void ptq__exact_merge(ptq_exact_sum *sum, const ptq_exact_sum *other) {
+    int64_t carry = 0, low;
     int i;
-    for (i = 0; i < 9; i++) {
-        int64_t low = sum->limb[i] & (int64_t)0xffffffff;
-        sum->limb[i + 1] += (sum->limb[i] - low) / ((int64_t)1 << 32);
+    for (i = 0; i < 10; i++) {
+        sum->limb[i] += other->limb[i] + carry;
+        low = i < 9 ? sum->limb[i] & (int64_t)0xffffffff : sum->limb[i];
+        carry = (sum->limb[i] - low) / ((int64_t)1 << 32);
         sum->limb[i] = low;
     }
-}
-
-static void ptq__exact_merge(ptq_exact_sum *sum, const ptq_exact_sum *other) {
-    int i;
-    for (i = 0; i < 10; i++)
-        sum->limb[i] += other->limb[i];
-    ptq__exact_normalize(sum);
 }
 
 static double ptq__exact_value(const ptq_exact_sum *sum) {
@@ -5398,17 +5053,15 @@ static double ptq__exact_value(const ptq_exact_sum *sum) {
     return value;
 }
 
+/* The bins of all channels lie behind the statistics, in one allocation. */
 PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
                                        const ptq_allocator *allocator, ptq_error *err) {
-    void *memory = NULL;
     int c;
     if (channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "an observer of %d channels", channels);
-    /* The bins of all channels lie behind the statistics. */
     PTQ__TRY(ptq__alloc(allocator, (size_t)channels,
-                        sizeof(ptq_statistics) + PTQ_BINS * sizeof(uint64_t), "observer", &memory,
-                        err));
-    observer->channel = (ptq_statistics *)memory;
+                        sizeof(ptq_statistics) + PTQ_BINS * sizeof(uint64_t), "observer",
+                        &observer->channel, err));
     observer->channels = channels;
     observer->allocator = ptq__allocator(allocator);
     for (c = 0; c < channels; c++) {
@@ -5426,7 +5079,12 @@ PTQ_API void ptq_observer_free(ptq_observer *observer) {
     observer->channels = 0;
 }
 
-enum { PTQ__HALF_BINS = PTQ_BINS / 2 }; /* for values below 0, and as many for those above */
+/* Bins. Bin b counts values in [(b - 2048) w, (b - 2047) w), w = 2^exponent: half of the bins are
+   for values below 0, as many for those above. Zeros are counted on their own, since behind a ReLU
+   they are the majority, and since they are coded without error whatever the range. When a value
+   does not fit, w doubles and neighbours fall together; their edges stay multiples of w, and so the
+   bins come out the same whether the large value is seen first or last. */
+enum { PTQ__HALF_BINS = PTQ_BINS / 2 };
 
 /* The smallest exponent at which a value falls into a bin. */
 static int ptq__fitting_exponent(float value) {
@@ -5434,22 +5092,20 @@ static int ptq__fitting_exponent(float value) {
     double m = frexp((double)value, &e); /* value = m 2^e, 0.5 <= |m| < 1: 2^11 bins up to 2^e */
     if (m < 0 && !(m < -0.5))
         e--; /* -2^k lies in the lowest bin of the smaller range */
-    return e - 11 < -149 ? -149 : e - 11;
+    return e - 11 < -149 || !(m < 0 || m > 0) ? -149 : e - 11;
 }
 
 static int ptq__bin_of(float value, int exponent) {
     return (int)floor(ldexp((double)value, -exponent)) + PTQ__HALF_BINS;
 }
 
-/* The value where a bin begins, and the one that stands for it: its middle. */
-static double ptq__bin_edge(const ptq_statistics *s, int bin) {
-    return ldexp((double)(bin - PTQ__HALF_BINS), s->exponent);
-}
-static double ptq__bin_value(const ptq_statistics *s, int bin) {
-    return ldexp((double)(bin - PTQ__HALF_BINS) + 0.5, s->exponent);
+/* The value at a place on the axis of bins: b is where bin b begins, b + 0.5 its middle, which
+   stands for all that it counts. */
+static double ptq__bin_value(const ptq_statistics *s, double place) {
+    return ldexp(place - PTQ__HALF_BINS, s->exponent);
 }
 
-/* Where a bin lies once the bins are 2^shift times as wide: edges stay multiples of the width. */
+/* Where a bin lies once the bins are 2^shift times as wide. */
 static int ptq__wider_bin(int bin, int shift) {
     int from_zero = bin - PTQ__HALF_BINS;
     shift = shift > 12 ? 12 : shift; /* more moves nothing any further */
@@ -5460,20 +5116,57 @@ static int ptq__wider_bin(int bin, int shift) {
 
 /* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. */
 static void ptq__widen(ptq_statistics *s, int exponent) {
-    int shift = exponent - s->exponent, i, b;
+    int shift = exponent - s->exponent, i;
     if (shift <= 0)
         return;
     s->exponent = exponent;
     for (i = 0; i < PTQ_BINS; i++) {
-        uint64_t count;
-        b = i < PTQ__HALF_BINS ? PTQ__HALF_BINS + i : PTQ_BINS - 1 - i;
-        count = s->bin[b];
+        int b = i < PTQ__HALF_BINS ? PTQ__HALF_BINS + i : PTQ_BINS - 1 - i;
+        uint64_t count = s->bin[b];
         s->bin[b] = 0;
         s->bin[ptq__wider_bin(b, shift)] += count;
     }
 }
 
-/* Counts values of one channel, which fit the bins already: n floats, `step` apart. */
+/* All that two observations have in common but the bins, which are then wide enough for both. */
+static void ptq__add_seen(ptq_statistics *s, const ptq_statistics *seen) {
+    ptq__widen(s, seen->exponent);
+    s->min = !s->count || seen->min < s->min ? seen->min : s->min;
+    s->max = !s->count || seen->max > s->max ? seen->max : s->max;
+    s->count += seen->count;
+    s->zeros += seen->zeros;
+    s->images += seen->images;
+    ptq__exact_merge(&s->min_sum, &seen->min_sum);
+    ptq__exact_merge(&s->max_sum, &seen->max_sum);
+}
+
+/* One channel of one image, n floats of which every step-th is the channel's: all but its bins.
+   Finds what cannot be observed. */
+static ptq_status ptq__see_image(const float *values, size_t n, size_t step, ptq_statistics *seen,
+                                 ptq_error *err) {
+    float low = values[0], high = values[0];
+    int e_low, e_high;
+    size_t i;
+    for (i = 0; i < n; i += step) {
+        if (!ptq__is_finite(values[i]))
+            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %zu is %g", i, (double)values[i]);
+        low = values[i] < low ? values[i] : low;
+        high = values[i] > high ? values[i] : high;
+    }
+    memset(seen, 0, sizeof *seen);
+    seen->count = (n + step - 1) / step;
+    seen->images = 1;
+    seen->min = low;
+    seen->max = high;
+    ptq__exact_add(&seen->min_sum, low);
+    ptq__exact_add(&seen->max_sum, high);
+    e_low = ptq__fitting_exponent(low);
+    e_high = ptq__fitting_exponent(high);
+    seen->exponent = e_low > e_high ? e_low : e_high;
+    return PTQ_OK;
+}
+
+/* Counts the values of one channel into bins that they fit. */
 static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, size_t step) {
     double bins_per_unit = ldexp(1, -s->exponent);
     size_t i;
@@ -5488,42 +5181,19 @@ static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, 
     }
 }
 
-/* Smallest and largest of one channel of an image; also finds what cannot be observed. */
-static ptq_status ptq__image_range(const float *values, size_t n, size_t step, float *low,
-                                   float *high, ptq_error *err) {
-    size_t i;
-    *low = *high = values[0];
-    for (i = 0; i < n; i += step) {
-        if (!ptq__is_finite(values[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %zu is %g", i, (double)values[i]);
-        *low = values[i] < *low ? values[i] : *low;
-        *high = values[i] > *high ? values[i] : *high;
-    }
-    return PTQ_OK;
-}
-
+/* First all channels are looked at, since a failure must change nothing. */
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err) {
     size_t channels = (size_t)observer->channels, c;
-    float low, high;
+    ptq_statistics seen;
     if (!n || n % channels)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n, channels);
-    for (c = 0; c < channels; c++) /* first all of them: a failure must change nothing */
-        PTQ__TRY(ptq__image_range(values + c, n - c, channels, &low, &high, err));
+    for (c = 0; c < channels; c++)
+        PTQ__TRY(ptq__see_image(values + c, n - c, channels, &seen, err));
     for (c = 0; c < channels; c++) {
-        ptq_statistics *s = &observer->channel[c];
-        ptq__image_range(values + c, n - c, channels, &low, &high, NULL);
-        ptq__widen(s, low < 0 ? ptq__fitting_exponent(low) : -149);
-        ptq__widen(s, high > 0 ? ptq__fitting_exponent(high) : -149);
-        ptq__count_values(s, values + c, n - c, channels);
-        s->min = !s->count || low < s->min ? low : s->min;
-        s->max = !s->count || high > s->max ? high : s->max;
-        s->count += n / channels;
-        s->images++;
-        ptq__exact_add(&s->min_sum, low);
-        ptq__exact_add(&s->max_sum, high);
-        ptq__exact_normalize(&s->min_sum);
-        ptq__exact_normalize(&s->max_sum);
+        ptq__see_image(values + c, n - c, channels, &seen, NULL);
+        ptq__add_seen(&observer->channel[c], &seen);
+        ptq__count_values(&observer->channel[c], values + c, n - c, channels);
     }
     return PTQ_OK;
 }
@@ -5540,16 +5210,9 @@ static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer
         const ptq_statistics *b = &other->channel[c];
         if (!b->count)
             continue;
-        ptq__widen(a, b->exponent);
+        ptq__add_seen(a, b);
         for (i = 0; i < PTQ_BINS; i++)
             a->bin[ptq__wider_bin(i, a->exponent - b->exponent)] += b->bin[i];
-        a->min = !a->count || b->min < a->min ? b->min : a->min;
-        a->max = !a->count || b->max > a->max ? b->max : a->max;
-        a->count += b->count;
-        a->zeros += b->zeros;
-        a->images += b->images;
-        ptq__exact_merge(&a->min_sum, &b->min_sum);
-        ptq__exact_merge(&a->max_sum, &b->max_sum);
     }
     return PTQ_OK;
 }
@@ -5560,98 +5223,84 @@ PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, f
     uint64_t outside = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++)
-        if (ptq__bin_value(s, b) < (double)low || ptq__bin_value(s, b) > (double)high)
+        if (ptq__bin_value(s, b + 0.5) < (double)low || ptq__bin_value(s, b + 0.5) > (double)high)
             outside += s->bin[b];
     return s->count ? (double)outside / (double)s->count : 0;
 }
 
-/* Now the rules. Each starts from the whole range and may draw its ends in: values beyond are
-   clipped, and all others coded more finely. */
+/* Rules. Each starts from the whole range and may draw its ends in: values beyond are clipped, to
+   an error that may be large, and all others are coded more finely. What to give for what is the
+   question to which each rule has an answer of its own. */
 typedef struct ptq__range {
     const ptq_statistics *s;
     ptq_type type; /* of the codes, with their bits */
     int bits, symmetric;
     double percentile;
     double low, high; /* low <= 0 <= high */
+    int from, to;     /* the whole range in bins; of a side without values only the 0 is left */
 } ptq__range;
-
-/* The best range that a search has seen so far, in whatever units it counts. */
-typedef struct ptq__best {
-    double error, low, high;
-} ptq__best;
-
-/* Of equals, the first wins. */
-static void ptq__offer(ptq__best *best, double error, double low, double high) {
-    ptq__best offered = {error, low, high};
-    if (error < best->error)
-        *best = offered;
-}
-
-/* The whole range in bins. Of a side that has no values, nothing but the 0 is left. */
-static void ptq__whole_bins(const ptq__range *r, int *first, int *last) {
-    *first = r->low < 0 ? ptq__bin_of((float)r->low, r->s->exponent) : PTQ__HALF_BINS;
-    *last = r->high > 0 ? ptq__bin_of((float)r->high, r->s->exponent) : PTQ__HALF_BINS - 1;
-}
 
 /* Draws the range in to the bins first..last; an end that lost no bin stays as it is. */
 static void ptq__keep_bins(ptq__range *r, int first, int last) {
-    int lowest, highest;
-    ptq__whole_bins(r, &lowest, &highest);
-    if (first > lowest)
-        r->low = ptq__bin_edge(r->s, first);
-    if (last < highest)
-        r->high = ptq__bin_edge(r->s, last + 1);
+    if (first > r->from)
+        r->low = ptq__bin_value(r->s, first);
+    if (last < r->to)
+        r->high = ptq__bin_value(r->s, last + 1);
 }
 
-/* PTQ_METHOD_MINMAX: nothing is clipped. */
+/* PTQ_METHOD_MINMAX: nothing is clipped. The largest error is the smallest that can be; one outlier
+   makes all other codes coarse (Krishnamoorthi 2018). */
 static void ptq__range_minmax(ptq__range *r) { (void)r; }
 
-/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. */
+/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average of
+   batches (Krishnamoorthi 2018) it keeps the purpose, that one odd image does not decide
+   the range, and not the dependence on the order. */
 static void ptq__range_average(ptq__range *r) {
     r->low = ptq__exact_value(&r->s->min_sum) / (double)r->s->images;
     r->high = ptq__exact_value(&r->s->max_sum) / (double)r->s->images;
 }
 
-/* Squared error of spreading a bin's density over codes of width `w`, integrated in closed form as
-   PyTorch's HistogramObserver does: a bin that lies between two codes' centres is cut there. */
-static double ptq__spread_error(double begin, double end, double w, int levels, double density) {
-    double b = floor(begin / w), e = floor(end / w), from, to, h = w / 2;
-    b = b < 0 ? 0 : b > levels - 1 ? levels - 1 : b;
-    e = e < 0 ? 0 : e > levels - 1 ? levels - 1 : e;
-    from = begin - (b * w + h);
-    to = end - (e * w + h);
-    if (b >= e)
-        return density / 3 * (to * to * to - from * from * from);
-    return density / 3 *
-           ((h * h * h - from * from * from) + (e - b - 1) * 2 * h * h * h +
-            (to * to * to + h * h * h));
-}
-
-/* The same of all bins lowest..highest, when the codes cover first..last. */
-static double ptq__bins_error(const ptq_statistics *s, int lowest, int highest, int first, int last,
-                              int levels) {
-    double w = (double)(last - first + 1) / levels, sum = 0;
-    int b;
-    for (b = lowest; b <= highest; b++) {
-        double count = (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
-        if (count > 0)
-            sum += ptq__spread_error(b - first, b - first + 1, w, levels, count);
+/* Squared error of all values in the whole range, in bin widths, when `levels` codes of the width
+       w = (last - first + 1) / levels
+   cover the bins first..last. A bin's values are taken to lie evenly in it: one that reaches from
+   `begin` to `end`, measured from a code's centre, has the error density / 3 * (end^3 - begin^3). A
+   bin that reaches over several codes is cut between them, each whole one giving 2/3 (w/2)^3; what
+   is clipped belongs to the outermost code. */
+static double ptq__bins_error(const ptq__range *r, int first, int last, int levels) {
+    double w = (double)(last - first + 1) / levels, h = w / 2, sum = 0;
+    int bin;
+    for (bin = r->from; bin <= r->to || bin == PTQ__HALF_BINS; bin++) {
+        double count = (double)r->s->bin[bin] + (bin == PTQ__HALF_BINS ? (double)r->s->zeros : 0);
+        double begin = bin - first, end = begin + 1, b, e;
+        if (!(count > 0))
+            continue;
+        b = floor(begin / w);
+        e = floor(end / w);
+        b = b < 0 ? 0 : b > levels - 1 ? levels - 1 : b;
+        e = e < 0 ? 0 : e > levels - 1 ? levels - 1 : e;
+        begin -= b * w + h;
+        end -= e * w + h;
+        if (b >= e)
+            sum += count / 3 * (end * end * end - begin * begin * begin);
+        else
+            sum += count / 3 *
+                   ((h * h * h - begin * begin * begin) + (e - b - 1) * 2 * h * h * h +
+                    (end * end * end + h * h * h));
     }
     return sum;
 }
 
-/* PTQ_METHOD_HISTOGRAM, PyTorch's search: cut 0.001 % of the values off whichever end gives up more
-   bins for them, as long as the error falls. Index 0 stands for the lower end, 1 for the upper. */
+/* PTQ_METHOD_HISTOGRAM, the search of PyTorch's HistogramObserver for the least squared error: cut
+   0.001 % of the values off whichever end gives up more bins for them, as long as the error falls.
+   Index 0 stands for the lower end, 1 for the upper. */
 static void ptq__range_histogram(ptq__range *r) {
     const ptq_statistics *s = r->s;
-    int whole[2], end[2], next[2], trial[2], side;
     double allowed[2] = {0, 0}, gone[2] = {0, 0}, sum[2]; /* how many values may go, have gone */
-    double cut = 0, error, best = HUGE_VAL, share = 1e-5 * (double)s->count;
-    ptq__whole_bins(r, &whole[0], &whole[1]);
-    whole[1] = r->high > 0 ? whole[1] : PTQ__HALF_BINS;
-    memcpy(end, whole, sizeof end);
-    while (cut < 0.5 * (double)s->count) {
-        cut += share;
+    double cut, error, best = HUGE_VAL, share = 1e-5 * (double)s->count;
+    int end[2], next[2], side;
+    end[0] = r->from;
+    end[1] = r->high > 0 ? r->to : PTQ__HALF_BINS; /* the bin that zeros count with */
+    for (cut = 0; cut < 0.5 * (double)s->count; cut += share) {
         for (side = 0; side < 2; side++) {
             sum[side] = gone[side];
             for (next[side] = end[side]; next[side] != end[!side]; next[side] += side ? -1 : 1) {
@@ -5660,14 +5309,13 @@ static void ptq__range_histogram(ptq__range *r) {
                 sum[side] += (double)s->bin[next[side]];
             }
         }
-        side = next[0] - end[0] > end[1] - next[1] ? 0 : 1;
+        side = next[0] - end[0] <= end[1] - next[1];
         allowed[side] += share;
         gone[side] = sum[side];
         if (next[side] == end[side])
             continue;
-        memcpy(trial, end, sizeof trial);
-        trial[side] = next[side];
-        error = ptq__bins_error(s, whole[0], whole[1], trial[0], trial[1], 1 << r->bits);
+        next[!side] = end[!side];
+        error = ptq__bins_error(r, next[0], next[1], 1 << r->bits);
         if (error > best)
             break;
         best = error;
@@ -5681,16 +5329,16 @@ static double ptq__quantile(const ptq_statistics *s, double share) {
     double want = share * (double)s->count, seen = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++) {
-        if (b == PTQ__HALF_BINS)
-            seen += (double)s->zeros;
+        seen += b == PTQ__HALF_BINS ? (double)s->zeros : 0;
         seen += (double)s->bin[b];
         if (seen >= want && seen > 0)
-            return ptq__bin_value(s, b);
+            return ptq__bin_value(s, b + 0.5);
     }
     return (double)s->max;
 }
 
-/* PTQ_METHOD_PERCENTILE: a fixed share of the values is clipped at either end. */
+/* PTQ_METHOD_PERCENTILE: a fixed share of the values is clipped at either end, whatever that does
+   to the error (Wu et al. 2020). */
 static void ptq__range_percentile(ptq__range *r) {
     double low = ptq__quantile(r->s, 1 - r->percentile / 100);
     double high = ptq__quantile(r->s, r->percentile / 100);
@@ -5698,17 +5346,19 @@ static void ptq__range_percentile(ptq__range *r) {
     r->high = high < r->high ? high : r->high;
 }
 
-/* Divergence of the coded distribution from the true one, sum of p log(p / q), for a range of whole
-   bins first..last. What is clipped counts at the ends of p; q spreads each code's share evenly
-   over those of its bins that had values (Migacz, GTC 2017). */
+/* Kullback-Leibler divergence of the coded distribution q from the true one p,
+       sum over bins of p log(p / q),
+   for a range of whole bins first..last: how many bits are lost about which value it was (Migacz,
+   "8-bit Inference with TensorRT", GTC 2017). What is clipped counts at the ends of p and
+   is missing from q, which spreads each code's share evenly over those of its bins that had
+   values. */
 static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels) {
     double p_sum = 0, q_sum = 0, result = 0, below = 0, above = 0;
     int b, k, n = last - first + 1;
     for (b = 0; b < PTQ_BINS; b++) {
-        below += b < first ? (double)s->bin[b] : 0;
-        above += b > last ? (double)s->bin[b] : 0;
-        p_sum += (double)s->bin[b];
-        q_sum += b >= first && b <= last ? (double)s->bin[b] : 0;
+        double count = (double)s->bin[b];
+        p_sum += count;
+        *(b < first ? &below : b > last ? &above : &q_sum) += count;
     }
     if (q_sum <= 0)
         return HUGE_VAL;
@@ -5730,28 +5380,28 @@ static double ptq__divergence(const ptq_statistics *s, int first, int last, int 
     return result;
 }
 
-/* PTQ_METHOD_ENTROPY: first the upper end is drawn in, by hundredths, then the lower, as long as a
-   bin is left for every code. */
+/* PTQ_METHOD_ENTROPY, the range of least divergence: first the upper end is drawn in, by
+   hundredths, then the lower, as long as a bin is left for every code. Of equals the first wins. */
 static void ptq__range_entropy(ptq__range *r) {
-    int lowest, highest, first, last, side, k, levels = 1 << r->bits;
-    ptq__best best;
-    ptq__whole_bins(r, &lowest, &highest);
-    best.error = ptq__divergence(r->s, lowest, highest, levels);
-    best.low = lowest;
-    best.high = highest;
+    int best_first = r->from, best_last = r->to, side, k, levels = 1 << r->bits;
+    double error, best = ptq__divergence(r->s, r->from, r->to, levels);
     for (side = 0; side < 2; side++)
         for (k = 1; k < 100; k++) {
-            first = side ? lowest + (PTQ__HALF_BINS - lowest) * k / 100 : lowest;
-            last = side ? (int)best.high : highest - (highest + 1 - PTQ__HALF_BINS) * k / 100;
-            if (last - first + 1 >= levels)
-                ptq__offer(&best, ptq__divergence(r->s, first, last, levels), first, last);
+            int first = side ? r->from + (PTQ__HALF_BINS - r->from) * k / 100 : r->from;
+            int last = side ? best_last : r->to - (r->to + 1 - PTQ__HALF_BINS) * k / 100;
+            error = last - first + 1 < levels ? best : ptq__divergence(r->s, first, last, levels);
+            if (error < best) {
+                best = error;
+                best_first = first;
+                best_last = last;
+            }
         }
-    ptq__keep_bins(r, (int)best.low, (int)best.high);
+    ptq__keep_bins(r, best_first, best_last);
 }
 
-/* Expected squared error of coding the values under a range: the sum over bins of
-   count * (x - dequantize(quantize(x)))^2, which stops where it passes `limit`. Exact zeros cost
-   nothing, since 0 is always a code. */
+/* Expected squared error of coding the values under a range,
+       sum over bins of count * (x - dequantize(quantize(x)))^2, x the middle of the bin,
+   which stops where it passes `limit`. Exact zeros cost nothing, since 0 is always a code. */
 static double ptq__range_error(const ptq__range *r, double low, double high, double limit) {
     const double width = ldexp(1, r->s->exponent);
     ptq_qparams q;
@@ -5771,29 +5421,34 @@ static double ptq__range_error(const ptq__range *r, double low, double high, dou
     return sum;
 }
 
-/* PTQ_METHOD_MSE: a grid over both ends, as shares of the whole range, then a finer one around the
-   best point, twice. An end that is 0 stays so. */
+/* PTQ_METHOD_MSE: unlike HISTOGRAM it asks the real codes, and moves both ends at once. A grid over
+   both, as shares of the whole range, then a finer one around the best point, twice. An end that is
+   0 stays so. */
 static void ptq__range_mse(ptq__range *r) {
     const int steps = 20;
-    double corner_low = 0, corner_high = 0, width = 1;
-    ptq__best best = {HUGE_VAL, 1, 1};
+    double corner_low = 0, corner_high = 0, width = 1, best = HUGE_VAL, best_low = 1, best_high = 1;
     int round, i, j;
     for (round = 0; round < 3; round++) {
         for (i = 0; i <= (r->low < 0 ? steps : 0); i++)
             for (j = 0; j <= (r->high > 0 ? steps : 0); j++) {
                 double l = corner_low + width * i / steps, h = corner_high + width * j / steps;
+                double error = HUGE_VAL;
                 l = l > 1 ? 1 : l;
                 h = h > 1 ? 1 : h;
                 if (l >= 0 && h >= 0)
-                    ptq__offer(&best, ptq__range_error(r, r->low * l, r->high * h, best.error), l,
-                               h);
+                    error = ptq__range_error(r, r->low * l, r->high * h, best);
+                if (error < best) {
+                    best = error;
+                    best_low = l;
+                    best_high = h;
+                }
             }
         width /= 8;
-        corner_low = best.low - width / 2;
-        corner_high = best.high - width / 2;
+        corner_low = best_low - width / 2;
+        corner_high = best_high - width / 2;
     }
-    r->low *= best.low;
-    r->high *= best.high;
+    r->low *= best_low;
+    r->high *= best_high;
 }
 
 /* In the order of ptq_method. */
@@ -5819,18 +5474,22 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
     r.symmetric = symmetric;
     r.low = r.s->min < 0 ? (double)r.s->min : 0;
     r.high = r.s->max > 0 ? (double)r.s->max : 0;
+    r.from = ptq__bin_of((float)r.low, r.s->exponent);
+    r.to = r.high > 0 ? ptq__bin_of((float)r.high, r.s->exponent) : PTQ__HALF_BINS - 1;
     ptq__range_rules[method](&r);
     *low = r.low < 0 ? (float)r.low : 0;
     *high = r.high > 0 ? (float)r.high : 0;
     return PTQ_OK;
 }
 
-/* ---- [CALIBRATE] ---------------------------------------------------------------------------- */
+/* ---- [CALIBRATE] --------------------------------------------------------------------------------
+   Calibration runs the float model over images and observes every tensor that conversion may ask
+   for. It also notes what tells whether the images were any good: how many there were of each
+   class, how often each pixel value occurred, how much neighbouring pixels differ; and a hash of
+   each image, so that evaluation can say whether it is measured on what was learned from.
 
-/* Calibration runs the float model over images and observes every tensor. It also notes what tells
-   whether the images were any good: how many there were of each class, how often each pixel value
-   occurred, how much neighbouring pixels differ; and a hash of each image, so that evaluation can
-   say whether it is measured on what was learned from. */
+   A calibration is a sum: parts that saw different images are merged into what one would be that
+   saw all. So workers need no lock while they observe, and users can calibrate in several runs. */
 
 /* Numbers of `width` bytes enter byte by byte from the least, the same on every machine. */
 static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t count, size_t width) {
@@ -5875,11 +5534,7 @@ static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int cl
     calibration->allocator = ptq__allocator(allocator);
     calibration->classes = classes;
     status = PTQ__NEW(allocator, &calibration->class_count, (size_t)classes, "calibration", err);
-    if (status)
-        ptq_calibration_free(calibration);
-    else
-        *out = calibration;
-    return status;
+    PTQ__GIVE(status, calibration, ptq_calibration_free, out);
 }
 
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
@@ -6039,9 +5694,13 @@ PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq
     return PTQ_OK;
 }
 
-/* How far horizontal neighbours differ, as a share of what independent draws from the same pixels
-   would differ by: about 0.2 for photographs, 1 for noise, 0 for constant pictures. With F(v) the
-   share of pixels up to v, two draws differ by 2 * sum over v of F(v) (1 - F(v)) on average. */
+/* Roughness: how far horizontal neighbours differ, as a share of what independent draws from the
+   same pixels would differ by. It is about 0.2 for photographs, 1 for noise, 0 for constant
+   pictures, whatever their contrast. With F(v) the share of pixels up to v, two draws differ by
+
+       2 * sum over v of F(v) (1 - F(v))
+
+   on average: they lie on different sides of each v that is between them. */
 static double ptq__roughness(const ptq_calibration *calibration) {
     double total = 0, below = 0, spread = 0, seen;
     int v;
@@ -6089,15 +5748,10 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     job.context = calibration;
     calibration->model = ptq_model_hash(model);
     status = ptq__calibration_tensors(calibration, model, err);
-    if (!status)
-        status = ptq__job_run(&job, err);
-    if (!status && data->type == PTQ_TYPE_U8 && !(options && options->accept_any))
-        status = ptq__check_calibration(calibration, err);
-    if (status)
-        ptq_calibration_free(calibration);
-    else
-        *out = calibration;
-    return status;
+    PTQ__THEN(status, ptq__job_run(&job, err));
+    if (data->type == PTQ_TYPE_U8 && !(options && options->accept_any))
+        PTQ__THEN(status, ptq__check_calibration(calibration, err));
+    PTQ__GIVE(status, calibration, ptq_calibration_free, out);
 }
 
 PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
@@ -7223,40 +6877,6 @@ PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
 
 #endif /* PTQ_NO_STDIO */
 
-/* Chance. Own code, since rand() is another one with every C library, while the same images must be
-   drawn everywhere for the same model to come out. PCG32 (O'Neill 2014) keeps 64 bits of state, a
-   linear congruential generator, and returns 32 of them, shifted and rotated by the highest ones,
-   which are the most random. */
-PTQ_API uint32_t ptq_rng_next(ptq_rng *rng) {
-    uint64_t old = rng->state;
-    uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27), rotation = (uint32_t)(old >> 59);
-    rng->state = old * 6364136223846793005u + rng->increment;
-    return (shifted >> rotation) | (shifted << ((32 - rotation) & 31));
-}
-
-/* The increment must be odd, and names the stream: streams of one seed have nothing in common. */
-PTQ_API void ptq_rng_seed(ptq_rng *rng, uint64_t seed, uint64_t stream) {
-    rng->state = 0;
-    rng->increment = stream << 1 | 1;
-    ptq_rng_next(rng);
-    rng->state += seed;
-    ptq_rng_next(rng);
-}
-
-/* A number under 2^32 mod bound is drawn again: those that are left divide evenly, and no remainder
-   comes more often than another. */
-PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound) {
-    uint32_t threshold = ((uint32_t)0 - bound) % bound, value;
-    do
-        value = ptq_rng_next(rng);
-    while (value < threshold);
-    return value % bound;
-}
-
-PTQ_API float ptq_rng_float(ptq_rng *rng) {
-    return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
-}
-
 /* Samples. A class that is rare in the data must not be missing from what calibration sees, hence
    as many of each class as can be: images are sorted by class, and each class is drawn from alone.
 
@@ -7740,27 +7360,21 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
 
 #endif /* PTQ_RUN_ONLY */
 
-/* ---- [NET] ---------------------------------------------------------------------------------- */
-
-/* The first screen of the interface, in terms of all that stands above. Whoever wants another
-   allocator, instruction set, scheme or data set writes these functions anew for it: each is what a
-   program that uses the full interface looks like. */
+/* ---- [NET] --------------------------------------------------------------------------------------
+   The first screen of the interface, in terms of all that stands above, and so also a summary of
+   it: a file becomes a model, the model is fused, planned, given a session, and runs; or it is
+   calibrated, converted and saved. Whoever wants another allocator, instruction set, scheme or data
+   set writes these functions anew for it: each is what a program that uses the full interface looks
+   like. */
 
 /* The model, fused and ready to run. It stays the caller's: fusing makes another. */
 static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *err) {
     ptq_net *net = NULL;
     ptq_status status = PTQ__NEW(NULL, &net, 1, "net", err);
-    if (!status)
-        status = ptq_fuse(model, &net->model, NULL, err);
-    if (!status)
-        status = ptq_plan_create(net->model, NULL, &net->plan, err);
-    if (!status)
-        status = ptq_session_create(net->plan, NULL, &net->session, err);
-    if (status)
-        ptq_net_free(net);
-    else
-        *out = net;
-    return status;
+    PTQ__THEN(status, ptq_fuse(model, &net->model, NULL, err));
+    PTQ__THEN(status, ptq_plan_create(net->model, NULL, &net->plan, err));
+    PTQ__THEN(status, ptq_session_create(net->plan, NULL, &net->session, err));
+    PTQ__GIVE(status, net, ptq_net_free, out);
 }
 
 PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net **out,
@@ -7839,17 +7453,12 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
                              "%s would be overwritten; give the quantized model another name",
                              out_path);
     status = ptq_model_load(model_path, NULL, &model, err);
-    options.unfused = model;
-    if (!status)
-        status = ptq__net_of(model, &net, err);
-    if (!status)
-        status = ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &data, err);
-    if (!status)
-        status = ptq__net_quantize(net, ptq_cifar10_dataset(data), &options, &quantized, err);
-    if (!status)
-        status = ptq_self_test_add(quantized, err);
-    if (!status)
-        status = ptq_model_save(quantized, out_path, err);
+    options.unfused = model; /* with the batch norms, from which biases can be corrected */
+    PTQ__THEN(status, ptq__net_of(model, &net, err));
+    PTQ__THEN(status, ptq_cifar10_open(data_path, PTQ_SPLIT_TRAIN, NULL, &data, err));
+    PTQ__THEN(status, ptq__net_quantize(net, ptq_cifar10_dataset(data), &options, &quantized, err));
+    PTQ__THEN(status, ptq_self_test_add(quantized, err));
+    PTQ__THEN(status, ptq_model_save(quantized, out_path, err));
     ptq_model_free(quantized);
     ptq_cifar10_free(data);
     ptq_net_free(net);
@@ -7870,12 +7479,10 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
     for (i = 0; i < 2 && !status; i++) {
         ptq_net *net = NULL;
         status = ptq_net_open(path[i], &net, err);
-        if (!status)
-            status = ptq_evaluate(net->plan, ptq_cifar10_dataset(data), NULL, &seen[i], err);
+        PTQ__THEN(status, ptq_evaluate(net->plan, ptq_cifar10_dataset(data), NULL, &seen[i], err));
         ptq_net_free(net);
     }
-    if (!status)
-        status = ptq_compare(&seen[0], &seen[1], out, err);
+    PTQ__THEN(status, ptq_compare(&seen[0], &seen[1], out, err));
     for (i = 0; i < 2; i++)
         ptq_release(&seen[i].memory);
     ptq_cifar10_free(data);
@@ -7888,6 +7495,386 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
    PART TWO: FILES
    Models, graphs and calibrations as bytes, read as if an enemy had written them.
    ============================================================================================= */
+
+/* ---- [CHECK] ------------------------------------------------------------------------------------
+   The proof that a model can run, whoever made it. Files come from strangers, and nodes are open to
+   everyone between building and use: so nothing that the builder has checked is taken for granted.
+   Kernels trust what stands here and look at nothing again; each rule says what they would do
+   without it. */
+
+/* Integer weights: one scale, or one for each output channel, which is what kernels index; positive
+   and normal, since processors differ on denormals. A zero point only with one scale: sums take off
+   the same number for all channels. */
+static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
+                                    ptq_error *err) {
+    int32_t low, high, zero = weight->zero_point;
+    int i;
+    ptq_code_range(weight->type, weight->bits, &low, &high);
+    PTQ__REFUSE_IF(weight->scales != 1 && weight->scales != weight->dim[0], PTQ_BAD_GRAPH,
+                   "its weights have %d scales", weight->scales);
+    for (i = 0; i < weight->scales; i++)
+        PTQ__REFUSE_IF(!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0, PTQ_BAD_NUMBER,
+                       "weight_scale[%d] is %g; must be positive, finite and not denormal", i,
+                       (double)weight->scale[i]);
+    PTQ__REFUSE_IF(
+        zero < low || zero > high || (zero && weight->scales != 1), PTQ_BAD_NUMBER,
+        "weight_zero_point %d; must be a code, and 0 where every channel has its own scale",
+        (int)zero);
+    return PTQ_OK;
+}
+
+/* Parameters are there, with the dimensions that the kernel walks and the type that it reads. They
+   are finite: a NaN among the weights would reach every code, and calibration would blame the
+   images. A batch norm divides by sqrt(variance + epsilon). Of integers any code is legal. */
+static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
+                                   ptq_error *err) {
+    const ptq_tensor *t = &node->param[param];
+    const char *what = ptq__param_name(param);
+    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
+    ptq_type type = ptq__param_type(node, param);
+    size_t i, n = type == PTQ_TYPE_S32 ? 0 : ptq_tensor_elements(t);
+    if (!t->rank && !rank)
+        return PTQ_OK;
+    PTQ__REFUSE_IF(t->rank != rank || memcmp(t->dim, dims, sizeof dims), PTQ_BAD_GRAPH,
+                   "%s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]", what, t->dim[0],
+                   t->dim[1], t->dim[2], t->dim[3], dims[0], dims[1], dims[2], dims[3]);
+    PTQ__REFUSE_IF(t->type != type, PTQ_BAD_GRAPH, "%s is of type %s, needed is %s", what,
+                   ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
+    if (ptq__is_integer_type(type))
+        return ptq__check_scales(node, t, err);
+    for (i = 0; i < n; i++) {
+        float value = ptq_tensor_number(t, i);
+        PTQ__REFUSE_IF(!ptq__is_finite(value), PTQ_BAD_NUMBER, "%s[%zu] is %g", what, i,
+                       (double)value);
+        PTQ__REFUSE_IF(param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0),
+                       PTQ_BAD_NUMBER, "variance[%zu] is %g with epsilon %g; must be positive", i,
+                       (double)value, (double)node->epsilon);
+    }
+    return PTQ_OK;
+}
+
+/* How a result is coded: one byte for each code, a scale to divide by, and a code for 0, which is
+   what padding and ReLU stand on. */
+static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err) {
+    int32_t low, high;
+    if (q->type == PTQ_TYPE_F32)
+        return PTQ_OK;
+    PTQ__REFUSE_IF((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8,
+                   PTQ_BAD_GRAPH, "its result cannot be coded as %s of %d bits",
+                   ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
+    ptq_code_range(q->type, q->bits, &low, &high);
+    PTQ__REFUSE_IF(
+        !ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high,
+        PTQ_BAD_NUMBER,
+        "scale %g and zero point %d; the scale must be positive, finite and not denormal,"
+        " the zero point a code",
+        (double)q->scale, (int)q->zero_point);
+    return PTQ_OK;
+}
+
+/* Scales are compared as numbers, without ==, which compilers warn of. */
+static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
+    return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
+           !(a->scale < b->scale) && !(a->scale > b->scale);
+}
+
+/* 1 if operands and result of a node may be codes, or real numbers, as they are: a kernel reads
+   bytes or floats, and does not ask. Two operands are always of one kind; a fused addition also
+   rounds in between, to the codes of `mid`. */
+static int ptq__codes_fit(const ptq_model *model, int index) {
+    const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
+    const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
+    int coded = ptq__is_coded(node), from = ptq__is_coded(a);
+    int integer = ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
+    if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
+        return 0;
+    switch (ptq__operator_of(node)->codes) {
+    case PTQ__NO_CODES: /* real numbers in, real numbers out */
+        return !coded && !from;
+    case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
+        return ptq__same_qparams(&node->q, &a->q);
+    case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
+        return from == integer && coded == integer;
+    case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
+        return from == integer && coded <= integer;
+    case PTQ__TO_CODES:
+        return coded && !from;
+    case PTQ__FROM_CODES:
+        return !coded && from;
+    default: /* codes in, codes out */
+        return coded == from;
+    }
+}
+
+static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
+    const ptq_node *node = &model->node[index];
+    const ptq__operator *op = ptq__operator_of(node);
+    int integer = ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type);
+    PTQ__TRY(ptq__check_qparams(node, &node->q, err));
+    PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
+    PTQ__REFUSE_IF(op->operands && !ptq__codes_fit(model, index), PTQ_BAD_GRAPH,
+                   "its inputs, weights and result do not agree on being codes or real numbers");
+    PTQ__REFUSE_IF(node->dynamic && !(integer && ptq__has_weight(node->op)), PTQ_BAD_GRAPH,
+                   "dynamic needs integer weights");
+    if (op->rules.check && (integer || ptq__is_coded(node)))
+        return op->rules.check(model, node, err);
+    return PTQ_OK;
+}
+
+/* A node as the builder would have made it: attributes, operands, shape and padding inferred once
+   more, since memory is planned by them; then parameters, then codes. */
+static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
+    const ptq_node *node = &model->node[index];
+    ptq_node again = *node;
+    int param;
+    PTQ__TRY(ptq__check_attributes(node, err));
+    PTQ__TRY(ptq__check_inputs(model, node, index, err));
+    PTQ__TRY(ptq__infer(model, &again, err));
+    PTQ__REFUSE_IF(memcmp(again.shape, node->shape, sizeof again.shape) ||
+                       memcmp(again.pad, node->pad, sizeof again.pad),
+                   PTQ_BAD_GRAPH, "its shape %dx%dx%d does not follow from its input",
+                   node->shape[0], node->shape[1], node->shape[2]);
+    for (param = 0; param < PTQ_PARAM_COUNT; param++)
+        PTQ__TRY(ptq__check_param(model, node, param, err));
+    return ptq__check_codes(model, index, err);
+}
+
+/* Names are terminated, legal, and name one tensor each, so that files and messages mean one thing.
+   A node may bear the name of its own result. */
+static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
+    int i, k;
+    for (i = 0; i < model->nodes; i++)
+        for (k = 0; k < 2; k++) {
+            const char *name = k ? model->node[i].out : model->node[i].name;
+            if (!memchr(name, 0, PTQ_NAME_SIZE) || !ptq__is_name(name, strlen(name)))
+                return ptq_error_set(err, PTQ_BAD_GRAPH, "node %d has no legal name", i);
+            if (ptq_model_find(model, name) != i)
+                return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
+                                     name);
+        }
+    return PTQ_OK;
+}
+
+/* Images are preprocessed by (pixel - mean) / std. */
+static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
+    int c;
+    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
+        float mean = model->mean[c], std = model->std[c];
+        if (!ptq__is_finite(mean) || !ptq__is_finite(std) || !(std > 0))
+            return ptq_error_set(
+                err, PTQ_BAD_NUMBER,
+                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
+                (double)mean, (double)std);
+    }
+    return PTQ_OK;
+}
+
+/* Names first, since all other messages use them; readers last, since they need legal operands. */
+PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
+    int i;
+    if (model->error.status)
+        return ptq_error_set(err, model->error.status, "%s", model->error.text);
+    if (model->nodes < 2)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
+    PTQ__TRY(ptq__check_names(model, err));
+    PTQ__TRY(ptq__check_pixels(model, err));
+    for (i = 0; i < model->nodes; i++)
+        PTQ__TRY(ptq__check_node(model, i, err));
+    for (i = 0; i + 1 < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        PTQ__REFUSE_IF(!ptq__uses(model, i), PTQ_BAD_GRAPH,
+                       "nothing uses its result, and it is not the last node");
+    }
+    return PTQ_OK;
+}
+
+/* ---- [DESCRIBE] ---------------------------------------------------------------------------------
+   What a model costs, and the table of it that people read: one line for each node, then sums. */
+
+static const char *ptq__act_name(ptq_activation act) {
+    return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
+}
+
+/* Scales count as parameters' bytes: they are stored. */
+PTQ_API ptq_cost ptq_node_cost(const ptq_model *model, int index) {
+    const ptq_node *node = &model->node[index];
+    uint64_t outputs = (uint64_t)ptq__shape_elements(3, node->shape);
+    ptq_cost cost = {0, 0, 0, 0};
+    int p, dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, PTQ_PARAM_WEIGHT, dims);
+    for (p = 0; p < PTQ_PARAM_COUNT; p++) {
+        cost.parameters += ptq_tensor_elements(&node->param[p]);
+        cost.param_bytes += node->param[p].size + sizeof(float) * (size_t)node->param[p].scales;
+    }
+    if (ptq__has_weight(node->op)) /* each result needs the weights of one channel */
+        cost.macs = outputs * (uint64_t)(ptq__shape_elements(rank, dims) / (size_t)dims[0]);
+    cost.output_bytes = outputs * (ptq__is_coded(node) ? 1 : sizeof(float));
+    return cost;
+}
+
+/* "conv2d 3x3/2 g4 +relu +add +relu": what stands behind a plus is fused. */
+static void ptq__put_operator(ptq__text *text, const ptq_node *node) {
+    const int *stride = node->stride;
+    ptq__put_string(text, ptq_name(PTQ_NAMES_OP, node->op));
+    if (ptq__has_key(node, PTQ__KEY_KERNEL))
+        ptq__put(text, " %dx%d", node->kernel[0], node->kernel[1]);
+    if (stride[0] != stride[1])
+        ptq__put(text, "/%dx%d", stride[0], stride[1]);
+    else if (stride[0] != 1)
+        ptq__put(text, "/%d", stride[0]);
+    if (node->groups > 1)
+        ptq__put(text, " g%d", node->groups);
+    if (node->act)
+        ptq__put(text, " +%s", ptq__act_name(node->act));
+    if (node->residual)
+        ptq__put_string(text, " +add");
+    if (node->add_act)
+        ptq__put(text, " +%s", ptq__act_name(node->add_act));
+}
+
+/* The columns of numbers, and the end of a line. */
+static void ptq__put_cost(ptq__text *text, const ptq_cost *cost) {
+    ptq__put_column(text, 67);
+    ptq__put_unsigned(text, cost->parameters);
+    ptq__put_column(text, 79);
+    ptq__put_unsigned(text, cost->param_bytes);
+    ptq__put_column(text, 89);
+    ptq__put(text, "%llu\n", (unsigned long long)cost->macs);
+}
+
+/* One line a node, a line of sums: what `ptq info` prints. */
+PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t size) {
+    ptq__text text = ptq__text_over(buffer, size);
+    ptq_cost sum = {0, 0, 0, 0};
+    int i;
+    ptq__put_string(&text, "node                  operator                  computes shape     "
+                           "parameters  bytes     MACs\n");
+    for (i = 0; i < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        ptq_cost cost = ptq_node_cost(model, i);
+        ptq__put_string(&text, node->name);
+        ptq__put_column(&text, 22);
+        ptq__put_operator(&text, node);
+        ptq__put_column(&text, 48);
+        ptq__put_string(&text, ptq_name(PTQ_NAMES_MODE, ptq_node_mode(model, i)));
+        ptq__put_column(&text, 57);
+        ptq__put(&text, "%dx%dx%d", node->shape[0], node->shape[1], node->shape[2]);
+        ptq__put_cost(&text, &cost);
+        sum.parameters += cost.parameters;
+        sum.param_bytes += cost.param_bytes;
+        sum.macs += cost.macs;
+    }
+    ptq__put_string(&text, "total");
+    ptq__put_cost(&text, &sum);
+    return text.length;
+}
+
+/* ---- [METADATA] ---------------------------------------------------------------------------------
+   Pairs of strings that travel with a model, in the order in which they were set, few enough to be
+   searched. Models and archives, which are files in memory, share these functions. */
+
+/* Bytes of the UTF-8 sequence that starts at p and ends before `end`; 0 if there is none: cut
+   short, overlong, a surrogate, beyond U+10FFFF (RFC 3629). The bits of all bytes, less the marks,
+   are the character; each length has a smallest one. */
+static int ptq__utf8_length(const char *p, const char *end) {
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    uint32_t c = (unsigned char)*p;
+    int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0, i;
+    if (n < 2 || end - p < n)
+        return n < 2 ? n : 0;
+    c &= 0xffu >> (n + 1);
+    for (i = 1; i < n; i++) {
+        if (((unsigned char)p[i] & 0xc0) != 0x80)
+            return 0;
+        c = c << 6 | ((unsigned char)p[i] & 0x3f);
+    }
+    return c < least[n] || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff ? 0 : n;
+}
+
+/* Files hold their texts in UTF-8: what is not would be written, and refused when it is read. */
+static ptq_status ptq__check_utf8(const char *text, const char *what, ptq_error *err) {
+    const char *end = text + strlen(text), *at = text;
+    int n = 1;
+    for (; at < end && n; at += n)
+        n = ptq__utf8_length(at, end);
+    return n ? PTQ_OK : ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%s is not text in UTF-8", what);
+}
+
+static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator) {
+    int i;
+    for (i = 0; i < metas; i++) {
+        ptq__free(allocator, meta[i].key);
+        ptq__free(allocator, meta[i].value);
+    }
+    ptq__free(allocator, meta);
+}
+
+static int ptq__find_meta(const ptq_meta *meta, int metas, const char *key) {
+    int i;
+    for (i = 0; i < metas; i++)
+        if (!strcmp(meta[i].key, key))
+            return i;
+    return -1;
+}
+
+/* Room for one more pair, which is filled with a copy of the key and with `value`. */
+static ptq_status ptq__append_meta(ptq_meta **meta, int *metas, const char *key, char *value,
+                                   const ptq_allocator *allocator, ptq_error *err) {
+    size_t n = (size_t)*metas;
+    ptq_meta *larger = NULL;
+    PTQ__TRY(PTQ__NEW(allocator, &larger, n + 1, "metadata", err));
+    if (n)
+        memcpy(larger, *meta, n * sizeof *larger);
+    ptq__free(allocator, *meta);
+    *meta = larger;
+    PTQ__TRY(ptq__strdup(allocator, key, strlen(key), &larger[n].key, err));
+    larger[n].value = value;
+    (*metas)++;
+    return PTQ_OK;
+}
+
+/* Sets a key to a copy of `value`; NULL removes it. */
+static ptq_status ptq__set_meta(ptq_meta **meta, int *metas, const char *key, const char *value,
+                                const ptq_allocator *allocator, ptq_error *err) {
+    int i = ptq__find_meta(*meta, *metas, key);
+    ptq_status status = PTQ_OK;
+    char *copy = NULL;
+    PTQ__TRY(ptq__check_utf8(key, "a key of metadata", err));
+    if (value) {
+        PTQ__TRY(ptq__check_utf8(value, key, err));
+        PTQ__TRY(ptq__strdup(allocator, value, strlen(value), &copy, err));
+        if (i < 0)
+            status = ptq__append_meta(meta, metas, key, copy, allocator, err);
+        if (status)
+            ptq__free(allocator, copy);
+    }
+    if (i < 0)
+        return status;
+    ptq__free(allocator, (*meta)[i].value);
+    (*meta)[i].value = copy;
+    if (!value) {
+        ptq__free(allocator, (*meta)[i].key);
+        memmove(&(*meta)[i], &(*meta)[i + 1], (size_t)(--*metas - i) * sizeof(ptq_meta));
+    }
+    return PTQ_OK;
+}
+
+PTQ_API const char *ptq_model_get_meta(const ptq_model *model, const char *key) {
+    int i = ptq__find_meta(model->meta, model->metas, key);
+    return i < 0 ? NULL : model->meta[i].value;
+}
+
+/* Keys that only the file format writes. */
+static int ptq__is_own_meta(const char *key) {
+    return !strcmp(key, "format") || !strcmp(key, "format_version") || !strcmp(key, "graph");
+}
+
+PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const char *value,
+                                      ptq_error *err) {
+    if (ptq__is_own_meta(key))
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "metadata '%s' is written by the file format itself", key);
+    return ptq__set_meta(&model->meta, &model->metas, key, value, &model->allocator, err);
+}
 
 /* ---- [GRAPH TEXT] --------------------------------------------------------------------------- */
 
@@ -10056,32 +10043,14 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
         }                                                                                          \
     } while (0)
 
-/* All words of a piece: written out, and left after the last one. So a whole slab has no loop to be
-   mispredicted; and the compilers of WebAssembly's runtimes, which see no further than from jump to
-   jump, do not load all words first, for which there are no registers. These fold constants into
-   the addresses of weights, but not of words to be spread: so `from` moves on, which the empty
-   statement hides from the compiler, and the distances of pixels stay the same, in registers. */
-#ifndef PTQ__BY_LANE
-#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
-    do {                                                                                           \
-        int nth;                                                                                   \
-        PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++) {                                  \
-            PTQ__STEP(V, PIXELS, VECTORS, DOT, weight + nth * VECTORS * (int)sizeof x);            \
-            if (nth + 1 == word)                                                                   \
-                break;                                                                             \
-            from += PTQ__WORD;                                                                     \
-            PTQ__HIDE(from);                                                                       \
-        }                                                                                          \
-        weight += word * VECTORS * (int)sizeof x;                                                  \
-    } while (0)
-#ifdef PTQ__WASM
-#define PTQ__HIDE(pointer) __asm__("" : "+r"(pointer))
-#else
-#define PTQ__HIDE(pointer) (void)0
-#endif
-#else
-/* Where a multiplication can name a lane of its operand, as on 64-bit ARM, four words of a pixel
-   are loaded at once: to spread a word costs more than to load it. */
+/* All words of a piece. Where a multiplication can name a lane of its operand, as on 64-bit ARM,
+   four words of a pixel are loaded at once: to spread a word costs more than to load it. For
+   WebAssembly they are written out, and left after the last one: the compilers of its runtimes see
+   no further than from jump to jump, and would first load all words, for which there are no
+   registers. They fold constants into the addresses of weights, but not of words to be spread: so
+   `from` moves on, which the empty statement hides from the compiler, and the distances of pixels
+   stay the same for all words, and in registers. */
+#if defined(PTQ__BY_LANE)
 #define PTQ__LANE(V, PIXELS, VECTORS, DOT, LANE)                                                   \
     do {                                                                                           \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load(weight + v * (int)sizeof x);     \
@@ -10104,6 +10073,23 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
         for (; word > 0; word--, weight += VECTORS * sizeof x, from += PTQ__WORD)                  \
             PTQ__STEP(V, PIXELS, VECTORS, DOT, weight);                                            \
     } while (0)
+#elif defined(PTQ__WASM)
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
+    do {                                                                                           \
+        int nth;                                                                                   \
+        PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++) {                                  \
+            PTQ__STEP(V, PIXELS, VECTORS, DOT, weight + nth * VECTORS * (int)sizeof x);            \
+            if (nth + 1 == word)                                                                   \
+                break;                                                                             \
+            from += PTQ__WORD;                                                                     \
+            __asm__("" : "+r"(from));                                                              \
+        }                                                                                          \
+        weight += word * VECTORS * (int)sizeof x;                                                  \
+    } while (0)
+#else
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
+    for (; word > 0; word--, weight += VECTORS * sizeof x, from += PTQ__WORD)                      \
+    PTQ__STEP(V, PIXELS, VECTORS, DOT, weight)
 #endif
 
 /* The sums of a tile, in PIXELS x VECTORS registers: they begin with the bias, and each vector of
@@ -14060,8 +14046,9 @@ PTQ__LEFT_OUT(ptq_quantize_weight,
 PTQ__LEFT_OUT(ptq_convert, (const ptq_model *model, const ptq_calibration *calibration,
                             const ptq_convert_options *options, ptq_model **out,
                             ptq_convert_report *report, ptq_error *err))
+PTQ__LEFT_OUT(ptq_explain, (const ptq_session *session, const char *node, int y, int x, int c,
+                            char *text, size_t size, size_t *length, ptq_error *err))
 PTQ__LEFT_OUT(ptq_self_test_add, (ptq_model * model, ptq_error *err))
-PTQ__LEFT_OUT(ptq_self_test_check, (const ptq_plan *plan, ptq_error *err))
 PTQ__LEFT_OUT(ptq_cifar10_parse, (const void *bytes, size_t size, const ptq_allocator *allocator,
                                   ptq_cifar10 **out, ptq_error *err))
 PTQ__LEFT_OUT(ptq_sample, (const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,

@@ -455,6 +455,21 @@ static void random_networks(void **state)
         compare_with_reference((uint64_t)seed);
 }
 
+/* Nodes find their operator's row by number: a row out of its place would run another operator's
+   kernel. Every row has a form that can run, and can be asked for its name. */
+static void rows_stand_in_the_order_of_ptq_op(void **state)
+{
+    int op;
+    (void)state;
+    for (op = 0; op < PTQ_OP_COUNT; op++) {
+        const ptq__operator *row = &ptq__operators[op];
+        assert_int_equal(row->op, op);
+        assert_int_equal(ptq_find_name(PTQ_NAMES_OP, ptq_name(PTQ_NAMES_OP, op)), op);
+        assert_true(row->operands == 0 || row->kernels.real || row->kernels.integer);
+        assert_true(!row->kernels.dynamic || (row->keys & PTQ__KEY_W));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -478,6 +493,7 @@ int main(void)
         cmocka_unit_test(softmax_of_large_values),
         cmocka_unit_test(probabilities_without_softmax),
         cmocka_unit_test(random_networks),
+        cmocka_unit_test(rows_stand_in_the_order_of_ptq_op),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
