@@ -9810,7 +9810,7 @@ static unsigned ptq__cpu_isas(void) {
             isas |= 1u << PTQ_ISA_AVX512VNNI;
     }
 #ifdef PTQ__EMULATE_VNNI
-    isas |= isas << 1;
+    isas |= (isas & (1u << PTQ_ISA_AVX2 | 1u << PTQ_ISA_AVX512)) << 1;
 #endif
     if (isas >> PTQ_ISA_AVX512 & 1 && ptq__may_use_amx(d7, saved))
         isas |= 1u << PTQ_ISA_AMX;
