@@ -10078,32 +10078,14 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
         }                                                                                          \
     } while (0)
 
-/* All words of a piece: written out, and left after the last one. So a whole slab has no loop to be
-   mispredicted; and the compilers of WebAssembly's runtimes, which see no further than from jump to
-   jump, do not load all words first, for which there are no registers. These fold constants into
-   the addresses of weights, but not of words to be spread: so `from` moves on, which the empty
-   statement hides from the compiler, and the distances of pixels stay the same, in registers. */
-#ifndef PTQ__BY_LANE
-#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
-    do {                                                                                           \
-        int nth;                                                                                   \
-        PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++) {                                  \
-            PTQ__STEP(V, PIXELS, VECTORS, DOT, weight + nth * VECTORS * (int)sizeof x);            \
-            if (nth + 1 == word)                                                                   \
-                break;                                                                             \
-            from += PTQ__WORD;                                                                     \
-            PTQ__HIDE(from);                                                                       \
-        }                                                                                          \
-        weight += word * VECTORS * (int)sizeof x;                                                  \
-    } while (0)
-#ifdef PTQ__WASM
-#define PTQ__HIDE(pointer) __asm__("" : "+r"(pointer))
-#else
-#define PTQ__HIDE(pointer) (void)0
-#endif
-#else
-/* Where a multiplication can name a lane of its operand, as on 64-bit ARM, four words of a pixel
-   are loaded at once: to spread a word costs more than to load it. */
+/* All words of a piece. Where a multiplication can name a lane of its operand, as on 64-bit ARM,
+   four words of a pixel are loaded at once: to spread a word costs more than to load it. For
+   WebAssembly they are written out, and left after the last one: the compilers of its runtimes see
+   no further than from jump to jump, and would first load all words, for which there are no
+   registers. They fold constants into the addresses of weights, but not of words to be spread: so
+   `from` moves on, which the empty statement hides from the compiler, and the distances of pixels
+   stay the same for all words, and in registers. */
+#if defined(PTQ__BY_LANE)
 #define PTQ__LANE(V, PIXELS, VECTORS, DOT, LANE)                                                   \
     do {                                                                                           \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load(weight + v * (int)sizeof x);     \
@@ -10126,6 +10108,23 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
         for (; word > 0; word--, weight += VECTORS * sizeof x, from += PTQ__WORD)                  \
             PTQ__STEP(V, PIXELS, VECTORS, DOT, weight);                                            \
     } while (0)
+#elif defined(PTQ__WASM)
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
+    do {                                                                                           \
+        int nth;                                                                                   \
+        PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++) {                                  \
+            PTQ__STEP(V, PIXELS, VECTORS, DOT, weight + nth * VECTORS * (int)sizeof x);            \
+            if (nth + 1 == word)                                                                   \
+                break;                                                                             \
+            from += PTQ__WORD;                                                                     \
+            __asm__("" : "+r"(from));                                                              \
+        }                                                                                          \
+        weight += word * VECTORS * (int)sizeof x;                                                  \
+    } while (0)
+#else
+#define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
+    for (; word > 0; word--, weight += VECTORS * sizeof x, from += PTQ__WORD)                      \
+    PTQ__STEP(V, PIXELS, VECTORS, DOT, weight)
 #endif
 
 /* The sums of a tile, in PIXELS x VECTORS registers: they begin with the bias, and each vector of
