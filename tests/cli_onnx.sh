@@ -56,6 +56,7 @@ make_images() {
                     for (p = 0; p < 1024; p++)
                         printf "\\%03o", int(a + x * (p % 32) + y * int(p / 32) / 2)
                 }
+                printf "\n" # of the last line too, or read does not give it
             }
         }' | while read -r text; do printf "$text"; done >"$images"
     fi
