@@ -74,20 +74,21 @@
      The interface                                The implementation
      [CONFIG]    macros                           One: From floats to integers. Scalar code, the
      [NET]       the whole in a few calls           whole way of one image: [STATUS] [TENSOR]
-     [STATUS]    errors, memory                     [QUANTIZE] [OPERATORS] [GRAPH] [FUSE] [PLAN]
-     [TENSOR]    arrays of numbers or codes         [SESSION] [WORK] [OBSERVE] [CALIBRATE]
-     [QUANTIZE]  from real numbers to codes         [SCHEME] [CONVERT] [DATA] [METRICS] [NET]
-     [GRAPH]     nodes, builder, ResNet8          Two: Files. [GRAPH TEXT] [FILE]
-     [FILE]      safetensors, model files           [CALIBRATION FILE]
-     [FUSE]      folding batch norm and others    Three: Speed. [CPU] [VECTOR] [SELF-TEST]
-     [PLAN]      models made ready to run         Four: Search. [EQUALIZE] [LEARN] [EXPECT]
-     [SESSION]   running                            [SEARCH] [CONFIRM] [SENSITIVITY] [MIX]
-     [DATA]      data sets, CIFAR-10, sampling
-     [OBSERVE]   ranges from data                 Part one is the book; two, three and four need it,
-     [CALIBRATE] statistics of every tensor       it needs none of them. To add an operator, read
-     [SCHEME]    what to quantize how, presets    the end of [OPERATORS]: one row of a table and its
-     [CONVERT]   float model to quantized model   functions beside it; and, to make it fast, one
-     [METRICS]   evaluation, comparison           entry of a table in [VECTOR].
+     [STATUS]    errors, memory                     [QUANTIZE] [OPERATORS] [GRAPH] [CHECK] [FUSE]
+     [TENSOR]    arrays of numbers or codes         [PLAN] [SESSION] [TEST VECTOR] [WORK] [OBSERVE]
+     [QUANTIZE]  from real numbers to codes         [CALIBRATE] [SCHEME] [CONVERT] [DATA] [METRICS]
+     [GRAPH]     nodes, builder, ResNet8            [NET]
+     [FILE]      safetensors, model files         Two: Files. [DESCRIBE] [METADATA] [GRAPH TEXT]
+     [FUSE]      folding batch norm and others      [FILE] [CALIBRATION FILE]
+     [PLAN]      models made ready to run         Three: Speed. [CPU] [VECTOR] [SELF-TEST]
+     [SESSION]   running                          Four: Search. [EQUALIZE] [LEARN] [EXPECT]
+     [DATA]      data sets, CIFAR-10, sampling      [SEARCH] [CONFIRM] [SENSITIVITY] [MIX]
+     [OBSERVE]   ranges from data
+     [CALIBRATE] statistics of every tensor       Part one is the book; what it takes from the other
+     [SCHEME]    what to quantize how, presets    parts is declared at its beginning. To add an
+     [CONVERT]   float model to quantized model   operator, read the end of [OPERATORS]: one row of
+     [METRICS]   evaluation, comparison           a table and its functions beside it; and, to make
+                                                  it fast, one entry of a table in [VECTOR].
 
    LIMITS
      One input and one result per graph; 4096 nodes; 2^28 elements in a tensor; kernels up to
@@ -245,7 +246,7 @@ typedef enum ptq_names {
 
 /* The name of a value, a static string; NULL behind the last one, so that lists can be walked from
    0. And the value of a name; -1 if the list has no such name. */
-PTQ_API const char *ptq_name(ptq_names list, int value);
+PTQ_API const char *ptq_name(ptq_names list, unsigned value);
 PTQ_API int ptq_find_name(ptq_names list, const char *name);
 
 /* "0.2.0" of the compiled implementation, to compare with PTQ_VERSION. Static string. */
@@ -1535,23 +1536,23 @@ static const char *const ptq__names[] = {
 };
 /* clang-format on */
 
-PTQ_API const char *ptq_name(ptq_names list, int value) {
+PTQ_API const char *ptq_name(ptq_names list, unsigned value) {
     const char *const *name = ptq__names;
-    int before = (int)list; /* lists to step over */
-    if (before < 0 || before > PTQ_NAMES_PRESET_TEXT || value < 0)
+    unsigned before = (unsigned)list; /* lists to step over */
+    if (before > (unsigned)PTQ_NAMES_PRESET_TEXT)
         return NULL;
-    while (before > 0)
-        before -= *name++ == NULL;
-    while (*name && value-- > 0)
-        name++;
+    for (; before > 0; name++)
+        before -= *name == NULL;
+    for (; *name && value > 0; name++)
+        value--;
     return *name;
 }
 
 PTQ_API int ptq_find_name(ptq_names list, const char *name) {
-    int value;
+    unsigned value;
     for (value = 0; ptq_name(list, value); value++)
         if (!strcmp(name, ptq_name(list, value)))
-            return value;
+            return (int)value;
     return -1;
 }
 
@@ -3264,8 +3265,7 @@ static void ptq__choose_kernel(ptq__step *step, ptq_mode mode) {
 /* A model is an array of nodes in topological order, each with its parameters. It comes from the
    builder, from a file's graph text, or from a pass that copies another model; all three end in
    ptq__append or ptq__copy_node. What later sections rely on is proved once, in ptq_model_check
-   ([CHECK], in part two): shapes, parameters, codes that go together, sums that fit. No kernel
-   looks again.
+   ([CHECK]): shapes, parameters, codes that go together, sums that fit. No kernel looks again.
 
    Operands are indices of earlier nodes, so the order of the array is an order in which the network
    can run, and no pass has to search for one. Each node makes one tensor, which bears the node's
@@ -3761,6 +3761,198 @@ PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_alloc
     return ptq__hand_over(model, ptq_model_check(model, err), out);
 }
 
+/* ---- [CHECK] ------------------------------------------------------------------------------------
+   The proof that a model can run, whoever made it. Files come from strangers, and nodes are open to
+   everyone between building and use: so nothing that the builder has checked is taken for granted.
+   Kernels trust what stands here and look at nothing again; each rule says what they would do
+   without it. */
+
+/* Integer weights: one scale, or one for each output channel, which is what kernels index; positive
+   and normal, since processors differ on denormals. A zero point only with one scale: sums take off
+   the same number for all channels. */
+static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
+                                    ptq_error *err) {
+    int32_t low, high, zero = weight->zero_point;
+    int i;
+    ptq_code_range(weight->type, weight->bits, &low, &high);
+    PTQ__REFUSE_IF(weight->scales != 1 && weight->scales != weight->dim[0], PTQ_BAD_GRAPH,
+                   "its weights have %d scales", weight->scales);
+    for (i = 0; i < weight->scales; i++)
+        PTQ__REFUSE_IF(!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0, PTQ_BAD_NUMBER,
+                       "weight_scale[%d] is %g; must be positive, finite and not denormal", i,
+                       (double)weight->scale[i]);
+    PTQ__REFUSE_IF(
+        zero < low || zero > high || (zero && weight->scales != 1), PTQ_BAD_NUMBER,
+        "weight_zero_point %d; must be a code, and 0 where every channel has its own scale",
+        (int)zero);
+    return PTQ_OK;
+}
+
+/* Parameters are there, with the dimensions that the kernel walks and the type that it reads. They
+   are finite: a NaN among the weights would reach every code, and calibration would blame the
+   images. A batch norm divides by sqrt(variance + epsilon). Of integers any code is legal. */
+static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
+                                   ptq_error *err) {
+    const ptq_tensor *t = &node->param[param];
+    const char *what = ptq__param_name(param);
+    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
+    ptq_type type = ptq__param_type(node, param);
+    size_t i, n = type == PTQ_TYPE_S32 ? 0 : ptq_tensor_elements(t);
+    if (!t->rank && !rank)
+        return PTQ_OK;
+    PTQ__REFUSE_IF(t->rank != rank || memcmp(t->dim, dims, sizeof dims), PTQ_BAD_GRAPH,
+                   "%s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]", what, t->dim[0],
+                   t->dim[1], t->dim[2], t->dim[3], dims[0], dims[1], dims[2], dims[3]);
+    PTQ__REFUSE_IF(t->type != type, PTQ_BAD_GRAPH, "%s is of type %s, needed is %s", what,
+                   ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
+    if (ptq__is_integer_type(type))
+        return ptq__check_scales(node, t, err);
+    for (i = 0; i < n; i++) {
+        float value = ptq_tensor_number(t, i);
+        PTQ__REFUSE_IF(!ptq__is_finite(value), PTQ_BAD_NUMBER, "%s[%zu] is %g", what, i,
+                       (double)value);
+        PTQ__REFUSE_IF(param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0),
+                       PTQ_BAD_NUMBER, "variance[%zu] is %g with epsilon %g; must be positive", i,
+                       (double)value, (double)node->epsilon);
+    }
+    return PTQ_OK;
+}
+
+/* How a result is coded: one byte for each code, a scale to divide by, and a code for 0, which is
+   what padding and ReLU stand on. */
+static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err) {
+    int32_t low, high;
+    if (q->type == PTQ_TYPE_F32)
+        return PTQ_OK;
+    PTQ__REFUSE_IF((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8,
+                   PTQ_BAD_GRAPH, "its result cannot be coded as %s of %d bits",
+                   ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
+    ptq_code_range(q->type, q->bits, &low, &high);
+    PTQ__REFUSE_IF(
+        !ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high,
+        PTQ_BAD_NUMBER,
+        "scale %g and zero point %d; the scale must be positive, finite and not denormal,"
+        " the zero point a code",
+        (double)q->scale, (int)q->zero_point);
+    return PTQ_OK;
+}
+
+/* Scales are compared as numbers, without ==, which compilers warn of. */
+static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
+    return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
+           !(a->scale < b->scale) && !(a->scale > b->scale);
+}
+
+/* 1 if operands and result of a node may be codes, or real numbers, as they are: a kernel reads
+   bytes or floats, and does not ask. Two operands are always of one kind; a fused addition also
+   rounds in between, to the codes of `mid`. */
+static int ptq__codes_fit(const ptq_model *model, int index) {
+    const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
+    const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
+    int coded = ptq__is_coded(node), from = ptq__is_coded(a);
+    int integer = ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
+    if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
+        return 0;
+    switch (ptq__operator_of(node)->codes) {
+    case PTQ__NO_CODES: /* real numbers in, real numbers out */
+        return !coded && !from;
+    case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
+        return ptq__same_qparams(&node->q, &a->q);
+    case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
+        return from == integer && coded == integer;
+    case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
+        return from == integer && coded <= integer;
+    case PTQ__TO_CODES:
+        return coded && !from;
+    case PTQ__FROM_CODES:
+        return !coded && from;
+    default: /* codes in, codes out */
+        return coded == from;
+    }
+}
+
+static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
+    const ptq_node *node = &model->node[index];
+    const ptq__operator *op = ptq__operator_of(node);
+    int integer = ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type);
+    PTQ__TRY(ptq__check_qparams(node, &node->q, err));
+    PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
+    PTQ__REFUSE_IF(op->operands && !ptq__codes_fit(model, index), PTQ_BAD_GRAPH,
+                   "its inputs, weights and result do not agree on being codes or real numbers");
+    PTQ__REFUSE_IF(node->dynamic && !(integer && ptq__has_weight(node->op)), PTQ_BAD_GRAPH,
+                   "dynamic needs integer weights");
+    if (op->rules.check && (integer || ptq__is_coded(node)))
+        return op->rules.check(model, node, err);
+    return PTQ_OK;
+}
+
+/* A node as the builder would have made it: attributes, operands, shape and padding inferred once
+   more, since memory is planned by them; then parameters, then codes. */
+static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
+    const ptq_node *node = &model->node[index];
+    ptq_node again = *node;
+    int param;
+    PTQ__TRY(ptq__check_attributes(node, err));
+    PTQ__TRY(ptq__check_inputs(model, node, index, err));
+    PTQ__TRY(ptq__infer(model, &again, err));
+    PTQ__REFUSE_IF(memcmp(again.shape, node->shape, sizeof again.shape) ||
+                       memcmp(again.pad, node->pad, sizeof again.pad),
+                   PTQ_BAD_GRAPH, "its shape %dx%dx%d does not follow from its input",
+                   node->shape[0], node->shape[1], node->shape[2]);
+    for (param = 0; param < PTQ_PARAM_COUNT; param++)
+        PTQ__TRY(ptq__check_param(model, node, param, err));
+    return ptq__check_codes(model, index, err);
+}
+
+/* Names are terminated, legal, and name one tensor each, so that files and messages mean one thing.
+   A node may bear the name of its own result. */
+static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
+    int i, k;
+    for (i = 0; i < model->nodes; i++)
+        for (k = 0; k < 2; k++) {
+            const char *name = k ? model->node[i].out : model->node[i].name;
+            if (!memchr(name, 0, PTQ_NAME_SIZE) || !ptq__is_name(name, strlen(name)))
+                return ptq_error_set(err, PTQ_BAD_GRAPH, "node %d has no legal name", i);
+            if (ptq_model_find(model, name) != i)
+                return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
+                                     name);
+        }
+    return PTQ_OK;
+}
+
+/* Images are preprocessed by (pixel - mean) / std. */
+static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
+    int c;
+    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
+        float mean = model->mean[c], std = model->std[c];
+        if (!ptq__is_finite(mean) || !ptq__is_finite(std) || !(std > 0))
+            return ptq_error_set(
+                err, PTQ_BAD_NUMBER,
+                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
+                (double)mean, (double)std);
+    }
+    return PTQ_OK;
+}
+
+/* Names first, since all other messages use them; readers last, since they need legal operands. */
+PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
+    int i;
+    if (model->error.status)
+        return ptq_error_set(err, model->error.status, "%s", model->error.text);
+    if (model->nodes < 2)
+        return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
+    PTQ__TRY(ptq__check_names(model, err));
+    PTQ__TRY(ptq__check_pixels(model, err));
+    for (i = 0; i < model->nodes; i++)
+        PTQ__TRY(ptq__check_node(model, i, err));
+    for (i = 0; i + 1 < model->nodes; i++) {
+        const ptq_node *node = &model->node[i];
+        PTQ__REFUSE_IF(!ptq__uses(model, i), PTQ_BAD_GRAPH,
+                       "nothing uses its result, and it is not the last node");
+    }
+    return PTQ_OK;
+}
+
 /* ---- [FUSE] ---------------------------------------------------------------------------------- */
 
 /* Batch norm, activations and residual additions cost little to compute and much to store and load:
@@ -4210,7 +4402,7 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
     ptq_status status;
     if (ptq_isa_support(isa) != PTQ_SUPPORT_AVAILABLE)
         return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
-                             ptq_name(PTQ_NAMES_ISA, (int)isa));
+                             ptq_name(PTQ_NAMES_ISA, (unsigned)isa));
     PTQ__TRY(ptq_model_check(model, err));
     PTQ__TRY(PTQ__NEW(options ? &options->allocator : NULL, &plan, 1, "plan", err));
     plan->allocator = ptq__allocator(options ? &options->allocator : NULL);
@@ -4848,7 +5040,7 @@ static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
     if (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
                              "items of a data set are PTQ_TYPE_U8 or PTQ_TYPE_F32, not %s",
-                             ptq_name(PTQ_NAMES_TYPE, (int)data->type));
+                             ptq_name(PTQ_NAMES_TYPE, (unsigned)data->type));
     return PTQ_OK;
 }
 
@@ -5110,7 +5302,7 @@ static int ptq__bin_of(float value, int exponent) {
 /* The value at a place on the axis of bins: b is where bin b begins, b + 0.5 its middle, which
    stands for all that it counts. */
 static double ptq__bin_value(const ptq_statistics *s, double place) {
-    return ldexp(place - PTQ__HALF_BINS, s->exponent);
+    return ldexp(place - (double)PTQ__HALF_BINS, s->exponent);
 }
 
 /* Where a bin lies once the bins are 2^shift times as wide. */
@@ -5873,7 +6065,8 @@ static const struct {
 /* clang-format on */
 
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err) {
-    int i, k = ptq_find_name(PTQ_NAMES_PRESET, name), flags;
+    int k = ptq_find_name(PTQ_NAMES_PRESET, name), flags;
+    unsigned i;
     ptq_scheme s;
     if (k < 0) {
         char names[160];
@@ -7542,198 +7735,6 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
    PART TWO: FILES
    Models, graphs and calibrations as bytes, read as if an enemy had written them.
    ============================================================================================= */
-
-/* ---- [CHECK] ------------------------------------------------------------------------------------
-   The proof that a model can run, whoever made it. Files come from strangers, and nodes are open to
-   everyone between building and use: so nothing that the builder has checked is taken for granted.
-   Kernels trust what stands here and look at nothing again; each rule says what they would do
-   without it. */
-
-/* Integer weights: one scale, or one for each output channel, which is what kernels index; positive
-   and normal, since processors differ on denormals. A zero point only with one scale: sums take off
-   the same number for all channels. */
-static ptq_status ptq__check_scales(const ptq_node *node, const ptq_tensor *weight,
-                                    ptq_error *err) {
-    int32_t low, high, zero = weight->zero_point;
-    int i;
-    ptq_code_range(weight->type, weight->bits, &low, &high);
-    PTQ__REFUSE_IF(weight->scales != 1 && weight->scales != weight->dim[0], PTQ_BAD_GRAPH,
-                   "its weights have %d scales", weight->scales);
-    for (i = 0; i < weight->scales; i++)
-        PTQ__REFUSE_IF(!ptq__is_normal(weight->scale[i]) || weight->scale[i] < 0, PTQ_BAD_NUMBER,
-                       "weight_scale[%d] is %g; must be positive, finite and not denormal", i,
-                       (double)weight->scale[i]);
-    PTQ__REFUSE_IF(
-        zero < low || zero > high || (zero && weight->scales != 1), PTQ_BAD_NUMBER,
-        "weight_zero_point %d; must be a code, and 0 where every channel has its own scale",
-        (int)zero);
-    return PTQ_OK;
-}
-
-/* Parameters are there, with the dimensions that the kernel walks and the type that it reads. They
-   are finite: a NaN among the weights would reach every code, and calibration would blame the
-   images. A batch norm divides by sqrt(variance + epsilon). Of integers any code is legal. */
-static ptq_status ptq__check_param(const ptq_model *model, const ptq_node *node, int param,
-                                   ptq_error *err) {
-    const ptq_tensor *t = &node->param[param];
-    const char *what = ptq__param_name(param);
-    int dims[PTQ_MAX_RANK], rank = ptq__param_shape(model, node, param, dims);
-    ptq_type type = ptq__param_type(node, param);
-    size_t i, n = type == PTQ_TYPE_S32 ? 0 : ptq_tensor_elements(t);
-    if (!t->rank && !rank)
-        return PTQ_OK;
-    PTQ__REFUSE_IF(t->rank != rank || memcmp(t->dim, dims, sizeof dims), PTQ_BAD_GRAPH,
-                   "%s has shape [%d,%d,%d,%d], needed is [%d,%d,%d,%d]", what, t->dim[0],
-                   t->dim[1], t->dim[2], t->dim[3], dims[0], dims[1], dims[2], dims[3]);
-    PTQ__REFUSE_IF(t->type != type, PTQ_BAD_GRAPH, "%s is of type %s, needed is %s", what,
-                   ptq_name(PTQ_NAMES_TYPE, t->type), ptq_name(PTQ_NAMES_TYPE, type));
-    if (ptq__is_integer_type(type))
-        return ptq__check_scales(node, t, err);
-    for (i = 0; i < n; i++) {
-        float value = ptq_tensor_number(t, i);
-        PTQ__REFUSE_IF(!ptq__is_finite(value), PTQ_BAD_NUMBER, "%s[%zu] is %g", what, i,
-                       (double)value);
-        PTQ__REFUSE_IF(param == PTQ_PARAM_VARIANCE && (value < 0 || value + node->epsilon <= 0),
-                       PTQ_BAD_NUMBER, "variance[%zu] is %g with epsilon %g; must be positive", i,
-                       (double)value, (double)node->epsilon);
-    }
-    return PTQ_OK;
-}
-
-/* How a result is coded: one byte for each code, a scale to divide by, and a code for 0, which is
-   what padding and ReLU stand on. */
-static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q, ptq_error *err) {
-    int32_t low, high;
-    if (q->type == PTQ_TYPE_F32)
-        return PTQ_OK;
-    PTQ__REFUSE_IF((q->type != PTQ_TYPE_U8 && q->type != PTQ_TYPE_S8) || q->bits < 2 || q->bits > 8,
-                   PTQ_BAD_GRAPH, "its result cannot be coded as %s of %d bits",
-                   ptq_name(PTQ_NAMES_TYPE, q->type), q->bits);
-    ptq_code_range(q->type, q->bits, &low, &high);
-    PTQ__REFUSE_IF(
-        !ptq__is_normal(q->scale) || q->scale < 0 || q->zero_point < low || q->zero_point > high,
-        PTQ_BAD_NUMBER,
-        "scale %g and zero point %d; the scale must be positive, finite and not denormal,"
-        " the zero point a code",
-        (double)q->scale, (int)q->zero_point);
-    return PTQ_OK;
-}
-
-/* Scales are compared as numbers, without ==, which compilers warn of. */
-static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
-    return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
-           !(a->scale < b->scale) && !(a->scale > b->scale);
-}
-
-/* 1 if operands and result of a node may be codes, or real numbers, as they are: a kernel reads
-   bytes or floats, and does not ask. Two operands are always of one kind; a fused addition also
-   rounds in between, to the codes of `mid`. */
-static int ptq__codes_fit(const ptq_model *model, int index) {
-    const ptq_node *node = &model->node[index], *a = &model->node[node->input[0]];
-    const ptq_node *b = node->input[1] < 0 ? a : &model->node[node->input[1]];
-    int coded = ptq__is_coded(node), from = ptq__is_coded(a);
-    int integer = ptq_node_mode(model, index) == PTQ_MODE_INTEGER;
-    if (from != ptq__is_coded(b) || (node->residual && coded) != (node->mid.type != PTQ_TYPE_F32))
-        return 0;
-    switch (ptq__operator_of(node)->codes) {
-    case PTQ__NO_CODES: /* real numbers in, real numbers out */
-        return !coded && !from;
-    case PTQ__SAME_CODES: /* whatever comes in, with its very scale */
-        return ptq__same_qparams(&node->q, &a->q);
-    case PTQ__WEIGHT_CODES: /* codes in and out with integer weights, else neither */
-        return from == integer && coded == integer;
-    case PTQ__LOGIT_CODES: /* the same, but a sum may also leave as a real number */
-        return from == integer && coded <= integer;
-    case PTQ__TO_CODES:
-        return coded && !from;
-    case PTQ__FROM_CODES:
-        return !coded && from;
-    default: /* codes in, codes out */
-        return coded == from;
-    }
-}
-
-static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
-    const ptq_node *node = &model->node[index];
-    const ptq__operator *op = ptq__operator_of(node);
-    int integer = ptq__is_integer_type(node->param[PTQ_PARAM_WEIGHT].type);
-    PTQ__TRY(ptq__check_qparams(node, &node->q, err));
-    PTQ__TRY(ptq__check_qparams(node, &node->mid, err));
-    PTQ__REFUSE_IF(op->operands && !ptq__codes_fit(model, index), PTQ_BAD_GRAPH,
-                   "its inputs, weights and result do not agree on being codes or real numbers");
-    PTQ__REFUSE_IF(node->dynamic && !(integer && ptq__has_weight(node->op)), PTQ_BAD_GRAPH,
-                   "dynamic needs integer weights");
-    if (op->rules.check && (integer || ptq__is_coded(node)))
-        return op->rules.check(model, node, err);
-    return PTQ_OK;
-}
-
-/* A node as the builder would have made it: attributes, operands, shape and padding inferred once
-   more, since memory is planned by them; then parameters, then codes. */
-static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *err) {
-    const ptq_node *node = &model->node[index];
-    ptq_node again = *node;
-    int param;
-    PTQ__TRY(ptq__check_attributes(node, err));
-    PTQ__TRY(ptq__check_inputs(model, node, index, err));
-    PTQ__TRY(ptq__infer(model, &again, err));
-    PTQ__REFUSE_IF(memcmp(again.shape, node->shape, sizeof again.shape) ||
-                       memcmp(again.pad, node->pad, sizeof again.pad),
-                   PTQ_BAD_GRAPH, "its shape %dx%dx%d does not follow from its input",
-                   node->shape[0], node->shape[1], node->shape[2]);
-    for (param = 0; param < PTQ_PARAM_COUNT; param++)
-        PTQ__TRY(ptq__check_param(model, node, param, err));
-    return ptq__check_codes(model, index, err);
-}
-
-/* Names are terminated, legal, and name one tensor each, so that files and messages mean one thing.
-   A node may bear the name of its own result. */
-static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
-    int i, k;
-    for (i = 0; i < model->nodes; i++)
-        for (k = 0; k < 2; k++) {
-            const char *name = k ? model->node[i].out : model->node[i].name;
-            if (!memchr(name, 0, PTQ_NAME_SIZE) || !ptq__is_name(name, strlen(name)))
-                return ptq_error_set(err, PTQ_BAD_GRAPH, "node %d has no legal name", i);
-            if (ptq_model_find(model, name) != i)
-                return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
-                                     name);
-        }
-    return PTQ_OK;
-}
-
-/* Images are preprocessed by (pixel - mean) / std. */
-static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
-    int c;
-    for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
-        float mean = model->mean[c], std = model->std[c];
-        if (!ptq__is_finite(mean) || !ptq__is_finite(std) || !(std > 0))
-            return ptq_error_set(
-                err, PTQ_BAD_NUMBER,
-                "preprocessing of channel %d: mean %g, std %g; std must be positive", c,
-                (double)mean, (double)std);
-    }
-    return PTQ_OK;
-}
-
-/* Names first, since all other messages use them; readers last, since they need legal operands. */
-PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
-    int i;
-    if (model->error.status)
-        return ptq_error_set(err, model->error.status, "%s", model->error.text);
-    if (model->nodes < 2)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
-    PTQ__TRY(ptq__check_names(model, err));
-    PTQ__TRY(ptq__check_pixels(model, err));
-    for (i = 0; i < model->nodes; i++)
-        PTQ__TRY(ptq__check_node(model, i, err));
-    for (i = 0; i + 1 < model->nodes; i++) {
-        const ptq_node *node = &model->node[i];
-        PTQ__REFUSE_IF(!ptq__uses(model, i), PTQ_BAD_GRAPH,
-                       "nothing uses its result, and it is not the last node");
-    }
-    return PTQ_OK;
-}
 
 /* ---- [DESCRIBE] ---------------------------------------------------------------------------------
    What a model costs, and the table of it that people read: one line for each node, then sums. */

@@ -85,7 +85,8 @@ static int check_logits(const uint8_t *pixels, int images, const char *path) {
             continue;
         bad = logits_of((ptq_isa)isa, model, pixels, images, &sum);
         if (!bad && sum != scalar) {
-            printf("%s: the logits differ from those of scalar\n", ptq_name(PTQ_NAMES_ISA, isa));
+            printf("%s: the logits differ from those of scalar\n",
+                   ptq_name(PTQ_NAMES_ISA, (unsigned)isa));
             bad = 1;
         }
     }

@@ -91,7 +91,8 @@ static void run_and_compare(const shared *all, const ptq_plan *plan, int isa) {
 
     run_images(plan, logits);
     if (memcmp(logits, all->logits[isa], sizeof logits)) {
-        fprintf(stderr, "%s: other logits than from one thread\n", ptq_name(PTQ_NAMES_ISA, isa));
+        fprintf(stderr, "%s: other logits than from one thread\n",
+                ptq_name(PTQ_NAMES_ISA, (unsigned)isa));
         exit(1);
     }
 }
