@@ -1331,7 +1331,9 @@ typedef struct ptq_divergence {
 /* ---- Which layer is to blame, and how many bits each deserves ---- */
 
 typedef struct ptq_search_options {
-    ptq_scheme scheme;     /* what is looked at or searched for; mode PTQ_MODE_INTEGER */
+    ptq_scheme scheme;     /* what is looked at or searched for; mode PTQ_MODE_INTEGER. Zeros are
+                              the plain scheme here, "minmax8": a search tries much and learns
+                              only where it is told to */
     const ptq_dataset *images; /* of calibration: to learn from and to measure on. Never those that
                               are reported on */
     size_t measure;        /* the first so many of them are measured on, and the others learned
