@@ -94,7 +94,7 @@ int main(int argc, char **argv) {
     static flow f; /* zeroed, and too large for some stacks */
     void *file = NULL;
     size_t bytes = 0;
-    int i;
+    unsigned i;
 
     if (argc != 3 && argc != 4)
         return fprintf(stderr, "usage: %s MODEL CIFAR-10-FOLDER [IMAGES]\n", argv[0]), 2;

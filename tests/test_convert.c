@@ -78,8 +78,8 @@ static void float_model_is_untouched(void **state) {
     int i;
 
     assert_ok(ptq_model_copy(f->fused, NULL, &copy, &err));
-    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
-        ptq_model_free(convert_preset(f, ptq_name(PTQ_NAMES_PRESET, i)));
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, (unsigned)i); i++)
+        ptq_model_free(convert_preset(f, ptq_name(PTQ_NAMES_PRESET, (unsigned)i)));
     assert_true(ptq_model_hash(f->fused) == hash);
     assert_same_model(f->fused, copy);
     ptq_model_free(copy);
@@ -99,8 +99,9 @@ static void report_and_dry_run(void **state) {
     const fixture *f = (const fixture *)*state;
     int i, k;
 
-    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++) {
-        ptq_convert_options o = with_scheme(preset(ptq_name(PTQ_NAMES_PRESET, i)), &f->data);
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, (unsigned)i); i++) {
+        ptq_convert_options o =
+            with_scheme(preset(ptq_name(PTQ_NAMES_PRESET, (unsigned)i)), &f->data);
         ptq_convert_report dry, report;
         ptq_model *m = NULL;
         size_t before = 0, after = 0;
@@ -261,12 +262,12 @@ static void schemes_and_presets(void **state) {
 
     (void)state;
     assert_fails(PTQ_INVALID_ARGUMENT, "ort-u8", ptq_preset("bets", &s, &err));
-    assert_null(ptq_name(PTQ_NAMES_PRESET, -1));
+    assert_null(ptq_name(PTQ_NAMES_PRESET, (unsigned)-1));
     assert_null(ptq_name(PTQ_NAMES_PRESET_TEXT, 100));
-    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++) {
-        s = preset(ptq_name(PTQ_NAMES_PRESET, i));
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, (unsigned)i); i++) {
+        s = preset(ptq_name(PTQ_NAMES_PRESET, (unsigned)i));
         assert_ok(ptq_scheme_check(&s, &err));
-        assert_non_null(ptq_name(PTQ_NAMES_PRESET_TEXT, i));
+        assert_non_null(ptq_name(PTQ_NAMES_PRESET_TEXT, (unsigned)i));
         n = ptq_scheme_write(&s, text, sizeof text);
         assert_int_equal(strlen(text), n);
         assert_int_equal(ptq_scheme_write(&s, NULL, 0), n);
@@ -435,8 +436,8 @@ static void files_of_every_preset(void **state) {
     float before[8 * CLASSES], after[8 * CLASSES];
     int i;
 
-    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++) {
-        ptq_model *m = convert_preset(f, ptq_name(PTQ_NAMES_PRESET, i)), *back = NULL;
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, (unsigned)i); i++) {
+        ptq_model *m = convert_preset(f, ptq_name(PTQ_NAMES_PRESET, (unsigned)i)), *back = NULL;
         void *bytes = NULL, *again = NULL;
         size_t n = 0, k = 0;
         assert_ok(ptq_self_test_add(m, &err));
@@ -675,8 +676,8 @@ static void self_test(void **state) {
     const fixture *f = (const fixture *)*state;
     int i;
 
-    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++) {
-        ptq_model *m = convert_preset(f, ptq_name(PTQ_NAMES_PRESET, i));
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, (unsigned)i); i++) {
+        ptq_model *m = convert_preset(f, ptq_name(PTQ_NAMES_PRESET, (unsigned)i));
         ptq_tensor *w = ptq_model_param(m, "fc.weight");
         int k, seen = 0, size = (int)w->size;
         assert_fails(PTQ_NOT_READY, "self-test", self_tested(m));
@@ -688,7 +689,8 @@ static void self_test(void **state) {
             ((uint8_t *)w->data)[k] ^= 0x24;
         }
         if (seen <= size / 4)
-            fail_msg("%s: %d of %d bytes seen", ptq_name(PTQ_NAMES_PRESET, i), seen, size);
+            fail_msg("%s: %d of %d bytes seen", ptq_name(PTQ_NAMES_PRESET, (unsigned)i), seen,
+                     size);
         assert_ok(ptq_model_set_meta(m, "self_test", "12 nonsense", &err));
         assert_fails(PTQ_BAD_NUMBER, "self-test", self_tested(m));
         ptq_model_free(m);

@@ -373,7 +373,7 @@ static void every_preset(void **state) {
     const char *name;
     int i;
 
-    for (i = 0; (name = ptq_name(PTQ_NAMES_PRESET, i)) != NULL; i++) {
+    for (i = 0; (name = ptq_name(PTQ_NAMES_PRESET, (unsigned)i)) != NULL; i++) {
         long_chain c = chain_with(f, name);
         c.is_judged = i == 0;
         fail_each_of(name, with_preset, &c, 50);

@@ -321,8 +321,9 @@ static void batches_of_any_size(void **state) {
     float logits[2][IMAGES * CLASSES];
     int number, i;
 
-    for (number = 0; ptq_name(PTQ_NAMES_PRESET, number); number++) {
-        ptq_convert_options o = with_scheme(preset(ptq_name(PTQ_NAMES_PRESET, number)), &f->data);
+    for (number = 0; ptq_name(PTQ_NAMES_PRESET, (unsigned)number); number++) {
+        ptq_convert_options o =
+            with_scheme(preset(ptq_name(PTQ_NAMES_PRESET, (unsigned)number)), &f->data);
         ptq_model *m = converted(f->fused, f->calibration, &o);
         test_run run = open_run(m, 0);
         for (i = 0; i < COUNT(sizes); i++) {
@@ -347,8 +348,9 @@ static void keeping_changes_no_result(void **state) {
     float logits[2][20 * CLASSES];
     int number;
 
-    for (number = 0; ptq_name(PTQ_NAMES_PRESET, number); number++) {
-        ptq_convert_options o = with_scheme(preset(ptq_name(PTQ_NAMES_PRESET, number)), &f->data);
+    for (number = 0; ptq_name(PTQ_NAMES_PRESET, (unsigned)number); number++) {
+        ptq_convert_options o =
+            with_scheme(preset(ptq_name(PTQ_NAMES_PRESET, (unsigned)number)), &f->data);
         ptq_model *m = converted(f->fused, f->calibration, &o);
         test_run kept_run = open_run(m, 1), run = open_run(m, 0);
         assert_ok(ptq_run(run.session, f->pixels, 20, logits[0], NULL, &err));

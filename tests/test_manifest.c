@@ -395,8 +395,9 @@ static void list_variants(void) {
     char name[8];
     int i;
 
-    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
-        add_variant(ptq_name(PTQ_NAMES_PRESET, i), 1, preset(ptq_name(PTQ_NAMES_PRESET, i)));
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, (unsigned)i); i++)
+        add_variant(ptq_name(PTQ_NAMES_PRESET, (unsigned)i), 1,
+                    preset(ptq_name(PTQ_NAMES_PRESET, (unsigned)i)));
     for (i = 2; i <= 7; i++) {
         snprintf(name, sizeof name, "w%d", i);
         add_variant(name, 1, few_bits(i));

@@ -198,7 +198,7 @@ static int open_fixture(void **state) {
     add_form(f, "float, unfused", model);
     assert_ok(ptq_model_copy(f->fused, NULL, &copy, &err));
     add_form(f, "float, fused", copy);
-    for (i = 0; (name = ptq_name(PTQ_NAMES_PRESET, i)) != NULL; i++)
+    for (i = 0; (name = ptq_name(PTQ_NAMES_PRESET, (unsigned)i)) != NULL; i++)
         add_converted(f, name, preset(name), NULL);
     scheme = preset("tflite");
     add_converted(f, "a layer in float", scheme, "c1");

@@ -443,7 +443,8 @@ static void names_of_rules(void **state) {
 
     (void)state;
     for (i = 0; i < PTQ_METHOD_COUNT; i++)
-        assert_int_equal(ptq_find_name(PTQ_NAMES_METHOD, ptq_name(PTQ_NAMES_METHOD, i)), i);
+        assert_int_equal(ptq_find_name(PTQ_NAMES_METHOD, ptq_name(PTQ_NAMES_METHOD, (unsigned)i)),
+                         i);
     assert_int_equal(ptq_find_name(PTQ_NAMES_METHOD, "widest"), -1);
 }
 

@@ -435,7 +435,7 @@ static void rows_stand_in_the_order_of_ptq_op(void **state) {
     for (op = 0; op < PTQ_OP_COUNT; op++) {
         const ptq__operator *row = &ptq__operators[op];
         assert_int_equal(row->op, op);
-        assert_int_equal(ptq_find_name(PTQ_NAMES_OP, ptq_name(PTQ_NAMES_OP, op)), op);
+        assert_int_equal(ptq_find_name(PTQ_NAMES_OP, ptq_name(PTQ_NAMES_OP, (unsigned)op)), op);
         assert_true(row->operands == 0 || row->kernels.real || row->kernels.integer);
         assert_true(!row->kernels.dynamic || (row->keys & PTQ__KEY_W));
     }

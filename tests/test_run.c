@@ -78,7 +78,7 @@ static void instruction_sets(void **state) {
     int i;
 
     for (i = 0; i < PTQ_ISA_COUNT; i++)
-        assert_int_equal(ptq_find_name(PTQ_NAMES_ISA, ptq_name(PTQ_NAMES_ISA, i)), i);
+        assert_int_equal(ptq_find_name(PTQ_NAMES_ISA, ptq_name(PTQ_NAMES_ISA, (unsigned)i)), i);
     assert_int_equal(ptq_find_name(PTQ_NAMES_ISA, "abacus"), -1);
     assert_int_equal(ptq_find_name(PTQ_NAMES_ISA, "SCALAR"), -1);
     assert_int_equal(ptq_isa_support(PTQ_ISA_SCALAR), PTQ_SUPPORT_AVAILABLE);

@@ -292,7 +292,7 @@ static void names_and_texts(void **state) {
     assert_string_equal(ptq_name(PTQ_NAMES_STATUS, PTQ_BAD_FILE), "PTQ_BAD_FILE");
     assert_non_null(strstr(ptq_name(PTQ_NAMES_STATUS_TEXT, PTQ_BAD_FILE), "file"));
     assert_null(ptq_name(PTQ_NAMES_STATUS, 99));
-    assert_null(ptq_name(PTQ_NAMES_STATUS_TEXT, -1));
+    assert_null(ptq_name(PTQ_NAMES_STATUS_TEXT, (unsigned)-1));
     assert_null(ptq_name((ptq_names)99, 0));
     assert_string_equal(ptq_name(PTQ_NAMES_OP, PTQ_OP_DEQUANTIZE), "dequantize");
     assert_string_equal(ptq_name(PTQ_NAMES_PRESET, 0), "best");

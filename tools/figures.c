@@ -279,8 +279,8 @@ static int draw_observers(source *s, FILE *out) {
         float low[2], high[2];
         int k;
 
-        printf("%-11s", ptq_name(PTQ_NAMES_METHOD, rule));
-        svg_label(out, 104, y + 4, "small end", ptq_name(PTQ_NAMES_METHOD, rule));
+        printf("%-11s", ptq_name(PTQ_NAMES_METHOD, (unsigned)rule));
+        svg_label(out, 104, y + 4, "small end", ptq_name(PTQ_NAMES_METHOD, (unsigned)rule));
         for (k = 0; k < 2; k++) {
             if (did(s, ptq_observer_range(observer, 0, (ptq_method)rule, 0, PTQ_TYPE_U8, k ? 4 : 8,
                                           0, &low[k], &high[k], &s->err)))

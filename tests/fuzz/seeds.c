@@ -77,10 +77,10 @@ static void save_presets(const ptq_model *fused, const ptq_calibration *seen,
 
     memset(&options, 0, sizeof options);
     options.images = images;
-    for (i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++) {
-        expect(!ptq_preset(ptq_name(PTQ_NAMES_PRESET, i), &options.scheme, &err));
+    for (i = 0; ptq_name(PTQ_NAMES_PRESET, (unsigned)i); i++) {
+        expect(!ptq_preset(ptq_name(PTQ_NAMES_PRESET, (unsigned)i), &options.scheme, &err));
         expect(!ptq_convert(fused, seen, &options, &made, NULL, &err));
-        save_model(made, ptq_name(PTQ_NAMES_PRESET, i));
+        save_model(made, ptq_name(PTQ_NAMES_PRESET, (unsigned)i));
         ptq_model_free(made);
     }
     memset(&options.scheme, 0, sizeof options.scheme);

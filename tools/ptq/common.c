@@ -315,7 +315,7 @@ int choose_isa(const char *name, ptq_isa *out) {
     }
     for (int i = 0; i < PTQ_ISA_COUNT && used < sizeof known; i++)
         used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
-                                 ptq_name(PTQ_NAMES_ISA, i));
+                                 ptq_name(PTQ_NAMES_ISA, (unsigned)i));
     return fail("unknown instruction set '%s'; choose one of %s", name, known);
 }
 

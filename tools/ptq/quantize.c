@@ -146,7 +146,7 @@ static int set_range(const char *option, const char *name, ptq_method *out) {
     }
     for (int i = 0; i < PTQ_METHOD_COUNT; i++)
         used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
-                                 ptq_name(PTQ_NAMES_METHOD, i));
+                                 ptq_name(PTQ_NAMES_METHOD, (unsigned)i));
     return fail("--%s: there is no rule '%s'; there are %s", option, name, known);
 }
 
@@ -715,7 +715,7 @@ static const char *describe(void) {
         "override the preset. --node may be given several times; of several patterns that match a\n"
         "node the last counts; * and ? are wildcards. Presets:\n");
 
-    for (int i = 0; ptq_name(PTQ_NAMES_PRESET, i) && used < sizeof text; i++)
+    for (unsigned i = 0; ptq_name(PTQ_NAMES_PRESET, i) && used < sizeof text; i++)
         used += (size_t)snprintf(text + used, sizeof text - used, "\n  %-8s %s",
                                  ptq_name(PTQ_NAMES_PRESET, i), ptq_name(PTQ_NAMES_PRESET_TEXT, i));
     return text;

@@ -288,7 +288,8 @@ static void draw_ranges(FILE *out, const ptq_observer *observer, const ptq_qpara
         float least, most;
         double y = top + 13 * rule;
 
-        svg_label(out, x->from - 6, y + 4, "small end f-mut", ptq_name(PTQ_NAMES_METHOD, rule));
+        svg_label(out, x->from - 6, y + 4, "small end f-mut",
+                  ptq_name(PTQ_NAMES_METHOD, (unsigned)rule));
         if (ptq_observer_range(observer, 0, (ptq_method)rule, 0, type, q->bits ? q->bits : 8, 0,
                                &least, &most, NULL))
             continue;

@@ -129,7 +129,7 @@ static int read_presets(list *out) {
     ptq_error err;
 
     if (strcmp(presets_option, "all") == 0) {
-        for (int i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
+        for (unsigned i = 0; ptq_name(PTQ_NAMES_PRESET, i); i++)
             if (add_choice(out, ptq_name(PTQ_NAMES_PRESET, i),
                            strlen(ptq_name(PTQ_NAMES_PRESET, i)), "presets"))
                 return 1;
@@ -146,8 +146,8 @@ static int read_presets(list *out) {
 static int read_ranges(list *out) {
     if (ranges_option && strcmp(ranges_option, "all") == 0) {
         for (int i = 0; i < PTQ_METHOD_COUNT; i++)
-            if (add_choice(out, ptq_name(PTQ_NAMES_METHOD, i),
-                           strlen(ptq_name(PTQ_NAMES_METHOD, i)), "activation-ranges"))
+            if (add_choice(out, ptq_name(PTQ_NAMES_METHOD, (unsigned)i),
+                           strlen(ptq_name(PTQ_NAMES_METHOD, (unsigned)i)), "activation-ranges"))
                 return 1;
         return 0;
     }
