@@ -331,6 +331,7 @@ static int draw_trace(source *s, FILE *out) {
     const char *at = text;
     int n = 0, i;
 
+    plain.weight_bits = 8;
     if (calibrate(s) || convert(s, &plain, &model) ||
         explain(s, model, "block1.conv2", text, sizeof text)) {
         ptq_model_free(model);
@@ -377,6 +378,7 @@ static int draw_residual(source *s, FILE *out) {
     ptq_model *model = NULL;
     int i, k, rows = 0;
 
+    plain.weight_bits = 8;
     if (calibrate(s) || convert(s, &plain, &model))
         return 1;
     for (i = 0; i < model->nodes; i++)

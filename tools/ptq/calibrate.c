@@ -325,7 +325,7 @@ static json_t *tensor_json(const ptq_calibrated *tensor) {
     json_object_set_new(made, "max", json_real((double)seen->max));
     for (int rule = 0; rule < PTQ_METHOD_COUNT; rule++)
         if (!find_range(tensor, (ptq_method)rule, &range))
-            json_object_set_new(rules, ptq_name(PTQ_NAMES_METHOD, rule),
+            json_object_set_new(rules, ptq_name(PTQ_NAMES_METHOD, (unsigned)rule),
                                 json_pack("{s:f,s:f,s:f}", "low", (double)range.low, "high",
                                           (double)range.high, "clipped", range.clipped));
     json_object_set_new(made, "ranges", rules);

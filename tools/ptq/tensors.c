@@ -83,10 +83,10 @@ static int run_kept(const engine *ready, const ptq_dataset *data, ptq_session *s
 static int save_stacks(const stacks *all, const char *path) {
     ptq_archive *archive = NULL;
     ptq_error err;
-    int failed = ptq_archive_create(NULL, &archive, &err);
+    int failed = ptq_archive_create(NULL, &archive, &err) != PTQ_OK;
 
     for (int i = 0; i < all->count && !failed; i++)
-        failed = ptq_archive_add(archive, all->item[i].name, &all->item[i].tensor, &err);
+        failed = ptq_archive_add(archive, all->item[i].name, &all->item[i].tensor, &err) != PTQ_OK;
     failed = failed ? fail("%s", err.text) : save_archive(archive, path);
     ptq_archive_free(archive);
     return failed;
