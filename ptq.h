@@ -9882,19 +9882,17 @@ static ptq_isa ptq__best_isa(void) {
 /* Convolution and dense layers with vector instructions. There is one design for all of them:
 
    - The plan packs the weights once, in the order in which they are read.
-   - A row of the input is *staged* before its first use: copied into a small buffer, in the form
-     that the multiplication wants, with room for the padding. A row above or below the image is
-     one blank row. So no tap is ever tested for being outside.
-   - A staged pixel is cut into slabs of 32 bytes, and the pixels of one slab lie side by side (at
-     stride 2 the even ones, then the odd ones): neighbouring outputs then read their inputs at a
-     distance which the compiler knows, and the addresses in the inner loop are constants.
+   - Rows of the input are *staged* before their first use: copied into a buffer, in the form that
+     the multiplication wants, with their padding, pixel by pixel without a gap. A row of the kernel
+     then covers one run of words, whatever the number of channels, and no tap is ever tested for
+     being outside. As many rows are staged at once as a cache near the processor holds.
    - The inner loop, a *tile*, takes a word of 32 bits (one float, two 16-bit or four 8-bit codes)
      of several pixels and multiplies each with the weights of one or two vectors of output
-     channels. Its sums stay in registers.
+     channels. Its sums stay in registers. One call goes through all pixels of the staged rows.
    - A row of tiles leaves its sums in a buffer, and another loop finishes them: requantization,
      activation and residual, vector by vector, before the only store to the arena, where tensors
      have the layout of the scalar kernels.
-   - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_row.
+   - Where multiplications are dear, most 3 x 3 kernels take fewer of them: ptq__winograd_rows.
 
    The section goes from there to here: what a layer is made ready into; the loops as macros over a
    vector type; the widths and instruction sets that fill these in; the layer's own loop; packing,
@@ -9921,7 +9919,12 @@ enum { PTQ__FUSED = 0 };
 enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once */
 #endif
 
-enum { PTQ__SLAB = 32, PTQ__WORD = 4, PTQ__SLAB_WORDS = PTQ__SLAB / PTQ__WORD };
+enum {
+    PTQ__UNIT = 32,          /* bytes that staging writes at once */
+    PTQ__WORD = 4,           /* bytes of what is multiplied at once */
+    PTQ__PLACES = 16,        /* see ptq__winograd_rows */
+    PTQ__AT_ONCE = 32 * 1024 /* bytes to be staged, unless the rows of one output row are more */
+};
 
 /* What becomes of the sums. */
 typedef struct ptq__finish {
@@ -9946,19 +9949,6 @@ typedef struct ptq__sums {
     const float *multiplier; /* integers: one for each channel */
 } ptq__sums;
 
-/* A piece of the kernel: the words of one tap that lie in one slab. */
-typedef struct ptq__piece {
-    const char *from; /* for the first pixel of the row at hand */
-    int offset;       /* in bytes, in the staged row */
-    int words;        /* 1 to PTQ__SLAB_WORDS */
-} ptq__piece;
-
-/* What is copied into a staged row: `count` pixels of one slab and one phase. */
-typedef struct ptq__strip {
-    ptrdiff_t from, to; /* bytes in the row of the tensor, in the staged row */
-    int count;
-} ptq__strip;
-
 /* Up to two vectors of channels of a group. */
 typedef struct ptq__panel {
     int group, first, channels; /* of the result */
@@ -9966,53 +9956,48 @@ typedef struct ptq__panel {
     int vectors;                /* 1 or 2 */
 } ptq__panel;
 
+/* What one call computes: rows of pixels by the channels of a panel. */
+typedef struct ptq__area {
+    const char *from;               /* the staged input of the first pixel */
+    ptrdiff_t row, advance;         /* bytes from there to the next output row; to the next pixel */
+    ptrdiff_t run;                  /* and to the next row of the kernel, */
+    int runs, words;                /* of which there are `runs`, of so many words */
+    int rows;                       /* sums.pixels each */
+    const char *weight, *bias;      /* runs x words x vectors; vectors */
+    ptrdiff_t weight_row, sums_row; /* bytes from those of a row to those of the next */
+    ptrdiff_t out_row;              /* results from a row to the next */
+    ptq__sums sums;                 /* of the first row */
+    const ptq__finish *finish;      /* of each row, before the next one; NULL: sums stay */
+} ptq__area;
+
 typedef struct ptq__packed ptq__packed;
 
-/* Some pixels of one row by some channels: the inner loop. */
-typedef struct ptq__tile {
-    const ptq__packed *conv;
-    const ptq__piece *piece; /* pieces */
-    int pieces;
-    ptrdiff_t at; /* bytes from the start of a piece's row to the first pixel */
-    const char *weight, *bias;
-    int planes; /* see ptq__winograd_row; bytes of one, of input and of sums */
-    ptrdiff_t plane, sums_plane;
-    ptq__sums sums;    /* what the tile makes */
-    ptq__sums waiting; /* matrices: what the tile before made */
-    const ptq__finish *finish;
-} ptq__tile;
-
-/* The transforms of ptq__winograd_row. */
+/* The transforms of ptq__winograd_rows. */
 typedef struct ptq__winograd {
     /* A row of tiles from four staged rows: 16 planes, one for each place in a tile. */
-    void (*scatter)(const ptq__packed *k, const ptq__piece *row, char *planes);
-    /* Two rows of sums from 16 planes of them, which lie behind. */
-    void (*gather)(const ptq__packed *k, const ptq__panel *panel, const char *planes, char *sums);
+    void (*scatter)(const ptq__packed *k, const char *staged, char *planes);
+    /* One row of outputs or two, of `row` and behind it, from 16 planes of sums. */
+    void (*gather)(const ptq__packed *k, const ptq__panel *panel, const char *planes, ptq__sums row,
+                   int rows, const ptq__finish *finish);
 } ptq__winograd;
-
-/* A unit that multiplies matrices, and must be told so: see ptq__describe_matrix. */
-typedef struct ptq__matrix {
-    void (*begin)(const ptq__packed *k); /* before the first tile of a layer */
-    void (*end)(ptq__tile *t);           /* after the last */
-} ptq__matrix;
 
 /* The forms of staged words and of their weights. */
 enum {
     PTQ__PLANAR = 1,    /* weights: the first code of the word for all lanes, then the next one */
     PTQ__SIGNED = 2,    /* bytes are staged as signed codes, else as unsigned ones */
     PTQ__SATURATES = 4, /* only for weights of which ptq__pairs_fit */
+    PTQ__MATRICES = 8   /* multiplies tiles of up to 16 pixels by 16 words: see ptq__amx_area */
 };
 
-/* One way to compute. Tiles: [one vector of channels, two][a small one, a large one]. */
+/* One way to compute. */
 typedef struct ptq__engine {
     int lanes, codes; /* sums in a vector; elements in a word: 1 (floats), 2 or 4 */
     unsigned form;
-    void (*stage)(const ptq__packed *k, const char *from, const char *end, char *to, int count);
-    void (*finish)(const ptq__sums *sums, const ptq__finish *f);
-    const ptq__winograd *winograd; /* NULL: none */
-    const ptq__matrix *matrix;     /* NULL: none */
-    int pixels[2][2];
-    void (*tile[2][2])(ptq__tile *t);
+    int most; /* pixels of the largest tile: so many at most are computed besides those of a row */
+    /* Rows of x from y on, which may be outside. */
+    void (*stage)(const ptq__packed *k, const char *x, int y, int rows, char *to);
+    const ptq__winograd *winograd;             /* NULL: none */
+    void (*compute[2])(const ptq__area *area); /* one vector of channels, two */
 } ptq__engine;
 
 /* Bytes of an element in the arena. */
@@ -10023,27 +10008,21 @@ struct ptq__packed {
     const ptq__engine *engine;
     const int *in, *out, *kernel, *stride, *pad; /* as in the step: H, W, C; rows, columns */
     int groups, each;                            /* output channels of a group */
-    int pixels[2][2];                            /* as in the engine */
     /* The staged input. */
-    int slabs;             /* of one group of input channels */
-    int apart;             /* distance of the columns that become neighbours in a staged row */
-    int phases, positions; /* columns of a staged row: x % apart, x / apart */
-    ptrdiff_t pitch;       /* bytes of a staged pixel */
-    ptrdiff_t advance;     /* bytes from the input of an output pixel to that of the next */
-    ptrdiff_t slab_bytes, row_bytes;
-    ptrdiff_t jump; /* bytes of the tensor from a pixel to the next of the same phase */
-    int flip, zero; /* codes: what is flipped in a staged one; the zero point after that */
-    int blank;      /* byte that stands for 0 in a staged row */
-    int rows;       /* staged ones that are kept, besides the blank one */
+    int skip[2];         /* of so many rows and columns only the first is staged */
+    int count;           /* staged pixels of a row, besides the padding */
+    int parts;           /* in which they are copied: 1, or one for each of them */
+    ptrdiff_t pitch;     /* bytes of a staged pixel */
+    ptrdiff_t advance;   /* bytes from the input of an output pixel to that of the next */
+    ptrdiff_t row_bytes; /* of a row of one group; then comes that of the next group */
+    int block;           /* output rows of which the input is staged at once */
+    int flip, zero;      /* codes: what is flipped in a staged one; the zero point after that */
+    int blank;           /* byte that stands for 0 in a staged row */
     /* The weights. */
-    int run;         /* taps whose weights lie one after the other, without a gap: */
-    int run_words;   /* words of these, the gap behind them included */
-    int piece_words; /* matrices: of each piece */
-    int tiles, room; /* ptq__winograd_row: in a row, 0: not used; in whole tiles of the kernels */
+    int runs, words; /* rows of the kernel; words of what such a row covers */
+    int tiles;       /* ptq__winograd_rows: in a row, 0: not used */
     int lanes;       /* channels, padded */
-    int strips, pieces, panels;
-    ptq__strip *strip; /* strips */
-    ptq__piece *piece; /* pieces */
+    int panels;
     ptq__panel *panel; /* panels */
     char *bias;        /* lanes words */
     float *multiplier; /* lanes; integers only */
@@ -10052,15 +10031,23 @@ struct ptq__packed {
     ptq__finish finish;
 };
 
-enum { PTQ__PLACES = 16 }; /* see ptq__winograd_row */
+/* Rows to be staged for so many output rows; and bytes of all, with what tiles read besides. */
+static int ptq__staged_rows(const ptq__packed *k, int rows) {
+    return k->tiles ? rows + rows % 2 + 2 : (rows - 1) * k->stride[0] / k->skip[0] + k->runs;
+}
 
-/* Bytes of a plane of inputs, and of one of sums. */
-static ptrdiff_t ptq__input_plane(const ptq__packed *k) {
-    return (ptrdiff_t)k->slabs * k->room * PTQ__SLAB;
+static size_t ptq__staged_bytes(const ptq__packed *k) {
+    ptrdiff_t bytes = ptq__staged_rows(k, k->block) * k->groups * k->row_bytes + PTQ__UNIT;
+    return ptq__align((size_t)(bytes + k->engine->most * k->advance + k->words * PTQ__WORD));
+}
+
+/* Bytes of all planes of inputs, and of the sums of a panel in one of them. */
+static size_t ptq__planes_bytes(const ptq__packed *k) {
+    return ptq__align((size_t)((PTQ__PLACES * k->tiles + k->engine->most) * k->pitch));
 }
 
 static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
-    return (ptrdiff_t)k->room * vectors * k->engine->lanes * PTQ__WORD;
+    return (ptrdiff_t)k->tiles * vectors * k->engine->lanes * PTQ__WORD;
 }
 
 /* The inner loop. */
@@ -10071,117 +10058,129 @@ static ptrdiff_t ptq__sums_plane(const ptq__packed *k, int vectors) {
 #define PTQ__UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* Where the word at hand of a pixel lies. Every fourth one has a pointer: the distance from there
+   to the next three is in registers, which x86 adds while it loads. */
+#define PTQ__PIXEL(p) (at[(p) / 4] + (p) % 4 * b.advance)
+
 /* One word of PIXELS pixels times the weights of VECTORS vectors of channels. */
 #define PTQ__STEP(V, PIXELS, VECTORS, DOT, WEIGHT)                                                 \
     do {                                                                                           \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load((WEIGHT) + v * (int)sizeof x);   \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load((WEIGHT) + v * SIZE);            \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
-            x = V##_spread(from + p * PTQ__SLAB);                                                  \
+            x = V##_spread(PTQ__PIXEL(p));                                                         \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] = DOT(sum[p][v], x, w[v]);         \
         }                                                                                          \
     } while (0)
 
-/* All words of a piece. Where a multiplication can name a lane of its operand, as on 64-bit ARM,
+#define PTQ__NEXT(PIXELS, BYTES) PTQ__UNROLL for (p = 0; p < (PIXELS + 3) / 4; p++) at[p] += BYTES
+
+/* All words of a run. Where a multiplication can name a lane of its operand, as on 64-bit ARM,
    four words of a pixel are loaded at once: to spread a word costs more than to load it. For
-   WebAssembly they are written out, and left after the last one: the compilers of its runtimes see
+   WebAssembly eight are written out, and left after the last one: the compilers of its runtimes see
    no further than from jump to jump, and would first load all words, for which there are no
    registers. They fold constants into the addresses of weights, but not of words to be spread: so
-   `from` moves on, which the empty statement hides from the compiler, and the distances of pixels
+   `at` moves on, which the empty statement hides from the compiler, and the distances of pixels
    stay the same for all words, and in registers. */
 #if defined(PTQ__BY_LANE)
 #define PTQ__LANE(V, PIXELS, VECTORS, DOT, LANE)                                                   \
     do {                                                                                           \
-        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load(weight + v * (int)sizeof x);     \
+        PTQ__UNROLL for (v = 0; v < VECTORS; v++) w[v] = V##_load(weight + v * SIZE);              \
         PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
             PTQ__UNROLL for (v = 0; v < VECTORS; v++) sum[p][v] =                                  \
                 DOT##_lane(sum[p][v], four[p], w[v], LANE);                                        \
         }                                                                                          \
-        weight += VECTORS * sizeof x;                                                              \
+        weight += VECTORS * SIZE;                                                                  \
     } while (0)
 #define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
     do {                                                                                           \
-        for (; word >= 4; word -= 4, from += 4 * PTQ__WORD) {                                      \
+        for (; word >= 4; word -= 4) {                                                             \
             V four[PIXELS];                                                                        \
-            PTQ__UNROLL for (p = 0; p < PIXELS; p++) four[p] = V##_load(from + p * PTQ__SLAB);     \
+            PTQ__UNROLL for (p = 0; p < PIXELS; p++) four[p] = V##_load(PTQ__PIXEL(p));            \
             PTQ__LANE(V, PIXELS, VECTORS, DOT, 0);                                                 \
             PTQ__LANE(V, PIXELS, VECTORS, DOT, 1);                                                 \
             PTQ__LANE(V, PIXELS, VECTORS, DOT, 2);                                                 \
             PTQ__LANE(V, PIXELS, VECTORS, DOT, 3);                                                 \
+            PTQ__NEXT(PIXELS, 4 * PTQ__WORD);                                                      \
         }                                                                                          \
-        for (; word > 0; word--, weight += VECTORS * sizeof x, from += PTQ__WORD)                  \
+        for (; word > 0; word--, weight += VECTORS * SIZE) {                                       \
             PTQ__STEP(V, PIXELS, VECTORS, DOT, weight);                                            \
+            PTQ__NEXT(PIXELS, PTQ__WORD);                                                          \
+        }                                                                                          \
     } while (0)
 #elif defined(PTQ__WASM)
 #define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
-    do {                                                                                           \
+    for (; word > 0; word -= 8, weight += 8 * VECTORS * SIZE) {                                    \
         int nth;                                                                                   \
-        PTQ__UNROLL for (nth = 0; nth < PTQ__SLAB_WORDS; nth++) {                                  \
-            PTQ__STEP(V, PIXELS, VECTORS, DOT, weight + nth * VECTORS * (int)sizeof x);            \
+        PTQ__UNROLL for (nth = 0; nth < 8; nth++) {                                                \
+            PTQ__STEP(V, PIXELS, VECTORS, DOT, weight + nth * VECTORS * SIZE);                     \
+            PTQ__NEXT(PIXELS, PTQ__WORD);                                                          \
             if (nth + 1 == word)                                                                   \
                 break;                                                                             \
-            from += PTQ__WORD;                                                                     \
-            __asm__("" : "+r"(from));                                                              \
+            PTQ__UNROLL for (p = 0; p < (PIXELS + 3) / 4; p++) __asm__("" : "+r"(at[p]));          \
         }                                                                                          \
-        weight += word * VECTORS * (int)sizeof x;                                                  \
-    } while (0)
+    }
 #else
 #define PTQ__WORDS(V, PIXELS, VECTORS, DOT)                                                        \
-    for (; word > 0; word--, weight += VECTORS * sizeof x, from += PTQ__WORD)                      \
-    PTQ__STEP(V, PIXELS, VECTORS, DOT, weight)
+    for (; word > 0; word--, weight += VECTORS * SIZE) {                                           \
+        PTQ__STEP(V, PIXELS, VECTORS, DOT, weight);                                                \
+        PTQ__NEXT(PIXELS, PTQ__WORD);                                                              \
+    }
 #endif
 
-/* The sums of a tile, in PIXELS x VECTORS registers: they begin with the bias, and each vector of
-   weights is read once. */
-#define PTQ__SUMS(V, PIXELS, VECTORS, DOT)                                                         \
+/* The next PIXELS pixels of a row, of which `left` are to come. Their sums begin with the bias, in
+   PIXELS x VECTORS registers, and each vector of weights is read once. */
+#define PTQ__TILE(V, PIXELS, VECTORS, DOT)                                                         \
     do {                                                                                           \
-        const char *from;                                                                          \
-        int i, word;                                                                               \
+        enum { SIZE = sizeof(V) };                                                                 \
+        V sum[PIXELS][VECTORS], w[VECTORS], x;                                                     \
+        const char *at[(PIXELS + 3) / 4], *weight = first;                                         \
+        int p, v, run, word;                                                                       \
         PTQ__UNROLL for (v = 0; v < VECTORS; v++) {                                                \
-            w[v] = V##_load(t->bias + v * (int)sizeof x);                                          \
+            w[v] = V##_load(b.bias + v * SIZE);                                                    \
             PTQ__UNROLL for (p = 0; p < PIXELS; p++) sum[p][v] = w[v];                             \
         }                                                                                          \
-        for (i = 0; i < t->pieces; i++) {                                                          \
-            from = t->piece[i].from + at;                                                          \
-            word = t->piece[i].words;                                                              \
+        for (run = 0; run < b.runs; run++) {                                                       \
+            at[0] = from + run * b.run;                                                            \
+            PTQ__UNROLL for (p = 1; p < (PIXELS + 3) / 4; p++) at[p] = at[p - 1] + 4 * b.advance;  \
+            word = b.words;                                                                        \
             PTQ__WORDS(V, PIXELS, VECTORS, DOT);                                                   \
         }                                                                                          \
+        PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                                 \
+            PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                              \
+                V##_store(to + (p * VECTORS + v) * SIZE, sum[p][v]);                               \
+        }                                                                                          \
+        from += PIXELS * b.advance;                                                                \
+        to += PIXELS * VECTORS * SIZE;                                                             \
+        left -= PIXELS;                                                                            \
     } while (0)
 
-/* Tiles side by side; and planes of such, whose weights lie one after the other. */
-#define PTQ__TILE(NAME, TARGET, V, PIXELS, VECTORS, DOT)                                           \
-    TARGET static void NAME(ptq__tile *t) {                                                        \
-        V sum[PIXELS][VECTORS], w[VECTORS], x;                                                     \
-        const char *weight = t->weight, *first;                                                    \
-        char *to;                                                                                  \
-        ptrdiff_t at;                                                                              \
-        int p, v, left, plane;                                                                     \
-        for (plane = 0; plane < t->planes; plane++) {                                              \
-            at = t->at + plane * t->plane;                                                         \
-            to = t->sums.at + plane * t->sums_plane;                                               \
-            first = weight;                                                                        \
-            for (left = t->sums.pixels; left > 0; left -= PIXELS, at += PIXELS * PTQ__SLAB) {      \
-                weight = first;                                                                    \
-                PTQ__SUMS(V, PIXELS, VECTORS, DOT);                                                \
-                PTQ__UNROLL for (p = 0; p < PIXELS; p++) {                                         \
-                    PTQ__UNROLL for (v = 0; v < VECTORS; v++)                                      \
-                        V##_store(to + (p * VECTORS + v) * (int)sizeof x, sum[p][v]);              \
-                }                                                                                  \
-                to += PIXELS * VECTORS * (int)sizeof x;                                            \
-            }                                                                                      \
+/* A block, in large tiles as far as they fit. What a tile computes beyond the row's end is
+   overwritten or forgotten. */
+#define PTQ__COMPUTE(NAME, TARGET, V, SMALL, LARGE, VECTORS, DOT)                                  \
+    TARGET static void NAME(const ptq__area *area) {                                               \
+        const ptq__area b = *area;                                                                 \
+        ptq__sums sums = b.sums;                                                                   \
+        int y;                                                                                     \
+        for (y = 0; y < b.rows; y++, sums.at += b.sums_row, sums.out += b.out_row) {               \
+            const char *from = b.from + y * b.row, *first = b.weight + y * b.weight_row;           \
+            char *to = sums.at;                                                                    \
+            int left = sums.pixels;                                                                \
+            while (left > 0)                                                                       \
+                if (left > LARGE ? left >= LARGE + SMALL : left > SMALL)                           \
+                    PTQ__TILE(V, LARGE, VECTORS, DOT);                                             \
+                else                                                                               \
+                    PTQ__TILE(V, SMALL, VECTORS, DOT);                                             \
+            if (b.finish)                                                                          \
+                V##_finish_row(&sums, b.finish);                                                   \
         }                                                                                          \
     }
 
-/* clang-format off */
 /* An engine with its tiles: A and B pixels by one vector of channels, C and D by two. */
 #define PTQ__ENGINE(NAME, TARGET, V, DOT, CODES, FORM, STAGE, WINOGRAD, A, B, C, D)                \
-    PTQ__TILE(NAME##_a, TARGET, V, A, 1, DOT)                                                      \
-    PTQ__TILE(NAME##_b, TARGET, V, B, 1, DOT)                                                      \
-    PTQ__TILE(NAME##_c, TARGET, V, C, 2, DOT)                                                      \
-    PTQ__TILE(NAME##_d, TARGET, V, D, 2, DOT)                                                      \
-    static const ptq__engine NAME = {                                                              \
-        sizeof(V) / PTQ__WORD, CODES, FORM, STAGE, V##_finish_row, WINOGRAD, NULL,                 \
-        {{A, B}, {C, D}}, {{NAME##_a, NAME##_b}, {NAME##_c, NAME##_d}}};
-/* clang-format on */
+    PTQ__COMPUTE(NAME##_one, TARGET, V, A, B, 1, DOT)                                              \
+    PTQ__COMPUTE(NAME##_two, TARGET, V, C, D, 2, DOT)                                              \
+    static const ptq__engine NAME = {sizeof(V) / PTQ__WORD,   CODES, FORM, B, STAGE, WINOGRAD,     \
+                                     {NAME##_one, NAME##_two}};
 
 /* Finishing. */
 
@@ -10284,50 +10283,41 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
     PTQ__FINISH_ROW(F, TARGET)                                                                     \
     PTQ__FINISH_ROW(I, TARGET)
 
-/* The transforms of ptq__winograd_row. H: twice as many numbers as in I, of 16 bits each. First
+/* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
    X, where two columns of B X are shared with the next tile. */
-#define PTQ__SCATTER(NAME, TARGET, H)                                                              \
-    /* A tile's part of a row of B X B': a place in four planes. */                                \
-    TARGET PTQ__INLINE void NAME##_places(const H *x, char *to, ptrdiff_t plane) {                 \
-        H##_store(to, x[0] - x[2]);                                                                \
-        H##_store(to + plane, x[1] + x[2]);                                                        \
-        H##_store(to + 2 * plane, x[2] - x[1]);                                                    \
-        H##_store(to + 3 * plane, x[1] - x[3]);                                                    \
-    }                                                                                              \
-                                                                                                   \
-    /* A vector of channels in one column of B X: the sum or the difference of two rows of X. */   \
-    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                    \
-        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                        \
-    }                                                                                              \
-                                                                                                   \
-    TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *a, const char *b,         \
-                                       int sum, char *to) {                                        \
-        enum { SIZE = sizeof(H), PARTS = PTQ__SLAB / SIZE };                                       \
-        ptrdiff_t plane = ptq__input_plane(k), at;                                                 \
-        H x[4];                                                                                    \
-        int i, tile;                                                                               \
-        for (i = 0; i < PARTS * k->slabs; i++) {                                                   \
-            char *place = to + i / PARTS * k->room * PTQ__SLAB + i % PARTS * SIZE;                 \
-            at = i / PARTS * k->slab_bytes + i % PARTS * SIZE;                                     \
-            x[0] = NAME##_column(a + at, b + at, sum);                                             \
-            x[1] = NAME##_column(a + at + PTQ__SLAB, b + at + PTQ__SLAB, sum);                     \
-            for (tile = 0; tile < k->tiles; tile++, place += PTQ__SLAB) {                          \
-                at += 2 * PTQ__SLAB;                                                               \
-                x[2] = NAME##_column(a + at, b + at, sum);                                         \
-                x[3] = NAME##_column(a + at + PTQ__SLAB, b + at + PTQ__SLAB, sum);                 \
-                NAME##_places(x, place, plane);                                                    \
-                x[0] = x[2];                                                                       \
-                x[1] = x[3];                                                                       \
-            }                                                                                      \
-        }                                                                                          \
-    }                                                                                              \
-                                                                                                   \
-    TARGET static void NAME##_scatter(const ptq__packed *k, const ptq__piece *row, char *planes) { \
-        ptrdiff_t four = 4 * ptq__input_plane(k);                                                  \
-        NAME##_row(k, row[0].from, row[2].from, 0, planes);                                        \
-        NAME##_row(k, row[1].from, row[2].from, 1, planes + four);                                 \
-        NAME##_row(k, row[2].from, row[1].from, 0, planes + 2 * four);                             \
-        NAME##_row(k, row[1].from, row[3].from, 0, planes + 3 * four);                             \
+#define PTQ__SCATTER(NAME, TARGET, H)                                                               \
+    /* A row of B X from the sum or the difference of two rows of X; a tile's part of B X B' is a \
+       place in four planes. */ \
+    TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,      \
+                                       int sum, char *to) {                                         \
+        ptrdiff_t pitch = k->pitch, plane = k->tiles * pitch, c, i;                                 \
+        for (c = 0; c < pitch; c += (int)sizeof(H)) {                                               \
+            const char *a = one + c, *b = two + c;                                                  \
+            char *place = to + c;                                                                   \
+            H x[4];                                                                                 \
+            for (i = -1; i < k->tiles; i++, a += 2 * pitch, b += 2 * pitch) {                       \
+                x[2] = sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                 \
+                x[3] = sum ? H##_load(a + pitch) + H##_load(b + pitch)                              \
+                           : H##_load(a + pitch) - H##_load(b + pitch);                             \
+                if (i >= 0) {                                                                       \
+                    H##_store(place, x[0] - x[2]);                                                  \
+                    H##_store(place + plane, x[1] + x[2]);                                          \
+                    H##_store(place + 2 * plane, x[2] - x[1]);                                      \
+                    H##_store(place + 3 * plane, x[1] - x[3]);                                      \
+                    place += pitch;                                                                 \
+                }                                                                                   \
+                x[0] = x[2];                                                                        \
+                x[1] = x[3];                                                                        \
+            }                                                                                       \
+        }                                                                                           \
+    }                                                                                               \
+                                                                                                    \
+    TARGET static void NAME##_scatter(const ptq__packed *k, const char *staged, char *planes) {     \
+        ptrdiff_t four = 4 * k->tiles * k->pitch, row = k->row_bytes;                               \
+        NAME##_row(k, staged, staged + 2 * row, 0, planes);                                         \
+        NAME##_row(k, staged + row, staged + 2 * row, 1, planes + four);                            \
+        NAME##_row(k, staged + 2 * row, staged + row, 0, planes + 2 * four);                        \
+        NAME##_row(k, staged + row, staged + 3 * row, 0, planes + 3 * four);                        \
     }
 
 /* Then the sums M. S: numbers as in I, but signed, so that a shift divides. */
@@ -10340,14 +10330,15 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
     }                                                                                              \
                                                                                                    \
     TARGET static void NAME##_gather(const ptq__packed *k, const ptq__panel *panel,                \
-                                     const char *planes, char *sums) {                             \
+                                     const char *planes, ptq__sums row, int rows,                  \
+                                     const ptq__finish *finish) {                                  \
         enum { SIZE = sizeof(I) };                                                                 \
-        int v, tile, j, vectors = panel->vectors;                                                  \
-        ptrdiff_t plane = ptq__sums_plane(k, vectors), pixel = vectors * SIZE;                     \
-        ptrdiff_t row = 2 * k->tiles * pixel;                                                      \
-        for (v = 0; v < vectors; v++) {                                                            \
+        int v, tile, j;                                                                            \
+        ptrdiff_t plane = ptq__sums_plane(k, row.vectors), pixel = row.vectors * SIZE;             \
+        ptrdiff_t below = 2 * k->tiles * pixel;                                                    \
+        for (v = 0; v < row.vectors; v++) {                                                        \
             const char *from = planes + v * SIZE;                                                  \
-            char *to = sums + v * SIZE;                                                            \
+            char *to = row.at + v * SIZE;                                                          \
             I bias = I##_load(k->bias + panel->lane * PTQ__WORD + v * SIZE);                       \
             for (tile = 0; tile < k->tiles; tile++, from += pixel, to += 2 * pixel) {              \
                 I top[4], bottom[4];                                                               \
@@ -10358,17 +10349,18 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
                     bottom[j] = second - third - I##_load(from + (12 + j) * plane);                \
                 }                                                                                  \
                 NAME##_pair(top, bias, to, to + pixel);                                            \
-                NAME##_pair(bottom, bias, to + row, to + row + pixel);                             \
+                NAME##_pair(bottom, bias, to + below, to + below + pixel);                         \
             }                                                                                      \
         }                                                                                          \
+        for (; rows > 0; rows--, row.at += below, row.out += k->out[1] * k->out[2])                \
+            I##_finish_row(&row, finish);                                                          \
     }                                                                                              \
                                                                                                    \
     static const ptq__winograd NAME = {NAME##_scatter, NAME##_gather};
 
-/* Staging: `count` pixels of one slab. What lies behind the channels of a pixel does not matter, as
-   its weights are 0, so all copy a whole slab; but nothing from `end` on, the end of the tensor,
-   may be read. MOVE(to, from, flip, zero) writes a slab from BYTES bytes of the tensor. */
-
+/* Staging, from the first byte to the last in whole units: what one of them writes too much is
+   overwritten by what follows, or is the padding's weightless neighbour. MOVE(to, from, flip, zero)
+   writes a unit from BYTES bytes of the tensor, of which nothing behind the end may be read. */
 static const char *ptq__guard(const char *from, const char *end, int size, char *copy) {
     if (end - from >= size)
         return from;
@@ -10377,26 +10369,52 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
     return copy;
 }
 
-#define PTQ__STAGE(NAME, TARGET, BYTES, MOVE)                                                      \
-    TARGET static void NAME(const ptq__packed *k, const char *from, const char *end, char *to,     \
-                            int count) {                                                           \
-        ptrdiff_t step = k->jump;                                                                  \
-        int flip = k->flip, zero = k->zero;                                                        \
-        char copy[PTQ__SLAB];                                                                      \
-        for (; count > 0; count--, from += step, to += PTQ__SLAB)                                  \
-            MOVE(to, ptq__guard(from, end, BYTES, copy), flip, zero);                              \
+#define PTQ__STAGE(NAME, TARGET, B, BYTES, MOVE)                                                   \
+    TARGET PTQ__INLINE void NAME##_blank(const ptq__packed *k, char *to, const char *end) {        \
+        B blank = B##_all((uint8_t)k->blank);                                                      \
+        for (; to < end; to += sizeof blank)                                                       \
+            B##_store(to, blank);                                                                  \
+    }                                                                                              \
+                                                                                                   \
+    TARGET static void NAME(const ptq__packed *k, const char *x, int y, int rows, char *to) {      \
+        ptrdiff_t pixel = (ptrdiff_t)k->in[2] * ptq__engine_size(k->engine);                       \
+        ptrdiff_t row = k->in[1] * pixel, part = k->count / k->parts * k->pitch;                   \
+        const char *end = x + k->in[0] * row;                                                      \
+        int flip = k->flip, zero = k->zero, i, n;                                                  \
+        char copy[PTQ__UNIT];                                                                      \
+        for (i = 0; i < rows * k->groups; i++, to += k->row_bytes) {                               \
+            int at = (y + i / k->groups) * k->skip[0];                                             \
+            const char *from = x + at * row + i % k->groups * (pixel / k->groups);                 \
+            char *next = to + k->pad[1] * k->pitch, *last = to + k->row_bytes;                     \
+            if (at < 0 || at >= k->in[0]) {                                                        \
+                NAME##_blank(k, to, last);                                                         \
+                continue;                                                                          \
+            }                                                                                      \
+            NAME##_blank(k, to, next);                                                             \
+            for (n = 0; n < k->parts; n++, next += part, from += k->skip[1] * pixel) {             \
+                const char *code = from;                                                           \
+                char *unit = next;                                                                 \
+                for (; unit < next + part; unit += PTQ__UNIT, code += BYTES)                       \
+                    MOVE(unit, ptq__guard(code, end, BYTES, copy), flip, zero);                    \
+            }                                                                                      \
+            NAME##_blank(k, next, last);                                                           \
+        }                                                                                          \
     }
 
 /* B: a vector of bytes. Floats are staged as bytes are, with nothing to flip. */
 #define PTQ__STAGES(B, TARGET)                                                                     \
+    TARGET PTQ__INLINE B B##_all(uint8_t value) {                                                  \
+        B nothing = {0};                                                                           \
+        return nothing + value;                                                                    \
+    }                                                                                              \
     TARGET PTQ__INLINE void B##_move_bytes(char *to, const char *from, int flip, int zero) {       \
         int i;                                                                                     \
         (void)zero; /* that is in the bias */                                                      \
-        PTQ__UNROLL for (i = 0; i < PTQ__SLAB; i += (int)sizeof(B))                                \
+        PTQ__UNROLL for (i = 0; i < PTQ__UNIT; i += (int)sizeof(B))                                \
             B##_store(to + i, B##_load(from + i) ^ (uint8_t)flip);                                 \
     }                                                                                              \
-    PTQ__STAGE(B##_stage_bytes, TARGET, PTQ__SLAB, B##_move_bytes)                                 \
-    PTQ__STAGE(B##_stage_pairs, TARGET, PTQ__SLAB / 2, B##_move_pairs)
+    PTQ__STAGE(B##_stage_bytes, TARGET, B, PTQ__UNIT, B##_move_bytes)                              \
+    PTQ__STAGE(B##_stage_pairs, TARGET, B, PTQ__UNIT / 2, B##_move_pairs)
 
 /* The other operators: a vector of channels, or of elements, at a time. */
 
@@ -10768,7 +10786,7 @@ PTQ__ENGINE(ptq__vnni512, PTQ__AVX512VNNI, ptq__i512, ptq__i512_vnni, 4, 0, ptq_
 
 /* Rows and bytes of a row of all tiles, as the processor wants them: sums 0 to 3 (0, 1: first
    pixels; 2, 3: next ones), inputs 4 and 5, weights 6 and 7. */
-PTQ__AMX static void ptq__amx_begin(const ptq__packed *k) {
+PTQ__AMX static void ptq__amx_configure(int tall, int words) {
     union {
         uint8_t byte[64]; /* 0: palette; 16 to 31: bytes of a row, 16 bits; 48 to 55: rows */
         ptq__i512 all;    /* for its alignment */
@@ -10777,93 +10795,78 @@ PTQ__AMX static void ptq__amx_begin(const ptq__packed *k) {
     memset(&config, 0, sizeof config);
     config.byte[0] = 1;
     for (i = 0; i < 8; i++) {
-        config.byte[16 + 2 * i] = (uint8_t)(i == 4 || i == 5 ? k->piece_words * PTQ__WORD : 64);
-        config.byte[48 + i] = (uint8_t)(i >= 6 ? k->piece_words : k->pixels[0][0]);
+        config.byte[16 + 2 * i] = (uint8_t)(i == 4 || i == 5 ? words * PTQ__WORD : 64);
+        config.byte[48 + i] = (uint8_t)(i >= 6 ? words : tall);
     }
     ptq__tile_fence(&config);
     ptq__tile_config(&config);
 }
 
-PTQ__AMX static void ptq__amx_end(ptq__tile *t) {
-    ptq__i512_finish_row(&t->waiting, t->finish);
-    ptq__tile_release();
-}
-
-/* PIXELS (1 or 2) tiles of pixels by VECTORS (1 or 2) of channels. Each row of sums begins with the
-   same bias. The vector units finish the tile before while the matrix unit, which has a queue of
-   its own, works on this one: so the store, which must wait for it, comes last. */
-#define PTQ__AMX_TILE(NAME, PIXELS, VECTORS)                                                       \
-    PTQ__AMX static void NAME(ptq__tile *t) {                                                      \
-        enum { WIDE = 64 * VECTORS, BOTH = PIXELS == 2 && VECTORS == 2 };                          \
-        ptrdiff_t advance = t->conv->advance, next = t->conv->pixels[0][0];                        \
-        const char *weight = t->weight, *from;                                                     \
-        char *to = t->sums.at;                                                                     \
-        int i, words = t->conv->piece_words;                                                       \
-        ptq__tile_fence(t);                                                                        \
-        ptq__tile_load(0, t->bias, 0);                                                             \
-        if (VECTORS == 2)                                                                          \
-            ptq__tile_load(1, t->bias + 64, 0);                                                    \
-        if (PIXELS == 2)                                                                           \
-            ptq__tile_load(2, t->bias, 0);                                                         \
-        if (BOTH)                                                                                  \
-            ptq__tile_load(3, t->bias + 64, 0);                                                    \
-        for (i = 0; i < t->pieces; i++, weight += words * WIDE) {                                  \
-            from = t->piece[i].from + t->at;                                                       \
-            ptq__tile_load(4, from, advance);                                                      \
-            ptq__tile_load(6, weight, WIDE);                                                       \
-            ptq__tile_dot(0, 4, 6);                                                                \
-            if (PIXELS == 2) {                                                                     \
-                ptq__tile_load(5, from + next * advance, advance);                                 \
-                ptq__tile_dot(2, 5, 6);                                                            \
-            }                                                                                      \
-            if (VECTORS == 2) {                                                                    \
-                ptq__tile_load(7, weight + 64, WIDE);                                              \
-                ptq__tile_dot(1, 4, 7);                                                            \
-            }                                                                                      \
-            if (BOTH)                                                                              \
-                ptq__tile_dot(3, 5, 7);                                                            \
-        }                                                                                          \
-        ptq__i512_finish_row(&t->waiting, t->finish);                                              \
-        ptq__tile_store(0, to, WIDE);                                                              \
-        if (VECTORS == 2)                                                                          \
-            ptq__tile_store(1, to + 64, WIDE);                                                     \
-        if (PIXELS == 2)                                                                           \
-            ptq__tile_store(2, to + next * WIDE, WIDE);                                            \
-        if (BOTH)                                                                                  \
-            ptq__tile_store(3, to + next * WIDE + 64, WIDE);                                       \
-        ptq__tile_fence(to);                                                                       \
-        t->waiting = t->sums;                                                                      \
+/* The sums of one tile of pixels, or of two that are `next` bytes apart, by one vector of channels
+   or two. All begin with the same bias. A run is cut into pieces of `words`. */
+PTQ__AMX static void ptq__amx_sums(const ptq__area *b, const char *from, int words,
+                                   ptrdiff_t next) {
+    const char *weight = b->weight;
+    int wide = 64 * b->sums.vectors, both = b->sums.vectors == 2, run, word;
+    ptq__tile_load(0, b->bias, 0);
+    ptq__tile_load(2, b->bias, 0);
+    if (both) {
+        ptq__tile_load(1, b->bias + 64, 0);
+        ptq__tile_load(3, b->bias + 64, 0);
     }
-
-PTQ__AMX_TILE(ptq__amx_1x1, 1, 1)
-PTQ__AMX_TILE(ptq__amx_2x1, 2, 1)
-PTQ__AMX_TILE(ptq__amx_1x2, 1, 2)
-PTQ__AMX_TILE(ptq__amx_2x2, 2, 2)
-
-/* Pixels without the channels of other groups, and without gaps. */
-PTQ__AMX static void ptq__stage_matrix(const ptq__packed *k, const char *from, const char *end,
-                                       char *to, int count) {
-    int run = k->in[2] / k->groups, i;
-    __m512i flip = _mm512_set1_epi8((char)k->flip);
-    (void)end;
-    if (k->groups == 1) {
-        run *= count;
-        count = 1;
-    }
-    for (; count > 0; count--, from += k->in[2], to += run)
-        for (i = 0; i < run; i += 64) {
-            __mmask64 lanes = run - i < 64 ? ((__mmask64)1 << (run - i)) - 1 : ~(__mmask64)0;
-            __m512i codes = _mm512_maskz_loadu_epi8(lanes, from + i);
-            _mm512_mask_storeu_epi8(to + i, lanes, _mm512_xor_si512(codes, flip));
+    for (run = 0; run < b->runs; run++, from += b->run)
+        for (word = 0; word < b->words; word += words, weight += words * wide) {
+            const char *input = from + word * PTQ__WORD;
+            ptq__tile_load(4, input, b->advance);
+            ptq__tile_load(6, weight, wide);
+            ptq__tile_dot(0, 4, 6);
+            if (next) {
+                ptq__tile_load(5, input + next, b->advance);
+                ptq__tile_dot(2, 5, 6);
+            }
+            if (both) {
+                ptq__tile_load(7, weight + 64, wide);
+                ptq__tile_dot(1, 4, 7);
+            }
+            if (both && next)
+                ptq__tile_dot(3, 5, 7);
         }
 }
 
-static const ptq__matrix ptq__amx_unit = {ptq__amx_begin, ptq__amx_end};
-/* clang-format off */
+/* Tiles of equal size. The vector units finish the sums before while the matrix unit, which has a
+   queue of its own, works on these: so the store, which must wait for it, comes last. */
+PTQ__AMX static void ptq__amx_area(const ptq__area *area) {
+    const ptq__area b = *area;
+    ptq__sums s = b.sums, waiting = b.sums;
+    int tiles = (s.pixels + 15) / 16, tall = (s.pixels + tiles - 1) / tiles, x, y;
+    int words = b.words / ((b.words + 15) / 16), wide = 64 * s.vectors;
+    waiting.pixels = 0;
+    ptq__amx_configure(tall, words);
+    ptq__tile_fence(area);
+    for (y = 0; y < b.rows; y++)
+        for (x = 0; x < b.sums.pixels; x += s.pixels) {
+            int left = b.sums.pixels - x, two = left > tall;
+            s.pixels = left < 2 * tall ? left : 2 * tall;
+            s.out = b.sums.out + y * b.out_row + (ptrdiff_t)x * b.finish->channels;
+            ptq__amx_sums(&b, b.from + y * b.row + x * b.advance, words,
+                          two ? tall * b.advance : 0);
+            ptq__i512_finish_row(&waiting, b.finish);
+            ptq__tile_store(0, s.at, wide);
+            if (s.vectors == 2)
+                ptq__tile_store(1, s.at + 64, wide);
+            if (two)
+                ptq__tile_store(2, s.at + tall * wide, wide);
+            if (two && s.vectors == 2)
+                ptq__tile_store(3, s.at + tall * wide + 64, wide);
+            ptq__tile_fence(s.at);
+            waiting = s;
+        }
+    ptq__i512_finish_row(&waiting, b.finish);
+    ptq__tile_release();
+}
+
 static const ptq__engine ptq__amx = {
-    16, 4, 0, ptq__stage_matrix, ptq__i512_finish_row, NULL, &ptq__amx_unit, {{16, 32}, {16, 32}},
-    {{ptq__amx_1x1, ptq__amx_2x1}, {ptq__amx_1x2, ptq__amx_2x2}}};
-/* clang-format on */
+    16, 4, PTQ__MATRICES, 16, ptq__b256_stage_bytes, NULL, {ptq__amx_area, ptq__amx_area}};
 #endif
 
 #define PTQ__OTHERS ptq__f256_operators, ptq__f256_preprocess
@@ -11109,72 +11112,31 @@ static const ptq__family *ptq__family_of(ptq_isa isa) {
     return NULL;
 }
 
-/* A layer, row by row. */
+/* A layer. */
 
-/* Row y of the input, of which `row` holds the blank margins. */
-static void ptq__stage_row(const ptq__packed *k, const char *x, int y, char *row) {
-    ptrdiff_t bytes = (ptrdiff_t)k->in[1] * k->in[2] * ptq__engine_size(k->engine);
-    int i;
-    for (i = 0; i < k->strips; i++)
-        k->engine->stage(k, x + y * bytes + k->strip[i].from, x + k->in[0] * bytes,
-                         row + k->strip[i].to, k->strip[i].count);
-}
-
-/* Points the pieces to the input of output row oy; `next` is the first row not staged yet. The
-   buffers are used in turn, as a row is needed no more when the kernel has passed it; the last is
-   blank. */
-static void ptq__stage_rows(const ptq__packed *k, const char *x, int oy, int *next, char *buffer,
-                            ptq__piece *piece) {
-    int u, i, y, rows = k->rows, each = k->tiles ? 1 : k->pieces / rows;
-    for (u = 0; u < rows; u++) {
-        char *row = buffer + rows * k->row_bytes;
-        y = oy * k->stride[0] - k->pad[0] + u;
-        if (y >= 0 && y < k->in[0])
-            row = buffer + y % rows * k->row_bytes;
-        if (y >= *next && y < k->in[0]) {
-            ptq__stage_row(k, x, y, row);
-            *next = y + 1;
-        }
-        for (i = u * each; i < (u + 1) * each; i++)
-            piece[i].from = row + piece[i].offset;
-    }
-}
-
-/* The sums of an output row of a panel, which lie at `at`. */
-static ptq__sums ptq__sums_of_row(const ptq__packed *k, const ptq__panel *panel, char *at, int oy) {
-    ptq__sums s;
-    s.at = at;
-    s.pixels = k->out[1];
-    s.channels = panel->channels;
-    s.vectors = panel->vectors;
-    s.out = (ptrdiff_t)oy * k->out[1] * k->out[2] + panel->first;
-    s.multiplier = k->multiplier + panel->lane;
-    return s;
-}
-
-/* One output row of a panel, in large tiles as far as they fit. */
-static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t, char *sums,
-                           int oy) {
-    const ptq__sums row = ptq__sums_of_row(k, panel, sums, oy);
-    const int *pixels = k->pixels[row.vectors - 1];
-    int ox, left, fits;
-    t->weight = k->weight + panel->lane * k->lane_bytes;
-    t->bias = k->bias + panel->lane * PTQ__WORD;
-    t->sums = row;
-    for (ox = 0; ox < k->out[1]; ox += t->sums.pixels) {
-        left = k->out[1] - ox;
-        fits = left == pixels[1] || left >= pixels[1] + pixels[0];
-        t->at = panel->group * k->slabs * k->slab_bytes + ox * k->advance;
-        t->sums.at = sums + (ptrdiff_t)ox * row.vectors * k->engine->lanes * PTQ__WORD;
-        t->sums.out = row.out + (ptrdiff_t)ox * k->out[2];
-        if (fits)
-            t->sums.pixels = k->engine->matrix ? pixels[1] : left / pixels[1] * pixels[1];
-        else
-            t->sums.pixels = left < pixels[0] ? left : pixels[0];
-        k->engine->tile[row.vectors - 1][fits](t);
-    }
-    if (!k->engine->matrix)
-        k->engine->finish(&row, t->finish);
+/* The panel's part of the output rows of which the staged input begins at `from`, from oy on. */
+static ptq__area ptq__area_of(const ptq__packed *k, const ptq__panel *panel, const char *from,
+                              char *sums, int oy, int rows, const ptq__finish *finish) {
+    ptq__area b;
+    b.run = k->groups * k->row_bytes;
+    b.row = b.run * k->stride[0] / k->skip[0];
+    b.from = from + panel->group * k->row_bytes;
+    b.advance = k->advance;
+    b.runs = k->runs;
+    b.words = k->words;
+    b.rows = rows;
+    b.weight = k->weight + panel->lane * k->lane_bytes;
+    b.bias = k->bias + panel->lane * PTQ__WORD;
+    b.weight_row = b.sums_row = 0;
+    b.out_row = (ptrdiff_t)k->out[1] * k->out[2];
+    b.sums.at = sums;
+    b.sums.pixels = k->out[1];
+    b.sums.channels = panel->channels;
+    b.sums.vectors = panel->vectors;
+    b.sums.out = oy * b.out_row + panel->first;
+    b.sums.multiplier = k->multiplier + panel->lane;
+    b.finish = finish;
+    return b;
 }
 
 /* 3 x 3 kernels that move by one pixel: minimal filtering, as S. Winograd's (A. Lavin and S. Gray,
@@ -11193,72 +11155,45 @@ static void ptq__run_panel(const ptq__packed *k, const ptq__panel *panel, ptq__t
    most 4 * 255, weights 9 * 255, which fit 16 bits; sums may wrap, but their last one does not, and
    is a multiple of 4: see ptq__can_winograd. */
 
-/* The planes, from the first pieces, which are four staged rows; those behind are the tile's. */
-static void ptq__winograd_row(const ptq__packed *k, ptq__piece *row, char *planes, ptq__tile *t) {
-    ptq__piece *piece = row + k->rows;
-    int i;
-    k->engine->winograd->scatter(k, row, planes);
-    for (i = 0; i < k->slabs; i++)
-        piece[i].from = planes + i * k->room * PTQ__SLAB;
-    t->piece = piece;
-    t->pieces = k->slabs;
-    t->planes = PTQ__PLACES;
-    t->plane = ptq__input_plane(k);
-}
-
-/* Output rows oy and oy + 1 of a panel. */
-static void ptq__winograd_panel(const ptq__packed *k, const ptq__panel *panel, ptq__tile *t,
-                                char *sums, int oy) {
+/* Output rows oy and oy + 1, of which the second may be outside. A plane is a row of the block. */
+static void ptq__winograd_rows(const ptq__packed *k, const char *staged, char *planes, char *sums,
+                               int oy, const ptq__finish *finish) {
     static const int32_t none[2 * 16] = {0}; /* for two vectors of up to 512 bits */
-    int i, v = panel->vectors - 1, large = k->tiles % k->pixels[v][1] == 0;
-    char *gathered = sums + PTQ__PLACES * ptq__sums_plane(k, panel->vectors);
-    t->weight = k->weight + panel->lane * k->lane_bytes;
-    t->bias = (const char *)none;
-    t->sums.at = sums;
-    t->sums.pixels = k->tiles;
-    t->sums_plane = ptq__sums_plane(k, panel->vectors);
-    k->engine->tile[v][large](t);
-    k->engine->winograd->gather(k, panel, sums, gathered);
-    for (i = 0; i < 2 && oy + i < k->out[0]; i++) {
-        ptq__sums row = ptq__sums_of_row(k, panel, gathered, oy + i);
-        row.at += (ptrdiff_t)i * 2 * k->tiles * row.vectors * k->engine->lanes * PTQ__WORD;
-        k->engine->finish(&row, t->finish);
+    int i, rows = oy + 1 < k->out[0] ? 2 : 1;
+    k->engine->winograd->scatter(k, staged, planes);
+    for (i = 0; i < k->panels; i++) {
+        const ptq__panel *panel = &k->panel[i];
+        ptq__area b = ptq__area_of(k, panel, planes, sums, oy, PTQ__PLACES, NULL);
+        ptq__sums row = b.sums;
+        b.row = k->tiles * k->pitch;
+        b.bias = (const char *)none;
+        b.weight_row = (ptrdiff_t)k->words * panel->vectors * k->engine->lanes * PTQ__WORD;
+        b.sums_row = ptq__sums_plane(k, panel->vectors);
+        b.sums.pixels = k->tiles;
+        row.at = sums + PTQ__PLACES * b.sums_row;
+        k->engine->compute[panel->vectors - 1](&b);
+        k->engine->winograd->gather(k, panel, sums, row, rows, finish);
     }
 }
 
-/* Scratch memory: the pieces, the staged rows, the planes, the sums. */
+/* Scratch memory: the staged rows, the planes, the sums. */
 static void ptq__conv_vector(const ptq__step *step, const ptq__frame *frame) {
     const ptq__packed *k = (const ptq__packed *)step->packed;
     const ptq__finish finish = ptq__finish_of(step, frame);
-    const char *x = (const char *)frame->in[0];
-    ptq__piece *piece = (ptq__piece *)frame->scratch;
-    char *buffer = (char *)piece + ptq__align((size_t)k->pieces * sizeof *piece);
-    char *planes = buffer + (k->rows + 1) * k->row_bytes;
-    char *sums = planes + PTQ__PLACES * ptq__input_plane(k);
-    ptq__tile tile;
-    int oy, i, next = 0;
-    memcpy(piece, k->piece, (size_t)k->pieces * sizeof *piece);
-    memset(buffer, k->blank, (size_t)(k->rows + 1) * (size_t)k->row_bytes);
-    memset(&tile, 0, sizeof tile);
-    tile.conv = k;
-    tile.piece = piece;
-    tile.pieces = k->pieces;
-    tile.planes = 1;
-    tile.finish = &finish;
-    if (k->engine->matrix)
-        k->engine->matrix->begin(k);
-    for (oy = 0; oy < k->out[0]; oy += k->tiles ? 2 : 1) {
-        ptq__stage_rows(k, x, oy, &next, buffer, piece);
-        if (k->tiles)
-            ptq__winograd_row(k, piece, planes, &tile);
-        for (i = 0; i < k->panels; i++)
-            if (k->tiles)
-                ptq__winograd_panel(k, &k->panel[i], &tile, sums, oy);
-            else
-                ptq__run_panel(k, &k->panel[i], &tile, sums, oy);
+    char *staged = (char *)frame->scratch, *planes = staged + ptq__staged_bytes(k);
+    char *sums = planes + (k->tiles ? ptq__planes_bytes(k) : 0);
+    int oy, i, rows;
+    for (oy = 0; oy < k->out[0]; oy += rows) {
+        rows = k->out[0] - oy < k->block ? k->out[0] - oy : k->block;
+        k->engine->stage(k, (const char *)frame->in[0], oy * k->stride[0] / k->skip[0] - k->pad[0],
+                         ptq__staged_rows(k, rows), staged);
+        for (i = 0; i < rows && k->tiles; i += 2)
+            ptq__winograd_rows(k, staged + i * k->row_bytes, planes, sums, oy + i, &finish);
+        for (i = 0; i < k->panels && !k->tiles; i++) {
+            ptq__area b = ptq__area_of(k, &k->panel[i], staged, sums, oy, rows, &finish);
+            k->engine->compute[k->panel[i].vectors - 1](&b);
+        }
     }
-    if (k->engine->matrix)
-        k->engine->matrix->end(&tile);
 }
 
 /* Packing, once per plan. First, what a layer's numbers allow. */
@@ -11303,27 +11238,28 @@ static int ptq__can_add(const ptq__step *step) {
     return total < ldexp(1, least + 53);
 }
 
-/* Whether x0 w0 + x1 w1 fits 16 bits for any two neighbouring weights of one tap and any codes
-   0 <= x <= 255, or fewer where the input has fewer bits: they always do for 7 bits of codes, or of
-   symmetric weights. Products of different signs do not help, as one of the codes may be 0. */
+/* Whether x0 w0 + x1 w1 fits 16 bits for any two weights that share 16 bits in a row of the kernel,
+   and any codes 0 <= x <= 255, or fewer where the input has fewer bits: they always do for 7 bits
+   of codes, or of symmetric weights. Products of different signs do not help, as one of the codes
+   may be 0. */
 static int ptq__pairs_fit(const ptq__step *step) {
-    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
     const ptq_qparams *in = &step->from[0]->q;
-    int taps = step->kernel[0] * step->kernel[1], deep = step->taps / taps, c, i;
+    int rows = step->kernel[0], run = step->taps / rows, taps = rows * step->kernel[1], row, i, k;
     int32_t low, high;
     ptq_code_range(in->type, in->bits, &low, &high);
     if (in->type == PTQ_TYPE_S8)
         high += 128; /* as they are staged */
-    for (c = 0; c < weight->dim[0]; c++)
-        for (i = 0; i < deep * taps; i++) {
-            size_t at = (size_t)c * (size_t)(deep * taps) + (size_t)i;
-            int a = ptq__weight_code(step, at), b = 0;
-            if (i / taps % 2)
-                continue;
-            if (i / taps + 1 < deep)
-                b = ptq__weight_code(step, at + (size_t)taps);
-            if (((a > 0 ? a : 0) + (b > 0 ? b : 0)) * high > INT16_MAX ||
-                ((a < 0 ? a : 0) + (b < 0 ? b : 0)) * high < INT16_MIN)
+    for (row = 0; row < step->node->shape[2] * rows; row++)
+        for (i = 0; i < run; i += 2) {
+            int32_t most = 0, least = 0;
+            for (k = i; k < i + 2 && k < run; k++) {
+                int w = ptq__weight_code(step, (size_t)(row / rows) * (size_t)step->taps +
+                                                   (size_t)(k % step->deep * taps +
+                                                            row % rows * step->kernel[1] +
+                                                            k / step->deep));
+                *(w > 0 ? &most : &least) += w * high;
+            }
+            if (most > INT16_MAX || least < INT16_MIN)
                 return 0;
         }
     return 1;
@@ -11350,49 +11286,40 @@ static int ptq__can_winograd(const ptq__step *step) {
 
 /* Then the layer's shape, in the engine's terms. */
 
-/* How rows are staged in slabs. */
-static void ptq__describe_slabs(ptq__packed *k) {
-    int deep = k->in[2] / k->groups, codes = k->engine->codes;
-    k->pitch = k->advance = PTQ__SLAB;
-    k->slabs = (deep + PTQ__SLAB_WORDS * codes - 1) / (PTQ__SLAB_WORDS * codes);
-    k->apart = k->stride[1];
-    k->phases = k->stride[1] < k->kernel[1] ? k->stride[1] : k->kernel[1];
-    k->positions = k->out[1] + (k->kernel[1] - 1) / k->stride[1] + k->pixels[0][0] - 1;
-    k->slab_bytes = (ptrdiff_t)k->phases * k->positions * PTQ__SLAB;
-    k->jump = (ptrdiff_t)k->stride[1] * k->in[2] * ptq__engine_size(k->engine);
-    k->pieces = k->kernel[0] * k->kernel[1] * k->slabs;
-    k->run = 1;
-    k->run_words = (deep + codes - 1) / codes;
-}
-
-/* How they are staged for matrices: column after column, so that what lies under one row of the
-   kernel is one run of bytes, cut into pieces of equal size that fit a tile. The words behind the
-   run have weights 0. Pixels are divided into tiles of equal size, too. */
-static void ptq__describe_matrix(ptq__packed *k) {
-    enum { ROWS = 16, WORDS = 16 };
-    int words, each, tiles = (k->out[1] + ROWS - 1) / ROWS, i;
-    for (i = 0; i < 2; i++) {
-        k->pixels[i][0] = (k->out[1] + tiles - 1) / tiles;
-        k->pixels[i][1] = 2 * k->pixels[i][0];
+/* How rows are staged, and how many. Of a kernel that is one pixel wide or high, what it steps over
+   is left out. The words of matrices are divided into pieces of equal size that fit a tile. For
+   ptq__winograd_rows a pixel is whole units: its transforms know nothing of channels. */
+static void ptq__describe_input(ptq__packed *k, int winograd) {
+    int deep = k->in[2] / k->groups, size = PTQ__WORD / k->engine->codes, i, columns, pieces, fit;
+    ptrdiff_t run;
+    for (i = 0; i < 2; i++)
+        k->skip[i] = k->kernel[i] == 1 ? k->stride[i] : 1;
+    k->pitch = deep * size;
+    k->runs = k->kernel[0];
+    columns = (k->out[1] - 1) * k->stride[1] / k->skip[1] + k->kernel[1];
+    run = k->kernel[1] * k->pitch;
+    k->advance = k->out[1] > 1 ? k->stride[1] / k->skip[1] * k->pitch : 0;
+    if (winograd) {
+        k->tiles = (k->out[1] + 1) / 2;
+        k->runs = 1;
+        run = k->pitch;
+        k->advance = k->pitch = (k->pitch + PTQ__UNIT - 1) / PTQ__UNIT * PTQ__UNIT;
     }
-    k->run = k->kernel[1];
-    k->pitch = k->in[2] / k->groups;
-    k->advance = k->stride[1] * k->pitch;
-    words = (int)((k->run * k->pitch + PTQ__WORD - 1) / PTQ__WORD);
-    each = (words + WORDS - 1) / WORDS;
-    k->piece_words = (words + each - 1) / each;
-    k->run_words = each * k->piece_words;
-    k->pieces = k->kernel[0] * each;
-    k->slabs = k->apart = k->phases = 1;
-    k->positions = (tiles * k->pixels[0][0] - 1) * k->stride[1] + k->kernel[1];
-    k->slab_bytes = k->positions * k->pitch + (int)WORDS * PTQ__WORD;
-}
-
-static void ptq__describe_winograd(ptq__packed *k) {
-    k->tiles = (k->out[1] + 1) / 2;
-    k->room = (k->tiles + k->pixels[0][0] - 1) / k->pixels[0][0] * k->pixels[0][0];
-    k->rows = 4;
-    k->pieces = k->rows + k->slabs;
+    k->words = (int)((run + PTQ__WORD - 1) / PTQ__WORD);
+    if (k->engine->form & PTQ__MATRICES) {
+        pieces = (k->words + 15) / 16;
+        k->words = (k->words + pieces - 1) / pieces * pieces;
+    }
+    k->count = (k->in[1] + k->skip[1] - 1) / k->skip[1];
+    if (k->count > columns - k->pad[1])
+        k->count = columns - k->pad[1];
+    k->parts = k->groups > 1 || k->skip[1] > 1 || k->pitch > deep * size ? k->count : 1;
+    k->row_bytes = columns * k->pitch;
+    fit = (int)(PTQ__AT_ONCE / (k->row_bytes * k->groups)) - k->kernel[0];
+    fit = (fit < 0 ? 0 : fit) * k->skip[0] / k->stride[0] + 1;
+    k->block = k->tiles ? fit + fit % 2 : fit;
+    if (k->block > k->out[0])
+        k->block = k->out[0];
 }
 
 /* What becomes of the sums of a step, but for the tensors of a run. */
@@ -11422,7 +11349,6 @@ static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engin
     ptq__packed k;
     memset(&k, 0, sizeof k);
     k.engine = engine;
-    memcpy(k.pixels, engine->pixels, sizeof k.pixels);
     k.in = step->in;
     k.out = step->node->shape;
     k.kernel = step->kernel;
@@ -11430,7 +11356,6 @@ static ptq__packed ptq__describe(const ptq__step *step, const ptq__engine *engin
     k.pad = step->pad;
     k.groups = step->groups;
     k.each = k.out[2] / k.groups;
-    k.rows = k.kernel[0];
     if (step->multiplier) {
         k.flip = (in->type == PTQ_TYPE_S8) != is_signed ? 128 : 0;
         k.zero = in->zero_point + (is_signed ? -k.flip : k.flip);
@@ -11458,35 +11383,6 @@ static void ptq__make_panels(ptq__packed *k) {
         p.group += p.channels == left;
     }
     k->lanes = p.lane;
-}
-
-static void ptq__make_strips(ptq__packed *k) {
-    int apart = k->apart, deep = k->in[2] / k->groups, size = ptq__engine_size(k->engine), i;
-    for (i = 0; i < k->strips; i++) {
-        int slab = i / k->phases, phase = i % k->phases;
-        int column = (phase + apart * k->pad[1] - k->pad[1]) % apart; /* the first of its phase */
-        int place = (column + k->pad[1]) / apart, room = k->positions - place;
-        int count = (k->in[1] - column + apart - 1) / apart;
-        int first = slab / k->slabs * deep + slab % k->slabs * PTQ__SLAB_WORDS * k->engine->codes;
-        k->strip[i].from = ((ptrdiff_t)column * k->in[2] + first) * size;
-        k->strip[i].to = slab * k->slab_bytes + (phase * k->positions + place) * k->pitch;
-        k->strip[i].count = count < room ? count : room;
-    }
-}
-
-static void ptq__make_pieces(ptq__packed *k) {
-    int words = (k->in[2] / k->groups + k->engine->codes - 1) / k->engine->codes, i;
-    int rows = k->tiles ? k->rows : 0; /* as they are: see ptq__winograd_row */
-    for (i = 0; i < k->pieces && k->engine->matrix; i++)
-        k->piece[i].offset = i % (k->run_words / k->piece_words) * k->piece_words * PTQ__WORD;
-    for (i = 0; i < k->pieces - rows && !k->engine->matrix; i++) {
-        ptq__piece *piece = &k->piece[i + rows];
-        int slab = i % k->slabs, v = i / k->slabs % k->kernel[1];
-        int left = words - slab * PTQ__SLAB_WORDS;
-        piece->offset = (int)(slab * k->slab_bytes) +
-                        (v % k->stride[1] * k->positions + v / k->stride[1]) * PTQ__SLAB;
-        piece->words = left < PTQ__SLAB_WORDS ? left : PTQ__SLAB_WORDS;
-    }
 }
 
 /* Then the weights. */
@@ -11550,11 +11446,11 @@ static void ptq__pack_channel(const ptq__packed *k, const ptq__step *step, int c
 static void ptq__pack_panel(const ptq__packed *k, const ptq__step *step, const ptq__panel *panel) {
     int taps = k->kernel[0] * k->kernel[1], deep = step->taps / taps, tap, i, lane;
     int wide = k->engine->lanes * panel->vectors, size = PTQ__WORD / k->engine->codes;
-    ptrdiff_t bytes = (ptrdiff_t)k->run_words * wide * PTQ__WORD;
+    ptrdiff_t bytes = (ptrdiff_t)k->words * wide * PTQ__WORD;
     for (i = 0; i < deep * (k->tiles ? 1 : taps); i++)
         for (tap = i / deep, lane = 0; lane < panel->channels; lane++) {
-            int code = tap % k->run * deep + i % deep;
-            char *to = k->weight + panel->lane * k->lane_bytes + tap / k->run * bytes +
+            int code = tap % k->kernel[1] * deep + i % deep;
+            char *to = k->weight + panel->lane * k->lane_bytes + tap / k->kernel[1] * bytes +
                        ptq__weight_offset(k->engine, wide, code, lane);
             size_t from = (size_t)(panel->first + lane) * (size_t)deep + (size_t)(i % deep);
             if (k->tiles)
@@ -11576,8 +11472,6 @@ static void *ptq__carve(char *memory, size_t *at, size_t bytes) {
 /* How much all of it is; and where it lies, if there is memory. */
 static size_t ptq__carve_all(ptq__packed *k, char *memory) {
     size_t lanes = (size_t)k->lanes, at = 0;
-    k->piece = (ptq__piece *)ptq__carve(memory, &at, (size_t)k->pieces * sizeof *k->piece);
-    k->strip = (ptq__strip *)ptq__carve(memory, &at, (size_t)k->strips * sizeof *k->strip);
     k->panel = (ptq__panel *)ptq__carve(memory, &at, (size_t)k->panels * sizeof *k->panel);
     k->bias = (char *)ptq__carve(memory, &at, lanes * PTQ__WORD);
     k->multiplier = (float *)ptq__carve(memory, &at, lanes * sizeof *k->multiplier);
@@ -11599,15 +11493,12 @@ static ptq_status ptq__keep_packed(ptq_plan *plan, ptq__step *step, ptq__packed 
     return PTQ_OK;
 }
 
-/* Bytes for what ptq__conv_vector keeps while it runs. Sums are those of a row, which may end with
-   a part of a tile, or of all places and two rows. */
+/* Bytes for what ptq__conv_vector keeps while it runs. Sums are those of a row, or of all places
+   and two rows. */
 static size_t ptq__conv_scratch(const ptq__packed *k) {
-    size_t pixels = k->tiles ? (size_t)(PTQ__PLACES * k->room + 4 * k->tiles)
-                             : (size_t)(k->out[1] + k->pixels[0][1]);
-    return ptq__align((size_t)k->pieces * sizeof *k->piece) +
-           (size_t)(k->rows + 1) * (size_t)k->row_bytes +
-           PTQ__PLACES * (size_t)ptq__input_plane(k) +
-           pixels * 2 * (size_t)k->engine->lanes * PTQ__WORD;
+    int pixels = (k->tiles ? (PTQ__PLACES + 4) * k->tiles : k->out[1]) + k->engine->most;
+    return ptq__staged_bytes(k) + (k->tiles ? ptq__planes_bytes(k) : 0) +
+           (size_t)pixels * 2 * (size_t)k->engine->lanes * PTQ__WORD;
 }
 
 static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq__engine *engine,
@@ -11615,22 +11506,12 @@ static ptq_status ptq__vectorize_conv(ptq_plan *plan, ptq__step *step, const ptq
     ptq__packed shape = ptq__describe(step, engine), *k;
     size_t scratch;
     int i;
-    if (engine->matrix)
-        ptq__describe_matrix(&shape);
-    else
-        ptq__describe_slabs(&shape);
-    if (engine->winograd && ptq__can_winograd(step))
-        ptq__describe_winograd(&shape);
-    shape.row_bytes =
-        (ptrdiff_t)ptq__align((size_t)(shape.slab_bytes * shape.slabs * shape.groups));
-    shape.strips = shape.phases * shape.slabs * shape.groups;
-    shape.lane_bytes = (ptrdiff_t)shape.run_words * PTQ__WORD *
-                       (shape.tiles ? PTQ__PLACES : step->kernel[0] * step->kernel[1] / shape.run);
+    ptq__describe_input(&shape, engine->winograd && ptq__can_winograd(step));
+    shape.lane_bytes =
+        (ptrdiff_t)(shape.tiles ? PTQ__PLACES : shape.runs) * shape.words * PTQ__WORD;
     ptq__make_panels(&shape);
     PTQ__TRY(ptq__keep_packed(plan, step, &shape, &k, err));
     ptq__make_panels(k);
-    ptq__make_strips(k);
-    ptq__make_pieces(k);
     for (i = 0; i < k->panels; i++)
         ptq__pack_panel(k, step, &k->panel[i]);
     step->run = ptq__conv_vector;
