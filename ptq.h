@@ -9920,7 +9920,7 @@ enum { PTQ__FUSED = 1 }; /* whether there is a multiply-add that is rounded once
 #endif
 
 enum {
-    PTQ__UNIT = 32,          /* bytes that staging writes at once */
+    PTQ__UNIT = 64,          /* bytes that staging writes at once */
     PTQ__WORD = 4,           /* bytes of what is multiplied at once */
     PTQ__PLACES = 16,        /* see ptq__winograd_rows */
     PTQ__AT_ONCE = 32 * 1024 /* bytes to be staged, unless the rows of one output row are more */
@@ -10286,6 +10286,10 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
 /* The transforms of ptq__winograd_rows. H: twice as many numbers as in I, of 16 bits each. First
    X, where two columns of B X are shared with the next tile. */
 #define PTQ__SCATTER(NAME, TARGET, H)                                                               \
+    TARGET PTQ__INLINE H NAME##_column(const char *a, const char *b, int sum) {                     \
+        return sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                         \
+    }                                                                                               \
+                                                                                                    \
     /* A row of B X from the sum or the difference of two rows of X; a tile's part of B X B' is a \
        place in four planes. */ \
     TARGET PTQ__INLINE void NAME##_row(const ptq__packed *k, const char *one, const char *two,      \
@@ -10295,17 +10299,17 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
             const char *a = one + c, *b = two + c;                                                  \
             char *place = to + c;                                                                   \
             H x[4];                                                                                 \
-            for (i = -1; i < k->tiles; i++, a += 2 * pitch, b += 2 * pitch) {                       \
-                x[2] = sum ? H##_load(a) + H##_load(b) : H##_load(a) - H##_load(b);                 \
-                x[3] = sum ? H##_load(a + pitch) + H##_load(b + pitch)                              \
-                           : H##_load(a + pitch) - H##_load(b + pitch);                             \
-                if (i >= 0) {                                                                       \
-                    H##_store(place, x[0] - x[2]);                                                  \
-                    H##_store(place + plane, x[1] + x[2]);                                          \
-                    H##_store(place + 2 * plane, x[2] - x[1]);                                      \
-                    H##_store(place + 3 * plane, x[1] - x[3]);                                      \
-                    place += pitch;                                                                 \
-                }                                                                                   \
+            x[0] = NAME##_column(a, b, sum);                                                        \
+            x[1] = NAME##_column(a + pitch, b + pitch, sum);                                        \
+            for (i = 0; i < k->tiles; i++, place += pitch) {                                        \
+                a += 2 * pitch;                                                                     \
+                b += 2 * pitch;                                                                     \
+                x[2] = NAME##_column(a, b, sum);                                                    \
+                x[3] = NAME##_column(a + pitch, b + pitch, sum);                                    \
+                H##_store(place, x[0] - x[2]);                                                      \
+                H##_store(place + plane, x[1] + x[2]);                                              \
+                H##_store(place + 2 * plane, x[2] - x[1]);                                          \
+                H##_store(place + 3 * plane, x[1] - x[3]);                                          \
                 x[0] = x[2];                                                                        \
                 x[1] = x[3];                                                                        \
             }                                                                                       \
@@ -10359,16 +10363,8 @@ static void ptq__describe_adder(ptq__finish *f, const ptq__step *step) {
     static const ptq__winograd NAME = {NAME##_scatter, NAME##_gather};
 
 /* Staging, from the first byte to the last in whole units: what one of them writes too much is
-   overwritten by what follows, or is the padding's weightless neighbour. MOVE(to, from, flip, zero)
-   writes a unit from BYTES bytes of the tensor, of which nothing behind the end may be read. */
-static const char *ptq__guard(const char *from, const char *end, int size, char *copy) {
-    if (end - from >= size)
-        return from;
-    memset(copy, 0, (size_t)size);
-    memcpy(copy, from, (size_t)(end - from));
-    return copy;
-}
-
+   overwritten by what follows. A unit is made from BYTES bytes of the tensor, behind whose end
+   nothing may be read; MOVE(to, from, flip, zero) writes half of it. */
 #define PTQ__STAGE(NAME, TARGET, B, BYTES, MOVE)                                                   \
     TARGET PTQ__INLINE void NAME##_blank(const ptq__packed *k, char *to, const char *end) {        \
         B blank = B##_all((uint8_t)k->blank);                                                      \
@@ -10381,7 +10377,6 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
         ptrdiff_t row = k->in[1] * pixel, part = k->count / k->parts * k->pitch;                   \
         const char *end = x + k->in[0] * row;                                                      \
         int flip = k->flip, zero = k->zero, i, n;                                                  \
-        char copy[PTQ__UNIT];                                                                      \
         for (i = 0; i < rows * k->groups; i++, to += k->row_bytes) {                               \
             int at = (y + i / k->groups) * k->skip[0];                                             \
             const char *from = x + at * row + i % k->groups * (pixel / k->groups);                 \
@@ -10392,10 +10387,17 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
             }                                                                                      \
             NAME##_blank(k, to, next);                                                             \
             for (n = 0; n < k->parts; n++, next += part, from += k->skip[1] * pixel) {             \
-                const char *code = from;                                                           \
-                char *unit = next;                                                                 \
-                for (; unit < next + part; unit += PTQ__UNIT, code += BYTES)                       \
-                    MOVE(unit, ptq__guard(code, end, BYTES, copy), flip, zero);                    \
+                const char *code = from, *stop = next + part;                                      \
+                char *unit = next, copy[BYTES] = {0};                                              \
+                for (; unit < stop && end - code >= BYTES; code += BYTES, unit += PTQ__UNIT) {     \
+                    MOVE(unit, code, flip, zero);                                                  \
+                    MOVE(unit + PTQ__UNIT / 2, code + BYTES / 2, flip, zero);                      \
+                }                                                                                  \
+                if (unit < stop) { /* the tensor's last codes */                                   \
+                    memcpy(copy, code, (size_t)(end - code));                                      \
+                    MOVE(unit, copy, flip, zero);                                                  \
+                    MOVE(unit + PTQ__UNIT / 2, copy + BYTES / 2, flip, zero);                      \
+                }                                                                                  \
             }                                                                                      \
             NAME##_blank(k, next, last);                                                           \
         }                                                                                          \
@@ -10410,7 +10412,7 @@ static const char *ptq__guard(const char *from, const char *end, int size, char 
     TARGET PTQ__INLINE void B##_move_bytes(char *to, const char *from, int flip, int zero) {       \
         int i;                                                                                     \
         (void)zero; /* that is in the bias */                                                      \
-        PTQ__UNROLL for (i = 0; i < PTQ__UNIT; i += (int)sizeof(B))                                \
+        PTQ__UNROLL for (i = 0; i < PTQ__UNIT / 2; i += (int)sizeof(B))                            \
             B##_store(to + i, B##_load(from + i) ^ (uint8_t)flip);                                 \
     }                                                                                              \
     PTQ__STAGE(B##_stage_bytes, TARGET, B, PTQ__UNIT, B##_move_bytes)                              \
@@ -10748,7 +10750,11 @@ PTQ__AVX512 PTQ__INLINE ptq__i512 ptq__i512_get(const void *x, ptrdiff_t at, int
 }
 
 PTQ__AVX512 PTQ__INLINE void ptq__i512_put(void *y, ptrdiff_t at, int n, ptq__i512 v) {
-    _mm512_mask_cvtepi32_storeu_epi8((uint8_t *)y + at, ptq__first512(n), (__m512i)v);
+    __m128i codes = _mm512_cvtepi32_epi8((__m512i)v);
+    if (n >= 16)
+        _mm_storeu_si128((__m128i *)(void *)((char *)y + at), codes);
+    else
+        _mm_mask_storeu_epi8((char *)y + at, ptq__first512(n), codes);
 }
 
 PTQ__DOT_OF_FOUR(ptq__i512, 512, _mm512_dpbusd_epi32, PTQ__AVX512VNNI)
@@ -11288,7 +11294,7 @@ static int ptq__can_winograd(const ptq__step *step) {
 
 /* How rows are staged, and how many. Of a kernel that is one pixel wide or high, what it steps over
    is left out. The words of matrices are divided into pieces of equal size that fit a tile. For
-   ptq__winograd_rows a pixel is whole units: its transforms know nothing of channels. */
+   ptq__winograd_rows a pixel is whole vectors: its transforms know nothing of channels. */
 static void ptq__describe_input(ptq__packed *k, int winograd) {
     int deep = k->in[2] / k->groups, size = PTQ__WORD / k->engine->codes, i, columns, pieces, fit;
     ptrdiff_t run;
@@ -11303,7 +11309,7 @@ static void ptq__describe_input(ptq__packed *k, int winograd) {
         k->tiles = (k->out[1] + 1) / 2;
         k->runs = 1;
         run = k->pitch;
-        k->advance = k->pitch = (k->pitch + PTQ__UNIT - 1) / PTQ__UNIT * PTQ__UNIT;
+        k->advance = k->pitch = (k->pitch + 31) / 32 * 32; /* whole vectors */
     }
     k->words = (int)((run + PTQ__WORD - 1) / PTQ__WORD);
     if (k->engine->form & PTQ__MATRICES) {
