@@ -4865,11 +4865,15 @@ PTQ_API uint32_t ptq_rng_below(ptq_rng *rng, uint32_t bound) {
     return value % bound;
 }
 
+/* The upper 24 bits, as many as a float's mantissa has, over 2^24: every result is exact, and 1 is
+   none of them. */
 PTQ_API float ptq_rng_float(ptq_rng *rng) {
     return (float)(ptq_rng_next(rng) >> 8) * (1.0f / 16777216.0f);
 }
 
-/* FNV-1a, byte by byte: exclusive or, then a multiplication that carries each bit upwards. */
+/* FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv), byte by byte: exclusive or, then a
+   multiplication that carries each bit upwards. Good against accidents, not against an enemy: who
+   wants two images of one hash can make them. */
 static const uint64_t ptq__fnv_start = 14695981039346656037u;
 
 static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
@@ -4880,7 +4884,9 @@ static uint64_t ptq__fnv(uint64_t hash, const void *bytes, size_t size) {
     return hash;
 }
 
-/* Smooth colours with a little noise, so that it looks like data: H x W x C. */
+/* pixels: H x W x C, shape: these three. Slopes of another steepness in each channel, and a little
+   noise on them, so that it looks like data: neither flat, which would leave most of a network's
+   codes unused, nor noise alone, on which many networks give the same logits. */
 static void ptq__test_picture(const int *shape, uint8_t *pixels) {
     ptq_rng rng;
     int y, x, c;
@@ -4895,36 +4901,37 @@ static void ptq__test_picture(const int *shape, uint8_t *pixels) {
 
 enum { PTQ__TEST_LOGITS = 64 }; /* more are left out */
 
-/* Logits of the picture, at most PTQ__TEST_LOGITS, and its hash. */
-static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, uint64_t *hash,
+/* Runs the plan on the picture. `logits` gets the first PTQ__TEST_LOGITS at most, *count of them;
+   `hash` the picture's, in decimal: 2^64 has 20 digits. */
+static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *count, char hash[24],
                                    ptq_error *err) {
     const ptq_plan_info *info = &plan->info;
+    size_t classes = (size_t)info->classes;
+    ptq__text text = ptq__text_over(hash, 24);
     ptq_session_options options;
     ptq_session *session = NULL;
-    ptq_memory memory;
-    uint8_t *pixels = NULL; /* H x W x C */
-    float *all = NULL;      /* one for each class */
+    float *all = NULL; /* a logit for each class, and behind them the pixels, H x W x C */
     ptq_status status;
-    memset(&memory, 0, sizeof memory);
     memset(&options, 0, sizeof options);
-    memory.allocator = options.allocator = plan->allocator;
-    status = PTQ__KEEP(&memory, &pixels, info->pixels, "an image", err);
-    PTQ__THEN(status, PTQ__KEEP(&memory, &all, (size_t)info->classes, "logits", err));
-    PTQ__THEN(status, ptq_session_create(plan, &options, &session, err));
+    options.allocator = plan->allocator;
+    PTQ__TRY(ptq_session_create(plan, &options, &session, err));
+    status = ptq__alloc(&plan->allocator, classes * sizeof *all + info->pixels, 1, "an image", &all,
+                        err);
     if (!status) {
+        uint8_t *pixels = (uint8_t *)(all + classes);
         ptq__test_picture(info->model->node[0].shape, pixels);
-        *hash = ptq__fnv(ptq__fnv_start, pixels, info->pixels);
+        ptq__put(&text, "%llu", (unsigned long long)ptq__fnv(ptq__fnv_start, pixels, info->pixels));
         status = ptq_run(session, pixels, 1, all, NULL, err);
-        *count = info->classes < PTQ__TEST_LOGITS ? info->classes : PTQ__TEST_LOGITS;
+        *count = classes < PTQ__TEST_LOGITS ? info->classes : (int)PTQ__TEST_LOGITS;
         memcpy(logits, all, (size_t)*count * sizeof *logits);
     }
     ptq_session_free(session);
-    ptq_release(&memory);
+    ptq__free(&plan->allocator, all);
     return status;
 }
 
-/* 1 if the result cannot depend on the instruction set: every layer with weights on integers. Sums
-   of real numbers may be added in another order. */
+/* 1 if the result cannot depend on the instruction set: every layer with weights on integers, whose
+   sums are the same in any order. Vector kernels add real numbers in an order of their own. */
 static int ptq__is_exact(const ptq_model *model) {
     int i;
     for (i = 0; i < model->nodes; i++)
@@ -4934,25 +4941,27 @@ static int ptq__is_exact(const ptq_model *model) {
     return 1;
 }
 
+/* The hash is compared first: another picture cannot give these logits, whatever the network. Then
+   each logit, y beside the file's y': equal, or, where real numbers are added up,
+
+       |y' - y| <= 1e-3 (1 + |y'|)
+
+   Written as "not at most", the comparison also catches NaN. */
 PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
     const char *line = ptq_model_get_meta(plan->info.model, "self_test");
     float logits[PTQ__TEST_LOGITS], allowed = ptq__is_exact(plan->info.model) ? 0 : 1e-3f;
-    uint64_t hash = 0, expected = 0;
-    ptq__span rest, item;
+    ptq__span rest = ptq__span_of(line ? line : "");
+    char hash[24];
     int i, n = 0;
     if (!line)
         return ptq_error_set(err, PTQ_NOT_READY, "the model has no self-test vector");
-    rest = ptq__span_of(line);
-    for (item = ptq__cut(&rest, ' '), i = 0; (size_t)i < item.n; i++)
-        expected = expected * 10 + (uint64_t)(item.p[i] - '0');
-    PTQ__TRY(ptq__run_picture(plan, logits, &n, &hash, err));
-    if (hash != expected)
+    PTQ__TRY(ptq__run_picture(plan, logits, &n, hash, err));
+    if (!ptq__span_is(ptq__cut(&rest, ' '), hash))
         return ptq_error_set(err, PTQ_BAD_NUMBER, "the self-test is of another picture");
     for (i = 0; i < n; i++) {
-        float want = 0, difference;
+        float want = 0;
         int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
-        difference = want > logits[i] ? want - logits[i] : logits[i] - want;
-        if (!read || !(difference <= allowed * (1 + (want < 0 ? -want : want))))
+        if (!read || !(fabsf(want - logits[i]) <= allowed * (1 + fabsf(want))))
             return ptq_error_set(err, PTQ_BAD_NUMBER,
                                  "self-test: logit %d is %g, the file says %g; the file or the"
                                  " build is damaged",
@@ -4962,24 +4971,25 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
 }
 
 #ifndef PTQ_RUN_ONLY
+/* Scalar kernels make the vector, since they are the ones that all others are checked against. The
+   line in the metadata is "HASH LOGIT LOGIT ...", floats written so that they read back the same;
+   2048 bytes hold 64 of them, of at most 16 characters. */
 PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
-    char line[2048]; /* "HASH LOGIT LOGIT ..." */
+    char line[2048], hash[24];
     ptq__text text = ptq__text_over(line, sizeof line);
     float logits[PTQ__TEST_LOGITS];
     ptq_plan_options scalar;
     ptq_plan *plan = NULL;
     ptq_status status;
-    uint64_t hash = 0;
     int i, n = 0;
     memset(&scalar, 0, sizeof scalar);
     scalar.isa = PTQ_ISA_SCALAR;
     scalar.allocator = model->allocator;
     PTQ__TRY(ptq_plan_create(model, &scalar, &plan, err));
-    status = ptq__run_picture(plan, logits, &n, &hash, err);
+    status = ptq__run_picture(plan, logits, &n, hash, err);
     ptq_plan_free(plan);
-    if (status)
-        return status;
-    ptq__put(&text, "%llu", (unsigned long long)hash);
+    PTQ__TRY(status);
+    ptq__put_string(&text, hash);
     for (i = 0; i < n; i++)
         ptq__put(&text, " %g", (double)logits[i]);
     return ptq_model_set_meta(model, "self_test", line, err);
@@ -4987,11 +4997,16 @@ PTQ_API ptq_status ptq_self_test_add(ptq_model *model, ptq_error *err) {
 
 /* ---- [WORK] -------------------------------------------------------------------------------------
    Calibration, evaluation and learning all do the same: they run a plan over a data set and note
-   something about every item. A job says what. `begin` makes what a worker notes down on its own,
-   `one` is called for each item, `end` adds the worker's notes to all others. With PTQ_THREADS
-   several workers share the items, in runs so short that no one waits long for the last; each has a
-   session of its own. Who gets which items is left to chance, so what a job notes must not depend
-   on it: counts, exact sums, or a place of its own for every item. */
+   something about every item. A job says what:
+
+       begin    once for each worker: makes what that one notes down on its own
+       one      for each item: runs it, and notes
+       end      once for each worker: adds its notes to those of all, and releases them
+
+   With PTQ_THREADS several workers take the items one by one, so that none waits long for the last
+   to finish; each has a session and room for an item of its own. Who gets which items is left to
+   chance, so what a job notes must not depend on it: counts, exact sums (see [OBSERVE]), or a place
+   of its own for every item. Then the result has the same bytes with any number of threads. */
 
 typedef struct ptq__job ptq__job;
 
@@ -5013,7 +5028,7 @@ struct ptq__job {
     ptq_status (*begin)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* may be NULL */
     ptq_status (*one)(ptq__job *job, ptq__worker *worker, size_t index, int label, ptq_error *err);
     ptq_status (*end)(ptq__job *job, ptq__worker *worker, ptq_error *err); /* locked; may be NULL */
-    void *context;
+    void *context;     /* of all workers together: what `one` and `end` write to */
     size_t next, done; /* items handed out, items finished */
     ptq_status status; /* the first failure stops all */
     ptq_error error;
@@ -5022,7 +5037,7 @@ struct ptq__job {
 #endif
 };
 
-/* Elements of an item, and its bytes. */
+/* Elements of an item, H W C of them, and its bytes: one for each, or four of a real number. */
 static size_t ptq__item_elements(const ptq_dataset *data) {
     return (size_t)data->height * (size_t)data->width * (size_t)data->channels;
 }
@@ -5031,22 +5046,24 @@ static size_t ptq__item_size(const ptq_dataset *data) {
     return ptq__item_elements(data) * (data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
 }
 
+/* Data sets come from callers, who fill the struct by hand: what they left out is said before it is
+   divided by, or called. */
 static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
     if (!data || !data->count)
         return ptq_error_set(err, PTQ_BAD_DATA, "the data set has no images");
     if (!data->get || data->height < 1 || data->width < 1 || data->channels < 1 ||
-        data->classes < 1)
+        data->classes < 1 || (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32))
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the data set is incomplete: images of %dx%dx%d, %d classes",
-                             data->height, data->width, data->channels, data->classes);
-    if (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "items of a data set are PTQ_TYPE_U8 or PTQ_TYPE_F32, not %s",
-                             ptq_name(PTQ_NAMES_TYPE, (unsigned)data->type));
+                             "the data set is incomplete: items of %dx%dx%d %s (PTQ_TYPE_U8 or"
+                             " PTQ_TYPE_F32), %d classes",
+                             data->height, data->width, data->channels,
+                             ptq_name(PTQ_NAMES_TYPE, (unsigned)data->type), data->classes);
     return PTQ_OK;
 }
 
-/* Images that a plan can take, and classes that it knows. */
+/* Whether these are images that the plan can take, with the classes that it knows. Images of
+   another size are not brought to the model's here: how, by cropping or stretching, is a choice
+   that belongs to training, and a wrong one costs accuracy that nobody would look for there. */
 static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data, ptq_error *err) {
     const int *shape = plan->info.model->node[0].shape;
     PTQ__TRY(ptq__check_dataset(data, err));
@@ -5060,7 +5077,8 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
     return PTQ_OK;
 }
 
-/* One item of a data set, and its label, -1 where there is none. */
+/* One item of a data set, and its label, -1 where there is none. Labels are checked whenever they
+   come, since they are used as indices. */
 static ptq_status ptq__get_item(const ptq_dataset *data, size_t index, void *item, int *label,
                                 ptq_error *err) {
     PTQ__TRY(data->get(data->user, index, item, label, err));
@@ -5089,6 +5107,7 @@ static ptq__job ptq__job_over(const ptq_plan *plan, const ptq_dataset *data, con
     return job;
 }
 
+/* What workers share is little, and changes once an item; so one lock is enough. */
 #ifdef PTQ_THREADS
 static void ptq__lock(ptq__job *job) { pthread_mutex_lock(&job->lock); }
 static void ptq__unlock(ptq__job *job) { pthread_mutex_unlock(&job->lock); }
@@ -5097,20 +5116,19 @@ static void ptq__lock(ptq__job *job) { (void)job; }
 static void ptq__unlock(ptq__job *job) { (void)job; }
 #endif
 
-/* Takes the next items; 0 when there are none or the work has stopped. */
-static size_t ptq__job_take(ptq__job *job, size_t *first) {
-    const size_t run = 16;
-    size_t left, n;
+/* Takes the next item; 0 when there is none, or the work has stopped. */
+static int ptq__job_take(ptq__job *job, size_t *index) {
+    int some;
     ptq__lock(job);
-    left = job->status ? 0 : job->total - job->next;
-    n = left < run ? left : run;
-    *first = job->next;
-    job->next += n;
+    some = !job->status && job->next < job->total;
+    *index = job->next;
+    job->next += (size_t)some;
     ptq__unlock(job);
-    return n;
+    return some;
 }
 
-/* Tells the caller how far the work is, and hears whether it is to stop. */
+/* Tells the caller how far the work is, and hears whether it is to stop. Only the thread that
+   called the library does so: callbacks need not be made for threads. */
 static ptq_status ptq__job_tell(const ptq__job *job, size_t done, ptq_error *err) {
     if (job->work.progress && job->work.progress(job->work.user, done, job->total))
         return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu images", done,
@@ -5118,19 +5136,19 @@ static ptq_status ptq__job_tell(const ptq__job *job, size_t done, ptq_error *err
     return PTQ_OK;
 }
 
+/* All that one worker does between `begin` and `end`. A failure returns at once; others hear of it
+   when they ask for their next item. */
 static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *err) {
-    size_t i, first, n, done;
-    while ((n = ptq__job_take(job, &first)) > 0) {
-        for (i = first; i < first + n; i++) {
-            int label = -1;
-            PTQ__TRY(ptq__get_item(job->data, i, worker->item, &label, err));
-            if (job->labelled && label < 0)
-                return ptq_error_set(err, PTQ_BAD_DATA,
-                                     "image %zu has no label to compare the answer with", i);
-            PTQ__TRY(job->one(job, worker, i, label, err));
-        }
+    size_t i, done;
+    while (ptq__job_take(job, &i)) {
+        int label = -1;
+        PTQ__TRY(ptq__get_item(job->data, i, worker->item, &label, err));
+        if (job->labelled && label < 0)
+            return ptq_error_set(err, PTQ_BAD_DATA,
+                                 "image %zu has no label to compare the answer with", i);
+        PTQ__TRY(job->one(job, worker, i, label, err));
         ptq__lock(job);
-        done = job->done += n;
+        done = ++job->done;
         ptq__unlock(job);
         if (worker->is_caller)
             PTQ__TRY(ptq__job_tell(job, done, err));
@@ -5138,6 +5156,8 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
     return PTQ_OK;
 }
 
+/* What a worker needs: a session, room for an item, and what `begin` makes. After a failure all
+   that there is stays, and is released where the worker ends. */
 static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_session_options options;
     memset(&options, 0, sizeof options);
@@ -5149,6 +5169,7 @@ static ptq_status ptq__worker_open(ptq__job *job, ptq__worker *worker, ptq_error
     return job->begin ? job->begin(job, worker, err) : PTQ_OK;
 }
 
+/* The first failure is the one that is reported: others are often only its consequences. */
 static void ptq__job_fail(ptq__job *job, ptq_status status, const ptq_error *error) {
     if (!status || job->status)
         return;
@@ -5164,8 +5185,7 @@ static void ptq__job_work(ptq__job *job, int is_caller) {
     memset(&worker, 0, sizeof worker);
     worker.is_caller = is_caller;
     status = ptq__worker_open(job, &worker, &error);
-    if (!status)
-        status = ptq__job_loop(job, &worker, &error);
+    PTQ__THEN(status, ptq__job_loop(job, &worker, &error));
     ptq__lock(job);
     ptq__job_fail(job, status, &error);
     if (job->end)
@@ -5199,11 +5219,11 @@ static void ptq__job_spread(ptq__job *job) {
 static void ptq__job_spread(ptq__job *job) { ptq__job_work(job, 1); }
 #endif
 
+/* The caller may have finished before the last thread: it is told once more, that all is done. */
 static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
     ptq__job_spread(job);
     if (job->status)
         return ptq_error_set(err, job->status, "%s", job->error.text);
-    /* The caller may have finished before the last thread. */
     return job->work.threads > 1 ? ptq__job_tell(job, job->done, err) : PTQ_OK;
 }
 
