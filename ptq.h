@@ -1473,6 +1473,13 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
 /* The next thing to do as long as nothing has failed, in functions that release something. */
 #define PTQ__THEN(status, expression) (status) = (status) ? (status) : (expression)
 
+/* What must not be, and the message if it is, in `err`. Leaves the function. */
+#define PTQ__FAIL_IF(condition, status, ...)                                                       \
+    do {                                                                                           \
+        if (condition)                                                                             \
+            return ptq_error_set(err, status, __VA_ARGS__);                                        \
+    } while (0)
+
 /* The end of a function that makes an object: the caller gets all of it, or nothing is left. */
 #define PTQ__GIVE(status, object, release, out)                                                    \
     do {                                                                                           \
@@ -4953,19 +4960,17 @@ PTQ_API ptq_status ptq_self_test_check(const ptq_plan *plan, ptq_error *err) {
     ptq__span rest = ptq__span_of(line ? line : "");
     char hash[24];
     int i, n = 0;
-    if (!line)
-        return ptq_error_set(err, PTQ_NOT_READY, "the model has no self-test vector");
+    PTQ__FAIL_IF(!line, PTQ_NOT_READY, "the model has no self-test vector");
     PTQ__TRY(ptq__run_picture(plan, logits, &n, hash, err));
-    if (!ptq__span_is(ptq__cut(&rest, ' '), hash))
-        return ptq_error_set(err, PTQ_BAD_NUMBER, "the self-test is of another picture");
+    PTQ__FAIL_IF(!ptq__span_is(ptq__cut(&rest, ' '), hash), PTQ_BAD_NUMBER,
+                 "the self-test is of another picture");
     for (i = 0; i < n; i++) {
         float want = 0;
         int read = ptq__read_float(ptq__cut(&rest, ' '), &want);
-        if (!read || !(fabsf(want - logits[i]) <= allowed * (1 + fabsf(want))))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "self-test: logit %d is %g, the file says %g; the file or the"
-                                 " build is damaged",
-                                 i, (double)logits[i], (double)want);
+        PTQ__FAIL_IF(
+            !read || !(fabsf(want - logits[i]) <= allowed * (1 + fabsf(want))), PTQ_BAD_NUMBER,
+            "self-test: logit %d is %g, the file says %g; the file or the build is damaged", i,
+            (double)logits[i], (double)want);
     }
     return PTQ_OK;
 }
@@ -5049,15 +5054,14 @@ static size_t ptq__item_size(const ptq_dataset *data) {
 /* Data sets come from callers, who fill the struct by hand: what they left out is said before it is
    divided by, or called. */
 static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
-    if (!data || !data->count)
-        return ptq_error_set(err, PTQ_BAD_DATA, "the data set has no images");
-    if (!data->get || data->height < 1 || data->width < 1 || data->channels < 1 ||
-        data->classes < 1 || (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the data set is incomplete: items of %dx%dx%d %s (PTQ_TYPE_U8 or"
-                             " PTQ_TYPE_F32), %d classes",
-                             data->height, data->width, data->channels,
-                             ptq_name(PTQ_NAMES_TYPE, (unsigned)data->type), data->classes);
+    PTQ__FAIL_IF(!data || !data->count, PTQ_BAD_DATA, "the data set has no images");
+    PTQ__FAIL_IF(!data->get || data->height < 1 || data->width < 1 || data->channels < 1 ||
+                     data->classes < 1 || (data->type != PTQ_TYPE_U8 && data->type != PTQ_TYPE_F32),
+                 PTQ_INVALID_ARGUMENT,
+                 "the data set is incomplete: items of %dx%dx%d %s (PTQ_TYPE_U8 or PTQ_TYPE_F32), "
+                 "%d classes",
+                 data->height, data->width, data->channels,
+                 ptq_name(PTQ_NAMES_TYPE, (unsigned)data->type), data->classes);
     return PTQ_OK;
 }
 
@@ -5067,13 +5071,11 @@ static ptq_status ptq__check_dataset(const ptq_dataset *data, ptq_error *err) {
 static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data, ptq_error *err) {
     const int *shape = plan->info.model->node[0].shape;
     PTQ__TRY(ptq__check_dataset(data, err));
-    if (data->height != shape[0] || data->width != shape[1] || data->channels != shape[2])
-        return ptq_error_set(err, PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d",
-                             data->height, data->width, data->channels, shape[0], shape[1],
-                             shape[2]);
-    if (data->classes != plan->info.classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "the data have %d classes, the model has %d",
-                             data->classes, plan->info.classes);
+    PTQ__FAIL_IF(data->height != shape[0] || data->width != shape[1] || data->channels != shape[2],
+                 PTQ_BAD_DATA, "the images are %dx%dx%d, the model takes %dx%dx%d", data->height,
+                 data->width, data->channels, shape[0], shape[1], shape[2]);
+    PTQ__FAIL_IF(data->classes != plan->info.classes, PTQ_BAD_DATA,
+                 "the data have %d classes, the model has %d", data->classes, plan->info.classes);
     return PTQ_OK;
 }
 
@@ -5082,9 +5084,8 @@ static ptq_status ptq__check_fits(const ptq_plan *plan, const ptq_dataset *data,
 static ptq_status ptq__get_item(const ptq_dataset *data, size_t index, void *item, int *label,
                                 ptq_error *err) {
     PTQ__TRY(data->get(data->user, index, item, label, err));
-    if (*label < -1 || *label >= data->classes)
-        return ptq_error_set(err, PTQ_BAD_DATA, "image %zu has label %d of %d classes", index,
-                             *label, data->classes);
+    PTQ__FAIL_IF(*label < -1 || *label >= data->classes, PTQ_BAD_DATA,
+                 "image %zu has label %d of %d classes", index, *label, data->classes);
     return PTQ_OK;
 }
 
@@ -5130,9 +5131,8 @@ static int ptq__job_take(ptq__job *job, size_t *index) {
 /* Tells the caller how far the work is, and hears whether it is to stop. Only the thread that
    called the library does so: callbacks need not be made for threads. */
 static ptq_status ptq__job_tell(const ptq__job *job, size_t done, ptq_error *err) {
-    if (job->work.progress && job->work.progress(job->work.user, done, job->total))
-        return ptq_error_set(err, PTQ_CANCELLED, "cancelled after %zu of %zu images", done,
-                             job->total);
+    PTQ__FAIL_IF(job->work.progress && job->work.progress(job->work.user, done, job->total),
+                 PTQ_CANCELLED, "cancelled after %zu of %zu images", done, job->total);
     return PTQ_OK;
 }
 
@@ -5143,9 +5143,8 @@ static ptq_status ptq__job_loop(ptq__job *job, ptq__worker *worker, ptq_error *e
     while (ptq__job_take(job, &i)) {
         int label = -1;
         PTQ__TRY(ptq__get_item(job->data, i, worker->item, &label, err));
-        if (job->labelled && label < 0)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "image %zu has no label to compare the answer with", i);
+        PTQ__FAIL_IF(job->labelled && label < 0, PTQ_BAD_DATA,
+                     "image %zu has no label to compare the answer with", i);
         PTQ__TRY(job->one(job, worker, i, label, err));
         ptq__lock(job);
         done = ++job->done;
@@ -5222,8 +5221,7 @@ static void ptq__job_spread(ptq__job *job) { ptq__job_work(job, 1); }
 /* The caller may have finished before the last thread: it is told once more, that all is done. */
 static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
     ptq__job_spread(job);
-    if (job->status)
-        return ptq_error_set(err, job->status, "%s", job->error.text);
+    PTQ__FAIL_IF(job->status, job->status, "%s", job->error.text);
     return job->work.threads > 1 ? ptq__job_tell(job, job->done, err) : PTQ_OK;
 }
 
@@ -5279,8 +5277,8 @@ static double ptq__exact_value(const ptq_exact_sum *sum) {
 PTQ_API ptq_status ptq_observer_create(ptq_observer *observer, int channels,
                                        const ptq_allocator *allocator, ptq_error *err) {
     int c;
-    if (channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "an observer of %d channels", channels);
+    PTQ__FAIL_IF(channels < 1 || channels > PTQ_MAX_ELEMENTS / PTQ_BINS, PTQ_INVALID_ARGUMENT,
+                 "an observer of %d channels", channels);
     PTQ__TRY(ptq__alloc(allocator, (size_t)channels,
                         sizeof(ptq_statistics) + PTQ_BINS * sizeof(uint64_t), "observer",
                         &observer->channel, err));
@@ -5370,8 +5368,8 @@ static ptq_status ptq__see_image(const float *values, size_t n, size_t step, ptq
     int e_low, e_high;
     size_t i;
     for (i = 0; i < n; i += step) {
-        if (!ptq__is_finite(values[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "value %zu is %g", i, (double)values[i]);
+        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
+                     (double)values[i]);
         low = values[i] < low ? values[i] : low;
         high = values[i] > high ? values[i] : high;
     }
@@ -5408,8 +5406,8 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
                                ptq_error *err) {
     size_t channels = (size_t)observer->channels, c;
     ptq_statistics seen;
-    if (!n || n % channels)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n, channels);
+    PTQ__FAIL_IF(!n || n % channels, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n,
+                 channels);
     for (c = 0; c < channels; c++)
         PTQ__TRY(ptq__see_image(values + c, n - c, channels, &seen, err));
     for (c = 0; c < channels; c++) {
@@ -5424,9 +5422,8 @@ PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size
 static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer *other,
                                       ptq_error *err) {
     int c, i;
-    if (observer->channels != other->channels)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "observers of %d and %d channels",
-                             observer->channels, other->channels);
+    PTQ__FAIL_IF(observer->channels != other->channels, PTQ_INVALID_ARGUMENT,
+                 "observers of %d and %d channels", observer->channels, other->channels);
     for (c = 0; c < observer->channels; c++) {
         ptq_statistics *a = &observer->channel[c];
         const ptq_statistics *b = &other->channel[c];
@@ -5683,14 +5680,13 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
                                       float *low, float *high, ptq_error *err) {
     ptq__range r;
     r.percentile = percentile > 0 ? (double)percentile : 99.99;
-    if (channel < 0 || channel >= observer->channels || r.percentile <= 50 || r.percentile > 100 ||
-        (unsigned)method >= PTQ_METHOD_COUNT)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "channel %d of %d, method %d, percentile %g (over 50, at most 100)",
-                             channel, observer->channels, (int)method, r.percentile);
+    PTQ__FAIL_IF(channel < 0 || channel >= observer->channels || r.percentile <= 50 ||
+                     r.percentile > 100 || (unsigned)method >= PTQ_METHOD_COUNT,
+                 PTQ_INVALID_ARGUMENT,
+                 "channel %d of %d, method %d, percentile %g (over 50, at most 100)", channel,
+                 observer->channels, (int)method, r.percentile);
     r.s = &observer->channel[channel];
-    if (!r.s->count)
-        return ptq_error_set(err, PTQ_NOT_READY, "nothing was observed");
+    PTQ__FAIL_IF(!r.s->count, PTQ_NOT_READY, "nothing was observed");
     r.type = type;
     r.bits = bits;
     r.symmetric = symmetric;
@@ -5852,9 +5848,8 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
         PTQ__TRY(ptq_session_tensor(worker->session, part->tensor[i].name, &view, err));
         status = ptq_observe(&part->tensor[i].observer, (const float *)view.data,
                              ptq_tensor_elements(&view), &inner);
-        if (status)
-            return ptq_error_set(err, status, "node %s: %s, on image %zu; check its weights",
-                                 part->tensor[i].name, inner.text, index);
+        PTQ__FAIL_IF(status, status, "node %s: %s, on image %zu; check its weights",
+                     part->tensor[i].name, inner.text, index);
     }
     part->hash[part->images++] = ptq__item_hash(job->data, worker->item);
     if (label >= 0)
@@ -5893,16 +5888,14 @@ static ptq_status ptq__merge_hashes(ptq_calibration *a, const ptq_calibration *b
 PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq_calibration *other,
                                          ptq_error *err) {
     int i;
-    if (calibration->model != other->model || calibration->classes != other->classes ||
-        calibration->tensors != other->tensors)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "these calibrations are of different models; merge those of one");
+    PTQ__FAIL_IF(calibration->model != other->model || calibration->classes != other->classes ||
+                     calibration->tensors != other->tensors,
+                 PTQ_INVALID_ARGUMENT,
+                 "these calibrations are of different models; merge those of one");
     for (i = 0; i < calibration->tensors; i++)
-        if (strcmp(calibration->tensor[i].name, other->tensor[i].name))
-            return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                                 "the calibrations have tensors %s and"
-                                 " %s",
-                                 calibration->tensor[i].name, other->tensor[i].name);
+        PTQ__FAIL_IF(strcmp(calibration->tensor[i].name, other->tensor[i].name),
+                     PTQ_INVALID_ARGUMENT, "the calibrations have tensors %s and %s",
+                     calibration->tensor[i].name, other->tensor[i].name);
     PTQ__TRY(ptq__merge_hashes(calibration, other, err));
     for (i = 0; i < calibration->tensors; i++)
         PTQ__TRY(
@@ -5940,13 +5933,11 @@ static double ptq__roughness(const ptq_calibration *calibration) {
 
 static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq_error *err) {
     double roughness = ptq__roughness(calibration);
-    if (roughness > 0.75)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "the calibration images look random (neighbouring pixels differ like"
-                             " independent ones); calibrate on real images");
-    if (roughness < 0.001)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "the calibration images are constant; calibrate on real images");
+    PTQ__FAIL_IF(roughness > 0.75, PTQ_BAD_DATA,
+                 "the calibration images look random (neighbouring pixels differ like independent "
+                 "ones); calibrate on real images");
+    PTQ__FAIL_IF(roughness < 0.001, PTQ_BAD_DATA,
+                 "the calibration images are constant; calibrate on real images");
     return PTQ_OK;
 }
 
@@ -5958,9 +5949,8 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     ptq__job job;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(plan, data, err));
-    if (ptq__is_quantized(model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; calibrate the float model");
+    PTQ__FAIL_IF(ptq__is_quantized(model), PTQ_INVALID_ARGUMENT,
+                 "this model is quantized already; calibrate the float model");
     job = ptq__job_over(plan, data, options ? &options->work : NULL);
     job.keep = 1;
     job.begin = ptq__calibrate_begin;
@@ -6004,10 +5994,10 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     if (twice)
         ptq__put(&text, "%zu images occur more than once: take different ones.\n", twice);
     if (top >= 0 && top < 128)
-        ptq__put(&text,
-                 "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not"
-                 " scaled ones.\n",
-                 top);
+        ptq__put(
+            &text,
+            "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not scaled ones.\n",
+            top);
     return text.length;
 }
 
@@ -6188,29 +6178,29 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t s
 
 PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
     int wb = ptq__weight_bits(s), ab = ptq__activation_bits(s);
-    if (wb < 2 || wb > 8 || ab < 2 || ab > 8)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
-    if ((unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the scheme has an unknown mode or range");
-    if ((unsigned)s->rounding > PTQ_ROUNDING_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
-        (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the scheme has an unknown rounding, refit or bias correction");
-    if (s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "learned rounding corrects biases on images; analytic bias correction"
-                             " goes with rounding to nearest");
-    if (s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
-                             ptq_name(PTQ_NAMES_METHOD, s->weight_method));
-    if (s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "affine weights have one scale for the tensor, from minmax");
-    if (s->percentile < 0 || s->percentile > 100 || (s->percentile > 0 && s->percentile <= 50))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "percentile %g; must be over 50 and at most 100",
-                             (double)s->percentile);
+    PTQ__FAIL_IF(wb < 2 || wb > 8 || ab < 2 || ab > 8, PTQ_INVALID_ARGUMENT,
+                 "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
+    PTQ__FAIL_IF((unsigned)s->mode > PTQ_MODE_FLOAT ||
+                     (unsigned)s->activation_method >= PTQ_METHOD_COUNT,
+                 PTQ_INVALID_ARGUMENT, "the scheme has an unknown mode or range");
+    PTQ__FAIL_IF(
+        (unsigned)s->rounding > PTQ_ROUNDING_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
+            (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC,
+        PTQ_INVALID_ARGUMENT, "the scheme has an unknown rounding, refit or bias correction");
+    PTQ__FAIL_IF(s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED,
+                 PTQ_INVALID_ARGUMENT,
+                 "learned rounding corrects biases on images; analytic bias correction goes with "
+                 "rounding to nearest");
+    PTQ__FAIL_IF(s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE,
+                 PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
+                 ptq_name(PTQ_NAMES_METHOD, s->weight_method));
+    PTQ__FAIL_IF(s->weight_affine &&
+                     (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX),
+                 PTQ_INVALID_ARGUMENT, "affine weights have one scale for the tensor, from minmax");
+    PTQ__FAIL_IF(s->percentile < 0 || s->percentile > 100 ||
+                     (s->percentile > 0 && s->percentile <= 50),
+                 PTQ_INVALID_ARGUMENT, "percentile %g; must be over 50 and at most 100",
+                 (double)s->percentile);
     return PTQ_OK;
 }
 
@@ -6449,12 +6439,11 @@ PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_schem
                                        ptq_error *err) {
     size_t i, n = ptq_tensor_elements(weight);
     PTQ__TRY(ptq_scheme_check(scheme, err));
-    if (weight->type != PTQ_TYPE_F32 || !n)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "weights to quantize must be F32");
+    PTQ__FAIL_IF(weight->type != PTQ_TYPE_F32 || !n, PTQ_INVALID_ARGUMENT,
+                 "weights to quantize must be F32");
     for (i = 0; i < n; i++)
-        if (!ptq__is_finite(((const float *)weight->data)[i]))
-            return ptq_error_set(err, PTQ_BAD_NUMBER, "weight %zu is %g", i,
-                                 (double)((const float *)weight->data)[i]);
+        PTQ__FAIL_IF(!ptq__is_finite(((const float *)weight->data)[i]), PTQ_BAD_NUMBER,
+                     "weight %zu is %g", i, (double)((const float *)weight->data)[i]);
     return ptq__convert_weight(weight, scheme, NULL, 0, allocator, out, err);
 }
 
@@ -6494,13 +6483,11 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
     ptq__interval range = {0, 0};
     ptq_error inner;
     ptq_status status = PTQ_OK;
-    if (!cv->calibration)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the model was never calibrated; run ptq_calibrate first");
+    PTQ__FAIL_IF(!cv->calibration, PTQ_NOT_READY,
+                 "the model was never calibrated; run ptq_calibrate first");
     i = ptq_calibration_find(cv->calibration, name);
-    if (i < 0)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "tensor %s was never observed; calibrate this very model", name);
+    PTQ__FAIL_IF(i < 0, PTQ_NOT_READY, "tensor %s was never observed; calibrate this very model",
+                 name);
     known = cv->range && cv->range[i].high > cv->range[i].low;
     if (known)
         range = cv->range[i];
@@ -6588,9 +6575,9 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
     ptq_node node = ptq__blank(op, from, -1);
     ptq__text text = ptq__text_over(node.name, sizeof node.name);
     ptq__put(&text, "%s.%s", cv->model->node[from].out, ptq_name(PTQ_NAMES_OP, op));
-    if (text.length >= sizeof node.name)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "node %s: its name is too long to insert a %s",
-                             cv->model->node[from].name, ptq_name(PTQ_NAMES_OP, op));
+    PTQ__FAIL_IF(text.length >= sizeof node.name, PTQ_BAD_GRAPH,
+                 "node %s: its name is too long to insert a %s", cv->model->node[from].name,
+                 ptq_name(PTQ_NAMES_OP, op));
     if (q)
         node.q = *q;
     PTQ__TRY(ptq__append(cv->model, &node, PTQ_TYPE_F32, 32, err));
@@ -6653,11 +6640,9 @@ static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, fl
     for (c = 0; c < weight->dim[0]; c++) {
         double unit = (double)in_scale * (double)weight->scale[weight->scales > 1 ? c : 0];
         double code = floor((double)bias[c] / unit + 0.5);
-        if (!(code >= -ptq__most_bias && code <= ptq__most_bias))
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: bias[%d] = %g does not fit 32 bits; use a scale per"
-                                 " channel",
-                                 from->name, c, (double)bias[c]);
+        PTQ__FAIL_IF(!(code >= -ptq__most_bias && code <= ptq__most_bias), PTQ_BAD_NUMBER,
+                     "node %s: bias[%d] = %g does not fit 32 bits; use a scale per channel",
+                     from->name, c, (double)bias[c]);
         ((int32_t *)to->param[PTQ_PARAM_BIAS].data)[c] = (int32_t)code;
     }
     return PTQ_OK;
@@ -6671,10 +6656,9 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
                                weight->dim, &cv->model->allocator, err));
     for (i = 0; i < n; i++) {
         uint16_t half = ptq_f32_to_f16(((const float *)weight->data)[i]);
-        if ((half & 0x7c00) == 0x7c00)
-            return ptq_error_set(err, PTQ_BAD_NUMBER,
-                                 "node %s: weight[%zu] = %g does not fit half precision",
-                                 from->name, i, (double)((const float *)weight->data)[i]);
+        PTQ__FAIL_IF((half & 0x7c00) == 0x7c00, PTQ_BAD_NUMBER,
+                     "node %s: weight[%zu] = %g does not fit half precision", from->name, i,
+                     (double)((const float *)weight->data)[i]);
         ((uint16_t *)to->param[PTQ_PARAM_WEIGHT].data)[i] = half;
     }
     return PTQ_OK;
@@ -6805,25 +6789,19 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     char node[PTQ_NAME_SIZE] = "";
     int i;
     PTQ__TRY(ptq_model_check(model, err));
-    if (ptq__is_quantized(model))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "this model is quantized already; convert"
-                             " the float model");
+    PTQ__FAIL_IF(ptq__is_quantized(model), PTQ_INVALID_ARGUMENT,
+                 "this model is quantized already; convert the float model");
     PTQ__TRY(ptq_fuse(model, &fused, &report, err));
     for (i = report.items - 1; i >= 0; i--)
         if (report.item[i].kind != PTQ_FUSION_NONE)
             memcpy(node, report.item[i].node, sizeof node);
     ptq_release(&report.memory);
     ptq_model_free(fused);
-    if (node[0])
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the model is not fused (node %s could be); call ptq_fuse, and"
-                             " calibrate its result",
-                             node);
-    if (calibration && calibration->model != ptq_model_hash(model))
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "the calibration is of another model; calibrate"
-                             " this one");
+    PTQ__FAIL_IF(
+        node[0], PTQ_NOT_READY,
+        "the model is not fused (node %s could be); call ptq_fuse, and calibrate its result", node);
+    PTQ__FAIL_IF(calibration && calibration->model != ptq_model_hash(model), PTQ_NOT_READY,
+                 "the calibration is of another model; calibrate this one");
     PTQ__TRY(ptq_scheme_check(&options->scheme, err));
     for (i = 0; i < options->overrides; i++)
         PTQ__TRY(ptq_scheme_check(&options->override[i].scheme, err));
@@ -6856,10 +6834,11 @@ PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *ca
         memset(report, 0, sizeof *report);
         report->memory.allocator = options->work.allocator;
     }
-    if (out && ptq__default_scheme(&plain.scheme) && !(options->images && options->images->count))
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "no scheme is given, and the preset 'best' learns from the calibration"
-                             " images: give these in the options, or choose the preset 'minmax8'");
+    PTQ__FAIL_IF(out && ptq__default_scheme(&plain.scheme) &&
+                     !(options->images && options->images->count),
+                 PTQ_NOT_READY,
+                 "no scheme is given, and the preset 'best' learns from the calibration images: "
+                 "give these in the options, or choose the preset 'minmax8'");
     PTQ__TRY(ptq__change_schemes(options, ptq__default_scheme, &resolved, err));
     status = ptq__convert_checked(&cv, out == NULL, err);
     ptq__free(&resolved.work.allocator, (void *)(uintptr_t)resolved.override);
@@ -6904,8 +6883,7 @@ static ptq_status ptq__cifar_get(void *user, size_t index, void *item, int *labe
     const uint8_t *record;
     uint8_t *pixels = (uint8_t *)item;
     int i, c;
-    if (index >= count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index, count);
+    PTQ__FAIL_IF(index >= count, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index, count);
     record = data->records + index * PTQ_CIFAR10_RECORD;
     *label = *record++;
     for (i = 0; i < PTQ__CIFAR_PIXELS; i++)
@@ -6956,17 +6934,15 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
     const uint8_t *record = (const uint8_t *)bytes;
     uint8_t *larger = NULL;
     int classes = data->dataset.classes;
-    if (!size || size % PTQ_CIFAR10_RECORD)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: %zu bytes are not one or more records of %d; empty, truncated,"
-                             " or not CIFAR-10's binary version",
-                             where, size, PTQ_CIFAR10_RECORD);
+    PTQ__FAIL_IF(!size || size % PTQ_CIFAR10_RECORD, PTQ_BAD_DATA,
+                 "%s: %zu bytes are not one or more records of %d; empty, truncated, or not "
+                 "CIFAR-10's binary version",
+                 where, size, PTQ_CIFAR10_RECORD);
     for (i = 0; i < count; i++, record += PTQ_CIFAR10_RECORD)
-        if (*record >= classes)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's"
-                                 " binary version?",
-                                 where, i, *record, classes - 1);
+        PTQ__FAIL_IF(
+            *record >= classes, PTQ_BAD_DATA,
+            "%s: record %zu has label %d, labels are 0 to %d; not CIFAR-10's binary version?",
+            where, i, *record, classes - 1);
     PTQ__TRY(
         ptq__alloc(&data->allocator, before + count, PTQ_CIFAR10_RECORD, "images", &larger, err));
     if (before)
@@ -7024,12 +7000,11 @@ static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_err
     char found[PTQ__PATH_SIZE];
     size_t i;
     for (i = 0; i < sizeof sign / sizeof sign[0]; i++)
-        if (ptq__find_in(path, strlen(path), sign[i][0], found))
-            return ptq_error_set(err, PTQ_BAD_DATA, "%s: no %s there, but %s: this is %s", path,
-                                 wanted, sign[i][0], sign[i][1]);
+        PTQ__FAIL_IF(ptq__find_in(path, strlen(path), sign[i][0], found), PTQ_BAD_DATA,
+                     "%s: no %s there, but %s: this is %s", path, wanted, sign[i][0], sign[i][1]);
     return ptq_error_set(err, PTQ_IO_ERROR,
-                         "%s: no %s there, and nothing else of CIFAR-10; name the folder"
-                         " cifar-10-batches-bin of the binary version",
+                         "%s: no %s there, and nothing else of CIFAR-10; name the folder "
+                         "cifar-10-batches-bin of the binary version",
                          path, wanted);
 }
 
@@ -7065,17 +7040,14 @@ static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const 
     size_t i;
     for (i = 0; i < name.n; i++)
         legal &= (unsigned char)name.p[i] >= 32 && name.p[i] != 127;
-    if (n == PTQ__CIFAR_CLASSES)
-        return ptq_error_set(err, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
-    if (!legal)
-        return ptq_error_set(err, PTQ_BAD_DATA,
-                             "%s: the name of class %d has over %d bytes or a control character; it"
-                             " must be text with one name a line",
-                             where, n, PTQ_CLASS_NAME_SIZE - 1);
+    PTQ__FAIL_IF(n == PTQ__CIFAR_CLASSES, PTQ_BAD_DATA, "%s: more than %d classes", where, n);
+    PTQ__FAIL_IF(!legal, PTQ_BAD_DATA,
+                 "%s: the name of class %d has over %d bytes or a control character; it must be "
+                 "text with one name a line",
+                 where, n, PTQ_CLASS_NAME_SIZE - 1);
     for (c = 0; c < n; c++)
-        if (ptq__span_is(name, data->name[c]))
-            return ptq_error_set(err, PTQ_BAD_DATA, "%s: two classes are named %s", where,
-                                 data->name[c]);
+        PTQ__FAIL_IF(ptq__span_is(name, data->name[c]), PTQ_BAD_DATA,
+                     "%s: two classes are named %s", where, data->name[c]);
     memcpy(data->name[n], name.p, name.n); /* zeros follow */
     data->own_name[n] = data->name[n];
     data->dataset.classes++;
@@ -7156,10 +7128,9 @@ static ptq_status ptq__sort_by_class(const ptq_dataset *data, void *item, int *l
     size_t i;
     for (i = 0; i < data->count; i++) {
         PTQ__TRY(ptq__get_item(data, i, item, &label[i], err));
-        if ((label[i] < 0) != (label[0] < 0))
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "image %zu has %s label, unlike image 0; label all or none", i,
-                                 label[i] < 0 ? "no" : "a");
+        PTQ__FAIL_IF((label[i] < 0) != (label[0] < 0), PTQ_BAD_DATA,
+                     "image %zu has %s label, unlike image 0; label all or none", i,
+                     label[i] < 0 ? "no" : "a");
         pool[i] = i;
     }
     ptq__sort(pool, data->count, sizeof *pool, ptq__image_before, label);
@@ -7179,10 +7150,9 @@ static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed
         size_t want = count / classes + (c < count % classes);
         for (n = 0; n < left && label[pool[n]] == first + (int)c;)
             n++;
-        if (n < want)
-            return ptq_error_set(err, PTQ_BAD_DATA,
-                                 "class %zu (%s) has %zu images, %zu are needed; ask for fewer", c,
-                                 data->class_name ? data->class_name[c] : "unnamed", n, want);
+        PTQ__FAIL_IF(n < want, PTQ_BAD_DATA,
+                     "class %zu (%s) has %zu images, %zu are needed; ask for fewer", c,
+                     data->class_name ? data->class_name[c] : "unnamed", n, want);
         ptq_rng_seed(&rng, seed, c);
         for (i = 0; i < want; i++) {
             size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i));
@@ -7202,9 +7172,8 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
     int *label = NULL;   /* data->count */
     void *item = NULL;
     PTQ__TRY(ptq__check_dataset(data, err));
-    if (!count || count > data->count || data->count > UINT32_MAX)
-        return ptq_error_set(err, PTQ_BAD_DATA, "cannot sample %zu of %zu images", count,
-                             data->count);
+    PTQ__FAIL_IF(!count || count > data->count || data->count > UINT32_MAX, PTQ_BAD_DATA,
+                 "cannot sample %zu of %zu images", count, data->count);
     status = PTQ__KEEP(&memory, &pool, data->count, "sampling", err);
     if (!status)
         status = PTQ__KEEP(&memory, &label, data->count, "labels", err);
@@ -7223,9 +7192,8 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
 static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *label,
                                   ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
-    if (index >= subset->dataset.count)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
-                             subset->dataset.count);
+    PTQ__FAIL_IF(index >= subset->dataset.count, PTQ_INVALID_ARGUMENT, "image %zu of %zu", index,
+                 subset->dataset.count);
     return subset->base->get(subset->base->user, subset->indices[index], item, label, err);
 }
 
@@ -7234,10 +7202,9 @@ PTQ_API ptq_status ptq_subset_open(ptq_subset *subset, const ptq_dataset *base,
                                    const size_t *indices, size_t count, ptq_error *err) {
     size_t i;
     for (i = 0; i < count; i++)
-        if (indices[i] >= base->count)
-            return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                                 "index %zu of a subset is %zu; the data set has %zu items", i,
-                                 indices[i], base->count);
+        PTQ__FAIL_IF(indices[i] >= base->count, PTQ_INVALID_ARGUMENT,
+                     "index %zu of a subset is %zu; the data set has %zu items", i, indices[i],
+                     base->count);
     subset->dataset = *base;
     subset->dataset.count = count;
     subset->dataset.get = ptq__subset_get;
@@ -7437,15 +7404,14 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
     size_t i, total = baseline->total;
     ptq_comparison result;
     ptq__drift drift;
-    if (total != quantized->total || !total ||
-        memcmp(baseline->label, quantized->label, total * sizeof(int)))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "the evaluations saw different images (%zu and %zu); run both on the"
-                             " same data set in one program",
-                             total, quantized->total);
-    if (classes != quantized->classes)
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "the models have %d and %d classes",
-                             classes, quantized->classes);
+    PTQ__FAIL_IF(total != quantized->total || !total ||
+                     memcmp(baseline->label, quantized->label, total * sizeof(int)),
+                 PTQ_INVALID_ARGUMENT,
+                 "the evaluations saw different images (%zu and %zu); run both on the same data "
+                 "set in one program",
+                 total, quantized->total);
+    PTQ__FAIL_IF(classes != quantized->classes, PTQ_INVALID_ARGUMENT,
+                 "the models have %d and %d classes", classes, quantized->classes);
     memset(&result, 0, sizeof result);
     memset(&drift, 0, sizeof drift);
     result.total = total;
@@ -7710,10 +7676,8 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
     ptq_status status;
     memset(&options, 0, sizeof options);
     PTQ__TRY(ptq_preset(scheme ? scheme : "best", &options.scheme, err));
-    if (!strcmp(model_path, out_path))
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "%s would be overwritten; give the quantized model another name",
-                             out_path);
+    PTQ__FAIL_IF(!strcmp(model_path, out_path), PTQ_INVALID_ARGUMENT,
+                 "%s would be overwritten; give the quantized model another name", out_path);
     status = ptq_model_load(model_path, NULL, &model, err);
     options.unfused = model; /* with the batch norms, from which biases can be corrected */
     PTQ__THEN(status, ptq__net_of(model, &net, err));
