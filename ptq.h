@@ -5228,8 +5228,11 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
 /* ---- [OBSERVE] ----------------------------------------------------------------------------------
    Before a tensor can be coded, the range of its values must be known. An observer looks at the
    tensor on every calibration image and keeps, of the whole tensor or of each channel: the smallest
-   and the largest value, the mean over images of each image's extremes, and a histogram. From these
-   six rules then read a range.
+   and the largest value, the sums over images of each image's extremes, and a histogram. From these
+   six rules then read a range. What is best is a matter of the data; Wu et al. compare the first
+   rules of this kind on many networks ("Integer Quantization for Deep Learning Inference", 2020,
+   https://arxiv.org/abs/2004.09602), Krishnamoorthi's whitepaper says why weights and activations
+   are treated apart (2018, https://arxiv.org/abs/1806.08342).
 
    What is kept depends on the multiset of images alone: neither their order nor the number of
    threads among which they were shared shows in a single bit. Hence exact sums instead of floating
@@ -5265,6 +5268,7 @@ static void ptq__exact_merge(ptq_exact_sum *sum, const ptq_exact_sum *other) {
     }
 }
 
+/* The sum in double precision, from the largest limb down: the only rounding there is. */
 static double ptq__exact_value(const ptq_exact_sum *sum) {
     double value = 0;
     int i;
@@ -5306,7 +5310,8 @@ PTQ_API void ptq_observer_free(ptq_observer *observer) {
    bins come out the same whether the large value is seen first or last. */
 enum { PTQ__HALF_BINS = PTQ_BINS / 2 };
 
-/* The smallest exponent at which a value falls into a bin. */
+/* The smallest exponent e at which the value falls into a bin: -2^11 2^e <= value < 2^11 2^e. No
+   smaller one than -149 is needed, where each bin holds a single float. */
 static int ptq__fitting_exponent(float value) {
     int e;
     double m = frexp((double)value, &e); /* value = m 2^e, 0.5 <= |m| < 1: 2^11 bins up to 2^e */
@@ -5315,6 +5320,7 @@ static int ptq__fitting_exponent(float value) {
     return e - 11 < -149 || !(m < 0 || m > 0) ? -149 : e - 11;
 }
 
+/* The bin of a value that fits: floor(value / 2^exponent), counted from the middle. */
 static int ptq__bin_of(float value, int exponent) {
     return (int)floor(ldexp((double)value, -exponent)) + PTQ__HALF_BINS;
 }
@@ -5323,6 +5329,11 @@ static int ptq__bin_of(float value, int exponent) {
    stands for all that it counts. */
 static double ptq__bin_value(const ptq_statistics *s, double place) {
     return ldexp(place - (double)PTQ__HALF_BINS, s->exponent);
+}
+
+/* What bin b counts, the zeros included: they belong to the bin that begins at 0. */
+static double ptq__bin_count(const ptq_statistics *s, int b) {
+    return (double)s->bin[b] + (b == PTQ__HALF_BINS ? (double)s->zeros : 0);
 }
 
 /* Where a bin lies once the bins are 2^shift times as wide. */
@@ -5334,7 +5345,8 @@ static int ptq__wider_bin(int bin, int shift) {
     return PTQ__HALF_BINS + (from_zero >> shift);
 }
 
-/* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. */
+/* Widens the bins to 2^exponent, from the middle outwards: what is moved into has moved before. The
+   counts are then those of bins that had been so wide from the start. */
 static void ptq__widen(ptq_statistics *s, int exponent) {
     int shift = exponent - s->exponent, i;
     if (shift <= 0)
@@ -5360,36 +5372,30 @@ static void ptq__add_seen(ptq_statistics *s, const ptq_statistics *seen) {
     ptq__exact_merge(&s->max_sum, &seen->max_sum);
 }
 
-/* One channel of one image, n floats of which every step-th is the channel's: all but its bins.
-   Finds what cannot be observed. */
-static ptq_status ptq__see_image(const float *values, size_t n, size_t step, ptq_statistics *seen,
-                                 ptq_error *err) {
-    float low = values[0], high = values[0];
+/* One channel of one image, into its statistics: n finite floats, of which every step-th is the
+   channel's. First its extremes, which decide how wide the bins must be; then each value is counted
+   in bin floor(x / 2^exponent). The division is a multiplication, exact since it is by a power of
+   two, and floor is spelled out: both for speed, as calibration counts every activation. */
+static void ptq__see_image(ptq_statistics *s, const float *values, size_t n, size_t step) {
+    double bins_per_unit;
+    ptq_statistics seen;
     int e_low, e_high;
     size_t i;
+    memset(&seen, 0, sizeof seen);
+    seen.count = (n + step - 1) / step;
+    seen.images = 1;
+    seen.min = seen.max = values[0];
     for (i = 0; i < n; i += step) {
-        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
-                     (double)values[i]);
-        low = values[i] < low ? values[i] : low;
-        high = values[i] > high ? values[i] : high;
+        seen.min = values[i] < seen.min ? values[i] : seen.min;
+        seen.max = values[i] > seen.max ? values[i] : seen.max;
     }
-    memset(seen, 0, sizeof *seen);
-    seen->count = (n + step - 1) / step;
-    seen->images = 1;
-    seen->min = low;
-    seen->max = high;
-    ptq__exact_add(&seen->min_sum, low);
-    ptq__exact_add(&seen->max_sum, high);
-    e_low = ptq__fitting_exponent(low);
-    e_high = ptq__fitting_exponent(high);
-    seen->exponent = e_low > e_high ? e_low : e_high;
-    return PTQ_OK;
-}
-
-/* Counts the values of one channel into bins that they fit. */
-static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, size_t step) {
-    double bins_per_unit = ldexp(1, -s->exponent);
-    size_t i;
+    ptq__exact_add(&seen.min_sum, seen.min);
+    ptq__exact_add(&seen.max_sum, seen.max);
+    e_low = ptq__fitting_exponent(seen.min);
+    e_high = ptq__fitting_exponent(seen.max);
+    seen.exponent = e_low > e_high ? e_low : e_high;
+    ptq__add_seen(s, &seen);
+    bins_per_unit = ldexp(1, -s->exponent);
     for (i = 0; i < n; i += step) {
         double x = (double)values[i] * bins_per_unit;
         int bin = (int)x;
@@ -5401,24 +5407,23 @@ static void ptq__count_values(ptq_statistics *s, const float *values, size_t n, 
     }
 }
 
-/* First all channels are looked at, since a failure must change nothing. */
+/* values: n of one image's tensor, H x W x C with C = channels, or of any shape if there is one
+   channel for all. A failure must change nothing, hence all values are looked at first. */
 PTQ_API ptq_status ptq_observe(ptq_observer *observer, const float *values, size_t n,
                                ptq_error *err) {
-    size_t channels = (size_t)observer->channels, c;
-    ptq_statistics seen;
+    size_t channels = (size_t)observer->channels, i;
     PTQ__FAIL_IF(!n || n % channels, PTQ_INVALID_ARGUMENT, "%zu values for %zu channels", n,
                  channels);
-    for (c = 0; c < channels; c++)
-        PTQ__TRY(ptq__see_image(values + c, n - c, channels, &seen, err));
-    for (c = 0; c < channels; c++) {
-        ptq__see_image(values + c, n - c, channels, &seen, NULL);
-        ptq__add_seen(&observer->channel[c], &seen);
-        ptq__count_values(&observer->channel[c], values + c, n - c, channels);
-    }
+    for (i = 0; i < n; i++)
+        PTQ__FAIL_IF(!ptq__is_finite(values[i]), PTQ_BAD_NUMBER, "value %zu is %g", i,
+                     (double)values[i]);
+    for (i = 0; i < channels; i++)
+        ptq__see_image(&observer->channel[i], values + i, n - i, channels);
     return PTQ_OK;
 }
 
-/* Adds what another observer saw, as if one had seen both. */
+/* Adds what another observer saw, as if one had seen both: threads observe apart, and their parts
+   come together in any order. Bins have only to be as wide as the wider ones of the two. */
 static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer *other,
                                       ptq_error *err) {
     int c, i;
@@ -5436,6 +5441,8 @@ static ptq_status ptq__observer_merge(ptq_observer *observer, const ptq_observer
     return PTQ_OK;
 }
 
+/* The share of values whose bin lies with its middle outside low..high. Zeros lie inside any range,
+   which always holds 0. */
 PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, float low,
                                     float high) {
     const ptq_statistics *s = &observer->channel[channel];
@@ -5448,8 +5455,13 @@ PTQ_API double ptq_observer_clipped(const ptq_observer *observer, int channel, f
 }
 
 /* Rules. Each starts from the whole range and may draw its ends in: values beyond are clipped, to
-   an error that may be large, and all others are coded more finely. What to give for what is the
-   question to which each rule has an answer of its own. */
+   an error that may be large, and all others are coded more finely. With b bits over low..high the
+   step is
+
+       s = (high - low) / (2^b - 1)
+
+   and the squared error of a value about s^2 / 12 inside, (x - high)^2 beyond the upper end. What
+   to give for what is the question to which each rule has an answer of its own. */
 typedef struct ptq__range {
     const ptq_statistics *s;
     ptq_type type; /* of the codes, with their bits */
@@ -5467,13 +5479,13 @@ static void ptq__keep_bins(ptq__range *r, int first, int last) {
         r->high = ptq__bin_value(r->s, last + 1);
 }
 
-/* PTQ_METHOD_MINMAX: nothing is clipped. The largest error is the smallest that can be; one outlier
-   makes all other codes coarse (Krishnamoorthi 2018). */
+/* PTQ_METHOD_MINMAX: nothing is clipped. The largest error is the smallest that can be, but one
+   outlier makes all other codes coarse (Wu et al. 2020). */
 static void ptq__range_minmax(ptq__range *r) { (void)r; }
 
-/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average of
-   batches (Krishnamoorthi 2018) it keeps the purpose, that one odd image does not decide
-   the range, and not the dependence on the order. */
+/* PTQ_METHOD_MOVING_AVERAGE: the mean over images of each one's extremes. Of the running average
+   over batches (Jacob et al. 2018, 3.1; Krishnamoorthi 2018) it keeps the purpose, that one odd
+   image does not decide the range, and not the dependence on the order of images. */
 static void ptq__range_average(ptq__range *r) {
     r->low = ptq__exact_value(&r->s->min_sum) / (double)r->s->images;
     r->high = ptq__exact_value(&r->s->max_sum) / (double)r->s->images;
@@ -5484,13 +5496,12 @@ static void ptq__range_average(ptq__range *r) {
    cover the bins first..last. A bin's values are taken to lie evenly in it: one that reaches from
    `begin` to `end`, measured from a code's centre, has the error density / 3 * (end^3 - begin^3). A
    bin that reaches over several codes is cut between them, each whole one giving 2/3 (w/2)^3; what
-   is clipped belongs to the outermost code. */
+   is clipped belongs to the outermost code. b and e: the codes of a bin's two ends. */
 static double ptq__bins_error(const ptq__range *r, int first, int last, int levels) {
     double w = (double)(last - first + 1) / levels, h = w / 2, sum = 0;
     int bin;
     for (bin = r->from; bin <= r->to || bin == PTQ__HALF_BINS; bin++) {
-        double count = (double)r->s->bin[bin] + (bin == PTQ__HALF_BINS ? (double)r->s->zeros : 0);
-        double begin = bin - first, end = begin + 1, b, e;
+        double count = ptq__bin_count(r->s, bin), begin = bin - first, end = begin + 1, b, e;
         if (!(count > 0))
             continue;
         b = floor(begin / w);
@@ -5511,6 +5522,7 @@ static double ptq__bins_error(const ptq__range *r, int first, int last, int leve
 
 /* PTQ_METHOD_HISTOGRAM, the search of PyTorch's HistogramObserver for the least squared error: cut
    0.001 % of the values off whichever end gives up more bins for them, as long as the error falls.
+   It is greedy, and so may stop at a hollow that is not the deepest; MSE below looks everywhere.
    Index 0 stands for the lower end, 1 for the upper. */
 static void ptq__range_histogram(ptq__range *r) {
     const ptq_statistics *s = r->s;
@@ -5521,12 +5533,12 @@ static void ptq__range_histogram(ptq__range *r) {
     end[1] = r->high > 0 ? r->to : PTQ__HALF_BINS; /* the bin that zeros count with */
     for (cut = 0; cut < 0.5 * (double)s->count; cut += share) {
         for (side = 0; side < 2; side++) {
-            sum[side] = gone[side];
-            for (next[side] = end[side]; next[side] != end[!side]; next[side] += side ? -1 : 1) {
-                if (!(sum[side] + (double)s->bin[next[side]] < allowed[side] + share))
-                    break;
+            next[side] = end[side];
+            for (sum[side] = gone[side];
+                 next[side] != end[!side] &&
+                 sum[side] + (double)s->bin[next[side]] < allowed[side] + share;
+                 next[side] += side ? -1 : 1)
                 sum[side] += (double)s->bin[next[side]];
-            }
         }
         side = next[0] - end[0] <= end[1] - next[1];
         allowed[side] += share;
@@ -5548,8 +5560,7 @@ static double ptq__quantile(const ptq_statistics *s, double share) {
     double want = share * (double)s->count, seen = 0;
     int b;
     for (b = 0; b < PTQ_BINS; b++) {
-        seen += b == PTQ__HALF_BINS ? (double)s->zeros : 0;
-        seen += (double)s->bin[b];
+        seen += ptq__bin_count(s, b);
         if (seen >= want && seen > 0)
             return ptq__bin_value(s, b + 0.5);
     }
@@ -5559,26 +5570,25 @@ static double ptq__quantile(const ptq_statistics *s, double share) {
 /* PTQ_METHOD_PERCENTILE: a fixed share of the values is clipped at either end, whatever that does
    to the error (Wu et al. 2020). */
 static void ptq__range_percentile(ptq__range *r) {
-    double low = ptq__quantile(r->s, 1 - r->percentile / 100);
-    double high = ptq__quantile(r->s, r->percentile / 100);
-    r->low = low > r->low ? low : r->low;
-    r->high = high < r->high ? high : r->high;
+    r->low = fmax(r->low, ptq__quantile(r->s, 1 - r->percentile / 100));
+    r->high = fmin(r->high, ptq__quantile(r->s, r->percentile / 100));
 }
 
 /* Kullback-Leibler divergence of the coded distribution q from the true one p,
+
        sum over bins of p log(p / q),
-   for a range of whole bins first..last: how many bits are lost about which value it was (Migacz,
-   "8-bit Inference with TensorRT", GTC 2017). What is clipped counts at the ends of p and
-   is missing from q, which spreads each code's share evenly over those of its bins that had
-   values. */
+
+   for a range of whole bins first..last: how much is lost about which value it was (Migacz, "8-bit
+   Inference with TensorRT", GTC 2017). What is clipped counts at the ends of p and is missing from
+   q, which spreads each code's share evenly over those of its bins that had values. Exact zeros are
+   no part of either, being coded without loss. A bin that p has and q has not would make the sum
+   infinite; 1e-9 makes it large. */
 static double ptq__divergence(const ptq_statistics *s, int first, int last, int levels) {
-    double p_sum = 0, q_sum = 0, result = 0, below = 0, above = 0;
+    double p_sum, q_sum = 0, result = 0, below = 0, above = 0;
     int b, k, n = last - first + 1;
-    for (b = 0; b < PTQ_BINS; b++) {
-        double count = (double)s->bin[b];
-        p_sum += count;
-        *(b < first ? &below : b > last ? &above : &q_sum) += count;
-    }
+    for (b = 0; b < PTQ_BINS; b++)
+        *(b < first ? &below : b > last ? &above : &q_sum) += (double)s->bin[b];
+    p_sum = below + q_sum + above;
     if (q_sum <= 0)
         return HUGE_VAL;
     for (k = 0; k < levels; k++) {
@@ -5641,8 +5651,8 @@ static double ptq__range_error(const ptq__range *r, double low, double high, dou
 }
 
 /* PTQ_METHOD_MSE: unlike HISTOGRAM it asks the real codes, and moves both ends at once. A grid over
-   both, as shares of the whole range, then a finer one around the best point, twice. An end that is
-   0 stays so. */
+   both, as shares of the whole range, then a finer one around the best point, twice: 21 x 21 points
+   with steps of 1/20, 1/160 and 1/1280. An end that is 0 stays so. */
 static void ptq__range_mse(ptq__range *r) {
     const int steps = 20;
     double corner_low = 0, corner_high = 0, width = 1, best = HUGE_VAL, best_low = 1, best_high = 1;
@@ -5650,10 +5660,8 @@ static void ptq__range_mse(ptq__range *r) {
     for (round = 0; round < 3; round++) {
         for (i = 0; i <= (r->low < 0 ? steps : 0); i++)
             for (j = 0; j <= (r->high > 0 ? steps : 0); j++) {
-                double l = corner_low + width * i / steps, h = corner_high + width * j / steps;
-                double error = HUGE_VAL;
-                l = l > 1 ? 1 : l;
-                h = h > 1 ? 1 : h;
+                double l = fmin(corner_low + width * i / steps, 1);
+                double h = fmin(corner_high + width * j / steps, 1), error = HUGE_VAL;
                 if (l >= 0 && h >= 0)
                     error = ptq__range_error(r, r->low * l, r->high * h, best);
                 if (error < best) {
@@ -5675,6 +5683,7 @@ static void (*const ptq__range_rules[PTQ_METHOD_COUNT])(ptq__range *r) = {
     ptq__range_minmax,     ptq__range_average, ptq__range_histogram,
     ptq__range_percentile, ptq__range_entropy, ptq__range_mse};
 
+/* Sets out from the whole range, which always includes 0, and leaves the rest to the rule. */
 PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel, ptq_method method,
                                       float percentile, ptq_type type, int bits, int symmetric,
                                       float *low, float *high, ptq_error *err) {
@@ -5690,8 +5699,8 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
     r.type = type;
     r.bits = bits;
     r.symmetric = symmetric;
-    r.low = r.s->min < 0 ? (double)r.s->min : 0;
-    r.high = r.s->max > 0 ? (double)r.s->max : 0;
+    r.low = fmin((double)r.s->min, 0);
+    r.high = fmax((double)r.s->max, 0);
     r.from = ptq__bin_of((float)r.low, r.s->exponent);
     r.to = r.high > 0 ? ptq__bin_of((float)r.high, r.s->exponent) : PTQ__HALF_BINS - 1;
     ptq__range_rules[method](&r);
