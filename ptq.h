@@ -5715,10 +5715,14 @@ PTQ_API ptq_status ptq_observer_range(const ptq_observer *observer, int channel,
    class, how often each pixel value occurred, how much neighbouring pixels differ; and a hash of
    each image, so that evaluation can say whether it is measured on what was learned from.
 
-   A calibration is a sum: parts that saw different images are merged into what one would be that
-   saw all. So workers need no lock while they observe, and users can calibrate in several runs. */
+       image -> float model -> each tensor -> its observer      range of the tensor
+                            -> pixels, label, hash              whether to trust it
 
-/* Numbers of `width` bytes enter byte by byte from the least, the same on every machine. */
+   A calibration is a sum: parts that saw different images are merged into what one would be that
+   saw all. So workers need no lock while they observe, and users can calibrate in several runs.
+
+   Hashes tell models and images apart. Numbers of `width` bytes enter byte by byte from the least,
+   the same on every machine. */
 static uint64_t ptq__fnv_numbers(uint64_t hash, const void *numbers, size_t count, size_t width) {
     uint8_t little[8];
     size_t i;
@@ -5735,6 +5739,8 @@ static uint64_t ptq__item_hash(const ptq_dataset *data, const void *item) {
                             data->type == PTQ_TYPE_F32 ? sizeof(float) : 1);
 }
 
+/* All that decides what a model computes: each node as its line in the graph text, then its
+   parameters as numbers. Metadata are left out, for they do not change a range. */
 PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
     uint64_t hash = ptq__fnv_start;
     char line[1024];
@@ -5753,6 +5759,7 @@ PTQ_API uint64_t ptq_model_hash(const ptq_model *model) {
     return hash;
 }
 
+/* An empty calibration; room for its tensors and hashes is made where their number is known. */
 static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int classes,
                                           ptq_calibration **out, ptq_error *err) {
     ptq_calibration *calibration = NULL;
@@ -5778,6 +5785,7 @@ PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
     ptq__free(&allocator, calibration);
 }
 
+/* By name and not by index: fusing and inserting nodes moves indices, names stay. */
 PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char *name) {
     int i;
     for (i = 0; i < calibration->tensors; i++)
@@ -5796,7 +5804,8 @@ static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, cons
     return PTQ_OK;
 }
 
-/* Every tensor that conversion may ask for: results, and results before a fused addition. */
+/* Every tensor that conversion may ask for: results, and results before a fused addition. Not the
+   input, whose range is that of pixels, nor a softmax, which stays real. */
 static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const ptq_model *model,
                                            ptq_error *err) {
     const ptq_node *node;
@@ -5811,8 +5820,8 @@ static ptq_status ptq__calibration_tensors(ptq_calibration *calibration, const p
     return PTQ_OK;
 }
 
-/* How often each value occurs, and how far pixels are from those of the same channel to their
-   left. */
+/* pixels: H x W x C, shape: these three. How often each value occurs, and how far pixels are from
+   those of the same channel to their left; the first column has none there. */
 static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixels,
                               const int *shape) {
     int width = shape[1] * shape[2], n = shape[0] * width, i;
@@ -5826,6 +5835,7 @@ static void ptq__count_pixels(ptq_calibration *calibration, const uint8_t *pixel
     }
 }
 
+/* Hashes are kept in ascending order: the order of images must not show, and they are searched. */
 static int ptq__smaller_hash(const void *a, const void *b, const void *context) {
     (void)context;
     return *(const uint64_t *)a < *(const uint64_t *)b;
@@ -5845,6 +5855,9 @@ static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_e
     return ptq__calibration_tensors(part, job->plan->info.model, err);
 }
 
+/* Runs one image, of which the session keeps all tensors, and shows each to its observer. A value
+   that is not finite says that the network itself is broken: which node is the first to make one is
+   what a user must know. */
 static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
                                      ptq_error *err) {
     ptq_calibration *part = (ptq_calibration *)worker->own;
@@ -5869,6 +5882,7 @@ static ptq_status ptq__calibrate_one(ptq__job *job, ptq__worker *worker, size_t 
     return PTQ_OK;
 }
 
+/* After a failure anywhere there is nothing to merge, only to free. */
 static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_calibration *part = (ptq_calibration *)worker->own;
     ptq_status status = PTQ_OK;
@@ -5878,34 +5892,27 @@ static ptq_status ptq__calibrate_end(ptq__job *job, ptq__worker *worker, ptq_err
     return status;
 }
 
-/* Hashes of both, in ascending order, in new memory of the first. */
-static ptq_status ptq__merge_hashes(ptq_calibration *a, const ptq_calibration *b, ptq_error *err) {
-    uint64_t *both = NULL;
-    if (!b->images)
-        return PTQ_OK;
-    PTQ__TRY(PTQ__NEW(&a->allocator, &both, a->images + b->images, "image hashes", err));
-    if (a->images)
-        memcpy(both, a->hash, a->images * sizeof *both);
-    memcpy(both + a->images, b->hash, b->images * sizeof *both);
-    ptq__free(&a->allocator, a->hash);
-    a->hash = both;
-    a->images += b->images;
-    ptq__sort_hashes(both, a->images);
-    return PTQ_OK;
-}
-
+/* Adds up every count, and hashes into new memory of the first. What could fail comes before what
+   changes anything. */
 PTQ_API ptq_status ptq_calibration_merge(ptq_calibration *calibration, const ptq_calibration *other,
                                          ptq_error *err) {
-    int i;
-    PTQ__FAIL_IF(calibration->model != other->model || calibration->classes != other->classes ||
-                     calibration->tensors != other->tensors,
-                 PTQ_INVALID_ARGUMENT,
+    size_t n = calibration->images, more = other->images;
+    uint64_t *hash = NULL;
+    int i, same = calibration->model == other->model && calibration->classes == other->classes &&
+                  calibration->tensors == other->tensors;
+    for (i = 0; same && i < calibration->tensors; i++)
+        same = !strcmp(calibration->tensor[i].name, other->tensor[i].name);
+    PTQ__FAIL_IF(!same, PTQ_INVALID_ARGUMENT,
                  "these calibrations are of different models; merge those of one");
-    for (i = 0; i < calibration->tensors; i++)
-        PTQ__FAIL_IF(strcmp(calibration->tensor[i].name, other->tensor[i].name),
-                     PTQ_INVALID_ARGUMENT, "the calibrations have tensors %s and %s",
-                     calibration->tensor[i].name, other->tensor[i].name);
-    PTQ__TRY(ptq__merge_hashes(calibration, other, err));
+    PTQ__TRY(PTQ__NEW(&calibration->allocator, &hash, n + more, "image hashes", err));
+    if (n)
+        memcpy(hash, calibration->hash, n * sizeof *hash);
+    if (more)
+        memcpy(hash + n, other->hash, more * sizeof *hash);
+    ptq__free(&calibration->allocator, calibration->hash);
+    calibration->hash = hash;
+    calibration->images = n + more;
+    ptq__sort_hashes(hash, n + more);
     for (i = 0; i < calibration->tensors; i++)
         PTQ__TRY(
             ptq__observer_merge(&calibration->tensor[i].observer, &other->tensor[i].observer, err));
@@ -5940,16 +5947,21 @@ static double ptq__roughness(const ptq_calibration *calibration) {
     return spread > 0 ? seen / spread : 0;
 }
 
+/* Noise and constant pictures are what people calibrate on who have no images at hand. Ranges found
+   on them are wrong by factors, and nothing in the quantized model tells so: hence an error. The
+   limits are far from all photographs. */
 static ptq_status ptq__check_calibration(const ptq_calibration *calibration, ptq_error *err) {
     double roughness = ptq__roughness(calibration);
-    PTQ__FAIL_IF(roughness > 0.75, PTQ_BAD_DATA,
-                 "the calibration images look random (neighbouring pixels differ like independent "
-                 "ones); calibrate on real images");
-    PTQ__FAIL_IF(roughness < 0.001, PTQ_BAD_DATA,
-                 "the calibration images are constant; calibrate on real images");
+    PTQ__FAIL_IF(roughness > 0.75 || roughness < 0.001, PTQ_BAD_DATA,
+                 "the calibration images %s; calibrate on real images",
+                 roughness < 0.001
+                     ? "are constant"
+                     : "look random (neighbouring pixels differ like independent ones)");
     return PTQ_OK;
 }
 
+/* Only a float model has ranges to find, and only pixels have a roughness: real numbers, from which
+   any offset may have been taken, are accepted as they are. */
 PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
                                  const ptq_calibrate_options *options, ptq_calibration **out,
                                  ptq_error *err) {
@@ -5975,6 +5987,9 @@ PTQ_API ptq_status ptq_calibrate(const ptq_plan *plan, const ptq_dataset *data,
     PTQ__GIVE(status, calibration, ptq_calibration_free, out);
 }
 
+/* What is odd but may be meant, one sentence a line. A count of classes says enough when some have
+   no image; only otherwise is it asked whether they are about as many. Hashes are sorted, so that
+   an image that occurs twice lies beside itself. */
 PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char *buffer,
                                         size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
@@ -6003,25 +6018,25 @@ PTQ_API size_t ptq_calibration_warnings(const ptq_calibration *calibration, char
     if (twice)
         ptq__put(&text, "%zu images occur more than once: take different ones.\n", twice);
     if (top >= 0 && top < 128)
-        ptq__put(
-            &text,
-            "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not scaled ones.\n",
-            top);
+        ptq__put(&text,
+                 "No pixel is over %d where 0 to 255 is expected: pass raw pixels, not scaled"
+                 " ones.\n",
+                 top);
     return text.length;
 }
 
+/* Binary search: the first place from which on no hash is smaller lies in low..low + n. */
 static int ptq__has_hash(const ptq_calibration *calibration, uint64_t hash) {
-    size_t low = 0, high = calibration->images;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (calibration->hash[middle] < hash)
-            low = middle + 1;
-        else
-            high = middle;
+    size_t low = 0, n = calibration->images;
+    while (n > 0) {
+        size_t half = n / 2, smaller = calibration->hash[low + half] < hash;
+        low += smaller ? half + 1 : 0;
+        n = smaller ? n - half - 1 : half;
     }
     return low < calibration->images && calibration->hash[low] == hash;
 }
 
+/* By content and not by index: the same image may stand in two data sets. */
 PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
                                            const ptq_dataset *data, size_t *overlap,
                                            ptq_error *err) {
@@ -6033,22 +6048,23 @@ PTQ_API ptq_status ptq_calibration_overlap(const ptq_calibration *calibration,
     status = PTQ__NEW(&calibration->allocator, &item, ptq__item_size(data), "an image", err);
     for (i = 0; i < data->count && !status; i++) {
         status = data->get(data->user, i, item, &label, err);
-        if (!status)
-            found += (size_t)ptq__has_hash(calibration, ptq__item_hash(data, item));
+        found += !status && ptq__has_hash(calibration, ptq__item_hash(data, item));
     }
     ptq__free(&calibration->allocator, item);
-    if (!status)
-        *overlap = found;
-    return status;
+    PTQ__TRY(status);
+    *overlap = found;
+    return PTQ_OK;
 }
 
-/* ---- [SCHEME] ---------------------------------------------------------------------------- */
+/* ---- [SCHEME] -----------------------------------------------------------------------------------
+   A scheme says how each tensor becomes codes: how many, of which type, over which range, and how
+   much work goes into choosing them. Its choices do not depend on a model: which nodes it is for is
+   said by overrides, and what it makes of a tensor by [CONVERT].
 
-/* A scheme says how each tensor becomes codes: how many, of which type, over which range, and how
-   much work goes into choosing them. Presets are schemes with a name. */
-
-/* Presets by column; what is 0 is as in the plain scheme. Names are those of PTQ_PRESET_LIST, in
-   its order. */
+   Presets are schemes with a name. Most imitate what another system does by default, so that one
+   program compares them on equal terms; "best" and "w4a8" are our own, "minmax8" is what all of
+   them have in common. Here they stand by column; what is 0 is as in the plain scheme. Names are
+   those of PTQ_PRESET_LIST, in its order. */
 enum {
     PTQ__PER_TENSOR = 1,    /* one weight scale for the tensor */
     PTQ__AFFINE = 2,        /* weights with a zero point */
@@ -6067,7 +6083,6 @@ static const struct {
     int flags;
 } ptq__presets[] = {
     /* best */
-    /* best */
     {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MSE, PTQ__LEARNED | PTQ__SEARCHED},
     /* ort-u8, ort-s8 */
     {PTQ_MODE_INTEGER, 0, 0, PTQ_METHOD_MINMAX, PTQ__PER_TENSOR | PTQ__AFFINE | PTQ__CODED_LOGITS},
@@ -6085,6 +6100,8 @@ static const struct {
 };
 /* clang-format on */
 
+/* The row of the table, with its flags as the members that they stand for. A name that there is
+   none of gets a list of those that there are. */
 PTQ_API ptq_status ptq_preset(const char *name, ptq_scheme *out, ptq_error *err) {
     int k = ptq_find_name(PTQ_NAMES_PRESET, name), flags;
     unsigned i;
@@ -6127,6 +6144,8 @@ static int ptq__default_scheme(ptq_scheme *s) {
     return !chosen && ptq_preset("best", s, NULL) == PTQ_OK;
 }
 
+/* Eight bits where none are said: what processors multiply fastest, and what costs the least
+   accuracy of all that is smaller than a float. */
 static int ptq__weight_bits(const ptq_scheme *s) { return s->weight_bits ? s->weight_bits : 8; }
 
 static int ptq__activation_bits(const ptq_scheme *s) {
@@ -6151,7 +6170,8 @@ static int ptq__searches(const ptq_scheme *s) {
                                            s->equalize || s->fit_ranges || s->confirm);
 }
 
-/* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized" */
+/* "w4 per-channel mse refitted, a6 u8 mse fitted, equalized": first the weights, then the
+   activations, then the model as a whole. What does not count in a mode is not said. */
 PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t size) {
     ptq__text text = ptq__text_over(buffer, size);
     ptq_scheme copy = *scheme;
@@ -6179,33 +6199,34 @@ PTQ_API size_t ptq_scheme_write(const ptq_scheme *scheme, char *buffer, size_t s
              ptq_name(PTQ_NAMES_METHOD, s->activation_method));
     if (s->activation_method == PTQ_METHOD_PERCENTILE && s->percentile > 0)
         ptq__put(&text, " %g", (double)s->percentile);
-    ptq__put_string(&text, ptq__below_8(s, s->fit_ranges) ? " fitted" : "");
-    ptq__put_string(&text, ptq__below_8(s, s->equalize) ? ", equalized" : "");
-    ptq__put_string(&text, s->code_logits ? ", logits coded" : "");
+    ptq__put(&text, "%s%s%s", ptq__below_8(s, s->fit_ranges) ? " fitted" : "",
+             ptq__below_8(s, s->equalize) ? ", equalized" : "",
+             s->code_logits ? ", logits coded" : "");
     return text.length;
 }
 
+/* What lies outside its list or range, and what excludes each other. Affine weights have one scale
+   for the tensor since its zero point is one for all channels; a range of least error is searched
+   for around 0, which affine ranges do not lie around. */
 PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
     int wb = ptq__weight_bits(s), ab = ptq__activation_bits(s);
+    const char *wrong =
+        (unsigned)s->mode > PTQ_MODE_FLOAT || (unsigned)s->activation_method >= PTQ_METHOD_COUNT ||
+                (unsigned)s->rounding > PTQ_ROUNDING_LEARNED ||
+                (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
+                (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC
+            ? "the scheme has an unknown mode, range, rounding, refit or bias correction"
+        : s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED
+            ? "learned rounding corrects biases on images; analytic bias correction goes with"
+              " rounding to nearest"
+        : s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE
+            ? "weight ranges are minmax or mse"
+        : s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX)
+            ? "affine weights have one scale for the tensor, from minmax"
+            : NULL;
     PTQ__FAIL_IF(wb < 2 || wb > 8 || ab < 2 || ab > 8, PTQ_INVALID_ARGUMENT,
                  "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
-    PTQ__FAIL_IF((unsigned)s->mode > PTQ_MODE_FLOAT ||
-                     (unsigned)s->activation_method >= PTQ_METHOD_COUNT,
-                 PTQ_INVALID_ARGUMENT, "the scheme has an unknown mode or range");
-    PTQ__FAIL_IF(
-        (unsigned)s->rounding > PTQ_ROUNDING_LEARNED || (unsigned)s->refit > PTQ_REFIT_ALWAYS ||
-            (unsigned)s->bias > PTQ_BIAS_CORRECTION_ANALYTIC,
-        PTQ_INVALID_ARGUMENT, "the scheme has an unknown rounding, refit or bias correction");
-    PTQ__FAIL_IF(s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED,
-                 PTQ_INVALID_ARGUMENT,
-                 "learned rounding corrects biases on images; analytic bias correction goes with "
-                 "rounding to nearest");
-    PTQ__FAIL_IF(s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE,
-                 PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
-                 ptq_name(PTQ_NAMES_METHOD, s->weight_method));
-    PTQ__FAIL_IF(s->weight_affine &&
-                     (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX),
-                 PTQ_INVALID_ARGUMENT, "affine weights have one scale for the tensor, from minmax");
+    PTQ__FAIL_IF(wrong, PTQ_INVALID_ARGUMENT, "%s", wrong);
     PTQ__FAIL_IF(s->percentile < 0 || s->percentile > 100 ||
                      (s->percentile > 0 && s->percentile <= 50),
                  PTQ_INVALID_ARGUMENT, "percentile %g; must be over 50 and at most 100",
@@ -6216,28 +6237,26 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
 /* Patterns of overrides: `*` stands for any characters, `?` for one. After a mismatch the last star
    takes in one character more: no recursion, and no name for which that takes long. */
 static int ptq__matches(const char *pattern, const char *name) {
-    const char *star = NULL, *from = NULL;
-    while (*name) {
+    const char *star = NULL, *from = NULL; /* behind the last star; what it has not taken in yet */
+    while (*name || *pattern == '*') {
         if (*pattern == '*') {
-            star = pattern++;
+            star = ++pattern;
             from = name;
         } else if (*pattern == '?' || *pattern == *name) {
             pattern++;
             name++;
         } else if (star) {
-            pattern = star + 1;
+            pattern = star;
             name = ++from;
         } else {
             return 0;
         }
     }
-    while (*pattern == '*')
-        pattern++;
     return !*pattern;
 }
 
-/* A copy of options in which `change` was applied to every scheme. Its overrides are to be
-   freed. */
+/* A copy of options in which `change` was applied to every scheme, the overrides' too. These are
+   new then, and to be freed by the caller. */
 static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*change)(ptq_scheme *),
                                       ptq_convert_options *out, ptq_error *err) {
     ptq_override *override = NULL;
