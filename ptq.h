@@ -6274,22 +6274,35 @@ static ptq_status ptq__change_schemes(const ptq_convert_options *from, int (*cha
     return PTQ_OK;
 }
 
-/* ---- [CONVERT] --------------------------------------------------------------------------- */
+/* ---- [CONVERT] ----------------------------------------------------------------------------------
+   A fused float model and the ranges of its tensors become a model of codes (Jacob et al. 2018,
+   https://arxiv.org/abs/1712.05877, section 2). The work has three levels, in this order below:
 
-/* A fused float model and the ranges of its tensors become a model of codes (Jacob et al. 2018,
-   https://arxiv.org/abs/1712.05877, section 2). The work has three levels, in this order below: a
-   tensor gets scales and codes; a node gets coded operands, weights and a coded result; the model
-   is its nodes one after the other. What part four can do better, it does to the outcome, or to
-   what goes in; nothing here depends on it.
+       one      the tensor    gets scales and codes            ptq__convert_weight, ..._bias
+       two      the node      gets coded operands, weights     ptq__convert_node
+                              and a coded result
+       three    the model     is its nodes, one after the      ptq__convert_model
+                              other
+
+   Read upwards it is one conversion: ptq_convert checks what it was given, and makes a new model;
+   each node of the old one is appended to it in its new form; each parameter of a node is coded.
+   What part four can do better, it does to the outcome, or to what goes in; nothing here depends on
+   it.
 
    Level one: the tensor
    ---------------------
-   Weights are coded once and for all, w = s (q - z), with one scale for each output channel or one
-   for the tensor. A scale for each channel costs nothing at run time, as the sum of a channel is
-   multiplied anyway, and gains most where the ranges of channels differ (Krishnamoorthi 2018,
-   https://arxiv.org/abs/1806.08342).
+   Weights are coded once and for all,
 
-   w: n weights of one channel, or all. Returns the squared error; `codes` may be NULL. */
+       q = clamp(round(w / s) + z)        w' = s (q - z)
+
+   with one scale for each output channel or one for the tensor. A scale for each channel costs
+   nothing at run time, as the sum of a channel is multiplied anyway, and gains most where the
+   ranges of channels differ (Krishnamoorthi 2018, https://arxiv.org/abs/1806.08342). Symmetric
+   weights, z = 0, spare the kernels a correction by the sum of the input's codes; an affine range
+   is worth its cost only where a tensor has one scale and lies to one side of 0.
+
+   w: n weights of one channel, or of all; their codes, low..high, go to `codes`, which may be NULL,
+   from element `at` on. Returns the squared error, sum (w - w')^2. */
 static double ptq__code_weights(const float *w, size_t n, float scale, int32_t zero_point,
                                 int32_t low, int32_t high, ptq_tensor *codes, size_t at) {
     double error = 0;
@@ -6304,8 +6317,11 @@ static double ptq__code_weights(const float *w, size_t n, float scale, int32_t z
     return error;
 }
 
-/* The scale that fits the codes it gives best: the minimum over s of sum (w - s q)^2 lies at
-   sum(w q) / sum(q q). */
+/* The scale that fits the codes it gives best: for given q the sum of (w - s q)^2 is least at
+
+       s = sum(w q) / sum(q q),
+
+   where its derivative is 0. The new scale may give other codes, and so may be fitted again. */
 static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t low, int32_t high) {
     double wq = 0, qq = 0;
     size_t i;
@@ -6318,34 +6334,28 @@ static float ptq__fitted_scale(const float *w, size_t n, float scale, int32_t lo
 }
 
 /* The scale of least squared error. Clipping a few large weights lets all others have finer steps:
-   of 160 scales between a fifth of the MinMax scale and all of it the best is taken, then fitted to
-   its own codes as long as that helps. */
+   of 160 scales between a fifth of the MinMax scale `full` and all of it the best is taken, then
+   fitted to its own codes, four times: where that no longer helps, `best` stays, and so do the
+   fitted scale and its error. */
 static float ptq__search_scale(const float *w, size_t n, float full, int32_t low, int32_t high) {
-    float best = full, scale;
-    double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0), error;
+    float best = full;
+    double least = ptq__code_weights(w, n, full, 0, low, high, NULL, 0);
     int k;
-    for (k = 199; k >= 40; k--) {
-        scale = full * ((float)k / 200);
-        error =
+    for (k = 199; k >= 36; k--) {
+        float scale = k >= 40 ? full * ((float)k / 200) : ptq__fitted_scale(w, n, best, low, high);
+        double error =
             ptq__is_normal(scale) ? ptq__code_weights(w, n, scale, 0, low, high, NULL, 0) : least;
         if (error < least) {
             least = error;
             best = scale;
         }
     }
-    for (k = 0; k < 4; k++) {
-        scale = ptq__fitted_scale(w, n, best, low, high);
-        error = ptq__code_weights(w, n, scale, 0, low, high, NULL, 0);
-        if (!ptq__is_normal(scale) || error >= least)
-            break;
-        least = error;
-        best = scale;
-    }
     return best;
 }
 
-/* Type of the codes of weights, and their limits. Symmetric weights leave out the lowest code,
-   which has no positive twin, unless the scheme wants the full range. */
+/* Type of the codes of weights, and their limits: -(2^(b - 1) - 1)..2^(b - 1) - 1 for symmetric
+   weights of b bits, which leave out the lowest code, as it has no positive twin, unless the scheme
+   wants the full range; 0..2^b - 1 for affine ones. */
 static ptq_type ptq__weight_type(const ptq_scheme *scheme) {
     int packed = ptq__weight_bits(scheme) < 8;
     if (scheme->weight_affine)
@@ -6359,38 +6369,43 @@ static void ptq__weight_limits(const ptq_scheme *scheme, int32_t *low, int32_t *
         *low = -*high;
 }
 
-/* Symmetric scale for n weights: the largest |w| gets the highest code. 1 for weights that are all
-   zero, or too small to tell from it. */
+/* The largest |w|; 0 if all n are zero. */
+static float ptq__reach(const float *w, size_t n) {
+    float reach = 0;
+    size_t i;
+    for (i = 0; i < n; i++)
+        reach = fabsf(w[i]) > reach ? fabsf(w[i]) : reach;
+    return reach;
+}
+
+/* Symmetric scale for n weights: the largest |w| gets the highest code,
+
+       s = max|w| / high        or, with the full range, max|w| / ((high - low) / 2)
+
+   1 for weights that are all zero, or too small to tell from it. */
 static float ptq__weight_scale(const float *w, size_t n, const ptq_scheme *scheme, int32_t low,
                                int32_t high) {
-    float reach = 0, full;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        float a = w[i] < 0 ? -w[i] : w[i];
-        reach = a > reach ? a : reach;
-    }
-    full = (float)((double)reach / (scheme->weight_full_range ? ((double)high - low) / 2 : high));
+    double codes = scheme->weight_full_range ? ((double)high - low) / 2 : high;
+    float full = (float)((double)ptq__reach(w, n) / codes);
     if (!ptq__is_normal(full))
         return 1;
     return scheme->weight_method == PTQ_METHOD_MSE ? ptq__search_scale(w, n, full, low, high)
                                                    : full;
 }
 
-/* The scales that a scheme chooses, `count` of them: 1, or one for each output channel; and the
-   zero point, which only affine weights have. weight: O x ... of F32. */
+/* Fills the scales of `codes`, 1 or one for each output channel, and its zero point, which only
+   affine weights have. weight: O x ... of F32. */
 static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme *scheme,
-                                     float *scales, int count, int32_t *zero_point,
-                                     ptq_error *err) {
+                                     ptq_tensor *codes, ptq_error *err) {
     const float *w = (const float *)weight->data;
-    size_t n = ptq_tensor_elements(weight) / (size_t)count, i;
+    size_t n = ptq_tensor_elements(weight) / (size_t)codes->scales, i;
     float least = 0, most = 0;
     int32_t low, high;
     ptq_qparams q;
     int c;
-    *zero_point = 0;
     ptq__weight_limits(scheme, &low, &high);
-    for (c = 0; c < count && !scheme->weight_affine; c++)
-        scales[c] = ptq__weight_scale(w + (size_t)c * n, n, scheme, low, high);
+    for (c = 0; c < codes->scales && !scheme->weight_affine; c++)
+        codes->scale[c] = ptq__weight_scale(w + (size_t)c * n, n, scheme, low, high);
     if (!scheme->weight_affine)
         return PTQ_OK;
     for (i = 0; i < n; i++) {
@@ -6398,63 +6413,56 @@ static ptq_status ptq__choose_scales(const ptq_tensor *weight, const ptq_scheme 
         most = w[i] > most ? w[i] : most;
     }
     PTQ__TRY(ptq_choose_qparams(least, most, PTQ_TYPE_U8, ptq__weight_bits(scheme), 0, &q, err));
-    *scales = q.scale;
-    *zero_point = q.zero_point;
+    codes->scale[0] = q.scale;
+    codes->zero_point = q.zero_point;
     return PTQ_OK;
 }
 
 /* The largest bias code: 2^30 leaves the other half of int32 to the products. */
 static const double ptq__most_bias = 1073741824.0;
 
-/* The bias is coded with the scale s_in * s_w of the accumulator it is added to. A weight scale so
-   small that the bias would not fit is enlarged; a channel without weights gets one at which its
-   bias keeps 24 bits. */
+/* The bias is coded with the scale s_in s_w of the accumulator it is added to, and so
+
+       |b| / (s_in s_w) <= 2^30        asks for        s_w >= |b| / (2^30 s_in)
+
+   A weight scale so small that the bias would not fit is enlarged, by a few units in the last place
+   more, for the rounding to come; a channel without weights, which has no scale of its own, gets
+   one at which its bias keeps 24 bits. */
 static float ptq__scale_for_bias(float scale, int all_zero, float bias, float in_scale) {
-    double b = bias < 0 ? -(double)bias : (double)bias;
-    double least = b / (ptq__most_bias * (double)in_scale);
+    double b = fabs((double)bias), least = b / (ptq__most_bias * (double)in_scale);
     if (all_zero && b > 0)
         return (float)(b / (16777216.0 * (double)in_scale));
     return (double)scale < least ? (float)(least * 1.0000002) : scale;
 }
 
-static int ptq__all_zero(const float *w, size_t n) {
-    size_t i = 0;
-    while (i < n && !(w[i] < 0) && !(w[i] > 0))
-        i++;
-    return i == n;
-}
-
-/* Codes of a weight tensor (O x ..., F32) under a scheme. `bias`: what must fit beside them, on
-   inputs of scale in_scale; NULL: nothing. */
+/* Codes of a weight tensor (O x ..., F32) under a scheme. `bias`, O of them: what must fit beside
+   the codes, on inputs of scale in_scale; NULL: nothing. First all scales, then all codes: biases
+   may enlarge a scale that all channels share. */
 static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
                                       const float *bias, float in_scale,
                                       const ptq_allocator *allocator, ptq_tensor *out,
                                       ptq_error *err) {
-    int count = scheme->weight_per_tensor ? 1 : weight->dim[0], c;
-    size_t n = ptq_tensor_elements(weight) / (size_t)weight->dim[0];
+    int channels = weight->dim[0], several = !scheme->weight_per_tensor && channels > 1, c;
+    size_t n = ptq_tensor_elements(weight) / (size_t)channels; /* of a channel */
     const float *w = (const float *)weight->data;
-    int32_t zero_point, low, high;
-    float *scales = NULL;
+    int32_t low, high;
     ptq_tensor made;
     ptq_status status;
-    memset(&made, 0, sizeof made);
-    PTQ__TRY(PTQ__NEW(allocator, &scales, (size_t)count, "scales", err));
-    status = ptq__choose_scales(weight, scheme, scales, count, &zero_point, err);
-    for (c = 0; c < weight->dim[0] && bias && !status; c++) {
-        float *scale = &scales[count > 1 ? c : 0];
-        int zero = count > 1 && ptq__all_zero(w + (size_t)c * n, n);
+    ptq__weight_limits(scheme, &low, &high);
+    PTQ__TRY(ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
+                               weight->rank, weight->dim, allocator, err));
+    made.scales = several ? channels : 1;
+    made.owned |= 2;
+    status = PTQ__NEW(allocator, &made.scale, (size_t)made.scales, "scales", err);
+    PTQ__THEN(status, ptq__choose_scales(weight, scheme, &made, err));
+    for (c = 0; c < channels && bias && !status; c++) {
+        float *scale = &made.scale[several ? c : 0];
+        int zero = several && !(ptq__reach(w + (size_t)c * n, n) > 0);
         *scale = ptq__scale_for_bias(*scale, zero, bias[c], in_scale);
     }
-    if (!status)
-        status = ptq_tensor_create(&made, ptq__weight_type(scheme), ptq__weight_bits(scheme),
-                                   weight->rank, weight->dim, allocator, err);
-    if (!status)
-        status = ptq_tensor_set_scale(&made, scales, count, zero_point, allocator, err);
-    ptq__weight_limits(scheme, &low, &high);
-    for (c = 0; c < weight->dim[0] && !status; c++)
-        ptq__code_weights(w + (size_t)c * n, n, scales[count > 1 ? c : 0], zero_point, low, high,
-                          &made, (size_t)c * n);
-    ptq__free(allocator, scales);
+    for (c = 0; c < channels && !status; c++)
+        ptq__code_weights(w + (size_t)c * n, n, made.scale[several ? c : 0], made.zero_point, low,
+                          high, &made, (size_t)c * n);
     if (status)
         ptq_tensor_free(&made, allocator);
     else
@@ -6462,6 +6470,7 @@ static ptq_status ptq__convert_weight(const ptq_tensor *weight, const ptq_scheme
     return status;
 }
 
+/* The same for callers, whose weights may be anything. */
 PTQ_API ptq_status ptq_quantize_weight(const ptq_tensor *weight, const ptq_scheme *scheme,
                                        const ptq_allocator *allocator, ptq_tensor *out,
                                        ptq_error *err) {
@@ -6489,11 +6498,11 @@ struct ptq__converter {
     ptq__interval *range; /* of each calibrated tensor, used and filled; NULL: as the scheme says */
     ptq_model *model;     /* that is being made */
     int *real, *coded;
-    ptq_convert_report *report;
-    int capacity; /* of the report */
+    ptq_convert_report *report; /* with room for two items a node; may be NULL */
 };
 
-/* The scheme of a node: the last override that matches its name, or the name of its result. */
+/* The scheme of a node: the last override that matches its name, or the name of its result. The
+   last and not the first, so that rules go from the general to the particular. */
 static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node *node) {
     int i;
     for (i = cv->options->overrides - 1; i >= 0; i--)
@@ -6503,11 +6512,13 @@ static const ptq_scheme *ptq__scheme_of(const ptq__converter *cv, const ptq_node
     return &cv->options->scheme;
 }
 
-/* How the activation tensor `name` is coded: its observed range, cut by the scheme's method. */
+/* How the activation tensor `name` is coded: its observed range, cut by the scheme's method, gives
+   scale and zero point (see ptq_choose_qparams in [QUANTIZE]). Part four may have found a better
+   range: then that one counts. */
 static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name,
                                       const ptq_scheme *s, ptq_qparams *out, ptq_error *err) {
     ptq_type type = s->activation_signed ? PTQ_TYPE_S8 : PTQ_TYPE_U8;
-    int bits = ptq__activation_bits(s), i, known;
+    int bits = ptq__activation_bits(s), i;
     ptq__interval range = {0, 0};
     ptq_error inner;
     ptq_status status = PTQ_OK;
@@ -6516,22 +6527,23 @@ static ptq_status ptq__tensor_qparams(const ptq__converter *cv, const char *name
     i = ptq_calibration_find(cv->calibration, name);
     PTQ__FAIL_IF(i < 0, PTQ_NOT_READY, "tensor %s was never observed; calibrate this very model",
                  name);
-    known = cv->range && cv->range[i].high > cv->range[i].low;
-    if (known)
+    if (cv->range)
         range = cv->range[i];
-    else
+    if (!(range.high > range.low))
         status = ptq_observer_range(&cv->calibration->tensor[i].observer, 0, s->activation_method,
                                     s->percentile, type, bits, s->activation_symmetric, &range.low,
                                     &range.high, &inner);
     if (!status && cv->range)
         cv->range[i] = range;
-    if (!status)
-        status = ptq_choose_qparams(range.low, range.high, type, bits, s->activation_symmetric, out,
-                                    &inner);
-    return status ? ptq_error_set(err, status, "tensor %s: %s", name, inner.text) : PTQ_OK;
+    PTQ__THEN(status, ptq_choose_qparams(range.low, range.high, type, bits, s->activation_symmetric,
+                                         out, &inner));
+    PTQ__FAIL_IF(status, status, "tensor %s: %s", name, inner.text);
+    return PTQ_OK;
 }
 
-/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data. */
+/* The input's codes follow from what a pixel can be, 0 to 255 in every channel, not from data: with
+   preprocessing that keeps pixels as they are, s = 1, z = 0, and codes are the pixels. They always
+   have 8 bits, for pixels are there already, and cost no more than fewer would. */
 static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *scheme,
                                      ptq_qparams *out, ptq_error *err) {
     float low = 0, high = 0;
@@ -6549,33 +6561,30 @@ static ptq_status ptq__input_qparams(const ptq_model *model, const ptq_scheme *s
    -------------------
    A node runs on integers if its scheme says so and there is an integer kernel: then its operands
    are codes, its weights too, and so is its result. Where integer and float nodes meet, a quantize
-   or dequantize node stands between them. What became of a node goes into the report. */
-static ptq_status ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
-                            size_t after, ptq_error *err) {
+   or dequantize node stands between them.
+
+       float   x ---- conv2d (F32 weights) ---------------------------- y
+       integer q_x -- conv2d (s8 weights, s32 bias, scale of y) ------- q_y
+
+   What became of a node goes into the report: what it is called, what it is now, how many bytes its
+   parameters had, and have. */
+static void ptq__note(ptq__converter *cv, const char *node, const char *what, size_t before,
+                      size_t after) {
     ptq_convert_report *report = cv->report;
     ptq_conversion *item;
-    ptq__text text;
     if (!report)
-        return PTQ_OK;
-    PTQ__TRY(PTQ__GROW(&report->memory.allocator, &report->item, report->items, &cv->capacity,
-                       "conversion report", err));
-    report->memory.block[0] = report->item;
+        return;
     item = &report->item[report->items++];
-    text = ptq__text_over(item->node, sizeof item->node);
-    ptq__put_string(&text, node);
-    text = ptq__text_over(item->what, sizeof item->what);
-    ptq__put_string(&text, what);
-    item->bytes_before = before;
-    item->bytes_after = after;
-    report->bytes_before += before;
-    report->bytes_after += after;
-    return PTQ_OK;
+    memcpy(item->node, node, strlen(node) + 1);
+    memcpy(item->what, what, strlen(what) + 1);
+    report->bytes_before += item->bytes_before = before;
+    report->bytes_after += item->bytes_after = after;
 }
 
-/* "s8 per channel, u8 -> u8" */
-static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
-                                 int integer, ptq_error *err) {
-    char what[96];
+/* "8-bit weights per channel, U8 to U8" */
+static void ptq__note_node(ptq__converter *cv, const ptq_node *from, const ptq_node *to,
+                           int integer) {
+    char what[sizeof((ptq_conversion *)NULL)->what];
     ptq__text text = ptq__text_over(what, sizeof what);
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
     size_t before = 0, after = 0;
@@ -6594,10 +6603,11 @@ static ptq_status ptq__note_node(ptq__converter *cv, const ptq_node *from, const
         ptq__put_string(&text, to->dynamic                    ? "dynamic"
                                : weight->type == PTQ_TYPE_F16 ? "half-precision weights"
                                                               : "float");
-    return ptq__note(cv, from->name, what, before, after, err);
+    ptq__note(cv, from->name, what, before, after);
 }
 
-/* Appends a quantize or dequantize node behind node `from` of the new model. */
+/* Appends a quantize or dequantize node behind node `from` of the new model, under the name of the
+   tensor it reads and its own: "conv1.quantize". */
 static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq_qparams *q,
                               int *out, ptq_error *err) {
     ptq_node node = ptq__blank(op, from, -1);
@@ -6610,7 +6620,8 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
         node.q = *q;
     PTQ__TRY(ptq__append(cv->model, &node, PTQ_TYPE_F32, 32, err));
     *out = cv->model->nodes - 1;
-    return ptq__note(cv, node.name, "inserted", 0, 0, err);
+    ptq__note(cv, node.name, "inserted", 0, 0);
+    return PTQ_OK;
 }
 
 /* The node of the new model that has old tensor i as codes (or as real numbers). Where integer and
@@ -6629,7 +6640,8 @@ static ptq_status ptq__operand_node(ptq__converter *cv, int i, int coded, const 
     return PTQ_OK;
 }
 
-/* Whether a node of the old model is to run on integers. */
+/* Whether a node of the old model is to run on integers: its operator says whether it can, its
+   scheme whether it should. */
 static int ptq__goes_integer(const ptq__converter *cv, int index) {
     const ptq_node *node = &cv->old->node[index];
     ptq__codes codes = ptq__operator_of(node)->codes;
@@ -6653,9 +6665,10 @@ static ptq_status ptq__result_qparams(ptq__converter *cv, int index, ptq_node *t
     return ptq__tensor_qparams(cv, from->out, scheme, &to->q, err);
 }
 
-/* q_b = round(b / (s_in * s_w)), 32 bits, one for each output channel: the scale of the sum of
-   products that it is added to, so that the addition is one of integers (Jacob et al. 2018,
-   2.4). */
+/* q_b = round(b / (s_in s_w)), 32 bits, one for each output channel: the scale of the sum of
+   products that it is added to, so that the addition is one of integers (Jacob et al. 2018, 2.4).
+   Its zero point is 0. A bias of 8 bits would save nothing that counts, and its error would fall on
+   every element of the channel alike. */
 static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, float in_scale,
                                     ptq_node *to, ptq_error *err) {
     const ptq_tensor *weight = &to->param[PTQ_PARAM_WEIGHT];
@@ -6676,6 +6689,7 @@ static ptq_status ptq__convert_bias(ptq__converter *cv, const ptq_node *from, fl
     return PTQ_OK;
 }
 
+/* Weights in half precision: 11 bits of mantissa and no scale; what is over 65504 does not fit. */
 static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq_node *to,
                                    ptq_error *err) {
     const ptq_tensor *weight = &from->param[PTQ_PARAM_WEIGHT];
@@ -6719,8 +6733,9 @@ static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, 
     return PTQ_OK;
 }
 
-/* Appends the new form of node `index`. Failing half-way leaves what was made in the model, which
-   is freed as a whole. */
+/* Appends the new form of node `index`: operands first, which may insert a node before it; then the
+   codes of its result; then its parameters, for which the codes of its input must be known. Failing
+   half-way leaves what was made in the model, which is freed as a whole. */
 static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *err) {
     const ptq_node *from = &cv->old->node[index];
     const ptq_scheme *scheme = ptq__scheme_of(cv, from);
@@ -6739,12 +6754,16 @@ static ptq_status ptq__convert_node(ptq__converter *cv, int index, ptq_error *er
     cv->model->node[cv->model->nodes++] = to;
     PTQ__TRY(status);
     (ptq__is_coded(&to) ? cv->coded : cv->real)[index] = cv->model->nodes - 1;
-    return ptq__note_node(cv, from, &to, integer, err);
+    ptq__note_node(cv, from, &to, integer);
+    return PTQ_OK;
 }
 
 /* Level three: the model
    ----------------------
-   Its input is codes where any node that reads it runs on integers: pixels are bytes already, and a
+   The input, then the nodes in their order, which is that in which they run: when a node's turn has
+   come, what it reads is there.
+
+   The input is codes where any node that reads it runs on integers: pixels are bytes already, and a
    quantize node behind the input would be a pass over the image for nothing. */
 static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
     int i, coded = 0;
@@ -6777,29 +6796,23 @@ static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     return ptq_model_set_meta(cv->model, "calibration", line, err);
 }
 
-static ptq_status ptq__convert_nodes(ptq__converter *cv, ptq_error *err) {
-    int i;
-    for (i = 0; i < 2 * cv->old->nodes; i++)
-        cv->real[i] = -1; /* and `coded`, which lies behind */
-    PTQ__TRY(ptq__copy_head(cv->model, cv->old, err));
-    PTQ__TRY(ptq__convert_input(cv, err));
-    for (i = 1; i < cv->old->nodes; i++)
-        PTQ__TRY(ptq__convert_node(cv, i, err));
-    PTQ__TRY(ptq__describe_scheme(cv, err));
-    return ptq_model_check(cv->model, err);
-}
-
 /* Makes cv->model, the plain conversion; NULL after a failure. */
 static ptq_status ptq__convert_model(ptq__converter *cv, ptq_error *err) {
     const ptq_allocator *allocator = &cv->options->work.allocator;
-    size_t n = (size_t)cv->old->nodes;
+    int i, n = cv->old->nodes;
     ptq_status status;
     cv->model = NULL;
-    PTQ__TRY(PTQ__NEW(allocator, &cv->real, 2 * n, "conversion", err));
+    PTQ__TRY(PTQ__NEW(allocator, &cv->real, 2 * (size_t)n, "conversion", err));
     cv->coded = cv->real + n;
+    for (i = 0; i < 2 * n; i++)
+        cv->real[i] = -1; /* and `coded`, which lies behind */
     status = ptq_model_create(allocator, &cv->model, err);
-    if (!status)
-        status = ptq__convert_nodes(cv, err);
+    PTQ__THEN(status, ptq__copy_head(cv->model, cv->old, err));
+    PTQ__THEN(status, ptq__convert_input(cv, err));
+    for (i = 1; i < n && !status; i++)
+        status = ptq__convert_node(cv, i, err);
+    PTQ__THEN(status, ptq__describe_scheme(cv, err));
+    PTQ__THEN(status, ptq_model_check(cv->model, err));
     ptq__free(allocator, cv->real);
     if (status) {
         ptq_model_free(cv->model);
@@ -6809,7 +6822,8 @@ static ptq_status ptq__convert_model(ptq__converter *cv, ptq_error *err) {
 }
 
 /* Refuses what conversion cannot start from. A model is fused if fusing it again would change
-   nothing. */
+   nothing; one that is not would get codes between a convolution and its batch norm, where no
+   integer kernel reads them. A calibration of another model has other ranges. */
 static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calibration *calibration,
                                          const ptq_convert_options *options, ptq_error *err) {
     ptq_fuse_report report;
@@ -6825,9 +6839,10 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
             memcpy(node, report.item[i].node, sizeof node);
     ptq_release(&report.memory);
     ptq_model_free(fused);
-    PTQ__FAIL_IF(
-        node[0], PTQ_NOT_READY,
-        "the model is not fused (node %s could be); call ptq_fuse, and calibrate its result", node);
+    PTQ__FAIL_IF(node[0], PTQ_NOT_READY,
+                 "the model is not fused (node %s could be); call ptq_fuse, and calibrate its"
+                 " result",
+                 node);
     PTQ__FAIL_IF(calibration && calibration->model != ptq_model_hash(model), PTQ_NOT_READY,
                  "the calibration is of another model; calibrate this one");
     PTQ__TRY(ptq_scheme_check(&options->scheme, err));
@@ -6836,48 +6851,56 @@ static ptq_status ptq__check_convertible(const ptq_model *model, const ptq_calib
     return PTQ_OK;
 }
 
+/* The plain conversion, or, if any scheme asks for one, that of part four around it. A dry run is
+   plain: what is searched for changes numbers, not what becomes of a node. */
 static ptq_status ptq__convert_checked(ptq__converter *cv, int dry, ptq_error *err) {
-    int i, searches = ptq__searches(&cv->options->scheme);
-    for (i = 0; i < cv->options->overrides; i++)
-        searches = searches || ptq__searches(&cv->options->override[i].scheme);
-    PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, cv->options, err));
+    const ptq_convert_options *options = cv->options;
+    int i, searches = ptq__searches(&options->scheme);
+    for (i = 0; i < options->overrides; i++)
+        searches = searches || ptq__searches(&options->override[i].scheme);
+    PTQ__TRY(ptq__check_convertible(cv->old, cv->calibration, options, err));
+    if (cv->report)
+        PTQ__TRY(PTQ__KEEP(&cv->report->memory, &cv->report->item, 2 * (size_t)cv->old->nodes,
+                           "conversion report", err));
     return searches && !dry ? ptq__convert_searched(cv, err) : ptq__convert_model(cv, err);
 }
 
+/* Options of zeros get the scheme "best" here, before anything looks at them. Without `out` the
+   model is made all the same, for the report, and freed. */
 PTQ_API ptq_status ptq_convert(const ptq_model *model, const ptq_calibration *calibration,
                                const ptq_convert_options *options, ptq_model **out,
                                ptq_convert_report *report, ptq_error *err) {
-    ptq_convert_options plain, resolved;
+    ptq_convert_options given, resolved;
     ptq__converter cv;
     ptq_status status;
     memset(&cv, 0, sizeof cv);
-    memset(&plain, 0, sizeof plain);
-    options = options ? options : &plain;
-    plain.scheme = options->scheme;
+    memset(&given, 0, sizeof given);
+    if (options)
+        given = *options;
     cv.old = model;
     cv.calibration = calibration;
     cv.options = &resolved;
     cv.report = report;
     if (report) {
         memset(report, 0, sizeof *report);
-        report->memory.allocator = options->work.allocator;
+        report->memory.allocator = given.work.allocator;
     }
-    PTQ__FAIL_IF(out && ptq__default_scheme(&plain.scheme) &&
-                     !(options->images && options->images->count),
+    PTQ__FAIL_IF(ptq__default_scheme(&given.scheme) && out &&
+                     !(given.images && given.images->count),
                  PTQ_NOT_READY,
-                 "no scheme is given, and the preset 'best' learns from the calibration images: "
-                 "give these in the options, or choose the preset 'minmax8'");
-    PTQ__TRY(ptq__change_schemes(options, ptq__default_scheme, &resolved, err));
+                 "no scheme is given, and the preset 'best' learns from the calibration images:"
+                 " give these in the options, or choose the preset 'minmax8'");
+    PTQ__TRY(ptq__change_schemes(&given, ptq__default_scheme, &resolved, err));
     status = ptq__convert_checked(&cv, out == NULL, err);
     ptq__free(&resolved.work.allocator, (void *)(uintptr_t)resolved.override);
     if (status && report) {
         ptq_release(&report->memory);
         memset(report, 0, sizeof *report);
-    } else if (!status && out) {
-        *out = cv.model;
-    } else if (!status) {
-        ptq_model_free(cv.model);
     }
+    if (!out)
+        ptq_model_free(cv.model);
+    else if (!status)
+        *out = cv.model;
     return status;
 }
 
