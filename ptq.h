@@ -6952,6 +6952,7 @@ PTQ_API const ptq_dataset *ptq_cifar10_dataset(const ptq_cifar10 *data) {
     return data ? &data->dataset : &none;
 }
 
+/* An empty data set, which then gets the names of its classes and its records. */
 static ptq_status ptq__cifar_create(const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
     PTQ__TRY(PTQ__NEW(allocator, out, 1, "data set", err));
@@ -6966,15 +6967,6 @@ PTQ_API void ptq_cifar10_free(ptq_cifar10 *data) {
     if (data)
         ptq__free(&allocator, data->records);
     ptq__free(&allocator, data);
-}
-
-/* The end of every way to a data set: the caller gets it whole or not at all. */
-static ptq_status ptq__cifar_finish(ptq_cifar10 *data, ptq_status status, ptq_cifar10 **out) {
-    if (status)
-        ptq_cifar10_free(data);
-    else
-        *out = data;
-    return status;
 }
 
 /* Checks `size` bytes of records, and puts a copy behind those that are there. `where` names them
@@ -7008,8 +7000,9 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
 PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_allocator *allocator,
                                      ptq_cifar10 **out, ptq_error *err) {
     ptq_cifar10 *data = NULL;
-    PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    return ptq__cifar_finish(data, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err), out);
+    ptq_status status = ptq__cifar_create(allocator, &data, err);
+    PTQ__THEN(status, ptq__cifar_append(data, bytes, size, "CIFAR-10 data", err));
+    PTQ__GIVE(status, data, ptq_cifar10_free, out);
 }
 
 #ifndef PTQ_NO_STDIO
@@ -7033,58 +7026,61 @@ static int ptq__find_in(const char *folder, size_t length, const char *part,
     return file != NULL;
 }
 
-/* Nothing of the binary version was found: says what is there instead. */
-static ptq_status ptq__cifar_wrong(const char *path, const char *wanted, ptq_error *err) {
-    static const char *const sign[][2] = {
-        {"data_batch_1", "the Python version of CIFAR-10; get the binary version"},
-        {"test_batch", "the Python version of CIFAR-10; get the binary version"},
-        {"data_batch_1.mat", "the Matlab version of CIFAR-10; get the binary version"},
-        {"test_batch.mat", "the Matlab version of CIFAR-10; get the binary version"},
-        {"cifar-10-batches-bin/test_batch.bin", "the folder above; add /cifar-10-batches-bin"},
-        {"cifar-10-batches-bin/data_batch_1.bin", "the folder above; add /cifar-10-batches-bin"},
-        {"cifar-10-binary.tar.gz", "an archive not unpacked yet; run tar -xzf on it"},
-        {"cifar-10-python.tar.gz", "the Python version's archive; get the binary version"},
-        {"cifar-10-matlab.tar.gz", "the Matlab version's archive; get the binary version"},
-        {"data_batch_1.bin", "CIFAR-10's training files but not the file asked for"},
-        {"test_batch.bin", "CIFAR-10's test file but not the file asked for"},
+/* Nothing of the binary version was found: says what is there instead. `asked` and `other` are the
+   first files of the two splits, without their ".bin". */
+static ptq_status ptq__cifar_wrong(const char *path, const char *asked, const char *other,
+                                   ptq_error *err) {
+    const char *const sign[][4] = {
+        {"", asked, "", "the Python version of CIFAR-10; get the binary version"},
+        {"", asked, ".mat", "the Matlab version of CIFAR-10; get the binary version"},
+        {"", other, ".bin", "CIFAR-10, but not the file asked for"},
+        {"cifar-10-batches-bin/", asked, ".bin", "the folder above; add /cifar-10-batches-bin"},
+        {"cifar-10-", "binary", ".tar.gz", "an archive not unpacked yet; run tar -xzf on it"},
+        {"cifar-10-", "python", ".tar.gz", "the Python version; get the binary version"},
+        {"cifar-10-", "matlab", ".tar.gz", "the Matlab version; get the binary version"},
     };
-    char found[PTQ__PATH_SIZE];
+    char part[64], found[PTQ__PATH_SIZE];
     size_t i;
-    for (i = 0; i < sizeof sign / sizeof sign[0]; i++)
-        PTQ__FAIL_IF(ptq__find_in(path, strlen(path), sign[i][0], found), PTQ_BAD_DATA,
-                     "%s: no %s there, but %s: this is %s", path, wanted, sign[i][0], sign[i][1]);
+    for (i = 0; i < sizeof sign / sizeof sign[0]; i++) {
+        ptq__text text = ptq__text_over(part, sizeof part);
+        ptq__put(&text, "%s%s%s", sign[i][0], sign[i][1], sign[i][2]);
+        PTQ__FAIL_IF(ptq__find_in(path, strlen(path), part, found), PTQ_BAD_DATA,
+                     "%s: no %s.bin there, but %s: this is %s", path, asked, part, sign[i][3]);
+    }
     return ptq_error_set(err, PTQ_IO_ERROR,
-                         "%s: no %s there, and nothing else of CIFAR-10; name the folder "
-                         "cifar-10-batches-bin of the binary version",
-                         path, wanted);
+                         "%s: no %s.bin there, and nothing else of CIFAR-10; name the folder"
+                         " cifar-10-batches-bin of the binary version",
+                         path, asked);
+}
+
+/* One file of records. */
+static ptq_status ptq__cifar_file(ptq_cifar10 *data, const char *path, ptq_error *err) {
+    void *bytes = NULL;
+    size_t size = 0;
+    ptq_status status = ptq_file_read(path, 0, &data->allocator, &bytes, &size, err);
+    PTQ__THEN(status, ptq__cifar_append(data, bytes, size, path, err));
+    ptq__free(&data->allocator, bytes);
+    return status;
 }
 
 /* The files of a directory, in numeric order, and not in that of their names, where 10 comes before
    2. Gaps are allowed: a part of CIFAR-10 is enough. */
 static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
                                        ptq_error *err) {
+    static const char *const first[] = {"data_batch_1", "test_batch"}; /* by ptq_split */
     char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
     int i, train = split == PTQ_SPLIT_TRAIN;
     for (i = 1; i <= (train ? 99 : 1); i++) {
         ptq__text text = ptq__text_over(part, train ? sizeof part : 0);
-        ptq_status status;
-        void *bytes = NULL;
-        size_t size = 0;
         ptq__put(&text, "data_batch_%d.bin", i);
-        if (!ptq__find_in(path, strlen(path), part, found))
-            continue;
-        PTQ__TRY(ptq_file_read(found, 0, &data->allocator, &bytes, &size, err));
-        status = ptq__cifar_append(data, bytes, size, found, err);
-        ptq__free(&data->allocator, bytes);
-        PTQ__TRY(status);
+        if (ptq__find_in(path, strlen(path), part, found))
+            PTQ__TRY(ptq__cifar_file(data, found, err));
     }
-    if (!data->dataset.count)
-        return ptq__cifar_wrong(path, train ? "data_batch_1.bin" : "test_batch.bin", err);
-    return PTQ_OK;
+    return data->dataset.count ? PTQ_OK : ptq__cifar_wrong(path, first[!train], first[train], err);
 }
 
-/* One more class. Its name is shown to people and goes into reports, hence no control characters;
-   and it must tell the class apart from the others. */
+/* One more class. Its name is shown to people and goes into reports, hence no control characters,
+   which a terminal would obey; and it must tell the class apart from the others. */
 static ptq_status ptq__cifar_add_class(ptq_cifar10 *data, ptq__span name, const char *where,
                                        ptq_error *err) {
     int c, n = data->dataset.classes, legal = name.n < PTQ_CLASS_NAME_SIZE;
@@ -7130,88 +7126,74 @@ static ptq_status ptq__cifar_classes(ptq_cifar10 *data, const char *folder, size
     return status;
 }
 
-/* What cannot be read as a file is taken for a directory, unless it is called .bin. The names of
-   the classes come first, since they say how many labels are legal; for a file they lie beside
-   it, in what is left of the path without the file's name. */
+/* A path that ends in .bin is a file, any other a directory. The names of the classes come first,
+   since they say how many labels are legal; for a file they lie beside it, in what is left of the
+   path without the file's name. */
 PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
-    size_t size = 0, length = strlen(path), folder = length;
-    int is_bin = length > 4 && !strcmp(path + length - 4, ".bin"), is_file;
+    size_t length = strlen(path), folder = length;
+    int is_file = length > 4 && !strcmp(path + length - 4, ".bin");
     ptq_cifar10 *data = NULL;
-    ptq_error unread;
-    ptq_status status;
-    void *bytes = NULL;
-    PTQ__TRY(ptq__cifar_create(allocator, &data, err));
-    status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
-    is_file = status == PTQ_OK;
-    if (status == PTQ_IO_ERROR && !is_bin)
-        status = PTQ_OK;
-    if (status)
-        ptq_error_set(err, status, "%s", unread.text);
+    ptq_status status = ptq__cifar_create(allocator, &data, err);
     while (is_file && folder && !ptq__is_separator(path[folder - 1]))
         folder--;
-    if (!status)
-        status = ptq__cifar_classes(data, path, folder, err);
-    if (!status)
-        status = is_file ? ptq__cifar_append(data, bytes, size, path, err)
-                         : ptq__cifar_directory(data, path, split, err);
-    ptq__free(allocator, bytes);
-    return ptq__cifar_finish(data, status, out);
+    PTQ__THEN(status, ptq__cifar_classes(data, path, folder, err));
+    PTQ__THEN(status, is_file ? ptq__cifar_file(data, path, err)
+                              : ptq__cifar_directory(data, path, split, err));
+    PTQ__GIVE(status, data, ptq_cifar10_free, out);
 }
 
 #endif /* PTQ_NO_STDIO */
 
 /* Samples. A class that is rare in the data must not be missing from what calibration sees, hence
-   as many of each class as can be: images are sorted by class, and each class is drawn from alone.
+   as many of each class as can be, count / classes, and of the first classes one more where that
+   leaves a remainder. Each class is drawn from alone.
 
-   The order of image numbers: by their labels first, if the context has them. */
-static int ptq__image_before(const void *a, const void *b, const void *context) {
-    size_t i = *(const size_t *)a, k = *(const size_t *)b;
-    const int *label = (const int *)context;
-    return label && label[i] != label[k] ? label[i] < label[k] : i < k;
-}
-
-/* The numbers of all images in `pool`, class after class, and ascending in each. `label` gets their
-   labels, all of them -1 or none; both have data->count elements, and `item` has room for one. */
-static ptq_status ptq__sort_by_class(const ptq_dataset *data, void *item, int *label, size_t *pool,
-                                     ptq_error *err) {
+   All labels; item: room for one. Without labels there is one class, whose label is -1: a data set
+   that has some of each is more likely damaged than meant so. */
+static ptq_status ptq__read_labels(const ptq_dataset *data, void *item, int *label,
+                                   ptq_error *err) {
     size_t i;
     for (i = 0; i < data->count; i++) {
         PTQ__TRY(ptq__get_item(data, i, item, &label[i], err));
         PTQ__FAIL_IF((label[i] < 0) != (label[0] < 0), PTQ_BAD_DATA,
                      "image %zu has %s label, unlike image 0; label all or none", i,
                      label[i] < 0 ? "no" : "a");
-        pool[i] = i;
     }
-    ptq__sort(pool, data->count, sizeof *pool, ptq__image_before, label);
     return PTQ_OK;
 }
 
+enum { PTQ__DRAWN = -2 }; /* in place of an image's label */
+
 /* Of each class, the first steps of a Fisher-Yates shuffle (Durstenfeld 1964): image i of the class
    changes places with one of those from i on. Every class has a stream of chance of its own, so
-   that what is drawn of it does not depend on the other classes. `pool` is as sorted above, and
-   walks from class to class; `count` numbers of images go to `indices`. */
-static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, const int *label,
+   that what is drawn of it does not depend on the other classes. label: those of all images, of
+   which the drawn ones are marked; pool: room for as many. The marked ones then go to `indices`,
+   `count` of them, in ascending order. */
+static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed, int *label,
                             size_t *pool, size_t *indices, ptq_error *err) {
-    int first = label[0] < 0 ? -1 : 0; /* without labels there is one class, of label -1 */
-    size_t c, i, n, classes = first ? 1 : (size_t)data->classes, left = data->count, drawn = 0;
+    int first = label[0] < 0 ? -1 : 0;
+    size_t c, i, n, classes = first ? 1 : (size_t)data->classes;
     ptq_rng rng;
-    for (c = 0; c < classes; c++, pool += n, left -= n) {
+    for (c = 0; c < classes; c++) {
         size_t want = count / classes + (c < count % classes);
-        for (n = 0; n < left && label[pool[n]] == first + (int)c;)
-            n++;
+        for (i = 0, n = 0; i < data->count; i++)
+            if (label[i] == first + (int)c)
+                pool[n++] = i;
         PTQ__FAIL_IF(n < want, PTQ_BAD_DATA,
                      "class %zu (%s) has %zu images, %zu are needed; ask for fewer", c,
                      data->class_name ? data->class_name[c] : "unnamed", n, want);
         ptq_rng_seed(&rng, seed, c);
         for (i = 0; i < want; i++) {
             size_t k = i + ptq_rng_below(&rng, (uint32_t)(n - i));
-            indices[drawn++] = pool[k];
+            label[pool[k]] = PTQ__DRAWN;
             pool[k] = pool[i];
         }
     }
-    ptq__sort(indices, count, sizeof *indices, ptq__image_before, NULL);
+    for (i = 0; i < data->count; i++)
+        if (label[i] == PTQ__DRAWN)
+            *indices++ = i;
     return PTQ_OK;
 }
 
@@ -7226,14 +7208,10 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
     PTQ__FAIL_IF(!count || count > data->count || data->count > UINT32_MAX, PTQ_BAD_DATA,
                  "cannot sample %zu of %zu images", count, data->count);
     status = PTQ__KEEP(&memory, &pool, data->count, "sampling", err);
-    if (!status)
-        status = PTQ__KEEP(&memory, &label, data->count, "labels", err);
-    if (!status)
-        status = ptq__keep(&memory, ptq__item_size(data), 1, "an image", &item, err);
-    if (!status)
-        status = ptq__sort_by_class(data, item, label, pool, err);
-    if (!status)
-        status = ptq__draw(data, count, seed, label, pool, indices, err);
+    PTQ__THEN(status, PTQ__KEEP(&memory, &label, data->count, "labels", err));
+    PTQ__THEN(status, ptq__keep(&memory, ptq__item_size(data), 1, "an image", &item, err));
+    PTQ__THEN(status, ptq__read_labels(data, item, label, err));
+    PTQ__THEN(status, ptq__draw(data, count, seed, label, pool, indices, err));
     ptq_release(&memory);
     return status;
 }
