@@ -6219,14 +6219,15 @@ PTQ_API ptq_status ptq_scheme_check(const ptq_scheme *s, ptq_error *err) {
         : s->bias == PTQ_BIAS_CORRECTION_ANALYTIC && s->rounding == PTQ_ROUNDING_LEARNED
             ? "learned rounding corrects biases on images; analytic bias correction goes with"
               " rounding to nearest"
-        : s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE
-            ? "weight ranges are minmax or mse"
         : s->weight_affine && (!s->weight_per_tensor || s->weight_method != PTQ_METHOD_MINMAX)
             ? "affine weights have one scale for the tensor, from minmax"
             : NULL;
     PTQ__FAIL_IF(wb < 2 || wb > 8 || ab < 2 || ab > 8, PTQ_INVALID_ARGUMENT,
                  "%d weight bits and %d activation bits; each must be 2 to 8", wb, ab);
     PTQ__FAIL_IF(wrong, PTQ_INVALID_ARGUMENT, "%s", wrong);
+    PTQ__FAIL_IF(s->weight_method != PTQ_METHOD_MINMAX && s->weight_method != PTQ_METHOD_MSE,
+                 PTQ_INVALID_ARGUMENT, "weight ranges are minmax or mse, not %s",
+                 ptq_name(PTQ_NAMES_METHOD, s->weight_method));
     PTQ__FAIL_IF(s->percentile < 0 || s->percentile > 100 ||
                      (s->percentile > 0 && s->percentile <= 50),
                  PTQ_INVALID_ARGUMENT, "percentile %g; must be over 50 and at most 100",
@@ -7261,7 +7262,8 @@ static ptq_status ptq__evaluate_one(ptq__job *job, ptq__worker *worker, size_t i
     return PTQ_OK;
 }
 
-/* Room for the answers, in three blocks: counts of classes, numbers of images, logits. */
+/* Room for the answers, in three blocks: counts of classes, numbers of images, logits. Every image
+   has a place of its own in the last two. */
 static ptq_status ptq__evaluation_create(ptq_evaluation *e, ptq_error *err) {
     const char *what = "an evaluation";
     size_t n = (size_t)e->classes, square = (n + 2) * sizeof(size_t);
@@ -7309,17 +7311,17 @@ static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
     result.total = job.total;
     result.classes = data->classes;
     status = ptq__evaluation_create(&result, err);
+    PTQ__THEN(status, ptq__job_run(&job, err));
     if (!status)
-        status = ptq__job_run(&job, err);
-    if (status) {
+        ptq__evaluation_count(&result);
+    if (status)
         ptq_release(&result.memory);
-        return status;
-    }
-    ptq__evaluation_count(&result);
-    *out = result;
-    return PTQ_OK;
+    else
+        *out = result;
+    return status;
 }
 
+/* For people, who want to know how many answers are right: so there must be labels. */
 PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, ptq_evaluation *out,
                                 ptq_error *err) {
@@ -7505,13 +7507,6 @@ typedef struct ptq__layer_sum {
     uint64_t clipped, elements;
 } ptq__layer_sum;
 
-/* What a comparison of layers holds: the float model's session beside the job's own. */
-typedef struct ptq__layers {
-    ptq_session *real;
-    ptq__layer_sum *sum;
-    ptq_layer_report report;
-} ptq__layers;
-
 /* One tensor of one image, H x W x C: `real` of the float model, `coded` of the quantized one, in
    codes as `q` says, or in real numbers too. An element is clipped if its code is the lowest or the
    highest while the real value lies more than half a step beyond: rounding errs by no more. */
@@ -7536,52 +7531,58 @@ static void ptq__layer_add(ptq__layer_sum *sum, ptq_layer_error *item, const ptq
     sum->elements += n;
 }
 
-/* One image through both models; then every tensor of the quantized model that the float model has
-   too: of a node with a fused addition first what is before it, then its result. */
-static ptq_status ptq__compare_one(ptq__job *job, ptq__worker *worker, size_t index, int label,
-                                   ptq_error *err) {
-    const ptq_model *model = job->plan->info.model;
-    ptq__layers *layers = (ptq__layers *)job->context;
-    int i, middle, items = 0;
-    (void)index;
-    (void)label;
-    PTQ__TRY(ptq__run_item(layers->real, job->data, worker->item, NULL, err));
-    PTQ__TRY(ptq__run_item(worker->session, job->data, worker->item, NULL, err));
+/* The tensors that the two sessions have kept of one image: every one of the quantized model that
+   the float model has too; of a node with a fused addition first what is before it, then its
+   result. Fills in the report's names, in the same order for every image. */
+static ptq_status ptq__compare_tensors(const ptq_session *real_run, const ptq_session *coded_run,
+                                       ptq__layer_sum *sum, ptq_layer_report *report,
+                                       ptq_error *err) {
+    const ptq_model *model = coded_run->plan->info.model;
+    ptq_layer_error *item = report->item;
+    ptq_tensor real, coded;
+    int i, middle;
     for (i = 1; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
         for (middle = node->residual != PTQ_RESIDUAL_NONE; middle >= 0; middle--) {
             const char *name = middle ? node->name : node->out;
-            const ptq_qparams *q = middle ? &node->mid : &node->q;
-            ptq_layer_error *item = &layers->report.item[items];
-            ptq_tensor real, coded;
-            if (ptq_model_find(layers->real->plan->info.model, name) < 0)
+            if (ptq_model_find(real_run->plan->info.model, name) < 0)
                 continue;
-            PTQ__TRY(ptq_session_tensor(layers->real, name, &real, err));
-            PTQ__TRY(ptq_session_tensor(worker->session, name, &coded, err));
+            PTQ__TRY(ptq_session_tensor(real_run, name, &real, err));
+            PTQ__TRY(ptq_session_tensor(coded_run, name, &coded, err));
             memcpy(item->name, name, strlen(name) + 1);
             ptq__in_units_of(model, node, &real);
             if (ptq_tensor_elements(&real) == ptq_tensor_elements(&coded))
-                ptq__layer_add(&layers->sum[items], item, &real, &coded, q);
-            items++;
+                ptq__layer_add(sum, item, &real, &coded, middle ? &node->mid : &node->q);
+            item++;
+            sum++;
         }
     }
-    layers->report.items = items;
+    report->items = (int)(item - report->item);
     return PTQ_OK;
 }
 
-/* Runs the job, and makes the figures of the sums. A node makes two tensors at most: what is before
-   its fused addition, and its result. */
-static ptq_status ptq__compare_run(ptq__job *job, ptq__layers *layers, ptq_error *err) {
-    size_t most = 2 * (size_t)job->plan->info.model->nodes;
-    ptq_layer_error *item;
-    int i;
-    PTQ__TRY(PTQ__NEW(&job->work.allocator, &layers->sum, most, "layer report", err));
-    PTQ__TRY(PTQ__KEEP(&layers->report.memory, &layers->report.item, most, "layer report", err));
-    PTQ__TRY(ptq__job_run(job, err));
-    for (i = 0, item = layers->report.item; i < layers->report.items; i++, item++) {
-        const ptq__layer_sum *sum = &layers->sum[i];
-        item->sqnr_db = ptq__sqnr(sum->signal, sum->noise);
-        item->clipped = sum->elements ? (double)sum->clipped / (double)sum->elements : 0;
+/* Images one after the other through both models, whose sessions keep their tensors; then the
+   figures of the sums. A node makes two tensors at most: what is before its fused addition, and its
+   result. No threads: this is for looking at, and a few images tell enough. */
+static ptq_status ptq__compare_run(ptq_session *real, ptq_session *coded, const ptq_dataset *data,
+                                   size_t count, ptq_layer_report *report, ptq_error *err) {
+    size_t most = 2 * (size_t)coded->plan->info.model->nodes, i;
+    ptq__layer_sum *sum = NULL;
+    void *item = NULL;
+    int label, k;
+    PTQ__TRY(PTQ__KEEP(&report->memory, &report->item, most, "layer report", err));
+    PTQ__TRY(PTQ__KEEP(&report->memory, &sum, most, "layer report", err));
+    PTQ__TRY(ptq__keep(&report->memory, ptq__item_size(data), 1, "an image", &item, err));
+    for (i = 0; i < count; i++) {
+        PTQ__TRY(ptq__get_item(data, i, item, &label, err));
+        PTQ__TRY(ptq__run_item(real, data, item, NULL, err));
+        PTQ__TRY(ptq__run_item(coded, data, item, NULL, err));
+        PTQ__TRY(ptq__compare_tensors(real, coded, sum, report, err));
+    }
+    for (k = 0; k < report->items; k++) {
+        report->item[k].sqnr_db = ptq__sqnr(sum[k].signal, sum[k].noise);
+        report->item[k].clipped =
+            sum[k].elements ? (double)sum[k].clipped / (double)sum[k].elements : 0;
     }
     return PTQ_OK;
 }
@@ -7589,29 +7590,26 @@ static ptq_status ptq__compare_run(ptq__job *job, ptq__layers *layers, ptq_error
 PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *quantized,
                                       const ptq_dataset *data, size_t count, ptq_layer_report *out,
                                       ptq_error *err) {
+    ptq_session *real = NULL, *coded = NULL;
     ptq_session_options keep;
-    ptq__layers layers;
-    ptq__job job;
+    ptq_layer_report report;
     ptq_status status;
     PTQ__TRY(ptq__check_fits(baseline, data, err));
     PTQ__TRY(ptq__check_fits(quantized, data, err));
     memset(&keep, 0, sizeof keep);
-    memset(&layers, 0, sizeof layers);
-    job = ptq__job_over(quantized, data, NULL);
-    job.total = count && count < data->count ? count : data->count;
-    job.one = ptq__compare_one;
-    job.context = &layers;
-    job.keep = keep.keep = 1;
-    job.work.allocator = keep.allocator = layers.report.memory.allocator = quantized->allocator;
-    status = ptq_session_create(baseline, &keep, &layers.real, err);
-    if (!status)
-        status = ptq__compare_run(&job, &layers, err);
-    ptq_session_free(layers.real);
-    ptq__free(&job.work.allocator, layers.sum);
+    memset(&report, 0, sizeof report);
+    count = count && count < data->count ? count : data->count;
+    keep.keep = 1;
+    keep.allocator = report.memory.allocator = quantized->allocator;
+    status = ptq_session_create(baseline, &keep, &real, err);
+    PTQ__THEN(status, ptq_session_create(quantized, &keep, &coded, err));
+    PTQ__THEN(status, ptq__compare_run(real, coded, data, count, &report, err));
+    ptq_session_free(coded);
+    ptq_session_free(real);
     if (status)
-        ptq_release(&layers.report.memory);
+        ptq_release(&report.memory);
     else
-        *out = layers.report;
+        *out = report;
     return status;
 }
 
@@ -7624,7 +7622,9 @@ PTQ_API ptq_status ptq_compare_layers(const ptq_plan *baseline, const ptq_plan *
    set writes these functions anew for it: each is what a program that uses the full interface looks
    like. */
 
-/* The model, fused and ready to run. It stays the caller's: fusing makes another. */
+/* The model, fused and ready to run, each step with its defaults: the best instruction set of this
+   processor, a session with an arena of its own. The model stays the caller's: fusing makes
+   another. */
 static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *err) {
     ptq_net *net = NULL;
     ptq_status status = PTQ__NEW(NULL, &net, 1, "net", err);
@@ -7634,6 +7634,7 @@ static ptq_status ptq__net_of(const ptq_model *model, ptq_net **out, ptq_error *
     PTQ__GIVE(status, net, ptq_net_free, out);
 }
 
+/* Files are checked as they are parsed, and so nothing here has to be. */
 PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net **out,
                                        ptq_error *err) {
     ptq_model *model = NULL;
@@ -7644,6 +7645,7 @@ PTQ_API ptq_status ptq_net_open_memory(const void *bytes, size_t size, ptq_net *
     return status;
 }
 
+/* Backwards: a session belongs to a plan, a plan to a model. */
 PTQ_API void ptq_net_free(ptq_net *net) {
     if (!net)
         return;
@@ -7653,6 +7655,7 @@ PTQ_API void ptq_net_free(ptq_net *net) {
     ptq__free(NULL, net);
 }
 
+/* Pixels in, logits out: preprocessing and quantization of the input are part of the plan. */
 PTQ_API ptq_status ptq_net_run(ptq_net *net, const uint8_t *pixels, float *logits, ptq_error *err) {
     return ptq_run(net->session, pixels, 1, logits, NULL, err);
 }
@@ -7675,8 +7678,9 @@ PTQ_API ptq_status ptq_net_open(const char *path, ptq_net **out, ptq_error *err)
 #ifndef PTQ_RUN_ONLY
 enum { PTQ__NET_SAMPLES = 1000 };
 
-/* Calibrates the plan of the float model, and converts that. At most a sample of the images is
-   looked at: more would not change the ranges. */
+/* Calibrates the plan of the float model, and converts that; images that are learned from must be
+   those calibrated on. At most a sample is looked at: more would hardly change the ranges. All
+   images are taken as they are where there are no more than that, however many of each class. */
 static ptq_status ptq__net_quantize(const ptq_net *net, const ptq_dataset *data,
                                     ptq_convert_options *options, ptq_model **out, ptq_error *err) {
     ptq_calibration *calibration = NULL;
@@ -7696,6 +7700,8 @@ static ptq_status ptq__net_quantize(const ptq_net *net, const ptq_dataset *data,
     return status;
 }
 
+/* From files to a file: load, fuse, plan; sample, calibrate, convert; a vector for the self-test;
+   save. What was made is released in reverse, whatever failed. */
 PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_path,
                                       const char *out_path, const char *scheme, ptq_error *err) {
     ptq_convert_options options;
@@ -7721,6 +7727,8 @@ PTQ_API ptq_status ptq_quantize_files(const char *model_path, const char *data_p
     return status;
 }
 
+/* Each model runs by itself, and only the answers stay; images and labels are the same for both, so
+   that the answers can be compared image by image. */
 PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baseline_path,
                                      const char *data_path, ptq_comparison *out, ptq_error *err) {
     const char *path[2];
