@@ -5089,14 +5089,16 @@ static ptq_status ptq__get_item(const ptq_dataset *data, size_t index, void *ite
     return PTQ_OK;
 }
 
-/* One item through a session. `logits` may be NULL. */
+/* One item through a session, as bytes or as real numbers. `logits`, one for each class, may be
+   NULL: where intermediates are what counts. */
 static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
                                 float *logits, ptq_error *err) {
     ptq__wanted wanted = {logits, NULL, NULL, NULL};
     return ptq__run_all(session, data->type, item, 1, &wanted, err);
 }
 
-/* A job over all items, to which the caller adds what is to be done. `work` may be NULL. */
+/* A job over all items, to which the caller adds what is to be done. `work` may be NULL. A struct
+   by value, since jobs live no longer than the function that runs them. */
 static ptq__job ptq__job_over(const ptq_plan *plan, const ptq_dataset *data, const ptq_work *work) {
     ptq__job job;
     memset(&job, 0, sizeof job);
@@ -5229,10 +5231,10 @@ static ptq_status ptq__job_run(ptq__job *job, ptq_error *err) {
    Before a tensor can be coded, the range of its values must be known. An observer looks at the
    tensor on every calibration image and keeps, of the whole tensor or of each channel: the smallest
    and the largest value, the sums over images of each image's extremes, and a histogram. From these
-   six rules then read a range. What is best is a matter of the data; Wu et al. compare the first
-   rules of this kind on many networks ("Integer Quantization for Deep Learning Inference", 2020,
-   https://arxiv.org/abs/2004.09602), Krishnamoorthi's whitepaper says why weights and activations
-   are treated apart (2018, https://arxiv.org/abs/1806.08342).
+   six rules then read a range. What is best is a matter of the data. Read on: Wu et al.,
+   "Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation", 2020,
+   https://arxiv.org/abs/2004.09602; Krishnamoorthi, "Quantizing deep convolutional networks for
+   efficient inference: A whitepaper", 2018, https://arxiv.org/abs/1806.08342.
 
    What is kept depends on the multiset of images alone: neither their order nor the number of
    threads among which they were shared shows in a single bit. Hence exact sums instead of floating
@@ -5771,6 +5773,7 @@ static ptq_status ptq__calibration_create(const ptq_allocator *allocator, int cl
     PTQ__GIVE(status, calibration, ptq_calibration_free, out);
 }
 
+/* Of one that is half made, too: what is not there yet is NULL. */
 PTQ_API void ptq_calibration_free(ptq_calibration *calibration) {
     ptq_allocator allocator;
     int i;
@@ -5794,7 +5797,9 @@ PTQ_API int ptq_calibration_find(const ptq_calibration *calibration, const char 
     return -1;
 }
 
-/* Adds a tensor that was observed or will be; there must be room. */
+/* Adds a tensor that was observed or will be; there must be room. One channel: activations are
+   coded with one scale for the tensor, since a scale for each input channel could not be taken out
+   of the sum over channels that a convolution is. */
 static ptq_status ptq__calibration_add_tensor(ptq_calibration *calibration, const char *name,
                                               ptq_error *err) {
     ptq_calibrated *tensor = &calibration->tensor[calibration->tensors];
@@ -5845,7 +5850,8 @@ static void ptq__sort_hashes(uint64_t *hash, size_t n) {
     ptq__sort(hash, n, sizeof *hash, ptq__smaller_hash, NULL);
 }
 
-/* Each worker keeps a calibration of its own, which is merged in the end. */
+/* Each worker keeps a calibration of its own, which is merged in the end: counting
+   under a lock would have the threads wait for each other. */
 static ptq_status ptq__calibrate_begin(ptq__job *job, ptq__worker *worker, ptq_error *err) {
     ptq_calibration *part = NULL;
     PTQ__TRY(ptq__calibration_create(&job->work.allocator, job->data->classes, &part, err));
@@ -6152,19 +6158,22 @@ static int ptq__activation_bits(const ptq_scheme *s) {
     return s->activation_bits ? s->activation_bits : 8;
 }
 
-/* Equalization and fitted ranges are for few activation bits alone; at 8 they gain nothing. */
+/* Equalization and fitted ranges are for few activation bits alone; at 8 they gain nothing
+   that was measurable, and take minutes. */
 static int ptq__below_8(const ptq_scheme *s, int on) {
     return on && s->mode == PTQ_MODE_INTEGER && ptq__activation_bits(s) < 8;
 }
 
-/* Whether layers of this scheme are fitted anew. */
+/* Whether layers of this scheme are fitted anew to the codes that reach them: part of learning, and
+   by default only where codes are few. */
 static int ptq__refits(const ptq_scheme *s) {
     int few = ptq__weight_bits(s) < 8 || ptq__activation_bits(s) < 8;
     return s->rounding == PTQ_ROUNDING_LEARNED &&
            (s->refit == PTQ_REFIT_ALWAYS || (s->refit == PTQ_REFIT_BELOW_8 && few));
 }
 
-/* Whether part four has anything to do for this scheme. */
+/* Whether part four has anything to do for this scheme. Where it has not, conversion looks at no
+   image: it needs the ranges alone. */
 static int ptq__searches(const ptq_scheme *s) {
     return s->mode == PTQ_MODE_INTEGER && (s->rounding == PTQ_ROUNDING_LEARNED || s->bias ||
                                            s->equalize || s->fit_ranges || s->confirm);
@@ -6626,7 +6635,8 @@ static ptq_status ptq__insert(ptq__converter *cv, ptq_op op, int from, const ptq
 }
 
 /* The node of the new model that has old tensor i as codes (or as real numbers). Where integer and
-   float nodes meet, it is inserted: once for each tensor, however many nodes read it. */
+   float nodes meet, it is inserted: once for each tensor, however many nodes read it. The codes are
+   then those of the scheme of the first reader. */
 static ptq_status ptq__operand_node(ptq__converter *cv, int i, int coded, const ptq_scheme *scheme,
                                     int *out, ptq_error *err) {
     int *have = &(coded ? cv->coded : cv->real)[i];
@@ -6707,8 +6717,14 @@ static ptq_status ptq__half_weight(ptq__converter *cv, const ptq_node *from, ptq
     return PTQ_OK;
 }
 
-/* Weights and biases in their new form: codes on coded inputs, codes on real inputs (dynamic), half
-   precision, or as they are. `to` owns what was made even after a failure. */
+/* Weights and biases in their new form:
+
+       integer      weights and bias as codes, on coded inputs
+       dynamic      weights as codes; inputs get theirs while it runs, and the bias stays real
+       half         weights in half precision, the bias as it is
+       float        copies
+
+   `to` owns what was made even after a failure. */
 static ptq_status ptq__convert_params(ptq__converter *cv, const ptq_node *from, ptq_node *to,
                                       int integer, ptq_error *err) {
     const ptq_allocator *allocator = &cv->model->allocator;
@@ -6778,7 +6794,8 @@ static ptq_status ptq__convert_input(ptq__converter *cv, ptq_error *err) {
     return PTQ_OK;
 }
 
-/* Scheme and overrides into the metadata, for people. */
+/* Scheme and overrides into the metadata, for people: nothing reads them back. Likewise how many
+   images the ranges come from, without which nobody could judge them. */
 static ptq_status ptq__describe_scheme(ptq__converter *cv, ptq_error *err) {
     char line[1024], scheme[160];
     ptq__text text = ptq__text_over(line, sizeof line);
@@ -6971,7 +6988,9 @@ PTQ_API void ptq_cifar10_free(ptq_cifar10 *data) {
 }
 
 /* Checks `size` bytes of records, and puts a copy behind those that are there. `where` names them
-   in errors. CIFAR-10 comes in six files, so growing by one file at a time is no waste. */
+   in errors. CIFAR-10 comes in six files, so growing by one file at a time is no waste. A file of
+   another kind is found out by its size, which 3073 would have to divide, or by its first byte that
+   is no label: of random bytes one in 25 would pass. */
 static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t size,
                                     const char *where, ptq_error *err) {
     size_t i, count = size / PTQ_CIFAR10_RECORD, before = data->dataset.count;
@@ -6998,6 +7017,7 @@ static ptq_status ptq__cifar_append(ptq_cifar10 *data, const void *bytes, size_t
     return PTQ_OK;
 }
 
+/* From memory, for programs that have no files, and for data embedded in them. */
 PTQ_API ptq_status ptq_cifar10_parse(const void *bytes, size_t size, const ptq_allocator *allocator,
                                      ptq_cifar10 **out, ptq_error *err) {
     ptq_cifar10 *data = NULL;
@@ -7054,16 +7074,6 @@ static ptq_status ptq__cifar_wrong(const char *path, const char *asked, const ch
                          path, asked);
 }
 
-/* One file of records. */
-static ptq_status ptq__cifar_file(ptq_cifar10 *data, const char *path, ptq_error *err) {
-    void *bytes = NULL;
-    size_t size = 0;
-    ptq_status status = ptq_file_read(path, 0, &data->allocator, &bytes, &size, err);
-    PTQ__THEN(status, ptq__cifar_append(data, bytes, size, path, err));
-    ptq__free(&data->allocator, bytes);
-    return status;
-}
-
 /* The files of a directory, in numeric order, and not in that of their names, where 10 comes before
    2. Gaps are allowed: a part of CIFAR-10 is enough. */
 static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_split split,
@@ -7071,13 +7081,21 @@ static ptq_status ptq__cifar_directory(ptq_cifar10 *data, const char *path, ptq_
     static const char *const first[] = {"data_batch_1", "test_batch"}; /* by ptq_split */
     char part[32] = "test_batch.bin", found[PTQ__PATH_SIZE];
     int i, train = split == PTQ_SPLIT_TRAIN;
-    for (i = 1; i <= (train ? 99 : 1); i++) {
+    ptq_status status = PTQ_OK;
+    for (i = 1; i <= (train ? 99 : 1) && !status; i++) {
         ptq__text text = ptq__text_over(part, train ? sizeof part : 0);
+        void *bytes = NULL;
+        size_t size = 0;
         ptq__put(&text, "data_batch_%d.bin", i);
-        if (ptq__find_in(path, strlen(path), part, found))
-            PTQ__TRY(ptq__cifar_file(data, found, err));
+        if (!ptq__find_in(path, strlen(path), part, found))
+            continue;
+        status = ptq_file_read(found, 0, &data->allocator, &bytes, &size, err);
+        PTQ__THEN(status, ptq__cifar_append(data, bytes, size, found, err));
+        ptq__free(&data->allocator, bytes);
     }
-    return data->dataset.count ? PTQ_OK : ptq__cifar_wrong(path, first[!train], first[train], err);
+    if (!status && !data->dataset.count)
+        status = ptq__cifar_wrong(path, first[!train], first[train], err);
+    return status;
 }
 
 /* One more class. Its name is shown to people and goes into reports, hence no control characters,
@@ -7127,21 +7145,28 @@ static ptq_status ptq__cifar_classes(ptq_cifar10 *data, const char *folder, size
     return status;
 }
 
-/* A path that ends in .bin is a file, any other a directory. The names of the classes come first,
-   since they say how many labels are legal; for a file they lie beside it, in what is left of the
-   path without the file's name. */
+/* What cannot be read as a file is taken for a directory, unless it is called .bin: ISO C cannot
+   ask. The names of the classes come first, since they say how many labels are legal; for a file
+   they lie beside it, in what is left of the path without the file's name. */
 PTQ_API ptq_status ptq_cifar10_open(const char *path, ptq_split split,
                                     const ptq_allocator *allocator, ptq_cifar10 **out,
                                     ptq_error *err) {
-    size_t length = strlen(path), folder = length;
-    int is_file = length > 4 && !strcmp(path + length - 4, ".bin");
+    size_t size = 0, length = strlen(path), folder = length;
+    int is_bin = length > 4 && !strcmp(path + length - 4, ".bin"), is_file;
     ptq_cifar10 *data = NULL;
-    ptq_status status = ptq__cifar_create(allocator, &data, err);
+    ptq_error unread;
+    void *bytes = NULL;
+    ptq_status status = ptq_file_read(path, 0, allocator, &bytes, &size, &unread);
+    is_file = status == PTQ_OK;
+    if (status && (status != PTQ_IO_ERROR || is_bin))
+        return ptq_error_set(err, status, "%s", unread.text);
     while (is_file && folder && !ptq__is_separator(path[folder - 1]))
         folder--;
+    status = ptq__cifar_create(allocator, &data, err);
     PTQ__THEN(status, ptq__cifar_classes(data, path, folder, err));
-    PTQ__THEN(status, is_file ? ptq__cifar_file(data, path, err)
+    PTQ__THEN(status, is_file ? ptq__cifar_append(data, bytes, size, path, err)
                               : ptq__cifar_directory(data, path, split, err));
+    ptq__free(allocator, bytes);
     PTQ__GIVE(status, data, ptq_cifar10_free, out);
 }
 
@@ -7198,6 +7223,8 @@ static ptq_status ptq__draw(const ptq_dataset *data, size_t count, uint64_t seed
     return PTQ_OK;
 }
 
+/* The same images everywhere for the same data and seed: what chooses is integers alone, and the
+   order in which a folder lists its files does not enter. */
 PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t seed, size_t *indices,
                               const ptq_allocator *allocator, ptq_error *err) {
     ptq_memory memory = {{NULL, NULL, NULL}, ptq__allocator(allocator)};
@@ -7218,7 +7245,8 @@ PTQ_API ptq_status ptq_sample(const ptq_dataset *data, size_t count, uint64_t se
 }
 
 /* Subsets. A part of a data set is a data set itself: it has the size of images and the classes of
-   its base, and a `get` that looks up where the base has the item. */
+   its base, and a `get` that looks up where the base has the item. So whatever takes a data set
+   takes a sample as well, without a copy of any image. */
 static ptq_status ptq__subset_get(void *user, size_t index, void *item, int *label,
                                   ptq_error *err) {
     const ptq_subset *subset = (const ptq_subset *)user;
@@ -7292,7 +7320,8 @@ static void ptq__evaluation_count(ptq_evaluation *e) {
 }
 
 /* Runs the plan over the first images, as many as the options say. Only if `labelled` is set must
-   images have labels: the searches of part four compare logits with logits. */
+   images have labels: the searches of part four compare logits with logits. All logits are kept,
+   four bytes for each class of each image, since what they are compared with is run later. */
 static ptq_status ptq__evaluate(const ptq_plan *plan, const ptq_dataset *data,
                                 const ptq_evaluate_options *options, int labelled,
                                 ptq_evaluation *out, ptq_error *err) {
@@ -7368,7 +7397,8 @@ PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, d
 }
 
 /* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB: one bit more in the codes of
-   everything is worth about 6 of it. */
+   everything is worth about 6 of it, as it halves every error, and 20 log10(2) = 6.02. Infinite
+   where there is no noise. */
 static double ptq__sqnr(double signal, double noise) {
     return noise > 0 ? 10 * log10(signal / noise) : HUGE_VAL;
 }
