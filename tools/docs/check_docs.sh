@@ -225,7 +225,7 @@ check_usage() {
                 grep -q -e "$option\b" "$help" || wrong "$page: ptq $subcommand has no $option"
             done
         done <"$work/used"
-        code_of "$page" | grep -o '\(^\|[ (]\)make [a-z][a-z0-9-]*' | awk '{ print $2 }' | sort -u >"$work/used"
+        code_of "$page" | grep -o '\(^\|[ (]\)make [a-z][a-z0-9_/-]*' | awk '$2 !~ "/" { print $2 }' | sort -u >"$work/used"
         while read -r target; do
             grep -q "^\(.* \)\?$target\( .*\)\?:" Makefile */*.mk || wrong "$page: make has no target $target"
         done <"$work/used"
