@@ -1279,7 +1279,7 @@ struct ptq_comparison {
     size_t before, after;        /* right answers of the baseline, and of the other */
     size_t lost, won;            /* right to wrong, wrong to right */
     double delta_pp;             /* accuracy difference in percentage points */
-    double low_pp, high_pp;      /* exact 95 % interval of it, given the images that changed */
+    double low_pp, high_pp;      /* 95 % interval of it, see ptq_paired_interval */
     double p_value;              /* McNemar's exact test, two-sided */
     double sqnr_db;              /* of the logits: 10 log10(sum x^2 / sum (x - x')^2), infinite if
                                     they are equal; 0 if an evaluation has none */
@@ -1288,15 +1288,23 @@ struct ptq_comparison {
 };
 
 /* PTQ_INVALID_ARGUMENT unless both saw the same number of images with the same labels, and have the
-   same number of classes. Sums are exact: the order of the images does not matter. The interval is
-   Clopper and Pearson's (1934) for the share of `won` among the images that changed between right
-   and wrong; the test is McNemar's (1947) in its exact, binomial form. */
+   same number of classes. Sums are exact: the order of the images does not matter. The test is
+   McNemar's (1947, Psychometrika 12) in its exact, binomial form. */
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err);
 
 #ifndef PTQ_RUN_ONLY
-/* Clopper and Pearson's exact interval for a share: `k` of `n`, at confidence 0 < level < 1. */
-PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high);
+/* 95 % interval of the difference of two accuracies on the same `total` images, in percentage
+   points: of these, the second model has `lost` and `won` some against the first. Score interval for
+   paired proportions (Tango 1998, Statistics in Medicine 17, 891-908): unlike those that look at the
+   images that changed alone, it does not shrink to nothing where few changed or none. Not whole
+   numbers: what so many images would show at the rates seen. lost + won <= total, total > 0. */
+PTQ_API void ptq_paired_interval(double lost, double won, double total, double *low_pp,
+                                 double *high_pp);
+
+/* 95 % interval of a share, such as an accuracy or an agreement, of which `k` of `n` were seen, from
+   0 to 1: Wilson's score interval (1927, Journal of the American Statistical Association 22). */
+PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high);
 #endif
 
 /* One tensor of the quantized model beside the same tensor of the float model. */
@@ -7359,43 +7367,69 @@ PTQ_API ptq_status ptq_evaluate(const ptq_plan *plan, const ptq_dataset *data,
     return ptq__evaluate(plan, data, options, 1, out, err);
 }
 
-/* P(X <= k) for X binomial with n trials of probability p: the sum over i of
-   n! / (i! (n - i)!) p^i (1 - p)^(n - i), by logarithms, since the factors leave the range of
-   double; lgamma(n + 1) is ln n!. */
-static double ptq__binomial_cdf(size_t k, size_t n, double p) {
-    double sum = 0, all = lgamma((double)n + 1);
-    size_t i;
-    if (p <= 0 || k >= n)
-        return 1;
-    if (p >= 1)
-        return 0;
-    for (i = 0; i <= k; i++)
-        sum += exp(all - lgamma((double)i + 1) - lgamma((double)(n - i) + 1) + (double)i * log(p) +
-                   (double)(n - i) * log1p(-p));
-    return sum < 1 ? sum : 1;
+/* Intervals. Both hold the values that the data do not contradict: those at which what was seen lies
+   less than z = 1.96 standard deviations away from what they make one expect, and in 95 of 100 cases
+   it does. The deviation is the one that the supposed value itself causes. (With that of the value
+   seen, which is the textbook's short cut, one would take for certain what happened once: 50 images
+   without a change do not show that there is none.)
+
+   z of 95 %, two-sided. */
+#define PTQ__SCORE 1.959963984540054
+
+/* |k - n p| = z sqrt(n p (1 - p)), solved for p. */
+PTQ_API void ptq_share_interval(size_t k, size_t n, double *low, double *high) {
+    double z2 = PTQ__SCORE * PTQ__SCORE, all = (double)n, hits = (double)k;
+    double middle = (hits + z2 / 2) / (all + z2);
+    double half = n ? sqrt(z2 * (hits * (all - hits) / all + z2 / 4)) / (all + z2) : 0.5;
+    *low = k > 0 ? middle - half : 0;
+    *high = k < n ? middle + half : 1;
 }
 
-/* One end of Clopper and Pearson's interval, by bisection. The lower end is the share p at which so
-   many hits or more, 1 - P(X <= k - 1), become as unlikely as `tail`; the upper end is the one at
-   which so few or fewer, P(X <= k), do. */
-static double ptq__exact_end(size_t k, size_t n, double tail, int upper) {
-    double a = 0, b = 1, p = upper;
-    int i;
-    if (!n || k == (upper ? n : 0)) /* all, or none: the end is 1, or 0 */
-        return p;
-    for (i = 0; i < 60; i++) {
-        p = (a + b) / 2;
-        if (upper ? ptq__binomial_cdf(k, n, p) > tail : 1 - ptq__binomial_cdf(k - 1, n, p) < tail)
-            a = p;
-        else
-            b = p;
+/* How far what was seen lies from a supposed difference d of the shares won and lost:
+
+       (won - lost - n d) / sqrt(n (2 q + d (1 - d)))
+
+   where q is the share of lost images that makes the data likeliest if d is true, so that q + d is
+   that of the won ones: the larger root of 2 n q^2 + (d (2 n + lost - won) - lost - won) q -
+   lost d (1 - d) = 0. */
+static double ptq__paired_score(double lost, double won, double n, double d) {
+    double b = d * (2 * n + lost - won) - lost - won, c = -lost * d * (1 - d);
+    double q = (sqrt(b * b - 8 * n * c > 0 ? b * b - 8 * n * c : 0) - b) / (4 * n);
+    double variance = n * (2 * q + d * (1 - d)), distance = won - lost - n * d;
+    return variance > 0 ? distance / sqrt(variance) : distance > 0 ? HUGE_VAL : -HUGE_VAL;
+}
+
+/* The score falls as d grows: both ends by bisection, from the difference seen outwards. */
+PTQ_API void ptq_paired_interval(double lost, double won, double total, double *low_pp,
+                                 double *high_pp) {
+    double seen = (won - lost) / total;
+    int i, upper;
+    for (upper = 0; upper < 2; upper++) {
+        double inside = seen, outside = upper ? 1 : -1;
+        for (i = 0; i < 60; i++) {
+            double d = (inside + outside) / 2, score = ptq__paired_score(lost, won, total, d);
+            if (score > -PTQ__SCORE && score < PTQ__SCORE)
+                inside = d;
+            else
+                outside = d;
+        }
+        *(upper ? high_pp : low_pp) = 100 * inside;
     }
-    return p;
 }
 
-PTQ_API void ptq_exact_interval(size_t k, size_t n, double level, double *low, double *high) {
-    *low = ptq__exact_end(k, n, (1 - level) / 2, 0);
-    *high = ptq__exact_end(k, n, (1 - level) / 2, 1);
+/* Of the images that changed between right and wrong, a model that is as good would win half. How
+   likely is it then that so few, or fewer, were won or lost (McNemar 1947)? Images that both models
+   get right, or both wrong, tell nothing about which is better.
+
+       p = 2 P(X <= fewer) = 2 sum over i <= fewer of n! / (i! (n - i)!) / 2^n,   n images changed
+
+   By logarithms, since the factors leave the range of double; lgamma(n + 1) is ln n!. */
+static double ptq__mcnemar(size_t lost, size_t won) {
+    double n = (double)(lost + won), sum = 0;
+    size_t i, fewer = lost < won ? lost : won;
+    for (i = 0; i <= fewer; i++)
+        sum += exp(lgamma(n + 1) - lgamma((double)i + 1) - lgamma(n - (double)i + 1) - n * log(2));
+    return sum < 0.5 ? 2 * sum : 1;
 }
 
 /* Signal to quantization noise, 10 log10(sum x^2 / sum (x - x')^2) dB: one bit more in the codes of
@@ -7441,26 +7475,6 @@ static void ptq__drift_add(ptq__drift *drift, const float *x, const float *y, in
     ptq__exact_add(&drift->noise, ptq__finite_float(noise));
 }
 
-/* Of the images that changed between right and wrong, half would be won by chance alone. How far
-   the share p that was won is from 1/2 makes both the interval and the test (McNemar 1947):
-
-       delta = (won - lost) / n = (2 p - 1) (won + lost) / n
-       p-value = 2 P(X <= min(won, lost))    for X binomial, won + lost trials of probability 1/2
-
-   Images that both models get right, or both wrong, tell nothing about which is better, and so do
-   not enter. That makes the test far sharper than one that takes the two accuracies for those of
-   different images. */
-static void ptq__compare_accuracy(ptq_comparison *c) {
-    size_t changed = c->lost + c->won, fewer = c->lost < c->won ? c->lost : c->won;
-    double low, high, n = (double)c->total, share = 100 * (double)changed / n;
-    c->delta_pp = 100 * ((double)c->won - (double)c->lost) / n;
-    ptq_exact_interval(c->won, changed, 0.95, &low, &high);
-    c->low_pp = changed ? (2 * low - 1) * share : 0;
-    c->high_pp = changed ? (2 * high - 1) * share : 0;
-    c->p_value = changed ? 2 * ptq__binomial_cdf(fewer, changed, 0.5) : 1;
-    c->p_value = c->p_value > 1 ? 1 : c->p_value;
-}
-
 PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluation *quantized,
                                ptq_comparison *out, ptq_error *err) {
     int classes = baseline->classes, logits = baseline->logits && quantized->logits;
@@ -7489,7 +7503,10 @@ PTQ_API ptq_status ptq_compare(const ptq_evaluation *baseline, const ptq_evaluat
         if (logits)
             ptq__drift_add(&drift, baseline->logits + at, quantized->logits + at, classes);
     }
-    ptq__compare_accuracy(&result);
+    result.delta_pp = 100 * ((double)result.won - (double)result.lost) / (double)total;
+    ptq_paired_interval((double)result.lost, (double)result.won, (double)total, &result.low_pp,
+                        &result.high_pp);
+    result.p_value = ptq__mcnemar(result.lost, result.won);
     if (logits) {
         result.kl = ptq__exact_value(&drift.kl) / (double)total;
         result.sqnr_db = ptq__sqnr(ptq__exact_value(&drift.signal), ptq__exact_value(&drift.noise));
