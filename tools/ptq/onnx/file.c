@@ -1,4 +1,4 @@
-/* ONNX files as messages and constants, for ptq import.
+/* ONNX files as messages and constants, for ptq import; types of elements, for export too.
 
    protobuf-c checks that a message is well formed, but it recurses as deep as the file nests and
    allocates whatever the file announces. So the bytes are walked once beforehand. */
@@ -193,22 +193,36 @@ const char *onnx_type_name(int type) {
     return text;
 }
 
+int onnx_code_type(ptq_type type) {
+    return type == PTQ_TYPE_S8 || type == PTQ_TYPE_PACKED_S ? ONNX_INT8 : ONNX_UINT8;
+}
+
+/* SIZE_MAX where there are too many, or a dimension is negative. */
+static size_t count_elements(size_t rank, const int64_t *dims) {
+    size_t count = 1;
+
+    for (size_t i = 0; i < rank; i++) {
+        if (dims[i] < 0 || dims[i] > PTQ_MAX_ELEMENTS)
+            return SIZE_MAX;
+        count *= (size_t)dims[i];
+        if (count > PTQ_MAX_ELEMENTS)
+            return SIZE_MAX;
+    }
+    return count;
+}
+
 int onnx_create(onnx_file *file, int type, int rank, const int64_t *dims, const char *what,
                 onnx_constant *out) {
-    size_t count = 1, width = onnx_width(type);
+    size_t count, width = onnx_width(type);
 
     memset(out, 0, sizeof *out);
     if (rank > ONNX_MOST_RANK)
         return fail("%s: tensor '%s' has %d dimensions; at most %d are supported", file->path, what,
                     rank, ONNX_MOST_RANK);
-    for (int i = 0; i < rank; i++) {
-        if (dims[i] < 0 || (uint64_t)dims[i] > PTQ_MAX_ELEMENTS ||
-            count * (size_t)dims[i] > PTQ_MAX_ELEMENTS)
-            return fail("%s: tensor '%s' has more than %d elements, or a negative dimension",
-                        file->path, what, PTQ_MAX_ELEMENTS);
-        out->dim[i] = dims[i];
-        count *= (size_t)dims[i];
-    }
+    count = count_elements((size_t)rank, dims);
+    if (count == SIZE_MAX)
+        return fail("%s: tensor '%s' has more than %d elements, or a negative dimension",
+                    file->path, what, PTQ_MAX_ELEMENTS);
     if (count * width > file->allowance)
         return fail("%s: tensor '%s': the constants would take many times the size of the file",
                     file->path, what);
@@ -216,6 +230,8 @@ int onnx_create(onnx_file *file, int type, int rank, const int64_t *dims, const 
     if (!out->data)
         return fail("no memory for tensor '%s'", what);
     file->allowance -= count * width;
+    for (int i = 0; i < rank; i++)
+        out->dim[i] = dims[i];
     out->type = type;
     out->rank = rank;
     out->count = count;
@@ -351,19 +367,6 @@ static int find_elements(onnx_file *file, const Onnx__TensorProto *tensor, const
     return 0;
 }
 
-static size_t shape_elements(const Onnx__TensorProto *tensor) {
-    size_t count = 1;
-
-    for (size_t i = 0; i < tensor->n_dims; i++) {
-        if (tensor->dims[i] < 0 || tensor->dims[i] > PTQ_MAX_ELEMENTS)
-            return SIZE_MAX;
-        count *= (size_t)tensor->dims[i];
-        if (count > PTQ_MAX_ELEMENTS)
-            return SIZE_MAX;
-    }
-    return count;
-}
-
 static void copy_elements(const stored *from, onnx_constant *to) {
     for (size_t i = 0; i < to->count; i++) {
         if (to->type == ONNX_FLOAT)
@@ -380,7 +383,7 @@ static void copy_elements(const stored *from, onnx_constant *to) {
 int onnx_load(onnx_file *file, const Onnx__TensorProto *tensor, const char *what,
               onnx_constant *out) {
     int type = tensor->data_type;
-    size_t count = shape_elements(tensor);
+    size_t count = count_elements(tensor->n_dims, tensor->dims);
     stored from;
 
     if (!onnx_width(type))

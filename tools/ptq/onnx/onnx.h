@@ -1,5 +1,5 @@
-/* ONNX files: what reading (onnx_file.c), importing (onnx_import.c) and exporting (onnx_export.c)
-   share. The format: https://github.com/onnx/onnx/blob/main/docs/IR.md. */
+/* ONNX files: what reading (onnx/file.c), importing (import/onnx_*.c) and exporting (export/onnx_*.c)
+   share; onnx/missing.c stands in where a build has none of that. The format: https://github.com/onnx/onnx/blob/main/docs/IR.md. */
 #ifndef PTQ_TOOL_ONNX_H
 #define PTQ_TOOL_ONNX_H
 
@@ -9,11 +9,6 @@
    "qoperator", or NULL for qdq. */
 int import_onnx(const char *path, ptq_model **out);
 int export_onnx(const char *model_path, const char *out_path, const char *form);
-
-/* What both answer in a build without protobuf-c, its compiler or onnx.proto. */
-#define ONNX_MISSING                                                                               \
-    ".onnx files need protobuf-c, protoc-c and onnx.proto (Debian: libprotobuf-c-dev, "            \
-    "protobuf-c-compiler, libonnx-dev); install them and build again"
 
 #ifdef PTQ_HAVE_onnx
 
@@ -63,6 +58,9 @@ int onnx_create(onnx_file *file, int type, int rank, const int64_t *dims, const 
 
 /* Bytes of one element of a constant. */
 size_t onnx_width(int type);
+
+/* The element type of 8-bit codes. */
+int onnx_code_type(ptq_type type);
 
 /* "FLOAT"; "type 99" for what onnx.proto does not know. Static memory, overwritten. */
 const char *onnx_type_name(int type);
