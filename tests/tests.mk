@@ -102,6 +102,7 @@ $(BUILD)/test_onnx: $(ONNX_TESTED)
 # Fuzzing: `make fuzz` drives every target with libFuzzer (FUZZER=afl: with AFL++) for FUZZ_SECONDS;
 # the tests replay the seeds. A driver brings main(): the one that replays files, or the fuzzer's.
 FUZZ_TARGETS := model graph cifar10 calibration $(if $(HAVE_ONNX),onnx) arguments kernels
+COMMA        := ,
 FUZZ_SECONDS ?= 60
 FUZZER       ?= libfuzzer
 FUZZ_DRIVER  ?= tests/fuzz/replay.c
@@ -124,21 +125,15 @@ $(BUILD)/fuzz-%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/fuzz/networks.h \
 	$(Q)$(CC) $(CFLAGS) -Itools/ptq -D_POSIX_C_SOURCE=200809L -DPTQ_IMPLEMENTATION_DONE $< $(FUZZ_DRIVER) \
 	    $(BUILD)/ptq_impl.o $(LINKED) -lm -o $@
 
-# The tool as one object: its variables in sections that the harness can find, and those of its
-# functions weak that the harness has its own of.
-$(BUILD)/fuzz-tool.o: $(TOOL_OBJECTS)
-	$(Q)$(CC) -nostdlib -r -Wl,--wrap=trainer_create $^ -o $@.all
-	@objcopy --redefine-sym main=ptq_main --redefine-sym pthread_create=ptq_thread \
-	    --redefine-sym __wrap_trainer_create=ptq_tool_trainer_create \
-	    $(foreach f,resnet8 calibrate calibration_load convert evaluate kernel_self_test \
-	        observer_range,--redefine-sym ptq_$f=ptq_tool_$f) \
-	    --weaken-symbol=count_cores --weaken-symbol=seconds_now --weaken-symbol=progress_show \
-	    --weaken-symbol=images_open \
-	    --rename-section .data=ptq_data --rename-section .data.rel.local=ptq_data \
-	    --rename-section .data.rel=ptq_data --rename-section .bss=ptq_bss $@.all $@
-
-$(BUILD)/fuzz-arguments: LINKED := $(BUILD)/fuzz-tool.o $(LIB_LDFLAGS)
-$(BUILD)/fuzz-arguments: $(BUILD)/fuzz-tool.o
+# The whole tool but for main, and functions of it and of the library in whose place those of the
+# harness are called.
+FUZZED_TOOL = $(filter-out %/main.o,$(TOOL_OBJECTS))
+WRAPPED     = count_cores images_open progress_show pthread_create ptq_calibrate \
+              ptq_calibration_load ptq_convert ptq_evaluate ptq_kernel_self_test \
+              ptq_observer_range ptq_resnet8 seconds_now trainer_create
+$(BUILD)/fuzz-arguments: LINKED = $(FUZZED_TOOL) $(addprefix -Wl$(COMMA)--wrap=,$(WRAPPED)) \
+                                  $(LIB_LDFLAGS)
+$(BUILD)/fuzz-arguments: $(FUZZED_TOOL)
 
 # This one sees internals, and its vector kernels take minutes to instrument.
 $(BUILD)/fuzz-kernels: tests/fuzz/kernels.c tests/fuzz/fuzz.h ptq.h $(filter %.c,$(FUZZ_DRIVER)) \

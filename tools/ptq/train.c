@@ -4,6 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "commands.h"
+#include "ptq.h"
+#include "shared/files.h"
+#include "shared/machine.h"
+#include "shared/options.h"
+#include "shared/output.h"
+#include "shared/progress.h"
 #include "train/run.h"
 
 /* ---- Options ---- */
@@ -313,6 +320,7 @@ int command_train(int argc, char **argv) {
     run r;
     const train_options *o = &r.options;
 
+    interrupted = 0;
     memset(&r, 0, sizeof r);
     r.options.seed = 1;
     r.options.threads = count_cores();

@@ -2,11 +2,15 @@
    the kind that works with ptq.h. It holds the model file's bytes and the functions of
    library_runner.h, which run them in static memory. */
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "export/c_header.h"
 #include "export/library_runner.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/output.h"
 
 /* The lines of that file, made by the Makefile: a list of strings that ends with NULL. */
 static const char *const runner_lines[] = {

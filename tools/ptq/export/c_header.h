@@ -2,7 +2,9 @@
 #ifndef PTQ_TOOL_C_HEADER_H
 #define PTQ_TOOL_C_HEADER_H
 
-#include "shared/common.h"
+#include <stdio.h>
+
+#include "ptq.h"
 
 /* Writes the model file at `model_path` as a header; `name` is what its functions begin with, NULL:
    made from the name of `out_path`. 0, or 1 after an error on standard error. */

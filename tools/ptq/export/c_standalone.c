@@ -1,10 +1,14 @@
 /* Headers that do without ptq.h, for ptq export --c-header --standalone: tables of a quantized
    network's weights, copies of the kernels in standalone_kernels.h that it needs, and a function
    that calls them one after the other. */
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "export/c_header.h"
+#include "ptq.h"
+#include "shared/output.h"
 
 /* The lines of that file, made by the Makefile: a list of strings that ends with NULL. */
 static const char *const kernel_lines[] = {

@@ -2,10 +2,13 @@
 
    Such a file says what it is in the attribute model_config, a JSON text, and keeps the
    weights in /model_weights/LAYER/LAYER/kernel:0. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "shared/common.h"
+#include "import/keras.h"
+#include "ptq.h"
+#include "shared/output.h"
 
 #if defined(PTQ_HAVE_hdf5) && defined(PTQ_HAVE_jansson)
 

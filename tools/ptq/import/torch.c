@@ -3,11 +3,14 @@
    Such a file holds tensors by name and nothing else. The network comes from the caller, as a graph
    text, or is ResNet8; names that differ are translated by rules. */
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "shared/common.h"
 #include "import/torch.h"
+#include "ptq.h"
+#include "shared/files.h"
+#include "shared/output.h"
 
 #define MOST_TEXT_BYTES ((size_t)16 << 20)
 #define MOST_NAME 255 /* longer names fit no rule */

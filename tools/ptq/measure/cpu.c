@@ -2,7 +2,11 @@
    they compute what the scalar ones do. */
 #include <string.h>
 
-#include "shared/common.h"
+#include "measure/cpu.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/machine.h"
+#include "shared/output.h"
 
 /* One instruction set. */
 typedef struct isa_info {

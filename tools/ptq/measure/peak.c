@@ -3,9 +3,13 @@
    Each loop turns twelve independent sums, which is more than latency times instructions per cycle
    on the processors that have them; the operands are zeros, which take as long as anything else.
    Only what ptq_isa_support finds available is run: nothing is asked of the processor here. */
+#include <stdint.h>
 #include <string.h>
 
-#include "measure/bench.h"
+#include "measure/peak.h"
+#include "measure/team.h"
+#include "ptq.h"
+#include "shared/machine.h"
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__TINYC__)
 

@@ -4,10 +4,21 @@
    turns, round after round, and what is compared (share of the peak, speed-up by a second thread)
    is the median of ratios within one turn, not a ratio of figures taken at different times. */
 #include <math.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "measure/bench.h"
+#include "data/find.h"
+#include "measure/peak.h"
+#include "measure/table.h"
+#include "measure/team.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/files.h"
+#include "shared/machine.h"
+#include "shared/output.h"
+#include "shared/progress.h"
 
 enum { MOST_ROUNDS = 64, LEAST_ROUNDS = 3, PLANNED_ROUNDS = 10, MOST_SAMPLES = 4096 };
 enum { LAYER_RUNS = 200, LOADS = 21, PROBE_IMAGES = 32 };

@@ -1,8 +1,13 @@
 /* Images in memory, and the threads that share a call of ptq bench. */
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "measure/bench.h"
+#include "data/find.h"
+#include "measure/team.h"
+#include "ptq.h"
+#include "shared/files.h"
+#include "shared/output.h"
 
 /* ---- Images ---- */
 
@@ -210,22 +215,4 @@ int compare_doubles(const void *a, const void *b) {
 double median_of(double *values, size_t count) {
     qsort(values, count, sizeof *values, compare_doubles);
     return values[count / 2];
-}
-
-void find_machine(char *name, size_t size) {
-    FILE *file = fopen("/proc/cpuinfo", "r");
-    char line[256];
-
-    snprintf(name, size, "unknown");
-    while (file && fgets(line, sizeof line, file)) {
-        const char *colon = strchr(line, ':');
-
-        if (strncmp(line, "model name", 10) == 0 && colon) {
-            snprintf(name, size, "%s", colon + 2);
-            name[strcspn(name, "\n")] = 0;
-            break;
-        }
-    }
-    if (file)
-        fclose(file);
 }

@@ -1,8 +1,14 @@
 /* ptq run --tensors: every intermediate tensor of a model, for comparing with other programs. */
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "shared/common.h"
+#include "measure/tensors.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/files.h"
+#include "shared/output.h"
 
 /* One tensor of all images, one behind the other: N x H x W x C. */
 typedef struct stack {

@@ -1,9 +1,14 @@
 /* Mistakes made with images, and with the numbers that go into a file. */
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/images.h"
+#include "measure/accuracy.h"
 #include "mistakes/mistake.h"
+#include "ptq.h"
+#include "shared/output.h"
 
 static int measure_right(const lab *at) {
     return measure_model("right", at, at->quantized, &at->images);

@@ -1,11 +1,15 @@
 /* Mistakes made with the graph: what is fused, when a tensor is observed, which statistics batch
    norm takes. */
 #include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "measure/accuracy.h"
 #include "mistakes/mistake.h"
+#include "ptq.h"
+#include "shared/output.h"
 
 /* ---- No fusion ---- */
 

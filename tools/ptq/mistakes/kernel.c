@@ -5,10 +5,15 @@
    else they prove nothing. */
 #include <assert.h>
 #include <math.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "measure/accuracy.h"
 #include "mistakes/mistake.h"
+#include "ptq.h"
+#include "shared/output.h"
 
 typedef struct runner {
     const ptq_model *model;

@@ -1,10 +1,14 @@
-/* What the parts of ptq mistake share: the subcommand and its measuring (mistake.c), mistakes made
-   with images and numbers (mistake_data.c), with the graph (mistake_graph.c), in the kernel
-   (mistake_kernel.c). */
+/* What the parts of ptq mistake share: measuring (measure.c), mistakes made with images and numbers
+   (data.c), with the graph (graph.c), in the kernel (kernel.c). */
 #ifndef PTQ_TOOL_MISTAKE_H
 #define PTQ_TOOL_MISTAKE_H
 
-#include "shared/common.h"
+#include <stddef.h>
+
+#include "data/images.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/files.h"
 
 /* What every mistake starts from, and the right way to which it is compared. Calibration runs on
    scalar kernels, so that the numbers are the same on every processor. */
@@ -66,7 +70,9 @@ int measure_model(const char *how, const lab *at, const ptq_model *model,
 int calibrate_any(const ptq_model *model, const ptq_dataset *images, int accept_any,
                   ptq_calibration **out);
 
-/* Converts the fused model by a calibration and measures the result. */
+/* Converts the fused model by a calibration; and measures the result. */
+int convert_lab(const lab *at, const ptq_calibration *calibration, const ptq_scheme *scheme,
+                ptq_model **out);
 int measure_calibration(const char *how, const lab *at, const ptq_calibration *calibration,
                         const ptq_scheme *scheme);
 

@@ -3,7 +3,12 @@
 #ifndef PTQ_TOOL_ONNX_H
 #define PTQ_TOOL_ONNX_H
 
-#include "shared/common.h"
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ptq.h"
+#include "shared/files.h"
+#include "shared/output.h"
 
 /* A model from an ONNX file, and back; 0, or 1 after an error on standard error. `form`: "qdq",
    "qoperator", or NULL for qdq. */

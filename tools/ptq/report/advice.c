@@ -1,11 +1,15 @@
 /* The advice of ptq sensitivity on the page of ptq report: which layers cost most, and what would
    help. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "ptq.h"
 #include "report/report.h"
 #include "report/svg.h"
+#include "shared/output.h"
+#include "shared/progress.h"
 
 /* ---- The scheme of a model, from its metadata ---- */
 

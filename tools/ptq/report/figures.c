@@ -2,8 +2,11 @@
    several side by side. Colours come from classes, so that a page can follow the reader's choice of
    light or dark. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "measure/accuracy.h"
+#include "ptq.h"
 #include "report/report.h"
 #include "report/svg.h"
 

@@ -1,8 +1,12 @@
 /* The page of ptq report: words first, then tables, then figures. It needs no script and nothing
    from elsewhere; pictures are inside it. */
 #include <math.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "measure/accuracy.h"
+#include "ptq.h"
 #include "report/report.h"
 #include "report/svg.h"
 

@@ -1,9 +1,15 @@
-/* What the parts of ptq report share: the measurements (report.c), the figures made of them
-   (report_figures.c) and the page (report_html.c). */
+/* What the parts of ptq report share: the measurements (measure.c), the figures made of them
+   (figures.c), the advice (advice.c), the page (html.c) and the single figure (png.c). */
 #ifndef PTQ_TOOL_REPORT_H
 #define PTQ_TOOL_REPORT_H
 
-#include "shared/common.h"
+#include <stdint.h>
+#include <stdio.h>
+
+#include "data/images.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/files.h"
 
 #define MOST_SUBJECTS 12
 
@@ -39,6 +45,19 @@ typedef struct report {
     ptq_sensitivity_report advice;
 } report;
 
+/* What is to be measured. */
+typedef struct report_request {
+    const char *model[MOST_SUBJECTS]; /* quantized ones, then NULL */
+    const char *baseline, *data;
+    int samples, seed;  /* training images for ranges and histograms */
+    int limit, threads; /* limit: of test images; 0: all of them */
+    int advice;
+} report_request;
+
+/* Fills a report that is all zeros. 0, or 1 after an error; close it in either case. */
+int measure_report(const report_request *wanted, report *r);
+void close_report(report *r);
+
 /* What a figure can show: of all models together, of one model, or of one tensor in one model. */
 typedef enum figure_scope { OF_ALL, OF_MODEL, OF_TENSOR } figure_scope;
 
@@ -61,10 +80,19 @@ ptq_qparams tensor_codes(const ptq_model *model, const char *tensor);
 /* The tensor with the least SQNR; NULL if there is none. */
 const ptq_layer_error *weakest_layer(const subject *s);
 
-/* Fills `advised` and `advice`; 0, or 1 after an error. And their section (report_advice.c). */
+/* Fills `advised` and `advice`; 0, or 1 after an error. And their section. */
 int measure_advice(report *r, int threads);
 void write_advice(FILE *out, const report *r);
 
 void write_page(FILE *out, const report *r);
+
+/* One figure alone, of the first model. */
+typedef struct png_request {
+    const char *path, *figure, *tensor; /* tensor NULL: the first */
+} png_request;
+
+/* Whether this build can draw it: to be asked before long work. */
+int check_png(const png_request *wanted);
+int save_png(const report *r, const png_request *wanted);
 
 #endif

@@ -1,5 +1,6 @@
 /* Drawing SVG: style, shapes, axes. */
 #include <math.h>
+#include <stdio.h>
 
 #include "report/svg.h"
 

@@ -3,6 +3,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ptq.h"
+#include "shared/files.h"
+#include "shared/output.h"
 #include "train/run.h"
 
 static int add_vector(ptq_archive *to, const char *name, float *values, size_t n, ptq_error *err) {

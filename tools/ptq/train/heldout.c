@@ -3,6 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "measure/accuracy.h"
+#include "ptq.h"
+#include "shared/engine.h"
+#include "shared/output.h"
 #include "train/run.h"
 
 const float *best_state(const run *r) {

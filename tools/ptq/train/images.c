@@ -4,6 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/find.h"
+#include "ptq.h"
+#include "shared/files.h"
+#include "shared/output.h"
 #include "train/run.h"
 
 void train_images_close(train_images *set) {

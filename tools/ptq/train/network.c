@@ -2,6 +2,8 @@
    preprocessing. */
 #include <stdlib.h>
 
+#include "ptq.h"
+#include "shared/output.h"
 #include "train/run.h"
 
 /* "A,B,C", or one number for all channels. */

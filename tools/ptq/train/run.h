@@ -2,7 +2,10 @@
 #ifndef PTQ_TOOL_TRAIN_RUN_H
 #define PTQ_TOOL_TRAIN_RUN_H
 
-#include "shared/common.h"
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ptq.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
 

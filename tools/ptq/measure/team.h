@@ -1,14 +1,16 @@
-/* What the measurements of ptq bench share: images, a team of threads, the core's own peak. */
-#ifndef PTQ_TOOL_BENCH_H
-#define PTQ_TOOL_BENCH_H
+/* What ptq bench times: images in memory, and a team of threads that share a call. */
+#ifndef PTQ_TOOL_TEAM_H
+#define PTQ_TOOL_TEAM_H
 
 #include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
 
-#include "shared/common.h"
+#include "ptq.h"
 
 #define MOST_THREADS 256
 
-/* ---- Images in memory (team.c) ---- */
+/* ---- Images in memory ---- */
 
 typedef struct image_store {
     uint8_t *pixels; /* count images */
@@ -22,7 +24,7 @@ typedef struct image_store {
 int images_open(const char *path, size_t image_bytes, size_t least, size_t most, image_store *out);
 void images_close(image_store *images);
 
-/* ---- Threads that share a call (team.c) ---- */
+/* ---- Threads that share a call ---- */
 
 typedef struct team team;
 
@@ -58,35 +60,6 @@ int team_check(const team *crew);
 
 /* ---- Numbers ---- */
 
-int compare_doubles(const void *a, const void *b);
 double median_of(double *values, size_t count); /* sorts them; the upper one of an even number */
-
-void find_machine(char *name, size_t size);
-
-/* ---- What a core can do (peak.c) ---- */
-
-/* The multiply-add that the kernels of an instruction set rest on. */
-typedef struct peak_unit {
-    const char *isa, *name;
-    int integer;
-    double macs; /* of one turn of the loop */
-    void (*loop)(long turns);
-} peak_unit;
-
-/* NULL where none is known, or it is not available here. */
-const peak_unit *peak_find(ptq_isa isa, int integer);
-
-/* Multiply-adds per nanosecond (GMAC/s) in about `seconds`. */
-double peak_measure(const peak_unit *unit, double seconds);
-
-/* ---- The table (bench_table.c) ---- */
-
-typedef struct table_options {
-    const char *model, *quantized, *data;
-    int batch, seconds;
-    int json;
-} table_options;
-
-int bench_table(const table_options *options);
 
 #endif
