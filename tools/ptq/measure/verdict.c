@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "measure/verdict.h"
-#include "shared/common.h"
+#include "shared/output.h"
 
 static int is_shown(const ptq_comparison *c, double images, double margin) {
     double scale = images / (double)c->total, low, high;
