@@ -6,9 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common.h"
-#include "optimizer.h"
-#include "trainer.h"
+#include "shared/common.h"
+#include "train/optimizer.h"
+#include "train/trainer.h"
 
 /* ---- Options ---- */
 
