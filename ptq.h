@@ -1492,10 +1492,12 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
 
 /* What the other parts give to this one. */
 typedef struct ptq__text ptq__text;
+typedef struct ptq__span ptq__span;
 typedef struct ptq__step ptq__step;
 typedef struct ptq__converter ptq__converter;
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator);
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
+static int ptq__read_float(ptq__span span, float *out);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
@@ -1509,7 +1511,7 @@ static int ptq__is_separator(char c);
 #endif
 
 /* ---- [STATUS] -----------------------------------------------------------------------------------
-   What everything below stands on: names, text, errors, memory, sorting, the reading of numbers.
+   What everything below stands on: names, text, errors, memory, sorting.
    None of it is about networks; skip it, and come back where a name is not plain. The library
    formats and reads numbers itself, since printf and strtod obey the locale of the program, in
    which 0.5 may be written "0,5", and since a build without stdio has neither. */
@@ -1891,15 +1893,15 @@ static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, co
 
 /* Reading.
 
-   What is read may come from anywhere: nothing relies on a terminating 0, and numbers are refused
-   unless the whole of their text is one. Readers walk over a text by cutting pieces off its front;
-   nothing is copied, so that the text must stay as long as its pieces are used.
+   What is read may come from anywhere: nothing relies on a terminating 0. Readers walk over a text
+   by cutting pieces off its front; nothing is copied, so that the text must stay as long as its
+   pieces are used. Numbers are read where files are, in part two.
 
    A piece of a text: n bytes, not terminated. */
-typedef struct ptq__span {
+struct ptq__span {
     const char *p;
     size_t n;
-} ptq__span;
+};
 
 static ptq__span ptq__span_of(const char *text) {
     ptq__span span = {text, strlen(text)};
@@ -1934,71 +1936,6 @@ static ptq__quote ptq__quoted(ptq__span span) {
         quote.text[i] = span.p[i] >= 32 && span.p[i] < 127 ? span.p[i] : '?';
     quote.text[n] = 0;
     return quote;
-}
-
-/* An integer from low to high: at most 18 digits, and a '-'. 1 on success. */
-static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out) {
-    int64_t value = 0;
-    size_t i, sign = span.n && span.p[0] == '-';
-    for (i = sign; i < span.n; i++) {
-        if (span.p[i] < '0' || span.p[i] > '9' || i - sign >= 18)
-            return 0;
-        value = value * 10 + (span.p[i] - '0');
-    }
-    value = sign ? -value : value;
-    if (span.n == sign || value < low || value > high)
-        return 0;
-    *out = value;
-    return 1;
-}
-
-/* A decimal number, "-12.5e-3", as a float: 1 on success, 0 if it is none or rounds to infinity.
-   The first 17 or 18 digits make an integer, `digits`, which a power of ten then scales in double
-   precision:
-
-       value = digits * 10^exponent
-
-   That is exact enough for every float that was written with nine digits to come back the same. */
-static int ptq__read_float(ptq__span span, float *out) {
-    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
-    double value = 0;
-    uint64_t digits = 0;
-    int64_t power = 0;
-    int exponent = 0, seen = 0, point = 0;
-    size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+');
-    for (; i < span.n && span.p[i] != 'e' && span.p[i] != 'E'; i++) {
-        if (span.p[i] == '.' && !point) {
-            point = 1;
-            continue;
-        }
-        if (span.p[i] < '0' || span.p[i] > '9' || i > 400)
-            return 0;
-        seen = 1;
-        if (digits < 100000000000000000u) {
-            digits = digits * 10 + (uint64_t)(span.p[i] - '0');
-            exponent -= point;
-        } else {
-            exponent += !point; /* a digit more than counts: ten times as much */
-        }
-    }
-    if (i < span.n) { /* behind the e */
-        ptq__span rest = {span.p + i + 1, span.n - i - 1};
-        if (rest.n > 1 && rest.p[0] == '+' && rest.p[1] != '-') {
-            rest.p++;
-            rest.n--;
-        }
-        seen = seen && ptq__read_int(rest, -400, 400, &power);
-    }
-    exponent += (int)power;
-    if (!seen || (digits && exponent > 300))
-        return 0;
-    if (digits && exponent >= -300) /* below is nothing that a float could hold */
-        value = exponent < 0 ? (double)digits / ptq__pow10(-exponent)
-                             : (double)digits * ptq__pow10(exponent);
-    if (value >= most)
-        return 0;
-    *out = (float)(span.p[0] == '-' ? -value : value);
-    return 1;
 }
 
 /* ---- [TENSOR] -----------------------------------------------------------------------------------
@@ -4586,13 +4523,6 @@ static void ptq__run_until(ptq_session *session, ptq_type type, const void *item
     }
 }
 
-/* What is wanted of each image's result, one row behind the other; NULL: not wanted. */
-typedef struct ptq__wanted {
-    float *logits, *probabilities; /* count x classes */
-    int32_t *codes;                /* count x classes */
-    int *classes;                  /* count */
-} ptq__wanted;
-
 /* The node whose result is the logits as codes: the last one, or the one before that makes them
    real numbers. -1 if they never were codes. */
 static int ptq__coded_logits(const ptq_plan_info *info) {
@@ -4608,78 +4538,80 @@ static float ptq__real(const ptq_node *node, const void *data, int i) {
                                : ((const float *)data)[i];
 }
 
-static void ptq__read_result(const ptq_session *session, size_t image, const ptq__wanted *wanted) {
+/* What is wanted of the last image: `classes` logits, as real numbers and as codes, and the class
+   with the largest; NULL: not wanted. */
+static void ptq__read_result(const ptq_session *session, float *logits, int32_t *codes, int *best) {
     const ptq_plan_info *info = &session->plan->info;
     const ptq_node *node = &info->model->node[info->logits];
     const void *result = ptq__result(session, info->logits);
-    int c, best = 0, classes = info->classes, coded = ptq__coded_logits(info);
-    size_t row = image * (size_t)classes;
-    float *probabilities = wanted->probabilities ? wanted->probabilities + row : NULL;
-    for (c = 0; c < classes; c++) {
+    int coded = ptq__coded_logits(info), c, largest = 0;
+    for (c = 0; c < info->classes; c++) {
         float value = ptq__real(node, result, c);
-        if (wanted->logits)
-            wanted->logits[row + (size_t)c] = value;
-        if (probabilities)
-            probabilities[c] = value;
-        if (wanted->codes)
-            wanted->codes[row + (size_t)c] =
-                ptq__load(ptq__result(session, coded), c, info->model->node[coded].q.type);
-        best = value > ptq__real(node, result, best) ? c : best;
+        if (logits)
+            logits[c] = value;
+        if (codes)
+            codes[c] = ptq__load(ptq__result(session, coded), c, info->model->node[coded].q.type);
+        largest = value > ptq__real(node, result, largest) ? c : largest;
     }
-    if (probabilities)
-        ptq__softmax(probabilities, probabilities, classes);
-    if (wanted->classes)
-        wanted->classes[image] = best;
+    if (best)
+        *best = largest;
 }
 
-/* Steps behind the logits (a softmax) run only where their results are kept. */
+/* `count` items, and for each one row of what is wanted of it; NULL: not wanted. Real numbers are
+   looked at first: no code stands for a NaN. Steps behind the logits (a softmax) run only where
+   their results are kept. */
 static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *items, size_t count,
-                               const ptq__wanted *wanted, ptq_error *err) {
+                               float *logits, float *probabilities, int32_t *codes, int *classes,
+                               ptq_error *err) {
     const ptq_plan_info *info = &session->plan->info;
-    int end = session->options.keep ? info->model->nodes : info->logits + 1,
-        real = type == PTQ_TYPE_F32;
+    int end = session->options.keep ? info->model->nodes : info->logits + 1;
+    int real = type == PTQ_TYPE_F32, n = info->classes;
     size_t i, k, bytes = info->pixels * (real ? sizeof(float) : 1);
     if (!items && count)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no %s given",
                              real ? "input is" : "pixels are");
     for (i = 0; i < count; i++) {
         const void *item = (const char *)items + i * bytes;
+        size_t row = i * (size_t)n;
         for (k = 0; k < info->pixels && real; k++)
             if (!ptq__is_finite(((const float *)item)[k]))
                 return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
                                      (double)((const float *)item)[k]);
         ptq__run_until(session, type, item, end);
-        ptq__read_result(session, i, wanted);
+        ptq__read_result(session, logits ? logits + row : NULL, codes ? codes + row : NULL,
+                         classes ? classes + i : NULL);
+        if (probabilities) {
+            ptq__read_result(session, probabilities + row, NULL, NULL);
+            ptq__softmax(probabilities + row, probabilities + row, n);
+        }
     }
     return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
                            float *probabilities, ptq_error *err) {
-    ptq__wanted wanted = {logits, probabilities, NULL, NULL};
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, logits, probabilities, NULL, NULL,
+                        err);
 }
 
 PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
                                float *logits, float *probabilities, ptq_error *err) {
-    ptq__wanted wanted = {logits, probabilities, NULL, NULL};
-    return ptq__run_all(session, PTQ_TYPE_F32, input, count, &wanted, err);
+    return ptq__run_all(session, PTQ_TYPE_F32, input, count, logits, probabilities, NULL, NULL,
+                        err);
 }
 
 PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
                                  int32_t *codes, ptq_error *err) {
-    ptq__wanted wanted = {NULL, NULL, codes, NULL};
     if (ptq__coded_logits(&session->plan->info) < 0)
         return ptq_error_set(err, PTQ_UNSUPPORTED,
                              "the logits of this model are real numbers;"
                              " convert it with code_logits");
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, NULL, NULL, codes, NULL, err);
 }
 
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err) {
-    ptq__wanted wanted = {NULL, NULL, NULL, classes};
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, NULL, NULL, NULL, classes, err);
 }
 
 PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
@@ -4729,94 +4661,6 @@ static int ptq__gather(const ptq_session *session, int index, int group, int pos
     else
         ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
     return step->taps;
-}
-
-/* One element of channel c explained: the products of patch (taps codes less their zero point) in
-   the order of the weights, the accumulator, and the code or real number that becomes of it. */
-static void ptq__explain_sum(ptq__text *text, const ptq__step *step, const int16_t *patch, int c) {
-    const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
-    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    int32_t sum = 0, code, b = bias ? bias[c] : 0, zero = step->clamp.zero_point;
-    int32_t low = step->clamp.low, high = step->clamp.high;
-    float m = step->multiplier[c], f;
-    int k;
-    for (k = 0; k < step->taps; k++) {
-        int w = ptq__code(weight, (size_t)c * (size_t)step->taps + (size_t)k) - weight->zero_point;
-        sum += patch[k] * w;
-        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
-                 (int)sum);
-    }
-    sum += b;
-    f = ptq__mul((float)sum, m);
-    ptq__put(text,
-             "bias %d: accumulator %d\n"
-             "multiplier %g = input scale %g * weight scale %g",
-             (int)b, (int)sum, (double)m, (double)step->from[0]->q.scale,
-             (double)weight->scale[weight->scales > 1 ? c : 0]);
-    if (q->type == PTQ_TYPE_F32) {
-        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)sum, (double)m, (double)f);
-        return;
-    }
-    code = ptq_requantize(sum, m, zero, low, high);
-    ptq__put(text,
-             " / output scale %g\n"
-             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
-             "code stands for %g\n",
-             (double)q->scale, (int)sum, (double)m, (double)f, (int)(low - zero),
-             (int)(high - zero), (int)zero, (int)code, (double)ptq_dequantize(code, q));
-}
-
-/* The addition fused behind it, of element `at`. */
-static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
-                                  int at) {
-    const ptq_node *node = step->node;
-    const ptq_qparams *other = &step->from[1]->q;
-    const ptq__adder *adder = &step->adder;
-    int32_t own = ptq__load(frame->mid, at, node->mid.type);
-    int32_t residual = ptq__load(frame->in[1], at, other->type);
-    int32_t y = ptq__load(frame->out, at, node->q.type);
-    int first = node->residual == PTQ_RESIDUAL_FIRST;
-    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
-             (double)ptq_dequantize(residual, other));
-    ptq__put(text,
-             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
-             " %d, stands for %g\n",
-             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
-             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
-             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
-}
-
-PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
-                               char *buffer, size_t size, size_t *length, ptq_error *err) {
-    const ptq_model *model = session->plan->info.model;
-    int index = ptq_model_find(model, name), position;
-    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
-    const int *shape = step->node->shape;
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq__frame frame;
-    int16_t *patch;
-    if (!session->options.keep || !session->input)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "explain: the session must be made with `keep`, and have run");
-    if (index < 0 || !ptq__has_weight(step->node->op) ||
-        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
-        x >= shape[1] || c < 0 || c >= shape[2])
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "explain: '%s' is no integer convolution or dense layer with an"
-                             " element (%d, %d, %d)",
-                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
-    frame = ptq__frame_of(session, index);
-    patch = (int16_t *)frame.scratch;
-    position = y * shape[1] + x;
-    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
-    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_sum(&text, step, patch, c);
-    if (step->node->residual)
-        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
-    *length = text.length;
-    return PTQ_OK;
 }
 #endif /* PTQ_RUN_ONLY */
 
@@ -4919,7 +4763,7 @@ static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *cou
 static int ptq__is_exact(const ptq_model *model) {
     int i;
     for (i = 0; i < model->nodes; i++)
-        if (model->node[i].op == PTQ_OP_BATCH_NORM ||
+        if (ptq__operator_of(&model->node[i])->fusion == PTQ_FUSION_BATCH_NORM ||
             (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
             return 0;
     return 1;
@@ -5064,8 +4908,7 @@ static ptq_status ptq__get_item(const ptq_dataset *data, size_t index, void *ite
 /* One item through a session. `logits` may be NULL. */
 static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
                                 float *logits, ptq_error *err) {
-    ptq__wanted wanted = {logits, NULL, NULL, NULL};
-    return ptq__run_all(session, data->type, item, 1, &wanted, err);
+    return ptq__run_all(session, data->type, item, 1, logits, NULL, NULL, NULL, err);
 }
 
 /* A job over all items, to which the caller adds what is to be done. `work` may be NULL. */
@@ -7730,7 +7573,8 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
    ============================================================================================= */
 
 /* ---- [DESCRIBE] ---------------------------------------------------------------------------------
-   What a model costs, and the table of it that people read: one line for each node, then sums. */
+   What a model costs, and the table of it that people read: one line for each node, then sums. Then
+   how one element of a result came about. */
 
 static const char *ptq__act_name(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
@@ -7808,6 +7652,97 @@ PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t s
     ptq__put_cost(&text, &sum);
     return text.length;
 }
+
+#ifndef PTQ_RUN_ONLY
+/* One element of a convolution explained, for those who want to follow the arithmetic of [OPERATORS]
+   in numbers. The first function takes channel c: the products of patch (taps codes less their zero point) in
+   the order of the weights, the accumulator, and the code or real number that becomes of it. */
+static void ptq__explain_sum(ptq__text *text, const ptq__step *step, const int16_t *patch, int c) {
+    const ptq_node *node = step->node;
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
+    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
+    int32_t sum = 0, code, b = bias ? bias[c] : 0, zero = step->clamp.zero_point;
+    int32_t low = step->clamp.low, high = step->clamp.high;
+    float m = step->multiplier[c], f;
+    int k;
+    for (k = 0; k < step->taps; k++) {
+        int w = ptq__code(weight, (size_t)c * (size_t)step->taps + (size_t)k) - weight->zero_point;
+        sum += patch[k] * w;
+        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
+                 (int)sum);
+    }
+    sum += b;
+    f = ptq__mul((float)sum, m);
+    ptq__put(text,
+             "bias %d: accumulator %d\n"
+             "multiplier %g = input scale %g * weight scale %g",
+             (int)b, (int)sum, (double)m, (double)step->from[0]->q.scale,
+             (double)weight->scale[weight->scales > 1 ? c : 0]);
+    if (q->type == PTQ_TYPE_F32) {
+        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)sum, (double)m, (double)f);
+        return;
+    }
+    code = ptq_requantize(sum, m, zero, low, high);
+    ptq__put(text,
+             " / output scale %g\n"
+             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
+             "code stands for %g\n",
+             (double)q->scale, (int)sum, (double)m, (double)f, (int)(low - zero),
+             (int)(high - zero), (int)zero, (int)code, (double)ptq_dequantize(code, q));
+}
+
+/* The addition fused behind it, of element `at`. */
+static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
+                                  int at) {
+    const ptq_node *node = step->node;
+    const ptq_qparams *other = &step->from[1]->q;
+    const ptq__adder *adder = &step->adder;
+    int32_t own = ptq__load(frame->mid, at, node->mid.type);
+    int32_t residual = ptq__load(frame->in[1], at, other->type);
+    int32_t y = ptq__load(frame->out, at, node->q.type);
+    int first = node->residual == PTQ_RESIDUAL_FIRST;
+    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
+             (double)ptq_dequantize(residual, other));
+    ptq__put(text,
+             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
+             " %d, stands for %g\n",
+             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
+             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
+             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
+}
+
+PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
+                               char *buffer, size_t size, size_t *length, ptq_error *err) {
+    const ptq_model *model = session->plan->info.model;
+    int index = ptq_model_find(model, name), position;
+    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
+    const int *shape = step->node->shape;
+    ptq__text text = ptq__text_over(buffer, size);
+    ptq__frame frame;
+    int16_t *patch;
+    if (!session->options.keep || !session->input)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "explain: the session must be made with `keep`, and have run");
+    if (index < 0 || !ptq__has_weight(step->node->op) ||
+        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
+        x >= shape[1] || c < 0 || c >= shape[2])
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "explain: '%s' is no integer convolution or dense layer with an"
+                             " element (%d, %d, %d)",
+                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
+    frame = ptq__frame_of(session, index);
+    patch = (int16_t *)frame.scratch;
+    position = y * shape[1] + x;
+    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
+    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
+    ptq__explain_sum(&text, step, patch, c);
+    if (step->node->residual)
+        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
+    *length = text.length;
+    return PTQ_OK;
+}
+#endif
 
 /* ---- [METADATA] ---------------------------------------------------------------------------------
    Pairs of strings that travel with a model, in the order in which they were set, few enough to be
@@ -7927,6 +7862,73 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
    that of every line; the reader looks up in it what it finds, in any order. Each row has one
    function for its value, which puts and reads it alike: so whatever is written can be read. A
    function that puts nothing means that the value goes without saying, and the key is left out. */
+
+/* Numbers, here and in all other files: refused unless the whole of a piece of text is one. */
+
+/* An integer from low to high: at most 18 digits, and a '-'. 1 on success. */
+static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out) {
+    int64_t value = 0;
+    size_t i, sign = span.n && span.p[0] == '-';
+    for (i = sign; i < span.n; i++) {
+        if (span.p[i] < '0' || span.p[i] > '9' || i - sign >= 18)
+            return 0;
+        value = value * 10 + (span.p[i] - '0');
+    }
+    value = sign ? -value : value;
+    if (span.n == sign || value < low || value > high)
+        return 0;
+    *out = value;
+    return 1;
+}
+
+/* A decimal number, "-12.5e-3", as a float: 1 on success, 0 if it is none or rounds to infinity.
+   The first 17 or 18 digits make an integer, `digits`, which a power of ten then scales in double
+   precision:
+
+       value = digits * 10^exponent
+
+   That is exact enough for every float that was written with nine digits to come back the same. */
+static int ptq__read_float(ptq__span span, float *out) {
+    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
+    double value = 0;
+    uint64_t digits = 0;
+    int64_t power = 0;
+    int exponent = 0, seen = 0, point = 0;
+    size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+');
+    for (; i < span.n && span.p[i] != 'e' && span.p[i] != 'E'; i++) {
+        if (span.p[i] == '.' && !point) {
+            point = 1;
+            continue;
+        }
+        if (span.p[i] < '0' || span.p[i] > '9' || i > 400)
+            return 0;
+        seen = 1;
+        if (digits < 100000000000000000u) {
+            digits = digits * 10 + (uint64_t)(span.p[i] - '0');
+            exponent -= point;
+        } else {
+            exponent += !point; /* a digit more than counts: ten times as much */
+        }
+    }
+    if (i < span.n) { /* behind the e */
+        ptq__span rest = {span.p + i + 1, span.n - i - 1};
+        if (rest.n > 1 && rest.p[0] == '+' && rest.p[1] != '-') {
+            rest.p++;
+            rest.n--;
+        }
+        seen = seen && ptq__read_int(rest, -400, 400, &power);
+    }
+    exponent += (int)power;
+    if (!seen || (digits && exponent > 300))
+        return 0;
+    if (digits && exponent >= -300) /* below is nothing that a float could hold */
+        value = exponent < 0 ? (double)digits / ptq__pow10(-exponent)
+                             : (double)digits * ptq__pow10(exponent);
+    if (value >= most)
+        return 0;
+    *out = (float)(span.p[0] == '-' ? -value : value);
+    return 1;
+}
 
 /* A line while it is written or read. */
 typedef struct ptq__line {
