@@ -240,8 +240,8 @@ typedef enum ptq_names {
     PTQ_NAMES_ISA,         /* ptq_isa: "avx2" */
     PTQ_NAMES_METHOD,      /* ptq_method: "minmax" */
     PTQ_NAMES_MODE,        /* ptq_mode: "integer", "dynamic", "half", "float" */
-    PTQ_NAMES_PRESET,      /* what ptq_preset takes: "best" */
-    PTQ_NAMES_PRESET_TEXT
+    PTQ_NAMES_PRESET,      /* what ptq_preset takes: "best". Empty under PTQ_RUN_ONLY, as is ... */
+    PTQ_NAMES_PRESET_TEXT  /* ... this one */
 } ptq_names;
 
 /* The name of a value, a static string; NULL behind the last one, so that lists can be walked from
@@ -2110,6 +2110,7 @@ static int32_t ptq__code(const ptq_tensor *tensor, size_t index) {
     return ptq__packed_code(tensor, index, NULL);
 }
 
+/* The stored number as it is, without its scale: exact for all codes, and for sums up to 2^24. */
 PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index) {
     if (tensor->type == PTQ_TYPE_F32)
         return ((const float *)tensor->data)[index];
@@ -3294,8 +3295,9 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     return NULL;
 }
 
-/* How many operands are the result of node `index`. Fusion may hide a tensor that has one reader.
-   */
+/* How many operands are the result of node `index`; x + x counts twice. Fusion may hide a tensor
+   that has one reader, and a tensor without any, unless it is the last, is a mistake in the
+   graph. */
 static int ptq__uses(const ptq_model *model, int index) {
     int i, uses = 0;
     for (i = index + 1; i < model->nodes; i++)
@@ -3349,7 +3351,8 @@ static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error
     return PTQ_OK;
 }
 
-/* Appends a copy of a node with its parameters. Input indices are taken as they are: a pass that
+/* Appends a copy of a node with its parameters. The array may move when it grows, so that no pass
+   keeps a pointer into it over a call. Input indices are taken as they are: a pass that
    drops nodes puts them right itself. */
 static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error *err) {
     ptq_node node = *from;
@@ -3442,7 +3445,8 @@ static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node
         PTQ__REFUSE_IF(k < need ? in < 0 || in >= index : in != -1, PTQ_BAD_GRAPH,
                        "needs %d inputs, each an earlier node", need);
         PTQ__REFUSE_IF(k < need && ptq__operator_of(&model->node[in])->properties & PTQ__LAST,
-                       PTQ_BAD_GRAPH, "its input %s can only be the last node", model->node[in].name);
+                       PTQ_BAD_GRAPH, "its input %s can only be the last node",
+                       model->node[in].name);
     }
     return PTQ_OK;
 }
@@ -3494,8 +3498,10 @@ static ptq_type ptq__param_type(const ptq_node *node, int param) {
     return ptq__is_integer_type(weight) && !node->dynamic ? PTQ_TYPE_S32 : PTQ_TYPE_F32;
 }
 
-/* Parameters of a new node: zeros, and ones where they multiply channels (gamma and variance of a
-   batch norm). Of a bare model they have type and shape, but no memory. */
+/* Parameters of a new node: zeros, and ones where they multiply channels (gamma and variance of
+   a batch norm, which then changes nothing but by epsilon). Convolution O x C/groups x KH x KW,
+   dense O x (H * W * C), all others of one number for each channel. Of a bare model they have
+   type and shape, but no memory. */
 static ptq_status ptq__create_param(const ptq_model *model, ptq_node *node, int param,
                                     ptq_type type, int bits, ptq_error *err) {
     ptq_tensor *tensor = &node->param[param];
@@ -3570,7 +3576,7 @@ static int ptq__build(ptq_model *model, ptq_node *node, const char *name, const 
     return -1;
 }
 
-/* -> H x W x C */
+/* -> H x W x C, each at least 1: the image. Every model has one input, its first node. */
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
     node.shape[0] = height;
@@ -3656,7 +3662,8 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
 static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node *node) {
     char name[PTQ_NAME_SIZE];
     ptq__text text = ptq__text_over(name, sizeof name);
-    ptq__put(&text, block ? "block%d." : "", block);
+    if (block)
+        ptq__put(&text, "block%d.", block);
     ptq__put_string(&text, part);
     return ptq__build(m, node, name, NULL);
 }
@@ -3809,7 +3816,9 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
     return PTQ_OK;
 }
 
-/* Scales are compared as numbers, without ==, which compilers warn of. */
+/* An operator that only chooses among codes, max pool or ReLU, stores them under the scale of its
+   result: were that another than its input's, all numbers would silently change. Scales are
+   compared as numbers, without ==, which compilers warn of. */
 static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
     return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
            !(a->scale < b->scale) && !(a->scale > b->scale);
@@ -3843,6 +3852,11 @@ static int ptq__codes_fit(const ptq_model *model, int index) {
     }
 }
 
+/* Codes of one node: how the result is coded, whether that goes with what comes in, and what its
+   integer kernel relies on, which the operator's row knows: for a convolution that no sum
+       |b| + sum |w - zw| max |x - zx|
+   exceeds 2^31 - 1 and that every multiplier is a normal number; for additions and averages that
+   the ratios of scales are. */
 static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
     const ptq_node *node = &model->node[index];
     const ptq__operator *op = ptq__operator_of(node);
@@ -3874,7 +3888,8 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
     return ptq__check_codes(model, index, err);
 }
 
-/* Images are preprocessed by (pixel - mean) / std. */
+/* Images are preprocessed by (pixel - mean) / std: finite for every pixel, 0 to 255, and with a
+   positive divisor, since a negative one would turn the image's brightness round. */
 static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     int c;
     for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
@@ -3950,14 +3965,16 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
 /* Folding. With g = gamma / sqrt(variance + epsilon) for each channel,
        g (w x + b - mean) + beta = (w g) x + (b - mean) g + beta:
    a convolution again, with w' = w g and b' = (b - mean) g + beta. In double precision, rounded
-   once. Jacob et al. 2018, 3.2. */
+   once. Jacob et al. 2018, 3.2. The root is of a positive number: ptq__check_param. Padding changes
+   nothing: the norm comes after the sum, so that a padded tap is 0 before and after. A convolution
+   without a bias gets one, of zeros, which takes in beta and mean. */
 static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const ptq_node *norm,
                                        ptq_error *err) {
-    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data; /* C each */
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data; /* O each */
     const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
     const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
     const float *variance = (const float *)norm->param[PTQ_PARAM_VARIANCE].data;
-    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias; /* C x taps, C */
+    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias; /* O x taps, O */
     size_t k, channels = (size_t)conv->channels, o;
     size_t taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / channels;
     if (conv->no_bias)
@@ -3981,7 +3998,9 @@ static int ptq__may_vanish(const ptq__fuser *fuser, int from) {
     return !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1;
 }
 
-/* Why a batch norm or an activation cannot move into the node before it; NULL if it can. */
+/* Why a batch norm or an activation cannot move into the node before it; NULL if it can. Folding
+   needs a linear node: with max(x, 0) in between, g max(x, 0) is max(g x, 0) only for g > 0. Of two
+   activations in a row a node could remember one only. */
 static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *node, int norm) {
     int from = node->input[0];
     const ptq_node *host = &fuser->model->node[fuser->to[from]];
@@ -3998,8 +4017,9 @@ static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *n
     return NULL;
 }
 
-/* The operand of an addition whose convolution can take the addition in: the last node of the new
-   graph, so that the other operand exists before it. -1 if neither can. */
+/* The operand of an addition whose convolution can take the addition in: the later one, so that the
+   other operand exists before it. -1 if neither can. x + x has one operand only, which cannot be
+   the convolution's result and its residual at once. */
 static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     int k;
     for (k = 0; k < 2; k++) {
@@ -4014,7 +4034,7 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
 
 /* Makes a node the end of its host, the node of the new model that computes its operand k. */
 static ptq_status ptq__move_in(ptq__fuser *fuser, const ptq_node *node, int k, ptq_node *host,
-                            ptq_error *err) {
+                               ptq_error *err) {
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     memcpy(host->out, node->out, sizeof host->out);
     if (kind == PTQ_FUSION_BATCH_NORM)
@@ -4123,6 +4143,8 @@ enum { PTQ__ALIGN = 64 }; /* of tensors in the arena: a cache line, and the wide
 
 static size_t ptq__align(size_t size) { return (size + PTQ__ALIGN - 1) / PTQ__ALIGN * PTQ__ALIGN; }
 
+/* Bytes of a result in the arena: one for each code whatever its bits, since kernels read single
+   elements; four for each real number. */
 static size_t ptq__node_bytes(const ptq_node *node) {
     return ptq__align(ptq__shape_elements(3, node->shape) *
                       (ptq__is_coded(node) ? 1 : sizeof(float)));
@@ -4138,7 +4160,16 @@ static size_t ptq__node_bytes(const ptq_node *node) {
        b + x             #    0           written over x, which nobody reads after it
 
    two places are enough for three tensors, and the arena is as large as the most that lives at one
-   time, not as all tensors together. */
+   time, not as all tensors together.
+
+   ResNet8 is a row of such blocks, and never needs a third place. Where the shape changes, the
+   shortcut is a convolution of its own: x -> a, x -> s, a -> b + s. While s is made, x, a and s
+   live, but a and s have half of x's elements each: H/2 x W/2 x 2 C. So with codes of one byte
+   32 x 32 x 16 twice, 32,768 bytes, hold all activations of the network; the image, of three
+   channels, is read where the caller has it or lies in one of the places until conv1 is done.
+
+   Why not free and allocate while running? An allocator takes an unknown time and may fail; here
+   the size is known before the first image, and every run uses the same addresses. */
 typedef struct ptq__block ptq__block;
 struct ptq__block {
     int root;         /* the first tensor of the block, which describes all of it */
@@ -4161,7 +4192,10 @@ static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int 
     return over;
 }
 
-/* block: one for each node, all zeros. */
+/* block: one for each node, all zeros. First every tensor lives for itself, from the step that
+   makes it to its last reader; then those that are written over an operand join the operand's
+   block, which lives on as long as they do. Results are looked at in order, so that a chain of
+   several, conv -> add -> relu, ends in one block. */
 static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
     int i, k;
     for (i = 0; i < model->nodes; i++) {
@@ -4216,6 +4250,9 @@ static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
     }
 }
 
+/* Both layouts, and behind the tensors of each the scratch memory, as large as the step needs that
+   needs most: steps run one after the other. The sum is made in 64 bits before anything is laid
+   out, so that no offset can overflow where size_t has 32. */
 static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     ptq__layout *keep = &plan->layout[PTQ__LAYOUT_KEEP];
@@ -4266,7 +4303,9 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
     return PTQ_OK;
 }
 
-/* One step: first the scalar kernel, which part three may replace by a faster one. */
+/* One step: what does not depend on the image is computed here, once: geometry, constants, the
+   multipliers m[o] = sx sw[o] / sy. First it gets the scalar kernel, which part three may replace
+   by a faster one. Steps point into the model, and so the model must not move. */
 static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *node = &model->node[index];
@@ -4297,7 +4336,9 @@ static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
     return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
 }
 
-/* Preprocessing and coding of pixels in one table; none where a pixel is its own code. */
+/* Preprocessing and coding of pixels, code = quantize((pixel - mean[c]) / std[c]), in one table of
+   C x 256 codes: a pixel has 256 values only, and no image pays for the two divisions. None where
+   each pixel is its own code, as with mean 0, std 1, scale 1: the image is then used as it is. */
 static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *input = &model->node[0];
@@ -4414,6 +4455,9 @@ PTQ_API size_t ptq_session_bytes(const ptq_plan *plan, const ptq_session_options
     return ptq__align(sizeof(ptq_session)) + layout->size + PTQ__ALIGN;
 }
 
+/* The session lies at the beginning of its own memory, the arena behind it, both on cache lines:
+   the caller's memory may begin anywhere, and a device without an allocator hands over a static
+   array. The arena needs no clearing, since every step writes before another reads. */
 PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_options *options,
                                       ptq_session **out, ptq_error *err) {
     size_t size = ptq_session_bytes(plan, options);
@@ -4446,6 +4490,7 @@ PTQ_API void ptq_session_free(ptq_session *session) {
         ptq__free(&session->options.allocator, session->owned);
 }
 
+/* H x W x C bytes -> H x W x C real numbers, (pixel - mean[c]) / std[c]. */
 PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out) {
     const int *shape = model->node[0].shape;
     int i, c, n = shape[0] * shape[1], channels = shape[2];
@@ -4454,6 +4499,7 @@ PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float
             *out++ = ptq__pixel(model, c, *pixels++);
 }
 
+/* The first of equals, so that every caller breaks ties alike. n is at least 1. */
 PTQ_API int ptq_argmax(const float *values, int n) {
     int i, best = 0;
     for (i = 1; i < n; i++)
@@ -4494,7 +4540,11 @@ static const void *ptq__result(const ptq_session *session, int node) {
     return node == 0 ? session->input : session->arena + session->layout->offset[node];
 }
 
-/* Where a step works in the session's memory. */
+/* Where a step works in the session's memory. in: the results of the nodes before it. out: its own
+   place, which is in[1] where a convolution is written over its residual, and in[0] where an
+   element-wise result is. mid: behind out, and only where intermediates are kept: elsewhere the sum
+   before a fused addition is never stored, which is what the fusion saves. Scratch is shared by all
+   steps, and its contents are of no meaning to the next. */
 static ptq__frame ptq__frame_of(const ptq_session *session, int index) {
     const ptq_node *node = session->plan->step[index].node;
     ptq__frame frame;
@@ -4508,7 +4558,9 @@ static ptq__frame ptq__frame_of(const ptq_session *session, int index) {
     return frame;
 }
 
-/* One item, PTQ_TYPE_U8 pixels or PTQ_TYPE_F32 real numbers, through the nodes before `end`. */
+/* One item, PTQ_TYPE_U8 pixels or PTQ_TYPE_F32 real numbers, H x W x C, through the nodes before
+   `end`. This loop is all that happens to an image: the order of the nodes is the order in which
+   they run, the kernel was chosen with the plan, and nothing can fail any more. */
 static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int end) {
     const ptq_session_options *options = &session->options;
     const ptq__step *step = session->plan->step;
@@ -4532,7 +4584,8 @@ static int ptq__coded_logits(const ptq_plan_info *info) {
     return ptq__is_coded(&info->model->node[index]) ? index : -1;
 }
 
-/* Element i of a node's result as a real number. */
+/* Element i of a node's result as a real number: scale (code - zero_point), or the number
+   itself. */
 static float ptq__real(const ptq_node *node, const void *data, int i) {
     return ptq__is_coded(node) ? ptq_dequantize(ptq__load(data, i, node->q.type), &node->q)
                                : ((const float *)data)[i];
@@ -4600,6 +4653,8 @@ PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t 
                         err);
 }
 
+/* Codes exist where the last layer was converted with code_logits, even if a dequantize behind it
+   makes real numbers of them again. */
 PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
                                  int32_t *codes, ptq_error *err) {
     if (ptq__coded_logits(&session->plan->info) < 0)
@@ -4614,6 +4669,8 @@ PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, siz
     return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, NULL, NULL, NULL, classes, err);
 }
 
+/* `name` of a node with a fused addition means what it was before the addition, `out` what it is
+   after it; of all others both are the same tensor. The view points into the arena. */
 PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
                                       ptq_tensor *view, ptq_error *err) {
     const ptq_model *model = session->plan->info.model;
@@ -7654,9 +7711,10 @@ PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t s
 }
 
 #ifndef PTQ_RUN_ONLY
-/* One element of a convolution explained, for those who want to follow the arithmetic of [OPERATORS]
-   in numbers. The first function takes channel c: the products of patch (taps codes less their zero point) in
-   the order of the weights, the accumulator, and the code or real number that becomes of it. */
+/* One element of a convolution explained, for those who want to follow the arithmetic of
+   [OPERATORS] in numbers. The first function takes channel c: the products of patch (taps codes
+   less their zero point) in the order of the weights, the accumulator, and the code or real
+   number that becomes of it. */
 static void ptq__explain_sum(ptq__text *text, const ptq__step *step, const int16_t *patch, int c) {
     const ptq_node *node = step->node;
     const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
