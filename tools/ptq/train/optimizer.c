@@ -1,8 +1,9 @@
-#include "train/optimizer.h"
-
+/* SGD with Nesterov momentum and AdamW, the average over steps, and the schedule of the rate. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "train/optimizer.h"
 
 int optimizer_create(const optimizer_options *options, size_t size, const float *state,
                      optimizer *out) {
