@@ -2930,8 +2930,9 @@ static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int
 
 /* Every pool is this loop: over the positions of the result, its channels, and the inputs under the
    window, of which the result is the largest or the average. `first`: where the first of them is,
-   with which the search for the largest begins. */
-static void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame, int largest) {
+   with which the search for the largest begins. Inline, so that the question which of both it is
+   leaves the loop. */
+static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame, int largest) {
     const float *x = (const float *)frame->in[0]; /* H x W x C */
     float *y = (float *)frame->out;               /* H' x W' x C */
     int width = step->in[1], channels = step->in[2], i, c, u, v;
@@ -2944,7 +2945,10 @@ static void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame, int la
             for (u = clip.begin[0]; u < clip.end[0]; u++)
                 for (v = clip.begin[1]; v < clip.end[1]; v++) {
                     float value = x[(u * width + v) * channels + c];
-                    sum = !largest ? sum + value : value > sum ? value : sum;
+                    if (!largest)
+                        sum += value;
+                    else if (value > sum)
+                        sum = value;
                 }
             y[i + c] = sum / (float)taps;
         }
@@ -2952,7 +2956,7 @@ static void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame, int la
 }
 
 /* The same of codes x, of which an average takes off the zero point: H x W x C -> H' x W' x C. */
-static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, int largest) {
+static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, int largest) {
     const ptq_qparams *q = &step->from[0]->q;
     const void *x = frame->in[0];
     int width = step->in[1], channels = step->in[2], i, c, u, v;
@@ -2965,7 +2969,10 @@ static void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, int la
             for (u = clip.begin[0]; u < clip.end[0]; u++)
                 for (v = clip.begin[1]; v < clip.end[1]; v++) {
                     int32_t code = ptq__load(x, (u * width + v) * channels + c, q->type);
-                    sum = !largest ? sum + code - q->zero_point : code > sum ? code : sum;
+                    if (!largest)
+                        sum += code - q->zero_point;
+                    else if (code > sum)
+                        sum = code;
                 }
             ptq__store(frame->out, i + c,
                        largest ? sum : ptq__average_code(q, &step->node->q, sum, taps));
