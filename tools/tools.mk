@@ -57,7 +57,7 @@ $(BUILD):
 # ---- The tool: tools/ptq, an object a file ----
 
 # One object for programs and for the shared library: it takes ten seconds to compile.
-$(BUILD)/ptq_impl.o: tools/ptq_impl.c | $(BUILD)
+$(BUILD)/ptq_impl.o: tools/ptq_impl.c ptq.h | $(BUILD)
 	$(Q)$(COMPILE) -fPIC -fno-semantic-interposition -c $< -o $@
 
 # C code that the tool writes into headers, as a list of C strings.
@@ -83,7 +83,7 @@ $(BUILD)/ptq: $(TOOL_OBJECTS) $(BUILD)/ptq_impl.o
 	$(Q)$(CC) $(CFLAGS) $^ $(LIB_LDFLAGS) -lm -o $@
 
 # Without vector kernels, to make what is the same on every machine: tests/commands/cli_manifest.sh.
-$(BUILD)/ptq_impl-scalar.o: tools/ptq_impl.c | $(BUILD)
+$(BUILD)/ptq_impl-scalar.o: tools/ptq_impl.c ptq.h | $(BUILD)
 	$(Q)$(COMPILE) -DPTQ_NO_SIMD -c $< -o $@
 
 $(BUILD)/ptq-scalar: $(TOOL_OBJECTS) $(BUILD)/ptq_impl-scalar.o

@@ -75,78 +75,155 @@ static void mcnemar_of_many(void **state) {
     assert_true(compared(0, 10000, 0, 0).p_value < 1e-100);
 }
 
-/* Clopper and Pearson's limits: closed forms at the ends, published tables between. */
+/* Wilson's limits: closed forms at the ends, 1 - 1 / (1 + z^2 / n), the published 5 of 10. */
 static void known_intervals(void **state) {
     static const struct {
         size_t k, n;
-        double level, low, high;
+        double low, high;
     } table[] = {
-        {0, 10, 0.95, 0, 0.30849710},
-        {10, 10, 0.95, 0.69150290, 1},
-        {5, 10, 0.95, 0.18708603, 0.81291397},
-        {1, 10, 0.95, 0.00252858, 0.44501612},
-        {4, 20, 0.95, 0.05733400, 0.43661400},
-        {0, 0, 0.95, 0, 1},
-        {1, 1, 0.95, 0.025, 1},
-        {0, 1, 0.9, 0, 0.95},
+        {0, 10, 0, 0.27753280},
+        {10, 10, 0.72246720, 1},
+        {5, 10, 0.23659309, 0.76340691},
+        {0, 0, 0, 1},
+        {1, 1, 0.20654931, 1},
+        {81, 263, 0.25525340, 0.36616580},
+        {15, 148, 0.06237250, 0.16047010}, /* Newcombe 1998, method 3, to four digits */
     };
     int i;
 
     (void)state;
     for (i = 0; i < COUNT(table); i++) {
         double low = -1, high = -1;
-        ptq_exact_interval(table[i].k, table[i].n, table[i].level, &low, &high);
-        if (!is_near(low, table[i].low, 1e-6, 0) || !is_near(high, table[i].high, 1e-6, 0))
+        ptq_share_interval(table[i].k, table[i].n, &low, &high);
+        if (!is_near(low, table[i].low, 1e-4, 0) || !is_near(high, table[i].high, 1e-4, 0))
             fail_msg("%d of %d: %.8f to %.8f, wanted %.8f to %.8f", (int)table[i].k,
                      (int)table[i].n, low, high, table[i].low, table[i].high);
     }
 }
 
-/* At its own limits, the chance of what was seen or more extreme is the tail: summed here by the
-   ratio of neighbouring terms, not by logarithms of factorials. */
-static double at_most(int k, int n, double p) {
-    double term = pow(1 - p, n), sum = term;
-    int i;
-
-    for (i = 1; i <= k; i++) {
-        term *= (double)(n - i + 1) / i * p / (1 - p);
-        sum += term;
-    }
-    return sum;
-}
-
+/* At its own limits, what was seen lies z deviations away. */
 static void intervals_have_their_level(void **state) {
+    const double z = 1.959963984540054;
     int n, k;
 
     (void)state;
     for (n = 1; n <= 60; n += 7)
         for (k = 0; k <= n; k++) {
             double low, high;
-            ptq_exact_interval((size_t)k, (size_t)n, 0.95, &low, &high);
+            ptq_share_interval((size_t)k, (size_t)n, &low, &high);
             if (k < n)
-                assert_near(at_most(k, n, high), 0.025, 1e-7);
+                assert_near(n * high - k, z * sqrt(n * high * (1 - high)), 1e-9);
             if (k > 0)
-                assert_near(1 - at_most(k - 1, n, low), 0.025, 1e-7);
+                assert_near(k - n * low, z * sqrt(n * low * (1 - low)), 1e-9);
         }
 }
 
-/* The interval of the difference: of 9 images that changed 1 was won; Clopper and Pearson give
-   0.28 % to 48.25 %, hence -8.95 to -0.31 points in 100 images. */
+/* The log-likelihood of a difference d of the shares, if q of the images are lost. */
+static double likelihood(int lost, int won, int n, double q, double d) {
+    return (lost ? lost * log(q) : 0) + (won ? won * log(q + d) : 0) +
+           (n - lost - won ? (n - lost - won) * log(1 - 2 * q - d) : 0);
+}
+
+/* The score of a supposed difference, the likeliest q found by trying, not by a formula. */
+static double score_of(int lost, int won, int n, double d) {
+    double low = d < 0 ? -d : 0, high = (1 - d) / 2, q;
+    int i;
+
+    for (i = 0; i < 200; i++) { /* what is likeliest lies between: thirds */
+        double a = low + (high - low) / 3, b = high - (high - low) / 3;
+        if (likelihood(lost, won, n, a, d) < likelihood(lost, won, n, b, d))
+            low = a;
+        else
+            high = b;
+    }
+    q = (low + high) / 2;
+    return (won - lost - n * d) / sqrt(n * (2 * q + d * (1 - d)));
+}
+
+/* Nothing changed: z^2 / (n + z^2) either way, 7.13 points with 50 images. Else the ends are where
+   the score is z, by another way to compute it. */
 static void interval_of_the_difference(void **state) {
-    ptq_comparison c = compared(8, 1, 90, 1);
-    double low, high;
+    static const int table[][3] = {{8, 1, 90},  {1, 8, 90},   {20, 9, 500}, {0, 5, 300},
+                                   {3, 0, 200}, {9, 9, 1000}, {30, 0, 30},  {2, 3, 10}};
+    const double z = 1.959963984540054;
+    ptq_comparison c = compared(0, 0, 50, 0);
+    int i;
 
     (void)state;
-    ptq_exact_interval(1, 9, 0.95, &low, &high);
-    assert_near(low, 0.0028091, 1e-6);
-    assert_near(high, 0.4824965, 1e-6);
-    assert_near(c.low_pp, (2 * low - 1) * 9, 1e-9);
-    assert_near(c.high_pp, (2 * high - 1) * 9, 1e-9);
-    assert_true(c.low_pp <= c.delta_pp && c.delta_pp <= c.high_pp);
-    c = compared(0, 0, 10, 0); /* nothing changed: nothing to be unsure of */
-    assert_near(c.low_pp, 0, 0);
-    assert_near(c.high_pp, 0, 0);
+    assert_near(c.low_pp, -100 * z * z / (50 + z * z), 1e-9);
+    assert_near(c.high_pp, 100 * z * z / (50 + z * z), 1e-9);
+    assert_near(c.high_pp, 7.1347, 1e-4);
     assert_near(c.delta_pp, 0, 0);
+    for (i = 0; i < COUNT(table); i++) {
+        int lost = table[i][0], won = table[i][1], n = table[i][2];
+        double low, high;
+        ptq_paired_interval(lost, won, n, &low, &high);
+        assert_true(low <= 100.0 * (won - lost) / n && 100.0 * (won - lost) / n <= high);
+        if (lost < n)
+            assert_near(score_of(lost, won, n, low / 100), z, 1e-5);
+        assert_near(score_of(lost, won, n, high / 100), -z, 1e-5);
+    }
+    c = compared(8, 1, 90, 1);
+    {
+        double low, high;
+        ptq_paired_interval(8, 1, (double)c.total, &low, &high);
+        assert_near(c.low_pp, low, 0);
+        assert_near(c.high_pp, high, 0);
+    }
+}
+
+/* How often the interval holds the true difference, all outcomes enumerated: of n images each is
+   lost with one probability, won with another. */
+enum { MOST_FLIPS = 130 };
+
+static double coverage(int n, double lost_rate, double won_rate,
+                       double (*interval)[MOST_FLIPS][2]) {
+    double covered = 0, truth = 100 * (won_rate - lost_rate);
+    int lost, won;
+
+    for (lost = 0; lost < (lost_rate > 0 ? MOST_FLIPS : 1); lost++)
+        for (won = 0; won < (won_rate > 0 ? MOST_FLIPS : 1) && lost + won <= n; won++) {
+            double p = exp(lgamma(n + 1.0) - lgamma(lost + 1.0) - lgamma(won + 1.0) -
+                           lgamma(n - lost - won + 1.0) + (lost ? lost * log(lost_rate) : 0) +
+                           (won ? won * log(won_rate) : 0) +
+                           (n - lost - won) * log1p(-lost_rate - won_rate));
+            const double *ends = interval[lost][won];
+            if (ends[0] <= truth + 1e-9 && truth <= ends[1] + 1e-9)
+                covered += p;
+        }
+    return covered;
+}
+
+static void intervals_cover_what_they_say(void **state) {
+    static double interval[MOST_FLIPS][MOST_FLIPS][2];
+    static const int counts[] = {200, 500, 1000, 2000, 5000, 10000};
+    static const double rates[] = {0,     0.0001, 0.0002, 0.0005, 0.001, 0.002,
+                                   0.004, 0.008,  0.012,  0.016,  0.03};
+    int n, lost, won, k, cells;
+
+    (void)state;
+    for (k = 0; k < COUNT(counts); k++) {
+        double sum = 0;
+        n = counts[k];
+        cells = 0;
+        for (lost = 0; lost < MOST_FLIPS; lost++)
+            for (won = 0; won < MOST_FLIPS && lost + won <= n; won++)
+                ptq_paired_interval(lost, won, n, &interval[lost][won][0], &interval[lost][won][1]);
+        for (lost = 0; lost < COUNT(rates); lost++)
+            for (won = 0; won < COUNT(rates); won++) {
+                double flips = n * (rates[lost] + rates[won]), c;
+                if (n * rates[lost] > 80 || n * rates[won] > 80) /* beyond what is enumerated */
+                    continue;
+                c = coverage(n, rates[lost], rates[won], interval);
+                if (c < 0.925)
+                    fail_msg("%d images, %g lost, %g won: covers %.4f", n, rates[lost], rates[won],
+                             c);
+                sum += flips >= 5 ? c : 0;
+                cells += flips >= 5;
+            }
+        if (sum / cells < 0.94 || sum / cells > 0.965)
+            fail_msg("%d images: covers %.4f on average", n, sum / cells);
+    }
 }
 
 static void different_sets(void **state) {
@@ -298,6 +375,7 @@ int main(void) {
         cmocka_unit_test(known_intervals),
         cmocka_unit_test(intervals_have_their_level),
         cmocka_unit_test(interval_of_the_difference),
+        cmocka_unit_test(intervals_cover_what_they_say),
         cmocka_unit_test(different_sets),
         cmocka_unit_test(error_of_every_layer),
         cmocka_unit_test(a_model_beside_itself),

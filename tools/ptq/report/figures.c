@@ -71,7 +71,7 @@ static void frontier_point(FILE *out, const report *r, const svg_axis *x, const 
     char classes[32];
     int right = at > WIDTH * 0.7;
 
-    ptq_exact_interval(s->result.correct, s->result.total, 0.95, &low, &high);
+    ptq_share_interval(s->result.correct, s->result.total, &low, &high);
     coloured(classes, sizeof classes, "s", colour, "thin");
     svg_line(out, at, svg_place(y, 100 * low), at, svg_place(y, 100 * high), classes);
     coloured(classes, sizeof classes, "f", colour, "");
@@ -86,7 +86,7 @@ static void frontier_axes(const report *r, svg_axis *x, svg_axis *y) {
         const subject *s = i < 0 ? &r->baseline : &r->model[i];
         double low, high, size = log10((double)s->bytes);
 
-        ptq_exact_interval(s->result.correct, s->result.total, 0.95, &low, &high);
+        ptq_share_interval(s->result.correct, s->result.total, &low, &high);
         x->low = fmin(x->low, size - 0.08);
         x->high = fmax(x->high, size + 0.08);
         y->low = fmin(y->low, 100 * low - 0.3);

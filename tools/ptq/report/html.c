@@ -101,7 +101,7 @@ static void write_words(FILE *out, const report *r) {
 static void write_row(FILE *out, const subject *s, int is_baseline) {
     double low, high;
 
-    ptq_exact_interval(s->result.correct, s->result.total, 0.95, &low, &high);
+    ptq_share_interval(s->result.correct, s->result.total, &low, &high);
     fputs("<tr><td>", out);
     put_text(out, s->name);
     fprintf(out, "</td><td>%s</td><td>%zu</td><td>%zu</td><td>%.2f %%</td><td>%.2f to %.2f</td>",
