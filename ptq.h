@@ -240,8 +240,8 @@ typedef enum ptq_names {
     PTQ_NAMES_ISA,         /* ptq_isa: "avx2" */
     PTQ_NAMES_METHOD,      /* ptq_method: "minmax" */
     PTQ_NAMES_MODE,        /* ptq_mode: "integer", "dynamic", "half", "float" */
-    PTQ_NAMES_PRESET,      /* what ptq_preset takes: "best" */
-    PTQ_NAMES_PRESET_TEXT
+    PTQ_NAMES_PRESET,      /* what ptq_preset takes: "best". Empty under PTQ_RUN_ONLY, as is ... */
+    PTQ_NAMES_PRESET_TEXT  /* ... this one */
 } ptq_names;
 
 /* The name of a value, a static string; NULL behind the last one, so that lists can be walked from
@@ -1507,10 +1507,12 @@ PTQ_API ptq_status ptq_convert_mixed(const ptq_model *model, const ptq_calibrati
 
 /* What the other parts give to this one. */
 typedef struct ptq__text ptq__text;
+typedef struct ptq__span ptq__span;
 typedef struct ptq__step ptq__step;
 typedef struct ptq__converter ptq__converter;
 static void ptq__free_metas(ptq_meta *meta, int metas, const ptq_allocator *allocator);
 static void ptq__copy_le(void *to, const void *from, size_t n, int bytes);
+static int ptq__read_float(ptq__span span, float *out);
 static ptq_isa ptq__best_isa(void);
 static ptq_status ptq__vectorize(ptq_plan *plan, ptq__step *step, ptq_error *err);
 static void ptq__preprocess(const ptq_plan *plan, const uint8_t *pixels, float *out);
@@ -1524,45 +1526,49 @@ static int ptq__is_separator(char c);
 #endif
 
 /* ---- [STATUS] -----------------------------------------------------------------------------------
-   What everything below stands on: names, text, errors, memory, sorting, the reading of numbers.
+   What everything below stands on: names, text, errors, memory, sorting.
    None of it is about networks; skip it, and come back where a name is not plain. The library
    formats and reads numbers itself, since printf and strtod obey the locale of the program, in
    which 0.5 may be written "0,5", and since a build without stdio has neither. */
 
-/* The lists of ptq_names one after another, each closed by a NULL. The X lists above the divider
-   give the same entries to the enumerators, so that the two agree. */
+/* The lists of ptq_names one after another: each name ends with a 0, each list with an empty name.
+   One string instead of pointers to many, because every pointer takes an entry of 24 bytes in a
+   program that may be loaded anywhere. The X lists above the divider give the same entries to the
+   enumerators, so that the two agree. PTQ_RUN_ONLY knows no presets, and lists none. */
 /* clang-format off */
-static const char *const ptq__names[] = {
-#define PTQ_X(id, text) #id,
-    PTQ_STATUS_LIST(PTQ_X) NULL,
+static const char ptq__names[] =
+#define PTQ_X(id, text) #id "\0"
+    PTQ_STATUS_LIST(PTQ_X) "\0"
 #undef PTQ_X
-#define PTQ_X(id, text) text,
-    PTQ_STATUS_LIST(PTQ_X) NULL,
-    "F32", "F16", "U8", "S8", "S32", "PACKED_U", "PACKED_S", NULL,
-    PTQ_OP_LIST(PTQ_X) NULL,
-    PTQ_ISA_LIST(PTQ_X) NULL,
-    PTQ_METHOD_LIST(PTQ_X) NULL,
-    "integer", "dynamic", "half", "float", NULL,
+#define PTQ_X(id, text) text "\0"
+    PTQ_STATUS_LIST(PTQ_X) "\0"
+    "F32\0" "F16\0" "U8\0" "S8\0" "S32\0" "PACKED_U\0" "PACKED_S\0" "\0"
+    PTQ_OP_LIST(PTQ_X) "\0"
+    PTQ_ISA_LIST(PTQ_X) "\0"
+    PTQ_METHOD_LIST(PTQ_X) "\0"
+    "integer\0" "dynamic\0" "half\0" "float\0" "\0"
 #undef PTQ_X
-#define PTQ_X(name, text) name,
-    PTQ_PRESET_LIST(PTQ_X) NULL,
+#ifndef PTQ_RUN_ONLY
+#define PTQ_X(name, text) name "\0"
+    PTQ_PRESET_LIST(PTQ_X) "\0"
 #undef PTQ_X
-#define PTQ_X(name, text) text,
-    PTQ_PRESET_LIST(PTQ_X) NULL
+#define PTQ_X(name, text) text "\0"
+    PTQ_PRESET_LIST(PTQ_X)
 #undef PTQ_X
-};
+#endif
+    "\0";
 /* clang-format on */
 
 PTQ_API const char *ptq_name(ptq_names list, unsigned value) {
-    const char *const *name = ptq__names;
+    const char *name = ptq__names;
     unsigned before = (unsigned)list; /* lists to step over */
     if (before > (unsigned)PTQ_NAMES_PRESET_TEXT)
         return NULL;
-    for (; before > 0; name++)
-        before -= *name == NULL;
-    for (; *name && value > 0; name++)
+    for (; before > 0; name += strlen(name) + 1)
+        before -= !*name;
+    for (; *name && value > 0; name += strlen(name) + 1)
         value--;
-    return *name;
+    return *name ? name : NULL;
 }
 
 PTQ_API int ptq_find_name(ptq_names list, const char *name) {
@@ -1742,15 +1748,23 @@ static void ptq__put(ptq__text *text, const char *format, ...) {
     va_end(args);
 }
 
+/* The end of both functions that set an error. `node` is the one that it is about, or NULL: all
+   messages about a node begin with its name. */
+static void ptq__verror(ptq_error *err, ptq_status status, const char *node, const char *format,
+                        va_list args) {
+    ptq__text text = ptq__text_over(err->text, sizeof err->text);
+    err->status = status;
+    if (node)
+        ptq__put(&text, "node %s: ", node);
+    ptq__vput(&text, format, args);
+}
+
 PTQ_API ptq_status ptq_error_set(ptq_error *err, ptq_status status, const char *format, ...) {
     va_list args;
-    if (err) {
-        ptq__text text = ptq__text_over(err->text, sizeof err->text);
-        err->status = status;
-        va_start(args, format);
-        ptq__vput(&text, format, args);
-        va_end(args);
-    }
+    va_start(args, format);
+    if (err)
+        ptq__verror(err, status, NULL, format, args);
+    va_end(args);
     return status;
 }
 
@@ -1795,6 +1809,7 @@ static ptq_status ptq__alloc(const ptq_allocator *allocator, size_t count, size_
 #define PTQ__NEW(allocator, pointer, count, what, err)                                             \
     ptq__alloc(allocator, count, sizeof **(pointer), what, pointer, err)
 
+/* The allocator may lie in the memory itself: it is not looked at any more once that is gone. */
 static void ptq__free(const ptq_allocator *allocator, void *memory) {
     if (memory && allocator && allocator->release)
         allocator->release(allocator->user, memory);
@@ -1895,15 +1910,15 @@ static void ptq__sort(void *base, size_t n, size_t size, ptq__before *before, co
 
 /* Reading.
 
-   What is read may come from anywhere: nothing relies on a terminating 0, and numbers are refused
-   unless the whole of their text is one. Readers walk over a text by cutting pieces off its front;
-   nothing is copied, so that the text must stay as long as its pieces are used.
+   What is read may come from anywhere: nothing relies on a terminating 0. Readers walk over a text
+   by cutting pieces off its front; nothing is copied, so that the text must stay as long as its
+   pieces are used. Numbers are read where files are, in part two.
 
    A piece of a text: n bytes, not terminated. */
-typedef struct ptq__span {
+struct ptq__span {
     const char *p;
     size_t n;
-} ptq__span;
+};
 
 static ptq__span ptq__span_of(const char *text) {
     ptq__span span = {text, strlen(text)};
@@ -1938,71 +1953,6 @@ static ptq__quote ptq__quoted(ptq__span span) {
         quote.text[i] = span.p[i] >= 32 && span.p[i] < 127 ? span.p[i] : '?';
     quote.text[n] = 0;
     return quote;
-}
-
-/* An integer from low to high: at most 18 digits, and a '-'. 1 on success. */
-static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out) {
-    int64_t value = 0;
-    size_t i, sign = span.n && span.p[0] == '-';
-    for (i = sign; i < span.n; i++) {
-        if (span.p[i] < '0' || span.p[i] > '9' || i - sign >= 18)
-            return 0;
-        value = value * 10 + (span.p[i] - '0');
-    }
-    value = sign ? -value : value;
-    if (span.n == sign || value < low || value > high)
-        return 0;
-    *out = value;
-    return 1;
-}
-
-/* A decimal number, "-12.5e-3", as a float: 1 on success, 0 if it is none or rounds to infinity.
-   The first 17 or 18 digits make an integer, `digits`, which a power of ten then scales in double
-   precision:
-
-       value = digits * 10^exponent
-
-   That is exact enough for every float that was written with nine digits to come back the same. */
-static int ptq__read_float(ptq__span span, float *out) {
-    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
-    double value = 0;
-    uint64_t digits = 0;
-    int64_t power = 0;
-    int exponent = 0, seen = 0, point = 0;
-    size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+');
-    for (; i < span.n && span.p[i] != 'e' && span.p[i] != 'E'; i++) {
-        if (span.p[i] == '.' && !point) {
-            point = 1;
-            continue;
-        }
-        if (span.p[i] < '0' || span.p[i] > '9' || i > 400)
-            return 0;
-        seen = 1;
-        if (digits < 100000000000000000u) {
-            digits = digits * 10 + (uint64_t)(span.p[i] - '0');
-            exponent -= point;
-        } else {
-            exponent += !point; /* a digit more than counts: ten times as much */
-        }
-    }
-    if (i < span.n) { /* behind the e */
-        ptq__span rest = {span.p + i + 1, span.n - i - 1};
-        if (rest.n > 1 && rest.p[0] == '+' && rest.p[1] != '-') {
-            rest.p++;
-            rest.n--;
-        }
-        seen = seen && ptq__read_int(rest, -400, 400, &power);
-    }
-    exponent += (int)power;
-    if (!seen || (digits && exponent > 300))
-        return 0;
-    if (digits && exponent >= -300) /* below is nothing that a float could hold */
-        value = exponent < 0 ? (double)digits / ptq__pow10(-exponent)
-                             : (double)digits * ptq__pow10(exponent);
-    if (value >= most)
-        return 0;
-    *out = (float)(span.p[0] == '-' ? -value : value);
-    return 1;
 }
 
 /* ---- [TENSOR] -----------------------------------------------------------------------------------
@@ -2177,6 +2127,7 @@ static int32_t ptq__code(const ptq_tensor *tensor, size_t index) {
     return ptq__packed_code(tensor, index, NULL);
 }
 
+/* The stored number as it is, without its scale: exact for all codes, and for sums up to 2^24. */
 PTQ_API float ptq_tensor_number(const ptq_tensor *tensor, size_t index) {
     if (tensor->type == PTQ_TYPE_F32)
         return ((const float *)tensor->data)[index];
@@ -2435,19 +2386,14 @@ struct ptq__step {
     size_t scratch;     /* bytes that the kernels need for themselves */
 };
 
-/* All messages about a node begin with its name. */
 PTQ_FORMAT(4, 5)
 static ptq_status ptq__bad_node(ptq_error *err, ptq_status status, const ptq_node *node,
                                 const char *format, ...) {
     va_list args;
-    if (err) {
-        ptq__text text = ptq__text_over(err->text, sizeof err->text);
-        err->status = status;
-        ptq__put(&text, "node %s: ", node->name);
-        va_start(args, format);
-        ptq__vput(&text, format, args);
-        va_end(args);
-    }
+    va_start(args, format);
+    if (err)
+        ptq__verror(err, status, node->name, format, args);
+    va_end(args);
     return status;
 }
 
@@ -2999,42 +2945,63 @@ static int32_t ptq__average_code(const ptq_qparams *x, const ptq_qparams *y, int
     return ptq_requantize(sum, ptq__average_multiplier(x, y, n), y->zero_point, low, high);
 }
 
-/* Every pool in one loop. For each element of the result `sum` begins at START, with x[at] the
-   first input under the window; FOLD takes in one input after the other; PUT stores it. */
-#define PTQ__POOL(NAME, SUM, START, FOLD, PUT)                                                     \
-    static void NAME(const ptq__step *step, const ptq__frame *frame) {                             \
-        const ptq_qparams *q = &step->from[0]->q;                                                  \
-        const void *x = frame->in[0];                                                              \
-        int width = step->in[1], channels = step->in[2], i, c, u, v, at, taps;                     \
-        for (i = 0; i < step->elements; i += channels) {                                           \
-            ptq__clip clip = ptq__clip_window(step, i / channels);                                 \
-            taps = ptq__pool_taps(step, &clip);                                                    \
-            for (c = 0; c < channels; c++) {                                                       \
-                SUM sum;                                                                           \
-                at = (clip.begin[0] * width + clip.begin[1]) * channels + c;                       \
-                sum = START;                                                                       \
-                for (u = clip.begin[0]; u < clip.end[0]; u++)                                      \
-                    for (v = clip.begin[1]; v < clip.end[1]; v++) {                                \
-                        at = (u * width + v) * channels + c;                                       \
-                        FOLD;                                                                      \
-                    }                                                                              \
-                PUT;                                                                               \
-            }                                                                                      \
-        }                                                                                          \
-        (void)q, (void)taps;                                                                       \
+/* Every pool is this loop: over the positions of the result, its channels, and the inputs under the
+   window, of which the result is the largest or the average. `first`: where the first of them is,
+   with which the search for the largest begins. Inline, so that the question which of both it is
+   leaves the loop. */
+static inline void ptq__pool_f32(const ptq__step *step, const ptq__frame *frame, int largest) {
+    const float *x = (const float *)frame->in[0]; /* H x W x C */
+    float *y = (float *)frame->out;               /* H' x W' x C */
+    int width = step->in[1], channels = step->in[2], i, c, u, v;
+    for (i = 0; i < step->elements; i += channels) {
+        ptq__clip clip = ptq__clip_window(step, i / channels);
+        int first = (clip.begin[0] * width + clip.begin[1]) * channels;
+        int taps = largest ? 1 : ptq__pool_taps(step, &clip);
+        for (c = 0; c < channels; c++) {
+            float sum = largest ? x[first + c] : 0;
+            for (u = clip.begin[0]; u < clip.end[0]; u++)
+                for (v = clip.begin[1]; v < clip.end[1]; v++) {
+                    float value = x[(u * width + v) * channels + c];
+                    if (!largest)
+                        sum += value;
+                    else if (value > sum)
+                        sum = value;
+                }
+            y[i + c] = sum / (float)taps;
+        }
     }
+}
 
-#define PTQ__REAL ((const float *)x)[at]
-#define PTQ__CODE ptq__load(x, at, q->type)
+/* The same of codes x, of which an average takes off the zero point: H x W x C -> H' x W' x C. */
+static inline void ptq__pool_int(const ptq__step *step, const ptq__frame *frame, int largest) {
+    const ptq_qparams *q = &step->from[0]->q;
+    const void *x = frame->in[0];
+    int width = step->in[1], channels = step->in[2], i, c, u, v;
+    for (i = 0; i < step->elements; i += channels) {
+        ptq__clip clip = ptq__clip_window(step, i / channels);
+        int first = (clip.begin[0] * width + clip.begin[1]) * channels;
+        int taps = ptq__pool_taps(step, &clip);
+        for (c = 0; c < channels; c++) {
+            int32_t sum = largest ? ptq__load(x, first + c, q->type) : 0;
+            for (u = clip.begin[0]; u < clip.end[0]; u++)
+                for (v = clip.begin[1]; v < clip.end[1]; v++) {
+                    int32_t code = ptq__load(x, (u * width + v) * channels + c, q->type);
+                    if (!largest)
+                        sum += code - q->zero_point;
+                    else if (code > sum)
+                        sum = code;
+                }
+            ptq__store(frame->out, i + c,
+                       largest ? sum : ptq__average_code(q, &step->node->q, sum, taps));
+        }
+    }
+}
+
 /* clang-format off */
-PTQ__POOL(ptq__max_pool_f32, float, PTQ__REAL, sum = PTQ__REAL > sum ? PTQ__REAL : sum,
-          ((float *)frame->out)[i + c] = sum)
-PTQ__POOL(ptq__max_pool_int, int32_t, PTQ__CODE, sum = PTQ__CODE > sum ? PTQ__CODE : sum,
-          ptq__store(frame->out, i + c, sum))
-PTQ__POOL(ptq__avg_pool_f32, float, 0, sum += PTQ__REAL,
-          ((float *)frame->out)[i + c] = sum / (float)taps)
-PTQ__POOL(ptq__avg_pool_int, int32_t, 0, sum += PTQ__CODE - q->zero_point,
-          ptq__store(frame->out, i + c, ptq__average_code(q, &step->node->q, sum, taps)))
+static void ptq__max_pool_f32(const ptq__step *s, const ptq__frame *f) { ptq__pool_f32(s, f, 1); }
+static void ptq__max_pool_int(const ptq__step *s, const ptq__frame *f) { ptq__pool_int(s, f, 1); }
+static void ptq__avg_pool_f32(const ptq__step *s, const ptq__frame *f) { ptq__pool_f32(s, f, 0); }
+static void ptq__avg_pool_int(const ptq__step *s, const ptq__frame *f) { ptq__pool_int(s, f, 0); }
 /* clang-format on */
 
 /* No sum of an average over the whole image may leave 32 bits: it would wrap into a wrong code, and
@@ -3297,7 +3264,6 @@ static const char *ptq__param_name(int param) {
     return name[param];
 }
 
-/* What a node computes with: its weights say it where there are some, else its result. */
 /* What a node computes with: its weights say it where there are some, else its result does. */
 PTQ_API ptq_mode ptq_node_mode(const ptq_model *model, int index) {
     const ptq_node *node = &model->node[index];
@@ -3318,13 +3284,13 @@ static int ptq__is_quantized(const ptq_model *model) {
     return 0;
 }
 
-/* By the name of a node or of its result; -1 if there is none. */
+/* By the name of a node or of its result, of `length` bytes; -1 if there is none. */
 static int ptq__find(const ptq_model *model, const char *name, size_t length) {
     int i;
-    for (i = 0; i < model->nodes; i++) {
+    for (i = 0; i < model->nodes && length < PTQ_NAME_SIZE; i++) {
         const ptq_node *node = &model->node[i];
-        if ((strlen(node->name) == length && !memcmp(node->name, name, length)) ||
-            (strlen(node->out) == length && !memcmp(node->out, name, length)))
+        if ((!node->name[length] && !memcmp(node->name, name, length)) ||
+            (!node->out[length] && !memcmp(node->out, name, length)))
             return i;
     }
     return -1;
@@ -3353,8 +3319,9 @@ PTQ_API ptq_tensor *ptq_model_param(ptq_model *model, const char *name) {
     return NULL;
 }
 
-/* How many operands are the result of node `index`. Fusion may hide a tensor that has one reader.
-   */
+/* How many operands are the result of node `index`; x + x counts twice. Fusion may hide a tensor
+   that has one reader, and a tensor without any, unless it is the last, is a mistake in the
+   graph. */
 static int ptq__uses(const ptq_model *model, int index) {
     int i, uses = 0;
     for (i = index + 1; i < model->nodes; i++)
@@ -3385,16 +3352,14 @@ static void ptq__free_params(ptq_node *node, const ptq_allocator *allocator) {
 }
 
 PTQ_API void ptq_model_free(ptq_model *model) {
-    ptq_allocator allocator;
     int i;
     if (!model)
         return;
-    allocator = model->allocator;
     for (i = 0; i < model->nodes; i++)
-        ptq__free_params(&model->node[i], &allocator);
-    ptq__free(&allocator, model->node);
-    ptq__free_metas(model->meta, model->metas, &allocator);
-    ptq__free(&allocator, model);
+        ptq__free_params(&model->node[i], &model->allocator);
+    ptq__free(&model->allocator, model->node);
+    ptq__free_metas(model->meta, model->metas, &model->allocator);
+    ptq__free(&model->allocator, model);
 }
 
 /* Copies. Every pass (fusion, equalization, conversion) leaves its input alone and builds a new
@@ -3410,7 +3375,8 @@ static ptq_status ptq__copy_head(ptq_model *to, const ptq_model *from, ptq_error
     return PTQ_OK;
 }
 
-/* Appends a copy of a node with its parameters. Input indices are taken as they are: a pass that
+/* Appends a copy of a node with its parameters. The array may move when it grows, so that no pass
+   keeps a pointer into it over a call. Input indices are taken as they are: a pass that
    drops nodes puts them right itself. */
 static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error *err) {
     ptq_node node = *from;
@@ -3424,15 +3390,6 @@ static ptq_status ptq__copy_node(ptq_model *to, const ptq_node *from, ptq_error 
     return status;
 }
 
-/* The end of every function that makes a model: hands it out, or frees it after a failure. */
-static ptq_status ptq__hand_over(ptq_model *model, ptq_status status, ptq_model **out) {
-    if (status)
-        ptq_model_free(model);
-    else
-        *out = model;
-    return status;
-}
-
 PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *allocator,
                                   ptq_model **out, ptq_error *err) {
     ptq_model *copy = NULL;
@@ -3443,7 +3400,7 @@ PTQ_API ptq_status ptq_model_copy(const ptq_model *model, const ptq_allocator *a
     status = ptq__copy_head(copy, model, err);
     for (i = 0; i < model->nodes && !status; i++)
         status = ptq__copy_node(copy, &model->node[i], err);
-    return ptq__hand_over(copy, status, out);
+    PTQ__GIVE(status, copy, ptq_model_free, out);
 }
 
 /* The builder. A node is checked against those before it, gets its shape, and then its parameters.
@@ -3462,21 +3419,22 @@ static int ptq__is_name(const char *name, size_t length) {
     return length > 0 && length < PTQ_NAME_SIZE;
 }
 
-/* Operands come before their node: the order of the array is an order in which the graph can run.
-   A step has two operands at most. */
-static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
-                                    ptq_error *err) {
-    int operands = ptq__operator_of(node)->operands, need = operands + (node->residual != 0), k;
-    PTQ__REFUSE_IF((index == 0) != (operands == 0), PTQ_BAD_GRAPH,
-                   "the first node, and no other, must be the input");
-    for (k = 0; k < 2; k++)
-        PTQ__REFUSE_IF(k < need ? node->input[k] < 0 || node->input[k] >= index
-                                : node->input[k] != -1,
-                       PTQ_BAD_GRAPH, "needs %d inputs, each an earlier node", need);
-    for (k = 0; k < need; k++) {
-        const ptq_node *in = &model->node[node->input[k]];
-        PTQ__REFUSE_IF(ptq__operator_of(in)->properties & PTQ__LAST, PTQ_BAD_GRAPH,
-                       "%s can only be the last node", ptq_name(PTQ_NAMES_OP, in->op));
+/* Names are terminated, legal, and name one tensor each, so that files and messages mean one thing.
+   A node may bear the name of its own result. */
+static ptq_status ptq__check_names(const ptq_model *model, const ptq_node *node, int index,
+                                   ptq_error *err) {
+    int k, found;
+    for (k = 0; k < 2; k++) {
+        ptq__span name = {k ? node->out : node->name, PTQ_NAME_SIZE};
+        name = ptq__cut(&name, 0);
+        found = ptq__find(model, name.p, name.n);
+        if (!ptq__is_name(name.p, name.n))
+            return ptq_error_set(err, PTQ_BAD_GRAPH,
+                                 "'%s' is no name of a node: 1 to %d of A-Z a-z 0-9 _ .",
+                                 ptq__quoted(name).text, PTQ_NAME_SIZE - 1);
+        if (found >= 0 && found != index)
+            return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
+                                 name.p);
     }
     return PTQ_OK;
 }
@@ -3491,29 +3449,54 @@ static ptq_status ptq__check_attributes(const ptq_node *node, ptq_error *err) {
                        (unsigned)node->add_act > PTQ_ACTIVATION_RELU6 ||
                        (unsigned)node->residual > PTQ_RESIDUAL_SECOND,
                    PTQ_BAD_GRAPH, "an attribute is none of its kind");
-    PTQ__REFUSE_IF(node->act && !ptq__has_key(node, PTQ__KEY_ACT), PTQ_BAD_GRAPH,
-                   "a %s has no fused activation", ptq_name(PTQ_NAMES_OP, node->op));
-    PTQ__REFUSE_IF(node->residual && !ptq__has_key(node, PTQ__KEY_ADD), PTQ_BAD_GRAPH,
-                   "a %s has no fused addition", ptq_name(PTQ_NAMES_OP, node->op));
-    PTQ__REFUSE_IF(node->add_act && !node->residual, PTQ_BAD_GRAPH,
-                   "add_act without a fused addition");
+    PTQ__REFUSE_IF((node->act && !ptq__has_key(node, PTQ__KEY_ACT)) ||
+                       (node->residual && !ptq__has_key(node, PTQ__KEY_ADD)) ||
+                       (node->add_act && !node->residual),
+                   PTQ_BAD_GRAPH, "a %s cannot have this fused activation or addition",
+                   ptq_name(PTQ_NAMES_OP, node->op));
     return PTQ_OK;
 }
 
-/* Fills shape and padding of a node whose attributes and inputs are set. Elements are bounded, so
-   that int indices are enough everywhere. */
-static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, ptq_error *err) {
-    const ptq__rules *rules = &ptq__operator_of(node)->rules;
-    const int *in = node->input[0] >= 0 ? model->node[node->input[0]].shape : NULL;
-    const int *second = node->input[1] >= 0 ? model->node[node->input[1]].shape : NULL;
-    if (in)
-        memcpy(node->shape, in, sizeof node->shape);
-    if (ptq__operator_of(node)->properties & PTQ__WHOLE)
+/* Operands come before their node: the order of the array is an order in which the graph can run.
+   A step has two operands at most. */
+static ptq_status ptq__check_inputs(const ptq_model *model, const ptq_node *node, int index,
+                                    ptq_error *err) {
+    int operands = ptq__operator_of(node)->operands, need = operands + (node->residual != 0), k;
+    PTQ__REFUSE_IF((index == 0) != (operands == 0), PTQ_BAD_GRAPH,
+                   "the first node, and no other, must be the input");
+    for (k = 0; k < 2; k++) {
+        int in = node->input[k];
+        PTQ__REFUSE_IF(k < need ? in < 0 || in >= index : in != -1, PTQ_BAD_GRAPH,
+                       "needs %d inputs, each an earlier node", need);
+        PTQ__REFUSE_IF(k < need && ptq__operator_of(&model->node[in])->properties & PTQ__LAST,
+                       PTQ_BAD_GRAPH, "its input %s can only be the last node",
+                       model->node[in].name);
+    }
+    return PTQ_OK;
+}
+
+/* Checks a node against those before it, and fills in its shape and padding. `index` is where it
+   stands, or is to stand, in the model. Elements are bounded, so that int indices are enough
+   everywhere. The builder asks this of new nodes, ptq_model_check of a copy of each. */
+static ptq_status ptq__infer(const ptq_model *model, ptq_node *node, int index, ptq_error *err) {
+    const ptq__operator *op;
+    const int *in[2] = {NULL, NULL}; /* H, W, C of each operand */
+    int k;
+    PTQ__TRY(ptq__check_names(model, node, index, err));
+    PTQ__TRY(ptq__check_attributes(node, err));
+    PTQ__TRY(ptq__check_inputs(model, node, index, err));
+    op = ptq__operator_of(node);
+    for (k = 0; k < 2; k++)
+        if (node->input[k] >= 0)
+            in[k] = model->node[node->input[k]].shape;
+    if (in[0])
+        memcpy(node->shape, in[0], sizeof node->shape);
+    if (op->properties & PTQ__WHOLE)
         node->shape[0] = node->shape[1] = 1;
     if (ptq__has_key(node, PTQ__KEY_CHANNELS))
         node->shape[2] = node->channels;
-    if (rules->shape)
-        PTQ__TRY(rules->shape(node, in, second, err));
+    if (op->rules.shape)
+        PTQ__TRY(op->rules.shape(node, in[0], in[1], err));
     PTQ__REFUSE_IF(!ptq__shape_elements(3, node->shape), PTQ_BAD_GRAPH,
                    "shape %dx%dx%d is empty or has more than %d elements", node->shape[0],
                    node->shape[1], node->shape[2], PTQ_MAX_ELEMENTS);
@@ -3539,8 +3522,10 @@ static ptq_type ptq__param_type(const ptq_node *node, int param) {
     return ptq__is_integer_type(weight) && !node->dynamic ? PTQ_TYPE_S32 : PTQ_TYPE_F32;
 }
 
-/* Parameters of a new node: zeros, and ones where they multiply channels (gamma and variance of a
-   batch norm). Of a bare model they have type and shape, but no memory. */
+/* Parameters of a new node: zeros, and ones where they multiply channels (gamma and variance of
+   a batch norm, which then changes nothing but by epsilon). Convolution O x C/groups x KH x KW,
+   dense O x (H * W * C), all others of one number for each channel. Of a bare model they have
+   type and shape, but no memory. */
 static ptq_status ptq__create_param(const ptq_model *model, ptq_node *node, int param,
                                     ptq_type type, int bits, ptq_error *err) {
     ptq_tensor *tensor = &node->param[param];
@@ -3573,12 +3558,7 @@ static ptq_status ptq__append(ptq_model *model, const ptq_node *prototype, ptq_t
                    PTQ_MAX_NODES);
     if (!node->out[0])
         memcpy(node->out, node->name, sizeof node->out);
-    if (ptq_model_find(model, node->name) >= 0 || ptq_model_find(model, node->out) >= 0)
-        return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
-                             ptq_model_find(model, node->name) >= 0 ? node->name : node->out);
-    PTQ__TRY(ptq__check_attributes(node, err));
-    PTQ__TRY(ptq__check_inputs(model, node, model->nodes, err));
-    PTQ__TRY(ptq__infer(model, node, err));
+    PTQ__TRY(ptq__infer(model, node, model->nodes, err));
     PTQ__TRY(
         PTQ__GROW(&model->allocator, &model->node, model->nodes, &model->capacity, "nodes", err));
     for (p = 0; p < PTQ_PARAM_COUNT && !status; p++)
@@ -3604,100 +3584,97 @@ static ptq_node ptq__blank(ptq_op op, int first, int second) {
 
 /* The builder's end of ptq__append: the index as result, -1 after a failure. The first failure
    stays in the model and makes all later calls fail, so that a network can be written down without
-   a check behind every line; ptq_model_check reports it. */
-static int ptq__build(ptq_model *model, ptq_node *node, const char *name) {
+   a check behind every line; ptq_model_check reports it. A name that is too long is copied without
+   its terminator, and refused like all other wrong ones. `wrong`: NULL, or what is to be said of an
+   operator that the calling function does not make. */
+static int ptq__build(ptq_model *model, ptq_node *node, const char *name, const char *wrong) {
     size_t length = name ? strlen(name) : 0;
     if (model->error.status)
         return -1;
-    if (!ptq__is_name(name, length)) {
-        ptq_error_set(&model->error, PTQ_BAD_GRAPH,
-                      "'%s' is no node name: 1 to %d of A-Z a-z 0-9 _ .",
-                      ptq__quoted(ptq__span_of(name ? name : "")).text, PTQ_NAME_SIZE - 1);
-        return -1;
-    }
-    memcpy(node->name, name, length);
-    return ptq__append(model, node, PTQ_TYPE_F32, 32, &model->error) ? -1 : model->nodes - 1;
+    memcpy(node->name, name ? name : "", length < PTQ_NAME_SIZE ? length : PTQ_NAME_SIZE);
+    if (wrong)
+        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT, "node %s: %s",
+                      ptq__quoted(ptq__span_of(name ? name : "")).text, wrong);
+    else if (ptq__append(model, node, PTQ_TYPE_F32, 32, &model->error) == PTQ_OK)
+        return model->nodes - 1;
+    return -1;
 }
 
-/* -> H x W x C */
+/* -> H x W x C, each at least 1: the image. Every model has one input, its first node. */
 PTQ_API int ptq_add_input(ptq_model *model, const char *name, int height, int width, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_INPUT, -1, -1);
     node.shape[0] = height;
     node.shape[1] = width;
     node.shape[2] = channels;
-    return ptq__build(model, &node, name);
+    return ptq__build(model, &node, name, NULL);
 }
 
-/* Refuses, as the builder does, operators that are not of the kind that a function makes. */
-static void ptq__require(ptq_model *model, int right, const char *name, const char *what) {
-    if (!right && !model->error.status)
-        ptq_error_set(&model->error, PTQ_INVALID_ARGUMENT, "node %s: %s",
-                      ptq__quoted(ptq__span_of(name ? name : "")).text, what);
-}
-
+/* H x W x C -> H' x W' x C' by the operator's rule. */
 PTQ_API int ptq_add_op(ptq_model *model, ptq_op op, const char *name, int input) {
     ptq_node node = ptq__blank(op, input, -1);
-    ptq__require(model,
-                 (unsigned)op < PTQ_OP_COUNT && ptq__operators[op].operands == 1 &&
-                     ptq__operators[op].keys == PTQ__PLAIN_KEYS,
-                 name, "ptq_add_op is for operators with one input and without parameters");
-    return ptq__build(model, &node, name);
+    int fits = (unsigned)op < PTQ_OP_COUNT && ptq__operators[op].keys == PTQ__PLAIN_KEYS &&
+               ptq__operators[op].operands == 1;
+    return ptq__build(model, &node, name,
+                      fits ? NULL
+                           : "ptq_add_op makes operators with one input and without parameters");
 }
 
-/* Height and width, where 0 stands for the height, and for a default if that is 0 too. */
-static void ptq__set_pair(int *pair, int height, int width, int default_h, int default_w) {
-    pair[0] = height ? height : default_h;
-    pair[1] = width ? width : height ? height : default_w;
+/* Height and width of kernel or stride, where 0 stands for the height, and for a default if that is
+   0 too. */
+static void ptq__set_pair(int *pair, int height, int width, const int *standard) {
+    pair[0] = height ? height : standard[0];
+    pair[1] = width ? width : height ? height : standard[1];
 }
 
-/* H x W x C -> H' x W' x channels; strides and groups are 1 unless given. */
+/* H x W x C -> H' x W' x channels; strides and groups are 1 unless given. A kernel of 0 is refused
+   by the shape rule. */
 PTQ_API int ptq_add_conv2d(ptq_model *model, const char *name, int input,
                            const ptq_conv_options *options) {
+    static const int none[2] = {0, 0};
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
     node.channels = options->channels;
-    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, 0, 0);
-    ptq__set_pair(node.stride, options->stride_h, options->stride_w, 1, 1);
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, none);
+    ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.stride);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
     node.groups = options->groups ? options->groups : 1;
     node.no_bias = options->no_bias != 0;
-    return ptq__build(model, &node, name);
+    return ptq__build(model, &node, name, NULL);
 }
 
-/* Windows do not overlap by default: the stride is the kernel. */
+/* H x W x C -> H' x W' x C. Windows do not overlap by default: the stride is the kernel. */
 PTQ_API int ptq_add_pool(ptq_model *model, ptq_op op, const char *name, int input,
                          const ptq_pool_options *options) {
+    static const int none[2] = {0, 0};
     ptq_node node = ptq__blank(op, input, -1);
     unsigned keys = (unsigned)op < PTQ_OP_COUNT ? ptq__operators[op].keys : 0;
-    ptq__require(model, (keys & ~(unsigned)PTQ__KEY_INCLUDE_PAD) == PTQ__WINDOW_KEYS, name,
-                 "ptq_add_pool makes max_pool and avg_pool");
-    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, 0, 0);
-    ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.kernel[0],
-                  node.kernel[1]);
+    int fits = (keys & ~(unsigned)PTQ__KEY_INCLUDE_PAD) == PTQ__WINDOW_KEYS;
+    ptq__set_pair(node.kernel, options->kernel_h, options->kernel_w, none);
+    ptq__set_pair(node.stride, options->stride_h, options->stride_w, node.kernel);
     node.padding = options->padding;
     memcpy(node.pad, options->pad, sizeof node.pad);
     node.include_pad = (keys & PTQ__KEY_INCLUDE_PAD) && options->include_pad;
-    return ptq__build(model, &node, name);
+    return ptq__build(model, &node, name, fits ? NULL : "ptq_add_pool makes max_pool and avg_pool");
 }
 
 /* H x W x C -> H x W x C; gamma and variance begin as 1, beta and mean as 0. */
 PTQ_API int ptq_add_batch_norm(ptq_model *model, const char *name, int input, float epsilon) {
     ptq_node node = ptq__blank(PTQ_OP_BATCH_NORM, input, -1);
     node.epsilon = epsilon;
-    return ptq__build(model, &node, name);
+    return ptq__build(model, &node, name, NULL);
 }
 
 /* Two of H x W x C -> H x W x C. On codes their order matters to the last bit. */
 PTQ_API int ptq_add_add(ptq_model *model, const char *name, int first, int second) {
     ptq_node node = ptq__blank(PTQ_OP_ADD, first, second);
-    return ptq__build(model, &node, name);
+    return ptq__build(model, &node, name, NULL);
 }
 
 /* H x W x C -> 1 x 1 x channels: every input goes into every result. */
 PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int channels) {
     ptq_node node = ptq__blank(PTQ_OP_DENSE, input, -1);
     node.channels = channels;
-    return ptq__build(model, &node, name);
+    return ptq__build(model, &node, name, NULL);
 }
 
 /* ResNet8, the network of MLPerf Tiny, of which the examples tell: a first convolution, three
@@ -3706,28 +3683,36 @@ PTQ_API int ptq_add_dense(ptq_model *model, const char *name, int input, int cha
    quantization hard: batch norms to fold, sums of tensors of different scales, logits. */
 
 /* Appends a node of a block, named "block2.conv1"; of none, block 0, just "conv1". */
-static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node node) {
+static int ptq__resnet_node(ptq_model *m, int block, const char *part, ptq_node *node) {
     char name[PTQ_NAME_SIZE];
     ptq__text text = ptq__text_over(name, sizeof name);
     if (block)
         ptq__put(&text, "block%d.", block);
     ptq__put_string(&text, part);
-    if (ptq__has_key(&node, PTQ__KEY_EPSILON))
-        node.epsilon = 1e-3f; /* Keras's, with which the model was trained */
-    return ptq__build(m, &node, name);
+    return ptq__build(m, node, name, NULL);
 }
 
-static int ptq__resnet_conv(ptq_model *m, int block, const char *part, int input, int channels,
-                            int kernel, int stride) {
+static int ptq__resnet_op(ptq_model *m, int block, const char *part, ptq_op op, int first,
+                          int second) {
+    ptq_node node = ptq__blank(op, first, second);
+    return ptq__resnet_node(m, block, part, &node);
+}
+
+/* H x W x C -> H/s x W/s x channels: a convolution and, if it has a name, the batch norm behind it,
+   with Keras's epsilon, with which the model was trained. */
+static int ptq__resnet_conv(ptq_model *m, int block, const char *part, const char *norm, int input,
+                            int channels, int kernel, int stride) {
     ptq_node node = ptq__blank(PTQ_OP_CONV2D, input, -1);
+    int x;
     node.channels = channels;
     node.kernel[0] = node.kernel[1] = kernel;
     node.stride[0] = node.stride[1] = stride;
-    return ptq__resnet_node(m, block, part, node);
-}
-
-static int ptq__resnet_op(ptq_model *m, int block, const char *part, ptq_op op, int input) {
-    return ptq__resnet_node(m, block, part, ptq__blank(op, input, -1));
+    x = ptq__resnet_node(m, block, part, &node);
+    if (!norm)
+        return x;
+    node = ptq__blank(PTQ_OP_BATCH_NORM, x, -1);
+    node.epsilon = 1e-3f;
+    return ptq__resnet_node(m, block, norm, &node);
 }
 
 /* x -> conv-bn-relu -> conv-bn -> + shortcut(x) -> relu, the sum with the shortcut first as in
@@ -3735,15 +3720,13 @@ static int ptq__resnet_op(ptq_model *m, int block, const char *part, ptq_op op, 
    1 x 1 convolution. */
 static int ptq__resnet_block(ptq_model *m, int block, int input, int channels, int stride) {
     int x, shortcut = input;
-    x = ptq__resnet_conv(m, block, "conv1", input, channels, 3, stride);
-    x = ptq__resnet_op(m, block, "bn1", PTQ_OP_BATCH_NORM, x);
-    x = ptq__resnet_op(m, block, "conv1.relu", PTQ_OP_RELU, x);
+    x = ptq__resnet_conv(m, block, "conv1", "bn1", input, channels, 3, stride);
+    x = ptq__resnet_op(m, block, "conv1.relu", PTQ_OP_RELU, x, -1);
     if (stride != 1)
-        shortcut = ptq__resnet_conv(m, block, "shortcut", input, channels, 1, stride);
-    x = ptq__resnet_conv(m, block, "conv2", x, channels, 3, 1);
-    x = ptq__resnet_op(m, block, "bn2", PTQ_OP_BATCH_NORM, x);
-    x = ptq__resnet_node(m, block, "add", ptq__blank(PTQ_OP_ADD, shortcut, x));
-    return ptq__resnet_op(m, block, "add.relu", PTQ_OP_RELU, x);
+        shortcut = ptq__resnet_conv(m, block, "shortcut", NULL, input, channels, 1, stride);
+    x = ptq__resnet_conv(m, block, "conv2", "bn2", x, channels, 3, 1);
+    x = ptq__resnet_op(m, block, "add", PTQ_OP_ADD, shortcut, x);
+    return ptq__resnet_op(m, block, "add.relu", PTQ_OP_RELU, x, -1);
 }
 
 /* A bare model has shapes but no parameters: a file brings them. */
@@ -3759,10 +3742,9 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
             width, classes);
     PTQ__TRY(ptq_model_create(allocator, &m, err));
     m->bare = bare;
-    x = ptq_add_input(m, "input", size, size, 3);        /* shapes for MLPerf's: 32 x 32 x 3 */
-    x = ptq__resnet_conv(m, 0, "conv1", x, width, 3, 1); /* 32 x 32 x 16 */
-    x = ptq__resnet_op(m, 0, "bn1", PTQ_OP_BATCH_NORM, x);
-    x = ptq__resnet_op(m, 0, "conv1.relu", PTQ_OP_RELU, x);
+    x = ptq_add_input(m, "input", size, size, 3); /* shapes for MLPerf's: 32 x 32 x 3 */
+    x = ptq__resnet_conv(m, 0, "conv1", "bn1", x, width, 3, 1); /* 32 x 32 x 16 */
+    x = ptq__resnet_op(m, 0, "conv1.relu", PTQ_OP_RELU, x, -1);
     x = ptq__resnet_block(m, 1, x, width, 1);             /* 32 x 32 x 16 */
     x = ptq__resnet_block(m, 2, x, width * 2, 2);         /* 16 x 16 x 32 */
     x = ptq__resnet_block(m, 3, x, width * 4, 2);         /* 8 x 8 x 64 */
@@ -3776,8 +3758,10 @@ static ptq_status ptq__build_resnet8(int size, int width, int classes, int bare,
 PTQ_API ptq_status ptq_resnet8(int size, int width, int classes, const ptq_allocator *allocator,
                                ptq_model **out, ptq_error *err) {
     ptq_model *model = NULL;
+    ptq_status status;
     PTQ__TRY(ptq__build_resnet8(size, width, classes, 0, allocator, &model, err));
-    return ptq__hand_over(model, ptq_model_check(model, err), out);
+    status = ptq_model_check(model, err);
+    PTQ__GIVE(status, model, ptq_model_free, out);
 }
 
 /* ---- [CHECK] ------------------------------------------------------------------------------------
@@ -3856,7 +3840,9 @@ static ptq_status ptq__check_qparams(const ptq_node *node, const ptq_qparams *q,
     return PTQ_OK;
 }
 
-/* Scales are compared as numbers, without ==, which compilers warn of. */
+/* An operator that only chooses among codes, max pool or ReLU, stores them under the scale of its
+   result: were that another than its input's, all numbers would silently change. Scales are
+   compared as numbers, without ==, which compilers warn of. */
 static int ptq__same_qparams(const ptq_qparams *a, const ptq_qparams *b) {
     return a->type == b->type && a->bits == b->bits && a->zero_point == b->zero_point &&
            !(a->scale < b->scale) && !(a->scale > b->scale);
@@ -3890,6 +3876,11 @@ static int ptq__codes_fit(const ptq_model *model, int index) {
     }
 }
 
+/* Codes of one node: how the result is coded, whether that goes with what comes in, and what its
+   integer kernel relies on, which the operator's row knows: for a convolution that no sum
+       |b| + sum |w - zw| max |x - zx|
+   exceeds 2^31 - 1 and that every multiplier is a normal number; for additions and averages that
+   the ratios of scales are. */
 static ptq_status ptq__check_codes(const ptq_model *model, int index, ptq_error *err) {
     const ptq_node *node = &model->node[index];
     const ptq__operator *op = ptq__operator_of(node);
@@ -3911,9 +3902,7 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
     const ptq_node *node = &model->node[index];
     ptq_node again = *node;
     int param;
-    PTQ__TRY(ptq__check_attributes(node, err));
-    PTQ__TRY(ptq__check_inputs(model, node, index, err));
-    PTQ__TRY(ptq__infer(model, &again, err));
+    PTQ__TRY(ptq__infer(model, &again, index, err));
     PTQ__REFUSE_IF(memcmp(again.shape, node->shape, sizeof again.shape) ||
                        memcmp(again.pad, node->pad, sizeof again.pad),
                    PTQ_BAD_GRAPH, "its shape %dx%dx%d does not follow from its input",
@@ -3923,23 +3912,8 @@ static ptq_status ptq__check_node(const ptq_model *model, int index, ptq_error *
     return ptq__check_codes(model, index, err);
 }
 
-/* Names are terminated, legal, and name one tensor each, so that files and messages mean one thing.
-   A node may bear the name of its own result. */
-static ptq_status ptq__check_names(const ptq_model *model, ptq_error *err) {
-    int i, k;
-    for (i = 0; i < model->nodes; i++)
-        for (k = 0; k < 2; k++) {
-            const char *name = k ? model->node[i].out : model->node[i].name;
-            if (!memchr(name, 0, PTQ_NAME_SIZE) || !ptq__is_name(name, strlen(name)))
-                return ptq_error_set(err, PTQ_BAD_GRAPH, "node %d has no legal name", i);
-            if (ptq_model_find(model, name) != i)
-                return ptq_error_set(err, PTQ_BAD_GRAPH, "there are two nodes or tensors named %s",
-                                     name);
-        }
-    return PTQ_OK;
-}
-
-/* Images are preprocessed by (pixel - mean) / std. */
+/* Images are preprocessed by (pixel - mean) / std: finite for every pixel, 0 to 255, and with a
+   positive divisor, since a negative one would turn the image's brightness round. */
 static ptq_status ptq__check_pixels(const ptq_model *model, ptq_error *err) {
     int c;
     for (c = 0; c < PTQ_MAX_PIXEL_CHANNELS; c++) {
@@ -3960,7 +3934,6 @@ PTQ_API ptq_status ptq_model_check(const ptq_model *model, ptq_error *err) {
         return ptq_error_set(err, model->error.status, "%s", model->error.text);
     if (model->nodes < 2)
         return ptq_error_set(err, PTQ_BAD_GRAPH, "the graph needs an input and one more node");
-    PTQ__TRY(ptq__check_names(model, err));
     PTQ__TRY(ptq__check_pixels(model, err));
     for (i = 0; i < model->nodes; i++)
         PTQ__TRY(ptq__check_node(model, i, err));
@@ -3988,7 +3961,7 @@ typedef struct ptq__fuser {
     const ptq_model *old;
     ptq_model *model;        /* the new one */
     int *to;                 /* the node of the new model that computes what node i of the old one
-                                computed; -1 before that is known */
+                                computed */
     ptq_fuse_report *report; /* NULL: not wanted */
     int capacity;            /* of the report */
 } ptq__fuser;
@@ -4016,14 +3989,16 @@ static ptq_status ptq__fuse_note(ptq__fuser *fuser, const ptq_node *node, const 
 /* Folding. With g = gamma / sqrt(variance + epsilon) for each channel,
        g (w x + b - mean) + beta = (w g) x + (b - mean) g + beta:
    a convolution again, with w' = w g and b' = (b - mean) g + beta. In double precision, rounded
-   once. Jacob et al. 2018, 3.2. */
+   once. Jacob et al. 2018, 3.2. The root is of a positive number: ptq__check_param. Padding changes
+   nothing: the norm comes after the sum, so that a padded tap is 0 before and after. A convolution
+   without a bias gets one, of zeros, which takes in beta and mean. */
 static ptq_status ptq__fold_batch_norm(ptq_model *model, ptq_node *conv, const ptq_node *norm,
                                        ptq_error *err) {
-    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data; /* C each */
+    const float *gamma = (const float *)norm->param[PTQ_PARAM_WEIGHT].data; /* O each */
     const float *beta = (const float *)norm->param[PTQ_PARAM_BIAS].data;
     const float *mean = (const float *)norm->param[PTQ_PARAM_MEAN].data;
     const float *variance = (const float *)norm->param[PTQ_PARAM_VARIANCE].data;
-    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias; /* C x taps, C */
+    float *weight = (float *)conv->param[PTQ_PARAM_WEIGHT].data, *bias; /* O x taps, O */
     size_t k, channels = (size_t)conv->channels, o;
     size_t taps = ptq_tensor_elements(&conv->param[PTQ_PARAM_WEIGHT]) / channels;
     if (conv->no_bias)
@@ -4047,7 +4022,9 @@ static int ptq__may_vanish(const ptq__fuser *fuser, int from) {
     return !strcmp(host->out, fuser->old->node[from].out) && ptq__uses(fuser->old, from) == 1;
 }
 
-/* Why a batch norm or an activation cannot move into the node before it; NULL if it can. */
+/* Why a batch norm or an activation cannot move into the node before it; NULL if it can. Folding
+   needs a linear node: with max(x, 0) in between, g max(x, 0) is max(g x, 0) only for g > 0. Of two
+   activations in a row a node could remember one only. */
 static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *node, int norm) {
     int from = node->input[0];
     const ptq_node *host = &fuser->model->node[fuser->to[from]];
@@ -4064,8 +4041,9 @@ static const char *ptq__cannot_follow(const ptq__fuser *fuser, const ptq_node *n
     return NULL;
 }
 
-/* The operand of an addition whose convolution can take the addition in: the last node of the new
-   graph, so that the other operand exists before it. -1 if neither can. */
+/* The operand of an addition whose convolution can take the addition in: the later one, so that the
+   other operand exists before it. -1 if neither can. x + x has one operand only, which cannot be
+   the convolution's result and its residual at once. */
 static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     int k;
     for (k = 0; k < 2; k++) {
@@ -4078,75 +4056,63 @@ static int ptq__residual_host(const ptq__fuser *fuser, const ptq_node *add) {
     return -1;
 }
 
-/* Makes the addition, of which the host is operand k, the end of its host. Which operand came first
-   is kept: on codes the second one's product is rounded first. */
-static void ptq__take_addition(const ptq__fuser *fuser, const ptq_node *add, int k,
-                               ptq_node *host) {
-    host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
-    host->input[1] = fuser->to[add->input[1 - k]];
-    host->add_act = add->act;
-    host->mid = host->q; /* the convolution rounds to its own codes first, as it did */
-    host->q = add->q;
-}
-
-/* Moves a node into its host, if one can take it in; `reason` says why not. */
-static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, const char **reason,
-                                 ptq_error *err) {
-    const ptq_node *node = &fuser->old->node[index];
+/* Makes a node the end of its host, the node of the new model that computes its operand k. */
+static ptq_status ptq__move_in(ptq__fuser *fuser, const ptq_node *node, int k, ptq_node *host,
+                               ptq_error *err) {
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
-    int k = kind == PTQ_FUSION_RESIDUAL ? ptq__residual_host(fuser, node) : 0;
-    ptq_node *host;
-    if (kind != PTQ_FUSION_RESIDUAL)
-        *reason = ptq__cannot_follow(fuser, node, kind == PTQ_FUSION_BATCH_NORM);
-    else if (k < 0)
-        *reason = "neither operand is a convolution, used once, behind the other operand";
-    if (*reason)
-        return PTQ_OK;
-    fuser->to[index] = fuser->to[node->input[k]];
-    host = &fuser->model->node[fuser->to[index]];
-    if (kind == PTQ_FUSION_BATCH_NORM)
-        PTQ__TRY(ptq__fold_batch_norm(fuser->model, host, node, err));
-    else if (kind == PTQ_FUSION_RESIDUAL)
-        ptq__take_addition(fuser, node, k, host);
-    else
-        *(host->residual ? &host->add_act : &host->act) = ptq__act_of(node);
     memcpy(host->out, node->out, sizeof host->out);
-    return ptq__fuse_note(fuser, node, host, NULL, err);
+    if (kind == PTQ_FUSION_BATCH_NORM)
+        return ptq__fold_batch_norm(fuser->model, host, node, err);
+    if (kind == PTQ_FUSION_ACTIVATION) {
+        *(host->residual ? &host->add_act : &host->act) = ptq__act_of(node);
+        return PTQ_OK;
+    }
+    /* Which operand came first is kept: on codes the second one's product is rounded first. And the
+       convolution rounds to its own codes before the addition, as it did. */
+    host->residual = k == 1 ? PTQ_RESIDUAL_FIRST : PTQ_RESIDUAL_SECOND;
+    host->input[1] = fuser->to[node->input[1 - k]];
+    host->add_act = node->act;
+    host->mid = host->q;
+    host->q = node->q;
+    return PTQ_OK;
 }
 
-/* A node is fused into its host, or copied with its operands' new numbers. */
-static ptq_status ptq__fuse_or_copy(ptq__fuser *fuser, int index, int quantized, ptq_error *err) {
+/* A node joins its host if there is one, or is copied with its operands' new numbers. Whatever may
+   be fused gets a line in the report. */
+static ptq_status ptq__fuse_node(ptq__fuser *fuser, int index, int quantized, ptq_error *err) {
     const ptq_node *node = &fuser->old->node[index];
+    ptq_node *host;
     ptq_fusion_kind kind = ptq__operator_of(node)->fusion;
     const char *reason = NULL;
-    int k, *input;
-    fuser->to[index] = -1;
-    if (quantized ? kind == PTQ_FUSION_RESIDUAL && ptq__is_coded(node) : kind != PTQ_FUSION_NONE)
-        PTQ__TRY(ptq__fuse_node(fuser, index, &reason, err));
-    if (fuser->to[index] >= 0)
-        return PTQ_OK;
+    int i, k = 0, *input;
+    if (kind == PTQ_FUSION_NONE ||
+        (quantized && (kind != PTQ_FUSION_RESIDUAL || !ptq__is_coded(node))))
+        k = -1;
+    else if (kind != PTQ_FUSION_RESIDUAL)
+        reason = ptq__cannot_follow(fuser, node, kind == PTQ_FUSION_BATCH_NORM);
+    else if ((k = ptq__residual_host(fuser, node)) < 0)
+        reason = "neither operand is a convolution, used once, behind the other operand";
+    if (k >= 0 && !reason) {
+        fuser->to[index] = fuser->to[node->input[k]];
+        host = &fuser->model->node[fuser->to[index]];
+        PTQ__TRY(ptq__move_in(fuser, node, k, host, err));
+        return ptq__fuse_note(fuser, node, host, NULL, err);
+    }
     if (reason)
         PTQ__TRY(ptq__fuse_note(fuser, node, NULL, reason, err));
     fuser->to[index] = fuser->model->nodes;
     PTQ__TRY(ptq__copy_node(fuser->model, node, err));
     input = fuser->model->node[fuser->to[index]].input;
-    for (k = 0; k < 2; k++)
-        input[k] = input[k] < 0 ? -1 : fuser->to[input[k]];
+    for (i = 0; i < 2; i++)
+        input[i] = input[i] < 0 ? -1 : fuser->to[input[i]];
     return PTQ_OK;
-}
-
-static ptq_status ptq__fuse_all(ptq__fuser *fuser, ptq_error *err) {
-    int i, quantized = ptq__is_quantized(fuser->old);
-    PTQ__TRY(ptq__copy_head(fuser->model, fuser->old, err));
-    for (i = 0; i < fuser->old->nodes; i++)
-        PTQ__TRY(ptq__fuse_or_copy(fuser, i, quantized, err));
-    return ptq_model_check(fuser->model, err);
 }
 
 PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_report *report,
                             ptq_error *err) {
     ptq__fuser fuser;
     ptq_status status;
+    int i, quantized;
     memset(&fuser, 0, sizeof fuser);
     fuser.old = model;
     fuser.report = report;
@@ -4156,15 +4122,18 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
     }
     PTQ__TRY(ptq_model_check(model, err));
     PTQ__TRY(ptq_model_create(&model->allocator, &fuser.model, err));
+    quantized = ptq__is_quantized(model);
     status = PTQ__NEW(&model->allocator, &fuser.to, (size_t)model->nodes, "fusion", err);
-    if (!status)
-        status = ptq__fuse_all(&fuser, err);
+    PTQ__THEN(status, ptq__copy_head(fuser.model, model, err));
+    for (i = 0; i < model->nodes && !status; i++)
+        status = ptq__fuse_node(&fuser, i, quantized, err);
+    PTQ__THEN(status, ptq_model_check(fuser.model, err));
     ptq__free(&model->allocator, fuser.to);
     if (status && report) {
         ptq_release(&report->memory);
         memset(report, 0, sizeof *report);
     }
-    return ptq__hand_over(fuser.model, status, out);
+    PTQ__GIVE(status, fuser.model, ptq_model_free, out);
 }
 
 /* ---- [PLAN] -------------------------------------------------------------------------------------
@@ -4175,7 +4144,7 @@ PTQ_API ptq_status ptq_fuse(const ptq_model *model, ptq_model **out, ptq_fuse_re
 
    The arena is laid out twice: once so that tensors take over each other's memory, and once, for
    sessions that keep their intermediates, so that every tensor has a place of its own. */
-enum { PTQ__LAYOUT_REUSE, PTQ__LAYOUT_KEEP, PTQ__LAYOUTS };
+enum { PTQ__LAYOUT_REUSE, PTQ__LAYOUT_KEEP, PTQ__LAYOUTS }; /* ptq_session_options.keep: 0, 1 */
 
 typedef struct ptq__layout {
     size_t *offset; /* of each node's result. In the layout that keeps, behind a result lies what
@@ -4198,6 +4167,8 @@ enum { PTQ__ALIGN = 64 }; /* of tensors in the arena: a cache line, and the wide
 
 static size_t ptq__align(size_t size) { return (size + PTQ__ALIGN - 1) / PTQ__ALIGN * PTQ__ALIGN; }
 
+/* Bytes of a result in the arena: one for each code whatever its bits, since kernels read single
+   elements; four for each real number. */
 static size_t ptq__node_bytes(const ptq_node *node) {
     return ptq__align(ptq__shape_elements(3, node->shape) *
                       (ptq__is_coded(node) ? 1 : sizeof(float)));
@@ -4213,12 +4184,22 @@ static size_t ptq__node_bytes(const ptq_node *node) {
        b + x             #    0           written over x, which nobody reads after it
 
    two places are enough for three tensors, and the arena is as large as the most that lives at one
-   time, not as all tensors together. */
+   time, not as all tensors together.
+
+   ResNet8 is a row of such blocks, and never needs a third place. Where the shape changes, the
+   shortcut is a convolution of its own: x -> a, x -> s, a -> b + s. While s is made, x, a and s
+   live, but a and s have half of x's elements each: H/2 x W/2 x 2 C. So with codes of one byte
+   32 x 32 x 16 twice, 32,768 bytes, hold all activations of the network; the image, of three
+   channels, is read where the caller has it or lies in one of the places until conv1 is done.
+
+   Why not free and allocate while running? An allocator takes an unknown time and may fail; here
+   the size is known before the first image, and every run uses the same addresses. */
 typedef struct ptq__block ptq__block;
 struct ptq__block {
-    int tensor, root; /* the root is the first tensor of the block, and describes all of it */
+    int root;         /* the first tensor of the block, which describes all of it */
     int first, last;  /* steps between which the block lives */
-    size_t size, at;  /* `at`: its place */
+    int placed;       /* 1: `at` is known */
+    size_t size, at;  /* bytes, a multiple of PTQ__ALIGN; offset in the arena */
     ptq__block *next; /* the one placed next, in the order of addresses */
 };
 
@@ -4235,11 +4216,15 @@ static int ptq__overwrites(const ptq_model *model, const ptq__block *block, int 
     return over;
 }
 
+/* block: one for each node, all zeros. First every tensor lives for itself, from the step that
+   makes it to its last reader; then those that are written over an operand join the operand's
+   block, which lives on as long as they do. Results are looked at in order, so that a chain of
+   several, conv -> add -> relu, ends in one block. */
 static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
     int i, k;
     for (i = 0; i < model->nodes; i++) {
         const ptq_node *node = &model->node[i];
-        block[i].tensor = block[i].root = block[i].first = block[i].last = i;
+        block[i].first = block[i].last = i;
         block[i].size = ptq__node_bytes(node);
         for (k = 0; k < 2; k++)
             if (node->input[k] >= 0)
@@ -4247,17 +4232,11 @@ static void ptq__make_blocks(const ptq_model *model, ptq__block *block) {
     }
     block[ptq_model_logits(model)].last = model->nodes; /* the caller reads them in the end */
     for (i = 0; i < model->nodes; i++) {
-        int over = ptq__overwrites(model, block, i);
-        ptq__block *root = &block[over < 0 ? i : block[over].root];
-        block[i].root = root->tensor;
-        root->last = block[i].last > root->last ? block[i].last : root->last;
+        int over = ptq__overwrites(model, block, i), root = over < 0 ? i : block[over].root;
+        block[i].root = root;
+        if (block[i].last > block[root].last)
+            block[root].last = block[i].last;
     }
-}
-
-static int ptq__larger_block(const void *a, const void *b, const void *context) {
-    const ptq__block *x = (const ptq__block *)a, *y = (const ptq__block *)b;
-    (void)context;
-    return x->size != y->size ? x->size > y->size : x->tensor < y->tensor;
 }
 
 /* The lowest place at which nothing lies that lives at the same time. `placed` lists the blocks
@@ -4272,34 +4251,35 @@ static void ptq__place(ptq__block *block, ptq__block **placed) {
         placed = &(*placed)->next;
     block->next = *placed;
     *placed = block;
+    block->placed = 1;
 }
 
 /* The largest block is placed first: small ones then fill the gaps that large ones leave, while a
    large one finds no gap among many small ones. The best layout is hard to find (it is a case of
-   bin packing); this order is the usual approximation. */
+   bin packing); this order is the usual approximation. To look for the largest again and again
+   takes as many steps as a placement itself. */
 static void ptq__lay_reusing(ptq__block *block, int n, ptq__layout *layout) {
-    ptq__block *b, *placed = NULL;
-    ptq__sort(block, (size_t)n, sizeof *block, ptq__larger_block, NULL);
-    for (b = block; b < block + n; b++)
-        if (b->root == b->tensor) {
-            ptq__place(b, &placed);
-            layout->offset[b->tensor] = b->at;
-            layout->size = b->at + b->size > layout->size ? b->at + b->size : layout->size;
-        }
-    for (b = block; b < block + n; b++)
-        layout->offset[b->tensor] = layout->offset[b->root];
-}
-
-static void ptq__lay_keeping(const ptq_model *model, ptq__layout *layout) {
-    int i;
-    for (i = 0; i < model->nodes; i++) {
-        layout->offset[i] = layout->size;
-        layout->size += ptq__node_bytes(&model->node[i]) * (model->node[i].residual ? 2 : 1);
+    ptq__block *b, *largest, *placed = NULL;
+    do {
+        for (b = block, largest = NULL; b < block + n; b++)
+            if (!b->placed && b == &block[b->root] && (!largest || b->size > largest->size))
+                largest = b;
+        if (largest)
+            ptq__place(largest, &placed);
+    } while (largest);
+    for (b = block; b < block + n; b++) {
+        size_t at = block[b->root].at;
+        layout->offset[b - block] = at;
+        layout->size = at + b->size > layout->size ? at + b->size : layout->size;
     }
 }
 
+/* Both layouts, and behind the tensors of each the scratch memory, as large as the step needs that
+   needs most: steps run one after the other. The sum is made in 64 bits before anything is laid
+   out, so that no offset can overflow where size_t has 32. */
 static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
+    ptq__layout *keep = &plan->layout[PTQ__LAYOUT_KEEP];
     size_t n = (size_t)plan->steps, scratch = 0;
     ptq__block *block = NULL;
     uint64_t sum = 0;
@@ -4316,7 +4296,10 @@ static ptq_status ptq__lay_out(ptq_plan *plan, ptq_error *err) {
     ptq__make_blocks(model, block);
     ptq__lay_reusing(block, plan->steps, &plan->layout[PTQ__LAYOUT_REUSE]);
     ptq__free(&plan->allocator, block);
-    ptq__lay_keeping(model, &plan->layout[PTQ__LAYOUT_KEEP]);
+    for (i = 0; i < plan->steps; i++) {
+        keep->offset[i] = keep->size;
+        keep->size += ptq__node_bytes(&model->node[i]) * (model->node[i].residual ? 2 : 1);
+    }
     for (k = 0; k < PTQ__LAYOUTS; k++) {
         plan->layout[k].scratch = plan->layout[k].size;
         plan->layout[k].size += ptq__align(scratch);
@@ -4344,7 +4327,9 @@ static ptq_status ptq__unpack_weight(ptq_plan *plan, ptq__step *step, ptq_error 
     return PTQ_OK;
 }
 
-/* One step: first the scalar kernel, which part three may replace by a faster one. */
+/* One step: what does not depend on the image is computed here, once: geometry, constants, the
+   multipliers m[o] = sx sw[o] / sy. First it gets the scalar kernel, which part three may replace
+   by a faster one. Steps point into the model, and so the model must not move. */
 static ptq_status ptq__make_step(ptq_plan *plan, int index, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *node = &model->node[index];
@@ -4375,7 +4360,9 @@ static float ptq__pixel(const ptq_model *model, int channel, int pixel) {
     return ptq__div((float)pixel - model->mean[channel], model->std[channel]);
 }
 
-/* Preprocessing and coding of pixels in one table; none where a pixel is its own code. */
+/* Preprocessing and coding of pixels, code = quantize((pixel - mean[c]) / std[c]), in one table of
+   C x 256 codes: a pixel has 256 values only, and no image pays for the two divisions. None where
+   each pixel is its own code, as with mean 0, std 1, scale 1: the image is then used as it is. */
 static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     const ptq_node *input = &model->node[0];
@@ -4400,11 +4387,9 @@ static ptq_status ptq__make_table(ptq_plan *plan, ptq_error *err) {
 static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
     const ptq_model *model = plan->info.model;
     ptq_plan_info *info = &plan->info;
-    int i;
     PTQ__TRY(PTQ__NEW(&plan->allocator, &plan->step, (size_t)model->nodes, "plan", err));
-    plan->steps = model->nodes;
-    for (i = 0; i < plan->steps; i++)
-        PTQ__TRY(ptq__make_step(plan, i, err));
+    while (plan->steps < model->nodes) /* counted before it is made: freed even if that fails */
+        PTQ__TRY(ptq__make_step(plan, plan->steps++, err));
     PTQ__TRY(ptq__make_table(plan, err));
     PTQ__TRY(ptq__lay_out(plan, err));
     info->logits = ptq_model_logits(model);
@@ -4416,15 +4401,16 @@ static ptq_status ptq__fill_plan(ptq_plan *plan, ptq_error *err) {
 
 PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_options *options,
                                    ptq_plan **out, ptq_error *err) {
-    ptq_plan *plan = NULL;
+    const ptq_allocator *allocator = options ? &options->allocator : NULL;
     ptq_isa isa = options ? options->isa : PTQ_ISA_AUTO;
+    ptq_plan *plan = NULL;
     ptq_status status;
     if (ptq_isa_support(isa) != PTQ_SUPPORT_AVAILABLE)
         return ptq_error_set(err, PTQ_UNSUPPORTED, "instruction set '%s' is not available here",
                              ptq_name(PTQ_NAMES_ISA, (unsigned)isa));
     PTQ__TRY(ptq_model_check(model, err));
-    PTQ__TRY(PTQ__NEW(options ? &options->allocator : NULL, &plan, 1, "plan", err));
-    plan->allocator = ptq__allocator(options ? &options->allocator : NULL);
+    PTQ__TRY(PTQ__NEW(allocator, &plan, 1, "plan", err));
+    plan->allocator = ptq__allocator(allocator);
     plan->info.model = model;
     plan->info.isa = isa == PTQ_ISA_AUTO ? ptq__best_isa() : isa;
     status = ptq__fill_plan(plan, err);
@@ -4432,21 +4418,21 @@ PTQ_API ptq_status ptq_plan_create(const ptq_model *model, const ptq_plan_option
 }
 
 PTQ_API void ptq_plan_free(ptq_plan *plan) {
-    ptq_allocator allocator;
+    const ptq_allocator *allocator;
     int k;
     if (!plan)
         return;
-    allocator = plan->allocator;
+    allocator = &plan->allocator;
     for (k = 0; k < PTQ__LAYOUTS; k++)
-        ptq__free(&allocator, plan->layout[k].offset);
+        ptq__free(allocator, plan->layout[k].offset);
     for (k = 0; k < plan->steps; k++) {
-        ptq__free(&allocator, plan->step[k].owned);
-        ptq__free(&allocator, plan->step[k].multiplier);
-        ptq__free(&allocator, plan->step[k].packed);
+        ptq__free(allocator, plan->step[k].owned);
+        ptq__free(allocator, plan->step[k].multiplier);
+        ptq__free(allocator, plan->step[k].packed);
     }
-    ptq__free(&allocator, plan->table);
-    ptq__free(&allocator, plan->step);
-    ptq__free(&allocator, plan);
+    ptq__free(allocator, plan->table);
+    ptq__free(allocator, plan->step);
+    ptq__free(allocator, plan);
 }
 
 PTQ_API const ptq_plan_info *ptq_plan_get_info(const ptq_plan *plan) { return &plan->info; }
@@ -4487,16 +4473,15 @@ struct ptq_session {
     void *owned; /* memory from the allocator; NULL where it is the caller's */
 };
 
-static const ptq__layout *ptq__session_layout(const ptq_plan *plan, int keep) {
-    return &plan->layout[keep ? PTQ__LAYOUT_KEEP : PTQ__LAYOUT_REUSE];
-}
-
 /* The session and its arena, and room to align both. */
 PTQ_API size_t ptq_session_bytes(const ptq_plan *plan, const ptq_session_options *options) {
-    return ptq__align(sizeof(ptq_session)) +
-           ptq__session_layout(plan, options && options->keep)->size + PTQ__ALIGN;
+    const ptq__layout *layout = &plan->layout[options && options->keep];
+    return ptq__align(sizeof(ptq_session)) + layout->size + PTQ__ALIGN;
 }
 
+/* The session lies at the beginning of its own memory, the arena behind it, both on cache lines:
+   the caller's memory may begin anywhere, and a device without an allocator hands over a static
+   array. The arena needs no clearing, since every step writes before another reads. */
 PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_options *options,
                                       ptq_session **out, ptq_error *err) {
     size_t size = ptq_session_bytes(plan, options);
@@ -4516,7 +4501,7 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
                                       (PTQ__ALIGN - (uintptr_t)memory % PTQ__ALIGN) % PTQ__ALIGN);
     memset(session, 0, sizeof *session);
     session->plan = plan;
-    session->layout = ptq__session_layout(plan, given.keep);
+    session->layout = &plan->layout[given.keep != 0];
     session->options = given;
     session->arena = (char *)session + ptq__align(sizeof *session);
     session->owned = given.memory ? NULL : memory;
@@ -4525,13 +4510,11 @@ PTQ_API ptq_status ptq_session_create(const ptq_plan *plan, const ptq_session_op
 }
 
 PTQ_API void ptq_session_free(ptq_session *session) {
-    ptq_allocator allocator;
-    if (!session)
-        return;
-    allocator = session->options.allocator; /* a copy: the session lies in what is released */
-    ptq__free(&allocator, session->owned);
+    if (session)
+        ptq__free(&session->options.allocator, session->owned);
 }
 
+/* H x W x C bytes -> H x W x C real numbers, (pixel - mean[c]) / std[c]. */
 PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float *out) {
     const int *shape = model->node[0].shape;
     int i, c, n = shape[0] * shape[1], channels = shape[2];
@@ -4540,6 +4523,7 @@ PTQ_API void ptq_preprocess(const ptq_model *model, const uint8_t *pixels, float
             *out++ = ptq__pixel(model, c, *pixels++);
 }
 
+/* The first of equals, so that every caller breaks ties alike. n is at least 1. */
 PTQ_API int ptq_argmax(const float *values, int n) {
     int i, best = 0;
     for (i = 1; i < n; i++)
@@ -4580,7 +4564,11 @@ static const void *ptq__result(const ptq_session *session, int node) {
     return node == 0 ? session->input : session->arena + session->layout->offset[node];
 }
 
-/* Where a step works in the session's memory. */
+/* Where a step works in the session's memory. in: the results of the nodes before it. out: its own
+   place, which is in[1] where a convolution is written over its residual, and in[0] where an
+   element-wise result is. mid: behind out, and only where intermediates are kept: elsewhere the sum
+   before a fused addition is never stored, which is what the fusion saves. Scratch is shared by all
+   steps, and its contents are of no meaning to the next. */
 static ptq__frame ptq__frame_of(const ptq_session *session, int index) {
     const ptq_node *node = session->plan->step[index].node;
     ptq__frame frame;
@@ -4594,7 +4582,9 @@ static ptq__frame ptq__frame_of(const ptq_session *session, int index) {
     return frame;
 }
 
-/* One item, PTQ_TYPE_U8 pixels or PTQ_TYPE_F32 real numbers, through the nodes before `end`. */
+/* One item, PTQ_TYPE_U8 pixels or PTQ_TYPE_F32 real numbers, H x W x C, through the nodes before
+   `end`. This loop is all that happens to an image: the order of the nodes is the order in which
+   they run, the kernel was chosen with the plan, and nothing can fail any more. */
 static void ptq__run_until(ptq_session *session, ptq_type type, const void *item, int end) {
     const ptq_session_options *options = &session->options;
     const ptq__step *step = session->plan->step;
@@ -4609,101 +4599,102 @@ static void ptq__run_until(ptq_session *session, ptq_type type, const void *item
     }
 }
 
-/* What is wanted of each image's result, one row behind the other; NULL: not wanted. */
-typedef struct ptq__wanted {
-    float *logits, *probabilities; /* count x classes */
-    int32_t *codes;                /* count x classes */
-    int *classes;                  /* count */
-} ptq__wanted;
-
 /* The node whose result is the logits as codes: the last one, or the one before that makes them
    real numbers. -1 if they never were codes. */
 static int ptq__coded_logits(const ptq_plan_info *info) {
     const ptq_node *node = &info->model->node[info->logits];
-    int index = node->op == PTQ_OP_DEQUANTIZE ? node->input[0] : info->logits;
+    int real = ptq__operator_of(node)->codes == PTQ__FROM_CODES;
+    int index = real ? node->input[0] : info->logits;
     return ptq__is_coded(&info->model->node[index]) ? index : -1;
 }
 
-/* Element i of a node's result as a real number. */
+/* Element i of a node's result as a real number: scale (code - zero_point), or the number
+   itself. */
 static float ptq__real(const ptq_node *node, const void *data, int i) {
     return ptq__is_coded(node) ? ptq_dequantize(ptq__load(data, i, node->q.type), &node->q)
                                : ((const float *)data)[i];
 }
 
-static void ptq__read_result(const ptq_session *session, size_t image, const ptq__wanted *wanted) {
+/* What is wanted of the last image: `classes` logits, as real numbers and as codes, and the class
+   with the largest; NULL: not wanted. */
+static void ptq__read_result(const ptq_session *session, float *logits, int32_t *codes, int *best) {
     const ptq_plan_info *info = &session->plan->info;
     const ptq_node *node = &info->model->node[info->logits];
     const void *result = ptq__result(session, info->logits);
-    int c, best = 0, classes = info->classes, coded = ptq__coded_logits(info);
-    size_t row = image * (size_t)classes;
-    float *probabilities = wanted->probabilities ? wanted->probabilities + row : NULL;
-    for (c = 0; c < classes; c++) {
+    int coded = ptq__coded_logits(info), c, largest = 0;
+    for (c = 0; c < info->classes; c++) {
         float value = ptq__real(node, result, c);
-        if (wanted->logits)
-            wanted->logits[row + (size_t)c] = value;
-        if (probabilities)
-            probabilities[c] = value;
-        if (wanted->codes)
-            wanted->codes[row + (size_t)c] =
-                ptq__load(ptq__result(session, coded), c, info->model->node[coded].q.type);
-        best = value > ptq__real(node, result, best) ? c : best;
+        if (logits)
+            logits[c] = value;
+        if (codes)
+            codes[c] = ptq__load(ptq__result(session, coded), c, info->model->node[coded].q.type);
+        largest = value > ptq__real(node, result, largest) ? c : largest;
     }
-    if (probabilities)
-        ptq__softmax(probabilities, probabilities, classes);
-    if (wanted->classes)
-        wanted->classes[image] = best;
+    if (best)
+        *best = largest;
 }
 
-/* Steps behind the logits (a softmax) run only where their results are kept. */
+/* `count` items, and for each one row of what is wanted of it; NULL: not wanted. Real numbers are
+   looked at first: no code stands for a NaN. Steps behind the logits (a softmax) run only where
+   their results are kept. */
 static ptq_status ptq__run_all(ptq_session *session, ptq_type type, const void *items, size_t count,
-                               const ptq__wanted *wanted, ptq_error *err) {
+                               float *logits, float *probabilities, int32_t *codes, int *classes,
+                               ptq_error *err) {
     const ptq_plan_info *info = &session->plan->info;
-    int end = session->options.keep ? info->model->nodes : info->logits + 1,
-        real = type == PTQ_TYPE_F32;
+    int end = session->options.keep ? info->model->nodes : info->logits + 1;
+    int real = type == PTQ_TYPE_F32, n = info->classes;
     size_t i, k, bytes = info->pixels * (real ? sizeof(float) : 1);
     if (!items && count)
         return ptq_error_set(err, PTQ_INVALID_ARGUMENT, "no %s given",
                              real ? "input is" : "pixels are");
     for (i = 0; i < count; i++) {
         const void *item = (const char *)items + i * bytes;
+        size_t row = i * (size_t)n;
         for (k = 0; k < info->pixels && real; k++)
             if (!ptq__is_finite(((const float *)item)[k]))
                 return ptq_error_set(err, PTQ_BAD_NUMBER, "input %zu of image %zu is %g", k, i,
                                      (double)((const float *)item)[k]);
         ptq__run_until(session, type, item, end);
-        ptq__read_result(session, i, wanted);
+        ptq__read_result(session, logits ? logits + row : NULL, codes ? codes + row : NULL,
+                         classes ? classes + i : NULL);
+        if (probabilities) {
+            ptq__read_result(session, probabilities + row, NULL, NULL);
+            ptq__softmax(probabilities + row, probabilities + row, n);
+        }
     }
     return PTQ_OK;
 }
 
 PTQ_API ptq_status ptq_run(ptq_session *session, const uint8_t *pixels, size_t count, float *logits,
                            float *probabilities, ptq_error *err) {
-    ptq__wanted wanted = {logits, probabilities, NULL, NULL};
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, logits, probabilities, NULL, NULL,
+                        err);
 }
 
 PTQ_API ptq_status ptq_run_f32(ptq_session *session, const float *input, size_t count,
                                float *logits, float *probabilities, ptq_error *err) {
-    ptq__wanted wanted = {logits, probabilities, NULL, NULL};
-    return ptq__run_all(session, PTQ_TYPE_F32, input, count, &wanted, err);
+    return ptq__run_all(session, PTQ_TYPE_F32, input, count, logits, probabilities, NULL, NULL,
+                        err);
 }
 
+/* Codes exist where the last layer was converted with code_logits, even if a dequantize behind it
+   makes real numbers of them again. */
 PTQ_API ptq_status ptq_run_codes(ptq_session *session, const uint8_t *pixels, size_t count,
                                  int32_t *codes, ptq_error *err) {
-    ptq__wanted wanted = {NULL, NULL, codes, NULL};
     if (ptq__coded_logits(&session->plan->info) < 0)
         return ptq_error_set(err, PTQ_UNSUPPORTED,
                              "the logits of this model are real numbers;"
                              " convert it with code_logits");
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, NULL, NULL, codes, NULL, err);
 }
 
 PTQ_API ptq_status ptq_classify(ptq_session *session, const uint8_t *pixels, size_t count,
                                 int *classes, ptq_error *err) {
-    ptq__wanted wanted = {NULL, NULL, NULL, classes};
-    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, &wanted, err);
+    return ptq__run_all(session, PTQ_TYPE_U8, pixels, count, NULL, NULL, NULL, classes, err);
 }
 
+/* `name` of a node with a fused addition means what it was before the addition, `out` what it is
+   after it; of all others both are the same tensor. The view points into the arena. */
 PTQ_API ptq_status ptq_session_tensor(const ptq_session *session, const char *name,
                                       ptq_tensor *view, ptq_error *err) {
     const ptq_model *model = session->plan->info.model;
@@ -4751,98 +4742,6 @@ static int ptq__gather(const ptq_session *session, int index, int group, int pos
     else
         ptq__gather_f32(step, (const float *)x, q, position, first, n, (float *)patch);
     return step->taps;
-}
-
-/* One element explained: the products, in the order of the weights. */
-static int32_t ptq__explain_taps(ptq__text *text, const ptq__step *step, const int16_t *patch,
-                                 int c) {
-    const ptq_tensor *weight = &step->node->param[PTQ_PARAM_WEIGHT];
-    size_t first = (size_t)c * (size_t)step->taps;
-    int32_t sum = 0;
-    int k;
-    for (k = 0; k < step->taps; k++) {
-        int w = ptq__code(weight, first + (size_t)k) - weight->zero_point;
-        sum += patch[k] * w;
-        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
-                 (int)sum);
-    }
-    return sum;
-}
-
-/* What follows the sum of products. */
-static void ptq__explain_end(ptq__text *text, const ptq__step *step, int32_t sum, int c) {
-    const ptq_node *node = step->node;
-    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
-    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
-    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
-    const ptq__clamp *clamp = &step->clamp;
-    int32_t acc = sum + (bias ? bias[c] : 0), code, zero = clamp->zero_point;
-    float m = step->multiplier[c], f = ptq__mul((float)acc, m);
-    ptq__put(text, "bias %d: accumulator %d\n", bias ? (int)bias[c] : 0, (int)acc);
-    ptq__put(text, "multiplier %g = input scale %g * weight scale %g", (double)m,
-             (double)step->from[0]->q.scale, (double)weight->scale[weight->scales > 1 ? c : 0]);
-    if (q->type == PTQ_TYPE_F32) {
-        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)acc, (double)m, (double)f);
-        return;
-    }
-    code = ptq_requantize(acc, m, zero, clamp->low, clamp->high);
-    ptq__put(text, " / output scale %g\n", (double)q->scale);
-    ptq__put(text,
-             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
-             "code stands for %g\n",
-             (int)acc, (double)m, (double)f, (int)(clamp->low - zero), (int)(clamp->high - zero),
-             (int)zero, (int)code, (double)ptq_dequantize(code, q));
-}
-
-/* The addition fused behind it, of element `at`. */
-static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
-                                  int at) {
-    const ptq_node *node = step->node;
-    const ptq_qparams *other = &step->from[1]->q;
-    const ptq__adder *adder = &step->adder;
-    int32_t own = ptq__load(frame->mid, at, node->mid.type);
-    int32_t residual = ptq__load(frame->in[1], at, other->type);
-    int32_t y = ptq__load(frame->out, at, node->q.type);
-    int first = node->residual == PTQ_RESIDUAL_FIRST;
-    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
-             (double)ptq_dequantize(residual, other));
-    ptq__put(text,
-             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
-             " %d, stands for %g\n",
-             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
-             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
-             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
-}
-
-PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
-                               char *buffer, size_t size, size_t *length, ptq_error *err) {
-    const ptq_model *model = session->plan->info.model;
-    int index = ptq_model_find(model, name), position;
-    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
-    const int *shape = step->node->shape;
-    ptq__text text = ptq__text_over(buffer, size);
-    ptq__frame frame;
-    int16_t *patch;
-    if (!session->options.keep || !session->input)
-        return ptq_error_set(err, PTQ_NOT_READY,
-                             "explain: the session must be made with `keep`, and have run");
-    if (index < 0 || !ptq__has_weight(step->node->op) ||
-        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
-        x >= shape[1] || c < 0 || c >= shape[2])
-        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
-                             "explain: '%s' is no integer convolution or dense layer with an"
-                             " element (%d, %d, %d)",
-                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
-    frame = ptq__frame_of(session, index);
-    patch = (int16_t *)frame.scratch;
-    position = y * shape[1] + x;
-    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
-    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
-    ptq__explain_end(&text, step, ptq__explain_taps(&text, step, patch, c), c);
-    if (step->node->residual)
-        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
-    *length = text.length;
-    return PTQ_OK;
 }
 #endif /* PTQ_RUN_ONLY */
 
@@ -4952,7 +4851,7 @@ static ptq_status ptq__run_picture(const ptq_plan *plan, float *logits, int *cou
 static int ptq__is_exact(const ptq_model *model) {
     int i;
     for (i = 0; i < model->nodes; i++)
-        if (model->node[i].op == PTQ_OP_BATCH_NORM ||
+        if (ptq__operator_of(&model->node[i])->fusion == PTQ_FUSION_BATCH_NORM ||
             (ptq__has_weight(model->node[i].op) && ptq_node_mode(model, i) != PTQ_MODE_INTEGER))
             return 0;
     return 1;
@@ -5103,8 +5002,7 @@ static ptq_status ptq__get_item(const ptq_dataset *data, size_t index, void *ite
    NULL: where intermediates are what counts. */
 static ptq_status ptq__run_item(ptq_session *session, const ptq_dataset *data, const void *item,
                                 float *logits, ptq_error *err) {
-    ptq__wanted wanted = {logits, NULL, NULL, NULL};
-    return ptq__run_all(session, data->type, item, 1, &wanted, err);
+    return ptq__run_all(session, data->type, item, 1, logits, NULL, NULL, NULL, err);
 }
 
 /* A job over all items, to which the caller adds what is to be done. `work` may be NULL. A struct
@@ -7809,7 +7707,8 @@ PTQ_API ptq_status ptq_measure_files(const char *model_path, const char *baselin
    ============================================================================================= */
 
 /* ---- [DESCRIBE] ---------------------------------------------------------------------------------
-   What a model costs, and the table of it that people read: one line for each node, then sums. */
+   What a model costs, and the table of it that people read: one line for each node, then sums. Then
+   how one element of a result came about. */
 
 static const char *ptq__act_name(ptq_activation act) {
     return act == PTQ_ACTIVATION_RELU ? "relu" : act == PTQ_ACTIVATION_RELU6 ? "relu6" : "none";
@@ -7887,6 +7786,98 @@ PTQ_API size_t ptq_model_describe(const ptq_model *model, char *buffer, size_t s
     ptq__put_cost(&text, &sum);
     return text.length;
 }
+
+#ifndef PTQ_RUN_ONLY
+/* One element of a convolution explained, for those who want to follow the arithmetic of
+   [OPERATORS] in numbers. The first function takes channel c: the products of patch (taps codes
+   less their zero point) in the order of the weights, the accumulator, and the code or real
+   number that becomes of it. */
+static void ptq__explain_sum(ptq__text *text, const ptq__step *step, const int16_t *patch, int c) {
+    const ptq_node *node = step->node;
+    const ptq_tensor *weight = &node->param[PTQ_PARAM_WEIGHT];
+    const ptq_qparams *q = node->residual ? &node->mid : &node->q;
+    const int32_t *bias = (const int32_t *)node->param[PTQ_PARAM_BIAS].data;
+    int32_t sum = 0, code, b = bias ? bias[c] : 0, zero = step->clamp.zero_point;
+    int32_t low = step->clamp.low, high = step->clamp.high;
+    float m = step->multiplier[c], f;
+    int k;
+    for (k = 0; k < step->taps; k++) {
+        int w = ptq__code(weight, (size_t)c * (size_t)step->taps + (size_t)k) - weight->zero_point;
+        sum += patch[k] * w;
+        ptq__put(text, "  (x - zx) %d * (w - zw) %d = %d, sum %d\n", patch[k], w, patch[k] * w,
+                 (int)sum);
+    }
+    sum += b;
+    f = ptq__mul((float)sum, m);
+    ptq__put(text,
+             "bias %d: accumulator %d\n"
+             "multiplier %g = input scale %g * weight scale %g",
+             (int)b, (int)sum, (double)m, (double)step->from[0]->q.scale,
+             (double)weight->scale[weight->scales > 1 ? c : 0]);
+    if (q->type == PTQ_TYPE_F32) {
+        ptq__put(text, "\nresult %d * %g = %g, a real number\n", (int)sum, (double)m, (double)f);
+        return;
+    }
+    code = ptq_requantize(sum, m, zero, low, high);
+    ptq__put(text,
+             " / output scale %g\n"
+             "%d * %g = %g; clamped to %d..%d, rounded half to even, plus zero point %d: code %d\n"
+             "code stands for %g\n",
+             (double)q->scale, (int)sum, (double)m, (double)f, (int)(low - zero),
+             (int)(high - zero), (int)zero, (int)code, (double)ptq_dequantize(code, q));
+}
+
+/* The addition fused behind it, of element `at`. */
+static void ptq__explain_residual(ptq__text *text, const ptq__step *step, const ptq__frame *frame,
+                                  int at) {
+    const ptq_node *node = step->node;
+    const ptq_qparams *other = &step->from[1]->q;
+    const ptq__adder *adder = &step->adder;
+    int32_t own = ptq__load(frame->mid, at, node->mid.type);
+    int32_t residual = ptq__load(frame->in[1], at, other->type);
+    int32_t y = ptq__load(frame->out, at, node->q.type);
+    int first = node->residual == PTQ_RESIDUAL_FIRST;
+    ptq__put(text, "residual code %d stands for %g\n", (int)residual,
+             (double)ptq_dequantize(residual, other));
+    ptq__put(text,
+             "sum %d * %g + (%d * %g + %g); clamped to %d..%d, rounded half to even: code"
+             " %d, stands for %g\n",
+             (int)(first ? residual : own), (double)adder->ratio_a, (int)(first ? own : residual),
+             (double)adder->ratio_b, (double)adder->offset, (int)adder->clamp.low,
+             (int)adder->clamp.high, (int)y, (double)ptq_dequantize(y, &node->q));
+}
+
+PTQ_API ptq_status ptq_explain(const ptq_session *session, const char *name, int y, int x, int c,
+                               char *buffer, size_t size, size_t *length, ptq_error *err) {
+    const ptq_model *model = session->plan->info.model;
+    int index = ptq_model_find(model, name), position;
+    const ptq__step *step = &session->plan->step[index < 0 ? 0 : index];
+    const int *shape = step->node->shape;
+    ptq__text text = ptq__text_over(buffer, size);
+    ptq__frame frame;
+    int16_t *patch;
+    if (!session->options.keep || !session->input)
+        return ptq_error_set(err, PTQ_NOT_READY,
+                             "explain: the session must be made with `keep`, and have run");
+    if (index < 0 || !ptq__has_weight(step->node->op) ||
+        ptq_node_mode(model, index) != PTQ_MODE_INTEGER || y < 0 || y >= shape[0] || x < 0 ||
+        x >= shape[1] || c < 0 || c >= shape[2])
+        return ptq_error_set(err, PTQ_INVALID_ARGUMENT,
+                             "explain: '%s' is no integer convolution or dense layer with an"
+                             " element (%d, %d, %d)",
+                             ptq__quoted(ptq__span_of(name)).text, y, x, c);
+    frame = ptq__frame_of(session, index);
+    patch = (int16_t *)frame.scratch;
+    position = y * shape[1] + x;
+    ptq__gather(session, index, c / (shape[2] / step->groups), position, patch);
+    ptq__put(&text, "%s at row %d, column %d, channel %d\n", step->node->name, y, x, c);
+    ptq__explain_sum(&text, step, patch, c);
+    if (step->node->residual)
+        ptq__explain_residual(&text, step, &frame, position * shape[2] + c);
+    *length = text.length;
+    return PTQ_OK;
+}
+#endif
 
 /* ---- [METADATA] ---------------------------------------------------------------------------------
    Pairs of strings that travel with a model, in the order in which they were set, few enough to be
@@ -8006,6 +7997,73 @@ PTQ_API ptq_status ptq_model_set_meta(ptq_model *model, const char *key, const c
    that of every line; the reader looks up in it what it finds, in any order. Each row has one
    function for its value, which puts and reads it alike: so whatever is written can be read. A
    function that puts nothing means that the value goes without saying, and the key is left out. */
+
+/* Numbers, here and in all other files: refused unless the whole of a piece of text is one. */
+
+/* An integer from low to high: at most 18 digits, and a '-'. 1 on success. */
+static int ptq__read_int(ptq__span span, int64_t low, int64_t high, int64_t *out) {
+    int64_t value = 0;
+    size_t i, sign = span.n && span.p[0] == '-';
+    for (i = sign; i < span.n; i++) {
+        if (span.p[i] < '0' || span.p[i] > '9' || i - sign >= 18)
+            return 0;
+        value = value * 10 + (span.p[i] - '0');
+    }
+    value = sign ? -value : value;
+    if (span.n == sign || value < low || value > high)
+        return 0;
+    *out = value;
+    return 1;
+}
+
+/* A decimal number, "-12.5e-3", as a float: 1 on success, 0 if it is none or rounds to infinity.
+   The first 17 or 18 digits make an integer, `digits`, which a power of ten then scales in double
+   precision:
+
+       value = digits * 10^exponent
+
+   That is exact enough for every float that was written with nine digits to come back the same. */
+static int ptq__read_float(ptq__span span, float *out) {
+    const double most = 3.4028235677973366e38; /* halfway from FLT_MAX to 2^128 */
+    double value = 0;
+    uint64_t digits = 0;
+    int64_t power = 0;
+    int exponent = 0, seen = 0, point = 0;
+    size_t i = span.n && (span.p[0] == '-' || span.p[0] == '+');
+    for (; i < span.n && span.p[i] != 'e' && span.p[i] != 'E'; i++) {
+        if (span.p[i] == '.' && !point) {
+            point = 1;
+            continue;
+        }
+        if (span.p[i] < '0' || span.p[i] > '9' || i > 400)
+            return 0;
+        seen = 1;
+        if (digits < 100000000000000000u) {
+            digits = digits * 10 + (uint64_t)(span.p[i] - '0');
+            exponent -= point;
+        } else {
+            exponent += !point; /* a digit more than counts: ten times as much */
+        }
+    }
+    if (i < span.n) { /* behind the e */
+        ptq__span rest = {span.p + i + 1, span.n - i - 1};
+        if (rest.n > 1 && rest.p[0] == '+' && rest.p[1] != '-') {
+            rest.p++;
+            rest.n--;
+        }
+        seen = seen && ptq__read_int(rest, -400, 400, &power);
+    }
+    exponent += (int)power;
+    if (!seen || (digits && exponent > 300))
+        return 0;
+    if (digits && exponent >= -300) /* below is nothing that a float could hold */
+        value = exponent < 0 ? (double)digits / ptq__pow10(-exponent)
+                             : (double)digits * ptq__pow10(exponent);
+    if (value >= most)
+        return 0;
+    *out = (float)(span.p[0] == '-' ? -value : value);
+    return 1;
+}
 
 /* A line while it is written or read. */
 typedef struct ptq__line {
@@ -8347,7 +8405,7 @@ static ptq_status ptq__read_graph(ptq__span text, int bare, const ptq_allocator 
     }
     if (!status && !bare)
         status = ptq_model_check(model, err);
-    return ptq__hand_over(model, status, out);
+    PTQ__GIVE(status, model, ptq_model_free, out);
 }
 
 PTQ_API ptq_status ptq_graph_parse(const char *text, size_t length, const ptq_allocator *allocator,
@@ -9064,7 +9122,7 @@ PTQ_API ptq_status ptq_model_parse(const void *bytes, size_t size, const ptq_loa
     if (!status)
         status = ptq__fill_model(archive, model, err);
     ptq_archive_free(archive);
-    return ptq__hand_over(model, status, out);
+    PTQ__GIVE(status, model, ptq_model_free, out);
 }
 
 #ifndef PTQ_RUN_ONLY
